@@ -1,0 +1,136 @@
+"""The MVTec AD folder layout: any number of categories, with or without masks.
+
+    ROOT/CATEGORY/train/good/*.png
+    ROOT/CATEGORY/test/good/*.png
+    ROOT/CATEGORY/test/DEFECT/*.png
+    ROOT/CATEGORY/ground_truth/DEFECT/*_mask.png      (optional)
+
+ROOT may also be one category's own folder.
+Source: Bergmann et al., "MVTec AD", CVPR 2019.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple
+
+from adq_edge.errors import DataError
+from adq_edge.files import storage_errors
+from adq_edge.imaging import find_images
+
+GOOD = "good"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One test image: where it is, what it shows and where its mask is."""
+
+    path: Path
+    category: str
+    defect: str
+    mask: Optional[Path]
+
+    @property
+    def is_anomalous(self) -> bool:
+        """True for a defective image."""
+        return self.defect != GOOD
+
+
+@dataclasses.dataclass(frozen=True)
+class Category:
+    """One product class: normal training images and labelled test images."""
+
+    name: str
+    train: Tuple[Path, ...]
+    test: Tuple[Sample, ...]
+
+    @property
+    def has_masks(self) -> bool:
+        """True if every defective test image has a mask."""
+        anomalous = [sample for sample in self.test if sample.is_anomalous]
+        return bool(anomalous) and all(sample.mask is not None for sample in anomalous)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A dataset folder that was read and found usable."""
+
+    root: Path
+    categories: Tuple[Category, ...]
+
+    @property
+    def train_images(self) -> List[Path]:
+        """All normal training images, category after category."""
+        return [path for category in self.categories for path in category.train]
+
+
+def read_dataset(root: Path, categories: Optional[Sequence[str]] = None) -> Dataset:
+    """Read the layout of a dataset folder (names only; no image is opened).
+
+    Args:
+        root: a folder of categories, or one category's folder.
+        categories: the names to take; all by default.
+
+    Raises:
+        DataError: no such folder, no category in it, an unknown name, or a category without training images.
+    """
+    if not root.is_dir():
+        raise DataError(
+            "no such dataset folder", where=root, fix="Give a folder in MVTec AD layout with --data"
+        )
+    folders = [root] if _is_category(root) else _category_folders(root)
+    if not folders:
+        raise DataError(
+            "no category found here",
+            where=root,
+            fix="The folder must hold CATEGORY/train/good/*.png (MVTec AD layout)",
+        )
+    if categories:
+        known = {folder.name: folder for folder in folders}
+        unknown = [name for name in categories if name not in known]
+        if unknown:
+            raise DataError(
+                f"no category named {unknown[0]!r}", where=root, fix=f"There are: {', '.join(sorted(known))}"
+            )
+        folders = [known[name] for name in dict.fromkeys(categories)]
+    return Dataset(root, tuple(_read_category(folder) for folder in folders))
+
+
+def _is_category(folder: Path) -> bool:
+    return (folder / "train").is_dir() or (folder / "test").is_dir()
+
+
+def _category_folders(root: Path) -> List[Path]:
+    with storage_errors(root):
+        return sorted(path for path in root.iterdir() if path.is_dir() and _is_category(path))
+
+
+def _read_category(folder: Path) -> Category:
+    good = folder / "train" / GOOD
+    train = find_images(good) if good.is_dir() else []
+    if not train:
+        raise DataError("category has no training images", where=good, fix="Put normal images there")
+    return Category(folder.resolve().name, tuple(train), tuple(_read_test(folder)))
+
+
+def _read_test(folder: Path) -> List[Sample]:
+    test = folder / "test"
+    if not test.is_dir():
+        return []
+    category = folder.resolve().name
+    return [
+        Sample(path, category, defect.name, _mask_of(folder, defect.name, path))
+        for defect in sorted(path for path in test.iterdir() if path.is_dir())
+        for path in find_images(defect)
+    ]
+
+
+def _mask_of(folder: Path, defect: str, image: Path) -> Optional[Path]:
+    if defect == GOOD:
+        return None
+    masks = folder / "ground_truth" / defect
+    for name in (f"{image.stem}_mask.png", f"{image.stem}.png", image.name):
+        if (masks / name).is_file():
+            return masks / name
+    return None

@@ -1,0 +1,184 @@
+"""Files that are whole or absent: atomic writes, content hashes, JSON with a schema version."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, Iterator, Type, Union
+
+from adq_edge.errors import AdqError, StorageError
+
+_HASH_BLOCK = 1 << 20
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content as 64 hex digits.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with storage_errors(path), path.open("rb") as file:
+        for block in iter(lambda: file.read(_HASH_BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` about `path` into a `StorageError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise _explain(error, path) from error
+
+
+def _explain(error: OSError, path: Path) -> StorageError:
+    fixes = {
+        errno.ENOSPC: "Free some space or choose another output folder",
+        errno.EDQUOT: "Free some space or choose another output folder",
+        errno.EACCES: "Check the permissions of the file and its folder",
+        errno.EROFS: "Choose an output folder that can be written to",
+        errno.ENOENT: "Check the path",
+    }
+    reason = (error.strerror or str(error)).lower()
+    return StorageError(reason, where=path, fix=fixes.get(error.errno or 0))
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target` that becomes `target` when the block succeeds.
+
+    The content is flushed to the disk before the rename, so after a crash `target` is the old file, the
+    new file or absent, never a part of one. On any exception (Ctrl-C included) nothing is left behind.
+
+    Raises:
+        StorageError: the folder cannot be written to or is full.
+    """
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{target.name[:80]}.", suffix=target.suffix, dir=str(target.parent)
+        )
+        os.close(descriptor)
+    temporary = Path(name)
+    try:
+        with storage_errors(target):
+            yield temporary
+            _apply_umask(temporary)
+            _sync(temporary)
+            temporary.replace(target)
+            _sync(target.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_directory(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `target` that replaces `target` when the block succeeds.
+
+    Raises:
+        StorageError: the folder cannot be written to or is full.
+    """
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name[:80]}.", dir=str(target.parent)))
+    fresh, old = scratch / "new", scratch / "old"
+    try:
+        with storage_errors(target):
+            fresh.mkdir()
+            yield fresh
+            for path in fresh.rglob("*"):
+                _sync(path)
+            _swap(fresh, target, old)
+    finally:
+        shutil.rmtree(str(scratch), ignore_errors=True)
+
+
+def _swap(fresh: Path, target: Path, old: Path) -> None:
+    if not target.exists():
+        fresh.replace(target)
+        return
+    target.replace(old)
+    try:
+        fresh.replace(target)
+    except BaseException:
+        old.replace(target)
+        raise
+    _sync(target.parent)
+
+
+def _apply_umask(path: Path) -> None:
+    """Give a `mkstemp` file (mode 600) the mode that `open` would have given it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(str(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, schema: str, version: int, content: Dict[str, Any]) -> None:
+    """Write `content` as JSON under a schema name and version, atomically.
+
+    Raises:
+        StorageError: the folder cannot be written to or is full.
+        ValueError: a NaN or an infinity in `content` (JSON has neither).
+    """
+    document = {"schema": schema, "version": version, **content}
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    write_bytes(path, text.encode("utf-8"))
+
+
+def read_json(path: Path, schema: str, version: int, error: Type[AdqError], fix: str) -> Dict[str, Any]:
+    """Read JSON written by `write_json` and check its schema and version.
+
+    Args:
+        path: the file.
+        schema: the schema name that the file must carry.
+        version: the schema version that this release reads.
+        error: the error class to raise for a file that is not what it should be.
+        fix: what the user can do about such a file.
+
+    Raises:
+        StorageError: the file cannot be read.
+        AdqError: of class `error`, for a file that is not JSON, or of another schema or version.
+    """
+    with storage_errors(path):
+        content = path.read_bytes()
+    try:
+        document = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as problem:
+        raise error(f"not a JSON file ({problem})", where=path, fix=fix) from problem
+    if not isinstance(document, dict) or document.get("schema") != schema:
+        raise error(f"not an {schema} file", where=path, fix=fix)
+    if document.get("version") != version:
+        raise error(
+            f"format version is {document.get('version')!r}, this release reads version {version}",
+            where=path,
+            fix=fix,
+        )
+    return document
+
+
+def megabytes(path: Union[str, Path]) -> float:
+    """Return a file's size in MB (10^6 bytes)."""
+    return Path(path).stat().st_size / 1e6
