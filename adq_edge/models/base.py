@@ -1,0 +1,195 @@
+"""What every anomaly detection method is to the rest of the house.
+
+A method is one file in this package: a subclass of `AnomalyModel` whose forward pass takes the
+resized picture and returns map and score, plus the importers for the checkpoints that others write.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, Dict, List, Mapping, Tuple
+
+import torch
+from torch import nn
+
+from adq_edge.errors import CheckpointError
+
+State = Mapping[str, torch.Tensor]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """What a checkpoint must carry, beside the weights, to rebuild its model.
+
+    Attributes:
+        image_size: (height, width) of the input picture in pixels.
+        mean: per-channel mean that normalises the picture, in 0..1, RGB.
+        std: per-channel standard deviation that normalises the picture, in 0..1, RGB.
+        fusion: the name of the rule that fuses the layers' maps into one map and score.
+    """
+
+    image_size: Tuple[int, int] = (256, 256)
+    mean: Tuple[float, float, float] = IMAGENET_MEAN
+    std: Tuple[float, float, float] = IMAGENET_STD
+    fusion: str = "official"
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return the configuration as plain values for a checkpoint."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """Rebuild a configuration from `to_dict`.
+
+        Raises:
+            CheckpointError: a field is missing, unknown or of another type.
+        """
+        try:
+            return cls(
+                image_size=_numbers(values["image_size"], int, 2),
+                mean=_numbers(values["mean"], float, 3),
+                std=_numbers(values["std"], float, 3),
+                fusion=str(values["fusion"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"model configuration cannot be read ({error!r})") from error
+
+
+def _numbers(values: Any, kind: type, count: int) -> Any:
+    numbers = tuple(kind(value) for value in values)
+    if len(numbers) != count or any(number <= 0 for number in numbers):
+        raise ValueError(f"expected {count} positive numbers, got {values!r}")
+    return numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingDefaults:
+    """The study's settings for a method (Jena et al. 2024, section 4)."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+
+
+class AnomalyModel(nn.Module, abc.ABC):
+    """A frozen teacher and a trained student that turn a picture into an anomaly map and a score."""
+
+    arch: ClassVar[str]
+    training_defaults: ClassVar[TrainingDefaults]
+    pixel_mean: torch.Tensor
+    pixel_scale: torch.Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        # In units of pixel values: one subtraction and one multiplication after the cast.
+        self.register_buffer("pixel_mean", _per_channel(config.mean) * 255.0, persistent=False)
+        self.register_buffer("pixel_scale", 1.0 / (_per_channel(config.std) * 255.0), persistent=False)
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Turn uint8 `[N, H, W, 3]` pictures into normalised float32 `[N, 3, H, W]`.
+
+        The cast comes first: TensorRT 8.5 takes a uint8 input only into a Cast.
+        """
+        x = images.float().permute(0, 3, 1, 2)
+        return (x - self.pixel_mean) * self.pixel_scale
+
+    def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Map uint8 `[N, H, W, 3]` RGB pictures to an anomaly map `[N, h, w]` and a score `[N]`."""
+        return self.score(self.normalise(images))
+
+    @abc.abstractmethod
+    def score(self, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Map normalised pictures `[N, 3, H, W]` to an anomaly map `[N, h, w]` and a score `[N]`."""
+
+    @abc.abstractmethod
+    def loss(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the training loss (a scalar) of uint8 `[N, H, W, 3]` normal pictures."""
+
+    @abc.abstractmethod
+    def trainable(self) -> nn.Module:
+        """Return the part that is trained."""
+
+    @abc.abstractmethod
+    def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
+        """Return the study's optimizer over the trained part."""
+
+    def train(self, mode: bool = True) -> AnomalyModel:
+        """Switch the trained part to training mode; everything else stays in evaluation mode."""
+        super().train(False)
+        self.trainable().train(mode)
+        return self
+
+
+def _per_channel(values: Tuple[float, float, float]) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+
+
+def load_weights(module: nn.Module, state: State, what: str) -> None:
+    """Load a state dict into `module`; BatchNorm counters may be missing.
+
+    Raises:
+        CheckpointError: tensors are missing, of another shape, or not finite.
+    """
+    expected = module.state_dict()
+    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise CheckpointError(f"{what} lacks {len(missing)} of {len(expected)} tensors, first {missing[0]!r}")
+    for key, tensor in expected.items():
+        given = state.get(key)
+        if given is None:
+            continue
+        if not isinstance(given, torch.Tensor) or given.shape != tensor.shape:
+            shape = list(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+            raise CheckpointError(f"{what} has {key!r} of shape {shape}, expected {list(tensor.shape)}")
+        if not torch.isfinite(given.float()).all():
+            raise CheckpointError(f"{what} has NaN or infinite values in {key!r}", fix="Train it again")
+    module.load_state_dict({key: state[key] for key in expected if key in state}, strict=False)
+
+
+def select(state: Mapping[str, Any], prefix: str) -> Dict[str, Any]:
+    """Return the entries of `state` under `prefix`, without the prefix."""
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def trunk_state(state: Mapping[str, Any], layers: Tuple[str, ...]) -> Dict[str, Any]:
+    """Return the trunk's part of a torchvision ResNet state dict, under the trunk's names.
+
+    Later layers and the classifier are dropped. Convolutions with a bias (BatchNorm folded into them) get
+    an identity BatchNorm that carries the bias, so the function stays the same.
+
+    Args:
+        state: a state dict with torchvision's names.
+        layers: the residual layers that the trunk has.
+    """
+    wanted = tuple(f"{name}." for name in ("conv1", "bn1", *layers))
+    trunk = {key: value for key, value in state.items() if key.startswith(wanted)}
+    for key in [key for key in trunk if key.endswith(".bias")]:
+        convolution, norm = _folded_pair(key[: -len(".bias")])
+        if norm and f"{norm}.weight" not in trunk and f"{convolution}.weight" in trunk:
+            trunk.update(_identity_norm(norm, trunk.pop(key)))
+    return trunk
+
+
+def _folded_pair(module: str) -> Tuple[str, str]:
+    """Return (convolution, its BatchNorm) by torchvision's naming; no BatchNorm if it is no convolution."""
+    parts: List[str] = module.split(".")
+    if parts[-1].startswith("conv"):
+        return module, ".".join([*parts[:-1], parts[-1].replace("conv", "bn")])
+    if parts[-2:] == ["downsample", "0"]:
+        return module, ".".join([*parts[:-1], "1"])
+    return module, ""
+
+
+def _identity_norm(name: str, bias: torch.Tensor) -> Dict[str, torch.Tensor]:
+    epsilon = 1e-5  # BatchNorm2d's default: a variance of 1 - epsilon makes the division exactly 1
+    return {
+        f"{name}.weight": torch.ones_like(bias),
+        f"{name}.bias": bias,
+        f"{name}.running_mean": torch.zeros_like(bias),
+        f"{name}.running_var": torch.full_like(bias, 1.0 - epsilon),
+    }

@@ -1,0 +1,103 @@
+"""Checkpoints: our own format, and the recognition of everybody else's."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+import torch
+
+from adq_edge.errors import CheckpointError
+from adq_edge.files import atomic_path
+from adq_edge.models.base import AnomalyModel, ModelConfig, load_weights
+from adq_edge.models.importers import ImportRequest
+from adq_edge.models.reading import read_torch_file, state_dict_of
+from adq_edge.models.registry import IMPORTERS, METHODS, method
+from adq_edge.models.teacher import teacher_state
+
+FORMAT = "adq-edge/checkpoint"
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A model and what is known about how it came about.
+
+    Attributes:
+        model: the model, in evaluation mode.
+        origin: the format that the file was recognised as.
+        training: our own training's state and settings; empty for foreign files.
+    """
+
+    model: AnomalyModel
+    origin: str
+    training: Mapping[str, Any]
+
+
+def save_checkpoint(path: Path, model: AnomalyModel, training: Mapping[str, Any]) -> None:
+    """Write a checkpoint (teacher and student weights, configuration, training state) atomically.
+
+    Raises:
+        StorageError: the folder cannot be written to or is full.
+    """
+    content: Dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "arch": model.arch,
+        "config": model.config.to_dict(),
+        "model": model.state_dict(),
+        "training": dict(training),
+    }
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        # A file object, not a name: torch.save reports a full disk on a name as a RuntimeError.
+        torch.save(content, file)
+
+
+def load_checkpoint(
+    path: Path, *, teacher_weights: Optional[str] = None, image_size: Optional[Tuple[int, int]] = None
+) -> Checkpoint:
+    """Load our own checkpoint or a foreign one that a method knows by its keys.
+
+    Args:
+        path: the checkpoint file.
+        teacher_weights: for formats that hold only the student (see `teacher_state`).
+        image_size: (height, width) for formats that do not hold it; 256x256 by default.
+
+    Raises:
+        StorageError: the file cannot be read.
+        CheckpointError: it is damaged, holds code, or is of no known format.
+    """
+    content = read_torch_file(path)
+    try:
+        if content.get("format") == FORMAT:
+            return _load_own(content)
+        return _import(state_dict_of(content, path), teacher_weights, image_size)
+    except CheckpointError as error:
+        if error.where is not None:
+            raise
+        raise CheckpointError(error.what, where=path, fix=error.fix) from error
+
+
+def _load_own(content: Mapping[str, Any]) -> Checkpoint:
+    if content.get("version") != VERSION:
+        raise CheckpointError(f"format version is {content.get('version')!r}, this release reads {VERSION}")
+    config = ModelConfig.from_dict(content.get("config") or {})
+    model = method(str(content.get("arch")))(config)
+    load_weights(model, content.get("model") or {}, "the checkpoint")
+    return Checkpoint(model, "adq-edge", content.get("training") or {})
+
+
+def _import(
+    state: Mapping[str, Any], teacher_weights: Optional[str], image_size: Optional[Tuple[int, int]]
+) -> Checkpoint:
+    request = ImportRequest(state, image_size, lambda: teacher_state(teacher_weights))
+    for importer in IMPORTERS:
+        if importer.signature in state:
+            return Checkpoint(importer.load(request), importer.name, {})
+    known = ", ".join(["adq-edge", *(importer.name for importer in IMPORTERS)])
+    first = next(iter(state))
+    raise CheckpointError(
+        f"a checkpoint of another architecture (first key {first!r})",
+        fix=f"Methods: {', '.join(sorted(METHODS))}; formats: {known}",
+    )

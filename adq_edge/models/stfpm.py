@@ -1,0 +1,147 @@
+"""STFPM: a student learns to match a teacher's normalised features at three scales.
+
+Source: Wang et al., "Student-Teacher Feature Pyramid Matching for Anomaly Detection", BMVC 2021.
+Two ways of fusing the three difference maps are in use; a checkpoint keeps the one of its origin.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, List, Mapping, Tuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from adq_edge.errors import CheckpointError
+from adq_edge.models.base import (
+    AnomalyModel,
+    ModelConfig,
+    TrainingDefaults,
+    load_weights,
+    select,
+    trunk_state,
+)
+from adq_edge.models.importers import Importer, ImportRequest
+from adq_edge.models.resnet import LAYERS, ResNet18Trunk
+
+_EPSILON = 1e-12  # of torch.nn.functional.normalize
+_STRIDE = 16  # of layer3
+
+
+class Fusion(str, enum.Enum):
+    """How the three layers' difference maps become one anomaly map."""
+
+    OFFICIAL = "official"
+    """Product of sum((t - s)^2), each upsampled to layer1's size (64x64 for 256x256 pictures)."""
+    ANOMALIB = "anomalib"
+    """Product of 0.5 * |t - s|^2, each upsampled to the picture's size."""
+
+
+class STFPM(AnomalyModel):
+    """A ResNet-18 teacher and a ResNet-18 student, compared after layer1, layer2 and layer3."""
+
+    arch = "stfpm"
+    training_defaults = TrainingDefaults(epochs=398, batch_size=32, learning_rate=0.4)
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        if any(side % _STRIDE for side in config.image_size):
+            raise CheckpointError(
+                f"image size {config.image_size[0]}x{config.image_size[1]} does not suit STFPM",
+                fix=f"Height and width must be multiples of {_STRIDE}",
+            )
+        self.fusion = Fusion(config.fusion)
+        self.teacher = ResNet18Trunk().requires_grad_(False)
+        self.student = ResNet18Trunk()
+        self.train(False)
+
+    def trainable(self) -> nn.Module:
+        """Return the student."""
+        return self.student
+
+    def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
+        """Return SGD with momentum 0.9 and weight decay 1e-4 (the paper's section 4)."""
+        return torch.optim.SGD(self.student.parameters(), learning_rate, momentum=0.9, weight_decay=1e-4)
+
+    def loss(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the mean squared difference of normalised features, summed over layers (equation 2)."""
+        x = self.normalise(images)
+        with torch.no_grad():
+            teacher = self.teacher(x)
+        distances = [squared_distance(t.float(), s.float()) for t, s in zip(teacher, self.student(x))]
+        return torch.stack([distance.mean() for distance in distances]).sum()
+
+    def score(self, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Map normalised pictures `[N, 3, H, W]` to an anomaly map `[N, h, w]` and its maximum `[N]`."""
+        distances = [squared_distance(t, s) for t, s in zip(self.teacher(x), self.student(x))]
+        anomaly_map = self._fuse(distances)
+        return anomaly_map, torch.amax(anomaly_map, dim=(1, 2))
+
+    def _fuse(self, distances: List[torch.Tensor]) -> torch.Tensor:
+        if self.fusion is Fusion.ANOMALIB:
+            maps = [upsample(0.5 * distance, 4 * 2**level) for level, distance in enumerate(distances)]
+        else:
+            maps = [upsample(distance, 2**level) for level, distance in enumerate(distances)]
+        product = maps[0]
+        for factor in maps[1:]:
+            product = product * factor
+        return product.squeeze(1)
+
+
+def squared_distance(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
+    """Return sum over channels of the squared difference of unit feature vectors, `[N, 1, h, w]` in 0..4."""
+    return torch.sum((_unit(teacher) - _unit(student)) ** 2, dim=1, keepdim=True)
+
+
+def _unit(features: torch.Tensor) -> torch.Tensor:
+    # functional.normalize would export as Shape and Expand nodes; a broadcast division says the same.
+    norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return features / torch.clamp_min(norm, _EPSILON)
+
+
+def upsample(distance: torch.Tensor, factor: int) -> torch.Tensor:
+    """Upsample `[N, 1, h, w]` bilinearly (half-pixel centres) by a whole factor."""
+    if factor == 1:
+        return distance
+    return functional.interpolate(distance, scale_factor=float(factor), mode="bilinear", align_corners=False)
+
+
+def _from_anomalib(request: ImportRequest) -> STFPM:
+    model = STFPM(request.config(fusion=Fusion.ANOMALIB.value))
+    for part, trunk in (("teacher", model.teacher), ("student", model.student)):
+        state = select(request.state, f"model.{part}_model.feature_extractor.")
+        load_weights(trunk, trunk_state(state, LAYERS), f"the anomalib {part}")
+    return model
+
+
+def _from_official(request: ImportRequest) -> STFPM:
+    model = STFPM(request.config(fusion=Fusion.OFFICIAL.value))
+    load_weights(model.student, _official_names(request.state), "the student")
+    load_weights(model.teacher, trunk_state(request.teacher(), LAYERS), "the teacher")
+    return model
+
+
+def _official_names(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Rename `nn.Sequential` positions to torchvision's names; `model.7` (layer4) is unused."""
+    names = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3"}
+    renamed = {}
+    for key, value in select(state, "model.").items():
+        position, _, rest = key.partition(".")
+        if position in names:
+            renamed[f"{names[position]}.{rest}"] = value
+    return renamed
+
+
+IMPORTERS = (
+    Importer(
+        name="anomalib STFPM",
+        signature="model.student_model.feature_extractor.layer3.1.conv2.weight",
+        load=_from_anomalib,
+    ),
+    Importer(
+        name="official STFPM",
+        signature="model.6.1.conv2.weight",
+        load=_from_official,
+    ),
+)
