@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
 import hashlib
 import json
@@ -10,9 +11,16 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, Type, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Type, TypeVar, Union
+
+import dacite
 
 from adq_edge.errors import AdqError, StorageError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Record = TypeVar("Record", bound=DataclassInstance)
 
 _HASH_BLOCK = 1 << 20
 
@@ -177,6 +185,30 @@ def read_json(path: Path, schema: str, version: int, error: Type[AdqError], fix:
             fix=fix,
         )
     return document
+
+
+def read_record(
+    path: Path, kind: Type[Record], schema: str, version: int, error: Type[AdqError], fix: str
+) -> Record:
+    """Read a dataclass written by `write_json` and check every field's type.
+
+    Args:
+        path: the file.
+        kind: the dataclass.
+        schema: the schema name that the file must carry.
+        version: the schema version that this release reads.
+        error: the error class to raise for a file that is not what it should be.
+        fix: what the user can do about such a file.
+
+    Raises:
+        StorageError: the file cannot be read.
+        AdqError: of class `error`, for a file that does not hold such a record.
+    """
+    document = read_json(path, schema, version, error, fix)
+    try:
+        return dacite.from_dict(kind, document, dacite.Config(cast=[tuple, float, enum.Enum]))
+    except (dacite.DaciteError, ValueError, TypeError) as problem:
+        raise error(f"not a valid {schema} file ({problem})", where=path, fix=fix) from problem
 
 
 def megabytes(path: Union[str, Path]) -> float:

@@ -111,6 +111,14 @@ class AnomalyModel(nn.Module, abc.ABC):
         """Return the training loss (a scalar) of uint8 `[N, H, W, 3]` normal pictures."""
 
     @abc.abstractmethod
+    def load_teacher(self, state: State) -> None:
+        """Load the frozen part from a torchvision state dict (see `teacher_state`).
+
+        Raises:
+            CheckpointError: tensors are missing, of another shape, or not finite.
+        """
+
+    @abc.abstractmethod
     def trainable(self) -> nn.Module:
         """Return the part that is trained."""
 

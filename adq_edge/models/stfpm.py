@@ -17,6 +17,7 @@ from adq_edge.errors import CheckpointError
 from adq_edge.models.base import (
     AnomalyModel,
     ModelConfig,
+    State,
     TrainingDefaults,
     load_weights,
     select,
@@ -56,6 +57,10 @@ class STFPM(AnomalyModel):
         self.student = ResNet18Trunk()
         self.train(False)
 
+    def load_teacher(self, state: State) -> None:
+        """Load the teacher's trunk; later layers and the classifier may be missing."""
+        load_weights(self.teacher, trunk_state(state, LAYERS), "the teacher")
+
     def trainable(self) -> nn.Module:
         """Return the student."""
         return self.student
@@ -91,7 +96,8 @@ class STFPM(AnomalyModel):
 
 def squared_distance(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
     """Return sum over channels of the squared difference of unit feature vectors, `[N, 1, h, w]` in 0..4."""
-    return torch.sum((_unit(teacher) - _unit(student)) ** 2, dim=1, keepdim=True)
+    difference = _unit(teacher) - _unit(student)
+    return torch.sum(difference * difference, dim=1, keepdim=True)
 
 
 def _unit(features: torch.Tensor) -> torch.Tensor:
@@ -118,7 +124,7 @@ def _from_anomalib(request: ImportRequest) -> STFPM:
 def _from_official(request: ImportRequest) -> STFPM:
     model = STFPM(request.config(fusion=Fusion.OFFICIAL.value))
     load_weights(model.student, _official_names(request.state), "the student")
-    load_weights(model.teacher, trunk_state(request.teacher(), LAYERS), "the teacher")
+    model.load_teacher(request.teacher())
     return model
 
 

@@ -17,8 +17,8 @@ DEMO = "demo"
 DEMO_TEACHER = Path(__file__).parent / "weights" / "demo_teacher.pt"
 
 
-def teacher_state(weights: Optional[str]) -> Mapping[str, Any]:
-    """Return a ResNet-18 state dict under torchvision's names.
+def teacher_file(weights: Optional[str]) -> Path:
+    """Return the file that holds a teacher's ResNet-18 state dict under torchvision's names.
 
     Args:
         weights: a file with any torchvision ResNet-18 state dict (with or without layer4 and fc); `demo` for
@@ -26,11 +26,21 @@ def teacher_state(weights: Optional[str]) -> Mapping[str, Any]:
             downloaded once and kept in torch's own cache.
 
     Raises:
-        CheckpointError: the file is unreadable, or the download failed or has another content.
+        CheckpointError: the download failed or has another content.
     """
     if weights == DEMO:
-        return state_dict_of(read_torch_file(DEMO_TEACHER), DEMO_TEACHER)
-    path = _torchvision_file() if weights is None else Path(weights)
+        return DEMO_TEACHER
+    return _torchvision_file() if weights is None else Path(weights)
+
+
+def teacher_state(weights: Optional[str]) -> Mapping[str, Any]:
+    """Return a ResNet-18 state dict under torchvision's names (see `teacher_file`).
+
+    Raises:
+        StorageError: the file cannot be read.
+        CheckpointError: it is not a file of weights, or the download failed or has another content.
+    """
+    path = teacher_file(weights)
     return state_dict_of(read_torch_file(path), path)
 
 

@@ -1,0 +1,86 @@
+"""`calibrate`: pictures in, ranges files out; several calibrators share one pass over the pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import List, Optional, Sequence, Union
+
+import onnx
+
+from adq_edge.bundle import Bundle
+from adq_edge.calibration.collect import collect
+from adq_edge.calibration.histogram import BINS
+from adq_edge.calibration.ranges import Ranges, read_ranges, write_ranges
+from adq_edge.calibration.registry import make_calibrator
+from adq_edge.calibration.sources import ImageSource, RandomNormalSource
+from adq_edge.console import progress_bar
+from adq_edge.errors import CalibrationError
+from adq_edge.quantization.region import find_region
+
+Source = Union[ImageSource, RandomNormalSource]
+
+
+def calibrate(
+    bundle: Bundle, calibrators: Sequence[str], source: Source, *, threads: Optional[int] = None
+) -> List[Path]:
+    """Measure activation ranges of a bundle's model; return the ranges files, one per calibrator.
+
+    A file that the same calibration wrote before is kept; if all are there, no picture is read.
+
+    Args:
+        bundle: the model, and where the ranges files go.
+        calibrators: names of calibrators, `name` or `name:value`.
+        source: the pictures.
+        threads: CPU threads; all by default.
+
+    Raises:
+        CalibrationError: no such calibrator, no picture, or an activation that is not finite.
+        DataError: a picture cannot be read.
+    """
+    if len(source) < 1:
+        raise CalibrationError("calibration needs at least one picture", fix="Give --samples 1 or more")
+    makers = {spec: make_calibrator(spec) for spec in calibrators}
+    paths = {spec: bundle.ranges_folder / _file_name(spec, source) for spec in calibrators}
+    model = onnx.load(str(bundle.model))
+    tensors = find_region(model).tensors
+    fingerprint = source.fingerprint()
+    wanted = [
+        spec
+        for spec, path in paths.items()
+        if not _is_done(path, bundle, spec, fingerprint, len(source), tensors)
+    ]
+    if wanted:
+        with progress_bar("Calibrating", len(source), "images") as advance:
+            histograms = collect(
+                model,
+                tensors,
+                source.pictures(bundle.manifest.image_size),
+                threads=threads or os.cpu_count() or 1,
+                on_picture=advance,
+            )
+        for spec in wanted:
+            computed = {name: makers[spec].compute_range(histogram) for name, histogram in histograms.items()}
+            write_ranges(
+                paths[spec],
+                Ranges(
+                    bundle.manifest.model_sha256, spec, source.name, fingerprint, len(source), BINS, computed
+                ),
+            )
+    return [paths[spec] for spec in calibrators]
+
+
+def _file_name(spec: str, source: Source) -> str:
+    return f"{spec.replace(':', '')}-{source.name}-{len(source)}.json"
+
+
+def _is_done(
+    path: Path, bundle: Bundle, spec: str, fingerprint: str, images: int, tensors: Sequence[str]
+) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        ranges = read_ranges(path, bundle.manifest.model_sha256, tensors)
+    except CalibrationError:
+        return False  # of an earlier export; it is ours to replace
+    return ranges.fits(bundle.manifest.model_sha256, spec, fingerprint, images)

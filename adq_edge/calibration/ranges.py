@@ -1,0 +1,77 @@
+"""Ranges files: what one calibration measured on one model, for every target to use."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Dict, Iterable, Tuple
+
+from adq_edge.errors import CalibrationError
+from adq_edge.files import read_record, write_json
+
+_SCHEMA = "adq-edge/ranges"
+_VERSION = 1
+_REMEDY = "Calibrate again: remove the file and build with --int8"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranges:
+    """Activation ranges of a model.
+
+    Attributes:
+        model_sha256: hash of the ONNX model that they were measured on.
+        calibrator: name of the calibrator, with its value if it has one.
+        source: name of the picture source.
+        fingerprint: identifies the pictures.
+        images: number of pictures.
+        bins: histogram bins on each side of zero.
+        tensors: (low, high) of each tensor, in its own units.
+    """
+
+    model_sha256: str
+    calibrator: str
+    source: str
+    fingerprint: str
+    images: int
+    bins: int
+    tensors: Dict[str, Tuple[float, float]]
+
+    def fits(self, other_model_sha256: str, calibrator: str, fingerprint: str, images: int) -> bool:
+        """Tell whether these are the ranges that such a calibration would measure."""
+        return (self.model_sha256, self.calibrator, self.fingerprint, self.images) == (
+            other_model_sha256,
+            calibrator,
+            fingerprint,
+            images,
+        )
+
+
+def write_ranges(path: Path, ranges: Ranges) -> None:
+    """Write a ranges file atomically.
+
+    Raises:
+        StorageError: the folder cannot be written to or is full.
+    """
+    write_json(path, _SCHEMA, _VERSION, dataclasses.asdict(ranges))
+
+
+def read_ranges(path: Path, model_sha256: str, tensors: Iterable[str]) -> Ranges:
+    """Read a ranges file and check it against the model it is meant for.
+
+    Raises:
+        StorageError: the file cannot be read.
+        CalibrationError: not a ranges file, of another model, or with a missing or impossible range.
+    """
+    ranges = read_record(path, Ranges, _SCHEMA, _VERSION, CalibrationError, _REMEDY)
+    if ranges.model_sha256 != model_sha256:
+        raise CalibrationError("ranges of another model", where=path, fix="Calibrate this bundle")
+    missing = [name for name in tensors if name not in ranges.tensors]
+    if missing:
+        raise CalibrationError(f"no range for tensor {missing[0]!r}", where=path, fix=_REMEDY)
+    for name, (low, high) in ranges.tensors.items():
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise CalibrationError(
+                f"impossible range [{low:g}, {high:g}] of {name!r}", where=path, fix=_REMEDY
+            )
+    return ranges

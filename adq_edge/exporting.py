@@ -1,0 +1,182 @@
+"""`export`: a checkpoint becomes a bundle, checked against the original.
+
+The TorchScript exporter is used on purpose: at opset 17 it writes reductions with their axes as
+attributes, which is the only form TensorRT 8.5 reads correctly.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+import adq_edge
+from adq_edge import workspace
+from adq_edge.bundle import (
+    INPUT,
+    MAP_OUTPUT,
+    MODEL_FILE,
+    SCORE_OUTPUT,
+    Bundle,
+    Manifest,
+    Parity,
+    Source,
+    open_bundle,
+    write_manifest,
+)
+from adq_edge.datasets.layout import read_dataset
+from adq_edge.datasets.synthetic import CATEGORIES, render
+from adq_edge.errors import BundleError, CheckpointError, DataError
+from adq_edge.files import atomic_directory, sha256
+from adq_edge.imaging import load_image, resize_image
+from adq_edge.models.base import AnomalyModel
+from adq_edge.models.checkpoint import Checkpoint, load_checkpoint
+from adq_edge.quantization.graph import tidy
+from adq_edge.quantization.lint import check_for_tensorrt
+
+OPSET = 17
+PARITY_IMAGES = 8
+PARITY_TOLERANCE = 1e-3
+"""Largest difference of map and score allowed, relative to the largest map value: an order of magnitude
+above what reordered float32 sums do, three below what INT8 does."""
+
+
+def export(
+    checkpoint: Optional[Path] = None,
+    output: Optional[Path] = None,
+    *,
+    teacher_weights: Optional[str] = None,
+    data: Optional[Path] = None,
+    image_size: Optional[Tuple[int, int]] = None,
+) -> Bundle:
+    """Export a checkpoint to a bundle and check ONNX against torch on pictures.
+
+    Args:
+        checkpoint: our own checkpoint or a foreign one; the newest in `checkpoints/` by default.
+        output: the bundle's folder, replaced if it is a bundle; `bundles/NAME` by default.
+        teacher_weights: for checkpoints that hold only the student: a ResNet-18 file, `demo`, or None for
+            torchvision's.
+        data: dataset folder with the pictures of the check; by default the training data, where they are
+            still there, else pictures that adq-edge draws itself.
+        image_size: (height, width) for checkpoints that do not hold it.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read or recognised.
+        BundleError: the exported graph does not reproduce the checkpoint, or `output` is something else.
+    """
+    source = workspace.latest_checkpoint() if checkpoint is None else checkpoint
+    loaded = load_checkpoint(source, teacher_weights=teacher_weights, image_size=image_size)
+    folder = workspace.BUNDLES / source.name.split(".")[0] if output is None else output
+    _refuse_foreign_folder(folder)
+    training_data = loaded.training.get("settings", {}).get("data")
+    pictures, described = _pictures(data, training_data, loaded.model.config.image_size)
+    with atomic_directory(folder) as fresh:
+        _write_onnx(loaded.model, fresh / MODEL_FILE)
+        parity = _check_parity(loaded.model, fresh / MODEL_FILE, pictures, described)
+        write_manifest(fresh, _manifest(folder, source, loaded, fresh / MODEL_FILE, parity))
+    return open_bundle(folder)
+
+
+def _refuse_foreign_folder(folder: Path) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / MODEL_FILE).is_file():
+        raise BundleError("exists and is not a bundle", where=folder, fix="Choose another output folder")
+
+
+def _pictures(
+    data: Optional[Path], training_data: Optional[str], size: Tuple[int, int]
+) -> Tuple[np.ndarray, str]:
+    """Return uint8 `[N, H, W, 3]` pictures, normal and defective, and a word on where they came from."""
+    if data is None and training_data is not None and Path(training_data).is_dir():
+        data = Path(training_data)
+    if data is None:
+        drawn = [render(name, 0, 0, max(size), None)[0] for name in CATEGORIES[:PARITY_IMAGES]]
+        return np.stack([resize_image(picture, size) for picture in drawn]), "drawn by adq-edge"
+    dataset = read_dataset(data)
+    paths: List[Path] = [
+        *(sample.path for c in dataset.categories for sample in c.test),
+        *dataset.train_images,
+    ]
+    chosen = paths[:: max(1, len(paths) // PARITY_IMAGES)][:PARITY_IMAGES]
+    if not chosen:
+        raise DataError("no pictures to check the export on", where=data)
+    return np.stack([load_image(path, size) for path in chosen]), str(data)
+
+
+def _write_onnx(model: AnomalyModel, path: Path) -> None:
+    """Export to opset 17 with a dynamic batch, checked against what TensorRT 8.5 reads."""
+    height, width = model.config.image_size
+    example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            model,
+            (example,),
+            str(path),
+            opset_version=OPSET,
+            dynamo=False,
+            input_names=[INPUT],
+            output_names=[MAP_OUTPUT, SCORE_OUTPUT],
+            dynamic_axes={name: {0: "N"} for name in (INPUT, MAP_OUTPUT, SCORE_OUTPUT)},
+        )
+    graph = tidy(onnx.load(str(path)))
+    check_for_tensorrt(graph)
+    onnx.save(graph, str(path))
+
+
+def _check_parity(model: AnomalyModel, path: Path, pictures: np.ndarray, described: str) -> Parity:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    with torch.inference_mode():
+        maps, scores = (tensor.numpy() for tensor in model(torch.from_numpy(pictures)))
+    exported_maps, exported_scores = session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: pictures})
+    if not (np.isfinite(maps).all() and np.isfinite(exported_maps).all()):
+        raise CheckpointError("the model gives NaN or infinite maps", fix="Train it again")
+    parity = Parity(
+        images=len(pictures),
+        pictures=described,
+        map_difference=float(np.abs(maps - exported_maps).max()),
+        score_difference=float(np.abs(scores - exported_scores).max()),
+        map_largest=float(np.abs(maps).max()),
+        tolerance=PARITY_TOLERANCE,
+    )
+    if not parity.holds:
+        raise BundleError(
+            f"the exported graph differs from the checkpoint: map by {parity.map_difference:.3g}, score by "
+            f"{parity.score_difference:.3g}, largest map value {parity.map_largest:.3g}",
+            fix="Please report this with the versions of torch and onnxruntime",
+        )
+    return parity
+
+
+def _map_size(model: AnomalyModel) -> Tuple[int, int]:
+    height, width = model.config.image_size
+    with torch.inference_mode():
+        anomaly_map, _ = model(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+    return int(anomaly_map.shape[1]), int(anomaly_map.shape[2])
+
+
+def _manifest(folder: Path, source: Path, loaded: Checkpoint, model: Path, parity: Parity) -> Manifest:
+    settings = loaded.training.get("settings", {})
+    data = settings.get("data")
+    return Manifest(
+        name=folder.name,
+        arch=loaded.model.arch,
+        origin=loaded.origin,
+        fusion=loaded.model.config.fusion,
+        image_size=loaded.model.config.image_size,
+        map_size=_map_size(loaded.model),
+        model_sha256=sha256(model),
+        checkpoint=Source(source.name, sha256(source)),
+        categories=tuple(settings.get("categories") or ()),
+        data=None if data is None else str(data),
+        parity=parity,
+        versions={"adq-edge": adq_edge.__version__, "torch": torch.__version__, "onnx": onnx.__version__},
+    )

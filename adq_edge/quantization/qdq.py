@@ -1,0 +1,193 @@
+"""Q/DQ insertion: a float model and its ranges become the INT8 model of a target.
+
+One pass for all targets; they differ in arithmetic (`arithmetic.py`) and in placement (`placement.py`).
+CPU files store int8 weights and int32 biases. TensorRT files store float32 weights followed by Q and DQ,
+and float32 biases: the only form that its 8.5 parser is documented to take.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, Mapping, Optional, Set, Tuple
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from adq_edge.errors import CalibrationError, CheckpointError
+from adq_edge.quantization.arithmetic import (
+    GRIDS,
+    Grid,
+    Target,
+    quantize_weight,
+    scale_and_zero_point,
+    weight_scales,
+)
+from adq_edge.quantization.graph import GraphIndex, add_initializer, drop_unused_initializers
+from adq_edge.quantization.placement import place
+from adq_edge.quantization.region import POOLING, WEIGHTED, Region, find_region
+
+RangeMap = Mapping[str, Tuple[float, float]]
+
+_OUTPUT_CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": 1}
+_BIAS_LIMIT = 2.0**30
+"""Largest |int32 bias| allowed: leaves half the accumulator to the products."""
+
+
+def quantize(model: onnx.ModelProto, ranges: RangeMap, target: Target) -> onnx.ModelProto:
+    """Return an INT8 Q/DQ copy of a float model.
+
+    Args:
+        model: a float32 model as `export` writes it.
+        ranges: (low, high) of each activation in the quantized region.
+        target: whose arithmetic and placement.
+
+    Raises:
+        CalibrationError: the ranges lack a tensor.
+        CheckpointError: a weight is NaN or infinite.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return _Pass(copy, ranges, target).run()
+
+
+class _Pass:
+    """One run of the insertion; holds the graph while nodes are added to it."""
+
+    def __init__(self, model: onnx.ModelProto, ranges: RangeMap, target: Target) -> None:
+        self.model = model
+        self.graph = model.graph
+        self.index = GraphIndex(model.graph)
+        self.target = target
+        self.grid: Grid = GRIDS[target]
+        self.region: Region = find_region(model)
+        self.ranges = _share_ranges_over_pooling(self.region, ranges)
+        self.scales: Dict[str, np.ndarray] = {}
+        self.before: Dict[str, List[onnx.NodeProto]] = {}
+
+    def run(self) -> onnx.ModelProto:
+        pairs = self._insert_activation_pairs()
+        for operator in self.region.operators:
+            if operator.node.op_type in WEIGHTED:
+                self._quantize_weights(operator.node, operator.inputs[0])
+        self._rebuild(pairs)
+        drop_unused_initializers(self.graph)
+        onnx.checker.check_model(self.model)
+        return self.model
+
+    def _insert_activation_pairs(self) -> Dict[str, List[onnx.NodeProto]]:
+        """Redirect readers to dequantized tensors; return the new nodes by the tensor they follow."""
+        pairs: Dict[str, List[onnx.NodeProto]] = {}
+        for tensor, readers in place(self.model, self.region, self.target).items():
+            if tensor not in self.ranges:
+                raise CalibrationError(f"no range for tensor {tensor!r}", fix="Calibrate this bundle again")
+            scale, zero_point = scale_and_zero_point(*self.ranges[tensor], self.grid)
+            self.scales[tensor] = scale
+            add_initializer(self.graph, f"{tensor}.scale", scale)
+            add_initializer(self.graph, f"{tensor}.zero_point", zero_point)
+            pairs[tensor] = list(self._pairs_of(tensor, readers))
+        return pairs
+
+    def _pairs_of(self, tensor: str, readers: Optional[Set[str]]) -> Iterator[onnx.NodeProto]:
+        """Yield one pair that all readers share, or one pair per reader, as TensorRT's own tools do."""
+        consumers = self.index.consumers.get(tensor, [])
+        groups = {tensor: consumers}
+        if readers is not None:
+            groups = {f"{tensor}.to.{node.name}": [node] for node in consumers if node.name in readers}
+        for stem, nodes in groups.items():
+            yield from _pair(tensor, stem, f"{tensor}.scale", f"{tensor}.zero_point")
+            for node in nodes:
+                _redirect(node, tensor, f"{stem}.dequantized")
+
+    def _quantize_weights(self, node: onnx.NodeProto, activation: str) -> None:
+        weight = self.index.constant(node.input[1])
+        bias = self.index.constant(node.input[2]) if len(node.input) > 2 else None
+        for name, value in zip(node.input[1:], (weight, bias)):
+            if value is not None and not np.isfinite(value).all():
+                raise CheckpointError(
+                    f"weights {name!r} hold NaN or infinite values", fix="Train the model again"
+                )
+        if weight is None:
+            return
+        axis = _OUTPUT_CHANNEL_AXIS[node.op_type]
+        scales = weight_scales(weight, axis)
+        if self.target is Target.TENSORRT:
+            self._add_weight_pair(node, scales, axis)
+            return
+        if bias is not None:
+            scales = np.maximum(scales, np.abs(bias) / (self.scales[activation] * _BIAS_LIMIT)).astype(
+                np.float32
+            )
+        self._store_integers(node, 1, quantize_weight(weight, scales, axis), scales, axis)
+        if bias is not None:
+            bias_scales = (self.scales[activation] * scales).astype(np.float32)
+            integers = np.rint(bias.astype(np.float64) / bias_scales).astype(np.int32)
+            self._store_integers(node, 2, integers, bias_scales, 0)
+
+    def _add_weight_pair(self, node: onnx.NodeProto, scales: np.ndarray, axis: int) -> None:
+        name = node.input[1]
+        scale = add_initializer(self.graph, f"{name}.scale", scales)
+        zero_point = add_initializer(self.graph, f"{name}.zero_point", np.zeros(scales.shape, np.int8))
+        self.before.setdefault(node.name, []).extend(_pair(name, name, scale, zero_point, axis))
+        node.input[1] = f"{name}.dequantized"
+
+    def _store_integers(
+        self, node: onnx.NodeProto, position: int, values: np.ndarray, scales: np.ndarray, axis: int
+    ) -> None:
+        name = node.input[position]
+        inputs = [
+            add_initializer(self.graph, f"{name}.quantized", values),
+            add_initializer(self.graph, f"{name}.scale", scales),
+            add_initializer(self.graph, f"{name}.zero_point", np.zeros(scales.shape, values.dtype)),
+        ]
+        output = f"{name}.dequantized"
+        dequantize = helper.make_node(
+            "DequantizeLinear", inputs, [output], f"{name}.DequantizeLinear", axis=axis
+        )
+        self.before.setdefault(node.name, []).append(dequantize)
+        node.input[position] = output
+
+    def _rebuild(self, pairs: Mapping[str, List[onnx.NodeProto]]) -> None:
+        """Put every new node where its inputs exist: the graph stays in topological order."""
+        nodes = []
+        for node in self.graph.node:
+            nodes.extend(self.before.get(node.name, []))
+            nodes.append(node)
+            for output in node.output:
+                nodes.extend(pairs.get(output, []))
+        del self.graph.node[:]
+        self.graph.node.extend(nodes)
+
+
+def _redirect(node: onnx.NodeProto, old: str, new: str) -> None:
+    for position, name in enumerate(node.input):
+        if name == old:
+            node.input[position] = new
+
+
+def _pair(
+    tensor: str, stem: str, scale: str, zero_point: str, axis: Optional[int] = None
+) -> Tuple[onnx.NodeProto, onnx.NodeProto]:
+    """Return the Q and DQ nodes that round `tensor` to its grid, as `<stem>.dequantized`."""
+    attributes = {} if axis is None else {"axis": axis}
+    quantized, dequantized = f"{stem}.quantized", f"{stem}.dequantized"
+    return (
+        helper.make_node(
+            "QuantizeLinear", [tensor, scale, zero_point], [quantized], f"{stem}.QuantizeLinear", **attributes
+        ),
+        helper.make_node(
+            "DequantizeLinear",
+            [quantized, scale, zero_point],
+            [dequantized],
+            f"{stem}.DequantizeLinear",
+            **attributes,
+        ),
+    )
+
+
+def _share_ranges_over_pooling(region: Region, ranges: RangeMap) -> RangeMap:
+    """Give a pooling's output its input's range: an integer max-pool has one scale on both sides."""
+    shared = dict(ranges)
+    for operator in region.operators:
+        if operator.node.op_type in POOLING and operator.inputs[0] in shared:
+            shared[operator.output] = shared[operator.inputs[0]]
+    return shared
