@@ -1,0 +1,169 @@
+"""`build`: a bundle becomes an engine for a device, with its sidecar."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import platform
+from pathlib import Path
+from typing import NamedTuple, Optional, Tuple, Union
+
+import onnx
+
+from adq_edge import workspace
+from adq_edge.bundle import Bundle, Source, open_bundle
+from adq_edge.calibration.calibrate import calibrate
+from adq_edge.calibration.ranges import read_ranges
+from adq_edge.calibration.sources import (
+    RANDOM_NORMAL,
+    ImageSource,
+    RandomNormalSource,
+    has_images,
+    image_source,
+)
+from adq_edge.errors import CalibrationError
+from adq_edge.files import atomic_path, sha256
+from adq_edge.quantization.arithmetic import Target
+from adq_edge.quantization.half import store_weights_as_float16
+from adq_edge.quantization.qdq import quantize
+from adq_edge.quantization.region import find_region
+from adq_edge.runtimes.registry import RuntimeName, open_engine, runtime_version
+from adq_edge.runtimes.sidecar import Calibration, Precision, Sidecar, sidecar_path, write_sidecar
+
+DEFAULT_CALIBRATOR = "mse"
+DEFAULT_SAMPLES = 300
+
+
+class Device(str, enum.Enum):
+    """The devices that engines can be built for."""
+
+    CPU = "cpu"
+
+
+class BuiltEngine(NamedTuple):
+    """An engine on disk and what is known about it."""
+
+    path: Path
+    sidecar: Sidecar
+
+
+def build(
+    bundle: Optional[Union[str, Path]] = None,
+    output: Optional[Path] = None,
+    *,
+    precision: Precision = Precision.INT8,
+    calib: str = DEFAULT_CALIBRATOR,
+    calib_data: Optional[str] = None,
+    samples: int = DEFAULT_SAMPLES,
+    device: Device = Device.CPU,
+    runtime: RuntimeName = RuntimeName.ONNXRUNTIME,
+    threads: Optional[int] = None,
+) -> BuiltEngine:
+    """Build an engine from a bundle.
+
+    Args:
+        bundle: the bundle's folder; the newest in `bundles/` by default.
+        output: the engine file; `engines/NAME-PRECISION.onnx` by default.
+        precision: number format of the networks; the scoring is float32 in all of them.
+        calib: calibrator of an INT8 engine, `name` or `name:value`.
+        calib_data: folder of calibration pictures, or `random-normal`; by default `calibration_data/`, else
+            the training images of the dataset that the model was trained on.
+        samples: the largest number of calibration pictures.
+        device: what the engine is for.
+        runtime: what runs the engine when nothing else is asked for.
+        threads: CPU threads for the calibration; all by default.
+
+    Raises:
+        BundleError: the bundle is missing or damaged.
+        CalibrationError: no pictures, no such calibrator, or unusable activations.
+        MissingDependencyError: the runtime is not installed.
+    """
+    opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
+    version = runtime_version(runtime)
+    model = onnx.load(str(opened.model))
+    calibration = None
+    if precision is Precision.FP16:
+        model = store_weights_as_float16(model)
+    elif precision is Precision.INT8:
+        ranges_file = _calibrate(opened, calib, calib_data, samples, threads)
+        model, calibration = _quantize(opened, model, ranges_file)
+    path = workspace.ENGINES / _engine_name(opened, precision, calibration) if output is None else output
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+        sidecar = _sidecar(opened, path.stem, temporary, precision, calibration, device, (runtime, version))
+        with open_engine(temporary, sidecar, runtime, threads) as engine:  # one that does not load is none
+            sidecar = dataclasses.replace(sidecar, operators=engine.operators())
+        write_sidecar(sidecar_path(path), sidecar)
+    return BuiltEngine(path, sidecar)
+
+
+def _calibrate(bundle: Bundle, calib: str, data: Optional[str], samples: int, threads: Optional[int]) -> Path:
+    return calibrate(bundle, [calib], _source(bundle, data, samples), threads=threads)[0]
+
+
+def _source(bundle: Bundle, data: Optional[str], samples: int) -> Union[ImageSource, RandomNormalSource]:
+    if data == RANDOM_NORMAL:
+        return RandomNormalSource(samples)
+    if data is not None:
+        return image_source(Path(data), samples)
+    trained_on = None if bundle.manifest.data is None else Path(bundle.manifest.data)
+    for folder in (workspace.CALIBRATION_DATA, trained_on):
+        if folder is not None and has_images(folder):
+            return image_source(folder, samples)
+    raise CalibrationError(
+        "no calibration images",
+        where=workspace.CALIBRATION_DATA,
+        fix="Put images there, or name a folder with --calib-data",
+    )
+
+
+def _quantize(
+    bundle: Bundle, model: onnx.ModelProto, ranges_file: Path
+) -> Tuple[onnx.ModelProto, Calibration]:
+    ranges = read_ranges(ranges_file, bundle.manifest.model_sha256, find_region(model).tensors)
+    source = Source(ranges_file.name, sha256(ranges_file))
+    calibration = Calibration(ranges.calibrator, ranges.source, ranges.images, source)
+    return quantize(model, ranges.tensors, cpu_target()), calibration
+
+
+def cpu_target() -> Target:
+    """Return the integer arithmetic that this machine's CPU wants."""
+    return Target.ARM if platform.machine().lower() in ("aarch64", "arm64") else Target.X86
+
+
+def _engine_name(bundle: Bundle, precision: Precision, calibration: Optional[Calibration]) -> str:
+    parts = [bundle.manifest.name, precision.value]
+    if calibration is not None:
+        parts.append(calibration.calibrator.replace(":", ""))
+        if calibration.source != ImageSource.name:
+            parts.append(calibration.source)
+    return "-".join(parts) + ".onnx"
+
+
+def _sidecar(
+    bundle: Bundle,
+    name: str,
+    engine: Path,
+    precision: Precision,
+    calibration: Optional[Calibration],
+    device: Device,
+    runtime: Tuple[RuntimeName, str],
+) -> Sidecar:
+    manifest = bundle.manifest
+    return Sidecar(
+        name=name,
+        runtime=runtime[0].value,
+        runtime_version=runtime[1],
+        device=device.value,
+        machine=platform.machine(),
+        precision=precision,
+        arch=manifest.arch,
+        image_size=manifest.image_size,
+        map_size=manifest.map_size,
+        engine_sha256=sha256(engine),
+        model=Source(str(bundle.model), manifest.model_sha256),
+        operators={},
+        calibration=calibration,
+        threshold=None,
+        data=manifest.data,
+    )

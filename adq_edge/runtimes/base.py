@@ -1,0 +1,84 @@
+"""What every runtime offers: engines that turn uint8 pictures into maps and scores."""
+
+from __future__ import annotations
+
+import abc
+from pathlib import Path
+from types import TracebackType
+from typing import Dict, NamedTuple, Optional, Type
+
+import numpy as np
+
+from adq_edge.errors import EngineError
+from adq_edge.runtimes.sidecar import Sidecar
+
+
+class Output(NamedTuple):
+    """What an engine says of a batch of pictures.
+
+    Attributes:
+        maps: anomaly maps, float32 `[N, h, w]`.
+        scores: anomaly scores, float32 `[N]`.
+    """
+
+    maps: np.ndarray
+    scores: np.ndarray
+
+
+class Engine(abc.ABC):
+    """An engine loaded by a runtime; a context manager.
+
+    Attributes:
+        path: the engine file.
+        sidecar: what is known about it.
+        runtime: name of the runtime that runs it here.
+        runtime_version: that runtime's version.
+    """
+
+    runtime: str
+
+    def __init__(self, path: Path, sidecar: Sidecar, runtime_version: str) -> None:
+        self.path = path
+        self.sidecar = sidecar
+        self.runtime_version = runtime_version
+
+    def run(self, images: np.ndarray) -> Output:
+        """Score a batch.
+
+        Args:
+            images: uint8 `[N, H, W, 3]` RGB, already of the engine's size.
+
+        Raises:
+            EngineError: the array has another type or shape.
+        """
+        height, width = self.sidecar.image_size
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, 3):
+            raise EngineError(
+                f"takes uint8 [N, {height}, {width}, 3] pictures, not {images.dtype} {list(images.shape)}",
+                where=self.path,
+                fix="Read pictures with adq_edge.imaging.load_image",
+            )
+        return self._run(images)
+
+    @abc.abstractmethod
+    def _run(self, images: np.ndarray) -> Output:
+        """Score a batch that has been checked."""
+
+    @abc.abstractmethod
+    def operators(self) -> Dict[str, int]:
+        """Count the operators that the runtime really executes, by its own names for them."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release what the engine holds; harmless when called twice."""
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()

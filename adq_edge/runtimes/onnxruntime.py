@@ -1,0 +1,79 @@
+"""ONNX Runtime on a CPU: the default runtime."""
+
+from __future__ import annotations
+
+import collections
+import tempfile
+from pathlib import Path
+from typing import Dict, Optional
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from adq_edge.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.errors import EngineError
+from adq_edge.runtimes.base import Engine, Output
+from adq_edge.runtimes.sidecar import Sidecar
+
+VERSION = str(onnxruntime.__version__)
+
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntimeEngine(Engine):
+    """An ONNX file run by ONNX Runtime's CPU provider.
+
+    Args:
+        path: the ONNX file.
+        sidecar: what is known about it.
+        threads: CPU threads; all by default.
+
+    Raises:
+        EngineError: ONNX Runtime cannot load the file.
+    """
+
+    runtime = "onnxruntime"
+
+    def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int]) -> None:
+        super().__init__(path, sidecar, VERSION)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = _ERRORS_ONLY
+        try:
+            self._session: Optional[onnxruntime.InferenceSession] = _open(path, options)
+        except Exception as error:  # ONNX Runtime raises classes of its own that share no public base
+            raise EngineError(
+                f"ONNX Runtime {VERSION} cannot load it ({_first_line(error)})",
+                where=path,
+                fix="Build it again with the ONNX Runtime installed here: adq-edge build BUNDLE",
+            ) from error
+
+    def _run(self, images: np.ndarray) -> Output:
+        if self._session is None:
+            raise EngineError("is closed", where=self.path)
+        maps, scores = self._session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: images})
+        return Output(maps, scores)
+
+    def operators(self) -> Dict[str, int]:
+        """Count the nodes of the optimised graph: `QLinearConv` is an integer kernel, `Conv` is not."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        with tempfile.TemporaryDirectory() as folder:
+            optimised = Path(folder) / "optimised.onnx"
+            options.optimized_model_filepath = str(optimised)
+            _open(self.path, options)
+            nodes = onnx.load(str(optimised)).graph.node
+        return dict(sorted(collections.Counter(node.op_type for node in nodes).items()))
+
+    def close(self) -> None:
+        """Release the session."""
+        self._session = None
+
+
+def _open(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

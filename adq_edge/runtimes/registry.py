@@ -1,0 +1,87 @@
+"""Runtimes by name, and the one function that loads an engine."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Callable, Dict, Optional, Union
+
+from adq_edge.errors import MissingDependencyError
+from adq_edge.runtimes.base import Engine
+from adq_edge.runtimes.sidecar import Sidecar, read_sidecar
+
+
+class RuntimeName(str, enum.Enum):
+    """The runtimes that engines can be built for and run with."""
+
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+
+
+def _onnxruntime(path: Path, sidecar: Sidecar, threads: Optional[int]) -> Engine:
+    from adq_edge.runtimes.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(path, sidecar, threads)
+
+
+def _openvino(path: Path, sidecar: Sidecar, threads: Optional[int]) -> Engine:
+    try:
+        from adq_edge.runtimes.openvino import OpenVinoEngine
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "OpenVINO is not installed", fix="Install it: pip install 'adq-edge[openvino]'"
+        ) from error
+    return OpenVinoEngine(path, sidecar, threads)
+
+
+_LOADERS: Dict[RuntimeName, Callable[[Path, Sidecar, Optional[int]], Engine]] = {
+    RuntimeName.ONNXRUNTIME: _onnxruntime,
+    RuntimeName.OPENVINO: _openvino,
+}
+
+
+def load_engine(
+    path: Union[str, Path], *, runtime: Optional[RuntimeName] = None, threads: Optional[int] = None
+) -> Engine:
+    """Load an engine that `build` wrote.
+
+    Args:
+        path: the engine file; its sidecar lies beside it.
+        runtime: another runtime than the one it was built for (both CPU runtimes read the same files).
+        threads: CPU threads; all by default.
+
+    Raises:
+        EngineError: the engine or its sidecar is missing, damaged, or meant for another machine.
+        MissingDependencyError: the runtime is not installed.
+    """
+    path = Path(path)
+    sidecar = read_sidecar(path)
+    return open_engine(path, sidecar, RuntimeName(runtime or sidecar.runtime), threads)
+
+
+def open_engine(path: Path, sidecar: Sidecar, runtime: RuntimeName, threads: Optional[int]) -> Engine:
+    """Load an engine whose sidecar is already at hand and trusted.
+
+    Raises:
+        EngineError: the runtime cannot load the file.
+        MissingDependencyError: the runtime is not installed.
+    """
+    return _LOADERS[runtime](path, sidecar, threads)
+
+
+def runtime_version(runtime: RuntimeName) -> str:
+    """Return the installed version of a runtime.
+
+    Raises:
+        MissingDependencyError: the runtime is not installed.
+    """
+    try:
+        if runtime is RuntimeName.OPENVINO:
+            from adq_edge.runtimes.openvino import VERSION
+        else:
+            from adq_edge.runtimes.onnxruntime import VERSION
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"{runtime.value} is not installed", fix="Install it with pip"
+        ) from error
+    return VERSION

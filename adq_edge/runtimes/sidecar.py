@@ -1,0 +1,131 @@
+"""The sidecar: `<engine>.json`, what an engine is, what it was made from and what was measured on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import platform
+from pathlib import Path
+from typing import Dict, Optional, Tuple
+
+from adq_edge.bundle import Source
+from adq_edge.errors import EngineError
+from adq_edge.files import read_record, sha256, write_json
+from adq_edge.workspace import SIDECAR_SUFFIX
+
+_SCHEMA = "adq-edge/engine"
+_VERSION = 1
+_REMEDY = "Build the engine again: adq-edge build BUNDLE"
+
+
+class Precision(str, enum.Enum):
+    """The number format of an engine's networks; the scoring is float32 in all of them."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Which ranges an INT8 engine was built with."""
+
+    calibrator: str
+    source: str
+    images: int
+    ranges: Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """The score from which on a picture counts as anomalous, found for this very engine.
+
+    Attributes:
+        score: the threshold; F1-max over `images` labelled pictures.
+        f1: F1 score at the threshold, 0..1.
+        images: number of labelled pictures.
+        data: the dataset folder.
+    """
+
+    score: float
+    f1: float
+    images: int
+    data: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Sidecar:
+    """What is known about an engine.
+
+    Attributes:
+        name: the engine's name in tables.
+        runtime: the runtime it was built for.
+        runtime_version: that runtime's version at build time.
+        device: the device it was built for.
+        machine: the processor architecture it was built for, as `platform.machine` says it.
+        precision: number format of the networks.
+        arch: the method.
+        image_size: (height, width) of the input in pixels.
+        map_size: (height, width) of the anomaly map.
+        engine_sha256: hash of the engine file.
+        model: the bundle's model.
+        operators: number of operators that the runtime executes, by its own names for them.
+        calibration: of an INT8 engine.
+        threshold: found by `eval`; None before.
+        data: the dataset folder that the model was trained on, where known.
+    """
+
+    name: str
+    runtime: str
+    runtime_version: str
+    device: str
+    machine: str
+    precision: Precision
+    arch: str
+    image_size: Tuple[int, int]
+    map_size: Tuple[int, int]
+    engine_sha256: str
+    model: Source
+    operators: Dict[str, int]
+    calibration: Optional[Calibration]
+    threshold: Optional[Threshold]
+    data: Optional[str]
+
+
+def sidecar_path(engine: Path) -> Path:
+    """Return the path of an engine's sidecar."""
+    return engine.with_name(engine.name + SIDECAR_SUFFIX)
+
+
+def write_sidecar(path: Path, sidecar: Sidecar) -> None:
+    """Write a sidecar to `path` atomically.
+
+    Raises:
+        StorageError: the folder cannot be written to or is full.
+    """
+    write_json(path, _SCHEMA, _VERSION, dataclasses.asdict(sidecar))
+
+
+def read_sidecar(engine: Path) -> Sidecar:
+    """Read an engine's sidecar and check that the engine is the file it vouches for and suits this machine.
+
+    Raises:
+        EngineError: no engine, no sidecar, a changed engine, or one built for another kind of processor.
+    """
+    if not engine.is_file():
+        raise EngineError("no such engine", where=engine, fix=_REMEDY)
+    path = sidecar_path(engine)
+    if not path.is_file():
+        raise EngineError(f"its sidecar {path.name} is missing", where=engine, fix=_REMEDY)
+    sidecar = read_record(path, Sidecar, _SCHEMA, _VERSION, EngineError, _REMEDY)
+    if sha256(engine) != sidecar.engine_sha256:
+        raise EngineError(
+            f"not the file that {path.name} describes (truncated or changed)", where=engine, fix=_REMEDY
+        )
+    if sidecar.machine != platform.machine():
+        raise EngineError(
+            f"built for {sidecar.machine}, this machine is {platform.machine()}",
+            where=engine,
+            fix="Build it here from its bundle: adq-edge build BUNDLE",
+        )
+    return sidecar
