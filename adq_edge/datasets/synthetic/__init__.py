@@ -1,0 +1,12 @@
+"""A synthetic dataset in MVTec AD's spirit, for the demo and the tests: 15 categories with exact masks.
+
+Every product is drawn as layers of colour, height and gloss (`canvas`, `textures`, `hardware`, `products`,
+`electronics`), damaged (`defects`, `fault`), photographed (`photograph`) and written (`writer`).
+"""
+
+from __future__ import annotations
+
+from adq_edge.datasets.synthetic.catalogue import CATEGORIES, DEFECTS, Split, defects_of, render
+from adq_edge.datasets.synthetic.writer import write_synthetic
+
+__all__ = ["CATEGORIES", "DEFECTS", "Split", "defects_of", "render", "write_synthetic"]

@@ -1,0 +1,171 @@
+"""The 15 categories, which defects each can have, and the rendering of one sample."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Callable, Dict, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from adq_edge.datasets.synthetic import electronics, hardware, products, textures
+from adq_edge.datasets.synthetic.canvas import UNITS, Layers
+from adq_edge.datasets.synthetic.defects import SURFACE_DEFECTS, damage
+from adq_edge.datasets.synthetic.fault import Fault
+from adq_edge.datasets.synthetic.photograph import digitise, expose, random_shot, sensor_noise
+from adq_edge.errors import DataError
+
+Painter = Callable[[np.random.Generator, int, Optional[Fault]], Layers]
+
+_CATALOGUE: Dict[str, Tuple[Painter, Tuple[str, ...]]] = {
+    "bolt": (hardware.bolt, ("bent", "dent", "missing_part", "scratch", "stain")),
+    "bottle": (products.bottle, ("crack", "fibre", "missing_part", "scratch", "stain")),
+    "brushed_metal": (textures.brushed_metal, ("dent", "discoloration", "hole", "scratch", "stain")),
+    "cable": (hardware.cable, ("bent", "hole", "missing_part", "scratch", "swap")),
+    "capsule": (products.capsule, ("crack", "dent", "hole", "misprint", "scratch")),
+    "circuit_board": (
+        electronics.circuit_board,
+        ("bent", "misplaced", "misprint", "missing_part", "scratch", "stain", "swap"),
+    ),
+    "gear": (hardware.gear, ("bent", "crack", "missing_part", "scratch", "stain")),
+    "leather": (textures.leather, ("discoloration", "fibre", "hole", "scratch", "stain")),
+    "nut": (hardware.nut, ("crack", "dent", "missing_part", "scratch", "stain")),
+    "tablet": (products.tablet, ("crack", "discoloration", "misprint", "missing_part", "stain")),
+    "terrazzo": (textures.terrazzo, ("crack", "discoloration", "hole", "scratch", "stain")),
+    "toothbrush": (products.toothbrush, ("bent", "discoloration", "fibre", "missing_part", "stain")),
+    "weave": (textures.weave, ("discoloration", "fibre", "hole", "missing_part", "stain")),
+    "wood": (textures.wood, ("crack", "dent", "hole", "scratch", "stain")),
+    "zipper": (hardware.zipper, ("bent", "discoloration", "fibre", "hole", "missing_part")),
+}
+
+CATEGORIES: Tuple[str, ...] = tuple(_CATALOGUE)
+"""The names of the 15 categories."""
+
+DEFECTS: Tuple[str, ...] = tuple(sorted({kind for _, kinds in _CATALOGUE.values() for kind in kinds}))
+"""The names of all kinds of defect."""
+
+# Below the first a difference is lost in the sensor's noise; a defect must reach the others to be seen.
+_CHANGED = 4.0 / 255.0
+_VISIBLE_MEAN = 11.0 / 255.0
+_VISIBLE_AREA = 45.0
+_ATTEMPTS = 8
+_STRONGER = 1.2
+
+
+class Split(str, enum.Enum):
+    """Which pictures a sample belongs to; each split has its own numbering."""
+
+    TRAIN = "train"
+    GOOD = "good"
+    DEFECTIVE = "defective"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Key:
+    """Everything that a sample's random numbers depend on."""
+
+    seed: int
+    category: int
+    split: int
+    index: int
+
+    def rng(self, purpose: int, attempt: int = 0) -> np.random.Generator:
+        entropy = (self.seed, self.category, self.split, self.index)
+        return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(purpose, attempt)))
+
+
+_SCENE, _SHOT, _NOISE, _FAULT = range(4)
+
+
+def defects_of(category: str) -> Tuple[str, ...]:
+    """Return the kinds of defect that a category can have.
+
+    Raises:
+        DataError: no such category.
+    """
+    check_categories([category])
+    return _CATALOGUE[category][1]
+
+
+def check_categories(names: Sequence[str]) -> None:
+    """Raise a DataError if one of the names is not a category's."""
+    for name in names:
+        if name not in _CATALOGUE:
+            raise DataError(
+                f"no synthetic category named {name!r}", fix=f"There are: {', '.join(CATEGORIES)}"
+            )
+
+
+def render(
+    category: str,
+    seed: int,
+    index: int,
+    size: int = 256,
+    defect: Optional[str] = None,
+    split: Split = Split.DEFECTIVE,
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Render one sample.
+
+    The same arguments give the same bytes (another release of OpenCV may round some pixels otherwise).
+    Without `defect` they give the sound twin of the defective sample: the two pictures differ exactly where
+    the mask is True.
+
+    Args:
+        category: a name in `CATEGORIES`.
+        seed: the set's seed, 0 or more.
+        index: the sample's number in its split.
+        size: width and height in pixels.
+        defect: a kind that the category can have; None for a sound product.
+        split: the split that the sample is numbered in.
+
+    Returns:
+        The picture uint8 `[size, size, 3]` RGB, and the mask bool `[size, size]`.
+
+    Raises:
+        DataError: no such category, or a defect that it cannot have.
+    """
+    kinds = defects_of(category)
+    if defect is not None and defect not in kinds:
+        raise DataError(f"{category} has no defect named {defect!r}", fix=f"There are: {', '.join(kinds)}")
+    key = _Key(seed, CATEGORIES.index(category), tuple(Split).index(split), index)
+    painter = _CATALOGUE[category][0]
+    layers = painter(key.rng(_SCENE), size, None)
+    shot = random_shot(key.rng(_SHOT))
+    sound = expose(layers, shot)
+    noise = sensor_noise(key.rng(_NOISE), sound, shot)
+    picture = digitise(sound + noise)
+    if defect is None:
+        return picture, np.zeros((size, size), bool)
+    broken, mask = sound, np.zeros((size, size), bool)
+    for attempt in range(_ATTEMPTS):
+        fault = Fault(defect, key.rng(_FAULT, attempt), _STRONGER**attempt)
+        broken = expose(_spoil(painter, layers, key, fault), shot)
+        difference = _largest_difference(broken, sound)
+        mask = difference > _CHANGED
+        if _is_visible(difference, mask):
+            break
+    spoilt = picture.copy()
+    spoilt[mask] = digitise(broken + noise)[mask]
+    return spoilt, _largest_difference(spoilt, picture) > 0
+
+
+def _spoil(painter: Painter, layers: Layers, key: _Key, fault: Fault) -> Layers:
+    if fault.kind not in SURFACE_DEFECTS:
+        return painter(key.rng(_SCENE), layers.size, fault)
+    spoilt = layers.copy()
+    damage(spoilt, fault)
+    return spoilt
+
+
+def _largest_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the difference `[H, W]` of two pictures in the channel where it is largest."""
+    red, green, blue = cv2.split(cv2.absdiff(first, second))
+    return np.asarray(np.maximum(np.maximum(red, green), blue))
+
+
+def _is_visible(difference: np.ndarray, mask: np.ndarray) -> bool:
+    area = np.count_nonzero(mask)
+    if area * (UNITS / mask.shape[0]) ** 2 < _VISIBLE_AREA:
+        return False
+    return float(difference[mask].mean()) >= _VISIBLE_MEAN

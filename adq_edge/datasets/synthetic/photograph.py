@@ -1,0 +1,104 @@
+"""The camera: light, lens and sensor turn a product's layers into a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from statistics import NormalDist
+from typing import Tuple
+
+import cv2
+import numpy as np
+
+from adq_edge.datasets.synthetic.canvas import UNITS, Layers
+
+_AMBIENT = 0.45
+_SHININESS = 28.0
+# A byte picks one of 256 equally likely values of the normal distribution: fine enough for a noise of a few
+# grey levels, and several times faster than exact normal numbers.
+_NORMAL_QUANTILES = np.array([NormalDist().inv_cdf((step + 0.5) / 256) for step in range(256)], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shot:
+    """The light and the camera of one picture.
+
+    Attributes:
+        direction: unit vector towards the lamp (x right, y down, z to the camera).
+        slope: relative change of the light across the picture, (x, y).
+        gains: brightness per channel (exposure and colour temperature).
+        blur: standard deviation of the lens blur in units.
+        noise: standard deviation of the sensor's noise at full brightness, 0 to 1.
+    """
+
+    direction: Tuple[float, float, float]
+    slope: Tuple[float, float]
+    gains: Tuple[float, float, float]
+    blur: float
+    noise: float
+
+
+def random_shot(rng: np.random.Generator) -> Shot:
+    """Draw a shot as an inspection station varies from part to part: the lamp stays upper left."""
+    azimuth = math.radians(-128.0 + rng.uniform(-14.0, 14.0))
+    elevation = math.radians(rng.uniform(48.0, 60.0))
+    flat = math.cos(elevation)
+    direction = (flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation))
+    exposure, warmth = rng.uniform(0.92, 1.07), rng.uniform(-0.025, 0.025)
+    tilt, strength = rng.uniform(0.0, 2.0 * math.pi), rng.uniform(0.02, 0.12)
+    return Shot(
+        direction,
+        (strength * math.cos(tilt), strength * math.sin(tilt)),
+        (exposure * (1.0 + warmth), exposure, exposure * (1.0 - warmth)),
+        rng.uniform(0.45, 0.75),
+        rng.uniform(0.008, 0.014),
+    )
+
+
+def expose(layers: Layers, shot: Shot) -> np.ndarray:
+    """Return what the lens projects on the sensor, without noise: float32 `[H, W, 3]`, 0 to 1.
+
+    Diffuse light after Lambert, the mirror reflection after Blinn and Phong; the height's gradient gives the
+    surface's normal. Flat surfaces have a diffuse factor of 1.
+    """
+    diffuse, mirror = _reflections(layers, shot)
+    axis = np.linspace(-1.0, 1.0, layers.size, dtype=np.float32)
+    lamp = 1.0 + np.float32(shot.slope[0]) * axis[None, :] + np.float32(shot.slope[1]) * axis[:, None]
+    lamp -= np.float32(0.035) * (axis[None, :] ** 2 + axis[:, None] ** 2)
+    gains = [np.float32(gain) for gain in shot.gains]
+    matt, shine = diffuse * lamp, layers.gloss * mirror * lamp
+    picture = layers.albedo * cv2.merge([matt * gain for gain in gains])
+    picture += cv2.merge([shine * gain for gain in gains])
+    picture = cv2.GaussianBlur(picture, (0, 0), shot.blur * layers.size / UNITS)
+    np.clip(picture, 0.0, 1.4, out=picture)
+    # A sensor's response bends before it saturates; without this, highlights are flat white spots.
+    picture -= np.float32(0.13) * picture * picture * picture
+    return np.asarray(np.clip(picture, 0.0, 1.0, out=picture))
+
+
+def _reflections(layers: Layers, shot: Shot) -> Tuple[np.ndarray, np.ndarray]:
+    ratio = layers.size / UNITS
+    # The ground is flat, also where the relief's rounded edge spills over it.
+    slope_x = cv2.Sobel(layers.height, cv2.CV_32F, 1, 0, scale=ratio / 8.0) * layers.region
+    slope_y = cv2.Sobel(layers.height, cv2.CV_32F, 0, 1, scale=ratio / 8.0) * layers.region
+    length = cv2.sqrt(slope_x * slope_x + slope_y * slope_y + np.float32(1.0))
+    x, y, z = (np.float32(value) for value in shot.direction)
+    lambert = np.maximum((z - slope_x * x - slope_y * y) / length, np.float32(0.0))
+    diffuse = np.float32(_AMBIENT) + np.float32((1.0 - _AMBIENT) / float(z)) * lambert
+    # The halfway vector between the lamp and the camera, which looks straight down.
+    norm = math.sqrt(2.0 + 2.0 * float(z))
+    half_x, half_y, half_z = np.float32(x / norm), np.float32(y / norm), np.float32((z + 1.0) / norm)
+    facing = np.maximum((half_z - slope_x * half_x - slope_y * half_y) / length, np.float32(0.0))
+    return diffuse, np.asarray(cv2.pow(facing, _SHININESS))
+
+
+def sensor_noise(rng: np.random.Generator, projected: np.ndarray, shot: Shot) -> np.ndarray:
+    """Return the noise float32 `[H, W, 3]` of a sensor that sees `projected`: shot noise and read noise."""
+    drawn = np.frombuffer(rng.bytes(projected.size), np.uint8).reshape(projected.shape)
+    pattern = cv2.LUT(drawn, _NORMAL_QUANTILES)
+    return np.asarray(pattern * cv2.sqrt(projected + np.float32(0.15)) * np.float32(shot.noise))
+
+
+def digitise(signal: np.ndarray) -> np.ndarray:
+    """Return a signal 0 to 1 as uint8 of the same shape."""
+    return np.asarray(np.clip(signal * np.float32(255.0) + np.float32(0.5), 0.0, 255.0).astype(np.uint8))

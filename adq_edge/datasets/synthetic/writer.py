@@ -1,0 +1,240 @@
+"""Writes the synthetic set to a folder in MVTec AD layout, in parallel and whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, Dict, Generator, Iterator, List, Optional, Sequence
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from adq_edge.datasets.layout import GOOD, Dataset, read_dataset
+from adq_edge.datasets.synthetic.catalogue import CATEGORIES, Split, check_categories, defects_of, render
+from adq_edge.errors import DataError
+from adq_edge.files import atomic_directory, read_json, storage_errors, write_json
+
+_RECORD = "synthetic.json"
+_SCHEMA = "adq-edge/synthetic"
+_VERSION = 1
+_SMALLEST = 64
+_BATCH = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class _Picture:
+    """One sample to render and the files it goes to."""
+
+    category: str
+    split: Split
+    index: int
+    defect: Optional[str]
+    image: Path
+    mask: Optional[Path]
+
+
+def write_synthetic(
+    root: Path,
+    *,
+    categories: Optional[Sequence[str]] = None,
+    train: int = 14,
+    good: int = 6,
+    defective: int = 12,
+    size: int = 256,
+    seed: int = 0,
+    workers: Optional[int] = None,
+    progress: bool = True,
+) -> Dataset:
+    """Write the synthetic set to `root`, or find it there if it was written with the same parameters.
+
+    The pictures depend on `seed` and `size` only, not on `workers`. The folder appears when it is complete;
+    after an interruption there is none.
+
+    Args:
+        root: the folder, absent or empty.
+        categories: names in `CATEGORIES`; all by default.
+        train: sound training pictures per category.
+        good: sound test pictures per category.
+        defective: defective test pictures per category, spread over the kinds that the category can have.
+        size: width and height in pixels.
+        seed: another seed gives another set of the same products.
+        workers: processes; by default as many as there are CPU cores and enough work.
+        progress: whether to show a progress bar on the standard error stream.
+
+    Raises:
+        DataError: an unknown category, a number out of range, or a folder that holds something else.
+        StorageError: the folder cannot be written to or is full.
+    """
+    names = list(dict.fromkeys(categories)) if categories else list(CATEGORIES)
+    check_categories(names)
+    _check_number("train", train, 1)
+    _check_number("good", good, 0)
+    _check_number("defective", defective, 0)
+    _check_number("size", size, _SMALLEST)
+    _check_number("seed", seed, 0)
+    _check_number("workers", 1 if workers is None else workers, 1)
+    parameters: Dict[str, Any] = {
+        "categories": sorted(names),
+        "train": train,
+        "good": good,
+        "defective": defective,
+        "size": size,
+        "seed": seed,
+    }
+    if not _is_written(root, parameters):
+        pictures = [picture for name in names for picture in _plan(name, train, good, defective)]
+        with atomic_directory(root) as folder:
+            _make_folders(folder, pictures)
+            _render_all(folder, pictures, size, seed, workers, progress)
+            write_json(folder / _RECORD, _SCHEMA, _VERSION, parameters)
+    return read_dataset(root)
+
+
+def _check_number(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise DataError(f"{name} is {value}", fix=f"Give {least} or more")
+
+
+def _is_written(root: Path, parameters: Dict[str, Any]) -> bool:
+    """Tell whether `root` holds this very set; refuse a folder that holds anything else."""
+    with storage_errors(root):
+        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+            return False
+    fix = "Choose another folder; adq-edge does not overwrite pictures"
+    if not (root / _RECORD).is_file():
+        raise DataError("not an empty folder and not a synthetic set", where=root, fix=fix)
+    record = read_json(root / _RECORD, _SCHEMA, _VERSION, DataError, fix)
+    different = sorted(name for name, value in parameters.items() if record.get(name) != value)
+    if different:
+        was = ", ".join(f"{name} {record.get(name)!r}" for name in different)
+        raise DataError(f"holds a synthetic set with other parameters ({was})", where=root, fix=fix)
+    return True
+
+
+def _plan(category: str, train: int, good: int, defective: int) -> Iterator[_Picture]:
+    folder = Path(category)
+    for index in range(train):
+        yield _Picture(category, Split.TRAIN, index, None, folder / "train" / GOOD / f"{index:03}.png", None)
+    for index in range(good):
+        yield _Picture(category, Split.GOOD, index, None, folder / "test" / GOOD / f"{index:03}.png", None)
+    kinds = defects_of(category)
+    for index in range(defective):
+        kind, number = kinds[index % len(kinds)], index // len(kinds)
+        image = folder / "test" / kind / f"{number:03}.png"
+        mask = folder / "ground_truth" / kind / f"{number:03}_mask.png"
+        yield _Picture(category, Split.DEFECTIVE, index, kind, image, mask)
+
+
+def _make_folders(folder: Path, pictures: Sequence[_Picture]) -> None:
+    for picture in pictures:
+        for path in (picture.image, picture.mask):
+            if path is not None:
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _render_all(
+    folder: Path, pictures: Sequence[_Picture], size: int, seed: int, workers: Optional[int], progress: bool
+) -> None:
+    batches = [pictures[start : start + _BATCH] for start in range(0, len(pictures), _BATCH)]
+    if workers is None:
+        # A process takes longer to start than to render a few batches.
+        workers = min(os.cpu_count() or 1, 1 + len(batches) // 8)
+    with _progress_bar(progress) as bar:
+        task = bar.add_task("synthetic set", total=len(pictures))
+        if workers == 1:
+            for batch in batches:
+                bar.advance(task, _render_batch(folder, batch, size, seed))
+        else:
+            with contextlib.closing(_render_in_processes(folder, batches, size, seed, workers)) as finished:
+                for done in finished:
+                    bar.advance(task, done)
+
+
+def _progress_bar(visible: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        disable=not visible,
+        transient=True,
+    )
+
+
+def _render_in_processes(
+    folder: Path, batches: Sequence[Sequence[_Picture]], size: int, seed: int, workers: int
+) -> Generator[int, None, None]:
+    """Yield the number of pictures of each finished batch; no process outlives the generator."""
+    pool = ProcessPoolExecutor(
+        min(workers, len(batches)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+    )
+    jobs: List[Future[int]] = []
+    try:
+        with _interrupts_held_back():
+            for batch in batches:
+                jobs.append(pool.submit(_render_batch, folder, batch, size, seed))
+        for job in as_completed(jobs):
+            yield job.result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a worker process ended early",
+            fix='Call this under `if __name__ == "__main__":`, or with workers=1',
+        ) from error
+    finally:
+        for job in jobs:
+            job.cancel()
+        pool.shutdown(wait=True)
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Start processes in this block that never see Ctrl-C: the parent alone tells them to stop."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone: a pool's worker would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _render_batch(folder: Path, batch: Sequence[_Picture], size: int, seed: int) -> int:
+    for picture in batch:
+        image, mask = render(picture.category, seed, picture.index, size, picture.defect, split=picture.split)
+        _write_png(folder / picture.image, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        if picture.mask is not None:
+            _write_png(folder / picture.mask, mask.astype(np.uint8) * np.uint8(255))
+    return len(batch)
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    # Unlike `imaging.write_image`, neither atomic nor flushed: the folder is both, once, at the end.
+    _, content = cv2.imencode(".png", pixels)
+    path.write_bytes(content.tobytes())
