@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import platform
 from pathlib import Path
 from typing import NamedTuple, Optional, Tuple, Union
@@ -23,21 +22,13 @@ from adq_edge.calibration.sources import (
 )
 from adq_edge.errors import CalibrationError
 from adq_edge.files import atomic_path, sha256
+from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Device, Precision, RuntimeName
 from adq_edge.quantization.arithmetic import Target
 from adq_edge.quantization.half import store_weights_as_float16
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
-from adq_edge.runtimes.registry import RuntimeName, open_engine, runtime_version
-from adq_edge.runtimes.sidecar import Calibration, Precision, Sidecar, sidecar_path, write_sidecar
-
-DEFAULT_CALIBRATOR = "mse"
-DEFAULT_SAMPLES = 300
-
-
-class Device(str, enum.Enum):
-    """The devices that engines can be built for."""
-
-    CPU = "cpu"
+from adq_edge.runtimes.registry import open_engine, runtime_version
+from adq_edge.runtimes.sidecar import Calibration, Sidecar, sidecar_path, write_sidecar
 
 
 class BuiltEngine(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 console = Console(stderr=True)
 
@@ -24,3 +25,8 @@ def progress_bar(description: str, total: int, unit: str) -> Iterator[Callable[[
     with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
         task = progress.add_task(description, total=total)
         yield lambda: progress.advance(task)
+
+
+def print_table(table: Table) -> None:
+    """Print a table on standard output."""
+    Console().print(table)

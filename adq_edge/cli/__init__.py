@@ -1,0 +1,41 @@
+"""The command line: parse, call, print. One file per verb, no logic."""
+
+from __future__ import annotations
+
+import typer
+
+import adq_edge
+from adq_edge.cli import bench, build, demo, evaluate, export, predict, synthetic, train
+
+app = typer.Typer(
+    name="adq-edge",
+    help="From a trained unified anomaly model to a measured INT8/FP16 engine, with proof of what the "
+    "quantization cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"adq-edge {adq_edge.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Hold the options that stand before the verb."""
+
+
+for command in (train, export, build, evaluate, bench, predict, demo, synthetic):
+    command.register(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

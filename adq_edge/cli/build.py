@@ -1,0 +1,76 @@
+"""`adq-edge build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+from adq_edge.cli.common import verb
+from adq_edge.errors import BuildError
+from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Device, Precision, RuntimeName
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(name="build")(build)
+
+
+@verb
+def build(
+    bundle: Optional[Path] = typer.Argument(None, help="Bundle; the newest in bundles/ by default."),
+    output: Optional[Path] = typer.Option(
+        None, "--output", "-o", help="Engine file; in engines/ by default."
+    ),
+    fp32: bool = typer.Option(False, "--fp32", help="Float32 networks."),
+    fp16: bool = typer.Option(False, "--fp16", help="Float16 weights (a CPU computes them in float32)."),
+    int8: bool = typer.Option(False, "--int8", help="INT8 networks, teacher and student; the default."),
+    calib: str = typer.Option(
+        DEFAULT_CALIBRATOR, "--calib", help="Calibrator: entropy, minmax, mse, percentile or percentile:P."
+    ),
+    calib_data: Optional[str] = typer.Option(
+        None,
+        "--calib-data",
+        help="Folder of calibration images, or 'random-normal'; calibration_data/ or the training images by default.",
+    ),
+    samples: int = typer.Option(
+        DEFAULT_SAMPLES, "--samples", min=1, help="Largest number of calibration images."
+    ),
+    device: Device = typer.Option(Device.CPU, "--device", help="What the engine is for."),
+    runtime: RuntimeName = typer.Option(
+        RuntimeName.ONNXRUNTIME, "--runtime", help="What runs it by default."
+    ),
+    threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
+) -> None:
+    """Build an engine from a bundle; the scoring is float32 at every precision."""
+    from adq_edge.building import build as run
+
+    built = run(
+        bundle,
+        output,
+        precision=_precision(fp32, fp16, int8),
+        calib=calib,
+        calib_data=calib_data,
+        samples=samples,
+        device=device,
+        runtime=runtime,
+        threads=threads,
+    )
+    sidecar = built.sidecar
+    typer.echo(f"{built.path}: {sidecar.precision.value} for {sidecar.runtime} {sidecar.runtime_version}")
+    if sidecar.calibration is not None:
+        calibration = sidecar.calibration
+        typer.echo(f"calibrated: {calibration.calibrator} over {calibration.images} x {calibration.source}")
+    typer.echo("operators: " + ", ".join(f"{count} {name}" for name, count in sidecar.operators.items()))
+
+
+def _precision(fp32: bool, fp16: bool, int8: bool) -> Precision:
+    asked = [
+        precision
+        for precision, flag in ((Precision.FP32, fp32), (Precision.FP16, fp16), (Precision.INT8, int8))
+        if flag
+    ]
+    if len(asked) > 1:
+        raise BuildError("more than one precision asked for", fix="Give one of --fp32, --fp16, --int8")
+    return asked[0] if asked else Precision.INT8

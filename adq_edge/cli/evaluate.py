@@ -1,0 +1,40 @@
+"""`adq-edge eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List, Optional
+
+import typer
+
+from adq_edge.cli.common import verb
+from adq_edge.options import RuntimeName
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(name="eval")(evaluate)
+
+
+@verb
+def evaluate(
+    engine: Optional[Path] = typer.Argument(None, help="Engine; the newest in engines/ by default."),
+    data: Optional[Path] = typer.Option(
+        None, "--data", help="Dataset; the model's training data by default."
+    ),
+    category: Optional[List[str]] = typer.Option(None, "--category", help="Only this category (repeatable)."),
+    output: Optional[Path] = typer.Option(
+        None, "--output", "-o", help="Result file; in benchmarks/results/."
+    ),
+    runtime: Optional[RuntimeName] = typer.Option(
+        None, "--runtime", help="Another runtime than the engine's."
+    ),
+    threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
+) -> None:
+    """Measure an engine's AUROC and AUPRO, and store its own threshold beside it."""
+    from adq_edge.console import print_table
+    from adq_edge.evaluation import evaluate as run
+    from adq_edge.report.tables import quality_table
+
+    result = run(engine, data, categories=category, output=output, runtime=runtime, threads=threads)
+    print_table(quality_table(result))

@@ -1,0 +1,3 @@
+"""Tables and pictures made from result files."""
+
+from __future__ import annotations
