@@ -2,11 +2,13 @@
 
 Bins are equal in width and one edge lies on zero. When a value falls outside, the width doubles and
 neighbouring bins merge, which is exact; so one pass over the data is enough although its range is not
-known beforehand. Of `BINS` bins on a side at least half are in use, whatever the data.
+known beforehand. The width is always a power of two, which makes the binning itself exact in floating
+point. Of `BINS` bins on a side at least half are in use, whatever the data.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Tuple
 
 import cv2
@@ -88,8 +90,7 @@ class Histogram:
         if magnitude < self.limit or magnitude == 0.0:
             return
         if self.limit == 0.0:
-            # A hair above the data: the last bin is open at its upper edge.
-            self.limit = float(np.float32(magnitude * 1.0001 + np.finfo(np.float32).tiny))
+            self.limit = 2.0 ** math.frexp(magnitude)[1]  # the next power of two above the data
         while magnitude >= self.limit:
             self.limit *= 2.0
             sides = self._counts.reshape(2, self.bins)
