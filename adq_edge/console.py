@@ -11,6 +11,8 @@ from rich.table import Table
 
 console = Console(stderr=True)
 
+_UNWRAPPED = 200
+
 
 @contextlib.contextmanager
 def progress_bar(description: str, total: int, unit: str) -> Iterator[Callable[[], None]]:
@@ -29,4 +31,6 @@ def progress_bar(description: str, total: int, unit: str) -> Iterator[Callable[[
 
 def print_table(table: Table) -> None:
     """Print a table on standard output."""
-    Console().print(table)
+    screen = Console()
+    screen.width = screen.width if screen.is_terminal else _UNWRAPPED
+    screen.print(table)

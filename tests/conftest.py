@@ -112,4 +112,4 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 def leftovers(folder: Path) -> list:
     """Return hidden files: what an atomic write that went wrong would leave."""
-    return [path for path in folder.rglob(".*")]
+    return list(folder.rglob(".*"))

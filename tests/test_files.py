@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Dict, Optional, Tuple
 
 import pytest
+from conftest import leftovers
 
 from adq_edge.errors import BundleError, StorageError
 from adq_edge.files import atomic_directory, atomic_path, read_json, read_record, sha256, write_json
-from conftest import leftovers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +63,14 @@ def test_missing_json_is_a_storage_error(tmp_path: Path):
 def test_interrupted_write_keeps_the_old_file(tmp_path: Path, interruption):
     path = tmp_path / "f.bin"
     path.write_bytes(b"old")
-    with pytest.raises(interruption), atomic_path(path) as temporary:
-        temporary.write_bytes(b"half")
-        raise interruption
+
+    def write_half() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise interruption
+
+    with pytest.raises(interruption):
+        write_half()
     assert path.read_bytes() == b"old"
     assert not leftovers(tmp_path)
 
@@ -74,7 +79,9 @@ def test_full_disk_keeps_the_old_file_and_says_so(tmp_path: Path, full_disk):
     path = tmp_path / "f.bin"
     path.write_bytes(b"old")
     full_disk()
-    with pytest.raises(StorageError, match=r"no space left on device\. Free some space"), atomic_path(path) as new:
+    with pytest.raises(StorageError, match=r"no space left on device\. Free some space"), atomic_path(
+        path
+    ) as new:
         new.write_bytes(b"new")
     assert path.read_bytes() == b"old"
     assert not leftovers(tmp_path)

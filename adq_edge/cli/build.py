@@ -32,7 +32,7 @@ def build(
     calib_data: Optional[str] = typer.Option(
         None,
         "--calib-data",
-        help="Folder of calibration images, or 'random-normal'; calibration_data/ or the training images by default.",
+        help="Folder of images, or 'random-normal'; calibration_data/, else the training images, by default.",
     ),
     samples: int = typer.Option(
         DEFAULT_SAMPLES, "--samples", min=1, help="Largest number of calibration images."

@@ -1,11 +1,11 @@
-"""What all verbs share: how errors and interruptions end, and how numbers are shown."""
+"""What all verbs share: how errors and interruptions end."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import sys
-from typing import Any, Callable, Iterator, Optional, TypeVar, cast
+from typing import Any, Callable, Iterator, TypeVar, cast
 
 from adq_edge.errors import AdqError, MissingDependencyError
 
@@ -41,8 +41,3 @@ def needs_training_half() -> Iterator[None]:
             f"this verb needs {error.name}, which is not installed",
             fix="Install it: pip install 'adq-edge[train]'",
         ) from error
-
-
-def number(value: Optional[float], digits: int = 4) -> str:
-    """Show a number that may not have been measured."""
-    return "-" if value is None else f"{value:.{digits}f}"

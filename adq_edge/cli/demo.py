@@ -31,6 +31,6 @@ def demo(
         from adq_edge.demo import demo as run
 
     result = run(folder, data, teacher_weights=teacher_weights)
-    print_table(summary_table(result.rows))
+    print_table(summary_table(result.rows, result.caveat))
     typer.echo(f"heat maps: {result.heat_maps}")
     typer.echo(f"engines: {', '.join(str(path) for path in result.engines)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import onnx
@@ -49,40 +49,54 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
 
 
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Turn Constant nodes into initializers and name each weight after the node that reads it."""
+    """Bring an exported graph into the form that the passes rely on; the function stays the same.
+
+    Constant nodes become initializers, Identity nodes (the exporter's way to share equal weights) go, and
+    every node reads initializers of its own, named after it.
+    """
     graph = model.graph
-    constants = [node for node in graph.node if node.op_type == "Constant"]
-    for node in constants:
+    _constants_to_initializers(graph)
+    _drop_identities(graph)
+    _own_initializers(graph)
+    return model
+
+
+def _constants_to_initializers(graph: onnx.GraphProto) -> None:
+    for node in [node for node in graph.node if node.op_type == "Constant"]:
         tensor = onnx.TensorProto()
         tensor.CopyFrom(attribute(node, "value"))
         tensor.name = node.output[0]
         graph.initializer.append(tensor)
         graph.node.remove(node)
-    _rename_initializers(graph, dict(_weight_names(GraphIndex(graph))))
-    return model
 
 
-def _weight_names(index: GraphIndex) -> Iterator[Tuple[str, str]]:
-    """Yield (old, new) names; a tensor that several nodes read keeps the first reader's name for it."""
-    taken = set()
-    for node in index.graph.node:
+def _drop_identities(graph: onnx.GraphProto) -> None:
+    outputs = {output.name for output in graph.output}
+    originals: Dict[str, str] = {}
+    for node in list(graph.node):
         for position, name in enumerate(node.input):
-            if name in index.initializers and name not in taken:
-                taken.add(name)
-                role = (
-                    {1: "weight", 2: "bias"}.get(position, str(position))
-                    if "Conv" in node.op_type
-                    else str(position)
-                )
-                yield name, f"{node.name}.{role}"
+            node.input[position] = originals.get(name, name)
+        if node.op_type == "Identity" and node.output[0] not in outputs:
+            originals[node.output[0]] = node.input[0]
+            graph.node.remove(node)
 
 
-def _rename_initializers(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    for tensor in graph.initializer:
-        tensor.name = names.get(tensor.name, tensor.name)
+def _own_initializers(graph: onnx.GraphProto) -> None:
+    tensors = GraphIndex(graph).initializers
+    owned = []
     for node in graph.node:
         for position, name in enumerate(node.input):
-            node.input[position] = names.get(name, name)
+            if name in tensors:
+                tensor = onnx.TensorProto()
+                tensor.CopyFrom(tensors[name])
+                tensor.name = node.input[position] = f"{node.name}.{_role(node, position)}"
+                owned.append(tensor)
+    del graph.initializer[:]
+    graph.initializer.extend(owned)
+
+
+def _role(node: onnx.NodeProto, position: int) -> str:
+    return {1: "weight", 2: "bias"}.get(position, "") if "Conv" in node.op_type else f"input{position}"
 
 
 def add_initializer(graph: onnx.GraphProto, name: str, value: np.ndarray) -> str:

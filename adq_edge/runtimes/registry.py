@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import Callable, Dict, Optional, Union
 
 from adq_edge.errors import MissingDependencyError
+from adq_edge.options import RuntimeName
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.sidecar import Sidecar, read_sidecar
-
-
-class RuntimeName(str, enum.Enum):
-    """The runtimes that engines can be built for and run with."""
-
-    ONNXRUNTIME = "onnxruntime"
-    OPENVINO = "openvino"
 
 
 def _onnxruntime(path: Path, sidecar: Sidecar, threads: Optional[int]) -> Engine:

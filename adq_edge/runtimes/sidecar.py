@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import platform
 from pathlib import Path
 from typing import Dict, Optional, Tuple
@@ -11,19 +10,12 @@ from typing import Dict, Optional, Tuple
 from adq_edge.bundle import Source
 from adq_edge.errors import EngineError
 from adq_edge.files import read_record, sha256, write_json
+from adq_edge.options import Precision
 from adq_edge.workspace import SIDECAR_SUFFIX
 
 _SCHEMA = "adq-edge/engine"
 _VERSION = 1
 _REMEDY = "Build the engine again: adq-edge build BUNDLE"
-
-
-class Precision(str, enum.Enum):
-    """The number format of an engine's networks; the scoring is float32 in all of them."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
 
 
 @dataclasses.dataclass(frozen=True)
