@@ -22,7 +22,7 @@ from adq_edge.calibration.sources import (
 )
 from adq_edge.errors import CalibrationError
 from adq_edge.files import atomic_path, sha256
-from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Device, Precision, RuntimeName
+from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Device, Precision, RuntimeName, choose
 from adq_edge.quantization.arithmetic import Target
 from adq_edge.quantization.half import store_weights_as_float16
 from adq_edge.quantization.qdq import quantize
@@ -40,14 +40,14 @@ class BuiltEngine(NamedTuple):
 
 def build(
     bundle: Optional[Union[str, Path]] = None,
-    output: Optional[Path] = None,
+    output: Optional[Union[str, Path]] = None,
     *,
-    precision: Precision = Precision.INT8,
+    precision: Union[Precision, str] = Precision.INT8,
     calib: str = DEFAULT_CALIBRATOR,
-    calib_data: Optional[str] = None,
+    calib_data: Optional[Union[str, Path]] = None,
     samples: int = DEFAULT_SAMPLES,
-    device: Device = Device.CPU,
-    runtime: RuntimeName = RuntimeName.ONNXRUNTIME,
+    device: Union[Device, str] = Device.CPU,
+    runtime: Union[RuntimeName, str] = RuntimeName.ONNXRUNTIME,
     threads: Optional[int] = None,
 ) -> BuiltEngine:
     """Build an engine from a bundle.
@@ -69,6 +69,11 @@ def build(
         CalibrationError: no pictures, no such calibrator, or unusable activations.
         MissingDependencyError: the runtime is not installed.
     """
+    precision, device, runtime = (
+        choose(Precision, precision),
+        choose(Device, device),
+        choose(RuntimeName, runtime),
+    )
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     version = runtime_version(runtime)
     model = onnx.load(str(opened.model))
@@ -78,7 +83,9 @@ def build(
     elif precision is Precision.INT8:
         ranges_file = _calibrate(opened, calib, calib_data, samples, threads)
         model, calibration = _quantize(opened, model, ranges_file)
-    path = workspace.ENGINES / _engine_name(opened, precision, calibration) if output is None else output
+    path = (
+        workspace.ENGINES / _engine_name(opened, precision, calibration) if output is None else Path(output)
+    )
     with atomic_path(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
         sidecar = _sidecar(opened, path.stem, temporary, precision, calibration, device, (runtime, version))
@@ -88,11 +95,15 @@ def build(
     return BuiltEngine(path, sidecar)
 
 
-def _calibrate(bundle: Bundle, calib: str, data: Optional[str], samples: int, threads: Optional[int]) -> Path:
+def _calibrate(
+    bundle: Bundle, calib: str, data: Optional[Union[str, Path]], samples: int, threads: Optional[int]
+) -> Path:
     return calibrate(bundle, [calib], _source(bundle, data, samples), threads=threads)[0]
 
 
-def _source(bundle: Bundle, data: Optional[str], samples: int) -> Union[ImageSource, RandomNormalSource]:
+def _source(
+    bundle: Bundle, data: Optional[Union[str, Path]], samples: int
+) -> Union[ImageSource, RandomNormalSource]:
     if data == RANDOM_NORMAL:
         return RandomNormalSource(samples)
     if data is not None:

@@ -103,7 +103,7 @@ class _CategoryResult(NamedTuple):
 
 def evaluate(
     engine: Optional[Union[str, Path]] = None,
-    data: Optional[Path] = None,
+    data: Optional[Union[str, Path]] = None,
     *,
     categories: Optional[Sequence[str]] = None,
     output: Optional[Path] = None,
@@ -149,9 +149,9 @@ def _output(engine: Path, output: Optional[Path]) -> Path:
     return workspace.RESULTS / f"{engine.stem}.eval.json" if output is None else output
 
 
-def _dataset_root(engine: Engine, data: Optional[Path]) -> Path:
+def _dataset_root(engine: Engine, data: Optional[Union[str, Path]]) -> Path:
     if data is not None:
-        return data
+        return Path(data)
     if engine.sidecar.data is None:
         raise DataError(
             "the engine does not say what data it was trained on", fix="Name a dataset with --data"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, Union
 
 import numpy as np
 import onnx
@@ -48,11 +48,11 @@ above what reordered float32 sums do, three below what INT8 does."""
 
 
 def export(
-    checkpoint: Optional[Path] = None,
-    output: Optional[Path] = None,
+    checkpoint: Optional[Union[str, Path]] = None,
+    output: Optional[Union[str, Path]] = None,
     *,
     teacher_weights: Optional[str] = None,
-    data: Optional[Path] = None,
+    data: Optional[Union[str, Path]] = None,
     image_size: Optional[Tuple[int, int]] = None,
 ) -> Bundle:
     """Export a checkpoint to a bundle and check ONNX against torch on pictures.
@@ -70,9 +70,9 @@ def export(
         CheckpointError: the checkpoint cannot be read or recognised.
         BundleError: the exported graph does not reproduce the checkpoint, or `output` is something else.
     """
-    source = workspace.latest_checkpoint() if checkpoint is None else checkpoint
+    source = workspace.latest_checkpoint() if checkpoint is None else Path(checkpoint)
     loaded = load_checkpoint(source, teacher_weights=teacher_weights, image_size=image_size)
-    folder = workspace.BUNDLES / source.name.split(".")[0] if output is None else output
+    folder = workspace.BUNDLES / source.name.split(".")[0] if output is None else Path(output)
     _refuse_foreign_folder(folder)
     training_data = loaded.training.get("settings", {}).get("data")
     pictures, described = _pictures(data, training_data, loaded.model.config.image_size)
@@ -91,7 +91,7 @@ def _refuse_foreign_folder(folder: Path) -> None:
 
 
 def _pictures(
-    data: Optional[Path], training_data: Optional[str], size: Tuple[int, int]
+    data: Optional[Union[str, Path]], training_data: Optional[str], size: Tuple[int, int]
 ) -> Tuple[np.ndarray, str]:
     """Return uint8 `[N, H, W, 3]` pictures, normal and defective, and a word on where they came from."""
     if data is None and training_data is not None and Path(training_data).is_dir():
@@ -99,7 +99,7 @@ def _pictures(
     if data is None:
         drawn = [render(name, 0, 0, max(size), None)[0] for name in CATEGORIES[:PARITY_IMAGES]]
         return np.stack([resize_image(picture, size) for picture in drawn]), "drawn by adq-edge"
-    dataset = read_dataset(data)
+    dataset = read_dataset(Path(data))
     paths: List[Path] = [
         *(sample.path for c in dataset.categories for sample in c.test),
         *dataset.train_images,

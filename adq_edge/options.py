@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+from typing import Type, TypeVar, Union
+
+from adq_edge.errors import AdqError
 
 DEFAULT_CALIBRATOR = "mse"
 DEFAULT_SAMPLES = 300
@@ -27,3 +30,19 @@ class RuntimeName(str, enum.Enum):
 
     ONNXRUNTIME = "onnxruntime"
     OPENVINO = "openvino"
+
+
+Choice = TypeVar("Choice", Precision, Device, RuntimeName)
+
+
+def choose(kind: Type[Choice], value: Union[Choice, str]) -> Choice:
+    """Return the choice that a notebook named, as the enum or as its string.
+
+    Raises:
+        AdqError: no such choice.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        names = ", ".join(item.value for item in kind)
+        raise AdqError(f"{value!r} is no {kind.__name__.lower()}", fix=f"There are: {names}") from None

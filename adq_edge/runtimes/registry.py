@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Callable, Dict, Optional, Union
 
 from adq_edge.errors import MissingDependencyError
-from adq_edge.options import RuntimeName
+from adq_edge.options import RuntimeName, choose
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.sidecar import Sidecar, read_sidecar
 
@@ -34,7 +34,10 @@ _LOADERS: Dict[RuntimeName, Callable[[Path, Sidecar, Optional[int]], Engine]] = 
 
 
 def load_engine(
-    path: Union[str, Path], *, runtime: Optional[RuntimeName] = None, threads: Optional[int] = None
+    path: Union[str, Path],
+    *,
+    runtime: Optional[Union[RuntimeName, str]] = None,
+    threads: Optional[int] = None,
 ) -> Engine:
     """Load an engine that `build` wrote.
 
@@ -49,7 +52,7 @@ def load_engine(
     """
     path = Path(path)
     sidecar = read_sidecar(path)
-    return open_engine(path, sidecar, RuntimeName(runtime or sidecar.runtime), threads)
+    return open_engine(path, sidecar, choose(RuntimeName, runtime or sidecar.runtime), threads)
 
 
 def open_engine(path: Path, sidecar: Sidecar, runtime: RuntimeName, threads: Optional[int]) -> Engine:
