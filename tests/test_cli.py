@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import List
 
 import pytest
+from conftest import leftovers
 
 from adq_edge.options import Precision
-from conftest import leftovers
 
 COMMAND = [sys.executable, "-m", "adq_edge"]
 
@@ -81,7 +81,9 @@ def test_verbs_pick_up_where_the_last_left_off(checkpoint: Path, dataset: Path, 
     assert not leftovers(tmp_path)
 
 
-def test_predict_prints_a_line_per_image_and_exit_code_1_for_unreadable_ones(engines, dataset, tmp_path: Path):
+def test_predict_prints_a_line_per_image_and_exit_code_1_for_unreadable_ones(
+    engines, dataset, tmp_path: Path
+):
     (tmp_path / "bad.png").write_text("text")
     folder = dataset / "part0" / "test" / "spot"
     result = adq(["predict", engines[Precision.INT8], folder, tmp_path / "bad.png"], tmp_path)
@@ -131,7 +133,9 @@ def test_missing_teacher_file_is_named(dataset: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("verb", ["train", "build", "eval", "bench"])
-def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(verb, checkpoint, engines, bundle, dataset, tmp_path):
+def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(
+    verb, checkpoint, engines, bundle, dataset, tmp_path
+):
     teacher = tmp_path / "teacher.pth"
     copy = tmp_path / "bundle"
     arguments: List[object] = {
@@ -142,7 +146,6 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(verb, checkpoint, 
     }[verb]
     if verb == "train":
         import torch
-
         from conftest import make_model
 
         torch.save(make_model().teacher.state_dict(), str(teacher))

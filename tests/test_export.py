@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from conftest import SIZE, leftovers, make_model
 
 from adq_edge import exporting
 from adq_edge.bundle import open_bundle
@@ -16,7 +17,6 @@ from adq_edge.exporting import export
 from adq_edge.files import sha256
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
 from adq_edge.quantization.lint import lint
-from conftest import SIZE, leftovers, make_model
 
 
 def test_contract_of_the_graph(bundle):

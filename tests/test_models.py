@@ -7,6 +7,7 @@ from typing import Dict
 import numpy as np
 import pytest
 import torch
+from conftest import SIZE, make_model
 from sklearn.metrics import roc_auc_score
 
 from adq_edge.errors import CheckpointError, StorageError
@@ -15,7 +16,6 @@ from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
 from adq_edge.models.resnet import LAYERS, ResNet18Trunk
 from adq_edge.models.stfpm import STFPM
 from adq_edge.models.teacher import RESNET18_URL, teacher_state
-from conftest import SIZE, make_model
 
 POSITIONS = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6"}
 

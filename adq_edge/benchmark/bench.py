@@ -1,0 +1,131 @@
+"""`bench`: latency, throughput and memory of engines, each in its own process, interleaved."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import uuid
+from pathlib import Path
+from typing import Optional, Sequence, Union
+
+from adq_edge import workspace
+from adq_edge.benchmark.measuring import measure, summarise
+from adq_edge.benchmark.picture import Picture, open_picture
+from adq_edge.benchmark.progress import quiet_progress
+from adq_edge.benchmark.results import (
+    QUOTABLE_QUERIES,
+    QUOTABLE_SECONDS,
+    BenchmarkReport,
+    Settings,
+    write_report,
+)
+from adq_edge.benchmark.schedule import Plan, plan_for
+from adq_edge.environment import read_environment
+from adq_edge.errors import AdqError, ResultError
+from adq_edge.files import storage_errors
+from adq_edge.options import Device, RuntimeName, choose
+
+_SUFFIX = ".bench.json"
+
+
+def bench(
+    engines: Optional[Union[str, Path, Sequence[Union[str, Path]]]] = None,
+    *,
+    device: Union[Device, str] = Device.CPU,
+    runtime: Optional[Union[RuntimeName, str]] = None,
+    threads: Optional[int] = None,
+    queries: int = QUOTABLE_QUERIES,
+    seconds: float = QUOTABLE_SECONDS,
+    quick: bool = False,
+    batches: Sequence[int] = (1, 2, 4, 8),
+    image: Optional[Union[str, Path]] = None,
+    output: Optional[Union[str, Path]] = None,
+    progress: bool = True,
+) -> BenchmarkReport:
+    """Measure engines side by side and write one result file for each.
+
+    Args:
+        engines: the engine file or files, the first being the one that the others are compared with; the
+            newest in `engines/` by default.
+        device: where to run.
+        runtime: another runtime than the engines' own.
+        threads: CPU threads; the runtime's default otherwise.
+        queries: least number of SingleStream queries per engine.
+        seconds: least duration of SingleStream per engine; the other figures take about as long again.
+        quick: a look in 3 to 5 s per engine; its results say that they are not to be quoted.
+        batches: batch sizes of Offline.
+        image: an encoded image for the end-to-end figures; by default a synthetic one of 1024x1024 pixels.
+        output: the result file (.json) of a single engine, or the folder of several ones' files;
+            `benchmarks/results/NAME.bench.json` by default.
+        progress: whether to show a progress bar.
+
+    Raises:
+        AdqError: nothing to measure (no queries, or a batch size below 1).
+        DataError: `image` is not an image.
+        EngineError: an engine is missing, damaged or meant for another machine, or its process died.
+        MissingDependencyError: the runtime is not installed.
+        ResultError: several engines, but `output` is one file.
+        StorageError: a file cannot be read or written.
+    """
+    chosen = [engines] if isinstance(engines, (str, Path)) else engines or [workspace.latest_engine()]
+    paths = [Path(engine) for engine in chosen]
+    device = choose(Device, device)
+    runtime = None if runtime is None else choose(RuntimeName, runtime)
+    _check_amounts(queries, seconds, batches)
+    target = _prepare_output(workspace.RESULTS if output is None else Path(output), len(paths))
+    plan = plan_for(queries, seconds, quick)
+    turns = len(paths) * (plan.rounds + len(batches) * plan.offline_turns)
+    title = f"Benchmarking {', '.join(path.name for path in paths)}{' (quick)' if quick else ''}"
+    environment = read_environment()
+    with open_picture(image) as picture, quiet_progress(title, turns, progress) as advance:
+        measured = measure(paths, plan, batches, runtime, threads, picture.path, advance)
+    report = BenchmarkReport(
+        run=uuid.uuid4().hex,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        quick=quick,
+        settings=_settings(device, threads, plan, picture),
+        environment=environment,
+        engines=summarise(measured),
+    )
+    _write(report, target)
+    return report
+
+
+def _settings(device: Device, threads: Optional[int], plan: Plan, picture: Picture) -> Settings:
+    return Settings(
+        device=device.value,
+        threads=threads,
+        queries=plan.queries,
+        seconds=plan.seconds,
+        offline_seconds=plan.offline_seconds,
+        image=picture.name,
+        image_pixels=picture.pixels,
+        image_mb=picture.size_mb,
+    )
+
+
+def _check_amounts(queries: int, seconds: float, batches: Sequence[int]) -> None:
+    if queries < 1 or seconds < 0 or not batches or min(batches) < 1:
+        raise AdqError(
+            "nothing to measure", fix="Ask for at least one query, 0 s or more and batch sizes of 1 or more"
+        )
+
+
+def _prepare_output(target: Path, engines: int) -> Path:
+    """Return the result file or folder, and find out now rather than in minutes that it cannot be."""
+    if _is_file(target) and engines > 1:
+        raise ResultError("each engine has a result file of its own", where=target, fix="Name a folder")
+    folder = target.parent if _is_file(target) else target
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _is_file(target: Path) -> bool:
+    return target.suffix == ".json"
+
+
+def _write(report: BenchmarkReport, target: Path) -> None:
+    for engine in report.engines:
+        path = target if _is_file(target) else target / f"{engine.name}{_SUFFIX}"
+        write_report(path, dataclasses.replace(report, engines=(engine,)))

@@ -1,0 +1,35 @@
+"""A progress bar that computes nothing while an engine is being timed."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Callable, Iterator
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from adq_edge.console import console
+
+
+@contextlib.contextmanager
+def quiet_progress(description: str, total: int, shown: bool) -> Iterator[Callable[[], None]]:
+    """Show a bar that is drawn only when advanced, and yield the function that advances it by one.
+
+    `console.progress_bar` is drawn ten times a second by a thread: on a small machine that is seen in p99.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    bar = Progress(
+        *columns,
+        console=console,
+        auto_refresh=False,
+        transient=not console.is_terminal,
+        disable=not shown,
+    )
+    with bar:
+        task = bar.add_task(description, total=total)
+        bar.refresh()
+
+        def advance() -> None:
+            bar.advance(task)
+            bar.refresh()
+
+        yield advance

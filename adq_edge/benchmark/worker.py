@@ -1,0 +1,175 @@
+"""The process that one engine is timed in: `python -m adq_edge.benchmark.worker`, driven by `process.py`.
+
+It computes only while it answers a request, and ends when its standard input does, so it outlives no
+parent, however that one ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any, Dict, List, Optional
+
+import cv2
+import numpy as np
+
+from adq_edge.benchmark.memory import peak_resident_mb, resident_mb
+from adq_edge.benchmark.protocol import QUERIES_BEFORE_ROUND, Batches, Loaded, Peak, Round, WarmUp, pack_error
+from adq_edge.errors import AdqError, EngineError, MissingDependencyError
+from adq_edge.files import megabytes
+from adq_edge.imaging import decode_image, resize_image, resize_map
+from adq_edge.options import RuntimeName
+from adq_edge.runtimes.base import Engine
+from adq_edge.runtimes.registry import load_engine, runtime_version
+from adq_edge.runtimes.sidecar import read_sidecar
+
+_LEAST_WARM_UP = 5
+
+
+class Worker:
+    """An engine, the pictures it is fed and the clock beside it.
+
+    Args:
+        engine: the engine file.
+        runtime: another runtime than the engine's own.
+        threads: CPU threads; all by default.
+        image: an encoded picture: decoded again and again end to end; its flips are the queries' pictures.
+    """
+
+    def __init__(self, engine: str, runtime: Optional[str], threads: Optional[int], image: str) -> None:
+        self._path = Path(engine)
+        self._runtime = None if runtime is None else RuntimeName(runtime)
+        self._threads = threads
+        self._encoded = Path(image).read_bytes()
+        self._engine: Engine
+        self._pictures: List[np.ndarray]
+
+    def load(self) -> Loaded:
+        """Load the engine; the runtime library's own import is neither in its time nor in its memory."""
+        if self._threads is not None:
+            cv2.setNumThreads(self._threads)
+        with contextlib.suppress(MissingDependencyError):  # `load_engine` says it better
+            runtime_version(self._runtime or RuntimeName(read_sidecar(self._path).runtime))
+        before_mb = resident_mb()
+        start = perf_counter_ns()
+        self._engine = load_engine(self._path, runtime=self._runtime, threads=self._threads)
+        load_ms = (perf_counter_ns() - start) / 1e6
+        sidecar = self._engine.sidecar
+        self._pictures = _flips(resize_image(decode_image(self._encoded), sidecar.image_size))
+        return Loaded(
+            name=sidecar.name,
+            sha256=sidecar.engine_sha256,
+            model_sha256=sidecar.model.sha256,
+            precision=sidecar.precision.value,
+            arch=sidecar.arch,
+            image_size=list(sidecar.image_size),
+            engine_mb=megabytes(self._path),
+            runtime=self._engine.runtime,
+            runtime_version=self._engine.runtime_version,
+            load_ms=load_ms,
+            rss_before_load_mb=before_mb,
+        )
+
+    def warm_up(self, seconds: float) -> WarmUp:
+        """Run queries for `seconds`, and two pictures end to end."""
+        durations: List[int] = []
+        while sum(durations) < seconds * 1e9 or len(durations) < _LEAST_WARM_UP:
+            durations += self._time_queries(1)
+        self._time_stages()
+        return WarmUp(
+            queries=len(durations),
+            seconds=sum(durations) / 1e9,
+            query_ns=float(np.median(durations[len(durations) // 2 :])),
+            picture_ns=float(sum(self._time_stages())),
+        )
+
+    def run_round(self, queries: int, pictures: int) -> Round:
+        """Time bare queries, then pictures end to end, after a few untimed queries."""
+        self._time_queries(QUERIES_BEFORE_ROUND)
+        durations = self._time_queries(queries)
+        stages = np.array([self._time_stages() for _ in range(pictures)]).T
+        return Round(np.array(durations), *stages)
+
+    def run_batches(self, batch: int, seconds: float) -> Batches:
+        """Time engine calls of one batch size for `seconds`, after one untimed call."""
+        inputs = np.concatenate([self._pictures[i % len(self._pictures)] for i in range(batch)])
+        self._engine.run(inputs)
+        calls, elapsed = 0, 0
+        while elapsed < seconds * 1e9 or not calls:
+            start = perf_counter_ns()
+            self._engine.run(inputs)
+            elapsed += perf_counter_ns() - start
+            calls += 1
+        return Batches(calls * batch, elapsed)
+
+    def peak(self) -> Peak:
+        """Return the most memory that this process ever held."""
+        return Peak(peak_resident_mb())
+
+    def explain(self, error: Exception) -> EngineError:
+        """Turn what a runtime raised into one line about the engine."""
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        return EngineError(
+            f"failed while it was timed ({type(error).__name__}: {reason})",
+            where=self._path,
+            fix="Build the engine again, or try another --runtime",
+        )
+
+    def _time_queries(self, count: int) -> List[int]:
+        durations = []
+        for i in range(count):
+            picture = self._pictures[i % len(self._pictures)]
+            start = perf_counter_ns()
+            self._engine.run(picture)
+            durations.append(perf_counter_ns() - start)
+        return durations
+
+    def _time_stages(self) -> List[int]:
+        """Time one picture from encoded bytes to a map of the input's size, stage by stage."""
+        size = self._engine.sidecar.image_size
+        marks = [perf_counter_ns()]
+        image = decode_image(self._encoded)
+        marks.append(perf_counter_ns())
+        resized = resize_image(image, size)
+        marks.append(perf_counter_ns())
+        output = self._engine.run(resized[None])
+        marks.append(perf_counter_ns())
+        resize_map(output.maps[0], size)
+        marks.append(perf_counter_ns())
+        return [end - start for start, end in zip(marks, marks[1:])]
+
+
+def _flips(image: np.ndarray) -> List[np.ndarray]:
+    """Return the picture and its flips as uint8 `[1, H, W, 3]` each."""
+    flips = (image, image[::-1], image[:, ::-1], image[::-1, ::-1])
+    return [np.ascontiguousarray(flip)[None] for flip in flips]
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints must not garble the replies
+    worker = Worker(**json.loads(sys.stdin.readline()))
+    for line in sys.stdin:
+        answer = _answer(worker, json.loads(line))
+        print(json.dumps(answer, default=np.ndarray.tolist), file=replies, flush=True)
+
+
+def _answer(worker: Worker, request: Dict[str, Any]) -> Dict[str, Any]:
+    try:
+        return {"returned": dataclasses.asdict(getattr(worker, request["call"])(**request["with"]))}
+    except AdqError as error:
+        return {"raised": pack_error(error)}
+    except Exception as error:  # runtimes raise classes of their own that share no public base
+        return {"raised": pack_error(worker.explain(error))}
+
+
+if __name__ == "__main__":
+    main()

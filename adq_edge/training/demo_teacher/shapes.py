@@ -1,0 +1,129 @@
+"""Masks of single objects: polygons, stars, gears, rings, blobs, letters and more."""
+
+from __future__ import annotations
+
+import math
+from typing import Tuple
+
+import cv2
+import numpy as np
+
+_GLYPHS = "ABCEFGHJKLRSXYZ2345678&@#?"
+_POLYGONS = ("polygon3", "polygon4", "polygon5", "polygon6")
+_OUTLINES = (*_POLYGONS, "star", "gear", "ellipse", "box", "blob", "cross")
+_LINES = ("ring", "arc", "capsule", "zigzag")
+
+SHAPES: Tuple[str, ...] = ("none", *_OUTLINES, *_LINES, *_GLYPHS)
+"""Names of the shape classes; class 0 is the ground that lies under all objects."""
+
+
+def draw_shape(
+    generator: np.random.Generator, size: int, radius: float, glyphs: bool = True
+) -> Tuple[np.ndarray, int]:
+    """Draw a random shape, white on black.
+
+    Args:
+        generator: draws the kind, the place, the angle and the proportions.
+        size: side of the mask in pixels.
+        radius: about half the shape's extent in pixels.
+        glyphs: whether letters and digits may be drawn too.
+
+    Returns:
+        A uint8 `[size, size]` mask with soft edges and the shape's class.
+    """
+    mask = np.zeros((size, size), np.uint8)
+    centre = generator.uniform(0.15, 0.85, 2) * size if radius < size / 3 else np.full(2, size / 2)
+    angle = generator.uniform(0, 2 * math.pi)
+    if glyphs and generator.random() < 0.4:
+        number = int(generator.integers(len(_GLYPHS)))
+        _draw_glyph(mask, _GLYPHS[number], centre, radius, angle / 4 - math.pi / 4, generator)
+        return mask, 1 + len(_OUTLINES) + len(_LINES) + number
+    number = int(generator.integers(len(_OUTLINES) + len(_LINES)))
+    if number >= len(_OUTLINES):
+        _draw_line(mask, _LINES[number - len(_OUTLINES)], centre, radius, angle, generator)
+        return mask, 1 + number
+    turns, radii = _outline(_OUTLINES[number], generator)
+    squeeze = np.exp(generator.uniform(-0.4, 0.4))
+    x, y = radii * np.cos(turns) * radius * squeeze, radii * np.sin(turns) * radius / squeeze
+    cos, sin = math.cos(angle), math.sin(angle)
+    corners = np.stack([cos * x - sin * y, sin * x + cos * y], -1) + centre
+    cv2.fillPoly(mask, [np.rint(corners * 8).astype(np.int32)], 255, cv2.LINE_AA, 3)
+    return mask, 1 + number
+
+
+def _outline(kind: str, generator: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the corners of a unit outline as angles and radii."""
+    if kind.startswith("polygon"):
+        corners = int(kind[-1])
+        return _turns(corners), generator.uniform(0.85, 1.15, corners)
+    if kind == "star":
+        points = int(generator.integers(4, 9))
+        return _turns(2 * points), np.tile([1.0, generator.uniform(0.35, 0.65)], points)
+    if kind == "gear":
+        teeth = int(generator.integers(7, 15))
+        return _turns(4 * teeth), np.tile([1.0, 1.0, 0.82, 0.82], teeth)
+    if kind == "ellipse":
+        return _turns(40), np.ones(40)
+    if kind == "box":
+        turns = _turns(48)
+        return turns, 0.85 * (np.abs(np.cos(turns)) ** 6 + np.abs(np.sin(turns)) ** 6) ** (-1 / 6)
+    if kind == "cross":
+        arm = generator.uniform(0.2, 0.4)
+        turn = math.atan(arm)
+        steps = np.array([-turn, turn, math.pi / 4])
+        turns = np.concatenate([steps + quarter * math.pi / 2 for quarter in range(4)])
+        return turns, np.tile([1.0, 1.0, arm * math.sqrt(2)], 4)
+    return blob_outline(generator)
+
+
+def blob_outline(generator: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
+    """Return a wavy closed outline of mean radius 1 as angles and radii."""
+    turns = _turns(40)
+    radii = np.ones(40)
+    for wave in range(2, 7):
+        radii += generator.normal() * 0.35 / wave * np.cos(wave * turns + generator.uniform(0, 2 * math.pi))
+    return turns, np.maximum(radii, 0.2)
+
+
+def _turns(count: int) -> np.ndarray:
+    return np.arange(count) * (2 * math.pi / count)
+
+
+def _draw_line(
+    mask: np.ndarray,
+    kind: str,
+    centre: np.ndarray,
+    radius: float,
+    angle: float,
+    generator: np.random.Generator,
+) -> None:
+    width = max(int(radius * generator.uniform(0.15, 0.5)), 1)
+    middle, degrees = (int(centre[0]), int(centre[1])), math.degrees(angle)
+    if kind in ("ring", "arc"):
+        sweep = 360.0 if kind == "ring" else float(generator.uniform(90, 270))
+        axes = (int(radius * 0.85), int(radius * generator.uniform(0.5, 0.9)))
+        cv2.ellipse(mask, middle, axes, degrees, 0, sweep, 255, width, cv2.LINE_AA)
+        return
+    along = np.array([-1.0, 1.0]) if kind == "capsule" else np.linspace(-1, 1, int(generator.integers(4, 9)))
+    across = np.zeros(2) if kind == "capsule" else np.where(np.arange(len(along)) % 2, 0.35, -0.35)
+    x = centre[0] + radius * (math.cos(angle) * along - math.sin(angle) * across)
+    y = centre[1] + radius * (math.sin(angle) * along + math.cos(angle) * across)
+    points = np.rint(np.stack([x, y], -1)).astype(np.int32)
+    cv2.polylines(mask, [points], False, 255, max(width // (1 if kind == "capsule" else 2), 1), cv2.LINE_AA)
+
+
+def _draw_glyph(
+    mask: np.ndarray,
+    glyph: str,
+    centre: np.ndarray,
+    radius: float,
+    angle: float,
+    generator: np.random.Generator,
+) -> None:
+    """Draw a letter upright, then turn it by up to 45 degrees."""
+    scale, width = radius / 11, max(int(radius * generator.uniform(0.1, 0.3)), 1)
+    origin = (int(centre[0] - 10 * scale), int(centre[1] + 10 * scale))
+    cv2.putText(mask, glyph, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, width, cv2.LINE_AA)
+    if abs(angle) > 0.1:
+        turn = cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), math.degrees(angle), 1.0)
+        mask[:] = cv2.warpAffine(mask, turn, mask.shape)

@@ -1,0 +1,51 @@
+"""The progress bar of a training, on stderr."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Optional, Type
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class TrainingProgress:
+    """One line that says what is being done, how fast, and how long it will take; silent unless `enabled`."""
+
+    def __init__(self, enabled: bool) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True, quiet=not enabled),
+        )
+        self._task = self._bar.add_task("", detail="", visible=False)
+
+    def __enter__(self) -> TrainingProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(text, highlight=False, markup=False)
+
+    def begin(self, description: str, total: int, completed: int = 0) -> None:
+        """Begin a phase of `total` images, `completed` of which were done by an earlier run."""
+        self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(description, total=total, completed=completed, detail="")
+
+    def advance(self, images: int, description: Optional[str] = None, loss: Optional[float] = None) -> None:
+        """Count `images` as done; show what is being done and the loss, where given."""
+        speed = next(task.speed for task in self._bar.tasks if task.id == self._task)
+        rate = "" if speed is None else f"{speed:.0f} images/s"
+        detail = rate if loss is None else f"loss {loss:.4f}  {rate}"
+        self._bar.update(self._task, advance=images, description=description, detail=detail)

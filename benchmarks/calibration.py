@@ -1,0 +1,146 @@
+"""Calibration: seconds and peak memory, beside plain FP32 inference and ONNX Runtime's own calibrators.
+
+    python benchmarks/calibration.py --bundle bundles/stfpm-demo --images DIR [--samples 200]
+
+Every contender runs in a process of its own, on the same pictures, one after the other, so that peak memory
+is each one's own and times can be compared. Writes benchmarks/published/calibration.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List
+
+import numpy as np
+import onnx
+import onnxruntime
+from published import publish
+
+from adq_edge.bundle import Bundle, open_bundle
+from adq_edge.calibration.calibrate import calibrate
+from adq_edge.calibration.sources import ImageSource, image_source
+from adq_edge.environment import read_environment
+
+OURS = ["entropy", "minmax", "mse", "percentile"]
+
+
+def inference(bundle: Bundle, source: ImageSource, threads: int) -> None:
+    """Run the float model on every picture: the yardstick."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(bundle.model), options, providers=["CPUExecutionProvider"])
+    for picture in source.pictures(bundle.manifest.image_size):
+        session.run(None, {"image": picture[None]})
+
+
+def ours(calibrators: List[str]) -> Callable[[Bundle, ImageSource, int], None]:
+    """Calibrate with our calibrators in one pass, into a copy of the bundle."""
+
+    def run(bundle: Bundle, source: ImageSource, threads: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(str(bundle.path), f"{folder}/b", ignore=shutil.ignore_patterns("ranges"))
+            calibrate(open_bundle(Path(folder) / "b"), calibrators, source, threads=threads)
+
+    return run
+
+
+def theirs(method: str) -> Callable[[Bundle, ImageSource, int], None]:
+    """Calibrate the same tensors with onnxruntime.quantization."""
+
+    def run(bundle: Bundle, source: ImageSource, threads: int) -> None:
+        from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+        class Reader:
+            def __init__(self) -> None:
+                self.pictures: Iterator[np.ndarray] = source.pictures(bundle.manifest.image_size)
+
+            def get_next(self) -> Dict[str, np.ndarray]:
+                picture = next(self.pictures, None)
+                return {} if picture is None else {"image": picture[None]}
+
+        with tempfile.TemporaryDirectory() as folder:
+            calibrator = create_calibrator(
+                bundle.model,
+                ["Conv", "Add", "MaxPool"],
+                augmented_model_path=f"{folder}/augmented.onnx",
+                calibrate_method=getattr(CalibrationMethod, method),
+            )
+            calibrator.collect_data(Reader())
+            calibrator.compute_data()
+
+    return run
+
+
+CONTENDERS: Dict[str, Callable[[Bundle, ImageSource, int], None]] = {
+    "plain FP32 inference": inference,
+    "adq-edge, entropy": ours(["entropy"]),
+    "adq-edge, all four calibrators": ours(OURS),
+    "onnxruntime.quantization, min-max": theirs("MinMax"),
+    "onnxruntime.quantization, entropy": theirs("Entropy"),
+    "onnxruntime.quantization, percentile": theirs("Percentile"),
+}
+
+
+def measure(
+    name: str, bundle: str, images: str, samples: int, threads: int, results: multiprocessing.Queue
+) -> None:
+    """Run one contender and report its seconds and peak memory."""
+    source = image_source(Path(images), samples)
+    started = time.perf_counter()
+    CONTENDERS[name](open_bundle(Path(bundle)), source, threads)
+    seconds = time.perf_counter() - started
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    results.put({"contender": name, "images": len(source), "seconds": seconds, "peak_rss_mb": peak_mb})
+
+
+def main() -> None:
+    """Measure every contender and publish the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bundle", required=True)
+    parser.add_argument("--images", required=True)
+    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    rows = []
+    for name in CONTENDERS:
+        results = context.Queue()
+        arguments = (name, options.bundle, options.images, options.samples, options.threads, results)
+        process = context.Process(target=measure, args=arguments)
+        process.start()
+        rows.append(results.get())
+        process.join()
+        rows[-1]["ratio_to_inference"] = rows[-1]["seconds"] / rows[0]["seconds"]
+        print(json.dumps(rows[-1]), flush=True)
+    onnx_model = onnx.load(str(open_bundle(Path(options.bundle)).model))
+    table = [
+        [
+            row["contender"],
+            f"{row['seconds']:.1f}",
+            f"{row['ratio_to_inference']:.2f}",
+            f"{row['peak_rss_mb']:.0f}",
+        ]
+        for row in rows
+    ]
+    publish(
+        "calibration",
+        f"Calibration of {rows[0]['images']} images, {options.threads} threads, a model of "
+        f"{len(onnx_model.graph.node)} operators",
+        ["contender", "seconds", "ratio to FP32 inference", "peak RSS MB"],
+        table,
+        {"rows": rows},
+        read_environment(),
+    )
+
+
+if __name__ == "__main__":
+    main()

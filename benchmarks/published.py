@@ -1,0 +1,48 @@
+"""Publishing: one JSON with the machine inside, and the same table as Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from pathlib import Path
+from typing import Any, Dict, List
+
+from adq_edge.environment import Environment
+from adq_edge.files import write_bytes, write_json
+
+FOLDER = Path(__file__).parent / "published"
+
+
+def publish(
+    name: str,
+    title: str,
+    headings: List[str],
+    rows: List[List[str]],
+    figures: Dict[str, Any],
+    machine: Environment,
+) -> None:
+    """Write `published/NAME.json` and `published/NAME.md`, and print the table."""
+    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    environment = dataclasses.asdict(machine)
+    write_json(
+        FOLDER / f"{name}.json",
+        "adq-edge/published",
+        1,
+        {"date": today, **figures, "environment": environment},
+    )
+    versions = ", ".join(f"{package} {version}" for package, version in machine.packages.items())
+    lines = [
+        f"# {title}",
+        "",
+        "| " + " | ".join(headings) + " |",
+        "|" + "---|" * len(headings),
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+        f"{today}, {machine.cpu}, {machine.logical_cores} cores ({', '.join(machine.instruction_sets)}), "
+        f"Python {machine.python}, {versions}.",
+        f"Made by `benchmarks/{name}.py`.",
+        "",
+    ]
+    text = "\n".join(lines)
+    write_bytes(FOLDER / f"{name}.md", text.encode())
+    print(text)

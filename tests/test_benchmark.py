@@ -1,0 +1,528 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from rich.console import Console
+
+from adq_edge import workspace
+from adq_edge.benchmark import progress, schedule
+from adq_edge.benchmark.bench import bench
+from adq_edge.benchmark.picture import open_picture
+from adq_edge.benchmark.process import WorkerProcess, start_worker
+from adq_edge.benchmark.protocol import Batches, Round, WarmUp, pack_error, unpack_error
+from adq_edge.benchmark.results import BenchmarkReport, read_report
+from adq_edge.benchmark.schedule import Plan, interleave, plan_for, sweep
+from adq_edge.benchmark.statistics import compare, end_to_end, latency
+from adq_edge.bundle import Source
+from adq_edge.errors import AdqError, DataError, EngineError, MissingDependencyError, ResultError
+from adq_edge.files import sha256
+from adq_edge.imaging import decode_image, write_image
+from adq_edge.options import Precision
+from adq_edge.runtimes.sidecar import Sidecar, sidecar_path, write_sidecar
+
+SIZE = 32
+BIG_MB = 80
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
+
+
+def write_engine(path: Path, weights_mb: int = 0, batch: Optional[int] = None) -> Path:
+    """Write an engine whose map is the picture's brightness; `weights_mb` of it serve only to be held."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["anomaly_map"], axes=[3], keepdims=0),
+        helper.make_node("ReduceMax", ["anomaly_map"], ["brightest"], axes=[1, 2], keepdims=0),
+        # which row of the weights is read depends on the picture, so that none can be folded away
+        helper.make_node("Cast", ["brightest"], ["row"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["weights", "row"], ["rows"], axis=0),
+        helper.make_node("ReduceMean", ["rows"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node("Add", ["brightest", "mean"], ["anomaly_score"]),
+    ]
+    weights = np.zeros((256, max(1, weights_mb * 1_000_000 // 1024)), np.float32)
+    count = "N" if batch is None else batch
+    graph = helper.make_graph(
+        nodes,
+        "engine",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [count, SIZE, SIZE, 3])],
+        [
+            helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, [count, SIZE, SIZE]),
+            helper.make_tensor_value_info("anomaly_score", TensorProto.FLOAT, [count]),
+        ],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(path))
+    sidecar = Sidecar(
+        name=path.stem,
+        runtime="onnxruntime",
+        runtime_version="1",
+        device="cpu",
+        machine=platform.machine(),
+        precision=Precision.FP32,
+        arch="stfpm",
+        image_size=(SIZE, SIZE),
+        map_size=(SIZE, SIZE),
+        engine_sha256=sha256(path),
+        model=Source("model.onnx", "0" * 64),
+        operators={},
+        calibration=None,
+        threshold=None,
+        data=None,
+    )
+    write_sidecar(sidecar_path(path), sidecar)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_engine(tmp_path_factory.mktemp("engines") / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Tuple[BenchmarkReport, Path]:
+    """One run of three engines, the last sharing the first's name."""
+    folder = tmp_path_factory.mktemp("run")
+    big = write_engine(folder / "big.onnx", weights_mb=BIG_MB)
+    twin = write_engine(folder / "twin" / "tiny.onnx")
+    report = bench(
+        [tiny, big, twin],
+        queries=40,
+        seconds=0.1,
+        batches=(1, 3),
+        threads=1,
+        output=folder / "results",
+        progress=False,
+    )
+    return report, folder / "results"
+
+
+def a_round(queries_ms: List[float], stages_ms: Tuple[float, ...] = (4, 1, 10, 1)) -> Round:
+    stages = [np.array([stage * 1e6], np.int64) for stage in stages_ms]
+    return Round(np.array(queries_ms) * 1e6, *stages)
+
+
+# --- statistics ------------------------------------------------------------------------------------------
+
+
+def test_percentiles_of_1_to_101_ms_in_any_order():
+    durations_ns = np.random.default_rng(0).permutation(np.arange(1, 102)) * 1_000_000
+    found = latency(durations_ns)
+    assert dataclasses.astuple(found) == pytest.approx((101, 51.0, 51.0, 91.0, 96.0, 100.0, 1.0, 101.0))
+
+
+@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=200))
+def test_latency_is_numpys(durations: List[int]):
+    found = latency(np.array(durations, np.int64))
+    milliseconds = np.array(durations) / 1e6
+    expected = np.percentile(milliseconds, (50, 90, 95, 99))
+    assert (found.p50_ms, found.p90_ms, found.p95_ms, found.p99_ms) == pytest.approx(tuple(expected))
+    assert (found.min_ms, found.max_ms) == pytest.approx((milliseconds.min(), milliseconds.max()))
+    assert found.mean_ms == pytest.approx(milliseconds.mean())
+    assert found.count == len(durations)
+
+
+def test_an_outlier_is_kept():
+    found = latency(np.array([1_000_000] * 99 + [1_000_000_000]))
+    assert found.max_ms == 1000.0
+    assert found.mean_ms == pytest.approx(10.99)
+
+
+def test_ratio_does_not_see_drift_that_hits_both():
+    drift = np.linspace(1.0, 5.0, 16)
+    baseline = [a_round([10 * factor] * 3) for factor in drift]
+    other = [a_round([5 * factor] * 7) for factor in drift]
+    found = compare("first", baseline, other)
+    assert (found.baseline, found.rounds) == ("first", 16)
+    assert (found.latency_ratio, found.latency_ratio_p5, found.latency_ratio_p95) == pytest.approx([0.5] * 3)
+
+
+def test_overhead_leaves_out_the_decoding():
+    found = end_to_end([a_round([10.0], (40.0, 1.0, 10.5, 0.5))] * 3)
+    assert found.total.p50_ms == pytest.approx(52.0)
+    assert found.overhead_ms == pytest.approx(2.0)
+    assert found.overhead_percent == pytest.approx(20.0)
+    assert found.decode.count == 3
+
+
+# --- schedule --------------------------------------------------------------------------------------------
+
+
+class FakeEngine:
+    """Takes exactly `ms` per query, and writes down when it was asked."""
+
+    def __init__(self, name: str, ms: float, log: List[str]) -> None:
+        self.name, self.ms, self.log = name, ms, log
+
+    def run_round(self, queries: int, pictures: int) -> Round:
+        assert pictures >= 1
+        self.log.append(self.name)
+        return a_round([self.ms] * queries)
+
+    def run_batches(self, batch: int, seconds: float) -> Batches:
+        self.log.append(f"{self.name}{batch}")
+        return Batches(batch, int(batch * self.ms * 1e6))
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> List[float]:
+    taken: List[float] = []
+    monkeypatch.setattr(schedule.time, "sleep", taken.append)
+    return taken
+
+
+def warm_up(ms: float) -> WarmUp:
+    return WarmUp(5, 0.1, query_ns=ms * 1e6, picture_ns=(ms + 15) * 1e6)
+
+
+def test_engines_take_strict_turns(pauses: List[float]):
+    log: List[str] = []
+    engines = [FakeEngine("a", 10, log), FakeEngine("b", 100, log), FakeEngine("c", 1, log)]
+    plan = Plan(queries=100, seconds=5.0, warm_up_seconds=0.1, offline_seconds=1.0, offline_turns=2)
+    rounds = interleave(engines, [warm_up(engine.ms) for engine in engines], plan, lambda: None)
+    assert log == ["a", "b", "c"] * plan.rounds
+    assert len(pauses) == len(log)
+    for engine, own in zip(engines, rounds):
+        queries = sum(one.queries_ns.size for one in own)
+        assert len(own) == plan.rounds
+        assert queries >= 100
+        assert queries * engine.ms >= 5000
+        assert queries <= max(100, 5000 / engine.ms) + plan.rounds  # and no more than it must
+
+
+def test_goes_on_when_the_warm_up_was_slow(pauses: List[float]):
+    log: List[str] = []
+    rounds = interleave(
+        [FakeEngine("a", 1, log)], [warm_up(100)], plan_for(10, 6.0, quick=False), lambda: None
+    )
+    assert sum(int(one.queries_ns.sum()) for one in rounds[0]) >= 6e9
+    assert not pauses  # nobody else's threads to wait for
+
+
+def test_sweep_takes_turns_at_each_batch_size(pauses: List[float]):
+    log: List[str] = []
+    steps: List[int] = []
+    plan = Plan(queries=1, seconds=1.0, warm_up_seconds=0.1, offline_seconds=1.0, offline_turns=2)
+    engines = [FakeEngine("a", 2, log), FakeEngine("b", 4, log)]
+    totals = sweep(engines, (1, 8), plan, lambda: steps.append(1))
+    assert log == ["a1", "b1"] * 2 + ["a8", "b8"] * 2
+    assert totals[1] == {1: Batches(2, 8_000_000), 8: Batches(16, 64_000_000)}
+    assert len(steps) == len(log)
+
+
+def test_a_full_run_is_quotable_and_a_quick_one_short():
+    full = plan_for(1024, 60.0, quick=False)
+    assert (full.queries, full.seconds) == (1024, 60.0)
+    assert full.rounds == 64
+    assert full.share(warm_up(10.0)) == (94, 10)  # 60 s of queries, 15 s of pictures
+    assert full.share(warm_up(300.0)) == (16, 4)  # 1024 queries, 256 pictures
+    assert full.share(warm_up(0.01))[1] * full.rounds * 0.015 < 20.0
+    quick = plan_for(1024, 60.0, quick=True)
+    assert quick.seconds + quick.warm_up_seconds + 4 * quick.offline_seconds < 3.0
+
+
+# --- whole runs ------------------------------------------------------------------------------------------
+
+
+def test_report_of_a_run(run, tiny: Path):
+    report, _ = run
+    assert [engine.name for engine in report.engines] == ["tiny", "big", "tiny-2"]
+    assert not report.quick
+    for engine in report.engines:
+        stream, stages = engine.single_stream, engine.end_to_end
+        assert stream.latency.count >= 40
+        assert stream.timed_seconds >= 0.1
+        assert (
+            stream.latency.min_ms <= stream.latency.p50_ms <= stream.latency.p99_ms <= stream.latency.max_ms
+        )
+        assert stream.warm_up_queries >= 5
+        assert [throughput.batch for throughput in engine.offline] == [1, 3]
+        assert engine.best_offline.images_per_second == max(t.images_per_second for t in engine.offline)
+        parts = (stages.decode, stages.preprocess, stages.inference, stages.postprocess)
+        assert stages.total.mean_ms == pytest.approx(sum(part.mean_ms for part in parts))
+        assert stages.decode.p50_ms > stages.postprocess.p50_ms
+        assert engine.load_ms > 0
+        assert engine.runtime == "onnxruntime"
+        assert engine.image_size == (SIZE, SIZE)
+    assert report.engines[0].engine == Source(str(tiny), sha256(tiny))
+    assert report.engines[1].engine_mb == pytest.approx(BIG_MB, rel=0.01)
+
+
+def test_every_other_engine_is_compared_with_the_first(run):
+    first, big, twin = run[0].engines
+    assert first.comparison is None
+    for engine in (big, twin):
+        assert engine.comparison is not None
+        assert engine.comparison.baseline == "tiny"
+        assert engine.comparison.rounds == engine.single_stream.rounds == first.single_stream.rounds
+        assert engine.comparison.latency_ratio > 0
+
+
+@needs_proc
+def test_memory_is_each_engines_own(run):
+    small, big, twin = (engine.memory for engine in run[0].engines)
+    assert big.peak_rss_mb > max(small.peak_rss_mb, twin.peak_rss_mb) + 0.8 * BIG_MB
+    assert big.rise_mb > 0.8 * BIG_MB > small.rise_mb
+    assert big.rss_before_load_mb == pytest.approx(small.rss_before_load_mb, rel=0.1)
+    for memory in (small, big, twin):
+        assert memory.rss_before_load_mb < memory.peak_rss_batch_1_mb <= memory.peak_rss_mb
+
+
+@needs_proc
+def test_memory_is_not_the_parents(tiny: Path, run):
+    ballast = np.ones(20_000_000)
+    with open_picture(None) as picture, start_worker(tiny, None, None, picture.path) as worker:
+        worker.load()
+        assert worker.peak().rss_mb < run[0].engines[0].memory.peak_rss_mb + ballast.nbytes / 2e6
+
+
+def test_one_file_per_engine_which_reads_back_the_same(run):
+    report, folder = run
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("big.bench.json", "tiny-2.bench.json", "tiny.bench.json")
+    ]
+    for engine in report.engines:
+        again = read_report(folder / f"{engine.name}.bench.json")
+        assert again == dataclasses.replace(report, engines=(engine,))
+        assert again.run == report.run
+
+
+def test_numbers_carry_their_unit(run):
+    document = json.loads((run[1] / "tiny.bench.json").read_text())
+    assert (document["schema"], document["version"], document["quick"]) == ("adq-edge/bench", 1, False)
+    units = ("_ms", "_mb", "_seconds", "_percent", "images_per_second", "seconds")
+    plain = ("latency_ratio", "cpu_quota")
+
+    def floats(value, name=""):
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from floats(item, key)
+        elif isinstance(value, list):
+            for item in value:
+                yield from floats(item, name)
+        elif isinstance(value, float):
+            yield name
+
+    found = set(floats(document))
+    assert "p90_ms" in found
+    assert [name for name in found if not name.endswith(units) and not name.startswith(plain)] == []
+
+
+def test_damaged_result(run, tmp_path: Path):
+    document = json.loads((run[1] / "tiny.bench.json").read_text())
+    document["engines"][0]["load_ms"] = "fast"
+    path = tmp_path / "damaged.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ResultError, match="not a valid adq-edge/bench file"):
+        read_report(path)
+
+
+def test_quick_by_default_settings_in_the_default_place(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    write_engine(tmp_path / workspace.ENGINES / "newest.onnx")
+    report = bench(quick=True)
+    path = tmp_path / workspace.RESULTS / "newest.bench.json"
+    assert json.loads(path.read_text())["quick"] is True
+    assert read_report(path).quick
+    assert report.caveat == read_report(path).caveat == "quick run, not to be quoted"
+    assert [throughput.batch for throughput in report.engines[0].offline] == [1, 2, 4, 8]
+    assert capfd.readouterr().out == ""
+
+
+def test_progress_says_what_runs_and_draws_only_when_advanced(monkeypatch: pytest.MonkeyPatch):
+    drawn = io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=drawn, force_terminal=True, width=80))
+    with progress.quiet_progress("Benchmarking tiny.onnx (quick)", 2, shown=True) as advance:
+        before = drawn.getvalue()
+        time.sleep(0.3)
+        assert drawn.getvalue() == before
+        advance()
+        assert drawn.getvalue() != before
+    assert "Benchmarking tiny.onnx (quick)" in drawn.getvalue()
+
+
+def test_one_engine_given_as_a_notebook_would(tiny: Path, tmp_path: Path):
+    path = tmp_path / "new" / "result.json"
+    picture = tmp_path / "picture.png"
+    write_image(picture, np.zeros((48, 40, 3), np.uint8))
+    report = bench(
+        str(tiny),
+        device="cpu",
+        runtime="onnxruntime",
+        queries=5,
+        seconds=0.0,
+        image=str(picture),
+        output=str(path),
+        progress=False,
+    )
+    assert read_report(path) == report
+    assert (report.settings.image, report.settings.image_pixels) == (str(picture), (48, 40))
+
+
+def test_only_a_long_run_has_no_caveat(run):
+    report = run[0]
+    assert report.caveat is not None
+    assert "1024 queries" in report.caveat
+    engine = report.engines[0]
+    stream = dataclasses.replace(
+        engine.single_stream,
+        timed_seconds=60.0,
+        latency=dataclasses.replace(engine.single_stream.latency, count=1024),
+    )
+    long = dataclasses.replace(report, engines=(dataclasses.replace(engine, single_stream=stream),))
+    assert long.caveat is None
+    assert dataclasses.replace(long, quick=True).caveat is not None
+
+
+def test_synthetic_picture_is_the_same_every_time_and_not_flat():
+    contents = []
+    for _ in range(2):
+        with open_picture(None) as picture:
+            contents.append(picture.path.read_bytes())
+    assert contents[0] == contents[1]
+    image = decode_image(contents[0])
+    assert image.shape == (1024, 1024, 3) == (*picture.pixels, 3)
+    assert image.std() > 20
+    assert not picture.path.exists()
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [EngineError("what", where="x", fix="Do"), MissingDependencyError("what")])
+def test_an_error_crosses_to_the_parent_whole(error: AdqError):
+    again = unpack_error(json.loads(json.dumps(pack_error(error))))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+
+
+def test_errors_of_loading_come_through(tiny: Path, tmp_path: Path):
+    changed = write_engine(tmp_path / "changed.onnx")
+    changed.write_bytes(b"no longer")
+    with pytest.raises(EngineError) as caught:
+        bench([tiny, changed], quick=True, output=tmp_path, progress=False)
+    expected = "not the file that changed.onnx.json describes (truncated or changed)"
+    assert caught.value.what == expected
+    assert caught.value.where == str(changed)
+    assert not list(tmp_path.glob("*.bench.json"))
+
+
+def test_an_engine_that_fails_inside_the_runtime(tmp_path: Path):
+    fixed = write_engine(tmp_path / "fixed.onnx", batch=1)
+    with pytest.raises(EngineError, match=r"fixed\.onnx: failed .*\(InvalidArgument") as caught:
+        bench([fixed], queries=5, seconds=0.05, batches=(2,), output=tmp_path, progress=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_killed_worker(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pids = []
+
+    def die(worker: WorkerProcess, seconds: float) -> WarmUp:
+        pids.append(worker.pid)
+        os.kill(worker.pid, signal.SIGKILL)
+        return original(worker, seconds)
+
+    original = WorkerProcess.warm_up
+    monkeypatch.setattr(WorkerProcess, "warm_up", die)
+    with pytest.raises(EngineError, match=r"tiny\.onnx: its worker was ended by SIGKILL.*memory"):
+        bench([tiny], quick=True, output=tmp_path, progress=False)
+    assert not is_alive(pids[0])
+
+
+def test_bad_picture(tiny: Path, tmp_path: Path):
+    image = tmp_path / "picture.png"
+    image.write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"picture\.png"):
+        bench([tiny], image=image, output=tmp_path, progress=False)
+
+
+def test_several_engines_do_not_fit_one_file(tiny: Path, tmp_path: Path):
+    with pytest.raises(ResultError, match="Name a folder"):
+        bench([tiny, tiny], output=tmp_path / "one.json", progress=False)
+
+
+@pytest.mark.parametrize("amounts", [{"queries": 0}, {"seconds": -1.0}, {"batches": ()}, {"batches": (0,)}])
+def test_nothing_to_measure(tiny: Path, amounts):
+    with pytest.raises(AdqError, match="nothing to measure"):
+        bench([tiny], progress=False, **amounts)
+
+
+# --- Ctrl-C ----------------------------------------------------------------------------------------------
+
+
+def is_alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.is_file() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def children(pid: int) -> List[int]:
+    parents: Dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # ended meanwhile
+    return [child for child, parent in parents.items() if parent == pid]
+
+
+def wait_for(condition, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@needs_proc
+@pytest.mark.parametrize("interrupt", [os.killpg, os.kill], ids=["terminal", "parent only"])
+def test_ctrl_c_leaves_nothing_behind(tiny: Path, tmp_path: Path, interrupt):
+    code = (
+        "import sys; from pathlib import Path; from adq_edge.benchmark.bench import bench;"
+        "bench([Path(sys.argv[1])] * 2, seconds=600, output=Path(sys.argv[2]))"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(tiny), str(tmp_path)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert wait_for(lambda: len(children(parent.pid)) == 2, 30)
+    workers = children(parent.pid)
+    time.sleep(0.5)
+    interrupt(parent.pid, signal.SIGINT)
+    assert b"KeyboardInterrupt" in parent.communicate(timeout=5)[1]
+    assert parent.returncode == -signal.SIGINT
+    assert wait_for(lambda: not any(map(is_alive, workers)), 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_proc
+def test_a_killed_parent_leaves_no_worker(tiny: Path, tmp_path: Path):
+    code = (
+        "import sys; from pathlib import Path; from adq_edge.benchmark.bench import bench;"
+        "bench([Path(sys.argv[1])], seconds=600, output=Path(sys.argv[2]), progress=False)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tiny), str(tmp_path)])
+    assert wait_for(lambda: bool(children(parent.pid)), 30)
+    workers = children(parent.pid)
+    parent.kill()
+    parent.wait()
+    assert wait_for(lambda: not any(map(is_alive, workers)), 15)
