@@ -12,7 +12,7 @@ venv: $(VENV)/.complete
 $(VENV)/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(TORCH_INDEX) \
-		torch --editable '.[$(EXTRAS)$(RTX)]'
+		--editable '.[$(EXTRAS)$(RTX)]'
 	touch $@
 
 # make demo               the whole way on images that adq-edge draws itself

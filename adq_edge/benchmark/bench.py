@@ -24,6 +24,7 @@ from adq_edge.environment import read_environment
 from adq_edge.errors import AdqError, ResultError
 from adq_edge.files import storage_errors
 from adq_edge.options import Device, RuntimeName, choose
+from adq_edge.runtimes.sidecar import read_sidecar
 
 _SUFFIX = ".bench.json"
 
@@ -72,6 +73,8 @@ def bench(
     device = choose(Device, device)
     runtime = None if runtime is None else choose(RuntimeName, runtime)
     _check_amounts(queries, seconds, batches)
+    for path in paths:
+        read_sidecar(path)  # refuse an unfit engine before anything is started or written
     target = _prepare_output(workspace.RESULTS if output is None else Path(output), len(paths))
     plan = plan_for(queries, seconds, quick)
     turns = len(paths) * (plan.rounds + len(batches) * plan.offline_turns)

@@ -6,15 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-import torch
-
 from adq_edge.errors import CheckpointError
-from adq_edge.files import atomic_path
 from adq_edge.models.base import AnomalyModel, ModelConfig, load_weights
 from adq_edge.models.importers import ImportRequest
-from adq_edge.models.reading import read_torch_file, state_dict_of
 from adq_edge.models.registry import IMPORTERS, METHODS, method
 from adq_edge.models.teacher import teacher_state
+from adq_edge.models.torch_files import read_torch_file, state_dict_of, write_torch_file
 
 FORMAT = "adq-edge/checkpoint"
 VERSION = 1
@@ -49,9 +46,7 @@ def save_checkpoint(path: Path, model: AnomalyModel, training: Mapping[str, Any]
         "model": model.state_dict(),
         "training": dict(training),
     }
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        # A file object, not a name: torch.save reports a full disk on a name as a RuntimeError.
-        torch.save(content, file)
+    write_torch_file(path, content)
 
 
 def load_checkpoint(

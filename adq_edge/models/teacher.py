@@ -8,7 +8,7 @@ from typing import Any, Mapping, Optional
 import torch
 
 from adq_edge.errors import CheckpointError
-from adq_edge.models.reading import read_torch_file, state_dict_of
+from adq_edge.models.torch_files import read_torch_file, state_dict_of
 
 RESNET18_URL = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
 RESNET18_SHA256 = "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"

@@ -15,9 +15,9 @@ from adq_edge.errors import CheckpointError
 from adq_edge.files import storage_errors
 from adq_edge.models.base import AnomalyModel, ModelConfig
 from adq_edge.models.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
-from adq_edge.models.reading import read_torch_file
 from adq_edge.models.registry import method
 from adq_edge.models.teacher import teacher_state
+from adq_edge.models.torch_files import read_torch_file
 from adq_edge.training.images import TrainingImages, shuffled_batches
 from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.settings import TrainingPrecision, TrainingSettings

@@ -12,7 +12,9 @@ from rich.progress import Progress as ProgressBar
 
 from adq_edge.errors import AdqError
 from adq_edge.files import megabytes
-from adq_edge.models.teacher import DEMO_TEACHER
+from adq_edge.models.base import load_weights, trunk_state
+from adq_edge.models.resnet import LAYERS, ResNet18Trunk
+from adq_edge.models.teacher import DEMO_TEACHER, teacher_state
 from adq_edge.training.demo_teacher.train import Progress, Recipe, train
 
 
@@ -21,7 +23,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m adq_edge.training.demo_teacher", description=__doc__)
     parser.add_argument("--minutes", type=float, default=Recipe.minutes, help="training time")
     parser.add_argument("--seed", type=int, default=Recipe.seed, help="of weights and pictures")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads besides the one that draws")
+    parser.add_argument("--reference", help="ResNet-18 weights to imitate; torchvision's by default")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads besides the one that draws")
     parser.add_argument("--output", type=Path, default=DEMO_TEACHER, help="the weights file to write")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -29,6 +32,8 @@ def main() -> int:
     console = Console()
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     try:
+        reference = ResNet18Trunk()
+        load_weights(reference, trunk_state(teacher_state(arguments.reference), LAYERS), "the reference")
         with ProgressBar(*columns, console=console) as bar:
             task = bar.add_task("starting", total=1.0)
 
@@ -36,7 +41,7 @@ def main() -> int:
                 text = f"step {now.steps}, {now.pictures} pictures, loss {now.loss:.3f}"
                 bar.update(task, completed=min(now.done, 1.0), description=text)
 
-            train(recipe, arguments.output, report)
+            train(recipe, reference, arguments.output, report)
     except AdqError as error:
         console.print(f"[red]{error}[/red]", highlight=False)
         return error.exit_code

@@ -1,13 +1,11 @@
 """Local defects: a form (scratch, crack, specks, patch) filled with a content (dark, blurred, moved, ...).
 
-The teacher must tell where they are and of which kind, which makes its features sensitive to what an
-inspection looks for.
+They make the pictures hold what an inspection looks for.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Tuple
 
 import cv2
 import numpy as np
@@ -15,51 +13,31 @@ import numpy as np
 from adq_edge.training.demo_teacher.materials import Atlas
 from adq_edge.training.demo_teacher.shapes import blob_outline
 
-_THIN = ("scratch", "crack", "specks")
 _PATCH_CONTENTS = ("flat", "light", "blurred", "moved", "turned", "foreign", "bent", "rough")
 
-DEFECTS: Tuple[str, ...] = (
-    "none",
-    *(f"{form} {content}" for form in _THIN for content in ("flat", "light")),
-    *(f"patch {content}" for content in _PATCH_CONTENTS),
-)
-"""Names of the defect classes."""
 
-_VISIBLE = 14.0
-"""Summed change of the three channels (of 255 each) from which a pixel counts as defective."""
-
-
-def add_defect(
-    generator: np.random.Generator, atlas: Atlas, image: np.ndarray, labels: np.ndarray
-) -> np.ndarray:
+def add_defect(generator: np.random.Generator, atlas: Atlas, image: np.ndarray) -> np.ndarray:
     """Put one random defect into a picture.
 
     Args:
         generator: draws the defect.
         atlas: where foreign material comes from.
         image: float32 `[size, size, 3]` in 0..255.
-        labels: uint8 `[size, size]` defect classes; visibly changed pixels are marked in place.
 
     Returns:
         The picture with the defect.
     """
     size = len(image)
-    thin = generator.random() < 0.4
-    if thin:
-        form, content = int(generator.integers(len(_THIN))), int(generator.integers(2))
-        label = 1 + form * 2 + content
-        mask = (_scratch, _crack, _specks)[form](generator, size)
+    if generator.random() < 0.4:
+        content = _PATCH_CONTENTS[generator.integers(2)]
+        mask = (_scratch, _crack, _specks)[generator.integers(3)](generator, size)
     else:
-        content = int(generator.integers(len(_PATCH_CONTENTS)))
-        label = 1 + len(_THIN) * 2 + content
+        content = _PATCH_CONTENTS[generator.integers(len(_PATCH_CONTENTS))]
         mask = _patch(generator, size)
     if generator.random() < 0.3:
         mask = cv2.GaussianBlur(mask, (0, 0), generator.uniform(0.6, 2.0))
-    filled = _fill(_PATCH_CONTENTS[content], generator, atlas, image)
-    changed = image + (filled - image) * mask[:, :, None].astype(np.float32) * np.float32(1 / 255)
-    visible = np.abs(changed - image).sum(-1) > _VISIBLE
-    labels[visible] = label
-    return np.asarray(changed)
+    filled = _fill(content, generator, atlas, image)
+    return np.asarray(image + (filled - image) * mask[:, :, None].astype(np.float32) * np.float32(1 / 255))
 
 
 def _fill(content: str, generator: np.random.Generator, atlas: Atlas, image: np.ndarray) -> np.ndarray:
@@ -78,7 +56,7 @@ def _fill(content: str, generator: np.random.Generator, atlas: Atlas, image: np.
     if content == "turned":
         return np.ascontiguousarray(image.transpose(1, 0, 2)[:, :: generator.choice([-1, 1])])
     if content == "foreign":
-        field = atlas.cut(generator, size).field[:, :, None].astype(np.float32)
+        field = atlas.cut(generator, size)[:, :, None].astype(np.float32)
         return np.asarray(image.mean((0, 1)) + (field - 128) * generator.uniform(0.2, 0.8))
     if content == "bent":
         return _bend(generator, image)

@@ -1,4 +1,4 @@
-"""Materials: textures with a recipe of their own, which the teacher learns to tell apart.
+"""Materials: textures with a recipe of their own.
 
 A material is a small random program: one or two elementary textures, combined, warped, embossed and
 toned. Its number and the seed fix the program; every piece cut from it is new.
@@ -7,7 +7,6 @@ Source of the idea: Baradad et al., "Procedural Image Programs for Representatio
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import List
 
@@ -15,16 +14,6 @@ import cv2
 import numpy as np
 
 from adq_edge.training.demo_teacher.textures import MAKERS, smooth_noise, unit_range
-
-
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """A grey piece of one material and how it was cut."""
-
-    field: np.ndarray
-    material: int
-    angle: float
-    log_scale: float
 
 
 def make_material(seed: int, number: int, chance: np.random.Generator, size: int) -> np.ndarray:
@@ -91,20 +80,16 @@ class Atlas:
         self._chance = chance
         self._sheets: List[np.ndarray] = [make_material(seed, n, chance, size) for n in range(count)]
 
-    def __len__(self) -> int:
-        return len(self._sheets)
-
     def refresh(self) -> None:
         """Make one sheet anew, so that sheets cannot be learnt by heart."""
         number = int(self._chance.integers(len(self._sheets)))
         self._sheets[number] = make_material(self._seed, number, self._chance, self._size)
 
-    def cut(self, generator: np.random.Generator, size: int) -> Piece:
+    def cut(self, generator: np.random.Generator, size: int) -> np.ndarray:
         """Cut a uint8 `[size, size]` piece from a random material at a random place, angle and scale."""
-        material = int(generator.integers(len(self._sheets)))
+        sheet = self._sheets[generator.integers(len(self._sheets))]
         angle = float(generator.uniform(-math.pi, math.pi))
-        log_scale = float(generator.uniform(-0.45, 0.45))
-        scale = math.exp(log_scale)
+        scale = math.exp(generator.uniform(-0.45, 0.45))
         cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
         x, y = generator.uniform(0.3, 0.7, 2) * self._size
         half = size / 2
@@ -112,6 +97,6 @@ class Atlas:
             [[cos, -sin, x - cos * half + sin * half], [sin, cos, y - sin * half - cos * half]], np.float32
         )
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        sheet = self._sheets[material]
-        field = cv2.warpAffine(sheet, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-        return Piece(field, material, angle, log_scale)
+        return np.asarray(
+            cv2.warpAffine(sheet, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        )

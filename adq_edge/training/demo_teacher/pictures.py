@@ -1,10 +1,8 @@
-"""Whole pictures with their labels: materials in shapes over materials, shaded, damaged and degraded."""
+"""Whole pictures: materials in shapes over materials, shaded, damaged and degraded."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from typing import List, Tuple
 
 import cv2
 import numpy as np
@@ -12,24 +10,6 @@ import numpy as np
 from adq_edge.training.demo_teacher.defects import add_defect
 from adq_edge.training.demo_teacher.materials import Atlas
 from adq_edge.training.demo_teacher.shapes import draw_shape
-
-STRIDE = 8
-"""Labels are given at every eighth pixel: where the centres of layer2's cells lie."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Batch:
-    """Pictures and, at every `STRIDE`th pixel, what is there.
-
-    Attributes:
-        images: uint8 `[N, size, size, 3]`, RGB.
-        classes: int64 `[N, 3, h, w]`: material (the last class is "plain colour"), shape and defect.
-        poses: float32 `[N, 3, h, w]`: cosine and sine of the material's angle, log of its scale.
-    """
-
-    images: np.ndarray
-    classes: np.ndarray
-    poses: np.ndarray
 
 
 class PictureMaker:
@@ -48,13 +28,12 @@ class PictureMaker:
         self._size = size
         self._grain = self._generator.standard_normal(1 << 20, dtype=np.float32)
 
-    def batch(self, count: int) -> Batch:
-        """Make the next `count` pictures and refresh one material's sheet."""
+    def batch(self, count: int) -> np.ndarray:
+        """Make uint8 `[count, size, size, 3]` RGB pictures and refresh one material's sheet."""
         self._atlas.refresh()
-        images, classes, poses = zip(*(self._picture() for _ in range(count)))
-        return Batch(np.stack(images), np.stack(classes), np.stack(poses))
+        return np.stack([self._picture() for _ in range(count)])
 
-    def _picture(self) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _picture(self) -> np.ndarray:
         generator, size = self._generator, self._size
         kind = generator.random()
         canvas = _Canvas(generator, self._atlas, size, plain_chance=0.5 if 0.3 < kind < 0.65 else 0.1)
@@ -65,14 +44,10 @@ class PictureMaker:
         elif kind >= 0.65:
             for _ in range(int(generator.integers(2, 9))):
                 canvas.add_object(math.exp(generator.uniform(math.log(0.08), math.log(0.4))) * size)
-        defects = np.zeros((size, size), np.uint8)
         image = canvas.image
         for _ in range(int(generator.choice([0, 1, 2, 3], p=[0.3, 0.4, 0.2, 0.1]))):
-            image = add_defect(generator, self._atlas, image, defects)
-        classes, poses = canvas.labels()
-        # A cell counts as defective when any pixel of it is: thin scratches would miss the centres.
-        reach = cv2.dilate(defects, np.ones((STRIDE + 1, STRIDE + 1), np.uint8))[::STRIDE, ::STRIDE]
-        return self._degrade(image), np.concatenate([classes, reach[None].astype(np.int64)]), poses
+            image = add_defect(generator, self._atlas, image)
+        return self._degrade(image)
 
     def _degrade(self, image: np.ndarray) -> np.ndarray:
         """Light, blur and noise of a camera; uint8."""
@@ -98,16 +73,13 @@ class _Canvas:
         self._generator = generator
         self._atlas = atlas
         self._size = size
-        self._layer = np.zeros((size, size), np.uint8)
-        self._classes: List[Tuple[int, int]] = []
-        self._poses: List[Tuple[float, float, float]] = []
-        self.image = self._surface(0, plain_chance)
+        self.image = self._surface(plain_chance)
 
     def add_object(self, radius: float, glyphs: bool = True) -> None:
         """Put a shape of some material on top, perhaps rounded by light and casting a shadow."""
         generator, size = self._generator, self._size
-        mask, shape = draw_shape(generator, size, radius, glyphs)
-        surface = self._surface(shape, 0.3)
+        mask = draw_shape(generator, size, radius, glyphs)
+        surface = self._surface(0.3)
         if generator.random() < 0.3:
             height = cv2.distanceTransform(mask, cv2.DIST_L2, 3)
             rim = np.minimum(height * np.float32(1 / generator.uniform(3, 14)), 1)
@@ -116,27 +88,14 @@ class _Canvas:
             self._cast_shadow(mask)
         alpha = mask[:, :, None] * np.float32(1 / 255)
         self.image = self.image + (surface - self.image) * alpha
-        self._layer[mask > 127] = len(self._classes) - 1
 
-    def labels(self) -> Tuple[np.ndarray, np.ndarray]:
-        """Return int64 `[2, h, w]` material and shape and float32 `[3, h, w]` pose."""
-        layer = self._layer[::STRIDE, ::STRIDE]
-        classes = np.array(self._classes, np.int64)[layer]
-        poses = np.array(self._poses, np.float32)[layer]
-        return classes.transpose(2, 0, 1), poses.transpose(2, 0, 1)
-
-    def _surface(self, shape: int, plain_chance: float) -> np.ndarray:
-        """Return a coloured float32 `[size, size, 3]` surface and note what it is."""
+    def _surface(self, plain_chance: float) -> np.ndarray:
+        """Return a coloured float32 `[size, size, 3]` surface."""
         generator, size = self._generator, self._size
         if generator.random() < plain_chance:
-            self._classes.append((len(self._atlas), shape))
-            self._poses.append((0.0, 0.0, 0.0))
             shade = _slope(generator, size, 0.25)[:, :, None]
             return np.asarray(shade * generator.uniform(10, 245, 3).astype(np.float32))
-        piece = self._atlas.cut(generator, size)
-        self._classes.append((piece.material, shape))
-        self._poses.append((math.cos(piece.angle), math.sin(piece.angle), piece.log_scale))
-        return np.asarray(_palette(generator)[piece.field])
+        return np.asarray(_palette(generator)[self._atlas.cut(generator, size)])
 
     def _cast_shadow(self, mask: np.ndarray) -> None:
         shift = self._generator.integers(-5, 6, 2)

@@ -13,13 +13,8 @@ _POLYGONS = ("polygon3", "polygon4", "polygon5", "polygon6")
 _OUTLINES = (*_POLYGONS, "star", "gear", "ellipse", "box", "blob", "cross")
 _LINES = ("ring", "arc", "capsule", "zigzag")
 
-SHAPES: Tuple[str, ...] = ("none", *_OUTLINES, *_LINES, *_GLYPHS)
-"""Names of the shape classes; class 0 is the ground that lies under all objects."""
 
-
-def draw_shape(
-    generator: np.random.Generator, size: int, radius: float, glyphs: bool = True
-) -> Tuple[np.ndarray, int]:
+def draw_shape(generator: np.random.Generator, size: int, radius: float, glyphs: bool = True) -> np.ndarray:
     """Draw a random shape, white on black.
 
     Args:
@@ -29,7 +24,7 @@ def draw_shape(
         glyphs: whether letters and digits may be drawn too.
 
     Returns:
-        A uint8 `[size, size]` mask with soft edges and the shape's class.
+        A uint8 `[size, size]` mask with soft edges.
     """
     mask = np.zeros((size, size), np.uint8)
     centre = generator.uniform(0.15, 0.85, 2) * size if radius < size / 3 else np.full(2, size / 2)
@@ -37,18 +32,18 @@ def draw_shape(
     if glyphs and generator.random() < 0.4:
         number = int(generator.integers(len(_GLYPHS)))
         _draw_glyph(mask, _GLYPHS[number], centre, radius, angle / 4 - math.pi / 4, generator)
-        return mask, 1 + len(_OUTLINES) + len(_LINES) + number
+        return mask
     number = int(generator.integers(len(_OUTLINES) + len(_LINES)))
     if number >= len(_OUTLINES):
         _draw_line(mask, _LINES[number - len(_OUTLINES)], centre, radius, angle, generator)
-        return mask, 1 + number
+        return mask
     turns, radii = _outline(_OUTLINES[number], generator)
     squeeze = np.exp(generator.uniform(-0.4, 0.4))
     x, y = radii * np.cos(turns) * radius * squeeze, radii * np.sin(turns) * radius / squeeze
     cos, sin = math.cos(angle), math.sin(angle)
     corners = np.stack([cos * x - sin * y, sin * x + cos * y], -1) + centre
     cv2.fillPoly(mask, [np.rint(corners * 8).astype(np.int32)], 255, cv2.LINE_AA, 3)
-    return mask, 1 + number
+    return mask
 
 
 def _outline(kind: str, generator: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:

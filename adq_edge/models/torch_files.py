@@ -1,7 +1,8 @@
-"""Reading files that torch wrote, without ever running code from them."""
+"""Files of torch: read without ever running code from them, written whole or not at all."""
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
 import zipfile
@@ -11,7 +12,7 @@ from typing import Any, Dict, Mapping
 import torch
 
 from adq_edge.errors import CheckpointError
-from adq_edge.files import storage_errors
+from adq_edge.files import atomic_path, storage_errors
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
@@ -50,6 +51,20 @@ def read_torch_file(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"holds a {type(content).__name__}, not a checkpoint dictionary", where=path)
     return content
+
+
+def write_torch_file(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a dictionary of plain values and tensors with `torch.save`, atomically.
+
+    It is made in memory first: on a full disk torch's own file writer loses the reason.
+
+    Raises:
+        StorageError: the folder cannot be written to or is full.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
