@@ -24,6 +24,7 @@ from adq_edge.errors import CalibrationError
 from adq_edge.files import atomic_path, sha256
 from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Device, Precision, RuntimeName, choose
 from adq_edge.quantization.arithmetic import Target
+from adq_edge.quantization.broadcast import widen_normalisation
 from adq_edge.quantization.half import store_weights_as_float16
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
@@ -125,7 +126,7 @@ def _quantize(
     ranges = read_ranges(ranges_file, bundle.manifest.model_sha256, find_region(model).tensors)
     source = Source(ranges_file.name, sha256(ranges_file))
     calibration = Calibration(ranges.calibrator, ranges.source, ranges.images, source)
-    return quantize(model, ranges.tensors, cpu_target()), calibration
+    return quantize(widen_normalisation(model), ranges.tensors, cpu_target()), calibration
 
 
 def cpu_target() -> Target:

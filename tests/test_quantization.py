@@ -22,6 +22,7 @@ from adq_edge.quantization.arithmetic import (
     scale_and_zero_point,
     weight_scales,
 )
+from adq_edge.quantization.broadcast import widen_normalisation
 from adq_edge.quantization.half import store_weights_as_float16
 from adq_edge.quantization.lint import check_for_tensorrt, lint
 from adq_edge.quantization.qdq import quantize
@@ -210,6 +211,19 @@ def test_float16_storage_halves_the_file_and_costs_nothing(model: onnx.ModelProt
     assert half.ByteSize() < 0.52 * model.ByteSize()
     pictures = np.stack(list(image_source(dataset, 4).pictures((SIZE, SIZE))))
     assert signal_to_noise(run(model, pictures)[0], run(half, pictures)[0]) > 45.0
+
+
+def test_wide_normalisation_is_the_same_function(model: onnx.ModelProto, dataset):
+    wide = widen_normalisation(model)
+    pictures = np.stack(list(image_source(dataset, 4).pictures((SIZE, SIZE))))
+    for ours, original in zip(run(wide, pictures), run(model, pictures)):
+        np.testing.assert_array_equal(ours, original)
+    shapes = [list(t.dims) for t in wide.graph.initializer if t.name in ("/Sub.input1", "/Mul.input1")]
+    assert shapes == [[1, 3, 1, SIZE]] * 2
+    scoring = {
+        t.name: list(t.dims) for t in model.graph.initializer if "Resize" in t.name or "Clip" in t.name
+    }
+    assert scoring.items() <= {t.name: list(t.dims) for t in wide.graph.initializer}.items()
 
 
 # --- what TensorRT takes -------------------------------------------------------------------------
