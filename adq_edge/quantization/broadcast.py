@@ -1,4 +1,4 @@
-"""Normalisation constants as wide as a row of the picture: the same function, half a millisecond a node faster.
+"""Normalisation constants as wide as a row: the same function, half a millisecond a node faster.
 
 An INT8 graph runs channels-last, where a per-channel constant `[1, 3, 1, 1]` becomes a broadcast over an
 innermost axis of 3 and ONNX Runtime goes element by element. Repeated along a row it is a plain vector loop.

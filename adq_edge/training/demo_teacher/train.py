@@ -47,7 +47,7 @@ class Recipe:
         learning_rate: of AdamW at its highest.
     """
 
-    minutes: float = 12.0
+    minutes: float = 13.0
     seed: int = 0
     size: int = 96
     final_size: int = 160
