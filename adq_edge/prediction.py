@@ -6,10 +6,13 @@ import dataclasses
 from pathlib import Path
 from typing import Iterable, Iterator, List, Optional, Sequence, Union
 
+import numpy as np
+
 from adq_edge import workspace
 from adq_edge.errors import AdqError, DataError
 from adq_edge.imaging import find_images, overlay, read_image, resize_image, write_image
 from adq_edge.runtimes.base import Engine
+from adq_edge.runtimes.sidecar import Threshold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +44,7 @@ def predict(
     Args:
         engine: a loaded engine.
         images: files, or folders whose images are taken.
-        output: folder for the heat-map overlays (blue: map value 0, red: the threshold or more); None: none.
+        output: folder for the heat-map overlays (see `red_level`); None: none.
 
     Yields:
         A prediction per picture, in order.
@@ -62,9 +65,8 @@ def predict(
         score, threshold = float(result.scores[0]), engine.sidecar.threshold
         heat_map = None
         if output is not None:
-            red = float(result.maps[0].max()) if threshold is None else threshold.score
             heat_map = output / name
-            write_image(heat_map, overlay(picture, result.maps[0], 0.0, red))
+            write_image(heat_map, overlay(picture, result.maps[0], 0.0, red_level(result.maps[0], threshold)))
         yield Prediction(
             image=str(path),
             score=score,
@@ -72,6 +74,16 @@ def predict(
             anomalous=None if threshold is None else score >= threshold.score,
             heat_map=None if heat_map is None else str(heat_map),
         )
+
+
+def red_level(anomaly_map: np.ndarray, threshold: Optional[Threshold]) -> float:
+    """Return the map value that a heat map shows red, 0 being blue.
+
+    An anomalous picture is red where its own map peaks; a normal one, which stays below the threshold
+    everywhere, is red nowhere.
+    """
+    peak = float(anomaly_map.max())
+    return peak if threshold is None else max(peak, threshold.score)
 
 
 def _expand(paths: Iterable[Path]) -> List[Path]:

@@ -10,36 +10,35 @@ import numpy as np
 
 from adq_edge.datasets.layout import Sample
 from adq_edge.imaging import overlay, read_image, read_mask, resize_image, resize_mask, write_image
+from adq_edge.prediction import red_level
 from adq_edge.runtimes.base import Engine
 
 _HEADER = 24
+_CELL = (256, 256)
 _OUTLINE = (255, 0, 255)
 
 
 def write_heat_map_sheet(path: Path, samples: Sequence[Sample], engines: Sequence[Engine]) -> None:
     """Write one picture: a row per sample, with the picture, its defect outlined, and each engine's heat map.
 
-    A heat map is blue where the anomaly map is 0 and red where it reaches that engine's own threshold.
+    Heat maps are scaled as `predict` scales them.
 
     Raises:
         DataError: a sample cannot be read.
         StorageError: the picture cannot be written.
     """
-    size = engines[0].sidecar.image_size
     columns = ["picture", "defect", *(engine.sidecar.precision.value for engine in engines)]
-    rows = [_header(columns, size[1])] + [_row(sample, engines) for sample in samples]
+    rows = [_header(columns)] + [_row(sample, engines) for sample in samples]
     write_image(path, np.concatenate(rows, axis=0))
 
 
 def _row(sample: Sample, engines: Sequence[Engine]) -> np.ndarray:
     original = read_image(sample.path)
-    picture = resize_image(original, engines[0].sidecar.image_size)
+    picture = resize_image(original, _CELL)
     cells = [picture, _outlined(picture, original, sample)]
     for engine in engines:
-        output = engine.run(picture[None])
-        threshold = engine.sidecar.threshold
-        red = float(output.maps[0].max()) if threshold is None else threshold.score
-        cells.append(overlay(picture, output.maps[0], 0.0, red))
+        anomaly_map = engine.run(resize_image(original, engine.sidecar.image_size)[None]).maps[0]
+        cells.append(overlay(picture, anomaly_map, 0.0, red_level(anomaly_map, engine.sidecar.threshold)))
     return np.concatenate(cells, axis=1)
 
 
@@ -52,7 +51,8 @@ def _outlined(picture: np.ndarray, original: np.ndarray, sample: Sample) -> np.n
     return np.asarray(cv2.drawContours(picture.copy(), contours, -1, _OUTLINE, 1))
 
 
-def _header(columns: List[str], width: int) -> np.ndarray:
+def _header(columns: List[str]) -> np.ndarray:
+    width = _CELL[1]
     header = np.full((_HEADER, width * len(columns), 3), 255, np.uint8)
     for number, name in enumerate(columns):
         cv2.putText(
