@@ -123,7 +123,7 @@ def _source(
 def _quantize(
     bundle: Bundle, model: onnx.ModelProto, ranges_file: Path
 ) -> Tuple[onnx.ModelProto, Calibration]:
-    ranges = read_ranges(ranges_file, bundle.manifest.model_sha256, find_region(model).tensors)
+    ranges = read_ranges(ranges_file, bundle.manifest.model_sha256, find_region(model).measured)
     source = Source(ranges_file.name, sha256(ranges_file))
     calibration = Calibration(ranges.calibrator, ranges.source, ranges.images, source)
     return quantize(widen_normalisation(model), ranges.tensors, cpu_target()), calibration

@@ -58,13 +58,22 @@ def test_histogram_counts_everything_once_whatever_the_order_of_magnitudes(batch
     assert int(histogram.magnitudes.sum()) == values.size
     if np.abs(values).max() > 0:
         assert np.abs(values).max() < histogram.limit <= 2 * np.abs(values).max()
-        values[np.abs(values) < 1e-9 * histogram.limit] = (
-            0.0  # a sign that float64 cannot hold beside the limit
+        values[np.abs(values) < 1e-15 * histogram.limit] = 0.0  # float64 cannot hold such a sign
+        bins = np.floor(values.astype(np.float64) / histogram.width).astype(int) + histogram.bins
+        expected = np.bincount(bins, minlength=2 * histogram.bins)
+        np.testing.assert_array_equal(
+            np.concatenate([histogram.negative[::-1], histogram.positive]), expected
         )
-        counts, _ = np.histogram(
-            values.astype(np.float64), 2 * histogram.bins, (-histogram.limit, histogram.limit)
-        )
-        np.testing.assert_array_equal(np.concatenate([histogram.negative[::-1], histogram.positive]), counts)
+
+
+def test_row_step_counts_some_rows_and_keeps_the_extremes():
+    values = activations("normal", 8192).reshape(1, 4, 32, 64)
+    values[0, 2, 5, 7], values[0, 3, 9, 1] = 50.0, -40.0
+    histogram = Histogram("t")
+    histogram.update(values, row_step=2)
+    assert histogram.total == values.size // 2
+    assert histogram.data_range == (-40.0, 50.0)
+    np.testing.assert_array_equal(histogram.magnitudes[: histogram.bins // 8].sum(), values.size // 2)
 
 
 def test_histogram_is_the_same_in_any_order():

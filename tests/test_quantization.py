@@ -39,7 +39,7 @@ def model(bundle) -> onnx.ModelProto:
 @pytest.fixture(scope="module")
 def ranges(model: onnx.ModelProto, dataset) -> Ranges:
     pictures = image_source(dataset, 8).pictures((SIZE, SIZE))
-    histograms = collect(model, find_region(model).tensors, pictures, threads=2)
+    histograms = collect(model, find_region(model).measured, pictures, threads=2)
     return {name: make_calibrator("minmax").compute_range(h) for name, h in histograms.items()}
 
 

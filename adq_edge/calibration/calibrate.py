@@ -43,7 +43,7 @@ def calibrate(
     makers = {spec: make_calibrator(spec) for spec in calibrators}
     paths = {spec: bundle.ranges_folder / _file_name(spec, source) for spec in calibrators}
     model = onnx.load(str(bundle.model))
-    tensors = find_region(model).tensors
+    tensors = find_region(model).measured
     fingerprint = source.fingerprint()
     wanted = [
         spec

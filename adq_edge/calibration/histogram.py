@@ -66,8 +66,8 @@ class Histogram:
         """The exact (minimum, maximum), widened to include zero, which padding and ReLU need exactly."""
         return min(float(self.low), 0.0), max(float(self.high), 0.0)
 
-    def update(self, values: np.ndarray) -> None:
-        """Count the values of a float32 array of any shape.
+    def update(self, values: np.ndarray, row_step: int = 1) -> None:
+        """Take in a float32 array: its extremes exactly, its counts from every `row_step`-th row.
 
         Raises:
             CalibrationError: a NaN or an infinity.
@@ -80,10 +80,11 @@ class Histogram:
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._grow(max(-low, high))
+        rows = values.reshape(-1, values.shape[-1])[::row_step]
         if self.limit > 0.0:
-            self._count(values)
+            self._count(rows)
         else:
-            self._counts[self.bins] += values.size
+            self._counts[self.bins] += rows.size
 
     def _grow(self, magnitude: float) -> None:
         """Make room for a magnitude: doublings, so that old bins merge into new ones exactly."""
@@ -99,9 +100,8 @@ class Histogram:
             merged[1, : self.bins // 2] = sides[1].reshape(-1, 2).sum(1)
             self._counts = merged.reshape(-1)
 
-    def _count(self, values: np.ndarray) -> None:
+    def _count(self, rows: np.ndarray) -> None:
         """Count with OpenCV, an order of magnitude faster than numpy; only the side that has values."""
         lowest, bins = (0.0, self.bins) if self.low >= 0.0 else (-self.limit, 2 * self.bins)
-        flat = np.ascontiguousarray(values, np.float32).reshape(1, -1)
-        counts = cv2.calcHist([flat], [0], None, [bins], [lowest, self.limit])
+        counts = cv2.calcHist([rows], [0], None, [bins], [lowest, self.limit])
         self._counts[2 * self.bins - bins :] += counts.reshape(-1).astype(np.int64)

@@ -47,9 +47,15 @@ class Region:
 
     @property
     def tensors(self) -> List[str]:
-        """Names of all tensors that some target quantizes, in graph order: the ones to measure ranges of."""
+        """Names of all tensors that some target quantizes, in graph order."""
         names = [name for operator in self.operators for name in (*operator.inputs, operator.output)]
         return list(dict.fromkeys(names))
+
+    @property
+    def measured(self) -> List[str]:
+        """Names of the tensors to measure ranges of: a pooling's output has its input's range."""
+        pooled = {operator.output for operator in self.operators if operator.node.op_type in POOLING}
+        return [name for name in self.tensors if name not in pooled]
 
 
 def find_region(model: onnx.ModelProto) -> Region:
