@@ -82,7 +82,7 @@ def main() -> None:
             "overhead ms",
         ],
         [row(engine) for engine in report.engines],
-        {"engines": [dataclasses.asdict(engine) for engine in report.engines]},
+        {"engines": [{**dataclasses.asdict(engine), "engine": engine.name} for engine in report.engines]},
         report.environment,
     )
 

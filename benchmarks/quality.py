@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 from published import publish
@@ -46,6 +46,12 @@ def row(label: str, evaluation: Evaluation, reference: Evaluation) -> List[str]:
     ]
 
 
+def without_paths(evaluation: Evaluation) -> Dict[str, Any]:
+    """Return the figures without what only means something on this machine."""
+    left_out = ("scores", "environment", "engine", "data")
+    return {key: value for key, value in dataclasses.asdict(evaluation).items() if key not in left_out}
+
+
 def main() -> None:
     """Build and evaluate every engine and publish the table."""
     parser = argparse.ArgumentParser(
@@ -78,20 +84,14 @@ def main() -> None:
             evaluations.append(evaluate(path, options.data, output=output, threads=options.threads))
     labels = [contender[0] for contender in contenders]
     table = [row(label, evaluation, evaluations[0]) for label, evaluation in zip(labels, evaluations)]
-    figures = [
-        {
-            "engine": label,
-            **{k: v for k, v in dataclasses.asdict(e).items() if k not in ("scores", "environment")},
-        }
-        for label, e in zip(labels, evaluations)
-    ]
+    figures = [{"engine": label, **without_paths(e)} for label, e in zip(labels, evaluations)]
     names = [category.name for category in evaluations[0].categories]
     publish(
         "quality",
         "Image AUROC (mean and per category), pixel AUROC, AUPRO and score bias of the same model's engines",
         ["engine", "image AUROC", *names, "pixel AUROC", "AUPRO", "score bias"],
         table,
-        {"engines": figures},
+        {"data": options.data, "engines": figures},
         evaluations[0].environment,
     )
 
