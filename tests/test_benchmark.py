@@ -503,6 +503,8 @@ def test_ctrl_c_leaves_nothing_behind(tiny: Path, tmp_path: Path, interrupt):
         [sys.executable, "-c", code, str(tiny), str(tmp_path)],
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # A shell's background job has it ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert wait_for(lambda: len(children(parent.pid)) == 2, 30)
     workers = children(parent.pid)

@@ -42,14 +42,12 @@ def activations(kind: str, count: int = 200_000) -> np.ndarray:
 # --- the histogram -----------------------------------------------------------------------------
 
 
+# Tiny values are taken as zero: beside a large one, float64 cannot tell on which side of zero they lie.
+VALUES = st.floats(-1e4, 1e4, width=32).map(lambda value: value if abs(value) > 1e-6 else 0.0)
+
+
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=50).map(np.float32),
-        min_size=1,
-        max_size=6,
-    )
-)
+@given(st.lists(st.lists(VALUES, min_size=1, max_size=50).map(np.float32), min_size=1, max_size=6))
 def test_histogram_counts_everything_once_whatever_the_order_of_magnitudes(batches):
     histogram = histogram_of(*batches)
     values = np.concatenate(batches)
@@ -58,7 +56,6 @@ def test_histogram_counts_everything_once_whatever_the_order_of_magnitudes(batch
     assert int(histogram.magnitudes.sum()) == values.size
     if np.abs(values).max() > 0:
         assert np.abs(values).max() < histogram.limit <= 2 * np.abs(values).max()
-        values[np.abs(values) < 1e-15 * histogram.limit] = 0.0  # float64 cannot hold such a sign
         bins = np.floor(values.astype(np.float64) / histogram.width).astype(int) + histogram.bins
         expected = np.bincount(bins, minlength=2 * histogram.bins)
         np.testing.assert_array_equal(
