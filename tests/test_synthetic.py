@@ -183,7 +183,12 @@ def test_ctrl_c_leaves_neither_files_nor_processes(tmp_path):
         f"write_synthetic(Path({str(tmp_path / 'set')!r}), train=500, workers=2)"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", program],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell's background job has it ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         _wait_until(lambda: any(tmp_path.rglob("*.png")), "no picture appeared")

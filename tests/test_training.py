@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import errno
-
 import cv2
 import numpy as np
 import pytest
@@ -279,12 +277,8 @@ def test_interrupt_later_keeps_the_last_epoch(run, trained, monkeypatch):
     assert_untouched_by(trained, KeyboardInterrupt, None, lambda: run(epochs=3))
 
 
-def test_full_disk_keeps_the_old_checkpoint(run, trained, monkeypatch):
-    def full(content, file):
-        file.write(b"a part of it")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
+def test_full_disk_keeps_the_old_checkpoint(run, trained, full_disk):
+    full_disk()
     assert_untouched_by(trained, StorageError, "no space left.*Free some space", lambda: run(epochs=3))
 
 
