@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from adq_edge.models.resnet import ResNet18Trunk  # noqa: E402
-from adq_edge.models.teacher import DEMO_TEACHER  # noqa: E402
-from adq_edge.training.demo_teacher.materials import make_material  # noqa: E402
-from adq_edge.training.demo_teacher.pictures import PictureMaker  # noqa: E402
-from adq_edge.training.demo_teacher.textures import MAKERS  # noqa: E402
-from adq_edge.training.demo_teacher.train import (  # noqa: E402
+from adq_edge.models.resnet import ResNet18Trunk
+from adq_edge.models.teacher import DEMO_TEACHER
+from adq_edge.training.demo_teacher.materials import make_material
+from adq_edge.training.demo_teacher.pictures import PictureMaker
+from adq_edge.training.demo_teacher.textures import MAKERS
+from adq_edge.training.demo_teacher.train import (
     Progress,
     Recipe,
     Trainer,
