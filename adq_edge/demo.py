@@ -52,7 +52,9 @@ class DemoResult(NamedTuple):
     heat_maps: Path
 
 
-def demo(folder: Path, data: Optional[Path] = None, *, teacher_weights: str = "demo") -> DemoResult:
+def demo(
+    folder: Path, data: Optional[Path] = None, *, teacher_weights: str = "demo", restart: bool = False
+) -> DemoResult:
     """Train, export, build, evaluate and time a small unified STFPM.
 
     `folder` becomes a working folder like any other: the verbs run in it go on from here. A second run
@@ -62,12 +64,16 @@ def demo(folder: Path, data: Optional[Path] = None, *, teacher_weights: str = "d
         folder: where everything is written.
         data: dataset in MVTec AD layout; by default the synthetic one is drawn.
         teacher_weights: a ResNet-18 file, or `demo` for the teacher that adq-edge ships.
+        restart: train from the beginning although there is a checkpoint.
 
     Raises:
         AdqError: as the verbs do.
     """
     dataset = write_synthetic(folder / "images", train=DRAWN_IMAGES) if data is None else read_dataset(data)
-    checkpoint = _train(folder / workspace.CHECKPOINTS / "stfpm-demo.pt", dataset, teacher_weights)
+    name = "demo" if data is None else data.resolve().name
+    checkpoint = _train(
+        folder / workspace.CHECKPOINTS / f"stfpm-{name}.pt", dataset, teacher_weights, restart
+    )
     bundle = export(checkpoint, folder / workspace.BUNDLES / checkpoint.stem, data=dataset.root)
     engines = [_build(folder, bundle, precision) for precision in PRECISIONS]
     results = folder / workspace.RESULTS
@@ -75,7 +81,7 @@ def demo(folder: Path, data: Optional[Path] = None, *, teacher_weights: str = "d
         evaluate(path, dataset.root, output=results / f"{path.stem}.eval.json") for path in engines
     ]
     report = bench(engines, quick=True, output=results)
-    heat_maps = folder / "heat_maps.png"
+    heat_maps = folder / f"heat_maps-{name}.png"
     with contextlib.ExitStack() as stack:
         loaded = [stack.enter_context(load_engine(path)) for path in engines]
         write_heat_map_sheet(heat_maps, _defective_samples(dataset), loaded)
@@ -83,7 +89,7 @@ def demo(folder: Path, data: Optional[Path] = None, *, teacher_weights: str = "d
     return DemoResult(rows, report.caveat, tuple(engines), heat_maps)
 
 
-def _train(checkpoint: Path, dataset: Dataset, teacher_weights: str) -> Path:
+def _train(checkpoint: Path, dataset: Dataset, teacher_weights: str, restart: bool) -> Path:
     epochs = max(1, round(TRAINED_IMAGES / len(dataset.train_images)))
     return train(
         dataset.root,
@@ -93,6 +99,7 @@ def _train(checkpoint: Path, dataset: Dataset, teacher_weights: str) -> Path:
         epochs=epochs,
         batch_size=BATCH_SIZE,
         image_size=IMAGE_SIZE,
+        resume=not restart,
     ).checkpoint
 
 

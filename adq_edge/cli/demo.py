@@ -22,6 +22,7 @@ def demo(
     ),
     folder: Path = typer.Option(Path("demo"), "--folder", help="Working folder."),
     teacher_weights: str = typer.Option("demo", "--teacher-weights", help="ResNet-18 file; ours by default."),
+    restart: bool = typer.Option(False, "--restart", help="Train anew although there is a checkpoint."),
 ) -> None:
     """Go the whole way once: images, training, export, FP32 and INT8 engines, quality and speed."""
     from adq_edge.console import print_table
@@ -30,7 +31,7 @@ def demo(
     with needs_training_half():
         from adq_edge.demo import demo as run
 
-    result = run(folder, data, teacher_weights=teacher_weights)
+    result = run(folder, data, teacher_weights=teacher_weights, restart=restart)
     print_table(summary_table(result.rows, result.caveat))
     typer.echo(f"heat maps: {result.heat_maps}")
     typer.echo(f"engines: {', '.join(str(path) for path in result.engines)}")
