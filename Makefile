@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 EXTRAS ?= train,openvino,dev
 RTX := $(shell uname -sm | grep -qx 'Linux x86_64' && echo ,rtx)
 
-.PHONY: venv demo test test-slow lint clean
+.PHONY: venv demo test lint clean
 
 venv: $(VENV)/.complete
 
@@ -21,10 +21,7 @@ demo: venv
 	$(RUN)/adq-edge demo $(if $(DATA),--data '$(DATA)')
 
 test: lint
-	$(RUN)/python -m pytest -m 'not slow and not gpu'
-
-test-slow: venv
-	$(RUN)/python -m pytest -m 'slow and not gpu'
+	$(RUN)/python -m pytest -m 'not gpu'
 
 lint: venv
 	$(RUN)/ruff check .
