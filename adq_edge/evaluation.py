@@ -246,5 +246,7 @@ def _mean(values: Sequence[Optional[float]]) -> Optional[float]:
 def _store_threshold(path: Path, engine: Engine, evaluation: Evaluation) -> None:
     if evaluation.threshold is None or evaluation.f1 is None:
         return
+    if engine.runtime != engine.sidecar.runtime:
+        return  # another runtime rounds otherwise: its threshold is not the engine's own
     threshold = Threshold(evaluation.threshold, evaluation.f1, len(evaluation.scores), evaluation.data)
     write_sidecar(sidecar_path(path), dataclasses.replace(engine.sidecar, threshold=threshold))

@@ -179,6 +179,16 @@ def write_bad_checkpoint(path: Path, kind: str) -> None:
         with torch.no_grad():
             model.student.conv1.weight[0] = float("nan")
         save_checkpoint(path, model, {})
+    elif kind in ("unknown fusion", "list for weights", "text for settings"):
+        save_checkpoint(path, model, {})
+        content = torch.load(str(path), weights_only=True)
+        if kind == "unknown fusion":
+            content["config"]["fusion"] = "cold"
+        elif kind == "list for weights":
+            content["model"] = [1, 2]
+        else:
+            content["training"] = {"settings": "none"}
+        torch.save(content, str(path))
     elif kind == "future version":
         torch.save({"format": "adq-edge/checkpoint", "version": 99}, str(path))
 
@@ -198,6 +208,9 @@ def write_bad_checkpoint(path: Path, kind: str) -> None:
         ("other shape", r"'conv1.weight' of shape \[64, 3, 3, 3\], expected \[64, 3, 7, 7\]"),
         ("nan", "NaN or infinite values in 'student.conv1.weight'"),
         ("future version", "format version is 99"),
+        ("unknown fusion", "configuration cannot be used .*'cold'"),
+        ("list for weights", "the checkpoint lacks"),
+        ("text for settings", "training settings cannot be read"),
     ],
 )
 def test_bad_checkpoint_is_refused_in_one_line(tmp_path: Path, capsys, kind: str, complaint: str):

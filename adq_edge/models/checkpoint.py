@@ -16,6 +16,8 @@ from adq_edge.models.torch_files import read_torch_file, state_dict_of, write_to
 FORMAT = "adq-edge/checkpoint"
 VERSION = 1
 
+_DAMAGED = "Train the model again"
+
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
@@ -77,10 +79,16 @@ def load_checkpoint(
 def _load_own(content: Mapping[str, Any]) -> Checkpoint:
     if content.get("version") != VERSION:
         raise CheckpointError(f"format version is {content.get('version')!r}, this release reads {VERSION}")
-    config = ModelConfig.from_dict(content.get("config") or {})
-    model = method(str(content.get("arch")))(config)
-    load_weights(model, content.get("model") or {}, "the checkpoint")
-    return Checkpoint(model, "adq-edge", content.get("training") or {})
+    parts = [content.get(name) for name in ("config", "model", "training")]
+    config, weights, training = (part if isinstance(part, dict) else {} for part in parts)
+    try:
+        model = method(str(content.get("arch")))(ModelConfig.from_dict(config))
+    except ValueError as error:
+        raise CheckpointError(f"model configuration cannot be used ({error})", fix=_DAMAGED) from error
+    load_weights(model, weights, "the checkpoint")
+    if not isinstance(training.get("settings", {}), dict):
+        raise CheckpointError("its training settings cannot be read", fix=_DAMAGED)
+    return Checkpoint(model, "adq-edge", training)
 
 
 def _import(
