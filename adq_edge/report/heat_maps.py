@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Sequence
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
+from adq_edge.agreement import ImageAgreement
 from adq_edge.datasets.layout import Sample
 from adq_edge.imaging import overlay, read_image, read_mask, resize_image, resize_mask, write_image
 from adq_edge.prediction import red_level
 from adq_edge.runtimes.base import Engine
+from adq_edge.runtimes.sidecar import Threshold
 
-_HEADER = 24
+_STRIP = 24
 _CELL = (256, 256)
 _OUTLINE = (255, 0, 255)
+_NAME_LENGTH = 30
+
+
+class ComparedSample(NamedTuple):
+    """A test image and what two engines say of it."""
+
+    sample: Sample
+    agreement: ImageAgreement
+
+
+class JudgingEngine(NamedTuple):
+    """An engine and the threshold that it is judged at, which need not be the one in its sidecar."""
+
+    engine: Engine
+    threshold: Optional[Threshold]
 
 
 def write_heat_map_sheet(path: Path, samples: Sequence[Sample], engines: Sequence[Engine]) -> None:
@@ -28,18 +45,79 @@ def write_heat_map_sheet(path: Path, samples: Sequence[Sample], engines: Sequenc
         StorageError: the picture cannot be written.
     """
     columns = ["picture", "defect", *(engine.sidecar.precision.value for engine in engines)]
-    rows = [_header(columns)] + [_row(sample, engines) for sample in samples]
+    rows = [_strip(columns, len(columns))] + [_row(sample, engines) for sample in samples]
+    write_image(path, np.concatenate(rows, axis=0))
+
+
+def write_comparison_sheet(
+    path: Path, samples: Sequence[ComparedSample], a: JudgingEngine, b: JudgingEngine
+) -> None:
+    """Write one picture: a captioned row per sample that shows where two engines differ.
+
+    A row holds the picture, its defect outlined, both heat maps on one scale (red at the higher of the two
+    levels that `predict` would show red), and the absolute difference of the maps, red where it is largest.
+    Above it stand both scores and decisions, the relative difference of the scores and the largest one of the
+    maps.
+
+    Raises:
+        DataError: a sample cannot be read.
+        StorageError: the picture cannot be written.
+    """
+    names = [f"{letter}: {side.engine.sidecar.precision.value}" for letter, side in (("A", a), ("B", b))]
+    columns = ["picture", "defect", *names, "difference, own scale"]
+    rows = [_strip(columns, len(columns))]
+    for sample, agreement in samples:
+        rows += [_strip(_captions(agreement), len(columns)), _comparison_row(sample, a, b)]
     write_image(path, np.concatenate(rows, axis=0))
 
 
 def _row(sample: Sample, engines: Sequence[Engine]) -> np.ndarray:
+    original, cells = _picture_cells(sample)
+    for engine in engines:
+        anomaly_map = _anomaly_map(engine, original)
+        cells.append(overlay(cells[0], anomaly_map, 0.0, red_level(anomaly_map, engine.sidecar.threshold)))
+    return np.concatenate(cells, axis=1)
+
+
+def _comparison_row(sample: Sample, a: JudgingEngine, b: JudgingEngine) -> np.ndarray:
+    original, cells = _picture_cells(sample)
+    map_a, map_b = _anomaly_map(a.engine, original), _anomaly_map(b.engine, original)
+    red = max(red_level(map_a, a.threshold), red_level(map_b, b.threshold))
+    difference = np.abs(map_a - map_b)
+    for shown, high in ((map_a, red), (map_b, red), (difference, float(difference.max()))):
+        cells.append(overlay(cells[0], shown, 0.0, high))
+    return np.concatenate(cells, axis=1)
+
+
+def _captions(image: ImageAgreement) -> List[str]:
+    """Return what stands over each cell of a row: the name, the scores and decisions, the differences."""
+    words = {None: "", True: "anomalous", False: "normal"}
+    name = f"{image.category}/{image.defect}/{Path(image.image).name}"
+    if len(name) > _NAME_LENGTH:
+        name = f"...{name[3 - _NAME_LENGTH :]}"
+    if image.flips:
+        only_at = {(True, False): " at own thresholds", (False, True): " at A's threshold"}
+        name += ": flips" + only_at.get((image.flips_own, image.flips_at_a), "")
+    relative = image.relative_difference
+    score = "A's score is 0" if relative is None else f"score {100 * relative:+.2f} %"
+    return [
+        name,
+        "",
+        f"{image.score_a:.4g} {words[image.anomalous_a]}",
+        f"{image.score_b:.4g} {words[image.anomalous_b]}",
+        f"{score}, map {image.map_difference:.2g}",
+    ]
+
+
+def _picture_cells(sample: Sample) -> Tuple[np.ndarray, List[np.ndarray]]:
+    """Return the picture at full size, and two cells: the picture, without and with its defect outlined."""
     original = read_image(sample.path)
     picture = resize_image(original, _CELL)
-    cells = [picture, _outlined(picture, original, sample)]
-    for engine in engines:
-        anomaly_map = engine.run(resize_image(original, engine.sidecar.image_size)[None]).maps[0]
-        cells.append(overlay(picture, anomaly_map, 0.0, red_level(anomaly_map, engine.sidecar.threshold)))
-    return np.concatenate(cells, axis=1)
+    return original, [picture, _outlined(picture, original, sample)]
+
+
+def _anomaly_map(engine: Engine, original: np.ndarray) -> np.ndarray:
+    return np.asarray(engine.run(resize_image(original, engine.sidecar.image_size)[None]).maps[0])
 
 
 def _outlined(picture: np.ndarray, original: np.ndarray, sample: Sample) -> np.ndarray:
@@ -51,11 +129,12 @@ def _outlined(picture: np.ndarray, original: np.ndarray, sample: Sample) -> np.n
     return np.asarray(cv2.drawContours(picture.copy(), contours, -1, _OUTLINE, 1))
 
 
-def _header(columns: List[str]) -> np.ndarray:
+def _strip(texts: Sequence[str], columns: int) -> np.ndarray:
+    """Return a white strip as wide as `columns` cells, each text starting at a cell's left edge."""
     width = _CELL[1]
-    header = np.full((_HEADER, width * len(columns), 3), 255, np.uint8)
-    for number, name in enumerate(columns):
+    strip = np.full((_STRIP, width * columns, 3), 255, np.uint8)
+    for number, text in enumerate(texts):
         cv2.putText(
-            header, name, (number * width + 4, _HEADER - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, 16
+            strip, text, (number * width + 4, _STRIP - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, 16
         )
-    return header
+    return strip
