@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from adq_edge.benchmark.bench import bench as bench
     from adq_edge.building import build as build
     from adq_edge.bundle import open_bundle as open_bundle
-    from adq_edge.calibration.calibrate import calibrate as calibrate
+    from adq_edge.calibrating import calibrate as calibrate
+    from adq_edge.comparison import compare as compare
     from adq_edge.datasets.layout import read_dataset as read_dataset
     from adq_edge.errors import AdqError as AdqError
     from adq_edge.evaluation import evaluate as evaluate
@@ -38,7 +39,8 @@ _HOMES = {
     "AdqError": "adq_edge.errors",
     "bench": "adq_edge.benchmark.bench",
     "build": "adq_edge.building",
-    "calibrate": "adq_edge.calibration.calibrate",
+    "calibrate": "adq_edge.calibrating",
+    "compare": "adq_edge.comparison",
     "evaluate": "adq_edge.evaluation",
     "export": "adq_edge.exporting",
     "load_engine": "adq_edge.runtimes.registry",

@@ -13,14 +13,8 @@ from adq_edge import workspace
 from adq_edge.bundle import Bundle, Source, open_bundle
 from adq_edge.calibration.calibrate import calibrate
 from adq_edge.calibration.ranges import read_ranges
-from adq_edge.calibration.sources import (
-    RANDOM_NORMAL,
-    ImageSource,
-    RandomNormalSource,
-    has_images,
-    image_source,
-)
-from adq_edge.errors import CalibrationError
+from adq_edge.calibration.selection import choose_source
+from adq_edge.calibration.sources import ImageSource
 from adq_edge.files import atomic_path, sha256
 from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Device, Precision, RuntimeName, choose
 from adq_edge.quantization.arithmetic import Target
@@ -46,6 +40,7 @@ def build(
     precision: Union[Precision, str] = Precision.INT8,
     calib: str = DEFAULT_CALIBRATOR,
     calib_data: Optional[Union[str, Path]] = None,
+    source: str = ImageSource.name,
     samples: int = DEFAULT_SAMPLES,
     device: Union[Device, str] = Device.CPU,
     runtime: Union[RuntimeName, str] = RuntimeName.ONNXRUNTIME,
@@ -60,6 +55,8 @@ def build(
         calib: calibrator of an INT8 engine, `name` or `name:value`.
         calib_data: folder of calibration pictures, or `random-normal`; by default `calibration_data/`, else
             the training images of the dataset that the model was trained on.
+        source: what is calibrated on: `images`, `synthetic-defects`, `random-normal`, an installed package's,
+            or several with commas between them.
         samples: the largest number of calibration pictures.
         device: what the engine is for.
         runtime: what runs the engine when nothing else is asked for.
@@ -82,7 +79,8 @@ def build(
     if precision is Precision.FP16:
         model = store_weights_as_float16(model)
     elif precision is Precision.INT8:
-        ranges_file = _calibrate(opened, calib, calib_data, samples, threads)
+        pictures = choose_source(opened, source, calib_data, samples)
+        (ranges_file,) = calibrate(opened, [calib], pictures, threads=threads)
         model, calibration = _quantize(opened, model, ranges_file)
     path = (
         workspace.ENGINES / _engine_name(opened, precision, calibration) if output is None else Path(output)
@@ -94,30 +92,6 @@ def build(
             sidecar = dataclasses.replace(sidecar, operators=engine.operators())
         write_sidecar(sidecar_path(path), sidecar)
     return BuiltEngine(path, sidecar)
-
-
-def _calibrate(
-    bundle: Bundle, calib: str, data: Optional[Union[str, Path]], samples: int, threads: Optional[int]
-) -> Path:
-    return calibrate(bundle, [calib], _source(bundle, data, samples), threads=threads)[0]
-
-
-def _source(
-    bundle: Bundle, data: Optional[Union[str, Path]], samples: int
-) -> Union[ImageSource, RandomNormalSource]:
-    if data == RANDOM_NORMAL:
-        return RandomNormalSource(samples)
-    if data is not None:
-        return image_source(Path(data), samples)
-    trained_on = None if bundle.manifest.data is None else Path(bundle.manifest.data)
-    for folder in (workspace.CALIBRATION_DATA, trained_on):
-        if folder is not None and has_images(folder):
-            return image_source(folder, samples)
-    raise CalibrationError(
-        "no calibration images",
-        where=workspace.CALIBRATION_DATA,
-        fix="Put images there, or name a folder with --calib-data",
-    )
 
 
 def _quantize(

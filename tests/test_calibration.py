@@ -1,46 +1,34 @@
+"""From pictures to ranges files: the histogram, the one pass over the pictures, what is written and read."""
+
 from __future__ import annotations
 
-import json
+import dataclasses
+import shutil
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
+from typing import Iterator, List, Tuple
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
-from conftest import write_picture
+from activations import activations, histogram_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import adq_edge
+from adq_edge.bundle import Bundle, open_bundle
 from adq_edge.calibration.calibrate import calibrate
-from adq_edge.calibration.entropy import LEVELS, best_threshold, kl_divergences
+from adq_edge.calibration.collect import observe
 from adq_edge.calibration.histogram import Histogram
-from adq_edge.calibration.mse import squared_error
 from adq_edge.calibration.ranges import read_ranges
-from adq_edge.calibration.registry import calibrator_names, make_calibrator
-from adq_edge.calibration.sources import RandomNormalSource, image_source
+from adq_edge.calibration.sources import RandomNormalSource, image_source, make_source
 from adq_edge.errors import CalibrationError
-
-BUILT_IN = ["entropy", "minmax", "mse", "percentile"]
-
-
-def histogram_of(*batches: np.ndarray) -> Histogram:
-    histogram = Histogram("t")
-    for batch in batches:
-        histogram.update(np.asarray(batch, np.float32))
-    return histogram
-
-
-def activations(kind: str, count: int = 200_000) -> np.ndarray:
-    generator = np.random.default_rng(0)
-    normal = generator.standard_normal(count).astype(np.float32)
-    if kind == "relu":
-        return np.maximum(normal, 0)
-    if kind == "skewed":
-        return (np.exp(normal) - 1.0).astype(np.float32)
-    return normal
-
+from adq_edge.imaging import load_image
 
 # --- the histogram -----------------------------------------------------------------------------
-
 
 # Tiny values are taken as zero: beside a large one, float64 cannot tell on which side of zero they lie.
 VALUES = st.floats(-1e4, 1e4, width=32).map(lambda value: value if abs(value) > 1e-6 else 0.0)
@@ -99,139 +87,14 @@ def test_histogram_names_the_tensor_that_is_not_finite(bad: float):
         histogram_of([1.0, bad])
 
 
-# --- the calibrators against independent references ---------------------------------------------
+# --- one pass over the pictures ------------------------------------------------------------------
 
 
-def reference_entropy(counts: np.ndarray) -> int:
-    """TensorRT's search, written out loop by loop from the slides (GTC 2017, 31-38)."""
-    best, best_divergence = 0, np.inf
-    for i in range(LEVELS, len(counts) + 1):
-        p = counts[:i].copy()
-        p[-1] += counts[i:].sum()
-        q = np.zeros(i)
-        levels = np.arange(i) * LEVELS // i
-        for level in range(LEVELS):
-            members = (levels == level) & (counts[:i] > 0)
-            if members.any():
-                q[members] = counts[:i][levels == level].sum() / members.sum()
-        p, q = p / p.sum(), q / q.sum()
-        filled = p > 0
-        divergence = np.inf if (q[filled] == 0).any() else np.sum(p[filled] * np.log(p[filled] / q[filled]))
-        if divergence < best_divergence - 1e-12:
-            best, best_divergence = i, divergence
-    return best
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_entropy_equals_the_written_out_search(seed: int):
-    generator = np.random.default_rng(seed)
-    values = np.abs(generator.standard_normal(20_000)) ** (1 + seed)
-    counts = np.histogram(values, 400)[0].astype(np.float64)
-    ours, reference = best_threshold(counts), reference_entropy(counts)
-    divergences = kl_divergences(counts, np.array([ours, reference]))
-    assert divergences[0] == pytest.approx(divergences[1], abs=1e-9)
-    assert ours < len(counts)  # it clips: a search that always returns the maximum is no search
-
-
-def test_percentile_equals_numpy():
-    for kind in ("normal", "relu", "skewed"):
-        values = activations(kind)
-        low, high = make_calibrator("percentile:99.9").compute_range(histogram_of(values))
-        width = histogram_of(values).width
-        assert high == pytest.approx(np.quantile(values, 0.999), abs=2 * width)
-        assert low == pytest.approx(min(np.quantile(values, 0.001), 0.0), abs=2 * width)
-
-
-def test_mse_is_the_best_of_its_candidates_on_the_raw_values():
-    values = activations("skewed", 50_000).astype(np.float64)
-    low, high = make_calibrator("mse").compute_range(histogram_of(values))
-
-    def error(threshold: float) -> float:
-        return squared_error(values, np.ones(len(values)), max(values.min(), -threshold), threshold)
-
-    chosen = squared_error(values, np.ones(len(values)), low, high)
-    assert chosen <= 1.01 * min(error(t) for t in np.linspace(0.02, 1, 200) * values.max())
-
-
-# --- properties that every calibrator has --------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
-@pytest.mark.parametrize("kind", ["normal", "relu", "skewed"])
-def test_range_holds_zero_and_lies_within_the_data(name: str, kind: str):
-    values = activations(kind)
-    low, high = make_calibrator(name).compute_range(histogram_of(values))
-    assert min(values.min(), 0) <= low <= 0 <= high <= values.max()
-    assert high > 0.3 * np.quantile(values, 0.99)
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
-@pytest.mark.parametrize(("kind", "factor", "tolerance"), [("skewed", 64.0, 1e-6), ("relu", 0.3, 0.05)])
-def test_scaling_the_data_scales_the_range(name: str, kind: str, factor: float, tolerance: float):
-    """Exactly by a power of two; else up to the binning, to which the entropy search is sensitive."""
-    values = activations(kind)
-    low, high = make_calibrator(name).compute_range(histogram_of(values))
-    scaled = make_calibrator(name).compute_range(histogram_of(values * np.float32(factor)))
-    assert scaled == pytest.approx((factor * low, factor * high), rel=tolerance, abs=1e-6)
-
-
-@pytest.mark.parametrize(("name", "follows"), [("minmax", True), ("percentile", False), ("entropy", False)])
-def test_an_outlier_moves_minmax_fully_and_the_others_little(name: str, follows: bool):
-    values = activations("normal")
-    _, before = make_calibrator(name).compute_range(histogram_of(values))
-    _, after = make_calibrator(name).compute_range(histogram_of(values, [40.0]))
-    assert after == pytest.approx(40.0) if follows else after < 1.5 * before
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
-@pytest.mark.parametrize("constant", [0.0, 3.0, -2.0])
-def test_constant_activation_has_a_range(name: str, constant: float):
-    low, high = make_calibrator(name).compute_range(histogram_of(np.full(100, constant)))
-    assert low == pytest.approx(min(constant, 0.0), rel=0.01)
-    assert high == pytest.approx(max(constant, 0.0), rel=0.01)
-
-
-# --- names, sources, files -----------------------------------------------------------------------
-
-
-def test_unknown_calibrators_and_values_are_refused():
-    assert set(BUILT_IN) <= set(calibrator_names())
-    with pytest.raises(CalibrationError, match=r"no calibrator named 'magic'\. There are: entropy, minmax"):
-        make_calibrator("magic")
-    with pytest.raises(CalibrationError, match="percentile must be above 0 and at most 100, not 0"):
-        make_calibrator("percentile:0")
-    with pytest.raises(CalibrationError, match="could not convert string to float"):
-        make_calibrator("percentile:high")
-    with pytest.raises(CalibrationError, match="cannot be made"):
-        make_calibrator("minmax:3")
-
-
-def test_image_source_takes_training_images_of_all_categories(dataset: Path, tmp_path: Path):
-    source = image_source(dataset, 8)
-    assert len(source) == 8
-    assert {path.parts[-4] for path in source.paths} == {"part0", "part1"}
-    assert all(path.parts[-3:-1] == ("train", "good") for path in source.paths)
-    assert source.paths == image_source(dataset, 8).paths
-    for i in range(3):
-        write_picture(tmp_path / "flat" / "deep" / f"{i}.png", i)
-    assert len(image_source(tmp_path / "flat", 300)) == 3
-    with pytest.raises(CalibrationError, match="no calibration images here"):
-        image_source(tmp_path / "flat" / "deep" / "..", 300) and image_source(_empty(tmp_path), 300)
-    with pytest.raises(CalibrationError, match="no such folder"):
-        image_source(tmp_path / "none", 300)
-
-
-def _empty(folder: Path) -> Path:
-    (folder / "empty").mkdir()
-    return folder / "empty"
-
-
-def test_random_normal_is_standard_normal_after_normalisation():
-    stack = np.stack(list(RandomNormalSource(4).pictures((64, 64)))).astype(np.float64)
-    normalised = (stack / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    assert np.abs(np.median(normalised, (0, 1, 2))).max() < 0.05
-    quartiles = np.quantile(normalised, [0.25, 0.75], axis=(0, 1, 2))
-    np.testing.assert_allclose(quartiles, [[-0.674] * 3, [0.674] * 3], atol=0.03)
+@pytest.fixture
+def fresh(bundle, tmp_path: Path) -> Bundle:
+    """The bundle without the ranges that other tests have measured."""
+    shutil.copytree(str(bundle.path), str(tmp_path / "fresh"), ignore=shutil.ignore_patterns("ranges"))
+    return open_bundle(tmp_path / "fresh")
 
 
 def test_one_pass_serves_several_calibrators_and_is_not_repeated(bundle, dataset: Path, monkeypatch):
@@ -247,16 +110,9 @@ def test_one_pass_serves_several_calibrators_and_is_not_repeated(bundle, dataset
 
 
 def test_minmax_ranges_are_the_activations_own(bundle, dataset: Path):
-    import onnxruntime
-
-    from adq_edge.calibration.collect import observe
-    from adq_edge.imaging import load_image
-
     source = image_source(dataset, 5)
     (path,) = calibrate(bundle, ["minmax"], source)
     ranges = read_ranges(path, bundle.manifest.model_sha256, [])
-    import onnx
-
     names = list(ranges.tensors)
     session = onnxruntime.InferenceSession(observe(onnx.load(str(bundle.model)), names).SerializeToString())
     runs = [
@@ -274,20 +130,168 @@ def test_one_picture_is_enough_and_none_is_not(bundle, dataset: Path):
         calibrate(bundle, ["entropy"], RandomNormalSource(0))
 
 
+def test_defects_widen_the_ranges(fresh: Bundle, dataset: Path):
+    """The purpose of the source: a mixture's ranges hold the normal pictures' and reach further."""
+    normal, spoilt, mixed = (
+        read_ranges(calibrate(fresh, ["minmax"], source)[0], fresh.manifest.model_sha256, []).tensors
+        for source in (
+            make_source("images", dataset, 6),
+            make_source("synthetic-defects", dataset, 6),
+            make_source("images,synthetic-defects", dataset, 12),
+        )
+    )
+    for name, (low, high) in mixed.items():
+        assert low == pytest.approx(min(normal[name][0], spoilt[name][0]), rel=1e-5, abs=1e-6)
+        assert high == pytest.approx(max(normal[name][1], spoilt[name][1]), rel=1e-5, abs=1e-6)
+    wider = [mixed[name][1] > 1.2 * normal[name][1] for name in normal]
+    assert np.mean(wider) > 0.5
+
+
+def test_every_mixture_and_calibrator_has_a_file_of_its_own(fresh: Bundle, dataset: Path):
+    specs = ["minmax", "percentile:99", "percentile:99.9"]
+    sources = [
+        make_source(spec, dataset, 4)
+        for spec in ("images", "random-normal", "images,random-normal", "random-normal,images")
+    ]
+    paths = [path for source in sources for path in calibrate(fresh, specs, source)]
+    assert len({path.name.lower() for path in paths}) == len(sources) * len(specs)
+    assert "percentile=99.9-images+random-normal-4.json" in {path.name for path in paths}
+    assert all(not set(path.name) & set('<>:"/\\|?*, ') for path in paths)  # Windows refuses most of these
+    assert [read_ranges(path, fresh.manifest.model_sha256, []).source for path in paths[6:]] == [
+        *["images+random-normal"] * 3,
+        *["random-normal+images"] * 3,
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class StrangeSource:
+    """A third party's source that does not keep its word."""
+
+    announced: int
+    given: List[np.ndarray]
+    name: str = "a/../strange:one"
+
+    def __len__(self) -> int:
+        return self.announced
+
+    def pictures(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+        return iter(self.given)
+
+    def fingerprint(self) -> str:
+        return "strange"
+
+
+def test_a_strange_source_is_refused_or_written_under_a_legal_name(fresh: Bundle):
+    good = np.zeros((*fresh.manifest.image_size, 3), np.uint8)
+    for pictures, complaint in (
+        ([good.astype(np.float32)], "gave a picture of float32"),
+        ([good[:-1]], r"It must be uint8 \(64, 64, 3\)"),
+        ([good], "gave 1 pictures, not the 2 it announced"),
+    ):
+        with pytest.raises(CalibrationError, match=complaint):
+            calibrate(fresh, ["minmax"], StrangeSource(2, pictures))
+    assert not fresh.ranges_folder.exists()
+    turned = [good.transpose(1, 0, 2), good[::-1]]  # not contiguous, which the runtime would refuse
+    (path,) = calibrate(fresh, ["minmax"], StrangeSource(2, turned))
+    assert path.name == "minmax-a%2F..%2Fstrange%3Aone-2.json"
+    assert path.parent == fresh.ranges_folder
+
+
+@pytest.mark.parametrize("given_range", [(0.0, np.nan), (-np.inf, 1.0), (0.5, 1.0), (1.0, -1.0)])
+def test_a_calibrator_that_gives_an_impossible_range_is_refused(
+    fresh: Bundle, monkeypatch: pytest.MonkeyPatch, given_range: Tuple[float, float]
+):
+    monkeypatch.setattr("adq_edge.calibration.minmax.MinMaxCalibrator.compute_range", lambda *_: given_range)
+    with pytest.raises(CalibrationError, match=r"calibrator 'minmax' gave the range .* for tensor"):
+        calibrate(fresh, ["minmax"], RandomNormalSource(1))
+    assert not fresh.ranges_folder.exists()
+
+
+# --- the verb ------------------------------------------------------------------------------------
+
+
+def test_the_function_takes_the_choices_of_the_command_line(fresh: Bundle, dataset: Path, monkeypatch):
+    results = adq_edge.calibrate(
+        fresh.path, "entropy,mse", source="images,synthetic-defects", data=dataset, samples=5
+    )
+    assert [ranges.calibrator for _, ranges in results] == ["entropy", "mse"]
+    assert {ranges.source for _, ranges in results} == {"images+synthetic-defects"}
+    assert {ranges.images for _, ranges in results} == {5}
+    monkeypatch.setattr("adq_edge.calibration.calibrate.collect", None)  # would fail if called
+    built = adq_edge.build(
+        fresh.path,
+        fresh.path / "e.onnx",
+        calib="mse",
+        calib_data=dataset,
+        source="images,synthetic-defects",
+        samples=5,
+    )
+    assert built.sidecar.calibration.ranges.name == results[1].path.name
+    assert built.sidecar.calibration.source == "images+synthetic-defects"
+
+
+def test_without_a_folder_the_images_are_those_of_build(
+    fresh: Bundle, tmp_path: Path, dataset: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (trained_on,) = adq_edge.calibrate(fresh.path, ["minmax"])
+    assert trained_on.ranges.images == 12
+    shutil.copytree(str(dataset / "part0" / "train" / "good"), "calibration_data")
+    (own,) = adq_edge.calibrate(fresh.path, ["minmax"])
+    assert own.ranges.images == 6
+    orphan = dataclasses.replace(fresh, manifest=dataclasses.replace(fresh.manifest, data=None))
+    shutil.rmtree("calibration_data")
+    monkeypatch.setattr("adq_edge.calibrating.open_bundle", lambda path: orphan)
+    with pytest.raises(CalibrationError, match=r"calibration_data: no calibration images\. Put images there"):
+        adq_edge.calibrate(fresh.path, source="random-normal,synthetic-defects")
+    assert adq_edge.calibrate(fresh.path, source="random-normal", samples=1)[0].ranges.images == 1
+
+
+def adq(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "adq_edge", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_prints_what_it_wrote(fresh: Bundle, dataset: Path):
+    result = adq(
+        "calibrate",
+        fresh.path,
+        "--calib",
+        "entropy",
+        "--calib",
+        "mse,entropy",
+        "--data",
+        dataset,
+        "--samples",
+        3,
+    )
+    assert result.returncode == 0, result.stderr
+    written = sorted(fresh.ranges_folder.iterdir())
+    assert [path.name for path in written] == ["entropy-images-3.json", "mse-images-3.json"]
+    tensors = len(read_ranges(written[0], fresh.manifest.model_sha256, []).tensors)
+    assert result.stdout.splitlines() == [
+        f"{path}: {name}, {tensors} tensors over 3 images (images)"
+        for path, name in zip(written, ("entropy", "mse"))
+    ]
+
+
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("options", "complaint"),
     [
-        ({"model_sha256": "0" * 64}, "ranges of another model"),
-        ({"tensors": {}}, "no range for tensor"),
-        ({"tensors": {"t": [2.0, 1.0]}}, r"impossible range \[2, 1\] of 't'"),
-        ({"tensors": {"t": [0.0, None]}}, "not a valid adq-edge/ranges file"),
-        ({"version": 9}, "format version is 9"),
+        (["--calib", "entropy,magic"], "no calibrator named 'magic'"),
+        (["--source", "images,dreams"], "no source named 'dreams'. There are: images, random-normal, synth"),
+        (["--source", "images,random-normal", "--samples", 1], "Give --samples 2 or more"),
+        (["--data", "nowhere"], "nowhere: no such folder. Name a folder with --calib-data (build) or --data"),
     ],
 )
-def test_ranges_that_do_not_fit_are_refused(bundle, dataset: Path, tmp_path: Path, change, complaint: str):
-    (good,) = calibrate(bundle, ["minmax"], image_source(dataset, 2))
-    path = tmp_path / "ranges.json"
-    path.write_text(json.dumps({**json.loads(good.read_text()), **change}))
-    wanted = ["t"] if "tensors" in change else []
-    with pytest.raises(CalibrationError, match=complaint):
-        read_ranges(path, bundle.manifest.model_sha256, wanted)
+def test_the_command_refuses_in_one_line(fresh: Bundle, options: List[object], complaint: str):
+    result = adq("calibrate", fresh.path, *options)
+    assert result.returncode == 2
+    assert complaint in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_build_takes_the_same_sources(fresh: Bundle, tmp_path: Path):
+    options = ["--calib", "minmax", "--source", "random-normal", "--samples", 2]
+    result = adq("build", fresh.path, "-o", tmp_path / "e.onnx", *options)
+    assert "calibrated: minmax over 2 x random-normal" in result.stdout, result.stderr

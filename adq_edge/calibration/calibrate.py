@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
-from typing import List, Optional, Sequence, Union
+from typing import Iterator, List, Optional, Sequence, Tuple
+from urllib.parse import quote
 
+import numpy as np
 import onnx
 
 from adq_edge.bundle import Bundle
 from adq_edge.calibration.collect import collect
-from adq_edge.calibration.histogram import BINS
+from adq_edge.calibration.histogram import BINS, Histogram
 from adq_edge.calibration.ranges import Ranges, read_ranges, write_ranges
-from adq_edge.calibration.registry import make_calibrator
-from adq_edge.calibration.sources import ImageSource, RandomNormalSource
+from adq_edge.calibration.registry import Calibrator, make_calibrator
+from adq_edge.calibration.sources import Source
 from adq_edge.console import progress_bar
 from adq_edge.errors import CalibrationError
 from adq_edge.quantization.region import find_region
-
-Source = Union[ImageSource, RandomNormalSource]
 
 
 def calibrate(
@@ -35,7 +36,8 @@ def calibrate(
         threads: CPU threads; all by default.
 
     Raises:
-        CalibrationError: no such calibrator, no picture, or an activation that is not finite.
+        CalibrationError: no such calibrator or one that gives an impossible range, no picture or one that
+            does not suit the model, or an activation that is not finite.
         DataError: a picture cannot be read.
     """
     if len(source) < 1:
@@ -55,12 +57,14 @@ def calibrate(
             histograms = collect(
                 model,
                 tensors,
-                source.pictures(bundle.manifest.image_size),
+                _checked(source, bundle.manifest.image_size),
                 threads=threads or os.cpu_count() or 1,
                 on_picture=advance,
             )
         for spec in wanted:
-            computed = {name: makers[spec].compute_range(histogram) for name, histogram in histograms.items()}
+            computed = {
+                name: _compute_range(spec, makers[spec], histogram) for name, histogram in histograms.items()
+            }
             write_ranges(
                 paths[spec],
                 Ranges(
@@ -70,8 +74,39 @@ def calibrate(
     return [paths[spec] for spec in calibrators]
 
 
+def _checked(source: Source, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+    """Yield the source's pictures after a look at each: it may be a third party's."""
+    count = 0
+    for picture in source.pictures(size):
+        if picture.dtype != np.uint8 or picture.shape != (*size, 3):
+            raise CalibrationError(
+                f"source {source.name!r} gave a picture of {picture.dtype} {picture.shape}",
+                fix=f"It must be uint8 {(*size, 3)}",
+            )
+        count += 1
+        yield np.ascontiguousarray(picture)
+    if count != len(source):
+        raise CalibrationError(
+            f"source {source.name!r} gave {count} pictures, not the {len(source)} it announced"
+        )
+
+
+def _compute_range(spec: str, calibrator: Calibrator, histogram: Histogram) -> Tuple[float, float]:
+    low, high = map(float, calibrator.compute_range(histogram))
+    if not (math.isfinite(low) and math.isfinite(high) and low <= 0.0 <= high):
+        raise CalibrationError(
+            f"calibrator {spec!r} gave the range [{low:g}, {high:g}] for tensor {histogram.name!r}",
+            fix="A range must be finite and hold zero",
+        )
+    return low, high
+
+
 def _file_name(spec: str, source: Source) -> str:
-    return f"{spec.replace(':', '')}-{source.name}-{len(source)}.json"
+    """Name a ranges file: another calibrator or another mixture gives another name, legal on any system.
+
+    No name of a calibrator holds the equals sign; what a file system might refuse is percent-encoded.
+    """
+    return f"{quote(spec.replace(':', '='), safe='=')}-{quote(source.name, safe='+')}-{len(source)}.json"
 
 
 def _is_done(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Dict, Iterable, Tuple
+from typing import Any, Dict, Iterable, Tuple
 
 from adq_edge.errors import CalibrationError
-from adq_edge.files import read_record, write_json
+from adq_edge.files import read_json, read_record, write_json
 
 _SCHEMA = "adq-edge/ranges"
 _VERSION = 1
-_REMEDY = "Calibrate again: remove the file and build with --int8"
+_REMEDY = "Remove the file and calibrate again: adq-edge calibrate BUNDLE"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +63,7 @@ def read_ranges(path: Path, model_sha256: str, tensors: Iterable[str]) -> Ranges
         StorageError: the file cannot be read.
         CalibrationError: not a ranges file, of another model, or with a missing or impossible range.
     """
+    _check_pairs(path, read_json(path, _SCHEMA, _VERSION, CalibrationError, _REMEDY).get("tensors"))
     ranges = read_record(path, Ranges, _SCHEMA, _VERSION, CalibrationError, _REMEDY)
     if ranges.model_sha256 != model_sha256:
         raise CalibrationError("ranges of another model", where=path, fix="Calibrate this bundle")
@@ -75,3 +76,14 @@ def read_ranges(path: Path, model_sha256: str, tensors: Iterable[str]) -> Ranges
                 f"impossible range [{low:g}, {high:g}] of {name!r}", where=path, fix=_REMEDY
             )
     return ranges
+
+
+def _check_pairs(path: Path, tensors: Any) -> None:
+    """Name the one range that is none; the check of the whole record would print all of them."""
+    for name, pair in tensors.items() if isinstance(tensors, dict) else ():
+        if not (isinstance(pair, list) and len(pair) == 2 and all(type(end) in (int, float) for end in pair)):
+            raise CalibrationError(
+                f"not a valid {_SCHEMA} file (the range of {name!r} is not two numbers)",
+                where=path,
+                fix=_REMEDY,
+            )

@@ -1,26 +1,60 @@
-"""Where calibration pictures come from: a stream of uint8 `[H, W, 3]` pictures of the model's size."""
+"""Where calibration pictures come from: a stream of uint8 `[H, W, 3]` pictures of the model's size.
+
+A third party's source is a callable `(folder, samples, seed) -> Source`, announced in its package's
+metadata under the entry-point group `adq_edge.sources`; `folder` is None where the user has no images.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Protocol, Tuple
 
 import numpy as np
 
+from adq_edge import workspace
+from adq_edge.calibration.plugins import load_factory, plugin_names
 from adq_edge.datasets.layout import read_dataset
 from adq_edge.errors import CalibrationError, DataError
 from adq_edge.files import storage_errors
 from adq_edge.imaging import find_images, load_image
 
-RANDOM_NORMAL = "random-normal"
+GROUP = "adq_edge.sources"
+
 IMAGES = "images"
+RANDOM_NORMAL = "random-normal"
+SYNTHETIC_DEFECTS = "synthetic-defects"
+
+_BUILT_IN = {
+    IMAGES: "adq_edge.calibration.sources:image_source",
+    RANDOM_NORMAL: "adq_edge.calibration.sources:random_normal_source",
+    SYNTHETIC_DEFECTS: "adq_edge.calibration.synthetic_defects:synthetic_defect_source",
+}
+_FOLDER_OPTION = "name a folder with --calib-data (build) or --data (calibrate)"
 
 # The study feeds standard-normal tensors where the normalised picture goes; undone here, because the
 # pictures of a source enter the graph before the normalisation.
 _MEAN = np.array([0.485, 0.456, 0.406]) * 255.0
 _STD = np.array([0.229, 0.224, 0.225]) * 255.0
+
+
+class Source(Protocol):
+    """A stream of pictures that can be drawn again and again, the same each time."""
+
+    @property
+    def name(self) -> str:
+        """What ranges files call it."""
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+
+    def pictures(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yield each picture, uint8 `[H, W, 3]` RGB of `size` (height, width)."""
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when the pictures do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,33 +112,105 @@ class RandomNormalSource:
         return f"{RANDOM_NORMAL}-{self.seed}"
 
 
-def image_source(folder: Path, samples: int, seed: int = 0) -> ImageSource:
+@dataclasses.dataclass(frozen=True)
+class MixedSource:
+    """Pictures of several sources in turn, so that any part of the stream has some of each.
+
+    Attributes:
+        parts: the sources, in the order in which they take turns.
+    """
+
+    parts: Tuple[Source, ...]
+
+    @property
+    def name(self) -> str:
+        """The parts' names with plus signs between them, which a file name may hold."""
+        return "+".join(part.name for part in self.parts)
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def pictures(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yield a picture of each part in turn, of `size` (height, width); a part that ends drops out."""
+        for turn in itertools.zip_longest(*(part.pictures(size) for part in self.parts)):
+            yield from (picture for picture in turn if picture is not None)
+
+    def fingerprint(self) -> str:
+        """Return a hash of all that the parts' pictures follow from."""
+        digest = hashlib.sha256()
+        for part in self.parts:
+            digest.update(f"{part.name}|{len(part)}|{part.fingerprint()}\n".encode())
+        return digest.hexdigest()
+
+
+def source_names() -> List[str]:
+    """Return the names of all sources, ours and installed ones."""
+    return plugin_names(GROUP, _BUILT_IN)
+
+
+def make_source(spec: str, folder: Optional[Path], samples: int, seed: int = 0) -> Source:
+    """Make a source from its name, or a mixture from several names with commas between them.
+
+    Args:
+        spec: such as `images` or `images,synthetic-defects`.
+        folder: images for the sources that need them; None if there are none.
+        samples: the largest number of pictures in total; each source of a mixture gets an equal share.
+        seed: of all random choices.
+
+    Raises:
+        CalibrationError: no such source, one named twice, one without the images it needs, or fewer
+            samples than sources.
+    """
+    names = [name.strip() for name in spec.split(",")]
+    factories = [load_factory("source", name, GROUP, _BUILT_IN) for name in names]
+    if len(set(names)) < len(names):
+        raise CalibrationError("a source is named twice", where=spec, fix="Name each source once")
+    if samples < len(names):
+        raise CalibrationError(
+            f"calibration needs at least one picture of each source, and --samples is {samples}",
+            fix=f"Give --samples {len(names)} or more",
+        )
+    share, remainder = divmod(samples, len(names))
+    parts: List[Source] = []
+    for number, (name, factory) in enumerate(zip(names, factories)):
+        try:
+            parts.append(factory(folder, share + (number < remainder), seed))
+        except (TypeError, ValueError) as error:
+            raise CalibrationError(f"source {name!r} cannot be made ({error})") from error
+    return parts[0] if len(parts) == 1 else MixedSource(tuple(parts))
+
+
+def random_normal_source(folder: Optional[Path], samples: int, seed: int = 0) -> RandomNormalSource:
+    """Return `samples` random pictures; the folder is not looked at."""
+    del folder
+    return RandomNormalSource(samples, seed)
+
+
+def image_source(folder: Optional[Path], samples: int, seed: int = 0) -> ImageSource:
     """Return up to `samples` pictures of a folder.
 
     Args:
-        folder: a dataset in MVTec AD layout (its normal training images are taken), or any folder of images.
+        folder: a dataset in MVTec AD layout (its normal training images are taken), or any folder of images;
+            None where none was named and none found.
         samples: the largest number to take.
         seed: of the order.
 
     Raises:
-        CalibrationError: the folder holds no image.
+        CalibrationError: there is no folder, or it holds no image.
     """
+    remedy = f"Put images there, or {_FOLDER_OPTION}"
+    if folder is None:
+        raise CalibrationError("no calibration images", where=workspace.CALIBRATION_DATA, fix=remedy)
     paths = _image_paths(folder)
     if not paths:
-        raise CalibrationError(
-            "no calibration images here",
-            where=folder,
-            fix="Put images there, or name a folder with --calib-data",
-        )
+        raise CalibrationError("no calibration images here", where=folder, fix=remedy)
     order = np.random.default_rng(seed).permutation(len(paths))[:samples]
     return ImageSource(tuple(paths[i] for i in order))
 
 
 def _image_paths(folder: Path) -> List[Path]:
     if not folder.is_dir():
-        raise CalibrationError(
-            "no such folder", where=folder, fix="Name a folder of images with --calib-data"
-        )
+        raise CalibrationError("no such folder", where=folder, fix=_FOLDER_OPTION.capitalize())
     try:
         return read_dataset(folder).train_images
     except DataError:

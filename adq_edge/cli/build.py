@@ -34,6 +34,11 @@ def build(
         "--calib-data",
         help="Folder of images, or 'random-normal'; calibration_data/, else the training images, by default.",
     ),
+    source: str = typer.Option(
+        "images",
+        "--source",
+        help="What to calibrate on: images, synthetic-defects, random-normal, or several with commas.",
+    ),
     samples: int = typer.Option(
         DEFAULT_SAMPLES, "--samples", min=1, help="Largest number of calibration images."
     ),
@@ -52,6 +57,7 @@ def build(
         precision=_precision(fp32, fp16, int8),
         calib=calib,
         calib_data=calib_data,
+        source=source,
         samples=samples,
         device=device,
         runtime=runtime,

@@ -1,0 +1,40 @@
+"""Which pictures a bundle is calibrated on, where the user leaves the choice to us."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional, Union
+
+from adq_edge import workspace
+from adq_edge.bundle import Bundle
+from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, Source, has_images, make_source
+from adq_edge.errors import CalibrationError
+
+
+def choose_source(bundle: Bundle, spec: str, data: Optional[Union[str, Path]], samples: int) -> Source:
+    """Return the source that `build` and `calibrate` read.
+
+    Args:
+        bundle: the model.
+        spec: a source's name, or several with commas between them.
+        data: folder of images, or `random-normal` for that source; by default `calibration_data/`, else
+            the dataset that the model was trained on.
+        samples: the largest number of pictures.
+
+    Raises:
+        CalibrationError: no such source, no images for one that needs them, or two answers at once.
+    """
+    if data == RANDOM_NORMAL:
+        if spec not in (IMAGES, RANDOM_NORMAL):
+            raise CalibrationError(
+                f"source {spec!r} cannot read the pictures of {RANDOM_NORMAL!r}",
+                fix=f"Mix them: --source {spec},{RANDOM_NORMAL}",
+            )
+        return make_source(RANDOM_NORMAL, None, samples)
+    return make_source(spec, default_folder(bundle) if data is None else Path(data), samples)
+
+
+def default_folder(bundle: Bundle) -> Optional[Path]:
+    """Return `calibration_data/`, else the dataset trained on; None where neither holds an image."""
+    trained_on = None if bundle.manifest.data is None else Path(bundle.manifest.data)
+    return next((path for path in (workspace.CALIBRATION_DATA, trained_on) if has_images(path)), None)

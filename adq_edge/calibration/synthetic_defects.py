@@ -1,0 +1,59 @@
+"""Normal pictures with defects pasted on, so that the ranges hold what anomalies do to the activations."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from pathlib import Path
+from typing import Iterator, Optional, Tuple
+
+import numpy as np
+
+from adq_edge.calibration.picture_defects import RECIPE, spoil
+from adq_edge.calibration.sources import SYNTHETIC_DEFECTS, ImageSource, image_source
+from adq_edge.files import storage_errors
+from adq_edge.imaging import decode_image, resize_image
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticDefectSource:
+    """Pictures from files, each with one to three defects that follow from the file's content and the seed.
+
+    A patch may also come from the picture before, which is the same one however many are taken.
+
+    Attributes:
+        images: the files.
+        seed: another seed gives other defects.
+    """
+
+    images: ImageSource
+    seed: int = 0
+    name: str = SYNTHETIC_DEFECTS
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pictures(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yield each picture with its defects, resized to `size` (height, width)."""
+        donor: Optional[np.ndarray] = None
+        for path in self.images.paths:
+            with storage_errors(path):
+                content = path.read_bytes()
+            picture = resize_image(decode_image(content, path), size)
+            # The content, not the pixels: another release of OpenCV may decode some pixels otherwise.
+            generator = np.random.default_rng((self.seed, zlib.crc32(content)))
+            yield spoil(picture, picture if donor is None else donor, generator)
+            donor = picture
+
+    def fingerprint(self) -> str:
+        """Return what determines the pictures: the files, the seed and how defects are made."""
+        return f"{self.name}-{RECIPE}-{self.seed}-{self.images.fingerprint()}"
+
+
+def synthetic_defect_source(folder: Optional[Path], samples: int, seed: int = 0) -> SyntheticDefectSource:
+    """Return up to `samples` pictures of a folder, the same that `image_source` takes, with defects.
+
+    Raises:
+        CalibrationError: there is no folder, or it holds no image.
+    """
+    return SyntheticDefectSource(image_source(folder, samples, seed), seed)
