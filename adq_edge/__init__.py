@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, List
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from adq_edge.analysis import analyze as analyze
     from adq_edge.benchmark.bench import bench as bench
     from adq_edge.building import build as build
     from adq_edge.bundle import open_bundle as open_bundle
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AdqError": "adq_edge.errors",
+    "analyze": "adq_edge.analysis",
     "bench": "adq_edge.benchmark.bench",
     "build": "adq_edge.building",
     "calibrate": "adq_edge.calibrating",

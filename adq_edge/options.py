@@ -7,7 +7,7 @@ from typing import Type, TypeVar, Union
 
 from adq_edge.errors import AdqError
 
-DEFAULT_CALIBRATOR = "mse"
+DEFAULT_CALIBRATOR = "lp"
 DEFAULT_SAMPLES = 300
 
 

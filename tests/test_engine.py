@@ -72,7 +72,7 @@ def test_engines_agree_with_the_float_model(engines, bundle, dataset: Path, prec
     with load_engine(engines[precision], runtime=runtime, threads=2) as engine:
         output = engine.run(pictures(dataset))
         one_by_one = np.concatenate([engine.run(picture[None]).scores for picture in pictures(dataset)])
-    tolerance = {Precision.FP32: 1e-4, Precision.FP16: 0.01, Precision.INT8: 0.25}[precision]
+    tolerance = {Precision.FP32: 1e-4, Precision.FP16: 0.01, Precision.INT8: 0.35}[precision]
     assert np.abs(output.maps - expected).max() <= tolerance * expected.max()
     np.testing.assert_allclose(output.scores, output.maps.max((1, 2)), rtol=1e-6)
     np.testing.assert_allclose(

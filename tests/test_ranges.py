@@ -34,7 +34,7 @@ def ranges_file(bundle, dataset: Path, tmp_path: Path) -> Path:
         ({"tensors": {"t": ["0", "1"]}}, r"the range of 't' is not two numbers"),
         ({"tensors": []}, "not a valid adq-edge/ranges file"),
         ({"images": None}, "not a valid adq-edge/ranges file"),
-        ({"version": 9}, "format version is 9, this release reads version 1"),
+        ({"version": 9}, "format version is 9, this release reads version 2"),
         ({"schema": "adq-edge/engine"}, "not an adq-edge/ranges file"),
     ],
 )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from pathlib import Path
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 import numpy as np
 import onnx
 
 from adq_edge.bundle import Bundle
+from adq_edge.calibration.channels import largest_per_channel
 from adq_edge.calibration.collect import collect
 from adq_edge.calibration.histogram import BINS, Histogram
 from adq_edge.calibration.ranges import Ranges, read_ranges, write_ranges
@@ -19,7 +21,11 @@ from adq_edge.calibration.registry import Calibrator, make_calibrator
 from adq_edge.calibration.sources import Source
 from adq_edge.console import progress_bar
 from adq_edge.errors import CalibrationError
+from adq_edge.quantization.equalization import channel_groups, equalization_scales, equalize
 from adq_edge.quantization.region import find_region
+
+SURVEY_PICTURES = 32
+"""Pictures that the equalization looks at before the pass that measures ranges."""
 
 
 def calibrate(
@@ -43,7 +49,7 @@ def calibrate(
     if len(source) < 1:
         raise CalibrationError("calibration needs at least one picture", fix="Give --samples 1 or more")
     makers = {spec: make_calibrator(spec) for spec in calibrators}
-    paths = {spec: bundle.ranges_folder / _file_name(spec, source) for spec in calibrators}
+    paths = {spec: bundle.ranges_folder / file_name(spec, source) for spec in calibrators}
     model = onnx.load(str(bundle.model))
     tensors = find_region(model).measured
     fingerprint = source.fingerprint()
@@ -53,12 +59,14 @@ def calibrate(
         if not _is_done(path, bundle, spec, fingerprint, len(source), tensors)
     ]
     if wanted:
+        cores = threads or os.cpu_count() or 1
+        equalization = _survey(model, tensors, _checked(source, bundle.manifest.image_size), cores)
         with progress_bar("Calibrating", len(source), "images") as advance:
             histograms = collect(
-                model,
+                equalize(model, equalization),
                 tensors,
                 _checked(source, bundle.manifest.image_size),
-                threads=threads or os.cpu_count() or 1,
+                threads=cores,
                 on_picture=advance,
             )
         for spec in wanted:
@@ -68,10 +76,30 @@ def calibrate(
             write_ranges(
                 paths[spec],
                 Ranges(
-                    bundle.manifest.model_sha256, spec, source.name, fingerprint, len(source), BINS, computed
+                    bundle.manifest.model_sha256,
+                    spec,
+                    source.name,
+                    fingerprint,
+                    len(source),
+                    BINS,
+                    computed,
+                    equalization,
                 ),
             )
     return [paths[spec] for spec in calibrators]
+
+
+def _survey(
+    model: onnx.ModelProto, tensors: Sequence[str], pictures: Iterator[np.ndarray], threads: int
+) -> Dict[str, Tuple[float, ...]]:
+    """Return equalization scales from the first pictures: a channel's size needs fewer than its range."""
+    groups = channel_groups(model)
+    grouped = {name for members in groups for name in members}
+    surveyed = [name for name in tensors if name in grouped]
+    largest = largest_per_channel(
+        model, surveyed, itertools.islice(pictures, SURVEY_PICTURES), threads=threads
+    )
+    return equalization_scales(groups, largest)
 
 
 def _checked(source: Source, size: Tuple[int, int]) -> Iterator[np.ndarray]:
@@ -101,10 +129,11 @@ def _compute_range(spec: str, calibrator: Calibrator, histogram: Histogram) -> T
     return low, high
 
 
-def _file_name(spec: str, source: Source) -> str:
-    """Name a ranges file: another calibrator or another mixture gives another name, legal on any system.
+def file_name(spec: str, source: Source) -> str:
+    """Return the name of a ranges file, legal on any system.
 
-    No name of a calibrator holds the equals sign; what a file system might refuse is percent-encoded.
+    Another calibrator or another mixture gives another name. No name of a calibrator holds the equals sign;
+    what a file system might refuse is percent-encoded.
     """
     return f"{quote(spec.replace(':', '='), safe='=')}-{quote(source.name, safe='+')}-{len(source)}.json"
 

@@ -42,7 +42,7 @@ def collect(
     Raises:
         CalibrationError: an activation is NaN or infinite.
     """
-    session = _session(observe(model, tensors), threads)
+    session = calibration_session(observe(model, tensors), threads)
     histograms = [Histogram(name) for name in tensors]
     buffers: List[np.ndarray] = []
     with ThreadPoolExecutor(threads) as pool:
@@ -79,7 +79,8 @@ def observe(model: onnx.ModelProto, tensors: List[str]) -> onnx.ModelProto:
     return copy
 
 
-def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
+def calibration_session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
+    """Return a session for a pass over calibration pictures."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Threads that spin while they wait for the next picture would take the cores from the counting.

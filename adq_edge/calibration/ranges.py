@@ -11,7 +11,7 @@ from adq_edge.errors import CalibrationError
 from adq_edge.files import read_json, read_record, write_json
 
 _SCHEMA = "adq-edge/ranges"
-_VERSION = 1
+_VERSION = 2
 _REMEDY = "Remove the file and calibrate again: adq-edge calibrate BUNDLE"
 
 
@@ -26,7 +26,9 @@ class Ranges:
         fingerprint: identifies the pictures.
         images: number of pictures.
         bins: histogram bins on each side of zero.
-        tensors: (low, high) of each tensor, in its own units.
+        tensors: (low, high) of each tensor of the equalized model, in its own units.
+        equalization: scales of the channels of each group of tensors, by the group's first tensor; the ranges
+            hold for the model after `equalize` with them.
     """
 
     model_sha256: str
@@ -36,6 +38,7 @@ class Ranges:
     images: int
     bins: int
     tensors: Dict[str, Tuple[float, float]]
+    equalization: Dict[str, Tuple[float, ...]]
 
     def fits(self, other_model_sha256: str, calibrator: str, fingerprint: str, images: int) -> bool:
         """Tell whether these are the ranges that such a calibration would measure."""
@@ -75,6 +78,9 @@ def read_ranges(path: Path, model_sha256: str, tensors: Iterable[str]) -> Ranges
             raise CalibrationError(
                 f"impossible range [{low:g}, {high:g}] of {name!r}", where=path, fix=_REMEDY
             )
+    for name, scales in ranges.equalization.items():
+        if not all(math.isfinite(scale) and scale > 0.0 for scale in scales):
+            raise CalibrationError(f"impossible equalization of {name!r}", where=path, fix=_REMEDY)
     return ranges
 
 

@@ -17,6 +17,7 @@ GROUP = "adq_edge.calibrators"
 
 _BUILT_IN = {
     "entropy": "adq_edge.calibration.entropy:EntropyCalibrator",
+    "lp": "adq_edge.calibration.lp:LpCalibrator",
     "minmax": "adq_edge.calibration.minmax:MinMaxCalibrator",
     "mse": "adq_edge.calibration.mse:MSECalibrator",
     "percentile": "adq_edge.calibration.percentile:PercentileCalibrator",

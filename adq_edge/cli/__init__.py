@@ -5,7 +5,19 @@ from __future__ import annotations
 import typer
 
 import adq_edge
-from adq_edge.cli import bench, build, calibrate, compare, demo, evaluate, export, predict, synthetic, train
+from adq_edge.cli import (
+    analyze,
+    bench,
+    build,
+    calibrate,
+    compare,
+    demo,
+    evaluate,
+    export,
+    predict,
+    synthetic,
+    train,
+)
 
 app = typer.Typer(
     name="adq-edge",
@@ -32,7 +44,7 @@ def _root(
     """Hold the options that stand before the verb."""
 
 
-for command in (train, export, calibrate, build, evaluate, compare, bench, predict, demo, synthetic):
+for command in (train, export, calibrate, analyze, build, evaluate, compare, bench, predict, demo, synthetic):
     command.register(app)
 
 

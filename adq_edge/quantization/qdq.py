@@ -7,11 +7,11 @@ and float32 biases: the only form that its 8.5 parser is documented to take.
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Collection, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from adq_edge.errors import CalibrationError, CheckpointError
 from adq_edge.quantization.arithmetic import (
@@ -23,8 +23,9 @@ from adq_edge.quantization.arithmetic import (
     weight_scales,
 )
 from adq_edge.quantization.graph import GraphIndex, add_initializer, drop_unused_initializers
-from adq_edge.quantization.placement import place
+from adq_edge.quantization.placement import integer_layers, place
 from adq_edge.quantization.region import POOLING, WEIGHTED, Region, find_region
+from adq_edge.quantization.rounding import RoundedWeight, Rounding
 
 RangeMap = Mapping[str, Tuple[float, float]]
 
@@ -33,13 +34,22 @@ _BIAS_LIMIT = 2.0**30
 """Largest |int32 bias| allowed: leaves half the accumulator to the products."""
 
 
-def quantize(model: onnx.ModelProto, ranges: RangeMap, target: Target) -> onnx.ModelProto:
+def quantize(
+    model: onnx.ModelProto,
+    ranges: RangeMap,
+    target: Target,
+    *,
+    rounding: Optional[Rounding] = None,
+    float_layers: Collection[str] = (),
+) -> onnx.ModelProto:
     """Return an INT8 Q/DQ copy of a float model.
 
     Args:
         model: a float32 model as `export` writes it.
         ranges: (low, high) of each activation in the quantized region.
         target: whose arithmetic and placement.
+        rounding: weights that are already on their grid; the others are rounded to the nearest level.
+        float_layers: names of nodes of the quantized region that stay float.
 
     Raises:
         CalibrationError: the ranges lack a tensor.
@@ -47,26 +57,38 @@ def quantize(model: onnx.ModelProto, ranges: RangeMap, target: Target) -> onnx.M
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    return _Pass(copy, ranges, target).run()
+    return _Pass(copy, ranges, target, rounding or {}, float_layers).run()
 
 
 class _Pass:
     """One run of the insertion; holds the graph while nodes are added to it."""
 
-    def __init__(self, model: onnx.ModelProto, ranges: RangeMap, target: Target) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        ranges: RangeMap,
+        target: Target,
+        rounding: Rounding,
+        float_layers: Collection[str],
+    ) -> None:
         self.model = model
         self.graph = model.graph
         self.index = GraphIndex(model.graph)
         self.target = target
         self.grid: Grid = GRIDS[target]
+        self.rounding = rounding
         self.region: Region = find_region(model)
+        self.layers = integer_layers(self.region, target, float_layers)
+        self.placement = place(model, self.region, target, float_layers)
         self.ranges = _share_ranges_over_pooling(self.region, ranges)
         self.scales: Dict[str, np.ndarray] = {}
         self.before: Dict[str, List[onnx.NodeProto]] = {}
 
     def run(self) -> onnx.ModelProto:
-        pairs = self._insert_activation_pairs()
         for operator in self.region.operators:
+            self._refuse_non_finite(operator.node)
+        pairs = self._insert_activation_pairs()
+        for operator in self.layers:
             if operator.node.op_type in WEIGHTED:
                 self._quantize_weights(operator.node, operator.inputs[0])
         self._rebuild(pairs)
@@ -77,7 +99,7 @@ class _Pass:
     def _insert_activation_pairs(self) -> Dict[str, List[onnx.NodeProto]]:
         """Redirect readers to dequantized tensors; return the new nodes by the tensor they follow."""
         pairs: Dict[str, List[onnx.NodeProto]] = {}
-        for tensor, readers in place(self.model, self.region, self.target).items():
+        for tensor, readers in self.placement.items():
             if tensor not in self.ranges:
                 raise CalibrationError(f"no range for tensor {tensor!r}", fix="Calibrate this bundle again")
             scale, zero_point = scale_and_zero_point(*self.ranges[tensor], self.grid)
@@ -87,44 +109,62 @@ class _Pass:
             pairs[tensor] = list(self._pairs_of(tensor, readers))
         return pairs
 
-    def _pairs_of(self, tensor: str, readers: Optional[Set[str]]) -> Iterator[onnx.NodeProto]:
+    def _pairs_of(self, tensor: str, readers: Set[str]) -> Iterator[onnx.NodeProto]:
         """Yield one pair that all readers share, or one pair per reader, as TensorRT's own tools do."""
-        consumers = self.index.consumers.get(tensor, [])
+        consumers = [node for node in self.index.consumers.get(tensor, []) if node.name in readers]
         groups = {tensor: consumers}
-        if readers is not None:
-            groups = {f"{tensor}.to.{node.name}": [node] for node in consumers if node.name in readers}
+        if self.target is Target.TENSORRT:
+            groups = {f"{tensor}.to.{node.name}": [node] for node in consumers}
         for stem, nodes in groups.items():
             yield from _pair(tensor, stem, f"{tensor}.scale", f"{tensor}.zero_point")
             for node in nodes:
                 _redirect(node, tensor, f"{stem}.dequantized")
 
-    def _quantize_weights(self, node: onnx.NodeProto, activation: str) -> None:
-        weight = self.index.constant(node.input[1])
-        bias = self.index.constant(node.input[2]) if len(node.input) > 2 else None
-        for name, value in zip(node.input[1:], (weight, bias)):
+    def _refuse_non_finite(self, node: onnx.NodeProto) -> None:
+        for name in node.input:
+            value = self.index.constant(name)
             if value is not None and not np.isfinite(value).all():
                 raise CheckpointError(
                     f"weights {name!r} hold NaN or infinite values", fix="Train the model again"
                 )
+
+    def _quantize_weights(self, node: onnx.NodeProto, activation: str) -> None:
+        weight = self.index.constant(node.input[1])
+        bias = self.index.constant(node.input[2]) if len(node.input) > 2 else None
         if weight is None:
             return
         axis = _OUTPUT_CHANNEL_AXIS[node.op_type]
-        scales = weight_scales(weight, axis)
+        levels, scales = self._rounded(node, weight, axis)
         if self.target is Target.TENSORRT:
-            self._add_weight_pair(node, scales, axis)
+            self._add_weight_pair(node, levels, scales, axis)
             return
         if bias is not None:
-            scales = np.maximum(scales, np.abs(bias) / (self.scales[activation] * _BIAS_LIMIT)).astype(
-                np.float32
-            )
-        self._store_integers(node, 1, quantize_weight(weight, scales, axis), scales, axis)
+            wide = np.abs(bias) / (self.scales[activation] * _BIAS_LIMIT)
+            if (wide > scales).any():  # weights near zero under a large bias: the nearest level will do
+                scales = np.maximum(scales, wide).astype(np.float32)
+                levels = quantize_weight(weight, scales, axis)
+        self._store_integers(node, 1, levels, scales, axis)
         if bias is not None:
             bias_scales = (self.scales[activation] * scales).astype(np.float32)
             integers = np.rint(bias.astype(np.float64) / bias_scales).astype(np.int32)
             self._store_integers(node, 2, integers, bias_scales, 0)
 
-    def _add_weight_pair(self, node: onnx.NodeProto, scales: np.ndarray, axis: int) -> None:
+    def _rounded(self, node: onnx.NodeProto, weight: np.ndarray, axis: int) -> RoundedWeight:
+        given = self.rounding.get(node.name)
+        if given is not None:
+            return given
+        scales = weight_scales(weight, axis)
+        return RoundedWeight(quantize_weight(weight, scales, axis), scales)
+
+    def _add_weight_pair(
+        self, node: onnx.NodeProto, levels: np.ndarray, scales: np.ndarray, axis: int
+    ) -> None:
+        """Store float32 weights that lie on the grid: the Q behind them finds the levels again."""
         name = node.input[1]
+        shape = [1] * levels.ndim
+        shape[axis] = -1
+        values = (levels * scales.reshape(shape)).astype(np.float32)
+        self.index.initializers[name].CopyFrom(numpy_helper.from_array(values, name))
         scale = add_initializer(self.graph, f"{name}.scale", scales)
         zero_point = add_initializer(self.graph, f"{name}.zero_point", np.zeros(scales.shape, np.int8))
         self.before.setdefault(node.name, []).extend(_pair(name, name, scale, zero_point, axis))

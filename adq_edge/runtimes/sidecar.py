@@ -65,6 +65,8 @@ class Sidecar:
         calibration: of an INT8 engine.
         threshold: found by `eval`; None before.
         data: the dataset folder that the model was trained on, where known.
+        float_layers: layers of the networks that an INT8 engine keeps in float32, worst first.
+        plan: the precision plan that names them; None where none was asked for.
     """
 
     name: str
@@ -82,6 +84,8 @@ class Sidecar:
     calibration: Optional[Calibration]
     threshold: Optional[Threshold]
     data: Optional[str]
+    float_layers: Tuple[str, ...] = ()
+    plan: Optional[Source] = None
 
 
 def sidecar_path(engine: Path) -> Path:

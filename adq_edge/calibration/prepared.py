@@ -1,0 +1,118 @@
+"""Everything that an INT8 engine of a bundle is made from, measured once and kept in the bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, Dict, NamedTuple, Optional
+
+import numpy as np
+import onnx
+
+from adq_edge.bundle import Bundle
+from adq_edge.calibration.calibrate import calibrate, file_name
+from adq_edge.calibration.ranges import Ranges, read_ranges
+from adq_edge.calibration.second_moments import second_moments
+from adq_edge.calibration.sources import Source
+from adq_edge.console import progress_bar
+from adq_edge.files import write_bytes
+from adq_edge.quantization.equalization import equalize
+from adq_edge.quantization.graph import GraphIndex
+from adq_edge.quantization.region import find_region
+from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_with_compensation
+
+ROUNDING_PICTURES = 16
+"""Pictures that weights are rounded on: 256 patches each are thousands of rows a layer."""
+
+_KEY = "key"
+
+
+class Prepared(NamedTuple):
+    """What `quantize` takes, for any target.
+
+    Attributes:
+        model: the bundle's model, equalized.
+        ranges: the activation ranges of that model.
+        rounding: its weights' integers.
+        ranges_file: the file that holds `ranges`.
+    """
+
+    model: onnx.ModelProto
+    ranges: Ranges
+    rounding: Rounding
+    ranges_file: Path
+
+
+def prepare(bundle: Bundle, calib: str, source: Source, *, threads: Optional[int] = None) -> Prepared:
+    """Calibrate a bundle and round its weights, unless both are kept from before.
+
+    Args:
+        bundle: the model, and where the files go.
+        calib: calibrator, `name` or `name:value`.
+        source: the pictures.
+        threads: CPU threads; all by default.
+
+    Raises:
+        CalibrationError: no such calibrator, no picture, or an activation that is not finite.
+        DataError: a picture cannot be read.
+    """
+    (path,) = calibrate(bundle, [calib], source, threads=threads)
+    model = onnx.load(str(bundle.model))
+    ranges = read_ranges(path, bundle.manifest.model_sha256, find_region(model).measured)
+    equalized = equalize(model, ranges.equalization)
+    kept = (bundle.ranges_folder / file_name("weights", source)).with_suffix(".npz")
+    rounding = _rounding(equalized, kept, source, bundle, threads)
+    return Prepared(equalized, ranges, rounding, path)
+
+
+def _rounding(
+    model: onnx.ModelProto, kept: Path, source: Source, bundle: Bundle, threads: Optional[int]
+) -> Rounding:
+    """Return the weights' integers: those of `kept` if they are this model's on these pictures."""
+    key = hashlib.sha256(model.SerializeToString(deterministic=True))
+    key.update(source.fingerprint().encode())
+    found = _read(kept, key.hexdigest())
+    if found is not None:
+        return found
+    operators = find_region(model).operators
+    size = bundle.manifest.image_size
+    pictures = list(itertools.islice(source.pictures(size), ROUNDING_PICTURES))
+    weights = GraphIndex(model.graph)
+    rounding: Dict[str, RoundedWeight] = {}
+    layers = sum(operator.node.op_type == "Conv" for operator in operators)
+    with progress_bar("Rounding weights", layers, "layers") as advance:
+        for node, moments in second_moments(
+            model, operators, pictures, threads=threads or os.cpu_count() or 1
+        ):
+            weight = weights.constant(node.input[1])
+            if weight is not None and np.isfinite(weight).all():
+                rounding[node.name] = round_with_compensation(weight, moments)
+            advance()
+    _write(kept, key.hexdigest(), rounding)
+    return rounding
+
+
+def _write(path: Path, key: str, rounding: Rounding) -> None:
+    arrays: Dict[str, Any] = {_KEY: np.array(key)}
+    for name, weight in rounding.items():
+        arrays[f"levels:{name}"] = weight.levels
+        arrays[f"scales:{name}"] = weight.scales
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())
+
+
+def _read(path: Path, key: str) -> Optional[Rounding]:
+    """Return what a file keeps; None if it is of another model or other pictures, or damaged."""
+    try:
+        with np.load(str(path), allow_pickle=False) as arrays:
+            if str(arrays[_KEY]) != key:
+                return None
+            names = [name[len("levels:") :] for name in arrays.files if name.startswith("levels:")]
+            return {name: RoundedWeight(arrays[f"levels:{name}"], arrays[f"scales:{name}"]) for name in names}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,113 @@
+"""Second moments of what convolutions read: what rounding with error compensation needs to know."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+import onnx
+from numpy.lib.stride_tricks import sliding_window_view
+
+from adq_edge.bundle import INPUT
+from adq_edge.calibration.collect import calibration_session, observe
+from adq_edge.quantization.graph import attribute
+from adq_edge.quantization.region import QuantizedOperator
+
+POSITIONS = 16
+"""Positions sampled along each side of a layer's output: neighbours say the same."""
+
+_LARGEST_SIDE = 5000
+"""Layers with more weights per output channel are left out: their matrix would not be small any more."""
+
+_BUDGET = 48_000_000
+"""Elements of all matrices held at once; more layers need another run of the pictures."""
+
+
+class LayerMoments(NamedTuple):
+    """A convolution and the sum of x x^T over sampled patches x of its input, float32 `[n, n]`."""
+
+    node: onnx.NodeProto
+    moments: np.ndarray
+
+
+def second_moments(
+    model: onnx.ModelProto,
+    operators: Sequence[QuantizedOperator],
+    pictures: Sequence[np.ndarray],
+    *,
+    threads: int,
+) -> Iterator[LayerMoments]:
+    """Yield the second moments of each plain convolution; other operators are passed over.
+
+    Args:
+        model: the float model.
+        operators: the layers.
+        pictures: uint8 `[H, W, 3]` each.
+        threads: threads for inference.
+    """
+    sides = {tensor.name: int(np.prod(tensor.dims[1:])) for tensor in model.graph.initializer}
+    convolutions = [
+        operator
+        for operator in operators
+        if operator.node.op_type == "Conv"
+        and attribute(operator.node, "group", 1) == 1
+        and sides[operator.node.input[1]] <= _LARGEST_SIDE
+    ]
+    for batch in _batches(convolutions, sides):
+        yield from _moments_of(model, batch, pictures, threads)
+
+
+def _batches(
+    operators: Sequence[QuantizedOperator], sides: Dict[str, int]
+) -> Iterator[List[QuantizedOperator]]:
+    batch: List[QuantizedOperator] = []
+    used = 0
+    for operator in operators:
+        size = sides[operator.node.input[1]] ** 2
+        if batch and used + size > _BUDGET:
+            yield batch
+            batch, used = [], 0
+        batch.append(operator)
+        used += size
+    if batch:
+        yield batch
+
+
+def _moments_of(
+    model: onnx.ModelProto, batch: List[QuantizedOperator], pictures: Sequence[np.ndarray], threads: int
+) -> Iterator[LayerMoments]:
+    names = list(dict.fromkeys(operator.inputs[0] for operator in batch))
+    session = calibration_session(observe(model, names), threads)
+    sums: Dict[str, np.ndarray] = {}
+    for picture in pictures:
+        values = dict(zip(names, session.run(names, {INPUT: picture[None]})))
+        for operator in batch:
+            rows = patches(values[operator.inputs[0]], operator.node)
+            product = rows.T @ rows
+            if operator.node.name in sums:
+                sums[operator.node.name] += product
+            else:
+                sums[operator.node.name] = product
+    for operator in batch:
+        yield LayerMoments(operator.node, sums.pop(operator.node.name))
+
+
+def patches(value: np.ndarray, node: onnx.NodeProto) -> np.ndarray:
+    """Return what a convolution reads at sampled positions, float32 `[positions, n]`.
+
+    Args:
+        value: the convolution's input, float32 `[1, channels, h, w]`.
+        node: the convolution.
+    """
+    height, width = attribute(node, "kernel_shape")
+    strides = attribute(node, "strides", [1, 1])
+    dilations = attribute(node, "dilations", [1, 1])
+    top, left, bottom, right = attribute(node, "pads", [0, 0, 0, 0])
+    padded = np.pad(value[0], ((0, 0), (top, bottom), (left, right)))
+    span: Tuple[int, int] = ((height - 1) * dilations[0] + 1, (width - 1) * dilations[1] + 1)
+    windows = sliding_window_view(padded, span, axis=(1, 2))[:, :: strides[0], :: strides[1]]
+    steps = [max(1, size // POSITIONS) for size in windows.shape[1:3]]
+    sampled = windows[:, :: steps[0], :: steps[1], :: dilations[0], :: dilations[1]]
+    return np.ascontiguousarray(sampled.transpose(1, 2, 0, 3, 4)).reshape(
+        sampled.shape[1] * sampled.shape[2], -1
+    )

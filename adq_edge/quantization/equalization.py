@@ -1,0 +1,169 @@
+"""Cross-layer equalization: every channel fills the integer grid, the network's function stays the same.
+
+All channels of an activation share one scale, so a channel that never gets large is left with few levels.
+A channel can be divided by a constant where it is made (a row of the convolution's weights) and multiplied
+where it is read (a column of the next one's), because ReLU, max-pooling and addition commute with that.
+Tensors that an addition or a pooling ties together must be scaled alike; they form a group. The scoring
+gets the channels back at their own size through one multiplication.
+Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019,
+section 4.1; here with the activations' own extremes, as weights have a scale per channel anyway and are
+rounded with error compensation (`rounding.py`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Dict, List, Mapping, Sequence, Set, Tuple
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from adq_edge.errors import CalibrationError
+from adq_edge.quantization.graph import GraphIndex, add_initializer, attribute
+from adq_edge.quantization.region import WEIGHTED, Region, find_region
+
+SMALLEST = 0.01
+"""Smallest scale of a channel, relative to the largest: a dead channel must not blow up its weights."""
+
+_CHANNEL_AXES = {"Conv": (0, 1), "ConvTranspose": (1, 0)}
+"""Axes of the output and the input channels of a weight."""
+
+
+def channel_groups(model: onnx.ModelProto) -> List[Tuple[str, ...]]:
+    """Return the groups of tensors whose channels can only be scaled together, in graph order.
+
+    Left out are groups with a producer or reader whose channels cannot be scaled here: a grouped
+    convolution, a matrix product, and whatever reads the picture.
+    """
+    region, index = find_region(model), GraphIndex(model.graph)
+    groups: Dict[str, List[str]] = {}
+    for operator in region.operators:
+        made = list(dict.fromkeys((operator.node.output[0], operator.output)))
+        tied = made if operator.node.op_type in WEIGHTED else [*operator.inputs, *made]
+        members = [name for tensor in tied for name in groups.get(tensor, [tensor])]
+        merged = list(dict.fromkeys(members))
+        groups.update(dict.fromkeys(merged, merged))
+    unique = {id(members): tuple(members) for members in groups.values()}.values()
+    return [members for members in unique if _can_be_scaled(members, region, index)]
+
+
+def _can_be_scaled(members: Sequence[str], region: Region, index: GraphIndex) -> bool:
+    layers = {operator.node.name for operator in region.operators}
+    for name in members:
+        producer = index.producers.get(name)
+        if producer is None:
+            return False
+        readers = [node for node in index.consumers.get(name, []) if node.name in layers]
+        for node in itertools.chain([producer], readers):
+            if node.op_type in WEIGHTED and (
+                node.op_type not in _CHANNEL_AXES or attribute(node, "group", 1) != 1
+            ):
+                return False
+    return True
+
+
+def equalization_scales(
+    groups: Sequence[Sequence[str]], largest: Mapping[str, np.ndarray]
+) -> Dict[str, Tuple[float, ...]]:
+    """Return the scales of each group's channels, under the name of the group's first tensor.
+
+    A channel's scale is the largest value that it reaches in any tensor of the group, each tensor taken
+    relative to its own largest channel.
+
+    Args:
+        groups: as `channel_groups` returns them.
+        largest: largest magnitude per channel, float `[channels]`, of the tensors that were measured.
+    """
+    scales = {}
+    for members in groups:
+        profiles = [
+            largest[name] / max(float(largest[name].max()), 1e-30) for name in members if name in largest
+        ]
+        if profiles:
+            profile = np.maximum(np.max(profiles, axis=0), SMALLEST)
+            scales[members[0]] = tuple(float(value) for value in profile)
+    return scales
+
+
+def equalize(model: onnx.ModelProto, scales: Mapping[str, Sequence[float]]) -> onnx.ModelProto:
+    """Return a float model of the same function whose channels are divided by `scales`.
+
+    Args:
+        model: a float32 model as `export` writes it.
+        scales: by the name of a group's first tensor; groups that are not named stay as they are.
+
+    Raises:
+        CalibrationError: not as many scales as the group has channels.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    groups = channel_groups(copy)
+    index = GraphIndex(copy.graph)
+    layers = {operator.node.name for operator in find_region(copy).operators}
+    restoring: List[onnx.NodeProto] = []
+    for members in groups:
+        if members[0] in scales:
+            values = np.asarray(scales[members[0]], np.float64)
+            for name in members:
+                _scale_weights(index, name, values, layers)
+                restoring.extend(_restore_for_others(index, name, values, layers, set(members)))
+    _insert_after_producers(copy.graph, restoring)
+    onnx.checker.check_model(copy)
+    return copy
+
+
+def _scale_weights(index: GraphIndex, name: str, scales: np.ndarray, layers: Set[str]) -> None:
+    producer = index.producers[name]
+    if producer.op_type in WEIGHTED:
+        _multiply(index, producer.input[1], 1.0 / scales, _CHANNEL_AXES[producer.op_type][0])
+        if len(producer.input) > 2:
+            _multiply(index, producer.input[2], 1.0 / scales, 0)
+    for node in index.consumers.get(name, []):
+        if node.op_type in WEIGHTED and node.name in layers:
+            _multiply(index, node.input[1], scales, _CHANNEL_AXES[node.op_type][1])
+
+
+def _multiply(index: GraphIndex, initializer: str, factors: np.ndarray, axis: int) -> None:
+    tensor = index.initializers[initializer]
+    value = numpy_helper.to_array(tensor)
+    shape = [1] * value.ndim
+    shape[axis] = -1
+    if value.shape[axis] != len(factors):
+        raise CalibrationError(
+            f"equalization has {len(factors)} scales for the {value.shape[axis]} channels of {initializer!r}",
+            fix="Calibrate this bundle again",
+        )
+    product = (value.astype(np.float64) * factors.reshape(shape)).astype(np.float32)
+    tensor.CopyFrom(numpy_helper.from_array(product, initializer))
+
+
+def _restore_for_others(
+    index: GraphIndex, name: str, scales: np.ndarray, layers: Set[str], members: Set[str]
+) -> List[onnx.NodeProto]:
+    """Give readers outside the region (the scoring) the channels at their own size."""
+    readers = [
+        node
+        for node in index.consumers.get(name, [])
+        if node.name not in layers and not members & set(node.output)
+    ]
+    if not readers:
+        return []
+    restored = f"{name}.restored"
+    factors = add_initializer(
+        index.graph, f"{restored}.factors", scales.reshape(1, -1, 1, 1).astype(np.float32)
+    )
+    for node in readers:
+        for position, source in enumerate(node.input):
+            if source == name:
+                node.input[position] = restored
+    return [helper.make_node("Mul", [name, factors], [restored], restored)]
+
+
+def _insert_after_producers(graph: onnx.GraphProto, added: Sequence[onnx.NodeProto]) -> None:
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        nodes.extend(new for new in added if new.input[0] in node.output)
+    del graph.node[:]
+    graph.node.extend(nodes)

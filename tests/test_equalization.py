@@ -1,0 +1,151 @@
+"""Equalization keeps the function; rounding with compensation beats rounding to nearest; both are kept."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from conftest import SIZE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+
+from adq_edge.bundle import Bundle, open_bundle
+from adq_edge.calibration.channels import largest_per_channel
+from adq_edge.calibration.collect import observe
+from adq_edge.calibration.prepared import prepare
+from adq_edge.calibration.second_moments import patches
+from adq_edge.calibration.sources import image_source
+from adq_edge.errors import CalibrationError
+from adq_edge.quantization.arithmetic import quantize_weight, weight_scales
+from adq_edge.quantization.equalization import SMALLEST, channel_groups, equalization_scales, equalize
+from adq_edge.quantization.rounding import round_with_compensation
+
+
+@pytest.fixture
+def fresh(bundle, tmp_path: Path) -> Bundle:
+    shutil.copytree(bundle.path, tmp_path / "b", ignore=shutil.ignore_patterns("ranges"))
+    return open_bundle(tmp_path / "b")
+
+
+@pytest.fixture(scope="module")
+def model(bundle) -> onnx.ModelProto:
+    return onnx.load(str(bundle.model))
+
+
+def run(model: onnx.ModelProto, pictures: np.ndarray, outputs=("anomaly_map",)):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(list(outputs), {"image": pictures})
+
+
+def test_equalization_keeps_the_function_and_levels_the_channels(model: onnx.ModelProto, dataset: Path):
+    pictures = np.stack(list(image_source(dataset, 4).pictures((SIZE, SIZE))))
+    groups = channel_groups(model)
+    assert len(groups) == 2 * 9  # a network: three streams between poolings and strides, six inner layers
+    names = [members[0] for members in groups]
+    largest = largest_per_channel(model, names, pictures, threads=1)
+    for name, value in zip(names, run(observe(model, names), pictures, names)):
+        np.testing.assert_array_equal(largest[name], np.abs(value).max((0, 2, 3)))
+    scales = equalization_scales(groups, largest)
+    equalized = equalize(model, scales)
+    (expected,), (maps,) = run(model, pictures), run(equalized, pictures)
+    np.testing.assert_allclose(maps, expected, atol=2e-5 * expected.max())
+    for name, value in zip(names, run(observe(equalized, names), pictures, names)):
+        reached = np.abs(value).max((0, 2, 3))
+        lively = np.array(scales[name]) > SMALLEST
+        np.testing.assert_allclose(reached[lively], largest[name].max(), rtol=1e-3)
+
+
+def test_a_wide_equalization_still_keeps_the_function(model: onnx.ModelProto, dataset: Path):
+    pictures = np.stack(list(image_source(dataset, 2).pictures((SIZE, SIZE))))
+    generator = np.random.default_rng(0)
+    channels = {members[0]: 64 for members in channel_groups(model)}
+    shapes = run(observe(model, list(channels)), pictures[:1], list(channels))
+    scales = {
+        name: tuple(float(v) for v in 10.0 ** generator.uniform(-2, 0, value.shape[1]))
+        for name, value in zip(channels, shapes)
+    }
+    (expected,), (maps,) = run(model, pictures), run(equalize(model, scales), pictures)
+    np.testing.assert_allclose(maps, expected, atol=1e-4 * expected.max())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 6), st.integers(2, 40), st.integers(0, 2**31))
+def test_compensated_rounding_beats_the_nearest_level_on_its_own_inputs(outputs: int, inputs: int, seed: int):
+    generator = np.random.default_rng(seed)
+    mixing = generator.normal(size=(inputs, inputs))
+    samples = generator.normal(size=(400, inputs)) @ mixing + generator.normal(size=inputs)
+    weight = generator.normal(size=(outputs, inputs)).astype(np.float32)
+    rounded = round_with_compensation(weight, samples.T @ samples)
+    assert rounded.levels.dtype == np.int8
+    assert np.abs(rounded.levels).max() <= 127
+    scales = weight_scales(weight, 0)
+    np.testing.assert_array_equal(rounded.scales, scales)
+    nearest = quantize_weight(weight, scales, 0)
+
+    def damage(levels: np.ndarray) -> float:
+        error = samples @ (levels * scales[:, None].astype(np.float64) - weight).T
+        return float((error**2).sum())
+
+    assert damage(rounded.levels) <= 1.05 * damage(nearest)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([1, 3, 7]), st.sampled_from([1, 2]), st.sampled_from([1, 2]), st.integers(0, 3), st.data()
+)
+def test_patches_are_what_the_convolution_reads(kernel: int, stride: int, dilation: int, pad: int, data):
+    """Weights times patches is the convolution itself, at every sampled position."""
+    size = data.draw(st.integers((kernel - 1) * dilation + 1, 24))
+    generator = np.random.default_rng(size)
+    value = generator.normal(size=(1, 2, size, size)).astype(np.float32)
+    weight = generator.normal(size=(3, 2, kernel, kernel)).astype(np.float32)
+    node = helper.make_node(
+        "Conv", ["x", "w"], ["y"], kernel_shape=[kernel] * 2, strides=[stride] * 2,
+        dilations=[dilation] * 2, pads=[pad] * 4,
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", 1, None), helper.make_tensor_value_info("w", 1, None)],
+        [helper.make_tensor_value_info("y", 1, None)],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (expected,) = onnxruntime.InferenceSession(made.SerializeToString()).run(None, {"x": value, "w": weight})
+    steps = [max(1, side // 16) for side in expected.shape[2:]]
+    sampled = expected[0, :, :: steps[0], :: steps[1]].reshape(3, -1).T
+    np.testing.assert_allclose(patches(value, node) @ weight.reshape(3, -1).T, sampled, atol=1e-3)
+
+
+def test_rounding_is_kept_and_made_again_when_damaged(fresh: Bundle, dataset: Path):
+    source = image_source(dataset, 6)
+    first = prepare(fresh, "lp", source)
+    (kept,) = fresh.ranges_folder.glob("*.npz")
+    content, changed = kept.read_bytes(), kept.stat().st_mtime_ns
+    second = prepare(fresh, "minmax", source)  # other ranges, the same weights
+    assert kept.stat().st_mtime_ns == changed
+    kept.write_bytes(content[: len(content) // 2])
+    third = prepare(fresh, "lp", source)
+    for other in (second, third):
+        assert set(other.rounding) == set(first.rounding)
+        for name, weight in first.rounding.items():
+            np.testing.assert_array_equal(weight.levels, other.rounding[name].levels)
+    assert kept.read_bytes() == content
+
+
+def test_equalization_that_does_not_fit_is_refused(fresh: Bundle, model: onnx.ModelProto, dataset: Path):
+    from adq_edge.calibration.ranges import read_ranges
+    from adq_edge.files import read_json, write_json
+
+    path = prepare(fresh, "lp", image_source(dataset, 2)).ranges_file
+    content = read_json(path, "adq-edge/ranges", 2, CalibrationError, "again")
+    name = next(iter(content["equalization"]))
+    for bad in (0.0, -1.0):
+        content["equalization"][name][0] = bad
+        write_json(path, "adq-edge/ranges", 2, content)
+        with pytest.raises(CalibrationError, match="equalization"):
+            read_ranges(path, fresh.manifest.model_sha256, [])
