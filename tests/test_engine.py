@@ -212,7 +212,7 @@ def test_evaluation_equals_scikit_learn_on_the_engines_own_scores(
             assert [row.score for row in rows] == again
             labels = [row.defect != "good" for row in rows]
             assert quality.image_auroc == pytest.approx(roc_auc_score(labels, again), abs=1e-12)
-            assert 0.5 < quality.pixel_auroc <= 1.0
+            assert 0.0 < quality.pixel_auroc <= 1.0  # the network is a random one: no quality to expect
             assert 0.0 < quality.aupro <= 1.0
     assert result.image_auroc == np.mean([quality.image_auroc for quality in result.categories])
 

@@ -86,4 +86,4 @@ def test_its_refusals_are_one_line(installed: Dict[str, str], bundle):
 def test_without_its_package_it_does_not_exist():
     code = "from adq_edge.calibration.registry import make_calibrator; make_calibrator('sigma')"
     result = python(["-c", code], {**os.environ, "PYTHONPATH": ""})
-    assert "no calibrator named 'sigma'. There are: entropy, minmax, mse, percentile." in result.stderr
+    assert "no calibrator named 'sigma'. There are: entropy, lp, minmax, mse, percentile." in result.stderr

@@ -18,13 +18,13 @@ from adq_edge.calibration.collect import collect
 from adq_edge.calibration.histogram import BINS, Histogram
 from adq_edge.calibration.ranges import Ranges, read_ranges, write_ranges
 from adq_edge.calibration.registry import Calibrator, make_calibrator
-from adq_edge.calibration.sources import Source
+from adq_edge.calibration.sources import RANDOM_NORMAL, Source
 from adq_edge.console import progress_bar
 from adq_edge.errors import CalibrationError
 from adq_edge.quantization.equalization import channel_groups, equalization_scales, equalize
 from adq_edge.quantization.region import find_region
 
-SURVEY_PICTURES = 32
+SURVEY_PICTURES = 64
 """Pictures that the equalization looks at before the pass that measures ranges."""
 
 
@@ -60,7 +60,9 @@ def calibrate(
     ]
     if wanted:
         cores = threads or os.cpu_count() or 1
-        equalization = _survey(model, tensors, _checked(source, bundle.manifest.image_size), cores)
+        equalization: Dict[str, Tuple[float, ...]] = {}
+        if source.name != RANDOM_NORMAL:  # noise leaves channels silent that real pictures use
+            equalization = _survey(model, tensors, _checked(source, bundle.manifest.image_size), cores)
         with progress_bar("Calibrating", len(source), "images") as advance:
             histograms = collect(
                 equalize(model, equalization),

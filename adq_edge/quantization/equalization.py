@@ -23,8 +23,8 @@ from adq_edge.errors import CalibrationError
 from adq_edge.quantization.graph import GraphIndex, add_initializer, attribute
 from adq_edge.quantization.region import WEIGHTED, Region, find_region
 
-SMALLEST = 0.01
-"""Smallest scale of a channel, relative to the largest: a dead channel must not blow up its weights."""
+SMALLEST = 0.1
+"""Smallest scale of a channel, relative to the largest: one that was silent so far may wake up."""
 
 _CHANNEL_AXES = {"Conv": (0, 1), "ConvTranspose": (1, 0)}
 """Axes of the output and the input channels of a weight."""
@@ -68,8 +68,10 @@ def equalization_scales(
 ) -> Dict[str, Tuple[float, ...]]:
     """Return the scales of each group's channels, under the name of the group's first tensor.
 
-    A channel's scale is the largest value that it reaches in any tensor of the group, each tensor taken
-    relative to its own largest channel.
+    A channel's scale is the square root of the largest value that it reaches in any tensor of the group, each
+    tensor taken relative to its own largest channel. The root goes half of the way: as good as the whole on
+    the pictures that were surveyed, and better on those that were not (the migration strength of Xiao et al.,
+    "SmoothQuant", ICML 2023, equation 4).
 
     Args:
         groups: as `channel_groups` returns them.
@@ -81,7 +83,7 @@ def equalization_scales(
             largest[name] / max(float(largest[name].max()), 1e-30) for name in members if name in largest
         ]
         if profiles:
-            profile = np.maximum(np.max(profiles, axis=0), SMALLEST)
+            profile = np.maximum(np.sqrt(np.max(profiles, axis=0)), SMALLEST)
             scales[members[0]] = tuple(float(value) for value in profile)
     return scales
 

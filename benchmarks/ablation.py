@@ -1,0 +1,338 @@
+"""Ablation: what each idea for INT8 quality buys on the anomaly map, and what it costs to build.
+
+    python benchmarks/ablation.py --bundle BUNDLE --data DIR [--samples 300] [--limit N]
+
+Every engine is compared with FP32 on the same test images, for x86 (ONNX Runtime's integer kernels) and for
+TensorRT (its Q/DQ graph computed as it stands). Writes benchmarks/published/ablation.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import shutil
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+import onnx
+from ideas import (
+    FACTORS,
+    Ranges,
+    Recipe,
+    correct_biases,
+    equalization_of,
+    fit_map_line,
+    histograms,
+    open_recipe,
+    open_session,
+    ranges_of,
+    rounding_of,
+    run,
+    search_ranges,
+    share_scales,
+    square_root,
+)
+from published import FOLDER, publish
+
+from adq_edge.agreement import Auroc, MapComparison, compare_auroc, compare_scores, mean_auroc
+from adq_edge.bundle import Bundle, open_bundle
+from adq_edge.calibration.calibrate import SURVEY_PICTURES, calibrate
+from adq_edge.calibration.prepared import ROUNDING_PICTURES, Prepared, prepare
+from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
+from adq_edge.console import console
+from adq_edge.datasets.layout import Sample, read_dataset
+from adq_edge.environment import read_environment
+from adq_edge.files import write_bytes
+from adq_edge.imaging import load_image
+from adq_edge.metrics import image_auroc
+from adq_edge.options import DEFAULT_CALIBRATOR
+from adq_edge.quantization.arithmetic import Target
+from adq_edge.quantization.equalization import equalize
+from adq_edge.quantization.placement import integer_layers
+from adq_edge.quantization.region import find_region
+
+TARGETS = (Target.X86, Target.TENSORRT)
+CALIBRATOR = "lp"
+CORRECTION_PICTURES = 32
+SEARCH_PICTURES = 8
+HEADINGS = [
+    *("target", "engine", "in the default", "map SNR, dB", "median image's, dB", "score bias"),
+    *("image AUROC change", "largest of a category", "build seconds of the idea"),
+]
+
+
+class Idea(NamedTuple):
+    """A row: an idea on top of others, and what it makes of the model."""
+
+    label: str
+    kept: bool
+    seconds: float
+    recipe: Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """How far a quantized model is from FP32.
+
+    Attributes:
+        target: the arithmetic.
+        engine: the row's label.
+        in_default: True if the idea is part of what `build` does by default.
+        map_snr_db: over all pixels of all images; None: identical.
+        median_snr_db: median of the images' own ratios.
+        score_bias: median relative change of the scores.
+        auroc_change: of the mean image AUROC.
+        category: the one whose image AUROC changes most; None if none changes.
+        category_change: by how much.
+        seconds: what the idea alone adds to a build.
+    """
+
+    target: str
+    engine: str
+    in_default: bool
+    map_snr_db: Optional[float]
+    median_snr_db: Optional[float]
+    score_bias: Optional[float]
+    auroc_change: Optional[float]
+    category: Optional[str]
+    category_change: Optional[float]
+    seconds: float
+
+
+class TestSet(NamedTuple):
+    """Test images, decoded, with what FP32 says of them."""
+
+    samples: List[Sample]
+    pictures: List[np.ndarray]
+    maps: np.ndarray
+    scores: np.ndarray
+
+
+class Material(NamedTuple):
+    """What the ideas are built from, and the seconds that the parts took."""
+
+    model: onnx.ModelProto
+    pictures: List[np.ndarray]
+    search_pictures: List[np.ndarray]
+    ranges: Dict[str, Ranges]
+    prepared: Prepared
+    half_equalized: Recipe
+    seconds: Dict[str, float]
+
+
+def timed(seconds: Dict[str, float], name: str, function: Callable[[], Any]) -> Any:
+    """Call a function and note how long it took."""
+    start = time.perf_counter()
+    result = function()
+    seconds[name] = time.perf_counter() - start
+    return result
+
+
+def gather(bundle: Bundle, data: Path, samples: int, threads: int) -> Material:
+    """Measure everything that the ideas are built from."""
+    seconds: Dict[str, float] = {}
+    size = bundle.manifest.image_size
+    source = make_source(IMAGES, data, samples)
+    pictures = list(source.pictures(size))
+    mixed = make_source(f"{IMAGES},{SYNTHETIC_DEFECTS}", data, SEARCH_PICTURES)
+    model = onnx.load(str(bundle.model))
+    measured = timed(seconds, "pass", lambda: histograms(model, pictures, threads))
+    ranges = {
+        spec: timed(seconds, spec, partial(ranges_of, spec, measured))
+        for spec in ("minmax", "mse", CALIBRATOR)
+    }
+    scales = timed(seconds, "equalization", lambda: equalization_of(model, pictures, threads))
+    calibrate(bundle, [CALIBRATOR], source, threads=threads)
+    # The ranges are kept, so this is the rounding's time.
+    prepared = timed(seconds, "rounding", lambda: prepare(bundle, CALIBRATOR, source, threads=threads))
+    half = equalize(model, square_root(scales))
+    half_ranges = ranges_of(CALIBRATOR, histograms(half, pictures, threads))
+    half_equalized = Recipe(half, half_ranges, rounding_of(half, pictures, threads))
+    return Material(model, pictures, list(mixed.pictures(size)), ranges, prepared, half_equalized, seconds)
+
+
+def kept_ideas(material: Material, target: Target) -> Iterator[Idea]:
+    """Yield the way from plain INT8 to the default, one idea at a time."""
+    model, seconds, prepared = material.model, material.seconds, material.prepared
+    region = find_region(model)
+    for spec, label in (
+        ("minmax", "plain: min-max ranges"),
+        ("mse", "mse ranges"),
+        (CALIBRATOR, "lp ranges"),
+    ):
+        recipe = Recipe(model, material.ranges[spec], early_float=False)
+        time_taken = seconds[spec] + (seconds["pass"] if spec == "minmax" else 0.0)
+        yield Idea(label, spec == DEFAULT_CALIBRATOR, time_taken, recipe)
+    some_float = len(integer_layers(region, target)) < len(region.operators)
+    yield Idea(
+        "lp + picture's convolutions in float", some_float, 0.0, Recipe(model, material.ranges[CALIBRATOR])
+    )
+    equalized = Recipe(prepared.model, prepared.ranges.tensors)
+    kept = bool(prepared.ranges.equalization)
+    yield Idea("... + equalization", kept, seconds["equalization"], equalized)
+    rounded = dataclasses.replace(equalized, rounding=prepared.rounding)
+    yield Idea("... + rounding with compensation = D", bool(prepared.rounding), seconds["rounding"], rounded)
+
+
+def tried_ideas(material: Material, target: Target, threads: int) -> Iterator[Idea]:
+    """Yield the ideas that are not part of the default, each added to it (D)."""
+    prepared, seconds = material.prepared, material.seconds
+    default = Recipe(prepared.model, prepared.ranges.tensors, prepared.rounding)
+    few = material.pictures[:CORRECTION_PICTURES]
+    ideas: List[Tuple[str, Callable[[], Recipe]]] = [
+        ("D + bias correction", lambda: correct_biases(default, target, few, threads)),
+        ("D + scales shared by teacher and student", lambda: share_scales(default)),
+        (
+            "D + range search on the anomaly map",
+            lambda: search_ranges(default, target, material.search_pictures, threads),
+        ),
+        ("D + line through the map's values", lambda: fit_map_line(default, target, few, threads)),
+    ]
+    if target is Target.TENSORRT:
+        ideas.append(("D + skip branches in float", lambda: dataclasses.replace(default, skips_float=True)))
+    for label, function in ideas:
+        times: Dict[str, float] = {}
+        recipe = timed(times, label, function)
+        yield Idea(label, False, times[label], recipe)
+    yield Idea(
+        "D with the square root of the equalization", False, seconds["equalization"], material.half_equalized
+    )
+
+
+def read_test_set(bundle: Bundle, data: Path, limit: Optional[int], threads: int) -> TestSet:
+    """Decode the test images, or `limit` of them spread over all, and run FP32 on them."""
+    samples = [sample for category in read_dataset(data).categories for sample in category.test]
+    if limit is not None and limit < len(samples):
+        samples = [samples[i] for i in np.linspace(0, len(samples) - 1, limit).astype(int)]
+    pictures = [load_image(sample.path, bundle.manifest.image_size) for sample in samples]
+    session = open_session(onnx.load(str(bundle.model)), threads, emulate=False)
+    return TestSet(samples, pictures, *run(session, pictures, (1.0, 0.0)))
+
+
+def auroc_by_category(test: TestSet, scores: np.ndarray) -> Dict[str, Auroc]:
+    """Compare the image AUROC of each category with FP32's."""
+    compared = {}
+    for name in dict.fromkeys(sample.category for sample in test.samples):
+        chosen = np.array([sample.category == name for sample in test.samples])
+        labels = np.array([sample.is_anomalous for sample in test.samples])[chosen]
+        compared[name] = compare_auroc(
+            image_auroc(labels, test.scores[chosen]), image_auroc(labels, scores[chosen])
+        )
+    return compared
+
+
+def measure(idea: Idea, target: Target, test: TestSet, threads: int) -> Figures:
+    """Run an idea's model on the test images and compare it with FP32."""
+    session = open_recipe(idea.recipe, target, threads)
+    maps, scores = run(session, test.pictures, idea.recipe.map_line)
+    comparison = MapComparison()
+    for expected, found in zip(test.maps, maps):
+        comparison.update(expected, found)
+    agreement = comparison.compute()
+    aurocs = auroc_by_category(test, scores)
+    changes = {name: auroc.difference for name, auroc in aurocs.items() if auroc.difference is not None}
+    worst = max(changes, key=lambda name: abs(changes[name]), default=None)
+    return Figures(
+        target=target.value,
+        engine=idea.label,
+        in_default=idea.kept,
+        map_snr_db=agreement.snr_db,
+        median_snr_db=agreement.median_snr_db,
+        score_bias=compare_scores(test.scores, scores).relative_bias,
+        auroc_change=mean_auroc(list(aurocs.values())).difference,
+        category=worst if worst is not None and changes[worst] else None,
+        category_change=None if worst is None else changes[worst],
+        seconds=idea.seconds,
+    )
+
+
+def line_of(figures: Figures) -> List[str]:
+    """Return a line of the table."""
+
+    def show(value: Optional[float], form: str, scale: float = 1.0, unit: str = "") -> str:
+        return "-" if value is None else format(value * scale, form) + unit
+
+    return [
+        figures.target,
+        figures.engine,
+        "yes" if figures.in_default else "no",
+        show(figures.map_snr_db, ".2f"),
+        show(figures.median_snr_db, ".2f"),
+        show(figures.score_bias, "+.2f", 100.0, " %"),
+        show(figures.auroc_change, "+.4f"),
+        " ".join([show(figures.category_change, "+.4f"), *([figures.category] if figures.category else [])]),
+        show(figures.seconds, ".1f"),
+    ]
+
+
+def explanation(images: int, samples: int) -> str:
+    """Return what stands under the table."""
+    return f"""
+Against FP32 on {images} test images, calibrated on {samples} training images. x86 runs ONNX Runtime's integer
+kernels; tensorrt is TensorRT's Q/DQ graph (int8, symmetric) computed as it stands, without its kernels.
+"In the default" is read from what `adq-edge build` does. Seconds are those of the idea alone (the first line:
+with the pass over the pictures that every line needs).
+
+- plain, mse, lp: every layer in INT8, weights rounded to nearest, no equalization; `lp` is the calibrator.
+- picture's convolutions in float: the first convolutions and the poolings behind them.
+- equalization: channels divided by their largest value, measured on {SURVEY_PICTURES} pictures; new ranges.
+- rounding with compensation: second moments of {ROUNDING_PICTURES} pictures.
+- bias correction: the mean each integer convolution's output loses, per channel, on {CORRECTION_PICTURES}
+  pictures.
+- shared scales: matching tensors of teacher and student get the union of their ranges.
+- range search: per tensor, of {len(FACTORS)} multiples of its range the one with the smallest error of the
+  anomaly map on {SEARCH_PICTURES} pictures, half of them with synthetic defects.
+- line: map and score become a * value + b, least squares on {CORRECTION_PICTURES} pictures' maps.
+- skip branches in float: the second input of every addition (TensorRT only; on x86 it would lose the kernel).
+- square root: equalization that goes half the way, with ranges and rounding of its own.
+"""
+
+
+def parse() -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bundle", required=True, type=Path)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--limit", type=int, help="test images, spread over all; all by default")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure every idea for every target and publish the table."""
+    options = parse()
+    table = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "bundle"
+        shutil.copytree(options.bundle, copy, ignore=shutil.ignore_patterns("ranges"))
+        bundle = open_bundle(copy)
+        test = read_test_set(bundle, options.data, options.limit, options.threads)
+        material = gather(bundle, options.data, options.samples, options.threads)
+    for target in TARGETS:
+        tried = tried_ideas(material, target, options.threads)
+        for idea in itertools.chain(kept_ideas(material, target), tried):
+            table.append(measure(idea, target, test, options.threads))
+            console.print("  ".join(line_of(table[-1])))
+    images, samples = len(test.samples), len(material.pictures)
+    publish(
+        "ablation",
+        "What each idea for INT8 quality buys: distance of the anomaly map from FP32's",
+        HEADINGS,
+        [line_of(figures) for figures in table],
+        {"images": images, "samples": samples, "engines": [dataclasses.asdict(row) for row in table]},
+        read_environment(),
+    )
+    path = FOLDER / "ablation.md"
+    write_bytes(path, path.read_bytes() + explanation(images, samples).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""Who is compared in `quality.py`: the float model, our INT8 engines, and other people's quantizers.
+
+All of them start from the same ONNX file. The peers take the first calibration pictures of our source
+`images`, one at a time, as we do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import itertools
+import logging
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+from onnxruntime.quantization import (
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+
+from adq_edge.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT, Bundle
+from adq_edge.calibration.calibrate import calibrate
+from adq_edge.calibration.prepared import Prepared, prepare
+from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, SYNTHETIC_DEFECTS, Source, make_source
+from adq_edge.options import DEFAULT_CALIBRATOR
+from adq_edge.quantization.arithmetic import Target
+from adq_edge.quantization.broadcast import widen_normalisation
+from adq_edge.quantization.float_weights import keep_float_weights
+from adq_edge.quantization.half import store_weights_as_float16
+from adq_edge.quantization.qdq import quantize
+
+Run = Callable[[np.ndarray], Tuple[np.ndarray, float]]
+"""A uint8 picture `[H, W, 3]` in, its float32 map `[h, w]` and its score out."""
+
+TARGETS = (Target.X86, Target.TENSORRT)
+CALIBRATORS = (DEFAULT_CALIBRATOR, "mse", "minmax", "percentile", "entropy")
+QUICK_CALIBRATORS = (DEFAULT_CALIBRATOR, "minmax")
+SOURCES = (IMAGES, SYNTHETIC_DEFECTS, f"{IMAGES},{SYNTHETIC_DEFECTS}", RANDOM_NORMAL)
+QUICK_SOURCES = (IMAGES, RANDOM_NORMAL)
+
+HISTOGRAM_PICTURES = 64
+"""What ONNX Runtime's entropy and percentile calibrators get: they keep every activation of every picture."""
+OUR_OPERATORS = ("Conv", "Add", "MaxPool")
+PERCENTILE = 99.99
+
+_ERRORS_ONLY = 3
+
+
+class Contender(NamedTuple):
+    """One line of the table.
+
+    Attributes:
+        maker: who made it.
+        calibrator: the calibrator, or the precision of an engine without one.
+        source: what it was calibrated on; empty if on nothing.
+        target: the arithmetic, or the runtime where that is what distinguishes it.
+        pictures: number of calibration pictures.
+        seconds: what making it took, by step.
+        run: the engine.
+    """
+
+    maker: str
+    calibrator: str
+    source: str
+    target: str
+    pictures: int
+    seconds: Dict[str, float]
+    run: Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Workshop:
+    """What contenders are made from.
+
+    Attributes:
+        bundle: a copy of the model's bundle, without ranges.
+        data: the dataset, whose training images are the calibration pictures.
+        samples: the largest number of calibration pictures.
+        threads: CPU threads.
+        quick: True for a few contenders only.
+    """
+
+    bundle: Bundle
+    data: Path
+    samples: int
+    threads: int
+    quick: bool
+
+    def source(self, spec: str, samples: Optional[int] = None) -> Source:
+        """Return a calibration source, of `samples` pictures at most."""
+        return make_source(spec, self.data, self.samples if samples is None else samples)
+
+    def model(self) -> onnx.ModelProto:
+        """Return the float model."""
+        return onnx.load(str(self.bundle.model))
+
+
+class Stopwatch:
+    """Seconds by step, added up."""
+
+    def __init__(self) -> None:
+        self.seconds: Dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time what is done inside."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def onnxruntime_engine(model: onnx.ModelProto, target: Target, threads: int) -> Run:
+    """Open a model in ONNX Runtime: integer kernels for x86, float arithmetic between Q and DQ for TensorRT.
+
+    The second is an emulation of TensorRT's INT8: the same rounding, exact sums but for float32's.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _ERRORS_ONLY
+    if target is Target.TENSORRT:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+    def run(picture: np.ndarray) -> Tuple[np.ndarray, float]:
+        maps, scores = session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: picture[None]})
+        return maps[0], float(scores[0])
+
+    return run
+
+
+def openvino_engine(model: openvino.Model, threads: int) -> Run:
+    """Compile a model in OpenVINO; what is not INT8 is float32, as in our own engines, never bfloat16."""
+    properties = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(threads)}
+    request = openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
+
+    def run(picture: np.ndarray) -> Tuple[np.ndarray, float]:
+        request.infer([picture[None]])
+        maps, scores = (request.get_tensor(name).data for name in (MAP_OUTPUT, SCORE_OUTPUT))
+        return maps[0].copy(), float(scores[0])
+
+    return run
+
+
+def contenders(workshop: Workshop) -> Iterator[Contender]:
+    """Make every contender in the table's order, each when it is asked for."""
+    threads = workshop.threads
+    yield Contender(
+        "float", "FP32", "", "-", 0, {}, onnxruntime_engine(workshop.model(), Target.X86, threads)
+    )
+    watch = Stopwatch()
+    with watch.step("casting"):
+        half = store_weights_as_float16(workshop.model())
+    run = onnxruntime_engine(half, Target.X86, threads)
+    yield Contender("float", "FP16 weights", "", "-", 0, watch.seconds, run)
+    for spec in QUICK_SOURCES if workshop.quick else SOURCES:
+        yield from ours(workshop, spec)
+    yield from onnxruntime_peers(workshop)
+    if not workshop.quick:
+        yield from nncf_peers(workshop)
+
+
+def ours(workshop: Workshop, spec: str) -> Iterator[Contender]:
+    """Make our engines of one source: one pass for all calibrators, weights rounded once."""
+    calibrators = QUICK_CALIBRATORS if workshop.quick else CALIBRATORS
+    source, bundle, threads = workshop.source(spec), workshop.bundle, workshop.threads
+    shared = Stopwatch()
+    with shared.step(f"calibration of {len(calibrators)} calibrators"):
+        calibrate(bundle, calibrators, source, threads=threads)
+    with shared.step("rounding weights"):
+        prepare(bundle, calibrators[0], source, threads=threads)
+    for calibrator in calibrators:
+        prepared = prepare(bundle, calibrator, source, threads=threads)
+        for target in TARGETS:
+            watch = Stopwatch()
+            with watch.step("inserting Q and DQ"):
+                model = _quantize(prepared, target)
+            is_default = (calibrator, spec, target) == (DEFAULT_CALIBRATOR, IMAGES, Target.X86)
+            yield Contender(
+                "adq-edge, its default" if is_default else "adq-edge",
+                calibrator,
+                spec,
+                target.value,
+                len(source),
+                {**shared.seconds, **watch.seconds},
+                onnxruntime_engine(model, target, threads),
+            )
+
+
+def _quantize(prepared: Prepared, target: Target) -> onnx.ModelProto:
+    """Return the model that `build` writes (x86), or its float twin for TensorRT."""
+    model = widen_normalisation(prepared.model) if target is Target.X86 else prepared.model
+    quantized = quantize(model, prepared.ranges.tensors, target, rounding=prepared.rounding)
+    return keep_float_weights(quantized) if target is Target.X86 else quantized
+
+
+class _Reader:
+    """Feeds pictures to ONNX Runtime."""
+
+    def __init__(self, pictures: Iterator[np.ndarray]) -> None:
+        self._pictures = pictures
+
+    def get_next(self) -> Optional[Dict[str, np.ndarray]]:
+        """Return the next picture, None after the last."""
+        picture = next(self._pictures, None)
+        return None if picture is None else {INPUT: picture[None]}
+
+
+def onnxruntime_peers(workshop: Workshop) -> Iterator[Contender]:
+    """Quantize with onnxruntime.quantization and its calibrators."""
+    logging.getLogger().setLevel(logging.ERROR)  # its advice to pre-process: the model is exported folded
+    methods = ["MinMax"] if workshop.quick else ["MinMax", "Entropy", "Percentile"]
+    for method, target in itertools.product(methods, TARGETS):
+        yield _onnxruntime_peer(workshop, method, target, OUR_OPERATORS)
+    if not workshop.quick:
+        yield _onnxruntime_peer(workshop, "MinMax", Target.X86, ())
+
+
+def _onnxruntime_peer(workshop: Workshop, method: str, target: Target, operators: Sequence[str]) -> Contender:
+    """Quantize with one calibrator; no operators stands for ONNX Runtime's own choice of them."""
+    limit = workshop.samples if method == "MinMax" else min(HISTOGRAM_PICTURES, workshop.samples)
+    source = workshop.source(IMAGES, limit)
+    symmetric = target is Target.TENSORRT
+    extra: Dict[str, Any] = {"ActivationSymmetric": symmetric}
+    if method == "Percentile":
+        extra["CalibPercentile"] = PERCENTILE
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder, watch.step("calibration and quantization"):
+        path = Path(folder) / "quantized.onnx"
+        quantize_static(
+            workshop.bundle.model,
+            path,
+            _Reader(source.pictures(workshop.bundle.manifest.image_size)),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(operators) or None,
+            per_channel=True,
+            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=getattr(CalibrationMethod, method),
+            extra_options=extra,
+        )
+        model = onnx.load(str(path))
+    name = f"{method} {PERCENTILE}" if method == "Percentile" else method
+    return Contender(
+        "onnxruntime.quantization",
+        name if operators else f"{name}, its default operators",
+        IMAGES,
+        target.value,
+        len(source),
+        watch.seconds,
+        onnxruntime_engine(model, target, workshop.threads),
+    )
+
+
+def nncf_peers(workshop: Workshop) -> Iterator[Contender]:
+    """Quantize with NNCF, with its default preset and the mixed one; run in OpenVINO."""
+    try:
+        nncf: Any = importlib.import_module("nncf")
+    except ImportError as error:
+        print(f"NNCF is left out: {error}")
+        return
+    nncf.set_log_level(logging.ERROR)
+    source = workshop.source(IMAGES)
+    for name, preset in (("default preset", None), ("mixed preset", nncf.QuantizationPreset.MIXED)):
+        watch = Stopwatch()
+        with watch.step("calibration and quantization"):
+            pictures: List[np.ndarray] = list(source.pictures(workshop.bundle.manifest.image_size))
+            quantized = nncf.quantize(
+                openvino.Core().read_model(str(workshop.bundle.model)),
+                nncf.Dataset(pictures, lambda picture: picture[None]),
+                preset=preset,
+                subset_size=len(pictures),
+            )
+        run = openvino_engine(quantized, workshop.threads)
+        yield Contender("NNCF", name, IMAGES, "x86, OpenVINO", len(source), watch.seconds, run)
+
+
+def nncf_version() -> Dict[str, str]:
+    """Return NNCF's version as the table of packages has it; nothing where it is not installed."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return {"nncf": metadata.version("nncf")}
+    return {}

@@ -1,0 +1,288 @@
+"""The ideas for INT8 quality that `ablation.py` tries, each a small pure function."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from unittest import mock
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper, numpy_helper
+
+from adq_edge.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.calibration.calibrate import SURVEY_PICTURES
+from adq_edge.calibration.channels import largest_per_channel
+from adq_edge.calibration.collect import collect, observe
+from adq_edge.calibration.histogram import Histogram
+from adq_edge.calibration.prepared import ROUNDING_PICTURES
+from adq_edge.calibration.registry import make_calibrator
+from adq_edge.calibration.second_moments import second_moments
+from adq_edge.console import progress_bar
+from adq_edge.quantization.arithmetic import GRIDS, Grid, Target, scale_and_zero_point
+from adq_edge.quantization.broadcast import widen_normalisation
+from adq_edge.quantization.equalization import channel_groups, equalization_scales
+from adq_edge.quantization.float_weights import keep_float_weights
+from adq_edge.quantization.graph import GraphIndex
+from adq_edge.quantization.placement import integer_layers, place
+from adq_edge.quantization.qdq import quantize
+from adq_edge.quantization.region import POOLING, WEIGHTED, QuantizedOperator, Region, find_region
+from adq_edge.quantization.rounding import Rounding, round_with_compensation
+
+Ranges = Mapping[str, Tuple[float, float]]
+
+FACTORS = (0.6, 0.7, 0.85, 1.0, 1.2)
+"""Ranges that the search tries, relative to the calibrator's."""
+
+_PLACEMENT = "adq_edge.quantization.placement"
+_ERRORS_ONLY = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a quantized model is made from; an idea takes one and returns another.
+
+    Attributes:
+        model: the float model.
+        ranges: its activation ranges.
+        rounding: its weights' integers; None: the nearest.
+        early_float: True if the picture's convolutions stay float.
+        skips_float: True if TensorRT's additions read their skip branches in float.
+        map_line: (slope, offset) that the anomaly map goes through at the end.
+    """
+
+    model: onnx.ModelProto
+    ranges: Ranges
+    rounding: Optional[Rounding] = None
+    early_float: bool = True
+    skips_float: bool = False
+    map_line: Tuple[float, float] = (1.0, 0.0)
+
+
+def make(recipe: Recipe, target: Target) -> onnx.ModelProto:
+    """Return the quantized model as `build` would make it for a target."""
+    with _placement(recipe):
+        if target is Target.TENSORRT:
+            return quantize(recipe.model, recipe.ranges, target, rounding=recipe.rounding)
+        wide = widen_normalisation(recipe.model)
+        return keep_float_weights(quantize(wide, recipe.ranges, target, rounding=recipe.rounding))
+
+
+@contextlib.contextmanager
+def _placement(recipe: Recipe) -> Iterator[None]:
+    """Change the targets' placement to what the recipe wants."""
+    with contextlib.ExitStack() as stack:
+        if not recipe.early_float:
+            stack.enter_context(mock.patch(f"{_PLACEMENT}._early", _no_early))
+        if recipe.skips_float:
+            stack.enter_context(mock.patch(f"{_PLACEMENT}._quantized_inputs", _without_skips))
+        yield
+
+
+def _no_early(region: Region) -> Set[str]:
+    del region
+    return set()
+
+
+def _without_skips(operator: QuantizedOperator, index: GraphIndex, early: Set[str]) -> Set[str]:
+    del index, early
+    return set(operator.inputs) if operator.node.op_type in WEIGHTED else set()
+
+
+def open_session(model: onnx.ModelProto, threads: int, *, emulate: bool) -> onnxruntime.InferenceSession:
+    """Return a session that takes Q/DQ pairs for integer kernels, or one that computes them as they stand."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if emulate:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def open_recipe(recipe: Recipe, target: Target, threads: int) -> onnxruntime.InferenceSession:
+    """Return a session of the quantized model: integer kernels on x86, exact emulation for TensorRT."""
+    return open_session(make(recipe, target), threads, emulate=target is Target.TENSORRT)
+
+
+def run(
+    session: onnxruntime.InferenceSession, pictures: Sequence[np.ndarray], line: Tuple[float, float]
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the maps `[n, h, w]` and scores `[n]` of pictures, taken through a line (slope, offset).
+
+    The line suits the score as well, which is the map's largest or mean value.
+    """
+    slope, offset = np.float32(line[0]), np.float32(line[1])
+    outputs = [session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: picture[None]}) for picture in pictures]
+    maps, scores = (np.concatenate(values) for values in zip(*outputs))
+    return maps * slope + offset, scores * slope + offset
+
+
+def histograms(model: onnx.ModelProto, pictures: Sequence[np.ndarray], threads: int) -> Dict[str, Histogram]:
+    """Return the histograms of the model's activations."""
+    with progress_bar("Calibrating", len(pictures), "images") as advance:
+        return collect(model, find_region(model).measured, pictures, threads=threads, on_picture=advance)
+
+
+def ranges_of(spec: str, measured: Dict[str, Histogram]) -> Ranges:
+    """Return a calibrator's ranges."""
+    calibrator = make_calibrator(spec)
+    return {name: calibrator.compute_range(histogram) for name, histogram in measured.items()}
+
+
+def equalization_of(
+    model: onnx.ModelProto, pictures: Sequence[np.ndarray], threads: int
+) -> Dict[str, Tuple[float, ...]]:
+    """Return the equalization scales of a model, as `calibrate` finds them."""
+    groups = channel_groups(model)
+    grouped = {name for members in groups for name in members}
+    surveyed = [name for name in find_region(model).measured if name in grouped]
+    largest = largest_per_channel(model, surveyed, pictures[:SURVEY_PICTURES], threads=threads)
+    return equalization_scales(groups, largest)
+
+
+def rounding_of(model: onnx.ModelProto, pictures: Sequence[np.ndarray], threads: int) -> Rounding:
+    """Return a model's weights rounded with error compensation, as `prepare` rounds them."""
+    operators, weights = find_region(model).operators, GraphIndex(model.graph)
+    rounding = {}
+    for node, moments in second_moments(model, operators, pictures[:ROUNDING_PICTURES], threads=threads):
+        weight = weights.constant(node.input[1])
+        if weight is not None:
+            rounding[node.name] = round_with_compensation(weight, moments)
+    return rounding
+
+
+def square_root(scales: Mapping[str, Sequence[float]]) -> Dict[str, Tuple[float, ...]]:
+    """Return equalization scales that even the channels out half of the way only."""
+    return {name: tuple(float(value) ** 0.5 for value in values) for name, values in scales.items()}
+
+
+def share_scales(recipe: Recipe) -> Recipe:
+    """Give tensors whose names differ only in the first component the union of their ranges."""
+    groups: Dict[str, List[str]] = {}
+    for name in recipe.ranges:
+        groups.setdefault(name.split("/", 2)[2] if name.count("/") > 1 else name, []).append(name)
+    union: Dict[str, Tuple[float, float]] = {}
+    for names in groups.values():
+        lows, highs = zip(*(recipe.ranges[name] for name in names))
+        union.update(dict.fromkeys(names, (min(lows), max(highs))))
+    return dataclasses.replace(recipe, ranges=union)
+
+
+def correct_biases(recipe: Recipe, target: Target, pictures: Sequence[np.ndarray], threads: int) -> Recipe:
+    """Add to each integer convolution's bias what its output has lost on average, the first layers first.
+
+    Layers as deep as each other (teacher and student) are corrected together; those behind them see what
+    that has changed.
+    Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019,
+    section 4.2, with means measured on pictures.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(recipe.model)
+    corrected = dataclasses.replace(recipe, model=model)
+    with _placement(recipe):
+        operators = integer_layers(find_region(model), target)
+    layers = [op.node for op in operators if op.node.op_type == "Conv" and len(op.node.input) > 2]
+    expected = _channel_means(model, [node.output[0] for node in layers], pictures, threads)
+    biases = GraphIndex(model.graph).initializers
+    for nodes in _by_depth(model, layers):
+        outputs = [node.output[0] for node in nodes]
+        found = _channel_means(make(corrected, target), outputs, pictures, threads)
+        for node, output in zip(nodes, outputs):
+            tensor = biases[node.input[2]]
+            value = numpy_helper.to_array(tensor) + (expected[output] - found[output])
+            tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float32), tensor.name))
+    return corrected
+
+
+def _by_depth(model: onnx.ModelProto, layers: Sequence[onnx.NodeProto]) -> List[List[onnx.NodeProto]]:
+    """Group layers by how many of them lie before, the first ones first."""
+    counted = {node.name for node in layers}
+    depths: Dict[str, int] = {}
+    groups: Dict[int, List[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        depth = max((depths.get(name, 0) for name in node.input), default=0)
+        if node.name in counted:
+            groups.setdefault(depth, []).append(node)
+            depth += 1
+        depths.update(dict.fromkeys(node.output, depth))
+    return [groups[depth] for depth in sorted(groups)]
+
+
+def _channel_means(
+    model: onnx.ModelProto, tensors: List[str], pictures: Sequence[np.ndarray], threads: int
+) -> Dict[str, np.ndarray]:
+    """Return each tensor's mean per channel, float64 `[channels]`."""
+    session = open_session(observe(model, tensors), threads, emulate=True)
+    sums = {name: np.zeros(()) for name in tensors}
+    for picture in pictures:
+        for name, value in zip(tensors, session.run(tensors, {INPUT: picture[None]})):
+            sums[name] = sums[name] + value.mean(axis=(0, 2, 3), dtype=np.float64)
+    return {name: value / len(pictures) for name, value in sums.items()}
+
+
+def search_ranges(recipe: Recipe, target: Target, pictures: Sequence[np.ndarray], threads: int) -> Recipe:
+    """Give each tensor the range of several at which it alone, quantized, changes the map least."""
+    region = find_region(recipe.model)
+    with _placement(recipe):
+        placement = place(recipe.model, region, target)
+    pooled = {op.output: op.inputs[0] for op in region.operators if op.node.op_type in POOLING}
+    tensors = list(placement)
+    session = open_session(observe(recipe.model, [MAP_OUTPUT, *tensors]), threads, emulate=True)
+    values = [session.run([MAP_OUTPUT, *tensors], {INPUT: picture[None]}) for picture in pictures]
+    ranges = dict(recipe.ranges)
+    for position, tensor in enumerate(tensors, start=1):
+        measured = pooled.get(tensor, tensor)  # a pooling's output has its input's range
+        low, high = recipe.ranges[measured]
+        trial = open_session(_cut(recipe.model, tensor, placement[tensor]), threads, emulate=True)
+        errors = np.zeros(len(FACTORS))
+        for picture, run_values in zip(pictures, values):
+            rounded = [
+                _round_to_grid(run_values[position], (low * factor, high * factor), GRIDS[target])
+                for factor in FACTORS
+            ]
+            feeds = {INPUT: picture[None], _trial(tensor): np.concatenate(rounded)}
+            (maps,) = trial.run([MAP_OUTPUT], feeds)
+            errors += np.square(maps.astype(np.float64) - run_values[0]).sum(axis=(1, 2))
+        factor = FACTORS[int(np.argmin(errors))]
+        ranges[measured] = (low * factor, high * factor)
+    return dataclasses.replace(recipe, ranges=ranges)
+
+
+def _trial(tensor: str) -> str:
+    return f"{tensor}.trial"
+
+
+def _cut(model: onnx.ModelProto, tensor: str, readers: Set[str]) -> onnx.ModelProto:
+    """Return a model whose `readers` take `tensor` from an input; a batch there meets one picture."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        if node.name in readers:
+            inputs = [_trial(tensor) if name == tensor else name for name in node.input]
+            node.input[:] = inputs
+    # No shapes: batches of different sizes are added to each other.
+    kind = onnx.TensorProto.FLOAT
+    copy.graph.input.append(helper.make_tensor_value_info(_trial(tensor), kind, None))
+    del copy.graph.value_info[:], copy.graph.output[:]
+    copy.graph.output.append(helper.make_tensor_value_info(MAP_OUTPUT, kind, None))
+    return copy
+
+
+def _round_to_grid(values: np.ndarray, limits: Tuple[float, float], grid: Grid) -> np.ndarray:
+    scale, zero_point = scale_and_zero_point(*limits, grid)
+    shift = np.float32(zero_point)
+    levels = np.clip(np.rint(values / scale) + shift, grid.lowest, grid.highest)
+    return np.asarray((levels - shift) * scale, np.float32)
+
+
+def fit_map_line(recipe: Recipe, target: Target, pictures: Sequence[np.ndarray], threads: int) -> Recipe:
+    """Take the anomaly map through the line that brings it nearest to the float model's (least squares)."""
+    expected, _ = run(open_session(recipe.model, threads, emulate=False), pictures, (1.0, 0.0))
+    found, _ = run(open_recipe(recipe, target, threads), pictures, (1.0, 0.0))
+    slope, offset = np.polyfit(found.ravel().astype(np.float64), expected.ravel().astype(np.float64), 1)
+    return dataclasses.replace(recipe, map_line=(float(slope), float(offset)))
