@@ -199,9 +199,7 @@ def tried_ideas(material: Material, target: Target, threads: int) -> Iterator[Id
         times: Dict[str, float] = {}
         recipe = timed(times, label, function)
         yield Idea(label, False, times[label], recipe)
-    yield Idea(
-        "D with the square root of the equalization", False, seconds["equalization"], material.half_equalized
-    )
+    yield Idea("D with a weaker equalization", False, seconds["equalization"], material.half_equalized)
 
 
 def read_test_set(bundle: Bundle, data: Path, limit: Optional[int], threads: int) -> TestSet:
@@ -280,7 +278,7 @@ with the pass over the pictures that every line needs).
 
 - plain, mse, lp: every layer in INT8, weights rounded to nearest, no equalization; `lp` is the calibrator.
 - picture's convolutions in float: the first convolutions and the poolings behind them.
-- equalization: channels divided by their largest value, measured on {SURVEY_PICTURES} pictures; new ranges.
+- equalization: channels divided by the root of their largest value, on {SURVEY_PICTURES} pictures.
 - rounding with compensation: second moments of {ROUNDING_PICTURES} pictures.
 - bias correction: the mean each integer convolution's output loses, per channel, on {CORRECTION_PICTURES}
   pictures.
@@ -289,7 +287,7 @@ with the pass over the pictures that every line needs).
   anomaly map on {SEARCH_PICTURES} pictures, half of them with synthetic defects.
 - line: map and score become a * value + b, least squares on {CORRECTION_PICTURES} pictures' maps.
 - skip branches in float: the second input of every addition (TensorRT only; on x86 it would lose the kernel).
-- square root: equalization that goes half the way, with ranges and rounding of its own.
+- weaker equalization: the fourth root instead, with ranges and rounding of its own.
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -40,7 +41,7 @@ def publish(
         "",
         f"{today}, {machine.cpu}, {machine.logical_cores} cores ({', '.join(machine.instruction_sets)}), "
         f"Python {machine.python}, {versions}.",
-        f"Made by `benchmarks/{name}.py`.",
+        f"Made by `benchmarks/{Path(sys.argv[0]).name}`.",
         "",
     ]
     text = "\n".join(lines)

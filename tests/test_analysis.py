@@ -22,6 +22,7 @@ from adq_edge.analysis import Analysis, analyze, read_analysis
 from adq_edge.bundle import Bundle, open_bundle
 from adq_edge.calibration.prepared import Prepared, prepare
 from adq_edge.calibration.sources import image_source, make_source
+from adq_edge.environment import read_environment
 from adq_edge.errors import AdqError, CalibrationError, DataError, ResultError, StorageError
 from adq_edge.imaging import read_image
 from adq_edge.quantization.arithmetic import Target
@@ -186,7 +187,10 @@ def test_the_whole_costs_what_the_int8_graph_costs(prepared, pictures, target: T
     whole = whole_damage(prepared.model, ranges, target, pictures, rounding=prepared.rounding, threads=2)
     float_map, float_score = run(prepared.model, [MAP, SCORE], {"image": images})
     quantized = quantize(prepared.model, ranges, target, rounding=prepared.rounding)
-    for integer, snr_tolerance, bias_tolerance in ((False, 0.01, 1e-5), (True, 1.0, 5e-3)):
+    tolerances = [(False, 0.01, 1e-5)]
+    if {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & set(read_environment().instruction_sets):
+        tolerances.append((True, 1.0, 5e-3))  # other CPUs let products saturate in 16 bits
+    for integer, snr_tolerance, bias_tolerance in tolerances:
         int8_map, int8_score = run(quantized, [MAP, SCORE], {"image": images}, integer=integer)
         assert whole.map_snr_db == pytest.approx(decibels(float_map, int8_map), abs=snr_tolerance)
         bias = np.median(int8_score.astype(np.float64) / float_score - 1)

@@ -5,7 +5,7 @@ A placement maps a tensor to the operators that read it quantized.
 Left in float on every target are the convolutions of the picture and what pools their output: their
 activations put most of the noise on the anomaly map (an STFPM's map is 4 dB better without them), the
 picture needs no second rounding then, and a convolution of three channels gains little from integers (on a
-CPU nothing: see benchmarks/published/placement.md).
+CPU nothing: see benchmarks/published/ablation.md).
 
 On a CPU an integer kernel is chosen only if everything around an operator is quantized: what an integer
 layer makes, everybody reads quantized, the scoring included; what a float layer makes, only integer layers
