@@ -1,0 +1,32 @@
+"""`adq-edge doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+from adq_edge.cli.common import verb
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(name="doctor")(doctor)
+
+
+@verb
+def doctor(
+    json: Optional[Path] = typer.Option(None, "--json", help="Write the diagnosis to this file too."),
+) -> None:
+    """Say what this machine is, what adq-edge can do on it, and the one next thing to fix."""
+    from adq_edge.console import print_table
+    from adq_edge.doctor import diagnose, write_diagnosis
+    from adq_edge.report.doctor import abilities_table, advice, machine_table
+
+    diagnosis = diagnose()
+    print_table(machine_table(diagnosis.findings))
+    print_table(abilities_table(diagnosis))
+    typer.echo(advice(diagnosis))
+    if json is not None:
+        write_diagnosis(json, diagnosis)

@@ -1,0 +1,315 @@
+#!/usr/bin/env bash
+# Makes a Jetson ready for adq-edge. What it does, and what it leaves alone: ./jetson_setup.sh --help
+set -euo pipefail
+
+ROOT=${ADQ_ROOT:-} # where etc, proc, sys, usr and var are; the tests set it
+PYTHON=${PYTHON:-/usr/bin/python3}
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+VENV=$HERE/.venv
+STAMP=$VENV/.jetson-setup
+CUDA=$ROOT/usr/local/cuda
+VENV_MB=2000
+TOOLKIT_MB=6000
+
+check=no
+max_performance=no
+version= # of PYTHON
+highest= # power mode, as ID NAME
+missing=()
+packages=()
+
+usage() {
+    cat <<'EOF'
+Usage: ./jetson_setup.sh [--check] [--max-performance]
+
+Makes a Jetson ready for adq-edge (JetPack 5.1 or later, 6, 7): installs with apt what is missing (Python's venv
+and headers, g++, the CUDA toolkit, TensorRT's Python package), makes .venv, which sees JetPack's TensorRT,
+installs adq-edge there from wheels and pycuda from source, and ends with `adq-edge doctor`.
+
+  --check            change nothing and say what is missing; exit code 1 if anything is, else 0
+  --max-performance  also set the power mode with the most power, which stays, and lock the clocks, until the
+                     board is switched off; nothing touches either without this option
+  --help             print this
+
+Asks for your password (sudo) only to install with apt and to set power and clocks. Never restarts the board.
+May be interrupted and run again: what is there is left alone. Exit code 2: refused, nothing was changed.
+
+PYTHON: the Python to use; by default /usr/bin/python3, which JetPack's TensorRT is for.
+EOF
+}
+
+say() { printf '%s\n' "$*"; }
+
+refuse() {
+    say "jetson_setup.sh: $*" >&2
+    exit 2
+}
+
+fail() {
+    say "jetson_setup.sh: $*" >&2
+    exit 1
+}
+
+interrupted() {
+    say "jetson_setup.sh: interrupted. Run it again to go on" >&2
+    exit 130
+}
+
+as_root() {
+    if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo "$@"; fi
+}
+
+text() { # FILE: its text without the NULs of the device tree; nothing where it cannot be read
+    if [[ -r $1 ]]; then tr -d '\0' <"$1"; fi
+}
+
+# ---- what there is ----
+
+is_jetson() {
+    [[ -e $ROOT/etc/nv_tegra_release ]] || [[ $(text "$ROOT/proc/device-tree/compatible") == *nvidia,tegra* ]]
+}
+
+l4t() { # 35.4.1, say; nothing where it is unknown
+    text "$ROOT/etc/nv_tegra_release" |
+        sed -n 's/.*R\([0-9]*\) *(release), *REVISION: *\([0-9][0-9.]*\).*/\1.\2/p'
+}
+
+has_venv() { "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; }
+
+has_headers() {
+    local folder
+    folder=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    [[ -f $ROOT$folder/Python.h ]]
+}
+
+has_compiler() { command -v g++ >/dev/null; }
+
+has_nvcc() { [[ -x $CUDA/bin/nvcc ]]; }
+
+has_tensorrt() {
+    [[ -d $ROOT/usr/lib/python$version/dist-packages/tensorrt || -d $ROOT/usr/lib/python3/dist-packages/tensorrt ]]
+}
+
+cuda_package() { # the toolkit of this JetPack; not Ubuntu's nvidia-cuda-toolkit, which is for PCs
+    case $(l4t) in
+        35.*) say cuda-toolkit-11-4 ;;
+        36.[0-3]*) say cuda-toolkit-12-2 ;;
+        36.*) say cuda-toolkit-12-6 ;;
+        38.*) say cuda-toolkit-13-0 ;;
+        39.*) say cuda-toolkit-13-2 ;;
+        *) say nvidia-jetpack ;;
+    esac
+}
+
+wanted_stamp() { # changes when what is installed would
+    cat "$HERE/pyproject.toml" "$HERE/constraints.txt" | sha256sum | cut -d ' ' -f 1
+    say "$version"
+}
+
+has_environment() { [[ -x $VENV/bin/adq-edge && -f $STAMP && $(cat "$STAMP") == "$(wanted_stamp)" ]]; }
+
+free_mb() { df -Pk "$1" | awk 'NR == 2 { print int($4 / 1024) }'; }
+
+# ---- power ----
+
+# The mode with the most power as `ID NAME`, by name: MAXN_SUPER, MAXN, else most watts, then most cores; nothing
+# where no name tells. adq_edge/board/power.py chooses by the same rule.
+highest_mode() {
+    text "$ROOT/etc/nvpmodel.conf" | awk '
+        function close_mode(    watts, unlimited, rank) {
+            if (name == "" || id == "") return
+            watts = match(name, /[0-9]+W/) ? substr(name, RSTART, RLENGTH - 1) + 0 : 0
+            unlimited = name ~ /^MAXN_SUPER/ ? 2 : name ~ /^MAXN/ ? 1 : 0
+            if (!watts && !unlimited) return
+            rank = unlimited * 1e9 + watts * 1e6 + cores * 1e3 - id
+            if (best == "" || rank > top) { best = id " " name; top = rank }
+        }
+        /^[ \t]*</ {
+            close_mode(); id = name = ""; cores = 0
+            if ($0 !~ /^[ \t]*<[ \t]*POWER_MODEL/) next
+            for (i = 1; i <= NF; i++) {
+                if ($i ~ /^ID=[0-9]+$/) id = substr($i, 4) + 0
+                if ($i ~ /^NAME=/) name = substr($i, 6)
+            }
+        }
+        /^[ \t]*CPU_ONLINE / && $3 == 1 { cores++ }
+        END { close_mode(); if (best != "") print best }'
+}
+
+current_mode() { # its number; nothing where it is unknown
+    local digits
+    digits=$(text "$ROOT/var/lib/nvpmodel/status" | sed -n 's/.*pmode:\([0-9][0-9]*\).*/\1/p')
+    if [[ -n $digits ]]; then say "$((10#$digits))"; fi
+}
+
+clocks_locked() {
+    local node
+    for node in "$ROOT"/sys/class/devfreq/*; do
+        case ${node##*/} in
+            *.gm20b | *.gp10b | *.gv11b | *.ga10b | *.gpu | gpu-gpc*)
+                [[ -n $(text "$node/max_freq") && $(text "$node/min_freq") == "$(text "$node/max_freq")" ]]
+                return
+                ;;
+        esac
+    done
+    return 1
+}
+
+set_performance() { # ID NAME
+    local changed=no
+    if [[ $(current_mode) != "$1" ]]; then
+        say "setting the power mode to $2"
+        # Some changes need a restart, which nvpmodel asks for on standard input: no.
+        as_root nvpmodel -m "$1" <<<no || true
+        if [[ $(current_mode) != "$1" ]]; then
+            fail "the power mode is not $2 yet; it may take a restart. Set it yourself: sudo nvpmodel -m $1"
+        fi
+        changed=yes
+    fi
+    if [[ $changed == yes ]] || ! clocks_locked; then
+        say "locking the clocks"
+        as_root jetson_clocks || fail "jetson_clocks failed, see above"
+    fi
+}
+
+# ---- steps ----
+
+need() { # DESCRIPTION PACKAGE CHECK: note what is missing, and the package that brings it
+    if "$3"; then
+        say "ok       $1"
+    else
+        say "missing  $1"
+        missing+=("$1")
+        packages+=("$2")
+    fi
+}
+
+look() {
+    packages=()
+    missing=()
+    need "Python's venv" python3-venv has_venv
+    need "Python's headers" python3-dev has_headers
+    need "g++" g++ has_compiler
+    need "CUDA toolkit" "$(cuda_package)" has_nvcc
+    need "TensorRT for Python $version" python3-libnvinfer has_tensorrt
+}
+
+look_further() { # what only --check reports
+    if has_environment; then
+        say "ok       adq-edge in .venv"
+    else
+        say "missing  adq-edge in .venv"
+        missing+=(adq-edge)
+        if ! has_space; then
+            say "missing  disk space: $(free_mb "$HERE") MB are free, $(needed_mb) MB are needed"
+        fi
+    fi
+    if [[ $max_performance == yes ]]; then
+        if [[ $(current_mode) == "${highest%% *}" ]]; then
+            say "ok       power mode ${highest#* }"
+        else
+            say "missing  power mode ${highest#* }"
+            missing+=("power mode")
+        fi
+        if clocks_locked; then
+            say "ok       locked clocks"
+        else
+            say "missing  locked clocks"
+            missing+=("locked clocks")
+        fi
+    fi
+}
+
+needed_mb() { if has_nvcc && has_tensorrt; then say "$VENV_MB"; else say $((VENV_MB + TOOLKIT_MB)); fi; }
+
+has_space() { [[ $(free_mb "$HERE") -ge $(needed_mb) ]]; }
+
+install_packages() {
+    say "installing with apt: ${packages[*]}"
+    as_root apt-get update || fail "apt-get update failed, see above"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}" ||
+        fail "apt-get install failed, see above"
+    look
+    if [[ ${#missing[@]} -gt 0 ]]; then
+        fail "apt installed ${packages[*]}, and yet there is no: ${missing[*]}"
+    fi
+}
+
+check_environment() { # an environment of another Python is somebody's: leave it alone
+    local other
+    if [[ -f $VENV/pyvenv.cfg ]]; then
+        other=$(sed -n 's/^version *= *\([0-9]*\.[0-9]*\).*/\1/p' "$VENV/pyvenv.cfg")
+        if [[ $other != "$version" ]]; then
+            refuse "$VENV belongs to Python $other, TensorRT to $version. Move it away, then run this again"
+        fi
+    fi
+}
+
+make_environment() {
+    say "making $VENV"
+    rm -f "$STAMP"
+    "$PYTHON" -m venv --system-site-packages "$VENV"
+    "$VENV/bin/python" -m pip install --upgrade 'pip>=23' || fail "pip cannot be brought up to date, see above"
+    PATH=$CUDA/bin:$PATH "$VENV/bin/python" -m pip install --constraint "$HERE/constraints.txt" \
+        --only-binary :all: --no-binary pycuda --editable "${HERE}[jetson]" ||
+        fail "adq-edge cannot be installed, see above. Run this again to go on"
+    wanted_stamp >"$STAMP.new"
+    mv "$STAMP.new" "$STAMP"
+}
+
+parse() {
+    local option
+    for option in "$@"; do
+        case $option in
+            --check) check=yes ;;
+            --max-performance) max_performance=yes ;;
+            -h | --help)
+                usage
+                exit 0
+                ;;
+            *) refuse "unknown option $option. There are: --check, --max-performance, --help" ;;
+        esac
+    done
+}
+
+refuse_elsewhere() {
+    is_jetson || refuse "this machine is no Jetson. On a PC: make venv"
+    case $(l4t) in
+        [1-9].* | [12]?.* | 3[0-4].* | 35.1 | 35.1.*)
+            refuse "L4T $(l4t) is older than JetPack 5.1, the first with TensorRT 8.5. Flash a later one" ;;
+    esac
+    if [[ -n ${SUDO_USER:-} ]]; then
+        refuse "run as root by sudo, .venv would be root's. Run it as yourself: it asks for sudo where it must"
+    fi
+    version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version=
+    [[ $version =~ ^3\.([89]|[1-9][0-9])$ ]] ||
+        refuse "$PYTHON is no Python 3.8 or later. Name one: PYTHON=/usr/bin/python3 ./jetson_setup.sh"
+    highest=$(highest_mode)
+    if [[ $max_performance == yes && -z $highest ]]; then
+        refuse "no mode in $ROOT/etc/nvpmodel.conf is known to be the highest. Set one yourself: sudo nvpmodel -m ID"
+    fi
+}
+
+main() {
+    trap interrupted INT TERM
+    parse "$@"
+    refuse_elsewhere
+    check_environment
+    say "$(text "$ROOT/proc/device-tree/model"), L4T $(l4t)"
+    look
+    if [[ $check == yes ]]; then
+        look_further
+        if [[ ${#missing[@]} -eq 0 ]]; then exit 0; else exit 1; fi
+    fi
+    if ! has_environment; then
+        has_space ||
+            refuse "$(free_mb "$HERE") MB are free, $(needed_mb) MB are needed. Free some space, then run this again"
+    fi
+    if [[ ${#packages[@]} -gt 0 ]]; then install_packages; fi
+    if has_environment; then say "ok       adq-edge in .venv"; else make_environment; fi
+    if [[ $max_performance == yes ]]; then set_performance "${highest%% *}" "${highest#* }"; fi
+    "$VENV/bin/adq-edge" doctor
+    say "To use it: source $VENV/bin/activate"
+}
+
+main "$@"
