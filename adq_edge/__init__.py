@@ -29,20 +29,26 @@ if TYPE_CHECKING:
     from adq_edge.calibrating import calibrate as calibrate
     from adq_edge.comparison import compare as compare
     from adq_edge.datasets.layout import read_dataset as read_dataset
+    from adq_edge.doctor import diagnose as diagnose
     from adq_edge.errors import AdqError as AdqError
+    from adq_edge.estimate.estimate import estimate as estimate
     from adq_edge.evaluation import evaluate as evaluate
     from adq_edge.exporting import export as export
+    from adq_edge.makers.tensorrt_options import TensorRTOptions as TensorRTOptions
     from adq_edge.prediction import predict as predict
     from adq_edge.runtimes.registry import load_engine as load_engine
     from adq_edge.training.loop import train as train
 
 _HOMES = {
     "AdqError": "adq_edge.errors",
+    "TensorRTOptions": "adq_edge.makers.tensorrt_options",
     "analyze": "adq_edge.analysis",
     "bench": "adq_edge.benchmark.bench",
     "build": "adq_edge.building",
     "calibrate": "adq_edge.calibrating",
     "compare": "adq_edge.comparison",
+    "diagnose": "adq_edge.doctor",
+    "estimate": "adq_edge.estimate.estimate",
     "evaluate": "adq_edge.evaluation",
     "export": "adq_edge.exporting",
     "load_engine": "adq_edge.runtimes.registry",

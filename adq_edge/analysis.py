@@ -10,7 +10,6 @@ from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 import numpy as np
 
 from adq_edge import workspace
-from adq_edge.building import cpu_target
 from adq_edge.bundle import Bundle, Source, open_bundle
 from adq_edge.calibration.prepared import Prepared, prepare
 from adq_edge.calibration.selection import choose_source, default_folder
@@ -21,7 +20,7 @@ from adq_edge.errors import AdqError, DataError, ResultError
 from adq_edge.files import read_record, sha256, write_json
 from adq_edge.imaging import IMAGE_SUFFIXES
 from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
-from adq_edge.quantization.arithmetic import Target
+from adq_edge.quantization.arithmetic import Target, cpu_target
 from adq_edge.quantization.region import QuantizedOperator, find_region
 from adq_edge.quantization.sensitivity import LayerDamage, clipped_shares, map_damage, whole_damage
 from adq_edge.report.analysis import write_damage_plot

@@ -20,7 +20,7 @@ from adq_edge.metrics import PixelMetrics, PixelQuality, f1_max_threshold, image
 from adq_edge.options import RuntimeName
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
-from adq_edge.runtimes.sidecar import Threshold, sidecar_path, write_sidecar
+from adq_edge.runtimes.sidecar import Threshold, read_sidecar, sidecar_path, vouch_for, write_sidecar
 
 _SCHEMA = "adq-edge/eval"
 _VERSION = 1
@@ -109,6 +109,7 @@ def evaluate(
     output: Optional[Path] = None,
     runtime: Optional[RuntimeName] = None,
     threads: Optional[int] = None,
+    trust: bool = False,
 ) -> Evaluation:
     """Measure an engine's quality on labelled images and store its threshold beside it.
 
@@ -119,17 +120,20 @@ def evaluate(
         output: the result file; `benchmarks/results/NAME.eval.json` by default.
         runtime: another runtime than the engine's own.
         threads: CPU threads; all by default.
+        trust: take an engine that was changed since it was built; its sidecar vouches for it then.
 
     Raises:
         EngineError: the engine cannot be loaded, or its scores are not finite.
         DataError: no dataset, no test images, or an image or mask that cannot be used.
     """
     path = workspace.latest_engine() if engine is None else Path(engine)
-    with load_engine(path, runtime=runtime, threads=threads) as loaded:
+    with load_engine(path, runtime=runtime, threads=threads, trust=trust) as loaded:
         dataset = read_dataset(_dataset_root(loaded, data), categories)
         results = _score_dataset(loaded, dataset)
         evaluation = _summarise(loaded, dataset.root, results)
     write_json(_output(path, output), _SCHEMA, _VERSION, dataclasses.asdict(evaluation))
+    if trust:
+        vouch_for(path)
     _store_threshold(path, loaded, evaluation)
     return evaluation
 
@@ -249,4 +253,4 @@ def _store_threshold(path: Path, engine: Engine, evaluation: Evaluation) -> None
     if engine.runtime != engine.sidecar.runtime:
         return  # another runtime rounds otherwise: its threshold is not the engine's own
     threshold = Threshold(evaluation.threshold, evaluation.f1, len(evaluation.scores), evaluation.data)
-    write_sidecar(sidecar_path(path), dataclasses.replace(engine.sidecar, threshold=threshold))
+    write_sidecar(sidecar_path(path), dataclasses.replace(read_sidecar(path), threshold=threshold))

@@ -23,6 +23,12 @@ class Device(str, enum.Enum):
     """The devices that engines can be built for."""
 
     CPU = "cpu"
+    JETSON = "jetson"
+    """The Jetson that this runs on, with its own TensorRT."""
+    CUDA = "cuda"
+    """The NVIDIA GPU of this machine, with TensorRT."""
+    RTX = "rtx"
+    """A GeForce or RTX GPU, compiled ahead of time by TensorRT-RTX; none need be here."""
 
 
 class RuntimeName(str, enum.Enum):
@@ -30,9 +36,26 @@ class RuntimeName(str, enum.Enum):
 
     ONNXRUNTIME = "onnxruntime"
     OPENVINO = "openvino"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
 
 
-Choice = TypeVar("Choice", Precision, Device, RuntimeName)
+CPU_RUNTIMES = (RuntimeName.ONNXRUNTIME, RuntimeName.OPENVINO)
+"""The runtimes that read the same ONNX engines."""
+
+
+class Route(str, enum.Enum):
+    """Who decides which number format a layer of a TensorRT engine computes in."""
+
+    TYPED = "typed"
+    """The graph: every tensor has its type, and TensorRT obeys; the only route of 11 and of RTX."""
+    EXPLICIT = "explicit"
+    """Q/DQ pairs say where integers are, TensorRT decides the rest within the precisions allowed."""
+    IMPLICIT = "implicit"
+    """TensorRT, wherever a tensor has a dynamic range; the only route of DLA."""
+
+
+Choice = TypeVar("Choice", Precision, Device, RuntimeName, Route)
 
 
 def choose(kind: Type[Choice], value: Union[Choice, str]) -> Choice:

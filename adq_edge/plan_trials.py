@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -65,22 +65,22 @@ class Trials:
         """What runs the engines, with its version."""
         return f"{self._int8.runtime} {self._int8.runtime_version}"
 
-    def fp32_latency_ratio(self) -> float:
+    def fp32_latency_ratio(self) -> Optional[float]:
         """Measure the reference's median latency relative to that of the engine without float32 layers."""
         return _latency_ratio(self._int8, self._fp32, self._pictures[0])
 
     def holds(self, engine: Engine, float_layers: int) -> bool:
         """Measure an engine with so many layers in float32 and tell whether its drop is within the limit."""
-        ratio = 1.0 if engine is self._int8 else _latency_ratio(self._int8, engine, self._pictures[0])
+        ratio: Optional[float] = 1.0
+        if engine is not self._int8 or engine.is_emulation:
+            ratio = _latency_ratio(self._int8, engine, self._pictures[0])
         step = self.steps[float_layers] = self._measure(engine, float_layers, ratio)
         if console.is_terminal:
-            console.print(
-                f"{float_layers} of {self.layers} layers in float32: drop {step.drop:.4g}, "
-                f"latency {step.latency_ratio:.2f} x all-INT8"
-            )
+            latency = "" if ratio is None else f", latency {ratio:.2f} x all-INT8"
+            console.print(f"{float_layers} of {self.layers} layers in float32: drop {step.drop:.4g}{latency}")
         return step.drop <= self._goal.max_drop + _ROUNDING
 
-    def _measure(self, engine: Engine, float_layers: int, latency_ratio: float) -> Step:
+    def _measure(self, engine: Engine, float_layers: int, latency_ratio: Optional[float]) -> Step:
         maps = MapComparison()
         for expected, measured in zip(self._maps, _run_maps(engine, self._pictures)):
             maps.update(expected, measured)
@@ -117,8 +117,10 @@ def _run_maps(engine: Engine, pictures: Sequence[np.ndarray]) -> List[np.ndarray
     return maps
 
 
-def _latency_ratio(baseline: Engine, other: Engine, picture: np.ndarray) -> float:
+def _latency_ratio(baseline: Engine, other: Engine, picture: np.ndarray) -> Optional[float]:
     """Return the ratio of the median latencies at batch 1, the engines in turns: median over the rounds."""
+    if baseline.is_emulation:
+        return None
     rounds: Tuple[List[Round], List[Round]] = ([], [])
     for _ in range(_ROUNDS):
         for engine, done in zip((baseline, other), rounds):

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from adq_edge.building import build, cpu_target
+from adq_edge.building import build
 from adq_edge.bundle import Bundle, open_bundle
 from adq_edge.calibration.sources import make_source
 from adq_edge.errors import BuildError, DataError, StorageError
@@ -28,7 +28,7 @@ from adq_edge.imaging import load_image
 from adq_edge.options import DEFAULT_CALIBRATOR, Precision
 from adq_edge.plan_goal import set_goal
 from adq_edge.planning import smallest_prefix
-from adq_edge.quantization.arithmetic import Target
+from adq_edge.quantization.arithmetic import Target, cpu_target
 from adq_edge.quantization.placement import integer_layers
 from adq_edge.quantization.plan import Measure, Plan, Search, plan_path, read_plan, write_plan
 from adq_edge.quantization.region import find_region

@@ -21,10 +21,10 @@ from adq_edge.benchmark.results import (
 )
 from adq_edge.benchmark.schedule import Plan, plan_for
 from adq_edge.environment import read_environment
-from adq_edge.errors import AdqError, ResultError
+from adq_edge.errors import AdqError, EngineError, ResultError
 from adq_edge.files import storage_errors
 from adq_edge.options import Device, RuntimeName, choose
-from adq_edge.runtimes.sidecar import read_sidecar
+from adq_edge.runtimes.sidecar import Sidecar, read_sidecar
 
 _SUFFIX = ".bench.json"
 
@@ -32,7 +32,7 @@ _SUFFIX = ".bench.json"
 def bench(
     engines: Optional[Union[str, Path, Sequence[Union[str, Path]]]] = None,
     *,
-    device: Union[Device, str] = Device.CPU,
+    device: Optional[Union[Device, str]] = None,
     runtime: Optional[Union[RuntimeName, str]] = None,
     threads: Optional[int] = None,
     queries: int = QUOTABLE_QUERIES,
@@ -48,7 +48,7 @@ def bench(
     Args:
         engines: the engine file or files, the first being the one that the others are compared with; the
             newest in `engines/` by default.
-        device: where to run.
+        device: what the engines must have been built for; that of the first one by default.
         runtime: another runtime than the engines' own.
         threads: CPU threads; the runtime's default otherwise.
         queries: least number of SingleStream queries per engine.
@@ -70,11 +70,12 @@ def bench(
     """
     chosen = [engines] if isinstance(engines, (str, Path)) else engines or [workspace.latest_engine()]
     paths = [Path(engine) for engine in chosen]
-    device = choose(Device, device)
     runtime = None if runtime is None else choose(RuntimeName, runtime)
     _check_amounts(queries, seconds, batches)
-    for path in paths:
-        read_sidecar(path)  # refuse an unfit engine before anything is started or written
+    sidecars = [read_sidecar(path) for path in paths]  # refuse an unfit one before anything is started
+    device = choose(Device, sidecars[0].device if device is None else device)
+    _check_devices(paths, sidecars, device)
+    batches = _batches_of_all(batches, sidecars)
     target = _prepare_output(workspace.RESULTS if output is None else Path(output), len(paths))
     plan = plan_for(queries, seconds, quick)
     turns = len(paths) * (plan.rounds + len(batches) * plan.offline_turns)
@@ -92,6 +93,22 @@ def bench(
     )
     _write(report, target)
     return report
+
+
+def _check_devices(paths: Sequence[Path], sidecars: Sequence[Sidecar], device: Device) -> None:
+    for path, sidecar in zip(paths, sidecars):
+        if sidecar.device != device.value:
+            raise EngineError(
+                f"built for {sidecar.device}, not for {device.value}",
+                where=path,
+                fix=f"Build it: adq-edge build BUNDLE --device {device.value}",
+            )
+
+
+def _batches_of_all(batches: Sequence[int], sidecars: Sequence[Sidecar]) -> Sequence[int]:
+    """Return the batch sizes that every engine takes; one picture at least."""
+    limits = [sidecar.tensorrt.largest_batch for sidecar in sidecars if sidecar.tensorrt is not None]
+    return [batch for batch in batches if batch <= min(limits, default=batch)] or [1]
 
 
 def _settings(device: Device, threads: Optional[int], plan: Plan, picture: Picture) -> Settings:

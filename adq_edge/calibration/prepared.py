@@ -61,6 +61,18 @@ def prepare(bundle: Bundle, calib: str, source: Source, *, threads: Optional[int
         DataError: a picture cannot be read.
     """
     (path,) = calibrate(bundle, [calib], source, threads=threads)
+    return prepare_from(bundle, path, source, threads=threads)
+
+
+def prepare_from(bundle: Bundle, path: Path, source: Source, *, threads: Optional[int] = None) -> Prepared:
+    """Round a bundle's weights to go with the ranges of a file; arguments and errors as of `prepare`.
+
+    Args:
+        bundle: the model, and where the files go.
+        path: the ranges file.
+        source: the pictures.
+        threads: CPU threads; all by default.
+    """
     model = onnx.load(str(bundle.model))
     ranges = read_ranges(path, bundle.manifest.model_sha256, find_region(model).measured)
     equalized = equalize(model, ranges.equalization)

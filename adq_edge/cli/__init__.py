@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from typing import Any
+
 import typer
 
 import adq_edge
@@ -12,6 +15,7 @@ from adq_edge.cli import (
     calibrate,
     compare,
     demo,
+    doctor,
     evaluate,
     export,
     predict,
@@ -44,10 +48,29 @@ def _root(
     """Hold the options that stand before the verb."""
 
 
-for command in (train, export, calibrate, analyze, build, evaluate, compare, bench, predict, demo, synthetic):
+for command in (
+    train,
+    export,
+    calibrate,
+    analyze,
+    build,
+    evaluate,
+    compare,
+    bench,
+    predict,
+    demo,
+    synthetic,
+    doctor,
+):
     command.register(app)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    """End as Ctrl-C does, so that nothing half-written and no process is left."""
+    raise SystemExit(128 + number)
 
 
 def main() -> None:
     """Run the command line."""
+    signal.signal(signal.SIGTERM, _terminate)
     app()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
+from typing import List, Optional
 
 import typer
 
 from adq_edge.cli.common import verb
 from adq_edge.errors import BuildError
-from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Device, Precision, RuntimeName
+from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Device, Precision, Route, RuntimeName
+
+TENSORRT = "For jetson, cuda and rtx"
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +29,10 @@ def build(
     fp16: bool = typer.Option(False, "--fp16", help="Float16 weights (a CPU computes them in float32)."),
     int8: bool = typer.Option(False, "--int8", help="INT8 networks, teacher and student; the default."),
     calib: str = typer.Option(
-        DEFAULT_CALIBRATOR, "--calib", help="Calibrator: entropy, minmax, mse, percentile or percentile:P."
+        DEFAULT_CALIBRATOR,
+        "--calib",
+        help="Calibrator: lp, entropy, minmax, mse, percentile or "
+        "percentile:P; of TensorRT itself: trt-entropy, trt-minmax, trt-percentile.",
     ),
     calib_data: Optional[str] = typer.Option(
         None,
@@ -58,15 +63,61 @@ def build(
     keep_nearest: bool = typer.Option(
         False, "--keep-nearest", help="Build the nearest where --max-drop cannot be held."
     ),
-    device: Device = typer.Option(Device.CPU, "--device", help="What the engine is for."),
-    runtime: RuntimeName = typer.Option(
-        RuntimeName.ONNXRUNTIME, "--runtime", help="What runs it by default."
+    device: Optional[Device] = typer.Option(
+        None,
+        "--device",
+        help="What the engine is for; the Jetson that this runs on, else the CPU, by default.",
+    ),
+    runtime: Optional[RuntimeName] = typer.Option(
+        None, "--runtime", help="What runs a CPU engine by default: onnxruntime or openvino."
     ),
     threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
+    sm: Optional[List[str]] = typer.Option(
+        None,
+        "--sm",
+        help="GPU that --device rtx compiles for, 86 for one; may be repeated; the one here by default.",
+        rich_help_panel=TENSORRT,
+    ),
+    route: Optional[Route] = typer.Option(
+        None,
+        "--route",
+        help="Who decides on a layer's number format; by the release of TensorRT by default.",
+        rich_help_panel=TENSORRT,
+    ),
+    dla: Optional[int] = typer.Option(
+        None,
+        "--dla",
+        min=0,
+        help="Run on this deep learning accelerator of a Jetson, and on the GPU what it cannot.",
+        rich_help_panel=TENSORRT,
+    ),
+    max_batch: int = typer.Option(
+        1,
+        "--max-batch",
+        min=1,
+        help="Largest number of images that one query may hold.",
+        rich_help_panel=TENSORRT,
+    ),
+    workspace: Optional[int] = typer.Option(
+        None,
+        "--workspace",
+        min=1,
+        help="MB that a kernel may use; a quarter of the memory, 1024 at most, by default.",
+        rich_help_panel=TENSORRT,
+    ),
+    memory_limit: Optional[int] = typer.Option(
+        None,
+        "--memory-limit",
+        min=1,
+        help="MB that the builder may hold before it is ended.",
+        rich_help_panel=TENSORRT,
+    ),
 ) -> None:
     """Build an engine from a bundle; the scoring is float32 at every precision."""
     from adq_edge.building import build as run
     from adq_edge.console import print_table
+    from adq_edge.makers.tensorrt_options import TensorRTOptions
+    from adq_edge.report.engine import engine_lines
     from adq_edge.report.plan import plan_table
 
     built = run(
@@ -84,6 +135,7 @@ def build(
         device=device,
         runtime=runtime,
         threads=threads,
+        tensorrt=TensorRTOptions(tuple(sm or ()), route, dla, max_batch, workspace, memory_limit),
     )
     sidecar = built.sidecar
     if max_drop is not None and built.plan is not None:
@@ -94,7 +146,8 @@ def build(
         typer.echo(f"calibrated: {calibration.calibrator} over {calibration.images} x {calibration.source}")
     if sidecar.plan is not None:
         typer.echo(f"float32 layers: {len(sidecar.float_layers)}, as in {sidecar.plan.name}")
-    typer.echo("operators: " + ", ".join(f"{count} {name}" for name, count in sidecar.operators.items()))
+    for line in engine_lines(sidecar):
+        typer.echo(line)
 
 
 def _precision(fp32: bool, fp16: bool, int8: bool) -> Precision:

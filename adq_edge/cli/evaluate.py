@@ -30,11 +30,18 @@ def evaluate(
         None, "--runtime", help="Another runtime than the engine's."
     ),
     threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
+    trust: bool = typer.Option(
+        False,
+        "--trust",
+        help="Take an engine that was changed since it was built; its sidecar vouches for it then.",
+    ),
 ) -> None:
     """Measure an engine's AUROC and AUPRO, and store its own threshold beside it."""
     from adq_edge.console import print_table
     from adq_edge.evaluation import evaluate as run
     from adq_edge.report.tables import quality_table
 
-    result = run(engine, data, categories=category, output=output, runtime=runtime, threads=threads)
+    result = run(
+        engine, data, categories=category, output=output, runtime=runtime, threads=threads, trust=trust
+    )
     print_table(quality_table(result))

@@ -31,6 +31,7 @@ def predict(
         None, "--runtime", help="Another runtime than the engine's."
     ),
     threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
+    trust: bool = typer.Option(False, "--trust", help="Take an engine that was changed since it was built."),
 ) -> None:
     """Score images: one JSON line each, and heat-map overlays.
 
@@ -40,7 +41,7 @@ def predict(
     from adq_edge.runtimes.registry import load_engine
 
     unreadable = 0
-    with load_engine(engine, runtime=runtime, threads=threads) as loaded:
+    with load_engine(engine, runtime=runtime, threads=threads, trust=trust) as loaded:
         for prediction in run(loaded, images, output=output if heat_maps else None):
             unreadable += prediction.error is not None
             typer.echo(json.dumps(dataclasses.asdict(prediction)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import platform
 from typing import Any, Tuple
 
 import numpy as np
@@ -23,6 +24,11 @@ class Target(str, enum.Enum):
     """Signed activations with a zero point, signed weights: what Arm's dot product wants."""
     TENSORRT = "tensorrt"
     """Signed symmetric activations and weights: the only form TensorRT knows."""
+
+
+def cpu_target() -> Target:
+    """Return the integer arithmetic that this machine's CPU wants."""
+    return Target.ARM if platform.machine().lower() in ("aarch64", "arm64") else Target.X86
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,13 +40,14 @@ class Step:
         drop: in the search's measure; negative where the engine is better than FP32.
         map_snr_db: 10 log10(sum A^2 / sum (A - B)^2) of FP32's maps A and the engine's maps B on the search's
             pictures, in dB; None: identical.
-        latency_ratio: median latency at batch 1 relative to the engine without float32 layers.
+        latency_ratio: median latency at batch 1 relative to the engine without float32 layers; None where the
+            engine was emulated.
     """
 
     float_layers: int
     drop: float
     map_snr_db: Optional[float]
-    latency_ratio: float
+    latency_ratio: Optional[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Search:
         runtime: what ran the engines, with its version.
         cpu: the processor's model, to which the latency ratios belong.
         layers: number of layers that could be kept in float32.
-        fp32_latency_ratio: the FP32 engine's median latency relative to the all-INT8 engine's.
+        fp32_latency_ratio: the FP32 engine's median latency relative to the all-INT8 engine's; None where
+            they were emulated.
         steps: the engines measured, fewest float32 layers first.
     """
 
@@ -76,7 +78,7 @@ class Search:
     runtime: str
     cpu: str
     layers: int
-    fp32_latency_ratio: float
+    fp32_latency_ratio: Optional[float]
     steps: Tuple[Step, ...]
 
 

@@ -33,7 +33,7 @@ def plan_table(plan: Plan) -> Table:
             f"{step.drop:.4g}",
             f"{worst - step.drop:+.4g}" if step.float_layers else "-",
             "identical" if step.map_snr_db is None else f"{step.map_snr_db:.1f} dB",
-            f"{step.latency_ratio:.2f} x",
+            "-" if step.latency_ratio is None else f"{step.latency_ratio:.2f} x",
             "chosen" if step.float_layers == len(plan.float_layers) else "",
         )
     table.caption = _caption(search)
@@ -41,10 +41,15 @@ def plan_table(plan: Plan) -> Table:
 
 
 def _caption(search: Search) -> str:
+    latency = f"the engines were emulated: no latency ({search.runtime})"
+    if search.fp32_latency_ratio is not None:
+        latency = (
+            "latency: of medians, to the all-INT8 engine's; FP32 takes "
+            f"{search.fp32_latency_ratio:.2f} x ({search.runtime}, {search.cpu})"
+        )
     outcome = "held" if search.holds else "not held; the nearest plan was taken"
     return (
         f"drop: {_MEASURES[search.measure]}; {search.images} images of {search.data}\n"
         f"at most {search.max_drop:g} was asked for: {outcome}\n"
-        f"latency: of medians, to the all-INT8 engine's; FP32 takes {search.fp32_latency_ratio:.2f} x "
-        f"({search.runtime}, {search.cpu})"
+        f"{latency}"
     )

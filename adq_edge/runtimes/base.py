@@ -33,9 +33,13 @@ class Engine(abc.ABC):
         sidecar: what is known about it.
         runtime: name of the runtime that runs it here.
         runtime_version: that runtime's version.
+        largest_batch: number of pictures that one call takes at most; None for any number.
+        is_emulation: True if only its numbers mean something, not its speed.
     """
 
     runtime: str
+    largest_batch: Optional[int] = None
+    is_emulation = False
 
     def __init__(self, path: Path, sidecar: Sidecar, runtime_version: str) -> None:
         self.path = path

@@ -37,9 +37,8 @@ class OnnxRuntimeEngine(Engine):
 
     def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int]) -> None:
         super().__init__(path, sidecar, VERSION)
-        options = onnxruntime.SessionOptions()
+        options = self._options()
         options.intra_op_num_threads = threads or 0
-        options.log_severity_level = _ERRORS_ONLY
         try:
             self._session: Optional[onnxruntime.InferenceSession] = _open(path, options)
         except Exception as error:  # ONNX Runtime raises classes of its own that share no public base
@@ -57,14 +56,18 @@ class OnnxRuntimeEngine(Engine):
 
     def operators(self) -> Dict[str, int]:
         """Count the nodes of the optimised graph: `QLinearConv` is an integer kernel, `Conv` is not."""
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+        options = self._options()
         with tempfile.TemporaryDirectory() as folder:
             optimised = Path(folder) / "optimised.onnx"
             options.optimized_model_filepath = str(optimised)
             _open(self.path, options)
             nodes = onnx.load(str(optimised)).graph.node
         return dict(sorted(collections.Counter(node.op_type for node in nodes).items()))
+
+    def _options(self) -> onnxruntime.SessionOptions:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        return options
 
     def close(self) -> None:
         """Release the session."""

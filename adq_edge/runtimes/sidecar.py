@@ -46,6 +46,36 @@ class Threshold:
 
 
 @dataclasses.dataclass(frozen=True)
+class TensorRTDetails:
+    """How a TensorRT engine was built, and what came of it.
+
+    Attributes:
+        route: who decided on the layers' number formats; a value of `Route`.
+        compute_capability: GPUs that it runs on, "7.2" for a Xavier; several with commas between them.
+        largest_batch: number of pictures that one query may hold.
+        dla: the DLA core that it runs on; None for the GPU alone.
+        layers: number of computing layers by number format, and of those on DLA; None where only the GPU that
+            runs the engine can tell.
+        stripped: layers of an INT8 engine that TensorRT had no integer kernel for.
+        workspace_mb: memory that a kernel may use while it runs, in MB (10^6 bytes).
+        seconds: what building took, all tries together.
+        peak_mb: the most memory that the builder held, in MB (10^6 bytes).
+        warnings: what a user should know before trusting the engine.
+    """
+
+    route: str
+    compute_capability: Optional[str]
+    largest_batch: int
+    dla: Optional[int]
+    layers: Optional[Dict[str, int]]
+    stripped: Tuple[str, ...]
+    workspace_mb: int
+    seconds: float
+    peak_mb: Optional[float]
+    warnings: Tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Sidecar:
     """What is known about an engine.
 
@@ -67,6 +97,7 @@ class Sidecar:
         data: the dataset folder that the model was trained on, where known.
         float_layers: layers of the networks that an INT8 engine keeps in float32, worst first.
         plan: the precision plan that names them; None where none was asked for.
+        tensorrt: of a TensorRT engine.
     """
 
     name: str
@@ -86,6 +117,7 @@ class Sidecar:
     data: Optional[str]
     float_layers: Tuple[str, ...] = ()
     plan: Optional[Source] = None
+    tensorrt: Optional[TensorRTDetails] = None
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -102,8 +134,25 @@ def write_sidecar(path: Path, sidecar: Sidecar) -> None:
     write_json(path, _SCHEMA, _VERSION, dataclasses.asdict(sidecar))
 
 
-def read_sidecar(engine: Path) -> Sidecar:
+def vouch_for(engine: Path) -> None:
+    """Have an engine's sidecar vouch for the file as it is now.
+
+    Raises:
+        EngineError: no engine, or no sidecar.
+        StorageError: the folder cannot be written to or is full.
+    """
+    sidecar = read_sidecar(engine, trust=True)
+    write_sidecar(sidecar_path(engine), dataclasses.replace(sidecar, engine_sha256=sha256(engine)))
+
+
+def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
     """Read an engine's sidecar and check that the engine is the file it vouches for and suits this machine.
+
+    An engine is code to a GPU: one that was changed since it was built is refused.
+
+    Args:
+        engine: the engine file.
+        trust: take an engine that the sidecar does not vouch for.
 
     Raises:
         EngineError: no engine, no sidecar, a changed engine, or one built for another kind of processor.
@@ -114,9 +163,11 @@ def read_sidecar(engine: Path) -> Sidecar:
     if not path.is_file():
         raise EngineError(f"its sidecar {path.name} is missing", where=engine, fix=_REMEDY)
     sidecar = read_record(path, Sidecar, _SCHEMA, _VERSION, EngineError, _REMEDY)
-    if sha256(engine) != sidecar.engine_sha256:
+    if not trust and sha256(engine) != sidecar.engine_sha256:
         raise EngineError(
-            f"not the file that {path.name} describes (truncated or changed)", where=engine, fix=_REMEDY
+            f"not the file that {path.name} describes (truncated or changed)",
+            where=engine,
+            fix=f"{_REMEDY}, or take it if you know where it comes from: adq-edge eval ENGINE --trust",
         )
     if sidecar.machine != platform.machine():
         raise EngineError(

@@ -1,0 +1,3 @@
+"""Makers of engines, one for each kind of device; `build` picks one."""
+
+from __future__ import annotations

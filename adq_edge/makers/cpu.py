@@ -1,0 +1,78 @@
+"""Engines for CPUs: ONNX files, which ONNX Runtime and OpenVINO both read."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Collection, Optional
+
+import onnx
+
+from adq_edge.bundle import Bundle
+from adq_edge.calibration.prepared import Prepared
+from adq_edge.files import write_bytes
+from adq_edge.makers.base import Ingredients, Made, Maker, describe
+from adq_edge.options import Device, Precision, RuntimeName
+from adq_edge.quantization.arithmetic import cpu_target
+from adq_edge.quantization.broadcast import widen_normalisation
+from adq_edge.quantization.float_weights import keep_float_weights
+from adq_edge.quantization.half import store_weights_as_float16
+from adq_edge.quantization.qdq import quantize
+from adq_edge.runtimes.base import Engine
+from adq_edge.runtimes.registry import open_engine, runtime_version
+
+
+class CpuMaker(Maker):
+    """Makes engines for this machine's CPU.
+
+    Args:
+        runtime: what runs them when nothing else is asked for.
+        threads: CPU threads of the candidates; all by default.
+
+    Raises:
+        MissingDependencyError: the runtime is not installed.
+    """
+
+    device = Device.CPU
+    suffix = ".onnx"
+
+    def __init__(self, runtime: RuntimeName, threads: Optional[int]) -> None:
+        self.runtime = runtime
+        self.version = runtime_version(runtime)
+        self.target = cpu_target()
+        self._threads = threads
+
+    def make(self, ingredients: Ingredients, path: Path) -> Made:
+        """Write the ONNX file and load it: one that does not load is none."""
+        path.write_bytes(self._model(ingredients).SerializeToString())
+        sidecar = describe(self, ingredients.bundle, path, ingredients.precision, path.stem)
+        with open_engine(path, sidecar, self.runtime, self._threads) as engine:
+            return Made(engine.operators())
+
+    def open_candidate(
+        self, bundle: Bundle, prepared: Prepared, float_layers: Optional[Collection[str]]
+    ) -> Engine:
+        """Open the engine that `make` would write, in its runtime."""
+        precision = Precision.FP32 if float_layers is None else Precision.INT8
+        model = onnx.load(str(bundle.model))
+        ingredients = Ingredients(bundle, precision, model, prepared, tuple(float_layers or ()))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{bundle.manifest.name}-{precision.value}{self.suffix}"
+            write_bytes(path, self._model(ingredients).SerializeToString())
+            sidecar = describe(self, bundle, path, precision, path.stem)
+            return open_engine(path, sidecar, self.runtime, self._threads)
+
+    def _model(self, ingredients: Ingredients) -> onnx.ModelProto:
+        prepared = ingredients.prepared
+        if ingredients.precision is Precision.FP16:
+            return store_weights_as_float16(ingredients.model)
+        if ingredients.precision is Precision.FP32 or prepared is None:
+            return ingredients.model
+        quantized = quantize(
+            widen_normalisation(prepared.model),
+            prepared.ranges.tensors,
+            self.target,
+            rounding=prepared.rounding,
+            float_layers=ingredients.float_layers,
+        )
+        return keep_float_weights(quantized)

@@ -1,0 +1,311 @@
+"""The building process: a job in, a plan and a report out. Run as `python -m THIS_MODULE JOB REPORT`.
+
+A process of its own, because TensorRT can die (out of memory, a crash in a kernel) and never gives all of
+its memory back. What it prints is Polygraphy's log, from which the parent reads progress and failures.
+Polygraphy loads the network, makes the configuration and builds; here stands what it has no word for:
+precision pins, dynamic ranges, the strict calibration cache, DLA with pins, the inspector.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from adq_edge.bundle import INPUT
+from adq_edge.errors import AdqError, BuildError
+from adq_edge.files import atomic_path
+from adq_edge.options import Precision, Route
+from adq_edge.quantization.implicit import (
+    CalibrationAlgorithm,
+    read_calibration_cache,
+    write_calibration_cache,
+)
+from adq_edge.runtimes.tensorrt.inspection import read_layers
+from adq_edge.runtimes.tensorrt.job import BuildReport, Job, read_job, write_report
+from adq_edge.runtimes.tensorrt.log import PROGRESS_MARK, REFUSAL_MARK
+from adq_edge.runtimes.tensorrt.release import Release, load_release
+
+FAILED = 1
+REFUSED = 2
+
+_MEGABYTE = 10**6
+_UNPINNED = frozenset({"CONSTANT", "SHAPE", "QUANTIZE", "DEQUANTIZE", "CAST", "IDENTITY", "SHUFFLE"})
+"""Types of layers that compute nothing, or whose number format their neighbours decide."""
+
+
+def build(job: Job) -> BuildReport:
+    """Build the engine of a job and write its plan; run in a process that may die of it.
+
+    Raises:
+        AdqError: what the job asks for cannot be had here.
+        Exception: whatever TensorRT and Polygraphy raise; the log says more.
+    """
+    from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath, PostprocessConfig
+
+    release = load_release(job.flavour)
+    if job.own_calibrator is not None:
+        return _calibrate(job, release)
+    builder, network, parser = NetworkFromOnnxPath(job.model, strongly_typed=_is_strong(job, release))()
+    reader = None
+    if job.route is not Route.TYPED:
+        pin_precisions(job, release, network)
+    if job.route is Route.IMPLICIT and job.precision is Precision.INT8:
+        set_dynamic_ranges(job, release, network)
+        reader = _cache_reader(job, release)
+
+    def finish(builder: Any, network: Any, config: Any) -> None:
+        configure(job, release, network, config, reader)
+
+    config = PostprocessConfig(_create_config(job, release), finish)
+    kept = None if release.is_rtx else job.timing_cache
+    plan = EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=kept)()
+    if reader is not None and reader.asked_for_data:
+        raise BuildError(
+            f"TensorRT {release.version} rejected the calibration cache and asked for data",
+            fix="Report this: the ranges and TensorRT's names of the tensors do not agree",
+        )
+    with atomic_path(Path(job.plan)) as temporary, temporary.open("wb") as file:
+        file.write(plan)
+    return BuildReport(release.version, _compute_capability(job), _inspect(release, plan))
+
+
+def _is_strong(job: Job, release: Release) -> bool:
+    """Tell whether to ask for strong typing: 11 and RTX know nothing else and need no flag."""
+    return job.route is Route.TYPED and release.at_least(10) and release.before(11)
+
+
+def _create_config(job: Job, release: Release) -> Any:
+    """Return Polygraphy's way to make the builder's configuration."""
+    from polygraphy.backend.trt import CreateConfig, Profile
+
+    trt = release.trt
+    common: Dict[str, Any] = {
+        "profiles": [Profile().add(INPUT, *batch_shapes(job))],
+        "memory_pool_limits": {trt.MemoryPoolType.WORKSPACE: job.workspace_mb * _MEGABYTE},
+        "profiling_verbosity": trt.ProfilingVerbosity.DETAILED,
+    }
+    if release.at_least(10):
+        common["progress_monitor"] = progress_monitor(release)
+    if release.is_rtx:
+        from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+
+        pairs = [
+            (int(major), int(minor)) for major, minor in (c.split(".") for c in job.compute_capabilities)
+        ]
+        return CreateConfigRTX(compute_capabilities=pairs or None, use_gpu=not pairs, **common)
+    if job.lean and release.before(11):
+        common["tactic_sources"] = [
+            trt.TacticSource.EDGE_MASK_CONVOLUTIONS,
+            trt.TacticSource.JIT_CONVOLUTIONS,
+        ]
+    if job.timing_cache is not None and Path(job.timing_cache).is_file():
+        common["load_timing_cache"] = job.timing_cache
+    if job.route is Route.TYPED:
+        return CreateConfig(**common)
+    return CreateConfig(
+        fp16=job.precision is not Precision.FP32,
+        int8=job.precision is Precision.INT8,
+        precision_constraints=None if job.precision is Precision.FP32 else "obey",
+        **common,
+    )
+
+
+def batch_shapes(job: Job) -> List[Any]:
+    """Return the smallest, the usual and the largest input shape; one size for a static engine."""
+    height, width = job.image_size
+    return [(count, height, width, 3) for count in (1, 1, job.largest_batch)]
+
+
+def configure(job: Job, release: Release, network: Any, config: Any, reader: Optional[Any]) -> None:
+    """Set what Polygraphy does not: no TF32, the calibration cache, shared profiles, DLA with pins."""
+    trt = release.trt
+    config.clear_flag(trt.BuilderFlag.TF32)
+    if reader is not None and release.before(11):
+        config.int8_calibrator = reader
+    if release.at_least(8, 6) and release.before(11):
+        config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
+    if job.dla is not None:
+        _use_dla(job, release, network, config)
+
+
+def _use_dla(job: Job, release: Release, network: Any, config: Any) -> None:
+    """Put on DLA what it can run, and leave to the GPU what is pinned to float32 or has no kernel there."""
+    trt = release.trt
+    config.default_device_type = trt.DeviceType.DLA
+    config.DLA_core = job.dla
+    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+    names = frozenset(job.networks)
+    for layer in layers_of(network):
+        if layer.name not in names or not config.can_run_on_DLA(layer):
+            config.set_device_type(layer, trt.DeviceType.GPU)
+
+
+def layers_of(network: Any) -> List[Any]:
+    """Return a network's layers."""
+    return [network.get_layer(position) for position in range(network.num_layers)]
+
+
+def pin_precisions(job: Job, release: Release, network: Any) -> None:
+    """Keep every layer outside the networks in float32, and in INT8 the layers of `job.half` in float16.
+
+    TensorRT makes several layers of some nodes and names them as it likes, so what is not known to be of the
+    networks is pinned. Norms overflow in float16, and products of small maps vanish.
+    """
+    assert release.before(11)
+    if job.precision is Precision.FP32:
+        return
+    trt = release.trt
+    networks, half = frozenset(job.networks), frozenset(job.half)
+    for layer in layers_of(network):
+        if layer.type.name in _UNPINNED:
+            continue
+        if layer.name in half and job.precision is Precision.INT8:
+            _pin(layer, trt.float16, trt)
+        elif layer.name not in networks:
+            _pin(layer, trt.float32, trt)
+
+
+def _pin(layer: Any, kind: Any, trt: Any) -> None:
+    """Pin a layer and those of its outputs that hold floating-point numbers."""
+    outputs = [layer.get_output(position) for position in range(layer.num_outputs)]
+    if not all(tensor.dtype in (trt.float32, trt.float16) for tensor in outputs):
+        return
+    layer.precision = kind
+    for position in range(layer.num_outputs):
+        layer.set_output_type(position, kind)
+
+
+def set_dynamic_ranges(job: Job, release: Release, network: Any) -> None:
+    """Give every tensor that has a range that range; tensors without one stay floating point.
+
+    Raises:
+        BuildError: TensorRT's network lacks tensors that the ranges name.
+    """
+    assert release.before(11)
+    missing = set(job.ranges)
+    inputs = [network.get_input(position) for position in range(network.num_inputs)]
+    outputs = [
+        layer.get_output(position) for layer in layers_of(network) for position in range(layer.num_outputs)
+    ]
+    for tensor in [*inputs, *outputs]:
+        amax = job.ranges.get(tensor.name)
+        if amax is not None:
+            tensor.set_dynamic_range(-amax, amax)
+            missing.discard(tensor.name)
+    if missing:
+        raise BuildError(
+            f"TensorRT {release.version} has no tensor {sorted(missing)[0]!r} to give its range to "
+            f"({len(missing)} missing)",
+            fix="Export and calibrate the bundle again",
+        )
+
+
+def _cache_reader(job: Job, release: Release) -> Any:
+    from adq_edge.runtimes.tensorrt.calibrators import cache_reader
+
+    cache = write_calibration_cache(job.ranges, release.version, CalibrationAlgorithm.ENTROPY_2.value)
+    return cache_reader(release, cache)
+
+
+def progress_monitor(release: Release) -> Any:
+    """Return a monitor that prints how far TensorRT is; since release 10."""
+    assert release.at_least(10)
+    trt = release.trt
+
+    class Printer(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+        """Prints the steps of each phase."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._totals: Dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: Optional[str], num_steps: int) -> None:
+            self._totals[phase_name] = num_steps
+            self._print(phase_name, 0)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            self._print(phase_name, step + 1)
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._totals.pop(phase_name, None)
+
+        def _print(self, phase: str, step: int) -> None:
+            print(f"{PROGRESS_MARK} {step} {self._totals.get(phase, 0)} {phase}", flush=True)
+
+    return Printer()
+
+
+def _calibrate(job: Job, release: Release) -> BuildReport:
+    """Run TensorRT's own calibrator on the float-input twin of the model; the engine is thrown away."""
+    import numpy as np
+    from polygraphy.backend.trt import CreateConfig, EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
+
+    from adq_edge.runtimes.tensorrt.calibrators import own_calibrator
+    from adq_edge.runtimes.tensorrt.cuda import Gpu
+
+    assert release.before(11)
+    assert job.own_calibrator is not None
+    assert job.pictures is not None
+    trt = release.trt
+    gpu = Gpu()  # its context must be current while pictures are copied over
+    calibrator = own_calibrator(release, job.own_calibrator, np.load(job.pictures, allow_pickle=False))
+    config = CreateConfig(
+        int8=True,
+        calibrator=calibrator,
+        profiles=[Profile().add(INPUT, *batch_shapes(job))],
+        memory_pool_limits={trt.MemoryPoolType.WORKSPACE: job.workspace_mb * _MEGABYTE},
+        quantization_flags=[trt.QuantizationFlag.CALIBRATE_BEFORE_FUSION],
+    )
+    EngineBytesFromNetwork(NetworkFromOnnxPath(job.model), config)()
+    gpu.close()
+    if not calibrator.cache:
+        raise BuildError(f"TensorRT {release.version} calibrated nothing", fix="Use a calibrator of adq-edge")
+    ranges = read_calibration_cache(calibrator.cache).ranges
+    return BuildReport(release.version, None, None, ranges)
+
+
+def _compute_capability(job: Job) -> Optional[str]:
+    if job.compute_capabilities:
+        return ", ".join(job.compute_capabilities)
+    from adq_edge.runtimes.tensorrt.cuda import compute_capability
+
+    return compute_capability()
+
+
+def _inspect(release: Release, plan: Any) -> Any:
+    """Return the engine's layers; None for RTX, which decides on its kernels on the GPU that runs it."""
+    if release.is_rtx:
+        return None
+    trt = release.trt
+    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    engine = runtime.deserialize_cuda_engine(plan)
+    inspector = engine.create_engine_inspector()
+    return read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def main(job_path: str, report_path: str) -> int:
+    """Build, and say in the exit code how it went: 0, `FAILED` or `REFUSED`."""
+    job = read_job(Path(job_path))
+    if job.flavour.value == "tensorrt_rtx":
+        os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"  # read when Polygraphy is imported
+    from polygraphy.logger import G_LOGGER
+
+    G_LOGGER.colors = False
+    G_LOGGER.module_severity = G_LOGGER.VERBOSE
+    try:
+        write_report(Path(report_path), build(job))
+    except AdqError as error:
+        print(f"{REFUSAL_MARK} {error.what}\t{error.fix or ''}", flush=True)
+        return REFUSED
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,109 @@
+"""The little that adq-edge needs of CUDA, through pycuda: one context, pinned memory, streams, events."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, NamedTuple, Tuple
+
+import numpy as np
+
+from adq_edge.errors import EngineError, MissingDependencyError
+
+_DEVICE = 0
+
+
+class Gpu:
+    """The GPU's primary context, which other libraries in the process share; pushed while it is open.
+
+    Raises:
+        MissingDependencyError: pycuda is not installed or finds no CUDA.
+        EngineError: there is no GPU.
+    """
+
+    def __init__(self) -> None:
+        self.driver = _driver()
+        try:
+            self.driver.init()
+            self._device = self.driver.Device(_DEVICE)
+        except self.driver.Error as error:
+            raise EngineError(
+                f"no NVIDIA GPU can be used here ({error})", fix="adq-edge doctor says what is missing"
+            ) from error
+        self._context = self._device.retain_primary_context()
+        self._context.push()
+        self._is_open = True
+
+    @property
+    def compute_capability(self) -> str:
+        """Major and minor number, "7.2" for a Xavier."""
+        return "{}.{}".format(*self._device.compute_capability())
+
+    @property
+    def name(self) -> str:
+        """The GPU's name."""
+        return str(self._device.name())
+
+    @property
+    def memory_mb(self) -> float:
+        """The GPU's memory in MB (10^6 bytes); on a Jetson the system's."""
+        return float(self._device.total_memory() / 1e6)
+
+    def close(self) -> None:
+        """Give the context back; harmless when called twice."""
+        if self._is_open:
+            self._is_open = False
+            self._context.pop()
+
+
+def compute_capability() -> str:
+    """Return the compute capability of the GPU that is here.
+
+    Raises:
+        MissingDependencyError: pycuda is not installed or finds no CUDA.
+        EngineError: there is no GPU.
+    """
+    with contextlib.closing(Gpu()) as gpu:
+        return gpu.compute_capability
+
+
+def _driver() -> Any:
+    try:
+        import pycuda.driver
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "pycuda is not installed",
+            fix="Install it (on a Jetson ./jetson_setup.sh does): pip install pycuda",
+        ) from error
+    except (ImportError, OSError) as error:  # libcuda.so is missing
+        raise EngineError(
+            f"CUDA cannot be used here ({error})", fix="adq-edge doctor says what is missing"
+        ) from error
+    return pycuda.driver
+
+
+class Buffer(NamedTuple):
+    """A tensor in pinned host memory and on the GPU.
+
+    Attributes:
+        host: the array in host memory that cannot be paged out, so that copies need no detour.
+        device: the allocation on the GPU.
+    """
+
+    host: np.ndarray
+    device: Any
+
+
+def allocate(gpu: Gpu, shape: Tuple[int, ...], kind: Any) -> Buffer:
+    """Allocate a tensor on both sides.
+
+    Raises:
+        EngineError: not enough memory.
+    """
+    try:
+        host = gpu.driver.pagelocked_empty(shape, kind)
+        return Buffer(host, gpu.driver.mem_alloc(host.nbytes))
+    except gpu.driver.MemoryError as error:
+        raise EngineError(
+            f"not enough GPU memory for a tensor of shape {list(shape)}",
+            fix="Free some memory, or build with a smaller --max-batch",
+        ) from error

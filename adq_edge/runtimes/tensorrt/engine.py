@@ -1,0 +1,247 @@
+"""TensorRT engines at run time: tensors by name, pinned memory, batches in flight.
+
+The calls used here exist from 8.5 to 11 and in TensorRT-RTX alike.
+"""
+
+from __future__ import annotations
+
+import collections
+from pathlib import Path
+from typing import Any, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from adq_edge.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.errors import EngineError
+from adq_edge.options import RuntimeName
+from adq_edge.runtimes.base import Engine, Output
+from adq_edge.runtimes.sidecar import Sidecar
+from adq_edge.runtimes.tensorrt.cuda import Buffer, Gpu, allocate
+from adq_edge.runtimes.tensorrt.inspection import count_kinds, read_layers
+from adq_edge.runtimes.tensorrt.release import Release, flavour_of, load_release
+
+IN_FLIGHT = 2
+"""Batches in flight for throughput: while one computes, the other's copies run."""
+
+_REBUILD = "Build it here from its bundle: adq-edge build BUNDLE"
+
+
+class Stages(NamedTuple):
+    """Where the time of a query went on the GPU, in ms."""
+
+    host_to_device: float
+    compute: float
+    device_to_host: float
+
+
+class TensorRTEngine(Engine):
+    """A plan run by TensorRT or TensorRT-RTX on the first GPU.
+
+    Args:
+        path: the plan.
+        sidecar: what is known about it.
+        release: an imported TensorRT; the installed one by default.
+
+    Raises:
+        EngineError: no GPU, or a plan of another release, for another GPU, truncated or too large.
+        MissingDependencyError: TensorRT or pycuda is not installed.
+    """
+
+    def __init__(self, path: Path, sidecar: Sidecar, release: Optional[Release] = None) -> None:
+        self.runtime = sidecar.runtime
+        self._release = release or load_release(flavour_of(RuntimeName(sidecar.runtime)))
+        super().__init__(path, sidecar, self._release.version)
+        self._gpu: Optional[Gpu] = None
+        self._slots: List[_Slot] = []
+        _check_release(path, sidecar, self._release)
+        self._gpu = Gpu()
+        try:
+            _check_gpu(path, sidecar, self._gpu)
+            self._runtime, self._engine = _deserialize(path, self._release)
+            self.largest_batch: int = _largest_batch(path, sidecar, self._engine)
+            self._slots.append(self._make_slot())
+        except BaseException:
+            self.close()
+            raise
+
+    def _run(self, images: np.ndarray) -> Output:
+        slot = self._first_slot(images)
+        slot.start(images)
+        return slot.finish()
+
+    def run_many(self, batches: Iterable[np.ndarray], in_flight: int = IN_FLIGHT) -> Iterator[Output]:
+        """Score batches in order with several of them on the GPU at once; for throughput.
+
+        Args:
+            batches: uint8 `[N, H, W, 3]` each, of at most `largest_batch` pictures.
+            in_flight: how many to have on the GPU at once. TensorRT 8.5 cannot share the one optimization
+                profile of an engine with dynamic batch, so there it is 1.
+
+        Raises:
+            EngineError: a batch is too large.
+        """
+        count = 1 if self._release.before(8, 6) and self.largest_batch > 1 else in_flight
+        while len(self._slots) < count:
+            self._slots.append(self._make_slot())
+        busy: Deque[_Slot] = collections.deque()
+        free = list(self._slots[:count])
+        for images in batches:
+            self._first_slot(images)  # refuses what is too large
+            if not free:
+                free.append(busy.popleft())
+                yield free[0].finish()
+            slot = free.pop(0)
+            slot.start(images)
+            busy.append(slot)
+        while busy:
+            yield busy.popleft().finish()
+
+    def stages(self) -> Stages:
+        """Return where the time of the last `run` went on the GPU."""
+        return self._slots[0].stages()
+
+    def device_memory(self) -> int:
+        """Return the memory that one execution context takes on the GPU besides the weights, in bytes."""
+        engine = self._engine
+        if self._release.at_least(10, 1):
+            return int(engine.device_memory_size_v2)
+        return int(engine.device_memory_size)
+
+    def operators(self) -> Dict[str, int]:
+        """Count the engine's layers by TensorRT's type."""
+        trt, engine = self._release.trt, self._engine
+        inspector = engine.create_engine_inspector()
+        return count_kinds(read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON)))
+
+    def close(self) -> None:
+        """Free contexts, engine and buffers in this order, while the CUDA context is still there."""
+        for slot in self._slots:
+            slot.free()
+        self._slots.clear()
+        self._engine = self._runtime = None
+        if self._gpu is not None:
+            self._gpu.close()
+
+    def _first_slot(self, images: np.ndarray) -> _Slot:
+        if not self._slots:
+            raise EngineError("is closed", where=self.path)
+        if len(images) > self.largest_batch:
+            raise EngineError(
+                f"takes at most {self.largest_batch} pictures at once, not {len(images)}",
+                where=self.path,
+                fix="Build it with a larger --max-batch",
+            )
+        return self._slots[0]
+
+    def _make_slot(self) -> _Slot:
+        assert self._gpu is not None
+        return _Slot(self.path, self._gpu, self._engine, self.sidecar, self.largest_batch)
+
+
+def _check_release(path: Path, sidecar: Sidecar, release: Release) -> None:
+    """Refuse a plan of another release: it would not load, or worse."""
+    if release.version != sidecar.runtime_version:
+        raise EngineError(
+            f"built with {release.flavour.label} {sidecar.runtime_version}, "
+            f"here is {release.version}, which cannot load it",
+            where=path,
+            fix=_REBUILD,
+        )
+
+
+def _check_gpu(path: Path, sidecar: Sidecar, gpu: Gpu) -> None:
+    details = sidecar.tensorrt
+    if details is None or details.compute_capability is None:
+        return
+    built_for = details.compute_capability.split(", ")
+    if gpu.compute_capability not in built_for:
+        raise EngineError(
+            f"built for compute capability {details.compute_capability}, "
+            f"this GPU ({gpu.name}) has {gpu.compute_capability}",
+            where=path,
+            fix=_REBUILD,
+        )
+
+
+def _deserialize(path: Path, release: Release) -> Tuple[Any, Any]:
+    """Return the runtime, which must outlive the engine, and the engine."""
+    trt = release.trt
+    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    engine = runtime.deserialize_cuda_engine(path.read_bytes())
+    if engine is None:
+        raise EngineError(
+            f"{release.flavour.label} {release.version} cannot load it", where=path, fix=_REBUILD
+        )
+    return runtime, engine
+
+
+def _largest_batch(path: Path, sidecar: Sidecar, engine: Any) -> int:
+    """Return the largest batch, after a look at what the engine takes and gives."""
+    names = {engine.get_tensor_name(position) for position in range(engine.num_io_tensors)}
+    if names != {INPUT, MAP_OUTPUT, SCORE_OUTPUT}:
+        raise EngineError(
+            f"has the tensors {sorted(names)}, not those of an anomaly model", where=path, fix=_REBUILD
+        )
+    shape = tuple(engine.get_tensor_shape(INPUT))
+    if shape[1:] != (*sidecar.image_size, 3):
+        raise EngineError(f"takes pictures of shape {list(shape)}", where=path, fix=_REBUILD)
+    if shape[0] > 0:
+        return int(shape[0])
+    return int(engine.get_tensor_profile_shape(INPUT, 0)[2][0])
+
+
+class _Slot:
+    """One batch in flight: an execution context with its stream, its events and its buffers."""
+
+    def __init__(self, path: Path, gpu: Gpu, engine: Any, sidecar: Sidecar, largest_batch: int) -> None:
+        context = engine.create_execution_context()
+        if context is None:
+            raise EngineError("TensorRT makes no execution context", where=path, fix="Free some GPU memory")
+        self._path, self._driver, self._context = path, gpu.driver, context
+        self._stream = gpu.driver.Stream()
+        self._marks = [gpu.driver.Event() for _ in range(4)]
+        self._is_dynamic = engine.get_tensor_shape(INPUT)[0] < 0
+        self._input = allocate(gpu, (largest_batch, *sidecar.image_size, 3), np.uint8)
+        self._maps = allocate(gpu, (largest_batch, *sidecar.map_size), np.float32)
+        self._scores = allocate(gpu, (largest_batch,), np.float32)
+        tensors = {INPUT: self._input, MAP_OUTPUT: self._maps, SCORE_OUTPUT: self._scores}
+        for name, buffer in tensors.items():
+            context.set_tensor_address(name, int(buffer.device))
+        self._count = 0
+
+    def start(self, images: np.ndarray) -> None:
+        """Copy a batch over and start to compute; returns at once."""
+        driver, stream, context = self._driver, self._stream, self._context
+        count = len(images)
+        if count != self._count:
+            if self._is_dynamic:
+                context.set_input_shape(INPUT, images.shape)
+            self._count = count
+        before, copied, computed, _ = self._marks
+        self._input.host[:count] = images
+        before.record(stream)
+        driver.memcpy_htod_async(self._input.device, self._input.host[:count], stream)
+        copied.record(stream)
+        if not context.execute_async_v3(stream.handle):
+            raise EngineError("TensorRT could not run it", where=self._path)
+        computed.record(stream)
+        for buffer in (self._maps, self._scores):
+            driver.memcpy_dtoh_async(buffer.host[:count], buffer.device, stream)
+        self._marks[3].record(stream)
+
+    def finish(self) -> Output:
+        """Wait for the batch and return copies of its outputs."""
+        self._stream.synchronize()
+        return Output(self._maps.host[: self._count].copy(), self._scores.host[: self._count].copy())
+
+    def stages(self) -> Stages:
+        """Return where the time of the last batch went; it must be finished."""
+        pairs = zip(self._marks, self._marks[1:])
+        return Stages(*(float(first.time_till(second)) for first, second in pairs))
+
+    def free(self) -> None:
+        """Give everything back at once: buffers that wait for the collector would outlive the context."""
+        self._context = None
+        buffers: List[Buffer] = [self._input, self._maps, self._scores]
+        for buffer in buffers:
+            buffer.device.free()

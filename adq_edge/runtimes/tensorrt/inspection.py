@@ -1,0 +1,78 @@
+"""What TensorRT's engine inspector says, layer by layer: which really run in INT8, and where."""
+
+from __future__ import annotations
+
+import collections
+import json
+import re
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from adq_edge.runtimes.tensorrt.job import LayerReport
+
+GPU = "GPU"
+DLA = "DLA"
+UNKNOWN = "unknown"
+
+_MOVERS = frozenset({"Reformat", "NoOp", "Constant", "Shuffle", "Signal", "Wait"})
+"""Layers that compute nothing."""
+_SHORT_NAMES = {"Int8": "INT8", "Half": "FP16", "FP16": "FP16", "Float": "FP32", "FP32": "FP32"}
+_NUMBER_FORMAT = re.compile(r"\b(Int8|INT8|Half|FP16|Float|FP32|Int32|INT32|BFloat16|BF16|UInt8|Bool)\b")
+
+
+def read_layers(information: str) -> Tuple[LayerReport, ...]:
+    """Return the layers of an engine from its inspector's JSON, of an engine built with detailed verbosity.
+
+    Releases differ in what they write: a list of names, or objects whose tensors carry a `Format/Datatype`
+    (8.5 to 10) or a `Datatype` of their own (11). What cannot be told is `unknown`.
+    """
+    layers = json.loads(information).get("Layers", [])
+    return tuple(_read_layer(layer) for layer in layers)
+
+
+def _read_layer(layer: Any) -> LayerReport:
+    if not isinstance(layer, Mapping):
+        return LayerReport(str(layer), UNKNOWN, UNKNOWN, UNKNOWN)
+    name, kind = str(layer.get("Name", "")), str(layer.get("LayerType", UNKNOWN))
+    # A layer of DLA is one loadable that swallowed many nodes.
+    is_dla = DLA in kind or (name.startswith("{ForeignNode") and DLA in name)
+    return LayerReport(name, kind, _precision(layer), DLA if is_dla else GPU)
+
+
+def _precision(layer: Mapping[str, Any]) -> str:
+    """Return the lowest number format that the layer's inputs have: an integer kernel may write floats."""
+    formats = [_short_name(tensor) for tensor in _tensors(layer, "Inputs")]
+    formats = formats or [_short_name(tensor) for tensor in _tensors(layer, "Outputs")]
+    for candidate in ("INT8", "FP16", "FP32"):
+        if candidate in formats:
+            return candidate
+    return next((name for name in formats if name is not None), UNKNOWN)
+
+
+def _tensors(layer: Mapping[str, Any], side: str) -> Iterator[Mapping[str, Any]]:
+    for tensor in layer.get(side) or []:
+        if isinstance(tensor, Mapping):
+            yield tensor
+
+
+def _short_name(tensor: Mapping[str, Any]) -> Optional[str]:
+    written = f"{tensor.get('Format/Datatype', '')} {tensor.get('Datatype', '')}"
+    found = _NUMBER_FORMAT.search(written)
+    return None if found is None else _SHORT_NAMES.get(found.group(1), found.group(1).upper())
+
+
+def computing_layers(layers: Sequence[LayerReport]) -> List[LayerReport]:
+    """Return the layers that compute something, without those that only move or convert data."""
+    return [layer for layer in layers if layer.kind not in _MOVERS]
+
+
+def count_precisions(layers: Sequence[LayerReport]) -> Dict[str, int]:
+    """Count the computing layers by number format; those on DLA count as DLA besides."""
+    computing = computing_layers(layers)
+    counts = collections.Counter(layer.precision for layer in computing)
+    on_dla = sum(layer.device == DLA for layer in computing)
+    return {**dict(sorted(counts.items())), **({DLA: on_dla} if on_dla else {})}
+
+
+def count_kinds(layers: Sequence[LayerReport]) -> Dict[str, int]:
+    """Count all layers by TensorRT's type."""
+    return dict(sorted(collections.Counter(layer.kind for layer in layers).items()))
