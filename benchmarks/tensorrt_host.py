@@ -1,0 +1,103 @@
+"""Host work around one TensorRT query: what Python and numpy cost beside the GPU.
+
+    python benchmarks/tensorrt_host.py [--queries 20000]
+
+The engine class is the real one; TensorRT and pycuda are the recording stand-ins of the tests with everything taken
+out that a GPU would do, so what is left is the host's: checks, the copy into pinned memory, the calls, the
+copies out. Writes benchmarks/published/tensorrt_host.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from published import publish
+
+from adq_edge.bundle import Source
+from adq_edge.environment import read_environment
+from adq_edge.options import Precision
+from adq_edge.runtimes.sidecar import Sidecar, TensorRTDetails
+from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
+from adq_edge.runtimes.tensorrt.release import Flavour, Release
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from recording_tensorrt import Stand
+
+SIZE, MAP_SIZE, VERSION = 256, 64, "10.3.0"
+
+
+def nothing(*arguments: Any) -> bool:
+    """Do what the host sees of an asynchronous call."""
+    return True
+
+
+def open_engine(folder: Path) -> TensorRTEngine:
+    """Open the real engine class on stand-ins that do no work."""
+    stand = Stand(VERSION, shape=(1, SIZE, SIZE, 3), largest_batch=1)
+    stand.driver.__dict__.update(memcpy_htod_async=nothing, memcpy_dtoh_async=nothing)
+    for name, module in stand.modules().items():
+        sys.modules[name] = module
+    path = folder / "stand_in.plan"
+    path.write_bytes(b"a plan")
+    sidecar = Sidecar(
+        name="stand-in",
+        runtime="tensorrt",
+        runtime_version=VERSION,
+        device="cuda",
+        machine=platform.machine(),
+        precision=Precision.INT8,
+        arch="stfpm",
+        image_size=(SIZE, SIZE),
+        map_size=(MAP_SIZE, MAP_SIZE),
+        engine_sha256="",
+        model=Source("", ""),
+        operators={},
+        calibration=None,
+        threshold=None,
+        data=None,
+        tensorrt=TensorRTDetails("explicit", "7.2", 1, None, None, (), 64, 0.0, None, ()),
+    )
+    engine = TensorRTEngine(path, sidecar, Release(stand.tensorrt, Flavour.TENSORRT, VERSION))
+    slot = engine._slots[0]
+    slot._context.__class__.execute_async_v3 = nothing
+    slot._stream.__class__.synchronize = nothing
+    for mark in slot._marks:
+        mark.__class__.record = nothing
+    return engine
+
+
+def main() -> None:
+    """Time queries and publish the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--queries", type=int, default=20000)
+    options = parser.parse_args()
+    picture = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
+    durations = np.empty(options.queries)
+    with tempfile.TemporaryDirectory() as folder, open_engine(Path(folder)) as engine:
+        for query in range(-1000, options.queries):
+            start = time.perf_counter_ns()
+            engine.run(picture)
+            if query >= 0:
+                durations[query] = (time.perf_counter_ns() - start) / 1e3
+    p50, p90, p99 = np.percentile(durations, [50, 90, 99])
+    publish(
+        "tensorrt_host",
+        f"Host work around one TensorRT query of {SIZE}x{SIZE} pixels, on stand-ins that compute nothing",
+        ["queries", "p50 us", "p90 us", "p99 us"],
+        [[str(options.queries), f"{p50:.1f}", f"{p90:.1f}", f"{p99:.1f}"]],
+        {"queries": options.queries, "p50_us": p50, "p90_us": p90, "p99_us": p99},
+        read_environment(),
+    )
+
+
+if __name__ == "__main__":
+    main()
