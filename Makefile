@@ -4,8 +4,11 @@ VENV := .venv
 RUN := $(VENV)/bin
 EXTRAS ?= train,openvino,dev
 RTX := $(shell uname -sm | grep -qx 'Linux x86_64' && echo ,rtx)
+# JetPack 5's Python, for the device half.
+PYTHON38 ?= python3.8
+DEVICE := .venv-device
 
-.PHONY: venv demo test lint clean
+.PHONY: venv demo test test-device lint wheels clean
 
 venv: $(VENV)/.complete
 
@@ -23,11 +26,32 @@ demo: venv
 test: lint
 	$(RUN)/python -m pytest -m 'not gpu'
 
+# make test-device        the device half, installed as a JetPack 5 board has it: no torch, Python 3.8
+test-device:
+	rm -rf $(DEVICE)
+	$(PYTHON38) -m venv $(DEVICE)
+	$(DEVICE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		. hypothesis pytest scikit-learn
+	PYTHONPATH=tests $(DEVICE)/bin/pytest -p without_torch -m 'not gpu'
+
 lint: venv
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 	$(RUN)/vermin --target=3.8- --violations --no-tips adq_edge
+	$(call lint_with,hadolint,docker/Dockerfile.*)
+	$(call lint_with,shellcheck,jetson_setup.sh .ci/run)
+
+# These two have no wheels for Linux on Arm: there, and only there, their absence is no failure.
+define lint_with
+	@if [ -x $(RUN)/$(1) ] || [ "$$(uname -sm)" != 'Linux aarch64' ]; then \
+		echo '$(RUN)/$(1) $(2)'; $(RUN)/$(1) $(2); \
+	else echo 'NOT LINTED, no $(1) here: $(2)' >&2; fi
+endef
+
+# make wheels             asks PyPI whether the device half has wheels for JetPack 5, 6 and 7
+wheels: venv
+	$(RUN)/python docker/check_wheels.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEVICE) .pytest_cache .mypy_cache .ruff_cache .hypothesis

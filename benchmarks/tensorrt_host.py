@@ -2,9 +2,9 @@
 
     python benchmarks/tensorrt_host.py [--queries 20000]
 
-The engine class is the real one; TensorRT and pycuda are the recording stand-ins of the tests with everything taken
-out that a GPU would do, so what is left is the host's: checks, the copy into pinned memory, the calls, the
-copies out. Writes benchmarks/published/tensorrt_host.json and .md.
+The engine class is the real one; TensorRT and pycuda are the recording stand-ins of the tests, without all
+that a GPU would do. What is left is the host's: checks, the copy into pinned memory, the calls, the copies
+out. Writes benchmarks/published/tensorrt_host.json and .md.
 """
 
 from __future__ import annotations

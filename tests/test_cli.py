@@ -128,6 +128,7 @@ def test_bad_input_is_one_line_and_exit_code_2(engines, bundle, tmp_path: Path, 
 
 
 def test_missing_teacher_file_is_named(dataset: Path, tmp_path: Path):
+    pytest.importorskip("torch")
     line = refused(adq(["train", "--data", dataset, "--teacher-weights", "none.pth"], tmp_path))
     assert "none.pth: no such file" in line
 
