@@ -16,18 +16,18 @@ from adq_edge.calibration.selection import choose_source, default_folder
 from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
 from adq_edge.console import progress_bar
 from adq_edge.environment import Environment, read_environment
-from adq_edge.errors import AdqError, DataError, ResultError
-from adq_edge.files import read_record, sha256, write_json
-from adq_edge.imaging import IMAGE_SUFFIXES
+from adq_edge.errors import AdqError, ResultError
+from adq_edge.files import atomic_path, read_record, sha256, write_json
 from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
 from adq_edge.quantization.arithmetic import Target, cpu_target
 from adq_edge.quantization.region import QuantizedOperator, find_region
 from adq_edge.quantization.sensitivity import LayerDamage, clipped_shares, map_damage, whole_damage
 from adq_edge.report.analysis import write_damage_plot
+from adq_edge.result_files import name_results
 from adq_edge.runtimes.sidecar import Calibration
 
 _SCHEMA = "adq-edge/analysis"
-_VERSION = 1
+_VERSION = 2
 
 _SEED = 1
 """Not the calibration's: of a large folder, pictures are measured that were not calibrated on."""
@@ -42,6 +42,7 @@ class LayerAnalysis:
     Attributes:
         layer: the node's name.
         operator: the node's operator.
+        quantized: False for a layer that the target leaves in float32.
         input_ranges: (low, high) of each activation that it reads, in the activation's own units.
         output_range: (low, high) of what it gives, after its ReLU if it has one.
         clipped: share of its float output values outside that range on the pictures, 0 to 1; a symmetric grid
@@ -54,6 +55,7 @@ class LayerAnalysis:
 
     layer: str
     operator: str
+    quantized: bool
     input_ranges: Tuple[Range, ...]
     output_range: Range
     clipped: float
@@ -77,7 +79,7 @@ class Analysis:
         picture_source: where they came from.
         map_snr_db: as of `LayerAnalysis`, with every layer quantized that the target quantizes.
         score_bias: as of `LayerAnalysis`, with every layer quantized that the target quantizes.
-        layers: the networks' layers, lowest SNR of the maps first; those without damage last.
+        layers: the networks' layers, lowest SNR of the maps first; those in float32 last.
         plot: the picture of the layers' damage.
         environment: the machine that measured.
     """
@@ -143,14 +145,14 @@ def analyze(
     if pictures < 1:
         raise AdqError(f"{pictures} pictures asked for", fix="Give 1 or more")
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
-    result_file = workspace.RESULTS / f"{opened.manifest.name}.analysis.json"
-    result_file = result_file if output is None else Path(output)
-    plot_file = _plot_file(result_file, plot)
+    default = workspace.RESULTS / f"{opened.manifest.name}.analysis.json"
+    files = name_results(default if output is None else output, plot, ".png", "plot")
     measured_with = _load_pictures(opened, data, pictures)
     prepared = prepare(opened, calib, choose_source(opened, source, data, samples), threads=threads)
-    analysis = _measure(opened, prepared, chosen, measured_with, plot_file, threads)
-    write_damage_plot(plot_file, analysis)
-    write_json(result_file, _SCHEMA, _VERSION, dataclasses.asdict(analysis))
+    analysis = _measure(opened, prepared, chosen, measured_with, files.picture, threads)
+    with atomic_path(files.result) as temporary:  # both or neither
+        write_json(temporary, _SCHEMA, _VERSION, dataclasses.asdict(analysis))
+        write_damage_plot(files.picture, analysis)
     return analysis
 
 
@@ -172,16 +174,6 @@ def _target(value: Union[Target, str]) -> Target:
     except ValueError:
         names = ", ".join(item.value for item in Target)
         raise AdqError(f"{value!r} is no target", fix=f"There are: {names}") from None
-
-
-def _plot_file(result_file: Path, plot: Optional[Union[str, Path]]) -> Path:
-    """Return where the plot goes; what cannot be written there is refused before anything is measured."""
-    file = result_file.with_suffix(".png") if plot is None else Path(plot)
-    if file.suffix.lower() not in IMAGE_SUFFIXES:
-        raise DataError("not the name of a picture", where=file, fix="Use .png or .jpg")
-    if file == result_file:
-        raise DataError("the plot would overwrite the result file", where=file, fix="Name it .json")
-    return file
 
 
 def _load_pictures(bundle: Bundle, data: Optional[Union[str, Path]], count: int) -> _Pictures:
@@ -221,7 +213,7 @@ def _measure(
         picture_source=pictures.source,
         map_snr_db=whole.map_snr_db,
         score_bias=whole.score_bias,
-        layers=tuple(sorted(layers, key=_decibels_or_infinity)),
+        layers=tuple(sorted(layers, key=_badness)),
         plot=str(plot),
         environment=read_environment(),
     )
@@ -241,6 +233,7 @@ def _layer(
     return LayerAnalysis(
         layer=damage.layer,
         operator=damage.operator,
+        quantized=damage.quantized,
         input_ranges=tuple(ranges[name] for name in operator.inputs),
         output_range=ranges[operator.output],
         clipped=clipped[operator.output],
@@ -250,5 +243,5 @@ def _layer(
     )
 
 
-def _decibels_or_infinity(layer: LayerAnalysis) -> float:
-    return math.inf if layer.map_snr_db is None else layer.map_snr_db
+def _badness(layer: LayerAnalysis) -> Tuple[bool, float]:
+    return (not layer.quantized, math.inf if layer.map_snr_db is None else layer.map_snr_db)

@@ -24,13 +24,13 @@ from adq_edge.agreement import (
     relative_difference,
 )
 from adq_edge.bundle import Source
-from adq_edge.datasets.layout import Sample, read_dataset
+from adq_edge.datasets.layout import read_dataset
 from adq_edge.environment import Environment, read_environment
 from adq_edge.errors import AdqError, DataError, ResultError
-from adq_edge.files import read_record, write_json
-from adq_edge.imaging import IMAGE_SUFFIXES
+from adq_edge.files import atomic_path, read_record, write_json
 from adq_edge.metrics import f1_max_threshold
 from adq_edge.report.heat_maps import ComparedSample, JudgingEngine, write_comparison_sheet
+from adq_edge.result_files import name_results
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
 from adq_edge.runtimes.sidecar import Threshold
@@ -140,16 +140,22 @@ def compare(
     """
     if worst < 0:
         raise AdqError(f"{worst} worst images asked for", fix="Give 0 or more")
-    result_file = _result_file(Path(engine_a), Path(engine_b), output)
-    sheet = _sheet_file(result_file, pictures)
+    default = workspace.RESULTS / f"{Path(engine_a).stem}-vs-{Path(engine_b).stem}.compare.json"
+    files = name_results(default if output is None else output, pictures, ".jpg", "pictures")
     with contextlib.ExitStack() as stack:
         a, b = (stack.enter_context(load_engine(path, threads=threads)) for path in (engine_a, engine_b))
         check_match(a, b, other_model)
         dataset = read_dataset(_dataset_root(a, data), categories)
         measured = run_side_by_side(a, b, dataset)
         comparison = _summarise(a, b, dataset.root, measured)
-        comparison = _with_sheet(comparison, sheet, [row.sample for row in measured.rows], (a, b), worst)
-    write_json(result_file, _SCHEMA, _VERSION, dataclasses.asdict(comparison))
+        shown = _worst_images(comparison.images, worst)
+        if shown:
+            pictured = tuple(comparison.images[number].image for number in shown)
+            comparison = dataclasses.replace(comparison, pictures=str(files.picture), pictured=pictured)
+        with atomic_path(files.result) as temporary:  # both or neither
+            write_json(temporary, _SCHEMA, _VERSION, dataclasses.asdict(comparison))
+            if shown:
+                _draw_sheet(files.picture, comparison, measured.rows, shown, (a, b))
     return comparison
 
 
@@ -163,22 +169,6 @@ def read_comparison(path: Path) -> Comparison:
     return read_record(
         path, Comparison, _SCHEMA, _VERSION, ResultError, "Compare again: adq-edge compare ENGINE_A ENGINE_B"
     )
-
-
-def _result_file(engine_a: Path, engine_b: Path, output: Optional[Union[str, Path]]) -> Path:
-    if output is not None:
-        return Path(output)
-    return workspace.RESULTS / f"{engine_a.stem}-vs-{engine_b.stem}.compare.json"
-
-
-def _sheet_file(result_file: Path, pictures: Optional[Union[str, Path]]) -> Path:
-    """Return where the sheet goes; what cannot be written there is refused before the engines run."""
-    sheet = result_file.with_suffix(".jpg") if pictures is None else Path(pictures)
-    if sheet.suffix.lower() not in IMAGE_SUFFIXES:
-        raise DataError("not the name of a picture", where=sheet, fix="Use .png or .jpg")
-    if sheet == result_file:
-        raise DataError("the pictures would overwrite the result file", where=sheet, fix="Name it .json")
-    return sheet
 
 
 def _dataset_root(engine: Engine, data: Optional[Union[str, Path]]) -> Path:
@@ -254,20 +244,17 @@ def _decide(
     )
 
 
-def _with_sheet(
-    comparison: Comparison, sheet: Path, samples: Sequence[Sample], engines: Tuple[Engine, Engine], worst: int
-) -> Comparison:
-    """Draw the worst images, if there are any to show, and return the comparison with them named."""
-    images = comparison.images
-    shown = _worst_images(images, worst)
-    if not shown:
-        return comparison
+def _draw_sheet(
+    sheet: Path,
+    comparison: Comparison,
+    rows: Sequence[ScoredImage],
+    shown: Sequence[int],
+    engines: Tuple[Engine, Engine],
+) -> None:
     sides = (comparison.engine_a, comparison.engine_b)
     judges = [JudgingEngine(engine, side.threshold) for engine, side in zip(engines, sides)]
-    rows = [ComparedSample(samples[number], images[number]) for number in shown]
-    write_comparison_sheet(sheet, rows, *judges)
-    pictured = tuple(images[number].image for number in shown)
-    return dataclasses.replace(comparison, pictures=str(sheet), pictured=pictured)
+    samples = [ComparedSample(rows[number].sample, comparison.images[number]) for number in shown]
+    write_comparison_sheet(sheet, samples, *judges)
 
 
 def _worst_images(images: Sequence[ImageAgreement], worst: int) -> List[int]:

@@ -178,7 +178,7 @@ def test_a_layer_that_stays_float32_costs_nothing(prepared, pictures):
             np.testing.assert_array_equal(ours, original)
     first = next(name for name in names if "conv1" in name)  # a CPU leaves it in float32
     (damage,) = map_damage(prepared.model, ranges, Target.X86, pictures, layers=[first])
-    assert dataclasses.astuple(damage) == (first, "Conv", None, None, 0.0)
+    assert dataclasses.astuple(damage) == (first, "Conv", False, None, None, 0.0)
 
 
 @pytest.mark.parametrize("target", list(Target))

@@ -62,6 +62,13 @@ def test_row_step_counts_some_rows_and_keeps_the_extremes():
     np.testing.assert_array_equal(histogram.magnitudes[: histogram.bins // 8].sum(), values.size // 2)
 
 
+@pytest.mark.parametrize("shape", [(100,), (1, 100), (1, 100, 1, 1), (1, 50, 1, 2)])
+def test_of_a_single_row_nothing_is_left_out(shape: Tuple[int, ...]):
+    histogram = Histogram("t")
+    histogram.update(activations("normal", 100).reshape(shape), row_step=2)
+    assert histogram.total == 100
+
+
 def test_histogram_is_the_same_in_any_order():
     small, large = activations("normal"), 100 * activations("skewed", 1000)
     grown, direct = histogram_of(small, large), histogram_of(large, small)
@@ -189,6 +196,7 @@ def test_a_strange_source_is_refused_or_written_under_a_legal_name(fresh: Bundle
         ([good.astype(np.float32)], "gave a picture of float32"),
         ([good[:-1]], r"It must be uint8 \(64, 64, 3\)"),
         ([good], "gave 1 pictures, not the 2 it announced"),
+        ([good.tolist()], "gave a picture of int64"),
     ):
         with pytest.raises(CalibrationError, match=complaint):
             calibrate(fresh, ["minmax"], StrangeSource(2, pictures))
@@ -205,6 +213,18 @@ def test_a_calibrator_that_gives_an_impossible_range_is_refused(
 ):
     monkeypatch.setattr("adq_edge.calibration.minmax.MinMaxCalibrator.compute_range", lambda *_: given_range)
     with pytest.raises(CalibrationError, match=r"calibrator 'minmax' gave the range .* for tensor"):
+        calibrate(fresh, ["minmax"], RandomNormalSource(1))
+    assert not fresh.ranges_folder.exists()
+
+
+def test_a_calibrator_that_fails_is_named(fresh: Bundle, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("division by\nzero")
+
+    monkeypatch.setattr("adq_edge.calibration.minmax.MinMaxCalibrator.compute_range", fail)
+    with pytest.raises(
+        CalibrationError, match=r"'minmax' fails on tensor .* \(ZeroDivisionError: divis.* zero"
+    ):
         calibrate(fresh, ["minmax"], RandomNormalSource(1))
     assert not fresh.ranges_folder.exists()
 

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adq_edge.calibration.entropy import best_threshold, kl_divergences
+from adq_edge.calibration.histogram import Histogram
 from adq_edge.calibration.registry import calibrator_names, make_calibrator
 from adq_edge.errors import CalibrationError
 
-BUILT_IN = ["entropy", "minmax", "mse", "percentile"]
+BUILT_IN = ["entropy", "lp", "minmax", "mse", "percentile"]
 LEVELS = 128
 BINS = 2048
 
@@ -105,9 +106,12 @@ def test_percentile_100_is_minmax():
     for kind in KINDS:
         values = activations(kind)
         assert range_of("percentile:100", values) == range_of("minmax", values)
+    histogram = Histogram("t")
+    histogram.update(np.float32([[1.0, -2.0], [9.0, -8.0]]), row_step=2)  # the extremes are not counted
+    assert make_calibrator("percentile:100").compute_range(histogram) == (-8.0, 9.0)
 
 
-# --- minmax and mse --------------------------------------------------------------------------------
+# --- minmax, mse and lp --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,25 +121,27 @@ def test_minmax_is_the_raw_minimum_and_maximum(kind: str):
     assert range_of("minmax", *batches) == (min(everything.min(), 0.0), everything.max())
 
 
-def reference_error(values: np.ndarray, low: float, high: float) -> float:
-    """Mean squared error of storing values in 8 bits: round to one of 256 steps, clip, and read back."""
+def reference_error(values: np.ndarray, low: float, high: float, power: float = 2.0) -> float:
+    """Mean p-th power of the error of 8 bits: round to one of 256 steps, clip, and read back."""
     step = (high - low) / 255
     zero_point = round(-low / step)
     stored = np.clip(np.round(values / step) + zero_point, 0, 255)
-    return float(np.mean((values - (stored - zero_point) * step) ** 2))
+    return float(np.mean(np.abs(values - (stored - zero_point) * step) ** power))
 
 
+@pytest.mark.parametrize(("spec", "power"), [("mse", 2.0), ("lp", 2.4), ("lp:1", 1.0), ("lp:4", 4.0)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_mse_is_the_best_threshold_on_the_raw_values(kind: str):
+def test_mse_and_lp_are_the_best_threshold_on_the_raw_values(kind: str, spec: str, power: float):
     """Brute force, four times finer than the calibrator's own candidates."""
     values = activations(kind, 50_000).astype(np.float64)
     largest = np.abs(values).max()
     thresholds = largest * np.arange(1, 401) / 400
     errors = [
-        reference_error(values, max(values.min(), -limit), min(values.max(), limit)) for limit in thresholds
+        reference_error(values, max(values.min(), -limit), min(values.max(), limit), power)
+        for limit in thresholds
     ]
-    low, high = range_of("mse", values)
-    assert reference_error(values, low, high) <= 1.01 * min(errors)
+    low, high = range_of(spec, values)
+    assert reference_error(values, low, high, power) <= 1.02 * min(errors)
     assert max(-low, high) == pytest.approx(thresholds[int(np.argmin(errors))], abs=0.03 * largest)
 
 
@@ -210,7 +216,7 @@ def test_a_spike_of_outliers_moves_minmax_fully_and_the_others_little(
     values = activations(kind, 100_000, seed)
     spike = np.full(count, height * values.max(), np.float32)
     assert range_of("minmax", values, spike)[1] == spike[0]
-    for spec, most in (("percentile", 1.15), ("percentile:99", 1.01), ("entropy", 1.5)):
+    for spec, most in (("percentile", 1.15), ("percentile:99", 1.01), ("entropy", 1.5), ("lp:1", 1.5)):
         before, after = range_of(spec, values)[1], range_of(spec, values, spike)[1]
         assert before / most <= after <= before * most, spec
 
@@ -237,6 +243,9 @@ def test_constant_activation_has_a_range(name: str, constant: float):
         ("percentile:nan", "percentile must be above 0 and at most 100, not nan"),
         ("percentile:abc", "calibrator 'percentile:abc' cannot be made .*could not convert string to float"),
         ("percentile:", "calibrator 'percentile:' cannot be made"),
+        ("lp:0.5", "power must be 1 or more, not 0.5"),
+        ("lp:nan", "power must be 1 or more, not nan"),
+        ("lp:inf", "power must be 1 or more, not inf"),
         ("minmax:3", "calibrator 'minmax:3' cannot be made"),
     ],
 )

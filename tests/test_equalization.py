@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import shutil
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import onnx
@@ -15,12 +18,15 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from adq_edge.bundle import Bundle, open_bundle
+from adq_edge.calibration.calibrate import calibrate
 from adq_edge.calibration.channels import largest_per_channel
 from adq_edge.calibration.collect import observe
 from adq_edge.calibration.prepared import prepare
+from adq_edge.calibration.ranges import read_ranges, write_ranges
 from adq_edge.calibration.second_moments import patches
 from adq_edge.calibration.sources import image_source
 from adq_edge.errors import CalibrationError
+from adq_edge.files import read_json, write_json
 from adq_edge.quantization.arithmetic import quantize_weight, weight_scales
 from adq_edge.quantization.equalization import SMALLEST, channel_groups, equalization_scales, equalize
 from adq_edge.quantization.rounding import round_with_compensation
@@ -130,19 +136,20 @@ def test_rounding_is_kept_and_made_again_when_damaged(fresh: Bundle, dataset: Pa
     content, changed = kept.read_bytes(), kept.stat().st_mtime_ns
     second = prepare(fresh, "minmax", source)  # other ranges, the same weights
     assert kept.stat().st_mtime_ns == changed
-    kept.write_bytes(content[: len(content) // 2])
-    third = prepare(fresh, "lp", source)
-    for other in (second, third):
+    array = io.BytesIO()
+    np.save(array, np.zeros(3))
+    others = [second]
+    for damaged in (content[: len(content) // 2], b"", b"\x93NUMPY", array.getvalue()):
+        kept.write_bytes(damaged)
+        others.append(prepare(fresh, "lp", source))
+        assert kept.read_bytes() == content
+    for other in others:
         assert set(other.rounding) == set(first.rounding)
         for name, weight in first.rounding.items():
             np.testing.assert_array_equal(weight.levels, other.rounding[name].levels)
-    assert kept.read_bytes() == content
 
 
 def test_equalization_that_does_not_fit_is_refused(fresh: Bundle, model: onnx.ModelProto, dataset: Path):
-    from adq_edge.calibration.ranges import read_ranges
-    from adq_edge.files import read_json, write_json
-
     path = prepare(fresh, "lp", image_source(dataset, 2)).ranges_file
     content = read_json(path, "adq-edge/ranges", 2, CalibrationError, "again")
     name = next(iter(content["equalization"]))
@@ -151,3 +158,25 @@ def test_equalization_that_does_not_fit_is_refused(fresh: Bundle, model: onnx.Mo
         write_json(path, "adq-edge/ranges", 2, content)
         with pytest.raises(CalibrationError, match="equalization"):
             read_ranges(path, fresh.manifest.model_sha256, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda name, scales: {name: scales[:-1]}, r"equalization has \d+ scales for the \d+ channels"),
+        (lambda name, scales: {f"{name}x": scales}, "which starts no group of this model"),
+    ],
+)
+def test_equalization_of_other_channels_is_refused_and_measured_again(
+    fresh: Bundle, model: onnx.ModelProto, dataset: Path, change: Callable, complaint: str
+):
+    source = image_source(dataset, 2)
+    (path,) = calibrate(fresh, ["minmax"], source)
+    whole, ranges = path.read_text(), read_ranges(path, fresh.manifest.model_sha256, [])
+    name, scales = next(iter(ranges.equalization.items()))
+    with pytest.raises(CalibrationError, match=complaint):
+        equalize(model, change(name, scales))
+    write_ranges(path, dataclasses.replace(ranges, equalization=change(name, scales)))
+    assert path.read_text() != whole
+    assert calibrate(fresh, ["minmax"], source) == [path]
+    assert path.read_text() == whole

@@ -112,6 +112,7 @@ def test_plan_survives_the_disk_and_one_by_hand_needs_only_its_layers(tmp_path: 
     [
         ({"model_sha256": "b"}, r"p\.json: plan of another model\. Find a plan for this bundle: adq-edge"),
         ({"float_layers": ["one", "nose", "ear"]}, r"p\.json: this model has no layer 'nose' to quantize"),
+        ({"float_layers": ["one", "two", "one"]}, r"p\.json: layer 'one' is named twice\. Name each"),
         ({"float_layers": 5}, r"p\.json: not a valid adq-edge/plan file"),
         ({"target": "abacus"}, r"p\.json: not a valid adq-edge/plan file"),
         ({"schema": "adq-edge/eval"}, r"p\.json: not an adq-edge/plan file"),

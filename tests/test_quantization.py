@@ -23,10 +23,12 @@ from adq_edge.quantization.arithmetic import (
     weight_scales,
 )
 from adq_edge.quantization.broadcast import widen_normalisation
+from adq_edge.quantization.graph import GraphIndex
 from adq_edge.quantization.half import store_weights_as_float16
 from adq_edge.quantization.lint import check_for_tensorrt, lint
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
+from adq_edge.quantization.rounding import RoundedWeight
 
 Ranges = Dict[str, Tuple[float, float]]
 
@@ -160,6 +162,16 @@ def test_huge_bias_in_a_dead_channel_does_not_overflow(model: onnx.ModelProto, r
     }
     name = f"{layer}.bias"
     assert stored[f"{name}.quantized"][7] * float(stored[f"{name}.scale"][7]) == pytest.approx(5.0, rel=1e-4)
+    # the other channels keep the levels that they were given
+    weight = GraphIndex(changed.graph).constant(f"{layer}.weight")
+    scales = weight_scales(weight, 0)
+    given = quantize_weight(weight, scales, 0)[::-1].copy()
+    rounding = {layer: RoundedWeight(given, scales)}
+    rounded = GraphIndex(quantize(changed, ranges, Target.X86, rounding=rounding).graph)
+    levels = rounded.constant(f"{layer}.weight.quantized")
+    kept = np.arange(len(given)) != 7
+    np.testing.assert_array_equal(levels[kept], given[kept])
+    assert not levels[7].any()
 
 
 def test_tensorrt_placement(model: onnx.ModelProto, ranges: Ranges):

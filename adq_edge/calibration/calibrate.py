@@ -56,7 +56,7 @@ def calibrate(
     wanted = [
         spec
         for spec, path in paths.items()
-        if not _is_done(path, bundle, spec, fingerprint, len(source), tensors)
+        if not _is_done(path, model, tensors, bundle.manifest.model_sha256, (spec, fingerprint, len(source)))
     ]
     if wanted:
         cores = threads or os.cpu_count() or 1
@@ -108,13 +108,14 @@ def _checked(source: Source, size: Tuple[int, int]) -> Iterator[np.ndarray]:
     """Yield the source's pictures after a look at each: it may be a third party's."""
     count = 0
     for picture in source.pictures(size):
-        if picture.dtype != np.uint8 or picture.shape != (*size, 3):
+        array = np.asarray(picture)
+        if array.dtype != np.uint8 or array.shape != (*size, 3):
             raise CalibrationError(
-                f"source {source.name!r} gave a picture of {picture.dtype} {picture.shape}",
+                f"source {source.name!r} gave a picture of {array.dtype} {array.shape}",
                 fix=f"It must be uint8 {(*size, 3)}",
             )
         count += 1
-        yield np.ascontiguousarray(picture)
+        yield np.ascontiguousarray(array)
     if count != len(source):
         raise CalibrationError(
             f"source {source.name!r} gave {count} pictures, not the {len(source)} it announced"
@@ -122,7 +123,13 @@ def _checked(source: Source, size: Tuple[int, int]) -> Iterator[np.ndarray]:
 
 
 def _compute_range(spec: str, calibrator: Calibrator, histogram: Histogram) -> Tuple[float, float]:
-    low, high = map(float, calibrator.compute_range(histogram))
+    try:
+        low, high = map(float, calibrator.compute_range(histogram))
+    except Exception as error:  # a third party's can fail in any way
+        raise CalibrationError(
+            f"calibrator {spec!r} fails on tensor {histogram.name!r} ({type(error).__name__}: {error})",
+            fix="Take another one with --calib",
+        ) from error
     if not (math.isfinite(low) and math.isfinite(high) and low <= 0.0 <= high):
         raise CalibrationError(
             f"calibrator {spec!r} gave the range [{low:g}, {high:g}] for tensor {histogram.name!r}",
@@ -141,12 +148,16 @@ def file_name(spec: str, source: Source) -> str:
 
 
 def _is_done(
-    path: Path, bundle: Bundle, spec: str, fingerprint: str, images: int, tensors: Sequence[str]
+    path: Path, model: onnx.ModelProto, tensors: Sequence[str], sha256: str, asked: Tuple[str, str, int]
 ) -> bool:
+    """Tell whether a file holds what was asked for: calibrator, fingerprint and number of pictures."""
     if not path.is_file():
         return False
     try:
-        ranges = read_ranges(path, bundle.manifest.model_sha256, tensors)
+        ranges = read_ranges(path, sha256, tensors)
+        if not ranges.fits(sha256, *asked):
+            return False
+        equalize(model, ranges.equalization)
     except CalibrationError:
-        return False  # of an earlier export; it is ours to replace
-    return ranges.fits(bundle.manifest.model_sha256, spec, fingerprint, images)
+        return False  # of an earlier export, or damaged; it is ours to replace
+    return True

@@ -69,6 +69,8 @@ class Histogram:
     def update(self, values: np.ndarray, row_step: int = 1) -> None:
         """Take in a float32 array: its extremes exactly, its counts from every `row_step`-th row.
 
+        Rows are those of a map `[..., H, W]`; of a single row nothing is left out.
+
         Raises:
             CalibrationError: a NaN or an infinity.
         """
@@ -80,7 +82,9 @@ class Histogram:
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._grow(max(-low, high))
-        rows = values.reshape(-1, values.shape[-1])[::row_step]
+        rows = values.reshape(-1, values.shape[-1])
+        if values.ndim > 1 and values.shape[-2] > 1:
+            rows = rows[::row_step]
         if self.limit > 0.0:
             self._count(rows)
         else:

@@ -29,6 +29,8 @@ class PercentileCalibrator:
     def compute_range(self, histogram: Histogram) -> Tuple[float, float]:
         """Return the range between the two percentiles, interpolated within their bins."""
         low, high = histogram.data_range
+        if self.tail == 0.0:  # not every value is counted, but the extremes are exact
+            return low, high
         allowed = self.tail * histogram.total
         return (
             max(low, -_cut(histogram.negative, histogram.width, allowed)),

@@ -121,10 +121,13 @@ def _write(path: Path, key: str, rounding: Rounding) -> None:
 def _read(path: Path, key: str) -> Optional[Rounding]:
     """Return what a file keeps; None if it is of another model or other pictures, or damaged."""
     try:
-        with np.load(str(path), allow_pickle=False) as arrays:
+        arrays = np.load(str(path), allow_pickle=False)
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            return None
+        with arrays:
             if str(arrays[_KEY]) != key:
                 return None
             names = [name[len("levels:") :] for name in arrays.files if name.startswith("levels:")]
             return {name: RoundedWeight(arrays[f"levels:{name}"], arrays[f"scales:{name}"]) for name in names}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         return None

@@ -32,7 +32,7 @@ _BUILT_IN = {
     RANDOM_NORMAL: "adq_edge.calibration.sources:random_normal_source",
     SYNTHETIC_DEFECTS: "adq_edge.calibration.synthetic_defects:synthetic_defect_source",
 }
-_FOLDER_OPTION = "name a folder with --calib-data (build) or --data (calibrate)"
+_FOLDER_OPTION = "name a folder with --calib-data (build) or --data (calibrate, analyze)"
 
 # The study feeds standard-normal tensors where the normalised picture goes; undone here, because the
 # pictures of a source enter the graph before the normalisation.

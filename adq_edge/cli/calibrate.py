@@ -22,7 +22,8 @@ def calibrate(
     calib: List[str] = typer.Option(
         [DEFAULT_CALIBRATOR],
         "--calib",
-        help="Calibrator: entropy, minmax, mse, percentile or percentile:P; again, or with commas, for more.",
+        help="Calibrator: entropy, lp, minmax, mse, percentile; lp:P, percentile:P; again, or with commas, "
+        "for more.",
     ),
     source: str = typer.Option(
         "images",

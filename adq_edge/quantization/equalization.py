@@ -96,11 +96,17 @@ def equalize(model: onnx.ModelProto, scales: Mapping[str, Sequence[float]]) -> o
         scales: by the name of a group's first tensor; groups that are not named stay as they are.
 
     Raises:
-        CalibrationError: not as many scales as the group has channels.
+        CalibrationError: no such group, or not as many scales as it has channels.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     groups = channel_groups(copy)
+    unknown = set(scales).difference(members[0] for members in groups)
+    if unknown:
+        raise CalibrationError(
+            f"equalization has scales for {min(unknown)!r}, which starts no group of this model",
+            fix="Calibrate this bundle again",
+        )
     index = GraphIndex(copy.graph)
     layers = {operator.node.name for operator in find_region(copy).operators}
     restoring: List[onnx.NodeProto] = []

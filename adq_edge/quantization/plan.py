@@ -123,7 +123,7 @@ def read_plan(path: Path, model_sha256: str, layer_names: Collection[str]) -> Pl
 
     Raises:
         StorageError: the file cannot be read.
-        BuildError: not a plan, or one of another model or with a layer that this one has not.
+        BuildError: not a plan, or one of another model, with a layer that this one has not or with one twice.
     """
     plan = read_record(path, Plan, _SCHEMA, _VERSION, BuildError, _REMEDY)
     if plan.model_sha256 != model_sha256:
@@ -131,4 +131,7 @@ def read_plan(path: Path, model_sha256: str, layer_names: Collection[str]) -> Pl
     unknown = [name for name in plan.float_layers if name not in layer_names]
     if unknown:
         raise BuildError(f"this model has no layer {unknown[0]!r} to quantize", where=path, fix=_REMEDY)
+    twice = [name for number, name in enumerate(plan.float_layers) if name in plan.float_layers[:number]]
+    if twice:
+        raise BuildError(f"layer {twice[0]!r} is named twice", where=path, fix="Name each layer once")
     return plan

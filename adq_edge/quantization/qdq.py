@@ -140,9 +140,12 @@ class _Pass:
             return
         if bias is not None:
             wide = np.abs(bias) / (self.scales[activation] * _BIAS_LIMIT)
-            if (wide > scales).any():  # weights near zero under a large bias: the nearest level will do
-                scales = np.maximum(scales, wide).astype(np.float32)
-                levels = quantize_weight(weight, scales, axis)
+            dead = wide > scales  # weights near zero under a large bias: the nearest level will do
+            if dead.any():
+                scales = np.where(dead, wide, scales).astype(np.float32)
+                at = (slice(None),) * axis + (dead,)
+                levels = levels.copy()
+                levels[at] = quantize_weight(weight, scales, axis)[at]
         self._store_integers(node, 1, levels, scales, axis)
         if bias is not None:
             bias_scales = (self.scales[activation] * scales).astype(np.float32)

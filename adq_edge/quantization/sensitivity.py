@@ -49,13 +49,15 @@ class LayerDamage:
     Attributes:
         layer: the node's name.
         operator: the node's operator.
-        map_snr_db: as of `GraphDamage`; None also for a layer at which the target rounds nothing.
+        quantized: False for a layer that the target leaves in float32: all else is then without damage.
+        map_snr_db: as of `GraphDamage`.
         output_snr_db: the same ratio of the layer's own output, after its ReLU, in dB.
         score_bias: as of `GraphDamage`.
     """
 
     layer: str
     operator: str
+    quantized: bool
     map_snr_db: Optional[float]
     output_snr_db: Optional[float]
     score_bias: Optional[float]
@@ -199,7 +201,7 @@ def _layer_damage(
 ) -> LayerDamage:
     name, kind = operator.node.name, operator.node.op_type
     if not any(node.op_type in _PAIR for node in quantized.graph.node):
-        return LayerDamage(name, kind, None, None, 0.0)
+        return LayerDamage(name, kind, False, None, None, 0.0)
     outputs = (_add_float_twin(quantized.graph, model.graph, operator), _served(quantized.graph, operator))
     maps, layer, scores = _SignalToNoise(), _SignalToNoise(), []
     runs = _run(quantized, outputs, pictures, threads)
@@ -207,7 +209,8 @@ def _layer_damage(
         maps.update(expected_map, anomaly_map)
         layer.update(expected, measured)
         scores.append(score[0])
-    return LayerDamage(name, kind, maps.decibels(), layer.decibels(), _bias(reference.scores, scores))
+    bias = _bias(reference.scores, scores)
+    return LayerDamage(name, kind, True, maps.decibels(), layer.decibels(), bias)
 
 
 def _bias(expected: np.ndarray, measured: Sequence[float]) -> Optional[float]:

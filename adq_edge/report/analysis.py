@@ -13,7 +13,7 @@ from rich.table import Table
 from adq_edge.imaging import write_image
 
 if TYPE_CHECKING:  # `analyze` itself calls the plot
-    from adq_edge.analysis import Analysis, Range
+    from adq_edge.analysis import Analysis, LayerAnalysis, Range
 
 _WHITE, _BLACK, _GREY = (255, 255, 255), (0, 0, 0), (215, 215, 215)
 _BAR, _WHOLE = (120, 160, 205), (200, 30, 30)
@@ -45,9 +45,9 @@ def layer_table(analysis: Analysis, rows: Optional[int] = None) -> Table:
         table.add_row(
             layer.layer,
             layer.operator,
-            _decibels(layer.map_snr_db),
-            _decibels(layer.output_snr_db),
-            _percent(layer.score_bias),
+            _layer_decibels(layer, layer.map_snr_db),
+            _layer_decibels(layer, layer.output_snr_db),
+            _percent(layer.score_bias) if layer.quantized else "",
             "; ".join(_range(item) for item in layer.input_ranges),
             _range(layer.output_range),
             f"{100 * layer.clipped:.3f} %",
@@ -79,7 +79,7 @@ class _Scale(NamedTuple):
 def write_damage_plot(path: Path, analysis: Analysis) -> None:
     """Write a picture of horizontal bars: the SNR of the anomaly maps by layer, worst on top.
 
-    A red line marks that of the whole graph in INT8. A layer without damage has no bar.
+    A red line marks that of the whole graph in INT8. A layer without damage, or in float32, has no bar.
 
     Raises:
         DataError: OpenCV cannot write this format.
@@ -97,7 +97,7 @@ def write_damage_plot(path: Path, analysis: Analysis) -> None:
     _write(canvas, title, _MARGIN, 20)
     _draw_grid(canvas, scale)
     for row, (name, layer) in enumerate(zip(names, analysis.layers)):
-        _draw_bar(canvas, scale, _HEAD + _ROW * row, name, layer.map_snr_db)
+        _draw_bar(canvas, scale, _HEAD + _ROW * row, name, layer)
     if analysis.map_snr_db is not None:
         x = scale.x(analysis.map_snr_db)
         cv2.line(canvas, (x, 46), (x, canvas.shape[0] - _MARGIN), _WHOLE, 2)
@@ -122,14 +122,15 @@ def _draw_grid(canvas: np.ndarray, scale: _Scale) -> None:
         _write(canvas, label, x - _width(label) // 2, _HEAD - 8)
 
 
-def _draw_bar(canvas: np.ndarray, scale: _Scale, top: int, name: str, decibels: Optional[float]) -> None:
+def _draw_bar(canvas: np.ndarray, scale: _Scale, top: int, name: str, layer: LayerAnalysis) -> None:
+    decibels = layer.map_snr_db
     baseline = top + _ROW - 6
     _write(canvas, name, scale.left - _MARGIN - _width(name), baseline)
     zero = end = scale.x(0)
     if decibels is not None:
         end = scale.x(decibels)
         cv2.rectangle(canvas, (zero, top + 3), (end, top + _ROW - 3), _BAR, cv2.FILLED)
-    _write(canvas, _decibels(decibels), max(zero, end) + 6, baseline)
+    _write(canvas, _layer_decibels(layer, decibels), max(zero, end) + 6, baseline)
 
 
 def _write(
@@ -144,6 +145,10 @@ def _width(text: str) -> int:
 
 def _shortened(name: str) -> str:
     return name if len(name) <= _NAME_LENGTH else f"...{name[3 - _NAME_LENGTH :]}"
+
+
+def _layer_decibels(layer: LayerAnalysis, value: Optional[float]) -> str:
+    return _decibels(value) if layer.quantized else "float32"
 
 
 def _decibels(value: Optional[float]) -> str:

@@ -8,7 +8,9 @@ precision pins, dynamic ranges, the strict calibration cache, DLA with pins, the
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -251,20 +253,22 @@ def _calibrate(job: Job, release: Release) -> BuildReport:
     assert job.own_calibrator is not None
     assert job.pictures is not None
     trt = release.trt
-    gpu = Gpu()  # its context must be current while pictures are copied over
-    calibrator = own_calibrator(release, job.own_calibrator, np.load(job.pictures, allow_pickle=False))
-    config = CreateConfig(
-        int8=True,
-        calibrator=calibrator,
-        profiles=[Profile().add(INPUT, *batch_shapes(job))],
-        memory_pool_limits={trt.MemoryPoolType.WORKSPACE: job.workspace_mb * _MEGABYTE},
-        quantization_flags=[trt.QuantizationFlag.CALIBRATE_BEFORE_FUSION],
-    )
-    EngineBytesFromNetwork(NetworkFromOnnxPath(job.model), config)()
-    gpu.close()
+    # The context must be current while pictures are copied; pycuda aborts a process that ends with it.
+    with contextlib.closing(Gpu()):
+        calibrator = own_calibrator(release, job.own_calibrator, np.load(job.pictures, allow_pickle=False))
+        config = CreateConfig(
+            int8=True,
+            calibrator=calibrator,
+            profiles=[Profile().add(INPUT, *batch_shapes(job))],
+            memory_pool_limits={trt.MemoryPoolType.WORKSPACE: job.workspace_mb * _MEGABYTE},
+            quantization_flags=[trt.QuantizationFlag.CALIBRATE_BEFORE_FUSION],
+        )
+        EngineBytesFromNetwork(NetworkFromOnnxPath(job.model), config)()
     if not calibrator.cache:
         raise BuildError(f"TensorRT {release.version} calibrated nothing", fix="Use a calibrator of adq-edge")
-    ranges = read_calibration_cache(calibrator.cache).ranges
+    # The percentile calibrator signs as a class that is refused in caches from elsewhere.
+    signed = re.sub(rb"^(TRT-\d+)-\w+", rb"\1-EntropyCalibration2", calibrator.cache, count=1)
+    ranges = read_calibration_cache(signed).ranges
     return BuildReport(release.version, None, None, ranges)
 
 
