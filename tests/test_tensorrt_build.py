@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -364,6 +365,7 @@ def test_an_interrupted_build_takes_its_builder_with_it(bundle, tmp_path, sent: 
     )
     assert running.stdout is not None
     builder = int(running.stdout.readline())
+    time.sleep(1.0)  # until it is watched: what prints the number has not returned yet
     running.send_signal(sent)
     assert running.wait(20) == 128 + sent
     assert list(tmp_path.iterdir()) == []
