@@ -67,8 +67,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
     new file or absent, never a part of one. On any exception (Ctrl-C included) nothing is left behind.
 
     Raises:
-        StorageError: the folder cannot be written to or is full.
+        StorageError: `target` is a folder, or its folder cannot be written to or is full.
     """
+    if target.is_dir():  # now, not after the block wrote other files
+        raise StorageError("is a folder, not a file", where=target, fix="Name a file")
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(

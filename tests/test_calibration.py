@@ -24,7 +24,8 @@ from adq_edge.calibration.calibrate import calibrate
 from adq_edge.calibration.collect import observe
 from adq_edge.calibration.histogram import Histogram
 from adq_edge.calibration.ranges import read_ranges
-from adq_edge.calibration.sources import RandomNormalSource, image_source, make_source
+from adq_edge.calibration.registry import make_calibrator
+from adq_edge.calibration.sources import MixedSource, RandomNormalSource, image_source, make_source
 from adq_edge.errors import CalibrationError
 from adq_edge.imaging import load_image
 from adq_edge.quantization.equalization import equalize
@@ -215,6 +216,33 @@ def test_a_calibrator_that_gives_an_impossible_range_is_refused(
     with pytest.raises(CalibrationError, match=r"calibrator 'minmax' gave the range .* for tensor"):
         calibrate(fresh, ["minmax"], RandomNormalSource(1))
     assert not fresh.ranges_folder.exists()
+
+
+def test_a_source_that_fails_is_named(fresh: Bundle):
+    class Camera(StrangeSource):
+        def pictures(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+            return broken()
+
+    for source in (Camera(2, [], "camera"), MixedSource((RandomNormalSource(2), Camera(2, [], "camera")))):
+        with pytest.raises(CalibrationError, match=r"source '.*camera' fails \(KeyError: .*lens") as refusal:
+            calibrate(fresh, ["minmax"], source)
+        assert "\n" not in str(refusal.value)
+    assert not fresh.ranges_folder.exists()
+
+
+def broken(*_: object) -> None:
+    raise KeyError("no\nlens")
+
+
+def test_a_plugin_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch):
+    for module in ("registry", "sources"):
+        monkeypatch.setattr(f"adq_edge.calibration.{module}._BUILT_IN", {"camera": f"{__name__}:broken"})
+    with pytest.raises(CalibrationError, match="calibrator 'camera' cannot be made") as refusal:
+        make_calibrator("camera")
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(CalibrationError, match="source 'camera' cannot be made") as refusal:
+        make_source("camera", None, 2)
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_calibrator_that_fails_is_named(fresh: Bundle, monkeypatch: pytest.MonkeyPatch):

@@ -307,3 +307,11 @@ def test_notebook_session(tmp_path: Path, monkeypatch, checkpoint: Path, dataset
     assert not leftovers(tmp_path)
     for name in adq_edge.__all__:
         assert callable(getattr(adq_edge, name)), name
+
+
+def test_an_output_that_is_a_folder_is_refused_and_gets_no_sidecar(bundle, tmp_path: Path):
+    folder = tmp_path / "engine.onnx"
+    folder.mkdir()
+    with pytest.raises(StorageError, match=r"engine\.onnx: is a folder, not a file\. Name a file"):
+        build(bundle.path, folder, precision="fp32")
+    assert list(tmp_path.rglob("*")) == [folder]

@@ -20,7 +20,7 @@ from adq_edge.calibration.ranges import Ranges, read_ranges, write_ranges
 from adq_edge.calibration.registry import Calibrator, make_calibrator
 from adq_edge.calibration.sources import RANDOM_NORMAL, Source
 from adq_edge.console import progress_bar
-from adq_edge.errors import CalibrationError
+from adq_edge.errors import AdqError, CalibrationError
 from adq_edge.quantization.equalization import channel_groups, equalization_scales, equalize
 from adq_edge.quantization.region import find_region
 
@@ -107,7 +107,7 @@ def _survey(
 def _checked(source: Source, size: Tuple[int, int]) -> Iterator[np.ndarray]:
     """Yield the source's pictures after a look at each: it may be a third party's."""
     count = 0
-    for picture in source.pictures(size):
+    for picture in _drawn(source, size):
         array = np.asarray(picture)
         if array.dtype != np.uint8 or array.shape != (*size, 3):
             raise CalibrationError(
@@ -122,9 +122,23 @@ def _checked(source: Source, size: Tuple[int, int]) -> Iterator[np.ndarray]:
         )
 
 
+def _drawn(source: Source, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+    try:
+        yield from source.pictures(size)
+    except AdqError:
+        raise
+    except Exception as error:  # a third party's can fail in any way
+        raise CalibrationError(
+            f"source {source.name!r} fails ({type(error).__name__}: {error})",
+            fix="Take another one with --source",
+        ) from error
+
+
 def _compute_range(spec: str, calibrator: Calibrator, histogram: Histogram) -> Tuple[float, float]:
     try:
         low, high = map(float, calibrator.compute_range(histogram))
+    except AdqError:
+        raise
     except Exception as error:  # a third party's can fail in any way
         raise CalibrationError(
             f"calibrator {spec!r} fails on tensor {histogram.name!r} ({type(error).__name__}: {error})",

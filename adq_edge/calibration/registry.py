@@ -46,6 +46,6 @@ def make_calibrator(spec: str) -> Calibrator:
     factory = load_factory("calibrator", name, GROUP, _BUILT_IN)
     try:
         calibrator: Calibrator = factory(float(value)) if colon else factory()
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # a third party's can fail in any way
         raise CalibrationError(f"calibrator {spec!r} cannot be made ({error})") from error
     return calibrator

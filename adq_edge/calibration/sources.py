@@ -17,7 +17,7 @@ import numpy as np
 from adq_edge import workspace
 from adq_edge.calibration.plugins import load_factory, plugin_names
 from adq_edge.datasets.layout import read_dataset
-from adq_edge.errors import CalibrationError, DataError
+from adq_edge.errors import AdqError, CalibrationError, DataError
 from adq_edge.files import storage_errors
 from adq_edge.imaging import find_images, load_image
 
@@ -175,7 +175,9 @@ def make_source(spec: str, folder: Optional[Path], samples: int, seed: int = 0) 
     for number, (name, factory) in enumerate(zip(names, factories)):
         try:
             parts.append(factory(folder, share + (number < remainder), seed))
-        except (TypeError, ValueError) as error:
+        except AdqError:
+            raise
+        except Exception as error:  # a third party's can fail in any way
             raise CalibrationError(f"source {name!r} cannot be made ({error})") from error
     return parts[0] if len(parts) == 1 else MixedSource(tuple(parts))
 

@@ -3,7 +3,7 @@
 A placement maps a tensor to the operators that read it quantized.
 
 Left in float on every target are the convolutions of the picture and what pools their output: their
-activations put most of the noise on the anomaly map (an STFPM's map is 4 dB better without them), the
+activations put a third of the noise on the anomaly map (an STFPM's map is 2 dB better without them), the
 picture needs no second rounding then, and a convolution of three channels gains little from integers (on a
 CPU nothing: see benchmarks/published/ablation.md).
 

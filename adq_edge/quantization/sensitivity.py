@@ -209,8 +209,7 @@ def _layer_damage(
         maps.update(expected_map, anomaly_map)
         layer.update(expected, measured)
         scores.append(score[0])
-    bias = _bias(reference.scores, scores)
-    return LayerDamage(name, kind, True, maps.decibels(), layer.decibels(), bias)
+    return LayerDamage(name, kind, True, maps.decibels(), layer.decibels(), _bias(reference.scores, scores))
 
 
 def _bias(expected: np.ndarray, measured: Sequence[float]) -> Optional[float]:

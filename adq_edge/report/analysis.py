@@ -11,6 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from adq_edge.imaging import write_image
+from adq_edge.report.tables import decibels
 
 if TYPE_CHECKING:  # `analyze` itself calls the plot
     from adq_edge.analysis import Analysis, LayerAnalysis, Range
@@ -54,7 +55,7 @@ def layer_table(analysis: Analysis, rows: Optional[int] = None) -> Table:
         )
     table.add_section()
     bias = _percent(analysis.score_bias)
-    table.add_row("all layers quantized", "", _decibels(analysis.map_snr_db), "", bias, "", "", "")
+    table.add_row("all layers quantized", "", decibels(analysis.map_snr_db), "", bias, "", "", "")
     left_out = len(analysis.layers) - len(shown)
     table.caption = (
         f"{f'{left_out} more layers: --all; ' if left_out else ''}"
@@ -71,8 +72,8 @@ class _Scale(NamedTuple):
     low: int
     high: int
 
-    def x(self, decibels: float) -> int:
-        share = (decibels - self.low) / (self.high - self.low)
+    def x(self, ratio: float) -> int:
+        share = (ratio - self.low) / (self.high - self.low)
         return self.left + round(_AXIS * min(max(share, 0.0), 1.0))
 
 
@@ -101,7 +102,7 @@ def write_damage_plot(path: Path, analysis: Analysis) -> None:
     if analysis.map_snr_db is not None:
         x = scale.x(analysis.map_snr_db)
         cv2.line(canvas, (x, 46), (x, canvas.shape[0] - _MARGIN), _WHOLE, 2)
-        _write(canvas, f"all layers: {_decibels(analysis.map_snr_db)}", x + 4, 42, _WHOLE)
+        _write(canvas, f"all layers: {decibels(analysis.map_snr_db)}", x + 4, 42, _WHOLE)
     write_image(path, canvas)
 
 
@@ -115,22 +116,22 @@ def _ends(values: Sequence[Optional[float]]) -> Tuple[int, int]:
 
 def _draw_grid(canvas: np.ndarray, scale: _Scale) -> None:
     bottom = canvas.shape[0] - _MARGIN
-    for decibels in range(scale.low, scale.high + 1, 10):
-        x = scale.x(decibels)
+    for ratio in range(scale.low, scale.high + 1, 10):
+        x = scale.x(ratio)
         cv2.line(canvas, (x, _HEAD - 4), (x, bottom), _GREY, 1)
-        label = f"{decibels} dB"
+        label = f"{ratio} dB"
         _write(canvas, label, x - _width(label) // 2, _HEAD - 8)
 
 
 def _draw_bar(canvas: np.ndarray, scale: _Scale, top: int, name: str, layer: LayerAnalysis) -> None:
-    decibels = layer.map_snr_db
+    ratio = layer.map_snr_db
     baseline = top + _ROW - 6
     _write(canvas, name, scale.left - _MARGIN - _width(name), baseline)
     zero = end = scale.x(0)
-    if decibels is not None:
-        end = scale.x(decibels)
+    if ratio is not None:
+        end = scale.x(ratio)
         cv2.rectangle(canvas, (zero, top + 3), (end, top + _ROW - 3), _BAR, cv2.FILLED)
-    _write(canvas, _layer_decibels(layer, decibels), max(zero, end) + 6, baseline)
+    _write(canvas, _layer_decibels(layer, ratio), max(zero, end) + 6, baseline)
 
 
 def _write(
@@ -148,11 +149,7 @@ def _shortened(name: str) -> str:
 
 
 def _layer_decibels(layer: LayerAnalysis, value: Optional[float]) -> str:
-    return _decibels(value) if layer.quantized else "float32"
-
-
-def _decibels(value: Optional[float]) -> str:
-    return "identical" if value is None else f"{value:.1f} dB"
+    return decibels(value) if layer.quantized else "float32"
 
 
 def _percent(value: Optional[float]) -> str:

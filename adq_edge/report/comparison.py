@@ -8,7 +8,7 @@ from rich.table import Table
 
 from adq_edge.agreement import Auroc, Flips
 from adq_edge.comparison import ComparedEngine, Comparison
-from adq_edge.report.tables import number
+from adq_edge.report.tables import decibels, number
 
 
 def agreement_table(comparison: Comparison) -> Table:
@@ -25,8 +25,8 @@ def agreement_table(comparison: Comparison) -> Table:
     table.add_section()
     table.add_row("map difference, largest pixel", f"{maps.largest_difference:.4g}")
     table.add_row("map difference, mean", f"{maps.mean_difference:.4g}")
-    table.add_row("map SNR, all images", _decibels(maps.snr_db))
-    table.add_row("map SNR, median image", _decibels(maps.median_snr_db))
+    table.add_row("map SNR, all images", decibels(maps.snr_db))
+    table.add_row("map SNR, median image", decibels(maps.median_snr_db))
     table.add_section()
     table.add_row("threshold of A", _threshold(comparison.engine_a))
     table.add_row("threshold of B", _threshold(comparison.engine_b))
@@ -77,10 +77,6 @@ def _table(title: str, first: str) -> Table:
 def _auroc(value: Auroc) -> Tuple[str, str, str]:
     difference = "-" if value.difference is None else f"{value.difference:+.4f}"
     return number(value.a), number(value.b), difference
-
-
-def _decibels(value: Optional[float]) -> str:
-    return "identical" if value is None else f"{value:.1f} dB"
 
 
 def _threshold(side: ComparedEngine) -> str:

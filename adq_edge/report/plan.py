@@ -6,6 +6,7 @@ from rich.table import Table
 
 from adq_edge.errors import ResultError
 from adq_edge.quantization.plan import Measure, Plan, Search
+from adq_edge.report.tables import decibels
 
 _MEASURES = {
     Measure.IMAGE_AUROC: "image AUROC of FP32 less the engine's",
@@ -32,7 +33,7 @@ def plan_table(plan: Plan) -> Table:
             f"{step.float_layers} of {search.layers}",
             f"{step.drop:.4g}",
             f"{worst - step.drop:+.4g}" if step.float_layers else "-",
-            "identical" if step.map_snr_db is None else f"{step.map_snr_db:.1f} dB",
+            decibels(step.map_snr_db),
             "-" if step.latency_ratio is None else f"{step.latency_ratio:.2f} x",
             "chosen" if step.float_layers == len(plan.float_layers) else "",
         )
