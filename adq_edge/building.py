@@ -103,7 +103,7 @@ def build(
     goal = None if max_drop is None else set_goal(opened, max_drop, data, calib_data, keep_nearest)
     maker = _choose_maker(device, runtime, precision, calib, threads, tensorrt)
     model = onnx.load(str(opened.model))
-    chosen = None if plan is None else _read_plan(Path(plan), opened, model)
+    chosen = None if plan is None else _read_plan(Path(plan), opened, model, maker)
     prepared = None
     if precision is Precision.INT8:
         pictures = choose_source(opened, source, calib_data, samples)
@@ -166,9 +166,16 @@ def _choose_maker(
     return TensorRTMaker(choose_build(device, precision, calib, options or TensorRTOptions()), threads)
 
 
-def _read_plan(path: Path, bundle: Bundle, model: onnx.ModelProto) -> Plan:
+def _read_plan(path: Path, bundle: Bundle, model: onnx.ModelProto, maker: Maker) -> Plan:
     layers = {operator.node.name for operator in find_region(model).operators}
-    return read_plan(path, bundle.manifest.model_sha256, layers)
+    plan = read_plan(path, bundle.manifest.model_sha256, layers)
+    if plan.target is not maker.target:
+        raise BuildError(
+            f"plan for the arithmetic of {plan.target.value}, not of {maker.target.value}",
+            where=path,
+            fix="Find one for this device: adq-edge build BUNDLE --max-drop DROP",
+        )
+    return plan
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ dilation only, so an engine would have to be made from the other form.
 
 from __future__ import annotations
 
+import abc
 from typing import List, Tuple
 
 import torch
@@ -23,7 +24,7 @@ from adq_edge.models.base import IMAGENET_MEAN, IMAGENET_STD
 Features = List[torch.Tensor]
 
 
-class Pictured(nn.Module):
+class Pictured(nn.Module, abc.ABC):
     """Normalises uint8 `[N, H, W, 3]` pictures and leaves map and score to `score`."""
 
     mean: torch.Tensor
@@ -39,9 +40,9 @@ class Pictured(nn.Module):
         anomaly_map = self.score((images.float().permute(0, 3, 1, 2) - self.mean) / self.deviation)
         return anomaly_map, torch.amax(anomaly_map, dim=(1, 2))
 
+    @abc.abstractmethod
     def score(self, x: torch.Tensor) -> torch.Tensor:
         """Map normalised pictures `[N, 3, H, W]` to an anomaly map `[N, H, W]`."""
-        raise NotImplementedError
 
 
 class Block(nn.Module):

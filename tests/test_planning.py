@@ -82,7 +82,7 @@ def unlabelled(bundle, engines, tmp_path_factory: pytest.TempPathFactory) -> Bun
 def everything(bundle, layers: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a plan written by hand that keeps every layer in float32."""
     path = tmp_path_factory.mktemp("plans") / "everything.json"
-    write_plan(path, Plan(bundle.manifest.model_sha256, Target.X86, tuple(layers)))
+    write_plan(path, Plan(bundle.manifest.model_sha256, cpu_target(), tuple(layers)))
     return path
 
 
@@ -201,7 +201,7 @@ def test_lone_float_layer_is_really_computed_in_float32(
     """ONNX Runtime takes one between two quantized layers for one to quantize as well, unless told not to."""
     convolutions = [name for name in layers if name.endswith("Conv")]
     last = convolutions[-1]  # reads what a quantized one makes, and a quantized addition reads it
-    write_plan(tmp_path / "p.json", Plan(unlabelled.manifest.model_sha256, Target.X86, (last,)))
+    write_plan(tmp_path / "p.json", Plan(unlabelled.manifest.model_sha256, cpu_target(), (last,)))
     built = build(unlabelled.path, tmp_path / "e.onnx", calib_data=dataset, plan=tmp_path / "p.json")
     assert built.sidecar.operators["QLinearConv"] == len(convolutions) - 1
 
@@ -315,6 +315,11 @@ def test_options_that_do_not_go_together_are_refused_before_anything_is_read(bun
             build(tmp_path / "no bundle", tmp_path / "e.onnx", **options)
     with pytest.raises(StorageError, match=r"p\.json: no such file"):
         build(bundle.path, tmp_path / "e.onnx", plan=tmp_path / "p.json")
+    write_plan(tmp_path / "t.json", Plan(bundle.manifest.model_sha256, Target.TENSORRT, ()))
+    with pytest.raises(
+        BuildError, match=r"t\.json: plan for the arithmetic of tensorrt, not of \w+\. Find one"
+    ):
+        build(bundle.path, tmp_path / "e.onnx", plan=tmp_path / "t.json")
     root = write_dataset(tmp_path / "data", categories=1)
     shutil.rmtree(str(root / "part0" / "test" / "spot"))
     with pytest.raises(DataError, match=r"data: no category has both normal and defective test images\. Put"):

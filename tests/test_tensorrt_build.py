@@ -279,6 +279,7 @@ def test_a_small_jetson_builds_lean_with_a_capped_workspace(monkeypatch):
         ({}, Device.JETSON, {"dla": 2}, "there is no core 2"),
         ({}, Device.JETSON, {"dla": 0, "route": Route.EXPLICIT}, "DLA reads no Q/DQ pairs"),
         ({}, Device.JETSON, {"dla": 0, "largest_batch": 4}, "DLA takes one size of batch"),
+        ({}, Device.JETSON, {"dla": 0, "precision": Precision.FP32}, "DLA computes in FP16 and INT8 only"),
         ({}, Device.CUDA, {"compute_capabilities": ("86",)}, "--sm is for --device rtx only"),
         ({}, Device.CUDA, {"route": Route.TYPED}, "TensorRT 8.5.2.2 has no typed networks"),
         ({"version": "11.0.0"}, Device.CUDA, {"route": Route.IMPLICIT}, "neither implicit quantization"),
@@ -434,7 +435,7 @@ class Builder:
             LayerReport("conv", "CaskConvolution", "INT8", "GPU"),
             LayerReport("r", "Reformat", "FP16", "GPU"),
         )
-        return Built(BuildReport("10.3.0", "8.7", layers), 2.0, 100.0)
+        return Built(BuildReport("10.3.0", "8.7", layers), 100.0)
 
 
 def make(monkeypatch, ingredients, tmp_path, builder: Builder, **changes: Any):
@@ -479,7 +480,7 @@ def test_a_layer_without_integer_kernel_loses_its_pairs(monkeypatch, ingredients
     assert details.stripped == (layers[5],)
     assert builder.integers[1] < builder.integers[0]
     assert any(layers[5] in warning for warning in details.warnings)
-    assert details.seconds == 2.0
+    assert 0.0 < details.seconds < 60.0
 
     many = [Failure(FailureKind.NO_IMPLEMENTATION, "none", name) for name in layers]
     builder = Builder(*many)
@@ -506,7 +507,7 @@ def test_own_calibrators_write_a_ranges_file(monkeypatch, bundle, dataset, tmp_p
         pictures = np.load(str(job.pictures))[:1]
         map_of_floats = run_map(model, pictures.astype(np.float32))
         np.testing.assert_array_equal(map_of_floats, run_map(onnx.load(str(bundle.model)), pictures))
-        return Built(BuildReport("10.3.0", None, None, dict.fromkeys(measured, 2.5)), 1.0, None)
+        return Built(BuildReport("10.3.0", None, None, dict.fromkeys(measured, 2.5)), None)
 
     monkeypatch.setattr("adq_edge.makers.tensorrt.run_job", calibrate)
     source = image_source(dataset, 3)
@@ -519,7 +520,7 @@ def test_own_calibrators_write_a_ranges_file(monkeypatch, bundle, dataset, tmp_p
     assert set(ranges.tensors.values()) == {(-2.5, 2.5)}
     monkeypatch.setattr(
         "adq_edge.makers.tensorrt.run_job",
-        lambda job, title: Built(BuildReport("8", None, None, {}), 1, None),
+        lambda job, title: Built(BuildReport("8", None, None, {}), None),
     )
     with pytest.raises(AdqError, match="trt-entropy found no range"):
         TensorRTMaker(choice(), 2).measure(bundle, "trt-entropy", source, 2)

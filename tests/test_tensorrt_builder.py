@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Tuple
@@ -177,7 +178,7 @@ def test_progress_is_told_since_10(install, tmp_path, capsys):
 
 def test_dla_lean_and_the_timing_cache(install, tmp_path):
     stand = install("8.5.2.2")
-    kept = tmp_path / "timings"
+    kept = tmp_path / "no" / "such folder" / "timings"  # as before the first build
     job = make_job(tmp_path, dla=1, lean=True, timing_cache=str(kept), largest_batch=1)
     building.build(job)
     config = stand.config
@@ -190,6 +191,9 @@ def test_dla_lean_and_the_timing_cache(install, tmp_path):
     assert kept.read_bytes() == b"timings"
     building.build(job)
     assert stand.config._timing_cache_read == b"timings"
+    impossible = dataclasses.replace(job, timing_cache=str(kept / "a file is no folder" / "timings"))
+    building.build(impossible)
+    assert Path(job.plan).stat().st_size > 0
 
 
 @pytest.mark.parametrize("kind", list(OwnCalibrator))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import time
 from pathlib import Path
 from typing import Callable, Collection, Dict, List, Optional, Sequence
 
@@ -127,7 +128,7 @@ class _Attempt:
         self._ingredients = ingredients
         self._path = path
         self._stripped: List[str] = []
-        self._seconds = 0.0
+        self._started = time.monotonic()
         self._workspace_mb = choice.workspace_mb
         self._lean = choice.lean
         self._tries = 0
@@ -140,13 +141,10 @@ class _Attempt:
         """
         while True:
             try:
-                built = self._build()
+                return self._build()
             except FailedBuildError as failed:
                 if not self._change(failed):
                     raise
-            else:
-                self._seconds += built.seconds
-                return built
 
     def details(self, built: Built) -> TensorRTDetails:
         """Return what the sidecar says of the engine."""
@@ -160,7 +158,7 @@ class _Attempt:
             layers=counts,
             stripped=tuple(self._stripped),
             workspace_mb=self._workspace_mb,
-            seconds=self._seconds,
+            seconds=time.monotonic() - self._started,
             peak_mb=built.peak_mb,
             warnings=tuple(self._warnings(counts)),
         )
@@ -227,9 +225,9 @@ class _Attempt:
             )
         prepared = self._ingredients.prepared
         if prepared is not None and counts is not None:
+            region, planned = find_region(prepared.model), self._ingredients.float_layers
             wanted = sum(
-                layer.node.op_type != "Add"
-                for layer in integer_layers(find_region(prepared.model), Target.TENSORRT)
+                layer.node.op_type != "Add" for layer in integer_layers(region, Target.TENSORRT, planned)
             )
             found = counts.get("INT8", 0)
             if found < _LITTLE * wanted:

@@ -78,7 +78,7 @@ def choose_build(device: Device, precision: Precision, calib: str, options: Tens
         EngineError: no GPU that TensorRT can use.
         MissingDependencyError: TensorRT or pycuda is not installed.
     """
-    _check_options(device, options)
+    _check_options(device, precision, options)
     if device is Device.RTX:
         return _choose_rtx(precision, calib, options)
     if device is Device.JETSON:
@@ -135,13 +135,15 @@ def _choose_rtx(precision: Precision, calib: str, options: TensorRTOptions) -> C
     )
 
 
-def _check_options(device: Device, options: TensorRTOptions) -> None:
+def _check_options(device: Device, precision: Precision, options: TensorRTOptions) -> None:
     if options.compute_capabilities and device is not Device.RTX:
         raise BuildError("--sm is for --device rtx only", fix="TensorRT builds for the GPU that is here")
     if options.dla is not None and device is not Device.JETSON:
         raise BuildError(
             f"--device {device.value} has no DLA", fix="Give --device jetson, or leave --dla away"
         )
+    if options.dla is not None and precision is Precision.FP32:
+        raise BuildError("DLA computes in FP16 and INT8 only", fix="Give --fp16 or --int8")
     if options.dla is not None and options.route not in (None, Route.IMPLICIT):
         raise BuildError("DLA reads no Q/DQ pairs", fix="Leave --route away, or give --route implicit")
     if options.dla is not None and options.largest_batch > 1:

@@ -18,7 +18,7 @@ from typing import Any, Dict, List, Optional
 
 from adq_edge.bundle import INPUT
 from adq_edge.errors import AdqError, BuildError
-from adq_edge.files import atomic_path
+from adq_edge.files import storage_errors
 from adq_edge.options import Precision, Route
 from adq_edge.quantization.implicit import (
     CalibrationAlgorithm,
@@ -62,14 +62,13 @@ def build(job: Job) -> BuildReport:
         configure(job, release, network, config, reader)
 
     config = PostprocessConfig(_create_config(job, release), finish)
-    kept = None if release.is_rtx else job.timing_cache
-    plan = EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=kept)()
+    plan = EngineBytesFromNetwork((builder, network, parser), config, save_timing_cache=timing_cache(job))()
     if reader is not None and reader.asked_for_data:
         raise BuildError(
             f"TensorRT {release.version} rejected the calibration cache and asked for data",
             fix="Report this: the ranges and TensorRT's names of the tensors do not agree",
         )
-    with atomic_path(Path(job.plan)) as temporary, temporary.open("wb") as file:
+    with storage_errors(Path(job.plan)), Path(job.plan).open("wb") as file:
         file.write(plan)
     return BuildReport(release.version, _compute_capability(job), _inspect(release, plan))
 
@@ -103,8 +102,9 @@ def _create_config(job: Job, release: Release) -> Any:
             trt.TacticSource.EDGE_MASK_CONVOLUTIONS,
             trt.TacticSource.JIT_CONVOLUTIONS,
         ]
-    if job.timing_cache is not None and Path(job.timing_cache).is_file():
-        common["load_timing_cache"] = job.timing_cache
+    cache = timing_cache(job)
+    if cache is not None and Path(cache).is_file():
+        common["load_timing_cache"] = cache
     if job.route is Route.TYPED:
         return CreateConfig(**common)
     return CreateConfig(
@@ -113,6 +113,20 @@ def _create_config(job: Job, release: Release) -> Any:
         precision_constraints=None if job.precision is Precision.FP32 else "obey",
         **common,
     )
+
+
+def timing_cache(job: Job) -> Optional[str]:
+    """Return the file for the timings of kernels; None where none can be kept.
+
+    Polygraphy saves it after the build, before the plan is handed over: a folder that is missing then would
+    cost the whole build.
+    """
+    if job.timing_cache is None:
+        return None
+    folder = Path(job.timing_cache).parent
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return job.timing_cache if folder.is_dir() and os.access(str(folder), os.W_OK) else None
 
 
 def batch_shapes(job: Job) -> List[Any]:
@@ -217,7 +231,7 @@ def progress_monitor(release: Release) -> Any:
     assert release.at_least(10)
     trt = release.trt
 
-    class Printer(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+    class Printer(trt.IProgressMonitor):  # type: ignore[misc, name-defined] # known at run time only
         """Prints the steps of each phase."""
 
         def __init__(self) -> None:

@@ -31,7 +31,7 @@ def cache_reader(release: Release, cache: bytes) -> Any:
     assert release.before(11)
     trt = release.trt
 
-    class CacheReader(trt.IInt8EntropyCalibrator2):  # type: ignore[misc, name-defined]
+    class CacheReader(trt.IInt8EntropyCalibrator2):  # type: ignore[misc, name-defined] # known at run time
         """Signs as EntropyCalibration2, the class that DLA demands."""
 
         def __init__(self) -> None:
@@ -89,7 +89,7 @@ def own_calibrator(release: Release, kind: OwnCalibrator, pictures: np.ndarray) 
     }[kind]
     feeder = _Feeder(pictures)
 
-    class Calibrator(base):  # type: ignore[misc, valid-type]
+    class Calibrator(base):  # type: ignore[misc, valid-type] # known at run time only
         """Never reads a cache; the last four answers are asked of the percentile calibrator only."""
 
         def __init__(self) -> None:

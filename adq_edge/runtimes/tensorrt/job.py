@@ -33,7 +33,7 @@ class Job:
     Attributes:
         flavour: which member of the TensorRT family builds.
         model: the ONNX file.
-        plan: where the engine goes.
+        plan: the file that the engine is written to, a temporary one of the parent's.
         precision: number format of the networks.
         route: who decides on a layer's number format.
         networks: nodes that may compute below float32; all other layers are pinned to it.

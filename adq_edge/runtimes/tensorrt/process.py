@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import IO, Dict, Iterator, NamedTuple, Optional
 
@@ -39,12 +38,10 @@ class Built(NamedTuple):
 
     Attributes:
         report: what it says of the engine.
-        seconds: how long it took.
         peak_mb: the most memory that it held, in MB (10^6 bytes); None where the system does not tell.
     """
 
     report: BuildReport
-    seconds: float
     peak_mb: Optional[float]
 
 
@@ -65,7 +62,7 @@ def run_job(job: Job, title: str, *, memory_limit_mb: Optional[float] = None) ->
     """Build in a process of its own; it is gone when this returns, however it ends.
 
     Args:
-        job: what to build; the plan is written by the process, whole or not at all.
+        job: what to build.
         title: what to call the work on the screen.
         memory_limit_mb: end the process when it holds more than this, in MB (10^6 bytes).
 
@@ -73,7 +70,6 @@ def run_job(job: Job, title: str, *, memory_limit_mb: Optional[float] = None) ->
         FailedBuildError: the process failed or was ended for its memory.
         AdqError: the process refused the job.
     """
-    started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
         job_path, report_path = Path(folder) / "job.json", Path(folder) / "report.json"
         write_job(job_path, job)
@@ -82,9 +78,8 @@ def run_job(job: Job, title: str, *, memory_limit_mb: Optional[float] = None) ->
             watch = _watch(process, log, title, memory_limit_mb)
         finally:
             _end(process)
-        seconds = time.monotonic() - started
         if watch.ended_for is None and process.returncode == 0:
-            return Built(read_report(report_path), seconds, watch.peak_mb)
+            return Built(read_report(report_path), watch.peak_mb)
         raise _explain(process.returncode, _read(log), watch.ended_for)
 
 
