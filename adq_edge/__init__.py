@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from adq_edge.datasets.layout import read_dataset as read_dataset
     from adq_edge.doctor import diagnose as diagnose
     from adq_edge.errors import AdqError as AdqError
-    from adq_edge.estimate.estimate import estimate as estimate
+    from adq_edge.estimating.estimate import estimate as estimate
     from adq_edge.evaluation import evaluate as evaluate
     from adq_edge.exporting import export as export
     from adq_edge.makers.tensorrt_options import TensorRTOptions as TensorRTOptions
@@ -48,7 +48,7 @@ _HOMES = {
     "calibrate": "adq_edge.calibrating",
     "compare": "adq_edge.comparison",
     "diagnose": "adq_edge.doctor",
-    "estimate": "adq_edge.estimate.estimate",
+    "estimate": "adq_edge.estimating.estimate",
     "evaluate": "adq_edge.evaluation",
     "export": "adq_edge.exporting",
     "load_engine": "adq_edge.runtimes.registry",

@@ -20,10 +20,10 @@ from torch import nn
 
 from adq_edge.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.environment import read_environment
-from adq_edge.estimate.estimate import NOTE, ModelEstimate, estimate_model
-from adq_edge.estimate.hardware import MODES
-from adq_edge.estimate.roofline import layer_times
-from adq_edge.estimate.study import CONDITIONS
+from adq_edge.estimating.estimate import NOTE, ModelEstimate, estimate_model
+from adq_edge.estimating.hardware import MODES
+from adq_edge.estimating.roofline import layer_times
+from adq_edge.estimating.study import CONDITIONS
 from adq_edge.exporting import OPSET
 from adq_edge.models.base import ModelConfig
 from adq_edge.models.stfpm import STFPM

@@ -17,10 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from adq_edge.bundle import write_manifest
 from adq_edge.errors import BundleError
-from adq_edge.estimate.estimate import estimate
-from adq_edge.estimate.hardware import MODES, PowerMode
-from adq_edge.estimate.roofline import estimate_time, layer_times
-from adq_edge.estimate.workload import Layer, Workload, find_workload
+from adq_edge.estimating.estimate import estimate
+from adq_edge.estimating.hardware import MODES, PowerMode
+from adq_edge.estimating.roofline import estimate_time, layer_times
+from adq_edge.estimating.workload import Layer, Workload, find_workload
 from adq_edge.files import sha256
 from adq_edge.options import Precision
 from adq_edge.report.estimate import group_modes

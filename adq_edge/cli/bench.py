@@ -50,7 +50,7 @@ def bench(
 
 def _print_estimate(bundle: Path, engines: List[Path]) -> None:
     from adq_edge.console import print_table
-    from adq_edge.estimate.estimate import estimate
+    from adq_edge.estimating.estimate import estimate
     from adq_edge.report.estimate import estimate_table
 
     if engines:

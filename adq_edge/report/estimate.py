@@ -7,9 +7,9 @@ from typing import Iterator, List, Sequence, Tuple
 
 from rich.table import Table
 
-from adq_edge.estimate.estimate import EngineEstimate, ModelEstimate
-from adq_edge.estimate.roofline import Estimate
-from adq_edge.estimate.study import CONDITIONS
+from adq_edge.estimating.estimate import EngineEstimate, ModelEstimate
+from adq_edge.estimating.roofline import Estimate
+from adq_edge.estimating.study import CONDITIONS
 
 HEADINGS = (
     "precision",

@@ -11,10 +11,10 @@ import onnx
 from adq_edge import workspace
 from adq_edge.bundle import Source, open_bundle
 from adq_edge.errors import BundleError
-from adq_edge.estimate.hardware import BOARD, MODES
-from adq_edge.estimate.roofline import Estimate, estimate_time
-from adq_edge.estimate.study import MEASURED_MS
-from adq_edge.estimate.workload import Layer, find_workload
+from adq_edge.estimating.hardware import BOARD, MODES
+from adq_edge.estimating.roofline import Estimate, estimate_time
+from adq_edge.estimating.study import MEASURED_MS
+from adq_edge.estimating.workload import Layer, find_workload
 from adq_edge.files import write_json
 from adq_edge.options import Precision
 from adq_edge.quantization.region import Region

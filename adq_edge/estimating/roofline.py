@@ -13,8 +13,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Tuple
 
-from adq_edge.estimate.hardware import PowerMode
-from adq_edge.estimate.workload import Layer, Workload
+from adq_edge.estimating.hardware import PowerMode
+from adq_edge.estimating.workload import Layer, Workload
 
 EXPECTED_SHARES = (0.5, 0.25)
 """Shares of the peaks that an engine can be expected to reach, the best first."""

@@ -13,8 +13,8 @@ from typing import Mapping, Set
 import onnx
 from onnx import TensorProto, helper
 
-from adq_edge.estimate.fusion import VIEWS
-from adq_edge.estimate.shapes import Tensor
+from adq_edge.estimating.fusion import VIEWS
+from adq_edge.estimating.shapes import Tensor
 from adq_edge.options import Precision
 from adq_edge.quantization.arithmetic import Target
 from adq_edge.quantization.graph import GraphIndex

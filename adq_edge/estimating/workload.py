@@ -7,9 +7,9 @@ from typing import Mapping, Optional, Tuple
 
 import onnx
 
-from adq_edge.estimate.formats import BYTES, Formats
-from adq_edge.estimate.fusion import Kernel, fuse
-from adq_edge.estimate.shapes import Tensor, find_tensors
+from adq_edge.estimating.formats import BYTES, Formats
+from adq_edge.estimating.fusion import Kernel, fuse
+from adq_edge.estimating.shapes import Tensor, find_tensors
 from adq_edge.options import Precision
 from adq_edge.quantization.graph import attribute
 from adq_edge.quantization.region import WEIGHTED, Region, find_region
