@@ -11,7 +11,7 @@ from conftest import SIZE, make_model
 from sklearn.metrics import roc_auc_score
 
 from adq_edge.errors import CheckpointError, StorageError
-from adq_edge.models.base import ModelConfig, trunk_state
+from adq_edge.models.base import STUDENT, ModelConfig, trunk_state
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
 from adq_edge.models.resnet import LAYERS, ResNet18Trunk
 from adq_edge.models.stfpm import STFPM
@@ -135,10 +135,11 @@ def test_folded_batchnorm_is_the_same_function():
 
 
 def test_only_the_student_trains():
-    model = make_model().train()
+    model = make_model()
+    model.train_stage(STUDENT)
     assert model.student.training
     assert not model.teacher.training
-    model.loss(pictures()).backward()
+    model.stage_loss(STUDENT, pictures()).backward()
     assert all(p.grad is None for p in model.teacher.parameters())
     assert all(p.grad is not None for p in model.student.parameters())
 
@@ -226,6 +227,11 @@ def test_bad_checkpoint_is_refused_in_one_line(tmp_path: Path, capsys, kind: str
 def test_missing_checkpoint(tmp_path: Path):
     with pytest.raises(StorageError, match="no such file"):
         load_checkpoint(tmp_path / "none.pt")
+
+
+def test_option_of_another_method_is_refused():
+    with pytest.raises(CheckpointError, match="stfpm has no option 'patch'"):
+        STFPM(ModelConfig(options={"patch": 33}))
 
 
 def test_image_size_must_suit_the_strides():

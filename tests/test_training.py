@@ -103,13 +103,13 @@ def assert_untouched_by(path, error, match, call):
 def break_step(monkeypatch, at, action):
     """Let the `at`-th training step (from 1) fail by `action`, which gets the loss."""
     steps = []
-    loss = STFPM.loss
+    loss = STFPM.stage_loss
 
-    def broken(model, images):
+    def broken(model, stage, images):
         steps.append(len(images))
-        return action(loss(model, images)) if len(steps) == at else loss(model, images)
+        return action(loss(model, stage, images)) if len(steps) == at else loss(model, stage, images)
 
-    monkeypatch.setattr(STFPM, "loss", broken)
+    monkeypatch.setattr(STFPM, "stage_loss", broken)
 
 
 def interrupt(_):

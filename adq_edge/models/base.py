@@ -1,14 +1,15 @@
 """What every anomaly detection method is to the rest of the house.
 
-A method is one file in this package: a subclass of `AnomalyModel` whose forward pass takes the
-resized picture and returns map and score, plus the importers for the checkpoints that others write.
+A method is one file in this package: a subclass of `AnomalyModel` and the importers for the checkpoints
+that others write. It says what its networks compute, how that is scored and how it is trained; export,
+training and quantization-aware training need nothing else.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, Dict, List, Mapping, Tuple
+from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Tuple, Union
 
 import torch
 from torch import nn
@@ -16,6 +17,8 @@ from torch import nn
 from adq_edge.errors import CheckpointError
 
 State = Mapping[str, torch.Tensor]
+Option = Union[int, str]
+Features = Tuple[torch.Tensor, ...]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -30,12 +33,14 @@ class ModelConfig:
         mean: per-channel mean that normalises the picture, in 0..1, RGB.
         std: per-channel standard deviation that normalises the picture, in 0..1, RGB.
         fusion: the name of the rule that fuses the layers' maps into one map and score.
+        options: what the method leaves open, by name; what is not named has the method's default.
     """
 
     image_size: Tuple[int, int] = (256, 256)
     mean: Tuple[float, float, float] = IMAGENET_MEAN
     std: Tuple[float, float, float] = IMAGENET_STD
     fusion: str = "official"
+    options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the configuration as plain values for a checkpoint."""
@@ -54,6 +59,7 @@ class ModelConfig:
                 mean=_numbers(values["mean"], float, 3),
                 std=_numbers(values["std"], float, 3),
                 fusion=str(values["fusion"]),
+                options=_options(values.get("options", {})),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"model configuration cannot be read ({error!r})") from error
@@ -66,6 +72,13 @@ def _numbers(values: Any, kind: type, count: int) -> Any:
     return numbers
 
 
+def _options(values: Any) -> Dict[str, Option]:
+    for name, value in dict(values).items():
+        if not isinstance(name, str) or type(value) not in (int, str):
+            raise ValueError(f"option {name!r} is {value!r}")
+    return dict(values)
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingDefaults:
     """The study's settings for a method (Jena et al. 2024, section 4)."""
@@ -75,17 +88,46 @@ class TrainingDefaults:
     learning_rate: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of a method's training; the parts follow each other.
+
+    Attributes:
+        name: what is trained.
+        share: epochs of this stage, relative to the number that was asked for.
+    """
+
+    name: str
+    share: float = 1.0
+
+
+STUDENT = Stage("student")
+
+
 class AnomalyModel(nn.Module, abc.ABC):
-    """A frozen teacher and a trained student that turn a picture into an anomaly map and a score."""
+    """A frozen teacher and trained students that turn a picture into an anomaly map and a score.
+
+    Attributes:
+        arch: the method's name.
+        training_defaults: the study's settings.
+        default_options: the method's options and their defaults.
+        stages: the stages of its training, in order.
+    """
 
     arch: ClassVar[str]
     training_defaults: ClassVar[TrainingDefaults]
+    default_options: ClassVar[Mapping[str, Option]] = {}
+    stages: ClassVar[Tuple[Stage, ...]] = (STUDENT,)
     pixel_mean: torch.Tensor
     pixel_scale: torch.Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        unknown = sorted(set(config.options) - set(self.default_options))
+        if unknown:
+            known = ", ".join(self.default_options) or "none"
+            raise CheckpointError(f"{self.arch} has no option {unknown[0]!r}", fix=f"Its options: {known}")
+        self.config = dataclasses.replace(config, options={**self.default_options, **config.options})
         # In units of pixel values: one subtraction and one multiplication after the cast.
         self.register_buffer("pixel_mean", _per_channel(config.mean) * 255.0, persistent=False)
         self.register_buffer("pixel_scale", 1.0 / (_per_channel(config.std) * 255.0), persistent=False)
@@ -100,15 +142,38 @@ class AnomalyModel(nn.Module, abc.ABC):
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Map uint8 `[N, H, W, 3]` RGB pictures to an anomaly map `[N, h, w]` and a score `[N]`."""
-        return self.score(self.normalise(images))
+        return self.score(self.networks(self.normalise(images)))
 
     @abc.abstractmethod
-    def score(self, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Map normalised pictures `[N, 3, H, W]` to an anomaly map `[N, h, w]` and a score `[N]`."""
+    def networks(self, x: torch.Tensor) -> Features:
+        """Map normalised pictures `[N, 3, H, W]` to what the networks make of them, the teacher's first.
+
+        This is what an engine may compute in integers; gradients flow into the trained part alone.
+        """
 
     @abc.abstractmethod
-    def loss(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the training loss (a scalar) of uint8 `[N, H, W, 3]` normal pictures."""
+    def score(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Map what `networks` returns to an anomaly map `[N, h, w]` and a score `[N]`, in float32."""
+
+    @abc.abstractmethod
+    def loss(self, features: Features) -> torch.Tensor:
+        """Return how far the students are from the teacher on normal pictures, a float32 scalar.
+
+        Args:
+            features: what `networks` returns, in any floating-point type.
+        """
+
+    def stage_loss(self, stage: Stage, images: torch.Tensor) -> torch.Tensor:
+        """Return a stage's training loss (a scalar) of uint8 `[N, H, W, 3]` normal pictures."""
+        return self.loss(self.networks(self.normalise(images)))
+
+    def finish_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
+        """Measure on normal pictures what the next stage, or the score, is normalised by; nothing by default.
+
+        Args:
+            stage: the stage that has just been trained.
+            pictures: returns an iterator over uint8 `[N, H, W, 3]` batches, as often as it is called.
+        """
 
     @abc.abstractmethod
     def load_teacher(self, state: State) -> None:
@@ -119,18 +184,17 @@ class AnomalyModel(nn.Module, abc.ABC):
         """
 
     @abc.abstractmethod
-    def trainable(self) -> nn.Module:
-        """Return the part that is trained."""
+    def trainable(self, stage: Stage) -> nn.Module:
+        """Return the part that a stage trains."""
 
     @abc.abstractmethod
-    def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
-        """Return the study's optimizer over the trained part."""
+    def optimizer(self, stage: Stage, learning_rate: float) -> torch.optim.Optimizer:
+        """Return the study's optimizer over the part that a stage trains."""
 
-    def train(self, mode: bool = True) -> AnomalyModel:
-        """Switch the trained part to training mode; everything else stays in evaluation mode."""
-        super().train(False)
-        self.trainable().train(mode)
-        return self
+    def train_stage(self, stage: Stage) -> None:
+        """Switch the part that a stage trains to training mode; everything else is in evaluation mode."""
+        self.eval()
+        self.trainable(stage).train()
 
 
 def _per_channel(values: Tuple[float, float, float]) -> torch.Tensor:

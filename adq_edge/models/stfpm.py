@@ -7,7 +7,7 @@ Two ways of fusing the three difference maps are in use; a checkpoint keeps the 
 from __future__ import annotations
 
 import enum
-from typing import Any, List, Mapping, Tuple
+from typing import Any, List, Mapping, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -16,7 +16,9 @@ from torch.nn import functional
 from adq_edge.errors import CheckpointError
 from adq_edge.models.base import (
     AnomalyModel,
+    Features,
     ModelConfig,
+    Stage,
     State,
     TrainingDefaults,
     load_weights,
@@ -55,32 +57,32 @@ class STFPM(AnomalyModel):
         self.fusion = Fusion(config.fusion)
         self.teacher = ResNet18Trunk().requires_grad_(False)
         self.student = ResNet18Trunk()
-        self.train(False)
+        self.eval()
 
     def load_teacher(self, state: State) -> None:
         """Load the teacher's trunk; later layers and the classifier may be missing."""
         load_weights(self.teacher, trunk_state(state, LAYERS), "the teacher")
 
-    def trainable(self) -> nn.Module:
+    def trainable(self, stage: Stage) -> nn.Module:
         """Return the student."""
         return self.student
 
-    def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
+    def optimizer(self, stage: Stage, learning_rate: float) -> torch.optim.Optimizer:
         """Return SGD with momentum 0.9 and weight decay 1e-4 (the paper's section 4)."""
         return torch.optim.SGD(self.student.parameters(), learning_rate, momentum=0.9, weight_decay=1e-4)
 
-    def loss(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the mean squared difference of normalised features, summed over layers (equation 2)."""
-        x = self.normalise(images)
-        with torch.no_grad():
-            teacher = self.teacher(x)
-        distances = [squared_distance(t.float(), s.float()) for t, s in zip(teacher, self.student(x))]
-        return torch.stack([distance.mean() for distance in distances]).sum()
+    def networks(self, x: torch.Tensor) -> Features:
+        """Map normalised pictures to the teacher's features of layer1 to layer3, then the student's."""
+        return (*self.teacher(x), *self.student(x))
 
-    def score(self, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Map normalised pictures `[N, 3, H, W]` to an anomaly map `[N, h, w]` and its maximum `[N]`."""
-        distances = [squared_distance(t, s) for t, s in zip(self.teacher(x), self.student(x))]
-        anomaly_map = self._fuse(distances)
+    def loss(self, features: Features) -> torch.Tensor:
+        """Return the mean squared difference of normalised features, summed over layers (equation 2)."""
+        means = [distance.mean() for distance in _distances([feature.float() for feature in features])]
+        return torch.stack(means).sum()
+
+    def score(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Map features to an anomaly map `[N, h, w]` and its maximum `[N]`."""
+        anomaly_map = self._fuse(_distances(features))
         return anomaly_map, torch.amax(anomaly_map, dim=(1, 2))
 
     def _fuse(self, distances: List[torch.Tensor]) -> torch.Tensor:
@@ -92,6 +94,11 @@ class STFPM(AnomalyModel):
         for factor in maps[1:]:
             product = product * factor
         return product.squeeze(1)
+
+
+def _distances(features: Sequence[torch.Tensor]) -> List[torch.Tensor]:
+    teacher, student = features[: len(LAYERS)], features[len(LAYERS) :]
+    return [squared_distance(t, s) for t, s in zip(teacher, student)]
 
 
 def squared_distance(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from adq_edge.errors import CheckpointError
 from adq_edge.files import storage_errors
-from adq_edge.models.base import AnomalyModel, ModelConfig
+from adq_edge.models.base import STUDENT, AnomalyModel, ModelConfig
 from adq_edge.models.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
 from adq_edge.models.registry import method
 from adq_edge.models.teacher import teacher_state
@@ -43,9 +43,10 @@ class Trainer:
         self.settings = settings
         self.losses: List[float] = []
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._stage = STUDENT
         self._bfloat16 = TrainingPrecision(settings.precision).uses_bfloat16(self._device)
         self._model = (_untrained(settings) if earlier is None else earlier.model).to(self._device)
-        self._optimizer = self._model.optimizer(settings.learning_rate)
+        self._optimizer = self._model.optimizer(self._stage, settings.learning_rate)
         if earlier is not None:
             self._optimizer.load_state_dict(earlier.training["optimizer"])
             self.losses = list(earlier.training["losses"])
@@ -59,7 +60,7 @@ class Trainer:
         """
         epoch = len(self.losses) + 1
         _seed(self.settings.seed, epoch)
-        self._model.train()
+        self._model.train_stage(self._stage)
         batches = shuffled_batches(self.settings.images, self.settings.batch_size)
         losses = []
         for batch in images.batches(batches):
@@ -67,14 +68,14 @@ class Trainer:
             if not math.isfinite(losses[-1]):
                 raise self._divergence(epoch)
             progress.advance(len(batch), f"epoch {epoch}/{self.settings.epochs}", losses[-1])
-        weights = self._model.trainable().state_dict().values()
+        weights = self._model.trainable(self._stage).state_dict().values()
         if not all(bool(torch.isfinite(tensor).all()) for tensor in weights):
             raise self._divergence(epoch)
         self.losses.append(sum(losses) / len(losses))
 
     def _step(self, batch: torch.Tensor) -> float:
         with self._autocast():
-            loss = self._model.loss(batch.to(self._device))
+            loss = self._model.stage_loss(self._stage, batch.to(self._device))
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self._optimizer.step()
