@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from adq_edge.prediction import predict as predict
     from adq_edge.runtimes.registry import load_engine as load_engine
     from adq_edge.training.loop import train as train
+    from adq_edge.training.loop import train_each as train_each
+    from adq_edge.training.qat.loop import train_quantized as train_quantized
 
 _HOMES = {
     "AdqError": "adq_edge.errors",
@@ -56,6 +58,8 @@ _HOMES = {
     "predict": "adq_edge.prediction",
     "read_dataset": "adq_edge.datasets.layout",
     "train": "adq_edge.training.loop",
+    "train_each": "adq_edge.training.loop",
+    "train_quantized": "adq_edge.training.qat.loop",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

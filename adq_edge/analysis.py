@@ -22,6 +22,7 @@ from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
 from adq_edge.quantization.arithmetic import Target, cpu_target
 from adq_edge.quantization.region import QuantizedOperator, find_region
 from adq_edge.quantization.sensitivity import LayerDamage, clipped_shares, map_damage, whole_damage
+from adq_edge.quantization.shared_ranges import complete_ranges
 from adq_edge.report.analysis import write_damage_plot
 from adq_edge.result_files import name_results
 from adq_edge.runtimes.sidecar import Calibration
@@ -192,8 +193,8 @@ def _measure(
     plot: Path,
     threads: Optional[int],
 ) -> Analysis:
-    model, rounding, operators = prepared.model, prepared.rounding, find_region(prepared.model).operators
-    ranges = _with_pooled(operators, prepared.ranges.tensors)
+    model, rounding, region = prepared.model, prepared.rounding, find_region(prepared.model)
+    operators, ranges = region.operators, complete_ranges(region, prepared.ranges.tensors)
     outputs = {operator.output: ranges[operator.output] for operator in operators}
     clipped = clipped_shares(model, outputs, target, pictures.arrays, threads=threads)
     whole = whole_damage(model, ranges, target, pictures.arrays, rounding=rounding, threads=threads)
@@ -217,14 +218,6 @@ def _measure(
         plot=str(plot),
         environment=read_environment(),
     )
-
-
-def _with_pooled(operators: Tuple[QuantizedOperator, ...], ranges: Dict[str, Range]) -> Dict[str, Range]:
-    """Return the ranges with those of pooled tensors, which are their input's and not measured."""
-    complete = dict(ranges)
-    for operator in operators:
-        complete.setdefault(operator.output, complete[operator.inputs[0]])
-    return complete
 
 
 def _layer(

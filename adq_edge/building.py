@@ -12,9 +12,10 @@ import onnx
 
 from adq_edge import workspace
 from adq_edge.bundle import Bundle, Source, open_bundle
-from adq_edge.calibration.prepared import Prepared, prepare_from
+from adq_edge.calibration.prepared import Prepared, prepare_from, prepare_trained
 from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import ImageSource
+from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.environment import read_environment
 from adq_edge.errors import BuildError
 from adq_edge.files import atomic_path, sha256
@@ -50,7 +51,7 @@ def build(
     output: Optional[Union[str, Path]] = None,
     *,
     precision: Union[Precision, str] = Precision.INT8,
-    calib: str = DEFAULT_CALIBRATOR,
+    calib: Optional[str] = None,
     calib_data: Optional[Union[str, Path]] = None,
     source: str = ImageSource.name,
     samples: int = DEFAULT_SAMPLES,
@@ -70,7 +71,8 @@ def build(
         output: the engine file; `engines/NAME-PRECISION.onnx`, or `.plan` for TensorRT, by default.
         precision: number format of the networks; the scoring is float32 in all of them.
         calib: calibrator of an INT8 engine, `name` or `name:value`; TensorRT's own on a GPU of 8.5 to 10 are
-            `trt-entropy`, `trt-minmax` and `trt-percentile`.
+            `trt-entropy`, `trt-minmax` and `trt-percentile`; `qat` takes the ranges that the model was
+            trained with. By default `qat` for such a model, else `lp`.
         calib_data: folder of calibration pictures, or `random-normal`; by default `calibration_data/`, else
             the training images of the dataset that the model was trained on.
         source: what is calibrated on: `images`, `synthetic-defects`, `random-normal`, an installed package's,
@@ -101,14 +103,18 @@ def build(
     check_options(precision, max_drop, plan, data, keep_nearest)
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     goal = None if max_drop is None else set_goal(opened, max_drop, data, calib_data, keep_nearest)
-    maker = _choose_maker(device, runtime, precision, calib, threads, tensorrt)
+    maker = _choose_maker(device, runtime, precision, calib or DEFAULT_CALIBRATOR, threads, tensorrt)
     model = onnx.load(str(opened.model))
     chosen = None if plan is None else _read_plan(Path(plan), opened, model, maker)
     prepared = None
     if precision is Precision.INT8:
-        pictures = choose_source(opened, source, calib_data, samples)
-        ranges_file = maker.measure(opened, calib, pictures, threads)
-        prepared = prepare_from(opened, ranges_file, pictures, threads=threads)
+        trained = find_trained_ranges(opened, maker.target, calib)
+        if trained is not None:
+            prepared = prepare_trained(opened, trained)
+        else:
+            pictures = choose_source(opened, source, calib_data, samples)
+            ranges_file = maker.measure(opened, calib or DEFAULT_CALIBRATOR, pictures, threads)
+            prepared = prepare_from(opened, ranges_file, pictures, threads=threads)
         if goal is not None:
             chosen = find_plan(
                 goal,

@@ -99,6 +99,7 @@ def _train(checkpoint: Path, dataset: Dataset, teacher_weights: str, restart: bo
         epochs=epochs,
         batch_size=BATCH_SIZE,
         image_size=IMAGE_SIZE,
+        validation=0.0,  # a short training improves to its end: every picture counts
         resume=not restart,
     ).checkpoint
 

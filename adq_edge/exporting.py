@@ -6,15 +6,20 @@ attributes, which is the only form TensorRT 8.5 reads correctly.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import io
 import logging
+import math
 import warnings
 from pathlib import Path
-from typing import List, Optional, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from torch import nn
 
 import adq_edge
 from adq_edge import workspace
@@ -22,6 +27,7 @@ from adq_edge.bundle import (
     INPUT,
     MAP_OUTPUT,
     MODEL_FILE,
+    RANGES_FOLDER,
     SCORE_OUTPUT,
     Bundle,
     Manifest,
@@ -30,17 +36,24 @@ from adq_edge.bundle import (
     open_bundle,
     write_manifest,
 )
+from adq_edge.calibration.ranges import Ranges, read_ranges
+from adq_edge.calibration.trained_ranges import QUANTIZATION, ranges_from_dict, write_trained_ranges
 from adq_edge.datasets.layout import read_dataset
 from adq_edge.datasets.synthetic import CATEGORIES, render
-from adq_edge.errors import BundleError, CheckpointError, DataError
+from adq_edge.errors import BundleError, CalibrationError, CheckpointError, DataError
 from adq_edge.files import atomic_directory, sha256
 from adq_edge.imaging import load_image, resize_image
 from adq_edge.models.base import AnomalyModel
-from adq_edge.models.checkpoint import Checkpoint, load_checkpoint
+from adq_edge.models.checkpoint import Checkpoint, load_checkpoint, network_files
+from adq_edge.quantization.constants import fold_constants
+from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.graph import tidy
 from adq_edge.quantization.lint import check_for_tensorrt
+from adq_edge.quantization.region import find_region
 
 OPSET = 17
+MEASURING_IMAGES = 128
+"""Training images, evenly over the dataset, that missing statistics are measured on at most."""
 PARITY_IMAGES = 8
 PARITY_TOLERANCE = 1e-3
 """Largest difference of map and score allowed, relative to the largest map value: an order of magnitude
@@ -54,6 +67,7 @@ def export(
     teacher_weights: Optional[str] = None,
     data: Optional[Union[str, Path]] = None,
     image_size: Optional[Tuple[int, int]] = None,
+    stride: Optional[int] = None,
 ) -> Bundle:
     """Export a checkpoint to a bundle and check ONNX against torch on pictures.
 
@@ -63,8 +77,11 @@ def export(
         teacher_weights: for checkpoints that hold only the student: a ResNet-18 file, `demo`, or None for
             torchvision's.
         data: dataset folder with the pictures of the check; by default the training data, where they are
-            still there, else pictures that adq-edge draws itself.
+            still there, else pictures that adq-edge draws itself. Its training images also serve to measure
+            what the score is normalised by, for checkpoints that do not hold it.
         image_size: (height, width) for checkpoints that do not hold it.
+        stride: pixels between places where methods with such an option compare patches, instead of the
+            checkpoint's; the map keeps its size.
 
     Raises:
         CheckpointError: the checkpoint cannot be read or recognised.
@@ -72,15 +89,60 @@ def export(
     """
     source = workspace.latest_checkpoint() if checkpoint is None else Path(checkpoint)
     loaded = load_checkpoint(source, teacher_weights=teacher_weights, image_size=image_size)
+    if stride is not None:
+        loaded = dataclasses.replace(loaded, model=_with_stride(loaded.model, stride))
     folder = workspace.BUNDLES / source.name.split(".")[0] if output is None else Path(output)
     _refuse_foreign_folder(folder)
+    if not loaded.measured:
+        measure_statistics(loaded.model, source, data)
     training_data = loaded.training.get("settings", {}).get("data")
     pictures, described = _pictures(data, training_data, loaded.model.config.image_size)
     with atomic_directory(folder) as fresh:
         _write_onnx(loaded.model, fresh / MODEL_FILE)
         parity = _check_parity(loaded.model, fresh / MODEL_FILE, pictures, described)
         write_manifest(fresh, _manifest(folder, source, loaded, fresh / MODEL_FILE, parity))
+        if QUANTIZATION in loaded.training:
+            _write_trained_ranges(fresh, ranges_from_dict(loaded.training[QUANTIZATION]))
     return open_bundle(folder)
+
+
+def _with_stride(model: AnomalyModel, stride: int) -> AnomalyModel:
+    options = {**model.config.options, "stride": stride}
+    other = type(model)(dataclasses.replace(model.config, options=options))
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def measure_statistics(model: AnomalyModel, source: Path, data: Optional[Union[str, Path]]) -> None:
+    """Let a model measure on training images what its checkpoint lacks."""
+    if data is None:
+        raise CheckpointError(
+            "lacks what its scores are normalised by",
+            where=source,
+            fix="Give the training images to measure it on: --data DATASET",
+        )
+    paths = read_dataset(Path(data)).train_images
+    chosen = paths[:: math.ceil(len(paths) / MEASURING_IMAGES)]
+    for stage in model.stages:
+        model.finish_stage(
+            stage,
+            lambda: (torch.from_numpy(load_image(path, model.config.image_size))[None] for path in chosen),
+        )
+
+
+def _write_trained_ranges(folder: Path, trained: Ranges) -> None:
+    """Write the ranges of a model that was trained with quantization, checked against its graph."""
+    model = onnx.load(str(folder / MODEL_FILE))
+    ranges = dataclasses.replace(trained, model_sha256=sha256(folder / MODEL_FILE))
+    try:
+        path = write_trained_ranges(folder / RANGES_FOLDER, ranges)
+        read_ranges(path, ranges.model_sha256, find_region(model).measured)
+        equalize(model, ranges.equalization)
+    except CalibrationError as error:
+        raise CheckpointError(
+            f"its quantization does not suit the graph that torch {torch.__version__} exports ({error.what})",
+            fix="Train it again with this torch: adq-edge train --qat CHECKPOINT",
+        ) from error
 
 
 def _refuse_foreign_folder(folder: Path) -> None:
@@ -112,31 +174,39 @@ def _pictures(
 
 def _write_onnx(model: AnomalyModel, path: Path) -> None:
     """Export to opset 17 with a dynamic batch, checked against what TensorRT 8.5 reads."""
-    height, width = model.config.image_size
-    example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+    graph = to_onnx(model, model.config.image_size)
+    check_for_tensorrt(graph)
+    onnx.save(graph, str(path))
+
+
+def to_onnx(model: nn.Module, image_size: Tuple[int, int]) -> onnx.ModelProto:
+    """Return the tidied graph of a model, which may return more tensors after the map and the score."""
+    example = torch.zeros(1, *image_size, 3, dtype=torch.uint8)
+    buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
             model,
             (example,),
-            str(path),
+            buffer,  # type: ignore[arg-type]  # torch writes to files and to buffers, whatever it declares
             opset_version=OPSET,
             dynamo=False,
             input_names=[INPUT],
             output_names=[MAP_OUTPUT, SCORE_OUTPUT],
             dynamic_axes={name: {0: "N"} for name in (INPUT, MAP_OUTPUT, SCORE_OUTPUT)},
         )
-    graph = tidy(onnx.load(str(path)))
-    check_for_tensorrt(graph)
-    onnx.save(graph, str(path))
+    return tidy(fold_constants(onnx.load_model_from_string(buffer.getvalue())))
 
 
 def _check_parity(model: AnomalyModel, path: Path, pictures: np.ndarray, described: str) -> Parity:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    pairs = [pictures[start : start + 2] for start in range(0, len(pictures), 2)]  # little memory, N > 1
     with torch.inference_mode():
-        maps, scores = (tensor.numpy() for tensor in model(torch.from_numpy(pictures)))
-    exported_maps, exported_scores = session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: pictures})
+        maps, scores = _joined([model(torch.from_numpy(pair)) for pair in pairs])
+    exported_maps, exported_scores = _joined(
+        [session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: pair}) for pair in pairs]
+    )
     if not (np.isfinite(maps).all() and np.isfinite(exported_maps).all()):
         raise CheckpointError("the model gives NaN or infinite maps", fix="Train it again")
     parity = Parity(
@@ -156,11 +226,24 @@ def _check_parity(model: AnomalyModel, path: Path, pictures: np.ndarray, describ
     return parity
 
 
+def _joined(results: Sequence[Sequence[Any]]) -> Tuple[np.ndarray, np.ndarray]:
+    maps, scores = (np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*results))
+    return maps, scores
+
+
 def _map_size(model: AnomalyModel) -> Tuple[int, int]:
     height, width = model.config.image_size
     with torch.inference_mode():
         anomaly_map, _ = model(torch.zeros(1, height, width, 3, dtype=torch.uint8))
     return int(anomaly_map.shape[1]), int(anomaly_map.shape[2])
+
+
+def digest(source: Path) -> str:
+    """Return the SHA-256 of a file, or of its networks' names and digests for a folder."""
+    if not source.is_dir():
+        return sha256(source)
+    lines = [f"{sha256(file)}  {file.name}\n" for file in network_files(source)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _manifest(folder: Path, source: Path, loaded: Checkpoint, model: Path, parity: Parity) -> Manifest:
@@ -174,7 +257,7 @@ def _manifest(folder: Path, source: Path, loaded: Checkpoint, model: Path, parit
         image_size=loaded.model.config.image_size,
         map_size=_map_size(loaded.model),
         model_sha256=sha256(model),
-        checkpoint=Source(source.name, sha256(source)),
+        checkpoint=Source(source.name, digest(source)),
         categories=tuple(settings.get("categories") or ()),
         data=None if data is None else str(data),
         parity=parity,

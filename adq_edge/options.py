@@ -44,6 +44,15 @@ CPU_RUNTIMES = (RuntimeName.ONNXRUNTIME, RuntimeName.OPENVINO)
 """The runtimes that read the same ONNX engines."""
 
 
+class Arithmetic(str, enum.Enum):
+    """The kinds of integer arithmetic that a model can be trained for."""
+
+    CPU = "cpu"
+    """Of CPUs: activations with a zero point."""
+    TENSORRT = "tensorrt"
+    """Of the TensorRT family: symmetric activations."""
+
+
 class Route(str, enum.Enum):
     """Who decides which number format a layer of a TensorRT engine computes in."""
 
@@ -55,7 +64,7 @@ class Route(str, enum.Enum):
     """TensorRT, wherever a tensor has a dynamic range; the only route of DLA."""
 
 
-Choice = TypeVar("Choice", Precision, Device, RuntimeName, Route)
+Choice = TypeVar("Choice", Precision, Device, RuntimeName, Arithmetic, Route)
 
 
 def choose(kind: Type[Choice], value: Union[Choice, str]) -> Choice:

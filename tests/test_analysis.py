@@ -187,14 +187,20 @@ def test_the_whole_costs_what_the_int8_graph_costs(prepared, pictures, target: T
     whole = whole_damage(prepared.model, ranges, target, pictures, rounding=prepared.rounding, threads=2)
     float_map, float_score = run(prepared.model, [MAP, SCORE], {"image": images})
     quantized = quantize(prepared.model, ranges, target, rounding=prepared.rounding)
-    tolerances = [(False, 0.01, 1e-5)]
-    if {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & set(read_environment().instruction_sets):
-        tolerances.append((True, 1.0, 5e-3))  # other CPUs let products saturate in 16 bits
-    for integer, snr_tolerance, bias_tolerance in tolerances:
-        int8_map, int8_score = run(quantized, [MAP, SCORE], {"image": images}, integer=integer)
-        assert whole.map_snr_db == pytest.approx(decibels(float_map, int8_map), abs=snr_tolerance)
-        bias = np.median(int8_score.astype(np.float64) / float_score - 1)
-        assert whole.score_bias == pytest.approx(bias, abs=bias_tolerance)
+    emulated_map, emulated_score = run(quantized, [MAP, SCORE], {"image": images})
+    assert whole.map_snr_db == pytest.approx(decibels(float_map, emulated_map), abs=0.01)
+    bias = np.median(emulated_score.astype(np.float64) / float_score - 1)
+    assert whole.score_bias == pytest.approx(bias, abs=1e-5)
+    if not {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & set(read_environment().instruction_sets):
+        return  # other CPUs let products saturate in 16 bits
+    # Integer kernels give the same levels but where a float32 sum falls beyond a tie: one level in
+    # 100 000 at first, one in ten after twenty layers, to either side. That must be small against what INT8
+    # costs. The score is one pixel of a map as small as the noise: it moves by more than the map as a whole.
+    int8_map, int8_score = run(quantized, [MAP, SCORE], {"image": images}, integer=True)
+    assert whole.map_snr_db == pytest.approx(decibels(float_map, int8_map), abs=1.0)
+    assert decibels(emulated_map, int8_map) > whole.map_snr_db + 10
+    bias = np.median(int8_score.astype(np.float64) / float_score - 1)
+    assert whole.score_bias == pytest.approx(bias, abs=0.02)
 
 
 def test_clipped_shares_are_counted_on_the_target_grid(prepared, pictures):

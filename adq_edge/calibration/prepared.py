@@ -8,21 +8,23 @@ import itertools
 import os
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 import onnx
 
 from adq_edge.bundle import Bundle
 from adq_edge.calibration.calibrate import calibrate, file_name
-from adq_edge.calibration.ranges import Ranges, read_ranges
+from adq_edge.calibration.ranges import Ranges, WeightRounding, read_ranges
 from adq_edge.calibration.second_moments import second_moments
 from adq_edge.calibration.sources import Source
 from adq_edge.console import progress_bar
+from adq_edge.errors import CalibrationError
 from adq_edge.files import write_bytes
+from adq_edge.quantization.arithmetic import quantize_weight, weight_scales
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.graph import GraphIndex
-from adq_edge.quantization.region import find_region
+from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED, find_region
 from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_with_compensation
 
 ROUNDING_PICTURES = 16
@@ -73,12 +75,45 @@ def prepare_from(bundle: Bundle, path: Path, source: Source, *, threads: Optiona
         source: the pictures.
         threads: CPU threads; all by default.
     """
-    model = onnx.load(str(bundle.model))
-    ranges = read_ranges(path, bundle.manifest.model_sha256, find_region(model).measured)
-    equalized = equalize(model, ranges.equalization)
+    equalized, ranges = _equalized(bundle, path)
     kept = (bundle.ranges_folder / file_name("weights", source)).with_suffix(".npz")
     rounding = _rounding(equalized, kept, source, bundle, threads)
     return Prepared(equalized, ranges, rounding, path)
+
+
+def prepare_trained(bundle: Bundle, path: Path) -> Prepared:
+    """Return what goes with the ranges of `export`: trained weights, which the nearest levels reproduce.
+
+    Args:
+        bundle: the model.
+        path: the ranges file.
+
+    Raises:
+        CalibrationError: not a ranges file of this model's training.
+    """
+    equalized, ranges = _equalized(bundle, path)
+    if ranges.rounding is not WeightRounding.NEAREST:
+        raise CalibrationError("ranges that were not trained", where=path, fix="Export the checkpoint again")
+    return Prepared(equalized, ranges, _nearest(equalized), path)
+
+
+def _nearest(model: onnx.ModelProto) -> Rounding:
+    """Return the networks' weights at their nearest levels, for passes that rewrite both."""
+    index = GraphIndex(model.graph)
+    rounding: Dict[str, RoundedWeight] = {}
+    for operator in find_region(model).operators:
+        weight = index.constant(operator.node.input[1]) if operator.node.op_type in WEIGHTED else None
+        if weight is not None and np.isfinite(weight).all():
+            axis = OUTPUT_AXIS[operator.node.op_type]
+            scales = weight_scales(weight, axis)
+            rounding[operator.node.name] = RoundedWeight(quantize_weight(weight, scales, axis), scales)
+    return rounding
+
+
+def _equalized(bundle: Bundle, path: Path) -> Tuple[onnx.ModelProto, Ranges]:
+    model = onnx.load(str(bundle.model))
+    ranges = read_ranges(path, bundle.manifest.model_sha256, find_region(model).measured)
+    return equalize(model, ranges.equalization), ranges
 
 
 def _rounding(
@@ -95,14 +130,14 @@ def _rounding(
     pictures = list(itertools.islice(source.pictures(size), ROUNDING_PICTURES))
     weights = GraphIndex(model.graph)
     rounding: Dict[str, RoundedWeight] = {}
-    layers = sum(operator.node.op_type == "Conv" for operator in operators)
+    layers = sum(operator.node.op_type in ("Conv", "ConvTranspose") for operator in operators)
     with progress_bar("Rounding weights", layers, "layers") as advance:
         for node, moments in second_moments(
             model, operators, pictures, threads=threads or os.cpu_count() or 1
         ):
             weight = weights.constant(node.input[1])
             if weight is not None and np.isfinite(weight).all():
-                rounding[node.name] = round_with_compensation(weight, moments)
+                rounding[node.name] = round_with_compensation(weight, moments, OUTPUT_AXIS[node.op_type])
             advance()
     _write(kept, key.hexdigest(), rounding)
     return rounding

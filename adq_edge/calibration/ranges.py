@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import math
 from pathlib import Path
-from typing import Any, Dict, Iterable, Tuple
+from typing import Any, Dict, Iterable, Optional, Tuple
 
 from adq_edge.errors import CalibrationError
 from adq_edge.files import read_json, read_record, write_json
+from adq_edge.options import Arithmetic
 
 _SCHEMA = "adq-edge/ranges"
 _VERSION = 2
 _REMEDY = "Remove the file and calibrate again: adq-edge calibrate BUNDLE"
+
+
+class WeightRounding(str, enum.Enum):
+    """How the weights that go with the ranges come to lie on their grid."""
+
+    COMPENSATED = "compensated"
+    """What rounding one weight loses, its neighbours make up for."""
+    NEAREST = "nearest"
+    """Each to its nearest level: they were trained with that."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +40,8 @@ class Ranges:
         tensors: (low, high) of each tensor of the equalized model, in its own units.
         equalization: scales of the channels of each group of tensors, by the group's first tensor; the ranges
             hold for the model after `equalize` with them.
+        rounding: of the weights; files from before training with quantization do not say.
+        arithmetic: the one that the ranges were trained for; None for measured ones, which suit all.
     """
 
     model_sha256: str
@@ -39,6 +52,8 @@ class Ranges:
     bins: int
     tensors: Dict[str, Tuple[float, float]]
     equalization: Dict[str, Tuple[float, ...]]
+    rounding: WeightRounding = WeightRounding.COMPENSATED
+    arithmetic: Optional[Arithmetic] = None
 
     def fits(self, other_model_sha256: str, calibrator: str, fingerprint: str, images: int) -> bool:
         """Tell whether these are the ranges that such a calibration would measure."""

@@ -12,12 +12,14 @@ from adq_edge.bundle import INPUT
 from adq_edge.calibration.collect import calibration_session, observe
 from adq_edge.quantization.graph import attribute
 from adq_edge.quantization.region import QuantizedOperator
+from adq_edge.quantization.transposed import scatters_blocks
 
 POSITIONS = 16
 """Positions sampled along each side of a layer's output: neighbours say the same."""
 
 _LARGEST_SIDE = 5000
-"""Layers with more weights per output channel are left out: their matrix would not be small any more."""
+"""Layers with more weights per output value are left out, and so rounded to nearest: a matrix of twice the
+side takes 1 GB while it is inverted, and a minute. 3x3 kernels over 512 channels are within."""
 
 _BUDGET = 48_000_000
 """Elements of all matrices held at once; more layers need another run of the pictures."""
@@ -39,22 +41,33 @@ def second_moments(
 ) -> Iterator[LayerMoments]:
     """Yield the second moments of each plain convolution; other operators are passed over.
 
+    Plain are ungrouped ones, and transposed ones whose kernel is as large as their stride: what they read is
+    one pixel.
+
     Args:
         model: the float model.
         operators: the layers.
         pictures: uint8 `[H, W, 3]` each.
         threads: threads for inference.
     """
-    sides = {tensor.name: int(np.prod(tensor.dims[1:])) for tensor in model.graph.initializer}
-    convolutions = [
-        operator
-        for operator in operators
-        if operator.node.op_type == "Conv"
-        and attribute(operator.node, "group", 1) == 1
-        and sides[operator.node.input[1]] <= _LARGEST_SIDE
-    ]
+    weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    sides = {
+        op.node.name: _side(op.node, weights[op.node.input[1]]) for op in operators if _is_plain(op.node)
+    }
+    convolutions = [op for op in operators if 0 < sides.get(op.node.name, 0) <= _LARGEST_SIDE]
     for batch in _batches(convolutions, sides):
         yield from _moments_of(model, batch, pictures, threads)
+
+
+def _is_plain(node: onnx.NodeProto) -> bool:
+    if attribute(node, "group", 1) != 1:
+        return False
+    return node.op_type == "Conv" or (node.op_type == "ConvTranspose" and scatters_blocks(node))
+
+
+def _side(node: onnx.NodeProto, weight: Sequence[int]) -> int:
+    """Return the number of weights that make one output value."""
+    return int(weight[0] if node.op_type == "ConvTranspose" else np.prod(weight[1:]))
 
 
 def _batches(
@@ -63,7 +76,7 @@ def _batches(
     batch: List[QuantizedOperator] = []
     used = 0
     for operator in operators:
-        size = sides[operator.node.input[1]] ** 2
+        size = sides[operator.node.name] ** 2
         if batch and used + size > _BUDGET:
             yield batch
             batch, used = [], 0
@@ -97,8 +110,10 @@ def patches(value: np.ndarray, node: onnx.NodeProto) -> np.ndarray:
 
     Args:
         value: the convolution's input, float32 `[1, channels, h, w]`.
-        node: the convolution.
+        node: the convolution, or a transposed one whose kernel is as large as its stride.
     """
+    if node.op_type == "ConvTranspose":  # each output position has one pixel to come from
+        node = onnx.helper.make_node("Conv", [], [], kernel_shape=[1, 1])
     height, width = attribute(node, "kernel_shape")
     strides = attribute(node, "strides", [1, 1])
     dilations = attribute(node, "dilations", [1, 1])

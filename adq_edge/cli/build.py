@@ -28,11 +28,12 @@ def build(
     fp32: bool = typer.Option(False, "--fp32", help="Float32 networks."),
     fp16: bool = typer.Option(False, "--fp16", help="Float16 weights (a CPU computes them in float32)."),
     int8: bool = typer.Option(False, "--int8", help="INT8 networks, teacher and student; the default."),
-    calib: str = typer.Option(
-        DEFAULT_CALIBRATOR,
+    calib: Optional[str] = typer.Option(
+        None,
         "--calib",
-        help="Calibrator: lp, entropy, minmax, mse, percentile or "
-        "percentile:P; of TensorRT itself: trt-entropy, trt-minmax, trt-percentile.",
+        help="Calibrator: lp, entropy, minmax, mse, percentile or percentile:P; of TensorRT itself: "
+        "trt-entropy, trt-minmax, trt-percentile; qat: the ranges of `train --qat`. The default is qat for a "
+        f"model that was trained so, else {DEFAULT_CALIBRATOR}.",
     ),
     calib_data: Optional[str] = typer.Option(
         None,

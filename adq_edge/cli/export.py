@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 @verb
 def export(
     checkpoint: Optional[Path] = typer.Argument(
-        None, help="Checkpoint; the newest in checkpoints/ by default."
+        None, help="Checkpoint, or folder with a file a network; the newest in checkpoints/ by default."
     ),
     output: Optional[Path] = typer.Option(
         None, "--output", "-o", help="Bundle folder; bundles/NAME by default."
@@ -26,20 +26,29 @@ def export(
     teacher_weights: Optional[str] = typer.Option(
         None, "--teacher-weights", help="For checkpoints without a teacher: ResNet-18 file, or 'demo'."
     ),
-    data: Optional[Path] = typer.Option(None, "--data", help="Dataset with pictures for the parity check."),
+    data: Optional[Path] = typer.Option(
+        None,
+        "--data",
+        help="Dataset for the parity check, and to measure statistics that a checkpoint lacks.",
+    ),
     image_size: Optional[int] = typer.Option(
         None, "--image-size", help="Input size in pixels, for checkpoints that do not hold it (256)."
+    ),
+    stride: Optional[int] = typer.Option(
+        None, "--stride", help="Uninformed Students: pixels between descriptors, 1, 2 or 4; more is faster."
     ),
 ) -> None:
     """Export a checkpoint to ONNX and check it against the original.
 
-    Reads adq-edge's own checkpoints, and those of the official STFPM and of anomalib's STFPM.
+    Reads adq-edge's own checkpoints, those of the methods' published codes, and anomalib's.
     """
     with needs_training_half():
         from adq_edge.exporting import export as run
 
     size = None if image_size is None else (image_size, image_size)
-    bundle = run(checkpoint, output, teacher_weights=teacher_weights, data=data, image_size=size)
+    bundle = run(
+        checkpoint, output, teacher_weights=teacher_weights, data=data, image_size=size, stride=stride
+    )
     manifest, parity = bundle.manifest, bundle.manifest.parity
     typer.echo(
         f"{bundle.path}: {manifest.arch} from {manifest.origin} checkpoint, {manifest.fusion} score fusion"

@@ -18,6 +18,7 @@ from adq_edge.quantization.broadcast import widen_normalisation
 from adq_edge.quantization.float_weights import keep_float_weights
 from adq_edge.quantization.half import store_weights_as_float16
 from adq_edge.quantization.qdq import quantize
+from adq_edge.quantization.transposed import rewrite_transposed
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import open_engine, runtime_version
 
@@ -68,11 +69,12 @@ class CpuMaker(Maker):
             return store_weights_as_float16(ingredients.model)
         if ingredients.precision is Precision.FP32 or prepared is None:
             return ingredients.model
+        rewritten = rewrite_transposed(widen_normalisation(prepared.model), prepared.rounding)
         quantized = quantize(
-            widen_normalisation(prepared.model),
+            rewritten.model,
             prepared.ranges.tensors,
             self.target,
-            rounding=prepared.rounding,
+            rounding=rewritten.rounding,
             float_layers=ingredients.float_layers,
         )
         return keep_float_weights(quantized)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, Tuple
+from typing import Dict, Iterator, Tuple
 
 import onnx
 
@@ -72,12 +72,26 @@ def _integer(ingredients: Ingredients, prepared: Prepared, route: Route) -> Grap
         )
         amax = dynamic_ranges(model, ranges)
         return Graph(put_weights_on_grid(model, prepared.rounding), route, networks, half, amax)
+    float_layers = ingredients.float_layers
+    if route is Route.EXPLICIT:
+        float_layers = (*float_layers, *_transposed(model))
     quantized = quantize(
-        model, ranges, Target.TENSORRT, rounding=prepared.rounding, float_layers=ingredients.float_layers
+        model, ranges, Target.TENSORRT, rounding=prepared.rounding, float_layers=float_layers
     )
     if route is Route.TYPED:
         quantized = type_as_float16(quantized)
     return Graph(quantized, route, networks, (), {})
+
+
+def _transposed(model: onnx.ModelProto) -> Iterator[str]:
+    """Yield the transposed convolutions, which the explicit route leaves in float16.
+
+    TensorRT 8 takes pairs on their weights for wrong axes or refuses them (NVIDIA/TensorRT #1694, #1699,
+    #2380); the typed releases take a scale per output channel, the implicit route finds its own.
+    """
+    for operator in find_region(model).operators:
+        if operator.node.op_type == "ConvTranspose":
+            yield operator.node.name
 
 
 def networks_of(model: onnx.ModelProto) -> Tuple[str, ...]:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from adq_edge.errors import CheckpointError
+from adq_edge.models.resnet import Backbone
 
 State = Mapping[str, torch.Tensor]
 Option = Union[int, str]
@@ -174,6 +175,11 @@ class AnomalyModel(nn.Module, abc.ABC):
             stage: the stage that has just been trained.
             pictures: returns an iterator over uint8 `[N, H, W, 3]` batches, as often as it is called.
         """
+
+    @property
+    def teacher_backbone(self) -> Backbone:
+        """The ResNet that the teacher is, or is made from."""
+        return Backbone.RESNET18
 
     @abc.abstractmethod
     def load_teacher(self, state: State) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from adq_edge.errors import CheckpointError
 from adq_edge.models.base import AnomalyModel, ModelConfig, load_weights
@@ -27,11 +27,13 @@ class Checkpoint:
         model: the model, in evaluation mode.
         origin: the format that the file was recognised as.
         training: our own training's state and settings; empty for foreign files.
+        measured: False if what the score is normalised by has still to be measured on normal pictures.
     """
 
     model: AnomalyModel
     origin: str
     training: Mapping[str, Any]
+    measured: bool = True
 
 
 def save_checkpoint(path: Path, model: AnomalyModel, training: Mapping[str, Any]) -> None:
@@ -57,7 +59,7 @@ def load_checkpoint(
     """Load our own checkpoint or a foreign one that a method knows by its keys.
 
     Args:
-        path: the checkpoint file.
+        path: the checkpoint file, or a folder with a `.pt` file for each network.
         teacher_weights: for formats that hold only the student (see `teacher_state`).
         image_size: (height, width) for formats that do not hold it; 256x256 by default.
 
@@ -65,7 +67,7 @@ def load_checkpoint(
         StorageError: the file cannot be read.
         CheckpointError: it is damaged, holds code, or is of no known format.
     """
-    content = read_torch_file(path)
+    content = _read_networks(path) if path.is_dir() else read_torch_file(path)
     try:
         if content.get("format") == FORMAT:
             return _load_own(content)
@@ -74,6 +76,25 @@ def load_checkpoint(
         if error.where is not None:
             raise
         raise CheckpointError(error.what, where=path, fix=error.fix) from error
+
+
+def network_files(folder: Path) -> List[Path]:
+    """Return the files of a checkpoint that has one for each network, sorted by name."""
+    return sorted(folder.glob("*.pt"))
+
+
+def _read_networks(folder: Path) -> Dict[str, Any]:
+    """Join the state dicts of a folder's files, each under `NAME/`."""
+    files = network_files(folder)
+    if not files:
+        raise CheckpointError(
+            "is a folder without .pt files", where=folder, fix="Give a checkpoint, or a folder of networks"
+        )
+    return {
+        f"{file.stem}/{key}": value
+        for file in files
+        for key, value in state_dict_of(read_torch_file(file), file).items()
+    }
 
 
 def _load_own(content: Mapping[str, Any]) -> Checkpoint:
@@ -94,10 +115,10 @@ def _load_own(content: Mapping[str, Any]) -> Checkpoint:
 def _import(
     state: Mapping[str, Any], teacher_weights: Optional[str], image_size: Optional[Tuple[int, int]]
 ) -> Checkpoint:
-    request = ImportRequest(state, image_size, lambda: teacher_state(teacher_weights))
+    request = ImportRequest(state, image_size, lambda backbone: teacher_state(teacher_weights, backbone))
     for importer in IMPORTERS:
-        if importer.signature in state:
-            return Checkpoint(importer.load(request), importer.name, {})
+        if importer.recognises(state):
+            return Checkpoint(importer.load(request), importer.name, {}, importer.measured)
     known = ", ".join(["adq-edge", *(importer.name for importer in IMPORTERS)])
     first = next(iter(state))
     raise CheckpointError(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, Tuple
 
-from adq_edge.models.base import ModelConfig
+from adq_edge.models.base import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, Option
+from adq_edge.models.resnet import Backbone
 
 if TYPE_CHECKING:
     from adq_edge.models.base import AnomalyModel
@@ -18,24 +20,42 @@ class ImportRequest:
     Attributes:
         state: the state dict; may hold values that are no tensors.
         image_size: (height, width) that the user asked for, if any; the files do not hold it.
-        teacher: returns a torchvision state dict for importers whose files hold no teacher.
+        teacher: returns a backbone's torchvision state dict for importers whose files hold no teacher.
     """
 
     state: Mapping[str, Any]
     image_size: Optional[Tuple[int, int]]
-    teacher: Callable[[], Mapping[str, Any]]
+    teacher: Callable[[Backbone], Mapping[str, Any]]
 
-    def config(self, fusion: str) -> ModelConfig:
+    def config(
+        self,
+        fusion: str,
+        options: Optional[Mapping[str, Option]] = None,
+        mean: Tuple[float, float, float] = IMAGENET_MEAN,
+        std: Tuple[float, float, float] = IMAGENET_STD,
+    ) -> ModelConfig:
         """Return the configuration of the imported model."""
-        if self.image_size is None:
-            return ModelConfig(fusion=fusion)
-        return ModelConfig(image_size=self.image_size, fusion=fusion)
+        config = ModelConfig(mean=mean, std=std, fusion=fusion, options=options or {})
+        return config if self.image_size is None else dataclasses.replace(config, image_size=self.image_size)
 
 
 @dataclasses.dataclass(frozen=True)
 class Importer:
-    """One foreign checkpoint format, recognised by a key that only it has."""
+    """One foreign checkpoint format.
+
+    Attributes:
+        name: what it is called.
+        signature: regular expression that one of its keys matches as a whole, and no key of another format.
+        load: makes the model.
+        measured: False if the format lacks what training measures last (`AnomalyModel.finish_stage`).
+    """
 
     name: str
     signature: str
     load: Callable[[ImportRequest], AnomalyModel]
+    measured: bool = True
+
+    def recognises(self, state: Mapping[str, Any]) -> bool:
+        """Tell whether a state dict is of this format."""
+        signature = re.compile(self.signature)
+        return any(signature.fullmatch(key) for key in state)

@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import Dict, Tuple, Type
 
 from adq_edge.errors import CheckpointError
-from adq_edge.models import stfpm
+from adq_edge.models import reverse_distillation, stfpm, uninformed_files, uninformed_students
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.importers import Importer
 
-METHODS: Dict[str, Type[AnomalyModel]] = {stfpm.STFPM.arch: stfpm.STFPM}
+METHODS: Dict[str, Type[AnomalyModel]] = {
+    model.arch: model
+    for model in (
+        stfpm.STFPM,
+        reverse_distillation.ReverseDistillation,
+        uninformed_students.UninformedStudents,
+    )
+}
 
-IMPORTERS: Tuple[Importer, ...] = (*stfpm.IMPORTERS,)
+IMPORTERS: Tuple[Importer, ...] = (
+    *stfpm.IMPORTERS,
+    *reverse_distillation.IMPORTERS,
+    *uninformed_files.IMPORTERS,
+)
 
 
 def method(arch: str) -> Type[AnomalyModel]:

@@ -26,7 +26,7 @@ from adq_edge.models.base import (
     trunk_state,
 )
 from adq_edge.models.importers import Importer, ImportRequest
-from adq_edge.models.resnet import LAYERS, ResNet18Trunk
+from adq_edge.models.resnet import LAYERS, Backbone, ResNet18Trunk
 
 _EPSILON = 1e-12  # of torch.nn.functional.normalize
 _STRIDE = 16  # of layer3
@@ -131,7 +131,7 @@ def _from_anomalib(request: ImportRequest) -> STFPM:
 def _from_official(request: ImportRequest) -> STFPM:
     model = STFPM(request.config(fusion=Fusion.OFFICIAL.value))
     load_weights(model.student, _official_names(request.state), "the student")
-    model.load_teacher(request.teacher())
+    model.load_teacher(request.teacher(Backbone.RESNET18))
     return model
 
 

@@ -3,58 +3,88 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Dict, Mapping, NamedTuple, Optional
 
 import torch
 
 from adq_edge.errors import CheckpointError
+from adq_edge.models.resnet import Backbone
 from adq_edge.models.torch_files import read_torch_file, state_dict_of
 
 RESNET18_URL = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
-RESNET18_SHA256 = "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"
+
+
+class Published(NamedTuple):
+    """A file of torchvision: its address and its SHA-256 or the beginning of it (which the name holds)."""
+
+    url: str
+    sha256: str
+
+
+PUBLISHED: Dict[Backbone, Published] = {
+    Backbone.RESNET18: Published(
+        RESNET18_URL, "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"
+    ),
+    Backbone.RESNET50: Published("https://download.pytorch.org/models/resnet50-0676ba61.pth", "0676ba61"),
+    Backbone.WIDE_RESNET50_2: Published(
+        "https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth", "95faca4d"
+    ),
+}
+"""torchvision's weights IMAGENET1K_V1: published checkpoints without a teacher were trained with them."""
 
 DEMO = "demo"
 DEMO_TEACHER = Path(__file__).parent / "weights" / "demo_teacher.pt"
+_DEMO_BACKBONE = Backbone.RESNET18
 
 
-def teacher_file(weights: Optional[str]) -> Path:
-    """Return the file that holds a teacher's ResNet-18 state dict under torchvision's names.
+def teacher_file(weights: Optional[str], backbone: Backbone = Backbone.RESNET18) -> Path:
+    """Return the file that holds a teacher's ResNet state dict under torchvision's names.
 
     Args:
-        weights: a file with any torchvision ResNet-18 state dict (with or without layer4 and fc); `demo` for
-            the small teacher that adq-edge ships; None for torchvision's ImageNet weights, which are
-            downloaded once and kept in torch's own cache.
+        weights: a file with any torchvision state dict of that ResNet (with or without layer4 and fc); `demo`
+            for the small ResNet-18 teacher that adq-edge ships; None for torchvision's ImageNet weights,
+            which are downloaded once and kept in torch's own cache.
+        backbone: the ResNet (see `AnomalyModel.teacher_backbone`).
 
     Raises:
-        CheckpointError: the download failed or has another content.
+        CheckpointError: the download failed or has another content, or the demo teacher is another ResNet.
     """
-    if weights == DEMO:
-        return DEMO_TEACHER
-    return _torchvision_file() if weights is None else Path(weights)
+    if weights is None:
+        return _torchvision_file(backbone)
+    if weights != DEMO:
+        return Path(weights)
+    if backbone is not _DEMO_BACKBONE:
+        raise CheckpointError(
+            f"the demo teacher is a {_DEMO_BACKBONE.value}, not a {backbone.value}",
+            fix=f"Name a file with --teacher-weights, or take {_DEMO_BACKBONE.value} as the backbone",
+        )
+    return DEMO_TEACHER
 
 
-def teacher_state(weights: Optional[str]) -> Mapping[str, Any]:
-    """Return a ResNet-18 state dict under torchvision's names (see `teacher_file`).
+def teacher_state(weights: Optional[str], backbone: Backbone = Backbone.RESNET18) -> Mapping[str, Any]:
+    """Return a ResNet state dict under torchvision's names (arguments as of `teacher_file`).
 
     Raises:
         StorageError: the file cannot be read.
-        CheckpointError: it is not a file of weights, or the download failed or has another content.
+        CheckpointError: it is not a file of weights, or as of `teacher_file`.
     """
-    path = teacher_file(weights)
+    path = teacher_file(weights, backbone)
     return state_dict_of(read_torch_file(path), path)
 
 
-def _torchvision_file() -> Path:
+def _torchvision_file(backbone: Backbone) -> Path:
+    url, sha256 = PUBLISHED[backbone]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / RESNET18_URL.rsplit("/", 1)[1]
+    path = folder / url.rsplit("/", 1)[1]
     if not path.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(RESNET18_URL, str(path), hash_prefix=RESNET18_SHA256)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
         except (OSError, RuntimeError) as error:
+            demo = f" ({DEMO!r} takes the small teacher shipped for trying things out)"
             raise CheckpointError(
-                f"torchvision's ResNet-18 weights could not be downloaded from {RESNET18_URL} ({error})",
-                fix=f"Put that file at {path}, or name a file with --teacher-weights "
-                f"({DEMO!r} takes the small teacher shipped for trying things out)",
+                f"torchvision's {backbone.value} weights could not be downloaded from {url} ({error})",
+                fix=f"Put that file at {path}, or name a file with --teacher-weights"
+                f"{demo if backbone is _DEMO_BACKBONE else ''}",
             ) from error
     return path

@@ -82,6 +82,8 @@ def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
 def state_dict_of(content: Mapping[str, Any], path: Path) -> Dict[str, Any]:
     """Return the state dict in a checkpoint dictionary, wrapped or bare, without DataParallel's prefix.
 
+    Several state dicts side by side become one, each under its name.
+
     Raises:
         CheckpointError: there is no tensor in it.
     """
@@ -91,7 +93,23 @@ def state_dict_of(content: Mapping[str, Any], path: Path) -> Dict[str, Any]:
             state = content[key]
             break
     if not any(isinstance(value, torch.Tensor) for value in state.values()):
+        state = _flattened(state)
+    if not any(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError("holds no weights", where=path, fix="Give a trained checkpoint")
+    return _without_prefix(state)
+
+
+def _flattened(content: Mapping[str, Any]) -> Dict[str, Any]:
+    """Join the state dicts of a file that has one for each network, `{"decoder": {...}}`, under its name."""
+    return {
+        f"{name}.{key}": value
+        for name, state in content.items()
+        if isinstance(state, dict)
+        for key, value in _without_prefix(state).items()
+    }
+
+
+def _without_prefix(state: Mapping[str, Any]) -> Dict[str, Any]:
     prefix = "module."
     return {
         str(key)[len(prefix) :] if str(key).startswith(prefix) else str(key): v for key, v in state.items()

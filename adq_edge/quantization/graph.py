@@ -8,6 +8,11 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+_OUTPUT_AXES = {"Conv": 0, "ConvTranspose": 1}
+"""Axes of the output channels of an ungrouped convolution's weight."""
+_EPSILON = 1e-5
+"""Of ONNX's BatchNormalization."""
+
 
 class GraphIndex:
     """Who makes and who reads each tensor of a graph; valid until the graph is edited."""
@@ -51,13 +56,15 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """Bring an exported graph into the form that the passes rely on; the function stays the same.
 
-    Constant nodes become initializers, Identity nodes (the exporter's way to share equal weights) go, and
-    every node reads initializers of its own, named after it.
+    Constant nodes become initializers, Identity nodes (the exporter's way to share equal weights) go, every
+    node reads initializers of its own, named after it, and normalisations are folded into convolutions.
     """
     graph = model.graph
     _constants_to_initializers(graph)
     _drop_identities(graph)
     _own_initializers(graph)
+    _fold_batch_norms(graph)
+    drop_unused_initializers(graph)
     return model
 
 
@@ -93,6 +100,41 @@ def _own_initializers(graph: onnx.GraphProto) -> None:
                 owned.append(tensor)
     del graph.initializer[:]
     graph.initializer.extend(owned)
+
+
+def _fold_batch_norms(graph: onnx.GraphProto) -> None:
+    """Fold normalisations into the convolution in front: the exporter leaves those of transposed ones."""
+    index = GraphIndex(graph)
+    for norm in [node for node in graph.node if node.op_type == "BatchNormalization"]:
+        convolution = index.producers.get(norm.input[0])
+        if (
+            convolution is None
+            or convolution.op_type not in _OUTPUT_AXES
+            or attribute(convolution, "group", 1) != 1
+            or index.only_consumer(norm.input[0]) is None
+        ):
+            continue
+        weight = _constant(index, convolution.input[1])
+        scale, shift, mean, variance = (_constant(index, name) for name in norm.input[1:5])
+        factor = scale / np.sqrt(variance + attribute(norm, "epsilon", _EPSILON))
+        shape = [1] * weight.ndim
+        shape[_OUTPUT_AXES[convolution.op_type]] = -1
+        bias = np.zeros_like(mean)
+        if len(convolution.input) > 2:
+            bias = _constant(index, convolution.input[2])
+            graph.initializer.remove(index.initializers[convolution.input[2]])
+            del convolution.input[2]
+        folded = ((bias - mean) * factor + shift).astype(np.float32)
+        convolution.input.append(add_initializer(graph, f"{convolution.name}.bias", folded))
+        value = (weight * factor.reshape(shape)).astype(np.float32)
+        name = convolution.input[1]
+        index.initializers[name].CopyFrom(numpy_helper.from_array(value, name))
+        convolution.output[0] = norm.output[0]
+        graph.node.remove(norm)
+
+
+def _constant(index: GraphIndex, name: str) -> np.ndarray:
+    return np.asarray(numpy_helper.to_array(index.initializers[name]), np.float64)
 
 
 def _role(node: onnx.NodeProto, position: int) -> str:

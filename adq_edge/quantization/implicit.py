@@ -13,7 +13,7 @@ import enum
 import math
 import re
 import struct
-from typing import Callable, Dict, List, Mapping, Set, Tuple
+from typing import Callable, Container, Dict, FrozenSet, List, Mapping, Tuple
 
 import numpy as np
 import onnx
@@ -22,7 +22,8 @@ from onnx import TensorProto
 from adq_edge.bundle import INPUT
 from adq_edge.errors import CalibrationError
 from adq_edge.quantization.graph import GraphIndex
-from adq_edge.quantization.region import POOLING, find_region
+from adq_edge.quantization.region import ACTIVATIONS, find_region
+from adq_edge.quantization.shared_ranges import complete_ranges, share_largest
 
 _LEVELS = 127
 """Integers on each side of zero: TensorRT's scale is amax / 127."""
@@ -36,7 +37,7 @@ _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 _LARGEST_SCALE = float(np.finfo(np.float32).max)
 
 _PIXELS = (0.0, 255.0)
-_MOVING = frozenset({"Cast", "Transpose"})
+_MOVING = frozenset({"Cast", "Pad", "Transpose"})
 _ELEMENTWISE: Mapping[str, Callable[..., np.ndarray]] = {
     "Add": np.add,
     "Div": np.divide,
@@ -74,13 +75,9 @@ class CalibrationCache:
     ranges: Dict[str, float]
 
 
-def network_tensors(model: onnx.ModelProto) -> Set[str]:
+def network_tensors(model: onnx.ModelProto) -> FrozenSet[str]:
     """Return the names of all tensors that the networks of a float model make, before and after a ReLU."""
-    made = {name for operator in find_region(model).operators for name in operator.node.output}
-    for node in model.graph.node:
-        if node.op_type == "Relu" and node.input[0] in made:
-            made.update(node.output)
-    return made
+    return find_region(model).made
 
 
 def float32_nodes(model: onnx.ModelProto) -> List[str]:
@@ -97,8 +94,9 @@ def float32_nodes(model: onnx.ModelProto) -> List[str]:
 def dynamic_ranges(model: onnx.ModelProto, ranges: Mapping[str, Tuple[float, float]]) -> Dict[str, float]:
     """Return one symmetric range, as amax, for each float tensor up to the networks' features.
 
-    A pooling's output has its input's range, which its integer kernel demands. A tensor before a ReLU has
-    the range after it: what that clips below zero, the ReLU clips anyway. Between picture and networks the
+    What only pools, moves or concatenates has one range over all that it reads and gives, which integer
+    kernels demand, those of DLA above all. A tensor before a ReLU has the range after it: what that clips
+    below zero, the ReLU clips anyway. Between picture and networks the
     ranges are those of the pixels 0 to 255; they complete the list, the nodes there must be pinned all the
     same. In the networks none is smaller than 1e-4 of the largest.
 
@@ -112,34 +110,34 @@ def dynamic_ranges(model: onnx.ModelProto, ranges: Mapping[str, Tuple[float, flo
     Raises:
         CalibrationError: the ranges lack a tensor, or one is impossible.
     """
-    networks = {name: _symmetric(name, ranges) for name in find_region(model).measured}
-    _complete(model, networks)
+    region = find_region(model)
+    measured = {name: _checked(name, ranges) for name in region.measured}
+    networks = {name: max(-low, high, 0.0) for name, (low, high) in complete_ranges(region, measured).items()}
+    share_largest(region, networks)
+    _complete_activations(model, networks, region.made)
     floor = max(networks.values(), default=0.0) * _SMALLEST_SHARE or 1.0
     known = {**_normalisation(model), **{name: max(amax, floor) for name, amax in networks.items()}}
     made = [name for node in model.graph.node for name in node.output]
     return {name: known[name] for name in [INPUT, *made] if name in known}
 
 
-def _symmetric(tensor: str, ranges: Mapping[str, Tuple[float, float]]) -> float:
+def _checked(tensor: str, ranges: Mapping[str, Tuple[float, float]]) -> Tuple[float, float]:
     if tensor not in ranges:
         raise CalibrationError(f"no range for tensor {tensor!r}", fix=_REMEDY)
     low, high = ranges[tensor]
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise CalibrationError(f"impossible range [{low:g}, {high:g}] of {tensor!r}", fix=_REMEDY)
-    return max(-low, high, 0.0)
+    return low, high
 
 
-def _complete(model: onnx.ModelProto, amax: Dict[str, float]) -> None:
-    """Give the tensors that are not measured the range of the one they are made from or turn into."""
-    networks = network_tensors(model)
+def _complete_activations(model: onnx.ModelProto, amax: Dict[str, float], networks: Container[str]) -> None:
+    """Give a tensor in front of an activation function the range behind it, or the other way round."""
     for node in model.graph.node:
-        if node.output[0] not in networks:
+        if node.op_type not in ACTIVATIONS or node.output[0] not in networks:
             continue
-        if node.op_type in POOLING:
-            amax[node.output[0]] = amax[node.input[0]]
-        elif node.op_type == "Relu" and node.output[0] in amax:
+        if node.output[0] in amax:
             amax.setdefault(node.input[0], amax[node.output[0]])
-        elif node.op_type == "Relu":
+        else:
             amax[node.output[0]] = amax[node.input[0]]
 
 

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 from adq_edge.quantization.arithmetic import WEIGHT_LEVELS
 from adq_edge.quantization.graph import GraphIndex
+from adq_edge.quantization.region import OUTPUT_AXIS
 from adq_edge.quantization.rounding import Rounding
 
 
@@ -27,9 +28,11 @@ def put_weights_on_grid(model: onnx.ModelProto, rounding: Rounding) -> onnx.Mode
     initializers = GraphIndex(copy.graph).initializers
     for node in copy.graph.node:
         if node.name in rounding:
-            rounded = rounding[node.name]
-            shape = [-1] + [1] * (rounded.levels.ndim - 1)
-            value = _stretched(rounded.levels).astype(np.float32) * rounded.scales.reshape(shape)
+            rounded, axis = rounding[node.name], OUTPUT_AXIS[node.op_type]
+            shape = [1] * rounded.levels.ndim
+            shape[axis] = -1
+            levels = np.moveaxis(_stretched(np.moveaxis(rounded.levels, axis, 0)), 0, axis)
+            value = levels.astype(np.float32) * rounded.scales.reshape(shape)
             initializers[node.input[1]].CopyFrom(numpy_helper.from_array(value, node.input[1]))
     return copy
 

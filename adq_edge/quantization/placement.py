@@ -2,18 +2,22 @@
 
 A placement maps a tensor to the operators that read it quantized.
 
-Left in float on every target are the convolutions of the picture and what pools their output: their
+Left in float on every target are the convolutions of the picture and what pools or moves their output: their
 activations put a third of the noise on the anomaly map (an STFPM's map is 2 dB better without them), the
 picture needs no second rounding then, and a convolution of three channels gains little from integers (on a
-CPU nothing: see benchmarks/published/ablation.md).
+CPU nothing: see benchmarks/published/ablation.md). One that keeps the picture's resolution makes the largest
+maps of its network; a CPU computes it in integers, in a third less time for the whole (Uninformed Students:
+0.3 dB for it).
 
 On a CPU an integer kernel is chosen only if everything around an operator is quantized: what an integer
 layer makes, everybody reads quantized, the scoring included; what a float layer makes, only integer layers
-do. A residual addition that reads a float layer stays in float itself.
+do. A residual addition that reads a float layer stays in float itself. What moves integers gives integers.
+Only a ReLU is part of its convolution's kernel; a leaky one is a kernel of its own, with a pair in front.
 
 TensorRT fuses convolution, residual addition and ReLU into one kernel, so there only the inputs of
 convolutions and the skip branch of an addition are quantized; the main branch and what the scoring reads
 keep the precision that the kernel's accumulator has. A skip branch from a float pooling stays in float.
+Poolings, movements and concatenations commute with Q/DQ: their readers have the pairs.
 Source: TensorRT developer guide, "Working with quantized types", Q/DQ placement recommendations.
 """
 
@@ -24,8 +28,15 @@ from typing import Collection, Dict, List, Mapping, Set
 import onnx
 
 from adq_edge.quantization.arithmetic import Target
-from adq_edge.quantization.graph import GraphIndex
-from adq_edge.quantization.region import POOLING, WEIGHTED, QuantizedOperator, Region
+from adq_edge.quantization.graph import GraphIndex, attribute
+from adq_edge.quantization.region import (
+    POOLING,
+    WEIGHTED,
+    Movement,
+    QuantizedOperator,
+    Region,
+    keeps_values,
+)
 
 Placement = Mapping[str, Set[str]]
 """Tensor name -> names of the nodes that read it quantized."""
@@ -41,21 +52,29 @@ def integer_layers(
         target: whose placement.
         float_layers: names of nodes that stay float whatever the target.
     """
-    early = _early(region)
+    early = _early(region, target)
     layers = [op for op in region.operators if op.node.name not in float_layers and op.output not in early]
     if target is Target.TENSORRT:
         return layers
     return [op for op in layers if op.node.op_type in WEIGHTED or not early.intersection(op.inputs)]
 
 
-def _early(region: Region) -> Set[str]:
-    """Return what the convolutions of the picture and the poolings behind them make."""
-    made = {operator.output for operator in region.operators}
-    early = {operator.output for operator in region.operators if not made.intersection(operator.inputs)}
-    for operator in region.operators:
-        if operator.node.op_type in POOLING and early.intersection(operator.inputs):
-            early.add(operator.output)
+def _early(region: Region, target: Target) -> Set[str]:
+    """Return what the float convolutions of the picture, and the poolings and movements behind them, make."""
+    early = {
+        operator.output
+        for operator in region.operators
+        if not region.made.intersection(operator.inputs)
+        and (target is Target.TENSORRT or not _keeps_resolution(operator.node))
+    }
+    for step in region.steps:
+        if keeps_values(step) and early.issuperset(step.inputs):
+            early.update(step.outputs)
     return early
+
+
+def _keeps_resolution(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Conv" and all(step == 1 for step in attribute(node, "strides", [1, 1]))
 
 
 def place(
@@ -64,20 +83,36 @@ def place(
     """Return the placement of Q/DQ pairs for a target; arguments as of `integer_layers`."""
     layers = integer_layers(region, target, float_layers)
     if target is Target.TENSORRT:
-        return _for_tensorrt(model, layers, _early(region))
-    return _for_cpu(model, layers)
+        return _for_tensorrt(model, layers, _early(region, target))
+    return _for_cpu(model, region, layers)
 
 
-def _for_cpu(model: onnx.ModelProto, layers: List[QuantizedOperator]) -> Placement:
+def _for_cpu(model: onnx.ModelProto, region: Region, layers: List[QuantizedOperator]) -> Placement:
     index = GraphIndex(model.graph)
     placement: Dict[str, Set[str]] = {}
     for operator in layers:
         for tensor in operator.inputs:
             placement.setdefault(tensor, set()).add(operator.node.name)
-    for operator in layers:
-        readers = {node.name for node in index.consumers.get(operator.output, [])}
-        placement.setdefault(operator.output, set()).update(readers)
+    integers = {operator.node.name for operator in layers}
+    made: Set[str] = set()
+    for step in region.steps:
+        moves_integers = isinstance(step, Movement) and made.issuperset(step.inputs)
+        if not moves_integers and step.node.name not in integers:
+            continue
+        for tensor in step.outputs:
+            made.add(tensor)
+            placement.setdefault(tensor, set()).update(_readers(tensor, index))
+        if isinstance(step, QuantizedOperator) and _is_leaky(step):
+            placement[step.node.output[0]] = _readers(step.node.output[0], index)
     return placement
+
+
+def _readers(tensor: str, index: GraphIndex) -> Set[str]:
+    return {node.name for node in index.consumers.get(tensor, [])}
+
+
+def _is_leaky(operator: QuantizedOperator) -> bool:
+    return operator.activation is not None and operator.activation.op_type == "LeakyRelu"
 
 
 def _for_tensorrt(model: onnx.ModelProto, layers: List[QuantizedOperator], early: Set[str]) -> Placement:

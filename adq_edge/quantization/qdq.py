@@ -24,13 +24,13 @@ from adq_edge.quantization.arithmetic import (
 )
 from adq_edge.quantization.graph import GraphIndex, add_initializer, drop_unused_initializers
 from adq_edge.quantization.placement import integer_layers, place
-from adq_edge.quantization.region import POOLING, WEIGHTED, Region, find_region
+from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED, Region, find_region
 from adq_edge.quantization.rounding import RoundedWeight, Rounding
+from adq_edge.quantization.shared_ranges import complete_ranges
 
 RangeMap = Mapping[str, Tuple[float, float]]
 
-_OUTPUT_CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": 1}
-_BIAS_LIMIT = 2.0**30
+BIAS_LIMIT = 2.0**30
 """Largest |int32 bias| allowed: leaves half the accumulator to the products."""
 
 
@@ -80,7 +80,7 @@ class _Pass:
         self.region: Region = find_region(model)
         self.layers = integer_layers(self.region, target, float_layers)
         self.placement = place(model, self.region, target, float_layers)
-        self.ranges = _share_ranges_over_pooling(self.region, ranges)
+        self.ranges = complete_ranges(self.region, ranges)
         self.scales: Dict[str, np.ndarray] = {}
         self.before: Dict[str, List[onnx.NodeProto]] = {}
 
@@ -133,13 +133,13 @@ class _Pass:
         bias = self.index.constant(node.input[2]) if len(node.input) > 2 else None
         if weight is None:
             return
-        axis = _OUTPUT_CHANNEL_AXIS[node.op_type]
+        axis = OUTPUT_AXIS[node.op_type]
         levels, scales = self._rounded(node, weight, axis)
         if self.target is Target.TENSORRT:
             self._add_weight_pair(node, levels, scales, axis)
             return
         if bias is not None:
-            wide = np.abs(bias) / (self.scales[activation] * _BIAS_LIMIT)
+            wide = np.abs(bias) / (self.scales[activation] * BIAS_LIMIT)
             dead = wide > scales  # weights near zero under a large bias: the nearest level will do
             if dead.any():
                 scales = np.where(dead, wide, scales).astype(np.float32)
@@ -225,12 +225,3 @@ def _pair(
             **attributes,
         ),
     )
-
-
-def _share_ranges_over_pooling(region: Region, ranges: RangeMap) -> RangeMap:
-    """Give a pooling's output its input's range: an integer max-pool has one scale on both sides."""
-    shared = dict(ranges)
-    for operator in region.operators:
-        if operator.node.op_type in POOLING and operator.inputs[0] in shared:
-            shared[operator.output] = shared[operator.inputs[0]]
-    return shared

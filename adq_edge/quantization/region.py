@@ -10,82 +10,148 @@ convolution, is not reached.
 from __future__ import annotations
 
 import dataclasses
-from typing import List, Set, Tuple
+from typing import FrozenSet, List, Optional, Set, Tuple, Union
 
 import onnx
 
 from adq_edge.bundle import INPUT
-from adq_edge.quantization.graph import GraphIndex
+from adq_edge.quantization.graph import GraphIndex, attribute
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": 1}
+"""The axis of a weight that its output channels lie on."""
 POOLING = frozenset({"MaxPool"})
+MOVING = frozenset({"Concat", "DepthToSpace", "Pad", "Reshape", "Slice", "Split", "Transpose"})
+ACTIVATIONS = frozenset({"LeakyRelu", "Relu"})
 _JOINING = frozenset({"Add"})
-_PREPROCESSING = frozenset({"Cast", "Transpose", "Sub", "Add", "Mul", "Div"})
-_ACTIVATION = "Relu"
+_PREPROCESSING = frozenset({"Cast", "Transpose", "Sub", "Add", "Mul", "Div", "Pad"})
 
 
 @dataclasses.dataclass(frozen=True)
 class QuantizedOperator:
-    """An operator with an integer kernel, together with the ReLU that its kernel absorbs.
+    """An operator with an integer kernel, together with the activation function behind it.
 
     Attributes:
         node: the operator.
         inputs: names of its activation inputs.
-        output: name of its output tensor, after the ReLU if there is one.
+        output: name of its output tensor, after the activation function if there is one.
+        activation: the activation function, if it alone reads what the operator makes.
     """
 
     node: onnx.NodeProto
     inputs: Tuple[str, ...]
     output: str
+    activation: Optional[onnx.NodeProto] = None
+
+    @property
+    def outputs(self) -> Tuple[str, ...]:
+        """The output alone, for whoever treats operators and movements alike."""
+        return (self.output,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Movement:
+    """An operator that moves values and computes none: its output has the number format of its input.
+
+    Attributes:
+        node: the operator.
+        inputs: names of what it moves.
+        outputs: names of its output tensors.
+    """
+
+    node: onnx.NodeProto
+    inputs: Tuple[str, ...]
+    outputs: Tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Region:
-    """The quantized operators in graph order."""
+    """The networks.
 
-    operators: Tuple[QuantizedOperator, ...]
+    Attributes:
+        steps: quantized operators and movements, in graph order.
+        made: names of all tensors that the networks make, those before an activation function among them.
+    """
+
+    steps: Tuple[Union[QuantizedOperator, Movement], ...]
+    made: FrozenSet[str]
+
+    @property
+    def operators(self) -> Tuple[QuantizedOperator, ...]:
+        """The operators that compute, in graph order: the networks' layers."""
+        return tuple(step for step in self.steps if isinstance(step, QuantizedOperator))
+
+    @property
+    def movements(self) -> Tuple[Movement, ...]:
+        """The operators that only move values, in graph order."""
+        return tuple(step for step in self.steps if isinstance(step, Movement))
 
     @property
     def tensors(self) -> List[str]:
         """Names of all tensors that some target quantizes, in graph order."""
-        names = [name for operator in self.operators for name in (*operator.inputs, operator.output)]
+        names = [name for step in self.steps for name in (*step.inputs, *step.outputs)]
         return list(dict.fromkeys(names))
 
     @property
     def measured(self) -> List[str]:
-        """Names of the tensors to measure ranges of: a pooling's output has its input's range."""
-        pooled = {operator.output for operator in self.operators if operator.node.op_type in POOLING}
-        return [name for name in self.tensors if name not in pooled]
+        """Names of the tensors to measure ranges of; the others have ranges made of these.
+
+        What a pooling or a movement gives has the range of what it is given.
+        """
+        passive = {name for step in self.steps if keeps_values(step) for name in step.outputs}
+        return [name for name in self.tensors if name not in passive]
+
+
+def keeps_values(step: Union[QuantizedOperator, Movement]) -> bool:
+    """Tell whether a step gives only values that it is given."""
+    return isinstance(step, Movement) or step.node.op_type in POOLING
 
 
 def find_region(model: onnx.ModelProto) -> Region:
-    """Return the operators of a float model that INT8 engines compute in integers."""
+    """Return the part of a float model that INT8 engines compute in integers."""
     index = GraphIndex(model.graph)
     picture: Set[str] = {INPUT}
-    quantized: Set[str] = set()
-    operators = []
+    made: Set[str] = set()
+    steps: List[Union[QuantizedOperator, Movement]] = []
     for node in model.graph.node:
         inputs = index.activations(node)
         if node.op_type in _PREPROCESSING and len(inputs) == 1 and inputs[0] in picture:
             picture.update(node.output)
-        elif node.op_type == _ACTIVATION and inputs[0] in quantized:
-            quantized.update(node.output)
-        elif _has_integer_kernel(node, inputs, quantized, picture):
-            quantized.update(node.output)
-            operators.append(QuantizedOperator(node, tuple(inputs), _after_activation(node, index)))
-    return Region(tuple(operators))
+        elif node.op_type in ACTIVATIONS and inputs[0] in made:
+            made.update(node.output)
+        elif _only_moves(node, inputs, index, made):
+            made.update(node.output)
+            steps.append(Movement(node, tuple(inputs), tuple(node.output)))
+        elif _has_integer_kernel(node, inputs, made, picture):
+            made.update(node.output)
+            activation = _activation_behind(node, index)
+            output = str(node.output[0] if activation is None else activation.output[0])
+            steps.append(QuantizedOperator(node, tuple(inputs), output, activation))
+    return Region(tuple(steps), frozenset(made))
 
 
-def _has_integer_kernel(
-    node: onnx.NodeProto, inputs: List[str], quantized: Set[str], picture: Set[str]
-) -> bool:
+def _only_moves(node: onnx.NodeProto, inputs: List[str], index: GraphIndex, made: Set[str]) -> bool:
+    """Tell whether a node moves what the networks make: shapes, indices and paddings must be constants."""
+    if node.op_type not in MOVING or not inputs or not made.issuperset(inputs):
+        return False
+    return node.op_type != "Pad" or _pads_with_zeros(node, index)
+
+
+def _pads_with_zeros(node: onnx.NodeProto, index: GraphIndex) -> bool:
+    if attribute(node, "mode", b"constant") != b"constant":
+        return False
+    value = index.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    return value is None or not value.any()
+
+
+def _has_integer_kernel(node: onnx.NodeProto, inputs: List[str], made: Set[str], picture: Set[str]) -> bool:
     if node.op_type in WEIGHTED:
-        return len(inputs) == 1 and inputs[0] in quantized | picture
+        return len(inputs) == 1 and inputs[0] in made | picture
     if node.op_type in _JOINING:
-        return len(inputs) > 1 and all(name in quantized for name in inputs)
-    return node.op_type in POOLING and inputs[0] in quantized
+        return len(inputs) > 1 and made.issuperset(inputs)
+    return node.op_type in POOLING and inputs[0] in made
 
 
-def _after_activation(node: onnx.NodeProto, index: GraphIndex) -> str:
+def _activation_behind(node: onnx.NodeProto, index: GraphIndex) -> Optional[onnx.NodeProto]:
     reader = index.only_consumer(node.output[0])
-    return str(reader.output[0] if reader is not None and reader.op_type == _ACTIVATION else node.output[0])
+    return reader if reader is not None and reader.op_type in ACTIVATIONS else None

@@ -38,21 +38,29 @@ Rounding = Mapping[str, RoundedWeight]
 """Rounded weights by the name of their node."""
 
 
-def round_with_compensation(weight: np.ndarray, second_moments: np.ndarray) -> RoundedWeight:
+def round_with_compensation(weight: np.ndarray, second_moments: np.ndarray, axis: int = 0) -> RoundedWeight:
     """Round a convolution's weights so that its output changes least.
 
+    A transposed convolution whose kernel is as large as its stride is a 1x1 convolution for each position in
+    its kernel, all with the same input; the positions of one output channel share a scale.
+
     Args:
-        weight: float32 `[output channels, input channels, ...]`.
+        weight: float32, `[output channels, input channels, ...]`, or `[input channels, output channels, ...]`
+            of such a transposed convolution.
         second_moments: float `[n, n]`, sum of x x^T over sampled patches x of the layer's input, where n is
-            the number of weights of one output channel, in the weight's own order.
+            the number of weights that make one output value, in the weight's own order.
+        axis: the weight's axis of the output channels, 0 or 1.
     """
-    scales = weight_scales(weight, 0)
-    columns = weight.reshape(len(weight), -1).astype(np.float64)
+    scales = weight_scales(weight, axis)
+    rows = weight if axis == 0 else np.moveaxis(weight, 0, -1)
+    columns = rows.reshape(-1, len(second_moments)).astype(np.float64)
+    row_scales = np.repeat(scales.astype(np.float64), len(columns) // len(scales))
     order = np.argsort(-np.diag(second_moments), kind="stable")
     factor = _inverse_factor(second_moments[np.ix_(order, order)].astype(np.float64))
     levels = np.empty(columns.shape, np.int8)
-    levels[:, order] = _round_columns(columns[:, order], scales.astype(np.float64), factor)
-    return RoundedWeight(levels.reshape(weight.shape), scales)
+    levels[:, order] = _round_columns(columns[:, order], row_scales, factor)
+    shaped = levels.reshape(rows.shape)
+    return RoundedWeight(shaped if axis == 0 else np.ascontiguousarray(np.moveaxis(shaped, -1, 0)), scales)
 
 
 def _inverse_factor(moments: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 
 from adq_edge.imaging import load_image
 
-_MEMORY_LIMIT = 4 * 10**9  # bytes; 20 000 pictures of 256x256
+MEMORY_LIMIT = 4 * 10**9  # bytes; 20 000 pictures of 256x256
 _CHUNK = 64  # pictures per step of the progress bar while reading
 
 
@@ -25,6 +25,12 @@ def shuffled_batches(count: int, batch_size: int) -> List[List[int]]:
     order: List[int] = torch.randperm(count).tolist()
     size = min(batch_size, count)
     return [order[start : start + size] for start in range(0, count - size + 1, size)]
+
+
+def ordered_batches(count: int, batch_size: int) -> List[List[int]]:
+    """Return `0..count-1` in order, in batches of which the last may be smaller."""
+    starts = range(0, count, batch_size)
+    return [list(range(start, min(start + batch_size, count))) for start in starts]
 
 
 class TrainingImages:
@@ -46,7 +52,7 @@ class TrainingImages:
         paths: Sequence[Path],
         image_size: Tuple[int, int],
         on_read: Callable[[int], None],
-        memory_limit: int = _MEMORY_LIMIT,
+        memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         self._paths = paths
         self._image_size = image_size
@@ -54,6 +60,9 @@ class TrainingImages:
         shape = (len(paths), *image_size, 3)
         if len(paths) * image_size[0] * image_size[1] * 3 <= memory_limit:
             self._pictures = self._read_all(np.empty(shape, np.uint8), on_read)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
     def batches(self, indices: Iterable[Sequence[int]]) -> Iterator[torch.Tensor]:
         """Yield one uint8 `[N, H, W, 3]` tensor for each list of indices."""

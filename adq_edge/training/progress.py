@@ -21,6 +21,7 @@ class TrainingProgress:
             console=Console(stderr=True, quiet=not enabled),
         )
         self._task = self._bar.add_task("", detail="", visible=False)
+        self._loss = ""
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
@@ -44,8 +45,10 @@ class TrainingProgress:
         self._task = self._bar.add_task(description, total=total, completed=completed, detail="")
 
     def advance(self, images: int, description: Optional[str] = None, loss: Optional[float] = None) -> None:
-        """Count `images` as done; show what is being done and the loss, where given."""
+        """Count `images` as done; show what is being done and the last loss that was given."""
         speed = next(task.speed for task in self._bar.tasks if task.id == self._task)
         rate = "" if speed is None else f"{speed:.0f} images/s"
-        detail = rate if loss is None else f"loss {loss:.4f}  {rate}"
+        if loss is not None:
+            self._loss = f"loss {loss:.4f}  "
+        detail = self._loss + rate
         self._bar.update(self._task, advance=images, description=description, detail=detail)

@@ -1,173 +1,284 @@
-"""One training in memory: the model, its optimizer and how far they are; and its way to and from a file."""
+"""One training in memory: the model, its optimizer, its stages, and its way into a file and back."""
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import math
-import tempfile
+import time
 from pathlib import Path
-from typing import Any, ContextManager, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from adq_edge.errors import CheckpointError
-from adq_edge.files import storage_errors
-from adq_edge.models.base import STUDENT, AnomalyModel, ModelConfig
-from adq_edge.models.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
-from adq_edge.models.registry import method
-from adq_edge.models.teacher import teacher_state
-from adq_edge.models.torch_files import read_torch_file
-from adq_edge.training.images import TrainingImages, shuffled_batches
+from adq_edge.models.base import AnomalyModel, Stage
+from adq_edge.models.checkpoint import save_checkpoint
+from adq_edge.training.data import TrainingData
+from adq_edge.training.distributed import Team
+from adq_edge.training.images import ordered_batches, shuffled_batches
+from adq_edge.training.measuring import mean_auroc, mean_loss
+from adq_edge.training.precision import Arithmetic
 from adq_edge.training.progress import TrainingProgress
-from adq_edge.training.settings import TrainingPrecision, TrainingSettings
+from adq_edge.training.schedule import EpochRecord, Schedule, best_epoch, of_stage
+from adq_edge.training.settings import TrainingSettings
+from adq_edge.training.weights import BestWeights
 
-_RESTART = "Choose another output, or --restart to train from the beginning and replace it"
+
+@dataclasses.dataclass(frozen=True)
+class EarlierTraining:
+    """What an earlier run left.
+
+    Attributes:
+        weights: the state dict of the checkpoint's model.
+        training: what `Trainer.save` wrote beside it.
+    """
+
+    weights: Mapping[str, torch.Tensor]
+    training: Mapping[str, Any]
 
 
 class Trainer:
     """A model in training.
 
     All randomness is seeded from (seed, epoch) at each epoch's start, so a training that continues from a
-    file gives the same numbers as one that was never interrupted.
+    file gives the same numbers as one that was never interrupted. Each stage ends with the weights of its
+    best epoch, on which the next one builds.
 
     Args:
         settings: what to train with.
-        earlier: the checkpoint to continue from, made with the same settings; None starts afresh.
+        model: the model, untrained, its teacher loaded.
+        team: the processes that train it together.
+        earlier: what to continue from, made with the same settings; None starts afresh.
 
     Attributes:
-        losses: the mean loss of every complete epoch.
+        schedule: the stages and their epochs.
+        records: every complete epoch.
     """
 
-    def __init__(self, settings: TrainingSettings, earlier: Optional[Checkpoint]) -> None:
+    def __init__(
+        self, settings: TrainingSettings, model: AnomalyModel, team: Team, earlier: Optional[EarlierTraining]
+    ) -> None:
         self.settings = settings
-        self.losses: List[float] = []
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._stage = STUDENT
-        self._bfloat16 = TrainingPrecision(settings.precision).uses_bfloat16(self._device)
-        self._model = (_untrained(settings) if earlier is None else earlier.model).to(self._device)
-        self._optimizer = self._model.optimizer(self._stage, settings.learning_rate)
-        if earlier is not None:
-            self._optimizer.load_state_dict(earlier.training["optimizer"])
-            self.losses = list(earlier.training["losses"])
+        self.schedule = Schedule.of(model.stages, settings)
+        self.records: List[EpochRecord] = []
+        self._team = team
+        self._model = model.to(team.device)
+        self._weights = BestWeights(self._model)
+        if earlier is None:
+            self._begin_stage(0)
+            return
+        training = earlier.training
+        self.records = [EpochRecord(**row) for row in training["log"]]
+        self._weights.restore(earlier.weights, training["latest"], training["finished"])
+        self._begin_stage(training["stage"])
+        self._optimizer.load_state_dict(training["optimizer"])
+        self._arithmetic.load_state_dict(training["scaler"])
 
-    def train_epoch(self, images: TrainingImages, progress: TrainingProgress) -> None:
-        """Train one epoch.
+    @property
+    def stage(self) -> Stage:
+        """The stage that is being trained."""
+        return self.schedule.stages[self._index]
+
+    @property
+    def stage_records(self) -> List[EpochRecord]:
+        """The complete epochs of this stage."""
+        return of_stage(self.records, self.stage)
+
+    @property
+    def best(self) -> EpochRecord:
+        """The best epoch of this stage, which the checkpoint's model is from."""
+        records = self.stage_records
+        return records[best_epoch(records)]
+
+    @property
+    def complete(self) -> bool:
+        """True if nothing is left to do."""
+        return self._is_last and self._stage_is_over and self._weights.finished
+
+    @property
+    def stopped(self) -> Optional[str]:
+        """Why this stage ended before its last epoch; None if it did not."""
+        records, most = self.stage_records, self.schedule.epochs[self._index]
+        if len(records) >= most or not self.schedule.stopped(records):
+            return None
+        return (
+            f"stopped early after epoch {self._name(len(records))}: "
+            f"none was better than epoch {self.best.epoch} for {self.schedule.patience} epochs"
+        )
+
+    @property
+    def _is_last(self) -> bool:
+        return self._index == len(self.schedule.stages) - 1
+
+    @property
+    def _stage_is_over(self) -> bool:
+        return self.schedule.over(self._index, self.stage_records)
+
+    def _name(self, epoch: int) -> str:
+        stage = "" if len(self.schedule.stages) == 1 else f" of {self.stage.name}"
+        return f"{epoch}/{self.schedule.epochs[self._index]}{stage}"
+
+    def run(self, data: TrainingData, progress: TrainingProgress, save: Callable[[], None]) -> None:
+        """Train all that is left.
+
+        Args:
+            data: the pictures.
+            progress: shows it.
+            save: called after every epoch and at the end.
 
         Raises:
             DataError: an image that is read only now is not a whole image.
             CheckpointError: the loss or a weight became infinite or NaN.
         """
-        epoch = len(self.losses) + 1
-        _seed(self.settings.seed, epoch)
-        self._model.train_stage(self._stage)
-        batches = shuffled_batches(self.settings.images, self.settings.batch_size)
-        losses = []
-        for batch in images.batches(batches):
-            losses.append(self._step(batch))
-            if not math.isfinite(losses[-1]):
-                raise self._divergence(epoch)
-            progress.advance(len(batch), f"epoch {epoch}/{self.settings.epochs}", losses[-1])
-        weights = self._model.trainable(self._stage).state_dict().values()
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in weights):
-            raise self._divergence(epoch)
-        self.losses.append(sum(losses) / len(losses))
+        while not self.complete:
+            if not self._stage_is_over:
+                self._train_epoch(data, progress)
+                save()
+                continue
+            if self.stopped is not None:
+                progress.say(self.stopped)
+            if self._is_last:
+                self._weights.finish(lambda: self._finish_stage(data, progress))
+                save()
+            else:
+                self._weights.take_best()
+                self._finish_stage(data, progress)
+                self._begin_stage(self._index + 1)
 
-    def _step(self, batch: torch.Tensor) -> float:
-        with self._autocast():
-            loss = self._model.stage_loss(self._stage, batch.to(self._device))
-        self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        self._optimizer.step()
-        return loss.item()
-
-    def _autocast(self) -> ContextManager[Any]:
-        if not self._bfloat16:
-            return contextlib.nullcontext()
-        return torch.autocast(self._device.type, dtype=torch.bfloat16)
-
-    def _divergence(self, epoch: int) -> CheckpointError:
-        kept = f"; the checkpoint keeps epoch {epoch - 1}" if epoch > 1 else ""
-        return CheckpointError(
-            f"training diverged in epoch {epoch} (NaN or infinite loss or weights){kept}",
-            fix=f"Train again with a lower --learning-rate than {self.settings.learning_rate:g}",
+    def _begin_stage(self, index: int) -> None:
+        self._index = index
+        self._model.train_stage(self.stage)
+        self._arithmetic = Arithmetic(self.settings, self._team.device)
+        self._optimizer = self._model.optimizer(self.stage, self.settings.learning_rate)
+        self._loss: Callable[[torch.Tensor], torch.Tensor] = self._team.joint(
+            _StageLoss(self._model, self.stage), self._model.trainable(self.stage)
         )
+        if self.settings.compile:
+            self._loss = torch.compile(self._loss)
+
+    def _train_epoch(self, data: TrainingData, progress: TrainingProgress) -> None:
+        started = time.monotonic()
+        if self.stage_records and self.best.cost is not None:
+            self._weights.keep()
+        epoch = len(self.stage_records) + 1
+        loss = self._train_batches(data, epoch, progress)
+        validation, auroc = self._measure(data, progress)
+        self._require_finite(epoch, *(value for value in (validation, auroc) if value is not None))
+        rate = float(self._optimizer.param_groups[0]["lr"])
+        seconds = time.monotonic() - started
+        self.records.append(EpochRecord(self.stage.name, epoch, loss, validation, auroc, rate, seconds))
+        if self.best is self.records[-1]:
+            self._weights.latest_is_best()
+
+    def _train_batches(self, data: TrainingData, epoch: int, progress: TrainingProgress) -> float:
+        number = len(self.records) + 1
+        seed_epoch(self.settings.seed, number)
+        batches = shuffled_batches(len(data.training), self.settings.batch_size)
+        if not self._team.is_first:  # what a method draws for its pictures must not be the same everywhere
+            seed_epoch(self.settings.seed, number, self._team.rank)
+        self._model.train_stage(self.stage)
+        shares = [self._team.share(batch) for batch in batches]
+        losses = []
+        for batch, pictures in zip(batches, data.training.batches(shares)):
+            losses.append(self._step(pictures, len(pictures) / len(batch)))
+            self._require_finite(epoch, losses[-1])
+            progress.advance(len(batch), f"epoch {self._name(epoch)}", losses[-1])
+        weights = self._model.trainable(self.stage).state_dict().values()
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in weights):
+            self._require_finite(epoch, math.nan)
+        return sum(losses) / len(losses)
+
+    def _step(self, pictures: torch.Tensor, share: float) -> float:
+        """Train on this process's share of a joint batch; return the joint batch's loss."""
+        with self._arithmetic.autocast():
+            loss = self._loss(pictures.to(self._team.device))
+        if self._team.size > 1:  # so that the mean over processes is the mean over pictures
+            loss = loss * (share * self._team.size)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._arithmetic.step(loss, self._optimizer)
+        return self._team.mean(loss)
+
+    def _measure(
+        self, data: TrainingData, progress: TrainingProgress
+    ) -> Tuple[Optional[float], Optional[float]]:
+        """Return the loss on held-out pictures and the AUROC, networks in evaluation mode."""
+        validation = auroc = None
+        size = self.settings.batch_size
+        self._model.eval()
+        if data.validation is not None:
+            seed_epoch(self.settings.seed, 0)  # the same draws after every epoch
+            validation = mean_loss(self._evaluate_loss, data.validation, size, self._team)
+        if data.test is not None and self._is_last:
+            with self._weights.unchanged():
+                self._finish_stage(data, progress)
+                auroc = mean_auroc(self._evaluate_score, data.test, data.samples, size, self._team)
+        return validation, auroc
+
+    def _evaluate_loss(self, pictures: torch.Tensor) -> torch.Tensor:
+        with self._arithmetic.autocast():
+            return self._model.stage_loss(self.stage, pictures)
+
+    def _evaluate_score(self, pictures: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self._model(pictures)[1]
+        return scores
+
+    def _finish_stage(self, data: TrainingData, progress: TrainingProgress) -> None:
+        batches = ordered_batches(len(data.training), self.settings.batch_size)
+
+        def pictures() -> Iterable[torch.Tensor]:
+            progress.advance(0, f"measuring the {self.stage.name}")
+            return (batch.to(self._team.device) for batch in data.training.batches(batches))
+
+        self._model.eval()
+        seed_epoch(self.settings.seed, 0)
+        self._model.finish_stage(self.stage, pictures)
+        self._team.equalise(self._model)
 
     def save(self, path: Path) -> None:
-        """Write the model and all that `earlier` needs, atomically.
+        """Write the best epoch's model and all that `earlier` needs, atomically.
 
         Raises:
             StorageError: the folder cannot be written to or is full.
         """
-        self._model.eval()
         training: Dict[str, Any] = {
             "settings": self.settings.to_dict(),
-            "epoch": len(self.losses),
-            "losses": self.losses,
+            "stage": self._index,
+            "epoch": len(self.records),
+            "losses": [record.loss for record in self.records],
+            "log": [dataclasses.asdict(record) for record in self.records],
+            "finished": self._weights.finished,
             "optimizer": self._optimizer.state_dict(),
+            "scaler": self._arithmetic.state_dict(),
         }
-        save_checkpoint(path, self._model, training)
+        with self._weights.best_in_model() as latest:
+            save_checkpoint(path, self._model, {**training, "latest": latest})
 
-
-def _untrained(settings: TrainingSettings) -> AnomalyModel:
-    _seed(settings.seed, 0)
-    model = method(settings.arch)(ModelConfig(image_size=settings.image_size))
-    model.load_teacher(teacher_state(settings.teacher))
-    return model
-
-
-def _seed(seed: int, epoch: int) -> None:
-    """Seed torch so that no epoch of one seed repeats an epoch of another."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]))
-
-
-def find_earlier(output: Path, settings: TrainingSettings, resume: bool) -> Optional[Checkpoint]:
-    """Return the checkpoint at `output` that a training with these settings continues; None to start afresh.
-
-    Raises:
-        StorageError: the place cannot be read or written to.
-        CheckpointError: the file there is no checkpoint of a training, or one with other settings.
-    """
-    _require_writable(output)
-    if not output.exists():
-        return None
-    earlier = _read_earlier(output)
-    if not resume:
-        return None
-    difference = settings.difference(earlier.training["settings"])
-    epochs = len(earlier.training["losses"])
-    if difference is None and epochs > settings.epochs:
-        difference = f"epochs {epochs}, not {settings.epochs}"
-    if difference is not None:
-        raise CheckpointError(f"was trained with {difference}", where=output, fix=_RESTART)
-    return earlier
-
-
-def _require_writable(output: Path) -> None:
-    """Find out before an epoch is spent whether its checkpoint can be written."""
-    if output.is_dir():
+    def _require_finite(self, epoch: int, *values: float) -> None:
+        if all(map(math.isfinite, values)):
+            return
+        kept = f"; the checkpoint keeps epoch {epoch - 1}" if epoch > 1 else ""
         raise CheckpointError(
-            "is a folder, not a checkpoint file",
-            where=output,
-            fix=f"Name a file, such as {output / 'model.pt'}",
+            f"training diverged in epoch {epoch} (NaN or infinite loss or weights){kept}",
+            fix=f"Train again with a lower --learning-rate than {self.settings.learning_rate:g}",
         )
-    with storage_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=str(output.parent)):
-            pass
 
 
-def _read_earlier(output: Path) -> Checkpoint:
-    """Read a checkpoint that a training wrote; what anything else wrote is never replaced."""
-    try:
-        # Asked first: recognising a foreign format may need a teacher and a download.
-        if read_torch_file(output).get("format") == FORMAT:
-            checkpoint = load_checkpoint(output)
-            if {"settings", "losses", "optimizer"} <= set(checkpoint.training):
-                return checkpoint
-        what = "is no checkpoint that adq-edge trained"
-    except CheckpointError as error:
-        what = error.what
-    raise CheckpointError(
-        f"{what}, and is not replaced", where=output, fix="Move it away or choose another output"
-    )
+class _StageLoss(nn.Module):
+    """A stage's loss as a module, which DistributedDataParallel and torch.compile want."""
+
+    def __init__(self, model: AnomalyModel, stage: Stage) -> None:
+        super().__init__()
+        self.model = model
+        self._stage = stage
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map uint8 `[N, H, W, 3]` pictures to the loss."""
+        return self.model.stage_loss(self._stage, images)
+
+
+def seed_epoch(seed: int, epoch: int, rank: int = 0) -> None:
+    """Seed torch so that no epoch of one seed repeats an epoch of another, and no process the first's."""
+    words = [seed, epoch, *([rank] if rank else [])]
+    torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))

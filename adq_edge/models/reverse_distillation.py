@@ -1,0 +1,250 @@
+"""Reverse Distillation: a decoder learns to rebuild a teacher's features from a one-class embedding of them.
+
+Source: Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", CVPR 2022. Two
+codes are in use, RD4AD (the paper's) and anomalib; they differ in the bottleneck's width and in the blur.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, ClassVar, Mapping, Sequence, Tuple, Type, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from adq_edge.errors import CheckpointError
+from adq_edge.models.base import (
+    AnomalyModel,
+    Features,
+    ModelConfig,
+    Option,
+    Stage,
+    State,
+    TrainingDefaults,
+    load_weights,
+    select,
+    trunk_state,
+)
+from adq_edge.models.importers import Importer, ImportRequest
+from adq_edge.models.resnet import ARCHITECTURES, LAYERS, Architecture, Backbone, ResNetTrunk
+from adq_edge.models.reverse_networks import (
+    EMBEDDING_PLANES,
+    BottleneckVariant,
+    Decoder,
+    OneClassBottleneck,
+)
+
+_EPSILON = 1e-8  # of torch.nn.functional.cosine_similarity
+_STRIDE = 32  # of the embedding
+_SIGMA = 4.0  # of the blur, in pixels
+_RADIUS = int(4.0 * _SIGMA + 0.5)  # of the blur's kernel, in both codes
+
+Choice = TypeVar("Choice", bound=enum.Enum)
+
+
+class Fusion(str, enum.Enum):
+    """How the layers' 1 - cosine maps become one: upsampled, summed and blurred, the border differing."""
+
+    OFFICIAL = "official"
+    """Beyond the border the map is mirrored, its edge repeated (scipy.ndimage.gaussian_filter)."""
+    ANOMALIB = "anomalib"
+    """Beyond the border the map is mirrored about its edge pixels (kornia's filter2d)."""
+
+
+_BORDER = {Fusion.OFFICIAL: "symmetric", Fusion.ANOMALIB: "reflect"}
+"""numpy's names of what the two blurs see beyond the border."""
+
+
+class ReverseDistillation(AnomalyModel):
+    """A ResNet teacher as encoder, a one-class bottleneck and a mirrored decoder, compared in 3 layers."""
+
+    arch = "reverse-distillation"
+    training_defaults = TrainingDefaults(epochs=200, batch_size=16, learning_rate=5e-3)
+    default_options: ClassVar[Mapping[str, Option]] = {
+        "backbone": Backbone.WIDE_RESNET50_2.value,
+        "bottleneck": BottleneckVariant.ANOMALIB.value,
+    }
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        if any(side % _STRIDE for side in config.image_size):
+            raise CheckpointError(
+                f"image size {'x'.join(map(str, config.image_size))} does not suit Reverse Distillation",
+                fix=f"Height and width must be multiples of {_STRIDE}",
+            )
+        fusion = Fusion(config.fusion)
+        self._backbone = self._choose("backbone", Backbone)
+        self.encoder = ResNetTrunk(self._backbone).requires_grad_(False)
+        self.bottleneck = OneClassBottleneck(self._backbone, self._choose("bottleneck", BottleneckVariant))
+        self.decoder = Decoder(self._backbone)
+        self.enlarge = nn.ModuleList(
+            EnlargeAndBlur(config.image_size, 4 * 2**level, _BORDER[fusion]) for level in range(len(LAYERS))
+        )
+        self.eval()
+
+    def _choose(self, option: str, choices: Type[Choice]) -> Choice:
+        value = self.config.options[option]
+        try:
+            return choices(value)
+        except ValueError:
+            names = ", ".join(str(choice.value) for choice in choices)
+            raise CheckpointError(
+                f"{self.arch} has no {option} named {value!r}", fix=f"Choose one of: {names}"
+            ) from None
+
+    @property
+    def teacher_backbone(self) -> Backbone:
+        """The encoder's architecture."""
+        return self._backbone
+
+    def load_teacher(self, state: State) -> None:
+        """Load the encoder; later layers and the classifier may be missing."""
+        load_weights(self.encoder, trunk_state(state, LAYERS), f"the {self._backbone.value} teacher")
+
+    def trainable(self, stage: Stage) -> nn.Module:
+        """Return the bottleneck and the decoder, together."""
+        return nn.ModuleDict({"bottleneck": self.bottleneck, "decoder": self.decoder})
+
+    def optimizer(self, stage: Stage, learning_rate: float) -> torch.optim.Optimizer:
+        """Return Adam, betas 0.5 and 0.999 (RD4AD's main.py), with the study's weight decay of 1e-5."""
+        parameters = self.trainable(stage).parameters()
+        return torch.optim.Adam(parameters, learning_rate, betas=(0.5, 0.999), weight_decay=1e-5)
+
+    def networks(self, x: torch.Tensor) -> Features:
+        """Map normalised pictures to the encoder's features of layer1 to layer3, then the decoder's."""
+        features = self.encoder(x)
+        return (*features, *self.decoder(self.bottleneck(features)))
+
+    def loss(self, features: Features) -> torch.Tensor:
+        """Return 1 - cosine of each picture's whole feature map, its mean over the batch summed over layers.
+
+        Source: `loss_fucntion` of RD4AD's main.py; the paper's equation 2 has one cosine per position, but
+        neither published code was trained with it.
+        """
+        pairs = [(e.float().flatten(1), d.float().flatten(1)) for e, d in _pairs(features)]
+        return torch.stack([(1.0 - functional.cosine_similarity(e, d)).mean() for e, d in pairs]).sum()
+
+    def score(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Map features to an anomaly map `[N, H, W]` (picture size, in 0..6) and its maximum `[N]`."""
+        maps = [enlarge(cosine_distance(e, d)) for enlarge, (e, d) in zip(self.enlarge, _pairs(features))]
+        anomaly_map = maps[0] + maps[1] + maps[2]
+        return anomaly_map, torch.amax(anomaly_map, dim=(1, 2))
+
+
+def _pairs(features: Sequence[torch.Tensor]) -> Sequence[Tuple[torch.Tensor, torch.Tensor]]:
+    return list(zip(features[: len(LAYERS)], features[len(LAYERS) :]))
+
+
+def cosine_distance(encoded: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
+    """Return 1 - cosine of the feature vectors at each position, `[N, h, w]` in 0..2."""
+    product = torch.sum(encoded * decoded, dim=1)
+    norms = [torch.linalg.vector_norm(features, dim=1) for features in (encoded, decoded)]
+    return 1.0 - product / (torch.clamp_min(norms[0], _EPSILON) * torch.clamp_min(norms[1], _EPSILON))
+
+
+class EnlargeAndBlur(nn.Module):
+    """Bilinear upsampling (corners aligned) to picture size and the Gaussian blur, as two matrix products.
+
+    Both are linear and separable, so one matrix does both along height and another along width. That is the
+    published function to the last border pixel, although ONNX has no symmetric padding, in a ninth of the
+    time of a Resize, a Pad and two 1-D convolutions (ONNX Runtime, 256x256, one thread). The sum over layers
+    is linear too and comes afterwards.
+    """
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+    def __init__(self, image_size: Tuple[int, int], stride: int, border: str) -> None:
+        super().__init__()
+        height, width = (_enlarge_and_blur(side // stride, side, border) for side in image_size)
+        self.register_buffer("rows", torch.from_numpy(height).float(), persistent=False)
+        self.register_buffer("columns", torch.from_numpy(width.T.copy()).float(), persistent=False)
+
+    def forward(self, distance: torch.Tensor) -> torch.Tensor:
+        """Map `[N, h, w]` to `[N, H, W]`."""
+        return torch.matmul(torch.matmul(self.rows, distance), self.columns)
+
+
+def _enlarge_and_blur(source: int, size: int, border: str) -> np.ndarray:
+    """Return the float64 matrix `[size, source]` that upsamples and blurs one axis."""
+    at = np.arange(size) * (source - 1) / (size - 1)
+    bilinear = np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(source)))
+    offsets = np.arange(-_RADIUS, _RADIUS + 1)
+    kernel = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
+    padded = np.pad(bilinear, ((_RADIUS, _RADIUS), (0, 0)), mode=border)  # type: ignore[call-overload]
+    shifted = np.stack([padded[start : start + size] for start in range(len(kernel))])
+    return np.asarray(np.tensordot(kernel / kernel.sum(), shifted, 1))
+
+
+def _from_anomalib(request: ImportRequest) -> ReverseDistillation:
+    networks = {part: select(request.state, f"model.{part}.") for part in ("bottleneck", "decoder")}
+    model = _import(request, Fusion.ANOMALIB, networks)
+    encoder = select(request.state, "model.encoder.feature_extractor.")
+    load_weights(model.encoder, trunk_state(encoder, LAYERS), "the anomalib encoder")
+    return model
+
+
+def _from_rd4ad(request: ImportRequest) -> ReverseDistillation:
+    networks = {"bottleneck": select(request.state, "bn."), "decoder": select(request.state, "decoder.")}
+    model = _import(request, Fusion.OFFICIAL, networks)
+    model.load_teacher(request.teacher(model.teacher_backbone))
+    return model
+
+
+def _import(
+    request: ImportRequest, fusion: Fusion, networks: Mapping[str, Mapping[str, Any]]
+) -> ReverseDistillation:
+    """Return a model with the trained networks of a foreign file; what nothing reads is dropped."""
+    backbone = _backbone_of(networks["decoder"])
+    options = {"backbone": backbone.value, "bottleneck": _variant_of(networks["bottleneck"], backbone).value}
+    model = ReverseDistillation(request.config(fusion.value, options))
+    load_weights(model.bottleneck, networks["bottleneck"], "the bottleneck")
+    load_weights(model.decoder, networks["decoder"], "the decoder")
+    return model
+
+
+def _backbone_of(decoder: Mapping[str, Any]) -> Backbone:
+    """Tell a decoder's backbone from its depths and its first convolution."""
+    shape = list(getattr(decoder.get("layer1.0.conv1.weight"), "shape", ()))
+    blocks = [{key.split(".")[1] for key in decoder if key.startswith(f"{layer}.")} for layer in LAYERS]
+    found = (tuple(len(numbers) for numbers in blocks), shape)
+    for backbone, architecture in ARCHITECTURES.items():
+        if found == (architecture.depths, _first_convolution(architecture)):
+            return backbone
+    depths = ", ".join(map(str, found[0]))
+    raise CheckpointError(
+        f"a decoder of an unknown backbone ({depths} blocks, first convolution {shape})",
+        fix=f"Known backbones: {', '.join(backbone.value for backbone in Backbone)}",
+    )
+
+
+def _first_convolution(architecture: Architecture) -> Sequence[int]:
+    """Return the shape of the weight of a decoder's first convolution."""
+    channels = EMBEDDING_PLANES * architecture.expansion
+    if architecture.has_bottlenecks:
+        return [architecture.width(256), channels, 1, 1]
+    return [channels, 256, 2, 2]
+
+
+def _variant_of(bottleneck: Mapping[str, Any], backbone: Backbone) -> BottleneckVariant:
+    """Tell the two bottlenecks apart; where they are the same, it is anomalib's."""
+    shape = list(getattr(bottleneck.get("bn_layer.0.conv1.weight"), "shape", ()))
+    width = ARCHITECTURES[backbone].width(EMBEDDING_PLANES)
+    is_wide = shape[:1] == [width] and width != EMBEDDING_PLANES
+    return BottleneckVariant.RD4AD if is_wide else BottleneckVariant.ANOMALIB
+
+
+IMPORTERS = (
+    Importer(
+        name="anomalib Reverse Distillation",
+        signature=r"model\.bottleneck\.bn_layer\.0\.conv1\.weight",
+        load=_from_anomalib,
+    ),
+    Importer(
+        name="RD4AD",
+        signature=r"bn\.bn_layer\.0\.conv1\.weight",
+        load=_from_rd4ad,
+    ),
+)

@@ -1,0 +1,231 @@
+"""Uninformed Students: an ensemble of students regresses a teacher's descriptors of small patches.
+
+Where the students miss the teacher, or disagree among themselves, the patch is unlike the normal ones.
+Source: Bergmann et al., "Uninformed Students: Student-Teacher Anomaly Detection with Discriminative Latent
+Embeddings", CVPR 2020.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, ClassVar, Iterable, List, Mapping, Tuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from adq_edge.errors import CheckpointError
+from adq_edge.models.base import (
+    STUDENT,
+    AnomalyModel,
+    Features,
+    ModelConfig,
+    Option,
+    Stage,
+    State,
+    TrainingDefaults,
+)
+from adq_edge.models.distillation import DistillationSource, cut_patches, distillation_loss
+from adq_edge.models.patch_network import (
+    DESCRIPTOR,
+    Decoder,
+    PatchNetwork,
+    checked_grid,
+    interleave,
+    random_crops,
+)
+
+TEACHER = Stage("teacher")
+
+_PATCHES = 64  # random patches in a step of the teacher's training, at least
+_CROP = 32  # descriptors a side of a crop that students are trained on
+_SMALLEST = 1e-6  # standard deviation that a statistic may have
+
+
+class UninformedStudents(AnomalyModel):
+    """A teacher and students, all of them patch networks of one size, compared at every pixel."""
+
+    arch = "uninformed-students"
+    training_defaults = TrainingDefaults(epochs=150, batch_size=1, learning_rate=1e-4)
+    default_options: ClassVar[Mapping[str, Option]] = {
+        "patch": 33,
+        "students": 3,
+        "stride": 1,
+        "decoder": Decoder.LINEAR.value,
+    }
+    stages = (TEACHER, STUDENT)
+    descriptor_mean: torch.Tensor
+    descriptor_std: torch.Tensor
+    error_mean: torch.Tensor
+    error_std: torch.Tensor
+    variance_mean: torch.Tensor
+    variance_std: torch.Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        patch, students, stride = (_number(self.config, name) for name in ("patch", "students", "stride"))
+        self.grid = checked_grid(patch, stride, config.image_size)
+        if students < 1:
+            raise CheckpointError(f"students is {students}", fix="One student or more; the study has 3")
+        self.decoder = Decoder(self.config.options["decoder"])
+        self.teacher = PatchNetwork(patch, self.decoder).requires_grad_(False)
+        self.students = nn.ModuleList([PatchNetwork(patch, self.decoder) for _ in range(students)])
+        self._source: List[DistillationSource] = []  # in a list: no part of the model's weights
+        self._register("error", ())
+        self._register("variance", ())
+        if self.decoder is Decoder.LEAKY:
+            self._register("descriptor", (1, DESCRIPTOR, 1, 1))
+        self.eval()
+
+    def _register(self, name: str, shape: Tuple[int, ...]) -> None:
+        self.register_buffer(f"{name}_mean", torch.zeros(shape))
+        self.register_buffer(f"{name}_std", torch.ones(shape))
+
+    def load_teacher(self, state: State) -> None:
+        """Keep a ResNet-18 to distil the teacher from; it is needed while the teacher is trained."""
+        self._source = [DistillationSource(state)]
+
+    def trainable(self, stage: Stage) -> nn.Module:
+        """Return the teacher or the students."""
+        return self.teacher if stage == TEACHER else self.students
+
+    def train_stage(self, stage: Stage) -> None:
+        """Switch to training mode, and gradients on, for what the stage trains alone."""
+        super().train_stage(stage)
+        self.teacher.requires_grad_(stage == TEACHER)
+
+    def optimizer(self, stage: Stage, learning_rate: float) -> torch.optim.Optimizer:
+        """Return Adam with weight decay 1e-5."""
+        return torch.optim.Adam(self.trainable(stage).parameters(), learning_rate, weight_decay=1e-5)
+
+    def networks(self, x: torch.Tensor) -> Features:
+        """Map normalised pictures to the descriptors of the teacher, then of each student.
+
+        The shifted grids of the dense form are left stacked on the batch axis: what follows is the same for
+        each position, and a map is put together at less cost than descriptors are.
+        """
+        centre = self.grid.stride // 2
+        return self._describe(self.grid.pad(x, (centre, centre)), self.grid.levels)
+
+    def _describe(self, padded: torch.Tensor, levels: int) -> Features:
+        return (self.teacher(padded, levels), *(student(padded, levels) for student in self.students))
+
+    def loss(self, features: Features) -> torch.Tensor:
+        """Return the squared distance to the normalised teacher, mean over positions and students."""
+        teacher = self._normalised(features[0].detach().float())
+        distances = [(student.float() - teacher).square().sum(1).mean() for student in features[1:]]
+        return torch.stack(distances).mean()
+
+    def stage_loss(self, stage: Stage, images: torch.Tensor) -> torch.Tensor:
+        """Return the loss of random patches (teacher) or of random crops (students) of normal pictures.
+
+        Students are trained on a coarse grid at a random offset: neighbouring patches say much the same.
+
+        Raises:
+            CheckpointError: the teacher is to be trained and `load_teacher` was not called.
+        """
+        x = self.normalise(images)
+        if stage == TEACHER:
+            return self._distil(x)
+        return self.loss(self._describe(random_crops(x, self.grid.coarse, _CROP), levels=0))
+
+    def _distil(self, x: torch.Tensor) -> torch.Tensor:
+        if not self._source:
+            raise CheckpointError("the teacher has no ResNet-18 to be distilled from", fix="Load one first")
+        patches = cut_patches(x, self.grid.patch, _PATCHES)
+        target = self._source[0].to(x.device)(patches.anchors)
+        descriptors = self.teacher(torch.cat([patches.anchors, patches.positives])).flatten(1)
+        anchors, positives = descriptors.chunk(2)
+        return distillation_loss(anchors, positives, target)
+
+    def finish_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
+        """Measure the descriptors' (teacher) or the error's and variance's (students) mean and deviation.
+
+        On the coarse grid, a fair sample of a picture's positions.
+        """
+        with torch.inference_mode():
+            if stage == TEACHER:
+                descriptors = (self.teacher(self._coarse(batch)) for batch in pictures())
+                self._normalise_descriptors(*_moments(descriptors))
+                return
+            maps = (self._error_and_variance(self._describe(self._coarse(batch), 0)) for batch in pictures())
+            mean, deviation = _moments(torch.stack(pair, 1) for pair in maps)
+        for name, value in (("error", 0), ("variance", 1)):
+            getattr(self, f"{name}_mean").copy_(mean[value])
+            getattr(self, f"{name}_std").copy_(deviation[value])
+
+    def _coarse(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise pictures and pad them for descriptors on the coarse grid."""
+        x, centre = self.normalise(images.to(self.pixel_mean.device)), self.grid.coarse.stride // 2
+        return self.grid.coarse.pad(x, (centre, centre))
+
+    def _normalise_descriptors(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        """Give the teacher's descriptors mean 0 and deviation 1, in its last layer where that is linear."""
+        if self.decoder is Decoder.LEAKY:
+            self.descriptor_mean.copy_(mean.view_as(self.descriptor_mean))
+            self.descriptor_std.copy_(deviation.view_as(self.descriptor_std))
+            return
+        state = self.teacher.decode.state_dict()
+        weight, bias = state["weight"].double(), state["bias"].double()
+        state["weight"] = weight / deviation[:, None, None, None]
+        state["bias"] = (bias - mean) / deviation
+        self.teacher.decode.load_state_dict(state)
+
+    def score(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Map descriptors to the anomaly map `[N, H, W]` and its maximum `[N]` (equations 8 to 11)."""
+        error, variance = self._error_and_variance(features)
+        maps = (error - self.error_mean) / self.error_std
+        maps = maps + (variance - self.variance_mean) / self.variance_std
+        height, width = self.config.image_size
+        anomaly_map = interleave(maps, (height // self.grid.rows, width // self.grid.rows), self.grid.levels)
+        if self.grid.stride > 1:
+            anomaly_map = functional.interpolate(
+                anomaly_map.unsqueeze(1),
+                scale_factor=float(self.grid.stride),
+                mode="bilinear",
+                align_corners=False,
+            ).squeeze(1)
+        return anomaly_map, torch.amax(anomaly_map, dim=(1, 2))
+
+    def _error_and_variance(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return the squared error of the students' mean and their variance, `[N, h, w]`.
+
+        Both are made of differences to the teacher: small numbers, so little is lost in rounding.
+        """
+        teacher, count = self._normalised(features[0]), len(features) - 1
+        differences = [student - teacher for student in features[1:]]
+        mean = differences[0]
+        for difference in differences[1:]:
+            mean = mean + difference
+        mean = mean * (1.0 / count)
+        variance = _squared_norm(differences[0] - mean)
+        for difference in differences[1:]:
+            variance = variance + _squared_norm(difference - mean)
+        return _squared_norm(mean), variance * (1.0 / count)
+
+    def _normalised(self, teacher: torch.Tensor) -> torch.Tensor:
+        if self.decoder is Decoder.LINEAR:
+            return teacher  # its last layer normalises: see `_normalise_descriptors`
+        return (teacher - self.descriptor_mean) / self.descriptor_std
+
+
+def _squared_norm(differences: torch.Tensor) -> torch.Tensor:
+    return torch.sum(differences * differences, dim=1)
+
+
+def _moments(batches: Iterable[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation `[C]` of batches `[N, C, h, w]` over all but the channels."""
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for batch in batches:
+        values = batch.double()
+        count += values.numel() // values.shape[1]
+        total = total.to(values) + values.sum((0, 2, 3))
+        squares = squares.to(values) + values.square().sum((0, 2, 3))
+    mean = total / count
+    return mean, (squares / count - mean.square()).clamp_min(_SMALLEST**2).sqrt()
+
+
+def _number(config: ModelConfig, name: str) -> int:
+    value = config.options[name]
+    if not isinstance(value, int):
+        raise CheckpointError(f"{name} is {value!r}, not a whole number")
+    return value

@@ -1,0 +1,203 @@
+"""`train --qat`: a trained checkpoint is trained on with the rounding of the engine that it is to become."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import Any, List, Mapping, Optional, Sequence, Union
+
+import numpy as np
+
+from adq_edge import workspace
+from adq_edge.calibration.sources import ImageSource
+from adq_edge.calibration.trained_ranges import QUANTIZATION
+from adq_edge.datasets.layout import Dataset, read_dataset
+from adq_edge.errors import AdqError, CheckpointError, DataError
+from adq_edge.exporting import digest, measure_statistics
+from adq_edge.models.checkpoint import FORMAT, Checkpoint, load_checkpoint
+from adq_edge.models.torch_files import read_torch_file
+from adq_edge.options import DEFAULT_SAMPLES, Arithmetic, choose
+from adq_edge.training.earlier import require_writable
+from adq_edge.training.images import TrainingImages
+from adq_edge.training.progress import TrainingProgress
+from adq_edge.training.qat.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, QatSettings
+from adq_edge.training.qat.start import quantize_after_training
+from adq_edge.training.qat.trainer import STATE, QatTrainer
+
+_RESTART = "Choose another output, or --restart to train from the beginning and replace it"
+
+
+@dataclasses.dataclass(frozen=True)
+class QatResult:
+    """What a quantization-aware training came to.
+
+    Attributes:
+        checkpoint: the file.
+        epochs: complete epochs in it.
+        resumed_from: how many of them an earlier run had done.
+        loss: the quantized networks' mean loss of the last epoch.
+        images: the number of training images.
+        seconds: wall time of this run.
+    """
+
+    checkpoint: Path
+    epochs: int
+    resumed_from: int
+    loss: float
+    images: int
+    seconds: float
+
+
+def train_quantized(
+    checkpoint: Union[str, Path],
+    *,
+    target: Union[Arithmetic, str],
+    data: Optional[Union[str, Path]] = None,
+    categories: Optional[Sequence[str]] = None,
+    output: Optional[Union[str, Path]] = None,
+    teacher_weights: Optional[str] = None,
+    epochs: Optional[int] = None,
+    batch_size: Optional[int] = None,
+    learning_rate: Optional[float] = None,
+    seed: int = 0,
+    resume: bool = True,
+    progress: bool = True,
+) -> QatResult:
+    """Train a checkpoint's students to match their quantized teacher while quantized themselves.
+
+    The start is the model quantized after training. Ranges and weights are learned with the rounding that
+    `build` will put into the engine; the result is a checkpoint that `export` turns into a bundle with its
+    own ranges, which `build --int8` uses. It is written after every epoch, and a run that was interrupted
+    continues from it with the same numbers.
+
+    Args:
+        checkpoint: what to start from, our own or a foreign one.
+        target: the arithmetic of the engine.
+        data: the training pictures; those that the checkpoint was trained on by default.
+        categories: the categories to train on; the checkpoint's, or all, by default.
+        output: the checkpoint file; `checkpoints/NAME-qat-TARGET.pt` by default.
+        teacher_weights: for checkpoints that hold only the student (see `teacher_state`).
+        epochs: how many; 5 by default.
+        batch_size: images per step; 8 by default.
+        learning_rate: what a step changes at first, in levels of the integer grid; 0.02 by default.
+        seed: the same seed gives the same numbers on the same machine.
+        resume: continue from `output` if it was made with the same settings.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        AdqError: an option is out of range, or several processes were started.
+        DataError: there are no training pictures, or one cannot be used.
+        StorageError: a file cannot be read or written.
+        CheckpointError: the checkpoint cannot be trained so, `output` holds something else, or training
+            diverged; the last good epoch's checkpoint stays.
+    """
+    started = time.monotonic()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise AdqError("--qat trains in one process", fix="Run it without torchrun")
+    arithmetic = choose(Arithmetic, target)
+    base = Path(checkpoint)
+    loaded = load_checkpoint(base, teacher_weights=teacher_weights)
+    if QUANTIZATION in loaded.training:
+        raise CheckpointError(
+            "was trained with quantization already",
+            where=base,
+            fix="Give the checkpoint that it was made from",
+        )
+    dataset = _dataset(base, loaded.training.get("settings", {}), data, categories)
+    source = ImageSource(tuple(dataset.train_images))
+    settings = QatSettings(
+        checkpoint_sha256=digest(base),
+        target=arithmetic.value,
+        data=str(dataset.root.resolve()),
+        categories=tuple(category.name for category in dataset.categories),
+        images=len(source),
+        fingerprint=source.fingerprint(),
+        epochs=EPOCHS if epochs is None else epochs,
+        batch_size=BATCH_SIZE if batch_size is None else batch_size,
+        learning_rate=LEARNING_RATE if learning_rate is None else learning_rate,
+        seed=seed,
+    )
+    path = workspace.CHECKPOINTS / f"{base.name.split('.')[0]}-qat-{arithmetic.value}.pt"
+    path = path if output is None else Path(output)
+    earlier = _find_earlier(path, settings, resume)
+    done = 0 if earlier is None else len(earlier.training[STATE]["losses"])
+    losses: List[float] = [] if earlier is None else list(earlier.training[STATE]["losses"])
+    if done < settings.epochs:
+        with TrainingProgress(progress) as bar:
+            losses = _train(settings, loaded, earlier, source, path, bar)
+    return QatResult(path, len(losses), done, losses[-1], len(source), time.monotonic() - started)
+
+
+def _dataset(
+    base: Path,
+    trained: Mapping[str, Any],
+    data: Optional[Union[str, Path]],
+    categories: Optional[Sequence[str]],
+) -> Dataset:
+    if data is None and trained.get("data") is None:
+        raise DataError("does not say what it was trained on", where=base, fix="Name a dataset with --data")
+    if data is None and categories is None:
+        categories = tuple(trained.get("categories") or ()) or None
+    dataset = read_dataset(Path(trained["data"] if data is None else data), categories)
+    if not dataset.train_images:
+        raise DataError("holds no training images", where=dataset.root, fix="Name a dataset with --data")
+    return dataset
+
+
+def _train(
+    settings: QatSettings,
+    loaded: Checkpoint,
+    earlier: Optional[Checkpoint],
+    source: ImageSource,
+    path: Path,
+    bar: TrainingProgress,
+) -> List[float]:
+    if earlier is None:
+        if not loaded.measured:
+            measure_statistics(loaded.model, Path(settings.data), Path(settings.data))
+        bar.say("quantizing after training, to start from")
+        order = np.random.default_rng(settings.seed).permutation(len(source))[:DEFAULT_SAMPLES]
+        calibration = ImageSource(tuple(source.paths[index] for index in order))
+        arithmetic = Arithmetic(settings.target)
+        model, ranges = quantize_after_training(loaded.model, arithmetic, calibration, Path(settings.data))
+        trainer = QatTrainer(settings, model, ranges, loaded.training.get("settings", {}))
+    else:
+        trainer = QatTrainer.from_checkpoint(settings, earlier)
+        bar.say(f"continuing after epoch {len(trainer.losses)} of {settings.epochs}: {path}")
+    size = loaded.model.config.image_size
+    bar.begin("reading images", total=len(source))
+    images = TrainingImages(source.paths, size, on_read=bar.advance)
+    per_epoch = len(source) - len(source) % min(settings.batch_size, len(source))
+    done = len(trainer.losses)
+    bar.begin("training", total=settings.epochs * per_epoch, completed=done * per_epoch)
+    for _ in range(done, settings.epochs):
+        trainer.train_epoch(images, bar)
+        if len(trainer.losses) == settings.epochs:
+            trainer.finish(images)
+        trainer.save(path)
+    return trainer.losses
+
+
+def _find_earlier(output: Path, settings: QatSettings, resume: bool) -> Optional[Checkpoint]:
+    """Return the checkpoint at `output` that these settings continue; None to start afresh."""
+    require_writable(output)
+    if not output.exists():
+        return None
+    what = "is no checkpoint of quantization-aware training"
+    try:
+        known = read_torch_file(output).get("format") == FORMAT
+        earlier = load_checkpoint(output) if known else None
+    except CheckpointError as error:
+        what, earlier = error.what, None
+    if earlier is None or STATE not in earlier.training:
+        raise CheckpointError(
+            f"{what}, and is not replaced", where=output, fix="Move it away or choose another output"
+        )
+    if not resume:
+        return None
+    difference = settings.difference(earlier.training[STATE]["settings"])
+    if difference is not None:
+        raise CheckpointError(f"was trained with {difference}", where=output, fix=_RESTART)
+    return earlier

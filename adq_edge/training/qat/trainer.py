@@ -1,0 +1,157 @@
+"""One quantization-aware training in memory, and its way to and from a file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping
+
+import torch
+
+from adq_edge.calibration.ranges import Ranges
+from adq_edge.calibration.trained_ranges import QUANTIZATION, ranges_from_dict, ranges_to_dict
+from adq_edge.errors import CheckpointError
+from adq_edge.models.base import STUDENT, AnomalyModel
+from adq_edge.models.checkpoint import Checkpoint, save_checkpoint
+from adq_edge.training.images import TrainingImages, shuffled_batches
+from adq_edge.training.progress import TrainingProgress
+from adq_edge.training.qat.quantized_model import QuantizedModel
+from adq_edge.training.qat.settings import QatSettings
+from adq_edge.training.trainer import seed_epoch
+
+STATE = "qat"
+"""Where the training state of a checkpoint holds what a continuation needs."""
+
+_CROP = 64
+_EPSILON = 1e-12  # gradients of single weights are far below Adam's usual 1e-8
+
+
+class QatTrainer:
+    """A quantized model in training: Adam on weights, biases and ranges, all in levels of their grids.
+
+    Args:
+        settings: what to train with.
+        model: a folded model whose weights lie on their grid.
+        ranges: the ranges to start from.
+        origin: the training settings of the checkpoint that it was made from.
+
+    Attributes:
+        losses: the mean loss of every complete epoch.
+    """
+
+    def __init__(
+        self, settings: QatSettings, model: AnomalyModel, ranges: Ranges, origin: Mapping[str, Any]
+    ) -> None:
+        self.settings = settings
+        self.losses: List[float] = []
+        self._origin = dict(origin)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._quantized = QuantizedModel(model, ranges)
+        self._model = model.to(self._device)
+        self._networks = self._quantized.networks.to(self._device)
+        self._optimizer = torch.optim.Adam(self._networks.trained(), settings.learning_rate, eps=_EPSILON)
+        self._is_dense = _describes_every_pixel(model, self._device)
+
+    @classmethod
+    def from_checkpoint(cls, settings: QatSettings, checkpoint: Checkpoint) -> QatTrainer:
+        """Continue a training that `save` wrote.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        training = checkpoint.training
+        ranges = ranges_from_dict(training[QUANTIZATION])
+        trainer = cls(settings, checkpoint.model, ranges, training["settings"])
+        try:
+            trainer.losses = list(training[STATE]["losses"])
+            trainer._networks.load_state_dict(training[STATE]["networks"])
+            trainer._optimizer.load_state_dict(training[STATE]["optimizer"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"its training state cannot be read ({error!r})", fix="Train it again with --restart"
+            ) from error
+        return trainer
+
+    def train_epoch(self, images: TrainingImages, progress: TrainingProgress) -> None:
+        """Train one epoch.
+
+        Raises:
+            DataError: an image that is read only now is not a whole image.
+            CheckpointError: the loss became infinite or NaN.
+        """
+        epoch = len(self.losses) + 1
+        seed_epoch(self.settings.seed, epoch)
+        batches = shuffled_batches(self.settings.images, self.settings.batch_size)
+        losses: List[float] = []
+        for batch in images.batches(batches):
+            self._set_rate((epoch - 1) * len(batches) + len(losses))
+            losses.append(self._step(batch))
+            if not math.isfinite(losses[-1]):
+                raise CheckpointError(
+                    f"training diverged in epoch {epoch} (NaN or infinite loss)",
+                    fix=f"Train again with a lower --learning-rate than {self.settings.learning_rate:g}",
+                )
+            progress.advance(len(batch), f"epoch {epoch}/{self.settings.epochs}", losses[-1])
+        self.losses.append(sum(losses) / len(losses))
+
+    def _set_rate(self, step: int) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.settings.rate(step)
+
+    def _step(self, batch: torch.Tensor) -> float:
+        picture = self._model.normalise(batch.to(self._device))
+        if self._is_dense:
+            picture = _random_crop(picture, _CROP)
+        loss = self._model.loss(self._networks(picture))
+        self._optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self._optimizer.step()
+        return loss.item()
+
+    def finish(self, images: TrainingImages) -> None:
+        """Let the method measure again what its score is normalised by."""
+        self._quantized.write_back()
+
+        def pictures() -> Iterator[torch.Tensor]:
+            return images.batches([[index] for index in range(self.settings.images)])
+
+        self._model.finish_stage(STUDENT, pictures)
+
+    def save(self, path: Path) -> None:
+        """Write the model, its ranges and all that `from_checkpoint` needs, atomically.
+
+        Raises:
+            StorageError: the folder cannot be written to or is full.
+        """
+        self._quantized.write_back()
+        training: Dict[str, Any] = {
+            "settings": {
+                **self._origin,
+                "data": self.settings.data,
+                "categories": self.settings.categories,
+            },
+            QUANTIZATION: ranges_to_dict(self._quantized.ranges()),
+            STATE: {
+                "settings": self.settings.to_dict(),
+                "losses": self.losses,
+                "networks": self._networks.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+            },
+        }
+        save_checkpoint(path, self._model, training)
+
+
+@torch.no_grad()
+def _describes_every_pixel(model: AnomalyModel, device: torch.device) -> bool:
+    height, width = model.config.image_size
+    picture = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=device)
+    feature = model.networks(model.normalise(picture))[0]
+    return feature.shape[0] * feature.shape[2] * feature.shape[3] * 16 > height * width
+
+
+def _random_crop(picture: torch.Tensor, side: int) -> torch.Tensor:
+    """Cut the same random square out of all pictures: neighbouring pixels say much the same."""
+    height, width = picture.shape[-2:]
+    top = int(torch.randint(0, max(height - side, 0) + 1, ()))
+    left = int(torch.randint(0, max(width - side, 0) + 1, ()))
+    return picture[..., top : top + side, left : left + side]

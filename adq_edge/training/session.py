@@ -1,0 +1,172 @@
+"""One training from its settings to its result: the model made, the earlier part found, the rest trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Optional
+
+from adq_edge.datasets.layout import Dataset
+from adq_edge.errors import AdqError
+from adq_edge.files import sha256
+from adq_edge.models.base import AnomalyModel, ModelConfig
+from adq_edge.models.registry import method
+from adq_edge.models.teacher import teacher_file, teacher_state
+from adq_edge.training.data import ImageSets, read_pictures
+from adq_edge.training.distributed import Team
+from adq_edge.training.earlier import find_earlier
+from adq_edge.training.log import log_path, write_log
+from adq_edge.training.norms import has_norm
+from adq_edge.training.progress import TrainingProgress
+from adq_edge.training.settings import Selection, TrainingSettings, require_supported
+from adq_edge.training.trainer import Trainer, seed_epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What a training came to.
+
+    Attributes:
+        checkpoint: the file; its model is that of the best epoch.
+        log: the CSV file with a row for every epoch.
+        epochs: complete epochs in it, of all stages together.
+        resumed_from: how many of them an earlier run had done.
+        loss: the mean loss of the last epoch.
+        best_epoch: the epoch of the last stage that the model is from.
+        validation_loss: that epoch's; None without validation images.
+        auroc: that epoch's mean image AUROC of the test images, 0 to 1; None where it was not asked for.
+        stopped: why the last stage ended before its last epoch; None if it did not.
+        images: the number of training images.
+        seconds: wall time of this run.
+    """
+
+    checkpoint: Path
+    log: Path
+    epochs: int
+    resumed_from: int
+    loss: float
+    best_epoch: int
+    validation_loss: Optional[float]
+    auroc: Optional[float]
+    stopped: Optional[str]
+    images: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A training that is ready to begin.
+
+    Attributes:
+        settings: complete.
+        model: untrained, its teacher loaded.
+        sets: the image files.
+        team: the processes that train it together.
+    """
+
+    settings: TrainingSettings
+    model: AnomalyModel
+    sets: ImageSets
+    team: Team
+
+    def run(self, checkpoint: Path, resume: bool, progress: bool) -> TrainResult:
+        """Train what an earlier run left to do (see `train` for arguments and errors)."""
+        started = time.monotonic()
+        earlier = self.team.from_first(lambda: find_earlier(checkpoint, self.settings, resume))
+        trainer = Trainer(self.settings, self.model, self.team, earlier)
+        resumed_from = len(trainer.records)
+        if not trainer.complete:
+            with TrainingProgress(progress) as bar:
+                self._train(trainer, checkpoint, bar)
+        best = trainer.best
+        return TrainResult(
+            checkpoint=checkpoint,
+            log=log_path(checkpoint),
+            epochs=len(trainer.records),
+            resumed_from=resumed_from,
+            loss=trainer.records[-1].loss,
+            best_epoch=best.epoch,
+            validation_loss=best.validation_loss,
+            auroc=best.auroc,
+            stopped=trainer.stopped,
+            images=self.settings.images,
+            seconds=time.monotonic() - started,
+        )
+
+    def _train(self, trainer: Trainer, checkpoint: Path, bar: TrainingProgress) -> None:
+        done, epochs = len(trainer.records), sum(trainer.schedule.epochs)
+        if done:
+            bar.say(f"continuing after epoch {done} of {epochs}: {checkpoint}")
+        sets, count = self.sets, len(self.sets.training)
+        bar.begin("reading images", total=count + len(sets.validation) + len(sets.test))
+        data = read_pictures(sets, self.settings.image_size, bar.advance, self.team.local_size)
+        per_epoch = count - count % min(self.settings.batch_size, count)
+        bar.begin("training", total=epochs * per_epoch, completed=done * per_epoch)
+
+        def save() -> None:
+            if self.team.is_first:
+                trainer.save(checkpoint)
+                write_log(checkpoint, trainer.records)
+
+        trainer.run(data, bar, save)
+
+
+def prepare(
+    settings: TrainingSettings, dataset: Dataset, team: Team, teacher_weights: Optional[str]
+) -> Session:
+    """Make the model and complete the settings with what depends on it and on the files.
+
+    Args:
+        settings: as asked for: the options that are given, nothing of images and teacher.
+        dataset: the images.
+        team: the processes.
+        teacher_weights: see `adq_edge.models.teacher.teacher_file`.
+
+    Raises:
+        AdqError: the settings do not suit the machine, the images or each other.
+        DataError: fewer than 2 training images, or no labelled test images where they are needed.
+        CheckpointError: the method has no such option, or the teacher cannot be used.
+        StorageError: a file cannot be read.
+    """
+    require_supported(settings, team.device)
+    sets = ImageSets.of(dataset, settings.validation, settings.seed, Selection(settings.select))
+    _require_comparable(settings, sets)
+    seed_epoch(settings.seed, 0)
+    config = ModelConfig(image_size=settings.image_size, options=settings.options)
+    model = method(settings.arch)(config)
+    _require_batches(min(settings.batch_size, len(sets.training)), model, team)
+    teacher = teacher_file(teacher_weights, model.teacher_backbone)
+    complete = dataclasses.replace(
+        settings,
+        options=dict(model.config.options),
+        images=len(sets.training),
+        teacher=str(teacher.resolve()),
+        teacher_sha256=sha256(teacher),
+        fingerprint=sets.fingerprint(dataset.root),
+    )
+    model.load_teacher(teacher_state(str(teacher), model.teacher_backbone))
+    same = dataclasses.replace(complete, data="", teacher="")  # machines may keep them in different places
+    team.require_same(same, "settings, images or a teacher")
+    return Session(complete, model, sets, team)
+
+
+def _require_comparable(settings: TrainingSettings, sets: ImageSets) -> None:
+    compared = bool(sets.validation) or settings.select == Selection.AUROC.value
+    if settings.early_stopping is not None and not compared:
+        raise AdqError(
+            "there are no validation images to compare epochs by",
+            where="--early-stopping",
+            fix="Hold out more with --validation, or compare by test images with --select auroc",
+        )
+
+
+def _require_batches(size: int, model: AnomalyModel, team: Team) -> None:
+    if size < team.size:
+        raise AdqError(
+            f"{size} images per step are too few for {team.size} processes",
+            where="--batch-size",
+            fix="Give every process an image at least",
+        )
+    if size == 1 and any(has_norm(model.trainable(stage)) for stage in model.stages):
+        raise AdqError("BatchNorm needs at least 2 images per batch", where="--batch-size")

@@ -1,0 +1,213 @@
+"""Quantization-aware training: what it wins over quantizing after training, on both arithmetics.
+
+    python benchmarks/qat.py --checkpoint CHECKPOINT --data DIR [--epochs 5] [--name qat]
+
+Makes an FP32 engine, and for each arithmetic an INT8 engine after training and one of the model trained with
+quantization, and measures all of them on the same test images. TensorRT is emulated. The checkpoints of the
+training stay in --work: a run that was interrupted continues. Writes benchmarks/published/NAME.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+import onnx
+import torch
+from contenders import Run, onnxruntime_engine
+from published import publish
+from quality import Measured, TestImage, load_tests, measure
+
+from adq_edge.agreement import MapComparison
+from adq_edge.building import build
+from adq_edge.bundle import Bundle
+from adq_edge.calibration.prepared import Prepared, prepare, prepare_trained
+from adq_edge.calibration.sources import image_source
+from adq_edge.calibration.trained_ranges import QAT, trained_ranges_file
+from adq_edge.datasets.layout import read_dataset
+from adq_edge.environment import read_environment
+from adq_edge.exporting import export
+from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Arithmetic
+from adq_edge.quantization.arithmetic import Target
+from adq_edge.quantization.qdq import quantize
+from adq_edge.training.qat import train_quantized
+from adq_edge.training.qat.quantized_model import load_quantized
+
+_HEADINGS = ["engine", "arithmetic", "image AUROC", "change"]
+_TITLE = (
+    "Quantization-aware training beside quantization after training\n\n"
+    "Mean image AUROC over the classes; change against FP32. Agreement: SNR of the engine's anomaly maps "
+    "against those of the fake-quantized model that was trained. TensorRT is emulated in float32."
+)
+
+
+class Line(NamedTuple):
+    """A line of the table.
+
+    Attributes:
+        name: how the engine was made.
+        arithmetic: its arithmetic.
+        measured: what it says of the test images.
+        agreement: SNR of its maps against the fake-quantized model's, in dB; None where there is no such.
+    """
+
+    name: str
+    arithmetic: str
+    measured: Measured
+    agreement: Optional[float]
+
+
+def after_training(bundle: Bundle, arithmetic: Arithmetic, options: argparse.Namespace) -> onnx.ModelProto:
+    """Return the INT8 model that is calibrated."""
+    if arithmetic is Arithmetic.CPU:
+        return _built(bundle, options, calib=DEFAULT_CALIBRATOR)
+    source = image_source(options.data, DEFAULT_SAMPLES)
+    return _for_tensorrt(prepare(bundle, DEFAULT_CALIBRATOR, source, threads=options.threads))
+
+
+def trained(bundle: Bundle, arithmetic: Arithmetic, options: argparse.Namespace) -> onnx.ModelProto:
+    """Return the INT8 model with the ranges that it was trained with."""
+    if arithmetic is Arithmetic.CPU:
+        return _built(bundle, options, calib=QAT)
+    return _for_tensorrt(prepare_trained(bundle, trained_ranges_file(bundle.ranges_folder, arithmetic)))
+
+
+def _built(bundle: Bundle, options: argparse.Namespace, calib: str) -> onnx.ModelProto:
+    engine = options.work / f"{bundle.manifest.name}-{calib}.onnx"
+    build(bundle.path, engine, calib=calib, calib_data=options.data, device="cpu", threads=options.threads)
+    return onnx.load(str(engine))
+
+
+def _for_tensorrt(prepared: Prepared) -> onnx.ModelProto:
+    ranges = prepared.ranges.tensors
+    return quantize(prepared.model, ranges, Target.TENSORRT, rounding=prepared.rounding)
+
+
+def fake_quantized(checkpoint: Path) -> Run:
+    """Return the model of a checkpoint as it was trained, rounding in torch."""
+    model = load_quantized(checkpoint)
+
+    def run(picture: np.ndarray) -> Tuple[np.ndarray, float]:
+        with torch.inference_mode():
+            maps, scores = model(torch.from_numpy(picture[None]))
+        return maps[0].numpy(), float(scores[0])
+
+    return run
+
+
+def lines(options: argparse.Namespace) -> Iterator[Line]:
+    """Make the engines and measure them."""
+    work: Path = options.work
+    plain = export(
+        options.checkpoint, work / "fp32", data=options.data, teacher_weights=options.teacher_weights
+    )
+    tests = load_tests(read_dataset(options.data), plain.manifest.image_size, options.limit)
+    model = onnx.load(str(plain.model))
+    yield Line("FP32", "-", _measure(model, Target.X86, tests, options.threads), None)
+    for name in options.target or [arithmetic.value for arithmetic in Arithmetic]:
+        arithmetic = Arithmetic(name)
+        target = Target.TENSORRT if arithmetic is Arithmetic.TENSORRT else Target.X86
+        after = after_training(plain, arithmetic, options)
+        yield Line("INT8 after training", name, _measure(after, target, tests, options.threads), None)
+        result = train_quantized(
+            options.checkpoint,
+            target=arithmetic,
+            data=options.data,
+            teacher_weights=options.teacher_weights,
+            output=work / f"qat-{name}.pt",
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+        )
+        bundle = export(result.checkpoint, work / f"qat-{name}", data=options.data)
+        with_it = trained(bundle, arithmetic, options)
+        measured = _measure(with_it, target, tests, options.threads)
+        few = tests[:: max(1, len(tests) // options.compared)]
+        agreement = _agreement(fake_quantized(result.checkpoint), with_it, target, few, options.threads)
+        yield Line(f"INT8, trained for {result.epochs} epochs", name, measured, agreement)
+        unrounded = _measure(onnx.load(str(bundle.model)), Target.X86, tests, options.threads)
+        yield Line("the trained weights, activations FP32", name, unrounded, None)
+
+
+def _measure(model: onnx.ModelProto, target: Target, tests: List[TestImage], threads: int) -> Measured:
+    return measure(onnxruntime_engine(model, target, threads), tests)
+
+
+def _agreement(
+    reference: Run, model: onnx.ModelProto, target: Target, tests: List[TestImage], threads: int
+) -> Optional[float]:
+    engine = onnxruntime_engine(model, target, threads)
+    maps = MapComparison()
+    for test in tests:
+        maps.update(reference(test.picture)[0], engine(test.picture)[0])
+    return maps.compute().snr_db
+
+
+def row(line: Line, reference: Measured) -> List[str]:
+    """Return a line of the table as text."""
+    auroc, before = line.measured.image_auroc, reference.image_auroc
+    change = "-" if auroc is None or before is None else f"{auroc - before:+.4f}"
+    return [
+        line.name,
+        line.arithmetic,
+        "-" if auroc is None else f"{auroc:.4f}",
+        change,
+        *("-" if value is None else f"{value:.4f}" for value in line.measured.categories.values()),
+        "-" if line.agreement is None else f"{line.agreement:.1f}",
+    ]
+
+
+def figures(line: Line) -> Dict[str, Any]:
+    """Return a line's figures."""
+    return {
+        "engine": line.name,
+        "arithmetic": line.arithmetic,
+        "image_auroc": line.measured.image_auroc,
+        "categories": line.measured.categories,
+        "agreement_db": line.agreement,
+    }
+
+
+def read_options() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", required=True, type=Path)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--teacher-weights", help="for checkpoints that hold only the student")
+    parser.add_argument("--target", action="append", choices=[item.value for item in Arithmetic])
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--work", type=Path, default=Path("qat"), help="checkpoints and bundles")
+    parser.add_argument("--name", default="qat", help="of the files in benchmarks/published")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--limit", type=int, help="test images at most; all by default")
+    parser.add_argument("--compared", type=int, default=40, help="images that agreement is measured on")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and publish."""
+    options = read_options()
+    options.work.mkdir(parents=True, exist_ok=True)
+    found: List[Line] = []
+    for line in lines(options):
+        found.append(line)
+        print(" | ".join(row(line, found[0].measured)), flush=True)
+    reference = found[0].measured
+    publish(
+        options.name,
+        _TITLE,
+        [*_HEADINGS, *reference.categories, "agreement dB"],
+        [row(line, reference) for line in found],
+        {"images": len(reference.labels), "engines": [figures(line) for line in found]},
+        read_environment(),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, Tuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import leftovers
+from torch.nn import functional
+from typer.testing import CliRunner
+
+from adq_edge.cli import app
+from adq_edge.errors import CheckpointError
+from adq_edge.exporting import export
+from adq_edge.models.base import ModelConfig
+from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
+from adq_edge.models.distillation import DistillationSource, cut_patches, distillation_loss
+from adq_edge.models.patch_network import LAYERS, Grid, random_crops
+from adq_edge.models.resnet import BasicBlock, ResNet18Trunk
+from adq_edge.models.uninformed_students import TEACHER, UninformedStudents
+from adq_edge.quantization.lint import lint
+
+SIZE = (8, 16)
+POOLED = {17: (), 33: (1, 2), 65: (1, 2, 3)}
+
+
+def make_students(size: Tuple[int, int] = SIZE, seed: int = 0, **options) -> UninformedStudents:
+    torch.manual_seed(seed)
+    options = {"students": 2, **options}
+    half = {"mean": (0.5,) * 3, "std": (0.5,) * 3} if options.get("decoder") == "leaky" else {}
+    return UninformedStudents(ModelConfig(image_size=size, options=options, **half))
+
+
+def pictures(count: int = 2, size: Tuple[int, int] = SIZE, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, *size, 3), np.uint8))
+
+
+def measure(model: UninformedStudents, images: torch.Tensor) -> None:
+    for stage in model.stages:
+        model.finish_stage(stage, lambda: iter(images[:, None]))
+
+
+def descriptors(
+    state: Dict[str, torch.Tensor], patch: int, leaky: bool, images: np.ndarray, at: np.ndarray
+) -> np.ndarray:
+    """Run the published network on one patch at a time, cut from pictures that go on with zeros: float64."""
+    half = patch // 2
+    padded = np.pad(images, ((0, 0), (0, 0), (half, half), (half, half)))
+    x = torch.from_numpy(np.stack([padded[:, :, y : y + patch, x : x + patch] for y, x in at], 1)).float()
+    x = x.flatten(0, 1)
+    for number in range(1, 1 + sum(key.startswith("conv") for key in state) // 2):
+        x = functional.conv2d(x, state[f"conv{number}.weight"], state[f"conv{number}.bias"])
+        x = functional.leaky_relu(x, 5e-3)
+        if number in POOLED[patch]:
+            x = functional.max_pool2d(x, 2, 2)
+    assert x.shape[1:] == (128, 1, 1)
+    x = functional.linear(x.flatten(1), state["decode.weight"].flatten(1), state["decode.bias"])
+    return (functional.leaky_relu(x, 5e-3) if leaky else x).double().numpy().reshape(len(images), len(at), -1)
+
+
+def published_map(model: UninformedStudents, images: torch.Tensor, at: np.ndarray) -> np.ndarray:
+    """Score pixels `at` patch by patch, by the formulas of the published anomaly_detection.py."""
+    leaky, patch = model.config.options["decoder"] == "leaky", model.config.options["patch"]
+    mean, std = np.array(model.config.mean), np.array(model.config.std)
+    x = ((images.numpy() / 255.0 - mean) / std).transpose(0, 3, 1, 2)
+    teacher, *students = (
+        descriptors(network.state_dict(), int(patch), leaky, x, at)
+        for network in (model.teacher, *model.students)
+    )
+    if leaky:
+        buffers = model.descriptor_mean.double(), model.descriptor_std.double()
+        teacher = (teacher - buffers[0].flatten().numpy()) / buffers[1].flatten().numpy()
+    stacked = np.stack(students, 1)
+    error = ((stacked.mean(1) - teacher) ** 2).sum(-1)
+    variance = (stacked**2).sum(-1).mean(1) - (stacked.mean(1) ** 2).sum(-1)
+    numbers = {name: float(buffer) for name, buffer in model.named_buffers() if buffer.numel() == 1}
+    error = (error - numbers["error_mean"]) / numbers["error_std"]
+    return error + (variance - numbers["variance_mean"]) / numbers["variance_std"]
+
+
+def grid_points(size: Tuple[int, int], stride: int) -> np.ndarray:
+    lines = [range(stride // 2, side, stride) for side in size]
+    return np.array([(y, x) for y in lines[0] for x in lines[1]])
+
+
+@pytest.mark.parametrize(
+    ("patch", "stride", "decoder"),
+    [
+        (17, 1, "linear"),
+        (33, 1, "linear"),
+        (33, 2, "leaky"),
+        (33, 4, "linear"),
+        (65, 1, "linear"),
+    ],
+)
+def test_dense_map_equals_patch_by_patch_evaluation(patch: int, stride: int, decoder: str):
+    size = (8, 8) if patch == 65 else SIZE
+    model = make_students(size, patch=patch, stride=stride, decoder=decoder, students=1 + (patch == 33))
+    images = pictures(2, size)
+    measure(model, pictures(4, size, seed=1))
+    with torch.inference_mode():
+        maps, scores = (result.numpy() for result in model(images))
+    at = grid_points(size, stride)
+    coarse = published_map(model, images, at).reshape(2, size[0] // stride, size[1] // stride)
+    expected = np.stack([bilinear(one, stride) for one in coarse])
+    assert maps.shape == (2, *size)
+    np.testing.assert_allclose(maps, expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(scores, expected.max((1, 2)), rtol=1e-4)
+
+
+def bilinear(values: np.ndarray, factor: int) -> np.ndarray:
+    """Enlarge `[h, w]` with half-pixel centres."""
+    for axis in (0, 1):
+        count = values.shape[axis]
+        at = np.clip((np.arange(count * factor) + 0.5) / factor - 0.5, 0, count - 1)
+        values = np.apply_along_axis(
+            lambda line, p=at: np.interp(p, np.arange(len(line)), line), axis, values
+        )
+    return values
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_exported_graph_is_static_and_takes_any_batch(tmp_path: Path, stride: int, dataset: Path):
+    model = make_students(seed=1, students=1)
+    measure(model, pictures(4))
+    save_checkpoint(tmp_path / "us.pt", model, {})
+    bundle = export(tmp_path / "us.pt", tmp_path / "b", data=dataset, stride=stride)
+    assert bundle.manifest.map_size == SIZE
+    graph = onnx.load(str(bundle.model))
+    assert lint(graph) == []
+    shapes = onnx.shape_inference.infer_shapes(graph, strict_mode=True).graph.value_info
+    assert all(dim.dim_value for shape in shapes for dim in shape.type.tensor_type.shape.dim[-2:])
+    between = [node.op_type for node in graph.graph.node if node.name.startswith(("/teacher", "/students"))]
+    assert set(between) <= {"Conv", "LeakyRelu", "MaxPool", "Slice", "Concat"}
+    images = pictures(3, seed=2)
+    session = onnxruntime.InferenceSession(str(bundle.model), providers=["CPUExecutionProvider"])
+    maps, scores = session.run(None, {"image": images.numpy()})
+    same = make_students(students=1, stride=stride)
+    same.load_state_dict(model.state_dict())
+    with torch.inference_mode():
+        expected = same(images)
+    np.testing.assert_allclose(maps, expected[0], atol=1e-4 * float(expected[0].abs().max()))
+    np.testing.assert_allclose(scores, expected[1], rtol=1e-4)
+
+
+def resnet18_state(whole: bool) -> Dict[str, torch.Tensor]:
+    state = dict(ResNet18Trunk().state_dict())
+    if whole:
+        layer4 = torch.nn.Sequential(BasicBlock(256, 512, 2), BasicBlock(512, 512, 1))
+        state.update({f"layer4.{key}": value for key, value in layer4.state_dict().items()})
+    return state
+
+
+def test_training_in_two_stages_ends_in_normalised_statistics(tmp_path: Path):
+    size = (16, 20)
+    images, model = pictures(3, size), make_students(size, patch=17)
+    with pytest.raises(CheckpointError, match="no ResNet-18 to be distilled from"):
+        model.stage_loss(TEACHER, images)
+    model.load_teacher(resnet18_state(whole=False))
+    for stage in model.stages:
+        losses = []
+        model.train_stage(stage)
+        optimizer = model.optimizer(stage, 1e-3)
+        for _ in range(4):
+            loss = model.stage_loss(stage, images)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        idle = model.students if stage == TEACHER else model.teacher
+        assert all(parameter.grad is None for parameter in idle.parameters())
+        assert all(parameter.grad is not None for parameter in model.trainable(stage).parameters())
+        assert min(losses[1:]) < losses[0]
+        for parameter in model.parameters():
+            parameter.grad = None
+        model.finish_stage(stage, lambda: iter(images.split(2)))
+    with torch.inference_mode():
+        teacher, *students = (d.double().numpy() for d in model.networks(model.normalise(images)))
+    np.testing.assert_allclose(teacher.mean((0, 2, 3)), 0, atol=1e-4)
+    np.testing.assert_allclose(teacher.std((0, 2, 3)), 1, rtol=1e-4)
+    error = ((np.mean(students, 0) - teacher) ** 2).sum(1)
+    variance = np.var(students, 0).sum(1)
+    found = [model.error_mean, model.error_std, model.variance_mean, model.variance_std]
+    np.testing.assert_allclose(found, [error.mean(), error.std(), variance.mean(), variance.std()], rtol=1e-4)
+    assert variance.mean() > 1e-3 * error.mean()  # no two students are the same
+    save_checkpoint(tmp_path / "us.pt", model, {})
+    assert (tmp_path / "us.pt").stat().st_size < 1.02 * sum(4 * p.numel() for p in model.parameters())
+    with torch.inference_mode():
+        assert torch.equal(load_checkpoint(tmp_path / "us.pt").model(images)[0], model(images)[0])
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["with layer4", "to layer3"])
+def test_patches_are_described_by_512_numbers(whole: bool):
+    state = resnet18_state(whole)
+    source = DistillationSource(state)
+    patches = torch.randn(3, 3, 33, 33)
+    described = source(patches)
+    assert described.shape == (3, 512)
+    assert not described.requires_grad
+    x = source.trunk(functional.interpolate(patches, (64, 64), mode="bilinear"))[-1]
+    x = source.layer4(x).mean((2, 3)) if whole else x.mean((2, 3))
+    torch.testing.assert_close(described[:, : x.shape[1]], x)
+
+
+def test_distillation_loss_is_the_papers():
+    generator = np.random.default_rng(0)
+    anchors, positives, target = generator.normal(0, 1, (3, 6, 5))
+    near = ((anchors - positives) ** 2).sum(1)
+    negatives = np.roll(anchors, 1, 0)
+    far = np.minimum(((anchors - negatives) ** 2).sum(1), ((positives - negatives) ** 2).sum(1))
+    correlation = np.corrcoef(anchors.T)[~np.eye(5, dtype=bool)]
+    expected = ((anchors - target) ** 2).sum(1).mean()
+    expected += np.maximum(0, 10 + near - far).mean() + (correlation**2).mean()
+    actual = distillation_loss(*(torch.from_numpy(values).float() for values in (anchors, positives, target)))
+    assert float(actual) == pytest.approx(expected, rel=1e-5)
+
+
+def test_positives_show_nearly_what_their_patches_show():
+    """On a ramp a patch's mean is its place: positives lie within a quarter of a patch."""
+    torch.manual_seed(0)
+    ramp = torch.linspace(0, 1, 400).expand(2, 3, 400, 400).contiguous()
+    patches = cut_patches(ramp, 33, 100)
+    assert patches.anchors.shape == patches.positives.shape == (100, 3, 33, 33)
+    distance = (patches.anchors.mean((1, 2, 3)) - patches.positives.mean((1, 2, 3))).abs()
+    inside = patches.anchors.amin((1, 2, 3)) > 0
+    assert float(distance[inside].max()) < 0.1 + 33 / 4 / 400 + 0.01  # luminance, shift, noise
+    assert float(distance[inside].median()) > 0
+    assert not torch.equal(patches.anchors[:50], patches.anchors[50:])
+
+
+def test_random_crops_give_descriptors_of_the_dense_grid():
+    model, grid = make_students((16, 16), patch=33), Grid(33, 1)
+    x = model.normalise(pictures(1, (16, 16)))
+    with torch.inference_mode():
+        dense = model.networks(x)[0].permute(0, 2, 3, 1).reshape(-1, 512)
+        found = []
+        for _ in range(4):
+            crop = model.teacher(random_crops(x, grid.coarse, 2))
+            assert crop.shape == (1, 512, 2, 2)
+            difference = crop.permute(0, 2, 3, 1).reshape(-1, 1, 512) - dense
+            found.append(difference.abs().amax(2).min(1))
+    assert max(float(nearest.values.max()) for nearest in found) < 1e-5
+    assert len({int(index) for nearest in found for index in nearest.indices}) > 4
+
+
+def test_training_draws_from_torchs_generator_alone():
+    model, images = make_students((16, 16), students=1), pictures(2, (16, 16))
+    model.load_teacher(resnet18_state(whole=False))
+    for stage in model.stages:
+        losses = []
+        for seed in (1, 1, 2):
+            np.random.default_rng()
+            torch.manual_seed(seed)
+            losses.append(model.stage_loss(stage, images).item())
+        assert losses[0] == losses[1] != losses[2]
+
+
+def write_published(folder: Path, model: UninformedStudents, first: int = 0) -> Path:
+    """Write files as the published code does: a bare state dict a network, the last layer an nn.Linear."""
+    folder.mkdir(exist_ok=True)
+    patch = model.config.options["patch"]
+    names = [
+        f"teacher_{patch}_net",
+        *(f"student_{patch}_net_{first + i}" for i in range(len(model.students))),
+    ]
+    for name, network in zip(names, (model.teacher, *model.students)):
+        state = {key: value.clone() for key, value in network.state_dict().items()}
+        state["decode.weight"] = state["decode.weight"].flatten(1)
+        torch.save(state, str(folder / f"{name}.pt"))
+    return folder
+
+
+def test_published_folder_is_imported_and_measured_on_training_images(tmp_path: Path, dataset: Path):
+    size = (16, 16)
+    model = make_students(size, decoder="leaky", patch=17)
+    folder = write_published(tmp_path / "carpet", model)
+    torch.save(ResNet18Trunk().state_dict(), str(folder / "resnet18.pt"))  # the code leaves one there
+    with pytest.raises(CheckpointError, match=r"carpet: lacks what its scores .* --data DATASET") as caught:
+        export(folder, tmp_path / "b", image_size=size)
+    assert "\n" not in str(caught.value)
+    assert not leftovers(tmp_path)
+    result = CliRunner().invoke(
+        app,
+        ["export", str(folder), "-o", str(tmp_path / "b"), "--data", str(dataset), "--image-size", "16"],
+    )
+    assert result.exit_code == 0, result.output
+    assert "Uninformed Students folder" in result.output
+    from adq_edge.datasets.layout import read_dataset
+    from adq_edge.imaging import load_image
+
+    train = np.stack([load_image(path, size) for path in read_dataset(dataset).train_images])
+    measure(model, torch.from_numpy(train))
+    images = pictures(1, size)
+    session = onnxruntime.InferenceSession(str(tmp_path / "b" / "model.onnx"))
+    (maps, _), at = session.run(None, {"image": images.numpy()}), grid_points(size, 1)
+    expected = published_map(model, images, at).reshape(1, *size)
+    np.testing.assert_allclose(maps, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def broken_folder(folder: Path, kind: str) -> Path:
+    if kind == "empty":
+        folder.mkdir()
+        return folder
+    write_published(folder, make_students(patch=33, students=1))
+    if kind == "two sizes":
+        write_published(folder, make_students(patch=17, students=1), first=1)
+    elif kind == "no teacher":
+        (folder / "teacher_33_net.pt").unlink()
+    elif kind == "no student":
+        (folder / "student_33_net_0.pt").unlink()
+    elif kind == "renamed size":
+        (folder / "student_33_net_0.pt").unlink()
+        other = write_published(folder.parent / "other", make_students(patch=65, students=1))
+        (other / "student_65_net_0.pt").rename(folder / "student_33_net_0.pt")
+    elif kind == "truncated":
+        path = folder / "student_33_net_0.pt"
+        path.write_bytes(path.read_bytes()[:1000])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        ("empty", "is a folder without .pt files"),
+        ("two sizes", r"patches of different sizes \(17, 33\)"),
+        ("no teacher", "lacks teacher_PATCH_net.pt"),
+        ("no student", "lacks student_PATCH_net_NUMBER.pt"),
+        ("renamed size", r"student_33_net_0.pt has 'conv2.weight' of shape"),
+        ("truncated", r"student_33_net_0.pt: not a whole file"),
+        ("one file", "is one network of Uninformed Students. Give the folder"),
+    ],
+)
+def test_bad_folder_is_refused_in_one_line(tmp_path: Path, kind: str, complaint: str):
+    folder = broken_folder(tmp_path / "files", kind)
+    with pytest.raises(CheckpointError, match=complaint) as caught:
+        load_checkpoint(folder / "teacher_33_net.pt" if kind == "one file" else folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "complaint"),
+    [
+        ({"patch": 40}, SIZE, "patch is 40. There are networks for patches of 17, 33, 65 pixels"),
+        ({"patch": "33"}, SIZE, "patch is '33', not a whole number"),
+        ({"students": 0}, SIZE, "students is 0"),
+        ({"stride": 3}, SIZE, "stride is 3. Patches of 33 pixels offer: 1, 2, 4"),
+        ({"patch": 17, "stride": 2}, SIZE, "stride is 2. Patches of 17 pixels offer: 1"),
+        ({}, (30, 32), "image size 30x32 does not suit patches of 33 pixels. .* multiples of 4"),
+        ({"patch": 65}, (12, 16), "multiples of 8"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: Dict, size: Tuple[int, int], complaint: str):
+    with pytest.raises(CheckpointError, match=complaint):
+        make_students(size, **options)
+
+
+def test_stride_of_another_method_is_refused(tmp_path: Path, checkpoint: Path):
+    with pytest.raises(CheckpointError, match="stfpm has no option 'stride'"):
+        export(checkpoint, tmp_path / "b", stride=4)
+    assert not (tmp_path / "b").exists()
+
+
+def test_every_layout_ends_in_one_descriptor():
+    for patch in LAYERS:
+        model = make_students((16, 16), patch=patch, students=1)
+        assert model.teacher(torch.zeros(1, 3, patch, patch)).shape == (1, 512, 1, 1)
