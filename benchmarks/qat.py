@@ -1,6 +1,6 @@
 """Quantization-aware training: what it wins over quantizing after training, on both arithmetics.
 
-    python benchmarks/qat.py --checkpoint CHECKPOINT --data DIR [--epochs 5] [--name qat]
+    python benchmarks/qat.py --checkpoint CHECKPOINT --data DIR [--epochs 1] [--name qat]
 
 Makes an FP32 engine, and for each arithmetic an INT8 engine after training and one of the model trained with
 quantization, and measures all of them on the same test images. TensorRT is emulated. The checkpoints of the
@@ -126,7 +126,7 @@ def lines(options: argparse.Namespace) -> Iterator[Line]:
         measured = _measure(with_it, target, tests, options.threads)
         few = tests[:: max(1, len(tests) // options.compared)]
         agreement = _agreement(fake_quantized(result.checkpoint), with_it, target, few, options.threads)
-        yield Line(f"INT8, trained for {result.epochs} epochs", name, measured, agreement)
+        yield Line(f"INT8, trained for {result.epochs} epoch(s)", name, measured, agreement)
         unrounded = _measure(onnx.load(str(bundle.model)), Target.X86, tests, options.threads)
         yield Line("the trained weights, activations FP32", name, unrounded, None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import typer
 
@@ -27,7 +27,9 @@ def train(
     data: Optional[Path] = typer.Option(
         None, "--data", help="Dataset in MVTec AD layout; with --qat the checkpoint's own by default."
     ),
-    arch: str = typer.Option("stfpm", "--arch", help="Method."),
+    arch: Optional[str] = typer.Option(
+        None, "--arch", help="Method: stfpm (default), reverse-distillation or uninformed-students."
+    ),
     category: Optional[List[str]] = typer.Option(
         None, "--category", help="Train on this one only (repeatable)."
     ),
@@ -54,18 +56,26 @@ def train(
     epochs: Optional[int] = typer.Option(None, "--epochs", help=_STUDY),
     batch_size: Optional[int] = typer.Option(None, "--batch-size", help=_STUDY),
     learning_rate: Optional[float] = typer.Option(None, "--learning-rate", help=_STUDY),
-    image_size: int = typer.Option(256, "--image-size", help="Height and width of the input in pixels."),
-    validation: float = typer.Option(
-        0.1, "--validation", help="Part of the normal images held out to choose the best epoch; 0: none."
+    image_size: Optional[int] = typer.Option(
+        None, "--image-size", help="Height and width of the input in pixels; 256 by default."
     ),
-    select: str = typer.Option(
-        "loss", "--select", help="Best epoch by validation loss, or by auroc of the test images."
+    validation: Optional[float] = typer.Option(
+        None,
+        "--validation",
+        help="Part of the normal images held out to choose the best epoch, 0.1 by default; 0: none.",
+    ),
+    select: Optional[str] = typer.Option(
+        None,
+        "--select",
+        help="Best epoch by validation loss (the default), or by auroc of the test images.",
     ),
     early_stopping: Optional[int] = typer.Option(
         None, "--early-stopping", help="End after so many epochs without a better one; never by default."
     ),
     seed: int = typer.Option(0, "--seed", help="Same seed, same machine: same numbers."),
-    precision: str = typer.Option("auto", "--precision", help="auto, float32, bfloat16 or float16 (CUDA)."),
+    precision: Optional[str] = typer.Option(
+        None, "--precision", help="auto (default), float32, bfloat16 or float16 (CUDA)."
+    ),
     compile: bool = typer.Option(False, "--compile", help="Use torch.compile (CUDA)."),
     restart: bool = typer.Option(False, "--restart", help="Start over instead of continuing the checkpoint."),
     qat: Optional[Path] = typer.Option(
@@ -84,61 +94,41 @@ def train(
         from adq_edge.training.loop import train as train_one
         from adq_edge.training.loop import train_each
 
-    chosen = {
-        "backbone": backbone,
-        "bottleneck": bottleneck,
-        "patch": patch,
-        "students": students,
-        "stride": stride,
-    }
-    options = {name: value for name, value in chosen.items() if value is not None}
+    options = _given(backbone=backbone, bottleneck=bottleneck, patch=patch, students=students, stride=stride)
+    size = None if image_size is None else (image_size, image_size)
+    fresh = _given(
+        arch=arch,
+        image_size=size,
+        validation=validation,
+        select=select,
+        early_stopping=early_stopping,
+        precision=precision,
+        compile=compile or None,
+    )
+    common = _given(
+        output=output,
+        categories=category,
+        teacher_weights=teacher_weights,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
     if qat is not None or target is not None:
-        unsuited = {
-            **dict.fromkeys(options, True),
-            "one-class-each": one_class_each,
-            "early-stopping": early_stopping is not None,
-            "compile": compile,
-        }
-        _train_quantized(
-            [name for name, given in unsuited.items() if given],
-            qat,
-            target,
-            data=data,
-            categories=category,
-            output=output,
-            teacher_weights=teacher_weights,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-            resume=not restart,
-        )
+        unsuited = [*options, *fresh, *_given(one_class_each=one_class_each or None)]
+        _train_quantized(unsuited, qat, target, data=data, seed=seed, resume=not restart, **common)
         return
     if data is None:
         raise DataError("no images to train on", fix="Name a dataset with --data")
     run = train_each if one_class_each else train_one
-    done = run(
-        data,
-        output=output,
-        arch=arch,
-        categories=category,
-        teacher_weights=teacher_weights,
-        options=options,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        image_size=(image_size, image_size),
-        validation=validation,
-        select=select,
-        early_stopping=early_stopping,
-        seed=seed,
-        precision=precision,
-        compile=compile,
-        resume=not restart,
-    )
+    done = run(data, options=options, seed=seed, resume=not restart, **fresh, **common)
     if is_first_process():
         for result in done if isinstance(done, list) else [done]:
             typer.echo(_summary(result))
+
+
+def _given(**values: Any) -> Dict[str, Any]:
+    """Return what the user gave: the rest is left to the defaults of the functions."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _train_quantized(
@@ -152,7 +142,10 @@ def _train_quantized(
     if target is None:
         raise AdqError("--qat trains for one kind of engine", fix="Add --target cpu or --target tensorrt")
     if unsuited:
-        raise AdqError(f"--{unsuited[0]} does not go with --qat", fix="The checkpoint decides: leave it away")
+        raise AdqError(
+            f"--{unsuited[0].replace('_', '-')} does not go with --qat",
+            fix="The checkpoint decides: leave it away",
+        )
     result = train_quantized(checkpoint, target=target, **settings)
     typer.echo(
         f"{result.checkpoint}: {result.epochs} epochs of {result.images} images quantized for "

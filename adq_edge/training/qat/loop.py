@@ -79,7 +79,7 @@ def train_quantized(
         categories: the categories to train on; the checkpoint's, or all, by default.
         output: the checkpoint file; `checkpoints/NAME-qat-TARGET.pt` by default.
         teacher_weights: for checkpoints that hold only the student (see `teacher_state`).
-        epochs: how many; 5 by default.
+        epochs: how many; 1 by default.
         batch_size: images per step; 8 by default.
         learning_rate: what a step changes at first, in levels of the integer grid; 0.02 by default.
         seed: the same seed gives the same numbers on the same machine.

@@ -8,7 +8,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from adq_edge.errors import AdqError
 
-EPOCHS = 5
+EPOCHS = 1
 BATCH_SIZE = 8
 LEARNING_RATE = 0.02
 """In levels of the integer grid per step, at first."""
