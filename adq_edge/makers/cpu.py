@@ -18,7 +18,7 @@ from adq_edge.quantization.broadcast import widen_normalisation
 from adq_edge.quantization.float_weights import keep_float_weights
 from adq_edge.quantization.half import store_weights_as_float16
 from adq_edge.quantization.qdq import quantize
-from adq_edge.quantization.transposed import rewrite_transposed
+from adq_edge.quantization.transposed import lay_out_blocks, rewrite_transposed
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import open_engine, runtime_version
 
@@ -77,4 +77,5 @@ class CpuMaker(Maker):
             rounding=rewritten.rounding,
             float_layers=ingredients.float_layers,
         )
-        return keep_float_weights(quantized)
+        quantized = keep_float_weights(quantized)
+        return lay_out_blocks(quantized) if self.runtime is RuntimeName.ONNXRUNTIME else quantized
