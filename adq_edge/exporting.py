@@ -74,8 +74,8 @@ def export(
     Args:
         checkpoint: our own checkpoint or a foreign one; the newest in `checkpoints/` by default.
         output: the bundle's folder, replaced if it is a bundle; `bundles/NAME` by default.
-        teacher_weights: for checkpoints that hold only the student: a ResNet-18 file, `demo`, or None for
-            torchvision's.
+        teacher_weights: for checkpoints that hold only the student: the teacher's ResNet file, `demo`, or
+            None for torchvision's.
         data: dataset folder with the pictures of the check; by default the training data, where they are
             still there, else pictures that adq-edge draws itself. Its training images also serve to measure
             what the score is normalised by, for checkpoints that do not hold it.
@@ -93,9 +93,9 @@ def export(
         loaded = dataclasses.replace(loaded, model=_with_stride(loaded.model, stride))
     folder = workspace.BUNDLES / source.name.split(".")[0] if output is None else Path(output)
     _refuse_foreign_folder(folder)
-    if not loaded.measured:
-        measure_statistics(loaded.model, source, data)
     training_data = loaded.training.get("settings", {}).get("data")
+    if not loaded.measured:
+        measure_statistics(loaded.model, source, data or training_data)
     pictures, described = _pictures(data, training_data, loaded.model.config.image_size)
     with atomic_directory(folder) as fresh:
         _write_onnx(loaded.model, fresh / MODEL_FILE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from typing import Type, TypeVar, Union
 
 from adq_edge.errors import AdqError
@@ -64,7 +65,7 @@ class Route(str, enum.Enum):
     """TensorRT, wherever a tensor has a dynamic range; the only route of DLA."""
 
 
-Choice = TypeVar("Choice", Precision, Device, RuntimeName, Arithmetic, Route)
+Choice = TypeVar("Choice", bound=enum.Enum)
 
 
 def choose(kind: Type[Choice], value: Union[Choice, str]) -> Choice:
@@ -76,5 +77,6 @@ def choose(kind: Type[Choice], value: Union[Choice, str]) -> Choice:
     try:
         return kind(value)
     except ValueError:
-        names = ", ".join(item.value for item in kind)
-        raise AdqError(f"{value!r} is no {kind.__name__.lower()}", fix=f"There are: {names}") from None
+        names = ", ".join(str(item.value) for item in kind)
+        what = re.sub("(?<!^)(?=[A-Z])", " ", kind.__name__).lower()
+        raise AdqError(f"{value!r} is no {what}", fix=f"There are: {names}") from None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -19,6 +19,17 @@ def real_data() -> Path:
     if not (folder / "inspection").is_dir():
         pytest.skip(f"no real data in {folder} (set {DATA_VARIABLE})")
     return folder.resolve()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Train on one thread: small pictures gain nothing from more, and waiting costs on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def write_picture(path: Path, seed: int, defect: bool = False, size: int = SIZE) -> None:

@@ -20,13 +20,7 @@ PER_CATEGORY = 6
 SETTINGS = {"epochs": 2, "batch_size": 4, "learning_rate": 0.1, "image_size": SIZE, "progress": False}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    # Pictures this small gain nothing from threads, and waiting for each other costs much on a busy machine.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +113,9 @@ def interrupt(_):
 def test_loss_falls_and_everything_is_recorded(run, data, teacher):
     result = run(epochs=6)
     training = load_checkpoint(result.checkpoint).training
-    assert training["losses"][-1] < 0.8 * training["losses"][0]
-    assert (result.loss, result.epochs) == (training["losses"][-1], len(training["losses"]))
+    losses = [row["loss"] for row in training["log"]]
+    assert losses[-1] < 0.8 * losses[0]
+    assert (result.loss, result.epochs) == (losses[-1], len(losses))
     assert (result.epochs, result.images, result.resumed_from) == (6, 2 * PER_CATEGORY, 0)
     settings = training["settings"]
     assert settings["data"] == str(data.resolve())
@@ -156,8 +151,8 @@ def test_method_defaults_are_the_studys(run, monkeypatch):
 
 def test_same_seed_same_numbers_other_seed_others(run, trained):
     assert_equal(parts(trained, ""), parts(run("same.pt").checkpoint, ""))
-    losses = load_checkpoint(trained).training["losses"]
-    assert run("other.pt", seed=7, epochs=1).loss != losses[0]
+    first = load_checkpoint(trained).training["log"][0]["loss"]
+    assert run("other.pt", seed=7, epochs=1).loss != first
 
 
 def test_unified_and_single_category(run, data):
@@ -189,7 +184,7 @@ def test_resumed_equals_uninterrupted(run, precision):
     part = run("part.pt", epochs=3, precision=precision)
     assert part.resumed_from == 1
     one, other = load_checkpoint(whole.checkpoint), load_checkpoint(part.checkpoint)
-    assert one.training["losses"] == other.training["losses"]
+    assert [row["loss"] for row in one.training["log"]] == [row["loss"] for row in other.training["log"]]
     assert_equal(one.model.state_dict(), other.model.state_dict())
     states = [checkpoint.training["optimizer"]["state"] for checkpoint in (one, other)]
     for index, state in states[0].items():
@@ -200,7 +195,7 @@ def test_complete_training_returns_at_once(run, trained, monkeypatch):
     break_step(monkeypatch, 1, interrupt)
     again = run()
     assert (again.epochs, again.resumed_from) == (2, 2)
-    assert again.loss == load_checkpoint(trained).training["losses"][-1]
+    assert again.loss == load_checkpoint(trained).training["log"][-1]["loss"]
 
 
 @pytest.mark.parametrize("progress", [True, False])

@@ -36,12 +36,7 @@ SETTINGS = {"batch_size": 5, "image_size": SIZE, "progress": False}
 OVERFITS = {"learning_rate": 0.001}  # of STFPM on these pictures: its validation loss rises after epoch 1
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def write_data(root: Path) -> Path:
@@ -317,10 +312,10 @@ def test_options_of_a_method(run, two_stages):
     [
         (["--patch", "33"], "stfpm has no option 'patch'. Its options: none."),
         (["--arch", "uninformed-students", "--patch", "40"], "patch is 40. There are networks for"),
-        (["--precision", "int4"], "--precision: there is no 'int4'. Choose from: auto, float32"),
+        (["--precision", "int4"], "'int4' is no training precision. There are: auto, float32"),
         (["--precision", "float16"], "--precision: float16 needs a CUDA device"),
         (["--compile"], "--compile: needs a CUDA device"),
-        (["--select", "best"], "--select: there is no 'best'. Choose from: loss, auroc."),
+        (["--select", "best"], "'best' is no selection. There are: loss, auroc."),
         (["--validation", "1"], "--validation: needs a part of 0 to less than 1."),
         (["--validation", "0", "--early-stopping", "2"], "--early-stopping: there are no validation images"),
         (["--early-stopping", "0"], "--early-stopping: needs at least 1 epoch."),

@@ -300,6 +300,22 @@ def test_published_folder_is_imported_and_measured_on_training_images(tmp_path: 
     np.testing.assert_allclose(maps, expected, atol=1e-3 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("finished", [False, True])
+def test_checkpoint_of_a_training_that_goes_on_is_measured_for_export(
+    tmp_path: Path, dataset: Path, finished: bool
+):
+    model = make_students()
+    training = {"settings": {"data": str(dataset)}, "finished": finished}
+    save_checkpoint(tmp_path / "c.pt", model, training)
+    export(tmp_path / "c.pt", tmp_path / "bundle")
+    session = onnxruntime.InferenceSession(str(tmp_path / "bundle" / "model.onnx"))
+    images = pictures()
+    maps = session.run(["anomaly_map"], {"image": images.numpy()})[0]
+    with torch.inference_mode():
+        unmeasured = model(images)[0].numpy()
+    assert np.allclose(maps, unmeasured, rtol=1e-3, atol=1e-3 * np.abs(unmeasured).max()) is finished
+
+
 def broken_folder(folder: Path, kind: str) -> Path:
     if kind == "empty":
         folder.mkdir()

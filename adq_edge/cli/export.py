@@ -24,7 +24,7 @@ def export(
         None, "--output", "-o", help="Bundle folder; bundles/NAME by default."
     ),
     teacher_weights: Optional[str] = typer.Option(
-        None, "--teacher-weights", help="For checkpoints without a teacher: ResNet-18 file, or 'demo'."
+        None, "--teacher-weights", help="For checkpoints without a teacher: its ResNet file, or 'demo'."
     ),
     data: Optional[Path] = typer.Option(
         None,

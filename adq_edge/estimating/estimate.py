@@ -17,7 +17,6 @@ from adq_edge.estimating.study import MEASURED_MS
 from adq_edge.estimating.workload import Layer, find_workload
 from adq_edge.files import write_json
 from adq_edge.options import Precision
-from adq_edge.quantization.region import Region
 
 NOTE = (
     "a roofline estimate, not a measurement: kernel by kernel, t >= max(2 * MACs / peak, bytes / bandwidth), "
@@ -102,7 +101,6 @@ def estimate_model(
     name: str,
     arch: str,
     *,
-    region: Optional[Region] = None,
     source: Optional[Source] = None,
 ) -> ModelEstimate:
     """Estimate how long engines made from a model take on a Xavier NX in each power mode.
@@ -111,20 +109,17 @@ def estimate_model(
         model: a float model as `export` writes it.
         name: its name in tables.
         arch: the method; the study's measurements of it are set beside the estimates.
-        region: the model's networks; what `find_region` finds by default.
         source: the file that the model is from.
 
     Raises:
         BundleError: the graph is not valid, or the size of a tensor is not fixed.
     """
-    engines = tuple(_estimate_engine(model, arch, precision, region) for precision in Precision)
+    engines = tuple(_estimate_engine(model, arch, precision) for precision in Precision)
     return ModelEstimate(name, arch, BOARD, NOTE, source, engines)
 
 
-def _estimate_engine(
-    model: onnx.ModelProto, arch: str, precision: Precision, region: Optional[Region]
-) -> EngineEstimate:
-    workload = find_workload(model, precision, region)
+def _estimate_engine(model: onnx.ModelProto, arch: str, precision: Precision) -> EngineEstimate:
+    workload = find_workload(model, precision)
     return EngineEstimate(
         precision=precision,
         gmac=workload.macs / 1e9,

@@ -13,13 +13,11 @@ from typing import Mapping, Set
 import onnx
 from onnx import TensorProto, helper
 
-from adq_edge.estimating.fusion import VIEWS
 from adq_edge.estimating.shapes import Tensor
 from adq_edge.options import Precision
 from adq_edge.quantization.arithmetic import Target
-from adq_edge.quantization.graph import GraphIndex
 from adq_edge.quantization.placement import integer_layers, place
-from adq_edge.quantization.region import POOLING, Region
+from adq_edge.quantization.region import Movement, Region, keeps_values
 
 BYTES: Mapping[Precision, int] = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1}
 """Bytes of a number."""
@@ -36,15 +34,14 @@ class Formats:
 
     def __init__(self, model: onnx.ModelProto, precision: Precision, region: Region) -> None:
         self._precision = precision
-        self._index = GraphIndex(model.graph)
         self._layers = {operator.node.name for operator in region.operators}
         self._integer_layers: Set[str] = set()
         self._narrow: Set[str] = set()
-        self._networks = self._network_tensors(region)
+        self._networks = region.made.union(*(operator.inputs for operator in region.operators))
         if precision is Precision.INT8:
             layers = integer_layers(region, Target.TENSORRT)
             self._integer_layers = {operator.node.name for operator in layers}
-            self._narrow = self._narrow_tensors(set(place(model, region, Target.TENSORRT)))
+            self._narrow = self._narrow_tensors(region, set(place(model, region, Target.TENSORRT)))
 
     def arithmetic(self, node: onnx.NodeProto) -> Precision:
         """Return the format that a node computes in."""
@@ -64,20 +61,11 @@ class Formats:
             return BYTES[Precision.FP16]
         return BYTES[Precision.FP32]
 
-    def _network_tensors(self, region: Region) -> Set[str]:
-        made = {name for operator in region.operators for name in (*operator.inputs, *operator.node.output)}
-        made.update(operator.output for operator in region.operators)
-        for node in self._index.graph.node:
-            inputs = self._index.activations(node)
-            if node.op_type in VIEWS and inputs and made.issuperset(inputs):
-                made.update(node.output)
-        return made
-
-    def _narrow_tensors(self, quantized: Set[str]) -> Set[str]:
-        """Add what poolings, concatenations and changes of shape make quantized tensors from."""
+    def _narrow_tensors(self, region: Region, quantized: Set[str]) -> Set[str]:
+        """Add what poolings, concatenations and other movements make quantized tensors from."""
         narrow = set(quantized)
-        for node in reversed(self._index.graph.node):
-            pooled = node.op_type in POOLING and node.name in self._integer_layers
-            if node.output[0] in narrow and (pooled or node.op_type in VIEWS):
-                narrow.update(self._networks.intersection(self._index.activations(node)))
+        for step in reversed(region.steps):
+            is_narrow = isinstance(step, Movement) or step.node.name in self._integer_layers
+            if keeps_values(step) and is_narrow and narrow.intersection(step.outputs):
+                narrow.update(step.inputs)
         return narrow

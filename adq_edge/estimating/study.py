@@ -17,8 +17,8 @@ CONDITIONS = (
 )
 
 MEASURED_MS: Mapping[str, Mapping[Precision, float]] = {
-    "uninformed_students": {Precision.FP32: 1392.97, Precision.FP16: 699.24, Precision.INT8: 591.17},
-    "reverse_distillation": {Precision.FP32: 166.60, Precision.FP16: 19.68, Precision.INT8: 18.02},
+    "uninformed-students": {Precision.FP32: 1392.97, Precision.FP16: 699.24, Precision.INT8: 591.17},
+    "reverse-distillation": {Precision.FP32: 166.60, Precision.FP16: 19.68, Precision.INT8: 18.02},
     "stfpm": {Precision.FP32: 52.14, Precision.FP16: 24.98, Precision.INT8: 24.87},
 }
 """Milliseconds by method and precision."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Mapping, Optional, Tuple
+from typing import Mapping, Tuple
 
 import onnx
 
@@ -12,7 +12,7 @@ from adq_edge.estimating.fusion import Kernel, fuse
 from adq_edge.estimating.shapes import Tensor, find_tensors
 from adq_edge.options import Precision
 from adq_edge.quantization.graph import attribute
-from adq_edge.quantization.region import WEIGHTED, Region, find_region
+from adq_edge.quantization.region import WEIGHTED, find_region
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,19 +72,18 @@ class Workload:
         return sum(layer.bytes for layer in self.layers)
 
 
-def find_workload(model: onnx.ModelProto, precision: Precision, region: Optional[Region] = None) -> Workload:
+def find_workload(model: onnx.ModelProto, precision: Precision) -> Workload:
     """Return what one picture costs an engine of that precision; see `fusion` and `formats` for what counts.
 
     Args:
         model: a float model as `export` writes it.
         precision: the engine's.
-        region: the model's networks; what `find_region` finds by default.
 
     Raises:
         BundleError: the graph is not valid, or the size of a tensor is not fixed.
     """
     tensors = find_tensors(model)
-    formats = Formats(model, precision, find_region(model) if region is None else region)
+    formats = Formats(model, precision, find_region(model))
     return Workload(precision, tuple(_layer(kernel, tensors, formats) for kernel in fuse(model.graph)))
 
 

@@ -168,6 +168,11 @@ class AnomalyModel(nn.Module, abc.ABC):
         """Return a stage's training loss (a scalar) of uint8 `[N, H, W, 3]` normal pictures."""
         return self.loss(self.networks(self.normalise(images)))
 
+    @property
+    def measures(self) -> bool:
+        """True if the method measures something when a stage ends (see `finish_stage`)."""
+        return type(self).finish_stage is not AnomalyModel.finish_stage
+
     def finish_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
         """Measure on normal pictures what the next stage, or the score, is normalised by; nothing by default.
 

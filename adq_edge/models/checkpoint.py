@@ -109,7 +109,7 @@ def _load_own(content: Mapping[str, Any]) -> Checkpoint:
     load_weights(model, weights, "the checkpoint")
     if not isinstance(training.get("settings", {}), dict):
         raise CheckpointError("its training settings cannot be read", fix=_DAMAGED)
-    return Checkpoint(model, "adq-edge", training)
+    return Checkpoint(model, "adq-edge", training, bool(training.get("finished", True)) or not model.measures)
 
 
 def _import(

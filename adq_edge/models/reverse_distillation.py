@@ -7,7 +7,7 @@ codes are in use, RD4AD (the paper's) and anomalib; they differ in the bottlenec
 from __future__ import annotations
 
 import enum
-from typing import Any, ClassVar, Mapping, Sequence, Tuple, Type, TypeVar
+from typing import Any, ClassVar, Literal, Mapping, Sequence, Tuple, Type, TypeVar
 
 import numpy as np
 import torch
@@ -53,7 +53,8 @@ class Fusion(str, enum.Enum):
     """Beyond the border the map is mirrored about its edge pixels (kornia's filter2d)."""
 
 
-_BORDER = {Fusion.OFFICIAL: "symmetric", Fusion.ANOMALIB: "reflect"}
+_Border = Literal["symmetric", "reflect"]
+_BORDER: Mapping[Fusion, _Border] = {Fusion.OFFICIAL: "symmetric", Fusion.ANOMALIB: "reflect"}
 """numpy's names of what the two blurs see beyond the border."""
 
 
@@ -156,7 +157,7 @@ class EnlargeAndBlur(nn.Module):
     rows: torch.Tensor
     columns: torch.Tensor
 
-    def __init__(self, image_size: Tuple[int, int], stride: int, border: str) -> None:
+    def __init__(self, image_size: Tuple[int, int], stride: int, border: _Border) -> None:
         super().__init__()
         height, width = (_enlarge_and_blur(side // stride, side, border) for side in image_size)
         self.register_buffer("rows", torch.from_numpy(height).float(), persistent=False)
@@ -167,13 +168,13 @@ class EnlargeAndBlur(nn.Module):
         return torch.matmul(torch.matmul(self.rows, distance), self.columns)
 
 
-def _enlarge_and_blur(source: int, size: int, border: str) -> np.ndarray:
+def _enlarge_and_blur(source: int, size: int, border: _Border) -> np.ndarray:
     """Return the float64 matrix `[size, source]` that upsamples and blurs one axis."""
     at = np.arange(size) * (source - 1) / (size - 1)
     bilinear = np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(source)))
     offsets = np.arange(-_RADIUS, _RADIUS + 1)
     kernel = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
-    padded = np.pad(bilinear, ((_RADIUS, _RADIUS), (0, 0)), mode=border)  # type: ignore[call-overload]
+    padded = np.pad(bilinear, ((_RADIUS, _RADIUS), (0, 0)), mode=border)
     shifted = np.stack([padded[start : start + size] for start in range(len(kernel))])
     return np.asarray(np.tensordot(kernel / kernel.sum(), shifted, 1))
 

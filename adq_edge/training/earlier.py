@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Set
 
 from adq_edge.errors import CheckpointError
 from adq_edge.files import storage_errors
@@ -16,7 +16,7 @@ from adq_edge.training.schedule import EpochRecord, Schedule
 from adq_edge.training.settings import TrainingSettings
 from adq_edge.training.trainer import EarlierTraining
 
-_RESTART = "Choose another output, or --restart to train from the beginning and replace it"
+RESTART = "Choose another output, or --restart to train from the beginning and replace it"
 
 
 def find_earlier(output: Path, settings: TrainingSettings, resume: bool) -> Optional[EarlierTraining]:
@@ -30,7 +30,7 @@ def find_earlier(output: Path, settings: TrainingSettings, resume: bool) -> Opti
     require_log(output)
     if not output.exists():
         return None
-    earlier = _read_earlier(output)
+    earlier = read_earlier(output, {"settings", "log", "optimizer"}, "is no checkpoint that adq-edge trained")
     if not resume:
         return None
     difference = settings.difference(earlier.training["settings"])
@@ -39,7 +39,7 @@ def find_earlier(output: Path, settings: TrainingSettings, resume: bool) -> Opti
         records = [EpochRecord(**row) for row in earlier.training["log"]]
         difference = schedule.difference(earlier.training["stage"], records)
     if difference is not None:
-        raise CheckpointError(f"was trained with {difference}", where=output, fix=_RESTART)
+        raise CheckpointError(f"was trained with {difference}", where=output, fix=RESTART)
     return EarlierTraining(earlier.model.state_dict(), earlier.training)
 
 
@@ -62,15 +62,25 @@ def require_writable(output: Path) -> None:
             pass
 
 
-def _read_earlier(output: Path) -> Checkpoint:
-    """Read a checkpoint that a training wrote; what anything else wrote is never replaced."""
+def read_earlier(output: Path, state: Set[str], otherwise: str) -> Checkpoint:
+    """Read a checkpoint that a training wrote; what anything else wrote is never replaced.
+
+    Args:
+        output: the file.
+        state: what the training state of such a checkpoint holds.
+        otherwise: what is said of a file that is none.
+
+    Raises:
+        StorageError: the file cannot be read.
+        CheckpointError: it is none.
+    """
+    what = otherwise
     try:
         # Asked first: recognising a foreign format may need a teacher and a download.
         if read_torch_file(output).get("format") == FORMAT:
             checkpoint = load_checkpoint(output)
-            if {"settings", "losses", "optimizer"} <= set(checkpoint.training):
+            if state <= set(checkpoint.training):
                 return checkpoint
-        what = "is no checkpoint that adq-edge trained"
     except CheckpointError as error:
         what = error.what
     raise CheckpointError(

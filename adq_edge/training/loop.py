@@ -11,9 +11,10 @@ from adq_edge.datasets.layout import read_dataset
 from adq_edge.errors import AdqError
 from adq_edge.models.base import Option
 from adq_edge.models.registry import method
+from adq_edge.options import choose
 from adq_edge.training.distributed import training_team
 from adq_edge.training.session import TrainResult, prepare
-from adq_edge.training.settings import Selection, TrainingPrecision, TrainingSettings, chosen
+from adq_edge.training.settings import Selection, TrainingPrecision, TrainingSettings
 
 VALIDATION = 0.1
 """Part of each category's normal images that is held out when nothing else is said."""
@@ -88,10 +89,10 @@ def train(
         batch_size=defaults.batch_size if batch_size is None else batch_size,
         learning_rate=defaults.learning_rate if learning_rate is None else learning_rate,
         seed=seed,
-        precision=chosen(TrainingPrecision, precision, "--precision").value,
+        precision=choose(TrainingPrecision, precision).value,
         options=dict(options or {}),
         validation=validation,
-        select=chosen(Selection, select, "--select").value,
+        select=choose(Selection, select).value,
         compile=compile,
         epochs=defaults.epochs if epochs is None else epochs,
         early_stopping=early_stopping,

@@ -75,7 +75,7 @@ def _joint_statistics(x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, floa
     row = torch.cat([own_mean, own_squares, own_mean.new_tensor([own_count])])
     rows: List[torch.Tensor] = [torch.zeros_like(row) for _ in range(dist.get_world_size())]
     rows[dist.get_rank()] = row
-    gathered: torch.Tensor = cast(torch.Tensor, _Sum.apply(torch.stack(rows)))  # type: ignore[no-untyped-call]
+    gathered: torch.Tensor = cast(torch.Tensor, _Sum.apply(torch.stack(rows)))  # type: ignore[no-untyped-call] # torch's
     means, squares, counts = torch.split(gathered, [x.shape[1], x.shape[1], 1], dim=1)
     counts = counts.detach()
     count = counts.sum()
@@ -87,7 +87,7 @@ def _joint_statistics(x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, floa
 def synchronise_norms(module: nn.Module, device: torch.device) -> None:
     """Let every BatchNorm inside `module`, in place, normalise over all processes' batches."""
     if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call] # torch's
         return
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm) and not isinstance(child, SynchronisedBatchNorm):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import torch
 
 from adq_edge.errors import AdqError
 from adq_edge.models.base import Option
-
-Choice = TypeVar("Choice", bound=enum.Enum)
 
 
 class TrainingPrecision(str, enum.Enum):
@@ -155,19 +153,6 @@ def require_supported(settings: TrainingSettings, device: torch.device) -> None:
 def _different_option(asked: Mapping[str, Option], made: Mapping[str, Option]) -> str:
     name = next(name for name in [*asked, *made] if asked.get(name) != made.get(name))
     return f"{name} {made.get(name)!r}, not {asked.get(name)!r}"
-
-
-def chosen(kind: Type[Choice], value: str, option: str) -> Choice:
-    """Return the member of an enum that an option names.
-
-    Raises:
-        AdqError: there is no such member.
-    """
-    try:
-        return kind(value)
-    except ValueError:
-        names = ", ".join(str(member.value) for member in kind)
-        raise AdqError(f"there is no {value!r}", where=option, fix=f"Choose from: {names}") from None
 
 
 def _require(holds: bool, option: str, what: str, fix: Optional[str] = None) -> None:

@@ -245,8 +245,6 @@ class Trainer:
         training: Dict[str, Any] = {
             "settings": self.settings.to_dict(),
             "stage": self._index,
-            "epoch": len(self.records),
-            "losses": [record.loss for record in self.records],
             "log": [dataclasses.asdict(record) for record in self.records],
             "finished": self._weights.finished,
             "optimizer": self._optimizer.state_dict(),

@@ -56,7 +56,7 @@ class _FakeQuantize(torch.autograd.Function):
 
 def fake_quantize(x: torch.Tensor, bounds: torch.Tensor, grid: Grid) -> torch.Tensor:
     """Round `x` to the grid that covers the range `bounds`, float64 (low, high)."""
-    rounded: torch.Tensor = _FakeQuantize.apply(x, bounds, grid)  # type: ignore[no-untyped-call]
+    rounded: torch.Tensor = _FakeQuantize.apply(x, bounds, grid)  # type: ignore[no-untyped-call] # torch's
     return rounded
 
 

@@ -16,17 +16,14 @@ from adq_edge.calibration.trained_ranges import QUANTIZATION
 from adq_edge.datasets.layout import Dataset, read_dataset
 from adq_edge.errors import AdqError, CheckpointError, DataError
 from adq_edge.exporting import digest, measure_statistics
-from adq_edge.models.checkpoint import FORMAT, Checkpoint, load_checkpoint
-from adq_edge.models.torch_files import read_torch_file
+from adq_edge.models.checkpoint import Checkpoint, load_checkpoint
 from adq_edge.options import DEFAULT_SAMPLES, Arithmetic, choose
-from adq_edge.training.earlier import require_writable
+from adq_edge.training.earlier import RESTART, read_earlier, require_writable
 from adq_edge.training.images import TrainingImages
 from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.qat.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, QatSettings
 from adq_edge.training.qat.start import quantize_after_training
 from adq_edge.training.qat.trainer import STATE, QatTrainer
-
-_RESTART = "Choose another output, or --restart to train from the beginning and replace it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,19 +182,10 @@ def _find_earlier(output: Path, settings: QatSettings, resume: bool) -> Optional
     require_writable(output)
     if not output.exists():
         return None
-    what = "is no checkpoint of quantization-aware training"
-    try:
-        known = read_torch_file(output).get("format") == FORMAT
-        earlier = load_checkpoint(output) if known else None
-    except CheckpointError as error:
-        what, earlier = error.what, None
-    if earlier is None or STATE not in earlier.training:
-        raise CheckpointError(
-            f"{what}, and is not replaced", where=output, fix="Move it away or choose another output"
-        )
+    earlier = read_earlier(output, {STATE}, "is no checkpoint of quantization-aware training")
     if not resume:
         return None
     difference = settings.difference(earlier.training[STATE]["settings"])
     if difference is not None:
-        raise CheckpointError(f"was trained with {difference}", where=output, fix=_RESTART)
+        raise CheckpointError(f"was trained with {difference}", where=output, fix=RESTART)
     return earlier
