@@ -82,8 +82,9 @@ def test_a_wide_equalization_still_keeps_the_function(model: onnx.ModelProto, da
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 6), st.integers(2, 40), st.integers(0, 2**31))
-def test_compensated_rounding_beats_the_nearest_level_on_its_own_inputs(outputs: int, inputs: int, seed: int):
+@given(st.integers(8, 40), st.integers(0, 2**31))
+def test_compensated_rounding_beats_the_nearest_level_on_its_own_inputs(inputs: int, seed: int):
+    outputs = 64  # one channel alone may be unlucky: the inputs are rounded one after the other, for good
     generator = np.random.default_rng(seed)
     mixing = generator.normal(size=(inputs, inputs))
     samples = generator.normal(size=(400, inputs)) @ mixing + generator.normal(size=inputs)
@@ -99,7 +100,7 @@ def test_compensated_rounding_beats_the_nearest_level_on_its_own_inputs(outputs:
         error = samples @ (levels * scales[:, None].astype(np.float64) - weight).T
         return float((error**2).sum())
 
-    assert damage(rounded.levels) <= 1.05 * damage(nearest)
+    assert damage(rounded.levels) < damage(nearest)
 
 
 @pytest.mark.parametrize("inputs", [40, 300])  # of one block, and of three
