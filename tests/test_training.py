@@ -342,9 +342,9 @@ def test_images_beyond_memory_are_the_same(data):
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize(("amx", "expected"), [(True, True), (False, False)])
-def test_auto_precision_follows_the_cpu(monkeypatch, amx, expected):
-    monkeypatch.setattr(settings_module, "_has_amx", lambda: amx)
+@pytest.mark.parametrize(("fast", "expected"), [(True, True), (False, False)])
+def test_auto_precision_follows_the_cpu(monkeypatch, fast, expected):
+    monkeypatch.setattr(settings_module, "_multiplies_bfloat16", lambda: fast)
     assert TrainingPrecision.AUTO.uses_bfloat16(torch.device("cpu")) is expected
     assert TrainingPrecision.AUTO.uses_bfloat16(torch.device("cuda")) is False
     assert TrainingPrecision.FLOAT32.uses_bfloat16(torch.device("cpu")) is False

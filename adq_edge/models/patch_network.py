@@ -199,7 +199,7 @@ def _multi_pool(x: torch.Tensor) -> torch.Tensor:
 
 
 def random_crops(x: torch.Tensor, grid: Grid, side: int) -> torch.Tensor:
-    """Cut a random part out of each picture, at a random offset of the grid.
+    """Cut a random part out of each picture, each at a random offset of the grid.
 
     Args:
         x: normalised pictures `[N, C, H, W]`.
@@ -209,15 +209,15 @@ def random_crops(x: torch.Tensor, grid: Grid, side: int) -> torch.Tensor:
     Returns:
         `[N, C, h, w]` that the grid's network maps to `side` x `side` descriptors a picture.
     """
-    offset = torch.randint(grid.stride, (2,)).tolist()
-    padded = grid.pad(x, (offset[0], offset[1]))
     counts = [min(side, size // grid.stride) for size in x.shape[2:]]
     height, width = (grid.needed(count * grid.stride) for count in counts)
     crops = []
-    for picture in padded:
+    for picture in x:
+        down, right = torch.randint(grid.stride, (2,)).tolist()
+        padded = grid.pad(picture[None], (down, right))[0]
         spare = (size // grid.stride - count + 1 for size, count in zip(x.shape[2:], counts))
         top, left = (grid.stride * int(torch.randint(number, ())) for number in spare)
-        crops.append(picture[:, top : top + height, left : left + width])
+        crops.append(padded[:, top : top + height, left : left + width])
     return torch.stack(crops)
 
 
