@@ -11,9 +11,10 @@ import numpy as np
 
 from adq_edge import workspace
 from adq_edge.bundle import Bundle, Source, open_bundle
-from adq_edge.calibration.prepared import Prepared, prepare
+from adq_edge.calibration.prepared import Prepared, prepare, prepare_trained
 from adq_edge.calibration.selection import choose_source, default_folder
 from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
+from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.console import progress_bar
 from adq_edge.environment import Environment, read_environment
 from adq_edge.errors import AdqError, ResultError
@@ -108,7 +109,7 @@ class _Pictures(NamedTuple):
 def analyze(
     bundle: Optional[Union[str, Path]] = None,
     *,
-    calib: str = DEFAULT_CALIBRATOR,
+    calib: Optional[str] = None,
     source: str = IMAGES,
     data: Optional[Union[str, Path]] = None,
     samples: int = DEFAULT_SAMPLES,
@@ -124,7 +125,8 @@ def analyze(
 
     Args:
         bundle: the bundle's folder; the newest in `bundles/` by default.
-        calib: the calibrator, `name` or `name:value`.
+        calib: the calibrator, `name` or `name:value`; as for `build`, by default the ranges that the model
+            was trained with, if it was.
         source: what is calibrated on: `images`, `synthetic-defects`, `random-normal`, an installed package's,
             or several with commas between them.
         data: folder of pictures to calibrate on and to measure with; by default `calibration_data/`, else the
@@ -149,7 +151,12 @@ def analyze(
     default = workspace.RESULTS / f"{opened.manifest.name}.analysis.json"
     files = name_results(default if output is None else output, plot, ".png", "plot")
     measured_with = _load_pictures(opened, data, pictures)
-    prepared = prepare(opened, calib, choose_source(opened, source, data, samples), threads=threads)
+    trained = find_trained_ranges(opened, chosen, calib)
+    if trained is not None:
+        prepared = prepare_trained(opened, trained)
+    else:
+        calibration = choose_source(opened, source, data, samples)
+        prepared = prepare(opened, calib or DEFAULT_CALIBRATOR, calibration, threads=threads)
     analysis = _measure(opened, prepared, chosen, measured_with, files.picture, threads)
     with atomic_path(files.result) as temporary:  # both or neither
         write_json(temporary, _SCHEMA, _VERSION, dataclasses.asdict(analysis))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Dict, Optional, Tuple, Union
 
 from adq_edge.errors import BundleError
 from adq_edge.files import read_record, sha256, write_json
@@ -79,6 +79,7 @@ class Manifest:
         data: the dataset folder it was trained on, where known.
         parity: the check against the checkpoint.
         versions: versions of the libraries that made it.
+        options: the method's options, those that `export` was asked for included.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Manifest:
     data: Optional[str]
     parity: Parity
     versions: Dict[str, str]
+    options: Dict[str, Union[int, str]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

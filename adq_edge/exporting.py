@@ -262,4 +262,5 @@ def _manifest(folder: Path, source: Path, loaded: Checkpoint, model: Path, parit
         data=None if data is None else str(data),
         parity=parity,
         versions={"adq-edge": adq_edge.__version__, "torch": torch.__version__, "onnx": onnx.__version__},
+        options=dict(loaded.model.config.options),
     )

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_method import TinyMethod, trained_tiny
 from typer.testing import CliRunner
 
+from adq_edge.analysis import analyze
 from adq_edge.building import build
 from adq_edge.calibration.prepared import prepare_trained
 from adq_edge.calibration.ranges import WeightRounding, read_ranges
@@ -108,6 +109,26 @@ def test_the_engine_reproduces_the_fake_quantized_model(quantized, pictures, tmp
         unrounded = plain(pictures)[0].numpy()
     assert decibels(expected, actual) >= AGREEMENT_DB
     assert decibels(expected, actual) > decibels(unrounded, actual) + 6.0  # it is the rounding that agrees
+
+
+def test_analysis_of_a_trained_model_takes_its_ranges(quantized, parts, tmp_path):
+    arithmetic, _, bundle = quantized
+    target = "x86" if arithmetic is Arithmetic.CPU else "tensorrt"
+    analyses = {
+        calib: analyze(
+            bundle.path,
+            target=target,
+            calib=calib,
+            data=parts,
+            samples=4,
+            pictures=4,
+            output=tmp_path / f"{calib}.analysis.json",
+        )
+        for calib in (None, "minmax")
+    }
+    assert analyses[None].calibration.calibrator == "qat"
+    assert analyses["minmax"].calibration.calibrator == "minmax"
+    assert analyses[None].map_snr_db > 10.0
 
 
 def test_training_lowers_the_loss_of_the_quantized_student(quantized, trained, parts, pictures):

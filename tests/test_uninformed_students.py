@@ -129,6 +129,7 @@ def test_exported_graph_is_static_and_takes_any_batch(tmp_path: Path, stride: in
     save_checkpoint(tmp_path / "us.pt", model, {})
     bundle = export(tmp_path / "us.pt", tmp_path / "b", data=dataset, stride=stride)
     assert bundle.manifest.map_size == SIZE
+    assert bundle.manifest.options["stride"] == stride
     graph = onnx.load(str(bundle.model))
     assert lint(graph) == []
     shapes = onnx.shape_inference.infer_shapes(graph, strict_mode=True).graph.value_info

@@ -22,10 +22,11 @@ def register(app: typer.Typer) -> None:
 @verb
 def analyze(
     bundle: Optional[Path] = typer.Argument(None, help="Bundle; the newest in bundles/ by default."),
-    calib: str = typer.Option(
-        DEFAULT_CALIBRATOR,
+    calib: Optional[str] = typer.Option(
+        None,
         "--calib",
-        help="Calibrator: entropy, lp, minmax, mse, percentile; lp:P, percentile:P.",
+        help="Calibrator: entropy, lp, minmax, mse, percentile; lp:P, percentile:P. By default the ranges "
+        f"that the model was trained with, else {DEFAULT_CALIBRATOR}.",
     ),
     source: str = typer.Option(
         "images",

@@ -10,7 +10,6 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from adq_edge.errors import CheckpointError
 from adq_edge.models.base import AnomalyModel, Stage
@@ -19,10 +18,10 @@ from adq_edge.training.data import TrainingData
 from adq_edge.training.distributed import Team
 from adq_edge.training.images import ordered_batches, shuffled_batches
 from adq_edge.training.measuring import mean_auroc, mean_loss
-from adq_edge.training.precision import Arithmetic
 from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.schedule import EpochRecord, Schedule, best_epoch, of_stage
 from adq_edge.training.settings import TrainingSettings
+from adq_edge.training.steps import StageSteps
 from adq_edge.training.weights import BestWeights
 
 
@@ -65,7 +64,8 @@ class Trainer:
         self.records: List[EpochRecord] = []
         self._team = team
         # Channels last: convolutions take 0.8 of the time on a CPU, and a GPU's tensor cores want it.
-        self._model = model.to(team.device, memory_format=torch.channels_last)
+        self._model = model.to(team.device)
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as torch says
         self._weights = BestWeights(self._model)
         if earlier is None:
             self._begin_stage(0)
@@ -74,8 +74,7 @@ class Trainer:
         self.records = [EpochRecord(**row) for row in training["log"]]
         self._weights.restore(earlier.weights, training["latest"], training["finished"])
         self._begin_stage(training["stage"])
-        self._optimizer.load_state_dict(training["optimizer"])
-        self._arithmetic.load_state_dict(training["scaler"])
+        self._steps.load_state_dict(training)
 
     @property
     def stage(self) -> Stage:
@@ -151,13 +150,7 @@ class Trainer:
     def _begin_stage(self, index: int) -> None:
         self._index = index
         self._model.train_stage(self.stage)
-        self._arithmetic = Arithmetic(self.settings, self._team.device)
-        self._optimizer = self._model.optimizer(self.stage, self.settings.learning_rate)
-        self._loss: Callable[[torch.Tensor], torch.Tensor] = self._team.joint(
-            _StageLoss(self._model, self.stage), self._model.trainable(self.stage)
-        )
-        if self.settings.compile:
-            self._loss = torch.compile(self._loss)
+        self._steps = StageSteps(self.settings, self._model, self.stage, self._team)
 
     def _train_epoch(self, data: TrainingData, progress: TrainingProgress) -> None:
         started = time.monotonic()
@@ -167,7 +160,7 @@ class Trainer:
         loss = self._train_batches(data, epoch, progress)
         validation, auroc = self._measure(data, progress)
         self._require_finite(epoch, *(value for value in (validation, auroc) if value is not None))
-        rate = float(self._optimizer.param_groups[0]["lr"])
+        rate = self._steps.learning_rate
         seconds = time.monotonic() - started
         self.records.append(EpochRecord(self.stage.name, epoch, loss, validation, auroc, rate, seconds))
         if self.best is self.records[-1]:
@@ -183,23 +176,13 @@ class Trainer:
         shares = [self._team.share(batch) for batch in batches]
         losses = []
         for batch, pictures in zip(batches, data.training.batches(shares)):
-            losses.append(self._step(pictures, len(pictures) / len(batch)))
+            losses.append(self._steps.step(pictures, len(pictures) / len(batch)))
             self._require_finite(epoch, losses[-1])
             progress.advance(len(batch), f"epoch {self._name(epoch)}", losses[-1])
         weights = self._model.trainable(self.stage).state_dict().values()
         if not all(bool(torch.isfinite(tensor).all()) for tensor in weights):
             self._require_finite(epoch, math.nan)
         return sum(losses) / len(losses)
-
-    def _step(self, pictures: torch.Tensor, share: float) -> float:
-        """Train on this process's share of a joint batch; return the joint batch's loss."""
-        with self._arithmetic.autocast():
-            loss = self._loss(pictures.to(self._team.device))
-        if self._team.size > 1:  # so that the mean over processes is the mean over pictures
-            loss = loss * (share * self._team.size)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._arithmetic.step(loss, self._optimizer)
-        return self._team.mean(loss)
 
     def _measure(
         self, data: TrainingData, progress: TrainingProgress
@@ -210,16 +193,12 @@ class Trainer:
         self._model.eval()
         if data.validation is not None:
             seed_epoch(self.settings.seed, 0)  # the same draws after every epoch
-            validation = mean_loss(self._evaluate_loss, data.validation, size, self._team)
+            validation = mean_loss(self._steps.evaluate, data.validation, size, self._team)
         if data.test is not None and self._is_last:
             with self._weights.unchanged():
                 self._finish_stage(data, progress)
                 auroc = mean_auroc(self._evaluate_score, data.test, data.samples, size, self._team)
         return validation, auroc
-
-    def _evaluate_loss(self, pictures: torch.Tensor) -> torch.Tensor:
-        with self._arithmetic.autocast():
-            return self._model.stage_loss(self.stage, pictures)
 
     def _evaluate_score(self, pictures: torch.Tensor) -> torch.Tensor:
         scores: torch.Tensor = self._model(pictures)[1]
@@ -248,8 +227,7 @@ class Trainer:
             "stage": self._index,
             "log": [dataclasses.asdict(record) for record in self.records],
             "finished": self._weights.finished,
-            "optimizer": self._optimizer.state_dict(),
-            "scaler": self._arithmetic.state_dict(),
+            **self._steps.state_dict(),
         }
         with self._weights.best_in_model() as latest:
             save_checkpoint(path, self._model, {**training, "latest": latest})
@@ -262,19 +240,6 @@ class Trainer:
             f"training diverged in epoch {epoch} (NaN or infinite loss or weights){kept}",
             fix=f"Train again with a lower --learning-rate than {self.settings.learning_rate:g}",
         )
-
-
-class _StageLoss(nn.Module):
-    """A stage's loss as a module, which DistributedDataParallel and torch.compile want."""
-
-    def __init__(self, model: AnomalyModel, stage: Stage) -> None:
-        super().__init__()
-        self.model = model
-        self._stage = stage
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map uint8 `[N, H, W, 3]` pictures to the loss."""
-        return self.model.stage_loss(self._stage, images)
 
 
 def seed_epoch(seed: int, epoch: int, rank: int = 0) -> None:

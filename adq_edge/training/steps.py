@@ -1,0 +1,86 @@
+"""One stage's optimizer steps: the loss, the number format and the optimizer belong together."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Mapping
+
+import torch
+from torch import nn
+
+from adq_edge.models.base import AnomalyModel, Stage
+from adq_edge.training.distributed import Team
+from adq_edge.training.precision import Arithmetic
+from adq_edge.training.settings import TrainingSettings
+
+
+class StageSteps:
+    """Trains what a stage trains, one batch after another.
+
+    Args:
+        settings: what to train with.
+        model: the model, switched to the stage.
+        stage: the stage.
+        team: the processes that train it together.
+    """
+
+    def __init__(self, settings: TrainingSettings, model: AnomalyModel, stage: Stage, team: Team) -> None:
+        self._model = model
+        self._stage = stage
+        self._team = team
+        self._arithmetic = Arithmetic(settings, team.device)
+        self._optimizer = model.optimizer(stage, settings.learning_rate)
+        self._loss: Callable[[torch.Tensor], torch.Tensor] = team.joint(
+            _StageLoss(model, stage), model.trainable(stage)
+        )
+        if settings.compile:
+            self._loss = torch.compile(self._loss)
+
+    @property
+    def learning_rate(self) -> float:
+        """The optimizer's learning rate now."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def step(self, pictures: torch.Tensor, share: float) -> float:
+        """Train on this process's part of a joint batch.
+
+        Args:
+            pictures: uint8 `[N, H, W, 3]`.
+            share: the part, 0 to 1.
+
+        Returns:
+            The joint batch's loss.
+        """
+        with self._arithmetic.autocast():
+            loss = self._loss(pictures.to(self._team.device))
+        if self._team.size > 1:  # so that the mean over processes is the mean over pictures
+            loss = loss * (share * self._team.size)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._arithmetic.step(loss, self._optimizer)
+        return self._team.mean(loss)
+
+    def evaluate(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Map pictures to the loss, in the training's number format."""
+        with self._arithmetic.autocast():
+            return self._model.stage_loss(self._stage, pictures)
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Return what an exact resume needs besides the weights."""
+        return {"optimizer": self._optimizer.state_dict(), "scaler": self._arithmetic.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned; other keys are ignored."""
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._arithmetic.load_state_dict(state["scaler"])
+
+
+class _StageLoss(nn.Module):
+    """A stage's loss as a module, which DistributedDataParallel and torch.compile want."""
+
+    def __init__(self, model: AnomalyModel, stage: Stage) -> None:
+        super().__init__()
+        self.model = model
+        self._stage = stage
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map uint8 `[N, H, W, 3]` pictures to the loss."""
+        return self.model.stage_loss(self._stage, images)
