@@ -7,18 +7,9 @@ import re
 from pathlib import Path
 from typing import Dict, Optional, Sequence, Tuple
 
+from adq_edge.board.clocks import EMC_CLOCKS, gpu_folder
 from adq_edge.board.commands import Runner, run_command
 from adq_edge.board.text import read_integer, read_text
-
-# Its devfreq node: named after the chip's GPU on JetPack 4 and 5, `gpu` from 6 on, per cluster on Thor.
-_GPU_NODE = re.compile(r"\.(?:gm20b|gp10b|gv11b|ga10b|gpu)$|^gpu-gpc")
-
-# Files that hold the memory's clock in Hz; all but the first can be read by root only.
-_EMC_CLOCKS = (
-    "sys/class/devfreq/bwmgr/cur_freq",
-    "sys/kernel/debug/bpmp/debug/clk/emc/rate",
-    "sys/kernel/debug/clk/emc/clk_rate",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +62,7 @@ def read_power(root: Path = Path("/"), run: Runner = run_command) -> Power:
         run: how `nvpmodel -q` is run, where its status file does not tell.
     """
     modes = _modes(read_text(root / "etc" / "nvpmodel.conf"))
-    gpu = _gpu_folder(root)
+    gpu = gpu_folder(root)
     lowest = None if gpu is None else read_integer(gpu / "min_freq")
     most = None if gpu is None else read_integer(gpu / "max_freq")
     return Power(
@@ -81,7 +72,7 @@ def read_power(root: Path = Path("/"), run: Runner = run_command) -> Power:
         clocks_locked=None if lowest is None or most is None else lowest == most,
         gpu_mhz=None if gpu is None else _mhz(read_integer(gpu / "cur_freq")),
         gpu_max_mhz=_mhz(most),
-        emc_mhz=next((clock for clock in (_mhz(read_integer(root / p)) for p in _EMC_CLOCKS) if clock), None),
+        emc_mhz=next((clock for clock in (_mhz(read_integer(root / p)) for p in EMC_CLOCKS) if clock), None),
     )
 
 
@@ -143,11 +134,6 @@ def _current(root: Path, modes: Sequence[PowerMode], run: Runner) -> Optional[Po
     number = int(status.group(1))
     unlisted = PowerMode(number, f"mode {number}" if name is None else name.group(1))
     return next((mode for mode in modes if mode.id == number), unlisted)
-
-
-def _gpu_folder(root: Path) -> Optional[Path]:
-    nodes = sorted((root / "sys" / "class" / "devfreq").glob("*"))
-    return next((node for node in nodes if _GPU_NODE.search(node.name)), None)
 
 
 def _mhz(hertz: Optional[int]) -> Optional[float]:

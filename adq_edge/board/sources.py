@@ -1,0 +1,51 @@
+"""Which source of readings a machine has: sysfs, else tegrastats, else jtop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, Optional
+
+from adq_edge.board.jtop_source import JtopSource
+from adq_edge.board.reading import Source
+from adq_edge.board.sysfs import SysfsSource
+from adq_edge.board.tegrastats import TegrastatsSource
+
+
+def open_source(root: Path = Path("/"), hertz: float = 10.0) -> Optional[Source]:
+    """Open the first source that tells the power, else sysfs if that tells anything at all.
+
+    Args:
+        root: where `sys`, `usr` and `run` are.
+        hertz: readings per second that will be wanted.
+
+    Returns:
+        None where nothing can be read; else a source that the caller closes.
+    """
+    sysfs = SysfsSource(root)
+    first = sysfs.read()
+    if first.power:
+        return sysfs
+    other = _with_power(root / "usr" / "bin" / "tegrastats", lambda path: TegrastatsSource(path, hertz))
+    if other is None:
+        other = _with_power(root / "run" / "jtop.sock", lambda _: JtopSource(hertz))
+    if other is None and first.tells:
+        return sysfs
+    sysfs.close()
+    return other
+
+
+def _with_power(mark: Path, opens: Callable[[Path], Source]) -> Optional[Source]:
+    """Open a source whose mark is there; None if it does not open or tells no power."""
+    if not mark.exists():
+        return None
+    try:
+        source = opens(mark)
+    except Exception:  # a program or a service that does not work is no source, whatever its error
+        return None
+    try:
+        if source.read().power:
+            return source
+    except Exception:
+        pass
+    source.close()
+    return None
