@@ -32,6 +32,15 @@ class Device(str, enum.Enum):
     """A GeForce or RTX GPU, compiled ahead of time by TensorRT-RTX; none need be here."""
 
 
+class Scenario(str, enum.Enum):
+    """What `bench` measures, by MLPerf's names."""
+
+    SINGLE_STREAM = "single-stream"
+    """Latency: one query after another at batch 1; and a picture's way end to end, by stage."""
+    OFFLINE = "offline"
+    """Throughput: batch sizes and parallel streams, until it stops rising."""
+
+
 class RuntimeName(str, enum.Enum):
     """The runtimes that engines can be built for and run with."""
 

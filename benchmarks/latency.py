@@ -30,6 +30,10 @@ CONTENDERS = (
 
 def row(engine: EngineBenchmark) -> List[str]:
     """Return an engine's line of the table."""
+    best = engine.best_offline
+    assert engine.single_stream is not None
+    assert engine.end_to_end is not None
+    assert best is not None
     latency, stages = engine.single_stream.latency, engine.end_to_end
     return [
         f"{engine.precision}, {engine.runtime}",
@@ -37,7 +41,7 @@ def row(engine: EngineBenchmark) -> List[str]:
         f"{latency.p90_ms:.2f}",
         f"{latency.p99_ms:.2f}",
         "1" if engine.comparison is None else f"{engine.comparison.latency_ratio:.3f}",
-        f"{engine.best_offline.images_per_second:.1f}",
+        f"{best.images_per_second:.1f} ({best.batch} x {best.streams})",
         f"{engine.engine_mb:.2f}",
         f"{engine.memory.peak_rss_batch_1_mb:.0f}",
         f"{stages.decode.p50_ms:.1f}",
@@ -74,7 +78,7 @@ def main() -> None:
             "p90 ms",
             "p99 ms",
             "ratio to the first",
-            "offline images/s",
+            "offline images/s (batch x streams)",
             "engine MB",
             "peak RSS MB",
             "decode ms",

@@ -1,93 +1,40 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 import numpy as np
-import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
+from tiny_engine import SIZE, write_engine
 
 from adq_edge import workspace
 from adq_edge.benchmark import progress, schedule
 from adq_edge.benchmark.bench import bench
 from adq_edge.benchmark.picture import open_picture
 from adq_edge.benchmark.process import WorkerProcess, start_worker
-from adq_edge.benchmark.protocol import Batches, Round, WarmUp, pack_error, unpack_error
-from adq_edge.benchmark.results import BenchmarkReport, read_report
-from adq_edge.benchmark.schedule import Plan, interleave, plan_for, sweep
-from adq_edge.benchmark.statistics import compare, end_to_end, latency
+from adq_edge.benchmark.protocol import Pictures, Queries, WarmUp, pack_error, unpack_error
+from adq_edge.benchmark.results import BenchmarkReport, Quietness, read_report
+from adq_edge.benchmark.schedule import Plan, interleave, plan_for
 from adq_edge.bundle import Source
 from adq_edge.errors import AdqError, DataError, EngineError, MissingDependencyError, ResultError
 from adq_edge.files import sha256
 from adq_edge.imaging import decode_image, write_image
-from adq_edge.options import Precision
-from adq_edge.runtimes.sidecar import Sidecar, sidecar_path, write_sidecar
+from adq_edge.options import Scenario
+from adq_edge.report.bench import bench_tables
 
-SIZE = 32
 BIG_MB = 80
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
-
-
-def write_engine(path: Path, weights_mb: int = 0, batch: Optional[int] = None) -> Path:
-    """Write an engine whose map is the picture's brightness; `weights_mb` of it serve only to be held."""
-    nodes = [
-        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["pixels"], ["anomaly_map"], axes=[3], keepdims=0),
-        helper.make_node("ReduceMax", ["anomaly_map"], ["brightest"], axes=[1, 2], keepdims=0),
-        # which row of the weights is read depends on the picture, so that none can be folded away
-        helper.make_node("Cast", ["brightest"], ["row"], to=TensorProto.INT64),
-        helper.make_node("Gather", ["weights", "row"], ["rows"], axis=0),
-        helper.make_node("ReduceMean", ["rows"], ["mean"], axes=[1], keepdims=0),
-        helper.make_node("Add", ["brightest", "mean"], ["anomaly_score"]),
-    ]
-    weights = np.zeros((256, max(1, weights_mb * 1_000_000 // 1024)), np.float32)
-    count = "N" if batch is None else batch
-    graph = helper.make_graph(
-        nodes,
-        "engine",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [count, SIZE, SIZE, 3])],
-        [
-            helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, [count, SIZE, SIZE]),
-            helper.make_tensor_value_info("anomaly_score", TensorProto.FLOAT, [count]),
-        ],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, str(path))
-    sidecar = Sidecar(
-        name=path.stem,
-        runtime="onnxruntime",
-        runtime_version="1",
-        device="cpu",
-        machine=platform.machine(),
-        precision=Precision.FP32,
-        arch="stfpm",
-        image_size=(SIZE, SIZE),
-        map_size=(SIZE, SIZE),
-        engine_sha256=sha256(path),
-        model=Source("model.onnx", "0" * 64),
-        operators={},
-        calibration=None,
-        threshold=None,
-        data=None,
-    )
-    write_sidecar(sidecar_path(path), sidecar)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -113,54 +60,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Tuple[Benchmark
     return report, folder / "results"
 
 
-def a_round(queries_ms: List[float], stages_ms: Tuple[float, ...] = (4, 1, 10, 1)) -> Round:
-    stages = [np.array([stage * 1e6], np.int64) for stage in stages_ms]
-    return Round(np.array(queries_ms) * 1e6, *stages)
-
-
-# --- statistics ------------------------------------------------------------------------------------------
-
-
-def test_percentiles_of_1_to_101_ms_in_any_order():
-    durations_ns = np.random.default_rng(0).permutation(np.arange(1, 102)) * 1_000_000
-    found = latency(durations_ns)
-    assert dataclasses.astuple(found) == pytest.approx((101, 51.0, 51.0, 91.0, 96.0, 100.0, 1.0, 101.0))
-
-
-@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=200))
-def test_latency_is_numpys(durations: List[int]):
-    found = latency(np.array(durations, np.int64))
-    milliseconds = np.array(durations) / 1e6
-    expected = np.percentile(milliseconds, (50, 90, 95, 99))
-    assert (found.p50_ms, found.p90_ms, found.p95_ms, found.p99_ms) == pytest.approx(tuple(expected))
-    assert (found.min_ms, found.max_ms) == pytest.approx((milliseconds.min(), milliseconds.max()))
-    assert found.mean_ms == pytest.approx(milliseconds.mean())
-    assert found.count == len(durations)
-
-
-def test_an_outlier_is_kept():
-    found = latency(np.array([1_000_000] * 99 + [1_000_000_000]))
-    assert found.max_ms == 1000.0
-    assert found.mean_ms == pytest.approx(10.99)
-
-
-def test_ratio_does_not_see_drift_that_hits_both():
-    drift = np.linspace(1.0, 5.0, 16)
-    baseline = [a_round([10 * factor] * 3) for factor in drift]
-    other = [a_round([5 * factor] * 7) for factor in drift]
-    found = compare("first", baseline, other)
-    assert (found.baseline, found.rounds) == ("first", 16)
-    assert (found.latency_ratio, found.latency_ratio_p5, found.latency_ratio_p95) == pytest.approx([0.5] * 3)
-
-
-def test_overhead_leaves_out_the_decoding():
-    found = end_to_end([a_round([10.0], (40.0, 1.0, 10.5, 0.5))] * 3)
-    assert found.total.p50_ms == pytest.approx(52.0)
-    assert found.overhead_ms == pytest.approx(2.0)
-    assert found.overhead_percent == pytest.approx(20.0)
-    assert found.decode.count == 3
-
-
 # --- schedule --------------------------------------------------------------------------------------------
 
 
@@ -170,14 +69,13 @@ class FakeEngine:
     def __init__(self, name: str, ms: float, log: List[str]) -> None:
         self.name, self.ms, self.log = name, ms, log
 
-    def run_round(self, queries: int, pictures: int) -> Round:
-        assert pictures >= 1
+    def run_queries(self, count: int) -> Queries:
         self.log.append(self.name)
-        return a_round([self.ms] * queries)
+        return Queries(np.full(count, self.ms * 1e6))
 
-    def run_batches(self, batch: int, seconds: float) -> Batches:
-        self.log.append(f"{self.name}{batch}")
-        return Batches(batch, int(batch * self.ms * 1e6))
+    def run_pictures(self, count: int) -> Pictures:
+        assert count >= 1
+        return Pictures(*(np.full(count, stage) for stage in (4e6, 1e6, 10e6, 1e6)))
 
 
 @pytest.fixture
@@ -188,42 +86,50 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> List[float]:
 
 
 def warm_up(ms: float) -> WarmUp:
-    return WarmUp(5, 0.1, query_ns=ms * 1e6, picture_ns=(ms + 15) * 1e6)
+    return WarmUp(5, 0.1, True, ms * 1e6, (ms + 15) * 1e6, harness_us=1.0, arena_mb=1.0)
+
+
+def plan(queries: int, seconds: float) -> Plan:
+    return Plan(queries, seconds, 0.1, offline_seconds=1.0, offline_turns=2, largest_batch=8)
 
 
 def test_engines_take_strict_turns(pauses: List[float]):
     log: List[str] = []
     engines = [FakeEngine("a", 10, log), FakeEngine("b", 100, log), FakeEngine("c", 1, log)]
-    plan = Plan(queries=100, seconds=5.0, warm_up_seconds=0.1, offline_seconds=1.0, offline_turns=2)
-    rounds = interleave(engines, [warm_up(engine.ms) for engine in engines], plan, lambda: None)
-    assert log == ["a", "b", "c"] * plan.rounds
+    windows: List[int] = []
+
+    @contextlib.contextmanager
+    def window(position: int) -> Iterator[None]:
+        before = len(log)
+        yield
+        assert log[before:] == [engines[position].name]
+        windows.append(position)
+
+    warm_ups = [warm_up(engine.ms) for engine in engines]
+    rounds = interleave(engines, warm_ups, plan(100, 5.0), window, lambda: None)
+    expected = plan(100, 5.0).rounds
+    assert log == ["a", "b", "c"] * expected
+    assert windows == [0, 1, 2] * expected
     assert len(pauses) == len(log)
     for engine, own in zip(engines, rounds):
         queries = sum(one.queries_ns.size for one in own)
-        assert len(own) == plan.rounds
+        assert len(own) == expected
         assert queries >= 100
         assert queries * engine.ms >= 5000
-        assert queries <= max(100, 5000 / engine.ms) + plan.rounds  # and no more than it must
+        assert queries <= max(100, 5000 / engine.ms) + expected  # and no more than it must
 
 
 def test_goes_on_when_the_warm_up_was_slow(pauses: List[float]):
     log: List[str] = []
     rounds = interleave(
-        [FakeEngine("a", 1, log)], [warm_up(100)], plan_for(10, 6.0, quick=False), lambda: None
+        [FakeEngine("a", 1, log)],
+        [warm_up(100)],
+        plan(10, 6.0),
+        lambda _: contextlib.nullcontext(),
+        lambda: None,
     )
     assert sum(int(one.queries_ns.sum()) for one in rounds[0]) >= 6e9
     assert not pauses  # nobody else's threads to wait for
-
-
-def test_sweep_takes_turns_at_each_batch_size(pauses: List[float]):
-    log: List[str] = []
-    steps: List[int] = []
-    plan = Plan(queries=1, seconds=1.0, warm_up_seconds=0.1, offline_seconds=1.0, offline_turns=2)
-    engines = [FakeEngine("a", 2, log), FakeEngine("b", 4, log)]
-    totals = sweep(engines, (1, 8), plan, lambda: steps.append(1))
-    assert log == ["a1", "b1"] * 2 + ["a8", "b8"] * 2
-    assert totals[1] == {1: Batches(2, 8_000_000), 8: Batches(16, 64_000_000)}
-    assert len(steps) == len(log)
 
 
 def test_a_full_run_is_quotable_and_a_quick_one_short():
@@ -234,7 +140,7 @@ def test_a_full_run_is_quotable_and_a_quick_one_short():
     assert full.share(warm_up(300.0)) == (16, 4)  # 1024 queries, 256 pictures
     assert full.share(warm_up(0.01))[1] * full.rounds * 0.015 < 20.0
     quick = plan_for(1024, 60.0, quick=True)
-    assert quick.seconds + quick.warm_up_seconds + 4 * quick.offline_seconds < 3.0
+    assert quick.seconds + quick.warm_up_limit_seconds + 6 * quick.offline_seconds < 3.0
 
 
 # --- whole runs ------------------------------------------------------------------------------------------
@@ -252,8 +158,13 @@ def test_report_of_a_run(run, tiny: Path):
             stream.latency.min_ms <= stream.latency.p50_ms <= stream.latency.p99_ms <= stream.latency.max_ms
         )
         assert stream.warm_up_queries >= 5
-        assert [throughput.batch for throughput in engine.offline] == [1, 3]
-        assert engine.best_offline.images_per_second == max(t.images_per_second for t in engine.offline)
+        assert len(stream.round_p50_ms) == stream.rounds
+        assert 0 < stream.harness_us < 1e3 * stream.latency.p50_ms
+        assert [(throughput.batch, throughput.streams) for throughput in engine.offline] == [(1, 1), (3, 1)]
+        best = engine.best_offline
+        assert best is not None
+        assert best.images_per_second == max(t.images_per_second for t in engine.offline)
+        assert (stages.host_to_device, stages.device_to_host) == (None, None)
         parts = (stages.decode, stages.preprocess, stages.inference, stages.postprocess)
         assert stages.total.mean_ms == pytest.approx(sum(part.mean_ms for part in parts))
         assert stages.decode.p50_ms > stages.postprocess.p50_ms
@@ -279,6 +190,9 @@ def test_memory_is_each_engines_own(run):
     small, big, twin = (engine.memory for engine in run[0].engines)
     assert big.peak_rss_mb > max(small.peak_rss_mb, twin.peak_rss_mb) + 0.8 * BIG_MB
     assert big.rise_mb > 0.8 * BIG_MB > small.rise_mb
+    assert big.model_mb > 0.8 * BIG_MB > small.model_mb > 0
+    assert 0 <= big.arena_mb < 0.2 * BIG_MB
+    assert big.device_mb is None
     assert big.rss_before_load_mb == pytest.approx(small.rss_before_load_mb, rel=0.1)
     for memory in (small, big, twin):
         assert memory.rss_before_load_mb < memory.peak_rss_batch_1_mb <= memory.peak_rss_mb
@@ -305,9 +219,9 @@ def test_one_file_per_engine_which_reads_back_the_same(run):
 
 def test_numbers_carry_their_unit(run):
     document = json.loads((run[1] / "tiny.bench.json").read_text())
-    assert (document["schema"], document["version"], document["quick"]) == ("adq-edge/bench", 1, False)
-    units = ("_ms", "_mb", "_seconds", "_percent", "images_per_second", "seconds")
-    plain = ("latency_ratio", "cpu_quota")
+    assert (document["schema"], document["version"], document["quick"]) == ("adq-edge/bench", 2, False)
+    units = ("_ms", "_us", "_mb", "_seconds", "_percent", "images_per_second", "seconds")
+    plain = ("latency_ratio", "cpu_quota", "low", "high")
 
     def floats(value, name=""):
         if isinstance(value, dict):
@@ -322,6 +236,19 @@ def test_numbers_carry_their_unit(run):
     found = set(floats(document))
     assert "p90_ms" in found
     assert [name for name in found if not name.endswith(units) and not name.startswith(plain)] == []
+
+
+def test_a_result_of_an_older_schema_is_one_clear_line(run, tmp_path: Path):
+    document = json.loads((run[1] / "tiny.bench.json").read_text())
+    document["version"] = 1
+    path = tmp_path / "old.bench.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ResultError) as caught:
+        read_report(path)
+    assert str(caught.value) == (
+        f"{path}: format version is 1, this release reads version 2. "
+        "Measure the engine again: adq-edge bench ENGINE."
+    )
 
 
 def test_damaged_result(run, tmp_path: Path):
@@ -342,8 +269,11 @@ def test_quick_by_default_settings_in_the_default_place(
     path = tmp_path / workspace.RESULTS / "newest.bench.json"
     assert json.loads(path.read_text())["quick"] is True
     assert read_report(path).quick
-    assert report.caveat == read_report(path).caveat == "quick run, not to be quoted"
-    assert [throughput.batch for throughput in report.engines[0].offline] == [1, 2, 4, 8]
+    assert report.caveat == read_report(path).caveat
+    assert "quick run, not to be quoted" in str(report.caveat)
+    loads = [(throughput.batch, throughput.streams) for throughput in report.engines[0].offline]
+    assert loads[:2] == [(1, 1), (2, 1)]
+    assert max(batch for batch, _ in loads) <= 8
     assert capfd.readouterr().out == ""
 
 
@@ -369,11 +299,14 @@ def test_one_engine_given_as_a_notebook_would(tiny: Path, tmp_path: Path):
         runtime="onnxruntime",
         queries=5,
         seconds=0.0,
+        scenarios=["single-stream"],
         image=str(picture),
         output=str(path),
         progress=False,
     )
     assert read_report(path) == report
+    assert report.engines[0].offline == ()
+    assert report.engines[0].best_offline is None
     assert (report.settings.image, report.settings.image_pixels) == (str(picture), (48, 40))
 
 
@@ -384,12 +317,34 @@ def test_only_a_long_run_has_no_caveat(run):
     engine = report.engines[0]
     stream = dataclasses.replace(
         engine.single_stream,
+        steady=True,
         timed_seconds=60.0,
         latency=dataclasses.replace(engine.single_stream.latency, count=1024),
     )
-    long = dataclasses.replace(report, engines=(dataclasses.replace(engine, single_stream=stream),))
+    quiet = Quietness(True, (), 0.1, 0.0, 0.5, None)
+    long = dataclasses.replace(
+        report, engines=(dataclasses.replace(engine, single_stream=stream),), quietness=quiet
+    )
     assert long.caveat is None
-    assert dataclasses.replace(long, quick=True).caveat is not None
+    assert dataclasses.replace(long, quick=True).caveat == "quick run, not to be quoted"
+    noise = dataclasses.replace(quiet, is_quiet=False, reasons=("other processes took 31 % of the CPU",))
+    noisy = dataclasses.replace(long, quietness=noise)
+    assert noisy.caveat == "the machine was not quiet: other processes took 31 % of the CPU"
+    cold = dataclasses.replace(engine, single_stream=dataclasses.replace(stream, steady=False))
+    assert "tiny reached no steady state" in str(dataclasses.replace(long, engines=(cold,)).caveat)
+
+
+def test_offline_alone_measures_no_latency(tiny: Path, tmp_path: Path):
+    report = bench(
+        [tiny, tiny], scenarios=[Scenario.OFFLINE], seconds=0.1, threads=1, output=tmp_path, progress=False
+    )
+    for engine in report.engines:
+        assert (engine.single_stream, engine.end_to_end, engine.comparison) == (None, None, None)
+        assert engine.best_batch in [throughput.batch for throughput in engine.offline]
+    assert report.quietness.drift_percent == 0.0
+    assert read_report(tmp_path / "tiny.bench.json").engines == report.engines[:1]
+    titles = [str(table.title) for table in bench_tables(report)]
+    assert [title.split()[0] for title in titles] == ["Offline:", "size"]
 
 
 def test_synthetic_picture_is_the_same_every_time_and_not_flat():
@@ -435,10 +390,10 @@ def test_an_engine_that_fails_inside_the_runtime(tmp_path: Path):
 def test_a_killed_worker(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pids = []
 
-    def die(worker: WorkerProcess, seconds: float) -> WarmUp:
+    def die(worker: WorkerProcess, seconds: float, limit_seconds: float) -> WarmUp:
         pids.append(worker.pid)
         os.kill(worker.pid, signal.SIGKILL)
-        return original(worker, seconds)
+        return original(worker, seconds, limit_seconds)
 
     original = WorkerProcess.warm_up
     monkeypatch.setattr(WorkerProcess, "warm_up", die)
@@ -497,7 +452,7 @@ def wait_for(condition, seconds: float) -> bool:
 def test_ctrl_c_leaves_nothing_behind(tiny: Path, tmp_path: Path, interrupt):
     code = (
         "import sys; from pathlib import Path; from adq_edge.benchmark.bench import bench;"
-        "bench([Path(sys.argv[1])] * 2, seconds=600, output=Path(sys.argv[2]))"
+        "bench([Path(sys.argv[1])] * 2, seconds=4, output=Path(sys.argv[2]))"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(tiny), str(tmp_path)],

@@ -31,7 +31,7 @@ def check(
     with load_engine(reference) as cpu, load_engine(built.path) as gpu:
         assert isinstance(gpu, TensorRTEngine)
         expected = cpu.run(pictures)
-        outputs = list(gpu.run_many(batches))
+        outputs = list(gpu.run_many(batches, gpu.stream_counts[-1]))
         np.testing.assert_array_equal(outputs[1].maps, gpu.run(batches[1]).maps)
         assert all(stage >= 0 for stage in gpu.stages())
     maps = np.concatenate([output.maps for output in outputs]).astype(np.float64)

@@ -109,8 +109,9 @@ def test_batches_in_flight_keep_their_order(monkeypatch, tmp_path, version: str,
     stand = install(monkeypatch, Stand(version))
     with load_engine(plan(tmp_path, version)) as engine:
         assert isinstance(engine, TensorRTEngine)
+        assert engine.stream_counts[-1] == slots
         batches = [PICTURES[:4], PICTURES[4:5], PICTURES[5:8], PICTURES[8:]]
-        scores = np.concatenate([output.scores for output in engine.run_many(batches)])
+        scores = np.concatenate([output.scores for output in engine.run_many(batches, slots)])
         assert engine.device_memory() == (1000 if version.startswith("8") else 2000)
     np.testing.assert_allclose(scores, SCORES, rtol=1e-6)
     assert stand.calls.count("create_execution_context") == slots
@@ -122,7 +123,7 @@ def test_a_static_engine_needs_no_shape(monkeypatch, tmp_path):
     stand = install(monkeypatch, Stand("8.5.2.2", shape=(1, SIZE, SIZE, 3), largest_batch=1))
     with load_engine(plan(tmp_path, "8.5.2.2")) as engine:
         assert isinstance(engine, TensorRTEngine)
-        outputs = list(engine.run_many(PICTURES[i : i + 1] for i in range(3)))
+        outputs = list(engine.run_many((PICTURES[i : i + 1] for i in range(3)), 2))
         np.testing.assert_allclose([float(output.scores[0]) for output in outputs], SCORES[:3], rtol=1e-6)
     assert not [call for call in stand.calls if "shape" in call]
     assert stand.calls.count("create_execution_context") == 2

@@ -1,4 +1,4 @@
-"""`bench`: latency, throughput and memory of engines, each in its own process, interleaved."""
+"""`bench`: latency, throughput, memory and power of engines, each in its own process, interleaved."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import dataclasses
 import datetime
 import uuid
 from pathlib import Path
-from typing import Optional, Sequence, Union
+from typing import Optional, Sequence, Tuple, Union
 
 from adq_edge import workspace
-from adq_edge.benchmark.measuring import measure, summarise
+from adq_edge.benchmark.device import check_device
+from adq_edge.benchmark.measuring import measure
 from adq_edge.benchmark.picture import Picture, open_picture
 from adq_edge.benchmark.progress import quiet_progress
 from adq_edge.benchmark.results import (
@@ -20,10 +21,11 @@ from adq_edge.benchmark.results import (
     write_report,
 )
 from adq_edge.benchmark.schedule import Plan, plan_for
+from adq_edge.benchmark.summary import quietness, summarise
 from adq_edge.environment import read_environment
 from adq_edge.errors import AdqError, EngineError, ResultError
 from adq_edge.files import storage_errors
-from adq_edge.options import Device, RuntimeName, choose
+from adq_edge.options import Device, RuntimeName, Scenario, choose
 from adq_edge.runtimes.sidecar import Sidecar, read_sidecar
 
 _SUFFIX = ".bench.json"
@@ -38,7 +40,8 @@ def bench(
     queries: int = QUOTABLE_QUERIES,
     seconds: float = QUOTABLE_SECONDS,
     quick: bool = False,
-    batches: Sequence[int] = (1, 2, 4, 8),
+    scenarios: Optional[Sequence[Union[Scenario, str]]] = None,
+    batches: Optional[Sequence[int]] = None,
     image: Optional[Union[str, Path]] = None,
     output: Optional[Union[str, Path]] = None,
     progress: bool = True,
@@ -48,41 +51,46 @@ def bench(
     Args:
         engines: the engine file or files, the first being the one that the others are compared with; the
             newest in `engines/` by default.
-        device: what the engines must have been built for; that of the first one by default.
+        device: what is measured: the engines must have been built for it; that of the first one by default.
         runtime: another runtime than the engines' own.
         threads: CPU threads; the runtime's default otherwise.
         queries: least number of SingleStream queries per engine.
         seconds: least duration of SingleStream per engine; the other figures take about as long again.
         quick: a look in 3 to 5 s per engine; its results say that they are not to be quoted.
-        batches: batch sizes of Offline.
+        scenarios: what to measure, by MLPerf's names; SingleStream and Offline by default.
+        batches: batch sizes of Offline; by default 1, 2, 4 and so on until throughput stops rising.
         image: an encoded image for the end-to-end figures; by default a synthetic one of 1024x1024 pixels.
         output: the result file (.json) of a single engine, or the folder of several ones' files;
             `benchmarks/results/NAME.bench.json` by default.
         progress: whether to show a progress bar.
 
     Raises:
-        AdqError: nothing to measure (no queries, or a batch size below 1).
+        AdqError: nothing to measure (no queries, or a batch size below 1), or the device is not here.
         DataError: `image` is not an image.
         EngineError: an engine is missing, damaged or meant for another machine, or its process died.
         MissingDependencyError: the runtime is not installed.
         ResultError: several engines, but `output` is one file.
         StorageError: a file cannot be read or written.
     """
+    if device is not None:
+        device = choose(Device, device)
+        check_device(device)
     chosen = [engines] if isinstance(engines, (str, Path)) else engines or [workspace.latest_engine()]
     paths = [Path(engine) for engine in chosen]
     runtime = None if runtime is None else choose(RuntimeName, runtime)
-    _check_amounts(queries, seconds, batches)
+    asked = tuple(choose(Scenario, scenario) for scenario in scenarios or Scenario)
+    plan = _plan(queries, seconds, quick, asked, batches)
     sidecars = [read_sidecar(path) for path in paths]  # refuse an unfit one before anything is started
-    device = choose(Device, sidecars[0].device if device is None else device)
+    if device is None:
+        device = choose(Device, sidecars[0].device)
+        check_device(device)
     _check_devices(paths, sidecars, device)
-    batches = _batches_of_all(batches, sidecars)
     target = _prepare_output(workspace.RESULTS if output is None else Path(output), len(paths))
-    plan = plan_for(queries, seconds, quick)
-    turns = len(paths) * (plan.rounds + len(batches) * plan.offline_turns)
     title = f"Benchmarking {', '.join(path.name for path in paths)}{' (quick)' if quick else ''}"
     environment = read_environment()
+    turns = len(paths) * plan.turns
     with open_picture(image) as picture, quiet_progress(title, turns, progress) as advance:
-        measured = measure(paths, plan, batches, runtime, threads, picture.path, advance)
+        measured = measure(paths, plan, runtime, threads, picture.path, advance)
     report = BenchmarkReport(
         run=uuid.uuid4().hex,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -90,6 +98,7 @@ def bench(
         settings=_settings(device, threads, plan, picture),
         environment=environment,
         engines=summarise(measured),
+        quietness=quietness(measured),
     )
     _write(report, target)
     return report
@@ -105,12 +114,6 @@ def _check_devices(paths: Sequence[Path], sidecars: Sequence[Sidecar], device: D
             )
 
 
-def _batches_of_all(batches: Sequence[int], sidecars: Sequence[Sidecar]) -> Sequence[int]:
-    """Return the batch sizes that every engine takes; one picture at least."""
-    limits = [sidecar.tensorrt.largest_batch for sidecar in sidecars if sidecar.tensorrt is not None]
-    return [batch for batch in batches if batch <= min(limits, default=batch)] or [1]
-
-
 def _settings(device: Device, threads: Optional[int], plan: Plan, picture: Picture) -> Settings:
     return Settings(
         device=device.value,
@@ -124,11 +127,19 @@ def _settings(device: Device, threads: Optional[int], plan: Plan, picture: Pictu
     )
 
 
-def _check_amounts(queries: int, seconds: float, batches: Sequence[int]) -> None:
-    if queries < 1 or seconds < 0 or not batches or min(batches) < 1:
+def _plan(
+    queries: int,
+    seconds: float,
+    quick: bool,
+    scenarios: Tuple[Scenario, ...],
+    batches: Optional[Sequence[int]],
+) -> Plan:
+    if queries < 1 or seconds < 0 or (batches is not None and min(batches, default=0) < 1):
         raise AdqError(
             "nothing to measure", fix="Ask for at least one query, 0 s or more and batch sizes of 1 or more"
         )
+    sizes = None if batches is None else tuple(batches)
+    return dataclasses.replace(plan_for(queries, seconds, quick), scenarios=scenarios, batches=sizes)
 
 
 def _prepare_output(target: Path, engines: int) -> Path:

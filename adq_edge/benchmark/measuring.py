@@ -1,76 +1,173 @@
-"""From engine files to what was measured on each: the workers' lives and the order of their work."""
+"""The workers' lives and the order of their work: from engine files to what was measured on each."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, ContextManager, Dict, List, Optional, Sequence
 
-import numpy as np
-
-from adq_edge.benchmark.process import start_worker
-from adq_edge.benchmark.protocol import QUERIES_BEFORE_ROUND, Batches, Loaded, Round, WarmUp
-from adq_edge.benchmark.results import Comparison, EngineBenchmark, Memory, SingleStream, Throughput
-from adq_edge.benchmark.schedule import Plan, interleave, sweep
-from adq_edge.benchmark.statistics import compare, end_to_end, latency
-from adq_edge.bundle import Source
-from adq_edge.options import RuntimeName
+from adq_edge.benchmark.figures import Memory
+from adq_edge.benchmark.memory import MemoryWatch
+from adq_edge.benchmark.offline import Load, sweep
+from adq_edge.benchmark.process import WorkerProcess, start_worker
+from adq_edge.benchmark.protocol import Batches, Loaded, Round, WarmUp
+from adq_edge.benchmark.quietness import CpuTimes, read_cpu_times
+from adq_edge.benchmark.schedule import Plan, interleave
+from adq_edge.board.recording import Recording
+from adq_edge.board.telemetry import Recorder, open_recorder
+from adq_edge.options import RuntimeName, Scenario
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """Everything about one engine, before it is summarised."""
+    """Everything about one engine, before it is summarised.
 
+    Attributes:
+        name: the engine's name; numbered where two of a run share one.
+        path: the engine file.
+        loaded: what is known about it.
+        warm_up: its warm-up.
+        rounds: of SingleStream and end to end; empty without that scenario.
+        offline: calls by batch size and streams; empty without that scenario.
+        memory: of its process and of the machine.
+        recording: the board meanwhile; None where nothing is to be read, and without SingleStream.
+    """
+
+    name: str
     path: Path
     loaded: Loaded
     warm_up: WarmUp
     rounds: List[Round]
-    offline: Dict[int, Batches]
+    offline: Dict[Load, Batches]
     memory: Memory
+    recording: Optional[Recording]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What was measured on all engines, and the CPU's counters when timing began and when it ended."""
+
+    engines: List[Measurements]
+    before: Optional[CpuTimes]
+    after: Optional[CpuTimes]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ready:
+    """An engine that is loaded and warm, in its worker."""
+
+    worker: WorkerProcess
+    loaded: Loaded
+    warm_up: WarmUp
+    watch: MemoryWatch
 
 
 def measure(
     engines: Sequence[Path],
     plan: Plan,
-    batches: Sequence[int],
     runtime: Optional[RuntimeName],
     threads: Optional[int],
     picture: Path,
     advance: Callable[[], None],
-) -> List[Measurements]:
+) -> Run:
     """Measure engines, each in a process of its own of which one computes at a time.
 
     Raises:
         AdqError: an engine cannot be loaded, or its process died.
     """
     with contextlib.ExitStack() as stack:
-        workers, loaded, warm_ups = [], [], []
-        for engine in engines:
-            workers.append(stack.enter_context(start_worker(engine, runtime, threads, picture)))
-            loaded.append(workers[-1].load())
-        for worker in workers:
-            warm_ups.append(worker.warm_up(plan.warm_up_seconds))
-        rounds = interleave(workers, warm_ups, plan, advance)
-        peaks_mb = [worker.peak().rss_mb for worker in workers]
-        offline = sweep(workers, batches, plan, advance)
-        memories = [
-            Memory(facts.rss_before_load_mb, peak_mb, worker.peak().rss_mb)
-            for facts, peak_mb, worker in zip(loaded, peaks_mb, workers)
-        ]
-    parts = zip(engines, loaded, warm_ups, rounds, offline, memories)
-    return [Measurements(*part) for part in parts]
+        recorder = _start_recorder(stack, plan)
+        ready = [_start(stack, engine, plan, runtime, threads, picture) for engine in engines]
+        names = unique_names([one.loaded.name for one in ready])
+        pids = [one.worker.pid for one in ready]
+        before = read_cpu_times(pids)
+        rounds = _single_stream(ready, plan, _windows(recorder, names), advance)
+        peaks_mb = [one.worker.peak().rss_mb for one in ready]
+        offline = _offline(ready, plan, advance)
+        after = read_cpu_times(pids)
+        memories = [_memory(*each) for each in zip(ready, peaks_mb)]
+    parts = zip(names, engines, ready, rounds, offline, memories)
+    measured = [
+        Measurements(name, path, one.loaded, one.warm_up, own, calls, memory, _recording(recorder, name, own))
+        for name, path, one, own, calls, memory in parts
+    ]
+    return Run(measured, before, after)
 
 
-def summarise(measured: Sequence[Measurements]) -> Tuple[EngineBenchmark, ...]:
-    """Turn measurements into figures; the first engine is the one that the others are compared with."""
-    names = _unique_names([one.loaded.name for one in measured])
-    first, baseline = names[0], measured[0].rounds
-    comparisons = [None, *(compare(first, baseline, other.rounds) for other in measured[1:])]
-    return tuple(_summarise(*each) for each in zip(names, measured, comparisons))
+def _start_recorder(stack: contextlib.ExitStack, plan: Plan) -> Optional[Recorder]:
+    """Start to record the board before anything runs on it, where it tells something."""
+    recorder = open_recorder() if Scenario.SINGLE_STREAM in plan.scenarios else None
+    if recorder is not None:
+        stack.enter_context(recorder).measure_idle(plan.idle_seconds)
+    return recorder
 
 
-def _unique_names(names: Sequence[str]) -> List[str]:
+def _start(
+    stack: contextlib.ExitStack,
+    engine: Path,
+    plan: Plan,
+    runtime: Optional[RuntimeName],
+    threads: Optional[int],
+    picture: Path,
+) -> _Ready:
+    """Start an engine's worker and warm it up, before the next one starts.
+
+    So what the machine has less of meanwhile is this engine's.
+    """
+    with MemoryWatch() as watch:
+        worker = stack.enter_context(start_worker(engine, runtime, threads, picture))
+        loaded = worker.load()
+        warm_up = worker.warm_up(plan.warm_up_seconds, plan.warm_up_limit_seconds)
+    return _Ready(worker, loaded, warm_up, watch)
+
+
+def _single_stream(
+    ready: Sequence[_Ready],
+    plan: Plan,
+    window: Callable[[int], ContextManager[None]],
+    advance: Callable[[], None],
+) -> List[List[Round]]:
+    if Scenario.SINGLE_STREAM not in plan.scenarios:
+        return [[] for _ in ready]
+    warm_ups = [one.warm_up for one in ready]
+    return interleave([one.worker for one in ready], warm_ups, plan, window, advance)
+
+
+def _offline(ready: Sequence[_Ready], plan: Plan, advance: Callable[[], None]) -> List[Dict[Load, Batches]]:
+    if Scenario.OFFLINE not in plan.scenarios:
+        return [{} for _ in ready]
+    return sweep([one.worker for one in ready], [one.loaded for one in ready], plan, advance)
+
+
+def _windows(recorder: Optional[Recorder], names: Sequence[str]) -> Callable[[int], ContextManager[None]]:
+    """Return what marks the time of an engine's queries in the recording."""
+    if recorder is None:
+        return lambda _: contextlib.nullcontext()
+    return lambda position: recorder.window(names[position])
+
+
+def _recording(recorder: Optional[Recorder], name: str, rounds: Sequence[Round]) -> Optional[Recording]:
+    if recorder is None:
+        return None
+    images = sum(int(one.queries_ns.size) for one in rounds)
+    return recorder.recording(name, images, sum(float(one.queries_ns.sum()) for one in rounds) / 1e9)
+
+
+def _memory(ready: _Ready, peak_batch_1_mb: float) -> Memory:
+    return Memory(
+        rss_before_load_mb=ready.loaded.rss_before_load_mb,
+        model_mb=ready.loaded.model_mb,
+        arena_mb=ready.warm_up.arena_mb,
+        peak_rss_batch_1_mb=peak_batch_1_mb,
+        peak_rss_mb=ready.worker.peak().rss_mb,
+        system_rise_mb=ready.watch.rise_mb,
+        device_mb=ready.loaded.device_mb,
+        swap_mb=ready.watch.swapped_mb,
+    )
+
+
+def unique_names(names: Sequence[str]) -> List[str]:
     """Number the names that come again, so that no result hides another."""
     unique: List[str] = []
     for name in names:
@@ -79,43 +176,3 @@ def _unique_names(names: Sequence[str]) -> List[str]:
             candidate, number = f"{name}-{number}", number + 1
         unique.append(candidate)
     return unique
-
-
-def _summarise(name: str, measured: Measurements, comparison: Optional[Comparison]) -> EngineBenchmark:
-    loaded = measured.loaded
-    offline = tuple(_throughput(batch, calls) for batch, calls in measured.offline.items())
-    return EngineBenchmark(
-        name=name,
-        engine=Source(str(measured.path), loaded.sha256),
-        model_sha256=loaded.model_sha256,
-        precision=loaded.precision,
-        arch=loaded.arch,
-        image_size=(loaded.image_size[0], loaded.image_size[1]),
-        engine_mb=loaded.engine_mb,
-        runtime=loaded.runtime,
-        runtime_version=loaded.runtime_version,
-        load_ms=loaded.load_ms,
-        single_stream=_single_stream(measured.rounds, measured.warm_up),
-        end_to_end=end_to_end(measured.rounds),
-        offline=offline,
-        best_batch=max(offline, key=lambda throughput: throughput.images_per_second).batch,
-        memory=measured.memory,
-        comparison=comparison,
-    )
-
-
-def _single_stream(rounds: Sequence[Round], warm_up: WarmUp) -> SingleStream:
-    durations_ns = np.concatenate([one.queries_ns for one in rounds])
-    return SingleStream(
-        latency=latency(durations_ns),
-        timed_seconds=float(durations_ns.sum()) / 1e9,
-        rounds=len(rounds),
-        warm_up_queries=warm_up.queries,
-        warm_up_seconds=warm_up.seconds,
-        warm_up_queries_per_round=QUERIES_BEFORE_ROUND,
-    )
-
-
-def _throughput(batch: int, calls: Batches) -> Throughput:
-    seconds = calls.elapsed_ns / 1e9
-    return Throughput(batch, calls.images / seconds, calls.images, seconds)

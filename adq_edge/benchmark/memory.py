@@ -1,10 +1,16 @@
-"""A process's resident memory, in MB (10^6 bytes)."""
+"""Memory in MB (10^6 bytes): what a process holds, and what the machine has less of meanwhile."""
 
 from __future__ import annotations
 
 import re
 import sys
+import threading
 from pathlib import Path
+from typing import List, Optional
+
+from adq_edge.board.memory import Memory, read_memory
+
+_SAMPLING_SECONDS = 0.05
 
 
 def resident_mb() -> float:
@@ -19,6 +25,50 @@ def peak_resident_mb() -> float:
     is kept when a forked process becomes another program.
     """
     return _from_status("VmHWM")
+
+
+class MemoryWatch:
+    """Samples the machine's memory while its block runs, in a thread of its own.
+
+    Args:
+        root: where `proc` is.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._before = read_memory(root)
+        self._samples: List[Memory] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory watch", daemon=True)
+
+    def __enter__(self) -> MemoryWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._samples.append(read_memory(self._root))
+
+    @property
+    def rise_mb(self) -> Optional[float]:
+        """How much less was available, at most, than before; None if the system does not tell."""
+        available = [sample.available_mb for sample in self._samples if sample.available_mb is not None]
+        if self._before.available_mb is None or not available:
+            return None
+        return max(0.0, self._before.available_mb - min(available))
+
+    @property
+    def swapped_mb(self) -> Optional[float]:
+        """How much less swap was free, at most, than before; None if the system does not tell."""
+        free = [sample.swap_free_mb for sample in self._samples if sample.swap_free_mb is not None]
+        if self._before.swap_free_mb is None or not free:
+            return None
+        return max(0.0, self._before.swap_free_mb - min(free))
+
+    def _run(self) -> None:
+        while not self._stop.wait(_SAMPLING_SECONDS):
+            self._samples.append(read_memory(self._root))
 
 
 def _from_status(field: str) -> float:

@@ -10,11 +10,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, Optional
+from typing import IO, Any, Dict, Iterator, List, Optional
 
 import numpy as np
 
-from adq_edge.benchmark.protocol import Batches, Loaded, Peak, Round, WarmUp, unpack_error
+from adq_edge.benchmark.protocol import Batches, Loaded, Peak, Pictures, Queries, WarmUp, unpack_error
 from adq_edge.errors import EngineError
 from adq_edge.options import RuntimeName
 
@@ -38,18 +38,21 @@ class WorkerProcess:
         """Load the engine."""
         return Loaded(**self._ask("load"))
 
-    def warm_up(self, seconds: float) -> WarmUp:
-        """Run queries that do not count."""
-        return WarmUp(**self._ask("warm_up", seconds=seconds))
+    def warm_up(self, seconds: float, limit_seconds: float) -> WarmUp:
+        """Run queries that do not count, until they get no faster or `limit_seconds` are over."""
+        return WarmUp(**self._ask("warm_up", seconds=seconds, limit_seconds=limit_seconds))
 
-    def run_round(self, queries: int, pictures: int) -> Round:
-        """Time bare queries, then pictures end to end."""
-        durations = self._ask("run_round", queries=queries, pictures=pictures)
-        return Round(**{name: np.array(values, np.int64) for name, values in durations.items()})
+    def run_queries(self, count: int) -> Queries:
+        """Time bare queries."""
+        return Queries(**_arrays(self._ask("run_queries", count=count)))
 
-    def run_batches(self, batch: int, seconds: float) -> Batches:
-        """Time engine calls of one batch size."""
-        return Batches(**self._ask("run_batches", batch=batch, seconds=seconds))
+    def run_pictures(self, count: int) -> Pictures:
+        """Time pictures end to end."""
+        return Pictures(**_arrays(self._ask("run_pictures", count=count)))
+
+    def run_batches(self, batch: int, streams: int, seconds: float) -> Batches:
+        """Time engine calls of one batch size, `streams` at a time."""
+        return Batches(**self._ask("run_batches", batch=batch, streams=streams, seconds=seconds))
 
     def peak(self) -> Peak:
         """Return the most memory that the worker ever held."""
@@ -115,6 +118,10 @@ def start_worker(
             yield worker
         finally:
             _end(process)
+
+
+def _arrays(durations: Dict[str, List[int]]) -> Dict[str, np.ndarray]:
+    return {name: np.array(values, np.int64) for name, values in durations.items()}
 
 
 def _end(process: subprocess.Popen[str]) -> None:

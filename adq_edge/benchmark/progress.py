@@ -7,12 +7,14 @@ from typing import Callable, Iterator
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from adq_edge.console import console
+from adq_edge.console import console, tell_progress
 
 
 @contextlib.contextmanager
 def quiet_progress(description: str, total: int, shown: bool) -> Iterator[Callable[[], None]]:
     """Show a bar that is drawn only when advanced, and yield the function that advances it by one.
+
+    `total` may be a guess: the bar is full at the end in any case.
 
     `console.progress_bar` is drawn ten times a second by a thread: on a small machine that is seen in p99.
     """
@@ -27,9 +29,15 @@ def quiet_progress(description: str, total: int, shown: bool) -> Iterator[Callab
     with bar:
         task = bar.add_task(description, total=total)
         bar.refresh()
+        done = 0
 
         def advance() -> None:
+            nonlocal done
+            done += 1
             bar.advance(task)
             bar.refresh()
+            tell_progress(min(done, total), total)
 
         yield advance
+        bar.update(task, completed=total)
+        bar.refresh()

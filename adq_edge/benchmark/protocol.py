@@ -7,7 +7,7 @@ a problem that the user can mend.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
@@ -20,7 +20,15 @@ QUERIES_BEFORE_ROUND = 2
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """An engine that is ready, in a worker."""
+    """An engine that is ready, in a worker.
+
+    Attributes:
+        stream_counts: numbers of calls at the same time that make sense with it, in rising order.
+        largest_batch: pictures that a call takes at most; None for any number.
+        rss_before_load_mb: resident memory before.
+        model_mb: what loading it added to that.
+        device_mb: GPU memory that it asks for besides its weights; None without a GPU.
+    """
 
     name: str
     sha256: str
@@ -32,7 +40,11 @@ class Loaded:
     runtime: str
     runtime_version: str
     load_ms: float
+    stream_counts: List[int]
+    largest_batch: Optional[int]
     rss_before_load_mb: float
+    model_mb: float
+    device_mb: Optional[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,30 +54,67 @@ class WarmUp:
     Attributes:
         queries: how many.
         seconds: how long they took.
+        steady: whether they had stopped getting faster.
         query_ns: median duration of the later half of them.
         picture_ns: duration of one picture end to end.
+        harness_us: median of a query of an engine that does nothing, in microseconds.
+        arena_mb: resident memory that they added.
     """
 
     queries: int
     seconds: float
+    steady: bool
     query_ns: float
     picture_ns: float
+    harness_us: float
+    arena_mb: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Queries:
+    """Durations of bare queries in ns, int64 `[queries]`."""
+
+    durations_ns: np.ndarray
+
+
+def _nothing() -> np.ndarray:
+    return np.zeros(0, np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Durations of pictures end to end in ns by stage, int64 `[pictures]` each; copies empty without any."""
+
+    decode_ns: np.ndarray
+    preprocess_ns: np.ndarray
+    inference_ns: np.ndarray
+    postprocess_ns: np.ndarray
+    host_to_device_ns: np.ndarray = dataclasses.field(default_factory=_nothing)
+    device_to_host_ns: np.ndarray = dataclasses.field(default_factory=_nothing)
 
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """Durations in ns, int64: of bare queries `[queries]`, and of pictures by stage `[pictures]` each."""
+    """Durations in ns, int64: of bare queries `[queries]`, and of pictures by stage, as in `Pictures`."""
 
     queries_ns: np.ndarray
     decode_ns: np.ndarray
     preprocess_ns: np.ndarray
     inference_ns: np.ndarray
     postprocess_ns: np.ndarray
+    host_to_device_ns: np.ndarray = dataclasses.field(default_factory=_nothing)
+    device_to_host_ns: np.ndarray = dataclasses.field(default_factory=_nothing)
+
+    def pictures_ns(self) -> np.ndarray:
+        """Return the durations of the pictures, all stages together."""
+        stages = [self.decode_ns, self.preprocess_ns, self.inference_ns, self.postprocess_ns]
+        copies = [self.host_to_device_ns, self.device_to_host_ns]
+        return np.asarray(np.sum(stages + [copy for copy in copies if copy.size], axis=0))
 
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """Timed engine calls of one batch size."""
+    """Timed engine calls of one batch size and number of streams."""
 
     images: int
     elapsed_ns: int

@@ -1,11 +1,19 @@
-"""What `bench` measured: the record, one file per engine."""
+"""What `bench` found out: the record, one file per engine."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
+from adq_edge.benchmark.figures import Comparison as Comparison
+from adq_edge.benchmark.figures import EndToEnd as EndToEnd
+from adq_edge.benchmark.figures import Interval as Interval
+from adq_edge.benchmark.figures import Latency as Latency
+from adq_edge.benchmark.figures import Memory as Memory
+from adq_edge.benchmark.figures import SingleStream as SingleStream
+from adq_edge.benchmark.figures import Throughput as Throughput
+from adq_edge.board.recording import Recording, Series, build_series
 from adq_edge.bundle import Source
 from adq_edge.environment import Environment
 from adq_edge.errors import ResultError
@@ -15,123 +23,8 @@ QUOTABLE_QUERIES = 1024
 QUOTABLE_SECONDS = 60.0
 
 _SCHEMA = "adq-edge/bench"
-_VERSION = 1
+_VERSION = 2
 _REMEDY = "Measure the engine again: adq-edge bench ENGINE"
-
-
-@dataclasses.dataclass(frozen=True)
-class Latency:
-    """Durations in ms over all timed runs, none left out; percentiles are linearly interpolated."""
-
-    count: int
-    mean_ms: float
-    p50_ms: float
-    p90_ms: float
-    p95_ms: float
-    p99_ms: float
-    min_ms: float
-    max_ms: float
-
-
-@dataclasses.dataclass(frozen=True)
-class SingleStream:
-    """MLPerf's SingleStream: one query after another at batch 1, the engine call only; p90 is its headline.
-
-    Attributes:
-        latency: of the timed queries.
-        timed_seconds: their sum.
-        rounds: turns that the queries were spread over.
-        warm_up_queries: queries before the first timed one, left out.
-        warm_up_seconds: how long those took.
-        warm_up_queries_per_round: queries at the start of each round, left out too.
-    """
-
-    latency: Latency
-    timed_seconds: float
-    rounds: int
-    warm_up_queries: int
-    warm_up_seconds: float
-    warm_up_queries_per_round: int
-
-
-@dataclasses.dataclass(frozen=True)
-class EndToEnd:
-    """One encoded picture in memory to its anomaly map at the engine's input size.
-
-    Attributes:
-        total: decode to postprocess.
-        decode: encoded bytes to RGB.
-        preprocess: resize to the engine's input.
-        inference: the engine call.
-        postprocess: the anomaly map resized to the input's size.
-        overhead_ms: what preprocess, inference and postprocess together take over a SingleStream query;
-            median over the rounds of the difference of medians.
-        overhead_percent: the same, relative to the SingleStream query.
-    """
-
-    total: Latency
-    decode: Latency
-    preprocess: Latency
-    inference: Latency
-    postprocess: Latency
-    overhead_ms: float
-    overhead_percent: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Throughput:
-    """MLPerf's Offline at one batch size: engine calls only, one after another.
-
-    Attributes:
-        batch: pictures per call.
-        images_per_second: over all timed calls.
-        images: timed pictures.
-        timed_seconds: the timed calls' sum.
-    """
-
-    batch: int
-    images_per_second: float
-    images: int
-    timed_seconds: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Memory:
-    """Resident memory of the engine's own process, in MB (10^6 bytes).
-
-    Attributes:
-        rss_before_load_mb: runtime library imported, engine not loaded.
-        peak_rss_batch_1_mb: the most up to the end of SingleStream and end to end.
-        peak_rss_mb: the most, the largest Offline batch included.
-    """
-
-    rss_before_load_mb: float
-    peak_rss_batch_1_mb: float
-    peak_rss_mb: float
-
-    @property
-    def rise_mb(self) -> float:
-        """What the engine at batch 1 adds to the process."""
-        return self.peak_rss_batch_1_mb - self.rss_before_load_mb
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """SingleStream latency relative to the first engine of the run; below 1 is faster.
-
-    Attributes:
-        baseline: the first engine's name.
-        latency_ratio: median over the rounds of the ratio of the two engines' round medians.
-        latency_ratio_p5: 5th percentile over the rounds.
-        latency_ratio_p95: 95th percentile over the rounds.
-        rounds: how many rounds.
-    """
-
-    baseline: str
-    latency_ratio: float
-    latency_ratio_p5: float
-    latency_ratio_p95: float
-    rounds: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,12 +42,13 @@ class EngineBenchmark:
         runtime: what ran it.
         runtime_version: that runtime's version.
         load_ms: from the path to an engine that is ready, its hash check included.
-        single_stream: latency of one query.
-        end_to_end: latency of one picture, by stage.
-        offline: throughput per batch size.
-        best_batch: the batch size of the highest throughput.
-        memory: of the engine's process.
-        comparison: with the run's first engine; None for that one.
+        single_stream: latency of one query; None if that scenario was not asked for.
+        end_to_end: latency of one picture, by stage; measured with SingleStream.
+        offline: throughput per batch size and number of streams, in the order measured; empty if that
+            scenario was not asked for.
+        memory: of the engine's process and of the machine.
+        comparison: with the run's first engine; None for that one and without SingleStream.
+        recording: the board while this engine's queries were timed; None where nothing is to be read.
     """
 
     name: str
@@ -167,17 +61,22 @@ class EngineBenchmark:
     runtime: str
     runtime_version: str
     load_ms: float
-    single_stream: SingleStream
-    end_to_end: EndToEnd
+    single_stream: Optional[SingleStream]
+    end_to_end: Optional[EndToEnd]
     offline: Tuple[Throughput, ...]
-    best_batch: int
     memory: Memory
     comparison: Optional[Comparison]
+    recording: Optional[Recording]
 
     @property
-    def best_offline(self) -> Throughput:
-        """The highest throughput."""
-        return next(throughput for throughput in self.offline if throughput.batch == self.best_batch)
+    def best_offline(self) -> Optional[Throughput]:
+        """The highest throughput; None if Offline was not asked for."""
+        return max(self.offline, key=lambda throughput: throughput.images_per_second, default=None)
+
+    @property
+    def best_batch(self) -> Optional[int]:
+        """The batch size of the highest throughput."""
+        return None if self.best_offline is None else self.best_offline.batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +88,7 @@ class Settings:
         threads: CPU threads; None for the runtime's default.
         queries: least number of SingleStream queries per engine.
         seconds: least duration of SingleStream per engine.
-        offline_seconds: least duration of Offline per engine and batch size.
+        offline_seconds: least duration of Offline per engine, batch size and number of streams.
         image: the encoded picture of the end-to-end figures.
         image_pixels: its (height, width).
         image_mb: its size in MB (10^6 bytes).
@@ -206,6 +105,29 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
+class Quietness:
+    """What else the machine did meanwhile.
+
+    Attributes:
+        is_quiet: whether the figures are undisturbed.
+        reasons: why not, one phrase each; empty if it was quiet.
+        other_cpu_percent: CPU time that other processes took, in percent of the whole machine; None if the
+            system does not tell.
+        stolen_percent: CPU time that a hypervisor gave to others; None if the system does not tell.
+        drift_percent: largest change of an engine's latency between the first, the middle and the last third
+            of its rounds (medians of the rounds' medians); 0 without SingleStream.
+        governor: how the system sets the CPU's clock, `schedutil` for one; None if it does not tell.
+    """
+
+    is_quiet: bool
+    reasons: Tuple[str, ...]
+    other_cpu_percent: Optional[float]
+    stolen_percent: Optional[float]
+    drift_percent: float
+    governor: Optional[str]
+
+
+@dataclasses.dataclass(frozen=True)
 class BenchmarkReport:
     """A run of `bench`, or (read from a file) one engine's part of it.
 
@@ -216,6 +138,7 @@ class BenchmarkReport:
         settings: what was asked for.
         environment: the machine.
         engines: the engines in the order they were named.
+        quietness: what else the machine did.
     """
 
     run: str
@@ -224,16 +147,32 @@ class BenchmarkReport:
     settings: Settings
     environment: Environment
     engines: Tuple[EngineBenchmark, ...]
+    quietness: Quietness
 
     @property
     def caveat(self) -> Optional[str]:
         """Why the figures are not to be quoted, for every printed form of them; None if they are."""
+        caveats = [self._too_short(), *self._unsteady()]
+        if not self.quietness.is_quiet:
+            caveats.append(f"the machine was not quiet: {', '.join(self.quietness.reasons)}")
+        return "; ".join(caveat for caveat in caveats if caveat is not None) or None
+
+    def _too_short(self) -> Optional[str]:
         if self.quick:
             return "quick run, not to be quoted"
-        streams = [engine.single_stream for engine in self.engines]
+        streams = [engine.single_stream for engine in self.engines if engine.single_stream is not None]
         if all(s.latency.count >= QUOTABLE_QUERIES and s.timed_seconds >= QUOTABLE_SECONDS for s in streams):
             return None
         return f"fewer than {QUOTABLE_QUERIES} queries or {QUOTABLE_SECONDS:.0f} s, not to be quoted"
+
+    def _unsteady(self) -> List[str]:
+        """Name the engines whose durations were not seen to stop falling before the timing began."""
+        return [
+            f"{engine.name} reached no steady state in a warm-up of {engine.single_stream.warm_up_queries} "
+            f"queries, {engine.single_stream.warm_up_seconds:.1f} s"
+            for engine in self.engines
+            if engine.single_stream is not None and not engine.single_stream.steady
+        ]
 
 
 def write_report(path: Path, report: BenchmarkReport) -> None:
@@ -252,4 +191,6 @@ def read_report(path: Path) -> BenchmarkReport:
         StorageError: the file cannot be read.
         ResultError: not a file of `bench`, or of another version.
     """
-    return read_record(path, BenchmarkReport, _SCHEMA, _VERSION, ResultError, _REMEDY)
+    return read_record(
+        path, BenchmarkReport, _SCHEMA, _VERSION, ResultError, _REMEDY, builders={Series: build_series}
+    )

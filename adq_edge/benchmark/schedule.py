@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from typing import Callable, Dict, List, Protocol, Sequence, Tuple
+from typing import Callable, ContextManager, List, Optional, Protocol, Sequence, Tuple
 
-from adq_edge.benchmark.protocol import Batches, Round, WarmUp
+from adq_edge.benchmark.protocol import Pictures, Queries, Round, WarmUp
+from adq_edge.options import Scenario
 
 # ONNX Runtime's threads go on spinning after a query: 30 ms of CPU time that the next engine must not pay.
 _SETTLE_SECONDS = 0.05
@@ -17,27 +18,33 @@ _END_TO_END = 0.25
 _ROUND_SECONDS = 0.5
 _LEAST_ROUNDS, _MOST_ROUNDS = 6, 64
 
+_WARM_UP_LIMIT = 5  # times its least duration
+_USUAL_CALLS = 6  # batch sizes and streams until throughput stops rising: a guess for the progress bar
+
 
 class Subject(Protocol):
-    """What can be timed: a worker."""
+    """What SingleStream can be timed on: a worker."""
 
-    def run_round(self, queries: int, pictures: int) -> Round:
-        """Time bare queries, then pictures end to end."""
+    def run_queries(self, count: int) -> Queries:
+        """Time bare queries."""
 
-    def run_batches(self, batch: int, seconds: float) -> Batches:
-        """Time engine calls of one batch size."""
+    def run_pictures(self, count: int) -> Pictures:
+        """Time pictures end to end."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How much is measured.
+    """What is measured, and how much of it.
 
     Attributes:
         queries: least number of SingleStream queries per engine.
         seconds: least duration of SingleStream per engine.
         warm_up_seconds: least duration of the warm-up per engine.
-        offline_seconds: least duration of Offline per engine and batch size.
+        offline_seconds: least duration of Offline per engine, batch size and number of streams.
         offline_turns: turns that this is spread over.
+        scenarios: which of them.
+        largest_batch: of Offline, where throughput has not stopped rising before.
+        batches: batch sizes of Offline; None for 1, 2, 4 and so on until throughput stops rising.
     """
 
     queries: int
@@ -45,11 +52,31 @@ class Plan:
     warm_up_seconds: float
     offline_seconds: float
     offline_turns: int
+    largest_batch: int
+    scenarios: Tuple[Scenario, ...] = tuple(Scenario)
+    batches: Optional[Tuple[int, ...]] = None
 
     @property
     def rounds(self) -> int:
         """How many rounds to plan; a few more may be needed."""
         return max(_LEAST_ROUNDS, min(_MOST_ROUNDS, math.ceil(self.seconds / _ROUND_SECONDS)))
+
+    @property
+    def warm_up_limit_seconds(self) -> float:
+        """When a warm-up ends although queries still get faster."""
+        return _WARM_UP_LIMIT * self.warm_up_seconds
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long the idle board's power is measured."""
+        return min(2.0, self.seconds / 2)
+
+    @property
+    def turns(self) -> int:
+        """How many turns an engine has, about: Offline has as many as it needs."""
+        calls = _USUAL_CALLS if self.batches is None else len(self.batches)
+        single = self.rounds if Scenario.SINGLE_STREAM in self.scenarios else 0
+        return single + (calls * self.offline_turns if Scenario.OFFLINE in self.scenarios else 0)
 
     def share(self, warm_up: WarmUp) -> Tuple[int, int]:
         """Return the queries and the pictures per round that an engine of this speed needs."""
@@ -61,12 +88,16 @@ class Plan:
 def plan_for(queries: int, seconds: float, quick: bool) -> Plan:
     """Plan a run; a quick one takes 3 to 5 s per engine, whatever is asked for."""
     if quick:
-        return Plan(min(queries, 16), min(seconds, 1.0), 0.2, 0.1, 1)
-    return Plan(queries, seconds, min(3.0, seconds / 4), seconds / 8, 3)
+        return Plan(min(queries, 16), min(seconds, 1.0), 0.2, 0.1, offline_turns=1, largest_batch=8)
+    return Plan(queries, seconds, min(3.0, seconds / 4), seconds / 8, offline_turns=3, largest_batch=32)
 
 
 def interleave(
-    subjects: Sequence[Subject], warm_ups: Sequence[WarmUp], plan: Plan, advance: Callable[[], None]
+    subjects: Sequence[Subject],
+    warm_ups: Sequence[WarmUp],
+    plan: Plan,
+    window: Callable[[int], ContextManager[None]],
+    advance: Callable[[], None],
 ) -> List[List[Round]]:
     """Run SingleStream and end to end until every engine has its queries and its seconds.
 
@@ -77,6 +108,7 @@ def interleave(
         subjects: the engines.
         warm_ups: their warm-ups.
         plan: how much to measure.
+        window: entered with an engine's position while its bare queries run.
         advance: called after each turn.
 
     Returns:
@@ -87,41 +119,18 @@ def interleave(
     counts, elapsed_ns = [0] * len(subjects), [0] * len(subjects)
     while min(counts) < plan.queries or min(elapsed_ns) < plan.seconds * 1e9:
         for i, subject in enumerate(subjects):
-            _settle(subjects)
-            done = subject.run_round(*shares[i])
-            rounds[i].append(done)
-            counts[i] += done.queries_ns.size
-            elapsed_ns[i] += int(done.queries_ns.sum())
+            settle(len(subjects))
+            queries, pictures = shares[i]
+            with window(i):
+                durations_ns = subject.run_queries(queries).durations_ns
+            rounds[i].append(Round(durations_ns, **vars(subject.run_pictures(pictures))))
+            counts[i] += durations_ns.size
+            elapsed_ns[i] += int(durations_ns.sum())
             advance()
     return rounds
 
 
-def sweep(
-    subjects: Sequence[Subject], batches: Sequence[int], plan: Plan, advance: Callable[[], None]
-) -> List[Dict[int, Batches]]:
-    """Run Offline at each batch size, the engines in turns.
-
-    Args:
-        subjects: the engines.
-        batches: the batch sizes.
-        plan: how much to measure.
-        advance: called after each turn.
-
-    Returns:
-        Each engine's calls by batch size.
-    """
-    totals: List[Dict[int, Batches]] = [{batch: Batches(0, 0) for batch in batches} for _ in subjects]
-    for batch in batches:
-        for _ in range(plan.offline_turns):
-            for total, subject in zip(totals, subjects):
-                _settle(subjects)
-                done = subject.run_batches(batch, plan.offline_seconds / plan.offline_turns)
-                before = total[batch]
-                total[batch] = Batches(before.images + done.images, before.elapsed_ns + done.elapsed_ns)
-                advance()
-    return totals
-
-
-def _settle(subjects: Sequence[Subject]) -> None:
-    if len(subjects) > 1:
+def settle(subjects: int) -> None:
+    """Let the threads of the engine before come to rest, where there is another one."""
+    if subjects > 1:
         time.sleep(_SETTLE_SECONDS)

@@ -20,20 +20,32 @@ import cv2
 import numpy as np
 
 from adq_edge.benchmark.memory import peak_resident_mb, resident_mb
-from adq_edge.benchmark.protocol import QUERIES_BEFORE_ROUND, Batches, Loaded, Peak, Round, WarmUp, pack_error
+from adq_edge.benchmark.protocol import (
+    QUERIES_BEFORE_ROUND,
+    Batches,
+    Loaded,
+    Peak,
+    Pictures,
+    Queries,
+    WarmUp,
+    pack_error,
+)
+from adq_edge.benchmark.steadiness import is_steady
+from adq_edge.benchmark.timing import harness_us, time_batches, time_picture, time_queries
 from adq_edge.errors import AdqError, EngineError, MissingDependencyError
 from adq_edge.files import megabytes
-from adq_edge.imaging import decode_image, resize_image, resize_map
+from adq_edge.imaging import decode_image, resize_image
 from adq_edge.options import RuntimeName
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine, runtime_version
 from adq_edge.runtimes.sidecar import read_sidecar
 
 _LEAST_WARM_UP = 5
+_WARM_UP_GROWTH = 8  # steadiness is looked at again after an eighth more queries
 
 
 class Worker:
-    """An engine, the pictures it is fed and the clock beside it.
+    """An engine and the pictures it is fed.
 
     Args:
         engine: the engine file.
@@ -58,9 +70,10 @@ class Worker:
             runtime_version(self._runtime or RuntimeName(read_sidecar(self._path).runtime))
         before_mb = resident_mb()
         start = perf_counter_ns()
-        self._engine = load_engine(self._path, runtime=self._runtime, threads=self._threads)
+        self._engine = engine = load_engine(self._path, runtime=self._runtime, threads=self._threads)
         load_ms = (perf_counter_ns() - start) / 1e6
-        sidecar = self._engine.sidecar
+        model_mb = resident_mb() - before_mb
+        sidecar, device_bytes = engine.sidecar, engine.device_memory()
         self._pictures = _flips(resize_image(decode_image(self._encoded), sidecar.image_size))
         return Loaded(
             name=sidecar.name,
@@ -70,43 +83,58 @@ class Worker:
             arch=sidecar.arch,
             image_size=list(sidecar.image_size),
             engine_mb=megabytes(self._path),
-            runtime=self._engine.runtime,
-            runtime_version=self._engine.runtime_version,
+            runtime=engine.runtime,
+            runtime_version=engine.runtime_version,
             load_ms=load_ms,
+            stream_counts=list(engine.stream_counts),
+            largest_batch=engine.largest_batch,
             rss_before_load_mb=before_mb,
+            model_mb=model_mb,
+            device_mb=None if device_bytes is None else device_bytes / 1e6,
         )
 
-    def warm_up(self, seconds: float) -> WarmUp:
-        """Run queries for `seconds`, and two pictures end to end."""
+    def warm_up(self, seconds: float, limit_seconds: float) -> WarmUp:
+        """Run queries until they get no faster, for `seconds` at least, and two pictures end to end.
+
+        Args:
+            seconds: the least duration.
+            limit_seconds: when to end although they still get faster.
+        """
+        harness = harness_us(self._engine.sidecar, self._pictures)
+        before_mb = resident_mb()
         durations: List[int] = []
-        while sum(durations) < seconds * 1e9 or len(durations) < _LEAST_WARM_UP:
-            durations += self._time_queries(1)
-        self._time_stages()
+        steady = False
+        while not steady and (sum(durations) < limit_seconds * 1e9 or len(durations) < _LEAST_WARM_UP):
+            more = max(1, len(durations) // _WARM_UP_GROWTH)
+            durations += time_queries(self._engine, self._pictures, more)
+            steady = sum(durations) >= seconds * 1e9 and is_steady(durations)
+        arena_mb = resident_mb() - before_mb
+        time_picture(self._engine, self._encoded)
         return WarmUp(
             queries=len(durations),
             seconds=sum(durations) / 1e9,
+            steady=steady,
             query_ns=float(np.median(durations[len(durations) // 2 :])),
-            picture_ns=float(sum(self._time_stages())),
+            picture_ns=float(sum(time_picture(self._engine, self._encoded).values())),
+            harness_us=harness,
+            arena_mb=arena_mb,
         )
 
-    def run_round(self, queries: int, pictures: int) -> Round:
-        """Time bare queries, then pictures end to end, after a few untimed queries."""
-        self._time_queries(QUERIES_BEFORE_ROUND)
-        durations = self._time_queries(queries)
-        stages = np.array([self._time_stages() for _ in range(pictures)]).T
-        return Round(np.array(durations), *stages)
+    def run_queries(self, count: int) -> Queries:
+        """Time bare queries, after a few untimed ones."""
+        time_queries(self._engine, self._pictures, QUERIES_BEFORE_ROUND)
+        return Queries(np.array(time_queries(self._engine, self._pictures, count), np.int64))
 
-    def run_batches(self, batch: int, seconds: float) -> Batches:
-        """Time engine calls of one batch size for `seconds`, after one untimed call."""
-        inputs = np.concatenate([self._pictures[i % len(self._pictures)] for i in range(batch)])
-        self._engine.run(inputs)
-        calls, elapsed = 0, 0
-        while elapsed < seconds * 1e9 or not calls:
-            start = perf_counter_ns()
-            self._engine.run(inputs)
-            elapsed += perf_counter_ns() - start
-            calls += 1
-        return Batches(calls * batch, elapsed)
+    def run_pictures(self, count: int) -> Pictures:
+        """Time pictures end to end."""
+        pictures = [time_picture(self._engine, self._encoded) for _ in range(count)]
+        stages = {stage: np.array([one[stage] for one in pictures], np.int64) for stage in pictures[0]}
+        return Pictures(**stages)
+
+    def run_batches(self, batch: int, streams: int, seconds: float) -> Batches:
+        """Time engine calls of one batch size, `streams` at a time."""
+        images = np.concatenate([self._pictures[i % len(self._pictures)] for i in range(batch)])
+        return time_batches(self._engine, images, streams, seconds)
 
     def peak(self) -> Peak:
         """Return the most memory that this process ever held."""
@@ -120,29 +148,6 @@ class Worker:
             where=self._path,
             fix="Build the engine again, or try another --runtime",
         )
-
-    def _time_queries(self, count: int) -> List[int]:
-        durations = []
-        for i in range(count):
-            picture = self._pictures[i % len(self._pictures)]
-            start = perf_counter_ns()
-            self._engine.run(picture)
-            durations.append(perf_counter_ns() - start)
-        return durations
-
-    def _time_stages(self) -> List[int]:
-        """Time one picture from encoded bytes to a map of the input's size, stage by stage."""
-        size = self._engine.sidecar.image_size
-        marks = [perf_counter_ns()]
-        image = decode_image(self._encoded)
-        marks.append(perf_counter_ns())
-        resized = resize_image(image, size)
-        marks.append(perf_counter_ns())
-        output = self._engine.run(resized[None])
-        marks.append(perf_counter_ns())
-        resize_map(output.maps[0], size)
-        marks.append(perf_counter_ns())
-        return [end - start for start, end in zip(marks, marks[1:])]
 
 
 def _flips(image: np.ndarray) -> List[np.ndarray]:

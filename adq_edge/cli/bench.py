@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 import typer
 
 from adq_edge.cli.common import verb
 from adq_edge.errors import AdqError
-from adq_edge.options import Device, RuntimeName
+from adq_edge.options import Device, Precision, RuntimeName, Scenario
+
+if TYPE_CHECKING:
+    from adq_edge.remote.remote_bench import BoardResult
 
 
 def register(app: typer.Typer) -> None:
@@ -19,9 +22,15 @@ def register(app: typer.Typer) -> None:
 
 @verb
 def bench(
-    engines: Optional[List[Path]] = typer.Argument(None, help="Engines; the newest in engines/ by default."),
+    engines: Optional[List[Path]] = typer.Argument(
+        None,
+        help="Engines; the newest in engines/ by default. For --host also bundles; the newest in bundles/.",
+    ),
     device: Optional[Device] = typer.Option(
-        None, "--device", help="What the engines must have been built for; that of the first one by default."
+        None, "--device", help="What is measured; by default what the first engine was built for."
+    ),
+    scenario: Optional[List[Scenario]] = typer.Option(
+        None, "--scenario", help="By MLPerf's names, may be given again; both by default."
     ),
     runtime: Optional[RuntimeName] = typer.Option(
         None, "--runtime", help="Another runtime than the engine's."
@@ -29,23 +38,78 @@ def bench(
     threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
     quick: bool = typer.Option(False, "--quick", help="A look in a few seconds; not to be quoted."),
     image: Optional[Path] = typer.Option(None, "--image", help="Encoded image for the end-to-end figures."),
+    host: Optional[List[str]] = typer.Option(
+        None,
+        "--host",
+        help="Board to build and measure on over ssh, user@board; may be given again. Its device is jetson "
+        "by default; ADQ_EDGE_SSH names another ssh, with options.",
+    ),
+    precision: Optional[Precision] = typer.Option(
+        None, "--precision", help="For --host: of bundles' engines; int8 by default."
+    ),
+    data: Optional[Path] = typer.Option(
+        None, "--data", help="For --host: labelled dataset, for the quality of the very engines measured."
+    ),
     estimate: Optional[Path] = typer.Option(
         None,
         "--estimate",
         help="Bundle: measure nothing, estimate its engines' time on a Xavier NX in each power mode.",
     ),
 ) -> None:
-    """Measure latency, throughput and memory; several engines are interleaved query by query."""
+    """Measure latency, throughput, memory and power; several engines take turns in short rounds."""
     if estimate is not None:
         _print_estimate(estimate, engines or [])
         return
+    if host:
+        from adq_edge.remote.remote_bench import bench_remotely
+
+        results = bench_remotely(
+            host,
+            engines or (),
+            device=device or Device.JETSON,
+            precision=precision or Precision.INT8,
+            data=data,
+            runtime=runtime,
+            threads=threads,
+            quick=quick,
+            scenarios=scenario,
+            image=image,
+        )
+        _print_boards(results)
+        return
+    if data is not None or precision is not None:
+        raise AdqError("--data and --precision are for --host", fix="Use eval and build here")
     from adq_edge.benchmark.bench import bench as run
     from adq_edge.console import print_table
-    from adq_edge.report.tables import latency_table, stages_table
+    from adq_edge.report.bench import bench_tables
 
-    report = run(engines or None, device=device, runtime=runtime, threads=threads, quick=quick, image=image)
-    print_table(latency_table(report))
-    print_table(stages_table(report))
+    report = run(
+        engines or None,
+        device=device,
+        runtime=runtime,
+        threads=threads,
+        quick=quick,
+        scenarios=scenario or None,
+        image=image,
+    )
+    for table in bench_tables(report):
+        print_table(table)
+
+
+def _print_boards(results: List[BoardResult]) -> None:
+    from adq_edge.console import print_table
+    from adq_edge.report.remote import board_lines, board_tables
+
+    for result in results:
+        for table in board_tables(result):
+            print_table(table)
+        for line in board_lines(result):
+            typer.echo(line)
+    problems = [result.problem for result in results if result.problem is not None]
+    for problem in problems:
+        typer.echo(f"adq-edge: {problem}", err=True)
+    if problems:
+        raise typer.Exit(AdqError.exit_code)
 
 
 def _print_estimate(bundle: Path, engines: List[Path]) -> None:

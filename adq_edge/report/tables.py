@@ -7,7 +7,7 @@ from typing import Optional, Sequence
 
 from rich.table import Table
 
-from adq_edge.benchmark.results import BenchmarkReport, EngineBenchmark, Latency
+from adq_edge.benchmark.results import EngineBenchmark
 from adq_edge.evaluation import Evaluation
 
 
@@ -62,56 +62,6 @@ def quality_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def latency_table(report: BenchmarkReport) -> Table:
-    """Show SingleStream latency, Offline throughput, size and memory of the engines of a run."""
-    table = _table(f"{report.environment.cpu}, {_threads(report)}", "engine")
-    headings = (
-        "mean ms", "p50 ms", "p90 ms", "p95 ms", "p99 ms", "min ms", "max ms", "ratio",
-        "images/s", "at batch", "engine MB", "load ms", "peak RSS MB",
-    )  # fmt: skip
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for engine in report.engines:
-        latency, best = engine.single_stream.latency, engine.best_offline
-        table.add_row(
-            engine.name,
-            *(number(value, 2) for value in _statistics(latency)),
-            "1" if engine.comparison is None else number(engine.comparison.latency_ratio, 3),
-            number(best.images_per_second, 1),
-            str(best.batch),
-            number(engine.engine_mb, 1),
-            number(engine.load_ms, 0),
-            number(engine.memory.peak_rss_batch_1_mb, 0),
-        )
-    table.caption = _caption(
-        report, "latency: SingleStream, batch 1, engine call only; ratio: of medians to the first"
-    )
-    return table
-
-
-def stages_table(report: BenchmarkReport) -> Table:
-    """Show the median of each stage from an encoded image to its anomaly map."""
-    height, width = report.settings.image_pixels
-    table = _table(f"end to end from {report.settings.image} ({width}x{height}), p50 ms", "engine")
-    for heading in (
-        "decode",
-        "preprocess",
-        "inference",
-        "postprocess",
-        "end to end",
-        "overhead over the engine call",
-    ):
-        table.add_column(heading, justify="right")
-    for engine in report.engines:
-        stages = engine.end_to_end
-        parts = (stages.decode, stages.preprocess, stages.inference, stages.postprocess, stages.total)
-        table.add_row(engine.name, *(number(part.p50_ms, 2) for part in parts), number(stages.overhead_ms, 2))
-    table.caption = _caption(
-        report, "overhead: preprocess, inference and postprocess over a bare engine call"
-    )
-    return table
-
-
 def summary_table(rows: Sequence[SummaryRow], caveat: Optional[str]) -> Table:
     """Show what quantization cost and what it bought, one engine a row."""
     table = _table("quality and speed of the same engines", "precision")
@@ -119,15 +69,16 @@ def summary_table(rows: Sequence[SummaryRow], caveat: Optional[str]) -> Table:
     for heading in headings:
         table.add_column(heading, justify="right")
     for row in rows:
-        quality, speed = row.evaluation, row.benchmark
+        quality, speed, best = row.evaluation, row.benchmark, row.benchmark.best_offline
+        latency = None if speed.single_stream is None else speed.single_stream.latency
         table.add_row(
             quality.precision,
             number(quality.image_auroc),
             number(quality.pixel_auroc),
             number(quality.aupro),
-            number(speed.single_stream.latency.p50_ms, 2),
-            number(speed.single_stream.latency.p90_ms, 2),
-            number(speed.best_offline.images_per_second, 1),
+            number(None if latency is None else latency.p50_ms, 2),
+            number(None if latency is None else latency.p90_ms, 2),
+            number(None if best is None else best.images_per_second, 1),
             number(speed.engine_mb, 1),
             number(speed.memory.peak_rss_batch_1_mb, 0),
         )
@@ -139,24 +90,3 @@ def _table(title: str, first: str) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column(first, no_wrap=True)
     return table
-
-
-def _statistics(latency: Latency) -> Sequence[float]:
-    return (
-        latency.mean_ms,
-        latency.p50_ms,
-        latency.p90_ms,
-        latency.p95_ms,
-        latency.p99_ms,
-        latency.min_ms,
-        latency.max_ms,
-    )
-
-
-def _threads(report: BenchmarkReport) -> str:
-    threads = report.settings.threads
-    return f"{report.environment.logical_cores if threads is None else threads} threads"
-
-
-def _caption(report: BenchmarkReport, text: str) -> str:
-    return text if report.caveat is None else f"{text}\n{report.caveat}"

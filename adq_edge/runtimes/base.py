@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from pathlib import Path
 from types import TracebackType
-from typing import Dict, NamedTuple, Optional, Type
+from typing import Dict, Iterable, Iterator, NamedTuple, Optional, Tuple, Type
 
 import numpy as np
 
@@ -23,6 +23,14 @@ class Output(NamedTuple):
 
     maps: np.ndarray
     scores: np.ndarray
+
+
+class Stages(NamedTuple):
+    """Where the time of a query went on a device with memory of its own, in ms."""
+
+    host_to_device: float
+    compute: float
+    device_to_host: float
 
 
 class Engine(abc.ABC):
@@ -55,6 +63,14 @@ class Engine(abc.ABC):
         Raises:
             EngineError: the array has another type or shape.
         """
+        return self._run(self.check(images))
+
+    def check(self, images: np.ndarray) -> np.ndarray:
+        """Return a batch that the engine takes.
+
+        Raises:
+            EngineError: the array has another type or shape.
+        """
         height, width = self.sidecar.image_size
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, 3):
             raise EngineError(
@@ -62,7 +78,33 @@ class Engine(abc.ABC):
                 where=self.path,
                 fix="Read pictures with adq_edge.imaging.load_image",
             )
-        return self._run(images)
+        return images
+
+    @property
+    def stream_counts(self) -> Tuple[int, ...]:
+        """The values of `streams` that `run_many` makes sense with, in rising order."""
+        return (1,)
+
+    def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Iterator[Output]:
+        """Score batches in order with several of them in work at the same time; for throughput.
+
+        Args:
+            batches: uint8 `[N, H, W, 3]` each, of one size.
+            streams: how many at the same time; one of `stream_counts`.
+
+        Raises:
+            EngineError: a batch has another type or shape, or is too large.
+        """
+        del streams
+        return map(self.run, batches)
+
+    def stages(self) -> Optional[Stages]:
+        """Return where the time of the last `run` went; None where nothing is copied to a device."""
+        return None
+
+    def device_memory(self) -> Optional[int]:
+        """Return the GPU memory that `run` needs besides the weights, in bytes; None without a GPU."""
+        return None
 
     @abc.abstractmethod
     def _run(self, images: np.ndarray) -> Output:

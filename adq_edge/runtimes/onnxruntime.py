@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import collections
+import functools
 import tempfile
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import numpy as np
 import onnx
@@ -13,7 +14,8 @@ import onnxruntime
 
 from adq_edge.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.errors import EngineError
-from adq_edge.runtimes.base import Engine, Output
+from adq_edge.runtimes.base import Output
+from adq_edge.runtimes.cpu import CpuEngine, Stream
 from adq_edge.runtimes.sidecar import Sidecar
 
 VERSION = str(onnxruntime.__version__)
@@ -21,7 +23,7 @@ VERSION = str(onnxruntime.__version__)
 _ERRORS_ONLY = 3
 
 
-class OnnxRuntimeEngine(Engine):
+class OnnxRuntimeEngine(CpuEngine):
     """An ONNX file run by ONNX Runtime's CPU provider.
 
     Args:
@@ -36,23 +38,29 @@ class OnnxRuntimeEngine(Engine):
     runtime = "onnxruntime"
 
     def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int]) -> None:
-        super().__init__(path, sidecar, VERSION)
+        super().__init__(path, sidecar, VERSION, threads)
+        self._session: Optional[onnxruntime.InferenceSession] = self._load(threads)
+
+    def _load(self, threads: Optional[int]) -> onnxruntime.InferenceSession:
         options = self._options()
         options.intra_op_num_threads = threads or 0
         try:
-            self._session: Optional[onnxruntime.InferenceSession] = _open(path, options)
+            return _open(self.path, options)
         except Exception as error:  # ONNX Runtime raises classes of its own that share no public base
             raise EngineError(
                 f"ONNX Runtime {VERSION} cannot load it ({_first_line(error)})",
-                where=path,
+                where=self.path,
                 fix="Build it again with the ONNX Runtime installed here: adq-edge build BUNDLE",
             ) from error
 
     def _run(self, images: np.ndarray) -> Output:
         if self._session is None:
             raise EngineError("is closed", where=self.path)
-        maps, scores = self._session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: images})
-        return Output(maps, scores)
+        return _score(self._session, images)
+
+    def _open_streams(self, count: int, threads: int) -> List[Stream]:
+        """Open a session for each stream: calls of one session would share its threads, not divide them."""
+        return [functools.partial(_score, self._load(threads)) for _ in range(count)]
 
     def operators(self) -> Dict[str, int]:
         """Count the nodes of the optimised graph: `QLinearConv` is an integer kernel, `Conv` is not."""
@@ -70,12 +78,18 @@ class OnnxRuntimeEngine(Engine):
         return options
 
     def close(self) -> None:
-        """Release the session."""
+        """Release the sessions."""
+        super().close()
         self._session = None
 
 
 def _open(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _score(session: onnxruntime.InferenceSession, images: np.ndarray) -> Output:
+    maps, scores = session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: images})
+    return Output(maps, scores)
 
 
 def _first_line(error: Exception) -> str:

@@ -7,31 +7,22 @@ from __future__ import annotations
 
 import collections
 from pathlib import Path
-from typing import Any, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
 from adq_edge.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.errors import EngineError
 from adq_edge.options import RuntimeName
-from adq_edge.runtimes.base import Engine, Output
+from adq_edge.runtimes.base import Engine, Output, Stages
 from adq_edge.runtimes.sidecar import Sidecar
 from adq_edge.runtimes.tensorrt.cuda import Buffer, Gpu, allocate
 from adq_edge.runtimes.tensorrt.inspection import count_kinds, read_layers
 from adq_edge.runtimes.tensorrt.release import Release, flavour_of, load_release
 
-IN_FLIGHT = 2
-"""Batches in flight for throughput: while one computes, the other's copies run."""
+_IN_FLIGHT = 2  # for throughput: while one batch computes, the other's copies run
 
 _REBUILD = "Build it here from its bundle: adq-edge build BUNDLE"
-
-
-class Stages(NamedTuple):
-    """Where the time of a query went on the GPU, in ms."""
-
-    host_to_device: float
-    compute: float
-    device_to_host: float
 
 
 class TensorRTEngine(Engine):
@@ -69,24 +60,22 @@ class TensorRTEngine(Engine):
         slot.start(images)
         return slot.finish()
 
-    def run_many(self, batches: Iterable[np.ndarray], in_flight: int = IN_FLIGHT) -> Iterator[Output]:
-        """Score batches in order with several of them on the GPU at once; for throughput.
+    @property
+    def stream_counts(self) -> Tuple[int, ...]:
+        """One or two batches on the GPU at once.
 
-        Args:
-            batches: uint8 `[N, H, W, 3]` each, of at most `largest_batch` pictures.
-            in_flight: how many to have on the GPU at once. TensorRT 8.5 cannot share the one optimization
-                profile of an engine with dynamic batch, so there it is 1.
-
-        Raises:
-            EngineError: a batch is too large.
+        TensorRT 8.5 cannot share the one optimization profile of an engine with dynamic batch: one there.
         """
-        count = 1 if self._release.before(8, 6) and self.largest_batch > 1 else in_flight
-        while len(self._slots) < count:
+        return (1,) if self._release.before(8, 6) and self.largest_batch > 1 else (1, _IN_FLIGHT)
+
+    def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Iterator[Output]:
+        """Score batches in order with several of them on the GPU at once; arguments as of the base."""
+        while len(self._slots) < streams:
             self._slots.append(self._make_slot())
         busy: Deque[_Slot] = collections.deque()
-        free = list(self._slots[:count])
+        free = list(self._slots[:streams])
         for images in batches:
-            self._first_slot(images)  # refuses what is too large
+            self._first_slot(self.check(images))  # refuses what is too large
             if not free:
                 free.append(busy.popleft())
                 yield free[0].finish()

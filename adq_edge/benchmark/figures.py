@@ -1,0 +1,170 @@
+"""What was measured on one engine: latency, stages, throughput, memory, and how it compares."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Optional, Tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A 95 % confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """Durations in ms over all timed runs, none left out; percentiles are linearly interpolated.
+
+    Attributes:
+        count: how many runs.
+        p50_interval_ms: confidence interval of the median (and so on), from order statistics: it asks
+            nothing of the distribution but that runs do not depend on each other; None where too few runs
+            say nothing.
+        quantiles_ms: the distribution: 0, 0.5, 1, ... 100 %, 201 numbers.
+    """
+
+    count: int
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    min_ms: float
+    max_ms: float
+    p50_interval_ms: Optional[Interval]
+    p90_interval_ms: Optional[Interval]
+    p99_interval_ms: Optional[Interval]
+    quantiles_ms: Tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleStream:
+    """MLPerf's SingleStream: one query after another at batch 1, the engine call only; p90 is its headline.
+
+    Attributes:
+        latency: of the timed queries.
+        timed_seconds: their sum.
+        rounds: turns that the queries were spread over.
+        round_p50_ms: median of each round, in the order of time: what drifted shows here.
+        warm_up_queries: queries before the first timed one, left out.
+        warm_up_seconds: how long those took.
+        steady: whether the warm-up ended because durations had stopped falling, not because of its limit.
+        warm_up_queries_per_round: queries at the start of each round, left out too.
+        harness_us: what clock, loop and checks add to a query, in microseconds: the median of an engine that
+            does nothing; it is contained in `latency`.
+    """
+
+    latency: Latency
+    timed_seconds: float
+    rounds: int
+    round_p50_ms: Tuple[float, ...]
+    warm_up_queries: int
+    warm_up_seconds: float
+    steady: bool
+    warm_up_queries_per_round: int
+    harness_us: float
+
+
+@dataclasses.dataclass(frozen=True)
+class EndToEnd:
+    """One encoded picture in memory to its anomaly map at the engine's input size.
+
+    Attributes:
+        total: decode to postprocess; the sum of the stages.
+        decode: encoded bytes to RGB.
+        preprocess: resize to the engine's input.
+        host_to_device: the copy to the device; None where nothing is copied.
+        inference: the engine call less the copies.
+        device_to_host: the copy back; None where nothing is copied.
+        postprocess: the anomaly map resized to the input's size.
+        overhead_ms: what preprocess, engine call and postprocess together take over a SingleStream query;
+            median over the rounds of the difference of medians.
+        overhead_percent: the same, relative to the SingleStream query.
+    """
+
+    total: Latency
+    decode: Latency
+    preprocess: Latency
+    host_to_device: Optional[Latency]
+    inference: Latency
+    device_to_host: Optional[Latency]
+    postprocess: Latency
+    overhead_ms: float
+    overhead_percent: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Throughput:
+    """MLPerf's Offline at one batch size and number of streams: engine calls only.
+
+    Attributes:
+        batch: pictures per call.
+        streams: calls at the same time; on a CPU they share its threads out among themselves.
+        images_per_second: over all timed calls.
+        images: timed pictures.
+        timed_seconds: from the first call's start to the last one's end, the turns' sum.
+    """
+
+    batch: int
+    streams: int
+    images_per_second: float
+    images: int
+    timed_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Memory in MB (10^6 bytes): of the engine's own process, and of the machine.
+
+    Attributes:
+        rss_before_load_mb: resident memory with the runtime library imported, the engine not loaded.
+        model_mb: what loading the engine added: weights, graph and what the runtime prepares.
+        arena_mb: what running at batch 1 added to that: activations and scratch memory.
+        peak_rss_batch_1_mb: the most up to the end of SingleStream and end to end.
+        peak_rss_mb: the most, the largest Offline batch included.
+        system_rise_mb: how much less memory the whole machine had available, at most, than before the
+            engine's process started, up to the end of its warm-up; on a Jetson CPU and GPU share it. None if
+            the system does not tell.
+        device_mb: GPU memory that the engine asks for besides its weights, as its runtime tells it; None
+            without a GPU.
+        swap_mb: what the machine swapped out in the time of `system_rise_mb`; None if it does not tell.
+    """
+
+    rss_before_load_mb: float
+    model_mb: float
+    arena_mb: float
+    peak_rss_batch_1_mb: float
+    peak_rss_mb: float
+    system_rise_mb: Optional[float]
+    device_mb: Optional[float]
+    swap_mb: Optional[float]
+
+    @property
+    def rise_mb(self) -> float:
+        """What the engine at batch 1 adds to the process."""
+        return self.peak_rss_batch_1_mb - self.rss_before_load_mb
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """SingleStream latency relative to the first engine of the run; below 1 is faster.
+
+    Attributes:
+        baseline: the first engine's name.
+        latency_ratio: median over the rounds of the ratio of the two engines' round medians.
+        latency_ratio_interval: its 95 % confidence interval, from order statistics over the rounds; None for
+            fewer than 6 rounds.
+        latency_ratio_p5: 5th percentile over the rounds.
+        latency_ratio_p95: 95th percentile over the rounds.
+        rounds: how many rounds.
+    """
+
+    baseline: str
+    latency_ratio: float
+    latency_ratio_interval: Optional[Interval]
+    latency_ratio_p5: float
+    latency_ratio_p95: float
+    rounds: int

@@ -1,0 +1,109 @@
+"""MLPerf's Offline: batch sizes and streams, upwards until throughput stops rising."""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, Generator, List, NamedTuple, Protocol, Sequence
+
+from adq_edge.benchmark.protocol import Batches, Loaded
+from adq_edge.benchmark.schedule import Plan, settle
+
+_RISE = 1.02
+_LONGEST = 5  # a call, relative to the planned duration of its batch size
+
+
+class Load(NamedTuple):
+    """How an engine is called: pictures per call, calls at the same time."""
+
+    batch: int
+    streams: int
+
+
+class Subject(Protocol):
+    """What Offline can be timed on: a worker."""
+
+    def run_batches(self, batch: int, streams: int, seconds: float) -> Batches:
+        """Time engine calls of one batch size, `streams` at a time."""
+
+
+Climb = Generator[Load, float, None]
+"""Yields what to measure next, is sent its throughput in images per second, and ends at the summit."""
+
+
+def climb(fact: Loaded, plan: Plan) -> Climb:
+    """Choose batch sizes and streams: larger batches as long as that brings 2 % more, then more streams.
+
+    A batch whose call would take much longer than the time planned for it is left out. The batch sizes that
+    the user named are measured in any case.
+
+    Args:
+        fact: which streams and batches the engine takes.
+        plan: how much to measure.
+    """
+    takes = [size for size in plan.batches or _doubled(plan.largest_batch) if _fits(size, fact)] or [1]
+    best = 0.0
+    for streams in fact.stream_counts:
+        best_of_these = 0.0
+        for size in takes:
+            throughput = yield Load(size, streams)
+            rises = throughput > _RISE * best_of_these
+            best_of_these = max(best_of_these, throughput)
+            next_call_seconds = 2 * size * streams / throughput
+            if plan.batches is None and (not rises or next_call_seconds > _LONGEST * plan.offline_seconds):
+                break
+        if best_of_these <= _RISE * best:
+            return
+        best = best_of_these
+
+
+def _doubled(limit: int) -> List[int]:
+    return [2**power for power in range(limit.bit_length())]
+
+
+def _fits(batch: int, fact: Loaded) -> bool:
+    return fact.largest_batch is None or batch <= fact.largest_batch
+
+
+def sweep(
+    subjects: Sequence[Subject],
+    facts: Sequence[Loaded],
+    plan: Plan,
+    advance: Callable[[], None],
+) -> List[Dict[Load, Batches]]:
+    """Run Offline on engines in turns, each as far up as its throughput rises.
+
+    Args:
+        subjects: the engines.
+        facts: what is known about them.
+        plan: how much to measure.
+        advance: called after each turn.
+
+    Returns:
+        Each engine's calls, in the order measured.
+    """
+    climbs = [climb(fact, plan) for fact in facts]
+    totals: List[Dict[Load, Batches]] = [{} for _ in subjects]
+    steps = {i: next(one) for i, one in enumerate(climbs)}
+    while steps:
+        for _ in range(plan.offline_turns):
+            for i, load in steps.items():
+                settle(len(subjects))
+                done = subjects[i].run_batches(*load, plan.offline_seconds / plan.offline_turns)
+                before = totals[i].get(load, Batches(0, 0))
+                totals[i][load] = Batches(before.images + done.images, before.elapsed_ns + done.elapsed_ns)
+                advance()
+        steps = _next_steps(climbs, steps, totals)
+    return totals
+
+
+def _next_steps(
+    climbs: Sequence[Climb], steps: Dict[int, Load], totals: Sequence[Dict[Load, Batches]]
+) -> Dict[int, Load]:
+    """Tell each climber how fast its step was, and ask where it goes next."""
+    following = {}
+    for i, load in steps.items():
+        done = totals[i][load]
+        try:
+            following[i] = climbs[i].send(1e9 * done.images / done.elapsed_ns)
+        except StopIteration:
+            continue
+    return following

@@ -1,0 +1,78 @@
+"""From what was measured to the figures of a result file."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from adq_edge.benchmark.figures import Comparison, SingleStream, Throughput
+from adq_edge.benchmark.measuring import Measurements, Run
+from adq_edge.benchmark.offline import Load
+from adq_edge.benchmark.protocol import QUERIES_BEFORE_ROUND, Batches, Round, WarmUp
+from adq_edge.benchmark.quietness import drift_percent, judge, read_governor
+from adq_edge.benchmark.results import EngineBenchmark, Quietness
+from adq_edge.benchmark.statistics import compare, end_to_end, latency
+from adq_edge.bundle import Source
+
+
+def summarise(run: Run) -> Tuple[EngineBenchmark, ...]:
+    """Turn measurements into figures; the first engine is the one that the others are compared with."""
+    first, *others = run.engines
+    comparisons: List[Optional[Comparison]] = [None]
+    comparisons += [
+        compare(first.name, first.rounds, other.rounds) if other.rounds else None for other in others
+    ]
+    return tuple(_summarise(*each) for each in zip(run.engines, comparisons))
+
+
+def quietness(run: Run) -> Quietness:
+    """Say whether the machine was quiet while the engines were timed."""
+    drifts = [drift_percent(_medians_ms(engine.rounds)) for engine in run.engines if engine.rounds]
+    return judge(run.before, run.after, max(drifts, default=0.0), read_governor())
+
+
+def _summarise(measured: Measurements, comparison: Optional[Comparison]) -> EngineBenchmark:
+    loaded = measured.loaded
+    return EngineBenchmark(
+        name=measured.name,
+        engine=Source(str(measured.path), loaded.sha256),
+        model_sha256=loaded.model_sha256,
+        precision=loaded.precision,
+        arch=loaded.arch,
+        image_size=(loaded.image_size[0], loaded.image_size[1]),
+        engine_mb=loaded.engine_mb,
+        runtime=loaded.runtime,
+        runtime_version=loaded.runtime_version,
+        load_ms=loaded.load_ms,
+        single_stream=_single_stream(measured.rounds, measured.warm_up) if measured.rounds else None,
+        end_to_end=end_to_end(measured.rounds) if measured.rounds else None,
+        offline=tuple(_throughput(load, calls) for load, calls in measured.offline.items()),
+        memory=measured.memory,
+        comparison=comparison,
+        recording=measured.recording,
+    )
+
+
+def _single_stream(rounds: Sequence[Round], warm_up: WarmUp) -> SingleStream:
+    durations_ns = np.concatenate([one.queries_ns for one in rounds])
+    return SingleStream(
+        latency=latency(durations_ns),
+        timed_seconds=float(durations_ns.sum()) / 1e9,
+        rounds=len(rounds),
+        round_p50_ms=_medians_ms(rounds),
+        warm_up_queries=warm_up.queries,
+        warm_up_seconds=warm_up.seconds,
+        steady=warm_up.steady,
+        warm_up_queries_per_round=QUERIES_BEFORE_ROUND,
+        harness_us=warm_up.harness_us,
+    )
+
+
+def _medians_ms(rounds: Sequence[Round]) -> Tuple[float, ...]:
+    return tuple(float(np.median(one.queries_ns)) / 1e6 for one in rounds)
+
+
+def _throughput(load: Load, calls: Batches) -> Throughput:
+    seconds = calls.elapsed_ns / 1e9
+    return Throughput(load.batch, load.streams, calls.images / seconds, calls.images, seconds)

@@ -1,0 +1,110 @@
+"""The timed loops: an engine, the pictures it is fed, and the clock beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Dict, Iterator, List, Sequence
+
+import numpy as np
+
+from adq_edge.benchmark.protocol import Batches
+from adq_edge.imaging import decode_image, resize_image, resize_map
+from adq_edge.runtimes.base import Engine, Output
+from adq_edge.runtimes.sidecar import Sidecar
+
+_HARNESS_QUERIES = 2000
+
+
+def time_queries(engine: Engine, pictures: Sequence[np.ndarray], count: int) -> List[int]:
+    """Time bare queries.
+
+    Args:
+        engine: what is timed.
+        pictures: uint8 `[1, H, W, 3]` each, in turns.
+        count: how many queries.
+
+    Returns:
+        Durations in ns.
+    """
+    durations = []
+    for i in range(count):
+        picture = pictures[i % len(pictures)]
+        start = perf_counter_ns()
+        engine.run(picture)
+        durations.append(perf_counter_ns() - start)
+    return durations
+
+
+def harness_us(sidecar: Sidecar, pictures: Sequence[np.ndarray]) -> float:
+    """Return what `time_queries` measures on an engine that does nothing: median in microseconds."""
+    return float(np.median(time_queries(_NoOpEngine(sidecar), pictures, _HARNESS_QUERIES))) / 1e3
+
+
+def time_picture(engine: Engine, encoded: bytes) -> Dict[str, int]:
+    """Time one picture from encoded bytes to a map of the input's size, stage by stage.
+
+    Returns:
+        Durations in ns by the names of `Pictures`' fields; the copies only where there are any.
+    """
+    size = engine.sidecar.image_size
+    marks = [perf_counter_ns()]
+    image = decode_image(encoded)
+    marks.append(perf_counter_ns())
+    resized = resize_image(image, size)
+    marks.append(perf_counter_ns())
+    output = engine.run(resized[None])
+    marks.append(perf_counter_ns())
+    resize_map(output.maps[0], size)
+    marks.append(perf_counter_ns())
+    stages = ("decode_ns", "preprocess_ns", "inference_ns", "postprocess_ns")
+    durations = dict(zip(stages, (end - start for start, end in zip(marks, marks[1:]))))
+    on_device = engine.stages()
+    if on_device is not None:
+        to, back = round(on_device.host_to_device * 1e6), round(on_device.device_to_host * 1e6)
+        durations.update(host_to_device_ns=to, device_to_host_ns=back)
+        durations["inference_ns"] -= to + back
+    return durations
+
+
+def time_batches(engine: Engine, images: np.ndarray, streams: int, seconds: float) -> Batches:
+    """Time calls of one batch size for `seconds`, after an untimed one per stream.
+
+    Args:
+        engine: what is timed.
+        images: uint8 `[N, H, W, 3]`, the batch of every call.
+        streams: calls at the same time.
+        seconds: how long to go on starting calls.
+    """
+    for _ in engine.run_many([images] * streams, streams):
+        pass
+    start = perf_counter_ns()
+    end = start + int(seconds * 1e9)
+
+    def feed() -> Iterator[np.ndarray]:
+        for _ in range(streams):
+            yield images
+        while perf_counter_ns() < end:
+            yield images
+
+    calls = sum(1 for _ in engine.run_many(feed(), streams))
+    return Batches(calls * len(images), perf_counter_ns() - start)
+
+
+class _NoOpEngine(Engine):
+    """Passes through everything that a query passes through, and computes nothing."""
+
+    runtime = "none"
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        super().__init__(Path(sidecar.name), sidecar, "")
+        self._output = Output(np.zeros((1, *sidecar.map_size), np.float32), np.zeros(1, np.float32))
+
+    def _run(self, images: np.ndarray) -> Output:
+        return self._output
+
+    def operators(self) -> Dict[str, int]:
+        return {}
+
+    def close(self) -> None:
+        return None

@@ -1,0 +1,96 @@
+"""What the CPU runtimes share: several calls at the same time, for throughput."""
+
+from __future__ import annotations
+
+import abc
+import collections
+import os
+import queue
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Callable, Deque, Iterable, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from adq_edge.runtimes.base import Engine, Output
+from adq_edge.runtimes.sidecar import Sidecar
+
+Stream = Callable[[np.ndarray], Output]
+"""Scores a batch; called by one thread at a time."""
+
+_QUEUED_PER_STREAM = 2  # so that a stream that is done first need not wait for the others
+
+
+class CpuEngine(Engine):
+    """An engine whose streams share the CPU's threads out among themselves.
+
+    Args:
+        path: the engine file.
+        sidecar: what is known about it.
+        runtime_version: the runtime's version.
+        threads: CPU threads; all by default.
+    """
+
+    def __init__(self, path: Path, sidecar: Sidecar, runtime_version: str, threads: Optional[int]) -> None:
+        super().__init__(path, sidecar, runtime_version)
+        self._threads = threads
+        self._streams: List[Stream] = []
+
+    @property
+    def stream_counts(self) -> Tuple[int, ...]:
+        """The numbers of streams among which the threads can be shared out evenly."""
+        threads = _usable_threads(self._threads)
+        return tuple(count for count in range(1, threads + 1) if threads % count == 0)
+
+    def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Iterator[Output]:
+        """Score batches in order, with `streams` of them at the same time; arguments as of the base."""
+        if streams == 1:
+            return super().run_many(batches, streams)
+        if len(self._streams) != streams:
+            self._streams = []  # gives the earlier ones' memory back first
+            self._streams = self._open_streams(streams, max(1, _usable_threads(self._threads) // streams))
+        return run_in_threads(self._streams, map(self.check, batches))
+
+    @abc.abstractmethod
+    def _open_streams(self, count: int, threads: int) -> List[Stream]:
+        """Prepare streams of so many threads each."""
+
+    def close(self) -> None:
+        """Release the streams."""
+        self._streams = []
+
+
+def run_in_threads(streams: Sequence[Stream], batches: Iterable[np.ndarray]) -> Iterator[Output]:
+    """Score batches in order, each stream in a thread of its own.
+
+    Args:
+        streams: who scores; each gets the next batch as soon as it is free.
+        batches: uint8 `[N, H, W, 3]` each; taken from the iterator shortly before they are scored.
+    """
+    free: queue.SimpleQueue[Stream] = queue.SimpleQueue()
+    for stream in streams:
+        free.put(stream)
+
+    def score(images: np.ndarray) -> Output:
+        stream = free.get()
+        try:
+            return stream(images)
+        finally:
+            free.put(stream)
+
+    with ThreadPoolExecutor(len(streams)) as pool:
+        waiting: Deque[Future[Output]] = collections.deque()
+        for images in batches:
+            waiting.append(pool.submit(score, images))
+            if len(waiting) > _QUEUED_PER_STREAM * len(streams):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _usable_threads(threads: Optional[int]) -> int:
+    if threads is not None:
+        return threads
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
