@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Type, TypeVar, Union
 
 import dacite
 
@@ -190,7 +190,13 @@ def read_json(path: Path, schema: str, version: int, error: Type[AdqError], fix:
 
 
 def read_record(
-    path: Path, kind: Type[Record], schema: str, version: int, error: Type[AdqError], fix: str
+    path: Path,
+    kind: Type[Record],
+    schema: str,
+    version: int,
+    error: Type[AdqError],
+    fix: str,
+    builders: Optional[Mapping[type, Callable[[Any], Any]]] = None,
 ) -> Record:
     """Read a dataclass written by `write_json` and check every field's type.
 
@@ -201,6 +207,8 @@ def read_record(
         version: the schema version that this release reads.
         error: the error class to raise for a file that is not what it should be.
         fix: what the user can do about such a file.
+        builders: for classes inside it with very many values: what makes one of its JSON, checks it, and
+            raises a `TypeError` or `ValueError`.
 
     Raises:
         StorageError: the file cannot be read.
@@ -208,7 +216,8 @@ def read_record(
     """
     document = read_json(path, schema, version, error, fix)
     try:
-        return dacite.from_dict(kind, document, dacite.Config(cast=[tuple, float, enum.Enum]))
+        config = dacite.Config(cast=[tuple, float, enum.Enum], type_hooks=dict(builders or {}))
+        return dacite.from_dict(kind, document, config)
     except (dacite.DaciteError, ValueError, TypeError) as problem:
         raise error(f"not a valid {schema} file ({problem})", where=path, fix=fix) from problem
 

@@ -10,12 +10,12 @@ import onnx
 
 from adq_edge import workspace
 from adq_edge.bundle import Source, open_bundle
-from adq_edge.errors import BundleError
+from adq_edge.errors import BundleError, ResultError
 from adq_edge.estimating.hardware import BOARD, MODES
 from adq_edge.estimating.roofline import Estimate, estimate_time
 from adq_edge.estimating.study import MEASURED_MS
 from adq_edge.estimating.workload import Layer, find_workload
-from adq_edge.files import write_json
+from adq_edge.files import read_record, write_json
 from adq_edge.options import Precision
 
 NOTE = (
@@ -94,6 +94,23 @@ def estimate(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None
     path = workspace.RESULTS / f"{manifest.name}.estimate.json" if output is None else Path(output)
     write_json(path, _SCHEMA, _VERSION, dataclasses.asdict(result))
     return result
+
+
+def read_estimate(path: Path) -> ModelEstimate:
+    """Read a result file of `estimate`.
+
+    Raises:
+        StorageError: the file cannot be read.
+        ResultError: not such a file.
+    """
+    return read_record(
+        path,
+        ModelEstimate,
+        _SCHEMA,
+        _VERSION,
+        ResultError,
+        "Estimate again: adq-edge bench --estimate BUNDLE",
+    )
 
 
 def estimate_model(

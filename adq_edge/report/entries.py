@@ -1,0 +1,141 @@
+"""What a report shows of each engine: its figures, what they are compared with, and reasons for caution."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple, Optional, Tuple
+
+from adq_edge.benchmark.results import (
+    QUOTABLE_QUERIES,
+    QUOTABLE_SECONDS,
+    EngineBenchmark,
+    Interval,
+    Latency,
+)
+from adq_edge.comparison import Comparison
+from adq_edge.environment import Environment
+from adq_edge.evaluation import Evaluation
+from adq_edge.report.collect import Measurement
+
+
+class Flag(NamedTuple):
+    """A reason for caution.
+
+    Attributes:
+        word: one or two words that stand beside every figure concerned.
+        reason: the same in a sentence.
+    """
+
+    word: str
+    reason: str
+
+
+class Speed(NamedTuple):
+    """Latency relative to the baseline's; below 1 is faster.
+
+    Attributes:
+        ratio: of the medians.
+        interval: its 95 % confidence interval over the rounds; None without turns, or for too few rounds.
+        interleaved: whether the two took turns in one run.
+    """
+
+    ratio: float
+    interval: Optional[Interval]
+    interleaved: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One measured engine with all that is known of it.
+
+    Attributes:
+        measurement: its speed.
+        quality: its quality, on the same data for all entries of a device where there is a choice.
+        flags: reasons for caution.
+        baseline: the measurement that it is compared with; None for the baseline itself, or without one.
+        speed: relative to the baseline.
+        auroc_change: image AUROC less the baseline's on the same images; None if one is unknown.
+        agreement: what `compare` found between the baseline's engine (A) and this one (B).
+    """
+
+    measurement: Measurement
+    quality: Optional[Evaluation]
+    flags: Tuple[Flag, ...]
+    baseline: Optional[Measurement] = None
+    speed: Optional[Speed] = None
+    auroc_change: Optional[float] = None
+    agreement: Optional[Comparison] = None
+
+    @property
+    def engine(self) -> EngineBenchmark:
+        """The engine's figures."""
+        return self.measurement.engine
+
+    @property
+    def latency(self) -> Optional[Latency]:
+        """Of SingleStream's queries; None if that scenario was not measured."""
+        stream = self.engine.single_stream
+        return None if stream is None else stream.latency
+
+    @property
+    def quotable(self) -> bool:
+        """False for a run that was too short, not warm, or disturbed."""
+        return self.measurement.report.caveat is None
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """One model's engines on one device.
+
+    Attributes:
+        name: of its engines, without the precision.
+        arch: the method.
+        entries: the engines, from the widest number format to the narrowest.
+    """
+
+    name: str
+    arch: str
+    entries: Tuple[Entry, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """One machine, used in one way.
+
+    Attributes:
+        name: the machine and how its engines ran.
+        environments: the machine as each run saw it; software may differ.
+        models: what was measured there.
+    """
+
+    name: str
+    environments: Tuple[Environment, ...]
+    models: Tuple[Model, ...]
+
+    @property
+    def entries(self) -> Tuple[Entry, ...]:
+        """All models' engines."""
+        return tuple(entry for model in self.models for entry in model.entries)
+
+
+def flags_of(measurement: Measurement) -> Tuple[Flag, ...]:
+    """Return the reasons for caution with a measurement, the gravest first."""
+    report, engine = measurement.report, measurement.engine
+    stream, recording = engine.single_stream, engine.recording
+    flags = []
+    if report.quick:
+        flags.append(Flag("quick look", "a look of a few seconds, not to be quoted"))
+    elif stream is not None and (
+        stream.latency.count < QUOTABLE_QUERIES or stream.timed_seconds < QUOTABLE_SECONDS
+    ):
+        least = f"{QUOTABLE_QUERIES} queries or {QUOTABLE_SECONDS:.0f} s"
+        flags.append(Flag("short run", f"fewer than {least}, not to be quoted"))
+    if recording is not None and recording.throttled:
+        why = f": {', '.join(recording.throttle_reasons)}" if recording.throttle_reasons else ""
+        flags.append(Flag("throttled", f"the board lowered its clocks while queries were timed{why}"))
+    if not report.quietness.is_quiet:
+        flags.append(Flag("not quiet", f"the machine was not quiet: {', '.join(report.quietness.reasons)}"))
+    if stream is not None and not stream.steady:
+        seconds = f"{stream.warm_up_seconds:.1f} s"
+        flags.append(Flag("not warm", f"after {seconds} of warm-up its queries were still getting faster"))
+    return tuple(flags)

@@ -1,0 +1,187 @@
+"""Joins results: speed and quality of the very same engine, engines of one model, models on one device."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Dict, Hashable, List, Optional, Sequence, Tuple
+
+from adq_edge.benchmark.results import EngineBenchmark
+from adq_edge.comparison import Comparison
+from adq_edge.environment import Environment
+from adq_edge.evaluation import Evaluation
+from adq_edge.options import Precision
+from adq_edge.report.collect import Collection, Measurement
+from adq_edge.report.entries import Device, Entry, Model, Speed, flags_of
+
+_PRECISIONS = [precision.value for precision in Precision]
+
+
+def join(collection: Collection) -> Tuple[Device, ...]:
+    """Group measurements by device and model, and set quality and baseline beside each."""
+    qualities = _Qualities(collection.evaluations)
+    groups: Dict[Hashable, List[Entry]] = {}
+    for measurement in sorted(collection.measurements, key=_order):
+        entry = Entry(measurement, qualities.find(measurement), flags_of(measurement))
+        groups.setdefault(_device_key(measurement), []).append(entry)
+    return tuple(_device(entries, collection.comparisons) for entries in groups.values())
+
+
+def data_key(evaluation: Evaluation) -> Hashable:
+    """Tell datasets apart by what is in them: their folders differ from machine to machine."""
+    return tuple((category.name, category.images, category.anomalous) for category in evaluation.categories)
+
+
+class _Qualities:
+    """Finds the evaluation of a measured engine."""
+
+    def __init__(self, evaluations: Sequence[Evaluation]) -> None:
+        self._by_engine: Dict[str, List[Evaluation]] = {}
+        self._engines_on: Dict[Hashable, int] = {}
+        for evaluation in evaluations:
+            self._by_engine.setdefault(evaluation.engine.sha256, []).append(evaluation)
+            key = data_key(evaluation)
+            self._engines_on[key] = self._engines_on.get(key, 0) + 1
+
+    def find(self, measurement: Measurement) -> Optional[Evaluation]:
+        """Return the evaluation with the same runtime and machine if there is one, else the nearest.
+
+        Of several datasets, the one on which the most engines were evaluated: those can be compared.
+        """
+        engine, environment = measurement.engine, measurement.report.environment
+
+        def nearness(evaluation: Evaluation) -> Tuple[bool, bool, int]:
+            return (
+                evaluation.runtime.split(" ")[0] == engine.runtime,
+                _machine_key(evaluation.environment) == _machine_key(environment),
+                self._engines_on[data_key(evaluation)],
+            )
+
+        return max(self._by_engine.get(engine.engine.sha256, ()), key=nearness, default=None)
+
+
+def _machine_key(environment: Environment) -> Hashable:
+    memory = None if environment.memory_mb is None else round(environment.memory_mb / 100)
+    return (
+        *(environment.board, environment.cpu, environment.architecture),
+        *(environment.logical_cores, environment.cpu_quota, memory),
+    )
+
+
+def _device_key(measurement: Measurement) -> Hashable:
+    settings = measurement.report.settings
+    return _machine_key(measurement.report.environment), settings.device, settings.threads
+
+
+def _order(measurement: Measurement) -> Tuple[int, str, str]:
+    """Order by precision, widest first, then by name, the newest run first."""
+    precision, known = measurement.engine.precision, len(_PRECISIONS)
+    rank = _PRECISIONS.index(precision) if precision in _PRECISIONS else known
+    return rank, measurement.engine.name, measurement.report.created
+
+
+def _device(entries: Sequence[Entry], comparisons: Sequence[Comparison]) -> Device:
+    models: Dict[Hashable, List[Entry]] = {}
+    for entry in entries:
+        models.setdefault((entry.engine.model_sha256, entry.engine.image_size), []).append(entry)
+    first = entries[0].measurement.report
+    environment, settings = first.environment, first.settings
+    used = settings.device.upper() if settings.device in ("cpu", "cuda", "rtx") else settings.device
+    threads = "" if settings.threads is None else f", {settings.threads} threads"
+    # an environment holds a dictionary: not hashable
+    environments: List[Environment] = []
+    for entry in entries:
+        if entry.measurement.report.environment not in environments:
+            environments.append(entry.measurement.report.environment)
+    name = _short(environment.board or environment.cpu)
+    return Device(
+        name=name if settings.device == "jetson" else f"{name} ({used}{threads})",
+        environments=tuple(environments),
+        models=tuple(_model(group, comparisons) for group in models.values()),
+    )
+
+
+def _short(name: str) -> str:
+    """Return a machine's name as people say it; in full it stands in the table of machines."""
+    name = re.sub(r"\((R|TM|r|tm)\)|\bDeveloper Kit\b|(\d+-Core )?\bProcessor$|\bCPU( @ .*)?$", " ", name)
+    return re.sub(r"^NVIDIA (?=Jetson)", "", " ".join(name.split())) or name
+
+
+def _model(entries: Sequence[Entry], comparisons: Sequence[Comparison]) -> Model:
+    first = entries[0].engine
+    height, width = first.image_size
+    return Model(
+        name=_model_name(first),
+        arch=f"{first.arch}, {width}x{height}",
+        entries=tuple(_compared(entry, _baseline(entry, entries), comparisons) for entry in entries),
+    )
+
+
+def _model_name(engine: EngineBenchmark) -> str:
+    suffix = f"-{engine.precision}"
+    return engine.name[: -len(suffix)] if engine.name.endswith(suffix) else engine.name
+
+
+def _baseline(entry: Entry, entries: Sequence[Entry]) -> Optional[Entry]:
+    """Return the FP32 engine to compare with: of the same run, else of the same runtime, else the newest.
+
+    A figure that is not to be quoted is never compared with one that is.
+    """
+    if entry.engine.precision == Precision.FP32.value:
+        return None
+
+    def nearness(other: Entry) -> Tuple[bool, bool, str]:
+        report = other.measurement.report
+        return (
+            report.run == entry.measurement.report.run,
+            other.engine.runtime == entry.engine.runtime,
+            report.created,
+        )
+
+    candidates = [
+        other
+        for other in entries
+        if other.engine.precision == Precision.FP32.value and other.quotable == entry.quotable
+    ]
+    return max(candidates, key=nearness, default=None)
+
+
+def _compared(entry: Entry, baseline: Optional[Entry], comparisons: Sequence[Comparison]) -> Entry:
+    if baseline is None:
+        return entry
+    reference = baseline.engine
+    return dataclasses.replace(
+        entry,
+        baseline=baseline.measurement,
+        speed=_speed(entry.measurement, baseline.measurement),
+        auroc_change=_auroc_change(entry.quality, baseline.quality),
+        agreement=next(
+            (
+                comparison
+                for comparison in comparisons
+                if comparison.engine_a.engine.sha256 == reference.engine.sha256
+                and comparison.engine_b.engine.sha256 == entry.engine.engine.sha256
+            ),
+            None,
+        ),
+    )
+
+
+def _speed(measurement: Measurement, baseline: Measurement) -> Optional[Speed]:
+    """Take the ratio that was measured round by round where the two took turns, else that of the medians."""
+    compared = measurement.engine.comparison
+    same_run = measurement.report.run == baseline.report.run
+    if same_run and compared is not None and compared.baseline == baseline.engine.name:
+        return Speed(compared.latency_ratio, compared.latency_ratio_interval, True)
+    own, other = measurement.engine.single_stream, baseline.engine.single_stream
+    if own is None or other is None:
+        return None
+    return Speed(own.latency.p50_ms / other.latency.p50_ms, None, False)
+
+
+def _auroc_change(quality: Optional[Evaluation], baseline: Optional[Evaluation]) -> Optional[float]:
+    if quality is None or baseline is None or data_key(quality) != data_key(baseline):
+        return None
+    if quality.image_auroc is None or baseline.image_auroc is None:
+        return None
+    return quality.image_auroc - baseline.image_auroc

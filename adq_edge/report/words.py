@@ -1,0 +1,114 @@
+"""How a report says things: numbers with as many digits as they deserve, and comparisons in words."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Optional, Tuple
+
+from adq_edge.options import Precision
+from adq_edge.report.entries import Entry, Flag, flags_of
+
+_SAME_SPEED = 0.02
+_CONTROL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def plain(text: str) -> str:
+    """Return a string of a result file without what could break a line or turn its direction."""
+    return "".join(" " if unicodedata.category(letter) in _CONTROL else letter for letter in text).strip()
+
+
+def significant(value: float) -> str:
+    """Show a positive number with three significant digits, and whole above that."""
+    if value == 0:
+        return "0"
+    for limit, digits in ((0.01, 5), (0.1, 4), (1, 3), (10, 2), (100, 1)):
+        if abs(value) < limit:
+            return f"{value:.{digits}f}"
+    return f"{value:.0f}"
+
+
+def precision_name(precision: str) -> str:
+    """Return the name of a number format as people write it."""
+    return precision.upper() if precision in {known.value for known in Precision} else plain(precision)
+
+
+def speed_words(entry: Entry) -> Optional[str]:
+    """Say how fast an engine is compared with its baseline: `2.9x faster than FP32`."""
+    if entry.speed is None or entry.baseline is None:
+        return None
+    ratio, interval = entry.speed.ratio, entry.speed.interval
+    name = precision_name(entry.baseline.engine.precision)
+    undecided = interval is not None and interval.low <= 1 <= interval.high
+    if undecided or abs(1 - ratio) < _SAME_SPEED:
+        return f"as fast as {name}"
+    return f"{_factor(1 / ratio)} faster than {name}" if ratio < 1 else f"{_factor(ratio)} slower than {name}"
+
+
+def auroc_words(entry: Entry) -> Optional[str]:
+    """Say how an engine's image AUROC differs from its baseline's: `AUROC 0.001 lower`."""
+    change = entry.auroc_change
+    if change is None:
+        return None
+    if abs(change) < 0.0005:
+        return "AUROC the same"
+    return f"AUROC {abs(change):.3f} {'lower' if change < 0 else 'higher'}"
+
+
+def size_words(entry: Entry) -> Optional[str]:
+    """Say how much smaller an engine's file is than its baseline's."""
+    if entry.baseline is None or not entry.engine.engine_mb:
+        return None
+    ratio = entry.baseline.engine.engine_mb / entry.engine.engine_mb
+    return f"file {_factor(ratio)} smaller" if ratio >= 1 + _SAME_SPEED else None
+
+
+def flip_words(entry: Entry) -> Optional[str]:
+    """Say how many decisions `compare` found changed."""
+    found = entry.agreement
+    if found is None or found.flips is None:
+        return None
+    images = len(found.images)
+    if not found.flips.count:
+        return f"no decision of {images} changes"
+    return f"{found.flips.count} of {images} decisions change, {found.flips.mistakes} for the worse"
+
+
+def in_words(entry: Entry) -> str:
+    """Say what an engine's number format bought and cost, in a phrase; empty without a baseline."""
+    parts = (speed_words(entry), auroc_words(entry), size_words(entry), flip_words(entry))
+    return ", ".join(part for part in parts if part is not None)
+
+
+def finding(entry: Entry) -> Optional[str]:
+    """Say what matters about an engine in one sentence, with the figures; None without a baseline."""
+    speed, latency = speed_words(entry), entry.latency
+    if speed is None or latency is None or entry.baseline is None:
+        return None
+    stream = entry.baseline.engine.single_stream
+    before = "" if stream is None else f" instead of {significant(stream.latency.p50_ms)}"
+    name = precision_name(entry.engine.precision)
+    parts = [f"{name} is {speed} ({significant(latency.p50_ms)}{before} ms a picture)"]
+    quality = auroc_words(entry)
+    if quality is not None and entry.quality is not None and entry.quality.image_auroc is not None:
+        parts.append(f"{quality} ({entry.quality.image_auroc:.3f})")
+    parts += [part for part in (size_words(entry), flip_words(entry)) if part is not None]
+    return ", ".join(parts)
+
+
+def reservations(entry: Entry) -> Tuple[Flag, ...]:
+    """Return the reasons for caution with a comparison: the engine's own and its baseline's."""
+    if entry.baseline is None:
+        return entry.flags
+    name = precision_name(entry.baseline.engine.precision)
+    own = {flag.word for flag in entry.flags}
+    others = (flag for flag in flags_of(entry.baseline) if flag.word not in own)
+    return (*entry.flags, *(Flag(f"{name} {flag.word}", f"{name}: {flag.reason}") for flag in others))
+
+
+def cautions(entry: Entry) -> str:
+    """Return the words of caution that stand beside an engine's figures; empty if there is none."""
+    return ", ".join(flag.word for flag in entry.flags)
+
+
+def _factor(ratio: float) -> str:
+    return f"{ratio:.2f}x" if ratio < 1.1 else f"{ratio:.1f}x"
