@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+from pathlib import Path
 from typing import Callable, Iterator
 
 from rich.console import Console
@@ -10,6 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 console = Console(stderr=True)
+
+PROGRESS_VARIABLE = "ADQ_EDGE_PROGRESS"
+"""A file that progress is written to as well, for who watches from another machine."""
 
 _UNWRAPPED = 200
 
@@ -26,7 +32,25 @@ def progress_bar(description: str, total: int, unit: str) -> Iterator[Callable[[
     )
     with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
         task = progress.add_task(description, total=total)
-        yield lambda: progress.advance(task)
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            progress.advance(task)
+            tell_progress(done, total)
+
+        yield advance
+
+
+def tell_progress(done: int, total: int) -> None:
+    """Write how many of how many units are done to the file that ADQ_EDGE_PROGRESS names, if it does."""
+    name = os.environ.get(PROGRESS_VARIABLE)
+    if name:
+        scratch = Path(f"{name}.{os.getpid()}")
+        with contextlib.suppress(OSError):  # nothing depends on it
+            scratch.write_text(json.dumps({"done": done, "total": total}), encoding="utf-8")
+            scratch.replace(name)
 
 
 def print_table(table: Table) -> None:

@@ -19,6 +19,8 @@ from adq_edge.cli import (
     evaluate,
     export,
     predict,
+    report,
+    study,
     synthetic,
     train,
 )
@@ -57,8 +59,10 @@ for command in (
     evaluate,
     compare,
     bench,
+    report,
     predict,
     demo,
+    study,
     synthetic,
     doctor,
 ):

@@ -1,0 +1,367 @@
+"""The board's end: this file is sent over ssh and answers requests there; standard library only.
+
+ROOT is `~/.cache/adq-edge` on the board:
+
+    files/SHA256        what was sent, named by its content
+    jobs/ID/work/       where a job's commands run; jobs/ID/ has its log, state and this file
+    env/                the environment that adq-edge is installed in; installed.json says which one
+    queue               locked by the job that runs: two at a time would disturb each other
+
+A request is a line of JSON, with the payload behind it; so is a reply. Every request can be asked twice: a
+connection may be lost between doing and answering. A job is watched over by a process of its own, which the
+end of the connection does not touch; all its processes carry the job's folder in their environment, so that
+each of them is found, whoever started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+MARK = "ADQ_EDGE_JOB"
+PROGRESS = "ADQ_EDGE_PROGRESS"
+
+_BLOCK = 1 << 20
+_IDLE_SECONDS = 120
+_GRACE_SECONDS = 10.0
+_DAY = 86400.0
+_RUNNING = ("queued", "running")
+
+
+class AbandonedError(Exception):
+    """Nobody has asked after a job for too long."""
+
+
+# ---- requests ----
+
+
+def hello(root: Path) -> Dict[str, Any]:
+    """Describe the board."""
+    for folder in ("files", "jobs"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    _tidy(root)
+    with contextlib.suppress(ImportError):
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    return {
+        "root": str(root),
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "machine": platform.machine(),
+        "glibc": platform.libc_ver()[1],
+        "free": shutil.disk_usage(str(root)).free,
+        "venv": "ensurepip" in sys.modules and "venv" in sys.modules,
+        "installed": _read_json(root / "installed.json").get("key"),
+    }
+
+
+def missing(root: Path, names: Sequence[str]) -> Dict[str, Any]:
+    """Say which contents are not here yet; note that the others are still of use."""
+    absent = []
+    for name in names:
+        try:
+            os.utime(str(root / "files" / name))
+        except FileNotFoundError:
+            absent.append(name)
+    return {"missing": absent}
+
+
+def put(root: Path, items: Sequence[Tuple[str, int]]) -> Dict[str, Any]:
+    """Keep the contents that follow the request, each under its hash."""
+    left = sum(size for _, size in items)
+    try:
+        for name, size in items:
+            scratch = root / "files" / f".{name}.{os.getpid()}"
+            digest = hashlib.sha256()
+            try:
+                with scratch.open("wb") as file:
+                    while size:
+                        block = _receive(min(size, _BLOCK))
+                        left, size = left - len(block), size - len(block)
+                        digest.update(block)
+                        file.write(block)
+                if digest.hexdigest() != name:
+                    return {"error": {"text": "a file changed while it was sent"}}
+                scratch.replace(root / "files" / name)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    scratch.unlink()
+    finally:
+        while left:
+            left -= len(_receive(min(left, _BLOCK)))
+    return {}
+
+
+def start(
+    root: Path, job: str, files: Dict[str, str], steps: List[Dict[str, Any]], lease: float, path: str
+) -> Dict[str, Any]:
+    """Start a job, unless it runs or has been done already; one that failed is tried anew.
+
+    Args:
+        root: of everything.
+        job: the job's name.
+        files: hash of the content by path in the job's folder.
+        steps: `name`, and `commands` to try one after another until one succeeds.
+        lease: seconds without a request after which the job ends itself.
+        path: folders to put before those of the PATH.
+    """
+    folder = root / "jobs" / job
+    if folder.exists():
+        if _state(folder)["state"] in (*_RUNNING, "done"):
+            return {"found": True}
+        end(root, job)
+    fresh = root / "jobs" / f".{job}.{os.getpid()}"
+    try:
+        for name, content in files.items():
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            _link(root / "files" / content, fresh / name)
+        (fresh / "work").mkdir(exist_ok=True)
+        _write_json(fresh / "spec.json", {"steps": steps, "lease": lease})
+        _write_json(fresh / "state.json", {"state": "running", "step": "start"})
+        (fresh / "lease").touch()
+        lock_path, log_path = fresh / "lock", fresh / "log"
+        with lock_path.open("wb") as lock, log_path.open("wb") as log:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            fresh.replace(folder)
+            variables = {MARK: str(folder), PROGRESS: str(folder / "progress.json"), "PYTHONUNBUFFERED": "1"}
+            search = os.pathsep.join(part for part in (path, os.environ.get("PATH", "")) if part)
+            subprocess.Popen(
+                [sys.executable, str(folder / "agent.py"), str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=str(folder / "work"),
+                env={**os.environ, "PATH": search, **variables},
+                pass_fds=(lock.fileno(),),  # locked as long as the watcher lives, with no gap
+                start_new_session=True,
+            )
+    finally:
+        shutil.rmtree(str(fresh), ignore_errors=True)
+    return {"found": False}
+
+
+def poll(root: Path, job: str) -> Dict[str, Any]:
+    """Say how a job stands, and that somebody still waits for it."""
+    folder = root / "jobs" / job
+    if not folder.exists():
+        return {"state": "gone"}
+    (folder / "lease").touch()
+    return {**_state(folder), "progress": _read_json(folder / "progress.json")}
+
+
+def fetch(root: Path, job: str, folder: str) -> Dict[str, Any]:
+    """Return a folder's files, and the job's log; their content is the payload."""
+    base = root / "jobs" / job
+    paths = [path for path in sorted((base / folder).rglob("*")) if path.is_file()]
+    contents = [(str(path.relative_to(base / folder)), path.read_bytes()) for path in paths]
+    contents.append(("log", (base / "log").read_bytes()[-_BLOCK:]))
+    return {
+        "files": [[name, len(content)] for name, content in contents],
+        "payload": b"".join(content for _, content in contents),
+    }
+
+
+def end(root: Path, job: str) -> Dict[str, Any]:
+    """End every process of a job and remove its folder."""
+    folder = root / "jobs" / job
+    _end_processes(folder)
+    shutil.rmtree(str(folder), ignore_errors=True)
+    return {}
+
+
+def mark(root: Path, key: str) -> Dict[str, Any]:
+    """Note what is installed."""
+    _write_json(root / "installed.json", {"key": key})
+    return {}
+
+
+_REQUESTS: Dict[str, Callable[..., Dict[str, Any]]] = {
+    request.__name__: request for request in (hello, missing, put, start, poll, fetch, end, mark)
+}
+
+
+def serve(root: Path) -> None:
+    """Answer requests until the connection ends, or is silent for too long to be alive."""
+    while True:
+        signal.alarm(_IDLE_SECONDS)
+        line = sys.stdin.buffer.readline()
+        if not line.endswith(b"\n"):
+            return
+        request = json.loads(line)
+        try:
+            reply = _REQUESTS[request.pop("do")](root, **request)
+        except OSError as error:
+            reply = {"error": {"errno": error.errno, "text": error.strerror, "file": error.filename}}
+        payload = reply.pop("payload", b"")
+        sys.stdout.buffer.write(json.dumps({**reply, "bytes": len(payload)}).encode() + b"\n" + payload)
+        sys.stdout.buffer.flush()
+
+
+def _receive(size: int) -> bytes:
+    signal.alarm(_IDLE_SECONDS)
+    block = sys.stdin.buffer.read(size)
+    if len(block) < size:
+        raise SystemExit  # the connection is gone, and nobody reads what is said about it
+    return block
+
+
+# ---- the process that watches over a job ----
+
+
+def supervise(folder: Path) -> None:
+    """Run a job's steps one after another; leave no process behind, whatever they started."""
+    spec = _read_json(folder / "spec.json")
+    signal.signal(signal.SIGALRM, lambda number, frame: _check_lease(folder, spec["lease"]))
+    _check_lease(folder, spec["lease"])
+    state = {"state": "failed", "step": "", "code": 1}
+    try:
+        with (folder.parents[1] / "queue").open("wb") as queue:
+            _wait_for_turn(queue, folder)
+            for step in spec["steps"]:
+                state["step"] = step["name"]
+                _write_json(folder / "state.json", {**state, "state": "running"})
+                state["code"] = _run(step["commands"], folder)
+                if state["code"] != 0:
+                    return
+            state["state"] = "done"
+    except AbandonedError:
+        state["state"] = "abandoned"
+    finally:
+        signal.alarm(0)
+        _end_processes(folder)
+        with contextlib.suppress(FileNotFoundError):
+            _write_json(folder / "state.json", state)
+
+
+def _wait_for_turn(queue: IO[bytes], folder: Path) -> None:
+    try:
+        fcntl.flock(queue, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _write_json(folder / "state.json", {"state": "queued", "step": ""})
+        fcntl.flock(queue, fcntl.LOCK_EX)
+
+
+def _run(commands: Sequence[Sequence[str]], folder: Path) -> int:
+    code = 1
+    for command in commands:
+        with contextlib.suppress(FileNotFoundError):
+            (folder / "progress.json").unlink()
+        print(f"+ {' '.join(command)}", flush=True)
+        try:
+            # wait() without a time limit: with one it polls, and takes time from what is measured.
+            code = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=str(folder / "work")).wait()
+        except OSError as error:
+            print(error, flush=True)
+            code = 127
+        if code == 0:
+            break
+    return code
+
+
+def _check_lease(folder: Path, seconds: float) -> None:
+    try:
+        left = (folder / "lease").stat().st_mtime + seconds - time.time()
+    except FileNotFoundError:
+        left = 0.0
+    if left <= 0:
+        raise AbandonedError
+    signal.setitimer(signal.ITIMER_REAL, left)
+
+
+# ---- processes and files ----
+
+
+def _end_processes(folder: Path) -> None:
+    """End all processes of a job but this one: asked first, killed if they do not heed it."""
+    deadline = time.monotonic() + _GRACE_SECONDS
+    asked = set()
+    for pids in iter(lambda: list(_processes(folder)), []):
+        late = time.monotonic() > deadline
+        for pid in pids:
+            if late or pid not in asked:
+                asked.add(pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+        time.sleep(0.05)
+
+
+def _processes(folder: Path) -> Iterator[int]:
+    mark = f"{MARK}={folder}".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    yield int(entry.name)
+
+
+def _state(folder: Path) -> Dict[str, Any]:
+    """Return a job's state; `dead` if it ended without saying how, as when the board lost its power."""
+    with contextlib.suppress(FileNotFoundError), (folder / "lock").open("rb") as lock:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            state = _read_json(folder / "state.json")
+            return {**state, "state": "dead"} if state.get("state", "queued") in _RUNNING else state
+        return _read_json(folder / "state.json")
+    return {"state": "dead"}
+
+
+def _tidy(root: Path) -> None:
+    """Remove what nobody came back for: contents of 30 days, ended jobs of 7, scratch files of one."""
+    for path in (root / "files").glob("*"):
+        _remove_if_older(path, 30)
+    for pattern, days in ((".*", 1), ("[!.]*", 7)):
+        for path in (root / "jobs").glob(pattern):
+            if _state(path)["state"] not in _RUNNING:
+                _remove_if_older(path, days)
+
+
+def _remove_if_older(path: Path, days: int) -> None:
+    with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime > days * _DAY:
+            shutil.rmtree(str(path)) if path.is_dir() else path.unlink()
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(str(source), str(target))
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without links, or too many of one file
+        shutil.copyfile(str(source), str(target))
+
+
+def _read_json(path: Path) -> Dict[str, Any]:
+    """Return what a file holds; nothing where there is none yet."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        content: Dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+    return {}
+
+
+def _write_json(path: Path, content: Dict[str, Any]) -> None:
+    scratch = path.with_name(f".{path.name}")
+    scratch.write_text(json.dumps(content), encoding="utf-8")
+    scratch.replace(path)
+
+
+def main(folder: Optional[str]) -> None:
+    """Watch over a job where its folder is given, else answer requests."""
+    if folder is not None:
+        supervise(Path(folder))
+    else:
+        serve(Path("~/.cache/adq-edge").expanduser().resolve())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else None)

@@ -1,0 +1,197 @@
+"""What adq-edge needs on a board, and the wheels of it for a board that has no internet.
+
+`pip download --python-version` picks the wheels of another Python, but judges environment markers by the
+Python that it runs in. So pip is asked for each package alone, and what that depends on is followed here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import zipfile
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import adq_edge
+from adq_edge.errors import MissingDependencyError
+from adq_edge.remote.board import Facts
+from adq_edge.remote.errors import HostError
+from adq_edge.remote.wheel import distribution
+
+PIP = "pip>=21"
+"""The first that knows the wheels of a newer glibc, which ONNX Runtime has."""
+
+_CONSTRAINTS = "constraints.txt"
+_PACKAGE = Path(adq_edge.__file__).resolve().parent
+# pycuda has no wheels: the board compiles it, with these, against its own CUDA.
+_FROM_SOURCE = {"pycuda": ("mako", "numpy", "platformdirs>=2.2.0", "pytools>=2011.2", "setuptools", "wheel")}
+_OLDEST_GLIBC = 17
+
+
+@dataclasses.dataclass(frozen=True)
+class Platform:
+    """What decides which wheel fits a board: its Python, its architecture and glibc's minor version."""
+
+    python: Tuple[int, int]
+    machine: str
+    glibc: int
+
+    @property
+    def environment(self) -> Dict[str, str]:
+        """The values of environment markers there."""
+        version = "{}.{}".format(*self.python)
+        return {
+            "implementation_name": "cpython",
+            "implementation_version": f"{version}.0",
+            "os_name": "posix",
+            "platform_machine": self.machine,
+            "platform_python_implementation": "CPython",
+            "platform_release": "",
+            "platform_system": "Linux",
+            "platform_version": "",
+            "python_full_version": f"{version}.0",
+            "python_version": version,
+            "sys_platform": "linux",
+        }
+
+    @property
+    def pip_options(self) -> List[str]:
+        """The options that make pip choose wheels for the board."""
+        tags = [f"manylinux_2_{minor}_{self.machine}" for minor in range(self.glibc, _OLDEST_GLIBC - 1, -1)]
+        tags += [f"manylinux2014_{self.machine}", f"linux_{self.machine}"]
+        if self.machine == "x86_64":
+            tags += ["manylinux2010_x86_64", "manylinux1_x86_64"]
+        version = "{}{}".format(*self.python)
+        chosen = ("--python-version", version, "--implementation", "cp", "--abi", f"cp{version}")
+        return [*chosen, *(option for tag in tags for option in ("--platform", tag))]
+
+    @property
+    def name(self) -> str:
+        """A name for a folder of its wheels."""
+        return "cp{}{}-{}-glibc2.{}".format(*self.python, self.machine, self.glibc)
+
+
+def platform_of(facts: Facts) -> Platform:
+    """Return what decides which wheel fits a board."""
+    major, minor = (int(number) for number in facts.python.split(".")[:2])
+    numbers = facts.glibc.split(".")
+    return Platform((major, minor), facts.machine, int(numbers[1]) if len(numbers) > 1 else _OLDEST_GLIBC)
+
+
+def device_requirements(platform: Platform, extras: Iterable[str]) -> Tuple[str, ...]:
+    """Return what adq-edge with some extras needs on a board, as pip takes it."""
+    lines = distribution().requires or []
+    return tuple(
+        f"{requirement.name}{_extras(requirement)}{requirement.specifier}"
+        for requirement in _applying(lines, extras, platform)
+    )
+
+
+def constraints() -> Optional[Path]:
+    """Return the file of versions that were tested: in the installed package, or in the repository."""
+    places = (_PACKAGE / _CONSTRAINTS, _PACKAGE.parent / _CONSTRAINTS)
+    return next((path for path in places if path.is_file()), None)
+
+
+def fetch_wheels(requirements: Sequence[str], platform: Platform, folder: Path) -> List[Path]:
+    """Download a board's wheels, and those of what they need in turn; what `folder` has is not fetched again.
+
+    Args:
+        requirements: as pip takes them.
+        platform: the board.
+        folder: where they go.
+
+    Raises:
+        HostError: there is no wheel of one of them for the board, or no internet here either.
+        MissingDependencyError: there is no pip here.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pins = _pins(platform)
+    fetched: Dict[str, Path] = {}
+    extras: Dict[str, Set[str]] = {}
+    waiting = [Requirement(line) for line in (*requirements, PIP)]
+    while waiting:
+        lines: Dict[str, str] = {}
+        changed = []
+        for requirement in waiting:
+            name = canonicalize_name(requirement.name)
+            if name not in extras or requirement.extras - extras[name]:
+                extras[name] = extras.get(name, set()) | requirement.extras
+                changed.append(name)
+            if name not in fetched:
+                lines[name] = f"{requirement.name}{pins.get(name) or requirement.specifier}"
+        fetched.update(_download(lines, platform, folder))
+        waiting = [
+            need for name in dict.fromkeys(changed) for need in _needs(name, fetched, extras, platform)
+        ]
+    return sorted(fetched.values())
+
+
+def _applying(lines: Iterable[str], extras: Iterable[str], platform: Platform) -> List[Requirement]:
+    environments = [{**platform.environment, "extra": extra} for extra in ("", *extras)]
+    parsed = [Requirement(line) for line in lines]
+    return [r for r in parsed if r.marker is None or any(map(r.marker.evaluate, environments))]
+
+
+def _extras(requirement: Requirement) -> str:
+    return f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+
+
+def _pins(platform: Platform) -> Dict[str, str]:
+    file = constraints()
+    lines = [] if file is None else file.read_text(encoding="utf-8").splitlines()
+    stated = [line for line in lines if line.strip() and not line.startswith("#")]
+    return {canonicalize_name(r.name): str(r.specifier) for r in _applying(stated, (), platform)}
+
+
+def _download(lines: Dict[str, str], platform: Platform, folder: Path) -> Dict[str, Path]:
+    """Return the file that pip chose for each requirement, fetched or kept from before, by package."""
+    wheels = [line for name, line in lines.items() if name not in _FROM_SOURCE]
+    sources = [line for name, line in lines.items() if name in _FROM_SOURCE]
+    paths = _ask_pip(wheels, ["--only-binary", ":all:", *platform.pip_options], platform, folder)
+    paths += _ask_pip(sources, ["--no-binary", ",".join(_FROM_SOURCE)], platform, folder)
+    return {canonicalize_name(path.name.split("-")[0]): path for path in paths}
+
+
+def _ask_pip(lines: Sequence[str], options: Sequence[str], platform: Platform, folder: Path) -> List[Path]:
+    if not lines:
+        return []
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*command, "--dest", str(folder), *options, *lines],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    if done.returncode == 0:
+        # "Saved FOLDER/NAME", or "File was already downloaded FOLDER/NAME"
+        words = (Path(word).name for word in done.stdout.split() if word.endswith((".whl", ".tar.gz")))
+        return [folder / name for name in dict.fromkeys(words) if (folder / name).is_file()]
+    last_words = (done.stderr.strip().splitlines() or ["pip failed without a word"])[-1]
+    if "No module named pip" in last_words:
+        raise MissingDependencyError(
+            "there is no pip here to fetch wheels for the board with", fix="Install it: python -m ensurepip"
+        )
+    raise HostError(
+        f"no wheel of one of {', '.join(lines)} for {platform.name} can be fetched ({last_words})",
+        fix="Connect this machine or the board to the internet",
+    )
+
+
+def _needs(
+    name: str, fetched: Dict[str, Path], extras: Dict[str, Set[str]], platform: Platform
+) -> List[Requirement]:
+    """Return what a package depends on, by its wheel."""
+    if name in _FROM_SOURCE:
+        return [Requirement(line) for line in _FROM_SOURCE[name]]
+    with zipfile.ZipFile(str(fetched[name])) as archive:
+        member = next(member for member in archive.namelist() if member.endswith(".dist-info/METADATA"))
+        message = HeaderParser().parsestr(archive.read(member).decode("utf-8", "replace"))
+    return _applying(message.get_all("Requires-Dist") or [], extras[name], platform)

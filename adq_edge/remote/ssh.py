@@ -1,0 +1,246 @@
+"""A connection to a board: the system's ssh, as the user configured it, and our agent at its other end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shlex
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from adq_edge.errors import AdqError, DataError, MissingDependencyError
+from adq_edge.files import storage_errors
+from adq_edge.remote.errors import ConnectionLostError, HostError, login_error, refused
+
+SSH_VARIABLE = "ADQ_EDGE_SSH"
+"""The ssh to use, with options: as git's GIT_SSH_COMMAND."""
+
+OLDEST_PYTHON = (3, 8)
+
+_AGENT = Path(__file__).with_name("agent.py")
+_GREETING = "adq-edge agent on Python "
+# Any Python that a board may have understands this much, and says which one it is.
+_BOOTSTRAP = (
+    "import sys;sys.stdout.write('{greeting}%d.%d\\n'%sys.version_info[:2]);sys.stdout.flush();"
+    "sys.version_info>={oldest} and exec(sys.stdin.buffer.read({size}))"
+)
+# A dead network is noticed within 45 s; nothing of this session is left to other terminals.
+_OPTIONS = (
+    *("-T", "-x", "-a", "-e", "none", "-o", "ConnectTimeout=15"),
+    *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"),
+)
+_BLOCK = 1 << 18
+_SILENCE_SECONDS = 120.0
+_LARGEST_GREETING = 1 << 16
+
+
+class Reply(NamedTuple):
+    """What an agent answered."""
+
+    content: Dict[str, Any]
+    payload: bytes
+
+
+class Connection:
+    """An open connection; made by `connect`."""
+
+    def __init__(self, host: str, command: Sequence[str], complaints: Path, interactive: bool) -> None:
+        self.host = host
+        self._complaints = complaints
+        self._received = b""
+        with complaints.open("wb") as errors, _out_of_reach_of_ctrl_c(interactive):
+            try:
+                self._process = subprocess.Popen(
+                    list(command),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    bufsize=0,
+                    start_new_session=not interactive,
+                )
+            except OSError as error:
+                raise MissingDependencyError(
+                    f"cannot run {command[0]} ({(error.strerror or str(error)).lower()})",
+                    fix=f"Install an ssh client, or name one in {SSH_VARIABLE}",
+                ) from error
+
+    def greet(self, agent: bytes, limit: Optional[float]) -> None:
+        """Send the agent and wait until it runs.
+
+        Raises:
+            HostError: no login, no Python, or an old one.
+            ConnectionLostError: the connection ended.
+        """
+        with contextlib.suppress(ConnectionLostError):  # why is read below
+            self._write(agent)
+        seen = 0
+        while seen < _LARGEST_GREETING:
+            try:
+                line = self._read_line(limit)
+            except ConnectionLostError:
+                raise self._not_greeted() from None
+            seen += len(line)
+            text = line.decode("utf-8", "replace")
+            if text.startswith(_GREETING):
+                _check_python(self.host, text[len(_GREETING) :].strip())
+                return
+        raise HostError(
+            "its shell writes too much before anything runs", where=self.host, fix="Look at its .bashrc"
+        )
+
+    def ask(self, do: str, payload: Sequence[Path] = (), **request: Any) -> Reply:
+        """Send a request, the content of files behind it, and return the reply.
+
+        Raises:
+            ConnectionLostError: the connection ended.
+            HostError: the board cannot do it.
+            DataError: a file changed meanwhile.
+        """
+        try:
+            self._write(json.dumps({"do": do, **request}).encode() + b"\n")
+            for path, (_, size) in zip(payload, request.get("items", ())):
+                self._write_file(path, size)
+            content = json.loads(self._read_line(_SILENCE_SECONDS))
+            reply = Reply(content, self._read(content["bytes"]))
+        except ValueError:  # closed before, or half a reply
+            raise self._lost() from None
+        if "error" in content:
+            raise refused(self.host, content["error"])
+        return reply
+
+    def close(self) -> None:
+        """End the connection, and with it the agent."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def _write(self, content: bytes) -> None:
+        assert self._process.stdin is not None
+        view = memoryview(content)
+        try:
+            while view:
+                view = view[self._process.stdin.write(view) or 0 :]
+        except BrokenPipeError:
+            raise self._lost() from None
+
+    def _write_file(self, path: Path, size: int) -> None:
+        with storage_errors(path), path.open("rb") as file:
+            for block in iter(lambda: file.read(_BLOCK), b""):
+                size -= len(block)
+                if size < 0:
+                    break
+                self._write(block)
+        if size != 0:
+            self.close()  # what was announced can no longer be sent
+            raise DataError("changed while it was sent", where=path, fix="Run the command again")
+
+    def _read_line(self, limit: Optional[float]) -> bytes:
+        while b"\n" not in self._received:
+            self._fill(limit)
+        line, _, self._received = self._received.partition(b"\n")
+        return line + b"\n"
+
+    def _read(self, size: int) -> bytes:
+        parts: List[bytes] = [self._received]
+        while sum(map(len, parts)) < size:
+            self._received = b""
+            self._fill(_SILENCE_SECONDS)
+            parts.append(self._received)
+        content = b"".join(parts)
+        self._received = content[size:]
+        return content[:size]
+
+    def _fill(self, limit: Optional[float]) -> None:
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        ready, _, _ = select.select([descriptor], [], [], limit)
+        block = os.read(descriptor, _BLOCK) if ready else b""
+        if not block:
+            raise self._lost()
+        self._received += block
+
+    def _lost(self) -> ConnectionLostError:
+        lines = self._said().strip().splitlines()
+        reason = f" ({lines[-1].strip()})" if lines else ""
+        return ConnectionLostError(f"the connection was lost{reason}", where=self.host)
+
+    def _not_greeted(self) -> AdqError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        code = self._process.poll()
+        if code in (126, 127):
+            return HostError(
+                "has no python3",
+                where=self.host,
+                fix="Install it there: sudo apt install python3 python3-venv",
+            )
+        return login_error(self.host, self._said())
+
+    def _said(self) -> str:
+        return self._complaints.read_text(encoding="utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def connect(host: str, *, interactive: bool) -> Iterator[Connection]:
+    """Open a connection; it is gone when the block ends.
+
+    Args:
+        host: the board, as `ssh` takes it.
+        interactive: whether ssh may ask for a password or about a host key; only from the main thread.
+
+    Raises:
+        HostError: the board cannot be reached, does not let us in, or has no usable Python.
+        MissingDependencyError: there is no ssh here.
+    """
+    if host.startswith("-") or not host.strip():
+        raise HostError("no name of a host", where=host or "--host", fix="Name it as for ssh: user@board")
+    agent = _AGENT.read_bytes()
+    bootstrap = _BOOTSTRAP.format(greeting=_GREETING, oldest=OLDEST_PYTHON, size=len(agent))
+    batch = () if interactive else ("-o", "BatchMode=yes")
+    command = [*ssh_command(), *_OPTIONS, *batch, "--", host, f'exec python3 -c "{bootstrap}"']
+    with tempfile.TemporaryDirectory() as folder:
+        connection = Connection(host, command, Path(folder) / "stderr", interactive)
+        try:
+            connection.greet(agent, None if interactive else _SILENCE_SECONDS)
+            yield connection
+        finally:
+            connection.close()
+
+
+def ssh_command() -> List[str]:
+    """Return the ssh to run."""
+    return shlex.split(os.environ.get(SSH_VARIABLE, "")) or ["ssh"]
+
+
+@contextlib.contextmanager
+def _out_of_reach_of_ctrl_c(interactive: bool) -> Iterator[None]:
+    """Have ssh ignore Ctrl-C, which is for us: the job over there has to be ended through it.
+
+    A session of its own does the same, but has no terminal to ask a password on.
+    """
+    if not interactive:
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _check_python(host: str, version: str) -> None:
+    numbers: Tuple[int, ...] = tuple(int(part) for part in version.split("."))
+    if numbers < OLDEST_PYTHON:
+        raise HostError(
+            f"its python3 is Python {version}",
+            where=host,
+            fix="adq-edge needs 3.8 or later: JetPack 5.1 or later has one",
+        )

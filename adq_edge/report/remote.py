@@ -1,0 +1,65 @@
+"""What is said of a board that engines were measured on from here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from typing import Any, Dict, Iterator, List
+
+from rich.table import Table
+
+from adq_edge.benchmark.results import BenchmarkReport, read_report
+from adq_edge.evaluation import read_evaluation
+from adq_edge.files import storage_errors
+from adq_edge.remote.remote_bench import BoardResult
+from adq_edge.report.bench import bench_tables
+from adq_edge.report.tables import quality_table
+
+
+def board_tables(result: BoardResult) -> List[Table]:
+    """Return the tables that `eval` and `bench` would have printed on the board.
+
+    Raises:
+        ResultError: a result file is of another release of adq-edge.
+        StorageError: a result file cannot be read.
+    """
+    tables = [quality_table(read_evaluation(path)) for path in result.evaluations]
+    reports = [read_report(path) for path in result.benchmarks]
+    return [*tables, *(bench_tables(_joined(reports)) if reports else [])]
+
+
+def board_lines(result: BoardResult) -> Iterator[str]:
+    """Yield what a board is, where its results lie, how to remove what stays there; nothing if it failed."""
+    if result.problem is not None:
+        return
+    if result.diagnosis is not None:
+        with storage_errors(result.diagnosis):
+            yield f"{result.host}: {_describe(json.loads(result.diagnosis.read_text(encoding='utf-8')))}"
+    if result.found:
+        yield f"{result.host}: picked up the run that an earlier command had left there"
+    if result.benchmarks:
+        yield f"{result.host}: results in {result.benchmarks[0].parent}"
+    remove = f"ssh {shlex.quote(result.host)} rm -rf .cache/adq-edge"
+    yield f"{result.host}: nothing runs there any more; adq-edge stays for the next time, or: {remove}"
+
+
+def _joined(reports: List[BenchmarkReport]) -> BenchmarkReport:
+    """Return a run's files as one report, the engine that the others were compared with first."""
+    engines = sorted(
+        (engine for report in reports for engine in report.engines),
+        key=lambda one: one.comparison is not None,
+    )
+    return dataclasses.replace(reports[0], engines=tuple(engines))
+
+
+def _describe(diagnosis: Dict[str, Any]) -> str:
+    findings = diagnosis["findings"]
+    jetson, environment = findings["jetson"], findings["environment"]
+    parts = [environment["board"] or environment["cpu"]]
+    if jetson is not None and jetson["jetpack"] is not None:
+        parts.append(f"JetPack {jetson['jetpack']}")
+    parts.append(f"Python {environment['python']}")
+    if diagnosis["next_step"] is not None:
+        parts.append(f"doctor there says: {diagnosis['next_step']}")
+    return ", ".join(parts)

@@ -1,0 +1,130 @@
+"""One cell: its engines made, their quality and speed measured by `eval` and `bench`, its file written."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from adq_edge.benchmark.bench import bench
+from adq_edge.benchmark.results import BenchmarkReport
+from adq_edge.bundle import Source
+from adq_edge.errors import ResultError
+from adq_edge.evaluation import Evaluation, evaluate
+from adq_edge.files import megabytes, sha256
+from adq_edge.study.config import StudyConfig, Variant
+from adq_edge.study.data import StudyData
+from adq_edge.study.matrix import Cell
+from adq_edge.study.recipes import Recipes
+from adq_edge.study.results import CellResult, Quality, read_cell, speed_of, write_cell
+from adq_edge.study.workshop import Workshop
+
+CELLS = Path("cells")
+RESULTS = Path("results")
+
+
+class CellRunner:
+    """Runs cells and finds those that are done.
+
+    Args:
+        config: the study.
+        data: its images.
+        folder: the study's folder.
+    """
+
+    def __init__(self, config: StudyConfig, data: StudyData, folder: Path) -> None:
+        self._config = config
+        self._data = data
+        self._folder = folder
+        self._recipes = Recipes(config, data)
+        self._workshop = Workshop(config, data, folder)
+
+    def find(self, cell: Cell) -> Optional[CellResult]:
+        """Return a cell's result if it was made with this configuration and from these files."""
+        path = self._path(cell)
+        if not path.is_file():
+            return None
+        try:
+            result = read_cell(path)
+        except ResultError:
+            return None  # of another release: run again
+        return result if result.key == self._recipes.key(cell) else None
+
+    def run(self, cell: Cell) -> CellResult:
+        """Make and measure a cell's engines; the cell's file is the last that is written.
+
+        Raises:
+            AdqError: as by the verbs.
+        """
+        started = time.monotonic()
+        recipes = self._recipes.engines(cell)
+        engines = [self._workshop.engine(recipe) for recipe in recipes]
+        results = self._folder / RESULTS / cell.name
+        evaluations = [
+            evaluate(
+                engine,
+                self._data.root,
+                categories=recipe.model.categories,
+                output=results / f"{engine.stem}.eval.json",
+                threads=self._config.threads,
+            )
+            for engine, recipe in zip(engines, recipes)
+        ]
+        report = self._time(cell, engines[0], results)
+        files = [results / f"{engine.stem}.eval.json" for engine in engines]
+        files.extend(results / f"{engine.name}.bench.json" for engine in report.engines)
+        result = CellResult(
+            key=self._recipes.key(cell),
+            cell=cell,
+            engines=self._sources(engines),
+            all_engines_mb=sum(megabytes(engine) for engine in engines),
+            quality=_quality(evaluations),
+            speed=speed_of(report),
+            results=self._sources(files),
+            runtime=evaluations[0].runtime,
+            environment=report.environment,
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            seconds=time.monotonic() - started,
+        )
+        write_cell(self._path(cell), result)
+        return result
+
+    def _time(self, cell: Cell, engine: Path, results: Path) -> BenchmarkReport:
+        """Time an engine, in turns with the FP32 engine of the same model."""
+        engines = [engine]
+        if cell.variant is not Variant.FP32:
+            engines.insert(0, self._workshop.engine(self._recipes.engines(cell.baseline)[0]))
+        config = self._config
+        return bench(
+            engines,
+            device=cell.device,
+            threads=config.threads,
+            queries=config.queries,
+            seconds=config.seconds,
+            quick=config.quick,
+            output=results,
+        )
+
+    def _path(self, cell: Cell) -> Path:
+        return self._folder / CELLS / f"{cell.name}.json"
+
+    def _sources(self, paths: Sequence[Path]) -> Tuple[Source, ...]:
+        return tuple(Source(path.relative_to(self._folder).as_posix(), sha256(path)) for path in paths)
+
+
+def _quality(evaluations: Sequence[Evaluation]) -> Quality:
+    categories = tuple(category for evaluation in evaluations for category in evaluation.categories)
+    return Quality(
+        image_auroc=_mean([category.image_auroc for category in categories]),
+        pixel_auroc=_mean([category.pixel_auroc for category in categories]),
+        aupro=_mean([category.aupro for category in categories]),
+        categories=categories,
+    )
+
+
+def _mean(values: List[Optional[float]]) -> Optional[float]:
+    measured = [value for value in values if value is not None]
+    return float(np.mean(measured)) if measured else None

@@ -1,0 +1,128 @@
+"""The images of a study, known by their content: what was made from other images is made again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
+
+from adq_edge.console import progress_bar
+from adq_edge.datasets.layout import Category, read_dataset
+from adq_edge.datasets.synthetic import write_synthetic
+from adq_edge.errors import DataError
+from adq_edge.files import sha256
+
+_DRAWN_CATEGORIES = ("bolt", "leather", "zipper")
+_DRAWN_IMAGES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoryData:
+    """One category.
+
+    Attributes:
+        name: the category.
+        folder: its own folder.
+        train: number of normal training images.
+        test: number of test images.
+        defective: how many of them show a defect.
+        train_sha256: of the training images' names and contents.
+        test_sha256: of the test images' and masks'.
+    """
+
+    name: str
+    folder: str
+    train: int
+    test: int
+    defective: int
+    train_sha256: str
+    test_sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyData:
+    """All of a study's images.
+
+    Attributes:
+        root: the dataset folder.
+        synthetic: whether they were drawn for the study.
+        categories: the categories.
+    """
+
+    root: str
+    synthetic: bool
+    categories: Tuple[CategoryData, ...]
+
+    @property
+    def names(self) -> Tuple[str, ...]:
+        """The categories' names."""
+        return tuple(category.name for category in self.categories)
+
+    def category(self, name: str) -> CategoryData:
+        """Return a category by its name."""
+        return next(category for category in self.categories if category.name == name)
+
+
+def draw_images(root: Path) -> None:
+    """Draw the synthetic set of a quick study, or find it there."""
+    write_synthetic(root, categories=_DRAWN_CATEGORIES, train=_DRAWN_IMAGES)
+
+
+def read_data(root: Path, synthetic: bool) -> StudyData:
+    """Read a dataset and hash all its files.
+
+    Raises:
+        DataError: no dataset, or a category without test images, sound and defective ones.
+        StorageError: a file cannot be read.
+    """
+    dataset = read_dataset(root)
+    for category in dataset.categories:
+        defective = sum(sample.is_anomalous for sample in category.test)
+        if not 0 < defective < len(category.test):
+            raise DataError(
+                f"category {category.name!r} lacks sound or defective test images",
+                where=root,
+                fix="Put images in CATEGORY/test/good and CATEGORY/test/DEFECT",
+            )
+    hashes = _hash_files([path for category in dataset.categories for path in _files(category)])
+    categories = tuple(_describe(category, hashes) for category in dataset.categories)
+    return StudyData(str(dataset.root.resolve()), synthetic, categories)
+
+
+def _files(category: Category) -> List[Path]:
+    masks = [sample.mask for sample in category.test if sample.mask is not None]
+    return [*category.train, *(sample.path for sample in category.test), *masks]
+
+
+def _hash_files(paths: Sequence[Path]) -> Dict[Path, str]:
+    hashes: Dict[Path, str] = {}
+    bar = progress_bar("Looking at the images", len(paths), "files")
+    with bar as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path, content in zip(paths, pool.map(sha256, paths)):
+            hashes[path] = content
+            advance()
+    return hashes
+
+
+def _describe(category: Category, hashes: Dict[Path, str]) -> CategoryData:
+    folder = category.train[0].parents[2]
+    tested = _files(category)[len(category.train) :]
+    return CategoryData(
+        name=category.name,
+        folder=str(folder.resolve()),
+        train=len(category.train),
+        test=len(category.test),
+        defective=sum(sample.is_anomalous for sample in category.test),
+        train_sha256=_digest(folder, category.train, hashes),
+        test_sha256=_digest(folder, tested, hashes),
+    )
+
+
+def _digest(folder: Path, paths: Sequence[Path], hashes: Dict[Path, str]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{hashes[path]}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,105 @@
+"""`study`: the whole matrix, cell by cell; what an earlier run finished is not done again."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Dict, Optional, Sequence
+
+from adq_edge.errors import AdqError, MissingDependencyError, StorageError
+from adq_edge.makers.tensorrt_options import TensorRTOptions, choose_build
+from adq_edge.options import DEFAULT_CALIBRATOR, Device, Precision
+from adq_edge.study.cells import CellRunner
+from adq_edge.study.checks import check_config
+from adq_edge.study.config import StudyConfig
+from adq_edge.study.data import StudyData, draw_images, read_data
+from adq_edge.study.matrix import Cell, cells_of
+from adq_edge.study.output import write_markdown
+from adq_edge.study.progress import StudyProgress
+from adq_edge.study.results import CellState, StudyResult, write_study
+from adq_edge.study.workshop import NotPossibleError
+
+RESULT_FILE = "study.json"
+MARKDOWN_FILE = "study.md"
+_IMAGES = "images"
+
+
+def study(config: StudyConfig, *, progress: bool = True) -> StudyResult:
+    """Run a study, or go on with it.
+
+    Every cell that is done is a file in `OUTPUT/cells`, and `OUTPUT/study.json` and `study.md` are written
+    anew after each: an interruption loses the cell in progress alone, but for what it has trained.
+    A cell that this machine cannot run is left out with the reason; one that fails is tried again next time.
+    A copy of the folder goes on elsewhere: on a Jetson, the cells of that device are run from the bundles.
+
+    Args:
+        config: what is studied (see `read_config`).
+        progress: print a line for each cell on stderr.
+
+    Raises:
+        AdqError: the configuration cannot be used.
+        DataError: the images cannot be used.
+        StorageError: a file cannot be read or written, or the disk is full.
+    """
+    check_config(config)
+    output = Path(config.output)
+    if config.data is None:
+        draw_images(output / _IMAGES)
+    data = read_data(output / _IMAGES if config.data is None else Path(config.data), config.data is None)
+    runner = CellRunner(config, data, output)
+    cells = cells_of(config)
+    absent = _absent_devices(cells)
+    states = {cell: _state_of(cell, runner, absent) for cell in cells}
+    todo = [cell for cell in cells if states[cell].result is None and cell.device not in absent]
+    shown = StudyProgress(list(states.values()), todo, progress)
+    _write(output, config, data, states)
+    for cell in todo:
+        shown.begin(cell)
+        states[cell] = _attempt(runner, cell)
+        shown.end(states[cell])
+        _write(output, config, data, states)
+    return _write(output, config, data, states)
+
+
+def _state_of(cell: Cell, runner: CellRunner, absent: Dict[Device, str]) -> CellState:
+    result = runner.find(cell)  # of an absent device too: another machine may have run it
+    return CellState(cell, result, absent.get(cell.device) if result is None else None)
+
+
+def _attempt(runner: CellRunner, cell: Cell) -> CellState:
+    try:
+        return CellState(cell, runner.run(cell))
+    except StorageError:
+        raise  # a full disk ends the study: no cell after this one would do better
+    except (NotPossibleError, MissingDependencyError) as error:
+        return CellState(cell, reason=str(error))
+    except AdqError as error:
+        return CellState(cell, reason=str(error), failed=True)
+
+
+def _absent_devices(cells: Sequence[Cell]) -> Dict[Device, str]:
+    """Return why the devices that this machine lacks cannot be used."""
+    absent = {}
+    for device in dict.fromkeys(cell.device for cell in cells):
+        reason = _why_absent(device)
+        if reason is not None:
+            absent[device] = reason
+    return absent
+
+
+def _why_absent(device: Device) -> Optional[str]:
+    if device is Device.CPU:
+        return None
+    try:
+        choose_build(device, Precision.FP32, DEFAULT_CALIBRATOR, TensorRTOptions())
+    except AdqError as error:
+        return error.what
+    return None
+
+
+def _write(output: Path, config: StudyConfig, data: StudyData, states: Dict[Cell, CellState]) -> StudyResult:
+    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    result = StudyResult(created, config, data, tuple(states.values()))
+    write_study(output / RESULT_FILE, result)
+    write_markdown(output / MARKDOWN_FILE, result)
+    return result

@@ -1,0 +1,102 @@
+"""Whether each method's whole graph, in each precision, is taken by a real TensorRT builder.
+
+    python benchmarks/compile.py BUNDLE ... --data ../shared/data/inspection
+
+The graphs are those that `build --device cuda` gives to TensorRT 10 and later and to TensorRT-RTX (the typed
+route); the builder is TensorRT-RTX, which compiles for a named GPU without one. That an engine is compiled
+does not say that it runs: see README, "What was run where". Writes
+benchmarks/published/compile.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import onnx
+from published import publish
+
+from adq_edge.bundle import Bundle, open_bundle
+from adq_edge.calibration.prepared import prepare
+from adq_edge.calibration.sources import image_source
+from adq_edge.environment import read_environment
+from adq_edge.makers.base import Ingredients
+from adq_edge.makers.tensorrt_graphs import make_graph
+from adq_edge.options import DEFAULT_CALIBRATOR, Precision, Route
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from rtx import compile_engine, trt
+
+GPUS = ("SM86", "SM120")
+
+
+def compile_bundle(bundle: Bundle, data: Path, samples: int, gpu: str) -> List[Dict[str, Any]]:
+    """Compile a bundle's model in each precision; fail with the builder's own words."""
+    model = onnx.load(str(bundle.model))
+    height, width = bundle.manifest.image_size
+    assert height == width, "the profile of these compilations is square"
+    rows = []
+    for precision in (Precision.FP32, Precision.FP16, Precision.INT8):
+        prepared = None
+        if precision is Precision.INT8:
+            prepared = prepare(bundle, DEFAULT_CALIBRATOR, image_source(data, samples))
+        graph = make_graph(Ingredients(bundle, precision, model, prepared), Route.TYPED).model
+        started = time.monotonic()
+        plan = compile_engine(graph.SerializeToString(), gpu, height, largest_batch=1)
+        row = {
+            "bundle": bundle.manifest.name,
+            "arch": bundle.manifest.arch,
+            "options": bundle.manifest.options,
+            "precision": precision.value,
+            "gpu": gpu,
+            "nodes": len(graph.graph.node),
+            "graph_mb": graph.ByteSize() / 1e6,
+            "plan_mb": len(plan) / 1e6,
+            "seconds": time.monotonic() - started,
+        }
+        print(row, flush=True)
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    """Compile and publish."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundles", nargs="+", type=Path, help="bundles of `adq-edge export`")
+    parser.add_argument("--data", type=Path, required=True, help="folder of pictures to calibrate on")
+    parser.add_argument("--samples", type=int, default=16, help="pictures to calibrate on")
+    arguments = parser.parse_args()
+    rows = [
+        row
+        for path in arguments.bundles
+        for gpu in GPUS
+        for row in compile_bundle(open_bundle(path), arguments.data, arguments.samples, gpu)
+    ]
+    publish(
+        "compile",
+        f"Whole graphs compiled with TensorRT-RTX {trt.__version__}, 256x256, batch 1",
+        ["model", "precision", "GPU", "nodes", "graph MB", "plan MB", "compiled in s"],
+        [
+            [
+                row["bundle"],
+                row["precision"],
+                row["gpu"],
+                str(row["nodes"]),
+                f"{row['graph_mb']:.1f}",
+                f"{row['plan_mb']:.1f}",
+                f"{row['seconds']:.0f}",
+            ]
+            for row in rows
+        ],
+        {"tensorrt_rtx": trt.__version__, "compilations": rows},
+        read_environment(),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Measure adq-edge beside every peer that is found; installs nothing.
+
+    python -m benchmarks.peers --data DIR --stfpm STUDENT --teacher-weights FILE \\
+        [--python anomalib=/path/to/venv/bin/python] [--quick]
+
+Writes benchmarks/published/peers.json and peers.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Dict, List, Sequence
+
+from adq_edge.console import console
+from adq_edge.errors import AdqError
+from benchmarks.peers import tables
+from benchmarks.peers.catalogue import CONTENDERS, MAKERS, RD, STFPM
+from benchmarks.peers.competition import compete
+from benchmarks.peers.materials import CHECK_PICTURES, load_stfpm, make_model, make_pictures, random_rd
+from benchmarks.peers.measuring import Plan
+
+_PUBLISHED = Path(__file__).resolve().parents[1] / "published"
+_QUICK = Plan(queries=12, seconds=0.0, warm_up_seconds=0.2)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.peers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, help="dataset in MVTec AD layout")
+    parser.add_argument("--stfpm", type=Path, required=True, help="STFPM checkpoint that all contenders run")
+    parser.add_argument("--teacher-weights", help="for a checkpoint of the student alone")
+    parser.add_argument("--models", nargs="+", choices=(STFPM, RD), default=[STFPM, RD])
+    parser.add_argument("--only", nargs="+", choices=MAKERS, default=list(MAKERS), metavar="MAKER")
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="MAKER=FILE",
+        help="interpreter of a maker's environment",
+    )
+    parser.add_argument("--samples", type=int, default=300, help="largest number of calibration pictures")
+    parser.add_argument("--threads", type=int, help="CPU threads; each peer's own default otherwise")
+    parser.add_argument("--queries", type=int, default=1024, help="least number of queries per contender")
+    parser.add_argument("--seconds", type=float, default=60.0, help="least duration per contender")
+    parser.add_argument("--quick", action="store_true", help="a look: not to be quoted")
+    parser.add_argument("--output", type=Path, default=_PUBLISHED / "peers", help="path without suffix")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Make the materials, prepare and time each model's contenders, write the tables."""
+    options = parse(arguments)
+    pythons = _interpreters(options.python)
+    plan = _QUICK if options.quick else Plan(options.queries, options.seconds, min(3.0, options.seconds / 4))
+    load_average = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    versions: Dict[str, Dict[str, str]] = {}
+    done: List[tables.Table] = []
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        stfpm = load_stfpm(options.stfpm, options.teacher_weights)
+        size = stfpm.config.image_size
+        pictures = make_pictures(options.data, work / "pictures", size, options.samples)
+        for model in options.models:
+            network = stfpm if model == STFPM else random_rd(pictures, size)
+            made = make_model(model, network, work / model, pictures)
+            chosen = [contender for contender in CONTENDERS[model] if contender.maker in options.only]
+            done.append(compete(made, chosen, pictures, plan, pythons, options.threads, versions))
+    settings = {
+        "quick": options.quick,
+        "threads": options.threads,
+        "queries": plan.queries,
+        "seconds": plan.seconds,
+        "calibration_pictures": options.samples,
+        "check_pictures": CHECK_PICTURES,
+        "load_average": load_average,
+        "versions": versions,
+    }
+    print(tables.write(options.output.parent, options.output.name, done, settings))
+
+
+def _interpreters(given: Sequence[str]) -> Dict[str, str]:
+    """Read `MAKER=FILE` pairs; who is not named runs in this interpreter."""
+    found = dict.fromkeys(MAKERS, sys.executable)
+    for pair in given:
+        maker, _, path = pair.partition("=")
+        if maker not in found or not path:
+            raise AdqError(f"--python {pair} is no MAKER=FILE", fix=f"Makers: {', '.join(MAKERS)}")
+        found[maker] = path
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except AdqError as error:
+        console.print(str(error))
+        raise SystemExit(error.exit_code) from None

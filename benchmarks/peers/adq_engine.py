@@ -1,0 +1,59 @@
+"""adq-edge: what `build` makes and what `predict` does, as users have it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.contract import CALIBRATION, Job, Peer, Result
+
+
+class AdqEngine(Peer):
+    """An engine of adq-edge; the variant is `PRECISION-RUNTIME-SCORING`."""
+
+    needs = ("adq-edge", "numpy", "opencv-python")
+
+    def __init__(self, job: Job) -> None:
+        from adq_edge.runtimes.registry import load_engine
+
+        self._size = job.image_size
+        self._engine = load_engine(Path(job.made) / "engine.onnx", threads=job.threads)
+
+    @classmethod
+    def prepare(cls, job: Job) -> None:
+        """Build the engine with adq-edge's defaults; ranges are kept with the bundle."""
+        from adq_edge.building import build
+
+        precision, runtime, scoring = job.variant.split("-")
+        build(
+            Path(job.model) / scoring,
+            Path(job.made) / "engine.onnx",
+            precision=precision,
+            runtime=runtime,
+            calib_data=Path(job.pictures) / CALIBRATION,
+            threads=job.threads,
+        )
+
+    def feed(self, picture: np.ndarray) -> np.ndarray:
+        """Add the batch: everything else is in the graph."""
+        return picture[None]
+
+    def infer(self, fed: np.ndarray) -> Any:
+        """Run the engine."""
+        return self._engine.run(fed)
+
+    def read(self, output: Any) -> Result:
+        """Take the only picture's map and score."""
+        return Result(output.maps[0], float(output.scores[0]))
+
+    def predict(self, path: str) -> Result:
+        """Read, resize, run, and enlarge the map to the input's size."""
+        from adq_edge.imaging import load_image, resize_map
+
+        result = self.read(self.infer(self.feed(load_image(Path(path), self._size))))
+        return Result(resize_map(result.anomaly_map, self._size), result.score)
+
+
+CONTENDER = AdqEngine

@@ -1,0 +1,144 @@
+"""anomalib: its own model, export, INT8_PTQ and OpenVINOInferencer, with adq-edge's weights loaded into it.
+
+Two exports, because the better one differs: `fixed` has a fixed input of the model's size and is run by
+OpenVINO directly (engine only); `inferencer` is the default export, whose graph resizes what the
+OpenVINOInferencer reads from a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+from unittest import mock
+
+import numpy as np
+
+from benchmarks.peers.contract import CALIBRATION, VALIDATION, Job, Peer, Result
+
+_FIXED = "fixed"
+_MODEL = Path("weights") / "openvino" / "model.xml"
+
+
+class Anomalib(Peer):
+    """An INT8_PTQ export of anomalib, run by its inferencer or by OpenVINO directly."""
+
+    needs = ("anomalib", "torch", "torchvision", "openvino", "nncf", "onnxscript")
+
+    def __init__(self, job: Job) -> None:
+        from anomalib.deploy import OpenVINOInferencer
+
+        self.takes_files = job.variant != _FIXED
+        self._largest = _largest_map(job)
+        config = {} if job.threads is None else {"INFERENCE_NUM_THREADS": str(job.threads)}
+        self._inferencer = OpenVINOInferencer(Path(job.made) / _MODEL, device="CPU", config=config)
+
+    @classmethod
+    def prepare(cls, job: Job) -> None:
+        """Export with `Engine.export`, calibrated on test pictures as it does: half of them by its default.
+
+        Normal pictures alone would harm it: the scoring is quantized too, and a defect's map would be cut off
+        at the largest value of a normal one.
+        """
+        from anomalib.data import Folder
+        from anomalib.deploy import CompressionType, ExportType
+        from anomalib.engine import Engine
+
+        pictures = Folder(
+            "peers",
+            root=job.pictures,
+            normal_dir=CALIBRATION,
+            normal_test_dir=f"{VALIDATION}/good",
+            abnormal_dir=f"{VALIDATION}/defect",
+            val_split_mode="same_as_test",  # what is left of the test pictures without the check pictures
+            train_batch_size=1,
+            eval_batch_size=1,
+            num_workers=0,
+        )
+        Engine(default_root_dir=job.made).export(
+            _lightning_model(job),
+            ExportType.OPENVINO,
+            export_root=job.made,
+            input_size=job.image_size if job.variant == _FIXED else None,
+            compression_type=CompressionType.INT8_PTQ,
+            datamodule=pictures,
+        )
+
+    def feed(self, picture: np.ndarray) -> np.ndarray:
+        """Do what `OpenVINOInferencer.pre_process` does."""
+        return np.ascontiguousarray(np.float32(picture).transpose(2, 0, 1)[None] / 255.0)
+
+    def infer(self, fed: np.ndarray) -> Any:
+        """Run the compiled model on a float picture."""
+        return self._inferencer.model([fed])
+
+    def read(self, output: Any) -> Result:
+        """Undo the normalisation of the post-processing in the graph."""
+        named: Dict[str, Any] = self._inferencer.post_process(output)
+        anomaly_map = np.asarray(named["anomaly_map"], np.float32)
+        return Result(
+            anomaly_map.reshape(anomaly_map.shape[-2:]) * np.float32(self._largest),
+            float(np.ravel(named["pred_score"])[0]) * self._largest,
+        )
+
+    def predict(self, path: str) -> Any:
+        """Let the inferencer do all of it."""
+        return self._inferencer.predict(path)
+
+
+def _largest_map(job: Job) -> float:
+    return float(json.loads((Path(job.model) / "scale.json").read_text())["largest_map"])
+
+
+def _lightning_model(job: Job) -> Any:
+    """Return anomalib's module with our weights, and the thresholds that a training would have left.
+
+    Its post-processing is (x - threshold) / (max - min) + 0.5, clipped to 0..1. With a threshold of half the
+    largest value that is x / largest: all of its operations stand in the graph, and they can be undone.
+    """
+    import torch
+    from anomalib.models import ReverseDistillation, Stfpm
+
+    weights = torch.load(Path(job.model) / "weights.pt", weights_only=True)
+    is_stfpm = any(".student_model." in name for name in weights)
+    with _no_download():
+        if is_stfpm:
+            model = Stfpm(pre_processor=Stfpm.configure_pre_processor(job.image_size))
+        else:
+            processor = ReverseDistillation.configure_pre_processor(job.image_size)
+            model = ReverseDistillation(pre_trained=False, pre_processor=processor)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    unloaded = [name for name in missing if not _may_be_missing(name)]
+    if unloaded or unexpected:
+        raise ValueError(f"anomalib's model differs: lacks {unloaded[:3]}, has no {unexpected[:3]}")
+    largest = torch.tensor(_largest_map(job))
+    processor = model.post_processor
+    for part in ("image", "pixel"):
+        getattr(processor, f"{part}_min").copy_(torch.tensor(0.0))
+        getattr(processor, f"{part}_max").copy_(largest)
+        getattr(processor, f"_{part}_threshold").copy_(largest / 2)
+    return model.eval()
+
+
+def _may_be_missing(name: str) -> bool:
+    """Tell what no checkpoint needs: the unused part of RD's bottleneck, counters, the post-processing."""
+    unused: List[str] = ["bottleneck.conv4.", "bottleneck.bn4.", "num_batches_tracked"]
+    return not name.startswith("model.") or any(part in name for part in unused)
+
+
+@contextlib.contextmanager
+def _no_download() -> Iterator[None]:
+    """Keep anomalib from downloading a teacher that is replaced at once: Stfpm has no option for it."""
+    import timm
+
+    create = timm.create_model
+
+    def create_untrained(*arguments: Any, **options: Any) -> Any:
+        return create(*arguments, **{**options, "pretrained": False})
+
+    with mock.patch.object(timm, "create_model", create_untrained):
+        yield
+
+
+CONTENDER = Anomalib

@@ -1,0 +1,104 @@
+"""What a peer is to its worker. Imported in foreign environments: the standard library and numpy only."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import importlib
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar, Dict, NamedTuple, Optional, Sequence, Tuple, Type
+
+import numpy as np
+
+CALIBRATION = "calibration"
+"""Folder of the calibration pictures, normal ones: PNG files of the model's input size."""
+VALIDATION = "validation"
+"""Folder of test pictures, `good` and `defect`, none a check picture: the same size and format."""
+
+
+class Result(NamedTuple):
+    """The anomaly map, float32 `[h, w]`, and the score of one picture."""
+
+    anomaly_map: np.ndarray
+    score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a peer is asked to run.
+
+    Attributes:
+        peer: the module of this package that runs it.
+        variant: which of the module's ways to run it.
+        model: folder of the model: `SCORING.pt` (checkpoint) and `SCORING/` (bundle) for each way to score,
+            `weights.pt` (anomalib's names) and `scale.json`.
+        pictures: folder of the pictures: `CALIBRATION` and `VALIDATION`.
+        made: folder of what the peer's `prepare` made.
+        image_size: (height, width) of the model's input.
+        threads: CPU threads; the peer's own default if None.
+    """
+
+    peer: str
+    variant: str
+    model: str
+    pictures: str
+    made: str
+    image_size: Tuple[int, int]
+    threads: Optional[int]
+
+    @property
+    def calibration(self) -> Sequence[Path]:
+        """The calibration pictures, in order."""
+        return sorted((Path(self.pictures) / CALIBRATION).glob("*.png"))
+
+
+class Peer(abc.ABC):
+    """A loaded contender.
+
+    Attributes:
+        needs: distributions that must be installed, the one that names the peer first.
+        takes_files: whether it can take an encoded file; else only its engine is timed.
+    """
+
+    needs: ClassVar[Tuple[str, ...]]
+    takes_files = True
+
+    @classmethod  # noqa: B027  # not abstract: many peers have nothing to prepare
+    def prepare(cls, job: Job) -> None:
+        """Make what loading needs in `job.made`, once, in a process that is not timed; nothing by default."""
+
+    @abc.abstractmethod
+    def __init__(self, job: Job) -> None:
+        """Load the engine."""
+
+    @abc.abstractmethod
+    def feed(self, picture: np.ndarray) -> Any:
+        """Turn a uint8 `[H, W, 3]` RGB picture of the input's size into what the engine takes; not timed."""
+
+    @abc.abstractmethod
+    def infer(self, fed: Any) -> Any:
+        """Run the engine: this is `engine only`."""
+
+    @abc.abstractmethod
+    def read(self, output: Any) -> Result:
+        """Turn what `infer` returned into a result, in the units of the FP32 reference; not timed."""
+
+    @abc.abstractmethod
+    def predict(self, path: str) -> Any:
+        """Go from an encoded file to a map of the input's size and a score: this is `end to end`."""
+
+
+def load_peer(name: str) -> Type[Peer]:
+    """Return the class of a peer's module."""
+    peer: Type[Peer] = importlib.import_module(f"benchmarks.peers.{name}").CONTENDER
+    return peer
+
+
+def versions(distributions: Sequence[str]) -> Dict[str, str]:
+    """Return the versions of installed distributions.
+
+    Raises:
+        PackageNotFoundError: one is not installed.
+    """
+    return {name: metadata.version(name) for name in distributions}

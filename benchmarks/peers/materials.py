@@ -1,0 +1,176 @@
+"""What every contender starts from: the same weights, the same pictures, and what FP32 says of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from adq_edge.datasets.layout import read_dataset
+from adq_edge.datasets.synthetic.catalogue import render
+from adq_edge.errors import AdqError
+from adq_edge.exporting import export
+from adq_edge.files import write_bytes
+from adq_edge.imaging import load_image, resize_image, write_image
+from adq_edge.models.base import AnomalyModel, ModelConfig
+from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
+from adq_edge.models.reverse_distillation import ReverseDistillation
+from adq_edge.models.stfpm import STFPM
+from benchmarks.peers.catalogue import ANOMALIB, OFFICIAL
+from benchmarks.peers.contract import CALIBRATION, VALIDATION
+
+CHECK_PICTURES = 8
+"""Test pictures that engines are timed on and compared with FP32 on."""
+LARGE_PIXELS = 1024
+
+Item = TypeVar("Item")
+
+_SETTLING_PICTURES = 16
+_HEADROOM = 1.25  # of anomalib's normalisation over the largest map value of the check pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Pictures on disk.
+
+    Attributes:
+        folder: the folder of `CALIBRATION`.
+        check: a .npy file, uint8 `[N, H, W, 3]`.
+        files: encoded photographs by what the tables call them: of the input's size, and of `LARGE_PIXELS`.
+    """
+
+    folder: Path
+    check: Path
+    files: Dict[str, Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model's folder; `reference` gives FP32's maps `[N, h, w]` and scores `[N]` of the check pictures."""
+
+    name: str
+    folder: Path
+    image_size: Tuple[int, int]
+
+    def reference(self, scoring: str) -> Any:
+        """Return what torch says in FP32, with one of the two ways to score."""
+        return np.load(self.folder / f"{scoring}.npz")
+
+
+def make_pictures(data: Path, folder: Path, size: Tuple[int, int], calibration: int) -> Pictures:
+    """Resize pictures of a dataset once for all contenders, and encode a photograph to be decoded.
+
+    Args:
+        data: a dataset in MVTec AD layout.
+        folder: where they go.
+        size: (height, width) of the model's input.
+        calibration: the largest number of calibration pictures, and of validation pictures.
+    """
+    dataset = read_dataset(data)
+    for number, path in enumerate(_evenly(dataset.train_images, calibration)):
+        write_image(folder / CALIBRATION / f"{number:04}.png", load_image(path, size))
+    test = [sample for category in dataset.categories for sample in category.test]
+    chosen = _evenly(test, CHECK_PICTURES)
+    np.save(folder / "check.npy", np.stack([load_image(sample.path, size) for sample in chosen]))
+    rest = [sample for sample in test if sample not in chosen]
+    for number, sample in enumerate(_evenly(rest, calibration)):
+        kind = "defect" if sample.is_anomalous else "good"
+        write_image(folder / VALIDATION / kind / f"{number:04}.png", load_image(sample.path, size))
+    photograph = render("circuit_board", seed=0, index=0, size=LARGE_PIXELS)[0]
+    small, large = resize_image(photograph, size), photograph
+    files = {
+        f"{size[1]} px JPEG": _encode(folder / "small.jpg", small),
+        f"{LARGE_PIXELS} px JPEG": _encode(folder / "large.jpg", large),
+        f"{LARGE_PIXELS} px PNG": _encode(folder / "large.png", large),
+    }
+    return Pictures(folder, folder / "check.npy", files)
+
+
+def _encode(path: Path, picture: np.ndarray) -> Path:
+    write_image(path, picture)
+    return path
+
+
+def _evenly(items: Sequence[Item], count: int) -> List[Item]:
+    if not items:
+        raise AdqError("too few pictures to compare on", fix="Give a dataset with training and test images")
+    indices = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).astype(int))
+    return [items[i] for i in indices]
+
+
+def load_stfpm(checkpoint: Path, teacher_weights: Optional[str]) -> AnomalyModel:
+    """Load the STFPM that all contenders run.
+
+    Raises:
+        AdqError: the checkpoint is of another method, or cannot be read.
+    """
+    model = load_checkpoint(checkpoint, teacher_weights=teacher_weights).model
+    if not isinstance(model, STFPM):
+        raise AdqError(f"a {model.arch}, not an STFPM", where=checkpoint, fix="Give an STFPM checkpoint")
+    return model
+
+
+def random_rd(pictures: Pictures, size: Tuple[int, int]) -> AnomalyModel:
+    """Make anomalib's default Reverse Distillation (WideResNet-50-2) with random weights, seed 0.
+
+    BatchNorm's statistics are those of pictures, so that activations have the sizes of a trained network's:
+    without, they grow from block to block, and neither INT8 ranges nor denormals mean anything.
+    """
+    torch.manual_seed(0)
+    model = ReverseDistillation(ModelConfig(image_size=size, fusion=ANOMALIB))
+    paths = _evenly(sorted((pictures.folder / CALIBRATION).glob("*.png")), _SETTLING_PICTURES)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the plain mean over all batches
+            module.train()
+    with torch.no_grad():
+        for start in range(0, len(paths), 8):
+            batch = np.stack([load_image(path, size) for path in paths[start : start + 8]])
+            model(torch.from_numpy(batch))
+    return model.eval()
+
+
+def make_model(name: str, model: AnomalyModel, folder: Path, pictures: Pictures) -> Model:
+    """Write a model's checkpoint, its weights under anomalib's names, bundles and references."""
+    folder.mkdir(parents=True)
+    scorings = (ANOMALIB,) if isinstance(model, ReverseDistillation) else (OFFICIAL, ANOMALIB)
+    for scoring in scorings:
+        variant = type(model)(dataclasses.replace(model.config, fusion=scoring))
+        variant.load_state_dict(model.state_dict())
+        save_checkpoint(folder / f"{scoring}.pt", variant.eval(), {})
+        export(folder / f"{scoring}.pt", folder / scoring)
+        _write_reference(variant, folder / f"{scoring}.npz", pictures)
+    with np.load(folder / f"{ANOMALIB}.npz") as reference:
+        largest = float(max(reference["maps"].max(), reference["scores"].max())) * _HEADROOM
+    write_bytes(folder / "scale.json", json.dumps({"largest_map": largest}).encode())
+    torch.save(anomalib_names(model), folder / "weights.pt")
+    return Model(name, folder, model.config.image_size)
+
+
+def _write_reference(model: AnomalyModel, path: Path, pictures: Pictures) -> None:
+    with torch.inference_mode():
+        outputs = [model(torch.from_numpy(picture[None])) for picture in np.load(pictures.check)]
+    maps, scores = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*outputs))
+    np.savez(path, maps=maps, scores=scores)
+
+
+def anomalib_names(model: AnomalyModel) -> Dict[str, torch.Tensor]:
+    """Return a model's weights under the names of anomalib's checkpoints, what it cannot have left out."""
+    prefixes = {
+        "teacher.": "model.teacher_model.feature_extractor.",
+        "student.": "model.student_model.feature_extractor.",
+        "encoder.": "model.encoder.feature_extractor.",
+        "bottleneck.": "model.bottleneck.",
+        "decoder.": "model.decoder.",
+    }
+    renamed = {}
+    for key, tensor in model.state_dict().items():
+        ours = next((prefix for prefix in prefixes if key.startswith(prefix)), None)
+        if ours is not None:
+            renamed[prefixes[ours] + key[len(ours) :]] = tensor
+    return renamed

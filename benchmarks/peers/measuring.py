@@ -1,0 +1,180 @@
+"""The interleaved run: every contender's process is alive, one of them computes at a time, in short turns."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Sequence
+
+import numpy as np
+
+from adq_edge.agreement import MapComparison, compare_scores
+from benchmarks.peers.catalogue import Contender
+from benchmarks.peers.materials import Model, Pictures
+from benchmarks.peers.process import WorkerProcess
+
+# ONNX Runtime's threads go on spinning after a query: 30 ms of CPU time that the next contender must not pay.
+_SETTLE_SECONDS = 0.05
+_FILE_SHARE = 0.25  # of the queries, and of their time, for each encoded file
+_ROUND_SECONDS = 0.5
+_LEAST_ROUNDS, _MOST_ROUNDS = 6, 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How much is measured: least numbers per contender.
+
+    Attributes:
+        queries: engine queries.
+        seconds: what they take together.
+        warm_up_seconds: queries before that do not count.
+    """
+
+    queries: int
+    seconds: float
+    warm_up_seconds: float
+
+    @property
+    def rounds(self) -> int:
+        """Turns of each contender."""
+        return max(_LEAST_ROUNDS, min(_MOST_ROUNDS, math.ceil(self.seconds / _ROUND_SECONDS)))
+
+    def per_round(self, nanoseconds: float, share: float = 1.0) -> int:
+        """Return how often a turn does what takes so long."""
+        return math.ceil(share * max(self.queries, self.seconds * 1e9 / nanoseconds) / self.rounds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entrant:
+    """A contender whose engine is loaded in a running worker."""
+
+    contender: Contender
+    worker: WorkerProcess
+    load_seconds: float
+    takes_files: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Durations of one kind of work, in ms; every one counts. `rounds_ms` holds the median of each round."""
+
+    count: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    rounds_ms: List[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """What was measured of one contender.
+
+    Attributes:
+        engine: engine only, from the input that it takes to its raw output.
+        files: end to end by kind of encoded file; empty if it takes none.
+        peak_rss_mb: the most memory that its process held, in MB (10^6 bytes).
+        load_seconds: what loading the engine took.
+        map_snr_db: median over pictures of its map against FP32's, in dB; None: identical.
+        score_bias: median of (its score - FP32's) / FP32's.
+    """
+
+    engine: Timing
+    files: Dict[str, Timing]
+    peak_rss_mb: float
+    load_seconds: float
+    map_snr_db: Any
+    score_bias: Any
+
+
+def enter(contender: Contender, worker: WorkerProcess, pictures: Pictures) -> Entrant:
+    """Load a contender.
+
+    Raises:
+        PeerError: it cannot be loaded.
+    """
+    loaded = worker.ask("load", check=str(pictures.check))
+    return Entrant(contender, worker, loaded["load_seconds"], loaded["takes_files"])
+
+
+def measure(
+    entrants: Sequence[Entrant],
+    model: Model,
+    pictures: Pictures,
+    plan: Plan,
+    folder: Path,
+    advance: Callable[[], None],
+) -> List[Figures]:
+    """Compare every entrant with FP32, then time all of them in turns.
+
+    Args:
+        entrants: the contenders.
+        model: what they run.
+        pictures: what they are given.
+        plan: how much.
+        folder: for what the workers hand over.
+        advance: called after each turn.
+
+    Raises:
+        PeerError: a contender fails.
+    """
+    agreements = [_agreement(entrant, model, folder) for entrant in entrants]
+    shares = [_shares(entrant, pictures, plan) for entrant in entrants]
+    engine_ns: List[List[List[int]]] = [[] for _ in entrants]
+    file_ns: List[List[List[List[int]]]] = [[] for _ in entrants]
+    for _ in range(plan.rounds):
+        for i, entrant in enumerate(entrants):
+            time.sleep(_SETTLE_SECONDS)
+            done = entrant.worker.ask("run_round", **shares[i])
+            engine_ns[i].append(done["query_ns"])
+            file_ns[i].append(done["file_ns"])
+            advance()
+    return [
+        Figures(
+            engine=_timing(engine_ns[i]),
+            files={
+                kind: _timing([each[number] for each in file_ns[i]])
+                for number, kind in enumerate(pictures.files if entrant.takes_files else ())
+            },
+            peak_rss_mb=entrant.worker.ask("peak"),
+            load_seconds=entrant.load_seconds,
+            **agreements[i],
+        )
+        for i, entrant in enumerate(entrants)
+    ]
+
+
+def _shares(entrant: Entrant, pictures: Pictures, plan: Plan) -> Dict[str, Any]:
+    """Warm up, and return what each round asks of this contender."""
+    files = [str(path) for path in pictures.files.values()] if entrant.takes_files else []
+    warm = entrant.worker.ask("warm_up", seconds=plan.warm_up_seconds, files=files)
+    counts = [plan.per_round(nanoseconds, _FILE_SHARE) for nanoseconds in warm["file_ns"]]
+    return {"queries": plan.per_round(warm["query_ns"]), "files": dict(zip(files, counts))}
+
+
+def _agreement(entrant: Entrant, model: Model, folder: Path) -> Dict[str, Any]:
+    """Compare maps and scores of the check pictures with FP32's."""
+    path = folder / "results.npz"
+    entrant.worker.ask("results", path=str(path))
+    maps = MapComparison()
+    with np.load(path) as results, contextlib.closing(
+        model.reference(entrant.contender.scoring)
+    ) as reference:
+        for ours, theirs in zip(reference["maps"], results["maps"]):
+            maps.update(ours, theirs)
+        scores = compare_scores(reference["scores"], results["scores"])
+    return {"map_snr_db": maps.compute().median_snr_db, "score_bias": scores.relative_bias}
+
+
+def _timing(rounds_ns: Sequence[Sequence[int]]) -> Timing:
+    milliseconds = np.concatenate([np.asarray(one) for one in rounds_ns]) / 1e6
+    p50, p90, p99 = (float(value) for value in np.percentile(milliseconds, (50, 90, 99)))
+    medians = [float(np.median(one)) / 1e6 for one in rounds_ns]
+    return Timing(int(milliseconds.size), p50, p90, p99, medians)
+
+
+def ratio(first: Timing, second: Timing) -> float:
+    """Return first / second: the median over rounds of the ratio of their medians, so that drift cancels."""
+    return float(np.median(np.array(first.rounds_ms) / np.array(second.rounds_ms)))

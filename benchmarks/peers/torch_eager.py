@@ -1,0 +1,55 @@
+"""torch in eager mode, FP32, with normalised float pictures: contiguous or channels last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.contract import Job, Peer, Result
+
+
+class TorchEager(Peer):
+    """The checkpoint's own module; the variant is `LAYOUT-SCORING`."""
+
+    needs = ("torch",)
+
+    def __init__(self, job: Job) -> None:
+        import torch
+
+        from adq_edge.models.checkpoint import load_checkpoint
+
+        if job.threads is not None:
+            torch.set_num_threads(job.threads)
+        layout, scoring = job.variant.split("-")
+        self._torch = torch
+        self._size = job.image_size
+        self._format: Any = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+        model: Any = load_checkpoint(Path(job.model) / f"{scoring}.pt").model
+        self._model = model.to(memory_format=self._format)
+
+    def feed(self, picture: np.ndarray) -> Any:
+        """Normalise into float32 `[1, 3, H, W]`."""
+        normalised = self._model.normalise(self._torch.from_numpy(picture[None]))
+        return normalised.contiguous(memory_format=self._format)
+
+    def infer(self, fed: Any) -> Any:
+        """Run networks and scoring."""
+        with self._torch.inference_mode():
+            return self._model.score(self._model.networks(fed))
+
+    def read(self, output: Any) -> Result:
+        """Take the only picture's map and score."""
+        maps, scores = output
+        return Result(maps[0].numpy(), float(scores[0]))
+
+    def predict(self, path: str) -> Result:
+        """Read, resize, normalise, run, and enlarge the map to the input's size."""
+        from adq_edge.imaging import load_image, resize_map
+
+        result = self.read(self.infer(self.feed(load_image(Path(path), self._size))))
+        return Result(resize_map(result.anomaly_map, self._size), result.score)
+
+
+CONTENDER = TorchEager

@@ -1,0 +1,135 @@
+"""The process of one contender: `python -m benchmarks.peers.worker`, driven by `process.py`.
+
+The first line on standard input is the job; every further line is a request, answered by a line of JSON. It
+computes only while it answers, and ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any, Callable, Dict, List, Sequence
+
+import numpy as np
+
+from benchmarks.peers.contract import Job, Peer, load_peer, versions
+
+_LEAST_WARM_UP = 5
+_UNTIMED_QUERIES = 2  # at the start of each round: another contender has had the caches since the last one
+
+
+class Worker:
+    """A contender, its pictures and the clock beside it."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._peer: Peer
+        self._fed: List[Any]
+
+    def find(self) -> Dict[str, Any]:
+        """Return the versions of what the peer needs, and whether it prepares anything.
+
+        Raises:
+            ImportError: something is not installed.
+        """
+        peer = load_peer(self._job.peer)
+        return {"versions": versions(peer.needs), "prepares": "prepare" in vars(peer)}
+
+    def prepare(self) -> None:
+        """Make what loading needs."""
+        load_peer(self._job.peer).prepare(self._job)
+
+    def load(self, check: str) -> Dict[str, Any]:
+        """Load the engine and the pictures, uint8 `[N, H, W, 3]` in a .npy file, that it is timed on."""
+        peer = load_peer(self._job.peer)
+        start = perf_counter_ns()
+        self._peer = peer(self._job)
+        seconds = (perf_counter_ns() - start) / 1e9
+        self._fed = [self._peer.feed(picture) for picture in np.load(check)]
+        return {"load_seconds": seconds, "takes_files": self._peer.takes_files}
+
+    def results(self, path: str) -> None:
+        """Write maps `[N, h, w]` and scores `[N]` of the pictures to an .npz file."""
+        results = [self._peer.read(self._peer.infer(fed)) for fed in self._fed]
+        maps, scores = zip(*results)
+        np.savez(path, maps=np.stack(maps), scores=np.array(scores, np.float64))
+
+    def warm_up(self, seconds: float, files: Sequence[str]) -> Dict[str, Any]:
+        """Run what does not count; return the ns of a query and of each file as they are now."""
+        durations: List[int] = []
+        while sum(durations) < seconds * 1e9 or len(durations) < _LEAST_WARM_UP:
+            durations += self._time_queries(1)
+        for file in files:
+            self._time_file(file)
+        later_half = durations[len(durations) // 2 :]
+        return {
+            "query_ns": float(np.median(later_half)),
+            "file_ns": [self._time_file(file) for file in files],
+        }
+
+    def run_round(self, queries: int, files: Dict[str, int]) -> Dict[str, Any]:
+        """Time queries, then each file as often as is asked for; all durations in ns."""
+        self._time_queries(_UNTIMED_QUERIES)
+        query_ns = self._time_queries(queries)
+        return {"query_ns": query_ns, "file_ns": [self._time_files(*each) for each in files.items()]}
+
+    def peak(self) -> float:
+        """Return the most memory that this process ever held, in MB (10^6 bytes)."""
+        return _peak_resident_mb()
+
+    def _time_queries(self, count: int) -> List[int]:
+        return [_time(self._peer.infer, self._fed[i % len(self._fed)]) for i in range(count)]
+
+    def _time_files(self, path: str, count: int) -> List[int]:
+        return [self._time_file(path) for _ in range(count)]
+
+    def _time_file(self, path: str) -> int:
+        return _time(self._peer.predict, path)
+
+
+def _time(function: Callable[[Any], Any], argument: Any) -> int:
+    start = perf_counter_ns()
+    function(argument)
+    return perf_counter_ns() - start
+
+
+def _peak_resident_mb() -> float:
+    """Not from `getrusage` where Linux tells it otherwise: that figure starts at the parent's size."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
+    if found:
+        return int(found.group(1)) * 1024 / 1e6
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints must not garble the replies
+    job = json.loads(sys.stdin.readline())
+    worker = Worker(Job(**{**job, "image_size": tuple(job["image_size"])}))
+    for line in sys.stdin:
+        print(json.dumps(_answer(worker, json.loads(line))), file=replies, flush=True)
+
+
+def _answer(worker: Worker, request: Dict[str, Any]) -> Dict[str, Any]:
+    try:
+        return {"returned": getattr(worker, request["call"])(**request["with"])}
+    except Exception as error:  # whatever a foreign library raises ends this contender, not the run
+        import traceback
+
+        traceback.print_exc()
+        return {"raised": f"{type(error).__name__}: {error}"}
+
+
+if __name__ == "__main__":
+    main()

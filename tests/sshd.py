@@ -1,0 +1,181 @@
+"""A board across the room: an sshd of our own on the loopback address, with a home of its own.
+
+Run by whoever runs the tests: no service is touched, and no file outside of a temporary folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Iterator, List, Optional
+
+import pytest
+
+SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/sbin")
+HOST = "board"
+REQUIRED = "ADQ_EDGE_TEST_SSHD"
+"""Set by CI: without an sshd the tests fail there, elsewhere they are skipped."""
+
+
+class SshServer:
+    """A running sshd; made by `run_sshd`.
+
+    `home` is the home folder of whoever logs in, `bin` the first folder of their PATH, `command` what
+    ADQ_EDGE_SSH must be to get there as `board`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.bin = folder / "bin"
+        self.port = _free_port()
+        self.command = f"ssh -F {folder}/config"
+        self.process: Optional[subprocess.Popen] = None
+        for path in (self.home, self.bin):
+            path.mkdir(parents=True)
+        for name in ("host", "key", "other_key"):
+            _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(folder / name))
+        shutil.copy(str(folder / "key.pub"), str(folder / "authorized_keys"))
+        self.know(folder / "host.pub")
+        self.write_client_config("key")
+        (folder / "sshd_config").write_text(self._server_config())
+
+    @property
+    def cache(self) -> Path:
+        return self.home / ".cache" / "adq-edge"
+
+    def know(self, key: Optional[Path]) -> None:
+        """Let the client know a host key, or none."""
+        known = "" if key is None else f"[127.0.0.1]:{self.port} {' '.join(key.read_text().split()[:2])}\n"
+        (self.folder / "known_hosts").write_text(known)
+
+    def write_client_config(self, key: str) -> None:
+        (self.folder / "config").write_text(
+            f"Host {HOST}* wrong\n  HostName 127.0.0.1\n  Port {self.port}\n"
+            f"  IdentityFile {self.folder / key}\n  IdentitiesOnly yes\n  LogLevel ERROR\n"
+            f"  UserKnownHostsFile {self.folder / 'known_hosts'}\n  GlobalKnownHostsFile /dev/null\n"
+        )
+
+    def start(self) -> None:
+        assert SSHD is not None
+        with (self.folder / "sshd.log").open("ab") as log:
+            command = [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for(self._accepts, "sshd")
+
+    def stop(self) -> None:
+        """End the server and cut every connection, as a board that loses its network does."""
+        if self.process is not None:
+            sessions = self.sessions()
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+            _kill(sessions)
+
+    def cut(self) -> None:
+        """Cut every connection; new ones are accepted."""
+        _kill(self.sessions())
+
+    def sessions(self) -> List[int]:
+        """Return the sshd processes of connections."""
+        assert self.process is not None
+        return [pid for pid in descendants(self.process.pid) if "sshd" in _text(pid, "comm")]
+
+    def jobs(self) -> List[int]:
+        """Return every process that works in the board's cache folder, whoever started it."""
+        own = str(self.cache)
+        pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+        return [
+            pid for pid in pids if own in _text(pid, "cmdline") or f"={own}/jobs/" in _text(pid, "environ")
+        ]
+
+    def put_python(self, script: str) -> None:
+        """Make a script the board's python3."""
+        path = self.bin / "python3"
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        path.write_text(script)
+        path.chmod(0o755)
+
+    def _server_config(self) -> str:
+        # The packages of this Python are there already, as JetPack's are on a Jetson; there is no internet.
+        packages = sysconfig.get_paths()["purelib"]
+        return (
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder / 'host'}\n"
+            f"AuthorizedKeysFile {self.folder / 'authorized_keys'}\nPidFile none\nUsePAM no\n"
+            "StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\n"
+            "PermitRootLogin yes\nMaxStartups 100\n"
+            f"SetEnv HOME={self.home} PATH={self.bin}:/usr/bin:/bin PYTHONPATH={packages} PIP_NO_INDEX=1\n"
+        )
+
+    def _accepts(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError((self.folder / "sshd.log").read_text())
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+
+@contextlib.contextmanager
+def run_sshd(folder: Path) -> Iterator[SshServer]:
+    """Run an sshd until the block ends; skip the test where there is none."""
+    if SSHD is None or shutil.which("ssh") is None:
+        assert not os.environ.get(REQUIRED), "CI must have an sshd: apt-get install openssh-server"
+        pytest.skip("no sshd here: apt-get install openssh-server")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd started by root insists on it
+    server = SshServer(folder)
+    server.put_python(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        _kill(server.jobs())
+
+
+def wait_for(condition, what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what} after {seconds:.0f} s"
+        time.sleep(0.05)
+
+
+def descendants(pid: int) -> List[int]:
+    children = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").glob("*")
+        for child in (task / "children").read_text().split()
+    ]
+    return [*children, *(grandchild for child in children for grandchild in descendants(child))]
+
+
+def _kill(pids: List[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _text(pid: int, name: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/{name}").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    return ""
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,165 @@
+"""`bench --host` the whole way, against an sshd of our own, with CPU engines."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Iterator, List
+
+import pytest
+import torch
+from conftest import SIZE
+from sshd import SshServer, run_sshd, wait_for
+from test_remote_wheels import make_wheel, pip_of
+from tiny_method import TinyMethod, trained_tiny
+
+from adq_edge.benchmark.results import read_report
+from adq_edge.building import build
+from adq_edge.bundle import Bundle
+from adq_edge.evaluation import read_evaluation
+from adq_edge.exporting import export
+from adq_edge.models.base import ModelConfig
+from adq_edge.models.checkpoint import save_checkpoint
+from adq_edge.models.registry import METHODS
+from adq_edge.options import Precision, Scenario
+from adq_edge.remote import installation
+from adq_edge.remote.remote_bench import bench_remotely
+from adq_edge.remote.requirements import Platform
+from adq_edge.report.remote import board_lines, board_tables
+
+NEEDED = "adqneeded"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    with run_sshd(tmp_path_factory.mktemp("sshd") / "board") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Bundle:
+    """A bundle of a few thousand weights, trained on `dataset`."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, TinyMethod.arch, TinyMethod)
+        pictures = torch.randint(0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8)
+        model = trained_tiny(ModelConfig(image_size=(SIZE, SIZE)), pictures, steps=10)
+        save_checkpoint(folder / "tiny.pt", model, {"settings": {"data": str(dataset)}})
+        return export(folder / "tiny.pt", folder / "bundle" / "tiny")
+
+
+@pytest.fixture(autouse=True)
+def use_server(server: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setenv("ADQ_EDGE_SSH", server.command)
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert server.jobs() == []
+    assert list(server.cache.glob("jobs/*")) == []
+
+
+def states(server: SshServer) -> List[str]:
+    found = [json.loads(path.read_text()) for path in server.cache.glob("jobs/[!.]*/state.json")]
+    return [state["step"] for state in found]
+
+
+def bench_command(bundle: Bundle, *options: str) -> List[str]:
+    command = [sys.executable, "-m", "adq_edge", "bench", str(bundle.path), "--device", "cpu"]
+    return [*command, "--quick", "--threads", "1", *options]
+
+
+def test_ctrl_c_ends_what_runs_on_the_board(server: SshServer, tiny: Bundle):
+    local = subprocess.Popen(
+        bench_command(tiny, "--host", "board"),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: "make an environment" in states(server), "installation")
+    os.killpg(local.pid, signal.SIGINT)
+    _, errors = local.communicate(timeout=60)
+    assert local.returncode == 130
+    assert "board: end the run there" in errors
+    assert errors.endswith("adq-edge: interrupted\n")
+
+
+@pytest.fixture
+def board_without_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have adq-edge need a package that the board can get from nowhere, and this machine from a folder."""
+    make_wheel(tmp_path / "index", NEEDED, "1.0")
+    make_wheel(tmp_path / "index", "pip", pip_of(Platform((sys.version_info[0], sys.version_info[1]), "", 0)))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    monkeypatch.setattr(installation, "_CACHE", tmp_path / "wheels")
+    monkeypatch.setattr(installation, "device_requirements", lambda platform, extras: (NEEDED,))
+
+
+@pytest.mark.usefixtures("board_without_internet")
+def test_the_whole_way_beside_a_board_that_is_off(
+    server: SshServer, tiny: Bundle, dataset: Path, tmp_path: Path
+):
+    """The connections break while it installs, builds and measures."""
+    engine = build(tiny.path, tmp_path / "as-it-is.onnx", precision=Precision.FP32).path
+    done = threading.Event()
+
+    def cut_in_each_phase() -> None:
+        for step in ("make an environment", "look at the board", "bench"):
+            while step not in states(server) and not done.wait(0.02):
+                pass
+            server.cut()
+
+    cutter = threading.Thread(target=cut_in_each_phase)
+    cutter.start()
+    try:
+        first, off = bench_remotely(
+            ["board", "nowhere.invalid"],
+            [tiny.path, engine],
+            device="cpu",
+            data=dataset,
+            quick=True,
+            threads=1,
+            scenarios=[Scenario.SINGLE_STREAM],
+            output="results",
+        )
+    finally:
+        done.set()
+        cutter.join()
+    assert str(off.problem).startswith("nowhere.invalid: no host of this name")
+    assert list(board_lines(off)) == board_tables(off) == []
+    assert first.problem is None
+    reports = {read_report(path).engines[0].precision: read_report(path) for path in first.benchmarks}
+    assert set(reports) == {"int8", "fp32"}
+    assert len({report.run for report in reports.values()}) == 1, "measured one after the other"
+    assert all(report.quick for report in reports.values())
+    qualities = {quality.precision: quality for quality in map(read_evaluation, first.evaluations)}
+    for precision, report in reports.items():
+        assert qualities[precision].engine.sha256 == report.engines[0].engine.sha256, "not the very engine"
+        assert report.engines[0].model_sha256 == tiny.manifest.model_sha256
+    assert len(qualities["int8"].scores) == 12
+    assert {path.parent for path in first.benchmarks} == {Path("results/board")}
+    assert list((server.cache / "env").glob(f"lib/*/site-packages/{NEEDED}-1.0.dist-info"))
+    assert len(board_tables(first)) >= 4
+    assert f"board: results in {Path('results/board')}" in list(board_lines(first))
+
+
+def test_command_line_names_the_engine_s_error_and_the_host(server: SshServer, tiny: Bundle, tmp_path: Path):
+    """Installs as a user does: what adq-edge needs is there."""
+    (tmp_path / "no.png").write_text("no image")
+    hosts = ("--host", "board", "--host", "nowhere.invalid")
+    done = subprocess.run(
+        bench_command(tiny, *hosts, "--precision", "fp32", "--image", "no.png"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("adq-edge: ")]
+    assert len(lines) == 2
+    assert re.match(r"adq-edge: board: step 'bench' failed there: picture/no\.png: ", lines[0])
+    assert lines[1].startswith("adq-edge: nowhere.invalid: no host of this name")
+    assert (tmp_path / "benchmarks" / "results" / "board" / "run.log").is_file()
