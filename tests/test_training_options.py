@@ -203,6 +203,22 @@ def test_an_earlier_stage_cannot_grow(run, two_stages):
         run(**{**two_stages, "epochs": 8})
 
 
+def test_a_learning_rate_that_decays_resumes_exactly_and_fixes_the_epochs(run, two_stages, monkeypatch):
+    whole = run("whole.pt", decay="cosine", **two_stages)
+    rates = [float(row["learning_rate"]) for row in rows(whole.log)]
+    cosine = [0.5 * (1 + np.cos(np.pi * part)) for part in (0, 1 / 2, 0, 1 / 4, 1 / 2, 3 / 4)]
+    assert rates == pytest.approx(0.05 * np.array(cosine))
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_step(patch, 23)
+        with pytest.raises(KeyboardInterrupt):
+            run("part.pt", decay="cosine", **two_stages)
+    part = run("part.pt", decay="cosine", **two_stages)
+    assert rows(part.log) == rows(whole.log)
+    assert_same(content(part.checkpoint), content(whole.checkpoint))
+    with pytest.raises(CheckpointError, match="epochs 4, not 5, over which its learning rate falls"):
+        run("part.pt", decay="cosine", **{**two_stages, "epochs": 5})
+
+
 def test_more_epochs_continue_the_last_stage_as_if_never_ended(run):
     """The epochs grow after the model was finished from an epoch that stays the best."""
     run("part.pt", epochs=2, **OVERFITS)

@@ -72,6 +72,9 @@ def train(
     early_stopping: Optional[int] = typer.Option(
         None, "--early-stopping", help="End after so many epochs without a better one; never by default."
     ),
+    decay: Optional[str] = typer.Option(
+        None, "--decay", help="How the learning rate falls over the epochs: none (default) or cosine."
+    ),
     seed: int = typer.Option(0, "--seed", help="Same seed, same machine: same numbers."),
     precision: Optional[str] = typer.Option(
         None, "--precision", help="auto (default), float32, bfloat16 or float16 (CUDA)."
@@ -102,6 +105,7 @@ def train(
         validation=validation,
         select=select,
         early_stopping=early_stopping,
+        decay=decay,
         precision=precision,
         compile=compile or None,
     )

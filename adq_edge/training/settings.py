@@ -65,6 +65,15 @@ class Selection(str, enum.Enum):
     """The highest mean image AUROC on the labelled test images. This looks at the test set: for studies."""
 
 
+class Decay(str, enum.Enum):
+    """How the learning rate falls within a stage."""
+
+    NONE = "none"
+    """It does not, as in the methods' papers."""
+    COSINE = "cosine"
+    """Along half a cosine, from epoch to epoch, to nearly 0 in the stage's last one."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
     """What a checkpoint says about how it was trained.
@@ -84,6 +93,7 @@ class TrainingSettings:
         validation: part of each category's normal images that is held out, 0 to less than 1.
         select: by what the best epoch is chosen.
         compile: whether torch.compile made the training step.
+        decay: how the learning rate falls.
         epochs: when the training is complete.
         early_stopping: epochs without improvement that end a stage; None never does.
         images: the number of training images, those held out for validation not counted.
@@ -104,6 +114,7 @@ class TrainingSettings:
     validation: float
     select: str
     compile: bool
+    decay: str
     epochs: int = dataclasses.field(compare=False)
     early_stopping: Optional[int] = dataclasses.field(compare=False)
     images: int = 0
@@ -120,6 +131,12 @@ class TrainingSettings:
         _require(0 <= self.validation < 1, "--validation", "needs a part of 0 to less than 1")
         patience = self.early_stopping
         _require(patience is None or patience >= 1, "--early-stopping", "needs at least 1 epoch")
+
+    def learning_rate_in(self, epoch: int, epochs: int) -> float:
+        """Return the learning rate of an epoch (from 1) of a stage of so many epochs."""
+        if self.decay == Decay.NONE.value:
+            return self.learning_rate
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (epoch - 1) / epochs))
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the settings as plain values for a checkpoint."""
@@ -138,6 +155,8 @@ class TrainingSettings:
             if field.name == "options":
                 return _different_option(self.options, made or {})
             return f"{field.name.replace('_', ' ')} {made!r}, not {asked!r}"
+        if self.decay != Decay.NONE.value and self.epochs != earlier["epochs"]:
+            return f"epochs {earlier['epochs']}, not {self.epochs}, over which its learning rate falls"
         return None
 
 

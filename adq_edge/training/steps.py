@@ -40,6 +40,11 @@ class StageSteps:
         """The optimizer's learning rate now."""
         return float(self._optimizer.param_groups[0]["lr"])
 
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
     def step(self, pictures: torch.Tensor, share: float) -> float:
         """Train on this process's part of a joint batch.
 

@@ -157,6 +157,8 @@ class Trainer:
         if self.stage_records and self.best.cost is not None:
             self._weights.keep()
         epoch = len(self.stage_records) + 1
+        most = self.schedule.epochs[self._index]
+        self._steps.learning_rate = self.settings.learning_rate_in(epoch, most)
         loss = self._train_batches(data, epoch, progress)
         validation, auroc = self._measure(data, progress)
         self._require_finite(epoch, *(value for value in (validation, auroc) if value is not None))
