@@ -7,9 +7,16 @@ import dataclasses
 import os
 import platform
 import re
+import socket
 from importlib import metadata
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
+
+from adq_edge.board.commands import Runner, run_command
+from adq_edge.board.gpu import graphics_cards
+from adq_edge.board.memory import read_memory
+from adq_edge.board.power import read_power
+from adq_edge.board.text import read_text
 
 # The instruction sets that decide how fast convolutions are, as /proc/cpuinfo names them.
 _INSTRUCTION_SETS = (
@@ -43,6 +50,9 @@ _PACKAGES = {
     "openvino": ("openvino",),
 }
 
+# Names of no machine: many have the first, and a container that was given no name has another each time.
+_NAMELESS = re.compile(r"localhost(?:\..*)?|[0-9a-f]{12}|[0-9a-f]{64}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
@@ -61,6 +71,10 @@ class Environment:
         kernel: name and version of the kernel.
         python: Python's version.
         packages: version of each installed library that the figures depend on.
+        gpu: the NVIDIA graphics cards; None without one, and on a Jetson, whose GPU is part of the board.
+        power_mode: a Jetson's nvpmodel mode, `MODE_20W_6CORE` for one; None where there is none.
+        host: the machine's own name, which tells boards of one model apart; None where it is only
+            `localhost`, or that of a container that was given none.
     """
 
     cpu: str
@@ -75,17 +89,22 @@ class Environment:
     kernel: str
     python: str
     packages: Dict[str, str]
+    gpu: Optional[str] = None
+    power_mode: Optional[str] = None
+    host: Optional[str] = None
 
 
-def read_environment(root: Path = Path("/")) -> Environment:
+def read_environment(root: Path = Path("/"), run: Runner = run_command) -> Environment:
     """Describe this machine.
 
     Args:
-        root: where `proc`, `sys` and `etc` are.
+        root: where `proc`, `sys`, `etc` and `var` are.
+        run: how a board's power mode and a graphics card's name are asked for, where no file tells.
     """
     blocks = _cpu_blocks(root / "proc" / "cpuinfo")
-    logical = _usable_processors()
-    board = _read(root / "proc" / "device-tree" / "model").rstrip("\0\n") or None
+    logical = usable_processors()
+    board = read_text(root / "proc" / "device-tree" / "model") or None
+    mode = None if board is None else read_power(root, run).current
     return Environment(
         cpu=_cpu_model(blocks) or platform.processor() or platform.machine() or "unknown",
         architecture=platform.machine(),
@@ -94,25 +113,33 @@ def read_environment(root: Path = Path("/")) -> Environment:
         logical_cores=len(logical),
         physical_cores=_physical_cores(root / "sys" / "devices" / "system" / "cpu", logical),
         cpu_quota=_cpu_quota(root / "sys" / "fs" / "cgroup"),
-        memory_mb=_memory_mb(root / "proc" / "meminfo"),
+        memory_mb=_memory_mb(root),
         os=_os_name(root / "etc" / "os-release"),
         kernel=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         packages=_package_versions(),
+        gpu=" + ".join(graphics_cards(root, run)) or None,
+        power_mode=None if mode is None else mode.name,
+        host=_host(),
     )
 
 
-def _read(path: Path) -> str:
-    """Return a file's text; empty where there is no such file."""
-    with contextlib.suppress(OSError):
-        return path.read_text(encoding="utf-8", errors="replace")
-    return ""
+def usable_processors() -> List[int]:
+    """Return the numbers of the logical processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _host() -> Optional[str]:
+    name = socket.gethostname()
+    return None if not name or _NAMELESS.fullmatch(name) else name
 
 
 def _cpu_blocks(cpuinfo: Path) -> List[Dict[str, str]]:
     """Return /proc/cpuinfo as one dictionary per block of lines."""
     blocks = []
-    for block in _read(cpuinfo).split("\n\n"):
+    for block in read_text(cpuinfo).split("\n\n"):
         pairs = (line.partition(":") for line in block.splitlines() if ":" in line)
         blocks.append({key.strip(): value.strip() for key, _, value in pairs})
     return [block for block in blocks if block]
@@ -141,39 +168,35 @@ def _instruction_sets(blocks: Sequence[Dict[str, str]]) -> Tuple[str, ...]:
     return tuple(name for name in _INSTRUCTION_SETS if flags and all(name in core for core in flags))
 
 
-def _usable_processors() -> List[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def _physical_cores(folder: Path, processors: Sequence[int]) -> Optional[int]:
     """Count the cores behind `processors`: siblings on one core name each other."""
-    siblings = {_read(folder / f"cpu{i}" / "topology" / "thread_siblings_list").strip() for i in processors}
+    siblings = {read_text(folder / f"cpu{i}" / "topology" / "thread_siblings_list") for i in processors}
     return None if "" in siblings else len(siblings)
 
 
 def _cpu_quota(cgroup: Path) -> Optional[float]:
     """Return the cores' worth of time that control groups (version 2, else 1) allow."""
-    words = _read(cgroup / "cpu.max").split() or [
-        word for name in ("quota", "period") for word in _read(cgroup / "cpu" / f"cpu.cfs_{name}_us").split()
+    words = read_text(cgroup / "cpu.max").split() or [
+        word
+        for name in ("quota", "period")
+        for word in read_text(cgroup / "cpu" / f"cpu.cfs_{name}_us").split()
     ]
     if len(words) != 2 or words[0] in ("max", "-1"):
         return None
     return int(words[0]) / int(words[1])
 
 
-def _memory_mb(meminfo: Path) -> Optional[float]:
-    found = re.search(r"^MemTotal:\s+(\d+) kB", _read(meminfo), re.MULTILINE)
-    if found is not None:
-        return int(found.group(1)) * 1024 / 1e6
+def _memory_mb(root: Path) -> Optional[float]:
+    told = read_memory(root).total_mb
+    if told is not None:
+        return told
     with contextlib.suppress(AttributeError, OSError, ValueError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
     return None
 
 
 def _os_name(os_release: Path) -> str:
-    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read(os_release), re.MULTILINE)
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', read_text(os_release), re.MULTILINE)
     return f"{platform.system()} {platform.release()}" if found is None else found.group(1)
 
 

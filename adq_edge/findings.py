@@ -111,7 +111,7 @@ def examine(root: Path = Path("/"), run: Runner = run_command) -> Findings:
         root: where `proc`, `sys`, `etc`, `usr` and `var` are.
         run: how programs are run that tell about the machine.
     """
-    environment = read_environment(root)
+    environment = read_environment(root, run)
     jetson = read_jetson(root)
     asked = _ask(root, run, environment.packages)
     meter = () if jetson is not None or not asked.smi.gpus else ("nvidia-smi",)

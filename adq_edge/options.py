@@ -32,6 +32,10 @@ class Device(str, enum.Enum):
     """A GeForce or RTX GPU, compiled ahead of time by TensorRT-RTX; none need be here."""
 
 
+CARD_DEVICES = (Device.CUDA, Device.RTX)
+"""Those whose engines run on a graphics card, if this is a PC."""
+
+
 class Scenario(str, enum.Enum):
     """What `bench` measures, by MLPerf's names."""
 

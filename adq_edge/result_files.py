@@ -41,11 +41,16 @@ def name_results(
             f"the {what} would overwrite the result file", where=files.picture, fix="Name it .json"
         )
     for path in files:
-        _refuse_unwritable(path)
+        refuse_unwritable(path)
     return files
 
 
-def _refuse_unwritable(path: Path) -> None:
+def refuse_unwritable(path: Path) -> None:
+    """Find out before the work that a file cannot be written.
+
+    Raises:
+        StorageError: a folder has its name, or a file can be made in no folder on its path.
+    """
     with storage_errors(path):
         if path.is_dir():
             raise StorageError("a folder has this name", where=path, fix="Choose another name")

@@ -42,6 +42,7 @@ PC = Environment(
     kernel="Linux 6.1.0",
     python="3.11.2",
     packages={"numpy": "2.4.0", "onnxruntime": "1.32.0"},
+    host="bench-pc",
 )
 BOARD = dataclasses.replace(
     PC,
@@ -56,6 +57,8 @@ BOARD = dataclasses.replace(
     kernel="Linux 5.10.120-tegra",
     python="3.8.10",
     packages={"numpy": "1.23.5", "tensorrt": "8.5.2"},
+    power_mode="MODE_20W_6CORE",
+    host="line-3",
 )
 MIDDLE = {"fp32": 40.0, "fp16": 25.0, "int8": 13.0}
 MEGABYTES = {"fp32": 45.2, "fp16": 22.7, "int8": 11.5}

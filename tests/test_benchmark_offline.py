@@ -26,6 +26,7 @@ def facts(stream_counts: Tuple[int, ...] = (1,), largest_batch=None) -> Loaded:
         name="a",
         sha256="",
         model_sha256="",
+        device="cpu",
         precision="int8",
         arch="stfpm",
         image_size=[SIZE, SIZE],

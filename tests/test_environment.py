@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Dict
 import numpy as np
 import pytest
 
+from adq_edge.board.commands import Outcome
 from adq_edge.environment import Environment, read_environment
 from adq_edge.errors import ResultError
 from adq_edge.files import read_record, write_json
@@ -58,6 +60,8 @@ def test_jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         {
             "proc/cpuinfo": "\n".join(ORIN_CORE.format(number=i) for i in range(2)),
             "proc/device-tree/model": "NVIDIA Jetson Orin Nano\0",
+            "etc/nvpmodel.conf": "< POWER_MODEL ID=2 NAME=MODE_7W >\n",
+            "var/lib/nvpmodel/status": "pmode:0002",
             "proc/meminfo": "MemTotal:        7802000 kB\nMemFree: 1 kB\n",
             "etc/os-release": 'NAME="Ubuntu"\nPRETTY_NAME="Ubuntu 20.04.6 LTS"\n',
             "sys/devices/system/cpu/cpu0/topology/thread_siblings_list": "0\n",
@@ -72,6 +76,43 @@ def test_jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert environment.memory_mb == pytest.approx(7989.248)
     assert environment.os == "Ubuntu 20.04.6 LTS"
     assert environment.cpu_quota is None
+    assert (environment.gpu, environment.power_mode) == (None, "MODE_7W")
+
+
+def test_graphics_cards_by_their_drivers_files_else_by_nvidia_smi(tmp_path: Path):
+    card = {"vendor": "0x10de\n", "class": "0x030000\n"}
+    files = {f"sys/bus/pci/devices/0000:01:00.0/{name}": text for name, text in card.items()}
+    root, asked = write_tree(tmp_path, files), []
+
+    def smi(command):
+        asked.append(command[0])
+        return Outcome("NVIDIA RTX A2000, 8.6, 6138 MiB, 535.104.05\n")
+
+    assert read_environment(root, smi).gpu == "NVIDIA RTX A2000"
+    assert asked == ["nvidia-smi"]
+    for number in (1, 2):
+        name = f"proc/driver/nvidia/gpus/0000:0{number}:00.0/information"
+        write_tree(root, {name: f"Model: \t\t NVIDIA GeForce RTX 306{number}\nIRQ:   \t\t 12{number}\n"})
+    assert read_environment(root, smi).gpu == "NVIDIA GeForce RTX 3061 + NVIDIA GeForce RTX 3062"
+    assert asked == ["nvidia-smi"]
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [("line-3", "line-3"), ("localhost.localdomain", None), ("3f2a9c01d4be", None), ("", None)],
+)
+def test_a_name_that_many_machines_have_names_none(name, host, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    assert read_environment(tmp_path).host == host
+
+
+def test_a_file_of_an_earlier_release_still_reads(tmp_path: Path):
+    written = dataclasses.asdict(read_environment())
+    for name in ("gpu", "power_mode", "host"):
+        del written[name]
+    write_json(tmp_path / "e.json", "adq-edge/environment", 1, written)
+    again = read_record(tmp_path / "e.json", Environment, "adq-edge/environment", 1, ResultError, "")
+    assert (again.gpu, again.power_mode, again.host) == (None, None, None)
 
 
 def test_kernel_that_names_the_arm_processor(tmp_path: Path):

@@ -87,6 +87,7 @@ def test_interleaved_engines_are_compared_round_by_round_and_others_by_their_med
     speed = entries(tmp_path)["stfpm-parts-int8"].speed
     medians = [item.single_stream.latency.p50_ms for item in (int8, fp32)]
     assert speed == (medians[0] / medians[1], None, False)
+    assert "(caution: not in turns)" in report(tmp_path, tmp_path / "r.md").findings[0]
 
 
 @pytest.mark.parametrize(
@@ -134,18 +135,114 @@ def test_looks_alone_are_compared_among_themselves_under_a_banner(tmp_path: Path
 def test_a_throttled_baseline_stains_its_comparisons(customer: Path):
     found = report(customer, customer.parent / "r.html").findings
     assert [sentence for sentence in found if "INT8" in sentence and "Jetson" in sentence] == [
-        "Jetson Xavier NX, stfpm-parts: INT8 is 3.1x faster than FP32 (5.17 instead of 15.9 ms a picture), "
-        "AUROC 0.001 lower (0.986), file 3.9x smaller (caution: FP32 throttled)."
+        "Jetson Xavier NX (MODE_20W_6CORE), stfpm-parts: INT8 is 3.1x faster than FP32 "
+        "(5.17 instead of 15.9 ms a picture), AUROC 0.001 lower (0.986), file 3.9x smaller "
+        "(caution: FP32 throttled)."
     ]
 
 
 def test_machines_and_their_uses_stand_apart(customer: Path):
     devices = join(collect([customer]))
-    assert [device.name for device in devices] == ["Jetson Xavier NX", "AMD EPYC 9654 (CPU)"]
+    assert [device.name for device in devices] == ["Jetson Xavier NX (MODE_20W_6CORE)", "AMD EPYC 9654 (CPU)"]
     assert [[model.name for model in device.models] for device in devices] == [
         ["stfpm-parts"],
         ["stfpm-parts", "rd-parts"],
     ]
+
+
+def test_boards_of_one_model_and_power_modes_are_devices_of_their_own(tmp_path: Path):
+    places = [
+        (make.BOARD, "jetson"),
+        (dataclasses.replace(make.BOARD, host="line-4"), "jetson"),
+        (dataclasses.replace(make.BOARD, power_mode="MODE_10W_DESKTOP"), "jetson"),
+        (dataclasses.replace(make.PC, gpu="NVIDIA GeForce RTX 3060"), "cuda"),
+        (dataclasses.replace(make.PC, gpu="NVIDIA RTX A2000"), "cuda"),
+        (make.PC, "cpu"),
+        (dataclasses.replace(make.PC, packages={}), "cpu"),
+    ]
+    for number, (environment, device) in enumerate(places):
+        item = make.engine("fp32")
+        make.write(
+            tmp_path, make.bench_report([item], environment, device=device, run=str(number)), f"{number}-"
+        )
+    devices = join(collect([tmp_path]))
+    assert sorted((device.name, len(device.entries)) for device in devices) == [
+        ("AMD EPYC 9654 (CPU)", 2),
+        ("Jetson Xavier NX (MODE_10W_DESKTOP)", 1),
+        ("Jetson Xavier NX (MODE_20W_6CORE), host line-3", 1),
+        ("Jetson Xavier NX (MODE_20W_6CORE), host line-4", 1),
+        ("NVIDIA GeForce RTX 3060 (CUDA)", 1),
+        ("NVIDIA RTX A2000 (CUDA)", 1),
+    ]
+    report(tmp_path, tmp_path / "all")
+    told = {(row["what"], row["value"]) for row in read_csv(tmp_path / "all" / "environment.csv")}
+    assert {
+        ("host", "line-4"),
+        ("power mode", "MODE_10W_DESKTOP"),
+        ("graphics card", "NVIDIA RTX A2000"),
+    } <= told
+
+
+def test_devices_that_only_cores_tell_apart_and_results_that_name_no_host(tmp_path: Path):
+    old = dataclasses.replace(make.PC, host=None)
+    for number, environment in enumerate((old, make.PC, dataclasses.replace(old, logical_cores=4))):
+        folder = tmp_path / str(number)
+        make.write(
+            folder, make.bench_report([make.engine("fp32")], environment, run=folder.name), evaluated=False
+        )
+    content = json.loads((tmp_path / "0" / "stfpm-parts-fp32.bench.json").read_text())
+    for name in ("gpu", "power_mode", "host"):
+        del content["environment"][name]
+    (tmp_path / "0" / "stfpm-parts-fp32.bench.json").write_text(json.dumps(content))
+    write_quality(tmp_path, "q", make.engine("fp32"))
+    devices = join(collect([tmp_path]))
+    assert [device.name for device in devices] == [
+        "AMD EPYC 9654 (CPU), 2 cores",
+        "AMD EPYC 9654 (CPU), host bench-pc, 2 cores",
+        "AMD EPYC 9654 (CPU), 4 cores",
+    ]
+    assert [entry.quality_flags for device in devices for entry in device.entries] == [()] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"runtime": "openvino 2026.4"}, "it was evaluated with openvino 2026.4, timed with onnxruntime"),
+        ({"environment": make.BOARD}, "it was evaluated on another machine than it was timed on"),
+        (
+            {"environment": dataclasses.replace(make.PC, host="another-pc")},
+            "it was evaluated on another machine than it was timed on",
+        ),
+    ],
+)
+def test_quality_from_elsewhere_is_said_beside_it_and_stains_comparisons(tmp_path: Path, changes, why):
+    fp32, int8 = make.engine("fp32"), make.engine("int8", baseline="stfpm-parts-fp32")
+    make.write(tmp_path, make.bench_report([fp32, int8]), evaluated=False)
+    write_quality(tmp_path, "a", fp32, **changes)
+    write_quality(tmp_path, "b", int8)
+    made = report(tmp_path, tmp_path / "all")
+    assert made.cautions == {"evaluated elsewhere": 1}
+    assert "(caution: FP32 evaluated elsewhere)" in made.findings[0]
+    cautions = read_csv(tmp_path / "all" / "cautions.csv")
+    assert [(row["engine"], row["why"]) for row in cautions] == [
+        ("stfpm-parts-fp32", f"{why}; evaluate it where it is timed")
+    ]
+    headline, latency = (read_csv(tmp_path / "all" / f"{name}.csv") for name in ("headline", "latency"))
+    assert [row["caution"] for row in headline] == ["evaluated elsewhere", "FP32 evaluated elsewhere"]
+    assert [row["caution"] for row in latency] == ["", ""]  # its speed is beyond doubt
+    write_quality(tmp_path, "c", fp32)
+    assert report(tmp_path, tmp_path / "all").cautions == {}
+
+
+def test_an_interval_that_holds_1_is_no_claim_of_equal_speed(tmp_path: Path):
+    fp32, int8 = make.engine("fp32"), make.engine("int8", baseline="stfpm-parts-fp32")
+    compared = dataclasses.replace(
+        int8.comparison, latency_ratio=0.8, latency_ratio_interval=make.Interval(0.5, 1.1)
+    )
+    make.write(tmp_path, make.bench_report([fp32, dataclasses.replace(int8, comparison=compared)]))
+    assert (
+        "INT8 is not measurably faster or slower than FP32" in report(tmp_path, tmp_path / "r.md").findings[0]
+    )
 
 
 # --- numbers ---------------------------------------------------------------------------------------
@@ -158,7 +255,7 @@ def test_every_number_of_the_tables_is_that_of_the_result_files(customer: Path, 
     for path in customer.glob("*.bench.json"):
         content = json.loads(path.read_text())
         item, device = content["engines"][0], content["settings"]["device"]
-        place = "Jetson Xavier NX" if device == "jetson" else "AMD EPYC 9654 (CPU)"
+        place = "Jetson Xavier NX (MODE_20W_6CORE)" if device == "jetson" else "AMD EPYC 9654 (CPU)"
         row = next(row for row in rows if (row["engine"], row["device"]) == (item["name"], place))
         best = max(point["images_per_second"] for point in item["offline"])
         assert float(row["p50, ms"]) == item["single_stream"]["latency"]["p50_ms"]
@@ -359,7 +456,11 @@ def test_hostile_names_are_only_text(tmp_path: Path):
     (tmp_path / "in").mkdir()
     write_report(tmp_path / "in" / "x.json", measured)
     write_quality(tmp_path / "in", "y", item, data=HOSTILE)
-    report(tmp_path / "in", tmp_path / "all")
+    slow = dataclasses.replace(item, precision="int8", name=f"{HOSTILE}-2", engine=make.engine("int8").engine)
+    write_report(tmp_path / "in" / "z.json", dataclasses.replace(measured, engines=(slow,)))
+    made = report(tmp_path / "in", tmp_path / "all")
+    assert made.findings
+    assert not set("\u202e\x00\n") & set("".join(made.findings))  # they are printed to a terminal
     page = (tmp_path / "all" / "report.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page

@@ -106,7 +106,9 @@ def test_the_page_forbids_itself_the_network_and_scripts(document: Path):
 def test_colours_have_enough_contrast():
     """WCAG 2.1: 4.5 for text (1.4.3), 3 for what a chart is read by (1.4.11)."""
     style = (Path(page.__file__).with_name("templates") / "page.css").read_text()
-    for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL):
+    blocks = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    assert len(blocks) == 3  # light, dark, paper
+    for block in blocks:
         colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{3,6})", block))
         for ground in ("page", "panel"):
             for name in ("ink", "soft", "link"):

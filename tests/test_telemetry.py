@@ -228,6 +228,8 @@ def test_the_input_of_every_board():
     )
     assert input_rails(("package-1", "package-0")) == ("package-0", "package-1")
     assert input_rails(("VDD_CPU_CV", "VDD_SOC")) == ()
+    assert input_rails(("package-0",), on_gpu=True) == ()
+    assert input_rails(("VDD_IN", "VDD_SOC"), on_gpu=True) == ("VDD_IN",)
 
 
 TOKENS = st.sampled_from(" ".join(lines_of("jetpack7-thor.txt") + lines_of("jetpack4-nano.txt")).split(" "))
@@ -518,6 +520,9 @@ def test_only_what_was_read_in_the_windows_counts():
         pytest.approx((joules / 1.2 - 100.0) * 0.6 / 5),
     )
     assert measure_energy(times, [{"VDD_SOC": 1.0}] * 7, windows, [], False, 5, 0.6) is None
+    processor = [{"package-0": watts} for watts in power]
+    assert measure_energy(times, processor, windows, [], True, 5, 0.6) is not None
+    assert measure_energy(times, processor, windows, [], True, 5, 0.6, on_gpu=True) is None
 
 
 # --- the recorder ------------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ from adq_edge.benchmark.schedule import Plan, plan_for
 from adq_edge.benchmark.summary import quietness, summarise
 from adq_edge.environment import read_environment
 from adq_edge.errors import AdqError, EngineError, ResultError
-from adq_edge.files import storage_errors
 from adq_edge.options import Device, RuntimeName, Scenario, choose
+from adq_edge.result_files import refuse_unwritable
 from adq_edge.runtimes.sidecar import Sidecar, read_sidecar
 
 _SUFFIX = ".bench.json"
@@ -146,9 +146,7 @@ def _prepare_output(target: Path, engines: int) -> Path:
     """Return the result file or folder, and find out now rather than in minutes that it cannot be."""
     if _is_file(target) and engines > 1:
         raise ResultError("each engine has a result file of its own", where=target, fix="Name a folder")
-    folder = target.parent if _is_file(target) else target
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    refuse_unwritable(target if _is_file(target) else target / _SUFFIX)
     return target
 
 
@@ -156,7 +154,14 @@ def _is_file(target: Path) -> bool:
     return target.suffix == ".json"
 
 
+def result_files(report: BenchmarkReport, output: Union[str, Path] = workspace.RESULTS) -> Tuple[Path, ...]:
+    """Return where `bench` writes a run's results, one file an engine; `output` as it takes it."""
+    target = Path(output)
+    if _is_file(target):
+        return (target,)
+    return tuple(target / f"{engine.name}{_SUFFIX}" for engine in report.engines)
+
+
 def _write(report: BenchmarkReport, target: Path) -> None:
-    for engine in report.engines:
-        path = target if _is_file(target) else target / f"{engine.name}{_SUFFIX}"
+    for engine, path in zip(report.engines, result_files(report, target)):
         write_report(path, dataclasses.replace(report, engines=(engine,)))

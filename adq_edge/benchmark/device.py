@@ -8,7 +8,7 @@ from adq_edge.board.commands import Runner, run_command
 from adq_edge.board.gpu import ask_cuda_driver
 from adq_edge.board.jetson import read_jetson
 from adq_edge.errors import AdqError
-from adq_edge.options import Device
+from adq_edge.options import CARD_DEVICES, Device
 
 _ON_A_BOARD = "measure on a Jetson over the network: adq-edge bench --device jetson --host user@board"
 
@@ -27,7 +27,7 @@ def check_device(device: Device, root: Path = Path("/"), run: Runner = run_comma
     where = f"--device {device.value}"
     if device is Device.JETSON and read_jetson(root) is None:
         raise AdqError("this machine is no Jetson", where=where, fix=_capitalised(_ON_A_BOARD))
-    if device in (Device.CUDA, Device.RTX):
+    if device in CARD_DEVICES:
         driver = ask_cuda_driver(run)
         if not driver.gpus:
             raise AdqError(

@@ -142,11 +142,6 @@ class Memory:
     device_mb: Optional[float]
     swap_mb: Optional[float]
 
-    @property
-    def rise_mb(self) -> float:
-        """What the engine at batch 1 adds to the process."""
-        return self.peak_rss_batch_1_mb - self.rss_before_load_mb
-
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:

@@ -16,7 +16,7 @@ from adq_edge.benchmark.quietness import CpuTimes, read_cpu_times
 from adq_edge.benchmark.schedule import Plan, interleave
 from adq_edge.board.recording import Recording
 from adq_edge.board.telemetry import Recorder, open_recorder
-from adq_edge.options import RuntimeName, Scenario
+from adq_edge.options import Device, RuntimeName, Scenario
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,10 @@ def measure(
         memories = [_memory(*each) for each in zip(ready, peaks_mb)]
     parts = zip(names, engines, ready, rounds, offline, memories)
     measured = [
-        Measurements(name, path, one.loaded, one.warm_up, own, calls, memory, _recording(recorder, name, own))
+        Measurements(
+            *(name, path, one.loaded, one.warm_up, own, calls, memory),
+            recording=_recording(recorder, name, one.loaded, own),
+        )
         for name, path, one, own, calls, memory in parts
     ]
     return Run(measured, before, after)
@@ -147,11 +150,14 @@ def _windows(recorder: Optional[Recorder], names: Sequence[str]) -> Callable[[in
     return lambda position: recorder.window(names[position])
 
 
-def _recording(recorder: Optional[Recorder], name: str, rounds: Sequence[Round]) -> Optional[Recording]:
+def _recording(
+    recorder: Optional[Recorder], name: str, loaded: Loaded, rounds: Sequence[Round]
+) -> Optional[Recording]:
     if recorder is None:
         return None
     images = sum(int(one.queries_ns.size) for one in rounds)
-    return recorder.recording(name, images, sum(float(one.queries_ns.sum()) for one in rounds) / 1e9)
+    seconds = sum(float(one.queries_ns.sum()) for one in rounds) / 1e9
+    return recorder.recording(name, images, seconds, on_gpu=loaded.device != Device.CPU)
 
 
 def _memory(ready: _Ready, peak_batch_1_mb: float) -> Memory:

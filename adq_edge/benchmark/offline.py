@@ -33,7 +33,7 @@ def climb(fact: Loaded, plan: Plan) -> Climb:
     """Choose batch sizes and streams: larger batches as long as that brings 2 % more, then more streams.
 
     A batch whose call would take much longer than the time planned for it is left out. The batch sizes that
-    the user named are measured in any case.
+    the user named are all measured, as far as the engine takes them.
 
     Args:
         fact: which streams and batches the engine takes.

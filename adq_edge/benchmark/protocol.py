@@ -23,6 +23,7 @@ class Loaded:
     """An engine that is ready, in a worker.
 
     Attributes:
+        device: what it was built for.
         stream_counts: numbers of calls at the same time that make sense with it, in rising order.
         largest_batch: pictures that a call takes at most; None for any number.
         rss_before_load_mb: resident memory before.
@@ -33,6 +34,7 @@ class Loaded:
     name: str
     sha256: str
     model_sha256: str
+    device: str
     precision: str
     arch: str
     image_size: List[int]

@@ -69,7 +69,7 @@ def _process_ticks(stat: Path) -> int:
 def read_governor(root: Path = Path("/")) -> Optional[str]:
     """Return what sets the CPU's clock, `performance` for one; None where the system does not tell."""
     folder = root / "sys" / "devices" / "system" / "cpu"
-    governors = {read_text(path).strip() for path in folder.glob("cpu[0-9]*/cpufreq/scaling_governor")}
+    governors = {read_text(path) for path in folder.glob("cpu[0-9]*/cpufreq/scaling_governor")}
     return ", ".join(sorted(governors - {""})) or None
 
 

@@ -73,11 +73,6 @@ class EngineBenchmark:
         """The highest throughput; None if Offline was not asked for."""
         return max(self.offline, key=lambda throughput: throughput.images_per_second, default=None)
 
-    @property
-    def best_batch(self) -> Optional[int]:
-        """The batch size of the highest throughput."""
-        return None if self.best_offline is None else self.best_offline.batch
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings:

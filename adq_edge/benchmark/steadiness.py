@@ -16,11 +16,11 @@ _Z_95_PERCENT = 1.645
 def is_steady(durations: Sequence[float]) -> bool:
     """Tell whether durations, in the order of time, are no longer falling.
 
-    The last third is set against the middle one, as J. Geweke's diagnostic (Evaluating the accuracy of
-    sampling-based approaches, 1992) does with means. So the windows grow with the time that has passed, and
-    a slow fall is seen like a fast one. They are still falling if the last third's median is more than 2 %
-    below the middle one's and this is no accident of scatter: the rank test of Mann and Whitney, one-sided,
-    5 %. A rise is not a warm-up: it is told as the run's drift.
+    An early part is set against a late one, the middle third against the last, as J. Geweke's diagnostic
+    (Evaluating the accuracy of sampling-based approaches, 1992) does with means. So the windows grow with the
+    time that has passed, and a slow fall is seen like a fast one. They are still falling if the last third's
+    median is more than 2 % below the middle one's and this is no accident of scatter: the rank test of Mann
+    and Whitney, one-sided, 5 %. A rise is not a warm-up: it is told as the run's drift.
 
     Args:
         durations: of one query each, at least `LEAST_QUERIES` of them; fewer are not steady.

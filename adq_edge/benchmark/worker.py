@@ -79,6 +79,7 @@ class Worker:
             name=sidecar.name,
             sha256=sidecar.engine_sha256,
             model_sha256=sidecar.model.sha256,
+            device=sidecar.device,
             precision=sidecar.precision.value,
             arch=sidecar.arch,
             image_size=list(sidecar.image_size),

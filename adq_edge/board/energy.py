@@ -35,6 +35,7 @@ def measure_energy(
     averages: bool,
     images: int,
     seconds: float,
+    on_gpu: bool = False,
 ) -> Optional[Energy]:
     """Work out the energy per image of what ran in some windows.
 
@@ -46,11 +47,12 @@ def measure_energy(
         averages: whether a reading is the mean since the one before.
         images: how many were computed.
         seconds: how long the timed calls took in all.
+        on_gpu: whether a GPU computed them.
 
     Returns:
-        None without images, without a rail for the whole board, or without a reading in the windows.
+        None without images, without a rail for what computed them, or without a reading in the windows.
     """
-    rails = input_rails(tuple(dict.fromkeys(name for values in power for name in values)))
+    rails = input_rails(tuple(dict.fromkeys(name for values in power for name in values)), on_gpu)
     total = [_total(values, rails) for values in power]
     mean_w = mean_power(instants, total, windows, averages)
     if mean_w is None or not rails or images <= 0:

@@ -70,6 +70,21 @@ def card_present(root: Path = Path("/")) -> bool:
     return False
 
 
+def graphics_cards(root: Path = Path("/"), run: Runner = run_command) -> Tuple[str, ...]:
+    """Return the names of the graphics cards that a driver runs; empty without one, and on a Jetson.
+
+    Args:
+        root: where `proc` and `sys` are.
+        run: how nvidia-smi is asked, where there is a card but the driver's own files do not name it.
+    """
+    files = sorted((root / "proc" / "driver" / "nvidia" / "gpus").glob("*/information"))
+    told = [re.search(r"^Model:\s*(\S.*)$", read_text(file), re.MULTILINE) for file in files]
+    names = tuple(found.group(1).strip() for found in told if found is not None)
+    if names or not card_present(root):
+        return names
+    return tuple(gpu.name for gpu in ask_nvidia_smi(run).gpus)
+
+
 def kernel_driver(root: Path = Path("/")) -> Optional[str]:
     """Return the version of the NVIDIA driver that the kernel has loaded; None where it has none."""
     text = read_text(root / "proc" / "driver" / "nvidia" / "version")

@@ -123,15 +123,20 @@ def find_counters(root: Path = Path("/")) -> Dict[str, EnergyCounter]:
     return counters
 
 
-def input_rails(names: Sequence[str]) -> Tuple[str, ...]:
-    """Return those of some rails that together feed the whole board; empty where none do.
+def input_rails(names: Sequence[str], on_gpu: bool = False) -> Tuple[str, ...]:
+    """Return those of some rails that together feed whatever computes; empty where none do.
 
     On a PC these are the processor's packages, which is not the whole machine: nothing else measures itself.
+
+    Args:
+        names: the rails.
+        on_gpu: whether a GPU computes: a Jetson's is fed through the board's input, a PC's card through no
+            rail that is measured here.
     """
     for group in _INPUTS:
         if all(rail in names for rail in group):
             return group
-    return tuple(sorted(name for name in names if name.startswith("package-")))
+    return () if on_gpu else tuple(sorted(name for name in names if name.startswith("package-")))
 
 
 def _hwmon_rails(root: Path) -> Iterator[Tuple[str, Rail]]:

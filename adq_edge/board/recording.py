@@ -71,7 +71,7 @@ class Recording:
         clocks: GPU, memory and CPU clocks, in MHz.
         throttled: whether the board lowered its clocks; None if it does not tell.
         throttle_reasons: why, one short phrase each.
-        energy: of the timed queries; None without a rail for the whole board.
+        energy: of the timed queries; None without a rail for the whole board, and for a PC's graphics card.
     """
 
     source: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -42,10 +43,9 @@ def _with_power(mark: Path, opens: Callable[[Path], Source]) -> Optional[Source]
         source = opens(mark)
     except Exception:  # a program or a service that does not work is no source, whatever its error
         return None
-    try:
+    with contextlib.suppress(Exception):
         if source.read().power:
             return source
-    except Exception:
-        pass
-    source.close()
+    with contextlib.suppress(Exception):
+        source.close()
     return None

@@ -105,13 +105,14 @@ class Recorder:
         finally:
             self._windows.setdefault(name, []).append(Window(start, time.perf_counter()))
 
-    def recording(self, name: str, images: int, seconds: float) -> Recording:
+    def recording(self, name: str, images: int, seconds: float, on_gpu: bool = False) -> Recording:
         """Cut out what was read in the windows of one engine that have ended.
 
         Args:
             name: the engine's, as given to `window`.
             images: how many pictures were computed in the windows.
             seconds: how long the timed calls took in all.
+            on_gpu: whether a GPU computed them: on a PC nothing tells the energy then.
 
         Returns:
             The readings in these windows and the energy; `hertz` and `cost_percent` are of the whole time.
@@ -138,6 +139,7 @@ class Recorder:
                 self.source.averages,
                 images,
                 seconds,
+                on_gpu,
             ),
         )
 

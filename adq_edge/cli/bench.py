@@ -80,6 +80,7 @@ def bench(
     if data is not None or precision is not None:
         raise AdqError("--data and --precision are for --host", fix="Use eval and build here")
     from adq_edge.benchmark.bench import bench as run
+    from adq_edge.benchmark.bench import result_files
     from adq_edge.console import print_table
     from adq_edge.report.bench import bench_tables
 
@@ -94,6 +95,8 @@ def bench(
     )
     for table in bench_tables(report):
         print_table(table)
+    for path in result_files(report):
+        typer.echo(f"result: {path}")
 
 
 def _print_boards(results: List[BoardResult]) -> None:

@@ -15,6 +15,8 @@ from adq_edge.benchmark.results import (
     Latency,
 )
 from adq_edge.board.recording import Recording
+from adq_edge.options import Device
+from adq_edge.report.machines import device_name
 from adq_edge.report.tables import number
 
 
@@ -40,7 +42,7 @@ def bench_tables(report: BenchmarkReport) -> List[Table]:
 
 def latency_table(report: BenchmarkReport) -> Table:
     """Show the latency of SingleStream."""
-    table = _table(f"SingleStream (batch 1, 1 stream): {report.environment.cpu}, {_threads(report)}")
+    table = _table(f"SingleStream (batch 1, 1 stream): {_device(report)}")
     headings = ("mean ms", "p50 ms", "p90 ms", "p95 ms", "p99 ms", "min ms", "max ms")
     for heading in (*headings, "95 % interval of p50", "of p90", "ratio", "95 % interval"):
         table.add_column(heading, justify="right")
@@ -103,7 +105,7 @@ def _stage(heading: str, stage: Callable[[EndToEnd], Optional[Latency]]) -> _Col
 
 def offline_table(report: BenchmarkReport) -> Table:
     """Show the throughput of Offline: a row for each batch size and number of streams that was tried."""
-    table = _table(f"Offline: {report.environment.cpu}, {_threads(report)}")
+    table = _table(f"Offline: {_device(report)}")
     for heading in ("batch", "streams", "images/s"):
         table.add_column(heading, justify="right")
     table.add_column("")
@@ -225,9 +227,10 @@ def _ratio(comparison: Optional[Comparison]) -> Sequence[str]:
     return number(comparison.latency_ratio, 3), _interval(comparison.latency_ratio_interval, 3)
 
 
-def _threads(report: BenchmarkReport) -> str:
-    threads = report.settings.threads
-    return f"{report.environment.logical_cores if threads is None else threads} threads"
+def _device(report: BenchmarkReport) -> str:
+    name, settings = device_name(report), report.settings
+    default = settings.device == Device.CPU and settings.threads is None
+    return f"{name}, {report.environment.logical_cores} threads" if default else name
 
 
 def _captioned(table: Table, report: BenchmarkReport, *lines: str) -> Table:

@@ -61,7 +61,7 @@ def latency_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     """Yield the distribution of latency on each device."""
     for device in devices:
         strips = [
-            Strip(entry.engine.name, _colour(entry), entry.latency, cautions(entry))
+            Strip(entry.engine.name, _colour(entry), entry.latency, cautions(entry.flags))
             for entry in device.entries
             if entry.latency is not None
         ]

@@ -51,8 +51,9 @@ class Entry:
     Attributes:
         measurement: its speed.
         quality: its quality, on the same data for all entries of a device where there is a choice.
-        flags: reasons for caution.
-        baseline: the measurement that it is compared with; None for the baseline itself, or without one.
+        flags: reasons for caution with its speed.
+        quality_flags: those with its quality.
+        baseline: the engine that it is compared with; None for the baseline itself, or without one.
         speed: relative to the baseline.
         auroc_change: image AUROC less the baseline's on the same images; None if one is unknown.
         agreement: what `compare` found between the baseline's engine (A) and this one (B).
@@ -61,7 +62,8 @@ class Entry:
     measurement: Measurement
     quality: Optional[Evaluation]
     flags: Tuple[Flag, ...]
-    baseline: Optional[Measurement] = None
+    quality_flags: Tuple[Flag, ...] = ()
+    baseline: Optional[Entry] = None
     speed: Optional[Speed] = None
     auroc_change: Optional[float] = None
     agreement: Optional[Comparison] = None
@@ -70,6 +72,11 @@ class Entry:
     def engine(self) -> EngineBenchmark:
         """The engine's figures."""
         return self.measurement.engine
+
+    @property
+    def all_flags(self) -> Tuple[Flag, ...]:
+        """All reasons for caution."""
+        return (*self.flags, *self.quality_flags)
 
     @property
     def latency(self) -> Optional[Latency]:

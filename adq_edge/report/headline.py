@@ -13,6 +13,7 @@ from adq_edge.report.words import (
     auroc_words,
     finding,
     flip_words,
+    plain,
     precision_name,
     reservations,
     significant,
@@ -104,7 +105,7 @@ def findings(devices: Sequence[Device]) -> List[str]:
                 if said is not None:
                     words = ", ".join(flag.word for flag in reservations(entry))
                     caution = f" (caution: {words})" if words else ""
-                    found.append((entry.quotable, f"{device.name}, {model.name}: {said}{caution}."))
+                    found.append((entry.quotable, plain(f"{device.name}, {model.name}: {said}{caution}.")))
     return [sentence for _, sentence in sorted(found, key=lambda item: not item[0])]
 
 
@@ -113,7 +114,7 @@ def all_flags(devices: Sequence[Device]) -> Dict[str, int]:
     counts: Dict[str, int] = {}
     for device in devices:
         for entry in device.entries:
-            for flag in entry.flags:
+            for flag in entry.all_flags:
                 counts[flag.word] = counts.get(flag.word, 0) + 1
     return counts
 

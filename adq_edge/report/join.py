@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Dict, Hashable, List, Optional, Sequence, Tuple
 
 from adq_edge.benchmark.results import EngineBenchmark
@@ -12,7 +11,8 @@ from adq_edge.environment import Environment
 from adq_edge.evaluation import Evaluation
 from adq_edge.options import Precision
 from adq_edge.report.collect import Collection, Measurement
-from adq_edge.report.entries import Device, Entry, Model, Speed, flags_of
+from adq_edge.report.entries import Device, Entry, Flag, Model, Speed, flags_of
+from adq_edge.report.machines import device_key, device_name, name_apart, same_machine
 
 _PRECISIONS = [precision.value for precision in Precision]
 
@@ -22,13 +22,17 @@ def join(collection: Collection) -> Tuple[Device, ...]:
     qualities = _Qualities(collection.evaluations)
     groups: Dict[Hashable, List[Entry]] = {}
     for measurement in sorted(collection.measurements, key=_order):
-        entry = Entry(measurement, qualities.find(measurement), flags_of(measurement))
-        groups.setdefault(_device_key(measurement), []).append(entry)
-    return tuple(_device(entries, collection.comparisons) for entries in groups.values())
+        quality = qualities.find(measurement)
+        entry = Entry(measurement, quality, flags_of(measurement), _quality_flags(measurement, quality))
+        groups.setdefault(device_key(measurement.report), []).append(entry)
+    return name_apart([_device(entries, collection.comparisons) for entries in groups.values()])
 
 
 def data_key(evaluation: Evaluation) -> Hashable:
-    """Tell datasets apart by what is in them: their folders differ from machine to machine."""
+    """Tell datasets apart by their categories and numbers of images: folders differ from machine to machine.
+
+    Two that have the same of both are taken for one.
+    """
     return tuple((category.name, category.images, category.anomalous) for category in evaluation.categories)
 
 
@@ -48,29 +52,32 @@ class _Qualities:
 
         Of several datasets, the one on which the most engines were evaluated: those can be compared.
         """
-        engine, environment = measurement.engine, measurement.report.environment
 
         def nearness(evaluation: Evaluation) -> Tuple[bool, bool, int]:
             return (
-                evaluation.runtime.split(" ")[0] == engine.runtime,
-                _machine_key(evaluation.environment) == _machine_key(environment),
+                _same_runtime(evaluation, measurement),
+                same_machine(evaluation.environment, measurement.report.environment),
                 self._engines_on[data_key(evaluation)],
             )
 
-        return max(self._by_engine.get(engine.engine.sha256, ()), key=nearness, default=None)
+        return max(self._by_engine.get(measurement.engine.engine.sha256, ()), key=nearness, default=None)
 
 
-def _machine_key(environment: Environment) -> Hashable:
-    memory = None if environment.memory_mb is None else round(environment.memory_mb / 100)
-    return (
-        *(environment.board, environment.cpu, environment.architecture),
-        *(environment.logical_cores, environment.cpu_quota, memory),
-    )
+def _same_runtime(evaluation: Evaluation, measurement: Measurement) -> bool:
+    return evaluation.runtime.split(" ")[0] == measurement.engine.runtime
 
 
-def _device_key(measurement: Measurement) -> Hashable:
-    settings = measurement.report.settings
-    return _machine_key(measurement.report.environment), settings.device, settings.threads
+def _quality_flags(measurement: Measurement, quality: Optional[Evaluation]) -> Tuple[Flag, ...]:
+    """Return why its quality may not be that of what was timed: runtimes and machines round otherwise."""
+    if quality is None:
+        return ()
+    elsewhere = []
+    if not _same_runtime(quality, measurement):
+        elsewhere.append(f"with {quality.runtime}, timed with {measurement.engine.runtime}")
+    if not same_machine(quality.environment, measurement.report.environment):
+        elsewhere.append("on another machine than it was timed on")
+    reason = f"it was evaluated {' and '.join(elsewhere)}; evaluate it where it is timed"
+    return (Flag("evaluated elsewhere", reason),) if elsewhere else ()
 
 
 def _order(measurement: Measurement) -> Tuple[int, str, str]:
@@ -84,27 +91,16 @@ def _device(entries: Sequence[Entry], comparisons: Sequence[Comparison]) -> Devi
     models: Dict[Hashable, List[Entry]] = {}
     for entry in entries:
         models.setdefault((entry.engine.model_sha256, entry.engine.image_size), []).append(entry)
-    first = entries[0].measurement.report
-    environment, settings = first.environment, first.settings
-    used = settings.device.upper() if settings.device in ("cpu", "cuda", "rtx") else settings.device
-    threads = "" if settings.threads is None else f", {settings.threads} threads"
     # an environment holds a dictionary: not hashable
     environments: List[Environment] = []
     for entry in entries:
         if entry.measurement.report.environment not in environments:
             environments.append(entry.measurement.report.environment)
-    name = _short(environment.board or environment.cpu)
     return Device(
-        name=name if settings.device == "jetson" else f"{name} ({used}{threads})",
+        name=device_name(entries[0].measurement.report),
         environments=tuple(environments),
         models=tuple(_model(group, comparisons) for group in models.values()),
     )
-
-
-def _short(name: str) -> str:
-    """Return a machine's name as people say it; in full it stands in the table of machines."""
-    name = re.sub(r"\((R|TM|r|tm)\)|\bDeveloper Kit\b|(\d+-Core )?\bProcessor$|\bCPU( @ .*)?$", " ", name)
-    return re.sub(r"^NVIDIA (?=Jetson)", "", " ".join(name.split())) or name
 
 
 def _model(entries: Sequence[Entry], comparisons: Sequence[Comparison]) -> Model:
@@ -152,7 +148,7 @@ def _compared(entry: Entry, baseline: Optional[Entry], comparisons: Sequence[Com
     reference = baseline.engine
     return dataclasses.replace(
         entry,
-        baseline=baseline.measurement,
+        baseline=baseline,
         speed=_speed(entry.measurement, baseline.measurement),
         auroc_change=_auroc_change(entry.quality, baseline.quality),
         agreement=next(

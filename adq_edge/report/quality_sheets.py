@@ -121,8 +121,14 @@ def environment_sheet(devices: Sequence[Device]) -> Sheet:
 def _environment(environment: Environment) -> Iterator[Tuple[str, str]]:
     quota, memory = environment.cpu_quota, environment.memory_mb
     physical = "" if environment.physical_cores is None else f", {environment.physical_cores} physical"
+    if environment.host is not None:
+        yield "host", environment.host
     if environment.board is not None:
         yield "board", environment.board
+    if environment.power_mode is not None:
+        yield "power mode", environment.power_mode
+    if environment.gpu is not None:
+        yield "graphics card", environment.gpu
     yield "processor", f"{environment.cpu} ({environment.architecture})"
     yield "cores", f"{environment.logical_cores} logical{physical}"
     if quota is not None:
@@ -141,7 +147,7 @@ def caution_sheet(devices: Sequence[Device]) -> Sheet:
         (flag.word, entry.engine.name, device.name, flag.reason)
         for device in devices
         for entry in device.entries
-        for flag in entry.flags
+        for flag in entry.all_flags
     ]
     columns = (text("caution"), text("engine"), text("device"), text("why", long=True))
     return sheet("cautions", "Reasons for caution", columns, rows)

@@ -7,7 +7,7 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 from adq_edge.benchmark.results import EndToEnd, Interval, Latency
 from adq_edge.report.entries import Device, Entry
 from adq_edge.report.sheet import Cell, Column, Sheet, sheet, text
-from adq_edge.report.words import cautions, in_words, precision_name
+from adq_edge.report.words import cautions, in_words, precision_name, reservations
 
 _ENGINE = (text("engine"), text("device"), text("precision"))
 
@@ -36,7 +36,7 @@ def headline_sheet(devices: Sequence[Device]) -> Sheet:
             entry.engine.memory.peak_rss_batch_1_mb,
             _joules(entry),
             in_words(entry),
-            cautions(entry),
+            cautions(reservations(entry)),
         )
         for device in devices
         for model in device.models
@@ -44,7 +44,7 @@ def headline_sheet(devices: Sequence[Device]) -> Sheet:
     ]
     note = (
         "p50 and p90: SingleStream, batch 1, the engine call only; ratio: of latencies, to the FP32 engine "
-        "of the same model; AUROC: of the very engine that was timed"
+        "of the same model; AUROC: of the very engine file that was timed"
     )
     return sheet("headline", "Quality and speed of the same engines", columns, rows, note)
 
@@ -69,7 +69,7 @@ def latency_sheet(devices: Sequence[Device]) -> Sheet:
                     *_engine(device, entry),
                     *_statistics(stream.latency),
                     *(stream.timed_seconds, stream.rounds, stream.warm_up_seconds, stream.harness_us),
-                    *(report.created, cautions(entry)),
+                    *(report.created, cautions(entry.flags)),
                 )
             )
     note = (
@@ -189,7 +189,10 @@ def energy_sheet(devices: Sequence[Device]) -> Sheet:
                 *(recording.source, recording.hertz, recording.cost_percent),
             )
         )
-    note = "Energy per image at batch 1, idle power included; above idle: without what the idle board takes."
+    note = (
+        "Energy per image at batch 1, idle power included; above idle: without what the idle board takes. "
+        "Curves over time run straight through the turns of other engines."
+    )
     return sheet("energy", "Power, energy and temperature", columns, rows, note)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 from adq_edge.options import Precision
-from adq_edge.report.entries import Entry, Flag, flags_of
+from adq_edge.report.entries import Entry, Flag
 
 _SAME_SPEED = 0.02
 _CONTROL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -38,9 +38,10 @@ def speed_words(entry: Entry) -> Optional[str]:
         return None
     ratio, interval = entry.speed.ratio, entry.speed.interval
     name = precision_name(entry.baseline.engine.precision)
-    undecided = interval is not None and interval.low <= 1 <= interval.high
-    if undecided or abs(1 - ratio) < _SAME_SPEED:
+    if abs(1 - ratio) < _SAME_SPEED:
         return f"as fast as {name}"
+    if interval is not None and interval.low <= 1 <= interval.high:
+        return f"not measurably faster or slower than {name}"
     return f"{_factor(1 / ratio)} faster than {name}" if ratio < 1 else f"{_factor(ratio)} slower than {name}"
 
 
@@ -96,18 +97,23 @@ def finding(entry: Entry) -> Optional[str]:
 
 
 def reservations(entry: Entry) -> Tuple[Flag, ...]:
-    """Return the reasons for caution with a comparison: the engine's own and its baseline's."""
+    """Return the reasons for caution with a comparison: the engine's own, its baseline's, and of the two."""
     if entry.baseline is None:
-        return entry.flags
+        return entry.all_flags
     name = precision_name(entry.baseline.engine.precision)
-    own = {flag.word for flag in entry.flags}
-    others = (flag for flag in flags_of(entry.baseline) if flag.word not in own)
-    return (*entry.flags, *(Flag(f"{name} {flag.word}", f"{name}: {flag.reason}") for flag in others))
+    own = {flag.word for flag in entry.all_flags}
+    others = [flag for flag in entry.baseline.all_flags if flag.word not in own]
+    flags = [*entry.all_flags, *(Flag(f"{name} {flag.word}", f"{name}: {flag.reason}") for flag in others)]
+    if entry.speed is not None and not entry.speed.interleaved:
+        flags.append(
+            Flag("not in turns", f"it and {name} were timed apart, so that drift may have hit but one")
+        )
+    return tuple(flags)
 
 
-def cautions(entry: Entry) -> str:
+def cautions(flags: Sequence[Flag]) -> str:
     """Return the words of caution that stand beside an engine's figures; empty if there is none."""
-    return ", ".join(flag.word for flag in entry.flags)
+    return ", ".join(flag.word for flag in flags)
 
 
 def _factor(ratio: float) -> str:

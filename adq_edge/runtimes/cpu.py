@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import collections
-import os
 import queue
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Callable, Deque, Iterable, Iterator, List, Optional, Sequence
 
 import numpy as np
 
+from adq_edge.environment import usable_processors
 from adq_edge.runtimes.base import Engine, Output
 from adq_edge.runtimes.sidecar import Sidecar
 
@@ -89,8 +89,4 @@ def run_in_threads(streams: Sequence[Stream], batches: Iterable[np.ndarray]) -> 
 
 
 def _usable_threads(threads: Optional[int]) -> int:
-    if threads is not None:
-        return threads
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(usable_processors()) if threads is None else threads
