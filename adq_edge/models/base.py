@@ -173,6 +173,16 @@ class AnomalyModel(nn.Module, abc.ABC):
         """True if the method measures something when a stage ends (see `finish_stage`)."""
         return type(self).finish_stage is not AnomalyModel.finish_stage
 
+    def begin_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
+        """Measure on normal pictures what a stage's loss needs; nothing by default.
+
+        Called before the first step, and again, with the same random numbers, when a training goes on.
+
+        Args:
+            stage: the stage that is about to be trained.
+            pictures: returns an iterator over uint8 `[N, H, W, 3]` batches, as often as it is called.
+        """
+
     def finish_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
         """Measure on normal pictures what the next stage, or the score, is normalised by; nothing by default.
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Iterable
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from adq_edge.models.base import State, load_weights, select, trunk_state
+from adq_edge.models.moments import channel_moments
+from adq_edge.models.patch_network import DESCRIPTOR
 from adq_edge.models.resnet import LAYERS, BasicBlock, ResNet18Trunk
 
 _TRUNK_SIZE = 64  # pixels: what a patch is enlarged to for the ResNet, whose layer3 then has 4x4 positions
@@ -22,13 +25,16 @@ _LUMINANCE = 0.1  # largest relative change of a positive's brightness
 _NOISE = 0.1  # standard deviation of a positive's noise, in normalised units
 _GREY = 0.1  # probability that a patch loses its colour
 _MARGIN = 10.0  # of the triplet loss
+_SMALLEST = 1e-3  # deviation of a feature against the largest: dead ones must not become noise
 
 
 class DistillationSource(nn.Module):
     """A frozen ResNet-18 that describes patches by 512 numbers.
 
     With layer4 these are its pooled features. A trunk that ends at layer3 has 256 channels, of which the
-    mean and the standard deviation over the patch are taken.
+    mean and the standard deviation over the patch are taken. Either way each number is standardised over
+    the patches that `standardise` is given: the features of a trunk are so small that the triplet loss's
+    margin would outweigh them, and a network that learns them anyway explains 0.43 of their variance.
 
     Args:
         state: a torchvision state dict; layer4 and the classifier may be missing.
@@ -36,6 +42,9 @@ class DistillationSource(nn.Module):
     Raises:
         CheckpointError: tensors are missing, of another shape, or not finite.
     """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self, state: State) -> None:
         super().__init__()
@@ -47,11 +56,23 @@ class DistillationSource(nn.Module):
             self.layer4 = nn.Sequential(BasicBlock(256, 512, 2), BasicBlock(512, 512, 1))
             last = select(trunk_state(state, ("layer4",)), "layer4.")
             load_weights(self.layer4, last, "the ResNet-18's layer4")
+        self.register_buffer("mean", torch.zeros(DESCRIPTOR))
+        self.register_buffer("deviation", torch.ones(DESCRIPTOR))
         self.requires_grad_(False)
         self.eval()
 
+    def standardise(self, patches: Iterable[torch.Tensor]) -> None:
+        """Give each number mean 0 and deviation 1 over patches `[N, 3, h, w]`."""
+        features = (self._features(part)[:, :, None, None] for part in patches)
+        mean, deviation = channel_moments(features)
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation.clamp_min(_SMALLEST * float(deviation.max())))
+
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         """Map normalised patches `[N, 3, h, w]` to descriptors `[N, 512]`, without gradients."""
+        return (self._features(patches) - self.mean) / self.deviation
+
+    def _features(self, patches: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             size = (_TRUNK_SIZE, _TRUNK_SIZE)
             x = functional.interpolate(patches, size, mode="bilinear", align_corners=False)

@@ -25,7 +25,8 @@ from adq_edge.models.base import (
     State,
     TrainingDefaults,
 )
-from adq_edge.models.distillation import DistillationSource, cut_patches, distillation_loss
+from adq_edge.models.distillation import DistillationSource, Patches, cut_patches, distillation_loss
+from adq_edge.models.moments import channel_moments
 from adq_edge.models.patch_network import (
     DESCRIPTOR,
     Decoder,
@@ -38,9 +39,9 @@ from adq_edge.models.patch_network import (
 TEACHER = Stage("teacher")
 
 _PATCHES = 64  # random patches in a step of the teacher's training, at least
+_MEASURED = 4  # random patches of a picture that the teacher's target is standardised over
 _CROPS = 16  # random crops in a step of the students' training, at least
 _CROP = 8  # descriptors a side of such a crop
-_SMALLEST = 1e-6  # standard deviation that a statistic may have
 
 
 class UninformedStudents(AnomalyModel):
@@ -126,20 +127,35 @@ class UninformedStudents(AnomalyModel):
         Raises:
             CheckpointError: the teacher is to be trained and `load_teacher` was not called.
         """
-        x = self.normalise(images)
         if stage == TEACHER:
-            return self._distil(x)
+            return self._distil(self._patches(images, _PATCHES))
+        x = self.normalise(images)
         pictures = x.repeat_interleave(math.ceil(_CROPS / len(x)), 0)
         return self.loss(self._describe(random_crops(pictures, self.grid.coarse, _CROP), levels=0))
 
-    def _distil(self, x: torch.Tensor) -> torch.Tensor:
-        if not self._source:
-            raise CheckpointError("the teacher has no ResNet-18 to be distilled from", fix="Load one first")
-        patches = cut_patches(x, self.grid.patch, _PATCHES)
-        target = self._source[0].to(x.device)(patches.anchors)
+    def _distil(self, patches: Patches) -> torch.Tensor:
+        target = self._distillation_source()(patches.anchors)
         descriptors = self.teacher(torch.cat([patches.anchors, patches.positives])).flatten(1)
         anchors, positives = descriptors.chunk(2)
         return distillation_loss(anchors, positives, target)
+
+    def begin_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
+        """Standardise what the teacher learns, over random patches of all pictures.
+
+        Raises:
+            CheckpointError: the teacher is to be trained and `load_teacher` was not called.
+        """
+        if stage == TEACHER:
+            patches = (self._patches(batch, _MEASURED * len(batch)).anchors for batch in pictures())
+            self._distillation_source().standardise(patches)
+
+    def _patches(self, images: torch.Tensor, count: int) -> Patches:
+        return cut_patches(self.normalise(images), self.grid.patch, count)
+
+    def _distillation_source(self) -> DistillationSource:
+        if not self._source:
+            raise CheckpointError("the teacher has no ResNet-18 to be distilled from", fix="Load one first")
+        return self._source[0].to(self.pixel_mean.device)
 
     def finish_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
         """Measure the descriptors' (teacher) or the error's and variance's (students) mean and deviation.
@@ -149,10 +165,10 @@ class UninformedStudents(AnomalyModel):
         with torch.inference_mode():
             if stage == TEACHER:
                 descriptors = (self.teacher(self._coarse(batch)) for batch in pictures())
-                self._normalise_descriptors(*_moments(descriptors))
+                self._normalise_descriptors(*channel_moments(descriptors))
                 return
             maps = (self._error_and_variance(self._describe(self._coarse(batch), 0)) for batch in pictures())
-            mean, deviation = _moments(torch.stack(pair, 1) for pair in maps)
+            mean, deviation = channel_moments(torch.stack(pair, 1) for pair in maps)
         for name, value in (("error", 0), ("variance", 1)):
             getattr(self, f"{name}_mean").copy_(mean[value])
             getattr(self, f"{name}_std").copy_(deviation[value])
@@ -214,18 +230,6 @@ class UninformedStudents(AnomalyModel):
 
 def _squared_norm(differences: torch.Tensor) -> torch.Tensor:
     return torch.sum(differences * differences, dim=1)
-
-
-def _moments(batches: Iterable[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation `[C]` of batches `[N, C, h, w]` over all but the channels."""
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    for batch in batches:
-        values = batch.double()
-        count += values.numel() // values.shape[1]
-        total = total.to(values) + values.sum((0, 2, 3))
-        squares = squares.to(values) + values.square().sum((0, 2, 3))
-    mean = total / count
-    return mean, (squares / count - mean.square()).clamp_min(_SMALLEST**2).sqrt()
 
 
 def _number(config: ModelConfig, name: str) -> int:

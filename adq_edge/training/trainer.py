@@ -134,6 +134,7 @@ class Trainer:
         """
         while not self.complete:
             if not self._stage_is_over:
+                self._prepare_stage(data, progress)
                 self._train_epoch(data, progress)
                 save()
                 continue
@@ -149,6 +150,7 @@ class Trainer:
 
     def _begin_stage(self, index: int) -> None:
         self._index = index
+        self._prepared = False
         self._model.train_stage(self.stage)
         self._steps = StageSteps(self.settings, self._model, self.stage, self._team)
 
@@ -206,17 +208,23 @@ class Trainer:
         scores: torch.Tensor = self._model(pictures)[1]
         return scores
 
+    def _prepare_stage(self, data: TrainingData, progress: TrainingProgress) -> None:
+        if not self._prepared:
+            seed_epoch(self.settings.seed, 0)
+            self._model.begin_stage(self.stage, lambda: self._pictures(data, progress))
+            self._prepared = True
+
     def _finish_stage(self, data: TrainingData, progress: TrainingProgress) -> None:
-        batches = ordered_batches(len(data.training), self.settings.batch_size)
-
-        def pictures() -> Iterable[torch.Tensor]:
-            progress.advance(0, f"measuring the {self.stage.name}")
-            return (batch.to(self._team.device) for batch in data.training.batches(batches))
-
         self._model.eval()
         seed_epoch(self.settings.seed, 0)
-        self._model.finish_stage(self.stage, pictures)
+        self._model.finish_stage(self.stage, lambda: self._pictures(data, progress))
         self._team.equalise(self._model)
+
+    def _pictures(self, data: TrainingData, progress: TrainingProgress) -> Iterable[torch.Tensor]:
+        """Yield all training pictures in order."""
+        progress.advance(0, f"measuring for the {self.stage.name}")
+        for batch in data.training.batches(ordered_batches(len(data.training), self.settings.batch_size)):
+            yield batch.to(self._team.device)
 
     def save(self, path: Path) -> None:
         """Write the best epoch's model and all that `earlier` needs, atomically.
