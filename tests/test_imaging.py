@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import pytest
 
 from adq_edge.errors import DataError, StorageError
 from adq_edge.imaging import (
+    decode_image,
     heat_map,
     load_image,
     overlay,
@@ -52,6 +54,43 @@ def test_truncated_image_is_refused_not_filled_with_grey(tmp_path: Path, picture
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match="not a readable image"):
         read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_image_cut_anywhere_is_refused_and_what_follows_its_end_is_not(picture: np.ndarray, suffix: str):
+    content = cv2.imencode(suffix, picture)[1].tobytes()
+    whole = decode_image(content)
+    end = len(content) - {".png": 8, ".jpg": 2}[suffix]  # of the end mark, the start
+    for cut in {*range(1, 40), *range(40, end, 97), *range(end - 40, end + 2)}:
+        with pytest.raises(DataError, match="not a readable image"):
+            decode_image(content[:cut])
+    np.testing.assert_array_equal(decode_image(content + bytes(1000)), whole)
+
+
+def oriented(jpeg: bytes, orientation: int) -> bytes:
+    """Put an EXIF segment that says only how the picture is to be turned behind a JPEG's first mark."""
+    entry = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
+    body = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + entry + struct.pack(">I", 0)
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+@pytest.mark.parametrize("flag", ["with", "without"])
+def test_pixels_are_those_of_bgr_turned_into_rgb(
+    picture: np.ndarray, monkeypatch: pytest.MonkeyPatch, flag: str
+):
+    if flag == "without":
+        monkeypatch.delattr(cv2, "IMREAD_COLOR_RGB", raising=False)
+    odd = picture[:39, :57]
+    jpeg = cv2.imencode(".jpg", odd)[1].tobytes()
+    contents = [jpeg, oriented(jpeg, 3), oriented(jpeg, 6), cv2.imencode(".jpg", odd[:, :, 0])[1].tobytes()]
+    for suffix in (".png", ".bmp", ".tiff", ".webp", ".ppm"):
+        contents.append(cv2.imencode(suffix, odd)[1].tobytes())
+    contents.append(cv2.imencode(".png", odd.astype(np.uint16) * 251)[1].tobytes())
+    contents.append(cv2.imencode(".png", np.dstack([odd, odd[:, :, 0]]))[1].tobytes())
+    for content in contents:
+        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        np.testing.assert_array_equal(decode_image(content), bgr[:, :, ::-1])
+    assert decode_image(oriented(jpeg, 6)).shape == (57, 39, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, this is text", bytes(1000)])

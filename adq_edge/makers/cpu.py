@@ -15,6 +15,7 @@ from adq_edge.makers.base import Ingredients, Made, Maker, describe
 from adq_edge.options import Device, Precision, RuntimeName
 from adq_edge.quantization.arithmetic import cpu_target
 from adq_edge.quantization.broadcast import widen_normalisation
+from adq_edge.quantization.channels_last import score_channels_last
 from adq_edge.quantization.float_weights import keep_float_weights
 from adq_edge.quantization.half import store_weights_as_float16
 from adq_edge.quantization.qdq import quantize
@@ -64,6 +65,13 @@ class CpuMaker(Maker):
             return open_engine(path, sidecar, self.runtime, self._threads)
 
     def _model(self, ingredients: Ingredients) -> onnx.ModelProto:
+        model = self._numbers(ingredients)
+        if self.runtime is RuntimeName.ONNXRUNTIME:
+            return score_channels_last(lay_out_blocks(model))
+        return model
+
+    def _numbers(self, ingredients: Ingredients) -> onnx.ModelProto:
+        """Return the model in its number format, laid out as it was exported."""
         prepared = ingredients.prepared
         if ingredients.precision is Precision.FP16:
             return store_weights_as_float16(ingredients.model)
@@ -77,5 +85,4 @@ class CpuMaker(Maker):
             rounding=rewritten.rounding,
             float_layers=ingredients.float_layers,
         )
-        quantized = keep_float_weights(quantized)
-        return lay_out_blocks(quantized) if self.runtime is RuntimeName.ONNXRUNTIME else quantized
+        return keep_float_weights(quantized)
