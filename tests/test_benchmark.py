@@ -272,7 +272,7 @@ def test_quick_by_default_settings_in_the_default_place(
     monkeypatch.chdir(tmp_path)
     write_engine(tmp_path / workspace.ENGINES / "newest.onnx")
     report = bench(quick=True)
-    path = tmp_path / workspace.RESULTS / "newest.bench.json"
+    path = tmp_path / workspace.RESULTS / "newest.quick.bench.json"
     assert json.loads(path.read_text())["quick"] is True
     assert read_report(path).quick
     assert report.caveat == read_report(path).caveat

@@ -77,8 +77,8 @@ def test_verbs_pick_up_where_the_last_left_off(checkpoint: Path, dataset: Path, 
     timed = adq(["bench", "--device", "cpu", "--quick"], tmp_path)
     assert timed.returncode == 0, timed.stderr
     assert "not to be quoted" in timed.stdout
-    assert timed.stdout.splitlines()[-1] == "result: benchmarks/results/parts-int8-entropy.bench.json"
-    assert (tmp_path / "benchmarks/results/parts-int8-entropy.bench.json").is_file()
+    assert timed.stdout.splitlines()[-1] == "result: benchmarks/results/parts-int8-entropy.quick.bench.json"
+    assert (tmp_path / "benchmarks/results/parts-int8-entropy.quick.bench.json").is_file()
     assert not leftovers(tmp_path)
 
 

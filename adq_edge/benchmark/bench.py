@@ -29,6 +29,7 @@ from adq_edge.result_files import refuse_unwritable
 from adq_edge.runtimes.sidecar import Sidecar, read_sidecar
 
 _SUFFIX = ".bench.json"
+_QUICK_SUFFIX = ".quick.bench.json"  # a look must not replace what may be quoted
 
 
 def bench(
@@ -61,7 +62,7 @@ def bench(
         batches: batch sizes of Offline; by default 1, 2, 4 and so on until throughput stops rising.
         image: an encoded image for the end-to-end figures; by default a synthetic one of 1024x1024 pixels.
         output: the result file (.json) of a single engine, or the folder of several ones' files;
-            `benchmarks/results/NAME.bench.json` by default.
+            `benchmarks/results/NAME.bench.json` by default, `NAME.quick.bench.json` of a quick run.
         progress: whether to show a progress bar.
 
     Raises:
@@ -159,7 +160,8 @@ def result_files(report: BenchmarkReport, output: Union[str, Path] = workspace.R
     target = Path(output)
     if _is_file(target):
         return (target,)
-    return tuple(target / f"{engine.name}{_SUFFIX}" for engine in report.engines)
+    suffix = _QUICK_SUFFIX if report.quick else _SUFFIX
+    return tuple(target / f"{engine.name}{suffix}" for engine in report.engines)
 
 
 def _write(report: BenchmarkReport, target: Path) -> None:

@@ -9,7 +9,7 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from adq_edge.benchmark.bench import bench
+from adq_edge.benchmark.bench import bench, result_files
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.bundle import Source
 from adq_edge.errors import ResultError
@@ -75,7 +75,7 @@ class CellRunner:
         ]
         report = self._time(cell, engines[0], results)
         files = [results / f"{engine.stem}.eval.json" for engine in engines]
-        files.extend(results / f"{engine.name}.bench.json" for engine in report.engines)
+        files.extend(result_files(report, results))
         result = CellResult(
             key=self._recipes.key(cell),
             cell=cell,
