@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 from adq_edge.benchmark.figures import Comparison as Comparison
 from adq_edge.benchmark.figures import EndToEnd as EndToEnd
@@ -25,6 +25,22 @@ QUOTABLE_SECONDS = 60.0
 _SCHEMA = "adq-edge/bench"
 _VERSION = 2
 _REMEDY = "Measure the engine again: adq-edge bench ENGINE"
+
+
+class Flag(NamedTuple):
+    """A reason for caution.
+
+    Attributes:
+        word: one or two words that stand beside every figure concerned.
+        reason: the same in a sentence.
+        of_engine: whether it concerns one engine of a run alone.
+        disqualifies: whether figures are not to be quoted for it.
+    """
+
+    word: str
+    reason: str
+    of_engine: bool = False
+    disqualifies: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,28 +162,49 @@ class BenchmarkReport:
 
     @property
     def caveat(self) -> Optional[str]:
-        """Why the figures are not to be quoted, for every printed form of them; None if they are."""
-        caveats = [self._too_short(), *self._unsteady()]
-        if not self.quietness.is_quiet:
-            caveats.append(f"the machine was not quiet: {', '.join(self.quietness.reasons)}")
-        return "; ".join(caveat for caveat in caveats if caveat is not None) or None
+        """Every reason for caution, for all printed forms of the figures; None if there is none."""
+        reasons: List[str] = []
+        for engine in self.engines:
+            for flag in self.flags(engine):
+                reason = f"{engine.name}: {flag.reason}" if flag.of_engine else flag.reason
+                if reason not in reasons:
+                    reasons.append(reason)
+        return "; ".join(reasons) or None
 
-    def _too_short(self) -> Optional[str]:
+    def flags(self, engine: EngineBenchmark) -> Tuple[Flag, ...]:
+        """Return the reasons for caution with one engine's figures, the gravest first."""
+        found = [self._length(), _throttled(engine), self._noise(), _warm_up(engine)]
+        return tuple(flag for flag in found if flag is not None)
+
+    def _length(self) -> Optional[Flag]:
         if self.quick:
-            return "quick run, not to be quoted"
+            return Flag("quick look", "quick run, not to be quoted")
         streams = [engine.single_stream for engine in self.engines if engine.single_stream is not None]
         if all(s.latency.count >= QUOTABLE_QUERIES and s.timed_seconds >= QUOTABLE_SECONDS for s in streams):
             return None
-        return f"fewer than {QUOTABLE_QUERIES} queries or {QUOTABLE_SECONDS:.0f} s, not to be quoted"
+        least = f"{QUOTABLE_QUERIES} queries or {QUOTABLE_SECONDS:.0f} s"
+        return Flag("short run", f"fewer than {least}, not to be quoted")
 
-    def _unsteady(self) -> List[str]:
-        """Name the engines whose durations were not seen to stop falling before the timing began."""
-        return [
-            f"{engine.name} reached no steady state in a warm-up of {engine.single_stream.warm_up_queries} "
-            f"queries, {engine.single_stream.warm_up_seconds:.1f} s"
-            for engine in self.engines
-            if engine.single_stream is not None and not engine.single_stream.steady
-        ]
+    def _noise(self) -> Optional[Flag]:
+        if self.quietness.is_quiet:
+            return None
+        return Flag("not quiet", f"the machine was not quiet: {', '.join(self.quietness.reasons)}")
+
+
+def _throttled(engine: EngineBenchmark) -> Optional[Flag]:
+    recording = engine.recording
+    if recording is None or not recording.throttled:
+        return None
+    why = f": {', '.join(recording.throttle_reasons)}" if recording.throttle_reasons else ""
+    return Flag("throttled", f"the board lowered its clocks while queries were timed{why}", True, False)
+
+
+def _warm_up(engine: EngineBenchmark) -> Optional[Flag]:
+    stream = engine.single_stream
+    if stream is None or stream.steady:
+        return None
+    much = f"{stream.warm_up_queries} queries, {stream.warm_up_seconds:.1f} s"
+    return Flag("not warm", f"no steady state in a warm-up of {much}", True)
 
 
 def write_report(path: Path, report: BenchmarkReport) -> None:

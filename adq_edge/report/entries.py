@@ -5,29 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple, Optional, Tuple
 
-from adq_edge.benchmark.results import (
-    QUOTABLE_QUERIES,
-    QUOTABLE_SECONDS,
-    EngineBenchmark,
-    Interval,
-    Latency,
-)
+from adq_edge.benchmark.results import EngineBenchmark, Flag, Interval, Latency
 from adq_edge.comparison import Comparison
 from adq_edge.environment import Environment
 from adq_edge.evaluation import Evaluation
 from adq_edge.report.collect import Measurement
-
-
-class Flag(NamedTuple):
-    """A reason for caution.
-
-    Attributes:
-        word: one or two words that stand beside every figure concerned.
-        reason: the same in a sentence.
-    """
-
-    word: str
-    reason: str
 
 
 class Speed(NamedTuple):
@@ -87,7 +69,7 @@ class Entry:
     @property
     def quotable(self) -> bool:
         """False for a run that was too short, not warm, or disturbed."""
-        return self.measurement.report.caveat is None
+        return not any(flag.disqualifies for flag in self.flags)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,26 +105,3 @@ class Device:
     def entries(self) -> Tuple[Entry, ...]:
         """All models' engines."""
         return tuple(entry for model in self.models for entry in model.entries)
-
-
-def flags_of(measurement: Measurement) -> Tuple[Flag, ...]:
-    """Return the reasons for caution with a measurement, the gravest first."""
-    report, engine = measurement.report, measurement.engine
-    stream, recording = engine.single_stream, engine.recording
-    flags = []
-    if report.quick:
-        flags.append(Flag("quick look", "a look of a few seconds, not to be quoted"))
-    elif stream is not None and (
-        stream.latency.count < QUOTABLE_QUERIES or stream.timed_seconds < QUOTABLE_SECONDS
-    ):
-        least = f"{QUOTABLE_QUERIES} queries or {QUOTABLE_SECONDS:.0f} s"
-        flags.append(Flag("short run", f"fewer than {least}, not to be quoted"))
-    if recording is not None and recording.throttled:
-        why = f": {', '.join(recording.throttle_reasons)}" if recording.throttle_reasons else ""
-        flags.append(Flag("throttled", f"the board lowered its clocks while queries were timed{why}"))
-    if not report.quietness.is_quiet:
-        flags.append(Flag("not quiet", f"the machine was not quiet: {', '.join(report.quietness.reasons)}"))
-    if stream is not None and not stream.steady:
-        seconds = f"{stream.warm_up_seconds:.1f} s"
-        flags.append(Flag("not warm", f"after {seconds} of warm-up its queries were still getting faster"))
-    return tuple(flags)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
+from adq_edge.benchmark.results import Flag
 from adq_edge.estimating.estimate import EngineEstimate, ModelEstimate
 from adq_edge.options import Precision
-from adq_edge.report.entries import Device, Entry, Flag, Model
+from adq_edge.report.entries import Device, Entry, Model
 from adq_edge.report.estimate import group_modes
 from adq_edge.report.words import (
     auroc_words,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Dict, Hashable, List, Optional, Sequence, Tuple
 
-from adq_edge.benchmark.results import EngineBenchmark
+from adq_edge.benchmark.results import EngineBenchmark, Flag
 from adq_edge.comparison import Comparison
 from adq_edge.environment import Environment
 from adq_edge.evaluation import Evaluation
 from adq_edge.options import Precision
 from adq_edge.report.collect import Collection, Measurement
-from adq_edge.report.entries import Device, Entry, Flag, Model, Speed, flags_of
+from adq_edge.report.entries import Device, Entry, Model, Speed
 from adq_edge.report.machines import device_key, device_name, name_apart, same_machine
 
 _PRECISIONS = [precision.value for precision in Precision]
@@ -23,7 +23,12 @@ def join(collection: Collection) -> Tuple[Device, ...]:
     groups: Dict[Hashable, List[Entry]] = {}
     for measurement in sorted(collection.measurements, key=_order):
         quality = qualities.find(measurement)
-        entry = Entry(measurement, quality, flags_of(measurement), _quality_flags(measurement, quality))
+        entry = Entry(
+            measurement,
+            quality,
+            measurement.report.flags(measurement.engine),
+            _quality_flags(measurement, quality),
+        )
         groups.setdefault(device_key(measurement.report), []).append(entry)
     return name_apart([_device(entries, collection.comparisons) for entries in groups.values()])
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import unicodedata
 from typing import Optional, Sequence, Tuple
 
+from adq_edge.benchmark.results import Flag
 from adq_edge.options import Precision
-from adq_edge.report.entries import Entry, Flag
+from adq_edge.report.entries import Entry
 
 _SAME_SPEED = 0.02
 _CONTROL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
