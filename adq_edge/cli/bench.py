@@ -33,7 +33,9 @@ def bench(
         None, "--scenario", help="By MLPerf's names, may be given again; both by default."
     ),
     runtime: Optional[RuntimeName] = typer.Option(
-        None, "--runtime", help="Another runtime than the engine's."
+        None,
+        "--runtime",
+        help="Another runtime than the engine's; for its best speed build with --runtime as well.",
     ),
     threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
     quick: bool = typer.Option(False, "--quick", help="A look in a few seconds; not to be quoted."),
