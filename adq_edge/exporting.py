@@ -43,7 +43,7 @@ from adq_edge.datasets.synthetic import CATEGORIES, render
 from adq_edge.errors import BundleError, CalibrationError, CheckpointError, DataError
 from adq_edge.files import atomic_directory, sha256
 from adq_edge.imaging import load_image, resize_image
-from adq_edge.models.base import AnomalyModel
+from adq_edge.models.base import MEASURING_IMAGES, AnomalyModel
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint, network_files
 from adq_edge.quantization.constants import fold_constants
 from adq_edge.quantization.equalization import equalize
@@ -52,8 +52,6 @@ from adq_edge.quantization.lint import check_for_tensorrt
 from adq_edge.quantization.region import find_region
 
 OPSET = 17
-MEASURING_IMAGES = 128
-"""Training images, evenly over the dataset, that missing statistics are measured on at most."""
 PARITY_IMAGES = 8
 PARITY_TOLERANCE = 1e-3
 """Largest difference of map and score allowed, relative to the largest map value: an order of magnitude

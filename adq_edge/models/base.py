@@ -21,6 +21,9 @@ State = Mapping[str, torch.Tensor]
 Option = Union[int, str]
 Features = Tuple[torch.Tensor, ...]
 
+MEASURING_IMAGES = 128
+"""Training images, evenly over the dataset, that statistics are measured on at most."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -39,7 +39,7 @@ from adq_edge.models.patch_network import (
 TEACHER = Stage("teacher")
 
 _PATCHES = 64  # random patches in a step of the teacher's training, at least
-_MEASURED = 4  # random patches of a picture that the teacher's target is standardised over
+_MEASURED = 16  # random patches of a picture that the teacher's target is standardised over
 _CROPS = 16  # random crops in a step of the students' training, at least
 _CROP = 8  # descriptors a side of such a crop
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from adq_edge.imaging import load_image
+from adq_edge.models.base import MEASURING_IMAGES
 
 MEMORY_LIMIT = 4 * 10**9  # bytes; 20 000 pictures of 256x256
 _CHUNK = 64  # pictures per step of the progress bar while reading
@@ -31,6 +33,12 @@ def ordered_batches(count: int, batch_size: int) -> List[List[int]]:
     """Return `0..count-1` in order, in batches of which the last may be smaller."""
     starts = range(0, count, batch_size)
     return [list(range(start, min(start + batch_size, count))) for start in starts]
+
+
+def measuring_batches(count: int, batch_size: int) -> List[List[int]]:
+    """Return `MEASURING_IMAGES` of `0..count-1` at most, evenly over all, in batches."""
+    chosen = range(0, count, math.ceil(count / MEASURING_IMAGES))
+    return [[chosen[index] for index in batch] for batch in ordered_batches(len(chosen), batch_size)]
 
 
 class TrainingImages:

@@ -16,7 +16,7 @@ from adq_edge.models.base import AnomalyModel, Stage
 from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.training.data import TrainingData
 from adq_edge.training.distributed import Team
-from adq_edge.training.images import ordered_batches, shuffled_batches
+from adq_edge.training.images import measuring_batches, shuffled_batches
 from adq_edge.training.measuring import mean_auroc, mean_loss
 from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.schedule import EpochRecord, Schedule, best_epoch, of_stage
@@ -221,9 +221,9 @@ class Trainer:
         self._team.equalise(self._model)
 
     def _pictures(self, data: TrainingData, progress: TrainingProgress) -> Iterable[torch.Tensor]:
-        """Yield all training pictures in order."""
+        """Yield training pictures, evenly over all of them."""
         progress.advance(0, f"measuring for the {self.stage.name}")
-        for batch in data.training.batches(ordered_batches(len(data.training), self.settings.batch_size)):
+        for batch in data.training.batches(measuring_batches(len(data.training), self.settings.batch_size)):
             yield batch.to(self._team.device)
 
     def save(self, path: Path) -> None:
