@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -41,6 +45,33 @@ def engine(tmp_path: Path, compiled: List[Tuple[int, int]]) -> OpenVinoEngine:
 @pytest.fixture
 def pictures() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
+
+
+FAULTS = """
+import resource, sys
+from pathlib import Path
+import cv2, numpy as np
+from adq_edge.imaging import decode_image
+from adq_edge.runtimes.registry import load_engine
+
+engine = load_engine(Path(sys.argv[1]), runtime="openvino", threads=1)
+encoded = cv2.imencode(".jpg", np.zeros((1024, 1024, 3), np.uint8))[1].tobytes()
+decode_image(encoded)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    decode_image(encoded)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries decide for themselves")
+def test_large_pictures_are_decoded_into_memory_that_the_process_has(tmp_path: Path):
+    """A fresh process: 3 MB are 768 pages, each of which would be faulted in again."""
+    engine = write_engine(tmp_path / "tiny.onnx")
+    command = [sys.executable, "-c", FAULTS, str(engine)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, timeout=60)
+    assert float(done.stdout) < 100
 
 
 def brightness(pictures: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ import openvino
 
 from adq_edge.bundle import MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.errors import EngineError
+from adq_edge.runtimes.allocator import keep_large_blocks
 from adq_edge.runtimes.base import Output
 from adq_edge.runtimes.cpu import CpuEngine, Stream
 from adq_edge.runtimes.sidecar import Sidecar
@@ -48,6 +49,7 @@ class OpenVinoEngine(CpuEngine):
         super().__init__(path, sidecar, VERSION, threads)
         self._requests: Optional[_Requests] = _Requests(self._compile, streams=1)
         self._requests.of(batch=1)
+        keep_large_blocks()
 
     def _compile(self, streams: int, batch: int) -> Any:
         properties = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
