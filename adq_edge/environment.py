@@ -106,7 +106,7 @@ def read_environment(root: Path = Path("/"), run: Runner = run_command) -> Envir
     board = read_text(root / "proc" / "device-tree" / "model") or None
     mode = None if board is None else read_power(root, run).current
     return Environment(
-        cpu=_cpu_model(blocks) or platform.processor() or platform.machine() or "unknown",
+        cpu=_cpu_model(blocks) or platform.machine() or "unknown",
         architecture=platform.machine(),
         board=board,
         instruction_sets=_instruction_sets(blocks),
