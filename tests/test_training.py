@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from adq_edge.errors import AdqError, CheckpointError, DataError, StorageError
-from adq_edge.models.base import ModelConfig, TrainingDefaults
+from adq_edge.models.base import MEASURING_IMAGES, ModelConfig, TrainingDefaults
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
 from adq_edge.models.resnet import ResNet18Trunk
 from adq_edge.models.stfpm import STFPM
 from adq_edge.training import settings as settings_module
-from adq_edge.training.images import TrainingImages, shuffled_batches
+from adq_edge.training.images import TrainingImages, measuring_batches, shuffled_batches
 from adq_edge.training.loop import train
 from adq_edge.training.settings import TrainingPrecision
 
@@ -340,6 +340,14 @@ def test_images_beyond_memory_are_the_same(data):
     for one, other in pairs:
         assert one.shape == (3, 16, 48, 3)
         assert torch.equal(one, other)
+
+
+def test_statistics_are_measured_evenly_over_the_pictures():
+    few, many = measuring_batches(5, 2), measuring_batches(389, 16)
+    assert few == [[0, 1], [2, 3], [4]]
+    assert [index for batch in many for index in batch] == list(range(0, 389, 4))
+    assert {len(batch) for batch in many[:-1]} == {16}
+    assert sum(map(len, measuring_batches(10**4, 64))) <= MEASURING_IMAGES
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, True), (False, False)])

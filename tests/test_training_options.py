@@ -111,7 +111,12 @@ class TwoStages(AnomalyModel):
         x = self.normalise(images)
         if stage.name == "second":
             return super().stage_loss(stage, images)
-        return (self.teacher(x + 0.1 * torch.randn_like(x)) - self.source).square().mean()
+        target = self.source + self.measured  # no part of the weights: a resumed run must find it again
+        return (self.teacher(x + 0.1 * torch.randn_like(x)) - target).square().mean()
+
+    def begin_stage(self, stage, pictures):
+        if stage.name == "first":
+            self.measured = sum(float(batch.double().mean()) for batch in pictures()) / 1e3 + torch.rand(())
 
     def finish_stage(self, stage, pictures):
         size = sum(len(batch) for batch in pictures())
