@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Dict, Optional, Tuple, Union
 
 from adq_edge.errors import BundleError
-from adq_edge.files import read_record, sha256, write_json
+from adq_edge.files import is_plain_name, read_record, sha256, write_json
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
@@ -119,7 +119,8 @@ def open_bundle(path: Path) -> Bundle:
     """Open a bundle and check that its model is the one its manifest vouches for.
 
     Raises:
-        BundleError: not a bundle, a file is missing, or the model's hash is another.
+        BundleError: not a bundle, a file is missing, the model's hash is another, or its name would lead
+            what is called after it to another folder.
     """
     if path.suffix == ".onnx":
         raise BundleError(
@@ -131,6 +132,8 @@ def open_bundle(path: Path) -> Bundle:
         if not (path / name).is_file():
             raise BundleError(f"bundle has no {name}", where=path, fix=_REMEDY)
     manifest = read_record(path / MANIFEST_FILE, Manifest, _SCHEMA, _VERSION, BundleError, _REMEDY)
+    if not is_plain_name(manifest.name):
+        raise BundleError("its name is no plain file name", where=path / MANIFEST_FILE, fix=_REMEDY)
     if sha256(path / MODEL_FILE) != manifest.model_sha256:
         raise BundleError(
             "is not the model that the manifest describes", where=path / MODEL_FILE, fix=_REMEDY

@@ -24,7 +24,7 @@ _UNWRAPPED = 200
 def progress_bar(description: str, total: int, unit: str) -> Iterator[Callable[[], None]]:
     """Show a progress bar and yield a function that advances it by one."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
@@ -54,7 +54,7 @@ def tell_progress(done: int, total: int) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print a table on standard output."""
-    screen = Console()
+    """Print a table on standard output, its strings as they are: a name in brackets is no markup."""
+    screen = Console(markup=False, emoji=False)
     screen.width = screen.width if screen.is_terminal else _UNWRAPPED
     screen.print(table)

@@ -8,7 +8,8 @@ from typing import Optional, Tuple, Union
 
 from adq_edge.advice import Ability, judge, next_step
 from adq_edge.board.commands import Runner, run_command
-from adq_edge.files import write_json
+from adq_edge.errors import ResultError
+from adq_edge.files import read_record, write_json
 from adq_edge.findings import Findings, examine
 
 _SCHEMA = "adq-edge/doctor"
@@ -50,3 +51,14 @@ def write_diagnosis(path: Union[str, Path], diagnosis: Diagnosis) -> None:
         StorageError: the folder cannot be written to or is full.
     """
     write_json(Path(path), _SCHEMA, _VERSION, dataclasses.asdict(diagnosis))
+
+
+def read_diagnosis(path: Union[str, Path]) -> Diagnosis:
+    """Read a diagnosis, of this machine or of another.
+
+    Raises:
+        ResultError: not a diagnosis, or one of another release.
+        StorageError: the file cannot be read.
+    """
+    fix = "Write it anew: adq-edge doctor --json FILE"
+    return read_record(Path(path), Diagnosis, _SCHEMA, _VERSION, ResultError, fix)

@@ -7,9 +7,11 @@ import enum
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Type, TypeVar, Union
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     Record = TypeVar("Record", bound=DataclassInstance)
 
 _HASH_BLOCK = 1 << 20
+_LONGEST_REASON = 300
 
 
 def sha256(path: Path) -> str:
@@ -175,7 +178,7 @@ def read_json(path: Path, schema: str, version: int, error: Type[AdqError], fix:
     with storage_errors(path):
         content = path.read_bytes()
     try:
-        document = json.loads(content.decode("utf-8"))
+        document = json.loads(content.decode("utf-8"), parse_float=_number, parse_constant=_number)
     except (ValueError, RecursionError) as problem:
         raise error(f"not a JSON file ({problem})", where=path, fix=fix) from problem
     if not isinstance(document, dict) or document.get("schema") != schema:
@@ -187,6 +190,14 @@ def read_json(path: Path, schema: str, version: int, error: Type[AdqError], fix:
             fix=fix,
         )
     return document
+
+
+def _number(text: str) -> float:
+    """Return a JSON number as a float; Python's reader takes NaN, Infinity and 1e999 as well."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
 
 
 def read_record(
@@ -218,8 +229,14 @@ def read_record(
     try:
         config = dacite.Config(cast=[tuple, float, enum.Enum], type_hooks=dict(builders or {}))
         return dacite.from_dict(kind, document, config)
-    except (dacite.DaciteError, ValueError, TypeError) as problem:
-        raise error(f"not a valid {schema} file ({problem})", where=path, fix=fix) from problem
+    except (dacite.DaciteError, ValueError, TypeError, OverflowError) as problem:
+        reason = textwrap.shorten(str(problem), _LONGEST_REASON)  # it may quote half of the file
+        raise error(f"not a valid {schema} file ({reason})", where=path, fix=fix) from problem
+
+
+def is_plain_name(name: str) -> bool:
+    """Tell whether a name that a file holds can name a file here: no path, nothing that leads elsewhere."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def megabytes(path: Union[str, Path]) -> float:

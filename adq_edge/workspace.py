@@ -20,6 +20,7 @@ ENGINES = Path("engines")
 CALIBRATION_DATA = Path("calibration_data")
 RESULTS = Path("benchmarks") / "results"
 PREDICTIONS = Path("predictions")
+REPORT = Path("report.html")
 
 SIDECAR_SUFFIX = ".json"
 

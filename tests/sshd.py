@@ -13,11 +13,14 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import Callable, Iterator, List, Optional
 
 import pytest
+
+from adq_edge.remote.board import PATIENCE_SECONDS, Board, Progress
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/sbin")
 HOST = "board"
@@ -141,6 +144,16 @@ def run_sshd(folder: Path) -> Iterator[SshServer]:
     finally:
         server.stop()
         _kill(server.jobs())
+
+
+@contextlib.contextmanager
+def open_board(
+    host: str, report: Callable[[Progress], None], stop: threading.Event, patience: float = PATIENCE_SECONDS
+) -> Iterator[Board]:
+    """Connect to a board; the connection is gone when the block ends."""
+    with contextlib.closing(Board(host, report, stop, patience)) as board:
+        board.connect()
+        yield board
 
 
 def wait_for(condition, what: str, seconds: float = 60.0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Dict, Optional, Tuple
 
 import numpy as np
 import pytest
+import result_builder as make
 from tiny_engine import SIZE, write_engine
 
 from adq_edge.benchmark import measuring
@@ -263,6 +265,14 @@ def test_a_processors_counter_tells_nothing_of_a_gpus_energy(device: str, told: 
     recording = measuring._recording(recorder, "engine", SimpleNamespace(device=device), rounds)
     assert recording.power[0].name == "package-0"
     assert (recording.energy is not None) == told
+
+
+def test_names_in_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]):
+    name = "parts[a][/b]:bug:"
+    for table in bench_tables(make.bench_report([dataclasses.replace(make.engine("int8"), name=name)])):
+        table.title = f"{table.title} of {name}"
+        print_table(table)
+        assert capsys.readouterr().out.count(name) >= 2
 
 
 def test_tables_say_scenario_load_and_caveat_and_nothing_of_a_board_that_is_silent(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import subprocess
@@ -11,11 +12,11 @@ from typing import Dict, Optional
 
 import pytest
 from boards import CARD, DRIVER, ORIN_NANO, PC, XAVIER_NX, Programs, write_tree
-from rich.console import Console
 
 import adq_edge.findings
 from adq_edge.board import libraries
 from adq_edge.board.commands import Outcome
+from adq_edge.console import print_table
 from adq_edge.doctor import Diagnosis, diagnose, write_diagnosis
 from adq_edge.report.doctor import abilities_table, advice, machine_table
 
@@ -46,7 +47,9 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dict[str, bool
 def shown(diagnosis: Diagnosis) -> str:
     """Return what the user sees, and check that all of it can be written."""
     screen = io.StringIO()
-    Console(width=200, file=screen).print(machine_table(diagnosis.findings), abilities_table(diagnosis))
+    with contextlib.redirect_stdout(screen):
+        print_table(machine_table(diagnosis.findings))
+        print_table(abilities_table(diagnosis))
     return f"{screen.getvalue()}\n{advice(diagnosis)}"
 
 

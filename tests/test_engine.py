@@ -155,6 +155,7 @@ def test_interrupted_calibration_leaves_no_ranges(bundle, dataset: Path, tmp_pat
         ("truncated", "truncated or changed"),
         ("other machine", "built for riscv128, this machine is"),
         ("sidecar garbled", "not a valid adq-edge/engine file"),
+        ("sidecar with a path", "its name is no plain file name"),
         ("foreign onnx", "cannot load it"),
     ],
 )
@@ -171,6 +172,8 @@ def test_engine_that_does_not_fit_is_refused(engine: Path, damage: str, complain
         sidecar.write_text(json.dumps({**document, "machine": "riscv128"}))
     elif damage == "sidecar garbled":
         sidecar.write_text(json.dumps({**document, "image_size": 5}))
+    elif damage == "sidecar with a path":
+        sidecar.write_text(json.dumps({**document, "name": "../../elsewhere"}))
     else:
         engine.write_bytes(b"no onnx")
         sidecar.write_text(json.dumps({**document, "engine_sha256": sha256(engine)}))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import make_model as make_stfpm
 
+from adq_edge.errors import AdqError
 from adq_edge.models.checkpoint import load_checkpoint
 
 sys.path.append(str(Path(__file__).parents[1]))  # benchmarks/ is no part of the package
@@ -127,5 +128,5 @@ def test_a_bar_takes_our_fastest_int8_and_their_fastest_of_the_same_rounds():
 
 
 def test_an_interpreter_of_nobody_is_refused(tmp_path):
-    with pytest.raises(Exception, match="--python keras=/bin/python is no MAKER=FILE"):
+    with pytest.raises(AdqError, match="--python keras=/bin/python is no MAKER=FILE"):
         main(["--data", str(tmp_path), "--stfpm", "none", "--python", "keras=/bin/python"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -11,13 +14,16 @@ from pathlib import Path
 from typing import Iterator, List
 
 import pytest
-from sshd import SshServer, run_sshd
+from rich.console import Console
+from sshd import SshServer, open_board, run_sshd
 
 from adq_edge.errors import AdqError, DataError
-from adq_edge.remote.board import Progress, open_board
-from adq_edge.remote.errors import HostError
+from adq_edge.remote import display
+from adq_edge.remote.board import Board, Progress
+from adq_edge.remote.errors import HostError, refused
 from adq_edge.remote.installation import install
 from adq_edge.remote.remote_bench import bench_remotely
+from adq_edge.remote.ssh import Reply
 from adq_edge.remote.transfer import send
 
 # A Python that takes itself for an older one.
@@ -96,6 +102,30 @@ def test_python_of_the_board(server: SshServer):
     server.put_python(f'#!/bin/sh\nPYTHONPATH="{server.bin}" exec "{sys.executable}" "$@"\n')
     with shown_by("board", []) as board, pytest.raises(HostError, match="sudo apt install python3-venv"):
         install(board, board.facts(), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("machine", "../../x"), ("glibc", "2.9999"), ("python", "three"), ("free", "much")]
+)
+def test_board_that_does_not_say_what_it_is(
+    server: SshServer, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+):
+    with shown_by("board", []) as board:
+        truth = dataclasses.asdict(board.facts())
+        monkeypatch.setattr(Board, "ask", lambda *_: Reply({**truth, name: value}, b""))
+        with pytest.raises(HostError, match=f"^board: does not say what it is .*{name}"):
+            board.facts()
+
+
+def test_names_of_files_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    problem = {"errno": errno.EACCES, "text": "Permission denied", "file": "/home/User/[/x]"}
+    error = refused("board", problem)
+    assert str(error) == "board: permission denied (/home/User/[/x])."
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(display, "console", screen)
+    with display.BoardsDisplay(["board"], shown=True) as rows:
+        rows.finish("board", f"failed: {error.what}")
+    assert "failed: permission denied (/home/User/[/x])" in screen.file.getvalue()
 
 
 def test_words_of_a_login_shell_are_no_harm(server: SshServer):

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Iterator, List
 
 import pytest
-from sshd import SshServer, run_sshd, wait_for
+from sshd import SshServer, open_board, run_sshd, wait_for
 
+from adq_edge import console
 from adq_edge.remote import agent, jobs
-from adq_edge.remote.board import Progress, open_board
+from adq_edge.remote.board import Progress
 from adq_edge.remote.errors import HostError, StoppedError
 from adq_edge.remote.jobs import Job, Step, describe_failure, run_job
 
@@ -202,6 +203,10 @@ def test_process_that_heeds_no_request_is_killed(tmp_path: Path, monkeypatch: py
     reaper.join(10)
     assert deaf.returncode == -signal.SIGKILL
     deaf.stdout.close()
+
+
+def test_progress_of_the_commands_there_is_written_where_the_agent_reads():
+    assert agent.PROGRESS == console.PROGRESS_VARIABLE
 
 
 def test_what_nobody_came_back_for_is_removed(tmp_path: Path):

@@ -358,13 +358,22 @@ def test_thinned_readings_keep_every_peak_and_every_gap():
 def damage(path: Path, kind: str) -> None:
     text = path.read_text()
     content = json.loads(text)
+
+    def with_load(value: object) -> str:
+        return json.dumps({**content, "engines": [{**content["engines"][0], "load_ms": value}]})
+
     changed = {
         "older": json.dumps({**content, "version": 1}),
         "cut": text[: len(text) // 2],
         "empty": "",
         "foreign": json.dumps({"schema": "adq-edge/ranges", "version": 1}),
         "list": "[1, 2]",
-        "wrong": json.dumps({**content, "engines": [{**content["engines"][0], "load_ms": "fast"}]}),
+        "wrong": with_load("fast"),
+        "long": with_load(["x\n"] * 9999),
+        "NaN": with_load(math.nan),
+        "infinite": with_load(0.5).replace("0.5", "1e999"),
+        "huge": with_load(10**400),
+        "impossible": re.sub(r'"p50_ms": [0-9.e-]+', '"p50_ms": 0.0', text),
     }
     path.write_text(changed[kind])
 
@@ -378,6 +387,11 @@ def damage(path: Path, kind: str) -> None:
         ("foreign", "not a result file that a report can show"),
         ("list", "not a result file that a report can show"),
         ("wrong", "not a valid adq-edge/bench file"),
+        ("long", "not a valid adq-edge/bench file"),
+        ("NaN", "NaN is not a finite number"),
+        ("infinite", "1e999 is not a finite number"),
+        ("huge", "int too large"),
+        ("impossible", "impossible figures of stfpm-parts-fp32"),
     ],
 )
 def test_a_file_that_cannot_be_shown_is_one_clear_line_and_nothing_is_written(tmp_path, kind, said):
@@ -388,6 +402,7 @@ def test_a_file_that_cannot_be_shown_is_one_clear_line_and_nothing_is_written(tm
         report([path], tmp_path / "r.html")
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
     if kind not in ("foreign", "list"):  # a folder holds other things too, but must not lack an engine
         with pytest.raises(ResultError, match=re.escape(said)):
             report([tmp_path / "in"], tmp_path / "r.html")
@@ -435,6 +450,19 @@ def test_nothing_to_show(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is(customer: Path, tmp_path: Path):
+    (tmp_path / "all" / "energy.csv").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="a folder has this name"):
+        report(customer, tmp_path / "all")
+    with pytest.raises(StorageError, match="no file can be made here"):
+        report(customer, tmp_path / "file" / "r.html")
+    for paths, output in (("n" * 300, "r.html"), (customer, "n" * 300)):
+        with pytest.raises(StorageError, match="name too long"):
+            report(paths, tmp_path / output)
+    assert [path.name for path in (tmp_path / "all").iterdir()] == ["energy.csv"]
+
+
 def test_a_full_disk_leaves_the_earlier_report(customer: Path, tmp_path: Path, full_disk):
     (tmp_path / "r.html").write_text("earlier")
     full_disk()
@@ -453,6 +481,7 @@ def test_hostile_names_are_only_text(tmp_path: Path):
     item = dataclasses.replace(make.engine("fp32", board=make.recording(5)), name=HOSTILE, arch=HOSTILE)
     environment = dataclasses.replace(make.PC, cpu=HOSTILE, os=HOSTILE, packages={HOSTILE: HOSTILE})
     measured = make.bench_report([item], environment, noise=(HOSTILE,))
+    measured = dataclasses.replace(measured, created="x\ud800")
     (tmp_path / "in").mkdir()
     write_report(tmp_path / "in" / "x.json", measured)
     write_quality(tmp_path / "in", "y", item, data=HOSTILE)

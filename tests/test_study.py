@@ -165,6 +165,9 @@ def test_a_third_run_measures_nothing_and_changed_images_make_it_anew(studied: S
     assert [found.find(cell) for cell in cells] == [
         studied.cell(cell) for cell in cells
     ]  # in another place too
+    cut = folder / "out" / "cells" / f"{PTQ.name}.json"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    assert found.find(PTQ) is None
     defective = next((folder / "parts" / "part1" / "test" / "spot").iterdir())
     defective.write_bytes((folder / "parts" / "part1" / "test" / "good" / "000.png").read_bytes())
     changed = CellRunner(config, read_data(folder / "parts", False), folder / "out")

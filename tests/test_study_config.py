@@ -12,8 +12,12 @@ from adq_edge.options import Device, Precision
 from adq_edge.study.checks import check_config
 from adq_edge.study.config import StudyConfig, Training, Variant
 from adq_edge.study.config_file import read_config
+from adq_edge.study.data import CategoryData, StudyData
 from adq_edge.study.matrix import Cell, cells_of
 from adq_edge.study.published import PUBLISHED, published
+from adq_edge.study.recipes import Recipes
+from adq_edge.study.results import CellState, StudyResult
+from adq_edge.study.tables import study_tables
 
 
 def written(folder: Path, **values: object) -> Path:
@@ -37,12 +41,19 @@ def written(folder: Path, **values: object) -> Path:
         ({"trainings": {"both": ["fp32"]}}, "'both' is no training. There are: unified, one-class"),
         ({"trainings": {"unified": ["fp8"]}}, "'fp8' is no variant"),
         ({"devices": ["xavier"]}, "'xavier' is no device"),
+        ({"devices": ["rtx"]}, "built ahead of time, for another machine. Use cuda"),
         ({"devices": []}, "devices: nothing to study"),
         ({"runtime": "tensorrt"}, "tensorrt runs on no CPU"),
         ({"calibrators": ["l2"]}, "no calibrator named 'l2'"),
         ({"sources": ["images,noise"]}, "no source named 'noise'"),
         ({"teacher_weights": "none.pth"}, "none.pth: no such file (the teacher's weights)"),
+        ({"teacher_weights": "a" * 300}, "file name too long"),
         ({"image_size": 8}, "image_size: needs 32 pixels or more"),
+        ({"trainings": {"unified": []}}, "trainings: no variant to study"),
+        ({"seconds": float("inf")}, "not a JSON file"),
+        ({"seconds": 10**400}, "int too large"),
+        ({"output": "\ud800"}, "not a JSON file"),
+        ({"output": "a\0b"}, "output: needs a path without a NUL character"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_done(values, complaint, tmp_path: Path):
@@ -73,6 +84,30 @@ def test_options_go_before_the_file_and_the_file_before_quick_settings(tmp_path:
     assert (shorter.output, shorter.methods["stfpm"].batch_size) == ("there", None)
 
 
+def test_a_backbone_on_the_command_line_hides_no_mistake_in_the_file(tmp_path: Path):
+    path = written(tmp_path, methods={"reverse-distillation": {"options": ["resnet18"]}})
+    with pytest.raises(AdqError, match=r"methods\.options is not an object"):
+        read_config(path, backbone="resnet18")
+
+
+def test_what_a_finished_checkpoint_may_lack_is_part_of_its_name(tmp_path: Path):
+    """Its teacher, size and statistics come from the study; a bundle holds them."""
+    (tmp_path / "student.pt").write_bytes(b"student")
+    (tmp_path / "teacher.pth").write_bytes(b"teacher")
+
+    def name(train_sha256: str = "0", **values: object) -> str:
+        finished = {"finished": {"unified": "student.pt"}}
+        config = read_config(written(tmp_path, methods={"stfpm": finished}, **values))
+        part = CategoryData("bolt", str(tmp_path), 1, 2, 1, train_sha256, "0")
+        recipes = Recipes(config, StudyData(str(tmp_path), False, (part,)))
+        (model,) = recipes.models(Cell("stfpm", Training.UNIFIED, Variant.FP32, Device.CPU))
+        return model.name
+
+    names = [name(), name("1"), name(image_size=64), name(teacher_weights="teacher.pth")]
+    assert len(set(names)) == len(names)
+    assert name() == names[0] == name(seed=1)
+
+
 def test_the_methods_take_the_settings_of_a_quick_study():
     pytest.importorskip("torch")
     from adq_edge.models.base import ModelConfig
@@ -93,9 +128,14 @@ def test_the_whole_matrix():
 
 
 def test_the_study_agrees_with_itself():
-    """Files add up to the whole, and smaller number formats to smaller files and no slower engines."""
+    """Its files add up to the whole, and smaller number formats to smaller files and no slower engines."""
+    parts_mb = {
+        "uninformed-students": (6.7, 6.7, 6.7, 6.7),
+        "reverse-distillation": (275.9, 269.3, 99.9),
+        "stfpm": (44.0, 44.0),
+    }
     for method, found in PUBLISHED.items():
-        assert min(found.mb) - 0.05 <= sum(found.parts_mb) <= max(found.mb) + 0.15, method
+        assert min(found.mb) - 0.05 <= sum(parts_mb[method]) <= max(found.mb) + 0.15, method
         assert found.int8_mb < min(found.mb)
         assert found.tensorrt_mb[Precision.INT8] < found.tensorrt_mb[Precision.FP16] < min(found.mb)
         assert max(found.int8_ms, found.qat_ms) < found.cpu_ms
@@ -108,3 +148,13 @@ def test_the_study_agrees_with_itself():
         }
         assert ptq["images"] < ptq["random-normal"]  # its second claim
         assert ptq["synthetic-defects"] is None
+
+
+def test_tables_of_a_study_that_calibrates_nothing():
+    cell = Cell("stfpm", Training.UNIFIED, Variant.QAT, Device.CPU)
+    config = StudyConfig(trainings={"unified": ("int8-qat",)}, calibrators=())
+    failed = CellState(cell, reason="no space", failed=True)
+    rounding, left_out = study_tables(StudyResult("now", config, StudyData("parts", False, ()), (failed,)))
+    row = dict(zip(rounding.headings, rounding.rows[0]))
+    assert (row["INT8 after training"], row["INT8 with rounding"]) == ("-", "failed")
+    assert left_out.rows == (("cpu", "1", "failed", "no space"),)

@@ -660,6 +660,10 @@ def test_sources_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert chosen(root) == "sysfs"  # there is no jtop to import
     monkeypatch.setitem(sys.modules, "jtop", types.SimpleNamespace(jtop=Jtop))
     assert chosen(root) == "jtop"
+    monkeypatch.setattr(Jtop, "fails", True)
+    assert chosen(root) == "sysfs"
+    assert not Jtop.running
+    monkeypatch.setattr(Jtop, "fails", False)
     (root / "usr/bin/tegrastats").unlink()
     (root / "usr/bin").rmdir()
     install_tegrastats(root / "other", "jetpack4-nano.txt")
@@ -685,6 +689,8 @@ def chosen(root: Path) -> str:
 class Jtop:
     """The part of jetson-stats' client that is used, with what its version 4 answers."""
 
+    running = fails = False
+
     def __init__(self, interval: float) -> None:
         assert interval == pytest.approx(0.02)
         self.power = {
@@ -694,16 +700,17 @@ class Jtop:
         self.temperature = {"cpu": {"temp": 41.5}, "cv0": {"temp": -256}, "PMIC": {"temp": 100}}
         self.gpu = {"ga10b": {"freq": {"cur": 306000, "governor": "nvhost_podgov"}}}
         self.memory = {"RAM": {}, "EMC": {"cur": 2133000}}
-        self.running = False
 
     def start(self) -> None:
-        self.running = True
+        Jtop.running = True
 
     def ok(self, spin: bool = False) -> bool:
-        return self.running
+        if self.fails:
+            raise RuntimeError("lost connection")
+        return Jtop.running
 
     def close(self) -> None:
-        self.running = False
+        Jtop.running = False
 
 
 def test_a_gauge_that_is_not_there(tmp_path: Path):

@@ -18,7 +18,7 @@ def quiet_progress(description: str, total: int, shown: bool) -> Iterator[Callab
 
     `console.progress_bar` is drawn ten times a second by a thread: on a small machine that is seen in p99.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     bar = Progress(
         *columns,
         console=console,

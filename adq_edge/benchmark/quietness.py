@@ -10,7 +10,7 @@ from typing import List, Optional, Sequence
 import numpy as np
 
 from adq_edge.benchmark.results import Quietness
-from adq_edge.board.text import read_integer, read_text
+from adq_edge.board.text import process_ticks, read_integer, read_text
 
 # Two runs of one engine agree within 3 % on a machine that stays below these.
 _MOST_OTHER_PERCENT = 5.0
@@ -55,15 +55,9 @@ def read_cpu_times(workers: Sequence[int], root: Path = Path("/")) -> Optional[C
         total=busy + idle + waiting + stolen,
         busy=busy,
         stolen=stolen,
-        own=sum(_process_ticks(root / "proc" / str(pid) / "stat") for pid in (os.getpid(), *workers)),
+        own=sum(process_ticks(pid, root) for pid in (os.getpid(), *workers)),
         throttlings=sum(read_integer(core / "core_throttle_count") or 0 for core in cores),
     )
-
-
-def _process_ticks(stat: Path) -> int:
-    """Return the CPU time of a process with all its threads and its ended children; 0 if it is gone."""
-    fields = read_text(stat).rpartition(")")[2].split()  # the name before it may contain anything
-    return sum(int(field) for field in fields[11:15])
 
 
 def read_governor(root: Path = Path("/")) -> Optional[str]:

@@ -22,6 +22,8 @@ from adq_edge.files import read_record, write_json
 QUOTABLE_QUERIES = 1024
 QUOTABLE_SECONDS = 60.0
 
+_ASTRONOMIC = 1e12
+
 _SCHEMA = "adq-edge/bench"
 _VERSION = 2
 _REMEDY = "Measure the engine again: adq-edge bench ENGINE"
@@ -221,8 +223,20 @@ def read_report(path: Path) -> BenchmarkReport:
 
     Raises:
         StorageError: the file cannot be read.
-        ResultError: not a file of `bench`, or of another version.
+        ResultError: not a file of `bench`, of another version, or with impossible figures.
     """
-    return read_record(
+    report = read_record(
         path, BenchmarkReport, _SCHEMA, _VERSION, ResultError, _REMEDY, builders={Series: build_series}
     )
+    for engine in report.engines:
+        if not _is_possible(engine):
+            raise ResultError(f"holds impossible figures of {engine.name}", where=path, fix=_REMEDY)
+    return report
+
+
+def _is_possible(engine: EngineBenchmark) -> bool:
+    """Tell whether figures can be compared and drawn: times above 0, sizes not below, none astronomic."""
+    stream, comparison = engine.single_stream, engine.comparison
+    times = [] if stream is None else [stream.latency.min_ms, stream.latency.p50_ms, stream.latency.max_ms]
+    times += [] if comparison is None else [comparison.latency_ratio]
+    return all(0 < value < _ASTRONOMIC for value in times) and 0 <= engine.engine_mb < _ASTRONOMIC

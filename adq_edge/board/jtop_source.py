@@ -31,7 +31,11 @@ class JtopSource:
     def __init__(self, hertz: float = 10.0) -> None:
         self._client: Any = importlib.import_module("jtop").jtop(interval=1 / hertz)
         self._client.start()
-        self._client.ok()  # waits for the first figures
+        try:
+            self._client.ok()  # waits for the first figures
+        except BaseException:
+            self._client.close()
+            raise
 
     def read(self) -> Reading:
         """Return what the service said last; empty if it says nothing any more."""

@@ -84,3 +84,9 @@ class Recording:
     throttled: Optional[bool]
     throttle_reasons: Tuple[str, ...]
     energy: Optional[Energy] = None
+
+    @property
+    def hottest(self) -> Optional[float]:
+        """The highest temperature of any sensor; None without a reading."""
+        readings = (value for series in self.temperatures for value in series.values)
+        return max((value for value in readings if value is not None), default=None)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from adq_edge.board.jtop_source import JtopSource
-from adq_edge.board.reading import Source
+from adq_edge.board.reading import Source, Values
 from adq_edge.board.sysfs import SysfsSource
 from adq_edge.board.tegrastats import TegrastatsSource
 
@@ -43,9 +43,12 @@ def _with_power(mark: Path, opens: Callable[[Path], Source]) -> Optional[Source]
         source = opens(mark)
     except Exception:  # a program or a service that does not work is no source, whatever its error
         return None
-    with contextlib.suppress(Exception):
-        if source.read().power:
-            return source
-    with contextlib.suppress(Exception):
-        source.close()
-    return None
+    told: Values = {}
+    try:
+        with contextlib.suppress(Exception):
+            told = source.read().power
+    finally:  # after Ctrl-C too
+        if not told:
+            with contextlib.suppress(Exception):
+                source.close()
+    return source if told else None

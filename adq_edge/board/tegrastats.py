@@ -8,7 +8,6 @@ with the most, `gpu@58.25C/61.75C`; clocks are in MHz.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import selectors
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Dict, Optional
 
 from adq_edge.board.reading import Reading, Values
-from adq_edge.board.text import read_text
+from adq_edge.board.text import process_ticks
 from adq_edge.board.thermal import is_made_up, is_temperature
 
 _RAIL = re.compile(r"(?<!\S)([A-Za-z]\w*) (\d{1,7})(?:mW)?(?:/\d{1,7}(?:mW)?){1,2}(?!\S)", re.ASCII)
@@ -87,10 +86,8 @@ class TegrastatsSource:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the program has used."""
-        fields = read_text(Path("/proc") / str(self._process.pid) / "stat").rpartition(")")[2].split()
-        with contextlib.suppress(ValueError, IndexError):
-            # utime and stime, 14th and 15th field of proc(5), in ticks
-            self._cpu_seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        seconds = process_ticks(self._process.pid) / os.sysconf("SC_CLK_TCK")
+        self._cpu_seconds = max(self._cpu_seconds, seconds)  # none is told of one that has ended
         return self._cpu_seconds
 
     def close(self) -> None:

@@ -19,3 +19,17 @@ def read_integer(path: Path) -> Optional[int]:
     with contextlib.suppress(ValueError):
         return int(read_text(path))
     return None
+
+
+def process_ticks(pid: int, root: Path = Path("/")) -> int:
+    """Return the CPU time of a process with all its threads and its ended children, in clock ticks.
+
+    The 14th to 17th field of proc(5)'s `stat`; 0 if the process is gone.
+
+    Args:
+        pid: its id.
+        root: where `proc` is.
+    """
+    stat = read_text(root / "proc" / str(pid) / "stat")
+    fields = stat.rpartition(")")[2].split()  # the name before it may contain anything
+    return sum(int(field) for field in fields[11:15])

@@ -60,6 +60,8 @@ def bench(
 ) -> None:
     """Measure latency, throughput, memory and power; several engines take turns in short rounds."""
     if estimate is not None:
+        if host or data is not None or precision is not None:
+            raise AdqError("--estimate measures nothing, here or on a board", fix="Name a bundle alone")
         _print_estimate(estimate, engines or [])
         return
     if host:

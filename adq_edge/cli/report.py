@@ -7,6 +7,7 @@ from typing import List, Optional
 
 import typer
 
+from adq_edge import workspace
 from adq_edge.cli.common import verb
 
 
@@ -23,7 +24,7 @@ def report(
         "benchmarks/results/ by default.",
     ),
     output: Path = typer.Option(
-        Path("report.html"), "--output", "-o", help=".html, .md, .csv, or a folder for all of them."
+        workspace.REPORT, "--output", "-o", help=".html, .md, .csv, or a folder for all of them."
     ),
 ) -> None:
     """Make one report of result files: quality and speed of the same engines, device by device."""

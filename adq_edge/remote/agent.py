@@ -202,7 +202,8 @@ def serve(root: Path) -> None:
         try:
             reply = _REQUESTS[request.pop("do")](root, **request)
         except OSError as error:
-            reply = {"error": {"errno": error.errno, "text": error.strerror, "file": error.filename}}
+            text = error.strerror or str(error)
+            reply = {"error": {"errno": error.errno, "text": text, "file": error.filename}}
         payload = reply.pop("payload", b"")
         sys.stdout.buffer.write(json.dumps({**reply, "bytes": len(payload)}).encode() + b"\n" + payload)
         sys.stdout.buffer.flush()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator, Optional, Sequence
+
+import dacite
 
 from adq_edge.remote.errors import ConnectionLostError, HostError, StoppedError
 from adq_edge.remote.ssh import Connection, Reply, connect
@@ -43,6 +46,13 @@ class Facts:
     venv: bool
     installed: Optional[str]
 
+    def __post_init__(self) -> None:
+        # They name a folder here and wheels that are asked for.
+        patterns = {"python": r"\d+\.\d+\.\S+", "machine": r"\w+", "glibc": r"(2\.\d{1,3}(\.\d+)?)?"}
+        for name, pattern in patterns.items():
+            if not re.fullmatch(pattern, getattr(self, name)):
+                raise ValueError(f"{name}: {getattr(self, name)!r}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
@@ -54,10 +64,21 @@ class Progress:
 
 
 class Board:
-    """A board; made by `open_board`. Its methods raise HostError, and StoppedError when the user ends it."""
+    """A board, to be closed in the end. Its methods raise HostError, and StoppedError when the user ends it.
+
+    Args:
+        host: the board, as `ssh` takes it.
+        report: called with every step's progress.
+        stop: set when the user ends the run.
+        patience: seconds that a lost connection may stay away.
+    """
 
     def __init__(
-        self, host: str, report: Callable[[Progress], None], stop: threading.Event, patience: float
+        self,
+        host: str,
+        report: Callable[[Progress], None],
+        stop: threading.Event,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self.host = host
         self.progress = Progress("connect")
@@ -73,14 +94,24 @@ class Board:
         self._report(self.progress)
 
     def connect(self, *, interactive: bool = False) -> None:
-        """Connect for the first time: a board that cannot be reached now is not waited for."""
+        """Connect for the first time: a board that cannot be reached now is not waited for.
+
+        Args:
+            interactive: whether ssh may ask for a password; only from the main thread.
+        """
         self.show("connect")
         self._connection = self._open.enter_context(connect(self.host, interactive=interactive))
 
     def facts(self) -> Facts:
-        """Ask what the board is."""
-        content = self.ask("hello").content
-        return Facts(**{field.name: content[field.name] for field in dataclasses.fields(Facts)})
+        """Ask what the board is.
+
+        Raises:
+            HostError: it answers with something else.
+        """
+        try:
+            return dacite.from_dict(Facts, self.ask("hello").content)
+        except (dacite.DaciteError, ValueError) as problem:
+            raise HostError(f"does not say what it is ({problem})", where=self.host) from problem
 
     def ask(self, do: str, payload: Sequence[Path] = (), **request: Any) -> Reply:
         """Ask the agent there; where the connection is lost, connect again and ask again.
@@ -144,32 +175,3 @@ class Board:
             where=self.host,
             fix="What runs there goes on to its end: give the same command again to pick it up",
         )
-
-
-@contextlib.contextmanager
-def open_board(
-    host: str,
-    report: Callable[[Progress], None],
-    stop: threading.Event,
-    *,
-    interactive: bool = False,
-    patience: float = PATIENCE_SECONDS,
-) -> Iterator[Board]:
-    """Connect to a board; the connection is gone when the block ends.
-
-    Args:
-        host: the board, as `ssh` takes it.
-        report: called with every step's progress.
-        stop: set when the user ends the run.
-        interactive: whether ssh may ask for a password; only from the main thread.
-        patience: seconds that a lost connection may stay away.
-
-    Raises:
-        HostError: the board cannot be reached or used.
-    """
-    board = Board(host, report, stop, patience)
-    try:
-        board.connect(interactive=interactive)
-        yield board
-    finally:
-        board.close()

@@ -22,11 +22,11 @@ class BoardsDisplay:
         self._shown = shown
         self._told: Dict[str, str] = {}
         self._bars = Bars(
-            TextColumn("{task.fields[host]}"),
+            TextColumn("{task.fields[host]}", markup=False),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=console,
             disable=not (shown and self._live),
         )

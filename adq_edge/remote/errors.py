@@ -82,4 +82,4 @@ def refused(host: str, problem: Mapping[str, Any]) -> HostError:
     if number in (errno.ENOSPC, errno.EDQUOT):
         return HostError("its disk is full", where=host, fix=f"Free some space: ssh {host} df -h .cache")
     place = f" ({problem['file']})" if problem.get("file") else ""
-    return HostError(f"{problem['text']}{place}".lower(), where=host)
+    return HostError(f"{problem['text'].lower()}{place}", where=host)

@@ -7,6 +7,7 @@ Python that it runs in. So pip is asked for each package alone, and what that de
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import subprocess
 import sys
 import zipfile
@@ -19,6 +20,7 @@ from packaging.utils import canonicalize_name
 
 import adq_edge
 from adq_edge.errors import MissingDependencyError
+from adq_edge.files import storage_errors
 from adq_edge.remote.board import Facts
 from adq_edge.remote.errors import HostError
 from adq_edge.remote.wheel import distribution
@@ -109,8 +111,17 @@ def fetch_wheels(requirements: Sequence[str], platform: Platform, folder: Path) 
     Raises:
         HostError: there is no wheel of one of them for the board, or no internet here either.
         MissingDependencyError: there is no pip here.
+        StorageError: the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("wb")
+    with lock:  # several boards of one kind need the same wheels at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _fetch(requirements, platform, folder)
+
+
+def _fetch(requirements: Sequence[str], platform: Platform, folder: Path) -> List[Path]:
     pins = _pins(platform)
     fetched: Dict[str, Path] = {}
     extras: Dict[str, Set[str]] = {}

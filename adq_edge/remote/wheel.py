@@ -16,7 +16,7 @@ import adq_edge
 from adq_edge.errors import MissingDependencyError
 from adq_edge.files import atomic_path, storage_errors
 
-DISTRIBUTION = "adq-edge"
+_DISTRIBUTION = "adq-edge"
 
 _PACKAGE = Path(adq_edge.__file__).resolve().parent
 _COMPATIBILITY = "Wheel-Version: 1.0\nGenerator: adq-edge\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -31,7 +31,7 @@ def distribution() -> metadata.Distribution:
         MissingDependencyError: it runs without being installed.
     """
     try:
-        return metadata.distribution(DISTRIBUTION)
+        return metadata.distribution(_DISTRIBUTION)
     except metadata.PackageNotFoundError:
         raise MissingDependencyError(
             "adq-edge is not installed here, only found in a folder", fix="Install it: pip install ."

@@ -243,5 +243,5 @@ def _run_options(request: Request) -> List[str]:
     return options if request.threads is None else [*options, "--threads", str(request.threads)]
 
 
-def _step(name: str, *command: Union[str, Path]) -> Step:
-    return Step(name, (tuple(str(word) for word in command),))
+def _step(name: str, *command: str) -> Step:
+    return Step(name, (command,))

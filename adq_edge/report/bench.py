@@ -17,7 +17,7 @@ from adq_edge.benchmark.results import (
 from adq_edge.board.recording import Recording
 from adq_edge.options import Device
 from adq_edge.report.machines import device_name
-from adq_edge.report.tables import number
+from adq_edge.report.tables import number, titled_table
 
 
 class _Column(NamedTuple):
@@ -42,7 +42,7 @@ def bench_tables(report: BenchmarkReport) -> List[Table]:
 
 def latency_table(report: BenchmarkReport) -> Table:
     """Show the latency of SingleStream."""
-    table = _table(f"SingleStream (batch 1, 1 stream): {_device(report)}")
+    table = titled_table(f"SingleStream (batch 1, 1 stream): {_device(report)}", "engine")
     headings = ("mean ms", "p50 ms", "p90 ms", "p95 ms", "p99 ms", "min ms", "max ms")
     for heading in (*headings, "95 % interval of p50", "of p90", "ratio", "95 % interval"):
         table.add_column(heading, justify="right")
@@ -77,7 +77,7 @@ def latency_table(report: BenchmarkReport) -> Table:
 def stages_table(report: BenchmarkReport) -> Table:
     """Show the median of each stage from an encoded image to its anomaly map."""
     height, width = report.settings.image_pixels
-    table = _table(f"end to end from {report.settings.image} ({width}x{height}), p50 ms")
+    table = titled_table(f"end to end from {report.settings.image} ({width}x{height}), p50 ms", "engine")
 
     columns = [
         _stage("decode", lambda stages: stages.decode),
@@ -105,7 +105,7 @@ def _stage(heading: str, stage: Callable[[EndToEnd], Optional[Latency]]) -> _Col
 
 def offline_table(report: BenchmarkReport) -> Table:
     """Show the throughput of Offline: a row for each batch size and number of streams that was tried."""
-    table = _table(f"Offline: {_device(report)}")
+    table = titled_table(f"Offline: {_device(report)}", "engine")
     for heading in ("batch", "streams", "images/s"):
         table.add_column(heading, justify="right")
     table.add_column("")
@@ -126,7 +126,7 @@ def offline_table(report: BenchmarkReport) -> Table:
 
 def memory_table(report: BenchmarkReport) -> Table:
     """Show the engines' size on disk and in memory."""
-    table = _table("size and memory, MB (10^6 bytes)")
+    table = titled_table("size and memory, MB (10^6 bytes)", "engine")
     columns = [
         _Column("engine file", lambda e: number(e.engine_mb, 1)),
         _Column("load ms", lambda e: number(e.load_ms, 0)),
@@ -150,7 +150,7 @@ def memory_table(report: BenchmarkReport) -> Table:
 def board_table(report: BenchmarkReport) -> Table:
     """Show power, energy and temperature while the engines' queries were timed."""
     recorded = [engine for engine in report.engines if engine.recording is not None]
-    table = _table("the board during SingleStream")
+    table = titled_table("the board during SingleStream", "engine")
     columns = [
         _Column("power W", lambda e: number(_energy(e, "mean_w"), 2)),
         _Column("idle W", lambda e: number(_energy(e, "idle_w"), 2)),
@@ -173,8 +173,7 @@ def _energy(engine: EngineBenchmark, name: str) -> Optional[float]:
 
 
 def _hottest(engine: EngineBenchmark) -> str:
-    sensors = () if engine.recording is None else engine.recording.temperatures
-    return number(max((v for sensor in sensors for v in sensor.values if v is not None), default=None), 1)
+    return number(None if engine.recording is None else engine.recording.hottest, 1)
 
 
 def _throttled(engine: EngineBenchmark) -> str:
@@ -197,12 +196,6 @@ def _fill(table: Table, columns: Sequence[_Column], engines: Sequence[EngineBenc
         table.add_column(column.heading, justify="right")
     for engine in engines:
         table.add_row(engine.name, *(column.cell(engine) for column in told))
-
-
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    table.add_column("engine", no_wrap=True)
-    return table
 
 
 def _statistics(latency: Latency) -> Sequence[float]:

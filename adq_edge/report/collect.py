@@ -104,9 +104,10 @@ def _find(paths: Sequence[Path]) -> Iterator[Tuple[Path, bool]]:
     """Yield each file once, and whether it was named itself."""
     seen = set()
     for path in paths:
-        if not path.exists():
-            raise StorageError("no such file or folder", where=path, fix="Check the path")
-        inside = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+        with storage_errors(path):
+            if not path.exists():
+                raise StorageError("no such file or folder", where=path, fix="Check the path")
+            inside = sorted(path.rglob("*.json")) if path.is_dir() else [path]
         for file in inside:
             hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
             if file.is_file() and not hidden and file.resolve() not in seen:

@@ -8,12 +8,12 @@ from rich.table import Table
 
 from adq_edge.agreement import Auroc, Flips
 from adq_edge.comparison import ComparedEngine, Comparison
-from adq_edge.report.tables import decibels, number
+from adq_edge.report.tables import decibels, number, titled_table
 
 
 def agreement_table(comparison: Comparison) -> Table:
     """Show how far the scores, maps and decisions of two engines agree."""
-    table = _table("agreement of B with A", "measure")
+    table = titled_table("agreement of B with A", "measure")
     table.add_column("value", justify="right")
     scores, maps = comparison.scores, comparison.maps
     bias = scores.relative_bias
@@ -41,7 +41,7 @@ def agreement_table(comparison: Comparison) -> Table:
 
 def auroc_table(comparison: Comparison) -> Table:
     """Show both engines' AUROC per category and how far B's is from A's."""
-    table = _table(f"AUROC on {comparison.data}", "category")
+    table = titled_table(f"AUROC on {comparison.data}", "category")
     for heading in (
         "images",
         "defective",
@@ -65,12 +65,6 @@ def auroc_table(comparison: Comparison) -> Table:
         *_auroc(comparison.image_auroc),
         *_auroc(comparison.pixel_auroc),
     )
-    return table
-
-
-def _table(title: str, first: str) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    table.add_column(first, no_wrap=True)
     return table
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Iterator, Optional, Tuple
 
-from rich.markup import escape
 from rich.table import Table
 
 from adq_edge.board.gpu import Gpu
@@ -26,7 +25,7 @@ def machine_table(findings: Findings) -> Table:
     table.add_column(no_wrap=True)
     table.add_column()
     for name, value in (*_hardware(findings), *_gpu(findings), *_software(findings)):
-        table.add_row(name, escape(value))
+        table.add_row(name, value)
     return table
 
 
@@ -36,7 +35,7 @@ def abilities_table(diagnosis: Diagnosis) -> Table:
     for heading in ("ability", "", "with what, or why not"):
         table.add_column(heading)
     for ability in diagnosis.abilities:
-        table.add_row(ability.name, "yes" if ability.possible else "no", escape(ability.reason))
+        table.add_row(ability.name, "yes" if ability.possible else "no", ability.reason)
     return table
 
 

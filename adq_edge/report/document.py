@@ -17,8 +17,7 @@ from adq_edge.report.join import join
 from adq_edge.report.markdown import markdown
 from adq_edge.report.page import page
 from adq_edge.report.sheet import Sheet
-
-DEFAULT_OUTPUT = Path("report.html")
+from adq_edge.result_files import refuse_unwritable
 
 
 class Report(NamedTuple):
@@ -41,7 +40,7 @@ class Report(NamedTuple):
 
 def report(
     paths: Union[str, Path, Sequence[Union[str, Path]], None] = None,
-    output: Union[str, Path] = DEFAULT_OUTPUT,
+    output: Union[str, Path] = workspace.REPORT,
 ) -> Report:
     """Make a report of result files, which are joined by the engine's SHA-256 and grouped by machine.
 
@@ -64,6 +63,8 @@ def report(
     collection = collect([paths] if isinstance(paths, (str, Path)) else list(paths))
     devices = join(collection)
     contents = _contents(target, collection, devices)
+    for path in contents:  # all of a folder or none
+        refuse_unwritable(path)
     for path, content in contents.items():
         write_bytes(path, content.encode("utf-8"))
     return Report(target, tuple(contents), tuple(findings(devices)), all_flags(devices), collection.notes)

@@ -12,6 +12,7 @@ from adq_edge.report.entries import Device, Entry, Model
 from adq_edge.report.estimate import group_modes
 from adq_edge.report.words import (
     auroc_words,
+    cautions,
     finding,
     flip_words,
     plain,
@@ -104,7 +105,7 @@ def findings(devices: Sequence[Device]) -> List[str]:
             for entry in model.entries:
                 said = finding(entry)
                 if said is not None:
-                    words = ", ".join(flag.word for flag in reservations(entry))
+                    words = cautions(reservations(entry))
                     caution = f" (caution: {words})" if words else ""
                     found.append((entry.quotable, plain(f"{device.name}, {model.name}: {said}{caution}.")))
     return [sentence for _, sentence in sorted(found, key=lambda item: not item[0])]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
-from typing import Any, Dict, Iterator, List
+from typing import Iterator, List
 
 from rich.table import Table
 
 from adq_edge.benchmark.results import BenchmarkReport, read_report
+from adq_edge.doctor import Diagnosis, read_diagnosis
 from adq_edge.evaluation import read_evaluation
-from adq_edge.files import storage_errors
 from adq_edge.remote.remote_bench import BoardResult
 from adq_edge.report.bench import bench_tables
 from adq_edge.report.tables import quality_table
@@ -30,12 +29,16 @@ def board_tables(result: BoardResult) -> List[Table]:
 
 
 def board_lines(result: BoardResult) -> Iterator[str]:
-    """Yield what a board is, where its results lie, how to remove what stays there; nothing if it failed."""
+    """Yield what a board is, where its results lie, how to remove what stays there; nothing if it failed.
+
+    Raises:
+        ResultError: what the board's doctor wrote is of another release of adq-edge.
+        StorageError: it cannot be read.
+    """
     if result.problem is not None:
         return
     if result.diagnosis is not None:
-        with storage_errors(result.diagnosis):
-            yield f"{result.host}: {_describe(json.loads(result.diagnosis.read_text(encoding='utf-8')))}"
+        yield f"{result.host}: {_describe(read_diagnosis(result.diagnosis))}"
     if result.found:
         yield f"{result.host}: picked up the run that an earlier command had left there"
     if result.benchmarks:
@@ -53,13 +56,12 @@ def _joined(reports: List[BenchmarkReport]) -> BenchmarkReport:
     return dataclasses.replace(reports[0], engines=tuple(engines))
 
 
-def _describe(diagnosis: Dict[str, Any]) -> str:
-    findings = diagnosis["findings"]
-    jetson, environment = findings["jetson"], findings["environment"]
-    parts = [environment["board"] or environment["cpu"]]
-    if jetson is not None and jetson["jetpack"] is not None:
-        parts.append(f"JetPack {jetson['jetpack']}")
-    parts.append(f"Python {environment['python']}")
-    if diagnosis["next_step"] is not None:
-        parts.append(f"doctor there says: {diagnosis['next_step']}")
+def _describe(diagnosis: Diagnosis) -> str:
+    jetson, environment = diagnosis.findings.jetson, diagnosis.findings.environment
+    parts = [environment.board or environment.cpu]
+    if jetson is not None and jetson.jetpack is not None:
+        parts.append(f"JetPack {jetson.jetpack}")
+    parts.append(f"Python {environment.python}")
+    if diagnosis.next_step is not None:
+        parts.append(f"doctor there says: {diagnosis.next_step}")
     return ", ".join(parts)

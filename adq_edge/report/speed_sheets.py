@@ -175,8 +175,6 @@ def energy_sheet(devices: Sequence[Device]) -> Sheet:
         if recording is None:
             continue
         energy = recording.energy
-        readings = [value for series in recording.temperatures for value in series.values]
-        hottest = max((value for value in readings if value is not None), default=None)
         energies: Tuple[Cell, ...] = ("not known", None, None, None, None)
         if energy is not None:
             joules = (energy.joules_per_image, energy.joules_per_image_above_idle)
@@ -185,7 +183,7 @@ def energy_sheet(devices: Sequence[Device]) -> Sheet:
         rows.append(
             (
                 *_engine(device, entry),
-                *(*energies, hottest, throttled),
+                *(*energies, recording.hottest, throttled),
                 *(recording.source, recording.hertz, recording.cost_percent),
             )
         )

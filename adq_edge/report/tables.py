@@ -31,7 +31,7 @@ def decibels(value: Optional[float]) -> str:
 
 def quality_table(evaluation: Evaluation) -> Table:
     """Show one engine's quality per category."""
-    table = _table(f"{evaluation.engine.name} on {evaluation.data}", "category")
+    table = titled_table(f"{evaluation.engine.name} on {evaluation.data}", "category")
     for heading in ("images", "defective", "image AUROC", "pixel AUROC", "AUPRO", "F1-max", "threshold"):
         table.add_column(heading, justify="right")
     for quality in evaluation.categories:
@@ -64,7 +64,7 @@ def quality_table(evaluation: Evaluation) -> Table:
 
 def summary_table(rows: Sequence[SummaryRow], caveat: Optional[str]) -> Table:
     """Show what quantization cost and what it bought, one engine a row."""
-    table = _table("quality and speed of the same engines", "precision")
+    table = titled_table("quality and speed of the same engines", "precision")
     headings = ("image AUROC", "pixel AUROC", "AUPRO", "p50 ms", "p90 ms", "images/s", "MB", "peak RSS MB")
     for heading in headings:
         table.add_column(heading, justify="right")
@@ -86,7 +86,8 @@ def summary_table(rows: Sequence[SummaryRow], caveat: Optional[str]) -> Table:
     return table
 
 
-def _table(title: str, first: str) -> Table:
+def titled_table(title: str, first: str) -> Table:
+    """Return a table without rows, whose first column names them."""
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column(first, no_wrap=True)
     return table

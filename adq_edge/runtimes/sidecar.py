@@ -9,7 +9,7 @@ from typing import Dict, Optional, Tuple
 
 from adq_edge.bundle import Source
 from adq_edge.errors import EngineError
-from adq_edge.files import read_record, sha256, write_json
+from adq_edge.files import is_plain_name, read_record, sha256, write_json
 from adq_edge.options import Precision
 from adq_edge.workspace import SIDECAR_SUFFIX
 
@@ -163,6 +163,8 @@ def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
     if not path.is_file():
         raise EngineError(f"its sidecar {path.name} is missing", where=engine, fix=_REMEDY)
     sidecar = read_record(path, Sidecar, _SCHEMA, _VERSION, EngineError, _REMEDY)
+    if not is_plain_name(sidecar.name):
+        raise EngineError("its name is no plain file name", where=path, fix=_REMEDY)
     if not trust and sha256(engine) != sidecar.engine_sha256:
         raise EngineError(
             f"not the file that {path.name} describes (truncated or changed)",

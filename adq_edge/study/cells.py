@@ -22,8 +22,8 @@ from adq_edge.study.recipes import Recipes
 from adq_edge.study.results import CellResult, Quality, read_cell, speed_of, write_cell
 from adq_edge.study.workshop import Workshop
 
-CELLS = Path("cells")
-RESULTS = Path("results")
+_CELLS = Path("cells")
+_RESULTS = Path("results")
 
 
 class CellRunner:
@@ -62,7 +62,7 @@ class CellRunner:
         started = time.monotonic()
         recipes = self._recipes.engines(cell)
         engines = [self._workshop.engine(recipe) for recipe in recipes]
-        results = self._folder / RESULTS / cell.name
+        results = self._folder / _RESULTS / cell.name
         evaluations = [
             evaluate(
                 engine,
@@ -109,7 +109,7 @@ class CellRunner:
         )
 
     def _path(self, cell: Cell) -> Path:
-        return self._folder / CELLS / f"{cell.name}.json"
+        return self._folder / _CELLS / f"{cell.name}.json"
 
     def _sources(self, paths: Sequence[Path]) -> Tuple[Source, ...]:
         return tuple(Source(path.relative_to(self._folder).as_posix(), sha256(path)) for path in paths)

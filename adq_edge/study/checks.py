@@ -8,6 +8,7 @@ from typing import Iterable
 from adq_edge.calibration.registry import make_calibrator
 from adq_edge.calibration.sources import source_names
 from adq_edge.errors import AdqError, CalibrationError, CheckpointError, DataError
+from adq_edge.files import storage_errors
 from adq_edge.options import CPU_RUNTIMES, Arithmetic, Device, RuntimeName, choose
 from adq_edge.runtimes.tensorrt.job import OwnCalibrator
 from adq_edge.study.config import DEMO, STUDY_METHODS, MethodConfig, StudyConfig, Training, Variant
@@ -26,6 +27,7 @@ def check_config(config: StudyConfig) -> None:
     """
     if config.data is None and not config.quick:
         raise DataError("no images to study", fix="Name a dataset with --data, or draw one with --quick")
+    _require("\0" not in config.output, "output", "needs a path without a NUL character")
     _check_choices(config)
     _check_numbers(config)
     for name, method in config.methods.items():
@@ -37,12 +39,19 @@ def _check_choices(config: StudyConfig) -> None:
     for name in ("methods", "trainings", "devices"):
         if not getattr(config, name):
             raise AdqError("nothing to study", where=name, fix="Name one at least")
+    if not any(config.trainings.values()):
+        raise AdqError("no variant to study", where="trainings", fix="Name one at least")
     for training, variants in config.trainings.items():
         choose(Training, training)
         for variant in variants:
             choose(Variant, variant)
     for device in config.devices:
-        choose(Device, device)
+        if choose(Device, device) is Device.RTX:
+            raise AdqError(
+                "engines for rtx are built ahead of time, for another machine",
+                where="devices",
+                fix="Use cuda where the card is",
+            )
     if choose(RuntimeName, config.runtime) not in CPU_RUNTIMES:
         raise AdqError(f"{config.runtime} runs on no CPU", where="runtime", fix="Use onnxruntime or openvino")
     quantized = any(Variant.PTQ.value in variants for variants in config.trainings.values())
@@ -109,7 +118,9 @@ def _require_teacher(weights: object) -> None:
 
 
 def _require_path(path: Path, what: str) -> None:
-    if not path.exists():
+    with storage_errors(path):
+        found = path.exists()
+    if not found:
         raise CheckpointError(f"no such file ({what})", where=path, fix="Check the path")
 
 

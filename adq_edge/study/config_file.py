@@ -39,7 +39,7 @@ def read_config(path: Optional[Path] = None, *, quick: bool = False, **given: An
     try:
         hooks = dacite.Config(strict=True, type_hooks={float: _as_float})
         return dacite.from_dict(StudyConfig, _with_tuples(values), hooks)
-    except (dacite.DaciteError, TypeError, ValueError) as problem:
+    except (dacite.DaciteError, TypeError, ValueError, OverflowError) as problem:
         raise AdqError(_explain(problem), where=path, fix=_EXAMPLE) from problem
 
 
@@ -74,6 +74,8 @@ def _read_file(path: Path) -> Dict[str, Any]:
         text = path.read_bytes()
     try:
         document = json.loads(text.decode("utf-8"))
+        # Python reads NaN, infinities and halves of characters, which study.json could not repeat.
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError) as problem:
         raise AdqError(f"not a JSON file ({problem})", where=path, fix=_EXAMPLE) from problem
     if not isinstance(document, dict):
@@ -112,7 +114,8 @@ def _methods(
     methods: Dict[str, Any] = {name: {**small.get(name, {}), **written.get(name, {})} for name in chosen}
     if epochs is not None:
         methods = {name: {**values, "epochs": epochs} for name, values in methods.items()}
-    distillation = methods.get("reverse-distillation")
-    if backbone is not None and distillation is not None:
-        distillation["options"] = {**distillation.get("options", {}), "backbone": backbone}
+    distillation = methods.get("reverse-distillation", {})
+    options = distillation.get("options", {})
+    if backbone is not None and isinstance(options, dict):
+        distillation["options"] = {**options, "backbone": backbone}
     return methods

@@ -40,7 +40,6 @@ class MethodFigures:
         unified_auroc: FP32.
         cpu_ms: FP32 on the CPU.
         mb: FP32, the files of all networks together.
-        parts_mb: the same, file by file: teacher first.
         int8_auroc: PyTorch's INT8 after training, by calibration source.
         int8_ms: the same on the CPU.
         int8_mb: teacher in FP32, student in INT8.
@@ -54,7 +53,6 @@ class MethodFigures:
     unified_auroc: Stated
     cpu_ms: float
     mb: Stated
-    parts_mb: Tuple[float, ...]
     int8_auroc: Mapping[str, float]
     int8_ms: float
     int8_mb: float
@@ -70,7 +68,6 @@ PUBLISHED: Mapping[str, MethodFigures] = {
         unified_auroc=(0.79,),
         cpu_ms=18274.0,
         mb=(26.8,),
-        parts_mb=(6.7, 6.7, 6.7, 6.7),
         int8_auroc={"images": 0.63, "random-normal": 0.64},
         int8_ms=13969.0,
         int8_mb=11.8,
@@ -84,7 +81,6 @@ PUBLISHED: Mapping[str, MethodFigures] = {
         unified_auroc=(0.95, 0.96),
         cpu_ms=1365.4,
         mb=(644.0, 645.0),
-        parts_mb=(275.9, 269.3, 99.9),
         int8_auroc={"images": 0.50, "random-normal": 0.75},
         int8_ms=1018.0,
         int8_mb=406.4,
@@ -98,7 +94,6 @@ PUBLISHED: Mapping[str, MethodFigures] = {
         unified_auroc=(0.94,),
         cpu_ms=275.0,
         mb=(88.0,),
-        parts_mb=(44.0, 44.0),
         int8_auroc={"images": 0.75, "random-normal": 0.83},
         int8_ms=234.9,
         int8_mb=55.1,

@@ -131,9 +131,11 @@ class Recipes:
             "runtime": config.runtime if cell.device is Device.CPU else None,
         }
         if cell.variant is Variant.PTQ:
-            images = [self._data.category(name).train_sha256 for name in model.categories]
             values.update(
-                calibrator=cell.calibrator, source=cell.source, samples=config.samples, images=images
+                calibrator=cell.calibrator,
+                source=cell.source,
+                samples=config.samples,
+                images=self._images(model.categories),
             )
         one_class = cell.training is Training.ONE_CLASS
         folder = self._data.category(model.label).folder if one_class else self._data.root
@@ -147,7 +149,9 @@ class Recipes:
             path = Path(given)
             if cell.training is Training.ONE_CLASS:
                 path = _model_of_category(path, cell.method, label)
-            return ModelRecipe(cell.method, categories, label, self._hash_of(path), path)
+            return ModelRecipe(
+                cell.method, categories, label, self._finished(cell.method, path, categories), path
+            )
         values = {
             "method": cell.method,
             "epochs": method.epochs,
@@ -166,12 +170,22 @@ class Recipes:
         method, target = self._config.methods[cell.method], cell.arithmetic
         given = method.finished.get(f"qat-{target.value}") if cell.training is Training.UNIFIED else None
         if given is not None:
-            return dataclasses.replace(
-                base, sha256=self._hash_of(Path(given)), finished=Path(given), target=target, base=base
-            )
-        images = [self._data.category(name).train_sha256 for name in base.categories]
+            content = self._finished(cell.method, Path(given), base.categories)
+            return dataclasses.replace(base, sha256=content, finished=Path(given), target=target, base=base)
+        images = self._images(base.categories)
         values = [base.sha256, target.value, method.qat_epochs, self._config.seed, images]
         return dataclasses.replace(base, sha256=digest(values), finished=None, target=target, base=base)
+
+    def _finished(self, method: str, path: Path, categories: Tuple[str, ...]) -> str:
+        """Return the hash of a finished model, of a checkpoint with what it may lack and `export` adds."""
+        content = self._hash_of(path)
+        if is_bundle(path):
+            return content
+        teacher = self._teacher(self._config.teacher_of(method))
+        return digest([content, teacher, self._config.image_size, self._images(categories)])
+
+    def _images(self, categories: Tuple[str, ...]) -> List[str]:
+        return [self._data.category(name).train_sha256 for name in categories]
 
     def _teacher(self, weights: Optional[str]) -> str:
         if weights is None:

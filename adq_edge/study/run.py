@@ -52,13 +52,13 @@ def study(config: StudyConfig, *, progress: bool = True) -> StudyResult:
     states = {cell: _state_of(cell, runner, absent) for cell in cells}
     todo = [cell for cell in cells if states[cell].result is None and cell.device not in absent]
     shown = StudyProgress(list(states.values()), todo, progress)
-    _write(output, config, data, states)
+    result = _write(output, config, data, states)
     for cell in todo:
         shown.begin(cell)
         states[cell] = _attempt(runner, cell)
         shown.end(states[cell])
-        _write(output, config, data, states)
-    return _write(output, config, data, states)
+        result = _write(output, config, data, states)
+    return result
 
 
 def _state_of(cell: Cell, runner: CellRunner, absent: Dict[Device, str]) -> CellState:

@@ -198,10 +198,8 @@ def _with_rounding(found: Found) -> StudyTable:
 
 def _ordinary(found: Found, cell: Cell) -> Optional[Cell]:
     """Return the INT8 cell that is calibrated on images with the first calibrator."""
-    ordinary = dataclasses.replace(
-        cell, variant=Variant.PTQ, calibrator=found.study.config.calibrators[0], source=_IMAGES
-    )
-    return ordinary if ordinary in found.states else None
+    calibrated = found.cells(Variant.PTQ)  # in the configuration's order
+    return next((one for one in calibrated if one.source == _IMAGES and one.baseline == cell.baseline), None)
 
 
 def _said_of(cell: Optional[Cell]) -> str:

@@ -35,7 +35,7 @@ class Workshop:
     def __init__(self, config: StudyConfig, data: StudyData, folder: Path) -> None:
         self._config = config
         self._data = data
-        self.folder = folder
+        self._folder = folder
         self._failures: Dict[str, AdqError] = {}
 
     def engine(self, recipe: EngineRecipe) -> Path:
@@ -46,7 +46,7 @@ class Workshop:
             AdqError: as by training, exporting and building.
         """
         bundle = self.bundle(recipe.model)
-        path = self.folder / workspace.ENGINES / recipe.name
+        path = self._folder / workspace.ENGINES / recipe.name
         with contextlib.suppress(EngineError):
             if read_sidecar(path).model.sha256 == bundle.manifest.model_sha256:
                 return path
@@ -83,7 +83,7 @@ class Workshop:
     def _bundle(self, recipe: ModelRecipe) -> Bundle:
         if recipe.finished is not None and is_bundle(recipe.finished):
             return open_bundle(recipe.finished)
-        path = self.folder / workspace.BUNDLES / recipe.name
+        path = self._folder / workspace.BUNDLES / recipe.name
         if (path / MANIFEST_FILE).is_file():
             return open_bundle(path)
         checkpoint = self._checkpoint(recipe)
@@ -109,7 +109,7 @@ class Workshop:
                     fix="Name its checkpoint instead, or a finished model for qat-cpu or qat-tensorrt",
                 )
             return recipe.finished
-        path = self.folder / workspace.CHECKPOINTS / f"{recipe.name}.pt"
+        path = self._folder / workspace.CHECKPOINTS / f"{recipe.name}.pt"
         if recipe.base is not None and recipe.target is not None:
             return self._train_with_rounding(recipe, recipe.base, recipe.target, path)
         with _needs_torch("training"):

@@ -101,5 +101,5 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except AdqError as error:
-        console.print(str(error))
+        console.print(str(error), markup=False)
         raise SystemExit(error.exit_code) from None

@@ -18,7 +18,7 @@ class AdqEngine(Peer):
     def __init__(self, job: Job) -> None:
         from adq_edge.runtimes.registry import load_engine
 
-        self._size = job.image_size
+        super().__init__(job)
         self._engine = load_engine(Path(job.made) / "engine.onnx", threads=job.threads)
 
     @classmethod
@@ -47,13 +47,6 @@ class AdqEngine(Peer):
     def read(self, output: Any) -> Result:
         """Take the only picture's map and score."""
         return Result(output.maps[0], float(output.scores[0]))
-
-    def predict(self, path: str) -> Result:
-        """Read, resize, run, and enlarge the map to the input's size."""
-        from adq_edge.imaging import load_image, resize_map
-
-        result = self.read(self.infer(self.feed(load_image(Path(path), self._size))))
-        return Result(resize_map(result.anomaly_map, self._size), result.score)
 
 
 CONTENDER = AdqEngine

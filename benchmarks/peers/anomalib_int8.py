@@ -27,6 +27,7 @@ class Anomalib(Peer):
     needs = ("anomalib", "torch", "torchvision", "openvino", "nncf", "onnxscript")
 
     def __init__(self, job: Job) -> None:
+        super().__init__(job)
         from anomalib.deploy import OpenVINOInferencer
 
         self.takes_files = job.variant != _FIXED

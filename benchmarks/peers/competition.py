@@ -56,19 +56,20 @@ def compete(
             )
             python = pythons[contender.maker]
             try:
-                console.print(f"{TITLES[model.name].split(',')[0]}: preparing {contender.label}")
+                console.print(
+                    f"{TITLES[model.name].split(',')[0]}: preparing {contender.label}", markup=False
+                )
                 worker = stack.enter_context(start_worker(contender.label, job, python, made))
                 found = worker.ask("find")
-                if found[
-                    "prepares"
-                ]:  # elsewhere: what it takes is no part of the timed process's peak memory
+                if found["prepares"]:
+                    # Elsewhere: what it takes is no part of the timed process's peak memory.
                     with start_worker(contender.label, job, python, made) as maker:
                         maker.ask("prepare")
                 entrants.append(enter(contender, worker, pictures))
                 versions.setdefault(contender.maker, {}).update(found["versions"])
             except PeerError as error:
                 left_out[contender.label] = error.what
-                console.print(f"left out: {error}")
+                console.print(f"left out: {error}", markup=False)
         if not entrants:
             raise AdqError("no contender was found", fix="Install one, or name its interpreter with --python")
         turns = plan.rounds * len(entrants)

@@ -68,9 +68,9 @@ class Peer(abc.ABC):
     def prepare(cls, job: Job) -> None:
         """Make what loading needs in `job.made`, once, in a process that is not timed; nothing by default."""
 
-    @abc.abstractmethod
     def __init__(self, job: Job) -> None:
         """Load the engine."""
+        self._size = job.image_size
 
     @abc.abstractmethod
     def feed(self, picture: np.ndarray) -> Any:
@@ -84,9 +84,15 @@ class Peer(abc.ABC):
     def read(self, output: Any) -> Result:
         """Turn what `infer` returned into a result, in the units of the FP32 reference; not timed."""
 
-    @abc.abstractmethod
     def predict(self, path: str) -> Any:
-        """Go from an encoded file to a map of the input's size and a score: this is `end to end`."""
+        """Go from an encoded file to a map of the input's size and a score: this is `end to end`.
+
+        By default as adq-edge does: most peers have no host path of their own.
+        """
+        from adq_edge.imaging import load_image, resize_map
+
+        result = self.read(self.infer(self.feed(load_image(Path(path), self._size))))
+        return Result(resize_map(result.anomaly_map, self._size), result.score)
 
 
 def load_peer(name: str) -> Type[Peer]:

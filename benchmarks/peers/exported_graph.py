@@ -1,4 +1,4 @@
-"""What peers share that quantize adq-edge's exported FP32 graph: its input, its outputs, its host path."""
+"""What peers share that quantize adq-edge's exported FP32 graph: its input and its outputs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from benchmarks.peers.contract import Job, Peer, Result
 
 
 class ExportedGraph(Peer):
-    """A peer whose graph takes uint8 `[1, H, W, 3]`; having no host path, it gets adq-edge's."""
-
-    def __init__(self, job: Job) -> None:
-        self._size = job.image_size
+    """A peer whose graph takes uint8 `[1, H, W, 3]`."""
 
     def feed(self, picture: np.ndarray) -> np.ndarray:
         """Add the batch."""
@@ -24,13 +21,6 @@ class ExportedGraph(Peer):
         """Take the only picture's map and score."""
         anomaly_map, score = output
         return Result(np.array(anomaly_map[0], np.float32), float(score[0]))
-
-    def predict(self, path: str) -> Result:
-        """Read, resize, run, and enlarge the map to the input's size."""
-        from adq_edge.imaging import load_image, resize_map
-
-        result = self.read(self.infer(self.feed(load_image(Path(path), self._size))))
-        return Result(resize_map(result.anomaly_map, self._size), result.score)
 
 
 def float_graph(job: Job) -> Path:

@@ -16,6 +16,7 @@ class TorchEager(Peer):
     needs = ("torch",)
 
     def __init__(self, job: Job) -> None:
+        super().__init__(job)
         import torch
 
         from adq_edge.models.checkpoint import load_checkpoint
@@ -24,7 +25,6 @@ class TorchEager(Peer):
             torch.set_num_threads(job.threads)
         layout, scoring = job.variant.split("-")
         self._torch = torch
-        self._size = job.image_size
         self._format: Any = torch.channels_last if layout == "channels_last" else torch.contiguous_format
         model: Any = load_checkpoint(Path(job.model) / f"{scoring}.pt").model
         self._model = model.to(memory_format=self._format)
@@ -43,13 +43,6 @@ class TorchEager(Peer):
         """Take the only picture's map and score."""
         maps, scores = output
         return Result(maps[0].numpy(), float(scores[0]))
-
-    def predict(self, path: str) -> Result:
-        """Read, resize, normalise, run, and enlarge the map to the input's size."""
-        from adq_edge.imaging import load_image, resize_map
-
-        result = self.read(self.infer(self.feed(load_image(Path(path), self._size))))
-        return Result(resize_map(result.anomaly_map, self._size), result.score)
 
 
 CONTENDER = TorchEager
