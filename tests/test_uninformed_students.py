@@ -17,13 +17,13 @@ from adq_edge.errors import CheckpointError
 from adq_edge.exporting import export
 from adq_edge.models.base import ModelConfig
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
-from adq_edge.models.distillation import DistillationSource, cut_patches, distillation_loss
+from adq_edge.models.distillation import DistillationSource, cut_squares, distillation_loss
 from adq_edge.models.patch_network import LAYERS, Grid, random_crops
 from adq_edge.models.resnet import BasicBlock, ResNet18Trunk
 from adq_edge.models.uninformed_students import TEACHER, UninformedStudents
 from adq_edge.quantization.lint import lint
 
-SIZE = (8, 16)
+SIZE = (24, 32)
 POOLED = {17: (), 33: (1, 2), 65: (1, 2, 3)}
 
 
@@ -44,11 +44,12 @@ def measure(model: UninformedStudents, images: torch.Tensor) -> None:
 
 
 def descriptors(
-    state: Dict[str, torch.Tensor], patch: int, leaky: bool, images: np.ndarray, at: np.ndarray
+    state: Dict[str, torch.Tensor], patch: int, leaky: bool, border: str, images: np.ndarray, at: np.ndarray
 ) -> np.ndarray:
-    """Run the published network on one patch at a time, cut from pictures that go on with zeros: float64."""
+    """Run the published network on one patch at a time, cut from pictures that go on as told: float64."""
     half = patch // 2
-    padded = np.pad(images, ((0, 0), (0, 0), (half, half), (half, half)))
+    mode = {"reflect": "reflect", "zeros": "constant"}[border]
+    padded = np.pad(images, ((0, 0), (0, 0), (half, half), (half, half)), mode)
     x = torch.from_numpy(np.stack([padded[:, :, y : y + patch, x : x + patch] for y, x in at], 1)).float()
     x = x.flatten(0, 1)
     for number in range(1, 1 + sum(key.startswith("conv") for key in state) // 2):
@@ -63,11 +64,12 @@ def descriptors(
 
 def published_map(model: UninformedStudents, images: torch.Tensor, at: np.ndarray) -> np.ndarray:
     """Score pixels `at` patch by patch, by the formulas of the published anomaly_detection.py."""
-    leaky, patch = model.config.options["decoder"] == "leaky", model.config.options["patch"]
+    leaky, patch, border = (model.config.options[name] for name in ("decoder", "patch", "border"))
+    leaky = leaky == "leaky"
     mean, std = np.array(model.config.mean), np.array(model.config.std)
     x = ((images.numpy() / 255.0 - mean) / std).transpose(0, 3, 1, 2)
     teacher, *students = (
-        descriptors(network.state_dict(), int(patch), leaky, x, at)
+        descriptors(network.state_dict(), int(patch), leaky, str(border), x, at)
         for network in (model.teacher, *model.students)
     )
     if leaky:
@@ -87,18 +89,20 @@ def grid_points(size: Tuple[int, int], stride: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("patch", "stride", "decoder"),
+    ("patch", "stride", "decoder", "border", "size"),
     [
-        (17, 1, "linear"),
-        (33, 1, "linear"),
-        (33, 2, "leaky"),
-        (33, 4, "linear"),
-        (65, 1, "linear"),
+        (17, 1, "linear", "reflect", (12, 16)),
+        (33, 1, "linear", "reflect", SIZE),
+        (33, 2, "leaky", "zeros", (8, 16)),
+        (33, 4, "linear", "reflect", SIZE),
+        (65, 1, "linear", "zeros", (8, 8)),
     ],
 )
-def test_dense_map_equals_patch_by_patch_evaluation(patch: int, stride: int, decoder: str):
-    size = (8, 8) if patch == 65 else SIZE
-    model = make_students(size, patch=patch, stride=stride, decoder=decoder, students=1 + (patch == 33))
+def test_dense_map_equals_patch_by_patch_evaluation(
+    patch: int, stride: int, decoder: str, border: str, size: Tuple[int, int]
+):
+    options = {"patch": patch, "stride": stride, "decoder": decoder, "border": border}
+    model = make_students(size, students=1 + (patch == 33), **options)
     images = pictures(2, size)
     measure(model, pictures(4, size, seed=1))
     with torch.inference_mode():
@@ -196,53 +200,75 @@ def test_training_in_two_stages_ends_in_normalised_statistics(tmp_path: Path):
 
 @pytest.mark.parametrize("whole", [True, False], ids=["with layer4", "to layer3"])
 def test_patches_are_described_by_512_numbers(whole: bool):
-    state = resnet18_state(whole)
+    state, grid = resnet18_state(whole), Grid(33, 4)
     source = DistillationSource(state)
     patches = torch.randn(3, 3, 33, 33)
-    described = source(patches)
-    assert described.shape == (3, 512)
+    described = source(patches, grid)
+    assert described.shape == (3, 512, 1, 1)
     assert not described.requires_grad
     x = source.trunk(functional.interpolate(patches, (64, 64), mode="bilinear"))[-1]
-    x = source.layer4(x).mean((2, 3)) if whole else x.mean((2, 3))
-    torch.testing.assert_close(described[:, : x.shape[1]], x)
+    parts = (
+        [source.layer4(x).mean((2, 3))] if whole else [x.mean((2, 3)), x.flatten(2).std(2, unbiased=False)]
+    )
+    torch.testing.assert_close(described[:, :, 0, 0], torch.cat(parts, 1), rtol=1e-3, atol=1e-5)
     many = torch.randn(60, 3, 33, 33) * torch.linspace(0.1, 3.0, 60).view(-1, 1, 1, 1)
-    source.standardise(many.split(7))
-    described = source(many).double().numpy()
+    source.standardise(many.split(7), grid)
+    described = source(many, grid).flatten(1).double().numpy()
     np.testing.assert_allclose(described.mean(0), 0, atol=1e-3)
     deviation = described.std(0)  # 1, but for features that hardly move
     assert np.median(deviation) == pytest.approx(1, abs=1e-3)
     assert deviation.max() < 1 + 1e-3
 
 
+@pytest.mark.parametrize("patch", [17, 33, 65])
+def test_a_patch_of_a_square_is_described_by_its_part_of_the_features(patch: int):
+    """A patch covers 4x4 positions of layer3; between two positions of it features are interpolated."""
+    grid, side = Grid(patch, 1).coarse, 9
+    source = DistillationSource(resnet18_state(whole=False))
+    squares = torch.randn(1, 3, 8 * grid.stride + patch, 8 * grid.stride + patch)
+    described = source(squares, grid)[0].double().numpy()
+    zoom = 64 / (patch - 1)
+    size = round(zoom * (squares.shape[2] - 1))
+    layer3 = source.trunk(functional.interpolate(squares, (size, size), mode="bilinear"))[-1][0]
+    layer3 = layer3.double().numpy()
+    windows = np.lib.stride_tricks.sliding_window_view(layer3, (4, 4), (1, 2))
+    features = np.concatenate([windows.mean((-2, -1)), windows.std((-2, -1))])
+    at = np.arange(side) * grid.stride * zoom / 16
+    assert at[-1] == features.shape[1] - 1
+    for axis in (1, 2):
+        features = np.apply_along_axis(lambda line: np.interp(at, range(len(line)), line), axis, features)
+    np.testing.assert_allclose(described, features, rtol=1e-3, atol=1e-4)
+
+
 def test_distillation_loss_is_the_papers():
     generator = np.random.default_rng(0)
-    anchors, positives, target = generator.normal(0, 1, (3, 6, 5))
+    anchors, positives, target = generator.normal(0, 1, (3, 6, 5, 2, 3))
     near = ((anchors - positives) ** 2).sum(1)
     negatives = np.roll(anchors, 1, 0)
     far = np.minimum(((anchors - negatives) ** 2).sum(1), ((positives - negatives) ** 2).sum(1))
-    correlation = np.corrcoef(anchors.T)[~np.eye(5, dtype=bool)]
+    channels = anchors.transpose(1, 0, 2, 3).reshape(5, -1)
+    correlation = np.corrcoef(channels)[~np.eye(5, dtype=bool)]
     expected = ((anchors - target) ** 2).sum(1).mean()
     expected += np.maximum(0, 10 + near - far).mean() + (correlation**2).mean()
     actual = distillation_loss(*(torch.from_numpy(values).float() for values in (anchors, positives, target)))
     assert float(actual) == pytest.approx(expected, rel=1e-5)
 
 
-def test_positives_show_nearly_what_their_patches_show():
-    """On a ramp a patch's mean is its place: positives lie within a quarter of a patch."""
+def test_positives_show_nearly_what_their_squares_show():
+    """On a ramp a square's mean is its place: positives lie within the shift."""
     torch.manual_seed(0)
     ramp = torch.linspace(0, 1, 400).expand(2, 3, 400, 400).contiguous()
-    patches = cut_patches(ramp, 33, 100)
-    assert patches.anchors.shape == patches.positives.shape == (100, 3, 33, 33)
-    distance = (patches.anchors.mean((1, 2, 3)) - patches.positives.mean((1, 2, 3))).abs()
-    inside = patches.anchors.amin((1, 2, 3)) > 0
-    assert float(distance[inside].max()) < 0.1 + 33 / 4 / 400 + 0.01  # luminance, shift, noise
-    assert float(distance[inside].median()) > 0
-    assert not torch.equal(patches.anchors[:50], patches.anchors[50:])
+    squares = cut_squares(ramp, 33, 8.0, 100)
+    assert squares.anchors.shape == squares.positives.shape == (100, 3, 33, 33)
+    distance = (squares.anchors.mean((1, 2, 3)) - squares.positives.mean((1, 2, 3))).abs()
+    assert float(distance.max()) < 0.1 + 8 / 400 + 0.01  # luminance, shift, noise
+    assert float(distance.median()) > 0
+    assert not torch.equal(squares.anchors[:50], squares.anchors[50:])
 
 
 def test_random_crops_give_descriptors_of_the_dense_grid():
-    model, grid = make_students((16, 16), patch=33), Grid(33, 1)
-    x = model.normalise(pictures(1, (16, 16)))
+    model, grid = make_students((24, 20), patch=33), Grid(33, 1)
+    x = model.normalise(pictures(1, (24, 20)))
     with torch.inference_mode():
         dense = model.networks(x)[0].permute(0, 2, 3, 1).reshape(-1, 512)
         found = []
@@ -256,7 +282,7 @@ def test_random_crops_give_descriptors_of_the_dense_grid():
 
 
 def test_training_draws_from_torchs_generator_alone():
-    model, images = make_students((16, 16), students=1), pictures(2, (16, 16))
+    model, images = make_students((24, 24), students=1), pictures(2, (24, 24))
     model.load_teacher(resnet18_state(whole=False))
     for stage in model.stages:
         losses = []
@@ -284,7 +310,7 @@ def write_published(folder: Path, model: UninformedStudents, first: int = 0) -> 
 
 def test_published_folder_is_imported_and_measured_on_training_images(tmp_path: Path, dataset: Path):
     size = (16, 16)
-    model = make_students(size, decoder="leaky", patch=17)
+    model = make_students(size, decoder="leaky", border="zeros", patch=17)
     folder = write_published(tmp_path / "carpet", model)
     torch.save(ResNet18Trunk().state_dict(), str(folder / "resnet18.pt"))  # the code leaves one there
     with pytest.raises(CheckpointError, match=r"carpet: lacks what its scores .* --data DATASET") as caught:
@@ -338,7 +364,7 @@ def broken_folder(folder: Path, kind: str) -> Path:
         (folder / "student_33_net_0.pt").unlink()
     elif kind == "renamed size":
         (folder / "student_33_net_0.pt").unlink()
-        other = write_published(folder.parent / "other", make_students(patch=65, students=1))
+        other = write_published(folder.parent / "other", make_students(patch=65, students=1, border="zeros"))
         (other / "student_65_net_0.pt").rename(folder / "student_33_net_0.pt")
     elif kind == "truncated":
         path = folder / "student_33_net_0.pt"
@@ -371,6 +397,10 @@ def test_bad_folder_is_refused_in_one_line(tmp_path: Path, kind: str, complaint:
     [
         ({"patch": 40}, SIZE, "patch is 40. There are networks for patches of 17, 33, 65 pixels"),
         ({"patch": "33"}, SIZE, "patch is '33', not a whole number"),
+        ({"border": "mirror"}, SIZE, "border is 'mirror'. There are: reflect, zeros"),
+        ({"decoder": 5}, SIZE, "decoder is 5. There are: linear, leaky"),
+        ({}, (16, 20), "16x20 is too small for patches of 33 pixels. Height and width must be 20 or more"),
+        ({"patch": 65}, (40, 32), "40x32 is too small .* 40 or more"),
         ({"students": 0}, SIZE, "students is 0"),
         ({"stride": 3}, SIZE, "stride is 3. Patches of 33 pixels offer: 1, 2, 4"),
         ({"patch": 17, "stride": 2}, SIZE, "stride is 2. Patches of 17 pixels offer: 1"),
@@ -391,5 +421,5 @@ def test_stride_of_another_method_is_refused(tmp_path: Path, checkpoint: Path):
 
 def test_every_layout_ends_in_one_descriptor():
     for patch in LAYERS:
-        model = make_students((16, 16), patch=patch, students=1)
+        model = make_students((40, 40), patch=patch, students=1)
         assert model.teacher(torch.zeros(1, 3, patch, patch)).shape == (1, 512, 1, 1)

@@ -16,10 +16,12 @@ from torch.nn import functional
 
 from adq_edge.models.base import State, load_weights, select, trunk_state
 from adq_edge.models.moments import channel_moments
-from adq_edge.models.patch_network import DESCRIPTOR
+from adq_edge.models.patch_network import DESCRIPTOR, Grid
 from adq_edge.models.resnet import LAYERS, BasicBlock, ResNet18Trunk
 
 _TRUNK_SIZE = 64  # pixels: what a patch is enlarged to for the ResNet, whose layer3 then has 4x4 positions
+_LAYER3 = 16  # pixels from one position of the ResNet's layer3 to the next
+_LAYER4 = 32
 _ZOOM = 1.4  # a patch is cut from a square of 1/1.4 to 1.4 times its size
 _LUMINANCE = 0.1  # largest relative change of a positive's brightness
 _NOISE = 0.1  # standard deviation of a positive's noise, in normalised units
@@ -56,77 +58,100 @@ class DistillationSource(nn.Module):
             self.layer4 = nn.Sequential(BasicBlock(256, 512, 2), BasicBlock(512, 512, 1))
             last = select(trunk_state(state, ("layer4",)), "layer4.")
             load_weights(self.layer4, last, "the ResNet-18's layer4")
-        self.register_buffer("mean", torch.zeros(DESCRIPTOR))
-        self.register_buffer("deviation", torch.ones(DESCRIPTOR))
+        self.register_buffer("mean", torch.zeros(1, DESCRIPTOR, 1, 1))
+        self.register_buffer("deviation", torch.ones(1, DESCRIPTOR, 1, 1))
         self.requires_grad_(False)
         self.eval()
 
-    def standardise(self, patches: Iterable[torch.Tensor]) -> None:
-        """Give each number mean 0 and deviation 1 over patches `[N, 3, h, w]`."""
-        features = (self._features(part)[:, :, None, None] for part in patches)
-        mean, deviation = channel_moments(features)
-        self.mean.copy_(mean)
-        self.deviation.copy_(deviation.clamp_min(_SMALLEST * float(deviation.max())))
+    def standardise(self, squares: Iterable[torch.Tensor], grid: Grid) -> None:
+        """Give each number mean 0 and deviation 1 over the patches of squares `[N, 3, h, h]`."""
+        mean, deviation = channel_moments(self._features(part, grid) for part in squares)
+        self.mean.copy_(mean.view_as(self.mean))
+        smallest = _SMALLEST * float(deviation.max())
+        self.deviation.copy_(deviation.clamp_min(smallest).view_as(self.deviation))
 
-    def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """Map normalised patches `[N, 3, h, w]` to descriptors `[N, 512]`, without gradients."""
-        return (self._features(patches) - self.mean) / self.deviation
+    def forward(self, squares: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Describe the patches of squares, without gradients.
 
-    def _features(self, patches: torch.Tensor) -> torch.Tensor:
+        A square is enlarged as a patch would be, and described as a whole: what the ResNet makes of a patch
+        is the mean over its part of layer3. That costs a fraction of one patch after the other, and shows
+        the ResNet a patch among its neighbours.
+
+        Args:
+            squares: normalised `[N, 3, h, h]`, of (k - 1) x stride + patch pixels.
+            grid: the patches' size and the pixels between them.
+
+        Returns:
+            `[N, 512, k, k]`.
+        """
+        return (self._features(squares, grid) - self.mean) / self.deviation
+
+    def _features(self, squares: torch.Tensor, grid: Grid) -> torch.Tensor:
         with torch.no_grad():
-            size = (_TRUNK_SIZE, _TRUNK_SIZE)
-            x = functional.interpolate(patches, size, mode="bilinear", align_corners=False)
-            x = self.trunk(x)[-1]
+            zoom = _TRUNK_SIZE / (grid.patch - 1)
+            size = round(zoom * (squares.shape[2] - 1))
+            x = functional.interpolate(squares, (size, size), mode="bilinear", align_corners=False)
+            x, step = self.trunk(x)[-1], _LAYER3
             if self._is_whole:
-                features: torch.Tensor = self.layer4(x)
-                return features.float().mean((2, 3))
-            x = x.float().flatten(2)
-            return torch.cat([x.mean(2), x.std(2)], 1)
+                x, step = self.layer4(x), _LAYER4
+            x, window = x.float(), _TRUNK_SIZE // step
+            features = functional.avg_pool2d(x, window, 1)
+            if not self._is_whole:
+                variance = functional.avg_pool2d(x.square(), window, 1) - features.square()
+                features = torch.cat([features, variance.clamp_min(0).sqrt()], 1)
+            return _between(features, round(step / (zoom * grid.stride)))
+
+
+def _between(features: torch.Tensor, parts: int) -> torch.Tensor:
+    """Interpolate `[N, C, k, k]` linearly, with `parts` steps from each position to the next."""
+    size = (features.shape[2] - 1) * parts + 1
+    return functional.interpolate(features, (size, size), mode="bilinear", align_corners=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class Patches:
-    """Random patches and, for each, one that shows nearly the same, both `[N, 3, patch, patch]`."""
+class Squares:
+    """Random squares and, for each, one that shows nearly the same, both `[N, 3, side, side]`."""
 
     anchors: torch.Tensor
     positives: torch.Tensor
 
 
-def cut_patches(x: torch.Tensor, patch: int, count: int) -> Patches:
-    """Cut random patches from normalised pictures `[N, 3, H, W]`, the same number from each.
+def cut_squares(x: torch.Tensor, side: int, shift: float, count: int) -> Squares:
+    """Cut random squares from normalised pictures `[N, 3, H, W]`, the same number from each.
 
-    A patch is scaled a little; its positive is shifted by up to a quarter of it, brighter or darker, and
-    noisy. Beyond the border pictures go on with zeros, as in the dense evaluation.
+    A square is scaled a little; its positive is shifted, brighter or darker, and noisy. Beyond the border
+    pictures are mirrored.
 
     Args:
         x: the pictures.
-        patch: height and width of a patch in pixels.
-        count: the least number of patches in all.
+        side: height and width of a square in pixels.
+        shift: the farthest that a positive is shifted, down and right or back, in pixels.
+        count: the least number of squares in all.
     """
     each = math.ceil(count / len(x))
     height, width = x.shape[2:]
     extent = torch.tensor([width, height], device=x.device)
     centres = torch.rand(len(x), each, 2).to(x.device) * extent
-    shifts = (torch.rand(len(x), each, 2).to(x.device) * 2 - 1) * (patch - 1) / 4
+    shifts = (torch.rand(len(x), each, 2).to(x.device) * 2 - 1) * shift
     zooms = _ZOOM ** (torch.rand(len(x), each, 1).to(x.device) * 2 - 1)
-    anchors = _sample(x, centres, zooms, patch)
-    positives = _sample(x, centres + shifts, zooms, patch)
+    anchors = _sample(x, centres, zooms, side)
+    positives = _sample(x, centres + shifts, zooms, side)
     grey = (torch.rand(len(anchors), 1, 1, 1) < _GREY).to(x.device)
     anchors, positives = _fade(anchors, grey), _fade(positives, grey)
     gain = 1 + _LUMINANCE * (torch.rand(len(anchors), 1, 1, 1).to(x.device) * 2 - 1)
-    return Patches(anchors, positives * gain + _NOISE * torch.randn(positives.shape).to(x.device))
+    return Squares(anchors, positives * gain + _NOISE * torch.randn(positives.shape).to(x.device))
 
 
-def _sample(x: torch.Tensor, centres: torch.Tensor, zooms: torch.Tensor, patch: int) -> torch.Tensor:
-    """Read `[N, 3, H, W]` around centres `[N, K, 2]` (x, y in pixels): `[N K, 3, patch, patch]`."""
+def _sample(x: torch.Tensor, centres: torch.Tensor, zooms: torch.Tensor, side: int) -> torch.Tensor:
+    """Read `[N, 3, H, W]` around centres `[N, K, 2]` (x, y in pixels): `[N K, 3, side, side]`."""
     count, each = centres.shape[:2]
-    line = torch.arange(patch, device=x.device) - (patch - 1) / 2
+    line = torch.arange(side, device=x.device) - (side - 1) / 2
     offsets = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)
     points = centres[:, :, None, None] + zooms[:, :, None, None] * offsets
     extent = torch.tensor([x.shape[3], x.shape[2]], device=x.device)
-    grid = (2 * points / extent - 1).reshape(count, each * patch, patch, 2)
-    read = functional.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return read.reshape(count, 3, each, patch, patch).transpose(1, 2).reshape(-1, 3, patch, patch)
+    grid = (2 * points / extent - 1).reshape(count, each * side, side, 2)
+    read = functional.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return read.reshape(count, 3, each, side, side).transpose(1, 2).reshape(-1, 3, side, side)
 
 
 def _fade(patches: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
@@ -136,21 +161,25 @@ def _fade(patches: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
 def distillation_loss(anchors: torch.Tensor, positives: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Return the sum of the paper's three losses (equations 1 to 5), a float32 scalar.
 
-    The negative of a patch is its neighbour in the batch; compactness is the mean squared correlation of
-    two different channels over the batch.
+    The negative of a patch is the patch at its place in the next square of the batch; compactness is the
+    mean squared correlation of two different channels over all patches.
 
     Args:
-        anchors: descriptors `[N, C]` of patches.
-        positives: descriptors `[N, C]` of patches that show nearly the same.
-        target: what the ResNet makes of the patches, `[N, C]`.
+        anchors: descriptors `[N, C, h, w]` of the patches of squares.
+        positives: descriptors `[N, C, h, w]` of patches that show nearly the same.
+        target: what the ResNet makes of the patches, `[N, C, h, w]`.
     """
     anchors, positives = anchors.float(), positives.float()
-    distillation = (anchors - target).square().sum(1).mean()
+    distillation = _distance(anchors, target).mean()
     negatives = anchors.roll(1, 0)
-    near = (anchors - positives).square().sum(1)
-    far = torch.minimum((anchors - negatives).square().sum(1), (positives - negatives).square().sum(1))
+    near = _distance(anchors, positives)
+    far = torch.minimum(_distance(anchors, negatives), _distance(positives, negatives))
     triplet = torch.relu(_MARGIN + near - far).mean()
-    return distillation + triplet + _compactness(anchors)
+    return distillation + triplet + _compactness(anchors.transpose(0, 1).flatten(1).T)
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return (one - other).square().sum(1)
 
 
 def _compactness(descriptors: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from typing import Dict, Tuple
 
 import torch
@@ -41,6 +42,15 @@ class Decoder(str, enum.Enum):
     """Another leaky ReLU, as in the published code."""
 
 
+class Border(str, enum.Enum):
+    """How pictures go on beyond their border."""
+
+    REFLECT = "reflect"
+    """Mirrored: a border is like any other place of a picture."""
+    ZEROS = "zeros"
+    """With zeros after their normalisation, mean grey, as in the published code."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Layer:
     """A convolution without padding and a leaky ReLU; `pooled` by 2x2 with stride 2."""
@@ -65,10 +75,12 @@ class Grid:
     Attributes:
         patch: height and width of a patch in pixels, a key of `LAYERS`.
         stride: pixels between neighbouring descriptors, a power of two up to `native_stride`.
+        border: how pictures go on.
     """
 
     patch: int
     stride: int
+    border: Border = Border.REFLECT
 
     @property
     def levels(self) -> int:
@@ -97,22 +109,20 @@ class Grid:
     @property
     def coarse(self) -> Grid:
         """The grid of the plain network."""
-        return Grid(self.patch, native_stride(self.patch))
+        return dataclasses.replace(self, stride=native_stride(self.patch))
 
     def pad(self, x: torch.Tensor, offset: Tuple[int, int]) -> torch.Tensor:
-        """Add zeros around `[N, C, H, W]`, for descriptors from the pixel `offset` (down, right) on.
-
-        As in the published code pictures go on with zeros after their normalisation: mean grey.
-        """
+        """Continue `[N, C, H, W]` beyond its border, for descriptors from the pixel `offset` on."""
         (top, bottom), (left, right) = (self._padding(*pair) for pair in zip(x.shape[2:], offset))
-        return functional.pad(x, (left, right, top, bottom))
+        mode = "reflect" if self.border is Border.REFLECT else "constant"
+        return functional.pad(x, (left, right, top, bottom), mode)
 
     def _padding(self, size: int, offset: int) -> Tuple[int, int]:
         before = self.patch // 2 - offset
         return before, self.needed(int(size)) - int(size) - before
 
 
-def checked_grid(patch: int, stride: int, image_size: Tuple[int, int]) -> Grid:
+def checked_grid(patch: int, stride: int, image_size: Tuple[int, int], border: Border) -> Grid:
     """Return the grid of descriptors of a picture.
 
     Raises:
@@ -131,7 +141,13 @@ def checked_grid(patch: int, stride: int, image_size: Tuple[int, int]) -> Grid:
             f"image size {image_size[0]}x{image_size[1]} does not suit patches of {patch} pixels",
             fix=f"Height and width must be multiples of {rows}",
         )
-    return Grid(patch, stride)
+    least = patch // 2 + 3  # a mirror image reaches patch // 2 + 2 pixels far at most
+    if border is Border.REFLECT and min(image_size) < least:
+        raise CheckpointError(
+            f"image size {image_size[0]}x{image_size[1]} is too small for patches of {patch} pixels",
+            fix=f"Height and width must be {rows * math.ceil(least / rows)} or more",
+        )
+    return Grid(patch, stride, border)
 
 
 def poolings(patch: int) -> int:

@@ -15,7 +15,7 @@ import torch
 from adq_edge.errors import CheckpointError
 from adq_edge.models.base import load_weights, select
 from adq_edge.models.importers import Importer, ImportRequest
-from adq_edge.models.patch_network import Decoder
+from adq_edge.models.patch_network import Border, Decoder
 from adq_edge.models.uninformed_students import UninformedStudents
 
 _HALF = (0.5, 0.5, 0.5)
@@ -28,7 +28,12 @@ def _from_published_files(request: ImportRequest) -> UninformedStudents:
     model = UninformedStudents(
         request.config(
             fusion="official",
-            options={"patch": patch, "students": len(numbers), "decoder": Decoder.LEAKY.value},
+            options={
+                "patch": patch,
+                "students": len(numbers),
+                "decoder": Decoder.LEAKY.value,
+                "border": Border.ZEROS.value,
+            },
             mean=_HALF,
             std=_HALF,
         )

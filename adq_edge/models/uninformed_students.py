@@ -8,7 +8,7 @@ Embeddings", CVPR 2020.
 from __future__ import annotations
 
 import math
-from typing import Callable, ClassVar, Iterable, List, Mapping, Tuple
+from typing import Callable, ClassVar, Iterable, List, Mapping, Tuple, Type, TypeVar
 
 import torch
 from torch import nn
@@ -25,10 +25,11 @@ from adq_edge.models.base import (
     State,
     TrainingDefaults,
 )
-from adq_edge.models.distillation import DistillationSource, Patches, cut_patches, distillation_loss
+from adq_edge.models.distillation import DistillationSource, Squares, cut_squares, distillation_loss
 from adq_edge.models.moments import channel_moments
 from adq_edge.models.patch_network import (
     DESCRIPTOR,
+    Border,
     Decoder,
     PatchNetwork,
     checked_grid,
@@ -38,10 +39,9 @@ from adq_edge.models.patch_network import (
 
 TEACHER = Stage("teacher")
 
-_PATCHES = 64  # random patches in a step of the teacher's training, at least
-_MEASURED = 16  # random patches of a picture that the teacher's target is standardised over
-_CROPS = 16  # random crops in a step of the students' training, at least
-_CROP = 8  # descriptors a side of such a crop
+_SQUARES = 16  # random parts of pictures in a training step, at least
+_SQUARE = 9  # descriptors a side of such a part
+_SHIFT = 0.25  # of a patch: how far a positive is shifted at most
 
 
 class UninformedStudents(AnomalyModel):
@@ -54,6 +54,7 @@ class UninformedStudents(AnomalyModel):
         "students": 3,
         "stride": 1,
         "decoder": Decoder.LINEAR.value,
+        "border": Border.REFLECT.value,
     }
     stages = (TEACHER, STUDENT)
     descriptor_mean: torch.Tensor
@@ -66,10 +67,10 @@ class UninformedStudents(AnomalyModel):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         patch, students, stride = (_number(self.config, name) for name in ("patch", "students", "stride"))
-        self.grid = checked_grid(patch, stride, config.image_size)
+        self.grid = checked_grid(patch, stride, config.image_size, _choice(self.config, "border", Border))
         if students < 1:
             raise CheckpointError(f"students is {students}", fix="One student or more; the study has 3")
-        self.decoder = Decoder(self.config.options["decoder"])
+        self.decoder = _choice(self.config, "decoder", Decoder)
         self.teacher = PatchNetwork(patch, self.decoder).requires_grad_(False)
         self.students = nn.ModuleList([PatchNetwork(patch, self.decoder) for _ in range(students)])
         self._source: List[DistillationSource] = []  # in a list: no part of the model's weights
@@ -119,38 +120,40 @@ class UninformedStudents(AnomalyModel):
         return torch.stack(distances).mean()
 
     def stage_loss(self, stage: Stage, images: torch.Tensor) -> torch.Tensor:
-        """Return the loss of random patches (teacher) or of random crops (students) of normal pictures.
+        """Return the loss of random parts of normal pictures.
 
-        Students are trained on a coarse grid at a random offset, and on many small crops rather than a
-        large one: neighbouring patches say much the same, and the loss falls three times as fast.
+        Both learn on small squares on the coarse grid, at random places: neighbouring patches share most of
+        their convolutions, and many small squares teach more than a large one.
 
         Raises:
             CheckpointError: the teacher is to be trained and `load_teacher` was not called.
         """
         if stage == TEACHER:
-            return self._distil(self._patches(images, _PATCHES))
+            return self._distil(self._squares(images, _SQUARES))
         x = self.normalise(images)
-        pictures = x.repeat_interleave(math.ceil(_CROPS / len(x)), 0)
-        return self.loss(self._describe(random_crops(pictures, self.grid.coarse, _CROP), levels=0))
+        pictures = x.repeat_interleave(math.ceil(_SQUARES / len(x)), 0)
+        return self.loss(self._describe(random_crops(pictures, self.grid.coarse, _SQUARE), levels=0))
 
-    def _distil(self, patches: Patches) -> torch.Tensor:
-        target = self._distillation_source()(patches.anchors)
-        descriptors = self.teacher(torch.cat([patches.anchors, patches.positives])).flatten(1)
+    def _distil(self, squares: Squares) -> torch.Tensor:
+        target = self._distillation_source()(squares.anchors, self.grid.coarse)
+        descriptors = self.teacher(torch.cat([squares.anchors, squares.positives]))
         anchors, positives = descriptors.chunk(2)
         return distillation_loss(anchors, positives, target)
 
     def begin_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
-        """Standardise what the teacher learns, over random patches of all pictures.
+        """Standardise what the teacher learns, over random parts of all pictures.
 
         Raises:
             CheckpointError: the teacher is to be trained and `load_teacher` was not called.
         """
         if stage == TEACHER:
-            patches = (self._patches(batch, _MEASURED * len(batch)).anchors for batch in pictures())
-            self._distillation_source().standardise(patches)
+            squares = (self._squares(batch, len(batch)).anchors for batch in pictures())
+            self._distillation_source().standardise(squares, self.grid.coarse)
 
-    def _patches(self, images: torch.Tensor, count: int) -> Patches:
-        return cut_patches(self.normalise(images), self.grid.patch, count)
+    def _squares(self, images: torch.Tensor, count: int) -> Squares:
+        patch, stride = self.grid.patch, self.grid.coarse.stride
+        side = (_SQUARE - 1) * stride + patch
+        return cut_squares(self.normalise(images), side, _SHIFT * (patch - 1), count)
 
     def _distillation_source(self) -> DistillationSource:
         if not self._source:
@@ -237,3 +240,14 @@ def _number(config: ModelConfig, name: str) -> int:
     if not isinstance(value, int):
         raise CheckpointError(f"{name} is {value!r}, not a whole number")
     return value
+
+
+_Choice = TypeVar("_Choice", Border, Decoder)
+
+
+def _choice(config: ModelConfig, name: str, kind: Type[_Choice]) -> _Choice:
+    value = config.options[name]
+    names = [str(member.value) for member in kind]
+    if value not in names:
+        raise CheckpointError(f"{name} is {value!r}", fix=f"There are: {', '.join(names)}")
+    return kind(value)
