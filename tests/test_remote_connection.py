@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Iterator, List
+from typing import Dict, Iterator, List
 
 import pytest
 from rich.console import Console
@@ -23,8 +23,8 @@ from adq_edge.remote.board import Board, Progress
 from adq_edge.remote.errors import HostError, refused
 from adq_edge.remote.installation import install
 from adq_edge.remote.remote_bench import bench_remotely
-from adq_edge.remote.ssh import Reply
-from adq_edge.remote.transfer import send
+from adq_edge.remote.ssh import Content, Reply
+from adq_edge.remote.transfer import hash_files, send
 
 # A Python that takes itself for an older one.
 OLD_PYTHON = (
@@ -112,7 +112,7 @@ def test_board_that_does_not_say_what_it_is(
 ):
     with shown_by("board", []) as board:
         truth = dataclasses.asdict(board.facts())
-        monkeypatch.setattr(Board, "ask", lambda *_: Reply({**truth, name: value}, b""))
+        monkeypatch.setattr(Board, "ask", lambda *_: Reply(Content("board", {**truth, name: value}), b""))
         with pytest.raises(HostError, match=f"^board: does not say what it is .*{name}"):
             board.facts()
 
@@ -134,6 +134,21 @@ def test_words_of_a_login_shell_are_no_harm(server: SshServer):
         assert board.facts().root == str(server.cache)
 
 
+@pytest.mark.parametrize(("answer", "missing"), [('{"bytes": 0}', "missing"), ('{"missing": []}', "bytes")])
+def test_answer_that_is_none_of_the_agents(server: SshServer, answer: str, missing: str):
+    server.put_python(f"#!/bin/sh\necho 'adq-edge agent on Python 3.8'\necho '{answer}'\nsleep 60\n")
+    with shown_by("board", []) as board, pytest.raises(
+        HostError, match=f"^board: answers without '{missing}'"
+    ):
+        print(board.ask("missing", names=[]).content["missing"])
+
+
+def send_all(board: Board, files: Dict[str, Path], spare_mb: float) -> Dict[str, str]:
+    hashes = hash_files(board, files)
+    send(board, files, hashes, phase="send", spare_mb=spare_mb)
+    return hashes
+
+
 def test_only_what_changed_is_sent(server: SshServer, tmp_path: Path):
     files = {}
     for name, content in (("a", b"one" * 5_000_000), ("b", b"two"), ("same", b"two"), ("empty", b"")):
@@ -142,12 +157,12 @@ def test_only_what_changed_is_sent(server: SshServer, tmp_path: Path):
     with contextlib.ExitStack() as stack:
         shown: List[Progress] = []
         board = stack.enter_context(shown_by("board", shown))
-        hashes = send(board, files, phase="send", spare_mb=1)
+        hashes = send_all(board, files, 1)
         assert shown[-1] == Progress("send", 15_000_003, 15_000_003)
         for name, content in hashes.items():
             assert (server.cache / "files" / content).read_bytes() == files[name].read_bytes()
         files["b"].write_bytes(b"three")
-        send(board, files, phase="send", spare_mb=1)
+        send_all(board, files, 1)
         assert shown[-1] == Progress("send", 5, 5)
 
 
@@ -179,7 +194,7 @@ def test_connection_cut_while_files_are_sent(server: SshServer, tmp_path: Path):
             server.cut()
 
     with open_board("board", cut_once, threading.Event(), patience=20.0) as board:
-        hashes = send(board, files, phase="send", spare_mb=1)
+        hashes = send_all(board, files, 1)
     assert cuts
     assert all((server.cache / "files" / content).stat().st_size == 6_000_000 for content in hashes.values())
 
@@ -202,9 +217,9 @@ def test_disk_without_space(server: SshServer, small_disk: Path, tmp_path: Path)
         with pytest.raises(
             HostError, match=r"board: 1 MB are free on its disk, 102 MB are needed\. Free some"
         ):
-            send(board, {"large": tmp_path / "large"}, phase="send", spare_mb=100)
+            send_all(board, {"large": tmp_path / "large"}, 100)
         with pytest.raises(HostError, match=r"^board: its disk is full\. Free some space: ssh board df"):
-            send(board, {"large": tmp_path / "large"}, phase="send", spare_mb=-100)
+            send_all(board, {"large": tmp_path / "large"}, -100)
         assert not list((server.cache / "files").iterdir())
         assert board.facts().free > 0  # and the conversation goes on
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -106,7 +107,8 @@ def test_run_is_picked_up_after_a_connection_that_did_not_come_back(server: SshS
         watched.result()
     assert server.jobs()
     server.start()
-    again = Watched(job("away"))
+    # A disk that the run there has filled is no reason not to pick it up.
+    again = Watched(dataclasses.replace(job("away"), spare_mb=1e9))
     wait_for(lambda: "count" in again.phases, "following")
     (folder / "go").touch()
     ended = again.result()

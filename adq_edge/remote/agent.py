@@ -33,7 +33,8 @@ MARK = "ADQ_EDGE_JOB"
 PROGRESS = "ADQ_EDGE_PROGRESS"
 
 _BLOCK = 1 << 20
-_IDLE_SECONDS = 120
+_IDLE_SECONDS = 900  # between requests: what is sent next may have to be made first
+_STALLED_SECONDS = 120
 _GRACE_SECONDS = 10.0
 _DAY = 86400.0
 _RUNNING = ("queued", "running")
@@ -210,7 +211,7 @@ def serve(root: Path) -> None:
 
 
 def _receive(size: int) -> bytes:
-    signal.alarm(_IDLE_SECONDS)
+    signal.alarm(_STALLED_SECONDS)
     block = sys.stdin.buffer.read(size)
     if len(block) < size:
         raise SystemExit  # the connection is gone, and nobody reads what is said about it

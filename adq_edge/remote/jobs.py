@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from adq_edge.remote.board import Board
 from adq_edge.remote.errors import HostError, StoppedError
-from adq_edge.remote.transfer import send
+from adq_edge.remote.transfer import hash_files, send
 
 LEASE_SECONDS = 6 * 3600.0
 """A job ends itself when nobody has asked after it for so long."""
@@ -20,6 +20,7 @@ _AGENT = Path(__file__).with_name("agent.py")
 _ASK_EVERY = 1.0
 _FIRST_PAUSE = 0.1
 _OWN_WORDS = "adq-edge: "
+_RUNNING = ("queued", "running")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,20 +89,24 @@ def run_job(board: Board, job: Job, results: str) -> Ended:
         HostError: the board cannot be reached any more, or has no space.
         StoppedError: the user ended it.
     """
-    hashes = send(board, {"agent.py": _AGENT, **job.files}, phase=f"send ({job.kind})", spare_mb=job.spare_mb)
+    board.show(f"send ({job.kind})")
+    files = {"agent.py": _AGENT, **job.files}
+    hashes = hash_files(board, files)
     name = _name(job, hashes)
+    if board.ask("poll", job=name).content["state"] not in (*_RUNNING, "done"):
+        # One that runs already has its files, and may have filled the disk.
+        send(board, files, hashes, phase=f"send ({job.kind})", spare_mb=job.spare_mb)
     steps = [dataclasses.asdict(step) for step in job.steps]
     with _ended_if_stopped(board, name):
         started = board.ask("start", job=name, files=hashes, steps=steps, lease=job.lease, path=job.path)
         state = _follow(board, name)
         if state["state"] == "gone":
             return Ended("gone", "", 1, {}, "", False)
-        files = _fetch(board, name, results)
+        brought = _fetch(board, name, results)
         board.ask("end", job=name)
-    log = files.pop("log").decode("utf-8", "replace")
-    return Ended(
-        state["state"], state.get("step", ""), int(state.get("code", 1)), files, log, started.content["found"]
-    )
+    log = brought.pop("log").decode("utf-8", "replace")
+    found = started.content["found"]
+    return Ended(state["state"], state.get("step", ""), int(state.get("code", 1)), brought, log, found)
 
 
 def _name(job: Job, hashes: Mapping[str, str]) -> str:
@@ -113,7 +118,7 @@ def _follow(board: Board, name: str) -> Dict[str, Any]:
     pause = _FIRST_PAUSE
     while True:
         state = board.ask("poll", job=name).content
-        if state["state"] not in ("queued", "running"):
+        if state["state"] not in _RUNNING:
             return state
         progress = state.get("progress") or {}
         phase = "wait for another run on this board" if state["state"] == "queued" else state["step"]

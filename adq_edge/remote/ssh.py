@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from adq_edge.errors import AdqError, DataError, MissingDependencyError
 from adq_edge.files import storage_errors
@@ -39,10 +39,30 @@ _SILENCE_SECONDS = 120.0
 _LARGEST_GREETING = 1 << 16
 
 
+class Content(Dict[str, Any]):
+    """What an agent says, by name; a name that is missing is no adq-edge's fault here.
+
+    Args:
+        host: who says it.
+        values: what it says.
+    """
+
+    def __init__(self, host: str, values: Dict[str, Any]) -> None:
+        super().__init__(values)
+        self._host = host
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise HostError(
+            f"answers without {name!r}",
+            where=self._host,
+            fix="Is it the board, or something between that speaks for it?",
+        )
+
+
 class Reply(NamedTuple):
     """What an agent answered."""
 
-    content: Dict[str, Any]
+    content: Content
     payload: bytes
 
 
@@ -105,9 +125,9 @@ class Connection:
             self._write(json.dumps({"do": do, **request}).encode() + b"\n")
             for path, (_, size) in zip(payload, request.get("items", ())):
                 self._write_file(path, size)
-            content = json.loads(self._read_line(_SILENCE_SECONDS))
-            reply = Reply(content, self._read(content["bytes"]))
-        except ValueError:  # closed before, or half a reply
+            content = Content(self.host, json.loads(self._read_line(_SILENCE_SECONDS)))
+            reply = Reply(content, self._read(int(content["bytes"])))
+        except (ValueError, TypeError):  # closed before, half a reply, or none of ours
             raise self._lost() from None
         if "error" in content:
             raise refused(self.host, content["error"])

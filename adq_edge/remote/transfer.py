@@ -15,12 +15,28 @@ _ASKED_AT_ONCE = 5000
 _MB = 1e6
 
 
-def send(board: Board, files: Mapping[str, Path], *, phase: str, spare_mb: float) -> Dict[str, str]:
-    """Send files to a board's store; return the hash of each by its name.
+def hash_files(board: Board, files: Mapping[str, Path]) -> Dict[str, str]:
+    """Return the hash of each file's content by its name.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    hashes = {}
+    for name, path in files.items():
+        board.check_stop()
+        hashes[name] = sha256(path)
+    return hashes
+
+
+def send(
+    board: Board, files: Mapping[str, Path], hashes: Mapping[str, str], *, phase: str, spare_mb: float
+) -> None:
+    """Send files to a board's store.
 
     Args:
         board: where to.
         files: the files by the name that they get in a job's folder.
+        hashes: what `hash_files` returned for them.
         phase: what the step is called.
         spare_mb: free space that must be left there, in MB (10^6 bytes).
 
@@ -30,10 +46,6 @@ def send(board: Board, files: Mapping[str, Path], *, phase: str, spare_mb: float
         StorageError: a file cannot be read.
     """
     board.show(phase)
-    hashes = {}
-    for name, path in files.items():
-        board.check_stop()
-        hashes[name] = sha256(path)
     paths = {hashes[name]: path for name, path in files.items()}
     waiting = [(content, paths[content]) for content in _missing(board, sorted(paths))]
     sizes = {content: _size(path) for content, path in waiting}
@@ -46,7 +58,6 @@ def send(board: Board, files: Mapping[str, Path], *, phase: str, spare_mb: float
         board.ask("put", [path for _, path in batch], items=items)
         done += sum(size for _, size in items)
     board.show(phase, total, total)
-    return hashes
 
 
 def _missing(board: Board, contents: List[str]) -> List[str]:
