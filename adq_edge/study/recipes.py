@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import adq_edge
+from adq_edge import __version__
 from adq_edge.bundle import MANIFEST_FILE, open_bundle
 from adq_edge.errors import CheckpointError
 from adq_edge.files import sha256
@@ -111,10 +112,11 @@ class Recipes:
         )
 
     def key(self, cell: Cell) -> str:
-        """Return the hash of a cell's configuration and of the files that it is made from."""
+        """Return the hash of a cell's configuration, of the files that it is made from, and of our release."""
         config = self._config
         return digest(
             {
+                "adq-edge": __version__,
                 "cell": dataclasses.asdict(cell),
                 "engines": [recipe.sha256 for recipe in self.engines(cell)],
                 "test": [category.test_sha256 for category in self._data.categories],
@@ -125,6 +127,7 @@ class Recipes:
     def _engine(self, cell: Cell, model: ModelRecipe) -> EngineRecipe:
         config = self._config
         values: Dict[str, Any] = {
+            "adq-edge": __version__,
             "model": model.sha256,
             "variant": cell.variant.value,
             "device": cell.device.value,

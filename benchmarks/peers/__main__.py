@@ -46,13 +46,27 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="MAKER=FILE",
         help="interpreter of a maker's environment",
     )
-    parser.add_argument("--samples", type=int, default=300, help="largest number of calibration pictures")
-    parser.add_argument("--threads", type=int, help="CPU threads; each peer's own default otherwise")
-    parser.add_argument("--queries", type=int, default=1024, help="least number of queries per contender")
-    parser.add_argument("--seconds", type=float, default=60.0, help="least duration per contender")
+    parser.add_argument("--samples", type=_at_least_one, default=300, help="calibration pictures at most")
+    parser.add_argument("--threads", type=_at_least_one, help="CPU threads; else each peer's default")
+    parser.add_argument("--queries", type=_at_least_one, default=1024, help="least number of queries each")
+    parser.add_argument("--seconds", type=_positive, default=60.0, help="least duration each")
     parser.add_argument("--quick", action="store_true", help="a look: not to be quoted")
     parser.add_argument("--output", type=Path, default=_PUBLISHED / "peers", help="path without suffix")
     return parser.parse_args(arguments)
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no duration")
+    return number
 
 
 def main(arguments: Sequence[str]) -> None:
