@@ -112,7 +112,7 @@ class Recipes:
         )
 
     def key(self, cell: Cell) -> str:
-        """Return the hash of a cell's configuration, of the files that it is made from, and of our release."""
+        """Return the hash of a cell's configuration, its files and our release."""
         config = self._config
         return digest(
             {
