@@ -13,7 +13,7 @@ from adq_edge.models.stfpm import STFPM
 from adq_edge.training import settings as settings_module
 from adq_edge.training.images import TrainingImages, measuring_batches, shuffled_batches
 from adq_edge.training.loop import train
-from adq_edge.training.settings import TrainingPrecision
+from adq_edge.training.settings import Balance, TrainingPrecision
 
 SIZE = (32, 32)
 PER_CATEGORY = 6
@@ -322,10 +322,27 @@ def test_options_out_of_range(run, options):
 
 
 def test_batches_are_full_and_never_repeat_an_image():
-    batches = shuffled_batches(10, 4)
+    batches = shuffled_batches([6, 4], 4)
     assert [len(batch) for batch in batches] == [4, 4]
     assert len({index for batch in batches for index in batch}) == 8
-    assert sorted(shuffled_batches(3, 32)[0]) == [0, 1, 2]
+    assert sorted(shuffled_batches([3], 32)[0]) == [0, 1, 2]
+
+
+def test_balanced_batches_draw_from_all_categories_equally():
+    batches = shuffled_batches([3, 20, 7], 10, Balance.CATEGORIES)
+    times = np.bincount(np.concatenate(batches), minlength=30)
+    parts = np.split(times, [3, 23])
+    assert [part.sum() for part in parts] == [10, 10, 10]
+    assert all(part.max() - part.min() <= 1 for part in parts)
+    assert len({index // 10 for index in batches[0]}) > 1  # shuffled
+    assert batches != shuffled_batches([3, 20, 7], 10, Balance.CATEGORIES)
+
+
+def test_balance_is_a_setting_of_a_training(run, tmp_path):
+    plain, balanced = run("plain.pt"), run("balanced.pt", balance="categories")
+    assert balanced.loss != plain.loss
+    with pytest.raises(CheckpointError, match="balance 'none', not 'categories'"):
+        run("plain.pt", balance="categories")
 
 
 def test_images_beyond_memory_are_the_same(data):

@@ -75,6 +75,11 @@ def train(
     decay: Optional[str] = typer.Option(
         None, "--decay", help="How the learning rate falls over the epochs: none (default) or cosine."
     ),
+    balance: Optional[str] = typer.Option(
+        None,
+        "--balance",
+        help="Pictures an epoch: none (default) takes each once, categories as many of each category.",
+    ),
     seed: int = typer.Option(0, "--seed", help="Same seed, same machine: same numbers."),
     precision: Optional[str] = typer.Option(
         None, "--precision", help="auto (default), float32, bfloat16 or float16 (CUDA)."
@@ -106,6 +111,7 @@ def train(
         select=select,
         early_stopping=early_stopping,
         decay=decay,
+        balance=balance,
         precision=precision,
         compile=compile or None,
     )

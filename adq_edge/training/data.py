@@ -27,11 +27,13 @@ class ImageSets:
 
     Attributes:
         training: normal images to train on, category after category.
+        counts: how many of them each category has.
         validation: normal images held out.
         test: labelled test images, where the best epoch is chosen by them.
     """
 
     training: Tuple[Path, ...]
+    counts: Tuple[int, ...]
     validation: Tuple[Path, ...]
     test: Tuple[Sample, ...]
 
@@ -51,14 +53,17 @@ class ImageSets:
         """
         training: List[Path] = []
         held_out: List[Path] = []
+        counts: List[int] = []
         for category in dataset.categories:
             chosen = _held_out(category, validation, seed)
             held_out.extend(category.train[index] for index in chosen)
-            training.extend(path for index, path in enumerate(category.train) if index not in chosen)
+            kept = [path for index, path in enumerate(category.train) if index not in chosen]
+            counts.append(len(kept))
+            training.extend(kept)
         if len(training) < 2:
             raise DataError("holds one training image", where=dataset.root, fix="Training needs at least 2")
         test = _labelled(dataset) if select is Selection.AUROC else ()
-        return cls(tuple(training), tuple(held_out), test)
+        return cls(tuple(training), tuple(counts), tuple(held_out), test)
 
     def fingerprint(self, root: Path) -> str:
         """Return a hash of every image's path below `root` and content, as 64 hex digits.
@@ -104,13 +109,15 @@ class TrainingData:
     """The pictures of a training.
 
     Attributes:
-        training: normal pictures to train on.
+        training: normal pictures to train on, category after category.
+        counts: how many of them each category has.
         validation: normal pictures held out; None if there are none.
         test: labelled test pictures; None if not needed.
         samples: what each of `test` shows.
     """
 
     training: TrainingImages
+    counts: Tuple[int, ...]
     validation: Optional[TrainingImages] = None
     test: Optional[TrainingImages] = None
     samples: Tuple[Sample, ...] = ()
@@ -137,4 +144,4 @@ def read_pictures(
 
     training = TrainingImages(sets.training, image_size, on_read, MEMORY_LIMIT // processes)
     test = read([sample.path for sample in sets.test])
-    return TrainingData(training, read(sets.validation), test, sets.test)
+    return TrainingData(training, sets.counts, read(sets.validation), test, sets.test)

@@ -13,20 +13,41 @@ import torch
 
 from adq_edge.imaging import load_image
 from adq_edge.models.base import MEASURING_IMAGES
+from adq_edge.training.settings import Balance
 
 MEMORY_LIMIT = 4 * 10**9  # bytes; 20 000 pictures of 256x256
 _CHUNK = 64  # pictures per step of the progress bar while reading
 
 
-def shuffled_batches(count: int, batch_size: int) -> List[List[int]]:
-    """Return `0..count-1`, shuffled by torch's global generator, in batches of equal size.
+def shuffled_batches(
+    counts: Sequence[int], batch_size: int, balance: Balance = Balance.NONE
+) -> List[List[int]]:
+    """Return an epoch's pictures, shuffled by torch's global generator, in batches of equal size.
 
     What does not fill the last batch is left out of this epoch: a batch of one picture has no variance to
     normalise by in BatchNorm. A set smaller than one batch is one batch.
+
+    Args:
+        counts: pictures of each category; they are numbered one category after the other.
+        batch_size: pictures in a batch.
+        balance: how often a picture is drawn.
     """
-    order: List[int] = torch.randperm(count).tolist()
+    count = sum(counts)
+    order = torch.randperm(count) if balance is Balance.NONE else _from_each_category(counts)
     size = min(batch_size, count)
-    return [order[start : start + size] for start in range(0, count - size + 1, size)]
+    return [order[start : start + size].tolist() for start in range(0, count - size + 1, size)]
+
+
+def _from_each_category(counts: Sequence[int]) -> torch.Tensor:
+    """Draw as many pictures as there are, from all categories equally often, none again before all others."""
+    share = math.ceil(sum(counts) / len(counts))
+    drawn, first = [], 0
+    for count in counts:
+        rounds = [torch.randperm(count) for _ in range(math.ceil(share / count))]
+        drawn.append(first + torch.cat(rounds)[:share])
+        first += count
+    together = torch.cat(drawn)
+    return together[torch.randperm(len(together))[: sum(counts)]]
 
 
 def ordered_batches(count: int, batch_size: int) -> List[List[int]]:

@@ -14,7 +14,7 @@ from adq_edge.models.registry import method
 from adq_edge.options import choose
 from adq_edge.training.distributed import training_team
 from adq_edge.training.session import TrainResult, prepare
-from adq_edge.training.settings import Decay, Selection, TrainingPrecision, TrainingSettings
+from adq_edge.training.settings import Balance, Decay, Selection, TrainingPrecision, TrainingSettings
 
 VALIDATION = 0.1
 """Part of each category's normal images that is held out when nothing else is said."""
@@ -36,6 +36,7 @@ def train(
     select: Union[Selection, str] = Selection.LOSS,
     early_stopping: Optional[int] = None,
     decay: Union[Decay, str] = Decay.NONE,
+    balance: Union[Balance, str] = Balance.NONE,
     seed: int = 0,
     precision: Union[TrainingPrecision, str] = TrainingPrecision.AUTO,
     compile: bool = False,
@@ -67,6 +68,7 @@ def train(
         select: what the best epoch is chosen by; `auroc` looks at the test images, for studies.
         early_stopping: end a stage after so many epochs without a better one; never by default.
         decay: how the learning rate falls; with `cosine` the epochs of a training cannot grow.
+        balance: how often a picture is drawn; `categories` where some have few of them.
         seed: the same seed gives the same numbers on the same machine.
         precision: of the networks while training.
         compile: let torch.compile make the training step (CUDA alone).
@@ -97,6 +99,7 @@ def train(
         select=choose(Selection, select).value,
         compile=compile,
         decay=choose(Decay, decay).value,
+        balance=choose(Balance, balance).value,
         epochs=defaults.epochs if epochs is None else epochs,
         early_stopping=early_stopping,
     )

@@ -74,6 +74,15 @@ class Decay(str, enum.Enum):
     """Along half a cosine, from epoch to epoch, to nearly 0 in the stage's last one."""
 
 
+class Balance(str, enum.Enum):
+    """How often an epoch draws a picture."""
+
+    NONE = "none"
+    """Once: a category counts by the number of its pictures."""
+    CATEGORIES = "categories"
+    """As often as makes all categories equal: one of few pictures is not neglected in a unified model."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
     """What a checkpoint says about how it was trained.
@@ -94,6 +103,7 @@ class TrainingSettings:
         select: by what the best epoch is chosen.
         compile: whether torch.compile made the training step.
         decay: how the learning rate falls.
+        balance: how often an epoch draws a picture.
         epochs: when the training is complete.
         early_stopping: epochs without improvement that end a stage; None never does.
         images: the number of training images, those held out for validation not counted.
@@ -115,6 +125,7 @@ class TrainingSettings:
     select: str
     compile: bool
     decay: str
+    balance: str
     epochs: int = dataclasses.field(compare=False)
     early_stopping: Optional[int] = dataclasses.field(compare=False)
     images: int = 0

@@ -20,7 +20,7 @@ from adq_edge.training.images import measuring_batches, shuffled_batches
 from adq_edge.training.measuring import mean_auroc, mean_loss
 from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.schedule import EpochRecord, Schedule, best_epoch, of_stage
-from adq_edge.training.settings import TrainingSettings
+from adq_edge.training.settings import Balance, TrainingSettings
 from adq_edge.training.steps import StageSteps
 from adq_edge.training.weights import BestWeights
 
@@ -173,7 +173,8 @@ class Trainer:
     def _train_batches(self, data: TrainingData, epoch: int, progress: TrainingProgress) -> float:
         number = len(self.records) + 1
         seed_epoch(self.settings.seed, number)
-        batches = shuffled_batches(len(data.training), self.settings.batch_size)
+        balance = Balance(self.settings.balance)
+        batches = shuffled_batches(data.counts, self.settings.batch_size, balance)
         if not self._team.is_first:  # what a method draws for its pictures must not be the same everywhere
             seed_epoch(self.settings.seed, number, self._team.rank)
         self._model.train_stage(self.stage)

@@ -81,7 +81,7 @@ class QatTrainer:
         """
         epoch = len(self.losses) + 1
         seed_epoch(self.settings.seed, epoch)
-        batches = shuffled_batches(self.settings.images, self.settings.batch_size)
+        batches = shuffled_batches([self.settings.images], self.settings.batch_size)
         losses: List[float] = []
         for batch in images.batches(batches):
             self._set_rate((epoch - 1) * len(batches) + len(losses))
