@@ -281,6 +281,18 @@ def test_random_crops_give_descriptors_of_the_dense_grid():
     assert len({int(index) for nearest in found for index in nearest.indices}) > 4
 
 
+def test_random_crops_see_the_border_as_often_as_the_rest():
+    torch.manual_seed(0)
+    grid, size = Grid(33, 1).coarse, 128
+    rows = torch.arange(size, dtype=torch.float32).view(1, 1, size, 1).expand(1000, 1, size, size)
+    # The row of a crop's first descriptor is half a patch below its first row; above row 0 rows are mirrored.
+    crops = random_crops(rows.contiguous(), grid, 9)
+    first = crops[:, 0, 16, 0].long() // grid.stride
+    times = torch.bincount((first[:, None] + torch.arange(9)).flatten(), minlength=size // grid.stride)
+    assert len(times) == 32
+    assert float(times[[0, -1]].min()) > 0.7 * float(times[12:20].float().mean())
+
+
 def test_training_draws_from_torchs_generator_alone():
     model, images = make_students((24, 24), students=1), pictures(2, (24, 24))
     model.load_teacher(resnet18_state(whole=False))

@@ -217,6 +217,9 @@ def _multi_pool(x: torch.Tensor) -> torch.Tensor:
 def random_crops(x: torch.Tensor, grid: Grid, side: int) -> torch.Tensor:
     """Cut a random part out of each picture, each at a random offset of the grid.
 
+    Places are drawn from beyond the border and moved inside, so that what lies at the border is seen as often
+    as the rest.
+
     Args:
         x: normalised pictures `[N, C, H, W]`.
         grid: where descriptors are taken.
@@ -225,14 +228,17 @@ def random_crops(x: torch.Tensor, grid: Grid, side: int) -> torch.Tensor:
     Returns:
         `[N, C, h, w]` that the grid's network maps to `side` x `side` descriptors a picture.
     """
-    counts = [min(side, size // grid.stride) for size in x.shape[2:]]
+    totals = [size // grid.stride for size in x.shape[2:]]
+    counts = [min(side, total) for total in totals]
     height, width = (grid.needed(count * grid.stride) for count in counts)
     crops = []
     for picture in x:
         down, right = torch.randint(grid.stride, (2,)).tolist()
         padded = grid.pad(picture[None], (down, right))[0]
-        spare = (size // grid.stride - count + 1 for size, count in zip(x.shape[2:], counts))
-        top, left = (grid.stride * int(torch.randint(number, ())) for number in spare)
+        top, left = (
+            grid.stride * min(max(int(torch.randint(1 - count, total, ())), 0), total - count)
+            for count, total in zip(counts, totals)
+        )
         crops.append(padded[:, top : top + height, left : left + width])
     return torch.stack(crops)
 
