@@ -16,6 +16,7 @@ from adq_edge.calibration.selection import choose_source, default_folder
 from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.console import progress_bar
+from adq_edge.drawing.damage_plot import write_damage_plot
 from adq_edge.environment import Environment, read_environment
 from adq_edge.errors import AdqError, ResultError
 from adq_edge.files import atomic_path, read_record, sha256, write_json
@@ -24,7 +25,6 @@ from adq_edge.quantization.arithmetic import Target, cpu_target
 from adq_edge.quantization.region import QuantizedOperator, find_region
 from adq_edge.quantization.sensitivity import LayerDamage, clipped_shares, map_damage, whole_damage
 from adq_edge.quantization.shared_ranges import complete_ranges
-from adq_edge.report.analysis import write_damage_plot
 from adq_edge.result_files import name_results
 from adq_edge.runtimes.sidecar import Calibration
 

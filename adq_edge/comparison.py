@@ -25,11 +25,11 @@ from adq_edge.agreement import (
 )
 from adq_edge.bundle import Source
 from adq_edge.datasets.layout import read_dataset
+from adq_edge.drawing.heat_map_sheets import ComparedSample, JudgingEngine, write_comparison_sheet
 from adq_edge.environment import Environment, read_environment
 from adq_edge.errors import AdqError, DataError, ResultError
 from adq_edge.files import atomic_path, read_record, write_json
 from adq_edge.metrics import f1_max_threshold
-from adq_edge.report.heat_maps import ComparedSample, JudgingEngine, write_comparison_sheet
 from adq_edge.result_files import name_results
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine

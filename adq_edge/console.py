@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Optional
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -58,3 +58,8 @@ def print_table(table: Table) -> None:
     screen = Console(markup=False, emoji=False)
     screen.width = screen.width if screen.is_terminal else _UNWRAPPED
     screen.print(table)
+
+
+def decibels(value: Optional[float]) -> str:
+    """Show a signal-to-noise ratio; None is that of two identical signals."""
+    return "identical" if value is None else f"{value:.1f} dB"

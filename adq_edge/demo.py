@@ -12,10 +12,10 @@ from adq_edge.building import build
 from adq_edge.bundle import Bundle
 from adq_edge.datasets.layout import Dataset, Sample, read_dataset
 from adq_edge.datasets.synthetic import write_synthetic
+from adq_edge.drawing.heat_map_sheets import write_heat_map_sheet
 from adq_edge.evaluation import evaluate
 from adq_edge.exporting import export
 from adq_edge.options import Precision
-from adq_edge.report.heat_maps import write_heat_map_sheet
 from adq_edge.report.tables import SummaryRow
 from adq_edge.runtimes.registry import load_engine
 from adq_edge.training.loop import train

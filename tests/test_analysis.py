@@ -22,6 +22,7 @@ from adq_edge.analysis import Analysis, analyze, read_analysis
 from adq_edge.bundle import Bundle, open_bundle
 from adq_edge.calibration.prepared import Prepared, prepare
 from adq_edge.calibration.sources import image_source, make_source
+from adq_edge.drawing.damage_plot import write_damage_plot
 from adq_edge.environment import read_environment
 from adq_edge.errors import AdqError, CalibrationError, DataError, ResultError, StorageError
 from adq_edge.imaging import read_image
@@ -29,7 +30,7 @@ from adq_edge.quantization.arithmetic import Target
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
 from adq_edge.quantization.sensitivity import clipped_shares, map_damage, whole_damage
-from adq_edge.report.analysis import layer_table, write_damage_plot
+from adq_edge.report.analysis import layer_table
 
 LAYER = "/student/layer2/layer2.0/conv2/Conv"
 WITH_RELU = "/student/layer2/layer2.1/conv1/Conv"

@@ -8,7 +8,8 @@ from rich.table import Table
 
 from adq_edge.agreement import Auroc, Flips
 from adq_edge.comparison import ComparedEngine, Comparison
-from adq_edge.report.tables import decibels, number, titled_table
+from adq_edge.console import decibels
+from adq_edge.report.tables import number, titled_table
 
 
 def agreement_table(comparison: Comparison) -> Table:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from adq_edge.console import decibels
 from adq_edge.errors import ResultError
 from adq_edge.quantization.plan import Measure, Plan, Search
-from adq_edge.report.tables import decibels
 
 _MEASURES = {
     Measure.IMAGE_AUROC: "image AUROC of FP32 less the engine's",

@@ -24,11 +24,6 @@ def number(value: Optional[float], digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def decibels(value: Optional[float]) -> str:
-    """Show a signal-to-noise ratio; None is that of two identical signals."""
-    return "identical" if value is None else f"{value:.1f} dB"
-
-
 def quality_table(evaluation: Evaluation) -> Table:
     """Show one engine's quality per category."""
     table = titled_table(f"{evaluation.engine.name} on {evaluation.data}", "category")

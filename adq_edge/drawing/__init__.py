@@ -1,0 +1,1 @@
+"""Pictures made from what engines say of pictures."""
