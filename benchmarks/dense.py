@@ -44,7 +44,7 @@ class MultiPooling(nn.Module):
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Map uint8 `[N, H, W, 3]` to squared lengths `[N, H / stride, W / stride]` and their maximum."""
-        x = self.grid.pad(_prepared(images), (self.grid.stride // 2, self.grid.stride // 2))
+        x = self.grid.fit(_prepared(images), (self.grid.stride // 2, self.grid.stride // 2))
         lengths = self.network(x, self.grid.levels).square().sum(1)
         side = SIZE // self.grid.rows
         return _with_maximum(interleave(lengths, (side, side), self.grid.levels))
@@ -59,7 +59,7 @@ class Dilated(nn.Module):
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Map uint8 `[N, H, W, 3]` to squared lengths `[N, H, W]` and their maximum."""
-        x = Grid(PATCH, 1).pad(_prepared(images), (0, 0))
+        x = Grid(PATCH, 1).fit(_prepared(images), (0, 0))
         step = 1
         for number, layer in enumerate(LAYERS[PATCH], 1):
             convolution = self.network.get_submodule(f"conv{number}")

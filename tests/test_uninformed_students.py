@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from adq_edge.cli import app
 from adq_edge.errors import CheckpointError
 from adq_edge.exporting import export
-from adq_edge.models.base import ModelConfig
+from adq_edge.models.base import ModelConfig, Stage
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
 from adq_edge.models.distillation import DistillationSource, cut_squares, distillation_loss
 from adq_edge.models.patch_network import LAYERS, Grid, random_crops
@@ -23,7 +23,7 @@ from adq_edge.models.resnet import BasicBlock, ResNet18Trunk
 from adq_edge.models.uninformed_students import TEACHER, UninformedStudents
 from adq_edge.quantization.lint import lint
 
-SIZE = (24, 32)
+SIZE = (40, 48)
 POOLED = {17: (), 33: (1, 2), 65: (1, 2, 3)}
 
 
@@ -44,12 +44,11 @@ def measure(model: UninformedStudents, images: torch.Tensor) -> None:
 
 
 def descriptors(
-    state: Dict[str, torch.Tensor], patch: int, leaky: bool, border: str, images: np.ndarray, at: np.ndarray
+    state: Dict[str, torch.Tensor], patch: int, leaky: bool, images: np.ndarray, at: np.ndarray
 ) -> np.ndarray:
-    """Run the published network on one patch at a time, cut from pictures that go on as told: float64."""
+    """Run the published network on one patch at a time, cut from pictures that go on with zeros: float64."""
     half = patch // 2
-    mode = {"reflect": "reflect", "zeros": "constant"}[border]
-    padded = np.pad(images, ((0, 0), (0, 0), (half, half), (half, half)), mode)
+    padded = np.pad(images, ((0, 0), (0, 0), (half, half), (half, half)))
     x = torch.from_numpy(np.stack([padded[:, :, y : y + patch, x : x + patch] for y, x in at], 1)).float()
     x = x.flatten(0, 1)
     for number in range(1, 1 + sum(key.startswith("conv") for key in state) // 2):
@@ -64,12 +63,11 @@ def descriptors(
 
 def published_map(model: UninformedStudents, images: torch.Tensor, at: np.ndarray) -> np.ndarray:
     """Score pixels `at` patch by patch, by the formulas of the published anomaly_detection.py."""
-    leaky, patch, border = (model.config.options[name] for name in ("decoder", "patch", "border"))
-    leaky = leaky == "leaky"
+    leaky, patch = model.config.options["decoder"] == "leaky", model.config.options["patch"]
     mean, std = np.array(model.config.mean), np.array(model.config.std)
     x = ((images.numpy() / 255.0 - mean) / std).transpose(0, 3, 1, 2)
     teacher, *students = (
-        descriptors(network.state_dict(), int(patch), leaky, str(border), x, at)
+        descriptors(network.state_dict(), int(patch), leaky, x, at)
         for network in (model.teacher, *model.students)
     )
     if leaky:
@@ -83,19 +81,22 @@ def published_map(model: UninformedStudents, images: torch.Tensor, at: np.ndarra
     return error + (variance - numbers["variance_mean"]) / numbers["variance_std"]
 
 
-def grid_points(size: Tuple[int, int], stride: int) -> np.ndarray:
-    lines = [range(stride // 2, side, stride) for side in size]
+def grid_points(size: Tuple[int, int], stride: int, margin: int = 0) -> np.ndarray:
+    lines = [range(margin + stride // 2, side - margin, stride) for side in size]
     return np.array([(y, x) for y in lines[0] for x in lines[1]])
 
 
 @pytest.mark.parametrize(
     ("patch", "stride", "decoder", "border", "size"),
     [
-        (17, 1, "linear", "reflect", (12, 16)),
-        (33, 1, "linear", "reflect", SIZE),
+        (17, 1, "linear", "inside", (24, 20)),
+        (17, 1, "leaky", "zeros", (8, 12)),
+        (33, 1, "linear", "inside", SIZE),
         (33, 2, "leaky", "zeros", (8, 16)),
-        (33, 4, "linear", "reflect", SIZE),
+        (33, 2, "linear", "inside", SIZE),
+        (33, 4, "linear", "inside", SIZE),
         (65, 1, "linear", "zeros", (8, 8)),
+        (65, 4, "linear", "inside", (80, 72)),
     ],
 )
 def test_dense_map_equals_patch_by_patch_evaluation(
@@ -107,9 +108,11 @@ def test_dense_map_equals_patch_by_patch_evaluation(
     measure(model, pictures(4, size, seed=1))
     with torch.inference_mode():
         maps, scores = (result.numpy() for result in model(images))
-    at = grid_points(size, stride)
-    coarse = published_map(model, images, at).reshape(2, size[0] // stride, size[1] // stride)
-    expected = np.stack([bilinear(one, stride) for one in coarse])
+    margin = patch // 2 if border == "inside" else 0
+    at = grid_points(size, stride, margin)
+    inside = [(side - 2 * margin) // stride for side in size]
+    coarse = published_map(model, images, at).reshape(2, *inside)
+    expected = np.stack([np.pad(bilinear(one, stride), margin, "edge") for one in coarse])
     assert maps.shape == (2, *size)
     np.testing.assert_allclose(maps, expected, atol=1e-4 * np.abs(expected).max())
     np.testing.assert_allclose(scores, expected.max((1, 2)), rtol=1e-4)
@@ -159,27 +162,32 @@ def resnet18_state(whole: bool) -> Dict[str, torch.Tensor]:
     return state
 
 
+def loss_of_the_same_parts(model: UninformedStudents, stage: Stage, images: torch.Tensor) -> float:
+    torch.manual_seed(7)
+    with torch.no_grad():
+        return model.stage_loss(stage, images).item()
+
+
 def test_training_in_two_stages_ends_in_normalised_statistics(tmp_path: Path):
-    size = (16, 20)
+    size = (28, 32)
     images, model = pictures(3, size), make_students(size, patch=17)
     with pytest.raises(CheckpointError, match="no ResNet-18 to be distilled from"):
         model.stage_loss(TEACHER, images)
     model.load_teacher(resnet18_state(whole=False))
     for stage in model.stages:
-        losses = []
         model.begin_stage(stage, lambda: iter(images.split(2)))
         model.train_stage(stage)
+        before = loss_of_the_same_parts(model, stage, images)
         optimizer = model.optimizer(stage, 1e-3)
-        for _ in range(8):
+        for _ in range(12):
             loss = model.stage_loss(stage, images)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            losses.append(loss.item())
         idle = model.students if stage == TEACHER else model.teacher
         assert all(parameter.grad is None for parameter in idle.parameters())
         assert all(parameter.grad is not None for parameter in model.trainable(stage).parameters())
-        assert np.mean(losses[4:]) < np.mean(losses[:4])
+        assert loss_of_the_same_parts(model, stage, images) < 0.98 * before
         for parameter in model.parameters():
             parameter.grad = None
         model.finish_stage(stage, lambda: iter(images.split(2)))
@@ -267,8 +275,8 @@ def test_positives_show_nearly_what_their_squares_show():
 
 
 def test_random_crops_give_descriptors_of_the_dense_grid():
-    model, grid = make_students((24, 20), patch=33), Grid(33, 1)
-    x = model.normalise(pictures(1, (24, 20)))
+    model, grid = make_students((44, 40), patch=33), Grid(33, 1)
+    x = model.normalise(pictures(1, (44, 40)))
     with torch.inference_mode():
         dense = model.networks(x)[0].permute(0, 2, 3, 1).reshape(-1, 512)
         found = []
@@ -283,18 +291,17 @@ def test_random_crops_give_descriptors_of_the_dense_grid():
 
 def test_random_crops_see_the_border_as_often_as_the_rest():
     torch.manual_seed(0)
-    grid, size = Grid(33, 1).coarse, 128
+    grid, size = Grid(33, 1).coarse, 160
     rows = torch.arange(size, dtype=torch.float32).view(1, 1, size, 1).expand(1000, 1, size, size)
-    # The row of a crop's first descriptor is half a patch below its first row; above row 0 rows are mirrored.
     crops = random_crops(rows.contiguous(), grid, 9)
-    first = crops[:, 0, 16, 0].long() // grid.stride
-    times = torch.bincount((first[:, None] + torch.arange(9)).flatten(), minlength=size // grid.stride)
-    assert len(times) == 32
+    first = crops[:, 0, 0, 0].long() // grid.stride  # its patch begins with the crop
+    times = torch.bincount((first[:, None] + torch.arange(9)).flatten())
+    assert len(times) == grid.descriptors(size) == 32
     assert float(times[[0, -1]].min()) > 0.7 * float(times[12:20].float().mean())
 
 
 def test_training_draws_from_torchs_generator_alone():
-    model, images = make_students((24, 24), students=1), pictures(2, (24, 24))
+    model, images = make_students((44, 44), students=1), pictures(2, (44, 44))
     model.load_teacher(resnet18_state(whole=False))
     for stage in model.stages:
         losses = []
@@ -409,10 +416,10 @@ def test_bad_folder_is_refused_in_one_line(tmp_path: Path, kind: str, complaint:
     [
         ({"patch": 40}, SIZE, "patch is 40. There are networks for patches of 17, 33, 65 pixels"),
         ({"patch": "33"}, SIZE, "patch is '33', not a whole number"),
-        ({"border": "mirror"}, SIZE, "border is 'mirror'. There are: reflect, zeros"),
+        ({"border": "mirror"}, SIZE, "border is 'mirror'. There are: inside, zeros"),
         ({"decoder": 5}, SIZE, "decoder is 5. There are: linear, leaky"),
-        ({}, (16, 20), "16x20 is too small for patches of 33 pixels. Height and width must be 20 or more"),
-        ({"patch": 65}, (40, 32), "40x32 is too small .* 40 or more"),
+        ({}, (32, 40), "32x40 is too small for patches of 33 pixels. Height and width must be 36 or more"),
+        ({"patch": 65}, (80, 64), "80x64 is too small .* 72 or more"),
         ({"students": 0}, SIZE, "students is 0"),
         ({"stride": 3}, SIZE, "stride is 3. Patches of 33 pixels offer: 1, 2, 4"),
         ({"patch": 17, "stride": 2}, SIZE, "stride is 2. Patches of 17 pixels offer: 1"),
@@ -433,5 +440,5 @@ def test_stride_of_another_method_is_refused(tmp_path: Path, checkpoint: Path):
 
 def test_every_layout_ends_in_one_descriptor():
     for patch in LAYERS:
-        model = make_students((40, 40), patch=patch, students=1)
+        model = make_students((72, 72), patch=patch, students=1)
         assert model.teacher(torch.zeros(1, 3, patch, patch)).shape == (1, 512, 1, 1)

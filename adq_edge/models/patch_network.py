@@ -43,12 +43,16 @@ class Decoder(str, enum.Enum):
 
 
 class Border(str, enum.Enum):
-    """How pictures go on beyond their border."""
+    """What is done where a patch would reach beyond its picture."""
 
-    REFLECT = "reflect"
-    """Mirrored: a border is like any other place of a picture."""
+    INSIDE = "inside"
+    """Only whole patches are described; the map goes on as it ends. Every pixel is in some patch.
+
+    Whatever a picture is continued with, few patches show it, so it is what students know least: the
+    largest values of normal pictures lie there.
+    """
     ZEROS = "zeros"
-    """With zeros after their normalisation, mean grey, as in the published code."""
+    """Pictures go on with zeros after their normalisation, mean grey, as in the published code."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +79,12 @@ class Grid:
     Attributes:
         patch: height and width of a patch in pixels, a key of `LAYERS`.
         stride: pixels between neighbouring descriptors, a power of two up to `native_stride`.
-        border: how pictures go on.
+        border: what is done at the border of a picture.
     """
 
     patch: int
     stride: int
-    border: Border = Border.REFLECT
+    border: Border = Border.INSIDE
 
     @property
     def levels(self) -> int:
@@ -91,6 +95,15 @@ class Grid:
     def rows(self) -> int:
         """Height and width must be multiples of this number of pixels."""
         return native_stride(self.patch)
+
+    @property
+    def margin(self) -> int:
+        """Pixels between a picture's border and the descriptors, a multiple of `rows`."""
+        return 0 if self.border is Border.ZEROS else self.rows * math.ceil(self.patch // 2 / self.rows)
+
+    def descriptors(self, size: int) -> int:
+        """Return how many descriptors there are in a line of `size` pixels."""
+        return (size - 2 * self.margin) // self.stride
 
     def needed(self, size: int) -> int:
         """Return how many pixels in a line the descriptors of `size` pixels (a multiple of `rows`) need.
@@ -111,15 +124,17 @@ class Grid:
         """The grid of the plain network."""
         return dataclasses.replace(self, stride=native_stride(self.patch))
 
-    def pad(self, x: torch.Tensor, offset: Tuple[int, int]) -> torch.Tensor:
-        """Continue `[N, C, H, W]` beyond its border, for descriptors from the pixel `offset` on."""
+    def fit(self, x: torch.Tensor, offset: Tuple[int, int]) -> torch.Tensor:
+        """Pad or cut `[N, C, H, W]` to what its descriptors need, from the pixel `offset` of the grid on."""
         (top, bottom), (left, right) = (self._padding(*pair) for pair in zip(x.shape[2:], offset))
-        mode = "reflect" if self.border is Border.REFLECT else "constant"
-        return functional.pad(x, (left, right, top, bottom), mode)
+        if self.border is Border.ZEROS:
+            return functional.pad(x, (left, right, top, bottom))
+        height, width = (int(size) for size in x.shape[2:])
+        return x[:, :, -top : height + bottom, -left : width + right]
 
     def _padding(self, size: int, offset: int) -> Tuple[int, int]:
-        before = self.patch // 2 - offset
-        return before, self.needed(int(size)) - int(size) - before
+        before = self.patch // 2 - offset - self.margin
+        return before, self.needed(int(size) - 2 * self.margin) - int(size) - before
 
 
 def checked_grid(patch: int, stride: int, image_size: Tuple[int, int], border: Border) -> Grid:
@@ -141,13 +156,14 @@ def checked_grid(patch: int, stride: int, image_size: Tuple[int, int], border: B
             f"image size {image_size[0]}x{image_size[1]} does not suit patches of {patch} pixels",
             fix=f"Height and width must be multiples of {rows}",
         )
-    least = patch // 2 + 3  # a mirror image reaches patch // 2 + 2 pixels far at most
-    if border is Border.REFLECT and min(image_size) < least:
+    grid = Grid(patch, stride, border)
+    least = 2 * grid.margin + rows
+    if min(image_size) < least:
         raise CheckpointError(
             f"image size {image_size[0]}x{image_size[1]} is too small for patches of {patch} pixels",
-            fix=f"Height and width must be {rows * math.ceil(least / rows)} or more",
+            fix=f"Height and width must be {least} or more",
         )
-    return Grid(patch, stride, border)
+    return grid
 
 
 def poolings(patch: int) -> int:
@@ -228,13 +244,13 @@ def random_crops(x: torch.Tensor, grid: Grid, side: int) -> torch.Tensor:
     Returns:
         `[N, C, h, w]` that the grid's network maps to `side` x `side` descriptors a picture.
     """
-    totals = [size // grid.stride for size in x.shape[2:]]
+    totals = [grid.descriptors(size) for size in x.shape[2:]]
     counts = [min(side, total) for total in totals]
     height, width = (grid.needed(count * grid.stride) for count in counts)
     crops = []
     for picture in x:
         down, right = torch.randint(grid.stride, (2,)).tolist()
-        padded = grid.pad(picture[None], (down, right))[0]
+        padded = grid.fit(picture[None], (down, right))[0]
         top, left = (
             grid.stride * min(max(int(torch.randint(1 - count, total, ())), 0), total - count)
             for count, total in zip(counts, totals)

@@ -54,7 +54,7 @@ class UninformedStudents(AnomalyModel):
         "students": 3,
         "stride": 1,
         "decoder": Decoder.LINEAR.value,
-        "border": Border.REFLECT.value,
+        "border": Border.INSIDE.value,
     }
     stages = (TEACHER, STUDENT)
     descriptor_mean: torch.Tensor
@@ -108,7 +108,7 @@ class UninformedStudents(AnomalyModel):
         each position, and a map is put together at less cost than descriptors are.
         """
         centre = self.grid.stride // 2
-        return self._describe(self.grid.pad(x, (centre, centre)), self.grid.levels)
+        return self._describe(self.grid.fit(x, (centre, centre)), self.grid.levels)
 
     def _describe(self, padded: torch.Tensor, levels: int) -> Features:
         return (self.teacher(padded, levels), *(student(padded, levels) for student in self.students))
@@ -177,9 +177,9 @@ class UninformedStudents(AnomalyModel):
             getattr(self, f"{name}_std").copy_(deviation[value])
 
     def _coarse(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalise pictures and pad them for descriptors on the coarse grid."""
+        """Normalise pictures and fit them to their descriptors on the coarse grid."""
         x, centre = self.normalise(images.to(self.pixel_mean.device)), self.grid.coarse.stride // 2
-        return self.grid.coarse.pad(x, (centre, centre))
+        return self.grid.coarse.fit(x, (centre, centre))
 
     def _normalise_descriptors(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
         """Give the teacher's descriptors mean 0 and deviation 1, in its last layer where that is linear."""
@@ -198,8 +198,9 @@ class UninformedStudents(AnomalyModel):
         error, variance = self._error_and_variance(features)
         maps = (error - self.error_mean) / self.error_std
         maps = maps + (variance - self.variance_mean) / self.variance_std
-        height, width = self.config.image_size
-        anomaly_map = interleave(maps, (height // self.grid.rows, width // self.grid.rows), self.grid.levels)
+        height, width = (self.grid.descriptors(side) for side in self.config.image_size)
+        parts = 2**self.grid.levels
+        anomaly_map = interleave(maps, (height // parts, width // parts), self.grid.levels)
         if self.grid.stride > 1:
             anomaly_map = functional.interpolate(
                 anomaly_map.unsqueeze(1),
@@ -207,7 +208,10 @@ class UninformedStudents(AnomalyModel):
                 mode="bilinear",
                 align_corners=False,
             ).squeeze(1)
-        return anomaly_map, torch.amax(anomaly_map, dim=(1, 2))
+        score = torch.amax(anomaly_map, dim=(1, 2))
+        if self.grid.margin:
+            anomaly_map = functional.pad(anomaly_map, 4 * (self.grid.margin,), "replicate")
+        return anomaly_map, score
 
     def _error_and_variance(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the squared error of the students' mean and their variance, `[N, h, w]`.
