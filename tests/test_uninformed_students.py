@@ -22,6 +22,7 @@ from adq_edge.models.patch_network import LAYERS, Grid, random_crops
 from adq_edge.models.resnet import BasicBlock, ResNet18Trunk
 from adq_edge.models.uninformed_students import TEACHER, UninformedStudents
 from adq_edge.quantization.lint import lint
+from adq_edge.quantization.region import find_region
 
 SIZE = (40, 48)
 POOLED = {17: (), 33: (1, 2), 65: (1, 2, 3)}
@@ -143,6 +144,8 @@ def test_exported_graph_is_static_and_takes_any_batch(tmp_path: Path, stride: in
     assert all(dim.dim_value for shape in shapes for dim in shape.type.tensor_type.shape.dim[-2:])
     between = [node.op_type for node in graph.graph.node if node.name.startswith(("/teacher", "/students"))]
     assert set(between) <= {"Conv", "LeakyRelu", "MaxPool", "Slice", "Concat"}
+    convolutions = {node.name for node in graph.graph.node if node.op_type == "Conv"}
+    assert convolutions <= {operator.node.name for operator in find_region(graph).operators}
     images = pictures(3, seed=2)
     session = onnxruntime.InferenceSession(str(bundle.model), providers=["CPUExecutionProvider"])
     maps, scores = session.run(None, {"image": images.numpy()})

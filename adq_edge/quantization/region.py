@@ -24,7 +24,7 @@ POOLING = frozenset({"MaxPool"})
 MOVING = frozenset({"Concat", "DepthToSpace", "Pad", "Reshape", "Slice", "Split", "Transpose"})
 ACTIVATIONS = frozenset({"LeakyRelu", "Relu"})
 _JOINING = frozenset({"Add"})
-_PREPROCESSING = frozenset({"Cast", "Transpose", "Sub", "Add", "Mul", "Div", "Pad"})
+_PREPROCESSING = frozenset({"Cast", "Transpose", "Sub", "Add", "Mul", "Div", "Pad", "Slice"})
 
 
 @dataclasses.dataclass(frozen=True)
