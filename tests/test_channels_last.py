@@ -189,9 +189,9 @@ METHODS: Dict[str, Callable[[], AnomalyModel]] = {
     "Reverse Distillation": lambda: ReverseDistillation(
         ModelConfig(image_size=(64, 96), options={"backbone": "resnet18"})
     ),
-    "Uninformed Students": lambda: UninformedStudents(ModelConfig(image_size=(32, 48))),
+    "Uninformed Students": lambda: UninformedStudents(ModelConfig(image_size=(40, 48))),
     "Uninformed Students, leaky": lambda: UninformedStudents(
-        ModelConfig(image_size=(32, 48), options={"decoder": "leaky"})
+        ModelConfig(image_size=(40, 48), options={"decoder": "leaky"})
     ),
 }
 
