@@ -24,7 +24,7 @@ from torch.nn import functional
 from adq_edge.bundle import INPUT
 from adq_edge.environment import read_environment
 from adq_edge.exporting import to_onnx
-from adq_edge.models.patch_network import LAYERS, Decoder, Grid, PatchNetwork, interleave
+from adq_edge.models.patch_network import LAYERS, Border, Decoder, Grid, PatchNetwork, interleave
 
 SIZE = 256
 PATCH = 33
@@ -40,7 +40,7 @@ class MultiPooling(nn.Module):
     def __init__(self, network: PatchNetwork, stride: int) -> None:
         super().__init__()
         self.network = network
-        self.grid = Grid(PATCH, stride)
+        self.grid = Grid(PATCH, stride, Border.ZEROS)
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Map uint8 `[N, H, W, 3]` to squared lengths `[N, H / stride, W / stride]` and their maximum."""
@@ -59,7 +59,7 @@ class Dilated(nn.Module):
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Map uint8 `[N, H, W, 3]` to squared lengths `[N, H, W]` and their maximum."""
-        x = Grid(PATCH, 1).fit(_prepared(images), (0, 0))
+        x = Grid(PATCH, 1, Border.ZEROS).fit(_prepared(images), (0, 0))
         step = 1
         for number, layer in enumerate(LAYERS[PATCH], 1):
             convolution = self.network.get_submodule(f"conv{number}")
