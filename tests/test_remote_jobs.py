@@ -78,8 +78,8 @@ def job(kind: str, script: str = SCRIPT, **options) -> Job:
 
 
 def work_folder(server: SshServer, kind: str) -> Path:
-    wait_for(lambda: list(server.cache.glob(f"jobs/{kind}-*/work/count")), f"run of {kind}")
-    return next(server.cache.glob(f"jobs/{kind}-*/work"))
+    wait_for(lambda: list(server.cache.glob(f"jobs/{kind}-*/*/count")), f"run of {kind}")
+    return next(server.cache.glob(f"jobs/{kind}-*/*/count")).parent
 
 
 def test_run_is_followed_through_lost_connections(server: SshServer):

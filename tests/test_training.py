@@ -338,7 +338,7 @@ def test_balanced_batches_draw_from_all_categories_equally():
     assert batches != shuffled_batches([3, 20, 7], 10, Balance.CATEGORIES)
 
 
-def test_balance_is_a_setting_of_a_training(run, tmp_path):
+def test_balance_is_a_setting_of_a_training(run):
     plain, balanced = run("plain.pt"), run("balanced.pt", balance="categories")
     assert balanced.loss != plain.loss
     with pytest.raises(CheckpointError, match="balance 'none', not 'categories'"):

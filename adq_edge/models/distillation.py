@@ -22,7 +22,7 @@ from adq_edge.models.resnet import LAYERS, BasicBlock, ResNet18Trunk
 _TRUNK_SIZE = 64  # pixels: what a patch is enlarged to for the ResNet, whose layer3 then has 4x4 positions
 _LAYER3 = 16  # pixels from one position of the ResNet's layer3 to the next
 _LAYER4 = 32
-_ZOOM = 1.4  # a patch is cut from a square of 1/1.4 to 1.4 times its size
+_ZOOM = 1.4  # a square shows 1/1.4 to 1.4 times its size
 _LUMINANCE = 0.1  # largest relative change of a positive's brightness
 _NOISE = 0.1  # standard deviation of a positive's noise, in normalised units
 _GREY = 0.1  # probability that a patch loses its colour

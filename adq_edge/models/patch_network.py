@@ -46,8 +46,9 @@ class Border(str, enum.Enum):
     """What is done where a patch would reach beyond its picture."""
 
     INSIDE = "inside"
-    """Only whole patches are described; the map goes on as it ends. Every pixel is in some patch.
+    """Only whole patches are described; the map goes on as it ends.
 
+    At stride 1 every pixel is in some patch; a coarser grid, centred, leaves out stride / 2 pixels at most.
     Whatever a picture is continued with, few patches show it, so it is what students know least: the
     largest values of normal pictures lie there.
     """
@@ -250,12 +251,12 @@ def random_crops(x: torch.Tensor, grid: Grid, side: int) -> torch.Tensor:
     crops = []
     for picture in x:
         down, right = torch.randint(grid.stride, (2,)).tolist()
-        padded = grid.fit(picture[None], (down, right))[0]
+        fitted = grid.fit(picture[None], (down, right))[0]
         top, left = (
             grid.stride * min(max(int(torch.randint(1 - count, total, ())), 0), total - count)
             for count, total in zip(counts, totals)
         )
-        crops.append(padded[:, top : top + height, left : left + width])
+        crops.append(fitted[:, top : top + height, left : left + width])
     return torch.stack(crops)
 
 

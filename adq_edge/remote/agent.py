@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -37,7 +38,7 @@ _IDLE_SECONDS = 900  # between requests: what is sent next may have to be made f
 _STALLED_SECONDS = 120
 _GRACE_SECONDS = 10.0
 _DAY = 86400.0
-_RUNNING = ("queued", "running")
+RUNNING = ("queued", "running")
 
 
 class AbandonedError(Exception):
@@ -53,8 +54,8 @@ def hello(root: Path) -> Dict[str, Any]:
         (root / folder).mkdir(parents=True, exist_ok=True)
     _tidy(root)
     with contextlib.suppress(ImportError):
-        import ensurepip  # noqa: F401
-        import venv  # noqa: F401
+        importlib.import_module("ensurepip")
+        importlib.import_module("venv")
     return {
         "root": str(root),
         "python": platform.python_version(),
@@ -119,7 +120,7 @@ def start(
     """
     folder = root / "jobs" / job
     if folder.exists():
-        if _state(folder)["state"] in (*_RUNNING, "done"):
+        if _state(folder)["state"] in (*RUNNING, "done"):
             return {"found": True}
         end(root, job)
     fresh = root / "jobs" / f".{job}.{os.getpid()}"
@@ -313,7 +314,7 @@ def _state(folder: Path) -> Dict[str, Any]:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             state = _read_json(folder / "state.json")
-            return {**state, "state": "dead"} if state.get("state", "queued") in _RUNNING else state
+            return {**state, "state": "dead"} if state.get("state", "queued") in RUNNING else state
         return _read_json(folder / "state.json")
     return {"state": "dead"}
 
@@ -324,7 +325,7 @@ def _tidy(root: Path) -> None:
         _remove_if_older(path, 30)
     for pattern, days in ((".*", 1), ("[!.]*", 7)):
         for path in (root / "jobs").glob(pattern):
-            if _state(path)["state"] not in _RUNNING:
+            if _state(path)["state"] not in RUNNING:
                 _remove_if_older(path, days)
 
 

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
+from adq_edge.remote.agent import RUNNING
 from adq_edge.remote.board import Board
 from adq_edge.remote.errors import HostError, StoppedError
 from adq_edge.remote.transfer import hash_files, send
@@ -20,7 +21,6 @@ _AGENT = Path(__file__).with_name("agent.py")
 _ASK_EVERY = 1.0
 _FIRST_PAUSE = 0.1
 _OWN_WORDS = "adq-edge: "
-_RUNNING = ("queued", "running")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def run_job(board: Board, job: Job, results: str) -> Ended:
     files = {"agent.py": _AGENT, **job.files}
     hashes = hash_files(board, files)
     name = _name(job, hashes)
-    if board.ask("poll", job=name).content["state"] not in (*_RUNNING, "done"):
+    if board.ask("poll", job=name).content["state"] not in (*RUNNING, "done"):
         # One that runs already has its files, and may have filled the disk.
         send(board, files, hashes, phase=f"send ({job.kind})", spare_mb=job.spare_mb)
     steps = [dataclasses.asdict(step) for step in job.steps]
@@ -118,7 +118,7 @@ def _follow(board: Board, name: str) -> Dict[str, Any]:
     pause = _FIRST_PAUSE
     while True:
         state = board.ask("poll", job=name).content
-        if state["state"] not in _RUNNING:
+        if state["state"] not in RUNNING:
             return state
         progress = state.get("progress") or {}
         phase = "wait for another run on this board" if state["state"] == "queued" else state["step"]

@@ -40,7 +40,7 @@ _LARGEST_GREETING = 1 << 16
 
 
 class Content(Dict[str, Any]):
-    """What an agent says, by name; a name that is missing is no adq-edge's fault here.
+    """What an agent says, by name; to ask for what it did not say raises HostError.
 
     Args:
         host: who says it.

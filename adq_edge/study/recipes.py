@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import adq_edge
-from adq_edge import __version__
 from adq_edge.bundle import MANIFEST_FILE, open_bundle
 from adq_edge.errors import CheckpointError
 from adq_edge.files import sha256
@@ -112,11 +111,10 @@ class Recipes:
         )
 
     def key(self, cell: Cell) -> str:
-        """Return the hash of a cell's configuration, its files and our release."""
+        """Return the hash of a cell's configuration and of the files that it is made from."""
         config = self._config
         return digest(
             {
-                "adq-edge": __version__,
                 "cell": dataclasses.asdict(cell),
                 "engines": [recipe.sha256 for recipe in self.engines(cell)],
                 "test": [category.test_sha256 for category in self._data.categories],
@@ -127,7 +125,7 @@ class Recipes:
     def _engine(self, cell: Cell, model: ModelRecipe) -> EngineRecipe:
         config = self._config
         values: Dict[str, Any] = {
-            "adq-edge": __version__,
+            "adq-edge": adq_edge.__version__,
             "model": model.sha256,
             "variant": cell.variant.value,
             "device": cell.device.value,
