@@ -22,10 +22,10 @@ from adq_edge.quantization.arithmetic import (
     scale_and_zero_point,
     weight_scales,
 )
-from adq_edge.quantization.broadcast import widen_normalisation
 from adq_edge.quantization.graph import GraphIndex
 from adq_edge.quantization.half import store_weights_as_float16
 from adq_edge.quantization.lint import check_for_tensorrt, lint
+from adq_edge.quantization.normalisation import normalise_channels_last, widen_normalisation
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
 from adq_edge.quantization.rounding import RoundedWeight
@@ -242,6 +242,18 @@ def test_wide_normalisation_is_the_same_function(model: onnx.ModelProto, dataset
         t.name: list(t.dims) for t in model.graph.initializer if "Resize" in t.name or "Clip" in t.name
     }
     assert scoring.items() <= {t.name: list(t.dims) for t in wide.graph.initializer}.items()
+
+
+@pytest.mark.parametrize("is_wide", [False, True], ids=["per channel", "wide"])
+def test_normalisation_before_the_transposition_is_the_same_function(model, dataset, is_wide: bool):
+    given = widen_normalisation(model) if is_wide else model
+    moved = normalise_channels_last(given)
+    onnx.checker.check_model(moved, full_check=True)
+    assert [node.op_type for node in moved.graph.node[:4]] == ["Cast", "Sub", "Mul", "Transpose"]
+    pictures = np.stack(list(image_source(dataset, 4).pictures((SIZE, SIZE))))
+    for ours, original in zip(run(moved, pictures), run(model, pictures)):
+        np.testing.assert_array_equal(ours, original)
+    assert normalise_channels_last(moved) == moved  # nothing is left to move
 
 
 # --- what TensorRT takes -------------------------------------------------------------------------

@@ -251,6 +251,15 @@ def test_a_patch_of_a_square_is_described_by_its_part_of_the_features(patch: int
     np.testing.assert_allclose(described, features, rtol=1e-3, atol=1e-4)
 
 
+def test_students_learn_more_of_what_they_know_least():
+    rng = np.random.default_rng(0)
+    features = [rng.normal(size=(2, 512, 3, 7)).astype(np.float32) for _ in range(3)]
+    errors = [((student - features[0]).astype(np.float64) ** 2).sum(1).ravel() for student in features[1:]]
+    hardest = [np.sort(error)[-5:].mean() for error in errors]  # a tenth of 42 places, rounded up
+    loss = make_students(patch=17).loss(tuple(torch.from_numpy(feature) for feature in features))
+    np.testing.assert_allclose(loss.item(), np.mean(errors) + np.mean(hardest), rtol=1e-5)
+
+
 def test_distillation_loss_is_the_papers():
     generator = np.random.default_rng(0)
     anchors, positives, target = generator.normal(0, 1, (3, 6, 5, 2, 3))

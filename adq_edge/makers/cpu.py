@@ -14,11 +14,12 @@ from adq_edge.files import write_bytes
 from adq_edge.makers.base import Ingredients, Made, Maker, describe
 from adq_edge.options import Device, Precision, RuntimeName
 from adq_edge.quantization.arithmetic import cpu_target
-from adq_edge.quantization.broadcast import widen_normalisation
 from adq_edge.quantization.channels_last import score_channels_last
 from adq_edge.quantization.float_weights import keep_float_weights
 from adq_edge.quantization.half import store_weights_as_float16
+from adq_edge.quantization.normalisation import normalise_channels_last, widen_normalisation
 from adq_edge.quantization.qdq import quantize
+from adq_edge.quantization.repeated_pairs import drop_repeated_pairs
 from adq_edge.quantization.transposed import lay_out_blocks, rewrite_transposed
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import open_engine, runtime_version
@@ -68,7 +69,7 @@ class CpuMaker(Maker):
         model = self._numbers(ingredients)
         if self.runtime is RuntimeName.ONNXRUNTIME:
             return score_channels_last(lay_out_blocks(model))
-        return model
+        return drop_repeated_pairs(normalise_channels_last(model))
 
     def _numbers(self, ingredients: Ingredients) -> onnx.ModelProto:
         """Return the model in its number format, laid out as it was exported."""
