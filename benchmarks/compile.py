@@ -5,7 +5,8 @@
 The graphs are those that `build --device cuda` gives to TensorRT 10 and later and to TensorRT-RTX (the typed
 route); the builder is TensorRT-RTX, which compiles for a named GPU without one. That an engine is compiled
 does not say that it runs: see README, "What was run where". Writes
-benchmarks/published/compile.json and .md.
+benchmarks/published/NAME.json and .md, `compile` by default, so that tables of several bundles can lie side by
+side.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("bundles", nargs="+", type=Path, help="bundles of `adq-edge export`")
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures to calibrate on")
     parser.add_argument("--samples", type=int, default=16, help="pictures to calibrate on")
+    parser.add_argument("--name", default="compile", help="of the published table")
     arguments = parser.parse_args()
     rows = [
         row
@@ -78,7 +80,7 @@ def main() -> None:
         for row in compile_bundle(open_bundle(path), arguments.data, arguments.samples, gpu)
     ]
     publish(
-        "compile",
+        arguments.name,
         f"Whole graphs compiled with TensorRT-RTX {trt.__version__}, 256x256, batch 1",
         ["model", "precision", "GPU", "nodes", "graph MB", "plan MB", "compiled in s"],
         [

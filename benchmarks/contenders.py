@@ -34,9 +34,9 @@ from adq_edge.calibration.prepared import Prepared, prepare
 from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, SYNTHETIC_DEFECTS, Source, make_source
 from adq_edge.options import DEFAULT_CALIBRATOR
 from adq_edge.quantization.arithmetic import Target
-from adq_edge.quantization.normalisation import widen_normalisation
 from adq_edge.quantization.float_weights import keep_float_weights
 from adq_edge.quantization.half import store_weights_as_float16
+from adq_edge.quantization.normalisation import widen_normalisation
 from adq_edge.quantization.qdq import quantize
 
 Run = Callable[[np.ndarray], Tuple[np.ndarray, float]]

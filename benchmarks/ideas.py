@@ -22,10 +22,10 @@ from adq_edge.calibration.registry import make_calibrator
 from adq_edge.calibration.second_moments import second_moments
 from adq_edge.console import progress_bar
 from adq_edge.quantization.arithmetic import GRIDS, Grid, Target, scale_and_zero_point
-from adq_edge.quantization.normalisation import widen_normalisation
 from adq_edge.quantization.equalization import channel_groups, equalization_scales
 from adq_edge.quantization.float_weights import keep_float_weights
 from adq_edge.quantization.graph import GraphIndex
+from adq_edge.quantization.normalisation import widen_normalisation
 from adq_edge.quantization.placement import integer_layers, place
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import POOLING, WEIGHTED, QuantizedOperator, Region, find_region
