@@ -5,7 +5,7 @@
 The graphs are those that `build --device cuda` gives to TensorRT 10 and later and to TensorRT-RTX (the typed
 route); the builder is TensorRT-RTX, which compiles for a named GPU without one. That an engine is compiled
 does not say that it runs: see README, "What was run where". Writes
-benchmarks/published/NAME.json and .md, `compile` by default, so that tables of several bundles can lie side by
+benchmarks/published/NAME.json and .md, `compile` by default: tables of several bundles can lie side by
 side.
 """
 
