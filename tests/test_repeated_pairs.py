@@ -92,21 +92,17 @@ def test_a_chain_keeps_its_first_pair_alone():
 
 @pytest.mark.parametrize("case", ["another grid", "two grids", "computed", "not rounded", "an output"])
 def test_a_pair_that_does_something_stays(case: str):
-    graph, rounded = Graph(), None
-    if case == "another grid":
-        rounded = graph.pair(graph.add("DepthToSpace", [graph.pair("picture")], blocksize=2), COARSER)
-    elif case == "two grids":
+    graph = Graph()
+    if case == "two grids":
         both = [graph.pair("picture"), graph.pair("picture", COARSER)]
-        rounded = graph.pair(graph.add("Concat", both, axis=1))
+        read = graph.add("Concat", both, axis=1)
     elif case == "computed":
-        rounded = graph.pair(graph.add("Add", [graph.pair("picture")] * 2))
-    elif case == "not rounded":
-        rounded = graph.pair(graph.add("DepthToSpace", ["picture"], blocksize=2))
+        read = graph.add("Add", [graph.pair("picture")] * 2)
     else:
-        behind = graph.pair(graph.add("DepthToSpace", [graph.pair("picture")], blocksize=2))
-        agree(graph.model(behind))
-        return
-    agree(graph.model(graph.add("Relu", [rounded])))
+        source = "picture" if case == "not rounded" else graph.pair("picture")
+        read = graph.add("DepthToSpace", [source], blocksize=2)
+    rounded = graph.pair(read, COARSER if case == "another grid" else GRID)
+    agree(graph.model(rounded if case == "an output" else graph.add("Relu", [rounded])))
 
 
 def test_openvino_stays_in_integers_between_convolutions():
@@ -132,11 +128,9 @@ def test_openvino_stays_in_integers_between_convolutions():
     model = graph.model(convolution(joined, 16, 8))
 
     def rounded_again(given: onnx.ModelProto) -> int:
-        compiled = openvino.Core().compile_model(openvino.Core().read_model(given.SerializeToString()), "CPU")
-        kinds = [
-            node.get_rt_info()["layerType"].astype(str) for node in compiled.get_runtime_model().get_ops()
-        ]
-        return kinds.count("Subgraph")
+        core = openvino.Core()
+        compiled = core.compile_model(core.read_model(given.SerializeToString()), "CPU")
+        nodes = (node.get_rt_info() for node in compiled.get_runtime_model().get_ops())
+        return sum(node["layerType"].astype(str) == "Subgraph" for node in nodes)
 
-    print(rounded_again(model), rounded_again(drop_repeated_pairs(model)))
     assert rounded_again(drop_repeated_pairs(model)) < rounded_again(model)
