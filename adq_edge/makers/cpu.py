@@ -17,6 +17,7 @@ from adq_edge.quantization.arithmetic import cpu_target
 from adq_edge.quantization.channels_last import score_channels_last
 from adq_edge.quantization.float_weights import keep_float_weights
 from adq_edge.quantization.half import store_weights_as_float16
+from adq_edge.quantization.leaky import split_leaky_relus
 from adq_edge.quantization.normalisation import normalise_channels_last, widen_normalisation
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.repeated_pairs import drop_repeated_pairs
@@ -68,7 +69,7 @@ class CpuMaker(Maker):
     def _model(self, ingredients: Ingredients) -> onnx.ModelProto:
         model = self._numbers(ingredients)
         if self.runtime is RuntimeName.ONNXRUNTIME:
-            return score_channels_last(lay_out_blocks(model))
+            return score_channels_last(lay_out_blocks(split_leaky_relus(model)))
         return drop_repeated_pairs(normalise_channels_last(model))
 
     def _numbers(self, ingredients: Ingredients) -> onnx.ModelProto:

@@ -12,7 +12,7 @@ maps of its network; a CPU computes it in integers, in a third less time for the
 On a CPU an integer kernel is chosen only if everything around an operator is quantized: what an integer
 layer makes, everybody reads quantized, the scoring included; what a float layer makes, only integer layers
 do. A residual addition that reads a float layer stays in float itself. What moves integers gives integers.
-Only a ReLU is part of its convolution's kernel; a leaky one is a kernel of its own, with a pair in front.
+A ReLU, leaky or not, has no pair in front: what it reads is rounded once, behind it.
 
 TensorRT fuses convolution, residual addition and ReLU into one kernel, so there only the inputs of
 convolutions and the skip branch of an addition are quantized; the main branch and what the scoring reads
@@ -102,17 +102,11 @@ def _for_cpu(model: onnx.ModelProto, region: Region, layers: List[QuantizedOpera
         for tensor in step.outputs:
             made.add(tensor)
             placement.setdefault(tensor, set()).update(_readers(tensor, index))
-        if isinstance(step, QuantizedOperator) and _is_leaky(step):
-            placement[step.node.output[0]] = _readers(step.node.output[0], index)
     return placement
 
 
 def _readers(tensor: str, index: GraphIndex) -> Set[str]:
     return {node.name for node in index.consumers.get(tensor, [])}
-
-
-def _is_leaky(operator: QuantizedOperator) -> bool:
-    return operator.activation is not None and operator.activation.op_type == "LeakyRelu"
 
 
 def _for_tensorrt(model: onnx.ModelProto, layers: List[QuantizedOperator], early: Set[str]) -> Placement:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Dict, Mapping, Set, Tuple
 
+import onnx
+
 from adq_edge.quantization.graph import attribute
 from adq_edge.quantization.region import Region, keeps_values
 
@@ -42,7 +44,7 @@ def complete_ranges(region: Region, ranges: Mapping[str, Range]) -> Dict[str, Ra
             and operator.activation.op_type == "LeakyRelu"
             and operator.output in complete
         ):
-            slope = float(attribute(operator.activation, "alpha", _DEFAULT_SLOPE))
+            slope = leaky_slope(operator.activation)
             complete[operator.node.output[0]] = before_leaky(*complete[operator.output], slope)
     return complete
 
@@ -67,6 +69,11 @@ def share_largest(region: Region, amax: Dict[str, float]) -> None:
 
 def _union(*ranges: Range) -> Range:
     return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
+def leaky_slope(node: onnx.NodeProto) -> float:
+    """Return the slope of a LeakyRelu on the negative side."""
+    return float(attribute(node, "alpha", _DEFAULT_SLOPE))
 
 
 def before_leaky(low: float, high: float, slope: float) -> Range:
