@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 
 from adq_edge.analysis import analyze
 from adq_edge.building import build
+from adq_edge.calibration.collect import collect
+from adq_edge.calibration.histogram import BINS
 from adq_edge.calibration.prepared import prepare_trained
-from adq_edge.calibration.ranges import WeightRounding, read_ranges
+from adq_edge.calibration.ranges import Ranges, WeightRounding, read_ranges
 from adq_edge.calibration.sources import image_source
 from adq_edge.calibration.trained_ranges import trained_ranges_file
 from adq_edge.cli import app
@@ -24,6 +26,7 @@ from adq_edge.exporting import export
 from adq_edge.models.base import STUDENT, ModelConfig
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
 from adq_edge.models.registry import METHODS
+from adq_edge.models.uninformed_students import UninformedStudents
 from adq_edge.options import Arithmetic
 from adq_edge.quantization.arithmetic import (
     GRIDS,
@@ -33,12 +36,14 @@ from adq_edge.quantization.arithmetic import (
     weight_scales,
 )
 from adq_edge.quantization.qdq import quantize
+from adq_edge.quantization.region import find_region
 from adq_edge.training.qat import train_quantized
 from adq_edge.training.qat.fake import LearnedRange, fake_quantize, fake_quantize_weight
 from adq_edge.training.qat.folding import fold_batch_norms
 from adq_edge.training.qat.operators import require_known, run_node
 from adq_edge.training.qat.quantized_model import QuantizedModel, load_quantized
 from adq_edge.training.qat.start import quantize_after_training
+from adq_edge.training.qat.tracing import trace
 from adq_edge.training.qat.trainer import QatTrainer
 
 SIZE = (32, 32)
@@ -111,6 +116,27 @@ def test_the_engine_reproduces_the_fake_quantized_model(quantized, pictures, tmp
     assert decibels(expected, actual) > decibels(unrounded, actual) + 6.0  # it is the rounding that agrees
 
 
+def test_what_a_score_is_normalised_by_is_measured_with_the_rounding(parts):
+    size = (48, 48)
+    torch.manual_seed(0)
+    model = UninformedStudents(ModelConfig(image_size=size, options={"students": 2, "stride": 4}))
+    images = list(image_source(parts, 6).pictures(size))
+    graph = trace(model).model
+    histograms = collect(graph, find_region(graph).measured, images, threads=1)
+    ranges = {name: (9 * float(found.low), 9 * float(found.high)) for name, found in histograms.items()}
+    origin = Ranges("", "minmax", "images", "", len(images), BINS, ranges, {}, arithmetic=Arithmetic.CPU)
+    rounded = QuantizedModel(model, origin).model
+    batch = torch.from_numpy(np.stack(images))
+    rounded.finish_stage(STUDENT, lambda: iter(batch[:, None]))
+    means = []
+    with torch.inference_mode():
+        for features in (rounded.features(batch), rounded.networks(rounded.normalise(batch))):
+            teacher, *students = (feature.double() for feature in features)
+            means.append(float((torch.stack(students).mean(0) - teacher).square().sum(1).mean()))
+    assert float(rounded.error_mean) == pytest.approx(means[0], rel=1e-4)
+    assert abs(means[1] - means[0]) > 1e-3 * means[0]
+
+
 def test_analysis_of_a_trained_model_takes_its_ranges(quantized, parts, tmp_path):
     arithmetic, _, bundle = quantized
     target = "x86" if arithmetic is Arithmetic.CPU else "tensorrt"
@@ -140,7 +166,7 @@ def test_training_lowers_the_loss_of_the_quantized_student(quantized, trained, p
     after = load_quantized(result.checkpoint)
     losses = [float(model.stage_loss(STUDENT, pictures).detach()) for model in (before, after)]
     assert losses[1] < losses[0]
-    teachers = [model.networks(model.normalise(pictures))[0] for model in (before, after)]
+    teachers = [model.features(pictures)[0] for model in (before, after)]
     assert torch.equal(*teachers)  # the teacher was quantized first, and stayed
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Tuple, Union
+from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Optional, Tuple, Union
 
 import torch
 from torch import nn
@@ -116,8 +116,10 @@ class AnomalyModel(nn.Module, abc.ABC):
         training_defaults: the study's settings.
         default_options: the method's options and their defaults.
         stages: the stages of its training, in order.
+        engine_networks: what computes `networks` with the rounding of an engine, while it is trained so.
     """
 
+    engine_networks: Optional[Callable[[torch.Tensor], Features]] = None
     arch: ClassVar[str]
     training_defaults: ClassVar[TrainingDefaults]
     default_options: ClassVar[Mapping[str, Option]] = {}
@@ -146,7 +148,12 @@ class AnomalyModel(nn.Module, abc.ABC):
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Map uint8 `[N, H, W, 3]` RGB pictures to an anomaly map `[N, h, w]` and a score `[N]`."""
-        return self.score(self.networks(self.normalise(images)))
+        return self.score(self.features(images))
+
+    def features(self, images: torch.Tensor) -> Features:
+        """Return what `networks`, or `engine_networks` if there are such, make of uint8 pictures."""
+        networks = self.engine_networks or self.networks
+        return networks(self.normalise(images))
 
     @abc.abstractmethod
     def networks(self, x: torch.Tensor) -> Features:
@@ -169,7 +176,7 @@ class AnomalyModel(nn.Module, abc.ABC):
 
     def stage_loss(self, stage: Stage, images: torch.Tensor) -> torch.Tensor:
         """Return a stage's training loss (a scalar) of uint8 `[N, H, W, 3]` normal pictures."""
-        return self.loss(self.networks(self.normalise(images)))
+        return self.loss(self.features(images))
 
     @property
     def measures(self) -> bool:

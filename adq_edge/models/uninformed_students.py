@@ -175,20 +175,23 @@ class UninformedStudents(AnomalyModel):
         return self._source[0].to(self.pixel_mean.device)
 
     def finish_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
-        """Measure the descriptors' (teacher) or the error's and variance's (students) mean and deviation.
-
-        On the coarse grid, a fair sample of a picture's positions.
-        """
+        """Measure the descriptors' (teacher) or the error's and variance's (students) mean and deviation."""
         with torch.inference_mode():
             if stage == TEACHER:
                 descriptors = (self.teacher(self._coarse(batch)) for batch in pictures())
                 self._normalise_descriptors(*channel_moments(descriptors))
                 return
-            maps = (self._error_and_variance(self._describe(self._coarse(batch), 0)) for batch in pictures())
+            maps = (self._error_and_variance(self._sample(batch)) for batch in pictures())
             mean, deviation = channel_moments(torch.stack(pair, 1) for pair in maps)
         for name, value in (("error", 0), ("variance", 1)):
             getattr(self, f"{name}_mean").copy_(mean[value])
             getattr(self, f"{name}_std").copy_(deviation[value])
+
+    def _sample(self, images: torch.Tensor) -> Features:
+        """Return the descriptors on the coarse grid, a fair sample, or all of an engine in training."""
+        if self.engine_networks is not None:
+            return self.features(images.to(self.pixel_mean.device))
+        return self._describe(self._coarse(images), 0)
 
     def _coarse(self, images: torch.Tensor) -> torch.Tensor:
         """Normalise pictures and fit them to their descriptors on the coarse grid."""

@@ -8,8 +8,9 @@ knows.
 
 So the two sides are two convolutions. They read the same integers of input and weights; the one rounds what
 is positive, the other, with the slope in its scales, what is negative: an integer kernel rounds and cuts in
-one. Their sum is what rounding once behind the leaky ReLU gives, which is what `quantize` says. It costs the
-convolution a second time; OpenVINO has the leaky ReLU in its integer convolution and needs none of this.
+one. Both do so to the levels of the grid behind, so their sum is what rounding once behind the leaky ReLU
+gives, which is what `quantize` says. It costs the convolution a second time; OpenVINO has the leaky ReLU in
+its integer convolution and needs none of this.
 """
 
 from __future__ import annotations
@@ -88,11 +89,9 @@ def _sides(graph: onnx.GraphProto, found: _Leaky, index: GraphIndex) -> List[onn
     """Return the nodes that stand for a leaky ReLU: ReLU alone where the grid has no negative side."""
     output, made = found.activation.output[0], found.convolution.output[0]
     levels = np.iinfo(found.zero_point.dtype)
-    below = int(found.zero_point) - levels.min
-    if below == 0:
+    if int(found.zero_point) == levels.min:
         return [helper.make_node("Relu", [made], [output], found.activation.name)]
     lowest, highest = (np.asarray(end, found.zero_point.dtype) for end in (levels.min, levels.max))
-    fine = np.asarray(found.scale * (below / (int(levels.max) - levels.min)), np.float32)
     rectified = f"{output}.rectified"
     relu = helper.make_node("Relu", [made], [rectified], found.activation.name)
     positive = _pair(graph, rectified, found.scale, lowest)
@@ -102,7 +101,7 @@ def _sides(graph: onnx.GraphProto, found: _Leaky, index: GraphIndex) -> List[onn
     convolution.name = f"{found.convolution.name}.negative"
     convolution.output[0] = f"{output}.negative"
     convolution.input[1:] = [node.output[0] for node in sources]
-    negative = _pair(graph, convolution.output[0], fine, highest)
+    negative = _pair(graph, convolution.output[0], found.scale, highest)
     both = [positive[-1].output[0], negative[-1].output[0]]
     total = helper.make_node("Add", both, [output], f"{found.activation.name}.sides")
     return [relu, *positive, *sources, convolution, *negative, total]

@@ -8,11 +8,12 @@ nothing: it goes to float32 and back, which takes three passes over the tensor.
 
 from __future__ import annotations
 
-from typing import Dict, Tuple
+from typing import Dict, Iterator, Sequence, Tuple
 
 import onnx
+from onnx import helper
 
-from adq_edge.quantization.graph import GraphIndex, drop_unused_initializers
+from adq_edge.quantization.graph import GraphIndex, attribute, drop_unused_initializers
 from adq_edge.quantization.region import MOVING, POOLING
 
 _Grid = Tuple[bytes, ...]
@@ -22,6 +23,8 @@ _ON_THE_GRID = (MOVING | POOLING) - {"Pad"}  # what they make is among what they
 
 def drop_repeated_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy without the pairs of one scale whose input is on their grid; the function is the same.
+
+    A pair behind a concatenation along the batch stays, behind a pooling of one pixel.
 
     Args:
         model: a Q/DQ model, its nodes in topological order.
@@ -45,7 +48,7 @@ def drop_repeated_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
             if repeats and node.output[0] not in outputs:
                 originals[node.output[0]] = rounding.input[0]
                 dropped.add(node.output[0])
-        elif node.op_type in _ON_THE_GRID:
+        elif node.op_type in _ON_THE_GRID and not _stacks(node):
             known = {grids.get(name) for name in index.activations(node)}
             if len(known) == 1:
                 grids.update((name, grid) for grid in known if grid is not None for name in node.output)
@@ -53,9 +56,25 @@ def drop_repeated_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
     read = {name for node in nodes for name in node.input} | outputs
     kept = [node for node in nodes if node.op_type != "QuantizeLinear" or node.output[0] in read]
     del copy.graph.node[:]
-    copy.graph.node.extend(kept)
+    copy.graph.node.extend(_with_poolings(kept))
     drop_unused_initializers(copy.graph)
     return copy
+
+
+def _stacks(node: onnx.NodeProto) -> bool:
+    """Tell whether a node concatenates along the batch."""
+    return node.op_type == "Concat" and bool(attribute(node, "axis") == 0)
+
+
+def _with_poolings(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield nodes, each rounding of stacked maps behind a pooling of one pixel."""
+    stacked = {node.output[0] for node in nodes if _stacks(node)}
+    for node in nodes:
+        if node.op_type == "QuantizeLinear" and node.input[0] in stacked:
+            held = f"{node.input[0]}.held"
+            yield helper.make_node("MaxPool", [node.input[0]], [held], held, kernel_shape=[1, 1])
+            node.input[0] = held
+        yield node
 
 
 def _is_scalar(node: onnx.NodeProto, index: GraphIndex) -> bool:

@@ -38,7 +38,7 @@ class QuantizedModel:
         ranges: ranges and equalization to start from.
 
     Attributes:
-        model: the model; its `networks` are the quantized ones.
+        model: the model, which scores what the quantized networks make.
         networks: the quantized networks, which are trained.
 
     Raises:
@@ -54,9 +54,9 @@ class QuantizedModel:
         target = TARGETS[ranges.arithmetic or Arithmetic.CPU]
         self.networks = QuantizedNetworks(equalized, ranges.tensors, target, self._origins)
         self.model = model
-        # Not as a submodule: the checkpoint holds the method's own weights, and the method finds these
-        # networks under the name of its own.
-        model.__dict__["networks"] = self.networks.__call__
+        model.engine_networks = (
+            self.networks.__call__
+        )  # no submodule: a checkpoint holds the method's weights
 
     def ranges(self) -> Ranges:
         """Return the ranges as they are now."""
