@@ -36,6 +36,7 @@ from adq_edge.options import DEFAULT_CALIBRATOR
 from adq_edge.quantization.arithmetic import Target
 from adq_edge.quantization.float_weights import keep_float_weights
 from adq_edge.quantization.half import store_weights_as_float16
+from adq_edge.quantization.leaky import split_leaky_relus
 from adq_edge.quantization.normalisation import widen_normalisation
 from adq_edge.quantization.qdq import quantize
 
@@ -202,7 +203,7 @@ def _quantize(prepared: Prepared, target: Target) -> onnx.ModelProto:
     """Return the model that `build` writes (x86), or its float twin for TensorRT."""
     model = widen_normalisation(prepared.model) if target is Target.X86 else prepared.model
     quantized = quantize(model, prepared.ranges.tensors, target, rounding=prepared.rounding)
-    return keep_float_weights(quantized) if target is Target.X86 else quantized
+    return split_leaky_relus(keep_float_weights(quantized)) if target is Target.X86 else quantized
 
 
 class _Reader:

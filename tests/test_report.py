@@ -61,8 +61,12 @@ def test_quality_is_that_of_the_very_engine_and_is_compared_on_the_same_images_o
     assert found["stfpm-parts-int8"].quality is None
     write_quality(tmp_path, "c", int8, image_auroc=0.96)
     assert entries(tmp_path)["stfpm-parts-int8"].auroc_change == pytest.approx(-0.02)
-    other_images = make.evaluation(int8).categories[:1]
-    write_quality(tmp_path, "c", int8, image_auroc=0.96, categories=other_images)
+    scores = make.evaluation(int8).scores
+    elsewhere = tuple(dataclasses.replace(score, image=f"/board/{score.image}") for score in scores)
+    write_quality(tmp_path, "c", int8, image_auroc=0.96, scores=elsewhere)
+    assert entries(tmp_path)["stfpm-parts-int8"].auroc_change == pytest.approx(-0.02)
+    as_many = tuple(dataclasses.replace(score, image=score.image.replace("/0", "/9")) for score in scores)
+    write_quality(tmp_path, "c", int8, image_auroc=0.96, scores=as_many)
     found = entries(tmp_path)
     assert found["stfpm-parts-int8"].quality.image_auroc == 0.96
     assert found["stfpm-parts-int8"].auroc_change is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import PurePath
 from typing import Dict, Hashable, List, Optional, Sequence, Tuple
 
 from adq_edge.benchmark.results import EngineBenchmark, Flag
@@ -34,11 +35,10 @@ def join(collection: Collection) -> Tuple[Device, ...]:
 
 
 def data_key(evaluation: Evaluation) -> Hashable:
-    """Tell datasets apart by their categories and numbers of images: folders differ from machine to machine.
-
-    Two that have the same of both are taken for one.
-    """
-    return tuple((category.name, category.images, category.anomalous) for category in evaluation.categories)
+    """Tell datasets apart by the names and labels of their images: folders differ from machine to machine."""
+    return tuple(
+        sorted((score.category, score.defect, PurePath(score.image).name) for score in evaluation.scores)
+    )
 
 
 class _Qualities:

@@ -1,0 +1,171 @@
+"""Leaky ReLUs in integers: a pair in front of them beside none, for quality and time.
+
+    python benchmarks/leaky.py --bundle BUNDLE --data DIR [--samples 64] [--limit N] [--rounds 15]
+
+For a bundle of Uninformed Students. With the pair, an engine rounds what a leaky ReLU reads; without, as in
+the engines that `build` writes, only what it makes. ONNX Runtime then computes its two sides by two
+convolutions, OpenVINO in one. Times are medians of interleaved rounds. Writes benchmarks/published/leaky.json
+and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Dict, List
+
+import numpy as np
+import onnx
+import openvino
+from contenders import Run, onnxruntime_engine, openvino_engine
+from published import publish
+from quality import Measured, load_tests, measure
+
+from adq_edge.agreement import MapComparison, compare_scores
+from adq_edge.building import build
+from adq_edge.bundle import Bundle, open_bundle
+from adq_edge.calibration.prepared import Prepared, prepare
+from adq_edge.calibration.sources import image_source
+from adq_edge.datasets.layout import read_dataset
+from adq_edge.environment import read_environment
+from adq_edge.options import DEFAULT_CALIBRATOR, Precision, RuntimeName
+from adq_edge.quantization.arithmetic import GRIDS, Target, scale_and_zero_point
+from adq_edge.quantization.channels_last import score_channels_last
+from adq_edge.quantization.float_weights import keep_float_weights
+from adq_edge.quantization.graph import add_initializer
+from adq_edge.quantization.normalisation import widen_normalisation
+from adq_edge.quantization.qdq import quantize
+from adq_edge.quantization.region import find_region
+from adq_edge.quantization.shared_ranges import complete_ranges
+
+FLOAT = "FP32, ONNX Runtime"
+
+
+def with_pair_in_front(prepared: Prepared) -> onnx.ModelProto:
+    """Return the INT8 model for ONNX Runtime that rounds what leaky ReLUs read, too."""
+    float_model = widen_normalisation(prepared.model)
+    ranges = complete_ranges(find_region(float_model), prepared.ranges.tensors)
+    model = quantize(float_model, prepared.ranges.tensors, Target.X86, rounding=prepared.rounding)
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "LeakyRelu":
+            tensor = node.input[0]
+            numbers = scale_and_zero_point(*ranges[tensor], GRIDS[Target.X86])
+            constants = [
+                add_initializer(model.graph, f"{tensor}.{name}", value)
+                for name, value in zip(("scale", "zero_point"), numbers)
+            ]
+            stages = [tensor, f"{tensor}.quantized", f"{tensor}.dequantized"]
+            for operator, source, made in zip(("QuantizeLinear", "DequantizeLinear"), stages, stages[1:]):
+                nodes.append(onnx.helper.make_node(operator, [source, *constants], [made], f"{made}.node"))
+            node.input[0] = stages[-1]
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    return score_channels_last(keep_float_weights(model))
+
+
+def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:
+    """Return the engines by name, FP32 first."""
+    source = image_source(options.data, options.samples)
+    prepared = prepare(bundle, DEFAULT_CALIBRATOR, source, threads=options.threads)
+    built: Dict[RuntimeName, onnx.ModelProto] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for runtime in RuntimeName:
+            path = build(
+                bundle.path,
+                Path(folder) / f"{runtime.value}.onnx",
+                precision=Precision.INT8,
+                runtime=runtime,
+                calib_data=options.data,
+                samples=options.samples,
+                threads=options.threads,
+            ).path
+            built[runtime] = onnx.load(str(path))
+    ours = built[RuntimeName.OPENVINO].SerializeToString()
+    core = openvino.Core()
+    in_onnxruntime = {
+        FLOAT: onnx.load(str(bundle.model)),
+        "INT8, a pair in front, ONNX Runtime": with_pair_in_front(prepared),
+        "INT8, ONNX Runtime": built[RuntimeName.ONNXRUNTIME],
+    }
+    return {
+        **{
+            name: onnxruntime_engine(model, Target.X86, options.threads)
+            for name, model in in_onnxruntime.items()
+        },
+        "INT8, OpenVINO": openvino_engine(core.read_model(ours), options.threads),
+    }
+
+
+def milliseconds(runs: Dict[str, Run], picture: np.ndarray, rounds: int) -> Dict[str, float]:
+    """Return each engine's median time, all of them in turn."""
+    times: Dict[str, List[float]] = {name: [] for name in runs}
+    for _ in range(rounds + 1):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run(picture)
+            times[name].append(1e3 * (time.perf_counter() - started))
+    return {name: float(np.median(values[1:])) for name, values in times.items()}
+
+
+def row(name: str, measured: Measured, reference: Measured, ms: Dict[str, float]) -> List[str]:
+    """Return an engine's line of the table."""
+    maps = MapComparison()
+    for expected, actual in zip(reference.maps, measured.maps):
+        maps.update(expected, actual)
+    snr, bias = maps.compute().snr_db, compare_scores(reference.scores, measured.scores).relative_bias
+    areas = [measured.image_auroc, *measured.categories.values(), measured.pixel_auroc]
+    return [
+        name,
+        *("-" if area is None else f"{area:.4f}" for area in areas),
+        "-" if snr is None else f"{snr:.1f}",
+        "-" if bias is None else f"{100 * bias:+.1f} %",
+        f"{ms[name]:.0f}",
+        f"{ms[name] / ms[FLOAT]:.2f}",
+    ]
+
+
+def main() -> None:
+    """Measure the engines and publish the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bundle", required=True, type=Path)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--samples", type=int, default=64, help="calibration images")
+    parser.add_argument("--limit", type=int, help="test images at most; all by default")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    bundle = open_bundle(options.bundle)
+    runs = engines(bundle, options)
+    tests = load_tests(read_dataset(options.data), bundle.manifest.image_size, options.limit)
+    found = {name: measure(run, tests) for name, run in runs.items()}
+    ms = milliseconds(runs, tests[0].picture, options.rounds)
+    lines = [row(name, measured, found[FLOAT], ms) for name, measured in found.items()]
+    publish(
+        "leaky",
+        f"Uninformed Students: what is rounded around a leaky ReLU; {len(tests)} test images, "
+        f"{options.samples} calibration images, {options.threads} threads",
+        [
+            "engine",
+            "image AUROC",
+            *found[FLOAT].categories,
+            "pixel AUROC",
+            "map SNR dB",
+            "score bias",
+            "p50 ms",
+            "ratio",
+        ],
+        lines,
+        {"options": bundle.manifest.options, "rows": lines, "milliseconds": ms},
+        read_environment(),
+    )
+
+
+if __name__ == "__main__":
+    main()
