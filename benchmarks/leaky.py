@@ -74,7 +74,7 @@ def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:
     prepared = prepare(bundle, DEFAULT_CALIBRATOR, source, threads=options.threads)
     built: Dict[RuntimeName, onnx.ModelProto] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for runtime in RuntimeName:
+        for runtime in (RuntimeName.ONNXRUNTIME, RuntimeName.OPENVINO):
             path = build(
                 bundle.path,
                 Path(folder) / f"{runtime.value}.onnx",
