@@ -10,6 +10,7 @@ import onnx
 
 from adq_edge.bundle import Bundle
 from adq_edge.calibration.prepared import Prepared
+from adq_edge.calibration.ranges import WeightRounding
 from adq_edge.files import write_bytes
 from adq_edge.makers.base import Ingredients, Made, Maker, describe
 from adq_edge.options import Device, Precision, RuntimeName
@@ -19,6 +20,7 @@ from adq_edge.quantization.float_weights import keep_float_weights
 from adq_edge.quantization.half import store_weights_as_float16
 from adq_edge.quantization.leaky import split_leaky_relus
 from adq_edge.quantization.normalisation import normalise_channels_last, widen_normalisation
+from adq_edge.quantization.picture import convolve_picture_in_integers
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.repeated_pairs import drop_repeated_pairs
 from adq_edge.quantization.transposed import lay_out_blocks, rewrite_transposed
@@ -70,6 +72,9 @@ class CpuMaker(Maker):
         model = self._numbers(ingredients)
         if self.runtime is RuntimeName.ONNXRUNTIME:
             return score_channels_last(lay_out_blocks(split_leaky_relus(model)))
+        prepared = ingredients.prepared
+        if prepared is not None and prepared.ranges.rounding is not WeightRounding.NEAREST:  # not trained so
+            model = convolve_picture_in_integers(model, ingredients.float_layers)
         return drop_repeated_pairs(normalise_channels_last(model))
 
     def _numbers(self, ingredients: Ingredients) -> onnx.ModelProto:

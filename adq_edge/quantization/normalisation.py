@@ -57,7 +57,7 @@ def normalise_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
     transpose = None if cast is None else index.only_consumer(cast.output[0])
     if transpose is None or attribute(transpose, "perm") != _CHANNELS_FIRST:
         return copy
-    steps = _normalisation(transpose.output[0], index)
+    steps = normalisation_steps(transpose.output[0], index)
     if not steps:
         return copy
     steps[0][0].input[0] = transpose.input[0]
@@ -71,7 +71,7 @@ def normalise_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _normalisation(tensor: str, index: GraphIndex) -> List[Tuple[onnx.NodeProto, np.ndarray]]:
+def normalisation_steps(tensor: str, index: GraphIndex) -> List[Tuple[onnx.NodeProto, np.ndarray]]:
     """Return the element-wise operators that follow `tensor` one by one, with their constants as vectors."""
     steps: List[Tuple[onnx.NodeProto, np.ndarray]] = []
     node = index.only_consumer(tensor)

@@ -4,8 +4,8 @@ A placement maps a tensor to the operators that read it quantized.
 
 Left in float on every target are the convolutions of the picture and what pools or moves their output: their
 activations put a third of the noise on the anomaly map (an STFPM's map is 2 dB better without them), the
-picture needs no second rounding then, and a convolution of three channels gains little from integers (on a
-CPU nothing: see benchmarks/published/ablation.md). One that keeps the picture's resolution makes the largest
+picture needs no second rounding then, and a convolution of three channels gains little from integers (with
+ONNX Runtime nothing: see benchmarks/published/ablation.md; for OpenVINO, `picture.py` has them exactly). One that keeps the picture's resolution makes the largest
 maps of its network; a CPU computes it in integers, in a third less time for the whole (Uninformed Students:
 0.3 dB for it).
 

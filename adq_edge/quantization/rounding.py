@@ -38,7 +38,9 @@ Rounding = Mapping[str, RoundedWeight]
 """Rounded weights by the name of their node."""
 
 
-def round_with_compensation(weight: np.ndarray, second_moments: np.ndarray, axis: int = 0) -> RoundedWeight:
+def round_with_compensation(
+    weight: np.ndarray, second_moments: np.ndarray, axis: int = 0, largest: int = WEIGHT_LEVELS
+) -> RoundedWeight:
     """Round a convolution's weights so that its output changes least.
 
     A transposed convolution whose kernel is as large as its stride is a 1x1 convolution for each position in
@@ -50,15 +52,16 @@ def round_with_compensation(weight: np.ndarray, second_moments: np.ndarray, axis
         second_moments: float `[n, n]`, sum of x x^T over sampled patches x of the layer's input, where n is
             the number of weights that make one output value, in the weight's own order.
         axis: the weight's axis of the output channels, 0 or 1.
+        largest: the largest integer that a weight may become.
     """
-    scales = weight_scales(weight, axis)
+    scales = weight_scales(weight, axis) * np.float32(WEIGHT_LEVELS / largest)
     rows = weight if axis == 0 else np.moveaxis(weight, 0, -1)
     columns = rows.reshape(-1, len(second_moments)).astype(np.float64)
     row_scales = np.repeat(scales.astype(np.float64), len(columns) // len(scales))
     order = np.argsort(-np.diag(second_moments), kind="stable")
     factor = _inverse_factor(second_moments[np.ix_(order, order)].astype(np.float64))
     levels = np.empty(columns.shape, np.int8)
-    levels[:, order] = _round_columns(columns[:, order], row_scales, factor)
+    levels[:, order] = _round_columns(columns[:, order], row_scales, factor, largest)
     shaped = levels.reshape(rows.shape)
     return RoundedWeight(shaped if axis == 0 else np.ascontiguousarray(np.moveaxis(shaped, -1, 0)), scales)
 
@@ -70,7 +73,7 @@ def _inverse_factor(moments: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.cholesky(np.linalg.inv(moments)).T)
 
 
-def _round_columns(weights: np.ndarray, scales: np.ndarray, factor: np.ndarray) -> np.ndarray:
+def _round_columns(weights: np.ndarray, scales: np.ndarray, factor: np.ndarray, largest: int) -> np.ndarray:
     """Round column by column; `weights` is used up. Blocks turn most of the work into matrix products."""
     levels = np.empty(weights.shape, np.int8)
     count = weights.shape[1]
@@ -78,7 +81,7 @@ def _round_columns(weights: np.ndarray, scales: np.ndarray, factor: np.ndarray) 
         end = min(start + _BLOCK, count)
         errors = np.empty((len(weights), end - start))
         for column in range(start, end):
-            nearest = np.clip(np.rint(weights[:, column] / scales), -WEIGHT_LEVELS, WEIGHT_LEVELS)
+            nearest = np.clip(np.rint(weights[:, column] / scales), -largest, largest)
             levels[:, column] = nearest
             error = (weights[:, column] - nearest * scales) / factor[column, column]
             weights[:, column + 1 : end] -= np.outer(error, factor[column, column + 1 : end])
