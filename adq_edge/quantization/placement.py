@@ -5,9 +5,9 @@ A placement maps a tensor to the operators that read it quantized.
 Left in float on every target are the convolutions of the picture and what pools or moves their output: their
 activations put a third of the noise on the anomaly map (an STFPM's map is 2 dB better without them), the
 picture needs no second rounding then, and a convolution of three channels gains little from integers (with
-ONNX Runtime nothing: see benchmarks/published/ablation.md; for OpenVINO, `picture.py` has them exactly). One that keeps the picture's resolution makes the largest
-maps of its network; a CPU computes it in integers, in a third less time for the whole (Uninformed Students:
-0.3 dB for it).
+ONNX Runtime nothing: see benchmarks/published/ablation.md; for OpenVINO, `picture.py` has them exactly). One
+that keeps the picture's resolution makes the largest maps of its network; a CPU computes it in integers, in a
+third less time for the whole (Uninformed Students: 0.3 dB for it).
 
 On a CPU an integer kernel is chosen only if everything around an operator is quantized: what an integer
 layer makes, everybody reads quantized, the scoring included; what a float layer makes, only integer layers
