@@ -14,7 +14,7 @@ from adq_edge.calibration.ranges import WeightRounding
 from adq_edge.files import write_bytes
 from adq_edge.makers.base import Ingredients, Made, Maker, describe
 from adq_edge.options import Device, Precision, RuntimeName
-from adq_edge.quantization.arithmetic import cpu_target
+from adq_edge.quantization.arithmetic import Target, cpu_target
 from adq_edge.quantization.channels_last import score_channels_last
 from adq_edge.quantization.float_weights import keep_float_weights
 from adq_edge.quantization.half import store_weights_as_float16
@@ -72,10 +72,16 @@ class CpuMaker(Maker):
         model = self._numbers(ingredients)
         if self.runtime is RuntimeName.ONNXRUNTIME:
             return score_channels_last(lay_out_blocks(split_leaky_relus(model)))
-        prepared = ingredients.prepared
-        if prepared is not None and prepared.ranges.rounding is not WeightRounding.NEAREST:  # not trained so
+        if self._reads_integers(ingredients):
             model = convolve_picture_in_integers(model, ingredients.float_layers)
         return drop_repeated_pairs(normalise_channels_last(model))
+
+    def _reads_integers(self, ingredients: Ingredients) -> bool:
+        """Tell whether OpenVINO is to convolve the picture in integers: not where it was trained in float."""
+        prepared = ingredients.prepared
+        if ingredients.precision is not Precision.INT8 or prepared is None or self.target is not Target.X86:
+            return False
+        return prepared.ranges.rounding is not WeightRounding.NEAREST
 
     def _numbers(self, ingredients: Ingredients) -> onnx.ModelProto:
         """Return the model in its number format, laid out as it was exported."""

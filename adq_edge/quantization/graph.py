@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 _OUTPUT_AXES = {"Conv": 0, "ConvTranspose": 1}
 """Axes of the output channels of an ungrouped convolution's weight."""
@@ -145,6 +145,48 @@ def add_initializer(graph: onnx.GraphProto, name: str, value: np.ndarray) -> str
     """Add a constant and return its name."""
     graph.initializer.append(numpy_helper.from_array(value, name))
     return name
+
+
+def make_pair(
+    tensor: str, stem: str, scale: str, zero_point: str, axis: Optional[int] = None
+) -> Tuple[onnx.NodeProto, onnx.NodeProto]:
+    """Return the Q and DQ nodes that round `tensor` to its grid, as `<stem>.dequantized`."""
+    attributes = {} if axis is None else {"axis": axis}
+    quantized, dequantized = f"{stem}.quantized", f"{stem}.dequantized"
+    return (
+        helper.make_node(
+            "QuantizeLinear", [tensor, scale, zero_point], [quantized], f"{stem}.QuantizeLinear", **attributes
+        ),
+        helper.make_node(
+            "DequantizeLinear",
+            [quantized, scale, zero_point],
+            [dequantized],
+            f"{stem}.DequantizeLinear",
+            **attributes,
+        ),
+    )
+
+
+def store_integers(
+    graph: onnx.GraphProto, name: str, values: np.ndarray, scales: np.ndarray, axis: int
+) -> onnx.NodeProto:
+    """Add a constant as integers; return the DQ node that makes `<name>.dequantized` of them.
+
+    Args:
+        graph: what the integers, scales and zero points are added to.
+        name: the constant.
+        values: integers.
+        scales: float32, one for each index of `axis`.
+        axis: of `values`.
+    """
+    inputs = [
+        add_initializer(graph, f"{name}.quantized", values),
+        add_initializer(graph, f"{name}.scale", scales),
+        add_initializer(graph, f"{name}.zero_point", np.zeros(scales.shape, values.dtype)),
+    ]
+    return helper.make_node(
+        "DequantizeLinear", inputs, [f"{name}.dequantized"], f"{name}.DequantizeLinear", axis=axis
+    )
 
 
 def drop_unused_initializers(graph: onnx.GraphProto) -> None:

@@ -18,7 +18,13 @@ import onnx
 from onnx import helper, numpy_helper
 
 from adq_edge.bundle import INPUT
-from adq_edge.quantization.graph import GraphIndex, add_initializer, attribute, drop_unused_initializers
+from adq_edge.quantization.graph import (
+    GraphIndex,
+    add_initializer,
+    attribute,
+    drop_unused_initializers,
+    store_integers,
+)
 from adq_edge.quantization.normalisation import normalisation_steps
 from adq_edge.quantization.rounding import round_with_compensation
 
@@ -168,14 +174,9 @@ def _quantize(
     sums = (levels.astype(np.float64) * scales[:, None, None, None]).sum((2, 3))
     moved = (bias + sums @ (found.zero_point - found.mean)).astype(np.float32)
     index.initializers[node.input[2]].CopyFrom(numpy_helper.from_array(moved, node.input[2]))
-    name = node.input[1]
-    inputs = [
-        add_initializer(graph, f"{name}.quantized", levels),
-        add_initializer(graph, f"{name}.scale", scales),
-        add_initializer(graph, f"{name}.zero_point", np.zeros(scales.shape, np.int8)),
-    ]
-    node.input[1] = f"{name}.dequantized"
-    return helper.make_node("DequantizeLinear", inputs, [node.input[1]], f"{name}.DequantizeLinear", axis=0)
+    dequantize = store_integers(graph, node.input[1], levels, scales, axis=0)
+    node.input[1] = dequantize.output[0]
+    return dequantize
 
 
 def _likeness(shape: Tuple[int, ...]) -> np.ndarray:

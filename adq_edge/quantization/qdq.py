@@ -11,7 +11,7 @@ from typing import Collection, Dict, Iterator, List, Mapping, Optional, Set, Tup
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from adq_edge.errors import CalibrationError, CheckpointError
 from adq_edge.quantization.arithmetic import (
@@ -22,7 +22,13 @@ from adq_edge.quantization.arithmetic import (
     scale_and_zero_point,
     weight_scales,
 )
-from adq_edge.quantization.graph import GraphIndex, add_initializer, drop_unused_initializers
+from adq_edge.quantization.graph import (
+    GraphIndex,
+    add_initializer,
+    drop_unused_initializers,
+    make_pair,
+    store_integers,
+)
 from adq_edge.quantization.placement import integer_layers, place
 from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED, Region, find_region
 from adq_edge.quantization.rounding import RoundedWeight, Rounding
@@ -116,7 +122,7 @@ class _Pass:
         if self.target is Target.TENSORRT:
             groups = {f"{tensor}.to.{node.name}": [node] for node in consumers}
         for stem, nodes in groups.items():
-            yield from _pair(tensor, stem, f"{tensor}.scale", f"{tensor}.zero_point")
+            yield from make_pair(tensor, stem, f"{tensor}.scale", f"{tensor}.zero_point")
             for node in nodes:
                 _redirect(node, tensor, f"{stem}.dequantized")
 
@@ -170,24 +176,15 @@ class _Pass:
         self.index.initializers[name].CopyFrom(numpy_helper.from_array(values, name))
         scale = add_initializer(self.graph, f"{name}.scale", scales)
         zero_point = add_initializer(self.graph, f"{name}.zero_point", np.zeros(scales.shape, np.int8))
-        self.before.setdefault(node.name, []).extend(_pair(name, name, scale, zero_point, axis))
+        self.before.setdefault(node.name, []).extend(make_pair(name, name, scale, zero_point, axis))
         node.input[1] = f"{name}.dequantized"
 
     def _store_integers(
         self, node: onnx.NodeProto, position: int, values: np.ndarray, scales: np.ndarray, axis: int
     ) -> None:
-        name = node.input[position]
-        inputs = [
-            add_initializer(self.graph, f"{name}.quantized", values),
-            add_initializer(self.graph, f"{name}.scale", scales),
-            add_initializer(self.graph, f"{name}.zero_point", np.zeros(scales.shape, values.dtype)),
-        ]
-        output = f"{name}.dequantized"
-        dequantize = helper.make_node(
-            "DequantizeLinear", inputs, [output], f"{name}.DequantizeLinear", axis=axis
-        )
+        dequantize = store_integers(self.graph, node.input[position], values, scales, axis)
         self.before.setdefault(node.name, []).append(dequantize)
-        node.input[position] = output
+        node.input[position] = dequantize.output[0]
 
     def _rebuild(self, pairs: Mapping[str, List[onnx.NodeProto]]) -> None:
         """Put every new node where its inputs exist: the graph stays in topological order."""
@@ -205,23 +202,3 @@ def _redirect(node: onnx.NodeProto, old: str, new: str) -> None:
     for position, name in enumerate(node.input):
         if name == old:
             node.input[position] = new
-
-
-def _pair(
-    tensor: str, stem: str, scale: str, zero_point: str, axis: Optional[int] = None
-) -> Tuple[onnx.NodeProto, onnx.NodeProto]:
-    """Return the Q and DQ nodes that round `tensor` to its grid, as `<stem>.dequantized`."""
-    attributes = {} if axis is None else {"axis": axis}
-    quantized, dequantized = f"{stem}.quantized", f"{stem}.dequantized"
-    return (
-        helper.make_node(
-            "QuantizeLinear", [tensor, scale, zero_point], [quantized], f"{stem}.QuantizeLinear", **attributes
-        ),
-        helper.make_node(
-            "DequantizeLinear",
-            [quantized, scale, zero_point],
-            [dequantized],
-            f"{stem}.DequantizeLinear",
-            **attributes,
-        ),
-    )

@@ -4,6 +4,10 @@ Operators that only move or choose values (DepthToSpace, Slice, MaxPool, ...) ha
 same pair behind: ONNX Runtime takes an operator for an integer one by the two around it. OpenVINO needs the
 one in front alone. Where the grid has a zero point other than 0, it does not see that the one behind changes
 nothing: it goes to float32 and back, which takes three passes over the tensor.
+
+Behind a concatenation along the batch it is the other way round. OpenVINO merges the pair there with those in
+front and is then left with a scale for each part of the batch, which no convolution takes: the next one runs
+in float32, four times as long. A pooling of one pixel, which changes nothing, holds the pair where it is.
 """
 
 from __future__ import annotations

@@ -54,9 +54,8 @@ class QuantizedModel:
         target = TARGETS[ranges.arithmetic or Arithmetic.CPU]
         self.networks = QuantizedNetworks(equalized, ranges.tensors, target, self._origins)
         self.model = model
-        model.engine_networks = (
-            self.networks.__call__
-        )  # no submodule: a checkpoint holds the method's weights
+        # A bound method, as no submodule of it: a checkpoint holds the method's own weights.
+        model.engine_networks = self.networks.__call__
 
     def ranges(self) -> Ranges:
         """Return the ranges as they are now."""
