@@ -34,7 +34,7 @@ from adq_edge.options import DEFAULT_CALIBRATOR, Precision, RuntimeName
 from adq_edge.quantization.arithmetic import GRIDS, Target, scale_and_zero_point
 from adq_edge.quantization.channels_last import score_channels_last
 from adq_edge.quantization.float_weights import keep_float_weights
-from adq_edge.quantization.graph import add_initializer
+from adq_edge.quantization.graph import add_initializer, make_pair
 from adq_edge.quantization.normalisation import widen_normalisation
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
@@ -53,14 +53,12 @@ def with_pair_in_front(prepared: Prepared) -> onnx.ModelProto:
         if node.op_type == "LeakyRelu":
             tensor = node.input[0]
             numbers = scale_and_zero_point(*ranges[tensor], GRIDS[Target.X86])
-            constants = [
+            scale, zero_point = (
                 add_initializer(model.graph, f"{tensor}.{name}", value)
                 for name, value in zip(("scale", "zero_point"), numbers)
-            ]
-            stages = [tensor, f"{tensor}.quantized", f"{tensor}.dequantized"]
-            for operator, source, made in zip(("QuantizeLinear", "DequantizeLinear"), stages, stages[1:]):
-                nodes.append(onnx.helper.make_node(operator, [source, *constants], [made], f"{made}.node"))
-            node.input[0] = stages[-1]
+            )
+            nodes.extend(make_pair(tensor, tensor, scale, zero_point))
+            node.input[0] = nodes[-1].output[0]
         nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -112,8 +110,16 @@ def milliseconds(runs: Dict[str, Run], picture: np.ndarray, rounds: int) -> Dict
     return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
-def row(name: str, measured: Measured, reference: Measured, ms: Dict[str, float]) -> List[str]:
-    """Return an engine's line of the table."""
+def headings(reference: Measured) -> List[str]:
+    """Return the headings of the table."""
+    ends = ["pixel AUROC", "map SNR dB", "score bias", "p50 ms", "ratio"]
+    return ["engine", "image AUROC", *reference.categories, *ends]
+
+
+def row(name: str, found: Dict[str, Measured], ms: Dict[str, float]) -> List[str]:
+    """Return an engine's line of the table; the first of `found` is the float one."""
+    measured, first = found[name], next(iter(found))
+    reference = found[first]
     maps = MapComparison()
     for expected, actual in zip(reference.maps, measured.maps):
         maps.update(expected, actual)
@@ -124,8 +130,8 @@ def row(name: str, measured: Measured, reference: Measured, ms: Dict[str, float]
         *("-" if area is None else f"{area:.4f}" for area in areas),
         "-" if snr is None else f"{snr:.1f}",
         "-" if bias is None else f"{100 * bias:+.1f} %",
-        f"{ms[name]:.0f}",
-        f"{ms[name] / ms[FLOAT]:.2f}",
+        f"{ms[name]:.1f}",
+        f"{ms[name] / ms[first]:.2f}",
     ]
 
 
@@ -146,21 +152,12 @@ def main() -> None:
     tests = load_tests(read_dataset(options.data), bundle.manifest.image_size, options.limit)
     found = {name: measure(run, tests) for name, run in runs.items()}
     ms = milliseconds(runs, tests[0].picture, options.rounds)
-    lines = [row(name, measured, found[FLOAT], ms) for name, measured in found.items()]
+    lines = [row(name, found, ms) for name in found]
     publish(
         "leaky",
         f"Uninformed Students: what is rounded around a leaky ReLU; {len(tests)} test images, "
         f"{options.samples} calibration images, {options.threads} threads",
-        [
-            "engine",
-            "image AUROC",
-            *found[FLOAT].categories,
-            "pixel AUROC",
-            "map SNR dB",
-            "score bias",
-            "p50 ms",
-            "ratio",
-        ],
+        headings(found[FLOAT]),
         lines,
         {"options": bundle.manifest.options, "rows": lines, "milliseconds": ms},
         read_environment(),
