@@ -100,6 +100,10 @@ class SshServer:
             pid for pid in pids if own in _text(pid, "cmdline") or f"={own}/jobs/" in _text(pid, "environ")
         ]
 
+    def kill_jobs(self) -> None:
+        """Kill what works there, as a board short of memory does; some of it may end by itself meanwhile."""
+        _kill(self.jobs())
+
     def put_python(self, script: str) -> None:
         """Make a script the board's python3."""
         path = self.bin / "python3"
@@ -143,7 +147,7 @@ def run_sshd(folder: Path) -> Iterator[SshServer]:
         yield server
     finally:
         server.stop()
-        _kill(server.jobs())
+        server.kill_jobs()
 
 
 @contextlib.contextmanager

@@ -158,8 +158,7 @@ def test_run_that_nobody_asks_after_ends_itself(server: SshServer):
 def test_run_killed_on_the_board_is_told_and_starts_anew(server: SshServer):
     watched = Watched(job("dead"))
     work_folder(server, "dead")
-    for pid in server.jobs():
-        os.kill(pid, signal.SIGKILL)
+    server.kill_jobs()
     ended = watched.result()
     assert str(describe_failure("board", ended)).startswith(
         "board: the run was killed, or the board was restarted"
