@@ -1,0 +1,124 @@
+"""What the convolutions of an OpenVINO engine cost, by kernel size, and how fast they multiply.
+
+    python benchmarks/convolutions.py ENGINE [--threads 1] [--queries 40]
+
+ENGINE is a file of `adq-edge build --runtime openvino`. Multiplications are counted from shapes; times are
+OpenVINO's own, of each operator, medians over queries of one random picture. Writes
+benchmarks/published/convolutions.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple
+
+import numpy as np
+import openvino
+from published import publish
+
+from adq_edge.environment import read_environment
+from adq_edge.runtimes.sidecar import read_sidecar
+
+ELSE = "everything else"
+_WARM_UP = 5
+
+
+class Convolution(NamedTuple):
+    """A convolution's kernel, such as "3x3", and its multiplications in units of 1e9."""
+
+    kernel: str
+    giga: float
+
+
+def convolutions(model: Any) -> Dict[str, Convolution]:
+    """Return the convolutions of a model with fixed shapes, by name."""
+    found = {}
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Convolution":
+            weights, output = (list(port.get_shape()) for port in (node.input(1), node.output(0)))
+            giga = float(np.prod(weights)) * output[2] * output[3] / 1e9
+            found[node.get_friendly_name()] = Convolution("x".join(map(str, weights[2:])), giga)
+    return found
+
+
+def operator_times(model: Any, picture: np.ndarray, threads: int, queries: int) -> Dict[str, float]:
+    """Return the median milliseconds of each operator for a picture, uint8 `[1, H, W, 3]`, by name."""
+    properties = {"INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True, "INFERENCE_PRECISION_HINT": "f32"}
+    request = openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
+    times: Dict[str, List[float]] = defaultdict(list)
+    for query in range(_WARM_UP + queries):
+        request.infer([picture])
+        if query >= _WARM_UP:
+            for operator in request.get_profiling_info():
+                times[operator.node_name].append(operator.real_time.total_seconds() * 1e3)
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+class Group(NamedTuple):
+    """Operators that are told apart from others: the convolutions with one kernel, or everything else."""
+
+    kernel: str
+    count: int
+    giga: float
+    milliseconds: float
+
+
+def group(counted: Dict[str, Convolution], times: Dict[str, float]) -> List[Group]:
+    """Sum up operators by kernel, the longest first."""
+    names: Dict[str, List[str]] = defaultdict(list)
+    for name in times:
+        names[counted[name].kernel if name in counted else ELSE].append(name)
+    groups = [
+        Group(
+            kernel,
+            len(members),
+            sum(counted[name].giga for name in members if name in counted),
+            sum(times[name] for name in members),
+        )
+        for kernel, members in names.items()
+    ]
+    return sorted(groups, key=lambda found: -found.milliseconds)
+
+
+def row(found: Group, whole: float) -> List[str]:
+    """Return a group's line; `whole`: the milliseconds of all operators."""
+    share = [f"{found.milliseconds:.2f}", f"{found.milliseconds / whole:.1%}"]
+    if found.kernel == ELSE:
+        return [ELSE, str(found.count), "-", *share, "-"]
+    rate = f"{found.giga / found.milliseconds * 1e3:.0f}"
+    return [f"{found.kernel} convolutions", str(found.count), f"{found.giga:.2f}", *share, rate]
+
+
+def main() -> None:
+    """Measure an engine and publish the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("engine", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--queries", type=int, default=40)
+    options = parser.parse_args()
+    sidecar = read_sidecar(options.engine)
+    shape = [1, *sidecar.image_size, 3]
+    model = openvino.Core().read_model(str(options.engine))
+    model.reshape(shape)
+    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    times = operator_times(model, picture, options.threads, options.queries)
+    groups = group(convolutions(model), times)
+    whole = sum(times.values())
+    height, width = sidecar.image_size
+    publish(
+        "convolutions",
+        f"Where the time of {sidecar.arch}, {sidecar.precision.value}, goes with OpenVINO; {height}x{width}, "
+        f"{options.threads} thread(s), {whole:.1f} ms in all",
+        ["operators", "count", "1e9 multiplications", "ms", "of the whole", "1e9 a second"],
+        [row(found, whole) for found in groups],
+        {"operators": sidecar.operators, "groups": [found._asdict() for found in groups]},
+        read_environment(),
+    )
+
+
+if __name__ == "__main__":
+    main()
