@@ -1,19 +1,25 @@
-"""Dense evaluation of a patch network: multi-pooling beside dilation, and coarser grids, FP32 on a CPU.
+"""Dense evaluation of patch networks: multi-pooling, dilation, coarser grids, first convolutions in one.
 
     python benchmarks/dense.py [--rounds 5] [--threads 2]
 
-One network with random weights (a model has one for the teacher and each student, all alike), patches of 33
-pixels, a picture of 256x256. The forms are timed interleaved, so their ratios hold where the machine is
-shared. Writes benchmarks/published/dense.json and .md.
+Networks with random weights, patches of 33 pixels, a picture of 256x256: one network (a model has one for the
+teacher and each student, all alike), and at stride 4 all four of a model, whose first convolutions read the
+same picture. INT8 is what `build` makes of the graph, calibrated on noise: it is timed, its output is not
+looked at. The forms are timed interleaved, so their ratios hold where the machine is shared. A TensorRT-RTX
+parser and builder is asked whether it takes them. Writes benchmarks/published/dense.json and .md.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import sys
 import time
-from typing import Callable, Dict, List, Tuple
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
+import onnx
 import onnxruntime
 import openvino
 import torch
@@ -22,13 +28,30 @@ from torch import nn
 from torch.nn import functional
 
 from adq_edge.bundle import INPUT
+from adq_edge.calibration.collect import collect
 from adq_edge.environment import read_environment
 from adq_edge.exporting import to_onnx
 from adq_edge.models.patch_network import LAYERS, Border, Decoder, Grid, PatchNetwork, interleave
+from adq_edge.options import Precision
+from adq_edge.quantization.arithmetic import cpu_target
+from adq_edge.quantization.channels_last import score_channels_last
+from adq_edge.quantization.float_weights import keep_float_weights
+from adq_edge.quantization.leaky import split_leaky_relus
+from adq_edge.quantization.normalisation import normalise_channels_last, widen_normalisation
+from adq_edge.quantization.picture import convolve_picture_in_integers
+from adq_edge.quantization.qdq import quantize
+from adq_edge.quantization.region import find_region
+from adq_edge.quantization.repeated_pairs import drop_repeated_pairs
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from rtx import compile_engine, trt
 
 SIZE = 256
 PATCH = 33
+NETWORKS = 4  # of a model: the teacher and three students
+GPU = "SM86"
 _SLOPE = 5e-3
+_GREY = 127.5
 _TOLERANCE = 1e-4  # of the largest value: two forms of the same function
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -71,85 +94,187 @@ class Dilated(nn.Module):
         return _with_maximum(self.network.decode(x).square().sum(1))
 
 
+class Model(nn.Module):
+    """A teacher and students at stride 4: the squared distances of the students, summed."""
+
+    def __init__(self, networks: List[PatchNetwork]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.grid = Grid(PATCH, 4, Border.ZEROS)
+
+    def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Map uint8 `[N, H, W, 3]` to `[N, H / 4, W / 4]` and the maximum."""
+        centre = self.grid.stride // 2
+        first, *others = self.describe(self.grid.fit(_prepared(images), (centre, centre)))
+        return _with_maximum(sum((other - first).square().sum(1) for other in others))
+
+    def describe(self, x: torch.Tensor) -> List[torch.Tensor]:
+        """Map a picture to the descriptors of each network."""
+        return [network(x) for network in self.networks]
+
+
+class FirstInOne(Model):
+    """The same, with the first convolutions of all networks as one."""
+
+    def __init__(self, networks: List[PatchNetwork]) -> None:
+        super().__init__([copy.deepcopy(network) for network in networks])
+        firsts = [network.get_submodule("conv1") for network in self.networks]
+        self.weight = nn.Parameter(torch.cat([first.weight for first in firsts]))
+        self.bias = nn.Parameter(torch.cat([first.bias for first in firsts]))
+        for network in self.networks:
+            network.conv1 = nn.Identity()
+
+    def describe(self, x: torch.Tensor) -> List[torch.Tensor]:
+        """Convolve once, then go on with each network's channels."""
+        parts = functional.conv2d(x, self.weight, self.bias).chunk(len(self.networks), 1)
+        return [network(part) for network, part in zip(self.networks, parts)]
+
+
 def _prepared(images: torch.Tensor) -> torch.Tensor:
-    return images.float().permute(0, 3, 1, 2) / 127.5 - 1
+    return (images.float().permute(0, 3, 1, 2) - _GREY) * (1 / _GREY)
 
 
 def _with_maximum(lengths: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
     return lengths, torch.amax(lengths, dim=(1, 2))
 
 
-def forms() -> Dict[str, nn.Module]:
-    """Return the forms of one network, the dense ones first."""
+def forms() -> Dict[str, Dict[str, nn.Module]]:
+    """Return groups of forms, the first of each what the others are compared to, the second its equal."""
     torch.manual_seed(0)
-    network = PatchNetwork(PATCH, Decoder.LINEAR).eval()
+    networks = [PatchNetwork(PATCH, Decoder.LINEAR).eval() for _ in range(NETWORKS)]
     return {
-        "multi-pooling": MultiPooling(network, 1),
-        "dilation": Dilated(network),
-        "multi-pooling, stride 2": MultiPooling(network, 2),
-        "stride 4": MultiPooling(network, 4),
+        "one network": {
+            "multi-pooling": MultiPooling(networks[0], 1),
+            "dilation": Dilated(networks[0]),
+            "multi-pooling, stride 2": MultiPooling(networks[0], 2),
+            "stride 4": MultiPooling(networks[0], 4),
+        },
+        "four networks, stride 4": {
+            "four first convolutions": Model(networks),
+            "first convolutions in one": FirstInOne(networks),
+        },
     }
 
 
-def onnx_runtime(content: bytes, threads: int) -> Run:
+def _noise(count: int = 4) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
+
+
+def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model in INT8 as `build` makes it, laid out for no runtime yet."""
+    histograms = collect(model, find_region(model).measured, _noise(), threads=2)
+    ranges = {name: histogram.data_range for name, histogram in histograms.items()}
+    return keep_float_weights(quantize(widen_normalisation(model), ranges, cpu_target()))
+
+
+def onnx_runtime(model: onnx.ModelProto, threads: int) -> Run:
     """Return a function that runs a graph with ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    content = score_channels_last(split_leaky_relus(model)).SerializeToString()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda images: np.asarray(session.run(None, {INPUT: images})[0])
 
 
-def openvino_cpu(content: bytes, threads: int) -> Run:
-    """Return a function that runs a graph with OpenVINO in float32."""
+def openvino_cpu(model: onnx.ModelProto, threads: int) -> Run:
+    """Return a function that runs a graph with OpenVINO."""
     properties = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(threads)}
     core = openvino.Core()
-    request = core.compile_model(core.read_model(content), "CPU", properties).create_infer_request()
+    rounded = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    model = convolve_picture_in_integers(model) if rounded else model
+    content = drop_repeated_pairs(normalise_channels_last(model)).SerializeToString()
+    found = core.read_model(content)
+    found.reshape([1, SIZE, SIZE, 3])
+    request = core.compile_model(found, "CPU", properties).create_infer_request()
     return lambda images: np.asarray(request.infer([images])[0])
 
 
 RUNTIMES = {"onnxruntime": onnx_runtime, "openvino": openvino_cpu}
 
 
-def measure(runs: Dict[str, Run], rounds: int) -> Dict[str, float]:
-    """Return each form's median time in ms, after a warm-up that also checks that dense forms agree."""
-    picture = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
-    dense = [run(picture) for run in runs.values()][:2]
-    difference = float(np.abs(dense[0] - dense[1]).max() / np.abs(dense[0]).max())
+class Time(NamedTuple):
+    """One line of the table; `ratio` to the first form of the group, in this precision and runtime."""
+
+    group: str
+    form: str
+    precision: str
+    runtime: str
+    milliseconds: float
+    ratio: float
+
+
+def times(group: str, graphs: Dict[str, onnx.ModelProto], options: argparse.Namespace) -> Iterator[Time]:
+    """Time a group's forms in both precisions and runtimes, those of one precision and runtime in turn."""
+    for precision in (Precision.FP32, Precision.INT8):
+        models = graphs
+        if precision is Precision.INT8:
+            models = {name: quantized(graph) for name, graph in graphs.items()}
+        for runtime, load in RUNTIMES.items():
+            runs = {name: load(model, options.threads) for name, model in models.items()}
+            if precision is Precision.FP32:
+                check_equal(runs)
+            found = measure(runs, options.rounds)
+            first = next(iter(found.values()))
+            for form, ms in found.items():
+                print(group, form, precision.value, runtime, f"{ms:.1f}", flush=True)
+                yield Time(group, form, precision.value, runtime, ms, ms / first)
+
+
+def check_equal(runs: Dict[str, Run]) -> None:
+    """Check that the first two forms of a group compute the same."""
+    first, second = (run(_noise(1)) for run in list(runs.values())[:2])
+    difference = float(np.abs(first - second).max() / np.abs(first).max())
     if difference > _TOLERANCE:
-        raise SystemExit(f"multi-pooling and dilation differ by {difference:.1e} of the largest value")
-    times: Dict[str, List[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
+        raise SystemExit(f"two forms of one function differ by {difference:.1e} of the largest value")
+
+
+def measure(runs: Dict[str, Run], rounds: int) -> Dict[str, float]:
+    """Return each form's median time in ms, after a warm-up."""
+    picture = _noise(1)
+    found: Dict[str, List[float]] = {name: [] for name in runs}
+    for _ in range(rounds + 1):
         for name, run in runs.items():
             started = time.perf_counter()
             run(picture)
-            times[name].append(1e3 * (time.perf_counter() - started))
-    return {name: float(np.median(values)) for name, values in times.items()}
+            found[name].append(1e3 * (time.perf_counter() - started))
+    return {name: float(np.median(values[1:])) for name, values in found.items()}
+
+
+def compiled(model: onnx.ModelProto) -> str:
+    """Return the size of the form's engine for a GPU, or why TensorRT-RTX does not take it."""
+    try:
+        plan = compile_engine(model.SerializeToString(), GPU, SIZE, largest_batch=1)
+    except AssertionError as refusal:
+        return f"refused: {str(refusal).splitlines()[0]}"
+    return f"{len(plan) / 1e6:.1f} MB"
 
 
 def main() -> None:
-    """Time every form with both runtimes and publish the table."""
+    """Time every form, ask TensorRT-RTX for it, and publish the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    graphs = {name: to_onnx(form, (SIZE, SIZE)).SerializeToString() for name, form in forms().items()}
-    figures: Dict[str, Dict[str, float]] = {}
-    for runtime, load in RUNTIMES.items():
-        runs = {name: load(content, options.threads) for name, content in graphs.items()}
-        figures[runtime] = measure(runs, options.rounds)
+    lines: List[Time] = []
+    engines: Dict[str, str] = {}
+    for group, modules in forms().items():
+        graphs = {name: to_onnx(module, (SIZE, SIZE)) for name, module in modules.items()}
+        engines.update((name, compiled(graph)) for name, graph in graphs.items())
+        lines.extend(times(group, graphs, options))
     publish(
         "dense",
-        f"One patch network of {PATCH} pixels at {SIZE}x{SIZE}, FP32, {options.threads} threads, median of "
-        f"{options.rounds} interleaved rounds",
-        ["form", "runtime", "ms", "ratio to multi-pooling"],
-        [
-            [name, runtime, f"{ms:.0f}", f"{ms / times['multi-pooling']:.2f}"]
-            for runtime, times in figures.items()
-            for name, ms in times.items()
-        ],
-        {"milliseconds": figures, "threads": options.threads, "rounds": options.rounds},
+        f"Patch networks of {PATCH} pixels at {SIZE}x{SIZE}, {options.threads} threads, median of "
+        f"{options.rounds} interleaved rounds; FP32 compiled with TensorRT-RTX {trt.__version__} for {GPU}",
+        ["", "form", "precision", "runtime", "ms", "ratio to the first form", "TensorRT-RTX"],
+        [[*line[:4], f"{line.milliseconds:.0f}", f"{line.ratio:.2f}", engines[line.form]] for line in lines],
+        {
+            "times": [line._asdict() for line in lines],
+            "tensorrt_rtx": engines,
+            "threads": options.threads,
+            "rounds": options.rounds,
+        },
         read_environment(),
     )
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import make_model as make_stfpm
 
+from adq_edge.benchmark.quietness import judge
 from adq_edge.errors import AdqError
 from adq_edge.models.checkpoint import load_checkpoint
 
@@ -26,6 +27,7 @@ SIZE = 64
 BY_LABEL = {contender.label: contender for contender in CONTENDERS[STFPM]}
 OURS, EAGER = "adq-edge FP32, onnxruntime", "torch eager FP32"
 QUANTIZER, ABSENT = "onnxruntime quantize_static, U8S8 on conv, add, pool", "NNCF defaults, OpenVINO"
+ONLY_OTHERS = "anomalib INT8_PTQ, OpenVINOInferencer"
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +39,9 @@ def run(tmp_path_factory, dataset, one_thread):
     pythons = dict.fromkeys(("adq-edge", "torch", "onnxruntime"), sys.executable)
     pythons["nncf"] = str(work / "no-python")
     versions: dict = {}
-    chosen = [BY_LABEL[label] for label in (OURS, EAGER, QUANTIZER, ABSENT)]
-    table = compete(model, chosen, pictures, Plan(6, 0.0, 0.0), pythons, 1, versions)
+    chosen = [BY_LABEL[label] for label in (OURS, EAGER, QUANTIZER, ABSENT, ONLY_OTHERS)]
+    makers = {contender.maker for contender in chosen[:-1]}
+    table = compete(model, chosen, pictures, Plan(6, 0.0, 0.0), pythons, 1, versions, makers)
     return table, versions, model, work
 
 
@@ -61,7 +64,8 @@ def test_every_contender_runs_the_same_weights(run):
 
 def test_who_is_not_found_is_named_and_the_others_go_on(run):
     table, _, _, _ = run
-    assert list(table.left_out) == [ABSENT]
+    assert list(table.left_out) == [ABSENT, ONLY_OTHERS]
+    assert table.left_out[ONLY_OTHERS] == "not asked for"
     assert "no-python cannot be started (No such file or directory)" in table.left_out[ABSENT]
 
 
@@ -118,9 +122,11 @@ def test_a_bar_takes_our_fastest_int8_and_their_fastest_of_the_same_rounds():
         "anomalib INT8_PTQ, OpenVINO, fixed input": dataclasses.replace(_figures(16, 18, 40), files={}),
         "anomalib INT8_PTQ, OpenVINOInferencer": _figures(20, 30, 40),
     }
-    table = Table(STFPM, [BY_LABEL[label] for label in lines], list(lines.values()), {})
-    values = {bar.text.partition(" against ")[2]: bar.value for bar in bars([table])}
-    assert values == {
+    quiet = judge(None, None, 0.0, None)
+    table = Table(STFPM, [BY_LABEL[label] for label in lines], list(lines.values()), {}, quiet)
+    ratios = {bar.text.partition(" against ")[2]: bar.ratio for bar in bars([table])}
+    assert ratios.pop("anomalib INT8, 1024 px PNG") is None
+    assert {name: each.value for name, each in ratios.items()} == {
         "anomalib INT8, engine only": pytest.approx(0.5),  # each round's ratio is the same, drift or not
         "anomalib INT8, 1024 px JPEG": pytest.approx(0.4),
         "torch eager FP32, engine only": pytest.approx(0.125),

@@ -85,8 +85,18 @@ def main(arguments: Sequence[str]) -> None:
         for model in options.models:
             network = stfpm if model == STFPM else random_rd(pictures, size)
             made = make_model(model, network, work / model, pictures)
-            chosen = [contender for contender in CONTENDERS[model] if contender.maker in options.only]
-            done.append(compete(made, chosen, pictures, plan, pythons, options.threads, versions))
+            done.append(
+                compete(
+                    made,
+                    CONTENDERS[model],
+                    pictures,
+                    plan,
+                    pythons,
+                    options.threads,
+                    versions,
+                    options.only,
+                )
+            )
     settings = {
         "quick": options.quick,
         "threads": options.threads,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Dict, Optional, Sequence
+from typing import Collection, Dict, Optional, Sequence
 
+from adq_edge.benchmark.quietness import drift_percent, judge, read_cpu_times, read_governor
 from adq_edge.console import console, progress_bar
 from adq_edge.errors import AdqError
-from benchmarks.peers.catalogue import TITLES, Contender
+from benchmarks.peers.catalogue import MAKERS, TITLES, Contender
 from benchmarks.peers.contract import Job
 from benchmarks.peers.materials import Model, Pictures
 from benchmarks.peers.measuring import Plan, enter, measure
@@ -23,17 +24,19 @@ def compete(
     pythons: Dict[str, str],
     threads: Optional[int],
     versions: Dict[str, Dict[str, str]],
+    makers: Collection[str] = MAKERS,
 ) -> Table:
     """Prepare, load and time one model's contenders; those that fail before the timing are left out.
 
     Args:
         model: the model.
-        contenders: who is asked.
+        contenders: all that there are.
         pictures: what they are given.
         plan: how much is measured.
         pythons: interpreter by maker.
         threads: CPU threads; each peer's own default if None.
         versions: packages by maker; those that were found are added.
+        makers: whose contenders are asked; the others' are left out.
 
     Raises:
         AdqError: nobody was found.
@@ -43,6 +46,9 @@ def compete(
     entrants = []
     with contextlib.ExitStack() as stack:
         for contender in contenders:
+            if contender.maker not in makers:
+                left_out[contender.label] = "not asked for"
+                continue
             made = model.folder / contender.key
             made.mkdir()
             job = Job(
@@ -72,7 +78,12 @@ def compete(
                 console.print(f"left out: {error}", markup=False)
         if not entrants:
             raise AdqError("no contender was found", fix="Install one, or name its interpreter with --python")
+        workers = [entrant.worker.pid for entrant in entrants]
+        before = read_cpu_times(workers)
         turns = plan.rounds * len(entrants)
         with progress_bar(f"Timing {TITLES[model.name]}", turns, "turns") as advance:
             figures = measure(entrants, model, pictures, plan, model.folder, advance)
-    return Table(model.name, [entrant.contender for entrant in entrants], figures, left_out)
+        after = read_cpu_times(workers)
+    drift = max(drift_percent(each.engine.rounds_ms) for each in figures)
+    quietness = judge(before, after, drift, read_governor())
+    return Table(model.name, [entrant.contender for entrant in entrants], figures, left_out, quietness)

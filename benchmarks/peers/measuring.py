@@ -7,11 +7,12 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from adq_edge.agreement import MapComparison, compare_scores
+from adq_edge.benchmark.statistics import Interval, quantile_interval
 from benchmarks.peers.catalogue import Contender
 from benchmarks.peers.materials import Model, Pictures
 from benchmarks.peers.process import WorkerProcess
@@ -175,6 +176,19 @@ def _timing(rounds_ns: Sequence[Sequence[int]]) -> Timing:
     return Timing(int(milliseconds.size), p50, p90, p99, medians)
 
 
-def ratio(first: Timing, second: Timing) -> float:
-    """Return first / second: the median over rounds of the ratio of their medians, so that drift cancels."""
-    return float(np.median(np.array(first.rounds_ms) / np.array(second.rounds_ms)))
+class Ratio(NamedTuple):
+    """How one timing compares with another.
+
+    Attributes:
+        value: the median over rounds of the ratio of their medians, so that drift cancels.
+        interval: its 95 % confidence interval; None if the rounds are too few for one.
+    """
+
+    value: float
+    interval: Optional[Interval]
+
+
+def ratio(first: Timing, second: Timing) -> Ratio:
+    """Return first / second."""
+    rounds = np.array(first.rounds_ms) / np.array(second.rounds_ms)
+    return Ratio(float(np.median(rounds)), quantile_interval(rounds, 0.5))

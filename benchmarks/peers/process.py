@@ -30,6 +30,11 @@ class WorkerProcess:
         self._process = process
         self._complaints = complaints
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
     def ask(self, call: str, **arguments: Any) -> Any:
         """Call one of the worker's methods by name."""
         assert self._process.stdout is not None

@@ -7,24 +7,29 @@ import datetime
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from adq_edge.benchmark.results import Quietness
 from adq_edge.environment import Environment, read_environment
 from adq_edge.files import write_bytes, write_json
 from benchmarks.peers.catalogue import ANOMALIB_MAKER, RD, STFPM, TITLES, TORCH, Contender
-from benchmarks.peers.measuring import Figures, Timing, ratio
+from benchmarks.peers.measuring import Figures, Ratio, Timing, ratio
 
 _ENGINE = "engine only"
-_BAR_FILE = "1024 px JPEG"
+_BAR_FILES = ("1024 px JPEG", "1024 px PNG")
 _MISSING = "-"
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """One model's run: its contenders that were found, what was measured of each, and who was left out."""
+    """One model's run: its contenders that were found, what was measured of each, and who was left out.
+
+    `quietness` is the machine's during the timing.
+    """
 
     model: str
     contenders: Sequence[Contender]
     figures: Sequence[Figures]
     left_out: Dict[str, str]
+    quietness: Quietness
 
     @property
     def best(self) -> int:
@@ -49,17 +54,17 @@ class Bar:
     Attributes:
         text: what it is about.
         limit: the largest ratio that meets it.
-        value: adq-edge's best over the peer's, in one interleaved run; None if the peer was not found.
+        ratio: adq-edge's best over the peer's, in one interleaved run; None if the peer was not found.
     """
 
     text: str
     limit: float
-    value: Optional[float]
+    ratio: Optional[Ratio]
 
 
 _BARS: Tuple[Tuple[str, str, str, float], ...] = (
     (STFPM, ANOMALIB_MAKER, _ENGINE, 0.80),
-    (STFPM, ANOMALIB_MAKER, _BAR_FILE, 0.60),
+    *((STFPM, ANOMALIB_MAKER, kind, 0.60) for kind in _BAR_FILES),
     (STFPM, TORCH, _ENGINE, 0.25),
     (RD, ANOMALIB_MAKER, _ENGINE, 0.85),
 )
@@ -81,7 +86,7 @@ def _rival_name(maker: str) -> str:
     return "torch eager FP32" if maker == TORCH else f"{maker} INT8"
 
 
-def _against(table: Table, maker: str, work: str) -> Optional[float]:
+def _against(table: Table, maker: str, work: str) -> Optional[Ratio]:
     wanted = ("torch_eager", "fp32") if maker == TORCH else ("anomalib_int8", "int8")
     rivals = [
         table.timings(i)[work]
@@ -113,11 +118,22 @@ def write(folder: Path, name: str, tables: Sequence[Table], settings: Dict[str, 
         lines += ["**A quick look: not to be quoted.**", ""]
     for table in tables:
         lines += [*_markdown(table), ""]
-    lines += ["## Bars", "", "| adq-edge's best over the peer's | limit | measured |", "|---|---|---|"]
-    lines += [f"| {bar.text} | {bar.limit:.2f} | {_number(bar.value, '.3f')} |" for bar in found]
+    lines += [
+        "## Bars",
+        "",
+        "| adq-edge's best over the peer's | limit | measured (95 % interval over rounds) |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {bar.text} | {bar.limit:.2f} | {_bar_value(bar.ratio)} |" for bar in found]
     text = "\n".join([*lines, *_legend(settings, date, machine)])
     write_bytes(folder / f"{name}.md", text.encode())
     return text
+
+
+def _bar_value(found: Optional[Ratio]) -> str:
+    if found is None or found.interval is None:
+        return _MISSING if found is None else f"{found.value:.3f}"
+    return f"{found.value:.3f} ({found.interval.low:.3f} to {found.interval.high:.3f})"
 
 
 def _legend(settings: Dict[str, Any], date: str, machine: Environment) -> List[str]:
@@ -149,6 +165,7 @@ def _plain(table: Table) -> Dict[str, Any]:
         "title": TITLES[table.model],
         "best": table.contenders[table.best].label,
         "left_out": table.left_out,
+        "quietness": dataclasses.asdict(table.quietness),
         "contenders": [
             {**dataclasses.asdict(contender), **dataclasses.asdict(figures)}
             for contender, figures in zip(table.contenders, table.figures)
@@ -173,6 +190,9 @@ def _markdown(table: Table) -> Iterator[str]:
     for name, reason in table.left_out.items():
         yield ""
         yield f"Left out: {name} ({reason})"
+    yield ""
+    reasons = "; ".join(table.quietness.reasons)
+    yield f"The machine was not quiet: {reasons}." if reasons else "The machine was quiet."
 
 
 def _row(table: Table, index: int, kinds: Sequence[str]) -> Iterator[str]:
@@ -182,7 +202,7 @@ def _row(table: Table, index: int, kinds: Sequence[str]) -> Iterator[str]:
     for kind in kinds:
         timing = timings.get(kind)
         yield _MISSING if timing is None else f"{timing.p50_ms:.2f} / {timing.p90_ms:.2f}"
-        yield _MISSING if timing is None or kind not in best else f"{ratio(best[kind], timing):.3f}"
+        yield _MISSING if timing is None or kind not in best else f"{ratio(best[kind], timing).value:.3f}"
     yield f"{figures.peak_rss_mb:.0f}"
     yield _number(figures.map_snr_db, ".1f")
     yield _number(None if figures.score_bias is None else 100 * figures.score_bias, "+.1f", " %")
