@@ -334,6 +334,11 @@ def test_options_of_a_method(run, two_stages):
     [
         (["--patch", "33"], "stfpm has no option 'patch'. Its options: none."),
         (["--arch", "uninformed-students", "--patch", "40"], "patch is 40. There are networks for"),
+        (
+            ["--arch", "uninformed-students", "--option", "border=round"],
+            "border is 'round'. There are: inside",
+        ),
+        (["--option", "border"], "--option border is no NAME=VALUE. For example"),
         (["--precision", "int4"], "'int4' is no training precision. There are: auto, float32"),
         (["--precision", "float16"], "--precision: float16 needs a CUDA device"),
         (["--compile"], "--compile: needs a CUDA device"),

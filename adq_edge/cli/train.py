@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
 import typer
 
@@ -52,6 +52,9 @@ def train(
     students: Optional[int] = typer.Option(None, "--students", help="Uninformed Students: how many."),
     stride: Optional[int] = typer.Option(
         None, "--stride", help="Uninformed Students: pixels from one descriptor to the next."
+    ),
+    option: Optional[List[str]] = typer.Option(
+        None, "--option", metavar="NAME=VALUE", help="Any other option of the method (repeatable)."
     ),
     epochs: Optional[int] = typer.Option(None, "--epochs", help=_STUDY),
     batch_size: Optional[int] = typer.Option(None, "--batch-size", help=_STUDY),
@@ -102,7 +105,10 @@ def train(
         from adq_edge.training.loop import train as train_one
         from adq_edge.training.loop import train_each
 
-    options = _given(backbone=backbone, bottleneck=bottleneck, patch=patch, students=students, stride=stride)
+    options = {
+        **dict(map(_method_option, option or [])),
+        **_given(backbone=backbone, bottleneck=bottleneck, patch=patch, students=students, stride=stride),
+    }
     size = None if image_size is None else (image_size, image_size)
     fresh = _given(
         arch=arch,
@@ -134,6 +140,14 @@ def train(
     if is_first_process():
         for result in done if isinstance(done, list) else [done]:
             typer.echo(_summary(result))
+
+
+def _method_option(text: str) -> Tuple[str, Union[int, str]]:
+    """Read NAME=VALUE; digits are a number."""
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        raise AdqError(f"--option {text} is no NAME=VALUE", fix="For example: --option border=zeros")
+    return name, int(value) if value.isdigit() else value
 
 
 def _given(**values: Any) -> Dict[str, Any]:

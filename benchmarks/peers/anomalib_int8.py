@@ -1,8 +1,9 @@
 """anomalib: its own model, export, INT8_PTQ and OpenVINOInferencer, with adq-edge's weights loaded into it.
 
-Two exports, because the better one differs: `fixed` has a fixed input of the model's size and is run by
+Two INT8 exports, because the better one differs: `fixed` has a fixed input of the model's size and is run by
 OpenVINO directly (engine only); `inferencer` is the default export, whose graph resizes what the
-OpenVINOInferencer reads from a file.
+OpenVINOInferencer reads from a file. `plain` is `fixed` without compression: it shows that the weights are
+in their places, whatever INT8_PTQ makes of them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import numpy as np
 
 from benchmarks.peers.contract import CALIBRATION, VALIDATION, Job, Peer, Result
 
-_FIXED = "fixed"
+_FIXED, _PLAIN = "fixed", "plain"
 _MODEL = Path("weights") / "openvino" / "model.xml"
 
 
 class Anomalib(Peer):
-    """An INT8_PTQ export of anomalib, run by its inferencer or by OpenVINO directly."""
+    """An export of anomalib, run by its inferencer or by OpenVINO directly."""
 
     needs = ("anomalib", "torch", "torchvision", "openvino", "nncf", "onnxscript")
 
@@ -30,7 +31,7 @@ class Anomalib(Peer):
         super().__init__(job)
         from anomalib.deploy import OpenVINOInferencer
 
-        self.takes_files = job.variant != _FIXED
+        self.takes_files = job.variant not in (_FIXED, _PLAIN)
         self._largest = _largest_map(job)
         config = {} if job.threads is None else {"INFERENCE_NUM_THREADS": str(job.threads)}
         self._inferencer = OpenVINOInferencer(Path(job.made) / _MODEL, device="CPU", config=config)
@@ -61,8 +62,8 @@ class Anomalib(Peer):
             _lightning_model(job),
             ExportType.OPENVINO,
             export_root=job.made,
-            input_size=job.image_size if job.variant == _FIXED else None,
-            compression_type=CompressionType.INT8_PTQ,
+            input_size=job.image_size if job.variant in (_FIXED, _PLAIN) else None,
+            compression_type=None if job.variant == _PLAIN else CompressionType.INT8_PTQ,
             datamodule=pictures,
         )
 

@@ -90,6 +90,10 @@ def _peers(scoring: str) -> Tuple[Contender, ...]:
             "anomalib INT8_PTQ, OpenVINOInferencer",
             *(ANOMALIB_MAKER, "int8", "anomalib_int8", "inferencer", ANOMALIB),
         ),
+        Contender(
+            "anomalib uncompressed, OpenVINO, fixed input",
+            *(ANOMALIB_MAKER, "fp32", "anomalib_int8", "plain", ANOMALIB),
+        ),
     )
 
 
@@ -103,6 +107,7 @@ _STFPM = (
     *_peers(OFFICIAL),
     Contender("torch FBGEMM INT8 student", TORCH, "int8", "torch_fbgemm", f"contiguous-{OFFICIAL}", OFFICIAL),
 )
+# FBGEMM is left out: torch has no transposed convolution with a scale for each channel.
 _RD = (
     _ours("int8", "openvino", ANOMALIB),
     _ours("int8", "onnxruntime", ANOMALIB),
