@@ -23,7 +23,13 @@ from adq_edge.benchmark.bench import bench
 from adq_edge.benchmark.picture import open_picture
 from adq_edge.benchmark.process import WorkerProcess, start_worker
 from adq_edge.benchmark.protocol import Pictures, Queries, WarmUp, pack_error, unpack_error
-from adq_edge.benchmark.results import BenchmarkReport, Quietness, read_report
+from adq_edge.benchmark.results import (
+    QUOTABLE_OFFLINE_SECONDS,
+    BenchmarkReport,
+    Quietness,
+    read_report,
+    write_report,
+)
 from adq_edge.benchmark.schedule import Plan, interleave, plan_for
 from adq_edge.bundle import Source
 from adq_edge.errors import (
@@ -327,10 +333,10 @@ def test_only_a_long_run_has_no_caveat(run):
         timed_seconds=60.0,
         latency=dataclasses.replace(engine.single_stream.latency, count=1024),
     )
+    offline = tuple(dataclasses.replace(load, timed_seconds=7.5) for load in engine.offline)
+    engine = dataclasses.replace(engine, single_stream=stream, offline=offline)
     quiet = Quietness(True, (), 0.1, 0.0, 0.5, None)
-    long = dataclasses.replace(
-        report, engines=(dataclasses.replace(engine, single_stream=stream),), quietness=quiet
-    )
+    long = dataclasses.replace(report, engines=(engine,), quietness=quiet)
     assert long.caveat is None
     assert dataclasses.replace(long, quick=True).caveat == "quick run, not to be quoted"
     noise = dataclasses.replace(quiet, is_quiet=False, reasons=("other processes took 31 % of the CPU",))
@@ -351,6 +357,30 @@ def test_offline_alone_measures_no_latency(tiny: Path, tmp_path: Path):
     assert read_report(tmp_path / "tiny.bench.json").engines == report.engines[:1]
     titles = [str(table.title) for table in bench_tables(report)]
     assert [title.split()[0] for title in titles] == ["Offline:", "size"]
+    assert "less than 7.5 s of Offline at a batch size, not to be quoted" in str(report.caveat)
+    assert [flag.word for flag in report.flags(report.engines[0])][:1] == ["short run"]
+
+
+def test_offline_alone_is_quotable_after_a_steady_warm_up_and_a_full_runs_seconds(tiny: Path, tmp_path: Path):
+    assert plan_for(1024, 60.0, quick=False).offline_seconds == QUOTABLE_OFFLINE_SECONDS
+    path = tmp_path / "tiny.bench.json"
+    report = bench(tiny, scenarios=[Scenario.OFFLINE], seconds=0.1, batches=(1,), output=path, progress=False)
+    (engine,) = report.engines
+    assert engine.offline_warm_up is not None
+    assert engine.offline_warm_up.queries >= 5
+    loads = tuple(dataclasses.replace(load, timed_seconds=7.5) for load in engine.offline)
+    warm = dataclasses.replace(engine.offline_warm_up, steady=True)
+    engine = dataclasses.replace(engine, offline=loads, offline_warm_up=warm)
+    quiet = Quietness(True, (), 0.1, 0.0, 0.0, None)
+    report = dataclasses.replace(report, engines=(engine,), quietness=quiet)
+    assert report.caveat is None
+    cold = dataclasses.replace(engine, offline_warm_up=dataclasses.replace(warm, steady=False))
+    assert "tiny: no steady state" in str(dataclasses.replace(report, engines=(cold,)).caveat)
+    write_report(path, report)
+    document = json.loads(path.read_text())
+    del document["engines"][0]["offline_warm_up"]  # as releases before wrote it
+    path.write_text(json.dumps(document))
+    assert read_report(path).caveat == "tiny: its warm-up is not known"
 
 
 def test_synthetic_picture_is_the_same_every_time_and_not_flat():

@@ -41,6 +41,21 @@ class Latency:
 
 
 @dataclasses.dataclass(frozen=True)
+class WarmUp:
+    """What ran before anything was timed, and is left out.
+
+    Attributes:
+        queries: how many.
+        seconds: how long they took.
+        steady: whether it ended because durations had stopped falling, not because of its limit.
+    """
+
+    queries: int
+    seconds: float
+    steady: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class SingleStream:
     """MLPerf's SingleStream: one query after another at batch 1, the engine call only; p90 is its headline.
 
@@ -66,6 +81,11 @@ class SingleStream:
     steady: bool
     warm_up_queries_per_round: int
     harness_us: float
+
+    @property
+    def warm_up(self) -> WarmUp:
+        """The warm-up in one piece."""
+        return WarmUp(self.warm_up_queries, self.warm_up_seconds, self.steady)
 
 
 @dataclasses.dataclass(frozen=True)

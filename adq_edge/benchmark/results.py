@@ -13,6 +13,7 @@ from adq_edge.benchmark.figures import Latency as Latency
 from adq_edge.benchmark.figures import Memory as Memory
 from adq_edge.benchmark.figures import SingleStream as SingleStream
 from adq_edge.benchmark.figures import Throughput as Throughput
+from adq_edge.benchmark.figures import WarmUp as WarmUp
 from adq_edge.board.recording import Recording, Series, build_series
 from adq_edge.bundle import Source
 from adq_edge.environment import Environment
@@ -21,6 +22,8 @@ from adq_edge.files import read_record, write_json
 
 QUOTABLE_QUERIES = 1024
 QUOTABLE_SECONDS = 60.0
+QUOTABLE_OFFLINE_SECONDS = 7.5
+"""Per batch size and number of streams: what a run of `QUOTABLE_SECONDS` gives each of them."""
 
 _ASTRONOMIC = 1e12
 
@@ -67,6 +70,7 @@ class EngineBenchmark:
         memory: of the engine's process and of the machine.
         comparison: with the run's first engine; None for that one and without SingleStream.
         recording: the board while this engine's queries were timed; None where nothing is to be read.
+        offline_warm_up: what came before Offline in a run without SingleStream, which states its own.
     """
 
     name: str
@@ -85,11 +89,17 @@ class EngineBenchmark:
     memory: Memory
     comparison: Optional[Comparison]
     recording: Optional[Recording]
+    offline_warm_up: Optional[WarmUp] = None
 
     @property
     def best_offline(self) -> Optional[Throughput]:
         """The highest throughput; None if Offline was not asked for."""
         return max(self.offline, key=lambda throughput: throughput.images_per_second, default=None)
+
+    @property
+    def warm_up(self) -> Optional[WarmUp]:
+        """What came before the first timed query; None where a file of an earlier release does not tell."""
+        return self.offline_warm_up if self.single_stream is None else self.single_stream.warm_up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,10 +192,13 @@ class BenchmarkReport:
         if self.quick:
             return Flag("quick look", "quick run, not to be quoted")
         streams = [engine.single_stream for engine in self.engines if engine.single_stream is not None]
-        if all(s.latency.count >= QUOTABLE_QUERIES and s.timed_seconds >= QUOTABLE_SECONDS for s in streams):
+        if any(s.latency.count < QUOTABLE_QUERIES or s.timed_seconds < QUOTABLE_SECONDS for s in streams):
+            least = f"fewer than {QUOTABLE_QUERIES} queries or {QUOTABLE_SECONDS:.0f} s"
+        elif any(load.timed_seconds < QUOTABLE_OFFLINE_SECONDS for e in self.engines for load in e.offline):
+            least = f"less than {QUOTABLE_OFFLINE_SECONDS} s of Offline at a batch size"
+        else:
             return None
-        least = f"{QUOTABLE_QUERIES} queries or {QUOTABLE_SECONDS:.0f} s"
-        return Flag("short run", f"fewer than {least}, not to be quoted")
+        return Flag("short run", f"{least}, not to be quoted")
 
     def _noise(self) -> Optional[Flag]:
         if self.quietness.is_quiet:
@@ -202,10 +215,12 @@ def _throttled(engine: EngineBenchmark) -> Optional[Flag]:
 
 
 def _warm_up(engine: EngineBenchmark) -> Optional[Flag]:
-    stream = engine.single_stream
-    if stream is None or stream.steady:
+    warm_up = engine.warm_up
+    if warm_up is None:
+        return Flag("not warm", "its warm-up is not known", True)
+    if warm_up.steady:
         return None
-    much = f"{stream.warm_up_queries} queries, {stream.warm_up_seconds:.1f} s"
+    much = f"{warm_up.queries} queries, {warm_up.seconds:.1f} s"
     return Flag("not warm", f"no steady state in a warm-up of {much}", True)
 
 

@@ -6,10 +6,11 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from adq_edge.benchmark.figures import Comparison, SingleStream, Throughput
+from adq_edge.benchmark import protocol
+from adq_edge.benchmark.figures import Comparison, SingleStream, Throughput, WarmUp
 from adq_edge.benchmark.measuring import Measurements, Run
 from adq_edge.benchmark.offline import Load
-from adq_edge.benchmark.protocol import QUERIES_BEFORE_ROUND, Batches, Round, WarmUp
+from adq_edge.benchmark.protocol import QUERIES_BEFORE_ROUND, Batches, Round
 from adq_edge.benchmark.quietness import drift_percent, judge, read_governor
 from adq_edge.benchmark.results import EngineBenchmark, Quietness
 from adq_edge.benchmark.statistics import compare, end_to_end, latency
@@ -51,10 +52,11 @@ def _summarise(measured: Measurements, comparison: Optional[Comparison]) -> Engi
         memory=measured.memory,
         comparison=comparison,
         recording=measured.recording,
+        offline_warm_up=None if measured.rounds else _warm_up(measured.warm_up),
     )
 
 
-def _single_stream(rounds: Sequence[Round], warm_up: WarmUp) -> SingleStream:
+def _single_stream(rounds: Sequence[Round], warm_up: protocol.WarmUp) -> SingleStream:
     durations_ns = np.concatenate([one.queries_ns for one in rounds])
     return SingleStream(
         latency=latency(durations_ns),
@@ -67,6 +69,10 @@ def _single_stream(rounds: Sequence[Round], warm_up: WarmUp) -> SingleStream:
         warm_up_queries_per_round=QUERIES_BEFORE_ROUND,
         harness_us=warm_up.harness_us,
     )
+
+
+def _warm_up(warm_up: protocol.WarmUp) -> WarmUp:
+    return WarmUp(warm_up.queries, warm_up.seconds, warm_up.steady)
 
 
 def _medians_ms(rounds: Sequence[Round]) -> Tuple[float, ...]:

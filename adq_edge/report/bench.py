@@ -60,18 +60,25 @@ def latency_table(report: BenchmarkReport) -> Table:
     streams = [engine.single_stream for engine in report.engines if engine.single_stream is not None]
     queries = min(stream.latency.count for stream in streams)
     seconds = min(stream.timed_seconds for stream in streams)
-    warm_up = min(stream.warm_up_seconds for stream in streams)
     harness = max(stream.harness_us for stream in streams)
-    steady = "steady" if all(stream.steady for stream in streams) else "not all steady"
     governor = report.quietness.governor
     clock = "" if governor is None else f"; CPU clock: {governor}"
     return _captioned(
         table,
         report,
-        f"engine call only; {queries} queries and {seconds:.1f} s or more each, no outlier left out; warm-up "
-        f"{warm_up:.1f} s or more, {steady}; the harness adds {harness:.1f} us to a query{clock}",
+        f"engine call only; {queries} queries and {seconds:.1f} s or more each, no outlier left out; "
+        f"{_warm_up(report)}; the harness adds {harness:.1f} us to a query{clock}",
         "ratio: of medians to the first engine's, median over interleaved rounds",
     )
+
+
+def _warm_up(report: BenchmarkReport) -> str:
+    """Say how the engines were warmed up, as far as every one's file tells."""
+    told = [engine.warm_up for engine in report.engines if engine.warm_up is not None]
+    if len(told) < len(report.engines):
+        return "warm-up not known"
+    steady = "steady" if all(warm_up.steady for warm_up in told) else "not all steady"
+    return f"warm-up {min(warm_up.seconds for warm_up in told):.1f} s or more, {steady}"
 
 
 def stages_table(report: BenchmarkReport) -> Table:
@@ -120,7 +127,10 @@ def offline_table(report: BenchmarkReport) -> Table:
             )
         table.add_section()
     return _captioned(
-        table, report, "engine calls only; streams share the CPU's threads; larger until it stops rising"
+        table,
+        report,
+        f"engine calls only; {_warm_up(report)}; streams share the CPU's threads; larger until it stops "
+        "rising",
     )
 
 
