@@ -245,9 +245,31 @@ def test_a_board_that_tells_is_recorded_for_each_engine(
     assert not first & second  # a reading belongs to one engine
     assert read_report(tmp_path / "tiny.bench.json").engines == report.engines[:1]
     text, flat = shown(report, capsys)
-    assert "the board during SingleStream" in text
-    assert "power of VDD_IN, read from sysfs at" in flat
+    assert "the board while engines were timed" in text
+    assert "power of VDD_IN during SingleStream, read from sysfs at" in flat
     assert "41.0" in text
+
+
+class HotBoard(FakeBoard):
+    def read(self) -> Reading:
+        return dataclasses.replace(super().read(), throttling=("over-current (OC3)",))
+
+
+def test_throttling_is_seen_during_offline_alone_and_such_figures_are_not_quotable(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(measuring, "open_recorder", lambda: Recorder(HotBoard(), hertz=100.0))
+    report = bench(
+        tiny, seconds=2.0, scenarios=["offline"], batches=(1,), threads=1, output=tmp_path, progress=False
+    )
+    (engine,) = report.engines
+    assert engine.recording is not None
+    assert engine.recording.hottest == 41.0
+    assert engine.recording.energy is None  # joules per image are told of SingleStream's queries alone
+    said = "tiny: the board lowered its clocks while this engine was timed: over-current (OC3)"
+    assert said in str(report.caveat)
+    _, flat = shown(report, capsys)
+    assert "tiny was throttled: over-current (OC3)" in flat
 
 
 class FakeProcessor(FakeBoard):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from typing import Callable, Iterator, List, Tuple
@@ -96,12 +97,21 @@ def test_engines_take_turns_and_each_climbs_as_far_as_it_rises(monkeypatch: pyte
     monkeypatch.setattr(schedule.time, "sleep", pauses.append)
     log: List[str] = []
     steps: List[int] = []
+    windows: List[Tuple[int, bool, int]] = []
+
+    @contextlib.contextmanager
+    def window(position: int, queries: bool) -> Iterator[None]:
+        before = len(log)
+        yield
+        windows.append((position, queries, len(log) - before))
+
     engines = [FakeEngine("a", 1, log), FakeEngine("b", 2, log)]
-    totals = sweep(engines, [facts(), facts()], plan(), lambda: steps.append(1))
+    totals = sweep(engines, [facts(), facts()], plan(), window, lambda: steps.append(1))
     assert log == ["a1", "b1"] * 2 + ["a2", "b2"] * 2 + ["b4"] * 2
     assert list(totals[1]) == [Load(1, 1), Load(2, 1), Load(4, 1)]
     assert totals[1][Load(2, 1)] == Batches(4, 2_000_000_000)
     assert len(steps) == len(pauses) == len(log)
+    assert windows == [("ab".index(name[0]), False, 1) for name in log]
 
 
 # --- streams ---------------------------------------------------------------------------------------------

@@ -568,6 +568,9 @@ def test_interleaved_engines_each_get_their_own(tmp_path: Path):
                         write_tree(tmp_path, {f"{HWMON}/hwmon3/oc1_event_cnt": "9"})
                         board.wait(2)
                 board.set(amperes(10.0))
+        with recorder.window("slow", counted=False):  # hot, but none of the images that energy is told of
+            write_tree(tmp_path, {f"{HWMON}/hwmon3/oc3_event_cnt": "30"})
+            board.wait(3)
     slow = recorder.recording("slow", images=100, seconds=4.0)
     fast = recorder.recording("fast", images=200, seconds=4.0)
     # 5 V * (1 A and 2 A), idle 5 V * 0.4 A
@@ -577,11 +580,11 @@ def test_interleaved_engines_each_get_their_own(tmp_path: Path):
     assert fast.energy == Energy(
         "VDD_IN", *(pytest.approx(value) for value in (2.0, 10.0, 10.0 * 4 / 200, 8.0 * 4 / 200))
     )
-    assert set(named(slow.power, "VDD_IN").values) == {5.0}
+    assert set(named(slow.power, "VDD_IN").values) == {5.0, 50.0}
     assert len(slow.seconds) >= 9
     assert all(len(series.values) == len(slow.seconds) for series in (*slow.temperatures, *slow.clocks))
     assert list(slow.seconds) == sorted(slow.seconds)
-    assert (slow.throttled, slow.throttle_reasons) == (False, ())
+    assert (slow.throttled, slow.throttle_reasons) == (True, ("over-current (OC3)",))
     assert (fast.throttled, fast.throttle_reasons) == (True, ("under-voltage (OC1)",))
     assert slow.source == "sysfs"
     assert 0 < slow.hertz <= 400  # 200 were asked for
@@ -671,6 +674,33 @@ def test_sources_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert chosen(root) == "tegrastats"
     write_tree(root, {key: text for key, text in ORIN_FILES.items() if key.startswith(HWMON)})
     assert chosen(root) == "sysfs"
+
+
+@pytest.mark.parametrize("power_from", ["tegrastats", "jtop"])
+def test_throttling_is_told_by_sysfs_whatever_tells_the_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, power_from: str
+):
+    cooling = f"{THERMAL}/cooling_device1"
+    root = write_tree(tmp_path, {f"{cooling}/type": "cpufreq-cpu0", f"{cooling}/cur_state": "0"})
+    if power_from == "tegrastats":
+        install_tegrastats(root, "jetpack4-nano.txt")
+    else:
+        write_tree(root, {"run/jtop.sock": ""})
+        monkeypatch.setitem(sys.modules, "jtop", types.SimpleNamespace(jtop=Jtop))
+        monkeypatch.setattr(Jtop, "fails", False)
+    source = open_source(root, hertz=50)
+    assert source is not None
+    try:
+        assert source.name == power_from
+        first = source.read()
+        assert first.power
+        assert first.throttling == ()
+        write_tree(root, {f"{cooling}/cur_state": "2"})
+        assert source.read().throttling == ("cooling by cpufreq-cpu0",)
+        monkeypatch.setattr(Jtop, "fails", True)  # a service that died does not hide it
+        assert source.read().throttling == ("cooling by cpufreq-cpu0",)
+    finally:
+        source.close()
 
 
 def chosen(root: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Callable, ContextManager, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 from adq_edge.benchmark.figures import Memory
 from adq_edge.benchmark.memory import MemoryWatch
@@ -13,7 +13,7 @@ from adq_edge.benchmark.offline import Load, sweep
 from adq_edge.benchmark.process import WorkerProcess, start_worker
 from adq_edge.benchmark.protocol import Batches, Loaded, Round, WarmUp
 from adq_edge.benchmark.quietness import CpuTimes, read_cpu_times
-from adq_edge.benchmark.schedule import Plan, interleave
+from adq_edge.benchmark.schedule import Plan, Windows, interleave
 from adq_edge.board.recording import Recording
 from adq_edge.board.telemetry import Recorder, open_recorder
 from adq_edge.options import Device, RuntimeName, Scenario
@@ -31,7 +31,7 @@ class Measurements:
         rounds: of SingleStream and end to end; empty without that scenario.
         offline: calls by batch size and streams; empty without that scenario.
         memory: of its process and of the machine.
-        recording: the board meanwhile; None where nothing is to be read, and without SingleStream.
+        recording: the board meanwhile; None where nothing is to be read.
     """
 
     name: str
@@ -82,9 +82,10 @@ def measure(
         names = unique_names([one.loaded.name for one in ready])
         pids = [one.worker.pid for one in ready]
         before = read_cpu_times(pids)
-        rounds = _single_stream(ready, plan, _windows(recorder, names), advance)
+        windows = _windows(recorder, names)
+        rounds = _single_stream(ready, plan, windows, advance)
         peaks_mb = [one.worker.peak().rss_mb for one in ready]
-        offline = _offline(ready, plan, advance)
+        offline = _offline(ready, plan, windows, advance)
         after = read_cpu_times(pids)
         memories = [_memory(*each) for each in zip(ready, peaks_mb)]
     parts = zip(names, engines, ready, rounds, offline, memories)
@@ -100,9 +101,11 @@ def measure(
 
 def _start_recorder(stack: contextlib.ExitStack, plan: Plan) -> Optional[Recorder]:
     """Start to record the board before anything runs on it, where it tells something."""
-    recorder = open_recorder() if Scenario.SINGLE_STREAM in plan.scenarios else None
+    recorder = open_recorder()
     if recorder is not None:
-        stack.enter_context(recorder).measure_idle(plan.idle_seconds)
+        stack.enter_context(recorder)
+        if Scenario.SINGLE_STREAM in plan.scenarios:  # energy is that of its queries
+            recorder.measure_idle(plan.idle_seconds)
     return recorder
 
 
@@ -128,26 +131,28 @@ def _start(
 def _single_stream(
     ready: Sequence[_Ready],
     plan: Plan,
-    window: Callable[[int], ContextManager[None]],
+    windows: Windows,
     advance: Callable[[], None],
 ) -> List[List[Round]]:
     if Scenario.SINGLE_STREAM not in plan.scenarios:
         return [[] for _ in ready]
     warm_ups = [one.warm_up for one in ready]
-    return interleave([one.worker for one in ready], warm_ups, plan, window, advance)
+    return interleave([one.worker for one in ready], warm_ups, plan, windows, advance)
 
 
-def _offline(ready: Sequence[_Ready], plan: Plan, advance: Callable[[], None]) -> List[Dict[Load, Batches]]:
+def _offline(
+    ready: Sequence[_Ready], plan: Plan, windows: Windows, advance: Callable[[], None]
+) -> List[Dict[Load, Batches]]:
     if Scenario.OFFLINE not in plan.scenarios:
         return [{} for _ in ready]
-    return sweep([one.worker for one in ready], [one.loaded for one in ready], plan, advance)
+    return sweep([one.worker for one in ready], [one.loaded for one in ready], plan, windows, advance)
 
 
-def _windows(recorder: Optional[Recorder], names: Sequence[str]) -> Callable[[int], ContextManager[None]]:
-    """Return what marks the time of an engine's queries in the recording."""
+def _windows(recorder: Optional[Recorder], names: Sequence[str]) -> Windows:
+    """Return what marks the time of an engine's turns in the recording."""
     if recorder is None:
-        return lambda _: contextlib.nullcontext()
-    return lambda position: recorder.window(names[position])
+        return lambda *_: contextlib.nullcontext()
+    return lambda position, queries: recorder.window(names[position], counted=queries)
 
 
 def _recording(

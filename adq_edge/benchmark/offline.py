@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable, Dict, Generator, List, NamedTuple, Protocol, Sequence
 
 from adq_edge.benchmark.protocol import Batches, Loaded
-from adq_edge.benchmark.schedule import Plan, settle
+from adq_edge.benchmark.schedule import Plan, Windows, settle
 
 _RISE = 1.02
 _LONGEST = 5  # a call, relative to the planned duration of its batch size
@@ -67,6 +67,7 @@ def sweep(
     subjects: Sequence[Subject],
     facts: Sequence[Loaded],
     plan: Plan,
+    windows: Windows,
     advance: Callable[[], None],
 ) -> List[Dict[Load, Batches]]:
     """Run Offline on engines in turns, each as far up as its throughput rises.
@@ -75,6 +76,7 @@ def sweep(
         subjects: the engines.
         facts: what is known about them.
         plan: how much to measure.
+        windows: entered for each turn.
         advance: called after each turn.
 
     Returns:
@@ -87,7 +89,8 @@ def sweep(
         for _ in range(plan.offline_turns):
             for i, load in steps.items():
                 settle(len(subjects))
-                done = subjects[i].run_batches(*load, plan.offline_seconds / plan.offline_turns)
+                with windows(i, False):
+                    done = subjects[i].run_batches(*load, plan.offline_seconds / plan.offline_turns)
                 before = totals[i].get(load, Batches(0, 0))
                 totals[i][load] = Batches(before.images + done.images, before.elapsed_ns + done.elapsed_ns)
                 advance()

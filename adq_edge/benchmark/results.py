@@ -39,13 +39,11 @@ class Flag(NamedTuple):
         word: one or two words that stand beside every figure concerned.
         reason: the same in a sentence.
         of_engine: whether it concerns one engine of a run alone.
-        disqualifies: whether figures are not to be quoted for it.
     """
 
     word: str
     reason: str
     of_engine: bool = False
-    disqualifies: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +67,7 @@ class EngineBenchmark:
             scenario was not asked for.
         memory: of the engine's process and of the machine.
         comparison: with the run's first engine; None for that one and without SingleStream.
-        recording: the board while this engine's queries were timed; None where nothing is to be read.
+        recording: the board while this engine was timed; None where nothing is to be read.
         offline_warm_up: what came before Offline in a run without SingleStream, which states its own.
     """
 
@@ -184,7 +182,7 @@ class BenchmarkReport:
         return "; ".join(reasons) or None
 
     def flags(self, engine: EngineBenchmark) -> Tuple[Flag, ...]:
-        """Return the reasons for caution with one engine's figures, the gravest first."""
+        """Return the reasons why one engine's figures are not to be quoted, the gravest first."""
         found = [self._length(), _throttled(engine), self._noise(), _warm_up(engine)]
         return tuple(flag for flag in found if flag is not None)
 
@@ -211,7 +209,7 @@ def _throttled(engine: EngineBenchmark) -> Optional[Flag]:
     if recording is None or not recording.throttled:
         return None
     why = f": {', '.join(recording.throttle_reasons)}" if recording.throttle_reasons else ""
-    return Flag("throttled", f"the board lowered its clocks while queries were timed{why}", True, False)
+    return Flag("throttled", f"the board lowered its clocks while this engine was timed{why}", True)
 
 
 def _warm_up(engine: EngineBenchmark) -> Optional[Flag]:

@@ -22,6 +22,10 @@ _WARM_UP_LIMIT = 5  # times its least duration
 _USUAL_CALLS = 6  # batch sizes and streams until throughput stops rising: a guess for the progress bar
 
 
+Windows = Callable[[int, bool], ContextManager[None]]
+"""Entered while something is timed: the engine's position, and whether it is SingleStream's queries."""
+
+
 class Subject(Protocol):
     """What SingleStream can be timed on: a worker."""
 
@@ -96,7 +100,7 @@ def interleave(
     subjects: Sequence[Subject],
     warm_ups: Sequence[WarmUp],
     plan: Plan,
-    window: Callable[[int], ContextManager[None]],
+    windows: Windows,
     advance: Callable[[], None],
 ) -> List[List[Round]]:
     """Run SingleStream and end to end until every engine has its queries and its seconds.
@@ -108,7 +112,7 @@ def interleave(
         subjects: the engines.
         warm_ups: their warm-ups.
         plan: how much to measure.
-        window: entered with an engine's position while its bare queries run.
+        windows: entered for each turn's queries, and for its pictures.
         advance: called after each turn.
 
     Returns:
@@ -121,9 +125,11 @@ def interleave(
         for i, subject in enumerate(subjects):
             settle(len(subjects))
             queries, pictures = shares[i]
-            with window(i):
+            with windows(i, True):
                 durations_ns = subject.run_queries(queries).durations_ns
-            rounds[i].append(Round(durations_ns, **vars(subject.run_pictures(pictures))))
+            with windows(i, False):
+                stages = subject.run_pictures(pictures)
+            rounds[i].append(Round(durations_ns, **vars(stages)))
             counts[i] += durations_ns.size
             elapsed_ns[i] += int(durations_ns.sum())
             advance()

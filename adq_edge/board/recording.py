@@ -69,7 +69,8 @@ class Recording:
         power: rails, in W.
         temperatures: sensors, in degrees Celsius.
         clocks: GPU, memory and CPU clocks, in MHz.
-        throttled: whether the board lowered its clocks; None if it does not tell.
+        throttled: whether the board lowered its clocks while anything was timed on the engine; None if it
+            does not tell.
         throttle_reasons: why, one short phrase each.
         energy: of the timed queries; None without a rail for the whole board, and for a PC's graphics card.
     """

@@ -1,15 +1,38 @@
-"""Which source of readings a machine has: sysfs, else tegrastats, else jtop."""
+"""Which source of readings a machine has: sysfs, else tegrastats, else jtop; throttling from sysfs always."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import Callable, Optional
 
 from adq_edge.board.jtop_source import JtopSource
-from adq_edge.board.reading import Source, Values
+from adq_edge.board.reading import Reading, Source, Values
 from adq_edge.board.sysfs import SysfsSource
 from adq_edge.board.tegrastats import TegrastatsSource
+from adq_edge.board.throttling import Throttling
+
+
+class _WithThrottling:
+    """A source that does not tell of throttling, and what sysfs tells of it."""
+
+    def __init__(self, source: Source, throttling: Throttling) -> None:
+        self.name, self.averages = source.name, source.averages
+        self._source, self._throttling = source, throttling
+
+    def read(self) -> Reading:
+        reading = Reading()
+        with contextlib.suppress(Exception):  # the one must not silence the other
+            reading = self._source.read()
+        return dataclasses.replace(reading, throttling=self._throttling.read())
+
+    def cpu_seconds(self) -> float:
+        return self._source.cpu_seconds()
+
+    def close(self) -> None:
+        self._throttling.close()
+        self._source.close()
 
 
 def open_source(root: Path = Path("/"), hertz: float = 10.0) -> Optional[Source]:
@@ -32,7 +55,7 @@ def open_source(root: Path = Path("/"), hertz: float = 10.0) -> Optional[Source]
     if other is None and first.tells:
         return sysfs
     sysfs.close()
-    return other
+    return None if other is None else _WithThrottling(other, Throttling(root))
 
 
 def _with_power(mark: Path, opens: Callable[[Path], Source]) -> Optional[Source]:

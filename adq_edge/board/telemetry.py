@@ -10,6 +10,8 @@ How a benchmark uses it:
         for engine in turns:                        # interleaved: the same name any number of times
             with recorder.window(engine.name):      # an interval that belongs to this engine
                 ...                                 # timed queries and nothing else
+            with recorder.window(engine.name, counted=False):
+                ...                                 # what else is timed on it
         # while the recorder runs or after it stopped, as often as wanted:
         recording = recorder.recording(engine.name, images=timed_images, seconds=timed_seconds)
 
@@ -17,7 +19,8 @@ How a benchmark uses it:
 failed. Leaving the `with` of the recorder ends the thread, and a program that it may have started, at once;
 what was recorded stays.
 
-Windows count by wall clock. `images` were computed in `seconds` of timed calls, which may be less than the
+Throttling, temperatures and clocks are those of all windows, the energy is that of the counted ones. These
+count by wall clock. `images` were computed in `seconds` of timed calls, which may be less than the
 windows' length. With P the mean power over the windows,
 
     joules_per_image = P * seconds / images
@@ -77,6 +80,7 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="board telemetry", daemon=True)
         self._readings: List[Tuple[float, Reading]] = []
         self._windows: Dict[str, List[Window]] = {}
+        self._counted: Dict[str, List[Window]] = {}
         self._idle: List[Window] = []
         self._started = self._ended = time.perf_counter()
         self._cpu_seconds = self._cpu_seconds_elsewhere = 0.0
@@ -97,21 +101,29 @@ class Recorder:
         self._idle.append(Window(start, time.perf_counter()))
 
     @contextlib.contextmanager
-    def window(self, name: str) -> Iterator[None]:
-        """Mark the time in this context as an engine's; may come again and again."""
+    def window(self, name: str, counted: bool = True) -> Iterator[None]:
+        """Mark the time in this context as an engine's; may come again and again.
+
+        Args:
+            name: the engine's.
+            counted: whether the images are computed in it that the energy is divided by.
+        """
         start = time.perf_counter()
         try:
             yield
         finally:
-            self._windows.setdefault(name, []).append(Window(start, time.perf_counter()))
+            window = Window(start, time.perf_counter())
+            self._windows.setdefault(name, []).append(window)
+            if counted:
+                self._counted.setdefault(name, []).append(window)
 
     def recording(self, name: str, images: int, seconds: float, on_gpu: bool = False) -> Recording:
         """Cut out what was read in the windows of one engine that have ended.
 
         Args:
             name: the engine's, as given to `window`.
-            images: how many pictures were computed in the windows.
-            seconds: how long the timed calls took in all.
+            images: how many pictures were computed in the counted windows.
+            seconds: how long the timed calls in these took in all.
             on_gpu: whether a GPU computed them: on a PC nothing tells the energy then.
 
         Returns:
@@ -134,7 +146,7 @@ class Recorder:
             energy=measure_energy(
                 [t for t, _ in history],
                 [reading.power for _, reading in history],
-                windows,
+                self._counted.get(name, []),
                 self._idle,
                 self.source.averages,
                 images,

@@ -158,9 +158,9 @@ def memory_table(report: BenchmarkReport) -> Table:
 
 
 def board_table(report: BenchmarkReport) -> Table:
-    """Show power, energy and temperature while the engines' queries were timed."""
+    """Show power, energy and temperature while the engines were timed."""
     recorded = [engine for engine in report.engines if engine.recording is not None]
-    table = titled_table("the board during SingleStream", "engine")
+    table = titled_table("the board while engines were timed", "engine")
     columns = [
         _Column("power W", lambda e: number(_energy(e, "mean_w"), 2)),
         _Column("idle W", lambda e: number(_energy(e, "idle_w"), 2)),
@@ -192,7 +192,7 @@ def _throttled(engine: EngineBenchmark) -> str:
 
 
 def _origin(recording: Recording) -> str:
-    rail = "" if recording.energy is None else f"power of {recording.energy.rail}, "
+    rail = "" if recording.energy is None else f"power of {recording.energy.rail} during SingleStream, "
     return (
         f"{rail}read from {recording.source} at {recording.hertz:.1f} Hz, "
         f"which takes {recording.cost_percent:.1f} % of one core"

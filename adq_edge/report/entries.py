@@ -68,8 +68,8 @@ class Entry:
 
     @property
     def quotable(self) -> bool:
-        """False for a run that was too short, not warm, or disturbed."""
-        return not any(flag.disqualifies for flag in self.flags)
+        """False for a run that was too short, not warm, throttled or disturbed."""
+        return not self.flags
 
 
 @dataclasses.dataclass(frozen=True)

@@ -189,6 +189,7 @@ def energy_sheet(devices: Sequence[Device]) -> Sheet:
         )
     note = (
         "Energy per image at batch 1, idle power included; above idle: without what the idle board takes. "
+        "Hottest and throttled: in all the time that the engine was timed, Offline included. "
         "Curves over time run straight through the turns of other engines."
     )
     return sheet("energy", "Power, energy and temperature", columns, rows, note)
