@@ -26,6 +26,7 @@ from adq_edge.benchmark.protocol import Pictures, Queries, WarmUp, pack_error, u
 from adq_edge.benchmark.results import (
     QUOTABLE_OFFLINE_SECONDS,
     BenchmarkReport,
+    OfflineEnd,
     Quietness,
     read_report,
     write_report,
@@ -174,6 +175,7 @@ def test_report_of_a_run(run, tiny: Path):
         assert len(stream.round_p50_ms) == stream.rounds
         assert 0 < stream.harness_us < 1e3 * stream.latency.p50_ms
         assert [(throughput.batch, throughput.streams) for throughput in engine.offline] == [(1, 1), (3, 1)]
+        assert engine.offline_end is OfflineEnd.NAMED
         best = engine.best_offline
         assert best is not None
         assert best.images_per_second == max(t.images_per_second for t in engine.offline)

@@ -305,7 +305,8 @@ def test_tables_say_scenario_load_and_caveat_and_nothing_of_a_board_that_is_sile
     text, flat = shown(report, capsys)
     assert "SingleStream (batch 1, 1 stream)" in text
     assert "Offline" in text
-    assert "streams" in text
+    assert "best of the batch sizes named" in text
+    assert "stops rising" not in text
     assert "the board" not in text
     assert "host-to-device" not in text
     tables = len(bench_tables(report))

@@ -12,6 +12,7 @@ import pytest
 from tiny_engine import SIZE, write_engine
 
 from adq_edge.benchmark import schedule
+from adq_edge.benchmark.figures import OfflineEnd
 from adq_edge.benchmark.offline import Load, climb, sweep
 from adq_edge.benchmark.protocol import Batches, Loaded
 from adq_edge.benchmark.schedule import Plan
@@ -47,16 +48,22 @@ def plan(batches=None) -> Plan:
     return Plan(1, 1.0, 0.1, offline_seconds=1.0, offline_turns=2, largest_batch=32, batches=batches)
 
 
-def path(fact: Loaded, throughput: Callable[[int, int], float], batches=None) -> List[Tuple[int, int]]:
-    """Return the batch sizes and streams that are tried on a machine of this throughput."""
+def path_and_end(
+    fact: Loaded, throughput: Callable[[int, int], float], batches=None
+) -> Tuple[List[Tuple[int, int]], OfflineEnd]:
+    """Return the batch sizes and streams that are tried on a machine of this throughput, and why no more."""
     one, tried = climb(fact, plan(batches)), []
     load = next(one)
     while True:
         tried.append(tuple(load))
         try:
             load = one.send(throughput(*load))
-        except StopIteration:
-            return tried
+        except StopIteration as stop:
+            return tried, stop.value
+
+
+def path(fact: Loaded, throughput: Callable[[int, int], float], batches=None) -> List[Tuple[int, int]]:
+    return path_and_end(fact, throughput, batches)[0]
 
 
 def test_larger_batches_until_throughput_stops_rising():
@@ -80,6 +87,23 @@ def test_named_batch_sizes_are_all_measured():
     assert path(facts(), lambda *_: 100.0, (8, 3, 1)) == [(8, 1), (3, 1), (1, 1)]
     assert path(facts(largest_batch=4), lambda *_: 100.0, (8, 3)) == [(3, 1)]
     assert path(facts(largest_batch=4), lambda *_: 100.0, (8,)) == [(1, 1)]
+
+
+def test_it_is_told_why_no_larger_batch_was_tried():
+    def end(fact: Loaded, throughput: Callable[[int, int], float], batches=None) -> OfflineEnd:
+        return path_and_end(fact, throughput, batches)[1]
+
+    assert end(facts(), lambda batch, _: 100.0 * min(batch, 4)) is OfflineEnd.STOPPED_RISING
+    assert end(facts(), lambda batch, _: 100.0 * batch) is OfflineEnd.LARGEST_BATCH
+    assert end(facts(largest_batch=1), lambda batch, _: 100.0) is OfflineEnd.LARGEST_BATCH
+    assert end(facts(), lambda batch, _: 0.5 + batch / 10) is OfflineEnd.TOO_LONG
+    assert end(facts(), lambda *_: 100.0, (8, 3, 1)) is OfflineEnd.NAMED
+    # of several numbers of streams, that of the best one
+    slower = facts((1, 2))
+    assert end(slower, lambda batch, streams: 100.0 * batch if streams == 1 else 1.0) is (
+        OfflineEnd.LARGEST_BATCH
+    )
+    assert end(slower, lambda batch, streams: batch if streams == 1 else 100.0) is OfflineEnd.STOPPED_RISING
 
 
 class FakeEngine:
@@ -106,10 +130,11 @@ def test_engines_take_turns_and_each_climbs_as_far_as_it_rises(monkeypatch: pyte
         windows.append((position, queries, len(log) - before))
 
     engines = [FakeEngine("a", 1, log), FakeEngine("b", 2, log)]
-    totals = sweep(engines, [facts(), facts()], plan(), window, lambda: steps.append(1))
+    climbed = sweep(engines, [facts(), facts()], plan(), window, lambda: steps.append(1))
     assert log == ["a1", "b1"] * 2 + ["a2", "b2"] * 2 + ["b4"] * 2
-    assert list(totals[1]) == [Load(1, 1), Load(2, 1), Load(4, 1)]
-    assert totals[1][Load(2, 1)] == Batches(4, 2_000_000_000)
+    assert [one.end for one in climbed] == [OfflineEnd.STOPPED_RISING] * 2
+    assert list(climbed[1].calls) == [Load(1, 1), Load(2, 1), Load(4, 1)]
+    assert climbed[1].calls[Load(2, 1)] == Batches(4, 2_000_000_000)
     assert len(steps) == len(pauses) == len(log)
     assert windows == [("ab".index(name[0]), False, 1) for name in log]
 

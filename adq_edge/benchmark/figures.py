@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from typing import Optional, Tuple
 
 
@@ -133,6 +134,15 @@ class Throughput:
     images_per_second: float
     images: int
     timed_seconds: float
+
+
+class OfflineEnd(str, enum.Enum):
+    """Why Offline tried no larger batch with the number of streams that its best throughput has."""
+
+    STOPPED_RISING = "stopped-rising"
+    LARGEST_BATCH = "largest-batch"
+    TOO_LONG = "too-long"
+    NAMED = "named"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, List, Optional, Sequence
 
 from adq_edge.benchmark.figures import Memory
 from adq_edge.benchmark.memory import MemoryWatch
-from adq_edge.benchmark.offline import Load, sweep
+from adq_edge.benchmark.offline import Climbed, sweep
 from adq_edge.benchmark.process import WorkerProcess, start_worker
-from adq_edge.benchmark.protocol import Batches, Loaded, Round, WarmUp
+from adq_edge.benchmark.protocol import Loaded, Round, WarmUp
 from adq_edge.benchmark.quietness import CpuTimes, read_cpu_times
 from adq_edge.benchmark.schedule import Plan, Windows, interleave
 from adq_edge.board.recording import Recording
@@ -29,7 +29,7 @@ class Measurements:
         loaded: what is known about it.
         warm_up: its warm-up.
         rounds: of SingleStream and end to end; empty without that scenario.
-        offline: calls by batch size and streams; empty without that scenario.
+        offline: calls by batch size and streams; none without that scenario.
         memory: of its process and of the machine.
         recording: the board meanwhile; None where nothing is to be read.
     """
@@ -39,7 +39,7 @@ class Measurements:
     loaded: Loaded
     warm_up: WarmUp
     rounds: List[Round]
-    offline: Dict[Load, Batches]
+    offline: Climbed
     memory: Memory
     recording: Optional[Recording]
 
@@ -142,9 +142,9 @@ def _single_stream(
 
 def _offline(
     ready: Sequence[_Ready], plan: Plan, windows: Windows, advance: Callable[[], None]
-) -> List[Dict[Load, Batches]]:
+) -> List[Climbed]:
     if Scenario.OFFLINE not in plan.scenarios:
-        return [{} for _ in ready]
+        return [Climbed({}, None) for _ in ready]
     return sweep([one.worker for one in ready], [one.loaded for one in ready], plan, windows, advance)
 
 

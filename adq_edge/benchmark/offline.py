@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Generator, List, NamedTuple, Protocol, Sequence
+from typing import Callable, Dict, Generator, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
+from adq_edge.benchmark.figures import OfflineEnd
 from adq_edge.benchmark.protocol import Batches, Loaded
 from adq_edge.benchmark.schedule import Plan, Windows, settle
 
@@ -18,6 +19,13 @@ class Load(NamedTuple):
     streams: int
 
 
+class Climbed(NamedTuple):
+    """An engine's calls, in the order measured, and why there were no more; None if there were none."""
+
+    calls: Dict[Load, Batches]
+    end: Optional[OfflineEnd]
+
+
 class Subject(Protocol):
     """What Offline can be timed on: a worker."""
 
@@ -25,8 +33,8 @@ class Subject(Protocol):
         """Time engine calls of one batch size, `streams` at a time."""
 
 
-Climb = Generator[Load, float, None]
-"""Yields what to measure next, is sent its throughput in images per second, and ends at the summit."""
+Climb = Generator[Load, float, OfflineEnd]
+"""Yields what to measure next, is sent its throughput in images per second, and returns why it ended."""
 
 
 def climb(fact: Loaded, plan: Plan) -> Climb:
@@ -40,19 +48,30 @@ def climb(fact: Loaded, plan: Plan) -> Climb:
         plan: how much to measure.
     """
     takes = [size for size in plan.batches or _doubled(plan.largest_batch) if _fits(size, fact)] or [1]
-    best = 0.0
+    best, end = 0.0, OfflineEnd.NAMED
     for streams in fact.stream_counts:
-        best_of_these = 0.0
-        for size in takes:
-            throughput = yield Load(size, streams)
-            rises = throughput > _RISE * best_of_these
-            best_of_these = max(best_of_these, throughput)
-            next_call_seconds = 2 * size * streams / throughput
-            if plan.batches is None and (not rises or next_call_seconds > _LONGEST * plan.offline_seconds):
-                break
+        best_of_these, end_of_these = yield from _climb_batches(takes, streams, plan)
         if best_of_these <= _RISE * best:
-            return
-        best = best_of_these
+            break
+        best, end = best_of_these, end_of_these
+    return end
+
+
+def _climb_batches(
+    takes: Sequence[int], streams: int, plan: Plan
+) -> Generator[Load, float, Tuple[float, OfflineEnd]]:
+    """Return the highest throughput of these batch sizes and why no larger one was tried."""
+    best = 0.0
+    for size in takes:
+        throughput = yield Load(size, streams)
+        rises = throughput > _RISE * best
+        best = max(best, throughput)
+        if plan.batches is None:
+            if not rises:
+                return best, OfflineEnd.STOPPED_RISING
+            if size != takes[-1] and 2 * size * streams / throughput > _LONGEST * plan.offline_seconds:
+                return best, OfflineEnd.TOO_LONG
+    return best, OfflineEnd.LARGEST_BATCH if plan.batches is None else OfflineEnd.NAMED
 
 
 def _doubled(limit: int) -> List[int]:
@@ -69,7 +88,7 @@ def sweep(
     plan: Plan,
     windows: Windows,
     advance: Callable[[], None],
-) -> List[Dict[Load, Batches]]:
+) -> List[Climbed]:
     """Run Offline on engines in turns, each as far up as its throughput rises.
 
     Args:
@@ -78,12 +97,10 @@ def sweep(
         plan: how much to measure.
         windows: entered for each turn.
         advance: called after each turn.
-
-    Returns:
-        Each engine's calls, in the order measured.
     """
     climbs = [climb(fact, plan) for fact in facts]
     totals: List[Dict[Load, Batches]] = [{} for _ in subjects]
+    ends: Dict[int, OfflineEnd] = {}
     steps = {i: next(one) for i, one in enumerate(climbs)}
     while steps:
         for _ in range(plan.offline_turns):
@@ -94,19 +111,22 @@ def sweep(
                 before = totals[i].get(load, Batches(0, 0))
                 totals[i][load] = Batches(before.images + done.images, before.elapsed_ns + done.elapsed_ns)
                 advance()
-        steps = _next_steps(climbs, steps, totals)
-    return totals
+        steps = _next_steps(climbs, steps, totals, ends)
+    return [Climbed(calls, ends[i]) for i, calls in enumerate(totals)]
 
 
 def _next_steps(
-    climbs: Sequence[Climb], steps: Dict[int, Load], totals: Sequence[Dict[Load, Batches]]
+    climbs: Sequence[Climb],
+    steps: Dict[int, Load],
+    totals: Sequence[Dict[Load, Batches]],
+    ends: Dict[int, OfflineEnd],
 ) -> Dict[int, Load]:
-    """Tell each climber how fast its step was, and ask where it goes next."""
+    """Tell each climber how fast its step was, and ask where it goes next, or why nowhere."""
     following = {}
     for i, load in steps.items():
         done = totals[i][load]
         try:
             following[i] = climbs[i].send(1e9 * done.images / done.elapsed_ns)
-        except StopIteration:
-            continue
+        except StopIteration as stop:
+            ends[i] = stop.value
     return following

@@ -11,6 +11,7 @@ from adq_edge.benchmark.figures import EndToEnd as EndToEnd
 from adq_edge.benchmark.figures import Interval as Interval
 from adq_edge.benchmark.figures import Latency as Latency
 from adq_edge.benchmark.figures import Memory as Memory
+from adq_edge.benchmark.figures import OfflineEnd as OfflineEnd
 from adq_edge.benchmark.figures import SingleStream as SingleStream
 from adq_edge.benchmark.figures import Throughput as Throughput
 from adq_edge.benchmark.figures import WarmUp as WarmUp
@@ -69,6 +70,7 @@ class EngineBenchmark:
         comparison: with the run's first engine; None for that one and without SingleStream.
         recording: the board while this engine was timed; None where nothing is to be read.
         offline_warm_up: what came before Offline in a run without SingleStream, which states its own.
+        offline_end: why no larger batch was tried; None without Offline, and in files of earlier releases.
     """
 
     name: str
@@ -88,6 +90,7 @@ class EngineBenchmark:
     comparison: Optional[Comparison]
     recording: Optional[Recording]
     offline_warm_up: Optional[WarmUp] = None
+    offline_end: Optional[OfflineEnd] = None
 
     @property
     def best_offline(self) -> Optional[Throughput]:

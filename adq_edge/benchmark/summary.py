@@ -48,10 +48,11 @@ def _summarise(measured: Measurements, comparison: Optional[Comparison]) -> Engi
         load_ms=loaded.load_ms,
         single_stream=_single_stream(measured.rounds, measured.warm_up) if measured.rounds else None,
         end_to_end=end_to_end(measured.rounds) if measured.rounds else None,
-        offline=tuple(_throughput(load, calls) for load, calls in measured.offline.items()),
+        offline=tuple(_throughput(load, calls) for load, calls in measured.offline.calls.items()),
         memory=measured.memory,
         comparison=comparison,
         recording=measured.recording,
+        offline_end=measured.offline.end,
         offline_warm_up=None if measured.rounds else _warm_up(measured.warm_up),
     )
 

@@ -18,6 +18,7 @@ from adq_edge.board.recording import Recording
 from adq_edge.options import Device
 from adq_edge.report.machines import device_name
 from adq_edge.report.tables import number, titled_table
+from adq_edge.report.words import offline_words
 
 
 class _Column(NamedTuple):
@@ -123,14 +124,11 @@ def offline_table(report: BenchmarkReport) -> Table:
                 str(throughput.batch),
                 str(throughput.streams),
                 number(throughput.images_per_second, 1),
-                "best" if throughput is engine.best_offline else "",
+                offline_words(engine, throughput),
             )
         table.add_section()
     return _captioned(
-        table,
-        report,
-        f"engine calls only; {_warm_up(report)}; streams share the CPU's threads; larger until it stops "
-        "rising",
+        table, report, f"engine calls only; {_warm_up(report)}; streams share the CPU's threads"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 from adq_edge.benchmark.results import EndToEnd, Interval, Latency
 from adq_edge.report.entries import Device, Entry
 from adq_edge.report.sheet import Cell, Column, Sheet, sheet, text
-from adq_edge.report.words import cautions, in_words, precision_name, reservations
+from adq_edge.report.words import cautions, in_words, offline_words, precision_name, reservations
 
 _ENGINE = (text("engine"), text("device"), text("precision"))
 
@@ -124,7 +124,7 @@ def throughput_sheet(devices: Sequence[Device]) -> Sheet:
         (
             *_engine(device, entry),
             *(point.batch, point.streams, point.images_per_second, point.images, point.timed_seconds),
-            "best" if point == entry.engine.best_offline else "",
+            offline_words(entry.engine, point),
         )
         for device, entry in _entries(devices)
         for point in entry.engine.offline

@@ -5,11 +5,18 @@ from __future__ import annotations
 import unicodedata
 from typing import Optional, Sequence, Tuple
 
-from adq_edge.benchmark.results import Flag
+from adq_edge.benchmark.results import EngineBenchmark, Flag, OfflineEnd, Throughput
 from adq_edge.options import Precision
 from adq_edge.report.entries import Entry
 
 _SAME_SPEED = 0.02
+_BEST = {
+    None: "best",
+    OfflineEnd.STOPPED_RISING: "best: larger batches bring no more",
+    OfflineEnd.LARGEST_BATCH: "best; larger batches were not tried",
+    OfflineEnd.TOO_LONG: "best; larger batches would take too long",
+    OfflineEnd.NAMED: "best of the batch sizes named",
+}
 _CONTROL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
@@ -31,6 +38,11 @@ def significant(value: float) -> str:
 def precision_name(precision: str) -> str:
     """Return the name of a number format as people write it."""
     return precision.upper() if precision in {known.value for known in Precision} else plain(precision)
+
+
+def offline_words(engine: EngineBenchmark, load: Throughput) -> str:
+    """Say whether a throughput is an engine's best, and whether a larger batch may bring more."""
+    return _BEST[engine.offline_end] if load == engine.best_offline else ""
 
 
 def speed_words(entry: Entry) -> Optional[str]:
