@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from adq_edge.board.commands import Runner, run_command
-from adq_edge.board.gpu import graphics_cards
+from adq_edge.board.gpu import find_toolkit, graphics_cards
+from adq_edge.board.jetson import read_jetson
 from adq_edge.board.memory import read_memory
 from adq_edge.board.power import read_power
 from adq_edge.board.text import read_text
@@ -75,6 +76,9 @@ class Environment:
         power_mode: a Jetson's nvpmodel mode, `MODE_20W_6CORE` for one; None where there is none.
         host: the machine's own name, which tells boards of one model apart; None where it is only
             `localhost`, or that of a container that was given none.
+        l4t: a Jetson's release of Jetson Linux, `35.4.1` for one; None on other machines.
+        jetpack: the JetPack that this belongs to.
+        cuda: a Jetson's CUDA toolkit, `11.4` for one.
     """
 
     cpu: str
@@ -92,19 +96,23 @@ class Environment:
     gpu: Optional[str] = None
     power_mode: Optional[str] = None
     host: Optional[str] = None
+    l4t: Optional[str] = None
+    jetpack: Optional[str] = None
+    cuda: Optional[str] = None
 
 
 def read_environment(root: Path = Path("/"), run: Runner = run_command) -> Environment:
     """Describe this machine.
 
     Args:
-        root: where `proc`, `sys`, `etc` and `var` are.
-        run: how a board's power mode and a graphics card's name are asked for, where no file tells.
+        root: where `proc`, `sys`, `etc`, `var` and `usr` are.
+        run: how a board's power mode, its CUDA and a graphics card's name are asked for, where no file tells.
     """
     blocks = _cpu_blocks(root / "proc" / "cpuinfo")
     logical = usable_processors()
     board = read_text(root / "proc" / "device-tree" / "model") or None
     mode = None if board is None else read_power(root, run).current
+    jetson = read_jetson(root)
     return Environment(
         cpu=_cpu_model(blocks) or platform.machine() or "unknown",
         architecture=platform.machine(),
@@ -121,6 +129,9 @@ def read_environment(root: Path = Path("/"), run: Runner = run_command) -> Envir
         gpu=" + ".join(graphics_cards(root, run)) or None,
         power_mode=None if mode is None else mode.name,
         host=_host(),
+        l4t=None if jetson is None else jetson.l4t,
+        jetpack=None if jetson is None else jetson.jetpack,
+        cuda=None if jetson is None else find_toolkit(root, run).version,
     )
 
 

@@ -17,13 +17,16 @@ from adq_edge.benchmark.results import (
     Interval,
     Latency,
     Memory,
+    OfflineEnd,
     Quietness,
     Settings,
     SingleStream,
     Throughput,
     write_report,
 )
+from adq_edge.board.power import PowerMode
 from adq_edge.board.recording import Energy, Recording, Series
+from adq_edge.board.state import BoardState
 from adq_edge.bundle import Source
 from adq_edge.environment import Environment
 from adq_edge.evaluation import CategoryQuality, Evaluation, ImageScore
@@ -59,7 +62,11 @@ BOARD = dataclasses.replace(
     packages={"numpy": "1.23.5", "tensorrt": "8.5.2"},
     power_mode="MODE_20W_6CORE",
     host="line-3",
+    l4t="35.4.1",
+    jetpack="5.1.2",
+    cuda="11.4",
 )
+STATE = BoardState(PowerMode(8, "MODE_20W_6CORE", 6, 1109.25, 1866.0), True, 1109.25, None, 38.5)
 MIDDLE = {"fp32": 40.0, "fp16": 25.0, "int8": 13.0}
 MEGABYTES = {"fp32": 45.2, "fp16": 22.7, "int8": 11.5}
 AUROC = {"fp32": 0.9871, "fp16": 0.9870, "int8": 0.9858}
@@ -202,6 +209,10 @@ def engine(
             baseline, ratio, Interval(0.98 * ratio, 1.02 * ratio), 0.95 * ratio, 1.05 * ratio, 64
         ),
         recording=board,
+        offline_end=OfflineEnd.LARGEST_BATCH,
+        build_seconds=412.5 if gpu else None,
+        layers={"INT8": 31, "FP32": 12} if gpu else {"QLinearConv": 31, "Conv": 2},
+        cuda_graph=False if gpu else None,
     )
 
 
@@ -222,6 +233,8 @@ def bench_report(
         environment=environment,
         engines=tuple(engines),
         quietness=Quietness(not noise, noise, 0.4, 0.0, 0.8, "schedutil"),
+        board_before=None if environment.board is None else STATE,
+        board_after=None if environment.board is None else dataclasses.replace(STATE, hottest_degc=52.25),
     )
 
 

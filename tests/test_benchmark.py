@@ -45,6 +45,7 @@ from adq_edge.files import sha256
 from adq_edge.imaging import decode_image, write_image
 from adq_edge.options import Scenario
 from adq_edge.report.bench import bench_tables
+from adq_edge.runtimes.sidecar import read_sidecar
 
 BIG_MB = 80
 
@@ -184,6 +185,7 @@ def test_report_of_a_run(run, tiny: Path):
         assert stages.total.mean_ms == pytest.approx(sum(part.mean_ms for part in parts))
         assert stages.decode.p50_ms > stages.postprocess.p50_ms
         assert engine.load_ms > 0
+        assert engine.layers == read_sidecar(tiny).operators
         assert engine.runtime == "onnxruntime"
         assert engine.image_size == (SIZE, SIZE)
     assert report.engines[0].engine == Source(str(tiny), sha256(tiny))

@@ -226,7 +226,12 @@ def test_a_board_that_tells_is_recorded_for_each_engine(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     board = FakeBoard()
+    hot = dataclasses.replace(make.STATE, hottest_degc=61.0)
+    states = [make.STATE, hot]
+    monkeypatch.setattr("adq_edge.benchmark.bench.read_board_state", lambda: states.pop(0))
     report = run_on(board, tiny, tmp_path, monkeypatch)
+    assert (report.board_before, report.board_after) == (make.STATE, hot)
+    assert read_report(tmp_path / "tiny.bench.json").board_after == hot
     assert board.closed
     for engine in report.engines:
         assert engine.recording is not None

@@ -41,6 +41,8 @@ def facts(stream_counts: Tuple[int, ...] = (1,), largest_batch=None) -> Loaded:
         rss_before_load_mb=1.0,
         model_mb=1.0,
         device_mb=None,
+        build_seconds=None,
+        layers={},
     )
 
 

@@ -30,6 +30,8 @@ from adq_edge.board.libraries import Flavour, TensorRT, check_library, find_tens
 from adq_edge.board.memory import Memory, read_memory
 from adq_edge.board.power import PowerMode, read_power
 from adq_edge.board.sensors import power_sensors
+from adq_edge.board.state import BoardState, read_board_state
+from adq_edge.environment import read_environment
 
 ME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -370,3 +372,17 @@ def test_power_sensors_of_a_pc(tmp_path: Path):
         },
     )
     assert power_sensors(root) == ("package-0",)
+
+
+def test_the_state_of_a_board_that_a_benchmark_tells(tmp_path: Path):
+    thermal = "sys/class/thermal/thermal_zone0"
+    root = write_tree(tmp_path, {**XAVIER_NX, f"{thermal}/type": "GPU-therm", f"{thermal}/temp": "41500\n"})
+    state = read_board_state(root, Programs())
+    assert state == BoardState(
+        PowerMode(8, "MODE_20W_6CORE", 6, 1109.25, 1866.0), False, 114.75, None, pytest.approx(41.5)
+    )
+    environment = read_environment(root, Programs())
+    assert (environment.l4t, environment.jetpack, environment.cuda) == ("35.4.1", "5.1.2", "11.4")
+    assert read_board_state(write_tree(tmp_path / "pc", PC), Programs()) is None
+    environment = read_environment(tmp_path / "pc", Programs())
+    assert (environment.l4t, environment.jetpack, environment.cuda) == (None, None, None)

@@ -108,7 +108,7 @@ def test_a_name_that_many_machines_have_names_none(name, host, tmp_path, monkeyp
 
 def test_a_file_of_an_earlier_release_still_reads(tmp_path: Path):
     written = dataclasses.asdict(read_environment())
-    for name in ("gpu", "power_mode", "host"):
+    for name in ("gpu", "power_mode", "host", "l4t", "jetpack", "cuda"):
         del written[name]
     write_json(tmp_path / "e.json", "adq-edge/environment", 1, written)
     again = read_record(tmp_path / "e.json", Environment, "adq-edge/environment", 1, ResultError, "")

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from adq_edge.benchmark.results import read_report, write_report
 from adq_edge.errors import AdqError, ResultError, StorageError
 from adq_edge.files import write_json
+from adq_edge.report.bench import board_table
 from adq_edge.report.collect import collect
 from adq_edge.report.document import report
 from adq_edge.report.entries import Entry
@@ -124,6 +125,33 @@ def test_what_is_not_to_be_quoted_is_marked_and_never_compared_with_what_is(tmp_
     assert f">{word}<" in looks.split("</section>")[0]
     assert [row["caution"] for row in read_csv(tmp_path / "all" / "headline.csv")] == ["", word]
     assert word in (tmp_path / "all" / "report.md").read_text()
+
+
+def test_how_boards_were_set_and_engines_built_is_shown_and_a_change_is_a_caution(tmp_path: Path):
+    item = make.engine("int8", runtime="tensorrt", board=make.recording(2.0))
+    run = make.bench_report([item], make.BOARD, device="jetson")
+    make.write(tmp_path / "in", run)
+    assert report(tmp_path / "in", tmp_path / "out").cautions == {}
+    before, after = read_csv(tmp_path / "out" / "board.csv")
+    assert (before["when"], before["power mode"], before["clocks locked"]) == (
+        "before",
+        "MODE_20W_6CORE (mode 8)",
+        "yes",
+    )
+    assert (float(before["hottest, °C"]), float(after["hottest, °C"])) == (38.5, 52.25)
+    (engine,) = read_csv(tmp_path / "out" / "engines.csv")
+    assert (float(engine["build, s"]), engine["CUDA graph"], engine["layers"]) == (
+        412.5,
+        "no",
+        "31 INT8, 12 FP32",
+    )
+    machine = {row["what"]: row["value"] for row in read_csv(tmp_path / "out" / "environment.csv")}
+    assert (machine["Jetson Linux"], machine["CUDA"]) == ("L4T 35.4.1, JetPack 5.1.2", "11.4")
+    caption = str(board_table(run).caption)
+    assert "before: MODE_20W_6CORE (mode 8), clocks locked, GPU 1109 MHz, 38.5 degC" in caption
+    unlocked = dataclasses.replace(make.STATE, clocks_locked=False)
+    make.write(tmp_path / "in", dataclasses.replace(run, board_after=unlocked))
+    assert report(tmp_path / "in", tmp_path / "out").cautions == {"settings changed": 1}
 
 
 def test_looks_alone_are_compared_among_themselves_under_a_banner(tmp_path: Path):

@@ -22,6 +22,7 @@ from adq_edge.benchmark.results import (
 )
 from adq_edge.benchmark.schedule import Plan, plan_for
 from adq_edge.benchmark.summary import quietness, summarise
+from adq_edge.board.state import read_board_state
 from adq_edge.environment import read_environment
 from adq_edge.errors import AdqError, EngineError, ResultError
 from adq_edge.options import Device, RuntimeName, Scenario, choose
@@ -90,6 +91,7 @@ def bench(
     title = f"Benchmarking {', '.join(path.name for path in paths)}{' (quick)' if quick else ''}"
     environment = read_environment()
     turns = len(paths) * plan.turns
+    board_before = read_board_state()
     with open_picture(image) as picture, quiet_progress(title, turns, progress) as advance:
         measured = measure(paths, plan, runtime, threads, picture.path, advance)
     report = BenchmarkReport(
@@ -100,6 +102,8 @@ def bench(
         environment=environment,
         engines=summarise(measured),
         quietness=quietness(measured),
+        board_before=board_before,
+        board_after=read_board_state(),
     )
     _write(report, target)
     return report

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Optional, Tuple
+from typing import Dict, Optional, Tuple
+
+from adq_edge.board.recording import Recording
+from adq_edge.bundle import Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,3 +196,66 @@ class Comparison:
     latency_ratio_p5: float
     latency_ratio_p95: float
     rounds: int
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineBenchmark:
+    """One engine's figures.
+
+    Attributes:
+        name: the engine's name in tables; numbered where two of a run share one.
+        engine: the engine file.
+        model_sha256: hash of the model it was built from.
+        precision: number format of the networks.
+        arch: the method.
+        image_size: (height, width) of the input in pixels.
+        engine_mb: size of the engine file in MB (10^6 bytes).
+        runtime: what ran it.
+        runtime_version: that runtime's version.
+        load_ms: from the path to an engine that is ready, its hash check included.
+        single_stream: latency of one query; None if that scenario was not asked for.
+        end_to_end: latency of one picture, by stage; measured with SingleStream.
+        offline: throughput per batch size and number of streams, in the order measured; empty if that
+            scenario was not asked for.
+        memory: of the engine's process and of the machine.
+        comparison: with the run's first engine; None for that one and without SingleStream.
+        recording: the board while this engine was timed; None where nothing is to be read.
+        offline_warm_up: what came before Offline in a run without SingleStream, which states its own.
+        offline_end: why no larger batch was tried; None without Offline, and in files of earlier releases.
+        build_seconds: what building the engine took; None where its sidecar does not tell.
+        layers: how many layers the runtime executes: by number format where it tells that, else by its own
+            names for its operators.
+        cuda_graph: whether the GPU's work is replayed from a CUDA graph; None without a GPU.
+    """
+
+    name: str
+    engine: Source
+    model_sha256: str
+    precision: str
+    arch: str
+    image_size: Tuple[int, int]
+    engine_mb: float
+    runtime: str
+    runtime_version: str
+    load_ms: float
+    single_stream: Optional[SingleStream]
+    end_to_end: Optional[EndToEnd]
+    offline: Tuple[Throughput, ...]
+    memory: Memory
+    comparison: Optional[Comparison]
+    recording: Optional[Recording]
+    offline_warm_up: Optional[WarmUp] = None
+    offline_end: Optional[OfflineEnd] = None
+    build_seconds: Optional[float] = None
+    layers: Dict[str, int] = dataclasses.field(default_factory=dict)
+    cuda_graph: Optional[bool] = None
+
+    @property
+    def best_offline(self) -> Optional[Throughput]:
+        """The highest throughput; None if Offline was not asked for."""
+        return max(self.offline, key=lambda throughput: throughput.images_per_second, default=None)
+
+    @property
+    def warm_up(self) -> Optional[WarmUp]:
+        """What came before the first timed query; None where a file of an earlier release does not tell."""
+        return self.offline_warm_up if self.single_stream is None else self.single_stream.warm_up

@@ -29,6 +29,8 @@ class Loaded:
         rss_before_load_mb: resident memory before.
         model_mb: what loading it added to that.
         device_mb: GPU memory that it asks for besides its weights; None without a GPU.
+        build_seconds: what building it took; None where its sidecar does not tell.
+        layers: by number format, else by the runtime's names for its operators.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Loaded:
     rss_before_load_mb: float
     model_mb: float
     device_mb: Optional[float]
+    build_seconds: Optional[float]
+    layers: Dict[str, int]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import List, NamedTuple, Optional, Tuple
 
 from adq_edge.benchmark.figures import Comparison as Comparison
 from adq_edge.benchmark.figures import EndToEnd as EndToEnd
+from adq_edge.benchmark.figures import EngineBenchmark as EngineBenchmark
 from adq_edge.benchmark.figures import Interval as Interval
 from adq_edge.benchmark.figures import Latency as Latency
 from adq_edge.benchmark.figures import Memory as Memory
@@ -15,8 +16,8 @@ from adq_edge.benchmark.figures import OfflineEnd as OfflineEnd
 from adq_edge.benchmark.figures import SingleStream as SingleStream
 from adq_edge.benchmark.figures import Throughput as Throughput
 from adq_edge.benchmark.figures import WarmUp as WarmUp
-from adq_edge.board.recording import Recording, Series, build_series
-from adq_edge.bundle import Source
+from adq_edge.board.recording import Series, build_series
+from adq_edge.board.state import BoardState
 from adq_edge.environment import Environment
 from adq_edge.errors import ResultError
 from adq_edge.files import read_record, write_json
@@ -45,62 +46,6 @@ class Flag(NamedTuple):
     word: str
     reason: str
     of_engine: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class EngineBenchmark:
-    """One engine's figures.
-
-    Attributes:
-        name: the engine's name in tables; numbered where two of a run share one.
-        engine: the engine file.
-        model_sha256: hash of the model it was built from.
-        precision: number format of the networks.
-        arch: the method.
-        image_size: (height, width) of the input in pixels.
-        engine_mb: size of the engine file in MB (10^6 bytes).
-        runtime: what ran it.
-        runtime_version: that runtime's version.
-        load_ms: from the path to an engine that is ready, its hash check included.
-        single_stream: latency of one query; None if that scenario was not asked for.
-        end_to_end: latency of one picture, by stage; measured with SingleStream.
-        offline: throughput per batch size and number of streams, in the order measured; empty if that
-            scenario was not asked for.
-        memory: of the engine's process and of the machine.
-        comparison: with the run's first engine; None for that one and without SingleStream.
-        recording: the board while this engine was timed; None where nothing is to be read.
-        offline_warm_up: what came before Offline in a run without SingleStream, which states its own.
-        offline_end: why no larger batch was tried; None without Offline, and in files of earlier releases.
-    """
-
-    name: str
-    engine: Source
-    model_sha256: str
-    precision: str
-    arch: str
-    image_size: Tuple[int, int]
-    engine_mb: float
-    runtime: str
-    runtime_version: str
-    load_ms: float
-    single_stream: Optional[SingleStream]
-    end_to_end: Optional[EndToEnd]
-    offline: Tuple[Throughput, ...]
-    memory: Memory
-    comparison: Optional[Comparison]
-    recording: Optional[Recording]
-    offline_warm_up: Optional[WarmUp] = None
-    offline_end: Optional[OfflineEnd] = None
-
-    @property
-    def best_offline(self) -> Optional[Throughput]:
-        """The highest throughput; None if Offline was not asked for."""
-        return max(self.offline, key=lambda throughput: throughput.images_per_second, default=None)
-
-    @property
-    def warm_up(self) -> Optional[WarmUp]:
-        """What came before the first timed query; None where a file of an earlier release does not tell."""
-        return self.offline_warm_up if self.single_stream is None else self.single_stream.warm_up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +108,8 @@ class BenchmarkReport:
         environment: the machine.
         engines: the engines in the order they were named.
         quietness: what else the machine did.
+        board_before: how the board was set before the engines were loaded; None where this is no Jetson.
+        board_after: the same when all was measured.
     """
 
     run: str
@@ -172,6 +119,8 @@ class BenchmarkReport:
     environment: Environment
     engines: Tuple[EngineBenchmark, ...]
     quietness: Quietness
+    board_before: Optional[BoardState] = None
+    board_after: Optional[BoardState] = None
 
     @property
     def caveat(self) -> Optional[str]:
@@ -186,7 +135,7 @@ class BenchmarkReport:
 
     def flags(self, engine: EngineBenchmark) -> Tuple[Flag, ...]:
         """Return the reasons why one engine's figures are not to be quoted, the gravest first."""
-        found = [self._length(), _throttled(engine), self._noise(), _warm_up(engine)]
+        found = [self._length(), _throttled(engine), self._change(), self._noise(), _warm_up(engine)]
         return tuple(flag for flag in found if flag is not None)
 
     def _length(self) -> Optional[Flag]:
@@ -200,6 +149,14 @@ class BenchmarkReport:
         else:
             return None
         return Flag("short run", f"{least}, not to be quoted")
+
+    def _change(self) -> Optional[Flag]:
+        before, after = self.board_before, self.board_after
+        if before is None or after is None:
+            return None
+        if (before.power_mode, before.clocks_locked) == (after.power_mode, after.clocks_locked):
+            return None
+        return Flag("settings changed", "the board's power mode or the lock of its clocks changed meanwhile")
 
     def _noise(self) -> Optional[Flag]:
         if self.quietness.is_quiet:

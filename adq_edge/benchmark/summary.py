@@ -15,6 +15,7 @@ from adq_edge.benchmark.quietness import drift_percent, judge, read_governor
 from adq_edge.benchmark.results import EngineBenchmark, Quietness
 from adq_edge.benchmark.statistics import compare, end_to_end, latency
 from adq_edge.bundle import Source
+from adq_edge.options import Device
 
 
 def summarise(run: Run) -> Tuple[EngineBenchmark, ...]:
@@ -52,6 +53,9 @@ def _summarise(measured: Measurements, comparison: Optional[Comparison]) -> Engi
         memory=measured.memory,
         comparison=comparison,
         recording=measured.recording,
+        build_seconds=loaded.build_seconds,
+        layers=loaded.layers,
+        cuda_graph=None if loaded.device == Device.CPU else False,  # the runtime launches each kernel anew
         offline_end=measured.offline.end,
         offline_warm_up=None if measured.rounds else _warm_up(measured.warm_up),
     )

@@ -74,6 +74,7 @@ class Worker:
         load_ms = (perf_counter_ns() - start) / 1e6
         model_mb = resident_mb() - before_mb
         sidecar, device_bytes = engine.sidecar, engine.device_memory()
+        details = sidecar.tensorrt
         self._pictures = _flips(resize_image(decode_image(self._encoded), sidecar.image_size))
         return Loaded(
             name=sidecar.name,
@@ -92,6 +93,8 @@ class Worker:
             rss_before_load_mb=before_mb,
             model_mb=model_mb,
             device_mb=None if device_bytes is None else device_bytes / 1e6,
+            build_seconds=None if details is None else details.seconds,
+            layers=(None if details is None else details.layers) or sidecar.operators,
         )
 
     def warm_up(self, seconds: float, limit_seconds: float) -> WarmUp:

@@ -30,6 +30,11 @@ class PowerMode:
     gpu_max_mhz: Optional[float] = None
     emc_max_mhz: Optional[float] = None
 
+    @property
+    def label(self) -> str:
+        """Its name and number, for people."""
+        return f"{self.name} (mode {self.id})"
+
 
 @dataclasses.dataclass(frozen=True)
 class Power:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, List, NamedTuple, Optional, Sequence
+from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence
 
 from rich.table import Table
 
@@ -18,7 +18,7 @@ from adq_edge.board.recording import Recording
 from adq_edge.options import Device
 from adq_edge.report.machines import device_name
 from adq_edge.report.tables import number, titled_table
-from adq_edge.report.words import offline_words
+from adq_edge.report.words import board_words, offline_words, yes_or_no
 
 
 class _Column(NamedTuple):
@@ -137,6 +137,8 @@ def memory_table(report: BenchmarkReport) -> Table:
     table = titled_table("size and memory, MB (10^6 bytes)", "engine")
     columns = [
         _Column("engine file", lambda e: number(e.engine_mb, 1)),
+        _Column("build s", lambda e: number(e.build_seconds, 0)),
+        _Column("CUDA graph", lambda e: "-" if e.cuda_graph is None else yes_or_no(e.cuda_graph)),
         _Column("load ms", lambda e: number(e.load_ms, 0)),
         _Column("model", lambda e: number(e.memory.model_mb, 1)),
         _Column("arena", lambda e: number(e.memory.arena_mb, 1)),
@@ -172,7 +174,18 @@ def board_table(report: BenchmarkReport) -> Table:
     for engine in recorded:
         if engine.recording is not None and engine.recording.throttle_reasons:
             lines.append(f"{engine.name} was throttled: {', '.join(engine.recording.throttle_reasons)}")
-    return _captioned(table, report, *lines)
+    return _captioned(table, report, *lines, *_settings(report))
+
+
+def _settings(report: BenchmarkReport) -> Iterator[str]:
+    """Say what a Jetson runs and how it was set before and after."""
+    environment = report.environment
+    if environment.l4t is not None:
+        parts = (f"L4T {environment.l4t}", f"JetPack {environment.jetpack}", f"CUDA {environment.cuda}")
+        yield ", ".join(part for part in parts if not part.endswith(" None"))
+    for when, state in (("before", report.board_before), ("after", report.board_after)):
+        if state is not None:
+            yield f"{when}: {board_words(state)}"
 
 
 def _energy(engine: EngineBenchmark, name: str) -> Optional[float]:
@@ -186,7 +199,7 @@ def _hottest(engine: EngineBenchmark) -> str:
 
 def _throttled(engine: EngineBenchmark) -> str:
     throttled = None if engine.recording is None else engine.recording.throttled
-    return "-" if throttled is None else "yes" if throttled else "no"
+    return "-" if throttled is None else yes_or_no(throttled)
 
 
 def _origin(recording: Recording) -> str:

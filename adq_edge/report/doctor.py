@@ -85,16 +85,8 @@ def _power_mode(power: Power) -> str:
     if power.current is None:
         return _UNKNOWN
     highest = power.highest
-    rest = (
-        ""
-        if highest is None or highest == power.current
-        else f"; the highest is {_mode(highest.id, highest.name)}"
-    )
-    return f"{_mode(power.current.id, power.current.name)}{rest}"
-
-
-def _mode(number: int, name: str) -> str:
-    return f"{name} (mode {number})"
+    rest = "" if highest is None or highest == power.current else f"; the highest is {highest.label}"
+    return f"{power.current.label}{rest}"
 
 
 def _clocks(power: Power) -> str:

@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 from adq_edge import workspace
 from adq_edge.errors import ResultError
 from adq_edge.files import write_bytes
-from adq_edge.report import quality_sheets, speed_sheets
+from adq_edge.report import quality_sheets, setup_sheets, speed_sheets
 from adq_edge.report.collect import Collection, collect
 from adq_edge.report.csv_tables import csv_text
 from adq_edge.report.entries import Device
@@ -83,6 +83,8 @@ def all_sheets(collection: Collection, devices: Sequence[Device]) -> List[Sheet]
         speed_sheets.throughput_sheet(devices),
         speed_sheets.memory_sheet(devices),
         speed_sheets.energy_sheet(devices),
+        setup_sheets.board_sheet(devices),
+        setup_sheets.engines_sheet(devices),
         quality_sheets.estimate_sheet(collection.estimates),
         quality_sheets.environment_sheet(devices),
         quality_sheets.sources_sheet(collection),

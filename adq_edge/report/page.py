@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 import adq_edge
-from adq_edge.report import charts, quality_sheets, speed_sheets
+from adq_edge.report import charts, quality_sheets, setup_sheets, speed_sheets
 from adq_edge.report.collect import Collection
 from adq_edge.report.entries import Device
 from adq_edge.report.headline import all_flags, estimate_matrix, findings, measured_matrix
@@ -117,7 +117,13 @@ def _sections(collection: Collection, devices: Sequence[Device]) -> Iterator[Sec
         charts.estimate_charts(collection.estimates),
         [quality_sheets.estimate_sheet(collection.estimates)],
     )
-    yield _section("environment", "Machines and software", (), [quality_sheets.environment_sheet(devices)])
+    yield _section(
+        "environment",
+        "Machines and software",
+        (),
+        [quality_sheets.environment_sheet(devices), setup_sheets.board_sheet(devices)],
+        [setup_sheets.engines_sheet(devices)],
+    )
     yield _section("sources", "Result files", (), [quality_sheets.sources_sheet(collection)])
 
 

@@ -125,6 +125,10 @@ def _environment(environment: Environment) -> Iterator[Tuple[str, str]]:
         yield "host", environment.host
     if environment.board is not None:
         yield "board", environment.board
+    if environment.l4t is not None:
+        yield "Jetson Linux", f"L4T {environment.l4t}, JetPack {environment.jetpack or 'not known'}"
+    if environment.cuda is not None:
+        yield "CUDA", environment.cuda
     if environment.power_mode is not None:
         yield "power mode", environment.power_mode
     if environment.gpu is not None:

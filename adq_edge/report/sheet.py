@@ -66,6 +66,10 @@ def text(name: str, long: bool = False) -> Column:
     return Column(name, text=True, long=long)
 
 
+ENGINE = (text("engine"), text("device"), text("precision"))
+"""What names an engine in the tables of all devices."""
+
+
 def sheet(
     key: str, title: str, columns: Iterable[Column], rows: Iterable[Iterable[Cell]], note: str = ""
 ) -> Sheet:

@@ -6,16 +6,14 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 
 from adq_edge.benchmark.results import EndToEnd, Interval, Latency
 from adq_edge.report.entries import Device, Entry
-from adq_edge.report.sheet import Cell, Column, Sheet, sheet, text
-from adq_edge.report.words import cautions, in_words, offline_words, precision_name, reservations
-
-_ENGINE = (text("engine"), text("device"), text("precision"))
+from adq_edge.report.sheet import ENGINE, Cell, Column, Sheet, sheet, text
+from adq_edge.report.words import cautions, engine_words, in_words, offline_words, reservations, yes_or_no
 
 
 def headline_sheet(devices: Sequence[Device]) -> Sheet:
     """Show the figures that matter, one engine a row."""
     columns = (
-        *_ENGINE,
+        *ENGINE,
         *(text("method"), text("runtime")),
         *(Column("p50", "ms", 2), Column("p90", "ms", 2), Column("latency ratio", digits=3)),
         *(Column("image AUROC", digits=4), Column("AUROC change", digits=4)),
@@ -25,7 +23,7 @@ def headline_sheet(devices: Sequence[Device]) -> Sheet:
     )
     rows = [
         (
-            *_engine(device, entry),
+            *engine_words(device, entry),
             *(model.arch, f"{entry.engine.runtime} {entry.engine.runtime_version}"),
             *_medians(entry.latency),
             None if entry.speed is None else entry.speed.ratio,
@@ -52,7 +50,7 @@ def headline_sheet(devices: Sequence[Device]) -> Sheet:
 def latency_sheet(devices: Sequence[Device]) -> Sheet:
     """Show SingleStream's statistics."""
     columns = (
-        *_ENGINE,
+        *ENGINE,
         Column("queries"),
         *(Column(name, "ms", 2) for name in ("mean", "p50", "p50 low", "p50 high")),
         *(Column(name, "ms", 2) for name in ("p90", "p90 low", "p90 high", "p95")),
@@ -66,7 +64,7 @@ def latency_sheet(devices: Sequence[Device]) -> Sheet:
         if stream is not None:
             rows.append(
                 (
-                    *_engine(device, entry),
+                    *engine_words(device, entry),
                     *_statistics(stream.latency),
                     *(stream.timed_seconds, stream.rounds, stream.warm_up_seconds, stream.harness_us),
                     *(report.created, cautions(entry.flags)),
@@ -82,7 +80,7 @@ def latency_sheet(devices: Sequence[Device]) -> Sheet:
 def stages_sheet(devices: Sequence[Device]) -> Sheet:
     """Show the median of each stage from an encoded image to its anomaly map."""
     columns = (
-        *_ENGINE,
+        *ENGINE,
         text("image"),
         *(Column(name, "ms", 2) for name, _ in stages_of(None)),
         *(Column(name, "ms", 2) for name in ("total p50", "total p90", "overhead")),
@@ -94,7 +92,9 @@ def stages_sheet(devices: Sequence[Device]) -> Sheet:
             height, width = settings.image_pixels
             medians = [None if stage is None else stage.p50_ms for _, stage in stages_of(stages)]
             total = (stages.total.p50_ms, stages.total.p90_ms, stages.overhead_ms)
-            rows.append((*_engine(device, entry), f"{settings.image}, {width}x{height}", *medians, *total))
+            rows.append(
+                (*engine_words(device, entry), f"{settings.image}, {width}x{height}", *medians, *total)
+            )
     note = (
         "Medians; those of the stages need not add up to that of the total. Overhead: preprocess, engine "
         "call and postprocess over a bare engine call."
@@ -116,13 +116,13 @@ def stages_of(stages: Optional[EndToEnd]) -> List[Tuple[str, Optional[Latency]]]
 def throughput_sheet(devices: Sequence[Device]) -> Sheet:
     """Show Offline's throughput for each batch size and number of streams."""
     columns = (
-        *_ENGINE,
+        *ENGINE,
         *(Column("batch"), Column("streams"), Column("throughput", "images/s", 1)),
         *(Column("images"), Column("timed", "s", 1), text("")),
     )
     rows = [
         (
-            *_engine(device, entry),
+            *engine_words(device, entry),
             *(point.batch, point.streams, point.images_per_second, point.images, point.timed_seconds),
             offline_words(entry.engine, point),
         )
@@ -146,9 +146,9 @@ def memory_sheet(devices: Sequence[Device]) -> Sheet:
             *(memory.peak_rss_batch_1_mb, memory.peak_rss_mb),
             *(memory.system_rise_mb, memory.device_mb, memory.swap_mb),
         )
-        rows.append((*_engine(device, entry), *figures, entry.engine.engine_mb, entry.engine.load_ms))
+        rows.append((*engine_words(device, entry), *figures, entry.engine.engine_mb, entry.engine.load_ms))
     columns = (
-        *_ENGINE,
+        *ENGINE,
         *(Column(name, "MB", 1) for name in names),
         *(Column("engine file", "MB", 1), Column("load", "ms", 0)),
     )
@@ -163,7 +163,7 @@ def memory_sheet(devices: Sequence[Device]) -> Sheet:
 def energy_sheet(devices: Sequence[Device]) -> Sheet:
     """Show power, energy and temperature of the boards that can tell."""
     columns = (
-        *_ENGINE,
+        *ENGINE,
         *(text("rail"), Column("idle", "W", 2), Column("mean", "W", 2)),
         *(Column("energy", "J/image", 4), Column("above idle", "J/image", 4)),
         *(Column("hottest", "°C", 1), text("throttled"), text("read from")),
@@ -179,11 +179,10 @@ def energy_sheet(devices: Sequence[Device]) -> Sheet:
         if energy is not None:
             joules = (energy.joules_per_image, energy.joules_per_image_above_idle)
             energies = (energy.rail, energy.idle_w, energy.mean_w, *joules)
-        throttled = {None: "not known", True: "yes", False: "no"}[recording.throttled]
         rows.append(
             (
-                *_engine(device, entry),
-                *(*energies, recording.hottest, throttled),
+                *engine_words(device, entry),
+                *(*energies, recording.hottest, yes_or_no(recording.throttled)),
                 *(recording.source, recording.hertz, recording.cost_percent),
             )
         )
@@ -197,10 +196,6 @@ def energy_sheet(devices: Sequence[Device]) -> Sheet:
 
 def _entries(devices: Sequence[Device]) -> Iterator[Tuple[Device, Entry]]:
     return ((device, entry) for device in devices for entry in device.entries)
-
-
-def _engine(device: Device, entry: Entry) -> Tuple[str, str, str]:
-    return entry.engine.name, device.name, precision_name(entry.engine.precision)
 
 
 def _medians(latency: Optional[Latency]) -> Tuple[Optional[float], Optional[float]]:

@@ -6,8 +6,9 @@ import unicodedata
 from typing import Optional, Sequence, Tuple
 
 from adq_edge.benchmark.results import EngineBenchmark, Flag, OfflineEnd, Throughput
+from adq_edge.board.state import BoardState
 from adq_edge.options import Precision
-from adq_edge.report.entries import Entry
+from adq_edge.report.entries import Device, Entry
 
 _SAME_SPEED = 0.02
 _BEST = {
@@ -43,6 +44,28 @@ def precision_name(precision: str) -> str:
 def offline_words(engine: EngineBenchmark, load: Throughput) -> str:
     """Say whether a throughput is an engine's best, and whether a larger batch may bring more."""
     return _BEST[engine.offline_end] if load == engine.best_offline else ""
+
+
+def engine_words(device: Device, entry: Entry) -> Tuple[str, str, str]:
+    """Return what names an engine in a table: its name, its device and its number format."""
+    return entry.engine.name, device.name, precision_name(entry.engine.precision)
+
+
+def yes_or_no(told: Optional[bool]) -> str:
+    """Say what is known of a question."""
+    return {None: "not known", True: "yes", False: "no"}[told]
+
+
+def board_words(state: BoardState) -> str:
+    """Say how a board is set, as far as it tells."""
+    locked = {None: "", True: "clocks locked", False: "clocks not locked"}[state.clocks_locked]
+    parts = (
+        *("" if state.power_mode is None else state.power_mode.label, locked),
+        "" if state.gpu_mhz is None else f"GPU {state.gpu_mhz:.0f} MHz",
+        "" if state.emc_mhz is None else f"memory {state.emc_mhz:.0f} MHz",
+        "" if state.hottest_degc is None else f"{state.hottest_degc:.1f} degC",
+    )
+    return ", ".join(part for part in parts if part)
 
 
 def speed_words(entry: Entry) -> Optional[str]:
