@@ -536,8 +536,8 @@ def test_hostile_names_are_only_text(tmp_path: Path):
     assert len(re.findall(r"(?<!\\)\|", headline)) == len(re.findall(r"(?<!\\)\|", heading))
 
 
-def test_fifty_files_with_recordings_stay_small(tmp_path: Path):
-    board = make.recording(60.0, throttled=True)
+def test_fifty_engines_with_recordings_and_evaluations_stay_small(tmp_path: Path):
+    board = make.recording(150.0, throttled=True)  # as long as a full run times an engine
     runs = [
         make.bench_report(
             [make.engine(p, model=f"model{n:02}", runtime="tensorrt", board=board)], make.BOARD, run=f"{n}{p}"
@@ -546,7 +546,8 @@ def test_fifty_files_with_recordings_stay_small(tmp_path: Path):
         for p in ("fp32", "int8")
     ]
     for run in runs:
-        make.write(tmp_path / "in", run, evaluated=False)
+        make.write(tmp_path / "in", run)
+    assert len(list((tmp_path / "in").iterdir())) == 2 * 50
     made = report(tmp_path / "in", tmp_path / "r.html")
     assert made.cautions == {"throttled": 50}
     assert (tmp_path / "r.html").stat().st_size <= 3e6
