@@ -6,6 +6,8 @@ import base64
 import csv
 import hashlib
 import io
+import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -30,6 +32,26 @@ def make_wheel(folder: Path, name: str, version: str, needs=(), tag: str = "py3-
         )
         archive.writestr(f"{about}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
         archive.writestr(f"{about}/RECORD", f"{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n")
+
+
+def make_source(folder: Path, name: str, version: str) -> None:
+    """Write a source distribution with nothing in it, which needs nothing to be built with."""
+    root = f"{name}-{version}"
+    wheel = f"{root}-py3-none-any.whl"
+    with tempfile.TemporaryDirectory() as scratch:
+        make_wheel(Path(scratch), name, version)
+        contents = {
+            wheel: (Path(scratch) / wheel).read_bytes(),
+            "pyproject.toml": b'[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n',
+            "own.py": f"import shutil\ndef build_wheel(folder, *_):\n"
+            f"    shutil.copy({wheel!r}, folder)\n    return {wheel!r}\n".encode(),
+        }
+    folder.mkdir(exist_ok=True)
+    with tarfile.open(str(folder / f"{root}.tar.gz"), "w:gz") as archive:
+        for member, content in contents.items():
+            entry = tarfile.TarInfo(f"{root}/{member}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
 
 
 def pip_of(platform: Platform) -> str:

@@ -3,7 +3,7 @@
 ROOT is `~/.cache/adq-edge` on the board:
 
     files/SHA256        what was sent, named by its content
-    jobs/ID/work/       where a job's commands run; jobs/ID/ has its log, state and this file
+    jobs/ID/work/       where a job's commands run; jobs/ID/ has its log, state, temporary files and this file
     env/                the environment that adq-edge is installed in; installed.json says which one
     queue               locked by the job that runs: two at a time would disturb each other
 
@@ -128,7 +128,8 @@ def start(
         for name, content in files.items():
             (fresh / name).parent.mkdir(parents=True, exist_ok=True)
             _link(root / "files" / content, fresh / name)
-        (fresh / "work").mkdir(exist_ok=True)
+        for place in ("work", "tmp"):
+            (fresh / place).mkdir(exist_ok=True)
         _write_json(fresh / "spec.json", {"steps": steps, "lease": lease})
         _write_json(fresh / "state.json", {"state": "running", "step": "start"})
         (fresh / "lease").touch()
@@ -136,7 +137,15 @@ def start(
         with lock_path.open("wb") as lock, log_path.open("wb") as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
             fresh.replace(folder)
-            variables = {MARK: str(folder), PROGRESS: str(folder / "progress.json"), "PYTHONUNBUFFERED": "1"}
+            variables = {
+                MARK: str(folder),
+                PROGRESS: str(folder / "progress.json"),
+                "PYTHONUNBUFFERED": "1",
+                # Nothing stays outside of ROOT: what a killed command leaves behind goes with the job, and
+                # ONNX Runtime keeps no identifier of the board in ~/.cache/Microsoft to report with.
+                "TMPDIR": str(folder / "tmp"),
+                "ORT_DISABLE_TELEMETRY": "1",
+            }
             search = os.pathsep.join(part for part in (path, os.environ.get("PATH", "")) if part)
             subprocess.Popen(
                 [sys.executable, str(folder / "agent.py"), str(folder)],

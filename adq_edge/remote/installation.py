@@ -22,7 +22,7 @@ from adq_edge.remote.wheel import write_wheel
 _CACHE = Path("~/.cache/adq-edge/wheels")
 _DEPENDENCIES = "install what adq-edge needs"
 _CONSTRAINTS = "work/constraints.txt"
-_PIP = ("-m", "pip", "install", "--disable-pip-version-check")
+_PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--no-cache-dir")
 _CUDA = "/usr/local/cuda/bin"
 """JetPack's compiler, which pycuda is built with, is on no PATH there."""
 _SPARE_MB = 100.0
