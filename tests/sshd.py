@@ -16,14 +16,13 @@ import sysconfig
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional
+from typing import Callable, Iterator, List, Optional, Sequence
 
 import pytest
 
 from adq_edge.remote.board import PATIENCE_SECONDS, Board, Progress
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/sbin")
-HOST = "board"
 REQUIRED = "ADQ_EDGE_TEST_SSHD"
 """Set by CI: without an sshd the tests fail there, elsewhere they are skipped."""
 
@@ -32,11 +31,12 @@ class SshServer:
     """A running sshd; made by `run_sshd`.
 
     `home` is the home folder of whoever logs in, `bin` the first folder of their PATH, `command` what
-    ADQ_EDGE_SSH must be to get there as `board`.
+    ADQ_EDGE_SSH must be to get there by the name `host`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str) -> None:
         self.folder = folder
+        self.host = host
         self.home = folder / "home"
         self.bin = folder / "bin"
         self.port = _free_port()
@@ -62,7 +62,7 @@ class SshServer:
 
     def write_client_config(self, key: str) -> None:
         (self.folder / "config").write_text(
-            f"Host {HOST}* wrong\n  HostName 127.0.0.1\n  Port {self.port}\n"
+            f"Host {self.host}\n  HostName 127.0.0.1\n  Port {self.port}\n"
             f"  IdentityFile {self.folder / key}\n  IdentitiesOnly yes\n  LogLevel ERROR\n"
             f"  UserKnownHostsFile {self.folder / 'known_hosts'}\n  GlobalKnownHostsFile /dev/null\n"
         )
@@ -133,14 +133,14 @@ class SshServer:
 
 
 @contextlib.contextmanager
-def run_sshd(folder: Path) -> Iterator[SshServer]:
+def run_sshd(folder: Path, host: str = "board") -> Iterator[SshServer]:
     """Run an sshd until the block ends; skip the test where there is none."""
     if SSHD is None or shutil.which("ssh") is None:
         assert not os.environ.get(REQUIRED), "CI must have an sshd: apt-get install openssh-server"
         pytest.skip("no sshd here: apt-get install openssh-server")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd started by root insists on it
-    server = SshServer(folder)
+    server = SshServer(folder, host)
     server.put_python(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     server.start()
     try:
@@ -148,6 +148,13 @@ def run_sshd(folder: Path) -> Iterator[SshServer]:
     finally:
         server.stop()
         server.kill_jobs()
+
+
+def command_for(servers: Sequence[SshServer], folder: Path) -> str:
+    """Return what ADQ_EDGE_SSH must be to get to several boards."""
+    config = folder / "config"
+    config.write_text("".join(f"Include {server.folder / 'config'}\n" for server in servers))
+    return f"ssh -F {config}"
 
 
 @contextlib.contextmanager

@@ -11,13 +11,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Iterator, List
+from typing import Callable, Iterator, List
 
 import pytest
 import torch
 from conftest import SIZE
-from sshd import SshServer, run_sshd, wait_for
-from test_remote_wheels import make_wheel, pip_of
+from sshd import SshServer, command_for, run_sshd, wait_for
+from test_remote_wheels import make_source, make_wheel, pip_of
 from tiny_method import TinyMethod, trained_tiny
 
 from adq_edge.benchmark.results import read_report
@@ -29,8 +29,8 @@ from adq_edge.models.base import ModelConfig
 from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.models.registry import METHODS
 from adq_edge.options import Precision, Scenario
-from adq_edge.remote import installation
-from adq_edge.remote.remote_bench import bench_remotely
+from adq_edge.remote import installation, requirements
+from adq_edge.remote.remote_bench import BoardResult, bench_remotely
 from adq_edge.remote.requirements import Platform
 from adq_edge.report.remote import board_lines, board_tables
 
@@ -40,6 +40,12 @@ NEEDED = "adqneeded"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
     with run_sshd(tmp_path_factory.mktemp("sshd") / "board") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    with run_sshd(tmp_path_factory.mktemp("sshd") / "other", "other-board") as running:
         yield running
 
 
@@ -56,12 +62,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Bundle:
 
 
 @pytest.fixture(autouse=True)
-def use_server(server: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setenv("ADQ_EDGE_SSH", server.command)
+def use_servers(
+    server: SshServer, other_server: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[None]:
+    """Boards that are as they were after each test, but for one folder."""
+    servers = (server, other_server)
+    (tmp_path / "ssh").mkdir()
+    monkeypatch.setenv("ADQ_EDGE_SSH", command_for(servers, tmp_path / "ssh"))
     monkeypatch.chdir(tmp_path)
     yield
-    assert server.jobs() == []
-    assert list(server.cache.glob("jobs/*")) == []
+    for each in servers:
+        assert each.jobs() == []
+        assert list(each.cache.glob("jobs/*")) == []
+        assert [path for path in each.home.glob("*/*") if path != each.cache] == []
+        assert {path.name for path in each.home.iterdir()} <= {".cache"}
 
 
 def steps_there(server: SshServer) -> List[str]:
@@ -94,8 +108,12 @@ def test_ctrl_c_ends_what_runs_on_the_board(server: SshServer, tiny: Bundle):
 
 @pytest.fixture
 def board_without_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have adq-edge need a package that the board can get from nowhere, and this machine from a folder."""
-    make_wheel(tmp_path / "index", NEEDED, "1.0")
+    """Have adq-edge need a package that the board can get from nowhere, and this machine from a folder.
+
+    There is no wheel of it, as there is none of pycuda: the board builds it.
+    """
+    make_source(tmp_path / "index", NEEDED, "1.0")
+    monkeypatch.setitem(requirements._FROM_SOURCE, NEEDED, ())
     make_wheel(tmp_path / "index", "pip", pip_of(Platform((sys.version_info[0], sys.version_info[1]), "", 0)))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
@@ -104,28 +122,35 @@ def board_without_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("board_without_internet")
-def test_the_whole_way_beside_a_board_that_is_off(
-    server: SshServer, tiny: Bundle, dataset: Path, tmp_path: Path
+def test_the_whole_way_on_boards_side_by_side(
+    server: SshServer,
+    other_server: SshServer,
+    tiny: Bundle,
+    dataset: Path,
+    tmp_path: Path,
+    full_disk: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    """The connections break while it installs, builds and measures."""
+    """One board's connection breaks in each step, another's never, a third is off; the disk here is full."""
     engine = build(tiny.path, tmp_path / "as-it-is.onnx", precision=Precision.FP32).path
-    done = threading.Event()
-    phases = ["make an environment", "look at the board", "bench"]
+    side_by_side, done = threading.Event(), threading.Event()
+    steps = ["make an environment", "look at the board", "build tiny-int8", "evaluate as-it-is", "bench"]
     seen = []
 
-    def cut_in_each_phase() -> None:
-        for step in phases:
+    def cut_in_each_step() -> None:
+        for step in steps:
             while step not in steps_there(server):
+                if not side_by_side.is_set() and steps_there(server) and steps_there(other_server):
+                    side_by_side.set()
+                    full_disk()  # what is sent has been written by now
                 if done.wait(0.02):
                     return
             server.cut()
             seen.append(step)
 
-    cutter = threading.Thread(target=cut_in_each_phase)
-    cutter.start()
-    try:
-        first, off = bench_remotely(
-            ["board", "nowhere.invalid"],
+    def run() -> List[BoardResult]:
+        return bench_remotely(
+            ["board", "nowhere.invalid", "other-board"],
             [tiny.path, engine],
             device="cpu",
             data=dataset,
@@ -134,26 +159,46 @@ def test_the_whole_way_beside_a_board_that_is_off(
             scenarios=[Scenario.SINGLE_STREAM],
             output="results",
         )
-    finally:
-        done.set()
-        cutter.join()
-    assert seen == phases, "not cut in each phase"
+
+    cutter = threading.Thread(target=cut_in_each_step)
+    cutter.start()
+    with monkeypatch.context() as room:
+        room.setattr(os, "fsync", os.fsync)
+        try:
+            full, off, other_full = run()
+        finally:
+            done.set()
+            cutter.join()
+    assert seen == steps, "not cut in each step"
+    assert side_by_side.is_set(), "one board after the other"
     assert str(off.problem).startswith("nowhere.invalid: no host of this name")
     assert list(board_lines(off)) == board_tables(off) == []
-    assert first.problem is None
-    reports = {read_report(path).engines[0].precision: read_report(path) for path in first.benchmarks}
+    for result in (full, other_full):
+        assert str(result.problem) == (
+            f"{result.host}: results/{result.host}/run.log: no space left on device. Free some space or "
+            "choose another output folder; the results wait on the board: give the same command again."
+        )
+    first, _, second = run()
+    for result, board in ((first, server), (second, other_server)):
+        assert (result.problem, result.found) == (None, True), "measured anew"
+        check_results(result, tiny)
+        assert list((board.cache / "env").glob(f"lib/*/site-packages/{NEEDED}-1.0.dist-info"))
+
+
+def check_results(result: BoardResult, tiny: Bundle) -> None:
+    reports = {read_report(path).engines[0].precision: read_report(path) for path in result.benchmarks}
     assert set(reports) == {"int8", "fp32"}
     assert len({report.run for report in reports.values()}) == 1, "measured one after the other"
     assert all(report.quick for report in reports.values())
-    qualities = {quality.precision: quality for quality in map(read_evaluation, first.evaluations)}
+    qualities = {quality.precision: quality for quality in map(read_evaluation, result.evaluations)}
     for precision, report in reports.items():
         assert qualities[precision].engine.sha256 == report.engines[0].engine.sha256, "not the very engine"
         assert report.engines[0].model_sha256 == tiny.manifest.model_sha256
     assert len(qualities["int8"].scores) == 12
-    assert {path.parent for path in first.benchmarks} == {Path("results/board")}
-    assert list((server.cache / "env").glob(f"lib/*/site-packages/{NEEDED}-1.0.dist-info"))
-    assert len(board_tables(first)) >= 4
-    assert f"board: results in {Path('results/board')}" in list(board_lines(first))
+    folder = Path("results") / result.host
+    assert {path.parent for path in result.benchmarks} == {folder}
+    assert len(board_tables(result)) >= 4
+    assert f"{result.host}: results in {folder}" in list(board_lines(result))
 
 
 def test_command_line_names_the_engine_s_error_and_the_host(server: SshServer, tiny: Bundle, tmp_path: Path):

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 from sshd import SshServer, open_board, run_sshd
 
-from adq_edge.errors import AdqError, DataError
+from adq_edge.errors import AdqError, DataError, StorageError
 from adq_edge.remote import display
 from adq_edge.remote.board import Board, Progress
 from adq_edge.remote.errors import HostError, refused
@@ -222,6 +222,14 @@ def test_disk_without_space(server: SshServer, small_disk: Path, tmp_path: Path)
             send_all(board, {"large": tmp_path / "large"}, -100)
         assert not list((server.cache / "files").iterdir())
         assert board.facts().free > 0  # and the conversation goes on
+
+
+def test_results_that_could_not_be_kept_are_refused_before_any_board_is_asked(tmp_path: Path):
+    (tmp_path / "file").touch()
+    (tmp_path / "results" / "board" / "run.log").mkdir(parents=True)
+    for output, reason in (("file", "no file can be made here"), ("results", "a folder has this name")):
+        with pytest.raises(StorageError, match=reason):
+            bench_remotely(["board"], ["bundle"], device="cpu", output=tmp_path / output)
 
 
 def test_board_named_twice_and_requests_that_no_board_can_meet():

@@ -16,14 +16,15 @@ import pytest
 from sshd import SshServer, open_board, run_sshd, wait_for
 
 from adq_edge import console
+from adq_edge.errors import StorageError
 from adq_edge.remote import agent, jobs
 from adq_edge.remote.board import Progress
 from adq_edge.remote.errors import HostError, StoppedError
-from adq_edge.remote.jobs import Job, Step, describe_failure, run_job
+from adq_edge.remote.jobs import Ended, Job, Step, describe_failure, run_job
 
 # Counts how often it was started, starts a process that wants to outlive it, and waits to be let go.
 SCRIPT = (
-    "echo started >> count; mkdir results; setsid sleep 600 & "
+    "echo started >> count; mkdir results; mktemp > temporary; setsid sleep 600 & "
     "while [ ! -e go ]; do sleep 0.02; done; cp count results/count; echo the end"
 )
 
@@ -96,6 +97,37 @@ def test_run_is_followed_through_lost_connections(server: SshServer):
     assert "the end" in ended.log
 
 
+def test_connection_is_lost_before_the_results_come_and_before_the_run_is_cleared_away(server: SshServer):
+    uncut = {"send (whole)", "bring the results back", "clear up there"}
+
+    def cut(progress: Progress) -> None:
+        if progress.phase in uncut:
+            uncut.remove(progress.phase)
+            server.cut()
+
+    work = job("whole", "mkdir results; head -c 3000000 /dev/urandom | tee results/one > results/two")
+    with open_board("board", cut, threading.Event()) as board:
+        ended = run_job(board, work, "work/results")
+    assert not uncut
+    assert ended.state == "done"
+    assert len(ended.files["one"]) == 3_000_000
+    assert ended.files["one"] == ended.files["two"]
+
+
+def test_results_stay_on_the_board_until_they_are_kept_here(server: SshServer):
+    def fail(ended: Ended) -> None:
+        raise StorageError("no space left on device", where=ended.files["count"].decode().strip())
+
+    work = job("kept", "echo once >> count; mkdir results; cp count results/count")
+    with open_board("board", print, threading.Event()) as board:
+        with pytest.raises(StorageError, match=r"^once: no space"):
+            run_job(board, work, "work/results", fail)
+        kept = []
+        ended = run_job(board, work, "work/results", kept.append)
+    assert kept == [ended]
+    assert (ended.found, ended.files["count"]) == (True, b"once\n")
+
+
 def test_run_is_picked_up_after_a_connection_that_did_not_come_back(server: SshServer):
     watched = Watched(job("away"), patience=1.0)
     folder = work_folder(server, "away")
@@ -157,9 +189,13 @@ def test_run_that_nobody_asks_after_ends_itself(server: SshServer):
 
 def test_run_killed_on_the_board_is_told_and_starts_anew(server: SshServer):
     watched = Watched(job("dead"))
-    work_folder(server, "dead")
+    folder = work_folder(server, "dead")
+    note = folder / "temporary"
+    wait_for(lambda: note.is_file() and note.read_text(), "temporary file")
+    temporary = Path(note.read_text().strip())
     server.kill_jobs()
     ended = watched.result()
+    assert temporary.parent == folder.parent / "tmp", "a temporary file outlives the run that was killed"
     assert str(describe_failure("board", ended)).startswith(
         "board: the run was killed, or the board was restarted"
     )

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 from adq_edge.remote.agent import RUNNING
 from adq_edge.remote.board import Board
@@ -73,20 +73,23 @@ class Ended:
     found: bool
 
 
-def run_job(board: Board, job: Job, results: str) -> Ended:
+def run_job(
+    board: Board, job: Job, results: str, keep: Callable[[Ended], None] = lambda ended: None
+) -> Ended:
     """Send a job's files, run it, or go on following it if it runs already, and bring a folder home.
 
     The name of a job is made from its files and commands: the same work finds the run that was left behind.
-    Afterwards the job's folder is gone from the board; where the user ends it, so are its processes. Only
-    where the connection does not come back it stays, and is found again.
+    Afterwards the job's folder is gone from the board; where the user ends it, so are its processes. It
+    stays, and is found again, where the connection does not come back or what it brought cannot be kept here.
 
     Args:
         board: where.
         job: the work.
         results: the folder to bring home, relative to the job's folder.
+        keep: puts what was brought in safety, before the board's copy is removed.
 
     Raises:
-        HostError: the board cannot be reached any more, or has no space.
+        AdqError: the board cannot be reached any more or has no space, or `keep` failed.
         StoppedError: the user ended it.
     """
     board.show(f"send ({job.kind})")
@@ -103,10 +106,14 @@ def run_job(board: Board, job: Job, results: str) -> Ended:
         if state["state"] == "gone":
             return Ended("gone", "", 1, {}, "", False)
         brought = _fetch(board, name, results)
+        log = brought.pop("log").decode("utf-8", "replace")
+        found = started.content["found"]
+        code = int(state.get("code", 1))
+        ended = Ended(state["state"], state.get("step", ""), code, brought, log, found)
+        keep(ended)
+        board.show("clear up there")
         board.ask("end", job=name)
-    log = brought.pop("log").decode("utf-8", "replace")
-    found = started.content["found"]
-    return Ended(state["state"], state.get("step", ""), int(state.get("code", 1)), brought, log, found)
+    return ended
 
 
 def _name(job: Job, hashes: Mapping[str, str]) -> str:

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from adq_edge import workspace
-from adq_edge.errors import AdqError
+from adq_edge.errors import AdqError, StorageError
 from adq_edge.files import write_bytes
 from adq_edge.options import Device, Precision, RuntimeName, Scenario, choose
 from adq_edge.remote.board import PATIENCE_SECONDS, Board
 from adq_edge.remote.display import BoardsDisplay
 from adq_edge.remote.errors import HostError
 from adq_edge.remote.installation import install
-from adq_edge.remote.jobs import describe_failure, run_job
+from adq_edge.remote.jobs import Ended, describe_failure, run_job
 from adq_edge.remote.work import DIAGNOSIS, RESULTS, Recipe, Request, extras_for, make_job, read_recipes
+from adq_edge.result_files import refuse_unwritable
 
 _LOG = "run.log"
 
@@ -99,8 +100,10 @@ def bench_remotely(
         tuple(choose(Scenario, scenario) for scenario in scenarios or ()),
     )
     _check_hosts(hosts)
-    recipes = read_recipes(items, request.device, choose(Precision, precision))
     target = workspace.RESULTS if output is None else Path(output)
+    for host in hosts:
+        refuse_unwritable(target / _folder_name(host) / _LOG)
+    recipes = read_recipes(items, request.device, choose(Precision, precision))
     stop = threading.Event()
     with BoardsDisplay(hosts, shown=progress) as display:
         boards = [Board(host, display.reporter(host), stop, patience) for host in hosts]
@@ -173,12 +176,10 @@ def _run_one(board: Board, request: Request, recipes: Sequence[Recipe], folder: 
     board.show("check")
     facts = board.facts()
     command = install(board, facts, extras_for(request, recipes))
-    ended = run_job(board, make_job(request, recipes, facts.machine, command), RESULTS)
-    write_bytes(folder / _LOG, ended.log.encode("utf-8"))
+    job = make_job(request, recipes, facts.machine, command)
+    ended = run_job(board, job, RESULTS, lambda brought: _keep(brought, folder))
     if ended.state != "done":
         raise describe_failure(board.host, ended, fix=f"What it wrote is in {folder / _LOG}")
-    for name, content in ended.files.items():
-        write_bytes(folder / Path(name).name, content)
     paths = [folder / Path(name).name for name in ended.files]
     return BoardResult(
         board.host,
@@ -187,6 +188,20 @@ def _run_one(board: Board, request: Request, recipes: Sequence[Recipe], folder: 
         next((path for path in paths if path.name == DIAGNOSIS), None),
         ended.found,
     )
+
+
+def _keep(brought: Ended, folder: Path) -> None:
+    """Write a job's log, and its results if it came to any."""
+    files = brought.files if brought.state == "done" else {}
+    try:
+        write_bytes(folder / _LOG, brought.log.encode("utf-8"))
+        for name, content in files.items():
+            write_bytes(folder / Path(name).name, content)
+    except StorageError as error:
+        fix = error.fix or "Choose another output folder"
+        if files:
+            fix += "; the results wait on the board: give the same command again"
+        raise StorageError(error.what, where=error.where, fix=fix) from error
 
 
 def _with_host(error: AdqError, host: str) -> AdqError:
