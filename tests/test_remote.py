@@ -14,20 +14,14 @@ from pathlib import Path
 from typing import Callable, Iterator, List
 
 import pytest
-import torch
-from conftest import SIZE
 from sshd import SshServer, command_for, run_sshd, wait_for
 from test_remote_wheels import make_source, make_wheel, pip_of
-from tiny_method import TinyMethod, trained_tiny
+from tiny_method import export_tiny
 
 from adq_edge.benchmark.results import read_report
 from adq_edge.building import build
 from adq_edge.bundle import Bundle
 from adq_edge.evaluation import read_evaluation
-from adq_edge.exporting import export
-from adq_edge.models.base import ModelConfig
-from adq_edge.models.checkpoint import save_checkpoint
-from adq_edge.models.registry import METHODS
 from adq_edge.options import Precision, Scenario
 from adq_edge.remote import installation, requirements
 from adq_edge.remote.remote_bench import BoardResult, bench_remotely
@@ -51,14 +45,7 @@ def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Bundle:
-    """A bundle of a few thousand weights, trained on `dataset`."""
-    folder = tmp_path_factory.mktemp("tiny")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(METHODS, TinyMethod.arch, TinyMethod)
-        pictures = torch.randint(0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8)
-        model = trained_tiny(ModelConfig(image_size=(SIZE, SIZE)), pictures, steps=10)
-        save_checkpoint(folder / "tiny.pt", model, {"settings": {"data": str(dataset)}})
-        return export(folder / "tiny.pt", folder / "bundle" / "tiny")
+    return export_tiny(tmp_path_factory.mktemp("tiny"), "tiny", dataset)
 
 
 @pytest.fixture(autouse=True)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
+from conftest import SIZE
 from torch import nn
 
-from adq_edge.models.base import STUDENT, AnomalyModel, TrainingDefaults
+from adq_edge.bundle import Bundle
+from adq_edge.exporting import export
+from adq_edge.models.base import STUDENT, AnomalyModel, ModelConfig, TrainingDefaults
+from adq_edge.models.checkpoint import save_checkpoint
+from adq_edge.models.registry import METHODS
 
 
 class TinyMethod(AnomalyModel):
@@ -73,3 +81,13 @@ def trained_tiny(config, pictures, steps=150):
         model.stage_loss(STUDENT, pictures).backward()
         optimizer.step()
     return model.eval()
+
+
+def export_tiny(folder: Path, name: str, dataset: Path) -> Bundle:
+    """Return a bundle of the method, trained on a dataset as far as it says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, TinyMethod.arch, TinyMethod)
+        pictures = torch.randint(0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8)
+        model = trained_tiny(ModelConfig(image_size=(SIZE, SIZE)), pictures, steps=10)
+        save_checkpoint(folder / f"{name}.pt", model, {"settings": {"data": str(dataset)}})
+        return export(folder / f"{name}.pt", folder / "bundle" / name)

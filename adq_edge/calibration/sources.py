@@ -206,8 +206,12 @@ def image_source(folder: Optional[Path], samples: int, seed: int = 0) -> ImageSo
     paths = _image_paths(folder)
     if not paths:
         raise CalibrationError("no calibration images here", where=folder, fix=remedy)
-    order = np.random.default_rng(seed).permutation(len(paths))[:samples]
-    return ImageSource(tuple(paths[i] for i in order))
+    return ImageSource(tuple(paths[i] for i in numbers_in_order(len(paths), seed)[:samples]))
+
+
+def numbers_in_order(count: int, seed: int = 0) -> List[int]:
+    """Return the order that a folder is read in; files that are named by it in turn are read in turn."""
+    return [int(number) for number in np.random.default_rng(seed).permutation(count)]
 
 
 def _image_paths(folder: Path) -> List[Path]:

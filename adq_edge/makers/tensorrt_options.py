@@ -86,7 +86,7 @@ def choose_build(device: Device, precision: Precision, calib: str, options: Tens
     load_release(Flavour.TENSORRT)  # says what to install, before a process is started that cannot
     here = probe()
     _check_gpu(here, precision, options)
-    route = _choose_route(here.version, calib, options)
+    route = choose_route(here.version, calib, options)
     memory_mb = here.memory_mb if device is Device.CUDA else _free_memory_mb() or here.memory_mb
     most = max(64, min(_MOST_WORKSPACE_MB, int(memory_mb * _SHARE_OF_MEMORY)))
     return Choice(
@@ -196,8 +196,12 @@ def _check_gpu(here: Probe, precision: Precision, options: TensorRTOptions) -> N
         )
 
 
-def _choose_route(version: str, calib: str, options: TensorRTOptions) -> Route:
-    """Choose by the release: 8.5's explicit route is fragile on Volta, 11 knows nothing but types."""
+def choose_route(version: str, calib: str, options: TensorRTOptions) -> Route:
+    """Choose by the release: 8.5's explicit route is fragile on Volta, 11 knows nothing but types.
+
+    Raises:
+        BuildError: the release cannot do what is asked for.
+    """
     release = version_pair(version)
     own = calib in [known.value for known in OwnCalibrator]
     if release >= (11, 0):

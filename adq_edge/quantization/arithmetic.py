@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import platform
-from typing import Any, Tuple
+from typing import Any, Optional, Tuple
 
 import numpy as np
 
@@ -26,9 +26,14 @@ class Target(str, enum.Enum):
     """Signed symmetric activations and weights: the only form TensorRT knows."""
 
 
-def cpu_target() -> Target:
-    """Return the integer arithmetic that this machine's CPU wants."""
-    return Target.ARM if platform.machine().lower() in ("aarch64", "arm64") else Target.X86
+def cpu_target(machine: Optional[str] = None) -> Target:
+    """Return the integer arithmetic that a CPU wants.
+
+    Args:
+        machine: its architecture, as `platform.machine` says it; this machine's by default.
+    """
+    name = platform.machine() if machine is None else machine
+    return Target.ARM if name.lower() in ("aarch64", "arm64") else Target.X86
 
 
 @dataclasses.dataclass(frozen=True)

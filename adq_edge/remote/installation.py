@@ -30,8 +30,17 @@ _SPARE_MB_FIRST = 1500.0
 """ONNX Runtime, OpenCV and numpy, unpacked, with what pip needs meanwhile."""
 
 
-def install(board: Board, facts: Facts, extras: Sequence[str]) -> Tuple[str, ...]:
-    """Install or update adq-edge on a board; return the command that runs it there.
+def command_there(facts: Facts) -> Tuple[str, ...]:
+    """Return what runs adq-edge on a board once it is installed."""
+    return (_python(facts), "-m", "adq_edge")
+
+
+def _python(facts: Facts) -> str:
+    return f"{facts.root}/env/bin/python"
+
+
+def install(board: Board, facts: Facts, extras: Sequence[str]) -> None:
+    """Install or update adq-edge on a board.
 
     What the board's Python has already is taken as it is (JetPack's TensorRT, for one). What is missing comes
     from the internet, or from wheels that are fetched here and carried along where the board has none.
@@ -45,7 +54,6 @@ def install(board: Board, facts: Facts, extras: Sequence[str]) -> Tuple[str, ...
         HostError: it cannot be installed there.
         MissingDependencyError: what runs here is not installed, or there is no pip.
     """
-    python = f"{facts.root}/env/bin/python"
     requirements = device_requirements(platform_of(facts), extras)
     with tempfile.TemporaryDirectory() as folder:
         wheel = write_wheel(Path(folder))
@@ -65,7 +73,6 @@ def install(board: Board, facts: Facts, extras: Sequence[str]) -> Tuple[str, ...
             if ended.state != "done":
                 raise describe_failure(board.host, ended)
             board.ask("mark", key=key)
-    return (python, "-m", "adq_edge")
 
 
 def _carried(board: Board, facts: Facts, requirements: Sequence[str]) -> List[Path]:
@@ -77,7 +84,7 @@ def _carried(board: Board, facts: Facts, requirements: Sequence[str]) -> List[Pa
 def _run(
     board: Board, facts: Facts, wheel: Path, requirements: Sequence[str], carried: Sequence[Path]
 ) -> Ended:
-    python = f"{facts.root}/env/bin/python"
+    python = _python(facts)
     pinned = constraints()
     files: Dict[str, Path] = {f"work/{wheel.name}": wheel}
     files.update({f"work/wheels/{path.name}": path for path in carried})

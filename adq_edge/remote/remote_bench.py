@@ -16,9 +16,10 @@ from adq_edge.options import Device, Precision, RuntimeName, Scenario, choose
 from adq_edge.remote.board import PATIENCE_SECONDS, Board
 from adq_edge.remote.display import BoardsDisplay
 from adq_edge.remote.errors import HostError
-from adq_edge.remote.installation import install
+from adq_edge.remote.installation import command_there, install
 from adq_edge.remote.jobs import Ended, describe_failure, run_job
-from adq_edge.remote.work import DIAGNOSIS, RESULTS, Recipe, Request, extras_for, make_job, read_recipes
+from adq_edge.remote.recipes import Recipe, read_recipes
+from adq_edge.remote.work import DIAGNOSIS, RESULTS, Request, extras_for, make_job
 from adq_edge.result_files import refuse_unwritable
 
 _LOG = "run.log"
@@ -175,8 +176,8 @@ def _run(
 def _run_one(board: Board, request: Request, recipes: Sequence[Recipe], folder: Path) -> BoardResult:
     board.show("check")
     facts = board.facts()
-    command = install(board, facts, extras_for(request, recipes))
-    job = make_job(request, recipes, facts.machine, command)
+    job = make_job(request, recipes, facts.machine, command_there(facts))
+    install(board, facts, extras_for(request, recipes))
     ended = run_job(board, job, RESULTS, lambda brought: _keep(brought, folder))
     if ended.state != "done":
         raise describe_failure(board.host, ended, fix=f"What it wrote is in {folder / _LOG}")

@@ -1,29 +1,29 @@
-"""What a board is to do: the engines to build there, by which recipe, and the files that this takes."""
+"""What a board is to do, and the files that this takes."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from adq_edge import workspace
-from adq_edge.bundle import Bundle, open_bundle
+from adq_edge.bundle import Bundle
 from adq_edge.calibration.selection import default_folder
-from adq_edge.calibration.sources import IMAGES, image_source
+from adq_edge.calibration.sources import IMAGES, image_source, numbers_in_order
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.datasets.layout import Category, read_dataset
-from adq_edge.errors import BundleError, DataError, EngineError
-from adq_edge.options import DEFAULT_SAMPLES, Device, Precision, RuntimeName, Scenario
+from adq_edge.errors import DataError, EngineError
+from adq_edge.options import Device, Precision, RuntimeName, Scenario
 from adq_edge.quantization.arithmetic import Target
 from adq_edge.remote.jobs import Job, Step
-from adq_edge.runtimes.sidecar import Sidecar, read_sidecar, sidecar_path
+from adq_edge.remote.recipes import Recipe, check_pictures, cpu_runtime, find_plan, tensorrt_options
+from adq_edge.runtimes.sidecar import Sidecar, sidecar_path
 
 RESULTS = f"work/{workspace.RESULTS.as_posix()}"
 """Where a job leaves its result files, relative to its folder."""
 
 DIAGNOSIS = "doctor.json"
 
-_DEVICES = (Device.CPU, Device.CUDA, Device.JETSON)
 _BUILD_SPARE_MB = 500.0
 
 
@@ -50,57 +50,6 @@ class Request:
     scenarios: Tuple[Scenario, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How an engine comes about.
-
-    Attributes:
-        name: the engine's.
-        bundle: what it is built from; None if only the engine itself is here.
-        precision: number format of the networks.
-        calibrator: of an INT8 engine; None for the usual one.
-        source: what is calibrated on.
-        samples: the largest number of calibration pictures.
-        engine: the engine as it is here, with its sidecar; None for a bundle.
-    """
-
-    name: str
-    bundle: Optional[Bundle]
-    precision: Precision
-    calibrator: Optional[str] = None
-    source: str = IMAGES
-    samples: int = DEFAULT_SAMPLES
-    engine: Optional[Tuple[Path, Sidecar]] = None
-
-
-def read_recipes(items: Sequence[Union[str, Path]], device: Device, precision: Precision) -> List[Recipe]:
-    """Return how the engines come about that the user named.
-
-    Args:
-        items: bundles, and engines that are built anew on a board which they are not for; the newest bundle
-            where there are none.
-        device: where they run there.
-        precision: of bundles' engines.
-
-    Raises:
-        BundleError: a bundle is missing or damaged.
-        EngineError: an engine is missing or damaged, or the device is none of a board's.
-    """
-    if device not in _DEVICES:
-        raise EngineError(
-            f"no board runs engines for {device.value}",
-            fix=f"Give --device {', '.join(choice.value for choice in _DEVICES)}",
-        )
-    paths = [Path(item) for item in items] or [workspace.latest_bundle()]
-    recipes: List[Recipe] = []
-    for path in paths:
-        recipe = _of_engine(path) if path.is_file() else _of_bundle(path, device, precision)
-        taken = {other.name for other in recipes}
-        names = (recipe.name, *(f"{recipe.name}-{number}" for number in range(2, len(paths) + 2)))
-        recipes.append(dataclasses.replace(recipe, name=next(n for n in names if n not in taken)))
-    return recipes
-
-
 def make_job(request: Request, recipes: Sequence[Recipe], machine: str, command: Tuple[str, ...]) -> Job:
     """Return a job that builds, evaluates and measures engines.
 
@@ -111,7 +60,8 @@ def make_job(request: Request, recipes: Sequence[Recipe], machine: str, command:
         command: what runs adq-edge there.
 
     Raises:
-        AdqError: a file that the job needs is missing here or cannot be read.
+        AdqError: a file that the job needs is missing here or cannot be read, or an engine cannot be made
+            there as it was made here.
     """
     files: Dict[str, Path] = {}
     steps = [_step("look at the board", *command, "doctor", "--json", f"{workspace.RESULTS}/{DIAGNOSIS}")]
@@ -123,7 +73,7 @@ def make_job(request: Request, recipes: Sequence[Recipe], machine: str, command:
             files[f"work/{engine}"] = recipe.engine[0]
             files[f"work/{sidecar_path(Path(engine))}"] = sidecar_path(recipe.engine[0])
         else:
-            options = _add_bundle(files, recipe, request)
+            options = _add_bundle(files, recipe, request, machine)
             steps.append(_step(f"build {recipe.name}", *command, "build", *options, "--output", engine))
     run = _run_options(request)
     if request.data is not None:
@@ -144,33 +94,8 @@ def extras_for(request: Request, recipes: Sequence[Recipe]) -> Tuple[str, ...]:
     """Return the parts of adq-edge that a board needs for the work."""
     if request.device is not Device.CPU:
         return ("jetson",) if request.device is Device.JETSON else ("tensorrt",)
-    runtimes = {recipe.engine[1].runtime for recipe in recipes if recipe.engine is not None}
-    if request.runtime is not None:
-        runtimes = {request.runtime.value}
-    return ("openvino",) if RuntimeName.OPENVINO.value in runtimes else ()
-
-
-def _of_bundle(path: Path, device: Device, precision: Precision) -> Recipe:
-    bundle = open_bundle(path)
-    place = () if device is Device.CPU else (device.value,)
-    return Recipe("-".join((bundle.manifest.name, precision.value, *place)), bundle, precision)
-
-
-def _of_engine(path: Path) -> Recipe:
-    """Return how an engine was made here: the same is done there."""
-    sidecar = read_sidecar(path)
-    try:
-        bundle: Optional[Bundle] = open_bundle(Path(sidecar.model.name).parent)
-    except BundleError:
-        bundle = None
-    if bundle is not None and bundle.manifest.model_sha256 != sidecar.model.sha256:
-        bundle = None  # exported anew since
-    recipe = Recipe(sidecar.name, bundle, sidecar.precision, engine=(path, sidecar))
-    made = sidecar.calibration
-    if made is None:
-        return recipe
-    source = made.source.replace("+", ",")
-    return dataclasses.replace(recipe, calibrator=made.calibrator, source=source, samples=made.images)
+    runtimes = {request.runtime or cpu_runtime(recipe) for recipe in recipes}
+    return ("openvino",) if RuntimeName.OPENVINO in runtimes else ()
 
 
 def _fits(sidecar: Sidecar, device: Device, machine: str) -> bool:
@@ -178,7 +103,7 @@ def _fits(sidecar: Sidecar, device: Device, machine: str) -> bool:
     return device is Device.CPU and sidecar.device == Device.CPU.value and sidecar.machine == machine
 
 
-def _add_bundle(files: Dict[str, Path], recipe: Recipe, request: Request) -> List[str]:
+def _add_bundle(files: Dict[str, Path], recipe: Recipe, request: Request, machine: str) -> List[str]:
     """Add a bundle and its calibration pictures; return what `build` is to be told."""
     bundle = recipe.bundle
     if bundle is None:
@@ -193,8 +118,14 @@ def _add_bundle(files: Dict[str, Path], recipe: Recipe, request: Request) -> Lis
     for path in (bundle.model, bundle.path / "manifest.json", *sorted(bundle.ranges_folder.glob("*.json"))):
         files[f"work/{place}/{path.relative_to(bundle.path).as_posix()}"] = path
     options = [place, f"--{recipe.precision.value}", "--device", request.device.value]
-    if request.device is Device.CPU and request.runtime is not None:
-        options += ["--runtime", request.runtime.value]
+    options += tensorrt_options(recipe, request.device)
+    runtime = request.runtime or cpu_runtime(recipe)
+    if request.device is Device.CPU and runtime is not None:
+        options += ["--runtime", runtime.value]
+    plan = find_plan(recipe, request.device, machine)
+    if plan is not None:
+        files[f"work/plans/{recipe.name}.json"] = plan
+        options += ["--plan", f"plans/{recipe.name}.json"]
     if request.threads is not None:
         options += ["--threads", str(request.threads)]
     if recipe.precision is not Precision.INT8:
@@ -211,10 +142,13 @@ def _add_bundle(files: Dict[str, Path], recipe: Recipe, request: Request) -> Lis
 
 def _add_pictures(files: Dict[str, Path], bundle: Bundle, recipe: Recipe, request: Request) -> List[str]:
     folder = default_folder(bundle) or request.data
+    check_pictures(recipe, folder)
     if folder is None and IMAGES not in recipe.source.split(","):
         return []
     place = f"calibration/{recipe.name}"
-    for number, path in enumerate(image_source(folder, recipe.samples).paths):
+    paths = image_source(folder, recipe.samples).paths
+    # Read in another order they would make another engine: weights are rounded on the first of them.
+    for number, path in zip(numbers_in_order(len(paths)), paths):
         files[f"work/{place}/{number:06}{path.suffix}"] = path
     return ["--calib-data", place]
 
