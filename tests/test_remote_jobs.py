@@ -147,6 +147,30 @@ def test_run_is_picked_up_after_a_connection_that_did_not_come_back(server: SshS
     assert (ended.state, ended.found, ended.files["count"]) == ("done", True, b"started\n")
 
 
+def test_login_that_is_refused_later_is_told_at_once_and_the_run_picked_up(server: SshServer):
+    """As where it took a password, which nobody can be asked for meanwhile."""
+    watched = Watched(job("refused"), patience=3600.0)
+    folder = work_folder(server, "refused")
+    wait_for(lambda: watched.phases[-1] == "count", "following")
+    keys = server.folder / "authorized_keys"
+    allowed = keys.read_text()
+    keys.write_text("")
+    server.cut()
+    try:
+        with pytest.raises(HostError) as caught:
+            watched.result()
+    finally:
+        keys.write_text(allowed)
+    assert str(caught.value) == (
+        "board: its connection broke in step 'count' and cannot be made again: login refused (wrong "
+        "password, user or key). What runs there goes on to its end: give the same command again to pick it "
+        "up. Only a login that asks nothing, as with a key (ssh-copy-id board), is repeated without you."
+    )
+    again = Watched(job("refused"))
+    (folder / "go").touch()
+    assert (again.result().found, again.result().files["count"]) == (True, b"started\n")
+
+
 def test_run_is_picked_up_after_the_local_process_was_killed(server: SshServer):
     source = (
         "import sys, threading; sys.path.insert(0, 'tests')\n"

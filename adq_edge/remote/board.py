@@ -117,7 +117,7 @@ class Board:
         """Ask the agent there; where the connection is lost, connect again and ask again.
 
         Raises:
-            HostError: the board cannot do it, or the connection did not come back.
+            HostError: the board cannot do it, or the connection did not come back or cannot.
         """
         patient_until: Optional[float] = None
         pause = _FIRST_PAUSE
@@ -127,9 +127,7 @@ class Board:
                 if self._connection is None:
                     self._connection = self._open.enter_context(connect(self.host, interactive=False))
                 return self._connection.ask(do, payload, **request)
-            except HostError as error:
-                if self._connection is not None and not isinstance(error, ConnectionLostError):
-                    raise
+            except ConnectionLostError as error:
                 self.close()
                 patient_until = patient_until or time.monotonic() + self._patience
                 if time.monotonic() + pause > patient_until:
@@ -137,6 +135,10 @@ class Board:
                 self._show_waiting()
                 self.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+            except HostError as error:
+                if self._connection is None:
+                    raise self._shut_out(error) from error
+                raise
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
@@ -167,6 +169,14 @@ class Board:
         before = self.progress
         self.show("connection lost, trying again", before.done, before.total)
         self.progress = before
+
+    def _shut_out(self, error: HostError) -> HostError:
+        return HostError(
+            f"its connection broke in step '{self.progress.phase}' and cannot be made again: {error.what}",
+            where=self.host,
+            fix="What runs there goes on to its end: give the same command again to pick it up. Only a login "
+            f"that asks nothing, as with a key (ssh-copy-id {self.host}), is repeated without you",
+        )
 
     def _given_up(self, error: HostError) -> HostError:
         return HostError(

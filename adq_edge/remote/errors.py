@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
 from adq_edge.errors import AdqError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class HostError(AdqError):
@@ -13,7 +16,7 @@ class HostError(AdqError):
 
 
 class ConnectionLostError(HostError):
-    """A connection that ended, and may come back."""
+    """No connection, where there may be one again."""
 
 
 class StoppedError(Exception):
@@ -21,11 +24,12 @@ class StoppedError(Exception):
 
 
 class _Complaint(NamedTuple):
-    """What ssh says, what that means, and what to do; `HOST` stands for the board."""
+    """What ssh says, what that means, what to do (`HOST` stands for the board), and whether it may pass."""
 
     words: Tuple[str, ...]
     what: str
     fix: str
+    passes: bool = False
 
 
 # The client's own words (OpenSSH's sshconnect.c, sshconnect2.c, ssh.c and misc.c); the first match decides.
@@ -49,37 +53,51 @@ _COMPLAINTS = (
         ("Could not resolve hostname",),
         "no host of this name",
         "Check the name, or add it to your ssh configuration",
+        passes=True,
     ),
     _Complaint(
         ("Connection refused", "timed out", "No route to host", "Network is unreachable"),
         "cannot be reached",
         "Check that the board is on, in this network, and runs an ssh server",
+        passes=True,
     ),
 )
 
 
 def login_error(host: str, said: str) -> HostError:
-    """Return why ssh made no connection.
+    """Return why ssh made no connection: a ConnectionLostError where it may make one later.
 
     Args:
         host: the board, as the user named it.
         said: what ssh wrote on standard error.
     """
-    for words, what, fix in _COMPLAINTS:
+    for words, what, fix, passes in _COMPLAINTS:
         if any(word in said for word in words):
-            return HostError(what, where=host, fix=fix.replace("HOST", host))
+            kind = ConnectionLostError if passes else HostError
+            return kind(what, where=host, fix=fix.replace("HOST", host))
     lines = said.strip().splitlines()
-    return HostError(
+    return ConnectionLostError(
         f"no connection ({lines[-1].strip() if lines else 'ssh says nothing'})",
         where=host,
         fix=f"Check that `ssh {host}` works",
     )
 
 
+def disk_full(host: str, step: Optional[str] = None) -> HostError:
+    """Return the error of a board without space, met in a step of a job there or by a request."""
+    what = "its disk is full" if step is None else f"step '{step}' failed there: its disk is full"
+    return HostError(what, where=host, fix=f"Free some space: ssh {host} df -h .cache")
+
+
+def tells_of_full_disk(text: str) -> bool:
+    """Tell whether a program complains that there is no space."""
+    return any(os.strerror(number).lower() in text.lower() for number in _FULL)
+
+
 def refused(host: str, problem: Mapping[str, Any]) -> HostError:
     """Return the error that a board's agent replied with."""
     number: Optional[int] = problem.get("errno")
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return HostError("its disk is full", where=host, fix=f"Free some space: ssh {host} df -h .cache")
+    if number in _FULL:
+        return disk_full(host)
     place = f" ({problem['file']})" if problem.get("file") else ""
     return HostError(f"{problem['text'].lower()}{place}", where=host)
