@@ -16,12 +16,14 @@ from typing import Dict, Iterator, List
 import pytest
 from rich.console import Console
 from sshd import SshServer, open_board, run_sshd
+from test_remote_wheels import make_wheel
 
 from adq_edge.errors import AdqError, DataError, StorageError
-from adq_edge.remote import display
+from adq_edge.remote import display, installation
 from adq_edge.remote.board import Board, Progress
 from adq_edge.remote.errors import HostError, refused
 from adq_edge.remote.installation import install
+from adq_edge.remote.jobs import Job, Step, describe_failure, run_job
 from adq_edge.remote.remote_bench import bench_remotely
 from adq_edge.remote.ssh import Content, Reply
 from adq_edge.remote.transfer import hash_files, send
@@ -200,11 +202,12 @@ def test_connection_cut_while_files_are_sent(server: SshServer, tmp_path: Path):
 
 
 @pytest.fixture
-def small_disk(server: SshServer) -> Iterator[Path]:
-    """Put the board's cache on a disk of 1 MB."""
+def small_disk(server: SshServer, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Put the board's cache on a disk of 1 MB, or of what the test asks for."""
+    size = getattr(request, "param", "1m")
     cache = server.home / ".cache"
     cache.mkdir(exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(cache)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(cache)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("only root can make a small disk, and not in every container")
     yield cache
@@ -222,6 +225,39 @@ def test_disk_without_space(server: SshServer, small_disk: Path, tmp_path: Path)
             send_all(board, {"large": tmp_path / "large"}, -100)
         assert not list((server.cache / "files").iterdir())
         assert board.facts().free > 0  # and the conversation goes on
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_disk_that_fills_during_a_run(server: SshServer, small_disk: Path, code: int):
+    """The command that fills it finds no room to say so, or does not care; nor does the next one find any."""
+    fill = ("sh", "-c", f"head -c 3000000 /dev/zero > large; exit {code}")
+    steps = (Step("fill", (fill,)), Step("go on", (("true",),)))
+    with shown_by("board", []) as board:
+        ended = run_job(board, Job("filling", {}, steps, spare_mb=0.0), "work/none")
+    step = "go on" if code == 0 else "fill"
+    assert str(describe_failure("board", ended)) == (
+        f"board: step '{step}' failed there: its disk is full. Free some space: ssh board df -h .cache."
+    )
+    assert not list(server.cache.glob("jobs/*"))
+
+
+@pytest.mark.parametrize("small_disk", ["64m"], indirect=True)
+def test_disk_that_fills_while_adq_edge_is_installed(
+    server: SshServer, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """That is no lack of internet, which would have wheels fetched here."""
+    make_wheel(tmp_path / "index", "adqlarge", "1.0", content=bytes(100_000_000))
+    python = f'PIP_FIND_LINKS="{tmp_path}/index" exec "{sys.executable}" "$@"'
+    server.put_python(f"#!/bin/sh\n{python}\n")
+    monkeypatch.setattr(installation, "device_requirements", lambda platform, extras: ("adqlarge",))
+    monkeypatch.setattr(installation, "_SPARE_MB_FIRST", 0.0)
+    shown: List[Progress] = []
+    with shown_by("board", shown) as board, pytest.raises(HostError) as caught:
+        install(board, board.facts(), ())
+    assert str(caught.value).startswith(
+        "board: step 'install what adq-edge needs' failed there: its disk is full. Free some space"
+    )
+    assert not any("fetch wheels" in progress.phase for progress in shown)
 
 
 def test_results_that_could_not_be_kept_are_refused_before_any_board_is_asked(tmp_path: Path):

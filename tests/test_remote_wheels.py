@@ -21,12 +21,16 @@ JETPACK_5 = Platform((3, 8), "aarch64", 31)
 JETPACK_7 = Platform((3, 12), "aarch64", 39)
 
 
-def make_wheel(folder: Path, name: str, version: str, needs=(), tag: str = "py3-none-any") -> None:
-    """Write a wheel with nothing in it."""
+def make_wheel(
+    folder: Path, name: str, version: str, needs=(), tag: str = "py3-none-any", content: bytes = b""
+) -> None:
+    """Write a wheel with one file in it."""
     folder.mkdir(exist_ok=True)
     about = f"{name}-{version}.dist-info"
     needs_lines = "".join(f"Requires-Dist: {need}\n" for need in needs)
-    with zipfile.ZipFile(str(folder / f"{name}-{version}-{tag}.whl"), "w") as archive:
+    path = folder / f"{name}-{version}-{tag}.whl"
+    with zipfile.ZipFile(str(path), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}.bin", content)
         archive.writestr(
             f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs_lines}"
         )

@@ -16,6 +16,7 @@ each of them is found, whoever started it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import importlib
@@ -34,6 +35,9 @@ MARK = "ADQ_EDGE_JOB"
 PROGRESS = "ADQ_EDGE_PROGRESS"
 
 _BLOCK = 1 << 20
+_RESERVE_BYTES = 1 << 16
+"""Kept for a job's last words, where it fills the disk."""
+_FULL_BYTES = 1 << 20
 _IDLE_SECONDS = 900  # between requests: what is sent next may have to be made first
 _STALLED_SECONDS = 120
 _GRACE_SECONDS = 10.0
@@ -132,6 +136,7 @@ def start(
             (fresh / place).mkdir(exist_ok=True)
         _write_json(fresh / "spec.json", {"steps": steps, "lease": lease})
         _write_json(fresh / "state.json", {"state": "running", "step": "start"})
+        (fresh / "reserve").write_bytes(bytes(_RESERVE_BYTES))
         (fresh / "lease").touch()
         lock_path, log_path = fresh / "lock", fresh / "log"
         with lock_path.open("wb") as lock, log_path.open("wb") as log:
@@ -237,22 +242,30 @@ def supervise(folder: Path) -> None:
     signal.signal(signal.SIGALRM, lambda number, frame: _check_lease(folder, spec["lease"]))
     _check_lease(folder, spec["lease"])
     state = {"state": "failed", "step": "", "code": 1}
+    problem = None
     try:
         with (folder.parents[1] / "queue").open("wb") as queue:
             _wait_for_turn(queue, folder)
             for step in spec["steps"]:
-                state["step"] = step["name"]
+                state.update(step=step["name"], code=1)
                 _write_json(folder / "state.json", {**state, "state": "running"})
                 state["code"] = _run(step["commands"], folder)
                 if state["code"] != 0:
+                    if shutil.disk_usage(str(folder)).free < _FULL_BYTES:
+                        problem = os.strerror(errno.ENOSPC)  # the command may have found no room to say so
                     return
             state["state"] = "done"
     except AbandonedError:
         state["state"] = "abandoned"
+    except OSError as error:
+        problem = str(error)
     finally:
         signal.alarm(0)
         _end_processes(folder)
         with contextlib.suppress(FileNotFoundError):
+            (folder / "reserve").unlink()
+            if problem is not None:
+                print(problem, flush=True)
             _write_json(folder / "state.json", state)
 
 

@@ -68,7 +68,7 @@ def install(board: Board, facts: Facts, extras: Sequence[str]) -> None:
                     fix="Install it there: sudo apt install python3-venv",
                 )
             ended = _run(board, facts, wheel, requirements, ())
-            if ended.state == "failed" and ended.step == _DEPENDENCIES:
+            if ended.state == "failed" and ended.step == _DEPENDENCIES and not ended.filled_disk:
                 ended = _run(board, facts, wheel, requirements, _carried(board, facts, requirements))
             if ended.state != "done":
                 raise describe_failure(board.host, ended)

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 from adq_edge.remote.agent import RUNNING
 from adq_edge.remote.board import Board
-from adq_edge.remote.errors import HostError, StoppedError
+from adq_edge.remote.errors import HostError, StoppedError, disk_full, tells_of_full_disk
 from adq_edge.remote.transfer import hash_files, send
 
 LEASE_SECONDS = 6 * 3600.0
@@ -71,6 +71,11 @@ class Ended:
     files: Dict[str, bytes]
     log: str
     found: bool
+
+    @property
+    def filled_disk(self) -> bool:
+        """Whether the last command, or the agent there, found no space on the disk."""
+        return self.state == "failed" and tells_of_full_disk(self.log.rpartition("\n+ ")[2])
 
 
 def run_job(
@@ -177,6 +182,8 @@ def describe_failure(host: str, ended: Ended, *, fix: Optional[str] = None) -> H
             "dead": "was killed, or the board was restarted",
         }
         return HostError(f"the run {whys[ended.state]}", where=host, fix="Give the same command again")
+    if ended.filled_disk:
+        return disk_full(host, ended.step)
     lines = [line.strip() for line in ended.log.splitlines() if line.strip()]
     told = [line[len(_OWN_WORDS) :] for line in lines if line.startswith(_OWN_WORDS)]
     reason = (told or lines or [f"exit code {ended.code}"])[-1].rstrip(".")
