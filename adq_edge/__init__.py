@@ -11,15 +11,20 @@ The verbs of the command line, under the same names:
         for prediction in adq_edge.predict(engine, ["part.png"]):
             print(prediction.score, prediction.anomalous)
 
-Importing this package imports neither torch nor a runtime: each function is fetched when first used.
+Importing this package imports neither torch nor a runtime: each function is fetched when first used. Nothing
+is reported to anyone: import it before `onnxruntime`, whose telemetry it turns off.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any, List
 
 __version__ = "0.1.0"
+
+# From 1.29 on ONNX Runtime gives the machine an identifier and reports what runs. It reads this when loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from adq_edge.analysis import analyze as analyze

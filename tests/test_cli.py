@@ -57,6 +57,22 @@ def test_device_half_never_imports_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_nothing_is_kept_to_be_reported(tmp_path: Path):
+    """Run a graph as our engines do: ONNX Runtime of 2026 leaves an identifier where telemetry is on."""
+    code = (
+        "import adq_edge, onnxruntime; from onnx import TensorProto, helper\n"
+        "one = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in 'xy']\n"
+        "graph = helper.make_graph([helper.make_node('Neg', ['x'], ['y'])], 'g', one[:1], one[1:])\n"
+        "model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)\n"
+        "onnxruntime.InferenceSession(model.SerializeToString()).run(None, {'x': [1.0]})\n"
+    )
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")
+    }
+    subprocess.run([sys.executable, "-c", code], check=True, env={**environment, "HOME": str(tmp_path)})
+    assert not list(tmp_path.rglob("*"))
+
+
 def test_verbs_pick_up_where_the_last_left_off(checkpoint: Path, dataset: Path, tmp_path: Path):
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(str(checkpoint), str(tmp_path / "checkpoints"))

@@ -146,10 +146,8 @@ def start(
                 MARK: str(folder),
                 PROGRESS: str(folder / "progress.json"),
                 "PYTHONUNBUFFERED": "1",
-                # Nothing stays outside of ROOT: what a killed command leaves behind goes with the job, and
-                # ONNX Runtime keeps no identifier of the board in ~/.cache/Microsoft to report with.
+                # Nothing stays outside of ROOT: what a killed command leaves behind goes with the job.
                 "TMPDIR": str(folder / "tmp"),
-                "ORT_DISABLE_TELEMETRY": "1",
             }
             search = os.pathsep.join(part for part in (path, os.environ.get("PATH", "")) if part)
             subprocess.Popen(
