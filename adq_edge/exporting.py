@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import io
 import logging
-import math
 import warnings
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple, Union
@@ -43,13 +42,14 @@ from adq_edge.datasets.synthetic import CATEGORIES, render
 from adq_edge.errors import BundleError, CalibrationError, CheckpointError, DataError
 from adq_edge.files import atomic_directory, sha256
 from adq_edge.imaging import load_image, resize_image
-from adq_edge.models.base import MEASURING_IMAGES, AnomalyModel
+from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint, network_files
 from adq_edge.quantization.constants import fold_constants
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.graph import tidy
 from adq_edge.quantization.lint import check_for_tensorrt
 from adq_edge.quantization.region import find_region
+from adq_edge.training.statistics import measure_statistics
 
 OPSET = 17
 PARITY_IMAGES = 8
@@ -92,8 +92,8 @@ def export(
     folder = workspace.BUNDLES / source.name.split(".")[0] if output is None else Path(output)
     _refuse_foreign_folder(folder)
     training_data = loaded.training.get("settings", {}).get("data")
-    if not loaded.measured:
-        measure_statistics(loaded.model, source, data or training_data)
+    if loaded.unmeasured:
+        measure_statistics(loaded, source, data or training_data)
     pictures, described = _pictures(data, training_data, loaded.model.config.image_size)
     with atomic_directory(folder) as fresh:
         _write_onnx(loaded.model, fresh / MODEL_FILE)
@@ -109,23 +109,6 @@ def _with_stride(model: AnomalyModel, stride: int) -> AnomalyModel:
     other = type(model)(dataclasses.replace(model.config, options=options))
     other.load_state_dict(model.state_dict())
     return other
-
-
-def measure_statistics(model: AnomalyModel, source: Path, data: Optional[Union[str, Path]]) -> None:
-    """Let a model measure on training images what its checkpoint lacks."""
-    if data is None:
-        raise CheckpointError(
-            "lacks what its scores are normalised by",
-            where=source,
-            fix="Give the training images to measure it on: --data DATASET",
-        )
-    paths = read_dataset(Path(data)).train_images
-    chosen = paths[:: math.ceil(len(paths) / MEASURING_IMAGES)]
-    for stage in model.stages:
-        model.finish_stage(
-            stage,
-            lambda: (torch.from_numpy(load_image(path, model.config.image_size))[None] for path in chosen),
-        )
 
 
 def _write_trained_ranges(folder: Path, trained: Ranges) -> None:

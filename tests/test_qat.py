@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 
 import numpy as np
@@ -135,6 +136,39 @@ def test_what_a_score_is_normalised_by_is_measured_with_the_rounding(parts):
             means.append(float((torch.stack(students).mean(0) - teacher).square().sum(1).mean()))
     assert float(rounded.error_mean) == pytest.approx(means[0], rel=1e-4)
     assert abs(means[1] - means[0]) > 1e-3 * means[0]
+
+
+def test_a_training_that_was_interrupted_before_its_score_was_normalised_is_not_exported(
+    parts, tmp_path, monkeypatch
+):
+    class Normalised(TinyMethod):
+        def finish_stage(self, stage, pictures):
+            """Something is measured when the training ends."""
+
+    def interrupt(trainer, images):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(METHODS, TinyMethod.arch, Normalised)
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "tiny.pt", Normalised(ModelConfig(image_size=SIZE)), {})
+    run = functools.partial(
+        train_quantized,
+        tmp_path / "tiny.pt",
+        target="cpu",
+        data=parts,
+        output=tmp_path / "qat.pt",
+        epochs=2,
+        progress=False,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(QatTrainer, "finish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    with pytest.raises(CheckpointError, match=r"qat\.pt: .*interrupted before.*train --qat"):
+        export(tmp_path / "qat.pt", tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+    assert run().resumed_from == 1
+    export(tmp_path / "qat.pt", tmp_path / "bundle")
 
 
 def test_analysis_of_a_trained_model_takes_its_ranges(quantized, parts, tmp_path):

@@ -10,8 +10,10 @@ from typing import ClassVar
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from typer.testing import CliRunner
@@ -19,6 +21,7 @@ from typer.testing import CliRunner
 from adq_edge.cli import app
 from adq_edge.datasets.layout import read_dataset
 from adq_edge.errors import AdqError, CheckpointError, DataError
+from adq_edge.exporting import export
 from adq_edge.imaging import load_image
 from adq_edge.models import registry
 from adq_edge.models.base import AnomalyModel, Stage, TrainingDefaults
@@ -28,6 +31,7 @@ from adq_edge.training.data import ImageSets
 from adq_edge.training.loop import train, train_each
 from adq_edge.training.norms import SynchronisedBatchNorm, synchronise_norms
 from adq_edge.training.settings import Selection
+from adq_edge.training.weights import BestWeights
 
 SIZE = (32, 32)
 IMAGES = 11  # of which one is held out
@@ -200,6 +204,33 @@ def test_what_follows_the_last_stage_is_done_once(run, two_stages, tmp_path):
     assert before["model.offset"] != 0
     assert run(**two_stages).resumed_from == 6
     assert_same(content(result.checkpoint), before)
+
+
+def test_an_interrupted_training_is_exported_as_its_end_would_make_it(run, two_stages, tmp_path):
+    """Measured again are neither earlier stages nor other categories nor pictures that were held out."""
+
+    def interrupt(weights, change):
+        raise KeyboardInterrupt
+
+    options = {**two_stages, "categories": ["tile"]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BestWeights, "finish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(**options)
+    before = export(tmp_path / "model.pt", tmp_path / "before")
+    run(**options)
+    after = export(tmp_path / "model.pt", tmp_path / "after")
+    tensors = [
+        {
+            tensor.name: numpy_helper.to_array(tensor)
+            for tensor in onnx.load(str(made.model)).graph.initializer
+        }
+        for made in (before, after)
+    ]
+    assert tensors[0].keys() == tensors[1].keys()
+    for name, value in tensors[0].items():
+        exact = value.ndim > 1  # weights; what is measured is summed in another order
+        np.testing.assert_allclose(tensors[1][name], value, rtol=0 if exact else 1e-5, err_msg=name)
 
 
 def test_an_earlier_stage_cannot_grow(run, two_stages):

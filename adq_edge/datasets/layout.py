@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from adq_edge.errors import DataError
 from adq_edge.files import storage_errors
@@ -79,7 +79,7 @@ def read_dataset(root: Path, categories: Optional[Sequence[str]] = None) -> Data
         raise DataError(
             "no such dataset folder", where=root, fix="Give a folder in MVTec AD layout with --data"
         )
-    folders = [root] if _is_category(root) else _category_folders(root)
+    folders = _category_folders(root)
     if not folders:
         raise DataError(
             "no category found here",
@@ -87,38 +87,47 @@ def read_dataset(root: Path, categories: Optional[Sequence[str]] = None) -> Data
             fix="The folder must hold CATEGORY/train/good/*.png (MVTec AD layout)",
         )
     if categories:
-        known = {folder.name: folder for folder in folders}
-        unknown = [name for name in categories if name not in known]
+        unknown = [name for name in categories if name not in folders]
         if unknown:
             raise DataError(
-                f"no category named {unknown[0]!r}", where=root, fix=f"There are: {', '.join(sorted(known))}"
+                f"no category named {unknown[0]!r}",
+                where=root,
+                fix=f"There are: {', '.join(sorted(folders))}",
             )
-        folders = [known[name] for name in dict.fromkeys(categories)]
-    return Dataset(root, tuple(_read_category(folder) for folder in folders))
+        folders = {name: folders[name] for name in categories}
+    return Dataset(root, tuple(_read_category(*item) for item in folders.items()))
+
+
+def known_categories(root: Path, names: Sequence[str]) -> Tuple[str, ...]:
+    """Return those of a model's categories that a folder has; none of them means all to `read_dataset`."""
+    folders = _category_folders(root) if root.is_dir() else {}
+    return tuple(name for name in names if name in folders)
 
 
 def _is_category(folder: Path) -> bool:
     return (folder / "train").is_dir() or (folder / "test").is_dir()
 
 
-def _category_folders(root: Path) -> List[Path]:
+def _category_folders(root: Path) -> Dict[str, Path]:
+    """Return the categories' folders by name; a category's own folder holds that one alone."""
+    if _is_category(root):
+        return {root.resolve().name: root}
     with storage_errors(root):
-        return sorted(path for path in root.iterdir() if path.is_dir() and _is_category(path))
+        return {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and _is_category(path)}
 
 
-def _read_category(folder: Path) -> Category:
+def _read_category(name: str, folder: Path) -> Category:
     good = folder / "train" / GOOD
     train = find_images(good) if good.is_dir() else []
     if not train:
         raise DataError("category has no training images", where=good, fix="Put normal images there")
-    return Category(folder.resolve().name, tuple(train), tuple(_read_test(folder)))
+    return Category(name, tuple(train), tuple(_read_test(name, folder)))
 
 
-def _read_test(folder: Path) -> List[Sample]:
+def _read_test(category: str, folder: Path) -> List[Sample]:
     test = folder / "test"
     if not test.is_dir():
         return []
-    category = folder.resolve().name
     return [
         Sample(path, category, defect.name, _mask_of(folder, defect.name, path))
         for defect in sorted(path for path in test.iterdir() if path.is_dir())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from adq_edge.errors import CheckpointError
-from adq_edge.models.base import AnomalyModel, ModelConfig, load_weights
+from adq_edge.models.base import AnomalyModel, ModelConfig, Stage, load_weights
 from adq_edge.models.importers import ImportRequest
 from adq_edge.models.registry import IMPORTERS, METHODS, method
 from adq_edge.models.teacher import teacher_state
@@ -27,13 +27,13 @@ class Checkpoint:
         model: the model, in evaluation mode.
         origin: the format that the file was recognised as.
         training: our own training's state and settings; empty for foreign files.
-        measured: False if what the score is normalised by has still to be measured on normal pictures.
+        unmeasured: the stages after which the method has still to measure on normal pictures.
     """
 
     model: AnomalyModel
     origin: str
     training: Mapping[str, Any]
-    measured: bool = True
+    unmeasured: Tuple[Stage, ...] = ()
 
 
 def save_checkpoint(path: Path, model: AnomalyModel, training: Mapping[str, Any]) -> None:
@@ -109,7 +109,14 @@ def _load_own(content: Mapping[str, Any]) -> Checkpoint:
     load_weights(model, weights, "the checkpoint")
     if not isinstance(training.get("settings", {}), dict):
         raise CheckpointError("its training settings cannot be read", fix=_DAMAGED)
-    return Checkpoint(model, "adq-edge", training, bool(training.get("finished", True)) or not model.measures)
+    return Checkpoint(model, "adq-edge", training, _unmeasured(model, training))
+
+
+def _unmeasured(model: AnomalyModel, training: Mapping[str, Any]) -> Tuple[Stage, ...]:
+    """Return after which stages a training left to measure: later ones have learned from an earlier one."""
+    if training.get("finished", True) or not model.measures:
+        return ()
+    return model.stages[training.get("stage", 0) :]
 
 
 def _import(
@@ -118,7 +125,8 @@ def _import(
     request = ImportRequest(state, image_size, lambda backbone: teacher_state(teacher_weights, backbone))
     for importer in IMPORTERS:
         if importer.recognises(state):
-            return Checkpoint(importer.load(request), importer.name, {}, importer.measured)
+            model = importer.load(request)
+            return Checkpoint(model, importer.name, {}, () if importer.measured else model.stages)
     known = ", ".join(["adq-edge", *(importer.name for importer in IMPORTERS)])
     first = next(iter(state))
     raise CheckpointError(

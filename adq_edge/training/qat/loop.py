@@ -15,7 +15,7 @@ from adq_edge.calibration.sources import ImageSource
 from adq_edge.calibration.trained_ranges import QUANTIZATION
 from adq_edge.datasets.layout import Dataset, read_dataset
 from adq_edge.errors import AdqError, CheckpointError, DataError
-from adq_edge.exporting import digest, measure_statistics
+from adq_edge.exporting import digest
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint
 from adq_edge.options import DEFAULT_SAMPLES, Arithmetic, choose
 from adq_edge.training.earlier import RESTART, read_earlier, require_writable
@@ -24,6 +24,7 @@ from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.qat.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, QatSettings
 from adq_edge.training.qat.start import quantize_after_training
 from adq_edge.training.qat.trainer import STATE, QatTrainer
+from adq_edge.training.statistics import measure_statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,7 @@ def train_quantized(
     losses: List[float] = [] if earlier is None else list(earlier.training[STATE]["losses"])
     if done < settings.epochs:
         with TrainingProgress(progress) as bar:
-            losses = _train(settings, loaded, earlier, source, path, bar)
+            losses = _train(settings, base, loaded, earlier, source, path, bar)
     return QatResult(path, len(losses), done, losses[-1], len(source), time.monotonic() - started)
 
 
@@ -145,6 +146,7 @@ def _dataset(
 
 def _train(
     settings: QatSettings,
+    base: Path,
     loaded: Checkpoint,
     earlier: Optional[Checkpoint],
     source: ImageSource,
@@ -152,8 +154,8 @@ def _train(
     bar: TrainingProgress,
 ) -> List[float]:
     if earlier is None:
-        if not loaded.measured:
-            measure_statistics(loaded.model, Path(settings.data), Path(settings.data))
+        if loaded.unmeasured:
+            measure_statistics(loaded, base, settings.data)
         bar.say("quantizing after training, to start from")
         order = np.random.default_rng(settings.seed).permutation(len(source))[:DEFAULT_SAMPLES]
         calibration = ImageSource(tuple(source.paths[index] for index in order))

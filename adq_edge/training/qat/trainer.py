@@ -44,6 +44,7 @@ class QatTrainer:
     ) -> None:
         self.settings = settings
         self.losses: List[float] = []
+        self._finished = False
         self._origin = dict(origin)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._quantized = QuantizedModel(model, ranges)
@@ -117,6 +118,7 @@ class QatTrainer:
             return map(self._part, images.batches([[index] for index in range(self.settings.images)]))
 
         self._model.finish_stage(STUDENT, pictures)
+        self._finished = True
 
     def save(self, path: Path) -> None:
         """Write the model, its ranges and all that `from_checkpoint` needs, atomically.
@@ -132,6 +134,7 @@ class QatTrainer:
                 "categories": self.settings.categories,
             },
             QUANTIZATION: ranges_to_dict(self._quantized.ranges()),
+            "finished": self._finished,
             STATE: {
                 "settings": self.settings.to_dict(),
                 "losses": self.losses,
