@@ -12,7 +12,7 @@ import numpy as np
 from adq_edge import workspace
 from adq_edge.bundle import Bundle, Source, open_bundle
 from adq_edge.calibration.prepared import Prepared, prepare, prepare_trained
-from adq_edge.calibration.selection import choose_source, default_folder
+from adq_edge.calibration.selection import choose_source, default_folder, own_categories
 from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.console import progress_bar
@@ -188,7 +188,7 @@ def _load_pictures(bundle: Bundle, data: Optional[Union[str, Path]], count: int)
     """Return normal pictures and the same with defects, in turn; one picture alone is a normal one."""
     folder = default_folder(bundle) if data is None else Path(data)
     spec = IMAGES if count == 1 else f"{IMAGES},{SYNTHETIC_DEFECTS}"
-    source = make_source(spec, folder, count, _SEED)
+    source = make_source(spec, folder, count, _SEED, own_categories(bundle, folder))
     return _Pictures(source.name, list(source.pictures(bundle.manifest.image_size)))
 
 

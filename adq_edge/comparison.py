@@ -24,10 +24,10 @@ from adq_edge.agreement import (
     relative_difference,
 )
 from adq_edge.bundle import Source
-from adq_edge.datasets.layout import read_dataset
 from adq_edge.drawing.heat_map_sheets import ComparedSample, JudgingEngine, write_comparison_sheet
+from adq_edge.engine_data import choose_dataset
 from adq_edge.environment import Environment, read_environment
-from adq_edge.errors import AdqError, DataError, ResultError
+from adq_edge.errors import AdqError, ResultError
 from adq_edge.files import atomic_path, read_record, write_json
 from adq_edge.metrics import f1_max_threshold
 from adq_edge.result_files import name_results
@@ -125,7 +125,8 @@ def compare(
         engine_a: the reference, typically FP32.
         engine_b: the engine to hold against it, typically INT8.
         data: dataset in MVTec AD layout; by default the one that A's model was trained on.
-        categories: the categories to take; all by default.
+        categories: the categories to take; by default those that A's model was trained on, or all of a
+            dataset that has none of them.
         output: the result file; `benchmarks/results/A-vs-B.compare.json` by default.
         pictures: the sheet of the worst images; beside the result file by default.
         worst: how many images of the largest relative score difference the sheet shows. Those whose decision
@@ -145,7 +146,7 @@ def compare(
     with contextlib.ExitStack() as stack:
         a, b = (stack.enter_context(load_engine(path, threads=threads)) for path in (engine_a, engine_b))
         check_match(a, b, other_model)
-        dataset = read_dataset(_dataset_root(a, data), categories)
+        dataset = choose_dataset(a, data, categories)
         measured = run_side_by_side(a, b, dataset)
         comparison = _summarise(a, b, dataset.root, measured)
         shown = _worst_images(comparison.images, worst)
@@ -169,16 +170,6 @@ def read_comparison(path: Path) -> Comparison:
     return read_record(
         path, Comparison, _SCHEMA, _VERSION, ResultError, "Compare again: adq-edge compare ENGINE_A ENGINE_B"
     )
-
-
-def _dataset_root(engine: Engine, data: Optional[Union[str, Path]]) -> Path:
-    if data is not None:
-        return Path(data)
-    if engine.sidecar.data is None:
-        raise DataError(
-            "the engine does not say what data it was trained on", fix="Name a dataset with --data"
-        )
-    return Path(engine.sidecar.data)
 
 
 def _summarise(a: Engine, b: Engine, root: Path, measured: SideBySide) -> Comparison:

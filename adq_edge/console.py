@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator, Optional, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -51,6 +51,13 @@ def tell_progress(done: int, total: int) -> None:
         with contextlib.suppress(OSError):  # nothing depends on it
             scratch.write_text(json.dumps({"done": done, "total": total}), encoding="utf-8")
             scratch.replace(name)
+
+
+def say_categories(doing: str, categories: Sequence[str]) -> None:
+    """Say which categories of a dataset are read where not all of them are: those of the model."""
+    if categories:
+        text = f"{doing} the model's categories alone: {', '.join(categories)}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_table(table: Table) -> None:

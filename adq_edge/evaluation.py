@@ -11,7 +11,8 @@ import numpy as np
 from adq_edge import workspace
 from adq_edge.bundle import Source
 from adq_edge.console import progress_bar
-from adq_edge.datasets.layout import Category, Dataset, Sample, read_dataset
+from adq_edge.datasets.layout import Category, Dataset, Sample
+from adq_edge.engine_data import choose_dataset
 from adq_edge.environment import Environment, read_environment
 from adq_edge.errors import DataError, ResultError
 from adq_edge.files import read_record, write_json
@@ -116,7 +117,8 @@ def evaluate(
     Args:
         engine: the engine; the newest in `engines/` by default.
         data: dataset in MVTec AD layout; by default the one that the model was trained on.
-        categories: the categories to take; all by default.
+        categories: the categories to take; by default those that the model was trained on, or all of a
+            dataset that has none of them.
         output: the result file; `benchmarks/results/NAME.eval.json` by default.
         runtime: another runtime than the engine's own.
         threads: CPU threads; all by default.
@@ -128,7 +130,7 @@ def evaluate(
     """
     path = workspace.latest_engine() if engine is None else Path(engine)
     with load_engine(path, runtime=runtime, threads=threads, trust=trust) as loaded:
-        dataset = read_dataset(_dataset_root(loaded, data), categories)
+        dataset = choose_dataset(loaded, data, categories)
         results = _score_dataset(loaded, dataset)
         evaluation = _summarise(loaded, dataset.root, results)
     write_json(_output(path, output), _SCHEMA, _VERSION, dataclasses.asdict(evaluation))
@@ -151,16 +153,6 @@ def read_evaluation(path: Path) -> Evaluation:
 
 def _output(engine: Path, output: Optional[Path]) -> Path:
     return workspace.RESULTS / f"{engine.stem}.eval.json" if output is None else output
-
-
-def _dataset_root(engine: Engine, data: Optional[Union[str, Path]]) -> Path:
-    if data is not None:
-        return Path(data)
-    if engine.sidecar.data is None:
-        raise DataError(
-            "the engine does not say what data it was trained on", fix="Name a dataset with --data"
-        )
-    return Path(engine.sidecar.data)
 
 
 def _score_dataset(engine: Engine, dataset: Dataset) -> List[_CategoryResult]:

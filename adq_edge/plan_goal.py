@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from adq_edge.bundle import Bundle
-from adq_edge.calibration.selection import default_folder
+from adq_edge.calibration.selection import default_folder, own_categories
 from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, SYNTHETIC_DEFECTS, Source, make_source
 from adq_edge.datasets.layout import Category, Dataset, read_dataset
 from adq_edge.errors import BuildError, DataError
@@ -99,7 +99,9 @@ def set_goal(
         folder = Path(calibration_data)
     else:
         folder = default_folder(bundle)
-    pictures = make_source(f"{IMAGES},{SYNTHETIC_DEFECTS}", folder, _PICTURES, _SEED)
+    pictures = make_source(
+        f"{IMAGES},{SYNTHETIC_DEFECTS}", folder, _PICTURES, _SEED, own_categories(bundle, folder)
+    )
     assert folder is not None  # or there was no source to make
     return Goal(max_drop, labelled, pictures, folder, keep_nearest)
 
@@ -109,7 +111,8 @@ def _labelled(bundle: Bundle, data: Optional[Union[str, Path]]) -> Optional[Data
     if data is None and (trained_on is None or not Path(trained_on).is_dir()):
         return None
     try:
-        dataset = read_dataset(Path(trained_on or "") if data is None else Path(data))
+        root = Path(trained_on or "") if data is None else Path(data)
+        dataset = read_dataset(root, own_categories(bundle, root))
     except DataError:
         if data is None:
             return None  # a folder of another layout: good enough for pictures, not for labels

@@ -12,9 +12,11 @@ import onnxruntime
 import pytest
 from conftest import SIZE, leftovers, write_dataset
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
 import adq_edge
 from adq_edge.building import build
+from adq_edge.cli import app
 from adq_edge.errors import (
     BundleError,
     CalibrationError,
@@ -228,6 +230,43 @@ def test_threshold_is_stored_with_this_very_engine(engine: Path, dataset: Path, 
     assert stored.threshold.score == result.threshold
     assert stored.threshold.images == 12
     assert dataclasses.replace(stored, threshold=None) == before
+
+
+def test_a_model_of_one_class_is_calibrated_and_measured_on_it_unless_told_otherwise(
+    bundle, dataset: Path, tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(str(bundle.path), "bundle")
+    manifest = json.loads(Path("bundle/manifest.json").read_text())
+    Path("bundle/manifest.json").write_text(json.dumps({**manifest, "categories": ["part1"]}))
+    Path("calibration_data").symlink_to(dataset)
+    engine = str(tmp_path / "engine.onnx")
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    built = run("build", "bundle", "-o", engine, "--calib", "minmax", "--source", "images,synthetic-defects")
+    assert "calibrating on the model's categories alone: part1" in built
+    assert "over 12 x images+synthetic-defects" in built  # six pictures, and the same with defects
+    for data in ([], ["--data", str(dataset)]):
+        evaluated = run("eval", engine, *data)
+        assert "measuring on the model's categories alone: part1" in evaluated
+        assert "part0" not in evaluated
+    threshold = read_sidecar(Path(engine)).threshold
+    assert threshold is not None
+    assert threshold.images == 6
+    assert "part0" not in run("compare", engine, engine)
+
+    assert "part0" in run("eval", engine, "--category", "part0", "--category", "part1")
+    other = run("calibrate", "bundle", "--calib", "minmax", "--data", str(dataset / "part0"))
+    assert "over 6 images" in other
+    assert "alone" not in other
+    sidecar = json.loads(sidecar_path(Path(engine)).read_text())
+    del sidecar["categories"]  # as older releases wrote them
+    sidecar_path(Path(engine)).write_text(json.dumps(sidecar))
+    assert "part0" in run("eval", engine)
 
 
 def test_categories_without_masks_get_image_metrics_only(engine: Path, tmp_path: Path):

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional, Union
+from typing import Optional, Tuple, Union
 
 from adq_edge import workspace
 from adq_edge.bundle import Bundle
-from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, Source, has_images, make_source
+from adq_edge.calibration.sources import (
+    IMAGES,
+    RANDOM_NORMAL,
+    Source,
+    has_images,
+    make_source,
+    reads_categories,
+)
+from adq_edge.console import say_categories
+from adq_edge.datasets.layout import known_categories
 from adq_edge.errors import CalibrationError
 
 
@@ -18,7 +27,8 @@ def choose_source(bundle: Bundle, spec: str, data: Optional[Union[str, Path]], s
         bundle: the model.
         spec: a source's name, or several with commas between them.
         data: folder of images, or `random-normal` for that source; by default `calibration_data/`, else
-            the dataset that the model was trained on.
+            the dataset that the model was trained on. Of a dataset with the model's categories and others,
+            the model's own are read.
         samples: the largest number of pictures.
 
     Raises:
@@ -31,7 +41,16 @@ def choose_source(bundle: Bundle, spec: str, data: Optional[Union[str, Path]], s
                 fix=f"Mix them: --source {spec},{RANDOM_NORMAL}",
             )
         return make_source(RANDOM_NORMAL, None, samples)
-    return make_source(spec, default_folder(bundle) if data is None else Path(data), samples)
+    folder = default_folder(bundle) if data is None else Path(data)
+    categories = own_categories(bundle, folder)
+    if reads_categories(spec):
+        say_categories("calibrating on", categories)
+    return make_source(spec, folder, samples, categories=categories)
+
+
+def own_categories(bundle: Bundle, folder: Optional[Path]) -> Tuple[str, ...]:
+    """Return the model's own categories of a dataset that has others too; none where all of it is meant."""
+    return () if folder is None else known_categories(folder, bundle.manifest.categories)
 
 
 def default_folder(bundle: Bundle) -> Optional[Path]:

@@ -1,7 +1,8 @@
 """Where calibration pictures come from: a stream of uint8 `[H, W, 3]` pictures of the model's size.
 
 A third party's source is a callable `(folder, samples, seed) -> Source`, announced in its package's
-metadata under the entry-point group `adq_edge.sources`; `folder` is None where the user has no images.
+metadata under the entry-point group `adq_edge.sources`; `folder` is None where the user has no images. It
+chooses for itself what to read there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import dataclasses
 import hashlib
 import itertools
 from pathlib import Path
-from typing import Iterator, List, Optional, Protocol, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
@@ -32,6 +33,7 @@ _BUILT_IN = {
     RANDOM_NORMAL: "adq_edge.calibration.sources:random_normal_source",
     SYNTHETIC_DEFECTS: "adq_edge.calibration.synthetic_defects:synthetic_defect_source",
 }
+_READ_CATEGORIES = (IMAGES, SYNTHETIC_DEFECTS)
 _FOLDER_OPTION = "name a folder with --calib-data (build) or --data (calibrate, analyze)"
 
 # The study feeds standard-normal tensors where the normalised picture goes; undone here, because the
@@ -148,7 +150,14 @@ def source_names() -> List[str]:
     return plugin_names(GROUP, _BUILT_IN)
 
 
-def make_source(spec: str, folder: Optional[Path], samples: int, seed: int = 0) -> Source:
+def reads_categories(spec: str) -> bool:
+    """Tell whether a source, or one of several, reads a dataset's categories."""
+    return any(name.strip() in _READ_CATEGORIES for name in spec.split(","))
+
+
+def make_source(
+    spec: str, folder: Optional[Path], samples: int, seed: int = 0, categories: Sequence[str] = ()
+) -> Source:
     """Make a source from its name, or a mixture from several names with commas between them.
 
     Args:
@@ -156,6 +165,7 @@ def make_source(spec: str, folder: Optional[Path], samples: int, seed: int = 0) 
         folder: images for the sources that need them; None if there are none.
         samples: the largest number of pictures in total; each source of a mixture gets an equal share.
         seed: of all random choices.
+        categories: which to read of a dataset; all by default.
 
     Raises:
         CalibrationError: no such source, one named twice, one without the images it needs, or fewer
@@ -173,8 +183,9 @@ def make_source(spec: str, folder: Optional[Path], samples: int, seed: int = 0) 
     share, remainder = divmod(samples, len(names))
     parts: List[Source] = []
     for number, (name, factory) in enumerate(zip(names, factories)):
+        own: Dict[str, Any] = {"categories": categories} if name in _READ_CATEGORIES else {}
         try:
-            parts.append(factory(folder, share + (number < remainder), seed))
+            parts.append(factory(folder, share + (number < remainder), seed, **own))
         except AdqError:
             raise
         except Exception as error:  # a third party's can fail in any way
@@ -188,7 +199,9 @@ def random_normal_source(folder: Optional[Path], samples: int, seed: int = 0) ->
     return RandomNormalSource(samples, seed)
 
 
-def image_source(folder: Optional[Path], samples: int, seed: int = 0) -> ImageSource:
+def image_source(
+    folder: Optional[Path], samples: int, seed: int = 0, categories: Sequence[str] = ()
+) -> ImageSource:
     """Return up to `samples` pictures of a folder.
 
     Args:
@@ -196,6 +209,7 @@ def image_source(folder: Optional[Path], samples: int, seed: int = 0) -> ImageSo
             None where none was named and none found.
         samples: the largest number to take.
         seed: of the order.
+        categories: which to read of a dataset; all by default.
 
     Raises:
         CalibrationError: there is no folder, or it holds no image.
@@ -203,7 +217,7 @@ def image_source(folder: Optional[Path], samples: int, seed: int = 0) -> ImageSo
     remedy = f"Put images there, or {_FOLDER_OPTION}"
     if folder is None:
         raise CalibrationError("no calibration images", where=workspace.CALIBRATION_DATA, fix=remedy)
-    paths = _image_paths(folder)
+    paths = _image_paths(folder, categories)
     if not paths:
         raise CalibrationError("no calibration images here", where=folder, fix=remedy)
     return ImageSource(tuple(paths[i] for i in numbers_in_order(len(paths), seed)[:samples]))
@@ -214,11 +228,11 @@ def numbers_in_order(count: int, seed: int = 0) -> List[int]:
     return [int(number) for number in np.random.default_rng(seed).permutation(count)]
 
 
-def _image_paths(folder: Path) -> List[Path]:
+def _image_paths(folder: Path, categories: Sequence[str] = ()) -> List[Path]:
     if not folder.is_dir():
         raise CalibrationError("no such folder", where=folder, fix=_FOLDER_OPTION.capitalize())
     try:
-        return read_dataset(folder).train_images
+        return read_dataset(folder, categories).train_images
     except DataError:
         with storage_errors(folder):
             folders = [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from pathlib import Path
-from typing import Iterator, Optional, Tuple
+from typing import Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -50,10 +50,12 @@ class SyntheticDefectSource:
         return f"{self.name}-{RECIPE}-{self.seed}-{self.images.fingerprint()}"
 
 
-def synthetic_defect_source(folder: Optional[Path], samples: int, seed: int = 0) -> SyntheticDefectSource:
+def synthetic_defect_source(
+    folder: Optional[Path], samples: int, seed: int = 0, categories: Sequence[str] = ()
+) -> SyntheticDefectSource:
     """Return up to `samples` pictures of a folder, the same that `image_source` takes, with defects.
 
     Raises:
         CalibrationError: there is no folder, or it holds no image.
     """
-    return SyntheticDefectSource(image_source(folder, samples, seed), seed)
+    return SyntheticDefectSource(image_source(folder, samples, seed, categories), seed)

@@ -22,7 +22,9 @@ def compare(
     data: Optional[Path] = typer.Option(
         None, "--data", help="Dataset; the model's training data by default."
     ),
-    category: Optional[List[str]] = typer.Option(None, "--category", help="Only this category (repeatable)."),
+    category: Optional[List[str]] = typer.Option(
+        None, "--category", help="Only this category (repeatable); by default those of the model."
+    ),
     output: Optional[Path] = typer.Option(
         None, "--output", "-o", help="Result file; in benchmarks/results/."
     ),

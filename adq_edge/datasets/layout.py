@@ -99,9 +99,13 @@ def read_dataset(root: Path, categories: Optional[Sequence[str]] = None) -> Data
 
 
 def known_categories(root: Path, names: Sequence[str]) -> Tuple[str, ...]:
-    """Return those of a model's categories that a folder has; none of them means all to `read_dataset`."""
+    """Return those of a model's categories that a dataset has beside others, for `read_dataset`.
+
+    None of a dataset that has no others, and of one that has none of them: all of it is meant.
+    """
     folders = _category_folders(root) if root.is_dir() else {}
-    return tuple(name for name in names if name in folders)
+    known = tuple(name for name in names if name in folders)
+    return known if len(known) < len(folders) else ()
 
 
 def _is_category(folder: Path) -> bool:

@@ -113,6 +113,7 @@ def describe(maker: Maker, bundle: Bundle, engine: Path, precision: Precision, n
         calibration=None,
         threshold=None,
         data=manifest.data,
+        categories=manifest.categories,
     )
 
 

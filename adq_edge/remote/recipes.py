@@ -9,6 +9,7 @@ from typing import List, Optional, Sequence, Tuple, Union
 from adq_edge import workspace
 from adq_edge.bundle import Bundle, open_bundle
 from adq_edge.calibration.ranges import read_ranges
+from adq_edge.calibration.selection import own_categories
 from adq_edge.calibration.sources import IMAGES, make_source
 from adq_edge.errors import BundleError, EngineError
 from adq_edge.files import sha256
@@ -180,7 +181,9 @@ def check_pictures(recipe: Recipe, folder: Optional[Path]) -> None:
     ranges = bundle.ranges_folder / made.ranges.name
     if ranges.is_file() and sha256(ranges) == made.ranges.sha256:
         measured_on = read_ranges(ranges, bundle.manifest.model_sha256, ()).fingerprint
-        if make_source(recipe.source, folder, recipe.samples).fingerprint() == measured_on:
+        categories = own_categories(bundle, folder)
+        source = make_source(recipe.source, folder, recipe.samples, categories=categories)
+        if source.fingerprint() == measured_on:
             return
     raise EngineError(
         f"the pictures in {folder or workspace.CALIBRATION_DATA} are not those that it was calibrated on",

@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from adq_edge import workspace
 from adq_edge.bundle import Bundle
-from adq_edge.calibration.selection import default_folder
+from adq_edge.calibration.selection import default_folder, own_categories
 from adq_edge.calibration.sources import IMAGES, image_source, numbers_in_order
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.datasets.layout import Category, read_dataset
@@ -146,7 +146,7 @@ def _add_pictures(files: Dict[str, Path], bundle: Bundle, recipe: Recipe, reques
     if folder is None and IMAGES not in recipe.source.split(","):
         return []
     place = f"calibration/{recipe.name}"
-    paths = image_source(folder, recipe.samples).paths
+    paths = image_source(folder, recipe.samples, categories=own_categories(bundle, folder)).paths
     # Read in another order they would make another engine: weights are rounded on the first of them.
     for number, path in zip(numbers_in_order(len(paths)), paths):
         files[f"work/{place}/{number:06}{path.suffix}"] = path

@@ -98,6 +98,7 @@ class Sidecar:
         float_layers: layers of the networks that an INT8 engine keeps in float32, worst first.
         plan: the precision plan that names them; None where none was asked for.
         tensorrt: of a TensorRT engine.
+        categories: the product classes that the model was trained on, where known.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Sidecar:
     float_layers: Tuple[str, ...] = ()
     plan: Optional[Source] = None
     tensorrt: Optional[TensorRTDetails] = None
+    categories: Tuple[str, ...] = ()
 
 
 def sidecar_path(engine: Path) -> Path:

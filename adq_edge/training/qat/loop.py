@@ -13,7 +13,7 @@ import numpy as np
 from adq_edge import workspace
 from adq_edge.calibration.sources import ImageSource
 from adq_edge.calibration.trained_ranges import QUANTIZATION
-from adq_edge.datasets.layout import Dataset, read_dataset
+from adq_edge.datasets.layout import Dataset, known_categories, read_dataset
 from adq_edge.errors import AdqError, CheckpointError, DataError
 from adq_edge.exporting import digest
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint
@@ -74,7 +74,8 @@ def train_quantized(
         checkpoint: what to start from, our own or a foreign one.
         target: the arithmetic of the engine.
         data: the training pictures; those that the checkpoint was trained on by default.
-        categories: the categories to train on; the checkpoint's, or all, by default.
+        categories: the categories to train on; the checkpoint's, or all of a dataset that has none of
+            them, by default.
         output: the checkpoint file; `checkpoints/NAME-qat-TARGET.pt` by default.
         teacher_weights: for checkpoints that hold only the student (see `teacher_state`).
         epochs: how many; 1 by default.
@@ -136,9 +137,11 @@ def _dataset(
 ) -> Dataset:
     if data is None and trained.get("data") is None:
         raise DataError("does not say what it was trained on", where=base, fix="Name a dataset with --data")
-    if data is None and categories is None:
-        categories = tuple(trained.get("categories") or ()) or None
-    dataset = read_dataset(Path(trained["data"] if data is None else data), categories)
+    root = Path(trained["data"] if data is None else data)
+    if categories is None:
+        own = tuple(trained.get("categories") or ())
+        categories = own if data is None else known_categories(root, own)
+    dataset = read_dataset(root, categories)
     if not dataset.train_images:
         raise DataError("holds no training images", where=dataset.root, fix="Name a dataset with --data")
     return dataset
