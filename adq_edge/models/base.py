@@ -171,12 +171,16 @@ class AnomalyModel(nn.Module, abc.ABC):
         """Return how far the students are from the teacher on normal pictures, a float32 scalar.
 
         Args:
-            features: what `networks` returns, in any floating-point type.
+            features: what `networks` returns, in float32.
         """
 
     def stage_loss(self, stage: Stage, images: torch.Tensor) -> torch.Tensor:
         """Return a stage's training loss (a scalar) of uint8 `[N, H, W, 3]` normal pictures."""
-        return self.loss(self.features(images))
+        return self.float32_loss(self.features(images))
+
+    def float32_loss(self, features: Features) -> torch.Tensor:
+        """Return the loss of features in whatever number format the networks are trained in."""
+        return in_float32(lambda *converted: self.loss(converted), *features)
 
     @property
     def measures(self) -> bool:
@@ -226,6 +230,12 @@ class AnomalyModel(nn.Module, abc.ABC):
         """Switch the part that a stage trains to training mode; everything else is in evaluation mode."""
         self.eval()
         self.trainable(stage).train()
+
+
+def in_float32(loss: Callable[..., torch.Tensor], *features: torch.Tensor) -> torch.Tensor:
+    """Return a loss of features, both in float32 although the networks may be trained in another format."""
+    with torch.autocast(features[0].device.type, enabled=False):
+        return loss(*(feature.float() for feature in features))
 
 
 def _per_channel(values: Tuple[float, float, float]) -> torch.Tensor:

@@ -159,7 +159,7 @@ def _fade(patches: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
 
 
 def distillation_loss(anchors: torch.Tensor, positives: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the sum of the paper's three losses (equations 1 to 5), a float32 scalar.
+    """Return the sum of the paper's three losses (equations 1 to 5), a scalar.
 
     The negative of a patch is the patch at its place in the next square of the batch; compactness is the
     mean squared correlation of two different channels over all patches.
@@ -169,7 +169,6 @@ def distillation_loss(anchors: torch.Tensor, positives: torch.Tensor, target: to
         positives: descriptors `[N, C, h, w]` of patches that show nearly the same.
         target: what the ResNet makes of the patches, `[N, C, h, w]`.
     """
-    anchors, positives = anchors.float(), positives.float()
     distillation = _distance(anchors, target).mean()
     negatives = anchors.roll(1, 0)
     near = _distance(anchors, positives)

@@ -124,7 +124,7 @@ class ReverseDistillation(AnomalyModel):
         Source: `loss_fucntion` of RD4AD's main.py; the paper's equation 2 has one cosine per position, but
         neither published code was trained with it.
         """
-        pairs = [(e.float().flatten(1), d.float().flatten(1)) for e, d in _pairs(features)]
+        pairs = [(e.flatten(1), d.flatten(1)) for e, d in _pairs(features)]
         return torch.stack([(1.0 - functional.cosine_similarity(e, d)).mean() for e, d in pairs]).sum()
 
     def score(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:

@@ -77,7 +77,7 @@ class STFPM(AnomalyModel):
 
     def loss(self, features: Features) -> torch.Tensor:
         """Return the mean squared difference of normalised features, summed over layers (equation 2)."""
-        means = [distance.mean() for distance in _distances([feature.float() for feature in features])]
+        means = [distance.mean() for distance in _distances(features)]
         return torch.stack(means).sum()
 
     def score(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:

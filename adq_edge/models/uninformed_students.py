@@ -24,6 +24,7 @@ from adq_edge.models.base import (
     Stage,
     State,
     TrainingDefaults,
+    in_float32,
 )
 from adq_edge.models.distillation import DistillationSource, Squares, cut_squares, distillation_loss
 from adq_edge.models.moments import channel_moments
@@ -122,8 +123,8 @@ class UninformedStudents(AnomalyModel):
         learnt is of plain surfaces, and a normal but rich texture stands out more than a faint defect.
         Source: the "hard feature loss" of Batzner et al., "EfficientAD", WACV 2024.
         """
-        teacher = self._normalised(features[0].detach().float())
-        errors = [_squared_norm(student.float() - teacher).flatten() for student in features[1:]]
+        teacher = self._normalised(features[0].detach())
+        errors = [_squared_norm(student - teacher).flatten() for student in features[1:]]
         distances = torch.stack(errors)
         hardest = distances.topk(math.ceil(_HARDEST * distances.shape[1]), 1).values
         return distances.mean() + hardest.mean()
@@ -141,7 +142,8 @@ class UninformedStudents(AnomalyModel):
             return self._distil(self._squares(images, _SQUARES))
         x = self.normalise(images)
         pictures = x.repeat_interleave(math.ceil(_SQUARES / len(x)), 0)
-        return self.loss(self._describe(random_crops(pictures, self.grid.coarse, self._square), levels=0))
+        parts = random_crops(pictures, self.grid.coarse, self._square)
+        return self.float32_loss(self._describe(parts, levels=0))
 
     @property
     def _square(self) -> int:
@@ -152,7 +154,7 @@ class UninformedStudents(AnomalyModel):
         target = self._distillation_source()(squares.anchors, self.grid.coarse)
         descriptors = self.teacher(torch.cat([squares.anchors, squares.positives]))
         anchors, positives = descriptors.chunk(2)
-        return distillation_loss(anchors, positives, target)
+        return in_float32(distillation_loss, anchors, positives, target)
 
     def begin_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
         """Standardise what the teacher learns, over random parts of all pictures.
