@@ -26,6 +26,7 @@ from adq_edge.errors import AdqError, CheckpointError
 from adq_edge.exporting import export
 from adq_edge.models.base import STUDENT, ModelConfig
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
+from adq_edge.models.patch_network import interleave
 from adq_edge.models.registry import METHODS
 from adq_edge.models.uninformed_students import UninformedStudents
 from adq_edge.options import Arithmetic
@@ -117,16 +118,46 @@ def test_the_engine_reproduces_the_fake_quantized_model(quantized, pictures, tmp
     assert decibels(expected, actual) > decibels(unrounded, actual) + 6.0  # it is the rounding that agrees
 
 
-def test_what_a_score_is_normalised_by_is_measured_with_the_rounding(parts):
-    size = (48, 48)
+def rounded_students(size, images, **options):
+    """Return Uninformed Students as an engine with wide ranges computes them."""
     torch.manual_seed(0)
-    model = UninformedStudents(ModelConfig(image_size=size, options={"students": 2, "stride": 4}))
-    images = list(image_source(parts, 6).pictures(size))
+    model = UninformedStudents(ModelConfig(image_size=size, options=options))
     graph = trace(model).model
     histograms = collect(graph, find_region(graph).measured, images, threads=1)
     ranges = {name: (9 * float(found.low), 9 * float(found.high)) for name, found in histograms.items()}
     origin = Ranges("", "minmax", "images", "", len(images), BINS, ranges, {}, arithmetic=Arithmetic.CPU)
-    rounded = QuantizedModel(model, origin).model
+    return QuantizedModel(model, origin).model
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_part_of_a_picture_is_described_as_in_its_place(stride):
+    size = (104, 104)
+    at = np.stack(np.broadcast_arrays(*np.ogrid[: size[0], : size[1]]), 2)
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 1))
+    image = np.concatenate([at, noise], 2).astype(np.uint8)
+    model = rounded_students(size, [image], students=1, stride=stride)
+    batch = torch.from_numpy(image)[None]
+    while True:
+        part = model.excerpt(batch)
+        top, left = (int(first) for first in part[0, 0, 0, :2])
+        if top % stride == left % stride == 0 < min(top, left) and max(top, left) <= 8:
+            break
+    maps = []
+    with torch.inference_mode():
+        for pictures in (batch, part):
+            channel = model.features(pictures)[1][:, 7]
+            height, width = channel.shape[1:]
+            maps.append(interleave(channel, (height, width), model.grid.levels)[0].numpy())
+    whole, own = maps
+    place = whole[top // stride :, left // stride :][: own.shape[0], : own.shape[1]]
+    assert own.shape == place.shape == (64 // stride, 64 // stride)
+    assert np.abs(own - place).max() < 1e-4 * np.abs(whole).max()
+
+
+def test_what_a_score_is_normalised_by_is_measured_with_the_rounding(parts):
+    size = (48, 48)
+    images = list(image_source(parts, 6).pictures(size))
+    rounded = rounded_students(size, images, students=2, stride=4)
     batch = torch.from_numpy(np.stack(images))
     rounded.finish_stage(STUDENT, lambda: iter(batch[:, None]))
     means = []

@@ -182,6 +182,14 @@ class AnomalyModel(nn.Module, abc.ABC):
         """Return the loss of features in whatever number format the networks are trained in."""
         return in_float32(lambda *converted: self.loss(converted), *features)
 
+    def excerpt(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what quantization-aware training sees of uint8 `[N, H, W, 3]` pictures; all by default.
+
+        The graph that is trained is that of whole pictures: it must make of a part what it makes of the same
+        place in its picture.
+        """
+        return images
+
     @property
     def measures(self) -> bool:
         """True if the method measures something when a stage ends (see `finish_stage`)."""

@@ -120,6 +120,24 @@ class Grid:
             count += layer.kernel - 1
         return count
 
+    def excerpt(self, size: int, most: int) -> int:
+        """Return how many pixels of a line of `size` are a part that the whole line's graph describes.
+
+        That graph cuts off a part's first pixels as `fit` does the line's, and must find no more than is
+        needed behind them; what it pads a line with, it pads a part with.
+
+        Args:
+            size: pixels of the line.
+            most: pixels that a part may have.
+        """
+        if size <= most:
+            return size
+        if self.border is Border.ZEROS:
+            return most - most % self.rows
+        before, _ = self._padding(size, self.stride // 2)
+        spare = most + before - self.needed(0)
+        return self.needed(spare - spare % self.rows) - before
+
     @property
     def coarse(self) -> Grid:
         """The grid of the plain network."""
@@ -258,6 +276,14 @@ def random_crops(x: torch.Tensor, grid: Grid, side: int) -> torch.Tensor:
         )
         crops.append(fitted[:, top : top + height, left : left + width])
     return torch.stack(crops)
+
+
+def random_excerpt(images: torch.Tensor, grid: Grid, most: int) -> torch.Tensor:
+    """Cut the same random part of `most` x `most` pixels at most out of pictures `[N, H, W, 3]`."""
+    sizes = [int(size) for size in images.shape[1:3]]
+    height, width = (grid.excerpt(size, most) for size in sizes)
+    top, left = (int(torch.randint(0, size - part + 1, ())) for size, part in zip(sizes, (height, width)))
+    return images[:, top : top + height, left : left + width]
 
 
 def interleave(maps: torch.Tensor, size: Tuple[int, int], levels: int) -> torch.Tensor:

@@ -36,6 +36,7 @@ from adq_edge.models.patch_network import (
     checked_grid,
     interleave,
     random_crops,
+    random_excerpt,
 )
 
 TEACHER = Stage("teacher", share=0.25)
@@ -44,6 +45,8 @@ _SQUARES = 16  # random parts of pictures in a training step, at least
 _SQUARE = 9  # descriptors a side of such a part, at most
 _SPAN = 32  # pixels between its outermost descriptors, at most
 _HARDEST = 0.1  # part of the patches that students learn more of
+_EXCERPT = 96  # pixels a side, at most, of the part that learns with rounding
+_COARSE = 4  # pixels between descriptors from which on whole pictures do
 _SHIFT = 0.25  # of a patch: how far a positive is shifted at most
 
 
@@ -144,6 +147,10 @@ class UninformedStudents(AnomalyModel):
         pictures = x.repeat_interleave(math.ceil(_SQUARES / len(x)), 0)
         parts = random_crops(pictures, self.grid.coarse, self._square)
         return self.float32_loss(self._describe(parts, levels=0))
+
+    def excerpt(self, images: torch.Tensor) -> torch.Tensor:
+        """Return a random part of each picture on a fine grid: neighbouring patches say much the same."""
+        return images if self.grid.stride >= _COARSE else random_excerpt(images, self.grid, _EXCERPT)
 
     @property
     def _square(self) -> int:

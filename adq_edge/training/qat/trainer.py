@@ -22,7 +22,6 @@ from adq_edge.training.trainer import seed_epoch
 STATE = "qat"
 """Where the training state of a checkpoint holds what a continuation needs."""
 
-_CROP = 96  # pixels a side
 _EPSILON = 1e-12  # gradients of single weights are far below Adam's usual 1e-8
 
 
@@ -51,7 +50,6 @@ class QatTrainer:
         self._model = model.to(self._device)
         self._networks = self._quantized.networks.to(self._device)
         self._optimizer = torch.optim.Adam(self._networks.trained(), settings.learning_rate, eps=_EPSILON)
-        self._is_dense = _describes_every_pixel(model, self._device)
 
     @classmethod
     def from_checkpoint(cls, settings: QatSettings, checkpoint: Checkpoint) -> QatTrainer:
@@ -100,22 +98,20 @@ class QatTrainer:
             group["lr"] = self.settings.rate(step)
 
     def _step(self, batch: torch.Tensor) -> float:
-        loss = self._model.loss(self._model.features(self._part(batch).to(self._device)))
+        loss = self._model.loss(self._model.features(self._model.excerpt(batch).to(self._device)))
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self._optimizer.step()
         return loss.item()
-
-    def _part(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return pictures, or a random square of each where every pixel is described."""
-        return _random_crop(batch, _CROP) if self._is_dense else batch
 
     def finish(self, images: TrainingImages) -> None:
         """Let the method measure again, with the rounding, what its score is normalised by."""
         self._quantized.write_back()
 
         def pictures() -> Iterator[torch.Tensor]:
-            return map(self._part, images.batches([[index] for index in range(self.settings.images)]))
+            return map(
+                self._model.excerpt, images.batches([[index] for index in range(self.settings.images)])
+            )
 
         self._model.finish_stage(STUDENT, pictures)
         self._finished = True
@@ -143,19 +139,3 @@ class QatTrainer:
             },
         }
         save_checkpoint(path, self._model, training)
-
-
-@torch.no_grad()
-def _describes_every_pixel(model: AnomalyModel, device: torch.device) -> bool:
-    height, width = model.config.image_size
-    picture = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=device)
-    feature = model.networks(model.normalise(picture))[0]
-    return feature.shape[0] * feature.shape[2] * feature.shape[3] * 16 > height * width
-
-
-def _random_crop(pictures: torch.Tensor, side: int) -> torch.Tensor:
-    """Cut the same random square out of `[N, H, W, 3]` pictures: neighbouring pixels say much the same."""
-    height, width = pictures.shape[1:3]
-    top = int(torch.randint(0, max(height - side, 0) + 1, ()))
-    left = int(torch.randint(0, max(width - side, 0) + 1, ()))
-    return pictures[:, top : top + side, left : left + side]
