@@ -88,7 +88,7 @@ def export(
     source = workspace.latest_checkpoint() if checkpoint is None else Path(checkpoint)
     loaded = load_checkpoint(source, teacher_weights=teacher_weights, image_size=image_size)
     if stride is not None:
-        loaded = dataclasses.replace(loaded, model=_with_stride(loaded.model, stride))
+        loaded = dataclasses.replace(loaded, model=_with_stride(loaded, stride, source))
     folder = workspace.BUNDLES / source.name.split(".")[0] if output is None else Path(output)
     _refuse_foreign_folder(folder)
     training_data = loaded.training.get("settings", {}).get("data")
@@ -104,7 +104,14 @@ def export(
     return open_bundle(folder)
 
 
-def _with_stride(model: AnomalyModel, stride: int) -> AnomalyModel:
+def _with_stride(loaded: Checkpoint, stride: int, source: Path) -> AnomalyModel:
+    model = loaded.model
+    if QUANTIZATION in loaded.training and stride != model.config.options.get("stride", stride):
+        raise CheckpointError(
+            f"was trained with quantization at stride {model.config.options['stride']}, not {stride}",
+            where=source,
+            fix="Leave --stride away, or export the checkpoint that it was made from",
+        )
     options = {**model.config.options, "stride": stride}
     other = type(model)(dataclasses.replace(model.config, options=options))
     other.load_state_dict(model.state_dict())

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import csv
 import functools
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -44,6 +47,7 @@ from adq_edge.training.qat.fake import LearnedRange, fake_quantize, fake_quantiz
 from adq_edge.training.qat.folding import fold_batch_norms
 from adq_edge.training.qat.operators import require_known, run_node
 from adq_edge.training.qat.quantized_model import QuantizedModel, load_quantized
+from adq_edge.training.qat.settings import LEARNING_RATE
 from adq_edge.training.qat.start import quantize_after_training
 from adq_edge.training.qat.tracing import trace
 from adq_edge.training.qat.trainer import QatTrainer
@@ -240,7 +244,7 @@ def test_an_interrupted_training_continues_with_the_same_numbers(quantized, trai
     train_epoch = QatTrainer.train_epoch
 
     def interrupt(trainer, *arguments):
-        if trainer.losses:
+        if trainer.records:
             raise KeyboardInterrupt
         train_epoch(trainer, *arguments)
 
@@ -248,18 +252,41 @@ def test_an_interrupted_training_continues_with_the_same_numbers(quantized, trai
     monkeypatch.setattr(QatTrainer, "train_epoch", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train_quantized(trained, progress=False, **options)
-    assert [path.name for path in tmp_path.iterdir()] == ["qat.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["qat.csv", "qat.pt"]
     monkeypatch.setattr(QatTrainer, "train_epoch", train_epoch)
     result = train_quantized(trained, progress=False, **options)
     assert (result.resumed_from, result.epochs) == (1, 3)
     first, second = (load_checkpoint(path) for path in (whole.checkpoint, result.checkpoint))
     assert all(map(torch.equal, first.model.state_dict().values(), second.model.state_dict().values()))
     assert first.training["quantization"] == second.training["quantization"]
+    rows = [list(csv.DictReader(path.log.open(newline=""))) for path in (whole, result)]
+    assert [row["epoch"] for row in rows[0]] == ["1", "2", "3"]
+    assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]]
+    assert float(rows[0][2]["loss"]) == whole.loss
+    assert float(rows[0][0]["learning_rate"]) == LEARNING_RATE > float(rows[0][2]["learning_rate"])
     again = train_quantized(trained, progress=False, **options)
     assert (again.resumed_from, again.epochs) == (3, 3)
+    assert_not_continued(trained, options)
+
+
+def assert_not_continued(trained, options):
+    """Check that a finished training is not taken for one with another seed, other images and so on."""
     for change, message in (({"seed": 1}, "seed 0, not 1"), ({"batch_size": 2}, "batch size 4, not 2")):
         with pytest.raises(CheckpointError, match=message):
             train_quantized(trained, progress=False, **{**options, **change})
+    before = options["output"].read_bytes()
+    other = options["output"].with_name("other.pt")
+    loaded = load_checkpoint(trained)
+    save_checkpoint(other, loaded.model, {**loaded.training, "note": "another file"})
+    with pytest.raises(CheckpointError, match=r"with another checkpoint.*--restart"):
+        train_quantized(other, progress=False, **options)
+    picture = next(Path(loaded.training["settings"]["data"]).rglob("train/good/*.png"))
+    changed = picture.stat().st_mtime_ns
+    os.utime(picture, ns=(changed, changed + 10**9))
+    with pytest.raises(CheckpointError, match=r"with other images.*--restart"):
+        train_quantized(trained, progress=False, **options)
+    os.utime(picture, ns=(changed, changed))
+    assert options["output"].read_bytes() == before
 
 
 def test_what_does_not_fit_is_refused(quantized, trained, checkpoint, tmp_path):
@@ -283,6 +310,9 @@ def test_what_does_not_fit_is_refused(quantized, trained, checkpoint, tmp_path):
             build(bundle.path, tmp_path / "engine.onnx")
         built = build(bundle.path, tmp_path / "engine.onnx", calib="lp")
         assert built.sidecar.calibration.calibrator == "lp"
+    save_checkpoint(tmp_path / "us.pt", UninformedStudents(ModelConfig()), {"quantization": {}})
+    with pytest.raises(CheckpointError, match=r"at stride 1, not 4\. Leave --stride away"):
+        export(tmp_path / "us.pt", tmp_path / "none", stride=4)
     damaged = load_checkpoint(result.checkpoint)
     quantization = {**damaged.training["quantization"], "tensors": {}}
     save_checkpoint(tmp_path / "qat.pt", damaged.model, {**damaged.training, "quantization": quantization})

@@ -20,10 +20,12 @@ from adq_edge.models.checkpoint import Checkpoint, load_checkpoint
 from adq_edge.options import DEFAULT_SAMPLES, Arithmetic, choose
 from adq_edge.training.earlier import RESTART, read_earlier, require_writable
 from adq_edge.training.images import TrainingImages
+from adq_edge.training.log import log_path, require_log, write_log
 from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.qat.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, QatSettings
 from adq_edge.training.qat.start import quantize_after_training
 from adq_edge.training.qat.trainer import STATE, QatTrainer
+from adq_edge.training.schedule import EpochRecord
 from adq_edge.training.statistics import measure_statistics
 
 
@@ -33,6 +35,7 @@ class QatResult:
 
     Attributes:
         checkpoint: the file.
+        log: the CSV file with a row for every epoch.
         epochs: complete epochs in it.
         resumed_from: how many of them an earlier run had done.
         loss: the quantized networks' mean loss of the last epoch.
@@ -41,6 +44,7 @@ class QatResult:
     """
 
     checkpoint: Path
+    log: Path
     epochs: int
     resumed_from: int
     loss: float
@@ -67,8 +71,8 @@ def train_quantized(
 
     The start is the model quantized after training. Ranges and weights are learned with the rounding that
     `build` will put into the engine; the result is a checkpoint that `export` turns into a bundle with its
-    own ranges, which `build --int8` uses. It is written after every epoch, and a run that was interrupted
-    continues from it with the same numbers.
+    own ranges, which `build --int8` uses. It is written after every epoch, a log beside it, and a run that
+    was interrupted continues from it with the same numbers.
 
     Args:
         checkpoint: what to start from, our own or a foreign one.
@@ -121,12 +125,20 @@ def train_quantized(
     path = workspace.CHECKPOINTS / f"{base.name.split('.')[0]}-qat-{arithmetic.value}.pt"
     path = path if output is None else Path(output)
     earlier = _find_earlier(path, settings, resume)
-    done = 0 if earlier is None else len(earlier.training[STATE]["losses"])
-    losses: List[float] = [] if earlier is None else list(earlier.training[STATE]["losses"])
+    records = [] if earlier is None else [EpochRecord(**row) for row in earlier.training[STATE]["log"]]
+    done = len(records)
     if done < settings.epochs:
         with TrainingProgress(progress) as bar:
-            losses = _train(settings, base, loaded, earlier, source, path, bar)
-    return QatResult(path, len(losses), done, losses[-1], len(source), time.monotonic() - started)
+            records = _train(settings, base, loaded, earlier, source, path, bar)
+    return QatResult(
+        checkpoint=path,
+        log=log_path(path),
+        epochs=len(records),
+        resumed_from=done,
+        loss=records[-1].loss,
+        images=len(source),
+        seconds=time.monotonic() - started,
+    )
 
 
 def _dataset(
@@ -155,7 +167,7 @@ def _train(
     source: ImageSource,
     path: Path,
     bar: TrainingProgress,
-) -> List[float]:
+) -> List[EpochRecord]:
     if earlier is None:
         if loaded.unmeasured:
             measure_statistics(loaded, base, settings.data)
@@ -167,30 +179,35 @@ def _train(
         trainer = QatTrainer(settings, model, ranges, loaded.training.get("settings", {}))
     else:
         trainer = QatTrainer.from_checkpoint(settings, earlier)
-        bar.say(f"continuing after epoch {len(trainer.losses)} of {settings.epochs}: {path}")
+        bar.say(f"continuing after epoch {len(trainer.records)} of {settings.epochs}: {path}")
     size = loaded.model.config.image_size
     bar.begin("reading images", total=len(source))
     images = TrainingImages(source.paths, size, on_read=bar.advance)
     per_epoch = len(source) - len(source) % min(settings.batch_size, len(source))
-    done = len(trainer.losses)
+    done = len(trainer.records)
     bar.begin("training", total=settings.epochs * per_epoch, completed=done * per_epoch)
     for _ in range(done, settings.epochs):
         trainer.train_epoch(images, bar)
-        if len(trainer.losses) == settings.epochs:
+        if len(trainer.records) == settings.epochs:
             trainer.finish(images)
         trainer.save(path)
-    return trainer.losses
+        write_log(path, trainer.records)
+    return trainer.records
 
 
 def _find_earlier(output: Path, settings: QatSettings, resume: bool) -> Optional[Checkpoint]:
     """Return the checkpoint at `output` that these settings continue; None to start afresh."""
     require_writable(output)
+    require_log(output)
     if not output.exists():
         return None
     earlier = read_earlier(output, {STATE}, "is no checkpoint of quantization-aware training")
     if not resume:
         return None
-    difference = settings.difference(earlier.training[STATE]["settings"])
+    state = earlier.training[STATE]
+    difference = settings.difference(state["settings"])
+    if difference is None and "log" not in state:
+        difference = "an adq-edge that kept no log"
     if difference is not None:
         raise CheckpointError(f"was trained with {difference}", where=output, fix=RESTART)
     return earlier

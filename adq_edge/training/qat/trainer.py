@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping
 
@@ -17,6 +19,7 @@ from adq_edge.training.images import TrainingImages, shuffled_batches
 from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.qat.quantized_model import QuantizedModel
 from adq_edge.training.qat.settings import QatSettings
+from adq_edge.training.schedule import EpochRecord
 from adq_edge.training.trainer import seed_epoch
 
 STATE = "qat"
@@ -35,14 +38,14 @@ class QatTrainer:
         origin: the training settings of the checkpoint that it was made from.
 
     Attributes:
-        losses: the mean loss of every complete epoch.
+        records: every complete epoch, with the learning rate of its first step.
     """
 
     def __init__(
         self, settings: QatSettings, model: AnomalyModel, ranges: Ranges, origin: Mapping[str, Any]
     ) -> None:
         self.settings = settings
-        self.losses: List[float] = []
+        self.records: List[EpochRecord] = []
         self._finished = False
         self._origin = dict(origin)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -62,7 +65,7 @@ class QatTrainer:
         ranges = ranges_from_dict(training[QUANTIZATION])
         trainer = cls(settings, checkpoint.model, ranges, training["settings"])
         try:
-            trainer.losses = list(training[STATE]["losses"])
+            trainer.records = [EpochRecord(**row) for row in training[STATE]["log"]]
             trainer._networks.load_state_dict(training[STATE]["networks"])
             trainer._optimizer.load_state_dict(training[STATE]["optimizer"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -78,12 +81,13 @@ class QatTrainer:
             DataError: an image that is read only now is not a whole image.
             CheckpointError: the loss became infinite or NaN.
         """
-        epoch = len(self.losses) + 1
+        started, epoch = time.monotonic(), len(self.records) + 1
         seed_epoch(self.settings.seed, epoch)
         batches = shuffled_batches([self.settings.images], self.settings.batch_size)
+        first = (epoch - 1) * len(batches)
         losses: List[float] = []
         for batch in images.batches(batches):
-            self._set_rate((epoch - 1) * len(batches) + len(losses))
+            self._set_rate(first + len(losses))
             losses.append(self._step(batch))
             if not math.isfinite(losses[-1]):
                 raise CheckpointError(
@@ -91,7 +95,8 @@ class QatTrainer:
                     fix=f"Train again with a lower --learning-rate than {self.settings.learning_rate:g}",
                 )
             progress.advance(len(batch), f"epoch {epoch}/{self.settings.epochs}", losses[-1])
-        self.losses.append(sum(losses) / len(losses))
+        loss, rate, seconds = sum(losses) / len(losses), self.settings.rate(first), time.monotonic() - started
+        self.records.append(EpochRecord(STUDENT.name, epoch, loss, None, None, rate, seconds))
 
     def _set_rate(self, step: int) -> None:
         for group in self._optimizer.param_groups:
@@ -133,7 +138,7 @@ class QatTrainer:
             "finished": self._finished,
             STATE: {
                 "settings": self.settings.to_dict(),
-                "losses": self.losses,
+                "log": [dataclasses.asdict(record) for record in self.records],
                 "networks": self._networks.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
             },
