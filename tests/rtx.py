@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any, List
 
+import numpy as np
+import onnx
 import pytest
+
+from adq_edge.calibration.collect import collect
+from adq_edge.quantization.arithmetic import Target
+from adq_edge.quantization.qdq import quantize
+from adq_edge.quantization.region import find_region
+from adq_edge.quantization.typed import type_as_float16
 
 trt = pytest.importorskip("tensorrt_rtx", reason="pip install adq-edge[rtx]", exc_type=ImportError)
 
@@ -36,3 +44,10 @@ def compile_engine(model: bytes, compute_capability: str, size: int, largest_bat
     plan = builder.build_serialized_network(network, config)
     assert plan is not None, logger.errors
     return bytes(plan)
+
+
+def typed_integers(model: onnx.ModelProto, pictures: np.ndarray) -> onnx.ModelProto:
+    """Return the graph that `build --int8` gives a typed TensorRT, with the ranges of a few pictures."""
+    histograms = collect(model, find_region(model).measured, pictures, threads=1)
+    ranges = {name: (float(found.low), float(found.high)) for name, found in histograms.items()}
+    return type_as_float16(quantize(model, ranges, Target.TENSORRT))

@@ -309,3 +309,14 @@ def test_tensorrt_rtx_compiles_the_graph(exported):
 
     plan = compile_engine(exported[1].model.read_bytes(), "SM86", SIZE)
     assert len(plan) > 10**6
+
+
+def test_tensorrt_rtx_compiles_the_integers(exported):
+    from rtx import compile_engine, typed_integers
+
+    graph = onnx.load(str(exported[1].model))
+    integers = typed_integers(graph, pictures(2).numpy())
+    made = {name: node.op_type for node in integers.graph.node for name in node.output}
+    transposed = [node for node in integers.graph.node if node.op_type == "ConvTranspose"]
+    assert {made[name] for node in transposed for name in node.input[:2]} == {"DequantizeLinear"}
+    assert len(compile_engine(integers.SerializeToString(), "SM86", SIZE)) < 0.4 * graph.ByteSize()

@@ -17,16 +17,21 @@ import onnxruntime
 import pytest
 from conftest import SIZE, leftovers
 from onnx import numpy_helper
+from tiny_method import TinyMethod
 
 import adq_edge.makers.tensorrt_options as choosing
 from adq_edge.building import build
 from adq_edge.calibration.prepared import prepare
 from adq_edge.calibration.sources import image_source
 from adq_edge.errors import AdqError, BuildError, EngineError, MissingDependencyError, StorageError
+from adq_edge.exporting import export
 from adq_edge.makers.base import Ingredients
 from adq_edge.makers.tensorrt import MOST_STRIPPED, TensorRTMaker
 from adq_edge.makers.tensorrt_graphs import make_graph
 from adq_edge.makers.tensorrt_options import Choice, TensorRTOptions, choose_build
+from adq_edge.models.base import ModelConfig
+from adq_edge.models.checkpoint import save_checkpoint
+from adq_edge.models.registry import METHODS
 from adq_edge.options import Device, Precision, Route, RuntimeName
 from adq_edge.quantization.arithmetic import WEIGHT_LEVELS, Target
 from adq_edge.quantization.lint import lint
@@ -169,6 +174,23 @@ def test_float_layers_leave_the_explicit_graph(ingredients):
 
     assert reads_pairs(())
     assert not reads_pairs((layer,))
+
+
+def test_transposed_convolutions_have_pairs_where_types_rule_alone(dataset, tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, TinyMethod.arch, TinyMethod)
+    save_checkpoint(tmp_path / "tiny.pt", TinyMethod(ModelConfig(image_size=(32, 32))), {})
+    bundle = export(tmp_path / "tiny.pt", tmp_path / "tiny", data=dataset)
+    prepared = prepare(bundle, "minmax", image_source(dataset, 2), threads=1)
+    tiny = Ingredients(bundle, Precision.INT8, onnx.load(str(bundle.model)), prepared)
+
+    def read_by(kind: str, route: Route) -> set:
+        graph = make_graph(tiny, route).model.graph
+        made = {name: node.op_type for node in graph.node for name in node.output}
+        return {made.get(name) for node in graph.node if node.op_type == kind for name in node.input[:2]}
+
+    assert "DequantizeLinear" not in read_by("ConvTranspose", Route.EXPLICIT)
+    assert "DequantizeLinear" in read_by("Conv", Route.EXPLICIT)
+    assert read_by("ConvTranspose", Route.TYPED) == {"DequantizeLinear"}
 
 
 def test_float_precisions_leave_the_model_alone_but_where_types_rule(ingredients):

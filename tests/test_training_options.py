@@ -87,6 +87,7 @@ class TwoStages(AnomalyModel):
     training_defaults = TrainingDefaults(epochs=4, batch_size=1, learning_rate=0.05)
     default_options: ClassVar = {"width": 4}
     stages = (Stage("first", 0.5), Stage("second"))
+    noise = 0.1
 
     def __init__(self, config):
         super().__init__(config)
@@ -116,7 +117,7 @@ class TwoStages(AnomalyModel):
         if stage.name == "second":
             return super().stage_loss(stage, images)
         target = self.source + self.measured  # no part of the weights: a resumed run must find it again
-        return (self.teacher(x + 0.1 * torch.randn_like(x)) - target).square().mean()
+        return (self.teacher(x + self.noise * torch.randn_like(x)) - target).square().mean()
 
     def begin_stage(self, stage, pictures):
         if stage.name == "first":
@@ -135,6 +136,13 @@ class TwoStages(AnomalyModel):
     def score(self, features):
         difference = (features[0] - features[1]).square().sum(1)
         return difference, difference.amax((1, 2)) - self.offset
+
+
+class QuietStages(TwoStages):
+    """The same without noise, of which no two processes draw the same."""
+
+    arch = "quiet-stages"
+    noise = 0.0
 
 
 @pytest.fixture
@@ -419,14 +427,17 @@ import sys
 
 import torch
 import torch.distributed as dist
+from test_training_options import QuietStages
 from torch import nn
 
+from adq_edge.models.registry import METHODS
 from adq_edge.training.distributed import training_team
 from adq_edge.training.loop import train
 from adq_edge.training.norms import synchronise_norms
 
 torch.set_num_threads(1)
-data, teacher, output, norms = sys.argv[1:]
+data, teacher, output, stages, norms = sys.argv[1:]
+METHODS[QuietStages.arch] = QuietStages
 with training_team() as team:
     given = torch.load(norms)
     module = nn.Sequential(nn.BatchNorm2d(3)).double().train()
@@ -440,16 +451,20 @@ with training_team() as team:
     torch.save({"output": result, "gradient": own.grad, "state": module.state_dict()}, f"{norms}.{team.rank}")
     train(data, output=output, teacher_weights=teacher, epochs=3, batch_size=5, image_size=(32, 32),
           learning_rate=0.001, precision="float32", progress=True)
+    train(data, output=stages, arch=QuietStages.arch, teacher_weights=teacher, epochs=4, batch_size=5,
+          image_size=(32, 32), precision="float32", progress=False)
 """
 
 
-def test_two_processes_equal_one_with_the_joint_batch(run, data, teacher, tmp_path):
+def test_two_processes_equal_one_with_the_joint_batch(run, data, teacher, tmp_path, monkeypatch):
     """Started by torchrun, going on from one process's first epoch; shares of a batch differ in size.
 
     The learning rate is small because training amplifies the rounding of another order of summation.
     """
     one = run("one.pt", **OVERFITS)
     two = run("two.pt", **OVERFITS, epochs=1)
+    monkeypatch.setitem(registry.METHODS, QuietStages.arch, QuietStages)
+    stages = run("stages.pt", arch=QuietStages.arch, epochs=4, precision="float32")
     generator = torch.Generator().manual_seed(0)
     pictures = 5.0 + torch.randn(8, 3, 4, 6, dtype=torch.float64, generator=generator)
     weights = torch.randn(pictures.shape, dtype=torch.float64, generator=generator)
@@ -459,7 +474,8 @@ def test_two_processes_equal_one_with_the_joint_batch(run, data, teacher, tmp_pa
     torch.save({"state": reference.state_dict(), "input": pictures, "weights": weights}, str(norms))
     (tmp_path / "worker.py").write_text(WORKER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    arguments = [data, teacher, two.checkpoint, norms]
+    joint = tmp_path / "joint.pt"
+    arguments = [data, teacher, two.checkpoint, joint, norms]
     finished = subprocess.run(
         [*command, str(tmp_path / "worker.py"), *map(str, arguments)],
         cwd=str(tmp_path),
@@ -470,10 +486,15 @@ def test_two_processes_equal_one_with_the_joint_batch(run, data, teacher, tmp_pa
     )
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr.count("continuing after epoch 1") == 1
-    for row, other in zip(rows(one.log), rows(two.log)):
-        for key in ("loss", "validation_loss"):
-            assert float(row[key]) == pytest.approx(float(other[key]), rel=1e-4)
-    assert len(rows(two.log)) == 3
+    for log, other_log, epochs in ((one.log, two.log, 3), (stages.log, joint.with_suffix(".csv"), 2 + 4)):
+        assert len(rows(log)) == len(rows(other_log)) == epochs
+        for row, other in zip(rows(log), rows(other_log)):
+            assert row["stage"] == other["stage"]
+            for key in ("loss", "validation_loss"):
+                assert float(row[key]) == pytest.approx(float(other[key]), rel=1e-4)
+    own, other = (load_checkpoint(path).model.state_dict() for path in (stages.checkpoint, joint))
+    for key, value in own.items():
+        torch.testing.assert_close(other[key], value, rtol=1e-3, atol=1e-5)
 
     pictures.requires_grad_()
     expected = reference(pictures)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from adq_edge.cli import app
 from adq_edge.errors import CheckpointError
-from adq_edge.exporting import export
+from adq_edge.exporting import export, to_onnx
 from adq_edge.models.base import ModelConfig, Stage
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
 from adq_edge.models.distillation import DistillationSource, cut_squares, distillation_loss
@@ -155,6 +155,15 @@ def test_exported_graph_is_static_and_takes_any_batch(tmp_path: Path, stride: in
         expected = same(images)
     np.testing.assert_allclose(maps, expected[0], atol=1e-4 * float(expected[0].abs().max()))
     np.testing.assert_allclose(scores, expected[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_tensorrt_rtx_compiles_the_integers(stride: int):
+    from rtx import compile_engine, typed_integers
+
+    graph = to_onnx(make_students((40, 40), students=1, stride=stride), (40, 40))
+    integers = typed_integers(graph, pictures(2, (40, 40)).numpy())
+    assert len(compile_engine(integers.SerializeToString(), "SM86", 40)) < 0.6 * graph.ByteSize()
 
 
 def resnet18_state(whole: bool) -> Dict[str, torch.Tensor]:
