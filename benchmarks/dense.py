@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-import time
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
 
@@ -24,6 +23,7 @@ import onnxruntime
 import openvino
 import torch
 from published import publish
+from timing import milliseconds
 from torch import nn
 from torch.nn import functional
 
@@ -213,7 +213,7 @@ def times(group: str, graphs: Dict[str, onnx.ModelProto], options: argparse.Name
             runs = {name: load(model, options.threads) for name, model in models.items()}
             if precision is Precision.FP32:
                 check_equal(runs)
-            found = measure(runs, options.rounds)
+            found = milliseconds(runs, _noise(1), options.rounds)
             first = next(iter(found.values()))
             for form, ms in found.items():
                 print(group, form, precision.value, runtime, f"{ms:.1f}", flush=True)
@@ -226,18 +226,6 @@ def check_equal(runs: Dict[str, Run]) -> None:
     difference = float(np.abs(first - second).max() / np.abs(first).max())
     if difference > _TOLERANCE:
         raise SystemExit(f"two forms of one function differ by {difference:.1e} of the largest value")
-
-
-def measure(runs: Dict[str, Run], rounds: int) -> Dict[str, float]:
-    """Return each form's median time in ms, after a warm-up."""
-    picture = _noise(1)
-    found: Dict[str, List[float]] = {name: [] for name in runs}
-    for _ in range(rounds + 1):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run(picture)
-            found[name].append(1e3 * (time.perf_counter() - started))
-    return {name: float(np.median(values[1:])) for name, values in found.items()}
 
 
 def compiled(model: onnx.ModelProto) -> str:

@@ -12,24 +12,18 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict
 
-import numpy as np
 import onnx
 import openvino
 from contenders import Run, onnxruntime_engine, openvino_engine
-from published import publish
-from quality import Measured, load_tests, measure
+from engine_table import compare
 
-from adq_edge.agreement import MapComparison, compare_scores
 from adq_edge.building import build
-from adq_edge.bundle import Bundle, open_bundle
+from adq_edge.bundle import Bundle
 from adq_edge.calibration.prepared import Prepared, prepare
 from adq_edge.calibration.sources import image_source
-from adq_edge.datasets.layout import read_dataset
-from adq_edge.environment import read_environment
 from adq_edge.options import DEFAULT_CALIBRATOR, Precision, RuntimeName
 from adq_edge.quantization.arithmetic import GRIDS, Target, scale_and_zero_point
 from adq_edge.quantization.channels_last import score_channels_last
@@ -99,69 +93,10 @@ def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:
     }
 
 
-def milliseconds(runs: Dict[str, Run], picture: np.ndarray, rounds: int) -> Dict[str, float]:
-    """Return each engine's median time, all of them in turn."""
-    times: Dict[str, List[float]] = {name: [] for name in runs}
-    for _ in range(rounds + 1):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run(picture)
-            times[name].append(1e3 * (time.perf_counter() - started))
-    return {name: float(np.median(values[1:])) for name, values in times.items()}
-
-
-def headings(reference: Measured) -> List[str]:
-    """Return the headings of the table."""
-    ends = ["pixel AUROC", "map SNR dB", "score bias", "p50 ms", "ratio"]
-    return ["engine", "image AUROC", *reference.categories, *ends]
-
-
-def row(name: str, found: Dict[str, Measured], ms: Dict[str, float]) -> List[str]:
-    """Return an engine's line of the table; the first of `found` is the float one."""
-    measured, first = found[name], next(iter(found))
-    reference = found[first]
-    maps = MapComparison()
-    for expected, actual in zip(reference.maps, measured.maps):
-        maps.update(expected, actual)
-    snr, bias = maps.compute().snr_db, compare_scores(reference.scores, measured.scores).relative_bias
-    areas = [measured.image_auroc, *measured.categories.values(), measured.pixel_auroc]
-    return [
-        name,
-        *("-" if area is None else f"{area:.4f}" for area in areas),
-        "-" if snr is None else f"{snr:.1f}",
-        "-" if bias is None else f"{100 * bias:+.1f} %",
-        f"{ms[name]:.1f}",
-        f"{ms[name] / ms[first]:.2f}",
-    ]
-
-
 def main() -> None:
     """Measure the engines and publish the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bundle", required=True, type=Path)
-    parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--samples", type=int, default=64, help="calibration images")
-    parser.add_argument("--limit", type=int, help="test images at most; all by default")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    bundle = open_bundle(options.bundle)
-    runs = engines(bundle, options)
-    tests = load_tests(read_dataset(options.data), bundle.manifest.image_size, options.limit)
-    found = {name: measure(run, tests) for name, run in runs.items()}
-    ms = milliseconds(runs, tests[0].picture, options.rounds)
-    lines = [row(name, found, ms) for name in found]
-    publish(
-        "leaky",
-        f"Uninformed Students: what is rounded around a leaky ReLU; {len(tests)} test images, "
-        f"{options.samples} calibration images, {options.threads} threads",
-        headings(found[FLOAT]),
-        lines,
-        {"options": bundle.manifest.options, "rows": lines, "milliseconds": ms},
-        read_environment(),
-    )
+    title = "Uninformed Students: what is rounded around a leaky ReLU"
+    compare("leaky", str(__doc__), lambda bundle: title, engines, rounds=15)
 
 
 if __name__ == "__main__":

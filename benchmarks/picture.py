@@ -16,14 +16,10 @@ from unittest import mock
 
 import openvino
 from contenders import Run, openvino_engine
-from leaky import headings, milliseconds, row
-from published import publish
-from quality import load_tests, measure
+from engine_table import compare
 
 from adq_edge.building import build
-from adq_edge.bundle import Bundle, open_bundle
-from adq_edge.datasets.layout import read_dataset
-from adq_edge.environment import read_environment
+from adq_edge.bundle import Bundle
 from adq_edge.makers.cpu import CpuMaker
 from adq_edge.options import Precision, RuntimeName
 
@@ -57,30 +53,12 @@ def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:
 
 def main() -> None:
     """Measure the engines and publish the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bundle", required=True, type=Path)
-    parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--samples", type=int, default=64, help="calibration images")
-    parser.add_argument("--limit", type=int, help="test images at most; all by default")
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    bundle = open_bundle(options.bundle)
-    runs = engines(bundle, options)
-    tests = load_tests(read_dataset(options.data), bundle.manifest.image_size, options.limit)
-    found = {name: measure(run, tests) for name, run in runs.items()}
-    ms = milliseconds(runs, tests[0].picture, options.rounds)
-    lines = [row(name, found, ms) for name in found]
-    publish(
+    compare(
         "picture",
-        f"{bundle.manifest.arch} with OpenVINO: what reads the picture; {len(tests)} test images, "
-        f"{options.samples} calibration images, {options.threads} threads",
-        headings(found[FLOAT]),
-        lines,
-        {"options": bundle.manifest.options, "rows": lines, "milliseconds": ms},
-        read_environment(),
+        str(__doc__),
+        lambda bundle: f"{bundle.manifest.arch} with OpenVINO: what reads the picture",
+        engines,
+        rounds=40,
     )
 
 
