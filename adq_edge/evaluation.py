@@ -17,7 +17,7 @@ from adq_edge.environment import Environment, read_environment
 from adq_edge.errors import DataError, ResultError
 from adq_edge.files import read_record, write_json
 from adq_edge.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
-from adq_edge.metrics import PixelMetrics, PixelQuality, f1_max_threshold, image_auroc
+from adq_edge.metrics import PixelMetrics, PixelQuality, f1_max_threshold, image_auroc, mean_of_measured
 from adq_edge.options import RuntimeName
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
@@ -224,19 +224,14 @@ def _summarise(engine: Engine, root: Path, results: Sequence[_CategoryResult]) -
         runtime=f"{engine.runtime} {engine.runtime_version}",
         data=str(root.resolve()),
         categories=qualities,
-        image_auroc=_mean([quality.image_auroc for quality in qualities]),
-        pixel_auroc=_mean([quality.pixel_auroc for quality in qualities]),
-        aupro=_mean([quality.aupro for quality in qualities]),
+        image_auroc=mean_of_measured([quality.image_auroc for quality in qualities]),
+        pixel_auroc=mean_of_measured([quality.pixel_auroc for quality in qualities]),
+        aupro=mean_of_measured([quality.aupro for quality in qualities]),
         threshold=None if best is None else best[0],
         f1=None if best is None else best[1],
         scores=scores,
         environment=read_environment(),
     )
-
-
-def _mean(values: Sequence[Optional[float]]) -> Optional[float]:
-    measured = [value for value in values if value is not None]
-    return float(np.mean(measured)) if measured else None
 
 
 def _store_threshold(path: Path, engine: Engine, evaluation: Evaluation) -> None:

@@ -7,7 +7,7 @@ not fit in the memory of a Jetson; `PixelMetrics` says what that costs in accura
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -36,6 +36,12 @@ def image_auroc(labels: np.ndarray, scores: np.ndarray) -> Optional[float]:
     """
     _, normal, anomalous = _counts_per_score(labels, scores)
     return _auroc(normal, anomalous)
+
+
+def mean_of_measured(values: Sequence[Optional[float]]) -> Optional[float]:
+    """Return the mean over the categories where a metric was measured; None if it was nowhere."""
+    measured = [value for value in values if value is not None]
+    return float(np.mean(measured)) if measured else None
 
 
 def f1_max_threshold(labels: np.ndarray, scores: np.ndarray) -> Optional[Tuple[float, float]]:

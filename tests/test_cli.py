@@ -47,6 +47,21 @@ def test_help_imports_nothing_heavy():
         assert verb in result.stdout
 
 
+def test_an_interruption_while_the_command_line_is_loading_is_no_traceback():
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'adq_edge.cli':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from adq_edge.__main__ import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "adq-edge: interrupted\n")
+
+
 def test_device_half_never_imports_torch():
     """All of what a Jetson runs, with torch made unimportable."""
     code = (

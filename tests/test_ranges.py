@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import adq_edge
 from adq_edge.bundle import open_bundle
 from adq_edge.calibration.calibrate import calibrate
+from adq_edge.calibration.prepared import prepare
 from adq_edge.calibration.ranges import read_ranges
 from adq_edge.calibration.sources import MixedSource, RandomNormalSource, image_source
 from adq_edge.errors import AdqError, CalibrationError
@@ -70,3 +72,20 @@ def test_a_damaged_ranges_file_is_measured_again(bundle, dataset: Path, tmp_path
     path.write_text(whole[:200])
     assert calibrate(fresh, ["minmax"], source) == [path]
     assert path.read_text() == whole
+
+
+def test_what_another_release_calibrated_is_calibrated_again(bundle, dataset: Path, tmp_path: Path):
+    """Its calibrators may have been others, under the same names; and so may its rounding."""
+    shutil.copytree(str(bundle.path), str(tmp_path / "copy"), ignore=shutil.ignore_patterns("ranges"))
+    fresh, source = open_bundle(tmp_path / "copy"), image_source(dataset, 2)
+    made = prepare(fresh, "minmax", source)
+    (kept,) = fresh.ranges_folder.glob("weights-*.npz")
+    whole, weights = json.loads(made.ranges_file.read_text()), kept.read_bytes()
+    assert whole["release"] == adq_edge.__version__
+    widened = {name: [2 * low, 2 * high] for name, (low, high) in whole["tensors"].items()}
+    made.ranges_file.write_text(json.dumps({**whole, "tensors": widened}))
+    assert prepare(fresh, "minmax", source).ranges.tensors[min(widened)] == tuple(widened[min(widened)])
+    made.ranges_file.write_text(json.dumps({**whole, "tensors": widened, "release": "0.0.9"}))
+    assert prepare(fresh, "minmax", source).ranges == made.ranges
+    assert json.loads(made.ranges_file.read_text()) == whole
+    assert kept.read_bytes() == weights

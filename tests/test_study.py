@@ -15,7 +15,8 @@ from typing import Dict, List
 import pytest
 from conftest import leftovers, write_dataset
 
-from adq_edge.benchmark.results import read_report
+from adq_edge.benchmark.bench import bench
+from adq_edge.benchmark.results import BenchmarkReport, read_report
 from adq_edge.evaluation import read_evaluation
 from adq_edge.files import sha256
 from adq_edge.options import Device
@@ -24,6 +25,7 @@ from adq_edge.study.config import Training, Variant
 from adq_edge.study.config_file import read_config
 from adq_edge.study.matrix import Cell, cells_of
 from adq_edge.study.results import CellResult, StudyResult, read_cell, read_study
+from adq_edge.study.run import study
 from adq_edge.study.tables import StudyTable, study_tables
 
 TESTS = Path(__file__).parent
@@ -297,3 +299,30 @@ def test_a_cell_that_fails_is_said_and_the_others_are_run(studied: Studied, tmp_
     assert bad.failed
     assert "uninformed-students has no option 'patches'" in bad.reason
     assert [path.stem for path in (tmp_path / "out" / "cells").iterdir()] == [good.cell.name]
+
+
+def test_a_mistake_in_one_cell_costs_that_cell(studied: Studied, tmp_path: Path, monkeypatch):
+    """What no error of ours foresees: the others are run, and what went wrong can be read."""
+    config = {
+        **{**CONFIG, "data": str(studied.folder / "parts"), "devices": ["cpu"]},
+        "methods": {"stfpm": {"finished": {"unified": str(studied.only("bundles/tiny-unified-*"))}}},
+        "trainings": {"unified": ["fp32", "int8-ptq"]},
+    }
+    (tmp_path / "study.json").write_text(json.dumps(config))
+    calls: List[object] = []
+
+    def bench_the_second_time(engines, **settings) -> BenchmarkReport:
+        calls.append(engines)
+        if len(calls) == 1:
+            raise RuntimeError("out of something")
+        return bench(engines, **settings)
+
+    monkeypatch.setattr("adq_edge.study.cells.bench", bench_the_second_time)
+    float32, quantized = study(read_config(tmp_path / "study.json"), progress=False).cells
+    assert float32.failed
+    traceback = tmp_path / "out" / "failures" / f"{float32.cell.name}.txt"
+    assert float32.reason == f"RuntimeError: out of something (traceback in {traceback})"
+    assert "in bench_the_second_time" in traceback.read_text()
+    assert quantized.result is not None
+    again = study(read_config(tmp_path / "study.json"), progress=False).cells
+    assert [state.failed for state in again] == [False, False]

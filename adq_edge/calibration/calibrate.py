@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 import onnx
 
+from adq_edge import __version__
 from adq_edge.bundle import Bundle
 from adq_edge.calibration.channels import largest_per_channel
 from adq_edge.calibration.collect import collect
@@ -86,6 +87,7 @@ def calibrate(
                     BINS,
                     computed,
                     equalization,
+                    release=__version__,
                 ),
             )
     return [paths[spec] for spec in calibrators]

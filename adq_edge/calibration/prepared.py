@@ -13,6 +13,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 import numpy as np
 import onnx
 
+from adq_edge import __version__
 from adq_edge.bundle import Bundle
 from adq_edge.calibration.calibrate import calibrate, file_name
 from adq_edge.calibration.ranges import Ranges, WeightRounding, read_ranges
@@ -122,6 +123,7 @@ def _rounding(
     """Return the weights' integers: those of `kept` if they are this model's on these pictures."""
     key = hashlib.sha256(model.SerializeToString(deterministic=True))
     key.update(source.fingerprint().encode())
+    key.update(__version__.encode())
     found = _read(kept, key.hexdigest())
     if found is not None:
         return found

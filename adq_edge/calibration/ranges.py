@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any, Dict, Iterable, Optional, Tuple
 
+from adq_edge import __version__
 from adq_edge.errors import CalibrationError
 from adq_edge.files import read_json, read_record, write_json
 from adq_edge.options import Arithmetic
@@ -42,6 +43,7 @@ class Ranges:
             hold for the model after `equalize` with them.
         rounding: of the weights; files from before training with quantization do not say.
         arithmetic: the one that the ranges were trained for; None for measured ones, which suit all.
+        release: of adq-edge that made them; empty in files from before it was said.
     """
 
     model_sha256: str
@@ -54,14 +56,16 @@ class Ranges:
     equalization: Dict[str, Tuple[float, ...]]
     rounding: WeightRounding = WeightRounding.COMPENSATED
     arithmetic: Optional[Arithmetic] = None
+    release: str = ""
 
     def fits(self, other_model_sha256: str, calibrator: str, fingerprint: str, images: int) -> bool:
-        """Tell whether these are the ranges that such a calibration would measure."""
-        return (self.model_sha256, self.calibrator, self.fingerprint, self.images) == (
+        """Tell whether these are the ranges that such a calibration would measure, with this release."""
+        return (self.model_sha256, self.calibrator, self.fingerprint, self.images, self.release) == (
             other_model_sha256,
             calibrator,
             fingerprint,
             images,
+            __version__,
         )
 
 

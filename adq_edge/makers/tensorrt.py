@@ -11,6 +11,7 @@ from typing import Callable, Collection, Dict, List, Optional, Sequence
 import numpy as np
 import onnx
 
+from adq_edge import __version__
 from adq_edge.bundle import Bundle
 from adq_edge.calibration.calibrate import file_name
 from adq_edge.calibration.prepared import Prepared
@@ -102,7 +103,8 @@ class TensorRTMaker(Maker):
             raise BuildError(f"{calib} found no range of {missing[0]!r}", fix="Use a calibrator of adq-edge")
         tensors = {name: (-found[name], found[name]) for name in measured}
         sha256, fingerprint = bundle.manifest.model_sha256, pictures.fingerprint()
-        write_ranges(path, Ranges(sha256, calib, pictures.name, fingerprint, len(pictures), 0, tensors, {}))
+        origin = (sha256, calib, pictures.name, fingerprint, len(pictures))
+        write_ranges(path, Ranges(*origin, 0, tensors, {}, release=__version__))
         return path
 
     def _calibrate(

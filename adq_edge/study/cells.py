@@ -5,9 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
-
-import numpy as np
+from typing import Optional, Sequence, Tuple
 
 from adq_edge.benchmark.bench import bench, result_files
 from adq_edge.benchmark.results import BenchmarkReport
@@ -15,6 +13,7 @@ from adq_edge.bundle import Source
 from adq_edge.errors import ResultError
 from adq_edge.evaluation import Evaluation, evaluate
 from adq_edge.files import megabytes, sha256
+from adq_edge.metrics import mean_of_measured
 from adq_edge.study.config import StudyConfig, Variant
 from adq_edge.study.data import StudyData
 from adq_edge.study.matrix import Cell
@@ -118,13 +117,8 @@ class CellRunner:
 def _quality(evaluations: Sequence[Evaluation]) -> Quality:
     categories = tuple(category for evaluation in evaluations for category in evaluation.categories)
     return Quality(
-        image_auroc=_mean([category.image_auroc for category in categories]),
-        pixel_auroc=_mean([category.pixel_auroc for category in categories]),
-        aupro=_mean([category.aupro for category in categories]),
+        image_auroc=mean_of_measured([category.image_auroc for category in categories]),
+        pixel_auroc=mean_of_measured([category.pixel_auroc for category in categories]),
+        aupro=mean_of_measured([category.aupro for category in categories]),
         categories=categories,
     )
-
-
-def _mean(values: List[Optional[float]]) -> Optional[float]:
-    measured = [value for value in values if value is not None]
-    return float(np.mean(measured)) if measured else None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import traceback
 from pathlib import Path
 from typing import Dict, Optional, Sequence
 
 from adq_edge.errors import AdqError, MissingDependencyError, StorageError
+from adq_edge.files import write_bytes
 from adq_edge.makers.tensorrt_options import TensorRTOptions, choose_build
 from adq_edge.options import DEFAULT_CALIBRATOR, Device, Precision
 from adq_edge.study.cells import CellRunner
@@ -22,6 +24,7 @@ from adq_edge.study.workshop import NotPossibleError
 RESULT_FILE = "study.json"
 MARKDOWN_FILE = "study.md"
 _IMAGES = "images"
+_FAILURES = "failures"
 
 
 def study(config: StudyConfig, *, progress: bool = True) -> StudyResult:
@@ -29,7 +32,8 @@ def study(config: StudyConfig, *, progress: bool = True) -> StudyResult:
 
     Every cell that is done is a file in `OUTPUT/cells`, and `OUTPUT/study.json` and `study.md` are written
     anew after each: an interruption loses the cell in progress alone, but for what it has trained.
-    A cell that this machine cannot run is left out with the reason; one that fails is tried again next time.
+    A cell that this machine cannot run is left out with the reason; one that fails is tried again next time,
+    and if no error of ours was foreseen for it, its traceback is a file in `OUTPUT/failures`.
     A copy of the folder goes on elsewhere: on a Jetson, the cells of that device are run from the bundles.
 
     Args:
@@ -55,7 +59,7 @@ def study(config: StudyConfig, *, progress: bool = True) -> StudyResult:
     result = _write(output, config, data, states)
     for cell in todo:
         shown.begin(cell)
-        states[cell] = _attempt(runner, cell)
+        states[cell] = _attempt(runner, cell, output / _FAILURES)
         shown.end(states[cell])
         result = _write(output, config, data, states)
     return result
@@ -66,7 +70,7 @@ def _state_of(cell: Cell, runner: CellRunner, absent: Dict[Device, str]) -> Cell
     return CellState(cell, result, absent.get(cell.device) if result is None else None)
 
 
-def _attempt(runner: CellRunner, cell: Cell) -> CellState:
+def _attempt(runner: CellRunner, cell: Cell, failures: Path) -> CellState:
     try:
         return CellState(cell, runner.run(cell))
     except StorageError:
@@ -75,6 +79,10 @@ def _attempt(runner: CellRunner, cell: Cell) -> CellState:
         return CellState(cell, reason=str(error))
     except AdqError as error:
         return CellState(cell, reason=str(error), failed=True)
+    except Exception as error:  # a library's or our own mistake costs its cell, not the hours after it
+        path = failures / f"{cell.name}.txt"
+        write_bytes(path, traceback.format_exc().encode())
+        return CellState(cell, reason=f"{type(error).__name__}: {error} (traceback in {path})", failed=True)
 
 
 def _absent_devices(cells: Sequence[Cell]) -> Dict[Device, str]:
