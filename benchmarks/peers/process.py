@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import IO, Any, Iterator
 
@@ -16,6 +17,7 @@ from adq_edge.errors import AdqError
 from benchmarks.peers.contract import Job
 
 _ROOT = Path(__file__).resolve().parents[2]
+_LONGEST_REASON = 500
 
 
 class PeerError(AdqError):
@@ -45,7 +47,7 @@ class WorkerProcess:
             raise PeerError(f"its process ended with {code} ({self._last_words()})", where=self._name)
         reply = json.loads(line)
         if "raised" in reply:
-            raise PeerError(str(reply["raised"]).splitlines()[0], where=self._name)
+            raise PeerError(textwrap.shorten(str(reply["raised"]), _LONGEST_REASON), where=self._name)
         return reply["returned"]
 
     def send(self, message: Any) -> None:

@@ -1,0 +1,119 @@
+"""The instrument itself: what `bench` adds to a query, whether it repeats itself, and what `report` takes.
+
+    python benchmarks/instrument.py ENGINE [--runs 3]
+
+ENGINE is a file of `adq-edge build`. Each run is one of `adq-edge bench` at its full length, SingleStream
+alone, in a process of its own. The report is of 50 engines, each with an evaluation and a board's recording;
+their figures are made up. Writes benchmarks/published/instrument.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+import numpy as np
+from published import publish
+
+from adq_edge.benchmark.results import BenchmarkReport, SingleStream, read_report
+from adq_edge.environment import read_environment
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import result_builder as make
+
+_ENGINES, _RECORDED_SECONDS = 50, 150.0
+
+
+def adq_edge(*arguments: str) -> float:
+    """Run the command line in a process of its own and return its seconds."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "adq_edge", *arguments], check=True)
+    return time.perf_counter() - started
+
+
+def repeat(engine: Path, runs: int, folder: Path) -> List[BenchmarkReport]:
+    """Bench an engine several times, one run after the other."""
+    reports = []
+    for number in range(runs):
+        path = folder / f"{number}.bench.json"
+        adq_edge("bench", str(engine), "--scenario", "single-stream", "--output", str(path))
+        reports.append(read_report(path))
+    return reports
+
+
+def single_streams(reports: Sequence[BenchmarkReport]) -> List[SingleStream]:
+    """Return what each run measured."""
+    found = [report.engines[0].single_stream for report in reports]
+    return [stream for stream in found if stream is not None]
+
+
+def report_figures(folder: Path) -> Dict[str, float]:
+    """Write the result files of 50 engines and report them: seconds and MB of each form."""
+    for number in range(_ENGINES):
+        precision = ("fp32", "int8")[number % 2]
+        board = make.recording(_RECORDED_SECONDS)
+        engine = make.engine(precision, model=f"model{number // 2:02}", runtime="tensorrt", board=board)
+        make.write(folder / "in", make.bench_report([engine], make.BOARD, run=str(number)))
+    figures: Dict[str, float] = {"files": len(list((folder / "in").iterdir()))}
+    for form in ("html", "md", "csv"):
+        page = folder / f"report.{form}"
+        figures[f"{form}_seconds"] = adq_edge("report", str(folder / "in"), "--output", str(page))
+        figures[f"{form}_mb"] = page.stat().st_size / 1e6
+    return figures
+
+
+def main() -> None:
+    """Measure and publish."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("engine", type=Path)
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        reports = repeat(options.engine, options.runs, Path(name))
+        page = report_figures(Path(name))
+    streams = single_streams(reports)
+    medians = np.array([stream.latency.p50_ms for stream in streams])
+    apart = float(np.ptp(medians) / np.median(medians))
+    quiet = [report.quietness.is_quiet for report in reports]
+    rows = [
+        ["a query of an engine that does nothing", f"{max(s.harness_us for s in streams):.2f} us", "20 us"],
+        [
+            f"p50 of {len(streams)} runs of {reports[0].engines[0].name} ({sum(quiet)} of them quiet)",
+            f"{', '.join(f'{value:.2f}' for value in medians)} ms: {apart:.1%} apart",
+            "3 %",
+        ],
+        [
+            f"`report` of {page['files']:.0f} files, HTML",
+            f"{page['html_seconds']:.1f} s, {page['html_mb']:.2f} MB",
+            "5 s, 3 MB",
+        ],
+        *([f"the same as .{form}", f"{page[f'{form}_seconds']:.1f} s", "5 s"] for form in ("md", "csv")),
+    ]
+    runs: List[Dict[str, Any]] = [
+        {
+            "p50_ms": stream.latency.p50_ms,
+            "harness_us": stream.harness_us,
+            "queries": stream.latency.count,
+            "reasons": list(report.quietness.reasons),
+        }
+        for stream, report in zip(streams, reports)
+    ]
+    publish(
+        "instrument",
+        "What the measuring costs, and whether it repeats itself",
+        ["what", "measured", "limit"],
+        rows,
+        {"runs": runs, "report": page},
+        read_environment(),
+    )
+
+
+if __name__ == "__main__":
+    main()
