@@ -227,11 +227,18 @@ def read_record(
     """
     document = read_json(path, schema, version, error, fix)
     try:
-        config = dacite.Config(cast=[tuple, float, enum.Enum], type_hooks=dict(builders or {}))
-        return dacite.from_dict(kind, document, config)
+        config = dacite.Config(cast=[float, enum.Enum], type_hooks=dict(builders or {}))
+        return dacite.from_dict(kind, _with_tuples(document), config)
     except (dacite.DaciteError, ValueError, TypeError, OverflowError) as problem:
         reason = textwrap.shorten(str(problem), _LONGEST_REASON)  # it may quote half of the file
         raise error(f"not a valid {schema} file ({reason})", where=path, fix=fix) from problem
+
+
+def _with_tuples(value: Any) -> Any:
+    """Return a JSON value with tuples for lists; casting would make a tuple of a string's letters, too."""
+    if isinstance(value, list):
+        return tuple(_with_tuples(item) for item in value)
+    return {key: _with_tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def is_plain_name(name: str) -> bool:

@@ -17,6 +17,7 @@ class Record:
     size: Tuple[int, int]
     score: Optional[float]
     tensors: Dict[str, Tuple[float, float]]
+    names: Tuple[str, ...] = ()
 
 
 def read(path: Path) -> Record:
@@ -24,7 +25,7 @@ def read(path: Path) -> Record:
 
 
 def test_record_round_trip(tmp_path: Path):
-    record = Record("a", (2, 3), None, {"t": (-1.0, 2.5)})
+    record = Record("a", (2, 3), None, {"t": (-1.0, 2.5)}, ("a", "bc"))
     write_json(tmp_path / "r.json", "test/record", 1, dataclasses.asdict(record))
     assert read(tmp_path / "r.json") == record
 
@@ -41,6 +42,10 @@ def test_record_round_trip(tmp_path: Path):
         ('{"schema": "test/record", "version": 1, "name": "a"}', "not a valid test/record file"),
         (
             '{"schema": "test/record", "version": 1, "name": 5, "size": [1, 2], "tensors": {}}',
+            "not a valid test/record file",
+        ),
+        (
+            '{"schema": "test/record", "version": 1, "name": "", "size": [1, 2], "tensors": {}, "names": "ab"}',
             "not a valid test/record file",
         ),
     ],

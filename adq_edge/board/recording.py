@@ -27,7 +27,7 @@ def build_series(document: Any) -> Series:
     Raises:
         TypeError: it is none.
     """
-    if not isinstance(document, dict) or not isinstance(document.get("values"), list):
+    if not isinstance(document, dict) or not isinstance(document.get("values"), tuple):
         raise TypeError("a series has a list of values")
     name, unit, values = document.get("name"), document.get("unit"), document["values"]
     if not (isinstance(name, str) and isinstance(unit, str)):
