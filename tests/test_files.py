@@ -45,7 +45,7 @@ def test_record_round_trip(tmp_path: Path):
             "not a valid test/record file",
         ),
         (
-            '{"schema": "test/record", "version": 1, "name": "", "size": [1,2], "tensors": {}, "names": "ab"}',
+            '{"schema": "test/record", "version": 1, "name": "", "size":[1,2], "tensors": {}, "names": "ab"}',
             "not a valid test/record file",
         ),
     ],
