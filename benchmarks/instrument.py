@@ -20,6 +20,7 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 from published import publish
 
+from adq_edge import workspace
 from adq_edge.benchmark.results import BenchmarkReport, SingleStream, read_report
 from adq_edge.environment import read_environment
 
@@ -29,10 +30,10 @@ import result_builder as make
 _ENGINES, _RECORDED_SECONDS = 50, 150.0
 
 
-def adq_edge(*arguments: str) -> float:
-    """Run the command line in a process of its own and return its seconds."""
+def adq_edge(folder: Path, *arguments: str) -> float:
+    """Run the command line in a process of its own, in a folder, and return its seconds."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "adq_edge", *arguments], check=True)
+    subprocess.run([sys.executable, "-m", "adq_edge", *arguments], check=True, cwd=folder)
     return time.perf_counter() - started
 
 
@@ -40,8 +41,10 @@ def repeat(engine: Path, runs: int, folder: Path) -> List[BenchmarkReport]:
     """Bench an engine several times, one run after the other."""
     reports = []
     for number in range(runs):
-        path = folder / f"{number}.bench.json"
-        adq_edge("bench", str(engine), "--scenario", "single-stream", "--output", str(path))
+        own = folder / f"run{number}"
+        own.mkdir()
+        adq_edge(own, "bench", str(engine.resolve()), "--scenario", "single-stream")
+        (path,) = (own / workspace.RESULTS).glob("*.bench.json")
         reports.append(read_report(path))
     return reports
 
@@ -62,7 +65,7 @@ def report_figures(folder: Path) -> Dict[str, float]:
     figures: Dict[str, float] = {"files": len(list((folder / "in").iterdir()))}
     for form in ("html", "md", "csv"):
         page = folder / f"report.{form}"
-        figures[f"{form}_seconds"] = adq_edge("report", str(folder / "in"), "--output", str(page))
+        figures[f"{form}_seconds"] = adq_edge(folder, "report", "in", "--output", page.name)
         figures[f"{form}_mb"] = page.stat().st_size / 1e6
     return figures
 
