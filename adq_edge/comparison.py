@@ -176,7 +176,9 @@ def _summarise(a: Engine, b: Engine, root: Path, measured: SideBySide) -> Compar
     rows = measured.rows
     labels = [row.sample.is_anomalous for row in rows]
     scores_a, scores_b = (np.array(scores) for scores in zip(*((row.score_a, row.score_b) for row in rows)))
-    engine_a, engine_b = _judge(a, root, labels, scores_a), _judge(b, root, labels, scores_b)
+    names = [category.name for category in measured.categories]
+    engine_a = _judge(a, root, names, labels, scores_a)
+    engine_b = _judge(b, root, names, labels, scores_b)
     images = tuple(_decide(row, engine_a.threshold, engine_b.threshold) for row in rows)
     decisions_a = [image.anomalous_a for image in images]
     return Comparison(
@@ -197,13 +199,20 @@ def _summarise(a: Engine, b: Engine, root: Path, measured: SideBySide) -> Compar
     )
 
 
-def _judge(engine: Engine, root: Path, labels: Sequence[bool], scores: np.ndarray) -> ComparedEngine:
-    """Describe an engine and find its own threshold: the stored one only if it was found on these images."""
-    threshold, data = engine.sidecar.threshold, str(root.resolve())
+def _judge(
+    engine: Engine, root: Path, categories: Sequence[str], labels: Sequence[bool], scores: np.ndarray
+) -> ComparedEngine:
+    """Describe an engine and find its own threshold.
+
+    It is the stored one if that was found on these images, or if these have none and it is the dataset's.
+    """
+    threshold, data, names = engine.sidecar.threshold, str(root.resolve()), tuple(categories)
+    best = f1_max_threshold(np.array(labels), scores)
     stored = threshold is not None and threshold.data == data
+    if threshold is not None and best is not None:
+        stored = stored and (threshold.images, threshold.categories) == (len(labels), names)
     if not stored:
-        best = f1_max_threshold(np.array(labels), scores)
-        threshold = None if best is None else Threshold(best[0], best[1], len(labels), data)
+        threshold = None if best is None else Threshold(*best, len(labels), data, names)
     return ComparedEngine(
         engine=Source(str(engine.path), engine.sidecar.engine_sha256),
         model_sha256=engine.sidecar.model.sha256,

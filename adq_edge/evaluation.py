@@ -25,6 +25,7 @@ from adq_edge.runtimes.sidecar import Threshold, read_sidecar, sidecar_path, vou
 
 _SCHEMA = "adq-edge/eval"
 _VERSION = 1
+_REMEDY = "Evaluate again: adq-edge eval ENGINE"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,11 +145,15 @@ def read_evaluation(path: Path) -> Evaluation:
     """Read a result file of `evaluate`.
 
     Raises:
-        ResultError: not such a file.
+        ResultError: not such a file, or with areas that are none.
     """
-    return read_record(
-        path, Evaluation, _SCHEMA, _VERSION, ResultError, "Evaluate again: adq-edge eval ENGINE"
-    )
+    evaluation = read_record(path, Evaluation, _SCHEMA, _VERSION, ResultError, _REMEDY)
+    areas = [evaluation.image_auroc, evaluation.pixel_auroc, evaluation.aupro]
+    for category in evaluation.categories:
+        areas += [category.image_auroc, category.pixel_auroc, category.aupro]
+    if not all(area is None or 0.0 <= area <= 1.0 for area in areas):
+        raise ResultError("holds an area under a curve that is not 0 to 1", where=path, fix=_REMEDY)
+    return evaluation
 
 
 def _output(engine: Path, output: Optional[Path]) -> Path:
@@ -239,5 +244,11 @@ def _store_threshold(path: Path, engine: Engine, evaluation: Evaluation) -> None
         return
     if engine.runtime != engine.sidecar.runtime:
         return  # another runtime rounds otherwise: its threshold is not the engine's own
-    threshold = Threshold(evaluation.threshold, evaluation.f1, len(evaluation.scores), evaluation.data)
+    threshold = Threshold(
+        evaluation.threshold,
+        evaluation.f1,
+        len(evaluation.scores),
+        evaluation.data,
+        tuple(category.name for category in evaluation.categories),
+    )
     write_sidecar(sidecar_path(path), dataclasses.replace(read_sidecar(path), threshold=threshold))

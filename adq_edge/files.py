@@ -227,11 +227,19 @@ def read_record(
     """
     document = read_json(path, schema, version, error, fix)
     try:
-        config = dacite.Config(cast=[float, enum.Enum], type_hooks=dict(builders or {}))
+        hooks = {float: _as_float, **(builders or {})}
+        config = dacite.Config(cast=[enum.Enum], type_hooks=hooks)
         return dacite.from_dict(kind, _with_tuples(document), config)
     except (dacite.DaciteError, ValueError, TypeError, OverflowError) as problem:
         reason = textwrap.shorten(str(problem), _LONGEST_REASON)  # it may quote half of the file
         raise error(f"not a valid {schema} file ({reason})", where=path, fix=fix) from problem
+
+
+def _as_float(value: Any) -> float:
+    """Return a JSON number as a float; casting would take "nan" for one, too, and true."""
+    if type(value) not in (int, float):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
 
 
 def _with_tuples(value: Any) -> Any:

@@ -33,6 +33,8 @@ def name_results(
         DataError: not the name of a picture, or the result file's own.
         StorageError: a folder has one of these names, or a file can be made in no folder on its path.
     """
+    if not Path(result).name:
+        raise StorageError("is a folder, not a file", where=Path(result), fix="Name a file")
     files = ResultFiles(Path(result), Path(result).with_suffix(suffix) if picture is None else Path(picture))
     if files.picture.suffix.lower() not in IMAGE_SUFFIXES:
         raise DataError("not the name of a picture", where=files.picture, fix="Use .png or .jpg")

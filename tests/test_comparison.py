@@ -49,7 +49,11 @@ def change_sidecar(engine: Path, **fields: object) -> None:
 
 
 def set_threshold(engine: Path, score: float, data: Path) -> None:
-    change_sidecar(engine, threshold={"score": score, "f1": 1.0, "images": 12, "data": str(data.resolve())})
+    """Store a threshold as `eval` of a whole dataset does."""
+    names = sorted(folder.parent.name for folder in data.glob("*/test"))
+    images = len(list(data.glob("*/test/*/*")))
+    stored = {"score": score, "f1": 1.0, "images": images, "data": str(data.resolve()), "categories": names}
+    change_sidecar(engine, threshold=stored)
 
 
 def cells(comparison, row: int) -> np.ndarray:
@@ -203,12 +207,14 @@ def test_stored_thresholds_decide_and_what_flips_is_shown(pair, dataset: Path, t
 
 
 def test_threshold_of_other_images_does_not_decide(pair, dataset: Path, tmp_path: Path):
-    set_threshold(pair["a"], 1e9, tmp_path)
-    result = compare(pair["a"], pair["b"], dataset, categories=["part1"], output=tmp_path / "r.json")
-    assert not result.engine_a.threshold_stored
-    assert result.engine_a.threshold.score < 1e9
-    assert result.engine_a.threshold.images == len(result.images) == 6
-    assert [category.name for category in result.categories] == ["part1"]
+    for other in (tmp_path, dataset):  # of another folder; of all of this one's categories
+        set_threshold(pair["a"], 1e9, other)
+        result = compare(pair["a"], pair["b"], dataset, categories=["part1"], output=tmp_path / "r.json")
+        assert not result.engine_a.threshold_stored
+        assert result.engine_a.threshold.score < 1e9
+        assert result.engine_a.threshold.images == len(result.images) == 6
+        assert result.engine_a.threshold.categories == ("part1",)
+        assert [category.name for category in result.categories] == ["part1"]
 
 
 def test_sheet_has_a_limit_and_says_what_it_leaves_out(pair, dataset: Path, tmp_path: Path, monkeypatch):

@@ -16,7 +16,7 @@ from adq_edge.benchmark.figures import OfflineEnd as OfflineEnd
 from adq_edge.benchmark.figures import SingleStream as SingleStream
 from adq_edge.benchmark.figures import Throughput as Throughput
 from adq_edge.benchmark.figures import WarmUp as WarmUp
-from adq_edge.board.recording import Series, build_series
+from adq_edge.board.recording import Recording, Series, build_series
 from adq_edge.board.state import BoardState
 from adq_edge.environment import Environment
 from adq_edge.errors import ResultError
@@ -210,6 +210,27 @@ def read_report(path: Path) -> BenchmarkReport:
 def _is_possible(engine: EngineBenchmark) -> bool:
     """Tell whether figures can be compared and drawn: times above 0, sizes not below, none astronomic."""
     stream, comparison = engine.single_stream, engine.comparison
-    times = [] if stream is None else [stream.latency.min_ms, stream.latency.p50_ms, stream.latency.max_ms]
-    times += [] if comparison is None else [comparison.latency_ratio]
-    return all(0 < value < _ASTRONOMIC for value in times) and 0 <= engine.engine_mb < _ASTRONOMIC
+    positive: List[float] = []
+    if stream is not None:
+        positive += [stream.latency.min_ms, stream.latency.p50_ms, stream.latency.max_ms]
+    if comparison is not None:
+        positive.append(comparison.latency_ratio)
+    for load in engine.offline:
+        positive += [load.batch, load.streams, load.images_per_second]
+    sizes = [engine.engine_mb, engine.memory.peak_rss_batch_1_mb, engine.memory.peak_rss_mb]
+    return (
+        all(0 < value < _ASTRONOMIC for value in positive)
+        and all(0 <= value < _ASTRONOMIC for value in sizes)
+        and (engine.recording is None or _is_whole(engine.recording))
+    )
+
+
+def _is_whole(recording: Recording) -> bool:
+    """Tell whether a recording can be drawn: a reading or a gap for each instant, none astronomic."""
+    instants = recording.seconds
+    sensors = (*recording.power, *recording.temperatures, *recording.clocks)
+    return all(abs(second) < _ASTRONOMIC for second in instants) and all(
+        len(series.values) == len(instants)
+        and all(value is None or abs(value) < _ASTRONOMIC for value in series.values)
+        for series in sensors
+    )

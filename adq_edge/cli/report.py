@@ -29,12 +29,13 @@ def report(
 ) -> None:
     """Make one report of result files: quality and speed of the same engines, device by device."""
     from adq_edge.report.document import report as run
+    from adq_edge.report.words import plain
 
     result = run(results or None, output)
     for sentence in result.findings:
         typer.echo(sentence)
     for note in result.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(f"note: {plain(note)}")
     for word, count in result.cautions.items():
         typer.echo(f"caution: {word} ({count} engine{'' if count == 1 else 's'})")
     typer.echo(f"report: {result.path}")

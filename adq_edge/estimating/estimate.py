@@ -25,6 +25,8 @@ NOTE = (
 
 _SCHEMA = "adq-edge/estimate"
 _VERSION = 1
+_REMEDY = "Estimate again: adq-edge bench --estimate BUNDLE"
+_ASTRONOMIC = 1e12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,16 +103,15 @@ def read_estimate(path: Path) -> ModelEstimate:
 
     Raises:
         StorageError: the file cannot be read.
-        ResultError: not such a file.
+        ResultError: not such a file, or one without engines or power modes.
     """
-    return read_record(
-        path,
-        ModelEstimate,
-        _SCHEMA,
-        _VERSION,
-        ResultError,
-        "Estimate again: adq-edge bench --estimate BUNDLE",
-    )
+    found = read_record(path, ModelEstimate, _SCHEMA, _VERSION, ResultError, _REMEDY)
+    if not found.engines or not all(engine.modes for engine in found.engines):
+        raise ResultError("holds no estimate", where=path, fix=_REMEDY)
+    times = [bound for e in found.engines for one in e.modes for bound in (one.lower_bound_ms, *one.range_ms)]
+    if not all(0.0 < bound < _ASTRONOMIC for bound in times):
+        raise ResultError("holds an impossible time", where=path, fix=_REMEDY)
+    return found
 
 
 def estimate_model(

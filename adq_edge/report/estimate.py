@@ -67,9 +67,13 @@ def group_modes(estimates: Sequence[Estimate]) -> Iterator[Tuple[str, Estimate]]
     for _, group in itertools.groupby(sorted(estimates, key=clocks, reverse=True), clocks):
         alike = list(group)
         numbers = ", ".join(str(estimate.mode.number) for estimate in alike)
-        _, power, kind = alike[0].mode.name.split("_")
-        special = "" if kind.endswith("CORE") else f" {kind.lower()}"
-        yield f"{power}{special} ({numbers})", alike[0]
+        yield f"{_power(alike[0].mode.name)} ({numbers})", alike[0]
+
+
+def _power(mode: str) -> str:
+    """Return what tells a mode such as MODE_15W_DESKTOP from modes with other clocks."""
+    _, power, kind = (*mode.split("_"), "", "")[:3]
+    return power if kind.endswith("CORE") else f"{power} {kind.lower()}"
 
 
 def _milliseconds(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import PurePath
-from typing import Dict, Hashable, List, Optional, Sequence, Tuple
+from typing import Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
 
 from adq_edge.benchmark.results import EngineBenchmark, Flag
 from adq_edge.comparison import Comparison
@@ -36,9 +36,11 @@ def join(collection: Collection) -> Tuple[Device, ...]:
 
 def data_key(evaluation: Evaluation) -> Hashable:
     """Tell datasets apart by the names and labels of their images: folders differ from machine to machine."""
-    return tuple(
-        sorted((score.category, score.defect, PurePath(score.image).name) for score in evaluation.scores)
-    )
+    return _image_key((score.category, score.defect, score.image) for score in evaluation.scores)
+
+
+def _image_key(images: Iterable[Tuple[str, str, str]]) -> Hashable:
+    return tuple(sorted((category, defect, PurePath(image).name) for category, defect, image in images))
 
 
 class _Qualities:
@@ -124,7 +126,7 @@ def _model_name(engine: EngineBenchmark) -> str:
 
 
 def _baseline(entry: Entry, entries: Sequence[Entry]) -> Optional[Entry]:
-    """Return the FP32 engine to compare with: of the same run, else of the same runtime, else the newest.
+    """Return the FP32 engine to compare with: of the same runtime if there is one, then of the same run.
 
     A figure that is not to be quoted is never compared with one that is.
     """
@@ -134,8 +136,8 @@ def _baseline(entry: Entry, entries: Sequence[Entry]) -> Optional[Entry]:
     def nearness(other: Entry) -> Tuple[bool, bool, str]:
         report = other.measurement.report
         return (
-            report.run == entry.measurement.report.run,
             other.engine.runtime == entry.engine.runtime,
+            report.run == entry.measurement.report.run,
             report.created,
         )
 
@@ -156,16 +158,21 @@ def _compared(entry: Entry, baseline: Optional[Entry], comparisons: Sequence[Com
         baseline=baseline,
         speed=_speed(entry.measurement, baseline.measurement),
         auroc_change=_auroc_change(entry.quality, baseline.quality),
-        agreement=next(
-            (
-                comparison
-                for comparison in comparisons
-                if comparison.engine_a.engine.sha256 == reference.engine.sha256
-                and comparison.engine_b.engine.sha256 == entry.engine.engine.sha256
-            ),
-            None,
-        ),
+        agreement=_agreement(entry, reference, comparisons),
     )
+
+
+def _agreement(
+    entry: Entry, reference: EngineBenchmark, comparisons: Sequence[Comparison]
+) -> Optional[Comparison]:
+    """Return what `compare` found of two engines, on the images that the one was evaluated on if it was."""
+    images = None if entry.quality is None else data_key(entry.quality)
+    for comparison in comparisons:
+        pair = (comparison.engine_a.engine.sha256, comparison.engine_b.engine.sha256)
+        key = _image_key((one.category, one.defect, one.image) for one in comparison.images)
+        if pair == (reference.engine.sha256, entry.engine.engine.sha256) and images in (None, key):
+            return comparison
+    return None
 
 
 def _speed(measurement: Measurement, baseline: Measurement) -> Optional[Speed]:

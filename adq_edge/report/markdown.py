@@ -6,6 +6,7 @@ import re
 from typing import Iterator, Sequence
 
 from adq_edge.report.sheet import Sheet
+from adq_edge.report.words import plain
 
 # What GitHub's Markdown could take for markup inside a cell; letters and digits are never among it.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!$@])")
@@ -20,7 +21,7 @@ def markdown(title: str, lines: Sequence[str], sheets: Sequence[Sheet]) -> str:
 
 def escape(text: str) -> str:
     """Return a text that Markdown shows as it is, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", " ".join(plain(text).split()))
 
 
 def _section(sheet: Sheet) -> Iterator[str]:

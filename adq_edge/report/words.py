@@ -68,12 +68,18 @@ def board_words(state: BoardState) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def baseline_name(entry: Entry, baseline: Entry) -> str:
+    """Return what an engine's baseline is called: its precision, and its runtime where that is another."""
+    name, runtime = precision_name(baseline.engine.precision), baseline.engine.runtime
+    return name if runtime == entry.engine.runtime else f"{name} with {plain(runtime)}"
+
+
 def speed_words(entry: Entry) -> Optional[str]:
     """Say how fast an engine is compared with its baseline: `2.9x faster than FP32`."""
     if entry.speed is None or entry.baseline is None:
         return None
     ratio, interval = entry.speed.ratio, entry.speed.interval
-    name = precision_name(entry.baseline.engine.precision)
+    name = baseline_name(entry, entry.baseline)
     if abs(1 - ratio) < _SAME_SPEED:
         return f"as fast as {name}"
     if interval is not None and interval.low <= 1 <= interval.high:

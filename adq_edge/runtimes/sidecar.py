@@ -37,12 +37,14 @@ class Threshold:
         f1: F1 score at the threshold, 0..1.
         images: number of labelled pictures.
         data: the dataset folder.
+        categories: those of its categories that were read; empty in files from before it was said.
     """
 
     score: float
     f1: float
     images: int
     data: str
+    categories: Tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

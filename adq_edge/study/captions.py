@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List
+from typing import Dict, List
 
 from adq_edge.study.config import DEMO, MethodConfig
-from adq_edge.study.published import CPU, DATA, JETSON
+from adq_edge.study.published import CPU, DATA, JETSON, MVTEC_AD
 from adq_edge.study.results import StudyResult
+
+_MOST_NAMED = 3
 
 
 def caption(study: StudyResult, note: str = "", *, timed: bool = True, compared: bool = True) -> str:
@@ -19,7 +21,7 @@ def caption(study: StudyResult, note: str = "", *, timed: bool = True, compared:
         timed: whether it holds times.
         compared: whether it holds figures of the study.
     """
-    ours = [_data(study), *(_devices(study) if timed else [])]
+    ours = [_data(study), *(study.machines if timed else [])]
     theirs = [DATA, *([CPU, JETSON] if timed else [])] if compared else []
     lines = [f"ours: {'; '.join(ours)}", f"study: {'; '.join(theirs)}" if theirs else "", note]
     lines.extend(_caveats(study) if timed else [])
@@ -35,7 +37,7 @@ def notes(study: StudyResult) -> List[str]:
         teacher = "the small demo teacher" if name == DEMO else f"teacher {name}"
     methods = "; ".join(f"{name}: {_trained(method)}" for name, method in config.methods.items())
     return [
-        "The images are others than the study's: compare changes from FP32, not AUROCs.",
+        _comparable(study),
         f"Training: {teacher}, seed {config.seed}; {methods}.",
         "The study quantized its student alone: teacher in FP32, scoring in eager PyTorch, and these are in "
         "its times. Our engines hold teacher, student and scoring.",
@@ -44,6 +46,12 @@ def notes(study: StudyResult) -> List[str]:
         "AUROC is the mean over the categories, of the very engine that was timed; where there is one for "
         "each category, the first is timed and all are evaluated.",
     ]
+
+
+def _comparable(study: StudyResult) -> str:
+    if study.data.synthetic or set(study.data.names) != set(MVTEC_AD):
+        return "The images are others than the study's: compare changes from FP32, not AUROCs."
+    return "The categories are MVTec AD's, as in the study; whether all images are was not looked at."
 
 
 def _data(study: StudyResult) -> str:
@@ -61,24 +69,19 @@ def _trained(method: MethodConfig) -> str:
     return ", ".join([epochs, *(f"{name} {value}" for name, value in method.options.items())])
 
 
-def _devices(study: StudyResult) -> List[str]:
-    found: List[str] = []
-    for result in study.results:
-        environment = result.environment
-        machine = environment.board or f"{environment.cpu}, {environment.logical_cores} logical cores"
-        found.append(f"{result.cell.device.value} {machine}, {result.runtime}")
-    return list(dict.fromkeys(found))
-
-
 def _caveats(study: StudyResult) -> List[str]:
     """Say of how many cells the times are not to be quoted, and why; the cells' files say it in full."""
-    speeds = [result.speed for result in study.results if result.speed.caveat is not None]
-    if not speeds:
+    doubtful = [result for result in study.results if result.speed.caveat is not None]
+    if not doubtful:
         return []
-    counts = {
-        "quick runs": sum(speed.quick for speed in speeds),
-        "a machine that was not quiet": sum(not speed.quiet for speed in speeds),
-        "too short or not warm": sum(speed.quiet and not speed.quick for speed in speeds),
-    }
-    reasons = ", ".join(f"{reason} ({count})" for reason, count in counts.items() if count)
-    return [f"not to be quoted, {len(speeds)} of {len(study.results)} cells: {reasons}"]
+    cells: Dict[str, List[str]] = {}
+    for result in doubtful:
+        for flag in result.speed.flags or ("see their files",):
+            cells.setdefault(flag, []).append(result.cell.label)
+    reasons = [f"{flag} ({_few(labels, len(doubtful))})" for flag, labels in cells.items()]
+    return [f"not to be quoted, {len(doubtful)} of {len(study.results)} cells: {'; '.join(reasons)}"]
+
+
+def _few(labels: List[str], whole: int) -> str:
+    """Name the cells if they are few, and not all there are."""
+    return ", ".join(labels) if len(labels) <= _MOST_NAMED and len(labels) < whole else str(len(labels))

@@ -59,8 +59,8 @@ def said(values: Optional[Stated], digits: int) -> str:
 
 
 def change(value: Optional[CellResult], reference: Optional[CellResult]) -> str:
-    """Show by how much the AUROC differs."""
-    if value is None or reference is None:
+    """Show by how much the AUROC differs, of engines that the same runtime ran on the same machine."""
+    if value is None or reference is None or value.machine != reference.machine:
         return "-"
     pair = (value.quality.image_auroc, reference.quality.image_auroc)
     return "-" if pair[0] is None or pair[1] is None else f"{pair[0] - pair[1]:+.4f}"
@@ -74,7 +74,7 @@ def auroc(result: Optional[CellResult]) -> str:
 def times(result: Optional[CellResult], stated: Optional[float]) -> Iterable[str]:
     """Fill the columns `TIMES`."""
     speed = None if result is None else result.speed
-    shown = number(stated, 1)
+    shown = "-" if stated is None else f"{stated:g}"
     if speed is None:
         return ("-", shown, "-", "-", "-")
     return (
@@ -85,8 +85,9 @@ def times(result: Optional[CellResult], stated: Optional[float]) -> Iterable[str
 
 
 def sizes(result: Optional[CellResult], stated: Optional[Stated]) -> Iterable[str]:
-    """Fill the columns `SIZES`."""
-    return (number(None if result is None else result.speed.engine_mb, 1), said(stated, 1))
+    """Fill the columns `SIZES`; of one-class models, the engines of all together."""
+    shown = "-" if stated is None else " to ".join(f"{value:g}" for value in stated)
+    return (number(None if result is None else result.all_engines_mb, 1), shown)
 
 
 def resources(result: Optional[CellResult]) -> Iterable[str]:

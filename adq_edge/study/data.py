@@ -124,5 +124,6 @@ def _describe(category: Category, hashes: Dict[Path, str]) -> CategoryData:
 def _digest(folder: Path, paths: Sequence[Path], hashes: Dict[Path, str]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{hashes[path]}\n".encode())
+        name = os.fsencode(path.relative_to(folder).as_posix())
+        digest.update(name + f"\0{hashes[path]}\n".encode())
     return digest.hexdigest()

@@ -53,6 +53,7 @@ class Speed:
         quick: a look of seconds.
         quiet: whether the machine did nothing else.
         caveat: why the figures are not to be quoted; None if they are.
+        flags: the same in a word or two each; empty in files from before they were kept.
     """
 
     mean_ms: float
@@ -67,6 +68,7 @@ class Speed:
     quick: bool
     quiet: bool
     caveat: Optional[str]
+    flags: Tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +100,13 @@ class CellResult:
     environment: Environment
     created: str
     seconds: float
+
+    @property
+    def machine(self) -> str:
+        """What ran it: device, machine, runtime and its version."""
+        found = self.environment
+        name = found.board or f"{found.cpu}, {found.logical_cores} logical cores"
+        return f"{self.cell.device.value} {name}, {self.runtime}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +148,11 @@ class StudyResult:
         return tuple(state.result for state in self.cells if state.result is not None)
 
     @property
+    def machines(self) -> Tuple[str, ...]:
+        """What ran the cells, each once: device, machine, runtime and its version."""
+        return tuple(dict.fromkeys(result.machine for result in self.results))
+
+    @property
     def failures(self) -> Tuple[CellState, ...]:
         """The cells that were tried and failed."""
         return tuple(state for state in self.cells if state.failed)
@@ -168,6 +182,7 @@ def speed_of(report: BenchmarkReport) -> Speed:
         quick=report.quick,
         quiet=report.quietness.is_quiet,
         caveat=report.caveat,
+        flags=tuple(dict.fromkeys(flag.word for each in report.engines for flag in report.flags(each))),
     )
 
 

@@ -34,7 +34,8 @@ def study(config: StudyConfig, *, progress: bool = True) -> StudyResult:
     anew after each: an interruption loses the cell in progress alone, but for what it has trained.
     A cell that this machine cannot run is left out with the reason; one that fails is tried again next time,
     and if no error of ours was foreseen for it, its traceback is a file in `OUTPUT/failures`.
-    A copy of the folder goes on elsewhere: on a Jetson, the cells of that device are run from the bundles.
+    A copy of the folder goes on elsewhere: on a Jetson, which has no torch, the cells of that device are run
+    from the bundles that other cells had made; one trained with its rounding needs a finished `qat-tensorrt`.
 
     Args:
         config: what is studied (see `read_config`).

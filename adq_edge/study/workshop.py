@@ -11,8 +11,9 @@ from adq_edge.building import build
 from adq_edge.bundle import MANIFEST_FILE, Bundle, open_bundle
 from adq_edge.calibration.trained_ranges import QAT
 from adq_edge.console import console
-from adq_edge.errors import AdqError, EngineError
+from adq_edge.errors import AdqError, CheckpointError, EngineError
 from adq_edge.options import Arithmetic, Device
+from adq_edge.runtimes.registry import load_engine
 from adq_edge.runtimes.sidecar import read_sidecar
 from adq_edge.study.config import StudyConfig, Variant
 from adq_edge.study.data import StudyData
@@ -47,9 +48,8 @@ class Workshop:
         """
         bundle = self.bundle(recipe.model)
         path = self._folder / workspace.ENGINES / recipe.name
-        with contextlib.suppress(EngineError):
-            if read_sidecar(path).model.sha256 == bundle.manifest.model_sha256:
-                return path
+        if _is_usable(path, bundle.manifest.model_sha256):
+            return path
         _say(f"building {path.name}")
         cell, config = recipe.cell, self._config
         calibrated = cell.variant is Variant.PTQ
@@ -110,6 +110,8 @@ class Workshop:
                 )
             return recipe.finished
         path = self._folder / workspace.CHECKPOINTS / f"{recipe.name}.pt"
+        if path.exists() and _is_trained(path):
+            return path  # what its name says; where the images lay at that time does not matter
         if recipe.base is not None and recipe.target is not None:
             return self._train_with_rounding(recipe, recipe.base, recipe.target, path)
         with _needs_torch("training"):
@@ -148,6 +150,29 @@ class Workshop:
             epochs=self._config.methods[recipe.method].qat_epochs,
             seed=self._config.seed,
         ).checkpoint
+
+
+def _is_usable(engine: Path, model_sha256: str) -> bool:
+    """Tell whether an engine is there, is the model's, and runs here."""
+    try:
+        sidecar = read_sidecar(engine)
+        if sidecar.model.sha256 != model_sha256:
+            return False
+        if sidecar.device != Device.CPU.value:  # a plan may be for another TensorRT or GPU: ask the runtime
+            load_engine(engine).close()
+    except EngineError:
+        return False
+    return True
+
+
+def _is_trained(checkpoint: Path) -> bool:
+    """Tell whether a training came to its end here; one that did not goes on, or says why it cannot."""
+    with _needs_torch("training"):
+        from adq_edge.models.checkpoint import load_checkpoint
+    try:
+        return bool(load_checkpoint(checkpoint).training.get("finished"))
+    except CheckpointError:
+        return False
 
 
 @contextlib.contextmanager
