@@ -29,6 +29,7 @@ from adq_edge.report.join import join
 from adq_edge.report.svg.curves import Curve, time_chart
 from adq_edge.report.svg.distribution import Strip, distribution_chart
 from adq_edge.report.svg.scale import fit
+from adq_edge.report.words import speed_words
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +267,21 @@ def test_quality_from_elsewhere_is_said_beside_it_and_stains_comparisons(tmp_pat
     assert report(tmp_path, tmp_path / "all").cautions == {}
 
 
+def test_the_baseline_has_the_same_runtime_or_its_runtime_is_named(tmp_path: Path):
+    fp32 = make.engine("fp32", name="ort-fp32")
+    int8 = make.engine("int8", name="ov-int8", runtime="openvino", baseline="ort-fp32")
+    make.write(tmp_path / "in", make.bench_report([fp32, int8], run="mixed"))
+    mixed = entries(tmp_path / "in")["ov-int8"]
+    assert mixed.speed.interleaved
+    assert speed_words(mixed) == "3.1x faster than FP32 with onnxruntime"
+
+    slower = make.engine("fp32", name="ov-fp32", scale=2.0, runtime="openvino")
+    make.write(tmp_path / "in", make.bench_report([slower], run="alone"))
+    alike = entries(tmp_path / "in")["ov-int8"]
+    assert alike.baseline.engine.name == "ov-fp32"
+    assert speed_words(alike) == "6.2x faster than FP32"
+
+
 def test_an_interval_that_holds_1_is_no_claim_of_equal_speed(tmp_path: Path):
     fp32, int8 = make.engine("fp32"), make.engine("int8", baseline="stfpm-parts-fp32")
     compared = dataclasses.replace(
@@ -406,8 +422,24 @@ def damage(path: Path, kind: str) -> None:
         "infinite": with_load(0.5).replace("0.5", "1e999"),
         "huge": with_load(10**400),
         "impossible": re.sub(r'"p50_ms": [0-9.e-]+', '"p50_ms": 0.0', text),
+        "a string": with_load("nan"),
+        "no number": with_load(True),
+        "no batch": re.sub(r'"batch": [0-9]+', '"batch": 0', text),
+        "endless": re.sub(r'"images_per_second": [0-9.e-]+', '"images_per_second": 1e308', text),
+        "gaps": re.sub(r'"seconds": \[[^]]+\]', '"seconds": []', text),
     }
     path.write_text(changed[kind])
+
+
+@pytest.mark.parametrize("area", [1.5, -0.1, 1.79e308])
+def test_an_area_under_a_curve_is_0_to_1(tmp_path: Path, area: float):
+    make.write(tmp_path / "in", make.bench_report([make.engine("fp32")]))
+    path = tmp_path / "in" / "stfpm-parts-fp32.eval.json"
+    content = json.loads(path.read_text())
+    content["categories"][1]["pixel_auroc"] = area
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultError, match=r"eval\.json: holds an area under a curve that is not 0 to 1"):
+        report(tmp_path / "in", tmp_path / "r.html")
 
 
 @pytest.mark.parametrize(
@@ -424,10 +456,15 @@ def damage(path: Path, kind: str) -> None:
         ("infinite", "1e999 is not a finite number"),
         ("huge", "int too large"),
         ("impossible", "impossible figures of stfpm-parts-fp32"),
+        ("a string", "'nan' is not a number"),
+        ("no number", "True is not a number"),
+        ("no batch", "impossible figures of stfpm-parts-fp32"),
+        ("endless", "impossible figures of stfpm-parts-fp32"),
+        ("gaps", "impossible figures of stfpm-parts-fp32"),
     ],
 )
 def test_a_file_that_cannot_be_shown_is_one_clear_line_and_nothing_is_written(tmp_path, kind, said):
-    make.write(tmp_path / "in", make.bench_report([make.engine("fp32")]))
+    make.write(tmp_path / "in", make.bench_report([make.engine("fp32", board=make.recording(5.0))]))
     path = tmp_path / "in" / "stfpm-parts-fp32.bench.json"
     damage(path, kind)
     with pytest.raises(ResultError, match=re.escape(said)) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from adq_edge.benchmark.results import BenchmarkReport, read_report
 from adq_edge.evaluation import read_evaluation
 from adq_edge.files import sha256
 from adq_edge.options import Device
+from adq_edge.report.markdown import escape
 from adq_edge.runtimes.sidecar import read_sidecar
 from adq_edge.study.config import Training, Variant
 from adq_edge.study.config_file import read_config
@@ -176,6 +178,44 @@ def test_a_third_run_measures_nothing_and_changed_images_make_it_anew(studied: S
     assert [changed.find(cell) for cell in cells] == [None] * len(cells)
 
 
+def test_with_its_images_elsewhere_a_study_trains_nothing_again(studied: Studied, tmp_path: Path):
+    folder = tmp_path / "copy"
+    shutil.copytree(str(studied.folder), str(folder))
+    (folder / "parts").rename(folder / "moved")
+    (folder / "study.json").write_text(json.dumps({**CONFIG, "data": "moved"}))
+    for made in ("cells", "engines", "bundles"):
+        shutil.rmtree(str(folder / "out" / made))
+    (rounded,) = (folder / "out" / "checkpoints").glob("*-qat-cpu-*.pt")
+    rounded.unlink()  # is trained again, on the model that is there
+    before = {path: path.read_bytes() for path in (folder / "out" / "checkpoints").glob("*.pt")}
+    assert len(before) == 3
+    run(folder)
+    assert {path: path.read_bytes() for path in before} == before
+    assert rounded.exists()
+    for cell in (FP32, QAT, ONE_CLASS):
+        assert read_cell(folder / "out" / "cells" / f"{cell.name}.json").quality == studied.cell(cell).quality
+
+
+def test_what_is_doubtful_is_named_and_machines_are_not_mixed(studied: Studied):
+    def tables(changed: CellResult) -> List[StudyTable]:
+        states = [
+            dataclasses.replace(state, result=changed) if state.cell == changed.cell else state
+            for state in studied.result.cells
+        ]
+        return study_tables(dataclasses.replace(studied.result, cells=tuple(states)))
+
+    quantized = studied.cell(PTQ)
+    speed = dataclasses.replace(quantized.speed, flags=("throttled",), caveat="the board lowered its clocks")
+    hot = tables(dataclasses.replace(quantized, speed=speed))
+    (table,) = [table for table in hot if table.title.startswith("INT8 after training")]
+    assert f"throttled ({PTQ.label})" in table.caption
+    assert "quick look (" in table.caption
+
+    (alike,) = rows(tables(quantized), "INT8 after training")
+    (elsewhere,) = rows(tables(dataclasses.replace(quantized, runtime="onnxruntime 9.9")), "INT8 after")
+    assert alike["change to FP32"] != elsewhere["change to FP32"] == "-"
+
+
 def test_cells_are_of_the_engine_that_was_timed_and_name_their_files(studied: Studied):
     for cell in (FP32, PTQ, QAT, ONE_CLASS):
         result = studied.cell(cell)
@@ -219,11 +259,11 @@ def test_tables_say_what_the_cells_files_say(studied: Studied):
     markdown = (studied.out / "study.md").read_text()
     for table in tables:
         for row in table.rows:
-            assert f"| {' | '.join(row)} |" in markdown
+            assert f"| {' | '.join(escape(cell) for cell in row)} |" in markdown
         assert table.title in studied.finished.stdout
         assert table.caption == "" or "2 categories, 12 + 12 images, 32x32" in table.caption
         timed = "p50 ms" in table.headings
-        assert timed == ("not to be quoted, 4 of 4 cells: quick runs (4)" in table.caption)
+        assert timed == ("not to be quoted, 4 of 4 cells: quick look (4)" in table.caption)
     (trainings,) = rows(tables, "One unified model")
     assert trainings["one-class AUROC"] == f"{studied.cell(ONE_CLASS).quality.image_auroc:.4f}"
     assert trainings["unified AUROC"] == f"{studied.cell(FP32).quality.image_auroc:.4f}"
