@@ -15,7 +15,7 @@ from typing import Dict, Iterator, List
 
 import pytest
 from rich.console import Console
-from sshd import SshServer, open_board, run_sshd
+from sshd import SshServer, open_board, run_sshd, wait_for
 from test_remote_wheels import make_wheel
 
 from adq_edge.errors import AdqError, DataError, StorageError
@@ -143,6 +143,26 @@ def test_answer_that_is_none_of_the_agents(server: SshServer, answer: str, missi
         HostError, match=f"^board: answers without '{missing}'"
     ):
         print(board.ask("missing", names=[]).content["missing"])
+
+
+def test_connection_becomes_no_master_of_the_user_s_others_but_goes_through_one(server: SshServer):
+    """Ours is killed in the end, and the user's sessions would go with it."""
+    socket = server.folder / "control"
+    with (server.folder / "config").open("a") as config:
+        config.write(f"  ControlMaster auto\n  ControlPath {socket}\n")
+    with shown_by("board", []) as board:
+        assert board.facts().root == str(server.cache)
+        assert not socket.exists()
+    user = subprocess.Popen([*server.command.split(), "-M", "-N", "board"], stdin=subprocess.DEVNULL)
+    try:
+        wait_for(socket.exists, "the user's master")
+        server.know(None)  # a connection of its own would be refused
+        with shown_by("board", []) as board:
+            assert board.facts().root == str(server.cache)
+        assert user.poll() is None
+    finally:
+        user.terminate()
+        user.wait()
 
 
 def send_all(board: Board, files: Dict[str, Path], spare_mb: float) -> Dict[str, str]:

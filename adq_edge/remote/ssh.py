@@ -29,9 +29,10 @@ _BOOTSTRAP = (
     "import sys;sys.stdout.write('{greeting}%d.%d\\n'%sys.version_info[:2]);sys.stdout.flush();"
     "sys.version_info>={oldest} and exec(sys.stdin.buffer.read({size}))"
 )
-# A dead network is noticed within 45 s; nothing of this session is left to other terminals.
+# A dead network is noticed within 45 s; nothing of this session is left to other terminals. A master that the
+# user has is used, but ours would be none: it is killed in the end, with all that others had through it.
 _OPTIONS = (
-    *("-T", "-x", "-a", "-e", "none", "-o", "ConnectTimeout=15"),
+    *("-T", "-x", "-a", "-e", "none", "-o", "ControlMaster=no", "-o", "ConnectTimeout=15"),
     *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"),
 )
 _BLOCK = 1 << 18
