@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -271,7 +272,7 @@ def test_progress_of_the_commands_there_is_written_where_the_agent_reads():
 
 
 def test_what_nobody_came_back_for_is_removed(tmp_path: Path):
-    for name, days in (("old", 31), ("new", 29)):
+    for name, days in (("old", 31), ("new", 29), (".content.1", 1.1)):
         (tmp_path / "files").mkdir(exist_ok=True)
         (tmp_path / "files" / name).touch()
         (tmp_path / "jobs" / name).mkdir(parents=True)
@@ -280,3 +281,25 @@ def test_what_nobody_came_back_for_is_removed(tmp_path: Path):
     agent.hello(tmp_path)
     assert [path.name for path in (tmp_path / "files").iterdir()] == ["new"]
     assert list((tmp_path / "jobs").iterdir()) == []
+    scratch = tmp_path / "files" / ".content.2"
+    scratch.touch()
+    agent.hello(tmp_path)
+    assert scratch.exists(), "somebody writes it"
+
+
+def test_upload_that_stalls_leaves_nothing_there(tmp_path: Path):
+    """The connection is not cut: it is as silent as a network that somebody pulled the plug of."""
+    source = "from adq_edge.remote import agent; agent._STALLED_SECONDS = 1; agent.main(None)"
+    there = subprocess.Popen(
+        [sys.executable, "-c", source], stdin=subprocess.PIPE, env={**os.environ, "HOME": str(tmp_path)}
+    )
+    assert there.stdin is not None
+    files = tmp_path / ".cache" / "adq-edge" / "files"
+    files.mkdir(parents=True)
+    request = {"do": "put", "items": [["0" * 64, agent._BLOCK + 5], ["1" * 64, 5]]}
+    there.stdin.write(json.dumps(request).encode() + b"\n" + bytes(agent._BLOCK))
+    there.stdin.flush()
+    wait_for(lambda: any(path.stat().st_size for path in files.iterdir()), "part of a file")
+    assert there.wait(10) == 0
+    assert list(files.iterdir()) == []
+    there.stdin.close()

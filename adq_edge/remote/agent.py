@@ -40,6 +40,7 @@ _RESERVE_BYTES = 1 << 16
 _FULL_BYTES = 1 << 20
 _IDLE_SECONDS = 900  # between requests: what is sent next may have to be made first
 _STALLED_SECONDS = 120
+_LEAVING_SECONDS = 10
 _GRACE_SECONDS = 10.0
 _DAY = 86400.0
 RUNNING = ("queued", "running")
@@ -103,6 +104,9 @@ def put(root: Path, items: Sequence[Tuple[str, int]]) -> Dict[str, Any]:
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     scratch.unlink()
+    except SystemExit:
+        left = 0  # nothing more comes
+        raise
     finally:
         while left:
             left -= len(_receive(min(left, _BLOCK)))
@@ -207,6 +211,7 @@ _REQUESTS: Dict[str, Callable[..., Dict[str, Any]]] = {
 
 def serve(root: Path) -> None:
     """Answer requests until the connection ends, or is silent for too long to be alive."""
+    signal.signal(signal.SIGALRM, _give_up)
     while True:
         signal.alarm(_IDLE_SECONDS)
         line = sys.stdin.buffer.readline()
@@ -221,6 +226,13 @@ def serve(root: Path) -> None:
         payload = reply.pop("payload", b"")
         sys.stdout.buffer.write(json.dumps({**reply, "bytes": len(payload)}).encode() + b"\n" + payload)
         sys.stdout.buffer.flush()
+
+
+def _give_up(number: int, frame: Any) -> None:
+    """Leave in good order; at once where even that stalls."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(_LEAVING_SECONDS)
+    raise SystemExit
 
 
 def _receive(size: int) -> bytes:
@@ -341,8 +353,9 @@ def _state(folder: Path) -> Dict[str, Any]:
 
 def _tidy(root: Path) -> None:
     """Remove what nobody came back for: contents of 30 days, ended jobs of 7, scratch files of one."""
-    for path in (root / "files").glob("*"):
-        _remove_if_older(path, 30)
+    for pattern, days in ((".*", 1), ("[!.]*", 30)):
+        for path in (root / "files").glob(pattern):
+            _remove_if_older(path, days)
     for pattern, days in ((".*", 1), ("[!.]*", 7)):
         for path in (root / "jobs").glob(pattern):
             if _state(path)["state"] not in RUNNING:
