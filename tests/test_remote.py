@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import Callable, Iterator, List
 
+import onnx
 import pytest
 from sshd import SshServer, command_for, run_sshd, wait_for
 from test_remote_wheels import make_source, make_wheel, pip_of
@@ -22,11 +23,13 @@ from adq_edge.benchmark.results import read_report
 from adq_edge.building import build
 from adq_edge.bundle import Bundle
 from adq_edge.evaluation import read_evaluation
+from adq_edge.files import sha256
 from adq_edge.options import Precision, Scenario
 from adq_edge.remote import installation, requirements
 from adq_edge.remote.remote_bench import BoardResult, bench_remotely
 from adq_edge.remote.requirements import Platform
 from adq_edge.report.remote import board_lines, board_tables
+from adq_edge.runtimes.sidecar import sidecar_path
 
 NEEDED = "adqneeded"
 
@@ -73,14 +76,14 @@ def steps_there(server: SshServer) -> List[str]:
     return steps
 
 
-def bench_command(bundle: Bundle, *options: str) -> List[str]:
-    command = [sys.executable, "-m", "adq_edge", "bench", str(bundle.path), "--device", "cpu"]
+def bench_command(item: Path, *options: str) -> List[str]:
+    command = [sys.executable, "-m", "adq_edge", "bench", str(item), "--device", "cpu"]
     return [*command, "--quick", "--threads", "1", *options]
 
 
 def test_ctrl_c_ends_what_runs_on_the_board(server: SshServer, tiny: Bundle):
     local = subprocess.Popen(
-        bench_command(tiny, "--host", "board"),
+        bench_command(tiny.path, "--host", "board"),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -188,19 +191,29 @@ def check_results(result: BoardResult, tiny: Bundle) -> None:
     assert f"{result.host}: results in {folder}" in list(board_lines(result))
 
 
-def test_command_line_names_the_engine_s_error_and_the_host(server: SshServer, tiny: Bundle, tmp_path: Path):
+@pytest.fixture
+def unknown_engine(tiny: Bundle, tmp_path: Path) -> Path:
+    """An engine with an operator that the board's ONNX Runtime does not know; only loading it tells."""
+    engine = build(tiny.path, tmp_path / "unknown.onnx", precision=Precision.FP32).path
+    model = onnx.load(str(engine))
+    next(node for node in model.graph.node if node.op_type == "Conv").op_type = "ConvOfTomorrow"
+    onnx.save(model, str(engine))
+    sidecar = json.loads(sidecar_path(engine).read_text())
+    sidecar_path(engine).write_text(json.dumps({**sidecar, "engine_sha256": sha256(engine)}))
+    return engine
+
+
+def test_command_line_names_the_engine_s_error_and_the_host(
+    server: SshServer, unknown_engine: Path, tmp_path: Path
+):
     """Installs as a user does: what adq-edge needs is there."""
-    (tmp_path / "no.png").write_text("no image")
     hosts = ("--host", "board", "--host", "nowhere.invalid")
-    done = subprocess.run(
-        bench_command(tiny, *hosts, "--precision", "fp32", "--image", "no.png"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run(bench_command(unknown_engine, *hosts), capture_output=True, text=True, check=False)
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if line.startswith("adq-edge: ")]
     assert len(lines) == 2
-    assert re.match(r"adq-edge: board: step 'bench' failed there: picture/no\.png: ", lines[0])
+    assert re.match(
+        r"adq-edge: board: step 'bench' failed there: engines/unknown\.onnx: .*ConvOfTomorrow", lines[0]
+    )
     assert lines[1].startswith("adq-edge: nowhere.invalid: no host of this name")
     assert (tmp_path / "benchmarks" / "results" / "board" / "run.log").is_file()

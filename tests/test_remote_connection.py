@@ -288,6 +288,14 @@ def test_results_that_could_not_be_kept_are_refused_before_any_board_is_asked(tm
             bench_remotely(["board"], ["bundle"], device="cpu", output=tmp_path / output)
 
 
+def test_picture_that_is_none_is_refused_before_any_board_is_asked(tmp_path: Path):
+    (tmp_path / "no.png").write_text("no image")
+    with pytest.raises(DataError, match=r"no\.png: not a readable image"):
+        bench_remotely(["board"], ["bundle"], device="cpu", image=tmp_path / "no.png")
+    with pytest.raises(StorageError, match=r"none\.png: no such file"):
+        bench_remotely(["board"], ["bundle"], device="cpu", image=tmp_path / "none.png")
+
+
 def test_board_named_twice_and_requests_that_no_board_can_meet():
     with pytest.raises(HostError, match="named twice"):
         bench_remotely(["board", "board"], ["bundle"], device="cpu")

@@ -12,6 +12,7 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 from adq_edge import workspace
 from adq_edge.errors import AdqError, StorageError
 from adq_edge.files import write_bytes
+from adq_edge.imaging import read_image
 from adq_edge.options import Device, Precision, RuntimeName, Scenario, choose
 from adq_edge.remote.board import PATIENCE_SECONDS, Board
 from adq_edge.remote.display import BoardsDisplay
@@ -101,6 +102,8 @@ def bench_remotely(
         tuple(choose(Scenario, scenario) for scenario in scenarios or ()),
     )
     _check_hosts(hosts)
+    if request.image is not None:
+        read_image(request.image)  # a board would find out in its last step
     target = workspace.RESULTS if output is None else Path(output)
     for host in hosts:
         refuse_unwritable(target / _folder_name(host) / _LOG)
