@@ -22,6 +22,7 @@ from tiny_method import export_tiny
 from adq_edge.benchmark.results import read_report
 from adq_edge.building import build
 from adq_edge.bundle import Bundle
+from adq_edge.doctor import read_diagnosis
 from adq_edge.evaluation import read_evaluation
 from adq_edge.files import sha256
 from adq_edge.options import Precision, Scenario
@@ -217,3 +218,19 @@ def test_command_line_names_the_engine_s_error_and_the_host(
     )
     assert lines[1].startswith("adq-edge: nowhere.invalid: no host of this name")
     assert (tmp_path / "benchmarks" / "results" / "board" / "run.log").is_file()
+
+
+def test_step_that_fails_late_leaves_what_was_finished(
+    server: SshServer, tiny: Bundle, unknown_engine: Path, dataset: Path
+):
+    options = {"precision": "fp32", "data": dataset, "threads": 1, "quick": True, "output": "results"}
+    (result,) = bench_remotely(["board"], [tiny.path, unknown_engine], device="cpu", **options)
+    folder = Path("results/board")
+    assert str(result.problem).startswith("board: step 'evaluate unknown' failed there: engines/unknown.onnx")
+    assert (result.benchmarks, result.diagnosis) == ((), folder / "doctor.json")
+    assert result.evaluations == (folder / "tiny-fp32.eval.json",)
+    assert len(read_evaluation(result.evaluations[0]).scores) == 12
+    assert len(board_tables(result)) == 1
+    lines = list(board_lines(result))
+    assert read_diagnosis(folder / "doctor.json").findings.environment.python in lines[0]
+    assert lines[1:] == ["board: results of the steps before it failed in results/board"]

@@ -222,7 +222,7 @@ def test_run_killed_on_the_board_is_told_and_starts_anew(server: SshServer):
     ended = watched.result()
     assert temporary.parent == folder.parent / "tmp", "a temporary file outlives the run that was killed"
     assert str(describe_failure("board", ended)).startswith(
-        "board: the run was killed, or the board was restarted"
+        "board: the run was killed, or the board was restarted, in step 'count'. Give the same"
     )
     again = Watched(job("dead"))
     (work_folder(server, "dead") / "go").touch()

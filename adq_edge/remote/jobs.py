@@ -181,7 +181,8 @@ def describe_failure(host: str, ended: Ended, *, fix: Optional[str] = None) -> H
             "abandoned": "ended itself, as nobody asked after it",
             "dead": "was killed, or the board was restarted",
         }
-        return HostError(f"the run {whys[ended.state]}", where=host, fix="Give the same command again")
+        why = f"{whys[ended.state]}, in step '{ended.step}'" if ended.step else whys[ended.state]
+        return HostError(f"the run {why}", where=host, fix="Give the same command again")
     if ended.filled_disk:
         return disk_full(host, ended.step)
     lines = [line.strip() for line in ended.log.splitlines() if line.strip()]

@@ -28,7 +28,7 @@ _LOG = "run.log"
 
 @dataclasses.dataclass(frozen=True)
 class BoardResult:
-    """What came of one board.
+    """What came of one board; where it failed, what the steps before had written.
 
     Attributes:
         host: the board, as the user named it.
@@ -36,7 +36,7 @@ class BoardResult:
         evaluations: result files of `eval`.
         diagnosis: the file that `doctor` wrote there; None where it came to nothing.
         found: whether the run had been started before, by a command that did not see its end.
-        problem: why it came to nothing; None where all is well.
+        problem: why it failed, and in which step; None where all is well.
     """
 
     host: str
@@ -172,7 +172,7 @@ def _run(
         display.finish(board.host, f"failed: {error.what}")
         named = error if error.where == board.host else _with_host(error, board.host)
         return BoardResult(board.host, problem=named)
-    display.finish(board.host, "done")
+    display.finish(board.host, "done" if result.problem is None else f"failed: {result.problem.what}")
     return result
 
 
@@ -182,30 +182,38 @@ def _run_one(board: Board, request: Request, recipes: Sequence[Recipe], folder: 
     job = make_job(request, recipes, facts.machine, command_there(facts))
     install(board, facts, extras_for(request, recipes))
     ended = run_job(board, job, RESULTS, lambda brought: _keep(brought, folder))
+    problem = None
     if ended.state != "done":
-        raise describe_failure(board.host, ended, fix=f"What it wrote is in {folder / _LOG}")
-    paths = [folder / Path(name).name for name in ended.files]
+        problem = describe_failure(board.host, ended, fix=f"What it wrote is in {folder / _LOG}")
+    paths = [folder / name for name in _results(ended)]
     return BoardResult(
         board.host,
         tuple(path for path in paths if path.name.endswith(".bench.json")),
         tuple(path for path in paths if path.name.endswith(".eval.json")),
         next((path for path in paths if path.name == DIAGNOSIS), None),
         ended.found,
+        problem,
     )
 
 
 def _keep(brought: Ended, folder: Path) -> None:
-    """Write a job's log, and its results if it came to any."""
-    files = brought.files if brought.state == "done" else {}
+    """Write a job's log, and what it came to: what is finished counts, whatever failed after it."""
+    results = _results(brought)
     try:
         write_bytes(folder / _LOG, brought.log.encode("utf-8"))
-        for name, content in files.items():
-            write_bytes(folder / Path(name).name, content)
+        for name, content in results.items():
+            write_bytes(folder / name, content)
     except StorageError as error:
         fix = error.fix or "Choose another output folder"
-        if files:
+        if results and brought.state == "done":  # a run that failed is made anew
             fix += "; the results wait on the board: give the same command again"
         raise StorageError(error.what, where=error.where, fix=fix) from error
+
+
+def _results(brought: Ended) -> Dict[str, bytes]:
+    """Return a job's result files by name, without those that it was writing when it was killed."""
+    files = {Path(name).name: content for name, content in brought.files.items()}
+    return {name: content for name, content in files.items() if not name.startswith(".")}
 
 
 def _with_host(error: AdqError, host: str) -> AdqError:

@@ -17,7 +17,7 @@ from adq_edge.report.tables import quality_table
 
 
 def board_tables(result: BoardResult) -> List[Table]:
-    """Return the tables that `eval` and `bench` would have printed on the board.
+    """Return the tables that `eval` and `bench` would have printed on the board, as far as it came.
 
     Raises:
         ResultError: a result file is of another release of adq-edge.
@@ -29,22 +29,23 @@ def board_tables(result: BoardResult) -> List[Table]:
 
 
 def board_lines(result: BoardResult) -> Iterator[str]:
-    """Yield what a board is, where its results lie, how to remove what stays there; nothing if it failed.
+    """Yield what a board is, where its results lie, how to remove what stays there; not why it failed.
 
     Raises:
         ResultError: what the board's doctor wrote is of another release of adq-edge.
         StorageError: it cannot be read.
     """
-    if result.problem is not None:
-        return
     if result.diagnosis is not None:
         yield f"{result.host}: {_describe(read_diagnosis(result.diagnosis))}"
     if result.found:
         yield f"{result.host}: picked up the run that an earlier command had left there"
-    if result.benchmarks:
-        yield f"{result.host}: results in {result.benchmarks[0].parent}"
-    remove = f"ssh {shlex.quote(result.host)} rm -rf .cache/adq-edge"
-    yield f"{result.host}: nothing runs there any more; adq-edge stays for the next time, or: {remove}"
+    results = (*result.benchmarks, *result.evaluations)
+    if results:
+        what = "results" if result.problem is None else "results of the steps before it failed"
+        yield f"{result.host}: {what} in {results[0].parent}"
+    if result.problem is None:
+        remove = f"ssh {shlex.quote(result.host)} rm -rf .cache/adq-edge"
+        yield f"{result.host}: nothing runs there any more; adq-edge stays for the next time, or: {remove}"
 
 
 def _joined(reports: List[BenchmarkReport]) -> BenchmarkReport:
