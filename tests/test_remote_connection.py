@@ -93,7 +93,7 @@ def test_login_refused(server: SshServer):
     )
 
 
-def test_python_of_the_board(server: SshServer):
+def test_python_of_the_board(server: SshServer, tmp_path: Path):
     server.put_python(OLD_PYTHON)
     assert problem_of() == (
         "board: its python3 is Python 3.6. adq-edge needs 3.8 or later: JetPack 5.1 or later has one."
@@ -103,7 +103,7 @@ def test_python_of_the_board(server: SshServer):
     (server.bin / "ensurepip.py").write_text("raise ImportError")
     server.put_python(f'#!/bin/sh\nPYTHONPATH="{server.bin}" exec "{sys.executable}" "$@"\n')
     with shown_by("board", []) as board, pytest.raises(HostError, match="sudo apt install python3-venv"):
-        install(board, board.facts(), ())
+        install(board, board.facts(), (), tmp_path / "install.log")
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_disk_that_fills_while_adq_edge_is_installed(
     monkeypatch.setattr(installation, "_SPARE_MB_FIRST", 0.0)
     shown: List[Progress] = []
     with shown_by("board", shown) as board, pytest.raises(HostError) as caught:
-        install(board, board.facts(), ())
+        install(board, board.facts(), (), tmp_path / "install.log")
     assert str(caught.value).startswith(
         "board: step 'install what adq-edge needs' failed there: its disk is full. Free some space"
     )

@@ -38,8 +38,11 @@ def make_wheel(
         archive.writestr(f"{about}/RECORD", f"{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n")
 
 
-def make_source(folder: Path, name: str, version: str) -> None:
-    """Write a source distribution with nothing in it, which needs nothing to be built with."""
+def make_source(folder: Path, name: str, version: str, first: str = "pass") -> None:
+    """Write a source distribution with nothing in it, which needs nothing to be built with.
+
+    `first` is a line of Python that is run before it is built.
+    """
     root = f"{name}-{version}"
     wheel = f"{root}-py3-none-any.whl"
     with tempfile.TemporaryDirectory() as scratch:
@@ -48,6 +51,7 @@ def make_source(folder: Path, name: str, version: str) -> None:
             wheel: (Path(scratch) / wheel).read_bytes(),
             "pyproject.toml": b'[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n',
             "own.py": f"import shutil\ndef build_wheel(folder, *_):\n"
+            f"    {first}\n"
             f"    shutil.copy({wheel!r}, folder)\n    return {wheel!r}\n".encode(),
         }
     folder.mkdir(exist_ok=True)

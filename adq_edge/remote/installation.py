@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
+from adq_edge.errors import StorageError
+from adq_edge.files import write_bytes
 from adq_edge.remote.board import Board, Facts
 from adq_edge.remote.errors import HostError
 from adq_edge.remote.jobs import Ended, Job, Step, describe_failure, run_job
@@ -25,6 +28,14 @@ _CONSTRAINTS = "work/constraints.txt"
 _PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--no-cache-dir")
 _CUDA = "/usr/local/cuda/bin"
 """JetPack's compiler, which pycuda is built with, is on no PATH there."""
+_NO_RESULTS = "work/none"
+_NOT_GOT = re.compile(
+    r"could not find a version|no matching distribution|max retries exceeded|name resolution|timed out"
+    r"|timeouterror|connection ?error|connection (broken|refused|reset|aborted)|network is unreachable"
+    r"|no route to host|incomplete-download|http error \d",
+    re.IGNORECASE,
+)
+"""pip's words for a network that is not there or breaks off, and for an index without what is asked for."""
 _SPARE_MB = 100.0
 _SPARE_MB_FIRST = 1500.0
 """ONNX Runtime, OpenCV and numpy, unpacked, with what pip needs meanwhile."""
@@ -39,7 +50,7 @@ def _python(facts: Facts) -> str:
     return f"{facts.root}/env/bin/python"
 
 
-def install(board: Board, facts: Facts, extras: Sequence[str]) -> None:
+def install(board: Board, facts: Facts, extras: Sequence[str], log: Path) -> None:
     """Install or update adq-edge on a board.
 
     What the board's Python has already is taken as it is (JetPack's TensorRT, for one). What is missing comes
@@ -49,10 +60,12 @@ def install(board: Board, facts: Facts, extras: Sequence[str]) -> None:
         board: where.
         facts: what the board is.
         extras: the parts of adq-edge that the work needs, `jetson` for one.
+        log: the file that gets what was written there, where it fails.
 
     Raises:
         HostError: it cannot be installed there.
         MissingDependencyError: what runs here is not installed, or there is no pip.
+        StorageError: the wheels cannot be kept here.
     """
     requirements = device_requirements(platform_of(facts), extras)
     with tempfile.TemporaryDirectory() as folder:
@@ -67,12 +80,40 @@ def install(board: Board, facts: Facts, extras: Sequence[str]) -> None:
                     where=board.host,
                     fix="Install it there: sudo apt install python3-venv",
                 )
-            ended = _run(board, facts, wheel, requirements, ())
-            if ended.state == "failed" and ended.step == _DEPENDENCIES and not ended.filled_disk:
-                ended = _run(board, facts, wheel, requirements, _carried(board, facts, requirements))
-            if ended.state != "done":
-                raise describe_failure(board.host, ended)
+            _install(board, facts, wheel, requirements, log)
             board.ask("mark", key=key)
+
+
+def _install(board: Board, facts: Facts, wheel: Path, requirements: Sequence[str], log: Path) -> None:
+    first = ended = run_job(board, _job(facts, wheel, requirements, ()), _NO_RESULTS)
+    if _lacks_internet(first):
+        try:
+            carried = _carried(board, facts, requirements)
+        except HostError as error:
+            fix = ". ".join([*([error.fix] if error.fix else []), _keep_log(log, first)])
+            raise HostError(error.what, where=board.host, fix=fix) from error
+        ended = run_job(board, _job(facts, wheel, requirements, carried), _NO_RESULTS)
+    if ended.state != "done":
+        tries = (first,) if ended is first else (first, ended)
+        raise describe_failure(board.host, ended, fix=_keep_log(log, *tries))
+
+
+def _keep_log(log: Path, *tries: Ended) -> str:
+    """Write what a failed installation wrote; return where that is, or that it could not be kept."""
+    try:
+        write_bytes(log, "\n".join(ended.log for ended in tries).encode("utf-8"))
+    except StorageError as error:  # no reason to hide why the board failed
+        return f"What was written there could not be kept in {log} ({error.what})"
+    return f"What was written there is in {log}"
+
+
+def _lacks_internet(ended: Ended) -> bool:
+    """Tell whether packages could not be got, and not something else failed: a compiler, for one."""
+    if ended.state != "failed" or ended.step != _DEPENDENCIES or ended.filled_disk:
+        return False
+    # A warning is of something that pip tried again, or did without.
+    lines = [line for line in ended.last_words.splitlines() if not line.lstrip().startswith("WARNING: ")]
+    return any(map(_NOT_GOT.search, lines))
 
 
 def _carried(board: Board, facts: Facts, requirements: Sequence[str]) -> List[Path]:
@@ -81,9 +122,7 @@ def _carried(board: Board, facts: Facts, requirements: Sequence[str]) -> List[Pa
     return fetch_wheels(requirements, platform, _CACHE.expanduser() / platform.name)
 
 
-def _run(
-    board: Board, facts: Facts, wheel: Path, requirements: Sequence[str], carried: Sequence[Path]
-) -> Ended:
+def _job(facts: Facts, wheel: Path, requirements: Sequence[str], carried: Sequence[Path]) -> Job:
     python = _python(facts)
     pinned = constraints()
     files: Dict[str, Path] = {f"work/{wheel.name}": wheel}
@@ -107,7 +146,7 @@ def _run(
         ),
     )
     spare = _SPARE_MB if facts.installed is not None else _SPARE_MB_FIRST
-    return run_job(board, Job("install", files, steps, path=_CUDA, spare_mb=spare), "work/none")
+    return Job("install", files, steps, path=_CUDA, spare_mb=spare)
 
 
 def _ways(

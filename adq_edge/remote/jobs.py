@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from adq_edge.remote.agent import RUNNING
 from adq_edge.remote.board import Board
@@ -21,6 +22,9 @@ _AGENT = Path(__file__).with_name("agent.py")
 _ASK_EVERY = 1.0
 _FIRST_PAUSE = 0.1
 _OWN_WORDS = "adq-edge: "
+_ERROR = re.compile(r"error: ", re.IGNORECASE)
+_MERE_FAILURE = re.compile(r"error: (subprocess-exited-with-error|command .* failed)")
+"""Something that was run did not succeed: why, it says itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +77,15 @@ class Ended:
     found: bool
 
     @property
+    def last_words(self) -> str:
+        """What the last command wrote, and the agent after it."""
+        _, command, words = f"\n{self.log}".rpartition("\n+ ")
+        return words.partition("\n")[2] if command else words
+
+    @property
     def filled_disk(self) -> bool:
         """Whether the last command, or the agent there, found no space on the disk."""
-        return self.state == "failed" and tells_of_full_disk(self.log.rpartition("\n+ ")[2])
+        return self.state == "failed" and tells_of_full_disk(self.last_words)
 
 
 def run_job(
@@ -168,7 +178,7 @@ def _ended_if_stopped(board: Board, name: str) -> Iterator[None]:
 
 
 def describe_failure(host: str, ended: Ended, *, fix: Optional[str] = None) -> HostError:
-    """Return why a job failed, in the words of the command that did: adq-edge's own, or the last ones.
+    """Return why a job failed, in the words of the command that did: adq-edge's own, or its last error.
 
     Args:
         host: the board.
@@ -185,7 +195,16 @@ def describe_failure(host: str, ended: Ended, *, fix: Optional[str] = None) -> H
         return HostError(f"the run {why}", where=host, fix="Give the same command again")
     if ended.filled_disk:
         return disk_full(host, ended.step)
-    lines = [line.strip() for line in ended.log.splitlines() if line.strip()]
+    lines = [line.strip() for line in ended.last_words.splitlines() if line.strip()]
     told = [line[len(_OWN_WORDS) :] for line in lines if line.startswith(_OWN_WORDS)]
-    reason = (told or lines or [f"exit code {ended.code}"])[-1].rstrip(".")
-    return HostError(f"step '{ended.step}' failed there: {reason}", where=host, fix=None if told else fix)
+    reason = told[-1] if told else _last_error(lines) or f"exit code {ended.code}"
+    what = f"step '{ended.step}' failed there: {reason.rstrip('.')}"
+    return HostError(what, where=host, fix=None if told else fix)
+
+
+def _last_error(lines: Sequence[str]) -> str:
+    """Return the last error in what a command wrote, else its last line; pip's remarks follow the error."""
+    first_remark = next((n for n, line in enumerate(lines) if line.startswith(("note: ", "hint: "))), None)
+    before = [line for line in lines[:first_remark] if line != "[end of output]"] or list(lines)
+    errors = [line for line in before if _ERROR.search(line) and not _MERE_FAILURE.match(line)]
+    return (errors or before or [""])[-1]

@@ -24,6 +24,7 @@ from adq_edge.remote.work import DIAGNOSIS, RESULTS, Request, extras_for, make_j
 from adq_edge.result_files import refuse_unwritable
 
 _LOG = "run.log"
+_INSTALL_LOG = "install.log"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +107,8 @@ def bench_remotely(
         read_image(request.image)  # a board would find out in its last step
     target = workspace.RESULTS if output is None else Path(output)
     for host in hosts:
-        refuse_unwritable(target / _folder_name(host) / _LOG)
+        for name in (_LOG, _INSTALL_LOG):
+            refuse_unwritable(target / _folder_name(host) / name)
     recipes = read_recipes(items, request.device, choose(Precision, precision))
     stop = threading.Event()
     with BoardsDisplay(hosts, shown=progress) as display:
@@ -180,7 +182,7 @@ def _run_one(board: Board, request: Request, recipes: Sequence[Recipe], folder: 
     board.show("check")
     facts = board.facts()
     job = make_job(request, recipes, facts.machine, command_there(facts))
-    install(board, facts, extras_for(request, recipes))
+    install(board, facts, extras_for(request, recipes), folder / _INSTALL_LOG)
     ended = run_job(board, job, RESULTS, lambda brought: _keep(brought, folder))
     problem = None
     if ended.state != "done":
