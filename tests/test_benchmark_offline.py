@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
+import time
 from pathlib import Path
-from typing import Callable, Iterator, List, Tuple
+from typing import Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
 import pytest
@@ -19,8 +21,9 @@ from adq_edge.benchmark.schedule import Plan
 from adq_edge.benchmark.timing import time_batches
 from adq_edge.errors import EngineError
 from adq_edge.runtimes.base import Output
-from adq_edge.runtimes.cpu import run_in_threads
+from adq_edge.runtimes.cpu import CpuEngine, Stream, run_in_threads
 from adq_edge.runtimes.registry import load_engine
+from adq_edge.runtimes.sidecar import read_sidecar
 
 
 def facts(stream_counts: Tuple[int, ...] = (1,), largest_batch=None) -> Loaded:
@@ -164,6 +167,24 @@ def test_an_error_of_a_stream_comes_through():
         list(run_in_threads([fail] * 2, [np.zeros(1)] * 8))
 
 
+def test_closed_early_it_drops_what_has_not_begun():
+    begun: List[int] = []
+    ended: List[int] = []
+
+    def stream(images: np.ndarray) -> Output:
+        begun.append(int(images[0]))
+        time.sleep(0.05)
+        ended.append(int(images[0]))
+        return Output(images, images)
+
+    outputs = run_in_threads([stream] * 2, (np.full(1, number) for number in itertools.count()))
+    assert int(next(outputs).scores[0]) == 0
+    before = len(begun)
+    outputs.close()
+    assert before <= len(begun) <= before + 2
+    assert len(ended) == len(begun)
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_engine(tmp_path_factory.mktemp("engines") / "tiny.onnx")
@@ -199,3 +220,35 @@ def test_timed_batches_are_all_counted(tiny: Path):
         done = time_batches(engine, np.zeros((3, SIZE, SIZE, 3), np.uint8), 2, 0.05)
     assert done.images == sum(calls[2:])  # an untimed call of each stream comes first
     assert done.elapsed_ns >= 0.05e9
+    assert done.images % (2 * 3) == 0
+
+
+class Sleeper(CpuEngine):
+    """Takes exactly as long for a call as it is told, on as many streams as there are."""
+
+    runtime = "none"
+
+    def __init__(self, path: Path, seconds: float, streams: int) -> None:
+        super().__init__(path, read_sidecar(path), "1", threads=streams)
+        self.seconds, self.begun = seconds, 0
+
+    def _open_streams(self, count: int, threads: int) -> List[Stream]:
+        return [self._run] * count
+
+    def _run(self, images: np.ndarray) -> Output:
+        self.begun += 1
+        time.sleep(self.seconds)
+        return Output(images, images)
+
+    def operators(self) -> Dict[str, int]:
+        return {}
+
+
+@pytest.mark.parametrize(("streams", "calls"), [(1, 3), (2, 6), (4, 12)])
+def test_no_stream_idles_while_the_clock_runs(tiny: Path, streams: int, calls: int):
+    """In 2.5 calls' time: three rounds; a fourth one with a lone call would cost 10 % with two streams."""
+    engine = Sleeper(tiny, 0.2, streams)
+    done = time_batches(engine, np.zeros((3, SIZE, SIZE, 3), np.uint8), streams, 2.5 * engine.seconds)
+    assert done.images == 3 * calls
+    assert 1e9 * done.images / done.elapsed_ns == pytest.approx(3 * streams / engine.seconds, rel=0.05)
+    assert engine.begun <= streams + calls + streams  # untimed, timed, and what kept the others company

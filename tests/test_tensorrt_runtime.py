@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 import types
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from recording_tensorrt import Stand
 
+from adq_edge.benchmark.timing import time_batches
 from adq_edge.bundle import Source
 from adq_edge.errors import BuildError, EngineError, MissingDependencyError
 from adq_edge.files import sha256
@@ -117,6 +119,21 @@ def test_batches_in_flight_keep_their_order(monkeypatch, tmp_path, version: str,
     assert stand.calls.count("create_execution_context") == slots
     first_wait = stand.calls.index("synchronize")
     assert stand.calls[:first_wait].count("execute_async_v3") == slots
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_closed_early_no_batch_is_left_on_the_gpu(monkeypatch, tmp_path, slots: int):
+    stand = install(monkeypatch, Stand())
+    with load_engine(plan(tmp_path)) as engine:
+        outputs = engine.run_many(itertools.cycle([PICTURES[:2], PICTURES[2:4]]), slots)
+        np.testing.assert_allclose(next(outputs).scores, SCORES[:2], rtol=1e-6)
+        np.testing.assert_allclose(next(outputs).scores, SCORES[2:4], rtol=1e-6)
+        outputs.close()
+        assert stand.calls.count("synchronize") == stand.calls.count("execute_async_v3") == slots + 1
+        done = time_batches(engine, PICTURES[:2], slots, 0.01)
+        assert stand.calls.count("synchronize") == stand.calls.count("execute_async_v3")
+        assert done.images % (2 * slots) == 0
+        np.testing.assert_allclose(engine.run(PICTURES[4:6]).scores, SCORES[4:6], rtol=1e-6)
 
 
 def test_a_static_engine_needs_no_shape(monkeypatch, tmp_path):

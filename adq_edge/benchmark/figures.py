@@ -129,7 +129,7 @@ class Throughput:
         streams: calls at the same time; on a CPU they share its threads out among themselves.
         images_per_second: over all timed calls.
         images: timed pictures.
-        timed_seconds: from the first call's start to the last one's end, the turns' sum.
+        timed_seconds: from one call's end to another's with calls on all streams throughout, the turns' sum.
     """
 
     batch: int

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Dict, Iterator, List, Sequence
+from typing import Dict, List, Sequence
 
 import numpy as np
 
@@ -68,27 +70,29 @@ def time_picture(engine: Engine, encoded: bytes) -> Dict[str, int]:
 
 
 def time_batches(engine: Engine, images: np.ndarray, streams: int, seconds: float) -> Batches:
-    """Time calls of one batch size for `seconds`, after an untimed one per stream.
+    """Time calls of one batch size for `seconds` or longer, after an untimed one per stream.
+
+    Whole rounds of one call per stream count, from the end of a round to the end of another, with calls on
+    all streams before, throughout and after: no time counts in which a stream has nothing left to do.
 
     Args:
         engine: what is timed.
         images: uint8 `[N, H, W, 3]`, the batch of every call.
         streams: calls at the same time.
-        seconds: how long to go on starting calls.
+        seconds: the least duration.
     """
-    for _ in engine.run_many([images] * streams, streams):
-        pass
-    start = perf_counter_ns()
-    end = start + int(seconds * 1e9)
+    with contextlib.closing(engine.run_many(itertools.repeat(images), streams)) as outputs:
 
-    def feed() -> Iterator[np.ndarray]:
-        for _ in range(streams):
-            yield images
-        while perf_counter_ns() < end:
-            yield images
+        def end_of_round() -> int:
+            for _ in range(streams):
+                next(outputs)
+            return perf_counter_ns()
 
-    calls = sum(1 for _ in engine.run_many(feed(), streams))
-    return Batches(calls * len(images), perf_counter_ns() - start)
+        start = now = end_of_round()
+        rounds = 0
+        while rounds == 0 or now < start + seconds * 1e9:
+            now, rounds = end_of_round(), rounds + 1
+    return Batches(rounds * streams * len(images), now - start)
 
 
 class _NoOpEngine(Engine):

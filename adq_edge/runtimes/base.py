@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from pathlib import Path
 from types import TracebackType
-from typing import Dict, Iterable, Iterator, NamedTuple, Optional, Tuple, Type
+from typing import Dict, Generator, Iterable, NamedTuple, Optional, Tuple, Type
 
 import numpy as np
 
@@ -85,18 +85,20 @@ class Engine(abc.ABC):
         """The values of `streams` that `run_many` makes sense with, in rising order."""
         return (1,)
 
-    def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Iterator[Output]:
+    def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Generator[Output, None, None]:
         """Score batches in order with several of them in work at the same time; for throughput.
 
+        Closed before its end, it leaves the engine idle: no call goes on.
+
         Args:
-            batches: uint8 `[N, H, W, 3]` each, of one size.
+            batches: uint8 `[N, H, W, 3]` each, of one size; there may be no end of them.
             streams: how many at the same time; one of `stream_counts`.
 
         Raises:
             EngineError: a batch has another type or shape, or is too large.
         """
         del streams
-        return map(self.run, batches)
+        return (self.run(images) for images in batches)
 
     def stages(self) -> Optional[Stages]:
         """Return where the time of the last `run` went; None where nothing is copied to a device."""

@@ -7,7 +7,7 @@ import collections
 import queue
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Deque, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Deque, Generator, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class CpuEngine(Engine):
         threads = _usable_threads(self._threads)
         return tuple(count for count in range(1, threads + 1) if threads % count == 0)
 
-    def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Iterator[Output]:
+    def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Generator[Output, None, None]:
         """Score batches in order, with `streams` of them at the same time; arguments as of the base."""
         if streams == 1:
             return super().run_many(batches, streams)
@@ -60,8 +60,10 @@ class CpuEngine(Engine):
         self._streams = []
 
 
-def run_in_threads(streams: Sequence[Stream], batches: Iterable[np.ndarray]) -> Iterator[Output]:
+def run_in_threads(streams: Sequence[Stream], batches: Iterable[np.ndarray]) -> Generator[Output, None, None]:
     """Score batches in order, each stream in a thread of its own.
+
+    Closed early, it waits for the calls that have begun and drops those that have not.
 
     Args:
         streams: who scores; each gets the next batch as soon as it is free.
@@ -80,12 +82,16 @@ def run_in_threads(streams: Sequence[Stream], batches: Iterable[np.ndarray]) -> 
 
     with ThreadPoolExecutor(len(streams)) as pool:
         waiting: Deque[Future[Output]] = collections.deque()
-        for images in batches:
-            waiting.append(pool.submit(score, images))
-            if len(waiting) > _QUEUED_PER_STREAM * len(streams):
+        try:
+            for images in batches:
+                waiting.append(pool.submit(score, images))
+                if len(waiting) > _QUEUED_PER_STREAM * len(streams):
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _usable_threads(threads: Optional[int]) -> int:

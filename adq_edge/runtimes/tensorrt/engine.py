@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import collections
 from pathlib import Path
-from typing import Any, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Deque, Dict, Generator, Iterable, List, Optional, Tuple
 
 import numpy as np
 
@@ -68,22 +68,26 @@ class TensorRTEngine(Engine):
         """
         return (1,) if self._release.before(8, 6) and self.largest_batch > 1 else (1, _IN_FLIGHT)
 
-    def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Iterator[Output]:
+    def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Generator[Output, None, None]:
         """Score batches in order with several of them on the GPU at once; arguments as of the base."""
         while len(self._slots) < streams:
             self._slots.append(self._make_slot())
         busy: Deque[_Slot] = collections.deque()
         free = list(self._slots[:streams])
-        for images in batches:
-            self._first_slot(self.check(images))  # refuses what is too large
-            if not free:
-                free.append(busy.popleft())
-                yield free[0].finish()
-            slot = free.pop(0)
-            slot.start(images)
-            busy.append(slot)
-        while busy:
-            yield busy.popleft().finish()
+        try:
+            for images in batches:
+                self._first_slot(self.check(images))  # refuses what is too large
+                if not free:
+                    free.append(busy.popleft())
+                    yield free[0].finish()
+                slot = free.pop(0)
+                slot.start(images)
+                busy.append(slot)
+            while busy:
+                yield busy.popleft().finish()
+        finally:  # closed early: what is copied or computed must not meet the next call
+            while busy:
+                busy.popleft().finish()
 
     def stages(self) -> Stages:
         """Return where the time of the last `run` went on the GPU."""
