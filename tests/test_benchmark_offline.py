@@ -144,6 +144,26 @@ def test_engines_take_turns_and_each_climbs_as_far_as_it_rises(monkeypatch: pyte
     assert windows == [("ab".index(name[0]), False, 1) for name in log]
 
 
+def test_an_engine_that_fails_keeps_its_whole_steps_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(schedule.time, "sleep", lambda _: None)
+
+    class Breaks(FakeEngine):
+        def run_batches(self, batch: int, streams: int, seconds: float) -> Batches:
+            if self.log[-2:] == ["a2", "b2"]:  # in the second turn of its second step
+                raise EngineError("broke", where="a.onnx")
+            return super().run_batches(batch, streams, seconds)
+
+    log: List[str] = []
+    engines = [Breaks("a", 8, log), FakeEngine("b", 2, log)]
+    failed, other = sweep(engines, [facts(), facts()], plan(), lambda *_: contextlib.nullcontext(), list)
+    assert log == ["a1", "b1"] * 2 + ["a2", "b2"] + ["b2"] + ["b4"] * 2
+    assert failed.calls == {Load(1, 1): Batches(2, 2_000_000_000)}
+    assert failed.end is OfflineEnd.FAILED
+    assert str(failed.failure) == "at batch 2, 1 stream: broke"
+    assert list(other.calls) == [Load(1, 1), Load(2, 1), Load(4, 1)]
+    assert (other.end, other.failure) == (OfflineEnd.STOPPED_RISING, None)
+
+
 # --- streams ---------------------------------------------------------------------------------------------
 
 

@@ -24,13 +24,26 @@ from adq_edge.benchmark.schedule import Plan, plan_for
 from adq_edge.benchmark.summary import quietness, summarise
 from adq_edge.board.state import read_board_state
 from adq_edge.environment import read_environment
-from adq_edge.errors import AdqError, EngineError, ResultError
+from adq_edge.errors import AdqError, EngineError, ResultError, StorageError
 from adq_edge.options import Device, RuntimeName, Scenario, choose
 from adq_edge.result_files import refuse_unwritable
 from adq_edge.runtimes.sidecar import Sidecar, read_sidecar
 
 _SUFFIX = ".bench.json"
 _QUICK_SUFFIX = ".quick.bench.json"  # a look must not replace what may be quoted
+
+
+class UnsavedReportError(StorageError):
+    """A result file cannot be written once all is measured.
+
+    Args:
+        problem: why.
+        report: what was measured.
+    """
+
+    def __init__(self, problem: StorageError, report: BenchmarkReport) -> None:
+        super().__init__(problem.what, where=problem.where, fix=problem.fix)
+        self.report = report
 
 
 def bench(
@@ -69,10 +82,12 @@ def bench(
     Raises:
         AdqError: nothing to measure (no queries, or a batch size below 1), or the device is not here.
         DataError: `image` is not an image.
-        EngineError: an engine is missing, damaged or meant for another machine, or its process died.
+        EngineError: an engine is missing, damaged or meant for another machine, or its process died other
+            than in Offline, which then ends for this engine and is told of in its figures.
         MissingDependencyError: the runtime is not installed.
         ResultError: several engines, but `output` is one file.
-        StorageError: a file cannot be read or written.
+        StorageError: a file cannot be read or written; an UnsavedReportError, which has the report, where
+            all was measured already.
     """
     if device is not None:
         device = choose(Device, device)
@@ -105,7 +120,10 @@ def bench(
         board_before=board_before,
         board_after=read_board_state(),
     )
-    _write(report, target)
+    try:
+        _write(report, target)
+    except StorageError as problem:
+        raise UnsavedReportError(problem, report) from problem
     return report
 
 

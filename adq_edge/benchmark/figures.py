@@ -140,12 +140,16 @@ class Throughput:
 
 
 class OfflineEnd(str, enum.Enum):
-    """Why Offline tried no larger batch with the number of streams that its best throughput has."""
+    """Why Offline tried no larger batch with the number of streams that its best throughput has.
+
+    FAILED ends Offline for this engine, whatever it had still to try.
+    """
 
     STOPPED_RISING = "stopped-rising"
     LARGEST_BATCH = "largest-batch"
     TOO_LONG = "too-long"
     NAMED = "named"
+    FAILED = "failed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +161,7 @@ class Memory:
         model_mb: what loading the engine added: weights, graph and what the runtime prepares.
         arena_mb: what running at batch 1 added to that: activations and scratch memory.
         peak_rss_batch_1_mb: the most up to the end of SingleStream and end to end.
-        peak_rss_mb: the most, the largest Offline batch included.
+        peak_rss_mb: the most, the largest Offline batch included that the engine got through.
         system_rise_mb: how much less memory the whole machine had available, at most, than before the
             engine's process started, up to the end of its warm-up; on a Jetson CPU and GPU share it. None if
             the system does not tell.
@@ -226,6 +230,8 @@ class EngineBenchmark:
         layers: how many layers the runtime executes: by number format where it tells that, else by its own
             names for its operators.
         cuda_graph: whether the GPU's work is replayed from a CUDA graph; None without a GPU.
+        offline_failure: where Offline failed and of what: `at batch 8, 1 stream: REASON`; None if
+            it did not. `offline` has what was measured before.
     """
 
     name: str
@@ -249,10 +255,11 @@ class EngineBenchmark:
     build_seconds: Optional[float] = None
     layers: Dict[str, int] = dataclasses.field(default_factory=dict)
     cuda_graph: Optional[bool] = None
+    offline_failure: Optional[str] = None
 
     @property
     def best_offline(self) -> Optional[Throughput]:
-        """The highest throughput; None if Offline was not asked for."""
+        """The highest throughput; None if Offline was not asked for, or failed at once."""
         return max(self.offline, key=lambda throughput: throughput.images_per_second, default=None)
 
     @property

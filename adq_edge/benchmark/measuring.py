@@ -11,7 +11,7 @@ from adq_edge.benchmark.figures import Memory
 from adq_edge.benchmark.memory import MemoryWatch
 from adq_edge.benchmark.offline import Climbed, sweep
 from adq_edge.benchmark.process import WorkerProcess, start_worker
-from adq_edge.benchmark.protocol import Loaded, Round, WarmUp
+from adq_edge.benchmark.protocol import Batches, Loaded, Round, WarmUp
 from adq_edge.benchmark.quietness import CpuTimes, read_cpu_times
 from adq_edge.benchmark.schedule import Plan, Windows, interleave
 from adq_edge.board.recording import Recording
@@ -74,7 +74,8 @@ def measure(
     """Measure engines, each in a process of its own of which one computes at a time.
 
     Raises:
-        AdqError: an engine cannot be loaded, or its process died.
+        AdqError: an engine cannot be loaded, or its process died other than in Offline; or Offline failed
+            for all of them and was all that was asked for.
     """
     with contextlib.ExitStack() as stack:
         recorder = _start_recorder(stack, plan)
@@ -85,9 +86,12 @@ def measure(
         windows = _windows(recorder, names)
         rounds = _single_stream(ready, plan, windows, advance)
         peaks_mb = [one.worker.peak().rss_mb for one in ready]
-        offline = _offline(ready, plan, windows, advance)
+        climbers = [_Climber(*each) for each in zip((one.worker for one in ready), peaks_mb)]
+        offline = _offline(climbers, [one.loaded for one in ready], plan, windows, advance)
         after = read_cpu_times(pids)
-        memories = [_memory(*each) for each in zip(ready, peaks_mb)]
+    memories = [_memory(*each) for each in zip(ready, peaks_mb, (one.peak_mb for one in climbers))]
+    if Scenario.SINGLE_STREAM not in plan.scenarios:
+        _refuse_nothing(offline)
     parts = zip(names, engines, ready, rounds, offline, memories)
     measured = [
         Measurements(
@@ -140,12 +144,45 @@ def _single_stream(
     return interleave([one.worker for one in ready], warm_ups, plan, windows, advance)
 
 
+class _Climber:
+    """A worker in Offline.
+
+    Args:
+        worker: the worker.
+        peak_mb: the most memory that it ever held before.
+
+    Attributes:
+        peak_mb: the same after the last calls that it got through: it may die of larger ones.
+    """
+
+    def __init__(self, worker: WorkerProcess, peak_mb: float) -> None:
+        self._worker = worker
+        self.peak_mb = peak_mb
+
+    def run_batches(self, batch: int, streams: int, seconds: float) -> Batches:
+        """Time engine calls of one batch size, `streams` at a time."""
+        done = self._worker.run_batches(batch, streams, seconds)
+        self.peak_mb = self._worker.peak().rss_mb
+        return done
+
+
 def _offline(
-    ready: Sequence[_Ready], plan: Plan, windows: Windows, advance: Callable[[], None]
+    climbers: Sequence[_Climber],
+    facts: Sequence[Loaded],
+    plan: Plan,
+    windows: Windows,
+    advance: Callable[[], None],
 ) -> List[Climbed]:
     if Scenario.OFFLINE not in plan.scenarios:
-        return [Climbed({}, None) for _ in ready]
-    return sweep([one.worker for one in ready], [one.loaded for one in ready], plan, windows, advance)
+        return [Climbed({}, None) for _ in climbers]
+    return sweep(climbers, facts, plan, windows, advance)
+
+
+def _refuse_nothing(offline: Sequence[Climbed]) -> None:
+    """Raise what ended Offline, if it ended it for every engine before there was anything to keep."""
+    failures = [climbed.failure for climbed in offline if not climbed.calls]
+    if len(failures) == len(offline) and failures[0] is not None:
+        raise failures[0].error
 
 
 def _windows(recorder: Optional[Recorder], names: Sequence[str]) -> Windows:
@@ -165,13 +202,13 @@ def _recording(
     return recorder.recording(name, images, seconds, on_gpu=loaded.device != Device.CPU)
 
 
-def _memory(ready: _Ready, peak_batch_1_mb: float) -> Memory:
+def _memory(ready: _Ready, peak_batch_1_mb: float, peak_mb: float) -> Memory:
     return Memory(
         rss_before_load_mb=ready.loaded.rss_before_load_mb,
         model_mb=ready.loaded.model_mb,
         arena_mb=ready.warm_up.arena_mb,
         peak_rss_batch_1_mb=peak_batch_1_mb,
-        peak_rss_mb=ready.worker.peak().rss_mb,
+        peak_rss_mb=peak_mb,
         system_rise_mb=ready.watch.rise_mb,
         device_mb=ready.loaded.device_mb,
         swap_mb=ready.watch.swapped_mb,

@@ -7,6 +7,7 @@ from typing import Callable, Dict, Generator, List, NamedTuple, Optional, Protoc
 from adq_edge.benchmark.figures import OfflineEnd
 from adq_edge.benchmark.protocol import Batches, Loaded
 from adq_edge.benchmark.schedule import Plan, Windows, settle
+from adq_edge.errors import AdqError
 
 _RISE = 1.02
 _LONGEST = 5  # a call, relative to the planned duration of its batch size
@@ -19,11 +20,26 @@ class Load(NamedTuple):
     streams: int
 
 
+class Failure(NamedTuple):
+    """How an engine was called that failed, and of what."""
+
+    load: Load
+    error: AdqError
+
+    def __str__(self) -> str:
+        batch, streams = self.load
+        return f"at batch {batch}, {streams} stream{'s' if streams > 1 else ''}: {self.error.what}"
+
+
 class Climbed(NamedTuple):
-    """An engine's calls, in the order measured, and why there were no more; None if there were none."""
+    """An engine's calls, in the order measured, and why there were no more; None if there were none.
+
+    A load at which the engine failed is not among the calls.
+    """
 
     calls: Dict[Load, Batches]
     end: Optional[OfflineEnd]
+    failure: Optional[Failure] = None
 
 
 class Subject(Protocol):
@@ -91,6 +107,8 @@ def sweep(
 ) -> List[Climbed]:
     """Run Offline on engines in turns, each as far up as its throughput rises.
 
+    One that fails, or dies, is left alone from there on; the others go on.
+
     Args:
         subjects: the engines.
         facts: what is known about them.
@@ -101,18 +119,25 @@ def sweep(
     climbs = [climb(fact, plan) for fact in facts]
     totals: List[Dict[Load, Batches]] = [{} for _ in subjects]
     ends: Dict[int, OfflineEnd] = {}
+    failures: Dict[int, Failure] = {}
     steps = {i: next(one) for i, one in enumerate(climbs)}
     while steps:
         for _ in range(plan.offline_turns):
-            for i, load in steps.items():
+            for i, load in list(steps.items()):
                 settle(len(subjects))
-                with windows(i, False):
-                    done = subjects[i].run_batches(*load, plan.offline_seconds / plan.offline_turns)
+                try:
+                    with windows(i, False):
+                        done = subjects[i].run_batches(*load, plan.offline_seconds / plan.offline_turns)
+                except AdqError as error:
+                    failures[i], ends[i] = Failure(load, error), OfflineEnd.FAILED
+                    totals[i].pop(load, None)
+                    del steps[i]
+                    continue
                 before = totals[i].get(load, Batches(0, 0))
                 totals[i][load] = Batches(before.images + done.images, before.elapsed_ns + done.elapsed_ns)
                 advance()
         steps = _next_steps(climbs, steps, totals, ends)
-    return [Climbed(calls, ends[i]) for i, calls in enumerate(totals)]
+    return [Climbed(calls, ends[i], failures.get(i)) for i, calls in enumerate(totals)]
 
 
 def _next_steps(

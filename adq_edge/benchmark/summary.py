@@ -57,6 +57,7 @@ def _summarise(measured: Measurements, comparison: Optional[Comparison]) -> Engi
         layers=loaded.layers,
         cuda_graph=None if loaded.device == Device.CPU else False,  # the runtime launches each kernel anew
         offline_end=measured.offline.end,
+        offline_failure=None if measured.offline.failure is None else str(measured.offline.failure),
         offline_warm_up=None if measured.rounds else _warm_up(measured.warm_up),
     )
 

@@ -12,6 +12,7 @@ from adq_edge.errors import AdqError
 from adq_edge.options import Device, Precision, RuntimeName, Scenario
 
 if TYPE_CHECKING:
+    from adq_edge.benchmark.results import BenchmarkReport
     from adq_edge.remote.remote_bench import BoardResult
 
 
@@ -83,24 +84,33 @@ def bench(
         return
     if data is not None or precision is not None:
         raise AdqError("--data and --precision are for --host", fix="Use eval and build here")
+    from adq_edge.benchmark.bench import UnsavedReportError, result_files
     from adq_edge.benchmark.bench import bench as run
-    from adq_edge.benchmark.bench import result_files
+
+    try:
+        report = run(
+            engines or None,
+            device=device,
+            runtime=runtime,
+            threads=threads,
+            quick=quick,
+            scenarios=scenario or None,
+            image=image,
+        )
+    except UnsavedReportError as error:
+        _print_report(error.report)
+        raise
+    _print_report(report)
+    for path in result_files(report):
+        typer.echo(f"result: {path}")
+
+
+def _print_report(report: BenchmarkReport) -> None:
     from adq_edge.console import print_table
     from adq_edge.report.bench import bench_tables
 
-    report = run(
-        engines or None,
-        device=device,
-        runtime=runtime,
-        threads=threads,
-        quick=quick,
-        scenarios=scenario or None,
-        image=image,
-    )
     for table in bench_tables(report):
         print_table(table)
-    for path in result_files(report):
-        typer.echo(f"result: {path}")
 
 
 def _print_boards(results: List[BoardResult]) -> None:

@@ -18,7 +18,7 @@ from adq_edge.board.recording import Recording
 from adq_edge.options import Device
 from adq_edge.report.machines import device_name
 from adq_edge.report.tables import number, titled_table
-from adq_edge.report.words import board_words, offline_words, yes_or_no
+from adq_edge.report.words import board_words, failed_words, offline_words, yes_or_no
 
 
 class _Column(NamedTuple):
@@ -33,7 +33,7 @@ def bench_tables(report: BenchmarkReport) -> List[Table]:
     tables: List[Table] = []
     if any(engine.single_stream is not None for engine in report.engines):
         tables += [latency_table(report), stages_table(report)]
-    if any(engine.offline for engine in report.engines):
+    if any(engine.offline or failed_words(engine) is not None for engine in report.engines):
         tables.append(offline_table(report))
     tables.append(memory_table(report))
     if any(engine.recording is not None for engine in report.engines):
@@ -126,6 +126,9 @@ def offline_table(report: BenchmarkReport) -> Table:
                 number(throughput.images_per_second, 1),
                 offline_words(engine, throughput),
             )
+        failed = failed_words(engine)
+        if failed is not None:
+            table.add_row(engine.name, "-", "-", "-", failed)
         table.add_section()
     return _captioned(
         table, report, f"engine calls only; {_warm_up(report)}; streams share the CPU's threads"

@@ -7,7 +7,15 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 from adq_edge.benchmark.results import EndToEnd, Interval, Latency
 from adq_edge.report.entries import Device, Entry
 from adq_edge.report.sheet import ENGINE, Cell, Column, Sheet, sheet, text
-from adq_edge.report.words import cautions, engine_words, in_words, offline_words, reservations, yes_or_no
+from adq_edge.report.words import (
+    cautions,
+    engine_words,
+    failed_words,
+    in_words,
+    offline_words,
+    reservations,
+    yes_or_no,
+)
 
 
 def headline_sheet(devices: Sequence[Device]) -> Sheet:
@@ -118,17 +126,17 @@ def throughput_sheet(devices: Sequence[Device]) -> Sheet:
     columns = (
         *ENGINE,
         *(Column("batch"), Column("streams"), Column("throughput", "images/s", 1)),
-        *(Column("images"), Column("timed", "s", 1), text("")),
+        *(Column("images"), Column("timed", "s", 1), text("", long=True)),
     )
-    rows = [
-        (
-            *engine_words(device, entry),
-            *(point.batch, point.streams, point.images_per_second, point.images, point.timed_seconds),
-            offline_words(entry.engine, point),
-        )
-        for device, entry in _entries(devices)
-        for point in entry.engine.offline
-    ]
+    rows: List[Tuple[Cell, ...]] = []
+    for device, entry in _entries(devices):
+        names = engine_words(device, entry)
+        for point in entry.engine.offline:
+            figures = (point.batch, point.streams, point.images_per_second, point.images, point.timed_seconds)
+            rows.append((*names, *figures, offline_words(entry.engine, point)))
+        failed = failed_words(entry.engine)
+        if failed is not None:
+            rows.append((*names, None, None, None, None, None, failed))
     return sheet("throughput", "Offline throughput", columns, rows, "Engine calls only.")
 
 

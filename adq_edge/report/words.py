@@ -17,6 +17,7 @@ _BEST = {
     OfflineEnd.LARGEST_BATCH: "best; larger batches were not tried",
     OfflineEnd.TOO_LONG: "best; larger batches would take too long",
     OfflineEnd.NAMED: "best of the batch sizes named",
+    OfflineEnd.FAILED: "best before it failed",
 }
 _CONTROL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
@@ -43,7 +44,17 @@ def precision_name(precision: str) -> str:
 
 def offline_words(engine: EngineBenchmark, load: Throughput) -> str:
     """Say whether a throughput is an engine's best, and whether a larger batch may bring more."""
-    return _BEST[engine.offline_end] if load == engine.best_offline else ""
+    if load != engine.best_offline:
+        return ""
+    words = _BEST[engine.offline_end]
+    return words if engine.offline_failure is None else f"{words} {plain(engine.offline_failure)}"
+
+
+def failed_words(engine: EngineBenchmark) -> Optional[str]:
+    """Say why there is no throughput of an engine, where Offline failed before there was any."""
+    if engine.offline or engine.offline_failure is None:
+        return None
+    return f"failed {plain(engine.offline_failure)}"
 
 
 def engine_words(device: Device, entry: Entry) -> Tuple[str, str, str]:
