@@ -113,8 +113,13 @@ class SshServer:
         path.chmod(0o755)
 
     def _server_config(self) -> str:
-        # The packages of this Python are there already, as JetPack's are on a Jetson; there is no internet.
-        packages = sysconfig.get_paths()["purelib"]
+        # The packages of this Python are there already, as JetPack's are on a Jetson, but nothing to
+        # build others with; there is no internet.
+        packages = self.folder / "packages"
+        packages.mkdir()
+        for path in Path(sysconfig.get_paths()["purelib"]).iterdir():
+            if not path.name.startswith(("setuptools", "pkg_resources", "wheel", "_distutils_hack")):
+                (packages / path.name).symlink_to(path)
         return (
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder / 'host'}\n"
             f"AuthorizedKeysFile {self.folder / 'authorized_keys'}\nPidFile none\nUsePAM no\n"

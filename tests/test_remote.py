@@ -16,7 +16,7 @@ from typing import Callable, Iterator, List
 import onnx
 import pytest
 from sshd import SshServer, command_for, run_sshd, wait_for
-from test_remote_wheels import make_source, make_wheel, pip_of
+from test_remote_wheels import make_setuptools, make_source, make_wheel, pin_of
 from tiny_method import export_tiny
 
 from adq_edge.benchmark.results import read_report
@@ -28,7 +28,7 @@ from adq_edge.files import sha256
 from adq_edge.options import Precision, Scenario
 from adq_edge.remote import installation, requirements
 from adq_edge.remote.remote_bench import BoardResult, bench_remotely
-from adq_edge.remote.requirements import Platform
+from adq_edge.remote.requirements import Platform, Source
 from adq_edge.report.remote import board_lines, board_tables
 from adq_edge.runtimes.sidecar import sidecar_path
 
@@ -101,11 +101,13 @@ def test_ctrl_c_ends_what_runs_on_the_board(server: SshServer, tiny: Bundle):
 def board_without_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have adq-edge need a package that the board can get from nowhere, and this machine from a folder.
 
-    There is no wheel of it, as there is none of pycuda: the board builds it.
+    There is no wheel of it, as there is none of pycuda: the board builds it, and with what is not there.
     """
+    here = Platform((sys.version_info[0], sys.version_info[1]), "", 0)
     make_source(tmp_path / "index", NEEDED, "1.0")
-    monkeypatch.setitem(requirements._FROM_SOURCE, NEEDED, ())
-    make_wheel(tmp_path / "index", "pip", pip_of(Platform((sys.version_info[0], sys.version_info[1]), "", 0)))
+    monkeypatch.setitem(requirements._FROM_SOURCE, NEEDED, Source(("setuptools",)))
+    make_setuptools(tmp_path / "index", pin_of("setuptools", here))
+    make_wheel(tmp_path / "index", "pip", pin_of("pip", here))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     monkeypatch.setattr(installation, "_CACHE", tmp_path / "wheels")

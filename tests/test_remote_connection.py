@@ -266,7 +266,7 @@ def test_disk_that_fills_while_adq_edge_is_installed(
     server: SshServer, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """That is no lack of internet, which would have wheels fetched here."""
-    make_wheel(tmp_path / "index", "adqlarge", "1.0", content=bytes(100_000_000))
+    make_wheel(tmp_path / "index", "adqlarge", "1.0", files={"adqlarge.bin": bytes(100_000_000)})
     python = f'PIP_FIND_LINKS="{tmp_path}/index" exec "{sys.executable}" "$@"'
     server.put_python(f"#!/bin/sh\n{python}\n")
     monkeypatch.setattr(installation, "device_requirements", lambda platform, extras: ("adqlarge",))

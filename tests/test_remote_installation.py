@@ -10,7 +10,7 @@ from typing import Iterator, List
 
 import pytest
 from sshd import SshServer, open_board, run_sshd
-from test_remote_wheels import make_source
+from test_remote_wheels import make_setuptools, make_source
 
 from adq_edge.remote import installation
 from adq_edge.remote.board import Progress
@@ -76,6 +76,7 @@ def failure(requirement: str, log: Path, shown: List[Progress], monkeypatch: pyt
 def test_package_that_cannot_be_built_is_no_lack_of_internet(
     server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    make_setuptools(tmp_path / "index", "1000.0")
     make_source(tmp_path / "index", "adqbroken", "1.0", f"raise SystemExit({COMPILER!r})")
     shown: List[Progress] = []
     log = tmp_path / "results" / "install.log"

@@ -5,32 +5,49 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import importlib.metadata
 import io
+import re
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
+from typing import Mapping, Optional, Sequence
 
 import pytest
 
+from adq_edge.remote import requirements
 from adq_edge.remote.errors import HostError
-from adq_edge.remote.requirements import Platform, constraints, device_requirements, fetch_wheels
+from adq_edge.remote.requirements import (
+    Platform,
+    Source,
+    constraints,
+    device_requirements,
+    fetch_wheels,
+    needed_to_build,
+)
 from adq_edge.remote.wheel import write_wheel
 
+_WRITTEN_ANEW = ("METADATA", "WHEEL", "RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 JETPACK_5 = Platform((3, 8), "aarch64", 31)
 JETPACK_7 = Platform((3, 12), "aarch64", 39)
 
 
 def make_wheel(
-    folder: Path, name: str, version: str, needs=(), tag: str = "py3-none-any", content: bytes = b""
+    folder: Path,
+    name: str,
+    version: str,
+    needs: Sequence[str] = (),
+    tag: str = "py3-none-any",
+    files: Optional[Mapping[str, bytes]] = None,
 ) -> None:
-    """Write a wheel with one file in it."""
+    """Write a wheel with one file in it, or the given ones; those in "dist-info" go to the wheel's own."""
     folder.mkdir(exist_ok=True)
     about = f"{name}-{version}.dist-info"
     needs_lines = "".join(f"Requires-Dist: {need}\n" for need in needs)
     path = folder / f"{name}-{version}-{tag}.whl"
     with zipfile.ZipFile(str(path), "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"{name}.bin", content)
+        for file, content in (files or {f"{name}.bin": b""}).items():
+            archive.writestr(file.replace("dist-info", about, 1), content)
         archive.writestr(
             f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs_lines}"
         )
@@ -38,39 +55,46 @@ def make_wheel(
         archive.writestr(f"{about}/RECORD", f"{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n")
 
 
+def make_setuptools(folder: Path, version: str) -> None:
+    """Write a wheel of the setuptools that is installed here, under another version."""
+    there = importlib.metadata.distribution("setuptools")
+    files = {
+        re.sub(r"^setuptools-[^/]*\.dist-info", "dist-info", str(path)): path.locate().read_bytes()
+        for path in there.files or ()
+        if ".." not in path.parts and path.suffix != ".pyc" and path.name not in _WRITTEN_ANEW
+    }
+    make_wheel(folder, "setuptools", version, files=files)
+
+
 def make_source(folder: Path, name: str, version: str, first: str = "pass") -> None:
-    """Write a source distribution with nothing in it, which needs nothing to be built with.
+    """Write a source distribution with nothing in it; as pycuda's it is built by a setuptools of today.
 
     `first` is a line of Python that is run before it is built.
     """
     root = f"{name}-{version}"
-    wheel = f"{root}-py3-none-any.whl"
-    with tempfile.TemporaryDirectory() as scratch:
-        make_wheel(Path(scratch), name, version)
-        contents = {
-            wheel: (Path(scratch) / wheel).read_bytes(),
-            "pyproject.toml": b'[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n',
-            "own.py": f"import shutil\ndef build_wheel(folder, *_):\n"
-            f"    {first}\n"
-            f"    shutil.copy({wheel!r}, folder)\n    return {wheel!r}\n".encode(),
-        }
+    system = "requires = ['setuptools']\nbuild-backend = 'setuptools.build_meta'"
+    call = f"setup(name={name!r}, version={version!r}, py_modules=[])"
+    contents = {
+        "pyproject.toml": f"[build-system]\n{system}\n",
+        "setup.py": f"from setuptools import setup\n{first}\n{call}\n",
+    }
     folder.mkdir(exist_ok=True)
     with tarfile.open(str(folder / f"{root}.tar.gz"), "w:gz") as archive:
         for member, content in contents.items():
             entry = tarfile.TarInfo(f"{root}/{member}")
             entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
+            archive.addfile(entry, io.BytesIO(content.encode()))
 
 
-def pip_of(platform: Platform) -> str:
-    """Return the version of pip that is pinned for a Python."""
+def pin_of(name: str, platform: Platform) -> str:
+    """Return the version of a package that is pinned for a Python."""
     file = constraints()
     assert file is not None
     wanted = "< " if platform.python < (3, 9) else ">= "
     line = next(
         line
         for line in file.read_text().splitlines()
-        if line.startswith("pip==") and f"python_version {wanted}" in line
+        if line.startswith(f"{name}==") and f"python_version {wanted}" in line
     )
     return line.split("==")[1].split()[0]
 
@@ -80,7 +104,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is all that pip knows of the world."""
     folder = tmp_path / "index"
     for platform in (JETPACK_5, JETPACK_7):
-        make_wheel(folder, "pip", pip_of(platform))
+        make_wheel(folder, "pip", pin_of("pip", platform))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return folder
@@ -127,7 +151,7 @@ def test_wheels_follow_the_board_s_python_and_not_ours(index: Path, tmp_path: Pa
     def names(platform: Platform) -> set:
         wheels = fetch_wheels(["adqa>=1", "adqarm>=2"], platform, tmp_path / platform.name)
         return {wheel.name.split("-")[0] + wheel.name.split("-")[1] for wheel in wheels} - {
-            f"pip{pip_of(platform)}"
+            "pip" + pin_of("pip", platform)
         }
 
     assert names(JETPACK_5) == {"adqa1.0", "adqold1.0", "adqarm2.0", "adqextra1.0"}
@@ -141,3 +165,19 @@ def test_wheel_that_there_is_none_of(index: Path, tmp_path: Path):
         match=r"no wheel of one of adqa, pip==\S+ for cp38-aarch64-glibc2\.31 can be fetched .*for adqa",
     ):
         fetch_wheels(["adqa"], JETPACK_5, tmp_path / "wheels")
+
+
+def test_what_builds_a_source_is_carried_along(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    make_setuptools(index, pin_of("setuptools", JETPACK_5))
+    make_wheel(index, "adqbuilds", "1.0")
+    make_wheel(index, "adqruns", "1.0")
+    make_source(index, "adqsource", "1.0")
+    source = Source(("setuptools", "adqbuilds"), ("adqruns",))
+    monkeypatch.setitem(requirements._FROM_SOURCE, "adqsource", source)
+    files = fetch_wheels(["adqsource"], JETPACK_5, tmp_path / "wheels")
+    assert {file.name.split("-")[0] for file in files} == {
+        *("adqsource", "setuptools", "adqbuilds", "adqruns", "pip")
+    }
+    assert needed_to_build(files) == ("adqbuilds", "setuptools")
+    assert needed_to_build(file for file in files if file.suffix == ".whl") == ()
+    assert needed_to_build([tmp_path / "pycuda-2026.1.tar.gz"]) == ("numpy", "setuptools", "wheel")

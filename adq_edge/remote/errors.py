@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
 from adq_edge.errors import AdqError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_ERROR = re.compile(r"error: ", re.IGNORECASE)
+_MERE_FAILURE = re.compile(r"error: (subprocess-exited-with-error|command .* failed)")
+"""Something that was run did not succeed: why, it says itself."""
 
 
 class HostError(AdqError):
@@ -92,6 +96,18 @@ def disk_full(host: str, step: Optional[str] = None) -> HostError:
 def tells_of_full_disk(text: str) -> bool:
     """Tell whether a program complains that there is no space."""
     return any(os.strerror(number).lower() in text.lower() for number in _FULL)
+
+
+def last_error(text: str) -> str:
+    """Return the last error in what a command wrote, else its last line; empty where there is none.
+
+    pip's remarks on an error follow it, and are none.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first_remark = next((n for n, line in enumerate(lines) if line.startswith(("note: ", "hint: "))), None)
+    before = [line for line in lines[:first_remark] if line != "[end of output]"] or lines
+    errors = [line for line in before if _ERROR.search(line) and not _MERE_FAILURE.match(line)]
+    return (errors or before or [""])[-1]
 
 
 def refused(host: str, problem: Mapping[str, Any]) -> HostError:

@@ -18,6 +18,7 @@ from adq_edge.remote.requirements import (
     constraints,
     device_requirements,
     fetch_wheels,
+    needed_to_build,
     platform_of,
 )
 from adq_edge.remote.wheel import write_wheel
@@ -139,6 +140,7 @@ def _job(facts: Facts, wheel: Path, requirements: Sequence[str], carried: Sequen
             ),
         ),
         Step(_DEPENDENCIES, _ways(python, (PIP,), None, carried)),
+        *_preparation(python, pinned, carried),
         Step(_DEPENDENCIES, _ways(python, requirements, pinned, carried)),
         Step(
             "install adq-edge",
@@ -149,17 +151,32 @@ def _job(facts: Facts, wheel: Path, requirements: Sequence[str], carried: Sequen
     return Job("install", files, steps, path=_CUDA, spare_mb=spare)
 
 
+def _preparation(python: str, pinned: Optional[Path], carried: Sequence[Path]) -> Tuple[Step, ...]:
+    """Return the step that installs what the sources among the wheels carried along are built with.
+
+    pip builds a package before it installs any, and without build isolation it gets no tools for that itself.
+    """
+    tools = needed_to_build(carried)
+    if not tools:
+        return ()
+    # Upgraded, as a new environment has the setuptools that its Python came with.
+    options = ("--upgrade", "--only-binary", ":all:", *_offline(pinned))
+    return (Step(_DEPENDENCIES, ((python, *_PIP, *options, *tools),)),)
+
+
 def _ways(
     python: str, requirements: Sequence[str], pinned: Optional[Path], carried: Sequence[Path]
 ) -> Tuple[Tuple[str, ...], ...]:
     """Return how to get packages: those that are there, else the internet's or those carried along."""
-    versions = () if pinned is None else ("--constraint", Path(_CONSTRAINTS).name)
     if carried:
-        # What is compiled finds setuptools and wheel among them: no environment has to be fetched for it.
-        options = ("--no-index", "--find-links", "wheels", "--no-build-isolation")
-        return ((python, *_PIP, *options, *versions, *requirements),)
-    online = ("--retries", "1", "--timeout", "15")
-    return (
-        (python, *_PIP, "--no-index", *requirements),
-        (python, *_PIP, *online, *versions, *requirements),
-    )
+        return ((python, *_PIP, "--no-build-isolation", *_offline(pinned), *requirements),)
+    online = ("--retries", "1", "--timeout", "15", *_versions(pinned))
+    return ((python, *_PIP, "--no-index", *requirements), (python, *_PIP, *online, *requirements))
+
+
+def _offline(pinned: Optional[Path]) -> Tuple[str, ...]:
+    return ("--no-index", "--find-links", "wheels", *_versions(pinned))
+
+
+def _versions(pinned: Optional[Path]) -> Tuple[str, ...]:
+    return () if pinned is None else ("--constraint", Path(_CONSTRAINTS).name)

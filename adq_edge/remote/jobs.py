@@ -6,13 +6,12 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import re
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 from adq_edge.remote.agent import RUNNING
 from adq_edge.remote.board import Board
-from adq_edge.remote.errors import HostError, StoppedError, disk_full, tells_of_full_disk
+from adq_edge.remote.errors import HostError, StoppedError, disk_full, last_error, tells_of_full_disk
 from adq_edge.remote.transfer import hash_files, send
 
 LEASE_SECONDS = 6 * 3600.0
@@ -22,9 +21,6 @@ _AGENT = Path(__file__).with_name("agent.py")
 _ASK_EVERY = 1.0
 _FIRST_PAUSE = 0.1
 _OWN_WORDS = "adq-edge: "
-_ERROR = re.compile(r"error: ", re.IGNORECASE)
-_MERE_FAILURE = re.compile(r"error: (subprocess-exited-with-error|command .* failed)")
-"""Something that was run did not succeed: why, it says itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,16 +191,8 @@ def describe_failure(host: str, ended: Ended, *, fix: Optional[str] = None) -> H
         return HostError(f"the run {why}", where=host, fix="Give the same command again")
     if ended.filled_disk:
         return disk_full(host, ended.step)
-    lines = [line.strip() for line in ended.last_words.splitlines() if line.strip()]
+    lines = (line.strip() for line in ended.last_words.splitlines())
     told = [line[len(_OWN_WORDS) :] for line in lines if line.startswith(_OWN_WORDS)]
-    reason = told[-1] if told else _last_error(lines) or f"exit code {ended.code}"
+    reason = told[-1] if told else last_error(ended.last_words) or f"exit code {ended.code}"
     what = f"step '{ended.step}' failed there: {reason.rstrip('.')}"
     return HostError(what, where=host, fix=None if told else fix)
-
-
-def _last_error(lines: Sequence[str]) -> str:
-    """Return the last error in what a command wrote, else its last line; pip's remarks follow the error."""
-    first_remark = next((n for n, line in enumerate(lines) if line.startswith(("note: ", "hint: "))), None)
-    before = [line for line in lines[:first_remark] if line != "[end of output]"] or list(lines)
-    errors = [line for line in before if _ERROR.search(line) and not _MERE_FAILURE.match(line)]
-    return (errors or before or [""])[-1]

@@ -13,7 +13,7 @@ import sys
 import zipfile
 from email.parser import HeaderParser
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -22,7 +22,7 @@ import adq_edge
 from adq_edge.errors import MissingDependencyError
 from adq_edge.files import storage_errors
 from adq_edge.remote.board import Facts
-from adq_edge.remote.errors import HostError
+from adq_edge.remote.errors import HostError, last_error
 from adq_edge.remote.wheel import distribution
 
 PIP = "pip>=21"
@@ -30,9 +30,20 @@ PIP = "pip>=21"
 
 _CONSTRAINTS = "constraints.txt"
 _PACKAGE = Path(adq_edge.__file__).resolve().parent
-# pycuda has no wheels: the board compiles it, with these, against its own CUDA.
-_FROM_SOURCE = {"pycuda": ("mako", "numpy", "platformdirs>=2.2.0", "pytools>=2011.2", "setuptools", "wheel")}
 _OLDEST_GLIBC = 17
+
+
+class Source(NamedTuple):
+    """A package that has no wheels: what must be there before it is built, and what it takes to run it."""
+
+    to_build: Tuple[str, ...]
+    to_run: Tuple[str, ...] = ()
+
+
+_FROM_SOURCE = {
+    # The board compiles it, against its own CUDA.
+    "pycuda": Source(("numpy", "setuptools", "wheel"), ("mako", "platformdirs>=2.2.0", "pytools>=2011.2"))
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +132,13 @@ def fetch_wheels(requirements: Sequence[str], platform: Platform, folder: Path) 
         return _fetch(requirements, platform, folder)
 
 
+def needed_to_build(files: Iterable[Path]) -> Tuple[str, ...]:
+    """Return what must be installed before those of `fetch_wheels`' files that are sources can be built."""
+    names = (canonicalize_name(path.name.split("-")[0]) for path in files)
+    sources = [_FROM_SOURCE[name] for name in names if name in _FROM_SOURCE]
+    return tuple(sorted({line for source in sources for line in source.to_build}))
+
+
 def _fetch(requirements: Sequence[str], platform: Platform, folder: Path) -> List[Path]:
     pins = _pins(platform)
     fetched: Dict[str, Path] = {}
@@ -185,13 +203,13 @@ def _ask_pip(lines: Sequence[str], options: Sequence[str], platform: Platform, f
         # "Saved FOLDER/NAME", or "File was already downloaded FOLDER/NAME"
         words = (Path(word).name for word in done.stdout.split() if word.endswith((".whl", ".tar.gz")))
         return [folder / name for name in dict.fromkeys(words) if (folder / name).is_file()]
-    last_words = (done.stderr.strip().splitlines() or ["pip failed without a word"])[-1]
-    if "No module named pip" in last_words:
+    reason = last_error(done.stderr) or "pip failed without a word"
+    if "No module named pip" in reason:
         raise MissingDependencyError(
             "there is no pip here to fetch wheels for the board with", fix="Install it: python -m ensurepip"
         )
     raise HostError(
-        f"no wheel of one of {', '.join(lines)} for {platform.name} can be fetched ({last_words})",
+        f"no wheel of one of {', '.join(lines)} for {platform.name} can be fetched ({reason})",
         fix="Connect this machine or the board to the internet",
     )
 
@@ -201,7 +219,8 @@ def _needs(
 ) -> List[Requirement]:
     """Return what a package depends on, by its wheel."""
     if name in _FROM_SOURCE:
-        return [Requirement(line) for line in _FROM_SOURCE[name]]
+        source = _FROM_SOURCE[name]
+        return [Requirement(line) for line in (*source.to_build, *source.to_run)]
     with zipfile.ZipFile(str(fetched[name])) as archive:
         member = next(member for member in archive.namelist() if member.endswith(".dist-info/METADATA"))
         message = HeaderParser().parsestr(archive.read(member).decode("utf-8", "replace"))
