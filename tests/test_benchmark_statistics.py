@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, mannwhitneyu, norm
+from scipy.stats import mannwhitneyu, norm
 
 from adq_edge.benchmark.figures import Interval
 from adq_edge.benchmark.protocol import Round
-from adq_edge.benchmark.statistics import compare, end_to_end, latency, quantile_interval
+from adq_edge.benchmark.statistics import compare, end_to_end, latency
 from adq_edge.benchmark.steadiness import LEAST_QUERIES, _z_of_fall, is_steady
 
 
@@ -27,7 +27,7 @@ def a_round(
 
 def test_percentiles_of_1_to_101_ms_in_any_order():
     durations_ns = np.random.default_rng(0).permutation(np.arange(1, 102)) * 1_000_000
-    found = latency(durations_ns)
+    found = latency([durations_ns])
     figures = (found.count, found.mean_ms, found.p50_ms, found.p90_ms, found.p95_ms, found.p99_ms)
     assert figures == pytest.approx((101, 51.0, 51.0, 91.0, 96.0, 100.0))
     assert (found.min_ms, found.max_ms) == pytest.approx((1.0, 101.0))
@@ -38,7 +38,7 @@ def test_percentiles_of_1_to_101_ms_in_any_order():
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 10**12), min_size=1, max_size=200))
 def test_latency_is_numpys(durations: List[int]):
-    found = latency(np.array(durations, np.int64))
+    found = latency([np.array(durations, np.int64)])
     milliseconds = np.array(durations) / 1e6
     expected = np.percentile(milliseconds, (50, 90, 95, 99))
     assert (found.p50_ms, found.p90_ms, found.p95_ms, found.p99_ms) == pytest.approx(tuple(expected))
@@ -48,51 +48,9 @@ def test_latency_is_numpys(durations: List[int]):
 
 
 def test_an_outlier_is_kept():
-    found = latency(np.array([1_000_000] * 99 + [1_000_000_000]))
+    found = latency([np.array([1_000_000] * 99 + [1_000_000_000])])
     assert found.max_ms == 1000.0
     assert found.mean_ms == pytest.approx(10.99)
-
-
-# --- confidence intervals --------------------------------------------------------------------------------
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 3000), st.sampled_from([0.5, 0.9, 0.99]))
-def test_interval_is_the_narrowest_that_the_binomial_distribution_allows(count: int, quantile: float):
-    found = quantile_interval(np.arange(1, count + 1, dtype=float)[::-1], quantile)
-    ranks = np.arange(1, count + 1)
-    lower = ranks[binom.cdf(ranks - 1, count, quantile) <= 0.025]
-    upper = ranks[binom.sf(ranks - 1, count, quantile) <= 0.025]
-    either = lower.size == 0 or upper.size == 0
-    assert found == (None if either else Interval(float(lower.max()), float(upper.min())))
-
-
-@pytest.mark.parametrize(
-    ("count", "quantile", "ranks"),
-    [
-        (5, 0.5, None),
-        (6, 0.5, Interval(1, 6)),
-        (10, 0.5, Interval(2, 9)),
-        (367, 0.99, None),
-        (368, 0.99, Interval(360, 368)),
-    ],
-)
-def test_interval_of_tables(count: int, quantile: float, ranks: Optional[Interval]):
-    assert quantile_interval(np.arange(1, count + 1), quantile) == ranks
-
-
-def test_interval_holds_the_true_quantile_in_95_of_100_cases_whatever_the_distribution():
-    generator = np.random.default_rng(0)
-    for draw, truth in ((generator.exponential, -np.log(0.1)), (generator.uniform, 0.9)):
-        intervals = [quantile_interval(draw(size=200), 0.9) for _ in range(1000)]
-        held = sum(one is not None and one.low <= truth <= one.high for one in intervals)
-        assert 940 <= held <= 990
-
-
-def test_a_million_runs_need_no_time_and_lose_no_digits():
-    found = quantile_interval(np.arange(1_000_000, dtype=float), 0.99)
-    assert found is not None
-    assert (found.low, found.high) == pytest.approx((989_805, 990_196), abs=3)  # normal approximation
 
 
 # --- stages and comparison -------------------------------------------------------------------------------

@@ -24,9 +24,10 @@ class Latency:
 
     Attributes:
         count: how many runs.
-        p50_interval_ms: confidence interval of the median (and so on), from order statistics: it asks
-            nothing of the distribution but that runs do not depend on each other; None where too few runs
-            say nothing.
+        p50_interval_ms: confidence interval of the median (and so on), from whole rounds resampled, since
+            runs of one round resemble each other; it asks nothing of the distribution. None for fewer than
+            6 rounds, and where too few runs say nothing. Files of earlier releases have it from order
+            statistics, as if runs did not depend on each other: too narrow where rounds differ.
         quantiles_ms: the distribution: 0, 0.5, 1, ... 100 %, 201 numbers.
     """
 

@@ -63,10 +63,9 @@ def _summarise(measured: Measurements, comparison: Optional[Comparison]) -> Engi
 
 
 def _single_stream(rounds: Sequence[Round], warm_up: protocol.WarmUp) -> SingleStream:
-    durations_ns = np.concatenate([one.queries_ns for one in rounds])
     return SingleStream(
-        latency=latency(durations_ns),
-        timed_seconds=float(durations_ns.sum()) / 1e9,
+        latency=latency([one.queries_ns for one in rounds]),
+        timed_seconds=sum(float(one.queries_ns.sum()) for one in rounds) / 1e9,
         rounds=len(rounds),
         round_p50_ms=_medians_ms(rounds),
         warm_up_queries=warm_up.queries,

@@ -79,8 +79,9 @@ def latency_sheet(devices: Sequence[Device]) -> Sheet:
                 )
             )
     note = (
-        "No outlier is removed. Low and high: 95 % confidence interval, from order statistics. The warm-up "
-        "is left out of all figures. Harness: what clock and loop add to a query, contained in its duration."
+        "No outlier is removed. Low and high: 95 % confidence interval, from whole rounds resampled (in "
+        "files of earlier releases as if queries did not depend on each other). The warm-up is left out of "
+        "all figures. Harness: what clock and loop add to a query, contained in its duration."
     )
     return sheet("latency", "SingleStream latency", columns, rows, note)
 
