@@ -21,7 +21,7 @@ from adq_edge.benchmark.protocol import Batches
 from adq_edge.benchmark.results import OfflineEnd, read_report
 from adq_edge.cli.bench import register
 from adq_edge.console import print_table
-from adq_edge.errors import EngineError
+from adq_edge.errors import AdqError, EngineError
 from adq_edge.imaging import write_image
 from adq_edge.report.bench import bench_tables, offline_table
 from adq_edge.report.collect import collect
@@ -87,6 +87,21 @@ def test_a_worker_that_dies_of_a_large_batch(tiny: Path, tmp_path: Path, monkeyp
     assert {load.batch for load in alive.offline} == {1, 2, 4, 8}
     assert alive.offline_end is OfflineEnd.NAMED
     assert dead.memory.peak_rss_mb >= dead.memory.peak_rss_batch_1_mb > 0
+
+
+def test_a_batch_size_that_an_engine_does_not_take_is_refused_before_anything_is_timed(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    load = WorkerProcess.load
+    monkeypatch.setattr(
+        WorkerProcess, "load", lambda worker: dataclasses.replace(load(worker), largest_batch=4)
+    )
+    with pytest.raises(AdqError, match=r"tiny\.onnx: takes at most 4 pictures at once, not 8"):
+        bench(tiny, batches=(1, 8), output=tmp_path, progress=False)
+    alone = bench(
+        tiny, scenarios=["single-stream"], quick=True, batches=(8,), output=tmp_path, progress=False
+    )
+    assert alone.engines[0].single_stream is not None
 
 
 def test_offline_that_fails_at_once_leaves_the_other_engines_their_figures(

@@ -15,11 +15,11 @@ from tiny_engine import SIZE, write_engine
 
 from adq_edge.benchmark import schedule
 from adq_edge.benchmark.figures import OfflineEnd
-from adq_edge.benchmark.offline import Load, climb, sweep
+from adq_edge.benchmark.offline import Load, check_batches, climb, sweep
 from adq_edge.benchmark.protocol import Batches, Loaded
 from adq_edge.benchmark.schedule import Plan
 from adq_edge.benchmark.timing import time_batches
-from adq_edge.errors import EngineError
+from adq_edge.errors import AdqError, EngineError
 from adq_edge.runtimes.base import Output
 from adq_edge.runtimes.cpu import CpuEngine, Stream, run_in_threads
 from adq_edge.runtimes.registry import load_engine
@@ -90,8 +90,19 @@ def test_no_batch_is_larger_than_the_engine_takes_or_patience_allows():
 
 def test_named_batch_sizes_are_all_measured():
     assert path(facts(), lambda *_: 100.0, (8, 3, 1)) == [(8, 1), (3, 1), (1, 1)]
-    assert path(facts(largest_batch=4), lambda *_: 100.0, (8, 3)) == [(3, 1)]
-    assert path(facts(largest_batch=4), lambda *_: 100.0, (8,)) == [(1, 1)]
+    assert path(facts(largest_batch=8), lambda *_: 100.0, (8, 3)) == [(8, 1), (3, 1)]
+
+
+def test_named_batch_sizes_that_an_engine_does_not_take_are_refused():
+    check_batches("a.plan", facts(largest_batch=4), (4, 1))
+    check_batches("a.plan", facts(largest_batch=4), None)
+    check_batches("a.onnx", facts(), (1000,))
+    with pytest.raises(AdqError) as caught:
+        check_batches("a.plan", facts(largest_batch=4), (3, 8, 16))
+    assert str(caught.value) == (
+        "a.plan: takes at most 4 pictures at once, not 8, 16. "
+        "Name smaller batch sizes, or build it with a larger --max-batch."
+    )
 
 
 def test_it_is_told_why_no_larger_batch_was_tried():

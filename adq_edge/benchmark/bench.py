@@ -80,7 +80,8 @@ def bench(
         progress: whether to show a progress bar.
 
     Raises:
-        AdqError: nothing to measure (no queries, or a batch size below 1), or the device is not here.
+        AdqError: nothing to measure (no queries, or a batch size below 1), a batch size that an engine does
+            not take, or the device is not here.
         DataError: `image` is not an image.
         EngineError: an engine is missing, damaged or meant for another machine, or its process died other
             than in Offline, which then ends for this engine and is told of in its figures.

@@ -9,7 +9,7 @@ from typing import Callable, List, Optional, Sequence
 
 from adq_edge.benchmark.figures import Memory
 from adq_edge.benchmark.memory import MemoryWatch
-from adq_edge.benchmark.offline import Climbed, sweep
+from adq_edge.benchmark.offline import Climbed, check_batches, sweep
 from adq_edge.benchmark.process import WorkerProcess, start_worker
 from adq_edge.benchmark.protocol import Batches, Loaded, Round, WarmUp
 from adq_edge.benchmark.quietness import CpuTimes, read_cpu_times
@@ -74,8 +74,8 @@ def measure(
     """Measure engines, each in a process of its own of which one computes at a time.
 
     Raises:
-        AdqError: an engine cannot be loaded, or its process died other than in Offline; or Offline failed
-            for all of them and was all that was asked for.
+        AdqError: an engine cannot be loaded or does not take a batch size that was named, or its process died
+            other than in Offline; or Offline failed for all of them and was all that was asked for.
     """
     with contextlib.ExitStack() as stack:
         recorder = _start_recorder(stack, plan)
@@ -128,6 +128,8 @@ def _start(
     with MemoryWatch() as watch:
         worker = stack.enter_context(start_worker(engine, runtime, threads, picture))
         loaded = worker.load()
+        if Scenario.OFFLINE in plan.scenarios:
+            check_batches(str(engine), loaded, plan.batches)
         warm_up = worker.warm_up(plan.warm_up_seconds, plan.warm_up_limit_seconds)
     return _Ready(worker, loaded, warm_up, watch)
 

@@ -57,13 +57,13 @@ def climb(fact: Loaded, plan: Plan) -> Climb:
     """Choose batch sizes and streams: larger batches as long as that brings 2 % more, then more streams.
 
     A batch whose call would take much longer than the time planned for it is left out. The batch sizes that
-    the user named are all measured, as far as the engine takes them.
+    the user named are all measured: `check_batches` has seen that the engine takes them.
 
     Args:
         fact: which streams and batches the engine takes.
         plan: how much to measure.
     """
-    takes = [size for size in plan.batches or _doubled(plan.largest_batch) if _fits(size, fact)] or [1]
+    takes = plan.batches or [size for size in _doubled(plan.largest_batch) if _fits(size, fact)]
     best, end = 0.0, OfflineEnd.NAMED
     for streams in fact.stream_counts:
         best_of_these, end_of_these = yield from _climb_batches(takes, streams, plan)
@@ -71,6 +71,21 @@ def climb(fact: Loaded, plan: Plan) -> Climb:
             break
         best, end = best_of_these, end_of_these
     return end
+
+
+def check_batches(name: str, fact: Loaded, batches: Optional[Sequence[int]]) -> None:
+    """Refuse batch sizes that were named and that an engine does not take.
+
+    Raises:
+        AdqError: the engine takes fewer pictures at once; it is told how many.
+    """
+    too_large = [size for size in batches or () if not _fits(size, fact)]
+    if too_large:
+        raise AdqError(
+            f"takes at most {fact.largest_batch} pictures at once, not {', '.join(map(str, too_large))}",
+            where=name,
+            fix="Name smaller batch sizes, or build it with a larger --max-batch",
+        )
 
 
 def _climb_batches(
