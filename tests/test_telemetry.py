@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import os
 import sys
 import threading
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from adq_edge.board.energy import Window, mean_power, measure_energy
 from adq_edge.board.gauge import Gauge, open_gauge
+from adq_edge.board.jtop_source import JtopSource
 from adq_edge.board.rails import EnergyCounter, find_rails, input_rails
 from adq_edge.board.reading import Reading
 from adq_edge.board.recording import Energy, Recording, Series
@@ -703,6 +705,43 @@ def test_throttling_is_told_by_sysfs_whatever_tells_the_power(
         source.close()
 
 
+def test_what_jtop_says_twice_is_read_once(monkeypatch: pytest.MonkeyPatch):
+    """A service whose pace another client has set, while ten times as many readings are asked for."""
+    monkeypatch.setitem(sys.modules, "jtop", types.SimpleNamespace(jtop=Jtop))
+    monkeypatch.setattr(Jtop, "stuck", True)
+    source = JtopSource(hertz=50)
+    client = source._client
+    recorder = Recorder(source, hertz=50)
+    seen: List[float] = []
+    with recorder, recorder.window("engine"):
+        for number in range(5):
+            client.power["tot"]["power"] = 1000 * number
+            client.uptime += datetime.timedelta(seconds=0.2)
+            seen.append(time.perf_counter())
+            asked = Jtop.asked
+            wait_until(lambda: Jtop.asked >= asked + 10)  # noqa: B023
+    recording = recorder.recording("engine", images=1, seconds=1.0)
+    values = named(recording.power, "VDD_IN").values
+    assert [value for value in values if value is not None][-4:] == [1.0, 2.0, 3.0, 4.0]
+    assert len(values) <= 6  # a change may be seen half way
+    instants = [recorder._started + second for second in recording.seconds]
+    assert recording.hertz < 10  # five changes a second, not the 50 readings that were asked for
+    assert all(0 <= instant - change < 0.2 for instant, change in zip(instants[-4:], seen[-4:]))
+
+
+def test_a_jtop_without_news_is_one_that_says_nothing_in_the_end(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "jtop", types.SimpleNamespace(jtop=Jtop))
+    monkeypatch.setattr(Jtop, "stuck", True)
+    source = JtopSource(hertz=50)
+    first = source.read()
+    assert first is not None
+    assert first.power["VDD_IN"] == 5.25
+    assert source.read() is None
+    monkeypatch.setattr("adq_edge.board.jtop_source._PATIENCE_SECONDS", 0.0)
+    assert source.read() == Reading()
+    source.close()
+
+
 def chosen(root: Path) -> str:
     source = open_source(root, hertz=50)
     assert source is not None
@@ -719,10 +758,12 @@ def chosen(root: Path) -> str:
 class Jtop:
     """The part of jetson-stats' client that is used, with what its version 4 answers."""
 
-    running = fails = False
+    running = fails = stuck = False
+    asked = 0
 
     def __init__(self, interval: float) -> None:
         assert interval == pytest.approx(0.02)
+        self.uptime = datetime.timedelta(seconds=1000)
         self.power = {
             "rail": {"VDD_CPU_CV": {"power": 1500, "avg": 1400}},
             "tot": {"name": "VDD_IN", "power": 5250, "avg": 5000},
@@ -737,7 +778,14 @@ class Jtop:
     def ok(self, spin: bool = False) -> bool:
         if self.fails:
             raise RuntimeError("lost connection")
+        Jtop.asked += 1
+        if not self.stuck:
+            self.uptime += datetime.timedelta(seconds=0.02)
         return Jtop.running
+
+    @property
+    def stats(self) -> Dict[str, object]:
+        return {"time": datetime.datetime.now(), "uptime": self.uptime}  # the one is no reading's time
 
     def close(self) -> None:
         Jtop.running = False

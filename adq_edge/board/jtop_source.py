@@ -2,16 +2,21 @@
 
 jetson-stats 4 and later: `power` has the rails (mW) and `tot`, which bears a name where one rail feeds the
 whole board; `temperature` has degrees Celsius; `gpu` and `memory["EMC"]` have clocks in kHz, where there are
-any. What its service costs is not part of what a recorder states as its own cost.
+any. `uptime` is the board's when the service took them; `stats["time"]` is the clock of who asks. The service
+keeps the pace of the client that came first, 1 s for one, whatever rate a later one asks for. What it costs
+is not part of what a recorder states as its own cost.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import time
+from typing import Any, Optional
 
 from adq_edge.board.reading import Reading, Values
 from adq_edge.board.thermal import is_made_up, is_temperature
+
+_PATIENCE_SECONDS = 5.0  # a service with nothing new for so long says nothing any more
 
 
 class JtopSource:
@@ -36,11 +41,17 @@ class JtopSource:
         except BaseException:
             self._client.close()
             raise
+        self._uptime: Any = None
+        self._changed = time.monotonic()
 
-    def read(self) -> Reading:
-        """Return what the service said last; empty if it says nothing any more."""
+    def read(self) -> Optional[Reading]:
+        """Return what the service said last; None if that was read before, empty if it says no more."""
         if not self._client.ok(spin=True):
             return Reading()
+        uptime, now = self._client.uptime, time.monotonic()
+        if uptime == self._uptime:
+            return None if now - self._changed < _PATIENCE_SECONDS else Reading()
+        self._uptime, self._changed = uptime, now
         return Reading(
             power=_power(self._client.power),
             temperatures={

@@ -45,10 +45,11 @@ class Source(Protocol):
     name: str
     averages: bool
 
-    def read(self) -> Reading:
+    def read(self) -> Optional[Reading]:
         """Read all sensors; one that fails is None. May wait for a program's next line, 1 s at most.
 
-        The first time that may take 5 s, before a recorder starts.
+        The first time that may take 5 s, before a recorder starts. None if nothing was measured since the
+        reading before.
         """
 
     def cpu_seconds(self) -> float:

@@ -21,10 +21,12 @@ class _WithThrottling:
         self.name, self.averages = source.name, source.averages
         self._source, self._throttling = source, throttling
 
-    def read(self) -> Reading:
-        reading = Reading()
+    def read(self) -> Optional[Reading]:
+        reading: Optional[Reading] = Reading()
         with contextlib.suppress(Exception):  # the one must not silence the other
             reading = self._source.read()
+        if reading is None:  # the next one tells of the time since the one before
+            return None
         return dataclasses.replace(reading, throttling=self._throttling.read())
 
     def cpu_seconds(self) -> float:
@@ -69,7 +71,8 @@ def _with_power(mark: Path, opens: Callable[[Path], Source]) -> Optional[Source]
     told: Values = {}
     try:
         with contextlib.suppress(Exception):
-            told = source.read().power
+            first = source.read()
+            told = {} if first is None else first.power
     finally:  # after Ctrl-C too
         if not told:
             with contextlib.suppress(Exception):

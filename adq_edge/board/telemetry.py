@@ -173,11 +173,12 @@ class Recorder:
 
     def _take(self) -> None:
         # A sensor's whims, whatever they are, must not end a benchmark.
-        reading = Reading()
+        reading: Optional[Reading] = Reading()
         with contextlib.suppress(Exception):
             reading = self.source.read()
         self._ended = time.perf_counter()
-        self._readings.append((self._ended, reading))
+        if reading is not None:
+            self._readings.append((self._ended, reading))
         with contextlib.suppress(Exception):
             self._cpu_seconds_elsewhere = self.source.cpu_seconds()
         self._cpu_seconds = time.thread_time() + self._cpu_seconds_elsewhere
