@@ -202,6 +202,7 @@ def engine(
             system_rise_mb=240.0,
             device_mb=180.0 if gpu else None,
             swap_mb=0.0,
+            system_rise_offline_mb=260.0,
         ),
         comparison=None
         if baseline is None

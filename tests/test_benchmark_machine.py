@@ -19,7 +19,6 @@ from tiny_engine import SIZE, write_engine
 from adq_edge.benchmark import measuring
 from adq_edge.benchmark.bench import bench
 from adq_edge.benchmark.device import check_device
-from adq_edge.benchmark.memory import MemoryWatch
 from adq_edge.benchmark.picture import open_picture
 from adq_edge.benchmark.protocol import Round
 from adq_edge.benchmark.quietness import CpuTimes, drift_percent, judge, read_cpu_times, read_governor
@@ -136,27 +135,6 @@ def test_drift_is_seen_and_one_disturbed_round_is_none():
     assert drift_percent([10.0] * 29 + [99.0]) == 0.0
     assert drift_percent([10.0] * 10 + [11.0] * 10 + [12.0] * 10) == pytest.approx(100 * 2 / 11)
     assert drift_percent([5.0]) == 0.0
-
-
-def test_the_machines_memory_while_a_block_runs(tmp_path: Path):
-    (tmp_path / "proc").mkdir()
-    meminfo = tmp_path / "proc" / "meminfo"
-
-    def write(available: int, swap_free: int) -> None:
-        other = tmp_path / "meminfo"
-        other.write_text(f"MemAvailable: {available} kB\nSwapTotal: 4000000 kB\nSwapFree: {swap_free} kB\n")
-        other.replace(meminfo)
-
-    write(4_000_000, 1_000_000)
-    with MemoryWatch(tmp_path) as watch:
-        write(3_000_000, 1_000_000)
-        time.sleep(0.5)
-        write(3_500_000, 900_000)
-    assert watch.rise_mb == pytest.approx(1024.0)
-    assert watch.swapped_mb == pytest.approx(102.4)
-    with MemoryWatch(tmp_path / "nowhere") as silent:
-        pass
-    assert (silent.rise_mb, silent.swapped_mb) == (None, None)
 
 
 # --- devices ---------------------------------------------------------------------------------------------

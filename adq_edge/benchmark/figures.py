@@ -169,6 +169,9 @@ class Memory:
         device_mb: GPU memory that the engine asks for besides its weights, as its runtime tells it; None
             without a GPU.
         swap_mb: what the machine swapped out in the time of `system_rise_mb`; None if it does not tell.
+        system_rise_offline_mb: `system_rise_mb`, the engine's own turns of Offline included that it got
+            through (larger batches, a second execution context); None without Offline, where the system does
+            not tell, and in files of earlier releases.
     """
 
     rss_before_load_mb: float
@@ -179,6 +182,7 @@ class Memory:
     system_rise_mb: Optional[float]
     device_mb: Optional[float]
     swap_mb: Optional[float]
+    system_rise_offline_mb: Optional[float] = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable, List, Optional, Sequence
 
 from adq_edge.benchmark.figures import Memory
-from adq_edge.benchmark.memory import MemoryWatch
+from adq_edge.benchmark.memory import MemoryWatch, TurnsWatch
 from adq_edge.benchmark.offline import Climbed, check_batches, sweep
 from adq_edge.benchmark.process import WorkerProcess, start_worker
 from adq_edge.benchmark.protocol import Batches, Loaded, Round, WarmUp
@@ -86,10 +86,10 @@ def measure(
         windows = _windows(recorder, names)
         rounds = _single_stream(ready, plan, windows, advance)
         peaks_mb = [one.worker.peak().rss_mb for one in ready]
-        climbers = [_Climber(*each) for each in zip((one.worker for one in ready), peaks_mb)]
+        climbers = [_Climber(*each) for each in zip(ready, peaks_mb)]
         offline = _offline(climbers, [one.loaded for one in ready], plan, windows, advance)
         after = read_cpu_times(pids)
-    memories = [_memory(*each) for each in zip(ready, peaks_mb, (one.peak_mb for one in climbers))]
+    memories = [_memory(*each, Scenario.OFFLINE in plan.scenarios) for each in zip(ready, peaks_mb, climbers)]
     if Scenario.SINGLE_STREAM not in plan.scenarios:
         _refuse_nothing(offline)
     parts = zip(names, engines, ready, rounds, offline, memories)
@@ -147,23 +147,26 @@ def _single_stream(
 
 
 class _Climber:
-    """A worker in Offline.
+    """An engine's worker in Offline.
 
     Args:
-        worker: the worker.
-        peak_mb: the most memory that it ever held before.
+        ready: the engine.
+        peak_mb: the most memory that its worker ever held before.
 
     Attributes:
         peak_mb: the same after the last calls that it got through: it may die of larger ones.
+        turns: what the machine had less of meanwhile.
     """
 
-    def __init__(self, worker: WorkerProcess, peak_mb: float) -> None:
-        self._worker = worker
+    def __init__(self, ready: _Ready, peak_mb: float) -> None:
+        self._worker = ready.worker
         self.peak_mb = peak_mb
+        self.turns = TurnsWatch(ready.watch)
 
     def run_batches(self, batch: int, streams: int, seconds: float) -> Batches:
         """Time engine calls of one batch size, `streams` at a time."""
-        done = self._worker.run_batches(batch, streams, seconds)
+        with self.turns.turn():
+            done = self._worker.run_batches(batch, streams, seconds)
         self.peak_mb = self._worker.peak().rss_mb
         return done
 
@@ -204,16 +207,17 @@ def _recording(
     return recorder.recording(name, images, seconds, on_gpu=loaded.device != Device.CPU)
 
 
-def _memory(ready: _Ready, peak_batch_1_mb: float, peak_mb: float) -> Memory:
+def _memory(ready: _Ready, peak_batch_1_mb: float, climber: _Climber, in_offline: bool) -> Memory:
     return Memory(
         rss_before_load_mb=ready.loaded.rss_before_load_mb,
         model_mb=ready.loaded.model_mb,
         arena_mb=ready.warm_up.arena_mb,
         peak_rss_batch_1_mb=peak_batch_1_mb,
-        peak_rss_mb=peak_mb,
+        peak_rss_mb=climber.peak_mb,
         system_rise_mb=ready.watch.rise_mb,
         device_mb=ready.loaded.device_mb,
         swap_mb=ready.watch.swapped_mb,
+        system_rise_offline_mb=climber.turns.rise_mb if in_offline else None,
     )
 
 

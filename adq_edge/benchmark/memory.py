@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import threading
 from pathlib import Path
-from typing import List, Optional
+from typing import Iterator, List, Optional
 
 from adq_edge.board.memory import Memory, read_memory
 
@@ -59,6 +60,12 @@ class MemoryWatch:
         return max(0.0, self._before.available_mb - min(available))
 
     @property
+    def kept_mb(self) -> Optional[float]:
+        """How much less was available at the end than before, below 0 for more; None if it does not tell."""
+        before, after = self._before.available_mb, self._samples[-1].available_mb
+        return None if before is None or after is None else before - after
+
+    @property
     def swapped_mb(self) -> Optional[float]:
         """How much less swap was free, at most, than before; None if the system does not tell."""
         free = [sample.swap_free_mb for sample in self._samples if sample.swap_free_mb is not None]
@@ -69,6 +76,35 @@ class MemoryWatch:
     def _run(self) -> None:
         while not self._stop.wait(_SAMPLING_SECONDS):
             self._samples.append(read_memory(self._root))
+
+
+class TurnsWatch:
+    """Goes on where a MemoryWatch ended, in an engine's own turns only: what others take is not its.
+
+    Args:
+        loading: watched the engine until it was loaded and warm.
+        root: where `proc` is.
+
+    Attributes:
+        rise_mb: how much less memory was available for this engine's sake, at most, its loading included;
+            None if the system does not tell.
+    """
+
+    def __init__(self, loading: MemoryWatch, root: Path = Path("/")) -> None:
+        self._root = root
+        self._kept_mb = loading.kept_mb
+        self.rise_mb = loading.rise_mb
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Watch a turn; one that ends in an error counts for nothing."""
+        with MemoryWatch(self._root) as watch:
+            yield
+        rise_mb, kept_mb = watch.rise_mb, watch.kept_mb
+        if self.rise_mb is None or self._kept_mb is None or rise_mb is None or kept_mb is None:
+            return
+        self.rise_mb = max(self.rise_mb, self._kept_mb + rise_mb)
+        self._kept_mb += kept_mb
 
 
 def _from_status(field: str) -> float:

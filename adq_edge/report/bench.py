@@ -149,6 +149,7 @@ def memory_table(report: BenchmarkReport) -> Table:
         _Column("peak RSS", lambda e: number(e.memory.peak_rss_mb, 0)),
         _Column("GPU", lambda e: number(e.memory.device_mb, 1)),
         _Column("system rise", lambda e: number(e.memory.system_rise_mb, 0)),
+        _Column("Offline included", lambda e: number(e.memory.system_rise_offline_mb, 0)),
         _Column("swapped", lambda e: number(e.memory.swap_mb, 0)),
     ]
     _fill(table, columns, report.engines)
@@ -156,7 +157,8 @@ def memory_table(report: BenchmarkReport) -> Table:
         table,
         report,
         "of a process of its own; model: what loading added, arena: what queries at batch 1 added",
-        "system rise: what the machine had less while the engine was loaded and warmed up",
+        "system rise: what the machine had less while the engine was loaded and warmed up; Offline included: "
+        "and in its turns of Offline",
     )
 
 

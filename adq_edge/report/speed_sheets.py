@@ -145,7 +145,7 @@ def memory_sheet(devices: Sequence[Device]) -> Sheet:
     """Show what each engine takes of the memory."""
     names = (
         *("before load", "model", "arena", "peak RSS, batch 1", "peak RSS"),
-        *("system rise", "device", "swap"),
+        *("system rise", "Offline included", "device", "swap"),
     )
     rows = []
     for device, entry in _entries(devices):
@@ -153,7 +153,7 @@ def memory_sheet(devices: Sequence[Device]) -> Sheet:
         figures = (
             *(memory.rss_before_load_mb, memory.model_mb, memory.arena_mb),
             *(memory.peak_rss_batch_1_mb, memory.peak_rss_mb),
-            *(memory.system_rise_mb, memory.device_mb, memory.swap_mb),
+            *(memory.system_rise_mb, memory.system_rise_offline_mb, memory.device_mb, memory.swap_mb),
         )
         rows.append((*engine_words(device, entry), *figures, entry.engine.engine_mb, entry.engine.load_ms))
     columns = (
@@ -163,8 +163,9 @@ def memory_sheet(devices: Sequence[Device]) -> Sheet:
     )
     note = (
         "Of the engine's own process; MB are 10^6 bytes. Model: what loading added; arena: what running at "
-        "batch 1 added. System rise: how much less memory the whole machine had; on a Jetson CPU and GPU "
-        "share it. Device: GPU memory as the runtime tells it."
+        "batch 1 added. System rise: how much less memory the whole machine had while the engine was loaded "
+        "and warmed up, and with its turns of Offline included; on a Jetson CPU and GPU share it. Device: "
+        "GPU memory as the runtime tells it."
     )
     return sheet("memory", "Memory", columns, rows, note)
 
