@@ -34,7 +34,7 @@ test-device:
 	rm -rf $(DEVICE)
 	$(PYTHON38) -m venv $(DEVICE)
 	$(DEVICE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		. hypothesis pytest scikit-learn
+		. hypothesis pytest scikit-learn setuptools
 	PYTHONPATH=tests $(DEVICE)/bin/pytest -p without_torch -m 'not gpu'
 
 lint: venv

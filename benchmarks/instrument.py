@@ -55,6 +55,22 @@ def single_streams(reports: Sequence[BenchmarkReport]) -> List[SingleStream]:
     return [stream for stream in found if stream is not None]
 
 
+def repetition(
+    name: str, reports: Sequence[BenchmarkReport], streams: Sequence[SingleStream]
+) -> List[List[str]]:
+    """Return the lines of the runs on a quiet machine, which must agree, and of the others."""
+    lines = []
+    for quiet in (True, False):
+        pairs = [pair for pair in zip(reports, streams) if pair[0].quietness.is_quiet == quiet]
+        medians = [stream.latency.p50_ms for _, stream in pairs]
+        if medians:
+            apart = f": {np.ptp(medians) / np.median(medians):.1%} apart" if len(medians) > 1 else ""
+            what = f"p50 of {name}, {len(medians)} run(s) that `bench` called {'' if quiet else 'not '}quiet"
+            measured = f"{', '.join(f'{value:.2f}' for value in medians)} ms{apart}"
+            lines.append([what, measured, "3 %" if quiet else "-"])
+    return lines
+
+
 def report_figures(folder: Path) -> Dict[str, float]:
     """Write the result files of 50 engines and report them: seconds and MB of each form."""
     for number in range(_ENGINES):
@@ -82,16 +98,9 @@ def main() -> None:
         reports = repeat(options.engine, options.runs, Path(name))
         page = report_figures(Path(name))
     streams = single_streams(reports)
-    medians = np.array([stream.latency.p50_ms for stream in streams])
-    apart = float(np.ptp(medians) / np.median(medians))
-    quiet = [report.quietness.is_quiet for report in reports]
     rows = [
         ["a query of an engine that does nothing", f"{max(s.harness_us for s in streams):.2f} us", "20 us"],
-        [
-            f"p50 of {len(streams)} runs of {reports[0].engines[0].name} ({sum(quiet)} of them quiet)",
-            f"{', '.join(f'{value:.2f}' for value in medians)} ms: {apart:.1%} apart",
-            "3 %",
-        ],
+        *repetition(reports[0].engines[0].name, reports, streams),
         [
             f"`report` of {page['files']:.0f} files, HTML",
             f"{page['html_seconds']:.1f} s, {page['html_mb']:.2f} MB",
