@@ -20,12 +20,14 @@ from adq_edge.benchmark.bench import bench
 from adq_edge.benchmark.results import BenchmarkReport, read_report
 from adq_edge.evaluation import read_evaluation
 from adq_edge.files import sha256
+from adq_edge.markup import escape_markdown
 from adq_edge.options import Device
-from adq_edge.report.markdown import escape
 from adq_edge.runtimes.sidecar import read_sidecar
+from adq_edge.study.captions import notes
 from adq_edge.study.config import Training, Variant
 from adq_edge.study.config_file import read_config
 from adq_edge.study.matrix import Cell, cells_of
+from adq_edge.study.published import MVTEC_AD
 from adq_edge.study.results import CellResult, StudyResult, read_cell, read_study
 from adq_edge.study.run import study
 from adq_edge.study.tables import StudyTable, study_tables
@@ -211,6 +213,12 @@ def test_what_is_doubtful_is_named_and_machines_are_not_mixed(studied: Studied):
     assert f"throttled ({PTQ.label})" in table.caption
     assert "quick look (" in table.caption
 
+    data = studied.result.data
+    assert "others than the study's" in notes(studied.result)[0]
+    named = tuple(dataclasses.replace(data.categories[0], name=name) for name in MVTEC_AD)
+    same = dataclasses.replace(studied.result, data=dataclasses.replace(data, categories=named))
+    assert "MVTec AD's, as in the study" in notes(same)[0]
+
     (alike,) = rows(tables(quantized), "INT8 after training")
     (elsewhere,) = rows(tables(dataclasses.replace(quantized, runtime="onnxruntime 9.9")), "INT8 after")
     assert alike["change to FP32"] != elsewhere["change to FP32"] == "-"
@@ -259,7 +267,7 @@ def test_tables_say_what_the_cells_files_say(studied: Studied):
     markdown = (studied.out / "study.md").read_text()
     for table in tables:
         for row in table.rows:
-            assert f"| {' | '.join(escape(cell) for cell in row)} |" in markdown
+            assert f"| {' | '.join(escape_markdown(cell) for cell in row)} |" in markdown
         assert table.title in studied.finished.stdout
         assert table.caption == "" or "2 categories, 12 + 12 images, 32x32" in table.caption
         timed = "p50 ms" in table.headings

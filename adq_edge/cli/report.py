@@ -28,8 +28,8 @@ def report(
     ),
 ) -> None:
     """Make one report of result files: quality and speed of the same engines, device by device."""
+    from adq_edge.markup import plain
     from adq_edge.report.document import report as run
-    from adq_edge.report.words import plain
 
     result = run(results or None, output)
     for sentence in result.findings:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
+from adq_edge.markup import plain
 from adq_edge.report.sheet import Cell, Sheet
-from adq_edge.report.words import plain
 
 # A spreadsheet takes a cell that begins like this for a formula (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@")

@@ -7,6 +7,7 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from adq_edge.benchmark.results import Flag
 from adq_edge.estimating.estimate import EngineEstimate, ModelEstimate
+from adq_edge.markup import plain
 from adq_edge.options import Precision
 from adq_edge.report.entries import Device, Entry, Model
 from adq_edge.report.estimate import group_modes
@@ -15,7 +16,6 @@ from adq_edge.report.words import (
     cautions,
     finding,
     flip_words,
-    plain,
     precision_name,
     reservations,
     significant,

@@ -12,13 +12,13 @@ import jinja2
 from markupsafe import Markup
 
 import adq_edge
+from adq_edge.markup import plain
 from adq_edge.report import charts, quality_sheets, setup_sheets, speed_sheets
 from adq_edge.report.collect import Collection
 from adq_edge.report.entries import Device
 from adq_edge.report.headline import all_flags, estimate_matrix, findings, measured_matrix
 from adq_edge.report.sheet import Sheet
 from adq_edge.report.svg.elements import Chart
-from adq_edge.report.words import plain
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _MOST_FINDINGS = 6

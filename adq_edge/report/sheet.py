@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Iterable, Optional, Tuple, Union
 
-from adq_edge.report.words import plain
+from adq_edge.markup import plain
 
 Cell = Union[str, int, float, None]
 

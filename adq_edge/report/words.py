@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Optional, Sequence, Tuple
 
 from adq_edge.benchmark.results import EngineBenchmark, Flag, OfflineEnd, Throughput
 from adq_edge.board.state import BoardState
+from adq_edge.markup import plain
 from adq_edge.options import Precision
 from adq_edge.report.entries import Device, Entry
 
@@ -19,12 +19,6 @@ _BEST = {
     OfflineEnd.NAMED: "best of the batch sizes named",
     OfflineEnd.FAILED: "best before it failed",
 }
-_CONTROL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-
-
-def plain(text: str) -> str:
-    """Return a string of a result file without what could break a line or turn its direction."""
-    return "".join(" " if unicodedata.category(letter) in _CONTROL else letter for letter in text).strip()
 
 
 def significant(value: float) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adq_edge.files import write_bytes
-from adq_edge.report.markdown import escape
+from adq_edge.markup import escape_markdown
 from adq_edge.study.captions import notes
 from adq_edge.study.results import StudyResult
 from adq_edge.study.tables import StudyTable, study_tables
@@ -55,16 +55,16 @@ def write_markdown(path: Path, study: StudyResult) -> None:
     done, total = len(study.results), len(study.cells)
     parts = [f"# adq-edge study{quick}", f"{study.created}: {done} of {total} cells."]
     parts.extend(_markdown_table(table) for table in study_tables(study))
-    parts.append("\n".join(["## Notes", "", *(f"- {escape(note)}" for note in notes(study))]))
+    parts.append("\n".join(["## Notes", "", *(f"- {escape_markdown(note)}" for note in notes(study))]))
     write_bytes(path, ("\n\n".join(parts) + "\n").encode("utf-8"))
 
 
 def _markdown_table(table: StudyTable) -> str:
     text = ["---" if heading in _TEXT_COLUMNS else "---:" for heading in table.headings]
     lines = [_line(table.headings), _line(text), *(_line(row) for row in table.rows)]
-    caption = "\n".join(f"- {escape(line)}" for line in table.caption.splitlines())
+    caption = "\n".join(f"- {escape_markdown(line)}" for line in table.caption.splitlines())
     return "\n\n".join(part for part in (f"## {table.title}", "\n".join(lines), caption) if part)
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(escape(cell) for cell in cells)} |"
+    return f"| {' | '.join(escape_markdown(cell) for cell in cells)} |"

@@ -50,8 +50,6 @@ class Speed:
         engine_mb: size of its file in MB (10^6 bytes).
         peak_rss_mb: the most memory of its process at batch 1, in MB (10^6 bytes).
         joules_per_image: energy of the whole board, where it tells; idle power included.
-        quick: a look of seconds.
-        quiet: whether the machine did nothing else.
         caveat: why the figures are not to be quoted; None if they are.
         flags: the same in a word or two each; empty in files from before they were kept.
     """
@@ -65,8 +63,6 @@ class Speed:
     engine_mb: float
     peak_rss_mb: float
     joules_per_image: Optional[float]
-    quick: bool
-    quiet: bool
     caveat: Optional[str]
     flags: Tuple[str, ...] = ()
 
@@ -179,8 +175,6 @@ def speed_of(report: BenchmarkReport) -> Speed:
         engine_mb=engine.engine_mb,
         peak_rss_mb=engine.memory.peak_rss_batch_1_mb,
         joules_per_image=None if energy is None else energy.joules_per_image,
-        quick=report.quick,
-        quiet=report.quietness.is_quiet,
         caveat=report.caveat,
         flags=tuple(dict.fromkeys(flag.word for each in report.engines for flag in report.flags(each))),
     )

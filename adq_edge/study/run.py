@@ -82,7 +82,7 @@ def _attempt(runner: CellRunner, cell: Cell, failures: Path) -> CellState:
         return CellState(cell, reason=str(error), failed=True)
     except Exception as error:  # a library's or our own mistake costs its cell, not the hours after it
         path = failures / f"{cell.name}.txt"
-        write_bytes(path, traceback.format_exc().encode())
+        write_bytes(path, traceback.format_exc().encode("utf-8", "backslashreplace"))
         return CellState(cell, reason=f"{type(error).__name__}: {error} (traceback in {path})", failed=True)
 
 
