@@ -25,7 +25,7 @@ demo: venv
 
 # A process for each file: one that has run torch, ONNX Runtime, OpenVINO and hundreds of subprocesses was ended by
 # the kernel (SIGSEGV while it waited for a child) at the same test each time; no file alone ever was.
-TEST_FILES := $(filter-out tests/test_gpu.py,$(sort $(wildcard tests/test_*.py)))
+TEST_FILES := $(filter-out %/test_gpu.py,$(sort $(shell find tests -name 'test_*.py')))
 test: lint
 	set -e; for file in $(TEST_FILES); do $(RUN)/python -m pytest -q -m 'not gpu' $$file; done
 
@@ -35,7 +35,7 @@ test-device:
 	$(PYTHON38) -m venv $(DEVICE)
 	$(DEVICE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		. hypothesis pytest scikit-learn setuptools
-	PYTHONPATH=tests $(DEVICE)/bin/pytest -p without_torch -m 'not gpu'
+	PYTHONPATH=tests $(DEVICE)/bin/pytest -p factories.without_torch -m 'not gpu'
 
 lint: venv
 	$(RUN)/ruff check .

@@ -113,7 +113,7 @@ free_mb() { df -Pk "$1" | awk 'NR == 2 { print int($4 / 1024) }'; }
 # ---- power ----
 
 # The mode with the most power as `ID NAME`, by name: MAXN_SUPER, MAXN, else most watts, then most cores; nothing
-# where no name tells. adq_edge/board/power.py chooses by the same rule.
+# where no name tells. adq_edge/hardware/power.py chooses by the same rule.
 highest_mode() {
     text "$ROOT/etc/nvpmodel.conf" | awk '
         function close_mode(    watts, unlimited, rank) {

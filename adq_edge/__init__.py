@@ -21,50 +21,50 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any, List
 
-__version__ = "0.1.0"
+from adq_edge.core.version import __version__ as __version__
 
 # From 1.29 on ONNX Runtime gives the machine an identifier and reports what runs. It reads this when loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from adq_edge.analysis import analyze as analyze
+    from adq_edge.artifacts.bundle import open_bundle as open_bundle
     from adq_edge.benchmark.bench import bench as bench
-    from adq_edge.building import build as build
-    from adq_edge.bundle import open_bundle as open_bundle
-    from adq_edge.calibrating import calibrate as calibrate
-    from adq_edge.comparison import compare as compare
-    from adq_edge.datasets.layout import read_dataset as read_dataset
-    from adq_edge.doctor import diagnose as diagnose
-    from adq_edge.errors import AdqError as AdqError
-    from adq_edge.estimating.estimate import estimate as estimate
-    from adq_edge.evaluation import evaluate as evaluate
-    from adq_edge.exporting import export as export
-    from adq_edge.makers.tensorrt_options import TensorRTOptions as TensorRTOptions
-    from adq_edge.prediction import predict as predict
+    from adq_edge.builders.build import build as build
+    from adq_edge.builders.tensorrt_options import TensorRTOptions as TensorRTOptions
+    from adq_edge.calibration.calibrate import calibrate as calibrate
+    from adq_edge.core.errors import AdqError as AdqError
+    from adq_edge.datasets.mvtec import read_dataset as read_dataset
+    from adq_edge.evaluation.analyze import analyze as analyze
+    from adq_edge.evaluation.compare import compare as compare
+    from adq_edge.evaluation.evaluate import evaluate as evaluate
+    from adq_edge.evaluation.predict import predict as predict
+    from adq_edge.hardware.doctor import diagnose as diagnose
+    from adq_edge.onnx_export.export import export as export
+    from adq_edge.qat.train import train_quantized as train_quantized
+    from adq_edge.roofline.estimate import estimate as estimate
     from adq_edge.runtimes.registry import load_engine as load_engine
-    from adq_edge.training.loop import train as train
-    from adq_edge.training.loop import train_each as train_each
-    from adq_edge.training.qat.loop import train_quantized as train_quantized
+    from adq_edge.training.train import train as train
+    from adq_edge.training.train import train_each as train_each
 
 _HOMES = {
-    "AdqError": "adq_edge.errors",
-    "TensorRTOptions": "adq_edge.makers.tensorrt_options",
-    "analyze": "adq_edge.analysis",
+    "AdqError": "adq_edge.core.errors",
+    "TensorRTOptions": "adq_edge.builders.tensorrt_options",
+    "analyze": "adq_edge.evaluation.analyze",
     "bench": "adq_edge.benchmark.bench",
-    "build": "adq_edge.building",
-    "calibrate": "adq_edge.calibrating",
-    "compare": "adq_edge.comparison",
-    "diagnose": "adq_edge.doctor",
-    "estimate": "adq_edge.estimating.estimate",
-    "evaluate": "adq_edge.evaluation",
-    "export": "adq_edge.exporting",
+    "build": "adq_edge.builders.build",
+    "calibrate": "adq_edge.calibration.calibrate",
+    "compare": "adq_edge.evaluation.compare",
+    "diagnose": "adq_edge.hardware.doctor",
+    "estimate": "adq_edge.roofline.estimate",
+    "evaluate": "adq_edge.evaluation.evaluate",
+    "export": "adq_edge.onnx_export.export",
     "load_engine": "adq_edge.runtimes.registry",
-    "open_bundle": "adq_edge.bundle",
-    "predict": "adq_edge.prediction",
-    "read_dataset": "adq_edge.datasets.layout",
-    "train": "adq_edge.training.loop",
-    "train_each": "adq_edge.training.loop",
-    "train_quantized": "adq_edge.training.qat.loop",
+    "open_bundle": "adq_edge.artifacts.bundle",
+    "predict": "adq_edge.evaluation.predict",
+    "read_dataset": "adq_edge.datasets.mvtec",
+    "train": "adq_edge.training.train",
+    "train_each": "adq_edge.training.train",
+    "train_quantized": "adq_edge.qat.train",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

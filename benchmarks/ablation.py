@@ -39,19 +39,18 @@ from ideas import (
 )
 from published import FOLDER, publish
 
-from adq_edge.agreement import Auroc, MapComparison, compare_auroc, compare_scores, mean_auroc
-from adq_edge.bundle import Bundle, open_bundle
-from adq_edge.calibration.calibrate import SURVEY_PICTURES, calibrate
-from adq_edge.calibration.prepared import ROUNDING_PICTURES, Prepared, prepare
+from adq_edge.artifacts.bundle import Bundle, open_bundle
+from adq_edge.calibration.calibrate import SURVEY_PICTURES, calibrate_bundle
+from adq_edge.calibration.calibrated_model import ROUNDING_PICTURES, Prepared, prepare
 from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
-from adq_edge.console import console
-from adq_edge.datasets.layout import Sample, read_dataset
-from adq_edge.environment import read_environment
-from adq_edge.files import write_bytes
-from adq_edge.imaging import load_image
-from adq_edge.metrics import image_auroc
-from adq_edge.options import DEFAULT_CALIBRATOR
-from adq_edge.quantization.arithmetic import Target
+from adq_edge.core.console import console
+from adq_edge.core.files import write_bytes
+from adq_edge.core.imaging import load_image
+from adq_edge.core.options import DEFAULT_CALIBRATOR, Target
+from adq_edge.datasets.mvtec import Sample, read_dataset
+from adq_edge.hardware.environment import read_environment
+from adq_edge.metrics.agreement import Auroc, MapComparison, compare_auroc, compare_scores, mean_auroc
+from adq_edge.metrics.quality import image_auroc
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.placement import integer_layers
 from adq_edge.quantization.region import find_region
@@ -147,7 +146,7 @@ def gather(bundle: Bundle, data: Path, samples: int, threads: int) -> Material:
         for spec in ("minmax", "mse", CALIBRATOR)
     }
     scales = timed(seconds, "equalization", lambda: equalization_of(model, pictures, threads))
-    calibrate(bundle, [CALIBRATOR], source, threads=threads)
+    calibrate_bundle(bundle, [CALIBRATOR], source, threads=threads)
     # The ranges are kept, so this is the rounding's time.
     prepared = timed(seconds, "rounding", lambda: prepare(bundle, CALIBRATOR, source, threads=threads))
     half = equalize(model, square_root(scales))

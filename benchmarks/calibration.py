@@ -23,10 +23,10 @@ import onnx
 import onnxruntime
 from published import publish
 
-from adq_edge.bundle import Bundle, open_bundle
-from adq_edge.calibration.calibrate import calibrate
+from adq_edge.artifacts.bundle import Bundle, open_bundle
+from adq_edge.calibration.calibrate import calibrate_bundle
 from adq_edge.calibration.sources import ImageSource, image_source
-from adq_edge.environment import read_environment
+from adq_edge.hardware.environment import read_environment
 
 OURS = ["entropy", "minmax", "mse", "percentile"]
 
@@ -46,7 +46,7 @@ def ours(calibrators: List[str]) -> Callable[[Bundle, ImageSource, int], None]:
     def run(bundle: Bundle, source: ImageSource, threads: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             shutil.copytree(str(bundle.path), f"{folder}/b", ignore=shutil.ignore_patterns("ranges"))
-            calibrate(open_bundle(Path(folder) / "b"), calibrators, source, threads=threads)
+            calibrate_bundle(open_bundle(Path(folder) / "b"), calibrators, source, threads=threads)
 
     return run
 

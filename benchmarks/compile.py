@@ -20,13 +20,13 @@ from typing import Any, Dict, List
 import onnx
 from published import publish
 
-from adq_edge.bundle import Bundle, open_bundle
-from adq_edge.calibration.prepared import prepare
+from adq_edge.artifacts.bundle import Bundle, open_bundle
+from adq_edge.builders.base import Ingredients
+from adq_edge.builders.tensorrt_graphs import make_graph
+from adq_edge.calibration.calibrated_model import prepare
 from adq_edge.calibration.sources import image_source
-from adq_edge.environment import read_environment
-from adq_edge.makers.base import Ingredients
-from adq_edge.makers.tensorrt_graphs import make_graph
-from adq_edge.options import DEFAULT_CALIBRATOR, Precision, Route
+from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, Route
+from adq_edge.hardware.environment import read_environment
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from rtx import compile_engine, trt

@@ -28,16 +28,15 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from adq_edge.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT, Bundle
-from adq_edge.calibration.calibrate import calibrate
-from adq_edge.calibration.prepared import Prepared, prepare
+from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT, Bundle
+from adq_edge.calibration.calibrate import calibrate_bundle
+from adq_edge.calibration.calibrated_model import Prepared, prepare
 from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, SYNTHETIC_DEFECTS, Source, make_source
-from adq_edge.options import DEFAULT_CALIBRATOR
-from adq_edge.quantization.arithmetic import Target
-from adq_edge.quantization.float_weights import keep_float_weights
-from adq_edge.quantization.half import store_weights_as_float16
-from adq_edge.quantization.leaky import split_leaky_relus
-from adq_edge.quantization.normalisation import widen_normalisation
+from adq_edge.core.options import DEFAULT_CALIBRATOR, Target
+from adq_edge.quantization.passes.float_weights import keep_float_weights
+from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
+from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
+from adq_edge.quantization.passes.normalization import widen_normalisation
 from adq_edge.quantization.qdq import quantize
 
 Run = Callable[[np.ndarray], Tuple[np.ndarray, float]]
@@ -178,7 +177,7 @@ def ours(workshop: Workshop, spec: str) -> Iterator[Contender]:
     source, bundle, threads = workshop.source(spec), workshop.bundle, workshop.threads
     shared = Stopwatch()
     with shared.step(f"calibration of {len(calibrators)} calibrators"):
-        calibrate(bundle, calibrators, source, threads=threads)
+        calibrate_bundle(bundle, calibrators, source, threads=threads)
     with shared.step("rounding weights"):
         prepare(bundle, calibrators[0], source, threads=threads)
     for calibrator in calibrators:

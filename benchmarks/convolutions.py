@@ -18,8 +18,8 @@ import numpy as np
 import openvino
 from published import publish
 
-from adq_edge.environment import read_environment
-from adq_edge.runtimes.sidecar import read_sidecar
+from adq_edge.artifacts.sidecar import read_sidecar
+from adq_edge.hardware.environment import read_environment
 
 ELSE = "everything else"
 _WARM_UP = 5

@@ -27,21 +27,20 @@ from timing import milliseconds
 from torch import nn
 from torch.nn import functional
 
-from adq_edge.bundle import INPUT
-from adq_edge.calibration.collect import collect
-from adq_edge.environment import read_environment
-from adq_edge.exporting import to_onnx
+from adq_edge.artifacts.bundle import INPUT
+from adq_edge.calibration.activations import collect
+from adq_edge.core.options import Precision, cpu_target
+from adq_edge.hardware.environment import read_environment
 from adq_edge.models.patch_network import LAYERS, Border, Decoder, Grid, PatchNetwork, interleave
-from adq_edge.options import Precision
-from adq_edge.quantization.arithmetic import cpu_target
-from adq_edge.quantization.channels_last import score_channels_last
-from adq_edge.quantization.float_weights import keep_float_weights
-from adq_edge.quantization.leaky import split_leaky_relus
-from adq_edge.quantization.normalisation import normalise_channels_last, widen_normalisation
-from adq_edge.quantization.picture import convolve_picture_in_integers
+from adq_edge.onnx_export.export import to_onnx
+from adq_edge.quantization.passes.channels_last import score_channels_last
+from adq_edge.quantization.passes.float_weights import keep_float_weights
+from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
+from adq_edge.quantization.passes.normalization import normalise_channels_last, widen_normalisation
+from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
+from adq_edge.quantization.passes.uint8_input import convolve_picture_in_integers
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
-from adq_edge.quantization.repeated_pairs import drop_repeated_pairs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from rtx import compile_engine, trt

@@ -11,10 +11,10 @@ from published import publish
 from quality import Measured, load_tests, measure
 from timing import milliseconds
 
-from adq_edge.agreement import MapComparison, compare_scores
-from adq_edge.bundle import Bundle, open_bundle
-from adq_edge.datasets.layout import read_dataset
-from adq_edge.environment import read_environment
+from adq_edge.artifacts.bundle import Bundle, open_bundle
+from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.hardware.environment import read_environment
+from adq_edge.metrics.agreement import MapComparison, compare_scores
 
 
 def compare(

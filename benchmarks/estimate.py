@@ -12,18 +12,18 @@ from typing import Any, Dict, List, Tuple
 
 from published import publish
 
-from adq_edge.environment import read_environment
-from adq_edge.estimating.estimate import NOTE, ModelEstimate, estimate_model
-from adq_edge.estimating.hardware import MODES
-from adq_edge.estimating.roofline import layer_times
-from adq_edge.estimating.study import CONDITIONS
-from adq_edge.exporting import to_onnx
+from adq_edge.core.options import Precision
+from adq_edge.hardware.environment import read_environment
 from adq_edge.models.base import AnomalyModel, ModelConfig
 from adq_edge.models.reverse_distillation import ReverseDistillation
 from adq_edge.models.stfpm import STFPM
 from adq_edge.models.uninformed_students import UninformedStudents
-from adq_edge.options import Precision
-from adq_edge.report.estimate import HEADINGS, engine_rows
+from adq_edge.onnx_export.export import to_onnx
+from adq_edge.report.console.estimate import HEADINGS, engine_rows
+from adq_edge.roofline.estimate import NOTE, ModelEstimate, estimate_model
+from adq_edge.roofline.published import CONDITIONS
+from adq_edge.roofline.roofline import layer_times
+from adq_edge.roofline.xavier_nx import MODES
 
 SIZE = 256
 

@@ -12,20 +12,21 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from adq_edge.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.calibration.activations import collect, observe
 from adq_edge.calibration.calibrate import SURVEY_PICTURES
-from adq_edge.calibration.channels import largest_per_channel
-from adq_edge.calibration.collect import collect, observe
-from adq_edge.calibration.histogram import Histogram
-from adq_edge.calibration.prepared import ROUNDING_PICTURES
-from adq_edge.calibration.registry import make_calibrator
+from adq_edge.calibration.calibrated_model import ROUNDING_PICTURES
+from adq_edge.calibration.calibrators.histogram import Histogram
+from adq_edge.calibration.calibrators.registry import make_calibrator
+from adq_edge.calibration.channel_maxima import largest_per_channel
 from adq_edge.calibration.second_moments import second_moments
-from adq_edge.console import progress_bar
-from adq_edge.quantization.arithmetic import GRIDS, Grid, Target, scale_and_zero_point
+from adq_edge.core.console import progress_bar
+from adq_edge.core.options import Target
+from adq_edge.quantization.arithmetic import GRIDS, Grid, scale_and_zero_point
 from adq_edge.quantization.equalization import channel_groups, equalization_scales
-from adq_edge.quantization.float_weights import keep_float_weights
-from adq_edge.quantization.graph import GraphIndex
-from adq_edge.quantization.normalisation import widen_normalisation
+from adq_edge.quantization.graph.index import GraphIndex
+from adq_edge.quantization.passes.float_weights import keep_float_weights
+from adq_edge.quantization.passes.normalization import widen_normalisation
 from adq_edge.quantization.placement import integer_layers, place
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import POOLING, WEIGHTED, QuantizedOperator, Region, find_region

@@ -20,9 +20,10 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 from published import publish
 
-from adq_edge import workspace
-from adq_edge.benchmark.results import BenchmarkReport, SingleStream, read_report
-from adq_edge.environment import read_environment
+from adq_edge.artifacts import workspace
+from adq_edge.benchmark.records import SingleStream
+from adq_edge.benchmark.results import BenchmarkReport, read_report
+from adq_edge.hardware.environment import read_environment
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import result_builder as make

@@ -16,9 +16,9 @@ from typing import List
 from published import publish
 
 from adq_edge.benchmark.bench import bench
-from adq_edge.benchmark.results import EngineBenchmark
-from adq_edge.building import build
-from adq_edge.options import Precision, RuntimeName
+from adq_edge.benchmark.records import EngineBenchmark
+from adq_edge.builders.build import build
+from adq_edge.core.options import Precision, RuntimeName
 
 CONTENDERS = (
     (Precision.FP32, RuntimeName.ONNXRUNTIME),

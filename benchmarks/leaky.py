@@ -20,19 +20,19 @@ import openvino
 from contenders import Run, onnxruntime_engine, openvino_engine
 from engine_table import compare
 
-from adq_edge.building import build
-from adq_edge.bundle import Bundle
-from adq_edge.calibration.prepared import Prepared, prepare
+from adq_edge.artifacts.bundle import Bundle
+from adq_edge.builders.build import build
+from adq_edge.calibration.calibrated_model import Prepared, prepare
 from adq_edge.calibration.sources import image_source
-from adq_edge.options import DEFAULT_CALIBRATOR, Precision, RuntimeName
-from adq_edge.quantization.arithmetic import GRIDS, Target, scale_and_zero_point
-from adq_edge.quantization.channels_last import score_channels_last
-from adq_edge.quantization.float_weights import keep_float_weights
-from adq_edge.quantization.graph import add_initializer, make_pair
-from adq_edge.quantization.normalisation import widen_normalisation
+from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, RuntimeName, Target
+from adq_edge.quantization.arithmetic import GRIDS, scale_and_zero_point
+from adq_edge.quantization.graph.index import add_initializer, make_pair
+from adq_edge.quantization.passes.channels_last import score_channels_last
+from adq_edge.quantization.passes.float_weights import keep_float_weights
+from adq_edge.quantization.passes.normalization import widen_normalisation
 from adq_edge.quantization.qdq import quantize
+from adq_edge.quantization.range_propagation import complete_ranges
 from adq_edge.quantization.region import find_region
-from adq_edge.quantization.shared_ranges import complete_ranges
 
 FLOAT = "FP32, ONNX Runtime"
 

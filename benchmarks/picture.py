@@ -18,10 +18,10 @@ import openvino
 from contenders import Run, openvino_engine
 from engine_table import compare
 
-from adq_edge.building import build
-from adq_edge.bundle import Bundle
-from adq_edge.makers.cpu import CpuMaker
-from adq_edge.options import Precision, RuntimeName
+from adq_edge.artifacts.bundle import Bundle
+from adq_edge.builders.build import build
+from adq_edge.builders.cpu import CpuMaker
+from adq_edge.core.options import Precision, RuntimeName
 
 FLOAT = "FP32"
 

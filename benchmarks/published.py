@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
-from adq_edge.environment import Environment
-from adq_edge.files import write_bytes, write_json
+from adq_edge.core.files import write_bytes
+from adq_edge.core.records import write_json
+from adq_edge.hardware.environment import Environment
 
 FOLDER = Path(__file__).parent / "published"
 

@@ -20,20 +20,19 @@ from contenders import Run, onnxruntime_engine
 from published import publish
 from quality import Measured, TestImage, load_tests, measure
 
-from adq_edge.agreement import MapComparison
-from adq_edge.building import build
-from adq_edge.bundle import Bundle
-from adq_edge.calibration.prepared import Prepared, prepare, prepare_trained
+from adq_edge.artifacts.bundle import Bundle
+from adq_edge.builders.build import build
+from adq_edge.calibration.calibrated_model import Prepared, prepare, prepare_trained
 from adq_edge.calibration.sources import image_source
 from adq_edge.calibration.trained_ranges import QAT, trained_ranges_file
-from adq_edge.datasets.layout import read_dataset
-from adq_edge.environment import read_environment
-from adq_edge.exporting import export
-from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Arithmetic
-from adq_edge.quantization.arithmetic import Target
+from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Arithmetic, Target
+from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.hardware.environment import read_environment
+from adq_edge.metrics.agreement import MapComparison
+from adq_edge.onnx_export.export import export
+from adq_edge.qat import train_quantized
+from adq_edge.qat.quantized_model import load_quantized
 from adq_edge.quantization.qdq import quantize
-from adq_edge.training.qat import train_quantized
-from adq_edge.training.qat.quantized_model import load_quantized
 
 _HEADINGS = ["engine", "arithmetic", "image AUROC", "change"]
 _TITLE = (

@@ -19,13 +19,14 @@ import numpy as np
 from contenders import HISTOGRAM_PICTURES, Contender, Run, Workshop, contenders, nncf_version
 from published import publish
 
-from adq_edge.agreement import MapComparison, compare_scores, count_flips
-from adq_edge.bundle import open_bundle
-from adq_edge.datasets.layout import Category, Dataset, Sample, read_dataset
-from adq_edge.environment import read_environment
-from adq_edge.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
-from adq_edge.metrics import PixelMetrics, f1_max_threshold, image_auroc
-from adq_edge.quantization.arithmetic import Target
+from adq_edge.artifacts.bundle import open_bundle
+from adq_edge.core.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
+from adq_edge.core.options import Target
+from adq_edge.datasets.mvtec import Category, Dataset, Sample, read_dataset
+from adq_edge.hardware.environment import read_environment
+from adq_edge.metrics.agreement import MapComparison, compare_scores, count_flips
+from adq_edge.metrics.pixel import PixelMetrics
+from adq_edge.metrics.quality import f1_max_threshold, image_auroc
 
 _SEED = 0
 

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from published import publish
 
-from adq_edge.bundle import Source
-from adq_edge.environment import read_environment
-from adq_edge.options import Precision
-from adq_edge.runtimes.sidecar import Sidecar, TensorRTDetails
+from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails
+from adq_edge.core.options import Precision
+from adq_edge.hardware.environment import read_environment
 from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
 from adq_edge.runtimes.tensorrt.release import Flavour, Release
 

@@ -8,10 +8,10 @@ import uuid
 from pathlib import Path
 from typing import Optional, Sequence, Tuple, Union
 
-from adq_edge import workspace
-from adq_edge.benchmark.device import check_device
-from adq_edge.benchmark.measuring import measure
-from adq_edge.benchmark.picture import Picture, open_picture
+from adq_edge.artifacts import workspace
+from adq_edge.artifacts.outputs import refuse_unwritable
+from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
+from adq_edge.benchmark.device_check import check_device
 from adq_edge.benchmark.progress import quiet_progress
 from adq_edge.benchmark.results import (
     QUOTABLE_QUERIES,
@@ -20,14 +20,14 @@ from adq_edge.benchmark.results import (
     Settings,
     write_report,
 )
+from adq_edge.benchmark.runner import measure
+from adq_edge.benchmark.sample_image import Picture, open_picture
 from adq_edge.benchmark.schedule import Plan, plan_for
 from adq_edge.benchmark.summary import quietness, summarise
-from adq_edge.board.state import read_board_state
-from adq_edge.environment import read_environment
-from adq_edge.errors import AdqError, EngineError, ResultError, StorageError
-from adq_edge.options import Device, RuntimeName, Scenario, choose
-from adq_edge.result_files import refuse_unwritable
-from adq_edge.runtimes.sidecar import Sidecar, read_sidecar
+from adq_edge.core.errors import AdqError, EngineError, ResultError, StorageError
+from adq_edge.core.options import Device, RuntimeName, Scenario, choose
+from adq_edge.hardware.board_state import read_board_state
+from adq_edge.hardware.environment import read_environment
 
 _SUFFIX = ".bench.json"
 _QUICK_SUFFIX = ".quick.bench.json"  # a look must not replace what may be quoted

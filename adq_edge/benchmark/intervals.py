@@ -7,7 +7,7 @@ from typing import Optional, Sequence
 
 import numpy as np
 
-from adq_edge.benchmark.figures import Interval
+from adq_edge.benchmark.records import Interval
 
 LEAST_ROUNDS = 6
 """Fewer rounds say nothing about how far rounds differ."""

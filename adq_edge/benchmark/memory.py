@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import Iterator, List, Optional
 
-from adq_edge.board.memory import Memory, read_memory
+from adq_edge.hardware.memory import Memory, read_memory
 
 _SAMPLING_SECONDS = 0.05
 

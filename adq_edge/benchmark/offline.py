@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Callable, Dict, Generator, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
-from adq_edge.benchmark.figures import OfflineEnd
 from adq_edge.benchmark.protocol import Batches, Loaded
+from adq_edge.benchmark.records import OfflineEnd
 from adq_edge.benchmark.schedule import Plan, Windows, settle
-from adq_edge.errors import AdqError
+from adq_edge.core.errors import AdqError
 
 _RISE = 1.02
 _LONGEST = 5  # a call, relative to the planned duration of its batch size

@@ -7,7 +7,7 @@ from typing import Callable, Iterator
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from adq_edge.console import console, tell_progress
+from adq_edge.core.console import console, tell_progress
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from adq_edge import errors
-from adq_edge.errors import AdqError, EngineError
+from adq_edge.core import errors
+from adq_edge.core.errors import AdqError, EngineError
 
 QUERIES_BEFORE_ROUND = 2
 """Untimed queries at the start of each round: another engine has had the caches since the last one."""

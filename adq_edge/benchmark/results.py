@@ -6,21 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
-from adq_edge.benchmark.figures import Comparison as Comparison
-from adq_edge.benchmark.figures import EndToEnd as EndToEnd
-from adq_edge.benchmark.figures import EngineBenchmark as EngineBenchmark
-from adq_edge.benchmark.figures import Interval as Interval
-from adq_edge.benchmark.figures import Latency as Latency
-from adq_edge.benchmark.figures import Memory as Memory
-from adq_edge.benchmark.figures import OfflineEnd as OfflineEnd
-from adq_edge.benchmark.figures import SingleStream as SingleStream
-from adq_edge.benchmark.figures import Throughput as Throughput
-from adq_edge.benchmark.figures import WarmUp as WarmUp
-from adq_edge.board.recording import Recording, Series, build_series
-from adq_edge.board.state import BoardState
-from adq_edge.environment import Environment
-from adq_edge.errors import ResultError
-from adq_edge.files import read_record, write_json
+from adq_edge.benchmark.records import (
+    EngineBenchmark,
+)
+from adq_edge.core.errors import ResultError
+from adq_edge.core.records import read_record, write_json
+from adq_edge.hardware.board_state import BoardState
+from adq_edge.hardware.environment import Environment
+from adq_edge.hardware.telemetry.recording import Recording, Series, build_series
 
 QUOTABLE_QUERIES = 1024
 QUOTABLE_SECONDS = 60.0

@@ -8,7 +8,7 @@ import time
 from typing import Callable, ContextManager, List, Optional, Protocol, Sequence, Tuple
 
 from adq_edge.benchmark.protocol import Pictures, Queries, Round, WarmUp
-from adq_edge.options import Scenario
+from adq_edge.core.options import Scenario
 
 # ONNX Runtime's threads go on spinning after a query: 30 ms of CPU time that the next engine must not pay.
 _SETTLE_SECONDS = 0.05

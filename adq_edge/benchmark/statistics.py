@@ -6,9 +6,9 @@ from typing import Optional, Sequence
 
 import numpy as np
 
-from adq_edge.benchmark.figures import Comparison, EndToEnd, Latency
 from adq_edge.benchmark.intervals import quantile_interval, round_interval
 from adq_edge.benchmark.protocol import Round
+from adq_edge.benchmark.records import Comparison, EndToEnd, Latency
 
 _NS_PER_MS = 1e6
 _QUANTILES = np.linspace(0.0, 100.0, 201)

@@ -6,16 +6,16 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from adq_edge.artifacts.bundle import Source
 from adq_edge.benchmark import protocol
-from adq_edge.benchmark.figures import Comparison, SingleStream, Throughput, WarmUp
-from adq_edge.benchmark.measuring import Measurements, Run
+from adq_edge.benchmark.interference import drift_percent, judge, read_governor
 from adq_edge.benchmark.offline import Load
 from adq_edge.benchmark.protocol import QUERIES_BEFORE_ROUND, Batches, Round
-from adq_edge.benchmark.quietness import drift_percent, judge, read_governor
-from adq_edge.benchmark.results import EngineBenchmark, Quietness
+from adq_edge.benchmark.records import Comparison, EngineBenchmark, SingleStream, Throughput, WarmUp
+from adq_edge.benchmark.results import Quietness
+from adq_edge.benchmark.runner import Measurements, Run
 from adq_edge.benchmark.statistics import compare, end_to_end, latency
-from adq_edge.bundle import Source
-from adq_edge.options import Device
+from adq_edge.core.options import Device
 
 
 def summarise(run: Run) -> Tuple[EngineBenchmark, ...]:

@@ -10,10 +10,10 @@ from typing import Dict, List, Sequence
 
 import numpy as np
 
+from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.benchmark.protocol import Batches
-from adq_edge.imaging import decode_image, resize_image, resize_map
+from adq_edge.core.imaging import decode_image, resize_image, resize_map
 from adq_edge.runtimes.base import Engine, Output
-from adq_edge.runtimes.sidecar import Sidecar
 
 _HARNESS_QUERIES = 2000
 

@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Optional
 import cv2
 import numpy as np
 
+from adq_edge.artifacts.sidecar import read_sidecar
 from adq_edge.benchmark.memory import peak_resident_mb, resident_mb
 from adq_edge.benchmark.protocol import (
     QUERIES_BEFORE_ROUND,
@@ -30,15 +31,14 @@ from adq_edge.benchmark.protocol import (
     WarmUp,
     pack_error,
 )
-from adq_edge.benchmark.steadiness import is_steady
+from adq_edge.benchmark.steady_state import is_steady
 from adq_edge.benchmark.timing import harness_us, time_batches, time_picture, time_queries
-from adq_edge.errors import AdqError, EngineError, MissingDependencyError
-from adq_edge.files import megabytes
-from adq_edge.imaging import decode_image, resize_image
-from adq_edge.options import RuntimeName
+from adq_edge.core.errors import AdqError, EngineError, MissingDependencyError
+from adq_edge.core.files import megabytes
+from adq_edge.core.imaging import decode_image, resize_image
+from adq_edge.core.options import RuntimeName
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine, runtime_version
-from adq_edge.runtimes.sidecar import read_sidecar
 
 _LEAST_WARM_UP = 5
 _WARM_UP_GROWTH = 8  # steadiness is looked at again after an eighth more queries

@@ -6,22 +6,25 @@ import itertools
 import math
 import os
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 from urllib.parse import quote
 
 import numpy as np
 import onnx
 
-from adq_edge import __version__
-from adq_edge.bundle import Bundle
-from adq_edge.calibration.channels import largest_per_channel
-from adq_edge.calibration.collect import collect
-from adq_edge.calibration.histogram import BINS, Histogram
-from adq_edge.calibration.ranges import Ranges, read_ranges, write_ranges
-from adq_edge.calibration.registry import Calibrator, make_calibrator
-from adq_edge.calibration.sources import RANDOM_NORMAL, Source
-from adq_edge.console import progress_bar
-from adq_edge.errors import AdqError, CalibrationError
+from adq_edge.artifacts import workspace
+from adq_edge.artifacts.bundle import Bundle, open_bundle
+from adq_edge.artifacts.ranges import Ranges, read_ranges, write_ranges
+from adq_edge.calibration.activations import collect
+from adq_edge.calibration.calibrators.histogram import BINS, Histogram
+from adq_edge.calibration.calibrators.registry import Calibrator, make_calibrator
+from adq_edge.calibration.channel_maxima import largest_per_channel
+from adq_edge.calibration.selection import choose_source
+from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, Source
+from adq_edge.core.console import progress_bar
+from adq_edge.core.errors import AdqError, CalibrationError
+from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
+from adq_edge.core.version import __version__
 from adq_edge.quantization.equalization import channel_groups, equalization_scales, equalize
 from adq_edge.quantization.region import find_region
 
@@ -29,7 +32,50 @@ SURVEY_PICTURES = 64
 """Pictures that the equalization looks at before the pass that measures ranges."""
 
 
+class CalibratedRanges(NamedTuple):
+    """A ranges file and what it holds."""
+
+    path: Path
+    ranges: Ranges
+
+
 def calibrate(
+    bundle: Optional[Union[str, Path]] = None,
+    calib: Union[str, Sequence[str]] = DEFAULT_CALIBRATOR,
+    *,
+    source: str = IMAGES,
+    data: Optional[Union[str, Path]] = None,
+    samples: int = DEFAULT_SAMPLES,
+    threads: Optional[int] = None,
+) -> List[CalibratedRanges]:
+    """Measure activation ranges of a bundle's model with one or more calibrators.
+
+    `build` finds the files here and does not calibrate again.
+
+    Args:
+        bundle: the bundle's folder; the newest in `bundles/` by default.
+        calib: calibrators, `name` or `name:value`: one, several with commas between them, or a sequence.
+        source: what is calibrated on: `images`, `synthetic-defects`, `random-normal`, an installed package's,
+            or several with commas between them, which then share the samples equally.
+        data: folder of calibration pictures; by default `calibration_data/`, else the training images of the
+            dataset that the model was trained on.
+        samples: the largest number of calibration pictures in total.
+        threads: CPU threads; all by default.
+
+    Raises:
+        BundleError: the bundle is missing or damaged.
+        CalibrationError: no pictures, no such calibrator or source, or unusable activations.
+        DataError: a picture cannot be read.
+    """
+    specs = [calib] if isinstance(calib, str) else calib
+    names = list(dict.fromkeys(name.strip() for spec in specs for name in spec.split(",")))
+    opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
+    paths = calibrate_bundle(opened, names, choose_source(opened, source, data, samples), threads=threads)
+    sha256 = opened.manifest.model_sha256
+    return [CalibratedRanges(path, read_ranges(path, sha256, [])) for path in paths]
+
+
+def calibrate_bundle(
     bundle: Bundle, calibrators: Sequence[str], source: Source, *, threads: Optional[int] = None
 ) -> List[Path]:
     """Measure activation ranges of a bundle's model; return the ranges files, one per calibrator.

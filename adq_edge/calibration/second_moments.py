@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 from numpy.lib.stride_tricks import sliding_window_view
 
-from adq_edge.bundle import INPUT
-from adq_edge.calibration.collect import calibration_session, observe
-from adq_edge.quantization.graph import attribute
+from adq_edge.artifacts.bundle import INPUT
+from adq_edge.calibration.activations import calibration_session, observe
+from adq_edge.quantization.graph.index import attribute
+from adq_edge.quantization.passes.conv_transpose import scatters_blocks
 from adq_edge.quantization.region import QuantizedOperator
-from adq_edge.quantization.transposed import scatters_blocks
 
 POSITIONS = 16
 """Positions sampled along each side of a layer's output: neighbours say the same."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional, Tuple, Union
 
-from adq_edge import workspace
-from adq_edge.bundle import Bundle
+from adq_edge.artifacts import workspace
+from adq_edge.artifacts.bundle import Bundle
 from adq_edge.calibration.sources import (
     IMAGES,
     RANDOM_NORMAL,
@@ -15,9 +15,9 @@ from adq_edge.calibration.sources import (
     make_source,
     reads_categories,
 )
-from adq_edge.console import say_categories
-from adq_edge.datasets.layout import known_categories
-from adq_edge.errors import CalibrationError
+from adq_edge.core.console import say_categories
+from adq_edge.core.errors import CalibrationError
+from adq_edge.datasets.mvtec import known_categories
 
 
 def choose_source(bundle: Bundle, spec: str, data: Optional[Union[str, Path]], samples: int) -> Source:

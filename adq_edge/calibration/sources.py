@@ -15,12 +15,12 @@ from typing import Any, Dict, Iterator, List, Optional, Protocol, Sequence, Tupl
 
 import numpy as np
 
-from adq_edge import workspace
-from adq_edge.calibration.plugins import load_factory, plugin_names
-from adq_edge.datasets.layout import read_dataset
-from adq_edge.errors import AdqError, CalibrationError, DataError
-from adq_edge.files import storage_errors
-from adq_edge.imaging import find_images, load_image
+from adq_edge.artifacts import workspace
+from adq_edge.core.errors import AdqError, CalibrationError, DataError
+from adq_edge.core.files import storage_errors
+from adq_edge.core.imaging import find_images, load_image
+from adq_edge.core.plugins import load_factory, plugin_names
+from adq_edge.datasets.mvtec import read_dataset
 
 GROUP = "adq_edge.sources"
 

@@ -9,10 +9,10 @@ from typing import Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
-from adq_edge.calibration.picture_defects import RECIPE, spoil
 from adq_edge.calibration.sources import SYNTHETIC_DEFECTS, ImageSource, image_source
-from adq_edge.files import storage_errors
-from adq_edge.imaging import decode_image, resize_image
+from adq_edge.core.files import storage_errors
+from adq_edge.core.imaging import decode_image, resize_image
+from adq_edge.datasets.pasted_defects import RECIPE, spoil
 
 
 @dataclasses.dataclass(frozen=True)

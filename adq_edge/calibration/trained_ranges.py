@@ -9,11 +9,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
-from adq_edge.bundle import Bundle
-from adq_edge.calibration.ranges import Ranges, WeightRounding, write_ranges
-from adq_edge.errors import CalibrationError, CheckpointError
-from adq_edge.options import DEFAULT_CALIBRATOR, Arithmetic
-from adq_edge.quantization.arithmetic import Target
+from adq_edge.artifacts.bundle import Bundle
+from adq_edge.artifacts.ranges import Ranges, WeightRounding, write_ranges
+from adq_edge.core.errors import CalibrationError, CheckpointError
+from adq_edge.core.options import DEFAULT_CALIBRATOR, Arithmetic, Target
 
 QAT = "qat"
 """The name of the calibrator."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import typer
 
-import adq_edge
 from adq_edge.cli import (
     analyze,
     bench,
@@ -24,6 +23,7 @@ from adq_edge.cli import (
     synthetic,
     train,
 )
+from adq_edge.core.version import __version__
 
 app = typer.Typer(
     name="adq-edge",
@@ -37,7 +37,7 @@ app = typer.Typer(
 
 def _version(show: bool) -> None:
     if show:
-        typer.echo(f"adq-edge {adq_edge.__version__}")
+        typer.echo(f"adq-edge {__version__}")
         raise typer.Exit
 
 

@@ -8,7 +8,7 @@ from typing import Optional
 import typer
 
 from adq_edge.cli.common import verb
-from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
+from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
 
 SHOWN = 20
 """Layers that the table shows without `--all`."""
@@ -55,9 +55,9 @@ def analyze(
     threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
 ) -> None:
     """Measure what INT8 costs the anomaly maps and scores, layer by layer: no engine is built."""
-    from adq_edge.analysis import analyze as run
-    from adq_edge.console import print_table
-    from adq_edge.report.analysis import layer_table
+    from adq_edge.core.console import print_table
+    from adq_edge.evaluation.analyze import analyze as run
+    from adq_edge.report.console.analysis import layer_table
 
     result = run(
         bundle,

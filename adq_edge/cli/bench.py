@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, List, Optional
 import typer
 
 from adq_edge.cli.common import verb
-from adq_edge.errors import AdqError
-from adq_edge.options import Device, Precision, RuntimeName, Scenario
+from adq_edge.core.errors import AdqError
+from adq_edge.core.options import Device, Precision, RuntimeName, Scenario
 
 if TYPE_CHECKING:
     from adq_edge.benchmark.results import BenchmarkReport
-    from adq_edge.remote.remote_bench import BoardResult
+    from adq_edge.remote.bench import BoardResult
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +66,7 @@ def bench(
         _print_estimate(estimate, engines or [])
         return
     if host:
-        from adq_edge.remote.remote_bench import bench_remotely
+        from adq_edge.remote.bench import bench_remotely
 
         results = bench_remotely(
             host,
@@ -106,16 +106,16 @@ def bench(
 
 
 def _print_report(report: BenchmarkReport) -> None:
-    from adq_edge.console import print_table
-    from adq_edge.report.bench import bench_tables
+    from adq_edge.core.console import print_table
+    from adq_edge.report.console.bench import bench_tables
 
     for table in bench_tables(report):
         print_table(table)
 
 
 def _print_boards(results: List[BoardResult]) -> None:
-    from adq_edge.console import print_table
-    from adq_edge.report.remote import board_lines, board_tables
+    from adq_edge.core.console import print_table
+    from adq_edge.report.console.remote import board_lines, board_tables
 
     for result in results:
         for table in board_tables(result):
@@ -130,9 +130,9 @@ def _print_boards(results: List[BoardResult]) -> None:
 
 
 def _print_estimate(bundle: Path, engines: List[Path]) -> None:
-    from adq_edge.console import print_table
-    from adq_edge.estimating.estimate import estimate
-    from adq_edge.report.estimate import estimate_table
+    from adq_edge.core.console import print_table
+    from adq_edge.report.console.estimate import estimate_table
+    from adq_edge.roofline.estimate import estimate
 
     if engines:
         raise AdqError("--estimate measures no engine", where=engines[0], fix="Name a bundle alone")

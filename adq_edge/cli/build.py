@@ -8,8 +8,8 @@ from typing import List, Optional
 import typer
 
 from adq_edge.cli.common import verb
-from adq_edge.errors import BuildError
-from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Device, Precision, Route, RuntimeName
+from adq_edge.core.errors import BuildError
+from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Device, Precision, Route, RuntimeName
 
 TENSORRT = "For jetson, cuda and rtx"
 
@@ -115,11 +115,11 @@ def build(
     ),
 ) -> None:
     """Build an engine from a bundle; the scoring is float32 at every precision."""
-    from adq_edge.building import build as run
-    from adq_edge.console import print_table
-    from adq_edge.makers.tensorrt_options import TensorRTOptions
-    from adq_edge.report.engine import engine_lines
-    from adq_edge.report.plan import plan_table
+    from adq_edge.builders.build import build as run
+    from adq_edge.builders.tensorrt_options import TensorRTOptions
+    from adq_edge.core.console import print_table
+    from adq_edge.report.console.engine import engine_lines
+    from adq_edge.report.console.plan import plan_table
 
     built = run(
         bundle,

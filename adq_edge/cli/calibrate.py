@@ -8,7 +8,7 @@ from typing import List, Optional
 import typer
 
 from adq_edge.cli.common import verb
-from adq_edge.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
+from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def calibrate(
 
     What `build --int8` would measure itself; for several calibrators at once, and for other tools.
     """
-    from adq_edge.calibrating import calibrate as run
+    from adq_edge.calibration.calibrate import calibrate as run
 
     for path, ranges in run(bundle, calib, source=source, data=data, samples=samples, threads=threads):
         typer.echo(

@@ -7,7 +7,7 @@ import functools
 import sys
 from typing import Any, Callable, Iterator, TypeVar, cast
 
-from adq_edge.errors import AdqError, MissingDependencyError
+from adq_edge.core.errors import AdqError, MissingDependencyError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -25,11 +25,11 @@ def demo(
     restart: bool = typer.Option(False, "--restart", help="Train anew although there is a checkpoint."),
 ) -> None:
     """Go the whole way once: images, training, export, FP32 and INT8 engines, quality and speed."""
-    from adq_edge.console import print_table
-    from adq_edge.report.tables import summary_table
+    from adq_edge.core.console import print_table
+    from adq_edge.report.console.common import summary_table
 
     with needs_training_half():
-        from adq_edge.demo import demo as run
+        from adq_edge.study.demo import demo as run
 
     result = run(folder, data, teacher_weights=teacher_weights, restart=restart)
     print_table(summary_table(result.rows, result.caveat))

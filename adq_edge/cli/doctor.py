@@ -20,9 +20,9 @@ def doctor(
     json: Optional[Path] = typer.Option(None, "--json", help="Write the diagnosis to this file too."),
 ) -> None:
     """Say what this machine is, what adq-edge can do on it, and the one next thing to fix."""
-    from adq_edge.console import print_table
-    from adq_edge.doctor import diagnose, write_diagnosis
-    from adq_edge.report.doctor import abilities_table, advice, machine_table
+    from adq_edge.core.console import print_table
+    from adq_edge.hardware.doctor import diagnose, write_diagnosis
+    from adq_edge.report.console.doctor import abilities_table, advice, machine_table
 
     diagnosis = diagnose()
     print_table(machine_table(diagnosis.findings))

@@ -8,7 +8,7 @@ from typing import List, Optional
 import typer
 
 from adq_edge.cli.common import verb
-from adq_edge.options import RuntimeName
+from adq_edge.core.options import RuntimeName
 
 
 def register(app: typer.Typer) -> None:
@@ -39,9 +39,9 @@ def evaluate(
     ),
 ) -> None:
     """Measure an engine's AUROC and AUPRO, and store its own threshold beside it."""
-    from adq_edge.console import print_table
-    from adq_edge.evaluation import evaluate as run
-    from adq_edge.report.tables import quality_table
+    from adq_edge.core.console import print_table
+    from adq_edge.evaluation.evaluate import evaluate as run
+    from adq_edge.report.console.common import quality_table
 
     result = run(
         engine, data, categories=category, output=output, runtime=runtime, threads=threads, trust=trust

@@ -43,7 +43,7 @@ def export(
     Reads adq-edge's own checkpoints, those of the methods' published codes, and anomalib's.
     """
     with needs_training_half():
-        from adq_edge.exporting import export as run
+        from adq_edge.onnx_export.export import export as run
 
     size = None if image_size is None else (image_size, image_size)
     bundle = run(

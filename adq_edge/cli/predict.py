@@ -9,9 +9,9 @@ from typing import List, Optional
 
 import typer
 
-from adq_edge import workspace
+from adq_edge.artifacts import workspace
 from adq_edge.cli.common import verb
-from adq_edge.options import RuntimeName
+from adq_edge.core.options import RuntimeName
 
 SOME_UNREADABLE = 1
 
@@ -37,7 +37,7 @@ def predict(
 
     Exit code 1 says that some images could not be read.
     """
-    from adq_edge.prediction import predict as run
+    from adq_edge.evaluation.predict import predict as run
     from adq_edge.runtimes.registry import load_engine
 
     unreadable = 0

@@ -7,7 +7,7 @@ from typing import List, Optional
 
 import typer
 
-from adq_edge import workspace
+from adq_edge.artifacts import workspace
 from adq_edge.cli.common import verb
 
 
@@ -28,8 +28,8 @@ def report(
     ),
 ) -> None:
     """Make one report of result files: quality and speed of the same engines, device by device."""
-    from adq_edge.markup import plain
-    from adq_edge.report.document import report as run
+    from adq_edge.core.text import plain
+    from adq_edge.report.report import report as run
 
     result = run(results or None, output)
     for sentence in result.findings:

@@ -45,9 +45,9 @@ def study(
     Each cell of the matrix is a file: a second run does what is missing. Tables go to OUTPUT/study.md, every
     figure to OUTPUT/study.json. Exit code 1 says that some cells failed.
     """
-    from adq_edge.console import print_table
+    from adq_edge.core.console import print_table
     from adq_edge.study.config_file import read_config
-    from adq_edge.study.output import screen_tables
+    from adq_edge.study.render import screen_tables
     from adq_edge.study.run import MARKDOWN_FILE, RESULT_FILE
     from adq_edge.study.run import study as run
 

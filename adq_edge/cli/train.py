@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 import typer
 
 from adq_edge.cli.common import needs_training_half, verb
-from adq_edge.errors import AdqError, DataError
-from adq_edge.options import Arithmetic
+from adq_edge.core.errors import AdqError, DataError
+from adq_edge.core.options import Arithmetic
 
 if TYPE_CHECKING:
     from adq_edge.training.session import TrainResult
@@ -102,8 +102,8 @@ def train(
     """Train one unified model on the normal images of all categories, or one model for each."""
     with needs_training_half():
         from adq_edge.training.distributed import is_first_process
-        from adq_edge.training.loop import train as train_one
-        from adq_edge.training.loop import train_each
+        from adq_edge.training.train import train as train_one
+        from adq_edge.training.train import train_each
 
     options = {
         **dict(map(_method_option, option or [])),
@@ -159,7 +159,7 @@ def _train_quantized(
     unsuited: List[str], checkpoint: Optional[Path], target: Optional[Arithmetic], **settings: Any
 ) -> None:
     with needs_training_half():
-        from adq_edge.training.qat import train_quantized
+        from adq_edge.qat import train_quantized
 
     if checkpoint is None:
         raise AdqError("--target is for --qat", fix="Name the checkpoint to train on with --qat")

@@ -14,7 +14,7 @@ from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Optio
 import torch
 from torch import nn
 
-from adq_edge.errors import CheckpointError
+from adq_edge.core.errors import CheckpointError
 from adq_edge.models.resnet import Backbone
 
 State = Mapping[str, torch.Tensor]

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from adq_edge.errors import CheckpointError
+from adq_edge.core.errors import CheckpointError
 from adq_edge.models.base import AnomalyModel, ModelConfig, Stage, load_weights
 from adq_edge.models.importers import ImportRequest
 from adq_edge.models.registry import IMPORTERS, METHODS, method

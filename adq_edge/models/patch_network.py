@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adq_edge.errors import CheckpointError
+from adq_edge.core.errors import CheckpointError
 
 DESCRIPTOR = 512
 """Channels of a descriptor: as many as ResNet-18's pooled features."""

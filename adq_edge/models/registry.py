@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Dict, Tuple, Type
 
-from adq_edge.errors import CheckpointError
-from adq_edge.models import reverse_distillation, stfpm, uninformed_files, uninformed_students
+from adq_edge.core.errors import CheckpointError
+from adq_edge.models import reverse_distillation, stfpm, uninformed_students
+from adq_edge.models import uninformed_import as uninformed_files
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.importers import Importer
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adq_edge.errors import CheckpointError
+from adq_edge.core.errors import CheckpointError
 from adq_edge.models.base import (
     AnomalyModel,
     Features,
@@ -29,12 +29,7 @@ from adq_edge.models.base import (
 )
 from adq_edge.models.importers import Importer, ImportRequest
 from adq_edge.models.resnet import ARCHITECTURES, LAYERS, Architecture, Backbone, ResNetTrunk
-from adq_edge.models.reverse_networks import (
-    EMBEDDING_PLANES,
-    BottleneckVariant,
-    Decoder,
-    OneClassBottleneck,
-)
+from adq_edge.models.reverse_blocks import EMBEDDING_PLANES, BottleneckVariant, Decoder, OneClassBottleneck
 
 _EPSILON = 1e-8  # of torch.nn.functional.cosine_similarity
 _STRIDE = 32  # of the embedding

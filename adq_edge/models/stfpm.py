@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adq_edge.errors import CheckpointError
+from adq_edge.core.errors import CheckpointError
 from adq_edge.models.base import (
     AnomalyModel,
     Features,

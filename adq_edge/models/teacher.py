@@ -7,7 +7,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional
 
 import torch
 
-from adq_edge.errors import CheckpointError
+from adq_edge.core.errors import CheckpointError
 from adq_edge.models.resnet import Backbone
 from adq_edge.models.torch_files import read_torch_file, state_dict_of
 

@@ -11,8 +11,8 @@ from typing import Any, Dict, Mapping
 
 import torch
 
-from adq_edge.errors import CheckpointError
-from adq_edge.files import atomic_path, storage_errors
+from adq_edge.core.errors import CheckpointError
+from adq_edge.core.files import atomic_path, storage_errors
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adq_edge.errors import CheckpointError
+from adq_edge.core.errors import CheckpointError
 from adq_edge.models.base import (
     STUDENT,
     AnomalyModel,
@@ -26,7 +26,6 @@ from adq_edge.models.base import (
     TrainingDefaults,
     in_float32,
 )
-from adq_edge.models.distillation import DistillationSource, Squares, cut_squares, distillation_loss
 from adq_edge.models.moments import channel_moments
 from adq_edge.models.patch_network import (
     DESCRIPTOR,
@@ -38,6 +37,7 @@ from adq_edge.models.patch_network import (
     random_crops,
     random_excerpt,
 )
+from adq_edge.models.teacher_distillation import DistillationSource, Squares, cut_squares, distillation_loss
 
 TEACHER = Stage("teacher", share=0.25)
 

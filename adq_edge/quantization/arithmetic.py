@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
-import platform
-from typing import Any, Optional, Tuple
+from typing import Any, Tuple
 
 import numpy as np
+
+from adq_edge.core.options import Target
 
 WEIGHT_LEVELS = 127
 """Weights use -127..127: without -128 the grid is symmetric and no product overflows int16 pairs."""
 
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**24
-
-
-class Target(str, enum.Enum):
-    """A kind of machine, by the integer arithmetic its kernels want."""
-
-    X86 = "x86"
-    """Unsigned activations with a zero point, signed weights: what VNNI's u8 x s8 dot product wants."""
-    ARM = "arm"
-    """Signed activations with a zero point, signed weights: what Arm's dot product wants."""
-    TENSORRT = "tensorrt"
-    """Signed symmetric activations and weights: the only form TensorRT knows."""
-
-
-def cpu_target(machine: Optional[str] = None) -> Target:
-    """Return the integer arithmetic that a CPU wants.
-
-    Args:
-        machine: its architecture, as `platform.machine` says it; this machine's by default.
-    """
-    name = platform.machine() if machine is None else machine
-    return Target.ARM if name.lower() in ("aarch64", "arm64") else Target.X86
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,8 +20,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from adq_edge.errors import CalibrationError
-from adq_edge.quantization.graph import GraphIndex, add_initializer, attribute
+from adq_edge.core.errors import CalibrationError
+from adq_edge.quantization.graph.index import GraphIndex, add_initializer, attribute
 from adq_edge.quantization.region import MOVING, WEIGHTED, Movement, Region, find_region
 
 SMALLEST = 0.1

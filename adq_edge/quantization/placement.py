@@ -27,16 +27,9 @@ from typing import Collection, Dict, List, Mapping, Set
 
 import onnx
 
-from adq_edge.quantization.arithmetic import Target
-from adq_edge.quantization.graph import GraphIndex, attribute
-from adq_edge.quantization.region import (
-    POOLING,
-    WEIGHTED,
-    Movement,
-    QuantizedOperator,
-    Region,
-    keeps_values,
-)
+from adq_edge.core.options import Target
+from adq_edge.quantization.graph.index import GraphIndex, attribute
+from adq_edge.quantization.region import POOLING, WEIGHTED, Movement, QuantizedOperator, Region, keeps_values
 
 Placement = Mapping[str, Set[str]]
 """Tensor name -> names of the nodes that read it quantized."""

@@ -13,16 +13,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from adq_edge.errors import CalibrationError, CheckpointError
-from adq_edge.quantization.arithmetic import (
-    GRIDS,
-    Grid,
-    Target,
-    quantize_weight,
-    scale_and_zero_point,
-    weight_scales,
-)
-from adq_edge.quantization.graph import (
+from adq_edge.core.errors import CalibrationError, CheckpointError
+from adq_edge.core.options import Target
+from adq_edge.quantization.arithmetic import GRIDS, Grid, quantize_weight, scale_and_zero_point, weight_scales
+from adq_edge.quantization.graph.index import (
     GraphIndex,
     add_initializer,
     drop_unused_initializers,
@@ -30,9 +24,9 @@ from adq_edge.quantization.graph import (
     store_integers,
 )
 from adq_edge.quantization.placement import integer_layers, place
+from adq_edge.quantization.range_propagation import complete_ranges
 from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED, Region, find_region
 from adq_edge.quantization.rounding import RoundedWeight, Rounding
-from adq_edge.quantization.shared_ranges import complete_ranges
 
 RangeMap = Mapping[str, Tuple[float, float]]
 

@@ -14,8 +14,8 @@ from typing import FrozenSet, List, Optional, Set, Tuple, Union
 
 import onnx
 
-from adq_edge.bundle import INPUT
-from adq_edge.quantization.graph import GraphIndex, attribute
+from adq_edge.artifacts.bundle import INPUT
+from adq_edge.quantization.graph.index import GraphIndex, attribute
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": 1}

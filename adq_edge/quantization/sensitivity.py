@@ -14,11 +14,12 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from adq_edge.agreement import compare_scores
-from adq_edge.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
-from adq_edge.errors import CalibrationError
-from adq_edge.quantization.arithmetic import GRIDS, Target
-from adq_edge.quantization.graph import GraphIndex
+from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.core.errors import CalibrationError
+from adq_edge.core.options import Target
+from adq_edge.metrics.agreement import compare_scores
+from adq_edge.quantization.arithmetic import GRIDS
+from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.qdq import RangeMap, quantize
 from adq_edge.quantization.region import QuantizedOperator, find_region
 from adq_edge.quantization.rounding import Rounding

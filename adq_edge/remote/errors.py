@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
-from adq_edge.errors import AdqError
+from adq_edge.core.errors import AdqError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ERROR = re.compile(r"error: ", re.IGNORECASE)

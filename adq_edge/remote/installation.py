@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from adq_edge.errors import StorageError
-from adq_edge.files import write_bytes
+from adq_edge.core.errors import StorageError
+from adq_edge.core.files import write_bytes
 from adq_edge.remote.board import Board, Facts
 from adq_edge.remote.errors import HostError
 from adq_edge.remote.jobs import Ended, Job, Step, describe_failure, run_job

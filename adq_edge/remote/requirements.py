@@ -18,9 +18,8 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tu
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import adq_edge
-from adq_edge.errors import MissingDependencyError
-from adq_edge.files import storage_errors
+from adq_edge.core.errors import MissingDependencyError
+from adq_edge.core.files import storage_errors
 from adq_edge.remote.board import Facts
 from adq_edge.remote.errors import HostError, last_error
 from adq_edge.remote.wheel import distribution
@@ -29,7 +28,7 @@ PIP = "pip>=21"
 """The first that knows the wheels of a newer glibc, which ONNX Runtime has."""
 
 _CONSTRAINTS = "constraints.txt"
-_PACKAGE = Path(adq_edge.__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 _OLDEST_GLIBC = 17
 
 

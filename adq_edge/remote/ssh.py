@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
-from adq_edge.errors import AdqError, DataError, MissingDependencyError
-from adq_edge.files import storage_errors
+from adq_edge.core.errors import AdqError, DataError, MissingDependencyError
+from adq_edge.core.files import storage_errors
 from adq_edge.remote.errors import ConnectionLostError, HostError, login_error, refused
 
 SSH_VARIABLE = "ADQ_EDGE_SSH"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Tuple
 
-from adq_edge.files import sha256, storage_errors
+from adq_edge.core.files import sha256, storage_errors
 from adq_edge.remote.board import Board
 from adq_edge.remote.errors import HostError
 

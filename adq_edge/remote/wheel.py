@@ -12,13 +12,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Dict
 
-import adq_edge
-from adq_edge.errors import MissingDependencyError
-from adq_edge.files import atomic_path, storage_errors
+from adq_edge.core.errors import MissingDependencyError
+from adq_edge.core.files import atomic_path, storage_errors
 
 _DISTRIBUTION = "adq-edge"
 
-_PACKAGE = Path(adq_edge.__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 _COMPATIBILITY = "Wheel-Version: 1.0\nGenerator: adq-edge\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 _LEFT_OUT = (".pyc", ".pt")
 """Compiled files, and the demo teacher's weights: of no use to the device half."""

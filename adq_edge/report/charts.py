@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Callable, Dict, Hashable, Iterator, List, Optional, Sequence, Tuple
 
-from adq_edge.benchmark.results import Throughput
-from adq_edge.board.recording import Recording, Series
-from adq_edge.estimating.estimate import ModelEstimate
-from adq_edge.options import Precision
-from adq_edge.report.entries import Device, Entry, Model
-from adq_edge.report.estimate import group_modes
-from adq_edge.report.join import data_key
-from adq_edge.report.quality_sheets import file_name
-from adq_edge.report.speed_sheets import stages_of
+from adq_edge.benchmark.records import Throughput
+from adq_edge.core.options import Precision
+from adq_edge.hardware.telemetry.recording import Recording, Series
+from adq_edge.report.console.estimate import group_modes
+from adq_edge.report.merge import data_key
+from adq_edge.report.model import Device, Entry, Model
+from adq_edge.report.phrasing import cautions, precision_name, significant
 from adq_edge.report.svg.bars import Range, Stack, range_chart, stack_chart
 from adq_edge.report.svg.bubbles import Bubble, bubble_chart
 from adq_edge.report.svg.curves import Curve, step_chart, time_chart
 from adq_edge.report.svg.distribution import Strip, distribution_chart
 from adq_edge.report.svg.elements import Chart
-from adq_edge.report.words import cautions, precision_name, significant
+from adq_edge.report.tables.quality import file_name
+from adq_edge.report.tables.speed import stages_of
+from adq_edge.roofline.estimate import ModelEstimate
 
 _COLOURS = {precision.value: precision.value for precision in Precision}
 _MOST_SERIES = 6

@@ -6,12 +6,11 @@ import dataclasses
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from adq_edge.benchmark.results import Flag
-from adq_edge.estimating.estimate import EngineEstimate, ModelEstimate
-from adq_edge.markup import plain
-from adq_edge.options import Precision
-from adq_edge.report.entries import Device, Entry, Model
-from adq_edge.report.estimate import group_modes
-from adq_edge.report.words import (
+from adq_edge.core.options import Precision
+from adq_edge.core.text import plain
+from adq_edge.report.console.estimate import group_modes
+from adq_edge.report.model import Device, Entry, Model
+from adq_edge.report.phrasing import (
     auroc_words,
     cautions,
     finding,
@@ -21,6 +20,7 @@ from adq_edge.report.words import (
     significant,
     speed_words,
 )
+from adq_edge.roofline.estimate import EngineEstimate, ModelEstimate
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,10 @@ import re
 from typing import Counter, Hashable, Iterator, List, Sequence, Tuple
 
 from adq_edge.benchmark.results import BenchmarkReport
-from adq_edge.environment import Environment
-from adq_edge.options import CARD_DEVICES
-from adq_edge.options import Device as DeviceName
-from adq_edge.report.entries import Device
+from adq_edge.core.options import CARD_DEVICES
+from adq_edge.core.options import Device as DeviceName
+from adq_edge.hardware.environment import Environment
+from adq_edge.report.model import Device
 
 
 def device_key(report: BenchmarkReport) -> Hashable:

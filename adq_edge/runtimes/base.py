@@ -9,8 +9,8 @@ from typing import Dict, Generator, Iterable, NamedTuple, Optional, Tuple, Type
 
 import numpy as np
 
-from adq_edge.errors import EngineError
-from adq_edge.runtimes.sidecar import Sidecar
+from adq_edge.artifacts.sidecar import Sidecar
+from adq_edge.core.errors import EngineError
 
 
 class Output(NamedTuple):
@@ -76,7 +76,7 @@ class Engine(abc.ABC):
             raise EngineError(
                 f"takes uint8 [N, {height}, {width}, 3] pictures, not {images.dtype} {list(images.shape)}",
                 where=self.path,
-                fix="Read pictures with adq_edge.imaging.load_image",
+                fix="Read pictures with adq_edge.core.imaging.load_image",
             )
         return images
 

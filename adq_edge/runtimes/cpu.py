@@ -11,9 +11,9 @@ from typing import Callable, Deque, Generator, Iterable, List, Optional, Sequenc
 
 import numpy as np
 
-from adq_edge.environment import usable_processors
+from adq_edge.artifacts.sidecar import Sidecar
+from adq_edge.hardware.environment import usable_processors
 from adq_edge.runtimes.base import Engine, Output
-from adq_edge.runtimes.sidecar import Sidecar
 
 Stream = Callable[[np.ndarray], Output]
 """Scores a batch; called by one thread at a time."""

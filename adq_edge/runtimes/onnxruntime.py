@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from adq_edge.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
-from adq_edge.errors import EngineError
+from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.artifacts.sidecar import Sidecar
+from adq_edge.core.errors import EngineError
 from adq_edge.runtimes.base import Output
 from adq_edge.runtimes.cpu import CpuEngine, Stream
-from adq_edge.runtimes.sidecar import Sidecar
 
 VERSION = str(onnxruntime.__version__)
 

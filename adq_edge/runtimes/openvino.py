@@ -19,12 +19,12 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 import openvino
 
-from adq_edge.bundle import MAP_OUTPUT, SCORE_OUTPUT
-from adq_edge.errors import EngineError
+from adq_edge.artifacts.bundle import MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.artifacts.sidecar import Sidecar
+from adq_edge.core.errors import EngineError
 from adq_edge.runtimes.allocator import keep_large_blocks
 from adq_edge.runtimes.base import Output
 from adq_edge.runtimes.cpu import CpuEngine, Stream
-from adq_edge.runtimes.sidecar import Sidecar
 
 VERSION = str(openvino.__version__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable, Dict, Optional, Union
 
-from adq_edge.errors import EngineError, MissingDependencyError
-from adq_edge.options import CPU_RUNTIMES, RuntimeName, choose
+from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
+from adq_edge.core.errors import EngineError, MissingDependencyError
+from adq_edge.core.options import CPU_RUNTIMES, RuntimeName, choose
 from adq_edge.runtimes.base import Engine
-from adq_edge.runtimes.sidecar import Sidecar, read_sidecar
 
 
 def _onnxruntime(path: Path, sidecar: Sidecar, threads: Optional[int]) -> Engine:

@@ -7,19 +7,19 @@ import time
 from pathlib import Path
 from typing import Optional, Sequence, Tuple
 
+from adq_edge.artifacts.bundle import Source
 from adq_edge.benchmark.bench import bench, result_files
 from adq_edge.benchmark.results import BenchmarkReport
-from adq_edge.bundle import Source
-from adq_edge.errors import ResultError
-from adq_edge.evaluation import Evaluation, evaluate
-from adq_edge.files import megabytes, sha256
-from adq_edge.metrics import mean_of_measured
+from adq_edge.core.errors import ResultError
+from adq_edge.core.files import megabytes, sha256
+from adq_edge.evaluation.evaluate import Evaluation, evaluate
+from adq_edge.metrics.quality import mean_of_measured
+from adq_edge.study.artifact_cache import Workshop
 from adq_edge.study.config import StudyConfig, Variant
 from adq_edge.study.data import StudyData
 from adq_edge.study.matrix import Cell
-from adq_edge.study.recipes import Recipes
 from adq_edge.study.results import CellResult, Quality, read_cell, speed_of, write_cell
-from adq_edge.study.workshop import Workshop
+from adq_edge.study.specs import Recipes
 
 _CELLS = Path("cells")
 _RESULTS = Path("results")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Iterable
 
-from adq_edge.calibration.registry import make_calibrator
+from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.calibration.sources import source_names
-from adq_edge.errors import AdqError, CalibrationError, CheckpointError, DataError
-from adq_edge.files import storage_errors
-from adq_edge.options import CPU_RUNTIMES, Arithmetic, Device, RuntimeName, choose
+from adq_edge.core.errors import AdqError, CalibrationError, CheckpointError, DataError
+from adq_edge.core.files import storage_errors
+from adq_edge.core.options import CPU_RUNTIMES, Arithmetic, Device, RuntimeName, choose
 from adq_edge.runtimes.tensorrt.job import OwnCalibrator
 from adq_edge.study.config import DEMO, STUDY_METHODS, MethodConfig, StudyConfig, Training, Variant
 

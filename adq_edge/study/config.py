@@ -20,7 +20,7 @@ import enum
 from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
 from adq_edge.benchmark.results import QUOTABLE_QUERIES, QUOTABLE_SECONDS
-from adq_edge.options import DEFAULT_SAMPLES
+from adq_edge.core.options import DEFAULT_SAMPLES
 
 STUDY_METHODS = ("stfpm", "reverse-distillation", "uninformed-students")
 DEMO = "demo"

@@ -8,8 +8,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import dacite
 
-from adq_edge.errors import AdqError
-from adq_edge.files import storage_errors
+from adq_edge.core.errors import AdqError
+from adq_edge.core.files import storage_errors
 from adq_edge.study.config import DEMO, QUICK, STUDY_METHODS, StudyConfig
 
 _CONTAINERS = {"Tuple": "a list [...]", "Mapping": "an object {...}", "MethodConfig": "an object {...}"}

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
-from adq_edge.console import progress_bar
-from adq_edge.datasets.layout import Category, read_dataset
+from adq_edge.core.console import progress_bar
+from adq_edge.core.errors import DataError
+from adq_edge.core.files import sha256
+from adq_edge.datasets.mvtec import Category, read_dataset
 from adq_edge.datasets.synthetic import write_synthetic
-from adq_edge.errors import DataError
-from adq_edge.files import sha256
 
 _DRAWN_CATEGORIES = ("bolt", "leather", "zipper")
 _DRAWN_IMAGES = 20

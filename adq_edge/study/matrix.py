@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Iterator, List, Optional
 
-from adq_edge.options import Arithmetic, Device, Precision
+from adq_edge.core.options import Arithmetic, Device, Precision
 from adq_edge.study.config import StudyConfig, Training, Variant
 
 _PRECISIONS = {

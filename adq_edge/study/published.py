@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Mapping, NamedTuple, Optional, Tuple
 
-from adq_edge.estimating.study import MEASURED_MS
-from adq_edge.options import Device, Precision
+from adq_edge.core.options import Device, Precision
+from adq_edge.roofline.published import MEASURED_MS
 from adq_edge.study.config import Training, Variant
 from adq_edge.study.matrix import Cell
 

@@ -6,12 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Optional, Tuple
 
+from adq_edge.artifacts.bundle import Source
 from adq_edge.benchmark.results import BenchmarkReport
-from adq_edge.bundle import Source
-from adq_edge.environment import Environment
-from adq_edge.errors import ResultError
-from adq_edge.evaluation import CategoryQuality
-from adq_edge.files import read_record, write_json
+from adq_edge.core.errors import ResultError
+from adq_edge.core.records import read_record, write_json
+from adq_edge.evaluation.evaluate import CategoryQuality
+from adq_edge.hardware.environment import Environment
 from adq_edge.study.config import StudyConfig
 from adq_edge.study.data import StudyData
 from adq_edge.study.matrix import Cell

@@ -7,19 +7,19 @@ import traceback
 from pathlib import Path
 from typing import Dict, Optional, Sequence
 
-from adq_edge.errors import AdqError, MissingDependencyError, StorageError
-from adq_edge.files import write_bytes
-from adq_edge.makers.tensorrt_options import TensorRTOptions, choose_build
-from adq_edge.options import DEFAULT_CALIBRATOR, Device, Precision
+from adq_edge.builders.tensorrt_options import TensorRTOptions, choose_build
+from adq_edge.core.errors import AdqError, MissingDependencyError, StorageError
+from adq_edge.core.files import write_bytes
+from adq_edge.core.options import DEFAULT_CALIBRATOR, Device, Precision
+from adq_edge.study.artifact_cache import NotPossibleError
 from adq_edge.study.cells import CellRunner
 from adq_edge.study.checks import check_config
 from adq_edge.study.config import StudyConfig
 from adq_edge.study.data import StudyData, draw_images, read_data
 from adq_edge.study.matrix import Cell, cells_of
-from adq_edge.study.output import write_markdown
 from adq_edge.study.progress import StudyProgress
+from adq_edge.study.render import write_markdown
 from adq_edge.study.results import CellState, StudyResult, write_study
-from adq_edge.study.workshop import NotPossibleError
 
 RESULT_FILE = "study.json"
 MARKDOWN_FILE = "study.md"

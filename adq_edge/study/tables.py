@@ -6,9 +6,9 @@ import dataclasses
 from collections import Counter
 from typing import Callable, List, Optional, Sequence, Tuple
 
-from adq_edge.options import Device
+from adq_edge.core.options import Device
 from adq_edge.study.captions import caption
-from adq_edge.study.columns import (
+from adq_edge.study.cell_index import (
     RESOURCES,
     SIZES,
     TIMES,

@@ -12,10 +12,10 @@ from typing import Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from adq_edge.datasets.layout import Category, Dataset, Sample
-from adq_edge.errors import DataError
-from adq_edge.files import sha256
-from adq_edge.training.images import MEMORY_LIMIT, TrainingImages
+from adq_edge.core.errors import DataError
+from adq_edge.core.files import sha256
+from adq_edge.datasets.mvtec import Category, Dataset, Sample
+from adq_edge.training.loader import MEMORY_LIMIT, TrainingImages
 from adq_edge.training.settings import Selection
 
 _ALWAYS_FROM = 10  # normal images from which on a category always gives one for validation

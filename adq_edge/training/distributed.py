@@ -15,8 +15,8 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from adq_edge.errors import AdqError
-from adq_edge.training.norms import synchronise_norms
+from adq_edge.core.errors import AdqError
+from adq_edge.training.sync_batch_norm import synchronise_norms
 
 T = TypeVar("T")
 

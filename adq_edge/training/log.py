@@ -12,8 +12,8 @@ import io
 from pathlib import Path
 from typing import Sequence
 
-from adq_edge.errors import CheckpointError
-from adq_edge.files import storage_errors, write_bytes
+from adq_edge.core.errors import CheckpointError
+from adq_edge.core.files import storage_errors, write_bytes
 from adq_edge.training.schedule import EpochRecord
 
 SUFFIX = ".csv"

@@ -7,19 +7,19 @@ import time
 from pathlib import Path
 from typing import Optional
 
-from adq_edge.datasets.layout import Dataset
-from adq_edge.errors import AdqError
-from adq_edge.files import sha256
+from adq_edge.core.errors import AdqError
+from adq_edge.core.files import sha256
+from adq_edge.datasets.mvtec import Dataset
 from adq_edge.models.base import AnomalyModel, ModelConfig
 from adq_edge.models.registry import method
 from adq_edge.models.teacher import teacher_file, teacher_state
 from adq_edge.training.data import ImageSets, read_pictures
 from adq_edge.training.distributed import Team
-from adq_edge.training.earlier import find_earlier
 from adq_edge.training.log import log_path, write_log
-from adq_edge.training.norms import has_norm
 from adq_edge.training.progress import TrainingProgress
+from adq_edge.training.resume import find_earlier
 from adq_edge.training.settings import Selection, TrainingSettings, require_supported
+from adq_edge.training.sync_batch_norm import has_norm
 from adq_edge.training.trainer import Trainer, seed_epoch
 
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 import torch
 
-from adq_edge.errors import AdqError
+from adq_edge.core.errors import AdqError
 from adq_edge.models.base import Option
 
 

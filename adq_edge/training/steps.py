@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from adq_edge.models.base import AnomalyModel, Stage
+from adq_edge.training.amp import Arithmetic
 from adq_edge.training.distributed import Team
-from adq_edge.training.precision import Arithmetic
 from adq_edge.training.settings import TrainingSettings
 
 

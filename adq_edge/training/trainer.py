@@ -11,18 +11,18 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 import numpy as np
 import torch
 
-from adq_edge.errors import CheckpointError
+from adq_edge.core.errors import CheckpointError
 from adq_edge.models.base import AnomalyModel, Stage
 from adq_edge.models.checkpoint import save_checkpoint
+from adq_edge.training.best_weights import BestWeights
 from adq_edge.training.data import TrainingData
 from adq_edge.training.distributed import Team
-from adq_edge.training.images import measuring_batches, shuffled_batches
-from adq_edge.training.measuring import mean_auroc, mean_loss
+from adq_edge.training.loader import measuring_batches, shuffled_batches
 from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.schedule import EpochRecord, Schedule, best_epoch, of_stage
 from adq_edge.training.settings import Balance, TrainingSettings
 from adq_edge.training.steps import StageSteps
-from adq_edge.training.weights import BestWeights
+from adq_edge.training.validation import mean_auroc, mean_loss
 
 
 @dataclasses.dataclass(frozen=True)

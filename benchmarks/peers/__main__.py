@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Dict, List, Sequence
 
-from adq_edge.console import console
-from adq_edge.errors import AdqError
+from adq_edge.core.console import console
+from adq_edge.core.errors import AdqError
 from benchmarks.peers import tables
 from benchmarks.peers.catalogue import CONTENDERS, MAKERS, RD, STFPM
 from benchmarks.peers.competition import compete

@@ -24,7 +24,7 @@ class AdqEngine(Peer):
     @classmethod
     def prepare(cls, job: Job) -> None:
         """Build the engine with adq-edge's defaults; ranges are kept with the bundle."""
-        from adq_edge.building import build
+        from adq_edge.builders.build import build
 
         precision, runtime, scoring = job.variant.split("-")
         build(

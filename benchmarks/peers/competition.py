@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import Collection, Dict, Optional, Sequence
 
-from adq_edge.benchmark.quietness import drift_percent, judge, read_cpu_times, read_governor
-from adq_edge.console import console, progress_bar
-from adq_edge.errors import AdqError
+from adq_edge.benchmark.interference import drift_percent, judge, read_cpu_times, read_governor
+from adq_edge.core.console import console, progress_bar
+from adq_edge.core.errors import AdqError
 from benchmarks.peers.catalogue import MAKERS, TITLES, Contender
 from benchmarks.peers.contract import Job
 from benchmarks.peers.materials import Model, Pictures

@@ -89,7 +89,7 @@ class Peer(abc.ABC):
 
         By default as adq-edge does: most peers have no host path of their own.
         """
-        from adq_edge.imaging import load_image, resize_map
+        from adq_edge.core.imaging import load_image, resize_map
 
         result = self.read(self.infer(self.feed(load_image(Path(path), self._size))))
         return Result(resize_map(result.anomaly_map, self._size), result.score)

@@ -30,8 +30,8 @@ def float_graph(job: Job) -> Path:
 
 def calibration_feeds(job: Job) -> Iterator[Dict[str, np.ndarray]]:
     """Yield the graph's input for each calibration picture."""
-    from adq_edge.bundle import INPUT
-    from adq_edge.imaging import read_image
+    from adq_edge.artifacts.bundle import INPUT
+    from adq_edge.core.imaging import read_image
 
     for path in job.calibration:
         yield {INPUT: read_image(path)[None]}

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from adq_edge.datasets.layout import read_dataset
+from adq_edge.core.errors import AdqError
+from adq_edge.core.files import write_bytes
+from adq_edge.core.imaging import load_image, resize_image, write_image
+from adq_edge.datasets.mvtec import read_dataset
 from adq_edge.datasets.synthetic.catalogue import render
-from adq_edge.errors import AdqError
-from adq_edge.exporting import export
-from adq_edge.files import write_bytes
-from adq_edge.imaging import load_image, resize_image, write_image
 from adq_edge.models.base import AnomalyModel, ModelConfig
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
 from adq_edge.models.reverse_distillation import ReverseDistillation
 from adq_edge.models.stfpm import STFPM
+from adq_edge.onnx_export.export import export
 from benchmarks.peers.catalogue import ANOMALIB, OFFICIAL
 from benchmarks.peers.contract import CALIBRATION, VALIDATION
 

@@ -11,9 +11,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from adq_edge.agreement import MapComparison, compare_scores
-from adq_edge.benchmark.figures import Interval
 from adq_edge.benchmark.intervals import quantile_interval
+from adq_edge.benchmark.records import Interval
+from adq_edge.metrics.agreement import MapComparison, compare_scores
 from benchmarks.peers.catalogue import Contender
 from benchmarks.peers.materials import Model, Pictures
 from benchmarks.peers.process import WorkerProcess

@@ -13,7 +13,7 @@ import textwrap
 from pathlib import Path
 from typing import IO, Any, Iterator
 
-from adq_edge.errors import AdqError
+from adq_edge.core.errors import AdqError
 from benchmarks.peers.contract import Job
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from adq_edge.benchmark.results import Quietness
-from adq_edge.environment import Environment, read_environment
-from adq_edge.files import write_bytes, write_json
+from adq_edge.core.files import write_bytes
+from adq_edge.core.records import write_json
+from adq_edge.hardware.environment import Environment, read_environment
 from benchmarks.peers.catalogue import ANOMALIB_MAKER, RD, STFPM, TITLES, TORCH, Contender
 from benchmarks.peers.measuring import Figures, Ratio, Timing, ratio
 

@@ -9,12 +9,12 @@ from typing import Callable, Dict, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
+from adq_edge.core.errors import DataError
 from adq_edge.datasets.synthetic import electronics, hardware, products, textures
 from adq_edge.datasets.synthetic.canvas import UNITS, Layers
 from adq_edge.datasets.synthetic.defects import SURFACE_DEFECTS, damage
 from adq_edge.datasets.synthetic.fault import Fault
 from adq_edge.datasets.synthetic.photograph import digitise, expose, random_shot, sensor_noise
-from adq_edge.errors import DataError
 
 Painter = Callable[[np.random.Generator, int, Optional[Fault]], Layers]
 

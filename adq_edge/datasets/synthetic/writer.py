@@ -19,10 +19,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from adq_edge.datasets.layout import GOOD, Dataset, read_dataset
+from adq_edge.core.errors import DataError
+from adq_edge.core.files import atomic_directory, storage_errors
+from adq_edge.core.records import read_json, write_json
+from adq_edge.datasets.mvtec import GOOD, Dataset, read_dataset
 from adq_edge.datasets.synthetic.catalogue import CATEGORIES, Split, check_categories, defects_of, render
-from adq_edge.errors import DataError
-from adq_edge.files import atomic_directory, read_json, storage_errors, write_json
 
 _RECORD = "synthetic.json"
 _SCHEMA = "adq-edge/synthetic"

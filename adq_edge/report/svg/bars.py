@@ -7,6 +7,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from markupsafe import Markup
 
+from adq_edge.report.phrasing import significant
 from adq_edge.report.svg.axes import LEGEND_LINE, area_legend, horizontal_axis
 from adq_edge.report.svg.elements import (
     BOLD_LETTER,
@@ -21,7 +22,6 @@ from adq_edge.report.svg.elements import (
     text,
 )
 from adq_edge.report.svg.scale import Scale, fit
-from adq_edge.report.words import significant
 
 _TOP, _LEFT, _RIGHT, _ROW, _BAR = 4.0, 4.0, WIDTH - 12, 42.0, 17.0
 

@@ -7,11 +7,11 @@ from typing import Iterator, List, NamedTuple, Sequence
 
 from markupsafe import Markup
 
-from adq_edge.markup import plain
+from adq_edge.core.text import plain
+from adq_edge.report.phrasing import significant
 from adq_edge.report.svg.axes import area_legend, horizontal_axis, vertical_axis
 from adq_edge.report.svg.elements import WIDTH, Chart, Point, group, line, tag, text
 from adq_edge.report.svg.scale import Scale, fit
-from adq_edge.report.words import significant
 
 _TOP, _BOTTOM, _LEFT, _RIGHT = 28.0, 270.0, 44.0, WIDTH - 14
 _LARGEST = 24.0

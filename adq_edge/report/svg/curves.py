@@ -7,10 +7,10 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from markupsafe import Markup
 
+from adq_edge.report.phrasing import significant
 from adq_edge.report.svg.axes import LEGEND_LINE, horizontal_axis, series_legend, vertical_axis
 from adq_edge.report.svg.elements import DASHES, WIDTH, Chart, Point, group, line, marker, path, text
 from adq_edge.report.svg.scale import fit, label
-from adq_edge.report.words import significant
 
 _TOP, _LEFT, _RIGHT = 28.0, 44.0, WIDTH - 12
 _MOST_POINTS = 160

@@ -7,7 +7,8 @@ from typing import Iterator, List, NamedTuple, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from adq_edge.benchmark.results import Latency
+from adq_edge.benchmark.records import Latency
+from adq_edge.report.phrasing import significant
 from adq_edge.report.svg.axes import horizontal_axis
 from adq_edge.report.svg.elements import (
     BOLD_LETTER,
@@ -22,7 +23,6 @@ from adq_edge.report.svg.elements import (
     text,
 )
 from adq_edge.report.svg.scale import Scale, fit
-from adq_edge.report.words import significant
 
 _ROW, _RIDGE, _BINS = 68.0, 24.0, 90
 _TOP, _LEFT, _RIGHT = 22.0, 6.0, WIDTH - 10

@@ -7,7 +7,7 @@ from typing import Iterable, Sequence, Tuple, Union
 
 from markupsafe import Markup, escape
 
-from adq_edge.markup import plain
+from adq_edge.core.text import plain
 
 WIDTH = 360.0
 """Of every chart, in units that a phone shows as its pixels: letters are as large as the page's."""

@@ -16,11 +16,11 @@ import traceback
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from adq_edge.bundle import INPUT
-from adq_edge.errors import AdqError, BuildError
-from adq_edge.files import storage_errors
-from adq_edge.options import Precision, Route
-from adq_edge.quantization.implicit import (
+from adq_edge.artifacts.bundle import INPUT
+from adq_edge.core.errors import AdqError, BuildError
+from adq_edge.core.files import storage_errors
+from adq_edge.core.options import Precision, Route
+from adq_edge.quantization.passes.dynamic_ranges import (
     CalibrationAlgorithm,
     read_calibration_cache,
     write_calibration_cache,

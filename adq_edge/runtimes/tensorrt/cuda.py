@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Tuple
 
 import numpy as np
 
-from adq_edge.errors import EngineError, MissingDependencyError
+from adq_edge.core.errors import EngineError, MissingDependencyError
 
 _DEVICE = 0
 

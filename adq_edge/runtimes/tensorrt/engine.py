@@ -11,11 +11,11 @@ from typing import Any, Deque, Dict, Generator, Iterable, List, Optional, Tuple
 
 import numpy as np
 
-from adq_edge.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
-from adq_edge.errors import EngineError
-from adq_edge.options import RuntimeName
+from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.artifacts.sidecar import Sidecar
+from adq_edge.core.errors import EngineError
+from adq_edge.core.options import RuntimeName
 from adq_edge.runtimes.base import Engine, Output, Stages
-from adq_edge.runtimes.sidecar import Sidecar
 from adq_edge.runtimes.tensorrt.cuda import Buffer, Gpu, allocate
 from adq_edge.runtimes.tensorrt.inspection import count_kinds, read_layers
 from adq_edge.runtimes.tensorrt.release import Release, flavour_of, load_release

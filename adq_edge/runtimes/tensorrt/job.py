@@ -7,9 +7,9 @@ import enum
 from pathlib import Path
 from typing import Dict, Optional, Tuple
 
-from adq_edge.errors import BuildError
-from adq_edge.files import read_record, write_json
-from adq_edge.options import Precision, Route
+from adq_edge.core.errors import BuildError
+from adq_edge.core.options import Precision, Route
+from adq_edge.core.records import read_record, write_json
 from adq_edge.runtimes.tensorrt.release import Flavour
 
 _JOB_SCHEMA = "adq-edge/tensorrt-job"

@@ -14,7 +14,7 @@ from typing import Any, Dict
 
 import dacite
 
-from adq_edge.errors import AdqError, EngineError
+from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.runtimes.tensorrt.release import Flavour, load_release
 
 _TIMEOUT_SECONDS = 120

@@ -14,8 +14,8 @@ from typing import IO, Dict, Iterator, NamedTuple, Optional
 from rich.progress import Progress as Screen
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from adq_edge.console import console
-from adq_edge.errors import AdqError, BuildError
+from adq_edge.core.console import console
+from adq_edge.core.errors import AdqError, BuildError
 from adq_edge.runtimes.tensorrt.job import BuildReport, Job, read_report, write_job
 from adq_edge.runtimes.tensorrt.log import (
     Failure,

@@ -8,8 +8,8 @@ import importlib
 import re
 from typing import Any, Tuple
 
-from adq_edge.errors import MissingDependencyError
-from adq_edge.options import RuntimeName
+from adq_edge.core.errors import MissingDependencyError
+from adq_edge.core.options import RuntimeName
 
 OLDEST = (8, 5)
 _RTX_SPEAKS_LIKE = (11, 0)

@@ -1,0 +1,114 @@
+"""Ranges files: what one calibration measured on one model, for every target to use."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from pathlib import Path
+from typing import Any, Dict, Iterable, Optional, Tuple
+
+from adq_edge.core.errors import CalibrationError
+from adq_edge.core.options import Arithmetic
+from adq_edge.core.records import read_json, read_record, write_json
+from adq_edge.core.version import __version__
+
+_SCHEMA = "adq-edge/ranges"
+_VERSION = 2
+_REMEDY = "Remove the file and calibrate again: adq-edge calibrate BUNDLE"
+
+
+class WeightRounding(str, enum.Enum):
+    """How the weights that go with the ranges come to lie on their grid."""
+
+    COMPENSATED = "compensated"
+    """What rounding one weight loses, its neighbours make up for."""
+    NEAREST = "nearest"
+    """Each to its nearest level: they were trained with that."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranges:
+    """Activation ranges of a model.
+
+    Attributes:
+        model_sha256: hash of the ONNX model that they were measured on.
+        calibrator: name of the calibrator, with its value if it has one.
+        source: name of the picture source.
+        fingerprint: identifies the pictures.
+        images: number of pictures.
+        bins: histogram bins on each side of zero.
+        tensors: (low, high) of each tensor of the equalized model, in its own units.
+        equalization: scales of the channels of each group of tensors, by the group's first tensor; the ranges
+            hold for the model after `equalize` with them.
+        rounding: of the weights; files from before training with quantization do not say.
+        arithmetic: the one that the ranges were trained for; None for measured ones, which suit all.
+        release: of adq-edge that made them; empty in files from before it was said.
+    """
+
+    model_sha256: str
+    calibrator: str
+    source: str
+    fingerprint: str
+    images: int
+    bins: int
+    tensors: Dict[str, Tuple[float, float]]
+    equalization: Dict[str, Tuple[float, ...]]
+    rounding: WeightRounding = WeightRounding.COMPENSATED
+    arithmetic: Optional[Arithmetic] = None
+    release: str = ""
+
+    def fits(self, other_model_sha256: str, calibrator: str, fingerprint: str, images: int) -> bool:
+        """Tell whether these are the ranges that such a calibration would measure, with this release."""
+        return (self.model_sha256, self.calibrator, self.fingerprint, self.images, self.release) == (
+            other_model_sha256,
+            calibrator,
+            fingerprint,
+            images,
+            __version__,
+        )
+
+
+def write_ranges(path: Path, ranges: Ranges) -> None:
+    """Write a ranges file atomically.
+
+    Raises:
+        StorageError: the folder cannot be written to or is full.
+    """
+    write_json(path, _SCHEMA, _VERSION, dataclasses.asdict(ranges))
+
+
+def read_ranges(path: Path, model_sha256: str, tensors: Iterable[str]) -> Ranges:
+    """Read a ranges file and check it against the model it is meant for.
+
+    Raises:
+        StorageError: the file cannot be read.
+        CalibrationError: not a ranges file, of another model, or with a missing or impossible range.
+    """
+    _check_pairs(path, read_json(path, _SCHEMA, _VERSION, CalibrationError, _REMEDY).get("tensors"))
+    ranges = read_record(path, Ranges, _SCHEMA, _VERSION, CalibrationError, _REMEDY)
+    if ranges.model_sha256 != model_sha256:
+        raise CalibrationError("ranges of another model", where=path, fix="Calibrate this bundle")
+    missing = [name for name in tensors if name not in ranges.tensors]
+    if missing:
+        raise CalibrationError(f"no range for tensor {missing[0]!r}", where=path, fix=_REMEDY)
+    for name, (low, high) in ranges.tensors.items():
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise CalibrationError(
+                f"impossible range [{low:g}, {high:g}] of {name!r}", where=path, fix=_REMEDY
+            )
+    for name, scales in ranges.equalization.items():
+        if not all(math.isfinite(scale) and scale > 0.0 for scale in scales):
+            raise CalibrationError(f"impossible equalization of {name!r}", where=path, fix=_REMEDY)
+    return ranges
+
+
+def _check_pairs(path: Path, tensors: Any) -> None:
+    """Name the one range that is none; the check of the whole record would print all of them."""
+    for name, pair in tensors.items() if isinstance(tensors, dict) else ():
+        if not (isinstance(pair, list) and len(pair) == 2 and all(type(end) in (int, float) for end in pair)):
+            raise CalibrationError(
+                f"not a valid {_SCHEMA} file (the range of {name!r} is not two numbers)",
+                where=path,
+                fix=_REMEDY,
+            )

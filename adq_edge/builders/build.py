@@ -1,0 +1,214 @@
+"""`build`: a bundle becomes an engine for a device, with its sidecar."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Iterator, NamedTuple, Optional, Union
+
+import onnx
+
+from adq_edge.artifacts import workspace
+from adq_edge.artifacts.bundle import Bundle, Source, open_bundle
+from adq_edge.artifacts.precision_plan import Plan, plan_path, read_plan, write_plan
+from adq_edge.artifacts.sidecar import Sidecar, sidecar_path, write_sidecar
+from adq_edge.builders.base import Ingredients, Maker, calibration_of, describe
+from adq_edge.builders.cpu import CpuMaker
+from adq_edge.builders.mixed_precision.goal import check_options, set_goal
+from adq_edge.builders.mixed_precision.search import find_plan
+from adq_edge.builders.tensorrt_options import TensorRTOptions, choose_build, is_jetson
+from adq_edge.calibration.calibrated_model import Prepared, prepare_from, prepare_trained
+from adq_edge.calibration.selection import choose_source
+from adq_edge.calibration.sources import ImageSource
+from adq_edge.calibration.trained_ranges import find_trained_ranges
+from adq_edge.core.errors import BuildError
+from adq_edge.core.files import atomic_path, sha256
+from adq_edge.core.options import (
+    CPU_RUNTIMES,
+    DEFAULT_CALIBRATOR,
+    DEFAULT_SAMPLES,
+    Device,
+    Precision,
+    RuntimeName,
+    choose,
+)
+from adq_edge.hardware.environment import read_environment
+from adq_edge.quantization.region import find_region
+
+
+class BuiltEngine(NamedTuple):
+    """An engine on disk, what is known about it, and the plan it was built to, if any."""
+
+    path: Path
+    sidecar: Sidecar
+    plan: Optional[Plan] = None
+
+
+def build(
+    bundle: Optional[Union[str, Path]] = None,
+    output: Optional[Union[str, Path]] = None,
+    *,
+    precision: Union[Precision, str] = Precision.INT8,
+    calib: Optional[str] = None,
+    calib_data: Optional[Union[str, Path]] = None,
+    source: str = ImageSource.name,
+    samples: int = DEFAULT_SAMPLES,
+    max_drop: Optional[float] = None,
+    plan: Optional[Union[str, Path]] = None,
+    data: Optional[Union[str, Path]] = None,
+    keep_nearest: bool = False,
+    device: Optional[Union[Device, str]] = None,
+    runtime: Optional[Union[RuntimeName, str]] = None,
+    threads: Optional[int] = None,
+    tensorrt: Optional[TensorRTOptions] = None,
+) -> BuiltEngine:
+    """Build an engine from a bundle.
+
+    Args:
+        bundle: the bundle's folder; the newest in `bundles/` by default.
+        output: the engine file; `engines/NAME-PRECISION.onnx`, or `.plan` for TensorRT, by default.
+        precision: number format of the networks; the scoring is float32 in all of them.
+        calib: calibrator of an INT8 engine, `name` or `name:value`; TensorRT's own on a GPU of 8.5 to 10 are
+            `trt-entropy`, `trt-minmax` and `trt-percentile`; `qat` takes the ranges that the model was
+            trained with. By default `qat` for such a model, else `lp`.
+        calib_data: folder of calibration pictures, or `random-normal`; by default `calibration_data/`, else
+            the training images of the dataset that the model was trained on.
+        source: what is calibrated on: `images`, `synthetic-defects`, `random-normal`, an installed package's,
+            or several with commas between them.
+        samples: the largest number of calibration pictures.
+        max_drop: the largest drop of an INT8 engine: layers stay float32, worst first, until it is held. With
+            labelled test images it is FP32's mean image AUROC less the engine's; without, the relative error
+            of the anomaly map, root of sum (FP32 - engine)^2 / sum FP32^2. The plan that is found is written
+            beside the engine.
+        plan: a file that says which layers stay float32: an earlier search's, or one written by hand.
+        data: labelled images for `max_drop`, a dataset in MVTec AD layout; by default the one that the model
+            was trained on.
+        keep_nearest: build the nearest where no plan holds `max_drop`.
+        device: what the engine is for; by default the Jetson that this runs on, else the CPU.
+        runtime: what runs a CPU engine when nothing else is asked for.
+        threads: CPU threads for the calibration and the search for a plan; all by default.
+        tensorrt: what to ask of TensorRT besides.
+
+    Raises:
+        BuildError: options that do not go together, a plan that does not fit, or none that holds `max_drop`.
+        BundleError: the bundle is missing or damaged.
+        CalibrationError: no pictures, no such calibrator, or unusable activations.
+        DataError: `data` holds no labelled test images, or a picture cannot be read.
+        EngineError: no GPU that TensorRT can use.
+        MissingDependencyError: the runtime is not installed.
+    """
+    precision = choose(Precision, precision)
+    check_options(precision, max_drop, plan, data, keep_nearest)
+    opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
+    goal = None if max_drop is None else set_goal(opened, max_drop, data, calib_data, keep_nearest)
+    maker = _choose_maker(device, runtime, precision, calib or DEFAULT_CALIBRATOR, threads, tensorrt)
+    model = onnx.load(str(opened.model))
+    chosen = None if plan is None else _read_plan(Path(plan), opened, model, maker)
+    prepared = None
+    if precision is Precision.INT8:
+        trained = find_trained_ranges(opened, maker.target, calib)
+        if trained is not None:
+            prepared = prepare_trained(opened, trained)
+        else:
+            pictures = choose_source(opened, source, calib_data, samples)
+            ranges_file = maker.measure(opened, calib or DEFAULT_CALIBRATOR, pictures, threads)
+            prepared = prepare_from(opened, ranges_file, pictures, threads=threads)
+        if goal is not None:
+            chosen = find_plan(
+                goal,
+                opened,
+                prepared,
+                maker.target,
+                partial(maker.open_candidate, opened, prepared),
+                threads=threads,
+            )
+    float_layers = () if chosen is None else chosen.float_layers
+    path = (
+        workspace.ENGINES / _engine_name(opened, precision, prepared, chosen, maker)
+        if output is None
+        else Path(output)
+    )
+    with atomic_path(path) as temporary, _plan_file(path, chosen, plan) as plan_file:
+        made = maker.make(Ingredients(opened, precision, model, prepared, float_layers), temporary)
+        sidecar = dataclasses.replace(
+            describe(maker, opened, temporary, precision, path.stem),
+            operators=made.operators,
+            calibration=None if prepared is None else calibration_of(prepared),
+            float_layers=float_layers,
+            plan=plan_file,
+            tensorrt=made.details,
+        )
+        write_sidecar(sidecar_path(path), sidecar)
+    return BuiltEngine(path, sidecar, chosen)
+
+
+def _choose_maker(
+    device: Optional[Union[Device, str]],
+    runtime: Optional[Union[RuntimeName, str]],
+    precision: Precision,
+    calib: str,
+    threads: Optional[int],
+    options: Optional[TensorRTOptions],
+) -> Maker:
+    """Return the maker for a device; what this machine cannot meet is refused before anything is read."""
+    if device is None:
+        device = Device.JETSON if is_jetson(read_environment().board) else Device.CPU
+    device = choose(Device, device)
+    if device is Device.CPU:
+        if options not in (None, TensorRTOptions()):
+            raise BuildError("an option for TensorRT, but the device is a CPU", fix="Give --device as well")
+        asked = RuntimeName.ONNXRUNTIME if runtime is None else choose(RuntimeName, runtime)
+        if asked not in CPU_RUNTIMES:
+            raise BuildError(f"{asked.value} runs on no CPU", fix="Give --device jetson, cuda or rtx")
+        return CpuMaker(asked, threads)
+    if runtime is not None:
+        raise BuildError(
+            "--runtime is for CPU engines", fix=f"Leave it away: --device {device.value} says it all"
+        )
+    from adq_edge.builders.tensorrt import TensorRTMaker
+
+    return TensorRTMaker(choose_build(device, precision, calib, options or TensorRTOptions()), threads)
+
+
+def _read_plan(path: Path, bundle: Bundle, model: onnx.ModelProto, maker: Maker) -> Plan:
+    layers = {operator.node.name for operator in find_region(model).operators}
+    plan = read_plan(path, bundle.manifest.model_sha256, layers)
+    if plan.target is not maker.target:
+        raise BuildError(
+            f"plan for the arithmetic of {plan.target.value}, not of {maker.target.value}",
+            where=path,
+            fix="Find one for this device: adq-edge build BUNDLE --max-drop DROP",
+        )
+    return plan
+
+
+@contextlib.contextmanager
+def _plan_file(
+    engine: Path, plan: Optional[Plan], given: Optional[Union[str, Path]]
+) -> Iterator[Optional[Source]]:
+    """Yield the file that a plan was read from; write one that was found beside its engine."""
+    if plan is None:
+        yield None
+    elif given is not None:
+        yield Source(str(given), sha256(Path(given)))
+    else:
+        with atomic_path(plan_path(engine)) as temporary:
+            write_plan(temporary, plan)
+            yield Source(plan_path(engine).name, sha256(temporary))
+
+
+def _engine_name(
+    bundle: Bundle, precision: Precision, prepared: Optional[Prepared], plan: Optional[Plan], maker: Maker
+) -> str:
+    parts = [bundle.manifest.name, precision.value]
+    if maker.device is not Device.CPU:
+        parts.append(maker.device.value)
+    if prepared is not None:
+        parts.append(prepared.ranges.calibrator.replace(":", ""))
+        if prepared.ranges.source != ImageSource.name:
+            parts.append(prepared.ranges.source)
+    if plan is not None and plan.float_layers:
+        parts.append("mixed")
+    return "-".join(parts) + maker.suffix

@@ -1,0 +1,143 @@
+"""The search for a precision plan: as few layers in float32 as keep an INT8 engine's drop within a limit."""
+
+from __future__ import annotations
+
+import math
+from typing import Callable, Collection, List, Optional, Sequence
+
+import numpy as np
+
+from adq_edge.artifacts.bundle import Bundle, Source
+from adq_edge.artifacts.precision_plan import Plan, Search
+from adq_edge.builders.mixed_precision.goal import Goal
+from adq_edge.builders.mixed_precision.trials import Trials
+from adq_edge.calibration.calibrated_model import Prepared
+from adq_edge.core.console import progress_bar
+from adq_edge.core.errors import BuildError
+from adq_edge.core.files import sha256
+from adq_edge.core.options import Target
+from adq_edge.hardware.environment import read_environment
+from adq_edge.quantization.placement import integer_layers
+from adq_edge.quantization.region import find_region
+from adq_edge.quantization.sensitivity import map_damage
+from adq_edge.runtimes.base import Engine
+
+OpenEngine = Callable[[Optional[Collection[str]]], Engine]
+"""Loads the INT8 engine that keeps these layers in float32, or the FP32 engine for None."""
+
+
+def find_plan(
+    goal: Goal,
+    bundle: Bundle,
+    prepared: Prepared,
+    target: Target,
+    open_engine: OpenEngine,
+    *,
+    threads: Optional[int] = None,
+) -> Plan:
+    """Search for the fewest layers in float32, worst first, that keep the drop within the goal.
+
+    The worst layer is the one that does most to the anomaly map when it alone is quantized. Engines with the
+    worst 0, 1, 2, 4, ... layers in float32 are measured until one holds; then the number is halved in. Where
+    one more float32 layer can make the drop larger, a smaller plan may exist that was not tried.
+
+    Args:
+        goal: what to hold.
+        bundle: the model.
+        prepared: its equalized model, ranges and rounding.
+        target: whose arithmetic.
+        open_engine: loads an engine in the runtime that it is for.
+        threads: CPU threads of the search for the worst layers; all by default.
+
+    Raises:
+        BuildError: no plan holds the limit, and the goal does not take the nearest.
+        DataError: an image cannot be read.
+        EngineError: a map or score is not finite.
+    """
+    pictures = list(goal.pictures.pictures(bundle.manifest.image_size))
+    layers = [layer.node.name for layer in integer_layers(find_region(prepared.model), target)]
+    with open_engine(None) as fp32, open_engine(()) as int8:
+        trials = Trials(goal, pictures, fp32, int8, len(layers))
+        order: List[str] = []
+        fewest: Optional[int] = 0
+        if not trials.holds(int8, 0):
+            order = _worst_first(layers, prepared, target, pictures, threads)
+
+            def holds(count: int) -> bool:
+                with open_engine(order[:count]) as engine:
+                    return trials.holds(engine, count)
+
+            fewest = smallest_prefix(holds, len(order))
+        search = _describe(goal, prepared, trials, holds=fewest is not None)
+    count = _nearest(goal, search) if fewest is None else fewest
+    return Plan(bundle.manifest.model_sha256, target, tuple(order[:count]), search)
+
+
+def smallest_prefix(holds: Callable[[int], bool], total: int) -> Optional[int]:
+    """Find the smallest of 1 to `total` that holds with few questions; None if `total` does not.
+
+    Where a number that does not hold stands above one that does, it is one that holds and the one before
+    it does not.
+    """
+    if total == 0:
+        return None
+    low, high = 0, 1
+    while not holds(high):
+        if high == total:
+            return None
+        low, high = high, min(2 * high, total)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def _worst_first(
+    layers: Sequence[str],
+    prepared: Prepared,
+    target: Target,
+    pictures: Sequence[np.ndarray],
+    threads: Optional[int],
+) -> List[str]:
+    """Return the layers by what each does to the map when it alone is quantized; those of no effect last."""
+    with progress_bar("Finding the worst layers", len(layers), "layers") as advance:
+        damages = map_damage(
+            prepared.model,
+            prepared.ranges.tensors,
+            target,
+            pictures,
+            layers=layers,
+            rounding=prepared.rounding,
+            threads=threads,
+            on_layer=advance,
+        )
+    damages.sort(key=lambda damage: math.inf if damage.map_snr_db is None else damage.map_snr_db)
+    return [damage.layer for damage in damages]
+
+
+def _describe(goal: Goal, prepared: Prepared, trials: Trials, holds: bool) -> Search:
+    return Search(
+        max_drop=goal.max_drop,
+        measure=goal.measure,
+        holds=holds,
+        data=str(goal.folder.resolve()),
+        images=trials.images,
+        ranges=Source(prepared.ranges_file.name, sha256(prepared.ranges_file)),
+        runtime=trials.runtime,
+        cpu=read_environment().cpu,
+        layers=trials.layers,
+        fp32_latency_ratio=trials.fp32_latency_ratio(),
+        steps=tuple(trials.steps[count] for count in sorted(trials.steps)),
+    )
+
+
+def _nearest(goal: Goal, search: Search) -> int:
+    """Return the number of float32 layers that came nearest, where that will do."""
+    best = min(search.steps, key=lambda step: (step.drop, step.float_layers))
+    if goal.keep_nearest:
+        return best.float_layers
+    raise BuildError(
+        f"no plan holds a drop of {goal.max_drop:g} in {goal.measure.value}: the nearest is {best.drop:.4g} "
+        f"with {best.float_layers} of {search.layers} layers in float32",
+        fix="Allow more with --max-drop, or add --keep-nearest to build that one",
+    )

@@ -1,0 +1,139 @@
+"""The engines that the search for a plan tries: what each costs in quality and in time."""
+
+from __future__ import annotations
+
+import time
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from adq_edge.artifacts.precision_plan import Step
+from adq_edge.benchmark.protocol import QUERIES_BEFORE_ROUND, Round
+from adq_edge.benchmark.statistics import compare
+from adq_edge.builders.mixed_precision.goal import Goal
+from adq_edge.core.console import console, progress_bar
+from adq_edge.core.errors import EngineError
+from adq_edge.core.imaging import load_image
+from adq_edge.metrics.agreement import MapComparison
+from adq_edge.metrics.quality import image_auroc
+from adq_edge.runtimes.base import Engine
+
+_ROUNDS, _QUERIES = 6, 8
+# ONNX Runtime's threads go on spinning after a query: 30 ms of CPU time that the next engine must not pay.
+_SETTLE_SECONDS = 0.05
+# A mean AUROC is a sum of fractions: 0.9 less 0.898 must not exceed 0.002 by its last bit.
+_ROUNDING = 1e-9
+
+
+class Trials:
+    """Measures INT8 engines with more or fewer layers in float32, each once.
+
+    Args:
+        goal: what to measure.
+        pictures: uint8 `[H, W, 3]` each.
+        fp32: the reference.
+        int8: the engine without float32 layers.
+        layers: number of layers that can be kept in float32.
+
+    Attributes:
+        steps: what was measured, by the number of float32 layers.
+        layers: number of layers that can be kept in float32.
+    """
+
+    def __init__(
+        self, goal: Goal, pictures: Sequence[np.ndarray], fp32: Engine, int8: Engine, layers: int
+    ) -> None:
+        self.steps: Dict[int, Step] = {}
+        self.layers = layers
+        self._goal = goal
+        self._pictures = pictures
+        self._fp32 = fp32
+        self._int8 = int8
+        self._maps = _run_maps(fp32, pictures)
+        self._auroc = self._mean_auroc(fp32, "FP32")
+
+    @property
+    def images(self) -> int:
+        """Number of images that the drop is measured on."""
+        labelled = self._goal.labelled
+        if labelled is None:
+            return len(self._pictures)
+        return sum(len(category.test) for category in labelled.categories)
+
+    @property
+    def runtime(self) -> str:
+        """What runs the engines, with its version."""
+        return f"{self._int8.runtime} {self._int8.runtime_version}"
+
+    def fp32_latency_ratio(self) -> Optional[float]:
+        """Measure the reference's median latency relative to that of the engine without float32 layers."""
+        return _latency_ratio(self._int8, self._fp32, self._pictures[0])
+
+    def holds(self, engine: Engine, float_layers: int) -> bool:
+        """Measure an engine with so many layers in float32 and tell whether its drop is within the limit."""
+        ratio: Optional[float] = 1.0
+        if engine is not self._int8 or engine.is_emulation:
+            ratio = _latency_ratio(self._int8, engine, self._pictures[0])
+        step = self.steps[float_layers] = self._measure(engine, float_layers, ratio)
+        if console.is_terminal:
+            latency = "" if ratio is None else f", latency {ratio:.2f} x all-INT8"
+            console.print(f"{float_layers} of {self.layers} layers in float32: drop {step.drop:.4g}{latency}")
+        return step.drop <= self._goal.max_drop + _ROUNDING
+
+    def _measure(self, engine: Engine, float_layers: int, latency_ratio: Optional[float]) -> Step:
+        maps = MapComparison()
+        for expected, measured in zip(self._maps, _run_maps(engine, self._pictures)):
+            maps.update(expected, measured)
+        snr_db = maps.compute().snr_db
+        if self._goal.labelled is None:
+            drop = 0.0 if snr_db is None else 10 ** (-snr_db / 20)
+        else:
+            drop = self._auroc - self._mean_auroc(engine, f"INT8 with {float_layers} float32 layers")
+        return Step(float_layers, drop, snr_db, latency_ratio)
+
+    def _mean_auroc(self, engine: Engine, name: str) -> float:
+        """Return the mean image AUROC over the labelled categories, as `evaluate` does; 0 without any."""
+        if self._goal.labelled is None:
+            return 0.0
+        values = []
+        with progress_bar(f"Scoring {name}", self.images, "images") as advance:
+            for category in self._goal.labelled.categories:
+                scores = []
+                for sample in category.test:
+                    picture = load_image(sample.path, engine.sidecar.image_size)
+                    scores.append(float(engine.run(picture[None]).scores[0]))
+                    advance()
+                labels = np.array([sample.is_anomalous for sample in category.test])
+                auroc = image_auroc(labels, np.array(scores, np.float32))
+                assert auroc is not None  # each of these categories has both kinds
+                values.append(auroc)
+        return float(np.mean(values))
+
+
+def _run_maps(engine: Engine, pictures: Sequence[np.ndarray]) -> List[np.ndarray]:
+    maps = [engine.run(picture[None]).maps[0] for picture in pictures]
+    if not all(np.isfinite(anomaly_map).all() for anomaly_map in maps):
+        raise EngineError("an anomaly map is NaN or infinite", fix="Check the checkpoint: export it again")
+    return maps
+
+
+def _latency_ratio(baseline: Engine, other: Engine, picture: np.ndarray) -> Optional[float]:
+    """Return the ratio of the median latencies at batch 1, the engines in turns: median over the rounds."""
+    if baseline.is_emulation:
+        return None
+    rounds: Tuple[List[Round], List[Round]] = ([], [])
+    for _ in range(_ROUNDS):
+        for engine, done in zip((baseline, other), rounds):
+            time.sleep(_SETTLE_SECONDS)
+            done.append(_time_round(engine, picture[None]))
+    return compare(baseline.sidecar.name, *rounds).latency_ratio
+
+
+def _time_round(engine: Engine, batch: np.ndarray) -> Round:
+    durations = []
+    for _ in range(QUERIES_BEFORE_ROUND + _QUERIES):
+        start = time.perf_counter_ns()
+        engine.run(batch)
+        durations.append(time.perf_counter_ns() - start)
+    nothing = np.zeros(0, np.int64)
+    return Round(np.array(durations[QUERIES_BEFORE_ROUND:]), nothing, nothing, nothing, nothing)

@@ -1,0 +1,99 @@
+"""The graph that each route of TensorRT is given, and what must be told beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Dict, Iterator, Tuple
+
+import onnx
+
+from adq_edge.builders.base import Ingredients
+from adq_edge.calibration.calibrated_model import Prepared
+from adq_edge.core.options import Precision, Route, Target
+from adq_edge.quantization.graph.tensorrt_lint import check_for_tensorrt
+from adq_edge.quantization.passes.dynamic_ranges import dynamic_ranges, float32_nodes
+from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
+from adq_edge.quantization.passes.strong_typing import type_as_float16
+from adq_edge.quantization.placement import integer_layers
+from adq_edge.quantization.qdq import quantize
+from adq_edge.quantization.region import find_region
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """What TensorRT builds from.
+
+    Attributes:
+        model: the ONNX model.
+        route: who decides on the layers' number formats.
+        networks: nodes that may compute below float32.
+        half: nodes among them that stay float16.
+        ranges: amax by tensor.
+    """
+
+    model: onnx.ModelProto
+    route: Route
+    networks: Tuple[str, ...]
+    half: Tuple[str, ...]
+    ranges: Dict[str, float]
+
+
+def make_graph(ingredients: Ingredients, route: Route) -> Graph:
+    """Return the graph of a route.
+
+    Raises:
+        BuildError: the graph does not suit TensorRT, or float16 cannot hold a weight.
+        CalibrationError: the ranges lack a tensor.
+    """
+    prepared = ingredients.prepared
+    if ingredients.precision is Precision.INT8 and prepared is not None:
+        graph = _integer(ingredients, prepared, route)
+    else:
+        model = ingredients.model
+        if ingredients.precision is Precision.FP16 and route is Route.TYPED:
+            model = type_as_float16(model)
+        graph = Graph(model, route, networks_of(ingredients.model), (), {})
+    if route is not Route.TYPED:
+        check_for_tensorrt(graph.model)  # float16 pairs need opset 19, which only typed releases read
+    return graph
+
+
+def _integer(ingredients: Ingredients, prepared: Prepared, route: Route) -> Graph:
+    model, ranges = prepared.model, prepared.ranges.tensors
+    networks = networks_of(model)
+    if route is Route.IMPLICIT:
+        integers = {
+            layer.node.name
+            for layer in integer_layers(find_region(model), Target.TENSORRT, ingredients.float_layers)
+        }
+        half = tuple(
+            layer.node.name for layer in find_region(model).operators if layer.node.name not in integers
+        )
+        amax = dynamic_ranges(model, ranges)
+        return Graph(put_weights_on_grid(model, prepared.rounding), route, networks, half, amax)
+    float_layers = ingredients.float_layers
+    if route is Route.EXPLICIT:
+        float_layers = (*float_layers, *_transposed(model))
+    quantized = quantize(
+        model, ranges, Target.TENSORRT, rounding=prepared.rounding, float_layers=float_layers
+    )
+    if route is Route.TYPED:
+        quantized = type_as_float16(quantized)
+    return Graph(quantized, route, networks, (), {})
+
+
+def _transposed(model: onnx.ModelProto) -> Iterator[str]:
+    """Yield the transposed convolutions, which the explicit route leaves in float16.
+
+    TensorRT 8 takes pairs on their weights for wrong axes or refuses them (NVIDIA/TensorRT #1694, #1699,
+    #2380); the typed releases take a scale per output channel, the implicit route finds its own.
+    """
+    for operator in find_region(model).operators:
+        if operator.node.op_type == "ConvTranspose":
+            yield operator.node.name
+
+
+def networks_of(model: onnx.ModelProto) -> Tuple[str, ...]:
+    """Return the names of the nodes that may compute below float32: the networks, without the scoring."""
+    pinned = set(float32_nodes(model))
+    return tuple(node.name for node in model.graph.node if node.name not in pinned)

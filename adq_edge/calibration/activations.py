@@ -1,0 +1,90 @@
+"""Activation collection: one pass of the pictures through the float model, one histogram per tensor."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, Dict, Iterable, List, Optional
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from adq_edge.artifacts.bundle import INPUT
+from adq_edge.calibration.calibrators.histogram import Histogram
+
+Progress = Callable[[], None]
+
+ROW_STEP = 2
+"""Every second row of a feature map is counted: neighbours say the same, and counting is what costs."""
+
+
+def collect(
+    model: onnx.ModelProto,
+    tensors: List[str],
+    pictures: Iterable[np.ndarray],
+    *,
+    threads: int,
+    on_picture: Optional[Progress] = None,
+) -> Dict[str, Histogram]:
+    """Return the histogram of each tensor over all pictures.
+
+    Pictures go through one at a time and activations are counted and dropped, so memory depends on the
+    model and not on the number of pictures.
+
+    Args:
+        model: the float model.
+        tensors: names of the tensors to observe.
+        pictures: uint8 `[H, W, 3]` each.
+        threads: threads for inference and, between inferences, for counting.
+        on_picture: called after each picture.
+
+    Raises:
+        CalibrationError: an activation is NaN or infinite.
+    """
+    session = calibration_session(observe(model, tensors), threads)
+    histograms = [Histogram(name) for name in tensors]
+    buffers: List[np.ndarray] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for picture in pictures:
+            if buffers:
+                _run_into(session, picture[None], tensors, buffers)
+            else:
+                buffers = session.run(tensors, {INPUT: picture[None]})
+            for _ in pool.map(Histogram.update, histograms, buffers, itertools.repeat(ROW_STEP)):
+                pass  # draws out the exceptions
+            if on_picture is not None:
+                on_picture()
+    return dict(zip(tensors, histograms))
+
+
+def _run_into(
+    session: onnxruntime.InferenceSession, image: np.ndarray, tensors: List[str], buffers: List[np.ndarray]
+) -> None:
+    """Run into the same memory again: activations are tens of MB a picture, and fresh pages are slow."""
+    binding = session.io_binding()
+    binding.bind_cpu_input(INPUT, image)
+    for name, buffer in zip(tensors, buffers):
+        binding.bind_output(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+    session.run_with_iobinding(binding)
+
+
+def observe(model: onnx.ModelProto, tensors: List[str]) -> onnx.ModelProto:
+    """Return a copy of the model whose outputs are the given tensors."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.output[:]
+    for name in tensors:
+        copy.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    return copy
+
+
+def calibration_session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
+    """Return a session for a pass over calibration pictures."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Threads that spin while they wait for the next picture would take the cores from the counting.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )

@@ -1,0 +1,3 @@
+"""Calibrators: each computes an activation range from a histogram."""
+
+from __future__ import annotations

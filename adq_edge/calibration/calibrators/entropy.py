@@ -1,0 +1,96 @@
+"""Entropy: the clipping threshold whose quantized distribution diverges least from the original.
+
+Source: Migacz, "8-bit Inference with TensorRT", GTC 2017, slides 31-38. For each threshold of i bins,
+the reference P is the histogram cut at i with the outliers added to its last bin; the candidate Q is
+the cut histogram merged into 128 levels and spread again over the bins that were not empty; the i with
+the smallest KL(P || Q) wins. Computed for all thresholds at once from cumulative sums, so that 2048
+bins take milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+import numpy as np
+
+from adq_edge.calibration.calibrators.histogram import Histogram
+
+BINS = 2048
+"""Bins that the search looks at, as many as TensorRT's."""
+
+LEVELS = 128
+"""Levels of the magnitude in signed 8 bits; also the smallest threshold, in bins."""
+
+
+class EntropyCalibrator:
+    """Takes the threshold with the smallest Kullback-Leibler divergence, on both sides of zero alike."""
+
+    def compute_range(self, histogram: Histogram) -> Tuple[float, float]:
+        """Return (-threshold, threshold), cut to the data's own range."""
+        low, high = histogram.data_range
+        largest = max(-low, high)
+        if largest == 0.0:
+            return low, high
+        counts = _rebin(histogram.magnitudes, histogram.width, largest)
+        # Zeros (half of what a ReLU gives) are exact on any grid and would hide everything else.
+        counts[0] = counts[1]
+        threshold = best_threshold(counts) * largest / BINS
+        return max(low, -threshold), min(high, threshold)
+
+
+def _rebin(counts: np.ndarray, width: float, largest: float) -> np.ndarray:
+    """Spread counts over `BINS` bins that end at the largest magnitude: the search sees no scale."""
+    edges = np.arange(len(counts) + 1) * width
+    wanted = np.linspace(0.0, largest, BINS + 1)
+    wanted[-1] = edges[-1]
+    return np.diff(np.interp(wanted, edges, _running_sum(counts)))
+
+
+def best_threshold(counts: np.ndarray) -> int:
+    """Return the number of bins to keep: the threshold with the smallest divergence.
+
+    Args:
+        counts: float64 `[bins]` counts of magnitudes, the last one not empty.
+    """
+    if len(counts) <= LEVELS:
+        return len(counts)
+    thresholds = np.arange(LEVELS, len(counts) + 1)
+    divergences = kl_divergences(counts, thresholds)
+    return int(thresholds[np.argmin(divergences)])
+
+
+def kl_divergences(counts: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Return KL(P || Q) for every threshold, float64; infinite where Q misses a value of P.
+
+    Args:
+        counts: float64 `[bins]` counts of magnitudes.
+        thresholds: int `[n]` numbers of bins to keep.
+    """
+    mass = _running_sum(counts)
+    filled = _running_sum(counts > 0)
+    mass_log_mass = _running_sum(_x_log_x(counts))
+    total, kept = mass[-1], mass[thresholds]
+    edges = -(
+        -np.arange(LEVELS + 1) * thresholds[:, None] // LEVELS
+    )  # ceil: level of bin k is k * LEVELS // i
+    level_mass, level_filled = np.diff(mass[edges], axis=1), np.diff(filled[edges], axis=1)
+
+    outliers = total - kept
+    last = counts[thresholds - 1]
+    p_log_p = mass_log_mass[thresholds] - _x_log_x(last) + _x_log_x(last + outliers)
+    p_of_level = level_mass.copy()
+    p_of_level[:, -1] += outliers
+    height = np.divide(level_mass, level_filled, out=np.ones_like(level_mass), where=level_filled > 0)
+    p_log_q = (p_of_level * np.log(height)).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        divergences = (p_log_p - p_log_q) / total - np.log(total) + np.log(kept)
+    # An empty last bin has no share in Q, but the outliers of P stand in it.
+    return np.where((last == 0) & (outliers > 0) | (kept == 0), np.inf, divergences)
+
+
+def _running_sum(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+
+
+def _x_log_x(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values * np.log(np.where(values > 0, values, 1.0)))

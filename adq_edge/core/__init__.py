@@ -1,0 +1,3 @@
+"""What every room uses: version, errors, files, records, options, console, imaging, plugins."""
+
+from __future__ import annotations

@@ -1,0 +1,140 @@
+"""A sheet of pictures beside their heat maps, one engine a column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from adq_edge.artifacts.sidecar import Threshold
+from adq_edge.core.imaging import overlay, read_image, read_mask, resize_image, resize_mask, write_image
+from adq_edge.datasets.mvtec import Sample
+from adq_edge.evaluation.predict import red_level
+from adq_edge.metrics.agreement import ImageAgreement
+from adq_edge.runtimes.base import Engine
+
+_STRIP = 24
+_CELL = (256, 256)
+_OUTLINE = (255, 0, 255)
+_NAME_LENGTH = 30
+
+
+class ComparedSample(NamedTuple):
+    """A test image and what two engines say of it."""
+
+    sample: Sample
+    agreement: ImageAgreement
+
+
+class JudgingEngine(NamedTuple):
+    """An engine and the threshold that it is judged at, which need not be the one in its sidecar."""
+
+    engine: Engine
+    threshold: Optional[Threshold]
+
+
+def write_heat_map_sheet(path: Path, samples: Sequence[Sample], engines: Sequence[Engine]) -> None:
+    """Write one picture: a row per sample, with the picture, its defect outlined, and each engine's heat map.
+
+    Heat maps are scaled as `predict` scales them.
+
+    Raises:
+        DataError: a sample cannot be read.
+        StorageError: the picture cannot be written.
+    """
+    columns = ["picture", "defect", *(engine.sidecar.precision.value for engine in engines)]
+    rows = [_strip(columns, len(columns))] + [_row(sample, engines) for sample in samples]
+    write_image(path, np.concatenate(rows, axis=0))
+
+
+def write_comparison_sheet(
+    path: Path, samples: Sequence[ComparedSample], a: JudgingEngine, b: JudgingEngine
+) -> None:
+    """Write one picture: a captioned row per sample that shows where two engines differ.
+
+    A row holds the picture, its defect outlined, both heat maps on one scale (red at the higher of the two
+    levels that `predict` would show red), and the absolute difference of the maps, red where it is largest.
+    Above it stand both scores and decisions, the relative difference of the scores and the largest one of the
+    maps.
+
+    Raises:
+        DataError: a sample cannot be read.
+        StorageError: the picture cannot be written.
+    """
+    names = [f"{letter}: {side.engine.sidecar.precision.value}" for letter, side in (("A", a), ("B", b))]
+    columns = ["picture", "defect", *names, "difference, own scale"]
+    rows = [_strip(columns, len(columns))]
+    for sample, agreement in samples:
+        rows += [_strip(_captions(agreement), len(columns)), _comparison_row(sample, a, b)]
+    write_image(path, np.concatenate(rows, axis=0))
+
+
+def _row(sample: Sample, engines: Sequence[Engine]) -> np.ndarray:
+    original, cells = _picture_cells(sample)
+    for engine in engines:
+        anomaly_map = _anomaly_map(engine, original)
+        cells.append(overlay(cells[0], anomaly_map, 0.0, red_level(anomaly_map, engine.sidecar.threshold)))
+    return np.concatenate(cells, axis=1)
+
+
+def _comparison_row(sample: Sample, a: JudgingEngine, b: JudgingEngine) -> np.ndarray:
+    original, cells = _picture_cells(sample)
+    map_a, map_b = _anomaly_map(a.engine, original), _anomaly_map(b.engine, original)
+    red = max(red_level(map_a, a.threshold), red_level(map_b, b.threshold))
+    difference = np.abs(map_a - map_b)
+    for shown, high in ((map_a, red), (map_b, red), (difference, float(difference.max()))):
+        cells.append(overlay(cells[0], shown, 0.0, high))
+    return np.concatenate(cells, axis=1)
+
+
+def _captions(image: ImageAgreement) -> List[str]:
+    """Return what stands over each cell of a row: the name, the scores and decisions, the differences."""
+    words = {None: "", True: "anomalous", False: "normal"}
+    name = f"{image.category}/{image.defect}/{Path(image.image).name}"
+    if len(name) > _NAME_LENGTH:
+        name = f"...{name[3 - _NAME_LENGTH :]}"
+    if image.flips:
+        only_at = {(True, False): " at own thresholds", (False, True): " at A's threshold"}
+        name += ": flips" + only_at.get((image.flips_own, image.flips_at_a), "")
+    relative = image.relative_difference
+    score = "A's score is 0" if relative is None else f"score {100 * relative:+.2f} %"
+    return [
+        name,
+        "",
+        f"{image.score_a:.4g} {words[image.anomalous_a]}",
+        f"{image.score_b:.4g} {words[image.anomalous_b]}",
+        f"{score}, map {image.map_difference:.2g}",
+    ]
+
+
+def _picture_cells(sample: Sample) -> Tuple[np.ndarray, List[np.ndarray]]:
+    """Return the picture at full size, and two cells: the picture, without and with its defect outlined."""
+    original = read_image(sample.path)
+    picture = resize_image(original, _CELL)
+    return original, [picture, _outlined(picture, original, sample)]
+
+
+def _anomaly_map(engine: Engine, original: np.ndarray) -> np.ndarray:
+    return np.asarray(engine.run(resize_image(original, engine.sidecar.image_size)[None]).maps[0])
+
+
+def _outlined(picture: np.ndarray, original: np.ndarray, sample: Sample) -> np.ndarray:
+    if sample.mask is None:
+        return picture
+    mask = read_mask(sample.mask, (original.shape[0], original.shape[1]))
+    resized = resize_mask(mask, (picture.shape[0], picture.shape[1])).astype(np.uint8)
+    contours, _ = cv2.findContours(resized, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.drawContours(picture.copy(), contours, -1, _OUTLINE, 1))
+
+
+def _strip(texts: Sequence[str], columns: int) -> np.ndarray:
+    """Return a white strip as wide as `columns` cells, each text starting at a cell's left edge."""
+    width = _CELL[1]
+    strip = np.full((_STRIP, width * columns, 3), 255, np.uint8)
+    for number, text in enumerate(texts):
+        cv2.putText(
+            strip, text, (number * width + 4, _STRIP - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, 16
+        )
+    return strip

@@ -1,0 +1,107 @@
+"""`predict`: score, decision and heat map of pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Iterable, Iterator, List, Optional, Sequence, Union
+
+import numpy as np
+
+from adq_edge.artifacts import workspace
+from adq_edge.artifacts.sidecar import Threshold
+from adq_edge.core.errors import AdqError, DataError
+from adq_edge.core.imaging import find_images, overlay, read_image, resize_image, write_image
+from adq_edge.runtimes.base import Engine
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What an engine says of one picture.
+
+    Attributes:
+        image: the picture's file.
+        score: the anomaly score; None if the picture could not be read.
+        threshold: the engine's own threshold; None if it was never evaluated.
+        anomalous: whether the score reaches the threshold; None without either.
+        heat_map: the overlay that was written, if any.
+        error: why the picture could not be read, if so.
+    """
+
+    image: str
+    score: Optional[float] = None
+    threshold: Optional[float] = None
+    anomalous: Optional[bool] = None
+    heat_map: Optional[str] = None
+    error: Optional[str] = None
+
+
+def predict(
+    engine: Engine, images: Sequence[Union[str, Path]], *, output: Optional[Path] = workspace.PREDICTIONS
+) -> Iterator[Prediction]:
+    """Score pictures one after the other; one that cannot be read is reported and skipped.
+
+    Args:
+        engine: a loaded engine.
+        images: files, or folders whose images are taken.
+        output: folder for the heat-map overlays (see `red_level`); None: none.
+
+    Yields:
+        A prediction per picture, in order.
+
+    Raises:
+        DataError: a folder without images.
+        StorageError: a heat map cannot be written.
+    """
+    paths = _expand(Path(image) for image in images)
+    names = _overlay_names(paths)
+    for path, name in zip(paths, names):
+        try:
+            picture = read_image(path)
+        except AdqError as error:
+            yield Prediction(str(path), error=str(error))
+            continue
+        result = engine.run(resize_image(picture, engine.sidecar.image_size)[None])
+        score, threshold = float(result.scores[0]), engine.sidecar.threshold
+        heat_map = None
+        if output is not None:
+            heat_map = output / name
+            write_image(heat_map, overlay(picture, result.maps[0], 0.0, red_level(result.maps[0], threshold)))
+        yield Prediction(
+            image=str(path),
+            score=score,
+            threshold=None if threshold is None else threshold.score,
+            anomalous=None if threshold is None else score >= threshold.score,
+            heat_map=None if heat_map is None else str(heat_map),
+        )
+
+
+def red_level(anomaly_map: np.ndarray, threshold: Optional[Threshold]) -> float:
+    """Return the map value that a heat map shows red, 0 being blue.
+
+    An anomalous picture is red where its own map peaks; a normal one, which stays below the threshold
+    everywhere, is red nowhere.
+    """
+    peak = float(anomaly_map.max())
+    return peak if threshold is None else max(peak, threshold.score)
+
+
+def _expand(paths: Iterable[Path]) -> List[Path]:
+    files: List[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = find_images(path)
+        if not found:
+            raise DataError("no images in this folder", where=path, fix="Name an image or a folder of images")
+        files.extend(found)
+    return files
+
+
+def _overlay_names(paths: Sequence[Path]) -> List[str]:
+    """Name each overlay after its picture; pictures of the same name get their folders' names in front."""
+    stems = [path.stem for path in paths]
+    unique = len(set(stems)) == len(stems)
+    parts = [[path.stem] if unique else [*path.resolve().parts[-4:-1], path.stem] for path in paths]
+    return ["_".join(names) + "_heat_map.png" for names in parts]

@@ -1,0 +1,111 @@
+"""What each layer's quantization costs, as a picture."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from adq_edge.core.console import decibels
+from adq_edge.core.imaging import write_image
+
+if TYPE_CHECKING:  # `analyze` itself calls the plot
+    from adq_edge.evaluation.analysis import Analysis, LayerAnalysis
+
+_WHITE, _BLACK, _GREY = (255, 255, 255), (0, 0, 0), (215, 215, 215)
+_BAR, _WHOLE = (120, 160, 205), (200, 30, 30)
+_FONT, _SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+_MARGIN, _HEAD, _ROW, _AXIS, _VALUE = 12, 76, 20, 560, 110
+_NAME_LENGTH = 60
+_LOWEST, _HIGHEST = -40, 120
+
+
+class _Scale(NamedTuple):
+    """The horizontal axis: which decibels lie where, in pixels from the left edge."""
+
+    left: int
+    low: int
+    high: int
+
+    def x(self, ratio: float) -> int:
+        share = (ratio - self.low) / (self.high - self.low)
+        return self.left + round(_AXIS * min(max(share, 0.0), 1.0))
+
+
+def write_damage_plot(path: Path, analysis: Analysis) -> None:
+    """Write a picture of horizontal bars: the SNR of the anomaly maps by layer, worst on top.
+
+    A red line marks that of the whole graph in INT8. A layer without damage, or in float32, has no bar.
+
+    Raises:
+        DataError: OpenCV cannot write this format.
+        StorageError: the picture cannot be written.
+    """
+    bundle = Path(analysis.bundle).name
+    title = (
+        f"{bundle} on {analysis.target}: SNR of the anomaly maps, one layer in INT8 at a time; long is good"
+    )
+    names = [_shortened(layer.layer) for layer in analysis.layers]
+    left = 2 * _MARGIN + max(map(_width, names), default=0)
+    scale = _Scale(left, *_ends([analysis.map_snr_db, *(layer.map_snr_db for layer in analysis.layers)]))
+    width = max(left + _AXIS + _VALUE, _width(title) + 2 * _MARGIN)
+    canvas = np.full((_HEAD + _ROW * len(names) + _MARGIN, width, 3), _WHITE, np.uint8)
+    _write(canvas, title, _MARGIN, 20)
+    _draw_grid(canvas, scale)
+    for row, (name, layer) in enumerate(zip(names, analysis.layers)):
+        _draw_bar(canvas, scale, _HEAD + _ROW * row, name, layer)
+    if analysis.map_snr_db is not None:
+        x = scale.x(analysis.map_snr_db)
+        cv2.line(canvas, (x, 46), (x, canvas.shape[0] - _MARGIN), _WHOLE, 2)
+        _write(canvas, f"all layers: {decibels(analysis.map_snr_db)}", x + 4, 42, _WHOLE)
+    write_image(path, canvas)
+
+
+def _ends(values: Sequence[Optional[float]]) -> Tuple[int, int]:
+    """Return round ends of an axis that holds zero and all usual values; bars of others end at its ends."""
+    known = [0.0, *(value for value in values if value is not None)]
+    low = max(10 * math.floor(min(known) / 10), _LOWEST)
+    high = min(10 * math.ceil(max(known) / 10), _HIGHEST)
+    return low, max(high, low + 10)
+
+
+def _draw_grid(canvas: np.ndarray, scale: _Scale) -> None:
+    bottom = canvas.shape[0] - _MARGIN
+    for ratio in range(scale.low, scale.high + 1, 10):
+        x = scale.x(ratio)
+        cv2.line(canvas, (x, _HEAD - 4), (x, bottom), _GREY, 1)
+        label = f"{ratio} dB"
+        _write(canvas, label, x - _width(label) // 2, _HEAD - 8)
+
+
+def _draw_bar(canvas: np.ndarray, scale: _Scale, top: int, name: str, layer: LayerAnalysis) -> None:
+    ratio = layer.map_snr_db
+    baseline = top + _ROW - 6
+    _write(canvas, name, scale.left - _MARGIN - _width(name), baseline)
+    zero = end = scale.x(0)
+    if ratio is not None:
+        end = scale.x(ratio)
+        cv2.rectangle(canvas, (zero, top + 3), (end, top + _ROW - 3), _BAR, cv2.FILLED)
+    _write(canvas, layer_decibels(layer, ratio), max(zero, end) + 6, baseline)
+
+
+def _write(
+    canvas: np.ndarray, text: str, left: int, baseline: int, colour: Tuple[int, int, int] = _BLACK
+) -> None:
+    cv2.putText(canvas, text, (left, baseline), _FONT, _SIZE, colour, 1, cv2.LINE_AA)
+
+
+def _width(text: str) -> int:
+    return int(cv2.getTextSize(text, _FONT, _SIZE, 1)[0][0])
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _NAME_LENGTH else f"...{name[3 - _NAME_LENGTH :]}"
+
+
+def layer_decibels(layer: LayerAnalysis, value: Optional[float]) -> str:
+    """Show a layer's signal-to-noise ratio; a layer that stays in float32 has none."""
+    return decibels(value) if layer.quantized else "float32"

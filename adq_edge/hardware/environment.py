@@ -1,0 +1,220 @@
+"""The machine that a figure was measured on, read without importing or starting anything heavy."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+import re
+import socket
+from importlib import metadata
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from adq_edge.hardware.commands import Runner, run_command
+from adq_edge.hardware.gpu import find_toolkit, graphics_cards
+from adq_edge.hardware.jetson import read_jetson
+from adq_edge.hardware.memory import read_memory
+from adq_edge.hardware.power import read_power
+from adq_edge.hardware.procfs import read_text
+
+# The instruction sets that decide how fast convolutions are, as /proc/cpuinfo names them.
+_INSTRUCTION_SETS = (
+    *("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_int8", "amx_bf16", "amx_fp16"),
+    *("neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
+)
+
+# ARM kernels give numbers where x86 ones give a name: (implementer, part) of boards' usual cores.
+_ARM_CORES = {
+    ("0x41", "0xd03"): "Arm Cortex-A53",
+    ("0x41", "0xd07"): "Arm Cortex-A57",
+    ("0x41", "0xd08"): "Arm Cortex-A72",
+    ("0x41", "0xd0b"): "Arm Cortex-A76",
+    ("0x41", "0xd0c"): "Arm Neoverse-N1",
+    ("0x41", "0xd40"): "Arm Neoverse-V1",
+    ("0x41", "0xd42"): "Arm Cortex-A78AE",
+    ("0x41", "0xd4f"): "Arm Neoverse-V2",
+    ("0x4e", "0x003"): "NVIDIA Denver 2",
+    ("0x4e", "0x004"): "NVIDIA Carmel",
+}
+
+_PACKAGES = {
+    "numpy": ("numpy",),
+    "onnx": ("onnx",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
+    "opencv": (
+        *("opencv-python", "opencv-python-headless"),
+        *("opencv-contrib-python", "opencv-contrib-python-headless"),
+    ),
+    "openvino": ("openvino",),
+}
+
+# Names of no machine: many have the first, and a container that was given no name has another each time.
+_NAMELESS = re.compile(r"localhost(?:\..*)?|[0-9a-f]{12}|[0-9a-f]{64}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """The machine and the software; None where the system does not tell.
+
+    Attributes:
+        cpu: the processor's model, or its architecture where the model is unknown.
+        architecture: as `platform.machine` says it.
+        board: the board's model (a Jetson's, for one); None on a PC.
+        instruction_sets: those that decide the speed of convolutions, as Linux names them.
+        logical_cores: logical processors that this process may use.
+        physical_cores: physical cores behind them.
+        cpu_quota: cores' worth of time that a container allows; None for no limit.
+        memory_mb: the machine's memory in MB (10^6 bytes).
+        os: name and version of the distribution.
+        kernel: name and version of the kernel.
+        python: Python's version.
+        packages: version of each installed library that the figures depend on.
+        gpu: the NVIDIA graphics cards; None without one, and on a Jetson, whose GPU is part of the board.
+        power_mode: a Jetson's nvpmodel mode, `MODE_20W_6CORE` for one; None where there is none.
+        host: the machine's own name, which tells boards of one model apart; None where it is only
+            `localhost`, or that of a container that was given none.
+        l4t: a Jetson's release of Jetson Linux, `35.4.1` for one; None on other machines.
+        jetpack: the JetPack that this belongs to.
+        cuda: a Jetson's CUDA toolkit, `11.4` for one.
+    """
+
+    cpu: str
+    architecture: str
+    board: Optional[str]
+    instruction_sets: Tuple[str, ...]
+    logical_cores: int
+    physical_cores: Optional[int]
+    cpu_quota: Optional[float]
+    memory_mb: Optional[float]
+    os: str
+    kernel: str
+    python: str
+    packages: Dict[str, str]
+    gpu: Optional[str] = None
+    power_mode: Optional[str] = None
+    host: Optional[str] = None
+    l4t: Optional[str] = None
+    jetpack: Optional[str] = None
+    cuda: Optional[str] = None
+
+
+def read_environment(root: Path = Path("/"), run: Runner = run_command) -> Environment:
+    """Describe this machine.
+
+    Args:
+        root: where `proc`, `sys`, `etc`, `var` and `usr` are.
+        run: how a board's power mode, its CUDA and a graphics card's name are asked for, where no file tells.
+    """
+    blocks = _cpu_blocks(root / "proc" / "cpuinfo")
+    logical = usable_processors()
+    board = read_text(root / "proc" / "device-tree" / "model") or None
+    mode = None if board is None else read_power(root, run).current
+    jetson = read_jetson(root)
+    return Environment(
+        cpu=_cpu_model(blocks) or platform.machine() or "unknown",
+        architecture=platform.machine(),
+        board=board,
+        instruction_sets=_instruction_sets(blocks),
+        logical_cores=len(logical),
+        physical_cores=_physical_cores(root / "sys" / "devices" / "system" / "cpu", logical),
+        cpu_quota=_cpu_quota(root / "sys" / "fs" / "cgroup"),
+        memory_mb=_memory_mb(root),
+        os=_os_name(root / "etc" / "os-release"),
+        kernel=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        packages=_package_versions(),
+        gpu=" + ".join(graphics_cards(root, run)) or None,
+        power_mode=None if mode is None else mode.name,
+        host=_host(),
+        l4t=None if jetson is None else jetson.l4t,
+        jetpack=None if jetson is None else jetson.jetpack,
+        cuda=None if jetson is None else find_toolkit(root, run).version,
+    )
+
+
+def usable_processors() -> List[int]:
+    """Return the numbers of the logical processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _host() -> Optional[str]:
+    name = socket.gethostname()
+    return None if not name or _NAMELESS.fullmatch(name) else name
+
+
+def _cpu_blocks(cpuinfo: Path) -> List[Dict[str, str]]:
+    """Return /proc/cpuinfo as one dictionary per block of lines."""
+    blocks = []
+    for block in read_text(cpuinfo).split("\n\n"):
+        pairs = (line.partition(":") for line in block.splitlines() if ":" in line)
+        blocks.append({key.strip(): value.strip() for key, _, value in pairs})
+    return [block for block in blocks if block]
+
+
+def _cpu_model(blocks: Sequence[Dict[str, str]]) -> Optional[str]:
+    models: List[str] = []
+    for block in blocks:
+        model = block.get("model name") or _arm_core(block)
+        if model is not None and model not in models:
+            models.append(model)
+    return " + ".join(models) or None
+
+
+def _arm_core(block: Dict[str, str]) -> Optional[str]:
+    implementer, part = block.get("CPU implementer"), block.get("CPU part")
+    if implementer is None or part is None:
+        return None
+    return _ARM_CORES.get((implementer, part), f"Arm implementer {implementer} part {part}")
+
+
+def _instruction_sets(blocks: Sequence[Dict[str, str]]) -> Tuple[str, ...]:
+    """Return the instruction sets that every core has: a little core may lack what a big one has."""
+    lists = [block.get("flags") or block.get("Features") for block in blocks]
+    flags = [set(names.split()) for names in lists if names]
+    return tuple(name for name in _INSTRUCTION_SETS if flags and all(name in core for core in flags))
+
+
+def _physical_cores(folder: Path, processors: Sequence[int]) -> Optional[int]:
+    """Count the cores behind `processors`: siblings on one core name each other."""
+    siblings = {read_text(folder / f"cpu{i}" / "topology" / "thread_siblings_list") for i in processors}
+    return None if "" in siblings else len(siblings)
+
+
+def _cpu_quota(cgroup: Path) -> Optional[float]:
+    """Return the cores' worth of time that control groups (version 2, else 1) allow."""
+    words = read_text(cgroup / "cpu.max").split() or [
+        word
+        for name in ("quota", "period")
+        for word in read_text(cgroup / "cpu" / f"cpu.cfs_{name}_us").split()
+    ]
+    if len(words) != 2 or words[0] in ("max", "-1"):
+        return None
+    return int(words[0]) / int(words[1])
+
+
+def _memory_mb(root: Path) -> Optional[float]:
+    told = read_memory(root).total_mb
+    if told is not None:
+        return told
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+    return None
+
+
+def _os_name(os_release: Path) -> str:
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', read_text(os_release), re.MULTILINE)
+    return f"{platform.system()} {platform.release()}" if found is None else found.group(1)
+
+
+def _package_versions() -> Dict[str, str]:
+    versions: Dict[str, str] = {}
+    for name, distributions in _PACKAGES.items():
+        for distribution in distributions:
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                versions.setdefault(name, metadata.version(distribution))
+    return versions

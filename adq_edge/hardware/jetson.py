@@ -1,0 +1,150 @@
+"""Which Jetson this is: board and module, L4T and JetPack, compute capability, DLA cores."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import NamedTuple, Optional, Tuple
+
+from adq_edge.hardware.dpkg import debian_packages
+from adq_edge.hardware.procfs import read_text
+
+# Compute capability of the GPU in each system on a chip.
+_CAPABILITIES = {
+    "tegra210": "5.3",
+    "tegra186": "6.2",
+    "tegra194": "7.2",
+    "tegra234": "8.7",
+    "tegra264": "11.0",
+}
+
+
+class _Family(NamedTuple):
+    """A kind of module: part numbers, what its boards call themselves (a pattern), number of DLA cores."""
+
+    name: str
+    soc: str
+    modules: Tuple[str, ...]
+    model: Optional[str]
+    dla_cores: Optional[int]
+
+
+# The Orin NX has two DLA cores in its 16 GB module and one in its 8 GB module: its name leaves that open.
+_FAMILIES = (
+    _Family("Jetson Xavier NX", "tegra194", ("p3668",), "xavier nx", 2),
+    _Family("Jetson AGX Xavier", "tegra194", ("p2888",), "agx xavier|^jetson-agx$", 2),
+    _Family("Jetson Orin NX", "tegra234", ("p3767-0000",), None, 2),
+    _Family("Jetson Orin NX", "tegra234", ("p3767-0001",), None, 1),
+    _Family("Jetson Orin NX", "tegra234", (), "orin nx", None),
+    _Family("Jetson Orin Nano", "tegra234", ("p3767-0003", "p3767-0004", "p3767-0005"), "orin nano", 0),
+    _Family("Jetson AGX Orin", "tegra234", ("p3701",), "agx orin", 2),
+    _Family("Jetson Thor", "tegra264", ("p3834",), "thor", 0),
+    _Family("Jetson TX2", "tegra186", ("p3310", "p3489", "p3636"), "jetson tx2", 0),
+    _Family("Jetson TX1", "tegra210", ("p2180",), "jetson tx1", 0),
+    _Family("Jetson Nano", "tegra210", ("p3448",), "jetson nano", 0),
+)
+
+_JETPACKS = {
+    **{f"32.7.{revision}": f"4.6.{revision}" for revision in range(1, 7)},
+    **{"34.1.0": "5.0 DP", "34.1.1": "5.0.1 DP", "35.1.0": "5.0.2"},
+    **{"35.2.1": "5.1", "35.3.1": "5.1.1", "35.4.1": "5.1.2", "35.5.0": "5.1.3", "35.6.0": "5.1.4"},
+    **{"35.6.1": "5.1.5", "35.6.2": "5.1.5", "35.6.3": "5.1.5", "35.6.4": "5.1.6"},
+    **{"36.2.0": "6.0 DP", "36.3.0": "6.0", "36.4.0": "6.1", "36.4.3": "6.2", "36.4.4": "6.2.1"},
+    **{"36.4.7": "6.2.1", "36.5.0": "6.2.2"},
+    **{"38.2.0": "7.0", "38.2.1": "7.0", "38.4.0": "7.1", "39.2.0": "7.2", "39.2.1": "7.2.1"},
+}
+_JETPACK_GENERATIONS = {"32": "4", "34": "5", "35": "5", "36": "6", "38": "7", "39": "7"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Jetson:
+    """A Jetson; None for what it does not tell and for what is not known of its kind.
+
+    Attributes:
+        model: the board's name, as its device tree gives it; empty where it gives none.
+        family: the kind of module, `Jetson Xavier NX` for one; None for a board not known here.
+        module: part number of the module, `p3668-0001` for one.
+        soc: the system on a chip, `tegra194` for one.
+        l4t: release of Jetson Linux (L4T), `35.4.1` for one.
+        jetpack: the JetPack that this L4T belongs to; `5.x` where only the generation is known.
+        compute_capability: of the GPU, `7.2` for one.
+        dla_cores: deep learning accelerators in the module.
+    """
+
+    model: str
+    family: Optional[str]
+    module: Optional[str]
+    soc: Optional[str]
+    l4t: Optional[str]
+    jetpack: Optional[str]
+    compute_capability: Optional[str]
+    dla_cores: Optional[int]
+
+    @property
+    def jetpack_too_old(self) -> bool:
+        """Whether this is a JetPack before 5.1, the first with TensorRT 8.5."""
+        numbers = [int(number) for number in re.findall(r"\d+", self.jetpack or "")]
+        return bool(numbers) and (numbers[0] < 5 or numbers[:2] == [5, 0])
+
+
+def read_jetson(root: Path = Path("/")) -> Optional[Jetson]:
+    """Describe the Jetson that this is; None on any other machine.
+
+    Args:
+        root: where `proc`, `etc` and `var` are.
+    """
+    tree = root / "proc" / "device-tree"
+    model, compatible = read_text(tree / "model"), read_text(tree / "compatible")
+    soc = _first(r"nvidia,(tegra\d+)", compatible)
+    l4t = _l4t(root)
+    if soc is None and l4t is None and "jetson" not in model.lower():
+        return None
+    family = _family(model, compatible)
+    soc = soc or (None if family is None else family.soc)
+    return Jetson(
+        model=model,
+        family=None if family is None else family.name,
+        module=None if family is None else _module(family, compatible),
+        soc=soc,
+        l4t=l4t,
+        jetpack=None if l4t is None else _jetpack(l4t),
+        compute_capability=_CAPABILITIES.get(soc or ""),
+        dla_cores=None if family is None else family.dla_cores,
+    )
+
+
+def _family(model: str, compatible: str) -> Optional[_Family]:
+    """Return the kind of module: by part number, since a carrier board may give itself another name."""
+    for family in _FAMILIES:
+        if any(module in compatible for module in family.modules):
+            return family
+    named = (family for family in _FAMILIES if family.model and re.search(family.model, model, re.IGNORECASE))
+    return next(named, None)
+
+
+def _module(family: _Family, compatible: str) -> Optional[str]:
+    numbers = "|".join(sorted({module.split("-")[0] for module in family.modules}))
+    return _first(rf"((?:{numbers})-\d{{4}})", compatible) if numbers else None
+
+
+def _l4t(root: Path) -> Optional[str]:
+    """Return L4T's release with three numbers, from its own file or, in containers, its core package."""
+    release = read_text(root / "etc" / "nv_tegra_release")
+    found = re.search(r"R(\d+)\s*\(release\),\s*REVISION:\s*(\d+(?:\.\d+)*)", release)
+    if found is not None:
+        numbers = [found.group(1), *found.group(2).split(".")]
+    else:
+        package = debian_packages(("nvidia-l4t-core",), root).get("nvidia-l4t-core", "")
+        numbers = re.findall(r"\d+", package.split("-")[0])
+    return ".".join([*numbers, "0", "0"][:3]) if numbers else None
+
+
+def _jetpack(l4t: str) -> Optional[str]:
+    generation = _JETPACK_GENERATIONS.get(l4t.split(".")[0])
+    return _JETPACKS.get(l4t, None if generation is None else f"{generation}.x")
+
+
+def _first(pattern: str, text: str) -> Optional[str]:
+    found = re.search(pattern, text)
+    return None if found is None else found.group(1)

@@ -1,0 +1,54 @@
+"""Clocks in /sys: the GPU's, the memory's and the processor's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Dict, List, Optional
+
+from adq_edge.hardware.telemetry.sysfs_value import Gauge, open_gauge
+
+# The GPU's devfreq node: named after the chip's GPU on JetPack 4 and 5, `gpu` from 6 on, per cluster on Thor.
+_GPU_NODE = re.compile(r"\.(?:gm20b|gp10b|gv11b|ga10b|gpu)$|^gpu-gpc")
+
+# Files that hold the memory's clock in Hz; all but the first can be read by root only.
+EMC_CLOCKS = (
+    "sys/class/devfreq/bwmgr/cur_freq",
+    "sys/kernel/debug/bpmp/debug/clk/emc/rate",
+    "sys/kernel/debug/clk/emc/clk_rate",
+)
+
+# Jetsons have one to four clusters of cores with a clock each. A PC's cores have one each, and some kernels
+# wait 10 ms to tell one: a few stand for all.
+_MOST_PROCESSORS = 4
+
+
+def find_clocks(root: Path = Path("/")) -> Dict[str, Gauge]:
+    """Open the clocks, in MHz: `gpu`, `emc`, and `cpu` with the number of a cluster's first core.
+
+    The caller closes them.
+
+    Args:
+        root: where `sys` is.
+    """
+    gpu = gpu_folder(root)
+    found = {
+        "gpu": None if gpu is None else open_gauge(gpu / "cur_freq", 1e-6),
+        "emc": next(filter(None, (open_gauge(root / path, 1e-6) for path in EMC_CLOCKS)), None),
+    }
+    for policy in _processors(root):
+        found["cpu" + policy.name[len("policy") :]] = open_gauge(policy / "scaling_cur_freq", 1e-3)
+    return {name: gauge for name, gauge in found.items() if gauge is not None}
+
+
+def gpu_folder(root: Path = Path("/")) -> Optional[Path]:
+    """Return the folder of a Jetson's GPU under /sys/class/devfreq; None where there is none."""
+    nodes = sorted((root / "sys" / "class" / "devfreq").glob("*"))
+    return next((node for node in nodes if _GPU_NODE.search(node.name)), None)
+
+
+def _processors(root: Path) -> List[Path]:
+    policies = (root / "sys" / "devices" / "system" / "cpu" / "cpufreq").glob("policy*")
+    ordered = sorted(policies, key=lambda path: (len(path.name), path.name))
+    step = -(-len(ordered) // _MOST_PROCESSORS) or 1
+    return ordered[::step]

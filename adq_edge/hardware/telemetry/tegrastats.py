@@ -1,0 +1,138 @@
+"""Readings by tegrastats, NVIDIA's program for Jetsons, where /sys tells no power.
+
+Its line differs between releases (NVIDIA's developer guide, "Tegrastats Utility"; tests/data/tegrastats has
+some of each). Rails are `VDD_IN 4067/4067`, `VDD_IN 4906mW/4906mW` or, with a peak,
+`VIN 26686mW/26686mW/26686mW`: now, mean and most since it started, in mW. Temperatures are `GPU@41.5C` or,
+with the most, `gpu@58.25C/61.75C`; clocks are in MHz.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import subprocess
+import time
+from pathlib import Path
+from typing import Dict, Optional
+
+from adq_edge.hardware.procfs import process_ticks
+from adq_edge.hardware.telemetry.sample import Reading, Values
+from adq_edge.hardware.telemetry.thermal import is_made_up, is_temperature
+
+_RAIL = re.compile(r"(?<!\S)([A-Za-z]\w*) (\d{1,7})(?:mW)?(?:/\d{1,7}(?:mW)?){1,2}(?!\S)", re.ASCII)
+_TEMPERATURE = re.compile(r"(?<!\S)([A-Za-z][\w-]*)@(-?\d{1,3}(?:\.\d{1,6})?)C(?:/\S*)?(?!\S)", re.ASCII)
+_CLOCK = re.compile(r"(?<!\S)(GR3D|EMC)_FREQ (?:\d+%)?@\[?(\d{1,5}(?:,\d{1,5})*)", re.ASCII)
+_PROCESSOR = re.compile(r"(?<!\S)CPU \[([^\]]*)\](?:@(\d{1,5}))?", re.ASCII)
+_CORE_CLOCK = re.compile(r"%@(\d{1,5})", re.ASCII)
+
+_CLOCK_NAMES = {"GR3D": "gpu", "EMC": "emc"}
+_FIRST_SECONDS, _WAIT_SECONDS = 5.0, 1.0
+_END_SECONDS = 1.0
+_LONGEST_LINE = 1 << 16
+
+
+def parse_line(line: str) -> Optional[Reading]:
+    """Parse a line of tegrastats; None if it has nothing of what is looked for. Never raises."""
+    reading = Reading(
+        power={name: int(milliwatts) / 1000 for name, milliwatts in _RAIL.findall(line)},
+        temperatures=_temperatures(line),
+        clocks={**_clocks(line), **_core_clocks(line)},
+    )
+    return reading if reading.power or reading.temperatures or reading.clocks else None
+
+
+class TegrastatsSource:
+    """Runs tegrastats and reads its lines as they come.
+
+    Args:
+        program: the program.
+        hertz: lines per second to ask for.
+
+    Raises:
+        OSError: it cannot be run.
+    """
+
+    name = "tegrastats"
+    averages = False
+
+    def __init__(self, program: Path, hertz: float = 10.0) -> None:
+        self._process = subprocess.Popen(
+            [str(program), "--interval", str(max(1, round(1000 / hertz)))],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
+        self._text = b""
+        self._patience = _FIRST_SECONDS
+        self._cpu_seconds = 0.0
+
+    def read(self) -> Reading:
+        """Return what the newest line says; waits for one: the first 5 s, later ones 1 s at most.
+
+        Empty if there is none.
+        """
+        limit, self._patience = time.monotonic() + self._patience, _WAIT_SECONDS
+        while self._receive(limit - time.monotonic()):
+            whole, _, rest = self._text.rpartition(b"\n")
+            self._text = rest[-_LONGEST_LINE:]
+            # Warnings stand between its lines, and it may have written several since the last call.
+            for line in reversed(whole.decode("utf-8", errors="replace").splitlines()):
+                reading = parse_line(line)
+                if reading is not None:
+                    return reading
+        return Reading()
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the program has used."""
+        seconds = process_ticks(self._process.pid) / os.sysconf("SC_CLK_TCK")
+        self._cpu_seconds = max(self._cpu_seconds, seconds)  # none is told of one that has ended
+        return self._cpu_seconds
+
+    def close(self) -> None:
+        """End the program: kindly, and after 1 s by force."""
+        self._process.terminate()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _receive(self, seconds: float) -> bool:
+        """Wait for output; False if there is none any more, or none in time."""
+        assert self._process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if seconds <= 0 or not selector.select(seconds):
+                return False
+        received = os.read(self._process.stdout.fileno(), _LONGEST_LINE)
+        self._text += received
+        return bool(received)
+
+
+def _temperatures(line: str) -> Values:
+    found = [(name, float(degrees)) for name, degrees in _TEMPERATURE.findall(line) if not is_made_up(name)]
+    return {name: degrees if is_temperature(degrees) else None for name, degrees in found}
+
+
+def _clocks(line: str) -> Dict[str, float]:
+    # `@[611,0]` is one clock for each of a GPU's clusters, 0 for one that is off.
+    return {
+        _CLOCK_NAMES[name]: float(max(map(int, clocks.split(",")))) for name, clocks in _CLOCK.findall(line)
+    }
+
+
+def _core_clocks(line: str) -> Values:
+    found = _PROCESSOR.search(line)
+    if found is None:
+        return {}
+    clocks: Values = {}
+    for number, core in enumerate(found.group(1).split(",")):
+        own = _CORE_CLOCK.search(core)
+        common = found.group(2) if "%" in core else None
+        clock = own.group(1) if own is not None else common
+        clocks[f"cpu{number}"] = None if clock is None else float(clock)
+    return clocks if any(clock is not None for clock in clocks.values()) else {}

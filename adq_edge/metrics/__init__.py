@@ -1,0 +1,3 @@
+"""Metrics: image and pixel AUROC, AUPRO, thresholds, agreement, SNR."""
+
+from __future__ import annotations

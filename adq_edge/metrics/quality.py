@@ -1,0 +1,111 @@
+"""How well scores and maps tell defects from normal: image AUROC, pixel AUROC, AUPRO, the best threshold.
+
+Image metrics are exact. Pixel metrics are streamed into histograms, because the pixels of a dataset would
+not fit in the memory of a Jetson; `PixelMetrics` says what that costs in accuracy.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence, Tuple
+
+import numpy as np
+
+from adq_edge.core.errors import EngineError
+
+
+def image_auroc(labels: np.ndarray, scores: np.ndarray) -> Optional[float]:
+    """Return the exact area under the ROC curve of image scores, 0 to 1; ties count half.
+
+    Args:
+        labels: bool `[N]`, True for an anomalous image.
+        scores: float `[N]`, higher is more anomalous.
+
+    Returns:
+        The probability that an anomalous image scores higher than a normal one (Mann-Whitney U / (N1 * N0);
+        Hanley and McNeil, Radiology 1982), or None if only one class is present.
+
+    Raises:
+        EngineError: a score is NaN or infinite.
+        ValueError: `labels` and `scores` differ in shape.
+    """
+    _, normal, anomalous = _counts_per_score(labels, scores)
+    return _auroc(normal, anomalous)
+
+
+def mean_of_measured(values: Sequence[Optional[float]]) -> Optional[float]:
+    """Return the mean over the categories where a metric was measured; None if it was nowhere."""
+    measured = [value for value in values if value is not None]
+    return float(np.mean(measured)) if measured else None
+
+
+def f1_max_threshold(labels: np.ndarray, scores: np.ndarray) -> Optional[Tuple[float, float]]:
+    """Find the threshold with the highest F1; an image is called anomalous if score >= threshold.
+
+    The threshold lies midway between the lowest score that it calls anomalous and the next lower one, so
+    that no image sits on its edge. It is a float32 number where one lies between them, so comparing in
+    float32 or float64 gives the same labels. Among thresholds of equal F1 the highest is taken (fewest
+    alarms). Where the best is to call every image anomalous (always so if every image is), the threshold
+    is the lowest score.
+
+    Args:
+        labels: bool `[N]`, True for an anomalous image.
+        scores: float `[N]`, higher is more anomalous.
+
+    Returns:
+        (threshold, F1 of 0 to 1), or None if no image is anomalous: F1 is then 0 at every threshold.
+
+    Raises:
+        EngineError: a score is NaN or infinite.
+        ValueError: `labels` and `scores` differ in shape.
+    """
+    values, normal, anomalous = _counts_per_score(labels, scores)
+    total = anomalous.sum()
+    if total == 0:
+        return None
+    true_positives = np.cumsum(anomalous[::-1])
+    positives = true_positives + np.cumsum(normal[::-1])
+    f1 = 2.0 * true_positives / (positives + total)
+    best = int(np.argmax(f1))
+    index = values.size - 1 - best
+    threshold = float(values[index])
+    if index > 0:
+        threshold = _between(float(values[index - 1]), threshold)
+    return threshold, float(f1[best])
+
+
+def _between(low: float, high: float) -> float:
+    """Return the float32 nearest to the middle of `low` and `high`, or `high` if that is not above `low`."""
+    middle = float(np.float32(low / 2 + high / 2))
+    return middle if low < middle <= high else high
+
+
+def _counts_per_score(labels: np.ndarray, scores: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distinct scores, ascending, and how many normal and anomalous images have each."""
+    labels, scores = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=np.float64)
+    _check(labels, scores, "anomaly scores")
+    values, index = np.unique(scores, return_inverse=True)
+    normal = np.bincount(index[~labels], minlength=values.size)
+    anomalous = np.bincount(index[labels], minlength=values.size)
+    return values, normal, anomalous
+
+
+def _check(labels: np.ndarray, scores: np.ndarray, where: str) -> None:
+    if labels.shape != scores.shape:
+        raise ValueError(f"{where} have shape {scores.shape}, their labels {labels.shape}")
+    finite = np.isfinite(scores)
+    if not finite.all():
+        raise EngineError(
+            f"{scores.size - np.count_nonzero(finite)} of {scores.size} values are NaN or infinite",
+            where=where,
+            fix="Build the engine in a higher precision",
+        )
+
+
+def _auroc(normal: np.ndarray, anomalous: np.ndarray) -> Optional[float]:
+    """Return the AUROC from counts `[K]` per score, in ascending order of score; None for one class only."""
+    pairs = float(normal.sum()) * float(anomalous.sum())
+    if pairs == 0:
+        return None
+    # Doubled, so that halves stay whole numbers: exact in float64 up to 2^52 pairs, and no overflow after.
+    twice_below = 2 * np.cumsum(normal) - normal
+    return float(twice_below.astype(np.float64) @ anomalous.astype(np.float64)) / (2 * pairs)

@@ -1,0 +1,3 @@
+"""Torch checkpoint to bundle."""
+
+from __future__ import annotations

@@ -1,0 +1,254 @@
+"""`export`: a checkpoint becomes a bundle, checked against the original.
+
+The TorchScript exporter is used on purpose: at opset 17 it writes reductions with their axes as
+attributes, which is the only form TensorRT 8.5 reads correctly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from adq_edge.artifacts import workspace
+from adq_edge.artifacts.bundle import (
+    INPUT,
+    MAP_OUTPUT,
+    MODEL_FILE,
+    RANGES_FOLDER,
+    SCORE_OUTPUT,
+    Bundle,
+    Manifest,
+    Parity,
+    Source,
+    open_bundle,
+    write_manifest,
+)
+from adq_edge.artifacts.ranges import Ranges, read_ranges
+from adq_edge.calibration.trained_ranges import QUANTIZATION, ranges_from_dict, write_trained_ranges
+from adq_edge.core.errors import BundleError, CalibrationError, CheckpointError, DataError
+from adq_edge.core.files import atomic_directory, sha256
+from adq_edge.core.imaging import load_image, resize_image
+from adq_edge.core.version import __version__
+from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.datasets.synthetic import CATEGORIES, render
+from adq_edge.models.base import AnomalyModel
+from adq_edge.models.checkpoint import Checkpoint, load_checkpoint, network_files
+from adq_edge.quantization.equalization import equalize
+from adq_edge.quantization.graph.constant_folding import fold_constants
+from adq_edge.quantization.graph.index import tidy
+from adq_edge.quantization.graph.tensorrt_lint import check_for_tensorrt
+from adq_edge.quantization.region import find_region
+from adq_edge.training.score_statistics import measure_statistics
+
+OPSET = 17
+PARITY_IMAGES = 8
+PARITY_TOLERANCE = 1e-3
+"""Largest difference of map and score allowed, relative to the largest map value: an order of magnitude
+above what reordered float32 sums do, three below what INT8 does."""
+
+
+def export(
+    checkpoint: Optional[Union[str, Path]] = None,
+    output: Optional[Union[str, Path]] = None,
+    *,
+    teacher_weights: Optional[str] = None,
+    data: Optional[Union[str, Path]] = None,
+    image_size: Optional[Tuple[int, int]] = None,
+    stride: Optional[int] = None,
+) -> Bundle:
+    """Export a checkpoint to a bundle and check ONNX against torch on pictures.
+
+    Args:
+        checkpoint: our own checkpoint or a foreign one; the newest in `checkpoints/` by default.
+        output: the bundle's folder, replaced if it is a bundle; `bundles/NAME` by default.
+        teacher_weights: for checkpoints that hold only the student: the teacher's ResNet file, `demo`, or
+            None for torchvision's.
+        data: dataset folder with the pictures of the check; by default the training data, where they are
+            still there, else pictures that adq-edge draws itself. Its training images also serve to measure
+            what the score is normalised by, for checkpoints that do not hold it.
+        image_size: (height, width) for checkpoints that do not hold it.
+        stride: pixels between places where methods with such an option compare patches, instead of the
+            checkpoint's; the map keeps its size.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read or recognised.
+        BundleError: the exported graph does not reproduce the checkpoint, or `output` is something else.
+    """
+    source = workspace.latest_checkpoint() if checkpoint is None else Path(checkpoint)
+    loaded = load_checkpoint(source, teacher_weights=teacher_weights, image_size=image_size)
+    if stride is not None:
+        loaded = dataclasses.replace(loaded, model=_with_stride(loaded, stride, source))
+    folder = workspace.BUNDLES / source.name.split(".")[0] if output is None else Path(output)
+    _refuse_foreign_folder(folder)
+    training_data = loaded.training.get("settings", {}).get("data")
+    if loaded.unmeasured:
+        measure_statistics(loaded, source, data or training_data)
+    pictures, described = _pictures(data, training_data, loaded.model.config.image_size)
+    with atomic_directory(folder) as fresh:
+        _write_onnx(loaded.model, fresh / MODEL_FILE)
+        parity = _check_parity(loaded.model, fresh / MODEL_FILE, pictures, described)
+        write_manifest(fresh, _manifest(folder, source, loaded, fresh / MODEL_FILE, parity))
+        if QUANTIZATION in loaded.training:
+            _write_trained_ranges(fresh, ranges_from_dict(loaded.training[QUANTIZATION]))
+    return open_bundle(folder)
+
+
+def _with_stride(loaded: Checkpoint, stride: int, source: Path) -> AnomalyModel:
+    model = loaded.model
+    if QUANTIZATION in loaded.training and stride != model.config.options.get("stride", stride):
+        raise CheckpointError(
+            f"was trained with quantization at stride {model.config.options['stride']}, not {stride}",
+            where=source,
+            fix="Leave --stride away, or export the checkpoint that it was made from",
+        )
+    options = {**model.config.options, "stride": stride}
+    other = type(model)(dataclasses.replace(model.config, options=options))
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def _write_trained_ranges(folder: Path, trained: Ranges) -> None:
+    """Write the ranges of a model that was trained with quantization, checked against its graph."""
+    model = onnx.load(str(folder / MODEL_FILE))
+    ranges = dataclasses.replace(trained, model_sha256=sha256(folder / MODEL_FILE))
+    try:
+        path = write_trained_ranges(folder / RANGES_FOLDER, ranges)
+        read_ranges(path, ranges.model_sha256, find_region(model).measured)
+        equalize(model, ranges.equalization)
+    except CalibrationError as error:
+        raise CheckpointError(
+            f"its quantization does not suit the graph that torch {torch.__version__} exports ({error.what})",
+            fix="Train it again with this torch: adq-edge train --qat CHECKPOINT",
+        ) from error
+
+
+def _refuse_foreign_folder(folder: Path) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / MODEL_FILE).is_file():
+        raise BundleError("exists and is not a bundle", where=folder, fix="Choose another output folder")
+
+
+def _pictures(
+    data: Optional[Union[str, Path]], training_data: Optional[str], size: Tuple[int, int]
+) -> Tuple[np.ndarray, str]:
+    """Return uint8 `[N, H, W, 3]` pictures, normal and defective, and a word on where they came from."""
+    if data is None and training_data is not None and Path(training_data).is_dir():
+        data = Path(training_data)
+    if data is None:
+        drawn = [render(name, 0, 0, max(size), None)[0] for name in CATEGORIES[:PARITY_IMAGES]]
+        return np.stack([resize_image(picture, size) for picture in drawn]), "drawn by adq-edge"
+    dataset = read_dataset(Path(data))
+    paths: List[Path] = [
+        *(sample.path for c in dataset.categories for sample in c.test),
+        *dataset.train_images,
+    ]
+    chosen = paths[:: max(1, len(paths) // PARITY_IMAGES)][:PARITY_IMAGES]
+    if not chosen:
+        raise DataError("no pictures to check the export on", where=data)
+    return np.stack([load_image(path, size) for path in chosen]), str(data)
+
+
+def _write_onnx(model: AnomalyModel, path: Path) -> None:
+    """Export to opset 17 with a dynamic batch, checked against what TensorRT 8.5 reads."""
+    graph = to_onnx(model, model.config.image_size)
+    check_for_tensorrt(graph)
+    onnx.save(graph, str(path))
+
+
+def to_onnx(model: nn.Module, image_size: Tuple[int, int]) -> onnx.ModelProto:
+    """Return the tidied graph of a model, which may return more tensors after the map and the score."""
+    example = torch.zeros(1, *image_size, 3, dtype=torch.uint8)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            model,
+            (example,),
+            buffer,  # type: ignore[arg-type]  # torch writes to files and to buffers, whatever it declares
+            opset_version=OPSET,
+            dynamo=False,
+            input_names=[INPUT],
+            output_names=[MAP_OUTPUT, SCORE_OUTPUT],
+            dynamic_axes={name: {0: "N"} for name in (INPUT, MAP_OUTPUT, SCORE_OUTPUT)},
+        )
+    return tidy(fold_constants(onnx.load_model_from_string(buffer.getvalue())))
+
+
+def _check_parity(model: AnomalyModel, path: Path, pictures: np.ndarray, described: str) -> Parity:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    pairs = [pictures[start : start + 2] for start in range(0, len(pictures), 2)]  # little memory, N > 1
+    with torch.inference_mode():
+        maps, scores = _joined([model(torch.from_numpy(pair)) for pair in pairs])
+    exported_maps, exported_scores = _joined(
+        [session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: pair}) for pair in pairs]
+    )
+    if not (np.isfinite(maps).all() and np.isfinite(exported_maps).all()):
+        raise CheckpointError("the model gives NaN or infinite maps", fix="Train it again")
+    parity = Parity(
+        images=len(pictures),
+        pictures=described,
+        map_difference=float(np.abs(maps - exported_maps).max()),
+        score_difference=float(np.abs(scores - exported_scores).max()),
+        map_largest=float(np.abs(maps).max()),
+        tolerance=PARITY_TOLERANCE,
+    )
+    if not parity.holds:
+        raise BundleError(
+            f"the exported graph differs from the checkpoint: map by {parity.map_difference:.3g}, score by "
+            f"{parity.score_difference:.3g}, largest map value {parity.map_largest:.3g}",
+            fix="Please report this with the versions of torch and onnxruntime",
+        )
+    return parity
+
+
+def _joined(results: Sequence[Sequence[Any]]) -> Tuple[np.ndarray, np.ndarray]:
+    maps, scores = (np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*results))
+    return maps, scores
+
+
+def _map_size(model: AnomalyModel) -> Tuple[int, int]:
+    height, width = model.config.image_size
+    with torch.inference_mode():
+        anomaly_map, _ = model(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+    return int(anomaly_map.shape[1]), int(anomaly_map.shape[2])
+
+
+def digest(source: Path) -> str:
+    """Return the SHA-256 of a file, or of its networks' names and digests for a folder."""
+    if not source.is_dir():
+        return sha256(source)
+    lines = [f"{sha256(file)}  {file.name}\n" for file in network_files(source)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _manifest(folder: Path, source: Path, loaded: Checkpoint, model: Path, parity: Parity) -> Manifest:
+    settings = loaded.training.get("settings", {})
+    data = settings.get("data")
+    return Manifest(
+        name=folder.name,
+        arch=loaded.model.arch,
+        origin=loaded.origin,
+        fusion=loaded.model.config.fusion,
+        image_size=loaded.model.config.image_size,
+        map_size=_map_size(loaded.model),
+        model_sha256=sha256(model),
+        checkpoint=Source(source.name, digest(source)),
+        categories=tuple(settings.get("categories") or ()),
+        data=None if data is None else str(data),
+        parity=parity,
+        versions={"adq-edge": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
+        options=dict(loaded.model.config.options),
+    )

@@ -1,0 +1,70 @@
+"""Where quantization-aware training starts: at the model quantized after training, as `build` would."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Tuple
+
+import numpy as np
+from onnx import numpy_helper
+
+from adq_edge.artifacts.ranges import Ranges, WeightRounding
+from adq_edge.calibration.calibrated_model import Prepared, prepare
+from adq_edge.calibration.sources import Source
+from adq_edge.calibration.trained_ranges import QAT
+from adq_edge.core.options import DEFAULT_CALIBRATOR, Arithmetic
+from adq_edge.models.base import AnomalyModel
+from adq_edge.models.checkpoint import save_checkpoint
+from adq_edge.onnx_export.export import export
+from adq_edge.qat.batch_norm_folding import fold_batch_norms
+from adq_edge.qat.quantized_model import write_back
+from adq_edge.qat.weight_tracing import find_origins, trace
+from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
+
+
+def quantize_after_training(
+    model: AnomalyModel, arithmetic: Arithmetic, source: Source, data: Path
+) -> Tuple[AnomalyModel, Ranges]:
+    """Fold a model, calibrate it and put its weights on their integer grid.
+
+    Args:
+        model: the model, changed in place.
+        arithmetic: what it is to be trained for.
+        source: the calibration pictures.
+        data: dataset folder with pictures to check the export on.
+
+    Returns:
+        The model and the ranges and equalization to train from.
+
+    Raises:
+        CheckpointError: the model cannot be folded, or its weights are not found in its graph.
+        CalibrationError: an activation is not finite.
+    """
+    pairs = fold_batch_norms(model)
+    networks = trace(model)
+    origins = find_origins(model, pairs, networks)
+    prepared = _prepare(model, source, data)
+    rounded = put_weights_on_grid(prepared.model, prepared.rounding)
+    constants = {
+        tensor.name: np.asarray(numpy_helper.to_array(tensor)) for tensor in rounded.graph.initializer
+    }
+    write_back(model, constants, networks, origins, prepared.ranges.equalization)
+    ranges = dataclasses.replace(
+        prepared.ranges,
+        model_sha256="",  # known when the trained model is exported
+        calibrator=QAT,
+        rounding=WeightRounding.NEAREST,
+        arithmetic=arithmetic,
+    )
+    return model, ranges
+
+
+def _prepare(model: AnomalyModel, source: Source, data: Path) -> Prepared:
+    """Calibrate in a bundle that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "folded.pt"
+        save_checkpoint(checkpoint, model, {})
+        bundle = export(checkpoint, Path(folder) / "bundle", data=data)
+        return prepare(bundle, DEFAULT_CALIBRATOR, source)

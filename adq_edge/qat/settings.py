@@ -1,0 +1,77 @@
+"""What the numbers of a quantization-aware training depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from adq_edge.core.errors import AdqError
+
+EPOCHS = 1
+BATCH_SIZE = 8
+LEARNING_RATE = 0.02
+"""In levels of the integer grid per step, at first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class QatSettings:
+    """What a checkpoint says about how it was trained with quantization.
+
+    Attributes:
+        checkpoint_sha256: of the checkpoint that it starts from.
+        target: the arithmetic.
+        data: the dataset folder, absolute.
+        categories: the categories trained on, together.
+        images: the number of training images.
+        fingerprint: of these images.
+        epochs: how many in all; the learning rate falls to zero over them.
+        batch_size: images per step.
+        learning_rate: levels of the integer grid per step, at first.
+        seed: of every epoch's order.
+    """
+
+    checkpoint_sha256: str
+    target: str
+    data: str
+    categories: Tuple[str, ...]
+    images: int
+    fingerprint: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "--epochs", "needs at least 1 epoch")
+        _require(self.batch_size >= 1, "--batch-size", "needs at least 1 image per batch")
+        rate = self.learning_rate
+        _require(rate > 0 and math.isfinite(rate), "--learning-rate", "needs a number above 0")
+        _require(self.seed >= 0, "--seed", "needs a number of 0 or more")
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return self.epochs * max(1, self.images // self.batch_size)
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step: half a cosine from `learning_rate` to 0."""
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return the settings as plain values for a checkpoint."""
+        return dataclasses.asdict(self)
+
+    def difference(self, earlier: Mapping[str, Any]) -> Optional[str]:
+        """Name the first setting in which an earlier training (its `to_dict`) differs; None if none does."""
+        names = {"checkpoint_sha256": "another checkpoint", "fingerprint": "other images"}
+        for field in dataclasses.fields(self):
+            asked, made = getattr(self, field.name), earlier.get(field.name)
+            if asked != made:
+                return names.get(field.name, f"{field.name.replace('_', ' ')} {made!r}, not {asked!r}")
+        return None
+
+
+def _require(holds: bool, option: str, what: str) -> None:
+    if not holds:
+        raise AdqError(what, where=option)

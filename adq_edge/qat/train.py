@@ -1,0 +1,213 @@
+"""`train --qat`: a trained checkpoint is trained on with the rounding of the engine that it is to become."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import Any, List, Mapping, Optional, Sequence, Union
+
+import numpy as np
+
+from adq_edge.artifacts import workspace
+from adq_edge.calibration.sources import ImageSource
+from adq_edge.calibration.trained_ranges import QUANTIZATION
+from adq_edge.core.errors import AdqError, CheckpointError, DataError
+from adq_edge.core.options import DEFAULT_SAMPLES, Arithmetic, choose
+from adq_edge.datasets.mvtec import Dataset, known_categories, read_dataset
+from adq_edge.models.checkpoint import Checkpoint, load_checkpoint
+from adq_edge.onnx_export.export import digest
+from adq_edge.qat.initialize import quantize_after_training
+from adq_edge.qat.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, QatSettings
+from adq_edge.qat.trainer import STATE, QatTrainer
+from adq_edge.training.loader import TrainingImages
+from adq_edge.training.log import log_path, require_log, write_log
+from adq_edge.training.progress import TrainingProgress
+from adq_edge.training.resume import RESTART, read_earlier, require_writable
+from adq_edge.training.schedule import EpochRecord
+from adq_edge.training.score_statistics import measure_statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class QatResult:
+    """What a quantization-aware training came to.
+
+    Attributes:
+        checkpoint: the file.
+        log: the CSV file with a row for every epoch.
+        epochs: complete epochs in it.
+        resumed_from: how many of them an earlier run had done.
+        loss: the quantized networks' mean loss of the last epoch.
+        images: the number of training images.
+        seconds: wall time of this run.
+    """
+
+    checkpoint: Path
+    log: Path
+    epochs: int
+    resumed_from: int
+    loss: float
+    images: int
+    seconds: float
+
+
+def train_quantized(
+    checkpoint: Union[str, Path],
+    *,
+    target: Union[Arithmetic, str],
+    data: Optional[Union[str, Path]] = None,
+    categories: Optional[Sequence[str]] = None,
+    output: Optional[Union[str, Path]] = None,
+    teacher_weights: Optional[str] = None,
+    epochs: Optional[int] = None,
+    batch_size: Optional[int] = None,
+    learning_rate: Optional[float] = None,
+    seed: int = 0,
+    resume: bool = True,
+    progress: bool = True,
+) -> QatResult:
+    """Train a checkpoint's students to match their quantized teacher while quantized themselves.
+
+    The start is the model quantized after training. Ranges and weights are learned with the rounding that
+    `build` will put into the engine; the result is a checkpoint that `export` turns into a bundle with its
+    own ranges, which `build --int8` uses. It is written after every epoch, a log beside it, and a run that
+    was interrupted continues from it with the same numbers.
+
+    Args:
+        checkpoint: what to start from, our own or a foreign one.
+        target: the arithmetic of the engine.
+        data: the training pictures; those that the checkpoint was trained on by default.
+        categories: the categories to train on; the checkpoint's, or all of a dataset that has none of
+            them, by default.
+        output: the checkpoint file; `checkpoints/NAME-qat-TARGET.pt` by default.
+        teacher_weights: for checkpoints that hold only the student (see `teacher_state`).
+        epochs: how many; 1 by default.
+        batch_size: images per step; 8 by default.
+        learning_rate: what a step changes at first, in levels of the integer grid; 0.02 by default.
+        seed: the same seed gives the same numbers on the same machine.
+        resume: continue from `output` if it was made with the same settings.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        AdqError: an option is out of range, or several processes were started.
+        DataError: there are no training pictures, or one cannot be used.
+        StorageError: a file cannot be read or written.
+        CheckpointError: the checkpoint cannot be trained so, `output` holds something else, or training
+            diverged; the last good epoch's checkpoint stays.
+    """
+    started = time.monotonic()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise AdqError("--qat trains in one process", fix="Run it without torchrun")
+    arithmetic = choose(Arithmetic, target)
+    base = Path(checkpoint)
+    loaded = load_checkpoint(base, teacher_weights=teacher_weights)
+    if QUANTIZATION in loaded.training:
+        raise CheckpointError(
+            "was trained with quantization already",
+            where=base,
+            fix="Give the checkpoint that it was made from",
+        )
+    dataset = _dataset(base, loaded.training.get("settings", {}), data, categories)
+    source = ImageSource(tuple(dataset.train_images))
+    settings = QatSettings(
+        checkpoint_sha256=digest(base),
+        target=arithmetic.value,
+        data=str(dataset.root.resolve()),
+        categories=tuple(category.name for category in dataset.categories),
+        images=len(source),
+        fingerprint=source.fingerprint(),
+        epochs=EPOCHS if epochs is None else epochs,
+        batch_size=BATCH_SIZE if batch_size is None else batch_size,
+        learning_rate=LEARNING_RATE if learning_rate is None else learning_rate,
+        seed=seed,
+    )
+    path = workspace.CHECKPOINTS / f"{base.name.split('.')[0]}-qat-{arithmetic.value}.pt"
+    path = path if output is None else Path(output)
+    earlier = _find_earlier(path, settings, resume)
+    records = [] if earlier is None else [EpochRecord(**row) for row in earlier.training[STATE]["log"]]
+    done = len(records)
+    if done < settings.epochs:
+        with TrainingProgress(progress) as bar:
+            records = _train(settings, base, loaded, earlier, source, path, bar)
+    return QatResult(
+        checkpoint=path,
+        log=log_path(path),
+        epochs=len(records),
+        resumed_from=done,
+        loss=records[-1].loss,
+        images=len(source),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _dataset(
+    base: Path,
+    trained: Mapping[str, Any],
+    data: Optional[Union[str, Path]],
+    categories: Optional[Sequence[str]],
+) -> Dataset:
+    if data is None and trained.get("data") is None:
+        raise DataError("does not say what it was trained on", where=base, fix="Name a dataset with --data")
+    root = Path(trained["data"] if data is None else data)
+    if categories is None:
+        own = tuple(trained.get("categories") or ())
+        categories = own if data is None else known_categories(root, own)
+    dataset = read_dataset(root, categories)
+    if not dataset.train_images:
+        raise DataError("holds no training images", where=dataset.root, fix="Name a dataset with --data")
+    return dataset
+
+
+def _train(
+    settings: QatSettings,
+    base: Path,
+    loaded: Checkpoint,
+    earlier: Optional[Checkpoint],
+    source: ImageSource,
+    path: Path,
+    bar: TrainingProgress,
+) -> List[EpochRecord]:
+    if earlier is None:
+        if loaded.unmeasured:
+            measure_statistics(loaded, base, settings.data)
+        bar.say("quantizing after training, to start from")
+        order = np.random.default_rng(settings.seed).permutation(len(source))[:DEFAULT_SAMPLES]
+        calibration = ImageSource(tuple(source.paths[index] for index in order))
+        arithmetic = Arithmetic(settings.target)
+        model, ranges = quantize_after_training(loaded.model, arithmetic, calibration, Path(settings.data))
+        trainer = QatTrainer(settings, model, ranges, loaded.training.get("settings", {}))
+    else:
+        trainer = QatTrainer.from_checkpoint(settings, earlier)
+        bar.say(f"continuing after epoch {len(trainer.records)} of {settings.epochs}: {path}")
+    size = loaded.model.config.image_size
+    bar.begin("reading images", total=len(source))
+    images = TrainingImages(source.paths, size, on_read=bar.advance)
+    per_epoch = len(source) - len(source) % min(settings.batch_size, len(source))
+    done = len(trainer.records)
+    bar.begin("training", total=settings.epochs * per_epoch, completed=done * per_epoch)
+    for _ in range(done, settings.epochs):
+        trainer.train_epoch(images, bar)
+        if len(trainer.records) == settings.epochs:
+            trainer.finish(images)
+        trainer.save(path)
+        write_log(path, trainer.records)
+    return trainer.records
+
+
+def _find_earlier(output: Path, settings: QatSettings, resume: bool) -> Optional[Checkpoint]:
+    """Return the checkpoint at `output` that these settings continue; None to start afresh."""
+    require_writable(output)
+    require_log(output)
+    if not output.exists():
+        return None
+    earlier = read_earlier(output, {STATE}, "is no checkpoint of quantization-aware training")
+    if not resume:
+        return None
+    state = earlier.training[STATE]
+    difference = settings.difference(state["settings"])
+    if difference is None and "log" not in state:
+        difference = "an adq-edge that kept no log"
+    if difference is not None:
+        raise CheckpointError(f"was trained with {difference}", where=output, fix=RESTART)
+    return earlier

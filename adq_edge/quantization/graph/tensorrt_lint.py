@@ -1,0 +1,135 @@
+"""What TensorRT 8.5.2, the last release for a Xavier NX, reads from ONNX without error and without surprise.
+
+Source: the importers of onnx-tensorrt at 8.5.2 (builtin_op_importers.cpp) and its operators.md. Newer
+releases read everything that passes here. Two of these faults are silent there: reduction axes given as
+an input reduce over all axes, and an FP16 scale is misread.
+"""
+
+from __future__ import annotations
+
+from typing import Iterator, List
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from adq_edge.core.errors import BuildError
+from adq_edge.quantization.graph.index import GraphIndex, attribute
+
+OPSET = 17
+NEWEST_IR = 9
+
+_UNSUPPORTED = {
+    "ConvInteger",
+    "DynamicQuantizeLinear",
+    "GroupNormalization",
+    "LayerNormalization",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+}
+_ATTRIBUTE_AXES = {
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSumSquare",
+}
+
+
+def check_for_tensorrt(model: onnx.ModelProto) -> None:
+    """Refuse a graph that TensorRT 8.5 would reject or misread.
+
+    Raises:
+        BuildError: with the first fault and the number of further ones.
+    """
+    faults = lint(model)
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise BuildError(f"graph does not suit TensorRT 8.5: {faults[0]}{more}")
+
+
+def lint(model: onnx.ModelProto) -> List[str]:
+    """Return every fault of a graph as a sentence; an empty list if TensorRT 8.5 can read it."""
+    return [
+        *_lint_versions(model),
+        *_lint_inputs(model.graph),
+        *_lint_operators(model.graph),
+        *_lint_quantization(model.graph),
+    ]
+
+
+def _lint_versions(model: onnx.ModelProto) -> Iterator[str]:
+    if model.ir_version > NEWEST_IR:
+        yield f"IR version {model.ir_version} is newer than {NEWEST_IR}"
+    for opset in model.opset_import:
+        if opset.domain not in ("", "ai.onnx"):
+            yield f"operator set {opset.domain!r} is unknown to TensorRT"
+        elif opset.version > OPSET:
+            yield f"opset {opset.version} is newer than {OPSET}: its reductions would reduce over all axes"
+
+
+def _lint_inputs(graph: onnx.GraphProto) -> Iterator[str]:
+    index = GraphIndex(graph)
+    for item in graph.input:
+        if item.name in index.initializers:
+            continue
+        shape = item.type.tensor_type.shape.dim
+        if any(not dim.dim_value for dim in shape[1:]):
+            yield f"input {item.name!r} has a dynamic height, width or channel count"
+        if item.type.tensor_type.elem_type == TensorProto.UINT8:
+            readers = {node.op_type for node in index.consumers.get(item.name, [])}
+            for reader in sorted(readers - {"Cast"}):
+                yield f"uint8 input {item.name!r} goes into {reader}, not into a Cast"
+
+
+def _lint_operators(graph: onnx.GraphProto) -> Iterator[str]:
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type in _UNSUPPORTED:
+            yield f"{node.name or node.output[0]}: operator {node.op_type} has no importer"
+        if node.op_type in _ATTRIBUTE_AXES and len(node.input) > 1:
+            yield f"{node.name}: {node.op_type} takes its axes as an input, which is ignored"
+        if node.op_type == "MaxPool" and (len(node.output) > 1 or _is_dilated(node)):
+            yield f"{node.name}: MaxPool with indices or dilations"
+
+
+def _is_dilated(node: onnx.NodeProto) -> bool:
+    return any(step != 1 for step in attribute(node, "dilations", []))
+
+
+def _lint_quantization(graph: onnx.GraphProto) -> Iterator[str]:
+    index = GraphIndex(graph)
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            yield from _lint_scale(node, index)
+        if node.op_type == "DequantizeLinear":
+            tensor = index.initializers.get(node.input[0])
+            if tensor is not None:
+                kind = TensorProto.DataType.Name(tensor.data_type)
+                yield f"{node.name}: dequantizes {kind} constants; use float32 -> Q -> DQ, float32 for biases"
+        if node.op_type == "QuantizeLinear" and any(node.input[0] == item.name for item in graph.input):
+            yield f"{node.name}: quantizes the graph input, which must go into a Cast"
+
+
+def _lint_scale(node: onnx.NodeProto, index: GraphIndex) -> Iterator[str]:
+    if len(node.input) != 3:
+        yield f"{node.name}: {node.op_type} has {len(node.input)} inputs, not 3"
+        return
+    scale, zero_point = index.constant(node.input[1]), index.constant(node.input[2])
+    if scale is None or zero_point is None:
+        yield f"{node.name}: scale or zero point is not a constant"
+        return
+    if scale.dtype != np.float32:
+        yield f"{node.name}: scale is {scale.dtype}, not float32"
+    elif not (np.isfinite(scale).all() and (scale > 0).all()):
+        yield f"{node.name}: scale is not positive"
+    if zero_point.dtype != np.int8 or zero_point.any():
+        yield f"{node.name}: zero point is not int8 zero"
+    if zero_point.size != scale.size:
+        yield f"{node.name}: {scale.size} scales but {zero_point.size} zero points"
+    if scale.size > 1 and attribute(node, "axis") is None:
+        yield f"{node.name}: per-channel scales without an explicit axis"

@@ -1,0 +1,180 @@
+"""What a board is to do, and the files that this takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from adq_edge.artifacts import workspace
+from adq_edge.artifacts.bundle import Bundle
+from adq_edge.artifacts.sidecar import Sidecar, sidecar_path
+from adq_edge.calibration.selection import default_folder, own_categories
+from adq_edge.calibration.sources import IMAGES, image_source, numbers_in_order
+from adq_edge.calibration.trained_ranges import find_trained_ranges
+from adq_edge.core.errors import DataError, EngineError
+from adq_edge.core.options import Device, Precision, RuntimeName, Scenario, Target
+from adq_edge.datasets.mvtec import Category, read_dataset
+from adq_edge.remote.engine_specs import Recipe, check_pictures, cpu_runtime, find_plan, tensorrt_options
+from adq_edge.remote.jobs import Job, Step
+
+RESULTS = f"work/{workspace.RESULTS.as_posix()}"
+"""Where a job leaves its result files, relative to its folder."""
+
+DIAGNOSIS = "doctor.json"
+
+_BUILD_SPARE_MB = 500.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        device: where the engines run on the board.
+        data: labelled images, for the quality of the very engines that are timed; None for speed alone.
+        runtime: what runs a CPU engine; None for its own.
+        threads: CPU threads; None for all.
+        quick: a look, not to be quoted.
+        image: an encoded image for the end-to-end figures; None for the usual one.
+        scenarios: by MLPerf's names; all where there are none.
+    """
+
+    device: Device
+    data: Optional[Path] = None
+    runtime: Optional[RuntimeName] = None
+    threads: Optional[int] = None
+    quick: bool = False
+    image: Optional[Path] = None
+    scenarios: Tuple[Scenario, ...] = ()
+
+
+def make_job(request: Request, recipes: Sequence[Recipe], machine: str, command: Tuple[str, ...]) -> Job:
+    """Return a job that builds, evaluates and measures engines.
+
+    Args:
+        request: what the user asked for.
+        recipes: the engines.
+        machine: the board's processor architecture, as `platform.machine` says it.
+        command: what runs adq-edge there.
+
+    Raises:
+        AdqError: a file that the job needs is missing here or cannot be read, or an engine cannot be made
+            there as it was made here.
+    """
+    files: Dict[str, Path] = {}
+    steps = [_step("look at the board", *command, "doctor", "--json", f"{workspace.RESULTS}/{DIAGNOSIS}")]
+    engines = []
+    for recipe in recipes:
+        engine = f"{workspace.ENGINES}/{recipe.name}{'.onnx' if request.device is Device.CPU else '.plan'}"
+        engines.append(engine)
+        if recipe.engine is not None and _fits(recipe.engine[1], request.device, machine):
+            files[f"work/{engine}"] = recipe.engine[0]
+            files[f"work/{sidecar_path(Path(engine))}"] = sidecar_path(recipe.engine[0])
+        else:
+            options = _add_bundle(files, recipe, request, machine)
+            steps.append(_step(f"build {recipe.name}", *command, "build", *options, "--output", engine))
+    run = _run_options(request)
+    if request.data is not None:
+        _add_data(files, request.data)
+        for recipe, engine in zip(recipes, engines):
+            steps.append(_step(f"evaluate {recipe.name}", *command, "eval", engine, "--data", "data", *run))
+    measure = ["--device", request.device.value, *run, *(["--quick"] if request.quick else [])]
+    for scenario in request.scenarios:
+        measure += ["--scenario", scenario.value]
+    if request.image is not None:
+        files[f"work/picture/{request.image.name}"] = request.image
+        measure += ["--image", f"picture/{request.image.name}"]
+    steps.append(_step("bench", *command, "bench", *engines, *measure))
+    return Job("bench", files, tuple(steps), spare_mb=_BUILD_SPARE_MB)
+
+
+def extras_for(request: Request, recipes: Sequence[Recipe]) -> Tuple[str, ...]:
+    """Return the parts of adq-edge that a board needs for the work."""
+    if request.device is not Device.CPU:
+        return ("jetson",) if request.device is Device.JETSON else ("tensorrt",)
+    runtimes = {request.runtime or cpu_runtime(recipe) for recipe in recipes}
+    return ("openvino",) if RuntimeName.OPENVINO in runtimes else ()
+
+
+def _fits(sidecar: Sidecar, device: Device, machine: str) -> bool:
+    """Tell whether a board can run an engine as it is: an ONNX file, where a plan is of one GPU only."""
+    return device is Device.CPU and sidecar.device == Device.CPU.value and sidecar.machine == machine
+
+
+def _add_bundle(files: Dict[str, Path], recipe: Recipe, request: Request, machine: str) -> List[str]:
+    """Add a bundle and its calibration pictures; return what `build` is to be told."""
+    bundle = recipe.bundle
+    if bundle is None:
+        assert recipe.engine is not None
+        raise EngineError(
+            "must be built anew for the board, and its bundle is not here as it was",
+            where=recipe.engine[0],
+            fix="Name the bundle instead",
+        )
+    # Two recipes may share a bundle, but not two bundles a name: their models differ.
+    place = f"bundles/{bundle.manifest.model_sha256[:8]}/{bundle.manifest.name}"
+    for path in (bundle.model, bundle.path / "manifest.json", *sorted(bundle.ranges_folder.glob("*.json"))):
+        files[f"work/{place}/{path.relative_to(bundle.path).as_posix()}"] = path
+    options = [place, f"--{recipe.precision.value}", "--device", request.device.value]
+    options += tensorrt_options(recipe, request.device)
+    runtime = request.runtime or cpu_runtime(recipe)
+    if request.device is Device.CPU and runtime is not None:
+        options += ["--runtime", runtime.value]
+    plan = find_plan(recipe, request.device, machine)
+    if plan is not None:
+        files[f"work/plans/{recipe.name}.json"] = plan
+        options += ["--plan", f"plans/{recipe.name}.json"]
+    if request.threads is not None:
+        options += ["--threads", str(request.threads)]
+    if recipe.precision is not Precision.INT8:
+        return options
+    if recipe.calibrator is not None:
+        options += ["--calib", recipe.calibrator]
+    # One kind of CPU stands for both: a model is trained for CPUs or for TensorRT.
+    target = Target.X86 if request.device is Device.CPU else Target.TENSORRT
+    if find_trained_ranges(bundle, target, recipe.calibrator) is None:
+        pictures = _add_pictures(files, bundle, recipe, request)
+        options += [*pictures, "--source", recipe.source, "--samples", str(recipe.samples)]
+    return options
+
+
+def _add_pictures(files: Dict[str, Path], bundle: Bundle, recipe: Recipe, request: Request) -> List[str]:
+    folder = default_folder(bundle) or request.data
+    check_pictures(recipe, folder)
+    if folder is None and IMAGES not in recipe.source.split(","):
+        return []
+    place = f"calibration/{recipe.name}"
+    paths = image_source(folder, recipe.samples, categories=own_categories(bundle, folder)).paths
+    # Read in another order they would make another engine: weights are rounded on the first of them.
+    for number, path in zip(numbers_in_order(len(paths)), paths):
+        files[f"work/{place}/{number:06}{path.suffix}"] = path
+    return ["--calib-data", place]
+
+
+def _add_data(files: Dict[str, Path], root: Path) -> None:
+    """Add labelled test images and masks, and of the training images the one that the layout asks for."""
+    dataset = read_dataset(root)
+    if not any(category.test for category in dataset.categories):
+        raise DataError(
+            "no test images", where=root, fix="Put labelled images in CATEGORY/test/good and DEFECT"
+        )
+    for category in dataset.categories:
+        folder = _folder_of(category)
+        masks = [sample.mask for sample in category.test if sample.mask is not None]
+        for path in (category.train[0], *(sample.path for sample in category.test), *masks):
+            files[f"work/data/{category.name}/{path.relative_to(folder).as_posix()}"] = path
+
+
+def _folder_of(category: Category) -> Path:
+    """Return a category's folder: FOLDER/train/good/IMAGE."""
+    return category.train[0].parents[2]
+
+
+def _run_options(request: Request) -> List[str]:
+    options = [] if request.runtime is None else ["--runtime", request.runtime.value]
+    return options if request.threads is None else [*options, "--threads", str(request.threads)]
+
+
+def _step(name: str, *command: str) -> Step:
+    return Step(name, (command,))

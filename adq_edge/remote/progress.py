@@ -1,0 +1,75 @@
+"""A live row per board: its step, and how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from types import TracebackType
+from typing import Callable, Dict, Iterator, Optional, Sequence, Type
+
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from adq_edge.core.console import console
+from adq_edge.remote.board import Progress
+
+
+class BoardsDisplay:
+    """Rows on standard error; where that is no terminal, a line for every step of every board."""
+
+    def __init__(self, hosts: Sequence[str], *, shown: bool) -> None:
+        self._live = console.is_terminal
+        self._shown = shown
+        self._told: Dict[str, str] = {}
+        self._bars = Bars(
+            TextColumn("{task.fields[host]}", markup=False),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+            disable=not (shown and self._live),
+        )
+        self._rows: Dict[str, TaskID] = {
+            host: self._bars.add_task("waiting", total=None, host=host) for host in hosts
+        }
+
+    def __enter__(self) -> BoardsDisplay:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self._bars.stop()
+
+    def reporter(self, host: str) -> Callable[[Progress], None]:
+        """Return what shows a board's progress; it may be called from any thread."""
+        return lambda progress: self._show(host, progress)
+
+    def finish(self, host: str, how: str) -> None:
+        """Show that a board is through."""
+        self._show(host, Progress(how, 1, 1))
+        self._bars.stop_task(self._rows[host])
+
+    @contextlib.contextmanager
+    def hidden_for_questions(self) -> Iterator[bool]:
+        """Yield whether there is somebody to ask for a password; the rows are out of the way meanwhile."""
+        interactive = sys.stdin.isatty() and console.is_terminal
+        if interactive:
+            self._bars.stop()
+        try:
+            yield interactive
+        finally:
+            if interactive:
+                self._bars.start()
+
+    def _show(self, host: str, progress: Progress) -> None:
+        total = progress.total or None
+        self._bars.update(self._rows[host], description=progress.phase, completed=progress.done, total=total)
+        if self._shown and not self._live and self._told.get(host) != progress.phase:
+            self._told[host] = progress.phase
+            console.print(f"{host}: {progress.phase}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,3 @@
+"""Results as tables in the terminal."""
+
+from __future__ import annotations

@@ -1,0 +1,31 @@
+"""What is said of an engine that was just built."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails
+
+
+def engine_lines(sidecar: Sidecar) -> Iterator[str]:
+    """Yield lines on what an engine runs."""
+    if sidecar.operators:
+        yield "operators: " + ", ".join(f"{count} {name}" for name, count in sidecar.operators.items())
+    if sidecar.tensorrt is not None:
+        yield from _tensorrt_lines(sidecar.tensorrt)
+
+
+def _tensorrt_lines(details: TensorRTDetails) -> Iterator[str]:
+    place = "" if details.dla is None else f", DLA core {details.dla}"
+    yield (
+        f"{details.route} route, compute capability {details.compute_capability}{place}, "
+        f"batches of up to {details.largest_batch}"
+    )
+    peak = "" if details.peak_mb is None else f", builder's peak memory {details.peak_mb:.0f} MB"
+    yield f"built in {details.seconds:.1f} s{peak}, workspace {details.workspace_mb} MB"
+    if details.layers is None:
+        yield "precision of each layer: only the GPU that runs it can tell"
+    else:
+        yield "layers: " + ", ".join(f"{count} {name}" for name, count in details.layers.items())
+    for warning in details.warnings:
+        yield f"warning: {warning}"

@@ -1,0 +1,3 @@
+"""A report as HTML, Markdown and CSV."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""A report's tables: speed, quality, setup."""
+
+from __future__ import annotations

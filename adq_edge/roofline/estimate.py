@@ -1,0 +1,150 @@
+"""`bench --estimate`: what a bundle's engines could do on a Xavier NX, from its graph alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Optional, Tuple, Union
+
+import onnx
+
+from adq_edge.artifacts import workspace
+from adq_edge.artifacts.bundle import Source, open_bundle
+from adq_edge.core.errors import BundleError, ResultError
+from adq_edge.core.options import Precision
+from adq_edge.core.records import read_record, write_json
+from adq_edge.roofline.published import MEASURED_MS
+from adq_edge.roofline.roofline import Estimate, estimate_time
+from adq_edge.roofline.workload import Layer, find_workload
+from adq_edge.roofline.xavier_nx import BOARD, MODES
+
+NOTE = (
+    "a roofline estimate, not a measurement: kernel by kernel, t >= max(2 * MACs / peak, bytes / bandwidth), "
+    "all weights and activations through memory, fused operators counted once, batch 1"
+)
+
+_SCHEMA = "adq-edge/estimate"
+_VERSION = 1
+_REMEDY = "Estimate again: adq-edge bench --estimate BUNDLE"
+_ASTRONOMIC = 1e12
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineEstimate:
+    """The estimate of an engine in one precision.
+
+    Attributes:
+        precision: number format of the networks.
+        gmac: multiply-adds in 10^9.
+        weight_mb: parameters in MB (10^6 bytes).
+        traffic_mb: parameters and activations between GPU and memory in MB (10^6 bytes).
+        operations_per_byte: arithmetic intensity, a multiply-add being two operations.
+        modes: the estimate in each power mode.
+        study_ms: milliseconds that the study measured for this method; None if it is not one of its.
+        layers: what each kernel has to do.
+    """
+
+    precision: Precision
+    gmac: float
+    weight_mb: float
+    traffic_mb: float
+    operations_per_byte: float
+    modes: Tuple[Estimate, ...]
+    study_ms: Optional[float]
+    layers: Tuple[Layer, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelEstimate:
+    """The estimates of a model's engines.
+
+    Attributes:
+        name: the model's name.
+        arch: the method.
+        board: the board that the estimates are for.
+        note: what kind of figures they are.
+        model: the ONNX file they were made from; None if there is none.
+        engines: one estimate for each precision.
+    """
+
+    name: str
+    arch: str
+    board: str
+    note: str
+    model: Optional[Source]
+    engines: Tuple[EngineEstimate, ...]
+
+
+def estimate(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None) -> ModelEstimate:
+    """Estimate how long a bundle's engines take on a Xavier NX in each power mode, and write it to a file.
+
+    Args:
+        bundle: the bundle's folder.
+        output: the result file; `benchmarks/results/NAME.estimate.json` by default.
+
+    Raises:
+        BundleError: the bundle is missing or damaged, or the size of a tensor is not fixed.
+        StorageError: the result file cannot be written.
+    """
+    opened = open_bundle(Path(bundle))
+    manifest = opened.manifest
+    source = Source(str(opened.model), manifest.model_sha256)
+    try:
+        result = estimate_model(onnx.load(str(opened.model)), manifest.name, manifest.arch, source=source)
+    except BundleError as error:
+        raise BundleError(error.what, where=opened.model, fix=error.fix) from error
+    path = workspace.RESULTS / f"{manifest.name}.estimate.json" if output is None else Path(output)
+    write_json(path, _SCHEMA, _VERSION, dataclasses.asdict(result))
+    return result
+
+
+def read_estimate(path: Path) -> ModelEstimate:
+    """Read a result file of `estimate`.
+
+    Raises:
+        StorageError: the file cannot be read.
+        ResultError: not such a file, or one without engines or power modes.
+    """
+    found = read_record(path, ModelEstimate, _SCHEMA, _VERSION, ResultError, _REMEDY)
+    if not found.engines or not all(engine.modes for engine in found.engines):
+        raise ResultError("holds no estimate", where=path, fix=_REMEDY)
+    times = [bound for e in found.engines for one in e.modes for bound in (one.lower_bound_ms, *one.range_ms)]
+    if not all(0.0 < bound < _ASTRONOMIC for bound in times):
+        raise ResultError("holds an impossible time", where=path, fix=_REMEDY)
+    return found
+
+
+def estimate_model(
+    model: onnx.ModelProto,
+    name: str,
+    arch: str,
+    *,
+    source: Optional[Source] = None,
+) -> ModelEstimate:
+    """Estimate how long engines made from a model take on a Xavier NX in each power mode.
+
+    Args:
+        model: a float model as `export` writes it.
+        name: its name in tables.
+        arch: the method; the study's measurements of it are set beside the estimates.
+        source: the file that the model is from.
+
+    Raises:
+        BundleError: the graph is not valid, or the size of a tensor is not fixed.
+    """
+    engines = tuple(_estimate_engine(model, arch, precision) for precision in Precision)
+    return ModelEstimate(name, arch, BOARD, NOTE, source, engines)
+
+
+def _estimate_engine(model: onnx.ModelProto, arch: str, precision: Precision) -> EngineEstimate:
+    workload = find_workload(model, precision)
+    return EngineEstimate(
+        precision=precision,
+        gmac=workload.macs / 1e9,
+        weight_mb=workload.weight_bytes / 1e6,
+        traffic_mb=workload.bytes / 1e6,
+        operations_per_byte=2 * workload.macs / workload.bytes,
+        modes=tuple(estimate_time(workload, mode) for mode in MODES),
+        study_ms=MEASURED_MS.get(arch, {}).get(precision),
+        layers=workload.layers,
+    )

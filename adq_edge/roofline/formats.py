@@ -1,0 +1,70 @@
+"""In which number format each operator of an engine computes, and how wide each of its tensors is stored.
+
+The networks compute in the engine's precision, but for the layers that an INT8 engine leaves in FP16 (see
+`quantization.placement`); the scoring computes in FP32. A tensor that several layers read is stored once, as
+narrow as one of them takes it; what goes into a pooling or concatenation is as narrow as what comes out. That
+is the least traffic to be expected, not the most.
+"""
+
+from __future__ import annotations
+
+from typing import Mapping, Set
+
+import onnx
+from onnx import TensorProto, helper
+
+from adq_edge.core.options import Precision, Target
+from adq_edge.quantization.placement import integer_layers, place
+from adq_edge.quantization.region import Movement, Region, keeps_values
+from adq_edge.roofline.shapes import Tensor
+
+BYTES: Mapping[Precision, int] = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1}
+"""Bytes of a number."""
+
+
+class Formats:
+    """The number formats of an engine for TensorRT.
+
+    Args:
+        model: a float model.
+        precision: the engine's.
+        region: the model's networks.
+    """
+
+    def __init__(self, model: onnx.ModelProto, precision: Precision, region: Region) -> None:
+        self._precision = precision
+        self._layers = {operator.node.name for operator in region.operators}
+        self._integer_layers: Set[str] = set()
+        self._narrow: Set[str] = set()
+        self._networks = region.made.union(*(operator.inputs for operator in region.operators))
+        if precision is Precision.INT8:
+            layers = integer_layers(region, Target.TENSORRT)
+            self._integer_layers = {operator.node.name for operator in layers}
+            self._narrow = self._narrow_tensors(region, set(place(model, region, Target.TENSORRT)))
+
+    def arithmetic(self, node: onnx.NodeProto) -> Precision:
+        """Return the format that a node computes in."""
+        if node.name not in self._layers:
+            return Precision.FP32
+        if self._precision is not Precision.INT8 or node.name in self._integer_layers:
+            return self._precision
+        return Precision.FP16
+
+    def width(self, name: str, tensor: Tensor) -> int:
+        """Return the bytes that each element of an activation takes in memory."""
+        if tensor.element_type != TensorProto.FLOAT:
+            return int(helper.tensor_dtype_to_np_dtype(tensor.element_type).itemsize)
+        if name in self._narrow:
+            return BYTES[Precision.INT8]
+        if name in self._networks and self._precision is not Precision.FP32:
+            return BYTES[Precision.FP16]
+        return BYTES[Precision.FP32]
+
+    def _narrow_tensors(self, region: Region, quantized: Set[str]) -> Set[str]:
+        """Add what poolings, concatenations and other movements make quantized tensors from."""
+        narrow = set(quantized)
+        for step in reversed(region.steps):
+            is_narrow = isinstance(step, Movement) or step.node.name in self._integer_layers
+            if keeps_values(step) and is_narrow and narrow.intersection(step.outputs):
+                narrow.update(step.inputs)
+        return narrow

@@ -1,0 +1,69 @@
+"""Size and type of every tensor of a graph at batch 1."""
+
+from __future__ import annotations
+
+import math
+from typing import Dict, NamedTuple, Tuple
+
+import onnx
+from onnx import shape_inference
+
+from adq_edge.core.errors import BundleError
+
+_REMEDY = "Export the checkpoint again: adq-edge export CHECKPOINT"
+
+
+class Tensor(NamedTuple):
+    """What is known about a tensor before it is computed.
+
+    Attributes:
+        shape: its dimensions.
+        element_type: a value of `onnx.TensorProto.DataType`.
+    """
+
+    shape: Tuple[int, ...]
+    element_type: int
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+def find_tensors(model: onnx.ModelProto) -> Dict[str, Tensor]:
+    """Return every tensor of a model, its constants included.
+
+    Raises:
+        BundleError: the graph is not valid, or the size of a tensor is not fixed.
+    """
+    inferred = _infer(model).graph
+    found = {item.name: Tensor(tuple(item.dims), item.data_type) for item in inferred.initializer}
+    for item in (*inferred.input, *inferred.value_info, *inferred.output):
+        kind = item.type.tensor_type
+        if not kind.HasField("shape") or not all(dim.HasField("dim_value") for dim in kind.shape.dim):
+            raise _not_fixed(item.name)
+        found[item.name] = Tensor(tuple(dim.dim_value for dim in kind.shape.dim), kind.elem_type)
+    for name in (name for node in inferred.node for name in node.output if name):
+        if name not in found:
+            raise _not_fixed(name)
+    return found
+
+
+def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    graph = single.graph
+    for item in graph.input:
+        for dim in item.type.tensor_type.shape.dim[:1]:
+            dim.dim_value = 1
+    del graph.value_info[:]
+    for item in graph.output:
+        item.type.tensor_type.ClearField("shape")  # of another batch, perhaps
+    try:
+        return shape_inference.infer_shapes(single, strict_mode=True, data_prop=True)
+    except shape_inference.InferenceError as error:
+        raise BundleError(f"the sizes of its tensors do not go together ({error})", fix=_REMEDY) from error
+
+
+def _not_fixed(name: str) -> BundleError:
+    return BundleError(f"the size of tensor {name!r} is not fixed", fix="Export it with a fixed image size")

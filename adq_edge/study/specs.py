@@ -1,0 +1,225 @@
+"""What each model and engine of a study is made from, and the name that follows from it.
+
+A name ends in a hash of everything that the file's content follows from: what was made from something else
+has another name, and what several cells need is made once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from adq_edge.artifacts.bundle import MANIFEST_FILE, open_bundle
+from adq_edge.core.errors import CheckpointError
+from adq_edge.core.files import sha256
+from adq_edge.core.options import Arithmetic, Device
+from adq_edge.core.version import __version__
+from adq_edge.study.config import DEMO, StudyConfig, Training, Variant
+from adq_edge.study.data import StudyData
+from adq_edge.study.matrix import Cell
+
+_SHOWN_DIGITS = 10
+
+
+def digest(values: Any) -> str:
+    """Return the SHA-256 of plain values as 64 hex digits."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelRecipe:
+    """One model.
+
+    Attributes:
+        method: the anomaly detection method.
+        categories: what it is trained on, together.
+        label: `unified`, or the category of a one-class model.
+        sha256: of all that its weights follow from.
+        finished: a bundle or checkpoint that the user has; None to train one.
+        target: the arithmetic that it is trained with the rounding of; None for none.
+        base: the model that such a training starts from.
+    """
+
+    method: str
+    categories: Tuple[str, ...]
+    label: str
+    sha256: str
+    finished: Optional[Path] = None
+    target: Optional[Arithmetic] = None
+    base: Optional[ModelRecipe] = None
+
+    @property
+    def name(self) -> str:
+        """What its checkpoint and its bundle are called."""
+        rounding = () if self.target is None else ("qat", self.target.value)
+        return "-".join([self.method, self.label, *rounding, self.sha256[:_SHOWN_DIGITS]])
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineRecipe:
+    """One engine.
+
+    Attributes:
+        model: what it is built from.
+        cell: the cell that it is built for.
+        calibration_data: the images that it is calibrated on.
+        sha256: of all that its content follows from.
+    """
+
+    model: ModelRecipe
+    cell: Cell
+    calibration_data: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """What its file is called."""
+        cell = self.cell
+        parts = [self.model.method, self.model.label, cell.variant.value, cell.calibrator, cell.source]
+        words = [part.replace(":", "").replace(",", "+") for part in parts if part]
+        suffix = ".onnx" if cell.device is Device.CPU else ".plan"
+        return "-".join([*words, cell.device.value, self.sha256[:_SHOWN_DIGITS]]) + suffix
+
+
+class Recipes:
+    """Names everything that a study makes, without making it.
+
+    Args:
+        config: the study.
+        data: its images.
+    """
+
+    def __init__(self, config: StudyConfig, data: StudyData) -> None:
+        self._config = config
+        self._data = data
+        self._known_files: Dict[Path, str] = {}
+
+    def engines(self, cell: Cell) -> List[EngineRecipe]:
+        """Return a cell's engines: one, or one for each category; the first is the one that is timed."""
+        return [self._engine(cell, model) for model in self.models(cell)]
+
+    def models(self, cell: Cell) -> List[ModelRecipe]:
+        """Return the models of a cell's engines."""
+        unified = cell.training is Training.UNIFIED
+        groups = [self._data.names] if unified else [(name,) for name in self._data.names]
+        models = [self._trained(cell, group) for group in groups]
+        return (
+            [self._with_rounding(cell, model) for model in models] if cell.variant is Variant.QAT else models
+        )
+
+    def key(self, cell: Cell) -> str:
+        """Return the hash of a cell's configuration and of the files that it is made from."""
+        config = self._config
+        return digest(
+            {
+                "cell": dataclasses.asdict(cell),
+                "engines": [recipe.sha256 for recipe in self.engines(cell)],
+                "test": [category.test_sha256 for category in self._data.categories],
+                "bench": [config.queries, config.seconds, config.threads, config.quick],
+            }
+        )
+
+    def _engine(self, cell: Cell, model: ModelRecipe) -> EngineRecipe:
+        config = self._config
+        values: Dict[str, Any] = {
+            "adq-edge": __version__,
+            "model": model.sha256,
+            "variant": cell.variant.value,
+            "device": cell.device.value,
+            "runtime": config.runtime if cell.device is Device.CPU else None,
+        }
+        if cell.variant is Variant.PTQ:
+            values.update(
+                calibrator=cell.calibrator,
+                source=cell.source,
+                samples=config.samples,
+                images=self._images(model.categories),
+            )
+        one_class = cell.training is Training.ONE_CLASS
+        folder = self._data.category(model.label).folder if one_class else self._data.root
+        return EngineRecipe(model, cell, folder, digest(values))
+
+    def _trained(self, cell: Cell, categories: Tuple[str, ...]) -> ModelRecipe:
+        config, method = self._config, self._config.methods[cell.method]
+        label = categories[0] if cell.training is Training.ONE_CLASS else cell.training.value
+        given = method.finished.get(cell.training.value)
+        if given is not None:
+            path = Path(given)
+            if cell.training is Training.ONE_CLASS:
+                path = _model_of_category(path, cell.method, label)
+            return ModelRecipe(
+                cell.method, categories, label, self._finished(cell.method, path, categories), path
+            )
+        values = {
+            "method": cell.method,
+            "epochs": method.epochs,
+            "batch_size": method.batch_size,
+            "learning_rate": method.learning_rate,
+            "options": dict(method.options),
+            "teacher": self._teacher(config.teacher_of(cell.method)),
+            "image_size": config.image_size,
+            "validation": config.validation,
+            "seed": config.seed,
+            "images": {name: self._data.category(name).train_sha256 for name in categories},
+        }
+        return ModelRecipe(cell.method, categories, label, digest(values))
+
+    def _with_rounding(self, cell: Cell, base: ModelRecipe) -> ModelRecipe:
+        method, target = self._config.methods[cell.method], cell.arithmetic
+        given = method.finished.get(f"qat-{target.value}") if cell.training is Training.UNIFIED else None
+        if given is not None:
+            content = self._finished(cell.method, Path(given), base.categories)
+            return dataclasses.replace(base, sha256=content, finished=Path(given), target=target, base=base)
+        images = self._images(base.categories)
+        values = [base.sha256, target.value, method.qat_epochs, self._config.seed, images]
+        return dataclasses.replace(base, sha256=digest(values), finished=None, target=target, base=base)
+
+    def _finished(self, method: str, path: Path, categories: Tuple[str, ...]) -> str:
+        """Return the hash of a finished model, of a checkpoint with what it may lack and `export` adds."""
+        content = self._hash_of(path)
+        if is_bundle(path):
+            return content
+        teacher = self._teacher(self._config.teacher_of(method))
+        return digest([content, teacher, self._config.image_size, self._images(categories)])
+
+    def _images(self, categories: Tuple[str, ...]) -> List[str]:
+        return [self._data.category(name).train_sha256 for name in categories]
+
+    def _teacher(self, weights: Optional[str]) -> str:
+        if weights is None:
+            return "torchvision"
+        return f"{DEMO} {__version__}" if weights == DEMO else self._hash_of(Path(weights))
+
+    def _hash_of(self, path: Path) -> str:
+        """Return the hash of a bundle's model, of a file, or of a folder's network files."""
+        if path not in self._known_files:
+            if is_bundle(path):
+                self._known_files[path] = open_bundle(path).manifest.model_sha256
+            elif path.is_dir():
+                self._known_files[path] = digest(
+                    [[file.name, sha256(file)] for file in sorted(path.glob("*.pt"))]
+                )
+            else:
+                self._known_files[path] = sha256(path)
+        return self._known_files[path]
+
+
+def is_bundle(path: Path) -> bool:
+    """Tell whether a path is a bundle's folder rather than a checkpoint."""
+    return (path / MANIFEST_FILE).is_file()
+
+
+def _model_of_category(folder: Path, method: str, category: str) -> Path:
+    names = [category, f"{method}-{category}"]
+    found = [folder / f"{name}{suffix}" for name in names for suffix in ("", ".pt")]
+    for path in found:
+        if path.exists():
+            return path
+    raise CheckpointError(
+        f"no finished {method} of category {category!r}",
+        where=folder,
+        fix=f"Put a bundle or checkpoint there, named {names[0]} or {names[1]}.pt",
+    )

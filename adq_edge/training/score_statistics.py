@@ -1,0 +1,61 @@
+"""What scores are normalised by, measured for a checkpoint that was written before that was known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Optional, Sequence, Union
+
+import torch
+
+from adq_edge.calibration.trained_ranges import QUANTIZATION
+from adq_edge.core.errors import CheckpointError
+from adq_edge.core.imaging import load_image
+from adq_edge.datasets.mvtec import known_categories, read_dataset
+from adq_edge.models.base import MEASURING_IMAGES
+from adq_edge.models.checkpoint import Checkpoint
+from adq_edge.training.data import ImageSets
+from adq_edge.training.settings import Selection
+
+
+def measure_statistics(loaded: Checkpoint, source: Path, data: Optional[Union[str, Path]]) -> None:
+    """Let a model measure what its checkpoint lacks, on the pictures that its training would take.
+
+    Args:
+        loaded: the checkpoint; its model is changed.
+        source: its file or folder.
+        data: the dataset to measure on.
+
+    Raises:
+        CheckpointError: there is no dataset, or only the training itself can measure.
+        DataError: the dataset or a picture cannot be used.
+    """
+    if QUANTIZATION in loaded.training:
+        raise CheckpointError(
+            "its quantization-aware training was interrupted before the score was normalised",
+            where=source,
+            fix="Give the same train --qat command once more: it trains what is left",
+        )
+    if data is None:
+        raise CheckpointError(
+            "lacks what its scores are normalised by",
+            where=source,
+            fix="Give the training images to measure it on: --data DATASET",
+        )
+    paths = _training_images(Path(data), loaded.training.get("settings", {}))
+    chosen = paths[:: math.ceil(len(paths) / MEASURING_IMAGES)]
+
+    def pictures() -> Iterator[torch.Tensor]:
+        size = loaded.model.config.image_size
+        return (torch.from_numpy(load_image(path, size))[None] for path in chosen)
+
+    for stage in loaded.unmeasured:
+        loaded.model.finish_stage(stage, pictures)
+
+
+def _training_images(root: Path, settings: Mapping[str, Any]) -> Sequence[Path]:
+    """Return normal images, of our own trainings' those of their categories that were not held out."""
+    dataset = read_dataset(root, known_categories(root, settings.get("categories") or ()))
+    if "validation" not in settings:
+        return dataset.train_images
+    return ImageSets.of(dataset, settings["validation"], settings["seed"], Selection.LOSS).training

@@ -1,0 +1,68 @@
+"""How good a model in training is: its loss on held-out normal pictures, its AUROC on labelled ones."""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, List, Sequence
+
+import numpy as np
+import torch
+
+from adq_edge.datasets.mvtec import Sample
+from adq_edge.metrics.quality import image_auroc
+from adq_edge.training.distributed import Team
+from adq_edge.training.loader import TrainingImages, ordered_batches
+
+
+def mean_loss(
+    loss: Callable[[torch.Tensor], torch.Tensor], images: TrainingImages, batch_size: int, team: Team
+) -> float:
+    """Return the mean of a loss over all pictures; every process measures a part of them.
+
+    Args:
+        loss: maps uint8 `[N, H, W, 3]` to the mean loss of these pictures.
+        images: the pictures.
+        batch_size: pictures per call.
+        team: the processes.
+    """
+    total = torch.zeros(1, dtype=torch.float64)
+    with torch.no_grad():
+        for batch in images.batches(_share(team, len(images), batch_size)):
+            total += loss(batch.to(team.device)).item() * len(batch)
+    return float(team.total(total)) / len(images)
+
+
+def mean_auroc(
+    score: Callable[[torch.Tensor], torch.Tensor],
+    images: TrainingImages,
+    samples: Sequence[Sample],
+    batch_size: int,
+    team: Team,
+) -> float:
+    """Return the mean over categories of the image AUROC, 0 to 1; NaN if a score is not finite.
+
+    Args:
+        score: maps uint8 `[N, H, W, 3]` to scores `[N]`.
+        images: the pictures.
+        samples: what each shows; every category has normal and defective ones.
+        batch_size: pictures per call.
+        team: the processes.
+    """
+    batches = _share(team, len(images), batch_size)
+    scores = torch.zeros(len(images), dtype=torch.float64)
+    with torch.no_grad():
+        for indices, batch in zip(batches, images.batches(batches)):
+            scores[indices] = score(batch.to(team.device)).double().cpu()
+    values = team.total(scores).numpy()
+    if not np.isfinite(values).all():
+        return float("nan")
+    labels = np.array([sample.is_anomalous for sample in samples])
+    rows: Dict[str, List[int]] = {}
+    for row, sample in enumerate(samples):
+        rows.setdefault(sample.category, []).append(row)
+    areas = [image_auroc(labels[own], values[own]) for own in rows.values()]
+    return float(np.mean([area for area in areas if area is not None]))
+
+
+def _share(team: Team, count: int, batch_size: int) -> List[List[int]]:
+    parts = (list(team.share(batch)) for batch in ordered_batches(count, batch_size))
+    return [part for part in parts if part]

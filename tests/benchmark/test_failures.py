@@ -1,0 +1,161 @@
+"""What fails once something is measured: it costs what it must and no more."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from adq_edge.benchmark.bench import UnsavedReportError, bench
+from adq_edge.benchmark.protocol import Batches
+from adq_edge.benchmark.records import OfflineEnd
+from adq_edge.benchmark.results import read_report
+from adq_edge.benchmark.worker_process import WorkerProcess
+from adq_edge.cli.bench import register
+from adq_edge.core.console import print_table
+from adq_edge.core.errors import AdqError, EngineError
+from adq_edge.core.imaging import write_image
+from adq_edge.report.console.bench import bench_tables, offline_table
+from adq_edge.report.load import collect
+from adq_edge.report.merge import join
+from adq_edge.report.report import report as report_page
+from adq_edge.report.tables.speed import throughput_sheet
+from factories import results as make
+from factories.tiny_engine import write_engine
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_engine(tmp_path_factory.mktemp("engines") / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engine that takes single pictures only, which nothing but a try tells."""
+    return write_engine(tmp_path_factory.mktemp("fixed") / "fixed.onnx", batch=1)
+
+
+def test_a_batch_that_fails_ends_offline_of_its_engine_alone(
+    tiny: Path, fixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    report = bench(
+        [fixed, tiny],
+        queries=10,
+        seconds=0.1,
+        batches=(1, 2, 4),
+        threads=1,
+        output=tmp_path,
+        progress=False,
+    )
+    failed, other = report.engines
+    assert [load.batch for load in failed.offline] == [1]
+    assert failed.offline_end is OfflineEnd.FAILED
+    assert failed.offline_failure is not None
+    assert failed.offline_failure.startswith("at batch 2, 1 stream: failed while it was timed (InvalidArgum")
+    assert failed.single_stream is not None
+    assert [load.batch for load in other.offline] == [1, 2, 4]
+    assert (other.offline_end, other.offline_failure) == (OfflineEnd.NAMED, None)
+    assert other.comparison is not None
+    assert read_report(tmp_path / "fixed.bench.json").engines == (failed,)
+    print_table(offline_table(report))
+    text = " ".join(capsys.readouterr().out.split())
+    assert "best before it failed at batch 2, 1 stream: failed while it was timed" in text
+
+
+def test_a_worker_that_dies_of_a_large_batch(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run_batches = WorkerProcess.run_batches
+
+    def die_of_4(worker: WorkerProcess, batch: int, streams: int, seconds: float) -> Batches:
+        if batch == 4 and worker.engine == doomed:
+            os.kill(worker.pid, signal.SIGKILL)  # as the system does when memory runs out
+        return run_batches(worker, batch, streams, seconds)
+
+    doomed = write_engine(tmp_path / "doomed.onnx")
+    monkeypatch.setattr(WorkerProcess, "run_batches", die_of_4)
+    report = bench(
+        [doomed, tiny], queries=10, seconds=0.1, batches=(1, 2, 4, 8), output=tmp_path, progress=False
+    )
+    dead, alive = report.engines
+    assert [load.batch for load in dead.offline] == [1, 2]
+    assert dead.offline_failure == "at batch 4, 1 stream: its worker was ended by SIGKILL"
+    assert {load.batch for load in alive.offline} == {1, 2, 4, 8}
+    assert alive.offline_end is OfflineEnd.NAMED
+    assert dead.memory.peak_rss_mb >= dead.memory.peak_rss_batch_1_mb > 0
+
+
+def test_a_batch_size_that_an_engine_does_not_take_is_refused_before_anything_is_timed(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    load = WorkerProcess.load
+    monkeypatch.setattr(
+        WorkerProcess, "load", lambda worker: dataclasses.replace(load(worker), largest_batch=4)
+    )
+    with pytest.raises(AdqError, match=r"tiny\.onnx: takes at most 4 pictures at once, not 8"):
+        bench(tiny, batches=(1, 8), output=tmp_path, progress=False)
+    alone = bench(
+        tiny, scenarios=["single-stream"], quick=True, batches=(8,), output=tmp_path, progress=False
+    )
+    assert alone.engines[0].single_stream is not None
+
+
+def test_offline_that_fails_at_once_leaves_the_other_engines_their_figures(
+    tiny: Path, fixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(EngineError, match="failed while it was timed"):  # there is nothing else
+        bench(fixed, scenarios=["offline"], seconds=0.1, batches=(2,), output=tmp_path, progress=False)
+    report = bench(
+        [fixed, tiny], scenarios=["offline"], seconds=0.1, batches=(2,), output=tmp_path, progress=False
+    )
+    assert [bool(engine.offline) for engine in report.engines] == [False, True]
+    for table in bench_tables(report):
+        print_table(table)
+    assert "failed at batch 2, 1 stream: failed while it was timed" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert read_report(tmp_path / "fixed.bench.json").engines == report.engines[:1]
+
+
+def test_a_full_disk_at_the_end_loses_no_figures(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: Callable[[], None]
+):
+    monkeypatch.chdir(tmp_path)
+    picture = tmp_path / "picture.png"
+    write_image(picture, np.zeros((48, 40, 3), np.uint8))
+    full_disk()
+    app = typer.Typer()
+    register(app)
+    done = CliRunner().invoke(app, [str(tiny), "--quick", "--image", str(picture)])
+    assert done.exit_code == 2
+    assert "SingleStream (batch 1, 1 stream)" in done.output
+    assert "size and memory" in done.output
+    assert "adq-edge: " in done.output.splitlines()[-1]
+    assert "no space left on device" in done.output.splitlines()[-1]
+    assert "result:" not in done.output
+    with pytest.raises(UnsavedReportError) as caught:
+        bench(tiny, quick=True, scenarios=["single-stream"], image=picture, output=tmp_path, progress=False)
+    assert caught.value.report.engines[0].single_stream is not None
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [picture]
+
+
+def test_a_report_says_where_offline_failed(tmp_path: Path):
+    broke = {"offline_end": OfflineEnd.FAILED, "offline_failure": "at batch 8, 2 streams: its worker died"}
+    part = dataclasses.replace(make.engine("fp32"), **broke)
+    none = dataclasses.replace(make.engine("int8"), offline=(), **broke)
+    make.write(tmp_path, make.bench_report([part, none]), evaluated=False)
+    (device,) = join(collect([tmp_path]))
+    rows = [(row[0], row[5], row[-1]) for row in throughput_sheet([device]).rows]
+    words = [(name, said) for name, _, said in rows if said]
+    assert words == [
+        (part.name, "best before it failed at batch 8, 2 streams: its worker died"),
+        (none.name, "failed at batch 8, 2 streams: its worker died"),
+    ]
+    assert [throughput for name, throughput, _ in rows if name == none.name] == [None]
+    report_page(tmp_path, tmp_path / "report.html")
+    assert "failed at batch 8, 2 streams: its worker died" in (tmp_path / "report.html").read_text()

@@ -1,0 +1,296 @@
+"""What a benchmark says about itself and about the machine: its own cost, quietness, devices, the board."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Dict, Optional, Tuple
+
+import numpy as np
+import pytest
+
+from adq_edge.artifacts.sidecar import read_sidecar
+from adq_edge.benchmark import runner as measuring
+from adq_edge.benchmark.bench import bench
+from adq_edge.benchmark.device_check import check_device
+from adq_edge.benchmark.interference import CpuTimes, drift_percent, judge, read_cpu_times, read_governor
+from adq_edge.benchmark.protocol import Round
+from adq_edge.benchmark.results import read_report
+from adq_edge.benchmark.sample_image import open_picture
+from adq_edge.benchmark.timing import harness_us, time_picture
+from adq_edge.core.console import print_table
+from adq_edge.core.errors import AdqError
+from adq_edge.core.options import Device
+from adq_edge.hardware.commands import Outcome
+from adq_edge.hardware.jetson import read_jetson
+from adq_edge.hardware.telemetry.recorder import Recorder
+from adq_edge.hardware.telemetry.sample import Reading
+from adq_edge.report.console.bench import bench_tables
+from adq_edge.runtimes.base import Stages
+from adq_edge.runtimes.registry import load_engine
+from factories import results as make
+from factories.tiny_engine import SIZE, write_engine
+
+HARNESS_LIMIT_US = 20.0
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_engine(tmp_path_factory.mktemp("engines") / "tiny.onnx")
+
+
+# --- the harness -----------------------------------------------------------------------------------------
+
+
+def test_the_harness_costs_less_than_20_us_a_query(tiny: Path):
+    pictures = [np.zeros((1, SIZE, SIZE, 3), np.uint8)] * 4
+    sidecar = read_sidecar(tiny)
+    assert 0.0 < min(harness_us(sidecar, pictures) for _ in range(5)) < HARNESS_LIMIT_US
+
+
+def test_the_stages_of_a_picture_are_its_whole_time(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    with open_picture(None) as picture, load_engine(tiny, threads=1) as engine:
+        encoded = picture.path.read_bytes()
+        assert "host_to_device_ns" not in time_picture(engine, encoded)
+        monkeypatch.setattr(engine, "stages", lambda: Stages(0.003, 1.0, 0.001))
+        start = time.perf_counter_ns()
+        stages = time_picture(engine, encoded)
+        elapsed = time.perf_counter_ns() - start
+    assert (stages["host_to_device_ns"], stages["device_to_host_ns"]) == (3000, 1000)
+    assert 0.5 * elapsed < sum(stages.values()) <= elapsed
+
+
+# --- quietness -------------------------------------------------------------------------------------------
+
+
+def write_proc(root: Path, busy: int, stolen: int, total: int, own: int, throttlings: int = 0) -> None:
+    files: Dict[str, str] = {
+        "proc/stat": f"cpu  {busy - 3} 1 1 {total - busy - stolen - 5} 5 1 0 {stolen} 7 0\ncpu0 1\n",
+        f"proc/{os.getpid()}/stat": f"1 (a) b) S 1 1 1 0 -1 0 0 0 0 0 {own - 30} 10 0 0 20",
+        "proc/77/stat": "77 (worker) S 1 1 1 0 -1 0 0 0 0 0 15 5 6 4 20",
+        "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count": f"{throttlings}\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "schedutil\n",
+        "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor": "schedutil\n",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def test_cpu_times_of_others_are_what_is_busy_less_the_benchmarks_own(tmp_path: Path):
+    write_proc(tmp_path, busy=1000, stolen=100, total=10_000, own=300)
+    before = read_cpu_times([77, 78], tmp_path)  # 78 is gone
+    assert before == CpuTimes(total=10_000, busy=1000, stolen=100, own=310, throttlings=0)
+    write_proc(tmp_path, busy=1600, stolen=120, total=11_000, own=590, throttlings=2)
+    found = judge(before, read_cpu_times([77], tmp_path), 1.0, read_governor(tmp_path))
+    assert found.other_cpu_percent == pytest.approx(31.0)
+    assert found.stolen_percent == pytest.approx(2.0)
+    assert not found.is_quiet
+    assert found.reasons == (
+        "other processes took 31 % of the CPU",
+        "a hypervisor gave 2 % of the CPU to others",
+        "heat throttled the CPU",
+    )
+    assert found.governor == "schedutil"
+
+
+def test_a_system_that_tells_nothing_is_judged_by_drift_alone(tmp_path: Path):
+    nothing = read_cpu_times([], tmp_path)
+    assert nothing is None
+    assert judge(nothing, nothing, 2.0, None).is_quiet
+    drifted = judge(nothing, nothing, 12.3, read_governor(tmp_path))
+    assert (drifted.reasons, drifted.other_cpu_percent) == (("latency drifted by 12 %",), None)
+
+
+@pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="needs /proc")
+def test_the_benchmarks_own_work_does_not_count_as_others():
+    child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        before = read_cpu_times([child.pid])
+        assert before is not None
+        limit = time.monotonic() + 30
+        while True:  # until the child has had its share, however busy the machine is
+            time.sleep(0.05)
+            own, without = read_cpu_times([child.pid]), read_cpu_times([])
+            assert own is not None
+            assert without is not None
+            if own.own - before.own > 30 or time.monotonic() > limit:
+                break
+    finally:
+        child.kill()
+        child.wait()
+    if own.total == before.total:
+        pytest.skip("this system counts no CPU time")
+    assert own.own - without.own > 10
+    assert own.busy - before.busy >= own.own - before.own - 5
+
+
+def test_drift_is_seen_and_one_disturbed_round_is_none():
+    assert drift_percent([10.0] * 30) == 0.0
+    assert drift_percent([10.0] * 29 + [99.0]) == 0.0
+    assert drift_percent([10.0] * 10 + [11.0] * 10 + [12.0] * 10) == pytest.approx(100 * 2 / 11)
+    assert drift_percent([5.0]) == 0.0
+
+
+# --- devices ---------------------------------------------------------------------------------------------
+
+
+def test_a_device_that_is_not_here(tmp_path: Path):
+    with pytest.raises(AdqError) as caught:
+        check_device(Device.JETSON, tmp_path)
+    assert str(caught.value) == (
+        "--device jetson: this machine is no Jetson. "
+        "Measure on a Jetson over the network: adq-edge bench --device jetson --host user@board."
+    )
+    refused = Outcome(output='{"devices": [], "error": "no driver"}')
+    with pytest.raises(AdqError, match=r"no NVIDIA GPU can be used here \(no driver\).*--host user@board"):
+        check_device(Device.CUDA, tmp_path, lambda _: refused)
+    check_device(Device.CPU, tmp_path)
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/device-tree/compatible").write_text("nvidia,p3668-0001\0nvidia,tegra194\0")
+    check_device(Device.JETSON, tmp_path)
+    answer = '{"devices": [{"name": "A", "compute_capability": "8.6", "memory_mb": 1.0}], "error": null}'
+    check_device(Device.CUDA, tmp_path, lambda _: Outcome(output=answer))
+
+
+@pytest.mark.skipif(read_jetson() is not None, reason="this is a Jetson")
+def test_command_line_refuses_a_jetson_elsewhere_in_one_line(tmp_path: Path):
+    command = [sys.executable, "-m", "adq_edge", "bench", "--device", "jetson"]
+    done = subprocess.run(command, cwd=str(tmp_path), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("adq-edge: --device jetson: this machine is no Jetson.")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the board -------------------------------------------------------------------------------------------
+
+
+class FakeBoard:
+    """5 W as long as anyone asks."""
+
+    name = "sysfs"
+    averages = False
+
+    def read(self) -> Reading:
+        return Reading({"VDD_IN": 5.0}, {"GPU-therm": 41.0}, {"gpu": 1109.0}, ())
+
+    def cpu_seconds(self) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def run_on(board: Optional[FakeBoard], tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(measuring, "open_recorder", lambda: board and Recorder(board, hertz=100.0))
+    engines = [tiny] if board is None else [tiny, tiny]
+    return bench(engines, queries=20, seconds=0.4, threads=1, batches=(1,), output=folder, progress=False)
+
+
+def shown(report, capsys: pytest.CaptureFixture[str]) -> Tuple[str, str]:
+    for table in bench_tables(report):
+        print_table(table)
+    text = capsys.readouterr().out
+    return text, " ".join(text.split())
+
+
+def test_a_board_that_tells_is_recorded_for_each_engine(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    board = FakeBoard()
+    hot = dataclasses.replace(make.STATE, hottest_degc=61.0)
+    states = [make.STATE, hot]
+    monkeypatch.setattr("adq_edge.benchmark.bench.read_board_state", lambda: states.pop(0))
+    report = run_on(board, tiny, tmp_path, monkeypatch)
+    assert (report.board_before, report.board_after) == (make.STATE, hot)
+    assert read_report(tmp_path / "tiny.bench.json").board_after == hot
+    assert board.closed
+    for engine in report.engines:
+        assert engine.recording is not None
+        assert engine.single_stream is not None
+        energy, stream = engine.recording.energy, engine.single_stream
+        assert energy is not None
+        assert (energy.rail, energy.mean_w, energy.idle_w) == (
+            "VDD_IN",
+            pytest.approx(5.0),
+            pytest.approx(5.0),
+        )
+        assert energy.joules_per_image == pytest.approx(5.0 * stream.timed_seconds / stream.latency.count)
+        assert energy.joules_per_image_above_idle == pytest.approx(0.0)
+    first, second = (set(engine.recording.seconds) for engine in report.engines if engine.recording)
+    assert first
+    assert not first & second  # a reading belongs to one engine
+    assert read_report(tmp_path / "tiny.bench.json").engines == report.engines[:1]
+    text, flat = shown(report, capsys)
+    assert "the board while engines were timed" in text
+    assert "power of VDD_IN during SingleStream, read from sysfs at" in flat
+    assert "41.0" in text
+
+
+class HotBoard(FakeBoard):
+    def read(self) -> Reading:
+        return dataclasses.replace(super().read(), throttling=("over-current (OC3)",))
+
+
+def test_throttling_is_seen_during_offline_alone_and_such_figures_are_not_quotable(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(measuring, "open_recorder", lambda: Recorder(HotBoard(), hertz=100.0))
+    report = bench(
+        tiny, seconds=2.0, scenarios=["offline"], batches=(1,), threads=1, output=tmp_path, progress=False
+    )
+    (engine,) = report.engines
+    assert engine.recording is not None
+    assert engine.recording.hottest == 41.0
+    assert engine.recording.energy is None  # joules per image are told of SingleStream's queries alone
+    said = "tiny: the board lowered its clocks while this engine was timed: over-current (OC3)"
+    assert said in str(report.caveat)
+    _, flat = shown(report, capsys)
+    assert "tiny was throttled: over-current (OC3)" in flat
+
+
+class FakeProcessor(FakeBoard):
+    def read(self) -> Reading:
+        return Reading({"package-0": 5.0})
+
+
+@pytest.mark.parametrize(
+    ("device", "told"), [("cpu", True), ("cuda", False), ("rtx", False), ("jetson", False)]
+)
+def test_a_processors_counter_tells_nothing_of_a_gpus_energy(device: str, told: bool):
+    with Recorder(FakeProcessor(), hertz=100.0) as recorder, recorder.window("engine"):
+        time.sleep(0.3)
+    rounds = [Round(np.full(10, 10_000_000), *[np.full(1, 1_000_000)] * 4)]
+    recording = measuring._recording(recorder, "engine", SimpleNamespace(device=device), rounds)
+    assert recording.power[0].name == "package-0"
+    assert (recording.energy is not None) == told
+
+
+def test_names_in_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]):
+    name = "parts[a][/b]:bug:"
+    for table in bench_tables(make.bench_report([dataclasses.replace(make.engine("int8"), name=name)])):
+        table.title = f"{table.title} of {name}"
+        print_table(table)
+        assert capsys.readouterr().out.count(name) >= 2
+
+
+def test_tables_say_scenario_load_and_caveat_and_nothing_of_a_board_that_is_silent(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    report = run_on(None, tiny, tmp_path, monkeypatch)
+    assert [engine.recording for engine in report.engines] == [None]
+    text, flat = shown(report, capsys)
+    assert "SingleStream (batch 1, 1 stream)" in text
+    assert "Offline" in text
+    assert "best of the batch sizes named" in text
+    assert "stops rising" not in text
+    assert "the board" not in text
+    assert "host-to-device" not in text
+    tables = len(bench_tables(report))
+    assert flat.count("fewer than 1024 queries or 60 s, not to be quoted") == tables

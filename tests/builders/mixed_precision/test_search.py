@@ -1,0 +1,361 @@
+"""Precision plans: the file, the search for one, and engines built with one."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Iterator, List
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from adq_edge.artifacts.bundle import Bundle, open_bundle
+from adq_edge.artifacts.precision_plan import Measure, Plan, Search, plan_path, read_plan, write_plan
+from adq_edge.artifacts.sidecar import read_sidecar
+from adq_edge.builders.build import build
+from adq_edge.builders.mixed_precision.goal import set_goal
+from adq_edge.builders.mixed_precision.search import smallest_prefix
+from adq_edge.calibration.sources import make_source
+from adq_edge.core.errors import BuildError, DataError, StorageError
+from adq_edge.core.files import sha256
+from adq_edge.core.imaging import load_image
+from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, Target, cpu_target
+from adq_edge.quantization.placement import integer_layers
+from adq_edge.quantization.region import find_region
+from adq_edge.quantization.sensitivity import map_damage
+from adq_edge.report.console.plan import plan_table
+from adq_edge.runtimes.registry import load_engine
+from factories.images import SIZE, leftovers, write_dataset
+
+PICTURES = 6
+SPOILT = "percentile:80"
+"""A calibrator that clips a fifth of all values: INT8 that needs mending."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_search() -> Iterator[None]:
+    """Measure little, and rank the layers once for each model: neither order nor time is at stake here."""
+    ranked: Dict[str, list] = {}
+
+    def remember(model: onnx.ModelProto, ranges, *arguments, **options) -> list:
+        key = hashlib.sha256(model.SerializeToString() + repr(sorted(ranges.items())).encode()).hexdigest()
+        if key not in ranked:
+            ranked[key] = map_damage(model, ranges, *arguments, **options)
+        return list(ranked[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adq_edge.builders.mixed_precision.search.map_damage", remember)
+        patch.setattr("adq_edge.builders.mixed_precision.goal._PICTURES", PICTURES)
+        patch.setattr("adq_edge.builders.mixed_precision.trials._SETTLE_SECONDS", 0.0)
+        patch.setattr("adq_edge.builders.mixed_precision.trials._ROUNDS", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def layers(bundle) -> List[str]:
+    """Return what INT8 engines compute in integers here: the rest is float32 in any case."""
+    region = find_region(onnx.load(str(bundle.model)))
+    return [layer.node.name for layer in integer_layers(region, cpu_target())]
+
+
+@pytest.fixture(scope="module")
+def unlabelled(bundle, engines, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Return the bundle of a model of which nobody knows what it was trained on, already calibrated."""
+    path = tmp_path_factory.mktemp("unlabelled") / "bundle"
+    shutil.copytree(str(bundle.path), str(path))
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, "data": None}))
+    return open_bundle(path)
+
+
+@pytest.fixture(scope="module")
+def everything(bundle, layers: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a plan written by hand that keeps every layer in float32."""
+    path = tmp_path_factory.mktemp("plans") / "everything.json"
+    write_plan(path, Plan(bundle.manifest.model_sha256, cpu_target(), tuple(layers)))
+    return path
+
+
+def searched(plan: Plan) -> Search:
+    assert plan.search is not None
+    return plan.search
+
+
+def drops(plan: Plan) -> Dict[int, float]:
+    return {step.float_layers: step.drop for step in searched(plan).steps}
+
+
+# --- the file ----------------------------------------------------------------------------------------
+
+
+def test_plan_survives_the_disk_and_one_by_hand_needs_only_its_layers(tmp_path: Path, built_to_a_drop):
+    plan = built_to_a_drop.plan
+    write_plan(tmp_path / "p.json", plan)
+    assert read_plan(tmp_path / "p.json", plan.model_sha256, plan.float_layers) == plan
+    by_hand = {"schema": "adq-edge/plan", "version": 1, "model_sha256": "a", "target": "arm"}
+    (tmp_path / "h.json").write_text(json.dumps({**by_hand, "float_layers": ["one"]}))
+    assert read_plan(tmp_path / "h.json", "a", ["one", "two"]) == Plan("a", Target.ARM, ("one",))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"model_sha256": "b"}, r"p\.json: plan of another model\. Find a plan for this bundle: adq-edge"),
+        ({"float_layers": ["one", "nose", "ear"]}, r"p\.json: this model has no layer 'nose' to quantize"),
+        ({"float_layers": ["one", "two", "one"]}, r"p\.json: layer 'one' is named twice\. Name each"),
+        ({"float_layers": 5}, r"p\.json: not a valid adq-edge/plan file"),
+        ({"target": "abacus"}, r"p\.json: not a valid adq-edge/plan file"),
+        ({"schema": "adq-edge/eval"}, r"p\.json: not an adq-edge/plan file"),
+        ({"version": 2}, r"p\.json: format version is 2, this release reads version 1"),
+        (None, r"p\.json: not a JSON file"),
+    ],
+)
+def test_plan_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, change, complaint: str):
+    path = tmp_path / "p.json"
+    write_plan(path, Plan("a", Target.X86, ("one",)))
+    if change is None:
+        path.write_bytes(path.read_bytes()[:60])
+    else:
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(BuildError, match=complaint) as caught:
+        read_plan(path, "a", ["one", "two"])
+    assert "\n" not in str(caught.value)
+
+
+# --- the search ---------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 200), st.integers(1, 201))
+def test_smallest_prefix_is_found_with_few_questions(total: int, smallest: int):
+    asked: List[int] = []
+
+    def holds(count: int) -> bool:
+        assert 1 <= count <= total
+        asked.append(count)
+        return count >= smallest
+
+    assert smallest_prefix(holds, total) == (smallest if smallest <= total else None)
+    assert len(asked) <= 2 * total.bit_length()
+    assert len(set(asked)) == len(asked)
+
+
+@pytest.fixture(scope="module")
+def built_to_a_drop(unlabelled, dataset: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Return an engine whose anomaly map has at most half the error of the all-INT8 engine's."""
+    folder = tmp_path_factory.mktemp("planned")
+    first = build(unlabelled.path, folder / "f.onnx", calib_data=dataset, max_drop=1e9)
+    limit = drops(first.plan)[0] / 2
+    return build(unlabelled.path, folder / "out" / "e.onnx", calib_data=dataset, max_drop=limit)
+
+
+def test_search_without_labels_holds_the_error_of_the_map(
+    built_to_a_drop, engines, dataset: Path, layers: List[str]
+):
+    plan, sidecar = built_to_a_drop.plan, built_to_a_drop.sidecar
+    search = searched(plan)
+    assert (search.measure, search.holds, search.layers) == (Measure.MAP_ERROR, True, len(layers))
+    assert (search.data, search.images) == (str(dataset.resolve()), PICTURES)
+    count = len(plan.float_layers)
+    assert 0 < count < len(layers)
+    assert set(plan.float_layers) < set(layers)
+    assert drops(plan)[count] <= search.max_drop < drops(plan)[count - 1]
+    for step in search.steps:
+        assert step.drop == pytest.approx(10 ** (-step.map_snr_db / 20))
+        assert step.latency_ratio > 0  # how much is the machine's matter
+    assert [step.float_layers for step in search.steps] == sorted(drops(plan))
+    assert search.steps[0].latency_ratio == 1.0
+
+    assert sidecar.float_layers == plan.float_layers
+    assert sidecar.plan.name == plan_path(built_to_a_drop.path).name == "e.onnx.plan.json"
+    assert sidecar.plan.sha256 == sha256(plan_path(built_to_a_drop.path))
+    assert read_sidecar(built_to_a_drop.path) == sidecar
+    assert read_plan(plan_path(built_to_a_drop.path), plan.model_sha256, layers) == plan
+    assert {path.name for path in built_to_a_drop.path.parent.iterdir()} == {
+        "e.onnx",
+        "e.onnx.json",
+        "e.onnx.plan.json",
+    }
+    # and the engine on disk is the one that was measured
+    pictures = list(make_source("images,synthetic-defects", dataset, PICTURES, seed=1).pictures((SIZE, SIZE)))
+    maps = []
+    for path in (engines[Precision.FP32], built_to_a_drop.path):
+        with load_engine(path) as engine:
+            maps.append(np.stack([engine.run(picture[None]).maps[0] for picture in pictures]))
+    error = np.sqrt(np.sum((maps[0] - maps[1]) ** 2) / np.sum(maps[0] ** 2))
+    assert error == pytest.approx(drops(plan)[count], rel=1e-4)
+
+
+def test_lone_float_layer_is_really_computed_in_float32(
+    unlabelled, dataset: Path, layers: List[str], tmp_path: Path
+):
+    """ONNX Runtime takes one between two quantized layers for one to quantize as well, unless told not to."""
+    convolutions = [name for name in layers if name.endswith("Conv")]
+    last = convolutions[-1]  # reads what a quantized one makes, and a quantized addition reads it
+    write_plan(tmp_path / "p.json", Plan(unlabelled.manifest.model_sha256, cpu_target(), (last,)))
+    built = build(unlabelled.path, tmp_path / "e.onnx", calib_data=dataset, plan=tmp_path / "p.json")
+    assert built.sidecar.operators["QLinearConv"] == len(convolutions) - 1
+
+
+def test_search_with_labels_holds_the_image_auroc(bundle, dataset: Path, engines, tmp_path: Path):
+    built = build(bundle.path, tmp_path / "e.onnx", calib=SPOILT, max_drop=0.0)
+    search = searched(built.plan)
+    assert (search.measure, search.holds, search.images) == (Measure.IMAGE_AUROC, True, 12)
+    assert search.data == str(dataset.resolve())
+    auroc = []
+    for path in (engines[Precision.FP32], built.path):
+        with load_engine(path) as engine:
+            values = []
+            for category in sorted(dataset.iterdir()):
+                images = sorted(category.glob("test/*/*.png"))
+                scores = [engine.run(load_image(image, (SIZE, SIZE))[None]).scores[0] for image in images]
+                values.append(roc_auc_score(["spot" in image.parts for image in images], scores))
+        auroc.append(np.mean(values))
+    chosen = drops(built.plan)[len(built.plan.float_layers)]
+    assert chosen == pytest.approx(auroc[0] - auroc[1], abs=1e-9)
+    assert chosen <= 0 < drops(built.plan)[0]
+    caption = str(plan_table(built.plan).caption)
+    assert f"12 images of {dataset.resolve()}" in caption
+
+
+def test_with_every_layer_in_float32_nothing_is_lost(bundle, everything: Path, engines, dataset, tmp_path):
+    built = build(bundle.path, tmp_path / "e.onnx", calib=SPOILT, plan=everything)
+    assert "QLinearConv" not in built.sidecar.operators
+    pictures = np.stack([load_image(path, (SIZE, SIZE)) for path in sorted(dataset.rglob("test/*/*.png"))])
+    with load_engine(engines[Precision.FP32]) as a, load_engine(built.path) as b:
+        expected, measured = a.run(pictures), b.run(pictures)
+    np.testing.assert_allclose(measured.maps, expected.maps, atol=1e-4 * expected.maps.max())
+
+
+def test_drop_that_no_plan_holds_is_refused_and_leaves_nothing(
+    unlabelled, dataset: Path, layers: List[str], tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(
+        "adq_edge.builders.mixed_precision.trials._ROUNDING", -1e9
+    )  # so that FP32 itself does not hold it
+    options = {"calib_data": dataset, "max_drop": 0.001}
+    with pytest.raises(
+        BuildError, match=r"no plan holds a drop of 0\.001 in map-error: the nearest is"
+    ) as caught:
+        build(unlabelled.path, tmp_path / "out" / "e.onnx", **options)
+    assert "\n" not in str(caught.value)
+    assert f"with {len(layers)} of {len(layers)} layers in float32" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+    built = build(unlabelled.path, tmp_path / "e.onnx", **options, keep_nearest=True)
+    assert not searched(built.plan).holds
+    assert set(built.sidecar.float_layers) == set(layers)
+    assert "not held; the nearest plan was taken" in str(plan_table(built.plan).caption)
+
+
+def test_plan_given_again_builds_the_same_engine(built_to_a_drop, unlabelled, dataset: Path, tmp_path: Path):
+    plan = plan_path(built_to_a_drop.path)
+    again = build(unlabelled.path, tmp_path / "again.onnx", calib_data=dataset, plan=plan)
+    assert sha256(again.path) == sha256(built_to_a_drop.path)
+    assert again.sidecar.float_layers == built_to_a_drop.plan.float_layers
+    assert (again.sidecar.plan.name, again.sidecar.plan.sha256) == (str(plan), sha256(plan))
+    assert not plan_path(again.path).exists()
+
+
+def test_good_int8_needs_no_float_layers(unlabelled, engines, dataset: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    built = build(unlabelled.path, calib_data=dataset, max_drop=0.9)
+    assert built.path == Path(f"engines/parts-int8-{DEFAULT_CALIBRATOR}.onnx")
+    assert built.plan.float_layers == built.sidecar.float_layers == ()
+    assert sha256(built.path) == sha256(engines[Precision.INT8])
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, StorageError("no space left")])
+def test_interrupted_build_leaves_neither_engine_nor_plan(
+    unlabelled, dataset: Path, tmp_path: Path, monkeypatch, interruption
+):
+    def stop(*_: object) -> None:
+        raise interruption
+
+    monkeypatch.setattr("adq_edge.builders.build.write_sidecar", stop)
+    with pytest.raises(type(interruption) if isinstance(interruption, Exception) else interruption):
+        build(unlabelled.path, tmp_path / "out" / "e.onnx", calib_data=dataset, max_drop=0.9)
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("gone", ["test", "test/spot", "", None])
+def test_measure_follows_what_the_training_data_holds(bundle, dataset, tmp_path: Path, monkeypatch, gone):
+    """The labels decide; without them normal pictures do, of the same folder or of the calibration's."""
+    root = write_dataset(tmp_path / "data")
+    for folder in [] if gone is None else [root] if gone == "" else root.glob(f"*/{gone}"):
+        shutil.rmtree(str(folder))
+    manifest = dataclasses.replace(bundle.manifest, data=str(root))
+    trained = dataclasses.replace(bundle, manifest=manifest)
+    goal = set_goal(trained, 0.1, None, dataset if gone == "" else None, False)
+    assert goal.measure is (Measure.IMAGE_AUROC if gone is None else Measure.MAP_ERROR)
+    assert goal.folder == (dataset if gone == "" else root)
+    assert (len(goal.pictures), goal.pictures.name) == (PICTURES, "images+synthetic-defects")
+
+
+# --- refusals -----------------------------------------------------------------------------------------
+
+
+def test_options_that_do_not_go_together_are_refused_before_anything_is_read(bundle, dataset, tmp_path: Path):
+    for options, complaint in (
+        ({"precision": "fp16", "max_drop": 0.1}, r"--max-drop is for INT8 engines only"),
+        ({"precision": "fp32", "plan": "p.json"}, r"--plan is for INT8 engines only"),
+        ({"plan": "p.json", "max_drop": 0.1}, r"Give --max-drop or --plan"),
+        ({"data": dataset}, r"--data is only read in the search for a plan\. Add --max-drop DROP"),
+        ({"keep_nearest": True}, r"--keep-nearest is only read in the search"),
+        ({"max_drop": -0.001}, r"a drop of -0\.001 cannot be held\. Give --max-drop 0 or more"),
+        ({"max_drop": float("nan")}, r"a drop of nan cannot be held"),
+    ):
+        with pytest.raises(BuildError, match=complaint):
+            build(tmp_path / "no bundle", tmp_path / "e.onnx", **options)
+    with pytest.raises(StorageError, match=r"p\.json: no such file"):
+        build(bundle.path, tmp_path / "e.onnx", plan=tmp_path / "p.json")
+    write_plan(tmp_path / "t.json", Plan(bundle.manifest.model_sha256, Target.TENSORRT, ()))
+    with pytest.raises(
+        BuildError, match=r"t\.json: plan for the arithmetic of tensorrt, not of \w+\. Find one"
+    ):
+        build(bundle.path, tmp_path / "e.onnx", plan=tmp_path / "t.json")
+    root = write_dataset(tmp_path / "data", categories=1)
+    shutil.rmtree(str(root / "part0" / "test" / "spot"))
+    with pytest.raises(DataError, match=r"data: no category has both normal and defective test images\. Put"):
+        build(bundle.path, tmp_path / "e.onnx", max_drop=0.1, data=root)
+    assert not (tmp_path / "e.onnx").exists()
+    assert not leftovers(tmp_path)
+
+
+def adq(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "adq_edge", "build", *map(str, arguments)]
+    return subprocess.run(command, cwd=str(cwd), capture_output=True, text=True, timeout=120)
+
+
+def test_command_line_shows_the_steps_and_refuses_in_one_line(
+    bundle, everything: Path, layers: List[str], tmp_path: Path
+):
+    other = tmp_path / "other.json"
+    write_plan(other, Plan("0" * 64, Target.X86, ()))
+    before = sorted(tmp_path.iterdir())
+    for arguments, complaint in (
+        (["--fp32", "--max-drop", "0.1"], "--max-drop is for INT8 engines only"),
+        (["--int8", "--max-drop", "-1"], "a drop of -1 cannot be held"),
+        (["--int8", "--plan", other], "plan of another model"),
+        (["--int8", "--max-drop", "0", "--data", "none"], "none: no such dataset folder"),
+    ):
+        result = adq(bundle.path, *arguments, cwd=tmp_path)
+        assert result.returncode == 2, result.stderr
+        assert [complaint in line for line in result.stderr.strip().splitlines()] == [True]
+        assert sorted(tmp_path.iterdir()) == before
+    result = adq(bundle.path, "--max-drop", "1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "chosen" in result.stdout
+    assert f"float32 layers: 0, as in parts-int8-{DEFAULT_CALIBRATOR}.onnx.plan.json" in result.stdout
+    assert (tmp_path / "engines" / f"parts-int8-{DEFAULT_CALIBRATOR}.onnx.plan.json").is_file()
+    result = adq(bundle.path, "--plan", everything, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert f"float32 layers: {len(layers)}, as in {everything}" in result.stdout
+    assert (tmp_path / "engines" / f"parts-int8-{DEFAULT_CALIBRATOR}-mixed.onnx").is_file()

@@ -1,0 +1,548 @@
+"""`build` for the TensorRT family: real engines by TensorRT-RTX, each route's graph, how builds fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+import adq_edge.builders.tensorrt_options as choosing
+from adq_edge.artifacts.sidecar import read_sidecar
+from adq_edge.builders.base import Ingredients
+from adq_edge.builders.build import build
+from adq_edge.builders.tensorrt import MOST_STRIPPED, TensorRTMaker
+from adq_edge.builders.tensorrt_graphs import make_graph
+from adq_edge.builders.tensorrt_options import Choice, TensorRTOptions, choose_build
+from adq_edge.calibration.calibrated_model import prepare
+from adq_edge.calibration.sources import image_source
+from adq_edge.core.errors import AdqError, BuildError, EngineError, MissingDependencyError, StorageError
+from adq_edge.core.options import Device, Precision, Route, RuntimeName, Target
+from adq_edge.models.base import ModelConfig
+from adq_edge.models.checkpoint import save_checkpoint
+from adq_edge.models.registry import METHODS
+from adq_edge.onnx_export.export import export
+from adq_edge.quantization.arithmetic import WEIGHT_LEVELS
+from adq_edge.quantization.graph.tensorrt_lint import lint
+from adq_edge.quantization.placement import integer_layers
+from adq_edge.quantization.region import find_region
+from adq_edge.runtimes.registry import load_engine
+from adq_edge.runtimes.tensorrt import process
+from adq_edge.runtimes.tensorrt.job import BuildReport, Job, LayerReport
+from adq_edge.runtimes.tensorrt.log import Failure, FailureKind
+from adq_edge.runtimes.tensorrt.probe import Probe
+from adq_edge.runtimes.tensorrt.process import Built, FailedBuildError
+from adq_edge.runtimes.tensorrt.release import Flavour
+from factories.images import SIZE, leftovers
+from factories.tiny_method import TinyMethod
+
+SM86 = TensorRTOptions(compute_capabilities=("86",))
+
+
+def needs_rtx() -> None:
+    pytest.importorskip("tensorrt_rtx", reason="pip install adq-edge[rtx]", exc_type=ImportError)
+
+
+# --- real engines ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("capability", ["86", "8.9"])
+def test_rtx_engines_are_built_without_a_gpu(
+    bundle, dataset, tmp_path, precision: Precision, capability: str
+):
+    needs_rtx()
+    options = TensorRTOptions(compute_capabilities=(capability,), largest_batch=4)
+    built = build(
+        bundle.path,
+        tmp_path / "e.plan",
+        precision=precision,
+        calib_data=dataset,
+        device="rtx",
+        tensorrt=options,
+    )
+    sidecar = read_sidecar(built.path)
+    assert sidecar == built.sidecar
+    assert (sidecar.runtime, sidecar.device, sidecar.precision) == ("tensorrt-rtx", "rtx", precision)
+    details = sidecar.tensorrt
+    assert details is not None
+    assert (details.route, details.largest_batch, details.layers) == ("typed", 4, None)
+    assert details.compute_capability == {"86": "8.6", "8.9": "8.9"}[capability]
+    assert details.peak_mb is not None
+    assert details.peak_mb > 10
+    assert built.path.read_bytes()[:4] != b"\x08\x08\x12"  # a plan, no ONNX file
+    assert leftovers(tmp_path) == []
+
+
+def test_int8_engines_are_smaller_than_float_ones(bundle, dataset, tmp_path):
+    needs_rtx()
+    sizes = {
+        precision: build(
+            bundle.path,
+            tmp_path / f"{precision.value}.plan",
+            precision=precision,
+            calib_data=dataset,
+            device=Device.RTX,
+            tensorrt=SM86,
+        )
+        .path.stat()
+        .st_size
+        for precision in Precision
+    }
+    assert sizes[Precision.INT8] < sizes[Precision.FP16] < sizes[Precision.FP32]
+
+
+def test_a_plan_needs_its_gpu_and_its_runtime(bundle, tmp_path):
+    needs_rtx()
+    built = build(bundle.path, tmp_path / "e.plan", precision="fp16", device="rtx", tensorrt=SM86)
+    with pytest.raises(EngineError, match="built for tensorrt-rtx, onnxruntime cannot load it"):
+        load_engine(built.path, runtime="onnxruntime")
+    if not Path("/proc/driver/nvidia").exists():
+        with pytest.raises((EngineError, MissingDependencyError), match=r"CUDA|GPU|pycuda") as refusal:
+            load_engine(built.path)
+        assert "\n" not in str(refusal.value)
+
+
+# --- the graph of each route -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ingredients(bundle, dataset) -> Ingredients:
+    prepared = prepare(bundle, "lp", image_source(dataset, 8), threads=2)
+    return Ingredients(bundle, Precision.INT8, onnx.load(str(bundle.model)), prepared)
+
+
+def run_map(model: onnx.ModelProto, pictures: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(["anomaly_map"], {"image": pictures})[0]
+
+
+def test_implicit_graph_gives_tensorrt_the_very_integers_of_the_rounding(ingredients):
+    """TensorRT 8.5 scales each channel by its largest weight: the levels must come out again."""
+    graph = make_graph(ingredients, Route.IMPLICIT)
+    assert lint(graph.model) == []
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.model.graph.initializer}
+    for node in graph.model.graph.node:
+        if node.name in ingredients.prepared.rounding:
+            rounded = ingredients.prepared.rounding[node.name]
+            rows = weights[node.input[1]].astype(np.float64).reshape(len(rounded.levels), -1)
+            scales = np.abs(rows).max(axis=1, keepdims=True) / WEIGHT_LEVELS
+            found = np.rint(rows / np.where(scales == 0, 1, scales)).reshape(rounded.levels.shape)
+            changed = found != rounded.levels
+            assert changed.reshape(len(found), -1).sum(axis=1).max() <= 1  # the one that marks the scale
+            assert np.abs(found - rounded.levels)[changed].max(initial=0) <= 8
+
+
+def test_implicit_graph_names_what_stays_float(ingredients):
+    graph = make_graph(ingredients, Route.IMPLICIT)
+    region = find_region(ingredients.prepared.model)
+    integers = {layer.node.name for layer in integer_layers(region, Target.TENSORRT)}
+    assert set(graph.half) == {operator.node.name for operator in region.operators} - integers
+    assert graph.half  # the picture's convolutions
+    assert set(graph.half) < set(graph.networks)
+    scoring = {
+        node.name for node in graph.model.graph.node if "Reduce" in node.op_type or node.op_type == "Div"
+    }
+    assert scoring
+    assert not scoring & set(graph.networks)
+    assert all(amax > 0 for amax in graph.ranges.values())
+
+
+def test_float_layers_leave_the_explicit_graph(ingredients):
+    layer = integer_layers(find_region(ingredients.prepared.model), Target.TENSORRT)[3].node.name
+
+    def reads_pairs(float_layers: tuple) -> bool:
+        graph = make_graph(dataclasses.replace(ingredients, float_layers=float_layers), Route.EXPLICIT)
+        assert lint(graph.model) == []
+        made = {name: node for node in graph.model.graph.node for name in node.output}
+        node = next(node for node in graph.model.graph.node if node.name == layer)
+        return made[node.input[0]].op_type == "DequantizeLinear"
+
+    assert reads_pairs(())
+    assert not reads_pairs((layer,))
+
+
+def test_transposed_convolutions_have_pairs_where_types_rule_alone(dataset, tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, TinyMethod.arch, TinyMethod)
+    save_checkpoint(tmp_path / "tiny.pt", TinyMethod(ModelConfig(image_size=(32, 32))), {})
+    bundle = export(tmp_path / "tiny.pt", tmp_path / "tiny", data=dataset)
+    prepared = prepare(bundle, "minmax", image_source(dataset, 2), threads=1)
+    tiny = Ingredients(bundle, Precision.INT8, onnx.load(str(bundle.model)), prepared)
+
+    def read_by(kind: str, route: Route) -> set:
+        graph = make_graph(tiny, route).model.graph
+        made = {name: node.op_type for node in graph.node for name in node.output}
+        return {made.get(name) for node in graph.node if node.op_type == kind for name in node.input[:2]}
+
+    assert "DequantizeLinear" not in read_by("ConvTranspose", Route.EXPLICIT)
+    assert "DequantizeLinear" in read_by("Conv", Route.EXPLICIT)
+    assert read_by("ConvTranspose", Route.TYPED) == {"DequantizeLinear"}
+
+
+def test_float_precisions_leave_the_model_alone_but_where_types_rule(ingredients):
+    floating = dataclasses.replace(ingredients, precision=Precision.FP16, prepared=None)
+    assert make_graph(floating, Route.EXPLICIT).model == ingredients.model
+    typed = make_graph(floating, Route.TYPED).model
+    assert any(t.data_type == onnx.TensorProto.FLOAT16 for t in typed.graph.initializer)
+
+
+def test_candidates_of_a_plan_are_emulated(ingredients, bundle, dataset):
+    maker = TensorRTMaker(choice(), threads=2)
+    picture = next(iter(image_source(dataset, 1).pictures((SIZE, SIZE))))[None]
+    with maker.open_candidate(bundle, ingredients.prepared, ()) as engine:
+        assert engine.is_emulation
+        emulated = engine.run(picture).maps
+    explicit = make_graph(ingredients, Route.EXPLICIT).model
+    np.testing.assert_allclose(emulated, run_map(explicit, picture), rtol=1e-5, atol=1e-7)
+
+
+def test_max_drop_for_tensorrt_is_searched_in_the_emulation(bundle, dataset, tmp_path):
+    needs_rtx()
+    built = build(
+        bundle.path,
+        tmp_path / "e.plan",
+        calib_data=dataset,
+        data=dataset,
+        max_drop=1.0,
+        device="rtx",
+        tensorrt=SM86,
+    )
+    assert built.plan is not None
+    assert built.plan.target is Target.TENSORRT
+    assert built.plan.search is not None
+    assert all(step.latency_ratio is None for step in built.plan.search.steps)
+
+
+# --- what is chosen ----------------------------------------------------------------------------
+
+
+def choice(**changes: Any) -> Choice:
+    base = Choice(
+        device=Device.CUDA,
+        runtime=RuntimeName.TENSORRT,
+        flavour=Flavour.TENSORRT,
+        version="10.3.0",
+        route=Route.EXPLICIT,
+        compute_capabilities=(),
+        dla=None,
+        largest_batch=1,
+        workspace_mb=512,
+        most_workspace_mb=1024,
+        memory_limit_mb=None,
+        lean=False,
+        timing_cache=None,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+XAVIER = Probe("8.5.2.2", "Xavier", "7.2", 8000.0, 2)
+
+
+def choose_on(
+    monkeypatch: pytest.MonkeyPatch,
+    here: Probe,
+    device: Device = Device.CUDA,
+    precision: Precision = Precision.INT8,
+    calib: str = "lp",
+    **options: Any,
+) -> Choice:
+    monkeypatch.setattr(choosing, "load_release", lambda flavour: None)
+    monkeypatch.setattr(choosing, "probe", lambda: here)
+    monkeypatch.setattr(choosing, "_check_board", lambda: None)
+    return choose_build(device, precision, calib, TensorRTOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "route"),
+    [
+        ("8.5.2.2", {}, Route.IMPLICIT),
+        ("8.5.2.2", {"route": Route.EXPLICIT}, Route.EXPLICIT),
+        ("8.6.1", {}, Route.EXPLICIT),
+        ("10.3.0", {}, Route.EXPLICIT),
+        ("10.3.0", {"route": Route.TYPED}, Route.TYPED),
+        ("10.3.0", {"calib": "trt-entropy"}, Route.IMPLICIT),
+        ("11.1.0", {}, Route.TYPED),
+    ],
+)
+def test_the_route_follows_the_release(monkeypatch, version: str, options: Dict[str, Any], route: Route):
+    here = dataclasses.replace(XAVIER, version=version)
+    assert choose_on(monkeypatch, here, **options).route is route
+
+
+def test_a_small_jetson_builds_lean_with_a_capped_workspace(monkeypatch):
+    chosen = choose_on(monkeypatch, XAVIER, Device.JETSON, dla=1)
+    assert (chosen.lean, chosen.dla, chosen.route) == (True, 1, Route.IMPLICIT)
+    assert 64 <= chosen.workspace_mb <= 1024
+    assert chosen.timing_cache is not None
+    assert chosen.timing_cache.name == "timing-8.5.2.2-sm72.cache"
+
+
+@pytest.mark.parametrize(
+    ("here", "device", "options", "words"),
+    [
+        ({"compute_capability": "6.1"}, Device.CUDA, {}, "no INT8 tensor cores. Build with --fp16"),
+        ({"compute_capability": "7.0"}, Device.CUDA, {}, "no INT8 tensor cores"),
+        ({}, Device.CUDA, {"dla": 0}, "--device cuda has no DLA"),
+        ({"dla_cores": 0}, Device.JETSON, {"dla": 0}, "has 0 DLA cores"),
+        ({}, Device.JETSON, {"dla": 2}, "there is no core 2"),
+        ({}, Device.JETSON, {"dla": 0, "route": Route.EXPLICIT}, "DLA reads no Q/DQ pairs"),
+        ({}, Device.JETSON, {"dla": 0, "largest_batch": 4}, "DLA takes one size of batch"),
+        ({}, Device.JETSON, {"dla": 0, "precision": Precision.FP32}, "DLA computes in FP16 and INT8 only"),
+        ({}, Device.CUDA, {"compute_capabilities": ("86",)}, "--sm is for --device rtx only"),
+        ({}, Device.CUDA, {"route": Route.TYPED}, "TensorRT 8.5.2.2 has no typed networks"),
+        ({"version": "11.0.0"}, Device.CUDA, {"route": Route.IMPLICIT}, "neither implicit quantization"),
+        ({"version": "11.0.0"}, Device.JETSON, {"dla": 0}, "neither implicit quantization"),
+        ({"version": "11.0.0"}, Device.CUDA, {"calib": "trt-minmax"}, "neither implicit quantization"),
+    ],
+)
+def test_what_cannot_be_met_is_refused(monkeypatch, here, device, options, words: str):
+    with pytest.raises(BuildError) as refusal:
+        choose_on(monkeypatch, dataclasses.replace(XAVIER, **here), device, **options)
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--device", "rtx", "--sm", "90"], "does not compile for --sm 90. There are: 75, 80, 86"),
+        (["--device", "rtx", "--sm", "x"], "does not compile for --sm x"),
+        (["--device", "rtx", "--sm", "86", "--route", "implicit"], "has no implicit route"),
+        (["--device", "rtx", "--sm", "86", "--dla", "0"], "--device rtx has no DLA"),
+        (["--device", "rtx", "--sm", "86", "--calib", "trt-entropy"], "has no calibrator 'trt-entropy'"),
+        (["--device", "rtx", "--sm", "86", "--runtime", "openvino"], "--runtime is for CPU engines"),
+        (["--device", "cpu", "--dla", "0"], "an option for TensorRT, but the device is a CPU"),
+        (["--device", "cpu", "--runtime", "tensorrt"], "tensorrt runs on no CPU"),
+        (["--device", "cuda"], "TensorRT is not installed"),
+        (["--device", "jetson"], "this machine is no Jetson"),
+    ],
+)
+def test_bad_requests_end_in_one_line(bundle, tmp_path, options: List[str], words: str):
+    needs_rtx()
+    command = [
+        sys.executable,
+        "-m",
+        "adq_edge",
+        "build",
+        str(bundle.path),
+        "-o",
+        str(tmp_path / "e"),
+        *options,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- how builds fail, and what is tried then ---------------------------------------------------
+
+
+def test_a_builder_over_its_memory_limit_is_ended(bundle, tmp_path):
+    needs_rtx()
+    options = dataclasses.replace(SM86, memory_limit_mb=40)
+    with pytest.raises(BuildError, match=r"needs more than the 40 MB that it may use") as refusal:
+        build(bundle.path, tmp_path / "e.plan", precision="fp32", device="rtx", tensorrt=options)
+    assert "\n" not in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(bundle, tmp_path, full_disk):
+    needs_rtx()
+    full_disk()
+    with pytest.raises(StorageError, match="no space left on device"):
+        build(bundle.path, tmp_path / "e.plan", precision="fp32", device="rtx", tensorrt=SM86)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_build_takes_its_builder_with_it(bundle, tmp_path, sent: signal.Signals):
+    """A builder that sleeps instead of building: the moment is ours to choose."""
+    script = (
+        "import signal, sys; from adq_edge.runtimes.tensorrt import process;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "start = process._start;"
+        "process._start = lambda job, report, log: (p := __import__('subprocess').Popen("
+        "[sys.executable, '-c', 'import time; time.sleep(60)'], stdout=log, start_new_session=True),"
+        " print(p.pid, flush=True))[0];"
+        "from adq_edge.cli import main; main()"
+    )
+    arguments = ["build", str(bundle.path), "-o", str(tmp_path / "e.plan"), "--fp32", "--device", "rtx"]
+    needs_rtx()
+    running = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments, "--sm", "86"], stdout=subprocess.PIPE, text=True
+    )
+    assert running.stdout is not None
+    builder = int(running.stdout.readline())
+    time.sleep(1.0)  # until it is watched: what prints the number has not returned yet
+    running.send_signal(sent)
+    assert running.wait(20) == 128 + sent
+    assert list(tmp_path.iterdir()) == []
+    assert not Path(f"/proc/{builder}").exists()
+
+
+def test_a_killed_builder_is_named(monkeypatch, tmp_path):
+    real = subprocess.Popen
+
+    def kill_at_once(*arguments: Any, **options: Any) -> Any:
+        started = real([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+        os.kill(started.pid, signal.SIGSEGV)
+        return started
+
+    monkeypatch.setattr(process.subprocess, "Popen", kill_at_once)
+    with pytest.raises(FailedBuildError, match="the builder was ended by SIGSEGV"):
+        process.run_job(job(tmp_path), "Building")
+
+
+def job(folder: Path) -> Job:
+    return Job(
+        flavour=Flavour.RTX,
+        model=str(folder / "m.onnx"),
+        plan=str(folder / "e.plan"),
+        precision=Precision.FP32,
+        route=Route.TYPED,
+        networks=(),
+        half=(),
+        ranges={},
+        image_size=(SIZE, SIZE),
+        largest_batch=1,
+        compute_capabilities=("8.6",),
+        dla=None,
+        workspace_mb=64,
+        lean=True,
+        timing_cache=None,
+    )
+
+
+def test_what_tensorrt_says_of_a_bad_graph_is_passed_on(tmp_path):
+    needs_rtx()
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    with pytest.raises(FailedBuildError) as refusal:
+        process.run_job(job(tmp_path), "Building")
+    assert "pars" in str(refusal.value).lower()
+    assert refusal.value.failure.kind is FailureKind.OTHER
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+class Builder:
+    """Answers jobs with failures in turn, then with success; keeps the jobs."""
+
+    def __init__(self, *failures: Failure) -> None:
+        self.failures = list(failures)
+        self.jobs: List[Job] = []
+        self.integers: List[int] = []
+
+    def __call__(self, job: Job, title: str, *, memory_limit_mb: Any = None) -> Built:
+        self.jobs.append(job)
+        nodes = onnx.load(job.model).graph.node
+        self.integers.append(sum(node.op_type == "QuantizeLinear" for node in nodes))
+        if self.failures:
+            raise FailedBuildError(self.failures.pop(0), None)
+        Path(job.plan).write_bytes(b"plan")
+        layers = (
+            LayerReport("conv", "CaskConvolution", "INT8", "GPU"),
+            LayerReport("r", "Reformat", "FP16", "GPU"),
+        )
+        return Built(BuildReport("10.3.0", "8.7", layers), 100.0)
+
+
+def make(monkeypatch, ingredients, tmp_path, builder: Builder, **changes: Any):
+    monkeypatch.setattr("adq_edge.builders.tensorrt.run_job", builder)
+    return TensorRTMaker(choice(**changes), None).make(ingredients, tmp_path / "e.plan").details
+
+
+OUT = Failure(FailureKind.OUT_OF_MEMORY, "out of memory")
+
+
+def test_out_of_memory_is_tried_again_with_less(monkeypatch, ingredients, tmp_path):
+    builder = Builder(OUT, OUT)
+    details = make(monkeypatch, ingredients, tmp_path, builder)
+    assert [(job.workspace_mb, job.lean) for job in builder.jobs] == [(512, False), (256, True), (128, True)]
+    assert details.workspace_mb == 128
+
+
+def test_out_of_memory_ends_after_a_few_tries(monkeypatch, ingredients, tmp_path):
+    builder = Builder(*[OUT] * 20)
+    with pytest.raises(BuildError, match="out of memory"):
+        make(monkeypatch, ingredients, tmp_path, builder)
+    assert len(builder.jobs) == 4
+
+
+def test_a_small_workspace_grows_to_its_limit(monkeypatch, ingredients, tmp_path):
+    small = Failure(FailureKind.SMALL_WORKSPACE, "no implementation, workspace", "conv")
+    builder = Builder(small)
+    assert make(monkeypatch, ingredients, tmp_path, builder).workspace_mb == 1024
+    with pytest.raises(BuildError):
+        make(monkeypatch, ingredients, tmp_path, Builder(small, small, small))
+
+
+def test_a_layer_without_integer_kernel_loses_its_pairs(monkeypatch, ingredients, tmp_path):
+    layers = [
+        layer.node.name for layer in integer_layers(find_region(ingredients.prepared.model), Target.TENSORRT)
+    ]
+    missing = Failure(
+        FailureKind.NO_IMPLEMENTATION, "Could not find any implementation", f"{layers[5]} + /Relu_9"
+    )
+    builder = Builder(missing)
+    details = make(monkeypatch, ingredients, tmp_path, builder)
+    assert details.stripped == (layers[5],)
+    assert builder.integers[1] < builder.integers[0]
+    assert any(layers[5] in warning for warning in details.warnings)
+    assert 0.0 < details.seconds < 60.0
+
+    many = [Failure(FailureKind.NO_IMPLEMENTATION, "none", name) for name in layers]
+    builder = Builder(*many)
+    with pytest.raises(BuildError):
+        make(monkeypatch, ingredients, tmp_path, builder)
+    assert len(builder.jobs) == MOST_STRIPPED + 1
+
+
+def test_little_int8_is_said(monkeypatch, ingredients, tmp_path):
+    details = make(monkeypatch, ingredients, tmp_path, Builder())
+    assert details.layers == {"INT8": 1}
+    assert any("only 1 layers run in it" in warning for warning in details.warnings)
+
+
+def test_own_calibrators_write_a_ranges_file(monkeypatch, bundle, dataset, tmp_path):
+    """TensorRT's calibrator is played by a function; the float-input model and the file are real."""
+    measured = find_region(onnx.load(str(bundle.model))).measured
+
+    def calibrate(job: Job, title: str) -> Built:
+        model = onnx.load(job.model)
+        (taken,) = model.graph.input
+        assert taken.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+        assert np.load(str(job.pictures)).dtype == np.uint8
+        pictures = np.load(str(job.pictures))[:1]
+        map_of_floats = run_map(model, pictures.astype(np.float32))
+        np.testing.assert_array_equal(map_of_floats, run_map(onnx.load(str(bundle.model)), pictures))
+        return Built(BuildReport("10.3.0", None, None, dict.fromkeys(measured, 2.5)), None)
+
+    monkeypatch.setattr("adq_edge.builders.tensorrt.run_job", calibrate)
+    source = image_source(dataset, 3)
+    path = TensorRTMaker(choice(), 2).measure(bundle, "trt-entropy", source, 2)
+    from adq_edge.artifacts.ranges import read_ranges
+
+    ranges = read_ranges(path, bundle.manifest.model_sha256, measured)
+    path.unlink()
+    assert ranges.calibrator == "trt-entropy"
+    assert set(ranges.tensors.values()) == {(-2.5, 2.5)}
+    monkeypatch.setattr(
+        "adq_edge.builders.tensorrt.run_job",
+        lambda job, title: Built(BuildReport("8", None, None, {}), None),
+    )
+    with pytest.raises(AdqError, match="trt-entropy found no range"):
+        TensorRTMaker(choice(), 2).measure(bundle, "trt-entropy", source, 2)

@@ -1,0 +1,91 @@
+"""A third party's calibrator, from its package's source to a ranges file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict
+
+import numpy as np
+import pytest
+
+from factories.paths import DATA
+
+PACKAGE = DATA / "example_calibrator"
+PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, str]:
+    """Install the example into a folder of its own; return an environment in which Python sees it."""
+    pytest.importorskip("setuptools", minversion="70.1", reason="setuptools builds the package")
+    folder = tmp_path_factory.mktemp("third-party")
+    source = folder / "source"  # setuptools writes beside what it builds
+    shutil.copytree(str(PACKAGE), str(source))
+    subprocess.run(
+        [*PIP, *OFFLINE, "--target", str(folder / "target"), str(source)], check=True, capture_output=True
+    )
+    return {**os.environ, "PYTHONPATH": str(folder / "target")}
+
+
+def python(arguments: list, environment: Dict[str, str]) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_it_is_found_by_name(installed: Dict[str, str]):
+    code = (
+        "from adq_edge.calibration.calibrators.registry import calibrator_names, make_calibrator\n"
+        "assert 'sigma' in calibrator_names()\n"
+        "calibrator = make_calibrator('sigma:3')\n"
+        "print(type(calibrator).__module__, calibrator.sigmas)"
+    )
+    result = python(["-c", code], installed)
+    assert result.stdout.split() == ["sigma_calibrator", "3.0"], result.stderr
+
+
+def test_calibrate_writes_its_ranges_beside_ours(
+    installed: Dict[str, str], bundle, dataset: Path, tmp_path: Path
+):
+    copy = tmp_path / "bundle"
+    shutil.copytree(str(bundle.path), str(copy), ignore=shutil.ignore_patterns("ranges"))
+    arguments = ["--calib", "sigma:3,minmax", "--data", dataset, "--samples", 4]
+    result = python(["-m", "adq_edge", "calibrate", copy, *arguments], installed)
+    assert result.returncode == 0, result.stderr
+    sigma, minmax = (
+        json.loads((copy / "ranges" / f"{name}-images-4.json").read_text())["tensors"]
+        for name in ("sigma=3", "minmax")
+    )
+    assert (
+        f"{copy}/ranges/sigma=3-images-4.json: sigma:3, {len(sigma)} tensors over 4 images" in result.stdout
+    )
+    assert sigma.keys() == minmax.keys()
+    ours, theirs = np.array(list(minmax.values())), np.array(list(sigma.values()))
+    assert (ours[:, 0] <= theirs[:, 0]).all()
+    assert (theirs[:, 1] <= ours[:, 1]).all()
+    assert (theirs[:, 1] < ours[:, 1]).any()
+
+
+def test_its_refusals_are_one_line(installed: Dict[str, str], bundle):
+    for spec, complaint in (("sigma:0", "sigmas must be above 0, not 0"), ("sigmund", "no calibrator named")):
+        result = python(["-m", "adq_edge", "calibrate", bundle.path, "--calib", spec], installed)
+        assert result.returncode == 2
+        assert complaint in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+        assert "sigma" in result.stderr
+
+
+def test_without_its_package_it_does_not_exist():
+    code = "from adq_edge.calibration.calibrators.registry import make_calibrator; make_calibrator('sigma')"
+    result = python(["-c", code], {**os.environ, "PYTHONPATH": ""})
+    assert "no calibrator named 'sigma'. There are: entropy, lp, minmax, mse, percentile." in result.stderr

@@ -1,0 +1,242 @@
+"""Where calibration pictures come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from adq_edge.calibration.selection import choose_source
+from adq_edge.calibration.sources import (
+    ImageSource,
+    MixedSource,
+    RandomNormalSource,
+    image_source,
+    make_source,
+    source_names,
+)
+from adq_edge.core.errors import CalibrationError, DataError
+from adq_edge.datasets.pasted_defects import DEFECTS, spoil
+from factories.images import write_picture
+
+SIZE = (64, 64)
+BUILT_IN = ["images", "random-normal", "synthetic-defects"]
+
+
+def stack(source, size=SIZE) -> np.ndarray:
+    return np.stack(list(source.pictures(size)))
+
+
+# --- images and random-normal ----------------------------------------------------------------------
+
+
+def test_image_source_takes_training_images_of_all_categories(dataset: Path, tmp_path: Path):
+    source = image_source(dataset, 8)
+    assert len(source) == 8
+    assert {path.parts[-4] for path in source.paths} == {"part0", "part1"}
+    assert all(path.parts[-3:-1] == ("train", "good") for path in source.paths)
+    assert source.paths == image_source(dataset, 8).paths
+    for i in range(3):
+        write_picture(tmp_path / "flat" / "deep" / f"{i}.png", i)
+    assert len(image_source(tmp_path / "flat", 300)) == 3
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CalibrationError, match="no calibration images here"):
+        image_source(tmp_path / "empty", 300)
+    with pytest.raises(CalibrationError, match="no such folder"):
+        image_source(tmp_path / "none", 300)
+
+
+def test_random_normal_is_standard_normal_after_normalisation():
+    pictures = stack(RandomNormalSource(4)).astype(np.float64)
+    normalised = (pictures / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    assert np.abs(np.median(normalised, (0, 1, 2))).max() < 0.05
+    quartiles = np.quantile(normalised, [0.25, 0.75], axis=(0, 1, 2))
+    np.testing.assert_allclose(quartiles, [[-0.674] * 3, [0.674] * 3], atol=0.03)
+
+
+# --- defects ---------------------------------------------------------------------------------------
+
+
+def test_synthetic_defects_follow_from_the_file_and_the_seed(dataset: Path, tmp_path: Path):
+    source = make_source("synthetic-defects", dataset, 8)
+    pictures = stack(source)
+    np.testing.assert_array_equal(pictures, stack(source))
+    np.testing.assert_array_equal(pictures[:5], stack(make_source("synthetic-defects", dataset, 5)))
+    assert (stack(make_source("synthetic-defects", dataset, 8, seed=1)) != pictures).any((1, 2, 3)).all()
+    (tmp_path / "elsewhere").symlink_to(dataset)
+    elsewhere = make_source("synthetic-defects", tmp_path / "elsewhere", 8)
+    np.testing.assert_array_equal(pictures, stack(elsewhere))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 80), (96, 32), (16, 16)])
+def test_each_picture_is_the_normal_one_with_defects_to_be_seen(dataset: Path, size):
+    normal = stack(make_source("images", dataset, 12), size)
+    spoilt = stack(make_source("synthetic-defects", dataset, 12), size)
+    assert spoilt.dtype == np.uint8
+    assert spoilt.shape == (12, *size, 3)
+    change = np.abs(spoilt.astype(int) - normal).max(3)
+    assert (change.max((1, 2)) > 30).all()
+    assert np.mean(change > 30) < 0.4  # most of a picture is as it was
+    assert len({mask.tobytes() for mask in change > 30}) == 12
+
+
+@pytest.mark.parametrize("kind", sorted(DEFECTS))
+def test_every_kind_of_defect_changes_a_part_of_a_picture(kind: str):
+    column = np.arange(96)
+    pattern = np.add.outer(20 * (column[:64] // 8 % 2), 60 + 120 * (column // 12 % 2))
+    picture = pattern[..., None].repeat(3, 2).astype(np.uint8)
+    changes = []
+    for seed in range(20):
+        spoilt = picture.copy()
+        DEFECTS[kind](spoilt, 255 - picture, np.random.default_rng(seed))
+        changes.append(np.abs(spoilt.astype(int) - picture).max(2))
+    assert np.median([change.max() for change in changes]) > 30
+    assert all((change == 0).mean() > 0.3 for change in changes)
+    assert len({change.tobytes() for change in changes}) > 15
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_picture_of_one_colour_shows_its_defects_too(level: int):
+    """Blur, a missing part and a patch of itself cannot be seen on it; then others are drawn."""
+    picture = np.full((64, 64, 3), level, np.uint8)
+    for seed in range(40):
+        before = picture.copy()
+        spoilt = spoil(picture, picture, np.random.default_rng(seed))
+        assert np.abs(spoilt.astype(int) - level).max() > 30
+        np.testing.assert_array_equal(picture, before)
+
+
+def test_a_damaged_image_is_named(tmp_path: Path):
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"text\.png: not a readable image"):
+        stack(make_source("synthetic-defects", tmp_path, 3))
+
+
+# --- names and mixtures ----------------------------------------------------------------------------
+
+
+def test_sources_by_name(dataset: Path):
+    assert set(BUILT_IN) <= set(source_names())
+    for name in BUILT_IN:
+        source = make_source(name, dataset, 3)
+        assert (source.name, len(source)) == (name, 3)
+        assert stack(source).shape == (3, *SIZE, 3)
+    assert make_source("images", dataset, 8) == image_source(dataset, 8)
+    assert make_source("random-normal", None, 8, seed=3) == RandomNormalSource(8, 3)
+
+
+def test_a_mixture_shares_the_samples_and_takes_turns(dataset: Path):
+    mixed = make_source("images, synthetic-defects,random-normal", dataset, 8)
+    assert mixed.name == "images+synthetic-defects+random-normal"
+    assert isinstance(mixed, MixedSource)
+    assert [len(part) for part in mixed.parts] == [3, 3, 2]
+    expected = [stack(make_source(name, dataset, 3)) for name in ("images", "synthetic-defects")]
+    pictures = stack(mixed)
+    assert len(mixed) == len(pictures) == 8
+    np.testing.assert_array_equal(pictures[0::3], expected[0])
+    np.testing.assert_array_equal(pictures[1::3], expected[1])
+    np.testing.assert_array_equal(pictures[2::3], stack(RandomNormalSource(2)))
+
+
+def test_a_mixture_goes_on_when_a_part_ends(dataset: Path):
+    mixed = make_source("images,random-normal", dataset, 40)
+    assert [len(part) for part in mixed.parts] == [12, 20]
+    assert len(mixed) == len(stack(mixed)) == 32
+
+
+def test_a_fingerprint_tells_apart_all_that_changes_the_pictures(dataset: Path, tmp_path: Path):
+    write_picture(tmp_path / "0.png", 0)
+    write_picture(tmp_path / "1.png", 1)
+    specs = ["images", "synthetic-defects", "images,synthetic-defects", "synthetic-defects,images"]
+    folders = [(dataset, 2, 0), (dataset, 2, 1), (dataset, 4, 0), (tmp_path, 2, 0)]
+    choices = [(spec, *folder) for spec in specs for folder in folders]
+    prints = {choice: make_source(*choice).fingerprint() for choice in choices}
+    again = {choice: make_source(*choice).fingerprint() for choice in choices}
+    assert prints == again
+    assert len(set(prints.values())) == len(choices)
+    before = make_source("images,random-normal", tmp_path, 4).fingerprint()
+    write_picture(tmp_path / "1.png", 2, size=65)
+    assert make_source("images,random-normal", tmp_path, 4).fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    ("spec", "samples", "complaint"),
+    [
+        ("dreams", 3, r"no source named 'dreams'\. There are: images, random-normal, synthetic-defects\."),
+        ("images,dreams", 3, "no source named 'dreams'"),
+        ("images,", 3, "no source named ''"),
+        ("images,images", 3, "images,images: a source is named twice"),
+        ("images,random-normal", 1, "at least one picture of each source, and --samples is 1"),
+        ("random-normal", 0, "at least one picture of each source, and --samples is 0"),
+        ("images", -5, "Give --samples 1 or more"),
+        ("images", 3, r"calibration_data: no calibration images\. Put images there, or name a folder"),
+        ("random-normal,synthetic-defects", 3, "calibration_data: no calibration images"),
+    ],
+)
+def test_sources_that_cannot_be_made_are_refused(spec: str, samples: int, complaint: str):
+    with pytest.raises(CalibrationError, match=complaint) as refusal:
+        make_source(spec, None, samples)
+    assert "\n" not in str(refusal.value)
+
+
+def test_random_normal_as_data_is_the_source_of_that_name(bundle):
+    assert choose_source(bundle, "images", "random-normal", 5) == RandomNormalSource(5)
+    assert choose_source(bundle, "random-normal", "random-normal", 5) == RandomNormalSource(5)
+    with pytest.raises(CalibrationError, match="Mix them: --source synthetic-defects,random-normal"):
+        choose_source(bundle, "synthetic-defects", "random-normal", 5)
+
+
+# --- a third party's source --------------------------------------------------------------------------
+
+
+def announce(folder: Path, module: str, attribute: str) -> None:
+    """Write what an installer would: the metadata of a package with a source named `third`."""
+    metadata = folder / f"{module}-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[adq_edge.sources]\nthird = {module}:{attribute}\n")
+
+
+def test_a_third_partys_source_is_found_and_mixed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "third_source.py").write_text(
+        "from adq_edge.calibration.sources import RandomNormalSource\n"
+        "def make(folder, samples, seed):\n"
+        "    return RandomNormalSource(samples, seed, 'third')\n"
+    )
+    announce(tmp_path, "third_source", "make")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert source_names() == sorted([*BUILT_IN, "third"])
+    mixed = make_source("images,third", dataset, 4, seed=7)
+    assert mixed.parts == (image_source(dataset, 2, 7), RandomNormalSource(2, 7, "third"))
+    assert mixed.name == "images+third"
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("import nothing_of_this_name", "source 'third' cannot be loaded .*nothing_of_this_name"),
+        ("made = 1", "source 'third' cannot be loaded .*make"),
+        ("1 / 0", "source 'third' cannot be loaded .*division by zero"),
+        ("def make(): pass", "source 'third' cannot be made .*arguments"),
+    ],
+)
+def test_a_broken_third_partys_source_is_named(tmp_path: Path, monkeypatch, code: str, complaint: str):
+    module = f"broken_{len(code)}"
+    (tmp_path / f"{module}.py").write_text(code)
+    announce(tmp_path, module, "make")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(CalibrationError, match=complaint):
+        make_source("third", None, 3)
+    assert make_source("random-normal", None, 3).name == "random-normal"
+
+
+def test_ours_go_before_an_installed_one_of_the_same_name(monkeypatch: pytest.MonkeyPatch):
+    impostor = SimpleNamespace(name="random-normal", load=lambda: ImageSource)
+    monkeypatch.setattr(
+        "adq_edge.core.plugins.metadata.entry_points", lambda: {"adq_edge.sources": [impostor]}
+    )
+    assert make_source("random-normal", None, 2) == RandomNormalSource(2)

@@ -1,0 +1,256 @@
+"""The command line as a user sees it: output, exit codes, one clear line for bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from adq_edge.core.options import Precision
+from factories.images import leftovers
+
+COMMAND = [sys.executable, "-m", "adq_edge"]
+
+
+def adq(arguments: List[object], cwd: Path, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], cwd=str(cwd), capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def refused(result: subprocess.CompletedProcess) -> str:
+    """Return the one line that a refusal prints, after checking that it is one."""
+    assert result.returncode == 2, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("adq-edge: ")
+    return lines[0]
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, adq_edge, adq_edge.cli\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'tensorrt', 'openvino', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    result = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
+    for verb in ("train", "export", "build", "eval", "bench", "predict", "demo"):
+        assert verb in result.stdout
+
+
+def test_an_interruption_while_the_command_line_is_loading_is_no_traceback():
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'adq_edge.cli':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from adq_edge.__main__ import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "adq-edge: interrupted\n")
+
+
+def test_device_half_never_imports_torch():
+    """All of what a Jetson runs, with torch made unimportable."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import adq_edge.builders.build, adq_edge.evaluation.evaluate, adq_edge.evaluation.predict\n"
+        "import adq_edge.benchmark.bench, adq_edge.calibration.calibrate, adq_edge.runtimes.onnxruntime\n"
+        "import adq_edge.report.console.common\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nothing_is_kept_to_be_reported(tmp_path: Path):
+    """Run a graph as our engines do: ONNX Runtime of 2026 leaves an identifier where telemetry is on."""
+    code = (
+        "import adq_edge, onnxruntime; from onnx import TensorProto, helper\n"
+        "one = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in 'xy']\n"
+        "graph = helper.make_graph([helper.make_node('Neg', ['x'], ['y'])], 'g', one[:1], one[1:])\n"
+        "model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)\n"
+        "onnxruntime.InferenceSession(model.SerializeToString()).run(None, {'x': [1.0]})\n"
+    )
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")
+    }
+    subprocess.run([sys.executable, "-c", code], check=True, env={**environment, "HOME": str(tmp_path)})
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_verbs_pick_up_where_the_last_left_off(checkpoint: Path, dataset: Path, tmp_path: Path):
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copy(str(checkpoint), str(tmp_path / "checkpoints"))
+    exported = adq(["export"], tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    assert "parity on 8 pictures" in exported.stdout
+    for options in (["--fp32"], ["--fp16"], ["--int8", "--calib", "entropy"]):
+        built = adq(["build", *options], tmp_path)
+        assert built.returncode == 0, built.stderr
+    assert "entropy over 12 x images" in built.stdout
+    assert "28 QLinearConv" in built.stdout
+    evaluated = adq(["eval"], tmp_path)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "parts-int8-entropy.onnx" in evaluated.stdout
+    result = json.loads((tmp_path / "benchmarks/results/parts-int8-entropy.eval.json").read_text())
+    sidecar = json.loads((tmp_path / "engines/parts-int8-entropy.onnx.json").read_text())
+    assert sidecar["threshold"]["score"] == result["threshold"]
+    timed = adq(["bench", "--device", "cpu", "--quick"], tmp_path)
+    assert timed.returncode == 0, timed.stderr
+    assert "not to be quoted" in timed.stdout
+    assert timed.stdout.splitlines()[-1] == "result: benchmarks/results/parts-int8-entropy.quick.bench.json"
+    assert (tmp_path / "benchmarks/results/parts-int8-entropy.quick.bench.json").is_file()
+    assert not leftovers(tmp_path)
+
+
+def test_predict_prints_a_line_per_image_and_exit_code_1_for_unreadable_ones(
+    engines, dataset, tmp_path: Path
+):
+    (tmp_path / "bad.png").write_text("text")
+    folder = dataset / "part0" / "test" / "spot"
+    result = adq(["predict", engines[Precision.INT8], folder, tmp_path / "bad.png"], tmp_path)
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["error"] is None for line in lines] == [True, True, True, False]
+    assert all((tmp_path / line["heat_map"]).is_file() for line in lines[:3])
+    assert result.returncode == 1
+    assert "1 images could not be read" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["train", "--data", "none"], "none: no such dataset folder"),
+        (["train", "--data", "."], "no category found here"),
+        (["export"], "no checkpoint found here. Name one, or make one first: adq-edge train"),
+        (["export", "none.pt"], "none.pt: no such file or directory"),
+        (["export", "text.png"], "text.png: not a whole file written by torch.save"),
+        (["build"], "no bundle found here"),
+        (["build", "none"], "none: no such bundle"),
+        (["build", "text.png"], "text.png: no such bundle"),
+        (["build", "{bundle}", "--int8", "--fp32"], "more than one precision asked for"),
+        (["build", "{bundle}", "--calib", "magic"], "no calibrator named 'magic'"),
+        (["build", "{bundle}", "--calib-data", "empty"], "empty: no calibration images here"),
+        (["eval"], "no engine found here"),
+        (["eval", "none.onnx"], "none.onnx: no such engine"),
+        (["eval", "{engine}", "--data", "empty"], "empty: no category found here"),
+        (["eval", "{engine}", "--category", "part9"], "no category named 'part9'"),
+        (["predict", "none.onnx", "text.png"], "none.onnx: no such engine"),
+        (["predict", "{engine}", "empty"], "empty: no images in this folder"),
+        (["bench", "none.onnx"], "none.onnx: no such engine"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(engines, bundle, tmp_path: Path, arguments, complaint: str):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("text")
+    before = sorted(tmp_path.rglob("*"))
+    places = {"bundle": bundle.path, "engine": engines[Precision.INT8]}
+    line = refused(adq([argument.format(**places) for argument in arguments], tmp_path))
+    assert complaint in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_missing_teacher_file_is_named(dataset: Path, tmp_path: Path):
+    pytest.importorskip("torch")
+    line = refused(adq(["train", "--data", dataset, "--teacher-weights", "none.pth"], tmp_path))
+    assert "none.pth: no such file" in line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits files as POSIX systems do")
+@pytest.mark.parametrize("verb", ["train", "export", "build"])
+def test_no_room_for_the_file_is_one_line_and_leaves_nothing(
+    verb, checkpoint, bundle, dataset, tmp_path: Path
+):
+    """A limit on the size of files stands in for a full disk: the write fails half-way, for real."""
+    import resource
+
+    import torch
+
+    from factories.images import make_model
+
+    teacher = tmp_path / "teacher.pth"
+    torch.save(make_model().teacher.state_dict(), str(teacher))
+    arguments = {
+        "train": ["--data", dataset, "--teacher-weights", teacher, "--image-size", 64, "--epochs", 1],
+        "export": [checkpoint],
+        "build": [bundle.path, "--fp32"],
+    }[verb]
+    limit = 1_000_000
+
+    def limit_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    result = adq([verb, *arguments], tmp_path, preexec_fn=limit_files)
+    assert result.returncode == 2, result.stderr
+    line = result.stderr.strip().splitlines()[-1]  # after the progress bars
+    assert line.startswith("adq-edge: ")
+    assert "file too large" in line
+    assert "Traceback" not in result.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [teacher]
+
+
+@pytest.mark.parametrize("verb", ["train", "build", "eval", "bench"])
+def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(
+    verb, checkpoint, engines, bundle, dataset, tmp_path
+):
+    teacher = tmp_path / "teacher.pth"
+    copy = tmp_path / "bundle"
+    arguments: List[object] = {
+        "train": ["--data", dataset, "--teacher-weights", teacher, "--image-size", 64, "--epochs", 5000],
+        "build": [copy, "--calib-data", "random-normal", "--samples", 50_000],
+        "eval": [engines[Precision.FP32], "--data", tmp_path / "many"],
+        "bench": [engines[Precision.FP32], "--device", "cpu"],
+    }[verb]
+    if verb == "train":
+        import torch
+
+        from factories.images import make_model
+
+        torch.save(make_model().teacher.state_dict(), str(teacher))
+    if verb == "build":
+        shutil.copytree(str(bundle.path), str(copy))
+        shutil.rmtree(str(copy / "ranges"), ignore_errors=True)
+    if verb == "eval":
+        shutil.copytree(str(dataset), str(tmp_path / "many"))
+        for image in list((tmp_path / "many").rglob("test/good/*.png")):
+            for number in range(1500):
+                os.link(str(image), str(image.with_name(f"{image.stem}_{number}.png")))
+    process = subprocess.Popen(
+        [*COMMAND, verb, *map(str, arguments)],
+        cwd=str(tmp_path),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell's background job has it ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        time.sleep(8.0 if verb in ("train", "bench") else 4.0)
+        assert process.poll() is None, process.communicate()
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert errors.strip().splitlines()[-1] == "adq-edge: interrupted"
+    assert "Traceback" not in errors
+    assert not leftovers(tmp_path)
+    if verb == "train":
+        from adq_edge.models.checkpoint import load_checkpoint
+
+        for path in (tmp_path / "checkpoints").glob("*.pt"):
+            load_checkpoint(path)
+    else:
+        assert not (tmp_path / "engines").exists()
+        assert not [path for path in (tmp_path / "benchmarks").rglob("*") if path.is_file()]

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from adq_edge.core.errors import DataError
+from adq_edge.datasets.mvtec import read_dataset
+
+
+def test_categories_samples_and_masks_are_found(dataset: Path):
+    read = read_dataset(dataset)
+    assert [category.name for category in read.categories] == ["part0", "part1"]
+    assert len(read.train_images) == 12
+    first = read.categories[0]
+    assert first.has_masks
+    assert [(sample.defect, sample.is_anomalous, sample.mask is not None) for sample in first.test] == (
+        [("good", False, False)] * 3 + [("spot", True, True)] * 3
+    )
+
+
+def test_one_category_by_name_or_by_its_own_folder(dataset: Path):
+    by_name = read_dataset(dataset, ["part1"])
+    by_folder = read_dataset(dataset / "part1")
+    assert by_name.categories == by_folder.categories
+
+
+def test_category_without_masks_or_test_images_is_usable(dataset: Path, tmp_path: Path):
+    root = tmp_path / "copy"
+    shutil.copytree(dataset, root)
+    shutil.rmtree(root / "part0" / "ground_truth")
+    shutil.rmtree(root / "part1" / "test")
+    first, second = read_dataset(root).categories
+    assert not first.has_masks
+    assert len(first.test) == 6
+    assert second.test == ()
+
+
+def test_unusable_folders_are_refused(dataset: Path, tmp_path: Path):
+    with pytest.raises(DataError, match="no such dataset folder"):
+        read_dataset(tmp_path / "none")
+    with pytest.raises(DataError, match="no category found here"):
+        read_dataset(tmp_path)
+    with pytest.raises(DataError, match=r"no category named 'part7'\. There are: part0, part1"):
+        read_dataset(dataset, ["part7"])
+    (tmp_path / "empty" / "train" / "good").mkdir(parents=True)
+    with pytest.raises(DataError, match="category has no training images"):
+        read_dataset(tmp_path)
+
+
+def test_real_data_layout(real_data: Path):
+    read = read_dataset(real_data / "inspection")
+    assert {category.name: category.has_masks for category in read.categories} == {
+        "cookie": True,
+        "magnetic_tile": True,
+        "solar_cell": False,
+        "toy": False,
+    }
+    assert len(read.train_images) == 389

@@ -1,0 +1,393 @@
+"""What INT8 costs and where: the numbers against independent ones, the result file, the plot, the verb."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper, numpy_helper
+
+import adq_edge
+from adq_edge.artifacts.bundle import Bundle, open_bundle
+from adq_edge.calibration.calibrated_model import Prepared, prepare
+from adq_edge.calibration.sources import image_source, make_source
+from adq_edge.core.errors import AdqError, CalibrationError, DataError, ResultError, StorageError
+from adq_edge.core.imaging import read_image
+from adq_edge.core.options import Target
+from adq_edge.evaluation.analysis import Analysis, read_analysis
+from adq_edge.evaluation.analyze import analyze
+from adq_edge.evaluation.sensitivity_plot import write_damage_plot
+from adq_edge.hardware.environment import read_environment
+from adq_edge.quantization.qdq import quantize
+from adq_edge.quantization.region import find_region
+from adq_edge.quantization.sensitivity import clipped_shares, map_damage, whole_damage
+from adq_edge.report.console.analysis import layer_table
+from factories.images import SIZE, leftovers
+
+LAYER = "/student/layer2/layer2.0/conv2/Conv"
+WITH_RELU = "/student/layer2/layer2.1/conv1/Conv"
+MAP, SCORE = "anomaly_map", "anomaly_score"
+
+
+@pytest.fixture(scope="module")
+def fresh(bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle without the ranges that other tests have measured."""
+    path = tmp_path_factory.mktemp("analysis") / "parts"
+    shutil.copytree(str(bundle.path), str(path), ignore=shutil.ignore_patterns("ranges"))
+    return open_bundle(path)
+
+
+@pytest.fixture(scope="module")
+def prepared(fresh: Bundle, dataset: Path) -> Prepared:
+    return prepare(fresh, "minmax", image_source(dataset, 8), threads=2)
+
+
+@pytest.fixture(scope="module")
+def pictures(dataset: Path) -> List[np.ndarray]:
+    source = make_source("images,synthetic-defects", dataset, 4, seed=3)
+    return list(source.pictures((SIZE, SIZE)))
+
+
+@pytest.fixture(scope="module")
+def analysis(fresh: Bundle, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    output = tmp_path_factory.mktemp("results") / "r.json"
+    return analyze(
+        fresh.path, calib="minmax", data=dataset, samples=8, pictures=4, target="x86", output=output
+    )
+
+
+def run(
+    model: onnx.ModelProto, tensors: List[str], feeds: Dict[str, np.ndarray], *, integer: bool = False
+) -> List[np.ndarray]:
+    """Run with integer kernels, or with every Q/DQ pair computed in float32 as it stands."""
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    for name in set(tensors) - {MAP, SCORE}:
+        observed.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if not integer:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = onnxruntime.InferenceSession(observed.SerializeToString(), options)
+    return session.run(tensors, feeds)
+
+
+def decibels(expected: np.ndarray, measured: np.ndarray) -> float:
+    expected, measured = expected.astype(np.float64), measured.astype(np.float64)
+    return 10 * math.log10((expected**2).sum() / ((expected - measured) ** 2).sum())
+
+
+# --- the numbers -----------------------------------------------------------------------------------
+
+
+def rounded(values: np.ndarray, low: float, high: float, target: Target) -> np.ndarray:
+    """Round to the target's grid over [low, high], in float64."""
+    if target is Target.TENSORRT:
+        scale, zero, lowest, highest = float(np.float32(max(-low, high) / 127)), 0, -128, 127
+    else:
+        scale = float(np.float32((high - low) / 255))
+        zero, lowest, highest = round(-low / scale), 0, 255
+    return (np.clip(np.rint(values / scale) + zero, lowest, highest) - zero) * scale
+
+
+def convolve(values: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Convolve `[N, C, H, W]` with a 3x3 kernel, stride 1 and padding 1, in float64."""
+    height, width = values.shape[2:]
+    padded = np.pad(values, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    result = np.zeros((len(values), len(weight), height, width)) + bias[:, None, None]
+    for y in range(3):
+        for x in range(3):
+            shifted = padded[:, :, y : y + height, x : x + width]
+            result += np.einsum("nchw,oc->nohw", shifted, weight[:, :, y, x])
+    return result
+
+
+def by_hand(
+    model: onnx.ModelProto,
+    ranges: Dict[str, Tuple[float, float]],
+    layer: str,
+    target: Target,
+    images: np.ndarray,
+) -> Tuple[np.ndarray, np.ndarray, str]:
+    """Return a convolution's output in float64, exact and quantized, and its name."""
+    operator = next(item for item in find_region(model).operators if item.node.name == layer)
+    weight, bias = (
+        numpy_helper.to_array(tensor).astype(np.float64)
+        for name in operator.node.input[1:]
+        for tensor in model.graph.initializer
+        if tensor.name == name
+    )
+    (values,) = run(model, [operator.inputs[0]], {"image": images})
+    has_relu = operator.output != operator.node.output[0]
+    floor = 0.0 if has_relu else -math.inf
+    exact = np.maximum(convolve(values.astype(np.float64), weight, bias), floor)
+    scales = (np.abs(weight).max((1, 2, 3)) / 127)[:, None, None, None]
+    quantized = convolve(
+        rounded(values.astype(np.float64), *ranges[operator.inputs[0]], target),
+        np.rint(weight / scales) * scales,
+        bias,  # an int32 bias is as good as exact
+    )
+    quantized = np.maximum(quantized, floor)
+    if target is not Target.TENSORRT:
+        quantized = rounded(quantized, *ranges[operator.output], target)
+    return exact, quantized, operator.output
+
+
+def maps_from(
+    model: onnx.ModelProto, tensor: str, values: np.ndarray, images: np.ndarray
+) -> List[np.ndarray]:
+    """Return map and score of the float model with `tensor` replaced."""
+    cut = onnx.ModelProto()
+    cut.CopyFrom(model)
+    producer = next(node for node in cut.graph.node if tensor in node.output)
+    cut.graph.node.remove(producer)
+    cut.graph.input.append(helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None))
+    return run(cut, [MAP, SCORE], {"image": images, tensor: values.astype(np.float32)})
+
+
+@pytest.mark.parametrize("target", [Target.X86, Target.TENSORRT])
+@pytest.mark.parametrize("layer", [LAYER, WITH_RELU])
+def test_one_layer_costs_what_it_costs_by_hand(prepared, pictures, layer: str, target: Target):
+    images, ranges = np.stack(pictures), prepared.ranges.tensors
+    exact, quantized, tensor = by_hand(prepared.model, ranges, layer, target, images)
+    float_map, float_score = run(prepared.model, [MAP, SCORE], {"image": images})
+    quantized_map, quantized_score = maps_from(prepared.model, tensor, quantized, images)
+    (damage,) = map_damage(prepared.model, ranges, target, pictures, layers=[layer], threads=2)
+    assert (damage.layer, damage.operator) == (layer, "Conv")
+    assert damage.output_snr_db == pytest.approx(decibels(exact, quantized), abs=0.02)
+    assert damage.map_snr_db == pytest.approx(decibels(float_map, quantized_map), abs=0.05)
+    bias = np.median(quantized_score.astype(np.float64) / float_score - 1)
+    assert damage.score_bias == pytest.approx(bias, abs=2e-4)
+
+
+def test_a_layer_that_stays_float32_costs_nothing(prepared, pictures):
+    names = [operator.node.name for operator in find_region(prepared.model).operators]
+    ranges, feeds = prepared.ranges.tensors, {"image": np.stack(pictures)}
+    for target in Target:
+        untouched = quantize(prepared.model, ranges, target, float_layers=frozenset(names))
+        for ours, original in zip(
+            run(untouched, [MAP, SCORE], feeds), run(prepared.model, [MAP, SCORE], feeds)
+        ):
+            np.testing.assert_array_equal(ours, original)
+    first = next(name for name in names if "conv1" in name)  # a CPU leaves it in float32
+    (damage,) = map_damage(prepared.model, ranges, Target.X86, pictures, layers=[first])
+    assert dataclasses.astuple(damage) == (first, "Conv", False, None, None, 0.0)
+
+
+@pytest.mark.parametrize("target", list(Target))
+def test_the_whole_costs_what_the_int8_graph_costs(prepared, pictures, target: Target):
+    images, ranges = np.stack(pictures), prepared.ranges.tensors
+    whole = whole_damage(prepared.model, ranges, target, pictures, rounding=prepared.rounding, threads=2)
+    float_map, float_score = run(prepared.model, [MAP, SCORE], {"image": images})
+    quantized = quantize(prepared.model, ranges, target, rounding=prepared.rounding)
+    emulated_map, emulated_score = run(quantized, [MAP, SCORE], {"image": images})
+    assert whole.map_snr_db == pytest.approx(decibels(float_map, emulated_map), abs=0.01)
+    bias = np.median(emulated_score.astype(np.float64) / float_score - 1)
+    assert whole.score_bias == pytest.approx(bias, abs=1e-5)
+    if not {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & set(read_environment().instruction_sets):
+        return  # other CPUs let products saturate in 16 bits
+    # Integer kernels give the same levels but where a float32 sum falls beyond a tie: one level in
+    # 100 000 at first, one in ten after twenty layers, to either side. That must be small against what INT8
+    # costs. The score is one pixel of a map as small as the noise: it moves by more than the map as a whole.
+    int8_map, int8_score = run(quantized, [MAP, SCORE], {"image": images}, integer=True)
+    assert whole.map_snr_db == pytest.approx(decibels(float_map, int8_map), abs=1.0)
+    assert decibels(emulated_map, int8_map) > whole.map_snr_db + 10
+    bias = np.median(int8_score.astype(np.float64) / float_score - 1)
+    assert whole.score_bias == pytest.approx(bias, abs=0.02)
+
+
+def test_clipped_shares_are_counted_on_the_target_grid(prepared, pictures):
+    names = [operator.output for operator in find_region(prepared.model).operators][3:6]
+    values = dict(zip(names, run(prepared.model, names, {"image": np.stack(pictures)})))
+    ranges = {name: (0.25 * float(values[name].min()), 0.5 * float(values[name].max())) for name in names}
+    cpu = clipped_shares(prepared.model, ranges, Target.ARM, pictures)
+    symmetric = clipped_shares(prepared.model, ranges, Target.TENSORRT, pictures)
+    for name, (low, high) in ranges.items():
+        amax = max(-low, high)
+        assert cpu[name] == np.mean((values[name] < low) | (values[name] > high))
+        assert symmetric[name] == np.mean(np.abs(values[name]) > amax)
+    assert any(cpu[name] > symmetric[name] > 0 for name in names)
+
+
+def test_layers_come_in_graph_order_and_are_counted(prepared, pictures):
+    names = [operator.node.name for operator in find_region(prepared.model).operators]
+    calls: List[int] = []
+    damages = map_damage(
+        prepared.model,
+        prepared.ranges.tensors,
+        Target.TENSORRT,
+        pictures[:1],
+        layers=[names[7], names[2]],
+        on_layer=lambda: calls.append(1),
+    )
+    assert [damage.layer for damage in damages] == [names[2], names[7]]
+    assert len(calls) == 2
+
+
+def test_what_cannot_be_measured_is_refused(prepared, pictures):
+    model, ranges = prepared.model, prepared.ranges.tensors
+    with pytest.raises(CalibrationError, match="the networks have no layer '/teacher/nothing'"):
+        map_damage(model, ranges, Target.X86, pictures, layers=["/teacher/nothing"])
+    with pytest.raises(CalibrationError, match="no pictures to measure with"):
+        whole_damage(model, ranges, Target.X86, [])
+    broken = onnx.ModelProto()
+    broken.CopyFrom(model)
+    bias = next(tensor for tensor in broken.graph.initializer if tensor.name == "/student/conv1/Conv.bias")
+    bias.CopyFrom(numpy_helper.from_array(np.full(bias.dims[0], np.nan, np.float32), bias.name))
+    with pytest.raises(CalibrationError, match="anomaly map or score is NaN or infinite"):
+        map_damage(broken, ranges, Target.X86, pictures)
+
+
+# --- the result ------------------------------------------------------------------------------------
+
+
+def test_the_result_holds_every_layer_worst_first(analysis: Analysis, fresh: Bundle, prepared):
+    operators = {operator.node.name: operator for operator in find_region(prepared.model).operators}
+    assert {layer.layer for layer in analysis.layers} == set(operators)
+    assert len(analysis.layers) == len(operators) == 44
+    order = [math.inf if layer.map_snr_db is None else layer.map_snr_db for layer in analysis.layers]
+    assert order == sorted(order)
+    assert analysis.map_snr_db < order[0] + 1  # all layers together cost what the worst alone does, or more
+    assert (analysis.target, analysis.pictures, analysis.picture_source) == (
+        "x86",
+        4,
+        "images+synthetic-defects",
+    )
+    assert analysis.model.sha256 == fresh.manifest.model_sha256
+    assert (analysis.calibration.calibrator, analysis.calibration.images) == ("minmax", 8)
+    for layer in analysis.layers:
+        operator = operators[layer.layer]
+        inputs = [prepared.ranges.tensors.get(name) for name in operator.inputs]
+        assert all(a == b for a, b in zip(layer.input_ranges, inputs) if b is not None)
+        if layer.operator == "MaxPool":
+            assert (layer.output_range,) == layer.input_ranges
+        else:
+            assert layer.output_range == prepared.ranges.tensors[operator.output]
+        assert 0 <= layer.clipped < 0.1
+
+
+def test_the_result_file_is_read_back(analysis: Analysis, tmp_path: Path):
+    path = Path(analysis.plot).with_suffix(".json")
+    assert read_analysis(path) == analysis
+    foreign = tmp_path / "f.json"
+    foreign.write_text(path.read_text().replace("adq-edge/analysis", "adq-edge/eval"))
+    with pytest.raises(ResultError, match=r"not an adq-edge/analysis file\. Analyze again: adq-edge analyze"):
+        read_analysis(foreign)
+
+
+def test_the_table_shows_the_worst(analysis: Analysis):
+    assert layer_table(analysis).row_count == 45
+    table = layer_table(analysis, 5)
+    names = list(table.columns[0].cells)
+    assert names == [*(layer.layer for layer in analysis.layers[:5]), "all layers quantized"]
+    assert f"{analysis.map_snr_db:.1f} dB" in list(table.columns[2].cells)
+    assert "39 more layers: --all" in str(table.caption)
+
+
+def bars(path: Path) -> np.ndarray:
+    """Return the length in pixels of each row's bar, measured in the row's middle."""
+    picture = read_image(path).astype(int)
+    blue = np.abs(picture - (120, 160, 205)).max(2) < 12
+    return np.array([int(blue[row].sum()) for row in range(76 + 10, picture.shape[0] - 12, 20)])
+
+
+def test_the_plot_shows_every_layer_in_proportion(analysis: Analysis, tmp_path: Path):
+    lengths = bars(Path(analysis.plot))
+    values = np.array([layer.map_snr_db or 0.0 for layer in analysis.layers])
+    assert len(lengths) == len(values)
+    top = 10 * math.ceil(max(*values, analysis.map_snr_db) / 10)
+    np.testing.assert_allclose(lengths, values / top * 560, atol=4)  # the red line hides some
+
+    odd = [None, -3000.0, -12.0, 500.0]
+    layers = [
+        dataclasses.replace(layer, layer=65 * "long/", map_snr_db=value)
+        for layer, value in zip(analysis.layers, odd)
+    ]
+    for number, changed in enumerate((tuple(layers), ())):
+        path = tmp_path / f"{number}.png"
+        write_damage_plot(path, dataclasses.replace(analysis, layers=changed, map_snr_db=None))
+        assert len(bars(path)) == len(changed)
+    assert list(bars(tmp_path / "0.png") > 0) == [False, True, True, True]
+    assert read_image(tmp_path / "0.png").shape[1] < 1400
+
+
+def test_one_picture_is_a_normal_one(fresh: Bundle, dataset: Path, tmp_path: Path):
+    output = tmp_path / "r.json"
+    result = adq_edge.analyze(
+        fresh.path,
+        calib="minmax",
+        data=dataset,
+        samples=8,
+        pictures=1,
+        output=output,
+        plot=tmp_path / "p.jpg",
+    )
+    assert (result.pictures, result.picture_source) == (1, "images")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.jpg", "r.json"]
+
+
+def test_bad_requests_are_refused_before_anything_is_measured(
+    fresh: Bundle, dataset: Path, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr("adq_edge.evaluation.analyze.prepare", None)  # would fail if called
+    output = tmp_path / "r.json"
+    with pytest.raises(AdqError, match=r"'sparc' is no target\. There are: x86, arm, tensorrt"):
+        analyze(fresh.path, target="sparc", data=dataset, output=output)
+    with pytest.raises(AdqError, match="0 pictures asked for"):
+        analyze(fresh.path, pictures=0, data=dataset, output=output)
+    with pytest.raises(DataError, match=r"p\.pdf: not the name of a picture"):
+        analyze(fresh.path, data=dataset, output=output, plot=tmp_path / "p.pdf")
+    with pytest.raises(DataError, match="the plot would overwrite the result file"):
+        analyze(fresh.path, data=dataset, output=tmp_path / "r.png")
+    with pytest.raises(CalibrationError, match="nowhere: no such folder"):
+        analyze(fresh.path, data=tmp_path / "nowhere", output=output)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    analysis: Analysis, fresh: Bundle, dataset: Path, tmp_path: Path, full_disk, monkeypatch
+):
+    monkeypatch.setattr("adq_edge.evaluation.analyze._measure", lambda *_: analysis)
+    full_disk()
+    with pytest.raises(StorageError, match="no space left"):
+        analyze(fresh.path, calib="minmax", data=dataset, samples=8, output=tmp_path / "r.json")
+    assert not list(tmp_path.iterdir())
+
+
+# --- the command line ------------------------------------------------------------------------------
+
+
+def adq(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "adq_edge", "analyze", *map(str, arguments)]
+    return subprocess.run(command, cwd=str(cwd), capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_writes_beside_each_other_and_refuses_in_one_line(fresh: Bundle, tmp_path: Path):
+    for arguments, complaint in (
+        (["nothing"], "nothing: no such bundle"),
+        ([], "bundles: no bundle found here"),
+        ([fresh.path, "--pictures", 0], "0 pictures asked for"),
+        ([fresh.path, "--target", "sparc"], "'sparc' is no target"),
+        ([fresh.path, "--plot", "p.pdf"], "p.pdf: not the name of a picture"),
+    ):
+        result = adq(*arguments, cwd=tmp_path)
+        assert result.returncode == 2, result.stderr
+        assert [complaint in line for line in result.stderr.strip().splitlines()] == [True]
+        assert not list(tmp_path.iterdir())
+    options = ["--calib", "minmax", "--samples", 8, "--pictures", 2, "--target", "tensorrt"]
+    result = adq(fresh.path, *options, cwd=tmp_path)  # finds the training data by itself
+    assert result.returncode == 0, result.stderr
+    assert "24 more layers: --all" in result.stdout
+    assert "plot: benchmarks/results/parts.analysis.png" in result.stdout
+    written = read_analysis(tmp_path / "benchmarks" / "results" / "parts.analysis.json")
+    assert (written.target, written.pictures) == ("tensorrt", 2)
+    assert not leftovers(tmp_path)

@@ -1,0 +1,1 @@
+"""What tests are made of: datasets, models, engines, boards and stand-ins for libraries."""

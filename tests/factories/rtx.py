@@ -1,0 +1,53 @@
+"""Ahead-of-time compilation with TensorRT-RTX: the one builder of the TensorRT family that needs no GPU."""
+
+from __future__ import annotations
+
+from typing import Any, List
+
+import numpy as np
+import onnx
+import pytest
+
+from adq_edge.calibration.activations import collect
+from adq_edge.core.options import Target
+from adq_edge.quantization.passes.strong_typing import type_as_float16
+from adq_edge.quantization.qdq import quantize
+from adq_edge.quantization.region import find_region
+
+trt = pytest.importorskip("tensorrt_rtx", reason="pip install adq-edge[rtx]", exc_type=ImportError)
+
+
+class RecordingLogger(trt.ILogger):
+    def __init__(self) -> None:
+        trt.ILogger.__init__(self)
+        self.errors: List[str] = []
+
+    def log(self, severity: Any, message: str) -> None:
+        if severity <= trt.ILogger.Severity.ERROR:
+            self.errors.append(message)
+
+
+def compile_engine(model: bytes, compute_capability: str, size: int, largest_batch: int = 4) -> bytes:
+    """Parse an ONNX model and build an engine for `SM86`, `SM89`, ...; fail with the builder's own words."""
+    logger = RecordingLogger()
+    builder = trt.Builder(logger)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse(model), [parser.get_error(i).desc() for i in range(parser.num_errors)]
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(getattr(trt.ComputeCapability, compute_capability), 0)
+    profile = builder.create_optimization_profile()
+    shapes = [(n, size, size, 3) for n in (1, 1, largest_batch)]
+    profile.set_shape("image", *shapes)
+    config.add_optimization_profile(profile)
+    plan = builder.build_serialized_network(network, config)
+    assert plan is not None, logger.errors
+    return bytes(plan)
+
+
+def typed_integers(model: onnx.ModelProto, pictures: np.ndarray) -> onnx.ModelProto:
+    """Return the graph that `build --int8` gives a typed TensorRT, with the ranges of a few pictures."""
+    histograms = collect(model, find_region(model).measured, pictures, threads=1)
+    ranges = {name: (float(found.low), float(found.high)) for name, found in histograms.items()}
+    return type_as_float16(quantize(model, ranges, Target.TENSORRT))

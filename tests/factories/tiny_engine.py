@@ -1,0 +1,66 @@
+"""An engine that is made in no time, for tests of what runs engines."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.sidecar import Sidecar, sidecar_path, write_sidecar
+from adq_edge.core.files import sha256
+from adq_edge.core.options import Precision
+
+SIZE = 32
+
+
+def write_engine(path: Path, weights_mb: int = 0, batch: Optional[int] = None) -> Path:
+    """Write an engine whose map is the picture's brightness; `weights_mb` of it serve only to be held."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["anomaly_map"], axes=[3], keepdims=0),
+        helper.make_node("ReduceMax", ["anomaly_map"], ["brightest"], axes=[1, 2], keepdims=0),
+        # which row of the weights is read depends on the picture, so that none can be folded away
+        helper.make_node("Cast", ["brightest"], ["row"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["weights", "row"], ["rows"], axis=0),
+        helper.make_node("ReduceMean", ["rows"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node("Add", ["brightest", "mean"], ["anomaly_score"]),
+    ]
+    weights = np.zeros((256, max(1, weights_mb * 1_000_000 // 1024)), np.float32)
+    count = "N" if batch is None else batch
+    graph = helper.make_graph(
+        nodes,
+        "engine",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [count, SIZE, SIZE, 3])],
+        [
+            helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, [count, SIZE, SIZE]),
+            helper.make_tensor_value_info("anomaly_score", TensorProto.FLOAT, [count]),
+        ],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(path))
+    sidecar = Sidecar(
+        name=path.stem,
+        runtime="onnxruntime",
+        runtime_version="1",
+        device="cpu",
+        machine=platform.machine(),
+        precision=Precision.FP32,
+        arch="stfpm",
+        image_size=(SIZE, SIZE),
+        map_size=(SIZE, SIZE),
+        engine_sha256=sha256(path),
+        model=Source("model.onnx", "0" * 64),
+        operators={"ReduceMean": 2, "Add": 1},
+        calibration=None,
+        threshold=None,
+        data=None,
+    )
+    write_sidecar(sidecar_path(path), sidecar)
+    return path

@@ -1,0 +1,388 @@
+"""What is read of a board: made-up trees of files, made-up answers of programs, and this machine itself."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from adq_edge.hardware import commands, cuda_probe, libraries
+from adq_edge.hardware.board_state import BoardState, read_board_state
+from adq_edge.hardware.commands import Outcome, run_command
+from adq_edge.hardware.environment import read_environment
+from adq_edge.hardware.gpu import (
+    Gpu,
+    NvidiaSmi,
+    Toolkit,
+    ask_cuda_driver,
+    ask_nvidia_smi,
+    card_present,
+    find_toolkit,
+    kernel_driver,
+)
+from adq_edge.hardware.jetson import Jetson, read_jetson
+from adq_edge.hardware.libraries import Flavour, TensorRT, check_library, find_tensorrts
+from adq_edge.hardware.memory import Memory, read_memory
+from adq_edge.hardware.power import PowerMode, read_power
+from adq_edge.hardware.telemetry.sensors import power_sensors
+from factories.boards import CARD, DRIVER, NVPMODEL_XAVIER, ORIN_NANO, PC, XAVIER_NX, Programs, write_tree
+
+ME = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def test_xavier_nx_with_jetpack_5(tmp_path: Path):
+    root = write_tree(tmp_path, XAVIER_NX)
+    assert read_jetson(root) == Jetson(
+        model="NVIDIA Jetson Xavier NX Developer Kit",
+        family="Jetson Xavier NX",
+        module="p3668-0000",
+        soc="tegra194",
+        l4t="35.4.1",
+        jetpack="5.1.2",
+        compute_capability="7.2",
+        dla_cores=2,
+    )
+    power = read_power(root, Programs())
+    assert [mode.id for mode in power.modes] == [0, 5, 6, 8]
+    assert power.modes[0] == PowerMode(0, "MODE_15W_2CORE", 2, 1109.25, 1600.0)
+    assert power.current == power.highest == PowerMode(8, "MODE_20W_6CORE", 6, 1109.25, 1866.0)
+    assert (power.clocks_locked, power.gpu_mhz, power.gpu_max_mhz) == (False, 114.75, 1109.25)
+    assert power.emc_mhz is None
+    assert power_sensors(root) == ("VDD_IN", "VDD_CPU_GPU_CV")
+    assert find_toolkit(root, Programs({"nvcc": Outcome("release 10.2, V10.2.89")})) == Toolkit(
+        "11.4", str(root / "usr/local/cuda/bin/nvcc")
+    )
+
+
+def test_orin_nano_with_jetpack_6(tmp_path: Path):
+    root = write_tree(tmp_path, ORIN_NANO)
+    jetson, power = read_jetson(root), read_power(root, Programs())
+    assert jetson is not None
+    assert (jetson.family, jetson.module, jetson.dla_cores) == ("Jetson Orin Nano", "p3767-0005", 0)
+    assert (jetson.l4t, jetson.jetpack, jetson.compute_capability) == ("36.4.3", "6.2", "8.7")
+    assert power.current == power.highest == PowerMode(2, "MAXN_SUPER")
+    assert (power.clocks_locked, power.emc_mhz) == (True, 3199.0)
+    assert read_memory(root) == Memory(pytest.approx(7989.248), pytest.approx(6144.0), 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "compatible", "family", "capability", "dla_cores"),
+    [
+        ("NVIDIA Jetson Xavier NX Developer Kit", "", "Jetson Xavier NX", "7.2", 2),
+        ("Jetson-AGX", "nvidia,galen\0nvidia,tegra194", "Jetson AGX Xavier", "7.2", 2),
+        ("NVIDIA Orin NX Developer Kit", "nvidia,tegra234", "Jetson Orin NX", "8.7", None),
+        ("Somebody's carrier", "nvidia,p3768-0000+p3767-0000\0nvidia,tegra234", "Jetson Orin NX", "8.7", 2),
+        ("Somebody's carrier", "nvidia,p3768-0000+p3767-0001\0nvidia,tegra234", "Jetson Orin NX", "8.7", 1),
+        (
+            "NVIDIA Orin Nano Developer Kit",
+            "nvidia,p3768-0000+p3767-0005\0nvidia,tegra234",
+            "Jetson Orin Nano",
+            "8.7",
+            0,
+        ),
+        ("NVIDIA Jetson AGX Orin Developer Kit", "nvidia,tegra234", "Jetson AGX Orin", "8.7", 2),
+        (
+            "NVIDIA Jetson AGX Thor Developer Kit",
+            "nvidia,p4071-0000+p3834-0008\0nvidia,tegra264",
+            "Jetson Thor",
+            "11.0",
+            0,
+        ),
+        ("NVIDIA Jetson Nano Developer Kit", "nvidia,jetson-nano\0nvidia,tegra210", "Jetson Nano", "5.3", 0),
+        ("NVIDIA Jetson TX2 NX", "nvidia,tegra186", "Jetson TX2", "6.2", 0),
+        ("Jetson Tomorrow", "nvidia,p9999-0000\0nvidia,tegra999", None, None, None),
+        ("quill", "nvidia,quill\0nvidia,tegra186", None, "6.2", None),
+    ],
+)
+def test_kinds_of_jetson(tmp_path: Path, model, compatible, family, capability, dla_cores):
+    files = {"proc/device-tree/model": model + "\0", "proc/device-tree/compatible": compatible + "\0"}
+    jetson = read_jetson(write_tree(tmp_path, files))
+    assert jetson is not None
+    assert (jetson.model, jetson.family) == (model, family)
+    assert (jetson.compute_capability, jetson.dla_cores) == (capability, dla_cores)
+    assert (jetson.l4t, jetson.jetpack, jetson.jetpack_too_old) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("release", "l4t", "jetpack", "too_old"),
+    [
+        ("# R35 (release), REVISION: 6.4, GCID: 1", "35.6.4", "5.1.6", False),
+        ("# R36 (release), REVISION: 4.0, GCID: 1", "36.4.0", "6.1", False),
+        ("# R36 (release), REVISION: 4, GCID: 1", "36.4.0", "6.1", False),
+        ("# R38 (release), REVISION: 4.0, GCID: 1", "38.4.0", "7.1", False),
+        ("# R36 (release), REVISION: 9.9, GCID: 1", "36.9.9", "6.x", False),
+        ("# R99 (release), REVISION: 1.0, GCID: 1", "99.1.0", None, False),
+        ("# R32 (release), REVISION: 7.1, GCID: 1", "32.7.1", "4.6.1", True),
+        ("# R35 (release), REVISION: 1.0, GCID: 1", "35.1.0", "5.0.2", True),
+        ("# R35 (rel", None, None, False),
+    ],
+)
+def test_l4t_and_jetpack(tmp_path: Path, release, l4t, jetpack, too_old):
+    tree = {**XAVIER_NX, "etc/nv_tegra_release": release}
+    found = read_jetson(write_tree(tmp_path, tree))
+    assert found is not None
+    assert (found.l4t, found.jetpack, found.jetpack_too_old) == (l4t, jetpack, too_old)
+
+
+def test_l4t_in_a_container_is_that_of_its_package(tmp_path: Path):
+    status = (
+        "Package: nvidia-l4t-core\nStatus: deinstall ok config-files\nVersion: 32.1.0-1\n\n"
+        "Package: nvidia-l4t-core\nStatus: install ok installed\nDescription: core\n more of it\n"
+        "Version: 35.4.1-20230801124926\n"
+    )
+    jetson = read_jetson(write_tree(tmp_path, {"var/lib/dpkg/status": status}))
+    assert jetson is not None
+    assert (jetson.model, jetson.l4t, jetson.jetpack) == ("", "35.4.1", "5.1.2")
+
+
+@pytest.mark.parametrize("files", [{}, PC, {"proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0"}])
+def test_other_machines_are_no_jetson(tmp_path: Path, files):
+    assert read_jetson(write_tree(tmp_path, files)) is None
+
+
+def test_power_mode_where_only_nvpmodel_tells(tmp_path: Path):
+    answer = Programs(
+        {"nvpmodel": Outcome("NVPM WARN: fan mode is not set!\nNV Power Mode: MODE_20W_6CORE\n8\n")}
+    )
+    power = read_power(tmp_path, answer)
+    assert power.current == PowerMode(8, "MODE_20W_6CORE")
+    assert (power.modes, power.highest, power.clocks_locked) == ((), None, None)
+    root = write_tree(
+        tmp_path, {"etc/nvpmodel.conf": NVPMODEL_XAVIER, "var/lib/nvpmodel/status": "pmode:0031"}
+    )
+    assert read_power(root, Programs()).current == PowerMode(31, "mode 31")
+    assert read_power(tmp_path / "nothing", Programs()).current is None
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\0", b"\xff\xfe\x00garbage", b"< POWER_MODEL ID= NAME", b"{" * 5000]
+)
+def test_garbage_in_every_file_is_read_as_nothing(tmp_path: Path, garbage: bytes):
+    trees = {**XAVIER_NX, **ORIN_NANO, **CARD, **DRIVER, "var/lib/dpkg/status": ""}
+    root = write_tree(tmp_path, dict.fromkeys(trees, garbage))
+    jetson, power = read_jetson(root), read_power(root, Programs())
+    assert jetson is None or jetson.family is None
+    assert (power.modes, power.current, power.clocks_locked, power.gpu_mhz) == ((), None, None, None)
+    assert read_memory(root) == Memory(None, None, None, None)
+    assert kernel_driver(root) is None
+    assert not card_present(root)
+    assert find_toolkit(root, Programs()) == Toolkit(None, None)
+
+
+def test_folders_in_place_of_files_are_read_as_nothing(tmp_path: Path):
+    for name in XAVIER_NX:
+        (tmp_path / name).mkdir(parents=True)
+    assert read_power(tmp_path, Programs()).current is None
+    assert power_sensors(tmp_path) == ()
+    read_jetson(tmp_path)
+
+
+def test_driver_and_card(tmp_path: Path):
+    assert not card_present(write_tree(tmp_path, PC))
+    assert card_present(write_tree(tmp_path, CARD))
+    assert kernel_driver(write_tree(tmp_path, DRIVER)) == "535.104.05"
+    newer = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.14  Release Build  (x@y)\n"
+    assert kernel_driver(write_tree(tmp_path, {"proc/driver/nvidia/version": newer})) == "550.54.14"
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (
+            "echo 'NVIDIA GeForce RTX 3060, 8.6, 12288 MiB, 535.104.05'",
+            NvidiaSmi(
+                (Gpu("NVIDIA GeForce RTX 3060", "8.6", pytest.approx(12884.9, abs=0.1)),), "535.104.05"
+            ),
+        ),
+        (
+            "echo 'Orin (nvgpu), [N/A], [N/A], 540.4.0'",
+            NvidiaSmi((Gpu("Orin (nvgpu)", None, None),), "540.4.0"),
+        ),
+        ("echo 'Field \"compute_cap\" is not a valid field to query.'; exit 2", NvidiaSmi()),
+        ("echo 'No devices were found'", NvidiaSmi()),
+        ("printf 'Tesla'", NvidiaSmi()),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for nvidia-smi")
+def test_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, expected: NvidiaSmi):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert ask_nvidia_smi(run_command) == expected
+
+
+def test_toolkit_versions(tmp_path: Path):
+    assert find_toolkit(tmp_path, Programs()) == Toolkit(None, None)
+    told = Programs({"nvcc": Outcome("Cuda compilation tools, release 12.6, V12.6.68\n")})
+    assert find_toolkit(tmp_path, told) == Toolkit("12.6", "nvcc")
+    root = write_tree(tmp_path, {"usr/local/cuda/version.txt": "CUDA Version 10.2.300\n"})
+    assert find_toolkit(root, Programs()) == Toolkit("10.2", None)
+
+
+def test_cuda_driver_of_this_machine():
+    answer = ask_cuda_driver(run_command)
+    assert bool(answer.gpus) != bool(answer.problem)
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (Outcome('{"error": "no CUDA-capable device is detected (CUDA error 100)"}'), "error 100"),
+        (Outcome('{"devices": []}'), "it knows of no GPU"),
+        (Outcome("", "", "was killed by signal 11"), "was killed by signal 11"),
+        (Outcome("Segm"), "makes no sense"),
+        (Outcome("[1]"), "makes no sense"),
+        (Outcome('{"devices": [{"colour": 1}]}'), "makes no sense"),
+    ],
+)
+def test_cuda_driver_that_does_not_work(answer: Outcome, problem: str):
+    found = ask_cuda_driver(lambda command: answer)
+    assert found.gpus == ()
+    assert problem in str(found.problem)
+
+
+def stand_in_driver(code: int) -> SimpleNamespace:
+    """Return the calls of libcuda that the probe makes: one GPU, or `code` from the first of them."""
+
+    def put(place: Any, value: Any) -> int:
+        getattr(place, "_obj", place).value = value
+        return 0
+
+    return SimpleNamespace(
+        cuInit=lambda flags: code,
+        cuGetErrorString=lambda number, text: put(text, b"no CUDA-capable device is detected"),
+        cuDeviceGetCount=lambda count: put(count, 1),
+        cuDeviceGet=lambda device, ordinal: put(device, 40 + ordinal),
+        cuDeviceGetName=lambda name, size, device: put(name, {40: b"Xavier"}[device.value]),
+        cuDeviceGetAttribute=lambda value, number, device: put(value, {75: 7, 76: 2}[number]),
+        cuDeviceTotalMem_v2=lambda size, device: put(size, 7_000_000_000),
+    )
+
+
+def test_probe_of_the_cuda_driver(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: stand_in_driver(0))
+    assert cuda_probe.probe() == {
+        "devices": [{"name": "Xavier", "compute_capability": "7.2", "memory_mb": 7000.0}]
+    }
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: stand_in_driver(100))
+    assert cuda_probe.probe() == {"error": "no CUDA-capable device is detected (CUDA error 100)"}
+
+
+def test_commands_never_raise(monkeypatch: pytest.MonkeyPatch):
+    python = sys.executable
+    assert run_command([python, "-c", "print('yes')"]).output.strip() == "yes"
+    assert "cannot be run (no such file" in str(run_command(["no-such-program"]).problem)
+    failed = run_command([python, "-c", "import sys; sys.exit('first\\nlast')"])
+    assert (failed.problem, failed.last_words) == ("ended with exit code 1", "last")
+    killed = run_command([python, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
+    assert killed.problem == "was killed by signal 9"
+    monkeypatch.setattr(commands, "_LIMIT_SECONDS", 0.2)
+    start = time.monotonic()
+    assert "gave no answer" in str(run_command([python, "-c", "import time; time.sleep(60)"]).problem)
+    assert time.monotonic() - start < 5
+
+
+def test_libraries_are_loaded_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_tree(
+        tmp_path,
+        {
+            "adq_good/__init__.py": "__version__ = '3.1'\n",
+            "adq_broken/__init__.py": "raise ImportError('libGL.so.1: cannot open shared object file')\n",
+            "adq_crashing/__init__.py": "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n",
+            "adq_folder/readme.txt": "no package",
+        },
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    good = check_library("good", "adq_good", None, run_command)
+    assert (good.version, good.problem) == ("3.1", None)
+    broken = check_library("broken", "adq_broken", "2.0", run_command)
+    assert (broken.version, broken.problem) == (
+        "2.0",
+        "does not load: ImportError: libGL.so.1: cannot open shared object file",
+    )
+    assert check_library("broken", "adq_broken", "2.0").problem is None
+    assert "was killed by signal 11" in str(check_library("c", "adq_crashing", None, run_command).problem)
+    for absent in ("adq_absent", "adq_folder", "adq_absent.driver"):
+        assert check_library("absent", absent, None, run_command).problem == "not installed"
+    assert not [name for name in sys.modules if name.startswith("adq_good")]
+
+
+@pytest.fixture
+def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the TensorRT, of either flavour, that this Python may have."""
+    monkeypatch.setattr(libraries, "_folder", lambda module: None)
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+@pytest.mark.parametrize(
+    ("python", "problem"),
+    [(ME, "does not see the system's packages"), ("python3.6", "it is Python 3.6's, and this is Python")],
+)
+def test_tensorrt_that_this_python_does_not_see(tmp_path: Path, python: str, problem: str):
+    packages = f"usr/lib/{python}/dist-packages"
+    root = write_tree(
+        tmp_path,
+        {f"{packages}/tensorrt/__init__.py": "", f"{packages}/tensorrt-8.5.2.2.dist-info/METADATA": ""},
+    )
+    (found,) = find_tensorrts(root, run_command)
+    assert (found.flavour, found.version) == (Flavour.TENSORRT, "8.5.2.2")
+    assert found.folder == str(root / packages / "tensorrt")
+    assert problem in str(found.problem)
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+def test_tensorrt_without_its_python_package(tmp_path: Path):
+    status = "Package: libnvinfer8\nStatus: install ok installed\nVersion: 8.5.2-1+cuda11.4\n"
+    root = write_tree(tmp_path, {"var/lib/dpkg/status": status})
+    problem = "its Python package, python3-libnvinfer, is missing"
+    assert find_tensorrts(root, run_command) == (TensorRT(Flavour.TENSORRT, "8.5.2", None, problem),)
+    assert find_tensorrts(tmp_path / "nothing", run_command) == ()
+
+
+def test_tensorrt_that_this_python_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    packages = tmp_path / "usr" / "lib" / ME / "dist-packages"
+    write_tree(packages, {"tensorrt/__init__.py": "", "tensorrt-8.5.2.2.dist-info/METADATA": ""})
+    monkeypatch.syspath_prepend(str(packages))
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    found = find_tensorrts(tmp_path, run_command)[0]
+    assert found == TensorRT(Flavour.TENSORRT, "8.5.2.2", str(packages / "tensorrt"), None)
+    (packages / "tensorrt" / "__init__.py").write_text("raise OSError('libnvinfer.so.8: cannot open')\n")
+    broken = find_tensorrts(tmp_path, run_command)[0]
+    assert broken.problem == "does not load: OSError: libnvinfer.so.8: cannot open"
+    assert "tensorrt" not in sys.modules
+
+
+def test_power_sensors_of_a_pc(tmp_path: Path):
+    root = write_tree(
+        tmp_path,
+        {
+            "sys/class/powercap/intel-rapl:0/name": "package-0\n",
+            "sys/class/powercap/intel-rapl:0/energy_uj": "123456\n",
+            "sys/class/powercap/intel-rapl:0:0/name": "core\n",
+            "sys/class/powercap/intel-rapl:0:0/energy_uj": "12\n",
+            "sys/class/powercap/intel-rapl:1/name": "unreadable\n",
+        },
+    )
+    assert power_sensors(root) == ("package-0",)
+
+
+def test_the_state_of_a_board_that_a_benchmark_tells(tmp_path: Path):
+    thermal = "sys/class/thermal/thermal_zone0"
+    root = write_tree(tmp_path, {**XAVIER_NX, f"{thermal}/type": "GPU-therm", f"{thermal}/temp": "41500\n"})
+    state = read_board_state(root, Programs())
+    assert state == BoardState(
+        PowerMode(8, "MODE_20W_6CORE", 6, 1109.25, 1866.0), False, 114.75, None, pytest.approx(41.5)
+    )
+    environment = read_environment(root, Programs())
+    assert (environment.l4t, environment.jetpack, environment.cuda) == ("35.4.1", "5.1.2", "11.4")
+    assert read_board_state(write_tree(tmp_path / "pc", PC), Programs()) is None
+    environment = read_environment(tmp_path / "pc", Programs())
+    assert (environment.l4t, environment.jetpack, environment.cuda) == (None, None, None)

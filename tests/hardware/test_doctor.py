@@ -1,0 +1,309 @@
+"""`doctor` on made-up machines, on this one, and on a broken installation."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Optional
+
+import pytest
+
+import adq_edge.hardware.inventory
+from adq_edge.core.console import print_table
+from adq_edge.hardware import libraries
+from adq_edge.hardware.commands import Outcome
+from adq_edge.hardware.doctor import Diagnosis, diagnose, write_diagnosis
+from adq_edge.report.console.doctor import abilities_table, advice, machine_table
+from factories.boards import CARD, DRIVER, ORIN_NANO, PC, XAVIER_NX, Programs, write_tree
+
+COMMAND = [sys.executable, "-m", "adq_edge"]
+ME = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+XAVIER_GPU = {"devices": [{"name": "Xavier", "compute_capability": "7.2", "memory_mb": 7156.0}]}
+RTX_3060 = {"devices": [{"name": "RTX 3060", "compute_capability": "8.6", "memory_mb": 12884.9}]}
+BINDING = {
+    f"usr/lib/{ME}/dist-packages/tensorrt/__init__.py": "",
+    f"usr/lib/{ME}/dist-packages/tensorrt-8.5.2.2.dist-info/METADATA": "",
+}
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dict[str, bool]:
+    """Everything is installed but what a test says is not, whatever this machine has; plenty of disk."""
+    present: Dict[str, bool] = {}
+
+    def folder(module: str) -> Optional[Path]:
+        return tmp_path / "site-packages" / module if present.get(module, True) else None
+
+    monkeypatch.setattr(libraries, "_folder", folder)
+    monkeypatch.setattr(adq_edge.hardware.inventory, "_disk_free_mb", lambda folder: 50_000.0)
+    return present
+
+
+def shown(diagnosis: Diagnosis) -> str:
+    """Return what the user sees, and check that all of it can be written."""
+    screen = io.StringIO()
+    with contextlib.redirect_stdout(screen):
+        print_table(machine_table(diagnosis.findings))
+        print_table(abilities_table(diagnosis))
+    return f"{screen.getvalue()}\n{advice(diagnosis)}"
+
+
+def possible(diagnosis: Diagnosis) -> Dict[str, bool]:
+    return {ability.name: ability.possible for ability in diagnosis.abilities}
+
+
+def reason(diagnosis: Diagnosis, name: str) -> str:
+    return next(ability.reason for ability in diagnosis.abilities if ability.name == name)
+
+
+def test_xavier_nx_that_lacks_nothing(tmp_path: Path):
+    locked = {"sys/class/devfreq/17000000.gv11b/min_freq": "1109250000\n"}
+    root = write_tree(tmp_path, {**XAVIER_NX, **locked})
+    nvcc = {"nvcc": Outcome("Cuda compilation tools, release 11.4, V11.4.315")}
+    diagnosis = diagnose(root, Programs(nvcc, {"tensorrt": "8.5.2.2"}, XAVIER_GPU))
+    assert diagnosis.next_step is None
+    assert all(possible(diagnosis).values())
+    assert reason(diagnosis, "TensorRT engines") == "TensorRT 8.5.2.2, compute capability 7.2"
+    assert reason(diagnosis, "power and energy of a benchmark") == "sensors: VDD_IN, VDD_CPU_GPU_CV"
+    text = shown(diagnosis)
+    for told in (
+        "NVIDIA Jetson Xavier NX Developer Kit (Jetson Xavier NX, p3668-0000, tegra194)",
+        "L4T 35.4.1, JetPack 5.1.2",
+        "MODE_20W_6CORE (mode 8)",
+        "locked; GPU 115 MHz of 1109 MHz; memory unknown to this user",
+        "7.2 GB, 5.3 GB available; swap 3.6 GB, 3.1 GB free",
+        "Xavier, compute capability 7.2",
+        "11.4, nvcc: ",
+        "8.5.2.2: loads",
+        "Next step: nothing",
+    ):
+        assert told in text
+
+
+@pytest.mark.parametrize(
+    ("files", "absent", "programs", "step"),
+    [
+        ({}, [], {}, "The clocks are not locked. For figures to quote: ./jetson_setup.sh --max-performance"),
+        (
+            {"var/lib/nvpmodel/status": "pmode:0000"},
+            [],
+            {},
+            "The power mode is MODE_15W_2CORE, the highest is MODE_20W_6CORE. For figures to quote",
+        ),
+        (BINDING, ["tensorrt"], {}, "TensorRT 8.5.2.2: this "),
+        ({}, ["tensorrt"], {}, "TensorRT: not installed. Run ./jetson_setup.sh"),
+        ({}, ["pycuda"], {}, "pycuda: not installed. Run ./jetson_setup.sh"),
+        (
+            {},
+            [],
+            {"loads": {"tensorrt": OSError("libnvinfer.so.8: cannot open")}},
+            "TensorRT: does not load: OSError: libnvinfer.so.8: cannot open. Run ./jetson_setup.sh",
+        ),
+        ({}, [], {"loads": {"tensorrt": "8.4.1.5"}}, "TensorRT 8.4.1.5 is older than 8.5"),
+        ({}, ["onnxruntime", "tensorrt"], {}, "onnxruntime: not installed. Run ./jetson_setup.sh again"),
+        (
+            {},
+            [],
+            {"cuda": {"error": "permission denied"}},
+            "permission denied. Check that you are in the group",
+        ),
+        (
+            {".dockerenv": ""},
+            [],
+            {"cuda": {"error": "no libcuda"}},
+            "CUDA cannot be used in this container: no libcuda. Start it with docker run --runtime nvidia",
+        ),
+        (
+            {"etc/nv_tegra_release": "# R32 (release), REVISION: 7.1, GCID: 1"},
+            ["tensorrt"],
+            {},
+            "JetPack 4.6.1 has no TensorRT 8.5. Flash the board",
+        ),
+        (
+            {"proc/meminfo": "MemTotal: 6988000 kB\nSwapTotal: 0 kB\n"},
+            [],
+            {},
+            "There is no swap beside 7.2 GB of memory",
+        ),
+    ],
+)
+def test_next_step_on_a_jetson(tmp_path: Path, installed, files, absent, programs, step: str):
+    installed.update(dict.fromkeys(absent, False))
+    given = {"cuda": XAVIER_GPU, **programs, "loads": {"tensorrt": "8.5.2.2", **programs.get("loads", {})}}
+    diagnosis = diagnose(write_tree(tmp_path, {**XAVIER_NX, **files}), Programs(**given))
+    assert str(diagnosis.next_step).startswith(step) or step in str(diagnosis.next_step)
+    assert step in shown(diagnosis)
+
+
+def test_orin_nano(tmp_path: Path, installed):
+    installed["torch"] = False
+    swap = {
+        "proc/meminfo": "MemTotal: 7802000 kB\nMemAvailable: 1 kB\nSwapTotal: 3900000 kB\nSwapFree: 1 kB\n"
+    }
+    smi = Programs({"nvidia-smi": Outcome("Orin (nvgpu), [N/A], [N/A], 540.4.0\n")}, {"tensorrt": "10.3.0"})
+    diagnosis = diagnose(write_tree(tmp_path, {**ORIN_NANO, **swap}), smi)
+    assert diagnosis.findings.power_sensors == ()
+    assert "train on a workstation" in reason(diagnosis, "training and export")
+    text = shown(diagnosis)
+    assert "MAXN_SUPER (mode 2)" in text
+    assert "locked; GPU 1020 MHz of 1020 MHz; memory 3199 MHz" in text
+    assert "JetPack 6.2" in text
+
+
+def test_pc_without_a_gpu(tmp_path: Path, installed):
+    installed.update(tensorrt=False, tensorrt_rtx=False, pycuda=False)
+    diagnosis = diagnose(write_tree(tmp_path, PC), Programs())
+    assert diagnosis.next_step is None
+    assert reason(diagnosis, "TensorRT engines") == "there is no NVIDIA GPU"
+    assert [name for name, can in possible(diagnosis).items() if can] == [
+        "CPU engines, ONNX Runtime",
+        "CPU engines, OpenVINO",
+        "training and export",
+    ]
+    text = shown(diagnosis)
+    assert "no NVIDIA GPU" in text
+    assert "L4T" not in text
+
+
+def test_pc_with_a_gpu(tmp_path: Path):
+    smi = Outcome("NVIDIA GeForce RTX 3060, 8.6, 12288 MiB, 535.104.05\n")
+    programs = Programs({"nvidia-smi": smi}, {"tensorrt": "10.9.0.34"}, RTX_3060)
+    diagnosis = diagnose(write_tree(tmp_path, {**PC, **CARD, **DRIVER}), programs)
+    assert diagnosis.next_step is None
+    assert all(possible(diagnosis).values())
+    assert diagnosis.findings.power_sensors == ("nvidia-smi",)
+    assert "RTX 3060, compute capability 8.6, 12.9 GB" in shown(diagnosis)
+    assert "535.104.05" in shown(diagnosis)
+
+
+@pytest.mark.parametrize(
+    ("files", "absent", "programs", "step"),
+    [
+        (CARD, [], {}, "no driver for it is loaded. Install NVIDIA's driver"),
+        ({**CARD, **DRIVER}, [], {}, "CUDA cannot be used: libcuda.so.1"),
+        ({**CARD, **DRIVER, ".dockerenv": ""}, [], {}, "docker run --gpus all"),
+        (
+            {**CARD, **DRIVER},
+            ["tensorrt"],
+            {"cuda": RTX_3060},
+            "not installed. Install it: pip install 'adq-edge[tensorrt]'",
+        ),
+        ({**CARD, **DRIVER}, ["pycuda"], {"cuda": RTX_3060}, "Install the CUDA toolkit, whose nvcc"),
+        (
+            {**CARD, **DRIVER},
+            ["pycuda"],
+            {"cuda": RTX_3060, "answers": {"nvcc": Outcome("release 12.6")}},
+            "pip install --no-binary pycuda pycuda",
+        ),
+        ({}, ["onnx"], {}, "onnx: not installed. Install it: pip install onnx"),
+        (
+            {},
+            [],
+            {"loads": {"onnxruntime": ImportError("numpy.core.multiarray failed to import")}},
+            "failed to import. Install it: pip install --force-reinstall onnxruntime",
+        ),
+        (
+            {},
+            [],
+            {"loads": {"cv2": ImportError("libGL.so.1: cannot open shared object file")}},
+            "sudo apt-get install libgl1 libglib2.0-0",
+        ),
+    ],
+)
+def test_next_step_on_a_pc(tmp_path: Path, installed, files, absent, programs, step: str):
+    installed.update(dict.fromkeys(absent, False))
+    diagnosis = diagnose(write_tree(tmp_path, {**PC, **files}), Programs(**programs))
+    assert step in str(diagnosis.next_step)
+
+
+def test_little_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(adq_edge.hardware.inventory, "_disk_free_mb", lambda folder: 120.0)
+    assert "Only 120 MB are free" in str(diagnose(write_tree(tmp_path, PC), Programs()).next_step)
+
+
+def test_a_gpu_without_int8_is_told(tmp_path: Path):
+    pascal = {"devices": [{"name": "Tesla P100", "compute_capability": "6.0", "memory_mb": 16000.0}]}
+    programs = Programs(loads={"tensorrt": "8.6.1"}, cuda=pascal)
+    diagnosis = diagnose(write_tree(tmp_path, {**PC, **CARD, **DRIVER}), programs)
+    assert "no INT8" in reason(diagnosis, "TensorRT engines")
+
+
+def test_unknown_board_is_reported_as_unknown(tmp_path: Path):
+    board = {
+        "proc/device-tree/model": "NVIDIA Jetson Tomorrow [beta]\0",
+        "proc/device-tree/compatible": "nvidia,tegra999\0",
+    }
+    text = shown(diagnose(write_tree(tmp_path, board), Programs()))
+    assert "unknown Jetson: NVIDIA Jetson Tomorrow [beta] (tegra999)" in text
+    assert "L4T unknown, JetPack unknown" in text
+    nameless = shown(
+        diagnose(write_tree(tmp_path / "b", {"etc/nv_tegra_release": "?# R35 (rel"}), Programs())
+    )
+    assert "no NVIDIA GPU" in nameless
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\0", b"\xff\xfe\x00R35 (release), REVISION: ", b"pmode:"])
+def test_garbage_is_no_crash(tmp_path: Path, garbage: bytes):
+    root = write_tree(tmp_path, dict.fromkeys({**XAVIER_NX, **CARD, **DRIVER}, garbage))
+    noise = Outcome("\0,,\n{")
+    programs = Programs(dict.fromkeys(("nvidia-smi", "nvcc", "nvpmodel"), noise), cuda={"devices": 7})
+    shown(diagnose(root, programs))
+
+
+def test_written_as_json(tmp_path: Path):
+    diagnosis = diagnose(write_tree(tmp_path / "root", XAVIER_NX), Programs(cuda=XAVIER_GPU))
+    write_diagnosis(tmp_path / "doctor.json", diagnosis)
+    document = json.loads((tmp_path / "doctor.json").read_text())
+    assert document["schema"] == "adq-edge/doctor"
+    assert document["findings"]["jetson"]["jetpack"] == "5.1.2"
+    assert document["findings"]["power"]["current"]["name"] == "MODE_20W_6CORE"
+    assert document["abilities"][0] == {
+        "name": "CPU engines, ONNX Runtime",
+        "possible": True,
+        "reason": reason(diagnosis, "CPU engines, ONNX Runtime"),
+    }
+
+
+def doctor(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*COMMAND, "doctor", *arguments], cwd=str(cwd), capture_output=True, text=True, timeout=60
+    )
+
+
+def test_this_machine(tmp_path: Path):
+    result = doctor("--json", "doctor.json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    document = json.loads((tmp_path / "doctor.json").read_text())
+    abilities = {ability["name"]: ability["possible"] for ability in document["abilities"]}
+    assert abilities["CPU engines, ONNX Runtime"]
+    assert document["findings"]["environment"]["python"] in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("Next step: ")
+
+
+def test_no_place_for_the_file_is_one_line(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    result = doctor("--json", "file/doctor.json", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("adq-edge: file/doctor.json: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_broken_installation_is_diagnosed(tmp_path: Path):
+    """None of the libraries that doctor looks at can be imported; it does its work without them."""
+    code = (
+        "import sys\n"
+        "names = 'numpy onnx onnxruntime cv2 torch openvino tensorrt pycuda polygraphy'\n"
+        "sys.modules.update(dict.fromkeys(names.split()))\n"
+        "from adq_edge.cli import app\n"
+        "app(['doctor'])\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=str(tmp_path), capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Next step: numpy: not installed." in result.stdout

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict
+
+import numpy as np
+import pytest
+
+from adq_edge.core.errors import ResultError
+from adq_edge.core.records import read_record, write_json
+from adq_edge.hardware.commands import Outcome
+from adq_edge.hardware.environment import Environment, read_environment
+
+XAVIER_CORE = """processor\t: {number}
+model name\t: ARMv8 Processor rev 0 (v8l)
+Features\t: fp asimd evtstrm aes fphp asimdhp
+CPU implementer\t: 0x4e
+CPU part\t: 0x004
+"""
+ORIN_CORE = """processor\t: {number}
+Features\t: fp asimd asimdhp asimddp
+CPU implementer\t: 0x41
+CPU part\t: 0xd42
+"""
+
+
+def write_tree(root: Path, files: Dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def allow(monkeypatch: pytest.MonkeyPatch, *processors: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(processors), raising=False)
+
+
+def test_this_machine():
+    environment = read_environment()
+    assert environment.logical_cores >= 1
+    assert environment.physical_cores is None or 1 <= environment.physical_cores <= environment.logical_cores
+    assert environment.memory_mb is not None
+    assert environment.memory_mb > 100
+    assert environment.python == platform.python_version()
+    assert environment.packages["numpy"] == np.__version__
+    assert {"onnx", "onnxruntime", "opencv"} <= set(environment.packages)
+
+
+def test_jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    allow(monkeypatch, 0, 1)
+    root = write_tree(
+        tmp_path,
+        {
+            "proc/cpuinfo": "\n".join(ORIN_CORE.format(number=i) for i in range(2)),
+            "proc/device-tree/model": "NVIDIA Jetson Orin Nano\0",
+            "etc/nvpmodel.conf": "< POWER_MODEL ID=2 NAME=MODE_7W >\n",
+            "var/lib/nvpmodel/status": "pmode:0002",
+            "proc/meminfo": "MemTotal:        7802000 kB\nMemFree: 1 kB\n",
+            "etc/os-release": 'NAME="Ubuntu"\nPRETTY_NAME="Ubuntu 20.04.6 LTS"\n',
+            "sys/devices/system/cpu/cpu0/topology/thread_siblings_list": "0\n",
+            "sys/devices/system/cpu/cpu1/topology/thread_siblings_list": "1\n",
+        },
+    )
+    environment = read_environment(root)
+    assert environment.cpu == "Arm Cortex-A78AE"
+    assert environment.board == "NVIDIA Jetson Orin Nano"
+    assert environment.instruction_sets == ("asimd", "asimdhp", "asimddp")
+    assert (environment.logical_cores, environment.physical_cores) == (2, 2)
+    assert environment.memory_mb == pytest.approx(7989.248)
+    assert environment.os == "Ubuntu 20.04.6 LTS"
+    assert environment.cpu_quota is None
+    assert (environment.gpu, environment.power_mode) == (None, "MODE_7W")
+
+
+def test_graphics_cards_by_their_drivers_files_else_by_nvidia_smi(tmp_path: Path):
+    card = {"vendor": "0x10de\n", "class": "0x030000\n"}
+    files = {f"sys/bus/pci/devices/0000:01:00.0/{name}": text for name, text in card.items()}
+    root, asked = write_tree(tmp_path, files), []
+
+    def smi(command):
+        asked.append(command[0])
+        return Outcome("NVIDIA RTX A2000, 8.6, 6138 MiB, 535.104.05\n")
+
+    assert read_environment(root, smi).gpu == "NVIDIA RTX A2000"
+    assert asked == ["nvidia-smi"]
+    for number in (1, 2):
+        name = f"proc/driver/nvidia/gpus/0000:0{number}:00.0/information"
+        write_tree(root, {name: f"Model: \t\t NVIDIA GeForce RTX 306{number}\nIRQ:   \t\t 12{number}\n"})
+    assert read_environment(root, smi).gpu == "NVIDIA GeForce RTX 3061 + NVIDIA GeForce RTX 3062"
+    assert asked == ["nvidia-smi"]
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [("line-3", "line-3"), ("localhost.localdomain", None), ("3f2a9c01d4be", None), ("", None)],
+)
+def test_a_name_that_many_machines_have_names_none(name, host, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    assert read_environment(tmp_path).host == host
+
+
+def test_a_file_of_an_earlier_release_still_reads(tmp_path: Path):
+    written = dataclasses.asdict(read_environment())
+    for name in ("gpu", "power_mode", "host", "l4t", "jetpack", "cuda"):
+        del written[name]
+    write_json(tmp_path / "e.json", "adq-edge/environment", 1, written)
+    again = read_record(tmp_path / "e.json", Environment, "adq-edge/environment", 1, ResultError, "")
+    assert (again.gpu, again.power_mode, again.host) == (None, None, None)
+
+
+def test_kernel_that_names_the_arm_processor(tmp_path: Path):
+    cpuinfo = "\n".join(XAVIER_CORE.format(number=i) for i in range(6))
+    environment = read_environment(write_tree(tmp_path, {"proc/cpuinfo": cpuinfo}))
+    assert environment.cpu == "ARMv8 Processor rev 0 (v8l)"
+    assert environment.instruction_sets == ("asimd", "asimdhp")
+
+
+def test_unknown_arm_core_and_big_little(tmp_path: Path):
+    little = ORIN_CORE.format(number=0).replace("0xd42", "0xfff").replace(" asimddp", "")
+    environment = read_environment(
+        write_tree(tmp_path, {"proc/cpuinfo": little + "\n" + ORIN_CORE.format(number=1)})
+    )
+    assert environment.cpu == "Arm implementer 0x41 part 0xfff + Arm Cortex-A78AE"
+    assert environment.instruction_sets == ("asimd", "asimdhp")
+
+
+def test_hyper_threads_share_a_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    allow(monkeypatch, 0, 1, 4)
+    siblings = {0: "0,4", 1: "1,5", 4: "0,4"}
+    files = {
+        f"sys/devices/system/cpu/cpu{i}/topology/thread_siblings_list": text for i, text in siblings.items()
+    }
+    environment = read_environment(write_tree(tmp_path, files))
+    assert (environment.logical_cores, environment.physical_cores) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+    ],
+)
+def test_container_quota(tmp_path: Path, files, quota):
+    tree = write_tree(tmp_path, {f"sys/fs/cgroup/{name}": text for name, text in files.items()})
+    assert read_environment(tree).cpu_quota == quota
+
+
+def test_nothing_known(tmp_path: Path):
+    environment = read_environment(tmp_path)
+    assert environment.cpu
+    assert environment.os
+    assert environment.instruction_sets == ()
+    assert environment.board is None
+    assert environment.physical_cores is None
+
+
+def test_survives_its_file(tmp_path: Path):
+    environment = read_environment()
+    path = tmp_path / "environment.json"
+    write_json(path, "adq-edge/environment", 1, dataclasses.asdict(environment))
+    assert read_record(path, Environment, "adq-edge/environment", 1, ResultError, "") == environment
+
+
+def test_imports_nothing_heavy():
+    code = (
+        "import sys; from adq_edge.hardware.environment import read_environment; read_environment();"
+        "print([name for name in ('numpy', 'onnx', 'onnxruntime', 'cv2', 'openvino') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, timeout=60)
+    assert found.stdout.decode().strip() == "[]"

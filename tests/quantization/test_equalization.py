@@ -1,0 +1,205 @@
+"""Equalization keeps the function; rounding with compensation beats rounding to nearest; both are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import shutil
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+
+from adq_edge.artifacts.bundle import Bundle, open_bundle
+from adq_edge.artifacts.ranges import read_ranges, write_ranges
+from adq_edge.calibration.activations import observe
+from adq_edge.calibration.calibrate import calibrate_bundle
+from adq_edge.calibration.calibrated_model import prepare
+from adq_edge.calibration.channel_maxima import largest_per_channel
+from adq_edge.calibration.second_moments import patches
+from adq_edge.calibration.sources import image_source
+from adq_edge.core.errors import CalibrationError
+from adq_edge.core.records import read_json, write_json
+from adq_edge.quantization.arithmetic import quantize_weight, weight_scales
+from adq_edge.quantization.equalization import SMALLEST, channel_groups, equalization_scales, equalize
+from adq_edge.quantization.rounding import RoundedWeight, round_with_compensation
+from factories.images import SIZE
+
+
+@pytest.fixture
+def fresh(bundle, tmp_path: Path) -> Bundle:
+    shutil.copytree(bundle.path, tmp_path / "b", ignore=shutil.ignore_patterns("ranges"))
+    return open_bundle(tmp_path / "b")
+
+
+@pytest.fixture(scope="module")
+def model(bundle) -> onnx.ModelProto:
+    return onnx.load(str(bundle.model))
+
+
+def run(model: onnx.ModelProto, pictures: np.ndarray, outputs=("anomaly_map",)):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(list(outputs), {"image": pictures})
+
+
+def test_equalization_keeps_the_function_and_levels_the_channels(model: onnx.ModelProto, dataset: Path):
+    pictures = np.stack(list(image_source(dataset, 4).pictures((SIZE, SIZE))))
+    groups = channel_groups(model)
+    assert len(groups) == 2 * 9  # a network: three streams between poolings and strides, six inner layers
+    names = [members[0] for members in groups]
+    largest = largest_per_channel(model, names, pictures, threads=1)
+    for name, value in zip(names, run(observe(model, names), pictures, names)):
+        np.testing.assert_array_equal(largest[name], np.abs(value).max((0, 2, 3)))
+    scales = equalization_scales(groups, largest)
+    equalized = equalize(model, scales)
+    (expected,), (maps,) = run(model, pictures), run(equalized, pictures)
+    np.testing.assert_allclose(maps, expected, atol=2e-5 * expected.max())
+    for name, value in zip(names, run(observe(equalized, names), pictures, names)):
+        reached = np.abs(value).max((0, 2, 3))
+        np.testing.assert_allclose(reached * scales[name], largest[name], rtol=1e-3, atol=1e-4)
+        spread, before = (np.ptp(np.log(v[v > 0.02 * v.max()])) for v in (reached, largest[name]))
+        assert spread < 0.8 * before
+        assert min(scales[name]) >= SMALLEST
+
+
+def test_a_wide_equalization_still_keeps_the_function(model: onnx.ModelProto, dataset: Path):
+    pictures = np.stack(list(image_source(dataset, 2).pictures((SIZE, SIZE))))
+    generator = np.random.default_rng(0)
+    channels = {members[0]: 64 for members in channel_groups(model)}
+    shapes = run(observe(model, list(channels)), pictures[:1], list(channels))
+    scales = {
+        name: tuple(float(v) for v in 10.0 ** generator.uniform(-2, 0, value.shape[1]))
+        for name, value in zip(channels, shapes)
+    }
+    (expected,), (maps,) = run(model, pictures), run(equalize(model, scales), pictures)
+    np.testing.assert_allclose(maps, expected, atol=1e-4 * expected.max())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(8, 40), st.integers(0, 2**31))
+def test_compensated_rounding_beats_the_nearest_level_on_its_own_inputs(inputs: int, seed: int):
+    outputs = 64  # one channel alone may be unlucky: the inputs are rounded one after the other, for good
+    generator = np.random.default_rng(seed)
+    mixing = generator.normal(size=(inputs, inputs))
+    samples = generator.normal(size=(400, inputs)) @ mixing + generator.normal(size=inputs)
+    weight = generator.normal(size=(outputs, inputs)).astype(np.float32)
+    rounded = round_with_compensation(weight, samples.T @ samples)
+    assert rounded.levels.dtype == np.int8
+    assert np.abs(rounded.levels).max() <= 127
+    scales = weight_scales(weight, 0)
+    np.testing.assert_array_equal(rounded.scales, scales)
+    nearest = quantize_weight(weight, scales, 0)
+
+    def damage(levels: np.ndarray) -> float:
+        error = samples @ (levels * scales[:, None].astype(np.float64) - weight).T
+        return float((error**2).sum())
+
+    assert damage(rounded.levels) < damage(nearest)
+
+
+@pytest.mark.parametrize("inputs", [40, 300])  # of one block, and of three
+def test_compensation_halves_the_damage_where_inputs_go_together(inputs: int):
+    generator = np.random.default_rng(inputs)
+    samples = generator.normal(size=(1000, inputs)) @ generator.normal(size=(inputs, inputs))
+    weight = generator.normal(size=(8, inputs)).astype(np.float32)
+    rounded = round_with_compensation(weight, samples.T @ samples)
+    nearest = quantize_weight(weight, rounded.scales, 0)
+    ours, theirs = (
+        np.sum((samples @ (levels * rounded.scales[:, None].astype(np.float64) - weight).T) ** 2)
+        for levels in (rounded.levels, nearest)
+    )
+    assert ours < 0.6 * theirs
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([1, 3, 7]), st.sampled_from([1, 2]), st.sampled_from([1, 2]), st.integers(0, 3), st.data()
+)
+def test_patches_are_what_the_convolution_reads(kernel: int, stride: int, dilation: int, pad: int, data):
+    """Weights times patches is the convolution itself, at every sampled position."""
+    size = data.draw(st.integers((kernel - 1) * dilation + 1, 24))
+    generator = np.random.default_rng(size)
+    value = generator.normal(size=(1, 2, size, size)).astype(np.float32)
+    weight = generator.normal(size=(3, 2, kernel, kernel)).astype(np.float32)
+    node = helper.make_node(
+        "Conv", ["x", "w"], ["y"], kernel_shape=[kernel] * 2, strides=[stride] * 2,
+        dilations=[dilation] * 2, pads=[pad] * 4,
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", 1, None), helper.make_tensor_value_info("w", 1, None)],
+        [helper.make_tensor_value_info("y", 1, None)],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (expected,) = onnxruntime.InferenceSession(made.SerializeToString()).run(None, {"x": value, "w": weight})
+    steps = [max(1, side // 16) for side in expected.shape[2:]]
+    sampled = expected[0, :, :: steps[0], :: steps[1]].reshape(3, -1).T
+    np.testing.assert_allclose(patches(value, node) @ weight.reshape(3, -1).T, sampled, atol=1e-3)
+
+
+def test_rounding_is_kept_and_made_again_when_damaged(
+    fresh: Bundle, dataset: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def nearest(weight: np.ndarray, _: np.ndarray, axis: int = 0) -> RoundedWeight:
+        scales = weight_scales(weight, axis)
+        return RoundedWeight(quantize_weight(weight, scales, axis), scales)
+
+    # What is kept is the matter here, and made six times: the real rounding takes seconds each time.
+    monkeypatch.setattr("adq_edge.calibration.calibrated_model.round_with_compensation", nearest)
+    source = image_source(dataset, 6)
+    first = prepare(fresh, "lp", source)
+    (kept,) = fresh.ranges_folder.glob("*.npz")
+    content, changed = kept.read_bytes(), kept.stat().st_mtime_ns
+    second = prepare(fresh, "minmax", source)  # other ranges, the same weights
+    assert kept.stat().st_mtime_ns == changed
+    array = io.BytesIO()
+    np.save(array, np.zeros(3))
+    others = [second]
+    for damaged in (content[: len(content) // 2], b"", b"\x93NUMPY", array.getvalue()):
+        kept.write_bytes(damaged)
+        others.append(prepare(fresh, "lp", source))
+        assert kept.read_bytes() == content
+    for other in others:
+        assert set(other.rounding) == set(first.rounding)
+        for name, weight in first.rounding.items():
+            np.testing.assert_array_equal(weight.levels, other.rounding[name].levels)
+
+
+def test_equalization_that_does_not_fit_is_refused(fresh: Bundle, model: onnx.ModelProto, dataset: Path):
+    (path,) = calibrate_bundle(fresh, ["lp"], image_source(dataset, 2))
+    content = read_json(path, "adq-edge/ranges", 2, CalibrationError, "again")
+    name = next(iter(content["equalization"]))
+    for bad in (0.0, -1.0):
+        content["equalization"][name][0] = bad
+        write_json(path, "adq-edge/ranges", 2, content)
+        with pytest.raises(CalibrationError, match="equalization"):
+            read_ranges(path, fresh.manifest.model_sha256, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda name, scales: {name: scales[:-1]}, r"equalization has \d+ scales for the \d+ channels"),
+        (lambda name, scales: {f"{name}x": scales}, "which starts no group of this model"),
+    ],
+)
+def test_equalization_of_other_channels_is_refused_and_measured_again(
+    fresh: Bundle, model: onnx.ModelProto, dataset: Path, change: Callable, complaint: str
+):
+    source = image_source(dataset, 2)
+    (path,) = calibrate_bundle(fresh, ["minmax"], source)
+    whole, ranges = path.read_text(), read_ranges(path, fresh.manifest.model_sha256, [])
+    name, scales = next(iter(ranges.equalization.items()))
+    with pytest.raises(CalibrationError, match=complaint):
+        equalize(model, change(name, scales))
+    write_ranges(path, dataclasses.replace(ranges, equalization=change(name, scales)))
+    assert path.read_text() != whole
+    assert calibrate_bundle(fresh, ["minmax"], source) == [path]
+    assert path.read_text() == whole

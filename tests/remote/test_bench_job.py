@@ -1,0 +1,182 @@
+"""What a board is told to do, by what the user named."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import onnx
+import pytest
+
+from adq_edge.artifacts.bundle import Bundle
+from adq_edge.artifacts.precision_plan import Plan, write_plan
+from adq_edge.artifacts.sidecar import TensorRTDetails, read_sidecar
+from adq_edge.builders.build import build
+from adq_edge.calibration.sources import image_source
+from adq_edge.core.errors import EngineError
+from adq_edge.core.options import Device, Precision, RuntimeName, Scenario, cpu_target
+from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.quantization.region import find_region
+from adq_edge.remote.bench_job import Request, extras_for, make_job
+from adq_edge.remote.engine_specs import Recipe, read_recipes
+from adq_edge.remote.jobs import Job
+from factories.tiny_method import export_tiny
+
+HERE = platform.machine()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Bundle:
+    return export_tiny(tmp_path_factory.mktemp("tiny"), "parts", dataset)
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Dict[Precision, Path]:
+    """One engine per precision, built from the same bundle."""
+    folder = tmp_path_factory.mktemp("engines")
+    return {p: build(bundle.path, folder / f"parts-{p.value}.onnx", precision=p).path for p in Precision}
+
+
+def commands(job: Job) -> List[str]:
+    return [" ".join(command) for step in job.steps for command in step.commands]
+
+
+def test_engine_is_built_on_a_board_as_it_was_here(engines):
+    recipes = read_recipes([engines[Precision.INT8], engines[Precision.FP16]], Device.JETSON, Precision.FP32)
+    request = Request(Device.JETSON, quick=True, scenarios=(Scenario.OFFLINE,))
+    job = make_job(request, recipes, "aarch64", ("adq-edge",))
+    doctor, int8, fp16, bench = commands(job)
+    assert doctor == "adq-edge doctor --json benchmarks/results/doctor.json"
+    assert "/parts --int8 --device jetson --calib lp --calib-data calibration/parts-int8" in int8
+    assert int8.endswith("--source images --samples 12 --output engines/parts-int8.plan")
+    assert fp16.endswith("/parts --fp16 --device jetson --output engines/parts-fp16.plan")
+    assert bench == (
+        "adq-edge bench engines/parts-int8.plan engines/parts-fp16.plan --device jetson --quick "
+        "--scenario offline"
+    )
+    pictures = [name for name in job.files if name.startswith("work/calibration/")]
+    assert len(pictures) == 12
+    assert sum(name.endswith("/model.onnx") for name in job.files) == 1, "one bundle for both"
+    assert not any(name.startswith("work/engines/") for name in job.files)
+    assert extras_for(request, recipes) == ("jetson",)
+
+
+def test_engine_travels_as_it_is_where_it_fits(engines, tmp_path: Path):
+    path = engines[Precision.FP32]
+    for name in (path.name, f"{path.name}.json"):
+        (tmp_path / "two").mkdir(exist_ok=True)
+        shutil.copy(str(path.with_name(name)), str(tmp_path / "two" / name))
+    recipes = read_recipes([path, tmp_path / "two" / path.name], Device.CPU, Precision.INT8)
+    job = make_job(Request(Device.CPU), recipes, HERE, ("adq-edge",))
+    assert commands(job)[1:] == [
+        "adq-edge bench engines/parts-fp32.onnx engines/parts-fp32-2.onnx --device cpu"
+    ]
+    assert {name for name in job.files if name.endswith(".json")} == {
+        "work/engines/parts-fp32.onnx.json",
+        "work/engines/parts-fp32-2.onnx.json",
+    }
+    elsewhere = make_job(Request(Device.CPU), recipes, "another", ("adq-edge",))
+    assert len(commands(elsewhere)) == 4, "built anew for another kind of processor"
+
+
+def rebuilt(recipe: Recipe, machine: str, folder: Path) -> List[str]:
+    """Return what `build` is told for an engine, after the job's files were put into a folder."""
+    job = make_job(Request(Device.CPU), [recipe], machine, ("adq-edge",))
+    put_files(job, folder)
+    (command,) = [command for command in commands(job) if command.startswith("adq-edge build ")]
+    return command.split()[1:]
+
+
+def put_files(job: Job, folder: Path) -> None:
+    for name, path in job.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(str(path), str(folder / name))
+
+
+def test_engine_that_is_built_anew_is_the_same_to_the_byte(bundle, dataset: Path, tmp_path: Path):
+    """With its layers in float32, for its runtime, on its pictures in their order."""
+    layer = find_region(onnx.load(str(bundle.model))).operators[0].node.name
+    plan = tmp_path / "plan.json"
+    write_plan(plan, Plan(bundle.manifest.model_sha256, cpu_target(), (layer,)))
+    here = build(bundle.path, tmp_path / "mixed.onnx", plan=plan, samples=8, runtime=RuntimeName.OPENVINO)
+    (recipe,) = read_recipes([here.path], Device.CPU, Precision.INT8)
+    assert extras_for(Request(Device.CPU), [recipe]) == ("openvino",)
+    # As for a processor of another kind with the same integers.
+    options = rebuilt(recipe, "another", tmp_path)
+    sent = image_source(tmp_path / "work" / "calibration" / "mixed", 8).paths
+    chosen = image_source(dataset, 8).paths
+    assert [path.read_bytes() for path in sent] == [path.read_bytes() for path in chosen]
+    subprocess.run([sys.executable, "-m", "adq_edge", *options], cwd=str(tmp_path / "work"), check=True)
+    there = read_sidecar(tmp_path / "work" / "engines" / "mixed.onnx")
+    assert (there.runtime, there.float_layers) == ("openvino", (layer,))
+    assert there.engine_sha256 == here.sidecar.engine_sha256
+    with pytest.raises(EngineError, match=r"a plan for the integers of x86, not of arm\. Name its bundle"):
+        rebuilt(recipe, "aarch64", tmp_path)
+    plan.write_text("another")
+    with pytest.raises(
+        EngineError, match=r"the plan that names them is not here as it was\. Name its bundle"
+    ):
+        rebuilt(recipe, "another", tmp_path)
+
+
+def test_engine_is_not_calibrated_anew_on_other_pictures(bundle, dataset: Path, tmp_path: Path):
+    path = build(bundle.path, tmp_path / "own.onnx", calib="minmax", calib_data=dataset / "part0").path
+    (recipe,) = read_recipes([path], Device.CPU, Precision.INT8)
+    with pytest.raises(
+        EngineError, match=r"own\.onnx: the pictures in .* are not those that it was calibrated"
+    ):
+        rebuilt(recipe, "another", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("device", "version", "route", "dla", "batch", "options"),
+    [
+        (Device.CUDA, "10.3.0", "explicit", None, 4, ["--max-batch", "4"]),
+        (Device.CUDA, "10.3.0", "implicit", None, 1, ["--route", "implicit"]),
+        (Device.JETSON, "8.5.2", "implicit", None, 1, []),
+        (Device.JETSON, "8.5.2", "implicit", 1, 1, ["--dla", "1"]),
+        (Device.CUDA, "8.5.2", "implicit", 1, 1, None),
+    ],
+)
+def test_what_tensorrt_was_asked_for_here_it_is_asked_for_there(
+    engines, device: Device, version: str, route: str, dla: Optional[int], batch: int, options
+):
+    (recipe,) = read_recipes([engines[Precision.FP16]], device, Precision.FP16)
+    assert recipe.engine is not None
+    details = TensorRTDetails(route, "7.2", batch, dla, None, (), 64, 1.0, None, ())
+    sidecar = dataclasses.replace(
+        recipe.engine[1], device="jetson", runtime="tensorrt", runtime_version=version, tensorrt=details
+    )
+    recipe = dataclasses.replace(recipe, engine=(recipe.engine[0], sidecar))
+    if options is None:
+        with pytest.raises(EngineError, match="runs on DLA, which only a Jetson has"):
+            make_job(Request(device), [recipe], "aarch64", ("adq-edge",))
+        return
+    _, build_command, _ = commands(make_job(Request(device), [recipe], "aarch64", ("adq-edge",)))
+    words = build_command.split()
+    assert words[words.index(device.value) + 1 : words.index("--output")] == options
+
+
+def test_engine_whose_bundle_is_gone(engines):
+    recipes = read_recipes([engines[Precision.FP32]], Device.JETSON, Precision.INT8)
+    orphan = [dataclasses.replace(recipes[0], bundle=None)]
+    with pytest.raises(EngineError, match=r"its bundle is not here as it was\. Name the bundle instead"):
+        make_job(Request(Device.JETSON), orphan, "aarch64", ("adq-edge",))
+
+
+def test_data_on_a_board_are_the_same_test_set(bundle, dataset: Path, tmp_path: Path):
+    recipes = read_recipes([bundle.path], Device.CPU, Precision.FP32)
+    job = make_job(Request(Device.CPU, data=dataset), recipes, HERE, ("adq-edge",))
+    put_files(job, tmp_path)
+    sent, here = read_dataset(tmp_path / "work" / "data"), read_dataset(dataset)
+    for theirs, ours in zip(sent.categories, here.categories):
+        assert (theirs.name, len(theirs.train), theirs.has_masks) == (ours.name, 1, True)
+        assert [sample.path.read_bytes() for sample in theirs.test] == [
+            s.path.read_bytes() for s in ours.test
+        ]
+    assert commands(job)[2] == "adq-edge eval engines/parts-fp32.onnx --data data"

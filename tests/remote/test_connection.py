@@ -1,0 +1,304 @@
+"""What a user reads when a board cannot be reached or used; and that only what changed travels."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import io
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Dict, Iterator, List
+
+import pytest
+from rich.console import Console
+
+from adq_edge.core.errors import AdqError, DataError, StorageError
+from adq_edge.remote import installation
+from adq_edge.remote import progress as display
+from adq_edge.remote.bench import bench_remotely
+from adq_edge.remote.board import Board, Progress
+from adq_edge.remote.errors import HostError, refused
+from adq_edge.remote.installation import install
+from adq_edge.remote.jobs import Job, Step, describe_failure, run_job
+from adq_edge.remote.ssh import Content, Reply
+from adq_edge.remote.transfer import hash_files, send
+from factories.sshd import SshServer, open_board, run_sshd, wait_for
+from factories.wheels import make_wheel
+
+# A Python that takes itself for an older one.
+OLD_PYTHON = (
+    f"#!/bin/sh\nexec '{sys.executable}' -c "
+    '\'import sys; sys.version_info = (3, 6, 9, "final", 0); exec(sys.argv[2])\' "$@"\n'
+)
+NO_PYTHON = "#!/bin/sh\necho 'sh: 1: python3: not found' >&2\nexit 127\n"
+
+
+@pytest.fixture(scope="module")
+def module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    with run_sshd(tmp_path_factory.mktemp("sshd") / "board") as running:
+        yield running
+
+
+@pytest.fixture
+def server(module_server: SshServer, monkeypatch: pytest.MonkeyPatch) -> SshServer:
+    """The board, put right again before each test."""
+    monkeypatch.setenv("ADQ_EDGE_SSH", module_server.command)
+    module_server.know(module_server.folder / "host.pub")
+    module_server.write_client_config("key")
+    module_server.put_python(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    return module_server
+
+
+def shown_by(host: str, shown: List[Progress]):
+    return open_board(host, shown.append, threading.Event(), patience=2.0)
+
+
+def problem_of(host: str = "board") -> str:
+    with pytest.raises(AdqError) as caught, shown_by(host, []) as board:
+        board.facts()
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_unreachable_board(server: SshServer, monkeypatch: pytest.MonkeyPatch):
+    assert problem_of("nowhere.invalid") == (
+        "nowhere.invalid: no host of this name. Check the name, or add it to your ssh configuration."
+    )
+    monkeypatch.setenv("ADQ_EDGE_SSH", f"{server.command} -p 1")
+    assert problem_of().startswith("board: cannot be reached. Check that the board is on")
+    monkeypatch.setenv("ADQ_EDGE_SSH", "no-such-ssh")
+    assert problem_of().startswith(
+        "cannot run no-such-ssh (no such file or directory). Install an ssh client"
+    )
+    assert problem_of("-oProxyCommand=touch x").startswith("-oProxyCommand=touch x: no name of a host")
+
+
+def test_host_key_that_is_unknown_or_another(server: SshServer):
+    server.know(None)
+    assert problem_of() == (
+        "board: its host key is not known here. Connect once with `ssh board` and compare the fingerprint."
+    )
+    server.know(server.folder / "other_key.pub")
+    assert problem_of().startswith("board: its host key is another than the one known here. If the board was")
+
+
+def test_login_refused(server: SshServer):
+    server.write_client_config("other_key")
+    assert problem_of() == (
+        "board: login refused (wrong password, user or key). Check that `ssh board` works."
+    )
+
+
+def test_python_of_the_board(server: SshServer, tmp_path: Path):
+    server.put_python(OLD_PYTHON)
+    assert problem_of() == (
+        "board: its python3 is Python 3.6. adq-edge needs 3.8 or later: JetPack 5.1 or later has one."
+    )
+    server.put_python(NO_PYTHON)
+    assert problem_of().startswith("board: has no python3. Install it there: sudo apt install python3")
+    (server.bin / "ensurepip.py").write_text("raise ImportError")
+    server.put_python(f'#!/bin/sh\nPYTHONPATH="{server.bin}" exec "{sys.executable}" "$@"\n')
+    with shown_by("board", []) as board, pytest.raises(HostError, match="sudo apt install python3-venv"):
+        install(board, board.facts(), (), tmp_path / "install.log")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("machine", "../../x"), ("glibc", "2.9999"), ("python", "three"), ("free", "much")]
+)
+def test_board_that_does_not_say_what_it_is(
+    server: SshServer, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+):
+    with shown_by("board", []) as board:
+        truth = dataclasses.asdict(board.facts())
+        monkeypatch.setattr(Board, "ask", lambda *_: Reply(Content("board", {**truth, name: value}), b""))
+        with pytest.raises(HostError, match=f"^board: does not say what it is .*{name}"):
+            board.facts()
+
+
+def test_names_of_files_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    problem = {"errno": errno.EACCES, "text": "Permission denied", "file": "/home/User/[/x]"}
+    error = refused("board", problem)
+    assert str(error) == "board: permission denied (/home/User/[/x])."
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(display, "console", screen)
+    with display.BoardsDisplay(["board"], shown=True) as rows:
+        rows.finish("board", f"failed: {error.what}")
+    assert "failed: permission denied (/home/User/[/x])" in screen.file.getvalue()
+
+
+def test_words_of_a_login_shell_are_no_harm(server: SshServer):
+    server.put_python(f'#!/bin/sh\necho "Welcome to the board"\nexec "{sys.executable}" "$@"\n')
+    with shown_by("board", []) as board:
+        assert board.facts().root == str(server.cache)
+
+
+@pytest.mark.parametrize(("answer", "missing"), [('{"bytes": 0}', "missing"), ('{"missing": []}', "bytes")])
+def test_answer_that_is_none_of_the_agents(server: SshServer, answer: str, missing: str):
+    server.put_python(f"#!/bin/sh\necho 'adq-edge agent on Python 3.8'\necho '{answer}'\nsleep 60\n")
+    with shown_by("board", []) as board, pytest.raises(
+        HostError, match=f"^board: answers without '{missing}'"
+    ):
+        print(board.ask("missing", names=[]).content["missing"])
+
+
+def test_connection_becomes_no_master_of_the_user_s_others_but_goes_through_one(server: SshServer):
+    """Ours is killed in the end, and the user's sessions would go with it."""
+    socket = server.folder / "control"
+    with (server.folder / "config").open("a") as config:
+        config.write(f"  ControlMaster auto\n  ControlPath {socket}\n")
+    with shown_by("board", []) as board:
+        assert board.facts().root == str(server.cache)
+        assert not socket.exists()
+    user = subprocess.Popen([*server.command.split(), "-M", "-N", "board"], stdin=subprocess.DEVNULL)
+    try:
+        wait_for(socket.exists, "the user's master")
+        server.know(None)  # a connection of its own would be refused
+        with shown_by("board", []) as board:
+            assert board.facts().root == str(server.cache)
+        assert user.poll() is None
+    finally:
+        user.terminate()
+        user.wait()
+
+
+def send_all(board: Board, files: Dict[str, Path], spare_mb: float) -> Dict[str, str]:
+    hashes = hash_files(board, files)
+    send(board, files, hashes, phase="send", spare_mb=spare_mb)
+    return hashes
+
+
+def test_only_what_changed_is_sent(server: SshServer, tmp_path: Path):
+    files = {}
+    for name, content in (("a", b"one" * 5_000_000), ("b", b"two"), ("same", b"two"), ("empty", b"")):
+        files[name] = tmp_path / name
+        files[name].write_bytes(content)
+    with contextlib.ExitStack() as stack:
+        shown: List[Progress] = []
+        board = stack.enter_context(shown_by("board", shown))
+        hashes = send_all(board, files, 1)
+        assert shown[-1] == Progress("send", 15_000_003, 15_000_003)
+        for name, content in hashes.items():
+            assert (server.cache / "files" / content).read_bytes() == files[name].read_bytes()
+        files["b"].write_bytes(b"three")
+        send_all(board, files, 1)
+        assert shown[-1] == Progress("send", 5, 5)
+
+
+def test_file_that_changes_on_its_way(server: SshServer, tmp_path: Path):
+    path = tmp_path / "growing"
+    path.write_bytes(b"content")
+    with shown_by("board", []) as board:
+        items = [("0" * 64, path.stat().st_size)]
+        with pytest.raises(HostError, match="board: a file changed while it was sent"):
+            board.ask("put", [path], items=items)
+        assert board.facts().machine == os.uname().machine  # and the conversation goes on
+        path.write_bytes(b"less")
+        with pytest.raises(DataError, match="changed while it was sent"):
+            board.ask("put", [path], items=items)
+        assert board.facts().machine == os.uname().machine
+    assert not list((server.cache / "files").glob(".*"))
+
+
+def test_connection_cut_while_files_are_sent(server: SshServer, tmp_path: Path):
+    files = {}
+    for number in range(4):
+        files[str(number)] = tmp_path / str(number)
+        files[str(number)].write_bytes(os.urandom(6_000_000))
+    cuts = []
+
+    def cut_once(progress: Progress) -> None:
+        if progress.done and not cuts:
+            cuts.append(progress)
+            server.cut()
+
+    with open_board("board", cut_once, threading.Event(), patience=20.0) as board:
+        hashes = send_all(board, files, 1)
+    assert cuts
+    assert all((server.cache / "files" / content).stat().st_size == 6_000_000 for content in hashes.values())
+
+
+@pytest.fixture
+def small_disk(server: SshServer, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Put the board's cache on a disk of 1 MB, or of what the test asks for."""
+    size = getattr(request, "param", "1m")
+    cache = server.home / ".cache"
+    cache.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(cache)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root can make a small disk, and not in every container")
+    yield cache
+    subprocess.run(["umount", "-l", str(cache)], check=True)
+
+
+def test_disk_without_space(server: SshServer, small_disk: Path, tmp_path: Path):
+    (tmp_path / "large").write_bytes(os.urandom(2_000_000))
+    with shown_by("board", []) as board:
+        with pytest.raises(
+            HostError, match=r"board: 1 MB are free on its disk, 102 MB are needed\. Free some"
+        ):
+            send_all(board, {"large": tmp_path / "large"}, 100)
+        with pytest.raises(HostError, match=r"^board: its disk is full\. Free some space: ssh board df"):
+            send_all(board, {"large": tmp_path / "large"}, -100)
+        assert not list((server.cache / "files").iterdir())
+        assert board.facts().free > 0  # and the conversation goes on
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_disk_that_fills_during_a_run(server: SshServer, small_disk: Path, code: int):
+    """The command that fills it finds no room to say so, or does not care; nor does the next one find any."""
+    fill = ("sh", "-c", f"head -c 3000000 /dev/zero > large; exit {code}")
+    steps = (Step("fill", (fill,)), Step("go on", (("true",),)))
+    with shown_by("board", []) as board:
+        ended = run_job(board, Job("filling", {}, steps, spare_mb=0.0), "work/none")
+    step = "go on" if code == 0 else "fill"
+    assert str(describe_failure("board", ended)) == (
+        f"board: step '{step}' failed there: its disk is full. Free some space: ssh board df -h .cache."
+    )
+    assert not list(server.cache.glob("jobs/*"))
+
+
+@pytest.mark.parametrize("small_disk", ["64m"], indirect=True)
+def test_disk_that_fills_while_adq_edge_is_installed(
+    server: SshServer, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """That is no lack of internet, which would have wheels fetched here."""
+    make_wheel(tmp_path / "index", "adqlarge", "1.0", files={"adqlarge.bin": bytes(100_000_000)})
+    python = f'PIP_FIND_LINKS="{tmp_path}/index" exec "{sys.executable}" "$@"'
+    server.put_python(f"#!/bin/sh\n{python}\n")
+    monkeypatch.setattr(installation, "device_requirements", lambda platform, extras: ("adqlarge",))
+    monkeypatch.setattr(installation, "_SPARE_MB_FIRST", 0.0)
+    shown: List[Progress] = []
+    with shown_by("board", shown) as board, pytest.raises(HostError) as caught:
+        install(board, board.facts(), (), tmp_path / "install.log")
+    assert str(caught.value).startswith(
+        "board: step 'install what adq-edge needs' failed there: its disk is full. Free some space"
+    )
+    assert not any("fetch wheels" in progress.phase for progress in shown)
+
+
+def test_results_that_could_not_be_kept_are_refused_before_any_board_is_asked(tmp_path: Path):
+    (tmp_path / "file").touch()
+    (tmp_path / "results" / "board" / "run.log").mkdir(parents=True)
+    for output, reason in (("file", "no file can be made here"), ("results", "a folder has this name")):
+        with pytest.raises(StorageError, match=reason):
+            bench_remotely(["board"], ["bundle"], device="cpu", output=tmp_path / output)
+
+
+def test_picture_that_is_none_is_refused_before_any_board_is_asked(tmp_path: Path):
+    (tmp_path / "no.png").write_text("no image")
+    with pytest.raises(DataError, match=r"no\.png: not a readable image"):
+        bench_remotely(["board"], ["bundle"], device="cpu", image=tmp_path / "no.png")
+    with pytest.raises(StorageError, match=r"none\.png: no such file"):
+        bench_remotely(["board"], ["bundle"], device="cpu", image=tmp_path / "none.png")
+
+
+def test_board_named_twice_and_requests_that_no_board_can_meet():
+    with pytest.raises(HostError, match="named twice"):
+        bench_remotely(["board", "board"], ["bundle"], device="cpu")
+    with pytest.raises(AdqError, match=r"no board runs engines for rtx\. Give --device cpu, cuda, jetson"):
+        bench_remotely(["board"], ["bundle"], device="rtx")

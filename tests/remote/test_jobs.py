@@ -1,0 +1,305 @@
+"""Runs on a board, over a real ssh connection that breaks: what goes on, what ends, and what is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Iterator, List
+
+import pytest
+
+from adq_edge.core import console
+from adq_edge.core.errors import StorageError
+from adq_edge.remote import agent, jobs
+from adq_edge.remote.board import Progress
+from adq_edge.remote.errors import HostError, StoppedError
+from adq_edge.remote.jobs import Ended, Job, Step, describe_failure, run_job
+from factories.sshd import SshServer, open_board, run_sshd, wait_for
+
+# Counts how often it was started, starts a process that wants to outlive it, and waits to be let go.
+SCRIPT = (
+    "echo started >> count; mkdir results; mktemp > temporary; setsid sleep 600 & "
+    "while [ ! -e go ]; do sleep 0.02; done; cp count results/count; echo the end"
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    with run_sshd(tmp_path_factory.mktemp("sshd") / "board") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def use_server(server: SshServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("ADQ_EDGE_SSH", server.command)
+    monkeypatch.setattr(jobs, "_ASK_EVERY", 0.1)
+    yield
+    if server.process is None:
+        server.start()
+    assert server.jobs() == []
+    assert list(server.cache.glob("jobs/*")) == []
+
+
+class Watched:
+    """A job run in a thread, as one of several boards is."""
+
+    def __init__(self, work: Job, patience: float = 30.0) -> None:
+        self.shown: List[Progress] = []
+        self.stop = threading.Event()
+        self.outcome = None
+        self._thread = threading.Thread(target=self._run, args=(work, patience))
+        self._thread.start()
+
+    @property
+    def phases(self) -> List[str]:
+        return [progress.phase for progress in self.shown]
+
+    def result(self):
+        self._thread.join(60)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+    def _run(self, work: Job, patience: float) -> None:
+        try:
+            with open_board("board", self.shown.append, self.stop, patience=patience) as board:
+                self.outcome = run_job(board, work, "work/results")
+        except Exception as error:
+            self.outcome = error
+
+
+def job(kind: str, script: str = SCRIPT, **options) -> Job:
+    return Job(kind, {}, (Step("count", (("false",), ("sh", "-c", script))),), spare_mb=1.0, **options)
+
+
+def work_folder(server: SshServer, kind: str) -> Path:
+    wait_for(lambda: list(server.cache.glob(f"jobs/{kind}-*/*/count")), f"run of {kind}")
+    return next(server.cache.glob(f"jobs/{kind}-*/*/count")).parent
+
+
+def test_run_is_followed_through_lost_connections(server: SshServer):
+    watched = Watched(job("lost"))
+    folder = work_folder(server, "lost")
+    for number in (1, 2):
+        server.cut()
+        wait_for(lambda n=number: watched.phases.count("connection lost, trying again") >= n, "reconnection")
+        wait_for(lambda: watched.phases[-1] == "count", "following")
+    (folder / "go").touch()
+    ended = watched.result()
+    assert (ended.state, ended.code, ended.found) == ("done", 0, False)
+    assert ended.files == {"count": b"started\n"}
+    assert "the end" in ended.log
+
+
+def test_connection_is_lost_before_the_results_come_and_before_the_run_is_cleared_away(server: SshServer):
+    uncut = {"send (whole)", "bring the results back", "clear up there"}
+
+    def cut(progress: Progress) -> None:
+        if progress.phase in uncut:
+            uncut.remove(progress.phase)
+            server.cut()
+
+    work = job("whole", "mkdir results; head -c 3000000 /dev/urandom | tee results/one > results/two")
+    with open_board("board", cut, threading.Event()) as board:
+        ended = run_job(board, work, "work/results")
+    assert not uncut
+    assert ended.state == "done"
+    assert len(ended.files["one"]) == 3_000_000
+    assert ended.files["one"] == ended.files["two"]
+
+
+def test_results_stay_on_the_board_until_they_are_kept_here(server: SshServer):
+    def fail(ended: Ended) -> None:
+        raise StorageError("no space left on device", where=ended.files["count"].decode().strip())
+
+    work = job("kept", "echo once >> count; mkdir results; cp count results/count")
+    with open_board("board", print, threading.Event()) as board:
+        with pytest.raises(StorageError, match=r"^once: no space"):
+            run_job(board, work, "work/results", fail)
+        kept = []
+        ended = run_job(board, work, "work/results", kept.append)
+    assert kept == [ended]
+    assert (ended.found, ended.files["count"]) == (True, b"once\n")
+
+
+def test_run_is_picked_up_after_a_connection_that_did_not_come_back(server: SshServer):
+    watched = Watched(job("away"), patience=1.0)
+    folder = work_folder(server, "away")
+    wait_for(lambda: watched.phases[-1] == "count", "following")
+    server.stop()
+    with pytest.raises(
+        HostError, match=r"^board: its connection broke in step 'count' .*: cannot be reached.*same command"
+    ):
+        watched.result()
+    assert server.jobs()
+    server.start()
+    # A disk that the run there has filled is no reason not to pick it up.
+    again = Watched(dataclasses.replace(job("away"), spare_mb=1e9))
+    wait_for(lambda: "count" in again.phases, "following")
+    (folder / "go").touch()
+    ended = again.result()
+    assert (ended.state, ended.found, ended.files["count"]) == ("done", True, b"started\n")
+
+
+def test_login_that_is_refused_later_is_told_at_once_and_the_run_picked_up(server: SshServer):
+    """As where it took a password, which nobody can be asked for meanwhile."""
+    watched = Watched(job("refused"), patience=3600.0)
+    folder = work_folder(server, "refused")
+    wait_for(lambda: watched.phases[-1] == "count", "following")
+    keys = server.folder / "authorized_keys"
+    allowed = keys.read_text()
+    keys.write_text("")
+    server.cut()
+    try:
+        with pytest.raises(HostError) as caught:
+            watched.result()
+    finally:
+        keys.write_text(allowed)
+    assert str(caught.value) == (
+        "board: its connection broke in step 'count' and cannot be made again: login refused (wrong "
+        "password, user or key). What runs there goes on to its end: give the same command again to pick it "
+        "up. Only a login that asks nothing, as with a key (ssh-copy-id board), is repeated without you."
+    )
+    again = Watched(job("refused"))
+    (folder / "go").touch()
+    assert (again.result().found, again.result().files["count"]) == (True, b"started\n")
+
+
+def test_run_is_picked_up_after_the_local_process_was_killed(server: SshServer):
+    source = (
+        "import sys, threading; sys.path[:0] = ['tests', 'tests/remote']\n"
+        "from test_jobs import job, open_board, run_job\n"
+        "with open_board('board', print, threading.Event()) as board: run_job(board, job('killed'), '')\n"
+    )
+    local = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.DEVNULL)
+    folder = work_folder(server, "killed")
+    local.send_signal(signal.SIGKILL)
+    local.wait()
+    wait_for(lambda: not server.sessions(), "end of the session")
+    (folder / "go").touch()
+    wait_for(lambda: not server.jobs(), "end of the run")
+    ended = Watched(job("killed")).result()
+    assert (ended.state, ended.found, ended.files["count"]) == ("done", True, b"started\n")
+
+
+def test_user_ends_the_run_there(server: SshServer):
+    watched = Watched(job("stopped"))
+    work_folder(server, "stopped")
+    watched.stop.set()
+    with pytest.raises(StoppedError):
+        watched.result()
+    assert watched.phases[-1] == "end the run there"
+
+
+def test_run_that_nobody_asks_after_ends_itself(server: SshServer):
+    watched = Watched(job("lease", lease=1.0), patience=0.1)
+    work_folder(server, "lease")
+    server.stop()
+    with pytest.raises(HostError, match="connection broke"):
+        watched.result()
+    wait_for(lambda: not server.jobs(), "end of the run")
+    server.start()
+    with open_board("board", lambda progress: None, threading.Event()) as board:
+        name = next(server.cache.glob("jobs/lease-*")).name
+        assert board.ask("poll", job=name).content["state"] == "abandoned"
+        board.ask("end", job=name)
+
+
+def test_run_killed_on_the_board_is_told_and_starts_anew(server: SshServer):
+    watched = Watched(job("dead"))
+    folder = work_folder(server, "dead")
+    note = folder / "temporary"
+    wait_for(lambda: note.is_file() and note.read_text(), "temporary file")
+    temporary = Path(note.read_text().strip())
+    server.kill_jobs()
+    ended = watched.result()
+    assert temporary.parent == folder.parent / "tmp", "a temporary file outlives the run that was killed"
+    assert str(describe_failure("board", ended)).startswith(
+        "board: the run was killed, or the board was restarted, in step 'count'. Give the same"
+    )
+    again = Watched(job("dead"))
+    (work_folder(server, "dead") / "go").touch()
+    assert (again.result().state, again.result().found) == ("done", False)
+
+
+def test_runs_on_a_board_take_turns(server: SshServer):
+    first = Watched(job("first"))
+    folder = work_folder(server, "first")
+    second = Watched(job("second", "mkdir results"))
+    wait_for(lambda: "wait for another run on this board" in second.phases, "turn")
+    (folder / "go").touch()
+    assert first.result().state == second.result().state == "done"
+
+
+def test_failed_step_is_told_in_its_own_words(server: SshServer):
+    script = "echo noise; echo 'adq-edge: x.onnx: no such engine. Build one.' >&2; exit 2"
+    ended = Watched(job("failing", script)).result()
+    assert (ended.state, ended.step, ended.code) == ("failed", "count", 2)
+    assert str(describe_failure("board", ended)) == (
+        "board: step 'count' failed there: x.onnx: no such engine. Build one."
+    )
+
+
+def test_process_that_heeds_no_request_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(agent, "_GRACE_SECONDS", 0.2)
+    deaf = subprocess.Popen(
+        ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"],
+        env={**os.environ, agent.MARK: str(tmp_path)},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert deaf.stdout is not None
+    assert deaf.stdout.readline() == b"ready\n"
+    reaper = threading.Thread(target=deaf.wait)
+    reaper.start()
+    agent.end(tmp_path, "no such job")
+    assert deaf.poll() is None
+    agent._end_processes(tmp_path)
+    reaper.join(10)
+    assert deaf.returncode == -signal.SIGKILL
+    deaf.stdout.close()
+
+
+def test_progress_of_the_commands_there_is_written_where_the_agent_reads():
+    assert agent.PROGRESS == console.PROGRESS_VARIABLE
+
+
+def test_what_nobody_came_back_for_is_removed(tmp_path: Path):
+    for name, days in (("old", 31), ("new", 29), (".content.1", 1.1)):
+        (tmp_path / "files").mkdir(exist_ok=True)
+        (tmp_path / "files" / name).touch()
+        (tmp_path / "jobs" / name).mkdir(parents=True)
+        for path in (tmp_path / "files" / name, tmp_path / "jobs" / name):
+            os.utime(str(path), (0, time.time() - days * 86400))
+    agent.hello(tmp_path)
+    assert [path.name for path in (tmp_path / "files").iterdir()] == ["new"]
+    assert list((tmp_path / "jobs").iterdir()) == []
+    scratch = tmp_path / "files" / ".content.2"
+    scratch.touch()
+    agent.hello(tmp_path)
+    assert scratch.exists(), "somebody writes it"
+
+
+def test_upload_that_stalls_leaves_nothing_there(tmp_path: Path):
+    """The connection is not cut: it is as silent as a network that somebody pulled the plug of."""
+    source = "from adq_edge.remote import agent; agent._STALLED_SECONDS = 1; agent.main(None)"
+    there = subprocess.Popen(
+        [sys.executable, "-c", source], stdin=subprocess.PIPE, env={**os.environ, "HOME": str(tmp_path)}
+    )
+    assert there.stdin is not None
+    files = tmp_path / ".cache" / "adq-edge" / "files"
+    files.mkdir(parents=True)
+    request = {"do": "put", "items": [["0" * 64, agent._BLOCK + 5], ["1" * 64, 5]]}
+    there.stdin.write(json.dumps(request).encode() + b"\n" + bytes(agent._BLOCK))
+    there.stdin.flush()
+    wait_for(lambda: any(path.stat().st_size for path in files.iterdir()), "part of a file")
+    assert there.wait(10) == 0
+    assert list(files.iterdir()) == []
+    there.stdin.close()

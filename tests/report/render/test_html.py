@@ -1,0 +1,133 @@
+"""The page in a real browser, and its colours by the formulas of WCAG 2.1."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Iterator
+
+import cv2
+import numpy as np
+import pytest
+
+from adq_edge.benchmark.results import write_report
+from adq_edge.report.render import html as page
+from adq_edge.report.report import report
+from factories import results as make
+from factories.chromium import Browser, find_chromium, open_browser
+
+HOSTILE = "<script>alert(1)</script><img src=https://example.com/x onerror=alert(2)>" + "long-name-" * 12
+
+# Boxes of elements that stick out of the chart or the window they are in; scrolling tables may.
+CLIPPED_TEXTS = """
+[...document.querySelectorAll('figure svg text')].filter(text => {
+  const box = text.getBBox(), {width, height} = text.ownerSVGElement.viewBox.baseVal;
+  return box.x < -1 || box.y < -1 || box.x + box.width > width + 1 || box.y + box.height > height + 1;
+}).map(text => text.textContent)
+"""
+OUTSIDE = """
+[...document.querySelectorAll('main *')].filter(item => !item.closest('.scroll') && !item.closest('svg') &&
+  item.getBoundingClientRect().right > document.documentElement.clientWidth + 1 &&
+  getComputedStyle(item).position != 'absolute').map(item => item.outerHTML.slice(0, 80))
+"""
+UNNAMED = """
+[...document.querySelectorAll('[aria-labelledby], [aria-describedby]')].filter(item =>
+  ['aria-labelledby', 'aria-describedby'].some(name => item.hasAttribute(name) &&
+    !document.getElementById(item.getAttribute(name))?.textContent.trim())).length
+"""
+REPEATED_IDS = (
+    "(ids => ids.length - new Set(ids).size)([...document.querySelectorAll('[id]')].map(item => item.id))"
+)
+DEAD_LINKS = "[...document.querySelectorAll('nav a')].filter(a => !document.querySelector(a.hash)).length"
+LETTERS = """
+Math.min(...[...document.querySelectorAll('figure svg')].map(svg =>
+  11 * svg.clientWidth / svg.viewBox.baseVal.width))
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    executable = find_chromium()
+    if executable is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with open_browser(executable, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a report of a customer's results, with one engine that has a hostile and long name."""
+    folder = make.write_customer(tmp_path_factory.mktemp("results"))
+    hostile = dataclasses.replace(make.engine("int8", board=make.recording(9), scale=3.3), name=HOSTILE)
+    write_report(folder / "hostile.json", make.bench_report([hostile], make.BOARD, device="jetson"))
+    target = tmp_path_factory.mktemp("report") / "r.html"
+    report(folder, target)
+    return target
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1280], ids=["phone", "desktop"])
+def test_the_page_in_a_browser(browser: Browser, document: Path, width: int, dark: bool):
+    browser.look(document, width, dark=dark)
+    assert browser.requests == [document.resolve().as_uri()]
+    assert browser.complaints == []
+    assert browser.evaluate("document.scripts.length + document.images.length") == 0
+    assert browser.evaluate("document.scrollingElement.scrollWidth") == width
+    assert browser.evaluate("getComputedStyle(document.querySelector('.figure')).fontWeight") == "650"
+    assert browser.evaluate(CLIPPED_TEXTS) == []
+    assert browser.evaluate(OUTSIDE) == []
+    assert browser.evaluate(UNNAMED) == browser.evaluate(REPEATED_IDS) == browser.evaluate(DEAD_LINKS) == 0
+    assert browser.evaluate("document.querySelectorAll('figure').length") > 20
+    assert browser.evaluate(LETTERS) >= 10
+    picture = cv2.imdecode(np.frombuffer(browser.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert picture.shape[1] == width
+    assert (picture[0, 0] < 60) == dark
+    assert len(np.unique(picture)) > 100
+
+
+def test_the_page_on_paper(browser: Browser, document: Path):
+    """Light although the screen is dark, and nothing wider than the sheet."""
+    browser.look(document, 794, dark=True, media="print")
+    assert browser.complaints == []
+    assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.evaluate("document.scrollingElement.scrollWidth") <= 794
+    assert browser.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+
+
+def test_the_page_forbids_itself_the_network_and_scripts(document: Path):
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', document.read_text()).group(1)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.replace("&#39;", "'").split(";"))
+    assert rules["default-src"] == "'none'"
+    assert set(rules) == {"default-src", "style-src", "base-uri", "form-action"}
+    assert rules["style-src"].startswith("'sha256-")
+
+
+def test_colours_have_enough_contrast():
+    """WCAG 2.1: 4.5 for text (1.4.3), 3 for what a chart is read by (1.4.11)."""
+    style = (Path(page.__file__).with_name("templates") / "page.css").read_text()
+    blocks = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    assert len(blocks) == 3  # light, dark, paper
+    for block in blocks:
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{3,6})", block))
+        for ground in ("page", "panel"):
+            for name in ("ink", "soft", "link"):
+                assert contrast(colours[name], colours[ground]) >= 4.5, name
+            for name in ("fp32", "fp16", "int8", "other", *(f"p{number}" for number in range(6))):
+                assert contrast(colours[name], colours[ground]) >= 3, name
+        assert contrast(colours["warn"], colours["warn-page"]) >= 4.5
+        assert contrast(colours["ink"], colours["warn-page"]) >= 4.5
+        for number in range(6):
+            assert contrast(colours["on"], colours[f"p{number}"]) >= 4.5, number
+
+
+def contrast(one: str, other: str) -> float:
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    channels = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

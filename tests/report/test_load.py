@@ -1,0 +1,122 @@
+"""A report of what the verbs themselves write: measured, evaluated, compared and estimated for real."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adq_edge.benchmark.bench import bench
+from adq_edge.core.errors import ResultError
+from adq_edge.core.options import Precision, Scenario
+from adq_edge.evaluation.compare import compare, read_comparison
+from adq_edge.evaluation.evaluate import evaluate
+from adq_edge.report.load import collect
+from adq_edge.report.merge import join
+from adq_edge.report.report import report
+from adq_edge.roofline.estimate import estimate, read_estimate
+
+
+@pytest.fixture(scope="module")
+def results(engines, bundle, dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    pair = [engines[Precision.FP32], engines[Precision.INT8]]
+    scenarios = [Scenario.SINGLE_STREAM]
+    bench(pair, queries=12, seconds=0.1, scenarios=scenarios, threads=1, output=folder, progress=False)
+    for path in pair:
+        evaluate(path, dataset, output=folder / f"{path.stem}.eval.json", threads=1)
+    compare(*pair, dataset, output=folder / "pair.compare.json", worst=0, threads=1)
+    estimate(bundle.path, folder / "parts.estimate.json")
+    return folder
+
+
+def test_the_verb_joins_what_the_other_verbs_wrote(results: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "adq_edge", "report", str(results), "-o", str(tmp_path / "all")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "parts: INT8 is " in done.stdout
+    assert "of 12 " in done.stdout  # decisions, of `compare`
+    assert "caution: short run (2 engines)" in done.stdout
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "all" / "headline.csv").read_text())))
+    assert [row["precision"] for row in rows] == ["FP32", "INT8"]
+    for row in rows:
+        quality, speed = (
+            json.loads((results / f"{row['engine']}.{verb}.json").read_text()) for verb in ("eval", "bench")
+        )
+        measured = speed["engines"][0]
+        assert quality["engine"]["sha256"] == measured["engine"]["sha256"]
+        assert float(row["image AUROC"]) == quality["image_auroc"]
+        assert float(row["p50, ms"]) == measured["single_stream"]["latency"]["p50_ms"]
+    assert float(rows[1]["latency ratio"]) == measured["comparison"]["latency_ratio"]
+    page = (tmp_path / "all" / "report.html").read_text()
+    assert page.count('class="card estimate"') == 3
+    assert "Agreement of engines of one model" in page
+
+
+def test_agreement_is_that_of_the_evaluated_images(results: Path, engines, dataset, tmp_path: Path):
+    folder = Path(shutil.copytree(str(results), str(tmp_path / "results")))
+    whole = (folder / "pair.compare.json").rename(tmp_path / "pair.compare.json")
+    pair = [engines[Precision.FP32], engines[Precision.INT8]]
+    part = folder / "part.compare.json"
+    compare(*pair, dataset, categories=["part1"], output=part, worst=0, threads=1)
+    for found in (None, read_comparison(whole)):
+        quantized = [e for d in join(collect([folder])) for e in d.entries if e.baseline is not None]
+        assert [entry.agreement for entry in quantized] == [found]
+        shutil.copy(str(whole), str(folder / "pair.compare.json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"engines": []}, "holds no estimate"),
+        ({"modes": []}, "holds no estimate"),
+        ({"lower_bound_ms": 0.0}, "holds an impossible time"),
+    ],
+)
+def test_an_estimate_of_nothing_is_refused(results: Path, tmp_path: Path, change, complaint: str):
+    content = json.loads((results / "parts.estimate.json").read_text())
+    if "engines" in change:
+        content.update(change)
+    elif "modes" in change:
+        content["engines"][0].update(change)
+    else:
+        content["engines"][0]["modes"][0].update(change)
+    path = tmp_path / "parts.estimate.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultError, match=complaint):
+        report(path, tmp_path / "r.html")
+
+
+def test_names_that_no_text_can_hold_are_shown_all_the_same(results: Path, tmp_path: Path):
+    """A file name that is not UTF-8, and half a character in a text."""
+    folder = Path(shutil.copytree(str(results), str(tmp_path / "results")))
+    (folder / os.fsdecode(b"caf\xe9.json")).write_text('{"schema": "adq-edge/bundle", "version": 1}')
+    content = json.loads((folder / "parts.estimate.json").read_text())
+    content["note"] = "half \ud800 a character"
+    content["engines"][0]["modes"][0]["mode"]["name"] = "FAST"
+    (folder / "parts.estimate.json").write_text(json.dumps(content))
+    command = [sys.executable, "-m", "adq_edge", "report", str(folder), "-o", str(tmp_path / "all")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "was left out: not a result that a report shows" in done.stdout
+    assert "half   a character" in (tmp_path / "all" / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_estimate_is_read_as_it_was_written(results: Path, bundle, tmp_path: Path):
+    assert read_estimate(results / "parts.estimate.json") == estimate(bundle.path, tmp_path / "e.json")
+
+
+def test_a_problem_is_one_line_and_exit_code_2(tmp_path: Path):
+    (tmp_path / "x.json").write_text('{"schema": "adq-edge/bench", "version": 1}')
+    command = [sys.executable, "-m", "adq_edge", "report", "x.json"]
+    done = subprocess.run(command, cwd=str(tmp_path), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("adq-edge: x.json: format version is 1")
+    assert not (tmp_path / "report.html").exists()

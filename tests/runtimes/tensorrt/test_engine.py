@@ -1,0 +1,469 @@
+"""TensorRT's runtime, calibrators and settings on stand-ins: the order of calls, and refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+import types
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+
+from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails, sidecar_path, write_sidecar
+from adq_edge.benchmark.timing import time_batches
+from adq_edge.core.errors import BuildError, EngineError, MissingDependencyError
+from adq_edge.core.files import sha256
+from adq_edge.core.options import Precision, Route
+from adq_edge.runtimes.registry import load_engine
+from adq_edge.runtimes.tensorrt import building
+from adq_edge.runtimes.tensorrt.calibrators import cache_reader, own_calibrator
+from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
+from adq_edge.runtimes.tensorrt.inspection import count_kinds, count_precisions, read_layers
+from adq_edge.runtimes.tensorrt.job import Job, OwnCalibrator
+from adq_edge.runtimes.tensorrt.log import FailureKind, read_failure, read_progress, read_refusal
+from adq_edge.runtimes.tensorrt.release import Flavour, Release
+from factories.recording_tensorrt import Stand
+
+SIZE = 8
+PICTURES = np.random.default_rng(0).integers(0, 256, (9, SIZE, SIZE, 3), np.uint8)
+SCORES = PICTURES.reshape(9, -1).mean(axis=1).astype(np.float32)
+
+
+def plan(folder: Path, version: str = "10.3.0", capability: str = "7.2") -> Path:
+    import platform
+
+    path = folder / "e.plan"
+    path.write_bytes(b"a plan")
+    details = TensorRTDetails("explicit", capability, 4, None, None, (), 64, 1.0, None, ())
+    sidecar = Sidecar(
+        name="e",
+        runtime="tensorrt",
+        runtime_version=version,
+        device="cuda",
+        machine=platform.machine(),
+        precision=Precision.INT8,
+        arch="stfpm",
+        image_size=(SIZE, SIZE),
+        map_size=(2, 2),
+        engine_sha256=sha256(path),
+        model=Source("m", "0"),
+        operators={},
+        calibration=None,
+        threshold=None,
+        data=None,
+        tensorrt=details,
+    )
+    write_sidecar(sidecar_path(path), sidecar)
+    return path
+
+
+def install(monkeypatch: pytest.MonkeyPatch, stand: Stand) -> Stand:
+    for name, module in stand.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return stand
+
+
+# --- the engine at run time --------------------------------------------------------------------
+
+
+def test_numbers_and_order_of_one_query(monkeypatch, tmp_path):
+    stand = install(monkeypatch, Stand())
+    with load_engine(plan(tmp_path)) as engine:
+        assert isinstance(engine, TensorRTEngine)
+        assert engine.largest_batch == 4
+        for count in (1, 3, 3, 4):
+            output = engine.run(PICTURES[:count])
+            np.testing.assert_allclose(output.scores, SCORES[:count], rtol=1e-6)
+            np.testing.assert_allclose(
+                output.maps, np.broadcast_to(SCORES[:count, None, None], (count, 2, 2))
+            )
+        assert engine.device_memory() == 2000
+        assert engine.stages() == (1.0, 1.0, 2.0)  # calls between the events
+    assert stand.calls[:9] == [
+        "create_execution_context",
+        "set_tensor_address image",
+        "set_tensor_address anomaly_map",
+        "set_tensor_address anomaly_score",
+        "set_input_shape 1",
+        "memcpy_htod_async",
+        "execute_async_v3",
+        "memcpy_dtoh_async",
+        "memcpy_dtoh_async",
+    ]
+    assert [call for call in stand.calls if "shape" in call] == [f"set_input_shape {n}" for n in (1, 3, 4)]
+    assert (stand.heap, stand.contexts_current) == ({}, 0)
+
+
+def test_outputs_are_copies(monkeypatch, tmp_path):
+    install(monkeypatch, Stand())
+    with load_engine(plan(tmp_path)) as engine:
+        first = engine.run(PICTURES[:1])
+        engine.run(PICTURES[1:2])
+        np.testing.assert_allclose(first.scores, SCORES[:1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("version", "slots"), [("8.5.2.2", 1), ("8.6.1", 2), ("11.0.0", 2)])
+def test_batches_in_flight_keep_their_order(monkeypatch, tmp_path, version: str, slots: int):
+    stand = install(monkeypatch, Stand(version))
+    with load_engine(plan(tmp_path, version)) as engine:
+        assert isinstance(engine, TensorRTEngine)
+        assert engine.stream_counts[-1] == slots
+        batches = [PICTURES[:4], PICTURES[4:5], PICTURES[5:8], PICTURES[8:]]
+        scores = np.concatenate([output.scores for output in engine.run_many(batches, slots)])
+        assert engine.device_memory() == (1000 if version.startswith("8") else 2000)
+    np.testing.assert_allclose(scores, SCORES, rtol=1e-6)
+    assert stand.calls.count("create_execution_context") == slots
+    first_wait = stand.calls.index("synchronize")
+    assert stand.calls[:first_wait].count("execute_async_v3") == slots
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_closed_early_no_batch_is_left_on_the_gpu(monkeypatch, tmp_path, slots: int):
+    stand = install(monkeypatch, Stand())
+    with load_engine(plan(tmp_path)) as engine:
+        outputs = engine.run_many(itertools.cycle([PICTURES[:2], PICTURES[2:4]]), slots)
+        np.testing.assert_allclose(next(outputs).scores, SCORES[:2], rtol=1e-6)
+        np.testing.assert_allclose(next(outputs).scores, SCORES[2:4], rtol=1e-6)
+        outputs.close()
+        assert stand.calls.count("synchronize") == stand.calls.count("execute_async_v3") == slots + 1
+        done = time_batches(engine, PICTURES[:2], slots, 0.01)
+        assert stand.calls.count("synchronize") == stand.calls.count("execute_async_v3")
+        assert done.images % (2 * slots) == 0
+        np.testing.assert_allclose(engine.run(PICTURES[4:6]).scores, SCORES[4:6], rtol=1e-6)
+
+
+def test_a_static_engine_needs_no_shape(monkeypatch, tmp_path):
+    stand = install(monkeypatch, Stand("8.5.2.2", shape=(1, SIZE, SIZE, 3), largest_batch=1))
+    with load_engine(plan(tmp_path, "8.5.2.2")) as engine:
+        assert isinstance(engine, TensorRTEngine)
+        outputs = list(engine.run_many((PICTURES[i : i + 1] for i in range(3)), 2))
+        np.testing.assert_allclose([float(output.scores[0]) for output in outputs], SCORES[:3], rtol=1e-6)
+    assert not [call for call in stand.calls if "shape" in call]
+    assert stand.calls.count("create_execution_context") == 2
+
+
+@pytest.mark.parametrize(
+    ("stand", "words"),
+    [
+        (Stand("8.6.1"), "built with TensorRT 10.3.0, here is 8.6.1"),
+        (
+            Stand(compute_capability=(8, 6)),
+            "built for compute capability 7.2, this GPU .made-up GPU. has 8.6",
+        ),
+        (Stand(shape=(-1, 9, 9, 3)), "takes pictures of shape"),
+        (Stand(tensors=("image", "logits")), "has the tensors .'image', 'logits'., not those of an anomaly"),
+    ],
+)
+def test_engines_that_do_not_fit_are_refused_and_released(monkeypatch, tmp_path, stand: Stand, words: str):
+    install(monkeypatch, stand)
+    with pytest.raises(EngineError, match=words) as refusal:
+        load_engine(plan(tmp_path))
+    assert "\n" not in str(refusal.value)
+    assert (stand.heap, stand.contexts_current) == ({}, 0)
+
+
+def test_a_truncated_or_changed_plan_is_refused_unless_trusted(monkeypatch, tmp_path):
+    stand = install(monkeypatch, Stand())
+    path = plan(tmp_path)
+    path.write_bytes(b"a pl")
+    with pytest.raises(EngineError, match="truncated or changed"):
+        load_engine(path)
+    load_engine(path, trust=True).close()
+    stand.loads = False
+    with pytest.raises(EngineError, match=r"TensorRT 10\.3\.0 cannot load it"):
+        load_engine(path, trust=True)
+    assert (stand.heap, stand.contexts_current) == ({}, 0)
+
+
+def test_use_against_the_rules(monkeypatch, tmp_path):
+    install(monkeypatch, Stand())
+    engine = load_engine(plan(tmp_path))
+    with pytest.raises(EngineError, match="takes at most 4 pictures at once, not 5"):
+        engine.run(PICTURES[:5])
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="is closed"):
+        engine.run(PICTURES[:1])
+
+
+def test_missing_parts_are_named(monkeypatch, tmp_path):
+    stand = install(monkeypatch, Stand())
+    path = plan(tmp_path)
+
+    def no_gpu() -> None:
+        raise RuntimeError("cuInit failed: no CUDA-capable device is detected")
+
+    monkeypatch.setattr(stand.driver, "init", no_gpu)
+    with pytest.raises(EngineError, match="no NVIDIA GPU can be used here"):
+        load_engine(path)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    with pytest.raises((MissingDependencyError, EngineError), match=r"pycuda|CUDA"):
+        load_engine(path)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(MissingDependencyError, match="TensorRT is not installed"):
+        load_engine(path)
+    old = types.ModuleType("tensorrt")
+    old.__dict__["__version__"] = "8.4.1"
+    monkeypatch.setitem(sys.modules, "tensorrt", old)
+    with pytest.raises(MissingDependencyError, match=r"older than 8\.5"):
+        load_engine(path)
+
+
+# --- calibrators and settings of a build -------------------------------------------------------
+
+
+class Base:
+    """A calibrator's base class; TensorRT crashes where its constructor was not called."""
+
+    constructed = False
+
+    def __init__(self) -> None:
+        self.constructed = True
+
+
+def release(version: str, **members: Any) -> Release:
+    return Release(types.SimpleNamespace(**members), Flavour.TENSORRT, version)
+
+
+def test_the_cache_reader_notices_that_its_cache_was_ignored():
+    reader = cache_reader(release("8.5.2.2", IInt8EntropyCalibrator2=Base), b"TRT-8502-...")
+    assert reader.constructed
+    assert (reader.read_calibration_cache(), reader.get_batch_size()) == (b"TRT-8502-...", 1)
+    assert not reader.asked_for_data
+    assert reader.get_batch(["image"]) is None
+    assert reader.asked_for_data
+
+
+@pytest.mark.parametrize("kind", list(OwnCalibrator))
+def test_own_calibrators_feed_each_picture_once_as_float(monkeypatch, kind: OwnCalibrator):
+    stand = install(monkeypatch, Stand())
+    fed: List[np.ndarray] = []
+    monkeypatch.setattr(stand.driver, "memcpy_htod", lambda to, host: fed.append(host.copy()), raising=False)
+    bases = {name: type(name, (Base,), {}) for name in ("Entropy", "MinMax", "Legacy")}
+    installed = release(
+        "10.3.0",
+        IInt8EntropyCalibrator2=bases["Entropy"],
+        IInt8MinMaxCalibrator=bases["MinMax"],
+        IInt8LegacyCalibrator=bases["Legacy"],
+    )
+    calibrator = own_calibrator(installed, kind, PICTURES[:3])
+    expected = {"trt-entropy": "Entropy", "trt-minmax": "MinMax", "trt-percentile": "Legacy"}[kind.value]
+    assert isinstance(calibrator, bases[expected])
+    assert calibrator.constructed
+    pointers = [calibrator.get_batch(["image"]) for _ in range(4)]
+    assert pointers[:3] == [[int(pointer[0])] for pointer in pointers[:3]]
+    assert pointers[3] is None
+    np.testing.assert_array_equal(np.concatenate(fed), PICTURES[:3].astype(np.float32))
+    calibrator.write_calibration_cache(memoryview(b"cache"))
+    assert calibrator.cache == b"cache"
+    assert calibrator.read_calibration_cache() is None
+
+
+class Tensor:
+    def __init__(self, name: str, dtype: str = "float32") -> None:
+        self.name, self.dtype = name, dtype
+        self.range: Any = None
+
+    def set_dynamic_range(self, low: float, high: float) -> None:
+        self.range = (low, high)
+
+
+class Layer:
+    def __init__(self, name: str, kind: str, dtype: str = "float32") -> None:
+        self.name, self.type = name, types.SimpleNamespace(name=kind)
+        self.output, self.num_outputs = Tensor(f"{name}:0", dtype), 1
+        self.precision: Any = None
+        self.output_type: Any = None
+
+    def get_output(self, position: int) -> Tensor:
+        return self.output
+
+    def set_output_type(self, position: int, kind: str) -> None:
+        self.output_type = kind
+
+
+class Network:
+    num_inputs = 1
+
+    def __init__(self, layers: List[Layer]) -> None:
+        self.layers, self.num_layers = layers, len(layers)
+        self.input = Tensor("image", "uint8")
+
+    def get_layer(self, position: int) -> Layer:
+        return self.layers[position]
+
+    def get_input(self, position: int) -> Tensor:
+        return self.input
+
+
+TYPES: Dict[str, Any] = {"float16": "float16", "float32": "float32"}
+
+
+def make_job(**changes: Any) -> Job:
+    job = Job(
+        flavour=Flavour.TENSORRT,
+        model="m",
+        plan="p",
+        precision=Precision.INT8,
+        route=Route.IMPLICIT,
+        networks=("conv", "early"),
+        half=("early",),
+        ranges={"conv:0": 2.0},
+        image_size=(SIZE, SIZE),
+        largest_batch=1,
+        compute_capabilities=(),
+        dla=None,
+        workspace_mb=64,
+        lean=False,
+        timing_cache=None,
+    )
+    return dataclasses.replace(job, **changes)
+
+
+def layers() -> Dict[str, Layer]:
+    made = [
+        Layer("early", "CONVOLUTION"),
+        Layer("conv", "CONVOLUTION"),
+        Layer("norm", "REDUCE"),
+        Layer("norm_1", "ELEMENTWISE"),
+        Layer("constant", "CONSTANT"),
+        Layer("index", "GATHER", "int32"),
+    ]
+    return {layer.name: layer for layer in made}
+
+
+@pytest.mark.parametrize(
+    ("precision", "pins"),
+    [
+        (Precision.INT8, {"early": "float16", "norm": "float32", "norm_1": "float32"}),
+        (Precision.FP16, {"norm": "float32", "norm_1": "float32"}),
+        (Precision.FP32, {}),
+    ],
+)
+def test_what_is_not_of_the_networks_is_pinned(precision: Precision, pins: Dict[str, str]):
+    made = layers()
+    network = Network(list(made.values()))
+    building.pin_precisions(make_job(precision=precision), release("8.5.2.2", **TYPES), network)
+    assert {name: layer.precision for name, layer in made.items() if layer.precision} == pins
+    assert {name: layer.output_type for name, layer in made.items() if layer.output_type} == pins
+
+
+def test_ranges_reach_their_tensors_and_missing_ones_are_named():
+    made = layers()
+    network = Network(list(made.values()))
+    building.set_dynamic_ranges(make_job(), release("8.5.2.2"), network)
+    assert {name: layer.output.range for name, layer in made.items() if layer.output.range} == {
+        "conv": (-2.0, 2.0)
+    }
+    with pytest.raises(BuildError, match="has no tensor 'ghost'"):
+        building.set_dynamic_ranges(make_job(ranges={"ghost": 1.0}), release("8.5.2.2"), network)
+
+
+class Config:
+    def __init__(self) -> None:
+        self.calls: List[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "can_run_on_DLA":
+            return lambda layer: layer.name != "early"
+        return lambda *arguments: self.calls.append((name, *arguments))
+
+
+@pytest.mark.parametrize(("version", "shares"), [("8.5.2.2", False), ("8.6.1", True), ("11.0.0", False)])
+def test_settings_follow_the_release(version: str, shares: bool):
+    trt = {
+        "BuilderFlag": types.SimpleNamespace(TF32="TF32", GPU_FALLBACK="GPU_FALLBACK"),
+        "PreviewFeature": types.SimpleNamespace(PROFILE_SHARING_0806="sharing"),
+    }
+    config, reader = Config(), object()
+    building.configure(make_job(), release(version, **trt), Network([]), config, reader)
+    assert ("clear_flag", "TF32") in config.calls
+    assert (("set_preview_feature", "sharing", True) in config.calls) is shares
+    assert (config.__dict__.get("int8_calibrator") is reader) is not version.startswith("11")
+
+
+def test_dla_gets_what_it_can_run_and_no_pinned_layer():
+    trt = {
+        "BuilderFlag": types.SimpleNamespace(TF32="TF32", GPU_FALLBACK="GPU_FALLBACK"),
+        "DeviceType": types.SimpleNamespace(DLA="DLA", GPU="GPU"),
+    }
+    made, config = layers(), Config()
+    building.configure(make_job(dla=1), release("8.5.2.2", **trt), Network(list(made.values())), config, None)
+    assert (config.__dict__["default_device_type"], config.__dict__["DLA_core"]) == ("DLA", 1)
+    assert ("set_flag", "GPU_FALLBACK") in config.calls
+    moved = {call[1].name for call in config.calls if call[0] == "set_device_type" and call[2] == "GPU"}
+    assert moved == set(made) - {"conv"}
+
+
+# --- what a builder says -----------------------------------------------------------------------
+
+NO_KERNEL = (
+    "[I] Building engine\n"
+    "[E] 10: [optimizer.cpp::computeCosts::3628] Error Code 10: Internal Error (Could not find any "
+    "implementation for node /student/layer1/layer1.0/conv1/Conv + /student/layer1/layer1.0/relu/Relu.)\n"
+    "[!] Invalid Engine. Please ensure the engine was built correctly\n"
+)
+
+
+def test_failures_are_told_apart():
+    found = read_failure(NO_KERNEL)
+    assert found.kind is FailureKind.NO_IMPLEMENTATION
+    assert found.layer == "/student/layer1/layer1.0/conv1/Conv + /student/layer1/layer1.0/relu/Relu"
+    assert "\n" not in found.message
+    workspace = NO_KERNEL.replace(
+        ".)", " due to insufficient workspace. See verbose log for requested sizes.)"
+    )
+    found = read_failure(workspace)
+    assert (found.kind, found.layer) == (
+        FailureKind.SMALL_WORKSPACE,
+        "/student/layer1/layer1.0/conv1/Conv + /student/layer1/layer1.0/relu/Relu",
+    )
+    memory = (
+        "[E] 2: [virtualMemoryBuffer.cpp::resizePhysical::140] Error Code 2: OutOfMemory (no further info)\n"
+    )
+    assert read_failure(memory).kind is FailureKind.OUT_OF_MEMORY
+    assert read_failure("terminate called after throwing 'std::bad_alloc'").kind is FailureKind.OUT_OF_MEMORY
+    driver = "[E] 6: [runtime.cpp] Error Code 6: CUDA initialization failure with error: 35\n"
+    assert read_failure(driver).kind is FailureKind.NO_GPU
+    assert read_failure("[E] 4: Error Code 4: something new\n") == (FailureKind.OTHER, "something new", None)
+    assert read_failure("") == (FailureKind.OTHER, "it said nothing", None)
+
+
+def test_progress_and_refusals_are_read_back():
+    log = "adq-edge-progress 1 9 Building Engine\n[V] x\nadq-edge-progress 2 9 Tactic Selection\n"
+    assert read_progress(log) == ("Tactic Selection", 2, 9)
+    assert read_progress("[V] nothing") is None
+    assert read_refusal("adq-edge-refusal no tensor\tExport again\n") == ("no tensor", "Export again")
+    assert read_refusal("adq-edge-refusal no tensor\t\n") == ("no tensor", None)
+    assert read_refusal("[E] x") is None
+
+
+INSPECTED = """{"Layers": [
+ {"Name": "/conv1/Conv", "LayerType": "CaskConvolution",
+  "Inputs": [{"Name": "a", "Format/Datatype": "Four wide channel vectorized row major Int8 format"}],
+  "Outputs": [{"Name": "b", "Format/Datatype": "Row major linear FP16 format"}]},
+ {"Name": "Reformatting", "LayerType": "Reformat",
+  "Inputs": [{"Name": "b", "Format/Datatype": "Row major linear FP32"}], "Outputs": []},
+ {"Name": "/norm", "LayerType": "Myelin", "Inputs": [{"Name": "b", "Datatype": "Float"}], "Outputs": []},
+ {"Name": "{ForeignNode[a...b]}", "LayerType": "DLA",
+  "Inputs": [{"Name": "c", "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}],
+  "Outputs": []},
+ "a name only"], "Bindings": []}"""
+
+
+def test_the_inspectors_report_is_counted():
+    found = read_layers(INSPECTED)
+    assert [(layer.precision, layer.device) for layer in found] == [
+        ("INT8", "GPU"),
+        ("FP32", "GPU"),
+        ("FP32", "GPU"),
+        ("INT8", "DLA"),
+        ("unknown", "unknown"),
+    ]
+    assert count_precisions(found) == {"FP32": 1, "INT8": 2, "unknown": 1, "DLA": 1}
+    assert count_kinds(found) == {"CaskConvolution": 1, "DLA": 1, "Myelin": 1, "Reformat": 1, "unknown": 1}

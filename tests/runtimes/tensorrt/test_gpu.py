@@ -1,0 +1,57 @@
+"""Engines on a real GPU: `pytest -m gpu`, with pycuda and TensorRT or TensorRT-RTX installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adq_edge.builders.build import build
+from adq_edge.builders.tensorrt_options import TensorRTOptions
+from adq_edge.calibration.sources import make_source
+from adq_edge.core.options import Precision, Route
+from adq_edge.runtimes.registry import load_engine
+from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
+
+pytestmark = pytest.mark.gpu
+
+LEAST_SNR_DB = {Precision.FP32: 80.0, Precision.FP16: 40.0, Precision.INT8: 20.0}
+"""Of the anomaly map against the FP32 CPU engine's; the model of the tests is small and untrained."""
+
+
+def check(
+    bundle, dataset: Path, path: Path, reference: Path, precision: Precision, device: str, route
+) -> None:
+    pytest.importorskip("pycuda")
+    options = TensorRTOptions(route=route, largest_batch=4)
+    built = build(bundle.path, path, precision=precision, calib_data=dataset, device=device, tensorrt=options)
+    pictures = np.stack(list(make_source("images", dataset, 7).pictures(built.sidecar.image_size)))
+    batches = [pictures[:1], pictures[1:5], pictures[5:]]
+    with load_engine(reference) as cpu, load_engine(built.path) as gpu:
+        assert isinstance(gpu, TensorRTEngine)
+        expected = cpu.run(pictures)
+        outputs = list(gpu.run_many(batches, gpu.stream_counts[-1]))
+        np.testing.assert_array_equal(outputs[1].maps, gpu.run(batches[1]).maps)
+        assert all(stage >= 0 for stage in gpu.stages())
+    maps = np.concatenate([output.maps for output in outputs]).astype(np.float64)
+    scores = np.concatenate([output.scores for output in outputs])
+    error = np.square(maps - expected.maps).sum()
+    snr_db = 10 * np.log10(np.square(expected.maps.astype(np.float64)).sum() / max(error, 1e-30))
+    assert snr_db > LEAST_SNR_DB[precision]
+    assert scores.shape == expected.scores.shape
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_rtx_engine(bundle, dataset, engines, tmp_path, precision: Precision):
+    pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
+    check(bundle, dataset, tmp_path / "e.plan", engines[Precision.FP32], precision, "rtx", None)
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("route", [None, Route.IMPLICIT, Route.EXPLICIT])
+def test_cuda_engine(bundle, dataset, engines, tmp_path, precision: Precision, route):
+    tensorrt = pytest.importorskip("tensorrt", exc_type=ImportError)
+    if route is not None and int(tensorrt.__version__.split(".")[0]) >= 11:
+        pytest.skip("release 11 has one route")
+    check(bundle, dataset, tmp_path / "e.plan", engines[Precision.FP32], precision, "cuda", route)

@@ -1,0 +1,160 @@
+"""What a study is asked for, what is wrong with it, and what the study that is remade measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adq_edge.core.errors import AdqError
+from adq_edge.core.options import Device, Precision
+from adq_edge.study.checks import check_config
+from adq_edge.study.config import StudyConfig, Training, Variant
+from adq_edge.study.config_file import read_config
+from adq_edge.study.data import CategoryData, StudyData
+from adq_edge.study.matrix import Cell, cells_of
+from adq_edge.study.published import PUBLISHED, published
+from adq_edge.study.results import CellState, StudyResult
+from adq_edge.study.specs import Recipes
+from adq_edge.study.tables import study_tables
+
+
+def written(folder: Path, **values: object) -> Path:
+    path = folder / "study.json"
+    path.write_text(json.dumps({"data": ".", **values}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"epochz": 1}, "a study has no epochz"),
+        ({"calibrators": "lp"}, "calibrators is not a list [...]"),
+        ({"methods": ["stfpm"]}, "methods is not an object {...}"),
+        ({"methods": {"stfpm": {"epochs": "many"}}}, "methods.epochs is not a whole number"),
+        ({"methods": {"stfpm": {"epochs": 0}}}, "stfpm: epochs: needs 1 or more"),
+        ({"methods": {"patchcore": {}}}, "no method named 'patchcore'. Known methods: reverse-distillation"),
+        ({"methods": {"stfpm": {"finished": {"uni": "."}}}}, "no finished model is called 'uni'"),
+        ({"methods": {"stfpm": {"finished": {"unified": "gone"}}}}, "gone: no such file"),
+        ({"seconds": "long"}, "seconds is not a number"),
+        ({"trainings": {"both": ["fp32"]}}, "'both' is no training. There are: unified, one-class"),
+        ({"trainings": {"unified": ["fp8"]}}, "'fp8' is no variant"),
+        ({"devices": ["xavier"]}, "'xavier' is no device"),
+        ({"devices": ["rtx"]}, "built ahead of time, for another machine. Use cuda"),
+        ({"devices": []}, "devices: nothing to study"),
+        ({"runtime": "tensorrt"}, "tensorrt runs on no CPU"),
+        ({"calibrators": ["l2"]}, "no calibrator named 'l2'"),
+        ({"sources": ["images,noise"]}, "no source named 'noise'"),
+        ({"teacher_weights": "none.pth"}, "none.pth: no such file (the teacher's weights)"),
+        ({"teacher_weights": "a" * 300}, "file name too long"),
+        ({"image_size": 8}, "image_size: needs 32 pixels or more"),
+        ({"trainings": {"unified": []}}, "trainings: no variant to study"),
+        ({"seconds": float("inf")}, "not a JSON file"),
+        ({"seconds": 10**400}, "int too large"),
+        ({"output": "\ud800"}, "not a JSON file"),
+        ({"output": "a\0b"}, "output: needs a path without a NUL character"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_done(values, complaint, tmp_path: Path):
+    with pytest.raises(AdqError) as refusal:
+        check_config(read_config(written(tmp_path, **values)))
+    assert complaint in str(refusal.value)
+    assert list(tmp_path.iterdir()) == [tmp_path / "study.json"]
+
+
+def test_images_are_named_or_drawn():
+    with pytest.raises(AdqError, match="Name a dataset with --data, or draw one with --quick"):
+        check_config(read_config())
+    check_config(read_config(quick=True))
+
+
+def test_options_go_before_the_file_and_the_file_before_quick_settings(tmp_path: Path):
+    path = written(
+        tmp_path, image_size=96, output="here", methods={"stfpm": {"epochs": 7}, "reverse-distillation": {}}
+    )
+    config = read_config(path, quick=True, methods=["reverse-distillation", "stfpm"], backbone="resnet50")
+    assert (config.image_size, config.quick, config.teacher_weights) == (96, True, "demo")
+    assert Path(config.output) == tmp_path / "here"  # relative to the file, wherever it is read from
+    assert list(config.methods) == ["reverse-distillation", "stfpm"]
+    assert (config.methods["stfpm"].epochs, config.methods["stfpm"].batch_size) == (7, 8)
+    assert config.methods["reverse-distillation"].options == {"backbone": "resnet50"}
+    shorter = read_config(path, epochs=2, output="there")
+    assert [method.epochs for method in shorter.methods.values()] == [2, 2]
+    assert (shorter.output, shorter.methods["stfpm"].batch_size) == ("there", None)
+
+
+def test_a_backbone_on_the_command_line_hides_no_mistake_in_the_file(tmp_path: Path):
+    path = written(tmp_path, methods={"reverse-distillation": {"options": ["resnet18"]}})
+    with pytest.raises(AdqError, match=r"methods\.options is not an object"):
+        read_config(path, backbone="resnet18")
+
+
+def test_what_a_finished_checkpoint_may_lack_is_part_of_its_name(tmp_path: Path):
+    """Its teacher, size and statistics come from the study; a bundle holds them."""
+    (tmp_path / "student.pt").write_bytes(b"student")
+    (tmp_path / "teacher.pth").write_bytes(b"teacher")
+
+    def name(train_sha256: str = "0", **values: object) -> str:
+        finished = {"finished": {"unified": "student.pt"}}
+        config = read_config(written(tmp_path, methods={"stfpm": finished}, **values))
+        part = CategoryData("bolt", str(tmp_path), 1, 2, 1, train_sha256, "0")
+        recipes = Recipes(config, StudyData(str(tmp_path), False, (part,)))
+        (model,) = recipes.models(Cell("stfpm", Training.UNIFIED, Variant.FP32, Device.CPU))
+        return model.name
+
+    names = [name(), name("1"), name(image_size=64), name(teacher_weights="teacher.pth")]
+    assert len(set(names)) == len(names)
+    assert name() == names[0] == name(seed=1)
+
+
+def test_the_methods_take_the_settings_of_a_quick_study():
+    pytest.importorskip("torch")
+    from adq_edge.models.base import ModelConfig
+    from adq_edge.models.registry import method
+
+    config = read_config(quick=True)
+    size = (config.image_size, config.image_size)
+    for name, settings in config.methods.items():
+        method(name)(ModelConfig(image_size=size, options=settings.options))
+
+
+def test_the_whole_matrix():
+    """3 methods x 2 trainings x (FP32, FP16, 3 calibrators x 2 sources, QAT) x 3 devices, FP32 first."""
+    cells = cells_of(StudyConfig())
+    assert len(cells) == len(set(cells)) == len({cell.name for cell in cells}) == 3 * 2 * 9 * 3
+    for cell in cells:
+        assert cells.index(cell.baseline) <= cells.index(cell)
+
+
+def test_the_study_agrees_with_itself():
+    """Its files add up to the whole, and smaller number formats to smaller files and no slower engines."""
+    parts_mb = {
+        "uninformed-students": (6.7, 6.7, 6.7, 6.7),
+        "reverse-distillation": (275.9, 269.3, 99.9),
+        "stfpm": (44.0, 44.0),
+    }
+    for method, found in PUBLISHED.items():
+        assert min(found.mb) - 0.05 <= sum(parts_mb[method]) <= max(found.mb) + 0.15, method
+        assert found.int8_mb < min(found.mb)
+        assert found.tensorrt_mb[Precision.INT8] < found.tensorrt_mb[Precision.FP16] < min(found.mb)
+        assert max(found.int8_ms, found.qat_ms) < found.cpu_ms
+        unified = Cell(method, Training.UNIFIED, Variant.FP32, Device.JETSON)
+        half = Cell(method, Training.UNIFIED, Variant.FP16, Device.JETSON)
+        assert published(half).ms < published(unified).ms < found.cpu_ms
+        ptq = {
+            source: published(Cell(method, Training.UNIFIED, Variant.PTQ, Device.CPU, "lp", source)).auroc
+            for source in ("images", "random-normal", "synthetic-defects")
+        }
+        assert ptq["images"] < ptq["random-normal"]  # its second claim
+        assert ptq["synthetic-defects"] is None
+
+
+def test_tables_of_a_study_that_calibrates_nothing():
+    cell = Cell("stfpm", Training.UNIFIED, Variant.QAT, Device.CPU)
+    config = StudyConfig(trainings={"unified": ("int8-qat",)}, calibrators=())
+    failed = CellState(cell, reason="no space", failed=True)
+    rounding, left_out = study_tables(StudyResult("now", config, StudyData("parts", False, ()), (failed,)))
+    row = dict(zip(rounding.headings, rounding.rows[0]))
+    assert (row["INT8 after training"], row["INT8 with rounding"]) == ("-", "failed")
+    assert left_out.rows == (("cpu", "1", "failed", "no space"),)
