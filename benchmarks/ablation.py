@@ -40,8 +40,8 @@ from ideas import (
 from published import FOLDER, publish
 
 from adq_edge.artifacts.bundle import Bundle, open_bundle
-from adq_edge.calibration.calibrate import SURVEY_PICTURES, calibrate_bundle
-from adq_edge.calibration.calibrated_model import ROUNDING_PICTURES, Prepared, prepare
+from adq_edge.calibration.calibrate import SURVEY_IMAGES, calibrate_bundle
+from adq_edge.calibration.calibrated_model import ROUNDING_IMAGES, CalibratedModel, prepare
 from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
 from adq_edge.core.console import console
 from adq_edge.core.files import write_bytes
@@ -57,8 +57,8 @@ from adq_edge.quantization.region import find_region
 
 TARGETS = (Target.X86, Target.TENSORRT)
 CALIBRATOR = "lp"
-CORRECTION_PICTURES = 32
-SEARCH_PICTURES = 8
+CORRECTION_IMAGES = 32
+SEARCH_IMAGES = 8
 HEADINGS = [
     *("target", "engine", "in the default", "map SNR, dB", "median image's, dB", "score bias"),
     *("image AUROC change", "largest of a category", "build seconds of the idea"),
@@ -107,7 +107,7 @@ class TestSet(NamedTuple):
     """Test images, decoded, with what FP32 says of them."""
 
     samples: List[Sample]
-    pictures: List[np.ndarray]
+    images: List[np.ndarray]
     maps: np.ndarray
     scores: np.ndarray
 
@@ -116,10 +116,10 @@ class Material(NamedTuple):
     """What the ideas are built from, and the seconds that the parts took."""
 
     model: onnx.ModelProto
-    pictures: List[np.ndarray]
-    search_pictures: List[np.ndarray]
+    images: List[np.ndarray]
+    search_images: List[np.ndarray]
     ranges: Dict[str, Ranges]
-    prepared: Prepared
+    prepared: CalibratedModel
     half_equalized: Recipe
     seconds: Dict[str, float]
 
@@ -137,22 +137,22 @@ def gather(bundle: Bundle, data: Path, samples: int, threads: int) -> Material:
     seconds: Dict[str, float] = {}
     size = bundle.manifest.image_size
     source = make_source(IMAGES, data, samples)
-    pictures = list(source.pictures(size))
-    mixed = make_source(f"{IMAGES},{SYNTHETIC_DEFECTS}", data, SEARCH_PICTURES)
+    images = list(source.images(size))
+    mixed = make_source(f"{IMAGES},{SYNTHETIC_DEFECTS}", data, SEARCH_IMAGES)
     model = onnx.load(str(bundle.model))
-    measured = timed(seconds, "pass", lambda: histograms(model, pictures, threads))
+    measured = timed(seconds, "pass", lambda: histograms(model, images, threads))
     ranges = {
         spec: timed(seconds, spec, partial(ranges_of, spec, measured))
         for spec in ("minmax", "mse", CALIBRATOR)
     }
-    scales = timed(seconds, "equalization", lambda: equalization_of(model, pictures, threads))
+    scales = timed(seconds, "equalization", lambda: equalization_of(model, images, threads))
     calibrate_bundle(bundle, [CALIBRATOR], source, threads=threads)
     # The ranges are kept, so this is the rounding's time.
     prepared = timed(seconds, "rounding", lambda: prepare(bundle, CALIBRATOR, source, threads=threads))
     half = equalize(model, square_root(scales))
-    half_ranges = ranges_of(CALIBRATOR, histograms(half, pictures, threads))
-    half_equalized = Recipe(half, half_ranges, rounding_of(half, pictures, threads))
-    return Material(model, pictures, list(mixed.pictures(size)), ranges, prepared, half_equalized, seconds)
+    half_ranges = ranges_of(CALIBRATOR, histograms(half, images, threads))
+    half_equalized = Recipe(half, half_ranges, rounding_of(half, images, threads))
+    return Material(model, images, list(mixed.images(size)), ranges, prepared, half_equalized, seconds)
 
 
 def kept_ideas(material: Material, target: Target) -> Iterator[Idea]:
@@ -169,7 +169,7 @@ def kept_ideas(material: Material, target: Target) -> Iterator[Idea]:
         yield Idea(label, spec == DEFAULT_CALIBRATOR, time_taken, recipe)
     some_float = len(integer_layers(region, target)) < len(region.operators)
     yield Idea(
-        "lp + picture's convolutions in float", some_float, 0.0, Recipe(model, material.ranges[CALIBRATOR])
+        "lp + image's convolutions in float", some_float, 0.0, Recipe(model, material.ranges[CALIBRATOR])
     )
     equalized = Recipe(prepared.model, prepared.ranges.tensors)
     kept = bool(prepared.ranges.equalization)
@@ -182,13 +182,13 @@ def tried_ideas(material: Material, target: Target, threads: int) -> Iterator[Id
     """Yield the ideas that are not part of the default, each added to it (D)."""
     prepared, seconds = material.prepared, material.seconds
     default = Recipe(prepared.model, prepared.ranges.tensors, prepared.rounding)
-    few = material.pictures[:CORRECTION_PICTURES]
+    few = material.images[:CORRECTION_IMAGES]
     ideas: List[Tuple[str, Callable[[], Recipe]]] = [
         ("D + bias correction", lambda: correct_biases(default, target, few, threads)),
         ("D + scales shared by teacher and student", lambda: share_scales(default)),
         (
             "D + range search on the anomaly map",
-            lambda: search_ranges(default, target, material.search_pictures, threads),
+            lambda: search_ranges(default, target, material.search_images, threads),
         ),
         ("D + line through the map's values", lambda: fit_map_line(default, target, few, threads)),
     ]
@@ -206,9 +206,9 @@ def read_test_set(bundle: Bundle, data: Path, limit: Optional[int], threads: int
     samples = [sample for category in read_dataset(data).categories for sample in category.test]
     if limit is not None and limit < len(samples):
         samples = [samples[i] for i in np.linspace(0, len(samples) - 1, limit).astype(int)]
-    pictures = [load_image(sample.path, bundle.manifest.image_size) for sample in samples]
+    images = [load_image(sample.path, bundle.manifest.image_size) for sample in samples]
     session = open_session(onnx.load(str(bundle.model)), threads, emulate=False)
-    return TestSet(samples, pictures, *run(session, pictures, (1.0, 0.0)))
+    return TestSet(samples, images, *run(session, images, (1.0, 0.0)))
 
 
 def auroc_by_category(test: TestSet, scores: np.ndarray) -> Dict[str, Auroc]:
@@ -226,7 +226,7 @@ def auroc_by_category(test: TestSet, scores: np.ndarray) -> Dict[str, Auroc]:
 def measure(idea: Idea, target: Target, test: TestSet, threads: int) -> Figures:
     """Run an idea's model on the test images and compare it with FP32."""
     session = open_recipe(idea.recipe, target, threads)
-    maps, scores = run(session, test.pictures, idea.recipe.map_line)
+    maps, scores = run(session, test.images, idea.recipe.map_line)
     comparison = MapComparison()
     for expected, found in zip(test.maps, maps):
         comparison.update(expected, found)
@@ -273,18 +273,18 @@ def explanation(images: int, samples: int) -> str:
 Against FP32 on {images} test images, calibrated on {samples} training images. x86 runs ONNX Runtime's integer
 kernels; tensorrt is TensorRT's Q/DQ graph (int8, symmetric) computed as it stands, without its kernels.
 "In the default" is read from what `adq-edge build` does. Seconds are those of the idea alone (the first line:
-with the pass over the pictures that every line needs).
+with the pass over the images that every line needs).
 
 - plain, mse, lp: every layer in INT8, weights rounded to nearest, no equalization; `lp` is the calibrator.
-- picture's convolutions in float: the first convolutions and the poolings behind them.
-- equalization: channels divided by the root of their largest value, on {SURVEY_PICTURES} pictures.
-- rounding with compensation: second moments of {ROUNDING_PICTURES} pictures.
-- bias correction: the mean each integer convolution's output loses, per channel, on {CORRECTION_PICTURES}
-  pictures.
+- image's convolutions in float: the first convolutions and the poolings behind them.
+- equalization: channels divided by the root of their largest value, on {SURVEY_IMAGES} images.
+- rounding with compensation: second moments of {ROUNDING_IMAGES} images.
+- bias correction: the mean each integer convolution's output loses, per channel, on {CORRECTION_IMAGES}
+  images.
 - shared scales: matching tensors of teacher and student get the union of their ranges.
 - range search: per tensor, of {len(FACTORS)} multiples of its range the one with the smallest error of the
-  anomaly map on {SEARCH_PICTURES} pictures, half of them with synthetic defects.
-- line: map and score become a * value + b, least squares on {CORRECTION_PICTURES} pictures' maps.
+  anomaly map on {SEARCH_IMAGES} images, half of them with synthetic defects.
+- line: map and score become a * value + b, least squares on {CORRECTION_IMAGES} images' maps.
 - skip branches in float: the second input of every addition (TensorRT only; on x86 it would lose the kernel).
 - weaker equalization: the fourth root instead, with ranges and rounding of its own.
 """
@@ -318,7 +318,7 @@ def main() -> None:
         for idea in itertools.chain(kept_ideas(material, target), tried):
             table.append(measure(idea, target, test, options.threads))
             console.print("  ".join(line_of(table[-1])))
-    images, samples = len(test.samples), len(material.pictures)
+    images, samples = len(test.samples), len(material.images)
     publish(
         "ablation",
         "What each idea for INT8 quality buys: distance of the anomaly map from FP32's",

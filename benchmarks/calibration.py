@@ -2,7 +2,7 @@
 
     python benchmarks/calibration.py --bundle bundles/stfpm-demo --images DIR [--samples 200]
 
-Every contender runs in a process of its own, on the same pictures, one after the other, so that peak memory
+Every contender runs in a process of its own, on the same images, one after the other, so that peak memory
 is each one's own and times can be compared. Writes benchmarks/published/calibration.json and .md.
 """
 
@@ -32,12 +32,12 @@ OURS = ["entropy", "minmax", "mse", "percentile"]
 
 
 def inference(bundle: Bundle, source: ImageSource, threads: int) -> None:
-    """Run the float model on every picture: the yardstick."""
+    """Run the float model on every image: the yardstick."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(bundle.model), options, providers=["CPUExecutionProvider"])
-    for picture in source.pictures(bundle.manifest.image_size):
-        session.run(None, {"image": picture[None]})
+    for image in source.images(bundle.manifest.image_size):
+        session.run(None, {"image": image[None]})
 
 
 def ours(calibrators: List[str]) -> Callable[[Bundle, ImageSource, int], None]:
@@ -59,11 +59,11 @@ def theirs(method: str) -> Callable[[Bundle, ImageSource, int], None]:
 
         class Reader:
             def __init__(self) -> None:
-                self.pictures: Iterator[np.ndarray] = source.pictures(bundle.manifest.image_size)
+                self.images: Iterator[np.ndarray] = source.images(bundle.manifest.image_size)
 
             def get_next(self) -> Dict[str, np.ndarray]:
-                picture = next(self.pictures, None)
-                return {} if picture is None else {"image": picture[None]}
+                image = next(self.images, None)
+                return {} if image is None else {"image": image[None]}
 
         with tempfile.TemporaryDirectory() as folder:
             calibrator = create_calibrator(

@@ -21,7 +21,7 @@ import onnx
 from published import publish
 
 from adq_edge.artifacts.bundle import Bundle, open_bundle
-from adq_edge.builders.base import Ingredients
+from adq_edge.builders.base import BuildInputs
 from adq_edge.builders.tensorrt_graphs import make_graph
 from adq_edge.calibration.calibrated_model import prepare
 from adq_edge.calibration.sources import image_source
@@ -44,9 +44,9 @@ def compile_bundle(bundle: Bundle, data: Path, samples: int, gpu: str) -> List[D
         prepared = None
         if precision is Precision.INT8:
             prepared = prepare(bundle, DEFAULT_CALIBRATOR, image_source(data, samples))
-        graph = make_graph(Ingredients(bundle, precision, model, prepared), Route.TYPED).model
+        graph = make_graph(BuildInputs(bundle, precision, model, prepared), Route.TYPED).model
         started = time.monotonic()
-        plan = compile_engine(graph.SerializeToString(), gpu, height, largest_batch=1)
+        plan = compile_engine(graph.SerializeToString(), gpu, height, max_batch=1)
         row = {
             "bundle": bundle.manifest.name,
             "arch": bundle.manifest.arch,
@@ -69,8 +69,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundles", nargs="+", type=Path, help="bundles of `adq-edge export`")
-    parser.add_argument("--data", type=Path, required=True, help="folder of pictures to calibrate on")
-    parser.add_argument("--samples", type=int, default=16, help="pictures to calibrate on")
+    parser.add_argument("--data", type=Path, required=True, help="folder of images to calibrate on")
+    parser.add_argument("--samples", type=int, default=16, help="images to calibrate on")
     parser.add_argument("--name", default="compile", help="of the published table")
     arguments = parser.parse_args()
     rows = [

@@ -1,6 +1,6 @@
 """Who is compared in `quality.py`: the float model, our INT8 engines, and other people's quantizers.
 
-All of them start from the same ONNX file. The peers take the first calibration pictures of our source
+All of them start from the same ONNX file. The peers take the first calibration images of our source
 `images`, one at a time, as we do.
 """
 
@@ -30,17 +30,23 @@ from onnxruntime.quantization import (
 
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT, Bundle
 from adq_edge.calibration.calibrate import calibrate_bundle
-from adq_edge.calibration.calibrated_model import Prepared, prepare
-from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, SYNTHETIC_DEFECTS, Source, make_source
+from adq_edge.calibration.calibrated_model import CalibratedModel, prepare
+from adq_edge.calibration.sources import (
+    IMAGES,
+    RANDOM_NORMAL,
+    SYNTHETIC_DEFECTS,
+    CalibrationSource,
+    make_source,
+)
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Target
 from adq_edge.quantization.passes.float_weights import keep_float_weights
 from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
 from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
-from adq_edge.quantization.passes.normalization import widen_normalisation
+from adq_edge.quantization.passes.normalization import widen_normalization
 from adq_edge.quantization.qdq import quantize
 
 Run = Callable[[np.ndarray], Tuple[np.ndarray, float]]
-"""A uint8 picture `[H, W, 3]` in, its float32 map `[h, w]` and its score out."""
+"""A uint8 image `[H, W, 3]` in, its float32 map `[h, w]` and its score out."""
 
 TARGETS = (Target.X86, Target.TENSORRT)
 CALIBRATORS = (DEFAULT_CALIBRATOR, "mse", "minmax", "percentile", "entropy")
@@ -48,8 +54,8 @@ QUICK_CALIBRATORS = (DEFAULT_CALIBRATOR, "minmax")
 SOURCES = (IMAGES, SYNTHETIC_DEFECTS, f"{IMAGES},{SYNTHETIC_DEFECTS}", RANDOM_NORMAL)
 QUICK_SOURCES = (IMAGES, RANDOM_NORMAL)
 
-HISTOGRAM_PICTURES = 64
-"""What ONNX Runtime's entropy and percentile calibrators get: they keep every activation of every picture."""
+HISTOGRAM_IMAGES = 64
+"""What ONNX Runtime's entropy and percentile calibrators get: they keep every activation of every image."""
 OUR_OPERATORS = ("Conv", "Add", "MaxPool")
 PERCENTILE = 99.99
 
@@ -64,7 +70,7 @@ class Contender(NamedTuple):
         calibrator: the calibrator, or the precision of an engine without one.
         source: what it was calibrated on; empty if on nothing.
         target: the arithmetic, or the runtime where that is what distinguishes it.
-        pictures: number of calibration pictures.
+        images: number of calibration images.
         seconds: what making it took, by step.
         run: the engine.
     """
@@ -73,19 +79,19 @@ class Contender(NamedTuple):
     calibrator: str
     source: str
     target: str
-    pictures: int
+    images: int
     seconds: Dict[str, float]
     run: Run
 
 
 @dataclasses.dataclass(frozen=True)
-class Workshop:
+class ArtifactCache:
     """What contenders are made from.
 
     Attributes:
         bundle: a copy of the model's bundle, without ranges.
-        data: the dataset, whose training images are the calibration pictures.
-        samples: the largest number of calibration pictures.
+        data: the dataset, whose training images are the calibration images.
+        samples: the largest number of calibration images.
         threads: CPU threads.
         quick: True for a few contenders only.
     """
@@ -96,8 +102,8 @@ class Workshop:
     threads: int
     quick: bool
 
-    def source(self, spec: str, samples: Optional[int] = None) -> Source:
-        """Return a calibration source, of `samples` pictures at most."""
+    def source(self, spec: str, samples: Optional[int] = None) -> CalibrationSource:
+        """Return a calibration source, of `samples` images at most."""
         return make_source(spec, self.data, self.samples if samples is None else samples)
 
     def model(self) -> onnx.ModelProto:
@@ -133,8 +139,8 @@ def onnxruntime_engine(model: onnx.ModelProto, target: Target, threads: int) -> 
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
 
-    def run(picture: np.ndarray) -> Tuple[np.ndarray, float]:
-        maps, scores = session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: picture[None]})
+    def run(image: np.ndarray) -> Tuple[np.ndarray, float]:
+        maps, scores = session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: image[None]})
         return maps[0], float(scores[0])
 
     return run
@@ -145,15 +151,15 @@ def openvino_engine(model: openvino.Model, threads: int) -> Run:
     properties = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(threads)}
     request = openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
 
-    def run(picture: np.ndarray) -> Tuple[np.ndarray, float]:
-        request.infer([picture[None]])
+    def run(image: np.ndarray) -> Tuple[np.ndarray, float]:
+        request.infer([image[None]])
         maps, scores = (request.get_tensor(name).data for name in (MAP_OUTPUT, SCORE_OUTPUT))
         return maps[0].copy(), float(scores[0])
 
     return run
 
 
-def contenders(workshop: Workshop) -> Iterator[Contender]:
+def contenders(workshop: ArtifactCache) -> Iterator[Contender]:
     """Make every contender in the table's order, each when it is asked for."""
     threads = workshop.threads
     yield Contender(
@@ -171,7 +177,7 @@ def contenders(workshop: Workshop) -> Iterator[Contender]:
         yield from nncf_peers(workshop)
 
 
-def ours(workshop: Workshop, spec: str) -> Iterator[Contender]:
+def ours(workshop: ArtifactCache, spec: str) -> Iterator[Contender]:
     """Make our engines of one source: one pass for all calibrators, weights rounded once."""
     calibrators = QUICK_CALIBRATORS if workshop.quick else CALIBRATORS
     source, bundle, threads = workshop.source(spec), workshop.bundle, workshop.threads
@@ -198,26 +204,26 @@ def ours(workshop: Workshop, spec: str) -> Iterator[Contender]:
             )
 
 
-def _quantize(prepared: Prepared, target: Target) -> onnx.ModelProto:
+def _quantize(prepared: CalibratedModel, target: Target) -> onnx.ModelProto:
     """Return the model that `build` writes (x86), or its float twin for TensorRT."""
-    model = widen_normalisation(prepared.model) if target is Target.X86 else prepared.model
+    model = widen_normalization(prepared.model) if target is Target.X86 else prepared.model
     quantized = quantize(model, prepared.ranges.tensors, target, rounding=prepared.rounding)
     return split_leaky_relus(keep_float_weights(quantized)) if target is Target.X86 else quantized
 
 
 class _Reader:
-    """Feeds pictures to ONNX Runtime."""
+    """Feeds images to ONNX Runtime."""
 
-    def __init__(self, pictures: Iterator[np.ndarray]) -> None:
-        self._pictures = pictures
+    def __init__(self, images: Iterator[np.ndarray]) -> None:
+        self._images = images
 
     def get_next(self) -> Optional[Dict[str, np.ndarray]]:
-        """Return the next picture, None after the last."""
-        picture = next(self._pictures, None)
-        return None if picture is None else {INPUT: picture[None]}
+        """Return the next image, None after the last."""
+        image = next(self._images, None)
+        return None if image is None else {INPUT: image[None]}
 
 
-def onnxruntime_peers(workshop: Workshop) -> Iterator[Contender]:
+def onnxruntime_peers(workshop: ArtifactCache) -> Iterator[Contender]:
     """Quantize with onnxruntime.quantization and its calibrators."""
     logging.getLogger().setLevel(logging.ERROR)  # its advice to pre-process: the model is exported folded
     methods = ["MinMax"] if workshop.quick else ["MinMax", "Entropy", "Percentile"]
@@ -227,9 +233,11 @@ def onnxruntime_peers(workshop: Workshop) -> Iterator[Contender]:
         yield _onnxruntime_peer(workshop, "MinMax", Target.X86, ())
 
 
-def _onnxruntime_peer(workshop: Workshop, method: str, target: Target, operators: Sequence[str]) -> Contender:
+def _onnxruntime_peer(
+    workshop: ArtifactCache, method: str, target: Target, operators: Sequence[str]
+) -> Contender:
     """Quantize with one calibrator; no operators stands for ONNX Runtime's own choice of them."""
-    limit = workshop.samples if method == "MinMax" else min(HISTOGRAM_PICTURES, workshop.samples)
+    limit = workshop.samples if method == "MinMax" else min(HISTOGRAM_IMAGES, workshop.samples)
     source = workshop.source(IMAGES, limit)
     symmetric = target is Target.TENSORRT
     extra: Dict[str, Any] = {"ActivationSymmetric": symmetric}
@@ -241,7 +249,7 @@ def _onnxruntime_peer(workshop: Workshop, method: str, target: Target, operators
         quantize_static(
             workshop.bundle.model,
             path,
-            _Reader(source.pictures(workshop.bundle.manifest.image_size)),
+            _Reader(source.images(workshop.bundle.manifest.image_size)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(operators) or None,
             per_channel=True,
@@ -263,7 +271,7 @@ def _onnxruntime_peer(workshop: Workshop, method: str, target: Target, operators
     )
 
 
-def nncf_peers(workshop: Workshop) -> Iterator[Contender]:
+def nncf_peers(workshop: ArtifactCache) -> Iterator[Contender]:
     """Quantize with NNCF, with its default preset and the mixed one; run in OpenVINO."""
     try:
         nncf: Any = importlib.import_module("nncf")
@@ -275,12 +283,12 @@ def nncf_peers(workshop: Workshop) -> Iterator[Contender]:
     for name, preset in (("default preset", None), ("mixed preset", nncf.QuantizationPreset.MIXED)):
         watch = Stopwatch()
         with watch.step("calibration and quantization"):
-            pictures: List[np.ndarray] = list(source.pictures(workshop.bundle.manifest.image_size))
+            images: List[np.ndarray] = list(source.images(workshop.bundle.manifest.image_size))
             quantized = nncf.quantize(
                 openvino.Core().read_model(str(workshop.bundle.model)),
-                nncf.Dataset(pictures, lambda picture: picture[None]),
+                nncf.Dataset(images, lambda image: image[None]),
                 preset=preset,
-                subset_size=len(pictures),
+                subset_size=len(images),
             )
         run = openvino_engine(quantized, workshop.threads)
         yield Contender("NNCF", name, IMAGES, "x86, OpenVINO", len(source), watch.seconds, run)

@@ -3,7 +3,7 @@
     python benchmarks/convolutions.py ENGINE [--threads 1] [--queries 40]
 
 ENGINE is a file of `adq-edge build --runtime openvino`. Multiplications are counted from shapes; times are
-OpenVINO's own, of each operator, medians over queries of one random picture. Writes
+OpenVINO's own, of each operator, medians over queries of one random image. Writes
 benchmarks/published/convolutions.json and .md.
 """
 
@@ -43,13 +43,13 @@ def convolutions(model: Any) -> Dict[str, Convolution]:
     return found
 
 
-def operator_times(model: Any, picture: np.ndarray, threads: int, queries: int) -> Dict[str, float]:
-    """Return the median milliseconds of each operator for a picture, uint8 `[1, H, W, 3]`, by name."""
+def operator_times(model: Any, image: np.ndarray, threads: int, queries: int) -> Dict[str, float]:
+    """Return the median milliseconds of each operator for an image, uint8 `[1, H, W, 3]`, by name."""
     properties = {"INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True, "INFERENCE_PRECISION_HINT": "f32"}
     request = openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
     times: Dict[str, List[float]] = defaultdict(list)
     for query in range(_WARM_UP + queries):
-        request.infer([picture])
+        request.infer([image])
         if query >= _WARM_UP:
             for operator in request.get_profiling_info():
                 times[operator.node_name].append(operator.real_time.total_seconds() * 1e3)
@@ -125,8 +125,8 @@ def main() -> None:
     shape = [1, *sidecar.image_size, 3]
     model = openvino.Core().read_model(str(options.engine))
     model.reshape(shape)
-    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    times = operator_times(model, picture, options.threads, options.queries)
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    times = operator_times(model, image, options.threads, options.queries)
     groups = group(convolutions(model), times)
     whole = sum(times.values())
     height, width = sidecar.image_size

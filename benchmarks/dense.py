@@ -2,9 +2,9 @@
 
     python benchmarks/dense.py [--rounds 5] [--threads 2]
 
-Networks with random weights, patches of 33 pixels, a picture of 256x256: one network (a model has one for the
+Networks with random weights, patches of 33 pixels, an image of 256x256: one network (a model has one for the
 teacher and each student, all alike), and at stride 4 all four of a model, whose first convolutions read the
-same picture. INT8 is what `build` makes of the graph, calibrated on noise: it is timed, its output is not
+same image. INT8 is what `build` makes of the graph, calibrated on noise: it is timed, its output is not
 looked at. The forms are timed interleaved, so their ratios hold where the machine is shared. A TensorRT-RTX
 parser and builder is asked whether it takes them. Writes benchmarks/published/dense.json and .md.
 """
@@ -36,9 +36,9 @@ from adq_edge.onnx_export.export import to_onnx
 from adq_edge.quantization.passes.channels_last import score_channels_last
 from adq_edge.quantization.passes.float_weights import keep_float_weights
 from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
-from adq_edge.quantization.passes.normalization import normalise_channels_last, widen_normalisation
+from adq_edge.quantization.passes.normalization import normalize_channels_last, widen_normalization
 from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
-from adq_edge.quantization.passes.uint8_input import convolve_picture_in_integers
+from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
 
@@ -103,12 +103,12 @@ class Model(nn.Module):
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Map uint8 `[N, H, W, 3]` to `[N, H / 4, W / 4]` and the maximum."""
-        centre = self.grid.stride // 2
-        first, *others = self.describe(self.grid.fit(_prepared(images), (centre, centre)))
+        center = self.grid.stride // 2
+        first, *others = self.describe(self.grid.fit(_prepared(images), (center, center)))
         return _with_maximum(sum((other - first).square().sum(1) for other in others))
 
     def describe(self, x: torch.Tensor) -> List[torch.Tensor]:
-        """Map a picture to the descriptors of each network."""
+        """Map an image to the descriptors of each network."""
         return [network(x) for network in self.networks]
 
 
@@ -163,7 +163,7 @@ def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model in INT8 as `build` makes it, laid out for no runtime yet."""
     histograms = collect(model, find_region(model).measured, _noise(), threads=2)
     ranges = {name: histogram.data_range for name, histogram in histograms.items()}
-    return keep_float_weights(quantize(widen_normalisation(model), ranges, cpu_target()))
+    return keep_float_weights(quantize(widen_normalization(model), ranges, cpu_target()))
 
 
 def onnx_runtime(model: onnx.ModelProto, threads: int) -> Run:
@@ -180,8 +180,8 @@ def openvino_cpu(model: onnx.ModelProto, threads: int) -> Run:
     properties = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(threads)}
     core = openvino.Core()
     rounded = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-    model = convolve_picture_in_integers(model) if rounded else model
-    content = drop_repeated_pairs(normalise_channels_last(model)).SerializeToString()
+    model = convolve_image_in_integers(model) if rounded else model
+    content = drop_repeated_pairs(normalize_channels_last(model)).SerializeToString()
     found = core.read_model(content)
     found.reshape([1, SIZE, SIZE, 3])
     request = core.compile_model(found, "CPU", properties).create_infer_request()
@@ -230,7 +230,7 @@ def check_equal(runs: Dict[str, Run]) -> None:
 def compiled(model: onnx.ModelProto) -> str:
     """Return the size of the form's engine for a GPU, or why TensorRT-RTX does not take it."""
     try:
-        plan = compile_engine(model.SerializeToString(), GPU, SIZE, largest_batch=1)
+        plan = compile_engine(model.SerializeToString(), GPU, SIZE, max_batch=1)
     except AssertionError as refusal:
         return f"refused: {str(refusal).splitlines()[0]}"
     return f"{len(plan) / 1e6:.1f} MB"

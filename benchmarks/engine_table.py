@@ -47,7 +47,7 @@ def compare(
     runs = engines(bundle, options)
     tests = load_tests(read_dataset(options.data), bundle.manifest.image_size, options.limit)
     found = {engine: measure(run, tests) for engine, run in runs.items()}
-    ms = milliseconds(runs, tests[0].picture, options.rounds)
+    ms = milliseconds(runs, tests[0].image, options.rounds)
     lines = [_row(engine, found, ms) for engine in found]
     publish(
         name,

@@ -69,7 +69,7 @@ def teacher_ms(result: ModelEstimate) -> float:
 def main() -> None:
     """Estimate and publish the table."""
     results = estimates()
-    title = f"ESTIMATE, nothing was measured: one picture of {SIZE}x{SIZE} on a Jetson Xavier NX"
+    title = f"ESTIMATE, nothing was measured: one image of {SIZE}x{SIZE} on a Jetson Xavier NX"
     teacher = (
         f"By this estimate RD's FP32 teacher alone takes at least {teacher_ms(results[1]):.1f} ms, so the "
         "study's figures of RD in FP16 and INT8 cannot be of FP32 teacher and student together."

@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.calibration.activations import collect, observe
-from adq_edge.calibration.calibrate import SURVEY_PICTURES
-from adq_edge.calibration.calibrated_model import ROUNDING_PICTURES
+from adq_edge.calibration.calibrate import SURVEY_IMAGES
+from adq_edge.calibration.calibrated_model import ROUNDING_IMAGES
 from adq_edge.calibration.calibrators.histogram import Histogram
 from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.calibration.channel_maxima import largest_per_channel
@@ -26,7 +26,7 @@ from adq_edge.quantization.arithmetic import GRIDS, Grid, scale_and_zero_point
 from adq_edge.quantization.equalization import channel_groups, equalization_scales
 from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.passes.float_weights import keep_float_weights
-from adq_edge.quantization.passes.normalization import widen_normalisation
+from adq_edge.quantization.passes.normalization import widen_normalization
 from adq_edge.quantization.placement import integer_layers, place
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import POOLING, WEIGHTED, QuantizedOperator, Region, find_region
@@ -49,7 +49,7 @@ class Recipe:
         model: the float model.
         ranges: its activation ranges.
         rounding: its weights' integers; None: the nearest.
-        early_float: True if the picture's convolutions stay float.
+        early_float: True if the image's convolutions stay float.
         skips_float: True if TensorRT's additions read their skip branches in float.
         map_line: (slope, offset) that the anomaly map goes through at the end.
     """
@@ -67,7 +67,7 @@ def make(recipe: Recipe, target: Target) -> onnx.ModelProto:
     with _placement(recipe):
         if target is Target.TENSORRT:
             return quantize(recipe.model, recipe.ranges, target, rounding=recipe.rounding)
-        wide = widen_normalisation(recipe.model)
+        wide = widen_normalization(recipe.model)
         return keep_float_weights(quantize(wide, recipe.ranges, target, rounding=recipe.rounding))
 
 
@@ -111,22 +111,22 @@ def open_recipe(recipe: Recipe, target: Target, threads: int) -> onnxruntime.Inf
 
 
 def run(
-    session: onnxruntime.InferenceSession, pictures: Sequence[np.ndarray], line: Tuple[float, float]
+    session: onnxruntime.InferenceSession, images: Sequence[np.ndarray], line: Tuple[float, float]
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the maps `[n, h, w]` and scores `[n]` of pictures, taken through a line (slope, offset).
+    """Return the maps `[n, h, w]` and scores `[n]` of images, taken through a line (slope, offset).
 
     The line suits the score as well, which is the map's largest or mean value.
     """
     slope, offset = np.float32(line[0]), np.float32(line[1])
-    outputs = [session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: picture[None]}) for picture in pictures]
+    outputs = [session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: image[None]}) for image in images]
     maps, scores = (np.concatenate(values) for values in zip(*outputs))
     return maps * slope + offset, scores * slope + offset
 
 
-def histograms(model: onnx.ModelProto, pictures: Sequence[np.ndarray], threads: int) -> Dict[str, Histogram]:
+def histograms(model: onnx.ModelProto, images: Sequence[np.ndarray], threads: int) -> Dict[str, Histogram]:
     """Return the histograms of the model's activations."""
-    with progress_bar("Calibrating", len(pictures), "images") as advance:
-        return collect(model, find_region(model).measured, pictures, threads=threads, on_picture=advance)
+    with progress_bar("Calibrating", len(images), "images") as advance:
+        return collect(model, find_region(model).measured, images, threads=threads, on_image=advance)
 
 
 def ranges_of(spec: str, measured: Dict[str, Histogram]) -> Ranges:
@@ -136,21 +136,21 @@ def ranges_of(spec: str, measured: Dict[str, Histogram]) -> Ranges:
 
 
 def equalization_of(
-    model: onnx.ModelProto, pictures: Sequence[np.ndarray], threads: int
+    model: onnx.ModelProto, images: Sequence[np.ndarray], threads: int
 ) -> Dict[str, Tuple[float, ...]]:
     """Return the equalization scales of a model, as `calibrate` finds them."""
     groups = channel_groups(model)
     grouped = {name for members in groups for name in members}
     surveyed = [name for name in find_region(model).measured if name in grouped]
-    largest = largest_per_channel(model, surveyed, pictures[:SURVEY_PICTURES], threads=threads)
+    largest = largest_per_channel(model, surveyed, images[:SURVEY_IMAGES], threads=threads)
     return equalization_scales(groups, largest)
 
 
-def rounding_of(model: onnx.ModelProto, pictures: Sequence[np.ndarray], threads: int) -> Rounding:
+def rounding_of(model: onnx.ModelProto, images: Sequence[np.ndarray], threads: int) -> Rounding:
     """Return a model's weights rounded with error compensation, as `prepare` rounds them."""
     operators, weights = find_region(model).operators, GraphIndex(model.graph)
     rounding = {}
-    for node, moments in second_moments(model, operators, pictures[:ROUNDING_PICTURES], threads=threads):
+    for node, moments in second_moments(model, operators, images[:ROUNDING_IMAGES], threads=threads):
         weight = weights.constant(node.input[1])
         if weight is not None:
             rounding[node.name] = round_with_compensation(weight, moments)
@@ -174,13 +174,13 @@ def share_scales(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, ranges=union)
 
 
-def correct_biases(recipe: Recipe, target: Target, pictures: Sequence[np.ndarray], threads: int) -> Recipe:
+def correct_biases(recipe: Recipe, target: Target, images: Sequence[np.ndarray], threads: int) -> Recipe:
     """Add to each integer convolution's bias what its output has lost on average, the first layers first.
 
     Layers as deep as each other (teacher and student) are corrected together; those behind them see what
     that has changed.
     Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019,
-    section 4.2, with means measured on pictures.
+    section 4.2, with means measured on images.
     """
     model = onnx.ModelProto()
     model.CopyFrom(recipe.model)
@@ -188,11 +188,11 @@ def correct_biases(recipe: Recipe, target: Target, pictures: Sequence[np.ndarray
     with _placement(recipe):
         operators = integer_layers(find_region(model), target)
     layers = [op.node for op in operators if op.node.op_type == "Conv" and len(op.node.input) > 2]
-    expected = _channel_means(model, [node.output[0] for node in layers], pictures, threads)
+    expected = _channel_means(model, [node.output[0] for node in layers], images, threads)
     biases = GraphIndex(model.graph).initializers
     for nodes in _by_depth(model, layers):
         outputs = [node.output[0] for node in nodes]
-        found = _channel_means(make(corrected, target), outputs, pictures, threads)
+        found = _channel_means(make(corrected, target), outputs, images, threads)
         for node, output in zip(nodes, outputs):
             tensor = biases[node.input[2]]
             value = numpy_helper.to_array(tensor) + (expected[output] - found[output])
@@ -215,18 +215,18 @@ def _by_depth(model: onnx.ModelProto, layers: Sequence[onnx.NodeProto]) -> List[
 
 
 def _channel_means(
-    model: onnx.ModelProto, tensors: List[str], pictures: Sequence[np.ndarray], threads: int
+    model: onnx.ModelProto, tensors: List[str], images: Sequence[np.ndarray], threads: int
 ) -> Dict[str, np.ndarray]:
     """Return each tensor's mean per channel, float64 `[channels]`."""
     session = open_session(observe(model, tensors), threads, emulate=True)
     sums = {name: np.zeros(()) for name in tensors}
-    for picture in pictures:
-        for name, value in zip(tensors, session.run(tensors, {INPUT: picture[None]})):
+    for image in images:
+        for name, value in zip(tensors, session.run(tensors, {INPUT: image[None]})):
             sums[name] = sums[name] + value.mean(axis=(0, 2, 3), dtype=np.float64)
-    return {name: value / len(pictures) for name, value in sums.items()}
+    return {name: value / len(images) for name, value in sums.items()}
 
 
-def search_ranges(recipe: Recipe, target: Target, pictures: Sequence[np.ndarray], threads: int) -> Recipe:
+def search_ranges(recipe: Recipe, target: Target, images: Sequence[np.ndarray], threads: int) -> Recipe:
     """Give each tensor the range of several at which it alone, quantized, changes the map least."""
     region = find_region(recipe.model)
     with _placement(recipe):
@@ -234,19 +234,19 @@ def search_ranges(recipe: Recipe, target: Target, pictures: Sequence[np.ndarray]
     pooled = {op.output: op.inputs[0] for op in region.operators if op.node.op_type in POOLING}
     tensors = list(placement)
     session = open_session(observe(recipe.model, [MAP_OUTPUT, *tensors]), threads, emulate=True)
-    values = [session.run([MAP_OUTPUT, *tensors], {INPUT: picture[None]}) for picture in pictures]
+    values = [session.run([MAP_OUTPUT, *tensors], {INPUT: image[None]}) for image in images]
     ranges = dict(recipe.ranges)
     for position, tensor in enumerate(tensors, start=1):
         measured = pooled.get(tensor, tensor)  # a pooling's output has its input's range
         low, high = recipe.ranges[measured]
         trial = open_session(_cut(recipe.model, tensor, placement[tensor]), threads, emulate=True)
         errors = np.zeros(len(FACTORS))
-        for picture, run_values in zip(pictures, values):
+        for image, run_values in zip(images, values):
             rounded = [
                 _round_to_grid(run_values[position], (low * factor, high * factor), GRIDS[target])
                 for factor in FACTORS
             ]
-            feeds = {INPUT: picture[None], _trial(tensor): np.concatenate(rounded)}
+            feeds = {INPUT: image[None], _trial(tensor): np.concatenate(rounded)}
             (maps,) = trial.run([MAP_OUTPUT], feeds)
             errors += np.square(maps.astype(np.float64) - run_values[0]).sum(axis=(1, 2))
         factor = FACTORS[int(np.argmin(errors))]
@@ -259,7 +259,7 @@ def _trial(tensor: str) -> str:
 
 
 def _cut(model: onnx.ModelProto, tensor: str, readers: Set[str]) -> onnx.ModelProto:
-    """Return a model whose `readers` take `tensor` from an input; a batch there meets one picture."""
+    """Return a model whose `readers` take `tensor` from an input; a batch there meets one image."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for node in copy.graph.node:
@@ -281,9 +281,9 @@ def _round_to_grid(values: np.ndarray, limits: Tuple[float, float], grid: Grid) 
     return np.asarray((levels - shift) * scale, np.float32)
 
 
-def fit_map_line(recipe: Recipe, target: Target, pictures: Sequence[np.ndarray], threads: int) -> Recipe:
+def fit_map_line(recipe: Recipe, target: Target, images: Sequence[np.ndarray], threads: int) -> Recipe:
     """Take the anomaly map through the line that brings it nearest to the float model's (least squares)."""
-    expected, _ = run(open_session(recipe.model, threads, emulate=False), pictures, (1.0, 0.0))
-    found, _ = run(open_recipe(recipe, target, threads), pictures, (1.0, 0.0))
+    expected, _ = run(open_session(recipe.model, threads, emulate=False), images, (1.0, 0.0))
+    found, _ = run(open_recipe(recipe, target, threads), images, (1.0, 0.0))
     slope, offset = np.polyfit(found.ravel().astype(np.float64), expected.ravel().astype(np.float64), 1)
     return dataclasses.replace(recipe, map_line=(float(slope), float(offset)))

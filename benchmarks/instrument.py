@@ -62,7 +62,7 @@ def repetition(
     """Return the lines of the runs on a quiet machine, which must agree, and of the others."""
     lines = []
     for quiet in (True, False):
-        pairs = [pair for pair in zip(reports, streams) if pair[0].quietness.is_quiet == quiet]
+        pairs = [pair for pair in zip(reports, streams) if pair[0].interference.is_quiet == quiet]
         medians = [stream.latency.p50_ms for _, stream in pairs]
         if medians:
             apart = f": {np.ptp(medians) / np.median(medians):.1%} apart" if len(medians) > 1 else ""
@@ -114,7 +114,7 @@ def main() -> None:
             "p50_ms": stream.latency.p50_ms,
             "harness_us": stream.harness_us,
             "queries": stream.latency.count,
-            "reasons": list(report.quietness.reasons),
+            "reasons": list(report.interference.reasons),
         }
         for stream, report in zip(streams, reports)
     ]

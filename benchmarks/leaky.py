@@ -22,14 +22,14 @@ from engine_table import compare
 
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.builders.build import build
-from adq_edge.calibration.calibrated_model import Prepared, prepare
+from adq_edge.calibration.calibrated_model import CalibratedModel, prepare
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, RuntimeName, Target
 from adq_edge.quantization.arithmetic import GRIDS, scale_and_zero_point
 from adq_edge.quantization.graph.index import add_initializer, make_pair
 from adq_edge.quantization.passes.channels_last import score_channels_last
 from adq_edge.quantization.passes.float_weights import keep_float_weights
-from adq_edge.quantization.passes.normalization import widen_normalisation
+from adq_edge.quantization.passes.normalization import widen_normalization
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.range_propagation import complete_ranges
 from adq_edge.quantization.region import find_region
@@ -37,9 +37,9 @@ from adq_edge.quantization.region import find_region
 FLOAT = "FP32, ONNX Runtime"
 
 
-def with_pair_in_front(prepared: Prepared) -> onnx.ModelProto:
+def with_pair_in_front(prepared: CalibratedModel) -> onnx.ModelProto:
     """Return the INT8 model for ONNX Runtime that rounds what leaky ReLUs read, too."""
-    float_model = widen_normalisation(prepared.model)
+    float_model = widen_normalization(prepared.model)
     ranges = complete_ranges(find_region(float_model), prepared.ranges.tensors)
     model = quantize(float_model, prepared.ranges.tensors, Target.X86, rounding=prepared.rounding)
     nodes = []

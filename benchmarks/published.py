@@ -42,7 +42,7 @@ def publish(
         "",
         f"{today}, {machine.cpu}, {machine.logical_cores} cores ({', '.join(machine.instruction_sets)}), "
         f"Python {machine.python}, {versions}.",
-        f"Made by `benchmarks/{Path(sys.argv[0]).name}`.",
+        f"BuildResult by `benchmarks/{Path(sys.argv[0]).name}`.",
         "",
     ]
     text = "\n".join(lines)

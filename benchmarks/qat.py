@@ -22,7 +22,7 @@ from quality import Measured, TestImage, load_tests, measure
 
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.builders.build import build
-from adq_edge.calibration.calibrated_model import Prepared, prepare, prepare_trained
+from adq_edge.calibration.calibrated_model import CalibratedModel, prepare, prepare_trained
 from adq_edge.calibration.sources import image_source
 from adq_edge.calibration.trained_ranges import QAT, trained_ranges_file
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Arithmetic, Target
@@ -79,7 +79,7 @@ def _built(bundle: Bundle, options: argparse.Namespace, calib: str) -> onnx.Mode
     return onnx.load(str(engine))
 
 
-def _for_tensorrt(prepared: Prepared) -> onnx.ModelProto:
+def _for_tensorrt(prepared: CalibratedModel) -> onnx.ModelProto:
     ranges = prepared.ranges.tensors
     return quantize(prepared.model, ranges, Target.TENSORRT, rounding=prepared.rounding)
 
@@ -88,9 +88,9 @@ def fake_quantized(checkpoint: Path) -> Run:
     """Return the model of a checkpoint as it was trained, rounding in torch."""
     model = load_quantized(checkpoint)
 
-    def run(picture: np.ndarray) -> Tuple[np.ndarray, float]:
+    def run(image: np.ndarray) -> Tuple[np.ndarray, float]:
         with torch.inference_mode():
-            maps, scores = model(torch.from_numpy(picture[None]))
+            maps, scores = model(torch.from_numpy(image[None]))
         return maps[0].numpy(), float(scores[0])
 
     return run
@@ -140,7 +140,7 @@ def _agreement(
     engine = onnxruntime_engine(model, target, threads)
     maps = MapComparison()
     for test in tests:
-        maps.update(reference(test.picture)[0], engine(test.picture)[0])
+        maps.update(reference(test.image)[0], engine(test.image)[0])
     return maps.compute().snr_db
 
 

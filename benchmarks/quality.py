@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
-from contenders import HISTOGRAM_PICTURES, Contender, Run, Workshop, contenders, nncf_version
+from contenders import HISTOGRAM_IMAGES, ArtifactCache, Contender, Run, contenders, nncf_version
 from published import publish
 
 from adq_edge.artifacts.bundle import open_bundle
@@ -37,13 +37,13 @@ class TestImage(NamedTuple):
     Attributes:
         category: its category.
         anomalous: True for a defective one.
-        picture: uint8 of the model's size.
+        image: uint8 of the model's size.
         mask: bool of the same size; None where the category lacks masks.
     """
 
     category: str
     anomalous: bool
-    picture: np.ndarray
+    image: np.ndarray
     mask: Optional[np.ndarray]
 
 
@@ -87,7 +87,7 @@ def _load_test(category: Category, sample: Sample, size: Tuple[int, int]) -> Tes
 
 def measure(run: Run, tests: List[TestImage]) -> Measured:
     """Run an engine on all test images."""
-    outputs = [run(test.picture) for test in tests]
+    outputs = [run(test.image) for test in tests]
     labels = np.array([test.anomalous for test in tests], bool)
     scores = np.array([score for _, score in outputs], np.float32)
     of = np.array([test.category for test in tests])
@@ -161,7 +161,7 @@ def row(found: Dict[str, Any]) -> List[str]:
     return [
         found["maker"],
         found["calibrator"],
-        f"{found['source']} ({found['pictures']})" if found["source"] else "-",
+        f"{found['source']} ({found['images']})" if found["source"] else "-",
         found["target"],
         show(found["image_auroc"]),
         *(show(value) for value in found["categories"].values()),
@@ -182,7 +182,7 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--bundle", required=True, type=Path)
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--samples", type=int, default=300, help="calibration pictures at most")
+    parser.add_argument("--samples", type=int, default=300, help="calibration images at most")
     parser.add_argument("--name", default="quality", help="of the files in benchmarks/published")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int, help="test images at most; all by default")
@@ -199,7 +199,7 @@ def measure_all(options: argparse.Namespace) -> List[Dict[str, Any]]:
         shutil.copytree(str(options.bundle), str(copy), ignore=shutil.ignore_patterns("ranges"))
         bundle = open_bundle(copy)
         tests = load_tests(read_dataset(options.data), bundle.manifest.image_size, options.limit)
-        workshop = Workshop(bundle, options.data, options.samples, options.threads, options.quick)
+        workshop = ArtifactCache(bundle, options.data, options.samples, options.threads, options.quick)
         for contender in contenders(workshop):
             measured = measure(contender.run, tests)
             reference = measured if reference is None else reference
@@ -212,11 +212,11 @@ def title(images: int) -> str:
     """Return the table's heading and what a reader must know of its columns."""
     return (
         f"INT8 against FP32 on {images} test images, by calibrator, source and target\n\n"
-        "In brackets: calibration pictures, and the category whose image AUROC changes most. Flips: images "
+        "In brackets: calibration images, and the category whose image AUROC changes most. Flips: images "
         "that are decided otherwise than by FP32, at each engine's own F1-max threshold and at FP32's. "
         f"Target {Target.TENSORRT.value} is emulated in float32. Seconds to quantize: adq-edge reads the "
-        "pictures once for all its calibrators, and that pass is counted in each of its lines. ONNX "
-        f"Runtime's entropy and percentile get at most {HISTOGRAM_PICTURES} pictures, because they keep all "
+        "images once for all its calibrators, and that pass is counted in each of its lines. ONNX "
+        f"Runtime's entropy and percentile get at most {HISTOGRAM_IMAGES} images, because they keep all "
         "activations in memory; its entropy has as many bins as levels, so it finds min-max's ranges."
     )
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from published import publish
 
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails
 from adq_edge.core.options import Precision
 from adq_edge.hardware.environment import read_environment
@@ -40,7 +40,7 @@ def nothing(*arguments: Any) -> bool:
 
 def open_engine(folder: Path) -> TensorRTEngine:
     """Open the real engine class on stand-ins that do no work."""
-    stand = Stand(VERSION, shape=(1, SIZE, SIZE, 3), largest_batch=1)
+    stand = Stand(VERSION, shape=(1, SIZE, SIZE, 3), max_batch=1)
     stand.driver.__dict__.update(memcpy_htod_async=nothing, memcpy_dtoh_async=nothing)
     for name, module in stand.modules().items():
         sys.modules[name] = module
@@ -57,7 +57,7 @@ def open_engine(folder: Path) -> TensorRTEngine:
         image_size=(SIZE, SIZE),
         map_size=(MAP_SIZE, MAP_SIZE),
         engine_sha256="",
-        model=Source("", ""),
+        model=FileReference("", ""),
         operators={},
         calibration=None,
         threshold=None,
@@ -80,12 +80,12 @@ def main() -> None:
     )
     parser.add_argument("--queries", type=int, default=20000)
     options = parser.parse_args()
-    picture = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
     durations = np.empty(options.queries)
     with tempfile.TemporaryDirectory() as folder, open_engine(Path(folder)) as engine:
         for query in range(-1000, options.queries):
             start = time.perf_counter_ns()
-            engine.run(picture)
+            engine.run(image)
             if query >= 0:
                 durations[query] = (time.perf_counter_ns() - start) / 1e3
     p50, p90, p99 = np.percentile(durations, [50, 90, 99])

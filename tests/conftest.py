@@ -26,7 +26,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Train on one thread: small pictures gain nothing from more, and waiting costs on a busy machine."""
+    """Train on one thread: small images gain nothing from more, and waiting costs on a busy machine."""
     import torch
 
     threads = torch.get_num_threads()

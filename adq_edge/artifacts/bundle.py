@@ -29,7 +29,7 @@ _REMEDY = "Export the checkpoint again: adq-edge export CHECKPOINT"
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class FileReference:
     """The file that something was made from."""
 
     name: str
@@ -41,8 +41,8 @@ class Parity:
     """How far ONNX Runtime on the exported graph is from torch on the checkpoint.
 
     Attributes:
-        images: number of pictures compared.
-        pictures: where they came from.
+        images: number of images compared.
+        source: where they came from.
         map_difference: largest absolute difference of the anomaly maps.
         score_difference: largest absolute difference of the scores.
         map_largest: largest value of the torch anomaly maps, the scale of both differences.
@@ -50,7 +50,7 @@ class Parity:
     """
 
     images: int
-    pictures: str
+    source: str
     map_difference: float
     score_difference: float
     map_largest: float
@@ -90,7 +90,7 @@ class Manifest:
     image_size: Tuple[int, int]
     map_size: Tuple[int, int]
     model_sha256: str
-    checkpoint: Source
+    checkpoint: FileReference
     categories: Tuple[str, ...]
     data: Optional[str]
     parity: Parity

@@ -1,4 +1,4 @@
-"""A verb's result file and the picture beside it: refused before the work where they cannot be written."""
+"""A verb's result file and the image beside it: refused before the work where they cannot be written."""
 
 from __future__ import annotations
 
@@ -12,36 +12,34 @@ from adq_edge.core.imaging import IMAGE_SUFFIXES
 
 
 class ResultFiles(NamedTuple):
-    """Where a verb writes its result, and the picture that goes with it."""
+    """Where a verb writes its result, and the image that goes with it."""
 
     result: Path
-    picture: Path
+    image: Path
 
 
 def name_results(
-    result: Union[str, Path], picture: Optional[Union[str, Path]], suffix: str, what: str
+    result: Union[str, Path], image: Optional[Union[str, Path]], suffix: str, what: str
 ) -> ResultFiles:
-    """Return where result and picture go, after a look at whether they can.
+    """Return where result and image go, after a look at whether they can.
 
     Args:
         result: the result file.
-        picture: the picture; beside the result file by default.
-        suffix: of the picture's name by default.
-        what: what the picture is called in messages.
+        image: the image; beside the result file by default.
+        suffix: of the image's name by default.
+        what: what the image is called in messages.
 
     Raises:
-        DataError: not the name of a picture, or the result file's own.
+        DataError: not the name of an image, or the result file's own.
         StorageError: a folder has one of these names, or a file can be made in no folder on its path.
     """
     if not Path(result).name:
         raise StorageError("is a folder, not a file", where=Path(result), fix="Name a file")
-    files = ResultFiles(Path(result), Path(result).with_suffix(suffix) if picture is None else Path(picture))
-    if files.picture.suffix.lower() not in IMAGE_SUFFIXES:
-        raise DataError("not the name of a picture", where=files.picture, fix="Use .png or .jpg")
-    if files.picture == files.result:
-        raise DataError(
-            f"the {what} would overwrite the result file", where=files.picture, fix="Name it .json"
-        )
+    files = ResultFiles(Path(result), Path(result).with_suffix(suffix) if image is None else Path(image))
+    if files.image.suffix.lower() not in IMAGE_SUFFIXES:
+        raise DataError("not the name of an image", where=files.image, fix="Use .png or .jpg")
+    if files.image == files.result:
+        raise DataError(f"the {what} would overwrite the result file", where=files.image, fix="Name it .json")
     for path in files:
         refuse_unwritable(path)
     return files

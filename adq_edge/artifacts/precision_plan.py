@@ -11,7 +11,7 @@ import enum
 from pathlib import Path
 from typing import Collection, Optional, Tuple
 
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Target
@@ -39,7 +39,7 @@ class Step:
         float_layers: number of layers in float32, the worst ones.
         drop: in the search's measure; negative where the engine is better than FP32.
         map_snr_db: 10 log10(sum A^2 / sum (A - B)^2) of FP32's maps A and the engine's maps B on the search's
-            pictures, in dB; None: identical.
+            images, in dB; None: identical.
         latency_ratio: median latency at batch 1 relative to the engine without float32 layers; None where the
             engine was emulated.
     """
@@ -74,7 +74,7 @@ class Search:
     holds: bool
     data: str
     images: int
-    ranges: Source
+    ranges: FileReference
     runtime: str
     cpu: str
     layers: int

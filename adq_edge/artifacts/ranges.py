@@ -22,7 +22,7 @@ class WeightRounding(str, enum.Enum):
     """How the weights that go with the ranges come to lie on their grid."""
 
     COMPENSATED = "compensated"
-    """What rounding one weight loses, its neighbours make up for."""
+    """What rounding one weight loses, its neighbors make up for."""
     NEAREST = "nearest"
     """Each to its nearest level: they were trained with that."""
 
@@ -34,9 +34,9 @@ class Ranges:
     Attributes:
         model_sha256: hash of the ONNX model that they were measured on.
         calibrator: name of the calibrator, with its value if it has one.
-        source: name of the picture source.
-        fingerprint: identifies the pictures.
-        images: number of pictures.
+        source: name of the image source.
+        fingerprint: identifies the images.
+        images: number of images.
         bins: histogram bins on each side of zero.
         tensors: (low, high) of each tensor of the equalized model, in its own units.
         equalization: scales of the channels of each group of tensors, by the group's first tensor; the ranges
@@ -59,7 +59,7 @@ class Ranges:
     release: str = ""
 
     def fits(self, other_model_sha256: str, calibrator: str, fingerprint: str, images: int) -> bool:
-        """Tell whether these are the ranges that such a calibration would measure, with this release."""
+        """Return True if these are the ranges that such a calibration would measure, with this release."""
         return (self.model_sha256, self.calibrator, self.fingerprint, self.images, self.release) == (
             other_model_sha256,
             calibrator,

@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 from typing import Dict, Optional, Tuple
 
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.errors import EngineError
 from adq_edge.core.files import is_plain_name, sha256
@@ -26,17 +26,17 @@ class Calibration:
     calibrator: str
     source: str
     images: int
-    ranges: Source
+    ranges: FileReference
 
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """The score from which on a picture counts as anomalous, found for this very engine.
+    """The score from which on an image counts as anomalous, found for this very engine.
 
     Attributes:
-        score: the threshold; F1-max over `images` labelled pictures.
+        score: the threshold; F1-max over `images` labelled images.
         f1: F1 score at the threshold, 0..1.
-        images: number of labelled pictures.
+        images: number of labelled images.
         data: the dataset folder.
         categories: those of its categories that were read; empty in files from before it was said.
     """
@@ -55,7 +55,7 @@ class TensorRTDetails:
     Attributes:
         route: who decided on the layers' number formats; a value of `Route`.
         compute_capability: GPUs that it runs on, "7.2" for a Xavier; several with commas between them.
-        largest_batch: number of pictures that one query may hold.
+        max_batch: number of images that one query may hold.
         dla: the DLA core that it runs on; None for the GPU alone.
         layers: number of computing layers by number format, and of those on DLA; None where only the GPU that
             runs the engine can tell.
@@ -68,7 +68,7 @@ class TensorRTDetails:
 
     route: str
     compute_capability: Optional[str]
-    largest_batch: int
+    max_batch: int
     dla: Optional[int]
     layers: Optional[Dict[str, int]]
     stripped: Tuple[str, ...]
@@ -114,13 +114,13 @@ class Sidecar:
     image_size: Tuple[int, int]
     map_size: Tuple[int, int]
     engine_sha256: str
-    model: Source
+    model: FileReference
     operators: Dict[str, int]
     calibration: Optional[Calibration]
     threshold: Optional[Threshold]
     data: Optional[str]
     float_layers: Tuple[str, ...] = ()
-    plan: Optional[Source] = None
+    plan: Optional[FileReference] = None
     tensorrt: Optional[TensorRTDetails] = None
     categories: Tuple[str, ...] = ()
 

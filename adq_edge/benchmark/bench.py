@@ -21,9 +21,9 @@ from adq_edge.benchmark.results import (
     write_report,
 )
 from adq_edge.benchmark.runner import measure
-from adq_edge.benchmark.sample_image import Picture, open_picture
+from adq_edge.benchmark.sample_image import Image, open_image
 from adq_edge.benchmark.schedule import Plan, plan_for
-from adq_edge.benchmark.summary import quietness, summarise
+from adq_edge.benchmark.summary import interference, summarise
 from adq_edge.core.errors import AdqError, EngineError, ResultError, StorageError
 from adq_edge.core.options import Device, RuntimeName, Scenario, choose
 from adq_edge.hardware.board_state import read_board_state
@@ -108,16 +108,16 @@ def bench(
     environment = read_environment()
     turns = len(paths) * plan.turns
     board_before = read_board_state()
-    with open_picture(image) as picture, quiet_progress(title, turns, progress) as advance:
-        measured = measure(paths, plan, runtime, threads, picture.path, advance)
+    with open_image(image) as sample, quiet_progress(title, turns, progress) as advance:
+        measured = measure(paths, plan, runtime, threads, sample.path, advance)
     report = BenchmarkReport(
         run=uuid.uuid4().hex,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         quick=quick,
-        settings=_settings(device, threads, plan, picture),
+        settings=_settings(device, threads, plan, sample),
         environment=environment,
         engines=summarise(measured),
-        quietness=quietness(measured),
+        interference=interference(measured),
         board_before=board_before,
         board_after=read_board_state(),
     )
@@ -138,16 +138,16 @@ def _check_devices(paths: Sequence[Path], sidecars: Sequence[Sidecar], device: D
             )
 
 
-def _settings(device: Device, threads: Optional[int], plan: Plan, picture: Picture) -> Settings:
+def _settings(device: Device, threads: Optional[int], plan: Plan, sample: Image) -> Settings:
     return Settings(
         device=device.value,
         threads=threads,
         queries=plan.queries,
         seconds=plan.seconds,
         offline_seconds=plan.offline_seconds,
-        image=picture.name,
-        image_pixels=picture.pixels,
-        image_mb=picture.size_mb,
+        image=sample.name,
+        image_pixels=sample.pixels,
+        image_mb=sample.size_mb,
     )
 
 

@@ -26,7 +26,7 @@ def check_device(device: Device, root: Path = Path("/"), run: Runner = run_comma
     """
     where = f"--device {device.value}"
     if device is Device.JETSON and read_jetson(root) is None:
-        raise AdqError("this machine is no Jetson", where=where, fix=_capitalised(_ON_A_BOARD))
+        raise AdqError("this machine is no Jetson", where=where, fix=_capitalized(_ON_A_BOARD))
     if device in CARD_DEVICES:
         driver = ask_cuda_driver(run)
         if not driver.gpus:
@@ -37,5 +37,5 @@ def check_device(device: Device, root: Path = Path("/"), run: Runner = run_comma
             )
 
 
-def _capitalised(sentence: str) -> str:
+def _capitalized(sentence: str) -> str:
     return sentence[0].upper() + sentence[1:]

@@ -9,7 +9,7 @@ from typing import List, Optional, Sequence
 
 import numpy as np
 
-from adq_edge.benchmark.results import Quietness
+from adq_edge.benchmark.results import Interference
 from adq_edge.hardware.procfs import process_ticks, read_integer, read_text
 
 # Two runs of one engine agree within 3 % on a machine that stays below these.
@@ -84,8 +84,8 @@ def drift_percent(round_medians: Sequence[float]) -> float:
 
 def judge(
     before: Optional[CpuTimes], after: Optional[CpuTimes], drift: float, governor: Optional[str]
-) -> Quietness:
-    """Say whether the machine was quiet.
+) -> Interference:
+    """Return True if the machine was quiet.
 
     Args:
         before: the counters when the timing began.
@@ -108,4 +108,4 @@ def judge(
             reasons.append("heat throttled the CPU")
     if drift > _MOST_DRIFT_PERCENT:
         reasons.append(f"latency drifted by {drift:.0f} %")
-    return Quietness(not reasons, tuple(reasons), other, stolen, drift, governor)
+    return Interference(not reasons, tuple(reasons), other, stolen, drift, governor)

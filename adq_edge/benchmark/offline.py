@@ -14,7 +14,7 @@ _LONGEST = 5  # a call, relative to the planned duration of its batch size
 
 
 class Load(NamedTuple):
-    """How an engine is called: pictures per call, calls at the same time."""
+    """How an engine is called: images per call, calls at the same time."""
 
     batch: int
     streams: int
@@ -63,7 +63,7 @@ def climb(fact: Loaded, plan: Plan) -> Climb:
         fact: which streams and batches the engine takes.
         plan: how much to measure.
     """
-    takes = plan.batches or [size for size in _doubled(plan.largest_batch) if _fits(size, fact)]
+    takes = plan.batches or [size for size in _doubled(plan.max_batch) if _fits(size, fact)]
     best, end = 0.0, OfflineEnd.NAMED
     for streams in fact.stream_counts:
         best_of_these, end_of_these = yield from _climb_batches(takes, streams, plan)
@@ -77,12 +77,12 @@ def check_batches(name: str, fact: Loaded, batches: Optional[Sequence[int]]) -> 
     """Refuse batch sizes that were named and that an engine does not take.
 
     Raises:
-        AdqError: the engine takes fewer pictures at once; it is told how many.
+        AdqError: the engine takes fewer images at once; it is told how many.
     """
     too_large = [size for size in batches or () if not _fits(size, fact)]
     if too_large:
         raise AdqError(
-            f"takes at most {fact.largest_batch} pictures at once, not {', '.join(map(str, too_large))}",
+            f"takes at most {fact.max_batch} images at once, not {', '.join(map(str, too_large))}",
             where=name,
             fix="Name smaller batch sizes, or build it with a larger --max-batch",
         )
@@ -110,7 +110,7 @@ def _doubled(limit: int) -> List[int]:
 
 
 def _fits(batch: int, fact: Loaded) -> bool:
-    return fact.largest_batch is None or batch <= fact.largest_batch
+    return fact.max_batch is None or batch <= fact.max_batch
 
 
 def sweep(

@@ -25,7 +25,7 @@ class Loaded:
     Attributes:
         device: what it was built for.
         stream_counts: numbers of calls at the same time that make sense with it, in rising order.
-        largest_batch: pictures that a call takes at most; None for any number.
+        max_batch: images that a call takes at most; None for any number.
         rss_before_load_mb: resident memory before.
         model_mb: what loading it added to that.
         device_mb: GPU memory that it asks for besides its weights; None without a GPU.
@@ -45,7 +45,7 @@ class Loaded:
     runtime_version: str
     load_ms: float
     stream_counts: List[int]
-    largest_batch: Optional[int]
+    max_batch: Optional[int]
     rss_before_load_mb: float
     model_mb: float
     device_mb: Optional[float]
@@ -62,7 +62,7 @@ class WarmUp:
         seconds: how long they took.
         steady: whether they had stopped getting faster.
         query_ns: median duration of the later half of them.
-        picture_ns: duration of one picture end to end.
+        image_ns: duration of one image end to end.
         harness_us: median of a query of an engine that does nothing, in microseconds.
         arena_mb: resident memory that they added.
     """
@@ -71,7 +71,7 @@ class WarmUp:
     seconds: float
     steady: bool
     query_ns: float
-    picture_ns: float
+    image_ns: float
     harness_us: float
     arena_mb: float
 
@@ -88,8 +88,8 @@ def _nothing() -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
-    """Durations of pictures end to end in ns by stage, int64 `[pictures]` each; copies empty without any."""
+class Images:
+    """Durations of images end to end in ns by stage, int64 `[images]` each; copies empty without any."""
 
     decode_ns: np.ndarray
     preprocess_ns: np.ndarray
@@ -101,7 +101,7 @@ class Pictures:
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """Durations in ns, int64: of bare queries `[queries]`, and of pictures by stage, as in `Pictures`."""
+    """Durations in ns, int64: of bare queries `[queries]`, and of images by stage, as in `Images`."""
 
     queries_ns: np.ndarray
     decode_ns: np.ndarray
@@ -111,8 +111,8 @@ class Round:
     host_to_device_ns: np.ndarray = dataclasses.field(default_factory=_nothing)
     device_to_host_ns: np.ndarray = dataclasses.field(default_factory=_nothing)
 
-    def pictures_ns(self) -> np.ndarray:
-        """Return the durations of the pictures, all stages together."""
+    def images_ns(self) -> np.ndarray:
+        """Return the durations of the images, all stages together."""
         stages = [self.decode_ns, self.preprocess_ns, self.inference_ns, self.postprocess_ns]
         copies = [self.host_to_device_ns, self.device_to_host_ns]
         return np.asarray(np.sum(stages + [copy for copy in copies if copy.size], axis=0))

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 from typing import Dict, Optional, Tuple
 
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.hardware.telemetry.recording import Recording
 
 
@@ -95,7 +95,7 @@ class SingleStream:
 
 @dataclasses.dataclass(frozen=True)
 class EndToEnd:
-    """One encoded picture in memory to its anomaly map at the engine's input size.
+    """One encoded image in memory to its anomaly map at the engine's input size.
 
     Attributes:
         total: decode to postprocess; the sum of the stages.
@@ -126,10 +126,10 @@ class Throughput:
     """MLPerf's Offline at one batch size and number of streams: engine calls only.
 
     Attributes:
-        batch: pictures per call.
+        batch: images per call.
         streams: calls at the same time; on a CPU they share its threads out among themselves.
         images_per_second: over all timed calls.
-        images: timed pictures.
+        images: timed images.
         timed_seconds: from one call's end to another's with calls on all streams throughout, the turns' sum.
     """
 
@@ -223,7 +223,7 @@ class EngineBenchmark:
         runtime_version: that runtime's version.
         load_ms: from the path to an engine that is ready, its hash check included.
         single_stream: latency of one query; None if that scenario was not asked for.
-        end_to_end: latency of one picture, by stage; measured with SingleStream.
+        end_to_end: latency of one image, by stage; measured with SingleStream.
         offline: throughput per batch size and number of streams, in the order measured; empty if that
             scenario was not asked for.
         memory: of the engine's process and of the machine.
@@ -240,7 +240,7 @@ class EngineBenchmark:
     """
 
     name: str
-    engine: Source
+    engine: FileReference
     model_sha256: str
     precision: str
     arch: str

@@ -51,7 +51,7 @@ class Settings:
         queries: least number of SingleStream queries per engine.
         seconds: least duration of SingleStream per engine.
         offline_seconds: least duration of Offline per engine, batch size and number of streams.
-        image: the encoded picture of the end-to-end figures.
+        image: the encoded image of the end-to-end figures.
         image_pixels: its (height, width).
         image_mb: its size in MB (10^6 bytes).
     """
@@ -67,7 +67,7 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Quietness:
+class Interference:
     """What else the machine did meanwhile.
 
     Attributes:
@@ -100,7 +100,7 @@ class BenchmarkReport:
         settings: what was asked for.
         environment: the machine.
         engines: the engines in the order they were named.
-        quietness: what else the machine did.
+        interference: what else the machine did.
         board_before: how the board was set before the engines were loaded; None where this is no Jetson.
         board_after: the same when all was measured.
     """
@@ -111,7 +111,7 @@ class BenchmarkReport:
     settings: Settings
     environment: Environment
     engines: Tuple[EngineBenchmark, ...]
-    quietness: Quietness
+    interference: Interference
     board_before: Optional[BoardState] = None
     board_after: Optional[BoardState] = None
 
@@ -152,9 +152,9 @@ class BenchmarkReport:
         return Flag("settings changed", "the board's power mode or the lock of its clocks changed meanwhile")
 
     def _noise(self) -> Optional[Flag]:
-        if self.quietness.is_quiet:
+        if self.interference.is_quiet:
             return None
-        return Flag("not quiet", f"the machine was not quiet: {', '.join(self.quietness.reasons)}")
+        return Flag("not quiet", f"the machine was not quiet: {', '.join(self.interference.reasons)}")
 
 
 def _throttled(engine: EngineBenchmark) -> Optional[Flag]:
@@ -201,7 +201,7 @@ def read_report(path: Path) -> BenchmarkReport:
 
 
 def _is_possible(engine: EngineBenchmark) -> bool:
-    """Tell whether figures can be compared and drawn: times above 0, sizes not below, none astronomic."""
+    """Return True if figures can be compared and drawn: times above 0, sizes not below, none astronomic."""
     stream, comparison = engine.single_stream, engine.comparison
     positive: List[float] = []
     if stream is not None:
@@ -219,7 +219,7 @@ def _is_possible(engine: EngineBenchmark) -> bool:
 
 
 def _is_whole(recording: Recording) -> bool:
-    """Tell whether a recording can be drawn: a reading or a gap for each instant, none astronomic."""
+    """Return True if a recording can be drawn: a reading or a gap for each instant, none astronomic."""
     instants = recording.seconds
     sensors = (*recording.power, *recording.temperatures, *recording.clocks)
     return all(abs(second) < _ASTRONOMIC for second in instants) and all(

@@ -68,7 +68,7 @@ def measure(
     plan: Plan,
     runtime: Optional[RuntimeName],
     threads: Optional[int],
-    picture: Path,
+    image: Path,
     advance: Callable[[], None],
 ) -> Run:
     """Measure engines, each in a process of its own of which one computes at a time.
@@ -79,7 +79,7 @@ def measure(
     """
     with contextlib.ExitStack() as stack:
         recorder = _start_recorder(stack, plan)
-        ready = [_start(stack, engine, plan, runtime, threads, picture) for engine in engines]
+        ready = [_start(stack, engine, plan, runtime, threads, image) for engine in engines]
         names = unique_names([one.loaded.name for one in ready])
         pids = [one.worker.pid for one in ready]
         before = read_cpu_times(pids)
@@ -119,14 +119,14 @@ def _start(
     plan: Plan,
     runtime: Optional[RuntimeName],
     threads: Optional[int],
-    picture: Path,
+    image: Path,
 ) -> _Ready:
     """Start an engine's worker and warm it up, before the next one starts.
 
     So what the machine has less of meanwhile is this engine's.
     """
     with MemoryWatch() as watch:
-        worker = stack.enter_context(start_worker(engine, runtime, threads, picture))
+        worker = stack.enter_context(start_worker(engine, runtime, threads, image))
         loaded = worker.load()
         if Scenario.OFFLINE in plan.scenarios:
             check_batches(str(engine), loaded, plan.batches)

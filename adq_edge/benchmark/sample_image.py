@@ -1,4 +1,4 @@
-"""The encoded picture that the engines are fed."""
+"""The encoded image that the engines are fed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _PIXELS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """An encoded picture on disk.
+class Image:
+    """An encoded image on disk.
 
     Attributes:
         path: the file.
@@ -34,8 +34,8 @@ class Picture:
 
 
 @contextlib.contextmanager
-def open_picture(image: Optional[Union[str, Path]]) -> Iterator[Picture]:
-    """Yield a user's picture, or a rendered photograph as a JPEG that lives as long as the block.
+def open_image(image: Optional[Union[str, Path]]) -> Iterator[Image]:
+    """Yield a user's image, or a rendered photograph as a JPEG that lives as long as the block.
 
     Raises:
         StorageError: the file cannot be read.
@@ -45,11 +45,11 @@ def open_picture(image: Optional[Union[str, Path]]) -> Iterator[Picture]:
         yield _describe(Path(image), str(image))
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "picture.jpg"
+        path = Path(folder) / "image.jpg"
         write_image(path, render(_CATEGORY, seed=0, index=0, size=_PIXELS)[0])
         yield _describe(path, f"synthetic {_CATEGORY}, JPEG")
 
 
-def _describe(path: Path, name: str) -> Picture:
+def _describe(path: Path, name: str) -> Image:
     height, width, _ = read_image(path).shape
-    return Picture(path, name, (height, width), megabytes(path))
+    return Image(path, name, (height, width), megabytes(path))

@@ -7,7 +7,7 @@ import math
 import time
 from typing import Callable, ContextManager, List, Optional, Protocol, Sequence, Tuple
 
-from adq_edge.benchmark.protocol import Pictures, Queries, Round, WarmUp
+from adq_edge.benchmark.protocol import Images, Queries, Round, WarmUp
 from adq_edge.core.options import Scenario
 
 # ONNX Runtime's threads go on spinning after a query: 30 ms of CPU time that the next engine must not pay.
@@ -32,8 +32,8 @@ class Subject(Protocol):
     def run_queries(self, count: int) -> Queries:
         """Time bare queries."""
 
-    def run_pictures(self, count: int) -> Pictures:
-        """Time pictures end to end."""
+    def run_images(self, count: int) -> Images:
+        """Time images end to end."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Plan:
         offline_seconds: least duration of Offline per engine, batch size and number of streams.
         offline_turns: turns that this is spread over.
         scenarios: which of them.
-        largest_batch: of Offline, where throughput has not stopped rising before.
+        max_batch: of Offline, where throughput has not stopped rising before.
         batches: batch sizes of Offline; None for 1, 2, 4 and so on until throughput stops rising.
     """
 
@@ -56,7 +56,7 @@ class Plan:
     warm_up_seconds: float
     offline_seconds: float
     offline_turns: int
-    largest_batch: int
+    max_batch: int
     scenarios: Tuple[Scenario, ...] = tuple(Scenario)
     batches: Optional[Tuple[int, ...]] = None
 
@@ -83,17 +83,17 @@ class Plan:
         return single + (calls * self.offline_turns if Scenario.OFFLINE in self.scenarios else 0)
 
     def share(self, warm_up: WarmUp) -> Tuple[int, int]:
-        """Return the queries and the pictures per round that an engine of this speed needs."""
+        """Return the queries and the images per round that an engine of this speed needs."""
         queries = max(self.queries, self.seconds * 1e9 / warm_up.query_ns)
-        pictures = max(self.queries, self.seconds * 1e9 / warm_up.picture_ns) * _END_TO_END
-        return math.ceil(queries / self.rounds), math.ceil(pictures / self.rounds)
+        images = max(self.queries, self.seconds * 1e9 / warm_up.image_ns) * _END_TO_END
+        return math.ceil(queries / self.rounds), math.ceil(images / self.rounds)
 
 
 def plan_for(queries: int, seconds: float, quick: bool) -> Plan:
     """Plan a run; a quick one takes 3 to 5 s per engine, whatever is asked for."""
     if quick:
-        return Plan(min(queries, 16), min(seconds, 1.0), 0.2, 0.1, offline_turns=1, largest_batch=8)
-    return Plan(queries, seconds, min(3.0, seconds / 4), seconds / 8, offline_turns=3, largest_batch=32)
+        return Plan(min(queries, 16), min(seconds, 1.0), 0.2, 0.1, offline_turns=1, max_batch=8)
+    return Plan(queries, seconds, min(3.0, seconds / 4), seconds / 8, offline_turns=3, max_batch=32)
 
 
 def interleave(
@@ -112,7 +112,7 @@ def interleave(
         subjects: the engines.
         warm_ups: their warm-ups.
         plan: how much to measure.
-        windows: entered for each turn's queries, and for its pictures.
+        windows: entered for each turn's queries, and for its images.
         advance: called after each turn.
 
     Returns:
@@ -124,11 +124,11 @@ def interleave(
     while min(counts) < plan.queries or min(elapsed_ns) < plan.seconds * 1e9:
         for i, subject in enumerate(subjects):
             settle(len(subjects))
-            queries, pictures = shares[i]
+            queries, images = shares[i]
             with windows(i, True):
                 durations_ns = subject.run_queries(queries).durations_ns
             with windows(i, False):
-                stages = subject.run_pictures(pictures)
+                stages = subject.run_images(images)
             rounds[i].append(Round(durations_ns, **vars(stages)))
             counts[i] += durations_ns.size
             elapsed_ns[i] += int(durations_ns.sum())

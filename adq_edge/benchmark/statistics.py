@@ -36,7 +36,7 @@ def latency(rounds_ns: Sequence[np.ndarray]) -> Latency:
 
 
 def end_to_end(rounds: Sequence[Round]) -> EndToEnd:
-    """Summarise the pictures of all rounds by stage, and what they take over a bare query."""
+    """Summarise the images of all rounds by stage, and what they take over a bare query."""
 
     def of(stage: str) -> Latency:
         return latency([getattr(one, f"{stage}_ns") for one in rounds])
@@ -45,9 +45,9 @@ def end_to_end(rounds: Sequence[Round]) -> EndToEnd:
         return of(stage) if getattr(rounds[0], f"{stage}_ns").size else None
 
     medians = np.array([np.median(one.queries_ns) for one in rounds])
-    served = np.array([np.median(one.pictures_ns() - one.decode_ns) for one in rounds])
+    served = np.array([np.median(one.images_ns() - one.decode_ns) for one in rounds])
     return EndToEnd(
-        total=latency([one.pictures_ns() for one in rounds]),
+        total=latency([one.images_ns() for one in rounds]),
         decode=of("decode"),
         preprocess=of("preprocess"),
         host_to_device=copy("host_to_device"),

@@ -14,7 +14,7 @@ _Z_95_PERCENT = 1.645
 
 
 def is_steady(durations: Sequence[float]) -> bool:
-    """Tell whether durations, in the order of time, are no longer falling.
+    """Return True if durations, in the order of time, are no longer falling.
 
     An early part is set against a late one, the middle third against the last, as J. Geweke's diagnostic
     (Evaluating the accuracy of sampling-based approaches, 1992) does with means. So the windows grow with the

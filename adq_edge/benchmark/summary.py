@@ -6,13 +6,13 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.benchmark import protocol
 from adq_edge.benchmark.interference import drift_percent, judge, read_governor
 from adq_edge.benchmark.offline import Load
 from adq_edge.benchmark.protocol import QUERIES_BEFORE_ROUND, Batches, Round
 from adq_edge.benchmark.records import Comparison, EngineBenchmark, SingleStream, Throughput, WarmUp
-from adq_edge.benchmark.results import Quietness
+from adq_edge.benchmark.results import Interference
 from adq_edge.benchmark.runner import Measurements, Run
 from adq_edge.benchmark.statistics import compare, end_to_end, latency
 from adq_edge.core.options import Device
@@ -28,8 +28,8 @@ def summarise(run: Run) -> Tuple[EngineBenchmark, ...]:
     return tuple(_summarise(*each) for each in zip(run.engines, comparisons))
 
 
-def quietness(run: Run) -> Quietness:
-    """Say whether the machine was quiet while the engines were timed."""
+def interference(run: Run) -> Interference:
+    """Return True if the machine was quiet while the engines were timed."""
     drifts = [drift_percent(_medians_ms(engine.rounds)) for engine in run.engines if engine.rounds]
     return judge(run.before, run.after, max(drifts, default=0.0), read_governor())
 
@@ -38,7 +38,7 @@ def _summarise(measured: Measurements, comparison: Optional[Comparison]) -> Engi
     loaded = measured.loaded
     return EngineBenchmark(
         name=measured.name,
-        engine=Source(str(measured.path), loaded.sha256),
+        engine=FileReference(str(measured.path), loaded.sha256),
         model_sha256=loaded.model_sha256,
         precision=loaded.precision,
         arch=loaded.arch,

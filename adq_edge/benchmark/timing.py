@@ -1,4 +1,4 @@
-"""The timed loops: an engine, the pictures it is fed, and the clock beside it."""
+"""The timed loops: an engine, the images it is fed, and the clock beside it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from adq_edge.runtimes.base import Engine, Output
 _HARNESS_QUERIES = 2000
 
 
-def time_queries(engine: Engine, pictures: Sequence[np.ndarray], count: int) -> List[int]:
+def time_queries(engine: Engine, images: Sequence[np.ndarray], count: int) -> List[int]:
     """Time bare queries.
 
     Args:
         engine: what is timed.
-        pictures: uint8 `[1, H, W, 3]` each, in turns.
+        images: uint8 `[1, H, W, 3]` each, in turns.
         count: how many queries.
 
     Returns:
@@ -31,23 +31,23 @@ def time_queries(engine: Engine, pictures: Sequence[np.ndarray], count: int) -> 
     """
     durations = []
     for i in range(count):
-        picture = pictures[i % len(pictures)]
+        image = images[i % len(images)]
         start = perf_counter_ns()
-        engine.run(picture)
+        engine.run(image)
         durations.append(perf_counter_ns() - start)
     return durations
 
 
-def harness_us(sidecar: Sidecar, pictures: Sequence[np.ndarray]) -> float:
+def harness_us(sidecar: Sidecar, images: Sequence[np.ndarray]) -> float:
     """Return what `time_queries` measures on an engine that does nothing: median in microseconds."""
-    return float(np.median(time_queries(_NoOpEngine(sidecar), pictures, _HARNESS_QUERIES))) / 1e3
+    return float(np.median(time_queries(_NoOpEngine(sidecar), images, _HARNESS_QUERIES))) / 1e3
 
 
-def time_picture(engine: Engine, encoded: bytes) -> Dict[str, int]:
-    """Time one picture from encoded bytes to a map of the input's size, stage by stage.
+def time_image(engine: Engine, encoded: bytes) -> Dict[str, int]:
+    """Time one image from encoded bytes to a map of the input's size, stage by stage.
 
     Returns:
-        Durations in ns by the names of `Pictures`' fields; the copies only where there are any.
+        Durations in ns by the names of `Images`' fields; the copies only where there are any.
     """
     size = engine.sidecar.image_size
     marks = [perf_counter_ns()]

@@ -24,15 +24,15 @@ from adq_edge.benchmark.memory import peak_resident_mb, resident_mb
 from adq_edge.benchmark.protocol import (
     QUERIES_BEFORE_ROUND,
     Batches,
+    Images,
     Loaded,
     Peak,
-    Pictures,
     Queries,
     WarmUp,
     pack_error,
 )
 from adq_edge.benchmark.steady_state import is_steady
-from adq_edge.benchmark.timing import harness_us, time_batches, time_picture, time_queries
+from adq_edge.benchmark.timing import harness_us, time_batches, time_image, time_queries
 from adq_edge.core.errors import AdqError, EngineError, MissingDependencyError
 from adq_edge.core.files import megabytes
 from adq_edge.core.imaging import decode_image, resize_image
@@ -45,13 +45,13 @@ _WARM_UP_GROWTH = 8  # steadiness is looked at again after an eighth more querie
 
 
 class Worker:
-    """An engine and the pictures it is fed.
+    """An engine and the images it is fed.
 
     Args:
         engine: the engine file.
         runtime: another runtime than the engine's own.
         threads: CPU threads; all by default.
-        image: an encoded picture: decoded again and again end to end; its flips are the queries' pictures.
+        image: an encoded image: decoded again and again end to end; its flips are the queries' images.
     """
 
     def __init__(self, engine: str, runtime: Optional[str], threads: Optional[int], image: str) -> None:
@@ -60,7 +60,7 @@ class Worker:
         self._threads = threads
         self._encoded = Path(image).read_bytes()
         self._engine: Engine
-        self._pictures: List[np.ndarray]
+        self._images: List[np.ndarray]
 
     def load(self) -> Loaded:
         """Load the engine; the runtime library's own import is neither in its time nor in its memory."""
@@ -75,7 +75,7 @@ class Worker:
         model_mb = resident_mb() - before_mb
         sidecar, device_bytes = engine.sidecar, engine.device_memory()
         details = sidecar.tensorrt
-        self._pictures = _flips(resize_image(decode_image(self._encoded), sidecar.image_size))
+        self._images = _flips(resize_image(decode_image(self._encoded), sidecar.image_size))
         return Loaded(
             name=sidecar.name,
             sha256=sidecar.engine_sha256,
@@ -89,7 +89,7 @@ class Worker:
             runtime_version=engine.runtime_version,
             load_ms=load_ms,
             stream_counts=list(engine.stream_counts),
-            largest_batch=engine.largest_batch,
+            max_batch=engine.max_batch,
             rss_before_load_mb=before_mb,
             model_mb=model_mb,
             device_mb=None if device_bytes is None else device_bytes / 1e6,
@@ -98,46 +98,46 @@ class Worker:
         )
 
     def warm_up(self, seconds: float, limit_seconds: float) -> WarmUp:
-        """Run queries until they get no faster, for `seconds` at least, and two pictures end to end.
+        """Run queries until they get no faster, for `seconds` at least, and two images end to end.
 
         Args:
             seconds: the least duration.
             limit_seconds: when to end although they still get faster.
         """
-        harness = harness_us(self._engine.sidecar, self._pictures)
+        harness = harness_us(self._engine.sidecar, self._images)
         before_mb = resident_mb()
         durations: List[int] = []
         steady = False
         while not steady and (sum(durations) < limit_seconds * 1e9 or len(durations) < _LEAST_WARM_UP):
             more = max(1, len(durations) // _WARM_UP_GROWTH)
-            durations += time_queries(self._engine, self._pictures, more)
+            durations += time_queries(self._engine, self._images, more)
             steady = sum(durations) >= seconds * 1e9 and is_steady(durations)
         arena_mb = resident_mb() - before_mb
-        time_picture(self._engine, self._encoded)
+        time_image(self._engine, self._encoded)
         return WarmUp(
             queries=len(durations),
             seconds=sum(durations) / 1e9,
             steady=steady,
             query_ns=float(np.median(durations[len(durations) // 2 :])),
-            picture_ns=float(sum(time_picture(self._engine, self._encoded).values())),
+            image_ns=float(sum(time_image(self._engine, self._encoded).values())),
             harness_us=harness,
             arena_mb=arena_mb,
         )
 
     def run_queries(self, count: int) -> Queries:
         """Time bare queries, after a few untimed ones."""
-        time_queries(self._engine, self._pictures, QUERIES_BEFORE_ROUND)
-        return Queries(np.array(time_queries(self._engine, self._pictures, count), np.int64))
+        time_queries(self._engine, self._images, QUERIES_BEFORE_ROUND)
+        return Queries(np.array(time_queries(self._engine, self._images, count), np.int64))
 
-    def run_pictures(self, count: int) -> Pictures:
-        """Time pictures end to end."""
-        pictures = [time_picture(self._engine, self._encoded) for _ in range(count)]
-        stages = {stage: np.array([one[stage] for one in pictures], np.int64) for stage in pictures[0]}
-        return Pictures(**stages)
+    def run_images(self, count: int) -> Images:
+        """Time images end to end."""
+        images = [time_image(self._engine, self._encoded) for _ in range(count)]
+        stages = {stage: np.array([one[stage] for one in images], np.int64) for stage in images[0]}
+        return Images(**stages)
 
     def run_batches(self, batch: int, streams: int, seconds: float) -> Batches:
         """Time engine calls of one batch size, `streams` at a time."""
-        images = np.concatenate([self._pictures[i % len(self._pictures)] for i in range(batch)])
+        images = np.concatenate([self._images[i % len(self._images)] for i in range(batch)])
         return time_batches(self._engine, images, streams, seconds)
 
     def peak(self) -> Peak:
@@ -155,7 +155,7 @@ class Worker:
 
 
 def _flips(image: np.ndarray) -> List[np.ndarray]:
-    """Return the picture and its flips as uint8 `[1, H, W, 3]` each."""
+    """Return the image and its flips as uint8 `[1, H, W, 3]` each."""
     flips = (image, image[::-1], image[:, ::-1], image[::-1, ::-1])
     return [np.ascontiguousarray(flip)[None] for flip in flips]
 

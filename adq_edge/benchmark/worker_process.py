@@ -14,7 +14,7 @@ from typing import IO, Any, Dict, Iterator, List, Optional
 
 import numpy as np
 
-from adq_edge.benchmark.protocol import Batches, Loaded, Peak, Pictures, Queries, WarmUp, unpack_error
+from adq_edge.benchmark.protocol import Batches, Images, Loaded, Peak, Queries, WarmUp, unpack_error
 from adq_edge.core.errors import EngineError
 from adq_edge.core.options import RuntimeName
 
@@ -46,9 +46,9 @@ class WorkerProcess:
         """Time bare queries."""
         return Queries(**_arrays(self._ask("run_queries", count=count)))
 
-    def run_pictures(self, count: int) -> Pictures:
-        """Time pictures end to end."""
-        return Pictures(**_arrays(self._ask("run_pictures", count=count)))
+    def run_images(self, count: int) -> Images:
+        """Time images end to end."""
+        return Images(**_arrays(self._ask("run_images", count=count)))
 
     def run_batches(self, batch: int, streams: int, seconds: float) -> Batches:
         """Time engine calls of one batch size, `streams` at a time."""
@@ -100,7 +100,7 @@ def start_worker(
         engine: the engine file.
         runtime: another runtime than the engine's own.
         threads: CPU threads; all by default.
-        image: an encoded picture.
+        image: an encoded image.
     """
     name = None if runtime is None else runtime.value
     with tempfile.TemporaryFile() as complaints:

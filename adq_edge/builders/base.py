@@ -10,18 +10,18 @@ from typing import Collection, Dict, NamedTuple, Optional, Tuple
 
 import onnx
 
-from adq_edge.artifacts.bundle import Bundle, Source
+from adq_edge.artifacts.bundle import Bundle, FileReference
 from adq_edge.artifacts.sidecar import Calibration, Sidecar, TensorRTDetails
 from adq_edge.calibration.calibrate import calibrate_bundle
-from adq_edge.calibration.calibrated_model import Prepared
-from adq_edge.calibration.sources import Source as PictureSource
+from adq_edge.calibration.calibrated_model import CalibratedModel
+from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.files import sha256
 from adq_edge.core.options import Device, Precision, RuntimeName, Target
 from adq_edge.runtimes.base import Engine
 
 
 @dataclasses.dataclass(frozen=True)
-class Ingredients:
+class BuildInputs:
     """What an engine is made from.
 
     Attributes:
@@ -35,11 +35,11 @@ class Ingredients:
     bundle: Bundle
     precision: Precision
     model: onnx.ModelProto
-    prepared: Optional[Prepared]
+    prepared: Optional[CalibratedModel]
     float_layers: Tuple[str, ...] = ()
 
 
-class Made(NamedTuple):
+class BuildResult(NamedTuple):
     """What a maker says of an engine that it wrote.
 
     Attributes:
@@ -51,7 +51,7 @@ class Made(NamedTuple):
     details: Optional[TensorRTDetails] = None
 
 
-class Maker(abc.ABC):
+class EngineBuilder(abc.ABC):
     """Makes engines for one device.
 
     Attributes:
@@ -69,7 +69,7 @@ class Maker(abc.ABC):
     suffix: str
 
     @abc.abstractmethod
-    def make(self, ingredients: Ingredients, path: Path) -> Made:
+    def make(self, ingredients: BuildInputs, path: Path) -> BuildResult:
         """Write an engine that was found to load, where it can be loaded.
 
         Raises:
@@ -78,22 +78,22 @@ class Maker(abc.ABC):
 
     @abc.abstractmethod
     def open_candidate(
-        self, bundle: Bundle, prepared: Prepared, float_layers: Optional[Collection[str]]
+        self, bundle: Bundle, prepared: CalibratedModel, float_layers: Optional[Collection[str]]
     ) -> Engine:
         """Open the INT8 engine with these layers in float, or for None the FP32 one, to measure it."""
 
-    def measure(self, bundle: Bundle, calib: str, pictures: PictureSource, threads: Optional[int]) -> Path:
+    def measure(self, bundle: Bundle, calib: str, images: CalibrationSource, threads: Optional[int]) -> Path:
         """Return the ranges file of a calibrator, `name` or `name:value`, after calibrating if need be.
 
         Raises:
-            CalibrationError: no such calibrator, no picture, or an activation that is not finite.
-            DataError: a picture cannot be read.
+            CalibrationError: no such calibrator, no image, or an activation that is not finite.
+            DataError: an image cannot be read.
         """
-        (path,) = calibrate_bundle(bundle, [calib], pictures, threads=threads)
+        (path,) = calibrate_bundle(bundle, [calib], images, threads=threads)
         return path
 
 
-def describe(maker: Maker, bundle: Bundle, engine: Path, precision: Precision, name: str) -> Sidecar:
+def describe(maker: EngineBuilder, bundle: Bundle, engine: Path, precision: Precision, name: str) -> Sidecar:
     """Return the sidecar of an engine file, without what only its making can add."""
     manifest = bundle.manifest
     return Sidecar(
@@ -107,7 +107,7 @@ def describe(maker: Maker, bundle: Bundle, engine: Path, precision: Precision, n
         image_size=manifest.image_size,
         map_size=manifest.map_size,
         engine_sha256=sha256(engine),
-        model=Source(str(bundle.model), manifest.model_sha256),
+        model=FileReference(str(bundle.model), manifest.model_sha256),
         operators={},
         calibration=None,
         threshold=None,
@@ -116,8 +116,8 @@ def describe(maker: Maker, bundle: Bundle, engine: Path, precision: Precision, n
     )
 
 
-def calibration_of(prepared: Prepared) -> Calibration:
+def calibration_of(prepared: CalibratedModel) -> Calibration:
     """Return what a sidecar says of the ranges that an engine was made with."""
     ranges = prepared.ranges
-    source = Source(prepared.ranges_file.name, sha256(prepared.ranges_file))
+    source = FileReference(prepared.ranges_file.name, sha256(prepared.ranges_file))
     return Calibration(ranges.calibrator, ranges.source, ranges.images, source)

@@ -11,15 +11,15 @@ from typing import Iterator, NamedTuple, Optional, Union
 import onnx
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.bundle import Bundle, Source, open_bundle
+from adq_edge.artifacts.bundle import Bundle, FileReference, open_bundle
 from adq_edge.artifacts.precision_plan import Plan, plan_path, read_plan, write_plan
 from adq_edge.artifacts.sidecar import Sidecar, sidecar_path, write_sidecar
-from adq_edge.builders.base import Ingredients, Maker, calibration_of, describe
-from adq_edge.builders.cpu import CpuMaker
+from adq_edge.builders.base import BuildInputs, EngineBuilder, calibration_of, describe
+from adq_edge.builders.cpu import CpuEngineBuilder
 from adq_edge.builders.mixed_precision.goal import check_options, set_goal
 from adq_edge.builders.mixed_precision.search import find_plan
 from adq_edge.builders.tensorrt_options import TensorRTOptions, choose_build, is_jetson
-from adq_edge.calibration.calibrated_model import Prepared, prepare_from, prepare_trained
+from adq_edge.calibration.calibrated_model import CalibratedModel, prepare_from, prepare_trained
 from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import ImageSource
 from adq_edge.calibration.trained_ranges import find_trained_ranges
@@ -73,11 +73,11 @@ def build(
         calib: calibrator of an INT8 engine, `name` or `name:value`; TensorRT's own on a GPU of 8.5 to 10 are
             `trt-entropy`, `trt-minmax` and `trt-percentile`; `qat` takes the ranges that the model was
             trained with. By default `qat` for such a model, else `lp`.
-        calib_data: folder of calibration pictures, or `random-normal`; by default `calibration_data/`, else
+        calib_data: folder of calibration images, or `random-normal`; by default `calibration_data/`, else
             the training images of the dataset that the model was trained on.
         source: what is calibrated on: `images`, `synthetic-defects`, `random-normal`, an installed package's,
             or several with commas between them.
-        samples: the largest number of calibration pictures.
+        samples: the largest number of calibration images.
         max_drop: the largest drop of an INT8 engine: layers stay float32, worst first, until it is held. With
             labelled test images it is FP32's mean image AUROC less the engine's; without, the relative error
             of the anomaly map, root of sum (FP32 - engine)^2 / sum FP32^2. The plan that is found is written
@@ -94,8 +94,8 @@ def build(
     Raises:
         BuildError: options that do not go together, a plan that does not fit, or none that holds `max_drop`.
         BundleError: the bundle is missing or damaged.
-        CalibrationError: no pictures, no such calibrator, or unusable activations.
-        DataError: `data` holds no labelled test images, or a picture cannot be read.
+        CalibrationError: no images, no such calibrator, or unusable activations.
+        DataError: `data` holds no labelled test images, or an image cannot be read.
         EngineError: no GPU that TensorRT can use.
         MissingDependencyError: the runtime is not installed.
     """
@@ -103,7 +103,7 @@ def build(
     check_options(precision, max_drop, plan, data, keep_nearest)
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     goal = None if max_drop is None else set_goal(opened, max_drop, data, calib_data, keep_nearest)
-    maker = _choose_maker(device, runtime, precision, calib or DEFAULT_CALIBRATOR, threads, tensorrt)
+    maker = _choose_builder(device, runtime, precision, calib or DEFAULT_CALIBRATOR, threads, tensorrt)
     model = onnx.load(str(opened.model))
     chosen = None if plan is None else _read_plan(Path(plan), opened, model, maker)
     prepared = None
@@ -112,9 +112,9 @@ def build(
         if trained is not None:
             prepared = prepare_trained(opened, trained)
         else:
-            pictures = choose_source(opened, source, calib_data, samples)
-            ranges_file = maker.measure(opened, calib or DEFAULT_CALIBRATOR, pictures, threads)
-            prepared = prepare_from(opened, ranges_file, pictures, threads=threads)
+            images = choose_source(opened, source, calib_data, samples)
+            ranges_file = maker.measure(opened, calib or DEFAULT_CALIBRATOR, images, threads)
+            prepared = prepare_from(opened, ranges_file, images, threads=threads)
         if goal is not None:
             chosen = find_plan(
                 goal,
@@ -131,7 +131,7 @@ def build(
         else Path(output)
     )
     with atomic_path(path) as temporary, _plan_file(path, chosen, plan) as plan_file:
-        made = maker.make(Ingredients(opened, precision, model, prepared, float_layers), temporary)
+        made = maker.make(BuildInputs(opened, precision, model, prepared, float_layers), temporary)
         sidecar = dataclasses.replace(
             describe(maker, opened, temporary, precision, path.stem),
             operators=made.operators,
@@ -144,14 +144,14 @@ def build(
     return BuiltEngine(path, sidecar, chosen)
 
 
-def _choose_maker(
+def _choose_builder(
     device: Optional[Union[Device, str]],
     runtime: Optional[Union[RuntimeName, str]],
     precision: Precision,
     calib: str,
     threads: Optional[int],
     options: Optional[TensorRTOptions],
-) -> Maker:
+) -> EngineBuilder:
     """Return the maker for a device; what this machine cannot meet is refused before anything is read."""
     if device is None:
         device = Device.JETSON if is_jetson(read_environment().board) else Device.CPU
@@ -162,17 +162,19 @@ def _choose_maker(
         asked = RuntimeName.ONNXRUNTIME if runtime is None else choose(RuntimeName, runtime)
         if asked not in CPU_RUNTIMES:
             raise BuildError(f"{asked.value} runs on no CPU", fix="Give --device jetson, cuda or rtx")
-        return CpuMaker(asked, threads)
+        return CpuEngineBuilder(asked, threads)
     if runtime is not None:
         raise BuildError(
             "--runtime is for CPU engines", fix=f"Leave it away: --device {device.value} says it all"
         )
-    from adq_edge.builders.tensorrt import TensorRTMaker
+    from adq_edge.builders.tensorrt import TensorRTEngineBuilder
 
-    return TensorRTMaker(choose_build(device, precision, calib, options or TensorRTOptions()), threads)
+    return TensorRTEngineBuilder(
+        choose_build(device, precision, calib, options or TensorRTOptions()), threads
+    )
 
 
-def _read_plan(path: Path, bundle: Bundle, model: onnx.ModelProto, maker: Maker) -> Plan:
+def _read_plan(path: Path, bundle: Bundle, model: onnx.ModelProto, maker: EngineBuilder) -> Plan:
     layers = {operator.node.name for operator in find_region(model).operators}
     plan = read_plan(path, bundle.manifest.model_sha256, layers)
     if plan.target is not maker.target:
@@ -187,20 +189,24 @@ def _read_plan(path: Path, bundle: Bundle, model: onnx.ModelProto, maker: Maker)
 @contextlib.contextmanager
 def _plan_file(
     engine: Path, plan: Optional[Plan], given: Optional[Union[str, Path]]
-) -> Iterator[Optional[Source]]:
+) -> Iterator[Optional[FileReference]]:
     """Yield the file that a plan was read from; write one that was found beside its engine."""
     if plan is None:
         yield None
     elif given is not None:
-        yield Source(str(given), sha256(Path(given)))
+        yield FileReference(str(given), sha256(Path(given)))
     else:
         with atomic_path(plan_path(engine)) as temporary:
             write_plan(temporary, plan)
-            yield Source(plan_path(engine).name, sha256(temporary))
+            yield FileReference(plan_path(engine).name, sha256(temporary))
 
 
 def _engine_name(
-    bundle: Bundle, precision: Precision, prepared: Optional[Prepared], plan: Optional[Plan], maker: Maker
+    bundle: Bundle,
+    precision: Precision,
+    prepared: Optional[CalibratedModel],
+    plan: Optional[Plan],
+    maker: EngineBuilder,
 ) -> str:
     parts = [bundle.manifest.name, precision.value]
     if maker.device is not Device.CPU:

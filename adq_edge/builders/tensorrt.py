@@ -14,12 +14,12 @@ import onnx
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.artifacts.ranges import Ranges, write_ranges
 from adq_edge.artifacts.sidecar import TensorRTDetails
-from adq_edge.builders.base import Ingredients, Made, Maker, describe
+from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe
 from adq_edge.builders.tensorrt_graphs import Graph, make_graph
 from adq_edge.builders.tensorrt_options import Choice
 from adq_edge.calibration.calibrate import file_name
-from adq_edge.calibration.calibrated_model import Prepared
-from adq_edge.calibration.sources import Source as PictureSource
+from adq_edge.calibration.calibrated_model import CalibratedModel
+from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.errors import BuildError
 from adq_edge.core.files import write_bytes
 from adq_edge.core.options import Precision, Route, Target
@@ -43,7 +43,7 @@ _LEAST_WORKSPACE_MB = 64
 _LITTLE = 0.5
 
 
-class TensorRTMaker(Maker):
+class TensorRTEngineBuilder(EngineBuilder):
     """Makes engines with the TensorRT, or the TensorRT-RTX, that is installed here.
 
     Args:
@@ -61,15 +61,15 @@ class TensorRTMaker(Maker):
         self._choice = choice
         self._threads = threads
 
-    def make(self, ingredients: Ingredients, path: Path) -> Made:
+    def make(self, ingredients: BuildInputs, path: Path) -> BuildResult:
         """Build the plan in a process of its own, with less memory or without a layer's pairs if need be."""
         attempt = _Attempt(self._choice, ingredients, path)
         built = attempt.run()
         layers = built.report.layers
-        return Made({} if layers is None else count_kinds(layers), attempt.details(built))
+        return BuildResult({} if layers is None else count_kinds(layers), attempt.details(built))
 
     def open_candidate(
-        self, bundle: Bundle, prepared: Prepared, float_layers: Optional[Collection[str]]
+        self, bundle: Bundle, prepared: CalibratedModel, float_layers: Optional[Collection[str]]
     ) -> Engine:
         """Open the Q/DQ graph in an emulation of TensorRT's arithmetic: it takes seconds, not minutes."""
         model = onnx.load(str(bundle.model))
@@ -88,35 +88,33 @@ class TensorRTMaker(Maker):
             write_bytes(path, model.SerializeToString())
             return EmulatedEngine(path, describe(self, bundle, path, precision, path.stem), self._threads)
 
-    def measure(self, bundle: Bundle, calib: str, pictures: PictureSource, threads: Optional[int]) -> Path:
+    def measure(self, bundle: Bundle, calib: str, images: CalibrationSource, threads: Optional[int]) -> Path:
         """Return the ranges file of one of our calibrators, or of TensorRT's own, which run on the GPU."""
         if calib not in [own.value for own in OwnCalibrator]:
-            return super().measure(bundle, calib, pictures, threads)
-        path = bundle.ranges_folder / file_name(f"{calib}-{self.version}", pictures)
-        found = self._calibrate(
-            bundle, OwnCalibrator(calib), list(pictures.pictures(bundle.manifest.image_size))
-        )
+            return super().measure(bundle, calib, images, threads)
+        path = bundle.ranges_folder / file_name(f"{calib}-{self.version}", images)
+        found = self._calibrate(bundle, OwnCalibrator(calib), list(images.images(bundle.manifest.image_size)))
         measured = find_region(onnx.load(str(bundle.model))).measured
         missing = [name for name in measured if name not in found]
         if missing:
             raise BuildError(f"{calib} found no range of {missing[0]!r}", fix="Use a calibrator of adq-edge")
         tensors = {name: (-found[name], found[name]) for name in measured}
-        sha256, fingerprint = bundle.manifest.model_sha256, pictures.fingerprint()
-        origin = (sha256, calib, pictures.name, fingerprint, len(pictures))
+        sha256, fingerprint = bundle.manifest.model_sha256, images.fingerprint()
+        origin = (sha256, calib, images.name, fingerprint, len(images))
         write_ranges(path, Ranges(*origin, 0, tensors, {}, release=__version__))
         return path
 
     def _calibrate(
-        self, bundle: Bundle, calibrator: OwnCalibrator, pictures: Sequence[np.ndarray]
+        self, bundle: Bundle, calibrator: OwnCalibrator, images: Sequence[np.ndarray]
     ) -> Dict[str, float]:
         """Return amax by tensor."""
         model = fix_batch(take_float_input(onnx.load(str(bundle.model))), 1)
         with tempfile.TemporaryDirectory() as folder:
-            array = Path(folder) / "pictures.npy"
-            np.save(str(array), np.stack(pictures))
+            array = Path(folder) / "images.npy"
+            np.save(str(array), np.stack(images))
             graph = Graph(model, Route.IMPLICIT, (), (), {})
             job = _job(self._choice, graph, bundle, Path(folder) / "none.plan", Path(folder), Precision.INT8)
-            job = dataclasses.replace(job, own_calibrator=calibrator, pictures=str(array), largest_batch=1)
+            job = dataclasses.replace(job, own_calibrator=calibrator, images=str(array), max_batch=1)
             report = run_job(job, f"Calibrating with {calibrator.value}").report
         return report.ranges or {}
 
@@ -124,7 +122,7 @@ class TensorRTMaker(Maker):
 class _Attempt:
     """The tries at one engine: what the next one changes depends on what the last one failed of."""
 
-    def __init__(self, choice: Choice, ingredients: Ingredients, path: Path) -> None:
+    def __init__(self, choice: Choice, ingredients: BuildInputs, path: Path) -> None:
         self._choice = choice
         self._ingredients = ingredients
         self._path = path
@@ -154,7 +152,7 @@ class _Attempt:
         return TensorRTDetails(
             route=self._choice.route.value,
             compute_capability=built.report.compute_capability,
-            largest_batch=self._choice.largest_batch,
+            max_batch=self._choice.max_batch,
             dla=self._choice.dla,
             layers=counts,
             stripped=tuple(self._stripped),
@@ -170,7 +168,7 @@ class _Attempt:
             ingredients, float_layers=(*ingredients.float_layers, *self._stripped)
         )
         graph = make_graph(ingredients, self._choice.route)
-        if self._choice.largest_batch == 1:
+        if self._choice.max_batch == 1:
             graph = dataclasses.replace(graph, model=fix_batch(graph.model, 1))
         with tempfile.TemporaryDirectory() as folder:
             job = _job(
@@ -254,7 +252,7 @@ def _job(choice: Choice, graph: Graph, bundle: Bundle, plan: Path, folder: Path,
         half=graph.half,
         ranges=graph.ranges,
         image_size=bundle.manifest.image_size,
-        largest_batch=choice.largest_batch,
+        max_batch=choice.max_batch,
         compute_capabilities=choice.compute_capabilities,
         dla=choice.dla,
         workspace_mb=choice.workspace_mb,

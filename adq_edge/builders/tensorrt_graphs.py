@@ -7,8 +7,8 @@ from typing import Dict, Iterator, Tuple
 
 import onnx
 
-from adq_edge.builders.base import Ingredients
-from adq_edge.calibration.calibrated_model import Prepared
+from adq_edge.builders.base import BuildInputs
+from adq_edge.calibration.calibrated_model import CalibratedModel
 from adq_edge.core.options import Precision, Route, Target
 from adq_edge.quantization.graph.tensorrt_lint import check_for_tensorrt
 from adq_edge.quantization.passes.dynamic_ranges import dynamic_ranges, float32_nodes
@@ -38,7 +38,7 @@ class Graph:
     ranges: Dict[str, float]
 
 
-def make_graph(ingredients: Ingredients, route: Route) -> Graph:
+def make_graph(ingredients: BuildInputs, route: Route) -> Graph:
     """Return the graph of a route.
 
     Raises:
@@ -58,7 +58,7 @@ def make_graph(ingredients: Ingredients, route: Route) -> Graph:
     return graph
 
 
-def _integer(ingredients: Ingredients, prepared: Prepared, route: Route) -> Graph:
+def _integer(ingredients: BuildInputs, prepared: CalibratedModel, route: Route) -> Graph:
     model, ranges = prepared.model, prepared.ranges.tensors
     networks = networks_of(model)
     if route is Route.IMPLICIT:

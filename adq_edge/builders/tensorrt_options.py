@@ -33,7 +33,7 @@ class TensorRTOptions:
         compute_capabilities: GPUs to compile for with TensorRT-RTX, "86" or "8.6"; none for the one here.
         route: who decides on the layers' number formats; by the release if None.
         dla: the DLA core to run on.
-        largest_batch: number of pictures that one query may hold.
+        max_batch: number of images that one query may hold.
         workspace_mb: memory that a kernel may use while it runs, in MB (10^6 bytes).
         memory_limit_mb: end the builder when it holds more, in MB (10^6 bytes).
     """
@@ -41,7 +41,7 @@ class TensorRTOptions:
     compute_capabilities: Tuple[str, ...] = ()
     route: Optional[Route] = None
     dla: Optional[int] = None
-    largest_batch: int = 1
+    max_batch: int = 1
     workspace_mb: Optional[int] = None
     memory_limit_mb: Optional[int] = None
 
@@ -57,7 +57,7 @@ class Choice:
     route: Route
     compute_capabilities: Tuple[str, ...]
     dla: Optional[int]
-    largest_batch: int
+    max_batch: int
     workspace_mb: int
     most_workspace_mb: int
     memory_limit_mb: Optional[int]
@@ -97,7 +97,7 @@ def choose_build(device: Device, precision: Precision, calib: str, options: Tens
         route=route,
         compute_capabilities=(),
         dla=options.dla,
-        largest_batch=options.largest_batch,
+        max_batch=options.max_batch,
         workspace_mb=options.workspace_mb or most,
         most_workspace_mb=max(options.workspace_mb or 0, 2 * most),
         memory_limit_mb=options.memory_limit_mb,
@@ -126,7 +126,7 @@ def _choose_rtx(precision: Precision, calib: str, options: TensorRTOptions) -> C
         route=Route.TYPED,
         compute_capabilities=tuple(_compute_capability(text) for text in options.compute_capabilities),
         dla=None,
-        largest_batch=options.largest_batch,
+        max_batch=options.max_batch,
         workspace_mb=workspace,
         most_workspace_mb=workspace,
         memory_limit_mb=options.memory_limit_mb,
@@ -146,7 +146,7 @@ def _check_options(device: Device, precision: Precision, options: TensorRTOption
         raise BuildError("DLA computes in FP16 and INT8 only", fix="Give --fp16 or --int8")
     if options.dla is not None and options.route not in (None, Route.IMPLICIT):
         raise BuildError("DLA reads no Q/DQ pairs", fix="Leave --route away, or give --route implicit")
-    if options.dla is not None and options.largest_batch > 1:
+    if options.dla is not None and options.max_batch > 1:
         raise BuildError("DLA takes one size of batch only", fix="Leave --max-batch away")
     if device is Device.RTX and not options.compute_capabilities and not Path("/proc/driver/nvidia").exists():
         raise BuildError(
@@ -178,7 +178,7 @@ def _check_board() -> None:
 
 
 def is_jetson(board: Optional[str]) -> bool:
-    """Tell whether a board's name is that of a Jetson."""
+    """Return True if a board's name is that of a Jetson."""
     return board is not None and "jetson" in board.lower()
 
 

@@ -1,3 +1,3 @@
-"""Calibration: activation histograms from a stream of pictures, and ranges from histograms."""
+"""Calibration: activation histograms from a stream of images, and ranges from histograms."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Activation collection: one pass of the pictures through the float model, one histogram per tensor."""
+"""Activation collection: one pass of the images through the float model, one histogram per tensor."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from adq_edge.calibration.calibrators.histogram import Histogram
 Progress = Callable[[], None]
 
 ROW_STEP = 2
-"""Every second row of a feature map is counted: neighbours say the same, and counting is what costs."""
+"""Every second row of a feature map is counted: neighbors say the same, and counting is what costs."""
 
 
 def collect(
     model: onnx.ModelProto,
     tensors: List[str],
-    pictures: Iterable[np.ndarray],
+    images: Iterable[np.ndarray],
     *,
     threads: int,
-    on_picture: Optional[Progress] = None,
+    on_image: Optional[Progress] = None,
 ) -> Dict[str, Histogram]:
-    """Return the histogram of each tensor over all pictures.
+    """Return the histogram of each tensor over all images.
 
-    Pictures go through one at a time and activations are counted and dropped, so memory depends on the
-    model and not on the number of pictures.
+    Images go through one at a time and activations are counted and dropped, so memory depends on the
+    model and not on the number of images.
 
     Args:
         model: the float model.
         tensors: names of the tensors to observe.
-        pictures: uint8 `[H, W, 3]` each.
+        images: uint8 `[H, W, 3]` each.
         threads: threads for inference and, between inferences, for counting.
-        on_picture: called after each picture.
+        on_image: called after each image.
 
     Raises:
         CalibrationError: an activation is NaN or infinite.
@@ -46,22 +46,22 @@ def collect(
     histograms = [Histogram(name) for name in tensors]
     buffers: List[np.ndarray] = []
     with ThreadPoolExecutor(threads) as pool:
-        for picture in pictures:
+        for image in images:
             if buffers:
-                _run_into(session, picture[None], tensors, buffers)
+                _run_into(session, image[None], tensors, buffers)
             else:
-                buffers = session.run(tensors, {INPUT: picture[None]})
+                buffers = session.run(tensors, {INPUT: image[None]})
             for _ in pool.map(Histogram.update, histograms, buffers, itertools.repeat(ROW_STEP)):
                 pass  # draws out the exceptions
-            if on_picture is not None:
-                on_picture()
+            if on_image is not None:
+                on_image()
     return dict(zip(tensors, histograms))
 
 
 def _run_into(
     session: onnxruntime.InferenceSession, image: np.ndarray, tensors: List[str], buffers: List[np.ndarray]
 ) -> None:
-    """Run into the same memory again: activations are tens of MB a picture, and fresh pages are slow."""
+    """Run into the same memory again: activations are tens of MB an image, and fresh pages are slow."""
     binding = session.io_binding()
     binding.bind_cpu_input(INPUT, image)
     for name, buffer in zip(tensors, buffers):
@@ -80,10 +80,10 @@ def observe(model: onnx.ModelProto, tensors: List[str]) -> onnx.ModelProto:
 
 
 def calibration_session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
-    """Return a session for a pass over calibration pictures."""
+    """Return a session for a pass over calibration images."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that spin while they wait for the next picture would take the cores from the counting.
+    # Threads that spin while they wait for the next image would take the cores from the counting.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]

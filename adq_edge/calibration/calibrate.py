@@ -1,4 +1,4 @@
-"""`calibrate`: pictures in, ranges files out; several calibrators share one pass over the pictures."""
+"""`calibrate`: images in, ranges files out; several calibrators share one pass over the images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from adq_edge.calibration.calibrators.histogram import BINS, Histogram
 from adq_edge.calibration.calibrators.registry import Calibrator, make_calibrator
 from adq_edge.calibration.channel_maxima import largest_per_channel
 from adq_edge.calibration.selection import choose_source
-from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, Source
+from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, CalibrationSource
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import AdqError, CalibrationError
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
@@ -28,8 +28,8 @@ from adq_edge.core.version import __version__
 from adq_edge.quantization.equalization import channel_groups, equalization_scales, equalize
 from adq_edge.quantization.region import find_region
 
-SURVEY_PICTURES = 64
-"""Pictures that the equalization looks at before the pass that measures ranges."""
+SURVEY_IMAGES = 64
+"""Images that the equalization looks at before the pass that measures ranges."""
 
 
 class CalibratedRanges(NamedTuple):
@@ -57,15 +57,15 @@ def calibrate(
         calib: calibrators, `name` or `name:value`: one, several with commas between them, or a sequence.
         source: what is calibrated on: `images`, `synthetic-defects`, `random-normal`, an installed package's,
             or several with commas between them, which then share the samples equally.
-        data: folder of calibration pictures; by default `calibration_data/`, else the training images of the
+        data: folder of calibration images; by default `calibration_data/`, else the training images of the
             dataset that the model was trained on.
-        samples: the largest number of calibration pictures in total.
+        samples: the largest number of calibration images in total.
         threads: CPU threads; all by default.
 
     Raises:
         BundleError: the bundle is missing or damaged.
-        CalibrationError: no pictures, no such calibrator or source, or unusable activations.
-        DataError: a picture cannot be read.
+        CalibrationError: no images, no such calibrator or source, or unusable activations.
+        DataError: an image cannot be read.
     """
     specs = [calib] if isinstance(calib, str) else calib
     names = list(dict.fromkeys(name.strip() for spec in specs for name in spec.split(",")))
@@ -76,25 +76,25 @@ def calibrate(
 
 
 def calibrate_bundle(
-    bundle: Bundle, calibrators: Sequence[str], source: Source, *, threads: Optional[int] = None
+    bundle: Bundle, calibrators: Sequence[str], source: CalibrationSource, *, threads: Optional[int] = None
 ) -> List[Path]:
     """Measure activation ranges of a bundle's model; return the ranges files, one per calibrator.
 
-    A file that the same calibration wrote before is kept; if all are there, no picture is read.
+    A file that the same calibration wrote before is kept; if all are there, no image is read.
 
     Args:
         bundle: the model, and where the ranges files go.
         calibrators: names of calibrators, `name` or `name:value`.
-        source: the pictures.
+        source: the images.
         threads: CPU threads; all by default.
 
     Raises:
-        CalibrationError: no such calibrator or one that gives an impossible range, no picture or one that
+        CalibrationError: no such calibrator or one that gives an impossible range, no image or one that
             does not suit the model, or an activation that is not finite.
-        DataError: a picture cannot be read.
+        DataError: an image cannot be read.
     """
     if len(source) < 1:
-        raise CalibrationError("calibration needs at least one picture", fix="Give --samples 1 or more")
+        raise CalibrationError("calibration needs at least one image", fix="Give --samples 1 or more")
     makers = {spec: make_calibrator(spec) for spec in calibrators}
     paths = {spec: bundle.ranges_folder / file_name(spec, source) for spec in calibrators}
     model = onnx.load(str(bundle.model))
@@ -108,7 +108,7 @@ def calibrate_bundle(
     if wanted:
         cores = threads or os.cpu_count() or 1
         equalization: Dict[str, Tuple[float, ...]] = {}
-        if source.name != RANDOM_NORMAL:  # noise leaves channels silent that real pictures use
+        if source.name != RANDOM_NORMAL:  # noise leaves channels silent that real images use
             equalization = _survey(model, tensors, _checked(source, bundle.manifest.image_size), cores)
         with progress_bar("Calibrating", len(source), "images") as advance:
             histograms = collect(
@@ -116,7 +116,7 @@ def calibrate_bundle(
                 tensors,
                 _checked(source, bundle.manifest.image_size),
                 threads=cores,
-                on_picture=advance,
+                on_image=advance,
             )
         for spec in wanted:
             computed = {
@@ -140,39 +140,37 @@ def calibrate_bundle(
 
 
 def _survey(
-    model: onnx.ModelProto, tensors: Sequence[str], pictures: Iterator[np.ndarray], threads: int
+    model: onnx.ModelProto, tensors: Sequence[str], images: Iterator[np.ndarray], threads: int
 ) -> Dict[str, Tuple[float, ...]]:
-    """Return equalization scales from the first pictures: a channel's size needs fewer than its range."""
+    """Return equalization scales from the first images: a channel's size needs fewer than its range."""
     groups = channel_groups(model)
     grouped = {name for members in groups for name in members}
     surveyed = [name for name in tensors if name in grouped]
-    largest = largest_per_channel(
-        model, surveyed, itertools.islice(pictures, SURVEY_PICTURES), threads=threads
-    )
+    largest = largest_per_channel(model, surveyed, itertools.islice(images, SURVEY_IMAGES), threads=threads)
     return equalization_scales(groups, largest)
 
 
-def _checked(source: Source, size: Tuple[int, int]) -> Iterator[np.ndarray]:
-    """Yield the source's pictures after a look at each: it may be a third party's."""
+def _checked(source: CalibrationSource, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+    """Yield the source's images after a look at each: it may be a third party's."""
     count = 0
-    for picture in _drawn(source, size):
-        array = np.asarray(picture)
+    for image in _drawn(source, size):
+        array = np.asarray(image)
         if array.dtype != np.uint8 or array.shape != (*size, 3):
             raise CalibrationError(
-                f"source {source.name!r} gave a picture of {array.dtype} {array.shape}",
+                f"source {source.name!r} gave an image of {array.dtype} {array.shape}",
                 fix=f"It must be uint8 {(*size, 3)}",
             )
         count += 1
         yield np.ascontiguousarray(array)
     if count != len(source):
         raise CalibrationError(
-            f"source {source.name!r} gave {count} pictures, not the {len(source)} it announced"
+            f"source {source.name!r} gave {count} images, not the {len(source)} it announced"
         )
 
 
-def _drawn(source: Source, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+def _drawn(source: CalibrationSource, size: Tuple[int, int]) -> Iterator[np.ndarray]:
     try:
-        yield from source.pictures(size)
+        yield from source.images(size)
     except AdqError:
         raise
     except Exception as error:  # a third party's can fail in any way
@@ -200,7 +198,7 @@ def _compute_range(spec: str, calibrator: Calibrator, histogram: Histogram) -> T
     return low, high
 
 
-def file_name(spec: str, source: Source) -> str:
+def file_name(spec: str, source: CalibrationSource) -> str:
     """Return the name of a ranges file, legal on any system.
 
     Another calibrator or another mixture gives another name. No name of a calibrator holds the equals sign;
@@ -212,7 +210,7 @@ def file_name(spec: str, source: Source) -> str:
 def _is_done(
     path: Path, model: onnx.ModelProto, tensors: Sequence[str], sha256: str, asked: Tuple[str, str, int]
 ) -> bool:
-    """Tell whether a file holds what was asked for: calibrator, fingerprint and number of pictures."""
+    """Return True if a file holds what was asked for: calibrator, fingerprint and number of images."""
     if not path.is_file():
         return False
     try:

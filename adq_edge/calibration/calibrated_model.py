@@ -17,7 +17,7 @@ from adq_edge.artifacts.bundle import Bundle
 from adq_edge.artifacts.ranges import Ranges, WeightRounding, read_ranges
 from adq_edge.calibration.calibrate import calibrate_bundle, file_name
 from adq_edge.calibration.second_moments import second_moments
-from adq_edge.calibration.sources import Source
+from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import CalibrationError
 from adq_edge.core.files import write_bytes
@@ -28,13 +28,13 @@ from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED, find_region
 from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_with_compensation
 
-ROUNDING_PICTURES = 16
-"""Pictures that weights are rounded on: 256 patches each are thousands of rows a layer."""
+ROUNDING_IMAGES = 16
+"""Images that weights are rounded on: 256 patches each are thousands of rows a layer."""
 
 _KEY = "key"
 
 
-class Prepared(NamedTuple):
+class CalibratedModel(NamedTuple):
     """What `quantize` takes, for any target.
 
     Attributes:
@@ -50,39 +50,43 @@ class Prepared(NamedTuple):
     ranges_file: Path
 
 
-def prepare(bundle: Bundle, calib: str, source: Source, *, threads: Optional[int] = None) -> Prepared:
+def prepare(
+    bundle: Bundle, calib: str, source: CalibrationSource, *, threads: Optional[int] = None
+) -> CalibratedModel:
     """Calibrate a bundle and round its weights, unless both are kept from before.
 
     Args:
         bundle: the model, and where the files go.
         calib: calibrator, `name` or `name:value`.
-        source: the pictures.
+        source: the images.
         threads: CPU threads; all by default.
 
     Raises:
-        CalibrationError: no such calibrator, no picture, or an activation that is not finite.
-        DataError: a picture cannot be read.
+        CalibrationError: no such calibrator, no image, or an activation that is not finite.
+        DataError: an image cannot be read.
     """
     (path,) = calibrate_bundle(bundle, [calib], source, threads=threads)
     return prepare_from(bundle, path, source, threads=threads)
 
 
-def prepare_from(bundle: Bundle, path: Path, source: Source, *, threads: Optional[int] = None) -> Prepared:
+def prepare_from(
+    bundle: Bundle, path: Path, source: CalibrationSource, *, threads: Optional[int] = None
+) -> CalibratedModel:
     """Round a bundle's weights to go with the ranges of a file; arguments and errors as of `prepare`.
 
     Args:
         bundle: the model, and where the files go.
         path: the ranges file.
-        source: the pictures.
+        source: the images.
         threads: CPU threads; all by default.
     """
     equalized, ranges = _equalized(bundle, path)
     kept = (bundle.ranges_folder / file_name("weights", source)).with_suffix(".npz")
     rounding = _rounding(equalized, kept, source, bundle, threads)
-    return Prepared(equalized, ranges, rounding, path)
+    return CalibratedModel(equalized, ranges, rounding, path)
 
 
-def prepare_trained(bundle: Bundle, path: Path) -> Prepared:
+def prepare_trained(bundle: Bundle, path: Path) -> CalibratedModel:
     """Return what goes with the ranges of `export`: trained weights, which the nearest levels reproduce.
 
     Args:
@@ -95,7 +99,7 @@ def prepare_trained(bundle: Bundle, path: Path) -> Prepared:
     equalized, ranges = _equalized(bundle, path)
     if ranges.rounding is not WeightRounding.NEAREST:
         raise CalibrationError("ranges that were not trained", where=path, fix="Export the checkpoint again")
-    return Prepared(equalized, ranges, _nearest(equalized), path)
+    return CalibratedModel(equalized, ranges, _nearest(equalized), path)
 
 
 def _nearest(model: onnx.ModelProto) -> Rounding:
@@ -118,9 +122,9 @@ def _equalized(bundle: Bundle, path: Path) -> Tuple[onnx.ModelProto, Ranges]:
 
 
 def _rounding(
-    model: onnx.ModelProto, kept: Path, source: Source, bundle: Bundle, threads: Optional[int]
+    model: onnx.ModelProto, kept: Path, source: CalibrationSource, bundle: Bundle, threads: Optional[int]
 ) -> Rounding:
-    """Return the weights' integers: those of `kept` if they are this model's on these pictures."""
+    """Return the weights' integers: those of `kept` if they are this model's on these images."""
     key = hashlib.sha256(model.SerializeToString(deterministic=True))
     key.update(source.fingerprint().encode())
     key.update(__version__.encode())
@@ -129,14 +133,12 @@ def _rounding(
         return found
     operators = find_region(model).operators
     size = bundle.manifest.image_size
-    pictures = list(itertools.islice(source.pictures(size), ROUNDING_PICTURES))
+    images = list(itertools.islice(source.images(size), ROUNDING_IMAGES))
     weights = GraphIndex(model.graph)
     rounding: Dict[str, RoundedWeight] = {}
     layers = sum(operator.node.op_type in ("Conv", "ConvTranspose") for operator in operators)
     with progress_bar("Rounding weights", layers, "layers") as advance:
-        for node, moments in second_moments(
-            model, operators, pictures, threads=threads or os.cpu_count() or 1
-        ):
+        for node, moments in second_moments(model, operators, images, threads=threads or os.cpu_count() or 1):
             weight = weights.constant(node.input[1])
             if weight is not None and np.isfinite(weight).all():
                 rounding[node.name] = round_with_compensation(weight, moments, OUTPUT_AXIS[node.op_type])
@@ -156,7 +158,7 @@ def _write(path: Path, key: str, rounding: Rounding) -> None:
 
 
 def _read(path: Path, key: str) -> Optional[Rounding]:
-    """Return what a file keeps; None if it is of another model or other pictures, or damaged."""
+    """Return what a file keeps; None if it is of another model or other images, or damaged."""
     try:
         arrays = np.load(str(path), allow_pickle=False)
         if not isinstance(arrays, np.lib.npyio.NpzFile):

@@ -12,20 +12,20 @@ from adq_edge.calibration.activations import calibration_session, observe
 
 
 def largest_per_channel(
-    model: onnx.ModelProto, tensors: List[str], pictures: Iterable[np.ndarray], *, threads: int
+    model: onnx.ModelProto, tensors: List[str], images: Iterable[np.ndarray], *, threads: int
 ) -> Dict[str, np.ndarray]:
-    """Return the largest magnitude of each channel, float32 `[channels]`, over all pictures.
+    """Return the largest magnitude of each channel, float32 `[channels]`, over all images.
 
     Args:
         model: the float model.
         tensors: names of `[N, channels, ...]` activations.
-        pictures: uint8 `[H, W, 3]` each.
+        images: uint8 `[H, W, 3]` each.
         threads: threads for inference.
     """
     session = calibration_session(observe(model, tensors), threads)
     largest: Dict[str, np.ndarray] = {}
-    for picture in pictures:
-        for name, value in zip(tensors, session.run(tensors, {INPUT: picture[None]})):
+    for image in images:
+        for name, value in zip(tensors, session.run(tensors, {INPUT: image[None]})):
             # Two reductions over contiguous memory are several times faster than one over its magnitude.
             rows = value.reshape(value.shape[1], -1)
             magnitude = np.maximum(rows.max(axis=1), -rows.min(axis=1))

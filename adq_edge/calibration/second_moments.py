@@ -15,14 +15,14 @@ from adq_edge.quantization.passes.conv_transpose import scatters_blocks
 from adq_edge.quantization.region import QuantizedOperator
 
 POSITIONS = 16
-"""Positions sampled along each side of a layer's output: neighbours say the same."""
+"""Positions sampled along each side of a layer's output: neighbors say the same."""
 
 _LARGEST_SIDE = 5000
 """Layers with more weights per output value are left out, and so rounded to nearest: a matrix of twice the
 side takes 1 GB while it is inverted, and a minute. 3x3 kernels over 512 channels are within."""
 
 _BUDGET = 48_000_000
-"""Elements of all matrices held at once; more layers need another run of the pictures."""
+"""Elements of all matrices held at once; more layers need another run of the images."""
 
 
 class LayerMoments(NamedTuple):
@@ -35,7 +35,7 @@ class LayerMoments(NamedTuple):
 def second_moments(
     model: onnx.ModelProto,
     operators: Sequence[QuantizedOperator],
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     *,
     threads: int,
 ) -> Iterator[LayerMoments]:
@@ -47,7 +47,7 @@ def second_moments(
     Args:
         model: the float model.
         operators: the layers.
-        pictures: uint8 `[H, W, 3]` each.
+        images: uint8 `[H, W, 3]` each.
         threads: threads for inference.
     """
     weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
@@ -56,7 +56,7 @@ def second_moments(
     }
     convolutions = [op for op in operators if 0 < sides.get(op.node.name, 0) <= _LARGEST_SIDE]
     for batch in _batches(convolutions, sides):
-        yield from _moments_of(model, batch, pictures, threads)
+        yield from _moments_of(model, batch, images, threads)
 
 
 def _is_plain(node: onnx.NodeProto) -> bool:
@@ -87,13 +87,13 @@ def _batches(
 
 
 def _moments_of(
-    model: onnx.ModelProto, batch: List[QuantizedOperator], pictures: Sequence[np.ndarray], threads: int
+    model: onnx.ModelProto, batch: List[QuantizedOperator], images: Sequence[np.ndarray], threads: int
 ) -> Iterator[LayerMoments]:
     names = list(dict.fromkeys(operator.inputs[0] for operator in batch))
     session = calibration_session(observe(model, names), threads)
     sums: Dict[str, np.ndarray] = {}
-    for picture in pictures:
-        values = dict(zip(names, session.run(names, {INPUT: picture[None]})))
+    for image in images:
+        values = dict(zip(names, session.run(names, {INPUT: image[None]})))
         for operator in batch:
             rows = patches(values[operator.inputs[0]], operator.node)
             product = rows.T @ rows

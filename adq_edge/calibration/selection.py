@@ -1,4 +1,4 @@
-"""Which pictures a bundle is calibrated on, where the user leaves the choice to us."""
+"""Which images a bundle is calibrated on, where the user leaves the choice to us."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from adq_edge.artifacts.bundle import Bundle
 from adq_edge.calibration.sources import (
     IMAGES,
     RANDOM_NORMAL,
-    Source,
+    CalibrationSource,
     has_images,
     make_source,
     reads_categories,
@@ -20,7 +20,9 @@ from adq_edge.core.errors import CalibrationError
 from adq_edge.datasets.mvtec import known_categories
 
 
-def choose_source(bundle: Bundle, spec: str, data: Optional[Union[str, Path]], samples: int) -> Source:
+def choose_source(
+    bundle: Bundle, spec: str, data: Optional[Union[str, Path]], samples: int
+) -> CalibrationSource:
     """Return the source that `build` and `calibrate` read.
 
     Args:
@@ -29,7 +31,7 @@ def choose_source(bundle: Bundle, spec: str, data: Optional[Union[str, Path]], s
         data: folder of images, or `random-normal` for that source; by default `calibration_data/`, else
             the dataset that the model was trained on. Of a dataset with the model's categories and others,
             the model's own are read.
-        samples: the largest number of pictures.
+        samples: the largest number of images.
 
     Raises:
         CalibrationError: no such source, no images for one that needs them, or two answers at once.
@@ -37,7 +39,7 @@ def choose_source(bundle: Bundle, spec: str, data: Optional[Union[str, Path]], s
     if data == RANDOM_NORMAL:
         if spec not in (IMAGES, RANDOM_NORMAL):
             raise CalibrationError(
-                f"source {spec!r} cannot read the pictures of {RANDOM_NORMAL!r}",
+                f"source {spec!r} cannot read the images of {RANDOM_NORMAL!r}",
                 fix=f"Mix them: --source {spec},{RANDOM_NORMAL}",
             )
         return make_source(RANDOM_NORMAL, None, samples)

@@ -1,8 +1,8 @@
-"""Where calibration pictures come from: a stream of uint8 `[H, W, 3]` pictures of the model's size.
+"""Where calibration images come from: a stream of uint8 `[H, W, 3]` images of the model's size.
 
-A third party's source is a callable `(folder, samples, seed) -> Source`, announced in its package's
-metadata under the entry-point group `adq_edge.sources`; `folder` is None where the user has no images. It
-chooses for itself what to read there.
+A third party's source is a callable `(folder, samples, seed) -> CalibrationSource`, announced in its
+package's metadata under the entry-point group `adq_edge.sources`. `folder` is None where the user has no
+images. The source chooses what to read there.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ _BUILT_IN = {
 _READ_CATEGORIES = (IMAGES, SYNTHETIC_DEFECTS)
 _FOLDER_OPTION = "name a folder with --calib-data (build) or --data (calibrate, analyze)"
 
-# The study feeds standard-normal tensors where the normalised picture goes; undone here, because the
-# pictures of a source enter the graph before the normalisation.
+# The study feeds standard-normal tensors where the normalized image goes; undone here, because the
+# images of a source enter the graph before the normalization.
 _MEAN = np.array([0.485, 0.456, 0.406]) * 255.0
 _STD = np.array([0.229, 0.224, 0.225]) * 255.0
 
 
-class Source(Protocol):
-    """A stream of pictures that can be drawn again and again, the same each time."""
+class CalibrationSource(Protocol):
+    """A stream of images that can be drawn again and again, the same each time."""
 
     @property
     def name(self) -> str:
         """What ranges files call it."""
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
 
-    def pictures(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
-        """Yield each picture, uint8 `[H, W, 3]` RGB of `size` (height, width)."""
+    def images(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yield each image, uint8 `[H, W, 3]` RGB of `size` (height, width)."""
 
     def fingerprint(self) -> str:
-        """Return a text that changes when the pictures do."""
+        """Return a text that changes when the images do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageSource:
-    """Pictures from files, in a fixed pseudo-random order so that a part of them covers all categories.
+    """Images from files, in a fixed pseudo-random order so that a part of them covers all categories.
 
     Attributes:
         paths: the files that are read.
@@ -73,8 +73,8 @@ class ImageSource:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def pictures(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
-        """Yield each picture, resized to `size` (height, width)."""
+    def images(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yield each image, resized to `size` (height, width)."""
         for path in self.paths:
             yield load_image(path, size)
 
@@ -90,9 +90,9 @@ class ImageSource:
 
 @dataclasses.dataclass(frozen=True)
 class RandomNormalSource:
-    """The study's data-free source: standard-normal values where the normalised picture goes.
+    """The study's data-free source: standard-normal values where the normalized image goes.
 
-    As a picture holds only 0..255, values beyond about two standard deviations are clipped.
+    As an image holds only 0..255, values beyond about two standard deviations are clipped.
     """
 
     count: int
@@ -102,27 +102,27 @@ class RandomNormalSource:
     def __len__(self) -> int:
         return self.count
 
-    def pictures(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
-        """Yield random pictures of `size` (height, width)."""
+    def images(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yield random images of `size` (height, width)."""
         generator = np.random.default_rng(self.seed)
         for _ in range(self.count):
             values = generator.standard_normal((*size, 3)) * _STD + _MEAN
             yield np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
     def fingerprint(self) -> str:
-        """Return what determines the pictures."""
+        """Return what determines the images."""
         return f"{RANDOM_NORMAL}-{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
 class MixedSource:
-    """Pictures of several sources in turn, so that any part of the stream has some of each.
+    """Images of several sources in turn, so that any part of the stream has some of each.
 
     Attributes:
         parts: the sources, in the order in which they take turns.
     """
 
-    parts: Tuple[Source, ...]
+    parts: Tuple[CalibrationSource, ...]
 
     @property
     def name(self) -> str:
@@ -132,13 +132,13 @@ class MixedSource:
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
 
-    def pictures(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
-        """Yield a picture of each part in turn, of `size` (height, width); a part that ends drops out."""
-        for turn in itertools.zip_longest(*(part.pictures(size) for part in self.parts)):
-            yield from (picture for picture in turn if picture is not None)
+    def images(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yield an image of each part in turn, of `size` (height, width); a part that ends drops out."""
+        for turn in itertools.zip_longest(*(part.images(size) for part in self.parts)):
+            yield from (image for image in turn if image is not None)
 
     def fingerprint(self) -> str:
-        """Return a hash of all that the parts' pictures follow from."""
+        """Return a hash of all that the parts' images follow from."""
         digest = hashlib.sha256()
         for part in self.parts:
             digest.update(f"{part.name}|{len(part)}|{part.fingerprint()}\n".encode())
@@ -151,19 +151,19 @@ def source_names() -> List[str]:
 
 
 def reads_categories(spec: str) -> bool:
-    """Tell whether a source, or one of several, reads a dataset's categories."""
+    """Return True if a source, or one of several, reads a dataset's categories."""
     return any(name.strip() in _READ_CATEGORIES for name in spec.split(","))
 
 
 def make_source(
     spec: str, folder: Optional[Path], samples: int, seed: int = 0, categories: Sequence[str] = ()
-) -> Source:
+) -> CalibrationSource:
     """Make a source from its name, or a mixture from several names with commas between them.
 
     Args:
         spec: such as `images` or `images,synthetic-defects`.
         folder: images for the sources that need them; None if there are none.
-        samples: the largest number of pictures in total; each source of a mixture gets an equal share.
+        samples: the largest number of images in total; each source of a mixture gets an equal share.
         seed: of all random choices.
         categories: which to read of a dataset; all by default.
 
@@ -177,11 +177,11 @@ def make_source(
         raise CalibrationError("a source is named twice", where=spec, fix="Name each source once")
     if samples < len(names):
         raise CalibrationError(
-            f"calibration needs at least one picture of each source, and --samples is {samples}",
+            f"calibration needs at least one image of each source, and --samples is {samples}",
             fix=f"Give --samples {len(names)} or more",
         )
     share, remainder = divmod(samples, len(names))
-    parts: List[Source] = []
+    parts: List[CalibrationSource] = []
     for number, (name, factory) in enumerate(zip(names, factories)):
         own: Dict[str, Any] = {"categories": categories} if name in _READ_CATEGORIES else {}
         try:
@@ -194,7 +194,7 @@ def make_source(
 
 
 def random_normal_source(folder: Optional[Path], samples: int, seed: int = 0) -> RandomNormalSource:
-    """Return `samples` random pictures; the folder is not looked at."""
+    """Return `samples` random images; the folder is not looked at."""
     del folder
     return RandomNormalSource(samples, seed)
 
@@ -202,7 +202,7 @@ def random_normal_source(folder: Optional[Path], samples: int, seed: int = 0) ->
 def image_source(
     folder: Optional[Path], samples: int, seed: int = 0, categories: Sequence[str] = ()
 ) -> ImageSource:
-    """Return up to `samples` pictures of a folder.
+    """Return up to `samples` images of a folder.
 
     Args:
         folder: a dataset in MVTec AD layout (its normal training images are taken), or any folder of images;
@@ -240,5 +240,5 @@ def _image_paths(folder: Path, categories: Sequence[str] = ()) -> List[Path]:
 
 
 def has_images(folder: Optional[Path]) -> bool:
-    """Tell whether a folder exists and holds images that `image_source` would take."""
+    """Return True if a folder exists and holds images that `image_source` would take."""
     return folder is not None and folder.is_dir() and bool(_image_paths(folder))

@@ -1,4 +1,4 @@
-"""Normal pictures with defects pasted on, so that the ranges hold what anomalies do to the activations."""
+"""Normal images with defects pasted on, so that the ranges hold what anomalies do to the activations."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from adq_edge.datasets.pasted_defects import RECIPE, spoil
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticDefectSource:
-    """Pictures from files, each with one to three defects that follow from the file's content and the seed.
+    """Images from files, each with one to three defects that follow from the file's content and the seed.
 
-    A patch may also come from the picture before, which is the same one however many are taken.
+    A patch may also come from the image before, which is the same one however many are taken.
 
     Attributes:
-        images: the files.
+        files: the image files.
         seed: another seed gives other defects.
     """
 
-    images: ImageSource
+    files: ImageSource
     seed: int = 0
     name: str = SYNTHETIC_DEFECTS
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.files)
 
-    def pictures(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
-        """Yield each picture with its defects, resized to `size` (height, width)."""
+    def images(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yield each image with its defects, resized to `size` (height, width)."""
         donor: Optional[np.ndarray] = None
-        for path in self.images.paths:
+        for path in self.files.paths:
             with storage_errors(path):
                 content = path.read_bytes()
-            picture = resize_image(decode_image(content, path), size)
+            image = resize_image(decode_image(content, path), size)
             # The content, not the pixels: another release of OpenCV may decode some pixels otherwise.
             generator = np.random.default_rng((self.seed, zlib.crc32(content)))
-            yield spoil(picture, picture if donor is None else donor, generator)
-            donor = picture
+            yield spoil(image, image if donor is None else donor, generator)
+            donor = image
 
     def fingerprint(self) -> str:
-        """Return what determines the pictures: the files, the seed and how defects are made."""
-        return f"{self.name}-{RECIPE}-{self.seed}-{self.images.fingerprint()}"
+        """Return what determines the images: the files, the seed and how defects are made."""
+        return f"{self.name}-{RECIPE}-{self.seed}-{self.files.fingerprint()}"
 
 
 def synthetic_defect_source(
     folder: Optional[Path], samples: int, seed: int = 0, categories: Sequence[str] = ()
 ) -> SyntheticDefectSource:
-    """Return up to `samples` pictures of a folder, the same that `image_source` takes, with defects.
+    """Return up to `samples` images of a folder, the same that `image_source` takes, with defects.
 
     Raises:
         CalibrationError: there is no folder, or it holds no image.

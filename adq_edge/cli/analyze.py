@@ -39,8 +39,9 @@ def analyze(
     samples: int = typer.Option(
         DEFAULT_SAMPLES, "--samples", min=1, help="Largest number of calibration images."
     ),
-    pictures: int = typer.Option(
+    images: int = typer.Option(
         16,
+        "--images",
         "--pictures",
         help="Largest number of images to measure with; half get synthetic defects.",
     ),
@@ -65,7 +66,7 @@ def analyze(
         source=source,
         data=data,
         samples=samples,
-        pictures=pictures,
+        images=images,
         target=target,
         output=output,
         plot=plot,

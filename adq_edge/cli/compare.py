@@ -28,8 +28,8 @@ def compare(
     output: Optional[Path] = typer.Option(
         None, "--output", "-o", help="Result file; in benchmarks/results/."
     ),
-    pictures: Optional[Path] = typer.Option(
-        None, "--pictures", help="Sheet of the worst images; beside the result file."
+    sheet: Optional[Path] = typer.Option(
+        None, "--sheet", "--pictures", help="Sheet of the worst images; beside the result file."
     ),
     worst: int = typer.Option(
         8, "--worst", min=0, help="How many images the sheet shows besides those that flip."
@@ -48,13 +48,13 @@ def compare(
         data,
         categories=category,
         output=output,
-        pictures=pictures,
+        sheet=sheet,
         worst=worst,
         threads=threads,
         other_model=other_model,
     )
     print_table(auroc_table(result))
     print_table(agreement_table(result))
-    if result.pictures is not None:
+    if result.sheet is not None:
         left_out = f"; {result.flips_left_out} that flip are left out" if result.flips_left_out else ""
-        typer.echo(f"pictures: {result.pictures} ({len(result.pictured)} images{left_out})")
+        typer.echo(f"sheet: {result.sheet} ({len(result.sheet_images)} images{left_out})")

@@ -22,11 +22,11 @@ def doctor(
     """Say what this machine is, what adq-edge can do on it, and the one next thing to fix."""
     from adq_edge.core.console import print_table
     from adq_edge.hardware.doctor import diagnose, write_diagnosis
-    from adq_edge.report.console.doctor import abilities_table, advice, machine_table
+    from adq_edge.report.console.doctor import advice, capabilities_table, machine_table
 
     diagnosis = diagnose()
     print_table(machine_table(diagnosis.findings))
-    print_table(abilities_table(diagnosis))
+    print_table(capabilities_table(diagnosis))
     typer.echo(advice(diagnosis))
     if json is not None:
         write_diagnosis(json, diagnosis)

@@ -54,7 +54,7 @@ def export(
         f"{bundle.path}: {manifest.arch} from {manifest.origin} checkpoint, {manifest.fusion} score fusion"
     )
     typer.echo(
-        f"parity on {parity.images} pictures ({parity.pictures}): largest difference of the map "
+        f"parity on {parity.images} images ({parity.source}): largest difference of the map "
         f"{parity.map_difference:.2e}, of the score {parity.score_difference:.2e} "
         f"(largest map value {parity.map_largest:.2e})"
     )

@@ -21,7 +21,7 @@ def synthetic(
     good: int = typer.Option(6, "--good", min=1, help="Normal test images per category."),
     defective: int = typer.Option(12, "--defective", min=0, help="Defective test images per category."),
     size: int = typer.Option(256, "--size", min=32, help="Height and width in pixels."),
-    seed: int = typer.Option(0, "--seed", help="Another seed gives other pictures of the same products."),
+    seed: int = typer.Option(0, "--seed", help="Another seed gives other images of the same products."),
 ) -> None:
     """Draw a data set of 15 product categories with defects and exact masks, in MVTec AD layout."""
     from adq_edge.datasets.synthetic import write_synthetic

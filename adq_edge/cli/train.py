@@ -81,7 +81,7 @@ def train(
     balance: Optional[str] = typer.Option(
         None,
         "--balance",
-        help="Pictures an epoch: none (default) takes each once, categories as many of each category.",
+        help="Images an epoch: none (default) takes each once, categories as many of each category.",
     ),
     seed: int = typer.Option(0, "--seed", help="Same seed, same machine: same numbers."),
     precision: Optional[str] = typer.Option(

@@ -40,7 +40,7 @@ class DataError(AdqError):
 
 
 class CheckpointError(AdqError):
-    """A checkpoint or weights file that cannot be read or recognised."""
+    """A checkpoint or weights file that cannot be read or recognized."""
 
 
 class BundleError(AdqError):

@@ -143,7 +143,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def is_plain_name(name: str) -> bool:
-    """Tell whether a name that a file holds can name a file here: no path, nothing that leads elsewhere."""
+    """Return True if a name that a file holds can name a file here: no path, nothing that leads elsewhere."""
     return name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 

@@ -1,8 +1,8 @@
-"""Pictures: the only place that turns a file into a tensor, and a map into a picture.
+"""Images: the only place that turns a file into a tensor, and a map into an image.
 
 Training, calibration, evaluation and prediction all read through here, so no two of them can
-preprocess differently. A picture is uint8 `[H, W, 3]` in RGB order; everything after the resize
-(cast, transpose, normalisation) is inside the model's graph.
+preprocess differently. An image is uint8 `[H, W, 3]` in RGB order; everything after the resize
+(cast, transpose, normalization) is inside the model's graph.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def find_images(folder: Path) -> List[Path]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image file as uint8 `[H, W, 3]` RGB; grey images get three equal channels.
+    """Read an image file as uint8 `[H, W, 3]` RGB; gray images get three equal channels.
 
     Raises:
         StorageError: the file cannot be read.
@@ -97,7 +97,7 @@ def _decode(content: bytes, flags: int, where: Optional[Path]) -> np.ndarray:
 
 
 def _is_truncated(content: bytes) -> bool:
-    """Tell whether a JPEG or PNG lacks its end mark: OpenCV would fill the missing part with grey.
+    """Return True if a JPEG or PNG lacks its end mark: OpenCV would fill the missing part with gray.
 
     The mark is looked for from the end, where it is, but for what some cameras append.
     """
@@ -107,7 +107,7 @@ def _is_truncated(content: bytes) -> bool:
 
 
 def resize_image(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
-    """Resize a picture to `size` (height, width): by area when shrinking (no aliasing), else bilinear."""
+    """Resize an image to `size` (height, width): by area when shrinking (no aliasing), else bilinear."""
     height, width = size
     if image.shape[:2] == (height, width):
         return image
@@ -122,7 +122,7 @@ def load_image(path: Path, size: Tuple[int, int]) -> np.ndarray:
 
 
 def resize_mask(mask: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
-    """Resize a bool mask `[H, W]` to `size` (height, width) by nearest neighbour."""
+    """Resize a bool mask `[H, W]` to `size` (height, width) by nearest neighbor."""
     resized = cv2.resize(mask.astype(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
     return np.asarray(resized > 0)
 
@@ -135,7 +135,7 @@ def resize_map(anomaly_map: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
 
 
 def heat_map(anomaly_map: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Colour an anomaly map `[h, w]` as RGB `[h, w, 3]`: blue at `low` or less, red at `high` or more."""
+    """Color an anomaly map `[h, w]` as RGB `[h, w, 3]`: blue at `low` or less, red at `high` or more."""
     span = max(high - low, np.finfo(np.float32).tiny)
     level = np.clip((anomaly_map - low) / span * 255.0, 0.0, 255.0).astype(np.uint8)
     return np.asarray(cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB))
@@ -144,21 +144,21 @@ def heat_map(anomaly_map: np.ndarray, low: float, high: float) -> np.ndarray:
 def overlay(
     image: np.ndarray, anomaly_map: np.ndarray, low: float, high: float, opacity: float = 0.45
 ) -> np.ndarray:
-    """Lay a coloured anomaly map over its picture.
+    """Lay a colored anomaly map over its image.
 
     Args:
         image: uint8 `[H, W, 3]` RGB.
-        anomaly_map: float32 `[h, w]`, resized to the picture.
+        anomaly_map: float32 `[h, w]`, resized to the image.
         low: map value shown blue.
         high: map value shown red.
         opacity: weight of the heat map, 0 to 1.
     """
-    colours = heat_map(resize_map(anomaly_map, (image.shape[0], image.shape[1])), low, high)
-    return np.asarray(cv2.addWeighted(image, 1.0 - opacity, colours, opacity, 0.0))
+    colors = heat_map(resize_map(anomaly_map, (image.shape[0], image.shape[1])), low, high)
+    return np.asarray(cv2.addWeighted(image, 1.0 - opacity, colors, opacity, 0.0))
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write uint8 `[H, W, 3]` RGB or `[H, W]` grey as the format that the suffix names, atomically.
+    """Write uint8 `[H, W, 3]` RGB or `[H, W]` gray as the format that the suffix names, atomically.
 
     Raises:
         StorageError: the folder cannot be written to or is full.

@@ -41,7 +41,7 @@ class Scenario(str, enum.Enum):
     """What `bench` measures, by MLPerf's names."""
 
     SINGLE_STREAM = "single-stream"
-    """Latency: one query after another at batch 1; and a picture's way end to end, by stage."""
+    """Latency: one query after another at batch 1; and an image's way end to end, by stage."""
     OFFLINE = "offline"
     """Throughput: batch sizes and parallel streams, until it stops rising."""
 

@@ -1,1 +1,1 @@
-"""Pictures made from what engines say of pictures."""
+"""Images made from what engines say of images."""

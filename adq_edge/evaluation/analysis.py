@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Optional, Tuple
 
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import Calibration
 from adq_edge.core.errors import ResultError
 from adq_edge.core.records import read_record
@@ -28,12 +28,12 @@ class LayerAnalysis:
         quantized: False for a layer that the target leaves in float32.
         input_ranges: (low, high) of each activation that it reads, in the activation's own units.
         output_range: (low, high) of what it gives, after its ReLU if it has one.
-        clipped: share of its float output values outside that range on the pictures, 0 to 1; a symmetric grid
+        clipped: share of its float output values outside that range on the images, 0 to 1; a symmetric grid
             reaches as far below zero as above.
-        output_snr_db: 10 log10(sum F^2 / sum (F - Q)^2) over all values of its output on all pictures, F in
+        output_snr_db: 10 log10(sum F^2 / sum (F - Q)^2) over all values of its output on all images, F in
             float32 and Q quantized, in dB; None: identical.
         map_snr_db: the same ratio of the anomaly maps, in dB; None: identical.
-        score_bias: median of (Q - F) / F over the pictures' scores; None if all float scores are 0.
+        score_bias: median of (Q - F) / F over the images' scores; None if all float scores are 0.
     """
 
     layer: str
@@ -58,21 +58,21 @@ class Analysis:
         model: the bundle's ONNX file.
         target: whose integer arithmetic.
         calibration: where the ranges came from.
-        pictures: number of pictures measured with.
-        picture_source: where they came from.
+        images: number of images measured with.
+        image_source: where they came from.
         map_snr_db: as of `LayerAnalysis`, with every layer quantized that the target quantizes.
         score_bias: as of `LayerAnalysis`, with every layer quantized that the target quantizes.
         layers: the networks' layers, lowest SNR of the maps first; those in float32 last.
-        plot: the picture of the layers' damage.
+        plot: the image of the layers' damage.
         environment: the machine that measured.
     """
 
     bundle: str
-    model: Source
+    model: FileReference
     target: str
     calibration: Calibration
-    pictures: int
-    picture_source: str
+    images: int
+    image_source: str
     map_snr_db: Optional[float]
     score_bias: Optional[float]
     layers: Tuple[LayerAnalysis, ...]

@@ -10,10 +10,10 @@ from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 import numpy as np
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.bundle import Bundle, Source, open_bundle
+from adq_edge.artifacts.bundle import Bundle, FileReference, open_bundle
 from adq_edge.artifacts.outputs import name_results
 from adq_edge.artifacts.sidecar import Calibration
-from adq_edge.calibration.calibrated_model import Prepared, prepare, prepare_trained
+from adq_edge.calibration.calibrated_model import CalibratedModel, prepare, prepare_trained
 from adq_edge.calibration.selection import choose_source, default_folder, own_categories
 from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
 from adq_edge.calibration.trained_ranges import find_trained_ranges
@@ -23,18 +23,18 @@ from adq_edge.core.files import atomic_path, sha256
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Target, cpu_target
 from adq_edge.core.records import write_json
 from adq_edge.evaluation.analysis import _SCHEMA, _VERSION, Analysis, LayerAnalysis, Range
-from adq_edge.evaluation.sensitivity_plot import write_damage_plot
+from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.range_propagation import complete_ranges
 from adq_edge.quantization.region import QuantizedOperator, find_region
 from adq_edge.quantization.sensitivity import LayerDamage, clipped_shares, map_damage, whole_damage
 
 _SEED = 1
-"""Not the calibration's: of a large folder, pictures are measured that were not calibrated on."""
+"""Not the calibration's: of a large folder, images are measured that were not calibrated on."""
 
 
-class _Pictures(NamedTuple):
-    """Pictures to measure with, and where they came from."""
+class _Images(NamedTuple):
+    """Images to measure with, and where they came from."""
 
     source: str
     arrays: List[np.ndarray]
@@ -47,7 +47,7 @@ def analyze(
     source: str = IMAGES,
     data: Optional[Union[str, Path]] = None,
     samples: int = DEFAULT_SAMPLES,
-    pictures: int = 16,
+    images: int = 16,
     target: Optional[Union[Target, str]] = None,
     output: Optional[Union[str, Path]] = None,
     plot: Optional[Union[str, Path]] = None,
@@ -55,7 +55,7 @@ def analyze(
 ) -> Analysis:
     """Measure what INT8 costs a bundle's model, layer by layer and as a whole.
 
-    The pictures are half normal, half with synthetic defects. Time grows with layers times pictures.
+    The images are half normal, half with synthetic defects. Time grows with layers times images.
 
     Args:
         bundle: the bundle's folder; the newest in `bundles/` by default.
@@ -63,10 +63,10 @@ def analyze(
             was trained with, if it was.
         source: what is calibrated on: `images`, `synthetic-defects`, `random-normal`, an installed package's,
             or several with commas between them.
-        data: folder of pictures to calibrate on and to measure with; by default `calibration_data/`, else the
+        data: folder of images to calibrate on and to measure with; by default `calibration_data/`, else the
             training images of the dataset that the model was trained on.
-        samples: the largest number of calibration pictures.
-        pictures: the largest number of pictures to measure with.
+        samples: the largest number of calibration images.
+        images: the largest number of images to measure with.
         target: `x86`, `arm` or `tensorrt`; this machine's CPU by default.
         output: the result file; `benchmarks/results/NAME.analysis.json` by default.
         plot: the plot, a .png or .jpg; beside the result file by default.
@@ -74,27 +74,27 @@ def analyze(
 
     Raises:
         BundleError: the bundle is missing or damaged.
-        CalibrationError: no pictures, no such calibrator or source, or unusable activations.
-        DataError: a picture cannot be read, or the plot's name is not a picture's.
+        CalibrationError: no images, no such calibrator or source, or unusable activations.
+        DataError: an image cannot be read, or the plot's name is not an image's.
         StorageError: a result cannot be written.
     """
     chosen = cpu_target() if target is None else _target(target)
-    if pictures < 1:
-        raise AdqError(f"{pictures} pictures asked for", fix="Give 1 or more")
+    if images < 1:
+        raise AdqError(f"{images} images asked for", fix="Give 1 or more")
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     default = workspace.RESULTS / f"{opened.manifest.name}.analysis.json"
     files = name_results(default if output is None else output, plot, ".png", "plot")
-    measured_with = _load_pictures(opened, data, pictures)
+    measured_with = _load_images(opened, data, images)
     trained = find_trained_ranges(opened, chosen, calib)
     if trained is not None:
         prepared = prepare_trained(opened, trained)
     else:
         calibration = choose_source(opened, source, data, samples)
         prepared = prepare(opened, calib or DEFAULT_CALIBRATOR, calibration, threads=threads)
-    analysis = _measure(opened, prepared, chosen, measured_with, files.picture, threads)
+    analysis = _measure(opened, prepared, chosen, measured_with, files.image, threads)
     with atomic_path(files.result) as temporary:  # both or neither
         write_json(temporary, _SCHEMA, _VERSION, dataclasses.asdict(analysis))
-        write_damage_plot(files.picture, analysis)
+        write_sensitivity_plot(files.image, analysis)
     return analysis
 
 
@@ -106,41 +106,41 @@ def _target(value: Union[Target, str]) -> Target:
         raise AdqError(f"{value!r} is no target", fix=f"There are: {names}") from None
 
 
-def _load_pictures(bundle: Bundle, data: Optional[Union[str, Path]], count: int) -> _Pictures:
-    """Return normal pictures and the same with defects, in turn; one picture alone is a normal one."""
+def _load_images(bundle: Bundle, data: Optional[Union[str, Path]], count: int) -> _Images:
+    """Return normal images and the same with defects, in turn; one image alone is a normal one."""
     folder = default_folder(bundle) if data is None else Path(data)
     spec = IMAGES if count == 1 else f"{IMAGES},{SYNTHETIC_DEFECTS}"
     source = make_source(spec, folder, count, _SEED, own_categories(bundle, folder))
-    return _Pictures(source.name, list(source.pictures(bundle.manifest.image_size)))
+    return _Images(source.name, list(source.images(bundle.manifest.image_size)))
 
 
 def _measure(
     bundle: Bundle,
-    prepared: Prepared,
+    prepared: CalibratedModel,
     target: Target,
-    pictures: _Pictures,
+    images: _Images,
     plot: Path,
     threads: Optional[int],
 ) -> Analysis:
     model, rounding, region = prepared.model, prepared.rounding, find_region(prepared.model)
     operators, ranges = region.operators, complete_ranges(region, prepared.ranges.tensors)
     outputs = {operator.output: ranges[operator.output] for operator in operators}
-    clipped = clipped_shares(model, outputs, target, pictures.arrays, threads=threads)
-    whole = whole_damage(model, ranges, target, pictures.arrays, rounding=rounding, threads=threads)
+    clipped = clipped_shares(model, outputs, target, images.arrays, threads=threads)
+    whole = whole_damage(model, ranges, target, images.arrays, rounding=rounding, threads=threads)
     with progress_bar(f"Analyzing {bundle.manifest.name}", len(operators), "layers") as advance:
         damages = map_damage(
-            model, ranges, target, pictures.arrays, rounding=rounding, threads=threads, on_layer=advance
+            model, ranges, target, images.arrays, rounding=rounding, threads=threads, on_layer=advance
         )
     layers = [_layer(operator, ranges, clipped, damage) for operator, damage in zip(operators, damages)]
     calibration = prepared.ranges
-    ranges_file = Source(prepared.ranges_file.name, sha256(prepared.ranges_file))
+    ranges_file = FileReference(prepared.ranges_file.name, sha256(prepared.ranges_file))
     return Analysis(
         bundle=str(bundle.path),
-        model=Source(str(bundle.model), bundle.manifest.model_sha256),
+        model=FileReference(str(bundle.model), bundle.manifest.model_sha256),
         target=target.value,
         calibration=Calibration(calibration.calibrator, calibration.source, calibration.images, ranges_file),
-        pictures=len(pictures.arrays),
-        picture_source=pictures.source,
+        images=len(images.arrays),
+        image_source=images.source,
         map_snr_db=whole.map_snr_db,
         score_bias=whole.score_bias,
         layers=tuple(sorted(layers, key=_badness)),

@@ -11,7 +11,7 @@ from typing import List, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.outputs import name_results
 from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import AdqError, ResultError
@@ -19,7 +19,7 @@ from adq_edge.core.files import atomic_path
 from adq_edge.core.records import read_record, write_json
 from adq_edge.evaluation.dataset import choose_dataset
 from adq_edge.evaluation.heat_map_sheets import ComparedSample, JudgingEngine, write_comparison_sheet
-from adq_edge.evaluation.paired_run import ScoredImage, SideBySide, check_match, run_side_by_side
+from adq_edge.evaluation.paired_run import PairedRun, ScoredImage, check_match, run_paired
 from adq_edge.hardware.environment import Environment, read_environment
 from adq_edge.metrics.agreement import (
     Auroc,
@@ -37,7 +37,7 @@ from adq_edge.metrics.quality import f1_max_threshold
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
 
-PICTURED = 32
+IMAGED = 32
 """The most images that a sheet shows."""
 
 _SCHEMA = "adq-edge/compare"
@@ -58,7 +58,7 @@ class ComparedEngine:
             images.
     """
 
-    engine: Source
+    engine: FileReference
     model_sha256: str
     precision: str
     runtime: str
@@ -82,8 +82,8 @@ class Comparison:
         flips: decisions that change, each engine at its own threshold; None if there is none.
         flips_at_a: decisions that change with A's threshold used for both; None if there is none.
         images: every image's scores and decisions.
-        pictures: the sheet of the worst images; None if none was to be shown.
-        pictured: the images on it, row by row.
+        sheet: the sheet of the worst images; None if none was to be shown.
+        sheet_images: the images on it, row by row.
         environment: the machine.
     """
 
@@ -98,14 +98,14 @@ class Comparison:
     flips: Optional[Flips]
     flips_at_a: Optional[Flips]
     images: Tuple[ImageAgreement, ...]
-    pictures: Optional[str]
-    pictured: Tuple[str, ...]
+    sheet: Optional[str]
+    sheet_images: Tuple[str, ...]
     environment: Environment
 
     @property
     def flips_left_out(self) -> int:
         """Number of images whose decision flips that the sheet has no room for."""
-        return sum(image.flips and image.image not in self.pictured for image in self.images)
+        return sum(image.flips and image.image not in self.sheet_images for image in self.images)
 
 
 def compare(
@@ -115,7 +115,7 @@ def compare(
     *,
     categories: Optional[Sequence[str]] = None,
     output: Optional[Union[str, Path]] = None,
-    pictures: Optional[Union[str, Path]] = None,
+    sheet: Optional[Union[str, Path]] = None,
     worst: int = 8,
     threads: Optional[int] = None,
     other_model: bool = False,
@@ -129,11 +129,11 @@ def compare(
         categories: the categories to take; by default those that A's model was trained on, or all of a
             dataset that has none of them.
         output: the result file; `benchmarks/results/A-vs-B.compare.json` by default.
-        pictures: the sheet of the worst images; beside the result file by default.
+        sheet: the sheet of the worst images; beside the result file by default.
         worst: how many images of the largest relative score difference the sheet shows. Those whose decision
-            flips come on top, up to `PICTURED` images in all.
+            flips come on top, up to `IMAGED` images in all.
         threads: CPU threads; all by default.
-        other_model: take engines of two models; their pictures and maps must still be of one size.
+        other_model: take engines of two models; their images and maps must still be of one size.
 
     Raises:
         EngineError: an engine cannot be loaded, its maps or scores are not finite, or the two do not match.
@@ -143,21 +143,21 @@ def compare(
     if worst < 0:
         raise AdqError(f"{worst} worst images asked for", fix="Give 0 or more")
     default = workspace.RESULTS / f"{Path(engine_a).stem}-vs-{Path(engine_b).stem}.compare.json"
-    files = name_results(default if output is None else output, pictures, ".jpg", "pictures")
+    files = name_results(default if output is None else output, sheet, ".jpg", "sheet")
     with contextlib.ExitStack() as stack:
         a, b = (stack.enter_context(load_engine(path, threads=threads)) for path in (engine_a, engine_b))
         check_match(a, b, other_model)
         dataset = choose_dataset(a, data, categories)
-        measured = run_side_by_side(a, b, dataset)
+        measured = run_paired(a, b, dataset)
         comparison = _summarise(a, b, dataset.root, measured)
         shown = _worst_images(comparison.images, worst)
         if shown:
-            pictured = tuple(comparison.images[number].image for number in shown)
-            comparison = dataclasses.replace(comparison, pictures=str(files.picture), pictured=pictured)
+            sheet_images = tuple(comparison.images[number].image for number in shown)
+            comparison = dataclasses.replace(comparison, sheet=str(files.image), sheet_images=sheet_images)
         with atomic_path(files.result) as temporary:  # both or neither
             write_json(temporary, _SCHEMA, _VERSION, dataclasses.asdict(comparison))
             if shown:
-                _draw_sheet(files.picture, comparison, measured.rows, shown, (a, b))
+                _draw_sheet(files.image, comparison, measured.rows, shown, (a, b))
     return comparison
 
 
@@ -173,7 +173,7 @@ def read_comparison(path: Path) -> Comparison:
     )
 
 
-def _summarise(a: Engine, b: Engine, root: Path, measured: SideBySide) -> Comparison:
+def _summarise(a: Engine, b: Engine, root: Path, measured: PairedRun) -> Comparison:
     rows = measured.rows
     labels = [row.sample.is_anomalous for row in rows]
     scores_a, scores_b = (np.array(scores) for scores in zip(*((row.score_a, row.score_b) for row in rows)))
@@ -194,8 +194,8 @@ def _summarise(a: Engine, b: Engine, root: Path, measured: SideBySide) -> Compar
         flips=count_flips(labels, decisions_a, [image.anomalous_b for image in images]),
         flips_at_a=count_flips(labels, decisions_a, [image.anomalous_b_at_a for image in images]),
         images=images,
-        pictures=None,
-        pictured=(),
+        sheet=None,
+        sheet_images=(),
         environment=read_environment(),
     )
 
@@ -215,7 +215,7 @@ def _judge(
     if not stored:
         threshold = None if best is None else Threshold(*best, len(labels), data, names)
     return ComparedEngine(
-        engine=Source(str(engine.path), engine.sidecar.engine_sha256),
+        engine=FileReference(str(engine.path), engine.sidecar.engine_sha256),
         model_sha256=engine.sidecar.model.sha256,
         precision=engine.sidecar.precision.value,
         runtime=f"{engine.runtime} {engine.runtime_version}",
@@ -266,4 +266,4 @@ def _worst_images(images: Sequence[ImageAgreement], worst: int) -> List[int]:
         return math.inf if relative is None else abs(relative)
 
     order = sorted(range(len(images)), key=distance, reverse=True)
-    return (order[:worst] + [number for number in order[worst:] if images[number].flips])[:PICTURED]
+    return (order[:worst] + [number for number in order[worst:] if images[number].flips])[:IMAGED]

@@ -9,7 +9,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path, vouch_for, write_sidecar
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import DataError, ResultError
@@ -84,7 +84,7 @@ class Evaluation:
         environment: the machine.
     """
 
-    engine: Source
+    engine: FileReference
     model_sha256: str
     precision: str
     runtime: str
@@ -224,7 +224,7 @@ def _summarise(engine: Engine, root: Path, results: Sequence[_CategoryResult]) -
     scores = tuple(score for result in results for score in result.scores)
     best = f1_max_threshold(*_labels_and_scores(scores))
     return Evaluation(
-        engine=Source(str(engine.path), engine.sidecar.engine_sha256),
+        engine=FileReference(str(engine.path), engine.sidecar.engine_sha256),
         model_sha256=engine.sidecar.model.sha256,
         precision=engine.sidecar.precision.value,
         runtime=f"{engine.runtime} {engine.runtime_version}",

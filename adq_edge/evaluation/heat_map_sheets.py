@@ -1,4 +1,4 @@
-"""A sheet of pictures beside their heat maps, one engine a column."""
+"""A sheet of images beside their heat maps, one engine a column."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class JudgingEngine(NamedTuple):
 
 
 def write_heat_map_sheet(path: Path, samples: Sequence[Sample], engines: Sequence[Engine]) -> None:
-    """Write one picture: a row per sample, with the picture, its defect outlined, and each engine's heat map.
+    """Write one image: a row per sample, with the image, its defect outlined, and each engine's heat map.
 
     Heat maps are scaled as `predict` scales them.
 
     Raises:
         DataError: a sample cannot be read.
-        StorageError: the picture cannot be written.
+        StorageError: the image cannot be written.
     """
-    columns = ["picture", "defect", *(engine.sidecar.precision.value for engine in engines)]
+    columns = ["image", "defect", *(engine.sidecar.precision.value for engine in engines)]
     rows = [_strip(columns, len(columns))] + [_row(sample, engines) for sample in samples]
     write_image(path, np.concatenate(rows, axis=0))
 
@@ -52,19 +52,19 @@ def write_heat_map_sheet(path: Path, samples: Sequence[Sample], engines: Sequenc
 def write_comparison_sheet(
     path: Path, samples: Sequence[ComparedSample], a: JudgingEngine, b: JudgingEngine
 ) -> None:
-    """Write one picture: a captioned row per sample that shows where two engines differ.
+    """Write one image: a captioned row per sample that shows where two engines differ.
 
-    A row holds the picture, its defect outlined, both heat maps on one scale (red at the higher of the two
+    A row holds the image, its defect outlined, both heat maps on one scale (red at the higher of the two
     levels that `predict` would show red), and the absolute difference of the maps, red where it is largest.
     Above it stand both scores and decisions, the relative difference of the scores and the largest one of the
     maps.
 
     Raises:
         DataError: a sample cannot be read.
-        StorageError: the picture cannot be written.
+        StorageError: the image cannot be written.
     """
     names = [f"{letter}: {side.engine.sidecar.precision.value}" for letter, side in (("A", a), ("B", b))]
-    columns = ["picture", "defect", *names, "difference, own scale"]
+    columns = ["image", "defect", *names, "difference, own scale"]
     rows = [_strip(columns, len(columns))]
     for sample, agreement in samples:
         rows += [_strip(_captions(agreement), len(columns)), _comparison_row(sample, a, b)]
@@ -72,7 +72,7 @@ def write_comparison_sheet(
 
 
 def _row(sample: Sample, engines: Sequence[Engine]) -> np.ndarray:
-    original, cells = _picture_cells(sample)
+    original, cells = _image_cells(sample)
     for engine in engines:
         anomaly_map = _anomaly_map(engine, original)
         cells.append(overlay(cells[0], anomaly_map, 0.0, red_level(anomaly_map, engine.sidecar.threshold)))
@@ -80,7 +80,7 @@ def _row(sample: Sample, engines: Sequence[Engine]) -> np.ndarray:
 
 
 def _comparison_row(sample: Sample, a: JudgingEngine, b: JudgingEngine) -> np.ndarray:
-    original, cells = _picture_cells(sample)
+    original, cells = _image_cells(sample)
     map_a, map_b = _anomaly_map(a.engine, original), _anomaly_map(b.engine, original)
     red = max(red_level(map_a, a.threshold), red_level(map_b, b.threshold))
     difference = np.abs(map_a - map_b)
@@ -109,24 +109,24 @@ def _captions(image: ImageAgreement) -> List[str]:
     ]
 
 
-def _picture_cells(sample: Sample) -> Tuple[np.ndarray, List[np.ndarray]]:
-    """Return the picture at full size, and two cells: the picture, without and with its defect outlined."""
+def _image_cells(sample: Sample) -> Tuple[np.ndarray, List[np.ndarray]]:
+    """Return the image at full size, and two cells: the image, without and with its defect outlined."""
     original = read_image(sample.path)
-    picture = resize_image(original, _CELL)
-    return original, [picture, _outlined(picture, original, sample)]
+    image = resize_image(original, _CELL)
+    return original, [image, _outlined(image, original, sample)]
 
 
 def _anomaly_map(engine: Engine, original: np.ndarray) -> np.ndarray:
     return np.asarray(engine.run(resize_image(original, engine.sidecar.image_size)[None]).maps[0])
 
 
-def _outlined(picture: np.ndarray, original: np.ndarray, sample: Sample) -> np.ndarray:
+def _outlined(image: np.ndarray, original: np.ndarray, sample: Sample) -> np.ndarray:
     if sample.mask is None:
-        return picture
+        return image
     mask = read_mask(sample.mask, (original.shape[0], original.shape[1]))
-    resized = resize_mask(mask, (picture.shape[0], picture.shape[1])).astype(np.uint8)
+    resized = resize_mask(mask, (image.shape[0], image.shape[1])).astype(np.uint8)
     contours, _ = cv2.findContours(resized, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return np.asarray(cv2.drawContours(picture.copy(), contours, -1, _OUTLINE, 1))
+    return np.asarray(cv2.drawContours(image.copy(), contours, -1, _OUTLINE, 1))
 
 
 def _strip(texts: Sequence[str], columns: int) -> np.ndarray:

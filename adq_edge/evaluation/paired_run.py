@@ -32,7 +32,7 @@ class ScoredImage(NamedTuple):
     maps: MapDifference
 
 
-class SideBySide(NamedTuple):
+class PairedRun(NamedTuple):
     """What two engines say of a dataset.
 
     Attributes:
@@ -50,10 +50,10 @@ def check_match(a: Engine, b: Engine, other_model: bool) -> None:
     """Refuse two engines whose maps cannot be compared, or that `other_model` does not allow.
 
     Raises:
-        EngineError: other sizes of pictures or maps, or another source model.
+        EngineError: other sizes of images or maps, or another source model.
     """
     sizes = (
-        ("pictures", a.sidecar.image_size, b.sidecar.image_size),
+        ("images", a.sidecar.image_size, b.sidecar.image_size),
         ("anomaly maps", a.sidecar.map_size, b.sidecar.map_size),
     )
     for what, size_a, size_b in sizes:
@@ -71,7 +71,7 @@ def check_match(a: Engine, b: Engine, other_model: bool) -> None:
         )
 
 
-def run_side_by_side(a: Engine, b: Engine, dataset: Dataset) -> SideBySide:
+def run_paired(a: Engine, b: Engine, dataset: Dataset) -> PairedRun:
     """Run both engines on every test image.
 
     Raises:
@@ -92,7 +92,7 @@ def run_side_by_side(a: Engine, b: Engine, dataset: Dataset) -> SideBySide:
                 agreement, category_rows = _run_category((a, b), category, maps, advance)
                 categories.append(agreement)
                 rows.extend(category_rows)
-    return SideBySide(categories, rows, maps.compute())
+    return PairedRun(categories, rows, maps.compute())
 
 
 def _run_category(

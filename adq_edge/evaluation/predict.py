@@ -1,4 +1,4 @@
-"""`predict`: score, decision and heat map of pictures."""
+"""`predict`: score, decision and heat map of images."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from adq_edge.runtimes.base import Engine
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What an engine says of one picture.
+    """What an engine says of one image.
 
     Attributes:
-        image: the picture's file.
-        score: the anomaly score; None if the picture could not be read.
+        image: the image's file.
+        score: the anomaly score; None if the image could not be read.
         threshold: the engine's own threshold; None if it was never evaluated.
         anomalous: whether the score reaches the threshold; None without either.
         heat_map: the overlay that was written, if any.
-        error: why the picture could not be read, if so.
+        error: why the image could not be read, if so.
     """
 
     image: str
@@ -39,7 +39,7 @@ class Prediction:
 def predict(
     engine: Engine, images: Sequence[Union[str, Path]], *, output: Optional[Path] = workspace.PREDICTIONS
 ) -> Iterator[Prediction]:
-    """Score pictures one after the other; one that cannot be read is reported and skipped.
+    """Score images one after the other; one that cannot be read is reported and skipped.
 
     Args:
         engine: a loaded engine.
@@ -47,7 +47,7 @@ def predict(
         output: folder for the heat-map overlays (see `red_level`); None: none.
 
     Yields:
-        A prediction per picture, in order.
+        A prediction per image, in order.
 
     Raises:
         DataError: a folder without images.
@@ -57,16 +57,16 @@ def predict(
     names = _overlay_names(paths)
     for path, name in zip(paths, names):
         try:
-            picture = read_image(path)
+            pixels = read_image(path)
         except AdqError as error:
             yield Prediction(str(path), error=str(error))
             continue
-        result = engine.run(resize_image(picture, engine.sidecar.image_size)[None])
+        result = engine.run(resize_image(pixels, engine.sidecar.image_size)[None])
         score, threshold = float(result.scores[0]), engine.sidecar.threshold
         heat_map = None
         if output is not None:
             heat_map = output / name
-            write_image(heat_map, overlay(picture, result.maps[0], 0.0, red_level(result.maps[0], threshold)))
+            write_image(heat_map, overlay(pixels, result.maps[0], 0.0, red_level(result.maps[0], threshold)))
         yield Prediction(
             image=str(path),
             score=score,
@@ -79,7 +79,7 @@ def predict(
 def red_level(anomaly_map: np.ndarray, threshold: Optional[Threshold]) -> float:
     """Return the map value that a heat map shows red, 0 being blue.
 
-    An anomalous picture is red where its own map peaks; a normal one, which stays below the threshold
+    An anomalous image is red where its own map peaks; a normal one, which stays below the threshold
     everywhere, is red nowhere.
     """
     peak = float(anomaly_map.max())
@@ -100,7 +100,7 @@ def _expand(paths: Iterable[Path]) -> List[Path]:
 
 
 def _overlay_names(paths: Sequence[Path]) -> List[str]:
-    """Name each overlay after its picture; pictures of the same name get their folders' names in front."""
+    """Name each overlay after its image; images of the same name get their folders' names in front."""
     stems = [path.stem for path in paths]
     unique = len(set(stems)) == len(stems)
     parts = [[path.stem] if unique else [*path.resolve().parts[-4:-1], path.stem] for path in paths]

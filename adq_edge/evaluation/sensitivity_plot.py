@@ -1,4 +1,4 @@
-"""What each layer's quantization costs, as a picture."""
+"""What each layer's quantization costs, as an image."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class _Scale(NamedTuple):
         return self.left + round(_AXIS * min(max(share, 0.0), 1.0))
 
 
-def write_damage_plot(path: Path, analysis: Analysis) -> None:
-    """Write a picture of horizontal bars: the SNR of the anomaly maps by layer, worst on top.
+def write_sensitivity_plot(path: Path, analysis: Analysis) -> None:
+    """Write an image of horizontal bars: the SNR of the anomaly maps by layer, worst on top.
 
     A red line marks that of the whole graph in INT8. A layer without damage, or in float32, has no bar.
 
     Raises:
         DataError: OpenCV cannot write this format.
-        StorageError: the picture cannot be written.
+        StorageError: the image cannot be written.
     """
     bundle = Path(analysis.bundle).name
     title = (
@@ -93,9 +93,9 @@ def _draw_bar(canvas: np.ndarray, scale: _Scale, top: int, name: str, layer: Lay
 
 
 def _write(
-    canvas: np.ndarray, text: str, left: int, baseline: int, colour: Tuple[int, int, int] = _BLACK
+    canvas: np.ndarray, text: str, left: int, baseline: int, color: Tuple[int, int, int] = _BLACK
 ) -> None:
-    cv2.putText(canvas, text, (left, baseline), _FONT, _SIZE, colour, 1, cv2.LINE_AA)
+    cv2.putText(canvas, text, (left, baseline), _FONT, _SIZE, color, 1, cv2.LINE_AA)
 
 
 def _width(text: str) -> int:

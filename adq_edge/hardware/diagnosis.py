@@ -6,7 +6,7 @@ import dataclasses
 import re
 from typing import Optional, Tuple
 
-from adq_edge.hardware.inventory import Findings
+from adq_edge.hardware.inventory import Inventory
 from adq_edge.hardware.libraries import NOT_INSTALLED, Flavour, TensorRT
 
 _CPU_LIBRARIES = ("numpy", "onnx", "onnxruntime", "opencv")
@@ -24,7 +24,7 @@ _SETUP = "./jetson_setup.sh"
 
 
 @dataclasses.dataclass(frozen=True)
-class Ability:
+class Capability:
     """Something that adq-edge can or cannot do on a machine.
 
     Attributes:
@@ -38,7 +38,7 @@ class Ability:
     reason: str
 
 
-def judge(findings: Findings) -> Tuple[Ability, ...]:
+def judge(findings: Inventory) -> Tuple[Capability, ...]:
     """Say what adq-edge can do on a machine, and why or why not."""
     return (
         _onnxruntime(findings),
@@ -50,7 +50,7 @@ def judge(findings: Findings) -> Tuple[Ability, ...]:
     )
 
 
-def next_step(findings: Findings) -> Optional[str]:
+def next_step(findings: Inventory) -> Optional[str]:
     """Return the one next thing to fix; None where nothing is wrong."""
     steps = (
         _mend_library(findings),
@@ -66,41 +66,41 @@ def next_step(findings: Findings) -> Optional[str]:
     return next((step for step in steps if step is not None), None)
 
 
-def _onnxruntime(findings: Findings) -> Ability:
+def _onnxruntime(findings: Inventory) -> Capability:
     name = "CPU engines, ONNX Runtime"
     for library in map(findings.library, _CPU_LIBRARIES):
         if library.problem is not None:
-            return Ability(name, False, f"{library.name}: {library.problem}")
-    return Ability(name, True, f"onnxruntime {findings.library('onnxruntime').version}")
+            return Capability(name, False, f"{library.name}: {library.problem}")
+    return Capability(name, True, f"onnxruntime {findings.library('onnxruntime').version}")
 
 
-def _openvino(findings: Findings) -> Ability:
+def _openvino(findings: Inventory) -> Capability:
     name, openvino, base = "CPU engines, OpenVINO", findings.library("openvino"), _onnxruntime(findings)
     if openvino.problem is not None:
-        return Ability(name, False, f"OpenVINO: {openvino.problem}")
-    return Ability(name, base.possible, f"openvino {openvino.version}" if base.possible else base.reason)
+        return Capability(name, False, f"OpenVINO: {openvino.problem}")
+    return Capability(name, base.possible, f"openvino {openvino.version}" if base.possible else base.reason)
 
 
-def _rtx(findings: Findings) -> Ability:
+def _rtx(findings: Inventory) -> Capability:
     name, rtx = "TensorRT-RTX engines ahead of time, without a GPU", _pick(findings, Flavour.RTX)
     problem = f"TensorRT-RTX: {NOT_INSTALLED}" if rtx is None else rtx.problem
     if rtx is None or problem is not None:
-        return Ability(name, False, problem or "")
-    return Ability(name, True, f"TensorRT-RTX {rtx.version}")
+        return Capability(name, False, problem or "")
+    return Capability(name, True, f"TensorRT-RTX {rtx.version}")
 
 
-def _tensorrt(findings: Findings) -> Ability:
+def _tensorrt(findings: Inventory) -> Capability:
     problem, tensorrt = _tensorrt_problem(findings), _pick(findings, Flavour.TENSORRT)
     if problem is not None or tensorrt is None:
-        return Ability("TensorRT engines", False, problem or "")
+        return Capability("TensorRT engines", False, problem or "")
     capability = _capability(findings)
     reason = f"{_named(tensorrt)}, compute capability {capability or 'unknown'}"
     if capability in _WITHOUT_INT8:
         reason += ": FP32 and FP16 only, this GPU has no INT8 arithmetic"
-    return Ability("TensorRT engines", True, reason)
+    return Capability("TensorRT engines", True, reason)
 
 
-def _tensorrt_problem(findings: Findings) -> Optional[str]:
+def _tensorrt_problem(findings: Inventory) -> Optional[str]:
     tensorrt, pycuda = _pick(findings, Flavour.TENSORRT), findings.library("pycuda")
     if not findings.has_gpu:
         return "there is no NVIDIA GPU"
@@ -115,20 +115,20 @@ def _tensorrt_problem(findings: Findings) -> Optional[str]:
     return None if pycuda.problem is None else f"pycuda: {pycuda.problem}"
 
 
-def _training(findings: Findings) -> Ability:
+def _training(findings: Inventory) -> Capability:
     torch = findings.library("torch")
     where = "; train on a workstation" if findings.jetson is not None else ""
     reason = f"torch {torch.version}" if torch.problem is None else f"torch: {torch.problem}{where}"
-    return Ability("training and export", torch.problem is None, reason)
+    return Capability("training and export", torch.problem is None, reason)
 
 
-def _energy(findings: Findings) -> Ability:
+def _energy(findings: Inventory) -> Capability:
     sensors = findings.power_sensors
     reason = f"sensors: {', '.join(sensors)}" if sensors else "no power sensor that this user can read"
-    return Ability("power and energy of a benchmark", bool(sensors), reason)
+    return Capability("power and energy of a benchmark", bool(sensors), reason)
 
 
-def _mend_library(findings: Findings) -> Optional[str]:
+def _mend_library(findings: Inventory) -> Optional[str]:
     broken = [library for library in map(findings.library, _CPU_LIBRARIES) if library.problem is not None]
     if not broken:
         return None
@@ -142,20 +142,20 @@ def _mend_library(findings: Findings) -> Optional[str]:
     return f"{name}: {problem}. Install it: pip install {again}{package}"
 
 
-def _old_jetpack(findings: Findings) -> Optional[str]:
+def _old_jetpack(findings: Inventory) -> Optional[str]:
     jetson = findings.jetson
     if jetson is None or _left_behind(findings) or not jetson.jetpack_too_old:
         return None
     return f"JetPack {jetson.jetpack} has no TensorRT 8.5. Flash the board with JetPack 5.1 or later"
 
 
-def _missing_driver(findings: Findings) -> Optional[str]:
+def _missing_driver(findings: Inventory) -> Optional[str]:
     if findings.jetson is not None or not findings.card or findings.driver is not None:
         return None
     return "There is an NVIDIA card, but no driver for it is loaded. Install NVIDIA's driver"
 
 
-def _unusable_cuda(findings: Findings) -> Optional[str]:
+def _unusable_cuda(findings: Inventory) -> Optional[str]:
     problem = findings.cuda_problem
     if not findings.has_gpu or _left_behind(findings) or problem is None:
         return None
@@ -167,7 +167,7 @@ def _unusable_cuda(findings: Findings) -> Optional[str]:
     return f"CUDA cannot be used: {problem}. Install NVIDIA's driver again, then restart the machine"
 
 
-def _missing_tensorrt(findings: Findings) -> Optional[str]:
+def _missing_tensorrt(findings: Inventory) -> Optional[str]:
     tensorrt = _pick(findings, Flavour.TENSORRT)
     if not findings.has_gpu or _left_behind(findings):
         return None
@@ -177,7 +177,7 @@ def _missing_tensorrt(findings: Findings) -> Optional[str]:
     return f"{_tensorrt_problem(findings)}. {fix}"
 
 
-def _missing_pycuda(findings: Findings) -> Optional[str]:
+def _missing_pycuda(findings: Inventory) -> Optional[str]:
     problem = findings.library("pycuda").problem
     if not findings.has_gpu or _left_behind(findings) or problem is None:
         return None
@@ -188,14 +188,14 @@ def _missing_pycuda(findings: Findings) -> Optional[str]:
     return f"pycuda: {problem}. Install it: pip install --no-binary pycuda pycuda"
 
 
-def _full_disk(findings: Findings) -> Optional[str]:
+def _full_disk(findings: Inventory) -> Optional[str]:
     free = findings.disk_free_mb
     if free is None or free >= _LEAST_DISK_MB:
         return None
     return f"Only {free:.0f} MB are free on this disk. Free some space"
 
 
-def _no_swap(findings: Findings) -> Optional[str]:
+def _no_swap(findings: Inventory) -> Optional[str]:
     total, swap = findings.memory.total_mb, findings.memory.swap_mb
     if findings.jetson is None or total is None or total > _SMALL_MEMORY_MB or swap != 0:
         return None
@@ -204,7 +204,7 @@ def _no_swap(findings: Findings) -> Optional[str]:
     )
 
 
-def _low_power(findings: Findings) -> Optional[str]:
+def _low_power(findings: Inventory) -> Optional[str]:
     power = findings.power
     if power is None or findings.container:
         return None
@@ -215,7 +215,7 @@ def _low_power(findings: Findings) -> Optional[str]:
     return f"The clocks are not locked. {fix}" if power.clocks_locked is False else None
 
 
-def _pick(findings: Findings, flavour: Flavour) -> Optional[TensorRT]:
+def _pick(findings: Inventory, flavour: Flavour) -> Optional[TensorRT]:
     return next((found for found in findings.tensorrts if found.flavour is flavour), None)
 
 
@@ -228,10 +228,10 @@ def _too_old(tensorrt: TensorRT) -> bool:
     return len(numbers) == 2 and tuple(map(int, numbers)) < _OLDEST_TENSORRT
 
 
-def _capability(findings: Findings) -> Optional[str]:
+def _capability(findings: Inventory) -> Optional[str]:
     told = next((gpu.compute_capability for gpu in findings.gpus), None)
     return told or (None if findings.jetson is None else findings.jetson.compute_capability)
 
 
-def _left_behind(findings: Findings) -> bool:
+def _left_behind(findings: Inventory) -> bool:
     return findings.jetson is not None and findings.jetson.soc in _LEFT_BEHIND

@@ -9,8 +9,8 @@ from typing import Optional, Tuple, Union
 from adq_edge.core.errors import ResultError
 from adq_edge.core.records import read_record, write_json
 from adq_edge.hardware.commands import Runner, run_command
-from adq_edge.hardware.diagnosis import Ability, judge, next_step
-from adq_edge.hardware.inventory import Findings, examine
+from adq_edge.hardware.diagnosis import Capability, judge, next_step
+from adq_edge.hardware.inventory import Inventory, examine
 
 _SCHEMA = "adq-edge/doctor"
 _VERSION = 1
@@ -26,8 +26,8 @@ class Diagnosis:
         next_step: the one next thing to fix; None where nothing is wrong.
     """
 
-    findings: Findings
-    abilities: Tuple[Ability, ...]
+    findings: Inventory
+    abilities: Tuple[Capability, ...]
     next_step: Optional[str]
 
 

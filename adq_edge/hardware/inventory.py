@@ -49,7 +49,7 @@ _LIBRARIES: Dict[str, _Wanted] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Findings:
+class Inventory:
     """A machine; None, or nothing, for what it does not have or does not tell.
 
     Attributes:
@@ -104,7 +104,7 @@ class _Asked(NamedTuple):
     libraries: Tuple[Library, ...]
 
 
-def examine(root: Path = Path("/"), run: Runner = run_command) -> Findings:
+def examine(root: Path = Path("/"), run: Runner = run_command) -> Inventory:
     """Examine this machine.
 
     Args:
@@ -115,7 +115,7 @@ def examine(root: Path = Path("/"), run: Runner = run_command) -> Findings:
     jetson = read_jetson(root)
     asked = _ask(root, run, environment.packages)
     meter = () if jetson is not None or not asked.smi.gpus else ("nvidia-smi",)
-    return Findings(
+    return Inventory(
         environment=environment,
         jetson=jetson,
         power=None if jetson is None else read_power(root, run),

@@ -203,14 +203,14 @@ def spearman(a: np.ndarray, b: np.ndarray) -> Optional[float]:
     It is Pearson's correlation of the ranks; equal values share the mean of their ranks (Kendall and Gibbons,
     "Rank Correlation Methods", 5th edition, 1990, chapter 3).
     """
-    ranks_a, ranks_b = _centred_ranks(a), _centred_ranks(b)
+    ranks_a, ranks_b = _centerd_ranks(a), _centerd_ranks(b)
     scale = math.sqrt(float(ranks_a @ ranks_a) * float(ranks_b @ ranks_b))
     if scale == 0:
         return None
     return min(1.0, max(-1.0, float(ranks_a @ ranks_b) / scale))  # the rounding may end just outside
 
 
-def _centred_ranks(values: np.ndarray) -> np.ndarray:
+def _centerd_ranks(values: np.ndarray) -> np.ndarray:
     """Return each value's rank less the mean rank; equal values share the mean of their ranks."""
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - (counts - 1) / 2

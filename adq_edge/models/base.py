@@ -33,9 +33,9 @@ class ModelConfig:
     """What a checkpoint must carry, beside the weights, to rebuild its model.
 
     Attributes:
-        image_size: (height, width) of the input picture in pixels.
-        mean: per-channel mean that normalises the picture, in 0..1, RGB.
-        std: per-channel standard deviation that normalises the picture, in 0..1, RGB.
+        image_size: (height, width) of the input image in pixels.
+        mean: per-channel mean that normalizes the image, in 0..1, RGB.
+        std: per-channel standard deviation that normalizes the image, in 0..1, RGB.
         fusion: the name of the rule that fuses the layers' maps into one map and score.
         options: what the method leaves open, by name; what is not named has the method's default.
     """
@@ -109,7 +109,7 @@ STUDENT = Stage("student")
 
 
 class AnomalyModel(nn.Module, abc.ABC):
-    """A frozen teacher and trained students that turn a picture into an anomaly map and a score.
+    """A frozen teacher and trained students that turn an image into an anomaly map and a score.
 
     Attributes:
         arch: the method's name.
@@ -138,8 +138,8 @@ class AnomalyModel(nn.Module, abc.ABC):
         self.register_buffer("pixel_mean", _per_channel(config.mean) * 255.0, persistent=False)
         self.register_buffer("pixel_scale", 1.0 / (_per_channel(config.std) * 255.0), persistent=False)
 
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Turn uint8 `[N, H, W, 3]` pictures into normalised float32 `[N, 3, H, W]`.
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        """Turn uint8 `[N, H, W, 3]` images into normalized float32 `[N, 3, H, W]`.
 
         The cast comes first: TensorRT 8.5 takes a uint8 input only into a Cast.
         """
@@ -147,17 +147,17 @@ class AnomalyModel(nn.Module, abc.ABC):
         return (x - self.pixel_mean) * self.pixel_scale
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Map uint8 `[N, H, W, 3]` RGB pictures to an anomaly map `[N, h, w]` and a score `[N]`."""
+        """Map uint8 `[N, H, W, 3]` RGB images to an anomaly map `[N, h, w]` and a score `[N]`."""
         return self.score(self.features(images))
 
     def features(self, images: torch.Tensor) -> Features:
-        """Return what `networks`, or `engine_networks` if there are such, make of uint8 pictures."""
+        """Return what `networks`, or `engine_networks` if there are such, make of uint8 images."""
         networks = self.engine_networks or self.networks
-        return networks(self.normalise(images))
+        return networks(self.normalize(images))
 
     @abc.abstractmethod
     def networks(self, x: torch.Tensor) -> Features:
-        """Map normalised pictures `[N, 3, H, W]` to what the networks make of them, the teacher's first.
+        """Map normalized images `[N, 3, H, W]` to what the networks make of them, the teacher's first.
 
         This is what an engine may compute in integers; gradients flow into the trained part alone.
         """
@@ -168,14 +168,14 @@ class AnomalyModel(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def loss(self, features: Features) -> torch.Tensor:
-        """Return how far the students are from the teacher on normal pictures, a float32 scalar.
+        """Return how far the students are from the teacher on normal images, a float32 scalar.
 
         Args:
             features: what `networks` returns, in float32.
         """
 
     def stage_loss(self, stage: Stage, images: torch.Tensor) -> torch.Tensor:
-        """Return a stage's training loss (a scalar) of uint8 `[N, H, W, 3]` normal pictures."""
+        """Return a stage's training loss (a scalar) of uint8 `[N, H, W, 3]` normal images."""
         return self.float32_loss(self.features(images))
 
     def float32_loss(self, features: Features) -> torch.Tensor:
@@ -183,10 +183,10 @@ class AnomalyModel(nn.Module, abc.ABC):
         return in_float32(lambda *converted: self.loss(converted), *features)
 
     def excerpt(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what quantization-aware training sees of uint8 `[N, H, W, 3]` pictures; all by default.
+        """Return what quantization-aware training sees of uint8 `[N, H, W, 3]` images; all by default.
 
-        The graph that is trained is that of whole pictures: it must make of a part what it makes of the same
-        place in its picture.
+        The graph that is trained is that of whole images: it must make of a part what it makes of the same
+        place in its image.
         """
         return images
 
@@ -195,22 +195,22 @@ class AnomalyModel(nn.Module, abc.ABC):
         """True if the method measures something when a stage ends (see `finish_stage`)."""
         return type(self).finish_stage is not AnomalyModel.finish_stage
 
-    def begin_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
-        """Measure on normal pictures what a stage's loss needs; nothing by default.
+    def begin_stage(self, stage: Stage, images: Callable[[], Iterable[torch.Tensor]]) -> None:
+        """Measure on normal images what a stage's loss needs; nothing by default.
 
         Called before the first step, and again, with the same random numbers, when a training goes on.
 
         Args:
             stage: the stage that is about to be trained.
-            pictures: returns an iterator over uint8 `[N, H, W, 3]` batches, as often as it is called.
+            images: returns an iterator over uint8 `[N, H, W, 3]` batches, as often as it is called.
         """
 
-    def finish_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
-        """Measure on normal pictures what the next stage, or the score, is normalised by; nothing by default.
+    def finish_stage(self, stage: Stage, images: Callable[[], Iterable[torch.Tensor]]) -> None:
+        """Measure on normal images what the next stage, or the score, is normalized by; nothing by default.
 
         Args:
             stage: the stage that has just been trained.
-            pictures: returns an iterator over uint8 `[N, H, W, 3]` batches, as often as it is called.
+            images: returns an iterator over uint8 `[N, H, W, 3]` batches, as often as it is called.
         """
 
     @property

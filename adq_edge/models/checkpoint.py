@@ -25,9 +25,9 @@ class Checkpoint:
 
     Attributes:
         model: the model, in evaluation mode.
-        origin: the format that the file was recognised as.
+        origin: the format that the file was recognized as.
         training: our own training's state and settings; empty for foreign files.
-        unmeasured: the stages after which the method has still to measure on normal pictures.
+        unmeasured: the stages after which the method has still to measure on normal images.
     """
 
     model: AnomalyModel
@@ -124,7 +124,7 @@ def _import(
 ) -> Checkpoint:
     request = ImportRequest(state, image_size, lambda backbone: teacher_state(teacher_weights, backbone))
     for importer in IMPORTERS:
-        if importer.recognises(state):
+        if importer.recognizes(state):
             model = importer.load(request)
             return Checkpoint(model, importer.name, {}, () if importer.measured else model.stages)
     known = ", ".join(["adq-edge", *(importer.name for importer in IMPORTERS)])

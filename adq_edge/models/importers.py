@@ -55,7 +55,7 @@ class Importer:
     load: Callable[[ImportRequest], AnomalyModel]
     measured: bool = True
 
-    def recognises(self, state: Mapping[str, Any]) -> bool:
-        """Tell whether a state dict is of this format."""
+    def recognizes(self, state: Mapping[str, Any]) -> bool:
+        """Return True if a state dict is of this format."""
         signature = re.compile(self.signature)
         return any(signature.fullmatch(key) for key in state)

@@ -1,8 +1,8 @@
-"""Patch networks: descriptors of square patches, and their dense form for every pixel of a picture.
+"""Patch networks: descriptors of square patches, and their dense form for every pixel of an image.
 
 A patch network maps one patch of 17, 33 or 65 pixels to one descriptor. Evaluated at every pixel of a
-picture it would compute the same convolutions again and again; the dense form computes each once. Where
-the network pools 2x2 with stride 2, a picture has four ways of laying the pooling grid, so the dense form
+image it would compute the same convolutions again and again; the dense form computes each once. Where
+the network pools 2x2 with stride 2, an image has four ways of laying the pooling grid, so the dense form
 pools four times, shifted by a pixel each, and stacks the results on the batch axis (multi-pooling). What
 comes out is the network's own descriptor of each patch, not an approximation. Dilated poolings and
 convolutions would compute the same; TensorRT pools without dilation only.
@@ -43,17 +43,17 @@ class Decoder(str, enum.Enum):
 
 
 class Border(str, enum.Enum):
-    """What is done where a patch would reach beyond its picture."""
+    """What is done where a patch would reach beyond its image."""
 
     INSIDE = "inside"
     """Only whole patches are described; the map goes on as it ends.
 
-    At stride 1 every pixel is in some patch; a coarser grid, centred, leaves out stride / 2 pixels at most.
-    Whatever a picture is continued with, few patches show it, so it is what students know least: the
-    largest values of normal pictures lie there.
+    At stride 1 every pixel is in some patch; a coarser grid, centerd, leaves out stride / 2 pixels at most.
+    Whatever an image is continued with, few patches show it, so it is what students know least: the
+    largest values of normal images lie there.
     """
     ZEROS = "zeros"
-    """Pictures go on with zeros after their normalisation, mean grey, as in the published code."""
+    """Images go on with zeros after their normalization, mean gray, as in the published code."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +75,12 @@ LAYERS: Dict[int, Tuple[Layer, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Where descriptors are taken: at every `stride`-th pixel of a picture.
+    """Where descriptors are taken: at every `stride`-th pixel of an image.
 
     Attributes:
         patch: height and width of a patch in pixels, a key of `LAYERS`.
-        stride: pixels between neighbouring descriptors, a power of two up to `native_stride`.
-        border: what is done at the border of a picture.
+        stride: pixels between neighboring descriptors, a power of two up to `native_stride`.
+        border: what is done at the border of an image.
     """
 
     patch: int
@@ -99,7 +99,7 @@ class Grid:
 
     @property
     def margin(self) -> int:
-        """Pixels between a picture's border and the descriptors, a multiple of `rows`."""
+        """Pixels between an image's border and the descriptors, a multiple of `rows`."""
         return 0 if self.border is Border.ZEROS else self.rows * math.ceil(self.patch // 2 / self.rows)
 
     def descriptors(self, size: int) -> int:
@@ -157,10 +157,10 @@ class Grid:
 
 
 def checked_grid(patch: int, stride: int, image_size: Tuple[int, int], border: Border) -> Grid:
-    """Return the grid of descriptors of a picture.
+    """Return the grid of descriptors of an image.
 
     Raises:
-        CheckpointError: there is no such network or stride, or the picture's size does not suit it.
+        CheckpointError: there is no such network or stride, or the image's size does not suit it.
     """
     if patch not in LAYERS:
         sizes = ", ".join(str(size) for size in LAYERS)
@@ -214,10 +214,10 @@ class PatchNetwork(nn.Module):
         self.decode = nn.Conv2d(channels, DESCRIPTOR, 1)
 
     def forward(self, x: torch.Tensor, levels: int = 0) -> torch.Tensor:
-        """Map pictures to descriptors.
+        """Map images to descriptors.
 
         Args:
-            x: normalised pictures `[N, 3, H, W]` of the size that `Grid.needed` says, or single patches.
+            x: normalized images `[N, 3, H, W]` of the size that `Grid.needed` says, or single patches.
             levels: multi-poolings; 0 is the plain network, which maps a patch to one descriptor.
 
         Returns:
@@ -250,26 +250,26 @@ def _multi_pool(x: torch.Tensor) -> torch.Tensor:
 
 
 def random_crops(x: torch.Tensor, grid: Grid, side: int) -> torch.Tensor:
-    """Cut a random part out of each picture, each at a random offset of the grid.
+    """Cut a random part out of each image, each at a random offset of the grid.
 
     Places are drawn from beyond the border and moved inside, so that what lies at the border is seen as often
     as the rest.
 
     Args:
-        x: normalised pictures `[N, C, H, W]`.
+        x: normalized images `[N, C, H, W]`.
         grid: where descriptors are taken.
-        side: descriptors a side of the part that is cut out; fewer where a picture has fewer.
+        side: descriptors a side of the part that is cut out; fewer where an image has fewer.
 
     Returns:
-        `[N, C, h, w]` that the grid's network maps to `side` x `side` descriptors a picture.
+        `[N, C, h, w]` that the grid's network maps to `side` x `side` descriptors an image.
     """
     totals = [grid.descriptors(size) for size in x.shape[2:]]
     counts = [min(side, total) for total in totals]
     height, width = (grid.needed(count * grid.stride) for count in counts)
     crops = []
-    for picture in x:
+    for image in x:
         down, right = torch.randint(grid.stride, (2,)).tolist()
-        fitted = grid.fit(picture[None], (down, right))[0]
+        fitted = grid.fit(image[None], (down, right))[0]
         top, left = (
             grid.stride * min(max(int(torch.randint(1 - count, total, ())), 0), total - count)
             for count, total in zip(counts, totals)
@@ -279,7 +279,7 @@ def random_crops(x: torch.Tensor, grid: Grid, side: int) -> torch.Tensor:
 
 
 def random_excerpt(images: torch.Tensor, grid: Grid, most: int) -> torch.Tensor:
-    """Cut the same random part of `most` x `most` pixels at most out of pictures `[N, H, W, 3]`."""
+    """Cut the same random part of `most` x `most` pixels at most out of images `[N, H, W, 3]`."""
     sizes = [int(size) for size in images.shape[1:3]]
     height, width = (grid.excerpt(size, most) for size in sizes)
     top, left = (int(torch.randint(0, size - part + 1, ())) for size, part in zip(sizes, (height, width)))

@@ -138,10 +138,10 @@ class ResNetTrunk(nn.Module):
             blocks = [first, *architecture.blocks_after_first(planes, depth)]
             self.add_module(layer, nn.Sequential(*blocks))
             channels = planes * architecture.expansion
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: torch.Tensor) -> List[torch.Tensor]:
-        """Map normalised images `[N, 3, H, W]` to features.
+        """Map normalized images `[N, 3, H, W]` to features.
 
         Returns:
             `[N, C, H/4, W/4]`, `[N, 2C, H/8, W/8]` and `[N, 4C, H/16, W/16]`; C is 64 times the expansion.
@@ -161,8 +161,8 @@ class ResNet18Trunk(ResNetTrunk):
         super().__init__(Backbone.RESNET18)
 
 
-def initialise(network: nn.Module) -> None:
-    """Initialise as torchvision does: Kaiming normal convolutions, unit BatchNorm (its default)."""
+def initialize(network: nn.Module) -> None:
+    """Initialize as torchvision does: Kaiming normal convolutions, unit BatchNorm (its default)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

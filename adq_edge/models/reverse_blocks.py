@@ -14,7 +14,7 @@ from typing import List, Sequence
 import torch
 from torch import nn
 
-from adq_edge.models.resnet import ARCHITECTURES, LAYERS, PLANES, Backbone, initialise
+from adq_edge.models.resnet import ARCHITECTURES, LAYERS, PLANES, Backbone, initialize
 
 EMBEDDING_PLANES = 512
 """Channels of the embedding, before a bottleneck block's expansion."""
@@ -52,7 +52,7 @@ class OneClassBottleneck(nn.Module):
         self.conv3 = nn.Conv2d(c2, c3, 3, 2, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(c3)
         self.relu = nn.ReLU(inplace=True)
-        initialise(self)
+        initialize(self)
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Map the trunk's three feature maps to the embedding `[N, 8C, H/32, W/32]`, C layer1's channels."""
@@ -130,7 +130,7 @@ class Decoder(nn.Module):
             blocks = [first, *architecture.blocks_after_first(planes, depth)]
             self.add_module(layer, nn.Sequential(*blocks))
             channels = out_channels
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: torch.Tensor) -> List[torch.Tensor]:
         """Map the embedding to features of the trunk's shapes, in the trunk's order (largest map first)."""

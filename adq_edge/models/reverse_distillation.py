@@ -109,12 +109,12 @@ class ReverseDistillation(AnomalyModel):
         return torch.optim.Adam(parameters, learning_rate, betas=(0.5, 0.999), weight_decay=1e-5)
 
     def networks(self, x: torch.Tensor) -> Features:
-        """Map normalised pictures to the encoder's features of layer1 to layer3, then the decoder's."""
+        """Map normalized images to the encoder's features of layer1 to layer3, then the decoder's."""
         features = self.encoder(x)
         return (*features, *self.decoder(self.bottleneck(features)))
 
     def loss(self, features: Features) -> torch.Tensor:
-        """Return 1 - cosine of each picture's whole feature map, its mean over the batch summed over layers.
+        """Return 1 - cosine of each image's whole feature map, its mean over the batch summed over layers.
 
         Source: `loss_fucntion` of RD4AD's main.py; the paper's equation 2 has one cosine per position, but
         neither published code was trained with it.
@@ -123,7 +123,7 @@ class ReverseDistillation(AnomalyModel):
         return torch.stack([(1.0 - functional.cosine_similarity(e, d)).mean() for e, d in pairs]).sum()
 
     def score(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Map features to an anomaly map `[N, H, W]` (picture size, in 0..6) and its maximum `[N]`."""
+        """Map features to an anomaly map `[N, H, W]` (image size, in 0..6) and its maximum `[N]`."""
         maps = [enlarge(cosine_distance(e, d)) for enlarge, (e, d) in zip(self.enlarge, _pairs(features))]
         anomaly_map = maps[0] + maps[1] + maps[2]
         return anomaly_map, torch.amax(anomaly_map, dim=(1, 2))
@@ -141,7 +141,7 @@ def cosine_distance(encoded: torch.Tensor, decoded: torch.Tensor) -> torch.Tenso
 
 
 class EnlargeAndBlur(nn.Module):
-    """Bilinear upsampling (corners aligned) to picture size and the Gaussian blur, as two matrix products.
+    """Bilinear upsampling (corners aligned) to image size and the Gaussian blur, as two matrix products.
 
     Both are linear and separable, so one matrix does both along height and another along width. That is the
     published function to the last border pixel, although ONNX has no symmetric padding, in a ninth of the

@@ -1,4 +1,4 @@
-"""STFPM: a student learns to match a teacher's normalised features at three scales.
+"""STFPM: a student learns to match a teacher's normalized features at three scales.
 
 Source: Wang et al., "Student-Teacher Feature Pyramid Matching for Anomaly Detection", BMVC 2021.
 Two ways of fusing the three difference maps are in use; a checkpoint keeps the one of its origin.
@@ -36,9 +36,9 @@ class Fusion(str, enum.Enum):
     """How the three layers' difference maps become one anomaly map."""
 
     OFFICIAL = "official"
-    """Product of sum((t - s)^2), each upsampled to layer1's size (64x64 for 256x256 pictures)."""
+    """Product of sum((t - s)^2), each upsampled to layer1's size (64x64 for 256x256 images)."""
     ANOMALIB = "anomalib"
-    """Product of 0.5 * |t - s|^2, each upsampled to the picture's size."""
+    """Product of 0.5 * |t - s|^2, each upsampled to the image's size."""
 
 
 class STFPM(AnomalyModel):
@@ -72,11 +72,11 @@ class STFPM(AnomalyModel):
         return torch.optim.SGD(self.student.parameters(), learning_rate, momentum=0.9, weight_decay=1e-4)
 
     def networks(self, x: torch.Tensor) -> Features:
-        """Map normalised pictures to the teacher's features of layer1 to layer3, then the student's."""
+        """Map normalized images to the teacher's features of layer1 to layer3, then the student's."""
         return (*self.teacher(x), *self.student(x))
 
     def loss(self, features: Features) -> torch.Tensor:
-        """Return the mean squared difference of normalised features, summed over layers (equation 2)."""
+        """Return the mean squared difference of normalized features, summed over layers (equation 2)."""
         means = [distance.mean() for distance in _distances(features)]
         return torch.stack(means).sum()
 
@@ -114,7 +114,7 @@ def _unit(features: torch.Tensor) -> torch.Tensor:
 
 
 def upsample(distance: torch.Tensor, factor: int) -> torch.Tensor:
-    """Upsample `[N, 1, h, w]` bilinearly (half-pixel centres) by a whole factor."""
+    """Upsample `[N, 1, h, w]` bilinearly (half-pixel centers) by a whole factor."""
     if factor == 1:
         return distance
     return functional.interpolate(distance, scale_factor=float(factor), mode="bilinear", align_corners=False)

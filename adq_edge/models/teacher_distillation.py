@@ -24,8 +24,8 @@ _LAYER3 = 16  # pixels from one position of the ResNet's layer3 to the next
 _LAYER4 = 32
 _ZOOM = 1.4  # a square shows 1/1.4 to 1.4 times its size
 _LUMINANCE = 0.1  # largest relative change of a positive's brightness
-_NOISE = 0.1  # standard deviation of a positive's noise, in normalised units
-_GREY = 0.1  # probability that a patch loses its colour
+_NOISE = 0.1  # standard deviation of a positive's noise, in normalized units
+_GREY = 0.1  # probability that a patch loses its color
 _MARGIN = 10.0  # of the triplet loss
 _SMALLEST = 1e-3  # deviation of a feature against the largest: dead ones must not become noise
 
@@ -34,8 +34,8 @@ class DistillationSource(nn.Module):
     """A frozen ResNet-18 that describes patches by 512 numbers.
 
     With layer4 these are its pooled features. A trunk that ends at layer3 has 256 channels, of which the
-    mean and the standard deviation over the patch are taken. Either way each number is standardised over
-    the patches that `standardise` is given: the features of a trunk are so small that the triplet loss's
+    mean and the standard deviation over the patch are taken. Either way each number is standardized over
+    the patches that `standardize` is given: the features of a trunk are so small that the triplet loss's
     margin would outweigh them, and a network that learns them anyway explains 0.43 of their variance.
 
     Args:
@@ -63,7 +63,7 @@ class DistillationSource(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def standardise(self, squares: Iterable[torch.Tensor], grid: Grid) -> None:
+    def standardize(self, squares: Iterable[torch.Tensor], grid: Grid) -> None:
         """Give each number mean 0 and deviation 1 over the patches of squares `[N, 3, h, h]`."""
         mean, deviation = channel_moments(self._features(part, grid) for part in squares)
         self.mean.copy_(mean.view_as(self.mean))
@@ -75,10 +75,10 @@ class DistillationSource(nn.Module):
 
         A square is enlarged as a patch would be, and described as a whole: what the ResNet makes of a patch
         is the mean over its part of layer3. That costs a fraction of one patch after the other, and shows
-        the ResNet a patch among its neighbours.
+        the ResNet a patch among its neighbors.
 
         Args:
-            squares: normalised `[N, 3, h, h]`, of (k - 1) x stride + patch pixels.
+            squares: normalized `[N, 3, h, h]`, of (k - 1) x stride + patch pixels.
             grid: the patches' size and the pixels between them.
 
         Returns:
@@ -117,13 +117,13 @@ class Squares:
 
 
 def cut_squares(x: torch.Tensor, side: int, shift: float, count: int) -> Squares:
-    """Cut random squares from normalised pictures `[N, 3, H, W]`, the same number from each.
+    """Cut random squares from normalized images `[N, 3, H, W]`, the same number from each.
 
     A square is scaled a little; its positive is shifted, brighter or darker, and noisy. Beyond the border
-    pictures are mirrored.
+    images are mirrored.
 
     Args:
-        x: the pictures.
+        x: the images.
         side: height and width of a square in pixels.
         shift: the farthest that a positive is shifted, down and right or back, in pixels.
         count: the least number of squares in all.
@@ -131,31 +131,31 @@ def cut_squares(x: torch.Tensor, side: int, shift: float, count: int) -> Squares
     each = math.ceil(count / len(x))
     height, width = x.shape[2:]
     extent = torch.tensor([width, height], device=x.device)
-    centres = torch.rand(len(x), each, 2).to(x.device) * extent
+    centers = torch.rand(len(x), each, 2).to(x.device) * extent
     shifts = (torch.rand(len(x), each, 2).to(x.device) * 2 - 1) * shift
     zooms = _ZOOM ** (torch.rand(len(x), each, 1).to(x.device) * 2 - 1)
-    anchors = _sample(x, centres, zooms, side)
-    positives = _sample(x, centres + shifts, zooms, side)
-    grey = (torch.rand(len(anchors), 1, 1, 1) < _GREY).to(x.device)
-    anchors, positives = _fade(anchors, grey), _fade(positives, grey)
+    anchors = _sample(x, centers, zooms, side)
+    positives = _sample(x, centers + shifts, zooms, side)
+    gray = (torch.rand(len(anchors), 1, 1, 1) < _GREY).to(x.device)
+    anchors, positives = _fade(anchors, gray), _fade(positives, gray)
     gain = 1 + _LUMINANCE * (torch.rand(len(anchors), 1, 1, 1).to(x.device) * 2 - 1)
     return Squares(anchors, positives * gain + _NOISE * torch.randn(positives.shape).to(x.device))
 
 
-def _sample(x: torch.Tensor, centres: torch.Tensor, zooms: torch.Tensor, side: int) -> torch.Tensor:
-    """Read `[N, 3, H, W]` around centres `[N, K, 2]` (x, y in pixels): `[N K, 3, side, side]`."""
-    count, each = centres.shape[:2]
+def _sample(x: torch.Tensor, centers: torch.Tensor, zooms: torch.Tensor, side: int) -> torch.Tensor:
+    """Read `[N, 3, H, W]` around centers `[N, K, 2]` (x, y in pixels): `[N K, 3, side, side]`."""
+    count, each = centers.shape[:2]
     line = torch.arange(side, device=x.device) - (side - 1) / 2
     offsets = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)
-    points = centres[:, :, None, None] + zooms[:, :, None, None] * offsets
+    points = centers[:, :, None, None] + zooms[:, :, None, None] * offsets
     extent = torch.tensor([x.shape[3], x.shape[2]], device=x.device)
     grid = (2 * points / extent - 1).reshape(count, each * side, side, 2)
     read = functional.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     return read.reshape(count, 3, each, side, side).transpose(1, 2).reshape(-1, 3, side, side)
 
 
-def _fade(patches: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
-    return torch.where(grey, patches.mean(1, keepdim=True).expand_as(patches), patches)
+def _fade(patches: torch.Tensor, gray: torch.Tensor) -> torch.Tensor:
+    return torch.where(gray, patches.mean(1, keepdim=True).expand_as(patches), patches)
 
 
 def distillation_loss(anchors: torch.Tensor, positives: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -182,8 +182,8 @@ def _distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def _compactness(descriptors: torch.Tensor) -> torch.Tensor:
-    centred = descriptors - descriptors.mean(0)
-    unit = centred / (torch.linalg.vector_norm(centred, dim=0) + 1e-6)
+    centerd = descriptors - descriptors.mean(0)
+    unit = centerd / (torch.linalg.vector_norm(centerd, dim=0) + 1e-6)
     correlation = unit.T @ unit
     channels = correlation.shape[0]
     off_diagonal = correlation.square().sum() - correlation.diagonal().square().sum()

@@ -1,7 +1,7 @@
 """The published files of Uninformed Students: one for each network, together in a folder.
 
 Source: AnomalyNet.py and anomaly_detection.py of https://github.com/denguir/student-teacher-anomaly-detection.
-The files hold weights alone. That code normalises pictures with mean and deviation 0.5, applies a leaky ReLU
+The files hold weights alone. That code normalizes images with mean and deviation 0.5, applies a leaky ReLU
 to descriptors too, and measures descriptors, error and variance anew each time it is started.
 """
 

@@ -41,12 +41,12 @@ from adq_edge.models.teacher_distillation import DistillationSource, Squares, cu
 
 TEACHER = Stage("teacher", share=0.25)
 
-_SQUARES = 16  # random parts of pictures in a training step, at least
+_SQUARES = 16  # random parts of images in a training step, at least
 _SQUARE = 9  # descriptors a side of such a part, at most
 _SPAN = 32  # pixels between its outermost descriptors, at most
 _HARDEST = 0.1  # part of the patches that students learn more of
 _EXCERPT = 96  # pixels a side, at most, of the part that learns with rounding
-_COARSE = 4  # pixels between descriptors from which on whole pictures do
+_COARSE = 4  # pixels between descriptors from which on whole images do
 _SHIFT = 0.25  # of a patch: how far a positive is shifted at most
 
 
@@ -108,34 +108,34 @@ class UninformedStudents(AnomalyModel):
         return torch.optim.Adam(self.trainable(stage).parameters(), learning_rate, weight_decay=1e-5)
 
     def networks(self, x: torch.Tensor) -> Features:
-        """Map normalised pictures to the descriptors of the teacher, then of each student.
+        """Map normalized images to the descriptors of the teacher, then of each student.
 
         The shifted grids of the dense form are left stacked on the batch axis: what follows is the same for
         each position, and a map is put together at less cost than descriptors are.
         """
-        centre = self.grid.stride // 2
-        return self._describe(self.grid.fit(x, (centre, centre)), self.grid.levels)
+        center = self.grid.stride // 2
+        return self._describe(self.grid.fit(x, (center, center)), self.grid.levels)
 
     def _describe(self, padded: torch.Tensor, levels: int) -> Features:
         return (self.teacher(padded, levels), *(student(padded, levels) for student in self.students))
 
     def loss(self, features: Features) -> torch.Tensor:
-        """Return the squared distance to the normalised teacher, mean over positions and students.
+        """Return the squared distance to the normalized teacher, mean over positions and students.
 
         To it comes the mean over each student's hardest tenth of the positions. Without, most of what is
         learnt is of plain surfaces, and a normal but rich texture stands out more than a faint defect.
         Source: the "hard feature loss" of Batzner et al., "EfficientAD", WACV 2024.
         """
-        teacher = self._normalised(features[0].detach())
+        teacher = self._normalized(features[0].detach())
         errors = [_squared_norm(student - teacher).flatten() for student in features[1:]]
         distances = torch.stack(errors)
         hardest = distances.topk(math.ceil(_HARDEST * distances.shape[1]), 1).values
         return distances.mean() + hardest.mean()
 
     def stage_loss(self, stage: Stage, images: torch.Tensor) -> torch.Tensor:
-        """Return the loss of random parts of normal pictures.
+        """Return the loss of random parts of normal images.
 
-        Both learn on small squares on the coarse grid, at random places: neighbouring patches share most of
+        Both learn on small squares on the coarse grid, at random places: neighboring patches share most of
         their convolutions, and many small squares teach more than a large one.
 
         Raises:
@@ -143,18 +143,18 @@ class UninformedStudents(AnomalyModel):
         """
         if stage == TEACHER:
             return self._distil(self._squares(images, _SQUARES))
-        x = self.normalise(images)
-        pictures = x.repeat_interleave(math.ceil(_SQUARES / len(x)), 0)
-        parts = random_crops(pictures, self.grid.coarse, self._square)
+        x = self.normalize(images)
+        repeated = x.repeat_interleave(math.ceil(_SQUARES / len(x)), 0)
+        parts = random_crops(repeated, self.grid.coarse, self._square)
         return self.float32_loss(self._describe(parts, levels=0))
 
     def excerpt(self, images: torch.Tensor) -> torch.Tensor:
-        """Return a random part of each picture on a fine grid: neighbouring patches say much the same."""
+        """Return a random part of each image on a fine grid: neighboring patches say much the same."""
         return images if self.grid.stride >= _COARSE else random_excerpt(images, self.grid, _EXCERPT)
 
     @property
     def _square(self) -> int:
-        """Descriptors a side of a random part: a patch has its price, and neighbours are much alike."""
+        """Descriptors a side of a random part: a patch has its price, and neighbors are much alike."""
         return min(_SQUARE, _SPAN // self.grid.coarse.stride + 1)
 
     def _distil(self, squares: Squares) -> torch.Tensor:
@@ -163,34 +163,34 @@ class UninformedStudents(AnomalyModel):
         anchors, positives = descriptors.chunk(2)
         return in_float32(distillation_loss, anchors, positives, target)
 
-    def begin_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
-        """Standardise what the teacher learns, over random parts of all pictures.
+    def begin_stage(self, stage: Stage, images: Callable[[], Iterable[torch.Tensor]]) -> None:
+        """Standardize what the teacher learns, over random parts of all images.
 
         Raises:
             CheckpointError: the teacher is to be trained and `load_teacher` was not called.
         """
         if stage == TEACHER:
-            squares = (self._squares(batch, len(batch)).anchors for batch in pictures())
-            self._distillation_source().standardise(squares, self.grid.coarse)
+            squares = (self._squares(batch, len(batch)).anchors for batch in images())
+            self._distillation_source().standardize(squares, self.grid.coarse)
 
     def _squares(self, images: torch.Tensor, count: int) -> Squares:
         patch, stride = self.grid.patch, self.grid.coarse.stride
         side = (self._square - 1) * stride + patch
-        return cut_squares(self.normalise(images), side, _SHIFT * (patch - 1), count)
+        return cut_squares(self.normalize(images), side, _SHIFT * (patch - 1), count)
 
     def _distillation_source(self) -> DistillationSource:
         if not self._source:
             raise CheckpointError("the teacher has no ResNet-18 to be distilled from", fix="Load one first")
         return self._source[0].to(self.pixel_mean.device)
 
-    def finish_stage(self, stage: Stage, pictures: Callable[[], Iterable[torch.Tensor]]) -> None:
+    def finish_stage(self, stage: Stage, images: Callable[[], Iterable[torch.Tensor]]) -> None:
         """Measure the descriptors' (teacher) or the error's and variance's (students) mean and deviation."""
         with torch.inference_mode():
             if stage == TEACHER:
-                descriptors = (self.teacher(self._coarse(batch)) for batch in pictures())
-                self._normalise_descriptors(*channel_moments(descriptors))
+                descriptors = (self.teacher(self._coarse(batch)) for batch in images())
+                self._normalize_descriptors(*channel_moments(descriptors))
                 return
-            maps = (self._error_and_variance(self._sample(batch)) for batch in pictures())
+            maps = (self._error_and_variance(self._sample(batch)) for batch in images())
             mean, deviation = channel_moments(torch.stack(pair, 1) for pair in maps)
         for name, value in (("error", 0), ("variance", 1)):
             getattr(self, f"{name}_mean").copy_(mean[value])
@@ -203,11 +203,11 @@ class UninformedStudents(AnomalyModel):
         return self._describe(self._coarse(images), 0)
 
     def _coarse(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalise pictures and fit them to their descriptors on the coarse grid."""
-        x, centre = self.normalise(images.to(self.pixel_mean.device)), self.grid.coarse.stride // 2
-        return self.grid.coarse.fit(x, (centre, centre))
+        """Normalize images and fit them to their descriptors on the coarse grid."""
+        x, center = self.normalize(images.to(self.pixel_mean.device)), self.grid.coarse.stride // 2
+        return self.grid.coarse.fit(x, (center, center))
 
-    def _normalise_descriptors(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+    def _normalize_descriptors(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
         """Give the teacher's descriptors mean 0 and deviation 1, in its last layer where that is linear."""
         if self.decoder is Decoder.LEAKY:
             self.descriptor_mean.copy_(mean.view_as(self.descriptor_mean))
@@ -244,7 +244,7 @@ class UninformedStudents(AnomalyModel):
 
         Both are made of differences to the teacher: small numbers, so little is lost in rounding.
         """
-        teacher, count = self._normalised(features[0]), len(features) - 1
+        teacher, count = self._normalized(features[0]), len(features) - 1
         differences = [student - teacher for student in features[1:]]
         mean = differences[0]
         for difference in differences[1:]:
@@ -255,9 +255,9 @@ class UninformedStudents(AnomalyModel):
             variance = variance + _squared_norm(difference - mean)
         return _squared_norm(mean), variance * (1.0 / count)
 
-    def _normalised(self, teacher: torch.Tensor) -> torch.Tensor:
+    def _normalized(self, teacher: torch.Tensor) -> torch.Tensor:
         if self.decoder is Decoder.LINEAR:
-            return teacher  # its last layer normalises: see `_normalise_descriptors`
+            return teacher  # its last layer normalizes: see `_normalize_descriptors`
         return (teacher - self.descriptor_mean) / self.descriptor_std
 
 

@@ -28,9 +28,9 @@ from adq_edge.artifacts.bundle import (
     RANGES_FOLDER,
     SCORE_OUTPUT,
     Bundle,
+    FileReference,
     Manifest,
     Parity,
-    Source,
     open_bundle,
     write_manifest,
 )
@@ -67,22 +67,22 @@ def export(
     image_size: Optional[Tuple[int, int]] = None,
     stride: Optional[int] = None,
 ) -> Bundle:
-    """Export a checkpoint to a bundle and check ONNX against torch on pictures.
+    """Export a checkpoint to a bundle and check ONNX against torch on images.
 
     Args:
         checkpoint: our own checkpoint or a foreign one; the newest in `checkpoints/` by default.
         output: the bundle's folder, replaced if it is a bundle; `bundles/NAME` by default.
         teacher_weights: for checkpoints that hold only the student: the teacher's ResNet file, `demo`, or
             None for torchvision's.
-        data: dataset folder with the pictures of the check; by default the training data, where they are
-            still there, else pictures that adq-edge draws itself. Its training images also serve to measure
-            what the score is normalised by, for checkpoints that do not hold it.
+        data: dataset folder with the images of the check; by default the training data, where they are
+            still there, else images that adq-edge draws itself. Its training images also serve to measure
+            what the score is normalized by, for checkpoints that do not hold it.
         image_size: (height, width) for checkpoints that do not hold it.
         stride: pixels between places where methods with such an option compare patches, instead of the
             checkpoint's; the map keeps its size.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read or recognised.
+        CheckpointError: the checkpoint cannot be read or recognized.
         BundleError: the exported graph does not reproduce the checkpoint, or `output` is something else.
     """
     source = workspace.latest_checkpoint() if checkpoint is None else Path(checkpoint)
@@ -94,10 +94,10 @@ def export(
     training_data = loaded.training.get("settings", {}).get("data")
     if loaded.unmeasured:
         measure_statistics(loaded, source, data or training_data)
-    pictures, described = _pictures(data, training_data, loaded.model.config.image_size)
+    images, described = _images(data, training_data, loaded.model.config.image_size)
     with atomic_directory(folder) as fresh:
         _write_onnx(loaded.model, fresh / MODEL_FILE)
-        parity = _check_parity(loaded.model, fresh / MODEL_FILE, pictures, described)
+        parity = _check_parity(loaded.model, fresh / MODEL_FILE, images, described)
         write_manifest(fresh, _manifest(folder, source, loaded, fresh / MODEL_FILE, parity))
         if QUANTIZATION in loaded.training:
             _write_trained_ranges(fresh, ranges_from_dict(loaded.training[QUANTIZATION]))
@@ -140,15 +140,15 @@ def _refuse_foreign_folder(folder: Path) -> None:
         raise BundleError("exists and is not a bundle", where=folder, fix="Choose another output folder")
 
 
-def _pictures(
+def _images(
     data: Optional[Union[str, Path]], training_data: Optional[str], size: Tuple[int, int]
 ) -> Tuple[np.ndarray, str]:
-    """Return uint8 `[N, H, W, 3]` pictures, normal and defective, and a word on where they came from."""
+    """Return uint8 `[N, H, W, 3]` images, normal and defective, and a word on where they came from."""
     if data is None and training_data is not None and Path(training_data).is_dir():
         data = Path(training_data)
     if data is None:
         drawn = [render(name, 0, 0, max(size), None)[0] for name in CATEGORIES[:PARITY_IMAGES]]
-        return np.stack([resize_image(picture, size) for picture in drawn]), "drawn by adq-edge"
+        return np.stack([resize_image(image, size) for image in drawn]), "drawn by adq-edge"
     dataset = read_dataset(Path(data))
     paths: List[Path] = [
         *(sample.path for c in dataset.categories for sample in c.test),
@@ -156,7 +156,7 @@ def _pictures(
     ]
     chosen = paths[:: max(1, len(paths) // PARITY_IMAGES)][:PARITY_IMAGES]
     if not chosen:
-        raise DataError("no pictures to check the export on", where=data)
+        raise DataError("no images to check the export on", where=data)
     return np.stack([load_image(path, size) for path in chosen]), str(data)
 
 
@@ -187,9 +187,9 @@ def to_onnx(model: nn.Module, image_size: Tuple[int, int]) -> onnx.ModelProto:
     return tidy(fold_constants(onnx.load_model_from_string(buffer.getvalue())))
 
 
-def _check_parity(model: AnomalyModel, path: Path, pictures: np.ndarray, described: str) -> Parity:
+def _check_parity(model: AnomalyModel, path: Path, images: np.ndarray, described: str) -> Parity:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    pairs = [pictures[start : start + 2] for start in range(0, len(pictures), 2)]  # little memory, N > 1
+    pairs = [images[start : start + 2] for start in range(0, len(images), 2)]  # little memory, N > 1
     with torch.inference_mode():
         maps, scores = _joined([model(torch.from_numpy(pair)) for pair in pairs])
     exported_maps, exported_scores = _joined(
@@ -198,8 +198,8 @@ def _check_parity(model: AnomalyModel, path: Path, pictures: np.ndarray, describ
     if not (np.isfinite(maps).all() and np.isfinite(exported_maps).all()):
         raise CheckpointError("the model gives NaN or infinite maps", fix="Train it again")
     parity = Parity(
-        images=len(pictures),
-        pictures=described,
+        images=len(images),
+        source=described,
         map_difference=float(np.abs(maps - exported_maps).max()),
         score_difference=float(np.abs(scores - exported_scores).max()),
         map_largest=float(np.abs(maps).max()),
@@ -245,7 +245,7 @@ def _manifest(folder: Path, source: Path, loaded: Checkpoint, model: Path, parit
         image_size=loaded.model.config.image_size,
         map_size=_map_size(loaded.model),
         model_sha256=sha256(model),
-        checkpoint=Source(source.name, digest(source)),
+        checkpoint=FileReference(source.name, digest(source)),
         categories=tuple(settings.get("categories") or ()),
         data=None if data is None else str(data),
         parity=parity,

@@ -97,5 +97,5 @@ def _fold(convolution: nn.Module, norm: nn.Module) -> None:
 def _features(model: AnomalyModel) -> Tuple[torch.Tensor, ...]:
     height, width = model.config.image_size
     generator = torch.Generator().manual_seed(0)
-    picture = torch.randint(0, 256, (1, height, width, 3), dtype=torch.uint8, generator=generator)
-    return model.networks(model.normalise(picture))
+    image = torch.randint(0, 256, (1, height, width, 3), dtype=torch.uint8, generator=generator)
+    return model.networks(model.normalize(image))

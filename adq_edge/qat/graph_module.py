@@ -116,11 +116,11 @@ class QuantizedNetworks(nn.Module):
         for name in self._region.measured:
             self._ranges[name] = LearnedRange(*ranges[name], self._grid, trained=name in reached)
 
-    def forward(self, picture: torch.Tensor) -> Features:
-        """Map normalised pictures `[N, 3, H, W]` to the features of the quantized networks."""
+    def forward(self, image: torch.Tensor) -> Features:
+        """Map normalized images `[N, 3, H, W]` to the features of the quantized networks."""
         bounds = self._bounds()
         rounded: Dict[str, torch.Tensor] = {}
-        values: Dict[str, Any] = {self._networks.picture: picture}
+        values: Dict[str, Any] = {self._networks.image: image}
         values.update({name: getattr(self, key) for name, key in self._constants.items()})
         values.update({name: weight() for name, weight in self._weights.items()})
         self._round_weights(values, bounds)

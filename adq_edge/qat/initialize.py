@@ -11,8 +11,8 @@ import numpy as np
 from onnx import numpy_helper
 
 from adq_edge.artifacts.ranges import Ranges, WeightRounding
-from adq_edge.calibration.calibrated_model import Prepared, prepare
-from adq_edge.calibration.sources import Source
+from adq_edge.calibration.calibrated_model import CalibratedModel, prepare
+from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.calibration.trained_ranges import QAT
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Arithmetic
 from adq_edge.models.base import AnomalyModel
@@ -25,15 +25,15 @@ from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
 
 
 def quantize_after_training(
-    model: AnomalyModel, arithmetic: Arithmetic, source: Source, data: Path
+    model: AnomalyModel, arithmetic: Arithmetic, source: CalibrationSource, data: Path
 ) -> Tuple[AnomalyModel, Ranges]:
     """Fold a model, calibrate it and put its weights on their integer grid.
 
     Args:
         model: the model, changed in place.
         arithmetic: what it is to be trained for.
-        source: the calibration pictures.
-        data: dataset folder with pictures to check the export on.
+        source: the calibration images.
+        data: dataset folder with images to check the export on.
 
     Returns:
         The model and the ranges and equalization to train from.
@@ -61,7 +61,7 @@ def quantize_after_training(
     return model, ranges
 
 
-def _prepare(model: AnomalyModel, source: Source, data: Path) -> Prepared:
+def _prepare(model: AnomalyModel, source: CalibrationSource, data: Path) -> CalibratedModel:
     """Calibrate in a bundle that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "folded.pt"

@@ -24,7 +24,7 @@ from adq_edge.qat.trainer import STATE, QatTrainer
 from adq_edge.training.loader import TrainingImages
 from adq_edge.training.log import log_path, require_log, write_log
 from adq_edge.training.progress import TrainingProgress
-from adq_edge.training.resume import RESTART, read_earlier, require_writable
+from adq_edge.training.resume import RESTART, read_resumed, require_writable
 from adq_edge.training.schedule import EpochRecord
 from adq_edge.training.score_statistics import measure_statistics
 
@@ -77,7 +77,7 @@ def train_quantized(
     Args:
         checkpoint: what to start from, our own or a foreign one.
         target: the arithmetic of the engine.
-        data: the training pictures; those that the checkpoint was trained on by default.
+        data: the training images; those that the checkpoint was trained on by default.
         categories: the categories to train on; the checkpoint's, or all of a dataset that has none of
             them, by default.
         output: the checkpoint file; `checkpoints/NAME-qat-TARGET.pt` by default.
@@ -91,7 +91,7 @@ def train_quantized(
 
     Raises:
         AdqError: an option is out of range, or several processes were started.
-        DataError: there are no training pictures, or one cannot be used.
+        DataError: there are no training images, or one cannot be used.
         StorageError: a file cannot be read or written.
         CheckpointError: the checkpoint cannot be trained so, `output` holds something else, or training
             diverged; the last good epoch's checkpoint stays.
@@ -124,7 +124,7 @@ def train_quantized(
     )
     path = workspace.CHECKPOINTS / f"{base.name.split('.')[0]}-qat-{arithmetic.value}.pt"
     path = path if output is None else Path(output)
-    earlier = _find_earlier(path, settings, resume)
+    earlier = _find_resumable(path, settings, resume)
     records = [] if earlier is None else [EpochRecord(**row) for row in earlier.training[STATE]["log"]]
     done = len(records)
     if done < settings.epochs:
@@ -195,13 +195,13 @@ def _train(
     return trainer.records
 
 
-def _find_earlier(output: Path, settings: QatSettings, resume: bool) -> Optional[Checkpoint]:
+def _find_resumable(output: Path, settings: QatSettings, resume: bool) -> Optional[Checkpoint]:
     """Return the checkpoint at `output` that these settings continue; None to start afresh."""
     require_writable(output)
     require_log(output)
     if not output.exists():
         return None
-    earlier = read_earlier(output, {STATE}, "is no checkpoint of quantization-aware training")
+    earlier = read_resumed(output, {STATE}, "is no checkpoint of quantization-aware training")
     if not resume:
         return None
     state = earlier.training[STATE]

@@ -110,15 +110,15 @@ class QatTrainer:
         return loss.item()
 
     def finish(self, images: TrainingImages) -> None:
-        """Let the method measure again, with the rounding, what its score is normalised by."""
+        """Let the method measure again, with the rounding, what its score is normalized by."""
         self._quantized.write_back()
 
-        def pictures() -> Iterator[torch.Tensor]:
+        def excerpts() -> Iterator[torch.Tensor]:
             return map(
                 self._model.excerpt, images.batches([[index] for index in range(self.settings.images)])
             )
 
-        self._model.finish_stage(STUDENT, pictures)
+        self._model.finish_stage(STUDENT, excerpts)
         self._finished = True
 
     def save(self, path: Path) -> None:

@@ -28,40 +28,40 @@ class Networks(NamedTuple):
 
     Attributes:
         model: as `export` writes it.
-        picture: name of the tensor that holds the normalised picture.
+        image: name of the tensor that holds the normalized image.
         features: names of the tensors that `networks` returns.
     """
 
     model: onnx.ModelProto
-    picture: str
+    image: str
     features: Tuple[str, ...]
 
     @property
     def nodes(self) -> List[onnx.NodeProto]:
-        """The nodes between the picture and the features, in graph order."""
+        """The nodes between the image and the features, in graph order."""
         producers = GraphIndex(self.model.graph).producers
         wanted: Set[str] = set()
         open_tensors = list(self.features)
         while open_tensors:
             tensor = open_tensors.pop()
             node = producers.get(tensor)
-            if tensor != self.picture and node is not None and node.name not in wanted:
+            if tensor != self.image and node is not None and node.name not in wanted:
                 wanted.add(node.name)
                 open_tensors.extend(node.input)
         return [node for node in self.model.graph.node if node.name in wanted]
 
 
 class _Tapped(nn.Module):
-    """A model that also returns its normalised picture and its features."""
+    """A model that also returns its normalized image and its features."""
 
     def __init__(self, model: AnomalyModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, ...]:
-        picture = self.model.normalise(images)
-        features = self.model.networks(picture)
-        return (*self.model.score(features), picture, *features)
+        image = self.model.normalize(images)
+        features = self.model.networks(image)
+        return (*self.model.score(features), image, *features)
 
 
 def trace(model: AnomalyModel) -> Networks:
@@ -184,7 +184,7 @@ def _checked(origins: Origins, parameters: Mapping[str, nn.Parameter], networks:
 
 
 def _is_equal(actual: Optional[np.ndarray], origin: Origin, values: Sequence[np.ndarray]) -> bool:
-    """Tell whether a constant's elements equal the parameters' elements that its tags name."""
+    """Return True if a constant's elements equal the parameters' elements that its tags name."""
     if actual is None or origin.parameter.min() < 0 or origin.parameter.max() > len(values):
         return False
     for number in np.unique(origin.parameter[origin.parameter > 0]):

@@ -38,7 +38,7 @@ def channel_groups(model: onnx.ModelProto) -> List[Tuple[str, ...]]:
     """Return the groups of tensors whose channels can only be scaled together, in graph order.
 
     Left out are groups with a producer or reader whose channels cannot be scaled here: a grouped
-    convolution, a matrix product, whatever reads the picture, and movements that mix channels with positions.
+    convolution, a matrix product, whatever reads the image, and movements that mix channels with positions.
     So are groups that the scoring alone reads: the multiplication would cost more than the levels are worth.
     """
     region, index = find_region(model), GraphIndex(model.graph)
@@ -57,7 +57,7 @@ def channel_groups(model: onnx.ModelProto) -> List[Tuple[str, ...]]:
 
 
 def _keeps_channels(node: onnx.NodeProto, index: GraphIndex) -> bool:
-    """Tell whether a movement leaves the channels of `[N, C, H, W]` where they are."""
+    """Return True if a movement leaves the channels of `[N, C, H, W]` where they are."""
     if node.op_type in ("Concat", "Split"):
         return attribute(node, "axis", 0) not in (_CHANNELS, _CHANNELS - _RANK)
     if node.op_type == "Slice" and len(node.input) > 3:
@@ -70,7 +70,7 @@ def _keeps_channels(node: onnx.NodeProto, index: GraphIndex) -> bool:
 
 
 def _joins_channels(node: onnx.NodeProto, region: Region, index: GraphIndex) -> bool:
-    """Tell whether a node concatenates channels for convolutions alone, which can take each at its scale."""
+    """Return True if only convolutions read the channels that a node concatenates."""
     layers = {operator.node.name for operator in region.operators}
     return (
         node.op_type == "Concat"
@@ -116,7 +116,7 @@ def equalization_scales(
 
     A channel's scale is the square root of the largest value that it reaches in any tensor of the group, each
     tensor taken relative to its own largest channel. The root goes half of the way: as good as the whole on
-    the pictures that were surveyed, and better on those that were not (the migration strength of Xiao et al.,
+    the images that were surveyed, and better on those that were not (the migration strength of Xiao et al.,
     "SmoothQuant", ICML 2023, equation 4).
 
     Args:

@@ -2,11 +2,11 @@
 
 A placement maps a tensor to the operators that read it quantized.
 
-Left in float on every target are the convolutions of the picture and what pools or moves their output: their
+Left in float on every target are the convolutions of the image and what pools or moves their output: their
 activations put a third of the noise on the anomaly map (an STFPM's map is 2 dB better without them), the
-picture needs no second rounding then, and a convolution of three channels gains little from integers (with
-ONNX Runtime nothing: see benchmarks/published/ablation.md; for OpenVINO, `picture.py` has them exactly). One
-that keeps the picture's resolution makes the largest maps of its network; a CPU computes it in integers, in a
+image needs no second rounding then, and a convolution of three channels gains little from integers (with
+ONNX Runtime nothing: see benchmarks/published/ablation.md; for OpenVINO, `image.py` has them exactly). One
+that keeps the image's resolution makes the largest maps of its network; a CPU computes it in integers, in a
 third less time for the whole (Uninformed Students: 0.3 dB for it).
 
 On a CPU an integer kernel is chosen only if everything around an operator is quantized: what an integer
@@ -53,7 +53,7 @@ def integer_layers(
 
 
 def _early(region: Region, target: Target) -> Set[str]:
-    """Return what the float convolutions of the picture, and the poolings and movements behind them, make."""
+    """Return what the float convolutions of the image, and the poolings and movements behind them, make."""
     early = {
         operator.output
         for operator in region.operators
@@ -121,6 +121,6 @@ def _quantized_inputs(operator: QuantizedOperator, index: GraphIndex, early: Set
 
 
 def _fuses(tensor: str, index: GraphIndex) -> bool:
-    """Tell whether `tensor` is a convolution's output that only the addition reads."""
+    """Return True if `tensor` is a convolution's output that only the addition reads."""
     producer = index.producers.get(tensor)
     return producer is not None and producer.op_type in WEIGHTED and index.only_consumer(tensor) is not None

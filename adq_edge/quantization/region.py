@@ -2,7 +2,7 @@
 
 The anomaly score is a small difference of two networks' features, so norms, differences and products of
 maps stay in float32 on every target. The region is found by structure: it starts at convolutions that
-read the normalised picture and goes on through what commutes with or has an integer kernel; the first
+read the normalized image and goes on through what commutes with or has an integer kernel; the first
 other operator (a norm, a division, a subtraction) ends it. A blur of the anomaly map, though a
 convolution, is not reached.
 """
@@ -103,26 +103,26 @@ class Region:
 
 
 def keeps_values(step: Union[QuantizedOperator, Movement]) -> bool:
-    """Tell whether a step gives only values that it is given."""
+    """Return True if a step gives only values that it is given."""
     return isinstance(step, Movement) or step.node.op_type in POOLING
 
 
 def find_region(model: onnx.ModelProto) -> Region:
     """Return the part of a float model that INT8 engines compute in integers."""
     index = GraphIndex(model.graph)
-    picture: Set[str] = {INPUT}
+    image: Set[str] = {INPUT}
     made: Set[str] = set()
     steps: List[Union[QuantizedOperator, Movement]] = []
     for node in model.graph.node:
         inputs = index.activations(node)
-        if node.op_type in _PREPROCESSING and len(inputs) == 1 and inputs[0] in picture:
-            picture.update(node.output)
+        if node.op_type in _PREPROCESSING and len(inputs) == 1 and inputs[0] in image:
+            image.update(node.output)
         elif node.op_type in ACTIVATIONS and inputs[0] in made:
             made.update(node.output)
         elif _only_moves(node, inputs, index, made):
             made.update(node.output)
             steps.append(Movement(node, tuple(inputs), tuple(node.output)))
-        elif _has_integer_kernel(node, inputs, made, picture):
+        elif _has_integer_kernel(node, inputs, made, image):
             made.update(node.output)
             activation = _activation_behind(node, index)
             output = str(node.output[0] if activation is None else activation.output[0])
@@ -131,7 +131,7 @@ def find_region(model: onnx.ModelProto) -> Region:
 
 
 def _only_moves(node: onnx.NodeProto, inputs: List[str], index: GraphIndex, made: Set[str]) -> bool:
-    """Tell whether a node moves what the networks make: shapes, indices and paddings must be constants."""
+    """Return True if a node moves what the networks make: shapes, indices and paddings must be constants."""
     if node.op_type not in MOVING or not inputs or not made.issuperset(inputs):
         return False
     return node.op_type != "Pad" or _pads_with_zeros(node, index)
@@ -144,9 +144,9 @@ def _pads_with_zeros(node: onnx.NodeProto, index: GraphIndex) -> bool:
     return value is None or not value.any()
 
 
-def _has_integer_kernel(node: onnx.NodeProto, inputs: List[str], made: Set[str], picture: Set[str]) -> bool:
+def _has_integer_kernel(node: onnx.NodeProto, inputs: List[str], made: Set[str], image: Set[str]) -> bool:
     if node.op_type in WEIGHTED:
-        return len(inputs) == 1 and inputs[0] in made | picture
+        return len(inputs) == 1 and inputs[0] in made | image
     if node.op_type in _JOINING:
         return len(inputs) > 1 and made.issuperset(inputs)
     return node.op_type in POOLING and inputs[0] in made

@@ -1,4 +1,4 @@
-"""Weight rounding with error compensation: what one weight loses by rounding, its neighbours make up for.
+"""Weight rounding with error compensation: what one weight loses by rounding, its neighbors make up for.
 
 Weights are rounded one input at a time; the error is spread over the inputs not yet rounded so that the
 layer's output on real activations changes least. Against rounding to nearest this lowers the noise that
@@ -17,7 +17,7 @@ import numpy as np
 from adq_edge.quantization.arithmetic import WEIGHT_LEVELS, weight_scales
 
 DAMPING = 0.01
-"""Added to the diagonal of the second moments, relative to its mean: they come from few pictures."""
+"""Added to the diagonal of the second moments, relative to its mean: they come from few images."""
 
 _BLOCK = 128
 

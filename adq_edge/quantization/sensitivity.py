@@ -34,9 +34,9 @@ class GraphDamage:
     """What it costs to quantize every layer.
 
     Attributes:
-        map_snr_db: 10 log10(sum F^2 / sum (F - Q)^2) over all pixels of all pictures' anomaly maps, F of the
+        map_snr_db: 10 log10(sum F^2 / sum (F - Q)^2) over all pixels of all images' anomaly maps, F of the
             float model and Q of the quantized one, in dB; None: identical.
-        score_bias: median of (Q - F) / F over the pictures' scores; None if all float scores are 0.
+        score_bias: median of (Q - F) / F over the images' scores; None if all float scores are 0.
     """
 
     map_snr_db: Optional[float]
@@ -65,7 +65,7 @@ class LayerDamage:
 
 
 class _Reference(NamedTuple):
-    """What the float model says of the pictures."""
+    """What the float model says of the images."""
 
     maps: List[np.ndarray]
     scores: np.ndarray
@@ -75,7 +75,7 @@ def map_damage(
     model: onnx.ModelProto,
     ranges: RangeMap,
     target: Target,
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     *,
     layers: Optional[Sequence[str]] = None,
     rounding: Optional[Rounding] = None,
@@ -85,10 +85,10 @@ def map_damage(
     """Measure what each layer costs when it alone is quantized.
 
     Args:
-        model: the equalised float model.
+        model: the equalized float model.
         ranges: (low, high) of each tensor that the region measures, in the tensor's own units.
         target: whose arithmetic and placement.
-        pictures: uint8 `[H, W, 3]` each, at least one.
+        images: uint8 `[H, W, 3]` each, at least one.
         layers: names of the layers to measure; all of the region by default.
         rounding: the weights' integers, as `quantize` takes them.
         threads: CPU threads; all by default.
@@ -105,13 +105,13 @@ def map_damage(
     unknown = [name for name in layers or () if name not in names]
     if unknown:
         raise CalibrationError(f"the networks have no layer {unknown[0]!r}", fix="Name nodes of the model")
-    reference = _run_float(model, pictures, threads)
+    reference = _run_float(model, images, threads)
     damages = []
     for operator in operators:
         name = operator.node.name
         if layers is None or name in layers:
             quantized = quantize(model, ranges, target, rounding=rounding, float_layers=names - {name})
-            damages.append(_layer_damage(quantized, model, operator, pictures, reference, threads))
+            damages.append(_layer_damage(quantized, model, operator, images, reference, threads))
             if on_layer is not None:
                 on_layer()
     return damages
@@ -121,7 +121,7 @@ def whole_damage(
     model: onnx.ModelProto,
     ranges: RangeMap,
     target: Target,
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     *,
     rounding: Optional[Rounding] = None,
     threads: Optional[int] = None,
@@ -130,10 +130,10 @@ def whole_damage(
 
     Args and errors are those of `map_damage`.
     """
-    reference = _run_float(model, pictures, threads)
+    reference = _run_float(model, images, threads)
     quantized = quantize(model, ranges, target, rounding=rounding)
     maps, scores = _SignalToNoise(), []
-    for expected, (anomaly_map, score) in zip(reference.maps, _run(quantized, (), pictures, threads)):
+    for expected, (anomaly_map, score) in zip(reference.maps, _run(quantized, (), images, threads)):
         maps.update(expected, anomaly_map)
         scores.append(score[0])
     return GraphDamage(maps.decibels(), _bias(reference.scores, scores))
@@ -143,7 +143,7 @@ def clipped_shares(
     model: onnx.ModelProto,
     ranges: Mapping[str, Tuple[float, float]],
     target: Target,
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     *,
     threads: Optional[int] = None,
 ) -> Dict[str, float]:
@@ -155,7 +155,7 @@ def clipped_shares(
         model: the float model.
         ranges: (low, high) of the tensors to look at, in their own units.
         target: whose grid.
-        pictures: uint8 `[H, W, 3]` each, at least one.
+        images: uint8 `[H, W, 3]` each, at least one.
         threads: CPU threads; all by default.
 
     Raises:
@@ -165,7 +165,7 @@ def clipped_shares(
     if GRIDS[target].symmetric:
         limits = {name: (-max(-low, high), max(-low, high)) for name, (low, high) in ranges.items()}
     clipped, sizes = dict.fromkeys(limits, 0), dict.fromkeys(limits, 0)
-    for _, _, *tensors in _run(model, list(limits), pictures, threads):
+    for _, _, *tensors in _run(model, list(limits), images, threads):
         for (name, (low, high)), values in zip(limits.items(), tensors):
             clipped[name] += int(np.count_nonzero(values < low) + np.count_nonzero(values > high))
             sizes[name] += values.size
@@ -196,7 +196,7 @@ def _layer_damage(
     quantized: onnx.ModelProto,
     model: onnx.ModelProto,
     operator: QuantizedOperator,
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     reference: _Reference,
     threads: Optional[int],
 ) -> LayerDamage:
@@ -205,7 +205,7 @@ def _layer_damage(
         return LayerDamage(name, kind, False, None, None, 0.0)
     outputs = (_add_float_twin(quantized.graph, model.graph, operator), _served(quantized.graph, operator))
     maps, layer, scores = _SignalToNoise(), _SignalToNoise(), []
-    runs = _run(quantized, outputs, pictures, threads)
+    runs = _run(quantized, outputs, images, threads)
     for expected_map, (anomaly_map, score, expected, measured) in zip(reference.maps, runs):
         maps.update(expected_map, anomaly_map)
         layer.update(expected, measured)
@@ -221,7 +221,7 @@ def _add_float_twin(graph: onnx.GraphProto, original: onnx.GraphProto, operator:
     """Add the float layer beside the quantized one and return the name of its output.
 
     Before the quantized layer everything is float32, so the twin computes what the float model computes;
-    keeping that from the float model's own run would take tens of MB a picture.
+    keeping that from the float model's own run would take tens of MB an image.
     """
     made = {operator.node.output[0], operator.output}
     constants = GraphIndex(original).initializers
@@ -254,21 +254,21 @@ def _served(graph: onnx.GraphProto, operator: QuantizedOperator) -> str:
     return tensor
 
 
-def _run_float(model: onnx.ModelProto, pictures: Sequence[np.ndarray], threads: Optional[int]) -> _Reference:
-    if not len(pictures):
-        raise CalibrationError("no pictures to measure with", fix="Give at least one")
-    maps, scores = zip(*_run(model, (), pictures, threads))
+def _run_float(model: onnx.ModelProto, images: Sequence[np.ndarray], threads: Optional[int]) -> _Reference:
+    if not len(images):
+        raise CalibrationError("no images to measure with", fix="Give at least one")
+    maps, scores = zip(*_run(model, (), images, threads))
     return _Reference(list(maps), np.concatenate(scores))
 
 
 def _run(
-    model: onnx.ModelProto, tensors: Sequence[str], pictures: Sequence[np.ndarray], threads: Optional[int]
+    model: onnx.ModelProto, tensors: Sequence[str], images: Sequence[np.ndarray], threads: Optional[int]
 ) -> Iterator[List[np.ndarray]]:
-    """Yield each picture's anomaly map `[1, h, w]`, score `[1]` and `tensors`."""
+    """Yield each image's anomaly map `[1, h, w]`, score `[1]` and `tensors`."""
     session = _open(model, tensors, threads)
-    for picture in pictures:
+    for image in images:
         anomaly_map, score, *others = session.run(
-            [MAP_OUTPUT, SCORE_OUTPUT, *tensors], {INPUT: np.ascontiguousarray(picture)[None]}
+            [MAP_OUTPUT, SCORE_OUTPUT, *tensors], {INPUT: np.ascontiguousarray(image)[None]}
         )
         if not (np.isfinite(anomaly_map).all() and np.isfinite(score).all()):
             raise CalibrationError(

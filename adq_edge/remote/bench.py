@@ -17,7 +17,7 @@ from adq_edge.core.imaging import read_image
 from adq_edge.core.options import Device, Precision, RuntimeName, Scenario, choose
 from adq_edge.remote.bench_job import DIAGNOSIS, RESULTS, Request, extras_for, make_job
 from adq_edge.remote.board import PATIENCE_SECONDS, Board
-from adq_edge.remote.engine_specs import Recipe, read_recipes
+from adq_edge.remote.engine_specs import Recipe, read_specs
 from adq_edge.remote.errors import HostError
 from adq_edge.remote.installation import command_there, install
 from adq_edge.remote.jobs import Ended, describe_failure, run_job
@@ -109,7 +109,7 @@ def bench_remotely(
     for host in hosts:
         for name in (_LOG, _INSTALL_LOG):
             refuse_unwritable(target / _folder_name(host) / name)
-    recipes = read_recipes(items, request.device, choose(Precision, precision))
+    recipes = read_specs(items, request.device, choose(Precision, precision))
     stop = threading.Event()
     with BoardsDisplay(hosts, shown=progress) as display:
         boards = [Board(host, display.reporter(host), stop, patience) for host in hosts]

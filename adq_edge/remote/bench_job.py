@@ -15,7 +15,7 @@ from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.errors import DataError, EngineError
 from adq_edge.core.options import Device, Precision, RuntimeName, Scenario, Target
 from adq_edge.datasets.mvtec import Category, read_dataset
-from adq_edge.remote.engine_specs import Recipe, check_pictures, cpu_runtime, find_plan, tensorrt_options
+from adq_edge.remote.engine_specs import Recipe, check_images, cpu_runtime, find_plan, tensorrt_options
 from adq_edge.remote.jobs import Job, Step
 
 RESULTS = f"work/{workspace.RESULTS.as_posix()}"
@@ -83,8 +83,8 @@ def make_job(request: Request, recipes: Sequence[Recipe], machine: str, command:
     for scenario in request.scenarios:
         measure += ["--scenario", scenario.value]
     if request.image is not None:
-        files[f"work/picture/{request.image.name}"] = request.image
-        measure += ["--image", f"picture/{request.image.name}"]
+        files[f"work/image/{request.image.name}"] = request.image
+        measure += ["--image", f"image/{request.image.name}"]
     steps.append(_step("bench", *command, "bench", *engines, *measure))
     return Job("bench", files, tuple(steps), spare_mb=_BUILD_SPARE_MB)
 
@@ -98,12 +98,12 @@ def extras_for(request: Request, recipes: Sequence[Recipe]) -> Tuple[str, ...]:
 
 
 def _fits(sidecar: Sidecar, device: Device, machine: str) -> bool:
-    """Tell whether a board can run an engine as it is: an ONNX file, where a plan is of one GPU only."""
+    """Return True if a board can run an engine as it is: an ONNX file, where a plan is of one GPU only."""
     return device is Device.CPU and sidecar.device == Device.CPU.value and sidecar.machine == machine
 
 
 def _add_bundle(files: Dict[str, Path], recipe: Recipe, request: Request, machine: str) -> List[str]:
-    """Add a bundle and its calibration pictures; return what `build` is to be told."""
+    """Add a bundle and its calibration images; return what `build` is to be told."""
     bundle = recipe.bundle
     if bundle is None:
         assert recipe.engine is not None
@@ -134,14 +134,14 @@ def _add_bundle(files: Dict[str, Path], recipe: Recipe, request: Request, machin
     # One kind of CPU stands for both: a model is trained for CPUs or for TensorRT.
     target = Target.X86 if request.device is Device.CPU else Target.TENSORRT
     if find_trained_ranges(bundle, target, recipe.calibrator) is None:
-        pictures = _add_pictures(files, bundle, recipe, request)
-        options += [*pictures, "--source", recipe.source, "--samples", str(recipe.samples)]
+        images = _add_images(files, bundle, recipe, request)
+        options += [*images, "--source", recipe.source, "--samples", str(recipe.samples)]
     return options
 
 
-def _add_pictures(files: Dict[str, Path], bundle: Bundle, recipe: Recipe, request: Request) -> List[str]:
+def _add_images(files: Dict[str, Path], bundle: Bundle, recipe: Recipe, request: Request) -> List[str]:
     folder = default_folder(bundle) or request.data
-    check_pictures(recipe, folder)
+    check_images(recipe, folder)
     if folder is None and IMAGES not in recipe.source.split(","):
         return []
     place = f"calibration/{recipe.name}"

@@ -40,7 +40,7 @@ class Recipe:
         precision: number format of the networks.
         calibrator: of an INT8 engine; None for the usual one.
         source: what is calibrated on.
-        samples: the largest number of calibration pictures.
+        samples: the largest number of calibration images.
         engine: the engine as it is here, with its sidecar, which says the rest; None for a bundle.
     """
 
@@ -53,7 +53,7 @@ class Recipe:
     engine: Optional[Tuple[Path, Sidecar]] = None
 
 
-def read_recipes(items: Sequence[Union[str, Path]], device: Device, precision: Precision) -> List[Recipe]:
+def read_specs(items: Sequence[Union[str, Path]], device: Device, precision: Precision) -> List[Recipe]:
     """Return how the engines come about that the user named.
 
     Args:
@@ -160,8 +160,8 @@ def tensorrt_options(recipe: Recipe, device: Device) -> List[str]:
     if device is Device.CPU:
         return []
     options = [] if details.dla is None else ["--dla", str(details.dla)]
-    if details.largest_batch > 1:
-        options += ["--max-batch", str(details.largest_batch)]
+    if details.max_batch > 1:
+        options += ["--max-batch", str(details.max_batch)]
     if sidecar.runtime == RuntimeName.TENSORRT.value:  # TensorRT-RTX knows but one route
         calibrator = recipe.calibrator or DEFAULT_CALIBRATOR
         chosen = choose_route(sidecar.runtime_version, calibrator, TensorRTOptions(dla=details.dla))
@@ -170,12 +170,12 @@ def tensorrt_options(recipe: Recipe, device: Device) -> List[str]:
     return options
 
 
-def check_pictures(recipe: Recipe, folder: Optional[Path]) -> None:
-    """Refuse to calibrate an engine anew on other pictures than those that it was calibrated on here.
+def check_images(recipe: Recipe, folder: Optional[Path]) -> None:
+    """Refuse to calibrate an engine anew on other images than those that it was calibrated on here.
 
     Args:
         recipe: an INT8 engine.
-        folder: the pictures that would be sent.
+        folder: the images that would be sent.
 
     Raises:
         EngineError: they are others, or it cannot be told any more.
@@ -194,7 +194,7 @@ def check_pictures(recipe: Recipe, folder: Optional[Path]) -> None:
         if source.fingerprint() == measured_on:
             return
     raise EngineError(
-        f"the pictures in {folder or workspace.CALIBRATION_DATA} are not those that it was calibrated on",
+        f"the images in {folder or workspace.CALIBRATION_DATA} are not those that it was calibrated on",
         where=path,
         fix="Build it on them, without --calib-data, or name its bundle instead",
     )

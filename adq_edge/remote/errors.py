@@ -94,7 +94,7 @@ def disk_full(host: str, step: Optional[str] = None) -> HostError:
 
 
 def tells_of_full_disk(text: str) -> bool:
-    """Tell whether a program complains that there is no space."""
+    """Return True if a program complains that there is no space."""
     return any(os.strerror(number).lower() in text.lower() for number in _FULL)
 
 

@@ -109,7 +109,7 @@ def _keep_log(log: Path, *tries: Ended) -> str:
 
 
 def _lacks_internet(ended: Ended) -> bool:
-    """Tell whether packages could not be got, and not something else failed: a compiler, for one."""
+    """Return True if packages could not be got, and not something else failed: a compiler, for one."""
     if ended.state != "failed" or ended.step != _DEPENDENCIES or ended.filled_disk:
         return False
     # A warning is of something that pip tried again, or did without.

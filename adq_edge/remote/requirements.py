@@ -32,7 +32,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _OLDEST_GLIBC = 17
 
 
-class Source(NamedTuple):
+class SourcePackage(NamedTuple):
     """A package that has no wheels: what must be there before it is built, and what it takes to run it."""
 
     to_build: Tuple[str, ...]
@@ -41,7 +41,9 @@ class Source(NamedTuple):
 
 _FROM_SOURCE = {
     # The board compiles it, against its own CUDA.
-    "pycuda": Source(("numpy", "setuptools", "wheel"), ("mako", "platformdirs>=2.2.0", "pytools>=2011.2"))
+    "pycuda": SourcePackage(
+        ("numpy", "setuptools", "wheel"), ("mako", "platformdirs>=2.2.0", "pytools>=2011.2")
+    )
 }
 
 

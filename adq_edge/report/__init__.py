@@ -1,3 +1,3 @@
-"""Tables and pictures made from result files."""
+"""Tables and images made from result files."""
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def _bubble(device: Device, entry: Entry, many: bool) -> Iterator[Bubble]:
         yield Bubble(
             name=f"{entry.engine.name} on {device.name}" if many else entry.engine.name,
             precision=precision_name(entry.engine.precision),
-            colour=_colour(entry),
+            color=_color(entry),
             latency_ms=latency.p50_ms,
             auroc=quality.image_auroc,
             size_mb=entry.engine.engine_mb,
@@ -61,7 +61,7 @@ def latency_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     """Yield the distribution of latency on each device."""
     for device in devices:
         strips = [
-            Strip(entry.engine.name, _colour(entry), entry.latency, cautions(entry.flags))
+            Strip(entry.engine.name, _color(entry), entry.latency, cautions(entry.flags))
             for entry in device.entries
             if entry.latency is not None
         ]
@@ -107,7 +107,7 @@ def throughput_charts(devices: Sequence[Device]) -> Iterator[Chart]:
             title = f"{model.name} on {device.name}"
             batches = _curves(model, _over_batches)
             if batches:
-                yield step_chart(f"Throughput: {title}", "pictures a call", "images a second", batches)
+                yield step_chart(f"Throughput: {title}", "images a call", "images a second", batches)
             streams = _curves(model, _over_streams)
             if streams:
                 yield step_chart(f"Parallel calls: {title}", "calls at a time", "images a second", streams)
@@ -119,7 +119,7 @@ def _curves(model: Model, points_of: _PointsOf) -> List[Curve]:
         found = points_of(entry.engine.offline)
         if found is not None:
             name = f"{entry.engine.name}, {found[0]}"
-            curves.append(Curve(name, _colour(entry), number, found[1]))
+            curves.append(Curve(name, _color(entry), number, found[1]))
     return curves
 
 
@@ -202,5 +202,5 @@ def _over_streams(points: Sequence[Throughput]) -> Optional[Tuple[str, List[Tupl
     return f"{batch} a call", [*found]
 
 
-def _colour(entry: Entry) -> str:
+def _color(entry: Entry) -> str:
     return _COLOURS.get(entry.engine.precision, "other")

@@ -82,7 +82,7 @@ def collect(paths: Sequence[Union[str, Path]]) -> Collection:
     records: List[Tuple[Path, Any]] = []
     sources: Dict[str, Path] = {}
     notes: List[str] = []
-    with progress_bar("Reading results", len(found), "files") as advance:
+    with progress_bar("TelemetrySample results", len(found), "files") as advance:
         for path, named in found:
             schema = _read_schema(path)
             digest = sha256(path)

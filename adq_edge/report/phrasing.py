@@ -38,7 +38,7 @@ def precision_name(precision: str) -> str:
 
 
 def offline_words(engine: EngineBenchmark, load: Throughput) -> str:
-    """Say whether a throughput is an engine's best, and whether a larger batch may bring more."""
+    """Return True if a throughput is an engine's best, and whether a larger batch may bring more."""
     if load != engine.best_offline:
         return ""
     words = _BEST[engine.offline_end]
@@ -136,7 +136,7 @@ def finding(entry: Entry) -> Optional[str]:
     stream = entry.baseline.engine.single_stream
     before = "" if stream is None else f" instead of {significant(stream.latency.p50_ms)}"
     name = precision_name(entry.engine.precision)
-    parts = [f"{name} is {speed} ({significant(latency.p50_ms)}{before} ms a picture)"]
+    parts = [f"{name} is {speed} ({significant(latency.p50_ms)}{before} ms an image)"]
     quality = auroc_words(entry)
     if quality is not None and entry.quality is not None and entry.quality.image_auroc is not None:
         parts.append(f"{quality} ({entry.quality.image_auroc:.3f})")

@@ -9,7 +9,7 @@ from typing import Optional, Tuple, Union
 import onnx
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.bundle import Source, open_bundle
+from adq_edge.artifacts.bundle import FileReference, open_bundle
 from adq_edge.core.errors import BundleError, ResultError
 from adq_edge.core.options import Precision
 from adq_edge.core.records import read_record, write_json
@@ -71,7 +71,7 @@ class ModelEstimate:
     arch: str
     board: str
     note: str
-    model: Optional[Source]
+    model: Optional[FileReference]
     engines: Tuple[EngineEstimate, ...]
 
 
@@ -88,7 +88,7 @@ def estimate(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None
     """
     opened = open_bundle(Path(bundle))
     manifest = opened.manifest
-    source = Source(str(opened.model), manifest.model_sha256)
+    source = FileReference(str(opened.model), manifest.model_sha256)
     try:
         result = estimate_model(onnx.load(str(opened.model)), manifest.name, manifest.arch, source=source)
     except BundleError as error:
@@ -119,7 +119,7 @@ def estimate_model(
     name: str,
     arch: str,
     *,
-    source: Optional[Source] = None,
+    source: Optional[FileReference] = None,
 ) -> ModelEstimate:
     """Estimate how long engines made from a model take on a Xavier NX in each power mode.
 

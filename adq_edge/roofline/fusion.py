@@ -84,7 +84,7 @@ def _join(node: onnx.NodeProto, chains: List[List[onnx.NodeProto]], growing: Dic
 
 
 def _has_one_reader(tensor: str, index: GraphIndex) -> bool:
-    """Tell whether one node alone reads a tensor; it may read it twice, as a square does."""
+    """Return True if one node alone reads a tensor; it may read it twice, as a square does."""
     readers = {id(reader) for reader in index.consumers.get(tensor, [])}
     return len(readers) == 1 and all(output.name != tensor for output in index.graph.output)
 

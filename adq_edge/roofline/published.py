@@ -1,7 +1,7 @@
 """What the study that adq-edge follows measured on its Xavier NX, to be set beside the estimates.
 
 Source: Jena et al., "Unified Anomaly Detection methods on Edge Device using Knowledge Distillation and
-Quantization", arXiv 2407.02968, 2024: mean milliseconds per picture of 256x256 on a Xavier NX of 16 GB.
+Quantization", arXiv 2407.02968, 2024: mean milliseconds per image of 256x256 on a Xavier NX of 16 GB.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Kernels run one after the other, so an inference takes at least the sum. Left out are elementwise arithmetic,
 the launches of kernels, and what a cache saves between two of them. No engine reaches its peaks: NVIDIA's own
-INT8 ResNet-50 gets about 30 % out of a Xavier NX (jetson_benchmarks: 824 pictures a second on GPU and DLAs).
+INT8 ResNet-50 gets about 30 % out of a Xavier NX (jetson_benchmarks: 824 images a second on GPU and DLAs).
 25 to 50 % are to be expected of tensor cores, hence the range; in FP32 it can be more.
 """
 

@@ -73,7 +73,7 @@ class Workload:
 
 
 def find_workload(model: onnx.ModelProto, precision: Precision) -> Workload:
-    """Return what one picture costs an engine of that precision; see `fusion` and `formats` for what counts.
+    """Return what one image costs an engine of that precision; see `fusion` and `formats` for what counts.
 
     Args:
         model: a float model as `export` writes it.

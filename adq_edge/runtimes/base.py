@@ -1,4 +1,4 @@
-"""What every runtime offers: engines that turn uint8 pictures into maps and scores."""
+"""What every runtime offers: engines that turn uint8 images into maps and scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adq_edge.core.errors import EngineError
 
 
 class Output(NamedTuple):
-    """What an engine says of a batch of pictures.
+    """What an engine says of a batch of images.
 
     Attributes:
         maps: anomaly maps, float32 `[N, h, w]`.
@@ -41,12 +41,12 @@ class Engine(abc.ABC):
         sidecar: what is known about it.
         runtime: name of the runtime that runs it here.
         runtime_version: that runtime's version.
-        largest_batch: number of pictures that one call takes at most; None for any number.
+        max_batch: number of images that one call takes at most; None for any number.
         is_emulation: True if only its numbers mean something, not its speed.
     """
 
     runtime: str
-    largest_batch: Optional[int] = None
+    max_batch: Optional[int] = None
     is_emulation = False
 
     def __init__(self, path: Path, sidecar: Sidecar, runtime_version: str) -> None:
@@ -74,9 +74,9 @@ class Engine(abc.ABC):
         height, width = self.sidecar.image_size
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, 3):
             raise EngineError(
-                f"takes uint8 [N, {height}, {width}, 3] pictures, not {images.dtype} {list(images.shape)}",
+                f"takes uint8 [N, {height}, {width}, 3] images, not {images.dtype} {list(images.shape)}",
                 where=self.path,
-                fix="Read pictures with adq_edge.core.imaging.load_image",
+                fix="Read images with adq_edge.core.imaging.load_image",
             )
         return images
 

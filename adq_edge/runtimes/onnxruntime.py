@@ -63,13 +63,13 @@ class OnnxRuntimeEngine(CpuEngine):
         return [functools.partial(_score, self._load(threads)) for _ in range(count)]
 
     def operators(self) -> Dict[str, int]:
-        """Count the nodes of the optimised graph: `QLinearConv` is an integer kernel, `Conv` is not."""
+        """Count the nodes of the optimized graph: `QLinearConv` is an integer kernel, `Conv` is not."""
         options = self._options()
         with tempfile.TemporaryDirectory() as folder:
-            optimised = Path(folder) / "optimised.onnx"
-            options.optimized_model_filepath = str(optimised)
+            optimized = Path(folder) / "optimized.onnx"
+            options.optimized_model_filepath = str(optimized)
             _open(self.path, options)
-            nodes = onnx.load(str(optimised)).graph.node
+            nodes = onnx.load(str(optimized)).graph.node
         return dict(sorted(collections.Counter(node.op_type for node in nodes).items()))
 
     def _options(self) -> onnxruntime.SessionOptions:

@@ -5,7 +5,7 @@ bfloat16 where the CPU has it, the scoring included.
 
 The model is compiled for each batch size, not once for any: only where all sizes are known does OpenVINO
 fuse the scoring, and the quantization between layers. That takes 7 % off an INT8 STFPM, and 2 to 4 % off a
-float one and off larger batches. A picture's numbers do not depend on how many others are in its batch.
+float one and off larger batches. An image's numbers do not depend on how many others are in its batch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from adq_edge.runtimes.cpu import CpuEngine, Stream
 
 VERSION = str(openvino.__version__)
 
-_BATCH_SIZES = 3  # kept compiled: single pictures, full batches, and the rest of a folder
+_BATCH_SIZES = 3  # kept compiled: single images, full batches, and the rest of a folder
 
 
 class OpenVinoEngine(CpuEngine):

@@ -17,14 +17,14 @@ from adq_edge.core.options import Arithmetic, Device
 from adq_edge.runtimes.registry import load_engine
 from adq_edge.study.config import StudyConfig, Variant
 from adq_edge.study.data import StudyData
-from adq_edge.study.specs import EngineRecipe, ModelRecipe, is_bundle
+from adq_edge.study.specs import EngineSpec, ModelSpec, is_bundle
 
 
 class NotPossibleError(AdqError):
     """A model that cannot be made here, or from what was given: its cells are left out, none has failed."""
 
 
-class Workshop:
+class ArtifactCache:
     """The folder of a study, and how what is missing in it is made.
 
     Args:
@@ -39,7 +39,7 @@ class Workshop:
         self._folder = folder
         self._failures: Dict[str, AdqError] = {}
 
-    def engine(self, recipe: EngineRecipe) -> Path:
+    def engine(self, recipe: EngineSpec) -> Path:
         """Return an engine, built if it is not there.
 
         Raises:
@@ -67,7 +67,7 @@ class Workshop:
         )
         return path
 
-    def bundle(self, recipe: ModelRecipe) -> Bundle:
+    def bundle(self, recipe: ModelSpec) -> Bundle:
         """Return a model's bundle, trained and exported if it is not there.
 
         What failed once in this run fails again at once: cells share models.
@@ -80,7 +80,7 @@ class Workshop:
             self._failures[recipe.name] = error
             raise
 
-    def _bundle(self, recipe: ModelRecipe) -> Bundle:
+    def _bundle(self, recipe: ModelSpec) -> Bundle:
         if recipe.finished is not None and is_bundle(recipe.finished):
             return open_bundle(recipe.finished)
         path = self._folder / workspace.BUNDLES / recipe.name
@@ -99,7 +99,7 @@ class Workshop:
             image_size=None if recipe.finished is None else (size, size),
         )
 
-    def _checkpoint(self, recipe: ModelRecipe) -> Path:
+    def _checkpoint(self, recipe: ModelSpec) -> Path:
         """Return a model's checkpoint; a training that was interrupted goes on."""
         if recipe.finished is not None:
             if is_bundle(recipe.finished):
@@ -134,7 +134,7 @@ class Workshop:
         ).checkpoint
 
     def _train_with_rounding(
-        self, recipe: ModelRecipe, base: ModelRecipe, target: Arithmetic, path: Path
+        self, recipe: ModelSpec, base: ModelSpec, target: Arithmetic, path: Path
     ) -> Path:
         start = self._checkpoint(base)
         with _needs_torch("training"):
@@ -153,7 +153,7 @@ class Workshop:
 
 
 def _is_usable(engine: Path, model_sha256: str) -> bool:
-    """Tell whether an engine is there, is the model's, and runs here."""
+    """Return True if an engine is there, is the model's, and runs here."""
     try:
         sidecar = read_sidecar(engine)
         if sidecar.model.sha256 != model_sha256:
@@ -166,7 +166,7 @@ def _is_usable(engine: Path, model_sha256: str) -> bool:
 
 
 def _is_trained(checkpoint: Path) -> bool:
-    """Tell whether a training came to its end here; one that did not goes on, or says why it cannot."""
+    """Return True if a training came to its end here; one that did not goes on, or says why it cannot."""
     with _needs_torch("training"):
         from adq_edge.models.checkpoint import load_checkpoint
     try:

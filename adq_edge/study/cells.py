@@ -7,19 +7,19 @@ import time
 from pathlib import Path
 from typing import Optional, Sequence, Tuple
 
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.benchmark.bench import bench, result_files
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.errors import ResultError
 from adq_edge.core.files import megabytes, sha256
 from adq_edge.evaluation.evaluate import Evaluation, evaluate
 from adq_edge.metrics.quality import mean_of_measured
-from adq_edge.study.artifact_cache import Workshop
+from adq_edge.study.artifact_cache import ArtifactCache
 from adq_edge.study.config import StudyConfig, Variant
 from adq_edge.study.data import StudyData
 from adq_edge.study.matrix import Cell
 from adq_edge.study.results import CellResult, Quality, read_cell, speed_of, write_cell
-from adq_edge.study.specs import Recipes
+from adq_edge.study.specs import SpecReader
 
 _CELLS = Path("cells")
 _RESULTS = Path("results")
@@ -38,8 +38,8 @@ class CellRunner:
         self._config = config
         self._data = data
         self._folder = folder
-        self._recipes = Recipes(config, data)
-        self._workshop = Workshop(config, data, folder)
+        self._recipes = SpecReader(config, data)
+        self._workshop = ArtifactCache(config, data, folder)
 
     def find(self, cell: Cell) -> Optional[CellResult]:
         """Return a cell's result if it was made with this configuration and from these files."""
@@ -110,8 +110,8 @@ class CellRunner:
     def _path(self, cell: Cell) -> Path:
         return self._folder / _CELLS / f"{cell.name}.json"
 
-    def _sources(self, paths: Sequence[Path]) -> Tuple[Source, ...]:
-        return tuple(Source(path.relative_to(self._folder).as_posix(), sha256(path)) for path in paths)
+    def _sources(self, paths: Sequence[Path]) -> Tuple[FileReference, ...]:
+        return tuple(FileReference(path.relative_to(self._folder).as_posix(), sha256(path)) for path in paths)
 
 
 def _quality(evaluations: Sequence[Evaluation]) -> Quality:

@@ -136,7 +136,7 @@ QUICK: Mapping[str, Any] = {
     "quick": True,
     "teacher_weights": DEMO,
     "image_size": 64,
-    "validation": 0.0,  # a short training improves to its end: every picture counts
+    "validation": 0.0,  # a short training improves to its end: every image counts
     "samples": 16,
     "seconds": 0.5,
     "trainings": {"unified": list(_ALL_VARIANTS), "one-class": ["fp32"]},

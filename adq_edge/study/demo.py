@@ -43,7 +43,7 @@ class DemoResult(NamedTuple):
         rows: quality and speed per engine.
         caveat: why the speed is not to be quoted.
         engines: the engine files.
-        heat_maps: the picture.
+        heat_maps: the image.
     """
 
     rows: Tuple[SummaryRow, ...]
@@ -99,7 +99,7 @@ def _train(checkpoint: Path, dataset: Dataset, teacher_weights: str, restart: bo
         epochs=epochs,
         batch_size=BATCH_SIZE,
         image_size=IMAGE_SIZE,
-        validation=0.0,  # a short training improves to its end: every picture counts
+        validation=0.0,  # a short training improves to its end: every image counts
         resume=not restart,
     ).checkpoint
 

@@ -2,7 +2,7 @@
 
 Source: Jena et al., "Unified Anomaly Detection methods on Edge Device using Knowledge Distillation and
 Quantization", arXiv 2407.02968, 2024: mean image AUROC over the 15 categories of MVTec AD, mean milliseconds
-per picture of 256x256, MB. Two numbers are those of two of its tables.
+per image of 256x256, MB. Two numbers are those of two of its tables.
 """
 
 from __future__ import annotations

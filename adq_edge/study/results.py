@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Optional, Tuple
 
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.errors import ResultError
 from adq_edge.core.records import read_record, write_json
@@ -87,11 +87,11 @@ class CellResult:
 
     key: str
     cell: Cell
-    engines: Tuple[Source, ...]
+    engines: Tuple[FileReference, ...]
     all_engines_mb: float
     quality: Quality
     speed: Speed
-    results: Tuple[Source, ...]
+    results: Tuple[FileReference, ...]
     runtime: str
     environment: Environment
     created: str

@@ -30,7 +30,7 @@ def digest(values: Any) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelRecipe:
+class ModelSpec:
     """One model.
 
     Attributes:
@@ -49,7 +49,7 @@ class ModelRecipe:
     sha256: str
     finished: Optional[Path] = None
     target: Optional[Arithmetic] = None
-    base: Optional[ModelRecipe] = None
+    base: Optional[ModelSpec] = None
 
     @property
     def name(self) -> str:
@@ -59,7 +59,7 @@ class ModelRecipe:
 
 
 @dataclasses.dataclass(frozen=True)
-class EngineRecipe:
+class EngineSpec:
     """One engine.
 
     Attributes:
@@ -69,7 +69,7 @@ class EngineRecipe:
         sha256: of all that its content follows from.
     """
 
-    model: ModelRecipe
+    model: ModelSpec
     cell: Cell
     calibration_data: str
     sha256: str
@@ -84,7 +84,7 @@ class EngineRecipe:
         return "-".join([*words, cell.device.value, self.sha256[:_SHOWN_DIGITS]]) + suffix
 
 
-class Recipes:
+class SpecReader:
     """Names everything that a study makes, without making it.
 
     Args:
@@ -97,11 +97,11 @@ class Recipes:
         self._data = data
         self._known_files: Dict[Path, str] = {}
 
-    def engines(self, cell: Cell) -> List[EngineRecipe]:
+    def engines(self, cell: Cell) -> List[EngineSpec]:
         """Return a cell's engines: one, or one for each category; the first is the one that is timed."""
         return [self._engine(cell, model) for model in self.models(cell)]
 
-    def models(self, cell: Cell) -> List[ModelRecipe]:
+    def models(self, cell: Cell) -> List[ModelSpec]:
         """Return the models of a cell's engines."""
         unified = cell.training is Training.UNIFIED
         groups = [self._data.names] if unified else [(name,) for name in self._data.names]
@@ -122,7 +122,7 @@ class Recipes:
             }
         )
 
-    def _engine(self, cell: Cell, model: ModelRecipe) -> EngineRecipe:
+    def _engine(self, cell: Cell, model: ModelSpec) -> EngineSpec:
         config = self._config
         values: Dict[str, Any] = {
             "adq-edge": __version__,
@@ -140,9 +140,9 @@ class Recipes:
             )
         one_class = cell.training is Training.ONE_CLASS
         folder = self._data.category(model.label).folder if one_class else self._data.root
-        return EngineRecipe(model, cell, folder, digest(values))
+        return EngineSpec(model, cell, folder, digest(values))
 
-    def _trained(self, cell: Cell, categories: Tuple[str, ...]) -> ModelRecipe:
+    def _trained(self, cell: Cell, categories: Tuple[str, ...]) -> ModelSpec:
         config, method = self._config, self._config.methods[cell.method]
         label = categories[0] if cell.training is Training.ONE_CLASS else cell.training.value
         given = method.finished.get(cell.training.value)
@@ -150,7 +150,7 @@ class Recipes:
             path = Path(given)
             if cell.training is Training.ONE_CLASS:
                 path = _model_of_category(path, cell.method, label)
-            return ModelRecipe(
+            return ModelSpec(
                 cell.method, categories, label, self._finished(cell.method, path, categories), path
             )
         values = {
@@ -165,9 +165,9 @@ class Recipes:
             "seed": config.seed,
             "images": {name: self._data.category(name).train_sha256 for name in categories},
         }
-        return ModelRecipe(cell.method, categories, label, digest(values))
+        return ModelSpec(cell.method, categories, label, digest(values))
 
-    def _with_rounding(self, cell: Cell, base: ModelRecipe) -> ModelRecipe:
+    def _with_rounding(self, cell: Cell, base: ModelSpec) -> ModelSpec:
         method, target = self._config.methods[cell.method], cell.arithmetic
         given = method.finished.get(f"qat-{target.value}") if cell.training is Training.UNIFIED else None
         if given is not None:
@@ -208,7 +208,7 @@ class Recipes:
 
 
 def is_bundle(path: Path) -> bool:
-    """Tell whether a path is a bundle's folder rather than a checkpoint."""
+    """Return True if a path is a bundle's folder rather than a checkpoint."""
     return (path / MANIFEST_FILE).is_file()
 
 

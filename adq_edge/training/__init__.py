@@ -1,3 +1,3 @@
-"""Training: what turns normal pictures and a frozen teacher into a checkpoint."""
+"""Training: what turns normal images and a frozen teacher into a checkpoint."""
 
 from __future__ import annotations

@@ -106,13 +106,13 @@ def _labelled(dataset: Dataset) -> Tuple[Sample, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
-    """The pictures of a training.
+    """The images of a training.
 
     Attributes:
-        training: normal pictures to train on, category after category.
+        training: normal images to train on, category after category.
         counts: how many of them each category has.
-        validation: normal pictures held out; None if there are none.
-        test: labelled test pictures; None if not needed.
+        validation: normal images held out; None if there are none.
+        test: labelled test images; None if not needed.
         samples: what each of `test` shows.
     """
 
@@ -123,15 +123,15 @@ class TrainingData:
     samples: Tuple[Sample, ...] = ()
 
 
-def read_pictures(
+def read_images(
     sets: ImageSets, image_size: Tuple[int, int], on_read: Callable[[int], None], processes: int = 1
 ) -> TrainingData:
-    """Read the pictures of a training.
+    """Read the images of a training.
 
     Args:
         sets: the image files.
         image_size: (height, width) that they are resized to.
-        on_read: called with the number of pictures read, for each step.
+        on_read: called with the number of images read, for each step.
         processes: how many processes share this machine's memory.
 
     Raises:

@@ -16,7 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from adq_edge.core.errors import AdqError
-from adq_edge.training.sync_batch_norm import synchronise_norms
+from adq_edge.training.sync_batch_norm import synchronize_batch_norms
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ _INTERRUPTED = 130
 
 
 @dataclasses.dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """The processes of one training; one process is a team of its own.
 
     Attributes:
@@ -86,33 +86,33 @@ class Team:
         """Return `step` such that its gradients are the mean over all processes.
 
         Args:
-            step: maps pictures to a loss; its random or trained state is the first process's from now on.
+            step: maps images to a loss; its random or trained state is the first process's from now on.
             trained: the part of it whose BatchNorms shall see the joint batch.
         """
         if self.size == 1:
             return step
-        synchronise_norms(trained, self.device)
+        synchronize_batch_norms(trained, self.device)
         own = set(trained.parameters())
         others = any(weight.requires_grad for weight in step.parameters() if weight not in own)
         return DistributedDataParallel(step, find_unused_parameters=others)
 
-    def equalise(self, module: nn.Module) -> None:
+    def equalize(self, module: nn.Module) -> None:
         """Give every process the first process's weights and statistics."""
         if self.size > 1:
             for tensor in module.state_dict().values():
                 dist.broadcast(tensor, src=0)
 
 
-_joined: List[Team] = []  # this process's: several trainings may follow each other in one team
+_joined: List[ProcessGroup] = []  # this process's: several trainings may follow each other in one team
 
 
 def is_first_process() -> bool:
-    """Tell whether this process is the one that prints."""
+    """Return True if this process is the one that prints."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextlib.contextmanager
-def training_team() -> Iterator[Team]:
+def open_process_group() -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started (RANK and WORLD_SIZE are set), or be alone.
 
     All end together: the first that fails says so, the others end quietly with the same exit code.
@@ -125,13 +125,13 @@ def training_team() -> Iterator[Team]:
         return
     size = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if size == 1:
-        yield Team(0, 1, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        yield ProcessGroup(0, 1, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         return
     device = _own_device()
     # Said of every 1x1 convolution; it is about speed, and on a CPU there is nothing to gain.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     store = _join(device)
-    _joined.append(Team(dist.get_rank(), size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), device))
+    _joined.append(ProcessGroup(dist.get_rank(), size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), device))
     try:
         yield _joined[0]
         dist.barrier()

@@ -1,4 +1,4 @@
-"""Training pictures: read once and kept in memory, or read batch by batch where they would not fit."""
+"""Training images: read once and kept in memory, or read batch by batch where they would not fit."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from adq_edge.core.imaging import load_image
 from adq_edge.models.base import MEASURING_IMAGES
 from adq_edge.training.settings import Balance
 
-MEMORY_LIMIT = 4 * 10**9  # bytes; 20 000 pictures of 256x256
-_CHUNK = 64  # pictures per step of the progress bar while reading
+MEMORY_LIMIT = 4 * 10**9  # bytes; 20 000 images of 256x256
+_CHUNK = 64  # images per step of the progress bar while reading
 
 
 def shuffled_batches(
     counts: Sequence[int], batch_size: int, balance: Balance = Balance.NONE
 ) -> List[List[int]]:
-    """Return an epoch's pictures, shuffled by torch's global generator, in batches of equal size.
+    """Return an epoch's images, shuffled by torch's global generator, in batches of equal size.
 
-    What does not fill the last batch is left out of this epoch: a batch of one picture has no variance to
-    normalise by in BatchNorm. A set smaller than one batch is one batch.
+    What does not fill the last batch is left out of this epoch: a batch of one image has no variance to
+    normalize by in BatchNorm. A set smaller than one batch is one batch.
 
     Args:
-        counts: pictures of each category; they are numbered one category after the other.
-        batch_size: pictures in a batch.
-        balance: how often a picture is drawn.
+        counts: images of each category; they are numbered one category after the other.
+        batch_size: images in a batch.
+        balance: how often an image is drawn.
     """
     count = sum(counts)
     order = torch.randperm(count) if balance is Balance.NONE else _from_each_category(counts)
@@ -39,7 +39,7 @@ def shuffled_batches(
 
 
 def _from_each_category(counts: Sequence[int]) -> torch.Tensor:
-    """Draw as many pictures as there are, from all categories equally often, none again before all others."""
+    """Draw as many images as there are, from all categories equally often, none again before all others."""
     share = math.ceil(sum(counts) / len(counts))
     drawn, first = [], 0
     for count in counts:
@@ -63,13 +63,13 @@ def measuring_batches(count: int, batch_size: int) -> List[List[int]]:
 
 
 class TrainingImages:
-    """Normal pictures as uint8 batches `[N, H, W, 3]` in RGB.
+    """Normal images as uint8 batches `[N, H, W, 3]` in RGB.
 
     Args:
         paths: the image files.
         image_size: (height, width) that they are resized to.
-        on_read: called with the number of pictures read, for each step of the first reading.
-        memory_limit: bytes that the pictures may take together; beyond, they are read again for each batch.
+        on_read: called with the number of images read, for each step of the first reading.
+        memory_limit: bytes that the images may take together; beyond, they are read again for each batch.
 
     Raises:
         StorageError: a file cannot be read.
@@ -85,32 +85,32 @@ class TrainingImages:
     ) -> None:
         self._paths = paths
         self._image_size = image_size
-        self._pictures: Optional[np.ndarray] = None
+        self._images: Optional[np.ndarray] = None
         shape = (len(paths), *image_size, 3)
         if len(paths) * image_size[0] * image_size[1] * 3 <= memory_limit:
-            self._pictures = self._read_all(np.empty(shape, np.uint8), on_read)
+            self._images = self._read_all(np.empty(shape, np.uint8), on_read)
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def batches(self, indices: Iterable[Sequence[int]]) -> Iterator[torch.Tensor]:
         """Yield one uint8 `[N, H, W, 3]` tensor for each list of indices."""
-        if self._pictures is None:
+        if self._images is None:
             yield from map(torch.from_numpy, self._read(indices))
         else:
             for batch in indices:
-                yield torch.from_numpy(self._pictures[list(batch)])
+                yield torch.from_numpy(self._images[list(batch)])
 
-    def _read_all(self, pictures: np.ndarray, on_read: Callable[[int], None]) -> np.ndarray:
+    def _read_all(self, images: np.ndarray, on_read: Callable[[int], None]) -> np.ndarray:
         starts = range(0, len(self._paths), _CHUNK)
         chunks = [range(start, min(start + _CHUNK, len(self._paths))) for start in starts]
         for chunk, read in zip(chunks, self._read(chunks)):
-            pictures[chunk.start : chunk.stop] = read
+            images[chunk.start : chunk.stop] = read
             on_read(len(chunk))
-        return pictures
+        return images
 
     def _read(self, indices: Iterable[Sequence[int]]) -> Iterator[np.ndarray]:
-        """Yield the pictures of each batch while the next batch is being read."""
+        """Yield the images of each batch while the next batch is being read."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             ahead: List[Future[np.ndarray]] = []
             for batch in indices:

@@ -14,12 +14,12 @@ from adq_edge.models.torch_files import read_torch_file
 from adq_edge.training.log import require_log
 from adq_edge.training.schedule import EpochRecord, Schedule
 from adq_edge.training.settings import TrainingSettings
-from adq_edge.training.trainer import EarlierTraining
+from adq_edge.training.trainer import ResumedTraining
 
 RESTART = "Choose another output, or --restart to train from the beginning and replace it"
 
 
-def find_earlier(output: Path, settings: TrainingSettings, resume: bool) -> Optional[EarlierTraining]:
+def find_resumable(output: Path, settings: TrainingSettings, resume: bool) -> Optional[ResumedTraining]:
     """Return what a training with these settings continues at `output`; None to start afresh.
 
     Raises:
@@ -30,7 +30,7 @@ def find_earlier(output: Path, settings: TrainingSettings, resume: bool) -> Opti
     require_log(output)
     if not output.exists():
         return None
-    earlier = read_earlier(output, {"settings", "log", "optimizer"}, "is no checkpoint that adq-edge trained")
+    earlier = read_resumed(output, {"settings", "log", "optimizer"}, "is no checkpoint that adq-edge trained")
     if not resume:
         return None
     difference = settings.difference(earlier.training["settings"])
@@ -40,7 +40,7 @@ def find_earlier(output: Path, settings: TrainingSettings, resume: bool) -> Opti
         difference = schedule.difference(earlier.training["stage"], records)
     if difference is not None:
         raise CheckpointError(f"was trained with {difference}", where=output, fix=RESTART)
-    return EarlierTraining(earlier.model.state_dict(), earlier.training)
+    return ResumedTraining(earlier.model.state_dict(), earlier.training)
 
 
 def require_writable(output: Path) -> None:
@@ -62,7 +62,7 @@ def require_writable(output: Path) -> None:
             pass
 
 
-def read_earlier(output: Path, state: Set[str], otherwise: str) -> Checkpoint:
+def read_resumed(output: Path, state: Set[str], otherwise: str) -> Checkpoint:
     """Read a checkpoint that a training wrote; what anything else wrote is never replaced.
 
     Args:
@@ -76,7 +76,7 @@ def read_earlier(output: Path, state: Set[str], otherwise: str) -> Checkpoint:
     """
     what = otherwise
     try:
-        # Asked first: recognising a foreign format may need a teacher and a download.
+        # Asked first: recognizing a foreign format may need a teacher and a download.
         if read_torch_file(output).get("format") == FORMAT:
             checkpoint = load_checkpoint(output)
             if state <= set(checkpoint.training):

@@ -65,7 +65,7 @@ class Schedule:
         return cls(stages, epochs, settings.early_stopping)
 
     def stopped(self, records: Sequence[EpochRecord]) -> bool:
-        """Tell whether a stage's epochs have brought nothing for as long as patience lasts."""
+        """Return True if a stage's epochs have brought nothing for as long as patience lasts."""
         return (
             self.patience is not None
             and bool(records)
@@ -73,7 +73,7 @@ class Schedule:
         )
 
     def over(self, index: int, records: Sequence[EpochRecord]) -> bool:
-        """Tell whether stage `index` needs no further epoch after those of `records`."""
+        """Return True if stage `index` needs no further epoch after those of `records`."""
         return len(records) >= self.epochs[index] or self.stopped(records)
 
     def difference(self, index: int, records: Sequence[EpochRecord]) -> Optional[str]:

@@ -1,4 +1,4 @@
-"""What scores are normalised by, measured for a checkpoint that was written before that was known."""
+"""What scores are normalized by, measured for a checkpoint that was written before that was known."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from adq_edge.training.settings import Selection
 
 
 def measure_statistics(loaded: Checkpoint, source: Path, data: Optional[Union[str, Path]]) -> None:
-    """Let a model measure what its checkpoint lacks, on the pictures that its training would take.
+    """Let a model measure what its checkpoint lacks, on the images that its training would take.
 
     Args:
         loaded: the checkpoint; its model is changed.
@@ -28,29 +28,29 @@ def measure_statistics(loaded: Checkpoint, source: Path, data: Optional[Union[st
 
     Raises:
         CheckpointError: there is no dataset, or only the training itself can measure.
-        DataError: the dataset or a picture cannot be used.
+        DataError: the dataset or an image cannot be used.
     """
     if QUANTIZATION in loaded.training:
         raise CheckpointError(
-            "its quantization-aware training was interrupted before the score was normalised",
+            "its quantization-aware training was interrupted before the score was normalized",
             where=source,
             fix="Give the same train --qat command once more: it trains what is left",
         )
     if data is None:
         raise CheckpointError(
-            "lacks what its scores are normalised by",
+            "lacks what its scores are normalized by",
             where=source,
             fix="Give the training images to measure it on: --data DATASET",
         )
     paths = _training_images(Path(data), loaded.training.get("settings", {}))
     chosen = paths[:: math.ceil(len(paths) / MEASURING_IMAGES)]
 
-    def pictures() -> Iterator[torch.Tensor]:
+    def images() -> Iterator[torch.Tensor]:
         size = loaded.model.config.image_size
         return (torch.from_numpy(load_image(path, size))[None] for path in chosen)
 
     for stage in loaded.unmeasured:
-        loaded.model.finish_stage(stage, pictures)
+        loaded.model.finish_stage(stage, images)
 
 
 def _training_images(root: Path, settings: Mapping[str, Any]) -> Sequence[Path]:

@@ -13,11 +13,11 @@ from adq_edge.datasets.mvtec import Dataset
 from adq_edge.models.base import AnomalyModel, ModelConfig
 from adq_edge.models.registry import method
 from adq_edge.models.teacher import teacher_file, teacher_state
-from adq_edge.training.data import ImageSets, read_pictures
-from adq_edge.training.distributed import Team
+from adq_edge.training.data import ImageSets, read_images
+from adq_edge.training.distributed import ProcessGroup
 from adq_edge.training.log import log_path, write_log
 from adq_edge.training.progress import TrainingProgress
-from adq_edge.training.resume import find_earlier
+from adq_edge.training.resume import find_resumable
 from adq_edge.training.settings import Selection, TrainingSettings, require_supported
 from adq_edge.training.sync_batch_norm import has_norm
 from adq_edge.training.trainer import Trainer, seed_epoch
@@ -68,12 +68,12 @@ class Session:
     settings: TrainingSettings
     model: AnomalyModel
     sets: ImageSets
-    team: Team
+    team: ProcessGroup
 
     def run(self, checkpoint: Path, resume: bool, progress: bool) -> TrainResult:
         """Train what an earlier run left to do (see `train` for arguments and errors)."""
         started = time.monotonic()
-        earlier = self.team.from_first(lambda: find_earlier(checkpoint, self.settings, resume))
+        earlier = self.team.from_first(lambda: find_resumable(checkpoint, self.settings, resume))
         trainer = Trainer(self.settings, self.model, self.team, earlier)
         resumed_from = len(trainer.records)
         if not trainer.complete:
@@ -100,7 +100,7 @@ class Session:
             bar.say(f"continuing after epoch {done} of {epochs}: {checkpoint}")
         sets, count = self.sets, len(self.sets.training)
         bar.begin("reading images", total=count + len(sets.validation) + len(sets.test))
-        data = read_pictures(sets, self.settings.image_size, bar.advance, self.team.local_size)
+        data = read_images(sets, self.settings.image_size, bar.advance, self.team.local_size)
         per_epoch = count - count % min(self.settings.batch_size, count)
         bar.begin("training", total=epochs * per_epoch, completed=done * per_epoch)
 
@@ -113,7 +113,7 @@ class Session:
 
 
 def prepare(
-    settings: TrainingSettings, dataset: Dataset, team: Team, teacher_weights: Optional[str]
+    settings: TrainingSettings, dataset: Dataset, team: ProcessGroup, teacher_weights: Optional[str]
 ) -> Session:
     """Make the model and complete the settings with what depends on it and on the files.
 
@@ -161,7 +161,7 @@ def _require_comparable(settings: TrainingSettings, sets: ImageSets) -> None:
         )
 
 
-def _require_batches(size: int, model: AnomalyModel, team: Team) -> None:
+def _require_batches(size: int, model: AnomalyModel, team: ProcessGroup) -> None:
     if size < team.size:
         raise AdqError(
             f"{size} images per step are too few for {team.size} processes",

@@ -28,7 +28,7 @@ class TrainingPrecision(str, enum.Enum):
     """For CUDA devices older than bfloat16; gradients are scaled so that small ones do not vanish."""
 
     def uses_bfloat16(self, device: torch.device) -> bool:
-        """Tell whether the networks run in bfloat16 on `device`."""
+        """Return True if the networks run in bfloat16 on `device`."""
         if self is TrainingPrecision.AUTO:
             return device.type == "cpu" and _multiplies_bfloat16()
         return self is TrainingPrecision.BFLOAT16
@@ -75,12 +75,12 @@ class Decay(str, enum.Enum):
 
 
 class Balance(str, enum.Enum):
-    """How often an epoch draws a picture."""
+    """How often an epoch draws an image."""
 
     NONE = "none"
-    """Once: a category counts by the number of its pictures."""
+    """Once: a category counts by the number of its images."""
     CATEGORIES = "categories"
-    """As often as makes all categories equal: one of few pictures is not neglected in a unified model."""
+    """As often as makes all categories equal: one of few images is not neglected in a unified model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ class TrainingSettings:
         select: by what the best epoch is chosen.
         compile: whether torch.compile made the training step.
         decay: how the learning rate falls.
-        balance: how often an epoch draws a picture.
+        balance: how often an epoch draws an image.
         epochs: when the training is complete.
         early_stopping: epochs without improvement that end a stage; None never does.
         images: the number of training images, those held out for validation not counted.

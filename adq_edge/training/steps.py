@@ -9,7 +9,7 @@ from torch import nn
 
 from adq_edge.models.base import AnomalyModel, Stage
 from adq_edge.training.amp import Arithmetic
-from adq_edge.training.distributed import Team
+from adq_edge.training.distributed import ProcessGroup
 from adq_edge.training.settings import TrainingSettings
 
 
@@ -23,7 +23,9 @@ class StageSteps:
         team: the processes that train it together.
     """
 
-    def __init__(self, settings: TrainingSettings, model: AnomalyModel, stage: Stage, team: Team) -> None:
+    def __init__(
+        self, settings: TrainingSettings, model: AnomalyModel, stage: Stage, team: ProcessGroup
+    ) -> None:
         self._model = model
         self._stage = stage
         self._team = team
@@ -45,28 +47,28 @@ class StageSteps:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 
-    def step(self, pictures: torch.Tensor, share: float) -> float:
+    def step(self, images: torch.Tensor, share: float) -> float:
         """Train on this process's part of a joint batch.
 
         Args:
-            pictures: uint8 `[N, H, W, 3]`.
+            images: uint8 `[N, H, W, 3]`.
             share: the part, 0 to 1.
 
         Returns:
             The joint batch's loss.
         """
         with self._arithmetic.autocast():
-            loss = self._loss(pictures.to(self._team.device))
-        if self._team.size > 1:  # so that the mean over processes is the mean over pictures
+            loss = self._loss(images.to(self._team.device))
+        if self._team.size > 1:  # so that the mean over processes is the mean over images
             loss = loss * (share * self._team.size)
         self._optimizer.zero_grad(set_to_none=True)
         self._arithmetic.step(loss, self._optimizer)
         return self._team.mean(loss)
 
-    def evaluate(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Map pictures to the loss, in the training's number format."""
+    def evaluate(self, images: torch.Tensor) -> torch.Tensor:
+        """Map images to the loss, in the training's number format."""
         with self._arithmetic.autocast():
-            return self._model.stage_loss(self._stage, pictures)
+            return self._model.stage_loss(self._stage, images)
 
     def state_dict(self) -> Dict[str, Any]:
         """Return what an exact resume needs besides the weights."""
@@ -87,5 +89,5 @@ class _StageLoss(nn.Module):
         self._stage = stage
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map uint8 `[N, H, W, 3]` pictures to the loss."""
+        """Map uint8 `[N, H, W, 3]` images to the loss."""
         return self.model.stage_loss(self._stage, images)

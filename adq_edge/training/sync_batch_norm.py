@@ -10,24 +10,24 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-class SynchronisedBatchNorm(nn.BatchNorm2d):
-    """BatchNorm whose mean and variance are those of all processes' pictures together.
+class SyncBatchNorm(nn.BatchNorm2d):
+    """BatchNorm whose mean and variance are those of all processes' images together.
 
     Every process contributes its own mean, sum of squared deviations and count, which are combined without
     cancellation (Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
-    Variances", 1979). Gradients flow through the exchange. Processes may hold different numbers of pictures.
+    Variances", 1979). Gradients flow through the exchange. Processes may hold different numbers of images.
     """
 
     @classmethod
-    def of(cls, norm: _BatchNorm) -> SynchronisedBatchNorm:
+    def of(cls, norm: _BatchNorm) -> SyncBatchNorm:
         """Make one that shares the parameters and statistics of `norm`."""
-        synchronised = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-        synchronised._parameters.update(norm._parameters)
-        synchronised._buffers.update(norm._buffers)
-        return synchronised.train(norm.training)
+        synchronized = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        synchronized._parameters.update(norm._parameters)
+        synchronized._buffers.update(norm._buffers)
+        return synchronized.train(norm.training)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise `[N, C, ...]` over all processes; in evaluation mode as BatchNorm does."""
+        """Normalize `[N, C, ...]` over all processes; in evaluation mode as BatchNorm does."""
         if not self.training:
             return super().forward(x)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -84,18 +84,18 @@ def _joint_statistics(x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, floa
     return mean, (squares.sum(0) + between) / count, float(count)
 
 
-def synchronise_norms(module: nn.Module, device: torch.device) -> None:
-    """Let every BatchNorm inside `module`, in place, normalise over all processes' batches."""
+def synchronize_batch_norms(module: nn.Module, device: torch.device) -> None:
+    """Let every BatchNorm inside `module`, in place, normalize over all processes' batches."""
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call] # torch's
         return
     for name, child in module.named_children():
-        if isinstance(child, _BatchNorm) and not isinstance(child, SynchronisedBatchNorm):
-            setattr(module, name, SynchronisedBatchNorm.of(child))
+        if isinstance(child, _BatchNorm) and not isinstance(child, SyncBatchNorm):
+            setattr(module, name, SyncBatchNorm.of(child))
         else:
-            synchronise_norms(child, device)
+            synchronize_batch_norms(child, device)
 
 
 def has_norm(module: nn.Module) -> bool:
-    """Tell whether a module holds a BatchNorm, which a batch of one picture gives little to normalise by."""
+    """Return True if a module holds a BatchNorm, which a batch of one image gives little to normalize by."""
     return any(isinstance(child, _BatchNorm) for child in module.modules())

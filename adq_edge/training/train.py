@@ -1,4 +1,4 @@
-"""The `train` verb: normal pictures of any number of categories become one checkpoint, or one each."""
+"""The `train` verb: normal images of any number of categories become one checkpoint, or one each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adq_edge.core.options import choose
 from adq_edge.datasets.mvtec import read_dataset
 from adq_edge.models.base import Option
 from adq_edge.models.registry import method
-from adq_edge.training.distributed import training_team
+from adq_edge.training.distributed import open_process_group
 from adq_edge.training.session import TrainResult, prepare
 from adq_edge.training.settings import Balance, Decay, Selection, TrainingPrecision, TrainingSettings
 
@@ -43,7 +43,7 @@ def train(
     resume: bool = True,
     progress: bool = True,
 ) -> TrainResult:
-    """Train one model on the normal pictures of all categories together, or of one.
+    """Train one model on the normal images of all categories together, or of one.
 
     The checkpoint is written after every epoch, and a log beside it; its model is that of the best epoch.
     A run that was interrupted continues from it, with the same numbers (on the same machine with the same
@@ -68,7 +68,7 @@ def train(
         select: what the best epoch is chosen by; `auroc` looks at the test images, for studies.
         early_stopping: end a stage after so many epochs without a better one; never by default.
         decay: how the learning rate falls; with `cosine` the epochs of a training cannot grow.
-        balance: how often a picture is drawn; `categories` where some have few of them.
+        balance: how often an image is drawn; `categories` where some have few of them.
         seed: the same seed gives the same numbers on the same machine.
         precision: of the networks while training.
         compile: let torch.compile make the training step (CUDA alone).
@@ -105,7 +105,7 @@ def train(
     )
     name = "-".join([arch, *(categories or ())])
     checkpoint = workspace.CHECKPOINTS / f"{name}.pt" if output is None else Path(output)
-    with training_team() as team:
+    with open_process_group() as team:
         session = prepare(settings, dataset, team, teacher_weights)
         return session.run(checkpoint, resume, progress and team.is_first)
 
@@ -135,7 +135,7 @@ def train_each(
     folder = workspace.CHECKPOINTS if output is None else Path(output)
     dataset = read_dataset(Path(data), categories)
     results = []
-    with training_team():
+    with open_process_group():
         for category in dataset.categories:
             checkpoint = folder / f"{arch}-{category.name}.pt"
             with _naming(category.name):

@@ -16,7 +16,7 @@ from adq_edge.models.base import AnomalyModel, Stage
 from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.training.best_weights import BestWeights
 from adq_edge.training.data import TrainingData
-from adq_edge.training.distributed import Team
+from adq_edge.training.distributed import ProcessGroup
 from adq_edge.training.loader import measuring_batches, shuffled_batches
 from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.schedule import EpochRecord, Schedule, best_epoch, of_stage
@@ -26,7 +26,7 @@ from adq_edge.training.validation import mean_auroc, mean_loss
 
 
 @dataclasses.dataclass(frozen=True)
-class EarlierTraining:
+class ResumedTraining:
     """What an earlier run left.
 
     Attributes:
@@ -57,7 +57,11 @@ class Trainer:
     """
 
     def __init__(
-        self, settings: TrainingSettings, model: AnomalyModel, team: Team, earlier: Optional[EarlierTraining]
+        self,
+        settings: TrainingSettings,
+        model: AnomalyModel,
+        team: ProcessGroup,
+        earlier: Optional[ResumedTraining],
     ) -> None:
         self.settings = settings
         self.schedule = Schedule.of(model.stages, settings)
@@ -124,7 +128,7 @@ class Trainer:
         """Train all that is left.
 
         Args:
-            data: the pictures.
+            data: the images.
             progress: shows it.
             save: called after every epoch and at the end.
 
@@ -175,13 +179,13 @@ class Trainer:
         seed_epoch(self.settings.seed, number)
         balance = Balance(self.settings.balance)
         batches = shuffled_batches(data.counts, self.settings.batch_size, balance)
-        if not self._team.is_first:  # what a method draws for its pictures must not be the same everywhere
+        if not self._team.is_first:  # what a method draws for its images must not be the same everywhere
             seed_epoch(self.settings.seed, number, self._team.rank)
         self._model.train_stage(self.stage)
         shares = [self._team.share(batch) for batch in batches]
         losses = []
-        for batch, pictures in zip(batches, data.training.batches(shares)):
-            losses.append(self._steps.step(pictures, len(pictures) / len(batch)))
+        for batch, images in zip(batches, data.training.batches(shares)):
+            losses.append(self._steps.step(images, len(images) / len(batch)))
             self._require_finite(epoch, losses[-1])
             progress.advance(len(batch), f"epoch {self._name(epoch)}", losses[-1])
         weights = self._model.trainable(self.stage).state_dict().values()
@@ -192,7 +196,7 @@ class Trainer:
     def _measure(
         self, data: TrainingData, progress: TrainingProgress
     ) -> Tuple[Optional[float], Optional[float]]:
-        """Return the loss on held-out pictures and the AUROC, networks in evaluation mode."""
+        """Return the loss on held-out images and the AUROC, networks in evaluation mode."""
         validation = auroc = None
         size = self.settings.batch_size
         self._model.eval()
@@ -205,24 +209,24 @@ class Trainer:
                 auroc = mean_auroc(self._evaluate_score, data.test, data.samples, size, self._team)
         return validation, auroc
 
-    def _evaluate_score(self, pictures: torch.Tensor) -> torch.Tensor:
-        scores: torch.Tensor = self._model(pictures)[1]
+    def _evaluate_score(self, images: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self._model(images)[1]
         return scores
 
     def _prepare_stage(self, data: TrainingData, progress: TrainingProgress) -> None:
         if not self._prepared:
             seed_epoch(self.settings.seed, 0)
-            self._model.begin_stage(self.stage, lambda: self._pictures(data, progress))
+            self._model.begin_stage(self.stage, lambda: self._images(data, progress))
             self._prepared = True
 
     def _finish_stage(self, data: TrainingData, progress: TrainingProgress) -> None:
         self._model.eval()
         seed_epoch(self.settings.seed, 0)
-        self._model.finish_stage(self.stage, lambda: self._pictures(data, progress))
-        self._team.equalise(self._model)
+        self._model.finish_stage(self.stage, lambda: self._images(data, progress))
+        self._team.equalize(self._model)
 
-    def _pictures(self, data: TrainingData, progress: TrainingProgress) -> Iterable[torch.Tensor]:
-        """Yield training pictures, evenly over all of them."""
+    def _images(self, data: TrainingData, progress: TrainingProgress) -> Iterable[torch.Tensor]:
+        """Yield training images, evenly over all of them."""
         progress.advance(0, f"measuring for the {self.stage.name}")
         for batch in data.training.batches(measuring_batches(len(data.training), self.settings.batch_size)):
             yield batch.to(self._team.device)

@@ -1,4 +1,4 @@
-"""How good a model in training is: its loss on held-out normal pictures, its AUROC on labelled ones."""
+"""How good a model in training is: its loss on held-out normal images, its AUROC on labelled ones."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 
 from adq_edge.datasets.mvtec import Sample
 from adq_edge.metrics.quality import image_auroc
-from adq_edge.training.distributed import Team
+from adq_edge.training.distributed import ProcessGroup
 from adq_edge.training.loader import TrainingImages, ordered_batches
 
 
 def mean_loss(
-    loss: Callable[[torch.Tensor], torch.Tensor], images: TrainingImages, batch_size: int, team: Team
+    loss: Callable[[torch.Tensor], torch.Tensor], images: TrainingImages, batch_size: int, team: ProcessGroup
 ) -> float:
-    """Return the mean of a loss over all pictures; every process measures a part of them.
+    """Return the mean of a loss over all images; every process measures a part of them.
 
     Args:
-        loss: maps uint8 `[N, H, W, 3]` to the mean loss of these pictures.
-        images: the pictures.
-        batch_size: pictures per call.
+        loss: maps uint8 `[N, H, W, 3]` to the mean loss of these images.
+        images: the images.
+        batch_size: images per call.
         team: the processes.
     """
     total = torch.zeros(1, dtype=torch.float64)
@@ -36,15 +36,15 @@ def mean_auroc(
     images: TrainingImages,
     samples: Sequence[Sample],
     batch_size: int,
-    team: Team,
+    team: ProcessGroup,
 ) -> float:
     """Return the mean over categories of the image AUROC, 0 to 1; NaN if a score is not finite.
 
     Args:
         score: maps uint8 `[N, H, W, 3]` to scores `[N]`.
-        images: the pictures.
+        images: the images.
         samples: what each shows; every category has normal and defective ones.
-        batch_size: pictures per call.
+        batch_size: images per call.
         team: the processes.
     """
     batches = _share(team, len(images), batch_size)
@@ -63,6 +63,6 @@ def mean_auroc(
     return float(np.mean([area for area in areas if area is not None]))
 
 
-def _share(team: Team, count: int, batch_size: int) -> List[List[int]]:
+def _share(team: ProcessGroup, count: int, batch_size: int) -> List[List[int]]:
     parts = (list(team.share(batch)) for batch in ordered_batches(count, batch_size))
     return [part for part in parts if part]

@@ -20,7 +20,7 @@ from adq_edge.core.errors import AdqError
 from benchmarks.peers import tables
 from benchmarks.peers.catalogue import CONTENDERS, MAKERS, RD, STFPM
 from benchmarks.peers.competition import compete
-from benchmarks.peers.materials import CHECK_PICTURES, load_stfpm, make_model, make_pictures, random_rd
+from benchmarks.peers.materials import CHECK_IMAGES, load_stfpm, make_images, make_model, random_rd
 from benchmarks.peers.measuring import Plan
 
 _PUBLISHED = Path(__file__).resolve().parents[1] / "published"
@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="MAKER=FILE",
         help="interpreter of a maker's environment",
     )
-    parser.add_argument("--samples", type=_at_least_one, default=300, help="calibration pictures at most")
+    parser.add_argument("--samples", type=_at_least_one, default=300, help="calibration images at most")
     parser.add_argument("--threads", type=_at_least_one, help="CPU threads; else each peer's default")
     parser.add_argument("--queries", type=_at_least_one, default=1024, help="least number of queries each")
     parser.add_argument("--seconds", type=_positive, default=60.0, help="least duration each")
@@ -81,15 +81,15 @@ def main(arguments: Sequence[str]) -> None:
         work = Path(name)
         stfpm = load_stfpm(options.stfpm, options.teacher_weights)
         size = stfpm.config.image_size
-        pictures = make_pictures(options.data, work / "pictures", size, options.samples)
+        images = make_images(options.data, work / "images", size, options.samples)
         for model in options.models:
-            network = stfpm if model == STFPM else random_rd(pictures, size)
-            made = make_model(model, network, work / model, pictures)
+            network = stfpm if model == STFPM else random_rd(images, size)
+            made = make_model(model, network, work / model, images)
             done.append(
                 compete(
                     made,
                     CONTENDERS[model],
-                    pictures,
+                    images,
                     plan,
                     pythons,
                     options.threads,
@@ -102,8 +102,8 @@ def main(arguments: Sequence[str]) -> None:
         "threads": options.threads,
         "queries": plan.queries,
         "seconds": plan.seconds,
-        "calibration_pictures": options.samples,
-        "check_pictures": CHECK_PICTURES,
+        "calibration_images": options.samples,
+        "check_images": CHECK_IMAGES,
         "load_average": load_average,
         "versions": versions,
     }

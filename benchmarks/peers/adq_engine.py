@@ -32,20 +32,20 @@ class AdqEngine(Peer):
             Path(job.made) / "engine.onnx",
             precision=precision,
             runtime=runtime,
-            calib_data=Path(job.pictures) / CALIBRATION,
+            calib_data=Path(job.images) / CALIBRATION,
             threads=job.threads,
         )
 
-    def feed(self, picture: np.ndarray) -> np.ndarray:
+    def feed(self, image: np.ndarray) -> np.ndarray:
         """Add the batch: everything else is in the graph."""
-        return picture[None]
+        return image[None]
 
     def infer(self, fed: np.ndarray) -> Any:
         """Run the engine."""
         return self._engine.run(fed)
 
     def read(self, output: Any) -> Result:
-        """Take the only picture's map and score."""
+        """Take the only image's map and score."""
         return Result(output.maps[0], float(output.scores[0]))
 
 

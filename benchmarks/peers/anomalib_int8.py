@@ -38,22 +38,22 @@ class Anomalib(Peer):
 
     @classmethod
     def prepare(cls, job: Job) -> None:
-        """Export with `Engine.export`, calibrated on test pictures as it does: half of them by its default.
+        """Export with `Engine.export`, calibrated on test images as it does: half of them by its default.
 
-        Normal pictures alone would harm it: the scoring is quantized too, and a defect's map would be cut off
+        Normal images alone would harm it: the scoring is quantized too, and a defect's map would be cut off
         at the largest value of a normal one.
         """
         from anomalib.data import Folder
         from anomalib.deploy import CompressionType, ExportType
         from anomalib.engine import Engine
 
-        pictures = Folder(
+        images = Folder(
             "peers",
-            root=job.pictures,
+            root=job.images,
             normal_dir=CALIBRATION,
             normal_test_dir=f"{VALIDATION}/good",
             abnormal_dir=f"{VALIDATION}/defect",
-            val_split_mode="same_as_test",  # what is left of the test pictures without the check pictures
+            val_split_mode="same_as_test",  # what is left of the test images without the check images
             train_batch_size=1,
             eval_batch_size=1,
             num_workers=0,
@@ -64,19 +64,19 @@ class Anomalib(Peer):
             export_root=job.made,
             input_size=job.image_size if job.variant in (_FIXED, _PLAIN) else None,
             compression_type=None if job.variant == _PLAIN else CompressionType.INT8_PTQ,
-            datamodule=pictures,
+            datamodule=images,
         )
 
-    def feed(self, picture: np.ndarray) -> np.ndarray:
+    def feed(self, image: np.ndarray) -> np.ndarray:
         """Do what `OpenVINOInferencer.pre_process` does."""
-        return np.ascontiguousarray(np.float32(picture).transpose(2, 0, 1)[None] / 255.0)
+        return np.ascontiguousarray(np.float32(image).transpose(2, 0, 1)[None] / 255.0)
 
     def infer(self, fed: np.ndarray) -> Any:
-        """Run the compiled model on a float picture."""
+        """Run the compiled model on a float image."""
         return self._inferencer.model([fed])
 
     def read(self, output: Any) -> Result:
-        """Undo the normalisation of the post-processing in the graph."""
+        """Undo the normalization of the post-processing in the graph."""
         named: Dict[str, Any] = self._inferencer.post_process(output)
         anomaly_map = np.asarray(named["anomaly_map"], np.float32)
         return Result(

@@ -10,7 +10,7 @@ from adq_edge.core.console import console, progress_bar
 from adq_edge.core.errors import AdqError
 from benchmarks.peers.catalogue import MAKERS, TITLES, Contender
 from benchmarks.peers.contract import Job
-from benchmarks.peers.materials import Model, Pictures
+from benchmarks.peers.materials import Images, Model
 from benchmarks.peers.measuring import Plan, enter, measure
 from benchmarks.peers.process import PeerError, start_worker
 from benchmarks.peers.tables import Table
@@ -19,7 +19,7 @@ from benchmarks.peers.tables import Table
 def compete(
     model: Model,
     contenders: Sequence[Contender],
-    pictures: Pictures,
+    images: Images,
     plan: Plan,
     pythons: Dict[str, str],
     threads: Optional[int],
@@ -31,7 +31,7 @@ def compete(
     Args:
         model: the model.
         contenders: all that there are.
-        pictures: what they are given.
+        images: what they are given.
         plan: how much is measured.
         pythons: interpreter by maker.
         threads: CPU threads; each peer's own default if None.
@@ -55,7 +55,7 @@ def compete(
                 contender.peer,
                 contender.variant,
                 str(model.folder),
-                str(pictures.folder),
+                str(images.folder),
                 str(made),
                 model.image_size,
                 threads,
@@ -71,7 +71,7 @@ def compete(
                     # Elsewhere: what it takes is no part of the timed process's peak memory.
                     with start_worker(contender.label, job, python, made) as maker:
                         maker.ask("prepare")
-                entrants.append(enter(contender, worker, pictures))
+                entrants.append(enter(contender, worker, images))
                 versions.setdefault(contender.maker, {}).update(found["versions"])
             except PeerError as error:
                 left_out[contender.label] = error.what
@@ -82,8 +82,8 @@ def compete(
         before = read_cpu_times(workers)
         turns = plan.rounds * len(entrants)
         with progress_bar(f"Timing {TITLES[model.name]}", turns, "turns") as advance:
-            figures = measure(entrants, model, pictures, plan, model.folder, advance)
+            figures = measure(entrants, model, images, plan, model.folder, advance)
         after = read_cpu_times(workers)
     drift = max(drift_percent(each.engine.rounds_ms) for each in figures)
-    quietness = judge(before, after, drift, read_governor())
-    return Table(model.name, [entrant.contender for entrant in entrants], figures, left_out, quietness)
+    interference = judge(before, after, drift, read_governor())
+    return Table(model.name, [entrant.contender for entrant in entrants], figures, left_out, interference)

@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Dict, NamedTuple, Optional, Sequence, Tuple, T
 import numpy as np
 
 CALIBRATION = "calibration"
-"""Folder of the calibration pictures, normal ones: PNG files of the model's input size."""
+"""Folder of the calibration images, normal ones: PNG files of the model's input size."""
 VALIDATION = "validation"
-"""Folder of test pictures, `good` and `defect`, none a check picture: the same size and format."""
+"""Folder of test images, `good` and `defect`, none a check image: the same size and format."""
 
 
 class Result(NamedTuple):
-    """The anomaly map, float32 `[h, w]`, and the score of one picture."""
+    """The anomaly map, float32 `[h, w]`, and the score of one image."""
 
     anomaly_map: np.ndarray
     score: float
@@ -33,7 +33,7 @@ class Job:
         variant: which of the module's ways to run it.
         model: folder of the model: `SCORING.pt` (checkpoint) and `SCORING/` (bundle) for each way to score,
             `weights.pt` (anomalib's names) and `scale.json`.
-        pictures: folder of the pictures: `CALIBRATION` and `VALIDATION`.
+        images: folder of the images: `CALIBRATION` and `VALIDATION`.
         made: folder of what the peer's `prepare` made.
         image_size: (height, width) of the model's input.
         threads: CPU threads; the peer's own default if None.
@@ -42,15 +42,15 @@ class Job:
     peer: str
     variant: str
     model: str
-    pictures: str
+    images: str
     made: str
     image_size: Tuple[int, int]
     threads: Optional[int]
 
     @property
     def calibration(self) -> Sequence[Path]:
-        """The calibration pictures, in order."""
-        return sorted((Path(self.pictures) / CALIBRATION).glob("*.png"))
+        """The calibration images, in order."""
+        return sorted((Path(self.images) / CALIBRATION).glob("*.png"))
 
 
 class Peer(abc.ABC):
@@ -73,8 +73,8 @@ class Peer(abc.ABC):
         self._size = job.image_size
 
     @abc.abstractmethod
-    def feed(self, picture: np.ndarray) -> Any:
-        """Turn a uint8 `[H, W, 3]` RGB picture of the input's size into what the engine takes; not timed."""
+    def feed(self, image: np.ndarray) -> Any:
+        """Turn a uint8 `[H, W, 3]` RGB image of the input's size into what the engine takes; not timed."""
 
     @abc.abstractmethod
     def infer(self, fed: Any) -> Any:

@@ -13,12 +13,12 @@ from benchmarks.peers.contract import Job, Peer, Result
 class ExportedGraph(Peer):
     """A peer whose graph takes uint8 `[1, H, W, 3]`."""
 
-    def feed(self, picture: np.ndarray) -> np.ndarray:
+    def feed(self, image: np.ndarray) -> np.ndarray:
         """Add the batch."""
-        return picture[None]
+        return image[None]
 
     def read(self, output: Any) -> Result:
-        """Take the only picture's map and score."""
+        """Take the only image's map and score."""
         anomaly_map, score = output
         return Result(np.array(anomaly_map[0], np.float32), float(score[0]))
 
@@ -29,7 +29,7 @@ def float_graph(job: Job) -> Path:
 
 
 def calibration_feeds(job: Job) -> Iterator[Dict[str, np.ndarray]]:
-    """Yield the graph's input for each calibration picture."""
+    """Yield the graph's input for each calibration image."""
     from adq_edge.artifacts.bundle import INPUT
     from adq_edge.core.imaging import read_image
 

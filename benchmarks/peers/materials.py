@@ -1,4 +1,4 @@
-"""What every contender starts from: the same weights, the same pictures, and what FP32 says of them."""
+"""What every contender starts from: the same weights, the same images, and what FP32 says of them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from adq_edge.onnx_export.export import export
 from benchmarks.peers.catalogue import ANOMALIB, OFFICIAL
 from benchmarks.peers.contract import CALIBRATION, VALIDATION
 
-CHECK_PICTURES = 8
-"""Test pictures that engines are timed on and compared with FP32 on."""
+CHECK_IMAGES = 8
+"""Test images that engines are timed on and compared with FP32 on."""
 LARGE_PIXELS = 1024
 
 Item = TypeVar("Item")
 
-_SETTLING_PICTURES = 16
-_HEADROOM = 1.25  # of anomalib's normalisation over the largest map value of the check pictures
+_SETTLING_IMAGES = 16
+_HEADROOM = 1.25  # of anomalib's normalization over the largest map value of the check images
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
-    """Pictures on disk.
+class Images:
+    """Images on disk.
 
     Attributes:
         folder: the folder of `CALIBRATION`.
@@ -51,7 +51,7 @@ class Pictures:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model's folder; `reference` gives FP32's maps `[N, h, w]` and scores `[N]` of the check pictures."""
+    """A model's folder; `reference` gives FP32's maps `[N, h, w]` and scores `[N]` of the check images."""
 
     name: str
     folder: Path
@@ -62,20 +62,20 @@ class Model:
         return np.load(self.folder / f"{scoring}.npz")
 
 
-def make_pictures(data: Path, folder: Path, size: Tuple[int, int], calibration: int) -> Pictures:
-    """Resize pictures of a dataset once for all contenders, and encode a photograph to be decoded.
+def make_images(data: Path, folder: Path, size: Tuple[int, int], calibration: int) -> Images:
+    """Resize images of a dataset once for all contenders, and encode a photograph to be decoded.
 
     Args:
         data: a dataset in MVTec AD layout.
         folder: where they go.
         size: (height, width) of the model's input.
-        calibration: the largest number of calibration pictures, and of validation pictures.
+        calibration: the largest number of calibration images, and of validation images.
     """
     dataset = read_dataset(data)
     for number, path in enumerate(_evenly(dataset.train_images, calibration)):
         write_image(folder / CALIBRATION / f"{number:04}.png", load_image(path, size))
     test = [sample for category in dataset.categories for sample in category.test]
-    chosen = _evenly(test, CHECK_PICTURES)
+    chosen = _evenly(test, CHECK_IMAGES)
     np.save(folder / "check.npy", np.stack([load_image(sample.path, size) for sample in chosen]))
     rest = [sample for sample in test if sample not in chosen]
     for number, sample in enumerate(_evenly(rest, calibration)):
@@ -88,17 +88,17 @@ def make_pictures(data: Path, folder: Path, size: Tuple[int, int], calibration: 
         f"{LARGE_PIXELS} px JPEG": _encode(folder / "large.jpg", large),
         f"{LARGE_PIXELS} px PNG": _encode(folder / "large.png", large),
     }
-    return Pictures(folder, folder / "check.npy", files)
+    return Images(folder, folder / "check.npy", files)
 
 
-def _encode(path: Path, picture: np.ndarray) -> Path:
-    write_image(path, picture)
+def _encode(path: Path, image: np.ndarray) -> Path:
+    write_image(path, image)
     return path
 
 
 def _evenly(items: Sequence[Item], count: int) -> List[Item]:
     if not items:
-        raise AdqError("too few pictures to compare on", fix="Give a dataset with training and test images")
+        raise AdqError("too few images to compare on", fix="Give a dataset with training and test images")
     indices = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).astype(int))
     return [items[i] for i in indices]
 
@@ -115,15 +115,15 @@ def load_stfpm(checkpoint: Path, teacher_weights: Optional[str]) -> AnomalyModel
     return model
 
 
-def random_rd(pictures: Pictures, size: Tuple[int, int]) -> AnomalyModel:
+def random_rd(images: Images, size: Tuple[int, int]) -> AnomalyModel:
     """Make anomalib's default Reverse Distillation (WideResNet-50-2) with random weights, seed 0.
 
-    BatchNorm's statistics are those of pictures, so that activations have the sizes of a trained network's:
+    BatchNorm's statistics are those of images, so that activations have the sizes of a trained network's:
     without, they grow from block to block, and neither INT8 ranges nor denormals mean anything.
     """
     torch.manual_seed(0)
     model = ReverseDistillation(ModelConfig(image_size=size, fusion=ANOMALIB))
-    paths = _evenly(sorted((pictures.folder / CALIBRATION).glob("*.png")), _SETTLING_PICTURES)
+    paths = _evenly(sorted((images.folder / CALIBRATION).glob("*.png")), _SETTLING_IMAGES)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the plain mean over all batches
@@ -135,7 +135,7 @@ def random_rd(pictures: Pictures, size: Tuple[int, int]) -> AnomalyModel:
     return model.eval()
 
 
-def make_model(name: str, model: AnomalyModel, folder: Path, pictures: Pictures) -> Model:
+def make_model(name: str, model: AnomalyModel, folder: Path, images: Images) -> Model:
     """Write a model's checkpoint, its weights under anomalib's names, bundles and references."""
     folder.mkdir(parents=True)
     scorings = (ANOMALIB,) if isinstance(model, ReverseDistillation) else (OFFICIAL, ANOMALIB)
@@ -144,7 +144,7 @@ def make_model(name: str, model: AnomalyModel, folder: Path, pictures: Pictures)
         variant.load_state_dict(model.state_dict())
         save_checkpoint(folder / f"{scoring}.pt", variant.eval(), {})
         export(folder / f"{scoring}.pt", folder / scoring)
-        _write_reference(variant, folder / f"{scoring}.npz", pictures)
+        _write_reference(variant, folder / f"{scoring}.npz", images)
     with np.load(folder / f"{ANOMALIB}.npz") as reference:
         largest = float(max(reference["maps"].max(), reference["scores"].max())) * _HEADROOM
     write_bytes(folder / "scale.json", json.dumps({"largest_map": largest}).encode())
@@ -152,9 +152,9 @@ def make_model(name: str, model: AnomalyModel, folder: Path, pictures: Pictures)
     return Model(name, folder, model.config.image_size)
 
 
-def _write_reference(model: AnomalyModel, path: Path, pictures: Pictures) -> None:
+def _write_reference(model: AnomalyModel, path: Path, images: Images) -> None:
     with torch.inference_mode():
-        outputs = [model(torch.from_numpy(picture[None])) for picture in np.load(pictures.check)]
+        outputs = [model(torch.from_numpy(image[None])) for image in np.load(images.check)]
     maps, scores = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*outputs))
     np.savez(path, maps=maps, scores=scores)
 

@@ -15,7 +15,7 @@ from adq_edge.benchmark.intervals import quantile_interval
 from adq_edge.benchmark.records import Interval
 from adq_edge.metrics.agreement import MapComparison, compare_scores
 from benchmarks.peers.catalogue import Contender
-from benchmarks.peers.materials import Model, Pictures
+from benchmarks.peers.materials import Images, Model
 from benchmarks.peers.process import WorkerProcess
 
 # ONNX Runtime's threads go on spinning after a query: 30 ms of CPU time that the next contender must not pay.
@@ -79,7 +79,7 @@ class Figures:
         files: end to end by kind of encoded file; empty if it takes none.
         peak_rss_mb: the most memory that its process held, in MB (10^6 bytes).
         load_seconds: what loading the engine took.
-        map_snr_db: median over pictures of its map against FP32's, in dB; None: identical.
+        map_snr_db: median over images of its map against FP32's, in dB; None: identical.
         score_bias: median of (its score - FP32's) / FP32's.
     """
 
@@ -91,20 +91,20 @@ class Figures:
     score_bias: Any
 
 
-def enter(contender: Contender, worker: WorkerProcess, pictures: Pictures) -> Entrant:
+def enter(contender: Contender, worker: WorkerProcess, images: Images) -> Entrant:
     """Load a contender.
 
     Raises:
         PeerError: it cannot be loaded.
     """
-    loaded = worker.ask("load", check=str(pictures.check))
+    loaded = worker.ask("load", check=str(images.check))
     return Entrant(contender, worker, loaded["load_seconds"], loaded["takes_files"])
 
 
 def measure(
     entrants: Sequence[Entrant],
     model: Model,
-    pictures: Pictures,
+    images: Images,
     plan: Plan,
     folder: Path,
     advance: Callable[[], None],
@@ -114,7 +114,7 @@ def measure(
     Args:
         entrants: the contenders.
         model: what they run.
-        pictures: what they are given.
+        images: what they are given.
         plan: how much.
         folder: for what the workers hand over.
         advance: called after each turn.
@@ -123,7 +123,7 @@ def measure(
         PeerError: a contender fails.
     """
     agreements = [_agreement(entrant, model, folder) for entrant in entrants]
-    shares = [_shares(entrant, pictures, plan) for entrant in entrants]
+    shares = [_shares(entrant, images, plan) for entrant in entrants]
     engine_ns: List[List[List[int]]] = [[] for _ in entrants]
     file_ns: List[List[List[List[int]]]] = [[] for _ in entrants]
     for _ in range(plan.rounds):
@@ -138,7 +138,7 @@ def measure(
             engine=_timing(engine_ns[i]),
             files={
                 kind: _timing([each[number] for each in file_ns[i]])
-                for number, kind in enumerate(pictures.files if entrant.takes_files else ())
+                for number, kind in enumerate(images.files if entrant.takes_files else ())
             },
             peak_rss_mb=entrant.worker.ask("peak"),
             load_seconds=entrant.load_seconds,
@@ -148,16 +148,16 @@ def measure(
     ]
 
 
-def _shares(entrant: Entrant, pictures: Pictures, plan: Plan) -> Dict[str, Any]:
+def _shares(entrant: Entrant, images: Images, plan: Plan) -> Dict[str, Any]:
     """Warm up, and return what each round asks of this contender."""
-    files = [str(path) for path in pictures.files.values()] if entrant.takes_files else []
+    files = [str(path) for path in images.files.values()] if entrant.takes_files else []
     warm = entrant.worker.ask("warm_up", seconds=plan.warm_up_seconds, files=files)
     counts = [plan.per_round(nanoseconds, _FILE_SHARE) for nanoseconds in warm["file_ns"]]
     return {"queries": plan.per_round(warm["query_ns"]), "files": dict(zip(files, counts))}
 
 
 def _agreement(entrant: Entrant, model: Model, folder: Path) -> Dict[str, Any]:
-    """Compare maps and scores of the check pictures with FP32's."""
+    """Compare maps and scores of the check images with FP32's."""
     path = folder / "results.npz"
     entrant.worker.ask("results", path=str(path))
     maps = MapComparison()

@@ -35,9 +35,9 @@ class NncfOpenVino(ExportedGraph):
 
         model = openvino.Core().read_model(str(float_graph(job)))
         model.reshape([1, *job.image_size, 3])
-        pictures = [feed for feeds in calibration_feeds(job) for feed in feeds.values()]
-        dataset = nncf.Dataset(pictures)
-        quantized = nncf.quantize(model, dataset, subset_size=min(_NNCF_SUBSET, len(pictures)))
+        images = [feed for feeds in calibration_feeds(job) for feed in feeds.values()]
+        dataset = nncf.Dataset(images)
+        quantized = nncf.quantize(model, dataset, subset_size=min(_NNCF_SUBSET, len(images)))
         openvino.save_model(quantized, str(Path(job.made) / "engine.xml"), compress_to_fp16=False)
 
     def infer(self, fed: np.ndarray) -> Any:

@@ -7,7 +7,7 @@ import datetime
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from adq_edge.benchmark.results import Quietness
+from adq_edge.benchmark.results import Interference
 from adq_edge.core.files import write_bytes
 from adq_edge.core.records import write_json
 from adq_edge.hardware.environment import Environment, read_environment
@@ -23,14 +23,14 @@ _MISSING = "-"
 class Table:
     """One model's run: its contenders that were found, what was measured of each, and who was left out.
 
-    `quietness` is the machine's during the timing.
+    `interference` is the machine's during the timing.
     """
 
     model: str
     contenders: Sequence[Contender]
     figures: Sequence[Figures]
     left_out: Dict[str, str]
-    quietness: Quietness
+    interference: Interference
 
     @property
     def best(self) -> int:
@@ -151,12 +151,12 @@ def _legend(settings: Dict[str, Any], date: str, machine: Environment) -> List[s
         "of that of each file. A ratio is the time of adq-edge's best INT8 engine (in bold) over the line's, "
         "the median over rounds: less than 1, and adq-edge is faster. End to end is from a file in the "
         "system's cache to a score and a map of the input's size. SNR and bias: maps and scores of "
-        f"{settings['check_pictures']} test pictures against torch FP32, the same scoring, the median over "
-        "pictures; with random weights they say little.",
+        f"{settings['check_images']} test images against torch FP32, the same scoring, the median over "
+        "images; with random weights they say little.",
         "",
         f"{date}, {machine.cpu}, {machine.logical_cores} cores ({', '.join(machine.instruction_sets)}), "
         f"{threads} threads, load average before: {settings['load_average']}. {versions}.",
-        "Made by `python -m benchmarks.peers`.",
+        "BuildResult by `python -m benchmarks.peers`.",
         "",
     ]
 
@@ -166,7 +166,7 @@ def _plain(table: Table) -> Dict[str, Any]:
         "title": TITLES[table.model],
         "best": table.contenders[table.best].label,
         "left_out": table.left_out,
-        "quietness": dataclasses.asdict(table.quietness),
+        "interference": dataclasses.asdict(table.interference),
         "contenders": [
             {**dataclasses.asdict(contender), **dataclasses.asdict(figures)}
             for contender, figures in zip(table.contenders, table.figures)
@@ -192,7 +192,7 @@ def _markdown(table: Table) -> Iterator[str]:
         yield ""
         yield f"Left out: {name} ({reason})"
     yield ""
-    reasons = "; ".join(table.quietness.reasons)
+    reasons = "; ".join(table.interference.reasons)
     yield f"The machine was not quiet: {reasons}." if reasons else "The machine was quiet."
 
 

@@ -1,4 +1,4 @@
-"""torch in eager mode, FP32, with normalised float pictures: contiguous or channels last."""
+"""torch in eager mode, FP32, with normalized float images: contiguous or channels last."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class TorchEager(Peer):
         model: Any = load_checkpoint(Path(job.model) / f"{scoring}.pt").model
         self._model = model.to(memory_format=self._format)
 
-    def feed(self, picture: np.ndarray) -> Any:
-        """Normalise into float32 `[1, 3, H, W]`."""
-        normalised = self._model.normalise(self._torch.from_numpy(picture[None]))
-        return normalised.contiguous(memory_format=self._format)
+    def feed(self, image: np.ndarray) -> Any:
+        """Normalize into float32 `[1, 3, H, W]`."""
+        normalized = self._model.normalize(self._torch.from_numpy(image[None]))
+        return normalized.contiguous(memory_format=self._format)
 
     def infer(self, fed: Any) -> Any:
         """Run networks and scoring."""
@@ -40,7 +40,7 @@ class TorchEager(Peer):
             return self._model.score(self._model.networks(fed))
 
     def read(self, output: Any) -> Result:
-        """Take the only picture's map and score."""
+        """Take the only image's map and score."""
         maps, scores = output
         return Result(maps[0].numpy(), float(scores[0]))
 

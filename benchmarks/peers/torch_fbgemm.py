@@ -53,7 +53,7 @@ class Student(nn.Module):
         self.dequantize = nn.ModuleList(quantization.DeQuantStub() for _ in LAYERS)
 
     def forward(self, x: torch.Tensor) -> List[torch.Tensor]:
-        """Map normalised pictures to float features of the three layers."""
+        """Map normalized images to float features of the three layers."""
         x = self.pool(self.stem(self.quantize(x)))
         features = []
         for layer, dequantize in zip(self.layers, self.dequantize):
@@ -73,7 +73,7 @@ class TorchFbgemm(TorchEager):
 
     @classmethod
     def prepare(cls, job: Job) -> None:
-        """Observe the calibration pictures with FBGEMM's default observers and write the INT8 student."""
+        """Observe the calibration images with FBGEMM's default observers and write the INT8 student."""
         peer = TorchEager(job)
         student = _observed(peer._model.student)
         with torch.inference_mode():

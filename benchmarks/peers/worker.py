@@ -24,7 +24,7 @@ _UNTIMED_QUERIES = 2  # at the start of each round: another contender has had th
 
 
 class Worker:
-    """A contender, its pictures and the clock beside it."""
+    """A contender, its images and the clock beside it."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -45,16 +45,16 @@ class Worker:
         load_peer(self._job.peer).prepare(self._job)
 
     def load(self, check: str) -> Dict[str, Any]:
-        """Load the engine and the pictures, uint8 `[N, H, W, 3]` in a .npy file, that it is timed on."""
+        """Load the engine and the images, uint8 `[N, H, W, 3]` in a .npy file, that it is timed on."""
         peer = load_peer(self._job.peer)
         start = perf_counter_ns()
         self._peer = peer(self._job)
         seconds = (perf_counter_ns() - start) / 1e9
-        self._fed = [self._peer.feed(picture) for picture in np.load(check)]
+        self._fed = [self._peer.feed(image) for image in np.load(check)]
         return {"load_seconds": seconds, "takes_files": self._peer.takes_files}
 
     def results(self, path: str) -> None:
-        """Write maps `[N, h, w]` and scores `[N]` of the pictures to an .npz file."""
+        """Write maps `[N, h, w]` and scores `[N]` of the images to an .npz file."""
         results = [self._peer.read(self._peer.infer(fed)) for fed in self._fed]
         maps, scores = zip(*results)
         np.savez(path, maps=np.stack(maps), scores=np.array(scores, np.float64))

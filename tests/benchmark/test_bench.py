@@ -17,20 +17,20 @@ import pytest
 from rich.console import Console
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import read_sidecar
 from adq_edge.benchmark import progress, schedule
 from adq_edge.benchmark.bench import bench
-from adq_edge.benchmark.protocol import Pictures, Queries, WarmUp, pack_error, unpack_error
+from adq_edge.benchmark.protocol import Images, Queries, WarmUp, pack_error, unpack_error
 from adq_edge.benchmark.records import OfflineEnd
 from adq_edge.benchmark.results import (
     QUOTABLE_OFFLINE_SECONDS,
     BenchmarkReport,
-    Quietness,
+    Interference,
     read_report,
     write_report,
 )
-from adq_edge.benchmark.sample_image import open_picture
+from adq_edge.benchmark.sample_image import open_image
 from adq_edge.benchmark.schedule import Plan, interleave, plan_for
 from adq_edge.benchmark.worker_process import WorkerProcess, start_worker
 from adq_edge.core.errors import (
@@ -88,9 +88,9 @@ class FakeEngine:
         self.log.append(self.name)
         return Queries(np.full(count, self.ms * 1e6))
 
-    def run_pictures(self, count: int) -> Pictures:
+    def run_images(self, count: int) -> Images:
         assert count >= 1
-        return Pictures(*(np.full(count, stage) for stage in (4e6, 1e6, 10e6, 1e6)))
+        return Images(*(np.full(count, stage) for stage in (4e6, 1e6, 10e6, 1e6)))
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def warm_up(ms: float) -> WarmUp:
 
 
 def plan(queries: int, seconds: float) -> Plan:
-    return Plan(queries, seconds, 0.1, offline_seconds=1.0, offline_turns=2, largest_batch=8)
+    return Plan(queries, seconds, 0.1, offline_seconds=1.0, offline_turns=2, max_batch=8)
 
 
 def test_engines_take_strict_turns(pauses: List[float]):
@@ -124,7 +124,7 @@ def test_engines_take_strict_turns(pauses: List[float]):
     rounds = interleave(engines, warm_ups, plan(100, 5.0), window, lambda: None)
     expected = plan(100, 5.0).rounds
     assert log == ["a", "b", "c"] * expected
-    assert windows == [0, 0, 1, 1, 2, 2] * expected  # its queries, then its pictures
+    assert windows == [0, 0, 1, 1, 2, 2] * expected  # its queries, then its images
     assert len(pauses) == len(log)
     for engine, own in zip(engines, rounds):
         queries = sum(one.queries_ns.size for one in own)
@@ -151,8 +151,8 @@ def test_a_full_run_is_quotable_and_a_quick_one_short():
     full = plan_for(1024, 60.0, quick=False)
     assert (full.queries, full.seconds) == (1024, 60.0)
     assert full.rounds == 64
-    assert full.share(warm_up(10.0)) == (94, 10)  # 60 s of queries, 15 s of pictures
-    assert full.share(warm_up(300.0)) == (16, 4)  # 1024 queries, 256 pictures
+    assert full.share(warm_up(10.0)) == (94, 10)  # 60 s of queries, 15 s of images
+    assert full.share(warm_up(300.0)) == (16, 4)  # 1024 queries, 256 images
     assert full.share(warm_up(0.01))[1] * full.rounds * 0.015 < 20.0
     quick = plan_for(1024, 60.0, quick=True)
     assert quick.seconds + quick.warm_up_limit_seconds + 6 * quick.offline_seconds < 3.0
@@ -188,7 +188,7 @@ def test_report_of_a_run(run, tiny: Path):
         assert engine.layers == read_sidecar(tiny).operators
         assert engine.runtime == "onnxruntime"
         assert engine.image_size == (SIZE, SIZE)
-    assert report.engines[0].engine == Source(str(tiny), sha256(tiny))
+    assert report.engines[0].engine == FileReference(str(tiny), sha256(tiny))
     assert report.engines[1].engine_mb == pytest.approx(BIG_MB, rel=0.01)
 
 
@@ -217,7 +217,7 @@ def test_memory_is_each_engines_own(run):
 @needs_proc
 def test_memory_is_not_the_parents(tiny: Path, run):
     ballast = np.ones(20_000_000)
-    with open_picture(None) as picture, start_worker(tiny, None, None, picture.path) as worker:
+    with open_image(None) as image, start_worker(tiny, None, None, image.path) as worker:
         worker.load()
         assert worker.peak().rss_mb < run[0].engines[0].memory.peak_rss_mb + ballast.nbytes / 2e6
 
@@ -307,8 +307,8 @@ def test_progress_says_what_runs_and_draws_only_when_advanced(monkeypatch: pytes
 
 def test_one_engine_given_as_a_notebook_would(tiny: Path, tmp_path: Path):
     path = tmp_path / "new" / "result.json"
-    picture = tmp_path / "picture.png"
-    write_image(picture, np.zeros((48, 40, 3), np.uint8))
+    image = tmp_path / "image.png"
+    write_image(image, np.zeros((48, 40, 3), np.uint8))
     report = bench(
         str(tiny),
         device="cpu",
@@ -316,14 +316,14 @@ def test_one_engine_given_as_a_notebook_would(tiny: Path, tmp_path: Path):
         queries=5,
         seconds=0.0,
         scenarios=["single-stream"],
-        image=str(picture),
+        image=str(image),
         output=str(path),
         progress=False,
     )
     assert read_report(path) == report
     assert report.engines[0].offline == ()
     assert report.engines[0].best_offline is None
-    assert (report.settings.image, report.settings.image_pixels) == (str(picture), (48, 40))
+    assert (report.settings.image, report.settings.image_pixels) == (str(image), (48, 40))
 
 
 def test_only_a_long_run_has_no_caveat(run):
@@ -339,12 +339,12 @@ def test_only_a_long_run_has_no_caveat(run):
     )
     offline = tuple(dataclasses.replace(load, timed_seconds=7.5) for load in engine.offline)
     engine = dataclasses.replace(engine, single_stream=stream, offline=offline)
-    quiet = Quietness(True, (), 0.1, 0.0, 0.5, None)
-    long = dataclasses.replace(report, engines=(engine,), quietness=quiet)
+    quiet = Interference(True, (), 0.1, 0.0, 0.5, None)
+    long = dataclasses.replace(report, engines=(engine,), interference=quiet)
     assert long.caveat is None
     assert dataclasses.replace(long, quick=True).caveat == "quick run, not to be quoted"
     noise = dataclasses.replace(quiet, is_quiet=False, reasons=("other processes took 31 % of the CPU",))
-    noisy = dataclasses.replace(long, quietness=noise)
+    noisy = dataclasses.replace(long, interference=noise)
     assert noisy.caveat == "the machine was not quiet: other processes took 31 % of the CPU"
     cold = dataclasses.replace(engine, single_stream=dataclasses.replace(stream, steady=False))
     assert "tiny: no steady state" in str(dataclasses.replace(long, engines=(cold,)).caveat)
@@ -357,7 +357,7 @@ def test_offline_alone_measures_no_latency(tiny: Path, tmp_path: Path):
     for engine in report.engines:
         assert (engine.single_stream, engine.end_to_end, engine.comparison) == (None, None, None)
         assert engine.best_offline in engine.offline
-    assert report.quietness.drift_percent == 0.0
+    assert report.interference.drift_percent == 0.0
     assert read_report(tmp_path / "tiny.bench.json").engines == report.engines[:1]
     titles = [str(table.title) for table in bench_tables(report)]
     assert [title.split()[0] for title in titles] == ["Offline:", "size"]
@@ -375,8 +375,8 @@ def test_offline_alone_is_quotable_after_a_steady_warm_up_and_a_full_runs_second
     loads = tuple(dataclasses.replace(load, timed_seconds=7.5) for load in engine.offline)
     warm = dataclasses.replace(engine.offline_warm_up, steady=True)
     engine = dataclasses.replace(engine, offline=loads, offline_warm_up=warm)
-    quiet = Quietness(True, (), 0.1, 0.0, 0.0, None)
-    report = dataclasses.replace(report, engines=(engine,), quietness=quiet)
+    quiet = Interference(True, (), 0.1, 0.0, 0.0, None)
+    report = dataclasses.replace(report, engines=(engine,), interference=quiet)
     assert report.caveat is None
     cold = dataclasses.replace(engine, offline_warm_up=dataclasses.replace(warm, steady=False))
     assert "tiny: no steady state" in str(dataclasses.replace(report, engines=(cold,)).caveat)
@@ -387,16 +387,16 @@ def test_offline_alone_is_quotable_after_a_steady_warm_up_and_a_full_runs_second
     assert read_report(path).caveat == "tiny: its warm-up is not known"
 
 
-def test_synthetic_picture_is_the_same_every_time_and_not_flat():
+def test_synthetic_image_is_the_same_every_time_and_not_flat():
     contents = []
     for _ in range(2):
-        with open_picture(None) as picture:
-            contents.append(picture.path.read_bytes())
+        with open_image(None) as sample:
+            contents.append(sample.path.read_bytes())
     assert contents[0] == contents[1]
     image = decode_image(contents[0])
-    assert image.shape == (1024, 1024, 3) == (*picture.pixels, 3)
+    assert image.shape == (1024, 1024, 3) == (*sample.pixels, 3)
     assert image.std() > 20
-    assert not picture.path.exists()
+    assert not sample.path.exists()
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------
@@ -421,7 +421,7 @@ def test_errors_of_loading_come_through(tiny: Path, tmp_path: Path):
 
 
 def test_an_engine_that_fails_inside_the_runtime(tmp_path: Path):
-    pair = write_engine(tmp_path / "pair.onnx", batch=2)  # takes no single picture
+    pair = write_engine(tmp_path / "pair.onnx", batch=2)  # takes no single image
     with pytest.raises(EngineError, match=r"pair\.onnx: failed .*\(InvalidArgument") as caught:
         bench([pair], queries=5, seconds=0.05, batches=(2,), output=tmp_path, progress=False)
     assert "\n" not in str(caught.value)
@@ -442,10 +442,10 @@ def test_a_killed_worker(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not is_alive(pids[0])
 
 
-def test_bad_picture(tiny: Path, tmp_path: Path):
-    image = tmp_path / "picture.png"
-    image.write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"picture\.png"):
+def test_bad_image(tiny: Path, tmp_path: Path):
+    image = tmp_path / "image.png"
+    image.write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"image\.png"):
         bench([tiny], image=image, output=tmp_path, progress=False)
 
 

@@ -38,7 +38,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An engine that takes single pictures only, which nothing but a try tells."""
+    """An engine that takes single images only, which nothing but a try tells."""
     return write_engine(tmp_path_factory.mktemp("fixed") / "fixed.onnx", batch=1)
 
 
@@ -94,10 +94,8 @@ def test_a_batch_size_that_an_engine_does_not_take_is_refused_before_anything_is
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     load = WorkerProcess.load
-    monkeypatch.setattr(
-        WorkerProcess, "load", lambda worker: dataclasses.replace(load(worker), largest_batch=4)
-    )
-    with pytest.raises(AdqError, match=r"tiny\.onnx: takes at most 4 pictures at once, not 8"):
+    monkeypatch.setattr(WorkerProcess, "load", lambda worker: dataclasses.replace(load(worker), max_batch=4))
+    with pytest.raises(AdqError, match=r"tiny\.onnx: takes at most 4 images at once, not 8"):
         bench(tiny, batches=(1, 8), output=tmp_path, progress=False)
     alone = bench(
         tiny, scenarios=["single-stream"], quick=True, batches=(8,), output=tmp_path, progress=False
@@ -126,12 +124,12 @@ def test_a_full_disk_at_the_end_loses_no_figures(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: Callable[[], None]
 ):
     monkeypatch.chdir(tmp_path)
-    picture = tmp_path / "picture.png"
-    write_image(picture, np.zeros((48, 40, 3), np.uint8))
+    image = tmp_path / "image.png"
+    write_image(image, np.zeros((48, 40, 3), np.uint8))
     full_disk()
     app = typer.Typer()
     register(app)
-    done = CliRunner().invoke(app, [str(tiny), "--quick", "--image", str(picture)])
+    done = CliRunner().invoke(app, [str(tiny), "--quick", "--image", str(image)])
     assert done.exit_code == 2
     assert "SingleStream (batch 1, 1 stream)" in done.output
     assert "size and memory" in done.output
@@ -139,9 +137,9 @@ def test_a_full_disk_at_the_end_loses_no_figures(
     assert "no space left on device" in done.output.splitlines()[-1]
     assert "result:" not in done.output
     with pytest.raises(UnsavedReportError) as caught:
-        bench(tiny, quick=True, scenarios=["single-stream"], image=picture, output=tmp_path, progress=False)
+        bench(tiny, quick=True, scenarios=["single-stream"], image=image, output=tmp_path, progress=False)
     assert caught.value.report.engines[0].single_stream is not None
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [picture]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [image]
 
 
 def test_a_report_says_where_offline_failed(tmp_path: Path):

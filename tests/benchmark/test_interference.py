@@ -1,4 +1,4 @@
-"""What a benchmark says about itself and about the machine: its own cost, quietness, devices, the board."""
+"""What a benchmark reports about itself and the machine: its own cost, interference, devices, the board."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from adq_edge.benchmark.device_check import check_device
 from adq_edge.benchmark.interference import CpuTimes, drift_percent, judge, read_cpu_times, read_governor
 from adq_edge.benchmark.protocol import Round
 from adq_edge.benchmark.results import read_report
-from adq_edge.benchmark.sample_image import open_picture
-from adq_edge.benchmark.timing import harness_us, time_picture
+from adq_edge.benchmark.sample_image import open_image
+from adq_edge.benchmark.timing import harness_us, time_image
 from adq_edge.core.console import print_table
 from adq_edge.core.errors import AdqError
 from adq_edge.core.options import Device
 from adq_edge.hardware.commands import Outcome
 from adq_edge.hardware.jetson import read_jetson
 from adq_edge.hardware.telemetry.recorder import Recorder
-from adq_edge.hardware.telemetry.sample import Reading
+from adq_edge.hardware.telemetry.sample import TelemetrySample
 from adq_edge.report.console.bench import bench_tables
 from adq_edge.runtimes.base import Stages
 from adq_edge.runtimes.registry import load_engine
@@ -48,24 +48,24 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_harness_costs_less_than_20_us_a_query(tiny: Path):
-    pictures = [np.zeros((1, SIZE, SIZE, 3), np.uint8)] * 4
+    images = [np.zeros((1, SIZE, SIZE, 3), np.uint8)] * 4
     sidecar = read_sidecar(tiny)
-    assert 0.0 < min(harness_us(sidecar, pictures) for _ in range(5)) < HARNESS_LIMIT_US
+    assert 0.0 < min(harness_us(sidecar, images) for _ in range(5)) < HARNESS_LIMIT_US
 
 
-def test_the_stages_of_a_picture_are_its_whole_time(tiny: Path, monkeypatch: pytest.MonkeyPatch):
-    with open_picture(None) as picture, load_engine(tiny, threads=1) as engine:
-        encoded = picture.path.read_bytes()
-        assert "host_to_device_ns" not in time_picture(engine, encoded)
+def test_the_stages_of_a_image_are_its_whole_time(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    with open_image(None) as image, load_engine(tiny, threads=1) as engine:
+        encoded = image.path.read_bytes()
+        assert "host_to_device_ns" not in time_image(engine, encoded)
         monkeypatch.setattr(engine, "stages", lambda: Stages(0.003, 1.0, 0.001))
         start = time.perf_counter_ns()
-        stages = time_picture(engine, encoded)
+        stages = time_image(engine, encoded)
         elapsed = time.perf_counter_ns() - start
     assert (stages["host_to_device_ns"], stages["device_to_host_ns"]) == (3000, 1000)
     assert 0.5 * elapsed < sum(stages.values()) <= elapsed
 
 
-# --- quietness -------------------------------------------------------------------------------------------
+# --- interference -------------------------------------------------------------------------------------------
 
 
 def write_proc(root: Path, busy: int, stolen: int, total: int, own: int, throttlings: int = 0) -> None:
@@ -177,8 +177,8 @@ class FakeBoard:
     name = "sysfs"
     averages = False
 
-    def read(self) -> Reading:
-        return Reading({"VDD_IN": 5.0}, {"GPU-therm": 41.0}, {"gpu": 1109.0}, ())
+    def read(self) -> TelemetrySample:
+        return TelemetrySample({"VDD_IN": 5.0}, {"GPU-therm": 41.0}, {"gpu": 1109.0}, ())
 
     def cpu_seconds(self) -> float:
         return 0.0
@@ -234,7 +234,7 @@ def test_a_board_that_tells_is_recorded_for_each_engine(
 
 
 class HotBoard(FakeBoard):
-    def read(self) -> Reading:
+    def read(self) -> TelemetrySample:
         return dataclasses.replace(super().read(), throttling=("over-current (OC3)",))
 
 
@@ -256,8 +256,8 @@ def test_throttling_is_seen_during_offline_alone_and_such_figures_are_not_quotab
 
 
 class FakeProcessor(FakeBoard):
-    def read(self) -> Reading:
-        return Reading({"package-0": 5.0})
+    def read(self) -> TelemetrySample:
+        return TelemetrySample({"package-0": 5.0})
 
 
 @pytest.mark.parametrize(

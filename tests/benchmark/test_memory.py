@@ -81,7 +81,7 @@ def test_memory_of_an_engines_own_turns_alone(tmp_path: Path):
 
 @pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="needs /proc")
 def test_what_offline_takes_of_the_machine_is_told(tiny: Path, tmp_path: Path):
-    """A call of 8192 pictures holds 25 MB of bytes, 100 MB of floats and more; a single one nothing."""
+    """A call of 8192 images holds 25 MB of bytes, 100 MB of floats and more; a single one nothing."""
     report = bench(
         tiny, queries=5, seconds=0.3, batches=(1, 8192), threads=1, output=tmp_path, progress=False
     )

@@ -26,7 +26,7 @@ from adq_edge.runtimes.registry import load_engine
 from factories.tiny_engine import SIZE, write_engine
 
 
-def facts(stream_counts: Tuple[int, ...] = (1,), largest_batch=None) -> Loaded:
+def facts(stream_counts: Tuple[int, ...] = (1,), max_batch=None) -> Loaded:
     return Loaded(
         name="a",
         sha256="",
@@ -40,7 +40,7 @@ def facts(stream_counts: Tuple[int, ...] = (1,), largest_batch=None) -> Loaded:
         runtime_version="1",
         load_ms=1.0,
         stream_counts=list(stream_counts),
-        largest_batch=largest_batch,
+        max_batch=max_batch,
         rss_before_load_mb=1.0,
         model_mb=1.0,
         device_mb=None,
@@ -50,7 +50,7 @@ def facts(stream_counts: Tuple[int, ...] = (1,), largest_batch=None) -> Loaded:
 
 
 def plan(batches=None) -> Plan:
-    return Plan(1, 1.0, 0.1, offline_seconds=1.0, offline_turns=2, largest_batch=32, batches=batches)
+    return Plan(1, 1.0, 0.1, offline_seconds=1.0, offline_turns=2, max_batch=32, batches=batches)
 
 
 def path_and_end(
@@ -83,24 +83,24 @@ def test_more_streams_until_throughput_stops_rising():
 
 
 def test_no_batch_is_larger_than_the_engine_takes_or_patience_allows():
-    assert path(facts(largest_batch=3), lambda batch, _: 100.0 * batch) == [(1, 1), (2, 1)]
+    assert path(facts(max_batch=3), lambda batch, _: 100.0 * batch) == [(1, 1), (2, 1)]
     assert path(facts(), lambda batch, _: 0.5 * batch) == [(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (32, 1)]
     assert path(facts(), lambda batch, _: 0.5 + batch / 100) == [(1, 1), (2, 1)]  # 8 s for the next call
 
 
 def test_named_batch_sizes_are_all_measured():
     assert path(facts(), lambda *_: 100.0, (8, 3, 1)) == [(8, 1), (3, 1), (1, 1)]
-    assert path(facts(largest_batch=8), lambda *_: 100.0, (8, 3)) == [(8, 1), (3, 1)]
+    assert path(facts(max_batch=8), lambda *_: 100.0, (8, 3)) == [(8, 1), (3, 1)]
 
 
 def test_named_batch_sizes_that_an_engine_does_not_take_are_refused():
-    check_batches("a.plan", facts(largest_batch=4), (4, 1))
-    check_batches("a.plan", facts(largest_batch=4), None)
+    check_batches("a.plan", facts(max_batch=4), (4, 1))
+    check_batches("a.plan", facts(max_batch=4), None)
     check_batches("a.onnx", facts(), (1000,))
     with pytest.raises(AdqError) as caught:
-        check_batches("a.plan", facts(largest_batch=4), (3, 8, 16))
+        check_batches("a.plan", facts(max_batch=4), (3, 8, 16))
     assert str(caught.value) == (
-        "a.plan: takes at most 4 pictures at once, not 8, 16. "
+        "a.plan: takes at most 4 images at once, not 8, 16. "
         "Name smaller batch sizes, or build it with a larger --max-batch."
     )
 
@@ -111,7 +111,7 @@ def test_it_is_told_why_no_larger_batch_was_tried():
 
     assert end(facts(), lambda batch, _: 100.0 * min(batch, 4)) is OfflineEnd.STOPPED_RISING
     assert end(facts(), lambda batch, _: 100.0 * batch) is OfflineEnd.LARGEST_BATCH
-    assert end(facts(largest_batch=1), lambda batch, _: 100.0) is OfflineEnd.LARGEST_BATCH
+    assert end(facts(max_batch=1), lambda batch, _: 100.0) is OfflineEnd.LARGEST_BATCH
     assert end(facts(), lambda batch, _: 0.5 + batch / 10) is OfflineEnd.TOO_LONG
     assert end(facts(), lambda *_: 100.0, (8, 3, 1)) is OfflineEnd.NAMED
     # of several numbers of streams, that of the best one

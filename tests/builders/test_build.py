@@ -1,4 +1,4 @@
-"""From bundle to engine to evaluation to prediction, on small pictures and for real."""
+"""From bundle to engine to evaluation to prediction, on small images and for real."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def engine(engines, tmp_path: Path) -> Path:
     return path
 
 
-def pictures(dataset: Path) -> np.ndarray:
+def images(dataset: Path) -> np.ndarray:
     paths = sorted(dataset.rglob("test/*/*.png"))
     return np.stack([load_image(path, (SIZE, SIZE)) for path in paths])
 
@@ -70,10 +70,10 @@ def test_engines_agree_with_the_float_model(engines, bundle, dataset: Path, prec
     if runtime is RuntimeName.OPENVINO:
         pytest.importorskip("openvino")
     session = onnxruntime.InferenceSession(str(bundle.model), providers=["CPUExecutionProvider"])
-    expected, _ = session.run(None, {"image": pictures(dataset)})
+    expected, _ = session.run(None, {"image": images(dataset)})
     with load_engine(engines[precision], runtime=runtime, threads=2) as engine:
-        output = engine.run(pictures(dataset))
-        one_by_one = np.concatenate([engine.run(picture[None]).scores for picture in pictures(dataset)])
+        output = engine.run(images(dataset))
+        one_by_one = np.concatenate([engine.run(image[None]).scores for image in images(dataset)])
     tolerance = {Precision.FP32: 1e-4, Precision.FP16: 0.01, Precision.INT8: 0.35}[precision]
     assert np.abs(output.maps - expected).max() <= tolerance * expected.max()
     np.testing.assert_allclose(output.scores, output.maps.max((1, 2)), rtol=1e-6)
@@ -184,10 +184,10 @@ def test_engine_that_does_not_fit_is_refused(engine: Path, damage: str, complain
     assert "\n" not in str(caught.value)
 
 
-def test_engine_takes_only_pictures_of_its_size(engines):
+def test_engine_takes_only_images_of_its_size(engines):
     with load_engine(engines[Precision.FP32]) as engine:
         for wrong in (np.zeros((1, 32, 32, 3), np.uint8), np.zeros((1, SIZE, SIZE, 3), np.float32)):
-            with pytest.raises(EngineError, match=rf"takes uint8 \[N, {SIZE}, {SIZE}, 3\] pictures"):
+            with pytest.raises(EngineError, match=rf"takes uint8 \[N, {SIZE}, {SIZE}, 3\] images"):
                 engine.run(wrong)
     with pytest.raises(EngineError, match="is closed"):
         engine.run(np.zeros((1, SIZE, SIZE, 3), np.uint8))
@@ -249,7 +249,7 @@ def test_a_model_of_one_class_is_calibrated_and_measured_on_it_unless_told_other
 
     built = run("build", "bundle", "-o", engine, "--calib", "minmax", "--source", "images,synthetic-defects")
     assert "calibrating on the model's categories alone: part1" in built
-    assert "over 12 x images+synthetic-defects" in built  # six pictures, and the same with defects
+    assert "over 12 x images+synthetic-defects" in built  # six images, and the same with defects
     for data in ([], ["--data", str(dataset)]):
         evaluated = run("eval", engine, *data)
         assert "measuring on the model's categories alone: part1" in evaluated

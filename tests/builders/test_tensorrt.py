@@ -19,9 +19,9 @@ from onnx import numpy_helper
 
 import adq_edge.builders.tensorrt_options as choosing
 from adq_edge.artifacts.sidecar import read_sidecar
-from adq_edge.builders.base import Ingredients
+from adq_edge.builders.base import BuildInputs
 from adq_edge.builders.build import build
-from adq_edge.builders.tensorrt import MOST_STRIPPED, TensorRTMaker
+from adq_edge.builders.tensorrt import MOST_STRIPPED, TensorRTEngineBuilder
 from adq_edge.builders.tensorrt_graphs import make_graph
 from adq_edge.builders.tensorrt_options import Choice, TensorRTOptions, choose_build
 from adq_edge.calibration.calibrated_model import prepare
@@ -62,7 +62,7 @@ def test_rtx_engines_are_built_without_a_gpu(
     bundle, dataset, tmp_path, precision: Precision, capability: str
 ):
     needs_rtx()
-    options = TensorRTOptions(compute_capabilities=(capability,), largest_batch=4)
+    options = TensorRTOptions(compute_capabilities=(capability,), max_batch=4)
     built = build(
         bundle.path,
         tmp_path / "e.plan",
@@ -76,7 +76,7 @@ def test_rtx_engines_are_built_without_a_gpu(
     assert (sidecar.runtime, sidecar.device, sidecar.precision) == ("tensorrt-rtx", "rtx", precision)
     details = sidecar.tensorrt
     assert details is not None
-    assert (details.route, details.largest_batch, details.layers) == ("typed", 4, None)
+    assert (details.route, details.max_batch, details.layers) == ("typed", 4, None)
     assert details.compute_capability == {"86": "8.6", "8.9": "8.9"}[capability]
     assert details.peak_mb is not None
     assert details.peak_mb > 10
@@ -117,18 +117,18 @@ def test_a_plan_needs_its_gpu_and_its_runtime(bundle, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def ingredients(bundle, dataset) -> Ingredients:
+def ingredients(bundle, dataset) -> BuildInputs:
     prepared = prepare(bundle, "lp", image_source(dataset, 8), threads=2)
-    return Ingredients(bundle, Precision.INT8, onnx.load(str(bundle.model)), prepared)
+    return BuildInputs(bundle, Precision.INT8, onnx.load(str(bundle.model)), prepared)
 
 
-def run_map(model: onnx.ModelProto, pictures: np.ndarray) -> np.ndarray:
+def run_map(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(["anomaly_map"], {"image": pictures})[0]
+    return session.run(["anomaly_map"], {"image": images})[0]
 
 
 def test_implicit_graph_gives_tensorrt_the_very_integers_of_the_rounding(ingredients):
@@ -152,7 +152,7 @@ def test_implicit_graph_names_what_stays_float(ingredients):
     region = find_region(ingredients.prepared.model)
     integers = {layer.node.name for layer in integer_layers(region, Target.TENSORRT)}
     assert set(graph.half) == {operator.node.name for operator in region.operators} - integers
-    assert graph.half  # the picture's convolutions
+    assert graph.half  # the image's convolutions
     assert set(graph.half) < set(graph.networks)
     scoring = {
         node.name for node in graph.model.graph.node if "Reduce" in node.op_type or node.op_type == "Div"
@@ -181,7 +181,7 @@ def test_transposed_convolutions_have_pairs_where_types_rule_alone(dataset, tmp_
     save_checkpoint(tmp_path / "tiny.pt", TinyMethod(ModelConfig(image_size=(32, 32))), {})
     bundle = export(tmp_path / "tiny.pt", tmp_path / "tiny", data=dataset)
     prepared = prepare(bundle, "minmax", image_source(dataset, 2), threads=1)
-    tiny = Ingredients(bundle, Precision.INT8, onnx.load(str(bundle.model)), prepared)
+    tiny = BuildInputs(bundle, Precision.INT8, onnx.load(str(bundle.model)), prepared)
 
     def read_by(kind: str, route: Route) -> set:
         graph = make_graph(tiny, route).model.graph
@@ -201,13 +201,13 @@ def test_float_precisions_leave_the_model_alone_but_where_types_rule(ingredients
 
 
 def test_candidates_of_a_plan_are_emulated(ingredients, bundle, dataset):
-    maker = TensorRTMaker(choice(), threads=2)
-    picture = next(iter(image_source(dataset, 1).pictures((SIZE, SIZE))))[None]
+    maker = TensorRTEngineBuilder(choice(), threads=2)
+    image = next(iter(image_source(dataset, 1).images((SIZE, SIZE))))[None]
     with maker.open_candidate(bundle, ingredients.prepared, ()) as engine:
         assert engine.is_emulation
-        emulated = engine.run(picture).maps
+        emulated = engine.run(image).maps
     explicit = make_graph(ingredients, Route.EXPLICIT).model
-    np.testing.assert_allclose(emulated, run_map(explicit, picture), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(emulated, run_map(explicit, image), rtol=1e-5, atol=1e-7)
 
 
 def test_max_drop_for_tensorrt_is_searched_in_the_emulation(bundle, dataset, tmp_path):
@@ -239,7 +239,7 @@ def choice(**changes: Any) -> Choice:
         route=Route.EXPLICIT,
         compute_capabilities=(),
         dla=None,
-        largest_batch=1,
+        max_batch=1,
         workspace_mb=512,
         most_workspace_mb=1024,
         memory_limit_mb=None,
@@ -300,7 +300,7 @@ def test_a_small_jetson_builds_lean_with_a_capped_workspace(monkeypatch):
         ({"dla_cores": 0}, Device.JETSON, {"dla": 0}, "has 0 DLA cores"),
         ({}, Device.JETSON, {"dla": 2}, "there is no core 2"),
         ({}, Device.JETSON, {"dla": 0, "route": Route.EXPLICIT}, "DLA reads no Q/DQ pairs"),
-        ({}, Device.JETSON, {"dla": 0, "largest_batch": 4}, "DLA takes one size of batch"),
+        ({}, Device.JETSON, {"dla": 0, "max_batch": 4}, "DLA takes one size of batch"),
         ({}, Device.JETSON, {"dla": 0, "precision": Precision.FP32}, "DLA computes in FP16 and INT8 only"),
         ({}, Device.CUDA, {"compute_capabilities": ("86",)}, "--sm is for --device rtx only"),
         ({}, Device.CUDA, {"route": Route.TYPED}, "TensorRT 8.5.2.2 has no typed networks"),
@@ -419,7 +419,7 @@ def job(folder: Path) -> Job:
         half=(),
         ranges={},
         image_size=(SIZE, SIZE),
-        largest_batch=1,
+        max_batch=1,
         compute_capabilities=("8.6",),
         dla=None,
         workspace_mb=64,
@@ -462,7 +462,7 @@ class Builder:
 
 def make(monkeypatch, ingredients, tmp_path, builder: Builder, **changes: Any):
     monkeypatch.setattr("adq_edge.builders.tensorrt.run_job", builder)
-    return TensorRTMaker(choice(**changes), None).make(ingredients, tmp_path / "e.plan").details
+    return TensorRTEngineBuilder(choice(**changes), None).make(ingredients, tmp_path / "e.plan").details
 
 
 OUT = Failure(FailureKind.OUT_OF_MEMORY, "out of memory")
@@ -525,15 +525,15 @@ def test_own_calibrators_write_a_ranges_file(monkeypatch, bundle, dataset, tmp_p
         model = onnx.load(job.model)
         (taken,) = model.graph.input
         assert taken.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-        assert np.load(str(job.pictures)).dtype == np.uint8
-        pictures = np.load(str(job.pictures))[:1]
-        map_of_floats = run_map(model, pictures.astype(np.float32))
-        np.testing.assert_array_equal(map_of_floats, run_map(onnx.load(str(bundle.model)), pictures))
+        assert np.load(str(job.images)).dtype == np.uint8
+        images = np.load(str(job.images))[:1]
+        map_of_floats = run_map(model, images.astype(np.float32))
+        np.testing.assert_array_equal(map_of_floats, run_map(onnx.load(str(bundle.model)), images))
         return Built(BuildReport("10.3.0", None, None, dict.fromkeys(measured, 2.5)), None)
 
     monkeypatch.setattr("adq_edge.builders.tensorrt.run_job", calibrate)
     source = image_source(dataset, 3)
-    path = TensorRTMaker(choice(), 2).measure(bundle, "trt-entropy", source, 2)
+    path = TensorRTEngineBuilder(choice(), 2).measure(bundle, "trt-entropy", source, 2)
     from adq_edge.artifacts.ranges import read_ranges
 
     ranges = read_ranges(path, bundle.manifest.model_sha256, measured)
@@ -545,4 +545,4 @@ def test_own_calibrators_write_a_ranges_file(monkeypatch, bundle, dataset, tmp_p
         lambda job, title: Built(BuildReport("8", None, None, {}), None),
     )
     with pytest.raises(AdqError, match="trt-entropy found no range"):
-        TensorRTMaker(choice(), 2).measure(bundle, "trt-entropy", source, 2)
+        TensorRTEngineBuilder(choice(), 2).measure(bundle, "trt-entropy", source, 2)

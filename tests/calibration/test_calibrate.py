@@ -1,4 +1,4 @@
-"""From pictures to ranges files: the histogram, the one pass over the pictures, what is written and read."""
+"""From images to ranges files: the histogram, the one pass over the images, what is written and read."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_histogram_names_the_tensor_that_is_not_finite(bad: float):
         histogram_of([1.0, bad])
 
 
-# --- one pass over the pictures ------------------------------------------------------------------
+# --- one pass over the images ------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -134,14 +134,14 @@ def test_minmax_ranges_are_the_activations_own(bundle, dataset: Path):
         assert ranges.tensors[name] == pytest.approx((low, high), rel=1e-5, abs=1e-6)
 
 
-def test_one_picture_is_enough_and_none_is_not(bundle, dataset: Path):
+def test_one_image_is_enough_and_none_is_not(bundle, dataset: Path):
     assert len(calibrate_bundle(bundle, ["entropy"], image_source(dataset, 1))) == 1
-    with pytest.raises(CalibrationError, match="at least one picture"):
+    with pytest.raises(CalibrationError, match="at least one image"):
         calibrate_bundle(bundle, ["entropy"], RandomNormalSource(0))
 
 
 def test_defects_widen_the_ranges(fresh: Bundle, dataset: Path):
-    """The purpose of the source: a mixture's ranges hold the normal pictures' and reach further."""
+    """The purpose of the source: a mixture's ranges hold the normal images' and reach further."""
     normal, spoilt, mixed = (
         read_ranges(calibrate_bundle(fresh, ["minmax"], source)[0], fresh.manifest.model_sha256, []).tensors
         for source in (
@@ -184,7 +184,7 @@ class StrangeSource:
     def __len__(self) -> int:
         return self.announced
 
-    def pictures(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+    def images(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
         return iter(self.given)
 
     def fingerprint(self) -> str:
@@ -193,14 +193,14 @@ class StrangeSource:
 
 def test_a_strange_source_is_refused_or_written_under_a_legal_name(fresh: Bundle):
     good = np.zeros((*fresh.manifest.image_size, 3), np.uint8)
-    for pictures, complaint in (
-        ([good.astype(np.float32)], "gave a picture of float32"),
+    for images, complaint in (
+        ([good.astype(np.float32)], "gave an image of float32"),
         ([good[:-1]], r"It must be uint8 \(64, 64, 3\)"),
-        ([good], "gave 1 pictures, not the 2 it announced"),
-        ([good.tolist()], "gave a picture of int64"),
+        ([good], "gave 1 images, not the 2 it announced"),
+        ([good.tolist()], "gave an image of int64"),
     ):
         with pytest.raises(CalibrationError, match=complaint):
-            calibrate_bundle(fresh, ["minmax"], StrangeSource(2, pictures))
+            calibrate_bundle(fresh, ["minmax"], StrangeSource(2, images))
     assert not fresh.ranges_folder.exists()
     turned = [good.transpose(1, 0, 2), good[::-1]]  # not contiguous, which the runtime would refuse
     (path,) = calibrate_bundle(fresh, ["minmax"], StrangeSource(2, turned))
@@ -222,7 +222,7 @@ def test_a_calibrator_that_gives_an_impossible_range_is_refused(
 
 def test_a_source_that_fails_is_named(fresh: Bundle):
     class Camera(StrangeSource):
-        def pictures(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+        def images(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
             return broken()
 
     for source in (Camera(2, [], "camera"), MixedSource((RandomNormalSource(2), Camera(2, [], "camera")))):

@@ -1,4 +1,4 @@
-"""Where calibration pictures come from."""
+"""Where calibration images come from."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from adq_edge.calibration.sources import (
 )
 from adq_edge.core.errors import CalibrationError, DataError
 from adq_edge.datasets.pasted_defects import DEFECTS, spoil
-from factories.images import write_picture
+from factories.images import write_image
 
 SIZE = (64, 64)
 BUILT_IN = ["images", "random-normal", "synthetic-defects"]
 
 
 def stack(source, size=SIZE) -> np.ndarray:
-    return np.stack(list(source.pictures(size)))
+    return np.stack(list(source.images(size)))
 
 
 # --- images and random-normal ----------------------------------------------------------------------
@@ -39,7 +39,7 @@ def test_image_source_takes_training_images_of_all_categories(dataset: Path, tmp
     assert all(path.parts[-3:-1] == ("train", "good") for path in source.paths)
     assert source.paths == image_source(dataset, 8).paths
     for i in range(3):
-        write_picture(tmp_path / "flat" / "deep" / f"{i}.png", i)
+        write_image(tmp_path / "flat" / "deep" / f"{i}.png", i)
     assert len(image_source(tmp_path / "flat", 300)) == 3
     (tmp_path / "empty").mkdir()
     with pytest.raises(CalibrationError, match="no calibration images here"):
@@ -48,11 +48,11 @@ def test_image_source_takes_training_images_of_all_categories(dataset: Path, tmp
         image_source(tmp_path / "none", 300)
 
 
-def test_random_normal_is_standard_normal_after_normalisation():
-    pictures = stack(RandomNormalSource(4)).astype(np.float64)
-    normalised = (pictures / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    assert np.abs(np.median(normalised, (0, 1, 2))).max() < 0.05
-    quartiles = np.quantile(normalised, [0.25, 0.75], axis=(0, 1, 2))
+def test_random_normal_is_standard_normal_after_normalization():
+    images = stack(RandomNormalSource(4)).astype(np.float64)
+    normalized = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    assert np.abs(np.median(normalized, (0, 1, 2))).max() < 0.05
+    quartiles = np.quantile(normalized, [0.25, 0.75], axis=(0, 1, 2))
     np.testing.assert_allclose(quartiles, [[-0.674] * 3, [0.674] * 3], atol=0.03)
 
 
@@ -61,55 +61,55 @@ def test_random_normal_is_standard_normal_after_normalisation():
 
 def test_synthetic_defects_follow_from_the_file_and_the_seed(dataset: Path, tmp_path: Path):
     source = make_source("synthetic-defects", dataset, 8)
-    pictures = stack(source)
-    np.testing.assert_array_equal(pictures, stack(source))
-    np.testing.assert_array_equal(pictures[:5], stack(make_source("synthetic-defects", dataset, 5)))
-    assert (stack(make_source("synthetic-defects", dataset, 8, seed=1)) != pictures).any((1, 2, 3)).all()
+    images = stack(source)
+    np.testing.assert_array_equal(images, stack(source))
+    np.testing.assert_array_equal(images[:5], stack(make_source("synthetic-defects", dataset, 5)))
+    assert (stack(make_source("synthetic-defects", dataset, 8, seed=1)) != images).any((1, 2, 3)).all()
     (tmp_path / "elsewhere").symlink_to(dataset)
     elsewhere = make_source("synthetic-defects", tmp_path / "elsewhere", 8)
-    np.testing.assert_array_equal(pictures, stack(elsewhere))
+    np.testing.assert_array_equal(images, stack(elsewhere))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 80), (96, 32), (16, 16)])
-def test_each_picture_is_the_normal_one_with_defects_to_be_seen(dataset: Path, size):
+def test_each_image_is_the_normal_one_with_defects_to_be_seen(dataset: Path, size):
     normal = stack(make_source("images", dataset, 12), size)
     spoilt = stack(make_source("synthetic-defects", dataset, 12), size)
     assert spoilt.dtype == np.uint8
     assert spoilt.shape == (12, *size, 3)
     change = np.abs(spoilt.astype(int) - normal).max(3)
     assert (change.max((1, 2)) > 30).all()
-    assert np.mean(change > 30) < 0.4  # most of a picture is as it was
+    assert np.mean(change > 30) < 0.4  # most of an image is as it was
     assert len({mask.tobytes() for mask in change > 30}) == 12
 
 
 @pytest.mark.parametrize("kind", sorted(DEFECTS))
-def test_every_kind_of_defect_changes_a_part_of_a_picture(kind: str):
+def test_every_kind_of_defect_changes_a_part_of_a_image(kind: str):
     column = np.arange(96)
     pattern = np.add.outer(20 * (column[:64] // 8 % 2), 60 + 120 * (column // 12 % 2))
-    picture = pattern[..., None].repeat(3, 2).astype(np.uint8)
+    image = pattern[..., None].repeat(3, 2).astype(np.uint8)
     changes = []
     for seed in range(20):
-        spoilt = picture.copy()
-        DEFECTS[kind](spoilt, 255 - picture, np.random.default_rng(seed))
-        changes.append(np.abs(spoilt.astype(int) - picture).max(2))
+        spoilt = image.copy()
+        DEFECTS[kind](spoilt, 255 - image, np.random.default_rng(seed))
+        changes.append(np.abs(spoilt.astype(int) - image).max(2))
     assert np.median([change.max() for change in changes]) > 30
     assert all((change == 0).mean() > 0.3 for change in changes)
     assert len({change.tobytes() for change in changes}) > 15
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_a_picture_of_one_colour_shows_its_defects_too(level: int):
+def test_a_image_of_one_color_shows_its_defects_too(level: int):
     """Blur, a missing part and a patch of itself cannot be seen on it; then others are drawn."""
-    picture = np.full((64, 64, 3), level, np.uint8)
+    image = np.full((64, 64, 3), level, np.uint8)
     for seed in range(40):
-        before = picture.copy()
-        spoilt = spoil(picture, picture, np.random.default_rng(seed))
+        before = image.copy()
+        spoilt = spoil(image, image, np.random.default_rng(seed))
         assert np.abs(spoilt.astype(int) - level).max() > 30
-        np.testing.assert_array_equal(picture, before)
+        np.testing.assert_array_equal(image, before)
 
 
 def test_a_damaged_image_is_named(tmp_path: Path):
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     with pytest.raises(DataError, match=r"text\.png: not a readable image"):
         stack(make_source("synthetic-defects", tmp_path, 3))
 
@@ -133,11 +133,11 @@ def test_a_mixture_shares_the_samples_and_takes_turns(dataset: Path):
     assert isinstance(mixed, MixedSource)
     assert [len(part) for part in mixed.parts] == [3, 3, 2]
     expected = [stack(make_source(name, dataset, 3)) for name in ("images", "synthetic-defects")]
-    pictures = stack(mixed)
-    assert len(mixed) == len(pictures) == 8
-    np.testing.assert_array_equal(pictures[0::3], expected[0])
-    np.testing.assert_array_equal(pictures[1::3], expected[1])
-    np.testing.assert_array_equal(pictures[2::3], stack(RandomNormalSource(2)))
+    images = stack(mixed)
+    assert len(mixed) == len(images) == 8
+    np.testing.assert_array_equal(images[0::3], expected[0])
+    np.testing.assert_array_equal(images[1::3], expected[1])
+    np.testing.assert_array_equal(images[2::3], stack(RandomNormalSource(2)))
 
 
 def test_a_mixture_goes_on_when_a_part_ends(dataset: Path):
@@ -146,9 +146,9 @@ def test_a_mixture_goes_on_when_a_part_ends(dataset: Path):
     assert len(mixed) == len(stack(mixed)) == 32
 
 
-def test_a_fingerprint_tells_apart_all_that_changes_the_pictures(dataset: Path, tmp_path: Path):
-    write_picture(tmp_path / "0.png", 0)
-    write_picture(tmp_path / "1.png", 1)
+def test_a_fingerprint_tells_apart_all_that_changes_the_images(dataset: Path, tmp_path: Path):
+    write_image(tmp_path / "0.png", 0)
+    write_image(tmp_path / "1.png", 1)
     specs = ["images", "synthetic-defects", "images,synthetic-defects", "synthetic-defects,images"]
     folders = [(dataset, 2, 0), (dataset, 2, 1), (dataset, 4, 0), (tmp_path, 2, 0)]
     choices = [(spec, *folder) for spec in specs for folder in folders]
@@ -157,7 +157,7 @@ def test_a_fingerprint_tells_apart_all_that_changes_the_pictures(dataset: Path, 
     assert prints == again
     assert len(set(prints.values())) == len(choices)
     before = make_source("images,random-normal", tmp_path, 4).fingerprint()
-    write_picture(tmp_path / "1.png", 2, size=65)
+    write_image(tmp_path / "1.png", 2, size=65)
     assert make_source("images,random-normal", tmp_path, 4).fingerprint() != before
 
 
@@ -168,8 +168,8 @@ def test_a_fingerprint_tells_apart_all_that_changes_the_pictures(dataset: Path, 
         ("images,dreams", 3, "no source named 'dreams'"),
         ("images,", 3, "no source named ''"),
         ("images,images", 3, "images,images: a source is named twice"),
-        ("images,random-normal", 1, "at least one picture of each source, and --samples is 1"),
-        ("random-normal", 0, "at least one picture of each source, and --samples is 0"),
+        ("images,random-normal", 1, "at least one image of each source, and --samples is 1"),
+        ("random-normal", 0, "at least one image of each source, and --samples is 0"),
         ("images", -5, "Give --samples 1 or more"),
         ("images", 3, r"calibration_data: no calibration images\. Put images there, or name a folder"),
         ("random-normal,synthetic-defects", 3, "calibration_data: no calibration images"),

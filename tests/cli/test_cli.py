@@ -94,7 +94,7 @@ def test_verbs_pick_up_where_the_last_left_off(checkpoint: Path, dataset: Path, 
     shutil.copy(str(checkpoint), str(tmp_path / "checkpoints"))
     exported = adq(["export"], tmp_path)
     assert exported.returncode == 0, exported.stderr
-    assert "parity on 8 pictures" in exported.stdout
+    assert "parity on 8 images" in exported.stdout
     for options in (["--fp32"], ["--fp16"], ["--int8", "--calib", "entropy"]):
         built = adq(["build", *options], tmp_path)
         assert built.returncode == 0, built.stderr

@@ -22,34 +22,34 @@ from adq_edge.core.imaging import (
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".webp", ".ppm"])
-def test_lossless_formats_round_trip_in_rgb(tmp_path: Path, picture: np.ndarray, suffix: str):
+def test_lossless_formats_round_trip_in_rgb(tmp_path: Path, image: np.ndarray, suffix: str):
     path = tmp_path / f"p{suffix}"
     if suffix == ".webp":
-        cv2.imwrite(str(path), picture[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])
+        cv2.imwrite(str(path), image[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])
     else:
-        write_image(path, picture)
-    np.testing.assert_array_equal(read_image(path), picture)
+        write_image(path, image)
+    np.testing.assert_array_equal(read_image(path), image)
 
 
-def test_grey_alpha_and_16_bit_images_become_rgb8(tmp_path: Path, picture: np.ndarray):
-    grey = picture[:, :, 0]
-    cv2.imwrite(str(tmp_path / "grey.png"), grey)
-    cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([picture[:, :, ::-1], grey]))
-    cv2.imwrite(str(tmp_path / "deep.png"), picture[:, :, ::-1].astype(np.uint16) * 257)
-    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.dstack([grey] * 3))
-    np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), picture)
-    np.testing.assert_allclose(read_image(tmp_path / "deep.png").astype(int), picture, atol=1)
+def test_gray_alpha_and_16_bit_images_become_rgb8(tmp_path: Path, image: np.ndarray):
+    gray = image[:, :, 0]
+    cv2.imwrite(str(tmp_path / "gray.png"), gray)
+    cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([image[:, :, ::-1], gray]))
+    cv2.imwrite(str(tmp_path / "deep.png"), image[:, :, ::-1].astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_image(tmp_path / "gray.png"), np.dstack([gray] * 3))
+    np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), image)
+    np.testing.assert_allclose(read_image(tmp_path / "deep.png").astype(int), image, atol=1)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_truncated_image_is_refused_not_filled_with_grey(tmp_path: Path, picture: np.ndarray, suffix: str):
+def test_truncated_image_is_refused_not_filled_with_gray(tmp_path: Path, image: np.ndarray, suffix: str):
     path = tmp_path / f"p{suffix}"
-    write_image(path, picture)
+    write_image(path, image)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match="not a readable image"):
@@ -57,8 +57,8 @@ def test_truncated_image_is_refused_not_filled_with_grey(tmp_path: Path, picture
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_image_cut_anywhere_is_refused_and_what_follows_its_end_is_not(picture: np.ndarray, suffix: str):
-    content = cv2.imencode(suffix, picture)[1].tobytes()
+def test_image_cut_anywhere_is_refused_and_what_follows_its_end_is_not(image: np.ndarray, suffix: str):
+    content = cv2.imencode(suffix, image)[1].tobytes()
     whole = decode_image(content)
     end = len(content) - {".png": 8, ".jpg": 2}[suffix]  # of the end mark, the start
     for cut in {*range(1, 40), *range(40, end, 97), *range(end - 40, end + 2)}:
@@ -68,7 +68,7 @@ def test_image_cut_anywhere_is_refused_and_what_follows_its_end_is_not(picture: 
 
 
 def oriented(jpeg: bytes, orientation: int) -> bytes:
-    """Put an EXIF segment that says only how the picture is to be turned behind a JPEG's first mark."""
+    """Put an EXIF segment that says only how the image is to be turned behind a JPEG's first mark."""
     entry = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
     body = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + entry + struct.pack(">I", 0)
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
@@ -76,11 +76,11 @@ def oriented(jpeg: bytes, orientation: int) -> bytes:
 
 @pytest.mark.parametrize("flag", ["with", "without"])
 def test_pixels_are_those_of_bgr_turned_into_rgb(
-    picture: np.ndarray, monkeypatch: pytest.MonkeyPatch, flag: str
+    image: np.ndarray, monkeypatch: pytest.MonkeyPatch, flag: str
 ):
     if flag == "without":
         monkeypatch.delattr(cv2, "IMREAD_COLOR_RGB", raising=False)
-    odd = picture[:39, :57]
+    odd = image[:39, :57]
     jpeg = cv2.imencode(".jpg", odd)[1].tobytes()
     contents = [jpeg, oriented(jpeg, 3), oriented(jpeg, 6), cv2.imencode(".jpg", odd[:, :, 0])[1].tobytes()]
     for suffix in (".png", ".bmp", ".tiff", ".webp", ".ppm"):
@@ -106,13 +106,13 @@ def test_missing_image_says_so(tmp_path: Path):
         read_image(tmp_path / "none.png")
 
 
-def test_shrinking_averages_areas(tmp_path: Path, picture: np.ndarray):
-    exact = picture.astype(np.float64).reshape(20, 2, 30, 2, 3).mean((1, 3))
-    np.testing.assert_allclose(resize_image(picture, (20, 30)), exact, atol=0.51)
-    assert resize_image(picture, (40, 60)) is picture
-    assert resize_image(picture, (80, 120)).shape == (80, 120, 3)
-    write_image(tmp_path / "p.png", picture)
-    np.testing.assert_array_equal(load_image(tmp_path / "p.png", (20, 30)), resize_image(picture, (20, 30)))
+def test_shrinking_averages_areas(tmp_path: Path, image: np.ndarray):
+    exact = image.astype(np.float64).reshape(20, 2, 30, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(resize_image(image, (20, 30)), exact, atol=0.51)
+    assert resize_image(image, (40, 60)) is image
+    assert resize_image(image, (80, 120)).shape == (80, 120, 3)
+    write_image(tmp_path / "p.png", image)
+    np.testing.assert_array_equal(load_image(tmp_path / "p.png", (20, 30)), resize_image(image, (20, 30)))
 
 
 def test_mask_must_have_its_images_size(tmp_path: Path):
@@ -125,23 +125,23 @@ def test_mask_must_have_its_images_size(tmp_path: Path):
 
 
 def test_heat_map_is_blue_below_and_red_above():
-    colours = heat_map(np.array([[-1.0, 0.0, 1.0, 9.0]], np.float32), 0.0, 1.0)
-    blue, red = colours[0, 1], colours[0, 2]
+    colors = heat_map(np.array([[-1.0, 0.0, 1.0, 9.0]], np.float32), 0.0, 1.0)
+    blue, red = colors[0, 1], colors[0, 2]
     assert blue[2] > 100 > blue[0]
     assert red[0] > 100 > red[2]
-    np.testing.assert_array_equal(colours[0, [0, 3]], colours[0, [1, 2]])
+    np.testing.assert_array_equal(colors[0, [0, 3]], colors[0, [1, 2]])
 
 
-def test_overlay_keeps_the_pictures_size(picture: np.ndarray):
-    assert overlay(picture, np.ones((10, 15), np.float32), 0.0, 1.0).shape == picture.shape
+def test_overlay_keeps_the_images_size(image: np.ndarray):
+    assert overlay(image, np.ones((10, 15), np.float32), 0.0, 1.0).shape == image.shape
 
 
-def test_map_is_upsampled_with_half_pixel_centres():
+def test_map_is_upsampled_with_half_pixel_centers():
     ramp = np.arange(4, dtype=np.float32)[None].repeat(4, 0)
-    centres = (np.arange(8) + 0.5) / 2 - 0.5
-    np.testing.assert_allclose(resize_map(ramp, (8, 8))[0], np.clip(centres, 0, 3), atol=1e-6)
+    centers = (np.arange(8) + 0.5) / 2 - 0.5
+    np.testing.assert_allclose(resize_map(ramp, (8, 8))[0], np.clip(centers, 0, 3), atol=1e-6)
 
 
-def test_unwritable_format_is_refused(tmp_path: Path, picture: np.ndarray):
+def test_unwritable_format_is_refused(tmp_path: Path, image: np.ndarray):
     with pytest.raises(DataError, match="cannot write this image format"):
-        write_image(tmp_path / "p.nonsense", picture)
+        write_image(tmp_path / "p.nonsense", image)

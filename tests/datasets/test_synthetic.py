@@ -46,7 +46,7 @@ def test_a_defect_differs_from_its_twin_exactly_within_the_mask(category, kind):
         assert sound.dtype == spoilt.dtype == np.uint8
         assert not no_mask.any()
         np.testing.assert_array_equal((sound != spoilt).any(axis=2), mask)
-        # A person can see it: large enough and strong enough, yet never the whole picture.
+        # A person can see it: large enough and strong enough, yet never the whole image.
         assert 40 <= mask.sum() <= 0.3 * mask.size
         change = np.abs(sound.astype(int) - spoilt).max(axis=2)[mask]
         assert change.mean() > 9.0
@@ -62,12 +62,12 @@ def test_samples_vary_and_repeat_only_for_the_same_key(category):
 
 @pytest.mark.parametrize("size", [64, 100, 384])
 def test_other_sizes_show_the_same_product(size):
-    picture, mask = render("gear", 0, 0, size, "missing_part")
-    assert picture.shape == (size, size, 3)
+    image, mask = render("gear", 0, 0, size, "missing_part")
+    assert image.shape == (size, size, 3)
     assert mask.any()
     usual, usual_mask = render("gear", 0, 0, 256, "missing_part")
     assert abs(mask.mean() - usual_mask.mean()) < 0.5 * usual_mask.mean()
-    assert abs(picture.mean() - usual.mean()) < 4.0
+    assert abs(image.mean() - usual.mean()) < 4.0
 
 
 def test_the_set_does_not_depend_on_workers_or_on_other_categories(tmp_path):
@@ -76,8 +76,8 @@ def test_the_set_does_not_depend_on_workers_or_on_other_categories(tmp_path):
     write_synthetic(tmp_path / "shared", categories=["nut", "zipper"], workers=3, **amounts)
     hashes = _hashes(tmp_path / "alone")
     assert hashes == _hashes(tmp_path / "shared")
-    pictures = [value for name, value in hashes.items() if "ground_truth" not in name]
-    assert len(set(pictures)) == len(pictures) == 2 * 15 + 1
+    images = [value for name, value in hashes.items() if "ground_truth" not in name]
+    assert len(set(images)) == len(images) == 2 * 15 + 1
     write_synthetic(tmp_path / "few", categories=["zipper"], **{**amounts, "train": 1, "good": 0})
     few = _hashes(tmp_path / "few")
     del few["synthetic.json"]
@@ -191,7 +191,7 @@ def test_ctrl_c_leaves_neither_files_nor_processes(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        _wait_until(lambda: any(tmp_path.rglob("*.png")), "no picture appeared")
+        _wait_until(lambda: any(tmp_path.rglob("*.png")), "no image appeared")
         # A terminal sends Ctrl-C to the whole group, workers included.
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=20)

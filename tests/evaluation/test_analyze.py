@@ -18,14 +18,14 @@ from onnx import helper, numpy_helper
 
 import adq_edge
 from adq_edge.artifacts.bundle import Bundle, open_bundle
-from adq_edge.calibration.calibrated_model import Prepared, prepare
+from adq_edge.calibration.calibrated_model import CalibratedModel, prepare
 from adq_edge.calibration.sources import image_source, make_source
 from adq_edge.core.errors import AdqError, CalibrationError, DataError, ResultError, StorageError
 from adq_edge.core.imaging import read_image
 from adq_edge.core.options import Target
 from adq_edge.evaluation.analysis import Analysis, read_analysis
 from adq_edge.evaluation.analyze import analyze
-from adq_edge.evaluation.sensitivity_plot import write_damage_plot
+from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
@@ -47,22 +47,20 @@ def fresh(bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def prepared(fresh: Bundle, dataset: Path) -> Prepared:
+def prepared(fresh: Bundle, dataset: Path) -> CalibratedModel:
     return prepare(fresh, "minmax", image_source(dataset, 8), threads=2)
 
 
 @pytest.fixture(scope="module")
-def pictures(dataset: Path) -> List[np.ndarray]:
+def images(dataset: Path) -> List[np.ndarray]:
     source = make_source("images,synthetic-defects", dataset, 4, seed=3)
-    return list(source.pictures((SIZE, SIZE)))
+    return list(source.images((SIZE, SIZE)))
 
 
 @pytest.fixture(scope="module")
 def analysis(fresh: Bundle, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     output = tmp_path_factory.mktemp("results") / "r.json"
-    return analyze(
-        fresh.path, calib="minmax", data=dataset, samples=8, pictures=4, target="x86", output=output
-    )
+    return analyze(fresh.path, calib="minmax", data=dataset, samples=8, images=4, target="x86", output=output)
 
 
 def run(
@@ -156,12 +154,12 @@ def maps_from(
 
 @pytest.mark.parametrize("target", [Target.X86, Target.TENSORRT])
 @pytest.mark.parametrize("layer", [LAYER, WITH_RELU])
-def test_one_layer_costs_what_it_costs_by_hand(prepared, pictures, layer: str, target: Target):
-    images, ranges = np.stack(pictures), prepared.ranges.tensors
-    exact, quantized, tensor = by_hand(prepared.model, ranges, layer, target, images)
-    float_map, float_score = run(prepared.model, [MAP, SCORE], {"image": images})
-    quantized_map, quantized_score = maps_from(prepared.model, tensor, quantized, images)
-    (damage,) = map_damage(prepared.model, ranges, target, pictures, layers=[layer], threads=2)
+def test_one_layer_costs_what_it_costs_by_hand(prepared, images, layer: str, target: Target):
+    batch, ranges = np.stack(images), prepared.ranges.tensors
+    exact, quantized, tensor = by_hand(prepared.model, ranges, layer, target, batch)
+    float_map, float_score = run(prepared.model, [MAP, SCORE], {"image": batch})
+    quantized_map, quantized_score = maps_from(prepared.model, tensor, quantized, batch)
+    (damage,) = map_damage(prepared.model, ranges, target, images, layers=[layer], threads=2)
     assert (damage.layer, damage.operator) == (layer, "Conv")
     assert damage.output_snr_db == pytest.approx(decibels(exact, quantized), abs=0.02)
     assert damage.map_snr_db == pytest.approx(decibels(float_map, quantized_map), abs=0.05)
@@ -169,9 +167,9 @@ def test_one_layer_costs_what_it_costs_by_hand(prepared, pictures, layer: str, t
     assert damage.score_bias == pytest.approx(bias, abs=2e-4)
 
 
-def test_a_layer_that_stays_float32_costs_nothing(prepared, pictures):
+def test_a_layer_that_stays_float32_costs_nothing(prepared, images):
     names = [operator.node.name for operator in find_region(prepared.model).operators]
-    ranges, feeds = prepared.ranges.tensors, {"image": np.stack(pictures)}
+    ranges, feeds = prepared.ranges.tensors, {"image": np.stack(images)}
     for target in Target:
         untouched = quantize(prepared.model, ranges, target, float_layers=frozenset(names))
         for ours, original in zip(
@@ -179,17 +177,17 @@ def test_a_layer_that_stays_float32_costs_nothing(prepared, pictures):
         ):
             np.testing.assert_array_equal(ours, original)
     first = next(name for name in names if "conv1" in name)  # a CPU leaves it in float32
-    (damage,) = map_damage(prepared.model, ranges, Target.X86, pictures, layers=[first])
+    (damage,) = map_damage(prepared.model, ranges, Target.X86, images, layers=[first])
     assert dataclasses.astuple(damage) == (first, "Conv", False, None, None, 0.0)
 
 
 @pytest.mark.parametrize("target", list(Target))
-def test_the_whole_costs_what_the_int8_graph_costs(prepared, pictures, target: Target):
-    images, ranges = np.stack(pictures), prepared.ranges.tensors
-    whole = whole_damage(prepared.model, ranges, target, pictures, rounding=prepared.rounding, threads=2)
-    float_map, float_score = run(prepared.model, [MAP, SCORE], {"image": images})
+def test_the_whole_costs_what_the_int8_graph_costs(prepared, images, target: Target):
+    batch, ranges = np.stack(images), prepared.ranges.tensors
+    whole = whole_damage(prepared.model, ranges, target, images, rounding=prepared.rounding, threads=2)
+    float_map, float_score = run(prepared.model, [MAP, SCORE], {"image": batch})
     quantized = quantize(prepared.model, ranges, target, rounding=prepared.rounding)
-    emulated_map, emulated_score = run(quantized, [MAP, SCORE], {"image": images})
+    emulated_map, emulated_score = run(quantized, [MAP, SCORE], {"image": batch})
     assert whole.map_snr_db == pytest.approx(decibels(float_map, emulated_map), abs=0.01)
     bias = np.median(emulated_score.astype(np.float64) / float_score - 1)
     assert whole.score_bias == pytest.approx(bias, abs=1e-5)
@@ -198,19 +196,19 @@ def test_the_whole_costs_what_the_int8_graph_costs(prepared, pictures, target: T
     # Integer kernels give the same levels but where a float32 sum falls beyond a tie: one level in
     # 100 000 at first, one in ten after twenty layers, to either side. That must be small against what INT8
     # costs. The score is one pixel of a map as small as the noise: it moves by more than the map as a whole.
-    int8_map, int8_score = run(quantized, [MAP, SCORE], {"image": images}, integer=True)
+    int8_map, int8_score = run(quantized, [MAP, SCORE], {"image": batch}, integer=True)
     assert whole.map_snr_db == pytest.approx(decibels(float_map, int8_map), abs=1.0)
     assert decibels(emulated_map, int8_map) > whole.map_snr_db + 10
     bias = np.median(int8_score.astype(np.float64) / float_score - 1)
     assert whole.score_bias == pytest.approx(bias, abs=0.02)
 
 
-def test_clipped_shares_are_counted_on_the_target_grid(prepared, pictures):
+def test_clipped_shares_are_counted_on_the_target_grid(prepared, images):
     names = [operator.output for operator in find_region(prepared.model).operators][3:6]
-    values = dict(zip(names, run(prepared.model, names, {"image": np.stack(pictures)})))
+    values = dict(zip(names, run(prepared.model, names, {"image": np.stack(images)})))
     ranges = {name: (0.25 * float(values[name].min()), 0.5 * float(values[name].max())) for name in names}
-    cpu = clipped_shares(prepared.model, ranges, Target.ARM, pictures)
-    symmetric = clipped_shares(prepared.model, ranges, Target.TENSORRT, pictures)
+    cpu = clipped_shares(prepared.model, ranges, Target.ARM, images)
+    symmetric = clipped_shares(prepared.model, ranges, Target.TENSORRT, images)
     for name, (low, high) in ranges.items():
         amax = max(-low, high)
         assert cpu[name] == np.mean((values[name] < low) | (values[name] > high))
@@ -218,14 +216,14 @@ def test_clipped_shares_are_counted_on_the_target_grid(prepared, pictures):
     assert any(cpu[name] > symmetric[name] > 0 for name in names)
 
 
-def test_layers_come_in_graph_order_and_are_counted(prepared, pictures):
+def test_layers_come_in_graph_order_and_are_counted(prepared, images):
     names = [operator.node.name for operator in find_region(prepared.model).operators]
     calls: List[int] = []
     damages = map_damage(
         prepared.model,
         prepared.ranges.tensors,
         Target.TENSORRT,
-        pictures[:1],
+        images[:1],
         layers=[names[7], names[2]],
         on_layer=lambda: calls.append(1),
     )
@@ -233,18 +231,18 @@ def test_layers_come_in_graph_order_and_are_counted(prepared, pictures):
     assert len(calls) == 2
 
 
-def test_what_cannot_be_measured_is_refused(prepared, pictures):
+def test_what_cannot_be_measured_is_refused(prepared, images):
     model, ranges = prepared.model, prepared.ranges.tensors
     with pytest.raises(CalibrationError, match="the networks have no layer '/teacher/nothing'"):
-        map_damage(model, ranges, Target.X86, pictures, layers=["/teacher/nothing"])
-    with pytest.raises(CalibrationError, match="no pictures to measure with"):
+        map_damage(model, ranges, Target.X86, images, layers=["/teacher/nothing"])
+    with pytest.raises(CalibrationError, match="no images to measure with"):
         whole_damage(model, ranges, Target.X86, [])
     broken = onnx.ModelProto()
     broken.CopyFrom(model)
     bias = next(tensor for tensor in broken.graph.initializer if tensor.name == "/student/conv1/Conv.bias")
     bias.CopyFrom(numpy_helper.from_array(np.full(bias.dims[0], np.nan, np.float32), bias.name))
     with pytest.raises(CalibrationError, match="anomaly map or score is NaN or infinite"):
-        map_damage(broken, ranges, Target.X86, pictures)
+        map_damage(broken, ranges, Target.X86, images)
 
 
 # --- the result ------------------------------------------------------------------------------------
@@ -257,7 +255,7 @@ def test_the_result_holds_every_layer_worst_first(analysis: Analysis, fresh: Bun
     order = [math.inf if layer.map_snr_db is None else layer.map_snr_db for layer in analysis.layers]
     assert order == sorted(order)
     assert analysis.map_snr_db < order[0] + 1  # all layers together cost what the worst alone does, or more
-    assert (analysis.target, analysis.pictures, analysis.picture_source) == (
+    assert (analysis.target, analysis.images, analysis.image_source) == (
         "x86",
         4,
         "images+synthetic-defects",
@@ -295,9 +293,9 @@ def test_the_table_shows_the_worst(analysis: Analysis):
 
 def bars(path: Path) -> np.ndarray:
     """Return the length in pixels of each row's bar, measured in the row's middle."""
-    picture = read_image(path).astype(int)
-    blue = np.abs(picture - (120, 160, 205)).max(2) < 12
-    return np.array([int(blue[row].sum()) for row in range(76 + 10, picture.shape[0] - 12, 20)])
+    image = read_image(path).astype(int)
+    blue = np.abs(image - (120, 160, 205)).max(2) < 12
+    return np.array([int(blue[row].sum()) for row in range(76 + 10, image.shape[0] - 12, 20)])
 
 
 def test_the_plot_shows_every_layer_in_proportion(analysis: Analysis, tmp_path: Path):
@@ -314,24 +312,24 @@ def test_the_plot_shows_every_layer_in_proportion(analysis: Analysis, tmp_path: 
     ]
     for number, changed in enumerate((tuple(layers), ())):
         path = tmp_path / f"{number}.png"
-        write_damage_plot(path, dataclasses.replace(analysis, layers=changed, map_snr_db=None))
+        write_sensitivity_plot(path, dataclasses.replace(analysis, layers=changed, map_snr_db=None))
         assert len(bars(path)) == len(changed)
     assert list(bars(tmp_path / "0.png") > 0) == [False, True, True, True]
     assert read_image(tmp_path / "0.png").shape[1] < 1400
 
 
-def test_one_picture_is_a_normal_one(fresh: Bundle, dataset: Path, tmp_path: Path):
+def test_one_image_is_a_normal_one(fresh: Bundle, dataset: Path, tmp_path: Path):
     output = tmp_path / "r.json"
     result = adq_edge.analyze(
         fresh.path,
         calib="minmax",
         data=dataset,
         samples=8,
-        pictures=1,
+        images=1,
         output=output,
         plot=tmp_path / "p.jpg",
     )
-    assert (result.pictures, result.picture_source) == (1, "images")
+    assert (result.images, result.image_source) == (1, "images")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.jpg", "r.json"]
 
 
@@ -342,9 +340,9 @@ def test_bad_requests_are_refused_before_anything_is_measured(
     output = tmp_path / "r.json"
     with pytest.raises(AdqError, match=r"'sparc' is no target\. There are: x86, arm, tensorrt"):
         analyze(fresh.path, target="sparc", data=dataset, output=output)
-    with pytest.raises(AdqError, match="0 pictures asked for"):
-        analyze(fresh.path, pictures=0, data=dataset, output=output)
-    with pytest.raises(DataError, match=r"p\.pdf: not the name of a picture"):
+    with pytest.raises(AdqError, match="0 images asked for"):
+        analyze(fresh.path, images=0, data=dataset, output=output)
+    with pytest.raises(DataError, match=r"p\.pdf: not the name of an image"):
         analyze(fresh.path, data=dataset, output=output, plot=tmp_path / "p.pdf")
     with pytest.raises(DataError, match="the plot would overwrite the result file"):
         analyze(fresh.path, data=dataset, output=tmp_path / "r.png")
@@ -375,19 +373,19 @@ def test_the_command_writes_beside_each_other_and_refuses_in_one_line(fresh: Bun
     for arguments, complaint in (
         (["nothing"], "nothing: no such bundle"),
         ([], "bundles: no bundle found here"),
-        ([fresh.path, "--pictures", 0], "0 pictures asked for"),
+        ([fresh.path, "--images", 0], "0 images asked for"),
         ([fresh.path, "--target", "sparc"], "'sparc' is no target"),
-        ([fresh.path, "--plot", "p.pdf"], "p.pdf: not the name of a picture"),
+        ([fresh.path, "--plot", "p.pdf"], "p.pdf: not the name of an image"),
     ):
         result = adq(*arguments, cwd=tmp_path)
         assert result.returncode == 2, result.stderr
         assert [complaint in line for line in result.stderr.strip().splitlines()] == [True]
         assert not list(tmp_path.iterdir())
-    options = ["--calib", "minmax", "--samples", 8, "--pictures", 2, "--target", "tensorrt"]
+    options = ["--calib", "minmax", "--samples", 8, "--images", 2, "--target", "tensorrt"]
     result = adq(fresh.path, *options, cwd=tmp_path)  # finds the training data by itself
     assert result.returncode == 0, result.stderr
     assert "24 more layers: --all" in result.stdout
     assert "plot: benchmarks/results/parts.analysis.png" in result.stdout
     written = read_analysis(tmp_path / "benchmarks" / "results" / "parts.analysis.json")
-    assert (written.target, written.pictures) == ("tensorrt", 2)
+    assert (written.target, written.images) == ("tensorrt", 2)
     assert not leftovers(tmp_path)

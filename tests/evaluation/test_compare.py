@@ -58,8 +58,8 @@ def set_threshold(engine: Path, score: float, data: Path) -> None:
 
 def cells(comparison, row: int) -> np.ndarray:
     """Return a row's cells `[5, 256, 256, 3]` of the sheet."""
-    sheet = read_image(Path(comparison.pictures))
-    assert sheet.shape == (STRIP + len(comparison.pictured) * (STRIP + CELL), COLUMNS * CELL, 3)
+    sheet = read_image(Path(comparison.sheet))
+    assert sheet.shape == (STRIP + len(comparison.sheet_images) * (STRIP + CELL), COLUMNS * CELL, 3)
     top = STRIP + row * (STRIP + CELL) + STRIP
     return sheet[top : top + CELL].reshape(CELL, COLUMNS, CELL, 3).transpose(1, 0, 2, 3)
 
@@ -150,7 +150,7 @@ def test_zeros_are_not_divided_by():
 
 
 def test_engine_held_against_itself_is_identical(pair, dataset: Path, tmp_path: Path):
-    result = compare(pair["b"], pair["b"], dataset, output=tmp_path / "r.json", pictures=tmp_path / "p.png")
+    result = compare(pair["b"], pair["b"], dataset, output=tmp_path / "r.json", sheet=tmp_path / "p.png")
     assert read_comparison(tmp_path / "r.json") == result
     assert (result.maps.snr_db, result.maps.median_snr_db, result.maps.largest_difference) == (None, None, 0)
     assert (result.scores.largest_difference, result.scores.relative_bias) == (0.0, 0.0)
@@ -160,11 +160,11 @@ def test_engine_held_against_itself_is_identical(pair, dataset: Path, tmp_path: 
     assert list(agreement_table(result).columns[1].cells)[7:9] == ["identical", "identical"]
     _, _, map_a, map_b, difference = cells(result, 0)
     np.testing.assert_array_equal(map_a, map_b)
-    picture = resize_image(read_image(Path(result.pictured[0])), (CELL, CELL))
-    np.testing.assert_array_equal(difference, overlay(picture, np.zeros((8, 8), np.float32), 0.0, 1.0))
+    image = resize_image(read_image(Path(result.sheet_images[0])), (CELL, CELL))
+    np.testing.assert_array_equal(difference, overlay(image, np.zeros((8, 8), np.float32), 0.0, 1.0))
 
 
-# --- decisions and pictures ------------------------------------------------------------------------
+# --- decisions and images ------------------------------------------------------------------------
 
 
 def test_stored_thresholds_decide_and_what_flips_is_shown(pair, dataset: Path, tmp_path: Path):
@@ -174,7 +174,7 @@ def test_stored_thresholds_decide_and_what_flips_is_shown(pair, dataset: Path, t
     set_threshold(pair["b"], 1e9, dataset)  # B calls everything normal
     output = tmp_path / "results" / "r.json"
     result = compare(
-        pair["a"], pair["b"], dataset, output=output, pictures=tmp_path / "p.png", worst=0, threads=1
+        pair["a"], pair["b"], dataset, output=output, sheet=tmp_path / "p.png", worst=0, threads=1
     )
     assert result.engine_a.threshold_stored
     assert result.engine_b.threshold.score == 1e9
@@ -185,25 +185,25 @@ def test_stored_thresholds_decide_and_what_flips_is_shown(pair, dataset: Path, t
     assert result.flips_at_a.count == len(changed)
     shown = {image.image for image in result.images if image.flips}
     assert shown == {image.image for image in [*anomalous, *changed]}
-    assert (set(result.pictured), len(result.pictured)) == (shown, len(shown))
+    assert (set(result.sheet_images), len(result.sheet_images)) == (shown, len(shown))
     by_image = {image.image: image for image in result.images}
-    distances = [abs(by_image[name].relative_difference) for name in result.pictured]
+    distances = [abs(by_image[name].relative_difference) for name in result.sheet_images]
     assert distances == sorted(distances, reverse=True)
     mistakes = result.flips.mistakes
     *_, own, _ = agreement_table(result).columns[1].cells
     assert own == f"6 ({mistakes} now wrong, {6 - mistakes} now right)"
 
-    picture, outlined, *shown_maps = cells(result, 0)
-    original = read_image(Path(result.pictured[0]))
-    np.testing.assert_array_equal(picture, resize_image(original, (CELL, CELL)))
-    assert (outlined != picture).any() == ("spot" in Path(result.pictured[0]).parts)
+    sample, outlined, *shown_maps = cells(result, 0)
+    original = read_image(Path(result.sheet_images[0]))
+    np.testing.assert_array_equal(sample, resize_image(original, (CELL, CELL)))
+    assert (outlined != sample).any() == ("spot" in Path(result.sheet_images[0]).parts)
     maps = []
     for path in pair.values():
         with load_engine(path, threads=1) as engine:
             maps.append(engine.run(original[None]).maps[0])
     difference = abs(maps[0] - maps[1])
     for cell, anomaly_map, red in zip(shown_maps, [*maps, difference], [1e9, 1e9, difference.max()]):
-        np.testing.assert_array_equal(cell, overlay(picture, anomaly_map, 0.0, float(red)))
+        np.testing.assert_array_equal(cell, overlay(sample, anomaly_map, 0.0, float(red)))
 
 
 def test_threshold_of_other_images_does_not_decide(pair, dataset: Path, tmp_path: Path):
@@ -218,13 +218,13 @@ def test_threshold_of_other_images_does_not_decide(pair, dataset: Path, tmp_path
 
 
 def test_sheet_has_a_limit_and_says_what_it_leaves_out(pair, dataset: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(comparison_module, "PICTURED", 5)
+    monkeypatch.setattr(comparison_module, "IMAGED", 5)
     set_threshold(pair["b"], 1e9, dataset)
     result = compare(pair["a"], pair["b"], dataset, output=tmp_path / "r.json", worst=2)
-    assert result.pictures == str(tmp_path / "r.jpg")
+    assert result.sheet == str(tmp_path / "r.jpg")
     assert cells(result, 4).shape == (COLUMNS, CELL, CELL, 3)
     flipped = {image.image for image in result.images if image.flips}
-    assert result.flips_left_out == len(flipped - set(result.pictured)) > 0
+    assert result.flips_left_out == len(flipped - set(result.sheet_images)) > 0
 
 
 @pytest.mark.parametrize("stored", [None, 1e-9])
@@ -239,7 +239,7 @@ def test_images_without_a_defect_decide_by_stored_thresholds_only(
     assert result.engine_b.threshold is None
     assert result.flips is None
     assert (result.flips_at_a is None) == (stored is None)
-    assert result.pictures is None
+    assert result.sheet is None
     assert not (tmp_path / "r.jpg").exists()
     assert result.image_auroc.a is result.pixel_auroc.difference is None
     assert auroc_table(result).row_count == 2
@@ -252,7 +252,7 @@ def test_images_without_a_defect_decide_by_stored_thresholds_only(
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"image_size": [SIZE, 32]}, rf"b\.onnx: its pictures have 32x{SIZE} pixels, those of .*a\.onnx"),
+        ({"image_size": [SIZE, 32]}, rf"b\.onnx: its images have 32x{SIZE} pixels, those of .*a\.onnx"),
         ({"map_size": [9, 7]}, r"b\.onnx: its anomaly maps have 7x9 pixels, those of .*a\.onnx"),
         ({"model": {"name": "m", "sha256": "0"}}, r"not built from the same model as .*--other-model"),
     ],
@@ -300,9 +300,9 @@ def test_unusable_data_and_outputs_are_refused(pair, dataset: Path, tmp_path: Pa
         compare(a, b, root, output=output)
     with pytest.raises(DataError, match="no category named 'part9'"):
         compare(a, b, dataset, categories=["part9"], output=output)
-    with pytest.raises(DataError, match=r"p\.pdf: not the name of a picture\. Use \.png or \.jpg"):
-        compare(a, b, dataset, output=output, pictures=tmp_path / "p.pdf")
-    with pytest.raises(DataError, match=r"r\.jpg: the pictures would overwrite the result file"):
+    with pytest.raises(DataError, match=r"p\.pdf: not the name of an image\. Use \.png or \.jpg"):
+        compare(a, b, dataset, output=output, sheet=tmp_path / "p.pdf")
+    with pytest.raises(DataError, match=r"r\.jpg: the images would overwrite the result file"):
         compare(a, b, dataset, output=tmp_path / "r.jpg")
     with pytest.raises(AdqError, match="-1 worst images asked for"):
         compare(a, b, dataset, output=output, worst=-1)
@@ -341,6 +341,6 @@ def test_command_line_writes_beside_each_other_and_refuses_in_one_line(pair, dat
     assert "Spearman" in result.stdout
     folder = work / "benchmarks" / "results"
     comparison = read_comparison(folder / "a-vs-b.compare.json")
-    assert f"pictures: {comparison.pictures} ({len(comparison.pictured)} images)" in result.stdout
+    assert f"images: {comparison.sheet} ({len(comparison.sheet_images)} images)" in result.stdout
     assert read_image(folder / "a-vs-b.compare.jpg").shape[1] == COLUMNS * CELL
     assert not leftovers(work)

@@ -75,7 +75,7 @@ def _named_private_functions(trees: Iterable[ast.Module]) -> Set[str]:
 
 
 def speaks_of_tensorrt(tree: ast.AST) -> bool:
-    """Tell whether a source names the module or its release."""
+    """Return True if a source names the module or its release."""
     return any(last_word(node) in ("trt", "Release") for node in ast.walk(tree))
 
 

@@ -47,11 +47,11 @@ class ApiMatrix:
         return frozenset(self.columns)
 
     def is_class(self, name: str) -> bool:
-        """Tell whether the name is that of a class."""
+        """Return True if the name is that of a class."""
         return name != MODULE and (name in self.members or isinstance(_find(self.rtx, name), type))
 
     def is_enumeration(self, name: str) -> bool:
-        """Tell whether the members of a class are its instances."""
+        """Return True if the members of a class are its instances."""
         listed = self.members.get(name)
         return all(m.isupper() for m in listed) if listed else hasattr(_find(self.rtx, name), "__members__")
 

@@ -116,7 +116,7 @@ class Uses:
 
 
 def _constructs(statement: ast.stmt, base: ast.expr) -> bool:
-    """Tell whether a statement is `base.__init__(self)`, which it must be without any condition."""
+    """Return True if a statement is `base.__init__(self)`, which it must be without any condition."""
     call = statement.value if isinstance(statement, ast.Expr) else None
     return (
         isinstance(call, ast.Call)

@@ -1,4 +1,4 @@
-"""Made-up file trees of machines, and a stand-in for the programs that tell about them."""
+"""BuildResult-up file trees of machines, and a stand-in for the programs that tell about them."""
 
 from __future__ import annotations
 

@@ -10,32 +10,32 @@ import numpy as np
 SIZE = 64
 
 
-def write_picture(path: Path, seed: int, defect: bool = False, size: int = SIZE) -> None:
-    """Write a stripy picture; a defect is a bright square in its middle, a mask is written beside."""
+def write_image(path: Path, seed: int, defect: bool = False, size: int = SIZE) -> None:
+    """Write a stripy image; a defect is a bright square in its middle, a mask is written beside."""
     generator = np.random.default_rng(seed)
     column = np.arange(size) + generator.integers(8)
-    picture = np.repeat((100 + 60 * np.sin(column / 3.0))[None, :, None], size, 0).repeat(3, 2)
-    picture = picture + generator.normal(0, 4, picture.shape)
+    image = np.repeat((100 + 60 * np.sin(column / 3.0))[None, :, None], size, 0).repeat(3, 2)
+    image = image + generator.normal(0, 4, image.shape)
     if defect:
         middle = slice(size // 2 - 6, size // 2 + 6)
-        picture[middle, middle] = 250
+        image[middle, middle] = 250
         mask = np.zeros((size, size), np.uint8)
         mask[middle, middle] = 255
         mask_path = path.parents[2] / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
         mask_path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(mask_path), mask)
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.clip(picture, 0, 255).astype(np.uint8))
+    cv2.imwrite(str(path), np.clip(image, 0, 255).astype(np.uint8))
 
 
 def write_dataset(root: Path, categories: int = 2) -> Path:
     for number in range(categories):
         folder = root / f"part{number}"
         for i in range(6):
-            write_picture(folder / "train" / "good" / f"{i:03}.png", 100 * number + i)
+            write_image(folder / "train" / "good" / f"{i:03}.png", 100 * number + i)
         for i in range(3):
-            write_picture(folder / "test" / "good" / f"{i:03}.png", 100 * number + 20 + i)
-            write_picture(folder / "test" / "spot" / f"{i:03}.png", 100 * number + 40 + i, defect=True)
+            write_image(folder / "test" / "good" / f"{i:03}.png", 100 * number + 20 + i)
+            write_image(folder / "test" / "spot" / f"{i:03}.png", 100 * number + 40 + i, defect=True)
     return root
 
 

@@ -56,7 +56,7 @@ class BuilderStand(Stand):
     Attributes:
         network: the network of the last build, its layers with their pins and tensors with their ranges.
         config: its configuration.
-        fed: pictures that a calibrator copied to the GPU.
+        fed: images that a calibrator copied to the GPU.
         fails: True for a builder that finds no kernel.
     """
 
@@ -409,7 +409,7 @@ def _calibrate(stand: BuilderStand, network: Network, config: Config) -> Dict[st
             break
         memory = stand.calibration_heap[batch[0]]
         stand.fed.append(memory.view(np.float32).reshape(shape).copy())
-    largest = max((float(np.abs(picture).max()) for picture in stand.fed), default=0.0)
+    largest = max((float(np.abs(image).max()) for image in stand.fed), default=0.0)
     if largest:
         assert stand.contexts_current, "no CUDA context is current"
         line = f"image: {struct.pack('>f', largest / 127).hex()}"

@@ -1,6 +1,6 @@
 """Stand-ins of TensorRT's runtime and of pycuda that record calls and hold callers to the order of them.
 
-They compute one thing: the score of a picture is the mean of its bytes, its map is full of it. Data goes the
+They compute one thing: the score of an image is the mean of its bytes, its map is full of it. Data goes the
 whole way through made-up device memory, so a wrong address, size or order gives wrong numbers or an error.
 """
 
@@ -35,7 +35,7 @@ class Stand:
         version: TensorRT's.
         compute_capability: the GPU's.
         shape: of the engine's input; -1 as the batch makes it dynamic.
-        largest_batch: of its optimization profile.
+        max_batch: of its optimization profile.
         tensors: names of the engine's tensors.
     """
 
@@ -44,14 +44,14 @@ class Stand:
         version: str = "10.3.0",
         compute_capability: Tuple[int, int] = (7, 2),
         shape: Tuple[int, ...] = (-1, 8, 8, 3),
-        largest_batch: int = 4,
+        max_batch: int = 4,
         tensors: Tuple[str, ...] = ("image", "anomaly_map", "anomaly_score"),
     ) -> None:
         self.calls: List[str] = []
         self.heap: Dict[int, np.ndarray] = {}
         self.contexts_current = 0
         self.loads = True
-        self.shape, self.largest_batch, self.tensors = shape, largest_batch, tensors
+        self.shape, self.max_batch, self.tensors = shape, max_batch, tensors
         self.compute_capability = compute_capability
         self.tensorrt = self._tensorrt(version)
         self.driver = self._driver()
@@ -90,7 +90,7 @@ class Stand:
                 return stand.shape
 
             def get_tensor_profile_shape(self, name: str, profile: int) -> List[Tuple[int, ...]]:
-                return [(count, *stand.shape[1:]) for count in (1, 1, stand.largest_batch)]
+                return [(count, *stand.shape[1:]) for count in (1, 1, stand.max_batch)]
 
             def create_execution_context(self) -> Context:
                 assert self._runtime() is not None, "the runtime is gone before its engine"
@@ -110,7 +110,7 @@ class Stand:
             def set_input_shape(self, name: str, shape: Tuple[int, ...]) -> bool:
                 stand.calls.append(f"set_input_shape {shape[0]}")
                 self.batch = shape[0]
-                return shape[0] <= stand.largest_batch
+                return shape[0] <= stand.max_batch
 
             def execute_async_v3(self, stream: int) -> bool:
                 assert stand.contexts_current, "no CUDA context is current"
@@ -121,7 +121,7 @@ class Stand:
                 images = stand.heap[self.addresses["image"]][: self.batch * pixels].reshape(self.batch, -1)
                 scores = images.mean(axis=1).astype(np.float32)
                 maps = stand.heap[self.addresses["anomaly_map"]].view(np.float32)
-                each = len(maps) // stand.largest_batch
+                each = len(maps) // stand.max_batch
                 maps[: self.batch * each] = np.repeat(scores, each)
                 stand.heap[self.addresses["anomaly_score"]].view(np.float32)[: self.batch] = scores
                 return True

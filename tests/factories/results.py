@@ -9,7 +9,7 @@ from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.benchmark.records import (
     Comparison,
     EndToEnd,
@@ -21,7 +21,7 @@ from adq_edge.benchmark.records import (
     SingleStream,
     Throughput,
 )
-from adq_edge.benchmark.results import BenchmarkReport, Quietness, Settings, write_report
+from adq_edge.benchmark.results import BenchmarkReport, Interference, Settings, write_report
 from adq_edge.core.records import write_json
 from adq_edge.evaluation.evaluate import CategoryQuality, Evaluation, ImageScore
 from adq_edge.hardware.board_state import BoardState
@@ -158,7 +158,7 @@ def engine(
     ]
     return EngineBenchmark(
         name=name,
-        engine=Source(f"engines/{name}.onnx", digest(name + quality)),
+        engine=FileReference(f"engines/{name}.onnx", digest(name + quality)),
         model_sha256=digest(model),
         precision=precision,
         arch="stfpm",
@@ -230,7 +230,7 @@ def bench_report(
         settings=Settings(device, None, 1024, 60.0, 10.0, "synthetic", (1024, 1024), 0.9),
         environment=environment,
         engines=tuple(engines),
-        quietness=Quietness(not noise, noise, 0.4, 0.0, 0.8, "schedutil"),
+        interference=Interference(not noise, noise, 0.4, 0.0, 0.8, "schedutil"),
         board_before=None if environment.board is None else STATE,
         board_after=None if environment.board is None else dataclasses.replace(STATE, hottest_degc=52.25),
     )

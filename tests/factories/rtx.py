@@ -27,7 +27,7 @@ class RecordingLogger(trt.ILogger):
             self.errors.append(message)
 
 
-def compile_engine(model: bytes, compute_capability: str, size: int, largest_batch: int = 4) -> bytes:
+def compile_engine(model: bytes, compute_capability: str, size: int, max_batch: int = 4) -> bytes:
     """Parse an ONNX model and build an engine for `SM86`, `SM89`, ...; fail with the builder's own words."""
     logger = RecordingLogger()
     builder = trt.Builder(logger)
@@ -38,7 +38,7 @@ def compile_engine(model: bytes, compute_capability: str, size: int, largest_bat
     config.num_compute_capabilities = 1
     config.set_compute_capability(getattr(trt.ComputeCapability, compute_capability), 0)
     profile = builder.create_optimization_profile()
-    shapes = [(n, size, size, 3) for n in (1, 1, largest_batch)]
+    shapes = [(n, size, size, 3) for n in (1, 1, max_batch)]
     profile.set_shape("image", *shapes)
     config.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, config)
@@ -46,8 +46,8 @@ def compile_engine(model: bytes, compute_capability: str, size: int, largest_bat
     return bytes(plan)
 
 
-def typed_integers(model: onnx.ModelProto, pictures: np.ndarray) -> onnx.ModelProto:
-    """Return the graph that `build --int8` gives a typed TensorRT, with the ranges of a few pictures."""
-    histograms = collect(model, find_region(model).measured, pictures, threads=1)
+def typed_integers(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
+    """Return the graph that `build --int8` gives a typed TensorRT, with the ranges of a few images."""
+    histograms = collect(model, find_region(model).measured, images, threads=1)
     ranges = {name: (float(found.low), float(found.high)) for name, found in histograms.items()}
     return type_as_float16(quantize(model, ranges, Target.TENSORRT))

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import Sidecar, sidecar_path, write_sidecar
 from adq_edge.core.files import sha256
 from adq_edge.core.options import Precision
@@ -19,12 +19,12 @@ SIZE = 32
 
 
 def write_engine(path: Path, weights_mb: int = 0, batch: Optional[int] = None) -> Path:
-    """Write an engine whose map is the picture's brightness; `weights_mb` of it serve only to be held."""
+    """Write an engine whose map is the image's brightness; `weights_mb` of it serve only to be held."""
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels"], ["anomaly_map"], axes=[3], keepdims=0),
         helper.make_node("ReduceMax", ["anomaly_map"], ["brightest"], axes=[1, 2], keepdims=0),
-        # which row of the weights is read depends on the picture, so that none can be folded away
+        # which row of the weights is read depends on the image, so that none can be folded away
         helper.make_node("Cast", ["brightest"], ["row"], to=TensorProto.INT64),
         helper.make_node("Gather", ["weights", "row"], ["rows"], axis=0),
         helper.make_node("ReduceMean", ["rows"], ["mean"], axes=[1], keepdims=0),
@@ -56,7 +56,7 @@ def write_engine(path: Path, weights_mb: int = 0, batch: Optional[int] = None) -
         image_size=(SIZE, SIZE),
         map_size=(SIZE, SIZE),
         engine_sha256=sha256(path),
-        model=Source("model.onnx", "0" * 64),
+        model=FileReference("model.onnx", "0" * 64),
         operators={"ReduceMean": 2, "Add": 1},
         calibration=None,
         threshold=None,

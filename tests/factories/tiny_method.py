@@ -65,7 +65,7 @@ class TinyMethod(AnomalyModel):
         return torch.optim.Adam(self.student.parameters(), learning_rate)
 
 
-def trained_tiny(config, pictures, steps=150):
+def trained_tiny(config, images, steps=150):
     """Return a model that was trained a little, with statistics that are no identity."""
     torch.manual_seed(0)
     model = TinyMethod(config)
@@ -78,7 +78,7 @@ def trained_tiny(config, pictures, steps=150):
     optimizer = model.optimizer(STUDENT, 0.01)
     for _ in range(steps):
         optimizer.zero_grad()
-        model.stage_loss(STUDENT, pictures).backward()
+        model.stage_loss(STUDENT, images).backward()
         optimizer.step()
     return model.eval()
 
@@ -87,7 +87,7 @@ def export_tiny(folder: Path, name: str, dataset: Path) -> Bundle:
     """Return a bundle of the method, trained on a dataset as far as it says."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(METHODS, TinyMethod.arch, TinyMethod)
-        pictures = torch.randint(0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8)
-        model = trained_tiny(ModelConfig(image_size=(SIZE, SIZE)), pictures, steps=10)
+        images = torch.randint(0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8)
+        model = trained_tiny(ModelConfig(image_size=(SIZE, SIZE)), images, steps=10)
         save_checkpoint(folder / f"{name}.pt", model, {"settings": {"data": str(dataset)}})
         return export(folder / f"{name}.pt", folder / "bundle" / name)

@@ -43,19 +43,19 @@ class TwoStages(AnomalyModel):
         return (features[0] - features[1]).square().mean()
 
     def stage_loss(self, stage, images):
-        x = self.normalise(images)
+        x = self.normalize(images)
         if stage.name == "second":
             return super().stage_loss(stage, images)
         target = self.source + self.measured  # no part of the weights: a resumed run must find it again
         return (self.teacher(x + self.noise * torch.randn_like(x)) - target).square().mean()
 
-    def begin_stage(self, stage, pictures):
+    def begin_stage(self, stage, images):
         if stage.name == "first":
-            self.measured = sum(float(batch.double().mean()) for batch in pictures()) / 1e3 + torch.rand(())
+            self.measured = sum(float(batch.double().mean()) for batch in images()) / 1e3 + torch.rand(())
 
-    def finish_stage(self, stage, pictures):
-        size = sum(len(batch) for batch in pictures())
-        mean = sum(batch.double().sum() for batch in pictures()) / size
+    def finish_stage(self, stage, images):
+        size = sum(len(batch) for batch in images())
+        mean = sum(batch.double().sum() for batch in images()) / size
         with torch.no_grad():
             if stage.name == "first":
                 self.teacher.weight.mul_(2.0)  # twice would show

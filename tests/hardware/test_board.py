@@ -239,7 +239,7 @@ def test_cuda_driver_of_this_machine():
         (Outcome("", "", "was killed by signal 11"), "was killed by signal 11"),
         (Outcome("Segm"), "makes no sense"),
         (Outcome("[1]"), "makes no sense"),
-        (Outcome('{"devices": [{"colour": 1}]}'), "makes no sense"),
+        (Outcome('{"devices": [{"color": 1}]}'), "makes no sense"),
     ],
 )
 def test_cuda_driver_that_does_not_work(answer: Outcome, problem: str):

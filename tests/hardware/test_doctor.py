@@ -17,7 +17,7 @@ from adq_edge.core.console import print_table
 from adq_edge.hardware import libraries
 from adq_edge.hardware.commands import Outcome
 from adq_edge.hardware.doctor import Diagnosis, diagnose, write_diagnosis
-from adq_edge.report.console.doctor import abilities_table, advice, machine_table
+from adq_edge.report.console.doctor import advice, capabilities_table, machine_table
 from factories.boards import CARD, DRIVER, ORIN_NANO, PC, XAVIER_NX, Programs, write_tree
 
 COMMAND = [sys.executable, "-m", "adq_edge"]
@@ -49,7 +49,7 @@ def shown(diagnosis: Diagnosis) -> str:
     screen = io.StringIO()
     with contextlib.redirect_stdout(screen):
         print_table(machine_table(diagnosis.findings))
-        print_table(abilities_table(diagnosis))
+        print_table(capabilities_table(diagnosis))
     return f"{screen.getvalue()}\n{advice(diagnosis)}"
 
 

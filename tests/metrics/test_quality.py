@@ -139,7 +139,7 @@ def test_threshold_lies_midway():
     assert f1_max_threshold(labels, np.array([0.0, 3.0, 1.0, 4.0])) == (2.0, 1.0)
 
 
-def test_threshold_between_neighbouring_float32_numbers_is_the_upper():
+def test_threshold_between_neighboring_float32_numbers_is_the_upper():
     low = np.float32(1e-6)
     for _ in range(2):  # the middle rounds down for one pair and up for the next
         high = np.nextafter(low, np.float32(1))
@@ -203,7 +203,7 @@ def test_pixel_metrics_are_exact_where_no_two_values_share_a_bin(data):
     assert quality.pixel_auroc == pytest.approx(image_auroc(*pixels), abs=1e-12)
 
 
-def test_regions_weigh_the_same_and_diagonal_neighbours_are_one():
+def test_regions_weigh_the_same_and_diagonal_neighbors_are_one():
     mask = np.zeros((20, 20), bool)
     mask[0:6, 0:6] = mask[6, 6] = True  # one region of 37 pixels: the corner pixel touches diagonally
     mask[15, 15] = True  # one region of 1 pixel

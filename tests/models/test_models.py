@@ -20,7 +20,7 @@ from factories.images import SIZE, make_model
 POSITIONS = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6"}
 
 
-def pictures(count: int = 2, size: int = SIZE) -> torch.Tensor:
+def inputs(count: int = 2, size: int = SIZE) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8))
 
 
@@ -58,7 +58,7 @@ def reference_scores(model: STFPM, images: torch.Tensor, fusion: str):
 
 
 def bilinear(maps: np.ndarray, size: int) -> np.ndarray:
-    """Upsample `[N, h, h]` with half-pixel centres: two matrix products."""
+    """Upsample `[N, h, h]` with half-pixel centers: two matrix products."""
     source = maps.shape[1]
     at = np.clip((np.arange(size) + 0.5) * source / size - 0.5, 0, source - 1)
     low = np.minimum(at.astype(int), source - 2) if source > 1 else np.zeros(size, int)
@@ -71,7 +71,7 @@ def bilinear(maps: np.ndarray, size: int) -> np.ndarray:
 
 @pytest.mark.parametrize("fusion", ["official", "anomalib"])
 def test_score_equals_the_published_formula(fusion: str):
-    model, images = make_model(fusion), pictures()
+    model, images = make_model(fusion), inputs()
     with torch.inference_mode():
         maps, scores = model(images)
         expected_maps, expected_scores = reference_scores(make_model(fusion), images, fusion)
@@ -90,7 +90,7 @@ def test_own_checkpoint_round_trip(tmp_path: Path):
         {"settings": {"data": "x"}},
     )
     with torch.inference_mode():
-        assert torch.equal(loaded.model(pictures())[0], model(pictures())[0])
+        assert torch.equal(loaded.model(inputs())[0], model(inputs())[0])
 
 
 def test_anomalib_checkpoint_keeps_its_fusion_and_its_own_teacher(tmp_path: Path):
@@ -99,7 +99,7 @@ def test_anomalib_checkpoint_keeps_its_fusion_and_its_own_teacher(tmp_path: Path
     loaded = load_checkpoint(tmp_path / "model.ckpt", image_size=(SIZE, SIZE))
     assert loaded.origin == "anomalib STFPM"
     with torch.inference_mode():
-        assert torch.equal(loaded.model(pictures())[0], model(pictures())[0])
+        assert torch.equal(loaded.model(inputs())[0], model(inputs())[0])
 
 
 @pytest.mark.parametrize("wrapped", [True, False], ids=["official", "the paper's bare state dict"])
@@ -113,7 +113,7 @@ def test_official_checkpoint_takes_the_named_teacher(tmp_path: Path, wrapped: bo
     )
     assert loaded.origin == "official STFPM"
     with torch.inference_mode():
-        assert torch.equal(loaded.model(pictures())[0], model(pictures())[0])
+        assert torch.equal(loaded.model(inputs())[0], model(inputs())[0])
 
 
 def test_folded_batchnorm_is_the_same_function():
@@ -139,7 +139,7 @@ def test_only_the_student_trains():
     model.train_stage(STUDENT)
     assert model.student.training
     assert not model.teacher.training
-    model.stage_loss(STUDENT, pictures()).backward()
+    model.stage_loss(STUDENT, inputs()).backward()
     assert all(p.grad is None for p in model.teacher.parameters())
     assert all(p.grad is not None for p in model.student.parameters())
 
@@ -252,7 +252,7 @@ def test_teacher_without_network_names_address_and_place(tmp_path: Path, monkeyp
 
 
 def test_real_student_scores_defects_higher(real_data: Path):
-    """Import the trained student in the official format and see that it works on real pictures."""
+    """Import the trained student in the official format and see that it works on real images."""
     from adq_edge.core.imaging import find_images, load_image
 
     loaded = load_checkpoint(

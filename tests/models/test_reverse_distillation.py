@@ -30,17 +30,17 @@ UNUSED = ("conv4.weight", "bn4.weight", "bn4.bias", "bn4.running_mean", "bn4.run
 
 @functools.lru_cache(maxsize=None)
 def make_model(fusion: str = "official") -> ReverseDistillation:
-    """Make a model that has seen pictures: without BatchNorm statistics its features grow with depth."""
+    """Make a model that has seen images: without BatchNorm statistics its features grow with depth."""
     torch.manual_seed(0)
     config = ModelConfig(image_size=(SIZE, SIZE), fusion=fusion, options={"backbone": "resnet18"})
     model = ReverseDistillation(config).train()
     with torch.no_grad():
         for _ in range(3):
-            model.networks(model.normalise(pictures(4)))
+            model.networks(model.normalize(inputs(4)))
     return model.eval()
 
 
-def pictures(count: int = 2) -> torch.Tensor:
+def inputs(count: int = 2) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8))
 
 
@@ -72,7 +72,7 @@ def reference_map(features: List[torch.Tensor], size: Tuple[int, int], fusion: s
         distance = 1 - functional.cosine_similarity(encoded.double(), decoded.double())
         total += functional.interpolate(distance[:, None], size=size, mode="bilinear", align_corners=True)
     if fusion == "official":
-        return np.stack([gaussian_filter(picture.numpy(), sigma=4) for picture in total[:, 0]])
+        return np.stack([gaussian_filter(image.numpy(), sigma=4) for image in total[:, 0]])
     at = torch.arange(33, dtype=torch.float64) - 16
     kernel = torch.exp(-(at[:, None] ** 2 + at[None, :] ** 2) / (2 * 4.0**2))
     padded = functional.pad(total, (16, 16, 16, 16), mode="reflect")
@@ -118,7 +118,7 @@ def test_bottleneck_and_decoder_train_alone():
     losses = []
     for _ in range(4):
         optimizer.zero_grad()
-        loss = model.stage_loss(STUDENT, pictures())
+        loss = model.stage_loss(STUDENT, inputs())
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -169,7 +169,7 @@ def test_checkpoints_of_each_origin(tmp_path: Path, origin: str):
     loaded = load_checkpoint(path, teacher_weights=str(tmp_path / "resnet18.pth"), image_size=(SIZE, SIZE))
     assert (loaded.origin, loaded.model.config) == (origin, model.config)
     with torch.inference_mode():
-        assert torch.equal(loaded.model(pictures())[0], model(pictures())[0])
+        assert torch.equal(loaded.model(inputs())[0], model(inputs())[0])
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory):
 
 def test_onnx_equals_torch_at_any_batch_size(exported):
     model, bundle = exported
-    images = pictures(3)
+    images = inputs(3)
     session = onnxruntime.InferenceSession(str(bundle.model), providers=["CPUExecutionProvider"])
     maps, scores = session.run(None, {"image": images.numpy()})
     with torch.inference_mode():
@@ -315,7 +315,7 @@ def test_tensorrt_rtx_compiles_the_integers(exported):
     from factories.rtx import compile_engine, typed_integers
 
     graph = onnx.load(str(exported[1].model))
-    integers = typed_integers(graph, pictures(2).numpy())
+    integers = typed_integers(graph, inputs(2).numpy())
     made = {name: node.op_type for node in integers.graph.node for name in node.output}
     transposed = [node for node in integers.graph.node if node.op_type == "ConvTranspose"]
     assert {made[name] for node in transposed for name in node.input[:2]} == {"DequantizeLinear"}

@@ -35,7 +35,7 @@ def make_students(size: Tuple[int, int] = SIZE, seed: int = 0, **options) -> Uni
     return UninformedStudents(ModelConfig(image_size=size, options=options, **half))
 
 
-def pictures(count: int = 2, size: Tuple[int, int] = SIZE, seed: int = 0) -> torch.Tensor:
+def inputs(count: int = 2, size: Tuple[int, int] = SIZE, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, *size, 3), np.uint8))
 
 
@@ -47,7 +47,7 @@ def measure(model: UninformedStudents, images: torch.Tensor) -> None:
 def descriptors(
     state: Dict[str, torch.Tensor], patch: int, leaky: bool, images: np.ndarray, at: np.ndarray
 ) -> np.ndarray:
-    """Run the published network on one patch at a time, cut from pictures that go on with zeros: float64."""
+    """Run the published network on one patch at a time, cut from images that go on with zeros: float64."""
     half = patch // 2
     padded = np.pad(images, ((0, 0), (0, 0), (half, half), (half, half)))
     x = torch.from_numpy(np.stack([padded[:, :, y : y + patch, x : x + patch] for y, x in at], 1)).float()
@@ -105,8 +105,8 @@ def test_dense_map_equals_patch_by_patch_evaluation(
 ):
     options = {"patch": patch, "stride": stride, "decoder": decoder, "border": border}
     model = make_students(size, students=1 + (patch == 33), **options)
-    images = pictures(2, size)
-    measure(model, pictures(4, size, seed=1))
+    images = inputs(2, size)
+    measure(model, inputs(4, size, seed=1))
     with torch.inference_mode():
         maps, scores = (result.numpy() for result in model(images))
     margin = patch // 2 if border == "inside" else 0
@@ -120,7 +120,7 @@ def test_dense_map_equals_patch_by_patch_evaluation(
 
 
 def bilinear(values: np.ndarray, factor: int) -> np.ndarray:
-    """Enlarge `[h, w]` with half-pixel centres."""
+    """Enlarge `[h, w]` with half-pixel centers."""
     for axis in (0, 1):
         count = values.shape[axis]
         at = np.clip((np.arange(count * factor) + 0.5) / factor - 0.5, 0, count - 1)
@@ -133,7 +133,7 @@ def bilinear(values: np.ndarray, factor: int) -> np.ndarray:
 @pytest.mark.parametrize("stride", [1, 4])
 def test_exported_graph_is_static_and_takes_any_batch(tmp_path: Path, stride: int, dataset: Path):
     model = make_students(seed=1, students=1)
-    measure(model, pictures(4))
+    measure(model, inputs(4))
     save_checkpoint(tmp_path / "us.pt", model, {})
     bundle = export(tmp_path / "us.pt", tmp_path / "b", data=dataset, stride=stride)
     assert bundle.manifest.map_size == SIZE
@@ -146,7 +146,7 @@ def test_exported_graph_is_static_and_takes_any_batch(tmp_path: Path, stride: in
     assert set(between) <= {"Conv", "LeakyRelu", "MaxPool", "Slice", "Concat"}
     convolutions = {node.name for node in graph.graph.node if node.op_type == "Conv"}
     assert convolutions <= {operator.node.name for operator in find_region(graph).operators}
-    images = pictures(3, seed=2)
+    images = inputs(3, seed=2)
     session = onnxruntime.InferenceSession(str(bundle.model), providers=["CPUExecutionProvider"])
     maps, scores = session.run(None, {"image": images.numpy()})
     same = make_students(students=1, stride=stride)
@@ -162,7 +162,7 @@ def test_tensorrt_rtx_compiles_the_integers(stride: int):
     from factories.rtx import compile_engine, typed_integers
 
     graph = to_onnx(make_students((40, 40), students=1, stride=stride), (40, 40))
-    integers = typed_integers(graph, pictures(2, (40, 40)).numpy())
+    integers = typed_integers(graph, inputs(2, (40, 40)).numpy())
     assert len(compile_engine(integers.SerializeToString(), "SM86", 40)) < 0.6 * graph.ByteSize()
 
 
@@ -180,9 +180,9 @@ def loss_of_the_same_parts(model: UninformedStudents, stage: Stage, images: torc
         return model.stage_loss(stage, images).item()
 
 
-def test_training_in_two_stages_ends_in_normalised_statistics(tmp_path: Path):
+def test_training_in_two_stages_ends_in_normalized_statistics(tmp_path: Path):
     size = (28, 32)
-    images, model = pictures(3, size), make_students(size, patch=17)
+    images, model = inputs(3, size), make_students(size, patch=17)
     with pytest.raises(CheckpointError, match="no ResNet-18 to be distilled from"):
         model.stage_loss(TEACHER, images)
     model.load_teacher(resnet18_state(whole=False))
@@ -204,7 +204,7 @@ def test_training_in_two_stages_ends_in_normalised_statistics(tmp_path: Path):
             parameter.grad = None
         model.finish_stage(stage, lambda: iter(images.split(2)))
     with torch.inference_mode():
-        teacher, *students = (d.double().numpy() for d in model.networks(model.normalise(images)))
+        teacher, *students = (d.double().numpy() for d in model.networks(model.normalize(images)))
     np.testing.assert_allclose(teacher.mean((0, 2, 3)), 0, atol=1e-4)
     np.testing.assert_allclose(teacher.std((0, 2, 3)), 1, rtol=1e-4)
     error = ((np.mean(students, 0) - teacher) ** 2).sum(1)
@@ -232,7 +232,7 @@ def test_patches_are_described_by_512_numbers(whole: bool):
     )
     torch.testing.assert_close(described[:, :, 0, 0], torch.cat(parts, 1), rtol=1e-3, atol=1e-5)
     many = torch.randn(60, 3, 33, 33) * torch.linspace(0.1, 3.0, 60).view(-1, 1, 1, 1)
-    source.standardise(many.split(7), grid)
+    source.standardize(many.split(7), grid)
     described = source(many, grid).flatten(1).double().numpy()
     np.testing.assert_allclose(described.mean(0), 0, atol=1e-3)
     deviation = described.std(0)  # 1, but for features that hardly move
@@ -297,7 +297,7 @@ def test_positives_show_nearly_what_their_squares_show():
 
 def test_random_crops_give_descriptors_of_the_dense_grid():
     model, grid = make_students((44, 40), patch=33), Grid(33, 1)
-    x = model.normalise(pictures(1, (44, 40)))
+    x = model.normalize(inputs(1, (44, 40)))
     with torch.inference_mode():
         dense = model.networks(x)[0].permute(0, 2, 3, 1).reshape(-1, 512)
         found = []
@@ -322,7 +322,7 @@ def test_random_crops_see_the_border_as_often_as_the_rest():
 
 
 def test_training_draws_from_torchs_generator_alone():
-    model, images = make_students((44, 44), students=1), pictures(2, (44, 44))
+    model, images = make_students((44, 44), students=1), inputs(2, (44, 44))
     model.load_teacher(resnet18_state(whole=False))
     for stage in model.stages:
         losses = []
@@ -368,7 +368,7 @@ def test_published_folder_is_imported_and_measured_on_training_images(tmp_path: 
 
     train = np.stack([load_image(path, size) for path in read_dataset(dataset).train_images])
     measure(model, torch.from_numpy(train))
-    images = pictures(1, size)
+    images = inputs(1, size)
     session = onnxruntime.InferenceSession(str(tmp_path / "b" / "model.onnx"))
     (maps, _), at = session.run(None, {"image": images.numpy()}), grid_points(size, 1)
     expected = published_map(model, images, at).reshape(1, *size)
@@ -384,7 +384,7 @@ def test_checkpoint_of_a_training_that_goes_on_is_measured_for_export(
     save_checkpoint(tmp_path / "c.pt", model, training)
     export(tmp_path / "c.pt", tmp_path / "bundle")
     session = onnxruntime.InferenceSession(str(tmp_path / "bundle" / "model.onnx"))
-    images = pictures()
+    images = inputs()
     maps = session.run(["anomaly_map"], {"image": images.numpy()})[0]
     with torch.inference_mode():
         unmeasured = model(images)[0].numpy()

@@ -56,10 +56,10 @@ def test_manifest_walks_back_to_checkpoint_and_data(bundle, checkpoint: Path, da
     assert 0 < manifest.parity.map_difference <= 1e-3 * manifest.parity.map_largest
 
 
-def test_pictures_are_drawn_where_no_data_are(tmp_path: Path):
+def test_images_are_drawn_where_no_data_are(tmp_path: Path):
     save_checkpoint(tmp_path / "c.pt", make_model(), {"settings": {"data": str(tmp_path / "gone")}})
     bundle = export(tmp_path / "c.pt", tmp_path / "b")
-    assert bundle.manifest.parity.pictures == "drawn by adq-edge"
+    assert bundle.manifest.parity.source == "drawn by adq-edge"
 
 
 def test_graph_that_differs_from_its_checkpoint_is_not_written(tmp_path, checkpoint, monkeypatch):

@@ -66,14 +66,14 @@ def parts(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures(parts):
-    return torch.from_numpy(np.stack(list(image_source(parts, 12).pictures(SIZE))))
+def images(parts):
+    return torch.from_numpy(np.stack(list(image_source(parts, 12).images(SIZE))))
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, parts, pictures):
+def trained(tmp_path_factory, parts, images):
     path = tmp_path_factory.mktemp("trained") / "tiny.pt"
-    model = trained_tiny(ModelConfig(image_size=SIZE), pictures)
+    model = trained_tiny(ModelConfig(image_size=SIZE), images)
     save_checkpoint(path, model, {"settings": {"data": str(parts), "categories": ["part0", "part1"]}})
     return path
 
@@ -92,12 +92,12 @@ def decibels(reference, actual):
     return 10.0 * np.log10((reference**2).sum() / ((reference - actual) ** 2).sum())
 
 
-def test_the_engine_reproduces_the_fake_quantized_model(quantized, pictures, tmp_path):
+def test_the_engine_reproduces_the_fake_quantized_model(quantized, images, tmp_path):
     arithmetic, result, bundle = quantized
     model = load_quantized(result.checkpoint)
     with torch.inference_mode():
-        expected = model(pictures)[0].numpy()
-    feed = {"image": pictures.numpy()}
+        expected = model(images)[0].numpy()
+    feed = {"image": images.numpy()}
     if arithmetic is Arithmetic.CPU:
         built = build(bundle.path, tmp_path / "engine.onnx")
         assert built.sidecar.calibration.calibrator == "qat"
@@ -111,7 +111,7 @@ def test_the_engine_reproduces_the_fake_quantized_model(quantized, pictures, tmp
     actual = session.run(["anomaly_map"], feed)[0]
     plain = load_checkpoint(result.checkpoint).model
     with torch.inference_mode():
-        unrounded = plain(pictures)[0].numpy()
+        unrounded = plain(images)[0].numpy()
     assert decibels(expected, actual) >= AGREEMENT_DB
     assert decibels(expected, actual) > decibels(unrounded, actual) + 6.0  # it is the rounding that agrees
 
@@ -128,7 +128,7 @@ def rounded_students(size, images, **options):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_a_part_of_a_picture_is_described_as_in_its_place(stride):
+def test_a_part_of_a_image_is_described_as_in_its_place(stride):
     size = (104, 104)
     at = np.stack(np.broadcast_arrays(*np.ogrid[: size[0], : size[1]]), 2)
     noise = np.random.default_rng(0).integers(0, 256, (*size, 1))
@@ -142,8 +142,8 @@ def test_a_part_of_a_picture_is_described_as_in_its_place(stride):
             break
     maps = []
     with torch.inference_mode():
-        for pictures in (batch, part):
-            channel = model.features(pictures)[1][:, 7]
+        for images in (batch, part):
+            channel = model.features(images)[1][:, 7]
             height, width = channel.shape[1:]
             maps.append(interleave(channel, (height, width), model.grid.levels)[0].numpy())
     whole, own = maps
@@ -152,34 +152,34 @@ def test_a_part_of_a_picture_is_described_as_in_its_place(stride):
     assert np.abs(own - place).max() < 1e-4 * np.abs(whole).max()
 
 
-def test_what_a_score_is_normalised_by_is_measured_with_the_rounding(parts):
+def test_what_a_score_is_normalized_by_is_measured_with_the_rounding(parts):
     size = (48, 48)
-    images = list(image_source(parts, 6).pictures(size))
+    images = list(image_source(parts, 6).images(size))
     rounded = rounded_students(size, images, students=2, stride=4)
     batch = torch.from_numpy(np.stack(images))
     rounded.finish_stage(STUDENT, lambda: iter(batch[:, None]))
     means = []
     with torch.inference_mode():
-        for features in (rounded.features(batch), rounded.networks(rounded.normalise(batch))):
+        for features in (rounded.features(batch), rounded.networks(rounded.normalize(batch))):
             teacher, *students = (feature.double() for feature in features)
             means.append(float((torch.stack(students).mean(0) - teacher).square().sum(1).mean()))
     assert float(rounded.error_mean) == pytest.approx(means[0], rel=1e-4)
     assert abs(means[1] - means[0]) > 1e-3 * means[0]
 
 
-def test_a_training_that_was_interrupted_before_its_score_was_normalised_is_not_exported(
+def test_a_training_that_was_interrupted_before_its_score_was_normalized_is_not_exported(
     parts, tmp_path, monkeypatch
 ):
-    class Normalised(TinyMethod):
-        def finish_stage(self, stage, pictures):
+    class Normalized(TinyMethod):
+        def finish_stage(self, stage, inputs):
             """Something is measured when the training ends."""
 
     def interrupt(trainer, images):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(METHODS, TinyMethod.arch, Normalised)
+    monkeypatch.setitem(METHODS, TinyMethod.arch, Normalized)
     torch.manual_seed(0)
-    save_checkpoint(tmp_path / "tiny.pt", Normalised(ModelConfig(image_size=SIZE)), {})
+    save_checkpoint(tmp_path / "tiny.pt", Normalized(ModelConfig(image_size=SIZE)), {})
     run = functools.partial(
         train_quantized,
         tmp_path / "tiny.pt",
@@ -210,7 +210,7 @@ def test_analysis_of_a_trained_model_takes_its_ranges(quantized, parts, tmp_path
             calib=calib,
             data=parts,
             samples=4,
-            pictures=4,
+            images=4,
             output=tmp_path / f"{calib}.analysis.json",
         )
         for calib in (None, "minmax")
@@ -220,16 +220,16 @@ def test_analysis_of_a_trained_model_takes_its_ranges(quantized, parts, tmp_path
     assert analyses[None].map_snr_db > 10.0
 
 
-def test_training_lowers_the_loss_of_the_quantized_student(quantized, trained, parts, pictures):
+def test_training_lowers_the_loss_of_the_quantized_student(quantized, trained, parts, images):
     arithmetic, result, _ = quantized
     start = quantize_after_training(
         load_checkpoint(trained).model, arithmetic, image_source(parts, 12), parts
     )
     before = QuantizedModel(*start).model
     after = load_quantized(result.checkpoint)
-    losses = [float(model.stage_loss(STUDENT, pictures).detach()) for model in (before, after)]
+    losses = [float(model.stage_loss(STUDENT, images).detach()) for model in (before, after)]
     assert losses[1] < losses[0]
-    teachers = [model.features(pictures)[0] for model in (before, after)]
+    teachers = [model.features(images)[0] for model in (before, after)]
     assert torch.equal(*teachers)  # the teacher was quantized first, and stayed
 
 
@@ -274,12 +274,12 @@ def assert_not_continued(trained, options):
     save_checkpoint(other, loaded.model, {**loaded.training, "note": "another file"})
     with pytest.raises(CheckpointError, match=r"with another checkpoint.*--restart"):
         train_quantized(other, progress=False, **options)
-    picture = next(Path(loaded.training["settings"]["data"]).rglob("train/good/*.png"))
-    changed = picture.stat().st_mtime_ns
-    os.utime(picture, ns=(changed, changed + 10**9))
+    image = next(Path(loaded.training["settings"]["data"]).rglob("train/good/*.png"))
+    changed = image.stat().st_mtime_ns
+    os.utime(image, ns=(changed, changed + 10**9))
     with pytest.raises(CheckpointError, match=r"with other images.*--restart"):
         train_quantized(trained, progress=False, **options)
-    os.utime(picture, ns=(changed, changed))
+    os.utime(image, ns=(changed, changed))
     assert options["output"].read_bytes() == before
 
 
@@ -428,7 +428,7 @@ def test_folding_keeps_the_function_and_refuses_what_it_cannot_fold():
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
     twice = TinyMethod(ModelConfig(image_size=SIZE))
     twice.first[1].running_var.fill_(4.0)
-    twice.networks = lambda x: (twice.first(x), twice.first[0](x))  # one reader has no normalisation
+    twice.networks = lambda x: (twice.first(x), twice.first[0](x))  # one reader has no normalization
     with pytest.raises(CheckpointError, match="cannot be folded"):
         fold_batch_norms(twice)
 

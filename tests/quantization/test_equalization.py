@@ -43,24 +43,24 @@ def model(bundle) -> onnx.ModelProto:
     return onnx.load(str(bundle.model))
 
 
-def run(model: onnx.ModelProto, pictures: np.ndarray, outputs=("anomaly_map",)):
+def run(model: onnx.ModelProto, images: np.ndarray, outputs=("anomaly_map",)):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(list(outputs), {"image": pictures})
+    return session.run(list(outputs), {"image": images})
 
 
 def test_equalization_keeps_the_function_and_levels_the_channels(model: onnx.ModelProto, dataset: Path):
-    pictures = np.stack(list(image_source(dataset, 4).pictures((SIZE, SIZE))))
+    images = np.stack(list(image_source(dataset, 4).images((SIZE, SIZE))))
     groups = channel_groups(model)
     assert len(groups) == 2 * 9  # a network: three streams between poolings and strides, six inner layers
     names = [members[0] for members in groups]
-    largest = largest_per_channel(model, names, pictures, threads=1)
-    for name, value in zip(names, run(observe(model, names), pictures, names)):
+    largest = largest_per_channel(model, names, images, threads=1)
+    for name, value in zip(names, run(observe(model, names), images, names)):
         np.testing.assert_array_equal(largest[name], np.abs(value).max((0, 2, 3)))
     scales = equalization_scales(groups, largest)
     equalized = equalize(model, scales)
-    (expected,), (maps,) = run(model, pictures), run(equalized, pictures)
+    (expected,), (maps,) = run(model, images), run(equalized, images)
     np.testing.assert_allclose(maps, expected, atol=2e-5 * expected.max())
-    for name, value in zip(names, run(observe(equalized, names), pictures, names)):
+    for name, value in zip(names, run(observe(equalized, names), images, names)):
         reached = np.abs(value).max((0, 2, 3))
         np.testing.assert_allclose(reached * scales[name], largest[name], rtol=1e-3, atol=1e-4)
         spread, before = (np.ptp(np.log(v[v > 0.02 * v.max()])) for v in (reached, largest[name]))
@@ -69,15 +69,15 @@ def test_equalization_keeps_the_function_and_levels_the_channels(model: onnx.Mod
 
 
 def test_a_wide_equalization_still_keeps_the_function(model: onnx.ModelProto, dataset: Path):
-    pictures = np.stack(list(image_source(dataset, 2).pictures((SIZE, SIZE))))
+    images = np.stack(list(image_source(dataset, 2).images((SIZE, SIZE))))
     generator = np.random.default_rng(0)
     channels = {members[0]: 64 for members in channel_groups(model)}
-    shapes = run(observe(model, list(channels)), pictures[:1], list(channels))
+    shapes = run(observe(model, list(channels)), images[:1], list(channels))
     scales = {
         name: tuple(float(v) for v in 10.0 ** generator.uniform(-2, 0, value.shape[1]))
         for name, value in zip(channels, shapes)
     }
-    (expected,), (maps,) = run(model, pictures), run(equalize(model, scales), pictures)
+    (expected,), (maps,) = run(model, images), run(equalize(model, scales), images)
     np.testing.assert_allclose(maps, expected, atol=1e-4 * expected.max())
 
 

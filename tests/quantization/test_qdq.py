@@ -19,7 +19,7 @@ from adq_edge.quantization.arithmetic import GRIDS, quantize_weight, scale_and_z
 from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.graph.tensorrt_lint import check_for_tensorrt, lint
 from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
-from adq_edge.quantization.passes.normalization import normalise_channels_last, widen_normalisation
+from adq_edge.quantization.passes.normalization import normalize_channels_last, widen_normalization
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
 from adq_edge.quantization.rounding import RoundedWeight
@@ -35,14 +35,14 @@ def model(bundle) -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def ranges(model: onnx.ModelProto, dataset) -> Ranges:
-    pictures = image_source(dataset, 8).pictures((SIZE, SIZE))
-    histograms = collect(model, find_region(model).measured, pictures, threads=2)
+    images = image_source(dataset, 8).images((SIZE, SIZE))
+    histograms = collect(model, find_region(model).measured, images, threads=2)
     return {name: make_calibrator("minmax").compute_range(h) for name, h in histograms.items()}
 
 
-def run(model: onnx.ModelProto, pictures: np.ndarray):
+def run(model: onnx.ModelProto, images: np.ndarray):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(["anomaly_map", "anomaly_score"], {"image": pictures})
+    return session.run(["anomaly_map", "anomaly_score"], {"image": images})
 
 
 def signal_to_noise(reference: np.ndarray, other: np.ndarray) -> float:
@@ -100,21 +100,21 @@ def test_region_is_both_networks_and_no_scoring(model: onnx.ModelProto):
 
 @pytest.mark.parametrize("target", list(Target))
 def test_int8_maps_are_close_to_float(model: onnx.ModelProto, ranges: Ranges, dataset, target: Target):
-    pictures = np.stack(list(image_source(dataset, 6).pictures((SIZE, SIZE))))
-    expected, _ = run(model, pictures)
-    maps, scores = run(quantize(model, ranges, target), pictures)
+    images = np.stack(list(image_source(dataset, 6).images((SIZE, SIZE))))
+    expected, _ = run(model, images)
+    maps, scores = run(quantize(model, ranges, target), images)
     assert signal_to_noise(expected, maps) > 15.0
     np.testing.assert_allclose(scores, maps.max((1, 2)), rtol=1e-6)
 
 
-def test_cpu_graph_runs_on_integer_kernels_but_for_the_pictures_convolutions(engines):
+def test_cpu_graph_runs_on_integer_kernels_but_for_the_images_convolutions(engines):
     from adq_edge.core.options import Precision
     from adq_edge.runtimes.registry import load_engine
 
     with load_engine(engines[Precision.INT8]) as engine:
         operators = engine.operators()
     assert operators["QLinearConv"] == 28
-    assert operators["Conv"] == 2  # of the picture, one a network
+    assert operators["Conv"] == 2  # of the image, one a network
     assert operators["QLinearAdd"] == 10
     assert operators["Add"] == 2  # they read the pooled output of those convolutions
     assert operators["Sqrt"] == 6  # norms: the scoring is float32
@@ -201,9 +201,9 @@ def test_constant_activation_survives(model: onnx.ModelProto, ranges: Ranges, da
         name: ((0.0, 0.0) if name.endswith("layer3.1/relu/Relu_output_0") else r)
         for name, r in ranges.items()
     }
-    pictures = np.stack(list(image_source(dataset, 2).pictures((SIZE, SIZE))))
+    images = np.stack(list(image_source(dataset, 2).images((SIZE, SIZE))))
     for target in Target:
-        maps, _ = run(quantize(model, constant, target), pictures)
+        maps, _ = run(quantize(model, constant, target), images)
         assert np.isfinite(maps).all()
 
 
@@ -222,14 +222,14 @@ def test_nan_weight_is_refused(model: onnx.ModelProto, ranges: Ranges):
 def test_float16_storage_halves_the_file_and_costs_nothing(model: onnx.ModelProto, dataset):
     half = store_weights_as_float16(model)
     assert half.ByteSize() < 0.52 * model.ByteSize()
-    pictures = np.stack(list(image_source(dataset, 4).pictures((SIZE, SIZE))))
-    assert signal_to_noise(run(model, pictures)[0], run(half, pictures)[0]) > 45.0
+    images = np.stack(list(image_source(dataset, 4).images((SIZE, SIZE))))
+    assert signal_to_noise(run(model, images)[0], run(half, images)[0]) > 45.0
 
 
-def test_wide_normalisation_is_the_same_function(model: onnx.ModelProto, dataset):
-    wide = widen_normalisation(model)
-    pictures = np.stack(list(image_source(dataset, 4).pictures((SIZE, SIZE))))
-    for ours, original in zip(run(wide, pictures), run(model, pictures)):
+def test_wide_normalization_is_the_same_function(model: onnx.ModelProto, dataset):
+    wide = widen_normalization(model)
+    images = np.stack(list(image_source(dataset, 4).images((SIZE, SIZE))))
+    for ours, original in zip(run(wide, images), run(model, images)):
         np.testing.assert_array_equal(ours, original)
     shapes = [list(t.dims) for t in wide.graph.initializer if t.name in ("/Sub.input1", "/Mul.input1")]
     assert shapes == [[1, 3, 1, SIZE]] * 2
@@ -240,15 +240,15 @@ def test_wide_normalisation_is_the_same_function(model: onnx.ModelProto, dataset
 
 
 @pytest.mark.parametrize("is_wide", [False, True], ids=["per channel", "wide"])
-def test_normalisation_before_the_transposition_is_the_same_function(model, dataset, is_wide: bool):
-    given = widen_normalisation(model) if is_wide else model
-    moved = normalise_channels_last(given)
+def test_normalization_before_the_transposition_is_the_same_function(model, dataset, is_wide: bool):
+    given = widen_normalization(model) if is_wide else model
+    moved = normalize_channels_last(given)
     onnx.checker.check_model(moved, full_check=True)
     assert [node.op_type for node in moved.graph.node[:4]] == ["Cast", "Sub", "Mul", "Transpose"]
-    pictures = np.stack(list(image_source(dataset, 4).pictures((SIZE, SIZE))))
-    for ours, original in zip(run(moved, pictures), run(model, pictures)):
+    images = np.stack(list(image_source(dataset, 4).images((SIZE, SIZE))))
+    for ours, original in zip(run(moved, images), run(model, images)):
         np.testing.assert_array_equal(ours, original)
-    assert normalise_channels_last(moved) == moved  # nothing is left to move
+    assert normalize_channels_last(moved) == moved  # nothing is left to move
 
 
 # --- what TensorRT takes -------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def faulty(kind: str) -> onnx.ModelProto:
     }
     nodes = {
         "axes input": [("ReduceMax", ["x", "axes"], {})],
-        "layer normalisation": [("LayerNormalization", ["x", "s4"], {})],
+        "layer normalization": [("LayerNormalization", ["x", "s4"], {})],
         "uint8 into Sub": [("Sub", ["x", "x"], {})],
         "dynamic height": [("Relu", ["x"], {})],
         "two inputs": [("QuantizeLinear", ["x", "s"], {}), ("DequantizeLinear", ["y0", "s"], {})],
@@ -307,7 +307,7 @@ def faulty(kind: str) -> onnx.ModelProto:
     [
         ("axes input", "takes its axes as an input"),
         ("opset", "opset 18 is newer than 17"),
-        ("layer normalisation", "LayerNormalization has no importer"),
+        ("layer normalization", "LayerNormalization has no importer"),
         ("uint8 into Sub", "goes into Sub, not into a Cast"),
         ("dynamic height", "dynamic height"),
         ("two inputs", "has 2 inputs, not 3"),

@@ -121,7 +121,7 @@ def export(network: nn.Module) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> np.ndarray:
+def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3), dtype=np.uint8)
 
 
@@ -137,12 +137,12 @@ def models(networks: Dict[str, nn.Module]) -> Dict[str, onnx.ModelProto]:
 
 
 @pytest.fixture(scope="module")
-def ranges(models: Dict[str, onnx.ModelProto], pictures: np.ndarray) -> Dict[str, Ranges]:
-    return {kind: measure(model, pictures) for kind, model in models.items()}
+def ranges(models: Dict[str, onnx.ModelProto], images: np.ndarray) -> Dict[str, Ranges]:
+    return {kind: measure(model, images) for kind, model in models.items()}
 
 
-def measure(model: onnx.ModelProto, pictures: np.ndarray) -> Ranges:
-    histograms = collect(model, find_region(model).measured, list(pictures), threads=1)
+def measure(model: onnx.ModelProto, images: np.ndarray) -> Ranges:
+    histograms = collect(model, find_region(model).measured, list(images), threads=1)
     return {name: (float(h.low), float(h.high)) for name, h in histograms.items()}
 
 
@@ -157,8 +157,8 @@ def open_session(model: onnx.ModelProto, integer: bool, path: str = "") -> onnxr
     )
 
 
-def run(model: onnx.ModelProto, pictures: np.ndarray, *, integer: bool = False, names=("anomaly_map",)):
-    return open_session(model, integer).run(list(names), {"image": pictures})
+def run(model: onnx.ModelProto, images: np.ndarray, *, integer: bool = False, names=("anomaly_map",)):
+    return open_session(model, integer).run(list(names), {"image": images})
 
 
 def decibels(expected: np.ndarray, other: np.ndarray) -> float:
@@ -176,29 +176,29 @@ def for_cpu(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_float_passes_keep_the_function(models, networks, pictures: np.ndarray, kind: str):
+def test_float_passes_keep_the_function(models, networks, images: np.ndarray, kind: str):
     with torch.inference_mode():
-        expected = networks[kind](torch.from_numpy(pictures))[0].numpy()
+        expected = networks[kind](torch.from_numpy(images))[0].numpy()
     model = models[kind]
     assert not {"BatchNormalization"} & {node.op_type for node in model.graph.node}
-    assert decibels(expected, run(model, pictures)[0]) > 100
+    assert decibels(expected, run(model, images)[0]) > 100
     rewritten = rewrite_transposed(model, {}).model
     assert not {"ConvTranspose"} & {node.op_type for node in rewritten.graph.node}
-    assert decibels(expected, run(rewritten, pictures)[0]) > 100
+    assert decibels(expected, run(rewritten, images)[0]) > 100
     laid_out = lay_out_blocks(rewritten)
     assert not {"DepthToSpace"} & {node.op_type for node in laid_out.graph.node}
-    assert decibels(expected, run(laid_out, pictures)[0]) > 100
+    assert decibels(expected, run(laid_out, images)[0]) > 100
     groups = channel_groups(model)
     assert len(groups) == {"reversed": 7, "patches": 4}[kind]
     measured = [name for name in find_region(model).measured if any(name in members for members in groups)]
-    largest = largest_per_channel(model, measured, pictures, threads=1)
+    largest = largest_per_channel(model, measured, images, threads=1)
     for scales in (
         equalization_scales(groups, largest),
         {g[0]: tuple(np.geomspace(0.01, 1, len(largest[n]))) for g in groups for n in g if n in largest},
     ):
         assert len(scales) == len(groups)
         equalized = equalize(model, scales)
-        assert decibels(expected, run(equalized, pictures)[0]) > 90
+        assert decibels(expected, run(equalized, images)[0]) > 90
 
 
 # --- integers --------------------------------------------------------------------------------------
@@ -206,9 +206,9 @@ def test_float_passes_keep_the_function(models, networks, pictures: np.ndarray, 
 
 @pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("target", list(Target))
-def test_int8_is_close_to_float(models, ranges, pictures: np.ndarray, kind: str, target: Target):
+def test_int8_is_close_to_float(models, ranges, images: np.ndarray, kind: str, target: Target):
     quantized = quantize(models[kind], ranges[kind], target)
-    assert decibels(run(models[kind], pictures)[0], run(quantized, pictures)[0]) > 27
+    assert decibels(run(models[kind], images)[0], run(quantized, images)[0]) > 27
 
 
 @pytest.mark.parametrize(
@@ -222,12 +222,12 @@ def test_int8_is_close_to_float(models, ranges, pictures: np.ndarray, kind: str,
     ],
 )
 def test_a_cpu_computes_it_in_integers(
-    models, ranges, pictures: np.ndarray, tmp_path: Path, kind: str, kernels: Dict[str, int]
+    models, ranges, images: np.ndarray, tmp_path: Path, kind: str, kernels: Dict[str, int]
 ):
     quantized = for_cpu(models[kind], ranges[kind])
-    optimised = tmp_path / "optimised.onnx"
-    open_session(quantized, True, str(optimised))
-    graph = onnx.load(str(optimised)).graph
+    optimized = tmp_path / "optimized.onnx"
+    open_session(quantized, True, str(optimized))
+    graph = onnx.load(str(optimized)).graph
     found = collections.Counter(node.op_type for node in graph.node)
     assert {kernel: found[kernel] for kernel in kernels} == kernels
     assert found["ConvTranspose"] == found["LeakyRelu"] == 0
@@ -236,20 +236,20 @@ def test_a_cpu_computes_it_in_integers(
         if node.op_type in ("Reshape", "Slice") and node.input[0] in index.producers:
             makers = {index.producers[node.input[0]].op_type}
             assert makers <= {"QLinearConv", "QuantizeLinear", "Transpose", "QLinearAdd", "Slice"}
-    expected = run(models[kind], pictures)[0]
-    assert decibels(expected, run(quantized, pictures, integer=True)[0]) > 27
+    expected = run(models[kind], images)[0]
+    assert decibels(expected, run(quantized, images, integer=True)[0]) > 27
 
 
 @pytest.mark.parametrize("target", [Target.X86, Target.ARM])
-def test_the_two_sides_of_a_leaky_activation_are_rounded_once(models, ranges, pictures, target: Target):
+def test_the_two_sides_of_a_leaky_activation_are_rounded_once(models, ranges, images, target: Target):
     model = models["patches"]
     # behind the slope, the negative side is the longer one: rounded in front, it would take all levels
     skewed = {name: (min(low, -0.02 * high), high) for name, (low, high) in ranges["patches"].items()}
     whole = keep_float_weights(quantize(model, skewed, target))
     split = split_leaky_relus(whole)
     assert "LeakyRelu" not in {node.op_type for node in split.graph.node}
-    assert decibels(run(whole, pictures)[0], run(split, pictures)[0]) > 55
-    assert decibels(run(whole, pictures)[0], run(split, pictures, integer=True)[0]) > 40
+    assert decibels(run(whole, images)[0], run(split, images)[0]) > 55
+    assert decibels(run(whole, images)[0], run(split, images, integer=True)[0]) > 40
     weights = [[len(t.raw_data) for t in m.graph.initializer if len(t.dims) == 4] for m in (whole, split)]
     assert sorted(weights[0]) == sorted(weights[1])  # the sides share them
     nothing_below = {name: (0.0, high) for name, (_, high) in ranges["patches"].items()}
@@ -272,10 +272,10 @@ def test_the_range_in_front_of_a_leaky_activation_costs_a_level_at_most(
     assert before[0] >= low * 1.0001 - 1e-9 or before[0] == slope * low
 
 
-def test_transposed_weights_are_rounded_like_those_of_the_convolution_they_are(models, pictures: np.ndarray):
+def test_transposed_weights_are_rounded_like_those_of_the_convolution_they_are(models, images: np.ndarray):
     model = models["reversed"]
     index, names = GraphIndex(model.graph), []
-    for node, moments in second_moments(model, find_region(model).operators, list(pictures), threads=1):
+    for node, moments in second_moments(model, find_region(model).operators, list(images), threads=1):
         weight = index.constant(node.input[1])
         rounded = round_with_compensation(weight, moments, OUTPUT_AXIS[node.op_type])
         assert rounded.levels.shape == weight.shape
@@ -284,7 +284,7 @@ def test_transposed_weights_are_rounded_like_those_of_the_convolution_they_are(m
         names.append(node.name)
         np.testing.assert_allclose(rounded.scales, np.abs(weight).max((0, 2, 3)) / 127, rtol=1e-6)
         nearest = quantize_weight(weight, rounded.scales, 1)
-        (values,) = run(observe(model, [node.input[0]]), pictures, names=[node.input[0]])
+        (values,) = run(observe(model, [node.input[0]]), images, names=[node.input[0]])
 
         damages = [
             np.sum(np.einsum("nchw,cokl->nohwkl", values, step * levels - weight) ** 2)

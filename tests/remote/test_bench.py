@@ -26,7 +26,7 @@ from adq_edge.evaluation.evaluate import read_evaluation
 from adq_edge.hardware.doctor import read_diagnosis
 from adq_edge.remote import installation, requirements
 from adq_edge.remote.bench import BoardResult, bench_remotely
-from adq_edge.remote.requirements import Platform, Source
+from adq_edge.remote.requirements import Platform, SourcePackage
 from adq_edge.report.console.remote import board_lines, board_tables
 from factories.sshd import SshServer, command_for, run_sshd, wait_for
 from factories.tiny_method import export_tiny
@@ -105,7 +105,7 @@ def board_without_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """
     here = Platform((sys.version_info[0], sys.version_info[1]), "", 0)
     make_source(tmp_path / "index", NEEDED, "1.0")
-    monkeypatch.setitem(requirements._FROM_SOURCE, NEEDED, Source(("setuptools",)))
+    monkeypatch.setitem(requirements._FROM_SOURCE, NEEDED, SourcePackage(("setuptools",)))
     make_setuptools(tmp_path / "index", pin_of("setuptools", here))
     make_wheel(tmp_path / "index", "pip", pin_of("pip", here))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -126,15 +126,15 @@ def test_the_whole_way_on_boards_side_by_side(
 ):
     """One board's connection breaks in each step, another's never, a third is off; the disk here is full."""
     engine = build(tiny.path, tmp_path / "as-it-is.onnx", precision=Precision.FP32).path
-    side_by_side, done = threading.Event(), threading.Event()
+    paired_run, done = threading.Event(), threading.Event()
     steps = ["make an environment", "look at the board", "build tiny-int8", "evaluate as-it-is", "bench"]
     seen = []
 
     def cut_in_each_step() -> None:
         for step in steps:
             while step not in steps_there(server):
-                if not side_by_side.is_set() and steps_there(server) and steps_there(other_server):
-                    side_by_side.set()
+                if not paired_run.is_set() and steps_there(server) and steps_there(other_server):
+                    paired_run.set()
                     full_disk()  # what is sent has been written by now
                 if done.wait(0.02):
                     return
@@ -163,7 +163,7 @@ def test_the_whole_way_on_boards_side_by_side(
             done.set()
             cutter.join()
     assert seen == steps, "not cut in each step"
-    assert side_by_side.is_set(), "one board after the other"
+    assert paired_run.is_set(), "one board after the other"
     assert str(off.problem).startswith("nowhere.invalid: no host of this name")
     assert list(board_lines(off)) == board_tables(off) == []
     for result in (full, other_full):

@@ -23,7 +23,7 @@ from adq_edge.core.options import Device, Precision, RuntimeName, Scenario, cpu_
 from adq_edge.datasets.mvtec import read_dataset
 from adq_edge.quantization.region import find_region
 from adq_edge.remote.bench_job import Request, extras_for, make_job
-from adq_edge.remote.engine_specs import Recipe, read_recipes
+from adq_edge.remote.engine_specs import Recipe, read_specs
 from adq_edge.remote.jobs import Job
 from factories.tiny_method import export_tiny
 
@@ -47,7 +47,7 @@ def commands(job: Job) -> List[str]:
 
 
 def test_engine_is_built_on_a_board_as_it_was_here(engines):
-    recipes = read_recipes([engines[Precision.INT8], engines[Precision.FP16]], Device.JETSON, Precision.FP32)
+    recipes = read_specs([engines[Precision.INT8], engines[Precision.FP16]], Device.JETSON, Precision.FP32)
     request = Request(Device.JETSON, quick=True, scenarios=(Scenario.OFFLINE,))
     job = make_job(request, recipes, "aarch64", ("adq-edge",))
     doctor, int8, fp16, bench = commands(job)
@@ -59,8 +59,8 @@ def test_engine_is_built_on_a_board_as_it_was_here(engines):
         "adq-edge bench engines/parts-int8.plan engines/parts-fp16.plan --device jetson --quick "
         "--scenario offline"
     )
-    pictures = [name for name in job.files if name.startswith("work/calibration/")]
-    assert len(pictures) == 12
+    images = [name for name in job.files if name.startswith("work/calibration/")]
+    assert len(images) == 12
     assert sum(name.endswith("/model.onnx") for name in job.files) == 1, "one bundle for both"
     assert not any(name.startswith("work/engines/") for name in job.files)
     assert extras_for(request, recipes) == ("jetson",)
@@ -71,7 +71,7 @@ def test_engine_travels_as_it_is_where_it_fits(engines, tmp_path: Path):
     for name in (path.name, f"{path.name}.json"):
         (tmp_path / "two").mkdir(exist_ok=True)
         shutil.copy(str(path.with_name(name)), str(tmp_path / "two" / name))
-    recipes = read_recipes([path, tmp_path / "two" / path.name], Device.CPU, Precision.INT8)
+    recipes = read_specs([path, tmp_path / "two" / path.name], Device.CPU, Precision.INT8)
     job = make_job(Request(Device.CPU), recipes, HERE, ("adq-edge",))
     assert commands(job)[1:] == [
         "adq-edge bench engines/parts-fp32.onnx engines/parts-fp32-2.onnx --device cpu"
@@ -99,12 +99,12 @@ def put_files(job: Job, folder: Path) -> None:
 
 
 def test_engine_that_is_built_anew_is_the_same_to_the_byte(bundle, dataset: Path, tmp_path: Path):
-    """With its layers in float32, for its runtime, on its pictures in their order."""
+    """With its layers in float32, for its runtime, on its images in their order."""
     layer = find_region(onnx.load(str(bundle.model))).operators[0].node.name
     plan = tmp_path / "plan.json"
     write_plan(plan, Plan(bundle.manifest.model_sha256, cpu_target(), (layer,)))
     here = build(bundle.path, tmp_path / "mixed.onnx", plan=plan, samples=8, runtime=RuntimeName.OPENVINO)
-    (recipe,) = read_recipes([here.path], Device.CPU, Precision.INT8)
+    (recipe,) = read_specs([here.path], Device.CPU, Precision.INT8)
     assert extras_for(Request(Device.CPU), [recipe]) == ("openvino",)
     # As for a processor of another kind with the same integers.
     options = rebuilt(recipe, "another", tmp_path)
@@ -124,11 +124,11 @@ def test_engine_that_is_built_anew_is_the_same_to_the_byte(bundle, dataset: Path
         rebuilt(recipe, "another", tmp_path)
 
 
-def test_engine_is_not_calibrated_anew_on_other_pictures(bundle, dataset: Path, tmp_path: Path):
+def test_engine_is_not_calibrated_anew_on_other_images(bundle, dataset: Path, tmp_path: Path):
     path = build(bundle.path, tmp_path / "own.onnx", calib="minmax", calib_data=dataset / "part0").path
-    (recipe,) = read_recipes([path], Device.CPU, Precision.INT8)
+    (recipe,) = read_specs([path], Device.CPU, Precision.INT8)
     with pytest.raises(
-        EngineError, match=r"own\.onnx: the pictures in .* are not those that it was calibrated"
+        EngineError, match=r"own\.onnx: the images in .* are not those that it was calibrated"
     ):
         rebuilt(recipe, "another", tmp_path)
 
@@ -146,7 +146,7 @@ def test_engine_is_not_calibrated_anew_on_other_pictures(bundle, dataset: Path, 
 def test_what_tensorrt_was_asked_for_here_it_is_asked_for_there(
     engines, device: Device, version: str, route: str, dla: Optional[int], batch: int, options
 ):
-    (recipe,) = read_recipes([engines[Precision.FP16]], device, Precision.FP16)
+    (recipe,) = read_specs([engines[Precision.FP16]], device, Precision.FP16)
     assert recipe.engine is not None
     details = TensorRTDetails(route, "7.2", batch, dla, None, (), 64, 1.0, None, ())
     sidecar = dataclasses.replace(
@@ -163,14 +163,14 @@ def test_what_tensorrt_was_asked_for_here_it_is_asked_for_there(
 
 
 def test_engine_whose_bundle_is_gone(engines):
-    recipes = read_recipes([engines[Precision.FP32]], Device.JETSON, Precision.INT8)
+    recipes = read_specs([engines[Precision.FP32]], Device.JETSON, Precision.INT8)
     orphan = [dataclasses.replace(recipes[0], bundle=None)]
     with pytest.raises(EngineError, match=r"its bundle is not here as it was\. Name the bundle instead"):
         make_job(Request(Device.JETSON), orphan, "aarch64", ("adq-edge",))
 
 
 def test_data_on_a_board_are_the_same_test_set(bundle, dataset: Path, tmp_path: Path):
-    recipes = read_recipes([bundle.path], Device.CPU, Precision.FP32)
+    recipes = read_specs([bundle.path], Device.CPU, Precision.FP32)
     job = make_job(Request(Device.CPU, data=dataset), recipes, HERE, ("adq-edge",))
     put_files(job, tmp_path)
     sent, here = read_dataset(tmp_path / "work" / "data"), read_dataset(dataset)

@@ -289,7 +289,7 @@ def test_results_that_could_not_be_kept_are_refused_before_any_board_is_asked(tm
             bench_remotely(["board"], ["bundle"], device="cpu", output=tmp_path / output)
 
 
-def test_picture_that_is_none_is_refused_before_any_board_is_asked(tmp_path: Path):
+def test_image_that_is_none_is_refused_before_any_board_is_asked(tmp_path: Path):
     (tmp_path / "no.png").write_text("no image")
     with pytest.raises(DataError, match=r"no\.png: not a readable image"):
         bench_remotely(["board"], ["bundle"], device="cpu", image=tmp_path / "no.png")

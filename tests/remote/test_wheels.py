@@ -15,7 +15,7 @@ from adq_edge.remote import requirements
 from adq_edge.remote.errors import HostError
 from adq_edge.remote.requirements import (
     Platform,
-    Source,
+    SourcePackage,
     device_requirements,
     fetch_wheels,
     needed_to_build,
@@ -100,7 +100,7 @@ def test_what_builds_a_source_is_carried_along(index: Path, tmp_path: Path, monk
     make_wheel(index, "adqbuilds", "1.0")
     make_wheel(index, "adqruns", "1.0")
     make_source(index, "adqsource", "1.0")
-    source = Source(("setuptools", "adqbuilds"), ("adqruns",))
+    source = SourcePackage(("setuptools", "adqbuilds"), ("adqruns",))
     monkeypatch.setitem(requirements._FROM_SOURCE, "adqsource", source)
     files = fetch_wheels(["adqsource"], JETPACK_5, tmp_path / "wheels")
     assert {file.name.split("-")[0] for file in files} == {

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tools.demo_teacher.images import ImageGenerator
 
 from adq_edge.models.resnet import ResNet18Trunk
 from adq_edge.models.teacher import DEMO_TEACHER
 from tools.demo_teacher.materials import make_material
-from tools.demo_teacher.pictures import PictureMaker
 from tools.demo_teacher.textures import MAKERS
-from tools.demo_teacher.train import Progress, Recipe, Trainer, normalise, save_teacher, train
+from tools.demo_teacher.train import Progress, Recipe, Trainer, normalize, save_teacher, train
 
 MATERIALS = 14
 
@@ -30,9 +30,9 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    maker = PictureMaker(seed=7, size=256, materials=MATERIALS, sheet=128)
-    return normalise(torch.from_numpy(maker.batch(8)))
+def images():
+    maker = ImageGenerator(seed=7, size=256, materials=MATERIALS, sheet=128)
+    return normalize(torch.from_numpy(maker.batch(8)))
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +41,11 @@ def shipped():
 
 
 @pytest.fixture(scope="module")
-def features(shipped, pictures):
+def features(shipped, images):
     trunk = ResNet18Trunk()
     trunk.load_state_dict(shipped, strict=True)
     with torch.no_grad():
-        return trunk.eval()(pictures)
+        return trunk.eval()(images)
 
 
 class TestShippedWeights:
@@ -72,18 +72,18 @@ class TestShippedWeights:
             assert variances.sum() ** 2 / variances.square().sum() > 4
 
 
-class TestPictures:
-    def test_equal_seeds_give_equal_pictures(self):
-        first, second = (PictureMaker(seed=3, size=64, materials=MATERIALS, sheet=64) for _ in range(2))
+class TestImages:
+    def test_equal_seeds_give_equal_images(self):
+        first, second = (ImageGenerator(seed=3, size=64, materials=MATERIALS, sheet=64) for _ in range(2))
         for _ in range(2):
             np.testing.assert_array_equal(first.batch(6), second.batch(6))
 
-    def test_other_seeds_give_other_pictures(self):
-        first, second = (PictureMaker(seed=s, size=64, materials=MATERIALS, sheet=64) for s in (3, 4))
+    def test_other_seeds_give_other_images(self):
+        first, second = (ImageGenerator(seed=s, size=64, materials=MATERIALS, sheet=64) for s in (3, 4))
         assert (first.batch(4) != second.batch(4)).any()
 
-    def test_pictures_are_varied(self):
-        batch = PictureMaker(seed=5, size=96, materials=MATERIALS, sheet=64).batch(40)
+    def test_images_are_varied(self):
+        batch = ImageGenerator(seed=5, size=96, materials=MATERIALS, sheet=64).batch(40)
         assert (batch.shape, batch.dtype) == ((40, 96, 96, 3), np.uint8)
         assert batch.std((1, 2, 3)).min() > 0
         assert batch.mean((1, 2, 3)).std() > 15
@@ -102,18 +102,18 @@ class TestTraining:
     def test_a_few_steps_reduce_the_loss(self):
         recipe = Recipe(materials=MATERIALS, learning_rate=1e-3)
         trainer = Trainer(recipe, reference())
-        batch = torch.from_numpy(PictureMaker(seed=1, size=64, materials=MATERIALS, sheet=64).batch(8))
+        batch = torch.from_numpy(ImageGenerator(seed=1, size=64, materials=MATERIALS, sheet=64).batch(8))
         losses = [trainer.step(batch, done=0.1) for _ in range(6)]
         assert losses[-1] < 0.8 * losses[0]
 
-    def test_saved_weights_load_strictly_and_give_the_same_features(self, tmp_path, pictures):
+    def test_saved_weights_load_strictly_and_give_the_same_features(self, tmp_path, images):
         trunk = ResNet18Trunk()
-        trunk(pictures[:4])
+        trunk(images[:4])
         save_teacher(trunk, tmp_path / "teacher.pt")
         loaded = ResNet18Trunk()
         loaded.load_state_dict(torch.load(str(tmp_path / "teacher.pt"), weights_only=True), strict=True)
         with torch.no_grad():
-            for ours, theirs in zip(trunk.eval()(pictures[:2]), loaded.eval()(pictures[:2])):
+            for ours, theirs in zip(trunk.eval()(images[:2]), loaded.eval()(images[:2])):
                 assert (ours - theirs).norm() < 1e-2 * ours.norm()
 
     def test_training_reports_and_writes_a_teacher(self, tmp_path):
@@ -121,5 +121,5 @@ class TestTraining:
         seen = []
         train(recipe, reference(), tmp_path / "teacher.pt", seen.append)
         assert isinstance(seen[-1], Progress)
-        assert seen[-1].pictures > 0
+        assert seen[-1].images > 0
         ResNet18Trunk().load_state_dict(torch.load(str(tmp_path / "teacher.pt"), weights_only=True))

@@ -14,7 +14,7 @@ from adq_edge.models.checkpoint import load_checkpoint
 from benchmarks.peers.__main__ import main
 from benchmarks.peers.catalogue import CONTENDERS, STFPM
 from benchmarks.peers.competition import compete
-from benchmarks.peers.materials import make_model, make_pictures
+from benchmarks.peers.materials import make_images, make_model
 from benchmarks.peers.measuring import Figures, Plan, Timing
 from benchmarks.peers.tables import Table, bars, write
 from factories.images import make_model as make_stfpm
@@ -30,14 +30,14 @@ ONLY_OTHERS = "anomalib INT8_PTQ, OpenVINOInferencer"
 def run(tmp_path_factory, dataset, one_thread):
     """A real run of three contenders and one whose interpreter does not exist, on a small STFPM."""
     work = tmp_path_factory.mktemp("peers")
-    pictures = make_pictures(dataset, work / "pictures", (SIZE, SIZE), 6)
-    model = make_model(STFPM, make_stfpm(size=SIZE), work / STFPM, pictures)
+    images = make_images(dataset, work / "images", (SIZE, SIZE), 6)
+    model = make_model(STFPM, make_stfpm(size=SIZE), work / STFPM, images)
     pythons = dict.fromkeys(("adq-edge", "torch", "onnxruntime"), sys.executable)
     pythons["nncf"] = str(work / "no-python")
     versions: dict = {}
     chosen = [BY_LABEL[label] for label in (OURS, EAGER, QUANTIZER, ABSENT, ONLY_OTHERS)]
     makers = {contender.maker for contender in chosen[:-1]}
-    table = compete(model, chosen, pictures, Plan(6, 0.0, 0.0), pythons, 1, versions, makers)
+    table = compete(model, chosen, images, Plan(6, 0.0, 0.0), pythons, 1, versions, makers)
     return table, versions, model, work
 
 
@@ -71,9 +71,9 @@ def test_weights_under_anomalibs_names_are_a_checkpoint_that_adq_edge_reads_back
     torch.save({"state_dict": torch.load(model.folder / "weights.pt", weights_only=True)}, path)
     loaded = load_checkpoint(path, image_size=(SIZE, SIZE))
     assert loaded.origin == "anomalib STFPM"
-    pictures = np.load(model.folder.parent / "pictures" / "check.npy")
+    images = np.load(model.folder.parent / "images" / "check.npy")
     with torch.inference_mode():
-        maps, scores = loaded.model(torch.from_numpy(pictures))
+        maps, scores = loaded.model(torch.from_numpy(images))
     with np.load(model.folder / "anomalib.npz") as reference:
         np.testing.assert_allclose(maps.numpy(), reference["maps"], rtol=1e-3, atol=1e-7)
         np.testing.assert_allclose(scores.numpy(), reference["scores"], rtol=1e-3)
@@ -84,7 +84,7 @@ def test_results_are_written_for_machines_and_for_people(run, tmp_path):
     settings = {
         "quick": True,
         "threads": 1,
-        "check_pictures": 6,
+        "check_images": 6,
         "queries": 6,
         "seconds": 0.0,
         "load_average": "0.00",

@@ -29,7 +29,7 @@ FASTEST = MODES[8]
 
 
 def graph(nodes: List[onnx.NodeProto], outputs: Sequence[str], size: Optional[int] = 16, **weights):
-    """Return a model that reads uint8 `[N, size, size, 3]` pictures; `weights` are shapes of constants."""
+    """Return a model that reads uint8 `[N, size, size, 3]` images; `weights` are shapes of constants."""
     shape = ["N", "H" if size is None else size, "W" if size is None else size, 3]
     return helper.make_model(
         helper.make_graph(
@@ -94,7 +94,7 @@ def test_multiply_adds_by_hand():
 
 
 def residual_model(size: int = 16) -> onnx.ModelProto:
-    """Return a residual block behind a picture's convolution, and a scoring of elementwise operators."""
+    """Return a residual block behind an image's convolution, and a scoring of elementwise operators."""
     return graph(
         [
             node("Conv", "x stem", "stem_out", pads=[1, 1, 1, 1]),
@@ -135,7 +135,7 @@ def test_bytes_and_fusions_by_hand():
         return [(layer.weight_bytes, layer.read_bytes, layer.written_bytes) for layer in found.values()]
 
     assert traffic(half) == [
-        (0, 3 * pixels, 2 * 3 * pixels),  # uint8 pictures to normalised FP16
+        (0, 3 * pixels, 2 * 3 * pixels),  # uint8 images to normalized FP16
         (2 * 8 * 27, 2 * 3 * pixels, 2 * 8 * pixels),
         (2 * 8 * 72, 2 * 8 * pixels, 2 * 8 * pixels),
         (2 * 8 * 72, 2 * 2 * 8 * pixels, 2 * 8 * pixels),  # and the skip branch
@@ -274,7 +274,7 @@ def test_the_command_says_that_it_estimates(bundle, tmp_path: Path):
 
 
 def test_no_estimate_is_slower_than_what_the_study_measured(bundle, tmp_path: Path):
-    """Its pictures were 16 times as large as the test's: a lower bound must lie far below."""
+    """Its images were 16 times as large as the test's: a lower bound must lie far below."""
     result = estimate(bundle.path, tmp_path / "result.json")
     for engine in result.engines:
         fastest = max(engine.modes, key=lambda found: found.mode.bandwidth)

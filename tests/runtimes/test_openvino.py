@@ -42,7 +42,7 @@ def engine(tmp_path: Path, compiled: List[Tuple[int, int]]) -> OpenVinoEngine:
 
 
 @pytest.fixture
-def pictures() -> np.ndarray:
+def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
 
 
@@ -64,7 +64,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries decide for themselves")
-def test_large_pictures_are_decoded_into_memory_that_the_process_has(tmp_path: Path):
+def test_large_images_are_decoded_into_memory_that_the_process_has(tmp_path: Path):
     """A fresh process: 3 MB are 768 pages, each of which would be faulted in again."""
     engine = write_engine(tmp_path / "tiny.onnx")
     command = [sys.executable, "-c", FAULTS, str(engine)]
@@ -73,43 +73,43 @@ def test_large_pictures_are_decoded_into_memory_that_the_process_has(tmp_path: P
     assert float(done.stdout) < 100
 
 
-def brightness(pictures: np.ndarray) -> np.ndarray:
-    """Return what the tiny engine makes of pictures."""
-    return pictures.astype(np.float64).mean(3)
+def brightness(images: np.ndarray) -> np.ndarray:
+    """Return what the tiny engine makes of images."""
+    return images.astype(np.float64).mean(3)
 
 
 def test_batch_sizes_are_compiled_when_they_come_and_the_last_three_are_kept(
-    engine: OpenVinoEngine, compiled: List[Tuple[int, int]], pictures: np.ndarray
+    engine: OpenVinoEngine, compiled: List[Tuple[int, int]], images: np.ndarray
 ):
-    assert compiled == [(1, 1)]  # before the first picture: a file that does not load is no engine
+    assert compiled == [(1, 1)]  # before the first image: a file that does not load is no engine
     for batch in (1, 4, 2, 4, 1, 2, 1):
-        output = engine.run(pictures[:batch])
-        np.testing.assert_allclose(output.maps, brightness(pictures[:batch]), rtol=1e-6)
+        output = engine.run(images[:batch])
+        np.testing.assert_allclose(output.maps, brightness(images[:batch]), rtol=1e-6)
         np.testing.assert_allclose(output.scores, output.maps.max((1, 2)), rtol=1e-6)
     assert compiled == [(1, 1), (1, 4), (1, 2)]
     for batch in (5, 2, 1, 4):
-        assert len(engine.run(pictures[:batch]).scores) == batch
+        assert len(engine.run(images[:batch]).scores) == batch
     assert compiled[3:] == [(1, 5), (1, 4)]
 
 
 def test_streams_share_what_is_compiled_and_take_a_smaller_last_batch(
-    engine: OpenVinoEngine, compiled: List[Tuple[int, int]], pictures: np.ndarray
+    engine: OpenVinoEngine, compiled: List[Tuple[int, int]], images: np.ndarray
 ):
-    batches = [pictures[:3]] * 8 + [pictures[:2]]
+    batches = [images[:3]] * 8 + [images[:2]]
     maps = [output.maps for output in engine.run_many(iter(batches), 2)]
     for value, batch in zip(maps, batches):
         np.testing.assert_allclose(value, brightness(batch), rtol=1e-6)
     assert sorted(compiled) == [(1, 1), (2, 2), (2, 3)]
 
 
-def test_results_are_the_callers_own(engine: OpenVinoEngine, pictures: np.ndarray):
-    first = engine.run(pictures[:1])
-    engine.run(pictures[1:2])
-    np.testing.assert_allclose(first.maps, brightness(pictures[:1]), rtol=1e-6)
+def test_results_are_the_callers_own(engine: OpenVinoEngine, images: np.ndarray):
+    first = engine.run(images[:1])
+    engine.run(images[1:2])
+    np.testing.assert_allclose(first.maps, brightness(images[:1]), rtol=1e-6)
 
 
-def test_closed_engine_says_so(engine: OpenVinoEngine, pictures: np.ndarray):
+def test_closed_engine_says_so(engine: OpenVinoEngine, images: np.ndarray):
     engine.close()
     engine.close()
     with pytest.raises(EngineError, match="is closed"):
-        engine.run(pictures[:1])
+        engine.run(images[:1])

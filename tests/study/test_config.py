@@ -16,7 +16,7 @@ from adq_edge.study.data import CategoryData, StudyData
 from adq_edge.study.matrix import Cell, cells_of
 from adq_edge.study.published import PUBLISHED, published
 from adq_edge.study.results import CellState, StudyResult
-from adq_edge.study.specs import Recipes
+from adq_edge.study.specs import SpecReader
 from adq_edge.study.tables import study_tables
 
 
@@ -99,7 +99,7 @@ def test_what_a_finished_checkpoint_may_lack_is_part_of_its_name(tmp_path: Path)
         finished = {"finished": {"unified": "student.pt"}}
         config = read_config(written(tmp_path, methods={"stfpm": finished}, **values))
         part = CategoryData("bolt", str(tmp_path), 1, 2, 1, train_sha256, "0")
-        recipes = Recipes(config, StudyData(str(tmp_path), False, (part,)))
+        recipes = SpecReader(config, StudyData(str(tmp_path), False, (part,)))
         (model,) = recipes.models(Cell("stfpm", Training.UNIFIED, Variant.FP32, Device.CPU))
         return model.name
 

@@ -28,7 +28,7 @@ from adq_edge.onnx_export.export import export
 from adq_edge.training.best_weights import BestWeights
 from adq_edge.training.data import ImageSets
 from adq_edge.training.settings import Selection
-from adq_edge.training.sync_batch_norm import SynchronisedBatchNorm, synchronise_norms
+from adq_edge.training.sync_batch_norm import SyncBatchNorm, synchronize_batch_norms
 from adq_edge.training.train import train, train_each
 from factories.two_stages import QuietStages, TwoStages
 
@@ -36,7 +36,7 @@ SIZE = (32, 32)
 IMAGES = 11  # of which one is held out
 CATEGORIES = ("bolt", "tile")
 SETTINGS = {"batch_size": 5, "image_size": SIZE, "progress": False}
-# Of STFPM on these pictures: its validation loss rises after epoch 1; in float32, so on any machine.
+# Of STFPM on these images: its validation loss rises after epoch 1; in float32, so on any machine.
 OVERFITS = {"learning_rate": 0.001, "precision": "float32"}
 
 
@@ -45,15 +45,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def write_data(root: Path) -> Path:
     generator = np.random.default_rng(0)
-    for category, colour in zip(CATEGORIES, ((40, 90, 160), (180, 180, 90))):
+    for category, color in zip(CATEGORIES, ((40, 90, 160), (180, 180, 90))):
         for kind, count in (("train/good", IMAGES), ("test/good", 3), ("test/spot", 3)):
             folder = root / category / kind
             folder.mkdir(parents=True)
             for index in range(count):
-                picture = np.clip(np.asarray(colour) + generator.integers(-30, 30, (*SIZE, 3)), 0, 255)
+                image = np.clip(np.asarray(color) + generator.integers(-30, 30, (*SIZE, 3)), 0, 255)
                 if kind == "test/spot":
-                    picture[10:13, 10:13] += 40
-                cv2.imwrite(str(folder / f"{index:03}.png"), picture.clip(0, 255).astype(np.uint8))
+                    image[10:13, 10:13] += 40
+                cv2.imwrite(str(folder / f"{index:03}.png"), image.clip(0, 255).astype(np.uint8))
     return root
 
 
@@ -149,7 +149,7 @@ def test_what_follows_the_last_stage_is_done_once(run, two_stages, tmp_path):
 
 
 def test_an_interrupted_training_is_exported_as_its_end_would_make_it(run, two_stages, tmp_path):
-    """Measured again are neither earlier stages nor other categories nor pictures that were held out."""
+    """Measured again are neither earlier stages nor other categories nor images that were held out."""
 
     def interrupt(weights, change):
         raise KeyboardInterrupt
@@ -226,7 +226,7 @@ def test_validation_loss_is_that_of_the_held_out_images(run, data):
     model = load_checkpoint(result.checkpoint).model.eval()
     batch = torch.from_numpy(np.stack([load_image(path, SIZE) for path in sets.validation]))
     with torch.no_grad():
-        expected = model.loss(model.networks(model.normalise(batch))).item()
+        expected = model.loss(model.networks(model.normalize(batch))).item()
     assert result.validation_loss == pytest.approx(expected, rel=1e-5)
     assert run("none.pt", epochs=1, validation=0.0).validation_loss is None
 
@@ -281,12 +281,12 @@ def test_changed_images_are_not_continued(run, tmp_path):
     root = write_data(tmp_path / "data")
     run(root=root, epochs=1)
     path = root / "tile" / "train" / "good" / "000.png"
-    picture = path.read_bytes()
+    image = path.read_bytes()
     other = (root / "tile" / "train" / "good" / "001.png").read_bytes()
     path.write_bytes(other)
     with pytest.raises(CheckpointError, match=r"model\.pt: was trained with other images .*--restart"):
         run(root=root)
-    path.write_bytes(picture)
+    path.write_bytes(image)
     assert run(root=root, epochs=2).resumed_from == 1
     path.rename(path.with_name("renamed.png"))
     with pytest.raises(CheckpointError, match="other images"):
@@ -365,18 +365,18 @@ from factories.two_stages import QuietStages
 from torch import nn
 
 from adq_edge.models.registry import METHODS
-from adq_edge.training.distributed import training_team
+from adq_edge.training.distributed import open_process_group
 from adq_edge.training.train import train
-from adq_edge.training.sync_batch_norm import synchronise_norms
+from adq_edge.training.sync_batch_norm import synchronize_batch_norms
 
 torch.set_num_threads(1)
 data, teacher, output, stages, norms = sys.argv[1:]
 METHODS[QuietStages.arch] = QuietStages
-with training_team() as team:
+with open_process_group() as team:
     given = torch.load(norms)
     module = nn.Sequential(nn.BatchNorm2d(3)).double().train()
     module.load_state_dict(given["state"])
-    synchronise_norms(module, team.device)
+    synchronize_batch_norms(module, team.device)
     own = given["input"][:5] if team.is_first else given["input"][5:]
     own.requires_grad_()
     result = module(own)
@@ -400,12 +400,12 @@ def test_two_processes_equal_one_with_the_joint_batch(run, data, teacher, tmp_pa
     monkeypatch.setitem(registry.METHODS, QuietStages.arch, QuietStages)
     stages = run("stages.pt", arch=QuietStages.arch, epochs=4, precision="float32")
     generator = torch.Generator().manual_seed(0)
-    pictures = 5.0 + torch.randn(8, 3, 4, 6, dtype=torch.float64, generator=generator)
-    weights = torch.randn(pictures.shape, dtype=torch.float64, generator=generator)
+    images = 5.0 + torch.randn(8, 3, 4, 6, dtype=torch.float64, generator=generator)
+    weights = torch.randn(images.shape, dtype=torch.float64, generator=generator)
     reference = nn.Sequential(nn.BatchNorm2d(3)).double().train()
     nn.init.normal_(reference[0].weight, generator=generator)
     norms = tmp_path / "norms"
-    torch.save({"state": reference.state_dict(), "input": pictures, "weights": weights}, str(norms))
+    torch.save({"state": reference.state_dict(), "input": images, "weights": weights}, str(norms))
     (tmp_path / "worker.py").write_text(WORKER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     joint = tmp_path / "joint.pt"
@@ -430,24 +430,24 @@ def test_two_processes_equal_one_with_the_joint_batch(run, data, teacher, tmp_pa
     for key, value in own.items():
         torch.testing.assert_close(other[key], value, rtol=1e-3, atol=1e-5)
 
-    pictures.requires_grad_()
-    expected = reference(pictures)
+    images.requires_grad_()
+    expected = reference(images)
     torch.autograd.backward((expected * weights).sum())
     parts = [torch.load(f"{norms}.{rank}") for rank in (0, 1)]
     torch.testing.assert_close(torch.cat([part["output"] for part in parts]), expected)
-    torch.testing.assert_close(torch.cat([part["gradient"] for part in parts]), pictures.grad)
+    torch.testing.assert_close(torch.cat([part["gradient"] for part in parts]), images.grad)
     for part in parts:
         for key, value in reference.state_dict().items():
             torch.testing.assert_close(part["state"][key], value)
 
 
 def test_processes_end_together_and_one_says_why(data, teacher, tmp_path):
-    """The second process's picture is damaged; the first waits for it and ends with the same code."""
+    """The second process's image is damaged; the first waits for it and ends with the same code."""
     bad = write_data(tmp_path / "bad")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    (bad / "tile" / "train" / "good" / "005.png").write_bytes(b"no picture")
+    (bad / "tile" / "train" / "good" / "005.png").write_bytes(b"no image")
     common = [
         "--teacher-weights",
         str(teacher),
@@ -491,11 +491,11 @@ def test_processes_end_together_and_one_says_why(data, teacher, tmp_path):
     assert not (tmp_path / "model.pt").exists()
 
 
-def test_synchronised_norm_alone_is_batch_norm_in_evaluation():
+def test_synchronized_norm_alone_is_batch_norm_in_evaluation():
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
     x = torch.randn(2, 3, 5, 5)
     with torch.no_grad():
         expected = module(x)
-        synchronise_norms(module, torch.device("cpu"))
-        assert isinstance(module[1], SynchronisedBatchNorm)
+        synchronize_batch_norms(module, torch.device("cpu"))
+        assert isinstance(module[1], SyncBatchNorm)
         assert torch.equal(module(x), expected)

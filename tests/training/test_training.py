@@ -27,13 +27,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
-    for category, colour in (("bolt", (40, 90, 160)), ("tile", (180, 180, 90))):
+    for category, color in (("bolt", (40, 90, 160)), ("tile", (180, 180, 90))):
         folder = root / category / "train" / "good"
         folder.mkdir(parents=True)
         for index in range(PER_CATEGORY):
             noise = rng.integers(-30, 30, (*SIZE, 3))
-            picture = np.clip(np.asarray(colour) + noise, 0, 255).astype(np.uint8)
-            cv2.imwrite(str(folder / f"{index:03}.png"), picture)
+            image = np.clip(np.asarray(color) + noise, 0, 255).astype(np.uint8)
+            cv2.imwrite(str(folder / f"{index:03}.png"), image)
     return root
 
 
@@ -238,11 +238,11 @@ def test_restart_replaces_a_training(run, trained):
 
 
 @pytest.mark.parametrize("resume", [True, False])
-@pytest.mark.parametrize("kind", ["picture", "truncated", "official", "untrained"])
+@pytest.mark.parametrize("kind", ["image", "truncated", "official", "untrained"])
 def test_foreign_file_is_never_replaced(run, tmp_path, kind, resume):
     path = tmp_path / "model.pt"
     model = STFPM(ModelConfig(image_size=SIZE))
-    if kind == "picture":
+    if kind == "image":
         cv2.imwrite(str(tmp_path / "model.png"), np.zeros((8, 8, 3), np.uint8))
         (tmp_path / "model.png").rename(path)
     elif kind == "truncated":
@@ -300,7 +300,7 @@ def test_unreadable_image_is_named(run, data, tmp_path):
     good.mkdir(parents=True)
     for name in ("000.png", "001.png"):
         (good / name).write_bytes((data / "bolt" / "train" / "good" / name).read_bytes())
-    (good / "002.png").write_bytes(b"not a picture")
+    (good / "002.png").write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"002\.png: not a readable image"):
         run(root=root)
 
@@ -359,7 +359,7 @@ def test_images_beyond_memory_are_the_same(data):
         assert torch.equal(one, other)
 
 
-def test_statistics_are_measured_evenly_over_the_pictures():
+def test_statistics_are_measured_evenly_over_the_images():
     few, many = measuring_batches(5, 2), measuring_batches(389, 16)
     assert few == [[0, 1], [2, 3], [4]]
     assert [index for batch in many for index in batch] == list(range(0, 389, 4))

@@ -22,7 +22,7 @@ def main() -> int:
     """Parse, train, tell; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.demo_teacher", description=__doc__)
     parser.add_argument("--minutes", type=float, default=Recipe.minutes, help="training time")
-    parser.add_argument("--seed", type=int, default=Recipe.seed, help="of weights and pictures")
+    parser.add_argument("--seed", type=int, default=Recipe.seed, help="of weights and images")
     parser.add_argument("--reference", help="ResNet-18 weights to imitate; torchvision's by default")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads besides the one that draws")
     parser.add_argument("--output", type=Path, default=DEMO_TEACHER, help="the weights file to write")
@@ -38,7 +38,7 @@ def main() -> int:
             task = bar.add_task("starting", total=1.0)
 
             def report(now: Progress) -> None:
-                text = f"step {now.steps}, {now.pictures} pictures, loss {now.loss:.3f}"
+                text = f"step {now.steps}, {now.images} images, loss {now.loss:.3f}"
                 bar.update(task, completed=min(now.done, 1.0), description=text)
 
             train(recipe, reference, arguments.output, report)

@@ -1,6 +1,6 @@
 """Local defects: a form (scratch, crack, specks, patch) filled with a content (dark, blurred, moved, ...).
 
-They make the pictures hold what an inspection looks for.
+They make the images hold what an inspection looks for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PATCH_CONTENTS = ("flat", "light", "blurred", "moved", "turned", "foreign", "be
 
 
 def add_defect(generator: np.random.Generator, atlas: Atlas, image: np.ndarray) -> np.ndarray:
-    """Put one random defect into a picture.
+    """Put one random defect into an image.
 
     Args:
         generator: draws the defect.
@@ -25,7 +25,7 @@ def add_defect(generator: np.random.Generator, atlas: Atlas, image: np.ndarray) 
         image: float32 `[size, size, 3]` in 0..255.
 
     Returns:
-        The picture with the defect.
+        The image with the defect.
     """
     size = len(image)
     if generator.random() < 0.4:
@@ -41,7 +41,7 @@ def add_defect(generator: np.random.Generator, atlas: Atlas, image: np.ndarray) 
 
 
 def _fill(content: str, generator: np.random.Generator, atlas: Atlas, image: np.ndarray) -> np.ndarray:
-    """Return the picture as it looks inside the defect."""
+    """Return the image as it looks inside the defect."""
     size = len(image)
     if content == "flat":
         return np.broadcast_to(generator.uniform(0, 255, 3).astype(np.float32), image.shape)
@@ -106,10 +106,10 @@ def _crack(generator: np.random.Generator, size: int) -> np.ndarray:
 def _specks(generator: np.random.Generator, size: int) -> np.ndarray:
     """Draw one or several small dots close together."""
     mask = np.zeros((size, size), np.uint8)
-    centre = generator.uniform(0.1, 0.9, 2) * size
+    center = generator.uniform(0.1, 0.9, 2) * size
     spread = generator.uniform(3, 14)
     for _ in range(int(generator.integers(1, 9))):
-        x, y = centre + generator.normal(0, spread, 2)
+        x, y = center + generator.normal(0, spread, 2)
         radius = generator.uniform(0.8, 3)
         cv2.circle(mask, (int(x * 8), int(y * 8)), int(radius * 8), 255, -1, cv2.LINE_AA, 3)
     return mask
@@ -118,14 +118,14 @@ def _specks(generator: np.random.Generator, size: int) -> np.ndarray:
 def _patch(generator: np.random.Generator, size: int) -> np.ndarray:
     """Draw a blob or a turned box of 4 to 20 pixels' radius."""
     radius = math.exp(generator.uniform(math.log(4), math.log(20)))
-    centre = generator.uniform(0.1, 0.9, 2) * size
+    center = generator.uniform(0.1, 0.9, 2) * size
     if generator.random() < 0.7:
         turns, radii = blob_outline(generator)
     else:
         aspect = generator.uniform(0.3, 0.8)
         turns = np.array([aspect, math.pi - aspect, math.pi + aspect, -aspect])
         turns, radii = turns + generator.uniform(0, 2 * math.pi), np.ones(4)
-    points = centre + radius * np.stack([radii * np.cos(turns), radii * np.sin(turns)], -1)
+    points = center + radius * np.stack([radii * np.cos(turns), radii * np.sin(turns)], -1)
     mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [np.rint(points * 8).astype(np.int32)], 255, cv2.LINE_AA, 3)
     return mask

@@ -1,4 +1,4 @@
-"""Whole pictures: materials in shapes over materials, shaded, damaged and degraded."""
+"""Whole images: materials in shapes over materials, shaded, damaged and degraded."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tools.demo_teacher.materials import Atlas
 from tools.demo_teacher.shapes import draw_shape
 
 
-class PictureMaker:
-    """An endless, seeded stream of pictures.
+class ImageGenerator:
+    """An endless, seeded stream of images.
 
     Args:
-        seed: fixes recipes and pictures.
-        size: side of the pictures in pixels, a multiple of 16.
+        seed: fixes recipes and images.
+        size: side of the images in pixels, a multiple of 16.
         materials: how many materials there are.
         sheet: side of a material's sheet in pixels.
     """
@@ -29,11 +29,11 @@ class PictureMaker:
         self._grain = self._generator.standard_normal(1 << 20, dtype=np.float32)
 
     def batch(self, count: int) -> np.ndarray:
-        """Make uint8 `[count, size, size, 3]` RGB pictures and refresh one material's sheet."""
+        """Make uint8 `[count, size, size, 3]` RGB images and refresh one material's sheet."""
         self._atlas.refresh()
-        return np.stack([self._picture() for _ in range(count)])
+        return np.stack([self._image() for _ in range(count)])
 
-    def _picture(self) -> np.ndarray:
+    def _image(self) -> np.ndarray:
         generator, size = self._generator, self._size
         kind = generator.random()
         canvas = _Canvas(generator, self._atlas, size, plain_chance=0.5 if 0.3 < kind < 0.65 else 0.1)
@@ -67,7 +67,7 @@ class PictureMaker:
 
 
 class _Canvas:
-    """A picture being painted layer by layer."""
+    """An image being painted layer by layer."""
 
     def __init__(self, generator: np.random.Generator, atlas: Atlas, size: int, plain_chance: float) -> None:
         self._generator = generator
@@ -90,7 +90,7 @@ class _Canvas:
         self.image = self.image + (surface - self.image) * alpha
 
     def _surface(self, plain_chance: float) -> np.ndarray:
-        """Return a coloured float32 `[size, size, 3]` surface."""
+        """Return a colored float32 `[size, size, 3]` surface."""
         generator, size = self._generator, self._size
         if generator.random() < plain_chance:
             shade = _slope(generator, size, 0.25)[:, :, None]
@@ -105,18 +105,18 @@ class _Canvas:
 
 
 def _palette(generator: np.random.Generator) -> np.ndarray:
-    """Return float32 `[256, 3]`: a way through two to four colours, often of low contrast."""
+    """Return float32 `[256, 3]`: a way through two to four colors, often of low contrast."""
     count = int(generator.choice([2, 2, 3, 4]))
-    colours = generator.uniform(0, 255, (count, 3))
+    colors = generator.uniform(0, 255, (count, 3))
     if generator.random() < 0.35:
-        colours = colours[:, :1] * np.exp(generator.normal(0, 0.05, 3))
+        colors = colors[:, :1] * np.exp(generator.normal(0, 0.05, 3))
     contrast = generator.uniform(0.25, 1)
-    colours = np.clip(colours.mean(0) + (colours - colours.mean(0)) * contrast, 0, 255)
-    span = np.linalg.norm(colours[0] - colours[-1])
+    colors = np.clip(colors.mean(0) + (colors - colors.mean(0)) * contrast, 0, 255)
+    span = np.linalg.norm(colors[0] - colors[-1])
     if span < 40:
-        colours[-1] = np.where(colours[0] > 128, colours[0] - 60, colours[0] + 60)
+        colors[-1] = np.where(colors[0] > 128, colors[0] - 60, colors[0] + 60)
     stops = np.linspace(0, 255, count)
-    channels = [np.interp(np.arange(256), stops, colours[:, channel]) for channel in range(3)]
+    channels = [np.interp(np.arange(256), stops, colors[:, channel]) for channel in range(3)]
     return np.stack(channels, -1).astype(np.float32)
 
 

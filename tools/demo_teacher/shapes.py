@@ -27,21 +27,21 @@ def draw_shape(generator: np.random.Generator, size: int, radius: float, glyphs:
         A uint8 `[size, size]` mask with soft edges.
     """
     mask = np.zeros((size, size), np.uint8)
-    centre = generator.uniform(0.15, 0.85, 2) * size if radius < size / 3 else np.full(2, size / 2)
+    center = generator.uniform(0.15, 0.85, 2) * size if radius < size / 3 else np.full(2, size / 2)
     angle = generator.uniform(0, 2 * math.pi)
     if glyphs and generator.random() < 0.4:
         number = int(generator.integers(len(_GLYPHS)))
-        _draw_glyph(mask, _GLYPHS[number], centre, radius, angle / 4 - math.pi / 4, generator)
+        _draw_glyph(mask, _GLYPHS[number], center, radius, angle / 4 - math.pi / 4, generator)
         return mask
     number = int(generator.integers(len(_OUTLINES) + len(_LINES)))
     if number >= len(_OUTLINES):
-        _draw_line(mask, _LINES[number - len(_OUTLINES)], centre, radius, angle, generator)
+        _draw_line(mask, _LINES[number - len(_OUTLINES)], center, radius, angle, generator)
         return mask
     turns, radii = _outline(_OUTLINES[number], generator)
     squeeze = np.exp(generator.uniform(-0.4, 0.4))
     x, y = radii * np.cos(turns) * radius * squeeze, radii * np.sin(turns) * radius / squeeze
     cos, sin = math.cos(angle), math.sin(angle)
-    corners = np.stack([cos * x - sin * y, sin * x + cos * y], -1) + centre
+    corners = np.stack([cos * x - sin * y, sin * x + cos * y], -1) + center
     cv2.fillPoly(mask, [np.rint(corners * 8).astype(np.int32)], 255, cv2.LINE_AA, 3)
     return mask
 
@@ -87,13 +87,13 @@ def _turns(count: int) -> np.ndarray:
 def _draw_line(
     mask: np.ndarray,
     kind: str,
-    centre: np.ndarray,
+    center: np.ndarray,
     radius: float,
     angle: float,
     generator: np.random.Generator,
 ) -> None:
     width = max(int(radius * generator.uniform(0.15, 0.5)), 1)
-    middle, degrees = (int(centre[0]), int(centre[1])), math.degrees(angle)
+    middle, degrees = (int(center[0]), int(center[1])), math.degrees(angle)
     if kind in ("ring", "arc"):
         sweep = 360.0 if kind == "ring" else float(generator.uniform(90, 270))
         axes = (int(radius * 0.85), int(radius * generator.uniform(0.5, 0.9)))
@@ -101,8 +101,8 @@ def _draw_line(
         return
     along = np.array([-1.0, 1.0]) if kind == "capsule" else np.linspace(-1, 1, int(generator.integers(4, 9)))
     across = np.zeros(2) if kind == "capsule" else np.where(np.arange(len(along)) % 2, 0.35, -0.35)
-    x = centre[0] + radius * (math.cos(angle) * along - math.sin(angle) * across)
-    y = centre[1] + radius * (math.sin(angle) * along + math.cos(angle) * across)
+    x = center[0] + radius * (math.cos(angle) * along - math.sin(angle) * across)
+    y = center[1] + radius * (math.sin(angle) * along + math.cos(angle) * across)
     points = np.rint(np.stack([x, y], -1)).astype(np.int32)
     cv2.polylines(mask, [points], False, 255, max(width // (1 if kind == "capsule" else 2), 1), cv2.LINE_AA)
 
@@ -110,15 +110,15 @@ def _draw_line(
 def _draw_glyph(
     mask: np.ndarray,
     glyph: str,
-    centre: np.ndarray,
+    center: np.ndarray,
     radius: float,
     angle: float,
     generator: np.random.Generator,
 ) -> None:
     """Draw a letter upright, then turn it by up to 45 degrees."""
     scale, width = radius / 11, max(int(radius * generator.uniform(0.1, 0.3)), 1)
-    origin = (int(centre[0] - 10 * scale), int(centre[1] + 10 * scale))
+    origin = (int(center[0] - 10 * scale), int(center[1] + 10 * scale))
     cv2.putText(mask, glyph, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, width, cv2.LINE_AA)
     if abs(angle) > 0.1:
-        turn = cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), math.degrees(angle), 1.0)
+        turn = cv2.getRotationMatrix2D((float(center[0]), float(center[1])), math.degrees(angle), 1.0)
         mask[:] = cv2.warpAffine(mask, turn, mask.shape)

@@ -1,4 +1,4 @@
-"""Elementary grey textures, from noise to weaves: the vocabulary that materials are made of.
+"""Elementary gray textures, from noise to weaves: the vocabulary that materials are made of.
 
 Every maker takes two generators: `recipe` draws what stays the same over all pieces of a material
 (frequencies, angles, shapes), `chance` draws what differs from piece to piece (noise, positions).
@@ -12,7 +12,7 @@ from typing import Callable, Tuple
 import cv2
 import numpy as np
 
-Maker = Callable[[np.random.Generator, np.random.Generator, int], np.ndarray]
+EngineBuilder = Callable[[np.random.Generator, np.random.Generator, int], np.ndarray]
 
 
 def unit_range(field: np.ndarray) -> np.ndarray:
@@ -64,14 +64,14 @@ def power_noise(recipe: np.random.Generator, chance: np.random.Generator, size: 
 
 def band_noise(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
     """Make noise of one scale, perhaps of one direction (grain, ripples, leather)."""
-    centre, width = log_uniform(recipe, 0.02, 0.25), recipe.uniform(0.15, 0.5)
+    center, width = log_uniform(recipe, 0.02, 0.25), recipe.uniform(0.15, 0.5)
     angle = recipe.uniform(0, math.pi)
     focus = recipe.uniform(1, 8) if recipe.random() < 0.5 else 0.0
 
     def gain(fx: np.ndarray, fy: np.ndarray) -> np.ndarray:
         radius = np.hypot(fx, fy) + 1e-6
         direction = np.abs((fx * math.cos(angle) + fy * math.sin(angle)) / radius)
-        return np.asarray(np.exp(-((np.log(radius / centre) / width) ** 2)) * direction**focus)
+        return np.asarray(np.exp(-((np.log(radius / center) / width) ** 2)) * direction**focus)
 
     return spectral_noise(chance, size, gain)
 
@@ -129,17 +129,17 @@ def lattice(recipe: np.random.Generator, chance: np.random.Generator, size: int)
 
 
 def bricks(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
-    """Lay bricks or tiles with joints; each one has its own grey."""
+    """Lay bricks or tiles with joints; each one has its own gray."""
     pitch, aspect = log_uniform(recipe, 10, 36), log_uniform(recipe, 0.3, 1.0)
     along, across = rotated_grid(size, recipe.uniform(0, math.pi))
     row = across / (pitch * aspect) + chance.random()
     column = along / pitch + chance.random() + recipe.choice([0.0, 0.5, 0.25]) * np.floor(row)
-    greys = chance.random((64, 64)).astype(np.float32)
-    grey = greys[np.floor(row).astype(int) % 64, np.floor(column).astype(int) % 64]
+    grays = chance.random((64, 64)).astype(np.float32)
+    gray = grays[np.floor(row).astype(int) % 64, np.floor(column).astype(int) % 64]
     u, v = column - np.floor(column), row - np.floor(row)
     gap = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v) * aspect) * pitch
     joint = np.clip(gap / recipe.uniform(0.8, 2.5), 0, 1)
-    return unit_range(joint * (1 - recipe.uniform(0.1, 0.8) * grey))
+    return unit_range(joint * (1 - recipe.uniform(0.1, 0.8) * gray))
 
 
 def weave(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
@@ -167,15 +167,15 @@ def cells(recipe: np.random.Generator, chance: np.random.Generator, size: int) -
     distance, labels = cv2.distanceTransformWithLabels(
         seeds, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    grey = chance.random(int(labels.max()) + 1).astype(np.float32)[labels]
+    gray = chance.random(int(labels.max()) + 1).astype(np.float32)[labels]
     kind = recipe.integers(4)
     if kind == 0:
-        return unit_range(grey)
+        return unit_range(gray)
     if kind == 1:
-        return unit_range(-distance + recipe.uniform(0, 0.5) * pitch * grey)
+        return unit_range(-distance + recipe.uniform(0, 0.5) * pitch * gray)
     border = (cv2.Laplacian(labels.astype(np.float32), cv2.CV_32F) != 0).astype(np.float32)
     border = cv2.GaussianBlur(border, (0, 0), recipe.uniform(0.6, 1.6))
-    return unit_range(border if kind == 2 else grey * 0.5 - border)
+    return unit_range(border if kind == 2 else gray * 0.5 - border)
 
 
 def turing(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
@@ -196,9 +196,9 @@ def rings(recipe: np.random.Generator, chance: np.random.Generator, size: int) -
     along, across = rotated_grid(size, angle)
     bend = smooth_noise(chance, size, recipe.uniform(24, 90)) * recipe.uniform(0.3, 2.5)
     if recipe.random() < 0.4:
-        centre = chance.uniform(0, size, 2)
+        center = chance.uniform(0, size, 2)
         y, x = np.mgrid[:size, :size]
-        along = np.hypot(y - centre[0], x - centre[1])
+        along = np.hypot(y - center[0], x - center[1])
     return unit_range(_wave(recipe, along / period + bend + across / (period * 40)))
 
 
@@ -223,13 +223,13 @@ def dead_leaves(recipe: np.random.Generator, chance: np.random.Generator, size: 
     for _ in range(int(recipe.integers(250, 600))):
         radius = min(smallest * (1 - chance.random()) ** (-1 / power), size / 4)
         x, y = chance.uniform(0, size, 2)
-        grey = int(chance.integers(0, 256))
+        gray = int(chance.integers(0, 256))
         if kind == 0:
-            cv2.circle(canvas, (int(x), int(y)), int(radius), grey, -1, cv2.LINE_AA)
+            cv2.circle(canvas, (int(x), int(y)), int(radius), gray, -1, cv2.LINE_AA)
         else:
             turns = chance.uniform(0, 2 * math.pi) + np.arange(5 - kind) * (2 * math.pi / (5 - kind))
             corners = np.stack([x + radius * 1.3 * np.cos(turns), y + radius * 1.3 * np.sin(turns)], -1)
-            cv2.fillConvexPoly(canvas, corners.astype(np.int32), grey, cv2.LINE_AA)
+            cv2.fillConvexPoly(canvas, corners.astype(np.int32), gray, cv2.LINE_AA)
     return unit_range(canvas)
 
 
@@ -263,7 +263,7 @@ def fractal(recipe: np.random.Generator, chance: np.random.Generator, size: int)
     return unit_range(np.tile(np.log1p(counts), (repeats, repeats))[:size, :size])
 
 
-MAKERS: Tuple[Maker, ...] = (
+MAKERS: Tuple[EngineBuilder, ...] = (
     power_noise,
     band_noise,
     camouflage,

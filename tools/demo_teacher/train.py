@@ -1,7 +1,7 @@
-"""Training of the demo teacher within a given time, on the CPU: by imitation on procedural pictures.
+"""Training of the demo teacher within a given time, on the CPU: by imitation on procedural images.
 
 The trunk learns from scratch to give the features that a reference trunk (torchvision's ResNet-18) gives, on
-pictures that are drawn for it; no photograph is seen. What an anomaly detector needs of a teacher is rich
+images that are drawn for it; no photograph is seen. What an anomaly detector needs of a teacher is rich
 local features, and imitation passes them on in minutes.
 Source of the loss: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, equation 3, per channel in
 units of the reference's own standard deviation.
@@ -18,11 +18,11 @@ from typing import Callable, Generator, Iterator, List, Optional
 
 import cv2
 import torch
+from tools.demo_teacher.images import ImageGenerator
 from torch.utils.data import DataLoader, IterableDataset
 
 from adq_edge.models.resnet import ResNet18Trunk
 from adq_edge.models.torch_files import write_torch_file
-from tools.demo_teacher.pictures import PictureMaker
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -38,11 +38,11 @@ class Recipe:
 
     Attributes:
         minutes: how long to train; the learning rate falls to zero over this time.
-        seed: of the weights and the pictures.
-        size: side of the pictures in pixels.
+        seed: of the weights and the images.
+        size: side of the images in pixels.
         final_size: side in the last part of the training, nearer to what the teacher will see.
         final_part: which part of the time goes to `final_size`.
-        batch: pictures per step at `size`; fewer at `final_size`, by area.
+        batch: images per step at `size`; fewer at `final_size`, by area.
         materials: how many materials to draw with.
         learning_rate: of AdamW at its highest.
     """
@@ -59,11 +59,11 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far the training is: part of the time used (0 to 1), steps, pictures seen, smoothed loss."""
+    """How far the training is: part of the time used (0 to 1), steps, images seen, smoothed loss."""
 
     done: float
     steps: int
-    pictures: int
+    images: int
     loss: float
 
 
@@ -78,14 +78,14 @@ class _Stream(IterableDataset[torch.Tensor]):
     def __iter__(self) -> Iterator[torch.Tensor]:
         cv2.setNumThreads(1)
         recipe = self._recipe
-        maker = PictureMaker(recipe.seed, self._size, recipe.materials)
+        maker = ImageGenerator(recipe.seed, self._size, recipe.materials)
         count = max(round(recipe.batch * (recipe.size / self._size) ** 2), 2)
         while True:
             yield torch.from_numpy(maker.batch(count))
 
 
 class Trainer:
-    """The trunk with its optimiser and the trunk that it imitates; one call of `step` per batch.
+    """The trunk with its optimizer and the trunk that it imitates; one call of `step` per batch.
 
     Args:
         recipe: what to train with.
@@ -117,7 +117,7 @@ class Trainer:
         rate = min(done / _WARM_UP, 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
         for group in self._optimizer.param_groups:
             group["lr"] = self._recipe.learning_rate * max(rate, 1e-3)
-        images = normalise(batch)
+        images = normalize(batch)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 wanted = self._reference(images)
@@ -139,7 +139,7 @@ def imitation_loss(features: List[torch.Tensor], wanted: List[torch.Tensor]) -> 
     return torch.stack(missed).sum()
 
 
-def normalise(images: torch.Tensor) -> torch.Tensor:
+def normalize(images: torch.Tensor) -> torch.Tensor:
     """Turn uint8 `[N, H, W, 3]` RGB into the float32 `[N, 3, H, W]` that STFPM's teacher gets."""
     return (images.float() / 255 - torch.tensor(_MEAN)).div_(torch.tensor(_STD)).permute(0, 3, 1, 2)
 
@@ -157,15 +157,15 @@ def train(
     """
     trainer = Trainer(recipe, reference)
     start = saved = time.monotonic()
-    steps, pictures, loss = 0, 0, math.nan
+    steps, images, loss = 0, 0, math.nan
     for batch in _batches(recipe, start):
         now = time.monotonic()
         done = (now - start) / (60 * recipe.minutes)
         latest = trainer.step(batch, done)
         loss = latest if math.isnan(loss) else 0.98 * loss + 0.02 * latest
-        steps, pictures = steps + 1, pictures + len(batch)
+        steps, images = steps + 1, images + len(batch)
         if report is not None:
-            report(Progress(done, steps, pictures, loss))
+            report(Progress(done, steps, images, loss))
         if now - saved > _CHECKPOINT_SECONDS:
             save_teacher(trainer.trunk, output)
             saved = now

@@ -10,12 +10,18 @@ from typing import Optional, Union
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.artifacts.precision_plan import Measure
 from adq_edge.calibration.selection import default_folder, own_categories
-from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, SYNTHETIC_DEFECTS, Source, make_source
+from adq_edge.calibration.sources import (
+    IMAGES,
+    RANDOM_NORMAL,
+    SYNTHETIC_DEFECTS,
+    CalibrationSource,
+    make_source,
+)
 from adq_edge.core.errors import BuildError, DataError
 from adq_edge.core.options import Precision
 from adq_edge.datasets.mvtec import Category, Dataset, read_dataset
 
-_PICTURES = 16
+_IMAGES = 16
 _SEED = 1
 """Not the calibration's: where there are more images than it takes, others are measured with."""
 
@@ -27,7 +33,7 @@ class Goal:
     Attributes:
         max_drop: the largest drop allowed, 0 or more.
         labelled: the categories with normal and defective test images; None where there are none.
-        pictures: normal pictures and the same with synthetic defects, to find the worst layers with and,
+        images: normal images and the same with synthetic defects, to find the worst layers with and,
             without labelled images, to measure the drop on.
         folder: where they are.
         keep_nearest: whether the nearest plan will do where none holds the limit.
@@ -35,7 +41,7 @@ class Goal:
 
     max_drop: float
     labelled: Optional[Dataset]
-    pictures: Source
+    images: CalibrationSource
     folder: Path
     keep_nearest: bool
 
@@ -99,11 +105,11 @@ def set_goal(
         folder = Path(calibration_data)
     else:
         folder = default_folder(bundle)
-    pictures = make_source(
-        f"{IMAGES},{SYNTHETIC_DEFECTS}", folder, _PICTURES, _SEED, own_categories(bundle, folder)
+    images = make_source(
+        f"{IMAGES},{SYNTHETIC_DEFECTS}", folder, _IMAGES, _SEED, own_categories(bundle, folder)
     )
     assert folder is not None  # or there was no source to make
-    return Goal(max_drop, labelled, pictures, folder, keep_nearest)
+    return Goal(max_drop, labelled, images, folder, keep_nearest)
 
 
 def _labelled(bundle: Bundle, data: Optional[Union[str, Path]]) -> Optional[Dataset]:
@@ -115,7 +121,7 @@ def _labelled(bundle: Bundle, data: Optional[Union[str, Path]]) -> Optional[Data
         dataset = read_dataset(root, own_categories(bundle, root))
     except DataError:
         if data is None:
-            return None  # a folder of another layout: good enough for pictures, not for labels
+            return None  # a folder of another layout: good enough for images, not for labels
         raise
     measurable = tuple(category for category in dataset.categories if _has_both_kinds(category))
     if measurable:

@@ -7,11 +7,11 @@ from typing import Callable, Collection, List, Optional, Sequence
 
 import numpy as np
 
-from adq_edge.artifacts.bundle import Bundle, Source
+from adq_edge.artifacts.bundle import Bundle, FileReference
 from adq_edge.artifacts.precision_plan import Plan, Search
 from adq_edge.builders.mixed_precision.goal import Goal
 from adq_edge.builders.mixed_precision.trials import Trials
-from adq_edge.calibration.calibrated_model import Prepared
+from adq_edge.calibration.calibrated_model import CalibratedModel
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import BuildError
 from adq_edge.core.files import sha256
@@ -29,7 +29,7 @@ OpenEngine = Callable[[Optional[Collection[str]]], Engine]
 def find_plan(
     goal: Goal,
     bundle: Bundle,
-    prepared: Prepared,
+    prepared: CalibratedModel,
     target: Target,
     open_engine: OpenEngine,
     *,
@@ -54,14 +54,14 @@ def find_plan(
         DataError: an image cannot be read.
         EngineError: a map or score is not finite.
     """
-    pictures = list(goal.pictures.pictures(bundle.manifest.image_size))
+    images = list(goal.images.images(bundle.manifest.image_size))
     layers = [layer.node.name for layer in integer_layers(find_region(prepared.model), target)]
     with open_engine(None) as fp32, open_engine(()) as int8:
-        trials = Trials(goal, pictures, fp32, int8, len(layers))
+        trials = Trials(goal, images, fp32, int8, len(layers))
         order: List[str] = []
         fewest: Optional[int] = 0
         if not trials.holds(int8, 0):
-            order = _worst_first(layers, prepared, target, pictures, threads)
+            order = _worst_first(layers, prepared, target, images, threads)
 
             def holds(count: int) -> bool:
                 with open_engine(order[:count]) as engine:
@@ -94,9 +94,9 @@ def smallest_prefix(holds: Callable[[int], bool], total: int) -> Optional[int]:
 
 def _worst_first(
     layers: Sequence[str],
-    prepared: Prepared,
+    prepared: CalibratedModel,
     target: Target,
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     threads: Optional[int],
 ) -> List[str]:
     """Return the layers by what each does to the map when it alone is quantized; those of no effect last."""
@@ -105,7 +105,7 @@ def _worst_first(
             prepared.model,
             prepared.ranges.tensors,
             target,
-            pictures,
+            images,
             layers=layers,
             rounding=prepared.rounding,
             threads=threads,
@@ -115,14 +115,14 @@ def _worst_first(
     return [damage.layer for damage in damages]
 
 
-def _describe(goal: Goal, prepared: Prepared, trials: Trials, holds: bool) -> Search:
+def _describe(goal: Goal, prepared: CalibratedModel, trials: Trials, holds: bool) -> Search:
     return Search(
         max_drop=goal.max_drop,
         measure=goal.measure,
         holds=holds,
         data=str(goal.folder.resolve()),
         images=trials.images,
-        ranges=Source(prepared.ranges_file.name, sha256(prepared.ranges_file)),
+        ranges=FileReference(prepared.ranges_file.name, sha256(prepared.ranges_file)),
         runtime=trials.runtime,
         cpu=read_environment().cpu,
         layers=trials.layers,

@@ -30,7 +30,7 @@ class Trials:
 
     Args:
         goal: what to measure.
-        pictures: uint8 `[H, W, 3]` each.
+        images: uint8 `[H, W, 3]` each.
         fp32: the reference.
         int8: the engine without float32 layers.
         layers: number of layers that can be kept in float32.
@@ -41,15 +41,15 @@ class Trials:
     """
 
     def __init__(
-        self, goal: Goal, pictures: Sequence[np.ndarray], fp32: Engine, int8: Engine, layers: int
+        self, goal: Goal, images: Sequence[np.ndarray], fp32: Engine, int8: Engine, layers: int
     ) -> None:
         self.steps: Dict[int, Step] = {}
         self.layers = layers
         self._goal = goal
-        self._pictures = pictures
+        self._images = images
         self._fp32 = fp32
         self._int8 = int8
-        self._maps = _run_maps(fp32, pictures)
+        self._maps = _run_maps(fp32, images)
         self._auroc = self._mean_auroc(fp32, "FP32")
 
     @property
@@ -57,7 +57,7 @@ class Trials:
         """Number of images that the drop is measured on."""
         labelled = self._goal.labelled
         if labelled is None:
-            return len(self._pictures)
+            return len(self._images)
         return sum(len(category.test) for category in labelled.categories)
 
     @property
@@ -67,13 +67,13 @@ class Trials:
 
     def fp32_latency_ratio(self) -> Optional[float]:
         """Measure the reference's median latency relative to that of the engine without float32 layers."""
-        return _latency_ratio(self._int8, self._fp32, self._pictures[0])
+        return _latency_ratio(self._int8, self._fp32, self._images[0])
 
     def holds(self, engine: Engine, float_layers: int) -> bool:
         """Measure an engine with so many layers in float32 and tell whether its drop is within the limit."""
         ratio: Optional[float] = 1.0
         if engine is not self._int8 or engine.is_emulation:
-            ratio = _latency_ratio(self._int8, engine, self._pictures[0])
+            ratio = _latency_ratio(self._int8, engine, self._images[0])
         step = self.steps[float_layers] = self._measure(engine, float_layers, ratio)
         if console.is_terminal:
             latency = "" if ratio is None else f", latency {ratio:.2f} x all-INT8"
@@ -82,7 +82,7 @@ class Trials:
 
     def _measure(self, engine: Engine, float_layers: int, latency_ratio: Optional[float]) -> Step:
         maps = MapComparison()
-        for expected, measured in zip(self._maps, _run_maps(engine, self._pictures)):
+        for expected, measured in zip(self._maps, _run_maps(engine, self._images)):
             maps.update(expected, measured)
         snr_db = maps.compute().snr_db
         if self._goal.labelled is None:
@@ -100,8 +100,8 @@ class Trials:
             for category in self._goal.labelled.categories:
                 scores = []
                 for sample in category.test:
-                    picture = load_image(sample.path, engine.sidecar.image_size)
-                    scores.append(float(engine.run(picture[None]).scores[0]))
+                    image = load_image(sample.path, engine.sidecar.image_size)
+                    scores.append(float(engine.run(image[None]).scores[0]))
                     advance()
                 labels = np.array([sample.is_anomalous for sample in category.test])
                 auroc = image_auroc(labels, np.array(scores, np.float32))
@@ -110,14 +110,14 @@ class Trials:
         return float(np.mean(values))
 
 
-def _run_maps(engine: Engine, pictures: Sequence[np.ndarray]) -> List[np.ndarray]:
-    maps = [engine.run(picture[None]).maps[0] for picture in pictures]
+def _run_maps(engine: Engine, images: Sequence[np.ndarray]) -> List[np.ndarray]:
+    maps = [engine.run(image[None]).maps[0] for image in images]
     if not all(np.isfinite(anomaly_map).all() for anomaly_map in maps):
         raise EngineError("an anomaly map is NaN or infinite", fix="Check the checkpoint: export it again")
     return maps
 
 
-def _latency_ratio(baseline: Engine, other: Engine, picture: np.ndarray) -> Optional[float]:
+def _latency_ratio(baseline: Engine, other: Engine, image: np.ndarray) -> Optional[float]:
     """Return the ratio of the median latencies at batch 1, the engines in turns: median over the rounds."""
     if baseline.is_emulation:
         return None
@@ -125,7 +125,7 @@ def _latency_ratio(baseline: Engine, other: Engine, picture: np.ndarray) -> Opti
     for _ in range(_ROUNDS):
         for engine, done in zip((baseline, other), rounds):
             time.sleep(_SETTLE_SECONDS)
-            done.append(_time_round(engine, picture[None]))
+            done.append(_time_round(engine, image[None]))
     return compare(baseline.sidecar.name, *rounds).latency_ratio
 
 

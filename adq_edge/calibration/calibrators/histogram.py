@@ -1,7 +1,7 @@
-"""A histogram that grows with its data: memory does not depend on how many pictures it has seen.
+"""A histogram that grows with its data: memory does not depend on how many images it has seen.
 
 Bins are equal in width and one edge lies on zero. When a value falls outside, the width doubles and
-neighbouring bins merge, which is exact; so one pass over the data is enough although its range is not
+neighboring bins merge, which is exact; so one pass over the data is enough although its range is not
 known beforehand. The width is always a power of two, which makes the binning itself exact in floating
 point. Of `BINS` bins on a side at least half are in use, whatever the data.
 """

@@ -4,7 +4,7 @@ With p = 2 this is MSE. A p above 2 weighs the few large errors of clipping more
 of rounding: large activations are what an anomaly shows itself by. 2.4 is the value used by the published
 code of BRECQ (Li et al., ICLR 2021) and QDrop (Wei et al., ICLR 2022).
 Source of the criterion: Nahshan et al., "Loss Aware Post-Training Quantization", Machine Learning 2021,
-section 3.2; evaluated on the histogram's bin centres, with the zeros of a ReLU exact.
+section 3.2; evaluated on the histogram's bin centers, with the zeros of a ReLU exact.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class LpCalibrator:
 
 def _filled_bins(histogram: Histogram) -> Tuple[np.ndarray, np.ndarray]:
     counts = np.concatenate([histogram.negative[::-1], histogram.positive]).astype(np.float64)
-    centres = (np.arange(-histogram.bins, histogram.bins) + 0.5) * histogram.width
+    centers = (np.arange(-histogram.bins, histogram.bins) + 0.5) * histogram.width
     filled = counts > 0
-    return centres[filled], counts[filled]
+    return centers[filled], counts[filled]
 
 
 def expected_error(values: np.ndarray, counts: np.ndarray, low: float, high: float, power: float) -> float:

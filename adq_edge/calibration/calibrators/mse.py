@@ -1,7 +1,7 @@
 """MSE: the range whose 8-bit grid gives the smallest mean squared error, clipping included.
 
 Source of the criterion: Sung et al., "Resiliency of Deep Neural Networks under Quantization", 2015 (L2
-error minimisation).
+error minimization).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A synthetic dataset in MVTec AD's spirit, for the demo and the tests: 15 categories with exact masks.
 
-Every product is drawn as layers of colour, height and gloss (`canvas`, `textures`, `hardware`, `products`,
+Every product is drawn as layers of color, height and gloss (`canvas`, `textures`, `hardware`, `products`,
 `electronics`), damaged (`defects`, `fault`), photographed (`photograph`) and written (`writer`).
 """
 

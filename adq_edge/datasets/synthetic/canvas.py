@@ -1,6 +1,6 @@
-"""What a synthetic product is made of: layers of colour, height and gloss, and a pen that draws them.
+"""What a synthetic product is made of: layers of color, height and gloss, and a pen that draws them.
 
-All lengths are in units of 1/256 of the picture's width, so a product looks the same at any size.
+All lengths are in units of 1/256 of the image's width, so a product looks the same at any size.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-Colour = Tuple[float, float, float]
+Color = Tuple[float, float, float]
 
 UNITS = 256.0
-"""The picture's width and height in drawing units."""
+"""The image's width and height in drawing units."""
 
 _OVERSAMPLING = 2
 _SHIFT = 4
@@ -23,7 +23,7 @@ _SHIFT = 4
 
 @dataclasses.dataclass
 class Layers:
-    """A product before it is photographed; all arrays are float32 over the picture.
+    """A product before it is photographed; all arrays are float32 over the image.
 
     Attributes:
         albedo: share of light reflected, `[H, W, 3]` RGB, 0 to 1.
@@ -39,7 +39,7 @@ class Layers:
 
     @property
     def size(self) -> int:
-        """The picture's width and height in pixels."""
+        """The image's width and height in pixels."""
         return int(self.height.shape[0])
 
     def copy(self) -> Layers:
@@ -50,9 +50,9 @@ class Layers:
         """Make the albedo brighter or darker by `factor` float32 `[H, W]`."""
         self.albedo *= planes(factor)
 
-    def blend(self, alpha: np.ndarray, colour: Colour, gloss: Optional[float] = None) -> None:
-        """Cover the albedo (and the gloss) with `colour` (0 to 255) where `alpha` `[H, W]` says so."""
-        target = np.asarray(colour, np.float32) / 255.0
+    def blend(self, alpha: np.ndarray, color: Color, gloss: Optional[float] = None) -> None:
+        """Cover the albedo (and the gloss) with `color` (0 to 255) where `alpha` `[H, W]` says so."""
+        target = np.asarray(color, np.float32) / 255.0
         self.albedo += planes(alpha) * (target - self.albedo)
         if gloss is not None:
             self.gloss += alpha * (gloss - self.gloss)
@@ -60,7 +60,7 @@ class Layers:
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """Where a product lies: turned by `angle` (radians), scaled, then moved from the picture's centre."""
+    """Where a product lies: turned by `angle` (radians), scaled, then moved from the image's center."""
 
     angle: float = 0.0
     scale: float = 1.0
@@ -77,7 +77,7 @@ class Pose:
         )
 
     def apply(self, points: np.ndarray) -> np.ndarray:
-        """Map product coordinates `[N, 2]` (origin in the middle, y down) to picture units."""
+        """Map product coordinates `[N, 2]` (origin in the middle, y down) to image units."""
         cos, sin = math.cos(self.angle) * self.scale, math.sin(self.angle) * self.scale
         turned = points @ np.array([[cos, sin], [-sin, cos]])
         return np.asarray(turned + np.asarray(self.shift) + UNITS / 2)
@@ -93,27 +93,27 @@ class Pose:
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """A surface: its colour (RGB, 0 to 255) and gloss (0 to 1)."""
+    """A surface: its color (RGB, 0 to 255) and gloss (0 to 1)."""
 
-    colour: Colour
+    color: Color
     gloss: float = 0.1
 
     def tinted(self, rng: np.random.Generator, spread: float) -> Material:
         """Return this material with its brightness and hue moved by up to `spread` (0 to 255)."""
-        return Material(jitter(rng, self.colour, spread), self.gloss)
+        return Material(jitter(rng, self.color, spread), self.gloss)
 
 
-def jitter(rng: np.random.Generator, colour: Colour, spread: float) -> Colour:
-    """Move a colour by up to `spread` in brightness and a third of that per channel."""
-    red, green, blue = np.asarray(colour) + rng.uniform(-spread, spread) + rng.uniform(-spread, spread, 3) / 3
+def jitter(rng: np.random.Generator, color: Color, spread: float) -> Color:
+    """Move a color by up to `spread` in brightness and a third of that per channel."""
+    red, green, blue = np.asarray(color) + rng.uniform(-spread, spread) + rng.uniform(-spread, spread, 3) / 3
     return (float(red), float(green), float(blue))
 
 
 class Pen:
-    """Draws a product's shapes at twice the picture's resolution; `develop` averages them down.
+    """Draws a product's shapes at twice the image's resolution; `develop` averages them down.
 
     Args:
-        size: the picture's width and height in pixels.
+        size: the image's width and height in pixels.
         pose: where the product lies; all coordinates given to the pen are the product's.
         ground: what the product lies on.
     """
@@ -123,9 +123,9 @@ class Pen:
         self._size = size
         self._ratio = _OVERSAMPLING * size / UNITS
         side = _OVERSAMPLING * size
-        self._colour = np.empty((side, side, 3), np.uint8)
+        self._color = np.empty((side, side, 3), np.uint8)
         self._relief = np.empty((side, side, 3), np.float32)
-        cv2.rectangle(self._colour, (0, 0), (side, side), ground.colour, cv2.FILLED)
+        cv2.rectangle(self._color, (0, 0), (side, side), ground.color, cv2.FILLED)
         cv2.rectangle(self._relief, (0, 0), (side, side), (0.0, ground.gloss, 0.0), cv2.FILLED)
 
     def polygon(
@@ -136,7 +136,7 @@ class Pen:
         Args:
             points: the corners.
             material: what it is made of.
-            height: its level; None for ink, which changes only the colour.
+            height: its level; None for ink, which changes only the color.
             solid: whether the polygon belongs to the product (False cuts down to the ground).
         """
         self._fill(self._fixed_point(points), material, height, solid)
@@ -152,7 +152,7 @@ class Pen:
             self._fill(corners[number], materials[number], heights[number], True)
 
     def _fill(self, corners: np.ndarray, material: Material, height: Optional[float], solid: bool) -> None:
-        cv2.fillPoly(self._colour, [corners], material.colour, shift=_SHIFT)
+        cv2.fillPoly(self._color, [corners], material.color, shift=_SHIFT)
         if height is not None:
             cv2.fillPoly(self._relief, [corners], (height, material.gloss, float(solid)), shift=_SHIFT)
 
@@ -162,39 +162,39 @@ class Pen:
         """Draw a line of `width` units with round ends through points `[N, 2]`; see `polygon`."""
         thickness = max(1, round(width * self._ratio * self.pose.scale))
         line = [self._fixed_point(points)]
-        cv2.polylines(self._colour, line, False, material.colour, thickness, shift=_SHIFT)
+        cv2.polylines(self._color, line, False, material.color, thickness, shift=_SHIFT)
         if height is not None:
             cv2.polylines(self._relief, line, False, (height, material.gloss, 1.0), thickness, shift=_SHIFT)
 
     def disc(
         self,
-        centre: Tuple[float, float],
+        center: Tuple[float, float],
         radius: float,
         material: Material,
         height: Optional[float] = None,
         solid: bool = True,
     ) -> None:
         """Fill a circle; see `polygon`."""
-        self.polygon(ellipse(centre, radius, radius), material, height, solid)
+        self.polygon(ellipse(center, radius, radius), material, height, solid)
 
     def develop(self, bevel: float = 0.0) -> Layers:
-        """Average down to the picture's size and round the relief's edges over `bevel` units."""
+        """Average down to the image's size and round the relief's edges over `bevel` units."""
         target = (self._size, self._size)
-        colour = cv2.resize(self._colour, target, interpolation=cv2.INTER_AREA)
+        color = cv2.resize(self._color, target, interpolation=cv2.INTER_AREA)
         height, gloss, region = cv2.split(cv2.resize(self._relief, target, interpolation=cv2.INTER_AREA))
         if bevel:
             height = cv2.GaussianBlur(height, (0, 0), bevel * self._size / UNITS)
-        return Layers(colour.astype(np.float32) / np.float32(255.0), height, gloss, region)
+        return Layers(color.astype(np.float32) / np.float32(255.0), height, gloss, region)
 
     def _fixed_point(self, points: np.ndarray) -> np.ndarray:
         scaled = (self.pose.apply(points) * self._ratio - 0.5) * (1 << _SHIFT)
         return np.rint(scaled).astype(np.int32)
 
 
-def ellipse(centre: Tuple[float, float], radius_x: float, radius_y: float, corners: int = 72) -> np.ndarray:
+def ellipse(center: Tuple[float, float], radius_x: float, radius_y: float, corners: int = 72) -> np.ndarray:
     """Return the outline `[corners, 2]` of an ellipse."""
     turn = np.linspace(0.0, 2.0 * math.pi, corners, endpoint=False)
-    return np.stack([centre[0] + radius_x * np.cos(turn), centre[1] + radius_y * np.sin(turn)], axis=1)
+    return np.stack([center[0] + radius_x * np.cos(turn), center[1] + radius_y * np.sin(turn)], axis=1)
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from adq_edge.datasets.synthetic import electronics, hardware, products, texture
 from adq_edge.datasets.synthetic.canvas import UNITS, Layers
 from adq_edge.datasets.synthetic.defects import SURFACE_DEFECTS, damage
 from adq_edge.datasets.synthetic.fault import Fault
-from adq_edge.datasets.synthetic.photograph import digitise, expose, random_shot, sensor_noise
+from adq_edge.datasets.synthetic.photograph import digitize, expose, random_shot, sensor_noise
 
 Painter = Callable[[np.random.Generator, int, Optional[Fault]], Layers]
 
@@ -54,7 +54,7 @@ _STRONGER = 1.2
 
 
 class Split(str, enum.Enum):
-    """Which pictures a sample belongs to; each split has its own numbering."""
+    """Which images a sample belongs to; each split has its own numbering."""
 
     TRAIN = "train"
     GOOD = "good"
@@ -108,7 +108,7 @@ def render(
     """Render one sample.
 
     The same arguments give the same bytes (another release of OpenCV may round some pixels otherwise).
-    Without `defect` they give the sound twin of the defective sample: the two pictures differ exactly where
+    Without `defect` they give the sound twin of the defective sample: the two images differ exactly where
     the mask is True.
 
     Args:
@@ -120,7 +120,7 @@ def render(
         split: the split that the sample is numbered in.
 
     Returns:
-        The picture uint8 `[size, size, 3]` RGB, and the mask bool `[size, size]`.
+        The image uint8 `[size, size, 3]` RGB, and the mask bool `[size, size]`.
 
     Raises:
         DataError: no such category, or a defect that it cannot have.
@@ -134,9 +134,9 @@ def render(
     shot = random_shot(key.rng(_SHOT))
     sound = expose(layers, shot)
     noise = sensor_noise(key.rng(_NOISE), sound, shot)
-    picture = digitise(sound + noise)
+    image = digitize(sound + noise)
     if defect is None:
-        return picture, np.zeros((size, size), bool)
+        return image, np.zeros((size, size), bool)
     broken, mask = sound, np.zeros((size, size), bool)
     for attempt in range(_ATTEMPTS):
         fault = Fault(defect, key.rng(_FAULT, attempt), _STRONGER**attempt)
@@ -145,9 +145,9 @@ def render(
         mask = difference > _CHANGED
         if _is_visible(difference, mask):
             break
-    spoilt = picture.copy()
-    spoilt[mask] = digitise(broken + noise)[mask]
-    return spoilt, _largest_difference(spoilt, picture) > 0
+    spoilt = image.copy()
+    spoilt[mask] = digitize(broken + noise)[mask]
+    return spoilt, _largest_difference(spoilt, image) > 0
 
 
 def _spoil(painter: Painter, layers: Layers, key: _Key, fault: Fault) -> Layers:
@@ -159,7 +159,7 @@ def _spoil(painter: Painter, layers: Layers, key: _Key, fault: Fault) -> Layers:
 
 
 def _largest_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the difference `[H, W]` of two pictures in the channel where it is largest."""
+    """Return the difference `[H, W]` of two images in the channel where it is largest."""
     red, green, blue = cv2.split(cv2.absdiff(first, second))
     return np.asarray(np.maximum(np.maximum(red, green), blue))
 

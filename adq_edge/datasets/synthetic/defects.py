@@ -8,13 +8,13 @@ from typing import Callable, Dict, Tuple
 import cv2
 import numpy as np
 
-from adq_edge.datasets.synthetic.canvas import UNITS, Colour, Layers, planes, smooth_noise
+from adq_edge.datasets.synthetic.canvas import UNITS, Color, Layers, planes, smooth_noise
 from adq_edge.datasets.synthetic.fault import Fault
 
 _SHIFT = 4
 _OVERSAMPLING = 2
-_FIBRES: Tuple[Colour, ...] = ((236, 236, 232), (36, 38, 44), (60, 90, 170), (170, 44, 40))
-_STAINS: Tuple[Colour, ...] = ((58, 36, 20), (30, 30, 34), (120, 86, 34), (96, 28, 24))
+_FIBRES: Tuple[Color, ...] = ((236, 236, 232), (36, 38, 44), (60, 90, 170), (170, 44, 40))
+_STAINS: Tuple[Color, ...] = ((58, 36, 20), (30, 30, 34), (120, 86, 34), (96, 28, 24))
 
 
 def damage(layers: Layers, fault: Fault) -> None:
@@ -50,7 +50,7 @@ def _average(sheet: np.ndarray, size: int) -> np.ndarray:
 
 
 def _blob(
-    size: int, rng: np.random.Generator, centre: Tuple[float, float], radius: float, softness: float
+    size: int, rng: np.random.Generator, center: Tuple[float, float], radius: float, softness: float
 ) -> np.ndarray:
     """Return the coverage float32 `[H, W]`, 0 to 1, of an irregular spot."""
     turn = np.linspace(0.0, 2.0 * math.pi, 48, endpoint=False)
@@ -61,7 +61,7 @@ def _blob(
     stretch, tilt = rng.uniform(0.6, 1.0), rng.uniform(0.0, math.pi)
     x, y = outline * np.cos(turn), outline * np.sin(turn) * stretch
     cos, sin = math.cos(tilt), math.sin(tilt)
-    points = np.stack([centre[0] + x * cos - y * sin, centre[1] + x * sin + y * cos], axis=1)
+    points = np.stack([center[0] + x * cos - y * sin, center[1] + x * sin + y * cos], axis=1)
     ratio = _OVERSAMPLING * size / UNITS
     sheet = np.zeros((_OVERSAMPLING * size, _OVERSAMPLING * size), np.uint8)
     cv2.fillPoly(sheet, [np.rint((points * ratio - 0.5) * (1 << _SHIFT)).astype(np.int32)], 255, shift=_SHIFT)
@@ -70,18 +70,18 @@ def _blob(
 
 
 def _walk(
-    rng: np.random.Generator, centre: Tuple[float, float], length: float, steps: int, turning: float
+    rng: np.random.Generator, center: Tuple[float, float], length: float, steps: int, turning: float
 ) -> np.ndarray:
-    """Return a path `[steps, 2]` through `centre` whose direction wanders by `turning` radians a step."""
+    """Return a path `[steps, 2]` through `center` whose direction wanders by `turning` radians a step."""
     heading = rng.uniform(0.0, 2.0 * math.pi) + np.cumsum(rng.normal(0.0, turning, steps))
     path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1) * (length / steps), axis=0)
-    return np.asarray(path - path[steps // 2] + centre)
+    return np.asarray(path - path[steps // 2] + center)
 
 
 def _scratch(layers: Layers, fault: Fault) -> None:
     rng = fault.rng
-    centre = _place(layers, rng, 8.0)
-    path = _walk(rng, centre, rng.uniform(28.0, 100.0), 24, 0.035)
+    center = _place(layers, rng, 8.0)
+    path = _walk(rng, center, rng.uniform(28.0, 100.0), 24, 0.035)
     bright = rng.random() < 0.6
     shift = rng.uniform(0.12, 0.30) * fault.strength
     for line in range(int(rng.choice([1, 1, 2, 3]))):
@@ -95,26 +95,26 @@ def _scratch(layers: Layers, fault: Fault) -> None:
 
 def _stain(layers: Layers, fault: Fault) -> None:
     rng = fault.rng
-    centre = _place(layers, rng, 14.0)
-    colour = _STAINS[rng.integers(0, len(_STAINS))]
+    center = _place(layers, rng, 14.0)
+    color = _STAINS[rng.integers(0, len(_STAINS))]
     strength = min(0.95, rng.uniform(0.22, 0.6) * fault.strength)
-    spot = _blob(layers.size, rng, centre, rng.uniform(6.0, 20.0), 1.4)
+    spot = _blob(layers.size, rng, center, rng.uniform(6.0, 20.0), 1.4)
     # A dried liquid leaves more behind at its edge.
     rim = 4.0 * spot * (1.0 - spot)
     patchy = 1.0 + 0.18 * smooth_noise(rng, layers.size, (24, 24))
     alpha = np.clip((0.8 * spot + 0.35 * rim) * patchy * strength, 0.0, 1.0) * layers.region
-    layers.blend(alpha.astype(np.float32), colour, gloss=0.08)
+    layers.blend(alpha.astype(np.float32), color, gloss=0.08)
     for _ in range(int(rng.integers(0, 4))):
-        drop = (centre[0] + rng.normal(0.0, 18.0), centre[1] + rng.normal(0.0, 18.0))
+        drop = (center[0] + rng.normal(0.0, 18.0), center[1] + rng.normal(0.0, 18.0))
         dot = _blob(layers.size, rng, drop, rng.uniform(1.5, 3.2), 0.7)
-        layers.blend(dot * layers.region * np.float32(strength), colour)
+        layers.blend(dot * layers.region * np.float32(strength), color)
 
 
 def _dent(layers: Layers, fault: Fault) -> None:
     rng, size = fault.rng, layers.size
-    centre = _place(layers, rng, 12.0)
+    center = _place(layers, rng, 12.0)
     axis = (np.arange(size, dtype=np.float32) + 0.5) * np.float32(UNITS / size)
-    x, y = axis[None, :] - np.float32(centre[0]), axis[:, None] - np.float32(centre[1])
+    x, y = axis[None, :] - np.float32(center[0]), axis[:, None] - np.float32(center[1])
     turn, narrow, wide = rng.uniform(0.0, math.pi), rng.uniform(4.0, 9.0), rng.uniform(1.0, 1.9)
     cos, sin = np.float32(math.cos(turn)), np.float32(math.sin(turn))
     along, across = (x * cos + y * sin) / np.float32(narrow * wide), (y * cos - x * sin) / np.float32(narrow)
@@ -127,9 +127,9 @@ def _dent(layers: Layers, fault: Fault) -> None:
 
 def _hole(layers: Layers, fault: Fault) -> None:
     rng = fault.rng
-    centre = _place(layers, rng, 12.0)
+    center = _place(layers, rng, 12.0)
     radius = rng.uniform(2.6, 8.0) * math.sqrt(fault.strength)
-    alpha = _blob(layers.size, rng, centre, radius, 0.5) * layers.region
+    alpha = _blob(layers.size, rng, center, radius, 0.5) * layers.region
     lip = cv2.GaussianBlur(alpha, (0, 0), 1.6 * layers.size / UNITS) * layers.region
     layers.height += 1.4 * lip
     layers.height -= 8.0 * alpha
@@ -139,8 +139,8 @@ def _hole(layers: Layers, fault: Fault) -> None:
 
 def _crack(layers: Layers, fault: Fault) -> None:
     rng = fault.rng
-    centre = _place(layers, rng, 10.0)
-    path = _walk(rng, centre, rng.uniform(30.0, 85.0), 16, 0.34)
+    center = _place(layers, rng, 10.0)
+    path = _walk(rng, center, rng.uniform(30.0, 85.0), 16, 0.34)
     paths = [(path, rng.uniform(0.9, 1.9))]
     for _ in range(int(rng.integers(0, 3))):
         start = path[int(rng.integers(4, 13))]
@@ -156,28 +156,28 @@ def _crack(layers: Layers, fault: Fault) -> None:
 
 def _fibre(layers: Layers, fault: Fault) -> None:
     rng = fault.rng
-    centre = _place(layers, rng, 10.0)
+    center = _place(layers, rng, 10.0)
     steps = 30
     bends = np.cumsum(rng.normal(0.0, 0.07, steps))
     heading = rng.uniform(0.0, 2.0 * math.pi) + np.cumsum(bends * 0.45)
     path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1), axis=0)
-    path = (path - path[steps // 2]) * (rng.uniform(26.0, 75.0) / steps) + centre
+    path = (path - path[steps // 2]) * (rng.uniform(26.0, 75.0) / steps) + center
     width = rng.uniform(0.9, 1.7)
     shadow = _line(layers.size, path + np.array([1.3, 1.7]), width + 0.6)
     shadow = cv2.GaussianBlur(shadow, (0, 0), 0.9 * layers.size / UNITS) * layers.region
     layers.tone(1.0 - np.float32(0.35) * shadow)
     alpha = _line(layers.size, path, width) * layers.region
-    # Of all the colours a fibre can have, take one that differs from the ground it lies on.
+    # Of all the colors a fibre can have, take one that differs from the ground it lies on.
     ground = float((layers.albedo.mean(axis=2) * alpha).sum() / max(float(alpha.sum()), 1e-3)) * 255.0
-    far = [colour for colour in _FIBRES if abs(sum(colour) / 3.0 - ground) > 35.0]
+    far = [color for color in _FIBRES if abs(sum(color) / 3.0 - ground) > 35.0]
     layers.blend(alpha * np.float32(0.92), far[int(rng.integers(0, len(far)))], gloss=0.1)
     layers.height += alpha
 
 
 def _discoloration(layers: Layers, fault: Fault) -> None:
     rng = fault.rng
-    centre = _place(layers, rng, 16.0)
-    spot = _blob(layers.size, rng, centre, rng.uniform(10.0, 30.0), rng.uniform(2.0, 5.0)) * layers.region
+    center = _place(layers, rng, 16.0)
+    spot = _blob(layers.size, rng, center, rng.uniform(10.0, 30.0), rng.uniform(2.0, 5.0)) * layers.region
     change = rng.uniform(-0.16, 0.16, 3) + rng.choice([-1.0, 1.0]) * rng.uniform(0.10, 0.24)
     gains = (change * fault.strength).clip(-0.7, 1.5).astype(np.float32)
     # The additive part keeps the patch visible on black.

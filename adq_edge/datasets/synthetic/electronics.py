@@ -57,10 +57,10 @@ def _traces(pen: Pen, copper: Material) -> None:
 
 
 def _part(
-    pen: Pen, centre: Tuple[float, float], kind: str, tints: Tuple[float, float], fault: Optional[Fault]
+    pen: Pen, center: Tuple[float, float], kind: str, tints: Tuple[float, float], fault: Optional[Fault]
 ) -> None:
     """Draw a two-ended part on its pads; `tints` are the tones of its ends and its body."""
-    x, y = centre
+    x, y = center
     for side in (-1.0, 1.0):
         pen.polygon(rectangle(x + side * 13 - 6, y - 8.5, x + side * 13 + 6, y + 8.5), _SOLDER, 1.0)
     if fault is not None and fault.kind == "missing_part":

@@ -193,7 +193,7 @@ _WIRES = ((104, 66, 44), (36, 84, 158), (128, 152, 48))
 
 
 def cable(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """The cut end of a three-core cable; a core can be missing or have another's colour, strands be bent."""
+    """The cut end of a three-core cable; a core can be missing or have another's color, strands be bent."""
     pose = Pose.random(rng, 180.0, shift=6.0)
     pen = Pen(size, pose, Material((176, 178, 180), 0.02).tinted(rng, 6.0))
     sheath = Material((92, 94, 98), 0.1).tinted(rng, 8.0)
@@ -201,8 +201,8 @@ def cable(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers
     pen.disc((0, 0), 91.0, Material((38, 38, 42), 0.02), 2.0)
     faulty = -1 if fault is None else int(fault.rng.integers(0, 3))
     for core, middle in enumerate(_regular(3, 46.5, rng.uniform(-0.05, 0.05))):
-        centre = (float(middle[0] + rng.uniform(-1.5, 1.5)), float(middle[1] + rng.uniform(-1.5, 1.5)))
-        materials = [Material(colour, 0.12).tinted(rng, 10.0) for colour in _WIRES]
+        center = (float(middle[0] + rng.uniform(-1.5, 1.5)), float(middle[1] + rng.uniform(-1.5, 1.5)))
+        materials = [Material(color, 0.12).tinted(rng, 10.0) for color in _WIRES]
         strands = _strands(rng)
         if core == faulty and fault is not None:
             if fault.kind == "missing_part":
@@ -211,11 +211,11 @@ def cable(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers
                 materials[core] = materials[(core + int(fault.rng.integers(1, 3))) % 3]
             else:
                 strands = _bend_strands(fault, strands)
-        pen.disc(centre, 40.0, materials[core], 9.0)
-        pen.disc(centre, 27.5, Material((52, 38, 30), 0.05), 3.0)
+        pen.disc(center, 40.0, materials[core], 9.0)
+        pen.disc(center, 27.5, Material((52, 38, 30), 0.05), 3.0)
         for x, y, tone in strands:
             copper = Material((198 + tone, 124 + tone, 80 + tone), 0.4)
-            pen.disc((centre[0] + x, centre[1] + y), 5.4, copper, 8.0)
+            pen.disc((center[0] + x, center[1] + y), 5.4, copper, 8.0)
     layers = pen.develop(bevel=1.5)
     cast_shadow(layers, 0.4, (3.0, 4.0), 4.0)
     _weather(layers, rng, 0.03)
@@ -233,7 +233,7 @@ def _strands(rng: np.random.Generator) -> List[Tuple[float, float, float]]:
 def _bend_strands(
     fault: Fault, strands: List[Tuple[float, float, float]]
 ) -> List[Tuple[float, float, float]]:
-    """Push some neighbouring outer strands out over the insulation."""
+    """Push some neighboring outer strands out over the insulation."""
     first = 7 + int(fault.rng.integers(0, 12))
     push = 1.0 + fault.rng.uniform(0.18, 0.42) * fault.strength
     bent = list(strands)

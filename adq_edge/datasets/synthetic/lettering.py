@@ -40,7 +40,7 @@ _ADVANCE = 0.95
 
 
 def letter_strokes(text: str, height: float) -> List[List[np.ndarray]]:
-    """Return for each character its strokes `[N, 2]`, `height` units tall, centred on the origin."""
+    """Return for each character its strokes `[N, 2]`, `height` units tall, centerd on the origin."""
     width = (len(text) - 1) * _ADVANCE + 0.65
     letters = []
     for place, letter in enumerate(text):

@@ -1,4 +1,4 @@
-"""The camera: light, lens and sensor turn a product's layers into a picture."""
+"""The camera: light, lens and sensor turn a product's layers into an image."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from adq_edge.datasets.synthetic.canvas import UNITS, Layers
 _AMBIENT = 0.45
 _SHININESS = 28.0
 # A byte picks one of 256 equally likely values of the normal distribution: fine enough for a noise of a few
-# grey levels, and several times faster than exact normal numbers.
+# gray levels, and several times faster than exact normal numbers.
 _NORMAL_QUANTILES = np.array([NormalDist().inv_cdf((step + 0.5) / 256) for step in range(256)], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shot:
-    """The light and the camera of one picture.
+    """The light and the camera of one image.
 
     Attributes:
         direction: unit vector towards the lamp (x right, y down, z to the camera).
-        slope: relative change of the light across the picture, (x, y).
-        gains: brightness per channel (exposure and colour temperature).
+        slope: relative change of the light across the image, (x, y).
+        gains: brightness per channel (exposure and color temperature).
         blur: standard deviation of the lens blur in units.
         noise: standard deviation of the sensor's noise at full brightness, 0 to 1.
     """
@@ -67,13 +67,13 @@ def expose(layers: Layers, shot: Shot) -> np.ndarray:
     lamp -= np.float32(0.035) * (axis[None, :] ** 2 + axis[:, None] ** 2)
     gains = [np.float32(gain) for gain in shot.gains]
     matt, shine = diffuse * lamp, layers.gloss * mirror * lamp
-    picture = layers.albedo * cv2.merge([matt * gain for gain in gains])
-    picture += cv2.merge([shine * gain for gain in gains])
-    picture = cv2.GaussianBlur(picture, (0, 0), shot.blur * layers.size / UNITS)
-    np.clip(picture, 0.0, 1.4, out=picture)
+    image = layers.albedo * cv2.merge([matt * gain for gain in gains])
+    image += cv2.merge([shine * gain for gain in gains])
+    image = cv2.GaussianBlur(image, (0, 0), shot.blur * layers.size / UNITS)
+    np.clip(image, 0.0, 1.4, out=image)
     # A sensor's response bends before it saturates; without this, highlights are flat white spots.
-    picture -= np.float32(0.13) * picture * picture * picture
-    return np.asarray(np.clip(picture, 0.0, 1.0, out=picture))
+    image -= np.float32(0.13) * image * image * image
+    return np.asarray(np.clip(image, 0.0, 1.0, out=image))
 
 
 def _reflections(layers: Layers, shot: Shot) -> Tuple[np.ndarray, np.ndarray]:
@@ -99,6 +99,6 @@ def sensor_noise(rng: np.random.Generator, projected: np.ndarray, shot: Shot) ->
     return np.asarray(pattern * cv2.sqrt(projected + np.float32(0.15)) * np.float32(shot.noise))
 
 
-def digitise(signal: np.ndarray) -> np.ndarray:
+def digitize(signal: np.ndarray) -> np.ndarray:
     """Return a signal 0 to 1 as uint8 of the same shape."""
     return np.asarray(np.clip(signal * np.float32(255.0) + np.float32(0.5), 0.0, 255.0).astype(np.uint8))

@@ -70,7 +70,7 @@ def _print(
     pen: Pen,
     text: str,
     height: float,
-    centre: np.ndarray,
+    center: np.ndarray,
     ink: Material,
     width: float,
     fault: Optional[Fault],
@@ -80,11 +80,11 @@ def _print(
         letters = misprint(letters, fault.rng, fault.strength)
     for letter in letters:
         for stroke in letter:
-            pen.stroke(stroke + centre, width, ink)
+            pen.stroke(stroke + center, width, ink)
 
 
 def capsule(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """A printed two-coloured gelatine capsule."""
+    """A printed two-colored gelatine capsule."""
     pose = Pose.random(rng, 20.0)
     pen = Pen(size, pose, Material((226, 226, 222), 0.0).tinted(rng, 4.0))
     body = Material((196, 92, 44), 0.75).tinted(rng, 9.0)
@@ -139,9 +139,9 @@ def tablet(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layer
 
 def _break_edge(pen: Pen, fault: Fault, ground: Material) -> None:
     turn, bite = fault.rng.uniform(0.0, 2.0 * math.pi), fault.rng.uniform(9.0, 26.0) * fault.strength
-    centre = 91.0 * np.array([math.cos(turn), math.sin(turn)])
+    center = 91.0 * np.array([math.cos(turn), math.sin(turn)])
     outline = ellipse((0.0, 0.0), 1.0, 1.0, 22) * (bite * fault.rng.uniform(0.75, 1.15, (22, 1)))
-    pen.polygon(outline + centre, ground, 0.0, solid=False)
+    pen.polygon(outline + center, ground, 0.0, solid=False)
 
 
 _BRISTLES = ((226, 232, 236), (70, 132, 196), (226, 232, 236), (86, 176, 120))
@@ -157,25 +157,25 @@ def toothbrush(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> L
     faulty = -1 if fault is None else int(fault.rng.integers(0, 36))
     for tuft in range(36):
         row, column = divmod(tuft, 4)
-        centre = np.array([(column - 1.5) * 20.5, (row - 4.0) * 22.0])
+        center = np.array([(column - 1.5) * 20.5, (row - 4.0) * 22.0])
         if row in (0, 8):
-            centre[0] *= 0.82
+            center[0] *= 0.82
         bristle = Material(_BRISTLES[row % 4], 0.2).tinted(rng, 8.0)
         angles, tones = rng.uniform(0.0, 2.0 * math.pi, 24), rng.uniform(-46.0, 22.0, 24)
         reach = 8.2 * np.sqrt(rng.uniform(0.0, 1.0, 24))
         spread = np.stack([reach * np.cos(angles), reach * np.sin(angles)], axis=1)
-        centre = centre + rng.uniform(-1.3, 1.3, 2)
-        pen.disc((centre[0], centre[1]), 9.0, Material((96, 44, 58), 0.1), 2.0)
+        center = center + rng.uniform(-1.3, 1.3, 2)
+        pen.disc((center[0], center[1]), 9.0, Material((96, 44, 58), 0.1), 2.0)
         if tuft == faulty and fault is not None:
             if fault.kind == "missing_part":
                 continue
             spread = spread * fault.rng.uniform(1.4, 1.9) * fault.strength + fault.rng.normal(0.0, 4.0, 2)
         spread = spread.clip(-19.0, 19.0)
-        red, green, blue = bristle.colour
+        red, green, blue = bristle.color
         core = Material((red * 0.72, green * 0.72, blue * 0.72), 0.1)
-        middle = centre + spread.mean(axis=0) * 0.6
+        middle = center + spread.mean(axis=0) * 0.6
         pen.disc((middle[0], middle[1]), 8.4, core, 11.5)
-        tips = (spread + centre)[:, None] + ellipse((0.0, 0.0), 2.1, 2.1, 8)
+        tips = (spread + center)[:, None] + ellipse((0.0, 0.0), 2.1, 2.1, 8)
         materials = [Material((red + tone, green + tone, blue + tone), 0.2) for tone in tones]
         pen.polygons(tips, materials, (13.0 + tones / 30.0).tolist())
     layers = pen.develop(bevel=0.7)

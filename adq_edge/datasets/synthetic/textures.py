@@ -1,4 +1,4 @@
-"""Five textures that fill the picture: weave, wood, terrazzo, leather and brushed metal."""
+"""Five textures that fill the image: weave, wood, terrazzo, leather and brushed metal."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from adq_edge.datasets.synthetic.fault import Fault
 
 
 def _mix(low: np.ndarray, high: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Return the colours from `low` to `high` (RGB, 0 to 255) that `share` `[H, W]` asks for, 0 to 1."""
+    """Return the colors from `low` to `high` (RGB, 0 to 255) that `share` `[H, W]` asks for, 0 to 1."""
     ends = np.stack([low, high]) / np.float32(255.0)
     return np.asarray(cv2.merge([first + (last - first) * share for first, last in ends.T]))
 
 
-def _colour(rng: np.random.Generator, red: float, green: float, blue: float, spread: float) -> np.ndarray:
+def _color(rng: np.random.Generator, red: float, green: float, blue: float, spread: float) -> np.ndarray:
     return np.asarray(jitter(rng, (red, green, blue), spread), np.float32)
 
 
@@ -52,7 +52,7 @@ def weave(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers
     arch = 1.0 - (2.0 * along - 1.0) ** 2
     height = profile * (np.float32(1.6) + np.float32(2.6) * arch)
     yarn = smooth_noise(rng, size, (size // 2, size // 2))
-    warp, weft = _colour(rng, 150, 138, 116, 9.0), _colour(rng, 118, 110, 98, 9.0)
+    warp, weft = _color(rng, 150, 138, 116, 9.0), _color(rng, 118, 110, 98, 9.0)
     light = (0.62 + 0.38 * profile) * (1.0 + tone + 0.05 * yarn)
     ones = np.ones((size, size), np.float32)
     return Layers(
@@ -78,7 +78,7 @@ def wood(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
     late = np.where(phase < 0.88, (phase / 0.88) ** 2.2, (1.0 - phase) / 0.12).astype(np.float32)
     grain = _streaks(rng, size, rng.uniform(20.0, 26.0))
     pores = np.maximum(_streaks(rng, size, 7.0) - 1.5, np.float32(0.0)) * (0.35 + 0.65 * (1.0 - late))
-    light, dark = _colour(rng, 205, 160, 108, 9.0), _colour(rng, 150, 97, 55, 9.0)
+    light, dark = _color(rng, 205, 160, 108, 9.0), _color(rng, 150, 97, 55, 9.0)
     albedo = _mix(light, dark, np.clip(late * 0.8 + 0.11 * grain, 0.0, 1.0))
     wear = 1.0 + 0.035 * smooth_noise(rng, size, (2, 2)) - 0.32 * np.minimum(pores, 1.0)
     ones = np.ones((size, size), np.float32)
@@ -94,23 +94,23 @@ def _streaks(rng: np.random.Generator, size: int, length: float) -> np.ndarray:
 
 
 def terrazzo(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """A polished tile of cement with chips of coloured stone."""
+    """A polished tile of cement with chips of colored stone."""
     pen = Pen(size, Pose.random(rng, 180.0, shift=20.0), Material((206, 202, 193), 0.22).tinted(rng, 7.0))
     stones = ((112, 102, 96), (168, 142, 120), (74, 82, 86), (226, 222, 214), (150, 98, 76), (138, 146, 140))
     turns = np.linspace(0.0, 2.0 * math.pi, 7, endpoint=False)
     grid = np.stack(np.meshgrid(np.arange(-11, 12), np.arange(-11, 12)), -1).reshape(-1, 2) * 17.0
-    centres = grid + rng.uniform(-8.0, 8.0, grid.shape)
-    radii = rng.gamma(5.0, 1.1, len(centres)).clip(1.2, 12.0)
-    shapes = radii[:, None] * rng.uniform(0.65, 1.15, (len(centres), 7))
-    stretch = rng.uniform(0.6, 1.0, len(centres))
-    kinds = rng.integers(0, len(stones), len(centres))
-    tones = rng.uniform(-16.0, 16.0, len(centres))
-    angles = turns + rng.uniform(0.0, 2.0 * math.pi, len(centres))[:, None]
-    corners = centres[:, None] + np.stack(
+    centers = grid + rng.uniform(-8.0, 8.0, grid.shape)
+    radii = rng.gamma(5.0, 1.1, len(centers)).clip(1.2, 12.0)
+    shapes = radii[:, None] * rng.uniform(0.65, 1.15, (len(centers), 7))
+    stretch = rng.uniform(0.6, 1.0, len(centers))
+    kinds = rng.integers(0, len(stones), len(centers))
+    tones = rng.uniform(-16.0, 16.0, len(centers))
+    angles = turns + rng.uniform(0.0, 2.0 * math.pi, len(centers))[:, None]
+    corners = centers[:, None] + np.stack(
         [shapes * np.cos(angles), shapes * np.sin(angles) * stretch[:, None]], axis=-1
     )
-    colours = np.asarray(stones, float)[kinds] + tones[:, None]
-    materials = [Material((red, green, blue), 0.22) for red, green, blue in colours.tolist()]
+    colors = np.asarray(stones, float)[kinds] + tones[:, None]
+    materials = [Material((red, green, blue), 0.22) for red, green, blue in colors.tolist()]
     pen.polygons(corners, materials, [0.25] * len(materials))
     layers = pen.develop(bevel=0.6)
     sand = smooth_noise(rng, size, (size // 2, size // 2)) + smooth_noise(rng, size, (4, 4))
@@ -133,7 +133,7 @@ def leather(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Laye
     cell = cv2.GaussianBlur(cell, (0, 0), 0.8 * size / UNITS)
     folds = smooth_noise(rng, size, (3, 3), octaves=2)
     fine = smooth_noise(rng, size, (size // 3, size // 3))
-    dark, light = _colour(rng, 58, 33, 22, 6.0), _colour(rng, 128, 77, 48, 9.0)
+    dark, light = _color(rng, 58, 33, 22, 6.0), _color(rng, 128, 77, 48, 9.0)
     share = np.clip(0.62 + 0.36 * cell + 0.07 * folds + 0.035 * fine, 0.0, 1.1)
     ones = np.ones((size, size), np.float32)
     return Layers(_mix(dark, light, share), 2.0 * cell + 1.2 * folds + 0.1 * fine, 0.16 * ones, ones)
@@ -145,6 +145,6 @@ def brushed_metal(rng: np.random.Generator, size: int, fault: Optional[Fault]) -
     lines = _streaks(rng, size, rng.uniform(40.0, 60.0)) * 0.7 + _streaks(rng, size, 14.0) * 0.5
     band = np.cos((x + np.float32(rng.uniform(-50.0, 50.0))) * np.float32(0.022))
     tone = 0.54 + 0.035 * lines + 0.07 * band + 0.012 * smooth_noise(rng, size, (2, 6))
-    tint = _colour(rng, 246, 250, 255, 4.0) / np.float32(255.0)
+    tint = _color(rng, 246, 250, 255, 4.0) / np.float32(255.0)
     ones = np.ones((size, size), np.float32)
     return Layers(cv2.merge([tone * channel for channel in tint]), 0.05 * lines, 0.35 * ones, ones)

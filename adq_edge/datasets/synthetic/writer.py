@@ -33,7 +33,7 @@ _BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class _Picture:
+class _Image:
     """One sample to render and the files it goes to."""
 
     category: str
@@ -58,15 +58,15 @@ def write_synthetic(
 ) -> Dataset:
     """Write the synthetic set to `root`, or find it there if it was written with the same parameters.
 
-    The pictures depend on `seed` and `size` only, not on `workers`. The folder appears when it is complete;
+    The images depend on `seed` and `size` only, not on `workers`. The folder appears when it is complete;
     after an interruption there is none.
 
     Args:
         root: the folder, absent or empty.
         categories: names in `CATEGORIES`; all by default.
-        train: sound training pictures per category.
-        good: sound test pictures per category.
-        defective: defective test pictures per category, spread over the kinds that the category can have.
+        train: sound training images per category.
+        good: sound test images per category.
+        defective: defective test images per category, spread over the kinds that the category can have.
         size: width and height in pixels.
         seed: another seed gives another set of the same products.
         workers: processes; by default as many as there are CPU cores and enough work.
@@ -93,10 +93,10 @@ def write_synthetic(
         "seed": seed,
     }
     if not _is_written(root, parameters):
-        pictures = [picture for name in names for picture in _plan(name, train, good, defective)]
+        images = [image for name in names for image in _plan(name, train, good, defective)]
         with atomic_directory(root) as folder:
-            _make_folders(folder, pictures)
-            _render_all(folder, pictures, size, seed, workers, progress)
+            _make_folders(folder, images)
+            _render_all(folder, images, size, seed, workers, progress)
             write_json(folder / _RECORD, _SCHEMA, _VERSION, parameters)
     return read_dataset(root)
 
@@ -107,11 +107,11 @@ def _check_number(name: str, value: int, least: int) -> None:
 
 
 def _is_written(root: Path, parameters: Dict[str, Any]) -> bool:
-    """Tell whether `root` holds this very set; refuse a folder that holds anything else."""
+    """Return True if `root` holds this very set; refuse a folder that holds anything else."""
     with storage_errors(root):
         if not root.exists() or (root.is_dir() and not any(root.iterdir())):
             return False
-    fix = "Choose another folder; adq-edge does not overwrite pictures"
+    fix = "Choose another folder; adq-edge does not overwrite images"
     if not (root / _RECORD).is_file():
         raise DataError("not an empty folder and not a synthetic set", where=root, fix=fix)
     record = read_json(root / _RECORD, _SCHEMA, _VERSION, DataError, fix)
@@ -122,36 +122,36 @@ def _is_written(root: Path, parameters: Dict[str, Any]) -> bool:
     return True
 
 
-def _plan(category: str, train: int, good: int, defective: int) -> Iterator[_Picture]:
+def _plan(category: str, train: int, good: int, defective: int) -> Iterator[_Image]:
     folder = Path(category)
     for index in range(train):
-        yield _Picture(category, Split.TRAIN, index, None, folder / "train" / GOOD / f"{index:03}.png", None)
+        yield _Image(category, Split.TRAIN, index, None, folder / "train" / GOOD / f"{index:03}.png", None)
     for index in range(good):
-        yield _Picture(category, Split.GOOD, index, None, folder / "test" / GOOD / f"{index:03}.png", None)
+        yield _Image(category, Split.GOOD, index, None, folder / "test" / GOOD / f"{index:03}.png", None)
     kinds = defects_of(category)
     for index in range(defective):
         kind, number = kinds[index % len(kinds)], index // len(kinds)
         image = folder / "test" / kind / f"{number:03}.png"
         mask = folder / "ground_truth" / kind / f"{number:03}_mask.png"
-        yield _Picture(category, Split.DEFECTIVE, index, kind, image, mask)
+        yield _Image(category, Split.DEFECTIVE, index, kind, image, mask)
 
 
-def _make_folders(folder: Path, pictures: Sequence[_Picture]) -> None:
-    for picture in pictures:
-        for path in (picture.image, picture.mask):
+def _make_folders(folder: Path, images: Sequence[_Image]) -> None:
+    for image in images:
+        for path in (image.image, image.mask):
             if path is not None:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _render_all(
-    folder: Path, pictures: Sequence[_Picture], size: int, seed: int, workers: Optional[int], progress: bool
+    folder: Path, images: Sequence[_Image], size: int, seed: int, workers: Optional[int], progress: bool
 ) -> None:
-    batches = [pictures[start : start + _BATCH] for start in range(0, len(pictures), _BATCH)]
+    batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
     if workers is None:
         # A process takes longer to start than to render a few batches.
         workers = min(os.cpu_count() or 1, 1 + len(batches) // 8)
     with _progress_bar(progress) as bar:
-        task = bar.add_task("synthetic set", total=len(pictures))
+        task = bar.add_task("synthetic set", total=len(images))
         if workers == 1:
             for batch in batches:
                 bar.advance(task, _render_batch(folder, batch, size, seed))
@@ -174,9 +174,9 @@ def _progress_bar(visible: bool) -> Progress:
 
 
 def _render_in_processes(
-    folder: Path, batches: Sequence[Sequence[_Picture]], size: int, seed: int, workers: int
+    folder: Path, batches: Sequence[Sequence[_Image]], size: int, seed: int, workers: int
 ) -> Generator[int, None, None]:
-    """Yield the number of pictures of each finished batch; no process outlives the generator."""
+    """Yield the number of images of each finished batch; no process outlives the generator."""
     pool = ProcessPoolExecutor(
         min(workers, len(batches)),
         mp_context=multiprocessing.get_context("spawn"),
@@ -226,12 +226,12 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _render_batch(folder: Path, batch: Sequence[_Picture], size: int, seed: int) -> int:
-    for picture in batch:
-        image, mask = render(picture.category, seed, picture.index, size, picture.defect, split=picture.split)
-        _write_png(folder / picture.image, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        if picture.mask is not None:
-            _write_png(folder / picture.mask, mask.astype(np.uint8) * np.uint8(255))
+def _render_batch(folder: Path, batch: Sequence[_Image], size: int, seed: int) -> int:
+    for item in batch:
+        image, mask = render(item.category, seed, item.index, size, item.defect, split=item.split)
+        _write_png(folder / item.image, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        if item.mask is not None:
+            _write_png(folder / item.mask, mask.astype(np.uint8) * np.uint8(255))
     return len(batch)
 
 

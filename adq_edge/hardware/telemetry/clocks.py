@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from adq_edge.hardware.telemetry.sysfs_value import Gauge, open_gauge
+from adq_edge.hardware.telemetry.sysfs_value import SysfsValue, open_sysfs_value
 
 # The GPU's devfreq node: named after the chip's GPU on JetPack 4 and 5, `gpu` from 6 on, per cluster on Thor.
 _GPU_NODE = re.compile(r"\.(?:gm20b|gp10b|gv11b|ga10b|gpu)$|^gpu-gpc")
@@ -23,7 +23,7 @@ EMC_CLOCKS = (
 _MOST_PROCESSORS = 4
 
 
-def find_clocks(root: Path = Path("/")) -> Dict[str, Gauge]:
+def find_clocks(root: Path = Path("/")) -> Dict[str, SysfsValue]:
     """Open the clocks, in MHz: `gpu`, `emc`, and `cpu` with the number of a cluster's first core.
 
     The caller closes them.
@@ -33,11 +33,11 @@ def find_clocks(root: Path = Path("/")) -> Dict[str, Gauge]:
     """
     gpu = gpu_folder(root)
     found = {
-        "gpu": None if gpu is None else open_gauge(gpu / "cur_freq", 1e-6),
-        "emc": next(filter(None, (open_gauge(root / path, 1e-6) for path in EMC_CLOCKS)), None),
+        "gpu": None if gpu is None else open_sysfs_value(gpu / "cur_freq", 1e-6),
+        "emc": next(filter(None, (open_sysfs_value(root / path, 1e-6) for path in EMC_CLOCKS)), None),
     }
     for policy in _processors(root):
-        found["cpu" + policy.name[len("policy") :]] = open_gauge(policy / "scaling_cur_freq", 1e-3)
+        found["cpu" + policy.name[len("policy") :]] = open_sysfs_value(policy / "scaling_cur_freq", 1e-3)
     return {name: gauge for name, gauge in found.items() if gauge is not None}
 
 

@@ -13,7 +13,7 @@ import importlib
 import time
 from typing import Any, Optional
 
-from adq_edge.hardware.telemetry.sample import Reading, Values
+from adq_edge.hardware.telemetry.sample import TelemetrySample, Values
 from adq_edge.hardware.telemetry.thermal import is_made_up, is_temperature
 
 _PATIENCE_SECONDS = 5.0  # a service with nothing new for so long says nothing any more
@@ -44,15 +44,15 @@ class JtopSource:
         self._uptime: Any = None
         self._changed = time.monotonic()
 
-    def read(self) -> Optional[Reading]:
+    def read(self) -> Optional[TelemetrySample]:
         """Return what the service said last; None if that was read before, empty if it says no more."""
         if not self._client.ok(spin=True):
-            return Reading()
+            return TelemetrySample()
         uptime, now = self._client.uptime, time.monotonic()
         if uptime == self._uptime:
-            return None if now - self._changed < _PATIENCE_SECONDS else Reading()
+            return None if now - self._changed < _PATIENCE_SECONDS else TelemetrySample()
         self._uptime, self._changed = uptime, now
-        return Reading(
+        return TelemetrySample(
             power=_power(self._client.power),
             temperatures={
                 name: sensor["temp"] if is_temperature(sensor["temp"]) else None

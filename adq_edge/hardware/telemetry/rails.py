@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, Optional, Protocol, Sequence, Tuple
 
 from adq_edge.hardware.procfs import read_integer, read_text
-from adq_edge.hardware.telemetry.sysfs_value import Gauge, open_gauge
+from adq_edge.hardware.telemetry.sysfs_value import SysfsValue, open_sysfs_value
 
 _MONITORS = ("ina3221", "ina3221x", "ina238")
 _UNCONNECTED = "NC"
@@ -49,7 +49,7 @@ class Rail(Protocol):
 class ShuntRail:
     """Power as current (in A) times voltage (in V)."""
 
-    def __init__(self, current: Gauge, voltage: Gauge) -> None:
+    def __init__(self, current: SysfsValue, voltage: SysfsValue) -> None:
         self._current, self._voltage = current, voltage
 
     def read(self) -> Optional[float]:
@@ -73,7 +73,10 @@ class EnergyCounter:
     """
 
     def __init__(
-        self, counter: Gauge, span_joules: Optional[float], clock: Callable[[], float] = time.perf_counter
+        self,
+        counter: SysfsValue,
+        span_joules: Optional[float],
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._counter, self._span, self._clock = counter, span_joules, clock
         self._then, self._joules = clock(), counter.read()
@@ -170,9 +173,9 @@ def _iio_rails(root: Path) -> Iterator[Tuple[str, Rail]]:
             power.close()
 
 
-def _readable(path: Path, scale: float) -> Optional[Gauge]:
+def _readable(path: Path, scale: float) -> Optional[SysfsValue]:
     """Open a gauge that tells a number now; a file that is there may still refuse to be read."""
-    gauge = open_gauge(path, scale)
+    gauge = open_sysfs_value(path, scale)
     if gauge is not None and gauge.read() is None:
         gauge.close()
         return None

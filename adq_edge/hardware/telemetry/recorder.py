@@ -41,7 +41,7 @@ from typing import Dict, Iterator, List, Optional, Tuple
 
 from adq_edge.hardware.telemetry.energy import Window, measure_energy
 from adq_edge.hardware.telemetry.recording import Recording, Series
-from adq_edge.hardware.telemetry.sample import Reading, Source, Values
+from adq_edge.hardware.telemetry.sample import TelemetrySample, TelemetrySource, Values
 from adq_edge.hardware.telemetry.sources import open_source
 
 _MOST_JOIN_SECONDS = 2.0  # a driver that hangs in the kernel must not hang the benchmark
@@ -73,12 +73,12 @@ class Recorder:
         hertz: readings per second that are aimed at.
     """
 
-    def __init__(self, source: Source, hertz: float = 10.0) -> None:
+    def __init__(self, source: TelemetrySource, hertz: float = 10.0) -> None:
         self.source = source
         self._period = 1.0 / hertz
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="board telemetry", daemon=True)
-        self._readings: List[Tuple[float, Reading]] = []
+        self._readings: List[Tuple[float, TelemetrySample]] = []
         self._windows: Dict[str, List[Window]] = {}
         self._counted: Dict[str, List[Window]] = {}
         self._idle: List[Window] = []
@@ -122,7 +122,7 @@ class Recorder:
 
         Args:
             name: the engine's, as given to `window`.
-            images: how many pictures were computed in the counted windows.
+            images: how many images were computed in the counted windows.
             seconds: how long the timed calls in these took in all.
             on_gpu: whether a GPU computed them: on a PC nothing tells the energy then.
 
@@ -173,7 +173,7 @@ class Recorder:
 
     def _take(self) -> None:
         # A sensor's whims, whatever they are, must not end a benchmark.
-        reading: Optional[Reading] = Reading()
+        reading: Optional[TelemetrySample] = TelemetrySample()
         with contextlib.suppress(Exception):
             reading = self.source.read()
         self._ended = time.perf_counter()
@@ -193,7 +193,9 @@ def _series(readings: List[Values], unit: str, digits: int) -> Tuple[Series, ...
     )
 
 
-def _throttling(history: List[Tuple[float, Reading]], windows: List[Window]) -> Optional[Tuple[str, ...]]:
+def _throttling(
+    history: List[Tuple[float, TelemetrySample]], windows: List[Window]
+) -> Optional[Tuple[str, ...]]:
     """Collect the reasons told for any time in the windows; a reading tells of the time since the last."""
     told = [
         reading.throttling

@@ -10,7 +10,7 @@ Values = Dict[str, Optional[float]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class TelemetrySample:
     """What the sensors told at one instant; empty where a board has none of a kind.
 
     Attributes:
@@ -33,7 +33,7 @@ class Reading:
         return self.throttling is not None or any(value is not None for value in values)
 
 
-class Source(Protocol):
+class TelemetrySource(Protocol):
     """Where readings come from.
 
     Attributes:
@@ -45,7 +45,7 @@ class Source(Protocol):
     name: str
     averages: bool
 
-    def read(self) -> Optional[Reading]:
+    def read(self) -> Optional[TelemetrySample]:
         """Read all sensors; one that fails is None. May wait for a program's next line, 1 s at most.
 
         The first time that may take 5 s, before a recorder starts. None if nothing was measured since the

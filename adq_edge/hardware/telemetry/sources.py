@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from adq_edge.hardware.telemetry.jtop import JtopSource
-from adq_edge.hardware.telemetry.sample import Reading, Source, Values
+from adq_edge.hardware.telemetry.sample import TelemetrySample, TelemetrySource, Values
 from adq_edge.hardware.telemetry.sysfs import SysfsSource
 from adq_edge.hardware.telemetry.tegrastats import TegrastatsSource
 from adq_edge.hardware.telemetry.throttling import Throttling
@@ -17,12 +17,12 @@ from adq_edge.hardware.telemetry.throttling import Throttling
 class _WithThrottling:
     """A source that does not tell of throttling, and what sysfs tells of it."""
 
-    def __init__(self, source: Source, throttling: Throttling) -> None:
+    def __init__(self, source: TelemetrySource, throttling: Throttling) -> None:
         self.name, self.averages = source.name, source.averages
         self._source, self._throttling = source, throttling
 
-    def read(self) -> Optional[Reading]:
-        reading: Optional[Reading] = Reading()
+    def read(self) -> Optional[TelemetrySample]:
+        reading: Optional[TelemetrySample] = TelemetrySample()
         with contextlib.suppress(Exception):  # the one must not silence the other
             reading = self._source.read()
         if reading is None:  # the next one tells of the time since the one before
@@ -37,7 +37,7 @@ class _WithThrottling:
         self._source.close()
 
 
-def open_source(root: Path = Path("/"), hertz: float = 10.0) -> Optional[Source]:
+def open_source(root: Path = Path("/"), hertz: float = 10.0) -> Optional[TelemetrySource]:
     """Open the first source that tells the power, else sysfs if that tells anything at all.
 
     Args:
@@ -60,7 +60,7 @@ def open_source(root: Path = Path("/"), hertz: float = 10.0) -> Optional[Source]
     return None if other is None else _WithThrottling(other, Throttling(root))
 
 
-def _with_power(mark: Path, opens: Callable[[Path], Source]) -> Optional[Source]:
+def _with_power(mark: Path, opens: Callable[[Path], TelemetrySource]) -> Optional[TelemetrySource]:
     """Open a source whose mark is there; None if it does not open or tells no power."""
     if not mark.exists():
         return None

@@ -7,7 +7,7 @@ from typing import Optional
 
 from adq_edge.hardware.telemetry.clocks import find_clocks
 from adq_edge.hardware.telemetry.rails import find_counters, find_rails
-from adq_edge.hardware.telemetry.sample import Reading
+from adq_edge.hardware.telemetry.sample import TelemetrySample
 from adq_edge.hardware.telemetry.thermal import find_thermometers, is_temperature
 from adq_edge.hardware.telemetry.throttling import Throttling
 
@@ -30,9 +30,9 @@ class SysfsSource:
         self._clocks = find_clocks(root)
         self._throttling = Throttling(root)
 
-    def read(self) -> Reading:
+    def read(self) -> TelemetrySample:
         """Read all sensors; one that fails is None."""
-        return Reading(
+        return TelemetrySample(
             power={name: rail.read() for name, rail in self._rails.items()},
             temperatures={name: _degrees(gauge.read()) for name, gauge in self._thermometers.items()},
             clocks={name: gauge.read() for name, gauge in self._clocks.items()},

@@ -10,7 +10,7 @@ from typing import Optional
 _LONGEST = 64
 
 
-class Gauge:
+class SysfsValue:
     """An open file that holds one whole number.
 
     Args:
@@ -43,9 +43,9 @@ class Gauge:
             self._file = None
 
 
-def open_gauge(path: Path, scale: float = 1.0) -> Optional[Gauge]:
+def open_sysfs_value(path: Path, scale: float = 1.0) -> Optional[SysfsValue]:
     """Open a gauge; None where there is no such file or this user may not read it."""
     with contextlib.suppress(OSError):
         if path.is_file():
-            return Gauge(path, scale)
+            return SysfsValue(path, scale)
     return None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Dict, Optional
 
 from adq_edge.hardware.procfs import process_ticks
-from adq_edge.hardware.telemetry.sample import Reading, Values
+from adq_edge.hardware.telemetry.sample import TelemetrySample, Values
 from adq_edge.hardware.telemetry.thermal import is_made_up, is_temperature
 
 _RAIL = re.compile(r"(?<!\S)([A-Za-z]\w*) (\d{1,7})(?:mW)?(?:/\d{1,7}(?:mW)?){1,2}(?!\S)", re.ASCII)
@@ -32,9 +32,9 @@ _END_SECONDS = 1.0
 _LONGEST_LINE = 1 << 16
 
 
-def parse_line(line: str) -> Optional[Reading]:
+def parse_line(line: str) -> Optional[TelemetrySample]:
     """Parse a line of tegrastats; None if it has nothing of what is looked for. Never raises."""
-    reading = Reading(
+    reading = TelemetrySample(
         power={name: int(milliwatts) / 1000 for name, milliwatts in _RAIL.findall(line)},
         temperatures=_temperatures(line),
         clocks={**_clocks(line), **_core_clocks(line)},
@@ -68,7 +68,7 @@ class TegrastatsSource:
         self._patience = _FIRST_SECONDS
         self._cpu_seconds = 0.0
 
-    def read(self) -> Reading:
+    def read(self) -> TelemetrySample:
         """Return what the newest line says; waits for one: the first 5 s, later ones 1 s at most.
 
         Empty if there is none.
@@ -82,7 +82,7 @@ class TegrastatsSource:
                 reading = parse_line(line)
                 if reading is not None:
                     return reading
-        return Reading()
+        return TelemetrySample()
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the program has used."""

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
 from adq_edge.hardware.procfs import read_text
-from adq_edge.hardware.telemetry.sysfs_value import Gauge, open_gauge
+from adq_edge.hardware.telemetry.sysfs_value import SysfsValue, open_sysfs_value
 
 
-def find_thermometers(root: Path = Path("/")) -> Dict[str, Gauge]:
+def find_thermometers(root: Path = Path("/")) -> Dict[str, SysfsValue]:
     """Open the temperature sensors, in degrees Celsius, by name; the caller closes them.
 
     One that gives nothing now is kept: a GPU that is switched off has no temperature.
@@ -17,9 +17,9 @@ def find_thermometers(root: Path = Path("/")) -> Dict[str, Gauge]:
     Args:
         root: where `sys` is.
     """
-    found: Dict[str, Gauge] = {}
+    found: Dict[str, SysfsValue] = {}
     for name, path in (*_zones(root), *_processors(root)):
-        gauge = None if is_made_up(name) else open_gauge(path, 1e-3)
+        gauge = None if is_made_up(name) else open_sysfs_value(path, 1e-3)
         if gauge is not None:
             number = sum(known.split("#")[0] == name for known in found)
             found[name if number == 0 else f"{name}#{number + 1}"] = gauge

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 from adq_edge.hardware.procfs import read_text
-from adq_edge.hardware.telemetry.sysfs_value import Gauge, open_gauge
+from adq_edge.hardware.telemetry.sysfs_value import SysfsValue, open_sysfs_value
 
 # Cooling devices that slow a chip down. Fans, displays, alerts of a hot surface, and settings that the kernel
 # shows as cooling devices (`TCC Offset`, `intel_powerclamp`) are none.
@@ -35,11 +35,11 @@ class Throttling:
 
     def __init__(self, root: Path = Path("/")) -> None:
         counters = _over_current_counters(root)
-        self._levels: List[Tuple[str, Gauge]] = _cooling_devices(root)
+        self._levels: List[Tuple[str, SysfsValue]] = _cooling_devices(root)
         if not counters:
             self._levels += _alarms(root)
         self._counters = [*counters, *_trip_counters(root), *_processor_counters(root)]
-        self._counts: Dict[Gauge, float] = {}
+        self._counts: Dict[SysfsValue, float] = {}
         self.read()
 
     def read(self) -> Optional[Tuple[str, ...]]:
@@ -65,19 +65,19 @@ class Throttling:
             gauge.close()
 
 
-def _cooling_devices(root: Path) -> List[Tuple[str, Gauge]]:
+def _cooling_devices(root: Path) -> List[Tuple[str, SysfsValue]]:
     devices = sorted((root / "sys" / "class" / "thermal").glob("cooling_device*"))
     named = [(read_text(device / "type"), device / "cur_state") for device in devices]
     return _open([(f"cooling by {name}", path) for name, path in named if _SLOWS.search(name)])
 
 
-def _over_current_counters(root: Path) -> List[Tuple[str, Gauge]]:
+def _over_current_counters(root: Path) -> List[Tuple[str, SysfsValue]]:
     paths = sorted((root / "sys" / "class" / "hwmon").glob("hwmon*/oc*_event_cnt"))
     numbered = [(path.name[: -len("_event_cnt")].upper(), path) for path in paths]
     return _open([(f"{_OVER_CURRENT.get(name, 'over-current')} ({name})", path) for name, path in numbered])
 
 
-def _alarms(root: Path) -> List[Tuple[str, Gauge]]:
+def _alarms(root: Path) -> List[Tuple[str, SysfsValue]]:
     found = []
     for alarm in sorted((root / "sys" / "class" / "hwmon").glob("hwmon*/curr*_*_alarm")):
         number = alarm.name[len("curr") :].split("_")[0]
@@ -87,17 +87,17 @@ def _alarms(root: Path) -> List[Tuple[str, Gauge]]:
     return _open(found)
 
 
-def _trip_counters(root: Path) -> List[Tuple[str, Gauge]]:
+def _trip_counters(root: Path) -> List[Tuple[str, SysfsValue]]:
     paths = sorted((root / "sys" / "devices" / "platform").glob("*-throttle-alert/thermal_trip_event"))
     return _open([(f"cooling by {path.parent.name}", path) for path in paths])
 
 
-def _processor_counters(root: Path) -> List[Tuple[str, Gauge]]:
+def _processor_counters(root: Path) -> List[Tuple[str, SysfsValue]]:
     folder = root / "sys" / "devices" / "system" / "cpu"
     paths = sorted(folder.glob("cpu[0-9]*/thermal_throttle/*_throttle_count"))
     return _open([("the processor was too hot", path) for path in paths])
 
 
-def _open(found: List[Tuple[str, Path]]) -> List[Tuple[str, Gauge]]:
-    opened = [(reason, open_gauge(path)) for reason, path in found]
+def _open(found: List[Tuple[str, Path]]) -> List[Tuple[str, SysfsValue]]:
+    opened = [(reason, open_sysfs_value(path)) for reason, path in found]
     return [(reason, gauge) for reason, gauge in opened if gauge is not None]

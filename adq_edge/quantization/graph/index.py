@@ -57,7 +57,7 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """Bring an exported graph into the form that the passes rely on; the function stays the same.
 
     Constant nodes become initializers, Identity nodes (the exporter's way to share equal weights) go, every
-    node reads initializers of its own, named after it, and normalisations are folded into convolutions.
+    node reads initializers of its own, named after it, and normalizations are folded into convolutions.
     """
     graph = model.graph
     _constants_to_initializers(graph)
@@ -103,7 +103,7 @@ def _own_initializers(graph: onnx.GraphProto) -> None:
 
 
 def _fold_batch_norms(graph: onnx.GraphProto) -> None:
-    """Fold normalisations into the convolution in front: the exporter leaves those of transposed ones."""
+    """Fold normalizations into the convolution in front: the exporter leaves those of transposed ones."""
     index = GraphIndex(graph)
     for norm in [node for node in graph.node if node.op_type == "BatchNormalization"]:
         convolution = index.producers.get(norm.input[0])

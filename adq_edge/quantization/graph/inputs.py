@@ -22,7 +22,7 @@ def take_float_input(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def fix_batch(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
-    """Return a copy that takes and gives exactly `count` pictures: a static graph."""
+    """Return a copy that takes and gives exactly `count` images: a static graph."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for item in [*copy.graph.input, *copy.graph.output]:

@@ -30,7 +30,7 @@ class Rewritten(NamedTuple):
 
 
 def scatters_blocks(node: onnx.NodeProto) -> bool:
-    """Tell whether the kernel of a transposed convolution is as large as its stride, and square."""
+    """Return True if the kernel of a transposed convolution is as large as its stride, and square."""
     kernel = list(attribute(node, "kernel_shape", []))
     return (
         len(kernel) == 2

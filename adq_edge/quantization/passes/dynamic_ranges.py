@@ -81,7 +81,7 @@ def network_tensors(model: onnx.ModelProto) -> FrozenSet[str]:
 
 
 def float32_nodes(model: onnx.ModelProto) -> List[str]:
-    """Return the names of the nodes to pin to float32: the channel normalisation and the whole scoring.
+    """Return the names of the nodes to pin to float32: the channel normalization and the whole scoring.
 
     TensorRT makes several layers of some nodes, ReduceL2 and Clip among them, and names them after the
     node with a number behind, or not at all. So pin every layer that does not carry the name of one of
@@ -96,7 +96,7 @@ def dynamic_ranges(model: onnx.ModelProto, ranges: Mapping[str, Tuple[float, flo
 
     What only pools, moves or concatenates has one range over all that it reads and gives, which integer
     kernels demand, those of DLA above all. A tensor before a ReLU has the range after it: what that clips
-    below zero, the ReLU clips anyway. Between picture and networks the
+    below zero, the ReLU clips anyway. Between image and networks the
     ranges are those of the pixels 0 to 255; they complete the list, the nodes there must be pinned all the
     same. In the networks none is smaller than 1e-4 of the largest.
 
@@ -116,7 +116,7 @@ def dynamic_ranges(model: onnx.ModelProto, ranges: Mapping[str, Tuple[float, flo
     share_largest(region, networks)
     _complete_activations(model, networks, region.made)
     floor = max(networks.values(), default=0.0) * _SMALLEST_SHARE or 1.0
-    known = {**_normalisation(model), **{name: max(amax, floor) for name, amax in networks.items()}}
+    known = {**_normalization(model), **{name: max(amax, floor) for name, amax in networks.items()}}
     made = [name for node in model.graph.node for name in node.output]
     return {name: known[name] for name in [INPUT, *made] if name in known}
 
@@ -141,10 +141,10 @@ def _complete_activations(model: onnx.ModelProto, amax: Dict[str, float], networ
             amax[node.output[0]] = amax[node.input[0]]
 
 
-def _normalisation(model: onnx.ModelProto) -> Dict[str, float]:
-    """Return amax of the float tensors between the picture and the networks.
+def _normalization(model: onnx.ModelProto) -> Dict[str, float]:
+    """Return amax of the float tensors between the image and the networks.
 
-    Each step is affine and looks at one pixel, so a black and a white picture reach the extremes.
+    Each step is affine and looks at one pixel, so a black and a white image reach the extremes.
     """
     index = GraphIndex(model.graph)
     reached: Dict[str, List[np.ndarray]] = {INPUT: [np.asarray(value) for value in _PIXELS]}

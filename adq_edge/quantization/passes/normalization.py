@@ -1,11 +1,11 @@
-"""How a picture is normalised: the same function, as each runtime computes it fastest.
+"""How an image is normalized: the same function, as each runtime computes it fastest.
 
 ONNX Runtime runs an INT8 graph channels-last, where a per-channel constant `[1, 3, 1, 1]` becomes a broadcast
 over an innermost axis of 3, and goes element by element. Repeated along a row it is a plain vector loop: half
 a millisecond a node.
 
-OpenVINO, whose convolutions read channels last too, lays the uint8 picture out as planes, as the graph says,
-and the normalised one back. Normalised before the transposition, the picture stays as it comes, and the
+OpenVINO, whose convolutions read channels last too, lays the uint8 image out as planes, as the graph says,
+and the normalized one back. Normalized before the transposition, the image stays as it comes, and the
 transposition costs nothing.
 """
 
@@ -24,17 +24,17 @@ _ELEMENTWISE = frozenset({"Add", "Div", "Mul", "Sub"})
 _CHANNELS_FIRST = [0, 3, 1, 2]
 
 
-def widen_normalisation(model: onnx.ModelProto) -> onnx.ModelProto:
+def widen_normalization(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy whose per-channel constants before the first convolution are repeated along a row."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     index = GraphIndex(copy.graph)
     width = copy.graph.input[0].type.tensor_type.shape.dim[2].dim_value
-    picture = {INPUT}
+    image = {INPUT}
     for node in copy.graph.node:
-        if not picture & set(node.input) or node.op_type in ("Conv", "Gemm"):
+        if not image & set(node.input) or node.op_type in ("Conv", "Gemm"):
             continue
-        picture.update(node.output)
+        image.update(node.output)
         if node.op_type in _ELEMENTWISE:
             for name in node.input:
                 value = index.constant(name)
@@ -44,8 +44,8 @@ def widen_normalisation(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def normalise_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy that normalises the picture as it comes, channels last, and transposes it then.
+def normalize_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy that normalizes the image as it comes, channels last, and transposes it then.
 
     A model that does not begin with Cast, Transpose and element-wise operators with constants is returned as
     it is.
@@ -57,7 +57,7 @@ def normalise_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
     transpose = None if cast is None else index.only_consumer(cast.output[0])
     if transpose is None or attribute(transpose, "perm") != _CHANNELS_FIRST:
         return copy
-    steps = normalisation_steps(transpose.output[0], index)
+    steps = normalization_steps(transpose.output[0], index)
     if not steps:
         return copy
     steps[0][0].input[0] = transpose.input[0]
@@ -71,7 +71,7 @@ def normalise_channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def normalisation_steps(tensor: str, index: GraphIndex) -> List[Tuple[onnx.NodeProto, np.ndarray]]:
+def normalization_steps(tensor: str, index: GraphIndex) -> List[Tuple[onnx.NodeProto, np.ndarray]]:
     """Return the element-wise operators that follow `tensor` one by one, with their constants as vectors."""
     steps: List[Tuple[onnx.NodeProto, np.ndarray]] = []
     node = index.only_consumer(tensor)

@@ -66,7 +66,7 @@ def drop_repeated_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _stacks(node: onnx.NodeProto) -> bool:
-    """Tell whether a node concatenates along the batch."""
+    """Return True if a node concatenates along the batch."""
     return node.op_type == "Concat" and bool(attribute(node, "axis") == 0)
 
 

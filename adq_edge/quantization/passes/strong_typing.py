@@ -1,6 +1,6 @@
 """FP16 typing: the graph that strongly typed builders (TensorRT 11, TensorRT-RTX) run in half precision.
 
-The networks compute in float16 with float16 weights. The channel normalisation and the scoring stay
+The networks compute in float16 with float16 weights. The channel normalization and the scoring stay
 float32, whose norms would overflow in float16 and whose products would vanish; Casts stand on the border.
 A tensor or constant that both sides need exists twice, as NAME in float32 and as NAME.float16.
 
@@ -9,7 +9,7 @@ is dequantized, and refuse a convolution whose inputs differ in type (tried with
 knows float16 scales since opset 19, so a graph with pairs is lifted to it; one without keeps its opset.
 
 These graphs are for builders alone. ONNX Runtime computes float16 layers in float32 on a CPU and, of float16
-pairs, makes wrong numbers: 1.32's optimiser quantizes biases to scales that float16 cannot hold, 1.19
+pairs, makes wrong numbers: 1.32's optimizer quantizes biases to scales that float16 cannot hold, 1.19
 truncates where it should round.
 """
 
@@ -102,7 +102,7 @@ def _without_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _fits(node: onnx.NodeProto, index: GraphIndex) -> bool:
-    """Tell whether float16 holds a node's weights as well as it holds any normal number."""
+    """Return True if float16 holds a node's weights as well as it holds any normal number."""
     for position, name in enumerate(node.input):
         value = index.constant(name)
         if value is None or value.dtype != np.float32:

@@ -1,7 +1,7 @@
-"""Convolutions of the picture in integers, without rounding the picture: for OpenVINO.
+"""Convolutions of the image in integers, without rounding the image: for OpenVINO.
 
-These convolutions stay in float32 elsewhere because a normalised picture would be rounded a second time, and
-their output too. But the picture is uint8 as it comes. With that as the grid, and the normalisation in the
+These convolutions stay in float32 elsewhere because a normalized image would be rounded a second time, and
+their output too. But the image is uint8 as it comes. With that as the grid, and the normalization in the
 weights, nothing of it is lost; and OpenVINO gives what an integer convolution makes in float32. So the maps
 are as good as before, and an STFPM takes a sixth less time.
 
@@ -25,23 +25,23 @@ from adq_edge.quantization.graph.index import (
     drop_unused_initializers,
     store_integers,
 )
-from adq_edge.quantization.passes.normalization import normalisation_steps
+from adq_edge.quantization.passes.normalization import normalization_steps
 from adq_edge.quantization.rounding import round_with_compensation
 
 _CHANNELS_FIRST = [0, 3, 1, 2]
 _LEVELS = 64  # 2 * 255 * 64 is less than 2 ** 15
-_REACH = 10.0  # pixels over which neighbours in photographs stay alike
+_REACH = 10.0  # pixels over which neighbors in photographs stay alike
 _SHARED = 0.95  # of what channels show: brightness
 
 
-class _Normalisation(NamedTuple):
-    """Cast, transposition, subtraction and multiplication of a picture `[N, H, W, 3]`.
+class _Normalization(NamedTuple):
+    """Cast, transposition, subtraction and multiplication of an image `[N, H, W, 3]`.
 
     Attributes:
         nodes: the four.
         mean: float64 `[3]`, in units of pixel values.
         factor: float64 `[3]`.
-        readers: the convolutions of the normalised picture.
+        readers: the convolutions of the normalized image.
     """
 
     nodes: List[onnx.NodeProto]
@@ -51,14 +51,12 @@ class _Normalisation(NamedTuple):
 
     @property
     def zero_point(self) -> int:
-        """The grey of the grid's zero."""
+        """The gray of the grid's zero."""
         return int(np.rint(self.mean.mean()))
 
 
-def convolve_picture_in_integers(
-    model: onnx.ModelProto, float_layers: Collection[str] = ()
-) -> onnx.ModelProto:
-    """Return a copy whose float32 convolutions of the normalised picture read the uint8 picture.
+def convolve_image_in_integers(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> onnx.ModelProto:
+    """Return a copy whose float32 convolutions of the normalized image read the uint8 image.
 
     A model that does not begin with Cast, Transpose, Sub and Mul by channel, which float32 convolutions with
     equal padding alone read, is returned as it is.
@@ -86,22 +84,22 @@ def convolve_picture_in_integers(
     return copy
 
 
-def _find(index: GraphIndex) -> Optional[_Normalisation]:
+def _find(index: GraphIndex) -> Optional[_Normalization]:
     cast = index.only_consumer(INPUT)
     transpose = None if cast is None else index.only_consumer(cast.output[0])
     if cast is None or transpose is None or attribute(transpose, "perm") != _CHANNELS_FIRST:
         return None
-    steps = normalisation_steps(transpose.output[0], index)
+    steps = normalization_steps(transpose.output[0], index)
     if [node.op_type for node, _ in steps] != ["Sub", "Mul"]:
         return None
     mean, factor = (value.astype(np.float64) for _, value in steps)
-    normalised = steps[-1][0].output[0]
-    readers = index.consumers.get(normalised, [])
-    if normalised in {output.name for output in index.graph.output}:
+    normalized = steps[-1][0].output[0]
+    readers = index.consumers.get(normalized, [])
+    if normalized in {output.name for output in index.graph.output}:
         return None
     if len({tuple(_pads(node)) for node in readers}) != 1 or not all(_is_plain(n, index) for n in readers):
         return None
-    return _Normalisation([cast, transpose, *(node for node, _ in steps)], mean, factor, readers)
+    return _Normalization([cast, transpose, *(node for node, _ in steps)], mean, factor, readers)
 
 
 def _pads(node: onnx.NodeProto) -> List[int]:
@@ -109,7 +107,7 @@ def _pads(node: onnx.NodeProto) -> List[int]:
 
 
 def _is_plain(node: onnx.NodeProto, index: GraphIndex) -> bool:
-    """Tell whether a node is a convolution of float32 weights and a bias, which it alone reads."""
+    """Return True if a node is a convolution of float32 weights and a bias, which it alone reads."""
     return (
         node.op_type == "Conv"
         and attribute(node, "group", 1) == 1
@@ -119,10 +117,10 @@ def _is_plain(node: onnx.NodeProto, index: GraphIndex) -> bool:
     )
 
 
-def _read_integers(graph: onnx.GraphProto, found: _Normalisation) -> List[onnx.NodeProto]:
-    """Return the nodes that make of the uint8 picture what the convolutions read, padded for them.
+def _read_integers(graph: onnx.GraphProto, found: _Normalization) -> List[onnx.NodeProto]:
+    """Return the nodes that make of the uint8 image what the convolutions read, padded for them.
 
-    A convolution pads with the zero point, one grey for all channels; what it padded with before was each
+    A convolution pads with the zero point, one gray for all channels; what it padded with before was each
     channel's mean. So each channel is padded before, with its mean to a whole number.
     """
     planes, read = f"{INPUT}.planes", found.nodes[-1].output[0]
@@ -139,7 +137,7 @@ def _read_integers(graph: onnx.GraphProto, found: _Normalisation) -> List[onnx.N
     return nodes
 
 
-def _padding(graph: onnx.GraphProto, planes: str, found: _Normalisation) -> List[onnx.NodeProto]:
+def _padding(graph: onnx.GraphProto, planes: str, found: _Normalization) -> List[onnx.NodeProto]:
     pads = _pads(found.readers[0])
     for node in found.readers:
         kept = [item for item in node.attribute if item.name != "pads"]
@@ -160,9 +158,9 @@ def _padding(graph: onnx.GraphProto, planes: str, found: _Normalisation) -> List
 
 
 def _quantize(
-    graph: onnx.GraphProto, node: onnx.NodeProto, found: _Normalisation, index: GraphIndex
+    graph: onnx.GraphProto, node: onnx.NodeProto, found: _Normalization, index: GraphIndex
 ) -> onnx.NodeProto:
-    """Give a convolution int8 weights that hold the normalisation; return what dequantizes them.
+    """Give a convolution int8 weights that hold the normalization; return what dequantizes them.
 
     The bias stays float32, and takes what the zero point is off each channel's mean.
     """
@@ -182,7 +180,7 @@ def _quantize(
 def _likeness(shape: Tuple[int, ...]) -> np.ndarray:
     """Return the second moments `[n, n]` of patches of a photograph, `shape` (channels, height, width).
 
-    A stand-in for those of calibration pictures: any photograph's neighbouring pixels and channels are alike.
+    A stand-in for those of calibration images: any photograph's neighboring pixels and channels are alike.
     """
     channel, row, column = (axis.ravel() for axis in np.indices(shape))
     distance = np.hypot(row[:, None] - row, column[:, None] - column)

@@ -46,7 +46,7 @@ def layer_table(analysis: Analysis, rows: Optional[int] = None) -> Table:
     left_out = len(analysis.layers) - len(shown)
     table.caption = (
         f"{f'{left_out} more layers: --all; ' if left_out else ''}"
-        f"over {analysis.pictures} pictures ({analysis.picture_source}); "
+        f"over {analysis.images} images ({analysis.image_source}); "
         f"calibrated: {calibration.calibrator} over {calibration.images} x {calibration.source}"
     )
     return table

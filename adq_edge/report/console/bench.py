@@ -56,7 +56,7 @@ def latency_table(report: BenchmarkReport) -> Table:
     queries = min(stream.latency.count for stream in streams)
     seconds = min(stream.timed_seconds for stream in streams)
     harness = max(stream.harness_us for stream in streams)
-    governor = report.quietness.governor
+    governor = report.interference.governor
     clock = "" if governor is None else f"; CPU clock: {governor}"
     return _captioned(
         table,

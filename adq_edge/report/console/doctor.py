@@ -9,7 +9,7 @@ from rich.table import Table
 
 from adq_edge.hardware.doctor import Diagnosis
 from adq_edge.hardware.gpu import Gpu
-from adq_edge.hardware.inventory import Findings
+from adq_edge.hardware.inventory import Inventory
 from adq_edge.hardware.jetson import Jetson
 from adq_edge.hardware.memory import Memory
 from adq_edge.hardware.power import Power
@@ -19,7 +19,7 @@ _UNKNOWN = "unknown"
 Row = Tuple[str, str]
 
 
-def machine_table(findings: Findings) -> Table:
+def machine_table(findings: Inventory) -> Table:
     """Show what a machine is and what is on it."""
     table = Table(title="this machine", title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
@@ -29,7 +29,7 @@ def machine_table(findings: Findings) -> Table:
     return table
 
 
-def abilities_table(diagnosis: Diagnosis) -> Table:
+def capabilities_table(diagnosis: Diagnosis) -> Table:
     """Show what adq-edge can do on a machine, and why or why not."""
     table = Table(title="what adq-edge can do here", title_justify="left")
     for heading in ("ability", "", "with what, or why not"):
@@ -45,7 +45,7 @@ def advice(diagnosis: Diagnosis) -> str:
     return "Next step: nothing, all is well." if step is None else f"Next step: {step}."
 
 
-def _hardware(findings: Findings) -> Iterator[Row]:
+def _hardware(findings: Inventory) -> Iterator[Row]:
     environment, memory, jetson = findings.environment, findings.memory, findings.jetson
     yield "machine", _machine(findings)
     yield "processor", f"{environment.cpu}, {environment.logical_cores} logical cores"
@@ -65,7 +65,7 @@ def _swap(memory: Memory) -> str:
     return f"swap {_gb(memory.swap_mb)}, {_gb(memory.swap_free_mb)} free"
 
 
-def _machine(findings: Findings) -> str:
+def _machine(findings: Inventory) -> str:
     environment, jetson = findings.environment, findings.jetson
     inside = ", in a container" if findings.container else ""
     if jetson is None:
@@ -95,7 +95,7 @@ def _clocks(power: Power) -> str:
     return f"{locked}; GPU {_mhz(power.gpu_mhz)} of {_mhz(power.gpu_max_mhz)}; memory {memory}"
 
 
-def _gpu(findings: Findings) -> Iterator[Row]:
+def _gpu(findings: Inventory) -> Iterator[Row]:
     if not findings.has_gpu:
         yield "GPU", "no NVIDIA GPU"
         return
@@ -118,7 +118,7 @@ def _one_gpu(gpu: Gpu) -> str:
     return f"{gpu.name}, compute capability {gpu.compute_capability or _UNKNOWN}{memory}"
 
 
-def _software(findings: Findings) -> Iterator[Row]:
+def _software(findings: Inventory) -> Iterator[Row]:
     toolkit = findings.toolkit
     if findings.has_gpu or toolkit.version is not None:
         compiler = "without nvcc" if toolkit.nvcc is None else f"nvcc: {toolkit.nvcc}"

@@ -19,7 +19,7 @@ def _tensorrt_lines(details: TensorRTDetails) -> Iterator[str]:
     place = "" if details.dla is None else f", DLA core {details.dla}"
     yield (
         f"{details.route} route, compute capability {details.compute_capability}{place}, "
-        f"batches of up to {details.largest_batch}"
+        f"batches of up to {details.max_batch}"
     )
     peak = "" if details.peak_mb is None else f", builder's peak memory {details.peak_mb:.0f} MB"
     yield f"built in {details.seconds:.1f} s{peak}, workspace {details.workspace_mb} MB"

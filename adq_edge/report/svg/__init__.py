@@ -1,3 +1,3 @@
-"""Charts as inline SVG, as wide as a phone, coloured by the page's style sheet."""
+"""Charts as inline SVG, as wide as a phone, colored by the page's style sheet."""
 
 from __future__ import annotations

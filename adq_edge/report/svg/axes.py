@@ -35,22 +35,22 @@ def series_legend(names: Sequence[Tuple[str, str, int]], top: float, marked: boo
     """Yield a line for each series.
 
     Args:
-        names: text, colour class and number of the series' dashes and shape.
+        names: text, color class and number of the series' dashes and shape.
         top: upper edge of the first line.
         marked: whether the series' points are marked.
     """
-    for number, (name, colour, shape) in enumerate(names):
+    for number, (name, color, shape) in enumerate(names):
         y = top + LEGEND_LINE * (number + 0.5)
-        yield line(2, y, 34, y, class_=f"line {colour}", stroke_dasharray=DASHES[shape % len(DASHES)])
+        yield line(2, y, 34, y, class_=f"line {color}", stroke_dasharray=DASHES[shape % len(DASHES)])
         if marked:
-            yield marker(shape, 18, y, class_=f"mark {colour}")
+            yield marker(shape, 18, y, class_=f"mark {color}")
         yield text(shorten(name, WIDTH - 42), 41, y + 4, class_="small")
 
 
 def area_legend(names: Sequence[Tuple[str, str]], top: float, columns: int = 2) -> Iterator[Markup]:
-    """Yield a filled square and its name for each colour class, `columns` to a line."""
+    """Yield a filled square and its name for each color class, `columns` to a line."""
     wide = WIDTH / columns
-    for number, (name, colour) in enumerate(names):
+    for number, (name, color) in enumerate(names):
         x, y = wide * (number % columns), top + LEGEND_LINE * (number // columns)
-        yield line(x + 5, y + 3, x + 5, y + 13, class_=f"swatch {colour}")
+        yield line(x + 5, y + 3, x + 5, y + 13, class_=f"swatch {color}")
         yield text(shorten(name, wide - 18), x + 15, y + 12, class_="small")

@@ -59,7 +59,7 @@ class Range(NamedTuple):
 
 
 def stack_chart(title: str, unit: str, names: Sequence[str], stacks: Sequence[Stack]) -> Chart:
-    """Draw bars of parts, one below the other; part after part has the next of six colours."""
+    """Draw bars of parts, one below the other; part after part has the next of six colors."""
     longest = max(sum(part for part in stack.parts if part is not None) for stack in stacks)
     scale = fit([0.0, longest], _LEFT, _RIGHT, zero=True)
     bottom = _TOP + _ROW * len(stacks)
@@ -85,7 +85,7 @@ def range_chart(title: str, ranges: Sequence[Range]) -> Chart:
     values = [value for item in ranges for value in (item.bound, item.high, item.measured) if value]
     scale = fit(values, _LEFT, _RIGHT, spread=True)
     bottom = _TOP + _ROW * len(ranges)
-    name = "ms a picture, logarithmic" if scale.logarithmic else "ms a picture"
+    name = "ms an image, logarithmic" if scale.logarithmic else "ms an image"
     parts: List[Markup] = [*horizontal_axis(scale, _TOP, bottom, name)]
     for number, item in enumerate(ranges):
         parts.append(group(_range(scale, item, _TOP + _ROW * number)))

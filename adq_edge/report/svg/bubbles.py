@@ -23,8 +23,8 @@ class Bubble(NamedTuple):
 
     Attributes:
         name: what its number stands for.
-        precision: its number format's name, and the class of its colour.
-        colour: the class.
+        precision: its number format's name, and the class of its color.
+        color: the class.
         latency_ms: median.
         auroc: image AUROC.
         size_mb: of its file.
@@ -33,7 +33,7 @@ class Bubble(NamedTuple):
 
     name: str
     precision: str
-    colour: str
+    color: str
     latency_ms: float
     auroc: float
     size_mb: float
@@ -54,7 +54,7 @@ def bubble_chart(data: str, bubbles: Sequence[Bubble]) -> Chart:
         *vertical_axis(upright, _LEFT, _RIGHT, "image AUROC (does not begin at 0); area: size of the file"),
         *_draw(across, upright, bubbles),
     ]
-    legend = list(dict.fromkeys((bubble.precision, bubble.colour) for bubble in bubbles))
+    legend = list(dict.fromkeys((bubble.precision, bubble.color) for bubble in bubbles))
     parts += area_legend(legend, _BOTTOM + 38, columns=3)
     key = tuple(_said(bubble) for bubble in bubbles)
     height = _BOTTOM + 42 + 17 * math.ceil(len(legend) / 3)
@@ -69,7 +69,7 @@ def _draw(across: Scale, upright: Scale, bubbles: Sequence[Bubble]) -> Iterator[
         radius = max(_LARGEST * math.sqrt(bubble.size_mb / largest), 3.5)
         dashes = "none" if bubble.quotable else "3 2"
         tip = tag("title", plain(_said(bubble)))
-        style = f"bubble {bubble.colour}"
+        style = f"bubble {bubble.color}"
         yield tag("circle", tip, cx=x, cy=y, r=radius, class_=style, stroke_dasharray=dashes)
     for number, bubble in enumerate(bubbles, 1):
         x, y = across(bubble.latency_ms), upright(bubble.auroc)

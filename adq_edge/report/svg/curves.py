@@ -21,13 +21,13 @@ class Curve(NamedTuple):
 
     Attributes:
         name: what it is.
-        colour: its colour class.
+        color: its color class.
         shape: number of its dashes and its marker.
         points: abscissa and ordinate; None where a reading is missing.
     """
 
     name: str
-    colour: str
+    color: str
     shape: int
     points: Sequence[Tuple[float, Optional[float]]]
 
@@ -47,7 +47,7 @@ def step_chart(title: str, across_name: str, up_name: str, curves: Sequence[Curv
         parts.append(_path(curve, points))
         for (x, y), point in zip(curve.points, points):
             tip = f"{curve.name}: {significant(y or 0)} at {label(x)}"
-            parts.append(marker(curve.shape, *point, tip=tip, class_=f"mark {curve.colour}"))
+            parts.append(marker(curve.shape, *point, tip=tip, class_=f"mark {curve.color}"))
     said = "; ".join(
         f"{curve.name}: {', '.join(f'{significant(y or 0)} at {label(x)}' for x, y in curve.points)}"
         for curve in curves
@@ -86,13 +86,13 @@ def _chart(
     curves: Sequence[Curve],
     marked: bool = True,
 ) -> Chart:
-    legend = series_legend([(curve.name, curve.colour, curve.shape) for curve in curves], height, marked)
+    legend = series_legend([(curve.name, curve.color, curve.shape) for curve in curves], height, marked)
     return Chart(title, description, height + 4 + LEGEND_LINE * len(curves), group([*parts, *legend]))
 
 
 def _path(curve: Curve, points: Sequence[Point]) -> Markup:
     dashes = DASHES[curve.shape % len(DASHES)]
-    return path(points, class_=f"line {curve.colour}", stroke_dasharray=dashes) if points else Markup("")
+    return path(points, class_=f"line {curve.color}", stroke_dasharray=dashes) if points else Markup("")
 
 
 def _share(x: float, steps: Sequence[float]) -> float:

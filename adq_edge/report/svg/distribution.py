@@ -33,13 +33,13 @@ class Strip(NamedTuple):
 
     Attributes:
         name: the engine.
-        colour: its colour class.
+        color: its color class.
         latency: the distribution.
         caution: words that stand beside it.
     """
 
     name: str
-    colour: str
+    color: str
     latency: Latency
     caution: str
 
@@ -73,19 +73,19 @@ def _strip(scale: Scale, strip: Strip, top: float) -> Iterator[Markup]:
     caution = f" ({strip.caution})" if strip.caution else ""
     yield text(shorten(strip.name + caution, WIDTH - 8, BOLD_LETTER), 2, top + 14, class_="name")
     if len(latency.quantiles_ms) > 1 and latency.max_ms > latency.min_ms:
-        yield path(_outline(scale, latency, base), closed=True, class_=f"area {strip.colour}")
+        yield path(_outline(scale, latency, base), closed=True, class_=f"area {strip.color}")
     yield line(
         scale(latency.min_ms),
         base,
         scale(latency.max_ms),
         base,
-        class_=f"line {strip.colour}",
+        class_=f"line {strip.color}",
         stroke_width=2,
     )
     percentiles = (("p50", latency.p50_ms), ("p90", latency.p90_ms), ("p99", latency.p99_ms))
     for number, (name, value) in enumerate(percentiles):
         tip = f"{strip.name}: {name} {significant(value)} ms"
-        yield marker(number, scale(value), base, tip=tip, class_=f"mark {strip.colour}")
+        yield marker(number, scale(value), base, tip=tip, class_=f"mark {strip.color}")
     written = ", ".join(f"{name} {significant(value)}" for name, value in percentiles)
     yield text(f"{written}, max {significant(latency.max_ms)} ms", 2, base + 17, class_="small")
 

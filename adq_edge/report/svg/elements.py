@@ -78,7 +78,7 @@ def path(points: Sequence[Point], closed: bool = False, **attributes: Value) -> 
 
 
 def marker(shape: int, x: float, y: float, size: float = 4.0, tip: str = "", **attributes: Value) -> Markup:
-    """Return one of six shapes around a point: colour alone must not tell series apart."""
+    """Return one of six shapes around a point: color alone must not tell series apart."""
     corners = _SHAPES[shape % len(_SHAPES)]
     inside = [tag("title", plain(tip))] if tip else []
     if not corners:

@@ -110,7 +110,7 @@ def environment_sheet(devices: Sequence[Device]) -> Sheet:
         for name in dict.fromkeys(name for properties in lists for name in properties):
             values = dict.fromkeys(properties[name] for properties in lists if name in properties)
             rows.append((device.name, name, "; ".join(values)))
-        governors = {entry.measurement.report.quietness.governor for entry in device.entries} - {None}
+        governors = {entry.measurement.report.interference.governor for entry in device.entries} - {None}
         if governors:
             rows.append((device.name, "clock governor", "; ".join(sorted(map(str, governors)))))
     return sheet(

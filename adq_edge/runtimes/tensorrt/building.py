@@ -35,7 +35,7 @@ REFUSED = 2
 
 _MEGABYTE = 10**6
 _UNPINNED = frozenset({"CONSTANT", "SHAPE", "QUANTIZE", "DEQUANTIZE", "CAST", "IDENTITY", "SHUFFLE"})
-"""Types of layers that compute nothing, or whose number format their neighbours decide."""
+"""Types of layers that compute nothing, or whose number format their neighbors decide."""
 
 
 def build(job: Job) -> BuildReport:
@@ -74,7 +74,7 @@ def build(job: Job) -> BuildReport:
 
 
 def _is_strong(job: Job, release: Release) -> bool:
-    """Tell whether to ask for strong typing: 11 and RTX know nothing else and need no flag."""
+    """Return True if to ask for strong typing: 11 and RTX know nothing else and need no flag."""
     return job.route is Route.TYPED and release.at_least(10) and release.before(11)
 
 
@@ -132,7 +132,7 @@ def timing_cache(job: Job) -> Optional[str]:
 def batch_shapes(job: Job) -> List[Any]:
     """Return the smallest, the usual and the largest input shape; one size for a static engine."""
     height, width = job.image_size
-    return [(count, height, width, 3) for count in (1, 1, job.largest_batch)]
+    return [(count, height, width, 3) for count in (1, 1, job.max_batch)]
 
 
 def configure(job: Job, release: Release, network: Any, config: Any, reader: Optional[Any]) -> None:
@@ -265,11 +265,11 @@ def _calibrate(job: Job, release: Release) -> BuildReport:
 
     assert release.before(11)
     assert job.own_calibrator is not None
-    assert job.pictures is not None
+    assert job.images is not None
     trt = release.trt
-    # The context must be current while pictures are copied; pycuda aborts a process that ends with it.
+    # The context must be current while images are copied; pycuda aborts a process that ends with it.
     with contextlib.closing(Gpu()):
-        calibrator = own_calibrator(release, job.own_calibrator, np.load(job.pictures, allow_pickle=False))
+        calibrator = own_calibrator(release, job.own_calibrator, np.load(job.images, allow_pickle=False))
         config = CreateConfig(
             int8=True,
             calibrator=calibrator,

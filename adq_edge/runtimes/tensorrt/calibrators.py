@@ -1,4 +1,4 @@
-"""TensorRT's calibrator classes: one that only hands over our cache, and its own three on our pictures.
+"""TensorRT's calibrator classes: one that only hands over our cache, and its own three on our images.
 
 Subclasses are made inside functions, because their base classes exist in 8.5 to 10 only. Every one calls
 its base's constructor, without which TensorRT crashes, and the caller keeps it alive while TensorRT builds.
@@ -55,30 +55,30 @@ def cache_reader(release: Release, cache: bytes) -> Any:
 
 
 class _Feeder:
-    """Copies one picture after the other into one buffer on the GPU, as float32, which calibration takes."""
+    """Copies one image after the other into one buffer on the GPU, as float32, which calibration takes."""
 
-    def __init__(self, pictures: np.ndarray) -> None:
+    def __init__(self, images: np.ndarray) -> None:
         import pycuda.driver as cuda
 
         self._cuda = cuda
-        self._pictures: Iterator[np.ndarray] = iter(pictures)
-        self._buffer = cuda.mem_alloc(pictures[0].size * np.dtype(np.float32).itemsize)
+        self._images: Iterator[np.ndarray] = iter(images)
+        self._buffer = cuda.mem_alloc(images[0].size * np.dtype(np.float32).itemsize)
 
     def next_batch(self) -> Optional[List[int]]:
-        picture = next(self._pictures, None)
-        if picture is None:
+        image = next(self._images, None)
+        if image is None:
             return None
-        self._cuda.memcpy_htod(self._buffer, np.ascontiguousarray(picture[None], np.float32))
+        self._cuda.memcpy_htod(self._buffer, np.ascontiguousarray(image[None], np.float32))
         return [int(self._buffer)]
 
 
-def own_calibrator(release: Release, kind: OwnCalibrator, pictures: np.ndarray) -> Any:
+def own_calibrator(release: Release, kind: OwnCalibrator, images: np.ndarray) -> Any:
     """Return one of TensorRT's own calibrators; its attribute `cache` holds what TensorRT found.
 
     Args:
         release: a TensorRT before 11.
         kind: which one.
-        pictures: uint8 `[N, H, W, 3]`; a CUDA context must be current.
+        images: uint8 `[N, H, W, 3]`; a CUDA context must be current.
     """
     assert release.before(11)
     trt = release.trt
@@ -87,7 +87,7 @@ def own_calibrator(release: Release, kind: OwnCalibrator, pictures: np.ndarray) 
         OwnCalibrator.MINMAX: trt.IInt8MinMaxCalibrator,
         OwnCalibrator.PERCENTILE: trt.IInt8LegacyCalibrator,
     }[kind]
-    feeder = _Feeder(pictures)
+    feeder = _Feeder(images)
 
     class Calibrator(base):  # type: ignore[misc, valid-type] # known at run time only
         """Never reads a cache; the last four answers are asked of the percentile calibrator only."""

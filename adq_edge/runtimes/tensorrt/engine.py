@@ -49,7 +49,7 @@ class TensorRTEngine(Engine):
         try:
             _check_gpu(path, sidecar, self._gpu)
             self._runtime, self._engine = _deserialize(path, self._release)
-            self.largest_batch: int = _largest_batch(path, sidecar, self._engine)
+            self.max_batch: int = _max_batch(path, sidecar, self._engine)
             self._slots.append(self._make_slot())
         except BaseException:
             self.close()
@@ -66,7 +66,7 @@ class TensorRTEngine(Engine):
 
         TensorRT 8.5 cannot share the one optimization profile of an engine with dynamic batch: one there.
         """
-        return (1,) if self._release.before(8, 6) and self.largest_batch > 1 else (1, _IN_FLIGHT)
+        return (1,) if self._release.before(8, 6) and self.max_batch > 1 else (1, _IN_FLIGHT)
 
     def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Generator[Output, None, None]:
         """Score batches in order with several of them on the GPU at once; arguments as of the base."""
@@ -118,9 +118,9 @@ class TensorRTEngine(Engine):
     def _first_slot(self, images: np.ndarray) -> _Slot:
         if not self._slots:
             raise EngineError("is closed", where=self.path)
-        if len(images) > self.largest_batch:
+        if len(images) > self.max_batch:
             raise EngineError(
-                f"takes at most {self.largest_batch} pictures at once, not {len(images)}",
+                f"takes at most {self.max_batch} images at once, not {len(images)}",
                 where=self.path,
                 fix="Build it with a larger --max-batch",
             )
@@ -128,7 +128,7 @@ class TensorRTEngine(Engine):
 
     def _make_slot(self) -> _Slot:
         assert self._gpu is not None
-        return _Slot(self.path, self._gpu, self._engine, self.sidecar, self.largest_batch)
+        return _Slot(self.path, self._gpu, self._engine, self.sidecar, self.max_batch)
 
 
 def _check_release(path: Path, sidecar: Sidecar, release: Release) -> None:
@@ -168,7 +168,7 @@ def _deserialize(path: Path, release: Release) -> Tuple[Any, Any]:
     return runtime, engine
 
 
-def _largest_batch(path: Path, sidecar: Sidecar, engine: Any) -> int:
+def _max_batch(path: Path, sidecar: Sidecar, engine: Any) -> int:
     """Return the largest batch, after a look at what the engine takes and gives."""
     names = {engine.get_tensor_name(position) for position in range(engine.num_io_tensors)}
     if names != {INPUT, MAP_OUTPUT, SCORE_OUTPUT}:
@@ -177,7 +177,7 @@ def _largest_batch(path: Path, sidecar: Sidecar, engine: Any) -> int:
         )
     shape = tuple(engine.get_tensor_shape(INPUT))
     if shape[1:] != (*sidecar.image_size, 3):
-        raise EngineError(f"takes pictures of shape {list(shape)}", where=path, fix=_REBUILD)
+        raise EngineError(f"takes images of shape {list(shape)}", where=path, fix=_REBUILD)
     if shape[0] > 0:
         return int(shape[0])
     return int(engine.get_tensor_profile_shape(INPUT, 0)[2][0])
@@ -186,7 +186,7 @@ def _largest_batch(path: Path, sidecar: Sidecar, engine: Any) -> int:
 class _Slot:
     """One batch in flight: an execution context with its stream, its events and its buffers."""
 
-    def __init__(self, path: Path, gpu: Gpu, engine: Any, sidecar: Sidecar, largest_batch: int) -> None:
+    def __init__(self, path: Path, gpu: Gpu, engine: Any, sidecar: Sidecar, max_batch: int) -> None:
         context = engine.create_execution_context()
         if context is None:
             raise EngineError("TensorRT makes no execution context", where=path, fix="Free some GPU memory")
@@ -194,9 +194,9 @@ class _Slot:
         self._stream = gpu.driver.Stream()
         self._marks = [gpu.driver.Event() for _ in range(4)]
         self._is_dynamic = engine.get_tensor_shape(INPUT)[0] < 0
-        self._input = allocate(gpu, (largest_batch, *sidecar.image_size, 3), np.uint8)
-        self._maps = allocate(gpu, (largest_batch, *sidecar.map_size), np.float32)
-        self._scores = allocate(gpu, (largest_batch,), np.float32)
+        self._input = allocate(gpu, (max_batch, *sidecar.image_size, 3), np.uint8)
+        self._maps = allocate(gpu, (max_batch, *sidecar.map_size), np.float32)
+        self._scores = allocate(gpu, (max_batch,), np.float32)
         tensors = {INPUT: self._input, MAP_OUTPUT: self._maps, SCORE_OUTPUT: self._scores}
         for name, buffer in tensors.items():
             context.set_tensor_address(name, int(buffer.device))

@@ -40,14 +40,14 @@ class Job:
         half: nodes among them that stay float16 in an INT8 engine.
         ranges: dynamic range of each tensor as amax, in its own units; for `Route.IMPLICIT`.
         image_size: (height, width) of the input in pixels.
-        largest_batch: number of pictures that one query may hold; 1 makes a static engine.
+        max_batch: number of images that one query may hold; 1 makes a static engine.
         compute_capabilities: GPUs to compile for, "8.6" and so on; empty for the one that is here.
         dla: the DLA core to run on, with the GPU for what it cannot; None for the GPU alone.
         workspace_mb: memory that a layer's kernel may use while it runs, in MB (10^6 bytes).
         lean: True to leave cuDNN and cuBLAS out, which saves about 1 GB while building.
         timing_cache: file that keeps how fast kernels were; None for none.
         own_calibrator: calibrate with it instead, and write its ranges to the report; no engine is kept.
-        pictures: uint8 `[N, H, W, 3]` array file that it reads.
+        images: uint8 `[N, H, W, 3]` array file that it reads.
     """
 
     flavour: Flavour
@@ -59,14 +59,14 @@ class Job:
     half: Tuple[str, ...]
     ranges: Dict[str, float]
     image_size: Tuple[int, int]
-    largest_batch: int
+    max_batch: int
     compute_capabilities: Tuple[str, ...]
     dla: Optional[int]
     workspace_mb: int
     lean: bool
     timing_cache: Optional[str]
     own_calibrator: Optional[OwnCalibrator] = None
-    pictures: Optional[str] = None
+    images: Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)

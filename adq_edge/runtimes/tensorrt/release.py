@@ -61,11 +61,11 @@ class Release:
         return self.flavour is Flavour.RTX
 
     def at_least(self, major: int, minor: int = 0) -> bool:
-        """Tell whether the interface is that of this release or a later one."""
+        """Return True if the interface is that of this release or a later one."""
         return self._interface >= (major, minor)
 
     def before(self, major: int, minor: int = 0) -> bool:
-        """Tell whether the interface is older than that of this release."""
+        """Return True if the interface is older than that of this release."""
         return self._interface < (major, minor)
 
     @property

@@ -36,7 +36,7 @@ from adq_edge.report.console.plan import plan_table
 from adq_edge.runtimes.registry import load_engine
 from factories.images import SIZE, leftovers, write_dataset
 
-PICTURES = 6
+IMAGES = 6
 SPOILT = "percentile:80"
 """A calibrator that clips a fifth of all values: INT8 that needs mending."""
 
@@ -54,7 +54,7 @@ def quick_search() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("adq_edge.builders.mixed_precision.search.map_damage", remember)
-        patch.setattr("adq_edge.builders.mixed_precision.goal._PICTURES", PICTURES)
+        patch.setattr("adq_edge.builders.mixed_precision.goal._IMAGES", IMAGES)
         patch.setattr("adq_edge.builders.mixed_precision.trials._SETTLE_SECONDS", 0.0)
         patch.setattr("adq_edge.builders.mixed_precision.trials._ROUNDS", 2)
         yield
@@ -163,7 +163,7 @@ def test_search_without_labels_holds_the_error_of_the_map(
     plan, sidecar = built_to_a_drop.plan, built_to_a_drop.sidecar
     search = searched(plan)
     assert (search.measure, search.holds, search.layers) == (Measure.MAP_ERROR, True, len(layers))
-    assert (search.data, search.images) == (str(dataset.resolve()), PICTURES)
+    assert (search.data, search.images) == (str(dataset.resolve()), IMAGES)
     count = len(plan.float_layers)
     assert 0 < count < len(layers)
     assert set(plan.float_layers) < set(layers)
@@ -185,11 +185,11 @@ def test_search_without_labels_holds_the_error_of_the_map(
         "e.onnx.plan.json",
     }
     # and the engine on disk is the one that was measured
-    pictures = list(make_source("images,synthetic-defects", dataset, PICTURES, seed=1).pictures((SIZE, SIZE)))
+    images = list(make_source("images,synthetic-defects", dataset, IMAGES, seed=1).images((SIZE, SIZE)))
     maps = []
     for path in (engines[Precision.FP32], built_to_a_drop.path):
         with load_engine(path) as engine:
-            maps.append(np.stack([engine.run(picture[None]).maps[0] for picture in pictures]))
+            maps.append(np.stack([engine.run(image[None]).maps[0] for image in images]))
     error = np.sqrt(np.sum((maps[0] - maps[1]) ** 2) / np.sum(maps[0] ** 2))
     assert error == pytest.approx(drops(plan)[count], rel=1e-4)
 
@@ -229,9 +229,9 @@ def test_search_with_labels_holds_the_image_auroc(bundle, dataset: Path, engines
 def test_with_every_layer_in_float32_nothing_is_lost(bundle, everything: Path, engines, dataset, tmp_path):
     built = build(bundle.path, tmp_path / "e.onnx", calib=SPOILT, plan=everything)
     assert "QLinearConv" not in built.sidecar.operators
-    pictures = np.stack([load_image(path, (SIZE, SIZE)) for path in sorted(dataset.rglob("test/*/*.png"))])
+    images = np.stack([load_image(path, (SIZE, SIZE)) for path in sorted(dataset.rglob("test/*/*.png"))])
     with load_engine(engines[Precision.FP32]) as a, load_engine(built.path) as b:
-        expected, measured = a.run(pictures), b.run(pictures)
+        expected, measured = a.run(images), b.run(images)
     np.testing.assert_allclose(measured.maps, expected.maps, atol=1e-4 * expected.maps.max())
 
 
@@ -287,7 +287,7 @@ def test_interrupted_build_leaves_neither_engine_nor_plan(
 
 @pytest.mark.parametrize("gone", ["test", "test/spot", "", None])
 def test_measure_follows_what_the_training_data_holds(bundle, dataset, tmp_path: Path, monkeypatch, gone):
-    """The labels decide; without them normal pictures do, of the same folder or of the calibration's."""
+    """The labels decide; without them normal images do, of the same folder or of the calibration's."""
     root = write_dataset(tmp_path / "data")
     for folder in [] if gone is None else [root] if gone == "" else root.glob(f"*/{gone}"):
         shutil.rmtree(str(folder))
@@ -296,7 +296,7 @@ def test_measure_follows_what_the_training_data_holds(bundle, dataset, tmp_path:
     goal = set_goal(trained, 0.1, None, dataset if gone == "" else None, False)
     assert goal.measure is (Measure.IMAGE_AUROC if gone is None else Measure.MAP_ERROR)
     assert goal.folder == (dataset if gone == "" else root)
-    assert (len(goal.pictures), goal.pictures.name) == (PICTURES, "images+synthetic-defects")
+    assert (len(goal.images), goal.images.name) == (IMAGES, "images+synthetic-defects")
 
 
 # --- refusals -----------------------------------------------------------------------------------------

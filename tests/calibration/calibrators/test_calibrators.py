@@ -91,7 +91,7 @@ def test_entropy_range_follows_from_the_raw_values(kind: str):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("percentile", [99.99, 99.9, 99.0, 90.0, 50.0])
 def test_percentile_is_numpys_quantile_of_the_raw_values(kind: str, percentile: float):
-    """Within a bin: numpy's two neighbouring values bracket it, give or take the bin that holds them."""
+    """Within a bin: numpy's two neighboring values bracket it, give or take the bin that holds them."""
     values = activations(kind).astype(np.float64)
     low, high = range_of(f"percentile:{percentile}", values)
     width = histogram_of(values).width

@@ -23,8 +23,8 @@ class SigmaCalibrator:
 
     def compute_range(self, histogram: Histogram) -> Tuple[float, float]:
         """Return (-threshold, threshold), cut to the data's own range."""
-        centres = (np.arange(histogram.bins) + 0.5) * histogram.width
-        mean_square = np.dot(histogram.magnitudes, centres**2) / histogram.total
+        centers = (np.arange(histogram.bins) + 0.5) * histogram.width
+        mean_square = np.dot(histogram.magnitudes, centers**2) / histogram.total
         threshold = self.sigmas * float(np.sqrt(mean_square))
         low, high = histogram.data_range
         return max(low, -threshold), min(high, threshold)

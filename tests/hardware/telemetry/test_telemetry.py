@@ -19,11 +19,11 @@ from adq_edge.hardware.telemetry.jtop import JtopSource
 from adq_edge.hardware.telemetry.rails import EnergyCounter, find_rails, input_rails
 from adq_edge.hardware.telemetry.recorder import Recorder, open_recorder
 from adq_edge.hardware.telemetry.recording import Energy, Recording, Series
-from adq_edge.hardware.telemetry.sample import Reading
+from adq_edge.hardware.telemetry.sample import TelemetrySample
 from adq_edge.hardware.telemetry.sensors import power_sensors
 from adq_edge.hardware.telemetry.sources import open_source
 from adq_edge.hardware.telemetry.sysfs import SysfsSource
-from adq_edge.hardware.telemetry.sysfs_value import Gauge, open_gauge
+from adq_edge.hardware.telemetry.sysfs_value import SysfsValue, open_sysfs_value
 from adq_edge.hardware.telemetry.tegrastats import TegrastatsSource, parse_line
 from adq_edge.hardware.telemetry.throttling import Throttling
 from factories.boards import ORIN_NANO, XAVIER_NX, write_tree
@@ -57,19 +57,19 @@ def alive(process: int) -> bool:
 
 EXPECTED = {
     "jetpack4-nano.txt": [
-        Reading(
+        TelemetrySample(
             {"POM_5V_IN": 2.532, "POM_5V_GPU": 0.0, "POM_5V_CPU": 0.32},
             {"PLL": 28.5, "CPU": 32.0, "iwlwifi": 44.0, "GPU": 30.5, "AO": 39.5, "thermal": 31.25},
             {"emc": 1600.0, "gpu": 76.0, "cpu0": 518.0, "cpu1": 518.0, "cpu2": None, "cpu3": None},
         ),
-        Reading(
+        TelemetrySample(
             {"POM_5V_IN": 6.871, "POM_5V_GPU": 2.804, "POM_5V_CPU": 1.088},
             {"PLL": 33.0, "CPU": 36.5, "iwlwifi": 45.0, "GPU": 36.0, "AO": 42.0, "thermal": 36.25},
             {"emc": 1600.0, "gpu": 921.0, "cpu0": 1479.0, "cpu1": 1479.0, "cpu2": None, "cpu3": None},
         ),
     ],
     "jetpack4-tx2.txt": [
-        Reading(
+        TelemetrySample(
             {
                 "VDD_SYS_GPU": 0.152,
                 "VDD_SYS_SOC": 0.687,
@@ -91,7 +91,7 @@ EXPECTED = {
         )
     ],
     "jetpack4-xavier-nx.txt": [
-        Reading(
+        TelemetrySample(
             {"VDD_IN": 4.067, "VDD_CPU_GPU_CV": 1.331, "VDD_SOC": 0.997},
             {"AO": 35.0, "GPU": 33.0, "AUX": 33.5, "CPU": 35.0, "thermal": 33.9},
             {
@@ -103,7 +103,7 @@ EXPECTED = {
         )
     ],
     "jetpack4-agx-xavier.txt": [
-        Reading(
+        TelemetrySample(
             {"GPU": 18.401, "CPU": 2.301, "SOC": 4.602, "CV": 0.0, "VDDRQ": 2.914, "SYS5V": 4.632},
             {
                 "AO": 48.0,
@@ -126,7 +126,7 @@ EXPECTED = {
         )
     ],
     "jetpack5-xavier-nx.txt": [
-        Reading(
+        TelemetrySample(
             {"VDD_IN": 2.763, "VDD_CPU_GPU_CV": 0.65, "VDD_SOC": 0.65},
             {"AUX": 45.0, "CPU": 46.5, "thermal": 45.6, "AO": 45.0, "GPU": 45.5},
             {
@@ -137,7 +137,7 @@ EXPECTED = {
                 **dict.fromkeys(("cpu2", "cpu3", "cpu4", "cpu5"), 1190.0),
             },
         ),
-        Reading(
+        TelemetrySample(
             {"VDD_IN": 14.23, "VDD_CPU_GPU_CV": 7.684, "VDD_SOC": 2.31},
             {"AUX": 49.0, "CPU": 52.5, "thermal": 50.3, "AO": 48.5, "GPU": 54.0},
             {
@@ -150,7 +150,7 @@ EXPECTED = {
         ),
     ],
     "jetpack6-orin-nano.txt": [
-        Reading(
+        TelemetrySample(
             {"VDD_IN": 4.906, "VDD_CPU_GPU_CV": 0.515, "VDD_SOC": 1.428},
             {"cpu": 48.562, "soc2": 47.531, "soc0": 47.968, "gpu": 48.5, "tj": 49.062, "soc1": 49.062},
             {
@@ -160,7 +160,7 @@ EXPECTED = {
                 **dict.fromkeys(("cpu4", "cpu5")),
             },
         ),
-        Reading(
+        TelemetrySample(
             {"VDD_IN": 13.48, "VDD_CPU_GPU_CV": 6.228, "VDD_SOC": 2.98},
             {"cpu": 53.125, "soc2": 51.125, "soc0": 51.25, "gpu": 54.562, "tj": 54.562, "soc1": 51.437},
             {
@@ -170,7 +170,7 @@ EXPECTED = {
         ),
     ],
     "jetpack6-agx-orin.txt": [
-        Reading(
+        TelemetrySample(
             {"VDD_GPU_SOC": 3.15, "VDD_CPU_CV": 14.312, "VIN_SYS_5V0": 4.968, "VDDQ_VDD2_1V8AO": 1.091},
             {
                 **dict.fromkeys(("CV0", "CV1", "CV2")),
@@ -192,12 +192,12 @@ EXPECTED = {
         )
     ],
     "jetpack7-thor.txt": [
-        Reading(
+        TelemetrySample(
             {"VDD_GPU": 3.561, "VDD_CPU_SOC_MSS": 7.91, "VIN_SYS_5V0": 7.62, "VIN": 26.686},
             {"cpu": 60.406, "tj": 63.281, "soc012": 58.468, "gpu": 62.906, "soc345": 63.281},
             {"cpu0": 972.0, "cpu1": 972.0, "cpu2": None, "cpu3": 972.0},
         ),
-        Reading(
+        TelemetrySample(
             {"VDD_GPU": 37.939, "VDD_CPU_SOC_MSS": 30.059, "VIN_SYS_5V0": 15.486, "VIN": 124.486},
             {"cpu": 58.25, "tj": 66.625, "gpu": 56.937, "soc012": 55.375, "soc345": 55.812},
             {"emc": 4266.0, "gpu": 1574.0, "cpu0": 2601.0, "cpu1": 2601.0, "cpu2": None, "cpu3": 2601.0},
@@ -309,8 +309,8 @@ def test_a_tegrastats_that_ends_or_will_not_end(tmp_path: Path):
     for program in (quick, stubborn):
         program.chmod(0o755)
     source = TegrastatsSource(quick)
-    assert source.read() == Reading({"VDD_IN": 5.0})
-    assert [source.read(), source.read()] == [Reading(), Reading()]
+    assert source.read() == TelemetrySample({"VDD_IN": 5.0})
+    assert [source.read(), source.read()] == [TelemetrySample(), TelemetrySample()]
     source.close()
     source = TegrastatsSource(stubborn)
     process = round(1000 * (source.read().power["VDD_IN"] or 0))
@@ -358,7 +358,7 @@ ORIN_FILES = {
 def test_sysfs_of_an_orin(tmp_path: Path):
     root = write_tree(tmp_path, ORIN_FILES)
     source = SysfsSource(root)
-    assert source.read() == Reading(
+    assert source.read() == TelemetrySample(
         {"VDD_IN": pytest.approx(6.0)},
         {"cpu-thermal": pytest.approx(48.562), "cv0-thermal": None},
         {"gpu": 1020.0, "emc": 3199.0, "cpu0": pytest.approx(1510.4), "cpu4": pytest.approx(729.6)},
@@ -449,7 +449,7 @@ def test_an_energy_counter_that_starts_again(tmp_path: Path):
     def counter(span: Optional[float]) -> EnergyCounter:
         file.write_text("1000000\n")
         seconds[0] = 0.0
-        return EnergyCounter(Gauge(file, 1e-6), span, clock=lambda: seconds[0])
+        return EnergyCounter(SysfsValue(file, 1e-6), span, clock=lambda: seconds[0])
 
     def read(rail: EnergyCounter, at: float, microjoules: str) -> Optional[float]:
         seconds[0] = at
@@ -604,7 +604,7 @@ class Whims:
         self.calls, self.burnt, self.closed = 0, 0.0, False
         self.thread: Optional[threading.Thread] = None
 
-    def read(self) -> Reading:
+    def read(self) -> TelemetrySample:
         self.calls, self.thread = self.calls + 1, threading.current_thread()
         start = time.thread_time()
         while time.thread_time() - start < 0.001:
@@ -612,7 +612,7 @@ class Whims:
         self.burnt += time.thread_time() - start
         if self.calls % 2:
             raise RuntimeError("no answer")
-        return Reading({"VDD_IN": 7.0})
+        return TelemetrySample({"VDD_IN": 7.0})
 
     def cpu_seconds(self) -> float:
         return 0.25
@@ -739,7 +739,7 @@ def test_a_jtop_without_news_is_one_that_says_nothing_in_the_end(monkeypatch: py
     assert first.power["VDD_IN"] == 5.25
     assert source.read() is None
     monkeypatch.setattr("adq_edge.hardware.telemetry.jtop._PATIENCE_SECONDS", 0.0)
-    assert source.read() == Reading()
+    assert source.read() == TelemetrySample()
     source.close()
 
 
@@ -748,7 +748,7 @@ def chosen(root: Path) -> str:
     assert source is not None
     try:
         if source.name == "jtop":
-            assert source.read() == Reading(
+            assert source.read() == TelemetrySample(
                 {"VDD_CPU_CV": 1.5, "VDD_IN": 5.25}, {"cpu": 41.5, "cv0": None}, {"gpu": 306.0, "emc": 2133.0}
             )
         return source.name
@@ -793,11 +793,11 @@ class Jtop:
 
 
 def test_a_gauge_that_is_not_there(tmp_path: Path):
-    assert open_gauge(tmp_path) is None
-    assert open_gauge(tmp_path / "missing") is None
+    assert open_sysfs_value(tmp_path) is None
+    assert open_sysfs_value(tmp_path / "missing") is None
     file = tmp_path / "warn"
     file.write_text("32760 ma\n")
-    gauge = Gauge(file, 1e-3)
+    gauge = SysfsValue(file, 1e-3)
     assert gauge.read() == pytest.approx(32.76)
     gauge.close()
     gauge.close()

@@ -93,8 +93,8 @@ COSINE: List[Node] = [
     ("Div", ["dot", "norms"], "out"),
 ]
 SPREAD: List[Node] = [
-    ("Sub", ["a", "means"], "centred"),  # a constant of three axes, one value per channel
-    ("Sub", ["b", "centred"], "difference"),
+    ("Sub", ["a", "means"], "centerd"),  # a constant of three axes, one value per channel
+    ("Sub", ["b", "centerd"], "difference"),
     ("Mul", ["difference", "half"], "mean"),
     ("Sub", ["difference", "mean"], "rest"),
     ("Mul", ["rest", "rest"], "square"),
@@ -203,7 +203,7 @@ def test_each_method_is_scored_channels_last(name: str):
     height, width = method.config.image_size
     with torch.inference_mode():
         shown = torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8)
-        features = [torch.randn_like(feature) for feature in method.networks(method.normalise(shown))]
+        features = [torch.randn_like(feature) for feature in method.networks(method.normalize(shown))]
         expected = method.score(features)
         model = _exported(Scoring(method), features)
     turned = score_channels_last(model)

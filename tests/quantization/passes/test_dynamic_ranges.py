@@ -40,8 +40,8 @@ def model(bundle) -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def ranges(model: onnx.ModelProto, dataset) -> Ranges:
-    pictures = image_source(dataset, 4).pictures((SIZE, SIZE))
-    histograms = collect(model, find_region(model).measured, pictures, threads=2)
+    images = image_source(dataset, 4).images((SIZE, SIZE))
+    histograms = collect(model, find_region(model).measured, images, threads=2)
     return {name: make_calibrator("minmax").compute_range(h) for name, h in histograms.items()}
 
 
@@ -147,7 +147,7 @@ def test_relu_that_is_not_the_only_reader_inherits_from_before_it():
     assert amax == {"image": 2, "convolved": 5, "features": 5}
 
 
-def test_normalisation_may_be_written_in_any_way():
+def test_normalization_may_be_written_in_any_way():
     nodes = [
         ("Div", ["image", "scale"], "unit"),
         ("Sub", ["one", "unit"], "inverted"),

@@ -16,7 +16,7 @@ GRID, COARSER = (0.04, 121), (0.08, 121)
 
 
 class Graph:
-    """A Q/DQ graph over a float picture `[1, 4, SIZE, SIZE]`."""
+    """A Q/DQ graph over a float image `[1, 4, SIZE, SIZE]`."""
 
     def __init__(self) -> None:
         self.nodes: List[onnx.NodeProto] = []
@@ -46,9 +46,9 @@ class Graph:
         return self.add("Conv", [tensor, self.add("DequantizeLinear", constants, axis=0)])
 
     def model(self, *outputs: str) -> onnx.ModelProto:
-        picture = helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 4, SIZE, SIZE])
+        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 4, SIZE, SIZE])
         made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4) for name in outputs]
-        graph = helper.make_graph(self.nodes, "test", [picture], made, self.constants)
+        graph = helper.make_graph(self.nodes, "test", [image], made, self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         onnx.checker.check_model(model, full_check=True)
         return model
@@ -62,8 +62,8 @@ def run(model: onnx.ModelProto) -> List[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    picture = np.random.default_rng(0).normal(0, 3, (1, 4, SIZE, SIZE)).astype(np.float32)
-    return session.run(None, {"picture": picture})
+    image = np.random.default_rng(0).normal(0, 3, (1, 4, SIZE, SIZE)).astype(np.float32)
+    return session.run(None, {"image": image})
 
 
 def agree(model: onnx.ModelProto, pairs: Optional[int] = None) -> onnx.ModelProto:
@@ -79,7 +79,7 @@ def agree(model: onnx.ModelProto, pairs: Optional[int] = None) -> onnx.ModelProt
 
 def test_a_pair_behind_a_movement_of_rounded_values_goes():
     graph = Graph()
-    moved = graph.add("DepthToSpace", [graph.pair("picture")], blocksize=2)
+    moved = graph.add("DepthToSpace", [graph.pair("image")], blocksize=2)
     dropped = agree(graph.model(graph.add("Relu", [graph.pair(moved)])), pairs=1)
     assert len(dropped.graph.initializer) == 4  # a scale and a zero point for each of Q and DQ
 
@@ -87,7 +87,7 @@ def test_a_pair_behind_a_movement_of_rounded_values_goes():
 def test_a_chain_keeps_its_first_pair_alone():
     """As in the dense form of a patch network: pooled at several shifts, cut, stacked."""
     graph = Graph()
-    rounded, parts = graph.pair("picture"), []
+    rounded, parts = graph.pair("image"), []
     for shift in (0, 1):
         pooled = graph.add(
             "MaxPool", [rounded], kernel_shape=[2, 2], strides=[2, 2], pads=[shift, 0, shift, 0]
@@ -103,12 +103,12 @@ def test_a_chain_keeps_its_first_pair_alone():
 def test_a_pair_that_does_something_stays(case: str):
     graph = Graph()
     if case == "two grids":
-        both = [graph.pair("picture"), graph.pair("picture", COARSER)]
+        both = [graph.pair("image"), graph.pair("image", COARSER)]
         read = graph.add("Concat", both, axis=1)
     elif case == "computed":
-        read = graph.add("Add", [graph.pair("picture")] * 2)
+        read = graph.add("Add", [graph.pair("image")] * 2)
     else:
-        source = "picture" if case == "not rounded" else graph.pair("picture")
+        source = "image" if case == "not rounded" else graph.pair("image")
         read = graph.add("DepthToSpace", [source], blocksize=2)
     rounded = graph.pair(read, COARSER if case == "another grid" else GRID)
     agree(graph.model(rounded if case == "an output" else graph.add("Relu", [rounded])))
@@ -122,7 +122,7 @@ def test_openvino_stays_in_integers_between_convolutions():
     def enlarged(tensor: str) -> str:
         return graph.pair(graph.add("DepthToSpace", [graph.pair(tensor)], blocksize=2))
 
-    rounded = graph.pair("picture")
+    rounded = graph.pair("image")
     beside = enlarged(graph.convolution(rounded, 4, 64))
     main = enlarged(graph.add("Relu", [graph.convolution(rounded, 4, 64)]))
     main = graph.pair(graph.convolution(main, 16, 16))
@@ -137,7 +137,7 @@ def test_openvino_stays_in_integers_behind_a_stack():
     """With the pair alone, before as after, OpenVINO convolves the stacked maps in float32."""
     openvino = pytest.importorskip("openvino")
     graph = Graph()
-    first = graph.pair(graph.add("Relu", [graph.convolution(graph.pair("picture"), 4, 64)]), (0.04, 3))
+    first = graph.pair(graph.add("Relu", [graph.convolution(graph.pair("image"), 4, 64)]), (0.04, 3))
     pooled = [
         graph.pair(
             graph.add("MaxPool", [first], kernel_shape=[2, 2], strides=[2, 2], pads=[0] * 4), (0.04, 3)

@@ -38,13 +38,13 @@ def model(request, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="module")
-def pictures(dataset) -> np.ndarray:
-    return np.stack(list(image_source(dataset, 4).pictures((SIZE, SIZE))))
+def images(dataset) -> np.ndarray:
+    return np.stack(list(image_source(dataset, 4).images((SIZE, SIZE))))
 
 
 @pytest.fixture(scope="module")
-def ranges(model: onnx.ModelProto, pictures: np.ndarray) -> Ranges:
-    histograms = collect(model, find_region(model).measured, pictures, threads=2)
+def ranges(model: onnx.ModelProto, images: np.ndarray) -> Ranges:
+    histograms = collect(model, find_region(model).measured, images, threads=2)
     return {name: make_calibrator("minmax").compute_range(h) for name, h in histograms.items()}
 
 
@@ -78,8 +78,8 @@ def types(model: onnx.ModelProto) -> Dict[str, int]:
     return known
 
 
-def run(model: onnx.ModelProto, pictures: np.ndarray, names: Iterable[str] = ()) -> Dict[str, np.ndarray]:
-    """Run without graph optimisations; return the outputs and the tensors `names`, all as float64."""
+def run(model: onnx.ModelProto, images: np.ndarray, names: Iterable[str] = ()) -> Dict[str, np.ndarray]:
+    """Run without graph optimizations; return the outputs and the tensors `names`, all as float64."""
     copy = copy_of(model)
     for name in names:
         copy.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
@@ -90,13 +90,13 @@ def run(model: onnx.ModelProto, pictures: np.ndarray, names: Iterable[str] = ())
         copy.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     outputs = [item.name for item in copy.graph.output]
-    return {n: v.astype(np.float64) for n, v in zip(outputs, session.run(outputs, {"image": pictures}))}
+    return {n: v.astype(np.float64) for n, v in zip(outputs, session.run(outputs, {"image": images}))}
 
 
 def really_rounding(typed: onnx.ModelProto) -> onnx.ModelProto:
     """Return the float32 graph that rounds every float16 tensor of `typed` to float16.
 
-    ONNX Runtime has no float16 convolution for a CPU and, graph optimisations or not, takes the Casts
+    ONNX Runtime has no float16 convolution for a CPU and, graph optimizations or not, takes the Casts
     between its float32 ones away; what it makes of `typed` itself rounds the weights only.
     """
     half = {name for name, kind in types(typed).items() if kind == TensorProto.FLOAT16}
@@ -207,18 +207,18 @@ def test_scales_are_rounded_up_to_float16(quantized):
 # --- arithmetic ----------------------------------------------------------------------------------
 
 
-def test_onnxruntime_runs_the_typed_graph(model, pictures):
-    outputs = run(type_as_float16(model), pictures)
-    assert signal_to_noise(run(model, pictures)["anomaly_map"], outputs["anomaly_map"]) > 45
+def test_onnxruntime_runs_the_typed_graph(model, images):
+    outputs = run(type_as_float16(model), images)
+    assert signal_to_noise(run(model, images)["anomaly_map"], outputs["anomaly_map"]) > 45
     np.testing.assert_array_equal(outputs["anomaly_score"], outputs["anomaly_map"].max((1, 2)))
 
 
-def test_float16_costs_no_more_than_its_roundings(model, pictures):
+def test_float16_costs_no_more_than_its_roundings(model, images):
     typed = type_as_float16(model)
     teacher, student = (sorted(n for n in features(model) if part in n) for part in ("teacher", "student"))
     distances = [node.output[0] for node in model.graph.node if node.op_type == "ReduceSum"]
     names = [*teacher, *student, *distances]
-    exact, rounded = run(model, pictures, names), run(really_rounding(typed), pictures, names)
+    exact, rounded = run(model, images, names), run(really_rounding(typed), images, names)
     # Independent errors of at most ROUNDING each add up like a random walk.
     bounds = {name: ROUNDING * np.sqrt(roundings(typed, name)) for name in (*teacher, *student)}
     for name, bound in bounds.items():
@@ -232,12 +232,10 @@ def test_float16_costs_no_more_than_its_roundings(model, pictures):
     assert signal_to_noise(exact["anomaly_map"], rounded["anomaly_map"]) > 45
 
 
-def test_float16_between_int8_kernels_costs_little(model, quantized, pictures):
-    expected = run(model, pictures)["anomaly_map"]
-    untyped = signal_to_noise(expected, run(quantized, pictures)["anomaly_map"])
-    typed = signal_to_noise(
-        expected, run(really_rounding(type_as_float16(quantized)), pictures)["anomaly_map"]
-    )
+def test_float16_between_int8_kernels_costs_little(model, quantized, images):
+    expected = run(model, images)["anomaly_map"]
+    untyped = signal_to_noise(expected, run(quantized, images)["anomaly_map"])
+    typed = signal_to_noise(expected, run(really_rounding(type_as_float16(quantized)), images)["anomaly_map"])
     assert typed > untyped - 2.0
 
 
@@ -264,10 +262,10 @@ def test_reductions_keep_their_axes(model, quantized):
     assert axes == expected
 
 
-def test_scoring_is_the_same_function_in_the_newer_opset(model, quantized, pictures):
+def test_scoring_is_the_same_function_in_the_newer_opset(model, quantized, images):
     names = sorted(features(model))
     typed = type_as_float16(quantized)
-    outputs = run(typed, pictures, names)
+    outputs = run(typed, images, names)
     # The scoring alone, at opset 17, on the features that the typed networks made.
     scoring = Extractor(onnx.shape_inference.infer_shapes(model)).extract_model(
         names, ["anomaly_map", "anomaly_score"]
@@ -310,7 +308,7 @@ def test_activations_beyond_float16_are_refused(model, ranges):
 
 
 @pytest.mark.parametrize("kind", ["float", "int8"])
-def test_layer_of_subnormal_weights_stays_float32(model, ranges, pictures, kind: str):
+def test_layer_of_subnormal_weights_stays_float32(model, ranges, images, kind: str):
     name = "/student/layer2/layer2.0/conv1/Conv"
     tiny = changed(model, f"{name}.weight", lambda weight: weight * np.float32(1e-6))
     original = tiny if kind == "float" else quantize(tiny, ranges, Target.TENSORRT)
@@ -323,11 +321,11 @@ def test_layer_of_subnormal_weights_stays_float32(model, ranges, pictures, kind:
     }
     assert [conv for conv, used in kinds.items() if TensorProto.FLOAT in used] == [name]
     assert kinds[name] == {TensorProto.FLOAT}
-    expected, outputs = run(original, pictures), run(really_rounding(typed), pictures)
+    expected, outputs = run(original, images), run(really_rounding(typed), images)
     assert signal_to_noise(expected["anomaly_map"], outputs["anomaly_map"]) > (45 if kind == "float" else 20)
 
 
-def test_dead_channel_is_no_reason_for_float32(model, ranges, pictures):
+def test_dead_channel_is_no_reason_for_float32(model, ranges, images):
     def kill(weight: np.ndarray) -> np.ndarray:
         killed = weight.copy()
         killed[3] = 1e-12
@@ -337,13 +335,13 @@ def test_dead_channel_is_no_reason_for_float32(model, ranges, pictures):
     for original in (dead, quantize(dead, ranges, Target.TENSORRT)):
         typed = type_as_float16(original)
         assert types(typed)["/teacher/conv1/Conv_output_0"] == TensorProto.FLOAT16
-        assert np.isfinite(run(typed, pictures)["anomaly_map"]).all()
+        assert np.isfinite(run(typed, images)["anomaly_map"]).all()
 
 
 # --- graphs that are cut elsewhere ------------------------------------------------------------------
 
 
-def test_float_picture_and_features_as_outputs():
+def test_float_image_and_features_as_outputs():
     """The border may be the graph's own input and output."""
     weight = numpy_helper.from_array(np.full((2, 3, 1, 1), 0.1, np.float32), "weight")
     shape = ["N", 3, 4, 4]
@@ -364,8 +362,8 @@ def test_float_picture_and_features_as_outputs():
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     typed = type_as_float16(model)
     assert types(typed)["convolved"] == TensorProto.FLOAT16
-    picture = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
-    expected, outputs = run(model, picture), run(typed, picture)
+    image = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
+    expected, outputs = run(model, image), run(typed, image)
     for name in ("features", "negative"):
         np.testing.assert_allclose(outputs[name], expected[name], atol=4 * ROUNDING)
 

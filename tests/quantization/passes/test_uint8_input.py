@@ -11,14 +11,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from adq_edge.models.base import IMAGENET_MEAN, IMAGENET_STD
-from adq_edge.quantization.passes.uint8_input import convolve_picture_in_integers
+from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
 
 SIZE, CHANNELS = 64, 16
 MEAN = 255 * np.array(IMAGENET_MEAN)
 
 
 def make(pads: Sequence[Sequence[int]] = ((3, 3, 3, 3), (3, 3, 3, 3)), *, tapped: bool = False):
-    """Make convolutions of a normalised picture, as `export` writes them."""
+    """Make convolutions of a normalized image, as `export` writes them."""
     rng, constants, nodes = np.random.default_rng(0), [], []
 
     def constant(name: str, value: np.ndarray) -> str:
@@ -29,12 +29,12 @@ def make(pads: Sequence[Sequence[int]] = ((3, 3, 3, 3), (3, 3, 3, 3)), *, tapped
     nodes.append(helper.make_node("Transpose", ["cast"], ["planes"], "planes", perm=[0, 3, 1, 2]))
     mean = constant("mean", np.repeat(MEAN.reshape(1, 3, 1, 1), SIZE, 3))  # widened, as for ONNX Runtime
     factor = constant("factor", 1 / (255 * np.array(IMAGENET_STD)).reshape(1, 3, 1, 1))
-    nodes.append(helper.make_node("Sub", ["planes", mean], ["centred"], "centred"))
-    nodes.append(helper.make_node("Mul", ["centred", factor], ["normalised"], "normalised"))
+    nodes.append(helper.make_node("Sub", ["planes", mean], ["centerd"], "centerd"))
+    nodes.append(helper.make_node("Mul", ["centerd", factor], ["normalized"], "normalized"))
     names = [f"conv{number}" for number in range(len(pads))]
     for name, padding in zip(names, pads):
         weight = constant(f"{name}.weight", rng.normal(0, 0.1, (CHANNELS, 3, 7, 7)))
-        inputs = ["normalised", weight, constant(f"{name}.bias", rng.normal(0, 1, CHANNELS))]
+        inputs = ["normalized", weight, constant(f"{name}.bias", rng.normal(0, 1, CHANNELS))]
         attributes = {"kernel_shape": [7, 7], "strides": [2, 2], "pads": padding}
         nodes.append(helper.make_node("Conv", inputs, [name], name, **attributes))
     grid = [
@@ -44,7 +44,7 @@ def make(pads: Sequence[Sequence[int]] = ((3, 3, 3, 3), (3, 3, 3, 3)), *, tapped
     constants.append(numpy_helper.from_array(np.uint8(128), "zero"))
     nodes.append(helper.make_node("QuantizeLinear", [names[0], *grid], ["quantized"], "quantized"))
     nodes.append(helper.make_node("DequantizeLinear", ["quantized", *grid], ["rounded"], "rounded"))
-    outputs = [*names, "rounded", *(["normalised"] if tapped else [])]
+    outputs = [*names, "rounded", *(["normalized"] if tapped else [])]
     graph = helper.make_graph(
         nodes,
         "test",
@@ -55,25 +55,25 @@ def make(pads: Sequence[Sequence[int]] = ((3, 3, 3, 3), (3, 3, 3, 3)), *, tapped
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def run(model: onnx.ModelProto, pictures: np.ndarray) -> np.ndarray:
+def run(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    return np.stack(session.run(["conv0", "conv1"], {"image": pictures}))
+    return np.stack(session.run(["conv0", "conv1"], {"image": images}))
 
 
 @pytest.fixture
 def photographs() -> np.ndarray:
-    """Pictures as smooth as photographs, with a little noise."""
+    """Images as smooth as photographs, with a little noise."""
     rng = np.random.default_rng(1)
     smooth = [cv2.GaussianBlur(rng.normal(0, 1, (SIZE, SIZE, 3)), (0, 0), 6) for _ in range(4)]
-    pictures = [120 + 60 * values / values.std() + rng.normal(0, 3, values.shape) for values in smooth]
-    return np.clip(pictures, 0, 255).astype(np.uint8)
+    images = [120 + 60 * values / values.std() + rng.normal(0, 3, values.shape) for values in smooth]
+    return np.clip(images, 0, 255).astype(np.uint8)
 
 
-def test_convolutions_of_the_exact_picture_give_what_they_gave(photographs: np.ndarray):
+def test_convolutions_of_the_exact_image_give_what_they_gave(photographs: np.ndarray):
     model = make()
-    rewritten = convolve_picture_in_integers(model)
+    rewritten = convolve_image_in_integers(model)
     assert {node.op_type for node in rewritten.graph.node}.isdisjoint({"Cast", "Sub", "Mul"})
     expected, actual = run(model, photographs), run(rewritten, photographs)
     assert actual.dtype == np.float32
@@ -88,12 +88,12 @@ def test_convolutions_of_the_exact_picture_give_what_they_gave(photographs: np.n
     assert max(np.abs(array.astype(int)).max() for array in levels) == 64  # two products fit 16 bits
 
 
-def test_the_mean_colour_gives_the_bias_up_to_the_border():
+def test_the_mean_color_gives_the_bias_up_to_the_border():
     model = make()
-    picture = np.broadcast_to(np.rint(MEAN).astype(np.uint8), (1, SIZE, SIZE, 3))
+    image = np.broadcast_to(np.rint(MEAN).astype(np.uint8), (1, SIZE, SIZE, 3))
     bias = np.stack([numpy_helper.to_array(t) for t in model.graph.initializer if t.name.endswith("bias")])
-    found = run(convolve_picture_in_integers(model), np.ascontiguousarray(picture))
-    # half a grey level is a hundredth of a deviation, over 147 weights of 0.1
+    found = run(convolve_image_in_integers(model), np.ascontiguousarray(image))
+    # half a gray level is a hundredth of a deviation, over 147 weights of 0.1
     np.testing.assert_allclose(found, np.broadcast_to(bias[:, None, :, None, None], found.shape), atol=0.03)
 
 
@@ -103,15 +103,15 @@ def test_what_does_not_suit_stays_as_it_is():
         (make(((3, 3, 3, 3), (2, 2, 2, 2))), ()),
         (make(), ("conv1",)),
     ):
-        assert convolve_picture_in_integers(model, float_layers) == model
+        assert convolve_image_in_integers(model, float_layers) == model
     unpadded = make(((0, 0, 0, 0), (0, 0, 0, 0)))
-    assert "Pad" not in {node.op_type for node in convolve_picture_in_integers(unpadded).graph.node}
+    assert "Pad" not in {node.op_type for node in convolve_image_in_integers(unpadded).graph.node}
 
 
 def test_openvino_computes_them_in_integers(photographs: np.ndarray):
     openvino = pytest.importorskip("openvino")
     model = make()
-    rewritten = convolve_picture_in_integers(model)
+    rewritten = convolve_image_in_integers(model)
     core = openvino.Core()
     found = core.read_model(rewritten.SerializeToString())
     engine = core.compile_model(found, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

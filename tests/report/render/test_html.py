@@ -1,4 +1,4 @@
-"""The page in a real browser, and its colours by the formulas of WCAG 2.1."""
+"""The page in a real browser, and its colors by the formulas of WCAG 2.1."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ def test_the_page_in_a_browser(browser: Browser, document: Path, width: int, dar
     assert browser.evaluate(UNNAMED) == browser.evaluate(REPEATED_IDS) == browser.evaluate(DEAD_LINKS) == 0
     assert browser.evaluate("document.querySelectorAll('figure').length") > 20
     assert browser.evaluate(LETTERS) >= 10
-    picture = cv2.imdecode(np.frombuffer(browser.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)
-    assert picture.shape[1] == width
-    assert (picture[0, 0] < 60) == dark
-    assert len(np.unique(picture)) > 100
+    image = cv2.imdecode(np.frombuffer(browser.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert image.shape[1] == width
+    assert (image[0, 0] < 60) == dark
+    assert len(np.unique(image)) > 100
 
 
 def test_the_page_on_paper(browser: Browser, document: Path):
@@ -103,22 +103,22 @@ def test_the_page_forbids_itself_the_network_and_scripts(document: Path):
     assert rules["style-src"].startswith("'sha256-")
 
 
-def test_colours_have_enough_contrast():
+def test_colors_have_enough_contrast():
     """WCAG 2.1: 4.5 for text (1.4.3), 3 for what a chart is read by (1.4.11)."""
     style = (Path(page.__file__).with_name("templates") / "page.css").read_text()
     blocks = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     assert len(blocks) == 3  # light, dark, paper
     for block in blocks:
-        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{3,6})", block))
+        colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{3,6})", block))
         for ground in ("page", "panel"):
             for name in ("ink", "soft", "link"):
-                assert contrast(colours[name], colours[ground]) >= 4.5, name
+                assert contrast(colors[name], colors[ground]) >= 4.5, name
             for name in ("fp32", "fp16", "int8", "other", *(f"p{number}" for number in range(6))):
-                assert contrast(colours[name], colours[ground]) >= 3, name
-        assert contrast(colours["warn"], colours["warn-page"]) >= 4.5
-        assert contrast(colours["ink"], colours["warn-page"]) >= 4.5
+                assert contrast(colors[name], colors[ground]) >= 3, name
+        assert contrast(colors["warn"], colors["warn-page"]) >= 4.5
+        assert contrast(colors["ink"], colors["warn-page"]) >= 4.5
         for number in range(6):
-            assert contrast(colours["on"], colours[f"p{number}"]) >= 4.5, number
+            assert contrast(colors["on"], colors[f"p{number}"]) >= 4.5, number
 
 
 def contrast(one: str, other: str) -> float:
@@ -126,8 +126,8 @@ def contrast(one: str, other: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def luminance(colour: str) -> float:
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+def luminance(color: str) -> float:
+    digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
     channels = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -91,7 +91,7 @@ def make_job(folder: Path, precision: Precision = INT8, route: Route = IMPLICIT,
             "half": ("conv1",),
             "ranges": RANGES if route is IMPLICIT else {},
             "image_size": (SIZE, SIZE),
-            "largest_batch": 4,
+            "max_batch": 4,
             "compute_capabilities": (),
             "dla": None,
             "workspace_mb": 64,
@@ -127,9 +127,9 @@ def test_implicit_build(install, tmp_path, version: str):
     assert config._features == (set() if version.startswith("8.5") else {"PROFILE_SHARING_0806"})
     assert config._pools["WORKSPACE"] == 64_000_000
     assert config.profiling_verbosity.name == "DETAILED"
-    picture = (SIZE, SIZE, 3)
+    image = (SIZE, SIZE, 3)
     assert [tuple(shape) for shape in config._profiles[0].shapes["image"]] == [
-        (count, *picture) for count in (1, 1, 4)
+        (count, *image) for count in (1, 1, 4)
     ]
     assert (tmp_path / "e.plan").read_bytes().startswith(b'{"Layers"')
     assert stand.contexts_current == 0
@@ -179,7 +179,7 @@ def test_progress_is_told_since_10(install, tmp_path, capsys):
 def test_dla_lean_and_the_timing_cache(install, tmp_path):
     stand = install("8.5.2.2")
     kept = tmp_path / "no" / "such folder" / "timings"  # as before the first build
-    job = make_job(tmp_path, dla=1, lean=True, timing_cache=str(kept), largest_batch=1)
+    job = make_job(tmp_path, dla=1, lean=True, timing_cache=str(kept), max_batch=1)
     building.build(job)
     config = stand.config
     assert (config.DLA_core, config.default_device_type.name) == (1, "DLA")
@@ -201,9 +201,9 @@ def test_dla_lean_and_the_timing_cache(install, tmp_path):
 def test_own_calibration(install, tmp_path, version: str, kind: OwnCalibrator):
     stand = install(version)
     report = building.build(own_calibration(tmp_path, kind))
-    pictures = np.load(str(tmp_path / "pictures.npy"))
-    np.testing.assert_array_equal(np.concatenate(stand.fed), pictures.astype(np.float32))
-    assert report.ranges == {"image": pytest.approx(float(pictures.max()), rel=1e-6)}
+    images = np.load(str(tmp_path / "images.npy"))
+    np.testing.assert_array_equal(np.concatenate(stand.fed), images.astype(np.float32))
+    assert report.ranges == {"image": pytest.approx(float(images.max()), rel=1e-6)}
     assert not (tmp_path / "e.plan").exists()
     assert stand.contexts_current == 0
 
@@ -219,7 +219,5 @@ def test_a_failed_calibration_gives_its_context_back(install, tmp_path):
 
 def own_calibration(folder: Path, kind: OwnCalibrator) -> Job:
     shape: Tuple[int, ...] = (3, SIZE, SIZE, 3)
-    np.save(str(folder / "pictures.npy"), np.random.default_rng(0).integers(0, 200, shape, np.uint8))
-    return make_job(
-        folder, own_calibrator=kind, pictures=str(folder / "pictures.npy"), ranges={}, largest_batch=1
-    )
+    np.save(str(folder / "images.npy"), np.random.default_rng(0).integers(0, 200, shape, np.uint8))
+    return make_job(folder, own_calibrator=kind, images=str(folder / "images.npy"), ranges={}, max_batch=1)

@@ -12,7 +12,7 @@ from typing import Any, Dict, List
 import numpy as np
 import pytest
 
-from adq_edge.artifacts.bundle import Source
+from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails, sidecar_path, write_sidecar
 from adq_edge.benchmark.timing import time_batches
 from adq_edge.core.errors import BuildError, EngineError, MissingDependencyError
@@ -29,8 +29,8 @@ from adq_edge.runtimes.tensorrt.release import Flavour, Release
 from factories.recording_tensorrt import Stand
 
 SIZE = 8
-PICTURES = np.random.default_rng(0).integers(0, 256, (9, SIZE, SIZE, 3), np.uint8)
-SCORES = PICTURES.reshape(9, -1).mean(axis=1).astype(np.float32)
+IMAGES = np.random.default_rng(0).integers(0, 256, (9, SIZE, SIZE, 3), np.uint8)
+SCORES = IMAGES.reshape(9, -1).mean(axis=1).astype(np.float32)
 
 
 def plan(folder: Path, version: str = "10.3.0", capability: str = "7.2") -> Path:
@@ -50,7 +50,7 @@ def plan(folder: Path, version: str = "10.3.0", capability: str = "7.2") -> Path
         image_size=(SIZE, SIZE),
         map_size=(2, 2),
         engine_sha256=sha256(path),
-        model=Source("m", "0"),
+        model=FileReference("m", "0"),
         operators={},
         calibration=None,
         threshold=None,
@@ -74,9 +74,9 @@ def test_numbers_and_order_of_one_query(monkeypatch, tmp_path):
     stand = install(monkeypatch, Stand())
     with load_engine(plan(tmp_path)) as engine:
         assert isinstance(engine, TensorRTEngine)
-        assert engine.largest_batch == 4
+        assert engine.max_batch == 4
         for count in (1, 3, 3, 4):
-            output = engine.run(PICTURES[:count])
+            output = engine.run(IMAGES[:count])
             np.testing.assert_allclose(output.scores, SCORES[:count], rtol=1e-6)
             np.testing.assert_allclose(
                 output.maps, np.broadcast_to(SCORES[:count, None, None], (count, 2, 2))
@@ -101,8 +101,8 @@ def test_numbers_and_order_of_one_query(monkeypatch, tmp_path):
 def test_outputs_are_copies(monkeypatch, tmp_path):
     install(monkeypatch, Stand())
     with load_engine(plan(tmp_path)) as engine:
-        first = engine.run(PICTURES[:1])
-        engine.run(PICTURES[1:2])
+        first = engine.run(IMAGES[:1])
+        engine.run(IMAGES[1:2])
         np.testing.assert_allclose(first.scores, SCORES[:1], rtol=1e-6)
 
 
@@ -112,7 +112,7 @@ def test_batches_in_flight_keep_their_order(monkeypatch, tmp_path, version: str,
     with load_engine(plan(tmp_path, version)) as engine:
         assert isinstance(engine, TensorRTEngine)
         assert engine.stream_counts[-1] == slots
-        batches = [PICTURES[:4], PICTURES[4:5], PICTURES[5:8], PICTURES[8:]]
+        batches = [IMAGES[:4], IMAGES[4:5], IMAGES[5:8], IMAGES[8:]]
         scores = np.concatenate([output.scores for output in engine.run_many(batches, slots)])
         assert engine.device_memory() == (1000 if version.startswith("8") else 2000)
     np.testing.assert_allclose(scores, SCORES, rtol=1e-6)
@@ -125,22 +125,22 @@ def test_batches_in_flight_keep_their_order(monkeypatch, tmp_path, version: str,
 def test_closed_early_no_batch_is_left_on_the_gpu(monkeypatch, tmp_path, slots: int):
     stand = install(monkeypatch, Stand())
     with load_engine(plan(tmp_path)) as engine:
-        outputs = engine.run_many(itertools.cycle([PICTURES[:2], PICTURES[2:4]]), slots)
+        outputs = engine.run_many(itertools.cycle([IMAGES[:2], IMAGES[2:4]]), slots)
         np.testing.assert_allclose(next(outputs).scores, SCORES[:2], rtol=1e-6)
         np.testing.assert_allclose(next(outputs).scores, SCORES[2:4], rtol=1e-6)
         outputs.close()
         assert stand.calls.count("synchronize") == stand.calls.count("execute_async_v3") == slots + 1
-        done = time_batches(engine, PICTURES[:2], slots, 0.01)
+        done = time_batches(engine, IMAGES[:2], slots, 0.01)
         assert stand.calls.count("synchronize") == stand.calls.count("execute_async_v3")
         assert done.images % (2 * slots) == 0
-        np.testing.assert_allclose(engine.run(PICTURES[4:6]).scores, SCORES[4:6], rtol=1e-6)
+        np.testing.assert_allclose(engine.run(IMAGES[4:6]).scores, SCORES[4:6], rtol=1e-6)
 
 
 def test_a_static_engine_needs_no_shape(monkeypatch, tmp_path):
-    stand = install(monkeypatch, Stand("8.5.2.2", shape=(1, SIZE, SIZE, 3), largest_batch=1))
+    stand = install(monkeypatch, Stand("8.5.2.2", shape=(1, SIZE, SIZE, 3), max_batch=1))
     with load_engine(plan(tmp_path, "8.5.2.2")) as engine:
         assert isinstance(engine, TensorRTEngine)
-        outputs = list(engine.run_many((PICTURES[i : i + 1] for i in range(3)), 2))
+        outputs = list(engine.run_many((IMAGES[i : i + 1] for i in range(3)), 2))
         np.testing.assert_allclose([float(output.scores[0]) for output in outputs], SCORES[:3], rtol=1e-6)
     assert not [call for call in stand.calls if "shape" in call]
     assert stand.calls.count("create_execution_context") == 2
@@ -154,7 +154,7 @@ def test_a_static_engine_needs_no_shape(monkeypatch, tmp_path):
             Stand(compute_capability=(8, 6)),
             "built for compute capability 7.2, this GPU .made-up GPU. has 8.6",
         ),
-        (Stand(shape=(-1, 9, 9, 3)), "takes pictures of shape"),
+        (Stand(shape=(-1, 9, 9, 3)), "takes images of shape"),
         (Stand(tensors=("image", "logits")), "has the tensors .'image', 'logits'., not those of an anomaly"),
     ],
 )
@@ -182,12 +182,12 @@ def test_a_truncated_or_changed_plan_is_refused_unless_trusted(monkeypatch, tmp_
 def test_use_against_the_rules(monkeypatch, tmp_path):
     install(monkeypatch, Stand())
     engine = load_engine(plan(tmp_path))
-    with pytest.raises(EngineError, match="takes at most 4 pictures at once, not 5"):
-        engine.run(PICTURES[:5])
+    with pytest.raises(EngineError, match="takes at most 4 images at once, not 5"):
+        engine.run(IMAGES[:5])
     engine.close()
     engine.close()
     with pytest.raises(EngineError, match="is closed"):
-        engine.run(PICTURES[:1])
+        engine.run(IMAGES[:1])
 
 
 def test_missing_parts_are_named(monkeypatch, tmp_path):
@@ -240,7 +240,7 @@ def test_the_cache_reader_notices_that_its_cache_was_ignored():
 
 
 @pytest.mark.parametrize("kind", list(OwnCalibrator))
-def test_own_calibrators_feed_each_picture_once_as_float(monkeypatch, kind: OwnCalibrator):
+def test_own_calibrators_feed_each_image_once_as_float(monkeypatch, kind: OwnCalibrator):
     stand = install(monkeypatch, Stand())
     fed: List[np.ndarray] = []
     monkeypatch.setattr(stand.driver, "memcpy_htod", lambda to, host: fed.append(host.copy()), raising=False)
@@ -251,14 +251,14 @@ def test_own_calibrators_feed_each_picture_once_as_float(monkeypatch, kind: OwnC
         IInt8MinMaxCalibrator=bases["MinMax"],
         IInt8LegacyCalibrator=bases["Legacy"],
     )
-    calibrator = own_calibrator(installed, kind, PICTURES[:3])
+    calibrator = own_calibrator(installed, kind, IMAGES[:3])
     expected = {"trt-entropy": "Entropy", "trt-minmax": "MinMax", "trt-percentile": "Legacy"}[kind.value]
     assert isinstance(calibrator, bases[expected])
     assert calibrator.constructed
     pointers = [calibrator.get_batch(["image"]) for _ in range(4)]
     assert pointers[:3] == [[int(pointer[0])] for pointer in pointers[:3]]
     assert pointers[3] is None
-    np.testing.assert_array_equal(np.concatenate(fed), PICTURES[:3].astype(np.float32))
+    np.testing.assert_array_equal(np.concatenate(fed), IMAGES[:3].astype(np.float32))
     calibrator.write_calibration_cache(memoryview(b"cache"))
     assert calibrator.cache == b"cache"
     assert calibrator.read_calibration_cache() is None
@@ -315,7 +315,7 @@ def make_job(**changes: Any) -> Job:
         half=("early",),
         ranges={"conv:0": 2.0},
         image_size=(SIZE, SIZE),
-        largest_batch=1,
+        max_batch=1,
         compute_capabilities=(),
         dla=None,
         workspace_mb=64,

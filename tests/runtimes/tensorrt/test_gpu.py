@@ -24,13 +24,13 @@ def check(
     bundle, dataset: Path, path: Path, reference: Path, precision: Precision, device: str, route
 ) -> None:
     pytest.importorskip("pycuda")
-    options = TensorRTOptions(route=route, largest_batch=4)
+    options = TensorRTOptions(route=route, max_batch=4)
     built = build(bundle.path, path, precision=precision, calib_data=dataset, device=device, tensorrt=options)
-    pictures = np.stack(list(make_source("images", dataset, 7).pictures(built.sidecar.image_size)))
-    batches = [pictures[:1], pictures[1:5], pictures[5:]]
+    images = np.stack(list(make_source("images", dataset, 7).images(built.sidecar.image_size)))
+    batches = [images[:1], images[1:5], images[5:]]
     with load_engine(reference) as cpu, load_engine(built.path) as gpu:
         assert isinstance(gpu, TensorRTEngine)
-        expected = cpu.run(pictures)
+        expected = cpu.run(images)
         outputs = list(gpu.run_many(batches, gpu.stream_counts[-1]))
         np.testing.assert_array_equal(outputs[1].maps, gpu.run(batches[1]).maps)
         assert all(stage >= 0 for stage in gpu.stages())

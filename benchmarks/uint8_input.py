@@ -1,9 +1,9 @@
-"""The picture's convolutions with OpenVINO: in float32, and in integers on the uint8 picture.
+"""The image's convolutions with OpenVINO: in float32, and in integers on the uint8 image.
 
-    python benchmarks/picture.py --bundle BUNDLE --data DIR [--samples 64] [--limit N] [--rounds 40]
+    python benchmarks/image.py --bundle BUNDLE --data DIR [--samples 64] [--limit N] [--rounds 40]
 
 For a bundle of STFPM or Reverse Distillation. Times are medians of interleaved rounds. Writes
-benchmarks/published/picture.json and .md.
+benchmarks/published/image.json and .md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from engine_table import compare
 
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.builders.build import build
-from adq_edge.builders.cpu import CpuMaker
+from adq_edge.builders.cpu import CpuEngineBuilder
 from adq_edge.core.options import Precision, RuntimeName
 
 FLOAT = "FP32"
@@ -31,7 +31,7 @@ def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:
 
     def built(precision: Precision, in_integers: bool) -> Run:
         with tempfile.TemporaryDirectory() as folder, mock.patch.object(
-            CpuMaker, "_reads_integers", return_value=in_integers
+            CpuEngineBuilder, "_reads_integers", return_value=in_integers
         ):
             path = build(
                 bundle.path,
@@ -46,7 +46,7 @@ def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:
 
     return {
         FLOAT: built(Precision.FP32, in_integers=False),
-        "INT8, the picture's convolutions in float": built(Precision.INT8, in_integers=False),
+        "INT8, the image's convolutions in float": built(Precision.INT8, in_integers=False),
         "INT8": built(Precision.INT8, in_integers=True),
     }
 
@@ -54,9 +54,9 @@ def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:
 def main() -> None:
     """Measure the engines and publish the table."""
     compare(
-        "picture",
+        "image",
         str(__doc__),
-        lambda bundle: f"{bundle.manifest.arch} with OpenVINO: what reads the picture",
+        lambda bundle: f"{bundle.manifest.arch} with OpenVINO: what reads the image",
         engines,
         rounds=40,
     )
