@@ -22,7 +22,7 @@ from published import publish
 
 from adq_edge.artifacts import workspace
 from adq_edge.benchmark.records import SingleStream
-from adq_edge.benchmark.results import BenchmarkReport, read_report
+from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.hardware.environment import read_environment
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -46,7 +46,7 @@ def repeat(engine: Path, runs: int, folder: Path) -> List[BenchmarkReport]:
         own.mkdir()
         adq_edge(own, "bench", str(engine.resolve()), "--scenario", "single-stream")
         (path,) = (own / workspace.RESULTS).glob("*.bench.json")
-        reports.append(read_report(path))
+        reports.append(BenchmarkReport.read(path))
     return reports
 
 

@@ -13,7 +13,7 @@ from typing import Dict, Optional, Tuple, Union
 
 from adq_edge.core.errors import BundleError
 from adq_edge.core.files import is_plain_name, sha256
-from adq_edge.core.records import read_record, write_json
+from adq_edge.core.records import Record, record
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
@@ -23,8 +23,6 @@ INPUT = "image"
 MAP_OUTPUT = "anomaly_map"
 SCORE_OUTPUT = "anomaly_score"
 
-_SCHEMA = "adq-edge/bundle"
-_VERSION = 1
 _REMEDY = "Export the checkpoint again: adq-edge export CHECKPOINT"
 
 
@@ -63,8 +61,11 @@ class Parity:
         return worst <= self.tolerance * self.map_largest
 
 
+@record(
+    "adq-edge/bundle", version=2, error=BundleError, fix=_REMEDY, older={1: {"parity.pictures": "source"}}
+)
 @dataclasses.dataclass(frozen=True)
-class Manifest:
+class Manifest(Record):
     """What a bundle says about its model.
 
     Attributes:
@@ -132,7 +133,7 @@ def open_bundle(path: Path) -> Bundle:
     for name in (MANIFEST_FILE, MODEL_FILE):
         if not (path / name).is_file():
             raise BundleError(f"bundle has no {name}", where=path, fix=_REMEDY)
-    manifest = read_record(path / MANIFEST_FILE, Manifest, _SCHEMA, _VERSION, BundleError, _REMEDY)
+    manifest = Manifest.read(path / MANIFEST_FILE)
     if not is_plain_name(manifest.name):
         raise BundleError("its name is no plain file name", where=path / MANIFEST_FILE, fix=_REMEDY)
     if sha256(path / MODEL_FILE) != manifest.model_sha256:
@@ -140,12 +141,3 @@ def open_bundle(path: Path) -> Bundle:
             "is not the model that the manifest describes", where=path / MODEL_FILE, fix=_REMEDY
         )
     return Bundle(path, manifest)
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json` into a bundle's folder.
-
-    Raises:
-        StorageError: the folder cannot be written to or is full.
-    """
-    write_json(folder / MANIFEST_FILE, _SCHEMA, _VERSION, dataclasses.asdict(manifest))

@@ -15,10 +15,8 @@ from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Target
-from adq_edge.core.records import read_record, write_json
+from adq_edge.core.records import Record, record
 
-_SCHEMA = "adq-edge/plan"
-_VERSION = 1
 _REMEDY = "Find a plan for this bundle: adq-edge build BUNDLE --int8 --max-drop DROP"
 
 
@@ -82,8 +80,9 @@ class Search:
     steps: Tuple[Step, ...]
 
 
+@record("adq-edge/plan", version=1, error=BuildError, fix=_REMEDY)
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(Record):
     """Which layers an INT8 engine of a model keeps in float32.
 
     Attributes:
@@ -104,15 +103,6 @@ def plan_path(engine: Path) -> Path:
     return engine.with_name(f"{engine.name}.plan{SIDECAR_SUFFIX}")
 
 
-def write_plan(path: Path, plan: Plan) -> None:
-    """Write a plan atomically.
-
-    Raises:
-        StorageError: the folder cannot be written to or is full.
-    """
-    write_json(path, _SCHEMA, _VERSION, dataclasses.asdict(plan))
-
-
 def read_plan(path: Path, model_sha256: str, layer_names: Collection[str]) -> Plan:
     """Read a plan and check it against the model it is meant for.
 
@@ -125,7 +115,7 @@ def read_plan(path: Path, model_sha256: str, layer_names: Collection[str]) -> Pl
         StorageError: the file cannot be read.
         BuildError: not a plan, or one of another model, with a layer that this one has not or with one twice.
     """
-    plan = read_record(path, Plan, _SCHEMA, _VERSION, BuildError, _REMEDY)
+    plan = Plan.read(path)
     if plan.model_sha256 != model_sha256:
         raise BuildError("plan of another model", where=path, fix=_REMEDY)
     unknown = [name for name in plan.float_layers if name not in layer_names]

@@ -10,11 +10,9 @@ from typing import Any, Dict, Iterable, Optional, Tuple
 
 from adq_edge.core.errors import CalibrationError
 from adq_edge.core.options import Arithmetic
-from adq_edge.core.records import read_json, read_record, write_json
+from adq_edge.core.records import Record, record
 from adq_edge.core.version import __version__
 
-_SCHEMA = "adq-edge/ranges"
-_VERSION = 2
 _REMEDY = "Remove the file and calibrate again: adq-edge calibrate BUNDLE"
 
 
@@ -27,8 +25,22 @@ class WeightRounding(str, enum.Enum):
     """Each to its nearest level: they were trained with that."""
 
 
+_Pairs = Dict[str, Tuple[float, float]]
+
+
+def _pairs(tensors: Any) -> _Pairs:
+    """Name the one impossible range; the check of the whole record would print all of them."""
+    for name, pair in tensors.items() if isinstance(tensors, dict) else ():
+        if not (
+            isinstance(pair, tuple) and len(pair) == 2 and all(type(end) in (int, float) for end in pair)
+        ):
+            raise ValueError(f"the range of {name!r} is not two numbers")
+    return {name: (float(low), float(high)) for name, (low, high) in tensors.items()}
+
+
+@record("adq-edge/ranges", version=2, error=CalibrationError, fix=_REMEDY, parsers={_Pairs: _pairs})
 @dataclasses.dataclass(frozen=True)
-class Ranges:
+class Ranges(Record):
     """Activation ranges of a model.
 
     Attributes:
@@ -52,11 +64,20 @@ class Ranges:
     fingerprint: str
     images: int
     bins: int
-    tensors: Dict[str, Tuple[float, float]]
+    tensors: _Pairs
     equalization: Dict[str, Tuple[float, ...]]
     rounding: WeightRounding = WeightRounding.COMPENSATED
     arithmetic: Optional[Arithmetic] = None
     release: str = ""
+
+    def check(self) -> None:
+        """Raise a ValueError if a range or an equalization scale is impossible."""
+        for name, (low, high) in self.tensors.items():
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                raise ValueError(f"impossible range [{low:g}, {high:g}] of {name!r}")
+        for name, scales in self.equalization.items():
+            if not all(math.isfinite(scale) and scale > 0.0 for scale in scales):
+                raise ValueError(f"impossible equalization of {name!r}")
 
     def fits(self, other_model_sha256: str, calibrator: str, fingerprint: str, images: int) -> bool:
         """Return True if these are the ranges that such a calibration would measure, with this release."""
@@ -69,15 +90,6 @@ class Ranges:
         )
 
 
-def write_ranges(path: Path, ranges: Ranges) -> None:
-    """Write a ranges file atomically.
-
-    Raises:
-        StorageError: the folder cannot be written to or is full.
-    """
-    write_json(path, _SCHEMA, _VERSION, dataclasses.asdict(ranges))
-
-
 def read_ranges(path: Path, model_sha256: str, tensors: Iterable[str]) -> Ranges:
     """Read a ranges file and check it against the model it is meant for.
 
@@ -85,30 +97,10 @@ def read_ranges(path: Path, model_sha256: str, tensors: Iterable[str]) -> Ranges
         StorageError: the file cannot be read.
         CalibrationError: not a ranges file, of another model, or with a missing or impossible range.
     """
-    _check_pairs(path, read_json(path, _SCHEMA, _VERSION, CalibrationError, _REMEDY).get("tensors"))
-    ranges = read_record(path, Ranges, _SCHEMA, _VERSION, CalibrationError, _REMEDY)
+    ranges = Ranges.read(path)
     if ranges.model_sha256 != model_sha256:
         raise CalibrationError("ranges of another model", where=path, fix="Calibrate this bundle")
     missing = [name for name in tensors if name not in ranges.tensors]
     if missing:
         raise CalibrationError(f"no range for tensor {missing[0]!r}", where=path, fix=_REMEDY)
-    for name, (low, high) in ranges.tensors.items():
-        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-            raise CalibrationError(
-                f"impossible range [{low:g}, {high:g}] of {name!r}", where=path, fix=_REMEDY
-            )
-    for name, scales in ranges.equalization.items():
-        if not all(math.isfinite(scale) and scale > 0.0 for scale in scales):
-            raise CalibrationError(f"impossible equalization of {name!r}", where=path, fix=_REMEDY)
     return ranges
-
-
-def _check_pairs(path: Path, tensors: Any) -> None:
-    """Name the one range that is none; the check of the whole record would print all of them."""
-    for name, pair in tensors.items() if isinstance(tensors, dict) else ():
-        if not (isinstance(pair, list) and len(pair) == 2 and all(type(end) in (int, float) for end in pair)):
-            raise CalibrationError(
-                f"not a valid {_SCHEMA} file (the range of {name!r} is not two numbers)",
-                where=path,
-                fix=_REMEDY,
-            )

@@ -12,10 +12,8 @@ from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.errors import EngineError
 from adq_edge.core.files import is_plain_name, sha256
 from adq_edge.core.options import Precision
-from adq_edge.core.records import read_record, write_json
+from adq_edge.core.records import Record, record
 
-_SCHEMA = "adq-edge/engine"
-_VERSION = 1
 _REMEDY = "Build the engine again: adq-edge build BUNDLE"
 
 
@@ -78,8 +76,15 @@ class TensorRTDetails:
     warnings: Tuple[str, ...]
 
 
+@record(
+    "adq-edge/engine",
+    version=2,
+    error=EngineError,
+    fix=_REMEDY,
+    older={1: {"tensorrt.largest_batch": "max_batch"}},
+)
 @dataclasses.dataclass(frozen=True)
-class Sidecar:
+class Sidecar(Record):
     """What is known about an engine.
 
     Attributes:
@@ -130,15 +135,6 @@ def sidecar_path(engine: Path) -> Path:
     return engine.with_name(engine.name + SIDECAR_SUFFIX)
 
 
-def write_sidecar(path: Path, sidecar: Sidecar) -> None:
-    """Write a sidecar to `path` atomically.
-
-    Raises:
-        StorageError: the folder cannot be written to or is full.
-    """
-    write_json(path, _SCHEMA, _VERSION, dataclasses.asdict(sidecar))
-
-
 def vouch_for(engine: Path) -> None:
     """Have an engine's sidecar vouch for the file as it is now.
 
@@ -147,7 +143,7 @@ def vouch_for(engine: Path) -> None:
         StorageError: the folder cannot be written to or is full.
     """
     sidecar = read_sidecar(engine, trust=True)
-    write_sidecar(sidecar_path(engine), dataclasses.replace(sidecar, engine_sha256=sha256(engine)))
+    dataclasses.replace(sidecar, engine_sha256=sha256(engine)).write(sidecar_path(engine))
 
 
 def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
@@ -167,7 +163,7 @@ def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
     path = sidecar_path(engine)
     if not path.is_file():
         raise EngineError(f"its sidecar {path.name} is missing", where=engine, fix=_REMEDY)
-    sidecar = read_record(path, Sidecar, _SCHEMA, _VERSION, EngineError, _REMEDY)
+    sidecar = Sidecar.read(path)
     if not is_plain_name(sidecar.name):
         raise EngineError("its name is no plain file name", where=path, fix=_REMEDY)
     if not trust and sha256(engine) != sidecar.engine_sha256:

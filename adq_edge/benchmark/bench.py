@@ -13,13 +13,7 @@ from adq_edge.artifacts.outputs import refuse_unwritable
 from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
 from adq_edge.benchmark.device_check import check_device
 from adq_edge.benchmark.progress import quiet_progress
-from adq_edge.benchmark.results import (
-    QUOTABLE_QUERIES,
-    QUOTABLE_SECONDS,
-    BenchmarkReport,
-    Settings,
-    write_report,
-)
+from adq_edge.benchmark.results import QUOTABLE_QUERIES, QUOTABLE_SECONDS, BenchmarkReport, Settings
 from adq_edge.benchmark.runner import measure
 from adq_edge.benchmark.sample_image import Image, open_image
 from adq_edge.benchmark.schedule import Plan, plan_for
@@ -189,4 +183,4 @@ def result_files(report: BenchmarkReport, output: Union[str, Path] = workspace.R
 
 def _write(report: BenchmarkReport, target: Path) -> None:
     for engine, path in zip(report.engines, result_files(report, target)):
-        write_report(path, dataclasses.replace(report, engines=(engine,)))
+        dataclasses.replace(report, engines=(engine,)).write(path)

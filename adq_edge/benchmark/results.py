@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
 from adq_edge.benchmark.records import (
     EngineBenchmark,
 )
 from adq_edge.core.errors import ResultError
-from adq_edge.core.records import read_record, write_json
+from adq_edge.core.records import Record, record
 from adq_edge.hardware.board_state import BoardState
 from adq_edge.hardware.environment import Environment
 from adq_edge.hardware.telemetry.recording import Recording, Series, build_series
@@ -22,8 +21,6 @@ QUOTABLE_OFFLINE_SECONDS = 7.5
 
 _ASTRONOMIC = 1e12
 
-_SCHEMA = "adq-edge/bench"
-_VERSION = 2
 _REMEDY = "Measure the engine again: adq-edge bench ENGINE"
 
 
@@ -89,8 +86,9 @@ class Interference:
     governor: Optional[str]
 
 
+@record("adq-edge/bench", version=2, error=ResultError, fix=_REMEDY, parsers={Series: build_series})
 @dataclasses.dataclass(frozen=True)
-class BenchmarkReport:
+class BenchmarkReport(Record):
     """A run of `bench`, or (read from a file) one engine's part of it.
 
     Attributes:
@@ -114,6 +112,12 @@ class BenchmarkReport:
     interference: Interference
     board_before: Optional[BoardState] = None
     board_after: Optional[BoardState] = None
+
+    def check(self) -> None:
+        """Raise a ValueError if a figure is impossible."""
+        for engine in self.engines:
+            if not _is_possible(engine):
+                raise ValueError(f"holds impossible figures of {engine.name}")
 
     @property
     def caveat(self) -> Optional[str]:
@@ -173,31 +177,6 @@ def _warm_up(engine: EngineBenchmark) -> Optional[Flag]:
         return None
     much = f"{warm_up.queries} queries, {warm_up.seconds:.1f} s"
     return Flag("not warm", f"no steady state in a warm-up of {much}", True)
-
-
-def write_report(path: Path, report: BenchmarkReport) -> None:
-    """Write a report to `path` atomically.
-
-    Raises:
-        StorageError: the folder cannot be written to or is full.
-    """
-    write_json(path, _SCHEMA, _VERSION, dataclasses.asdict(report))
-
-
-def read_report(path: Path) -> BenchmarkReport:
-    """Read a file that `bench` wrote.
-
-    Raises:
-        StorageError: the file cannot be read.
-        ResultError: not a file of `bench`, of another version, or with impossible figures.
-    """
-    report = read_record(
-        path, BenchmarkReport, _SCHEMA, _VERSION, ResultError, _REMEDY, builders={Series: build_series}
-    )
-    for engine in report.engines:
-        if not _is_possible(engine):
-            raise ResultError(f"holds impossible figures of {engine.name}", where=path, fix=_REMEDY)
-    return report
 
 
 def _is_possible(engine: EngineBenchmark) -> bool:

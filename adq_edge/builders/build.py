@@ -12,8 +12,8 @@ import onnx
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, FileReference, open_bundle
-from adq_edge.artifacts.precision_plan import Plan, plan_path, read_plan, write_plan
-from adq_edge.artifacts.sidecar import Sidecar, sidecar_path, write_sidecar
+from adq_edge.artifacts.precision_plan import Plan, plan_path, read_plan
+from adq_edge.artifacts.sidecar import Sidecar, sidecar_path
 from adq_edge.builders.base import BuildInputs, EngineBuilder, calibration_of, describe
 from adq_edge.builders.cpu import CpuEngineBuilder
 from adq_edge.builders.mixed_precision.goal import check_options, set_goal
@@ -140,7 +140,7 @@ def build(
             plan=plan_file,
             tensorrt=made.details,
         )
-        write_sidecar(sidecar_path(path), sidecar)
+        sidecar.write(sidecar_path(path))
     return BuiltEngine(path, sidecar, chosen)
 
 
@@ -197,7 +197,7 @@ def _plan_file(
         yield FileReference(str(given), sha256(Path(given)))
     else:
         with atomic_path(plan_path(engine)) as temporary:
-            write_plan(temporary, plan)
+            plan.write(temporary)
             yield FileReference(plan_path(engine).name, sha256(temporary))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from adq_edge.artifacts.bundle import Bundle
-from adq_edge.artifacts.ranges import Ranges, write_ranges
+from adq_edge.artifacts.ranges import Ranges
 from adq_edge.artifacts.sidecar import TensorRTDetails
 from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe
 from adq_edge.builders.tensorrt_graphs import Graph, make_graph
@@ -101,7 +101,7 @@ class TensorRTEngineBuilder(EngineBuilder):
         tensors = {name: (-found[name], found[name]) for name in measured}
         sha256, fingerprint = bundle.manifest.model_sha256, images.fingerprint()
         origin = (sha256, calib, images.name, fingerprint, len(images))
-        write_ranges(path, Ranges(*origin, 0, tensors, {}, release=__version__))
+        Ranges(*origin, 0, tensors, {}, release=__version__).write(path)
         return path
 
     def _calibrate(

@@ -14,7 +14,7 @@ import onnx
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, open_bundle
-from adq_edge.artifacts.ranges import Ranges, read_ranges, write_ranges
+from adq_edge.artifacts.ranges import Ranges, read_ranges
 from adq_edge.calibration.activations import collect
 from adq_edge.calibration.calibrators.histogram import BINS, Histogram
 from adq_edge.calibration.calibrators.registry import Calibrator, make_calibrator
@@ -122,20 +122,18 @@ def calibrate_bundle(
             computed = {
                 name: _compute_range(spec, makers[spec], histogram) for name, histogram in histograms.items()
             }
-            write_ranges(
-                paths[spec],
-                Ranges(
-                    bundle.manifest.model_sha256,
-                    spec,
-                    source.name,
-                    fingerprint,
-                    len(source),
-                    BINS,
-                    computed,
-                    equalization,
-                    release=__version__,
-                ),
+            ranges = Ranges(
+                bundle.manifest.model_sha256,
+                spec,
+                source.name,
+                fingerprint,
+                len(source),
+                BINS,
+                computed,
+                equalization,
+                release=__version__,
             )
+            ranges.write(paths[spec])
     return [paths[spec] for spec in calibrators]
 
 

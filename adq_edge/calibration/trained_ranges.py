@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
 from adq_edge.artifacts.bundle import Bundle
-from adq_edge.artifacts.ranges import Ranges, WeightRounding, write_ranges
+from adq_edge.artifacts.ranges import Ranges, WeightRounding
 from adq_edge.core.errors import CalibrationError, CheckpointError
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Arithmetic, Target
 
@@ -56,7 +56,7 @@ def write_trained_ranges(folder: Path, ranges: Ranges) -> Path:
     if ranges.arithmetic is None:
         raise CheckpointError("its quantization is for no arithmetic", fix="Train it again")
     path = trained_ranges_file(folder, ranges.arithmetic)
-    write_ranges(path, ranges)
+    ranges.write(path)
     return path
 
 

@@ -21,7 +21,7 @@ def doctor(
 ) -> None:
     """Say what this machine is, what adq-edge can do on it, and the one next thing to fix."""
     from adq_edge.core.console import print_table
-    from adq_edge.hardware.doctor import diagnose, write_diagnosis
+    from adq_edge.hardware.doctor import diagnose
     from adq_edge.report.console.doctor import advice, capabilities_table, machine_table
 
     diagnosis = diagnose()
@@ -29,4 +29,4 @@ def doctor(
     print_table(capabilities_table(diagnosis))
     typer.echo(advice(diagnosis))
     if json is not None:
-        write_diagnosis(json, diagnosis)
+        diagnosis.write(json)

@@ -1,28 +1,138 @@
-"""Versioned JSON records: dataclasses written under a schema name and read back with every field checked."""
+"""Versioned JSON records: dataclasses written under a schema name, read back with every field checked.
+
+@record("adq-edge/eval", version=1, error=ResultError, fix="Evaluate again: adq-edge eval ENGINE")
+@dataclasses.dataclass(frozen=True)
+class Evaluation(Record): ...
+
+evaluation.write(path)
+evaluation = Evaluation.read(path)
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 import math
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Type, TypeVar
+from typing import Any, Callable, ClassVar, Dict, Mapping, Optional, Type, TypeVar
 
 import dacite
 
 from adq_edge.core.errors import AdqError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    Record = TypeVar("Record", bound=DataclassInstance)
 from adq_edge.core.files import storage_errors, write_bytes
 
 _LONGEST_REASON = 300
 
+Parsers = Mapping[Any, Callable[[Any], Any]]
+Renamed = Mapping[str, str]
+"""New field names by the dotted path of the old one: {"parity.pictures": "source"}."""
 
-def write_json(path: Path, schema: str, version: int, content: Dict[str, Any]) -> None:
+
+@dataclasses.dataclass(frozen=True)
+class _Format:
+    schema: str
+    version: int
+    error: Type[AdqError]
+    fix: str
+    older: Mapping[Any, Renamed]
+    parsers: Parsers
+
+    def refuse(self, path: Path, what: str) -> AdqError:
+        return self.error(what, where=path, fix=self.fix)
+
+    def load(self, path: Path) -> Dict[str, Any]:
+        """Return the file's JSON object, of the current version, with its fields under today's names."""
+        with storage_errors(path):
+            content = path.read_bytes()
+        try:
+            document = json.loads(content.decode("utf-8"), parse_float=_number, parse_constant=_number)
+        except (ValueError, RecursionError) as problem:
+            raise self.refuse(path, f"not a JSON file ({problem})") from problem
+        if not isinstance(document, dict) or document.get("schema") != self.schema:
+            raise self.refuse(path, f"not an {self.schema} file")
+        version = document.get("version")
+        if version != self.version and version not in self.older:
+            what = f"format version is {version!r}, this release reads version {self.version}"
+            raise self.refuse(path, what)
+        for old, new in self.older.get(version, {}).items():
+            _rename(document, old.split("."), new)
+        return document
+
+
+AnyRecord = TypeVar("AnyRecord", bound="Record")
+
+
+def record(
+    schema: str,
+    version: int,
+    *,
+    error: Type[AdqError],
+    fix: str,
+    older: Optional[Mapping[int, Renamed]] = None,
+    parsers: Optional[Parsers] = None,
+) -> Callable[[Type[AnyRecord]], Type[AnyRecord]]:
+    """Declare the file format of a dataclass.
+
+    Args:
+        schema: the schema name that the file carries.
+        version: the format version that is written.
+        error: the error class for a file that is not such a record.
+        fix: what the user can do about such a file.
+        older: the earlier versions that are still read, each with its renamed fields.
+        parsers: parsers of field types that hold very many values; they raise TypeError or ValueError.
+    """
+
+    def declare(kind: Type[AnyRecord]) -> Type[AnyRecord]:
+        kind._format = _Format(schema, version, error, fix, older or {}, parsers or {})
+        return kind
+
+    return declare
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """Base of the dataclasses that `record` gives a file format."""
+
+    _format: ClassVar[_Format]
+
+    def check(self) -> None:
+        """Raise a ValueError, with the reason, if the values are impossible; called after reading."""
+
+    def write(self, path: Path) -> None:
+        """Write the record as JSON, atomically.
+
+        Raises:
+            StorageError: the folder cannot be written to or is full.
+            ValueError: a NaN or an infinity in the record (JSON has neither).
+        """
+        write_json(path, self._format.schema, self._format.version, dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls: Type[AnyRecord], path: Path) -> AnyRecord:
+        """Read a record and check the type of every field.
+
+        Raises:
+            StorageError: the file cannot be read.
+            AdqError: of the declared class, for a file that does not hold a valid record.
+        """
+        form = cls._format
+        document = form.load(path)
+        try:
+            config = dacite.Config(cast=[enum.Enum], type_hooks={float: _as_float, **form.parsers})
+            found = dacite.from_dict(cls, _with_tuples(document), config)
+        except (dacite.DaciteError, ValueError, TypeError, OverflowError) as problem:
+            reason = textwrap.shorten(str(problem), _LONGEST_REASON)  # it may quote half of the file
+            raise form.refuse(path, f"not a valid {form.schema} file ({reason})") from problem
+        try:
+            found.check()
+        except ValueError as problem:
+            raise form.refuse(path, str(problem)) from problem
+        return found
+
+
+def write_json(path: Path, schema: str, version: int, content: Mapping[str, Any]) -> None:
     """Write `content` as JSON under a schema name and version, atomically.
 
     Raises:
@@ -34,89 +144,31 @@ def write_json(path: Path, schema: str, version: int, content: Dict[str, Any]) -
     write_bytes(path, text.encode("utf-8"))
 
 
-def read_json(path: Path, schema: str, version: int, error: Type[AdqError], fix: str) -> Dict[str, Any]:
-    """Read JSON written by `write_json` and check its schema and version.
-
-    Args:
-        path: the file.
-        schema: the schema name that the file must carry.
-        version: the schema version that this release reads.
-        error: the error class to raise for a file that is not what it should be.
-        fix: what the user can do about such a file.
-
-    Raises:
-        StorageError: the file cannot be read.
-        AdqError: of class `error`, for a file that is not JSON, or of another schema or version.
-    """
-    with storage_errors(path):
-        content = path.read_bytes()
-    try:
-        document = json.loads(content.decode("utf-8"), parse_float=_number, parse_constant=_number)
-    except (ValueError, RecursionError) as problem:
-        raise error(f"not a JSON file ({problem})", where=path, fix=fix) from problem
-    if not isinstance(document, dict) or document.get("schema") != schema:
-        raise error(f"not an {schema} file", where=path, fix=fix)
-    if document.get("version") != version:
-        raise error(
-            f"format version is {document.get('version')!r}, this release reads version {version}",
-            where=path,
-            fix=fix,
-        )
-    return document
+def _rename(document: Any, path: Any, new: str) -> None:
+    *parents, old = path
+    for key in parents:
+        document = document.get(key) if isinstance(document, dict) else None
+    if isinstance(document, dict) and old in document:
+        document[new] = document.pop(old)
 
 
 def _number(text: str) -> float:
-    """Return a JSON number as a float; Python's reader takes NaN, Infinity and 1e999 as well."""
+    """Return a JSON number as a float; Python's reader accepts NaN, Infinity and 1e999 as well."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text} is not a finite number")
     return value
 
 
-def read_record(
-    path: Path,
-    kind: Type[Record],
-    schema: str,
-    version: int,
-    error: Type[AdqError],
-    fix: str,
-    builders: Optional[Mapping[type, Callable[[Any], Any]]] = None,
-) -> Record:
-    """Read a dataclass written by `write_json` and check every field's type.
-
-    Args:
-        path: the file.
-        kind: the dataclass.
-        schema: the schema name that the file must carry.
-        version: the schema version that this release reads.
-        error: the error class to raise for a file that is not what it should be.
-        fix: what the user can do about such a file.
-        builders: for classes inside it with very many values: what makes one of its JSON, checks it, and
-            raises a `TypeError` or `ValueError`.
-
-    Raises:
-        StorageError: the file cannot be read.
-        AdqError: of class `error`, for a file that does not hold such a record.
-    """
-    document = read_json(path, schema, version, error, fix)
-    try:
-        hooks = {float: _as_float, **(builders or {})}
-        config = dacite.Config(cast=[enum.Enum], type_hooks=hooks)
-        return dacite.from_dict(kind, _with_tuples(document), config)
-    except (dacite.DaciteError, ValueError, TypeError, OverflowError) as problem:
-        reason = textwrap.shorten(str(problem), _LONGEST_REASON)  # it may quote half of the file
-        raise error(f"not a valid {schema} file ({reason})", where=path, fix=fix) from problem
-
-
 def _as_float(value: Any) -> float:
-    """Return a JSON number as a float; casting would take "nan" for one, too, and true."""
+    """Return a JSON number as a float; a cast would also accept the string "nan" and true."""
     if type(value) not in (int, float):
         raise TypeError(f"{value!r} is not a number")
     return float(value)
 
 
 def _with_tuples(value: Any) -> Any:
-    """Return a JSON value with tuples for lists; casting would make a tuple of a string's letters, too."""
+    """Return a JSON value with tuples for lists; a cast would also split a string into letters."""
     if isinstance(value, list):
         return tuple(_with_tuples(item) for item in value)
     return {key: _with_tuples(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Optional, Tuple
 
 from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import Calibration
 from adq_edge.core.errors import ResultError
-from adq_edge.core.records import read_record
+from adq_edge.core.records import Record, record
 from adq_edge.hardware.environment import Environment
-
-_SCHEMA = "adq-edge/analysis"
-_VERSION = 2
 
 Range = Tuple[float, float]
 
@@ -47,8 +43,15 @@ class LayerAnalysis:
     score_bias: Optional[float]
 
 
+@record(
+    "adq-edge/analysis",
+    version=3,
+    error=ResultError,
+    fix="Analyze again: adq-edge analyze BUNDLE",
+    older={2: {"pictures": "images", "picture_source": "image_source"}},
+)
 @dataclasses.dataclass(frozen=True)
-class Analysis:
+class Analysis(Record):
     """What INT8 costs a model on one kind of machine, and where.
 
     The arithmetic is the target's; it is computed here in float32, not by the target's kernels.
@@ -78,15 +81,3 @@ class Analysis:
     layers: Tuple[LayerAnalysis, ...]
     plot: str
     environment: Environment
-
-
-def read_analysis(path: Path) -> Analysis:
-    """Read a result file of `analyze`.
-
-    Raises:
-        StorageError: the file cannot be read.
-        ResultError: not such a file.
-    """
-    return read_record(
-        path, Analysis, _SCHEMA, _VERSION, ResultError, "Analyze again: adq-edge analyze BUNDLE"
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple, Union
@@ -21,8 +20,7 @@ from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import AdqError
 from adq_edge.core.files import atomic_path, sha256
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Target, cpu_target
-from adq_edge.core.records import write_json
-from adq_edge.evaluation.analysis import _SCHEMA, _VERSION, Analysis, LayerAnalysis, Range
+from adq_edge.evaluation.analysis import Analysis, LayerAnalysis, Range
 from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.range_propagation import complete_ranges
@@ -93,7 +91,7 @@ def analyze(
         prepared = prepare(opened, calib or DEFAULT_CALIBRATOR, calibration, threads=threads)
     analysis = _measure(opened, prepared, chosen, measured_with, files.image, threads)
     with atomic_path(files.result) as temporary:  # both or neither
-        write_json(temporary, _SCHEMA, _VERSION, dataclasses.asdict(analysis))
+        analysis.write(temporary)
         write_sensitivity_plot(files.image, analysis)
     return analysis
 

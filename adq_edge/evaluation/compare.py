@@ -16,7 +16,7 @@ from adq_edge.artifacts.outputs import name_results
 from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import AdqError, ResultError
 from adq_edge.core.files import atomic_path
-from adq_edge.core.records import read_record, write_json
+from adq_edge.core.records import Record, record
 from adq_edge.evaluation.dataset import choose_dataset
 from adq_edge.evaluation.heat_map_sheets import ComparedSample, JudgingEngine, write_comparison_sheet
 from adq_edge.evaluation.paired_run import PairedRun, ScoredImage, check_match, run_paired
@@ -39,9 +39,6 @@ from adq_edge.runtimes.registry import load_engine
 
 IMAGED = 32
 """The most images that a sheet shows."""
-
-_SCHEMA = "adq-edge/compare"
-_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +63,15 @@ class ComparedEngine:
     threshold_stored: bool
 
 
+@record(
+    "adq-edge/compare",
+    version=2,
+    error=ResultError,
+    fix="Compare again: adq-edge compare ENGINE_A ENGINE_B",
+    older={1: {"pictures": "sheet", "pictured": "sheet_images"}},
+)
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(Record):
     """How far two engines agree on one dataset; A is the reference.
 
     Attributes:
@@ -155,22 +159,10 @@ def compare(
             sheet_images = tuple(comparison.images[number].image for number in shown)
             comparison = dataclasses.replace(comparison, sheet=str(files.image), sheet_images=sheet_images)
         with atomic_path(files.result) as temporary:  # both or neither
-            write_json(temporary, _SCHEMA, _VERSION, dataclasses.asdict(comparison))
+            comparison.write(temporary)
             if shown:
                 _draw_sheet(files.image, comparison, measured.rows, shown, (a, b))
     return comparison
-
-
-def read_comparison(path: Path) -> Comparison:
-    """Read a result file of `compare`.
-
-    Raises:
-        StorageError: the file cannot be read.
-        ResultError: not such a file.
-    """
-    return read_record(
-        path, Comparison, _SCHEMA, _VERSION, ResultError, "Compare again: adq-edge compare ENGINE_A ENGINE_B"
-    )
 
 
 def _summarise(a: Engine, b: Engine, root: Path, measured: PairedRun) -> Comparison:

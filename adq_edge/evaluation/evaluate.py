@@ -10,12 +10,12 @@ import numpy as np
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import FileReference
-from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path, vouch_for, write_sidecar
+from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path, vouch_for
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import DataError, ResultError
 from adq_edge.core.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
 from adq_edge.core.options import RuntimeName
-from adq_edge.core.records import read_record, write_json
+from adq_edge.core.records import Record, record
 from adq_edge.datasets.mvtec import Category, Dataset, Sample
 from adq_edge.evaluation.dataset import choose_dataset
 from adq_edge.hardware.environment import Environment, read_environment
@@ -24,8 +24,6 @@ from adq_edge.metrics.quality import f1_max_threshold, image_auroc, mean_of_meas
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
 
-_SCHEMA = "adq-edge/eval"
-_VERSION = 1
 _REMEDY = "Evaluate again: adq-edge eval ENGINE"
 
 
@@ -64,8 +62,9 @@ class CategoryQuality:
     threshold: Optional[float]
 
 
+@record("adq-edge/eval", version=1, error=ResultError, fix=_REMEDY)
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Record):
     """The quality of one engine on one dataset.
 
     Attributes:
@@ -97,6 +96,14 @@ class Evaluation:
     f1: Optional[float]
     scores: Tuple[ImageScore, ...]
     environment: Environment
+
+    def check(self) -> None:
+        """Raise a ValueError if an area under a curve is impossible."""
+        areas = [self.image_auroc, self.pixel_auroc, self.aupro]
+        for category in self.categories:
+            areas += [category.image_auroc, category.pixel_auroc, category.aupro]
+        if not all(area is None or 0.0 <= area <= 1.0 for area in areas):
+            raise ValueError("holds an area under a curve that is not 0 to 1")
 
 
 class _CategoryResult(NamedTuple):
@@ -135,25 +142,10 @@ def evaluate(
         dataset = choose_dataset(loaded, data, categories)
         results = _score_dataset(loaded, dataset)
         evaluation = _summarise(loaded, dataset.root, results)
-    write_json(_output(path, output), _SCHEMA, _VERSION, dataclasses.asdict(evaluation))
+    evaluation.write(_output(path, output))
     if trust:
         vouch_for(path)
     _store_threshold(path, loaded, evaluation)
-    return evaluation
-
-
-def read_evaluation(path: Path) -> Evaluation:
-    """Read a result file of `evaluate`.
-
-    Raises:
-        ResultError: not such a file, or with areas that are none.
-    """
-    evaluation = read_record(path, Evaluation, _SCHEMA, _VERSION, ResultError, _REMEDY)
-    areas = [evaluation.image_auroc, evaluation.pixel_auroc, evaluation.aupro]
-    for category in evaluation.categories:
-        areas += [category.image_auroc, category.pixel_auroc, category.aupro]
-    if not all(area is None or 0.0 <= area <= 1.0 for area in areas):
-        raise ResultError("holds an area under a curve that is not 0 to 1", where=path, fix=_REMEDY)
     return evaluation
 
 
@@ -252,4 +244,4 @@ def _store_threshold(path: Path, engine: Engine, evaluation: Evaluation) -> None
         evaluation.data,
         tuple(category.name for category in evaluation.categories),
     )
-    write_sidecar(sidecar_path(path), dataclasses.replace(read_sidecar(path), threshold=threshold))
+    dataclasses.replace(read_sidecar(path), threshold=threshold).write(sidecar_path(path))

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Optional, Tuple, Union
+from typing import Optional, Tuple
 
 from adq_edge.core.errors import ResultError
-from adq_edge.core.records import read_record, write_json
+from adq_edge.core.records import Record, record
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.diagnosis import Capability, judge, next_step
 from adq_edge.hardware.inventory import Inventory, examine
 
-_SCHEMA = "adq-edge/doctor"
-_VERSION = 1
 
-
+@record("adq-edge/doctor", version=1, error=ResultError, fix="Write it anew: adq-edge doctor --json FILE")
 @dataclasses.dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Record):
     """A machine, judged.
 
     Attributes:
@@ -42,23 +40,3 @@ def diagnose(root: Path = Path("/"), run: Runner = run_command) -> Diagnosis:
     """
     findings = examine(root, run)
     return Diagnosis(findings, judge(findings), next_step(findings))
-
-
-def write_diagnosis(path: Union[str, Path], diagnosis: Diagnosis) -> None:
-    """Write a diagnosis as JSON, atomically.
-
-    Raises:
-        StorageError: the folder cannot be written to or is full.
-    """
-    write_json(Path(path), _SCHEMA, _VERSION, dataclasses.asdict(diagnosis))
-
-
-def read_diagnosis(path: Union[str, Path]) -> Diagnosis:
-    """Read a diagnosis, of this machine or of another.
-
-    Raises:
-        ResultError: not a diagnosis, or one of another release.
-        StorageError: the file cannot be read.
-    """
-    fix = "Write it anew: adq-edge doctor --json FILE"
-    return read_record(Path(path), Diagnosis, _SCHEMA, _VERSION, ResultError, fix)

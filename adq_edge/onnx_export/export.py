@@ -23,6 +23,7 @@ from torch import nn
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import (
     INPUT,
+    MANIFEST_FILE,
     MAP_OUTPUT,
     MODEL_FILE,
     RANGES_FOLDER,
@@ -32,7 +33,6 @@ from adq_edge.artifacts.bundle import (
     Manifest,
     Parity,
     open_bundle,
-    write_manifest,
 )
 from adq_edge.artifacts.ranges import Ranges, read_ranges
 from adq_edge.calibration.trained_ranges import QUANTIZATION, ranges_from_dict, write_trained_ranges
@@ -98,7 +98,7 @@ def export(
     with atomic_directory(folder) as fresh:
         _write_onnx(loaded.model, fresh / MODEL_FILE)
         parity = _check_parity(loaded.model, fresh / MODEL_FILE, images, described)
-        write_manifest(fresh, _manifest(folder, source, loaded, fresh / MODEL_FILE, parity))
+        _manifest(folder, source, loaded, fresh / MODEL_FILE, parity).write(fresh / MANIFEST_FILE)
         if QUANTIZATION in loaded.training:
             _write_trained_ranges(fresh, ranges_from_dict(loaded.training[QUANTIZATION]))
     return open_bundle(folder)

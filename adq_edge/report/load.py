@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from adq_edge.benchmark.records import EngineBenchmark
-from adq_edge.benchmark.results import BenchmarkReport, read_report
+from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import ResultError, StorageError
 from adq_edge.core.files import sha256, storage_errors
-from adq_edge.evaluation.compare import Comparison, read_comparison
-from adq_edge.evaluation.evaluate import Evaluation, read_evaluation
-from adq_edge.roofline.estimate import ModelEstimate, read_estimate
+from adq_edge.evaluation.compare import Comparison
+from adq_edge.evaluation.evaluate import Evaluation
+from adq_edge.roofline.estimate import ModelEstimate
 
 _READERS: Mapping[str, Callable[[Path], Any]] = {
-    "adq-edge/bench": read_report,
-    "adq-edge/eval": read_evaluation,
-    "adq-edge/compare": read_comparison,
-    "adq-edge/estimate": read_estimate,
+    "adq-edge/bench": BenchmarkReport.read,
+    "adq-edge/eval": Evaluation.read,
+    "adq-edge/compare": Comparison.read,
+    "adq-edge/estimate": ModelEstimate.read,
 }
 _KINDS = "Name result files of bench, eval, compare or bench --estimate, or a folder of them"
 

@@ -12,7 +12,7 @@ from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import FileReference, open_bundle
 from adq_edge.core.errors import BundleError, ResultError
 from adq_edge.core.options import Precision
-from adq_edge.core.records import read_record, write_json
+from adq_edge.core.records import Record, record
 from adq_edge.roofline.published import MEASURED_MS
 from adq_edge.roofline.roofline import Estimate, estimate_time
 from adq_edge.roofline.workload import Layer, find_workload
@@ -23,8 +23,6 @@ NOTE = (
     "all weights and activations through memory, fused operators counted once, batch 1"
 )
 
-_SCHEMA = "adq-edge/estimate"
-_VERSION = 1
 _REMEDY = "Estimate again: adq-edge bench --estimate BUNDLE"
 _ASTRONOMIC = 1e12
 
@@ -54,8 +52,9 @@ class EngineEstimate:
     layers: Tuple[Layer, ...]
 
 
+@record("adq-edge/estimate", version=1, error=ResultError, fix=_REMEDY)
 @dataclasses.dataclass(frozen=True)
-class ModelEstimate:
+class ModelEstimate(Record):
     """The estimates of a model's engines.
 
     Attributes:
@@ -73,6 +72,15 @@ class ModelEstimate:
     note: str
     model: Optional[FileReference]
     engines: Tuple[EngineEstimate, ...]
+
+    def check(self) -> None:
+        """Raise a ValueError if there is no estimate or an impossible time."""
+        if not self.engines or not all(engine.modes for engine in self.engines):
+            raise ValueError("holds no estimate")
+        modes = [mode for engine in self.engines for mode in engine.modes]
+        times = [bound for mode in modes for bound in (mode.lower_bound_ms, *mode.range_ms)]
+        if not all(0.0 < bound < _ASTRONOMIC for bound in times):
+            raise ValueError("holds an impossible time")
 
 
 def estimate(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None) -> ModelEstimate:
@@ -94,24 +102,8 @@ def estimate(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None
     except BundleError as error:
         raise BundleError(error.what, where=opened.model, fix=error.fix) from error
     path = workspace.RESULTS / f"{manifest.name}.estimate.json" if output is None else Path(output)
-    write_json(path, _SCHEMA, _VERSION, dataclasses.asdict(result))
+    result.write(path)
     return result
-
-
-def read_estimate(path: Path) -> ModelEstimate:
-    """Read a result file of `estimate`.
-
-    Raises:
-        StorageError: the file cannot be read.
-        ResultError: not such a file, or one without engines or power modes.
-    """
-    found = read_record(path, ModelEstimate, _SCHEMA, _VERSION, ResultError, _REMEDY)
-    if not found.engines or not all(engine.modes for engine in found.engines):
-        raise ResultError("holds no estimate", where=path, fix=_REMEDY)
-    times = [bound for e in found.engines for one in e.modes for bound in (one.lower_bound_ms, *one.range_ms)]
-    if not all(0.0 < bound < _ASTRONOMIC for bound in times):
-        raise ResultError("holds an impossible time", where=path, fix=_REMEDY)
-    return found
 
 
 def estimate_model(

@@ -18,7 +18,7 @@ from adq_edge.study.artifact_cache import ArtifactCache
 from adq_edge.study.config import StudyConfig, Variant
 from adq_edge.study.data import StudyData
 from adq_edge.study.matrix import Cell
-from adq_edge.study.results import CellResult, Quality, read_cell, speed_of, write_cell
+from adq_edge.study.results import CellResult, Quality, speed_of
 from adq_edge.study.specs import SpecReader
 
 _CELLS = Path("cells")
@@ -47,7 +47,7 @@ class CellRunner:
         if not path.is_file():
             return None
         try:
-            result = read_cell(path)
+            result = CellResult.read(path)
         except ResultError:
             return None  # of another release: run again
         return result if result.key == self._recipes.key(cell) else None
@@ -88,7 +88,7 @@ class CellRunner:
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             seconds=time.monotonic() - started,
         )
-        write_cell(self._path(cell), result)
+        result.write(self._path(cell))
         return result
 
     def _time(self, cell: Cell, engine: Path, results: Path) -> BenchmarkReport:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Optional, Tuple
 
 from adq_edge.artifacts.bundle import FileReference
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.errors import ResultError
-from adq_edge.core.records import read_record, write_json
+from adq_edge.core.records import Record, record
 from adq_edge.evaluation.evaluate import CategoryQuality
 from adq_edge.hardware.environment import Environment
 from adq_edge.study.config import StudyConfig
 from adq_edge.study.data import StudyData
 from adq_edge.study.matrix import Cell
 
-_CELL_SCHEMA, _STUDY_SCHEMA = "adq-edge/study-cell", "adq-edge/study"
-_VERSION = 1
 _REMEDY = "Run it again: adq-edge study"
 
 
@@ -67,8 +64,9 @@ class Speed:
     flags: Tuple[str, ...] = ()
 
 
+@record("adq-edge/study-cell", version=1, error=ResultError, fix=_REMEDY)
 @dataclasses.dataclass(frozen=True)
-class CellResult:
+class CellResult(Record):
     """One cell's figures.
 
     Attributes:
@@ -122,8 +120,9 @@ class CellState:
     failed: bool = False
 
 
+@record("adq-edge/study", version=1, error=ResultError, fix=_REMEDY)
 @dataclasses.dataclass(frozen=True)
-class StudyResult:
+class StudyResult(Record):
     """A study, or as much of it as is done.
 
     Attributes:
@@ -178,33 +177,3 @@ def speed_of(report: BenchmarkReport) -> Speed:
         caveat=report.caveat,
         flags=tuple(dict.fromkeys(flag.word for each in report.engines for flag in report.flags(each))),
     )
-
-
-def write_cell(path: Path, result: CellResult) -> None:
-    """Write a cell's file atomically."""
-    write_json(path, _CELL_SCHEMA, _VERSION, dataclasses.asdict(result))
-
-
-def read_cell(path: Path) -> CellResult:
-    """Read a cell's file.
-
-    Raises:
-        StorageError: the file cannot be read.
-        ResultError: not such a file.
-    """
-    return read_record(path, CellResult, _CELL_SCHEMA, _VERSION, ResultError, _REMEDY)
-
-
-def write_study(path: Path, result: StudyResult) -> None:
-    """Write a study's file atomically."""
-    write_json(path, _STUDY_SCHEMA, _VERSION, dataclasses.asdict(result))
-
-
-def read_study(path: Path) -> StudyResult:
-    """Read a study's file.
-
-    Raises:
-        StorageError: the file cannot be read.
-        ResultError: not such a file.
-    """
-    return read_record(path, StudyResult, _STUDY_SCHEMA, _VERSION, ResultError, _REMEDY)

@@ -19,7 +19,7 @@ from adq_edge.study.data import StudyData, draw_images, read_data
 from adq_edge.study.matrix import Cell, cells_of
 from adq_edge.study.progress import StudyProgress
 from adq_edge.study.render import write_markdown
-from adq_edge.study.results import CellState, StudyResult, write_study
+from adq_edge.study.results import CellState, StudyResult
 
 RESULT_FILE = "study.json"
 MARKDOWN_FILE = "study.md"
@@ -109,6 +109,6 @@ def _why_absent(device: Device) -> Optional[str]:
 def _write(output: Path, config: StudyConfig, data: StudyData, states: Dict[Cell, CellState]) -> StudyResult:
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     result = StudyResult(created, config, data, tuple(states.values()))
-    write_study(output / RESULT_FILE, result)
+    result.write(output / RESULT_FILE)
     write_markdown(output / MARKDOWN_FILE, result)
     return result

@@ -23,13 +23,7 @@ from adq_edge.benchmark import progress, schedule
 from adq_edge.benchmark.bench import bench
 from adq_edge.benchmark.protocol import Images, Queries, WarmUp, pack_error, unpack_error
 from adq_edge.benchmark.records import OfflineEnd
-from adq_edge.benchmark.results import (
-    QUOTABLE_OFFLINE_SECONDS,
-    BenchmarkReport,
-    Interference,
-    read_report,
-    write_report,
-)
+from adq_edge.benchmark.results import QUOTABLE_OFFLINE_SECONDS, BenchmarkReport, Interference
 from adq_edge.benchmark.sample_image import open_image
 from adq_edge.benchmark.schedule import Plan, interleave, plan_for
 from adq_edge.benchmark.worker_process import WorkerProcess, start_worker
@@ -228,7 +222,7 @@ def test_one_file_per_engine_which_reads_back_the_same(run):
         *("big.bench.json", "tiny-2.bench.json", "tiny.bench.json")
     ]
     for engine in report.engines:
-        again = read_report(folder / f"{engine.name}.bench.json")
+        again = BenchmarkReport.read(folder / f"{engine.name}.bench.json")
         assert again == dataclasses.replace(report, engines=(engine,))
         assert again.run == report.run
 
@@ -260,7 +254,7 @@ def test_a_result_of_an_older_schema_is_one_clear_line(run, tmp_path: Path):
     path = tmp_path / "old.bench.json"
     path.write_text(json.dumps(document))
     with pytest.raises(ResultError) as caught:
-        read_report(path)
+        BenchmarkReport.read(path)
     assert str(caught.value) == (
         f"{path}: format version is 1, this release reads version 2. "
         "Measure the engine again: adq-edge bench ENGINE."
@@ -273,7 +267,7 @@ def test_damaged_result(run, tmp_path: Path):
     path = tmp_path / "damaged.json"
     path.write_text(json.dumps(document))
     with pytest.raises(ResultError, match="not a valid adq-edge/bench file"):
-        read_report(path)
+        BenchmarkReport.read(path)
 
 
 def test_quick_by_default_settings_in_the_default_place(
@@ -284,8 +278,8 @@ def test_quick_by_default_settings_in_the_default_place(
     report = bench(quick=True)
     path = tmp_path / workspace.RESULTS / "newest.quick.bench.json"
     assert json.loads(path.read_text())["quick"] is True
-    assert read_report(path).quick
-    assert report.caveat == read_report(path).caveat
+    assert BenchmarkReport.read(path).quick
+    assert report.caveat == BenchmarkReport.read(path).caveat
     assert "quick run, not to be quoted" in str(report.caveat)
     loads = [(throughput.batch, throughput.streams) for throughput in report.engines[0].offline]
     assert loads[:2] == [(1, 1), (2, 1)]
@@ -320,7 +314,7 @@ def test_one_engine_given_as_a_notebook_would(tiny: Path, tmp_path: Path):
         output=str(path),
         progress=False,
     )
-    assert read_report(path) == report
+    assert BenchmarkReport.read(path) == report
     assert report.engines[0].offline == ()
     assert report.engines[0].best_offline is None
     assert (report.settings.image, report.settings.image_pixels) == (str(image), (48, 40))
@@ -358,7 +352,7 @@ def test_offline_alone_measures_no_latency(tiny: Path, tmp_path: Path):
         assert (engine.single_stream, engine.end_to_end, engine.comparison) == (None, None, None)
         assert engine.best_offline in engine.offline
     assert report.interference.drift_percent == 0.0
-    assert read_report(tmp_path / "tiny.bench.json").engines == report.engines[:1]
+    assert BenchmarkReport.read(tmp_path / "tiny.bench.json").engines == report.engines[:1]
     titles = [str(table.title) for table in bench_tables(report)]
     assert [title.split()[0] for title in titles] == ["Offline:", "size"]
     assert "less than 7.5 s of Offline at a batch size, not to be quoted" in str(report.caveat)
@@ -380,11 +374,11 @@ def test_offline_alone_is_quotable_after_a_steady_warm_up_and_a_full_runs_second
     assert report.caveat is None
     cold = dataclasses.replace(engine, offline_warm_up=dataclasses.replace(warm, steady=False))
     assert "tiny: no steady state" in str(dataclasses.replace(report, engines=(cold,)).caveat)
-    write_report(path, report)
+    report.write(path)
     document = json.loads(path.read_text())
     del document["engines"][0]["offline_warm_up"]  # as releases before wrote it
     path.write_text(json.dumps(document))
-    assert read_report(path).caveat == "tiny: its warm-up is not known"
+    assert BenchmarkReport.read(path).caveat == "tiny: its warm-up is not known"
 
 
 def test_synthetic_image_is_the_same_every_time_and_not_flat():

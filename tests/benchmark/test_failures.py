@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from adq_edge.benchmark.bench import UnsavedReportError, bench
 from adq_edge.benchmark.protocol import Batches
 from adq_edge.benchmark.records import OfflineEnd
-from adq_edge.benchmark.results import read_report
+from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.benchmark.worker_process import WorkerProcess
 from adq_edge.cli.bench import register
 from adq_edge.core.console import print_table
@@ -63,7 +63,7 @@ def test_a_batch_that_fails_ends_offline_of_its_engine_alone(
     assert [load.batch for load in other.offline] == [1, 2, 4]
     assert (other.offline_end, other.offline_failure) == (OfflineEnd.NAMED, None)
     assert other.comparison is not None
-    assert read_report(tmp_path / "fixed.bench.json").engines == (failed,)
+    assert BenchmarkReport.read(tmp_path / "fixed.bench.json").engines == (failed,)
     print_table(offline_table(report))
     text = " ".join(capsys.readouterr().out.split())
     assert "best before it failed at batch 2, 1 stream: failed while it was timed" in text
@@ -117,7 +117,7 @@ def test_offline_that_fails_at_once_leaves_the_other_engines_their_figures(
     assert "failed at batch 2, 1 stream: failed while it was timed" in " ".join(
         capsys.readouterr().out.split()
     )
-    assert read_report(tmp_path / "fixed.bench.json").engines == report.engines[:1]
+    assert BenchmarkReport.read(tmp_path / "fixed.bench.json").engines == report.engines[:1]
 
 
 def test_a_full_disk_at_the_end_loses_no_figures(

@@ -20,7 +20,7 @@ from adq_edge.benchmark.bench import bench
 from adq_edge.benchmark.device_check import check_device
 from adq_edge.benchmark.interference import CpuTimes, drift_percent, judge, read_cpu_times, read_governor
 from adq_edge.benchmark.protocol import Round
-from adq_edge.benchmark.results import read_report
+from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.benchmark.sample_image import open_image
 from adq_edge.benchmark.timing import harness_us, time_image
 from adq_edge.core.console import print_table
@@ -209,7 +209,7 @@ def test_a_board_that_tells_is_recorded_for_each_engine(
     monkeypatch.setattr("adq_edge.benchmark.bench.read_board_state", lambda: states.pop(0))
     report = run_on(board, tiny, tmp_path, monkeypatch)
     assert (report.board_before, report.board_after) == (make.STATE, hot)
-    assert read_report(tmp_path / "tiny.bench.json").board_after == hot
+    assert BenchmarkReport.read(tmp_path / "tiny.bench.json").board_after == hot
     assert board.closed
     for engine in report.engines:
         assert engine.recording is not None
@@ -226,7 +226,7 @@ def test_a_board_that_tells_is_recorded_for_each_engine(
     first, second = (set(engine.recording.seconds) for engine in report.engines if engine.recording)
     assert first
     assert not first & second  # a reading belongs to one engine
-    assert read_report(tmp_path / "tiny.bench.json").engines == report.engines[:1]
+    assert BenchmarkReport.read(tmp_path / "tiny.bench.json").engines == report.engines[:1]
     text, flat = shown(report, capsys)
     assert "the board while engines were timed" in text
     assert "power of VDD_IN during SingleStream, read from sysfs at" in flat

@@ -11,7 +11,7 @@ import pytest
 
 from adq_edge.benchmark.bench import bench
 from adq_edge.benchmark.memory import MemoryWatch, TurnsWatch
-from adq_edge.benchmark.results import read_report
+from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.report.console.bench import memory_table
 from factories.tiny_engine import write_engine
 
@@ -96,4 +96,4 @@ def test_what_offline_takes_of_the_machine_is_told(tiny: Path, tmp_path: Path):
     document = json.loads((tmp_path / "tiny.bench.json").read_text())
     del document["engines"][0]["memory"]["system_rise_offline_mb"]  # as releases before wrote it
     (tmp_path / "old.bench.json").write_text(json.dumps(document))
-    assert read_report(tmp_path / "old.bench.json").engines[0].memory.system_rise_offline_mb is None
+    assert BenchmarkReport.read(tmp_path / "old.bench.json").engines[0].memory.system_rise_offline_mb is None

@@ -28,7 +28,7 @@ from adq_edge.core.errors import (
 from adq_edge.core.files import sha256
 from adq_edge.core.imaging import load_image, read_image
 from adq_edge.core.options import CPU_RUNTIMES, Precision, RuntimeName
-from adq_edge.evaluation.evaluate import evaluate, read_evaluation
+from adq_edge.evaluation.evaluate import Evaluation, evaluate
 from adq_edge.evaluation.predict import predict
 from adq_edge.runtimes.registry import load_engine
 from factories.images import SIZE, leftovers, write_dataset
@@ -124,7 +124,7 @@ def test_interrupted_build_leaves_nothing(bundle, tmp_path: Path, monkeypatch, i
     def stop(*_: object) -> None:
         raise interruption
 
-    monkeypatch.setattr("adq_edge.builders.build.write_sidecar", stop)
+    monkeypatch.setattr("adq_edge.artifacts.sidecar.Sidecar.write", stop)
     with pytest.raises(type(interruption) if isinstance(interruption, Exception) else interruption):
         build(bundle.path, tmp_path / "out" / "e.onnx", precision=Precision.FP32)
     assert not list((tmp_path / "out").iterdir())
@@ -209,7 +209,7 @@ def test_evaluation_equals_scikit_learn_on_the_engines_own_scores(
     engine: Path, dataset: Path, tmp_path: Path
 ):
     result = evaluate(engine, dataset, output=tmp_path / "r.json")
-    assert read_evaluation(tmp_path / "r.json") == result
+    assert Evaluation.read(tmp_path / "r.json") == result
     with load_engine(engine) as loaded:
         for quality in result.categories:
             rows = [row for row in result.scores if row.category == quality.name]

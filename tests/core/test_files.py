@@ -1,68 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Dict, Optional, Tuple
 
 import pytest
 
-from adq_edge.core.errors import BundleError, StorageError
+from adq_edge.core.errors import StorageError
 from adq_edge.core.files import atomic_directory, atomic_path, sha256
-from adq_edge.core.records import read_json, read_record, write_json
 from factories.images import leftovers
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    name: str
-    size: Tuple[int, int]
-    score: Optional[float]
-    tensors: Dict[str, Tuple[float, float]]
-    names: Tuple[str, ...] = ()
-
-
-def read(path: Path) -> Record:
-    return read_record(path, Record, "test/record", 1, BundleError, "Make it again")
-
-
-def test_record_round_trip(tmp_path: Path):
-    record = Record("a", (2, 3), None, {"t": (-1.0, 2.5)}, ("a", "bc"))
-    write_json(tmp_path / "r.json", "test/record", 1, dataclasses.asdict(record))
-    assert read(tmp_path / "r.json") == record
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("", "not a JSON file"),
-        ("\x00\xff", "not a JSON file"),
-        ("[" * 100_000, "not a JSON file"),
-        ("[]", "not an test/record file"),
-        ('{"schema": "test/other", "version": 1}', "not an test/record file"),
-        ('{"schema": "test/record", "version": 7}', "format version is 7"),
-        ('{"schema": "test/record", "version": 1, "name": "a"}', "not a valid test/record file"),
-        (
-            '{"schema": "test/record", "version": 1, "name": 5, "size": [1, 2], "tensors": {}}',
-            "not a valid test/record file",
-        ),
-        (
-            '{"schema": "test/record", "version": 1, "name": "", "size":[1,2], "tensors": {}, "names": "ab"}',
-            "not a valid test/record file",
-        ),
-    ],
-)
-def test_foreign_json_is_refused_in_one_line(tmp_path: Path, text: str, complaint: str):
-    path = tmp_path / "r.json"
-    path.write_text(text, encoding="latin-1")
-    with pytest.raises(BundleError, match=complaint) as caught:
-        read(path)
-    assert "\n" not in str(caught.value)
-    assert str(path) in str(caught.value)
-
-
-def test_missing_json_is_a_storage_error(tmp_path: Path):
-    with pytest.raises(StorageError, match="no such file"):
-        read_json(tmp_path / "none.json", "s", 1, BundleError, "")
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, ValueError])

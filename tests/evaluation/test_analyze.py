@@ -23,7 +23,7 @@ from adq_edge.calibration.sources import image_source, make_source
 from adq_edge.core.errors import AdqError, CalibrationError, DataError, ResultError, StorageError
 from adq_edge.core.imaging import read_image
 from adq_edge.core.options import Target
-from adq_edge.evaluation.analysis import Analysis, read_analysis
+from adq_edge.evaluation.analysis import Analysis
 from adq_edge.evaluation.analyze import analyze
 from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
 from adq_edge.hardware.environment import read_environment
@@ -275,11 +275,11 @@ def test_the_result_holds_every_layer_worst_first(analysis: Analysis, fresh: Bun
 
 def test_the_result_file_is_read_back(analysis: Analysis, tmp_path: Path):
     path = Path(analysis.plot).with_suffix(".json")
-    assert read_analysis(path) == analysis
+    assert Analysis.read(path) == analysis
     foreign = tmp_path / "f.json"
     foreign.write_text(path.read_text().replace("adq-edge/analysis", "adq-edge/eval"))
     with pytest.raises(ResultError, match=r"not an adq-edge/analysis file\. Analyze again: adq-edge analyze"):
-        read_analysis(foreign)
+        Analysis.read(foreign)
 
 
 def test_the_table_shows_the_worst(analysis: Analysis):
@@ -386,6 +386,6 @@ def test_the_command_writes_beside_each_other_and_refuses_in_one_line(fresh: Bun
     assert result.returncode == 0, result.stderr
     assert "24 more layers: --all" in result.stdout
     assert "plot: benchmarks/results/parts.analysis.png" in result.stdout
-    written = read_analysis(tmp_path / "benchmarks" / "results" / "parts.analysis.json")
+    written = Analysis.read(tmp_path / "benchmarks" / "results" / "parts.analysis.json")
     assert (written.target, written.images) == ("tensorrt", 2)
     assert not leftovers(tmp_path)

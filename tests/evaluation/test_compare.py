@@ -21,7 +21,7 @@ from adq_edge.core.errors import AdqError, DataError, EngineError, ResultError, 
 from adq_edge.core.imaging import overlay, read_image, resize_image
 from adq_edge.core.options import Precision
 from adq_edge.evaluation import compare as comparison_module
-from adq_edge.evaluation.compare import compare, read_comparison
+from adq_edge.evaluation.compare import Comparison, compare
 from adq_edge.metrics.agreement import MapComparison, compare_scores, spearman
 from adq_edge.report.console.comparison import agreement_table, auroc_table
 from adq_edge.runtimes.onnxruntime import OnnxRuntimeEngine
@@ -73,7 +73,7 @@ def decibels(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_every_number_equals_an_independent_one(pair, dataset: Path, tmp_path: Path):
     result = compare(pair["a"], pair["b"], dataset, output=tmp_path / "r.json", threads=1)
-    assert read_comparison(tmp_path / "r.json") == result
+    assert Comparison.read(tmp_path / "r.json") == result
     paths = sorted(dataset.rglob("test/*/*.png"))
     assert [image.image for image in result.images] == [str(path) for path in paths]
     scores, maps = {}, {}
@@ -151,7 +151,7 @@ def test_zeros_are_not_divided_by():
 
 def test_engine_held_against_itself_is_identical(pair, dataset: Path, tmp_path: Path):
     result = compare(pair["b"], pair["b"], dataset, output=tmp_path / "r.json", sheet=tmp_path / "p.png")
-    assert read_comparison(tmp_path / "r.json") == result
+    assert Comparison.read(tmp_path / "r.json") == result
     assert (result.maps.snr_db, result.maps.median_snr_db, result.maps.largest_difference) == (None, None, 0)
     assert (result.scores.largest_difference, result.scores.relative_bias) == (0.0, 0.0)
     assert result.scores.spearman == 1.0
@@ -243,7 +243,7 @@ def test_images_without_a_defect_decide_by_stored_thresholds_only(
     assert not (tmp_path / "r.jpg").exists()
     assert result.image_auroc.a is result.pixel_auroc.difference is None
     assert auroc_table(result).row_count == 2
-    assert read_comparison(tmp_path / "r.json") == result
+    assert Comparison.read(tmp_path / "r.json") == result
 
 
 # --- refusals --------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ def test_unusable_data_and_outputs_are_refused(pair, dataset: Path, tmp_path: Pa
     with pytest.raises(AdqError, match="-1 worst images asked for"):
         compare(a, b, dataset, output=output, worst=-1)
     with pytest.raises(ResultError, match=r"not an adq-edge/compare file\. Compare again: adq-edge compare"):
-        read_comparison(sidecar_path(a))
+        Comparison.read(sidecar_path(a))
     assert sorted(tmp_path.rglob("*")) == before
     full_disk()
     with pytest.raises(StorageError, match="no space left"):
@@ -340,7 +340,7 @@ def test_command_line_writes_beside_each_other_and_refuses_in_one_line(pair, dat
     assert result.returncode == 0, result.stderr
     assert "Spearman" in result.stdout
     folder = work / "benchmarks" / "results"
-    comparison = read_comparison(folder / "a-vs-b.compare.json")
+    comparison = Comparison.read(folder / "a-vs-b.compare.json")
     assert f"images: {comparison.sheet} ({len(comparison.sheet_images)} images)" in result.stdout
     assert read_image(folder / "a-vs-b.compare.jpg").shape[1] == COLUMNS * CELL
     assert not leftovers(work)

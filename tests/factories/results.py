@@ -21,7 +21,7 @@ from adq_edge.benchmark.records import (
     SingleStream,
     Throughput,
 )
-from adq_edge.benchmark.results import BenchmarkReport, Interference, Settings, write_report
+from adq_edge.benchmark.results import BenchmarkReport, Interference, Settings
 from adq_edge.core.records import write_json
 from adq_edge.evaluation.evaluate import CategoryQuality, Evaluation, ImageScore
 from adq_edge.hardware.board_state import BoardState
@@ -270,7 +270,7 @@ def evaluation(
 def write(folder: Path, report: BenchmarkReport, prefix: str = "", evaluated: bool = True) -> None:
     """Write a run as `bench` does, a file an engine, and what `eval` says of each."""
     for item in report.engines:
-        write_report(folder / f"{prefix}{item.name}.bench.json", dataclasses.replace(report, engines=(item,)))
+        dataclasses.replace(report, engines=(item,)).write(folder / f"{prefix}{item.name}.bench.json")
         if evaluated:
             record = dataclasses.asdict(evaluation(item, report.environment))
             write_json(folder / f"{prefix}{item.name}.eval.json", "adq-edge/eval", 1, record)

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from adq_edge.artifacts.bundle import FileReference
-from adq_edge.artifacts.sidecar import Sidecar, sidecar_path, write_sidecar
+from adq_edge.artifacts.sidecar import Sidecar, sidecar_path
 from adq_edge.core.files import sha256
 from adq_edge.core.options import Precision
 
@@ -62,5 +62,5 @@ def write_engine(path: Path, weights_mb: int = 0, batch: Optional[int] = None) -
         threshold=None,
         data=None,
     )
-    write_sidecar(sidecar_path(path), sidecar)
+    sidecar.write(sidecar_path(path))
     return path

@@ -16,7 +16,7 @@ import adq_edge.hardware.inventory
 from adq_edge.core.console import print_table
 from adq_edge.hardware import libraries
 from adq_edge.hardware.commands import Outcome
-from adq_edge.hardware.doctor import Diagnosis, diagnose, write_diagnosis
+from adq_edge.hardware.doctor import Diagnosis, diagnose
 from adq_edge.report.console.doctor import advice, capabilities_table, machine_table
 from factories.boards import CARD, DRIVER, ORIN_NANO, PC, XAVIER_NX, Programs, write_tree
 
@@ -257,7 +257,7 @@ def test_garbage_is_no_crash(tmp_path: Path, garbage: bytes):
 
 def test_written_as_json(tmp_path: Path):
     diagnosis = diagnose(write_tree(tmp_path / "root", XAVIER_NX), Programs(cuda=XAVIER_GPU))
-    write_diagnosis(tmp_path / "doctor.json", diagnosis)
+    diagnosis.write(tmp_path / "doctor.json")
     document = json.loads((tmp_path / "doctor.json").read_text())
     assert document["schema"] == "adq-edge/doctor"
     assert document["findings"]["jetson"]["jetpack"] == "5.1.2"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from adq_edge.core.errors import ResultError
-from adq_edge.core.records import read_record, write_json
+from adq_edge.core.records import Record, record, write_json
 from adq_edge.hardware.commands import Outcome
 from adq_edge.hardware.environment import Environment, read_environment
 
@@ -28,6 +28,12 @@ Features\t: fp asimd asimdhp asimddp
 CPU implementer\t: 0x41
 CPU part\t: 0xd42
 """
+
+
+@record("test/environment", version=1, error=ResultError, fix="")
+@dataclasses.dataclass(frozen=True)
+class EnvironmentFile(Record):
+    environment: Environment
 
 
 def write_tree(root: Path, files: Dict[str, str]) -> Path:
@@ -110,8 +116,8 @@ def test_a_file_of_an_earlier_release_still_reads(tmp_path: Path):
     written = dataclasses.asdict(read_environment())
     for name in ("gpu", "power_mode", "host", "l4t", "jetpack", "cuda"):
         del written[name]
-    write_json(tmp_path / "e.json", "adq-edge/environment", 1, written)
-    again = read_record(tmp_path / "e.json", Environment, "adq-edge/environment", 1, ResultError, "")
+    write_json(tmp_path / "e.json", "test/environment", 1, {"environment": written})
+    again = EnvironmentFile.read(tmp_path / "e.json").environment
     assert (again.gpu, again.power_mode, again.host) == (None, None, None)
 
 
@@ -167,8 +173,8 @@ def test_nothing_known(tmp_path: Path):
 def test_survives_its_file(tmp_path: Path):
     environment = read_environment()
     path = tmp_path / "environment.json"
-    write_json(path, "adq-edge/environment", 1, dataclasses.asdict(environment))
-    assert read_record(path, Environment, "adq-edge/environment", 1, ResultError, "") == environment
+    EnvironmentFile(environment).write(path)
+    assert EnvironmentFile.read(path).environment == environment
 
 
 def test_imports_nothing_heavy():

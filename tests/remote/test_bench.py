@@ -18,12 +18,12 @@ import pytest
 
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.artifacts.sidecar import sidecar_path
-from adq_edge.benchmark.results import read_report
+from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.builders.build import build
 from adq_edge.core.files import sha256
 from adq_edge.core.options import Precision, Scenario
-from adq_edge.evaluation.evaluate import read_evaluation
-from adq_edge.hardware.doctor import read_diagnosis
+from adq_edge.evaluation.evaluate import Evaluation
+from adq_edge.hardware.doctor import Diagnosis
 from adq_edge.remote import installation, requirements
 from adq_edge.remote.bench import BoardResult, bench_remotely
 from adq_edge.remote.requirements import Platform, SourcePackage
@@ -179,11 +179,14 @@ def test_the_whole_way_on_boards_side_by_side(
 
 
 def check_results(result: BoardResult, tiny: Bundle) -> None:
-    reports = {read_report(path).engines[0].precision: read_report(path) for path in result.benchmarks}
+    reports = {
+        BenchmarkReport.read(path).engines[0].precision: BenchmarkReport.read(path)
+        for path in result.benchmarks
+    }
     assert set(reports) == {"int8", "fp32"}
     assert len({report.run for report in reports.values()}) == 1, "measured one after the other"
     assert all(report.quick for report in reports.values())
-    qualities = {quality.precision: quality for quality in map(read_evaluation, result.evaluations)}
+    qualities = {quality.precision: quality for quality in map(Evaluation.read, result.evaluations)}
     for precision, report in reports.items():
         assert qualities[precision].engine.sha256 == report.engines[0].engine.sha256, "not the very engine"
         assert report.engines[0].model_sha256 == tiny.manifest.model_sha256
@@ -231,8 +234,8 @@ def test_step_that_fails_late_leaves_what_was_finished(
     assert str(result.problem).startswith("board: step 'evaluate unknown' failed there: engines/unknown.onnx")
     assert (result.benchmarks, result.diagnosis) == ((), folder / "doctor.json")
     assert result.evaluations == (folder / "tiny-fp32.eval.json",)
-    assert len(read_evaluation(result.evaluations[0]).scores) == 12
+    assert len(Evaluation.read(result.evaluations[0]).scores) == 12
     assert len(board_tables(result)) == 1
     lines = list(board_lines(result))
-    assert read_diagnosis(folder / "doctor.json").findings.environment.python in lines[0]
+    assert Diagnosis.read(folder / "doctor.json").findings.environment.python in lines[0]
     assert lines[1:] == ["board: results of the steps before it failed in results/board"]

@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from adq_edge.artifacts.bundle import Bundle
-from adq_edge.artifacts.precision_plan import Plan, write_plan
+from adq_edge.artifacts.precision_plan import Plan
 from adq_edge.artifacts.sidecar import TensorRTDetails, read_sidecar
 from adq_edge.builders.build import build
 from adq_edge.calibration.sources import image_source
@@ -102,7 +102,7 @@ def test_engine_that_is_built_anew_is_the_same_to_the_byte(bundle, dataset: Path
     """With its layers in float32, for its runtime, on its images in their order."""
     layer = find_region(onnx.load(str(bundle.model))).operators[0].node.name
     plan = tmp_path / "plan.json"
-    write_plan(plan, Plan(bundle.manifest.model_sha256, cpu_target(), (layer,)))
+    Plan(bundle.manifest.model_sha256, cpu_target(), (layer,)).write(plan)
     here = build(bundle.path, tmp_path / "mixed.onnx", plan=plan, samples=8, runtime=RuntimeName.OPENVINO)
     (recipe,) = read_specs([here.path], Device.CPU, Precision.INT8)
     assert extras_for(Request(Device.CPU), [recipe]) == ("openvino",)

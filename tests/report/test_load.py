@@ -16,12 +16,12 @@ import pytest
 from adq_edge.benchmark.bench import bench
 from adq_edge.core.errors import ResultError
 from adq_edge.core.options import Precision, Scenario
-from adq_edge.evaluation.compare import compare, read_comparison
+from adq_edge.evaluation.compare import Comparison, compare
 from adq_edge.evaluation.evaluate import evaluate
 from adq_edge.report.load import collect
 from adq_edge.report.merge import join
 from adq_edge.report.report import report
-from adq_edge.roofline.estimate import estimate, read_estimate
+from adq_edge.roofline.estimate import ModelEstimate, estimate
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_agreement_is_that_of_the_evaluated_images(results: Path, engines, datas
     pair = [engines[Precision.FP32], engines[Precision.INT8]]
     part = folder / "part.compare.json"
     compare(*pair, dataset, categories=["part1"], output=part, worst=0, threads=1)
-    for found in (None, read_comparison(whole)):
+    for found in (None, Comparison.read(whole)):
         quantized = [e for d in join(collect([folder])) for e in d.entries if e.baseline is not None]
         assert [entry.agreement for entry in quantized] == [found]
         shutil.copy(str(whole), str(folder / "pair.compare.json"))
@@ -110,7 +110,7 @@ def test_names_that_no_text_can_hold_are_shown_all_the_same(results: Path, tmp_p
 
 
 def test_an_estimate_is_read_as_it_was_written(results: Path, bundle, tmp_path: Path):
-    assert read_estimate(results / "parts.estimate.json") == estimate(bundle.path, tmp_path / "e.json")
+    assert ModelEstimate.read(results / "parts.estimate.json") == estimate(bundle.path, tmp_path / "e.json")
 
 
 def test_a_problem_is_one_line_and_exit_code_2(tmp_path: Path):

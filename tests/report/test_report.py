@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adq_edge.benchmark.results import read_report, write_report
+from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.errors import AdqError, ResultError, StorageError
 from adq_edge.core.records import write_json
 from adq_edge.report.console.bench import board_table
@@ -481,13 +481,13 @@ def test_a_file_that_cannot_be_shown_is_one_clear_line_and_nothing_is_written(tm
 @pytest.mark.parametrize("values", [[1.5, "hot"], [True], [[1.0]], "1.5", None])
 def test_a_recording_is_read_as_written_and_checked(tmp_path: Path, values: object):
     written = make.bench_report([make.engine("int8", board=make.recording(20))])
-    write_report(tmp_path / "x.json", written)
-    assert read_report(tmp_path / "x.json") == written
+    written.write(tmp_path / "x.json")
+    assert BenchmarkReport.read(tmp_path / "x.json") == written
     content = json.loads((tmp_path / "x.json").read_text())
     content["engines"][0]["recording"]["power"][1]["values"] = values
     (tmp_path / "x.json").write_text(json.dumps(content))
     with pytest.raises(ResultError, match="not a valid adq-edge/bench file"):
-        read_report(tmp_path / "x.json")
+        BenchmarkReport.read(tmp_path / "x.json")
 
 
 def test_a_folder_may_hold_other_files_and_copies(customer: Path, tmp_path: Path):
@@ -552,10 +552,10 @@ def test_hostile_names_are_only_text(tmp_path: Path):
     measured = make.bench_report([item], environment, noise=(HOSTILE,))
     measured = dataclasses.replace(measured, created="x\ud800")
     (tmp_path / "in").mkdir()
-    write_report(tmp_path / "in" / "x.json", measured)
+    measured.write(tmp_path / "in" / "x.json")
     write_quality(tmp_path / "in", "y", item, data=HOSTILE)
     slow = dataclasses.replace(item, precision="int8", name=f"{HOSTILE}-2", engine=make.engine("int8").engine)
-    write_report(tmp_path / "in" / "z.json", dataclasses.replace(measured, engines=(slow,)))
+    dataclasses.replace(measured, engines=(slow,)).write(tmp_path / "in" / "z.json")
     made = report(tmp_path / "in", tmp_path / "all")
     assert made.findings
     assert not set("\u202e\x00\n") & set("".join(made.findings))  # they are printed to a terminal

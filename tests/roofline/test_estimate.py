@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from adq_edge.artifacts.bundle import write_manifest
 from adq_edge.core.errors import BundleError
 from adq_edge.core.files import sha256
 from adq_edge.core.options import Precision
@@ -305,7 +304,7 @@ def test_a_graph_without_fixed_sizes_is_refused(bundle, tmp_path: Path):
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "H"
     onnx.save(model, str(folder / "model.onnx"))
     manifest = dataclasses.replace(bundle.manifest, model_sha256=sha256(folder / "model.onnx"))
-    write_manifest(folder, manifest)
+    manifest.write(folder / "manifest.json")
     result = run(["--estimate", "dynamic"], tmp_path)
     expected = (
         "dynamic/model.onnx: the size of tensor 'image' is not fixed. Export it with a fixed image size."

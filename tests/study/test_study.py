@@ -17,17 +17,17 @@ import pytest
 
 from adq_edge.artifacts.sidecar import read_sidecar
 from adq_edge.benchmark.bench import bench
-from adq_edge.benchmark.results import BenchmarkReport, read_report
+from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.files import sha256
 from adq_edge.core.options import Device
 from adq_edge.core.text import escape_markdown
-from adq_edge.evaluation.evaluate import read_evaluation
+from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.study.captions import notes
 from adq_edge.study.config import Training, Variant
 from adq_edge.study.config_file import read_config
 from adq_edge.study.matrix import Cell, cells_of
 from adq_edge.study.published import MVTEC_AD
-from adq_edge.study.results import CellResult, StudyResult, read_cell, read_study
+from adq_edge.study.results import CellResult, StudyResult
 from adq_edge.study.run import study
 from adq_edge.study.tables import StudyTable, study_tables
 from factories.images import leftovers, write_dataset
@@ -123,17 +123,17 @@ class Studied:
         assert errors.strip().splitlines()[-1] == "adq-edge: interrupted"
         assert "Traceback" not in errors
         assert not leftovers(self.out)
-        self.interrupted = read_study(self.out / "study.json")
+        self.interrupted = StudyResult.read(self.out / "study.json")
         self.first_cell = (self.out / "cells" / f"{FP32.name}.json").read_bytes()
         self.checkpoint = self.only("checkpoints/tiny-unified-*.pt").stat().st_mtime_ns
         self.finished = run(folder)
 
     @property
     def result(self) -> StudyResult:
-        return read_study(self.out / "study.json")
+        return StudyResult.read(self.out / "study.json")
 
     def cell(self, cell: Cell) -> CellResult:
-        return read_cell(self.out / "cells" / f"{cell.name}.json")
+        return CellResult.read(self.out / "cells" / f"{cell.name}.json")
 
     def only(self, pattern: str) -> Path:
         found = [path for path in self.out.glob(pattern) if "-qat-" not in path.name]
@@ -195,7 +195,10 @@ def test_with_its_images_elsewhere_a_study_trains_nothing_again(studied: Studied
     assert {path: path.read_bytes() for path in before} == before
     assert rounded.exists()
     for cell in (FP32, QAT, ONE_CLASS):
-        assert read_cell(folder / "out" / "cells" / f"{cell.name}.json").quality == studied.cell(cell).quality
+        assert (
+            CellResult.read(folder / "out" / "cells" / f"{cell.name}.json").quality
+            == studied.cell(cell).quality
+        )
 
 
 def test_what_is_doubtful_is_named_and_machines_are_not_mixed(studied: Studied):
@@ -230,7 +233,7 @@ def test_cells_are_of_the_engine_that_was_timed_and_name_their_files(studied: St
         for source in (*result.engines, *result.results):
             assert sha256(studied.out / source.name) == source.sha256
         evaluations = [
-            read_evaluation(studied.out / source.name)
+            Evaluation.read(studied.out / source.name)
             for source in result.results
             if source.name.endswith(".eval.json")
         ]
@@ -238,7 +241,7 @@ def test_cells_are_of_the_engine_that_was_timed_and_name_their_files(studied: St
         values = [category.image_auroc for one in evaluations for category in one.categories]
         assert len(values) == 2
         assert result.quality.image_auroc == pytest.approx(sum(values) / 2)
-        timed = read_report(studied.out / result.results[-1].name).engines[0]
+        timed = BenchmarkReport.read(studied.out / result.results[-1].name).engines[0]
         assert timed.engine.sha256 == result.engines[0].sha256
         assert timed.single_stream is not None
         assert timed.single_stream.latency.p50_ms == result.speed.p50_ms
@@ -312,7 +315,7 @@ def test_finished_bundles_are_studied_without_torch(studied: Studied, tmp_path: 
     )
     assert done.returncode == 0, done.stderr
     assert "pip install 'adq-edge[train]'" in done.stdout
-    float32, rounding, one_class = read_study(tmp_path / "out" / "study.json").cells
+    float32, rounding, one_class = StudyResult.read(tmp_path / "out" / "study.json").cells
     assert float32.result is not None
     assert float32.result.quality == studied.cell(FP32).quality
     assert not rounding.failed
@@ -342,7 +345,7 @@ def test_a_cell_that_fails_is_said_and_the_others_are_run(studied: Studied, tmp_
     )
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == "adq-edge: 1 cells failed"
-    good, bad = read_study(tmp_path / "out" / "study.json").cells
+    good, bad = StudyResult.read(tmp_path / "out" / "study.json").cells
     assert good.result is not None
     assert bad.failed
     assert "uninformed-students has no option 'patches'" in bad.reason

@@ -12,7 +12,7 @@ import threading
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, Dict, Generator, Iterator, List, Optional, Sequence
+from typing import Generator, Iterator, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -21,15 +21,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import atomic_directory, storage_errors
-from adq_edge.core.records import read_json, write_json
+from adq_edge.core.records import Record, record
 from adq_edge.datasets.mvtec import GOOD, Dataset, read_dataset
 from adq_edge.datasets.synthetic.catalogue import CATEGORIES, Split, check_categories, defects_of, render
 
 _RECORD = "synthetic.json"
-_SCHEMA = "adq-edge/synthetic"
-_VERSION = 1
+_REMEDY = "Choose another folder; adq-edge does not overwrite images"
 _SMALLEST = 64
 _BATCH = 8
+
+
+@record("adq-edge/synthetic", version=1, error=DataError, fix=_REMEDY)
+@dataclasses.dataclass(frozen=True)
+class _Parameters(Record):
+    """The parameters that a synthetic set was drawn with."""
+
+    categories: Tuple[str, ...]
+    train: int
+    good: int
+    defective: int
+    size: int
+    seed: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,20 +96,13 @@ def write_synthetic(
     _check_number("size", size, _SMALLEST)
     _check_number("seed", seed, 0)
     _check_number("workers", 1 if workers is None else workers, 1)
-    parameters: Dict[str, Any] = {
-        "categories": sorted(names),
-        "train": train,
-        "good": good,
-        "defective": defective,
-        "size": size,
-        "seed": seed,
-    }
+    parameters = _Parameters(tuple(sorted(names)), train, good, defective, size, seed)
     if not _is_written(root, parameters):
         images = [image for name in names for image in _plan(name, train, good, defective)]
         with atomic_directory(root) as folder:
             _make_folders(folder, images)
             _render_all(folder, images, size, seed, workers, progress)
-            write_json(folder / _RECORD, _SCHEMA, _VERSION, parameters)
+            parameters.write(folder / _RECORD)
     return read_dataset(root)
 
 
@@ -106,19 +111,19 @@ def _check_number(name: str, value: int, least: int) -> None:
         raise DataError(f"{name} is {value}", fix=f"Give {least} or more")
 
 
-def _is_written(root: Path, parameters: Dict[str, Any]) -> bool:
+def _is_written(root: Path, parameters: _Parameters) -> bool:
     """Return True if `root` holds this very set; refuse a folder that holds anything else."""
     with storage_errors(root):
         if not root.exists() or (root.is_dir() and not any(root.iterdir())):
             return False
-    fix = "Choose another folder; adq-edge does not overwrite images"
     if not (root / _RECORD).is_file():
-        raise DataError("not an empty folder and not a synthetic set", where=root, fix=fix)
-    record = read_json(root / _RECORD, _SCHEMA, _VERSION, DataError, fix)
-    different = sorted(name for name, value in parameters.items() if record.get(name) != value)
+        raise DataError("not an empty folder and not a synthetic set", where=root, fix=_REMEDY)
+    written = dataclasses.asdict(_Parameters.read(root / _RECORD))
+    asked = dataclasses.asdict(parameters)
+    different = sorted(name for name, value in asked.items() if written[name] != value)
     if different:
-        was = ", ".join(f"{name} {record.get(name)!r}" for name in different)
-        raise DataError(f"holds a synthetic set with other parameters ({was})", where=root, fix=fix)
+        was = ", ".join(f"{name} {written[name]!r}" for name in different)
+        raise DataError(f"holds a synthetic set with other parameters ({was})", where=root, fix=_REMEDY)
     return True
 
 

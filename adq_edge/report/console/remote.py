@@ -8,9 +8,9 @@ from typing import Iterator, List
 
 from rich.table import Table
 
-from adq_edge.benchmark.results import BenchmarkReport, read_report
-from adq_edge.evaluation.evaluate import read_evaluation
-from adq_edge.hardware.doctor import Diagnosis, read_diagnosis
+from adq_edge.benchmark.results import BenchmarkReport
+from adq_edge.evaluation.evaluate import Evaluation
+from adq_edge.hardware.doctor import Diagnosis
 from adq_edge.remote.bench import BoardResult
 from adq_edge.report.console.bench import bench_tables
 from adq_edge.report.console.common import quality_table
@@ -23,8 +23,8 @@ def board_tables(result: BoardResult) -> List[Table]:
         ResultError: a result file is of another release of adq-edge.
         StorageError: a result file cannot be read.
     """
-    tables = [quality_table(read_evaluation(path)) for path in result.evaluations]
-    reports = [read_report(path) for path in result.benchmarks]
+    tables = [quality_table(Evaluation.read(path)) for path in result.evaluations]
+    reports = [BenchmarkReport.read(path) for path in result.benchmarks]
     return [*tables, *(bench_tables(_joined(reports)) if reports else [])]
 
 
@@ -36,7 +36,7 @@ def board_lines(result: BoardResult) -> Iterator[str]:
         StorageError: it cannot be read.
     """
     if result.diagnosis is not None:
-        yield f"{result.host}: {_describe(read_diagnosis(result.diagnosis))}"
+        yield f"{result.host}: {_describe(Diagnosis.read(result.diagnosis))}"
     if result.found:
         yield f"{result.host}: picked up the run that an earlier command had left there"
     results = (*result.benchmarks, *result.evaluations)

@@ -26,7 +26,7 @@ from adq_edge.quantization.passes.dynamic_ranges import (
     write_calibration_cache,
 )
 from adq_edge.runtimes.tensorrt.inspection import read_layers
-from adq_edge.runtimes.tensorrt.job import BuildReport, Job, read_job, write_report
+from adq_edge.runtimes.tensorrt.job import BuildReport, Job
 from adq_edge.runtimes.tensorrt.log import PROGRESS_MARK, REFUSAL_MARK
 from adq_edge.runtimes.tensorrt.release import Release, load_release
 
@@ -307,7 +307,7 @@ def _inspect(release: Release, plan: Any) -> Any:
 
 def main(job_path: str, report_path: str) -> int:
     """Build, and say in the exit code how it went: 0, `FAILED` or `REFUSED`."""
-    job = read_job(Path(job_path))
+    job = Job.read(Path(job_path))
     if job.flavour.value == "tensorrt_rtx":
         os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"  # read when Polygraphy is imported
     from polygraphy.logger import G_LOGGER
@@ -315,7 +315,7 @@ def main(job_path: str, report_path: str) -> int:
     G_LOGGER.colors = False
     G_LOGGER.module_severity = G_LOGGER.VERBOSE
     try:
-        write_report(Path(report_path), build(job))
+        build(job).write(Path(report_path))
     except AdqError as error:
         print(f"{REFUSAL_MARK} {error.what}\t{error.fix or ''}", flush=True)
         return REFUSED

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from pathlib import Path
 from typing import Dict, Optional, Tuple
 
 from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Precision, Route
-from adq_edge.core.records import read_record, write_json
+from adq_edge.core.records import Record, record
 from adq_edge.runtimes.tensorrt.release import Flavour
 
-_JOB_SCHEMA = "adq-edge/tensorrt-job"
-_REPORT_SCHEMA = "adq-edge/tensorrt-report"
-_VERSION = 1
 _REMEDY = "Build again"
 
 
@@ -26,8 +22,9 @@ class OwnCalibrator(str, enum.Enum):
     PERCENTILE = "trt-percentile"
 
 
+@record("adq-edge/tensorrt-job", version=1, error=BuildError, fix=_REMEDY)
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Job(Record):
     """One engine to build.
 
     Attributes:
@@ -86,8 +83,9 @@ class LayerReport:
     device: str
 
 
+@record("adq-edge/tensorrt-report", version=1, error=BuildError, fix=_REMEDY)
 @dataclasses.dataclass(frozen=True)
-class BuildReport:
+class BuildReport(Record):
     """What a building process says of its engine.
 
     Attributes:
@@ -101,31 +99,3 @@ class BuildReport:
     compute_capability: Optional[str]
     layers: Optional[Tuple[LayerReport, ...]]
     ranges: Optional[Dict[str, float]] = None
-
-
-def write_job(path: Path, job: Job) -> None:
-    """Write a job for a building process."""
-    write_json(path, _JOB_SCHEMA, _VERSION, dataclasses.asdict(job))
-
-
-def read_job(path: Path) -> Job:
-    """Read a job.
-
-    Raises:
-        BuildError: not a job.
-    """
-    return read_record(path, Job, _JOB_SCHEMA, _VERSION, BuildError, _REMEDY)
-
-
-def write_report(path: Path, report: BuildReport) -> None:
-    """Write what a building process has to say."""
-    write_json(path, _REPORT_SCHEMA, _VERSION, dataclasses.asdict(report))
-
-
-def read_report(path: Path) -> BuildReport:
-    """Read what a building process said.
-
-    Raises:
-        BuildError: not a report.
-    """
-    return read_record(path, BuildReport, _REPORT_SCHEMA, _VERSION, BuildError, _REMEDY)

@@ -16,7 +16,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from adq_edge.core.console import console
 from adq_edge.core.errors import AdqError, BuildError
-from adq_edge.runtimes.tensorrt.job import BuildReport, Job, read_report, write_job
+from adq_edge.runtimes.tensorrt.job import BuildReport, Job
 from adq_edge.runtimes.tensorrt.log import (
     Failure,
     FailureKind,
@@ -72,14 +72,14 @@ def run_job(job: Job, title: str, *, memory_limit_mb: Optional[float] = None) ->
     """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
         job_path, report_path = Path(folder) / "job.json", Path(folder) / "report.json"
-        write_job(job_path, job)
+        job.write(job_path)
         process = _start(job_path, report_path, log)
         try:
             watch = _watch(process, log, title, memory_limit_mb)
         finally:
             _end(process)
         if watch.ended_for is None and process.returncode == 0:
-            return Built(read_report(report_path), watch.peak_mb)
+            return Built(BuildReport.read(report_path), watch.peak_mb)
         raise _explain(process.returncode, _read(log), watch.ended_for)
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from adq_edge.artifacts.bundle import Bundle, open_bundle
-from adq_edge.artifacts.precision_plan import Measure, Plan, Search, plan_path, read_plan, write_plan
+from adq_edge.artifacts.precision_plan import Measure, Plan, Search, plan_path, read_plan
 from adq_edge.artifacts.sidecar import read_sidecar
 from adq_edge.builders.build import build
 from adq_edge.builders.mixed_precision.goal import set_goal
@@ -81,7 +81,7 @@ def unlabelled(bundle, engines, tmp_path_factory: pytest.TempPathFactory) -> Bun
 def everything(bundle, layers: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a plan written by hand that keeps every layer in float32."""
     path = tmp_path_factory.mktemp("plans") / "everything.json"
-    write_plan(path, Plan(bundle.manifest.model_sha256, cpu_target(), tuple(layers)))
+    Plan(bundle.manifest.model_sha256, cpu_target(), tuple(layers)).write(path)
     return path
 
 
@@ -99,7 +99,7 @@ def drops(plan: Plan) -> Dict[int, float]:
 
 def test_plan_survives_the_disk_and_one_by_hand_needs_only_its_layers(tmp_path: Path, built_to_a_drop):
     plan = built_to_a_drop.plan
-    write_plan(tmp_path / "p.json", plan)
+    plan.write(tmp_path / "p.json")
     assert read_plan(tmp_path / "p.json", plan.model_sha256, plan.float_layers) == plan
     by_hand = {"schema": "adq-edge/plan", "version": 1, "model_sha256": "a", "target": "arm"}
     (tmp_path / "h.json").write_text(json.dumps({**by_hand, "float_layers": ["one"]}))
@@ -121,7 +121,7 @@ def test_plan_survives_the_disk_and_one_by_hand_needs_only_its_layers(tmp_path: 
 )
 def test_plan_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, change, complaint: str):
     path = tmp_path / "p.json"
-    write_plan(path, Plan("a", Target.X86, ("one",)))
+    Plan("a", Target.X86, ("one",)).write(path)
     if change is None:
         path.write_bytes(path.read_bytes()[:60])
     else:
@@ -200,7 +200,7 @@ def test_lone_float_layer_is_really_computed_in_float32(
     """ONNX Runtime takes one between two quantized layers for one to quantize as well, unless told not to."""
     convolutions = [name for name in layers if name.endswith("Conv")]
     last = convolutions[-1]  # reads what a quantized one makes, and a quantized addition reads it
-    write_plan(tmp_path / "p.json", Plan(unlabelled.manifest.model_sha256, cpu_target(), (last,)))
+    Plan(unlabelled.manifest.model_sha256, cpu_target(), (last,)).write(tmp_path / "p.json")
     built = build(unlabelled.path, tmp_path / "e.onnx", calib_data=dataset, plan=tmp_path / "p.json")
     assert built.sidecar.operators["QLinearConv"] == len(convolutions) - 1
 
@@ -279,7 +279,7 @@ def test_interrupted_build_leaves_neither_engine_nor_plan(
     def stop(*_: object) -> None:
         raise interruption
 
-    monkeypatch.setattr("adq_edge.builders.build.write_sidecar", stop)
+    monkeypatch.setattr("adq_edge.artifacts.sidecar.Sidecar.write", stop)
     with pytest.raises(type(interruption) if isinstance(interruption, Exception) else interruption):
         build(unlabelled.path, tmp_path / "out" / "e.onnx", calib_data=dataset, max_drop=0.9)
     assert not list((tmp_path / "out").iterdir())
@@ -316,7 +316,7 @@ def test_options_that_do_not_go_together_are_refused_before_anything_is_read(bun
             build(tmp_path / "no bundle", tmp_path / "e.onnx", **options)
     with pytest.raises(StorageError, match=r"p\.json: no such file"):
         build(bundle.path, tmp_path / "e.onnx", plan=tmp_path / "p.json")
-    write_plan(tmp_path / "t.json", Plan(bundle.manifest.model_sha256, Target.TENSORRT, ()))
+    Plan(bundle.manifest.model_sha256, Target.TENSORRT, ()).write(tmp_path / "t.json")
     with pytest.raises(
         BuildError, match=r"t\.json: plan for the arithmetic of tensorrt, not of \w+\. Find one"
     ):
@@ -338,7 +338,7 @@ def test_command_line_shows_the_steps_and_refuses_in_one_line(
     bundle, everything: Path, layers: List[str], tmp_path: Path
 ):
     other = tmp_path / "other.json"
-    write_plan(other, Plan("0" * 64, Target.X86, ()))
+    Plan("0" * 64, Target.X86, ()).write(other)
     before = sorted(tmp_path.iterdir())
     for arguments, complaint in (
         (["--fp32", "--max-drop", "0.1"], "--max-drop is for INT8 engines only"),

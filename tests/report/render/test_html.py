@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 
-from adq_edge.benchmark.results import write_report
 from adq_edge.report.render import html as page
 from adq_edge.report.report import report
 from factories import results as make
@@ -60,7 +59,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a report of a customer's results, with one engine that has a hostile and long name."""
     folder = make.write_customer(tmp_path_factory.mktemp("results"))
     hostile = dataclasses.replace(make.engine("int8", board=make.recording(9), scale=3.3), name=HOSTILE)
-    write_report(folder / "hostile.json", make.bench_report([hostile], make.BOARD, device="jetson"))
+    make.bench_report([hostile], make.BOARD, device="jetson").write(folder / "hostile.json")
     target = tmp_path_factory.mktemp("report") / "r.html"
     report(folder, target)
     return target

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from adq_edge.artifacts.bundle import FileReference
-from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails, sidecar_path, write_sidecar
+from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails, sidecar_path
 from adq_edge.benchmark.timing import time_batches
 from adq_edge.core.errors import BuildError, EngineError, MissingDependencyError
 from adq_edge.core.files import sha256
@@ -57,7 +57,7 @@ def plan(folder: Path, version: str = "10.3.0", capability: str = "7.2") -> Path
         data=None,
         tensorrt=details,
     )
-    write_sidecar(sidecar_path(path), sidecar)
+    sidecar.write(sidecar_path(path))
     return path
 
 
