@@ -29,11 +29,11 @@ _Pairs = Dict[str, Tuple[float, float]]
 
 
 def _pairs(tensors: Any) -> _Pairs:
-    """Name the one impossible range; the check of the whole record would print all of them."""
-    for name, pair in tensors.items() if isinstance(tensors, dict) else ():
-        if not (
-            isinstance(pair, tuple) and len(pair) == 2 and all(type(end) in (int, float) for end in pair)
-        ):
+    """Parse the ranges. An error names one bad range; a check of the type would print all ranges."""
+    if not isinstance(tensors, dict):
+        raise ValueError("its tensors are not an object")
+    for name, pair in tensors.items():
+        if not (isinstance(pair, tuple) and [type(end) in (int, float) for end in pair] == [True, True]):
             raise ValueError(f"the range of {name!r} is not two numbers")
     return {name: (float(low), float(high)) for name, (low, high) in tensors.items()}
 

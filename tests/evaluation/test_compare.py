@@ -302,7 +302,7 @@ def test_unusable_data_and_outputs_are_refused(pair, dataset: Path, tmp_path: Pa
         compare(a, b, dataset, categories=["part9"], output=output)
     with pytest.raises(DataError, match=r"p\.pdf: not the name of an image\. Use \.png or \.jpg"):
         compare(a, b, dataset, output=output, sheet=tmp_path / "p.pdf")
-    with pytest.raises(DataError, match=r"r\.jpg: the images would overwrite the result file"):
+    with pytest.raises(DataError, match=r"r\.jpg: the sheet would overwrite the result file"):
         compare(a, b, dataset, output=tmp_path / "r.jpg")
     with pytest.raises(AdqError, match="-1 worst images asked for"):
         compare(a, b, dataset, output=output, worst=-1)
@@ -341,6 +341,6 @@ def test_command_line_writes_beside_each_other_and_refuses_in_one_line(pair, dat
     assert "Spearman" in result.stdout
     folder = work / "benchmarks" / "results"
     comparison = Comparison.read(folder / "a-vs-b.compare.json")
-    assert f"images: {comparison.sheet} ({len(comparison.sheet_images)} images)" in result.stdout
+    assert f"sheet: {comparison.sheet} ({len(comparison.sheet_images)} images)" in result.stdout
     assert read_image(folder / "a-vs-b.compare.jpg").shape[1] == COLUMNS * CELL
     assert not leftovers(work)
