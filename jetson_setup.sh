@@ -127,6 +127,7 @@ highest_mode() {
         /^[ \t]*</ {
             close_mode(); id = name = ""; cores = 0
             if ($0 !~ /^[ \t]*<[ \t]*POWER_MODEL/) next
+            gsub(/[<>]/, " ") # blanks inside the brackets are optional
             for (i = 1; i <= NF; i++) {
                 if ($i ~ /^ID=[0-9]+$/) id = substr($i, 4) + 0
                 if ($i ~ /^NAME=/) name = substr($i, 6)

@@ -1,43 +1,41 @@
-"""Memory in MB (10^6 bytes): what a process holds, and what the machine has less of meanwhile."""
+"""Memory in MB (10^6 bytes): of this process, and of the machine while an engine runs."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 import threading
 from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import Iterator, List
+
+import psutil
 
 from adq_edge.hardware.memory import Memory, read_memory
+from adq_edge.hardware.procfs import first_group, read_text
 
 _SAMPLING_SECONDS = 0.05
 
 
 def resident_mb() -> float:
-    """Return the memory that this process holds now (its peak where the system does not tell)."""
-    return _from_status("VmRSS")
+    """Return the resident memory of this process in MB."""
+    return float(psutil.Process().memory_info().rss / 1e6)
 
 
 def peak_resident_mb() -> float:
-    """Return the most memory that this process ever held.
+    """Return the peak of the resident memory of this process in MB.
 
-    Not from `getrusage` where Linux tells it otherwise: that figure starts at the parent's size, because it
-    is kept when a forked process becomes another program.
+    On Linux not from `getrusage`, whose value starts at the size of the parent process: the kernel keeps it
+    when a forked process starts another program. psutil 7 does not offer the peak of Linux.
     """
-    return _from_status("VmHWM")
+    kibibytes = first_group(r"^VmHWM:\s+(\d+) kB", read_text(Path("/proc/self/status")))
+    return _getrusage_mb() if kibibytes is None else int(kibibytes) * 1024 / 1e6
 
 
 class MemoryWatch:
-    """Samples the machine's memory while its block runs, in a thread of its own.
+    """Samples the memory of the machine in a thread while its block runs."""
 
-    Args:
-        root: where `proc` is.
-    """
-
-    def __init__(self, root: Path = Path("/")) -> None:
-        self._root = root
-        self._before = read_memory(root)
+    def __init__(self) -> None:
+        self._before = read_memory()
         self._samples: List[Memory] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory watch", daemon=True)
@@ -49,69 +47,49 @@ class MemoryWatch:
     def __exit__(self, *exception: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._samples.append(read_memory(self._root))
+        self._samples.append(read_memory())
 
     @property
-    def rise_mb(self) -> Optional[float]:
-        """How much less was available, at most, than before; None if the system does not tell."""
-        available = [sample.available_mb for sample in self._samples if sample.available_mb is not None]
-        if self._before.available_mb is None or not available:
-            return None
-        return max(0.0, self._before.available_mb - min(available))
+    def rise_mb(self) -> float:
+        """The largest decrease of the available memory since the start, in MB."""
+        return max(0.0, self._before.available_mb - min(sample.available_mb for sample in self._samples))
 
     @property
-    def kept_mb(self) -> Optional[float]:
-        """How much less was available at the end than before, below 0 for more; None if it does not tell."""
-        before, after = self._before.available_mb, self._samples[-1].available_mb
-        return None if before is None or after is None else before - after
+    def kept_mb(self) -> float:
+        """The decrease of the available memory from start to end, in MB; negative for an increase."""
+        return self._before.available_mb - self._samples[-1].available_mb
 
     @property
-    def swapped_mb(self) -> Optional[float]:
-        """How much less swap was free, at most, than before; None if the system does not tell."""
-        free = [sample.swap_free_mb for sample in self._samples if sample.swap_free_mb is not None]
-        if self._before.swap_free_mb is None or not free:
-            return None
-        return max(0.0, self._before.swap_free_mb - min(free))
+    def swapped_mb(self) -> float:
+        """The largest decrease of the free swap space since the start, in MB."""
+        return max(0.0, self._before.swap_free_mb - min(sample.swap_free_mb for sample in self._samples))
 
     def _run(self) -> None:
         while not self._stop.wait(_SAMPLING_SECONDS):
-            self._samples.append(read_memory(self._root))
+            self._samples.append(read_memory())
 
 
 class TurnsWatch:
-    """Goes on where a MemoryWatch ended, in an engine's own turns only: what others take is not its.
+    """Continues a MemoryWatch during the turns of one engine, so that no other engine is counted.
 
     Args:
-        loading: watched the engine until it was loaded and warm.
-        root: where `proc` is.
+        loading: the finished watch of the loading and the warm-up of this engine.
 
     Attributes:
-        rise_mb: how much less memory was available for this engine's sake, at most, its loading included;
-            None if the system does not tell.
+        rise_mb: the largest decrease of the available memory because of this engine, loading included.
     """
 
-    def __init__(self, loading: MemoryWatch, root: Path = Path("/")) -> None:
-        self._root = root
+    def __init__(self, loading: MemoryWatch) -> None:
         self._kept_mb = loading.kept_mb
         self.rise_mb = loading.rise_mb
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Watch a turn; one that ends in an error counts for nothing."""
-        with MemoryWatch(self._root) as watch:
+        """Watch a turn; a turn that ends in an error does not count."""
+        with MemoryWatch() as watch:
             yield
-        rise_mb, kept_mb = watch.rise_mb, watch.kept_mb
-        if self.rise_mb is None or self._kept_mb is None or rise_mb is None or kept_mb is None:
-            return
-        self.rise_mb = max(self.rise_mb, self._kept_mb + rise_mb)
-        self._kept_mb += kept_mb
-
-
-def _from_status(field: str) -> float:
-    status = Path("/proc/self/status")
-    text = status.read_text(encoding="utf-8") if status.is_file() else ""
-    found = re.search(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE)
-    return _getrusage_mb() if found is None else int(found.group(1)) * 1024 / 1e6
+        self.rise_mb = max(self.rise_mb, self._kept_mb + watch.rise_mb)
+        self._kept_mb += watch.kept_mb
 
 
 def _getrusage_mb() -> float:

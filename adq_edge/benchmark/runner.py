@@ -49,8 +49,8 @@ class Run:
     """What was measured on all engines, and the CPU's counters when timing began and when it ended."""
 
     engines: List[Measurements]
-    before: Optional[CpuTimes]
-    after: Optional[CpuTimes]
+    before: CpuTimes
+    after: CpuTimes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from adq_edge.artifacts.bundle import FileReference
 from adq_edge.benchmark import protocol
-from adq_edge.benchmark.interference import drift_percent, judge, read_governor
+from adq_edge.benchmark.interference import drift_percent, find_interference, read_governor
 from adq_edge.benchmark.offline import Load
 from adq_edge.benchmark.protocol import QUERIES_BEFORE_ROUND, Batches, Round
 from adq_edge.benchmark.records import Comparison, EngineBenchmark, SingleStream, Throughput, WarmUp
@@ -31,7 +31,7 @@ def summarise(run: Run) -> Tuple[EngineBenchmark, ...]:
 def interference(run: Run) -> Interference:
     """Return True if the machine was quiet while the engines were timed."""
     drifts = [drift_percent(_medians_ms(engine.rounds)) for engine in run.engines if engine.rounds]
-    return judge(run.before, run.after, max(drifts, default=0.0), read_governor())
+    return find_interference(run.before, run.after, max(drifts, default=0.0), read_governor())
 
 
 def _summarise(measured: Measurements, comparison: Optional[Comparison]) -> EngineBenchmark:

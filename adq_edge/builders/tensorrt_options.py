@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Optional, Tuple
 
+import psutil
+
 from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Device, Precision, Route, RuntimeName
 from adq_edge.hardware.environment import read_environment
@@ -87,7 +89,7 @@ def choose_build(device: Device, precision: Precision, calib: str, options: Tens
     here = probe()
     _check_gpu(here, precision, options)
     route = choose_route(here.version, calib, options)
-    memory_mb = here.memory_mb if device is Device.CUDA else _free_memory_mb() or here.memory_mb
+    memory_mb = here.memory_mb if device is Device.CUDA else psutil.virtual_memory().available / 1e6
     most = max(64, min(_MOST_WORKSPACE_MB, int(memory_mb * _SHARE_OF_MEMORY)))
     return Choice(
         device=device,
@@ -218,14 +220,6 @@ def choose_route(version: str, calib: str, options: TensorRTOptions) -> Route:
     if own or options.dla is not None or release < (8, 6):
         return Route.IMPLICIT
     return Route.EXPLICIT
-
-
-def _free_memory_mb() -> Optional[float]:
-    """Return the memory that CPU and GPU of a Jetson still have to share."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return None
 
 
 def timing_cache_path(version: str, compute_capability: str) -> Path:

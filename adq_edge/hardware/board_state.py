@@ -1,4 +1,4 @@
-"""How a Jetson is set at one instant: a benchmark tells it before and after."""
+"""Power mode, clocks and temperature of a Jetson at one instant, for the report of a benchmark."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from adq_edge.hardware.telemetry.sysfs import SysfsSource
 
 @dataclasses.dataclass(frozen=True)
 class BoardState:
-    """How a board is set; None for what it does not tell this user.
+    """State of a board; None for a value that this user cannot read.
 
     Attributes:
-        power_mode: nvpmodel's mode: a name with watts caps clocks, it measures no power.
-        clocks_locked: whether the GPU's clock is held still, as `jetson_clocks` does.
-        gpu_mhz: the GPU's clock.
-        emc_mhz: the memory's clock; mostly for root only.
-        hottest_degc: the highest temperature of any sensor.
+        power_mode: the mode of nvpmodel. The watts in its name are a limit on clocks, not a measured power.
+        clocks_locked: whether the GPU clock is fixed, as `jetson_clocks` does.
+        gpu_mhz: GPU clock in MHz.
+        emc_mhz: memory clock in MHz; on most boards for root only.
+        hottest_degc: highest temperature of all sensors in degrees Celsius.
     """
 
     power_mode: Optional[PowerMode]
@@ -32,11 +32,11 @@ class BoardState:
 
 
 def read_board_state(root: Path = Path("/"), run: Runner = run_command) -> Optional[BoardState]:
-    """Read how this Jetson is set; None on any other machine.
+    """Read the state of this Jetson; None on any other machine.
 
     Args:
-        root: where `proc`, `etc`, `var` and `sys` are.
-        run: how `nvpmodel -q` is run, where its status file does not tell.
+        root: folder of `proc`, `etc`, `var` and `sys`.
+        run: runs `nvpmodel -q` if the status file of nvpmodel is absent.
     """
     if read_jetson(root) is None:
         return None
@@ -47,7 +47,7 @@ def read_board_state(root: Path = Path("/"), run: Runner = run_command) -> Optio
 def _hottest(root: Path) -> Optional[float]:
     sysfs = SysfsSource(root)
     try:
-        told = sysfs.read().temperatures.values()
+        temperatures = sysfs.read().temperatures.values()
     finally:
         sysfs.close()
-    return max((value for value in told if value is not None), default=None)
+    return max((value for value in temperatures if value is not None), default=None)

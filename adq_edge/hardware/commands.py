@@ -1,4 +1,4 @@
-"""Commands of the system that tell about it: run with a limit on their time, and never fatal."""
+"""Run commands of the system with a time limit; a command that fails raises no exception."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _LIMIT_SECONDS = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a command ended.
+    """Result of a command.
 
     Attributes:
-        output: what it wrote on standard output.
-        errors: what it wrote on standard error.
-        problem: why it cannot be relied on; None where it ended with exit code 0.
+        output: text on standard output.
+        errors: text on standard error.
+        problem: why the result is not valid; None after exit code 0.
     """
 
     output: str = ""
@@ -24,17 +24,18 @@ class Outcome:
     problem: Optional[str] = None
 
     @property
-    def last_words(self) -> str:
-        """The last line on standard error, where programs say what went wrong."""
+    def last_error_line(self) -> str:
+        """The last line on standard error, which is the reason in most programs."""
         lines = self.errors.strip().splitlines()
         return lines[-1].strip() if lines else ""
 
 
 Runner = Callable[[Sequence[str]], Outcome]
+"""Runs a command; tests replace it."""
 
 
 def run_command(command: Sequence[str]) -> Outcome:
-    """Run a command without input, for 10 seconds at most; it never raises for what the command does."""
+    """Run a command without input for at most 10 s; never raises because of the command."""
     try:
         process = subprocess.Popen(
             list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -44,7 +45,7 @@ def run_command(command: Sequence[str]) -> Outcome:
     try:
         output, errors = process.communicate(timeout=_LIMIT_SECONDS)
     except subprocess.TimeoutExpired:
-        # Not waited for: a program stuck inside a broken driver does not even die of SIGKILL.
+        # No wait: a program that hangs in a broken driver does not even end on SIGKILL.
         process.kill()
         return Outcome(problem=f"gave no answer within {_LIMIT_SECONDS:.0f} s")
     except BaseException:

@@ -197,7 +197,7 @@ def _full_disk(findings: Inventory) -> Optional[str]:
 
 def _no_swap(findings: Inventory) -> Optional[str]:
     total, swap = findings.memory.total_mb, findings.memory.swap_mb
-    if findings.jetson is None or total is None or total > _SMALL_MEMORY_MB or swap != 0:
+    if findings.jetson is None or total > _SMALL_MEMORY_MB or swap != 0:
         return None
     return (
         f"There is no swap beside {total / 1e3:.1f} GB of memory: builds may run out of it. Add 4 GB of swap"

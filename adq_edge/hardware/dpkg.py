@@ -1,4 +1,4 @@
-"""Which Debian packages are installed, from dpkg's own list: no program is started."""
+"""Installed Debian packages, read from the list of dpkg without starting a program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from adq_edge.hardware.procfs import read_text
 
 
 def debian_packages(names: Collection[str], root: Path = Path("/")) -> Dict[str, str]:
-    """Return the versions of those packages of `names` that are installed; empty where there is no dpkg."""
+    """Return the versions of the installed packages among `names`; empty on a system without dpkg."""
     versions: Dict[str, str] = {}
     for block in read_text(root / "var" / "lib" / "dpkg" / "status").split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and line[0] != " ")

@@ -1,4 +1,4 @@
-"""The machine that a figure was measured on, read without importing or starting anything heavy."""
+"""Description of the machine and its software, read without importing a large library."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
+import psutil
+
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.gpu import find_toolkit, graphics_cards
 from adq_edge.hardware.jetson import read_jetson
-from adq_edge.hardware.memory import read_memory
 from adq_edge.hardware.power import read_power
-from adq_edge.hardware.procfs import read_text
+from adq_edge.hardware.procfs import first_group, read_text
 
-# The instruction sets that decide how fast convolutions are, as /proc/cpuinfo names them.
+# Instruction sets that decide the speed of convolutions, by their names in /proc/cpuinfo.
 _INSTRUCTION_SETS = (
     *("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_int8", "amx_bf16", "amx_fp16"),
     *("neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
 
-# ARM kernels give numbers where x86 ones give a name: (implementer, part) of boards' usual cores.
+# Linux on ARM gives (implementer, part) of a core where Linux on x86 gives a name.
 _ARM_CORES = {
     ("0x41", "0xd03"): "Arm Cortex-A53",
     ("0x41", "0xd07"): "Arm Cortex-A57",
@@ -51,34 +52,33 @@ _PACKAGES = {
     "openvino": ("openvino",),
 }
 
-# Names of no machine: many have the first, and a container that was given no name has another each time.
-_NAMELESS = re.compile(r"localhost(?:\..*)?|[0-9a-f]{12}|[0-9a-f]{64}")
+# Host names that do not identify a machine: the default name, and the random ones of containers.
+_GENERIC_NAME = re.compile(r"localhost(?:\..*)?|[0-9a-f]{12}|[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-    """The machine and the software; None where the system does not tell.
+    """The machine and the software; None for a value that the system does not provide.
 
     Attributes:
-        cpu: the processor's model, or its architecture where the model is unknown.
-        architecture: as `platform.machine` says it.
-        board: the board's model (a Jetson's, for one); None on a PC.
-        instruction_sets: those that decide the speed of convolutions, as Linux names them.
+        cpu: model of the processor, or its architecture if the model is unknown.
+        architecture: the name by `platform.machine`.
+        board: model of the board, as of a Jetson; None on a PC.
+        instruction_sets: those that decide the speed of convolutions, by Linux's names.
         logical_cores: logical processors that this process may use.
-        physical_cores: physical cores behind them.
-        cpu_quota: cores' worth of time that a container allows; None for no limit.
-        memory_mb: the machine's memory in MB (10^6 bytes).
+        physical_cores: physical cores of these processors.
+        cpu_quota: CPU time that a container may use, in cores; None without a limit.
+        memory_mb: memory of the machine in MB (10^6 bytes).
         os: name and version of the distribution.
         kernel: name and version of the kernel.
-        python: Python's version.
-        packages: version of each installed library that the figures depend on.
-        gpu: the NVIDIA graphics cards; None without one, and on a Jetson, whose GPU is part of the board.
-        power_mode: a Jetson's nvpmodel mode, `MODE_20W_6CORE` for one; None where there is none.
-        host: the machine's own name, which tells boards of one model apart; None where it is only
-            `localhost`, or that of a container that was given none.
-        l4t: a Jetson's release of Jetson Linux, `35.4.1` for one; None on other machines.
-        jetpack: the JetPack that this belongs to.
-        cuda: a Jetson's CUDA toolkit, `11.4` for one.
+        python: version of Python.
+        packages: version of each installed library that affects the results.
+        gpu: NVIDIA graphics cards; None without a card and on a Jetson, whose GPU is part of the board.
+        power_mode: nvpmodel mode of a Jetson, such as `MODE_20W_6CORE`; None on other machines.
+        host: host name, which distinguishes boards of one model; None if the name is generic, as `localhost`.
+        l4t: release of Jetson Linux, such as `35.4.1`; None on other machines.
+        jetpack: the JetPack of this release.
+        cuda: version of a Jetson's CUDA toolkit, such as `11.4`.
     """
 
     cpu: str
@@ -105,8 +105,8 @@ def read_environment(root: Path = Path("/"), run: Runner = run_command) -> Envir
     """Describe this machine.
 
     Args:
-        root: where `proc`, `sys`, `etc`, `var` and `usr` are.
-        run: how a board's power mode, its CUDA and a graphics card's name are asked for, where no file tells.
+        root: folder of `proc`, `sys`, `etc`, `var` and `usr`.
+        run: runs nvpmodel, nvcc and nvidia-smi for values that are in no file.
     """
     blocks = _cpu_blocks(root / "proc" / "cpuinfo")
     logical = usable_processors()
@@ -121,7 +121,7 @@ def read_environment(root: Path = Path("/"), run: Runner = run_command) -> Envir
         logical_cores=len(logical),
         physical_cores=_physical_cores(root / "sys" / "devices" / "system" / "cpu", logical),
         cpu_quota=_cpu_quota(root / "sys" / "fs" / "cgroup"),
-        memory_mb=_memory_mb(root),
+        memory_mb=psutil.virtual_memory().total / 1e6,
         os=_os_name(root / "etc" / "os-release"),
         kernel=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
@@ -136,7 +136,7 @@ def read_environment(root: Path = Path("/"), run: Runner = run_command) -> Envir
 
 
 def usable_processors() -> List[int]:
-    """Return the numbers of the logical processors that this process may use."""
+    """Return the indices of the logical processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
@@ -144,11 +144,11 @@ def usable_processors() -> List[int]:
 
 def _host() -> Optional[str]:
     name = socket.gethostname()
-    return None if not name or _NAMELESS.fullmatch(name) else name
+    return None if not name or _GENERIC_NAME.fullmatch(name) else name
 
 
 def _cpu_blocks(cpuinfo: Path) -> List[Dict[str, str]]:
-    """Return /proc/cpuinfo as one dictionary per block of lines."""
+    """Return one dictionary for each processor in /proc/cpuinfo."""
     blocks = []
     for block in read_text(cpuinfo).split("\n\n"):
         pairs = (line.partition(":") for line in block.splitlines() if ":" in line)
@@ -173,20 +173,20 @@ def _arm_core(block: Dict[str, str]) -> Optional[str]:
 
 
 def _instruction_sets(blocks: Sequence[Dict[str, str]]) -> Tuple[str, ...]:
-    """Return the instruction sets that every core has: a little core may lack what a big one has."""
+    """Return the instruction sets of all cores: a little core may lack one of a big core."""
     lists = [block.get("flags") or block.get("Features") for block in blocks]
     flags = [set(names.split()) for names in lists if names]
     return tuple(name for name in _INSTRUCTION_SETS if flags and all(name in core for core in flags))
 
 
 def _physical_cores(folder: Path, processors: Sequence[int]) -> Optional[int]:
-    """Count the cores behind `processors`: siblings on one core name each other."""
+    """Return the number of physical cores; the threads of one core have the same list of siblings."""
     siblings = {read_text(folder / f"cpu{i}" / "topology" / "thread_siblings_list") for i in processors}
     return None if "" in siblings else len(siblings)
 
 
 def _cpu_quota(cgroup: Path) -> Optional[float]:
-    """Return the cores' worth of time that control groups (version 2, else 1) allow."""
+    """Return the limit by control groups (version 2, else 1) in cores."""
     words = read_text(cgroup / "cpu.max").split() or [
         word
         for name in ("quota", "period")
@@ -197,18 +197,9 @@ def _cpu_quota(cgroup: Path) -> Optional[float]:
     return int(words[0]) / int(words[1])
 
 
-def _memory_mb(root: Path) -> Optional[float]:
-    told = read_memory(root).total_mb
-    if told is not None:
-        return told
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-    return None
-
-
 def _os_name(os_release: Path) -> str:
-    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', read_text(os_release), re.MULTILINE)
-    return f"{platform.system()} {platform.release()}" if found is None else found.group(1)
+    name = first_group(r'^PRETTY_NAME="?([^"\n]+)', read_text(os_release))
+    return name or f"{platform.system()} {platform.release()}"
 
 
 def _package_versions() -> Dict[str, str]:

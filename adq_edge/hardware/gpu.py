@@ -1,4 +1,4 @@
-"""NVIDIA GPUs: the hardware, its driver, whether CUDA can be used from here, the CUDA toolkit."""
+"""NVIDIA GPUs: the hardware, its driver, whether CUDA is usable, and the CUDA toolkit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import Optional, Tuple
 
 from adq_edge.hardware import cuda_probe
 from adq_edge.hardware.commands import Runner, run_command
-from adq_edge.hardware.procfs import read_text
+from adq_edge.hardware.procfs import first_group, read_text
 
 _QUERY = "name,compute_cap,memory.total,driver_version"
 _NVIDIA, _DISPLAY = "0x10de", "0x03"  # vendor and class of PCI devices
@@ -20,12 +20,12 @@ _NVIDIA, _DISPLAY = "0x10de", "0x03"  # vendor and class of PCI devices
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
-    """One GPU; None for what it does not tell.
+    """A GPU; None for an unknown value.
 
     Attributes:
         name: its name.
-        compute_capability: `8.6` for one.
-        memory_mb: its memory in MB (10^6 bytes); on a Jetson, which shares it with the CPU, all of it.
+        compute_capability: such as `8.6`.
+        memory_mb: its memory in MB (10^6 bytes); on a Jetson the whole memory, which CPU and GPU share.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Gpu:
 
 @dataclasses.dataclass(frozen=True)
 class NvidiaSmi:
-    """What nvidia-smi says: the GPUs, and the driver's version; nothing where there is no nvidia-smi."""
+    """Answer of nvidia-smi: GPUs and driver version; empty if nvidia-smi is not installed."""
 
     gpus: Tuple[Gpu, ...] = ()
     driver: Optional[str] = None
@@ -43,7 +43,7 @@ class NvidiaSmi:
 
 @dataclasses.dataclass(frozen=True)
 class CudaDriver:
-    """What the CUDA driver lets this user do: the GPUs, or the problem with it."""
+    """Answer of the CUDA driver: the GPUs that this user can use, or the problem."""
 
     gpus: Tuple[Gpu, ...] = ()
     problem: Optional[str] = None
@@ -51,11 +51,11 @@ class CudaDriver:
 
 @dataclasses.dataclass(frozen=True)
 class Toolkit:
-    """The CUDA toolkit; None for parts that are not there.
+    """The CUDA toolkit; None for a part that is not installed.
 
     Attributes:
-        version: `11.4` for one.
-        nvcc: path of its compiler, which pycuda is built with.
+        version: such as `11.4`.
+        nvcc: path of its compiler, which builds pycuda.
     """
 
     version: Optional[str]
@@ -63,37 +63,36 @@ class Toolkit:
 
 
 def card_present(root: Path = Path("/")) -> bool:
-    """Return whether there is an NVIDIA graphics card, with or without a driver for it."""
-    for device in (root / "sys" / "bus" / "pci" / "devices").glob("*"):
-        if read_text(device / "vendor") == _NVIDIA and read_text(device / "class").startswith(_DISPLAY):
-            return True
-    return False
+    """Return True if this machine has an NVIDIA graphics card, with or without a driver."""
+    return any(
+        read_text(device / "vendor") == _NVIDIA and read_text(device / "class").startswith(_DISPLAY)
+        for device in (root / "sys" / "bus" / "pci" / "devices").glob("*")
+    )
 
 
 def graphics_cards(root: Path = Path("/"), run: Runner = run_command) -> Tuple[str, ...]:
-    """Return the names of the graphics cards that a driver runs; empty without one, and on a Jetson.
+    """Return the names of the graphics cards with a loaded driver; empty on a Jetson.
 
     Args:
-        root: where `proc` and `sys` are.
-        run: how nvidia-smi is asked, where there is a card but the driver's own files do not name it.
+        root: folder of `proc` and `sys`.
+        run: runs nvidia-smi if the machine has a card that the files of the driver do not name.
     """
     files = sorted((root / "proc" / "driver" / "nvidia" / "gpus").glob("*/information"))
-    told = [re.search(r"^Model:\s*(\S.*)$", read_text(file), re.MULTILINE) for file in files]
-    names = tuple(found.group(1).strip() for found in told if found is not None)
+    models = (first_group(r"^Model:\s*(\S.*)$", read_text(file)) for file in files)
+    names = tuple(model.strip() for model in models if model is not None)
     if names or not card_present(root):
         return names
     return tuple(gpu.name for gpu in ask_nvidia_smi(run).gpus)
 
 
 def kernel_driver(root: Path = Path("/")) -> Optional[str]:
-    """Return the version of the NVIDIA driver that the kernel has loaded; None where it has none."""
+    """Return the version of the loaded NVIDIA driver; None without one."""
     text = read_text(root / "proc" / "driver" / "nvidia" / "version")
-    found = re.search(r"Kernel Module\s+(?:for \S+\s+)?(\d[\d.]*)", text)
-    return None if found is None else found.group(1)
+    return first_group(r"Kernel Module\s+(?:for \S+\s+)?(\d[\d.]*)", text)
 
 
 def ask_nvidia_smi(run: Runner = run_command) -> NvidiaSmi:
-    """Ask nvidia-smi; older ones do not know the compute capability, and then nothing is known."""
+    """Ask nvidia-smi for the GPUs; the answer is empty if it does not support `compute_cap`."""
     answer = run(["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader"])
     if answer.problem is not None:
         return NvidiaSmi()
@@ -104,7 +103,7 @@ def ask_nvidia_smi(run: Runner = run_command) -> NvidiaSmi:
 
 
 def ask_cuda_driver(run: Runner = run_command) -> CudaDriver:
-    """Ask the CUDA driver, in a process of its own, which GPUs may be used from here."""
+    """Ask the CUDA driver, in a separate process, for the GPUs that this user can use."""
     answer = run([sys.executable, str(Path(cuda_probe.__file__).resolve())])
     if answer.problem is not None:
         return CudaDriver(problem=f"the program that asks it {answer.problem}")
@@ -112,43 +111,37 @@ def ask_cuda_driver(run: Runner = run_command) -> CudaDriver:
         document = json.loads(answer.output)
         gpus = tuple(Gpu(**gpu) for gpu in document.get("devices", ()))
     except (ValueError, TypeError, AttributeError):
-        return CudaDriver(problem="its answer makes no sense")
+        return CudaDriver(problem="its answer is not valid")
     problem = document.get("error")
-    return CudaDriver(gpus, problem if gpus or problem else "it knows of no GPU")
+    return CudaDriver(gpus, problem if gpus or problem else "it reports no GPU")
 
 
 def find_toolkit(root: Path = Path("/"), run: Runner = run_command) -> Toolkit:
-    """Find the CUDA toolkit: in its usual folder, else by an nvcc on the search path.
+    """Find the CUDA toolkit in its default folder, else by an nvcc on the search path.
 
     Args:
-        root: where `usr/local/cuda` is.
-        run: how nvcc is asked for its version, where no file tells.
+        root: folder of `usr/local/cuda`.
+        run: runs nvcc, which also reports the version if no file has it.
     """
     folder = root / "usr" / "local" / "cuda"
-    nvcc: List[str] = [str(folder / "bin" / "nvcc")] if (folder / "bin" / "nvcc").is_file() else ["nvcc"]
-    answer = run([*nvcc, "--version"])
-    compiler = nvcc[0] if answer.problem is None else None
-    told = re.search(r"release (\d+\.\d+)", answer.output)
-    return Toolkit(_toolkit_version(folder) or (None if told is None else told.group(1)), compiler)
+    nvcc = str(folder / "bin" / "nvcc") if (folder / "bin" / "nvcc").is_file() else "nvcc"
+    answer = run([nvcc, "--version"])
+    version = _toolkit_version(folder) or first_group(r"release (\d+\.\d+)", answer.output)
+    return Toolkit(version, nvcc if answer.problem is None else None)
 
 
 def _toolkit_version(folder: Path) -> Optional[str]:
-    text = read_text(folder / "version.json")
+    text = read_text(folder / "version.txt")
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        return _two_numbers(json.loads(text)["cuda"]["version"])
-    return _two_numbers(read_text(folder / "version.txt"))
-
-
-def _two_numbers(text: Any) -> Optional[str]:
-    found = re.search(r"\d+\.\d+", str(text))
-    return None if found is None else found.group(0)
+        text = str(json.loads(read_text(folder / "version.json"))["cuda"]["version"])
+    return first_group(r"(\d+\.\d+)", text)
 
 
 def _number(cell: str) -> Optional[str]:
-    """Return a cell of nvidia-smi that holds a number; it writes `[N/A]` for what it does not know."""
+    """Return a cell with a number; nvidia-smi writes `[N/A]` for an unknown value."""
     return cell if re.match(r"\d", cell) else None
 
 
 def _megabytes(cell: str) -> Optional[float]:
-    found = re.match(r"(\d+) MiB", cell)
-    return None if found is None else int(found.group(1)) * 2**20 / 1e6
+    mebibytes = first_group(r"^(\d+) MiB", cell)
+    return None if mebibytes is None else int(mebibytes) * 2**20 / 1e6

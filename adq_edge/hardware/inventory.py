@@ -119,7 +119,7 @@ def examine(root: Path = Path("/"), run: Runner = run_command) -> Inventory:
         environment=environment,
         jetson=jetson,
         power=None if jetson is None else read_power(root, run),
-        memory=read_memory(root),
+        memory=read_memory(),
         disk_free_mb=_disk_free_mb(Path.cwd()),
         container=any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv")),
         card=card_present(root),

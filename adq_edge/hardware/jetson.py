@@ -1,4 +1,4 @@
-"""Which Jetson this is: board and module, L4T and JetPack, compute capability, DLA cores."""
+"""Model and software release of a Jetson."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
 from adq_edge.hardware.dpkg import debian_packages
-from adq_edge.hardware.procfs import read_text
+from adq_edge.hardware.procfs import first_group, read_text
 
 # Compute capability of the GPU in each system on a chip.
 _CAPABILITIES = {
@@ -21,7 +21,7 @@ _CAPABILITIES = {
 
 
 class _Family(NamedTuple):
-    """A kind of module: part numbers, what its boards call themselves (a pattern), number of DLA cores."""
+    """A type of module: its part numbers, a pattern for the model name of its boards, its DLA cores."""
 
     name: str
     soc: str
@@ -30,7 +30,7 @@ class _Family(NamedTuple):
     dla_cores: Optional[int]
 
 
-# The Orin NX has two DLA cores in its 16 GB module and one in its 8 GB module: its name leaves that open.
+# The Orin NX has two DLA cores in its 16 GB module and one in its 8 GB module, under the same name.
 _FAMILIES = (
     _Family("Jetson Xavier NX", "tegra194", ("p3668",), "xavier nx", 2),
     _Family("Jetson AGX Xavier", "tegra194", ("p2888",), "agx xavier|^jetson-agx$", 2),
@@ -59,17 +59,17 @@ _JETPACK_GENERATIONS = {"32": "4", "34": "5", "35": "5", "36": "6", "38": "7", "
 
 @dataclasses.dataclass(frozen=True)
 class Jetson:
-    """A Jetson; None for what it does not tell and for what is not known of its kind.
+    """A Jetson; None for an unknown value.
 
     Attributes:
-        model: the board's name, as its device tree gives it; empty where it gives none.
-        family: the kind of module, `Jetson Xavier NX` for one; None for a board not known here.
-        module: part number of the module, `p3668-0001` for one.
-        soc: the system on a chip, `tegra194` for one.
-        l4t: release of Jetson Linux (L4T), `35.4.1` for one.
-        jetpack: the JetPack that this L4T belongs to; `5.x` where only the generation is known.
-        compute_capability: of the GPU, `7.2` for one.
-        dla_cores: deep learning accelerators in the module.
+        model: name of the board by its device tree; may be empty.
+        family: type of module, such as `Jetson Xavier NX`; None for a board that is not listed here.
+        module: part number of the module, such as `p3668-0001`.
+        soc: system on a chip, such as `tegra194`.
+        l4t: release of Jetson Linux (L4T), such as `35.4.1`.
+        jetpack: the JetPack of this release; `5.x` if only its generation is known.
+        compute_capability: of the GPU, such as `7.2`.
+        dla_cores: number of deep learning accelerators (DLA).
     """
 
     model: str
@@ -83,20 +83,20 @@ class Jetson:
 
     @property
     def jetpack_too_old(self) -> bool:
-        """Whether this is a JetPack before 5.1, the first with TensorRT 8.5."""
+        """True for a JetPack older than 5.1, the first with TensorRT 8.5."""
         numbers = [int(number) for number in re.findall(r"\d+", self.jetpack or "")]
         return bool(numbers) and (numbers[0] < 5 or numbers[:2] == [5, 0])
 
 
 def read_jetson(root: Path = Path("/")) -> Optional[Jetson]:
-    """Describe the Jetson that this is; None on any other machine.
+    """Describe this Jetson; None on any other machine.
 
     Args:
-        root: where `proc`, `etc` and `var` are.
+        root: folder of `proc`, `etc` and `var`.
     """
     tree = root / "proc" / "device-tree"
     model, compatible = read_text(tree / "model"), read_text(tree / "compatible")
-    soc = _first(r"nvidia,(tegra\d+)", compatible)
+    soc = first_group(r"nvidia,(tegra\d+)", compatible)
     l4t = _l4t(root)
     if soc is None and l4t is None and "jetson" not in model.lower():
         return None
@@ -115,7 +115,7 @@ def read_jetson(root: Path = Path("/")) -> Optional[Jetson]:
 
 
 def _family(model: str, compatible: str) -> Optional[_Family]:
-    """Return the kind of module: by part number, since a carrier board may give itself another name."""
+    """Return the type of module, by part number first: a carrier board may have another model name."""
     for family in _FAMILIES:
         if any(module in compatible for module in family.modules):
             return family
@@ -124,12 +124,12 @@ def _family(model: str, compatible: str) -> Optional[_Family]:
 
 
 def _module(family: _Family, compatible: str) -> Optional[str]:
-    numbers = "|".join(sorted({module.split("-")[0] for module in family.modules}))
-    return _first(rf"((?:{numbers})-\d{{4}})", compatible) if numbers else None
+    numbers = "|".join(module.split("-")[0] for module in family.modules)
+    return first_group(rf"((?:{numbers})-\d{{4}})", compatible) if numbers else None
 
 
 def _l4t(root: Path) -> Optional[str]:
-    """Return L4T's release with three numbers, from its own file or, in containers, its core package."""
+    """Return the L4T release with three numbers, from its file or, in a container, its core package."""
     release = read_text(root / "etc" / "nv_tegra_release")
     found = re.search(r"R(\d+)\s*\(release\),\s*REVISION:\s*(\d+(?:\.\d+)*)", release)
     if found is not None:
@@ -143,8 +143,3 @@ def _l4t(root: Path) -> Optional[str]:
 def _jetpack(l4t: str) -> Optional[str]:
     generation = _JETPACK_GENERATIONS.get(l4t.split(".")[0])
     return _JETPACKS.get(l4t, None if generation is None else f"{generation}.x")
-
-
-def _first(pattern: str, text: str) -> Optional[str]:
-    found = re.search(pattern, text)
-    return None if found is None else found.group(1)

@@ -1,6 +1,6 @@
-"""Python libraries: which are installed, which load, and whose TensorRT this Python can see.
+"""Installed Python libraries, whether they load, and the TensorRT installations that this Python can use.
 
-Nothing is imported into this process: a broken library may hang it or crash it.
+Nothing is imported into this process, because a broken library may hang or crash it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LIBNVINFER = ("libnvinfer8", "libnvinfer10", "libnvinfer11")
 
 
 class Flavour(str, enum.Enum):
-    """The two products that go by the name of TensorRT."""
+    """The two TensorRT products."""
 
     TENSORRT = "TensorRT"
     RTX = "TensorRT-RTX"
@@ -38,9 +38,9 @@ class Library:
     """A Python library.
 
     Attributes:
-        name: what it is called.
-        version: the installed version; None where none is known.
-        problem: why it cannot be used; None where it can.
+        name: its name.
+        version: the installed version; None if unknown.
+        problem: why it cannot be used; None if it can.
     """
 
     name: str
@@ -50,13 +50,13 @@ class Library:
 
 @dataclasses.dataclass(frozen=True)
 class TensorRT:
-    """A TensorRT on this machine.
+    """A TensorRT installation.
 
     Attributes:
         flavour: TensorRT or TensorRT-RTX.
-        version: its version; None where unknown.
-        folder: where its Python package is; None where only its libraries are installed.
-        problem: why this Python cannot use it; None where it can.
+        version: its version; None if unknown.
+        folder: folder of its Python package; None if only its libraries are installed.
+        problem: why this Python cannot use it; None if it can.
     """
 
     flavour: Flavour
@@ -66,53 +66,53 @@ class TensorRT:
 
 
 def check_library(name: str, module: str, version: Optional[str], run: Optional[Runner] = None) -> Library:
-    """Look for a library and, if `run` is given, load it in a process of its own.
+    """Find a library and, if `run` is given, load it in a separate process.
 
     Args:
-        name: what it is called.
-        module: what is imported.
-        version: its version, where known.
-        run: how Python is run; None to look only, as for libraries that take seconds to load.
+        name: name in the result.
+        module: the module to import.
+        version: the version, if known.
+        run: runs Python; None to skip loading, as for libraries that take seconds to load.
     """
     if _folder(module.split(".")[0]) is None:
         return Library(name, None, NOT_INSTALLED)
-    told, problem = (None, None) if run is None else _load(module, run)
-    return Library(name, version or told, problem)
+    loaded, problem = (None, None) if run is None else _load(module, run)
+    return Library(name, version or loaded, problem)
 
 
 def distribution_version(name: str) -> Optional[str]:
-    """Return the version of an installed distribution; None where there is none of that name."""
+    """Return the version of an installed distribution; None if it is not installed."""
     with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.version(name)
     return None
 
 
 def find_tensorrts(root: Path = Path("/"), run: Runner = run_command) -> Tuple[TensorRT, ...]:
-    """Find what TensorRT there is: what this Python sees, else what the system has and it does not see.
+    """Find the TensorRT installations of this Python, else those of the system.
 
     Args:
-        root: where `usr` and `var` are.
-        run: how Python is run, to see whether a TensorRT loads.
+        root: folder of `usr` and `var`.
+        run: runs Python to load a TensorRT.
     """
-    seen = [_visible(flavour, module, run) for flavour, module in _MODULES.items()]
-    found = tuple(tensorrt for tensorrt in seen if tensorrt is not None)
+    visible = (_visible(flavour, module, run) for flavour, module in _MODULES.items())
+    found = tuple(tensorrt for tensorrt in visible if tensorrt is not None)
     if any(tensorrt.flavour is Flavour.TENSORRT for tensorrt in found):
         return found
-    return (*_unseen(root), *found)
+    return (*_hidden(root), *found)
 
 
 def _visible(flavour: Flavour, module: str, run: Runner) -> Optional[TensorRT]:
     folder = _folder(module)
     if folder is None:
         return None
-    told, problem = _load(module, run)
-    return TensorRT(flavour, told or _recorded_version(folder), str(folder), problem)
+    loaded, problem = _load(module, run)
+    return TensorRT(flavour, loaded or _recorded_version(folder), str(folder), problem)
 
 
-def _unseen(root: Path) -> Tuple[TensorRT, ...]:
-    """Return the system's TensorRT that this Python does not see: its package, else its bare libraries."""
+def _hidden(root: Path) -> Tuple[TensorRT, ...]:
+    """Return the TensorRT of the system that this Python cannot import: its package, else its libraries."""
     for folder in sorted((root / "usr" / "lib").glob("python3*/dist-packages/tensorrt"), reverse=True):
-        reason = _why_unseen(folder.parent.parent.name[len("python") :])
+        reason = _why_hidden(folder.parent.parent.name[len("python") :])
         return (TensorRT(Flavour.TENSORRT, _recorded_version(folder), str(folder), reason),)
     packages = debian_packages(_LIBNVINFER, root)
     if not packages:
@@ -121,24 +121,24 @@ def _unseen(root: Path) -> Tuple[TensorRT, ...]:
     return (TensorRT(Flavour.TENSORRT, version, None, "its Python package, python3-libnvinfer, is missing"),)
 
 
-def _why_unseen(python: str) -> str:
-    mine = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if python not in ("3", mine):
-        return f"it is Python {python}'s, and this is Python {mine}"
+def _why_hidden(python: str) -> str:
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if python not in ("3", own):
+        return f"it is installed for Python {python}, and this is Python {own}"
     if sys.prefix != sys.base_prefix:
-        return "this virtual environment does not see the system's packages"
-    return f"this Python ({sys.executable}) does not see the system's packages"
+        return "this virtual environment does not include the system's packages"
+    return f"this Python ({sys.executable}) does not include the system's packages"
 
 
 def _recorded_version(folder: Path) -> Optional[str]:
-    """Return the version in the name of the `tensorrt-8.5.2.2.dist-info` beside a package."""
+    """Return the version in the name of the `tensorrt-8.5.2.2.dist-info` next to a package."""
     for information in folder.parent.glob(f"{folder.name}-*-info"):
         return information.name[len(folder.name) + 1 :].rsplit(".", 1)[0]
     return None
 
 
 def _folder(module: str) -> Optional[Path]:
-    """Return the folder of a package that this Python would import; None where there is none."""
+    """Return the folder of a package that this Python can import; None if it is not installed."""
     with contextlib.suppress(ImportError, ValueError):
         spec = importlib.util.find_spec(module)
         if spec is not None and spec.origin is not None:
@@ -147,11 +147,11 @@ def _folder(module: str) -> Optional[Path]:
 
 
 def _load(module: str, run: Runner) -> Tuple[Optional[str], Optional[str]]:
-    """Import a module in a process of its own; return its version, and what went wrong."""
-    # Without the current folder on the path: a folder of the user's may bear the library's name.
+    """Import a module in a separate process; return its version and the problem."""
+    # Without the current folder on the path: a folder of the user may have the name of the library.
     code = f"import sys; del sys.path[0]; import {module} as m; print(getattr(m, '__version__', ''))"
     answer = run([sys.executable, "-c", code])
     if answer.problem is not None:
-        return None, f"does not load: {answer.last_words or answer.problem}"
+        return None, f"does not load: {answer.last_error_line or answer.problem}"
     lines = answer.output.split()
     return (lines[-1] if lines else None), None

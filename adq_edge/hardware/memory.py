@@ -1,43 +1,34 @@
-"""Memory and swap of the machine, in MB (10^6 bytes)."""
+"""Memory and swap of the machine in MB (10^6 bytes)."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
-from pathlib import Path
-from typing import Optional
+import warnings
 
-from adq_edge.hardware.procfs import read_text
+import psutil
+
+# psutil warns in some containers that it cannot read the swap traffic, which is not used here.
+warnings.filterwarnings("ignore", ".*swap memory stats", RuntimeWarning)
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Memory in MB (10^6 bytes); None where the system does not tell.
+    """Memory in MB (10^6 bytes).
 
     Attributes:
-        total_mb: what there is.
-        available_mb: what programs can have now without swapping.
-        swap_mb: what there is of swap.
-        swap_free_mb: what of it is free.
+        total_mb: installed memory.
+        available_mb: memory that programs can get without swapping.
+        swap_mb: size of the swap space.
+        swap_free_mb: unused swap space.
     """
 
-    total_mb: Optional[float]
-    available_mb: Optional[float]
-    swap_mb: Optional[float]
-    swap_free_mb: Optional[float]
+    total_mb: float
+    available_mb: float
+    swap_mb: float
+    swap_free_mb: float
 
 
-def read_memory(root: Path = Path("/")) -> Memory:
-    """Read the machine's memory.
-
-    Args:
-        root: where `proc` is.
-    """
-    text = read_text(root / "proc" / "meminfo")
-    fields = ("MemTotal", "MemAvailable", "SwapTotal", "SwapFree")
-    return Memory(*(_megabytes(text, field) for field in fields))
-
-
-def _megabytes(text: str, field: str) -> Optional[float]:
-    found = re.search(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE)
-    return None if found is None else int(found.group(1)) * 1024 / 1e6
+def read_memory() -> Memory:
+    """Read the memory and the swap space of this machine."""
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    return Memory(memory.total / 1e6, memory.available / 1e6, swap.total / 1e6, swap.free / 1e6)

@@ -1,4 +1,4 @@
-"""How a Jetson's power is set: nvpmodel's modes, the mode it is in, clocks and whether they are locked."""
+"""Power settings of a Jetson: the modes of nvpmodel, the current mode, and the clocks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Dict, Optional, Sequence, Tuple
 
 from adq_edge.hardware.commands import Runner, run_command
-from adq_edge.hardware.procfs import read_integer, read_text
+from adq_edge.hardware.procfs import first_group, read_integer, read_text
 from adq_edge.hardware.telemetry.clocks import EMC_CLOCKS, gpu_folder
 
 
 @dataclasses.dataclass(frozen=True)
 class PowerMode:
-    """One of nvpmodel's modes.
+    """A mode of nvpmodel.
 
     Attributes:
-        id: what `nvpmodel -m` takes.
-        name: its name, `MODE_20W_6CORE` for one.
-        cores: CPU cores that it leaves on.
-        gpu_max_mhz: limit on the GPU's clock; None for no limit.
-        emc_max_mhz: limit on the memory's clock; None for no limit.
+        id: the argument of `nvpmodel -m`.
+        name: such as `MODE_20W_6CORE`.
+        cores: number of enabled CPU cores.
+        gpu_max_mhz: limit of the GPU clock in MHz; None without a limit.
+        emc_max_mhz: limit of the memory clock in MHz; None without a limit.
     """
 
     id: int
@@ -32,22 +32,22 @@ class PowerMode:
 
     @property
     def label(self) -> str:
-        """Its name and number, for people."""
+        """The name and the id, as text."""
         return f"{self.name} (mode {self.id})"
 
 
 @dataclasses.dataclass(frozen=True)
 class Power:
-    """How the power is set; None for what the board does not tell this user.
+    """Power settings; None for a value that this user cannot read.
 
     Attributes:
-        modes: all modes, in the order of their file.
-        current: the mode in use.
-        highest: the mode with the most power; None where their names do not tell.
-        clocks_locked: whether the GPU's clock is held still, as `jetson_clocks` does.
-        gpu_mhz: the GPU's clock now.
-        gpu_max_mhz: the highest clock that the GPU may take now.
-        emc_mhz: the memory's clock now; mostly for root only.
+        modes: all modes, in the order of nvpmodel.conf.
+        current: the current mode.
+        highest: the mode with the most power; None if no name indicates it.
+        clocks_locked: whether the GPU clock is fixed, as `jetson_clocks` does.
+        gpu_mhz: current GPU clock in MHz.
+        gpu_max_mhz: current upper limit of the GPU clock in MHz.
+        emc_mhz: current memory clock in MHz; on most boards for root only.
     """
 
     modes: Tuple[PowerMode, ...]
@@ -60,23 +60,24 @@ class Power:
 
 
 def read_power(root: Path = Path("/"), run: Runner = run_command) -> Power:
-    """Read how a Jetson's power is set.
+    """Read the power settings of a Jetson.
 
     Args:
-        root: where `etc`, `var` and `sys` are.
-        run: how `nvpmodel -q` is run, where its status file does not tell.
+        root: folder of `etc`, `var` and `sys`.
+        run: runs `nvpmodel -q` if the status file of nvpmodel is absent.
     """
     modes = _modes(read_text(root / "etc" / "nvpmodel.conf"))
     gpu = gpu_folder(root)
-    lowest = None if gpu is None else read_integer(gpu / "min_freq")
-    most = None if gpu is None else read_integer(gpu / "max_freq")
+    lowest, highest, current = (
+        None if gpu is None else read_integer(gpu / f"{name}_freq") for name in ("min", "max", "cur")
+    )
     return Power(
         modes=modes,
         current=_current(root, modes, run),
         highest=highest_mode(modes),
-        clocks_locked=None if lowest is None or most is None else lowest == most,
-        gpu_mhz=None if gpu is None else _mhz(read_integer(gpu / "cur_freq")),
-        gpu_max_mhz=_mhz(most),
+        clocks_locked=None if lowest is None or highest is None else lowest == highest,
+        gpu_mhz=_mhz(current),
+        gpu_max_mhz=_mhz(highest),
         emc_mhz=next((clock for clock in (_mhz(read_integer(root / p)) for p in EMC_CLOCKS) if clock), None),
     )
 
@@ -84,10 +85,10 @@ def read_power(root: Path = Path("/"), run: Runner = run_command) -> Power:
 def highest_mode(modes: Sequence[PowerMode]) -> Optional[PowerMode]:
     """Return the mode with the most power, by name: MAXN_SUPER, MAXN, else most watts, then most cores.
 
-    None where no name tells. `jetson_setup.sh` chooses by the same rule.
+    None if no name indicates the power. `jetson_setup.sh` uses the same rule.
     """
-    told = [mode for mode in modes if mode.name.startswith("MAXN") or _watts(mode.name)]
-    return max(told, key=_rank, default=None)
+    ranked = [mode for mode in modes if mode.name.startswith("MAXN") or _watts(mode.name)]
+    return max(ranked, key=_rank, default=None)
 
 
 def _rank(mode: PowerMode) -> Tuple[int, int, int, int]:
@@ -96,8 +97,7 @@ def _rank(mode: PowerMode) -> Tuple[int, int, int, int]:
 
 
 def _watts(name: str) -> int:
-    found = re.search(r"(\d+)W", name)
-    return 0 if found is None else int(found.group(1))
+    return int(first_group(r"(\d+)W", name) or 0)
 
 
 def _modes(configuration: str) -> Tuple[PowerMode, ...]:
@@ -105,14 +105,14 @@ def _modes(configuration: str) -> Tuple[PowerMode, ...]:
     modes = []
     for section in re.split(r"^(?=\s*<)", configuration, flags=re.MULTILINE):
         heading, _, body = section.partition("\n")
-        number, name = re.search(r"\bID=(\d+)", heading), re.search(r"\bNAME=(\S+)", heading)
+        number, name = first_group(r"\bID=(\d+)", heading), first_group(r"\bNAME=([^\s>]+)", heading)
         if re.match(r"\s*<\s*POWER_MODEL\b", heading) and number is not None and name is not None:
             values = _values(body)
             cores = [value for key, value in values.items() if key.startswith("CPU_ONLINE ")]
             modes.append(
                 PowerMode(
-                    int(number.group(1)),
-                    name.group(1),
+                    int(number),
+                    name,
                     cores=sum(cores) if cores else None,
                     gpu_max_mhz=_mhz(values.get("GPU MAX_FREQ")),
                     emc_max_mhz=_mhz(values.get("EMC MAX_FREQ")),
@@ -127,20 +127,18 @@ def _values(body: str) -> Dict[str, int]:
 
 
 def _current(root: Path, modes: Sequence[PowerMode], run: Runner) -> Optional[PowerMode]:
-    """Return the mode in use; one without a name of its own where nvpmodel.conf does not list it."""
-    status = re.search(r"pmode:(\d+)", read_text(root / "var" / "lib" / "nvpmodel" / "status"))
+    """Return the current mode; only its id and a name if nvpmodel.conf does not list it."""
+    number = first_group(r"pmode:(\d+)", read_text(root / "var" / "lib" / "nvpmodel" / "status"))
     name = None
-    if status is None:
+    if number is None:
         answer = run(["nvpmodel", "-q"]).output
-        status = re.search(r"^(\d+)$", answer, re.MULTILINE)
-        name = re.search(r"NV Power Mode:\s*(\S+)", answer)
-    if status is None:
+        number, name = first_group(r"^(\d+)$", answer), first_group(r"NV Power Mode:\s*(\S+)", answer)
+    if number is None:
         return None
-    number = int(status.group(1))
-    unlisted = PowerMode(number, f"mode {number}" if name is None else name.group(1))
-    return next((mode for mode in modes if mode.id == number), unlisted)
+    unlisted = PowerMode(int(number), name or f"mode {int(number)}")
+    return next((mode for mode in modes if mode.id == unlisted.id), unlisted)
 
 
 def _mhz(hertz: Optional[int]) -> Optional[float]:
-    """Turn a clock in Hz into MHz; nvpmodel writes 0 or -1 for no limit."""
+    """Convert a clock from Hz to MHz; nvpmodel writes 0 or -1 for no limit."""
     return None if hertz is None or hertz <= 0 else hertz / 1e6

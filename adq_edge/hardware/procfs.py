@@ -1,35 +1,38 @@
-"""Small files of /proc, /sys and /etc: what is there is read, what is not is no error."""
+"""Values from /proc, /sys and /etc: an absent or unreadable file is not an error."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Optional
 
+import psutil
+
 
 def read_text(path: Path) -> str:
-    """Return a file's text without the NULs and the space around it; empty where it cannot be read."""
+    """Return the text of a file without surrounding NULs and white space; empty if it cannot be read."""
     with contextlib.suppress(OSError):
         return path.read_text(encoding="utf-8", errors="replace").strip("\0 \t\r\n")
     return ""
 
 
 def read_integer(path: Path) -> Optional[int]:
-    """Return the whole number that a file holds; None where it holds none or cannot be read."""
+    """Return the integer in a file; None if the file cannot be read or holds something else."""
     with contextlib.suppress(ValueError):
         return int(read_text(path))
     return None
 
 
-def process_ticks(pid: int, root: Path = Path("/")) -> int:
-    """Return the CPU time of a process with all its threads and its ended children, in clock ticks.
+def first_group(pattern: str, text: str) -> Optional[str]:
+    """Return the first group of the first match in a text of lines; None without a match."""
+    found = re.search(pattern, text, re.MULTILINE)
+    return None if found is None else found.group(1)
 
-    The 14th to 17th field of proc(5)'s `stat`; 0 if the process is gone.
 
-    Args:
-        pid: its id.
-        root: where `proc` is.
-    """
-    stat = read_text(root / "proc" / str(pid) / "stat")
-    fields = stat.rpartition(")")[2].split()  # the name before it may contain anything
-    return sum(int(field) for field in fields[11:15])
+def process_seconds(pid: int) -> float:
+    """Return the CPU time of a process and its ended children in s; 0 if the process is gone."""
+    with contextlib.suppress(psutil.Error):
+        times = psutil.Process(pid).cpu_times()
+        return float(times.user + times.system + times.children_user + times.children_system)
+    return 0.0

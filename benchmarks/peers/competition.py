@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Collection, Dict, Optional, Sequence
 
-from adq_edge.benchmark.interference import drift_percent, judge, read_cpu_times, read_governor
+from adq_edge.benchmark.interference import drift_percent, find_interference, read_cpu_times, read_governor
 from adq_edge.core.console import console, progress_bar
 from adq_edge.core.errors import AdqError
 from benchmarks.peers.catalogue import MAKERS, TITLES, Contender
@@ -85,5 +85,5 @@ def compete(
             figures = measure(entrants, model, images, plan, model.folder, advance)
         after = read_cpu_times(workers)
     drift = max(drift_percent(each.engine.rounds_ms) for each in figures)
-    interference = judge(before, after, drift, read_governor())
+    interference = find_interference(before, after, drift, read_governor())
     return Table(model.name, [entrant.contender for entrant in entrants], figures, left_out, interference)

@@ -6,12 +6,14 @@ import contextlib
 import json
 import time
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
 from adq_edge.benchmark.bench import bench
 from adq_edge.benchmark.memory import MemoryWatch, TurnsWatch
 from adq_edge.benchmark.results import BenchmarkReport
+from adq_edge.hardware.memory import Memory
 from adq_edge.report.console.bench import memory_table
 from factories.tiny_engine import write_engine
 
@@ -21,46 +23,33 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_engine(tmp_path_factory.mktemp("engines") / "tiny.onnx")
 
 
-def test_the_machines_memory_while_a_block_runs(tmp_path: Path):
-    (tmp_path / "proc").mkdir()
-    meminfo = tmp_path / "proc" / "meminfo"
+@pytest.fixture
+def available(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Set the memory that a watch reads, in MB."""
 
-    def write(available: int, swap_free: int) -> None:
-        other = tmp_path / "meminfo"
-        other.write_text(f"MemAvailable: {available} kB\nSwapTotal: 4000000 kB\nSwapFree: {swap_free} kB\n")
-        other.replace(meminfo)
+    def set_available(available_mb: float, swap_free_mb: float = 1000.0) -> None:
+        memory = Memory(8000.0, available_mb, 4000.0, swap_free_mb)
+        monkeypatch.setattr("adq_edge.benchmark.memory.read_memory", lambda: memory)
 
-    write(4_000_000, 1_000_000)
-    with MemoryWatch(tmp_path) as watch:
-        write(3_000_000, 1_000_000)
-        time.sleep(0.5)
-        write(3_500_000, 900_000)
-    assert watch.rise_mb == pytest.approx(1024.0)
-    assert watch.swapped_mb == pytest.approx(102.4)
-    with MemoryWatch(tmp_path / "nowhere") as silent:
-        pass
-    assert (silent.rise_mb, silent.kept_mb, silent.swapped_mb) == (None, None, None)
-    turns = TurnsWatch(silent, tmp_path / "nowhere")
-    with turns.turn():
-        pass
-    assert turns.rise_mb is None
+    return set_available
 
 
-def test_memory_of_an_engines_own_turns_alone(tmp_path: Path):
-    meminfo = tmp_path / "proc" / "meminfo"
-    meminfo.parent.mkdir()
-
-    def available(megabytes: int) -> None:
-        other = meminfo.with_suffix(".new")
-        other.write_text(f"MemAvailable: {megabytes * 1_000_000 // 1024} kB\n")
-        other.replace(meminfo)
-
+def test_watch_reports_the_peaks_while_its_block_runs(available: Callable[..., None]):
     available(4000)
-    with MemoryWatch(tmp_path) as loading:
+    with MemoryWatch() as watch:
+        available(3000)
+        time.sleep(0.5)
+        available(3500, swap_free_mb=900.0)
+    assert (watch.rise_mb, watch.kept_mb, watch.swapped_mb) == (1000.0, 500.0, 100.0)
+
+
+def test_turns_watch_counts_the_engines_own_turns_only(available: Callable[..., None]):
+    available(4000)
+    with MemoryWatch() as loading:
         available(3000)
         time.sleep(0.3)
         available(3200)
-    turns = TurnsWatch(loading, tmp_path)
+    turns = TurnsWatch(loading)
     assert (loading.kept_mb, turns.rise_mb) == pytest.approx((800, 1000), abs=0.1)
     available(1000)  # another engine
     with turns.turn():

@@ -82,8 +82,6 @@ EMC MAX_FREQ 1866000000
 XAVIER_NX = {
     "proc/device-tree/model": "NVIDIA Jetson Xavier NX Developer Kit\0",
     "proc/device-tree/compatible": "nvidia,p3509-0000+p3668-0000\0nvidia,tegra194\0",
-    "proc/meminfo": "MemTotal:        6988000 kB\nMemAvailable:    5200000 kB\n"
-    "SwapTotal:       3494000 kB\nSwapFree:        3000000 kB\n",
     "etc/nv_tegra_release": "# R35 (release), REVISION: 4.1, GCID: 33958178, BOARD: t186ref, EABI: aarch64, "
     "DATE: Tue Aug  1 19:57:35 UTC 2023\n",
     "etc/nvpmodel.conf": NVPMODEL_XAVIER,
@@ -108,7 +106,6 @@ XAVIER_NX = {
 ORIN_NANO = {
     "proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0",
     "proc/device-tree/compatible": "nvidia,p3768-0000+p3767-0005-super\0nvidia,p3767-0005\0nvidia,tegra234\0",
-    "proc/meminfo": "MemTotal: 7802000 kB\nMemAvailable: 6000000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
     "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n",
     "etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=15W >\nGPU MAX_FREQ 612000000\nEMC MAX_FREQ 2133000000\n"
     "< POWER_MODEL ID=1 NAME=25W >\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >\nGPU MAX_FREQ -1\nEMC MAX_FREQ 0\n",
@@ -121,7 +118,6 @@ ORIN_NANO = {
 
 PC = {
     "proc/cpuinfo": "processor\t: 0\nmodel name\t: Intel(R) Core(TM) i7\nflags\t: avx2 fma\n",
-    "proc/meminfo": "MemTotal: 32000000 kB\nMemAvailable: 20000000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
     "etc/os-release": 'PRETTY_NAME="Ubuntu 22.04.4 LTS"\n',
     "sys/bus/pci/devices/0000:00:02.0/vendor": "0x8086\n",
     "sys/bus/pci/devices/0000:00:02.0/class": "0x030000\n",

@@ -17,6 +17,7 @@ from adq_edge.core.console import print_table
 from adq_edge.hardware import libraries
 from adq_edge.hardware.commands import Outcome
 from adq_edge.hardware.doctor import Diagnosis, diagnose
+from adq_edge.hardware.memory import Memory
 from adq_edge.report.console.doctor import advice, capabilities_table, machine_table
 from factories.boards import CARD, DRIVER, ORIN_NANO, PC, XAVIER_NX, Programs, write_tree
 
@@ -41,7 +42,13 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dict[str, bool
 
     monkeypatch.setattr(libraries, "_folder", folder)
     monkeypatch.setattr(adq_edge.hardware.inventory, "_disk_free_mb", lambda folder: 50_000.0)
+    set_memory(monkeypatch, swap_mb=3578.0)
     return present
+
+
+def set_memory(monkeypatch: pytest.MonkeyPatch, swap_mb: float) -> None:
+    memory = Memory(total_mb=7156.0, available_mb=5325.0, swap_mb=swap_mb, swap_free_mb=swap_mb - 500.0)
+    monkeypatch.setattr(adq_edge.hardware.inventory, "read_memory", lambda: memory)
 
 
 def shown(diagnosis: Diagnosis) -> str:
@@ -124,12 +131,6 @@ def test_xavier_nx_that_lacks_nothing(tmp_path: Path):
             {},
             "JetPack 4.6.1 has no TensorRT 8.5. Flash the board",
         ),
-        (
-            {"proc/meminfo": "MemTotal: 6988000 kB\nSwapTotal: 0 kB\n"},
-            [],
-            {},
-            "There is no swap beside 7.2 GB of memory",
-        ),
     ],
 )
 def test_next_step_on_a_jetson(tmp_path: Path, installed, files, absent, programs, step: str):
@@ -142,11 +143,8 @@ def test_next_step_on_a_jetson(tmp_path: Path, installed, files, absent, program
 
 def test_orin_nano(tmp_path: Path, installed):
     installed["torch"] = False
-    swap = {
-        "proc/meminfo": "MemTotal: 7802000 kB\nMemAvailable: 1 kB\nSwapTotal: 3900000 kB\nSwapFree: 1 kB\n"
-    }
     smi = Programs({"nvidia-smi": Outcome("Orin (nvgpu), [N/A], [N/A], 540.4.0\n")}, {"tensorrt": "10.3.0"})
-    diagnosis = diagnose(write_tree(tmp_path, {**ORIN_NANO, **swap}), smi)
+    diagnosis = diagnose(write_tree(tmp_path, ORIN_NANO), smi)
     assert diagnosis.findings.power_sensors == ()
     assert "train on a workstation" in reason(diagnosis, "training and export")
     text = shown(diagnosis)
@@ -219,6 +217,13 @@ def test_next_step_on_a_pc(tmp_path: Path, installed, files, absent, programs, s
     installed.update(dict.fromkeys(absent, False))
     diagnosis = diagnose(write_tree(tmp_path, {**PC, **files}), Programs(**programs))
     assert step in str(diagnosis.next_step)
+
+
+def test_jetson_without_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    set_memory(monkeypatch, swap_mb=0.0)
+    programs = Programs(loads={"tensorrt": "8.5.2.2"}, cuda=XAVIER_GPU)
+    diagnosis = diagnose(write_tree(tmp_path, XAVIER_NX), programs)
+    assert "There is no swap beside 7.2 GB of memory" in str(diagnosis.next_step)
 
 
 def test_little_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

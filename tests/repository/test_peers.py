@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from adq_edge.benchmark.interference import judge
+from adq_edge.benchmark.results import Interference
 from adq_edge.core.errors import AdqError
 from adq_edge.models.checkpoint import load_checkpoint
 from benchmarks.peers.__main__ import main
@@ -118,7 +118,7 @@ def test_a_bar_takes_our_fastest_int8_and_their_fastest_of_the_same_rounds():
         "anomalib INT8_PTQ, OpenVINO, fixed input": dataclasses.replace(_figures(16, 18, 40), files={}),
         "anomalib INT8_PTQ, OpenVINOInferencer": _figures(20, 30, 40),
     }
-    quiet = judge(None, None, 0.0, None)
+    quiet = Interference(True, (), None, None, 0.0, None)
     table = Table(STFPM, [BY_LABEL[label] for label in lines], list(lines.values()), {}, quiet)
     ratios = {bar.text.partition(" against ")[2]: bar.ratio for bar in bars([table])}
     assert ratios.pop("anomalib INT8, 1024 px PNG") is None

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Dict, Optional
 
-from adq_edge.hardware.procfs import process_ticks
+from adq_edge.hardware.procfs import process_seconds
 from adq_edge.hardware.telemetry.sample import TelemetrySample, Values
 from adq_edge.hardware.telemetry.thermal import is_made_up, is_temperature
 
@@ -86,8 +86,7 @@ class TegrastatsSource:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the program has used."""
-        seconds = process_ticks(self._process.pid) / os.sysconf("SC_CLK_TCK")
-        self._cpu_seconds = max(self._cpu_seconds, seconds)  # none is told of one that has ended
+        self._cpu_seconds = max(self._cpu_seconds, process_seconds(self._process.pid))  # 0 once it has ended
         return self._cpu_seconds
 
     def close(self) -> None:

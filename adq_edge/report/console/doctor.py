@@ -49,8 +49,7 @@ def _hardware(findings: Inventory) -> Iterator[Row]:
     environment, memory, jetson = findings.environment, findings.memory, findings.jetson
     yield "machine", _machine(findings)
     yield "processor", f"{environment.cpu}, {environment.logical_cores} logical cores"
-    total = memory.total_mb or environment.memory_mb
-    yield "memory", f"{_gb(total)}, {_gb(memory.available_mb)} available; {_swap(memory)}"
+    yield "memory", f"{_gb(memory.total_mb)}, {_gb(memory.available_mb)} available; {_swap(memory)}"
     yield "disk", f"{_gb(findings.disk_free_mb)} free here"
     if jetson is not None:
         yield "Jetson Linux", f"L4T {jetson.l4t or _UNKNOWN}, JetPack {jetson.jetpack or _UNKNOWN}"
@@ -61,7 +60,7 @@ def _hardware(findings: Inventory) -> Iterator[Row]:
 
 def _swap(memory: Memory) -> str:
     if not memory.swap_mb:
-        return "swap unknown" if memory.swap_mb is None else "no swap"
+        return "no swap"
     return f"swap {_gb(memory.swap_mb)}, {_gb(memory.swap_free_mb)} free"
 
 
