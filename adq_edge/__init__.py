@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from adq_edge.artifacts.bundle import open_bundle as open_bundle
     from adq_edge.benchmark.bench import bench as bench
     from adq_edge.builders.build import build as build
-    from adq_edge.builders.tensorrt_options import TensorRTOptions as TensorRTOptions
     from adq_edge.calibration.calibrate import calibrate as calibrate
     from adq_edge.core.errors import AdqError as AdqError
+    from adq_edge.core.options import TensorRTOptions as TensorRTOptions
     from adq_edge.datasets.mvtec import read_dataset as read_dataset
     from adq_edge.evaluation.analyze import analyze as analyze
     from adq_edge.evaluation.compare import compare as compare
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AdqError": "adq_edge.core.errors",
-    "TensorRTOptions": "adq_edge.builders.tensorrt_options",
+    "TensorRTOptions": "adq_edge.core.options",
     "analyze": "adq_edge.evaluation.analyze",
     "bench": "adq_edge.benchmark.bench",
     "build": "adq_edge.builders.build",

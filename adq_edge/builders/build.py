@@ -18,7 +18,7 @@ from adq_edge.builders.base import BuildInputs, EngineBuilder, calibration_of, d
 from adq_edge.builders.cpu import CpuEngineBuilder
 from adq_edge.builders.mixed_precision.goal import check_options, set_goal
 from adq_edge.builders.mixed_precision.search import find_plan
-from adq_edge.builders.tensorrt_options import TensorRTOptions, choose_build, is_jetson
+from adq_edge.builders.tensorrt_options import choose_build, is_jetson
 from adq_edge.calibration.calibrated_model import CalibratedModel, prepare_from, prepare_trained
 from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import ImageSource
@@ -29,9 +29,12 @@ from adq_edge.core.options import (
     CPU_RUNTIMES,
     DEFAULT_CALIBRATOR,
     DEFAULT_SAMPLES,
+    DEFAULT_SOURCE,
+    BuildOptions,
     Device,
     Precision,
     RuntimeName,
+    TensorRTOptions,
     choose,
 )
 from adq_edge.hardware.environment import read_environment
@@ -53,7 +56,7 @@ def build(
     precision: Union[Precision, str] = Precision.INT8,
     calib: Optional[str] = None,
     calib_data: Optional[Union[str, Path]] = None,
-    source: str = ImageSource.name,
+    source: str = DEFAULT_SOURCE,
     samples: int = DEFAULT_SAMPLES,
     max_drop: Optional[float] = None,
     plan: Optional[Union[str, Path]] = None,
@@ -99,20 +102,42 @@ def build(
         EngineError: no GPU that TensorRT can use.
         MissingDependencyError: the runtime is not installed.
     """
-    precision = choose(Precision, precision)
-    check_options(precision, max_drop, plan, data, keep_nearest)
+    options = BuildOptions(
+        precision=choose(Precision, precision),
+        calib=calib,
+        calib_data=calib_data,
+        source=source,
+        samples=samples,
+        max_drop=max_drop,
+        plan=plan,
+        data=data,
+        keep_nearest=keep_nearest,
+        device=None if device is None else choose(Device, device),
+        runtime=None if runtime is None else choose(RuntimeName, runtime),
+        threads=threads,
+        tensorrt=tensorrt or TensorRTOptions(),
+    )
+    return build_engine(bundle, output, options)
+
+
+def build_engine(
+    bundle: Optional[Union[str, Path]], output: Optional[Union[str, Path]], options: BuildOptions
+) -> BuiltEngine:
+    """Build an engine from a bundle; arguments and errors are those of `build`."""
+    check_options(options)
+    precision, calib, threads = options.precision, options.calib, options.threads
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
-    goal = None if max_drop is None else set_goal(opened, max_drop, data, calib_data, keep_nearest)
-    maker = _choose_builder(device, runtime, precision, calib or DEFAULT_CALIBRATOR, threads, tensorrt)
+    goal = None if options.max_drop is None else set_goal(opened, options.max_drop, options)
+    maker = _choose_builder(options)
     model = onnx.load(str(opened.model))
-    chosen = None if plan is None else _read_plan(Path(plan), opened, model, maker)
+    chosen = None if options.plan is None else _read_plan(Path(options.plan), opened, model, maker)
     prepared = None
     if precision is Precision.INT8:
         trained = find_trained_ranges(opened, maker.target, calib)
         if trained is not None:
             prepared = prepare_trained(opened, trained)
         else:
-            images = choose_source(opened, source, calib_data, samples)
+            images = choose_source(opened, options.source, options.calib_data, options.samples)
             ranges_file = maker.measure(opened, calib or DEFAULT_CALIBRATOR, images, threads)
             prepared = prepare_from(opened, ranges_file, images, threads=threads)
         if goal is not None:
@@ -130,7 +155,7 @@ def build(
         if output is None
         else Path(output)
     )
-    with atomic_path(path) as temporary, _plan_file(path, chosen, plan) as plan_file:
+    with atomic_path(path) as temporary, _plan_file(path, chosen, options.plan) as plan_file:
         made = maker.make(BuildInputs(opened, precision, model, prepared, float_layers), temporary)
         sidecar = dataclasses.replace(
             describe(maker, opened, temporary, precision, path.stem),
@@ -144,33 +169,32 @@ def build(
     return BuiltEngine(path, sidecar, chosen)
 
 
-def _choose_builder(
-    device: Optional[Union[Device, str]],
-    runtime: Optional[Union[RuntimeName, str]],
-    precision: Precision,
-    calib: str,
-    threads: Optional[int],
-    options: Optional[TensorRTOptions],
-) -> EngineBuilder:
-    """Return the maker for a device; what this machine cannot meet is refused before anything is read."""
+def _choose_builder(options: BuildOptions) -> EngineBuilder:
+    """Return the builder for a device.
+
+    Options that this machine cannot meet are refused before any file is read.
+    """
+    device = options.device
     if device is None:
         device = Device.JETSON if is_jetson(read_environment().board) else Device.CPU
-    device = choose(Device, device)
     if device is Device.CPU:
-        if options not in (None, TensorRTOptions()):
+        if options.tensorrt != TensorRTOptions():
             raise BuildError("an option for TensorRT, but the device is a CPU", fix="Give --device as well")
-        asked = RuntimeName.ONNXRUNTIME if runtime is None else choose(RuntimeName, runtime)
-        if asked not in CPU_RUNTIMES:
-            raise BuildError(f"{asked.value} runs on no CPU", fix="Give --device jetson, cuda or rtx")
-        return CpuEngineBuilder(asked, threads)
-    if runtime is not None:
+        runtime = options.runtime or RuntimeName.ONNXRUNTIME
+        if runtime not in CPU_RUNTIMES:
+            raise BuildError(
+                f"{runtime.value} does not run on a CPU", fix="Give --device jetson, cuda or rtx"
+            )
+        return CpuEngineBuilder(runtime, options.threads)
+    if options.runtime is not None:
         raise BuildError(
-            "--runtime is for CPU engines", fix=f"Leave it away: --device {device.value} says it all"
+            "--runtime is for CPU engines", fix=f"Omit it: --device {device.value} determines the runtime"
         )
     from adq_edge.builders.tensorrt import TensorRTEngineBuilder
 
+    calib = options.calib or DEFAULT_CALIBRATOR
     return TensorRTEngineBuilder(
-        choose_build(device, precision, calib, options or TensorRTOptions()), threads
+        choose_build(device, options.precision, calib, options.tensorrt), options.threads
     )
 
 

@@ -11,7 +11,7 @@ from typing import Optional, Tuple
 import psutil
 
 from adq_edge.core.errors import BuildError
-from adq_edge.core.options import Device, Precision, Route, RuntimeName
+from adq_edge.core.options import Device, Precision, Route, RuntimeName, TensorRTOptions
 from adq_edge.hardware.environment import read_environment
 from adq_edge.runtimes.tensorrt.job import OwnCalibrator
 from adq_edge.runtimes.tensorrt.probe import Probe, probe
@@ -25,27 +25,6 @@ _SHARE_OF_MEMORY = 0.25
 _MOST_WORKSPACE_MB = 1024
 _LITTLE_MEMORY_MB = 9000
 """A Xavier NX of 8 GB: cuDNN and cuBLAS alone take 1 GB of it while building."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorRTOptions:
-    """What a user can ask of the TensorRT family.
-
-    Attributes:
-        compute_capabilities: GPUs to compile for with TensorRT-RTX, "86" or "8.6"; none for the one here.
-        route: who decides on the layers' number formats; by the release if None.
-        dla: the DLA core to run on.
-        max_batch: number of images that one query may hold.
-        workspace_mb: memory that a kernel may use while it runs, in MB (10^6 bytes).
-        memory_limit_mb: end the builder when it holds more, in MB (10^6 bytes).
-    """
-
-    compute_capabilities: Tuple[str, ...] = ()
-    route: Optional[Route] = None
-    dla: Optional[int] = None
-    max_batch: int = 1
-    workspace_mb: Optional[int] = None
-    memory_limit_mb: Optional[int] = None
 
 
 @dataclasses.dataclass(frozen=True)

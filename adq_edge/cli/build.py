@@ -9,7 +9,15 @@ import typer
 
 from adq_edge.cli.common import verb
 from adq_edge.core.errors import BuildError
-from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Device, Precision, Route, RuntimeName
+from adq_edge.core.options import (
+    DEFAULT_CALIBRATOR,
+    DEFAULT_SAMPLES,
+    Device,
+    Precision,
+    Route,
+    RuntimeName,
+    TensorRTOptions,
+)
 
 TENSORRT = "For jetson, cuda and rtx"
 
@@ -116,7 +124,6 @@ def build(
 ) -> None:
     """Build an engine from a bundle; the scoring is float32 at every precision."""
     from adq_edge.builders.build import build as run
-    from adq_edge.builders.tensorrt_options import TensorRTOptions
     from adq_edge.core.console import print_table
     from adq_edge.report.console.engine import engine_lines
     from adq_edge.report.console.plan import plan_table

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import platform
 import re
-from typing import Optional, Type, TypeVar, Union
+from pathlib import Path
+from typing import Optional, Tuple, Type, TypeVar, Union
 
 from adq_edge.core.errors import AdqError
 
 DEFAULT_CALIBRATOR = "lp"
 DEFAULT_SAMPLES = 300
+DEFAULT_SOURCE = "images"
 
 
 class Precision(str, enum.Enum):
@@ -98,6 +101,47 @@ def cpu_target(machine: Optional[str] = None) -> Target:
     """
     name = platform.machine() if machine is None else machine
     return Target.ARM if name.lower() in ("aarch64", "arm64") else Target.X86
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorRTOptions:
+    """Options of `build` for the TensorRT family.
+
+    Attributes:
+        compute_capabilities: GPUs to compile for with TensorRT-RTX, such as "86" or "8.6"; the local GPU if
+            empty.
+        route: what decides on the number format of a layer; chosen by the TensorRT release if None.
+        dla: number of the DLA core to run on; None for the GPU.
+        max_batch: the largest number of images in one inference request.
+        workspace_mb: memory that a kernel may use while it runs, in MB (10^6 bytes).
+        memory_limit_mb: memory at which the builder process is ended, in MB (10^6 bytes).
+    """
+
+    compute_capabilities: Tuple[str, ...] = ()
+    route: Optional[Route] = None
+    dla: Optional[int] = None
+    max_batch: int = 1
+    workspace_mb: Optional[int] = None
+    memory_limit_mb: Optional[int] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildOptions:
+    """Options of `adq_edge.build`, which documents each of them."""
+
+    precision: Precision = Precision.INT8
+    calib: Optional[str] = None
+    calib_data: Optional[Union[str, Path]] = None
+    source: str = DEFAULT_SOURCE
+    samples: int = DEFAULT_SAMPLES
+    max_drop: Optional[float] = None
+    plan: Optional[Union[str, Path]] = None
+    data: Optional[Union[str, Path]] = None
+    keep_nearest: bool = False
+    device: Optional[Device] = None
+    runtime: Optional[RuntimeName] = None
+    threads: Optional[int] = None
+    tensorrt: TensorRTOptions = TensorRTOptions()
 
 
 Choice = TypeVar("Choice", bound=enum.Enum)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -13,7 +14,7 @@ from adq_edge.calibration.selection import default_folder, own_categories
 from adq_edge.calibration.sources import IMAGES, image_source, numbers_in_order
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.errors import DataError, EngineError
-from adq_edge.core.options import Device, Precision, RuntimeName, Scenario, Target
+from adq_edge.core.options import BuildOptions, Device, Precision, RuntimeName, Scenario, Target
 from adq_edge.datasets.mvtec import Category, read_dataset
 from adq_edge.remote.engine_specs import Recipe, check_images, cpu_runtime, find_plan, tensorrt_options
 from adq_edge.remote.jobs import Job, Step
@@ -72,8 +73,8 @@ def make_job(request: Request, recipes: Sequence[Recipe], machine: str, command:
             files[f"work/{engine}"] = recipe.engine[0]
             files[f"work/{sidecar_path(Path(engine))}"] = sidecar_path(recipe.engine[0])
         else:
-            options = _add_bundle(files, recipe, request, machine)
-            steps.append(_step(f"build {recipe.name}", *command, "build", *options, "--output", engine))
+            words = [_add_bundle(files, recipe), *_arguments(_add_build(files, recipe, request, machine))]
+            steps.append(_step(f"build {recipe.name}", *command, "build", *words, "--output", engine))
     run = _run_options(request)
     if request.data is not None:
         _add_data(files, request.data)
@@ -102,8 +103,8 @@ def _fits(sidecar: Sidecar, device: Device, machine: str) -> bool:
     return device is Device.CPU and sidecar.device == Device.CPU.value and sidecar.machine == machine
 
 
-def _add_bundle(files: Dict[str, Path], recipe: Recipe, request: Request, machine: str) -> List[str]:
-    """Add a bundle and its calibration images; return what `build` is to be told."""
+def _add_bundle(files: Dict[str, Path], recipe: Recipe) -> str:
+    """Add the files of a bundle; return its folder on the board."""
     bundle = recipe.bundle
     if bundle is None:
         assert recipe.engine is not None
@@ -116,40 +117,57 @@ def _add_bundle(files: Dict[str, Path], recipe: Recipe, request: Request, machin
     place = f"bundles/{bundle.manifest.model_sha256[:8]}/{bundle.manifest.name}"
     for path in (bundle.model, bundle.path / "manifest.json", *sorted(bundle.ranges_folder.glob("*.json"))):
         files[f"work/{place}/{path.relative_to(bundle.path).as_posix()}"] = path
-    options = [place, f"--{recipe.precision.value}", "--device", request.device.value]
-    options += tensorrt_options(recipe, request.device)
-    runtime = request.runtime or cpu_runtime(recipe)
-    if request.device is Device.CPU and runtime is not None:
-        options += ["--runtime", runtime.value]
+    return place
+
+
+def _add_build(files: Dict[str, Path], recipe: Recipe, request: Request, machine: str) -> BuildOptions:
+    """Add the plan and the calibration images of an engine; return how the board builds it."""
     plan = find_plan(recipe, request.device, machine)
     if plan is not None:
         files[f"work/plans/{recipe.name}.json"] = plan
-        options += ["--plan", f"plans/{recipe.name}.json"]
-    if request.threads is not None:
-        options += ["--threads", str(request.threads)]
-    if recipe.precision is not Precision.INT8:
-        return options
-    if recipe.calibrator is not None:
-        options += ["--calib", recipe.calibrator]
-    # One kind of CPU stands for both: a model is trained for CPUs or for TensorRT.
+    runtime = request.runtime or cpu_runtime(recipe)
+    options = dataclasses.replace(
+        recipe.options,
+        device=request.device,
+        runtime=runtime if request.device is Device.CPU else None,
+        plan=None if plan is None else f"plans/{recipe.name}.json",
+        threads=request.threads,
+        tensorrt=tensorrt_options(recipe, request.device),
+    )
+    # X86 stands for every CPU: a model is trained for CPUs or for TensorRT.
     target = Target.X86 if request.device is Device.CPU else Target.TENSORRT
-    if find_trained_ranges(bundle, target, recipe.calibrator) is None:
-        images = _add_images(files, bundle, recipe, request)
-        options += [*images, "--source", recipe.source, "--samples", str(recipe.samples)]
-    return options
+    if options.precision is not Precision.INT8 or recipe.bundle is None:
+        return options
+    if find_trained_ranges(recipe.bundle, target, options.calib) is not None:
+        return options
+    return dataclasses.replace(options, calib_data=_add_images(files, recipe.bundle, recipe, request))
 
 
-def _add_images(files: Dict[str, Path], bundle: Bundle, recipe: Recipe, request: Request) -> List[str]:
+def _arguments(options: BuildOptions) -> List[str]:
+    """Return the options that differ from the defaults, as `adq-edge build` takes them."""
+    words = [f"--{options.precision.value}"]
+    names = ("device", "calib", "calib_data", "source", "samples", "plan", "runtime", "threads")
+    for group, own in ((options, names), (options.tensorrt, ("dla", "max_batch", "route"))):
+        for name in own:
+            value = getattr(group, name)
+            if value != getattr(type(group), name):
+                text = value.value if isinstance(value, enum.Enum) else str(value)
+                words += [f"--{name.replace('_', '-')}", text]
+    return words
+
+
+def _add_images(files: Dict[str, Path], bundle: Bundle, recipe: Recipe, request: Request) -> Optional[str]:
+    """Add the calibration images; return their folder on the board, None if no source reads images."""
     folder = default_folder(bundle) or request.data
     check_images(recipe, folder)
-    if folder is None and IMAGES not in recipe.source.split(","):
-        return []
+    if folder is None and IMAGES not in recipe.options.source.split(","):
+        return None
     place = f"calibration/{recipe.name}"
-    paths = image_source(folder, recipe.samples, categories=own_categories(bundle, folder)).paths
+    paths = image_source(folder, recipe.options.samples, categories=own_categories(bundle, folder)).paths
     # Read in another order they would make another engine: weights are rounded on the first of them.
     for number, path in zip(numbers_in_order(len(paths)), paths):
         files[f"work/{place}/{number:06}{path.suffix}"] = path
-    return ["--calib-data", place]
+    return place
 
 
 def _add_data(files: Dict[str, Path], root: Path) -> None:

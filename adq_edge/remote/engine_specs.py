@@ -10,19 +10,21 @@ from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.artifacts.ranges import read_ranges
 from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
-from adq_edge.builders.tensorrt_options import TensorRTOptions, choose_route
+from adq_edge.builders.tensorrt_options import choose_route
 from adq_edge.calibration.selection import own_categories
-from adq_edge.calibration.sources import IMAGES, make_source
+from adq_edge.calibration.sources import make_source
 from adq_edge.core.errors import BundleError, EngineError
 from adq_edge.core.files import sha256
 from adq_edge.core.options import (
     CPU_RUNTIMES,
     DEFAULT_CALIBRATOR,
-    DEFAULT_SAMPLES,
+    BuildOptions,
     Device,
     Precision,
+    Route,
     RuntimeName,
     Target,
+    TensorRTOptions,
     cpu_target,
 )
 
@@ -37,19 +39,13 @@ class Recipe:
     Attributes:
         name: the engine's.
         bundle: what it is built from; None if only the engine itself is here.
-        precision: number format of the networks.
-        calibrator: of an INT8 engine; None for the usual one.
-        source: what is calibrated on.
-        samples: the largest number of calibration images.
+        options: how it is built.
         engine: the engine as it is here, with its sidecar, which says the rest; None for a bundle.
     """
 
     name: str
     bundle: Optional[Bundle]
-    precision: Precision
-    calibrator: Optional[str] = None
-    source: str = IMAGES
-    samples: int = DEFAULT_SAMPLES
+    options: BuildOptions
     engine: Optional[Tuple[Path, Sidecar]] = None
 
 
@@ -84,7 +80,8 @@ def read_specs(items: Sequence[Union[str, Path]], device: Device, precision: Pre
 def _of_bundle(path: Path, device: Device, precision: Precision) -> Recipe:
     bundle = open_bundle(path)
     place = () if device is Device.CPU else (device.value,)
-    return Recipe("-".join((bundle.manifest.name, precision.value, *place)), bundle, precision)
+    name = "-".join((bundle.manifest.name, precision.value, *place))
+    return Recipe(name, bundle, BuildOptions(precision))
 
 
 def _of_engine(path: Path) -> Recipe:
@@ -96,12 +93,11 @@ def _of_engine(path: Path) -> Recipe:
         bundle = None
     if bundle is not None and bundle.manifest.model_sha256 != sidecar.model.sha256:
         bundle = None  # exported anew since
-    recipe = Recipe(sidecar.name, bundle, sidecar.precision, engine=(path, sidecar))
-    made = sidecar.calibration
-    if made is None:
-        return recipe
-    source = made.source.replace("+", ",")
-    return dataclasses.replace(recipe, calibrator=made.calibrator, source=source, samples=made.images)
+    options, made = BuildOptions(sidecar.precision), sidecar.calibration
+    if made is not None:
+        source = made.source.replace("+", ",")
+        options = dataclasses.replace(options, calib=made.calibrator, source=source, samples=made.images)
+    return Recipe(sidecar.name, bundle, options, (path, sidecar))
 
 
 def cpu_runtime(recipe: Recipe) -> Optional[RuntimeName]:
@@ -143,8 +139,8 @@ def find_plan(recipe: Recipe, device: Device, machine: str) -> Optional[Path]:
     )
 
 
-def tensorrt_options(recipe: Recipe, device: Device) -> List[str]:
-    """Return what `build` is to be told so that TensorRT does there what it did here.
+def tensorrt_options(recipe: Recipe, device: Device) -> TensorRTOptions:
+    """Return the options that make TensorRT build on the board as it built here.
 
     A route that the release chose is left to the board's release; memory limits are the board's own.
 
@@ -153,20 +149,17 @@ def tensorrt_options(recipe: Recipe, device: Device) -> List[str]:
     """
     details = None if recipe.engine is None else recipe.engine[1].tensorrt
     if recipe.engine is None or details is None:
-        return []
+        return TensorRTOptions()
     path, sidecar = recipe.engine
     if details.dla is not None and device is not Device.JETSON:
         raise EngineError("runs on DLA, which only a Jetson has", where=path, fix=_INSTEAD)
     if device is Device.CPU:
-        return []
-    options = [] if details.dla is None else ["--dla", str(details.dla)]
-    if details.max_batch > 1:
-        options += ["--max-batch", str(details.max_batch)]
-    if sidecar.runtime == RuntimeName.TENSORRT.value:  # TensorRT-RTX knows but one route
-        calibrator = recipe.calibrator or DEFAULT_CALIBRATOR
-        chosen = choose_route(sidecar.runtime_version, calibrator, TensorRTOptions(dla=details.dla))
-        if details.route != chosen.value:
-            options += ["--route", details.route]
+        return TensorRTOptions()
+    options = TensorRTOptions(dla=details.dla, max_batch=details.max_batch)
+    if sidecar.runtime == RuntimeName.TENSORRT.value:  # TensorRT-RTX has one route only
+        calibrator = recipe.options.calib or DEFAULT_CALIBRATOR
+        if details.route != choose_route(sidecar.runtime_version, calibrator, options).value:
+            options = dataclasses.replace(options, route=Route(details.route))
     return options
 
 
@@ -190,7 +183,7 @@ def check_images(recipe: Recipe, folder: Optional[Path]) -> None:
     if ranges.is_file() and sha256(ranges) == made.ranges.sha256:
         measured_on = read_ranges(ranges, bundle.manifest.model_sha256, ()).fingerprint
         categories = own_categories(bundle, folder)
-        source = make_source(recipe.source, folder, recipe.samples, categories=categories)
+        source = make_source(recipe.options.source, folder, recipe.options.samples, categories=categories)
         if source.fingerprint() == measured_on:
             return
     raise EngineError(

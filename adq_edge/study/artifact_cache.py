@@ -9,13 +9,12 @@ from typing import Dict, Iterator
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import MANIFEST_FILE, Bundle, open_bundle
 from adq_edge.artifacts.sidecar import read_sidecar
-from adq_edge.builders.build import build
-from adq_edge.calibration.trained_ranges import QAT
+from adq_edge.builders.build import build_engine
 from adq_edge.core.console import console
 from adq_edge.core.errors import AdqError, CheckpointError, EngineError
 from adq_edge.core.options import Arithmetic, Device
 from adq_edge.runtimes.registry import load_engine
-from adq_edge.study.config import StudyConfig, Variant
+from adq_edge.study.config import StudyConfig
 from adq_edge.study.data import StudyData
 from adq_edge.study.specs import EngineSpec, ModelSpec, is_bundle
 
@@ -51,20 +50,7 @@ class ArtifactCache:
         if _is_usable(path, bundle.manifest.model_sha256):
             return path
         _say(f"building {path.name}")
-        cell, config = recipe.cell, self._config
-        calibrated = cell.variant is Variant.PTQ
-        build(
-            bundle.path,
-            path,
-            precision=cell.precision,
-            calib=QAT if cell.variant is Variant.QAT else cell.calibrator,
-            source=cell.source if calibrated and cell.source is not None else "images",
-            calib_data=recipe.calibration_data if calibrated else None,
-            samples=config.samples,
-            device=cell.device,
-            runtime=config.runtime if cell.device is Device.CPU else None,
-            threads=config.threads,
-        )
+        build_engine(bundle.path, path, recipe.options)
         return path
 
     def bundle(self, recipe: ModelSpec) -> Bundle:

@@ -7,10 +7,10 @@ import traceback
 from pathlib import Path
 from typing import Dict, Optional, Sequence
 
-from adq_edge.builders.tensorrt_options import TensorRTOptions, choose_build
+from adq_edge.builders.tensorrt_options import choose_build
 from adq_edge.core.errors import AdqError, MissingDependencyError, StorageError
 from adq_edge.core.files import write_bytes
-from adq_edge.core.options import DEFAULT_CALIBRATOR, Device, Precision
+from adq_edge.core.options import DEFAULT_CALIBRATOR, Device, Precision, TensorRTOptions
 from adq_edge.study.artifact_cache import NotPossibleError
 from adq_edge.study.cells import CellRunner
 from adq_edge.study.checks import check_config

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from adq_edge.artifacts.bundle import MANIFEST_FILE, open_bundle
+from adq_edge.calibration.trained_ranges import QAT
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.files import sha256
-from adq_edge.core.options import Arithmetic, Device
+from adq_edge.core.options import DEFAULT_SOURCE, Arithmetic, BuildOptions, Device, RuntimeName, choose
 from adq_edge.core.version import __version__
 from adq_edge.study.config import DEMO, StudyConfig, Training, Variant
 from adq_edge.study.data import StudyData
@@ -65,13 +66,13 @@ class EngineSpec:
     Attributes:
         model: what it is built from.
         cell: the cell that it is built for.
-        calibration_data: the images that it is calibrated on.
+        options: how it is built.
         sha256: of all that its content follows from.
     """
 
     model: ModelSpec
     cell: Cell
-    calibration_data: str
+    options: BuildOptions
     sha256: str
 
     @property
@@ -138,9 +139,23 @@ class SpecReader:
                 samples=config.samples,
                 images=self._images(model.categories),
             )
+        return EngineSpec(model, cell, self._build_options(cell, model), digest(values))
+
+    def _build_options(self, cell: Cell, model: ModelSpec) -> BuildOptions:
+        config = self._config
+        options = BuildOptions(
+            precision=cell.precision,
+            calib=QAT if cell.variant is Variant.QAT else cell.calibrator,
+            samples=config.samples,
+            device=cell.device,
+            runtime=choose(RuntimeName, config.runtime) if cell.device is Device.CPU else None,
+            threads=config.threads,
+        )
+        if cell.variant is not Variant.PTQ:
+            return options
         one_class = cell.training is Training.ONE_CLASS
         folder = self._data.category(model.label).folder if one_class else self._data.root
-        return EngineSpec(model, cell, folder, digest(values))
+        return dataclasses.replace(options, calib_data=folder, source=cell.source or DEFAULT_SOURCE)
 
     def _trained(self, cell: Cell, categories: Tuple[str, ...]) -> ModelSpec:
         config, method = self._config, self._config.methods[cell.method]

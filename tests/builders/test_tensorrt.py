@@ -23,11 +23,11 @@ from adq_edge.builders.base import BuildInputs
 from adq_edge.builders.build import build
 from adq_edge.builders.tensorrt import MOST_STRIPPED, TensorRTEngineBuilder
 from adq_edge.builders.tensorrt_graphs import make_graph
-from adq_edge.builders.tensorrt_options import Choice, TensorRTOptions, choose_build
+from adq_edge.builders.tensorrt_options import Choice, choose_build
 from adq_edge.calibration.calibrated_model import prepare
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import AdqError, BuildError, EngineError, MissingDependencyError, StorageError
-from adq_edge.core.options import Device, Precision, Route, RuntimeName, Target
+from adq_edge.core.options import Device, Precision, Route, RuntimeName, Target, TensorRTOptions
 from adq_edge.models.base import ModelConfig
 from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.models.registry import METHODS
@@ -325,7 +325,7 @@ def test_what_cannot_be_met_is_refused(monkeypatch, here, device, options, words
         (["--device", "rtx", "--sm", "86", "--calib", "trt-entropy"], "has no calibrator 'trt-entropy'"),
         (["--device", "rtx", "--sm", "86", "--runtime", "openvino"], "--runtime is for CPU engines"),
         (["--device", "cpu", "--dla", "0"], "an option for TensorRT, but the device is a CPU"),
-        (["--device", "cpu", "--runtime", "tensorrt"], "tensorrt runs on no CPU"),
+        (["--device", "cpu", "--runtime", "tensorrt"], "tensorrt does not run on a CPU"),
         (["--device", "cuda"], "TensorRT is not installed"),
         (["--device", "jetson"], "this machine is no Jetson"),
     ],

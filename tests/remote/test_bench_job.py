@@ -53,7 +53,7 @@ def test_engine_is_built_on_a_board_as_it_was_here(engines):
     doctor, int8, fp16, bench = commands(job)
     assert doctor == "adq-edge doctor --json benchmarks/results/doctor.json"
     assert "/parts --int8 --device jetson --calib lp --calib-data calibration/parts-int8" in int8
-    assert int8.endswith("--source images --samples 12 --output engines/parts-int8.plan")
+    assert int8.endswith("parts-int8 --samples 12 --output engines/parts-int8.plan")
     assert fp16.endswith("/parts --fp16 --device jetson --output engines/parts-fp16.plan")
     assert bench == (
         "adq-edge bench engines/parts-int8.plan engines/parts-fp16.plan --device jetson --quick "

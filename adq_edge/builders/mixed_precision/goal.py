@@ -18,7 +18,7 @@ from adq_edge.calibration.sources import (
     make_source,
 )
 from adq_edge.core.errors import BuildError, DataError
-from adq_edge.core.options import Precision
+from adq_edge.core.options import BuildOptions, Precision
 from adq_edge.datasets.mvtec import Category, Dataset, read_dataset
 
 _IMAGES = 16
@@ -51,65 +51,51 @@ class Goal:
         return Measure.MAP_ERROR if self.labelled is None else Measure.IMAGE_AUROC
 
 
-def check_options(
-    precision: Precision,
-    max_drop: Optional[float],
-    plan: Optional[Union[str, Path]],
-    data: Optional[Union[str, Path]],
-    keep_nearest: bool,
-) -> None:
-    """Refuse what does not go together, before anything is read.
+def check_options(options: BuildOptions) -> None:
+    """Refuse options that do not go together, before any file is read.
 
     Raises:
         BuildError: no INT8, two answers at once, a limit that is no number of 0 or more, or an option that
             only a search reads without one.
     """
-    if precision is not Precision.INT8 and (max_drop is not None or plan is not None):
+    max_drop, plan = options.max_drop, options.plan
+    if options.precision is not Precision.INT8 and (max_drop is not None or plan is not None):
         option = "--max-drop" if plan is None else "--plan"
         raise BuildError(f"{option} is for INT8 engines only", fix="Give --int8, or leave it away")
     if max_drop is not None and plan is not None:
         raise BuildError("a plan is given and another one asked for", fix="Give --max-drop or --plan")
-    if max_drop is None and (data is not None or keep_nearest):
-        option = "--keep-nearest" if data is None else "--data"
+    if max_drop is None and (options.data is not None or options.keep_nearest):
+        option = "--keep-nearest" if options.data is None else "--data"
         raise BuildError(f"{option} is only read in the search for a plan", fix="Add --max-drop DROP")
     if max_drop is not None and not 0 <= max_drop < math.inf:
         raise BuildError(f"a drop of {max_drop:g} cannot be held", fix="Give --max-drop 0 or more")
 
 
-def set_goal(
-    bundle: Bundle,
-    max_drop: float,
-    data: Optional[Union[str, Path]],
-    calibration_data: Optional[Union[str, Path]],
-    keep_nearest: bool,
-) -> Goal:
+def set_goal(bundle: Bundle, max_drop: float, options: BuildOptions) -> Goal:
     """Find what the drop can be measured on; no image is read yet.
 
     Args:
         bundle: the model.
         max_drop: the largest drop allowed.
-        data: labelled dataset in MVTec AD layout; by default the one that the model was trained on, if it is
-            here and labelled.
-        calibration_data: folder of images, taken where there is no labelled dataset; by default that of the
-            calibration.
-        keep_nearest: whether the nearest plan will do where none holds the limit.
+        options: `data`, by default the dataset that the model was trained on if it is labelled; `calib_data`,
+            the images to measure on without a labelled dataset; `keep_nearest`.
 
     Raises:
         DataError: `data` is no dataset, or has no category with both normal and defective test images.
         CalibrationError: there are no normal images.
     """
-    labelled = _labelled(bundle, data)
+    labelled = _labelled(bundle, options.data)
     if labelled is not None:
         folder: Optional[Path] = labelled.root
-    elif calibration_data is not None and calibration_data != RANDOM_NORMAL:
-        folder = Path(calibration_data)
+    elif options.calib_data is not None and options.calib_data != RANDOM_NORMAL:
+        folder = Path(options.calib_data)
     else:
         folder = default_folder(bundle)
     images = make_source(
         f"{IMAGES},{SYNTHETIC_DEFECTS}", folder, _IMAGES, _SEED, own_categories(bundle, folder)
     )
     assert folder is not None  # or there was no source to make
-    return Goal(max_drop, labelled, images, folder, keep_nearest)
+    return Goal(max_drop, labelled, images, folder, options.keep_nearest)
 
 
 def _labelled(bundle: Bundle, data: Optional[Union[str, Path]]) -> Optional[Dataset]:

@@ -28,7 +28,7 @@ from adq_edge.calibration.sources import make_source
 from adq_edge.core.errors import BuildError, DataError, StorageError
 from adq_edge.core.files import sha256
 from adq_edge.core.imaging import load_image
-from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, Target, cpu_target
+from adq_edge.core.options import DEFAULT_CALIBRATOR, BuildOptions, Precision, Target, cpu_target
 from adq_edge.quantization.placement import integer_layers
 from adq_edge.quantization.region import find_region
 from adq_edge.quantization.sensitivity import map_damage
@@ -293,7 +293,7 @@ def test_measure_follows_what_the_training_data_holds(bundle, dataset, tmp_path:
         shutil.rmtree(str(folder))
     manifest = dataclasses.replace(bundle.manifest, data=str(root))
     trained = dataclasses.replace(bundle, manifest=manifest)
-    goal = set_goal(trained, 0.1, None, dataset if gone == "" else None, False)
+    goal = set_goal(trained, 0.1, BuildOptions(calib_data=dataset if gone == "" else None))
     assert goal.measure is (Measure.IMAGE_AUROC if gone is None else Measure.MAP_ERROR)
     assert goal.folder == (dataset if gone == "" else root)
     assert (len(goal.images), goal.images.name) == (IMAGES, "images+synthetic-defects")

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from adq_edge.builders.build import build
-from adq_edge.builders.tensorrt_options import TensorRTOptions
 from adq_edge.calibration.sources import make_source
-from adq_edge.core.options import Precision, Route
+from adq_edge.core.options import Precision, Route, TensorRTOptions
 from adq_edge.runtimes.registry import load_engine
 from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
 
