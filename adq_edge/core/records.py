@@ -121,7 +121,7 @@ class Record:
         document = form.load(path)
         try:
             config = dacite.Config(cast=[enum.Enum], type_hooks={float: _as_float, **form.parsers})
-            found = dacite.from_dict(cls, _with_tuples(document), config)
+            found = dacite.from_dict(cls, with_tuples(document), config)
         except (dacite.DaciteError, ValueError, TypeError, OverflowError) as problem:
             reason = textwrap.shorten(str(problem), _LONGEST_REASON)  # it may quote half of the file
             raise form.refuse(path, f"not a valid {form.schema} file ({reason})") from problem
@@ -167,8 +167,8 @@ def _as_float(value: Any) -> float:
     return float(value)
 
 
-def _with_tuples(value: Any) -> Any:
+def with_tuples(value: Any) -> Any:
     """Return a JSON value with tuples for lists; a cast would also split a string into letters."""
     if isinstance(value, list):
-        return tuple(_with_tuples(item) for item in value)
-    return {key: _with_tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
+        return tuple(with_tuples(item) for item in value)
+    return {key: with_tuples(item) for key, item in value.items()} if isinstance(value, dict) else value

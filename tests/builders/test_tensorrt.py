@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -43,6 +42,7 @@ from adq_edge.runtimes.tensorrt.log import Failure, FailureKind
 from adq_edge.runtimes.tensorrt.probe import Probe
 from adq_edge.runtimes.tensorrt.process import Built, FailedBuildError
 from adq_edge.runtimes.tensorrt.release import Flavour
+from factories import worker_functions
 from factories.images import SIZE, leftovers
 from factories.tiny_method import TinyMethod
 
@@ -355,7 +355,7 @@ def test_bad_requests_end_in_one_line(bundle, tmp_path, options: List[str], word
 def test_a_builder_over_its_memory_limit_is_ended(bundle, tmp_path):
     needs_rtx()
     options = dataclasses.replace(SM86, memory_limit_mb=40)
-    with pytest.raises(BuildError, match=r"needs more than the 40 MB that it may use") as refusal:
+    with pytest.raises(BuildError, match=r"needs more than its limit of 40 MB") as refusal:
         build(bundle.path, tmp_path / "e.plan", precision="fp32", device="rtx", tensorrt=options)
     assert "\n" not in str(refusal.value)
     assert list(tmp_path.iterdir()) == []
@@ -371,24 +371,26 @@ def test_a_full_disk_leaves_nothing(bundle, tmp_path, full_disk):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_build_takes_its_builder_with_it(bundle, tmp_path, sent: signal.Signals):
-    """A builder that sleeps instead of building: the moment is ours to choose."""
+    """The builder sleeps instead of building."""
     script = (
-        "import signal, sys; from adq_edge.runtimes.tensorrt import process;"
-        "signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "start = process._start;"
-        "process._start = lambda job, report, log: (p := __import__('subprocess').Popen("
-        "[sys.executable, '-c', 'import time; time.sleep(60)'], stdout=log, start_new_session=True),"
-        " print(p.pid, flush=True))[0];"
+        "import signal\nfrom adq_edge.runtimes.tensorrt import process\n"
+        "from factories import worker_functions\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "process.building = worker_functions\n"
+        "watch = process._Watch.__call__\n"
+        "process._Watch.__call__ = lambda self: (print(self._worker.pid, flush=True), watch(self))\n"
         "from adq_edge.cli import main; main()"
     )
     arguments = ["build", str(bundle.path), "-o", str(tmp_path / "e.plan"), "--fp32", "--device", "rtx"]
     needs_rtx()
     running = subprocess.Popen(
-        [sys.executable, "-c", script, *arguments, "--sm", "86"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, *arguments, "--sm", "86"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert running.stdout is not None
     builder = int(running.stdout.readline())
-    time.sleep(1.0)  # until it is watched: what prints the number has not returned yet
     running.send_signal(sent)
     assert running.wait(20) == 128 + sent
     assert list(tmp_path.iterdir()) == []
@@ -396,14 +398,9 @@ def test_an_interrupted_build_takes_its_builder_with_it(bundle, tmp_path, sent: 
 
 
 def test_a_killed_builder_is_named(monkeypatch, tmp_path):
-    real = subprocess.Popen
-
-    def kill_at_once(*arguments: Any, **options: Any) -> Any:
-        started = real([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-        os.kill(started.pid, signal.SIGSEGV)
-        return started
-
-    monkeypatch.setattr(process.subprocess, "Popen", kill_at_once)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setattr(process, "building", worker_functions)
+    monkeypatch.setattr(process._Watch, "__call__", lambda watch: os.kill(watch._worker.pid, signal.SIGSEGV))
     with pytest.raises(FailedBuildError, match="the builder was ended by SIGSEGV"):
         process.run_job(job(tmp_path), "Building")
 
@@ -451,7 +448,7 @@ class Builder:
         nodes = onnx.load(job.model).graph.node
         self.integers.append(sum(node.op_type == "QuantizeLinear" for node in nodes))
         if self.failures:
-            raise FailedBuildError(self.failures.pop(0), None)
+            raise FailedBuildError(self.failures.pop(0))
         Path(job.plan).write_bytes(b"plan")
         layers = (
             LayerReport("conv", "CaskConvolution", "INT8", "GPU"),

@@ -1,9 +1,8 @@
-"""The building process: a job in, a plan and a report out. Run as `python -m THIS_MODULE JOB REPORT`.
+"""Builds a TensorRT engine, in a worker process: TensorRT can crash, and never releases all of its memory.
 
-A process of its own, because TensorRT can die (out of memory, a crash in a kernel) and never gives all of
-its memory back. What it prints is Polygraphy's log, from which the parent reads progress and failures.
-Polygraphy loads the network, makes the configuration and builds; here stands what it has no word for:
-precision pins, dynamic ranges, the strict calibration cache, DLA with pins, the inspector.
+The log of the process is Polygraphy's; the parent reads progress and failures from it. Polygraphy loads the
+network, creates the configuration and builds. This module adds what Polygraphy lacks: precision pins,
+dynamic ranges, the strict calibration cache, DLA with pins, and the engine inspector.
 """
 
 from __future__ import annotations
@@ -11,15 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
-import traceback
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from adq_edge.artifacts.bundle import INPUT
-from adq_edge.core.errors import AdqError, BuildError
+from adq_edge.core.errors import BuildError
 from adq_edge.core.files import storage_errors
 from adq_edge.core.options import Precision, Route
+from adq_edge.core.worker import serve
 from adq_edge.quantization.passes.dynamic_ranges import (
     CalibrationAlgorithm,
     read_calibration_cache,
@@ -27,23 +25,31 @@ from adq_edge.quantization.passes.dynamic_ranges import (
 )
 from adq_edge.runtimes.tensorrt.inspection import read_layers
 from adq_edge.runtimes.tensorrt.job import BuildReport, Job
-from adq_edge.runtimes.tensorrt.log import PROGRESS_MARK, REFUSAL_MARK
-from adq_edge.runtimes.tensorrt.release import Release, load_release
-
-FAILED = 1
-REFUSED = 2
+from adq_edge.runtimes.tensorrt.log import PROGRESS_MARK
+from adq_edge.runtimes.tensorrt.release import Flavour, Release, load_release
 
 _MEGABYTE = 10**6
 _UNPINNED = frozenset({"CONSTANT", "SHAPE", "QUANTIZE", "DEQUANTIZE", "CAST", "IDENTITY", "SHUFFLE"})
-"""Types of layers that compute nothing, or whose number format their neighbors decide."""
+"""Types of layers that compute nothing, or whose number format the neighboring layers decide."""
+
+
+def build_job(job: Job) -> BuildReport:
+    """Set up the log of this worker process, then `build`."""
+    if job.flavour is Flavour.RTX:
+        os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"  # read when Polygraphy is imported
+    from polygraphy.logger import G_LOGGER
+
+    G_LOGGER.colors = False
+    G_LOGGER.module_severity = G_LOGGER.VERBOSE
+    return build(job)
 
 
 def build(job: Job) -> BuildReport:
-    """Build the engine of a job and write its plan; run in a process that may die of it.
+    """Build the engine of a job and write its plan.
 
     Raises:
-        AdqError: what the job asks for cannot be had here.
-        Exception: whatever TensorRT and Polygraphy raise; the log says more.
+        AdqError: this TensorRT cannot build the job.
+        Exception: any exception of TensorRT and Polygraphy; the log contains the details.
     """
     from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath, PostprocessConfig
 
@@ -66,7 +72,7 @@ def build(job: Job) -> BuildReport:
     if reader is not None and reader.asked_for_data:
         raise BuildError(
             f"TensorRT {release.version} rejected the calibration cache and asked for data",
-            fix="Report this: the ranges and TensorRT's names of the tensors do not agree",
+            fix="Report this as a bug: the ranges do not use TensorRT's names of the tensors",
         )
     with storage_errors(Path(job.plan)), Path(job.plan).open("wb") as file:
         file.write(plan)
@@ -74,12 +80,12 @@ def build(job: Job) -> BuildReport:
 
 
 def _is_strong(job: Job, release: Release) -> bool:
-    """Return True if to ask for strong typing: 11 and RTX know nothing else and need no flag."""
+    """Return True if the network needs the flag for strong typing, which 11 and RTX do not have."""
     return job.route is Route.TYPED and release.at_least(10) and release.before(11)
 
 
 def _create_config(job: Job, release: Release) -> Any:
-    """Return Polygraphy's way to make the builder's configuration."""
+    """Return the Polygraphy loader of the builder configuration."""
     from polygraphy.backend.trt import CreateConfig, Profile
 
     trt = release.trt
@@ -116,10 +122,9 @@ def _create_config(job: Job, release: Release) -> Any:
 
 
 def timing_cache(job: Job) -> Optional[str]:
-    """Return the file for the timings of kernels; None where none can be kept.
+    """Return the file for the measured times of kernels; None if its folder cannot be written to.
 
-    Polygraphy saves it after the build, before the plan is handed over: a folder that is missing then would
-    cost the whole build.
+    Polygraphy writes it after the build, before it returns the plan: a missing folder would lose the build.
     """
     if job.timing_cache is None:
         return None
@@ -130,13 +135,13 @@ def timing_cache(job: Job) -> Optional[str]:
 
 
 def batch_shapes(job: Job) -> List[Any]:
-    """Return the smallest, the usual and the largest input shape; one size for a static engine."""
+    """Return the smallest, the usual and the largest input shape."""
     height, width = job.image_size
     return [(count, height, width, 3) for count in (1, 1, job.max_batch)]
 
 
 def configure(job: Job, release: Release, network: Any, config: Any, reader: Optional[Any]) -> None:
-    """Set what Polygraphy does not: no TF32, the calibration cache, shared profiles, DLA with pins."""
+    """Set what Polygraphy cannot: no TF32, the calibration cache, shared profiles, DLA with pins."""
     trt = release.trt
     config.clear_flag(trt.BuilderFlag.TF32)
     if reader is not None and release.before(11):
@@ -148,7 +153,7 @@ def configure(job: Job, release: Release, network: Any, config: Any, reader: Opt
 
 
 def _use_dla(job: Job, release: Release, network: Any, config: Any) -> None:
-    """Put on DLA what it can run, and leave to the GPU what is pinned to float32 or has no kernel there."""
+    """Assign to DLA the layers that it can run, except those that are pinned to float32."""
     trt = release.trt
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = job.dla
@@ -160,15 +165,15 @@ def _use_dla(job: Job, release: Release, network: Any, config: Any) -> None:
 
 
 def layers_of(network: Any) -> List[Any]:
-    """Return a network's layers."""
+    """Return the layers of a network."""
     return [network.get_layer(position) for position in range(network.num_layers)]
 
 
 def pin_precisions(job: Job, release: Release, network: Any) -> None:
-    """Keep every layer outside the networks in float32, and in INT8 the layers of `job.half` in float16.
+    """Pin all layers outside the networks to float32, and in INT8 the layers of `job.half` to float16.
 
-    TensorRT makes several layers of some nodes and names them as it likes, so what is not known to be of the
-    networks is pinned. Norms overflow in float16, and products of small maps vanish.
+    TensorRT splits some nodes into several layers with names of its own. Every layer that is not known to be
+    in the networks is therefore pinned: norms overflow in float16, and products of small maps underflow.
     """
     assert release.before(11)
     if job.precision is Precision.FP32:
@@ -185,7 +190,7 @@ def pin_precisions(job: Job, release: Release, network: Any) -> None:
 
 
 def _pin(layer: Any, kind: Any, trt: Any) -> None:
-    """Pin a layer and those of its outputs that hold floating-point numbers."""
+    """Pin the number format of a layer and its outputs, if all its outputs are floating point."""
     outputs = [layer.get_output(position) for position in range(layer.num_outputs)]
     if not all(tensor.dtype in (trt.float32, trt.float16) for tensor in outputs):
         return
@@ -195,10 +200,10 @@ def _pin(layer: Any, kind: Any, trt: Any) -> None:
 
 
 def set_dynamic_ranges(job: Job, release: Release, network: Any) -> None:
-    """Give every tensor that has a range that range; tensors without one stay floating point.
+    """Set the dynamic ranges of tensors; tensors without a range stay floating point.
 
     Raises:
-        BuildError: TensorRT's network lacks tensors that the ranges name.
+        BuildError: the ranges contain tensors that TensorRT's network lacks.
     """
     assert release.before(11)
     missing = set(job.ranges)
@@ -213,8 +218,8 @@ def set_dynamic_ranges(job: Job, release: Release, network: Any) -> None:
             missing.discard(tensor.name)
     if missing:
         raise BuildError(
-            f"TensorRT {release.version} has no tensor {sorted(missing)[0]!r} to give its range to "
-            f"({len(missing)} missing)",
+            f"TensorRT {release.version} has no tensor {sorted(missing)[0]!r}, which has a range "
+            f"({len(missing)} such tensors)",
             fix="Export and calibrate the bundle again",
         )
 
@@ -227,7 +232,7 @@ def _cache_reader(job: Job, release: Release) -> Any:
 
 
 def progress_monitor(release: Release) -> Any:
-    """Return a monitor that prints how far TensorRT is; since release 10."""
+    """Return a monitor that prints the progress of TensorRT 10 or later."""
     assert release.at_least(10)
     trt = release.trt
 
@@ -256,7 +261,7 @@ def progress_monitor(release: Release) -> Any:
 
 
 def _calibrate(job: Job, release: Release) -> BuildReport:
-    """Run TensorRT's own calibrator on the float-input twin of the model; the engine is thrown away."""
+    """Run TensorRT's own calibrator on the model with float input, and discard the engine."""
     import numpy as np
     from polygraphy.backend.trt import CreateConfig, EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
 
@@ -267,7 +272,7 @@ def _calibrate(job: Job, release: Release) -> BuildReport:
     assert job.own_calibrator is not None
     assert job.images is not None
     trt = release.trt
-    # The context must be current while images are copied; pycuda aborts a process that ends with it.
+    # The context must be current while images are copied; pycuda aborts a process that ends with a context.
     with contextlib.closing(Gpu()):
         calibrator = own_calibrator(release, job.own_calibrator, np.load(job.images, allow_pickle=False))
         config = CreateConfig(
@@ -279,8 +284,8 @@ def _calibrate(job: Job, release: Release) -> BuildReport:
         )
         EngineBytesFromNetwork(NetworkFromOnnxPath(job.model), config)()
     if not calibrator.cache:
-        raise BuildError(f"TensorRT {release.version} calibrated nothing", fix="Use a calibrator of adq-edge")
-    # The percentile calibrator signs as a class that is refused in caches from elsewhere.
+        raise BuildError(f"TensorRT {release.version} found no ranges", fix="Use a calibrator of adq-edge")
+    # The cache of the percentile calibrator names a class that `read_calibration_cache` refuses.
     signed = re.sub(rb"^(TRT-\d+)-\w+", rb"\1-EntropyCalibration2", calibrator.cache, count=1)
     ranges = read_calibration_cache(signed).ranges
     return BuildReport(release.version, None, None, ranges)
@@ -295,7 +300,7 @@ def _compute_capability(job: Job) -> Optional[str]:
 
 
 def _inspect(release: Release, plan: Any) -> Any:
-    """Return the engine's layers; None for RTX, which decides on its kernels on the GPU that runs it."""
+    """Return the layers of an engine; None for TensorRT-RTX, which chooses its kernels at run time."""
     if release.is_rtx:
         return None
     trt = release.trt
@@ -305,25 +310,5 @@ def _inspect(release: Release, plan: Any) -> Any:
     return read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
-def main(job_path: str, report_path: str) -> int:
-    """Build, and say in the exit code how it went: 0, `FAILED` or `REFUSED`."""
-    job = Job.read(Path(job_path))
-    if job.flavour.value == "tensorrt_rtx":
-        os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"  # read when Polygraphy is imported
-    from polygraphy.logger import G_LOGGER
-
-    G_LOGGER.colors = False
-    G_LOGGER.module_severity = G_LOGGER.VERBOSE
-    try:
-        build(job).write(Path(report_path))
-    except AdqError as error:
-        print(f"{REFUSAL_MARK} {error.what}\t{error.fix or ''}", flush=True)
-        return REFUSED
-    except Exception:
-        traceback.print_exc()
-        return FAILED
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    serve(build_job)

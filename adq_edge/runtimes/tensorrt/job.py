@@ -1,4 +1,4 @@
-"""What a building process is told, and what it says of the engine that it built."""
+"""The request to a build process, and its report on the engine that it built."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ import dataclasses
 import enum
 from typing import Dict, Optional, Tuple
 
-from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Precision, Route
-from adq_edge.core.records import Record, record
 from adq_edge.runtimes.tensorrt.release import Flavour
-
-_REMEDY = "Build again"
 
 
 class OwnCalibrator(str, enum.Enum):
@@ -22,29 +18,28 @@ class OwnCalibrator(str, enum.Enum):
     PERCENTILE = "trt-percentile"
 
 
-@record("adq-edge/tensorrt-job", version=1, error=BuildError, fix=_REMEDY)
 @dataclasses.dataclass(frozen=True)
-class Job(Record):
+class Job:
     """One engine to build.
 
     Attributes:
-        flavour: which member of the TensorRT family builds.
+        flavour: TensorRT or TensorRT-RTX.
         model: the ONNX file.
-        plan: the file that the engine is written to, a temporary one of the parent's.
+        plan: the file that the engine is written to, a temporary file of the parent process.
         precision: number format of the networks.
-        route: who decides on a layer's number format.
-        networks: nodes that may compute below float32; all other layers are pinned to it.
+        route: what decides the number format of a layer.
+        networks: nodes that may compute below float32; all other layers are pinned to float32.
         half: nodes among them that stay float16 in an INT8 engine.
-        ranges: dynamic range of each tensor as amax, in its own units; for `Route.IMPLICIT`.
+        ranges: dynamic range of each tensor as amax, in the tensor's units; for implicit quantization.
         image_size: (height, width) of the input in pixels.
-        max_batch: number of images that one query may hold; 1 makes a static engine.
-        compute_capabilities: GPUs to compile for, "8.6" and so on; empty for the one that is here.
-        dla: the DLA core to run on, with the GPU for what it cannot; None for the GPU alone.
+        max_batch: largest number of images in one query; 1 makes a static engine.
+        compute_capabilities: GPUs to compile for, "8.6" for example; empty for the GPU of this machine.
+        dla: the DLA core to run on, with the GPU as fallback; None for the GPU only.
         workspace_mb: memory that a layer's kernel may use while it runs, in MB (10^6 bytes).
-        lean: True to leave cuDNN and cuBLAS out, which saves about 1 GB while building.
-        timing_cache: file that keeps how fast kernels were; None for none.
-        own_calibrator: calibrate with it instead, and write its ranges to the report; no engine is kept.
-        images: uint8 `[N, H, W, 3]` array file that it reads.
+        lean: True to exclude cuDNN and cuBLAS, which saves about 1 GB during the build.
+        timing_cache: file that keeps the measured times of kernels; None for no such file.
+        own_calibrator: calibrate with this TensorRT calibrator and report the ranges; no engine is kept.
+        images: file with the array uint8 `[N, H, W, 3]` that `own_calibrator` reads.
     """
 
     flavour: Flavour
@@ -71,9 +66,9 @@ class LayerReport:
     """A layer of a built engine.
 
     Attributes:
-        name: TensorRT's name for it, which lists the nodes that were fused into it.
+        name: TensorRT's name for the layer, which lists the nodes that were fused into it.
         kind: TensorRT's type of layer.
-        precision: of what it computes: INT8, FP16, FP32 or other.
+        precision: number format of the computation: INT8, FP16, FP32 or another.
         device: GPU or DLA.
     """
 
@@ -83,16 +78,15 @@ class LayerReport:
     device: str
 
 
-@record("adq-edge/tensorrt-report", version=1, error=BuildError, fix=_REMEDY)
 @dataclasses.dataclass(frozen=True)
-class BuildReport(Record):
-    """What a building process says of its engine.
+class BuildReport:
+    """The report of a build process on its engine.
 
     Attributes:
-        release: TensorRT's version.
-        compute_capability: of the GPU that it was built on, or for.
-        layers: the engine's layers; None where only the GPU that runs it can tell.
-        ranges: amax by tensor that TensorRT's own calibrator found.
+        release: version of TensorRT.
+        compute_capability: compute capability of the GPU that the engine was built for.
+        layers: layers of the engine; None for TensorRT-RTX, which chooses its kernels at run time.
+        ranges: amax by tensor, found by TensorRT's own calibrator.
     """
 
     release: str

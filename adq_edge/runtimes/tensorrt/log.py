@@ -1,4 +1,4 @@
-"""What a building process's log says: how far it is, and what it failed of."""
+"""Reads the log of a build process: its progress, and the cause of a failure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from typing import NamedTuple, Optional, Tuple
 
 PROGRESS_MARK = "adq-edge-progress"
-REFUSAL_MARK = "adq-edge-refusal"
 
 _OUT_OF_MEMORY = (
     *("out of memory", "OutOfMemory", "std::bad_alloc", "MemoryError", "cudaErrorMemoryAllocation"),
@@ -25,11 +24,10 @@ _NO_IMPLEMENTATION = re.compile(
 _ERROR_LINE = re.compile(r"^\s*\[[E!]\]\s*(.*)")
 _TENSORRT_PREFIX = re.compile(r"^(?:\d+:\s*)?(?:\[[^\]]*\]\s*)?(?:Error Code \d+:\s*)?")
 _PROGRESS = re.compile(rf"^{PROGRESS_MARK} (\d+) (\d+) (.*)$", re.MULTILINE)
-_REFUSAL = re.compile(rf"^{REFUSAL_MARK} ([^\t]*)\t(.*)$", re.MULTILINE)
 
 
 class FailureKind(enum.Enum):
-    """What can be done about a failed build."""
+    """The kinds of failure of a build, by their remedy."""
 
     OUT_OF_MEMORY = "out of memory"
     NO_IMPLEMENTATION = "no implementation"
@@ -39,12 +37,12 @@ class FailureKind(enum.Enum):
 
 
 class Failure(NamedTuple):
-    """Why a build failed.
+    """The cause of a failed build.
 
     Attributes:
-        kind: what can be done about it.
-        message: TensorRT's own words, one line.
-        layer: TensorRT's name of the layer without an implementation.
+        kind: the kind of failure.
+        message: TensorRT's message, in one line.
+        layer: TensorRT's name of the layer that has no implementation.
     """
 
     kind: FailureKind
@@ -53,7 +51,7 @@ class Failure(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a phase of the build is."""
+    """The progress of a build: the phase, and its completed steps."""
 
     phase: str
     step: int
@@ -61,7 +59,7 @@ class Progress(NamedTuple):
 
 
 def read_failure(log: str) -> Failure:
-    """Say what a failed build's log complains of first, by what can be done about it."""
+    """Return the first failure in the log of a build."""
     errors = [found.group(1).strip() for found in map(_ERROR_LINE.match, log.splitlines()) if found]
     first = _clean(errors[0]) if errors else _last_line(log)
     memory = _find(log, _OUT_OF_MEMORY)
@@ -78,20 +76,14 @@ def read_failure(log: str) -> Failure:
     return Failure(FailureKind.OTHER, first)
 
 
-def read_refusal(log: str) -> Optional[Tuple[str, Optional[str]]]:
-    """Return what adq-edge itself refused in the building process, and what to do; None if it did not."""
-    found = _REFUSAL.search(log)
-    return None if found is None else (found.group(1), found.group(2) or None)
-
-
 def read_progress(log: str) -> Optional[Progress]:
-    """Return the newest progress in a piece of log."""
+    """Return the newest progress in a part of a log; None if there is none."""
     found = _PROGRESS.findall(log)
     return Progress(found[-1][2], int(found[-1][0]), int(found[-1][1])) if found else None
 
 
 def _find(log: str, needles: Tuple[str, ...]) -> Optional[str]:
-    """Return the first line that holds one of some words."""
+    """Return the first line that contains one of the needles."""
     for line in log.splitlines():
         if any(needle.lower() in line.lower() for needle in needles):
             return line
@@ -99,7 +91,7 @@ def _find(log: str, needles: Tuple[str, ...]) -> Optional[str]:
 
 
 def _clean(message: str) -> str:
-    """Strip the log's mark, TensorRT's error number and its place in the source from a message."""
+    """Remove the severity mark, the error number and the source position from a message."""
     found = _ERROR_LINE.match(message)
     text = (found.group(1) if found else message).strip()
     return _TENSORRT_PREFIX.sub("", text).strip() or text
@@ -107,4 +99,4 @@ def _clean(message: str) -> str:
 
 def _last_line(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it printed no message"

@@ -24,7 +24,7 @@ from adq_edge.runtimes.tensorrt.calibrators import cache_reader, own_calibrator
 from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
 from adq_edge.runtimes.tensorrt.inspection import count_kinds, count_precisions, read_layers
 from adq_edge.runtimes.tensorrt.job import Job, OwnCalibrator
-from adq_edge.runtimes.tensorrt.log import FailureKind, read_failure, read_progress, read_refusal
+from adq_edge.runtimes.tensorrt.log import FailureKind, read_failure, read_progress
 from adq_edge.runtimes.tensorrt.release import Flavour, Release
 from factories.recording_tensorrt import Stand
 
@@ -431,16 +431,13 @@ def test_failures_are_told_apart():
     driver = "[E] 6: [runtime.cpp] Error Code 6: CUDA initialization failure with error: 35\n"
     assert read_failure(driver).kind is FailureKind.NO_GPU
     assert read_failure("[E] 4: Error Code 4: something new\n") == (FailureKind.OTHER, "something new", None)
-    assert read_failure("") == (FailureKind.OTHER, "it said nothing", None)
+    assert read_failure("") == (FailureKind.OTHER, "it printed no message", None)
 
 
-def test_progress_and_refusals_are_read_back():
+def test_progress_is_read_from_the_log():
     log = "adq-edge-progress 1 9 Building Engine\n[V] x\nadq-edge-progress 2 9 Tactic Selection\n"
     assert read_progress(log) == ("Tactic Selection", 2, 9)
     assert read_progress("[V] nothing") is None
-    assert read_refusal("adq-edge-refusal no tensor\tExport again\n") == ("no tensor", "Export again")
-    assert read_refusal("adq-edge-refusal no tensor\t\n") == ("no tensor", None)
-    assert read_refusal("[E] x") is None
 
 
 INSPECTED = """{"Layers": [
