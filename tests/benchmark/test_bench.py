@@ -229,7 +229,7 @@ def test_one_file_per_engine_which_reads_back_the_same(run):
 
 def test_numbers_carry_their_unit(run):
     document = json.loads((run[1] / "tiny.bench.json").read_text())
-    assert (document["schema"], document["version"], document["quick"]) == ("adq-edge/bench", 2, False)
+    assert (document["schema"], document["version"], document["quick"]) == ("adq-edge/bench", 3, False)
     units = ("_ms", "_us", "_mb", "_seconds", "_percent", "images_per_second", "seconds")
     plain = ("latency_ratio", "cpu_quota", "low", "high")
 

@@ -445,7 +445,7 @@ def test_an_area_under_a_curve_is_0_to_1(tmp_path: Path, area: float):
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("older", "format version is 1, this release reads version 2. Measure the engine again"),
+        ("older", "format version is 1, this release reads version 3. Measure the engine again"),
         ("cut", "damaged or cut short"),
         ("empty", "damaged or cut short"),
         ("foreign", "not a result file that a report can show"),
