@@ -86,9 +86,14 @@ class Interference:
     governor: Optional[str]
 
 
-@record("adq-edge/bench",
+@record(
+    "adq-edge/bench",
     version=3,
-    older={2: {"quietness": "interference"}}, error=ResultError, fix=_REMEDY, parsers={Series: build_series})
+    older={2: {"quietness": "interference"}},
+    error=ResultError,
+    fix=_REMEDY,
+    parsers={Series: build_series},
+)
 @dataclasses.dataclass(frozen=True)
 class BenchmarkReport(Record):
     """A run of `bench`, or (read from a file) one engine's part of it.
