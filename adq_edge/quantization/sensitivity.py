@@ -18,6 +18,7 @@ from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.core.errors import CalibrationError
 from adq_edge.core.options import Target
 from adq_edge.metrics.agreement import compare_scores
+from adq_edge.metrics.snr import SnrMeter
 from adq_edge.quantization.arithmetic import GRIDS
 from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.qdq import RangeMap, quantize
@@ -26,7 +27,8 @@ from adq_edge.quantization.rounding import Rounding
 
 _PAIR = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _ERRORS_ONLY = 3
-_SMALLEST_SIGNAL = float(np.finfo(np.float64).tiny)
+_LOWEST_SNR_DB = -3000.0
+"""SNR of an output whose reference is 0 everywhere: JSON has no infinity."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,11 +134,11 @@ def whole_damage(
     """
     reference = _run_float(model, images, threads)
     quantized = quantize(model, ranges, target, rounding=rounding)
-    maps, scores = _SignalToNoise(), []
+    maps, scores = SnrMeter(), []
     for expected, (anomaly_map, score) in zip(reference.maps, _run(quantized, (), images, threads)):
         maps.update(expected, anomaly_map)
         scores.append(score[0])
-    return GraphDamage(maps.decibels(), _bias(reference.scores, scores))
+    return GraphDamage(_map_snr(maps), _bias(reference.scores, scores))
 
 
 def clipped_shares(
@@ -172,24 +174,24 @@ def clipped_shares(
     return {name: clipped[name] / sizes[name] for name in limits}
 
 
-class _SignalToNoise:
-    """The ratio of two energies over any number of arrays, summed in float64."""
+def _map_snr(maps: SnrMeter) -> Optional[float]:
+    """Return the SNR of the anomaly maps in dB; None if they are identical.
 
-    def __init__(self) -> None:
-        self._signal = 0.0
-        self._noise = 0.0
+    Raises:
+        CalibrationError: the float model's maps are 0 everywhere and the quantized model's are not.
+    """
+    snr = maps.snr_db()
+    if snr == -math.inf:
+        raise CalibrationError(
+            "the float model's anomaly maps are 0 on every image", fix="Check the checkpoint: export it again"
+        )
+    return None if snr == math.inf else snr
 
-    def update(self, expected: np.ndarray, measured: np.ndarray) -> None:
-        signal = expected.astype(np.float64).ravel()
-        noise = signal - measured.ravel()
-        self._signal += float(signal @ signal)
-        self._noise += float(noise @ noise)
 
-    def decibels(self) -> Optional[float]:
-        """Return the ratio in dB, None without noise; of a dead layer that stirs, a number far below zero."""
-        if self._noise == 0:
-            return None
-        return 10 * math.log10(max(self._signal, _SMALLEST_SIGNAL)) - 10 * math.log10(self._noise)
+def _layer_snr(layer: SnrMeter) -> Optional[float]:
+    """Return the SNR of a layer's output in dB; None if it is identical. An all-zero reference is normal."""
+    snr = layer.snr_db()
+    return None if snr == math.inf else max(snr, _LOWEST_SNR_DB)
 
 
 def _layer_damage(
@@ -204,13 +206,13 @@ def _layer_damage(
     if not any(node.op_type in _PAIR for node in quantized.graph.node):
         return LayerDamage(name, kind, False, None, None, 0.0)
     outputs = (_add_float_twin(quantized.graph, model.graph, operator), _served(quantized.graph, operator))
-    maps, layer, scores = _SignalToNoise(), _SignalToNoise(), []
+    maps, layer, scores = SnrMeter(), SnrMeter(), []
     runs = _run(quantized, outputs, images, threads)
     for expected_map, (anomaly_map, score, expected, measured) in zip(reference.maps, runs):
         maps.update(expected_map, anomaly_map)
         layer.update(expected, measured)
         scores.append(score[0])
-    return LayerDamage(name, kind, True, maps.decibels(), layer.decibels(), _bias(reference.scores, scores))
+    return LayerDamage(name, kind, True, _map_snr(maps), _layer_snr(layer), _bias(reference.scores, scores))
 
 
 def _bias(expected: np.ndarray, measured: Sequence[float]) -> Optional[float]:

@@ -245,6 +245,20 @@ def test_what_cannot_be_measured_is_refused(prepared, images):
         map_damage(broken, ranges, Target.X86, images)
 
 
+def test_zero_reference_maps_are_refused_as_compare_refuses_them(prepared, images):
+    (zero_point,) = run(prepared.model, [MAP], {"image": images[0][None]})
+    model = onnx.ModelProto()
+    model.CopyFrom(prepared.model)
+    position, producer = next((i, node) for i, node in enumerate(model.graph.node) if MAP in node.output)
+    producer.output[0] = "unshifted"
+    model.graph.initializer.append(numpy_helper.from_array(zero_point, "zero_point"))
+    model.graph.node.insert(
+        position + 1, helper.make_node("Sub", ["unshifted", "zero_point"], [MAP], "shift")
+    )
+    with pytest.raises(CalibrationError, match="anomaly maps are 0 on every image"):
+        map_damage(model, prepared.ranges.tensors, Target.X86, images[:1], layers=[LAYER])
+
+
 # --- the result ------------------------------------------------------------------------------------
 
 
