@@ -41,7 +41,7 @@ from published import FOLDER, publish
 
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.calibration.calibrate import SURVEY_IMAGES, calibrate_bundle
-from adq_edge.calibration.calibrated_model import ROUNDING_IMAGES, CalibratedModel, prepare
+from adq_edge.calibration.calibrated_model import ROUNDING_IMAGES, CalibratedModel, calibrate_model
 from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
 from adq_edge.core.console import console
 from adq_edge.core.files import write_bytes
@@ -52,8 +52,8 @@ from adq_edge.hardware.environment import read_environment
 from adq_edge.metrics.agreement import Auroc, MapComparison, compare_auroc, compare_scores, mean_auroc
 from adq_edge.metrics.quality import image_auroc
 from adq_edge.quantization.equalization import equalize
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.placement import integer_layers
-from adq_edge.quantization.region import find_region
 
 TARGETS = (Target.X86, Target.TENSORRT)
 CALIBRATOR = "lp"
@@ -115,7 +115,7 @@ class TestSet(NamedTuple):
 class Material(NamedTuple):
     """What the ideas are built from, and the seconds that the parts took."""
 
-    model: onnx.ModelProto
+    model: FloatModel
     images: List[np.ndarray]
     search_images: List[np.ndarray]
     ranges: Dict[str, Ranges]
@@ -139,16 +139,17 @@ def gather(bundle: Bundle, data: Path, samples: int, threads: int) -> Material:
     source = make_source(IMAGES, data, samples)
     images = list(source.images(size))
     mixed = make_source(f"{IMAGES},{SYNTHETIC_DEFECTS}", data, SEARCH_IMAGES)
-    model = onnx.load(str(bundle.model))
+    model = FloatModel.load(bundle)
     measured = timed(seconds, "pass", lambda: histograms(model, images, threads))
     ranges = {
         spec: timed(seconds, spec, partial(ranges_of, spec, measured))
         for spec in ("minmax", "mse", CALIBRATOR)
     }
     scales = timed(seconds, "equalization", lambda: equalization_of(model, images, threads))
-    calibrate_bundle(bundle, [CALIBRATOR], source, threads=threads)
+    calibrate_bundle(bundle, model, [CALIBRATOR], source, threads=threads)
     # The ranges are kept, so this is the rounding's time.
-    prepared = timed(seconds, "rounding", lambda: prepare(bundle, CALIBRATOR, source, threads=threads))
+    calibrate_again = partial(calibrate_model, bundle, model, CALIBRATOR, source, threads=threads)
+    prepared = timed(seconds, "rounding", calibrate_again)
     half = equalize(model, square_root(scales))
     half_ranges = ranges_of(CALIBRATOR, histograms(half, images, threads))
     half_equalized = Recipe(half, half_ranges, rounding_of(half, images, threads))
@@ -158,7 +159,7 @@ def gather(bundle: Bundle, data: Path, samples: int, threads: int) -> Material:
 def kept_ideas(material: Material, target: Target) -> Iterator[Idea]:
     """Yield the way from plain INT8 to the default, one idea at a time."""
     model, seconds, prepared = material.model, material.seconds, material.prepared
-    region = find_region(model)
+    region = model.region
     for spec, label in (
         ("minmax", "plain: min-max ranges"),
         ("mse", "mse ranges"),
@@ -171,17 +172,19 @@ def kept_ideas(material: Material, target: Target) -> Iterator[Idea]:
     yield Idea(
         "lp + image's convolutions in float", some_float, 0.0, Recipe(model, material.ranges[CALIBRATOR])
     )
-    equalized = Recipe(prepared.model, prepared.ranges.tensors)
+    equalized = Recipe(prepared.float_model, prepared.ranges.tensors)
     kept = bool(prepared.ranges.equalization)
     yield Idea("... + equalization", kept, seconds["equalization"], equalized)
-    rounded = dataclasses.replace(equalized, rounding=prepared.rounding)
-    yield Idea("... + rounding with compensation = D", bool(prepared.rounding), seconds["rounding"], rounded)
+    rounded = dataclasses.replace(equalized, rounding=prepared.rounded_weights)
+    yield Idea(
+        "... + rounding with compensation = D", bool(prepared.rounded_weights), seconds["rounding"], rounded
+    )
 
 
 def tried_ideas(material: Material, target: Target, threads: int) -> Iterator[Idea]:
     """Yield the ideas that are not part of the default, each added to it (D)."""
     prepared, seconds = material.prepared, material.seconds
-    default = Recipe(prepared.model, prepared.ranges.tensors, prepared.rounding)
+    default = Recipe(prepared.float_model, prepared.ranges.tensors, prepared.rounded_weights)
     few = material.images[:CORRECTION_IMAGES]
     ideas: List[Tuple[str, Callable[[], Recipe]]] = [
         ("D + bias correction", lambda: correct_biases(default, target, few, threads)),

@@ -27,6 +27,7 @@ from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.calibration.calibrate import calibrate_bundle
 from adq_edge.calibration.sources import ImageSource, image_source
 from adq_edge.hardware.environment import read_environment
+from adq_edge.quantization.float_model import FloatModel
 
 OURS = ["entropy", "minmax", "mse", "percentile"]
 
@@ -46,7 +47,8 @@ def ours(calibrators: List[str]) -> Callable[[Bundle, ImageSource, int], None]:
     def run(bundle: Bundle, source: ImageSource, threads: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             shutil.copytree(str(bundle.path), f"{folder}/b", ignore=shutil.ignore_patterns("ranges"))
-            calibrate_bundle(open_bundle(Path(folder) / "b"), calibrators, source, threads=threads)
+            copy = open_bundle(Path(folder) / "b")
+            calibrate_bundle(copy, FloatModel.load(copy), calibrators, source, threads=threads)
 
     return run
 

@@ -17,16 +17,16 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List
 
-import onnx
 from published import publish
 
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.builders.base import BuildInputs
 from adq_edge.builders.tensorrt_graphs import make_graph
-from adq_edge.calibration.calibrated_model import prepare
+from adq_edge.calibration.calibrated_model import calibrate_model
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, Route
 from adq_edge.hardware.environment import read_environment
+from adq_edge.quantization.float_model import FloatModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from rtx import compile_engine, trt
@@ -36,14 +36,15 @@ GPUS = ("SM86", "SM120")
 
 def compile_bundle(bundle: Bundle, data: Path, samples: int, gpu: str) -> List[Dict[str, Any]]:
     """Compile a bundle's model in each precision; fail with the builder's own words."""
-    model = onnx.load(str(bundle.model))
+    model = FloatModel.load(bundle)
     height, width = bundle.manifest.image_size
     assert height == width, "the profile of these compilations is square"
     rows = []
     for precision in (Precision.FP32, Precision.FP16, Precision.INT8):
         prepared = None
         if precision is Precision.INT8:
-            prepared = prepare(bundle, DEFAULT_CALIBRATOR, image_source(data, samples))
+            source = image_source(data, samples)
+            prepared = calibrate_model(bundle, model, DEFAULT_CALIBRATOR, source)
         graph = make_graph(BuildInputs(bundle, precision, model, prepared), Route.TYPED).model
         started = time.monotonic()
         plan = compile_engine(graph.SerializeToString(), gpu, height, max_batch=1)

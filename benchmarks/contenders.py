@@ -30,7 +30,7 @@ from onnxruntime.quantization import (
 
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT, Bundle
 from adq_edge.calibration.calibrate import calibrate_bundle
-from adq_edge.calibration.calibrated_model import CalibratedModel, prepare
+from adq_edge.calibration.calibrated_model import CalibratedModel, calibrate_model
 from adq_edge.calibration.sources import (
     IMAGES,
     RANDOM_NORMAL,
@@ -39,6 +39,7 @@ from adq_edge.calibration.sources import (
     make_source,
 )
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Target
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.passes.float_weights import keep_float_weights
 from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
 from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
@@ -181,17 +182,17 @@ def ours(workshop: ArtifactCache, spec: str) -> Iterator[Contender]:
     """Make our engines of one source: one pass for all calibrators, weights rounded once."""
     calibrators = QUICK_CALIBRATORS if workshop.quick else CALIBRATORS
     source, bundle, threads = workshop.source(spec), workshop.bundle, workshop.threads
-    shared = Stopwatch()
+    shared, model = Stopwatch(), FloatModel.load(workshop.bundle)
     with shared.step(f"calibration of {len(calibrators)} calibrators"):
-        calibrate_bundle(bundle, calibrators, source, threads=threads)
+        calibrate_bundle(bundle, model, calibrators, source, threads=threads)
     with shared.step("rounding weights"):
-        prepare(bundle, calibrators[0], source, threads=threads)
+        calibrate_model(bundle, model, calibrators[0], source, threads=threads)
     for calibrator in calibrators:
-        prepared = prepare(bundle, calibrator, source, threads=threads)
+        prepared = calibrate_model(bundle, model, calibrator, source, threads=threads)
         for target in TARGETS:
             watch = Stopwatch()
             with watch.step("inserting Q and DQ"):
-                model = _quantize(prepared, target)
+                graph = _quantize(prepared, target)
             is_default = (calibrator, spec, target) == (DEFAULT_CALIBRATOR, IMAGES, Target.X86)
             yield Contender(
                 "adq-edge, its default" if is_default else "adq-edge",
@@ -200,15 +201,17 @@ def ours(workshop: ArtifactCache, spec: str) -> Iterator[Contender]:
                 target.value,
                 len(source),
                 {**shared.seconds, **watch.seconds},
-                onnxruntime_engine(model, target, threads),
+                onnxruntime_engine(graph, target, threads),
             )
 
 
 def _quantize(prepared: CalibratedModel, target: Target) -> onnx.ModelProto:
     """Return the model that `build` writes (x86), or its float twin for TensorRT."""
-    model = widen_normalization(prepared.model) if target is Target.X86 else prepared.model
-    quantized = quantize(model, prepared.ranges.tensors, target, rounding=prepared.rounding)
-    return split_leaky_relus(keep_float_weights(quantized)) if target is Target.X86 else quantized
+    model, ranges, rounding = prepared.float_model, prepared.ranges.tensors, prepared.rounded_weights
+    quantized = quantize(model, ranges, target, rounding=rounding)
+    if target is not Target.X86:
+        return quantized
+    return split_leaky_relus(keep_float_weights(widen_normalization(quantized)))
 
 
 class _Reader:

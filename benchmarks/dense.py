@@ -33,6 +33,7 @@ from adq_edge.core.options import Precision, cpu_target
 from adq_edge.hardware.environment import read_environment
 from adq_edge.models.patch_network import LAYERS, Border, Decoder, Grid, PatchNetwork, interleave
 from adq_edge.onnx_export.export import to_onnx
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.passes.channels_last import score_channels_last
 from adq_edge.quantization.passes.float_weights import keep_float_weights
 from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
@@ -40,7 +41,6 @@ from adq_edge.quantization.passes.normalization import normalize_channels_last, 
 from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
 from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
 from adq_edge.quantization.qdq import quantize
-from adq_edge.quantization.region import find_region
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from rtx import compile_engine, trt
@@ -161,9 +161,10 @@ def _noise(count: int = 4) -> np.ndarray:
 
 def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model in INT8 as `build` makes it, laid out for no runtime yet."""
-    histograms = collect(model, find_region(model).measured, _noise(), threads=2)
+    float_model = FloatModel.of(model)
+    histograms = collect(model, float_model.region.measured, _noise(), threads=2)
     ranges = {name: histogram.data_range for name, histogram in histograms.items()}
-    return keep_float_weights(quantize(widen_normalization(model), ranges, cpu_target()))
+    return keep_float_weights(widen_normalization(quantize(float_model, ranges, cpu_target())))
 
 
 def onnx_runtime(model: onnx.ModelProto, threads: int) -> Run:

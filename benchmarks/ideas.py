@@ -24,12 +24,13 @@ from adq_edge.core.console import progress_bar
 from adq_edge.core.options import Target
 from adq_edge.quantization.arithmetic import GRIDS, Grid, scale_and_zero_point
 from adq_edge.quantization.equalization import channel_groups, equalization_scales
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.passes.float_weights import keep_float_weights
 from adq_edge.quantization.passes.normalization import widen_normalization
 from adq_edge.quantization.placement import integer_layers, place
 from adq_edge.quantization.qdq import quantize
-from adq_edge.quantization.region import POOLING, WEIGHTED, QuantizedOperator, Region, find_region
+from adq_edge.quantization.region import POOLING, WEIGHTED, QuantizedOperator, Region
 from adq_edge.quantization.rounding import Rounding, round_with_compensation
 
 Ranges = Mapping[str, Tuple[float, float]]
@@ -54,7 +55,7 @@ class Recipe:
         map_line: (slope, offset) that the anomaly map goes through at the end.
     """
 
-    model: onnx.ModelProto
+    model: FloatModel
     ranges: Ranges
     rounding: Optional[Rounding] = None
     early_float: bool = True
@@ -67,8 +68,8 @@ def make(recipe: Recipe, target: Target) -> onnx.ModelProto:
     with _placement(recipe):
         if target is Target.TENSORRT:
             return quantize(recipe.model, recipe.ranges, target, rounding=recipe.rounding)
-        wide = widen_normalization(recipe.model)
-        return keep_float_weights(quantize(wide, recipe.ranges, target, rounding=recipe.rounding))
+        quantized = quantize(recipe.model, recipe.ranges, target, rounding=recipe.rounding)
+        return keep_float_weights(widen_normalization(quantized))
 
 
 @contextlib.contextmanager
@@ -123,10 +124,10 @@ def run(
     return maps * slope + offset, scores * slope + offset
 
 
-def histograms(model: onnx.ModelProto, images: Sequence[np.ndarray], threads: int) -> Dict[str, Histogram]:
+def histograms(model: FloatModel, images: Sequence[np.ndarray], threads: int) -> Dict[str, Histogram]:
     """Return the histograms of the model's activations."""
     with progress_bar("Calibrating", len(images), "images") as advance:
-        return collect(model, find_region(model).measured, images, threads=threads, on_image=advance)
+        return collect(model.proto, model.region.measured, images, threads=threads, on_image=advance)
 
 
 def ranges_of(spec: str, measured: Dict[str, Histogram]) -> Ranges:
@@ -136,22 +137,22 @@ def ranges_of(spec: str, measured: Dict[str, Histogram]) -> Ranges:
 
 
 def equalization_of(
-    model: onnx.ModelProto, images: Sequence[np.ndarray], threads: int
+    model: FloatModel, images: Sequence[np.ndarray], threads: int
 ) -> Dict[str, Tuple[float, ...]]:
     """Return the equalization scales of a model, as `calibrate` finds them."""
     groups = channel_groups(model)
     grouped = {name for members in groups for name in members}
-    surveyed = [name for name in find_region(model).measured if name in grouped]
-    largest = largest_per_channel(model, surveyed, images[:SURVEY_IMAGES], threads=threads)
+    surveyed = [name for name in model.region.measured if name in grouped]
+    largest = largest_per_channel(model.proto, surveyed, images[:SURVEY_IMAGES], threads=threads)
     return equalization_scales(groups, largest)
 
 
-def rounding_of(model: onnx.ModelProto, images: Sequence[np.ndarray], threads: int) -> Rounding:
-    """Return a model's weights rounded with error compensation, as `prepare` rounds them."""
-    operators, weights = find_region(model).operators, GraphIndex(model.graph)
-    rounding = {}
-    for node, moments in second_moments(model, operators, images[:ROUNDING_IMAGES], threads=threads):
-        weight = weights.constant(node.input[1])
+def rounding_of(model: FloatModel, images: Sequence[np.ndarray], threads: int) -> Rounding:
+    """Return a model's weights rounded with error compensation, as `build` rounds them."""
+    rounding, operators = {}, model.region.operators
+    few = images[:ROUNDING_IMAGES]
+    for node, moments in second_moments(model.proto, operators, few, threads=threads):
+        weight = model.index.constant(node.input[1])
         if weight is not None:
             rounding[node.name] = round_with_compensation(weight, moments)
     return rounding
@@ -182,14 +183,14 @@ def correct_biases(recipe: Recipe, target: Target, images: Sequence[np.ndarray],
     Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019,
     section 4.2, with means measured on images.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(recipe.model)
-    corrected = dataclasses.replace(recipe, model=model)
+    copy = recipe.model.copy()
+    model = copy.proto
+    corrected = dataclasses.replace(recipe, model=copy)
     with _placement(recipe):
-        operators = integer_layers(find_region(model), target)
+        operators = integer_layers(copy.region, target)
     layers = [op.node for op in operators if op.node.op_type == "Conv" and len(op.node.input) > 2]
     expected = _channel_means(model, [node.output[0] for node in layers], images, threads)
-    biases = GraphIndex(model.graph).initializers
+    biases = copy.index.initializers
     for nodes in _by_depth(model, layers):
         outputs = [node.output[0] for node in nodes]
         found = _channel_means(make(corrected, target), outputs, images, threads)
@@ -228,18 +229,18 @@ def _channel_means(
 
 def search_ranges(recipe: Recipe, target: Target, images: Sequence[np.ndarray], threads: int) -> Recipe:
     """Give each tensor the range of several at which it alone, quantized, changes the map least."""
-    region = find_region(recipe.model)
+    model, region = recipe.model.proto, recipe.model.region
     with _placement(recipe):
-        placement = place(recipe.model, region, target)
+        placement = place(model, region, target)
     pooled = {op.output: op.inputs[0] for op in region.operators if op.node.op_type in POOLING}
     tensors = list(placement)
-    session = open_session(observe(recipe.model, [MAP_OUTPUT, *tensors]), threads, emulate=True)
+    session = open_session(observe(model, [MAP_OUTPUT, *tensors]), threads, emulate=True)
     values = [session.run([MAP_OUTPUT, *tensors], {INPUT: image[None]}) for image in images]
     ranges = dict(recipe.ranges)
     for position, tensor in enumerate(tensors, start=1):
         measured = pooled.get(tensor, tensor)  # a pooling's output has its input's range
         low, high = recipe.ranges[measured]
-        trial = open_session(_cut(recipe.model, tensor, placement[tensor]), threads, emulate=True)
+        trial = open_session(_cut(model, tensor, placement[tensor]), threads, emulate=True)
         errors = np.zeros(len(FACTORS))
         for image, run_values in zip(images, values):
             rounded = [
@@ -283,7 +284,7 @@ def _round_to_grid(values: np.ndarray, limits: Tuple[float, float], grid: Grid) 
 
 def fit_map_line(recipe: Recipe, target: Target, images: Sequence[np.ndarray], threads: int) -> Recipe:
     """Take the anomaly map through the line that brings it nearest to the float model's (least squares)."""
-    expected, _ = run(open_session(recipe.model, threads, emulate=False), images, (1.0, 0.0))
+    expected, _ = run(open_session(recipe.model.proto, threads, emulate=False), images, (1.0, 0.0))
     found, _ = run(open_recipe(recipe, target, threads), images, (1.0, 0.0))
     slope, offset = np.polyfit(found.ravel().astype(np.float64), expected.ravel().astype(np.float64), 1)
     return dataclasses.replace(recipe, map_line=(float(slope), float(offset)))

@@ -22,26 +22,27 @@ from engine_table import compare
 
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.builders.build import build
-from adq_edge.calibration.calibrated_model import CalibratedModel, prepare
+from adq_edge.calibration.calibrated_model import CalibratedModel, calibrate_model
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, RuntimeName, Target
 from adq_edge.quantization.arithmetic import GRIDS, scale_and_zero_point
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.index import add_initializer, make_pair
 from adq_edge.quantization.passes.channels_last import score_channels_last
 from adq_edge.quantization.passes.float_weights import keep_float_weights
 from adq_edge.quantization.passes.normalization import widen_normalization
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.range_propagation import complete_ranges
-from adq_edge.quantization.region import find_region
 
 FLOAT = "FP32, ONNX Runtime"
 
 
 def with_pair_in_front(prepared: CalibratedModel) -> onnx.ModelProto:
     """Return the INT8 model for ONNX Runtime that rounds what leaky ReLUs read, too."""
-    float_model = widen_normalization(prepared.model)
-    ranges = complete_ranges(find_region(float_model), prepared.ranges.tensors)
-    model = quantize(float_model, prepared.ranges.tensors, Target.X86, rounding=prepared.rounding)
+    float_model, rounding = prepared.float_model, prepared.rounded_weights
+    ranges = complete_ranges(float_model.region, prepared.ranges.tensors)
+    quantized = quantize(float_model, prepared.ranges.tensors, Target.X86, rounding=rounding)
+    model = widen_normalization(quantized)
     nodes = []
     for node in model.graph.node:
         if node.op_type == "LeakyRelu":
@@ -63,7 +64,8 @@ def with_pair_in_front(prepared: CalibratedModel) -> onnx.ModelProto:
 def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:
     """Return the engines by name, FP32 first."""
     source = image_source(options.data, options.samples)
-    prepared = prepare(bundle, DEFAULT_CALIBRATOR, source, threads=options.threads)
+    model, threads = FloatModel.load(bundle), options.threads
+    prepared = calibrate_model(bundle, model, DEFAULT_CALIBRATOR, source, threads=threads)
     built: Dict[RuntimeName, onnx.ModelProto] = {}
     with tempfile.TemporaryDirectory() as folder:
         for runtime in (RuntimeName.ONNXRUNTIME, RuntimeName.OPENVINO):

@@ -22,7 +22,7 @@ from quality import Measured, TestImage, load_tests, measure
 
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.builders.build import build
-from adq_edge.calibration.calibrated_model import CalibratedModel, prepare, prepare_trained
+from adq_edge.calibration.calibrated_model import CalibratedModel, apply_trained_ranges, calibrate_model
 from adq_edge.calibration.sources import image_source
 from adq_edge.calibration.trained_ranges import QAT, trained_ranges_file
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Arithmetic, Target
@@ -32,6 +32,7 @@ from adq_edge.metrics.agreement import MapComparison
 from adq_edge.onnx_export.export import export
 from adq_edge.qat import train_quantized
 from adq_edge.qat.quantized_model import load_quantized
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.qdq import quantize
 
 _HEADINGS = ["engine", "arithmetic", "image AUROC", "change"]
@@ -63,14 +64,16 @@ def after_training(bundle: Bundle, arithmetic: Arithmetic, options: argparse.Nam
     if arithmetic is Arithmetic.CPU:
         return _built(bundle, options, calib=DEFAULT_CALIBRATOR)
     source = image_source(options.data, DEFAULT_SAMPLES)
-    return _for_tensorrt(prepare(bundle, DEFAULT_CALIBRATOR, source, threads=options.threads))
+    model, threads = FloatModel.load(bundle), options.threads
+    return _for_tensorrt(calibrate_model(bundle, model, DEFAULT_CALIBRATOR, source, threads=threads))
 
 
 def trained(bundle: Bundle, arithmetic: Arithmetic, options: argparse.Namespace) -> onnx.ModelProto:
     """Return the INT8 model with the ranges that it was trained with."""
     if arithmetic is Arithmetic.CPU:
         return _built(bundle, options, calib=QAT)
-    return _for_tensorrt(prepare_trained(bundle, trained_ranges_file(bundle.ranges_folder, arithmetic)))
+    ranges_file = trained_ranges_file(bundle.ranges_folder, arithmetic)
+    return _for_tensorrt(apply_trained_ranges(bundle, FloatModel.load(bundle), ranges_file))
 
 
 def _built(bundle: Bundle, options: argparse.Namespace, calib: str) -> onnx.ModelProto:
@@ -81,7 +84,7 @@ def _built(bundle: Bundle, options: argparse.Namespace, calib: str) -> onnx.Mode
 
 def _for_tensorrt(prepared: CalibratedModel) -> onnx.ModelProto:
     ranges = prepared.ranges.tensors
-    return quantize(prepared.model, ranges, Target.TENSORRT, rounding=prepared.rounding)
+    return quantize(prepared.float_model, ranges, Target.TENSORRT, rounding=prepared.rounded_weights)
 
 
 def fake_quantized(checkpoint: Path) -> Run:

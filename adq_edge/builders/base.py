@@ -1,4 +1,4 @@
-"""What every maker of engines is given and gives back: one maker for CPUs, one for the TensorRT family."""
+"""The interface of engine builders: one builds for CPUs, one for the TensorRT family."""
 
 from __future__ import annotations
 
@@ -6,44 +6,43 @@ import abc
 import dataclasses
 import platform
 from pathlib import Path
-from typing import Collection, Dict, NamedTuple, Optional, Tuple
-
-import onnx
+from typing import Dict, NamedTuple, Optional, Tuple
 
 from adq_edge.artifacts.bundle import Bundle, FileReference
-from adq_edge.artifacts.sidecar import Calibration, Sidecar, TensorRTDetails
+from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails
 from adq_edge.calibration.calibrate import calibrate_bundle
 from adq_edge.calibration.calibrated_model import CalibratedModel
 from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.files import sha256
 from adq_edge.core.options import Device, Precision, RuntimeName, Target
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.runtimes.base import Engine
 
 
 @dataclasses.dataclass(frozen=True)
 class BuildInputs:
-    """What an engine is made from.
+    """The inputs of a build.
 
     Attributes:
         bundle: the model's bundle.
         precision: number format of the networks.
-        model: the float32 model as `export` wrote it.
-        prepared: the equalized model with ranges and rounded weights; None but for INT8.
+        model: the bundle's model.
+        calibrated: the same model, calibrated; None unless for INT8.
         float_layers: layers of the networks that an INT8 engine keeps in float.
     """
 
     bundle: Bundle
     precision: Precision
-    model: onnx.ModelProto
-    prepared: Optional[CalibratedModel]
+    model: FloatModel
+    calibrated: Optional[CalibratedModel] = None
     float_layers: Tuple[str, ...] = ()
 
 
 class BuildResult(NamedTuple):
-    """What a maker says of an engine that it wrote.
+    """What a builder found out about an engine that it wrote.
 
     Attributes:
-        operators: number of operators that the runtime executes, by its own names for them.
+        operators: number of operators that the runtime executes, by the runtime's names.
         details: of a TensorRT engine.
     """
 
@@ -52,14 +51,14 @@ class BuildResult(NamedTuple):
 
 
 class EngineBuilder(abc.ABC):
-    """Makes engines for one device.
+    """Builds engines for one device.
 
     Attributes:
-        device: what the engines are for.
-        runtime: what runs them.
+        device: the device.
+        runtime: the runtime that runs the engines.
         version: that runtime's version.
-        target: whose integer arithmetic they have.
-        suffix: of their files' names.
+        target: the integer arithmetic.
+        suffix: suffix of engine files.
     """
 
     device: Device
@@ -69,38 +68,45 @@ class EngineBuilder(abc.ABC):
     suffix: str
 
     @abc.abstractmethod
-    def make(self, ingredients: BuildInputs, path: Path) -> BuildResult:
-        """Write an engine that was found to load, where it can be loaded.
+    def build(self, inputs: BuildInputs, path: Path) -> BuildResult:
+        """Write an engine file, and load it where this machine can.
 
         Raises:
-            BuildError: it cannot be built.
+            BuildError: the engine cannot be built.
         """
 
     @abc.abstractmethod
-    def open_candidate(
-        self, bundle: Bundle, prepared: CalibratedModel, float_layers: Optional[Collection[str]]
-    ) -> Engine:
-        """Open the INT8 engine with these layers in float, or for None the FP32 one, to measure it."""
+    def open_candidate(self, inputs: BuildInputs) -> Engine:
+        """Open the engine that `build` would write, or an emulation of it, to measure it."""
 
-    def measure(self, bundle: Bundle, calib: str, images: CalibrationSource, threads: Optional[int]) -> Path:
-        """Return the ranges file of a calibrator, `name` or `name:value`, after calibrating if need be.
+    def calibrate(
+        self,
+        bundle: Bundle,
+        model: FloatModel,
+        calib: str,
+        images: CalibrationSource,
+        threads: Optional[int],
+    ) -> Path:
+        """Return the ranges file of a calibrator, `name` or `name:value`; a kept one is reused.
 
         Raises:
-            CalibrationError: no such calibrator, no image, or an activation that is not finite.
+            CalibrationError: no such calibrator, no image, or an activation is not finite.
             DataError: an image cannot be read.
         """
-        (path,) = calibrate_bundle(bundle, [calib], images, threads=threads)
+        (path,) = calibrate_bundle(bundle, model, [calib], images, threads=threads)
         return path
 
 
-def describe(maker: EngineBuilder, bundle: Bundle, engine: Path, precision: Precision, name: str) -> Sidecar:
-    """Return the sidecar of an engine file, without what only its making can add."""
+def describe_engine(
+    builder: EngineBuilder, bundle: Bundle, engine: Path, precision: Precision, name: str
+) -> Sidecar:
+    """Return the sidecar of an engine file, without the results of its build."""
     manifest = bundle.manifest
     return Sidecar(
         name=name,
-        runtime=maker.runtime.value,
-        runtime_version=maker.version,
-        device=maker.device.value,
+        runtime=builder.runtime.value,
+        runtime_version=builder.version,
+        device=builder.device.value,
         machine=platform.machine(),
         precision=precision,
         arch=manifest.arch,
@@ -114,10 +120,3 @@ def describe(maker: EngineBuilder, bundle: Bundle, engine: Path, precision: Prec
         data=manifest.data,
         categories=manifest.categories,
     )
-
-
-def calibration_of(prepared: CalibratedModel) -> Calibration:
-    """Return what a sidecar says of the ranges that an engine was made with."""
-    ranges = prepared.ranges
-    source = FileReference(prepared.ranges_file.name, sha256(prepared.ranges_file))
-    return Calibration(ranges.calibrator, ranges.source, ranges.images, source)

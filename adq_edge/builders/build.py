@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from functools import partial
 from pathlib import Path
 from typing import Iterator, NamedTuple, Optional, Union
-
-import onnx
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, FileReference, open_bundle
 from adq_edge.artifacts.precision_plan import Plan, plan_path, read_plan
 from adq_edge.artifacts.sidecar import Sidecar, sidecar_path
-from adq_edge.builders.base import BuildInputs, EngineBuilder, calibration_of, describe
+from adq_edge.builders.base import BuildInputs, EngineBuilder, describe_engine
 from adq_edge.builders.cpu import CpuEngineBuilder
 from adq_edge.builders.mixed_precision.goal import check_options, set_goal
 from adq_edge.builders.mixed_precision.search import find_plan
 from adq_edge.builders.tensorrt_options import choose_build, is_jetson
-from adq_edge.calibration.calibrated_model import CalibratedModel, prepare_from, prepare_trained
+from adq_edge.calibration.calibrated_model import CalibratedModel, apply_ranges, apply_trained_ranges
 from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import ImageSource
 from adq_edge.calibration.trained_ranges import find_trained_ranges
@@ -38,7 +35,7 @@ from adq_edge.core.options import (
     choose,
 )
 from adq_edge.hardware.environment import read_environment
-from adq_edge.quantization.region import find_region
+from adq_edge.quantization.float_model import FloatModel
 
 
 class BuiltEngine(NamedTuple):
@@ -125,45 +122,29 @@ def build_engine(
 ) -> BuiltEngine:
     """Build an engine from a bundle; arguments and errors are those of `build`."""
     check_options(options)
-    precision, calib, threads = options.precision, options.calib, options.threads
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     goal = None if options.max_drop is None else set_goal(opened, options.max_drop, options)
-    maker = _choose_builder(options)
-    model = onnx.load(str(opened.model))
-    chosen = None if options.plan is None else _read_plan(Path(options.plan), opened, model, maker)
-    prepared = None
-    if precision is Precision.INT8:
-        trained = find_trained_ranges(opened, maker.target, calib)
-        if trained is not None:
-            prepared = prepare_trained(opened, trained)
-        else:
-            images = choose_source(opened, options.source, options.calib_data, options.samples)
-            ranges_file = maker.measure(opened, calib or DEFAULT_CALIBRATOR, images, threads)
-            prepared = prepare_from(opened, ranges_file, images, threads=threads)
-        if goal is not None:
-            chosen = find_plan(
-                goal,
-                opened,
-                prepared,
-                maker.target,
-                partial(maker.open_candidate, opened, prepared),
-                threads=threads,
-            )
-    float_layers = () if chosen is None else chosen.float_layers
-    path = (
-        workspace.ENGINES / _engine_name(opened, precision, prepared, chosen, maker)
-        if output is None
-        else Path(output)
-    )
+    builder = _choose_builder(options)
+    model = FloatModel.load(opened)
+    chosen = None if options.plan is None else _read_plan(Path(options.plan), opened, model, builder)
+    calibrated = None
+    if options.precision is Precision.INT8:
+        calibrated = _calibrate(opened, model, builder, options)
+    inputs = BuildInputs(opened, options.precision, model, calibrated)
+    if goal is not None and calibrated is not None:
+        chosen = find_plan(goal, inputs, calibrated, builder, threads=options.threads)
+    if chosen is not None:
+        inputs = dataclasses.replace(inputs, float_layers=chosen.float_layers)
+    path = workspace.ENGINES / _engine_name(inputs, builder) if output is None else Path(output)
     with atomic_path(path) as temporary, _plan_file(path, chosen, options.plan) as plan_file:
-        made = maker.make(BuildInputs(opened, precision, model, prepared, float_layers), temporary)
+        result = builder.build(inputs, temporary)
         sidecar = dataclasses.replace(
-            describe(maker, opened, temporary, precision, path.stem),
-            operators=made.operators,
-            calibration=None if prepared is None else calibration_of(prepared),
-            float_layers=float_layers,
+            describe_engine(builder, opened, temporary, options.precision, path.stem),
+            operators=result.operators,
+            calibration=None if calibrated is None else calibrated.record,
+            float_layers=inputs.float_layers,
             plan=plan_file,
-            tensorrt=made.details,
+            tensorrt=result.details,
         )
         sidecar.write(sidecar_path(path))
     return BuiltEngine(path, sidecar, chosen)
@@ -198,12 +179,24 @@ def _choose_builder(options: BuildOptions) -> EngineBuilder:
     )
 
 
-def _read_plan(path: Path, bundle: Bundle, model: onnx.ModelProto, maker: EngineBuilder) -> Plan:
-    layers = {operator.node.name for operator in find_region(model).operators}
+def _calibrate(
+    bundle: Bundle, model: FloatModel, builder: EngineBuilder, options: BuildOptions
+) -> CalibratedModel:
+    trained = find_trained_ranges(bundle, builder.target, options.calib)
+    if trained is not None:
+        return apply_trained_ranges(bundle, model, trained)
+    images = choose_source(bundle, options.source, options.calib_data, options.samples)
+    calib = options.calib or DEFAULT_CALIBRATOR
+    ranges_file = builder.calibrate(bundle, model, calib, images, options.threads)
+    return apply_ranges(bundle, model, ranges_file, images, threads=options.threads)
+
+
+def _read_plan(path: Path, bundle: Bundle, model: FloatModel, builder: EngineBuilder) -> Plan:
+    layers = {operator.node.name for operator in model.region.operators}
     plan = read_plan(path, bundle.manifest.model_sha256, layers)
-    if plan.target is not maker.target:
+    if plan.target is not builder.target:
         raise BuildError(
-            f"plan for the arithmetic of {plan.target.value}, not of {maker.target.value}",
+            f"plan for the arithmetic of {plan.target.value}, not of {builder.target.value}",
             where=path,
             fix="Find one for this device: adq-edge build BUNDLE --max-drop DROP",
         )
@@ -225,20 +218,15 @@ def _plan_file(
             yield FileReference(plan_path(engine).name, sha256(temporary))
 
 
-def _engine_name(
-    bundle: Bundle,
-    precision: Precision,
-    prepared: Optional[CalibratedModel],
-    plan: Optional[Plan],
-    maker: EngineBuilder,
-) -> str:
-    parts = [bundle.manifest.name, precision.value]
-    if maker.device is not Device.CPU:
-        parts.append(maker.device.value)
-    if prepared is not None:
-        parts.append(prepared.ranges.calibrator.replace(":", ""))
-        if prepared.ranges.source != ImageSource.name:
-            parts.append(prepared.ranges.source)
-    if plan is not None and plan.float_layers:
+def _engine_name(inputs: BuildInputs, builder: EngineBuilder) -> str:
+    parts = [inputs.bundle.manifest.name, inputs.precision.value]
+    if builder.device is not Device.CPU:
+        parts.append(builder.device.value)
+    if inputs.calibrated is not None:
+        ranges = inputs.calibrated.ranges
+        parts.append(ranges.calibrator.replace(":", ""))
+        if ranges.source != ImageSource.name:
+            parts.append(ranges.source)
+    if inputs.float_layers:
         parts.append("mixed")
-    return "-".join(parts) + maker.suffix
+    return "-".join(parts) + builder.suffix

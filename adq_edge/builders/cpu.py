@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Collection, Optional
+from typing import Optional
 
 import onnx
 
-from adq_edge.artifacts.bundle import Bundle
 from adq_edge.artifacts.ranges import WeightRounding
-from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe
-from adq_edge.calibration.calibrated_model import CalibratedModel
-from adq_edge.core.files import write_bytes
+from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe_engine
 from adq_edge.core.options import Device, Precision, RuntimeName, Target, cpu_target
 from adq_edge.quantization.passes.channels_last import score_channels_last
 from adq_edge.quantization.passes.conv_transpose import lay_out_blocks, rewrite_transposed
@@ -28,11 +25,11 @@ from adq_edge.runtimes.registry import open_engine, runtime_version
 
 
 class CpuEngineBuilder(EngineBuilder):
-    """Makes engines for this machine's CPU.
+    """Builds engines for this machine's CPU.
 
     Args:
-        runtime: what runs them when nothing else is asked for.
-        threads: CPU threads of the candidates; all by default.
+        runtime: the runtime that runs them by default.
+        threads: CPU threads of an engine that is loaded here; all by default.
 
     Raises:
         MissingDependencyError: the runtime is not installed.
@@ -47,54 +44,51 @@ class CpuEngineBuilder(EngineBuilder):
         self.target = cpu_target()
         self._threads = threads
 
-    def make(self, ingredients: BuildInputs, path: Path) -> BuildResult:
-        """Write the ONNX file and load it: one that does not load is none."""
-        path.write_bytes(self._model(ingredients).SerializeToString())
-        sidecar = describe(self, ingredients.bundle, path, ingredients.precision, path.stem)
-        with open_engine(path, sidecar, self.runtime, self._threads) as engine:
+    def build(self, inputs: BuildInputs, path: Path) -> BuildResult:
+        """Write the ONNX file and load it."""
+        with self._write_and_open(inputs, path) as engine:
             return BuildResult(engine.operators())
 
-    def open_candidate(
-        self, bundle: Bundle, prepared: CalibratedModel, float_layers: Optional[Collection[str]]
-    ) -> Engine:
-        """Open the engine that `make` would write, in its runtime."""
-        precision = Precision.FP32 if float_layers is None else Precision.INT8
-        model = onnx.load(str(bundle.model))
-        ingredients = BuildInputs(bundle, precision, model, prepared, tuple(float_layers or ()))
+    def open_candidate(self, inputs: BuildInputs) -> Engine:
+        """Open the engine that `build` would write, in its runtime."""
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{bundle.manifest.name}-{precision.value}{self.suffix}"
-            write_bytes(path, self._model(ingredients).SerializeToString())
-            sidecar = describe(self, bundle, path, precision, path.stem)
-            return open_engine(path, sidecar, self.runtime, self._threads)
+            name = f"{inputs.bundle.manifest.name}-{inputs.precision.value}{self.suffix}"
+            return self._write_and_open(inputs, Path(folder) / name)
 
-    def _model(self, ingredients: BuildInputs) -> onnx.ModelProto:
-        model = self._numbers(ingredients)
+    def _write_and_open(self, inputs: BuildInputs, path: Path) -> Engine:
+        path.write_bytes(self._graph(inputs).SerializeToString())
+        sidecar = describe_engine(self, inputs.bundle, path, inputs.precision, path.stem)
+        return open_engine(path, sidecar, self.runtime, self._threads)
+
+    def _graph(self, inputs: BuildInputs) -> onnx.ModelProto:
+        """Return the graph that suits the runtime."""
+        graph = self._graph_in_precision(inputs)
         if self.runtime is RuntimeName.ONNXRUNTIME:
-            return score_channels_last(lay_out_blocks(split_leaky_relus(model)))
-        if self._reads_integers(ingredients):
-            model = convolve_image_in_integers(model, ingredients.float_layers)
-        return drop_repeated_pairs(normalize_channels_last(model))
+            return score_channels_last(lay_out_blocks(split_leaky_relus(graph)))
+        if self._convolves_image_in_integers(inputs):
+            graph = convolve_image_in_integers(graph, inputs.float_layers)
+        return drop_repeated_pairs(normalize_channels_last(graph))
 
-    def _reads_integers(self, ingredients: BuildInputs) -> bool:
-        """Return True if OpenVINO is to convolve the image in integers: not where it was trained in float."""
-        prepared = ingredients.prepared
-        if ingredients.precision is not Precision.INT8 or prepared is None or self.target is not Target.X86:
+    def _convolves_image_in_integers(self, inputs: BuildInputs) -> bool:
+        """Return True for INT8 on OpenVINO, unless the first convolution was trained in float."""
+        calibrated = inputs.calibrated
+        if inputs.precision is not Precision.INT8 or calibrated is None or self.target is not Target.X86:
             return False
-        return prepared.ranges.rounding is not WeightRounding.NEAREST
+        return calibrated.ranges.rounding is not WeightRounding.NEAREST
 
-    def _numbers(self, ingredients: BuildInputs) -> onnx.ModelProto:
-        """Return the model in its number format, laid out as it was exported."""
-        prepared = ingredients.prepared
-        if ingredients.precision is Precision.FP16:
-            return store_weights_as_float16(ingredients.model)
-        if ingredients.precision is Precision.FP32 or prepared is None:
-            return ingredients.model
-        rewritten = rewrite_transposed(widen_normalization(prepared.model), prepared.rounding)
+    def _graph_in_precision(self, inputs: BuildInputs) -> onnx.ModelProto:
+        """Return the graph in its number format, in the layout of the export."""
+        calibrated = inputs.calibrated
+        if inputs.precision is Precision.FP16:
+            return store_weights_as_float16(inputs.model.proto)
+        if inputs.precision is Precision.FP32 or calibrated is None:
+            return inputs.model.proto
+        rewritten = rewrite_transposed(calibrated.float_model, calibrated.rounded_weights)
         quantized = quantize(
             rewritten.model,
-            prepared.ranges.tensors,
+            calibrated.ranges.tensors,
             self.target,
             rounding=rewritten.rounding,
-            float_layers=ingredients.float_layers,
+            float_layers=inputs.float_layers,
         )
-        return keep_float_weights(quantized)
+        return keep_float_weights(widen_normalization(quantized))

@@ -6,28 +6,26 @@ import dataclasses
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Collection, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
-import onnx
 
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.artifacts.ranges import Ranges
 from adq_edge.artifacts.sidecar import TensorRTDetails
-from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe
+from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe_engine
 from adq_edge.builders.tensorrt_graphs import Graph, make_graph
 from adq_edge.builders.tensorrt_options import Choice
 from adq_edge.calibration.calibrate import file_name
-from adq_edge.calibration.calibrated_model import CalibratedModel
 from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.errors import BuildError
 from adq_edge.core.files import write_bytes
 from adq_edge.core.options import Precision, Route, Target
 from adq_edge.core.version import __version__
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.inputs import fix_batch, take_float_input
 from adq_edge.quantization.placement import integer_layers
 from adq_edge.quantization.qdq import quantize
-from adq_edge.quantization.region import find_region
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.emulation import EmulatedEngine
 from adq_edge.runtimes.tensorrt.inspection import count_kinds, count_precisions
@@ -61,40 +59,45 @@ class TensorRTEngineBuilder(EngineBuilder):
         self._choice = choice
         self._threads = threads
 
-    def make(self, ingredients: BuildInputs, path: Path) -> BuildResult:
+    def build(self, inputs: BuildInputs, path: Path) -> BuildResult:
         """Build the plan in a process of its own, with less memory or without a layer's pairs if need be."""
-        attempt = _Attempt(self._choice, ingredients, path)
+        attempt = _Attempt(self._choice, inputs, path)
         built = attempt.run()
         layers = built.report.layers
         return BuildResult({} if layers is None else count_kinds(layers), attempt.details(built))
 
-    def open_candidate(
-        self, bundle: Bundle, prepared: CalibratedModel, float_layers: Optional[Collection[str]]
-    ) -> Engine:
+    def open_candidate(self, inputs: BuildInputs) -> Engine:
         """Open the Q/DQ graph in an emulation of TensorRT's arithmetic: it takes seconds, not minutes."""
-        model = onnx.load(str(bundle.model))
-        precision = Precision.FP32
-        if float_layers is not None:
-            precision = Precision.INT8
-            model = quantize(
-                prepared.model,
-                prepared.ranges.tensors,
+        graph, calibrated = inputs.model.proto, inputs.calibrated
+        if inputs.precision is Precision.INT8 and calibrated is not None:
+            graph = quantize(
+                calibrated.float_model,
+                calibrated.ranges.tensors,
                 self.target,
-                rounding=prepared.rounding,
-                float_layers=float_layers,
+                rounding=calibrated.rounded_weights,
+                float_layers=inputs.float_layers,
             )
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{bundle.manifest.name}-{precision.value}.onnx"
-            write_bytes(path, model.SerializeToString())
-            return EmulatedEngine(path, describe(self, bundle, path, precision, path.stem), self._threads)
+            path = Path(folder) / f"{inputs.bundle.manifest.name}-{inputs.precision.value}.onnx"
+            write_bytes(path, graph.SerializeToString())
+            sidecar = describe_engine(self, inputs.bundle, path, inputs.precision, path.stem)
+            return EmulatedEngine(path, sidecar, self._threads)
 
-    def measure(self, bundle: Bundle, calib: str, images: CalibrationSource, threads: Optional[int]) -> Path:
+    def calibrate(
+        self,
+        bundle: Bundle,
+        model: FloatModel,
+        calib: str,
+        images: CalibrationSource,
+        threads: Optional[int],
+    ) -> Path:
         """Return the ranges file of one of our calibrators, or of TensorRT's own, which run on the GPU."""
         if calib not in [own.value for own in OwnCalibrator]:
-            return super().measure(bundle, calib, images, threads)
+            return super().calibrate(bundle, model, calib, images, threads)
         path = bundle.ranges_folder / file_name(f"{calib}-{self.version}", images)
-        found = self._calibrate(bundle, OwnCalibrator(calib), list(images.images(bundle.manifest.image_size)))
-        measured = find_region(onnx.load(str(bundle.model))).measured
+        arrays = list(images.images(bundle.manifest.image_size))
+        found = self._run_calibrator(bundle, model, OwnCalibrator(calib), arrays)
+        measured = model.region.measured
         missing = [name for name in measured if name not in found]
         if missing:
             raise BuildError(f"{calib} found no range of {missing[0]!r}", fix="Use a calibrator of adq-edge")
@@ -104,15 +107,15 @@ class TensorRTEngineBuilder(EngineBuilder):
         Ranges(*origin, 0, tensors, {}, release=__version__).write(path)
         return path
 
-    def _calibrate(
-        self, bundle: Bundle, calibrator: OwnCalibrator, images: Sequence[np.ndarray]
+    def _run_calibrator(
+        self, bundle: Bundle, model: FloatModel, calibrator: OwnCalibrator, images: Sequence[np.ndarray]
     ) -> Dict[str, float]:
         """Return amax by tensor."""
-        model = fix_batch(take_float_input(onnx.load(str(bundle.model))), 1)
         with tempfile.TemporaryDirectory() as folder:
             array = Path(folder) / "images.npy"
             np.save(str(array), np.stack(images))
-            graph = Graph(model, Route.IMPLICIT, (), (), {})
+            proto = fix_batch(take_float_input(model.proto), 1)
+            graph = Graph(proto, Route.IMPLICIT, (), (), {})
             job = _job(self._choice, graph, bundle, Path(folder) / "none.plan", Path(folder), Precision.INT8)
             job = dataclasses.replace(job, own_calibrator=calibrator, images=str(array), max_batch=1)
             report = run_job(job, f"Calibrating with {calibrator.value}").report
@@ -122,9 +125,9 @@ class TensorRTEngineBuilder(EngineBuilder):
 class _Attempt:
     """The tries at one engine: what the next one changes depends on what the last one failed of."""
 
-    def __init__(self, choice: Choice, ingredients: BuildInputs, path: Path) -> None:
+    def __init__(self, choice: Choice, inputs: BuildInputs, path: Path) -> None:
         self._choice = choice
-        self._ingredients = ingredients
+        self._inputs = inputs
         self._path = path
         self._stripped: List[str] = []
         self._started = time.monotonic()
@@ -163,17 +166,13 @@ class _Attempt:
         )
 
     def _build(self) -> Built:
-        ingredients = self._ingredients
-        ingredients = dataclasses.replace(
-            ingredients, float_layers=(*ingredients.float_layers, *self._stripped)
-        )
-        graph = make_graph(ingredients, self._choice.route)
+        inputs = self._inputs
+        inputs = dataclasses.replace(inputs, float_layers=(*inputs.float_layers, *self._stripped))
+        graph = make_graph(inputs, self._choice.route)
         if self._choice.max_batch == 1:
             graph = dataclasses.replace(graph, model=fix_batch(graph.model, 1))
         with tempfile.TemporaryDirectory() as folder:
-            job = _job(
-                self._choice, graph, ingredients.bundle, self._path, Path(folder), ingredients.precision
-            )
+            job = _job(self._choice, graph, inputs.bundle, self._path, Path(folder), inputs.precision)
             job = dataclasses.replace(job, workspace_mb=self._workspace_mb, lean=self._lean)
             title = f"Building with {self._choice.title}"
             return run_job(job, title, memory_limit_mb=self._choice.memory_limit_mb)
@@ -205,12 +204,11 @@ class _Attempt:
 
     def _strip(self, failing: str) -> bool:
         """Leave float the quantized layers that TensorRT names, as it fused them, in its complaint."""
-        prepared = self._ingredients.prepared
-        if prepared is None or len(self._stripped) >= MOST_STRIPPED:
+        calibrated = self._inputs.calibrated
+        if calibrated is None or len(self._stripped) >= MOST_STRIPPED:
             return False
-        left = integer_layers(
-            find_region(prepared.model), Target.TENSORRT, (*self._ingredients.float_layers, *self._stripped)
-        )
+        float_layers = (*self._inputs.float_layers, *self._stripped)
+        left = integer_layers(calibrated.float_model.region, Target.TENSORRT, float_layers)
         named = [layer.node.name for layer in left if layer.node.name in failing.split(" + ")]
         self._stripped.extend(named)
         return bool(named)
@@ -222,9 +220,9 @@ class _Attempt:
                 f"TensorRT has no integer kernel for {len(self._stripped)} layers, which stay float: "
                 f"{', '.join(self._stripped)}"
             )
-        prepared = self._ingredients.prepared
-        if prepared is not None and counts is not None:
-            region, planned = find_region(prepared.model), self._ingredients.float_layers
+        calibrated = self._inputs.calibrated
+        if calibrated is not None and counts is not None:
+            region, planned = calibrated.float_model.region, self._inputs.float_layers
             wanted = sum(
                 layer.node.op_type != "Add" for layer in integer_layers(region, Target.TENSORRT, planned)
             )

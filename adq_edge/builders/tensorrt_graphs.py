@@ -10,13 +10,13 @@ import onnx
 from adq_edge.builders.base import BuildInputs
 from adq_edge.calibration.calibrated_model import CalibratedModel
 from adq_edge.core.options import Precision, Route, Target
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.tensorrt_lint import check_for_tensorrt
 from adq_edge.quantization.passes.dynamic_ranges import dynamic_ranges, float32_nodes
 from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
 from adq_edge.quantization.passes.strong_typing import type_as_float16
 from adq_edge.quantization.placement import integer_layers
 from adq_edge.quantization.qdq import quantize
-from adq_edge.quantization.region import find_region
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,62 +38,61 @@ class Graph:
     ranges: Dict[str, float]
 
 
-def make_graph(ingredients: BuildInputs, route: Route) -> Graph:
+def make_graph(inputs: BuildInputs, route: Route) -> Graph:
     """Return the graph of a route.
 
     Raises:
         BuildError: the graph does not suit TensorRT, or float16 cannot hold a weight.
         CalibrationError: the ranges lack a tensor.
     """
-    prepared = ingredients.prepared
-    if ingredients.precision is Precision.INT8 and prepared is not None:
-        graph = _integer(ingredients, prepared, route)
+    calibrated = inputs.calibrated
+    if inputs.precision is Precision.INT8 and calibrated is not None:
+        graph = _integer(inputs, calibrated, route)
     else:
-        model = ingredients.model
-        if ingredients.precision is Precision.FP16 and route is Route.TYPED:
-            model = type_as_float16(model)
-        graph = Graph(model, route, networks_of(ingredients.model), (), {})
+        graph_proto = inputs.model.proto
+        if inputs.precision is Precision.FP16 and route is Route.TYPED:
+            graph_proto = type_as_float16(graph_proto)
+        graph = Graph(graph_proto, route, networks_of(inputs.model), (), {})
     if route is not Route.TYPED:
         check_for_tensorrt(graph.model)  # float16 pairs need opset 19, which only typed releases read
     return graph
 
 
-def _integer(ingredients: BuildInputs, prepared: CalibratedModel, route: Route) -> Graph:
-    model, ranges = prepared.model, prepared.ranges.tensors
+def _integer(inputs: BuildInputs, calibrated: CalibratedModel, route: Route) -> Graph:
+    model, ranges = calibrated.float_model, calibrated.ranges.tensors
     networks = networks_of(model)
     if route is Route.IMPLICIT:
         integers = {
-            layer.node.name
-            for layer in integer_layers(find_region(model), Target.TENSORRT, ingredients.float_layers)
+            layer.node.name for layer in integer_layers(model.region, Target.TENSORRT, inputs.float_layers)
         }
-        half = tuple(
-            layer.node.name for layer in find_region(model).operators if layer.node.name not in integers
-        )
+        half = tuple(layer.node.name for layer in model.region.operators if layer.node.name not in integers)
         amax = dynamic_ranges(model, ranges)
-        return Graph(put_weights_on_grid(model, prepared.rounding), route, networks, half, amax)
-    float_layers = ingredients.float_layers
+        return Graph(
+            put_weights_on_grid(model.proto, calibrated.rounded_weights), route, networks, half, amax
+        )
+    float_layers = inputs.float_layers
     if route is Route.EXPLICIT:
         float_layers = (*float_layers, *_transposed(model))
     quantized = quantize(
-        model, ranges, Target.TENSORRT, rounding=prepared.rounding, float_layers=float_layers
+        model, ranges, Target.TENSORRT, rounding=calibrated.rounded_weights, float_layers=float_layers
     )
     if route is Route.TYPED:
         quantized = type_as_float16(quantized)
     return Graph(quantized, route, networks, (), {})
 
 
-def _transposed(model: onnx.ModelProto) -> Iterator[str]:
+def _transposed(model: FloatModel) -> Iterator[str]:
     """Yield the transposed convolutions, which the explicit route leaves in float16.
 
     TensorRT 8 takes pairs on their weights for wrong axes or refuses them (NVIDIA/TensorRT #1694, #1699,
     #2380); the typed releases take a scale per output channel, the implicit route finds its own.
     """
-    for operator in find_region(model).operators:
+    for operator in model.region.operators:
         if operator.node.op_type == "ConvTranspose":
             yield operator.node.name
 
 
-def networks_of(model: onnx.ModelProto) -> Tuple[str, ...]:
+def networks_of(model: FloatModel) -> Tuple[str, ...]:
     """Return the names of the nodes that may compute below float32: the networks, without the scoring."""
     pinned = set(float32_nodes(model))
-    return tuple(node.name for node in model.graph.node if node.name not in pinned)
+    return tuple(node.name for node in model.proto.graph.node if node.name not in pinned)

@@ -10,7 +10,6 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, 
 from urllib.parse import quote
 
 import numpy as np
-import onnx
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, open_bundle
@@ -26,7 +25,7 @@ from adq_edge.core.errors import AdqError, CalibrationError
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
 from adq_edge.core.version import __version__
 from adq_edge.quantization.equalization import channel_groups, equalization_scales, equalize
-from adq_edge.quantization.region import find_region
+from adq_edge.quantization.float_model import FloatModel
 
 SURVEY_IMAGES = 64
 """Images that the equalization looks at before the pass that measures ranges."""
@@ -70,20 +69,27 @@ def calibrate(
     specs = [calib] if isinstance(calib, str) else calib
     names = list(dict.fromkeys(name.strip() for spec in specs for name in spec.split(",")))
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
-    paths = calibrate_bundle(opened, names, choose_source(opened, source, data, samples), threads=threads)
+    images = choose_source(opened, source, data, samples)
+    paths = calibrate_bundle(opened, FloatModel.load(opened), names, images, threads=threads)
     sha256 = opened.manifest.model_sha256
     return [CalibratedRanges(path, read_ranges(path, sha256, [])) for path in paths]
 
 
 def calibrate_bundle(
-    bundle: Bundle, calibrators: Sequence[str], source: CalibrationSource, *, threads: Optional[int] = None
+    bundle: Bundle,
+    model: FloatModel,
+    calibrators: Sequence[str],
+    source: CalibrationSource,
+    *,
+    threads: Optional[int] = None,
 ) -> List[Path]:
     """Measure activation ranges of a bundle's model; return the ranges files, one per calibrator.
 
     A file that the same calibration wrote before is kept; if all are there, no image is read.
 
     Args:
-        bundle: the model, and where the ranges files go.
+        bundle: the bundle, which keeps the ranges files.
+        model: its model.
         calibrators: names of calibrators, `name` or `name:value`.
         source: the images.
         threads: CPU threads; all by default.
@@ -97,8 +103,7 @@ def calibrate_bundle(
         raise CalibrationError("calibration needs at least one image", fix="Give --samples 1 or more")
     makers = {spec: make_calibrator(spec) for spec in calibrators}
     paths = {spec: bundle.ranges_folder / file_name(spec, source) for spec in calibrators}
-    model = onnx.load(str(bundle.model))
-    tensors = find_region(model).measured
+    tensors = model.region.measured
     fingerprint = source.fingerprint()
     wanted = [
         spec
@@ -112,7 +117,7 @@ def calibrate_bundle(
             equalization = _survey(model, tensors, _checked(source, bundle.manifest.image_size), cores)
         with progress_bar("Calibrating", len(source), "images") as advance:
             histograms = collect(
-                equalize(model, equalization),
+                equalize(model, equalization).proto,
                 tensors,
                 _checked(source, bundle.manifest.image_size),
                 threads=cores,
@@ -138,13 +143,15 @@ def calibrate_bundle(
 
 
 def _survey(
-    model: onnx.ModelProto, tensors: Sequence[str], images: Iterator[np.ndarray], threads: int
+    model: FloatModel, tensors: Sequence[str], images: Iterator[np.ndarray], threads: int
 ) -> Dict[str, Tuple[float, ...]]:
     """Return equalization scales from the first images: a channel's size needs fewer than its range."""
     groups = channel_groups(model)
     grouped = {name for members in groups for name in members}
     surveyed = [name for name in tensors if name in grouped]
-    largest = largest_per_channel(model, surveyed, itertools.islice(images, SURVEY_IMAGES), threads=threads)
+    largest = largest_per_channel(
+        model.proto, surveyed, itertools.islice(images, SURVEY_IMAGES), threads=threads
+    )
     return equalization_scales(groups, largest)
 
 
@@ -206,7 +213,7 @@ def file_name(spec: str, source: CalibrationSource) -> str:
 
 
 def _is_done(
-    path: Path, model: onnx.ModelProto, tensors: Sequence[str], sha256: str, asked: Tuple[str, str, int]
+    path: Path, model: FloatModel, tensors: Sequence[str], sha256: str, asked: Tuple[str, str, int]
 ) -> bool:
     """Return True if a file holds what was asked for: calibrator, fingerprint and number of images."""
     if not path.is_file():

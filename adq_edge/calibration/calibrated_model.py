@@ -1,155 +1,174 @@
-"""Everything that an INT8 engine of a bundle is made from, measured once and kept in the bundle."""
+"""A bundle's model, calibrated: equalized, with activation ranges and rounded weights.
+
+BUNDLE/ranges/*.npz    rounded weights, kept for the next build
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import itertools
 import os
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Optional
 
 import numpy as np
-import onnx
 
-from adq_edge.artifacts.bundle import Bundle
+from adq_edge.artifacts.bundle import Bundle, FileReference
 from adq_edge.artifacts.ranges import Ranges, WeightRounding, read_ranges
+from adq_edge.artifacts.sidecar import Calibration
 from adq_edge.calibration.calibrate import calibrate_bundle, file_name
 from adq_edge.calibration.second_moments import second_moments
 from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import CalibrationError
-from adq_edge.core.files import write_bytes
+from adq_edge.core.files import sha256, write_bytes
 from adq_edge.core.version import __version__
 from adq_edge.quantization.arithmetic import quantize_weight, weight_scales
 from adq_edge.quantization.equalization import equalize
-from adq_edge.quantization.graph.index import GraphIndex
-from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED, find_region
+from adq_edge.quantization.float_model import FloatModel
+from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED
 from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_with_compensation
 
 ROUNDING_IMAGES = 16
-"""Images that weights are rounded on: 256 patches each are thousands of rows a layer."""
+"""Images for the rounding of weights: 256 patches of each are thousands of rows per layer."""
 
 _KEY = "key"
 
 
-class CalibratedModel(NamedTuple):
-    """What `quantize` takes, for any target.
+@dataclasses.dataclass(frozen=True)
+class CalibratedModel:
+    """The input of `quantize`, for any target.
 
     Attributes:
-        model: the bundle's model, equalized.
-        ranges: the activation ranges of that model.
-        rounding: its weights' integers.
+        float_model: the bundle's model, equalized.
+        ranges: its activation ranges.
+        rounded_weights: its weights on the integer grid, by node.
         ranges_file: the file that holds `ranges`.
     """
 
-    model: onnx.ModelProto
+    float_model: FloatModel
     ranges: Ranges
-    rounding: Rounding
+    rounded_weights: Rounding
     ranges_file: Path
 
+    @property
+    def record(self) -> Calibration:
+        """The calibration, as sidecars and analyses record it."""
+        source = FileReference(self.ranges_file.name, sha256(self.ranges_file))
+        return Calibration(self.ranges.calibrator, self.ranges.source, self.ranges.images, source)
 
-def prepare(
-    bundle: Bundle, calib: str, source: CalibrationSource, *, threads: Optional[int] = None
+
+def calibrate_model(
+    bundle: Bundle,
+    model: FloatModel,
+    calib: str,
+    source: CalibrationSource,
+    *,
+    threads: Optional[int] = None,
 ) -> CalibratedModel:
-    """Calibrate a bundle and round its weights, unless both are kept from before.
+    """Calibrate a bundle's model and round its weights; results kept in the bundle are reused.
 
     Args:
-        bundle: the model, and where the files go.
+        bundle: the bundle, which keeps the results.
+        model: its model.
         calib: calibrator, `name` or `name:value`.
         source: the images.
         threads: CPU threads; all by default.
 
     Raises:
-        CalibrationError: no such calibrator, no image, or an activation that is not finite.
+        CalibrationError: no such calibrator, no image, or an activation is not finite.
         DataError: an image cannot be read.
     """
-    (path,) = calibrate_bundle(bundle, [calib], source, threads=threads)
-    return prepare_from(bundle, path, source, threads=threads)
+    (path,) = calibrate_bundle(bundle, model, [calib], source, threads=threads)
+    return apply_ranges(bundle, model, path, source, threads=threads)
 
 
-def prepare_from(
-    bundle: Bundle, path: Path, source: CalibrationSource, *, threads: Optional[int] = None
+def apply_ranges(
+    bundle: Bundle,
+    model: FloatModel,
+    path: Path,
+    source: CalibrationSource,
+    *,
+    threads: Optional[int] = None,
 ) -> CalibratedModel:
-    """Round a bundle's weights to go with the ranges of a file; arguments and errors as of `prepare`.
+    """Equalize a model as a ranges file says and round its weights on images.
 
     Args:
-        bundle: the model, and where the files go.
+        bundle: the bundle, which keeps the rounded weights.
+        model: its model.
         path: the ranges file.
         source: the images.
         threads: CPU threads; all by default.
+
+    Raises:
+        CalibrationError: not a ranges file of this model.
+        DataError: an image cannot be read.
     """
-    equalized, ranges = _equalized(bundle, path)
-    kept = (bundle.ranges_folder / file_name("weights", source)).with_suffix(".npz")
-    rounding = _rounding(equalized, kept, source, bundle, threads)
-    return CalibratedModel(equalized, ranges, rounding, path)
+    ranges = read_ranges(path, bundle.manifest.model_sha256, model.region.measured)
+    equalized = equalize(model, ranges.equalization)
+    rounded_weights = _round_weights(equalized, source, bundle, threads or os.cpu_count() or 1)
+    return CalibratedModel(equalized, ranges, rounded_weights, path)
 
 
-def prepare_trained(bundle: Bundle, path: Path) -> CalibratedModel:
-    """Return what goes with the ranges of `export`: trained weights, which the nearest levels reproduce.
+def apply_trained_ranges(bundle: Bundle, model: FloatModel, path: Path) -> CalibratedModel:
+    """Equalize a model that was trained with quantization and round its weights to the nearest levels.
 
     Args:
-        bundle: the model.
-        path: the ranges file.
+        bundle: the bundle.
+        model: its model.
+        path: the ranges file, which `export` wrote.
 
     Raises:
         CalibrationError: not a ranges file of this model's training.
     """
-    equalized, ranges = _equalized(bundle, path)
+    ranges = read_ranges(path, bundle.manifest.model_sha256, model.region.measured)
     if ranges.rounding is not WeightRounding.NEAREST:
         raise CalibrationError("ranges that were not trained", where=path, fix="Export the checkpoint again")
-    return CalibratedModel(equalized, ranges, _nearest(equalized), path)
+    equalized = equalize(model, ranges.equalization)
+    return CalibratedModel(equalized, ranges, _round_to_nearest(equalized), path)
 
 
-def _nearest(model: onnx.ModelProto) -> Rounding:
+def _round_to_nearest(model: FloatModel) -> Rounding:
     """Return the networks' weights at their nearest levels, for passes that rewrite both."""
-    index = GraphIndex(model.graph)
-    rounding: Dict[str, RoundedWeight] = {}
-    for operator in find_region(model).operators:
-        weight = index.constant(operator.node.input[1]) if operator.node.op_type in WEIGHTED else None
+    rounded: Dict[str, RoundedWeight] = {}
+    for operator in model.region.operators:
+        weight = model.index.constant(operator.node.input[1]) if operator.node.op_type in WEIGHTED else None
         if weight is not None and np.isfinite(weight).all():
             axis = OUTPUT_AXIS[operator.node.op_type]
             scales = weight_scales(weight, axis)
-            rounding[operator.node.name] = RoundedWeight(quantize_weight(weight, scales, axis), scales)
-    return rounding
+            rounded[operator.node.name] = RoundedWeight(quantize_weight(weight, scales, axis), scales)
+    return rounded
 
 
-def _equalized(bundle: Bundle, path: Path) -> Tuple[onnx.ModelProto, Ranges]:
-    model = onnx.load(str(bundle.model))
-    ranges = read_ranges(path, bundle.manifest.model_sha256, find_region(model).measured)
-    return equalize(model, ranges.equalization), ranges
-
-
-def _rounding(
-    model: onnx.ModelProto, kept: Path, source: CalibrationSource, bundle: Bundle, threads: Optional[int]
-) -> Rounding:
-    """Return the weights' integers: those of `kept` if they are this model's on these images."""
-    key = hashlib.sha256(model.SerializeToString(deterministic=True))
-    key.update(source.fingerprint().encode())
-    key.update(__version__.encode())
-    found = _read(kept, key.hexdigest())
-    if found is not None:
-        return found
-    operators = find_region(model).operators
-    size = bundle.manifest.image_size
-    images = list(itertools.islice(source.images(size), ROUNDING_IMAGES))
-    weights = GraphIndex(model.graph)
-    rounding: Dict[str, RoundedWeight] = {}
+def _round_weights(model: FloatModel, source: CalibrationSource, bundle: Bundle, threads: int) -> Rounding:
+    """Round weights with error compensation, or read the kept ones if model and images are the same."""
+    digest = hashlib.sha256(model.proto.SerializeToString(deterministic=True))
+    digest.update(source.fingerprint().encode())
+    digest.update(__version__.encode())
+    key, path = digest.hexdigest(), (bundle.ranges_folder / file_name("weights", source)).with_suffix(".npz")
+    kept = _read_weights(path, key)
+    if kept is not None:
+        return kept
+    operators = model.region.operators
+    images = list(itertools.islice(source.images(bundle.manifest.image_size), ROUNDING_IMAGES))
+    rounded: Dict[str, RoundedWeight] = {}
     layers = sum(operator.node.op_type in ("Conv", "ConvTranspose") for operator in operators)
     with progress_bar("Rounding weights", layers, "layers") as advance:
-        for node, moments in second_moments(model, operators, images, threads=threads or os.cpu_count() or 1):
-            weight = weights.constant(node.input[1])
+        for node, moments in second_moments(model.proto, operators, images, threads=threads):
+            weight = model.index.constant(node.input[1])
             if weight is not None and np.isfinite(weight).all():
-                rounding[node.name] = round_with_compensation(weight, moments, OUTPUT_AXIS[node.op_type])
+                rounded[node.name] = round_with_compensation(weight, moments, OUTPUT_AXIS[node.op_type])
             advance()
-    _write(kept, key.hexdigest(), rounding)
-    return rounding
+    _write_weights(path, key, rounded)
+    return rounded
 
 
-def _write(path: Path, key: str, rounding: Rounding) -> None:
+def _write_weights(path: Path, key: str, rounded: Rounding) -> None:
     arrays: Dict[str, Any] = {_KEY: np.array(key)}
-    for name, weight in rounding.items():
+    for name, weight in rounded.items():
         arrays[f"levels:{name}"] = weight.levels
         arrays[f"scales:{name}"] = weight.scales
     buffer = io.BytesIO()
@@ -157,8 +176,8 @@ def _write(path: Path, key: str, rounding: Rounding) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def _read(path: Path, key: str) -> Optional[Rounding]:
-    """Return what a file keeps; None if it is of another model or other images, or damaged."""
+def _read_weights(path: Path, key: str) -> Optional[Rounding]:
+    """Read rounded weights; return None if they belong to another model or other images, or are damaged."""
     try:
         arrays = np.load(str(path), allow_pickle=False)
         if not isinstance(arrays, np.lib.npyio.NpzFile):

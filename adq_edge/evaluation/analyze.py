@@ -11,20 +11,20 @@ import numpy as np
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, FileReference, open_bundle
 from adq_edge.artifacts.outputs import name_results
-from adq_edge.artifacts.sidecar import Calibration
-from adq_edge.calibration.calibrated_model import CalibratedModel, prepare, prepare_trained
+from adq_edge.calibration.calibrated_model import CalibratedModel, apply_trained_ranges, calibrate_model
 from adq_edge.calibration.selection import choose_source, default_folder, own_categories
 from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import AdqError
-from adq_edge.core.files import atomic_path, sha256
+from adq_edge.core.files import atomic_path
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Target, cpu_target
 from adq_edge.evaluation.analysis import Analysis, LayerAnalysis, Range
 from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
 from adq_edge.hardware.environment import read_environment
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.range_propagation import complete_ranges
-from adq_edge.quantization.region import QuantizedOperator, find_region
+from adq_edge.quantization.region import QuantizedOperator
 from adq_edge.quantization.sensitivity import LayerDamage, clipped_shares, map_damage, whole_damage
 
 _SEED = 1
@@ -84,12 +84,13 @@ def analyze(
     files = name_results(default if output is None else output, plot, ".png", "plot")
     measured_with = _load_images(opened, data, images)
     trained = find_trained_ranges(opened, chosen, calib)
+    model = FloatModel.load(opened)
     if trained is not None:
-        prepared = prepare_trained(opened, trained)
+        calibrated = apply_trained_ranges(opened, model, trained)
     else:
         calibration = choose_source(opened, source, data, samples)
-        prepared = prepare(opened, calib or DEFAULT_CALIBRATOR, calibration, threads=threads)
-    analysis = _measure(opened, prepared, chosen, measured_with, files.image, threads)
+        calibrated = calibrate_model(opened, model, calib or DEFAULT_CALIBRATOR, calibration, threads=threads)
+    analysis = _measure(opened, calibrated, chosen, measured_with, files.image, threads)
     with atomic_path(files.result) as temporary:  # both or neither
         analysis.write(temporary)
         write_sensitivity_plot(files.image, analysis)
@@ -114,14 +115,14 @@ def _load_images(bundle: Bundle, data: Optional[Union[str, Path]], count: int) -
 
 def _measure(
     bundle: Bundle,
-    prepared: CalibratedModel,
+    calibrated: CalibratedModel,
     target: Target,
     images: _Images,
     plot: Path,
     threads: Optional[int],
 ) -> Analysis:
-    model, rounding, region = prepared.model, prepared.rounding, find_region(prepared.model)
-    operators, ranges = region.operators, complete_ranges(region, prepared.ranges.tensors)
+    model, rounding = calibrated.float_model, calibrated.rounded_weights
+    operators, ranges = model.region.operators, complete_ranges(model.region, calibrated.ranges.tensors)
     outputs = {operator.output: ranges[operator.output] for operator in operators}
     clipped = clipped_shares(model, outputs, target, images.arrays, threads=threads)
     whole = whole_damage(model, ranges, target, images.arrays, rounding=rounding, threads=threads)
@@ -130,13 +131,11 @@ def _measure(
             model, ranges, target, images.arrays, rounding=rounding, threads=threads, on_layer=advance
         )
     layers = [_layer(operator, ranges, clipped, damage) for operator, damage in zip(operators, damages)]
-    calibration = prepared.ranges
-    ranges_file = FileReference(prepared.ranges_file.name, sha256(prepared.ranges_file))
     return Analysis(
         bundle=str(bundle.path),
         model=FileReference(str(bundle.model), bundle.manifest.model_sha256),
         target=target.value,
-        calibration=Calibration(calibration.calibrator, calibration.source, calibration.images, ranges_file),
+        calibration=calibrated.record,
         images=len(images.arrays),
         image_source=images.source,
         map_snr_db=whole.map_snr_db,

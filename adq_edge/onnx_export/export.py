@@ -45,10 +45,10 @@ from adq_edge.datasets.synthetic import CATEGORIES, render
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint, network_files
 from adq_edge.quantization.equalization import equalize
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.constant_folding import fold_constants
 from adq_edge.quantization.graph.index import tidy
 from adq_edge.quantization.graph.tensorrt_lint import check_for_tensorrt
-from adq_edge.quantization.region import find_region
 from adq_edge.training.score_statistics import measure_statistics
 
 OPSET = 17
@@ -120,11 +120,11 @@ def _with_stride(loaded: Checkpoint, stride: int, source: Path) -> AnomalyModel:
 
 def _write_trained_ranges(folder: Path, trained: Ranges) -> None:
     """Write the ranges of a model that was trained with quantization, checked against its graph."""
-    model = onnx.load(str(folder / MODEL_FILE))
+    model = FloatModel.of(onnx.load(str(folder / MODEL_FILE)))
     ranges = dataclasses.replace(trained, model_sha256=sha256(folder / MODEL_FILE))
     try:
         path = write_trained_ranges(folder / RANGES_FOLDER, ranges)
-        read_ranges(path, ranges.model_sha256, find_region(model).measured)
+        read_ranges(path, ranges.model_sha256, model.region.measured)
         equalize(model, ranges.equalization)
     except CalibrationError as error:
         raise CheckpointError(

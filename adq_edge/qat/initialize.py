@@ -11,7 +11,7 @@ import numpy as np
 from onnx import numpy_helper
 
 from adq_edge.artifacts.ranges import Ranges, WeightRounding
-from adq_edge.calibration.calibrated_model import CalibratedModel, prepare
+from adq_edge.calibration.calibrated_model import CalibratedModel, calibrate_model
 from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.calibration.trained_ranges import QAT
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Arithmetic
@@ -21,6 +21,7 @@ from adq_edge.onnx_export.export import export
 from adq_edge.qat.batch_norm_folding import fold_batch_norms
 from adq_edge.qat.quantized_model import write_back
 from adq_edge.qat.weight_tracing import find_origins, trace
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
 
 
@@ -45,14 +46,14 @@ def quantize_after_training(
     pairs = fold_batch_norms(model)
     networks = trace(model)
     origins = find_origins(model, pairs, networks)
-    prepared = _prepare(model, source, data)
-    rounded = put_weights_on_grid(prepared.model, prepared.rounding)
+    calibrated = _calibrate(model, source, data)
+    rounded = put_weights_on_grid(calibrated.float_model.proto, calibrated.rounded_weights)
     constants = {
         tensor.name: np.asarray(numpy_helper.to_array(tensor)) for tensor in rounded.graph.initializer
     }
-    write_back(model, constants, networks, origins, prepared.ranges.equalization)
+    write_back(model, constants, networks, origins, calibrated.ranges.equalization)
     ranges = dataclasses.replace(
-        prepared.ranges,
+        calibrated.ranges,
         model_sha256="",  # known when the trained model is exported
         calibrator=QAT,
         rounding=WeightRounding.NEAREST,
@@ -61,10 +62,10 @@ def quantize_after_training(
     return model, ranges
 
 
-def _prepare(model: AnomalyModel, source: CalibrationSource, data: Path) -> CalibratedModel:
+def _calibrate(model: AnomalyModel, source: CalibrationSource, data: Path) -> CalibratedModel:
     """Calibrate in a bundle that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "folded.pt"
         save_checkpoint(checkpoint, model, {})
         bundle = export(checkpoint, Path(folder) / "bundle", data=data)
-        return prepare(bundle, DEFAULT_CALIBRATOR, source)
+        return calibrate_model(bundle, FloatModel.load(bundle), DEFAULT_CALIBRATOR, source)

@@ -21,7 +21,7 @@ from adq_edge.qat.batch_norm_folding import find_pairs
 from adq_edge.qat.graph_module import QuantizedNetworks, replace_constants
 from adq_edge.qat.weight_tracing import Networks, Origins, find_origins, trace
 from adq_edge.quantization.equalization import equalize
-from adq_edge.quantization.graph.index import GraphIndex
+from adq_edge.quantization.float_model import FloatModel
 
 TARGETS = {Arithmetic.CPU: Target.X86, Arithmetic.TENSORRT: Target.TENSORRT}
 """X86 stands for both kinds of CPU: their grids differ in where the integers start, not in what they hold."""
@@ -83,10 +83,10 @@ def load_quantized(path: Path) -> AnomalyModel:
 
 def equalize_networks(networks: Networks, scales: Scales) -> Networks:
     """Return the networks of the equalized graph; the scoring reads features at their own size."""
-    model = equalize(networks.model, scales)
-    made = GraphIndex(model.graph).producers
+    equalized = equalize(FloatModel.of(networks.model), scales)
+    made = equalized.index.producers
     features = tuple(f"{name}.restored" if f"{name}.restored" in made else name for name in networks.features)
-    return networks._replace(model=model, features=features)
+    return networks._replace(model=equalized.proto, features=features)
 
 
 @torch.no_grad()
@@ -128,5 +128,5 @@ def _equalization_factors(model: onnx.ModelProto, scales: Scales) -> Dict[str, n
         value = numpy_helper.to_array(tensor)
         if value.dtype == np.float32:
             ones[tensor.name] = np.ones_like(value)
-    equalized = GraphIndex(equalize(replace_constants(model, ones), scales).graph)
+    equalized = equalize(FloatModel.of(replace_constants(model, ones)), scales).index
     return {name: numpy_helper.to_array(equalized.initializers[name]) for name in ones}

@@ -21,8 +21,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from adq_edge.core.errors import CalibrationError
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.index import GraphIndex, add_initializer, attribute
-from adq_edge.quantization.region import MOVING, WEIGHTED, Movement, Region, find_region
+from adq_edge.quantization.region import MOVING, WEIGHTED, Movement, Region
 
 SMALLEST = 0.1
 """Smallest scale of a channel, relative to the largest: one that was silent so far may wake up."""
@@ -34,14 +35,14 @@ _CHANNELS, _RANK = 1, 4
 """The axis of an activation's channels, and its number of axes."""
 
 
-def channel_groups(model: onnx.ModelProto) -> List[Tuple[str, ...]]:
+def channel_groups(model: FloatModel) -> List[Tuple[str, ...]]:
     """Return the groups of tensors whose channels can only be scaled together, in graph order.
 
     Left out are groups with a producer or reader whose channels cannot be scaled here: a grouped
     convolution, a matrix product, whatever reads the image, and movements that mix channels with positions.
     So are groups that the scoring alone reads: the multiplication would cost more than the levels are worth.
     """
-    region, index = find_region(model), GraphIndex(model.graph)
+    region, index = model.region, model.index
     groups: Dict[str, List[str]] = {}
     for step in region.steps:
         if isinstance(step, Movement):
@@ -134,18 +135,17 @@ def equalization_scales(
     return scales
 
 
-def equalize(model: onnx.ModelProto, scales: Mapping[str, Sequence[float]]) -> onnx.ModelProto:
+def equalize(model: FloatModel, scales: Mapping[str, Sequence[float]]) -> FloatModel:
     """Return a float model of the same function whose channels are divided by `scales`.
 
     Args:
-        model: a float32 model as `export` writes it.
+        model: the model.
         scales: by the name of a group's first tensor; groups that are not named stay as they are.
 
     Raises:
         CalibrationError: no such group, or not as many scales as it has channels.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = model.copy()
     groups = channel_groups(copy)
     unknown = set(scales).difference(members[0] for members in groups)
     if unknown:
@@ -153,7 +153,7 @@ def equalize(model: onnx.ModelProto, scales: Mapping[str, Sequence[float]]) -> o
             f"equalization has scales for {min(unknown)!r}, which starts no group of this model",
             fix="Calibrate this bundle again",
         )
-    index, region = GraphIndex(copy.graph), find_region(copy)
+    index, region = copy.index, copy.region
     layers = {step.node.name for step in region.steps}
     restoring: List[onnx.NodeProto] = []
     for members in groups:
@@ -167,9 +167,9 @@ def equalize(model: onnx.ModelProto, scales: Mapping[str, Sequence[float]]) -> o
         if _joins_channels(movement.node, region, index) and by_tensor.keys() & set(movement.inputs):
             joined = [by_tensor.get(name) or (1.0,) * _channels(name, index) for name in movement.inputs]
             _scale_readers(index, movement.outputs[0], np.concatenate(joined), layers)
-    _insert_after_producers(copy.graph, restoring)
-    onnx.checker.check_model(copy)
-    return copy
+    _insert_after_producers(copy.proto.graph, restoring)
+    onnx.checker.check_model(copy.proto)
+    return model.with_graph_of(copy.proto)
 
 
 def _scale_weights(index: GraphIndex, name: str, scales: np.ndarray, layers: Set[str]) -> None:

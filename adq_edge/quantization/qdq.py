@@ -16,8 +16,8 @@ from onnx import numpy_helper
 from adq_edge.core.errors import CalibrationError, CheckpointError
 from adq_edge.core.options import Target
 from adq_edge.quantization.arithmetic import GRIDS, Grid, quantize_weight, scale_and_zero_point, weight_scales
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.index import (
-    GraphIndex,
     add_initializer,
     drop_unused_initializers,
     make_pair,
@@ -25,7 +25,7 @@ from adq_edge.quantization.graph.index import (
 )
 from adq_edge.quantization.placement import integer_layers, place
 from adq_edge.quantization.range_propagation import complete_ranges
-from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED, Region, find_region
+from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED
 from adq_edge.quantization.rounding import RoundedWeight, Rounding
 
 RangeMap = Mapping[str, Tuple[float, float]]
@@ -35,7 +35,7 @@ BIAS_LIMIT = 2.0**30
 
 
 def quantize(
-    model: onnx.ModelProto,
+    model: FloatModel,
     ranges: RangeMap,
     target: Target,
     *,
@@ -45,7 +45,7 @@ def quantize(
     """Return an INT8 Q/DQ copy of a float model.
 
     Args:
-        model: a float32 model as `export` writes it.
+        model: the equalized model.
         ranges: (low, high) of each activation in the quantized region.
         target: whose arithmetic and placement.
         rounding: weights that are already on their grid; the others are rounded to the nearest level.
@@ -55,9 +55,7 @@ def quantize(
         CalibrationError: the ranges lack a tensor.
         CheckpointError: a weight is NaN or infinite.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return _Pass(copy, ranges, target, rounding or {}, float_layers).run()
+    return _Pass(model.copy(), ranges, target, rounding or {}, float_layers).run()
 
 
 class _Pass:
@@ -65,21 +63,21 @@ class _Pass:
 
     def __init__(
         self,
-        model: onnx.ModelProto,
+        model: FloatModel,
         ranges: RangeMap,
         target: Target,
         rounding: Rounding,
         float_layers: Collection[str],
     ) -> None:
-        self.model = model
-        self.graph = model.graph
-        self.index = GraphIndex(model.graph)
+        self.model = model.proto
+        self.graph = model.proto.graph
+        self.index = model.index
         self.target = target
         self.grid: Grid = GRIDS[target]
         self.rounding = rounding
-        self.region: Region = find_region(model)
+        self.region = model.region
         self.layers = integer_layers(self.region, target, float_layers)
-        self.placement = place(model, self.region, target, float_layers)
+        self.placement = place(model.proto, self.region, target, float_layers)
         self.ranges = complete_ranges(self.region, ranges)
         self.scales: Dict[str, np.ndarray] = {}
         self.before: Dict[str, List[onnx.NodeProto]] = {}

@@ -20,9 +20,10 @@ from adq_edge.core.options import Target
 from adq_edge.metrics.agreement import compare_scores
 from adq_edge.metrics.snr import SnrMeter
 from adq_edge.quantization.arithmetic import GRIDS
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.qdq import RangeMap, quantize
-from adq_edge.quantization.region import QuantizedOperator, find_region
+from adq_edge.quantization.region import QuantizedOperator
 from adq_edge.quantization.rounding import Rounding
 
 _PAIR = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -74,7 +75,7 @@ class _Reference(NamedTuple):
 
 
 def map_damage(
-    model: onnx.ModelProto,
+    model: FloatModel,
     ranges: RangeMap,
     target: Target,
     images: Sequence[np.ndarray],
@@ -102,7 +103,7 @@ def map_damage(
     Raises:
         CalibrationError: no such layer, a range is missing, or a map or score is not finite.
     """
-    operators = find_region(model).operators
+    operators = model.region.operators
     names = frozenset(operator.node.name for operator in operators)
     unknown = [name for name in layers or () if name not in names]
     if unknown:
@@ -113,14 +114,14 @@ def map_damage(
         name = operator.node.name
         if layers is None or name in layers:
             quantized = quantize(model, ranges, target, rounding=rounding, float_layers=names - {name})
-            damages.append(_layer_damage(quantized, model, operator, images, reference, threads))
+            damages.append(_layer_damage(quantized, model.proto, operator, images, reference, threads))
             if on_layer is not None:
                 on_layer()
     return damages
 
 
 def whole_damage(
-    model: onnx.ModelProto,
+    model: FloatModel,
     ranges: RangeMap,
     target: Target,
     images: Sequence[np.ndarray],
@@ -142,7 +143,7 @@ def whole_damage(
 
 
 def clipped_shares(
-    model: onnx.ModelProto,
+    model: FloatModel,
     ranges: Mapping[str, Tuple[float, float]],
     target: Target,
     images: Sequence[np.ndarray],
@@ -167,7 +168,7 @@ def clipped_shares(
     if GRIDS[target].symmetric:
         limits = {name: (-max(-low, high), max(-low, high)) for name, (low, high) in ranges.items()}
     clipped, sizes = dict.fromkeys(limits, 0), dict.fromkeys(limits, 0)
-    for _, _, *tensors in _run(model, list(limits), images, threads):
+    for _, _, *tensors in _run(model.proto, list(limits), images, threads):
         for (name, (low, high)), values in zip(limits.items(), tensors):
             clipped[name] += int(np.count_nonzero(values < low) + np.count_nonzero(values > high))
             sizes[name] += values.size
@@ -256,10 +257,10 @@ def _served(graph: onnx.GraphProto, operator: QuantizedOperator) -> str:
     return tensor
 
 
-def _run_float(model: onnx.ModelProto, images: Sequence[np.ndarray], threads: Optional[int]) -> _Reference:
+def _run_float(model: FloatModel, images: Sequence[np.ndarray], threads: Optional[int]) -> _Reference:
     if not len(images):
         raise CalibrationError("no images to measure with", fix="Give at least one")
-    maps, scores = zip(*_run(model, (), images, threads))
+    maps, scores = zip(*_run(model.proto, (), images, threads))
     return _Reference(list(maps), np.concatenate(scores))
 
 

@@ -12,14 +12,15 @@ import adq_edge
 from adq_edge.artifacts.bundle import open_bundle
 from adq_edge.artifacts.ranges import read_ranges
 from adq_edge.calibration.calibrate import calibrate_bundle
-from adq_edge.calibration.calibrated_model import prepare
+from adq_edge.calibration.calibrated_model import calibrate_model
 from adq_edge.calibration.sources import MixedSource, RandomNormalSource, image_source
 from adq_edge.core.errors import AdqError, CalibrationError
+from adq_edge.quantization.float_model import FloatModel
 
 
 @pytest.fixture
 def ranges_file(bundle, dataset: Path, tmp_path: Path) -> Path:
-    (path,) = calibrate_bundle(bundle, ["minmax"], image_source(dataset, 2))
+    (path,) = calibrate_bundle(bundle, FloatModel.load(bundle), ["minmax"], image_source(dataset, 2))
     return Path(shutil.copy(str(path), str(tmp_path / "ranges.json")))
 
 
@@ -67,10 +68,10 @@ def test_a_damaged_ranges_file_is_measured_again(bundle, dataset: Path, tmp_path
     shutil.copytree(str(bundle.path), str(tmp_path / "copy"))
     fresh = open_bundle(tmp_path / "copy")
     source = MixedSource((image_source(dataset, 1), RandomNormalSource(1)))
-    (path,) = calibrate_bundle(fresh, ["minmax"], source)
+    (path,) = calibrate_bundle(fresh, FloatModel.load(fresh), ["minmax"], source)
     whole = path.read_text()
     path.write_text(whole[:200])
-    assert calibrate_bundle(fresh, ["minmax"], source) == [path]
+    assert calibrate_bundle(fresh, FloatModel.load(fresh), ["minmax"], source) == [path]
     assert path.read_text() == whole
 
 
@@ -78,14 +79,16 @@ def test_what_another_release_calibrated_is_calibrated_again(bundle, dataset: Pa
     """Its calibrators may have been others, under the same names; and so may its rounding."""
     shutil.copytree(str(bundle.path), str(tmp_path / "copy"), ignore=shutil.ignore_patterns("ranges"))
     fresh, source = open_bundle(tmp_path / "copy"), image_source(dataset, 2)
-    made = prepare(fresh, "minmax", source)
+    model = FloatModel.load(fresh)
+    made = calibrate_model(fresh, model, "minmax", source)
     (kept,) = fresh.ranges_folder.glob("weights-*.npz")
     whole, weights = json.loads(made.ranges_file.read_text()), kept.read_bytes()
     assert whole["release"] == adq_edge.__version__
     widened = {name: [2 * low, 2 * high] for name, (low, high) in whole["tensors"].items()}
     made.ranges_file.write_text(json.dumps({**whole, "tensors": widened}))
-    assert prepare(fresh, "minmax", source).ranges.tensors[min(widened)] == tuple(widened[min(widened)])
+    found = calibrate_model(fresh, model, "minmax", source).ranges.tensors
+    assert found[min(widened)] == tuple(widened[min(widened)])
     made.ranges_file.write_text(json.dumps({**whole, "tensors": widened, "release": "0.0.9"}))
-    assert prepare(fresh, "minmax", source).ranges == made.ranges
+    assert calibrate_model(fresh, model, "minmax", source).ranges == made.ranges
     assert json.loads(made.ranges_file.read_text()) == whole
     assert kept.read_bytes() == weights

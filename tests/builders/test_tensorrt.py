@@ -23,7 +23,7 @@ from adq_edge.builders.build import build
 from adq_edge.builders.tensorrt import MOST_STRIPPED, TensorRTEngineBuilder
 from adq_edge.builders.tensorrt_graphs import make_graph
 from adq_edge.builders.tensorrt_options import Choice, choose_build
-from adq_edge.calibration.calibrated_model import prepare
+from adq_edge.calibration.calibrated_model import calibrate_model
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import AdqError, BuildError, EngineError, MissingDependencyError, StorageError
 from adq_edge.core.options import Device, Precision, Route, RuntimeName, Target, TensorRTOptions
@@ -32,9 +32,9 @@ from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.models.registry import METHODS
 from adq_edge.onnx_export.export import export
 from adq_edge.quantization.arithmetic import WEIGHT_LEVELS
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.tensorrt_lint import lint
 from adq_edge.quantization.placement import integer_layers
-from adq_edge.quantization.region import find_region
 from adq_edge.runtimes.registry import load_engine
 from adq_edge.runtimes.tensorrt import process
 from adq_edge.runtimes.tensorrt.job import BuildReport, Job, LayerReport
@@ -117,9 +117,10 @@ def test_a_plan_needs_its_gpu_and_its_runtime(bundle, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def ingredients(bundle, dataset) -> BuildInputs:
-    prepared = prepare(bundle, "lp", image_source(dataset, 8), threads=2)
-    return BuildInputs(bundle, Precision.INT8, onnx.load(str(bundle.model)), prepared)
+def inputs(bundle, dataset) -> BuildInputs:
+    model = FloatModel.load(bundle)
+    calibrated = calibrate_model(bundle, model, "lp", image_source(dataset, 8), threads=2)
+    return BuildInputs(bundle, Precision.INT8, model, calibrated)
 
 
 def run_map(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
@@ -131,14 +132,14 @@ def run_map(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
     return session.run(["anomaly_map"], {"image": images})[0]
 
 
-def test_implicit_graph_gives_tensorrt_the_very_integers_of_the_rounding(ingredients):
+def test_implicit_graph_gives_tensorrt_the_very_integers_of_the_rounding(inputs):
     """TensorRT 8.5 scales each channel by its largest weight: the levels must come out again."""
-    graph = make_graph(ingredients, Route.IMPLICIT)
+    graph = make_graph(inputs, Route.IMPLICIT)
     assert lint(graph.model) == []
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.model.graph.initializer}
     for node in graph.model.graph.node:
-        if node.name in ingredients.prepared.rounding:
-            rounded = ingredients.prepared.rounding[node.name]
+        if node.name in inputs.calibrated.rounded_weights:
+            rounded = inputs.calibrated.rounded_weights[node.name]
             rows = weights[node.input[1]].astype(np.float64).reshape(len(rounded.levels), -1)
             scales = np.abs(rows).max(axis=1, keepdims=True) / WEIGHT_LEVELS
             found = np.rint(rows / np.where(scales == 0, 1, scales)).reshape(rounded.levels.shape)
@@ -147,9 +148,9 @@ def test_implicit_graph_gives_tensorrt_the_very_integers_of_the_rounding(ingredi
             assert np.abs(found - rounded.levels)[changed].max(initial=0) <= 8
 
 
-def test_implicit_graph_names_what_stays_float(ingredients):
-    graph = make_graph(ingredients, Route.IMPLICIT)
-    region = find_region(ingredients.prepared.model)
+def test_implicit_graph_names_what_stays_float(inputs):
+    graph = make_graph(inputs, Route.IMPLICIT)
+    region = inputs.calibrated.float_model.region
     integers = {layer.node.name for layer in integer_layers(region, Target.TENSORRT)}
     assert set(graph.half) == {operator.node.name for operator in region.operators} - integers
     assert graph.half  # the image's convolutions
@@ -162,11 +163,11 @@ def test_implicit_graph_names_what_stays_float(ingredients):
     assert all(amax > 0 for amax in graph.ranges.values())
 
 
-def test_float_layers_leave_the_explicit_graph(ingredients):
-    layer = integer_layers(find_region(ingredients.prepared.model), Target.TENSORRT)[3].node.name
+def test_float_layers_leave_the_explicit_graph(inputs):
+    layer = integer_layers(inputs.calibrated.float_model.region, Target.TENSORRT)[3].node.name
 
     def reads_pairs(float_layers: tuple) -> bool:
-        graph = make_graph(dataclasses.replace(ingredients, float_layers=float_layers), Route.EXPLICIT)
+        graph = make_graph(dataclasses.replace(inputs, float_layers=float_layers), Route.EXPLICIT)
         assert lint(graph.model) == []
         made = {name: node for node in graph.model.graph.node for name in node.output}
         node = next(node for node in graph.model.graph.node if node.name == layer)
@@ -180,8 +181,9 @@ def test_transposed_convolutions_have_pairs_where_types_rule_alone(dataset, tmp_
     monkeypatch.setitem(METHODS, TinyMethod.arch, TinyMethod)
     save_checkpoint(tmp_path / "tiny.pt", TinyMethod(ModelConfig(image_size=(32, 32))), {})
     bundle = export(tmp_path / "tiny.pt", tmp_path / "tiny", data=dataset)
-    prepared = prepare(bundle, "minmax", image_source(dataset, 2), threads=1)
-    tiny = BuildInputs(bundle, Precision.INT8, onnx.load(str(bundle.model)), prepared)
+    model = FloatModel.load(bundle)
+    calibrated = calibrate_model(bundle, model, "minmax", image_source(dataset, 2), threads=1)
+    tiny = BuildInputs(bundle, Precision.INT8, model, calibrated)
 
     def read_by(kind: str, route: Route) -> set:
         graph = make_graph(tiny, route).model.graph
@@ -193,20 +195,20 @@ def test_transposed_convolutions_have_pairs_where_types_rule_alone(dataset, tmp_
     assert read_by("ConvTranspose", Route.TYPED) == {"DequantizeLinear"}
 
 
-def test_float_precisions_leave_the_model_alone_but_where_types_rule(ingredients):
-    floating = dataclasses.replace(ingredients, precision=Precision.FP16, prepared=None)
-    assert make_graph(floating, Route.EXPLICIT).model == ingredients.model
+def test_float_precisions_leave_the_model_alone_but_where_types_rule(inputs):
+    floating = dataclasses.replace(inputs, precision=Precision.FP16, calibrated=None)
+    assert make_graph(floating, Route.EXPLICIT).model == inputs.model.proto
     typed = make_graph(floating, Route.TYPED).model
     assert any(t.data_type == onnx.TensorProto.FLOAT16 for t in typed.graph.initializer)
 
 
-def test_candidates_of_a_plan_are_emulated(ingredients, bundle, dataset):
-    maker = TensorRTEngineBuilder(choice(), threads=2)
+def test_candidates_of_a_plan_are_emulated(inputs, bundle, dataset):
+    builder = TensorRTEngineBuilder(choice(), threads=2)
     image = next(iter(image_source(dataset, 1).images((SIZE, SIZE))))[None]
-    with maker.open_candidate(bundle, ingredients.prepared, ()) as engine:
+    with builder.open_candidate(inputs) as engine:
         assert engine.is_emulation
         emulated = engine.run(image).maps
-    explicit = make_graph(ingredients, Route.EXPLICIT).model
+    explicit = make_graph(inputs, Route.EXPLICIT).model
     np.testing.assert_allclose(emulated, run_map(explicit, image), rtol=1e-5, atol=1e-7)
 
 
@@ -457,45 +459,45 @@ class Builder:
         return Built(BuildReport("10.3.0", "8.7", layers), 100.0)
 
 
-def make(monkeypatch, ingredients, tmp_path, builder: Builder, **changes: Any):
+def make(monkeypatch, inputs, tmp_path, builder: Builder, **changes: Any):
     monkeypatch.setattr("adq_edge.builders.tensorrt.run_job", builder)
-    return TensorRTEngineBuilder(choice(**changes), None).make(ingredients, tmp_path / "e.plan").details
+    return TensorRTEngineBuilder(choice(**changes), None).build(inputs, tmp_path / "e.plan").details
 
 
 OUT = Failure(FailureKind.OUT_OF_MEMORY, "out of memory")
 
 
-def test_out_of_memory_is_tried_again_with_less(monkeypatch, ingredients, tmp_path):
+def test_out_of_memory_is_tried_again_with_less(monkeypatch, inputs, tmp_path):
     builder = Builder(OUT, OUT)
-    details = make(monkeypatch, ingredients, tmp_path, builder)
+    details = make(monkeypatch, inputs, tmp_path, builder)
     assert [(job.workspace_mb, job.lean) for job in builder.jobs] == [(512, False), (256, True), (128, True)]
     assert details.workspace_mb == 128
 
 
-def test_out_of_memory_ends_after_a_few_tries(monkeypatch, ingredients, tmp_path):
+def test_out_of_memory_ends_after_a_few_tries(monkeypatch, inputs, tmp_path):
     builder = Builder(*[OUT] * 20)
     with pytest.raises(BuildError, match="out of memory"):
-        make(monkeypatch, ingredients, tmp_path, builder)
+        make(monkeypatch, inputs, tmp_path, builder)
     assert len(builder.jobs) == 4
 
 
-def test_a_small_workspace_grows_to_its_limit(monkeypatch, ingredients, tmp_path):
+def test_a_small_workspace_grows_to_its_limit(monkeypatch, inputs, tmp_path):
     small = Failure(FailureKind.SMALL_WORKSPACE, "no implementation, workspace", "conv")
     builder = Builder(small)
-    assert make(monkeypatch, ingredients, tmp_path, builder).workspace_mb == 1024
+    assert make(monkeypatch, inputs, tmp_path, builder).workspace_mb == 1024
     with pytest.raises(BuildError):
-        make(monkeypatch, ingredients, tmp_path, Builder(small, small, small))
+        make(monkeypatch, inputs, tmp_path, Builder(small, small, small))
 
 
-def test_a_layer_without_integer_kernel_loses_its_pairs(monkeypatch, ingredients, tmp_path):
+def test_a_layer_without_integer_kernel_loses_its_pairs(monkeypatch, inputs, tmp_path):
     layers = [
-        layer.node.name for layer in integer_layers(find_region(ingredients.prepared.model), Target.TENSORRT)
+        layer.node.name for layer in integer_layers(inputs.calibrated.float_model.region, Target.TENSORRT)
     ]
     missing = Failure(
         FailureKind.NO_IMPLEMENTATION, "Could not find any implementation", f"{layers[5]} + /Relu_9"
     )
     builder = Builder(missing)
-    details = make(monkeypatch, ingredients, tmp_path, builder)
+    details = make(monkeypatch, inputs, tmp_path, builder)
     assert details.stripped == (layers[5],)
     assert builder.integers[1] < builder.integers[0]
     assert any(layers[5] in warning for warning in details.warnings)
@@ -504,33 +506,34 @@ def test_a_layer_without_integer_kernel_loses_its_pairs(monkeypatch, ingredients
     many = [Failure(FailureKind.NO_IMPLEMENTATION, "none", name) for name in layers]
     builder = Builder(*many)
     with pytest.raises(BuildError):
-        make(monkeypatch, ingredients, tmp_path, builder)
+        make(monkeypatch, inputs, tmp_path, builder)
     assert len(builder.jobs) == MOST_STRIPPED + 1
 
 
-def test_little_int8_is_said(monkeypatch, ingredients, tmp_path):
-    details = make(monkeypatch, ingredients, tmp_path, Builder())
+def test_little_int8_is_said(monkeypatch, inputs, tmp_path):
+    details = make(monkeypatch, inputs, tmp_path, Builder())
     assert details.layers == {"INT8": 1}
     assert any("only 1 layers run in it" in warning for warning in details.warnings)
 
 
 def test_own_calibrators_write_a_ranges_file(monkeypatch, bundle, dataset, tmp_path):
     """TensorRT's calibrator is played by a function; the float-input model and the file are real."""
-    measured = find_region(onnx.load(str(bundle.model))).measured
+    model = FloatModel.load(bundle)
+    measured = model.region.measured
 
     def calibrate(job: Job, title: str) -> Built:
-        model = onnx.load(job.model)
-        (taken,) = model.graph.input
+        graph = onnx.load(job.model)
+        (taken,) = graph.graph.input
         assert taken.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
         assert np.load(str(job.images)).dtype == np.uint8
         images = np.load(str(job.images))[:1]
-        map_of_floats = run_map(model, images.astype(np.float32))
-        np.testing.assert_array_equal(map_of_floats, run_map(onnx.load(str(bundle.model)), images))
+        map_of_floats = run_map(graph, images.astype(np.float32))
+        np.testing.assert_array_equal(map_of_floats, run_map(model.proto, images))
         return Built(BuildReport("10.3.0", None, None, dict.fromkeys(measured, 2.5)), None)
 
     monkeypatch.setattr("adq_edge.builders.tensorrt.run_job", calibrate)
     source = image_source(dataset, 3)
-    path = TensorRTEngineBuilder(choice(), 2).measure(bundle, "trt-entropy", source, 2)
+    path = TensorRTEngineBuilder(choice(), 2).calibrate(bundle, model, "trt-entropy", source, 2)
     from adq_edge.artifacts.ranges import read_ranges
 
     ranges = read_ranges(path, bundle.manifest.model_sha256, measured)
@@ -542,4 +545,4 @@ def test_own_calibrators_write_a_ranges_file(monkeypatch, bundle, dataset, tmp_p
         lambda job, title: Built(BuildReport("8", None, None, {}), None),
     )
     with pytest.raises(AdqError, match="trt-entropy found no range"):
-        TensorRTEngineBuilder(choice(), 2).measure(bundle, "trt-entropy", source, 2)
+        TensorRTEngineBuilder(choice(), 2).calibrate(bundle, model, "trt-entropy", source, 2)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Iterator, List, Tuple
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from hypothesis import given, settings
@@ -24,10 +23,17 @@ from adq_edge.calibration.activations import observe
 from adq_edge.calibration.calibrate import calibrate_bundle
 from adq_edge.calibration.calibrators.histogram import Histogram
 from adq_edge.calibration.calibrators.registry import make_calibrator
-from adq_edge.calibration.sources import MixedSource, RandomNormalSource, image_source, make_source
+from adq_edge.calibration.sources import (
+    CalibrationSource,
+    MixedSource,
+    RandomNormalSource,
+    image_source,
+    make_source,
+)
 from adq_edge.core.errors import CalibrationError
 from adq_edge.core.imaging import load_image
 from adq_edge.quantization.equalization import equalize
+from adq_edge.quantization.float_model import FloatModel
 from factories.activations import activations, histogram_of
 
 # --- the histogram -----------------------------------------------------------------------------
@@ -106,24 +112,28 @@ def fresh(bundle, tmp_path: Path) -> Bundle:
     return open_bundle(tmp_path / "fresh")
 
 
+def calibrated_files(bundle: Bundle, calibrators: List[str], source: CalibrationSource) -> List[Path]:
+    return calibrate_bundle(bundle, FloatModel.load(bundle), calibrators, source)
+
+
 def test_one_pass_serves_several_calibrators_and_is_not_repeated(bundle, dataset: Path, monkeypatch):
     source = image_source(dataset, 4)
-    paths = calibrate_bundle(bundle, ["minmax", "percentile:99"], source)
+    paths = calibrated_files(bundle, ["minmax", "percentile:99"], source)
     ranges = [read_ranges(path, bundle.manifest.model_sha256, []) for path in paths]
     assert [r.calibrator for r in ranges] == ["minmax", "percentile:99"]
     for name, (low, high) in ranges[1].tensors.items():
         outer = ranges[0].tensors[name]
         assert outer[0] <= low <= high <= outer[1]
     monkeypatch.setattr("adq_edge.calibration.calibrate.collect", None)  # would fail if called
-    assert calibrate_bundle(bundle, ["minmax", "percentile:99"], source) == paths
+    assert calibrated_files(bundle, ["minmax", "percentile:99"], source) == paths
 
 
 def test_minmax_ranges_are_the_activations_own(bundle, dataset: Path):
     source = image_source(dataset, 5)
-    (path,) = calibrate_bundle(bundle, ["minmax"], source)
+    (path,) = calibrated_files(bundle, ["minmax"], source)
     ranges = read_ranges(path, bundle.manifest.model_sha256, [])
     names = list(ranges.tensors)
-    model = equalize(onnx.load(str(bundle.model)), ranges.equalization)
+    model = equalize(FloatModel.load(bundle), ranges.equalization).proto
     session = onnxruntime.InferenceSession(observe(model, names).SerializeToString())
     runs = [
         session.run(names, {"image": load_image(p, bundle.manifest.image_size)[None]}) for p in source.paths
@@ -135,15 +145,19 @@ def test_minmax_ranges_are_the_activations_own(bundle, dataset: Path):
 
 
 def test_one_image_is_enough_and_none_is_not(bundle, dataset: Path):
-    assert len(calibrate_bundle(bundle, ["entropy"], image_source(dataset, 1))) == 1
+    assert len(calibrated_files(bundle, ["entropy"], image_source(dataset, 1))) == 1
     with pytest.raises(CalibrationError, match="at least one image"):
-        calibrate_bundle(bundle, ["entropy"], RandomNormalSource(0))
+        calibrated_files(bundle, ["entropy"], RandomNormalSource(0))
 
 
 def test_defects_widen_the_ranges(fresh: Bundle, dataset: Path):
     """The purpose of the source: a mixture's ranges hold the normal images' and reach further."""
     normal, spoilt, mixed = (
-        read_ranges(calibrate_bundle(fresh, ["minmax"], source)[0], fresh.manifest.model_sha256, []).tensors
+        read_ranges(
+            calibrated_files(fresh, ["minmax"], source)[0],
+            fresh.manifest.model_sha256,
+            [],
+        ).tensors
         for source in (
             make_source("images", dataset, 6),
             make_source("synthetic-defects", dataset, 6),
@@ -163,7 +177,7 @@ def test_every_mixture_and_calibrator_has_a_file_of_its_own(fresh: Bundle, datas
         make_source(spec, dataset, 4)
         for spec in ("images", "random-normal", "images,random-normal", "random-normal,images")
     ]
-    paths = [path for source in sources for path in calibrate_bundle(fresh, specs, source)]
+    paths = [path for source in sources for path in calibrated_files(fresh, specs, source)]
     assert len({path.name.lower() for path in paths}) == len(sources) * len(specs)
     assert "percentile=99.9-images+random-normal-4.json" in {path.name for path in paths}
     assert all(not set(path.name) & set('<>:"/\\|?*, ') for path in paths)  # Windows refuses most of these
@@ -200,10 +214,10 @@ def test_a_strange_source_is_refused_or_written_under_a_legal_name(fresh: Bundle
         ([good.tolist()], "gave an image of int64"),
     ):
         with pytest.raises(CalibrationError, match=complaint):
-            calibrate_bundle(fresh, ["minmax"], StrangeSource(2, images))
+            calibrated_files(fresh, ["minmax"], StrangeSource(2, images))
     assert not fresh.ranges_folder.exists()
     turned = [good.transpose(1, 0, 2), good[::-1]]  # not contiguous, which the runtime would refuse
-    (path,) = calibrate_bundle(fresh, ["minmax"], StrangeSource(2, turned))
+    (path,) = calibrated_files(fresh, ["minmax"], StrangeSource(2, turned))
     assert path.name == "minmax-a%2F..%2Fstrange%3Aone-2.json"
     assert path.parent == fresh.ranges_folder
 
@@ -216,7 +230,7 @@ def test_a_calibrator_that_gives_an_impossible_range_is_refused(
         "adq_edge.calibration.calibrators.minmax.MinMaxCalibrator.compute_range", lambda *_: given_range
     )
     with pytest.raises(CalibrationError, match=r"calibrator 'minmax' gave the range .* for tensor"):
-        calibrate_bundle(fresh, ["minmax"], RandomNormalSource(1))
+        calibrated_files(fresh, ["minmax"], RandomNormalSource(1))
     assert not fresh.ranges_folder.exists()
 
 
@@ -227,7 +241,7 @@ def test_a_source_that_fails_is_named(fresh: Bundle):
 
     for source in (Camera(2, [], "camera"), MixedSource((RandomNormalSource(2), Camera(2, [], "camera")))):
         with pytest.raises(CalibrationError, match=r"source '.*camera' fails \(KeyError: .*lens") as refusal:
-            calibrate_bundle(fresh, ["minmax"], source)
+            calibrated_files(fresh, ["minmax"], source)
         assert "\n" not in str(refusal.value)
     assert not fresh.ranges_folder.exists()
 
@@ -255,7 +269,7 @@ def test_a_calibrator_that_fails_is_named(fresh: Bundle, monkeypatch: pytest.Mon
     with pytest.raises(
         CalibrationError, match=r"'minmax' fails on tensor .* \(ZeroDivisionError: divis.* zero"
     ):
-        calibrate_bundle(fresh, ["minmax"], RandomNormalSource(1))
+        calibrated_files(fresh, ["minmax"], RandomNormalSource(1))
     assert not fresh.ranges_folder.exists()
 
 

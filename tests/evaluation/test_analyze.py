@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 
 import adq_edge
 from adq_edge.artifacts.bundle import Bundle, open_bundle
-from adq_edge.calibration.calibrated_model import CalibratedModel, prepare
+from adq_edge.calibration.calibrated_model import CalibratedModel, calibrate_model
 from adq_edge.calibration.sources import image_source, make_source
 from adq_edge.core.errors import AdqError, CalibrationError, DataError, ResultError, StorageError
 from adq_edge.core.imaging import read_image
@@ -27,6 +27,7 @@ from adq_edge.evaluation.analysis import Analysis
 from adq_edge.evaluation.analyze import analyze
 from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
 from adq_edge.hardware.environment import read_environment
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
 from adq_edge.quantization.sensitivity import clipped_shares, map_damage, whole_damage
@@ -48,7 +49,7 @@ def fresh(bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def prepared(fresh: Bundle, dataset: Path) -> CalibratedModel:
-    return prepare(fresh, "minmax", image_source(dataset, 8), threads=2)
+    return calibrate_model(fresh, FloatModel.load(fresh), "minmax", image_source(dataset, 8), threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -156,10 +157,10 @@ def maps_from(
 @pytest.mark.parametrize("layer", [LAYER, WITH_RELU])
 def test_one_layer_costs_what_it_costs_by_hand(prepared, images, layer: str, target: Target):
     batch, ranges = np.stack(images), prepared.ranges.tensors
-    exact, quantized, tensor = by_hand(prepared.model, ranges, layer, target, batch)
-    float_map, float_score = run(prepared.model, [MAP, SCORE], {"image": batch})
-    quantized_map, quantized_score = maps_from(prepared.model, tensor, quantized, batch)
-    (damage,) = map_damage(prepared.model, ranges, target, images, layers=[layer], threads=2)
+    exact, quantized, tensor = by_hand(prepared.float_model.proto, ranges, layer, target, batch)
+    float_map, float_score = run(prepared.float_model.proto, [MAP, SCORE], {"image": batch})
+    quantized_map, quantized_score = maps_from(prepared.float_model.proto, tensor, quantized, batch)
+    (damage,) = map_damage(prepared.float_model, ranges, target, images, layers=[layer], threads=2)
     assert (damage.layer, damage.operator) == (layer, "Conv")
     assert damage.output_snr_db == pytest.approx(decibels(exact, quantized), abs=0.02)
     assert damage.map_snr_db == pytest.approx(decibels(float_map, quantized_map), abs=0.05)
@@ -168,25 +169,27 @@ def test_one_layer_costs_what_it_costs_by_hand(prepared, images, layer: str, tar
 
 
 def test_a_layer_that_stays_float32_costs_nothing(prepared, images):
-    names = [operator.node.name for operator in find_region(prepared.model).operators]
+    names = [operator.node.name for operator in prepared.float_model.region.operators]
     ranges, feeds = prepared.ranges.tensors, {"image": np.stack(images)}
     for target in Target:
-        untouched = quantize(prepared.model, ranges, target, float_layers=frozenset(names))
+        untouched = quantize(prepared.float_model, ranges, target, float_layers=frozenset(names))
         for ours, original in zip(
-            run(untouched, [MAP, SCORE], feeds), run(prepared.model, [MAP, SCORE], feeds)
+            run(untouched, [MAP, SCORE], feeds), run(prepared.float_model.proto, [MAP, SCORE], feeds)
         ):
             np.testing.assert_array_equal(ours, original)
     first = next(name for name in names if "conv1" in name)  # a CPU leaves it in float32
-    (damage,) = map_damage(prepared.model, ranges, Target.X86, images, layers=[first])
+    (damage,) = map_damage(prepared.float_model, ranges, Target.X86, images, layers=[first])
     assert dataclasses.astuple(damage) == (first, "Conv", False, None, None, 0.0)
 
 
 @pytest.mark.parametrize("target", list(Target))
 def test_the_whole_costs_what_the_int8_graph_costs(prepared, images, target: Target):
     batch, ranges = np.stack(images), prepared.ranges.tensors
-    whole = whole_damage(prepared.model, ranges, target, images, rounding=prepared.rounding, threads=2)
-    float_map, float_score = run(prepared.model, [MAP, SCORE], {"image": batch})
-    quantized = quantize(prepared.model, ranges, target, rounding=prepared.rounding)
+    whole = whole_damage(
+        prepared.float_model, ranges, target, images, rounding=prepared.rounded_weights, threads=2
+    )
+    float_map, float_score = run(prepared.float_model.proto, [MAP, SCORE], {"image": batch})
+    quantized = quantize(prepared.float_model, ranges, target, rounding=prepared.rounded_weights)
     emulated_map, emulated_score = run(quantized, [MAP, SCORE], {"image": batch})
     assert whole.map_snr_db == pytest.approx(decibels(float_map, emulated_map), abs=0.01)
     bias = np.median(emulated_score.astype(np.float64) / float_score - 1)
@@ -204,11 +207,11 @@ def test_the_whole_costs_what_the_int8_graph_costs(prepared, images, target: Tar
 
 
 def test_clipped_shares_are_counted_on_the_target_grid(prepared, images):
-    names = [operator.output for operator in find_region(prepared.model).operators][3:6]
-    values = dict(zip(names, run(prepared.model, names, {"image": np.stack(images)})))
+    names = [operator.output for operator in prepared.float_model.region.operators][3:6]
+    values = dict(zip(names, run(prepared.float_model.proto, names, {"image": np.stack(images)})))
     ranges = {name: (0.25 * float(values[name].min()), 0.5 * float(values[name].max())) for name in names}
-    cpu = clipped_shares(prepared.model, ranges, Target.ARM, images)
-    symmetric = clipped_shares(prepared.model, ranges, Target.TENSORRT, images)
+    cpu = clipped_shares(prepared.float_model, ranges, Target.ARM, images)
+    symmetric = clipped_shares(prepared.float_model, ranges, Target.TENSORRT, images)
     for name, (low, high) in ranges.items():
         amax = max(-low, high)
         assert cpu[name] == np.mean((values[name] < low) | (values[name] > high))
@@ -217,10 +220,10 @@ def test_clipped_shares_are_counted_on_the_target_grid(prepared, images):
 
 
 def test_layers_come_in_graph_order_and_are_counted(prepared, images):
-    names = [operator.node.name for operator in find_region(prepared.model).operators]
+    names = [operator.node.name for operator in prepared.float_model.region.operators]
     calls: List[int] = []
     damages = map_damage(
-        prepared.model,
+        prepared.float_model,
         prepared.ranges.tensors,
         Target.TENSORRT,
         images[:1],
@@ -232,17 +235,17 @@ def test_layers_come_in_graph_order_and_are_counted(prepared, images):
 
 
 def test_what_cannot_be_measured_is_refused(prepared, images):
-    model, ranges = prepared.model, prepared.ranges.tensors
+    model, ranges = prepared.float_model.proto, prepared.ranges.tensors
     with pytest.raises(CalibrationError, match="the networks have no layer '/teacher/nothing'"):
-        map_damage(model, ranges, Target.X86, images, layers=["/teacher/nothing"])
+        map_damage(FloatModel.of(model), ranges, Target.X86, images, layers=["/teacher/nothing"])
     with pytest.raises(CalibrationError, match="no images to measure with"):
-        whole_damage(model, ranges, Target.X86, [])
+        whole_damage(FloatModel.of(model), ranges, Target.X86, [])
     broken = onnx.ModelProto()
     broken.CopyFrom(model)
     bias = next(tensor for tensor in broken.graph.initializer if tensor.name == "/student/conv1/Conv.bias")
     bias.CopyFrom(numpy_helper.from_array(np.full(bias.dims[0], np.nan, np.float32), bias.name))
     with pytest.raises(CalibrationError, match="anomaly map or score is NaN or infinite"):
-        map_damage(broken, ranges, Target.X86, images)
+        map_damage(FloatModel.of(broken), ranges, Target.X86, images)
 
 
 def test_zero_reference_maps_are_refused_as_compare_refuses_them(prepared, images):
@@ -263,7 +266,7 @@ def test_zero_reference_maps_are_refused_as_compare_refuses_them(prepared, image
 
 
 def test_the_result_holds_every_layer_worst_first(analysis: Analysis, fresh: Bundle, prepared):
-    operators = {operator.node.name: operator for operator in find_region(prepared.model).operators}
+    operators = {operator.node.name: operator for operator in prepared.float_model.region.operators}
     assert {layer.layer for layer in analysis.layers} == set(operators)
     assert len(analysis.layers) == len(operators) == 44
     order = [math.inf if layer.map_snr_db is None else layer.map_snr_db for layer in analysis.layers]

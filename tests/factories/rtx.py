@@ -10,6 +10,7 @@ import pytest
 
 from adq_edge.calibration.activations import collect
 from adq_edge.core.options import Target
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.passes.strong_typing import type_as_float16
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
@@ -50,4 +51,4 @@ def typed_integers(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProt
     """Return the graph that `build --int8` gives a typed TensorRT, with the ranges of a few images."""
     histograms = collect(model, find_region(model).measured, images, threads=1)
     ranges = {name: (float(found.low), float(found.high)) for name, found in histograms.items()}
-    return type_as_float16(quantize(model, ranges, Target.TENSORRT))
+    return type_as_float16(quantize(FloatModel.of(model), ranges, Target.TENSORRT))

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from adq_edge.artifacts.ranges import Ranges, WeightRounding, read_ranges
 from adq_edge.builders.build import build
 from adq_edge.calibration.activations import collect
-from adq_edge.calibration.calibrated_model import prepare_trained
+from adq_edge.calibration.calibrated_model import apply_trained_ranges
 from adq_edge.calibration.calibrators.histogram import BINS
 from adq_edge.calibration.sources import image_source
 from adq_edge.calibration.trained_ranges import trained_ranges_file
@@ -41,6 +41,7 @@ from adq_edge.qat.settings import LEARNING_RATE
 from adq_edge.qat.trainer import QatTrainer
 from adq_edge.qat.weight_tracing import trace
 from adq_edge.quantization.arithmetic import GRIDS, quantize_weight, scale_and_zero_point, weight_scales
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
 from factories.images import make_model, write_dataset
@@ -103,8 +104,12 @@ def test_the_engine_reproduces_the_fake_quantized_model(quantized, images, tmp_p
         assert built.sidecar.calibration.calibrator == "qat"
         session = onnxruntime.InferenceSession(str(built.path))
     else:
-        prepared = prepare_trained(bundle, trained_ranges_file(bundle.ranges_folder, arithmetic))
-        graph = quantize(prepared.model, prepared.ranges.tensors, Target.TENSORRT, rounding=prepared.rounding)
+        prepared = apply_trained_ranges(
+            bundle, FloatModel.load(bundle), trained_ranges_file(bundle.ranges_folder, arithmetic)
+        )
+        graph = quantize(
+            prepared.float_model, prepared.ranges.tensors, Target.TENSORRT, rounding=prepared.rounded_weights
+        )
         options = onnxruntime.SessionOptions()
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         session = onnxruntime.InferenceSession(graph.SerializeToString(), options)

@@ -21,13 +21,14 @@ from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.artifacts.ranges import read_ranges
 from adq_edge.calibration.activations import observe
 from adq_edge.calibration.calibrate import calibrate_bundle
-from adq_edge.calibration.calibrated_model import prepare
+from adq_edge.calibration.calibrated_model import calibrate_model
 from adq_edge.calibration.channel_maxima import largest_per_channel
 from adq_edge.calibration.second_moments import patches
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import CalibrationError
 from adq_edge.quantization.arithmetic import quantize_weight, weight_scales
 from adq_edge.quantization.equalization import SMALLEST, channel_groups, equalization_scales, equalize
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.rounding import RoundedWeight, round_with_compensation
 from factories.images import SIZE
 
@@ -50,14 +51,14 @@ def run(model: onnx.ModelProto, images: np.ndarray, outputs=("anomaly_map",)):
 
 def test_equalization_keeps_the_function_and_levels_the_channels(model: onnx.ModelProto, dataset: Path):
     images = np.stack(list(image_source(dataset, 4).images((SIZE, SIZE))))
-    groups = channel_groups(model)
+    groups = channel_groups(FloatModel.of(model))
     assert len(groups) == 2 * 9  # a network: three streams between poolings and strides, six inner layers
     names = [members[0] for members in groups]
     largest = largest_per_channel(model, names, images, threads=1)
     for name, value in zip(names, run(observe(model, names), images, names)):
         np.testing.assert_array_equal(largest[name], np.abs(value).max((0, 2, 3)))
     scales = equalization_scales(groups, largest)
-    equalized = equalize(model, scales)
+    equalized = equalize(FloatModel.of(model), scales).proto
     (expected,), (maps,) = run(model, images), run(equalized, images)
     np.testing.assert_allclose(maps, expected, atol=2e-5 * expected.max())
     for name, value in zip(names, run(observe(equalized, names), images, names)):
@@ -71,13 +72,13 @@ def test_equalization_keeps_the_function_and_levels_the_channels(model: onnx.Mod
 def test_a_wide_equalization_still_keeps_the_function(model: onnx.ModelProto, dataset: Path):
     images = np.stack(list(image_source(dataset, 2).images((SIZE, SIZE))))
     generator = np.random.default_rng(0)
-    channels = {members[0]: 64 for members in channel_groups(model)}
+    channels = {members[0]: 64 for members in channel_groups(FloatModel.of(model))}
     shapes = run(observe(model, list(channels)), images[:1], list(channels))
     scales = {
         name: tuple(float(v) for v in 10.0 ** generator.uniform(-2, 0, value.shape[1]))
         for name, value in zip(channels, shapes)
     }
-    (expected,), (maps,) = run(model, images), run(equalize(model, scales), images)
+    (expected,), (maps,) = run(model, images), run(equalize(FloatModel.of(model), scales).proto, images)
     np.testing.assert_allclose(maps, expected, atol=1e-4 * expected.max())
 
 
@@ -154,17 +155,17 @@ def test_rounding_is_kept_and_made_again_when_damaged(
     # What is kept is the matter here, and made six times: the real rounding takes seconds each time.
     monkeypatch.setattr("adq_edge.calibration.calibrated_model.round_with_compensation", nearest)
     source = image_source(dataset, 6)
-    first = prepare(fresh, "lp", source)
+    first = calibrate_model(fresh, FloatModel.load(fresh), "lp", source)
     (kept,) = fresh.ranges_folder.glob("*.npz")
     content, changed = kept.read_bytes(), kept.stat().st_mtime_ns
-    second = prepare(fresh, "minmax", source)  # other ranges, the same weights
+    second = calibrate_model(fresh, FloatModel.load(fresh), "minmax", source)  # the same weights
     assert kept.stat().st_mtime_ns == changed
     array = io.BytesIO()
     np.save(array, np.zeros(3))
     others = [second]
     for damaged in (content[: len(content) // 2], b"", b"\x93NUMPY", array.getvalue()):
         kept.write_bytes(damaged)
-        others.append(prepare(fresh, "lp", source))
+        others.append(calibrate_model(fresh, FloatModel.load(fresh), "lp", source))
         assert kept.read_bytes() == content
     for other in others:
         assert set(other.rounding) == set(first.rounding)
@@ -173,7 +174,7 @@ def test_rounding_is_kept_and_made_again_when_damaged(
 
 
 def test_equalization_that_does_not_fit_is_refused(fresh: Bundle, model: onnx.ModelProto, dataset: Path):
-    (path,) = calibrate_bundle(fresh, ["lp"], image_source(dataset, 2))
+    (path,) = calibrate_bundle(fresh, FloatModel.load(fresh), ["lp"], image_source(dataset, 2))
     content = json.loads(path.read_text())
     name = next(iter(content["equalization"]))
     for bad in (0.0, -1.0):
@@ -194,12 +195,12 @@ def test_equalization_of_other_channels_is_refused_and_measured_again(
     fresh: Bundle, model: onnx.ModelProto, dataset: Path, change: Callable, complaint: str
 ):
     source = image_source(dataset, 2)
-    (path,) = calibrate_bundle(fresh, ["minmax"], source)
+    (path,) = calibrate_bundle(fresh, FloatModel.load(fresh), ["minmax"], source)
     whole, ranges = path.read_text(), read_ranges(path, fresh.manifest.model_sha256, [])
     name, scales = next(iter(ranges.equalization.items()))
     with pytest.raises(CalibrationError, match=complaint):
-        equalize(model, change(name, scales))
+        equalize(FloatModel.of(model), change(name, scales))
     dataclasses.replace(ranges, equalization=change(name, scales)).write(path)
     assert path.read_text() != whole
-    assert calibrate_bundle(fresh, ["minmax"], source) == [path]
+    assert calibrate_bundle(fresh, FloatModel.load(fresh), ["minmax"], source) == [path]
     assert path.read_text() == whole

@@ -16,6 +16,7 @@ from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import BuildError, CalibrationError, CheckpointError
 from adq_edge.core.options import Target
 from adq_edge.quantization.arithmetic import GRIDS, quantize_weight, scale_and_zero_point, weight_scales
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.graph.tensorrt_lint import check_for_tensorrt, lint
 from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
@@ -102,7 +103,7 @@ def test_region_is_both_networks_and_no_scoring(model: onnx.ModelProto):
 def test_int8_maps_are_close_to_float(model: onnx.ModelProto, ranges: Ranges, dataset, target: Target):
     images = np.stack(list(image_source(dataset, 6).images((SIZE, SIZE))))
     expected, _ = run(model, images)
-    maps, scores = run(quantize(model, ranges, target), images)
+    maps, scores = run(quantize(FloatModel.of(model), ranges, target), images)
     assert signal_to_noise(expected, maps) > 15.0
     np.testing.assert_allclose(scores, maps.max((1, 2)), rtol=1e-6)
 
@@ -121,7 +122,7 @@ def test_cpu_graph_runs_on_integer_kernels_but_for_the_images_convolutions(engin
 
 
 def test_cpu_file_stores_integers(model: onnx.ModelProto, ranges: Ranges):
-    quantized = quantize(model, ranges, Target.X86)
+    quantized = quantize(FloatModel.of(model), ranges, Target.X86)
     floats = [t for t in quantized.graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) > 1]
     large = {t.name for t in floats if np.prod(t.dims) > 3}
     assert large == {"/teacher/conv1/Conv.weight", "/student/conv1/Conv.weight"}
@@ -130,7 +131,8 @@ def test_cpu_file_stores_integers(model: onnx.ModelProto, ranges: Ranges):
 
 def test_integer_bias_reproduces_the_float_bias(model: onnx.ModelProto, ranges: Ranges):
     quantized = {
-        t.name: numpy_helper.to_array(t) for t in quantize(model, ranges, Target.X86).graph.initializer
+        t.name: numpy_helper.to_array(t)
+        for t in quantize(FloatModel.of(model), ranges, Target.X86).graph.initializer
     }
     biases = {
         t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.name.endswith("Conv.bias")
@@ -153,7 +155,8 @@ def test_huge_bias_in_a_dead_channel_does_not_overflow(model: onnx.ModelProto, r
             value[7] = 1e-12 if value.ndim > 1 else 5.0
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
     stored = {
-        t.name: numpy_helper.to_array(t) for t in quantize(changed, ranges, Target.X86).graph.initializer
+        t.name: numpy_helper.to_array(t)
+        for t in quantize(FloatModel.of(changed), ranges, Target.X86).graph.initializer
     }
     name = f"{layer}.bias"
     assert stored[f"{name}.quantized"][7] * float(stored[f"{name}.scale"][7]) == pytest.approx(5.0, rel=1e-4)
@@ -162,7 +165,7 @@ def test_huge_bias_in_a_dead_channel_does_not_overflow(model: onnx.ModelProto, r
     scales = weight_scales(weight, 0)
     given = quantize_weight(weight, scales, 0)[::-1].copy()
     rounding = {layer: RoundedWeight(given, scales)}
-    rounded = GraphIndex(quantize(changed, ranges, Target.X86, rounding=rounding).graph)
+    rounded = GraphIndex(quantize(FloatModel.of(changed), ranges, Target.X86, rounding=rounding).graph)
     levels = rounded.constant(f"{layer}.weight.quantized")
     kept = np.arange(len(given)) != 7
     np.testing.assert_array_equal(levels[kept], given[kept])
@@ -170,7 +173,7 @@ def test_huge_bias_in_a_dead_channel_does_not_overflow(model: onnx.ModelProto, r
 
 
 def test_tensorrt_placement(model: onnx.ModelProto, ranges: Ranges):
-    quantized = quantize(model, ranges, Target.TENSORRT)
+    quantized = quantize(FloatModel.of(model), ranges, Target.TENSORRT)
     producers = {name: node for node in quantized.graph.node for name in node.output}
     for node in quantized.graph.node:
         sources = [producers[name].op_type for name in node.input if name in producers]
@@ -193,7 +196,7 @@ def test_missing_range_is_refused(model: onnx.ModelProto, ranges: Ranges):
     removed = next(name for name in some if "layer2" in name)
     del some[removed]
     with pytest.raises(CalibrationError, match=f"no range for tensor '{removed}'"):
-        quantize(model, some, Target.X86)
+        quantize(FloatModel.of(model), some, Target.X86)
 
 
 def test_constant_activation_survives(model: onnx.ModelProto, ranges: Ranges, dataset):
@@ -203,7 +206,7 @@ def test_constant_activation_survives(model: onnx.ModelProto, ranges: Ranges, da
     }
     images = np.stack(list(image_source(dataset, 2).images((SIZE, SIZE))))
     for target in Target:
-        maps, _ = run(quantize(model, constant, target), images)
+        maps, _ = run(quantize(FloatModel.of(model), constant, target), images)
         assert np.isfinite(maps).all()
 
 
@@ -216,7 +219,7 @@ def test_nan_weight_is_refused(model: onnx.ModelProto, ranges: Ranges):
             value[0] = np.nan
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
     with pytest.raises(CheckpointError, match=r"'/teacher/conv1/Conv\.weight' hold NaN"):
-        quantize(broken, ranges, Target.X86)
+        quantize(FloatModel.of(broken), ranges, Target.X86)
 
 
 def test_float16_storage_halves_the_file_and_costs_nothing(model: onnx.ModelProto, dataset):
@@ -259,7 +262,7 @@ def test_normalization_before_the_transposition_is_the_same_function(model, data
 def test_tensorrt_rtx_compiles_every_graph(model, ranges: Ranges, precision: str, compute_capability: str):
     from factories.rtx import compile_engine
 
-    graph = model if precision == "fp32" else quantize(model, ranges, Target.TENSORRT)
+    graph = model if precision == "fp32" else quantize(FloatModel.of(model), ranges, Target.TENSORRT)
     assert lint(graph) == []
     plan = compile_engine(graph.SerializeToString(), compute_capability, SIZE)
     limit = 0.55 if precision == "int8" else 1.1

@@ -28,6 +28,7 @@ from adq_edge.calibration.second_moments import patches, second_moments
 from adq_edge.core.options import Target
 from adq_edge.quantization.arithmetic import quantize_weight
 from adq_edge.quantization.equalization import channel_groups, equalization_scales, equalize
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.constant_folding import fold_constants
 from adq_edge.quantization.graph.index import GraphIndex, tidy
 from adq_edge.quantization.graph.tensorrt_lint import lint
@@ -167,7 +168,7 @@ def decibels(expected: np.ndarray, other: np.ndarray) -> float:
 
 
 def for_cpu(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
-    rewritten = rewrite_transposed(model, {})
+    rewritten = rewrite_transposed(FloatModel.of(model), {})
     quantized = quantize(rewritten.model, ranges, Target.X86, rounding=rewritten.rounding)
     return lay_out_blocks(split_leaky_relus(keep_float_weights(quantized)))
 
@@ -182,13 +183,13 @@ def test_float_passes_keep_the_function(models, networks, images: np.ndarray, ki
     model = models[kind]
     assert not {"BatchNormalization"} & {node.op_type for node in model.graph.node}
     assert decibels(expected, run(model, images)[0]) > 100
-    rewritten = rewrite_transposed(model, {}).model
+    rewritten = rewrite_transposed(FloatModel.of(model), {}).model.proto
     assert not {"ConvTranspose"} & {node.op_type for node in rewritten.graph.node}
     assert decibels(expected, run(rewritten, images)[0]) > 100
     laid_out = lay_out_blocks(rewritten)
     assert not {"DepthToSpace"} & {node.op_type for node in laid_out.graph.node}
     assert decibels(expected, run(laid_out, images)[0]) > 100
-    groups = channel_groups(model)
+    groups = channel_groups(FloatModel.of(model))
     assert len(groups) == {"reversed": 7, "patches": 4}[kind]
     measured = [name for name in find_region(model).measured if any(name in members for members in groups)]
     largest = largest_per_channel(model, measured, images, threads=1)
@@ -197,7 +198,7 @@ def test_float_passes_keep_the_function(models, networks, images: np.ndarray, ki
         {g[0]: tuple(np.geomspace(0.01, 1, len(largest[n]))) for g in groups for n in g if n in largest},
     ):
         assert len(scales) == len(groups)
-        equalized = equalize(model, scales)
+        equalized = equalize(FloatModel.of(model), scales).proto
         assert decibels(expected, run(equalized, images)[0]) > 90
 
 
@@ -207,7 +208,7 @@ def test_float_passes_keep_the_function(models, networks, images: np.ndarray, ki
 @pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("target", list(Target))
 def test_int8_is_close_to_float(models, ranges, images: np.ndarray, kind: str, target: Target):
-    quantized = quantize(models[kind], ranges[kind], target)
+    quantized = quantize(FloatModel.of(models[kind]), ranges[kind], target)
     assert decibels(run(models[kind], images)[0], run(quantized, images)[0]) > 27
 
 
@@ -245,7 +246,7 @@ def test_the_two_sides_of_a_leaky_activation_are_rounded_once(models, ranges, im
     model = models["patches"]
     # behind the slope, the negative side is the longer one: rounded in front, it would take all levels
     skewed = {name: (min(low, -0.02 * high), high) for name, (low, high) in ranges["patches"].items()}
-    whole = keep_float_weights(quantize(model, skewed, target))
+    whole = keep_float_weights(quantize(FloatModel.of(model), skewed, target))
     split = split_leaky_relus(whole)
     assert "LeakyRelu" not in {node.op_type for node in split.graph.node}
     assert decibels(run(whole, images)[0], run(split, images)[0]) > 55
@@ -253,7 +254,7 @@ def test_the_two_sides_of_a_leaky_activation_are_rounded_once(models, ranges, im
     weights = [[len(t.raw_data) for t in m.graph.initializer if len(t.dims) == 4] for m in (whole, split)]
     assert sorted(weights[0]) == sorted(weights[1])  # the sides share them
     nothing_below = {name: (0.0, high) for name, (_, high) in ranges["patches"].items()}
-    rectified = split_leaky_relus(quantize(model, nothing_below, target))
+    rectified = split_leaky_relus(quantize(FloatModel.of(model), nothing_below, target))
     operators = collections.Counter(node.op_type for node in rectified.graph.node)
     assert operators["Relu"] == 4
     assert operators["Conv"] == 6
@@ -293,7 +294,7 @@ def test_transposed_weights_are_rounded_like_those_of_the_convolution_they_are(m
         ]
         assert damages[0] < 0.9 * damages[1]
         # the rewritten convolution computes with the same integers
-        rewritten = rewrite_transposed(model, {node.name: rounded})
+        rewritten = rewrite_transposed(FloatModel.of(model), {node.name: rounded})
         same = rewritten.rounding[node.name]
         restored = same.levels[:, :, 0, 0].astype(np.float64) * same.scales[:, None]
         direct = rounded.levels * rounded.scales[:, None, None].astype(np.float64)
@@ -315,7 +316,7 @@ def test_what_a_transposed_convolution_reads_is_a_pixel():
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_tensorrt_has_pairs_at_readers_only(models, ranges, kind: str):
-    quantized = quantize(models[kind], ranges[kind], Target.TENSORRT)
+    quantized = quantize(FloatModel.of(models[kind]), ranges[kind], Target.TENSORRT)
     assert lint(quantized) == []
     index = GraphIndex(quantized.graph)
     for node in quantized.graph.node:
@@ -323,13 +324,13 @@ def test_tensorrt_has_pairs_at_readers_only(models, ranges, kind: str):
             readers = index.consumers[index.consumers[node.output[0]][0].output[0]]
             assert {reader.op_type for reader in readers} <= {"Conv", "ConvTranspose", "Add"}
             assert index.producers[node.input[0]].op_type != "Conv" or readers[0].op_type == "Add"
-    amax = dynamic_ranges(models[kind], ranges[kind])
+    amax = dynamic_ranges(FloatModel.of(models[kind]), ranges[kind])
     networks = find_region(models[kind]).made
     assert networks <= set(amax)
     for node in models[kind].graph.node:
         if node.op_type in ("Concat", "Slice", "MaxPool") and node.output[0] in networks:
             assert len({amax[name] for name in (*node.output, *(n for n in node.input if n in amax))}) == 1
-    pinned = set(float32_nodes(models[kind]))
+    pinned = set(float32_nodes(FloatModel.of(models[kind])))
     assert {"Conv", "ConvTranspose", "Concat", "LeakyRelu"}.isdisjoint(
         node.op_type for node in models[kind].graph.node if node.name in pinned
     )
@@ -339,7 +340,7 @@ def test_tensorrt_has_pairs_at_readers_only(models, ranges, kind: str):
 def test_tensorrt_rtx_compiles_integers_and_halves(models, ranges, kind: str):
     from factories.rtx import compile_engine
 
-    integers = quantize(models[kind], ranges[kind], Target.TENSORRT)
+    integers = quantize(FloatModel.of(models[kind]), ranges[kind], Target.TENSORRT)
     halves = type_as_float16(models[kind])
     made = find_region(models[kind]).made
     types = {

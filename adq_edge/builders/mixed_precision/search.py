@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import Callable, Collection, List, Optional, Sequence
+from typing import Callable, List, Optional, Sequence
 
 import numpy as np
 
-from adq_edge.artifacts.bundle import Bundle, FileReference
 from adq_edge.artifacts.precision_plan import Plan, Search
+from adq_edge.builders.base import BuildInputs, EngineBuilder
 from adq_edge.builders.mixed_precision.goal import Goal
 from adq_edge.builders.mixed_precision.trials import Trials
 from adq_edge.calibration.calibrated_model import CalibratedModel
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import BuildError
-from adq_edge.core.files import sha256
-from adq_edge.core.options import Target
+from adq_edge.core.options import Precision, Target
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.placement import integer_layers
-from adq_edge.quantization.region import find_region
 from adq_edge.quantization.sensitivity import map_damage
-from adq_edge.runtimes.base import Engine
-
-OpenEngine = Callable[[Optional[Collection[str]]], Engine]
-"""Loads the INT8 engine that keeps these layers in float32, or the FP32 engine for None."""
 
 
 def find_plan(
     goal: Goal,
-    bundle: Bundle,
-    prepared: CalibratedModel,
-    target: Target,
-    open_engine: OpenEngine,
+    inputs: BuildInputs,
+    calibrated: CalibratedModel,
+    builder: EngineBuilder,
     *,
     threads: Optional[int] = None,
 ) -> Plan:
@@ -43,10 +37,9 @@ def find_plan(
 
     Args:
         goal: what to hold.
-        bundle: the model.
-        prepared: its equalized model, ranges and rounding.
-        target: whose arithmetic.
-        open_engine: loads an engine in the runtime that it is for.
+        inputs: the inputs of the all-INT8 engine.
+        calibrated: its calibrated model.
+        builder: the builder of the engines.
         threads: CPU threads of the search for the worst layers; all by default.
 
     Raises:
@@ -54,23 +47,26 @@ def find_plan(
         DataError: an image cannot be read.
         EngineError: a map or score is not finite.
     """
-    images = list(goal.images.images(bundle.manifest.image_size))
-    layers = [layer.node.name for layer in integer_layers(find_region(prepared.model), target)]
-    with open_engine(None) as fp32, open_engine(()) as int8:
+    images = list(goal.images.images(inputs.bundle.manifest.image_size))
+    region = calibrated.float_model.region
+    layers = [layer.node.name for layer in integer_layers(region, builder.target)]
+    float_inputs = dataclasses.replace(inputs, precision=Precision.FP32)
+    with builder.open_candidate(float_inputs) as fp32, builder.open_candidate(inputs) as int8:
         trials = Trials(goal, images, fp32, int8, len(layers))
         order: List[str] = []
         fewest: Optional[int] = 0
         if not trials.holds(int8, 0):
-            order = _worst_first(layers, prepared, target, images, threads)
+            order = _worst_first(layers, calibrated, builder.target, images, threads)
 
             def holds(count: int) -> bool:
-                with open_engine(order[:count]) as engine:
+                mixed = dataclasses.replace(inputs, float_layers=tuple(order[:count]))
+                with builder.open_candidate(mixed) as engine:
                     return trials.holds(engine, count)
 
             fewest = smallest_prefix(holds, len(order))
-        search = _describe(goal, prepared, trials, holds=fewest is not None)
+        search = _describe(goal, calibrated, trials, holds=fewest is not None)
     count = _nearest(goal, search) if fewest is None else fewest
-    return Plan(bundle.manifest.model_sha256, target, tuple(order[:count]), search)
+    return Plan(inputs.bundle.manifest.model_sha256, builder.target, tuple(order[:count]), search)
 
 
 def smallest_prefix(holds: Callable[[int], bool], total: int) -> Optional[int]:
@@ -94,7 +90,7 @@ def smallest_prefix(holds: Callable[[int], bool], total: int) -> Optional[int]:
 
 def _worst_first(
     layers: Sequence[str],
-    prepared: CalibratedModel,
+    calibrated: CalibratedModel,
     target: Target,
     images: Sequence[np.ndarray],
     threads: Optional[int],
@@ -102,12 +98,12 @@ def _worst_first(
     """Return the layers by what each does to the map when it alone is quantized; those of no effect last."""
     with progress_bar("Finding the worst layers", len(layers), "layers") as advance:
         damages = map_damage(
-            prepared.model,
-            prepared.ranges.tensors,
+            calibrated.float_model,
+            calibrated.ranges.tensors,
             target,
             images,
             layers=layers,
-            rounding=prepared.rounding,
+            rounding=calibrated.rounded_weights,
             threads=threads,
             on_layer=advance,
         )
@@ -115,14 +111,14 @@ def _worst_first(
     return [damage.layer for damage in damages]
 
 
-def _describe(goal: Goal, prepared: CalibratedModel, trials: Trials, holds: bool) -> Search:
+def _describe(goal: Goal, calibrated: CalibratedModel, trials: Trials, holds: bool) -> Search:
     return Search(
         max_drop=goal.max_drop,
         measure=goal.measure,
         holds=holds,
         data=str(goal.folder.resolve()),
         images=trials.images,
-        ranges=FileReference(prepared.ranges_file.name, sha256(prepared.ranges_file)),
+        ranges=calibrated.record.ranges,
         runtime=trials.runtime,
         cpu=read_environment().cpu,
         layers=trials.layers,

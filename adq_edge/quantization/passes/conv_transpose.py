@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.index import GraphIndex, add_initializer, attribute
 from adq_edge.quantization.region import ACTIVATIONS
 from adq_edge.quantization.rounding import RoundedWeight, Rounding
@@ -25,7 +26,7 @@ from adq_edge.quantization.rounding import RoundedWeight, Rounding
 class Rewritten(NamedTuple):
     """A model without transposed convolutions that scatter blocks, and its weights' integers."""
 
-    model: onnx.ModelProto
+    model: FloatModel
     rounding: Rounding
 
 
@@ -45,18 +46,20 @@ def scatters_blocks(node: onnx.NodeProto) -> bool:
     )
 
 
-def rewrite_transposed(model: onnx.ModelProto, rounding: Rounding) -> Rewritten:
-    """Return a copy in which such transposed convolutions are 1x1 convolutions and DepthToSpace.
+def rewrite_transposed(model: FloatModel, rounding: Rounding) -> Rewritten:
+    """Return a model in which such transposed convolutions are 1x1 convolutions and DepthToSpace.
 
     The convolution keeps the node's name, the readers read the tensors that they read before. A ReLU behind
     goes in front of DepthToSpace, where it is part of the convolution's integer kernel.
 
     Args:
-        model: a float32 model.
+        model: the model, which is returned as it is where nothing changes.
         rounding: weights on their grid, by node.
     """
+    if not any(node.op_type == "ConvTranspose" for node in model.proto.graph.node):
+        return Rewritten(model, rounding)
     copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy.CopyFrom(model.proto)
     index = GraphIndex(copy.graph)
     changed: Dict[str, RoundedWeight] = dict(rounding)
     nodes: List[onnx.NodeProto] = []
@@ -76,7 +79,7 @@ def rewrite_transposed(model: onnx.ModelProto, rounding: Rounding) -> Rewritten:
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
     del copy.graph.value_info[:]
-    return Rewritten(copy, changed)
+    return Rewritten(FloatModel.of(copy), changed)
 
 
 def _by_block(weight: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import enum
 import math
 import re
 import struct
-from typing import Callable, Container, Dict, FrozenSet, List, Mapping, Tuple
+from typing import Callable, Container, Dict, List, Mapping, Tuple
 
 import numpy as np
 import onnx
@@ -21,9 +21,10 @@ from onnx import TensorProto
 
 from adq_edge.artifacts.bundle import INPUT
 from adq_edge.core.errors import CalibrationError
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.range_propagation import complete_ranges, share_largest
-from adq_edge.quantization.region import ACTIVATIONS, find_region
+from adq_edge.quantization.region import ACTIVATIONS
 
 _LEVELS = 127
 """Integers on each side of zero: TensorRT's scale is amax / 127."""
@@ -75,23 +76,17 @@ class CalibrationCache:
     ranges: Dict[str, float]
 
 
-def network_tensors(model: onnx.ModelProto) -> FrozenSet[str]:
-    """Return the names of all tensors that the networks of a float model make, before and after a ReLU."""
-    return find_region(model).made
-
-
-def float32_nodes(model: onnx.ModelProto) -> List[str]:
+def float32_nodes(model: FloatModel) -> List[str]:
     """Return the names of the nodes to pin to float32: the channel normalization and the whole scoring.
 
     TensorRT makes several layers of some nodes, ReduceL2 and Clip among them, and names them after the
     node with a number behind, or not at all. So pin every layer that does not carry the name of one of
     the other nodes.
     """
-    networks = network_tensors(model)
-    return [node.name for node in model.graph.node if node.output[0] not in networks]
+    return [node.name for node in model.proto.graph.node if node.output[0] not in model.region.made]
 
 
-def dynamic_ranges(model: onnx.ModelProto, ranges: Mapping[str, Tuple[float, float]]) -> Dict[str, float]:
+def dynamic_ranges(model: FloatModel, ranges: Mapping[str, Tuple[float, float]]) -> Dict[str, float]:
     """Return one symmetric range, as amax, for each float tensor up to the networks' features.
 
     What only pools, moves or concatenates has one range over all that it reads and gives, which integer
@@ -101,7 +96,7 @@ def dynamic_ranges(model: onnx.ModelProto, ranges: Mapping[str, Tuple[float, flo
     same. In the networks none is smaller than 1e-4 of the largest.
 
     Args:
-        model: a float32 model as `export` writes it.
+        model: the model.
         ranges: (low, high) of each tensor that the region measures; others are ignored.
 
     Returns:
@@ -110,14 +105,14 @@ def dynamic_ranges(model: onnx.ModelProto, ranges: Mapping[str, Tuple[float, flo
     Raises:
         CalibrationError: the ranges lack a tensor, or one is impossible.
     """
-    region = find_region(model)
+    region = model.region
     measured = {name: _checked(name, ranges) for name in region.measured}
     networks = {name: max(-low, high, 0.0) for name, (low, high) in complete_ranges(region, measured).items()}
     share_largest(region, networks)
-    _complete_activations(model, networks, region.made)
+    _complete_activations(model.proto, networks, region.made)
     floor = max(networks.values(), default=0.0) * _SMALLEST_SHARE or 1.0
-    known = {**_normalization(model), **{name: max(amax, floor) for name, amax in networks.items()}}
-    made = [name for node in model.graph.node for name in node.output]
+    known = {**_normalization(model.proto), **{name: max(amax, floor) for name, amax in networks.items()}}
+    made = [name for node in model.proto.graph.node for name in node.output]
     return {name: known[name] for name in [INPUT, *made] if name in known}
 
 

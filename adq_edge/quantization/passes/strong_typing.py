@@ -24,8 +24,7 @@ from onnx import TensorProto, helper
 from adq_edge.core.errors import BuildError
 from adq_edge.quantization.arithmetic import WEIGHT_LEVELS
 from adq_edge.quantization.graph.index import GraphIndex, add_initializer, drop_unused_initializers
-from adq_edge.quantization.passes.dynamic_ranges import network_tensors
-from adq_edge.quantization.region import WEIGHTED
+from adq_edge.quantization.region import WEIGHTED, find_region
 
 FLOAT16_SCALES_OPSET = 19
 _ITS_IR = 9
@@ -74,7 +73,7 @@ def _half_tensors(model: onnx.ModelProto) -> Set[str]:
     """Return the tensors that nodes computing in float16 make, those between a Q and its DQ among them."""
     plain = _without_pairs(model)
     index = GraphIndex(plain.graph)
-    networks = network_tensors(plain)
+    networks = find_region(plain).made
     half = {
         name for node in plain.graph.node for name in node.output if name in networks and _fits(node, index)
     }

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Dict, Iterator, List
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,8 +28,8 @@ from adq_edge.core.errors import BuildError, DataError, StorageError
 from adq_edge.core.files import sha256
 from adq_edge.core.imaging import load_image
 from adq_edge.core.options import DEFAULT_CALIBRATOR, BuildOptions, Precision, Target, cpu_target
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.placement import integer_layers
-from adq_edge.quantization.region import find_region
 from adq_edge.quantization.sensitivity import map_damage
 from adq_edge.report.console.plan import plan_table
 from adq_edge.runtimes.registry import load_engine
@@ -46,8 +45,10 @@ def quick_search() -> Iterator[None]:
     """Measure little, and rank the layers once for each model: neither order nor time is at stake here."""
     ranked: Dict[str, list] = {}
 
-    def remember(model: onnx.ModelProto, ranges, *arguments, **options) -> list:
-        key = hashlib.sha256(model.SerializeToString() + repr(sorted(ranges.items())).encode()).hexdigest()
+    def remember(model: FloatModel, ranges, *arguments, **options) -> list:
+        key = hashlib.sha256(
+            model.proto.SerializeToString() + repr(sorted(ranges.items())).encode()
+        ).hexdigest()
         if key not in ranked:
             ranked[key] = map_damage(model, ranges, *arguments, **options)
         return list(ranked[key])
@@ -63,7 +64,7 @@ def quick_search() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def layers(bundle) -> List[str]:
     """Return what INT8 engines compute in integers here: the rest is float32 in any case."""
-    region = find_region(onnx.load(str(bundle.model)))
+    region = FloatModel.load(bundle).region
     return [layer.node.name for layer in integer_layers(region, cpu_target())]
 
 

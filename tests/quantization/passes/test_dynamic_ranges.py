@@ -16,12 +16,12 @@ from adq_edge.calibration.activations import collect
 from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import CalibrationError
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.passes.dynamic_ranges import (
     CalibrationAlgorithm,
     CalibrationCache,
     dynamic_ranges,
     float32_nodes,
-    network_tensors,
     read_calibration_cache,
     write_calibration_cache,
 )
@@ -49,7 +49,7 @@ def ranges(model: onnx.ModelProto, dataset) -> Ranges:
 
 
 def test_every_tensor_of_the_networks_has_a_range(model: onnx.ModelProto, ranges: Ranges):
-    amax = dynamic_ranges(model, ranges)
+    amax = dynamic_ranges(FloatModel.of(model), ranges)
     assert set(find_region(model).tensors) <= set(amax)
     for node in model.graph.node:
         if node.op_type in ("Conv", "Relu", "MaxPool", "Add"):
@@ -61,12 +61,12 @@ def test_every_tensor_of_the_networks_has_a_range(model: onnx.ModelProto, ranges
 
 
 def test_scoring_has_no_range_and_is_pinned(model: onnx.ModelProto, ranges: Ranges):
-    pinned = set(float32_nodes(model))
+    pinned = set(float32_nodes(FloatModel.of(model)))
     everything = {node.name: node for node in model.graph.node}
     networks = set(everything) - pinned
     assert {everything[name].op_type for name in networks} == {"Conv", "Relu", "MaxPool", "Add"}
     assert all(name.startswith(("/teacher", "/student")) for name in networks)
-    amax = dynamic_ranges(model, {**ranges, "anomaly_map": (0.0, 1.0)})
+    amax = dynamic_ranges(FloatModel.of(model), {**ranges, "anomaly_map": (0.0, 1.0)})
     made_by_scoring = {
         name
         for node in model.graph.node
@@ -79,7 +79,7 @@ def test_scoring_has_no_range_and_is_pinned(model: onnx.ModelProto, ranges: Rang
 
 
 def test_inherited_ranges(model: onnx.ModelProto, ranges: Ranges):
-    amax = dynamic_ranges(model, ranges)
+    amax = dynamic_ranges(FloatModel.of(model), ranges)
     assert not {node.output[0] for node in model.graph.node if node.op_type == "MaxPool"} & set(ranges)
     for node in model.graph.node:
         if node.op_type in ("MaxPool", "Relu"):
@@ -87,26 +87,28 @@ def test_inherited_ranges(model: onnx.ModelProto, ranges: Ranges):
 
 
 def test_first_tensors_have_the_range_of_pixels(model: onnx.ModelProto, ranges: Ranges):
-    amax = dynamic_ranges(model, ranges)
+    amax = dynamic_ranges(FloatModel.of(model), ranges)
     assert "image" not in amax  # uint8 has no scale
     assert amax["/Cast_output_0"] == amax["/Transpose_output_0"] == 255.0
     assert amax["/Sub_output_0"] == pytest.approx(255.0 * (1 - 0.406), rel=1e-6)  # ImageNet's smallest mean
     assert amax["/Mul_output_0"] == max(map(abs, ranges["/Mul_output_0"]))  # measured goes first
     some = {name: r for name, r in ranges.items() if name != "/Mul_output_0"}
     with pytest.raises(CalibrationError, match=r"no range for tensor '/Mul_output_0'"):
-        dynamic_ranges(model, some)
+        dynamic_ranges(FloatModel.of(model), some)
 
 
 @pytest.mark.parametrize("high", [0.0, 1e-30])
 def test_no_scale_is_zero(model: onnx.ModelProto, ranges: Ranges, high: float):
     dead = "/student/relu/Relu_output_0"
-    amax = dynamic_ranges(model, {**ranges, dead: (0.0, high)})
-    largest = max(amax[name] for name in network_tensors(model))
+    amax = dynamic_ranges(FloatModel.of(model), {**ranges, dead: (0.0, high)})
+    largest = max(amax[name] for name in FloatModel.of(model).region.made)
     assert amax[dead] == amax["/student/maxpool/MaxPool_output_0"] == pytest.approx(1e-4 * largest)
     assert min(amax.values()) == amax[dead]
     assert all(amax[name] == max(-low, high) for name, (low, high) in ranges.items() if name != dead)
     nothing = dict.fromkeys(ranges, (0.0, 0.0))
-    assert {dynamic_ranges(model, nothing)[name] for name in network_tensors(model)} == {1.0}
+    assert {
+        dynamic_ranges(FloatModel.of(model), nothing)[name] for name in FloatModel.of(model).region.made
+    } == {1.0}
 
 
 def test_missing_range_is_refused(model: onnx.ModelProto, ranges: Ranges):
@@ -114,13 +116,13 @@ def test_missing_range_is_refused(model: onnx.ModelProto, ranges: Ranges):
     removed = next(name for name in some if "layer2" in name)
     del some[removed]
     with pytest.raises(CalibrationError, match=f"no range for tensor '{removed}'"):
-        dynamic_ranges(model, some)
+        dynamic_ranges(FloatModel.of(model), some)
 
 
 @pytest.mark.parametrize("impossible", [(1.0, 0.0), (0.0, np.inf), (np.nan, 1.0), (-np.inf, 0.0)])
 def test_impossible_range_is_refused(model: onnx.ModelProto, ranges: Ranges, impossible):
     with pytest.raises(CalibrationError, match=r"impossible range \[.*\] of '/Mul_output_0'"):
-        dynamic_ranges(model, {**ranges, "/Mul_output_0": impossible})
+        dynamic_ranges(FloatModel.of(model), {**ranges, "/Mul_output_0": impossible})
 
 
 def small_network(kind: int, nodes, constants=()) -> onnx.ModelProto:
@@ -143,7 +145,9 @@ def test_relu_that_is_not_the_only_reader_inherits_from_before_it():
         ("Relu", ["convolved"], "features"),
         ("Sub", ["convolved", "features"], "anomaly_map"),
     ]
-    amax = dynamic_ranges(small_network(TensorProto.FLOAT, nodes), {"image": (0, 2), "convolved": (-5, 3)})
+    amax = dynamic_ranges(
+        FloatModel.of(small_network(TensorProto.FLOAT, nodes)), {"image": (0, 2), "convolved": (-5, 3)}
+    )
     assert amax == {"image": 2, "convolved": 5, "features": 5}
 
 
@@ -156,7 +160,7 @@ def test_normalization_may_be_written_in_any_way():
     ]
     constants = (("scale", 255.0), ("one", 1.0), ("shift", -3.0))
     measured = {"shifted": (-2.5, -2.0), "anomaly_map": (0, 1)}
-    amax = dynamic_ranges(small_network(TensorProto.FLOAT, nodes, constants), measured)
+    amax = dynamic_ranges(FloatModel.of(small_network(TensorProto.FLOAT, nodes, constants)), measured)
     assert amax == {"image": 255, "unit": 1, "inverted": 1, "shifted": 2.5, "anomaly_map": 1}
 
 
@@ -167,12 +171,12 @@ def test_names_are_those_that_tensorrts_parser_gives(model: onnx.ModelProto, ran
     network = trt.Builder(logger).create_network(0)
     assert trt.OnnxParser(network, logger).parse(model.SerializeToString())
     layers = {layer.name: layer for layer in map(network.get_layer, range(network.num_layers))}
-    kernels = {node.name for node in model.graph.node} - set(float32_nodes(model))
+    kernels = {node.name for node in model.graph.node} - set(float32_nodes(FloatModel.of(model)))
     assert kernels <= set(layers)
     tensors = {
         tensor.name for name in kernels for tensor in (layers[name].get_input(0), layers[name].get_output(0))
     }
-    amax = dynamic_ranges(model, ranges)
+    amax = dynamic_ranges(FloatModel.of(model), ranges)
     assert tensors == set(amax) - {"/Cast_output_0", "/Transpose_output_0", "/Sub_output_0"}
     outside = {layer.type.name for name, layer in layers.items() if name not in kernels}
     assert not outside & {"CONVOLUTION", "ACTIVATION", "POOLING"}
@@ -234,7 +238,7 @@ def test_tensorrts_own_reader_understands_it(ranges: Dict[str, float]):
 
 
 def test_cache_of_a_model(model: onnx.ModelProto, ranges: Ranges):
-    amax = dynamic_ranges(model, ranges)
+    amax = dynamic_ranges(FloatModel.of(model), ranges)
     cache = read_calibration_cache(write_calibration_cache(amax, "8.5.2.2", ENTROPY))
     assert cache == CalibrationCache(8502, "EntropyCalibration2", pytest.approx(amax, rel=1e-7))
 

@@ -15,7 +15,8 @@ from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Target
-from adq_edge.quantization.passes.dynamic_ranges import float32_nodes, network_tensors
+from adq_edge.quantization.float_model import FloatModel
+from adq_edge.quantization.passes.dynamic_ranges import float32_nodes
 from adq_edge.quantization.passes.strong_typing import type_as_float16
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
@@ -50,7 +51,7 @@ def ranges(model: onnx.ModelProto, images: np.ndarray) -> Ranges:
 
 @pytest.fixture(scope="module")
 def quantized(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
-    return quantize(model, ranges, Target.TENSORRT)
+    return quantize(FloatModel.of(model), ranges, Target.TENSORRT)
 
 
 def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -139,7 +140,7 @@ def signal_to_noise(reference: np.ndarray, other: np.ndarray) -> float:
 
 def features(model: onnx.ModelProto) -> Set[str]:
     """Return the tensors of the networks that the scoring reads."""
-    networks, scoring = network_tensors(model), set(float32_nodes(model))
+    networks, scoring = FloatModel.of(model).region.made, set(float32_nodes(FloatModel.of(model)))
     return {name for node in model.graph.node if node.name in scoring for name in node.input} & networks
 
 
@@ -150,7 +151,7 @@ def features(model: onnx.ModelProto) -> Set[str]:
 def test_networks_are_float16_and_all_else_is_float32(model, quantized, kind: str):
     typed = type_as_float16(model if kind == "float" else quantized)
     known = types(typed)
-    outside = set(float32_nodes(model))
+    outside = set(float32_nodes(FloatModel.of(model)))
     assert {"Cast", "Sub", "Mul", "ReduceL2", "Clip", "Div", "ReduceSum", "Resize", "ReduceMax"} <= {
         node.op_type for node in model.graph.node if node.name in outside
     }
@@ -174,7 +175,7 @@ def test_inputs_outputs_and_scoring_stay_as_they_are(model, quantized, kind: str
     assert list(typed.graph.output) == list(original.graph.output)
     if kind == "float":
         assert typed.opset_import == original.opset_import
-        scoring = set(float32_nodes(model))
+        scoring = set(float32_nodes(FloatModel.of(model)))
         assert [n for n in typed.graph.node if n.name in scoring] == [
             n for n in model.graph.node if n.name in scoring
         ]
@@ -302,7 +303,7 @@ def test_weights_and_biases_beyond_float16_are_refused(model, constant: str, val
 
 def test_activations_beyond_float16_are_refused(model, ranges):
     tensor = "/teacher/layer1/layer1.0/relu/Relu_output_0"
-    quantized = quantize(model, {**ranges, tensor: (0.0, 1e5)}, Target.TENSORRT)
+    quantized = quantize(FloatModel.of(model), {**ranges, tensor: (0.0, 1e5)}, Target.TENSORRT)
     with pytest.raises(BuildError, match=rf"tensor '{tensor}' reaches 1?[0-9]+, beyond float16's 65504"):
         type_as_float16(quantized)
 
@@ -311,7 +312,7 @@ def test_activations_beyond_float16_are_refused(model, ranges):
 def test_layer_of_subnormal_weights_stays_float32(model, ranges, images, kind: str):
     name = "/student/layer2/layer2.0/conv1/Conv"
     tiny = changed(model, f"{name}.weight", lambda weight: weight * np.float32(1e-6))
-    original = tiny if kind == "float" else quantize(tiny, ranges, Target.TENSORRT)
+    original = tiny if kind == "float" else quantize(FloatModel.of(tiny), ranges, Target.TENSORRT)
     typed = type_as_float16(original)
     known = types(typed)
     kinds = {
@@ -332,7 +333,7 @@ def test_dead_channel_is_no_reason_for_float32(model, ranges, images):
         return killed
 
     dead = changed(model, "/teacher/conv1/Conv.weight", kill)
-    for original in (dead, quantize(dead, ranges, Target.TENSORRT)):
+    for original in (dead, quantize(FloatModel.of(dead), ranges, Target.TENSORRT)):
         typed = type_as_float16(original)
         assert types(typed)["/teacher/conv1/Conv_output_0"] == TensorProto.FLOAT16
         assert np.isfinite(run(typed, images)["anomaly_map"]).all()
