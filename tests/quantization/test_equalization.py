@@ -168,9 +168,9 @@ def test_rounding_is_kept_and_made_again_when_damaged(
         others.append(calibrate_model(fresh, FloatModel.load(fresh), "lp", source))
         assert kept.read_bytes() == content
     for other in others:
-        assert set(other.rounding) == set(first.rounding)
-        for name, weight in first.rounding.items():
-            np.testing.assert_array_equal(weight.levels, other.rounding[name].levels)
+        assert set(other.rounded_weights) == set(first.rounded_weights)
+        for name, weight in first.rounded_weights.items():
+            np.testing.assert_array_equal(weight.levels, other.rounded_weights[name].levels)
 
 
 def test_equalization_that_does_not_fit_is_refused(fresh: Bundle, model: onnx.ModelProto, dataset: Path):
