@@ -353,7 +353,7 @@ def test_one_image_is_a_normal_one(fresh: Bundle, dataset: Path, tmp_path: Path)
 def test_bad_requests_are_refused_before_anything_is_measured(
     fresh: Bundle, dataset: Path, tmp_path: Path, monkeypatch
 ):
-    monkeypatch.setattr("adq_edge.evaluation.analyze.prepare", None)  # would fail if called
+    monkeypatch.setattr("adq_edge.evaluation.analyze.calibrate_model", None)  # would fail if called
     output = tmp_path / "r.json"
     with pytest.raises(AdqError, match=r"'sparc' is no target\. There are: x86, arm, tensorrt"):
         analyze(fresh.path, target="sparc", data=dataset, output=output)
