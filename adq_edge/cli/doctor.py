@@ -25,7 +25,7 @@ def doctor(
     from adq_edge.report.console.doctor import advice, capabilities_table, machine_table
 
     diagnosis = diagnose()
-    print_table(machine_table(diagnosis.findings))
+    print_table(machine_table(diagnosis.inventory))
     print_table(capabilities_table(diagnosis))
     typer.echo(advice(diagnosis))
     if json is not None:

@@ -1,4 +1,4 @@
-"""`doctor`: what this machine is, what adq-edge can do on it, and the one next thing to fix."""
+"""`doctor`: the inventory of this machine, what adq-edge can do on it, and the next thing to fix."""
 
 from __future__ import annotations
 
@@ -9,34 +9,40 @@ from typing import Optional, Tuple
 from adq_edge.core.errors import ResultError
 from adq_edge.core.records import Record, record
 from adq_edge.hardware.commands import Runner, run_command
-from adq_edge.hardware.diagnosis import Capability, judge, next_step
-from adq_edge.hardware.inventory import Inventory, examine
+from adq_edge.hardware.diagnosis import Capability, find_capabilities, next_step
+from adq_edge.hardware.inventory import Inventory, take_inventory
 
 
-@record("adq-edge/doctor", version=1, error=ResultError, fix="Write it anew: adq-edge doctor --json FILE")
+@record(
+    "adq-edge/doctor",
+    version=2,
+    error=ResultError,
+    fix="Write it again: adq-edge doctor --json FILE",
+    older={1: {"findings": "inventory", "abilities": "capabilities"}},
+)
 @dataclasses.dataclass(frozen=True)
 class Diagnosis(Record):
-    """A machine, judged.
+    """Diagnosis of a machine.
 
     Attributes:
-        findings: what it is and what is on it.
-        abilities: what adq-edge can do on it, and why or why not.
-        next_step: the one next thing to fix; None where nothing is wrong.
+        inventory: its hardware and software.
+        capabilities: what adq-edge can do on it, with reasons.
+        next_step: the next thing to fix; None if there is nothing.
     """
 
-    findings: Inventory
-    abilities: Tuple[Capability, ...]
+    inventory: Inventory
+    capabilities: Tuple[Capability, ...]
     next_step: Optional[str]
 
 
 def diagnose(root: Path = Path("/"), run: Runner = run_command) -> Diagnosis:
-    """Examine this machine and say what adq-edge can do on it.
+    """Take the inventory of this machine and report what adq-edge can do on it.
 
-    Works on a broken installation: none of the libraries that it looks at is imported.
+    Works with a broken installation: no library of the inventory is imported into this process.
 
     Args:
-        root: where `proc`, `sys`, `etc`, `usr` and `var` are.
-        run: how programs are run that tell about the machine.
+        root: folder of `proc`, `sys`, `etc`, `usr` and `var`.
+        run: runs the programs that describe the machine.
     """
-    findings = examine(root, run)
-    return Diagnosis(findings, judge(findings), next_step(findings))
+    inventory = take_inventory(root, run)
+    return Diagnosis(inventory, find_capabilities(inventory), next_step(inventory))

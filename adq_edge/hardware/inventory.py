@@ -1,4 +1,4 @@
-"""What is found on a machine that decides what adq-edge can do there."""
+"""Inventory of a machine: the hardware and software that decide what adq-edge can do there."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.environment import Environment, read_environment
 from adq_edge.hardware.gpu import (
-    CudaDriver,
     Gpu,
-    NvidiaSmi,
     Toolkit,
     ask_cuda_driver,
     ask_nvidia_smi,
@@ -26,47 +24,47 @@ from adq_edge.hardware.jetson import Jetson, read_jetson
 from adq_edge.hardware.libraries import Library, TensorRT, check_library, distribution_version, find_tensorrts
 from adq_edge.hardware.memory import Memory, read_memory
 from adq_edge.hardware.power import Power, read_power
-from adq_edge.hardware.telemetry.sensors import power_sensors
+from adq_edge.hardware.telemetry.rails import power_sensors
 
 
-class _Wanted(NamedTuple):
-    """A library to look for; one that takes seconds to load is not loaded."""
+class _Module(NamedTuple):
+    """The module of a library, and whether to load it: some libraries take seconds."""
 
-    module: str
+    name: str
     load: bool
 
 
-_LIBRARIES: Dict[str, _Wanted] = {
-    "numpy": _Wanted("numpy", load=False),  # the next three load it
-    "onnx": _Wanted("onnx", load=True),
-    "onnxruntime": _Wanted("onnxruntime", load=True),
-    "opencv": _Wanted("cv2", load=True),
-    "polygraphy": _Wanted("polygraphy", load=False),
-    "openvino": _Wanted("openvino", load=False),
-    "pycuda": _Wanted("pycuda.driver", load=True),
-    "torch": _Wanted("torch", load=False),
+_LIBRARIES: Dict[str, _Module] = {
+    "numpy": _Module("numpy", load=False),  # the next three load it
+    "onnx": _Module("onnx", load=True),
+    "onnxruntime": _Module("onnxruntime", load=True),
+    "opencv": _Module("cv2", load=True),
+    "polygraphy": _Module("polygraphy", load=False),
+    "openvino": _Module("openvino", load=False),
+    "pycuda": _Module("pycuda.driver", load=True),
+    "torch": _Module("torch", load=False),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Inventory:
-    """A machine; None, or nothing, for what it does not have or does not tell.
+    """Hardware and software of a machine; None or empty for what it does not have or report.
 
     Attributes:
         environment: processor, system and Python.
-        jetson: the Jetson that this is.
-        power: how a Jetson's power is set.
+        jetson: description of a Jetson.
+        power: power settings of a Jetson.
         memory: memory and swap.
-        disk_free_mb: free space where adq-edge was started, in MB (10^6 bytes).
+        disk_free_mb: free space of the current folder's disk in MB (10^6 bytes).
         container: whether this is inside a container.
         card: whether there is an NVIDIA graphics card, with or without a driver.
-        driver: version of the NVIDIA driver that is loaded.
-        gpus: NVIDIA's GPUs.
-        cuda_problem: why CUDA cannot be used from here; None where it can.
+        driver: version of the loaded NVIDIA driver.
+        gpus: NVIDIA GPUs.
+        cuda_problem: why this process cannot use CUDA; None if it can.
         toolkit: the CUDA toolkit.
         tensorrts: TensorRT and TensorRT-RTX.
         libraries: Python libraries, installed or not.
-        power_sensors: power sensors that can be read.
+        power_sensors: the readable power sensors.
     """
 
     environment: Environment
@@ -86,35 +84,31 @@ class Inventory:
 
     @property
     def has_gpu(self) -> bool:
-        """Whether there is an NVIDIA GPU, usable or not."""
+        """True if there is an NVIDIA GPU, usable or not."""
         return self.jetson is not None or self.card or self.driver is not None or bool(self.gpus)
 
     def library(self, name: str) -> Library:
-        """Return what was found of a library."""
+        """Return the entry of a library."""
         return next(library for library in self.libraries if library.name == name)
 
 
-class _Asked(NamedTuple):
-    """What other programs were asked, all at once."""
-
-    smi: NvidiaSmi
-    cuda: CudaDriver
-    toolkit: Toolkit
-    tensorrts: Tuple[TensorRT, ...]
-    libraries: Tuple[Library, ...]
-
-
-def examine(root: Path = Path("/"), run: Runner = run_command) -> Inventory:
-    """Examine this machine.
+def take_inventory(root: Path = Path("/"), run: Runner = run_command) -> Inventory:
+    """Take the inventory of this machine.
 
     Args:
-        root: where `proc`, `sys`, `etc`, `usr` and `var` are.
-        run: how programs are run that tell about the machine.
+        root: folder of `proc`, `sys`, `etc`, `usr` and `var`.
+        run: runs the programs that describe the machine.
     """
-    environment = read_environment(root, run)
-    jetson = read_jetson(root)
-    asked = _ask(root, run, environment.packages)
-    meter = () if jetson is not None or not asked.smi.gpus else ("nvidia-smi",)
+    environment, jetson = read_environment(root, run), read_jetson(root)
+    with ThreadPoolExecutor(max_workers=4) as pool:  # these programs spend their time starting
+        tensorrts = pool.submit(find_tensorrts, root, run)
+        libraries = [
+            pool.submit(_check, name, module, environment.packages.get(name), run)
+            for name, module in _LIBRARIES.items()
+        ]
+        smi, cuda = pool.submit(ask_nvidia_smi, run), pool.submit(ask_cuda_driver, run)
+        toolkit = pool.submit(find_toolkit, root, run)
+    meter = ("nvidia-smi",) if jetson is None and smi.result().gpus else ()
     return Inventory(
         environment=environment,
         jetson=jetson,
@@ -123,39 +117,20 @@ def examine(root: Path = Path("/"), run: Runner = run_command) -> Inventory:
         disk_free_mb=_disk_free_mb(Path.cwd()),
         container=any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv")),
         card=card_present(root),
-        driver=kernel_driver(root) or asked.smi.driver,
-        gpus=asked.cuda.gpus or asked.smi.gpus,
-        cuda_problem=asked.cuda.problem,
-        toolkit=asked.toolkit,
-        tensorrts=asked.tensorrts,
-        libraries=asked.libraries,
+        driver=kernel_driver(root) or smi.result().driver,
+        gpus=cuda.result().gpus or smi.result().gpus,
+        cuda_problem=cuda.result().problem,
+        toolkit=toolkit.result(),
+        tensorrts=tensorrts.result(),
+        libraries=tuple(library.result() for library in libraries),
         power_sensors=(*power_sensors(root), *meter),
     )
 
 
-def _ask(root: Path, run: Runner, versions: Dict[str, str]) -> _Asked:
-    """Ask all programs side by side: each spends its time starting."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        tensorrts = pool.submit(find_tensorrts, root, run)
-        libraries = [
-            pool.submit(
-                check_library,
-                name,
-                wanted.module,
-                versions.get(name) or distribution_version(name),
-                run if wanted.load else None,
-            )
-            for name, wanted in _LIBRARIES.items()
-        ]
-        smi, cuda = pool.submit(ask_nvidia_smi, run), pool.submit(ask_cuda_driver, run)
-        toolkit = pool.submit(find_toolkit, root, run)
-        return _Asked(
-            smi.result(),
-            cuda.result(),
-            toolkit.result(),
-            tensorrts.result(),
-            tuple(library.result() for library in libraries),
-        )
+def _check(name: str, module: _Module, version: Optional[str], run: Runner) -> Library:
+    return check_library(
+        name, module.name, version or distribution_version(name), run if module.load else None
+    )
 
 
 def _disk_free_mb(folder: Path) -> Optional[float]:

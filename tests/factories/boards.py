@@ -1,4 +1,4 @@
-"""BuildResult-up file trees of machines, and a stand-in for the programs that tell about them."""
+"""Fake file trees of machines, and a fake for the programs that describe them."""
 
 from __future__ import annotations
 
@@ -145,10 +145,9 @@ def write_tree(root: Path, files: Dict[str, Union[str, bytes]]) -> Path:
 
 
 class Programs:
-    """Answers for the programs that tell about a machine; one without an answer is not installed.
+    """Fake programs that describe a machine; a program without an answer is not installed.
 
-    `loads` holds versions of modules, or the errors with which they do not load; `cuda` what the CUDA driver
-    answers.
+    `loads` has the versions of modules, or their import errors; `cuda` is the answer of the CUDA driver.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What is read of a board: made-up trees of files, made-up answers of programs, and this machine itself."""
+"""Board, GPU and library detection with fake file trees, fake programs, and on this machine."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from adq_edge.hardware.jetson import Jetson, read_jetson
 from adq_edge.hardware.libraries import Flavour, TensorRT, check_library, find_tensorrts
 from adq_edge.hardware.memory import read_memory
 from adq_edge.hardware.power import PowerMode, read_power
-from adq_edge.hardware.telemetry.sensors import power_sensors
+from adq_edge.hardware.telemetry.rails import power_sensors
 from factories.boards import CARD, DRIVER, NVPMODEL_XAVIER, ORIN_NANO, PC, XAVIER_NX, Programs, write_tree
 
 ME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def test_xavier_nx_with_jetpack_5(tmp_path: Path):
+def test_read_jetson_and_power_of_xavier_nx_with_jetpack_5(tmp_path: Path):
     root = write_tree(tmp_path, XAVIER_NX)
     assert read_jetson(root) == Jetson(
         model="NVIDIA Jetson Xavier NX Developer Kit",
@@ -60,7 +60,7 @@ def test_xavier_nx_with_jetpack_5(tmp_path: Path):
     )
 
 
-def test_orin_nano_with_jetpack_6(tmp_path: Path):
+def test_read_jetson_and_power_of_orin_nano_with_jetpack_6(tmp_path: Path):
     root = write_tree(tmp_path, ORIN_NANO)
     jetson, power = read_jetson(root), read_power(root, Programs())
     assert jetson is not None
@@ -76,8 +76,8 @@ def test_orin_nano_with_jetpack_6(tmp_path: Path):
         ("NVIDIA Jetson Xavier NX Developer Kit", "", "Jetson Xavier NX", "7.2", 2),
         ("Jetson-AGX", "nvidia,galen\0nvidia,tegra194", "Jetson AGX Xavier", "7.2", 2),
         ("NVIDIA Orin NX Developer Kit", "nvidia,tegra234", "Jetson Orin NX", "8.7", None),
-        ("Somebody's carrier", "nvidia,p3768-0000+p3767-0000\0nvidia,tegra234", "Jetson Orin NX", "8.7", 2),
-        ("Somebody's carrier", "nvidia,p3768-0000+p3767-0001\0nvidia,tegra234", "Jetson Orin NX", "8.7", 1),
+        ("Custom carrier", "nvidia,p3768-0000+p3767-0000\0nvidia,tegra234", "Jetson Orin NX", "8.7", 2),
+        ("Custom carrier", "nvidia,p3768-0000+p3767-0001\0nvidia,tegra234", "Jetson Orin NX", "8.7", 1),
         (
             "NVIDIA Orin Nano Developer Kit",
             "nvidia,p3768-0000+p3767-0005\0nvidia,tegra234",
@@ -99,7 +99,7 @@ def test_orin_nano_with_jetpack_6(tmp_path: Path):
         ("quill", "nvidia,quill\0nvidia,tegra186", None, "6.2", None),
     ],
 )
-def test_kinds_of_jetson(tmp_path: Path, model, compatible, family, capability, dla_cores):
+def test_read_jetson_identifies_the_family(tmp_path: Path, model, compatible, family, capability, dla_cores):
     files = {"proc/device-tree/model": model + "\0", "proc/device-tree/compatible": compatible + "\0"}
     jetson = read_jetson(write_tree(tmp_path, files))
     assert jetson is not None
@@ -122,14 +122,14 @@ def test_kinds_of_jetson(tmp_path: Path, model, compatible, family, capability, 
         ("# R35 (rel", None, None, False),
     ],
 )
-def test_l4t_and_jetpack(tmp_path: Path, release, l4t, jetpack, too_old):
+def test_read_jetson_finds_l4t_and_jetpack(tmp_path: Path, release, l4t, jetpack, too_old):
     tree = {**XAVIER_NX, "etc/nv_tegra_release": release}
     found = read_jetson(write_tree(tmp_path, tree))
     assert found is not None
     assert (found.l4t, found.jetpack, found.jetpack_too_old) == (l4t, jetpack, too_old)
 
 
-def test_l4t_in_a_container_is_that_of_its_package(tmp_path: Path):
+def test_l4t_in_a_container_comes_from_its_package(tmp_path: Path):
     status = (
         "Package: nvidia-l4t-core\nStatus: deinstall ok config-files\nVersion: 32.1.0-1\n\n"
         "Package: nvidia-l4t-core\nStatus: install ok installed\nDescription: core\n more of it\n"
@@ -141,11 +141,11 @@ def test_l4t_in_a_container_is_that_of_its_package(tmp_path: Path):
 
 
 @pytest.mark.parametrize("files", [{}, PC, {"proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0"}])
-def test_other_machines_are_no_jetson(tmp_path: Path, files):
+def test_read_jetson_is_none_on_other_machines(tmp_path: Path, files):
     assert read_jetson(write_tree(tmp_path, files)) is None
 
 
-def test_power_mode_where_only_nvpmodel_tells(tmp_path: Path):
+def test_power_mode_from_nvpmodel_without_its_status_file(tmp_path: Path):
     answer = Programs(
         {"nvpmodel": Outcome("NVPM WARN: fan mode is not set!\nNV Power Mode: MODE_20W_6CORE\n8\n")}
     )
@@ -162,7 +162,7 @@ def test_power_mode_where_only_nvpmodel_tells(tmp_path: Path):
 @pytest.mark.parametrize(
     "garbage", [b"", b"\0", b"\xff\xfe\x00garbage", b"< POWER_MODEL ID= NAME", b"{" * 5000]
 )
-def test_garbage_in_every_file_is_read_as_nothing(tmp_path: Path, garbage: bytes):
+def test_garbage_in_every_file_gives_no_values(tmp_path: Path, garbage: bytes):
     trees = {**XAVIER_NX, **ORIN_NANO, **CARD, **DRIVER, "var/lib/dpkg/status": ""}
     root = write_tree(tmp_path, dict.fromkeys(trees, garbage))
     jetson, power = read_jetson(root), read_power(root, Programs())
@@ -173,7 +173,7 @@ def test_garbage_in_every_file_is_read_as_nothing(tmp_path: Path, garbage: bytes
     assert find_toolkit(root, Programs()) == Toolkit(None, None)
 
 
-def test_folders_in_place_of_files_are_read_as_nothing(tmp_path: Path):
+def test_folders_in_place_of_files_give_no_values(tmp_path: Path):
     for name in XAVIER_NX:
         (tmp_path / name).mkdir(parents=True)
     assert read_power(tmp_path, Programs()).current is None
@@ -193,7 +193,7 @@ def test_power_mode_names_exclude_the_brackets(tmp_path: Path, heading: str):
     assert read_power(root, Programs()).modes == (PowerMode(0, "MAXN", cores=1),)
 
 
-def test_driver_and_card(tmp_path: Path):
+def test_graphics_card_and_driver_version(tmp_path: Path):
     assert not card_present(write_tree(tmp_path, PC))
     assert card_present(write_tree(tmp_path, CARD))
     assert kernel_driver(write_tree(tmp_path, DRIVER)) == "535.104.05"
@@ -219,8 +219,10 @@ def test_driver_and_card(tmp_path: Path):
         ("printf 'Tesla'", NvidiaSmi()),
     ],
 )
-@pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for nvidia-smi")
-def test_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, expected: NvidiaSmi):
+@pytest.mark.skipif(sys.platform == "win32", reason="the fake nvidia-smi is a shell script")
+def test_ask_nvidia_smi_parses_its_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, expected: NvidiaSmi
+):
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
@@ -228,7 +230,7 @@ def test_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
     assert ask_nvidia_smi(run_command) == expected
 
 
-def test_toolkit_versions(tmp_path: Path):
+def test_find_toolkit_version_sources(tmp_path: Path):
     assert find_toolkit(tmp_path, Programs()) == Toolkit(None, None)
     told = Programs({"nvcc": Outcome("Cuda compilation tools, release 12.6, V12.6.68\n")})
     assert find_toolkit(tmp_path, told) == Toolkit("12.6", "nvcc")
@@ -236,7 +238,7 @@ def test_toolkit_versions(tmp_path: Path):
     assert find_toolkit(root, Programs()) == Toolkit("10.2", None)
 
 
-def test_cuda_driver_of_this_machine():
+def test_cuda_driver_of_this_machine_has_gpus_or_a_problem():
     answer = ask_cuda_driver(run_command)
     assert bool(answer.gpus) != bool(answer.problem)
 
@@ -252,14 +254,14 @@ def test_cuda_driver_of_this_machine():
         (Outcome('{"devices": [{"color": 1}]}'), "is not valid"),
     ],
 )
-def test_cuda_driver_that_does_not_work(answer: Outcome, problem: str):
+def test_ask_cuda_driver_reports_the_problem(answer: Outcome, problem: str):
     found = ask_cuda_driver(lambda command: answer)
     assert found.gpus == ()
     assert problem in str(found.problem)
 
 
-def stand_in_driver(code: int) -> SimpleNamespace:
-    """Return the calls of libcuda that the probe makes: one GPU, or `code` from the first of them."""
+def fake_driver(code: int) -> SimpleNamespace:
+    """Return the functions of libcuda that the probe calls: one GPU, or `code` from the first function."""
 
     def put(place: Any, value: Any) -> int:
         getattr(place, "_obj", place).value = value
@@ -276,16 +278,16 @@ def stand_in_driver(code: int) -> SimpleNamespace:
     )
 
 
-def test_probe_of_the_cuda_driver(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: stand_in_driver(0))
+def test_cuda_probe_lists_gpus_or_the_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: fake_driver(0))
     assert cuda_probe.probe() == {
         "devices": [{"name": "Xavier", "compute_capability": "7.2", "memory_mb": 7000.0}]
     }
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: stand_in_driver(100))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: fake_driver(100))
     assert cuda_probe.probe() == {"error": "no CUDA-capable device is detected (CUDA error 100)"}
 
 
-def test_commands_never_raise(monkeypatch: pytest.MonkeyPatch):
+def test_run_command_never_raises(monkeypatch: pytest.MonkeyPatch):
     python = sys.executable
     assert run_command([python, "-c", "print('yes')"]).output.strip() == "yes"
     assert "cannot be run (no such file" in str(run_command(["no-such-program"]).problem)
@@ -299,7 +301,7 @@ def test_commands_never_raise(monkeypatch: pytest.MonkeyPatch):
     assert time.monotonic() - start < 5
 
 
-def test_libraries_are_loaded_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_check_library_loads_in_a_separate_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_tree(
         tmp_path,
         {
@@ -327,7 +329,7 @@ def test_libraries_are_loaded_elsewhere(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the TensorRT, of either flavour, that this Python may have."""
+    """Hide both TensorRT products of this Python."""
     monkeypatch.setattr(libraries, "_folder", lambda module: None)
 
 
@@ -339,7 +341,7 @@ def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
         ("python3.6", "it is installed for Python 3.6, and this is Python"),
     ],
 )
-def test_tensorrt_that_this_python_does_not_see(tmp_path: Path, python: str, problem: str):
+def test_find_tensorrts_reports_a_package_outside_this_python(tmp_path: Path, python: str, problem: str):
     packages = f"usr/lib/{python}/dist-packages"
     root = write_tree(
         tmp_path,
@@ -352,7 +354,7 @@ def test_tensorrt_that_this_python_does_not_see(tmp_path: Path, python: str, pro
 
 
 @pytest.mark.usefixtures("no_tensorrt")
-def test_tensorrt_without_its_python_package(tmp_path: Path):
+def test_find_tensorrts_reports_a_missing_python_package(tmp_path: Path):
     status = "Package: libnvinfer8\nStatus: install ok installed\nVersion: 8.5.2-1+cuda11.4\n"
     root = write_tree(tmp_path, {"var/lib/dpkg/status": status})
     problem = "its Python package, python3-libnvinfer, is missing"
@@ -360,7 +362,7 @@ def test_tensorrt_without_its_python_package(tmp_path: Path):
     assert find_tensorrts(tmp_path / "nothing", run_command) == ()
 
 
-def test_tensorrt_that_this_python_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_find_tensorrts_loads_a_package_of_this_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     packages = tmp_path / "usr" / "lib" / ME / "dist-packages"
     write_tree(packages, {"tensorrt/__init__.py": "", "tensorrt-8.5.2.2.dist-info/METADATA": ""})
     monkeypatch.syspath_prepend(str(packages))
@@ -387,7 +389,7 @@ def test_power_sensors_of_a_pc(tmp_path: Path):
     assert power_sensors(root) == ("package-0",)
 
 
-def test_the_state_of_a_board_that_a_benchmark_tells(tmp_path: Path):
+def test_read_board_state_and_environment_of_a_jetson(tmp_path: Path):
     thermal = "sys/class/thermal/thermal_zone0"
     root = write_tree(tmp_path, {**XAVIER_NX, f"{thermal}/type": "GPU-therm", f"{thermal}/temp": "41500\n"})
     state = read_board_state(root, Programs())

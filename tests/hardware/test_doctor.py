@@ -1,4 +1,4 @@
-"""`doctor` on made-up machines, on this one, and on a broken installation."""
+"""`doctor` with fake machines, on this machine, and with a broken installation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BINDING = {
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dict[str, bool]:
-    """Everything is installed but what a test says is not, whatever this machine has; plenty of disk."""
+    """Present every library as installed, with free disk space; a test sets the missing ones to False."""
     present: Dict[str, bool] = {}
 
     def folder(module: str) -> Optional[Path]:
@@ -52,23 +52,23 @@ def set_memory(monkeypatch: pytest.MonkeyPatch, swap_mb: float) -> None:
 
 
 def shown(diagnosis: Diagnosis) -> str:
-    """Return what the user sees, and check that all of it can be written."""
+    """Return the printed tables and the next step."""
     screen = io.StringIO()
     with contextlib.redirect_stdout(screen):
-        print_table(machine_table(diagnosis.findings))
+        print_table(machine_table(diagnosis.inventory))
         print_table(capabilities_table(diagnosis))
     return f"{screen.getvalue()}\n{advice(diagnosis)}"
 
 
 def possible(diagnosis: Diagnosis) -> Dict[str, bool]:
-    return {ability.name: ability.possible for ability in diagnosis.abilities}
+    return {capability.name: capability.possible for capability in diagnosis.capabilities}
 
 
 def reason(diagnosis: Diagnosis, name: str) -> str:
-    return next(ability.reason for ability in diagnosis.abilities if ability.name == name)
+    return next(capability.reason for capability in diagnosis.capabilities if capability.name == name)
 
 
-def test_xavier_nx_that_lacks_nothing(tmp_path: Path):
+def test_diagnosis_of_a_complete_xavier_nx(tmp_path: Path):
     locked = {"sys/class/devfreq/17000000.gv11b/min_freq": "1109250000\n"}
     root = write_tree(tmp_path, {**XAVIER_NX, **locked})
     nvcc = {"nvcc": Outcome("Cuda compilation tools, release 11.4, V11.4.315")}
@@ -78,7 +78,7 @@ def test_xavier_nx_that_lacks_nothing(tmp_path: Path):
     assert reason(diagnosis, "TensorRT engines") == "TensorRT 8.5.2.2, compute capability 7.2"
     assert reason(diagnosis, "power and energy of a benchmark") == "sensors: VDD_IN, VDD_CPU_GPU_CV"
     text = shown(diagnosis)
-    for told in (
+    for part in (
         "NVIDIA Jetson Xavier NX Developer Kit (Jetson Xavier NX, p3668-0000, tegra194)",
         "L4T 35.4.1, JetPack 5.1.2",
         "MODE_20W_6CORE (mode 8)",
@@ -89,18 +89,18 @@ def test_xavier_nx_that_lacks_nothing(tmp_path: Path):
         "8.5.2.2: loads",
         "Next step: nothing",
     ):
-        assert told in text
+        assert part in text
 
 
 @pytest.mark.parametrize(
     ("files", "absent", "programs", "step"),
     [
-        ({}, [], {}, "The clocks are not locked. For figures to quote: ./jetson_setup.sh --max-performance"),
+        ({}, [], {}, "The clocks are not locked. For quotable results: ./jetson_setup.sh --max-performance"),
         (
             {"var/lib/nvpmodel/status": "pmode:0000"},
             [],
             {},
-            "The power mode is MODE_15W_2CORE, the highest is MODE_20W_6CORE. For figures to quote",
+            "The power mode is MODE_15W_2CORE, the highest is MODE_20W_6CORE. For quotable results",
         ),
         (BINDING, ["tensorrt"], {}, "TensorRT 8.5.2.2: this "),
         ({}, ["tensorrt"], {}, "TensorRT: not installed. Run ./jetson_setup.sh"),
@@ -117,7 +117,7 @@ def test_xavier_nx_that_lacks_nothing(tmp_path: Path):
             {},
             [],
             {"cuda": {"error": "permission denied"}},
-            "permission denied. Check that you are in the group",
+            "permission denied. Add yourself to the group video",
         ),
         (
             {".dockerenv": ""},
@@ -141,11 +141,11 @@ def test_next_step_on_a_jetson(tmp_path: Path, installed, files, absent, program
     assert step in shown(diagnosis)
 
 
-def test_orin_nano(tmp_path: Path, installed):
+def test_diagnosis_of_an_orin_nano(tmp_path: Path, installed):
     installed["torch"] = False
     smi = Programs({"nvidia-smi": Outcome("Orin (nvgpu), [N/A], [N/A], 540.4.0\n")}, {"tensorrt": "10.3.0"})
     diagnosis = diagnose(write_tree(tmp_path, ORIN_NANO), smi)
-    assert diagnosis.findings.power_sensors == ()
+    assert diagnosis.inventory.power_sensors == ()
     assert "train on a workstation" in reason(diagnosis, "training and export")
     text = shown(diagnosis)
     assert "MAXN_SUPER (mode 2)" in text
@@ -153,7 +153,7 @@ def test_orin_nano(tmp_path: Path, installed):
     assert "JetPack 6.2" in text
 
 
-def test_pc_without_a_gpu(tmp_path: Path, installed):
+def test_diagnosis_of_a_pc_without_a_gpu(tmp_path: Path, installed):
     installed.update(tensorrt=False, tensorrt_rtx=False, pycuda=False)
     diagnosis = diagnose(write_tree(tmp_path, PC), Programs())
     assert diagnosis.next_step is None
@@ -168,13 +168,13 @@ def test_pc_without_a_gpu(tmp_path: Path, installed):
     assert "L4T" not in text
 
 
-def test_pc_with_a_gpu(tmp_path: Path):
+def test_diagnosis_of_a_pc_with_a_gpu(tmp_path: Path):
     smi = Outcome("NVIDIA GeForce RTX 3060, 8.6, 12288 MiB, 535.104.05\n")
     programs = Programs({"nvidia-smi": smi}, {"tensorrt": "10.9.0.34"}, RTX_3060)
     diagnosis = diagnose(write_tree(tmp_path, {**PC, **CARD, **DRIVER}), programs)
     assert diagnosis.next_step is None
     assert all(possible(diagnosis).values())
-    assert diagnosis.findings.power_sensors == ("nvidia-smi",)
+    assert diagnosis.inventory.power_sensors == ("nvidia-smi",)
     assert "RTX 3060, compute capability 8.6, 12.9 GB" in shown(diagnosis)
     assert "535.104.05" in shown(diagnosis)
 
@@ -182,7 +182,7 @@ def test_pc_with_a_gpu(tmp_path: Path):
 @pytest.mark.parametrize(
     ("files", "absent", "programs", "step"),
     [
-        (CARD, [], {}, "no driver for it is loaded. Install NVIDIA's driver"),
+        (CARD, [], {}, "but its driver is not loaded. Install NVIDIA's driver"),
         ({**CARD, **DRIVER}, [], {}, "CUDA cannot be used: libcuda.so.1"),
         ({**CARD, **DRIVER, ".dockerenv": ""}, [], {}, "docker run --gpus all"),
         (
@@ -191,7 +191,12 @@ def test_pc_with_a_gpu(tmp_path: Path):
             {"cuda": RTX_3060},
             "not installed. Install it: pip install 'adq-edge[tensorrt]'",
         ),
-        ({**CARD, **DRIVER}, ["pycuda"], {"cuda": RTX_3060}, "Install the CUDA toolkit, whose nvcc"),
+        (
+            {**CARD, **DRIVER},
+            ["pycuda"],
+            {"cuda": RTX_3060},
+            "Install the CUDA toolkit, whose nvcc builds pycuda",
+        ),
         (
             {**CARD, **DRIVER},
             ["pycuda"],
@@ -219,19 +224,21 @@ def test_next_step_on_a_pc(tmp_path: Path, installed, files, absent, programs, s
     assert step in str(diagnosis.next_step)
 
 
-def test_jetson_without_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_next_step_on_a_jetson_without_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     set_memory(monkeypatch, swap_mb=0.0)
     programs = Programs(loads={"tensorrt": "8.5.2.2"}, cuda=XAVIER_GPU)
     diagnosis = diagnose(write_tree(tmp_path, XAVIER_NX), programs)
-    assert "There is no swap beside 7.2 GB of memory" in str(diagnosis.next_step)
+    assert "There is no swap, and builds may exceed 7.2 GB of memory. Add 4 GB of swap" in str(
+        diagnosis.next_step
+    )
 
 
-def test_little_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_next_step_with_little_free_disk_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(adq_edge.hardware.inventory, "_disk_free_mb", lambda folder: 120.0)
     assert "Only 120 MB are free" in str(diagnose(write_tree(tmp_path, PC), Programs()).next_step)
 
 
-def test_a_gpu_without_int8_is_told(tmp_path: Path):
+def test_tensorrt_capability_reports_a_gpu_without_int8(tmp_path: Path):
     pascal = {"devices": [{"name": "Tesla P100", "compute_capability": "6.0", "memory_mb": 16000.0}]}
     programs = Programs(loads={"tensorrt": "8.6.1"}, cuda=pascal)
     diagnosis = diagnose(write_tree(tmp_path, {**PC, **CARD, **DRIVER}), programs)
@@ -253,25 +260,34 @@ def test_unknown_board_is_reported_as_unknown(tmp_path: Path):
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\0", b"\xff\xfe\x00R35 (release), REVISION: ", b"pmode:"])
-def test_garbage_is_no_crash(tmp_path: Path, garbage: bytes):
+def test_diagnosis_survives_garbage_in_files_and_answers(tmp_path: Path, garbage: bytes):
     root = write_tree(tmp_path, dict.fromkeys({**XAVIER_NX, **CARD, **DRIVER}, garbage))
     noise = Outcome("\0,,\n{")
     programs = Programs(dict.fromkeys(("nvidia-smi", "nvcc", "nvpmodel"), noise), cuda={"devices": 7})
     shown(diagnose(root, programs))
 
 
-def test_written_as_json(tmp_path: Path):
+def test_diagnosis_file_has_inventory_and_capabilities(tmp_path: Path):
     diagnosis = diagnose(write_tree(tmp_path / "root", XAVIER_NX), Programs(cuda=XAVIER_GPU))
     diagnosis.write(tmp_path / "doctor.json")
     document = json.loads((tmp_path / "doctor.json").read_text())
     assert document["schema"] == "adq-edge/doctor"
-    assert document["findings"]["jetson"]["jetpack"] == "5.1.2"
-    assert document["findings"]["power"]["current"]["name"] == "MODE_20W_6CORE"
-    assert document["abilities"][0] == {
+    assert document["inventory"]["jetson"]["jetpack"] == "5.1.2"
+    assert document["inventory"]["power"]["current"]["name"] == "MODE_20W_6CORE"
+    assert document["capabilities"][0] == {
         "name": "CPU engines, ONNX Runtime",
         "possible": True,
         "reason": reason(diagnosis, "CPU engines, ONNX Runtime"),
     }
+
+
+def test_diagnosis_file_of_an_earlier_release_is_read(tmp_path: Path):
+    diagnosis = diagnose(write_tree(tmp_path / "root", XAVIER_NX), Programs(cuda=XAVIER_GPU))
+    diagnosis.write(tmp_path / "doctor.json")
+    document = json.loads((tmp_path / "doctor.json").read_text())
+    document["findings"], document["abilities"] = document.pop("inventory"), document.pop("capabilities")
+    (tmp_path / "old.json").write_text(json.dumps({**document, "version": 1}))
+    assert Diagnosis.read(tmp_path / "old.json") == diagnosis
 
 
 def doctor(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -280,17 +296,17 @@ def doctor(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     )
 
 
-def test_this_machine(tmp_path: Path):
+def test_doctor_on_this_machine(tmp_path: Path):
     result = doctor("--json", "doctor.json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     document = json.loads((tmp_path / "doctor.json").read_text())
-    abilities = {ability["name"]: ability["possible"] for ability in document["abilities"]}
-    assert abilities["CPU engines, ONNX Runtime"]
-    assert document["findings"]["environment"]["python"] in result.stdout
+    possible = {capability["name"]: capability["possible"] for capability in document["capabilities"]}
+    assert possible["CPU engines, ONNX Runtime"]
+    assert document["inventory"]["environment"]["python"] in result.stdout
     assert result.stdout.splitlines()[-1].startswith("Next step: ")
 
 
-def test_no_place_for_the_file_is_one_line(tmp_path: Path):
+def test_doctor_reports_an_unwritable_file_in_one_line(tmp_path: Path):
     (tmp_path / "file").write_text("")
     result = doctor("--json", "file/doctor.json", cwd=tmp_path)
     assert result.returncode == 2
@@ -298,8 +314,7 @@ def test_no_place_for_the_file_is_one_line(tmp_path: Path):
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_broken_installation_is_diagnosed(tmp_path: Path):
-    """None of the libraries that doctor looks at can be imported; it does its work without them."""
+def test_doctor_works_without_the_libraries(tmp_path: Path):
     code = (
         "import sys\n"
         "names = 'numpy onnx onnxruntime cv2 torch openvino tensorrt pycuda polygraphy'\n"

@@ -48,7 +48,7 @@ def allow(monkeypatch: pytest.MonkeyPatch, *processors: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(processors), raising=False)
 
 
-def test_this_machine():
+def test_read_environment_of_this_machine():
     environment = read_environment()
     assert environment.logical_cores >= 1
     assert environment.physical_cores is None or 1 <= environment.physical_cores <= environment.logical_cores
@@ -59,7 +59,7 @@ def test_this_machine():
     assert {"onnx", "onnxruntime", "opencv"} <= set(environment.packages)
 
 
-def test_jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_read_environment_of_a_jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     allow(monkeypatch, 0, 1)
     root = write_tree(
         tmp_path,
@@ -83,7 +83,7 @@ def test_jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert (environment.gpu, environment.power_mode) == (None, "MODE_7W")
 
 
-def test_graphics_cards_by_their_drivers_files_else_by_nvidia_smi(tmp_path: Path):
+def test_graphics_cards_from_driver_files_else_from_nvidia_smi(tmp_path: Path):
     card = {"vendor": "0x10de\n", "class": "0x030000\n"}
     files = {f"sys/bus/pci/devices/0000:01:00.0/{name}": text for name, text in card.items()}
     root, asked = write_tree(tmp_path, files), []
@@ -105,12 +105,12 @@ def test_graphics_cards_by_their_drivers_files_else_by_nvidia_smi(tmp_path: Path
     ("name", "host"),
     [("line-3", "line-3"), ("localhost.localdomain", None), ("3f2a9c01d4be", None), ("", None)],
 )
-def test_a_name_that_many_machines_have_names_none(name, host, tmp_path, monkeypatch: pytest.MonkeyPatch):
+def test_generic_host_name_is_none(name, host, tmp_path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(socket, "gethostname", lambda: name)
     assert read_environment(tmp_path).host == host
 
 
-def test_a_file_of_an_earlier_release_still_reads(tmp_path: Path):
+def test_read_environment_file_of_an_earlier_release(tmp_path: Path):
     written = dataclasses.asdict(read_environment())
     for name in ("gpu", "power_mode", "host", "l4t", "jetpack", "cuda"):
         del written[name]
@@ -119,7 +119,7 @@ def test_a_file_of_an_earlier_release_still_reads(tmp_path: Path):
     assert (again.gpu, again.power_mode, again.host) == (None, None, None)
 
 
-def test_kernel_that_names_the_arm_processor(tmp_path: Path):
+def test_processor_name_from_an_arm_kernel(tmp_path: Path):
     cpuinfo = "\n".join(XAVIER_CORE.format(number=i) for i in range(6))
     environment = read_environment(write_tree(tmp_path, {"proc/cpuinfo": cpuinfo}))
     assert environment.cpu == "ARMv8 Processor rev 0 (v8l)"
@@ -135,7 +135,7 @@ def test_unknown_arm_core_and_big_little(tmp_path: Path):
     assert environment.instruction_sets == ("asimd", "asimdhp")
 
 
-def test_hyper_threads_share_a_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_physical_cores_count_hyper_threads_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     allow(monkeypatch, 0, 1, 4)
     siblings = {0: "0,4", 1: "1,5", 4: "0,4"}
     files = {
@@ -159,7 +159,7 @@ def test_container_quota(tmp_path: Path, files, quota):
     assert read_environment(tree).cpu_quota == quota
 
 
-def test_nothing_known(tmp_path: Path):
+def test_read_environment_without_any_file(tmp_path: Path):
     environment = read_environment(tmp_path)
     assert environment.cpu
     assert environment.os
@@ -168,14 +168,14 @@ def test_nothing_known(tmp_path: Path):
     assert environment.physical_cores is None
 
 
-def test_survives_its_file(tmp_path: Path):
+def test_environment_is_unchanged_by_its_file(tmp_path: Path):
     environment = read_environment()
     path = tmp_path / "environment.json"
     EnvironmentFile(environment).write(path)
     assert EnvironmentFile.read(path).environment == environment
 
 
-def test_imports_nothing_heavy():
+def test_read_environment_imports_no_large_library():
     code = (
         "import sys; from adq_edge.hardware.environment import read_environment; read_environment();"
         "print([name for name in ('numpy', 'onnx', 'onnxruntime', 'cv2', 'openvino') if name in sys.modules])"

@@ -237,5 +237,5 @@ def test_step_that_fails_late_leaves_what_was_finished(
     assert len(Evaluation.read(result.evaluations[0]).scores) == 12
     assert len(board_tables(result)) == 1
     lines = list(board_lines(result))
-    assert Diagnosis.read(folder / "doctor.json").findings.environment.python in lines[0]
+    assert Diagnosis.read(folder / "doctor.json").inventory.environment.python in lines[0]
     assert lines[1:] == ["board: results of the steps before it failed in results/board"]

@@ -1,3 +1,3 @@
-"""Readings of a board or PC while a benchmark runs: power, clocks, temperatures, throttling."""
+"""Power, clocks, temperatures and throttling of a board or PC while a benchmark runs."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clocks in /sys: the GPU's, the memory's and the processor's."""
+"""Clocks of the GPU, the memory and the processor in /sys."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Dict, List, Optional
 
 from adq_edge.hardware.telemetry.sysfs_value import SysfsValue, open_sysfs_value
 
-# The GPU's devfreq node: named after the chip's GPU on JetPack 4 and 5, `gpu` from 6 on, per cluster on Thor.
+# devfreq node of the GPU: the chip's name for it on JetPack 4 and 5, `gpu` from 6 on, per cluster on Thor.
 _GPU_NODE = re.compile(r"\.(?:gm20b|gp10b|gv11b|ga10b|gpu)$|^gpu-gpc")
 
-# Files that hold the memory's clock in Hz; all but the first can be read by root only.
+# Files with the memory clock in Hz; all but the first are readable for root only.
 EMC_CLOCKS = (
     "sys/class/devfreq/bwmgr/cur_freq",
     "sys/kernel/debug/bpmp/debug/clk/emc/rate",
     "sys/kernel/debug/clk/emc/clk_rate",
 )
 
-# Jetsons have one to four clusters of cores with a clock each. A PC's cores have one each, and some kernels
-# wait 10 ms to tell one: a few stand for all.
-_MOST_PROCESSORS = 4
+# Jetsons have one to four clusters of cores with one clock each. On a PC each core has one, and some kernels
+# take 10 ms to report it: a few cores stand for all.
+_MAX_PROCESSORS = 4
 
 
 def find_clocks(root: Path = Path("/")) -> Dict[str, SysfsValue]:
-    """Open the clocks, in MHz: `gpu`, `emc`, and `cpu` with the number of a cluster's first core.
+    """Open the clocks in MHz: `gpu`, `emc`, and `cpu` with the number of a cluster's first core.
 
     The caller closes them.
 
     Args:
-        root: where `sys` is.
+        root: folder of `sys`.
     """
     gpu = gpu_folder(root)
     found = {
@@ -38,11 +38,11 @@ def find_clocks(root: Path = Path("/")) -> Dict[str, SysfsValue]:
     }
     for policy in _processors(root):
         found["cpu" + policy.name[len("policy") :]] = open_sysfs_value(policy / "scaling_cur_freq", 1e-3)
-    return {name: gauge for name, gauge in found.items() if gauge is not None}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def gpu_folder(root: Path = Path("/")) -> Optional[Path]:
-    """Return the folder of a Jetson's GPU under /sys/class/devfreq; None where there is none."""
+    """Return the folder of a Jetson's GPU in /sys/class/devfreq; None if there is none."""
     nodes = sorted((root / "sys" / "class" / "devfreq").glob("*"))
     return next((node for node in nodes if _GPU_NODE.search(node.name)), None)
 
@@ -50,5 +50,5 @@ def gpu_folder(root: Path = Path("/")) -> Optional[Path]:
 def _processors(root: Path) -> List[Path]:
     policies = (root / "sys" / "devices" / "system" / "cpu" / "cpufreq").glob("policy*")
     ordered = sorted(policies, key=lambda path: (len(path.name), path.name))
-    step = -(-len(ordered) // _MOST_PROCESSORS) or 1
+    step = -(-len(ordered) // _MAX_PROCESSORS) or 1
     return ordered[::step]

@@ -1,4 +1,4 @@
-"""Energy of timed work from a rail's power over time: integrated over an engine's windows only."""
+"""Energy of timed work: the power of the input rails, integrated over the windows of an engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adq_edge.hardware.telemetry.sample import Values
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """An interval of time, in seconds of the recorder's clock."""
+    """An interval in s of the recorder's clock."""
 
     start: float
     end: float
@@ -23,7 +23,7 @@ class Window:
         return self.start <= instant <= self.end
 
     def overlaps(self, after: float, until: float) -> bool:
-        """Whether any time after one instant and up to another lies in it."""
+        """Return True if the interval (after, until] has a part inside this window."""
         return until >= self.start and after < self.end
 
 
@@ -37,20 +37,21 @@ def measure_energy(
     seconds: float,
     on_gpu: bool = False,
 ) -> Optional[Energy]:
-    """Work out the energy per image of what ran in some windows.
+    """Compute the energy per image of the work in some windows.
 
     Args:
-        instants: of the readings, in seconds, rising.
-        power: the readings, rails in W.
+        instants: of the samples in s, increasing.
+        power: the rails of each sample in W.
         windows: in which the images were computed.
         idle: in which nothing ran.
-        averages: whether a reading is the mean since the one before.
-        images: how many were computed.
-        seconds: how long the timed calls took in all.
+        averages: whether a power is the mean since the sample before.
+        images: number of computed images.
+        seconds: total duration of the timed calls.
         on_gpu: whether a GPU computed them.
 
     Returns:
-        None without images, without a rail for what computed them, or without a reading in the windows.
+        None without images, without a rail that feeds the processor or GPU, or without a sample in the
+        windows.
     """
     rails = input_rails(tuple(dict.fromkeys(name for values in power for name in values)), on_gpu)
     total = [_total(values, rails) for values in power]
@@ -70,17 +71,17 @@ def measure_energy(
 def mean_power(
     instants: Sequence[float], power: Sequence[Optional[float]], windows: Sequence[Window], averages: bool
 ) -> Optional[float]:
-    """Return the mean power over windows, in W; None if there is no reading in any.
+    """Return the mean power over windows in W; None without a sample in them.
 
-    Between readings inside a window power runs straight (trapezoidal rule); from its start to its first
-    reading and from its last to its end it stays. What was read outside counts for nothing: that may be
-    another engine's. Means since the reading before count only where that one is inside the window too.
+    Between the samples of a window the power is linear (trapezoidal rule); before the first and after the
+    last sample it is constant. Samples outside do not count, because another engine may run there. A mean
+    since the sample before counts only if that sample is inside the window too.
 
     Args:
-        instants: of the readings, in seconds, rising.
-        power: the readings in W; None where one failed.
+        instants: of the samples in s, increasing.
+        power: in W; None for a failed sample.
         windows: where to integrate.
-        averages: whether a reading is the mean since the one before that did not fail.
+        averages: whether a power is the mean since the last sample that did not fail.
     """
     kept = [(t, watts) for t, watts in zip(instants, power) if watts is not None]
     times, watts = np.array([t for t, _ in kept]), np.array([w for _, w in kept])
@@ -96,7 +97,7 @@ def mean_power(
 def _integrate(
     times: np.ndarray, watts: np.ndarray, window: Window, averages: bool
 ) -> Optional[Tuple[float, float]]:
-    """Return the energy in J and the seconds it is for."""
+    """Return the energy in J and its duration in s; None without a sample."""
     if averages:
         steps = np.diff(times)
         return (float((watts[1:] * steps).sum()), float(steps.sum())) if steps.size else None

@@ -1,10 +1,10 @@
-"""Readings from jtop, the service of jetson-stats, where it is installed and nothing else tells the power.
+"""Samples from jtop, the service of jetson-stats, if it is installed and no other source reports power.
 
-jetson-stats 4 and later: `power` has the rails (mW) and `tot`, which bears a name where one rail feeds the
-whole board; `temperature` has degrees Celsius; `gpu` and `memory["EMC"]` have clocks in kHz, where there are
-any. `uptime` is the board's when the service took them; `stats["time"]` is the clock of who asks. The service
-keeps the pace of the client that came first, 1 s for one, whatever rate a later one asks for. What it costs
-is not part of what a recorder states as its own cost.
+jetson-stats 4 and later: `power` has the rails in mW and `tot`, which has a name if one rail feeds the whole
+board; `temperature` is in degrees Celsius. The clocks in `gpu` and `memory["EMC"]` are in kHz; releases for
+Thor take that of the GPU from NVML, in MHz. `uptime` is the time of the measurement, `stats["time"]` that of
+the query. The rate of the service is that of its first client, often one sample per second. The CPU time of
+the service is not part of the cost that a recorder reports.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import time
 from typing import Any, Optional
 
 from adq_edge.hardware.telemetry.sample import TelemetrySample, Values
-from adq_edge.hardware.telemetry.thermal import is_made_up, is_temperature
+from adq_edge.hardware.telemetry.thermal import real_temperatures
 
-_PATIENCE_SECONDS = 5.0  # a service with nothing new for so long says nothing any more
+_STALE_SECONDS = 5.0  # a service without a new measurement for so long has failed
+_MAX_MHZ = 10_000.0
 
 
 class JtopSource:
-    """Reads from jtop's service.
+    """Reads from the service of jtop.
 
     Args:
-        hertz: readings per second to ask for.
+        hertz: samples per second to request.
 
     Raises:
-        Exception: jetson-stats is not installed, its service does not run or cannot be reached; its client
-            has no error class that can be named without importing it.
+        Exception: jetson-stats is not installed, or its service does not run or cannot be reached. The error
+            class of its client cannot be named without importing it.
     """
 
     name = "jtop"
@@ -37,7 +38,7 @@ class JtopSource:
         self._client: Any = importlib.import_module("jtop").jtop(interval=1 / hertz)
         self._client.start()
         try:
-            self._client.ok()  # waits for the first figures
+            self._client.ok()  # waits for the first measurement
         except BaseException:
             self._client.close()
             raise
@@ -45,29 +46,26 @@ class JtopSource:
         self._changed = time.monotonic()
 
     def read(self) -> Optional[TelemetrySample]:
-        """Return what the service said last; None if that was read before, empty if it says no more."""
+        """Return the last measurement; None if it was returned before, empty if the service has failed."""
         if not self._client.ok(spin=True):
             return TelemetrySample()
         uptime, now = self._client.uptime, time.monotonic()
         if uptime == self._uptime:
-            return None if now - self._changed < _PATIENCE_SECONDS else TelemetrySample()
+            return None if now - self._changed < _STALE_SECONDS else TelemetrySample()
         self._uptime, self._changed = uptime, now
+        temperatures = {name: sensor["temp"] for name, sensor in self._client.temperature.items()}
         return TelemetrySample(
             power=_power(self._client.power),
-            temperatures={
-                name: sensor["temp"] if is_temperature(sensor["temp"]) else None
-                for name, sensor in self._client.temperature.items()
-                if not is_made_up(name)
-            },
+            temperatures=real_temperatures(temperatures),
             clocks=_clocks(self._client.gpu, self._client.memory),
         )
 
     def cpu_seconds(self) -> float:
-        """Return 0: what the service costs it costs anyway."""
+        """Return 0: the service runs with or without this client."""
         return 0.0
 
     def close(self) -> None:
-        """Leave the service."""
+        """Disconnect from the service."""
         self._client.close()
 
 
@@ -81,4 +79,9 @@ def _power(power: Any) -> Values:
 def _clocks(gpus: Any, memory: Any) -> Values:
     gpu: Any = next(iter(gpus.values()), {})
     clocks = {"gpu": gpu.get("freq", {}).get("cur"), "emc": memory.get("EMC", {}).get("cur")}
-    return {name: kilohertz / 1000 for name, kilohertz in clocks.items() if kilohertz is not None}
+    return {name: _mhz(clock) for name, clock in clocks.items() if clock is not None}
+
+
+def _mhz(clock: float) -> float:
+    """Return a clock in MHz from one in kHz or MHz: a Jetson has clocks of 10 to 10,000 MHz only."""
+    return clock / 1000 if clock > _MAX_MHZ else float(clock)

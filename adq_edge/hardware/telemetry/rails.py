@@ -1,8 +1,8 @@
-"""Power sensors in /sys: a Jetson's rails, an Intel or AMD processor's energy counter.
+"""Power sensors in /sys: the rails of a Jetson, the energy counter of an Intel or AMD processor.
 
-Jetsons measure their rails with INA3221 monitors (Thor its input with an INA238 besides). JetPack 5 and later
-show them under /sys/class/hwmon, JetPack 4 as iio devices of NVIDIA's own driver. Processors count energy
-(RAPL), shown under /sys/class/powercap; most systems let only root read it.
+Jetsons measure their rails with INA3221 monitors, and Thor its input with an INA238. They are in
+/sys/class/hwmon on JetPack 5 and later, and iio devices of NVIDIA's driver on JetPack 4. Processors count
+energy (RAPL) in /sys/class/powercap, which on most systems only root may read.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from adq_edge.hardware.telemetry.sysfs_value import SysfsValue, open_sysfs_value
 _MONITORS = ("ina3221", "ina3221x", "ina238")
 _UNCONNECTED = "NC"
 
-# The kernel renews the energy counter once in a millisecond or so: differences over less say little.
-_LEAST_SECONDS = 0.005
+# The kernel updates the energy counter about once per ms: differences over less time are not precise.
+_MIN_SECONDS = 0.005
 
-# Rails that feed a whole module or board: the first group of which all are there counts. One rail where a
-# board has one for all, else those that come from the supply side by side:
+# Rails that feed a whole module or board; the first complete group counts. Some boards have one input rail,
+# others several parallel ones:
 # - VDD_IN: TX1, TX2, Xavier NX, Orin NX and Nano. POM_5V_IN: Nano. VIN: Thor.
-# - AGX Xavier has none: its monitors measure the rails next to one another (Jetson AGX Xavier Series Product
-#   Design Guide, 5.6.2). AGX Orin: its first monitor; VDDQ_VDD2_1V8AO on the second is at 5 V, which comes
-#   through VIN_SYS_5V0 and would count twice.
+# - AGX Xavier: its monitors measure parallel rails (Jetson AGX Xavier Series Product Design Guide, 5.6.2).
+#   AGX Orin: the rails of its first monitor. VDDQ_VDD2_1V8AO on the second is fed by VIN_SYS_5V0 and would
+#   count twice.
 _INPUTS = (
     ("VDD_IN",),
     ("POM_5V_IN",),
@@ -40,20 +40,20 @@ class Rail(Protocol):
     """A power sensor."""
 
     def read(self) -> Optional[float]:
-        """Return the power in W; None if it cannot be told."""
+        """Return the power in W; None if the sensor fails."""
 
     def close(self) -> None:
-        """Let go of its files."""
+        """Close its files."""
 
 
 class ShuntRail:
-    """Power as current (in A) times voltage (in V)."""
+    """Power as the product of a current in A and a voltage in V."""
 
     def __init__(self, current: SysfsValue, voltage: SysfsValue) -> None:
         self._current, self._voltage = current, voltage
 
     def read(self) -> Optional[float]:
-        """Return the power in W."""
+        """Return the power in W; None if a sensor fails."""
         amperes, volts = self._current.read(), self._voltage.read()
         return None if amperes is None or volts is None else amperes * volts
 
@@ -64,12 +64,12 @@ class ShuntRail:
 
 
 class EnergyCounter:
-    """Mean power since the reading before, from a counter of energy.
+    """Mean power between two readings of an energy counter.
 
     Args:
         counter: the energy in J.
-        span_joules: where the counter starts from 0 again; None if that is not known.
-        clock: tells seconds.
+        span_joules: energy at which the counter restarts from 0; None if unknown.
+        clock: returns the time in s.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class EnergyCounter:
         self._then, self._joules = clock(), counter.read()
 
     def read(self) -> Optional[float]:
-        """Return the mean power in W since the last reading that gave one."""
+        """Return the mean power in W since the last successful reading."""
         now, joules = self._clock(), self._counter.read()
         elapsed = now - self._then
-        if joules is None or elapsed < _LEAST_SECONDS:
+        if joules is None or elapsed < _MIN_SECONDS:
             return None
         used = None if self._joules is None else joules - self._joules
         if used is not None and used < 0:
@@ -94,7 +94,7 @@ class EnergyCounter:
         return None if used is None else used / elapsed
 
     def close(self) -> None:
-        """Close the counter's file."""
+        """Close the file of the counter."""
         self._counter.close()
 
 
@@ -102,7 +102,7 @@ def find_rails(root: Path = Path("/")) -> Dict[str, Rail]:
     """Open the rails that this user can read, by name; the caller closes them.
 
     Args:
-        root: where `sys` is.
+        root: folder of `sys`.
     """
     rails: Dict[str, Rail] = {}
     for name, rail in (*_hwmon_rails(root), *_iio_rails(root)):
@@ -114,7 +114,7 @@ def find_rails(root: Path = Path("/")) -> Dict[str, Rail]:
 
 
 def find_counters(root: Path = Path("/")) -> Dict[str, EnergyCounter]:
-    """Open the energy counters that this user can read, `package-0` and so on; the caller closes them."""
+    """Open the energy counters that this user can read, such as `package-0`; the caller closes them."""
     counters: Dict[str, EnergyCounter] = {}
     for folder in sorted((root / "sys" / "class" / "powercap").glob("*-rapl:?")):
         counter = _readable(folder / "energy_uj", 1e-6)
@@ -126,15 +126,27 @@ def find_counters(root: Path = Path("/")) -> Dict[str, EnergyCounter]:
     return counters
 
 
-def input_rails(names: Sequence[str], on_gpu: bool = False) -> Tuple[str, ...]:
-    """Return those of some rails that together feed whatever computes; empty where none do.
-
-    On a PC these are the processor's packages, which is not the whole machine: nothing else measures itself.
+def power_sensors(root: Path = Path("/")) -> Tuple[str, ...]:
+    """Return the names of the power sensors that this user can read, such as `VDD_IN` or `package-0`.
 
     Args:
-        names: the rails.
-        on_gpu: whether a GPU computes: a Jetson's is fed through the board's input, a PC's card through no
-            rail that is measured here.
+        root: folder of `sys`.
+    """
+    found: Dict[str, Rail] = {**find_rails(root), **find_counters(root)}
+    for sensor in found.values():
+        sensor.close()
+    return tuple(found)
+
+
+def input_rails(names: Sequence[str], on_gpu: bool = False) -> Tuple[str, ...]:
+    """Return the rails that together feed the processor or GPU; empty if there are none.
+
+    On a PC they are the packages of the processor: the other parts have no sensor.
+
+    Args:
+        names: all rails.
+        on_gpu: whether a GPU computes. A Jetson's GPU is fed by the input of the board; the card of a PC by
+            no rail that is measured here.
     """
     for group in _INPUTS:
         if all(rail in names for rail in group):
@@ -146,20 +158,20 @@ def _hwmon_rails(root: Path) -> Iterator[Tuple[str, Rail]]:
     for monitor in sorted((root / "sys" / "class" / "hwmon").glob("hwmon*")):
         if read_text(monitor / "name") not in _MONITORS:
             continue
-        whole = _readable(monitor / "power1_input", 1e-6)
-        if whole is not None:
-            yield read_text(monitor / "power1_label") or "VIN", whole
+        power = _readable(monitor / "power1_input", 1e-6)
+        if power is not None:
+            yield read_text(monitor / "power1_label") or "VIN", power
         for label in sorted(monitor.glob("in*_label")):
-            # `sum of shunt voltages` has a label but no current of that number.
+            # `sum of shunt voltages` has a label, but no current with its number.
             number, name = label.name[2:-6], read_text(label)
             current = _readable(monitor / f"curr{number}_input", 1e-3)
             voltage = _readable(monitor / f"in{number}_input", 1e-3)
             if name and current is not None and voltage is not None:
                 yield name, ShuntRail(current, voltage)
             else:
-                for gauge in (current, voltage):
-                    if gauge is not None:
-                        gauge.close()
+                for value in (current, voltage):
+                    if value is not None:
+                        value.close()
 
 
 def _iio_rails(root: Path) -> Iterator[Tuple[str, Rail]]:
@@ -174,9 +186,9 @@ def _iio_rails(root: Path) -> Iterator[Tuple[str, Rail]]:
 
 
 def _readable(path: Path, scale: float) -> Optional[SysfsValue]:
-    """Open a gauge that tells a number now; a file that is there may still refuse to be read."""
-    gauge = open_sysfs_value(path, scale)
-    if gauge is not None and gauge.read() is None:
-        gauge.close()
+    """Open a file that has a value now; an existing file may refuse to be read."""
+    value = open_sysfs_value(path, scale)
+    if value is not None and value.read() is None:
+        value.close()
         return None
-    return gauge
+    return value

@@ -1,34 +1,33 @@
-"""The board while engines are timed: power, temperatures, clocks, throttling, in a thread of its own.
+"""Recorder of power, temperatures, clocks and throttling, in a thread, while engines are timed.
 
-How a benchmark uses it:
+Use in a benchmark:
 
     with contextlib.ExitStack() as stack:
-        recorder = open_recorder()                  # None where nothing can be read: then do without
+        recorder = open_recorder()                  # None if no value can be read
         if recorder is not None:
             stack.enter_context(recorder)           # starts the thread
-            recorder.measure_idle(2.0)              # before engines load; sleeps that long
-        for engine in turns:                        # interleaved: the same name any number of times
-            with recorder.window(engine.name):      # an interval that belongs to this engine
-                ...                                 # timed queries and nothing else
+            recorder.measure_idle(2.0)              # before engines load; sleeps 2 s
+        for engine in turns:                        # interleaved: a name may come any number of times
+            with recorder.window(engine.name):      # an interval of this engine
+                ...                                 # timed queries only
             with recorder.window(engine.name, counted=False):
-                ...                                 # what else is timed on it
-        # while the recorder runs or after it stopped, as often as wanted:
+                ...                                 # other timed work of this engine
+        # while the recorder runs or later, any number of times:
         recording = recorder.recording(engine.name, images=timed_images, seconds=timed_seconds)
 
-`window` and `recording` cost microseconds in the calling thread; none of the methods raises because a reading
-failed. Leaving the `with` of the recorder ends the thread, and a program that it may have started, at once;
-what was recorded stays.
+`window` and `recording` cost microseconds in the calling thread. A failed reading raises no exception. The
+end of the recorder's block ends its thread and its program, if it has one, at once; the samples are kept.
 
-Throttling, temperatures and clocks are those of all windows, the energy is that of the counted ones. These
-count by wall clock. `images` were computed in `seconds` of timed calls, which may be less than the
-windows' length. With P the mean power over the windows,
+Throttling, temperatures and clocks are those of all windows, the energy is that of the counted windows, by
+wall clock. `images` were computed in `seconds` of timed calls, which may be less than the length of the
+windows. With the mean power P over the windows,
 
     joules_per_image = P * seconds / images
     joules_per_image_above_idle = (P - idle power) * seconds / images
 
-P is the integral of the power over the windows, by the trapezoidal rule between readings inside a window
-(outside it another engine may run, or none), over the length of those windows in which there is a reading.
-Differences of an energy counter (RAPL) are means already and are summed instead.
+P is the integral of the power over the windows, divided by the length of the windows that have a sample. It
+follows the trapezoidal rule between samples inside a window, because another engine may run outside it. The
+differences of an energy counter (RAPL) are means already and are summed.
 """
 
 from __future__ import annotations
@@ -44,33 +43,32 @@ from adq_edge.hardware.telemetry.recording import Recording, Series
 from adq_edge.hardware.telemetry.sample import TelemetrySample, TelemetrySource, Values
 from adq_edge.hardware.telemetry.sources import open_source
 
-_MOST_JOIN_SECONDS = 2.0  # a driver that hangs in the kernel must not hang the benchmark
+_MAX_JOIN_SECONDS = 2.0  # a driver that hangs in the kernel must not hang the benchmark
 
-# Digits that mean something: 1 mW, 0.01 degC, 0.1 MHz. They keep result files small.
+# Significant decimals, 1 mW, 0.01 degC, 0.1 MHz and 0.1 ms, keep result files small.
 _POWER_DIGITS, _TEMPERATURE_DIGITS, _CLOCK_DIGITS, _TIME_DIGITS = 3, 2, 1, 4
 
 
 def open_recorder(root: Path = Path("/"), hertz: float = 10.0) -> Optional[Recorder]:
-    """Open a recorder of what can be read: from sysfs, else by tegrastats, else from jtop.
+    """Open a recorder of the first source: sysfs, else tegrastats, else jtop.
 
     Args:
-        root: where `sys`, `usr` and `run` are.
-        hertz: readings per second.
+        root: folder of `sys`, `usr` and `run`.
+        hertz: samples per second.
 
     Returns:
-        A recorder that is not started yet; None where nothing can be read. It has to be entered, for what it
-        reads from is open already.
+        A recorder, which the caller must enter because its source is open; None if no value can be read.
     """
     source = open_source(root, hertz)
     return None if source is None else Recorder(source, hertz)
 
 
 class Recorder:
-    """Reads a source at a steady rate in a thread of its own, between `__enter__` and `__exit__`.
+    """Samples a source at a fixed rate in a thread, between `__enter__` and `__exit__`.
 
     Args:
-        source: what is read; closed at the end.
-        hertz: readings per second that are aimed at.
+        source: the source; closed at the end.
+        hertz: samples per second to attempt.
     """
 
     def __init__(self, source: TelemetrySource, hertz: float = 10.0) -> None:
@@ -78,7 +76,7 @@ class Recorder:
         self._period = 1.0 / hertz
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="board telemetry", daemon=True)
-        self._readings: List[Tuple[float, TelemetrySample]] = []
+        self._samples: List[Tuple[float, TelemetrySample]] = []
         self._windows: Dict[str, List[Window]] = {}
         self._counted: Dict[str, List[Window]] = {}
         self._idle: List[Window] = []
@@ -92,21 +90,21 @@ class Recorder:
 
     def __exit__(self, *exception: object) -> None:
         self._stop.set()
-        self._thread.join(_MOST_JOIN_SECONDS)
+        self._thread.join(_MAX_JOIN_SECONDS)
 
     def measure_idle(self, seconds: float) -> None:
-        """Wait while nothing runs, and take the power meanwhile for that of the idle board."""
+        """Wait while nothing runs; the power in this time is the idle power."""
         start = time.perf_counter()
         self._stop.wait(seconds)
         self._idle.append(Window(start, time.perf_counter()))
 
     @contextlib.contextmanager
     def window(self, name: str, counted: bool = True) -> Iterator[None]:
-        """Mark the time in this context as an engine's; may come again and again.
+        """Assign the time of this block to an engine.
 
         Args:
-            name: the engine's.
-            counted: whether the images are computed in it that the energy is divided by.
+            name: name of the engine.
+            counted: whether this block computes the images that the energy is divided by.
         """
         start = time.perf_counter()
         try:
@@ -118,34 +116,34 @@ class Recorder:
                 self._counted.setdefault(name, []).append(window)
 
     def recording(self, name: str, images: int, seconds: float, on_gpu: bool = False) -> Recording:
-        """Cut out what was read in the windows of one engine that have ended.
+        """Return the samples and the energy of the finished windows of one engine.
 
         Args:
-            name: the engine's, as given to `window`.
-            images: how many images were computed in the counted windows.
-            seconds: how long the timed calls in these took in all.
-            on_gpu: whether a GPU computed them: on a PC nothing tells the energy then.
+            name: name of the engine.
+            images: number of images that were computed in the counted windows.
+            seconds: total duration of the timed calls in these windows.
+            on_gpu: whether a GPU computed them; no sensor measures the graphics card of a PC.
 
         Returns:
-            The readings in these windows and the energy; `hertz` and `cost_percent` are of the whole time.
+            The recording; its `hertz` and `cost_percent` are those of the whole time.
         """
-        history, windows = list(self._readings), self._windows.get(name, [])
-        inside = [(t, reading) for t, reading in history if any(t in window for window in windows)]
-        readings = [reading for _, reading in inside]
+        history, windows = list(self._samples), self._windows.get(name, [])
+        inside = [(t, sample) for t, sample in history if any(t in window for window in windows)]
+        samples = [sample for _, sample in inside]
         reasons = _throttling(history, windows)
         return Recording(
             source=self.source.name,
             hertz=_hertz([t for t, _ in history]),
             cost_percent=self.cost_percent,
             seconds=tuple(round(t - self._started, _TIME_DIGITS) for t, _ in inside),
-            power=_series([reading.power for reading in readings], "W", _POWER_DIGITS),
-            temperatures=_series([reading.temperatures for reading in readings], "degC", _TEMPERATURE_DIGITS),
-            clocks=_series([reading.clocks for reading in readings], "MHz", _CLOCK_DIGITS),
+            power=_series([sample.power for sample in samples], "W", _POWER_DIGITS),
+            temperatures=_series([sample.temperatures for sample in samples], "degC", _TEMPERATURE_DIGITS),
+            clocks=_series([sample.clocks for sample in samples], "MHz", _CLOCK_DIGITS),
             throttled=None if reasons is None else bool(reasons),
             throttle_reasons=reasons or (),
             energy=measure_energy(
                 [t for t, _ in history],
-                [reading.power for _, reading in history],
+                [sample.power for _, sample in history],
                 self._counted.get(name, []),
                 self._idle,
                 self.source.averages,
@@ -157,14 +155,14 @@ class Recorder:
 
     @property
     def cost_percent(self) -> float:
-        """Share of one CPU core that reading took so far, a program that it needs included, in percent."""
+        """CPU time of the sampling so far, its program included, in percent of one core."""
         return 100.0 * self._cpu_seconds / max(self._ended - self._started, self._period)
 
     def _run(self) -> None:
         due = time.perf_counter()
         while not self._stop.is_set():
             self._take()
-            # One that came late is not made up for: the next ones keep the beat.
+            # A late sample is not repeated: the next ones keep their instants.
             now = time.perf_counter()
             due += self._period * max(1.0, (now - due) // self._period + 1)
             self._stop.wait(due - now)
@@ -172,21 +170,21 @@ class Recorder:
             self.source.close()
 
     def _take(self) -> None:
-        # A sensor's whims, whatever they are, must not end a benchmark.
-        reading: Optional[TelemetrySample] = TelemetrySample()
+        # No failure of a sensor may end a benchmark.
+        sample: Optional[TelemetrySample] = TelemetrySample()
         with contextlib.suppress(Exception):
-            reading = self.source.read()
+            sample = self.source.read()
         self._ended = time.perf_counter()
-        if reading is not None:
-            self._readings.append((self._ended, reading))
+        if sample is not None:
+            self._samples.append((self._ended, sample))
         with contextlib.suppress(Exception):
             self._cpu_seconds_elsewhere = self.source.cpu_seconds()
         self._cpu_seconds = time.thread_time() + self._cpu_seconds_elsewhere
 
 
-def _series(readings: List[Values], unit: str, digits: int) -> Tuple[Series, ...]:
-    names = dict.fromkeys(name for values in readings for name in values)
-    columns = {name: [values.get(name) for values in readings] for name in names}
+def _series(samples: List[Values], unit: str, digits: int) -> Tuple[Series, ...]:
+    names = dict.fromkeys(name for values in samples for name in values)
+    columns = {name: [values.get(name) for values in samples] for name in names}
     return tuple(
         Series(name, unit, tuple(None if value is None else round(value, digits) for value in column))
         for name, column in columns.items()
@@ -196,13 +194,13 @@ def _series(readings: List[Values], unit: str, digits: int) -> Tuple[Series, ...
 def _throttling(
     history: List[Tuple[float, TelemetrySample]], windows: List[Window]
 ) -> Optional[Tuple[str, ...]]:
-    """Collect the reasons told for any time in the windows; a reading tells of the time since the last."""
-    told = [
-        reading.throttling
-        for (before, _), (t, reading) in zip(history, history[1:])
-        if reading.throttling is not None and any(window.overlaps(before, t) for window in windows)
+    """Return the reasons for throttling in the windows; a sample reports the time since the sample before."""
+    reported = [
+        sample.throttling
+        for (before, _), (t, sample) in zip(history, history[1:])
+        if sample.throttling is not None and any(window.overlaps(before, t) for window in windows)
     ]
-    return tuple(dict.fromkeys(reason for reasons in told for reason in reasons)) if told else None
+    return tuple(dict.fromkeys(reason for reasons in reported for reason in reasons)) if reported else None
 
 
 def _hertz(instants: List[float]) -> float:

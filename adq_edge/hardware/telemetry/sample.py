@@ -1,24 +1,24 @@
-"""One reading of a board's sensors, and what can be read: the one protocol of sysfs, tegrastats and jtop."""
+"""One sample of a board's sensors, and the protocol of its sources: sysfs, tegrastats and jtop."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Dict, Optional, Protocol, Tuple
 
-# A sensor's name and what it told; None where this reading failed.
 Values = Dict[str, Optional[float]]
+"""Values by the names of the sensors; None for a sensor that failed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TelemetrySample:
-    """What the sensors told at one instant; empty where a board has none of a kind.
+    """Values of all sensors at one instant; empty for a kind of sensor that a board does not have.
 
     Attributes:
-        power: rails, in W.
-        temperatures: sensors, in degrees Celsius.
-        clocks: `gpu`, `emc`, `cpu0` and so on, in MHz.
-        throttling: why clocks have been lowered since the reading before, one short phrase each; None where
-            the board does not tell.
+        power: rails in W.
+        temperatures: sensors in degrees Celsius.
+        clocks: `gpu`, `emc`, `cpu0` and so on in MHz.
+        throttling: why clocks were reduced since the last sample, one short phrase each; None if the board
+            does not report it.
     """
 
     power: Values = dataclasses.field(default_factory=dict)
@@ -27,33 +27,33 @@ class TelemetrySample:
     throttling: Optional[Tuple[str, ...]] = None
 
     @property
-    def tells(self) -> bool:
-        """Whether it tells anything at all."""
+    def has_values(self) -> bool:
+        """True if any sensor has a value."""
         values = (*self.power.values(), *self.temperatures.values(), *self.clocks.values())
         return self.throttling is not None or any(value is not None for value in values)
 
 
 class TelemetrySource(Protocol):
-    """Where readings come from.
+    """A source of samples.
 
     Attributes:
         name: `sysfs`, `tegrastats` or `jtop`.
-        averages: whether power is the mean since the reading before (differences of an energy counter), not
-            what it is at the instant.
+        averages: whether a power is the mean since the last sample (of an energy counter), not the current
+            value.
     """
 
     name: str
     averages: bool
 
     def read(self) -> Optional[TelemetrySample]:
-        """Read all sensors; one that fails is None. May wait for a program's next line, 1 s at most.
+        """Read all sensors; None for a sensor that fails.
 
-        The first time that may take 5 s, before a recorder starts. None if nothing was measured since the
-        reading before.
+        May wait 1 s for the next line of a program, and 5 s in the first call, which is before a recorder
+        starts. Returns None if there is no measurement since the last sample.
         """
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time that reading has cost outside the calling thread, in a program for example."""
+        """Return the CPU time in s that the samples cost outside the calling thread, as in a program."""
 
     def close(self) -> None:
-        """Let go of files, and end programs."""
+        """Close files and end programs."""

@@ -1,4 +1,4 @@
-"""Which source of readings a machine has: sysfs, else tegrastats, else jtop; throttling from sysfs always."""
+"""Choice of the telemetry source: sysfs, else tegrastats, else jtop; throttling always from sysfs."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from adq_edge.hardware.telemetry.jtop import JtopSource
-from adq_edge.hardware.telemetry.sample import TelemetrySample, TelemetrySource, Values
+from adq_edge.hardware.telemetry.sample import TelemetrySample, TelemetrySource
 from adq_edge.hardware.telemetry.sysfs import SysfsSource
 from adq_edge.hardware.telemetry.tegrastats import TegrastatsSource
 from adq_edge.hardware.telemetry.throttling import Throttling
 
 
 class _WithThrottling:
-    """A source that does not tell of throttling, and what sysfs tells of it."""
+    """A source that does not report throttling, with the throttling from sysfs."""
 
     def __init__(self, source: TelemetrySource, throttling: Throttling) -> None:
         self.name, self.averages = source.name, source.averages
         self._source, self._throttling = source, throttling
 
     def read(self) -> Optional[TelemetrySample]:
-        reading: Optional[TelemetrySample] = TelemetrySample()
-        with contextlib.suppress(Exception):  # the one must not silence the other
-            reading = self._source.read()
-        if reading is None:  # the next one tells of the time since the one before
+        sample: Optional[TelemetrySample] = TelemetrySample()
+        with contextlib.suppress(Exception):  # throttling is reported even if the source fails
+            sample = self._source.read()
+        if sample is None:  # the next sample reports the throttling of this interval too
             return None
-        return dataclasses.replace(reading, throttling=self._throttling.read())
+        return dataclasses.replace(sample, throttling=self._throttling.read())
 
     def cpu_seconds(self) -> float:
         return self._source.cpu_seconds()
@@ -38,14 +38,14 @@ class _WithThrottling:
 
 
 def open_source(root: Path = Path("/"), hertz: float = 10.0) -> Optional[TelemetrySource]:
-    """Open the first source that tells the power, else sysfs if that tells anything at all.
+    """Open the first source that reports power, else sysfs if it reports any value.
 
     Args:
-        root: where `sys`, `usr` and `run` are.
-        hertz: readings per second that will be wanted.
+        root: folder of `sys`, `usr` and `run`.
+        hertz: samples per second that the caller will read.
 
     Returns:
-        None where nothing can be read; else a source that the caller closes.
+        The source, which the caller closes; None if no value can be read.
     """
     sysfs = SysfsSource(root)
     first = sysfs.read()
@@ -54,27 +54,27 @@ def open_source(root: Path = Path("/"), hertz: float = 10.0) -> Optional[Telemet
     other = _with_power(root / "usr" / "bin" / "tegrastats", lambda path: TegrastatsSource(path, hertz))
     if other is None:
         other = _with_power(root / "run" / "jtop.sock", lambda _: JtopSource(hertz))
-    if other is None and first.tells:
+    if other is None and first.has_values:
         return sysfs
     sysfs.close()
     return None if other is None else _WithThrottling(other, Throttling(root))
 
 
 def _with_power(mark: Path, opens: Callable[[Path], TelemetrySource]) -> Optional[TelemetrySource]:
-    """Open a source whose mark is there; None if it does not open or tells no power."""
+    """Open a source if its file `mark` exists; None if it does not open or reports no power."""
     if not mark.exists():
         return None
     try:
         source = opens(mark)
-    except Exception:  # a program or a service that does not work is no source, whatever its error
+    except Exception:  # whatever the error of a program or service that does not work
         return None
-    told: Values = {}
+    has_power = False
     try:
         with contextlib.suppress(Exception):
             first = source.read()
-            told = {} if first is None else first.power
+            has_power = first is not None and bool(first.power)
     finally:  # after Ctrl-C too
-        if not told:
+        if not has_power:
             with contextlib.suppress(Exception):
                 source.close()
-    return source if told else None
+    return source if has_power else None

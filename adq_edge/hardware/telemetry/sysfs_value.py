@@ -1,4 +1,4 @@
-"""A number in a file of /sys that is read again and again: opened once, because opening costs more."""
+"""A number in a file of /sys that is read often: the file stays open, because opening is the costly part."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 from pathlib import Path
 from typing import Optional
 
-_LONGEST = 64
+_MAX_BYTES = 64
 
 
 class SysfsValue:
-    """An open file that holds one whole number.
+    """An open file that holds one integer.
 
     Args:
         path: the file.
-        scale: what the number is multiplied with.
+        scale: factor from the integer to the value.
 
     Raises:
         OSError: the file cannot be opened.
@@ -26,25 +26,25 @@ class SysfsValue:
         self._file: Optional[int] = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
 
     def read(self) -> Optional[float]:
-        """Return the number now; None if the sensor gives none, as a GPU's that is switched off."""
+        """Return the current value; None if the sensor has none, as that of a GPU without power."""
         if self._file is None:
             return None
         with contextlib.suppress(OSError, ValueError):
             os.lseek(self._file, 0, os.SEEK_SET)
-            # Some drivers append a unit, `32760 ma`.
-            words = os.read(self._file, _LONGEST).split()
+            # Some drivers append a unit: `32760 ma`.
+            words = os.read(self._file, _MAX_BYTES).split()
             return int(words[0]) * self._scale if words else None
         return None
 
     def close(self) -> None:
-        """Close the file; from then on it tells nothing."""
+        """Close the file; later reads return None."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
 
 def open_sysfs_value(path: Path, scale: float = 1.0) -> Optional[SysfsValue]:
-    """Open a gauge; None where there is no such file or this user may not read it."""
+    """Open a value; None if the file is absent or not readable for this user."""
     with contextlib.suppress(OSError):
         if path.is_file():
             return SysfsValue(path, scale)

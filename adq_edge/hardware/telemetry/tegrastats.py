@@ -1,9 +1,9 @@
-"""Readings by tegrastats, NVIDIA's program for Jetsons, where /sys tells no power.
+"""Samples from tegrastats, NVIDIA's program for Jetsons, if /sys reports no power.
 
-Its line differs between releases (NVIDIA's developer guide, "Tegrastats Utility"; tests/data/tegrastats has
-some of each). Rails are `VDD_IN 4067/4067`, `VDD_IN 4906mW/4906mW` or, with a peak,
-`VIN 26686mW/26686mW/26686mW`: now, mean and most since it started, in mW. Temperatures are `GPU@41.5C` or,
-with the most, `gpu@58.25C/61.75C`; clocks are in MHz.
+Its line differs between releases (NVIDIA's developer guide, "Tegrastats Utility"; examples are in
+tests/data/tegrastats). Rails are `VDD_IN 4067/4067`, `VDD_IN 4906mW/4906mW` or, with a peak,
+`VIN 26686mW/26686mW/26686mW`: current value, mean and peak since the start, in mW. Temperatures are
+`GPU@41.5C` or, with the peak, `gpu@58.25C/61.75C`. Clocks are in MHz.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Dict, Optional
 
 from adq_edge.hardware.procfs import process_seconds
 from adq_edge.hardware.telemetry.sample import TelemetrySample, Values
-from adq_edge.hardware.telemetry.thermal import is_made_up, is_temperature
+from adq_edge.hardware.telemetry.thermal import real_temperatures
 
 _RAIL = re.compile(r"(?<!\S)([A-Za-z]\w*) (\d{1,7})(?:mW)?(?:/\d{1,7}(?:mW)?){1,2}(?!\S)", re.ASCII)
 _TEMPERATURE = re.compile(r"(?<!\S)([A-Za-z][\w-]*)@(-?\d{1,3}(?:\.\d{1,6})?)C(?:/\S*)?(?!\S)", re.ASCII)
@@ -29,28 +29,28 @@ _CORE_CLOCK = re.compile(r"%@(\d{1,5})", re.ASCII)
 _CLOCK_NAMES = {"GR3D": "gpu", "EMC": "emc"}
 _FIRST_SECONDS, _WAIT_SECONDS = 5.0, 1.0
 _END_SECONDS = 1.0
-_LONGEST_LINE = 1 << 16
+_MAX_LINE_BYTES = 1 << 16
 
 
 def parse_line(line: str) -> Optional[TelemetrySample]:
-    """Parse a line of tegrastats; None if it has nothing of what is looked for. Never raises."""
-    reading = TelemetrySample(
+    """Parse a line of tegrastats; None for a line without a known value. Never raises."""
+    sample = TelemetrySample(
         power={name: int(milliwatts) / 1000 for name, milliwatts in _RAIL.findall(line)},
-        temperatures=_temperatures(line),
+        temperatures=real_temperatures({name: float(text) for name, text in _TEMPERATURE.findall(line)}),
         clocks={**_clocks(line), **_core_clocks(line)},
     )
-    return reading if reading.power or reading.temperatures or reading.clocks else None
+    return sample if sample.power or sample.temperatures or sample.clocks else None
 
 
 class TegrastatsSource:
-    """Runs tegrastats and reads its lines as they come.
+    """Runs tegrastats and reads its newest line.
 
     Args:
-        program: the program.
-        hertz: lines per second to ask for.
+        program: path of tegrastats.
+        hertz: lines per second to request.
 
     Raises:
-        OSError: it cannot be run.
+        OSError: the program cannot be run.
     """
 
     name = "tegrastats"
@@ -65,32 +65,29 @@ class TegrastatsSource:
             bufsize=0,
         )
         self._text = b""
-        self._patience = _FIRST_SECONDS
+        self._timeout = _FIRST_SECONDS
         self._cpu_seconds = 0.0
 
     def read(self) -> TelemetrySample:
-        """Return what the newest line says; waits for one: the first 5 s, later ones 1 s at most.
-
-        Empty if there is none.
-        """
-        limit, self._patience = time.monotonic() + self._patience, _WAIT_SECONDS
+        """Return the values of the newest line; empty if there is no line within 5 s, later within 1 s."""
+        limit, self._timeout = time.monotonic() + self._timeout, _WAIT_SECONDS
         while self._receive(limit - time.monotonic()):
             whole, _, rest = self._text.rpartition(b"\n")
-            self._text = rest[-_LONGEST_LINE:]
-            # Warnings stand between its lines, and it may have written several since the last call.
+            self._text = rest[-_MAX_LINE_BYTES:]
+            # There may be several lines since the last call, and warnings between them.
             for line in reversed(whole.decode("utf-8", errors="replace").splitlines()):
-                reading = parse_line(line)
-                if reading is not None:
-                    return reading
+                sample = parse_line(line)
+                if sample is not None:
+                    return sample
         return TelemetrySample()
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time that the program has used."""
+        """Return the CPU time of the program in s."""
         self._cpu_seconds = max(self._cpu_seconds, process_seconds(self._process.pid))  # 0 once it has ended
         return self._cpu_seconds
 
     def close(self) -> None:
-        """End the program: kindly, and after 1 s by force."""
+        """Terminate the program, and kill it after 1 s."""
         self._process.terminate()
         try:
             self._process.wait(_END_SECONDS)
@@ -101,24 +98,19 @@ class TegrastatsSource:
             self._process.stdout.close()
 
     def _receive(self, seconds: float) -> bool:
-        """Wait for output; False if there is none any more, or none in time."""
+        """Wait for output; False if the program has ended or the time is over."""
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             if seconds <= 0 or not selector.select(seconds):
                 return False
-        received = os.read(self._process.stdout.fileno(), _LONGEST_LINE)
+        received = os.read(self._process.stdout.fileno(), _MAX_LINE_BYTES)
         self._text += received
         return bool(received)
 
 
-def _temperatures(line: str) -> Values:
-    found = [(name, float(degrees)) for name, degrees in _TEMPERATURE.findall(line) if not is_made_up(name)]
-    return {name: degrees if is_temperature(degrees) else None for name, degrees in found}
-
-
 def _clocks(line: str) -> Dict[str, float]:
-    # `@[611,0]` is one clock for each of a GPU's clusters, 0 for one that is off.
+    # `@[611,0]` has one clock for each cluster of the GPU; 0 for a cluster without power.
     return {
         _CLOCK_NAMES[name]: float(max(map(int, clocks.split(",")))) for name, clocks in _CLOCK.findall(line)
     }

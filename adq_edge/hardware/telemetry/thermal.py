@@ -1,4 +1,4 @@
-"""Temperature sensors in /sys: the thermal zones, and an AMD processor's own sensor."""
+"""Temperature sensors in /sys: the thermal zones, and the sensor of an AMD processor."""
 
 from __future__ import annotations
 
@@ -6,34 +6,37 @@ from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
 from adq_edge.hardware.procfs import read_text
+from adq_edge.hardware.telemetry.sample import Values
 from adq_edge.hardware.telemetry.sysfs_value import SysfsValue, open_sysfs_value
 
 
 def find_thermometers(root: Path = Path("/")) -> Dict[str, SysfsValue]:
-    """Open the temperature sensors, in degrees Celsius, by name; the caller closes them.
+    """Open the temperature sensors in degrees Celsius, by name; the caller closes them.
 
-    One that gives nothing now is kept: a GPU that is switched off has no temperature.
+    A sensor without a current value is kept: a GPU without power has no temperature.
 
     Args:
-        root: where `sys` is.
+        root: folder of `sys`.
     """
     found: Dict[str, SysfsValue] = {}
     for name, path in (*_zones(root), *_processors(root)):
-        gauge = None if is_made_up(name) else open_sysfs_value(path, 1e-3)
-        if gauge is not None:
+        value = open_sysfs_value(path, 1e-3)
+        if value is not None:
             number = sum(known.split("#")[0] == name for known in found)
-            found[name if number == 0 else f"{name}#{number + 1}"] = gauge
+            found[name if number == 0 else f"{name}#{number + 1}"] = value
     return found
 
 
-def is_made_up(sensor: str) -> bool:
-    """Return whether a Jetson's sensor is none: `PMIC` always says 50 or 100 degrees."""
-    return sensor.upper().startswith("PMIC")
+def real_temperatures(readings: Values) -> Values:
+    """Remove the sensors that measure nothing, and replace impossible temperatures by None.
 
-
-def is_temperature(degrees: float) -> bool:
-    """Return whether a reading can be true: sensors that are off say -256 and the like."""
-    return -100.0 < degrees < 200.0
+    `PMIC` of a Jetson always reports 50 or 100 degrees Celsius. Sensors without power report -256 or similar.
+    """
+    return {
+        name: degrees if degrees is not None and -100.0 < degrees < 200.0 else None
+        for name, degrees in readings.items()
+        if not name.upper().startswith("PMIC")
+    }
 
 
 def _zones(root: Path) -> Iterator[Tuple[str, Path]]:

@@ -34,7 +34,7 @@ def capabilities_table(diagnosis: Diagnosis) -> Table:
     table = Table(title="what adq-edge can do here", title_justify="left")
     for heading in ("ability", "", "with what, or why not"):
         table.add_column(heading)
-    for ability in diagnosis.abilities:
+    for ability in diagnosis.capabilities:
         table.add_row(ability.name, "yes" if ability.possible else "no", ability.reason)
     return table
 

@@ -58,7 +58,7 @@ def _joined(reports: List[BenchmarkReport]) -> BenchmarkReport:
 
 
 def _describe(diagnosis: Diagnosis) -> str:
-    jetson, environment = diagnosis.findings.jetson, diagnosis.findings.environment
+    jetson, environment = diagnosis.inventory.jetson, diagnosis.inventory.environment
     parts = [environment.board or environment.cpu]
     if jetson is not None and jetson.jetpack is not None:
         parts.append(f"JetPack {jetson.jetpack}")
