@@ -1,4 +1,4 @@
-"""Which release of TensorRT has which member: the matrix, what was added to it, and the real TensorRT-RTX."""
+"""The members that each release of TensorRT has, from two tables and the TensorRT-RTX that is installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import re
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, List, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Optional, Tuple
 
 from factories.paths import DATA
 
@@ -14,13 +14,11 @@ MATRIX = DATA / "trt_api_matrix.txt"
 ADDITIONS = DATA / "trt_api_additions.txt"
 
 MODULE = "tensorrt"
-"""The owner of what stands in the module itself."""
+"""The owner of the names in the module itself."""
 RTX = "rtx"
-_RTX_SPEAKS_LIKE = "v11.0"
-
+_RTX_INTERFACE = "v11.0"
 _HEADER = re.compile(r"^## (\S+)(?: present in (\[.*\]))?")
 _ROW = re.compile(r"^  ([Y.]{9,10}) (\S+)$")
-_OF_VALUES = frozenset({"name", "value"})
 
 Releases = FrozenSet[str]
 Members = Dict[str, Dict[str, Releases]]
@@ -32,8 +30,8 @@ class ApiMatrix:
 
     Attributes:
         columns: the releases, oldest first, and last TensorRT-RTX.
-        members: releases by member, by class; `MODULE` holds what stands in the module. A member written
-            `name=` tells where it can be assigned to, if that is not where it can be read.
+        members: releases by member, by class; `MODULE` holds the names in the module. The entry `name=` holds
+            the releases where the member can be assigned to, if fewer than can read it.
         rtx: the real TensorRT-RTX, which overrules the tables; None where it is not installed.
     """
 
@@ -56,9 +54,7 @@ class ApiMatrix:
         return all(m.isupper() for m in listed) if listed else hasattr(_find(self.rtx, name), "__members__")
 
     def having(self, owner: str, member: str) -> Optional[Releases]:
-        """Return the releases where a class has a member; None for a member that is in no table or module."""
-        if member in _OF_VALUES and self.is_enumeration(owner):
-            return self.releases
+        """Return the releases where a class has a member; None for a member of no release."""
         listed = self.members.get(owner, {}).get(member)
         if self.rtx is None:
             return listed
@@ -68,28 +64,13 @@ class ApiMatrix:
         return (listed or frozenset()) - {RTX} | (frozenset({RTX}) if found else frozenset())
 
     def assignable(self, owner: str, member: str) -> Optional[Releases]:
-        """Return the releases where a class has a member that can be assigned to; None as in `having`."""
+        """Return the releases where a member can be assigned to; None for a member of no release."""
         having = self.having(owner, member)
         if having is None:
             return None
         real = _find(self.rtx, *_path(owner), member)
-        read_only = (
-            frozenset({RTX}) if real is not None and getattr(real, "fset", None) is None else frozenset()
-        )
+        read_only = {RTX} if real is not None and getattr(real, "fset", None) is None else set()
         return having & self.members.get(owner, {}).get(f"{member}=", self.releases) - read_only
-
-    def of_any_class(self, member: str) -> Optional[Releases]:
-        """Return the releases where some class has a member of this name; None for a name of no class."""
-        found = [self.having(owner, member) for owner in self.members if member in self.members[owner]]
-        return frozenset().union(*(releases for releases in found if releases)) if found else None
-
-    def since(self, major: int, minor: int = 0) -> Releases:
-        """Return the releases of which `Release.at_least` is true."""
-        return frozenset(column for column in self.columns if _version(column) >= (major, minor))
-
-    def sorted(self, releases: Releases) -> List[str]:
-        """Return releases in the order of the columns."""
-        return [column for column in self.columns if column in releases]
 
 
 def read_matrix() -> ApiMatrix:
@@ -126,18 +107,19 @@ def read_table(path: Path, columns: Tuple[str, ...] = ()) -> Tuple[Tuple[str, ..
     return columns, members
 
 
-def _with_rtx(releases: Releases) -> Releases:
-    """Add TensorRT-RTX where the release is that it speaks like, which the matrix does not tell otherwise."""
-    return releases | {RTX} if _RTX_SPEAKS_LIKE in releases else releases
-
-
-def _version(release: str) -> Tuple[int, int]:
-    major, minor = (_RTX_SPEAKS_LIKE if release == RTX else release).lstrip("v").split(".")[:2]
+def version_of(release: str) -> Tuple[int, int]:
+    """Return major and minor number of a release's interface."""
+    major, minor = (_RTX_INTERFACE if release == RTX else release).lstrip("v").split(".")[:2]
     return int(major), int(minor)
 
 
-def _path(owner: str) -> List[str]:
-    return [] if owner == MODULE else owner.split(".")
+def _with_rtx(releases: Releases) -> Releases:
+    """Add TensorRT-RTX, which the matrix does not list, where the release has that its interface follows."""
+    return releases | {RTX} if _RTX_INTERFACE in releases else releases
+
+
+def _path(owner: str) -> Tuple[str, ...]:
+    return () if owner == MODULE else tuple(owner.split("."))
 
 
 def _find(root: Optional[Any], *path: str) -> Optional[Any]:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from adq_edge.artifacts.bundle import INPUT
 from adq_edge.core.errors import BuildError
@@ -27,6 +27,9 @@ from adq_edge.runtimes.tensorrt.inspection import read_layers
 from adq_edge.runtimes.tensorrt.job import BuildReport, Job
 from adq_edge.runtimes.tensorrt.log import PROGRESS_MARK
 from adq_edge.runtimes.tensorrt.release import Flavour, Release, load_release
+
+if TYPE_CHECKING:
+    import tensorrt
 
 _MEGABYTE = 10**6
 _UNPINNED = frozenset({"CONSTANT", "SHAPE", "QUANTIZE", "DEQUANTIZE", "CAST", "IDENTITY", "SHUFFLE"})
@@ -64,7 +67,7 @@ def build(job: Job) -> BuildReport:
         set_dynamic_ranges(job, release, network)
         reader = _cache_reader(job, release)
 
-    def finish(builder: Any, network: Any, config: Any) -> None:
+    def finish(builder: Any, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig) -> None:
         configure(job, release, network, config, reader)
 
     config = PostprocessConfig(_create_config(job, release), finish)
@@ -140,7 +143,13 @@ def batch_shapes(job: Job) -> List[Any]:
     return [(count, height, width, 3) for count in (1, 1, job.max_batch)]
 
 
-def configure(job: Job, release: Release, network: Any, config: Any, reader: Optional[Any]) -> None:
+def configure(
+    job: Job,
+    release: Release,
+    network: tensorrt.INetworkDefinition,
+    config: tensorrt.IBuilderConfig,
+    reader: Optional[Any],
+) -> None:
     """Set what Polygraphy cannot: no TF32, the calibration cache, shared profiles, DLA with pins."""
     trt = release.trt
     config.clear_flag(trt.BuilderFlag.TF32)
@@ -152,8 +161,11 @@ def configure(job: Job, release: Release, network: Any, config: Any, reader: Opt
         _use_dla(job, release, network, config)
 
 
-def _use_dla(job: Job, release: Release, network: Any, config: Any) -> None:
+def _use_dla(
+    job: Job, release: Release, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig
+) -> None:
     """Assign to DLA the layers that it can run, except those that are pinned to float32."""
+    assert job.dla is not None
     trt = release.trt
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = job.dla
@@ -164,12 +176,12 @@ def _use_dla(job: Job, release: Release, network: Any, config: Any) -> None:
             config.set_device_type(layer, trt.DeviceType.GPU)
 
 
-def layers_of(network: Any) -> List[Any]:
+def layers_of(network: tensorrt.INetworkDefinition) -> List[tensorrt.ILayer]:
     """Return the layers of a network."""
     return [network.get_layer(position) for position in range(network.num_layers)]
 
 
-def pin_precisions(job: Job, release: Release, network: Any) -> None:
+def pin_precisions(job: Job, release: Release, network: tensorrt.INetworkDefinition) -> None:
     """Pin all layers outside the networks to float32, and in INT8 the layers of `job.half` to float16.
 
     TensorRT splits some nodes into several layers with names of its own. Every layer that is not known to be
@@ -184,13 +196,15 @@ def pin_precisions(job: Job, release: Release, network: Any) -> None:
         if layer.type.name in _UNPINNED:
             continue
         if layer.name in half and job.precision is Precision.INT8:
-            _pin(layer, trt.float16, trt)
+            _pin(release, layer, trt.float16)
         elif layer.name not in networks:
-            _pin(layer, trt.float32, trt)
+            _pin(release, layer, trt.float32)
 
 
-def _pin(layer: Any, kind: Any, trt: Any) -> None:
+def _pin(release: Release, layer: tensorrt.ILayer, kind: tensorrt.DataType) -> None:
     """Pin the number format of a layer and its outputs, if all its outputs are floating point."""
+    assert release.before(11)
+    trt = release.trt
     outputs = [layer.get_output(position) for position in range(layer.num_outputs)]
     if not all(tensor.dtype in (trt.float32, trt.float16) for tensor in outputs):
         return
@@ -199,7 +213,7 @@ def _pin(layer: Any, kind: Any, trt: Any) -> None:
         layer.set_output_type(position, kind)
 
 
-def set_dynamic_ranges(job: Job, release: Release, network: Any) -> None:
+def set_dynamic_ranges(job: Job, release: Release, network: tensorrt.INetworkDefinition) -> None:
     """Set the dynamic ranges of tensors; tensors without a range stay floating point.
 
     Raises:
@@ -231,12 +245,15 @@ def _cache_reader(job: Job, release: Release) -> Any:
     return cache_reader(release, cache)
 
 
-def progress_monitor(release: Release) -> Any:
+def progress_monitor(release: Release) -> tensorrt.IProgressMonitor:
     """Return a monitor that prints the progress of TensorRT 10 or later."""
     assert release.at_least(10)
-    trt = release.trt
+    if TYPE_CHECKING:
+        import tensorrt as trt
+    else:
+        trt = release.trt
 
-    class Printer(trt.IProgressMonitor):  # type: ignore[misc, name-defined] # known at run time only
+    class Printer(trt.IProgressMonitor):  # type: ignore[misc] # no stubs come with TensorRT
         """Prints the steps of each phase."""
 
         def __init__(self) -> None:
@@ -299,13 +316,14 @@ def _compute_capability(job: Job) -> Optional[str]:
     return compute_capability()
 
 
-def _inspect(release: Release, plan: Any) -> Any:
+def _inspect(release: Release, plan: bytes) -> Any:
     """Return the layers of an engine; None for TensorRT-RTX, which chooses its kernels at run time."""
     if release.is_rtx:
         return None
     trt = release.trt
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(plan)
+    assert engine is not None
     inspector = engine.create_engine_inspector()
     return read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 

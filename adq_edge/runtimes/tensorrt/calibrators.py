@@ -6,7 +6,7 @@ its base's constructor, without which TensorRT crashes, and the caller keeps it 
 
 from __future__ import annotations
 
-from typing import Any, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Iterator, List, Optional
 
 import numpy as np
 
@@ -29,9 +29,12 @@ def cache_reader(release: Release, cache: bytes) -> Any:
         cache: the cache's text, of the class EntropyCalibration2.
     """
     assert release.before(11)
-    trt = release.trt
+    if TYPE_CHECKING:
+        import tensorrt as trt
+    else:
+        trt = release.trt
 
-    class CacheReader(trt.IInt8EntropyCalibrator2):  # type: ignore[misc, name-defined] # known at run time
+    class CacheReader(trt.IInt8EntropyCalibrator2):  # type: ignore[misc] # no stubs come with TensorRT
         """Signs as EntropyCalibration2, the class that DLA demands."""
 
         def __init__(self) -> None:
@@ -82,18 +85,22 @@ def own_calibrator(release: Release, kind: OwnCalibrator, images: np.ndarray) ->
     """
     assert release.before(11)
     trt = release.trt
-    base = {
+    bases = {
         OwnCalibrator.ENTROPY: trt.IInt8EntropyCalibrator2,
         OwnCalibrator.MINMAX: trt.IInt8MinMaxCalibrator,
         OwnCalibrator.PERCENTILE: trt.IInt8LegacyCalibrator,
-    }[kind]
+    }
+    if TYPE_CHECKING:
+        from tensorrt import IInt8LegacyCalibrator as Base  # the base with the most methods
+    else:
+        Base = bases[kind]  # noqa: N806
     feeder = _Feeder(images)
 
-    class Calibrator(base):  # type: ignore[misc, valid-type] # known at run time only
+    class Calibrator(Base):  # type: ignore[misc] # no stubs come with TensorRT
         """Never reads a cache; the last four answers are asked of the percentile calibrator only."""
 
         def __init__(self) -> None:
-            base.__init__(self)
+            Base.__init__(self)
             self.cache = b""
 
         def get_batch_size(self) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import collections
 from pathlib import Path
-from typing import Any, Deque, Dict, Generator, Iterable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Deque, Dict, Generator, Iterable, List, Optional, Tuple
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from adq_edge.runtimes.base import Engine, Output, Stages
 from adq_edge.runtimes.tensorrt.cuda import Buffer, Gpu, allocate
 from adq_edge.runtimes.tensorrt.inspection import count_kinds, read_layers
 from adq_edge.runtimes.tensorrt.release import Release, flavour_of, load_release
+
+if TYPE_CHECKING:
+    import tensorrt
 
 _IN_FLIGHT = 2  # for throughput: while one batch computes, the other's copies run
 
@@ -43,6 +46,8 @@ class TensorRTEngine(Engine):
         self._release = release or load_release(flavour_of(RuntimeName(sidecar.runtime)))
         super().__init__(path, sidecar, self._release.version)
         self._gpu: Optional[Gpu] = None
+        self._runtime: Optional[tensorrt.Runtime] = None
+        self._engine: Optional[tensorrt.ICudaEngine] = None
         self._slots: List[_Slot] = []
         _check_release(path, sidecar, self._release)
         self._gpu = Gpu()
@@ -96,6 +101,7 @@ class TensorRTEngine(Engine):
     def device_memory(self) -> int:
         """Return the memory that one execution context takes on the GPU besides the weights, in bytes."""
         engine = self._engine
+        assert engine is not None
         if self._release.at_least(10, 1):
             return int(engine.device_memory_size_v2)
         return int(engine.device_memory_size)
@@ -103,6 +109,7 @@ class TensorRTEngine(Engine):
     def operators(self) -> Dict[str, int]:
         """Count the engine's layers by TensorRT's type."""
         trt, engine = self._release.trt, self._engine
+        assert engine is not None
         inspector = engine.create_engine_inspector()
         return count_kinds(read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON)))
 
@@ -128,6 +135,7 @@ class TensorRTEngine(Engine):
 
     def _make_slot(self) -> _Slot:
         assert self._gpu is not None
+        assert self._engine is not None
         return _Slot(self.path, self._gpu, self._engine, self.sidecar, self.max_batch)
 
 
@@ -156,7 +164,7 @@ def _check_gpu(path: Path, sidecar: Sidecar, gpu: Gpu) -> None:
         )
 
 
-def _deserialize(path: Path, release: Release) -> Tuple[Any, Any]:
+def _deserialize(path: Path, release: Release) -> Tuple[tensorrt.Runtime, tensorrt.ICudaEngine]:
     """Return the runtime, which must outlive the engine, and the engine."""
     trt = release.trt
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
@@ -168,7 +176,7 @@ def _deserialize(path: Path, release: Release) -> Tuple[Any, Any]:
     return runtime, engine
 
 
-def _max_batch(path: Path, sidecar: Sidecar, engine: Any) -> int:
+def _max_batch(path: Path, sidecar: Sidecar, engine: tensorrt.ICudaEngine) -> int:
     """Return the largest batch, after a look at what the engine takes and gives."""
     names = {engine.get_tensor_name(position) for position in range(engine.num_io_tensors)}
     if names != {INPUT, MAP_OUTPUT, SCORE_OUTPUT}:
@@ -186,7 +194,9 @@ def _max_batch(path: Path, sidecar: Sidecar, engine: Any) -> int:
 class _Slot:
     """One batch in flight: an execution context with its stream, its events and its buffers."""
 
-    def __init__(self, path: Path, gpu: Gpu, engine: Any, sidecar: Sidecar, max_batch: int) -> None:
+    def __init__(
+        self, path: Path, gpu: Gpu, engine: tensorrt.ICudaEngine, sidecar: Sidecar, max_batch: int
+    ) -> None:
         context = engine.create_execution_context()
         if context is None:
             raise EngineError("TensorRT makes no execution context", where=path, fix="Free some GPU memory")
@@ -234,7 +244,7 @@ class _Slot:
 
     def free(self) -> None:
         """Give everything back at once: buffers that wait for the collector would outlive the context."""
-        self._context = None
+        del self._context
         buffers: List[Buffer] = [self._input, self._maps, self._scores]
         for buffer in buffers:
             buffer.device.free()
