@@ -19,7 +19,7 @@ from adq_edge.models.reverse_distillation import ReverseDistillation
 from adq_edge.models.stfpm import STFPM
 from adq_edge.models.uninformed_students import UninformedStudents
 from adq_edge.onnx_export.export import to_onnx
-from adq_edge.report.console.estimate import HEADINGS, engine_rows
+from adq_edge.report.tables.estimate import estimates_table
 from adq_edge.roofline.estimate import NOTE, ModelEstimate, estimate_model
 from adq_edge.roofline.published import CONDITIONS
 from adq_edge.roofline.roofline import layer_times
@@ -43,16 +43,6 @@ def estimates() -> List[ModelEstimate]:
     return found
 
 
-def rows(result: ModelEstimate) -> List[List[str]]:
-    """Return a method's lines of the table."""
-    lines = []
-    for engine in result.engines:
-        work = [f"{engine.gmac:.2f}", f"{engine.weight_mb:.1f}", f"{engine.traffic_mb:.0f}"]
-        intensity = f"{engine.operations_per_byte:.0f}"
-        lines += [[result.name, *row[:2], *work, intensity, *row[2:]] for row in engine_rows(engine)]
-    return lines
-
-
 def summary(result: ModelEstimate) -> Dict[str, Any]:
     """Return a method's estimates for the result file, without the hundred kernels behind each."""
     engines = tuple(dataclasses.replace(engine, layers=()) for engine in result.engines)
@@ -74,12 +64,12 @@ def main() -> None:
         f"By this estimate RD's FP32 teacher alone takes at least {teacher_ms(results[1]):.1f} ms, so the "
         "study's figures of RD in FP16 and INT8 cannot be of FP32 teacher and student together."
     )
-    work = ["GMAC", "weights MB", "traffic MB", "operations a byte"]
+    table = estimates_table(results)
     publish(
         "estimate",
         f"{title}\n\nEvery time here is {NOTE}. The last column alone was {CONDITIONS}. {teacher}",
-        ["method", *HEADINGS[:2], *work, *HEADINGS[2:]],
-        [row for result in results for row in rows(result)],
+        [column.heading for column in table.columns],
+        [list(row) for row in table.texts],
         {"title": title, "note": NOTE, "estimates": [summary(result) for result in results]},
         read_environment(),
     )

@@ -56,9 +56,9 @@ def analyze(
     threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
 ) -> None:
     """Measure what INT8 costs the anomaly maps and scores, layer by layer: no engine is built."""
-    from adq_edge.core.console import print_table
     from adq_edge.evaluation.analyze import analyze as run
-    from adq_edge.report.console.analysis import layer_table
+    from adq_edge.report.render.terminal import print_table
+    from adq_edge.report.tables.analysis import layer_table
 
     result = run(
         bundle,

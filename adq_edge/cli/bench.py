@@ -106,16 +106,16 @@ def bench(
 
 
 def _print_report(report: BenchmarkReport) -> None:
-    from adq_edge.core.console import print_table
-    from adq_edge.report.console.bench import bench_tables
+    from adq_edge.report.render.terminal import print_table
+    from adq_edge.report.tables.bench import bench_tables
 
     for table in bench_tables(report):
         print_table(table)
 
 
 def _print_boards(results: List[BoardResult]) -> None:
-    from adq_edge.core.console import print_table
-    from adq_edge.report.console.remote import board_lines, board_tables
+    from adq_edge.report.render.terminal import print_table
+    from adq_edge.report.tables.remote import board_lines, board_tables
 
     for result in results:
         for table in board_tables(result):
@@ -130,8 +130,8 @@ def _print_boards(results: List[BoardResult]) -> None:
 
 
 def _print_estimate(bundle: Path, engines: List[Path]) -> None:
-    from adq_edge.core.console import print_table
-    from adq_edge.report.console.estimate import estimate_table
+    from adq_edge.report.render.terminal import print_table
+    from adq_edge.report.tables.estimate import estimate_table
     from adq_edge.roofline.estimate import estimate
 
     if engines:

@@ -124,9 +124,9 @@ def build(
 ) -> None:
     """Build an engine from a bundle; the scoring is float32 at every precision."""
     from adq_edge.builders.build import build as run
-    from adq_edge.core.console import print_table
-    from adq_edge.report.console.engine import engine_lines
-    from adq_edge.report.console.plan import plan_table
+    from adq_edge.report.render.terminal import print_table
+    from adq_edge.report.tables.engine import engine_lines
+    from adq_edge.report.tables.plan import plan_table
 
     built = run(
         bundle,

@@ -38,9 +38,9 @@ def compare(
     other_model: bool = typer.Option(False, "--other-model", help="Take engines of two different models."),
 ) -> None:
     """Measure how far two engines of one model agree, and show where they differ."""
-    from adq_edge.core.console import print_table
     from adq_edge.evaluation.compare import compare as run
-    from adq_edge.report.console.comparison import agreement_table, auroc_table
+    from adq_edge.report.render.terminal import print_table
+    from adq_edge.report.tables.comparison import agreement_table, auroc_table
 
     result = run(
         engine_a,

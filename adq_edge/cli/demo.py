@@ -25,8 +25,8 @@ def demo(
     restart: bool = typer.Option(False, "--restart", help="Train anew although there is a checkpoint."),
 ) -> None:
     """Go the whole way once: images, training, export, FP32 and INT8 engines, quality and speed."""
-    from adq_edge.core.console import print_table
-    from adq_edge.report.console.common import summary_table
+    from adq_edge.report.render.terminal import print_table
+    from adq_edge.report.tables.headline import summary_table
 
     with needs_training_half():
         from adq_edge.study.demo import demo as run

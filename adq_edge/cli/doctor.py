@@ -20,13 +20,13 @@ def doctor(
     json: Optional[Path] = typer.Option(None, "--json", help="Write the diagnosis to this file too."),
 ) -> None:
     """Say what this machine is, what adq-edge can do on it, and the one next thing to fix."""
-    from adq_edge.core.console import print_table
     from adq_edge.hardware.doctor import diagnose
-    from adq_edge.report.console.doctor import advice, capabilities_table, machine_table
+    from adq_edge.report.render.terminal import print_table
+    from adq_edge.report.tables.doctor import capabilities_table, machine_table, next_step_line
 
     diagnosis = diagnose()
     print_table(machine_table(diagnosis.inventory))
     print_table(capabilities_table(diagnosis))
-    typer.echo(advice(diagnosis))
+    typer.echo(next_step_line(diagnosis))
     if json is not None:
         diagnosis.write(json)

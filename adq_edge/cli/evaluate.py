@@ -39,11 +39,11 @@ def evaluate(
     ),
 ) -> None:
     """Measure an engine's AUROC and AUPRO, and store its own threshold beside it."""
-    from adq_edge.core.console import print_table
     from adq_edge.evaluation.evaluate import evaluate as run
-    from adq_edge.report.console.common import quality_table
+    from adq_edge.report.render.terminal import print_table
+    from adq_edge.report.tables.quality import evaluation_table
 
     result = run(
         engine, data, categories=category, output=output, runtime=runtime, threads=threads, trust=trust
     )
-    print_table(quality_table(result))
+    print_table(evaluation_table(result))

@@ -45,11 +45,11 @@ def study(
     Each cell of the matrix is a file: a second run does what is missing. Tables go to OUTPUT/study.md, every
     figure to OUTPUT/study.json. Exit code 1 says that some cells failed.
     """
-    from adq_edge.core.console import print_table
+    from adq_edge.report.render.terminal import print_table
     from adq_edge.study.config_file import read_config
-    from adq_edge.study.render import screen_tables
     from adq_edge.study.run import MARKDOWN_FILE, RESULT_FILE
     from adq_edge.study.run import study as run
+    from adq_edge.study.tables import notes_table, study_tables
 
     chosen = read_config(
         config,
@@ -62,7 +62,7 @@ def study(
         backbone=backbone,
     )
     result = run(chosen)
-    for table in screen_tables(result):
+    for table in (*study_tables(result), notes_table(result)):
         print_table(table)
     folder = Path(chosen.output)
     typer.echo(f"tables: {folder / MARKDOWN_FILE}; every figure: {folder / RESULT_FILE}")

@@ -7,17 +7,17 @@ from typing import Callable, Dict, Hashable, Iterator, List, Optional, Sequence,
 from adq_edge.benchmark.records import Throughput
 from adq_edge.core.options import Precision
 from adq_edge.hardware.telemetry.recording import Recording, Series
-from adq_edge.report.console.estimate import group_modes
 from adq_edge.report.merge import data_key
 from adq_edge.report.model import Device, Entry, Model
-from adq_edge.report.phrasing import cautions, precision_name, significant
+from adq_edge.report.phrasing import caution_words, precision_name, significant
 from adq_edge.report.svg.bars import Range, Stack, range_chart, stack_chart
 from adq_edge.report.svg.bubbles import Bubble, bubble_chart
 from adq_edge.report.svg.curves import Curve, step_chart, time_chart
 from adq_edge.report.svg.distribution import Strip, distribution_chart
 from adq_edge.report.svg.elements import Chart
+from adq_edge.report.tables.bench import STAGES
+from adq_edge.report.tables.estimate import group_modes
 from adq_edge.report.tables.quality import file_name
-from adq_edge.report.tables.speed import stages_of
 from adq_edge.roofline.estimate import ModelEstimate
 
 _COLOURS = {precision.value: precision.value for precision in Precision}
@@ -61,7 +61,7 @@ def latency_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     """Yield the distribution of latency on each device."""
     for device in devices:
         strips = [
-            Strip(entry.engine.name, _color(entry), entry.latency, cautions(entry.flags))
+            Strip(entry.engine.name, _color(entry), entry.latency, caution_words(entry.flags))
             for entry in device.entries
             if entry.latency is not None
         ]
@@ -71,13 +71,13 @@ def latency_charts(devices: Sequence[Device]) -> Iterator[Chart]:
 
 def stage_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     """Yield what the way from an encoded image to its map is made of, on each device."""
-    names = [name for name, _ in stages_of(None)]
+    names = [column.name for column, _ in STAGES]
     for device in devices:
         stacks = []
         for entry in device.entries:
             stages = entry.engine.end_to_end
             if stages is not None:
-                parts = [None if stage is None else stage.p50_ms for _, stage in stages_of(stages)]
+                parts = [read(stages) for _, read in STAGES]
                 total = f"in all {significant(stages.total.p50_ms)} ms"
                 stacks.append(Stack(entry.engine.name, parts, total))
         if stacks:

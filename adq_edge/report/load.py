@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
-from adq_edge.benchmark.records import EngineBenchmark
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import ResultError, StorageError
@@ -26,37 +25,19 @@ _KINDS = "Name result files of bench, eval, compare or bench --estimate, or a fo
 
 
 @dataclasses.dataclass(frozen=True)
-class Measurement:
-    """What one run of `bench` measured of one engine.
-
-    Attributes:
-        path: the result file.
-        report: the run, with this engine alone.
-    """
-
-    path: Path
-    report: BenchmarkReport
-
-    @property
-    def engine(self) -> EngineBenchmark:
-        """The engine's figures."""
-        return self.report.engines[0]
-
-
-@dataclasses.dataclass(frozen=True)
 class Collection:
     """The content of the result files.
 
     Attributes:
-        measurements: of `bench`, one per engine and run.
-        evaluations: of `eval`.
-        comparisons: of `compare`.
-        estimates: of `bench --estimate`.
-        sources: every file that was read and its SHA-256.
-        notes: what was left out and why, one sentence each.
+        runs: runs of `bench`, with one engine each.
+        evaluations: results of `eval`.
+        comparisons: results of `compare`.
+        estimates: results of `bench --estimate`.
+        sources: each file that was read, and its SHA-256.
+        notes: which files were left out and why, one sentence each.
     """
 
-    measurements: Tuple[Measurement, ...]
+    runs: Tuple[BenchmarkReport, ...]
     evaluations: Tuple[Evaluation, ...]
     comparisons: Tuple[Comparison, ...]
     estimates: Tuple[ModelEstimate, ...]
@@ -64,29 +45,29 @@ class Collection:
     notes: Tuple[str, ...]
 
 
-def collect(paths: Sequence[Union[str, Path]]) -> Collection:
+def load_results(paths: Sequence[Union[str, Path]]) -> Collection:
     """Read result files.
 
-    A file that is named must be a result file that a report can show. Of a folder, files of other kinds are
-    left out; but one that should be readable and is not (cut short, of another version) is an error there
-    too, for a report must not lack an engine silently. A file that is named or copied twice counts once.
+    A named file must be a result file that a report can show. In a folder, files of other kinds are left out.
+    A damaged result file, or one of another version, is an error in both cases, because a report must not
+    lack an engine silently. A file that is named twice, or a copy of another, counts once.
 
     Args:
-        paths: files, and folders whose `.json` files are taken, those of folders inside them included.
+        paths: files, and folders whose `.json` files are read, subfolders included.
 
     Raises:
-        ResultError: nothing to show, or a file that is damaged, foreign or of another version.
+        ResultError: no result, or a file that is damaged, foreign or of another version.
         StorageError: a path does not exist or cannot be read.
     """
-    found = list(_find([Path(path) for path in paths]))
-    records: List[Tuple[Path, Any]] = []
+    files = list(_find([Path(path) for path in paths]))
+    records: List[Any] = []
     sources: Dict[str, Path] = {}
     notes: List[str] = []
-    with progress_bar("TelemetrySample results", len(found), "files") as advance:
-        for path, named in found:
+    with progress_bar("Reading results", len(files), "files") as advance:
+        for path, named in files:
             schema = _read_schema(path)
             digest = sha256(path)
-            if schema is None or schema not in _READERS:
+            if schema not in _READERS:
                 if named:
                     raise ResultError("not a result file that a report can show", where=path, fix=_KINDS)
                 notes.append(f"{path} was left out: not a result that a report shows.")
@@ -94,11 +75,19 @@ def collect(paths: Sequence[Union[str, Path]]) -> Collection:
                 notes.append(f"{path} was left out: the same content as {sources[digest]}.")
             else:
                 sources[digest] = path
-                records.append((path, _READERS[schema](path)))
+                records.append(_READERS[schema](path))
             advance()
     if not records:
         raise ResultError("nothing to show", where=", ".join(map(str, paths)) or None, fix=_KINDS)
-    return _sort(records, sources, notes)
+    reports = [record for record in records if isinstance(record, BenchmarkReport)]
+    return Collection(
+        runs=tuple(dataclasses.replace(one, engines=(engine,)) for one in reports for engine in one.engines),
+        evaluations=tuple(record for record in records if isinstance(record, Evaluation)),
+        comparisons=tuple(record for record in records if isinstance(record, Comparison)),
+        estimates=tuple(record for record in records if isinstance(record, ModelEstimate)),
+        sources=tuple((path, digest) for digest, path in sources.items()),
+        notes=tuple(notes),
+    )
 
 
 def _find(paths: Sequence[Path]) -> Iterator[Tuple[Path, bool]]:
@@ -116,8 +105,8 @@ def _find(paths: Sequence[Path]) -> Iterator[Tuple[Path, bool]]:
                 yield file, file is path
 
 
-def _read_schema(path: Path) -> Optional[str]:
-    """Return the schema name that a JSON file carries; None without one."""
+def _read_schema(path: Path) -> str:
+    """Return the schema name in a JSON file; empty without one."""
     with storage_errors(path):
         content = path.read_bytes()
     try:
@@ -126,26 +115,7 @@ def _read_schema(path: Path) -> Optional[str]:
         raise ResultError(
             f"damaged or cut short, or not JSON at all ({problem})",
             where=path,
-            fix="Measure again, or leave the file out",
+            fix="Measure again, or remove the file",
         ) from problem
-    schema = document.get("schema") if isinstance(document, dict) else None
-    return schema if isinstance(schema, str) else None
-
-
-def _sort(
-    records: Sequence[Tuple[Path, Any]], sources: Mapping[str, Path], notes: Sequence[str]
-) -> Collection:
-    measurements = [
-        Measurement(path, dataclasses.replace(record, engines=(engine,)))
-        for path, record in records
-        if isinstance(record, BenchmarkReport)
-        for engine in record.engines
-    ]
-    return Collection(
-        measurements=tuple(measurements),
-        evaluations=tuple(record for _, record in records if isinstance(record, Evaluation)),
-        comparisons=tuple(record for _, record in records if isinstance(record, Comparison)),
-        estimates=tuple(record for _, record in records if isinstance(record, ModelEstimate)),
-        sources=tuple((path, digest) for digest, path in sources.items()),
-        notes=tuple(notes),
-    )
+    schema: Optional[object] = document.get("schema") if isinstance(document, dict) else None
+    return schema if isinstance(schema, str) else ""

@@ -1,21 +1,18 @@
-"""Which machine a result is of, whether two are of one, and what devices are called."""
+"""Names of the devices that results come from, and whether two results come from one machine."""
 
 from __future__ import annotations
 
 import collections
-import dataclasses
 import re
-from typing import Counter, Hashable, Iterator, List, Sequence, Tuple
+from typing import Counter, Hashable, Iterator, List, Sequence
 
 from adq_edge.benchmark.results import BenchmarkReport
-from adq_edge.core.options import CARD_DEVICES
-from adq_edge.core.options import Device as DeviceName
+from adq_edge.core.options import CARD_DEVICES, Device
 from adq_edge.hardware.environment import Environment
-from adq_edge.report.model import Device
 
 
 def device_key(report: BenchmarkReport) -> Hashable:
-    """Tell devices apart: by the machine, a board's power mode, and how the engines ran on it."""
+    """Return what distinguishes devices: the machine, a board's power mode, and how the engines ran."""
     environment, settings = report.environment, report.settings
     memory = None if environment.memory_mb is None else round(environment.memory_mb / 100)
     return (
@@ -26,19 +23,19 @@ def device_key(report: BenchmarkReport) -> Hashable:
 
 
 def same_machine(one: Environment, other: Environment) -> bool:
-    """Return whether two results may be of one machine, as far as both tell."""
-    told = ((one.host, other.host), (one.gpu, other.gpu))
+    """Return True if two results may come from one machine, as far as both name it."""
+    optional = ((one.host, other.host), (one.gpu, other.gpu))
     return (one.board, one.cpu, one.architecture) == (other.board, other.cpu, other.architecture) and all(
-        None in pair or pair[0] == pair[1] for pair in told
+        None in pair or pair[0] == pair[1] for pair in optional
     )
 
 
 def device_name(report: BenchmarkReport) -> str:
-    """Return what a report calls the device that a run was measured on."""
+    """Return the name of the device that a run was measured on."""
     environment, settings = report.environment, report.settings
     on_card = settings.device in CARD_DEVICES
     name = _short((environment.gpu if on_card else None) or environment.board or environment.cpu)
-    details = [] if settings.device == DeviceName.JETSON else [settings.device.upper()]
+    details = [] if settings.device == Device.JETSON else [settings.device.upper()]
     if settings.threads is not None:
         details.append(f"{settings.threads} threads")
     if environment.power_mode is not None:
@@ -46,22 +43,25 @@ def device_name(report: BenchmarkReport) -> str:
     return f"{name} ({', '.join(details)})" if details else name
 
 
-def name_apart(devices: Sequence[Device]) -> Tuple[Device, ...]:
-    """Add to a name that comes again what tells its devices apart, and a number where nothing does."""
-    named: List[Device] = []
+def device_names(reports: Sequence[BenchmarkReport]) -> List[str]:
+    """Return a different name for each device, given a run of each.
+
+    A name that occurs several times gets the details that differ, or a number if none does.
+    """
+    names = [device_name(report) for report in reports]
     taken: Counter[str] = collections.Counter()
-    for device in devices:
-        twins = (set(_details(other)) for other in devices if other.name == device.name)
+    distinct = []
+    for name, report in zip(names, reports):
+        twins = (set(_details(other)) for known, other in zip(names, reports) if known == name)
         common = set.intersection(*twins)
-        name = ", ".join([device.name, *(detail for detail in _details(device) if detail not in common)])
-        taken[name] += 1
-        number = "" if taken[name] == 1 else f" #{taken[name]}"
-        named.append(dataclasses.replace(device, name=f"{name}{number}"))
-    return tuple(named)
+        longer = ", ".join([name, *(detail for detail in _details(report) if detail not in common)])
+        taken[longer] += 1
+        distinct.append(longer if taken[longer] == 1 else f"{longer} #{taken[longer]}")
+    return distinct
 
 
-def _details(device: Device) -> Iterator[str]:
-    environment = device.environments[0]
+def _details(report: BenchmarkReport) -> Iterator[str]:
+    environment = report.environment
     if environment.host is not None:
         yield f"host {environment.host}"
     if environment.gpu is not None:
@@ -74,6 +74,6 @@ def _details(device: Device) -> Iterator[str]:
 
 
 def _short(name: str) -> str:
-    """Return a machine's name as people say it; in full it stands in the table of machines."""
+    """Return the usual short form of a machine's name."""
     name = re.sub(r"\((R|TM|r|tm)\)|\bDeveloper Kit\b|(\d+-Core )?\bProcessor$|\bCPU( @ .*)?$", " ", name)
     return re.sub(r"^NVIDIA (?=Jetson)", "", " ".join(name.split())) or name

@@ -1,4 +1,4 @@
-"""What a report shows of each engine: its figures, what they are compared with, and reasons for caution."""
+"""What a report shows of each engine: its measurements, its baseline, and the reasons for caution."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import dataclasses
 from typing import NamedTuple, Optional, Tuple
 
 from adq_edge.benchmark.records import EngineBenchmark, Interval, Latency
-from adq_edge.benchmark.results import Flag
+from adq_edge.benchmark.results import BenchmarkReport, Flag
 from adq_edge.evaluation.compare import Comparison
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.hardware.environment import Environment
-from adq_edge.report.load import Measurement
 
 
 class Speed(NamedTuple):
     """Latency relative to the baseline's; below 1 is faster.
 
     Attributes:
-        ratio: of the medians.
-        interval: its 95 % confidence interval over the rounds; None without turns, or for too few rounds.
-        interleaved: whether the two took turns in one run.
+        ratio: ratio of the median latencies.
+        interval: its 95 % confidence interval over the rounds; None for too few rounds or separate runs.
+        interleaved: True if both engines were timed in one run, in turns.
     """
 
     ratio: float
@@ -29,22 +28,22 @@ class Speed(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One measured engine with all that is known of it.
+    """One measured engine.
 
     Attributes:
-        measurement: its speed.
-        quality: its quality, on the same data for all entries of a device where there is a choice.
-        flags: reasons for caution with its speed.
-        quality_flags: those with its quality.
-        baseline: the engine that it is compared with; None for the baseline itself, or without one.
-        speed: relative to the baseline.
-        auroc_change: image AUROC less the baseline's on the same images; None if one is unknown.
-        agreement: what `compare` found between the baseline's engine (A) and this one (B).
+        device: name of the device that it ran on.
+        report: the run of `bench`, with this engine alone.
+        quality: its evaluation; where there are several, one on the data of most other engines.
+        quality_flags: reasons for caution with the quality.
+        baseline: the FP32 engine that it is compared with; None for FP32 engines or without one.
+        speed: speed relative to the baseline.
+        auroc_change: image AUROC minus the baseline's on the same images; None if one is unknown.
+        agreement: result of `compare` between the baseline's engine (A) and this one (B).
     """
 
-    measurement: Measurement
-    quality: Optional[Evaluation]
-    flags: Tuple[Flag, ...]
+    device: str
+    report: BenchmarkReport
+    quality: Optional[Evaluation] = None
     quality_flags: Tuple[Flag, ...] = ()
     baseline: Optional[Entry] = None
     speed: Optional[Speed] = None
@@ -53,24 +52,40 @@ class Entry:
 
     @property
     def engine(self) -> EngineBenchmark:
-        """The engine's figures."""
-        return self.measurement.engine
+        """The engine's measurements."""
+        return self.report.engines[0]
+
+    @property
+    def flags(self) -> Tuple[Flag, ...]:
+        """Reasons for caution with the speed."""
+        return self.report.flags(self.engine)
 
     @property
     def all_flags(self) -> Tuple[Flag, ...]:
-        """All reasons for caution."""
+        """Reasons for caution with speed and quality."""
         return (*self.flags, *self.quality_flags)
 
     @property
     def latency(self) -> Optional[Latency]:
-        """Of SingleStream's queries; None if that scenario was not measured."""
+        """Latency of SingleStream queries; None if that scenario was not measured."""
         stream = self.engine.single_stream
         return None if stream is None else stream.latency
 
     @property
+    def image_auroc(self) -> Optional[float]:
+        """Image AUROC, 0 to 1; None without an evaluation."""
+        return None if self.quality is None else self.quality.image_auroc
+
+    @property
     def quotable(self) -> bool:
-        """False for a run that was too short, not warm, throttled or disturbed."""
+        """True if the speed meets the rules for publishing: long enough, warm, undisturbed, not throttled."""
         return not self.flags
+
+    @property
+    def method(self) -> str:
+        """The method and the image size."""
+        height, width = self.engine.image_size
+        return f"{self.engine.arch}, {width}x{height}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +93,11 @@ class Model:
     """One model's engines on one device.
 
     Attributes:
-        name: of its engines, without the precision.
-        arch: the method.
+        name: name of its engines, without the precision.
         entries: the engines, from the widest number format to the narrowest.
     """
 
     name: str
-    arch: str
     entries: Tuple[Entry, ...]
 
 
@@ -94,8 +107,8 @@ class Device:
 
     Attributes:
         name: the machine and how its engines ran.
-        environments: the machine as each run saw it; software may differ.
-        models: what was measured there.
+        environments: the machine in each run; the software may differ.
+        models: the models that were measured on it.
     """
 
     name: str
@@ -104,5 +117,11 @@ class Device:
 
     @property
     def entries(self) -> Tuple[Entry, ...]:
-        """All models' engines."""
+        """All engines."""
         return tuple(entry for model in self.models for entry in model.entries)
+
+
+def entries_of(report: BenchmarkReport, device: str) -> Tuple[Entry, ...]:
+    """Return an entry for each engine of a run."""
+    alone = (dataclasses.replace(report, engines=(engine,)) for engine in report.engines)
+    return tuple(Entry(device, one) for one in alone)

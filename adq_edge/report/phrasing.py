@@ -1,4 +1,4 @@
-"""How a report says things: numbers with as many digits as they deserve, and comparisons in words."""
+"""How a report words its results: significant digits, names of number formats, and comparisons."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from adq_edge.benchmark.results import Flag
 from adq_edge.core.options import Precision
 from adq_edge.core.text import plain
 from adq_edge.hardware.board_state import BoardState
-from adq_edge.report.model import Device, Entry
+from adq_edge.report.model import Entry
 
 _SAME_SPEED = 0.02
+_PRECISIONS = {precision.value for precision in Precision}
 _BEST = {
     None: "best",
-    OfflineEnd.STOPPED_RISING: "best: larger batches bring no more",
+    OfflineEnd.STOPPED_RISING: "best: larger batches are not faster",
     OfflineEnd.LARGEST_BATCH: "best; larger batches were not tried",
     OfflineEnd.TOO_LONG: "best; larger batches would take too long",
     OfflineEnd.NAMED: "best of the batch sizes named",
@@ -23,7 +24,7 @@ _BEST = {
 
 
 def significant(value: float) -> str:
-    """Show a positive number with three significant digits, and whole above that."""
+    """Return a number with three significant digits; without decimals from 100 on."""
     if value == 0:
         return "0"
     for limit, digits in ((0.01, 5), (0.1, 4), (1, 3), (10, 2), (100, 1)):
@@ -33,37 +34,32 @@ def significant(value: float) -> str:
 
 
 def precision_name(precision: str) -> str:
-    """Return the name of a number format as people write it."""
-    return precision.upper() if precision in {known.value for known in Precision} else plain(precision)
+    """Return the usual name of a number format, for example `INT8`."""
+    return precision.upper() if precision in _PRECISIONS else plain(precision)
 
 
-def offline_words(engine: EngineBenchmark, load: Throughput) -> str:
-    """Return True if a throughput is an engine's best, and whether a larger batch may bring more."""
-    if load != engine.best_offline:
+def yes_or_no(answer: Optional[bool]) -> str:
+    """Return the word for an answer; `not known` for None."""
+    return {None: "not known", True: "yes", False: "no"}[answer]
+
+
+def throughput_remark(engine: EngineBenchmark, throughput: Throughput) -> str:
+    """Return why no larger batch was tried, for the engine's best throughput; empty for others."""
+    if throughput != engine.best_offline:
         return ""
-    words = _BEST[engine.offline_end]
-    return words if engine.offline_failure is None else f"{words} {plain(engine.offline_failure)}"
+    best = _BEST[engine.offline_end]
+    return best if engine.offline_failure is None else f"{best} {plain(engine.offline_failure)}"
 
 
-def failed_words(engine: EngineBenchmark) -> Optional[str]:
-    """Say why there is no throughput of an engine, where Offline failed before there was any."""
+def offline_failure(engine: EngineBenchmark) -> Optional[str]:
+    """Return why Offline has no throughput at all; None if it has one or was not run."""
     if engine.offline or engine.offline_failure is None:
         return None
     return f"failed {plain(engine.offline_failure)}"
 
 
-def engine_words(device: Device, entry: Entry) -> Tuple[str, str, str]:
-    """Return what names an engine in a table: its name, its device and its number format."""
-    return entry.engine.name, device.name, precision_name(entry.engine.precision)
-
-
-def yes_or_no(told: Optional[bool]) -> str:
-    """Say what is known of a question."""
-    return {None: "not known", True: "yes", False: "no"}[told]
-
-
-def board_words(state: BoardState) -> str:
-    """Say how a board is set, as far as it tells."""
+def board_settings(state: BoardState) -> str:
+    """Return a board's power mode, clocks and temperature, as far as they are known."""
     locked = {None: "", True: "clocks locked", False: "clocks not locked"}[state.clocks_locked]
     parts = (
         *("" if state.power_mode is None else state.power_mode.label, locked),
@@ -71,21 +67,17 @@ def board_words(state: BoardState) -> str:
         "" if state.emc_mhz is None else f"memory {state.emc_mhz:.0f} MHz",
         "" if state.hottest_degc is None else f"{state.hottest_degc:.1f} degC",
     )
-    return ", ".join(part for part in parts if part)
+    return ", ".join(filter(None, parts))
 
 
-def baseline_name(entry: Entry, baseline: Entry) -> str:
-    """Return what an engine's baseline is called: its precision, and its runtime where that is another."""
-    name, runtime = precision_name(baseline.engine.precision), baseline.engine.runtime
-    return name if runtime == entry.engine.runtime else f"{name} with {plain(runtime)}"
-
-
-def speed_words(entry: Entry) -> Optional[str]:
-    """Say how fast an engine is compared with its baseline: `2.9x faster than FP32`."""
+def speed_phrase(entry: Entry) -> Optional[str]:
+    """Return the comparison of speed with the baseline, for example `2.9x faster than FP32`."""
     if entry.speed is None or entry.baseline is None:
         return None
     ratio, interval = entry.speed.ratio, entry.speed.interval
-    name = baseline_name(entry, entry.baseline)
+    name, runtime = precision_name(entry.baseline.engine.precision), entry.baseline.engine.runtime
+    if runtime != entry.engine.runtime:
+        name += f" with {plain(runtime)}"
     if abs(1 - ratio) < _SAME_SPEED:
         return f"as fast as {name}"
     if interval is not None and interval.low <= 1 <= interval.high:
@@ -93,8 +85,8 @@ def speed_words(entry: Entry) -> Optional[str]:
     return f"{_factor(1 / ratio)} faster than {name}" if ratio < 1 else f"{_factor(ratio)} slower than {name}"
 
 
-def auroc_words(entry: Entry) -> Optional[str]:
-    """Say how an engine's image AUROC differs from its baseline's: `AUROC 0.001 lower`."""
+def auroc_phrase(entry: Entry) -> Optional[str]:
+    """Return the change of the image AUROC from the baseline's, for example `AUROC 0.001 lower`."""
     change = entry.auroc_change
     if change is None:
         return None
@@ -103,49 +95,50 @@ def auroc_words(entry: Entry) -> Optional[str]:
     return f"AUROC {abs(change):.3f} {'lower' if change < 0 else 'higher'}"
 
 
-def size_words(entry: Entry) -> Optional[str]:
-    """Say how much smaller an engine's file is than its baseline's."""
+def size_phrase(entry: Entry) -> Optional[str]:
+    """Return how much smaller the engine file is than the baseline's."""
     if entry.baseline is None or not entry.engine.engine_mb:
         return None
     ratio = entry.baseline.engine.engine_mb / entry.engine.engine_mb
     return f"file {_factor(ratio)} smaller" if ratio >= 1 + _SAME_SPEED else None
 
 
-def flip_words(entry: Entry) -> Optional[str]:
-    """Say how many decisions `compare` found changed."""
-    found = entry.agreement
-    if found is None or found.flips is None:
+def flips_phrase(entry: Entry) -> Optional[str]:
+    """Return how many decisions `compare` found changed."""
+    agreement = entry.agreement
+    if agreement is None or agreement.flips is None:
         return None
-    images = len(found.images)
-    if not found.flips.count:
+    images = len(agreement.images)
+    if not agreement.flips.count:
         return f"no decision of {images} changes"
-    return f"{found.flips.count} of {images} decisions change, {found.flips.mistakes} for the worse"
+    return f"{agreement.flips.count} of {images} decisions change, {agreement.flips.mistakes} for the worse"
 
 
-def in_words(entry: Entry) -> str:
-    """Say what an engine's number format bought and cost, in a phrase; empty without a baseline."""
-    parts = (speed_words(entry), auroc_words(entry), size_words(entry), flip_words(entry))
-    return ", ".join(part for part in parts if part is not None)
+def comparison_phrase(entry: Entry) -> str:
+    """Return the whole comparison with the baseline; empty without a baseline."""
+    parts = (speed_phrase(entry), auroc_phrase(entry), size_phrase(entry), flips_phrase(entry))
+    return ", ".join(filter(None, parts))
 
 
 def finding(entry: Entry) -> Optional[str]:
-    """Say what matters about an engine in one sentence, with the figures; None without a baseline."""
-    speed, latency = speed_words(entry), entry.latency
+    """Return the comparison with the baseline with its figures, in one phrase; None without a baseline."""
+    speed, latency = speed_phrase(entry), entry.latency
     if speed is None or latency is None or entry.baseline is None:
         return None
-    stream = entry.baseline.engine.single_stream
-    before = "" if stream is None else f" instead of {significant(stream.latency.p50_ms)}"
+    before = entry.baseline.latency
+    reference = "" if before is None else f" instead of {significant(before.p50_ms)}"
     name = precision_name(entry.engine.precision)
-    parts = [f"{name} is {speed} ({significant(latency.p50_ms)}{before} ms an image)"]
-    quality = auroc_words(entry)
-    if quality is not None and entry.quality is not None and entry.quality.image_auroc is not None:
-        parts.append(f"{quality} ({entry.quality.image_auroc:.3f})")
-    parts += [part for part in (size_words(entry), flip_words(entry)) if part is not None]
-    return ", ".join(parts)
+    quality = auroc_phrase(entry)
+    parts = (
+        f"{name} is {speed} ({significant(latency.p50_ms)}{reference} ms an image)",
+        quality and entry.image_auroc is not None and f"{quality} ({entry.image_auroc:.3f})",
+        *(size_phrase(entry), flips_phrase(entry)),
+    )
+    return ", ".join(part for part in parts if part)
 
 
-def reservations(entry: Entry) -> Tuple[Flag, ...]:
-    """Return the reasons for caution with a comparison: the engine's own, its baseline's, and of the two."""
+def comparison_flags(entry: Entry) -> Tuple[Flag, ...]:
+    """Return the reasons for caution with a comparison, those of the baseline included."""
     if entry.baseline is None:
         return entry.all_flags
     name = precision_name(entry.baseline.engine.precision)
@@ -153,14 +146,13 @@ def reservations(entry: Entry) -> Tuple[Flag, ...]:
     others = [flag for flag in entry.baseline.all_flags if flag.word not in own]
     flags = [*entry.all_flags, *(Flag(f"{name} {flag.word}", f"{name}: {flag.reason}") for flag in others)]
     if entry.speed is not None and not entry.speed.interleaved:
-        flags.append(
-            Flag("not in turns", f"it and {name} were timed apart, so that drift may have hit but one")
-        )
+        reason = f"this engine and {name} were timed in separate runs, so drift may have affected only one"
+        flags.append(Flag("not in turns", reason))
     return tuple(flags)
 
 
-def cautions(flags: Sequence[Flag]) -> str:
-    """Return the words of caution that stand beside an engine's figures; empty if there is none."""
+def caution_words(flags: Sequence[Flag]) -> str:
+    """Return the short names of the reasons for caution; empty without any."""
     return ", ".join(flag.word for flag in flags)
 
 

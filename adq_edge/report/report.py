@@ -1,4 +1,4 @@
-"""`report`: what a manager reads and an engineer checks, made from result files alone."""
+"""`report`: one page for managers and engineers, made from result files alone."""
 
 from __future__ import annotations
 
@@ -9,28 +9,25 @@ from adq_edge.artifacts import workspace
 from adq_edge.artifacts.outputs import refuse_unwritable
 from adq_edge.core.errors import ResultError
 from adq_edge.core.files import write_bytes
-from adq_edge.report.headline import all_flags, findings
-from adq_edge.report.load import Collection, collect
-from adq_edge.report.merge import join
+from adq_edge.report.load import Collection, load_results
+from adq_edge.report.merge import merge
 from adq_edge.report.model import Device
 from adq_edge.report.render.csv import csv_text
 from adq_edge.report.render.html import page
 from adq_edge.report.render.markdown import markdown
-from adq_edge.report.table import Sheet
-from adq_edge.report.tables import quality as quality_sheets
-from adq_edge.report.tables import setup as setup_sheets
-from adq_edge.report.tables import speed as speed_sheets
+from adq_edge.report.table import Table
+from adq_edge.report.tables import bench, comparison, environment, estimate, headline, quality
 
 
 class Report(NamedTuple):
-    """What was made of which results.
+    """A written report.
 
     Attributes:
         path: the file or folder.
         files: the files in it.
-        findings: what was found, one sentence an engine.
-        cautions: the words of caution, and how many engines each is about.
-        notes: what was left out and why.
+        findings: one sentence for each engine that was compared.
+        cautions: the reasons for caution, and the number of engines with each.
+        notes: which files were left out and why.
     """
 
     path: Path
@@ -44,17 +41,17 @@ def report(
     paths: Union[str, Path, Sequence[Union[str, Path]], None] = None,
     output: Union[str, Path] = workspace.REPORT,
 ) -> Report:
-    """Make a report of result files, which are joined by the engine's SHA-256 and grouped by machine.
+    """Write a report of result files, which are merged by the engine's SHA-256 and grouped by machine.
 
     Args:
         paths: result files of `bench`, `eval`, `compare` and `bench --estimate`, and folders of them;
             `benchmarks/results` by default.
         output: `.html` for the page, `.md` for its tables as Markdown, `.csv` for its headline table with a
-            line per engine; a name without a suffix for a folder that holds the page, the Markdown and every
-            table as CSV.
+            line per engine; a name without a suffix for a folder with the page, the Markdown and every table
+            as CSV.
 
     Raises:
-        ResultError: nothing to show, a file that cannot be shown, or an output of another kind.
+        ResultError: no result, a file that cannot be shown, or an output of another kind.
         StorageError: a file cannot be read or written.
     """
     target = Path(output)
@@ -62,50 +59,54 @@ def report(
         raise ResultError("not a kind of report", where=target, fix="Use .html, .md, .csv or a folder")
     if paths is None:
         paths = [workspace.RESULTS]
-    collection = collect([paths] if isinstance(paths, (str, Path)) else list(paths))
-    devices = join(collection)
+    collection = load_results([paths] if isinstance(paths, (str, Path)) else list(paths))
+    devices = merge(collection)
     contents = _contents(target, collection, devices)
-    for path in contents:  # all of a folder or none
+    for path in contents:  # all files of a folder or none
         refuse_unwritable(path)
     for path, content in contents.items():
         write_bytes(path, content.encode("utf-8"))
-    return Report(target, tuple(contents), tuple(findings(devices)), all_flags(devices), collection.notes)
+    findings = tuple(headline.findings(devices))
+    return Report(target, tuple(contents), findings, headline.count_flags(devices), collection.notes)
 
 
-def all_sheets(collection: Collection, devices: Sequence[Device]) -> List[Sheet]:
-    """Return every table, the headline first; some may have no line."""
+def _all_tables(collection: Collection, devices: Sequence[Device]) -> List[Table]:
+    """Return every table, the headline first; some may be empty."""
+    entries = [entry for device in devices for entry in device.entries]
     return [
-        speed_sheets.headline_sheet(devices),
-        quality_sheets.caution_sheet(devices),
-        quality_sheets.quality_sheet(collection.evaluations),
-        quality_sheets.categories_sheet(collection.evaluations),
-        quality_sheets.agreement_sheet(collection.comparisons),
-        speed_sheets.latency_sheet(devices),
-        speed_sheets.stages_sheet(devices),
-        speed_sheets.throughput_sheet(devices),
-        speed_sheets.memory_sheet(devices),
-        speed_sheets.energy_sheet(devices),
-        setup_sheets.board_sheet(devices),
-        setup_sheets.engines_sheet(devices),
-        quality_sheets.estimate_sheet(collection.estimates),
-        quality_sheets.environment_sheet(devices),
-        quality_sheets.sources_sheet(collection),
+        headline.headline_table(devices),
+        environment.caution_table(entries),
+        quality.quality_table(collection.evaluations),
+        quality.categories_table(collection.evaluations),
+        comparison.agreements_table(collection.comparisons),
+        bench.latency_table(entries),
+        bench.stages_table(entries),
+        bench.throughput_table(entries),
+        bench.memory_table(entries),
+        bench.energy_table(entries),
+        environment.board_table(entries),
+        environment.engines_table(entries),
+        estimate.estimates_table(collection.estimates),
+        environment.environment_table(devices),
+        environment.sources_table(collection),
     ]
 
 
 def _contents(target: Path, collection: Collection, devices: Sequence[Device]) -> Dict[Path, str]:
-    """Return the files to write and their texts."""
-    suffix, sheets = target.suffix.lower(), all_sheets(collection, devices)
-    filled = [sheet for sheet in sheets if sheet.rows]
-    if suffix == ".html":
-        return {target: page(collection, devices)}
-    if suffix == ".md":
-        return {target: markdown("Measured engines", findings(devices), filled)}
+    """Return the text of each file to write."""
+    suffix, tables = target.suffix.lower(), _all_tables(collection, devices)
     if suffix == ".csv":
-        return {target: csv_text(filled[0])}
-    # a table without a line too, so that no earlier report's is left in its place
+        return {target: csv_text(tables[0])}
+    html = page(collection, devices, {table.key: table for table in tables})
+    if suffix == ".html":
+        return {target: html}
+    filled = [table for table in tables if table.rows]
+    text = markdown("Measured engines", headline.findings(devices), filled)
+    if suffix == ".md":
+        return {target: text}
+    # empty tables too, so that no table of an earlier report remains
     return {
-        target / "report.html": page(collection, devices),
-        target / "report.md": markdown("Measured engines", findings(devices), filled),
-        **{target / f"{sheet.key}.csv": csv_text(sheet) for sheet in sheets},
+        target / "report.html": html,
+        target / "report.md": text,
+        **{target / f"{table.key}.csv": csv_text(table) for table in tables},
     }

@@ -1,22 +1,37 @@
-"""A study's cells by what they are, and their figures as the columns of tables."""
+"""Finds a study's cells by their properties, and declares the columns that its tables share."""
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from adq_edge.core.options import Device
+from adq_edge.report.table import Column, Field, Value, part, text
 from adq_edge.study.config import Training, Variant
 from adq_edge.study.matrix import Cell
-from adq_edge.study.published import Stated
-from adq_edge.study.results import CellResult, CellState, StudyResult
-
-TIMES = ("mean ms", "study", "p50 ms", "p90 ms", "p99 ms")
-SIZES = ("MB", "study")
-RESOURCES = ("images/s", "peak RSS MB", "J/image")
+from adq_edge.study.published import Figures, Stated, published
+from adq_edge.study.results import CellResult, CellState, Speed, StudyResult
 
 
-class Found:
-    """A study's cells by what they are."""
+class Row(NamedTuple):
+    """A cell as a row: our result, if there is one, and the study's figures.
+
+    Attributes:
+        cell: the cell.
+        result: our result.
+        auroc: our image AUROC, 0 to 1, or a word for why there is none.
+        change: our image AUROC minus that of FP32; None where they are not comparable.
+        study: the study's figures.
+    """
+
+    cell: Cell
+    result: Optional[CellResult]
+    auroc: Value
+    change: Optional[float]
+    study: Figures
+
+
+class CellIndex:
+    """A study's cells by their properties."""
 
     def __init__(self, study: StudyResult) -> None:
         self.study = study
@@ -28,8 +43,16 @@ class Found:
             cell for cell in self.states if cell.variant in variants and training in (None, cell.training)
         ]
 
+    def tried(self, *variants: Variant) -> List[Cell]:
+        """Return the cells of some variants that have a result or failed; the last table lists the others."""
+        return [
+            cell
+            for cell in self.cells(*variants)
+            if self.states[cell].result is not None or self.states[cell].failed
+        ]
+
     def result(self, cell: Cell) -> Optional[CellResult]:
-        """Return a cell's figures, if it has any."""
+        """Return a cell's result; None without one."""
         state = self.states.get(cell)
         return None if state is None else state.result
 
@@ -38,65 +61,77 @@ class Found:
         results = (self.result(Cell(method, training, Variant.FP32, device)) for device in Device)
         return next((result for result in results if result is not None), None)
 
-    def auroc(self, cell: Cell) -> str:
-        """Show a cell's AUROC, or why there is none in a word."""
-        state = self.states.get(cell)
+    def row(self, cell: Cell) -> Row:
+        """Return a cell as a row."""
+        result = self.result(cell)
+        return Row(
+            cell, result, self.auroc(cell), change(result, self.result(cell.baseline)), published(cell)
+        )
+
+    def auroc(self, cell: Optional[Cell]) -> Value:
+        """Return a cell's image AUROC, or a word for why there is none; None for no cell of this study."""
+        state = None if cell is None else self.states.get(cell)
         if state is None:
-            return "-"
+            return None
         if state.result is None:
             return "failed" if state.failed else "to come" if state.reason is None else "not run"
-        return number(state.result.quality.image_auroc, 4)
+        return state.result.quality.image_auroc
 
 
-def number(value: Optional[float], digits: int) -> str:
-    """Show a number, or a dash for what was not measured."""
-    return "-" if value is None else f"{value:.{digits}f}"
+def change(result: Optional[CellResult], reference: Optional[CellResult]) -> Optional[float]:
+    """Return the difference of the image AUROC; None unless the same runtime and machine ran both."""
+    if result is None or reference is None or result.machine != reference.machine:
+        return None
+    ours, theirs = result.quality.image_auroc, reference.quality.image_auroc
+    return None if ours is None or theirs is None else ours - theirs
 
 
-def said(values: Optional[Stated], digits: int) -> str:
-    """Show a figure as the study gives it."""
-    return "-" if values is None else " to ".join(number(value, digits) for value in values)
+def stated(values: Optional[Stated], spec: str = ".2f") -> Optional[str]:
+    """Return a figure as the study prints it; two where its tables differ."""
+    return None if values is None else " to ".join(format(value, spec) for value in values)
 
 
-def change(value: Optional[CellResult], reference: Optional[CellResult]) -> str:
-    """Show by how much the AUROC differs, of engines that the same runtime ran on the same machine."""
-    if value is None or reference is None or value.machine != reference.machine:
-        return "-"
-    pair = (value.quality.image_auroc, reference.quality.image_auroc)
-    return "-" if pair[0] is None or pair[1] is None else f"{pair[0] - pair[1]:+.4f}"
+def _speed(row: Row) -> Optional[Speed]:
+    return None if row.result is None else row.result.speed
 
 
-def auroc(result: Optional[CellResult]) -> str:
-    """Show the mean image AUROC."""
-    return number(None if result is None else result.quality.image_auroc, 4)
+def auroc_column(name: str) -> Column:
+    """Return a column of image AUROCs."""
+    return Column(name, spec=".4f")
 
 
-def times(result: Optional[CellResult], stated: Optional[float]) -> Iterable[str]:
-    """Fill the columns `TIMES`."""
-    speed = None if result is None else result.speed
-    shown = "-" if stated is None else f"{stated:g}"
-    if speed is None:
-        return ("-", shown, "-", "-", "-")
-    return (
-        number(speed.mean_ms, 2),
-        shown,
-        *(number(value, 2) for value in (speed.p50_ms, speed.p90_ms, speed.p99_ms)),
-    )
+METHOD: Field[Row] = (text("method"), lambda row: row.cell.method)
+TRAINING: Field[Row] = (text("training"), lambda row: row.cell.training.value)
+DEVICE: Field[Row] = (text("device"), lambda row: row.cell.device.value)
+AUROC: Field[Row] = (auroc_column("AUROC"), lambda row: row.auroc)
+CHANGE: Field[Row] = (Column("change to FP32", spec="+.4f"), lambda row: row.change)
+STUDY_AUROC: Field[Row] = (Column("study"), lambda row: stated(row.study.auroc))
 
+_MEAN: Tuple[Field[Speed], ...] = ((Column("mean", "ms", ".2f"), lambda speed: speed.mean_ms),)
+_PERCENTILES: Tuple[Field[Speed], ...] = (
+    (Column("p50", "ms", ".2f"), lambda speed: speed.p50_ms),
+    (Column("p90", "ms", ".2f"), lambda speed: speed.p90_ms),
+    (Column("p99", "ms", ".2f"), lambda speed: speed.p99_ms),
+)
+_RATIO: Tuple[Field[Speed], ...] = ((Column("ratio to FP32", spec=".3f"), lambda speed: speed.ratio),)
+_RESOURCES: Tuple[Field[Speed], ...] = (
+    (Column("throughput", "images/s", ".1f"), lambda speed: speed.images_per_second),
+    (Column("peak RSS", "MB", ".0f"), lambda speed: speed.peak_rss_mb),
+)
+_ENERGY: Tuple[Field[Speed], ...] = (
+    (Column("energy", "J/image", ".3f"), lambda speed: speed.joules_per_image),
+)
+_STUDY_MS: Field[Row] = (Column("study", spec="g"), lambda row: row.study.ms)
 
-def sizes(result: Optional[CellResult], stated: Optional[Stated]) -> Iterable[str]:
-    """Fill the columns `SIZES`; of one-class models, the engines of all together."""
-    shown = "-" if stated is None else " to ".join(f"{value:g}" for value in stated)
-    return (number(None if result is None else result.all_engines_mb, 1), shown)
-
-
-def resources(result: Optional[CellResult]) -> Iterable[str]:
-    """Fill the columns `RESOURCES`."""
-    if result is None:
-        return ("-", "-", "-")
-    speed = result.speed
-    return (
-        number(speed.images_per_second, 1),
-        number(speed.peak_rss_mb, 0),
-        number(speed.joules_per_image, 3),
-    )
+TIMES: Tuple[Field[Row], ...] = (*part(_speed, _MEAN), _STUDY_MS, *part(_speed, _PERCENTILES))
+RATIO = part(_speed, _RATIO)
+RESOURCES = part(_speed, _RESOURCES)
+ENERGY = part(_speed, _ENERGY)
+SIZES: Tuple[Field[Row], ...] = (
+    (
+        Column("size", "MB", ".1f"),
+        lambda row: None if row.result is None else row.result.all_engines_mb,
+    ),
+    (Column("study"), lambda row: stated(row.study.mb, "g")),
+)
+"""File sizes; for one-class models, of all engines together."""

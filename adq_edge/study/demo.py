@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -16,7 +17,8 @@ from adq_edge.datasets.synthetic import write_synthetic
 from adq_edge.evaluation.evaluate import evaluate
 from adq_edge.evaluation.heat_map_sheets import write_heat_map_sheet
 from adq_edge.onnx_export.export import export
-from adq_edge.report.console.common import SummaryRow
+from adq_edge.report.machines import device_name
+from adq_edge.report.model import Entry, entries_of
 from adq_edge.runtimes.registry import load_engine
 from adq_edge.training.train import train
 
@@ -46,7 +48,7 @@ class DemoResult(NamedTuple):
         heat_maps: the image.
     """
 
-    rows: Tuple[SummaryRow, ...]
+    rows: Tuple[Entry, ...]
     caveat: Optional[str]
     engines: Tuple[Path, ...]
     heat_maps: Path
@@ -85,7 +87,8 @@ def demo(
     with contextlib.ExitStack() as stack:
         loaded = [stack.enter_context(load_engine(path)) for path in engines]
         write_heat_map_sheet(heat_maps, _defective_samples(dataset), loaded)
-    rows = tuple(SummaryRow(*pair) for pair in zip(evaluations, report.engines))
+    entries = entries_of(report, device_name(report))
+    rows = tuple(dataclasses.replace(entry, quality=one) for entry, one in zip(entries, evaluations))
     return DemoResult(rows, report.caveat, tuple(engines), heat_maps)
 
 

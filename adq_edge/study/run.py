@@ -11,15 +11,17 @@ from adq_edge.builders.tensorrt_options import choose_build
 from adq_edge.core.errors import AdqError, MissingDependencyError, StorageError
 from adq_edge.core.files import write_bytes
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Device, Precision, TensorRTOptions
+from adq_edge.report.render.markdown import markdown
 from adq_edge.study.artifact_cache import NotPossibleError
+from adq_edge.study.captions import notes
 from adq_edge.study.cells import CellRunner
 from adq_edge.study.checks import check_config
 from adq_edge.study.config import StudyConfig
 from adq_edge.study.data import StudyData, draw_images, read_data
 from adq_edge.study.matrix import Cell, cells_of
 from adq_edge.study.progress import StudyProgress
-from adq_edge.study.render import write_markdown
 from adq_edge.study.results import CellState, StudyResult
+from adq_edge.study.tables import study_tables
 
 RESULT_FILE = "study.json"
 MARKDOWN_FILE = "study.md"
@@ -110,5 +112,11 @@ def _write(output: Path, config: StudyConfig, data: StudyData, states: Dict[Cell
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     result = StudyResult(created, config, data, tuple(states.values()))
     result.write(output / RESULT_FILE)
-    write_markdown(output / MARKDOWN_FILE, result)
+    write_bytes(output / MARKDOWN_FILE, _markdown(result).encode("utf-8"))
     return result
+
+
+def _markdown(result: StudyResult) -> str:
+    quick = " (quick, not to be quoted)" if result.config.quick else ""
+    progress = f"{result.created}: {len(result.results)} of {len(result.cells)} cells"
+    return markdown(f"adq-edge study{quick}", [progress, *notes(result)], study_tables(result))

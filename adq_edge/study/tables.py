@@ -1,25 +1,30 @@
-"""The study's tables, made from its result alone: our figures, and the study's beside them."""
+"""The tables of a study, made from its result alone: our figures and the study's side by side."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence
 
 from adq_edge.core.options import Device
-from adq_edge.study.captions import caption
+from adq_edge.report.table import Column, Field, Table, Value, prose, tabulate, text
+from adq_edge.study.captions import caption, notes
 from adq_edge.study.cell_index import (
+    AUROC,
+    CHANGE,
+    DEVICE,
+    ENERGY,
+    METHOD,
+    RATIO,
     RESOURCES,
     SIZES,
+    STUDY_AUROC,
     TIMES,
-    Found,
-    auroc,
+    TRAINING,
+    CellIndex,
+    Row,
+    auroc_column,
     change,
-    number,
-    resources,
-    said,
-    sizes,
-    times,
+    stated,
 )
 from adq_edge.study.config import Training, Variant
 from adq_edge.study.matrix import Cell
@@ -29,218 +34,140 @@ from adq_edge.study.results import CellResult, StudyResult
 _IMAGES = "images"
 
 
-@dataclasses.dataclass(frozen=True)
-class StudyTable:
-    """A table that is still text, for the screen and for Markdown.
-
-    Attributes:
-        title: what it is about.
-        headings: of the columns.
-        rows: the cells, `-` for what was not measured.
-        caption: under what conditions, ours and the study's.
-    """
-
-    title: str
-    headings: Tuple[str, ...]
-    rows: Tuple[Tuple[str, ...], ...]
-    caption: str
-
-
-def study_tables(study: StudyResult) -> List[StudyTable]:
+def study_tables(study: StudyResult) -> List[Table]:
     """Return all tables that have a row, in the order of the study's questions."""
-    found = Found(study)
-    makers: Sequence[Callable[[Found], StudyTable]] = (
+    index = CellIndex(study)
+    builders: Sequence[Callable[[CellIndex], Table]] = (
         _trainings,
         _categories,
-        _float32,
-        _after_training,
-        _with_rounding,
+        _fp32,
+        _post_training,
+        _quantization_aware,
         _accelerators,
-        _left_out,
+        _without_figures,
     )
-    return [table for table in (make(found) for make in makers) if table.rows]
+    return [table for table in (build(index) for build in builders) if table.rows]
 
 
-def _trainings(found: Found) -> StudyTable:
+def notes_table(study: StudyResult) -> Table:
+    """Return the notes that apply to all tables."""
+    return Table("Notes", (prose(""),), tuple((note,) for note in notes(study)))
+
+
+def _trainings(index: CellIndex) -> Table:
     rows = []
-    for method in dict.fromkeys(cell.method for cell in found.cells(Variant.FP32)):
-        unified = found.any_device(method, Training.UNIFIED)
-        one_class = found.any_device(method, Training.ONE_CLASS)
+    for method in dict.fromkeys(cell.method for cell in index.cells(Variant.FP32)):
+        unified = index.any_device(method, Training.UNIFIED)
+        one_class = index.any_device(method, Training.ONE_CLASS)
         if unified is None and one_class is None:
             continue
-        theirs = [published(Cell(method, training, Variant.FP32, Device.CPU)) for training in Training]
+        theirs = {one: published(Cell(method, one, Variant.FP32, Device.CPU)).auroc for one in Training}
         rows.append(
             (
-                method,
-                *("-" if one_class is None else str(len(one_class.engines)), auroc(one_class)),
-                *(said(theirs[1].auroc, 2), auroc(unified), said(theirs[0].auroc, 2)),
-                change(unified, one_class),
-                number(None if one_class is None else one_class.all_engines_mb, 1),
-                number(None if unified is None else unified.all_engines_mb, 1),
+                *(method, None if one_class is None else len(one_class.engines)),
+                *(_auroc(one_class), stated(theirs[Training.ONE_CLASS])),
+                *(_auroc(unified), stated(theirs[Training.UNIFIED]), change(unified, one_class)),
+                *(_megabytes(one_class), _megabytes(unified)),
             )
         )
-    return StudyTable(
-        "One unified model against one model for each category, FP32",
-        (
-            *("method", "one-class models", "one-class AUROC", "study", "unified AUROC", "study"),
-            *("unified - one-class", "one-class MB, all", "unified MB"),
-        ),
-        tuple(rows),
-        caption(found.study, timed=False),
+    columns = (
+        *(text("method"), Column("one-class models"), auroc_column("one-class AUROC"), Column("study")),
+        *(auroc_column("unified AUROC"), Column("study"), Column("unified - one-class", spec="+.4f")),
+        *(Column("one-class, all", "MB", ".1f"), Column("unified", "MB", ".1f")),
     )
+    title = "One unified model against one model for each category, FP32"
+    return Table(title, columns, tuple(rows), caption(index.study, timed=False))
 
 
-def _categories(found: Found) -> StudyTable:
-    pairs = [
-        (f"{method} {training.value}", result)
-        for method in dict.fromkeys(cell.method for cell in found.cells(Variant.FP32))
+def _auroc(result: Optional[CellResult]) -> Optional[float]:
+    return None if result is None else result.quality.image_auroc
+
+
+def _megabytes(result: Optional[CellResult]) -> Optional[float]:
+    return None if result is None else result.all_engines_mb
+
+
+def _categories(index: CellIndex) -> Table:
+    results = {
+        f"{method} {training.value}": result
+        for method in dict.fromkeys(cell.method for cell in index.cells(Variant.FP32))
         for training in Training
-        for result in [found.any_device(method, training)]
+        for result in [index.any_device(method, training)]
         if result is not None
-    ]
-    names = found.study.data.names if pairs else ()
-    rows = tuple((name, *(_auroc_of(result, name) for _, result in pairs)) for name in names)
-    return StudyTable(
-        "Image AUROC by category, FP32",
-        ("category", *(heading for heading, _ in pairs)),
-        rows,
-        caption(found.study, timed=False, compared=False),
+    }
+    names = index.study.data.names if results else ()
+    rows = tuple((name, *(_category_auroc(result, name) for result in results.values())) for name in names)
+    columns = (text("category"), *map(auroc_column, results))
+    notes_shown = caption(index.study, timed=False, compared=False)
+    return Table("Image AUROC by category, FP32", columns, rows, notes_shown)
+
+
+def _category_auroc(result: CellResult, category: str) -> Optional[float]:
+    return next((one.image_auroc for one in result.quality.categories if one.name == category), None)
+
+
+def _fp32(index: CellIndex) -> Table:
+    fields = [METHOD, DEVICE, AUROC, STUDY_AUROC, *TIMES, *SIZES, *RESOURCES, *ENERGY]
+    rows = map(index.row, index.cells(Variant.FP32, training=Training.UNIFIED))
+    return tabulate("FP32 on each device", fields, rows, caption(index.study))
+
+
+def _post_training(index: CellIndex) -> Table:
+    calibration: Sequence[Field[Row]] = (
+        (text("source"), lambda row: row.cell.source),
+        (text("calibrator"), lambda row: row.cell.calibrator),
     )
+    fields = [METHOD, TRAINING, DEVICE, *calibration, AUROC, CHANGE, STUDY_AUROC, *TIMES, *RATIO, *SIZES]
+    note = "ranges of the study: by L2 over histograms in PyTorch (CPU), by entropy in TensorRT"
+    rows = map(index.row, index.tried(Variant.PTQ))
+    title = "INT8 after training, by calibration source and calibrator"
+    return tabulate(title, fields, rows, caption(index.study, note))
 
 
-def _auroc_of(result: CellResult, category: str) -> str:
-    values = [one.image_auroc for one in result.quality.categories if one.name == category]
-    return number(values[0] if values else None, 4)
+def _quantization_aware(index: CellIndex) -> Table:
+    def post_training_study(row: Row) -> Value:
+        cell = _ordinary(index, row.cell)
+        return None if cell is None else stated(published(cell).auroc)
 
-
-def _float32(found: Found) -> StudyTable:
-    rows = []
-    for cell in found.cells(Variant.FP32, training=Training.UNIFIED):
-        theirs, result = published(cell), found.result(cell)
-        rows.append(
-            (
-                *(cell.method, cell.device.value, found.auroc(cell), said(theirs.auroc, 2)),
-                *times(result, theirs.ms),
-                *sizes(result, theirs.mb),
-                *resources(result),
-            )
-        )
-    return StudyTable(
-        "FP32 on each device",
-        ("method", "device", "AUROC", "study", *TIMES, *SIZES, *RESOURCES),
-        tuple(rows),
-        caption(found.study),
+    before: Sequence[Field[Row]] = (
+        (auroc_column("FP32 AUROC"), lambda row: index.auroc(row.cell.baseline)),
+        (Column("study"), lambda row: stated(published(row.cell.baseline).auroc)),
+        (auroc_column("INT8 after training"), lambda row: index.auroc(_ordinary(index, row.cell))),
+        (Column("study"), post_training_study),
+        (auroc_column("INT8 with rounding"), lambda row: row.auroc),
     )
+    fields = [METHOD, TRAINING, DEVICE, *before, STUDY_AUROC, *TIMES, *RATIO, *SIZES]
+    calibrators = index.study.config.calibrators
+    note = f"after training: calibrated on images with {calibrators[0]}" if index.cells(Variant.PTQ) else ""
+    rows = map(index.row, index.tried(Variant.QAT))
+    return tabulate("INT8 trained with its rounding", fields, rows, caption(index.study, note))
 
 
-def _after_training(found: Found) -> StudyTable:
-    rows = []
-    for cell in found.cells(Variant.PTQ):
-        state = found.states[cell]
-        if state.result is None and not state.failed:
-            continue  # said in the last table, once for all of a device
-        theirs, result = published(cell), state.result
-        rows.append(
-            (
-                *(cell.method, cell.training.value, cell.device.value, cell.source or "-"),
-                *(cell.calibrator or "-", found.auroc(cell), change(result, found.result(cell.baseline))),
-                *(said(theirs.auroc, 2), *times(result, theirs.ms)),
-                number(None if result is None else result.speed.ratio, 3),
-                *sizes(result, theirs.mb),
-            )
-        )
-    return StudyTable(
-        "INT8 after training, by calibration source and calibrator",
-        (
-            *("method", "training", "device", "source", "calibrator", "AUROC", "change to FP32", "study"),
-            *(*TIMES, "ratio to FP32", *SIZES),
-        ),
-        tuple(rows),
-        caption(
-            found.study,
-            "ranges of the study: by L2 over histograms in PyTorch (CPU), by entropy in TensorRT",
-        ),
-    )
-
-
-def _with_rounding(found: Found) -> StudyTable:
-    rows = []
-    for cell in found.cells(Variant.QAT):
-        if found.result(cell) is None and not found.states[cell].failed:
-            continue
-        after = _ordinary(found, cell)
-        theirs, result = published(cell), found.result(cell)
-        rows.append(
-            (
-                *(cell.method, cell.training.value, cell.device.value),
-                *(found.auroc(cell.baseline), said(published(cell.baseline).auroc, 2)),
-                *("-" if after is None else found.auroc(after), _said_of(after)),
-                *(found.auroc(cell), said(theirs.auroc, 2), *times(result, theirs.ms)),
-                number(None if result is None else result.speed.ratio, 3),
-                *sizes(result, theirs.mb),
-            )
-        )
-    return StudyTable(
-        "INT8 trained with its rounding",
-        (
-            *("method", "training", "device", "FP32 AUROC", "study", "INT8 after training", "study"),
-            *("INT8 with rounding", "study", *TIMES, "ratio to FP32", *SIZES),
-        ),
-        tuple(rows),
-        caption(
-            found.study,
-            f"after training: calibrated on images with {found.study.config.calibrators[0]}"
-            if found.cells(Variant.PTQ)
-            else "",
-        ),
-    )
-
-
-def _ordinary(found: Found, cell: Cell) -> Optional[Cell]:
+def _ordinary(index: CellIndex, cell: Cell) -> Optional[Cell]:
     """Return the INT8 cell that is calibrated on images with the first calibrator."""
-    calibrated = found.cells(Variant.PTQ)  # in the configuration's order
+    calibrated = index.cells(Variant.PTQ)  # in the configuration's order
     return next((one for one in calibrated if one.source == _IMAGES and one.baseline == cell.baseline), None)
 
 
-def _said_of(cell: Optional[Cell]) -> str:
-    return "-" if cell is None else said(published(cell).auroc, 2)
+def _accelerators(index: CellIndex) -> Table:
+    precision: Field[Row] = (text("precision"), lambda row: row.cell.precision.value)
+    fields = [METHOD, DEVICE, precision, AUROC, CHANGE, STUDY_AUROC, *TIMES, *RATIO, *SIZES, *ENERGY]
+    cells = [
+        cell
+        for cell in index.cells(Variant.FP16, Variant.PTQ, training=Training.UNIFIED)
+        if cell.variant is not Variant.PTQ or cell == _ordinary(index, cell)
+    ]
+    note = "FP16 on a CPU means weights stored in float16"
+    rows = map(index.row, cells)
+    return tabulate("FP16 and INT8 on each device", fields, rows, caption(index.study, note))
 
 
-def _accelerators(found: Found) -> StudyTable:
-    rows = []
-    for cell in found.cells(Variant.FP16, Variant.PTQ, training=Training.UNIFIED):
-        if cell.variant is Variant.PTQ and cell != _ordinary(found, cell):
-            continue
-        theirs, result = published(cell), found.result(cell)
-        rows.append(
-            (
-                *(cell.method, cell.device.value, cell.precision.value, found.auroc(cell)),
-                *(change(result, found.result(cell.baseline)), said(theirs.auroc, 2)),
-                *times(result, theirs.ms),
-                number(None if result is None else result.speed.ratio, 3),
-                *sizes(result, theirs.mb),
-                number(None if result is None else result.speed.joules_per_image, 3),
-            )
-        )
-    return StudyTable(
-        "FP16 and INT8 on each device",
-        (
-            *("method", "device", "precision", "AUROC", "change to FP32", "study", *TIMES),
-            *("ratio to FP32", *SIZES, "J/image"),
-        ),
-        tuple(rows),
-        caption(
-            found.study,
-            "FP16 on a CPU means weights stored in float16",
-        ),
-    )
-
-
-def _left_out(found: Found) -> StudyTable:
-    states = [state for state in found.states.values() if state.result is None]
+def _without_figures(index: CellIndex) -> Table:
+    states = [state for state in index.states.values() if state.result is None]
     counts = Counter(
         (state.cell.device.value, "failed" if state.failed else "not run", state.reason or "still to come")
         for state in states
     )
-    rows = tuple((device, str(count), what, why) for (device, what, why), count in sorted(counts.items()))
-    return StudyTable("Cells without figures", ("device", "cells", "state", "why"), rows, "")
+    rows = tuple((device, count, what, why) for (device, what, why), count in sorted(counts.items()))
+    columns = (text("device"), Column("cells"), text("state"), prose("why"))
+    return Table("Cells without figures", columns, rows)

@@ -38,7 +38,7 @@ from adq_edge.core.errors import (
 from adq_edge.core.files import sha256
 from adq_edge.core.imaging import decode_image, write_image
 from adq_edge.core.options import Scenario
-from adq_edge.report.console.bench import bench_tables
+from adq_edge.report.tables.bench import bench_tables
 from factories.tiny_engine import SIZE, write_engine
 
 BIG_MB = 80

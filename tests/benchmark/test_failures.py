@@ -19,14 +19,13 @@ from adq_edge.benchmark.records import OfflineEnd
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.benchmark.worker_process import WorkerProcess
 from adq_edge.cli.bench import register
-from adq_edge.core.console import print_table
 from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.imaging import write_image
-from adq_edge.report.console.bench import bench_tables, offline_table
-from adq_edge.report.load import collect
-from adq_edge.report.merge import join
+from adq_edge.report.load import load_results
+from adq_edge.report.merge import merge
+from adq_edge.report.render.terminal import print_table
 from adq_edge.report.report import report as report_page
-from adq_edge.report.tables.speed import throughput_sheet
+from adq_edge.report.tables.bench import bench_tables, throughput_table
 from factories import results as make
 from factories.tiny_engine import write_engine
 
@@ -64,7 +63,8 @@ def test_a_batch_that_fails_ends_offline_of_its_engine_alone(
     assert (other.offline_end, other.offline_failure) == (OfflineEnd.NAMED, None)
     assert other.comparison is not None
     assert BenchmarkReport.read(tmp_path / "fixed.bench.json").engines == (failed,)
-    print_table(offline_table(report))
+    for table in bench_tables(report):
+        print_table(table)
     text = " ".join(capsys.readouterr().out.split())
     assert "best before it failed at batch 2, 1 stream: failed while it was timed" in text
 
@@ -147,8 +147,8 @@ def test_a_report_says_where_offline_failed(tmp_path: Path):
     part = dataclasses.replace(make.engine("fp32"), **broke)
     none = dataclasses.replace(make.engine("int8"), offline=(), **broke)
     make.write(tmp_path, make.bench_report([part, none]), evaluated=False)
-    (device,) = join(collect([tmp_path]))
-    rows = [(row[0], row[5], row[-1]) for row in throughput_sheet([device]).rows]
+    (device,) = merge(load_results([tmp_path]))
+    rows = [(row[0], row[5], row[-1]) for row in throughput_table(device.entries).rows]
     words = [(name, said) for name, _, said in rows if said]
     assert words == [
         (part.name, "best before it failed at batch 8, 2 streams: its worker died"),

@@ -31,14 +31,14 @@ from adq_edge.benchmark.protocol import Round
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.benchmark.sample_image import open_image
 from adq_edge.benchmark.timing import harness_us, time_image
-from adq_edge.core.console import print_table
 from adq_edge.core.errors import AdqError
 from adq_edge.core.options import Device
 from adq_edge.hardware.commands import Outcome
 from adq_edge.hardware.jetson import read_jetson
 from adq_edge.hardware.telemetry.recorder import Recorder
 from adq_edge.hardware.telemetry.sample import TelemetrySample
-from adq_edge.report.console.bench import bench_tables
+from adq_edge.report.render.terminal import print_table
+from adq_edge.report.tables.bench import bench_tables
 from adq_edge.runtimes.base import Stages
 from adq_edge.runtimes.registry import load_engine
 from factories import results as make
@@ -291,8 +291,7 @@ def test_a_processors_counter_tells_nothing_of_a_gpus_energy(device: str, told: 
 def test_names_in_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]):
     name = "parts[a][/b]:bug:"
     for table in bench_tables(make.bench_report([dataclasses.replace(make.engine("int8"), name=name)])):
-        table.title = f"{table.title} of {name}"
-        print_table(table)
+        print_table(dataclasses.replace(table, title=f"{table.title} of {name}"))
         assert capsys.readouterr().out.count(name) >= 2
 
 
@@ -307,6 +306,6 @@ def test_tables_say_scenario_load_and_caveat_and_nothing_of_a_board_that_is_sile
     assert "best of the batch sizes named" in text
     assert "stops rising" not in text
     assert "the board" not in text
-    assert "host-to-device" not in text
+    assert "host to device" not in text
     tables = len(bench_tables(report))
     assert flat.count("fewer than 1024 queries or 60 s, not to be quoted") == tables

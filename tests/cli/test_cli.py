@@ -68,7 +68,7 @@ def test_device_half_never_imports_torch():
         "import sys; sys.modules['torch'] = None\n"
         "import adq_edge.builders.build, adq_edge.evaluation.evaluate, adq_edge.evaluation.predict\n"
         "import adq_edge.benchmark.bench, adq_edge.calibration.calibrate, adq_edge.runtimes.onnxruntime\n"
-        "import adq_edge.report.console.common\n"
+        "import adq_edge.report.tables.headline\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -31,7 +31,7 @@ from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
 from adq_edge.quantization.sensitivity import clipped_shares, map_damage, whole_damage
-from adq_edge.report.console.analysis import layer_table
+from adq_edge.report.tables.analysis import layer_table
 from factories.images import SIZE, leftovers
 
 LAYER = "/student/layer2/layer2.0/conv2/Conv"
@@ -300,12 +300,12 @@ def test_the_result_file_is_read_back(analysis: Analysis, tmp_path: Path):
 
 
 def test_the_table_shows_the_worst(analysis: Analysis):
-    assert layer_table(analysis).row_count == 45
+    assert len(layer_table(analysis).rows) == 45
     table = layer_table(analysis, 5)
-    names = list(table.columns[0].cells)
+    names = [row[0] for row in table.rows]
     assert names == [*(layer.layer for layer in analysis.layers[:5]), "all layers quantized"]
-    assert f"{analysis.map_snr_db:.1f} dB" in list(table.columns[2].cells)
-    assert "39 more layers: --all" in str(table.caption)
+    assert f"{analysis.map_snr_db:.1f} dB" in [row[2] for row in table.rows]
+    assert "39 more layers: --all" in table.notes[0]
 
 
 def bars(path: Path) -> np.ndarray:

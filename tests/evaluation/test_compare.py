@@ -23,7 +23,7 @@ from adq_edge.core.options import Precision
 from adq_edge.evaluation import compare as comparison_module
 from adq_edge.evaluation.compare import Comparison, compare
 from adq_edge.metrics.agreement import MapComparison, compare_scores, spearman
-from adq_edge.report.console.comparison import agreement_table, auroc_table
+from adq_edge.report.tables.comparison import agreement_table, auroc_table
 from adq_edge.runtimes.onnxruntime import OnnxRuntimeEngine
 from adq_edge.runtimes.registry import load_engine
 from factories.images import SIZE, leftovers, write_dataset
@@ -157,7 +157,7 @@ def test_engine_held_against_itself_is_identical(pair, dataset: Path, tmp_path: 
     assert result.scores.spearman == 1.0
     assert (result.flips.count, result.flips_at_a.count) == (0, 0)
     assert result.image_auroc.difference == result.pixel_auroc.difference == 0.0
-    assert list(agreement_table(result).columns[1].cells)[7:9] == ["identical", "identical"]
+    assert [row[1] for row in agreement_table(result).rows[7:9]] == ["identical", "identical"]
     _, _, map_a, map_b, difference = cells(result, 0)
     np.testing.assert_array_equal(map_a, map_b)
     image = resize_image(read_image(Path(result.sheet_images[0])), (CELL, CELL))
@@ -190,7 +190,7 @@ def test_stored_thresholds_decide_and_what_flips_is_shown(pair, dataset: Path, t
     distances = [abs(by_image[name].relative_difference) for name in result.sheet_images]
     assert distances == sorted(distances, reverse=True)
     mistakes = result.flips.mistakes
-    *_, own, _ = agreement_table(result).columns[1].cells
+    *_, (_, own), _ = agreement_table(result).rows
     assert own == f"6 ({mistakes} now wrong, {6 - mistakes} now right)"
 
     sample, outlined, *shown_maps = cells(result, 0)
@@ -242,7 +242,7 @@ def test_images_without_a_defect_decide_by_stored_thresholds_only(
     assert result.sheet is None
     assert not (tmp_path / "r.jpg").exists()
     assert result.image_auroc.a is result.pixel_auroc.difference is None
-    assert auroc_table(result).row_count == 2
+    assert len(auroc_table(result).rows) == 2
     assert Comparison.read(tmp_path / "r.json") == result
 
 

@@ -13,12 +13,12 @@ from typing import Dict, Optional
 import pytest
 
 import adq_edge.hardware.inventory
-from adq_edge.core.console import print_table
 from adq_edge.hardware import libraries
 from adq_edge.hardware.commands import Outcome
 from adq_edge.hardware.doctor import Diagnosis, diagnose
 from adq_edge.hardware.memory import Memory
-from adq_edge.report.console.doctor import advice, capabilities_table, machine_table
+from adq_edge.report.render.terminal import print_table
+from adq_edge.report.tables.doctor import capabilities_table, machine_table, next_step_line
 from factories.boards import CARD, DRIVER, ORIN_NANO, PC, XAVIER_NX, Programs, write_tree
 
 COMMAND = [sys.executable, "-m", "adq_edge"]
@@ -57,7 +57,7 @@ def shown(diagnosis: Diagnosis) -> str:
     with contextlib.redirect_stdout(screen):
         print_table(machine_table(diagnosis.inventory))
         print_table(capabilities_table(diagnosis))
-    return f"{screen.getvalue()}\n{advice(diagnosis)}"
+    return f"{screen.getvalue()}\n{next_step_line(diagnosis)}"
 
 
 def possible(diagnosis: Diagnosis) -> Dict[str, bool]:

@@ -27,7 +27,7 @@ from adq_edge.hardware.doctor import Diagnosis
 from adq_edge.remote import installation, requirements
 from adq_edge.remote.bench import BoardResult, bench_remotely
 from adq_edge.remote.requirements import Platform, SourcePackage
-from adq_edge.report.console.remote import board_lines, board_tables
+from adq_edge.report.tables.remote import board_lines, board_tables
 from factories.sshd import SshServer, command_for, run_sshd, wait_for
 from factories.tiny_method import export_tiny
 from factories.wheels import make_setuptools, make_source, make_wheel, pin_of

@@ -18,8 +18,8 @@ from adq_edge.core.errors import ResultError
 from adq_edge.core.options import Precision, Scenario
 from adq_edge.evaluation.compare import Comparison, compare
 from adq_edge.evaluation.evaluate import evaluate
-from adq_edge.report.load import collect
-from adq_edge.report.merge import join
+from adq_edge.report.load import load_results
+from adq_edge.report.merge import merge
 from adq_edge.report.report import report
 from adq_edge.roofline.estimate import ModelEstimate, estimate
 
@@ -67,7 +67,7 @@ def test_agreement_is_that_of_the_evaluated_images(results: Path, engines, datas
     part = folder / "part.compare.json"
     compare(*pair, dataset, categories=["part1"], output=part, worst=0, threads=1)
     for found in (None, Comparison.read(whole)):
-        quantized = [e for d in join(collect([folder])) for e in d.entries if e.baseline is not None]
+        quantized = [e for d in merge(load_results([folder])) for e in d.entries if e.baseline is not None]
         assert [entry.agreement for entry in quantized] == [found]
         shutil.copy(str(whole), str(folder / "pair.compare.json"))
 

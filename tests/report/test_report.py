@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.errors import AdqError, ResultError, StorageError
 from adq_edge.core.records import write_json
-from adq_edge.report.console.bench import board_table
-from adq_edge.report.load import collect
-from adq_edge.report.merge import join
+from adq_edge.report.load import load_results
+from adq_edge.report.merge import merge
 from adq_edge.report.model import Entry
-from adq_edge.report.phrasing import speed_words
+from adq_edge.report.phrasing import speed_phrase
 from adq_edge.report.report import report
 from adq_edge.report.svg.curves import Curve, time_chart
 from adq_edge.report.svg.distribution import Strip, distribution_chart
 from adq_edge.report.svg.scale import fit
+from adq_edge.report.tables.bench import bench_tables
 from factories import results as make
 
 
@@ -38,7 +38,7 @@ def customer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def entries(folder: Path) -> Dict[str, Entry]:
-    return {entry.engine.name: entry for device in join(collect([folder])) for entry in device.entries}
+    return {entry.engine.name: entry for device in merge(load_results([folder])) for entry in device.entries}
 
 
 def read_csv(path: Path) -> List[Dict[str, str]]:
@@ -120,7 +120,7 @@ def test_what_is_not_to_be_quoted_is_marked_and_never_compared_with_what_is(tmp_
     assert made.findings == ()
     assert made.cautions == {word: 1}
     page = (tmp_path / "all" / "report.html").read_text()
-    headline, looks = page.split('id="headline"')[1].split('id="looks"')
+    headline, looks = page.split('id="headline"')[1].split('id="doubtful"')
     assert look.single_stream.latency.p50_ms == pytest.approx(13, rel=0.05)
     assert "INT8" not in headline
     assert f">{word}<" in looks.split("</section>")[0]
@@ -148,8 +148,8 @@ def test_how_boards_were_set_and_engines_built_is_shown_and_a_change_is_a_cautio
     )
     machine = {row["what"]: row["value"] for row in read_csv(tmp_path / "out" / "environment.csv")}
     assert (machine["Jetson Linux"], machine["CUDA"]) == ("L4T 35.4.1, JetPack 5.1.2", "11.4")
-    caption = str(board_table(run).caption)
-    assert "before: MODE_20W_6CORE (mode 8), clocks locked, GPU 1109 MHz, 38.5 degC" in caption
+    *_, board = bench_tables(run)
+    assert "before: MODE_20W_6CORE (mode 8), clocks locked, GPU 1109 MHz, 38.5 degC" in board.notes[-2]
     unlocked = dataclasses.replace(make.STATE, clocks_locked=False)
     make.write(tmp_path / "in", dataclasses.replace(run, board_after=unlocked))
     assert report(tmp_path / "in", tmp_path / "out").cautions == {"settings changed": 1}
@@ -162,7 +162,7 @@ def test_looks_alone_are_compared_among_themselves_under_a_banner(tmp_path: Path
     assert len(made.findings) == 1
     assert "caution: quick look" in made.findings[0]
     page = (tmp_path / "r.html").read_text()
-    assert "Nothing here is to be quoted" in page
+    assert "None of these figures is to be quoted" in page
     assert 'id="headline"' not in page
 
 
@@ -175,7 +175,7 @@ def test_a_doubtful_baseline_stains_its_comparisons(tmp_path: Path):
 
 
 def test_machines_and_their_uses_stand_apart(customer: Path):
-    devices = join(collect([customer]))
+    devices = merge(load_results([customer]))
     assert [device.name for device in devices] == ["Jetson Xavier NX (MODE_20W_6CORE)", "AMD EPYC 9654 (CPU)"]
     assert [[model.name for model in device.models] for device in devices] == [
         ["stfpm-parts"],
@@ -198,7 +198,7 @@ def test_boards_of_one_model_and_power_modes_are_devices_of_their_own(tmp_path: 
         make.write(
             tmp_path, make.bench_report([item], environment, device=device, run=str(number)), f"{number}-"
         )
-    devices = join(collect([tmp_path]))
+    devices = merge(load_results([tmp_path]))
     assert sorted((device.name, len(device.entries)) for device in devices) == [
         ("AMD EPYC 9654 (CPU)", 2),
         ("Jetson Xavier NX (MODE_10W_DESKTOP)", 1),
@@ -228,7 +228,7 @@ def test_devices_that_only_cores_tell_apart_and_results_that_name_no_host(tmp_pa
         del content["environment"][name]
     (tmp_path / "0" / "stfpm-parts-fp32.bench.json").write_text(json.dumps(content))
     write_quality(tmp_path, "q", make.engine("fp32"))
-    devices = join(collect([tmp_path]))
+    devices = merge(load_results([tmp_path]))
     assert [device.name for device in devices] == [
         "AMD EPYC 9654 (CPU), 2 cores",
         "AMD EPYC 9654 (CPU), host bench-pc, 2 cores",
@@ -273,13 +273,13 @@ def test_the_baseline_has_the_same_runtime_or_its_runtime_is_named(tmp_path: Pat
     make.write(tmp_path / "in", make.bench_report([fp32, int8], run="mixed"))
     mixed = entries(tmp_path / "in")["ov-int8"]
     assert mixed.speed.interleaved
-    assert speed_words(mixed) == "3.1x faster than FP32 with onnxruntime"
+    assert speed_phrase(mixed) == "3.1x faster than FP32 with onnxruntime"
 
     slower = make.engine("fp32", name="ov-fp32", scale=2.0, runtime="openvino")
     make.write(tmp_path / "in", make.bench_report([slower], run="alone"))
     alike = entries(tmp_path / "in")["ov-int8"]
     assert alike.baseline.engine.name == "ov-fp32"
-    assert speed_words(alike) == "6.2x faster than FP32"
+    assert speed_phrase(alike) == "6.2x faster than FP32"
 
 
 def test_an_interval_that_holds_1_is_no_claim_of_equal_speed(tmp_path: Path):
@@ -330,12 +330,15 @@ def test_html_markdown_and_csv_hold_the_same_tables(customer: Path, tmp_path: Pa
     section = text.split("## SingleStream latency")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")][2:]
     assert len(lines) == len(rows) == 6
+    columns = [cell.strip() for cell in section.splitlines()[2].strip("|").split("|")]
     for line, row in zip(lines, rows):
-        shown = [cell.strip() for cell in line.strip("|").split("|")]
-        for cell, (heading, value) in zip(shown, row.items()):
-            if heading.endswith(", ms"):
-                assert cell == (f"{float(value):.2f}" if value else "-")
-                assert f">{cell}</td>" in page
+        shown = dict(zip(columns, (cell.strip() for cell in line.strip("|").split("|"))))
+        for heading in ("mean, ms", "p50, ms", "p99, ms", "max, ms"):
+            assert shown[heading] == f"{float(row[heading]):.2f}"
+            assert f">{shown[heading]}</td>" in page
+        ends = [f"{float(row[heading]):.2f}" for heading in ("p50 low, ms", "p50 high, ms")]
+        assert shown["95 % interval of p50, ms"] == " to ".join(ends)
+        assert (shown["95 % interval of p99, ms"], row["p99 low, ms"], row["p99 high, ms"]) == ("-", "", "")
     for name in (
         "energy",
         "environment",

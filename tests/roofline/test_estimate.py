@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from adq_edge.core.errors import BundleError
 from adq_edge.core.files import sha256
 from adq_edge.core.options import Precision
-from adq_edge.report.console.estimate import group_modes
+from adq_edge.report.tables.estimate import group_modes
 from adq_edge.roofline.estimate import estimate
 from adq_edge.roofline.roofline import estimate_time, layer_times
 from adq_edge.roofline.workload import Layer, Workload, find_workload

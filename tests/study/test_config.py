@@ -155,6 +155,6 @@ def test_tables_of_a_study_that_calibrates_nothing():
     config = StudyConfig(trainings={"unified": ("int8-qat",)}, calibrators=())
     failed = CellState(cell, reason="no space", failed=True)
     rounding, left_out = study_tables(StudyResult("now", config, StudyData("parts", False, ()), (failed,)))
-    row = dict(zip(rounding.headings, rounding.rows[0]))
+    row = dict(zip([column.heading for column in rounding.columns], rounding.texts[0]))
     assert (row["INT8 after training"], row["INT8 with rounding"]) == ("-", "failed")
-    assert left_out.rows == (("cpu", "1", "failed", "no space"),)
+    assert left_out.rows == (("cpu", 1, "failed", "no space"),)

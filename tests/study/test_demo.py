@@ -3,22 +3,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from adq_edge.core.imaging import read_image
-from adq_edge.report.console.common import summary_table
+from adq_edge.report.tables.headline import summary_table
 from adq_edge.study import demo as demo_module
 
 
 def test_demo_goes_the_whole_way_and_a_second_run_trains_nothing(dataset: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(demo_module, "TRAINED_IMAGES", 24)
     first = demo_module.demo(tmp_path, dataset)
-    assert [row.evaluation.precision for row in first.rows] == ["fp32", "int8"]
+    assert [row.engine.precision for row in first.rows] == ["fp32", "int8"]
     for row, path in zip(first.rows, first.engines):
-        assert row.evaluation.engine.sha256 == row.benchmark.engine.sha256  # quality and speed of one file
+        assert row.quality.engine.sha256 == row.engine.engine.sha256  # quality and speed of one file
         assert path.is_file()
-    assert summary_table(first.rows, first.caveat).row_count == 2
+    assert len(summary_table(first.rows, first.caveat).rows) == 2
     assert "not to be quoted" in first.caveat
     assert read_image(first.heat_maps).shape[1] == 4 * 256
     checkpoint = tmp_path / "checkpoints" / f"stfpm-{dataset.name}.pt"
     before = checkpoint.read_bytes()
     second = demo_module.demo(tmp_path, dataset)
     assert checkpoint.read_bytes() == before
-    assert second.rows[0].evaluation.scores == first.rows[0].evaluation.scores
+    assert second.rows[0].quality.scores == first.rows[0].quality.scores

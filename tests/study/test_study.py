@@ -22,6 +22,7 @@ from adq_edge.core.files import sha256
 from adq_edge.core.options import Device
 from adq_edge.core.text import escape_markdown
 from adq_edge.evaluation.evaluate import Evaluation
+from adq_edge.report.table import Table
 from adq_edge.study.captions import notes
 from adq_edge.study.config import Training, Variant
 from adq_edge.study.config_file import read_config
@@ -29,7 +30,7 @@ from adq_edge.study.matrix import Cell, cells_of
 from adq_edge.study.published import MVTEC_AD
 from adq_edge.study.results import CellResult, StudyResult
 from adq_edge.study.run import study
-from adq_edge.study.tables import StudyTable, study_tables
+from adq_edge.study.tables import study_tables
 from factories.images import leftovers, write_dataset
 from factories.paths import TESTS
 
@@ -202,7 +203,7 @@ def test_with_its_images_elsewhere_a_study_trains_nothing_again(studied: Studied
 
 
 def test_what_is_doubtful_is_named_and_machines_are_not_mixed(studied: Studied):
-    def tables(changed: CellResult) -> List[StudyTable]:
+    def tables(changed: CellResult) -> List[Table]:
         states = [
             dataclasses.replace(state, result=changed) if state.cell == changed.cell else state
             for state in studied.result.cells
@@ -213,14 +214,14 @@ def test_what_is_doubtful_is_named_and_machines_are_not_mixed(studied: Studied):
     speed = dataclasses.replace(quantized.speed, flags=("throttled",), caveat="the board lowered its clocks")
     hot = tables(dataclasses.replace(quantized, speed=speed))
     (table,) = [table for table in hot if table.title.startswith("INT8 after training")]
-    assert f"throttled ({PTQ.label})" in table.caption
-    assert "quick look (" in table.caption
+    assert f"throttled ({PTQ.label})" in table.notes[-1]
+    assert "quick look (" in table.notes[-1]
 
     data = studied.result.data
-    assert "others than the study's" in notes(studied.result)[0]
+    assert "differ from the study's" in notes(studied.result)[0]
     named = tuple(dataclasses.replace(data.categories[0], name=name) for name in MVTEC_AD)
     same = dataclasses.replace(studied.result, data=dataclasses.replace(data, categories=named))
-    assert "MVTec AD's, as in the study" in notes(same)[0]
+    assert "MVTec AD, as in the study" in notes(same)[0]
 
     (alike,) = rows(tables(quantized), "INT8 after training")
     (elsewhere,) = rows(tables(dataclasses.replace(quantized, runtime="onnxruntime 9.9")), "INT8 after")
@@ -259,28 +260,31 @@ def test_cells_are_of_the_engine_that_was_timed_and_name_their_files(studied: St
     assert read_sidecar(studied.out / studied.cell(PTQ).engines[0].name).calibration.calibrator == "minmax"
 
 
-def rows(tables: List[StudyTable], title: str) -> List[Dict[str, str]]:
+def rows(tables: List[Table], title: str) -> List[Dict[str, str]]:
     """Return a table's rows by heading; of headings that come twice, the first (ours)."""
     (table,) = [table for table in tables if table.title.startswith(title)]
-    return [dict(reversed(list(zip(table.headings, row)))) for row in table.rows]
+    return [
+        dict(reversed([(column.heading, text) for column, text in zip(table.columns, row)]))
+        for row in table.texts
+    ]
 
 
 def test_tables_say_what_the_cells_files_say(studied: Studied):
     tables = study_tables(studied.result)
     markdown = (studied.out / "study.md").read_text()
     for table in tables:
-        for row in table.rows:
+        for row in table.texts:
             assert f"| {' | '.join(escape_markdown(cell) for cell in row)} |" in markdown
         assert table.title in studied.finished.stdout
-        assert table.caption == "" or "2 categories, 12 + 12 images, 32x32" in table.caption
-        timed = "p50 ms" in table.headings
-        assert timed == ("not to be quoted, 4 of 4 cells: quick look (4)" in table.caption)
+        assert table.notes == () or "2 categories, 12 + 12 images, 32x32" in table.notes[0]
+        timed = "p50" in [column.name for column in table.columns]
+        assert timed == ("not to be quoted, 4 of 4 cells: quick look (4)" in table.notes)
     (trainings,) = rows(tables, "One unified model")
     assert trainings["one-class AUROC"] == f"{studied.cell(ONE_CLASS).quality.image_auroc:.4f}"
     assert trainings["unified AUROC"] == f"{studied.cell(FP32).quality.image_auroc:.4f}"
-    assert trainings["one-class MB, all"] == f"{studied.cell(ONE_CLASS).all_engines_mb:.1f}"
+    assert trainings["one-class, all, MB"] == f"{studied.cell(ONE_CLASS).all_engines_mb:.1f}"
     float32, absent = rows(tables, "FP32 on each device")
-    assert float32["p50 ms"] == f"{studied.cell(FP32).speed.p50_ms:.2f}"
+    assert float32["p50, ms"] == f"{studied.cell(FP32).speed.p50_ms:.2f}"
     assert absent["AUROC"] == "not run"
     (after,) = rows(tables, "INT8 after training")
     change = studied.cell(PTQ).quality.image_auroc - studied.cell(FP32).quality.image_auroc

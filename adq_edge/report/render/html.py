@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Iterable, Iterator, Sequence, Tuple
+from typing import Iterable, Iterator, Mapping, Sequence, Tuple
 
 import jinja2
 from markupsafe import Markup
@@ -14,14 +14,12 @@ from markupsafe import Markup
 from adq_edge.core.text import plain
 from adq_edge.core.version import __version__
 from adq_edge.report import charts
-from adq_edge.report.headline import all_flags, estimate_matrix, findings, measured_matrix
 from adq_edge.report.load import Collection
 from adq_edge.report.model import Device
 from adq_edge.report.svg.elements import Chart
-from adq_edge.report.table import Sheet
-from adq_edge.report.tables import quality as quality_sheets
-from adq_edge.report.tables import setup as setup_sheets
-from adq_edge.report.tables import speed as speed_sheets
+from adq_edge.report.table import Table
+from adq_edge.report.tables.headline import count_flags, findings
+from adq_edge.report.tables.matrix import estimate_matrix, measured_matrix
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _MOST_FINDINGS = 6
@@ -35,21 +33,21 @@ class Section:
         key: its anchor.
         title: its heading.
         charts: its charts.
-        sheets: its tables.
+        tables: its tables.
         folded: tables that open on demand.
     """
 
     key: str
     title: str
     charts: Tuple[Chart, ...]
-    sheets: Tuple[Sheet, ...]
-    folded: Tuple[Sheet, ...] = ()
+    tables: Tuple[Table, ...]
+    folded: Tuple[Table, ...]
 
 
-def page(collection: Collection, devices: Sequence[Device]) -> str:
-    """Return the page."""
+def page(collection: Collection, devices: Sequence[Device], tables: Mapping[str, Table]) -> str:
+    """Return the page; `tables` are the report's tables by their keys."""
     style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
-    said = findings(devices)
+    sentences = findings(devices)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(_TEMPLATES)),
         autoescape=True,
@@ -61,28 +59,23 @@ def page(collection: Collection, devices: Sequence[Device]) -> str:
     return environment.get_template("page.html").render(
         version=__version__,
         style=Markup(style),
-        style_hash=_hash(style),
+        style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
         subtitle=_subtitle(collection, devices),
-        findings=said[:_MOST_FINDINGS],
-        more_findings=said[_MOST_FINDINGS:],
+        findings=sentences[:_MOST_FINDINGS],
+        more_findings=sentences[_MOST_FINDINGS:],
         quotable=measured_matrix(devices, True),
-        looks=measured_matrix(devices, False),
+        doubtful=measured_matrix(devices, False),
         estimates=estimate_matrix(collection.estimates),
-        cautions=all_flags(devices),
-        caution_sheet=quality_sheets.caution_sheet(devices),
-        sections=[section for section in _sections(collection, devices) if section.charts or section.sheets],
+        cautions=count_flags(devices),
+        caution_table=tables["cautions"],
+        sections=[one for one in _sections(collection, devices, tables) if one.charts or one.tables],
     )
 
 
-def _hash(style: str) -> str:
-    """Return what the Content-Security-Policy names the one permitted style sheet by."""
-    return base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
-
-
 def _subtitle(collection: Collection, devices: Sequence[Device]) -> str:
-    engines = {item.engine.engine.sha256 for item in collection.measurements}
+    engines = {run.engines[0].engine.sha256 for run in collection.runs}
     engines |= {item.engine.sha256 for item in collection.evaluations}
-    days = sorted(item.report.created[:10] for item in collection.measurements)
+    days = sorted(run.created[:10] for run in collection.runs)
     parts = [_count(len(engines), "engine")]
     if devices:
         parts.append(_count(len(devices), "device"))
@@ -96,42 +89,22 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _sections(collection: Collection, devices: Sequence[Device]) -> Iterator[Section]:
-    evaluations, comparisons = collection.evaluations, collection.comparisons
-    yield _section(
-        "quality",
-        "Quality, speed and size",
-        charts.bubble_charts(devices),
-        [quality_sheets.quality_sheet(evaluations), quality_sheets.agreement_sheet(comparisons)],
-        [quality_sheets.categories_sheet(evaluations)],
-    )
-    for key, title, drawn, table in (
-        ("latency", "Latency of a query", charts.latency_charts, speed_sheets.latency_sheet),
-        ("stages", "From the image to its anomaly map", charts.stage_charts, speed_sheets.stages_sheet),
-        ("throughput", "Throughput", charts.throughput_charts, speed_sheets.throughput_sheet),
-        ("memory", "Memory", charts.memory_charts, speed_sheets.memory_sheet),
-        ("energy", "Power, temperature and clocks", charts.recording_charts, speed_sheets.energy_sheet),
-    ):
-        folded = [table(devices)] if key == "throughput" else []
-        yield _section(key, title, drawn(devices), [] if folded else [table(devices)], folded)
-    yield _section(
-        "estimates",
-        "Estimated, not measured",
-        charts.estimate_charts(collection.estimates),
-        [quality_sheets.estimate_sheet(collection.estimates)],
-    )
-    yield _section(
-        "environment",
-        "Machines and software",
-        (),
-        [quality_sheets.environment_sheet(devices), setup_sheets.board_sheet(devices)],
-        [setup_sheets.engines_sheet(devices)],
-    )
-    yield _section("sources", "Result files", (), [quality_sheets.sources_sheet(collection)])
+def _sections(
+    collection: Collection, devices: Sequence[Device], tables: Mapping[str, Table]
+) -> Iterator[Section]:
+    def section(
+        key: str, title: str, drawn: Iterable[Chart], shown: Sequence[str], folded: Sequence[str] = ()
+    ) -> Section:
+        some, more = (tuple(tables[one] for one in keys if tables[one].rows) for keys in (shown, folded))
+        return Section(key, title, tuple(drawn), some, more)
 
-
-def _section(
-    key: str, title: str, drawn: Iterable[Chart], sheets: Sequence[Sheet], folded: Sequence[Sheet] = ()
-) -> Section:
-    shown, hidden = (tuple(sheet for sheet in some if sheet.rows) for some in (sheets, folded))
-    return Section(key, title, tuple(drawn), shown, hidden)
+    bubbles, estimates = charts.bubble_charts(devices), charts.estimate_charts(collection.estimates)
+    yield section("quality", "Quality, speed and size", bubbles, ["quality", "agreement"], ["categories"])
+    yield section("latency", "Latency of a query", charts.latency_charts(devices), ["latency"])
+    yield section("stages", "From the image to its anomaly map", charts.stage_charts(devices), ["stages"])
+    yield section("throughput", "Throughput", charts.throughput_charts(devices), [], ["throughput"])
+    yield section("memory", "Memory", charts.memory_charts(devices), ["memory"])
+    yield section("energy", "Power, temperature and clocks", charts.recording_charts(devices), ["energy"])
+    yield section("estimates", "Estimated, not measured", estimates, ["estimates"])
+    yield section("environment", "Machines and software", (), ["environment", "board"], ["engines"])
+    yield section("sources", "Result files", (), ["sources"])

@@ -31,7 +31,7 @@ from adq_edge.core.options import DEFAULT_CALIBRATOR, BuildOptions, Precision, T
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.placement import integer_layers
 from adq_edge.quantization.sensitivity import map_damage
-from adq_edge.report.console.plan import plan_table
+from adq_edge.report.tables.plan import plan_table
 from adq_edge.runtimes.registry import load_engine
 from factories.images import SIZE, leftovers, write_dataset
 
@@ -223,8 +223,8 @@ def test_search_with_labels_holds_the_image_auroc(bundle, dataset: Path, engines
     chosen = drops(built.plan)[len(built.plan.float_layers)]
     assert chosen == pytest.approx(auroc[0] - auroc[1], abs=1e-9)
     assert chosen <= 0 < drops(built.plan)[0]
-    caption = str(plan_table(built.plan).caption)
-    assert f"12 images of {dataset.resolve()}" in caption
+    notes = plan_table(built.plan).notes
+    assert f"12 images of {dataset.resolve()}" in notes[0]
 
 
 def test_with_every_layer_in_float32_nothing_is_lost(bundle, everything: Path, engines, dataset, tmp_path):
@@ -253,7 +253,7 @@ def test_drop_that_no_plan_holds_is_refused_and_leaves_nothing(
     built = build(unlabelled.path, tmp_path / "e.onnx", **options, keep_nearest=True)
     assert not searched(built.plan).holds
     assert set(built.sidecar.float_layers) == set(layers)
-    assert "not held; the nearest plan was taken" in str(plan_table(built.plan).caption)
+    assert "not reached; the nearest plan was taken" in plan_table(built.plan).notes[1]
 
 
 def test_plan_given_again_builds_the_same_engine(built_to_a_drop, unlabelled, dataset: Path, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""What is said of a board that engines were measured on from here."""
+"""The tables and lines about a board on which `bench --host` measured."""
 
 from __future__ import annotations
 
@@ -6,34 +6,33 @@ import dataclasses
 import shlex
 from typing import Iterator, List
 
-from rich.table import Table
-
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.hardware.doctor import Diagnosis
 from adq_edge.remote.bench import BoardResult
-from adq_edge.report.console.bench import bench_tables
-from adq_edge.report.console.common import quality_table
+from adq_edge.report.table import Table
+from adq_edge.report.tables.bench import bench_tables
+from adq_edge.report.tables.quality import evaluation_table
 
 
 def board_tables(result: BoardResult) -> List[Table]:
-    """Return the tables that `eval` and `bench` would have printed on the board, as far as it came.
+    """Return the tables of `eval` and `bench` for the steps that the board completed.
 
     Raises:
         ResultError: a result file is of another release of adq-edge.
         StorageError: a result file cannot be read.
     """
-    tables = [quality_table(Evaluation.read(path)) for path in result.evaluations]
+    tables = [evaluation_table(Evaluation.read(path)) for path in result.evaluations]
     reports = [BenchmarkReport.read(path) for path in result.benchmarks]
-    return [*tables, *(bench_tables(_joined(reports)) if reports else [])]
+    return [*tables, *(bench_tables(_merged(reports)) if reports else [])]
 
 
 def board_lines(result: BoardResult) -> Iterator[str]:
-    """Yield what a board is, where its results lie, how to remove what stays there; not why it failed.
+    """Yield lines on a board, its result files, and how to remove adq-edge from it; not why it failed.
 
     Raises:
-        ResultError: what the board's doctor wrote is of another release of adq-edge.
-        StorageError: it cannot be read.
+        ResultError: the board's diagnosis is of another release of adq-edge.
+        StorageError: the diagnosis cannot be read.
     """
     if result.diagnosis is not None:
         yield f"{result.host}: {_describe(Diagnosis.read(result.diagnosis))}"
@@ -48,8 +47,8 @@ def board_lines(result: BoardResult) -> Iterator[str]:
         yield f"{result.host}: nothing runs there any more; adq-edge stays for the next time, or: {remove}"
 
 
-def _joined(reports: List[BenchmarkReport]) -> BenchmarkReport:
-    """Return a run's files as one report, the engine that the others were compared with first."""
+def _merged(reports: List[BenchmarkReport]) -> BenchmarkReport:
+    """Return a run's files as one report; the baseline of the others is first."""
     engines = sorted(
         (engine for report in reports for engine in report.engines),
         key=lambda one: one.comparison is not None,
@@ -64,5 +63,5 @@ def _describe(diagnosis: Diagnosis) -> str:
         parts.append(f"JetPack {jetson.jetpack}")
     parts.append(f"Python {environment.python}")
     if diagnosis.next_step is not None:
-        parts.append(f"doctor there says: {diagnosis.next_step}")
+        parts.append(f"next step, by doctor: {diagnosis.next_step}")
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""What is said of an engine that was just built."""
+"""The lines that `build` prints about an engine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails
 
 
 def engine_lines(sidecar: Sidecar) -> Iterator[str]:
-    """Yield lines on what an engine runs."""
+    """Yield lines on the operators or layers that an engine runs."""
     if sidecar.operators:
         yield "operators: " + ", ".join(f"{count} {name}" for name, count in sidecar.operators.items())
     if sidecar.tensorrt is not None:
@@ -24,7 +24,7 @@ def _tensorrt_lines(details: TensorRTDetails) -> Iterator[str]:
     peak = "" if details.peak_mb is None else f", builder's peak memory {details.peak_mb:.0f} MB"
     yield f"built in {details.seconds:.1f} s{peak}, workspace {details.workspace_mb} MB"
     if details.layers is None:
-        yield "precision of each layer: only the GPU that runs it can tell"
+        yield "precision of each layer: known only on the GPU that runs the engine"
     else:
         yield "layers: " + ", ".join(f"{count} {name}" for name, count in details.layers.items())
     for warning in details.warnings:

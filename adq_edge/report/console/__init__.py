@@ -1,3 +1,0 @@
-"""Results as tables in the terminal."""
-
-from __future__ import annotations

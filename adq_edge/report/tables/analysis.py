@@ -1,0 +1,50 @@
+"""The table of `analyze`."""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+from adq_edge.core.console import decibels
+from adq_edge.evaluation.analysis import Analysis, LayerAnalysis, Range
+from adq_edge.evaluation.sensitivity_plot import layer_decibels
+from adq_edge.report.table import Column, Field, Table, tabulate, text
+
+_FIELDS: Tuple[Field[LayerAnalysis], ...] = (
+    (text("layer"), lambda layer: layer.layer),
+    (text("operator"), lambda layer: layer.operator),
+    (Column("map SNR"), lambda layer: layer_decibels(layer, layer.map_snr_db)),
+    (Column("output SNR"), lambda layer: layer_decibels(layer, layer.output_snr_db)),
+    (Column("score bias"), lambda layer: _percent(layer.score_bias) if layer.quantized else ""),
+    (Column("input range"), lambda layer: "; ".join(_range(item) for item in layer.input_ranges)),
+    (Column("output range"), lambda layer: _range(layer.output_range)),
+    (Column("clipped"), lambda layer: f"{100 * layer.clipped:.3f} %"),
+)
+
+
+def layer_table(analysis: Analysis, rows: Optional[int] = None) -> Table:
+    """Return what the quantization of each layer costs, worst first.
+
+    Args:
+        analysis: the result.
+        rows: the largest number of layers to show; all by default.
+    """
+    calibration, shown = analysis.calibration, analysis.layers[:rows]
+    left_out = len(analysis.layers) - len(shown)
+    note = (
+        f"{f'{left_out} more layers: --all; ' if left_out else ''}"
+        f"over {analysis.images} images ({analysis.image_source}); "
+        f"calibrated: {calibration.calibrator} over {calibration.images} x {calibration.source}"
+    )
+    title = f"what INT8 costs {analysis.bundle} on {analysis.target}, one layer quantized at a time"
+    table = tabulate(title, _FIELDS, shown)
+    whole = (decibels(analysis.map_snr_db), "", _percent(analysis.score_bias))
+    rows_shown = (*table.rows, ("all layers quantized", "", *whole, "", "", ""))
+    return Table(title, table.columns, rows_shown, (note,), rules=(len(shown) - 1,))
+
+
+def _percent(value: Optional[float]) -> str:
+    return "-" if value is None else f"{100 * value:+.2f} %"
+
+
+def _range(value: Range) -> str:
+    return f"{value[0]:.3g} .. {value[1]:.3g}"

@@ -1,0 +1,92 @@
+"""The tables of `compare`."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence, Tuple
+
+from adq_edge.core.console import decibels
+from adq_edge.evaluation.compare import ComparedEngine, Comparison
+from adq_edge.metrics.agreement import Auroc, Flips
+from adq_edge.report.table import Column, Field, Table, Value, tabulate, text
+from adq_edge.report.tables.quality import file_name
+
+
+def agreement_table(comparison: Comparison) -> Table:
+    """Return how far the scores, maps and decisions of two engines agree, one measure a row."""
+    scores, maps, bias = comparison.scores, comparison.maps, comparison.scores.relative_bias
+    rows: Tuple[Tuple[str, str], ...] = (
+        ("images", str(len(comparison.images))),
+        ("score difference, largest", f"{scores.largest_difference:.4g}"),
+        ("score difference, mean", f"{scores.mean_difference:.4g}"),
+        ("score bias, median", "-" if bias is None else f"{100 * bias:+.2f} %"),
+        ("score rank correlation (Spearman)", "-" if scores.spearman is None else f"{scores.spearman:.4f}"),
+        ("map difference, largest pixel", f"{maps.largest_difference:.4g}"),
+        ("map difference, mean", f"{maps.mean_difference:.4g}"),
+        ("map SNR, all images", decibels(maps.snr_db)),
+        ("map SNR, median image", decibels(maps.median_snr_db)),
+        ("threshold of A", _threshold(comparison.engine_a)),
+        ("threshold of B", _threshold(comparison.engine_b)),
+        ("decisions that flip, own thresholds", _flips(comparison.flips)),
+        ("decisions that flip, A's threshold for both", _flips(comparison.flips_at_a)),
+    )
+    sides = (("A", comparison.engine_a), ("B", comparison.engine_b))
+    notes = tuple(f"{letter}: {side.engine.name}, {side.precision}, {side.runtime}" for letter, side in sides)
+    return Table("agreement of B with A", (text("measure"), Column("value")), rows, notes, rules=(4, 8))
+
+
+def auroc_table(comparison: Comparison) -> Table:
+    """Return both engines' AUROC per category and their differences."""
+    columns = (
+        *(text("category"), Column("images"), Column("defective")),
+        *(Column("image A", spec=".4f"), Column("image B", spec=".4f"), Column("B - A", spec="+.4f")),
+        *(Column("pixel A", spec=".4f"), Column("pixel B", spec=".4f"), Column("B - A", spec="+.4f")),
+    )
+    categories = [
+        (one.name, one.images, one.anomalous, *_auroc(one.image_auroc), *_auroc(one.pixel_auroc))
+        for one in comparison.categories
+    ]
+    defective = sum(category.anomalous for category in comparison.categories)
+    means = (*_auroc(comparison.image_auroc), *_auroc(comparison.pixel_auroc))
+    rows = (*categories, ("mean", len(comparison.images), defective, *means))
+    return Table(f"AUROC on {comparison.data}", columns, rows, rules=(len(categories) - 1,))
+
+
+_AGREEMENT: Tuple[Field[Comparison], ...] = (
+    (text("engine B"), lambda item: file_name(item.engine_b.engine.name)),
+    (text("reference A"), lambda item: file_name(item.engine_a.engine.name)),
+    (Column("images"), lambda item: len(item.images)),
+    (Column("image AUROC, B - A", spec=".4f"), lambda item: item.image_auroc.difference),
+    (Column("pixel AUROC, B - A", spec=".4f"), lambda item: item.pixel_auroc.difference),
+    (Column("score bias", "%", ".2f"), lambda item: _percent(item.scores.relative_bias)),
+    (Column("rank correlation", spec=".4f"), lambda item: item.scores.spearman),
+    (text("map SNR"), lambda item: decibels(item.maps.snr_db)),
+    (Column("decisions that flip"), lambda item: None if item.flips is None else item.flips.count),
+    (Column("now wrong"), lambda item: None if item.flips is None else item.flips.mistakes),
+)
+
+
+def agreements_table(comparisons: Sequence[Comparison]) -> Table:
+    """Return how far pairs of engines agree, one pair a row."""
+    note = "Score bias: median of (B - A) / A. Decisions: each engine at its own threshold."
+    return tabulate("Agreement of engines of one model", _AGREEMENT, comparisons, [note], key="agreement")
+
+
+def _percent(share: Optional[float]) -> Optional[float]:
+    return None if share is None else 100 * share
+
+
+def _auroc(value: Auroc) -> Tuple[Value, Value, Value]:
+    return value.a, value.b, value.difference
+
+
+def _threshold(side: ComparedEngine) -> str:
+    if side.threshold is None:
+        return "- (no anomalous image)"
+    origin = "stored by eval" if side.threshold_stored else "F1-max over these images"
+    return f"{side.threshold.score:.4g} ({origin})"
+
+
+def _flips(flips: Optional[Flips]) -> str:
+    if flips is None:
+        return "-"
+    return f"{flips.count} ({flips.mistakes} now wrong, {flips.count - flips.mistakes} now right)"

@@ -1,0 +1,105 @@
+"""The most important figures of each engine, and the findings in sentences."""
+
+from __future__ import annotations
+
+import collections
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from adq_edge.core.text import plain
+from adq_edge.evaluation.evaluate import Evaluation
+from adq_edge.report.model import Device, Entry
+from adq_edge.report.phrasing import caution_words, comparison_flags, comparison_phrase, finding
+from adq_edge.report.table import Column, Field, Table, part, prose, tabulate, text
+from adq_edge.report.tables.bench import ENGINE
+
+_TIMES: Tuple[Field[Entry], ...] = (
+    (Column("p50", "ms", ".2f"), lambda entry: None if entry.latency is None else entry.latency.p50_ms),
+    (Column("p90", "ms", ".2f"), lambda entry: None if entry.latency is None else entry.latency.p90_ms),
+)
+_RESOURCES: Tuple[Field[Entry], ...] = (
+    (Column("throughput", "images/s", ".1f"), lambda entry: _images_per_second(entry)),
+    (Column("engine", "MB", ".1f"), lambda entry: entry.engine.engine_mb),
+    (Column("peak RSS", "MB", ".0f"), lambda entry: entry.engine.memory.peak_rss_batch_1_mb),
+)
+_IMAGE_AUROC: Field[Entry] = (Column("image AUROC", spec=".4f"), lambda entry: entry.image_auroc)
+_AREAS: Tuple[Field[Evaluation], ...] = (
+    (Column("pixel AUROC", spec=".4f"), lambda quality: quality.pixel_auroc),
+    (Column("AUPRO", spec=".4f"), lambda quality: quality.aupro),
+)
+
+
+def headline_table(devices: Sequence[Device]) -> Table:
+    """Return the most important figures, one engine a row."""
+    fields: Tuple[Field[Entry], ...] = (
+        *ENGINE,
+        (text("method"), lambda entry: entry.method),
+        (text("runtime"), lambda entry: f"{entry.engine.runtime} {entry.engine.runtime_version}"),
+        *_TIMES,
+        (
+            Column("latency ratio", spec=".3f"),
+            lambda entry: None if entry.speed is None else entry.speed.ratio,
+        ),
+        _IMAGE_AUROC,
+        (Column("AUROC change", spec=".4f"), lambda entry: entry.auroc_change),
+        *_RESOURCES,
+        (Column("energy", "J/image", ".3f"), lambda entry: _joules(entry)),
+        (prose("in words"), comparison_phrase),
+        (text("caution"), lambda entry: caution_words(comparison_flags(entry))),
+    )
+    return tabulate(
+        "Quality and speed of the same engines",
+        fields,
+        [entry for device in devices for entry in device.entries],
+        [
+            "p50 and p90: SingleStream, batch 1, the engine call only. Latency ratio: to the FP32 engine of "
+            "the same model. AUROC: measured on the same engine file as the speed."
+        ],
+        key="headline",
+    )
+
+
+def summary_table(entries: Sequence[Entry], caveat: Optional[str]) -> Table:
+    """Return what quantization cost and gained on one device, one engine a row."""
+    fields: Tuple[Field[Entry], ...] = (
+        (text("precision"), lambda entry: entry.engine.precision),
+        _IMAGE_AUROC,
+        *part(_quality, _AREAS),
+        *_TIMES,
+        *_RESOURCES,
+    )
+    notes = [] if caveat is None else [caveat]
+    return tabulate("quality and speed of the same engines", fields, entries, notes)
+
+
+def findings(devices: Sequence[Device]) -> List[str]:
+    """Return a sentence for each engine that was compared with its baseline, quotable ones first."""
+    found: List[Tuple[bool, str]] = []
+    for device in devices:
+        for model in device.models:
+            for entry in model.entries:
+                phrase = finding(entry)
+                if phrase is not None:
+                    words = caution_words(comparison_flags(entry))
+                    caution = f" (caution: {words})" if words else ""
+                    found.append((entry.quotable, plain(f"{device.name}, {model.name}: {phrase}{caution}.")))
+    return [sentence for _, sentence in sorted(found, key=lambda item: not item[0])]
+
+
+def count_flags(devices: Sequence[Device]) -> Dict[str, int]:
+    """Return the number of engines with each reason for caution."""
+    entries = (entry for device in devices for entry in device.entries)
+    return dict(collections.Counter(flag.word for entry in entries for flag in entry.all_flags))
+
+
+def _quality(entry: Entry) -> Optional[Evaluation]:
+    return entry.quality
+
+
+def _images_per_second(entry: Entry) -> Optional[float]:
+    best = entry.engine.best_offline
+    return None if best is None else best.images_per_second
+
+
+def _joules(entry: Entry) -> Optional[float]:
+    recording = entry.engine.recording
+    return None if recording is None or recording.energy is None else recording.energy.joules_per_image
