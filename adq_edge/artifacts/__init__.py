@@ -1,3 +1,3 @@
-"""The files that verbs exchange: bundle, ranges, precision plan, sidecar, and where they lie."""
+"""The files that the commands exchange: bundle, ranges, precision plan, sidecar; and their default paths."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The bundle: one exported model, checked against its checkpoint, with the ranges measured on it.
+"""The bundle: a folder with an exported model and the ranges measured on it.
 
 BUNDLE/model.onnx       opset 17; input `image` uint8 [N, H, W, 3], outputs `anomaly_map`, `anomaly_score`
-BUNDLE/manifest.json    where the model came from and how well it reproduces its checkpoint
+BUNDLE/manifest.json    the model's origin, and its difference from the checkpoint
 BUNDLE/ranges/*.json    activation ranges, one file per calibration
 """
 
@@ -28,7 +28,7 @@ _REMEDY = "Export the checkpoint again: adq-edge export CHECKPOINT"
 
 @dataclasses.dataclass(frozen=True)
 class FileReference:
-    """The file that something was made from."""
+    """A file that another one was made from."""
 
     name: str
     sha256: str
@@ -36,15 +36,15 @@ class FileReference:
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """How far ONNX Runtime on the exported graph is from torch on the checkpoint.
+    """Differences between ONNX Runtime on the exported graph and torch on the checkpoint.
 
     Attributes:
         images: number of images compared.
-        source: where they came from.
+        source: origin of the images.
         map_difference: largest absolute difference of the anomaly maps.
         score_difference: largest absolute difference of the scores.
-        map_largest: largest value of the torch anomaly maps, the scale of both differences.
-        tolerance: the largest difference allowed, relative to `map_largest`.
+        map_largest: largest value of the torch anomaly maps.
+        tolerance: the largest allowed difference, relative to `map_largest`.
     """
 
     images: int
@@ -66,22 +66,22 @@ class Parity:
 )
 @dataclasses.dataclass(frozen=True)
 class Manifest(Record):
-    """What a bundle says about its model.
+    """The description of a bundle.
 
     Attributes:
-        name: the bundle's name, used to name its engines.
+        name: the bundle's name, which its engines' names begin with.
         arch: the method.
-        origin: the checkpoint format it was imported from.
+        origin: format of the checkpoint.
         fusion: the rule that fuses the layers' maps.
         image_size: (height, width) of the input in pixels.
-        map_size: (height, width) of the anomaly map.
+        map_size: (height, width) of the anomaly map in pixels.
         model_sha256: hash of `model.onnx`.
         checkpoint: the checkpoint file.
-        categories: the product classes it was trained on, where known.
-        data: the dataset folder it was trained on, where known.
-        parity: the check against the checkpoint.
-        versions: versions of the libraries that made it.
-        options: the method's options, those that `export` was asked for included.
+        categories: categories of the training dataset, where known.
+        data: folder of the training dataset, where known.
+        parity: the comparison with the checkpoint.
+        versions: versions of the libraries that exported the model.
+        options: the method's options, including those given to `export`.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Manifest(Record):
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk, opened and found whole."""
+    """A complete bundle on disk."""
 
     path: Path
     manifest: Manifest
@@ -118,11 +118,10 @@ class Bundle:
 
 
 def open_bundle(path: Path) -> Bundle:
-    """Open a bundle and check that its model is the one its manifest vouches for.
+    """Open a bundle and compare the hash of its model with the manifest.
 
     Raises:
-        BundleError: not a bundle, a file is missing, the model's hash is another, or its name would lead
-            what is called after it to another folder.
+        BundleError: not a bundle, a file is missing, the hash differs, or the bundle's name contains a path.
     """
     if path.suffix == ".onnx":
         raise BundleError(
@@ -135,7 +134,7 @@ def open_bundle(path: Path) -> Bundle:
             raise BundleError(f"bundle has no {name}", where=path, fix=_REMEDY)
     manifest = Manifest.read(path / MANIFEST_FILE)
     if not is_plain_name(manifest.name):
-        raise BundleError("its name is no plain file name", where=path / MANIFEST_FILE, fix=_REMEDY)
+        raise BundleError("its name is not a plain file name", where=path / MANIFEST_FILE, fix=_REMEDY)
     if sha256(path / MODEL_FILE) != manifest.model_sha256:
         raise BundleError(
             "is not the model that the manifest describes", where=path / MODEL_FILE, fix=_REMEDY

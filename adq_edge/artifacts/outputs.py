@@ -1,4 +1,4 @@
-"""A verb's result file and the image beside it: refused before the work where they cannot be written."""
+"""Paths of a command's outputs, checked before the work starts."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from adq_edge.core.imaging import IMAGE_SUFFIXES
 
 
 class ResultFiles(NamedTuple):
-    """Where a verb writes its result, and the image that goes with it."""
+    """A result file and the image that belongs to it."""
 
     result: Path
     image: Path
 
 
-def name_results(
-    result: Union[str, Path], image: Optional[Union[str, Path]], suffix: str, what: str
+def choose_result_files(
+    result: Union[str, Path], image: Optional[Union[str, Path]], suffix: str, kind: str
 ) -> ResultFiles:
-    """Return where result and image go, after a look at whether they can.
+    """Return the paths of a result file and its image, which can be written.
 
     Args:
         result: the result file.
-        image: the image; beside the result file by default.
-        suffix: of the image's name by default.
-        what: what the image is called in messages.
+        image: the image; beside the result file if None.
+        suffix: suffix of the image if `image` is None.
+        kind: the word for the image in messages, such as "plot".
 
     Raises:
-        DataError: not the name of an image, or the result file's own.
-        StorageError: a folder has one of these names, or a file can be made in no folder on its path.
+        DataError: the image's suffix is not that of an image, or both files have one name.
+        StorageError: a file cannot be written.
     """
     if not Path(result).name:
         raise StorageError("is a folder, not a file", where=Path(result), fix="Name a file")
@@ -39,17 +39,17 @@ def name_results(
     if files.image.suffix.lower() not in IMAGE_SUFFIXES:
         raise DataError("not the name of an image", where=files.image, fix="Use .png or .jpg")
     if files.image == files.result:
-        raise DataError(f"the {what} would overwrite the result file", where=files.image, fix="Name it .json")
+        raise DataError(f"the {kind} would overwrite the result file", where=files.image, fix="Name it .json")
     for path in files:
-        refuse_unwritable(path)
+        check_writable(path)
     return files
 
 
-def refuse_unwritable(path: Path) -> None:
-    """Find out before the work that a file cannot be written.
+def check_writable(path: Path) -> None:
+    """Raise an error if a file cannot be written.
 
     Raises:
-        StorageError: a folder has its name, or a file can be made in no folder on its path.
+        StorageError: a folder has this name, or its folder cannot be made or written to.
     """
     with storage_errors(path):
         if path.is_dir():

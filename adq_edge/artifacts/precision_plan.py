@@ -1,7 +1,7 @@
-"""The precision plan: which layers an INT8 engine keeps in float32, and what they were chosen for.
+"""The precision plan: the layers that an INT8 engine of one model keeps in float32.
 
-A plan belongs to one model. `builders.mixed_precision.search` finds one, or a user writes it: required are
-the model's hash, the target and the layers.
+`builders.mixed_precision.search` finds a plan, or a user writes one with the model's hash, the target and the
+layers.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _REMEDY = "Find a plan for this bundle: adq-edge build BUNDLE --int8 --max-drop 
 
 
 class Measure(str, enum.Enum):
-    """What the quantization cost, as the number that must not exceed `max_drop`."""
+    """The definition of the drop, the loss by quantization that must not exceed `max_drop`."""
 
     IMAGE_AUROC = "image-auroc"
-    """FP32's mean image AUROC less the engine's, on labelled test images: 0 is none lost."""
+    """Mean image AUROC of FP32 minus that of the engine, on labelled test images."""
     MAP_ERROR = "map-error"
-    """Root of sum (A - B)^2 / sum A^2 over the anomaly maps A of FP32 and B of the engine: 0 is identical."""
+    """Root of sum (A - B)^2 / sum A^2 over the anomaly maps A of FP32 and B of the engine."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One engine that the search measured.
+    """An engine that the search measured.
 
     Attributes:
-        float_layers: number of layers in float32, the worst ones.
-        drop: in the search's measure; negative where the engine is better than FP32.
-        map_snr_db: 10 log10(sum A^2 / sum (A - B)^2) of FP32's maps A and the engine's maps B on the search's
-            images, in dB; None: identical.
-        latency_ratio: median latency at batch 1 relative to the engine without float32 layers; None where the
+        float_layers: number of layers in float32, worst first.
+        drop: its drop; negative where the engine is better than FP32.
+        map_snr_db: 10 log10(sum A^2 / sum (A - B)^2) of FP32's maps A and the engine's maps B, in dB; None if
+            they are identical.
+        latency_ratio: median latency at batch 1 relative to the engine without float32 layers; None if the
             engine was emulated.
     """
 
@@ -50,21 +50,21 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What a plan was chosen for, and how.
+    """The search that found a plan.
 
     Attributes:
-        max_drop: the largest drop allowed.
-        measure: what the drop is.
-        holds: False if no plan reached `max_drop` and the nearest one was taken.
-        data: where the images of the measure came from.
+        max_drop: the largest allowed drop.
+        measure: definition of the drop.
+        holds: False if no engine kept to `max_drop` and the nearest one was taken.
+        data: folder of the images that the drop was measured on.
         images: number of those images.
-        ranges: the ranges file that the engines were quantized with.
-        runtime: what ran the engines, with its version.
-        cpu: the processor's model, to which the latency ratios belong.
-        layers: number of layers that could be kept in float32.
-        fp32_latency_ratio: the FP32 engine's median latency relative to the all-INT8 engine's; None where
-            they were emulated.
-        steps: the engines measured, fewest float32 layers first.
+        ranges: the ranges file of the engines.
+        runtime: the runtime that ran the engines, with its version.
+        cpu: the processor model, to which the latency ratios belong.
+        layers: number of layers that the target computes in integers.
+        fp32_latency_ratio: median latency of FP32 relative to the engine without float32 layers; None if they
+            were emulated.
+        steps: the measured engines, fewest float32 layers first.
     """
 
     max_drop: float
@@ -83,13 +83,13 @@ class Search:
 @record("adq-edge/plan", version=1, error=BuildError, fix=_REMEDY)
 @dataclasses.dataclass(frozen=True)
 class Plan(Record):
-    """Which layers an INT8 engine of a model keeps in float32.
+    """The layers that an INT8 engine keeps in float32.
 
     Attributes:
         model_sha256: hash of the bundle's model.
-        target: the arithmetic that it was made for.
-        float_layers: names of the layers in float32, in the order in which they were chosen, worst first.
-        search: how it was found; None for one written by hand.
+        target: the integer arithmetic.
+        float_layers: names of the layers in float32, worst first.
+        search: the search that found the plan; None if a user wrote it.
     """
 
     model_sha256: str
@@ -99,21 +99,21 @@ class Plan(Record):
 
 
 def plan_path(engine: Path) -> Path:
-    """Return where the plan that was found for an engine lies: beside it."""
+    """Return the path, beside an engine, of the plan that was found for it."""
     return engine.with_name(f"{engine.name}.plan{SIDECAR_SUFFIX}")
 
 
 def read_plan(path: Path, model_sha256: str, layer_names: Collection[str]) -> Plan:
-    """Read a plan and check it against the model it is meant for.
+    """Read a plan and check that it belongs to a model.
 
     Args:
         path: the file.
         model_sha256: hash of the bundle's model.
-        layer_names: the layers that can be kept in float32.
+        layer_names: layers of the model's networks.
 
     Raises:
         StorageError: the file cannot be read.
-        BuildError: not a plan, or one of another model, with a layer that this one has not or with one twice.
+        BuildError: not a plan, a plan of another model, or a layer is unknown or named twice.
     """
     plan = Plan.read(path)
     if plan.model_sha256 != model_sha256:

@@ -1,4 +1,4 @@
-"""Ranges files: what one calibration measured on one model, for every target to use."""
+"""Ranges files: the activation ranges that a calibration measured on a model, for all targets."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _REMEDY = "Remove the file and calibrate again: adq-edge calibrate BUNDLE"
 
 
 class WeightRounding(str, enum.Enum):
-    """How the weights that go with the ranges come to lie on their grid."""
+    """The rounding of weights to the integer grid."""
 
     COMPENSATED = "compensated"
-    """What rounding one weight loses, its neighbors make up for."""
+    """The rounding error of a weight is compensated in the next weights."""
     NEAREST = "nearest"
-    """Each to its nearest level: they were trained with that."""
+    """To the nearest level, as in training with quantization."""
 
 
 _Pairs = Dict[str, Tuple[float, float]]
@@ -44,18 +44,17 @@ class Ranges(Record):
     """Activation ranges of a model.
 
     Attributes:
-        model_sha256: hash of the ONNX model that they were measured on.
-        calibrator: name of the calibrator, with its value if it has one.
+        model_sha256: hash of the bundle's model.
+        calibrator: the calibrator, `name` or `name:value`.
         source: name of the image source.
-        fingerprint: identifies the images.
+        fingerprint: text that identifies the images.
         images: number of images.
         bins: histogram bins on each side of zero.
-        tensors: (low, high) of each tensor of the equalized model, in its own units.
-        equalization: scales of the channels of each group of tensors, by the group's first tensor; the ranges
-            hold for the model after `equalize` with them.
-        rounding: of the weights; files from before training with quantization do not say.
-        arithmetic: the one that the ranges were trained for; None for measured ones, which suit all.
-        release: of adq-edge that made them; empty in files from before it was said.
+        tensors: (low, high) of each measured tensor of the equalized model, in the tensor's units.
+        equalization: channel scales of each group of tensors, by the group's first tensor.
+        rounding: the rounding of weights that belongs to the ranges.
+        arithmetic: the arithmetic that the ranges were trained for; None for measured ranges, which suit all.
+        release: the adq-edge release that made them; empty in older files.
     """
 
     model_sha256: str
@@ -79,23 +78,23 @@ class Ranges(Record):
             if not all(math.isfinite(scale) and scale > 0.0 for scale in scales):
                 raise ValueError(f"impossible equalization of {name!r}")
 
-    def fits(self, other_model_sha256: str, calibrator: str, fingerprint: str, images: int) -> bool:
-        """Return True if these are the ranges that such a calibration would measure, with this release."""
-        return (self.model_sha256, self.calibrator, self.fingerprint, self.images, self.release) == (
-            other_model_sha256,
-            calibrator,
-            fingerprint,
-            images,
-            __version__,
-        )
+    def is_result_of(self, calibrator: str, fingerprint: str, images: int) -> bool:
+        """Return True if this release would measure these ranges again."""
+        made_with = (self.calibrator, self.fingerprint, self.images, self.release)
+        return made_with == (calibrator, fingerprint, images, __version__)
 
 
 def read_ranges(path: Path, model_sha256: str, tensors: Iterable[str]) -> Ranges:
-    """Read a ranges file and check it against the model it is meant for.
+    """Read a ranges file and check that it belongs to a model.
+
+    Args:
+        path: the file.
+        model_sha256: hash of the bundle's model.
+        tensors: names of the tensors that need a range.
 
     Raises:
         StorageError: the file cannot be read.
-        CalibrationError: not a ranges file, of another model, or with a missing or impossible range.
+        CalibrationError: not a ranges file, of another model, or a range is missing or impossible.
     """
     ranges = Ranges.read(path)
     if ranges.model_sha256 != model_sha256:

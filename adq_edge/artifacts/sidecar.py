@@ -1,4 +1,4 @@
-"""The sidecar: `<engine>.json`, what an engine is, what it was made from and what was measured on it."""
+"""The sidecar `<engine>.json`: description, origin and threshold of an engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REMEDY = "Build the engine again: adq-edge build BUNDLE"
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Which ranges an INT8 engine was built with."""
+    """The calibration of an INT8 engine."""
 
     calibrator: str
     source: str
@@ -29,14 +29,14 @@ class Calibration:
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """The score from which on an image counts as anomalous, found for this very engine.
+    """The lowest score of an anomalous image, found for one engine.
 
     Attributes:
-        score: the threshold; F1-max over `images` labelled images.
-        f1: F1 score at the threshold, 0..1.
+        score: the threshold with the largest F1 score on labelled images.
+        f1: F1 score at the threshold, 0 to 1.
         images: number of labelled images.
         data: the dataset folder.
-        categories: those of its categories that were read; empty in files from before it was said.
+        categories: the categories that were read; empty in older files.
     """
 
     score: float
@@ -48,20 +48,20 @@ class Threshold:
 
 @dataclasses.dataclass(frozen=True)
 class TensorRTDetails:
-    """How a TensorRT engine was built, and what came of it.
+    """The build of a TensorRT engine.
 
     Attributes:
-        route: who decided on the layers' number formats; a value of `Route`.
-        compute_capability: GPUs that it runs on, "7.2" for a Xavier; several with commas between them.
-        max_batch: number of images that one query may hold.
-        dla: the DLA core that it runs on; None for the GPU alone.
-        layers: number of computing layers by number format, and of those on DLA; None where only the GPU that
-            runs the engine can tell.
-        stripped: layers of an INT8 engine that TensorRT had no integer kernel for.
+        route: a value of `Route`.
+        compute_capability: compute capabilities of the engine's GPUs, such as "7.2"; separated by commas.
+        max_batch: the largest number of images in one inference request.
+        dla: number of the DLA core that runs the engine; None for the GPU.
+        layers: number of computing layers by number format, and on DLA; None where only the engine's GPU can
+            report it.
+        stripped: layers of an INT8 engine for which TensorRT had no integer kernel.
         workspace_mb: memory that a kernel may use while it runs, in MB (10^6 bytes).
-        seconds: what building took, all tries together.
-        peak_mb: the most memory that the builder held, in MB (10^6 bytes).
-        warnings: what a user should know before trusting the engine.
+        seconds: duration of the build with all its attempts, in s.
+        peak_mb: peak memory of the builder process, in MB (10^6 bytes).
+        warnings: messages to the user about the engine.
     """
 
     route: str
@@ -85,28 +85,28 @@ class TensorRTDetails:
 )
 @dataclasses.dataclass(frozen=True)
 class Sidecar(Record):
-    """What is known about an engine.
+    """The description of an engine.
 
     Attributes:
         name: the engine's name in tables.
-        runtime: the runtime it was built for.
+        runtime: the runtime that it was built for.
         runtime_version: that runtime's version at build time.
-        device: the device it was built for.
-        machine: the processor architecture it was built for, as `platform.machine` says it.
+        device: the device that it was built for.
+        machine: the processor architecture that it was built for, as `platform.machine` returns it.
         precision: number format of the networks.
         arch: the method.
         image_size: (height, width) of the input in pixels.
-        map_size: (height, width) of the anomaly map.
+        map_size: (height, width) of the anomaly map in pixels.
         engine_sha256: hash of the engine file.
         model: the bundle's model.
-        operators: number of operators that the runtime executes, by its own names for them.
-        calibration: of an INT8 engine.
-        threshold: found by `eval`; None before.
-        data: the dataset folder that the model was trained on, where known.
+        operators: number of operators that the runtime executes, by the runtime's names.
+        calibration: the calibration of an INT8 engine.
+        threshold: the threshold that `eval` found; None before.
+        data: folder of the training dataset, where known.
         float_layers: layers of the networks that an INT8 engine keeps in float32, worst first.
-        plan: the precision plan that names them; None where none was asked for.
-        tensorrt: of a TensorRT engine.
-        categories: the product classes that the model was trained on, where known.
+        plan: the precision plan with these layers, if there is one.
+        tensorrt: the build of a TensorRT engine.
+        categories: categories of the training dataset, where known.
     """
 
     name: str
@@ -135,11 +135,11 @@ def sidecar_path(engine: Path) -> Path:
     return engine.with_name(engine.name + SIDECAR_SUFFIX)
 
 
-def vouch_for(engine: Path) -> None:
-    """Have an engine's sidecar vouch for the file as it is now.
+def trust_engine(engine: Path) -> None:
+    """Write the hash of an engine file, as it is now, into its sidecar.
 
     Raises:
-        EngineError: no engine, or no sidecar.
+        EngineError: the engine or its sidecar is missing.
         StorageError: the folder cannot be written to or is full.
     """
     sidecar = read_sidecar(engine, trust=True)
@@ -147,16 +147,15 @@ def vouch_for(engine: Path) -> None:
 
 
 def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
-    """Read an engine's sidecar and check that the engine is the file it vouches for and suits this machine.
-
-    An engine is code to a GPU: one that was changed since it was built is refused.
+    """Read an engine's sidecar and check the engine: a GPU executes it as code.
 
     Args:
         engine: the engine file.
-        trust: take an engine that the sidecar does not vouch for.
+        trust: accept an engine that was changed since it was built.
 
     Raises:
-        EngineError: no engine, no sidecar, a changed engine, or one built for another kind of processor.
+        EngineError: the engine or its sidecar is missing, the engine was changed, or it was built for another
+            processor architecture.
     """
     if not engine.is_file():
         raise EngineError("no such engine", where=engine, fix=_REMEDY)
@@ -165,12 +164,12 @@ def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
         raise EngineError(f"its sidecar {path.name} is missing", where=engine, fix=_REMEDY)
     sidecar = Sidecar.read(path)
     if not is_plain_name(sidecar.name):
-        raise EngineError("its name is no plain file name", where=path, fix=_REMEDY)
+        raise EngineError("its name is not a plain file name", where=path, fix=_REMEDY)
     if not trust and sha256(engine) != sidecar.engine_sha256:
         raise EngineError(
             f"not the file that {path.name} describes (truncated or changed)",
             where=engine,
-            fix=f"{_REMEDY}, or take it if you know where it comes from: adq-edge eval ENGINE --trust",
+            fix=f"{_REMEDY}, or accept it if you know its origin: adq-edge eval ENGINE --trust",
         )
     if sidecar.machine != platform.machine():
         raise EngineError(

@@ -1,15 +1,15 @@
-"""Where each verb puts its output and finds the previous verb's, when told nothing else.
+"""Default paths of the commands' outputs, and the newest output of each kind.
 
-A working folder is laid out like the repository's top level:
+A working folder is laid out like the repository:
 
     checkpoints/NAME.pt   bundles/NAME/   engines/NAME-PRECISION.onnx   benchmarks/results/*.json
-    calibration_data/     the images that `build --int8` calibrates on
+    calibration_data/     images for the calibration
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable, Iterable, Type
+from typing import Iterable, Type
 
 from adq_edge.artifacts.bundle import MANIFEST_FILE
 from adq_edge.core.errors import AdqError, BundleError, CheckpointError, EngineError
@@ -26,55 +26,37 @@ SIDECAR_SUFFIX = ".json"
 
 
 def latest_checkpoint() -> Path:
-    """Return the newest checkpoint that `train` wrote here.
+    """Return the newest checkpoint of the working folder.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: it has none.
     """
     return _newest(CHECKPOINTS.glob("*.pt"), CheckpointError, "checkpoint", CHECKPOINTS, "train --data DIR")
 
 
 def latest_bundle() -> Path:
-    """Return the newest bundle that `export` wrote here.
+    """Return the newest bundle of the working folder.
 
     Raises:
-        BundleError: there is none.
+        BundleError: it has none.
     """
     manifests = BUNDLES.glob(f"*/{MANIFEST_FILE}")
     return _newest(manifests, BundleError, "bundle", BUNDLES, "export CHECKPOINT").parent
 
 
 def latest_engine() -> Path:
-    """Return the newest engine that `build` wrote here.
+    """Return the newest engine of the working folder, by the time of its build.
 
     Raises:
-        EngineError: there is none.
+        EngineError: it has none.
     """
-    sidecars = (path for path in ENGINES.glob(f"*{SIDECAR_SUFFIX}") if path.with_suffix("").is_file())
-    newest = _newest(sidecars, EngineError, "engine", ENGINES, "build", key=_built)
-    return newest.with_suffix("")
+    files = (path.with_suffix("") for path in ENGINES.glob(f"*{SIDECAR_SUFFIX}"))
+    return _newest(filter(Path.is_file, files), EngineError, "engine", ENGINES, "build")
 
 
-def _built(sidecar: Path) -> float:
-    """Age by the engine itself: `eval` rewrites the sidecar."""
-    return sidecar.with_suffix("").stat().st_mtime
-
-
-def _modified(path: Path) -> float:
-    return path.stat().st_mtime
-
-
-def _newest(
-    paths: Iterable[Path],
-    error: Type[AdqError],
-    kind: str,
-    folder: Path,
-    verb: str,
-    key: Callable[[Path], float] = _modified,
-) -> Path:
-    found = sorted((path for path in paths if not path.name.startswith(".")), key=key)
+def _newest(paths: Iterable[Path], error: Type[AdqError], kind: str, folder: Path, command: str) -> Path:
+    found = [path for path in paths if not path.name.startswith(".")]
     if not found:
-        raise error(
-            f"no {kind} found here", where=folder, fix=f"Name one, or make one first: adq-edge {verb}"
-        )
-    return found[-1]
+        fix = f"Name one, or make one first: adq-edge {command}"
+        raise error(f"no {kind} found here", where=folder, fix=fix)
+    return max(found, key=lambda path: path.stat().st_mtime)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Optional, Sequence, Tuple, Union
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.outputs import refuse_unwritable
+from adq_edge.artifacts.outputs import check_writable
 from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
 from adq_edge.benchmark.device_check import check_device
 from adq_edge.benchmark.progress import quiet_progress
@@ -164,7 +164,7 @@ def _prepare_output(target: Path, engines: int) -> Path:
     """Return the result file or folder, and find out now rather than in minutes that it cannot be."""
     if _is_file(target) and engines > 1:
         raise ResultError("each engine has a result file of its own", where=target, fix="Name a folder")
-    refuse_unwritable(target if _is_file(target) else target / _SUFFIX)
+    check_writable(target if _is_file(target) else target / _SUFFIX)
     return target
 
 

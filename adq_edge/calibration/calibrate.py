@@ -220,7 +220,7 @@ def _is_done(
         return False
     try:
         ranges = read_ranges(path, sha256, tensors)
-        if not ranges.fits(sha256, *asked):
+        if not ranges.is_result_of(*asked):
             return False
         equalize(model, ranges.equalization)
     except CalibrationError:

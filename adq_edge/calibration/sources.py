@@ -28,7 +28,7 @@ IMAGES = "images"
 RANDOM_NORMAL = "random-normal"
 SYNTHETIC_DEFECTS = "synthetic-defects"
 
-_BUILT_IN = {
+BUILT_IN = {
     IMAGES: "adq_edge.calibration.sources:image_source",
     RANDOM_NORMAL: "adq_edge.calibration.sources:random_normal_source",
     SYNTHETIC_DEFECTS: "adq_edge.calibration.synthetic_defects:synthetic_defect_source",
@@ -147,7 +147,7 @@ class MixedSource:
 
 def source_names() -> List[str]:
     """Return the names of all sources, ours and installed ones."""
-    return plugin_names(GROUP, _BUILT_IN)
+    return plugin_names(GROUP, BUILT_IN)
 
 
 def reads_categories(spec: str) -> bool:
@@ -172,7 +172,7 @@ def make_source(
             samples than sources.
     """
     names = [name.strip() for name in spec.split(",")]
-    factories = [load_factory("source", name, GROUP, _BUILT_IN) for name in names]
+    factories = [load_factory("source", name, GROUP, BUILT_IN) for name in names]
     if len(set(names)) < len(names):
         raise CalibrationError("a source is named twice", where=spec, fix="Name each source once")
     if samples < len(names):

@@ -10,7 +10,7 @@ import numpy as np
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, FileReference, open_bundle
-from adq_edge.artifacts.outputs import name_results
+from adq_edge.artifacts.outputs import choose_result_files
 from adq_edge.calibration.calibrated_model import CalibratedModel, apply_trained_ranges, calibrate_model
 from adq_edge.calibration.selection import choose_source, default_folder, own_categories
 from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
@@ -81,7 +81,7 @@ def analyze(
         raise AdqError(f"{images} images asked for", fix="Give 1 or more")
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     default = workspace.RESULTS / f"{opened.manifest.name}.analysis.json"
-    files = name_results(default if output is None else output, plot, ".png", "plot")
+    files = choose_result_files(default if output is None else output, plot, ".png", "plot")
     measured_with = _load_images(opened, data, images)
     trained = find_trained_ranges(opened, chosen, calib)
     model = FloatModel.load(opened)

@@ -12,7 +12,7 @@ import numpy as np
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import FileReference
-from adq_edge.artifacts.outputs import name_results
+from adq_edge.artifacts.outputs import choose_result_files
 from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import AdqError, ResultError
 from adq_edge.core.files import atomic_path
@@ -147,7 +147,7 @@ def compare(
     if worst < 0:
         raise AdqError(f"{worst} worst images asked for", fix="Give 0 or more")
     default = workspace.RESULTS / f"{Path(engine_a).stem}-vs-{Path(engine_b).stem}.compare.json"
-    files = name_results(default if output is None else output, sheet, ".jpg", "sheet")
+    files = choose_result_files(default if output is None else output, sheet, ".jpg", "sheet")
     with contextlib.ExitStack() as stack:
         a, b = (stack.enter_context(load_engine(path, threads=threads)) for path in (engine_a, engine_b))
         check_match(a, b, other_model)

@@ -10,7 +10,7 @@ import numpy as np
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import FileReference
-from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path, vouch_for
+from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path, trust_engine
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import DataError, ResultError
 from adq_edge.core.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
@@ -144,7 +144,7 @@ def evaluate(
         evaluation = _summarise(loaded, dataset.root, results)
     evaluation.write(_output(path, output))
     if trust:
-        vouch_for(path)
+        trust_engine(path)
     _store_threshold(path, loaded, evaluation)
     return evaluation
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.outputs import refuse_unwritable
+from adq_edge.artifacts.outputs import check_writable
 from adq_edge.core.errors import AdqError, StorageError
 from adq_edge.core.files import write_bytes
 from adq_edge.core.imaging import read_image
@@ -108,7 +108,7 @@ def bench_remotely(
     target = workspace.RESULTS if output is None else Path(output)
     for host in hosts:
         for name in (_LOG, _INSTALL_LOG):
-            refuse_unwritable(target / _folder_name(host) / name)
+            check_writable(target / _folder_name(host) / name)
     recipes = read_specs(items, request.device, choose(Precision, precision))
     stop = threading.Event()
     with BoardsDisplay(hosts, shown=progress) as display:

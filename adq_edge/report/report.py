@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.outputs import refuse_unwritable
+from adq_edge.artifacts.outputs import check_writable
 from adq_edge.core.errors import ResultError
 from adq_edge.core.files import write_bytes
 from adq_edge.report.load import Collection, load_results
@@ -63,7 +63,7 @@ def report(
     devices = merge(collection)
     contents = _contents(target, collection, devices)
     for path in contents:  # all files of a folder or none
-        refuse_unwritable(path)
+        check_writable(path)
     for path, content in contents.items():
         write_bytes(path, content.encode("utf-8"))
     findings = tuple(headline.findings(devices))

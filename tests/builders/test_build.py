@@ -157,7 +157,7 @@ def test_interrupted_calibration_leaves_no_ranges(bundle, dataset: Path, tmp_pat
         ("truncated", "truncated or changed"),
         ("other machine", "built for riscv128, this machine is"),
         ("sidecar garbled", "not a valid adq-edge/engine file"),
-        ("sidecar with a path", "its name is no plain file name"),
+        ("sidecar with a path", "its name is not a plain file name"),
         ("foreign onnx", "cannot load it"),
     ],
 )

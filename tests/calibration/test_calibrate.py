@@ -252,7 +252,7 @@ def broken(*_: object) -> None:
 
 def test_a_plugin_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch):
     for module in ("calibrators.registry", "sources"):
-        monkeypatch.setattr(f"adq_edge.calibration.{module}._BUILT_IN", {"camera": f"{__name__}:broken"})
+        monkeypatch.setattr(f"adq_edge.calibration.{module}.BUILT_IN", {"camera": f"{__name__}:broken"})
     with pytest.raises(CalibrationError, match="calibrator 'camera' cannot be made") as refusal:
         make_calibrator("camera")
     assert "\n" not in str(refusal.value)

@@ -114,7 +114,7 @@ def test_damaged_bundles_are_refused(tmp_path: Path, checkpoint: Path):
     whole = json.loads(manifest.read_text())
     for name in ("../elsewhere", "a/b", "a\\b", "..", ""):  # engines are called after it
         manifest.write_text(json.dumps({**whole, "name": name}))
-        with pytest.raises(BundleError, match="its name is no plain file name"):
+        with pytest.raises(BundleError, match="its name is not a plain file name"):
             open_bundle(tmp_path / "b")
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "image_size": "large"}))
     with pytest.raises(BundleError, match="not a valid adq-edge/bundle file"):

@@ -15,7 +15,7 @@ from adq_edge.core.plugins import load_factory, plugin_names
 
 GROUP = "adq_edge.calibrators"
 
-_BUILT_IN = {
+BUILT_IN = {
     "entropy": "adq_edge.calibration.calibrators.entropy:EntropyCalibrator",
     "lp": "adq_edge.calibration.calibrators.lp:LpCalibrator",
     "minmax": "adq_edge.calibration.calibrators.minmax:MinMaxCalibrator",
@@ -33,7 +33,7 @@ class Calibrator(Protocol):
 
 def calibrator_names() -> List[str]:
     """Return the names of all calibrators, ours and installed ones."""
-    return plugin_names(GROUP, _BUILT_IN)
+    return plugin_names(GROUP, BUILT_IN)
 
 
 def make_calibrator(spec: str) -> Calibrator:
@@ -43,7 +43,7 @@ def make_calibrator(spec: str) -> Calibrator:
         CalibrationError: no such calibrator, or one that cannot be loaded or takes no such value.
     """
     name, colon, value = spec.partition(":")
-    factory = load_factory("calibrator", name, GROUP, _BUILT_IN)
+    factory = load_factory("calibrator", name, GROUP, BUILT_IN)
     try:
         calibrator: Calibrator = factory(float(value)) if colon else factory()
     except Exception as error:  # a third party's can fail in any way

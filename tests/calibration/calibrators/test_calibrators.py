@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adq_edge.calibration.calibrators import registry
 from adq_edge.calibration.calibrators.entropy import best_threshold, kl_divergences
 from adq_edge.calibration.calibrators.histogram import Histogram
 from adq_edge.calibration.calibrators.registry import calibrator_names, make_calibrator
 from adq_edge.core.errors import CalibrationError
 from factories.activations import KINDS, activations, histogram_of
+from factories.paths import REPOSITORY
 
 BUILT_IN = ["entropy", "lp", "minmax", "mse", "percentile"]
 LEVELS = 128
@@ -255,5 +257,9 @@ def test_calibrators_that_there_are_not(spec: str, complaint: str):
     assert "\n" not in str(refusal.value)
 
 
-def test_built_in_calibrators_are_listed():
+def test_package_metadata_announces_the_built_in_calibrators():
+    project = (REPOSITORY / "pyproject.toml").read_text()
+    table = project.split(f'[project.entry-points."{registry.GROUP}"]\n')[1].split("\n\n")[0]
+    announced = {name: path.strip('"') for name, path in (line.split(" = ") for line in table.splitlines())}
+    assert announced == registry.BUILT_IN
     assert set(BUILT_IN) <= set(calibrator_names())
