@@ -12,7 +12,7 @@ import numpy as np
 from adq_edge.calibration.sources import SYNTHETIC_DEFECTS, ImageSource, image_source
 from adq_edge.core.files import storage_errors
 from adq_edge.core.imaging import decode_image, resize_image
-from adq_edge.datasets.pasted_defects import RECIPE, spoil
+from adq_edge.datasets.pasted_defects import RECIPE, paste_defects
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SyntheticDefectSource:
             image = resize_image(decode_image(content, path), size)
             # The content, not the pixels: another release of OpenCV may decode some pixels otherwise.
             generator = np.random.default_rng((self.seed, zlib.crc32(content)))
-            yield spoil(image, image if donor is None else donor, generator)
+            yield paste_defects(image, image if donor is None else donor, generator)
             donor = image
 
     def fingerprint(self) -> str:

@@ -1,3 +1,3 @@
-"""Images with labels: the MVTec AD folder layout, the synthetic set and splits."""
+"""Labelled images: the MVTec AD folder layout, the synthetic set and pasted defects."""
 
 from __future__ import annotations

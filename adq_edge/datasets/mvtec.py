@@ -5,7 +5,7 @@
     ROOT/CATEGORY/test/DEFECT/*.png
     ROOT/CATEGORY/ground_truth/DEFECT/*_mask.png      (optional)
 
-ROOT may also be one category's own folder.
+ROOT may also be the folder of one category.
 Source: Bergmann et al., "MVTec AD", CVPR 2019.
 """
 
@@ -24,7 +24,14 @@ GOOD = "good"
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One test image: where it is, what it shows and where its mask is."""
+    """One test image.
+
+    Attributes:
+        path: the image file.
+        category: the product class.
+        defect: the kind of defect, or `GOOD`.
+        mask: the file of the defect's mask, if there is one.
+    """
 
     path: Path
     category: str
@@ -33,13 +40,13 @@ class Sample:
 
     @property
     def is_anomalous(self) -> bool:
-        """True for a defective image."""
+        """True if the image shows a defect."""
         return self.defect != GOOD
 
 
 @dataclasses.dataclass(frozen=True)
 class Category:
-    """One product class: normal training images and labelled test images."""
+    """One product class with normal training images and labelled test images."""
 
     name: str
     train: Tuple[Path, ...]
@@ -54,7 +61,7 @@ class Category:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A dataset folder that was read and found usable."""
+    """The categories of a dataset folder; each has training images."""
 
     root: Path
     categories: Tuple[Category, ...]
@@ -66,11 +73,11 @@ class Dataset:
 
 
 def read_dataset(root: Path, categories: Optional[Sequence[str]] = None) -> Dataset:
-    """Read the layout of a dataset folder (names only; no image is opened).
+    """Read the file names of a dataset folder; no image is opened.
 
     Args:
-        root: a folder of categories, or one category's folder.
-        categories: the names to take; all by default.
+        root: a folder of categories, or the folder of one category.
+        categories: names of the categories to read; all by default.
 
     Raises:
         DataError: no such folder, no category in it, an unknown name, or a category without training images.
@@ -99,9 +106,9 @@ def read_dataset(root: Path, categories: Optional[Sequence[str]] = None) -> Data
 
 
 def known_categories(root: Path, names: Sequence[str]) -> Tuple[str, ...]:
-    """Return those of a model's categories that a dataset has beside others, for `read_dataset`.
+    """Select a model's categories in a dataset that has more; return names for `read_dataset`.
 
-    None of a dataset that has no others, and of one that has none of them: all of it is meant.
+    Return no names, which means all categories, if the dataset has none of them or no others.
     """
     folders = _category_folders(root) if root.is_dir() else {}
     known = tuple(name for name in names if name in folders)
@@ -113,7 +120,7 @@ def _is_category(folder: Path) -> bool:
 
 
 def _category_folders(root: Path) -> Dict[str, Path]:
-    """Return the categories' folders by name; a category's own folder holds that one alone."""
+    """Return the folders of the categories by name; `root` itself may be a category."""
     if _is_category(root):
         return {root.resolve().name: root}
     with storage_errors(root):

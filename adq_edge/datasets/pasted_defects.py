@@ -1,7 +1,7 @@
-"""Defects on any image: strong ones, for what they do to activations and not for how real they look.
+"""Strong defects pasted on any image, for what they do to a network's activations.
 
-Some are the synthetic set's surface defects, drawn with more strength than there; the others move, wipe
-out or roughen a spot. The moved patch is CutPaste's (Li et al., "CutPaste", CVPR 2021, section 2.1), turned
+Some are the surface defects of the synthetic set, drawn stronger than there. The others move, cover, blur or
+roughen a spot. The moved patch is CutPaste's (Li et al., "CutPaste", CVPR 2021, section 2.1), also turned
 and recolored.
 """
 
@@ -9,56 +9,58 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Callable, Dict, Tuple
 
 import cv2
 import numpy as np
 
+from adq_edge.datasets.painting import blend, draw, even_turns, fixed_point, polar, rotation
 from adq_edge.datasets.synthetic.canvas import Layers
 from adq_edge.datasets.synthetic.defects import SURFACE_DEFECTS, damage
 from adq_edge.datasets.synthetic.fault import Fault
 
 RECIPE = 1
-"""Raised when the same seed gives other defects, so that ranges are measured again."""
+"""Part of the fingerprint of calibration images: raised when the same seed gives other pixels."""
 
-_SMALLEST, _LARGEST = 0.06, 0.45
-_SOFTEST = 0.04
-_STRENGTH = (1.5, 3.0)
+_SMALLEST, _LARGEST = 0.06, 0.45  # side of a spot, as a part of the image's shorter side
+_SOFTEST = 0.04  # blur of a spot's edge, as a part of its longer side
+_STRENGTH = (1.5, 3.0)  # of surface defects; 1 is usual in the synthetic set
 _MOST = 3
 _ATTEMPTS = 8
-_CHANGED = 30
+_CHANGED = 30  # gray levels that a visible pixel changes by
 _VISIBLE_SHARE = 0.001
 
-Spoiler = Callable[[np.ndarray, np.ndarray, np.random.Generator], None]
+Painter = Callable[[np.ndarray, np.ndarray, np.random.Generator], None]
 
 
-def spoil(image: np.ndarray, donor: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return a copy of an image with one to three defects that can be seen.
+def paste_defects(image: np.ndarray, donor: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return a copy of an image with one to three visible defects.
 
     Args:
         image: uint8 `[H, W, 3]`.
         donor: uint8 `[h, w, 3]`, another image that patches can come from.
         generator: the source of all randomness; the same state gives the same defects.
     """
-    spoilt = image
+    defective = image
     for _ in range(_ATTEMPTS):
-        spoilt = image.copy()
+        defective = image.copy()
         for kind in generator.choice(len(DEFECTS), generator.integers(1, _MOST + 1), replace=False):
-            tuple(DEFECTS.values())[kind](spoilt, donor, generator)
-        changed = np.count_nonzero(cv2.absdiff(spoilt, image) > _CHANGED)
+            tuple(DEFECTS.values())[kind](defective, donor, generator)
+        changed = np.count_nonzero(cv2.absdiff(defective, image) > _CHANGED)
         if changed >= _VISIBLE_SHARE * image.size:
             break
-    return spoilt
+    return defective
 
 
 @dataclasses.dataclass(frozen=True)
 class _Spot:
-    """Where a defect lies.
+    """The place of a defect.
 
     Attributes:
-        rows: the part of the image's rows.
-        columns: the part of its columns.
-        cover: how much of each pixel it covers, float32 `[rows, columns, 1]`, 0 to 1.
+        rows: rows of the image.
+        columns: columns of the image.
+        cover: how much of each pixel the defect covers, float32 `[rows, columns, 1]`, 0 to 1.
     """
 
     rows: slice
@@ -71,14 +73,14 @@ class _Spot:
         return (self.cover.shape[0], self.cover.shape[1])
 
     def fill(self, image: np.ndarray, content: np.ndarray) -> None:
-        """Lay `content`, anything that broadcasts to `[rows, columns, 3]`, over the image."""
+        """Blend `content`, which broadcasts to `[rows, columns, 3]`, into the image in place."""
         box = image[self.rows, self.columns]
-        mixed = box + self.cover * (np.asarray(content, np.float32) - box)
+        mixed = blend(box, np.asarray(content, np.float32), self.cover)
         box[:] = np.rint(mixed).clip(0.0, 255.0).astype(np.uint8)
 
 
 def _random_spot(image: np.ndarray, rng: np.random.Generator) -> _Spot:
-    """Draw a spot: small ones as often as large ones, round, ragged or rectangular, sharp or soft."""
+    """Draw a round, ragged or rectangular spot with a sharp or soft edge; its size is log-uniform."""
     side = min(image.shape[:2]) * np.exp(rng.uniform(np.log(_SMALLEST), np.log(_LARGEST)))
     stretch = np.exp(rng.uniform(-0.6, 0.6))
     height = int(np.clip(round(side * stretch), 3, image.shape[0]))
@@ -87,24 +89,21 @@ def _random_spot(image: np.ndarray, rng: np.random.Generator) -> _Spot:
     left = int(rng.integers(0, image.shape[1] - width + 1))
     cover = np.full((height, width), 255, np.uint8)
     if rng.random() < 0.7:
-        turn = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
-        radius = rng.uniform(rng.uniform(0.4, 1.0), 1.0, len(turn))
-        outline = np.stack([1.0 + radius * np.cos(turn), 1.0 + radius * np.sin(turn)], axis=1)
+        outline = 1.0 + polar(even_turns(24), rng.uniform(rng.uniform(0.4, 1.0), 1.0, 24))
         cover[:] = 0
-        corners = np.rint(outline * [(width - 1) / 2, (height - 1) / 2]).astype(np.int32)
-        cv2.fillPoly(cover, [corners], 255)
+        draw(cover, fixed_point(np.rint(outline * [(width - 1) / 2, (height - 1) / 2])), 255)
         reach = 2 * int(rng.uniform(0.0, _SOFTEST) * max(height, width)) + 1
         cover = np.asarray(cv2.blur(cover, (reach, reach)))
     return _Spot(slice(top, top + height), slice(left, left + width), cover[..., None] / np.float32(255.0))
 
 
 def _paste_patch(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator) -> None:
-    """Copy a piece from elsewhere, turned, scaled, mirrored and in other colors."""
+    """Copy a piece from elsewhere, turned, scaled, mirrored and recolored."""
     source = image if rng.random() < 0.5 else donor
     spot = _random_spot(image, rng)
     height, width = spot.shape
-    angle, scale = rng.uniform(0.0, 2.0 * np.pi), np.exp(rng.uniform(-0.7, 0.7))
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    angle, scale = rng.uniform(0.0, 2.0 * math.pi), np.exp(rng.uniform(-0.7, 0.7))
+    turn = scale * rotation(angle).T
     turn[:, 0] *= rng.choice([-1.0, 1.0])
     center = rng.uniform(0.0, 1.0, 2) * (source.shape[1], source.shape[0])
     offset = center - turn @ np.array([width / 2, height / 2])
@@ -123,24 +122,21 @@ def _paste_patch(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator)
     spot.fill(image, (patch * gains + shift).clip(0.0, 255.0))
 
 
-def _lay_blob(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator) -> None:
-    """Cover a spot with something dark, bright or colored."""
-    del donor
+def _paint_blob(image: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> None:
+    """Cover a spot with a dark, bright or colored surface."""
     dark, bright = rng.uniform(0.0, 40.0, 3), rng.uniform(215.0, 255.0, 3)
     colors = (dark, bright, np.where(rng.random(3) < 0.5, dark, bright))
     _random_spot(image, rng).fill(image, colors[rng.integers(0, 3)])
 
 
-def _wipe_out(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator) -> None:
-    """Leave a spot flat, as where a part is missing: in the ground's color, or the image's mean."""
-    del donor
+def _paint_background(image: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> None:
+    """Fill a spot with the corner pixel's or the image's mean color, as if a part was missing."""
     colors = (image[0, 0].astype(np.float64), np.asarray(cv2.mean(image)[:3]))
     _random_spot(image, rng).fill(image, colors[rng.integers(0, 2)])
 
 
-def _roughen(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator) -> None:
-    """Put a texture of high contrast on a spot: gray or colored grains of one to six pixels."""
-    del donor
+def _roughen(image: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> None:
+    """Fill a spot with gray or colored grains of one to six pixels and high contrast."""
     spot = _random_spot(image, rng)
     height, width = spot.shape
     grain, channels = int(rng.integers(1, 7)), int(rng.choice([1, 3]))
@@ -151,18 +147,16 @@ def _roughen(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator) -> 
     spot.fill(image, texture.reshape(height, width, channels))
 
 
-def _smear(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator) -> None:
-    """Blur a spot; twice with a box, which costs the same however wide."""
-    del donor
+def _blur(image: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> None:
+    """Blur a spot twice with a box, which costs the same at any width."""
     spot = _random_spot(image, rng)
     reach = 2 * max(1, int(rng.uniform(0.05, 0.25) * max(spot.shape))) + 1
     box = image[spot.rows, spot.columns]
     spot.fill(image, cv2.blur(cv2.blur(box, (reach, reach)), (reach, reach)))
 
 
-def _damage_surface(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator, *, kind: str) -> None:
-    """Draw a surface defect of the synthetic set, on a square that the image lies in."""
-    del donor
+def _damage_surface(image: np.ndarray, _: np.ndarray, rng: np.random.Generator, *, kind: str) -> None:
+    """Draw a surface defect of the synthetic set on the image, padded to a square."""
     height, width = image.shape[:2]
     side = max(height, width)
     albedo, region = np.zeros((side, side, 3), np.float32), np.zeros((side, side), np.float32)
@@ -170,19 +164,19 @@ def _damage_surface(image: np.ndarray, donor: np.ndarray, rng: np.random.Generat
     region[:height, :width] = 1.0
     layers = Layers(albedo, np.zeros_like(region), np.zeros_like(region), region)
     damage(layers, Fault(kind, rng, rng.uniform(*_STRENGTH)))
-    spoilt = layers.albedo[:height, :width] * np.float32(255.0)
-    image[:] = np.rint(spoilt).clip(0.0, 255.0).astype(np.uint8)
+    defective = layers.albedo[:height, :width] * np.float32(255.0)
+    image[:] = np.rint(defective).clip(0.0, 255.0).astype(np.uint8)
 
 
 # A dent shows by its shading only, and an image has no light to shade it with.
 _FLAT_KINDS = sorted(set(SURFACE_DEFECTS) - {"dent"})
 
-DEFECTS: Dict[str, Spoiler] = {
+DEFECTS: Dict[str, Painter] = {
     "patch": _paste_patch,
-    "blob": _lay_blob,
-    "missing": _wipe_out,
+    "blob": _paint_blob,
+    "missing": _paint_background,
     "texture": _roughen,
-    "blur": _smear,
+    "blur": _blur,
     **{kind: functools.partial(_damage_surface, kind=kind) for kind in _FLAT_KINDS},
 }
-"""Every kind of defect and how it changes an image in place, given a donor and a generator."""
+"""Every kind of defect: a function (image, donor, generator) that changes the image in place."""

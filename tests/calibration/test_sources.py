@@ -18,7 +18,7 @@ from adq_edge.calibration.sources import (
     source_names,
 )
 from adq_edge.core.errors import CalibrationError, DataError
-from adq_edge.datasets.pasted_defects import DEFECTS, spoil
+from adq_edge.datasets.pasted_defects import DEFECTS, paste_defects
 from factories.images import write_image
 
 SIZE = (64, 64)
@@ -73,10 +73,10 @@ def test_synthetic_defects_follow_from_the_file_and_the_seed(dataset: Path, tmp_
 @pytest.mark.parametrize("size", [(64, 64), (48, 80), (96, 32), (16, 16)])
 def test_each_image_is_the_normal_one_with_defects_to_be_seen(dataset: Path, size):
     normal = stack(make_source("images", dataset, 12), size)
-    spoilt = stack(make_source("synthetic-defects", dataset, 12), size)
-    assert spoilt.dtype == np.uint8
-    assert spoilt.shape == (12, *size, 3)
-    change = np.abs(spoilt.astype(int) - normal).max(3)
+    defective = stack(make_source("synthetic-defects", dataset, 12), size)
+    assert defective.dtype == np.uint8
+    assert defective.shape == (12, *size, 3)
+    change = np.abs(defective.astype(int) - normal).max(3)
     assert (change.max((1, 2)) > 30).all()
     assert np.mean(change > 30) < 0.4  # most of an image is as it was
     assert len({mask.tobytes() for mask in change > 30}) == 12
@@ -89,9 +89,9 @@ def test_every_kind_of_defect_changes_a_part_of_a_image(kind: str):
     image = pattern[..., None].repeat(3, 2).astype(np.uint8)
     changes = []
     for seed in range(20):
-        spoilt = image.copy()
-        DEFECTS[kind](spoilt, 255 - image, np.random.default_rng(seed))
-        changes.append(np.abs(spoilt.astype(int) - image).max(2))
+        defective = image.copy()
+        DEFECTS[kind](defective, 255 - image, np.random.default_rng(seed))
+        changes.append(np.abs(defective.astype(int) - image).max(2))
     assert np.median([change.max() for change in changes]) > 30
     assert all((change == 0).mean() > 0.3 for change in changes)
     assert len({change.tobytes() for change in changes}) > 15
@@ -103,8 +103,8 @@ def test_a_image_of_one_color_shows_its_defects_too(level: int):
     image = np.full((64, 64, 3), level, np.uint8)
     for seed in range(40):
         before = image.copy()
-        spoilt = spoil(image, image, np.random.default_rng(seed))
-        assert np.abs(spoilt.astype(int) - level).max() > 30
+        defective = paste_defects(image, image, np.random.default_rng(seed))
+        assert np.abs(defective.astype(int) - level).max() > 30
         np.testing.assert_array_equal(image, before)
 
 

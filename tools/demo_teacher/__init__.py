@@ -1,9 +1,9 @@
-"""The demo teacher: a ResNet-18 trunk trained on procedural images to imitate torchvision's ResNet-18.
+"""The recipe of the demo teacher: a ResNet-18 trunk that learns torchvision's features on procedural images.
 
-It stands in where neither the user's weights nor a download are at hand. Its weights start from chance and no
-photograph has a part in the training; what the features should be is told by torchvision's published
-network. `python -m tools.demo_teacher` remakes it: the same stream of images, of which a
-faster machine sees more in the given time.
+adq-edge ships the demo teacher for machines without the user's weights and without a download. It is trained
+from random weights to imitate torchvision's published network, and sees no photograph.
+`python -m tools.demo_teacher`, started in the root of the repository, trains it again. A faster machine sees
+more images of the same stream in the given time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Local defects: a form (scratch, crack, specks, patch) filled with a content (dark, blurred, moved, ...).
+"""Local defects: a mask (scratch, crack, specks, patch) filled with a content (dark, blurred, moved, ...).
 
-They make the images hold what an inspection looks for.
+They add to the images what an inspection looks for.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ import math
 import cv2
 import numpy as np
 
+from adq_edge.datasets.painting import blend, draw, even_turns, fixed_point, path, polar, wavy_radii
 from tools.demo_teacher.materials import Atlas
-from tools.demo_teacher.shapes import blob_outline
 
 _PATCH_CONTENTS = ("flat", "light", "blurred", "moved", "turned", "foreign", "bent", "rough")
 
 
 def add_defect(generator: np.random.Generator, atlas: Atlas, image: np.ndarray) -> np.ndarray:
-    """Put one random defect into an image.
+    """Return an image with one random defect.
 
     Args:
-        generator: draws the defect.
-        atlas: where foreign material comes from.
+        generator: the source of all randomness.
+        atlas: the source of foreign material.
         image: float32 `[size, size, 3]` in 0..255.
-
-    Returns:
-        The image with the defect.
     """
     size = len(image)
     if generator.random() < 0.4:
@@ -36,36 +33,35 @@ def add_defect(generator: np.random.Generator, atlas: Atlas, image: np.ndarray) 
         mask = _patch(generator, size)
     if generator.random() < 0.3:
         mask = cv2.GaussianBlur(mask, (0, 0), generator.uniform(0.6, 2.0))
-    filled = _fill(content, generator, atlas, image)
-    return np.asarray(image + (filled - image) * mask[:, :, None].astype(np.float32) * np.float32(1 / 255))
+    return blend(image, _content(content, generator, atlas, image), mask[:, :, None] * np.float32(1 / 255))
 
 
-def _fill(content: str, generator: np.random.Generator, atlas: Atlas, image: np.ndarray) -> np.ndarray:
-    """Return the image as it looks inside the defect."""
+def _content(kind: str, generator: np.random.Generator, atlas: Atlas, image: np.ndarray) -> np.ndarray:
+    """Return the image as it looks inside a defect of this kind."""
     size = len(image)
-    if content == "flat":
+    if kind == "flat":
         return np.broadcast_to(generator.uniform(0, 255, 3).astype(np.float32), image.shape)
-    if content == "light":
+    if kind == "light":
         gain = math.exp(generator.choice([-1, 1]) * generator.uniform(0.2, 0.9))
         tint = np.exp(generator.normal(0, 0.15, 3))
         return np.asarray(np.minimum(image * (gain * tint).astype(np.float32), 255))
-    if content == "blurred":
+    if kind == "blurred":
         return np.asarray(cv2.GaussianBlur(image, (0, 0), generator.uniform(1.5, 4)))
-    if content == "moved":
+    if kind == "moved":
         return np.roll(image, generator.integers(size // 8, size // 2, 2).tolist(), (0, 1))
-    if content == "turned":
+    if kind == "turned":
         return np.ascontiguousarray(image.transpose(1, 0, 2)[:, :: generator.choice([-1, 1])])
-    if content == "foreign":
+    if kind == "foreign":
         field = atlas.cut(generator, size)[:, :, None].astype(np.float32)
-        return np.asarray(image.mean((0, 1)) + (field - 128) * generator.uniform(0.2, 0.8))
-    if content == "bent":
+        return np.asarray(image.mean((0, 1)) + (field - 128) * np.float32(generator.uniform(0.2, 0.8)))
+    if kind == "bent":
         return _bend(generator, image)
     grain = generator.standard_normal((size, size, 1), dtype=np.float32)
-    return np.asarray(np.clip(image + grain * generator.uniform(15, 45), 0, 255))
+    return np.asarray(np.clip(image + grain * np.float32(generator.uniform(15, 45)), 0, 255))
 
 
 def _bend(generator: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Pull the texture along by a few pixels, differently everywhere."""
+    """Shift the texture by a few pixels, differently at each place."""
     size = len(image)
     shifts = generator.uniform(-7, 7, (6, 6, 2)).astype(np.float32)
     shifts = cv2.resize(shifts, (size, size), interpolation=cv2.INTER_CUBIC)
@@ -80,11 +76,9 @@ def _scratch(generator: np.random.Generator, size: int) -> np.ndarray:
     """Draw a smooth thin curve."""
     start, angle = generator.uniform(0.1, 0.9, 2) * size, generator.uniform(0, 2 * math.pi)
     turns = angle + np.cumsum(np.full(8, generator.normal(0, 0.15)))
-    step = generator.uniform(0.2, 0.7) * size / 8
-    points = start + np.cumsum(np.stack([np.cos(turns), np.sin(turns)], -1) * step, 0)
+    points = start + path(turns, generator.uniform(0.2, 0.7) * size / 8)
     mask = np.zeros((size, size), np.uint8)
-    width = int(generator.integers(1, 4))
-    cv2.polylines(mask, [np.rint(points * 8).astype(np.int32)], False, 255, width, cv2.LINE_AA, 3)
+    draw(mask, fixed_point(points), 255, int(generator.integers(1, 4)), smooth=True)
     return mask
 
 
@@ -95,16 +89,14 @@ def _crack(generator: np.random.Generator, size: int) -> np.ndarray:
     for branch in range(int(generator.integers(1, 4))):
         steps = int(generator.integers(5, 14)) // (1 + branch)
         turns = angle + branch * generator.uniform(-1, 1) + generator.normal(0, 0.6, steps)
-        lengths = generator.uniform(2, 6, (steps, 1))
-        points = start + np.cumsum(np.stack([np.cos(turns), np.sin(turns)], -1) * lengths, 0)
-        width = int(generator.integers(1, 3))
-        cv2.polylines(mask, [np.rint(points * 8).astype(np.int32)], False, 255, width, cv2.LINE_AA, 3)
+        points = start + path(turns, generator.uniform(2, 6, (steps, 1)))
+        draw(mask, fixed_point(points), 255, int(generator.integers(1, 3)), smooth=True)
         start = points[len(points) // 2]
     return mask
 
 
 def _specks(generator: np.random.Generator, size: int) -> np.ndarray:
-    """Draw one or several small dots close together."""
+    """Draw one to eight small dots close together."""
     mask = np.zeros((size, size), np.uint8)
     center = generator.uniform(0.1, 0.9, 2) * size
     spread = generator.uniform(3, 14)
@@ -116,16 +108,16 @@ def _specks(generator: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _patch(generator: np.random.Generator, size: int) -> np.ndarray:
-    """Draw a blob or a turned box of 4 to 20 pixels' radius."""
+    """Draw a blob or a turned box with a radius of 4 to 20 pixels."""
     radius = math.exp(generator.uniform(math.log(4), math.log(20)))
     center = generator.uniform(0.1, 0.9, 2) * size
     if generator.random() < 0.7:
-        turns, radii = blob_outline(generator)
+        turns = even_turns(40)
+        outline = polar(turns, np.maximum(wavy_radii(generator, turns, 0.35), 0.2))
     else:
         aspect = generator.uniform(0.3, 0.8)
-        turns = np.array([aspect, math.pi - aspect, math.pi + aspect, -aspect])
-        turns, radii = turns + generator.uniform(0, 2 * math.pi), np.ones(4)
-    points = center + radius * np.stack([radii * np.cos(turns), radii * np.sin(turns)], -1)
+        corners = np.array([aspect, math.pi - aspect, math.pi + aspect, -aspect])
+        outline = polar(corners + generator.uniform(0, 2 * math.pi), 1.0)
     mask = np.zeros((size, size), np.uint8)
-    cv2.fillPoly(mask, [np.rint(points * 8).astype(np.int32)], 255, cv2.LINE_AA, 3)
+    draw(mask, fixed_point(center + radius * outline), 255, smooth=True)
     return mask

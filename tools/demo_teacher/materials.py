@@ -1,7 +1,7 @@
-"""Materials: textures with a recipe of their own.
+"""Materials: random combinations of elementary textures.
 
-A material is a small random program: one or two elementary textures, combined, warped, embossed and
-toned. Its number and the seed fix the program; every piece cut from it is new.
+A material is a small random program: one or two textures, combined, warped, embossed and toned. The seed and
+the material's number fix the program; every piece cut from it is new.
 Source of the idea: Baradad et al., "Procedural Image Programs for Representation Learning", 2022.
 """
 
@@ -13,15 +13,15 @@ from typing import List
 import cv2
 import numpy as np
 
-from tools.demo_teacher.textures import MAKERS, smooth_noise, unit_range
+from tools.demo_teacher.textures import TEXTURES, smooth_noise, unit_range
 
 
 def make_material(seed: int, number: int, chance: np.random.Generator, size: int) -> np.ndarray:
-    """Make one uint8 `[size, size]` sheet of material `number`; only `chance` differs between sheets."""
+    """Return a uint8 `[size, size]` sheet of a material; `chance` makes each sheet different."""
     recipe = np.random.default_rng((seed, number))
-    field = MAKERS[number % len(MAKERS)](recipe, chance, size)
+    field = TEXTURES[number % len(TEXTURES)](recipe, chance, size)
     if recipe.random() < 0.5:
-        field = _combine(recipe, field, MAKERS[recipe.integers(len(MAKERS))](recipe, chance, size))
+        field = _combine(recipe, field, TEXTURES[recipe.integers(len(TEXTURES))](recipe, chance, size))
     if recipe.random() < 0.4:
         field = _warp(recipe, chance, field)
     if recipe.random() < 0.35:
@@ -55,7 +55,7 @@ def _warp(recipe: np.random.Generator, chance: np.random.Generator, field: np.nd
 
 
 def _emboss(recipe: np.random.Generator, field: np.ndarray) -> np.ndarray:
-    """Light the field as a relief from one side."""
+    """Return the field as a relief that is lit from one side."""
     smooth = cv2.GaussianBlur(field, (0, 0), recipe.uniform(0.5, 1.5))
     angle = recipe.uniform(0, 2 * math.pi)
     slope = math.cos(angle) * cv2.Sobel(smooth, cv2.CV_32F, 1, 0)
@@ -65,13 +65,13 @@ def _emboss(recipe: np.random.Generator, field: np.ndarray) -> np.ndarray:
 
 
 class Atlas:
-    """One sheet of every material in memory; pieces are cut from them at any angle and scale.
+    """A sheet of every material, to cut pieces from at any angle and scale.
 
     Args:
         seed: fixes the recipes.
-        count: how many materials.
+        count: the number of materials.
         size: side of the sheets in pixels.
-        chance: draws the sheets and, later, their replacements.
+        chance: the source of randomness of all sheets.
     """
 
     def __init__(self, seed: int, count: int, size: int, chance: np.random.Generator) -> None:
@@ -81,7 +81,7 @@ class Atlas:
         self._sheets: List[np.ndarray] = [make_material(seed, n, chance, size) for n in range(count)]
 
     def refresh(self) -> None:
-        """Make one sheet anew, so that sheets cannot be learnt by heart."""
+        """Replace one sheet, so that a network cannot memorize the sheets."""
         number = int(self._chance.integers(len(self._sheets)))
         self._sheets[number] = make_material(self._seed, number, self._chance, self._size)
 

@@ -8,6 +8,8 @@ from typing import Tuple
 import cv2
 import numpy as np
 
+from adq_edge.datasets.painting import draw, even_turns, fixed_point, polar, rotation, wavy_radii
+
 _GLYPHS = "ABCEFGHJKLRSXYZ2345678&@#?"
 _POLYGONS = ("polygon3", "polygon4", "polygon5", "polygon6")
 _OUTLINES = (*_POLYGONS, "star", "gear", "ellipse", "box", "blob", "cross")
@@ -15,16 +17,13 @@ _LINES = ("ring", "arc", "capsule", "zigzag")
 
 
 def draw_shape(generator: np.random.Generator, size: int, radius: float, glyphs: bool = True) -> np.ndarray:
-    """Draw a random shape, white on black.
+    """Return a mask of a random shape, uint8 `[size, size]` with soft edges.
 
     Args:
-        generator: draws the kind, the place, the angle and the proportions.
+        generator: the source of kind, place, angle and proportions.
         size: side of the mask in pixels.
         radius: about half the shape's extent in pixels.
-        glyphs: whether letters and digits may be drawn too.
-
-    Returns:
-        A uint8 `[size, size]` mask with soft edges.
+        glyphs: whether letters and digits are drawn too.
     """
     mask = np.zeros((size, size), np.uint8)
     center = generator.uniform(0.15, 0.85, 2) * size if radius < size / 3 else np.full(2, size / 2)
@@ -39,28 +38,26 @@ def draw_shape(generator: np.random.Generator, size: int, radius: float, glyphs:
         return mask
     turns, radii = _outline(_OUTLINES[number], generator)
     squeeze = np.exp(generator.uniform(-0.4, 0.4))
-    x, y = radii * np.cos(turns) * radius * squeeze, radii * np.sin(turns) * radius / squeeze
-    cos, sin = math.cos(angle), math.sin(angle)
-    corners = np.stack([cos * x - sin * y, sin * x + cos * y], -1) + center
-    cv2.fillPoly(mask, [np.rint(corners * 8).astype(np.int32)], 255, cv2.LINE_AA, 3)
+    corners = polar(turns, radii) * (radius * squeeze, radius / squeeze)
+    draw(mask, fixed_point(corners @ rotation(angle) + center), 255, smooth=True)
     return mask
 
 
 def _outline(kind: str, generator: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the corners of a unit outline as angles and radii."""
+    """Return the corners of an outline with a radius of about 1 as angles and distances."""
     if kind.startswith("polygon"):
         corners = int(kind[-1])
-        return _turns(corners), generator.uniform(0.85, 1.15, corners)
+        return even_turns(corners), generator.uniform(0.85, 1.15, corners)
     if kind == "star":
         points = int(generator.integers(4, 9))
-        return _turns(2 * points), np.tile([1.0, generator.uniform(0.35, 0.65)], points)
+        return even_turns(2 * points), np.tile([1.0, generator.uniform(0.35, 0.65)], points)
     if kind == "gear":
         teeth = int(generator.integers(7, 15))
-        return _turns(4 * teeth), np.tile([1.0, 1.0, 0.82, 0.82], teeth)
+        return even_turns(4 * teeth), np.tile([1.0, 1.0, 0.82, 0.82], teeth)
     if kind == "ellipse":
-        return _turns(40), np.ones(40)
+        return even_turns(40), np.ones(40)
     if kind == "box":
-        turns = _turns(48)
+        turns = even_turns(48)
         return turns, 0.85 * (np.abs(np.cos(turns)) ** 6 + np.abs(np.sin(turns)) ** 6) ** (-1 / 6)
     if kind == "cross":
         arm = generator.uniform(0.2, 0.4)
@@ -68,20 +65,8 @@ def _outline(kind: str, generator: np.random.Generator) -> Tuple[np.ndarray, np.
         steps = np.array([-turn, turn, math.pi / 4])
         turns = np.concatenate([steps + quarter * math.pi / 2 for quarter in range(4)])
         return turns, np.tile([1.0, 1.0, arm * math.sqrt(2)], 4)
-    return blob_outline(generator)
-
-
-def blob_outline(generator: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
-    """Return a wavy closed outline of mean radius 1 as angles and radii."""
-    turns = _turns(40)
-    radii = np.ones(40)
-    for wave in range(2, 7):
-        radii += generator.normal() * 0.35 / wave * np.cos(wave * turns + generator.uniform(0, 2 * math.pi))
-    return turns, np.maximum(radii, 0.2)
-
-
-def _turns(count: int) -> np.ndarray:
-    return np.arange(count) * (2 * math.pi / count)
+    turns = even_turns(40)
+    return turns, np.maximum(wavy_radii(generator, turns, 0.35), 0.2)
 
 
 def _draw_line(
@@ -101,10 +86,9 @@ def _draw_line(
         return
     along = np.array([-1.0, 1.0]) if kind == "capsule" else np.linspace(-1, 1, int(generator.integers(4, 9)))
     across = np.zeros(2) if kind == "capsule" else np.where(np.arange(len(along)) % 2, 0.35, -0.35)
-    x = center[0] + radius * (math.cos(angle) * along - math.sin(angle) * across)
-    y = center[1] + radius * (math.sin(angle) * along + math.cos(angle) * across)
-    points = np.rint(np.stack([x, y], -1)).astype(np.int32)
-    cv2.polylines(mask, [points], False, 255, max(width // (1 if kind == "capsule" else 2), 1), cv2.LINE_AA)
+    points = center + radius * np.stack([along, across], -1) @ rotation(angle)
+    thickness = max(width // (1 if kind == "capsule" else 2), 1)
+    draw(mask, fixed_point(np.rint(points)), 255, thickness, smooth=True)
 
 
 def _draw_glyph(

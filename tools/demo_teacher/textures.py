@@ -1,7 +1,7 @@
-"""Elementary gray textures, from noise to weaves: the vocabulary that materials are made of.
+"""Elementary gray textures, from noise to weaves, that materials are combined from.
 
-Every maker takes two generators: `recipe` draws what stays the same over all pieces of a material
-(frequencies, angles, shapes), `chance` draws what differs from piece to piece (noise, positions).
+Every texture takes two random generators. `recipe` draws what all pieces of a material have in common
+(frequencies, angles, shapes); `chance` draws what differs from piece to piece (noise, positions).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Callable, Tuple
 import cv2
 import numpy as np
 
-EngineBuilder = Callable[[np.random.Generator, np.random.Generator, int], np.ndarray]
+Texture = Callable[[np.random.Generator, np.random.Generator, int], np.ndarray]
 
 
 def unit_range(field: np.ndarray) -> np.ndarray:
@@ -27,7 +27,7 @@ def log_uniform(generator: np.random.Generator, low: float, high: float) -> floa
 
 
 def rotated_grid(size: int, angle: float) -> Tuple[np.ndarray, np.ndarray]:
-    """Return pixel coordinates `[size, size]` along and across a direction in radians."""
+    """Return the pixel coordinates `[size, size]` along and across a direction in radians."""
     y, x = np.mgrid[:size, :size].astype(np.float32)
     cos, sin = math.cos(angle), math.sin(angle)
     return cos * x + sin * y, cos * y - sin * x
@@ -36,7 +36,7 @@ def rotated_grid(size: int, angle: float) -> Tuple[np.ndarray, np.ndarray]:
 def spectral_noise(
     chance: np.random.Generator, size: int, gain: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Filter white noise by `gain(fx, fy)` of the frequencies in cycles per pixel; periodic, in [0, 1]."""
+    """Return periodic noise in [0, 1] with the amplitude `gain(fx, fy)`; frequencies in cycles per pixel."""
     fx, fy = np.fft.rfftfreq(size)[None, :], np.fft.fftfreq(size)[:, None]
     spectrum = np.fft.rfft2(chance.standard_normal((size, size), dtype=np.float32))
     return unit_range(np.fft.irfft2(spectrum * gain(fx, fy), s=(size, size)))
@@ -63,7 +63,7 @@ def power_noise(recipe: np.random.Generator, chance: np.random.Generator, size: 
 
 
 def band_noise(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
-    """Make noise of one scale, perhaps of one direction (grain, ripples, leather)."""
+    """Make noise of one scale, sometimes of one direction (grain, ripples, leather)."""
     center, width = log_uniform(recipe, 0.02, 0.25), recipe.uniform(0.15, 0.5)
     angle = recipe.uniform(0, math.pi)
     focus = recipe.uniform(1, 8) if recipe.random() < 0.5 else 0.0
@@ -77,7 +77,7 @@ def band_noise(recipe: np.random.Generator, chance: np.random.Generator, size: i
 
 
 def camouflage(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
-    """Make flat patches with sharp borders, or contour lines, out of noise."""
+    """Make flat patches with sharp borders, or contour lines, from noise."""
     field = band_noise(recipe, chance, size) if recipe.random() < 0.5 else power_noise(recipe, chance, size)
     levels = int(recipe.integers(2, 7))
     steps = field * levels * 1.5
@@ -87,7 +87,7 @@ def camouflage(recipe: np.random.Generator, chance: np.random.Generator, size: i
 
 
 def stripes(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
-    """Add up to three waves: sine, square, saw or thin lines; stripes, checks and plaids."""
+    """Add one to three waves (sine, square, saw or thin lines) to stripes, checks and plaids."""
     field = np.zeros((size, size), np.float32)
     angle = recipe.uniform(0, math.pi)
     for number in range(int(recipe.integers(1, 4))):
@@ -129,7 +129,7 @@ def lattice(recipe: np.random.Generator, chance: np.random.Generator, size: int)
 
 
 def bricks(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
-    """Lay bricks or tiles with joints; each one has its own gray."""
+    """Draw bricks or tiles with joints; each one has its own gray."""
     pitch, aspect = log_uniform(recipe, 10, 36), log_uniform(recipe, 0.3, 1.0)
     along, across = rotated_grid(size, recipe.uniform(0, math.pi))
     row = across / (pitch * aspect) + chance.random()
@@ -143,7 +143,7 @@ def bricks(recipe: np.random.Generator, chance: np.random.Generator, size: int) 
 
 
 def weave(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
-    """Weave threads over and under each other: plain weave, twill or satin."""
+    """Draw threads that cross over and under each other: plain weave, twill or satin."""
     pitch = log_uniform(recipe, 4, 16)
     along, across = rotated_grid(size, recipe.uniform(0, math.pi))
     u, v = along / pitch + chance.random(), across / pitch + chance.random()
@@ -156,7 +156,7 @@ def weave(recipe: np.random.Generator, chance: np.random.Generator, size: int) -
 
 
 def cells(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
-    """Cut the plane into Voronoi cells: flat, domed, or their borders (gravel, cracks, foam)."""
+    """Draw Voronoi cells, flat or domed, or their borders (gravel, cracks, foam)."""
     pitch, jitter = log_uniform(recipe, 7, 30), recipe.uniform(0.3, 1)
     count = int(size / pitch) + 1
     y, x = np.mgrid[:count, :count]
@@ -191,7 +191,7 @@ def turing(recipe: np.random.Generator, chance: np.random.Generator, size: int) 
 
 
 def rings(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
-    """Bend waves by noise: wood, marble, agate."""
+    """Distort waves by noise (wood, marble, agate)."""
     angle, period = recipe.uniform(0, math.pi), log_uniform(recipe, 5, 24)
     along, across = rotated_grid(size, angle)
     bend = smooth_noise(chance, size, recipe.uniform(24, 90)) * recipe.uniform(0.3, 2.5)
@@ -203,7 +203,7 @@ def rings(recipe: np.random.Generator, chance: np.random.Generator, size: int) -
 
 
 def strokes(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
-    """Strew lines: fibres, hair, grass, scratches of a brush."""
+    """Draw many short lines (fibers, hair, grass, brush marks)."""
     angle, spread = recipe.uniform(0, math.pi), recipe.choice([0.1, 0.5, 3.0])
     length, width = log_uniform(recipe, 6, 60), int(recipe.integers(1, 4))
     canvas = np.zeros((size, size), np.uint8)
@@ -216,7 +216,7 @@ def strokes(recipe: np.random.Generator, chance: np.random.Generator, size: int)
 
 
 def dead_leaves(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
-    """Drop discs, boxes or triangles on each other until the ground is covered (pebbles, shards)."""
+    """Draw discs, boxes or triangles over each other until the ground is covered (pebbles, shards)."""
     kind, smallest = recipe.integers(3), recipe.uniform(2, 6)
     power = recipe.uniform(1.5, 3)
     canvas = np.zeros((size, size), np.uint8)
@@ -234,7 +234,7 @@ def dead_leaves(recipe: np.random.Generator, chance: np.random.Generator, size: 
 
 
 def gabors(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
-    """Strew one small wavelet over the plane (stitches, embossed marks)."""
+    """Repeat one small wavelet at random places (stitches, embossed marks)."""
     radius = int(recipe.integers(4, 11))
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32)
     angle, period = recipe.uniform(0, math.pi), recipe.uniform(4, 14)
@@ -246,7 +246,7 @@ def gabors(recipe: np.random.Generator, chance: np.random.Generator, size: int) 
 
 
 def fractal(recipe: np.random.Generator, chance: np.random.Generator, size: int) -> np.ndarray:
-    """Draw the attractor of random contracting affine maps (ferns, lace), repeated over the plane."""
+    """Draw the attractor of random contracting affine maps (ferns, lace), repeated as tiles."""
     count = int(recipe.integers(2, 5))
     maps = recipe.uniform(-1, 1, (count, 2, 3))
     scale = np.linalg.norm(maps[:, :, :2], ord=2, axis=(1, 2), keepdims=True)
@@ -263,7 +263,7 @@ def fractal(recipe: np.random.Generator, chance: np.random.Generator, size: int)
     return unit_range(np.tile(np.log1p(counts), (repeats, repeats))[:size, :size])
 
 
-MAKERS: Tuple[EngineBuilder, ...] = (
+TEXTURES: Tuple[Texture, ...] = (
     power_noise,
     band_noise,
     camouflage,

@@ -1,8 +1,8 @@
-"""Training of the demo teacher within a given time, on the CPU: by imitation on procedural images.
+"""Training of the demo teacher on the CPU in a given time.
 
-The trunk learns from scratch to give the features that a reference trunk (torchvision's ResNet-18) gives, on
-images that are drawn for it; no photograph is seen. What an anomaly detector needs of a teacher is rich
-local features, and imitation passes them on in minutes.
+The trunk learns from random weights to compute the features of a reference trunk (torchvision's ResNet-18) on
+drawn images. An anomaly detector needs a teacher with rich local features, and imitation transfers these
+in minutes.
 Source of the loss: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, equation 3, per channel in
 units of the reference's own standard deviation.
 """
@@ -29,22 +29,22 @@ _STD = (0.229, 0.224, 0.225)
 _CHECKPOINT_SECONDS = 120.0
 _WARM_UP = 0.03
 _VARIANCE_FLOOR = 0.1
-"""Keeps channels that hardly ever fire from ruling the loss."""
+"""Keeps channels that are almost always 0 from dominating the loss."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that the result depends on, besides the speed of the machine.
+    """Everything that the result depends on, except the speed of the machine.
 
     Attributes:
-        minutes: how long to train; the learning rate falls to zero over this time.
-        seed: of the weights and the images.
+        minutes: training time in minutes; the learning rate falls to zero over this time.
+        seed: of the first weights and the images.
         size: side of the images in pixels.
-        final_size: side in the last part of the training, nearer to what the teacher will see.
-        final_part: which part of the time goes to `final_size`.
-        batch: images per step at `size`; fewer at `final_size`, by area.
-        materials: how many materials to draw with.
-        learning_rate: of AdamW at its highest.
+        final_size: side in the last part of the training, closer to the images that the teacher is used on.
+        final_part: share of the time for `final_size`.
+        batch: images per step at `size`; at `final_size` fewer, so that the area is equal.
+        materials: the number of materials in the images.
+        learning_rate: highest learning rate of AdamW.
     """
 
     minutes: float = 13.0
@@ -59,7 +59,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far the training is: part of the time used (0 to 1), steps, images seen, smoothed loss."""
+    """Progress of a training: share of the time (0 to 1), steps, images, smoothed loss."""
 
     done: float
     steps: int
@@ -68,7 +68,7 @@ class Progress:
 
 
 class _Stream(IterableDataset[torch.Tensor]):
-    """Batches as tensors; made in the loader's worker process."""
+    """Batches as tensors, drawn in the loader's worker process."""
 
     def __init__(self, recipe: Recipe, size: int) -> None:
         super().__init__()
@@ -78,18 +78,18 @@ class _Stream(IterableDataset[torch.Tensor]):
     def __iter__(self) -> Iterator[torch.Tensor]:
         cv2.setNumThreads(1)
         recipe = self._recipe
-        maker = ImageGenerator(recipe.seed, self._size, recipe.materials)
+        generator = ImageGenerator(recipe.seed, self._size, recipe.materials)
         count = max(round(recipe.batch * (recipe.size / self._size) ** 2), 2)
         while True:
-            yield torch.from_numpy(maker.batch(count))
+            yield torch.from_numpy(generator.batch(count))
 
 
 class Trainer:
-    """The trunk with its optimizer and the trunk that it imitates; one call of `step` per batch.
+    """Trains a trunk to imitate a reference trunk, one batch after another.
 
     Args:
         recipe: what to train with.
-        reference: the trunk to imitate; switched to evaluation mode.
+        reference: the trunk to imitate; it is switched to evaluation mode.
     """
 
     def __init__(self, recipe: Recipe, reference: ResNet18Trunk) -> None:
@@ -105,14 +105,11 @@ class Trainer:
         )
 
     def step(self, batch: torch.Tensor, done: float) -> float:
-        """Learn from one batch.
+        """Train on one batch and return the loss.
 
         Args:
             batch: uint8 `[N, H, W, 3]` RGB.
-            done: the part of the training that lies behind, 0 to 1.
-
-        Returns:
-            The loss.
+            done: share of the training that is complete, 0 to 1.
         """
         rate = min(done / _WARM_UP, 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
         for group in self._optimizer.param_groups:
@@ -131,7 +128,7 @@ class Trainer:
 
 
 def imitation_loss(features: List[torch.Tensor], wanted: List[torch.Tensor]) -> torch.Tensor:
-    """Return the share of the wanted features' variance that is missed, summed over layers; a scalar."""
+    """Return the squared error relative to the variance of the wanted features, summed over layers; a scalar."""
     missed = []
     for feature, target in zip(features, wanted):
         variance = target.var((0, 2, 3), keepdim=True) + _VARIANCE_FLOOR * target.var()
@@ -140,7 +137,7 @@ def imitation_loss(features: List[torch.Tensor], wanted: List[torch.Tensor]) -> 
 
 
 def normalize(images: torch.Tensor) -> torch.Tensor:
-    """Turn uint8 `[N, H, W, 3]` RGB into the float32 `[N, 3, H, W]` that STFPM's teacher gets."""
+    """Convert uint8 `[N, H, W, 3]` RGB to the float32 `[N, 3, H, W]` input of STFPM's teacher."""
     return (images.float() / 255 - torch.tensor(_MEAN)).div_(torch.tensor(_STD)).permute(0, 3, 1, 2)
 
 
@@ -150,7 +147,7 @@ def train(
     output: Path,
     report: Optional[Callable[[Progress], None]] = None,
 ) -> None:
-    """Train a teacher to imitate `reference` and write it to `output`, every two minutes and at the end.
+    """Train a teacher to imitate `reference`; write it to `output` every two minutes and at the end.
 
     Raises:
         StorageError: the folder cannot be written to or is full.
@@ -176,7 +173,7 @@ def _batches(recipe: Recipe, start: float) -> Iterator[torch.Tensor]:
     """Yield batches of `size`, then of `final_size`, until the time is up."""
     parts = ((recipe.size, 1 - recipe.final_part), (recipe.final_size, 1.0))
     for size, until in parts:
-        # Spawned, because a fork of a process in which OpenCV or torch runs threads can hang.
+        # Spawn: a forked process can hang where OpenCV or torch runs threads.
         loader = DataLoader(
             _Stream(recipe, size),
             batch_size=None,
@@ -196,7 +193,7 @@ def _endless(loader: DataLoader[torch.Tensor]) -> Generator[torch.Tensor, None, 
 def save_teacher(trunk: ResNet18Trunk, path: Path) -> None:
     """Write the trunk's state dict in float16, without BatchNorm's step counters, atomically.
 
-    The file loads into `ResNet18Trunk` strictly: torch fills the counters in.
+    The file loads strictly into `ResNet18Trunk`: torch adds the counters.
 
     Raises:
         StorageError: the folder cannot be written to or is full.

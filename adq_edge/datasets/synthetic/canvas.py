@@ -1,6 +1,6 @@
-"""What a synthetic product is made of: layers of color, height and gloss, and a pen that draws them.
+"""Layers of color, height and gloss that make up a synthetic product, and a pen that draws them.
 
-All lengths are in units of 1/256 of the image's width, so a product looks the same at any size.
+All lengths are in units of 1/256 of the image's width, so a product looks the same at any image size.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from typing import Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
+from adq_edge.datasets.painting import SHIFT, blend, draw, even_turns, fixed_point, polar, rotation
+
 Color = Tuple[float, float, float]
 
 UNITS = 256.0
 """The image's width and height in drawing units."""
 
-_OVERSAMPLING = 2
-_SHIFT = 4
+OVERSAMPLING = 2
+"""Canvas pixels along each side of an image pixel."""
 
 
 @dataclasses.dataclass
 class Layers:
-    """A product before it is photographed; all arrays are float32 over the image.
+    """A product before it is photographed. All arrays are float32, with a value for each pixel.
 
     Attributes:
         albedo: share of light reflected, `[H, W, 3]` RGB, 0 to 1.
@@ -43,24 +45,24 @@ class Layers:
         return int(self.height.shape[0])
 
     def copy(self) -> Layers:
-        """Return layers that can be changed without changing these."""
+        """Return a copy to draw a defect on; the region is shared, as no defect changes it."""
         return Layers(self.albedo.copy(), self.height.copy(), self.gloss.copy(), self.region)
 
     def tone(self, factor: np.ndarray) -> None:
-        """Make the albedo brighter or darker by `factor` float32 `[H, W]`."""
+        """Multiply the albedo by `factor`, float32 `[H, W]`."""
         self.albedo *= planes(factor)
 
     def blend(self, alpha: np.ndarray, color: Color, gloss: Optional[float] = None) -> None:
-        """Cover the albedo (and the gloss) with `color` (0 to 255) where `alpha` `[H, W]` says so."""
+        """Blend `color` (0 to 255) and, if given, `gloss` in where `alpha` `[H, W]` is above 0."""
         target = np.asarray(color, np.float32) / 255.0
-        self.albedo += planes(alpha) * (target - self.albedo)
+        self.albedo = blend(self.albedo, target, planes(alpha))
         if gloss is not None:
-            self.gloss += alpha * (gloss - self.gloss)
+            self.gloss = blend(self.gloss, gloss, alpha)
 
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """Where a product lies: turned by `angle` (radians), scaled, then moved from the image's center."""
+    """The place of a product: turned by `angle` (radians), scaled, then moved by `shift` (units)."""
 
     angle: float = 0.0
     scale: float = 1.0
@@ -68,7 +70,7 @@ class Pose:
 
     @staticmethod
     def random(rng: np.random.Generator, degrees: float, shift: float = 5.0, scale: float = 0.03) -> Pose:
-        """Draw a pose with at most this turn (degrees), movement (units) and relative scale."""
+        """Draw a pose with at most this turn (degrees), shift (units) and relative change of scale."""
         angle = math.radians(rng.uniform(-degrees, degrees))
         return Pose(
             angle,
@@ -78,8 +80,7 @@ class Pose:
 
     def apply(self, points: np.ndarray) -> np.ndarray:
         """Map product coordinates `[N, 2]` (origin in the middle, y down) to image units."""
-        cos, sin = math.cos(self.angle) * self.scale, math.sin(self.angle) * self.scale
-        turned = points @ np.array([[cos, sin], [-sin, cos]])
+        turned = points @ (rotation(self.angle) * self.scale)
         return np.asarray(turned + np.asarray(self.shift) + UNITS / 2)
 
     def grid(self, size: int) -> Tuple[np.ndarray, np.ndarray]:
@@ -99,30 +100,30 @@ class Material:
     gloss: float = 0.1
 
     def tinted(self, rng: np.random.Generator, spread: float) -> Material:
-        """Return this material with its brightness and hue moved by up to `spread` (0 to 255)."""
+        """Return this material with its color changed by `jitter`."""
         return Material(jitter(rng, self.color, spread), self.gloss)
 
 
 def jitter(rng: np.random.Generator, color: Color, spread: float) -> Color:
-    """Move a color by up to `spread` in brightness and a third of that per channel."""
+    """Change a color by up to `spread` gray levels in brightness and a third of that per channel."""
     red, green, blue = np.asarray(color) + rng.uniform(-spread, spread) + rng.uniform(-spread, spread, 3) / 3
     return (float(red), float(green), float(blue))
 
 
 class Pen:
-    """Draws a product's shapes at twice the image's resolution; `develop` averages them down.
+    """Draw a product's shapes at twice the image's resolution; `develop` averages them down.
 
     Args:
         size: the image's width and height in pixels.
-        pose: where the product lies; all coordinates given to the pen are the product's.
-        ground: what the product lies on.
+        pose: the place of the product. All coordinates are relative to its center, in units.
+        ground: the surface under the product.
     """
 
     def __init__(self, size: int, pose: Pose, ground: Material) -> None:
         self.pose = pose
         self._size = size
-        self._ratio = _OVERSAMPLING * size / UNITS
-        side = _OVERSAMPLING * size
+        side = OVERSAMPLING * size
+        self._ratio = side / UNITS
         self._color = np.empty((side, side, 3), np.uint8)
         self._relief = np.empty((side, side, 3), np.float32)
         cv2.rectangle(self._color, (0, 0), (side, side), ground.color, cv2.FILLED)
@@ -135,36 +136,36 @@ class Pen:
 
         Args:
             points: the corners.
-            material: what it is made of.
-            height: its level; None for ink, which changes only the color.
-            solid: whether the polygon belongs to the product (False cuts down to the ground).
+            material: its color and gloss.
+            height: its height in units; None for ink, which changes only the color.
+            solid: True if the polygon is part of the product, False if it is a hole down to the ground.
         """
-        self._fill(self._fixed_point(points), material, height, solid)
+        self._fill(self._pixels(points), material, height, solid)
 
     def polygons(
         self, outlines: np.ndarray, materials: Sequence[Material], heights: Sequence[Optional[float]]
     ) -> None:
         """Fill many polygons `[K, N, 2]`, later ones over earlier ones; see `polygon`."""
-        corners = self._fixed_point(outlines)
-        side = _OVERSAMPLING * self._size << _SHIFT
+        corners = self._pixels(outlines)
+        side = OVERSAMPLING * self._size << SHIFT
         seen = ((corners > 0) & (corners < side)).all(axis=2).sum(axis=1) > 0
         for number in np.flatnonzero(seen).tolist():
             self._fill(corners[number], materials[number], heights[number], True)
 
     def _fill(self, corners: np.ndarray, material: Material, height: Optional[float], solid: bool) -> None:
-        cv2.fillPoly(self._color, [corners], material.color, shift=_SHIFT)
+        draw(self._color, corners, material.color)
         if height is not None:
-            cv2.fillPoly(self._relief, [corners], (height, material.gloss, float(solid)), shift=_SHIFT)
+            draw(self._relief, corners, (height, material.gloss, float(solid)))
 
     def stroke(
         self, points: np.ndarray, width: float, material: Material, height: Optional[float] = None
     ) -> None:
         """Draw a line of `width` units with round ends through points `[N, 2]`; see `polygon`."""
         thickness = max(1, round(width * self._ratio * self.pose.scale))
-        line = [self._fixed_point(points)]
-        cv2.polylines(self._color, line, False, material.color, thickness, shift=_SHIFT)
+        line = self._pixels(points)
+        draw(self._color, line, material.color, thickness)
         if height is not None:
-            cv2.polylines(self._relief, line, False, (height, material.gloss, 1.0), thickness, shift=_SHIFT)
+            draw(self._relief, line, (height, material.gloss, 1.0), thickness)
 
     def disc(
         self,
@@ -178,7 +179,7 @@ class Pen:
         self.polygon(ellipse(center, radius, radius), material, height, solid)
 
     def develop(self, bevel: float = 0.0) -> Layers:
-        """Average down to the image's size and round the relief's edges over `bevel` units."""
+        """Return the layers at the image's size, the relief's edges rounded over `bevel` units."""
         target = (self._size, self._size)
         color = cv2.resize(self._color, target, interpolation=cv2.INTER_AREA)
         height, gloss, region = cv2.split(cv2.resize(self._relief, target, interpolation=cv2.INTER_AREA))
@@ -186,15 +187,13 @@ class Pen:
             height = cv2.GaussianBlur(height, (0, 0), bevel * self._size / UNITS)
         return Layers(color.astype(np.float32) / np.float32(255.0), height, gloss, region)
 
-    def _fixed_point(self, points: np.ndarray) -> np.ndarray:
-        scaled = (self.pose.apply(points) * self._ratio - 0.5) * (1 << _SHIFT)
-        return np.rint(scaled).astype(np.int32)
+    def _pixels(self, points: np.ndarray) -> np.ndarray:
+        return fixed_point(self.pose.apply(points) * self._ratio - 0.5)
 
 
 def ellipse(center: Tuple[float, float], radius_x: float, radius_y: float, corners: int = 72) -> np.ndarray:
     """Return the outline `[corners, 2]` of an ellipse."""
-    turn = np.linspace(0.0, 2.0 * math.pi, corners, endpoint=False)
-    return np.stack([center[0] + radius_x * np.cos(turn), center[1] + radius_y * np.sin(turn)], axis=1)
+    return polar(even_turns(corners), 1.0) * (radius_x, radius_y) + center
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarray:
@@ -203,12 +202,11 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarra
 
 
 def rounded_rectangle(half_width: float, half_height: float, radius: float) -> np.ndarray:
-    """Return the outline `[40, 2]` of a rectangle with round corners about the origin."""
+    """Return the outline `[40, 2]` of a rectangle with round corners, centered on the origin."""
     corners = []
     for quarter, (x, y) in enumerate(((1, 1), (-1, 1), (-1, -1), (1, -1))):
         turn = np.linspace(quarter, quarter + 1, 10) * (math.pi / 2)
-        middle = (x * (half_width - radius), y * (half_height - radius))
-        corners.append(np.stack([middle[0] + radius * np.cos(turn), middle[1] + radius * np.sin(turn)], 1))
+        corners.append(polar(turn, radius) + (x * (half_width - radius), y * (half_height - radius)))
     return np.concatenate(corners)
 
 
@@ -219,7 +217,7 @@ def smooth_noise(rng: np.random.Generator, size: int, cells: Tuple[int, int], oc
         rng: the source of randomness.
         size: width and height in pixels.
         cells: (rows, columns) of the coarsest lattice of random values.
-        octaves: how many lattices are added, each twice as fine and half as strong as the last.
+        octaves: the number of lattices that are added, each twice as fine and half as strong as the last.
     """
     field = np.zeros((size, size), np.float32)
     for octave in range(octaves):
@@ -230,16 +228,16 @@ def smooth_noise(rng: np.random.Generator, size: int, cells: Tuple[int, int], oc
 
 
 def planes(plane: np.ndarray) -> np.ndarray:
-    """Return `[H, W]` as three equal channels `[H, W, 3]`; several times faster than broadcasting."""
+    """Return `[H, W]` as three equal channels `[H, W, 3]`, several times faster than broadcasting."""
     return np.asarray(cv2.merge([plane, plane, plane]))
 
 
 def dome(region: np.ndarray, radius: float) -> np.ndarray:
-    """Return a relief float32 `[H, W]`, 0 to 1, that rises like a quarter circle from the region's edge.
+    """Return a relief float32 `[H, W]`, 0 to 1, that rises as a quarter circle from the region's edge.
 
     Args:
         region: coverage `[H, W]`, 0 to 1.
-        radius: the distance from the edge (units) where the top is reached.
+        radius: the distance in units from the edge to the top.
     """
     inside = (region > 0.5).astype(np.uint8)
     pixels = radius * inside.shape[0] / UNITS

@@ -1,4 +1,4 @@
-"""The 15 categories, which defects each can have, and the rendering of one sample."""
+"""The 15 categories with their kinds of defects, and the rendering of one sample."""
 
 from __future__ import annotations
 
@@ -45,16 +45,15 @@ CATEGORIES: Tuple[str, ...] = tuple(_CATALOGUE)
 DEFECTS: Tuple[str, ...] = tuple(sorted({kind for _, kinds in _CATALOGUE.values() for kind in kinds}))
 """The names of all kinds of defect."""
 
-# Below the first a difference is lost in the sensor's noise; a defect must reach the others to be seen.
-_CHANGED = 4.0 / 255.0
-_VISIBLE_MEAN = 11.0 / 255.0
-_VISIBLE_AREA = 45.0
+_CHANGED = 4.0 / 255.0  # a smaller difference is lost in the sensor's noise
+_VISIBLE_MEAN = 11.0 / 255.0  # mean difference of a visible defect
+_VISIBLE_AREA = 45.0  # area of a visible defect in square units
 _ATTEMPTS = 8
 _STRONGER = 1.2
 
 
 class Split(str, enum.Enum):
-    """Which images a sample belongs to; each split has its own numbering."""
+    """The part of the set that a sample belongs to; each has its own numbering."""
 
     TRAIN = "train"
     GOOD = "good"
@@ -63,7 +62,7 @@ class Split(str, enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class _Key:
-    """Everything that a sample's random numbers depend on."""
+    """The numbers that seed a sample's random generators."""
 
     seed: int
     category: int
@@ -79,7 +78,7 @@ _SCENE, _SHOT, _NOISE, _FAULT = range(4)
 
 
 def defects_of(category: str) -> Tuple[str, ...]:
-    """Return the kinds of defect that a category can have.
+    """Return the kinds of defects that a category can have.
 
     Raises:
         DataError: no such category.
@@ -89,7 +88,11 @@ def defects_of(category: str) -> Tuple[str, ...]:
 
 
 def check_categories(names: Sequence[str]) -> None:
-    """Raise a DataError if one of the names is not a category's."""
+    """Check the names of categories.
+
+    Raises:
+        DataError: an unknown name.
+    """
     for name in names:
         if name not in _CATALOGUE:
             raise DataError(
@@ -107,9 +110,8 @@ def render(
 ) -> Tuple[np.ndarray, np.ndarray]:
     """Render one sample.
 
-    The same arguments give the same bytes (another release of OpenCV may round some pixels otherwise).
-    Without `defect` they give the sound twin of the defective sample: the two images differ exactly where
-    the mask is True.
+    The same arguments give the same bytes; another release of OpenCV may round some pixels differently.
+    The image with a defect and the image without (its sound twin) differ exactly where the mask is True.
 
     Args:
         category: a name in `CATEGORIES`.
@@ -117,7 +119,7 @@ def render(
         index: the sample's number in its split.
         size: width and height in pixels.
         defect: a kind that the category can have; None for a sound product.
-        split: the split that the sample is numbered in.
+        split: the sample's split.
 
     Returns:
         The image uint8 `[size, size, 3]` RGB, and the mask bool `[size, size]`.
@@ -140,26 +142,26 @@ def render(
     broken, mask = sound, np.zeros((size, size), bool)
     for attempt in range(_ATTEMPTS):
         fault = Fault(defect, key.rng(_FAULT, attempt), _STRONGER**attempt)
-        broken = expose(_spoil(painter, layers, key, fault), shot)
+        broken = expose(_with_defect(painter, layers, key, fault), shot)
         difference = _largest_difference(broken, sound)
         mask = difference > _CHANGED
         if _is_visible(difference, mask):
             break
-    spoilt = image.copy()
-    spoilt[mask] = digitize(broken + noise)[mask]
-    return spoilt, _largest_difference(spoilt, image) > 0
+    defective = image.copy()
+    defective[mask] = digitize(broken + noise)[mask]
+    return defective, _largest_difference(defective, image) > 0
 
 
-def _spoil(painter: Painter, layers: Layers, key: _Key, fault: Fault) -> Layers:
+def _with_defect(painter: Painter, layers: Layers, key: _Key, fault: Fault) -> Layers:
     if fault.kind not in SURFACE_DEFECTS:
         return painter(key.rng(_SCENE), layers.size, fault)
-    spoilt = layers.copy()
-    damage(spoilt, fault)
-    return spoilt
+    defective = layers.copy()
+    damage(defective, fault)
+    return defective
 
 
 def _largest_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the difference `[H, W]` of two images in the channel where it is largest."""
+    """Return the largest difference over the channels of two images, `[H, W]`."""
     red, green, blue = cv2.split(cv2.absdiff(first, second))
     return np.asarray(np.maximum(np.maximum(red, green), blue))
 

@@ -1,24 +1,23 @@
-"""Damage and dirt that can befall any product's surface."""
+"""Surface defects that any product can have: damage and dirt."""
 
 from __future__ import annotations
 
 import math
-from typing import Callable, Dict, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 import cv2
 import numpy as np
 
-from adq_edge.datasets.synthetic.canvas import UNITS, Color, Layers, planes, smooth_noise
+from adq_edge.datasets.painting import draw, even_turns, fixed_point, path, polar, rotation, wavy_radii
+from adq_edge.datasets.synthetic.canvas import OVERSAMPLING, UNITS, Color, Layers, planes, smooth_noise
 from adq_edge.datasets.synthetic.fault import Fault
 
-_SHIFT = 4
-_OVERSAMPLING = 2
 _FIBRES: Tuple[Color, ...] = ((236, 236, 232), (36, 38, 44), (60, 90, 170), (170, 44, 40))
 _STAINS: Tuple[Color, ...] = ((58, 36, 20), (30, 30, 34), (120, 86, 34), (96, 28, 24))
 
 
 def damage(layers: Layers, fault: Fault) -> None:
-    """Change `layers` where a surface defect of the kind `fault.kind` lies on the product."""
+    """Draw a surface defect of the kind `fault.kind` on the product, in place."""
     SURFACE_DEFECTS[fault.kind](layers, fault)
 
 
@@ -35,16 +34,13 @@ def _place(layers: Layers, rng: np.random.Generator, margin: float) -> Tuple[flo
     return (column + 0.5) / ratio, (row + 0.5) / ratio
 
 
-def _line(size: int, points: np.ndarray, width: float) -> np.ndarray:
-    """Return the coverage float32 `[H, W]`, 0 to 1, of a line whose width wavers a little along it."""
-    ratio = _OVERSAMPLING * size / UNITS
-    sheet = np.zeros((_OVERSAMPLING * size, _OVERSAMPLING * size), np.uint8)
-    corners = np.rint((points * ratio - 0.5) * (1 << _SHIFT)).astype(np.int32)
-    cv2.polylines(sheet, [corners], False, 255, max(1, round(width * ratio)), shift=_SHIFT)
-    return _average(sheet, size)
-
-
-def _average(sheet: np.ndarray, size: int) -> np.ndarray:
+def _coverage(size: int, points: np.ndarray, width: Optional[float] = None) -> np.ndarray:
+    """Return the coverage float32 `[H, W]`, 0 to 1, of a polygon, or of a line of `width` units."""
+    side = OVERSAMPLING * size
+    ratio = side / UNITS
+    sheet = np.zeros((side, side), np.uint8)
+    thickness = None if width is None else max(1, round(width * ratio))
+    draw(sheet, fixed_point(points * ratio - 0.5), 255, thickness)
     small = cv2.resize(sheet, (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(small.astype(np.float32) / np.float32(255.0))
 
@@ -53,41 +49,32 @@ def _blob(
     size: int, rng: np.random.Generator, center: Tuple[float, float], radius: float, softness: float
 ) -> np.ndarray:
     """Return the coverage float32 `[H, W]`, 0 to 1, of an irregular spot."""
-    turn = np.linspace(0.0, 2.0 * math.pi, 48, endpoint=False)
-    outline = np.ones(48)
-    for wave in range(2, 7):
-        outline += rng.normal(0.0, 0.34 / wave) * np.cos(wave * turn + rng.uniform(0.0, 2.0 * math.pi))
-    outline = outline.clip(0.35, 1.8) * radius
-    stretch, tilt = rng.uniform(0.6, 1.0), rng.uniform(0.0, math.pi)
-    x, y = outline * np.cos(turn), outline * np.sin(turn) * stretch
-    cos, sin = math.cos(tilt), math.sin(tilt)
-    points = np.stack([center[0] + x * cos - y * sin, center[1] + x * sin + y * cos], axis=1)
-    ratio = _OVERSAMPLING * size / UNITS
-    sheet = np.zeros((_OVERSAMPLING * size, _OVERSAMPLING * size), np.uint8)
-    cv2.fillPoly(sheet, [np.rint((points * ratio - 0.5) * (1 << _SHIFT)).astype(np.int32)], 255, shift=_SHIFT)
-    alpha = _average(sheet, size)
+    turns = even_turns(48)
+    outline = polar(turns, wavy_radii(rng, turns, 0.34).clip(0.35, 1.8) * radius)
+    outline[:, 1] *= rng.uniform(0.6, 1.0)
+    alpha = _coverage(size, outline @ rotation(rng.uniform(0.0, math.pi)) + center)
     return np.asarray(cv2.GaussianBlur(alpha, (0, 0), softness * size / UNITS)) if softness else alpha
 
 
 def _walk(
     rng: np.random.Generator, center: Tuple[float, float], length: float, steps: int, turning: float
 ) -> np.ndarray:
-    """Return a path `[steps, 2]` through `center` whose direction wanders by `turning` radians a step."""
+    """Return a path `[steps, 2]` through `center`; its direction changes by about `turning` radians a step."""
     heading = rng.uniform(0.0, 2.0 * math.pi) + np.cumsum(rng.normal(0.0, turning, steps))
-    path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1) * (length / steps), axis=0)
-    return np.asarray(path - path[steps // 2] + center)
+    points = path(heading, length / steps)
+    return np.asarray(points - points[steps // 2] + center)
 
 
 def _scratch(layers: Layers, fault: Fault) -> None:
     rng = fault.rng
     center = _place(layers, rng, 8.0)
-    path = _walk(rng, center, rng.uniform(28.0, 100.0), 24, 0.035)
+    points = _walk(rng, center, rng.uniform(28.0, 100.0), 24, 0.035)
     bright = rng.random() < 0.6
     shift = rng.uniform(0.12, 0.30) * fault.strength
     for line in range(int(rng.choice([1, 1, 2, 3]))):
         offset = rng.normal(0.0, 2.6, 2) * (line > 0)
-        part = path[int(rng.integers(0, 8)) * (line > 0) :] + offset
-        alpha = _line(layers.size, part, rng.uniform(0.7, 1.7)) * layers.region
+        part = points[int(rng.integers(0, 8)) * (line > 0) :] + offset
+        alpha = _coverage(layers.size, part, rng.uniform(0.7, 1.7)) * layers.region
         layers.albedo += planes(alpha * np.float32(shift if bright else -shift))
         layers.height -= alpha * np.float32(1.1 * fault.strength)
     np.clip(layers.albedo, 0.02, 1.0, out=layers.albedo)
@@ -118,7 +105,7 @@ def _dent(layers: Layers, fault: Fault) -> None:
     turn, narrow, wide = rng.uniform(0.0, math.pi), rng.uniform(4.0, 9.0), rng.uniform(1.0, 1.9)
     cos, sin = np.float32(math.cos(turn)), np.float32(math.sin(turn))
     along, across = (x * cos + y * sin) / np.float32(narrow * wide), (y * cos - x * sin) / np.float32(narrow)
-    # A flat bottom with a short wall (not a bell) is what a blow leaves in a stiff material.
+    # A blow on a stiff material leaves a flat bottom with a short wall, not a bell.
     bowl = 1.0 / (1.0 + (along * along + across * across) ** 2)
     bowl[bowl < 0.012] = 0.0
     depth = narrow * rng.uniform(0.45, 0.9) * fault.strength
@@ -140,15 +127,15 @@ def _hole(layers: Layers, fault: Fault) -> None:
 def _crack(layers: Layers, fault: Fault) -> None:
     rng = fault.rng
     center = _place(layers, rng, 10.0)
-    path = _walk(rng, center, rng.uniform(30.0, 85.0), 16, 0.34)
-    paths = [(path, rng.uniform(0.9, 1.9))]
+    trunk = _walk(rng, center, rng.uniform(30.0, 85.0), 16, 0.34)
+    lines = [(trunk, rng.uniform(0.9, 1.9))]
     for _ in range(int(rng.integers(0, 3))):
-        start = path[int(rng.integers(4, 13))]
+        start = trunk[int(rng.integers(4, 13))]
         branch = _walk(rng, (0.0, 0.0), rng.uniform(10.0, 30.0), 7, 0.34)
-        paths.append((branch - branch[0] + start, rng.uniform(0.6, 1.1)))
+        lines.append((branch - branch[0] + start, rng.uniform(0.6, 1.1)))
     dark = min(0.95, rng.uniform(0.45, 0.85) * fault.strength)
-    for points, width in paths:
-        alpha = _line(layers.size, points, width) * layers.region
+    for points, width in lines:
+        alpha = _coverage(layers.size, points, width) * layers.region
         layers.tone(1.0 - np.float32(dark) * alpha)
         layers.gloss *= 1.0 - alpha
         layers.height -= np.float32(1.3) * alpha
@@ -159,15 +146,14 @@ def _fibre(layers: Layers, fault: Fault) -> None:
     center = _place(layers, rng, 10.0)
     steps = 30
     bends = np.cumsum(rng.normal(0.0, 0.07, steps))
-    heading = rng.uniform(0.0, 2.0 * math.pi) + np.cumsum(bends * 0.45)
-    path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1), axis=0)
-    path = (path - path[steps // 2]) * (rng.uniform(26.0, 75.0) / steps) + center
+    points = path(rng.uniform(0.0, 2.0 * math.pi) + np.cumsum(bends * 0.45), 1.0)
+    points = (points - points[steps // 2]) * (rng.uniform(26.0, 75.0) / steps) + center
     width = rng.uniform(0.9, 1.7)
-    shadow = _line(layers.size, path + np.array([1.3, 1.7]), width + 0.6)
+    shadow = _coverage(layers.size, points + np.array([1.3, 1.7]), width + 0.6)
     shadow = cv2.GaussianBlur(shadow, (0, 0), 0.9 * layers.size / UNITS) * layers.region
     layers.tone(1.0 - np.float32(0.35) * shadow)
-    alpha = _line(layers.size, path, width) * layers.region
-    # Of all the colors a fibre can have, take one that differs from the ground it lies on.
+    alpha = _coverage(layers.size, points, width) * layers.region
+    # Only colors that differ from the ground under the fibre are visible.
     ground = float((layers.albedo.mean(axis=2) * alpha).sum() / max(float(alpha.sum()), 1e-3)) * 255.0
     far = [color for color in _FIBRES if abs(sum(color) / 3.0 - ground) > 35.0]
     layers.blend(alpha * np.float32(0.92), far[int(rng.integers(0, len(far)))], gloss=0.1)
@@ -195,4 +181,4 @@ SURFACE_DEFECTS: Dict[str, Callable[[Layers, Fault], None]] = {
     "scratch": _scratch,
     "stain": _stain,
 }
-"""Every kind of surface defect and how it changes the layers."""
+"""Every kind of surface defect and the function that draws it on the layers."""

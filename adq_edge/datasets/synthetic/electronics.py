@@ -6,6 +6,7 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 
+from adq_edge.datasets.painting import rotation
 from adq_edge.datasets.synthetic.canvas import Layers, Material, Pen, Pose, rectangle, smooth_noise
 from adq_edge.datasets.synthetic.fault import Fault
 from adq_edge.datasets.synthetic.lettering import letter_strokes, misprint
@@ -23,7 +24,7 @@ _PIN_PITCH = 12.6
 
 
 def circuit_board(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """A populated board; a part can be missing, swapped or askew, a pin bent, the chip's print faulty."""
+    """Draw a board; a part can be missing, swapped or turned, a pin bent, the chip misprinted."""
     mask = Material((28, 96, 62), 0.22).tinted(rng, 8.0)
     pen = Pen(size, Pose.random(rng, 3.0, shift=4.0, scale=0.02), mask)
     _traces(pen, Material((44, 124, 82), 0.25).tinted(rng, 5.0))
@@ -59,7 +60,7 @@ def _traces(pen: Pen, copper: Material) -> None:
 def _part(
     pen: Pen, center: Tuple[float, float], kind: str, tints: Tuple[float, float], fault: Optional[Fault]
 ) -> None:
-    """Draw a two-ended part on its pads; `tints` are the tones of its ends and its body."""
+    """Draw a part with two ends on its pads; `tints` are the tones of its ends and its body."""
     x, y = center
     for side in (-1.0, 1.0):
         pen.polygon(rectangle(x + side * 13 - 6, y - 8.5, x + side * 13 + 6, y + 8.5), _SOLDER, 1.0)
@@ -70,8 +71,7 @@ def _part(
         kind = "capacitor" if kind == "resistor" else "resistor"
     elif fault is not None and fault.kind == "misplaced":
         turn = fault.rng.choice([-1.0, 1.0]) * fault.rng.uniform(0.25, 0.8) * fault.strength
-    cos, sin = np.cos(turn), np.sin(turn)
-    matrix = np.array([[cos, sin], [-sin, cos]])
+    matrix = rotation(turn)
     red, green, blue = (30, 30, 32) if kind == "resistor" else (164, 128, 92)
     end, body = 186 + tints[0], tints[1]
     outline = rectangle(-15.0, -7.2, 15.0, 7.2) @ matrix + [x, y]
@@ -101,10 +101,9 @@ def _chip(pen: Pen, rng: np.random.Generator, fault: Optional[Fault]) -> None:
         pen.polygon(leg * [side, 1.0] + [side * 40.0 + offset[0], y + offset[1]], _SOLDER, 5.0)
     pen.polygon(rectangle(-33.0, -54.0, 33.0, 54.0) + offset, body, 11.0)
     pen.disc((-24.0 + offset[0], -45.0 + offset[1]), 4.0, Material((30, 30, 33), 0.1), 10.0)
-    letters = _label(fault)
-    for letter in letters:
+    for letter in _label(fault):
         for stroke in letter:
-            # The chip's print runs along its long side.
+            # The text runs along the chip's long side.
             pen.stroke(stroke[:, ::-1] * [-1.0, 1.0] + offset, 2.0, Material((176, 176, 172), 0.1))
 
 

@@ -1,4 +1,4 @@
-"""A structural fault: something about the product itself that is drawn wrongly."""
+"""The fault that a painter draws into a product."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """Asks a product's painter to draw it with a part missing, bent, swapped or misprinted.
+    """One defect of a product: a missing, bent or swapped part, a misprint, or surface damage.
 
-    A painter takes every random choice about the sound product from its own generator, whether or not there
-    is a fault, so the faulty product differs from its sound twin by the fault only.
+    A painter draws all random numbers of the sound product from its own generator, with or without a fault.
+    So the faulty product differs from its sound twin by the fault only.
 
     Attributes:
         kind: the kind of defect, a name in `DEFECTS`.
         rng: the source of the fault's own randomness.
-        strength: how marked it is; 1 is usual, more where a weaker one could not be seen.
+        strength: 1 is usual; more where a weaker fault would not be visible.
     """
 
     kind: str

@@ -8,6 +8,7 @@ from typing import List, Optional, Set, Tuple, Union
 
 import numpy as np
 
+from adq_edge.datasets.painting import polar, rotation
 from adq_edge.datasets.synthetic.canvas import (
     Layers,
     Material,
@@ -22,12 +23,11 @@ from adq_edge.datasets.synthetic.fault import Fault
 
 
 def _regular(corners: int, radius: float, turn: float = 0.0) -> np.ndarray:
-    angle = turn + np.arange(corners) * (2.0 * math.pi / corners)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return polar(turn + np.arange(corners) * (2.0 * math.pi / corners), radius)
 
 
 def _weather(layers: Layers, rng: np.random.Generator, amount: float) -> None:
-    """Give a surface the uneven tone of handled metal."""
+    """Give the layers the uneven tone of handled metal."""
     size = layers.size
     tone = smooth_noise(rng, size, (5, 5), octaves=2) + 0.7 * smooth_noise(rng, size, (size // 2, size // 2))
     layers.tone(1.0 + np.float32(amount) * tone)
@@ -38,7 +38,7 @@ _THREAD_PITCH, _THREAD_START, _THREAD_END, _TIP = 7.4, -18.0, 93.0, 98.0
 
 @dataclasses.dataclass(frozen=True)
 class _Shank:
-    """A bolt's shank: its thread, where the thread is lost, and how the shank bends beyond its knee."""
+    """A bolt's shank: its thread, the stripped part of the thread, and a bend that begins at the knee."""
 
     radius: float
     phase: float
@@ -57,11 +57,11 @@ class _Shank:
         return dataclasses.replace(self, stripped=(start, start + length))
 
     def axis(self, x: np.ndarray) -> np.ndarray:
-        """Return how far the shank's axis is off its straight line at `x`."""
+        """Return the distance of the shank's axis from a straight line at `x`."""
         return np.asarray(self.bend * np.maximum(x - self.knee, 0.0) ** 2)
 
     def thread(self, x: np.ndarray, across: Union[float, np.ndarray]) -> np.ndarray:
-        """Return the thread's relief at `x`; it climbs half a pitch from one side (-1) to the other (1)."""
+        """Return the thread's relief at `x`; it advances half a pitch from one side (-1) to the other (1)."""
         turns = (x + self.phase) / _THREAD_PITCH + across * 0.25
         wave = 1.7 * np.cos(2.0 * math.pi * turns)
         threaded = (x > _THREAD_START) & ((x < self.stripped[0]) | (x > self.stripped[1]))
@@ -77,7 +77,7 @@ class _Shank:
 
 
 def bolt(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """A hexagon bolt from the side; it can be bent or have lost thread."""
+    """Draw a hexagon bolt from the side; it can be bent or have a stripped thread."""
     pose = Pose.random(rng, 24.0)
     steel = Material((150, 151, 155), 0.5).tinted(rng, 12.0)
     pen = Pen(size, pose, Material((204, 205, 202), 0.0).tinted(rng, 5.0))
@@ -100,7 +100,7 @@ def bolt(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
 
 
 def nut(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """A hexagon nut from above; a corner can be broken off."""
+    """Draw a hexagon nut from above; a corner can be broken off."""
     pose = Pose.random(rng, 30.0)
     zinc = Material((168, 165, 152), 0.42).tinted(rng, 12.0)
     ground = Material((58, 62, 70), 0.02).tinted(rng, 6.0)
@@ -148,7 +148,7 @@ _TEETH = 20
 
 
 def gear(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """A brass spur gear; a tooth can be broken off or bent."""
+    """Draw a brass spur gear; a tooth can be broken off or bent."""
     pose = Pose.random(rng, 180.0)
     ground = Material((70, 76, 82), 0.02).tinted(rng, 6.0)
     brass = Material((190, 150, 78), 0.4).tinted(rng, 12.0)
@@ -186,14 +186,14 @@ def _tooth(index: int, fault: Optional[Fault]) -> Optional[np.ndarray]:
     radii = np.minimum(radii, tip)
     angles = np.array([-0.115, -0.095, -0.07, -0.04, 0.04, 0.07, 0.095, 0.115])
     angles = angles + index * (2.0 * math.pi / _TEETH) + lean * (radii - 80.0) / 25.0
-    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
+    return polar(angles, radii)
 
 
 _WIRES = ((104, 66, 44), (36, 84, 158), (128, 152, 48))
 
 
 def cable(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """The cut end of a three-core cable; a core can be missing or have another's color, strands be bent."""
+    """Draw the cut end of a three-core cable; a core can be missing or swapped, strands can be bent."""
     pose = Pose.random(rng, 180.0, shift=6.0)
     pen = Pen(size, pose, Material((176, 178, 180), 0.02).tinted(rng, 6.0))
     sheath = Material((92, 94, 98), 0.1).tinted(rng, 8.0)
@@ -223,7 +223,7 @@ def cable(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers
 
 
 def _strands(rng: np.random.Generator) -> List[Tuple[float, float, float]]:
-    """Return the 19 strands of a core as (x, y, tone), laid in two rings about the middle one."""
+    """Return the 19 strands of a core as (x, y, tone): a middle one and two rings around it."""
     rings = [np.zeros((1, 2)), _regular(6, 10.8, rng.uniform(0, 6)), _regular(12, 21.4, rng.uniform(0, 6))]
     places = np.concatenate(rings) + rng.uniform(-0.8, 0.8, (19, 2))
     tones = rng.uniform(-22.0, 22.0, 19)
@@ -233,7 +233,7 @@ def _strands(rng: np.random.Generator) -> List[Tuple[float, float, float]]:
 def _bend_strands(
     fault: Fault, strands: List[Tuple[float, float, float]]
 ) -> List[Tuple[float, float, float]]:
-    """Push some neighboring outer strands out over the insulation."""
+    """Bend some neighboring outer strands out over the insulation."""
     first = 7 + int(fault.rng.integers(0, 12))
     push = 1.0 + fault.rng.uniform(0.18, 0.42) * fault.strength
     bent = list(strands)
@@ -250,7 +250,7 @@ _TOOTH_OUTLINE = np.array(
 
 
 def zipper(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """A closed zipper on two tapes; teeth can be missing or bent."""
+    """Draw a closed zipper on two tapes; teeth can be missing or bent."""
     pose = Pose.random(rng, 4.0, shift=5.0)
     cloth = Material((58, 64, 84), 0.02).tinted(rng, 8.0)
     metal = Material((186, 178, 158), 0.45).tinted(rng, 10.0)
@@ -285,14 +285,13 @@ def _faulty_teeth(fault: Fault) -> Set[int]:
 def _bend_tooth(fault: Fault, tooth: np.ndarray, side: float) -> np.ndarray:
     root = tooth[3:5].mean(axis=0)
     angle = fault.rng.choice([-1.0, 1.0]) * fault.rng.uniform(0.12, 0.35) * fault.strength
-    cos, sin = math.cos(angle), math.sin(angle)
-    turned = (tooth - root) @ np.array([[cos, sin], [-sin, cos]]) + root
+    turned = (tooth - root) @ rotation(angle) + root
     turned[:, 0] += side * fault.rng.uniform(1.0, 5.0) * fault.strength
     return np.asarray(turned)
 
 
 def _weave_tape(layers: Layers, pose: Pose) -> None:
-    """Give the tapes, the product's low parts, the ribs of woven cloth."""
+    """Draw the ribs of woven cloth on the tapes, which are the product's low parts."""
     x, y = pose.grid(layers.size)
     pitch = np.float32(1.25)
     ribs = np.cos((x + np.abs(x) * np.float32(0.25)) * pitch) * np.cos((y + np.abs(x)) * pitch)

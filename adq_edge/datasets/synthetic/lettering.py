@@ -1,10 +1,15 @@
-"""Letters and digits as strokes: unlike OpenCV's fonts they turn with the product and never change."""
+"""Letters and digits as strokes.
+
+Unlike OpenCV's fonts, they turn with the product and do not change between releases.
+"""
 
 from __future__ import annotations
 
 from typing import Dict, List, Tuple
 
 import numpy as np
+
+from adq_edge.datasets.painting import rotation
 
 _STROKES: Dict[str, Tuple[Tuple[Tuple[float, float], ...], ...]] = {
     "A": (((0, 1), (0.35, 0), (0.7, 1)), ((0.15, 0.65), (0.55, 0.65))),
@@ -40,7 +45,7 @@ _ADVANCE = 0.95
 
 
 def letter_strokes(text: str, height: float) -> List[List[np.ndarray]]:
-    """Return for each character its strokes `[N, 2]`, `height` units tall, centerd on the origin."""
+    """Return the strokes `[N, 2]` of each character, `height` units tall; the text is centered on the origin."""
     width = (len(text) - 1) * _ADVANCE + 0.65
     letters = []
     for place, letter in enumerate(text):
@@ -52,15 +57,14 @@ def letter_strokes(text: str, height: float) -> List[List[np.ndarray]]:
 def misprint(
     letters: List[List[np.ndarray]], rng: np.random.Generator, strength: float
 ) -> List[List[np.ndarray]]:
-    """Return the letters as a faulty press prints them: moved, turned, doubled or incomplete."""
+    """Return the letters moved, turned, doubled or incomplete."""
     manner = rng.choice(["moved", "turned", "doubled", "incomplete"])
     if manner == "incomplete":
         kept = rng.permutation(len(letters))[: max(0, len(letters) - int(rng.integers(1, 3)))]
         return [letters[place] for place in sorted(kept)]
     move = rng.choice([-1.0, 1.0], 2) * rng.uniform(2.5, 6.0, 2) * strength
     if manner == "turned":
-        angle = rng.choice([-1.0, 1.0]) * rng.uniform(0.15, 0.4) * strength
-        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        turn = rotation(rng.choice([-1.0, 1.0]) * rng.uniform(0.15, 0.4) * strength)
         return [[stroke @ turn for stroke in letter] for letter in letters]
     moved = [[stroke + move for stroke in letter] for letter in letters]
     return moved if manner == "moved" else letters + moved

@@ -1,4 +1,4 @@
-"""The camera: light, lens and sensor turn a product's layers into an image."""
+"""The photograph of a product's layers: light, lens and sensor."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from adq_edge.datasets.synthetic.canvas import UNITS, Layers
 
 _AMBIENT = 0.45
 _SHININESS = 28.0
-# A byte picks one of 256 equally likely values of the normal distribution: fine enough for a noise of a few
-# gray levels, and several times faster than exact normal numbers.
+# A random byte selects one of 256 equally likely values of the normal distribution. This is fine enough for
+# a noise of a few gray levels, and several times faster than exact normal numbers.
 _NORMAL_QUANTILES = np.array([NormalDist().inv_cdf((step + 0.5) / 256) for step in range(256)], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shot:
-    """The light and the camera of one image.
+    """The light and camera settings of one image.
 
     Attributes:
         direction: unit vector towards the lamp (x right, y down, z to the camera).
@@ -39,7 +39,7 @@ class Shot:
 
 
 def random_shot(rng: np.random.Generator) -> Shot:
-    """Draw a shot as an inspection station varies from part to part: the lamp stays upper left."""
+    """Draw a shot with the small variations of an inspection station; the lamp is at the upper left."""
     azimuth = math.radians(-128.0 + rng.uniform(-14.0, 14.0))
     elevation = math.radians(rng.uniform(48.0, 60.0))
     flat = math.cos(elevation)
@@ -56,10 +56,10 @@ def random_shot(rng: np.random.Generator) -> Shot:
 
 
 def expose(layers: Layers, shot: Shot) -> np.ndarray:
-    """Return what the lens projects on the sensor, without noise: float32 `[H, W, 3]`, 0 to 1.
+    """Return the noise-free image on the sensor, float32 `[H, W, 3]`, 0 to 1.
 
-    Diffuse light after Lambert, the mirror reflection after Blinn and Phong; the height's gradient gives the
-    surface's normal. Flat surfaces have a diffuse factor of 1.
+    Diffuse light follows Lambert, the mirror reflection Blinn and Phong. The gradient of the height gives the
+    surface normal. Flat surfaces have a diffuse factor of 1.
     """
     diffuse, mirror = _reflections(layers, shot)
     axis = np.linspace(-1.0, 1.0, layers.size, dtype=np.float32)
@@ -71,14 +71,14 @@ def expose(layers: Layers, shot: Shot) -> np.ndarray:
     image += cv2.merge([shine * gain for gain in gains])
     image = cv2.GaussianBlur(image, (0, 0), shot.blur * layers.size / UNITS)
     np.clip(image, 0.0, 1.4, out=image)
-    # A sensor's response bends before it saturates; without this, highlights are flat white spots.
+    # The sensor's response flattens before saturation; without this, highlights are flat white spots.
     image -= np.float32(0.13) * image * image * image
     return np.asarray(np.clip(image, 0.0, 1.0, out=image))
 
 
 def _reflections(layers: Layers, shot: Shot) -> Tuple[np.ndarray, np.ndarray]:
     ratio = layers.size / UNITS
-    # The ground is flat, also where the relief's rounded edge spills over it.
+    # The ground is flat, also under the rounded edge of the relief.
     slope_x = cv2.Sobel(layers.height, cv2.CV_32F, 1, 0, scale=ratio / 8.0) * layers.region
     slope_y = cv2.Sobel(layers.height, cv2.CV_32F, 0, 1, scale=ratio / 8.0) * layers.region
     length = cv2.sqrt(slope_x * slope_x + slope_y * slope_y + np.float32(1.0))
@@ -93,12 +93,12 @@ def _reflections(layers: Layers, shot: Shot) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def sensor_noise(rng: np.random.Generator, projected: np.ndarray, shot: Shot) -> np.ndarray:
-    """Return the noise float32 `[H, W, 3]` of a sensor that sees `projected`: shot noise and read noise."""
+    """Return the shot and read noise, float32 `[H, W, 3]`, of a sensor with the image `projected`."""
     drawn = np.frombuffer(rng.bytes(projected.size), np.uint8).reshape(projected.shape)
     pattern = cv2.LUT(drawn, _NORMAL_QUANTILES)
     return np.asarray(pattern * cv2.sqrt(projected + np.float32(0.15)) * np.float32(shot.noise))
 
 
 def digitize(signal: np.ndarray) -> np.ndarray:
-    """Return a signal 0 to 1 as uint8 of the same shape."""
+    """Convert a signal of 0 to 1 to uint8."""
     return np.asarray(np.clip(signal * np.float32(255.0) + np.float32(0.5), 0.0, 255.0).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Five consumer products: bottle, capsule, tablet, toothbrush and circuit board."""
+"""Four consumer products: bottle, capsule, tablet and toothbrush."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Optional
 import cv2
 import numpy as np
 
+from adq_edge.datasets.painting import polar
 from adq_edge.datasets.synthetic.canvas import (
     UNITS,
     Layers,
@@ -25,7 +26,7 @@ from adq_edge.datasets.synthetic.lettering import letter_strokes, misprint
 
 
 def bottle(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """An open brown bottle from above, lit from below; a piece of the rim can be broken out."""
+    """Draw an open brown bottle from above, lit from below; a piece of the rim can be broken out."""
     pose = Pose.random(rng, 180.0, shift=4.0)
     ground = Material((238, 238, 234), 0.0).tinted(rng, 3.0)
     glass = Material((66, 34, 16), 0.5).tinted(rng, 7.0)
@@ -42,7 +43,7 @@ def bottle(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layer
     x, y = pose.grid(size)
     radius, turn = np.sqrt(x * x + y * y), np.arctan2(y, x)
     depth = np.clip(1.0 - radius / 56.0, 0.0, 1.0)
-    # The thick base seen through the neck glows where it gathers the light from below.
+    # The thick base gathers the light from below: it glows when seen through the neck.
     glow = depth * (1.0 - depth) * np.float32(rng.uniform(0.7, 1.5))
     layers.albedo += cv2.merge([glow * np.float32(share) for share in (0.55, 0.27, 0.09)])
     phases = rng.uniform(0.0, 6.0, 2).astype(np.float32)
@@ -58,9 +59,9 @@ def _break_rim(pen: Pen, fault: Fault) -> None:
     half = fault.rng.uniform(0.10, 0.26) * fault.strength
     deep = fault.rng.uniform(60.0, 72.0)
     angles = turn + np.linspace(-half, half, 9)
-    outer = np.stack([91.0 * np.cos(angles), 91.0 * np.sin(angles)], 1)
+    outer = polar(angles, 91.0)
     shape = deep + (91.0 - deep) * np.abs(np.linspace(-1.0, 1.0, 9)) ** 1.6 + fault.rng.uniform(-3.0, 3.0, 9)
-    inner = np.stack([shape * np.cos(angles), shape * np.sin(angles)], 1)[::-1]
+    inner = polar(angles, shape)[::-1]
     pen.polygon(np.concatenate([outer, inner]), Material((186, 128, 70), 0.5), 8.0)
     middle = (outer[2:7] * 0.75 + inner[::-1][2:7] * 0.25).repeat(2, axis=0)
     pen.stroke(middle + fault.rng.uniform(-3.0, 3.0, middle.shape), 2.0, Material((232, 196, 150), 0.6), 11.0)
@@ -84,7 +85,7 @@ def _print(
 
 
 def capsule(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """A printed two-colored gelatine capsule."""
+    """Draw a printed gelatin capsule of two colors; its print can be faulty."""
     pose = Pose.random(rng, 20.0)
     pen = Pen(size, pose, Material((226, 226, 222), 0.0).tinted(rng, 4.0))
     body = Material((196, 92, 44), 0.75).tinted(rng, 9.0)
@@ -108,7 +109,7 @@ def capsule(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Laye
 
 
 def tablet(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """A round speckled tablet with a score line and a stamp; a piece of its edge can be missing."""
+    """Draw a round speckled tablet with a score line and a stamp; a piece of its edge can be missing."""
     pose = Pose.random(rng, 40.0)
     ground = Material((46, 74, 104), 0.02).tinted(rng, 6.0)
     chalk = Material((222, 214, 196), 0.04).tinted(rng, 7.0)
@@ -148,7 +149,7 @@ _BRISTLES = ((226, 232, 236), (70, 132, 196), (226, 232, 236), (86, 176, 120))
 
 
 def toothbrush(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """A toothbrush's head from above; a tuft can be missing or splayed."""
+    """Draw a toothbrush's head from above; a tuft can be missing or splayed."""
     pose = Pose.random(rng, 5.0)
     handle = Material((224, 96, 120), 0.4).tinted(rng, 8.0)
     pen = Pen(size, pose, Material((40, 44, 50), 0.02).tinted(rng, 5.0))
@@ -163,7 +164,7 @@ def toothbrush(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> L
         bristle = Material(_BRISTLES[row % 4], 0.2).tinted(rng, 8.0)
         angles, tones = rng.uniform(0.0, 2.0 * math.pi, 24), rng.uniform(-46.0, 22.0, 24)
         reach = 8.2 * np.sqrt(rng.uniform(0.0, 1.0, 24))
-        spread = np.stack([reach * np.cos(angles), reach * np.sin(angles)], axis=1)
+        spread = polar(angles, reach)
         center = center + rng.uniform(-1.3, 1.3, 2)
         pen.disc((center[0], center[1]), 9.0, Material((96, 44, 58), 0.1), 2.0)
         if tuft == faulty and fault is not None:

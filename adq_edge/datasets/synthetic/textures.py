@@ -8,6 +8,7 @@ from typing import Optional
 import cv2
 import numpy as np
 
+from adq_edge.datasets.painting import even_turns, polar
 from adq_edge.datasets.synthetic.canvas import (
     UNITS,
     Layers,
@@ -22,7 +23,7 @@ from adq_edge.datasets.synthetic.fault import Fault
 
 
 def _mix(low: np.ndarray, high: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Return the colors from `low` to `high` (RGB, 0 to 255) that `share` `[H, W]` asks for, 0 to 1."""
+    """Return the albedo `[H, W, 3]`, 0 to 1: `low` where `share` is 0, `high` where it is 1 (RGB, 0 to 255)."""
     ends = np.stack([low, high]) / np.float32(255.0)
     return np.asarray(cv2.merge([first + (last - first) * share for first, last in ends.T]))
 
@@ -32,7 +33,7 @@ def _color(rng: np.random.Generator, red: float, green: float, blue: float, spre
 
 
 def weave(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """Coarse plain-weave cloth; its structural fault is a thread that is missing over some length."""
+    """Draw coarse plain-weave cloth; a thread can be missing over some length."""
     x, y = Pose.random(rng, 4.0, shift=6.0, scale=0.05).grid(size)
     pitch = np.float32(11.5)
     column = (x + smooth_noise(rng, size, (3, 3)) * 1.1) / pitch + 64.0
@@ -68,13 +69,13 @@ def _missing_thread(fault: Fault, column_index: np.ndarray, row: np.ndarray) -> 
 
 
 def wood(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """A planed board with year rings and pores along the grain."""
+    """Draw a planed board with year rings and pores along the grain."""
     x, y = Pose.random(rng, 5.0, shift=20.0).grid(size)
     sway = smooth_noise(rng, size, (1, 3), octaves=2)
     swell = 1.0 + 0.25 * np.sin(x * np.float32(rng.uniform(0.010, 0.018)) + np.float32(rng.uniform(0, 6)))
     ring = x * np.float32(rng.uniform(0.055, 0.075)) * swell + 0.75 * sway + y * np.float32(0.002) + 60.0
     phase = ring - np.floor(ring)
-    # Late wood darkens slowly and ends at once, where the next spring begins.
+    # Late wood darkens slowly and ends abruptly at the next ring.
     late = np.where(phase < 0.88, (phase / 0.88) ** 2.2, (1.0 - phase) / 0.12).astype(np.float32)
     grain = _streaks(rng, size, rng.uniform(20.0, 26.0))
     pores = np.maximum(_streaks(rng, size, 7.0) - 1.5, np.float32(0.0)) * (0.35 + 0.65 * (1.0 - late))
@@ -86,7 +87,7 @@ def wood(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
 
 
 def _streaks(rng: np.random.Generator, size: int, length: float) -> np.ndarray:
-    """Return noise drawn out along y over `length` units, of unit variance."""
+    """Return noise of unit variance, smoothed along y over `length` units."""
     sigma = length * size / UNITS
     noise = rng.standard_normal((size, size), dtype=np.float32)
     drawn = cv2.GaussianBlur(noise, (1, 2 * math.ceil(2.5 * sigma) + 1), sigmaX=0.6, sigmaY=sigma)
@@ -94,10 +95,9 @@ def _streaks(rng: np.random.Generator, size: int, length: float) -> np.ndarray:
 
 
 def terrazzo(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """A polished tile of cement with chips of colored stone."""
+    """Draw a polished cement tile with chips of colored stone."""
     pen = Pen(size, Pose.random(rng, 180.0, shift=20.0), Material((206, 202, 193), 0.22).tinted(rng, 7.0))
     stones = ((112, 102, 96), (168, 142, 120), (74, 82, 86), (226, 222, 214), (150, 98, 76), (138, 146, 140))
-    turns = np.linspace(0.0, 2.0 * math.pi, 7, endpoint=False)
     grid = np.stack(np.meshgrid(np.arange(-11, 12), np.arange(-11, 12)), -1).reshape(-1, 2) * 17.0
     centers = grid + rng.uniform(-8.0, 8.0, grid.shape)
     radii = rng.gamma(5.0, 1.1, len(centers)).clip(1.2, 12.0)
@@ -105,10 +105,10 @@ def terrazzo(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Lay
     stretch = rng.uniform(0.6, 1.0, len(centers))
     kinds = rng.integers(0, len(stones), len(centers))
     tones = rng.uniform(-16.0, 16.0, len(centers))
-    angles = turns + rng.uniform(0.0, 2.0 * math.pi, len(centers))[:, None]
-    corners = centers[:, None] + np.stack(
-        [shapes * np.cos(angles), shapes * np.sin(angles) * stretch[:, None]], axis=-1
-    )
+    angles = even_turns(7) + rng.uniform(0.0, 2.0 * math.pi, len(centers))[:, None]
+    corners = polar(angles, shapes)
+    corners[..., 1] *= stretch[:, None]
+    corners += centers[:, None]
     colors = np.asarray(stones, float)[kinds] + tones[:, None]
     materials = [Material((red, green, blue), 0.22) for red, green, blue in colors.tolist()]
     pen.polygons(corners, materials, [0.25] * len(materials))
@@ -120,7 +120,7 @@ def terrazzo(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Lay
 
 
 def leather(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """Grained leather: rounded cells between fine creases."""
+    """Draw grained leather: rounded cells between fine creases."""
     cells = 26
     lattice = np.stack(np.meshgrid(np.arange(-1, cells + 1), np.arange(-1, cells + 1)), -1) + 0.5
     points = (lattice + rng.uniform(-0.42, 0.42, lattice.shape)) * (size / cells)
@@ -140,7 +140,7 @@ def leather(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Laye
 
 
 def brushed_metal(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """A brushed steel sheet with a soft band of reflected light."""
+    """Draw a brushed steel sheet with a soft band of reflected light."""
     x, _ = Pose.random(rng, 3.0, shift=10.0).grid(size)
     lines = _streaks(rng, size, rng.uniform(40.0, 60.0)) * 0.7 + _streaks(rng, size, 14.0) * 0.5
     band = np.cos((x + np.float32(rng.uniform(-50.0, 50.0))) * np.float32(0.022))

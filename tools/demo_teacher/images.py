@@ -1,4 +1,4 @@
-"""Whole images: materials in shapes over materials, shaded, damaged and degraded."""
+"""Whole images: shapes of one material over another, with shading, defects and camera noise."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import math
 import cv2
 import numpy as np
 
+from adq_edge.datasets.painting import blend
 from tools.demo_teacher.defects import add_defect
 from tools.demo_teacher.materials import Atlas
 from tools.demo_teacher.shapes import draw_shape
 
 
 class ImageGenerator:
-    """An endless, seeded stream of images.
+    """An endless stream of images.
 
     Args:
-        seed: fixes recipes and images.
+        seed: fixes materials and images.
         size: side of the images in pixels, a multiple of 16.
-        materials: how many materials there are.
+        materials: the number of materials.
         sheet: side of a material's sheet in pixels.
     """
 
@@ -29,7 +30,7 @@ class ImageGenerator:
         self._grain = self._generator.standard_normal(1 << 20, dtype=np.float32)
 
     def batch(self, count: int) -> np.ndarray:
-        """Make uint8 `[count, size, size, 3]` RGB images and refresh one material's sheet."""
+        """Return uint8 `[count, size, size, 3]` RGB images; replace the sheet of one material."""
         self._atlas.refresh()
         return np.stack([self._image() for _ in range(count)])
 
@@ -50,7 +51,7 @@ class ImageGenerator:
         return self._degrade(image)
 
     def _degrade(self, image: np.ndarray) -> np.ndarray:
-        """Light, blur and noise of a camera; uint8."""
+        """Add uneven light, blur and noise; return uint8."""
         generator, size = self._generator, self._size
         if generator.random() < 0.4:
             image = image * _slope(generator, size, 0.4)[:, :, None]
@@ -67,7 +68,7 @@ class ImageGenerator:
 
 
 class _Canvas:
-    """An image being painted layer by layer."""
+    """An image that is painted object by object."""
 
     def __init__(self, generator: np.random.Generator, atlas: Atlas, size: int, plain_chance: float) -> None:
         self._generator = generator
@@ -76,7 +77,7 @@ class _Canvas:
         self.image = self._surface(plain_chance)
 
     def add_object(self, radius: float, glyphs: bool = True) -> None:
-        """Put a shape of some material on top, perhaps rounded by light and casting a shadow."""
+        """Paint a shape of some material on top, sometimes with shading and a shadow."""
         generator, size = self._generator, self._size
         mask = draw_shape(generator, size, radius, glyphs)
         surface = self._surface(0.3)
@@ -86,8 +87,7 @@ class _Canvas:
             surface = surface * (generator.uniform(0.3, 0.8) + rim * generator.uniform(0.2, 0.5))[:, :, None]
         if generator.random() < 0.3:
             self._cast_shadow(mask)
-        alpha = mask[:, :, None] * np.float32(1 / 255)
-        self.image = self.image + (surface - self.image) * alpha
+        self.image = blend(self.image, surface, mask[:, :, None] * np.float32(1 / 255))
 
     def _surface(self, plain_chance: float) -> np.ndarray:
         """Return a colored float32 `[size, size, 3]` surface."""
@@ -105,7 +105,7 @@ class _Canvas:
 
 
 def _palette(generator: np.random.Generator) -> np.ndarray:
-    """Return float32 `[256, 3]`: a way through two to four colors, often of low contrast."""
+    """Return float32 `[256, 3]`: a gradient through two to four colors, often of low contrast."""
     count = int(generator.choice([2, 2, 3, 4]))
     colors = generator.uniform(0, 255, (count, 3))
     if generator.random() < 0.35:
@@ -121,7 +121,7 @@ def _palette(generator: np.random.Generator) -> np.ndarray:
 
 
 def _slope(generator: np.random.Generator, size: int, strength: float) -> np.ndarray:
-    """Return float32 `[size, size]` light that changes linearly around 1."""
+    """Return a light intensity, float32 `[size, size]`, that changes linearly around 1."""
     across, down = generator.uniform(-strength, strength, 2)
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     return np.asarray(1 + np.float32(across) * ramp[None, :] + np.float32(down) * ramp[:, None], np.float32)
