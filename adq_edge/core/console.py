@@ -21,8 +21,10 @@ _UNWRAPPED = 200
 
 
 @contextlib.contextmanager
-def progress_bar(description: str, total: int, unit: str) -> Iterator[Callable[[], None]]:
-    """Show a progress bar and yield a function that advances it by one."""
+def progress_bar(
+    description: str, total: int, unit: str, *, shown: bool = True
+) -> Iterator[Callable[[], None]]:
+    """Show a progress bar, unless `shown` is False, and yield a function that advances it by one."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -30,7 +32,8 @@ def progress_bar(description: str, total: int, unit: str) -> Iterator[Callable[[
         TextColumn(unit),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
+    transient = not console.is_terminal
+    with Progress(*columns, console=console, transient=transient, disable=not shown) as progress:
         task = progress.add_task(description, total=total)
         done = 0
 

@@ -48,7 +48,7 @@ def path(headings: np.ndarray, lengths: Union[float, np.ndarray]) -> np.ndarray:
 
 def fixed_point(points: np.ndarray) -> np.ndarray:
     """Return points in pixels as int32 with `SHIFT` fractional bits, for `draw`."""
-    return np.rint(points * (1 << SHIFT)).astype(np.int32)
+    return np.asarray(np.rint(points * (1 << SHIFT)), np.int32)
 
 
 def draw(

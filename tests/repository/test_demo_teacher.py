@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tools.demo_teacher.images import ImageGenerator
 
 from adq_edge.models.resnet import ResNet18Trunk
 from adq_edge.models.teacher import DEMO_TEACHER
+from tools.demo_teacher.images import ImageGenerator
 from tools.demo_teacher.materials import make_material
 from tools.demo_teacher.textures import TEXTURES
 from tools.demo_teacher.train import Progress, Recipe, Trainer, normalize, save_teacher, train

@@ -22,11 +22,15 @@ def main() -> int:
     """Read the options, train and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.demo_teacher", description=__doc__)
     parser.add_argument("--minutes", type=float, default=Recipe.minutes, help="training time in minutes")
-    parser.add_argument("--seed", type=int, default=Recipe.seed, help="seed of the first weights and of the images")
+    parser.add_argument(
+        "--seed", type=int, default=Recipe.seed, help="seed of the first weights and of the images"
+    )
     parser.add_argument(
         "--reference", help="ResNet-18 weights to imitate; torchvision's by default (a download)"
     )
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads for training; one more draws images")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="CPU threads for training; one more draws images"
+    )
     parser.add_argument("--output", type=Path, default=DEMO_TEACHER, help="the weights file to write")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -18,11 +18,11 @@ from typing import Callable, Generator, Iterator, List, Optional
 
 import cv2
 import torch
-from tools.demo_teacher.images import ImageGenerator
 from torch.utils.data import DataLoader, IterableDataset
 
 from adq_edge.models.resnet import ResNet18Trunk
 from adq_edge.models.torch_files import write_torch_file
+from tools.demo_teacher.images import ImageGenerator
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -128,7 +128,7 @@ class Trainer:
 
 
 def imitation_loss(features: List[torch.Tensor], wanted: List[torch.Tensor]) -> torch.Tensor:
-    """Return the squared error relative to the variance of the wanted features, summed over layers; a scalar."""
+    """Return the squared error in units of the wanted features' variance, summed over layers; a scalar."""
     missed = []
     for feature, target in zip(features, wanted):
         variance = target.var((0, 2, 3), keepdim=True) + _VARIANCE_FLOOR * target.var()

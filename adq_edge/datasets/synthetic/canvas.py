@@ -206,7 +206,8 @@ def rounded_rectangle(half_width: float, half_height: float, radius: float) -> n
     corners = []
     for quarter, (x, y) in enumerate(((1, 1), (-1, 1), (-1, -1), (1, -1))):
         turn = np.linspace(quarter, quarter + 1, 10) * (math.pi / 2)
-        corners.append(polar(turn, radius) + (x * (half_width - radius), y * (half_height - radius)))
+        middle = (x * (half_width - radius), y * (half_height - radius))
+        corners.append(polar(turn, radius) + np.asarray(middle))
     return np.concatenate(corners)
 
 

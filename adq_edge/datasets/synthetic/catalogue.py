@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import Callable, Dict, Optional, Sequence, Tuple
 
@@ -60,21 +59,7 @@ class Split(str, enum.Enum):
     DEFECTIVE = "defective"
 
 
-@dataclasses.dataclass(frozen=True)
-class _Key:
-    """The numbers that seed a sample's random generators."""
-
-    seed: int
-    category: int
-    split: int
-    index: int
-
-    def rng(self, purpose: int, attempt: int = 0) -> np.random.Generator:
-        entropy = (self.seed, self.category, self.split, self.index)
-        return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(purpose, attempt)))
-
-
-_SCENE, _SHOT, _NOISE, _FAULT = range(4)
+_SCENE, _SHOT, _NOISE, _FAULT = range(4)  # what random numbers are for; part of their seed
 
 
 def defects_of(category: str) -> Tuple[str, ...]:
@@ -130,19 +115,29 @@ def render(
     kinds = defects_of(category)
     if defect is not None and defect not in kinds:
         raise DataError(f"{category} has no defect named {defect!r}", fix=f"There are: {', '.join(kinds)}")
-    key = _Key(seed, CATEGORIES.index(category), tuple(Split).index(split), index)
+    sample = (seed, CATEGORIES.index(category), tuple(Split).index(split), index)
+
+    def rng(purpose: int, attempt: int = 0) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(sample, spawn_key=(purpose, attempt)))
+
+    def draw(fault: Fault) -> Layers:
+        if fault.kind not in SURFACE_DEFECTS:
+            return painter(rng(_SCENE), size, fault)
+        defective = layers.copy()
+        damage(defective, fault)
+        return defective
+
     painter = _CATALOGUE[category][0]
-    layers = painter(key.rng(_SCENE), size, None)
-    shot = random_shot(key.rng(_SHOT))
+    layers = painter(rng(_SCENE), size, None)
+    shot = random_shot(rng(_SHOT))
     sound = expose(layers, shot)
-    noise = sensor_noise(key.rng(_NOISE), sound, shot)
+    noise = sensor_noise(rng(_NOISE), sound, shot)
     image = digitize(sound + noise)
     if defect is None:
         return image, np.zeros((size, size), bool)
     broken, mask = sound, np.zeros((size, size), bool)
     for attempt in range(_ATTEMPTS):
-        fault = Fault(defect, key.rng(_FAULT, attempt), _STRONGER**attempt)
-        broken = expose(_with_defect(painter, layers, key, fault), shot)
+        broken = expose(draw(Fault(defect, rng(_FAULT, attempt), _STRONGER**attempt)), shot)
         difference = _largest_difference(broken, sound)
         mask = difference > _CHANGED
         if _is_visible(difference, mask):
@@ -150,14 +145,6 @@ def render(
     defective = image.copy()
     defective[mask] = digitize(broken + noise)[mask]
     return defective, _largest_difference(defective, image) > 0
-
-
-def _with_defect(painter: Painter, layers: Layers, key: _Key, fault: Fault) -> Layers:
-    if fault.kind not in SURFACE_DEFECTS:
-        return painter(key.rng(_SCENE), layers.size, fault)
-    defective = layers.copy()
-    damage(defective, fault)
-    return defective
 
 
 def _largest_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def _blob(
 def _walk(
     rng: np.random.Generator, center: Tuple[float, float], length: float, steps: int, turning: float
 ) -> np.ndarray:
-    """Return a path `[steps, 2]` through `center`; its direction changes by about `turning` radians a step."""
+    """Return a path `[steps, 2]` through `center`; its direction changes about `turning` radians a step."""
     heading = rng.uniform(0.0, 2.0 * math.pi) + np.cumsum(rng.normal(0.0, turning, steps))
     points = path(heading, length / steps)
     return np.asarray(points - points[steps // 2] + center)

@@ -27,17 +27,8 @@ _STROKES: Dict[str, Tuple[Tuple[Tuple[float, float], ...], ...]] = {
     "4": (((0.5, 1), (0.5, 0), (0, 0.68), (0.68, 0.68)),),
     "5": (((0.6, 0), (0.08, 0), (0.02, 0.42), (0.4, 0.38), (0.62, 0.62), (0.5, 0.95), (0, 1)),),
     "8": (
-        (
-            (0.3, 0.46),
-            (0.08, 0.25),
-            (0.3, 0),
-            (0.55, 0.22),
-            (0.3, 0.46),
-            (0.62, 0.75),
-            (0.3, 1),
-            (0, 0.75),
-            (0.3, 0.46),
-        ),
+        ((0.3, 0.46), (0.08, 0.25), (0.3, 0), (0.55, 0.22), (0.3, 0.46)),
+        ((0.3, 0.46), (0.62, 0.75), (0.3, 1), (0, 0.75), (0.3, 0.46)),
     ),
 }
 
@@ -45,7 +36,7 @@ _ADVANCE = 0.95
 
 
 def letter_strokes(text: str, height: float) -> List[List[np.ndarray]]:
-    """Return the strokes `[N, 2]` of each character, `height` units tall; the text is centered on the origin."""
+    """Return the strokes `[N, 2]` of each character, `height` units tall, the text centered on the origin."""
     width = (len(text) - 1) * _ADVANCE + 0.65
     letters = []
     for place, letter in enumerate(text):

@@ -23,7 +23,7 @@ from adq_edge.datasets.synthetic.fault import Fault
 
 
 def _mix(low: np.ndarray, high: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Return the albedo `[H, W, 3]`, 0 to 1: `low` where `share` is 0, `high` where it is 1 (RGB, 0 to 255)."""
+    """Return the albedo `[H, W, 3]`: color `low` where `share` is 0, `high` where it is 1 (RGB, 0 to 255)."""
     ends = np.stack([low, high]) / np.float32(255.0)
     return np.asarray(cv2.merge([first + (last - first) * share for first, last in ends.T]))
 

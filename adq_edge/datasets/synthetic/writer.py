@@ -1,4 +1,4 @@
-"""Writes the synthetic set to a folder in MVTec AD layout, in parallel and whole or not at all."""
+"""Writing of the synthetic set to a folder in MVTec AD layout: in parallel, and complete or not at all."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import dataclasses
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Generator, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Generator, Iterator, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import atomic_directory, storage_errors
 from adq_edge.core.records import Record, record
@@ -68,21 +66,20 @@ def write_synthetic(
     workers: Optional[int] = None,
     progress: bool = True,
 ) -> Dataset:
-    """Write the synthetic set to `root`, or find it there if it was written with the same parameters.
+    """Write the synthetic set to `root`, unless `root` holds a set with the same parameters.
 
-    The images depend on `seed` and `size` only, not on `workers`. The folder appears when it is complete;
-    after an interruption there is none.
+    The images depend on `seed` and `size`, not on `workers`. The folder appears only when it is complete.
 
     Args:
         root: the folder, absent or empty.
         categories: names in `CATEGORIES`; all by default.
         train: sound training images per category.
         good: sound test images per category.
-        defective: defective test images per category, spread over the kinds that the category can have.
+        defective: defective test images per category, spread over its kinds of defects.
         size: width and height in pixels.
         seed: another seed gives another set of the same products.
-        workers: processes; by default as many as there are CPU cores and enough work.
-        progress: whether to show a progress bar on the standard error stream.
+        workers: number of processes; by default at most one per CPU core.
+        progress: whether to show a progress bar on standard error.
 
     Raises:
         DataError: an unknown category, a number out of range, or a folder that holds something else.
@@ -101,7 +98,8 @@ def write_synthetic(
         images = [image for name in names for image in _plan(name, train, good, defective)]
         with atomic_directory(root) as folder:
             _make_folders(folder, images)
-            _render_all(folder, images, size, seed, workers, progress)
+            with progress_bar("synthetic set", len(images), "images", shown=progress) as advance:
+                _render_all(folder, images, parameters, workers, advance)
             parameters.write(folder / _RECORD)
     return read_dataset(root)
 
@@ -112,7 +110,11 @@ def _check_number(name: str, value: int, least: int) -> None:
 
 
 def _is_written(root: Path, parameters: _Parameters) -> bool:
-    """Return True if `root` holds this very set; refuse a folder that holds anything else."""
+    """Return True if `root` holds this set, False if it is empty or absent.
+
+    Raises:
+        DataError: it holds something else.
+    """
     with storage_errors(root):
         if not root.exists() or (root.is_dir() and not any(root.iterdir())):
             return False
@@ -149,37 +151,29 @@ def _make_folders(folder: Path, images: Sequence[_Image]) -> None:
 
 
 def _render_all(
-    folder: Path, images: Sequence[_Image], size: int, seed: int, workers: Optional[int], progress: bool
+    folder: Path,
+    images: Sequence[_Image],
+    parameters: _Parameters,
+    workers: Optional[int],
+    advance: Callable[[], None],
 ) -> None:
     batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
     if workers is None:
         # A process takes longer to start than to render a few batches.
         workers = min(os.cpu_count() or 1, 1 + len(batches) // 8)
-    with _progress_bar(progress) as bar:
-        task = bar.add_task("synthetic set", total=len(images))
-        if workers == 1:
-            for batch in batches:
-                bar.advance(task, _render_batch(folder, batch, size, seed))
-        else:
-            with contextlib.closing(_render_in_processes(folder, batches, size, seed, workers)) as finished:
-                for done in finished:
-                    bar.advance(task, done)
-
-
-def _progress_bar(visible: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
-        disable=not visible,
-        transient=True,
-    )
+    if workers == 1:
+        for image in images:
+            _render_batch(folder, [image], parameters)
+            advance()
+        return
+    with contextlib.closing(_render_in_processes(folder, batches, parameters, workers)) as finished:
+        for count in finished:
+            for _ in range(count):
+                advance()
 
 
 def _render_in_processes(
-    folder: Path, batches: Sequence[Sequence[_Image]], size: int, seed: int, workers: int
+    folder: Path, batches: Sequence[Sequence[_Image]], parameters: _Parameters, workers: int
 ) -> Generator[int, None, None]:
     """Yield the number of images of each finished batch; no process outlives the generator."""
     pool = ProcessPoolExecutor(
@@ -189,9 +183,9 @@ def _render_in_processes(
     )
     jobs: List[Future[int]] = []
     try:
-        with _interrupts_held_back():
+        with _without_interrupts():
             for batch in batches:
-                jobs.append(pool.submit(_render_batch, folder, batch, size, seed))
+                jobs.append(pool.submit(_render_batch, folder, batch, parameters))
         for job in as_completed(jobs):
             yield job.result()
     except BrokenProcessPool as error:
@@ -206,8 +200,8 @@ def _render_in_processes(
 
 
 @contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Start processes in this block that never see Ctrl-C: the parent alone tells them to stop."""
+def _without_interrupts() -> Iterator[None]:
+    """Let processes that start in this block ignore Ctrl-C, so that only the parent stops them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -224,14 +218,15 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is gone: a pool's worker would wait for work for ever."""
+    """End this process with its parent; a worker of a pool would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _render_batch(folder: Path, batch: Sequence[_Image], size: int, seed: int) -> int:
+def _render_batch(folder: Path, batch: Sequence[_Image], parameters: _Parameters) -> int:
+    size, seed = parameters.size, parameters.seed
     for item in batch:
         image, mask = render(item.category, seed, item.index, size, item.defect, split=item.split)
         _write_png(folder / item.image, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
@@ -241,6 +236,6 @@ def _render_batch(folder: Path, batch: Sequence[_Image], size: int, seed: int) -
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    # Unlike `imaging.write_image`, neither atomic nor flushed: the folder is both, once, at the end.
+    # Unlike `imaging.write_image`, not atomic and not flushed: this is done once for the whole folder.
     _, content = cv2.imencode(".png", pixels)
     path.write_bytes(content.tobytes())
