@@ -18,13 +18,13 @@ from published import publish
 from adq_edge.benchmark.bench import bench
 from adq_edge.benchmark.records import EngineBenchmark
 from adq_edge.builders.build import build
-from adq_edge.core.options import Precision, RuntimeName
+from adq_edge.core.options import Precision
 
 CONTENDERS = (
-    (Precision.FP32, RuntimeName.ONNXRUNTIME),
-    (Precision.FP32, RuntimeName.OPENVINO),
-    (Precision.INT8, RuntimeName.ONNXRUNTIME),
-    (Precision.INT8, RuntimeName.OPENVINO),
+    (Precision.FP32, "onnxruntime"),
+    (Precision.FP32, "openvino"),
+    (Precision.INT8, "onnxruntime"),
+    (Precision.INT8, "openvino"),
 )
 
 
@@ -63,7 +63,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for precision, runtime in CONTENDERS:
-            path = Path(folder) / f"{precision.value}-{runtime.value}.onnx"
+            path = Path(folder) / f"{precision.value}-{runtime}.onnx"
             build(options.bundle, path, precision=precision, runtime=runtime, calib_data=options.images)
             paths.append(path)
         report = bench(paths, threads=options.threads, quick=options.quick, output=Path(folder))

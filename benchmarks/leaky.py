@@ -24,7 +24,7 @@ from adq_edge.artifacts.bundle import Bundle
 from adq_edge.builders.build import build
 from adq_edge.calibration.calibrated_model import CalibratedModel, calibrate_model
 from adq_edge.calibration.sources import image_source
-from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, RuntimeName, Target
+from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, Target
 from adq_edge.quantization.arithmetic import GRIDS, scale_and_zero_point
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.index import add_initializer, make_pair
@@ -66,12 +66,12 @@ def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:
     source = image_source(options.data, options.samples)
     model, threads = FloatModel.load(bundle), options.threads
     prepared = calibrate_model(bundle, model, DEFAULT_CALIBRATOR, source, threads=threads)
-    built: Dict[RuntimeName, onnx.ModelProto] = {}
+    built: Dict[str, onnx.ModelProto] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for runtime in (RuntimeName.ONNXRUNTIME, RuntimeName.OPENVINO):
+        for runtime in ("onnxruntime", "openvino"):
             path = build(
                 bundle.path,
-                Path(folder) / f"{runtime.value}.onnx",
+                Path(folder) / f"{runtime}.onnx",
                 precision=Precision.INT8,
                 runtime=runtime,
                 calib_data=options.data,
@@ -79,12 +79,12 @@ def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:
                 threads=options.threads,
             ).path
             built[runtime] = onnx.load(str(path))
-    ours = built[RuntimeName.OPENVINO].SerializeToString()
+    ours = built["openvino"].SerializeToString()
     core = openvino.Core()
     in_onnxruntime = {
         FLOAT: onnx.load(str(bundle.model)),
         "INT8, a pair in front, ONNX Runtime": with_pair_in_front(prepared),
-        "INT8, ONNX Runtime": built[RuntimeName.ONNXRUNTIME],
+        "INT8, ONNX Runtime": built["onnxruntime"],
     }
     return {
         **{

@@ -25,10 +25,9 @@ from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails
 from adq_edge.core.options import Precision
 from adq_edge.hardware.environment import read_environment
 from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
-from adq_edge.runtimes.tensorrt.release import Flavour, Release
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from recording_tensorrt import Stand
+from factories.recording_tensorrt import Stand
 
 SIZE, MAP_SIZE, VERSION = 256, 64, "10.3.0"
 
@@ -64,7 +63,7 @@ def open_engine(folder: Path) -> TensorRTEngine:
         data=None,
         tensorrt=TensorRTDetails("explicit", "7.2", 1, None, None, (), 64, 0.0, None, ()),
     )
-    engine = TensorRTEngine(path, sidecar, Release(stand.tensorrt, Flavour.TENSORRT, VERSION))
+    engine = TensorRTEngine(path, sidecar)
     slot = engine._slots[0]
     slot._context.__class__.execute_async_v3 = nothing
     slot._stream.__class__.synchronize = nothing

@@ -21,7 +21,7 @@ from engine_table import compare
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.builders.build import build
 from adq_edge.builders.cpu import CpuEngineBuilder
-from adq_edge.core.options import Precision, RuntimeName
+from adq_edge.core.options import Precision
 
 FLOAT = "FP32"
 
@@ -37,7 +37,7 @@ def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:
                 bundle.path,
                 Path(folder) / "engine.onnx",
                 precision=precision,
-                runtime=RuntimeName.OPENVINO,
+                runtime="openvino",
                 calib_data=options.data,
                 samples=options.samples,
                 threads=options.threads,

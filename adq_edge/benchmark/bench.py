@@ -19,7 +19,8 @@ from adq_edge.benchmark.sample_image import Image, open_image
 from adq_edge.benchmark.schedule import Plan, plan_for
 from adq_edge.benchmark.summary import interference, summarise
 from adq_edge.core.errors import AdqError, EngineError, ResultError, StorageError
-from adq_edge.core.options import Device, RuntimeName, Scenario, choose
+from adq_edge.core.options import Device, Scenario, choose
+from adq_edge.core.runtimes import find_runtime
 from adq_edge.hardware.board_state import read_board_state
 from adq_edge.hardware.environment import read_environment
 
@@ -44,7 +45,7 @@ def bench(
     engines: Optional[Union[str, Path, Sequence[Union[str, Path]]]] = None,
     *,
     device: Optional[Union[Device, str]] = None,
-    runtime: Optional[Union[RuntimeName, str]] = None,
+    runtime: Optional[str] = None,
     threads: Optional[int] = None,
     queries: int = QUOTABLE_QUERIES,
     seconds: float = QUOTABLE_SECONDS,
@@ -89,7 +90,8 @@ def bench(
         check_device(device)
     chosen = [engines] if isinstance(engines, (str, Path)) else engines or [workspace.latest_engine()]
     paths = [Path(engine) for engine in chosen]
-    runtime = None if runtime is None else choose(RuntimeName, runtime)
+    if runtime is not None:
+        find_runtime(runtime)
     asked = tuple(choose(Scenario, scenario) for scenario in scenarios or Scenario)
     plan = _plan(queries, seconds, quick, asked, batches)
     sidecars = [read_sidecar(path) for path in paths]  # refuse an unfit one before anything is started

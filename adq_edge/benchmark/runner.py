@@ -14,7 +14,7 @@ from adq_edge.benchmark.protocol import Batches, Loaded, Round, WarmUp
 from adq_edge.benchmark.records import Memory
 from adq_edge.benchmark.schedule import Plan, Windows, interleave
 from adq_edge.benchmark.worker_process import WorkerProcess, start_worker
-from adq_edge.core.options import Device, RuntimeName, Scenario
+from adq_edge.core.options import Device, Scenario
 from adq_edge.hardware.telemetry.recorder import Recorder, open_recorder
 from adq_edge.hardware.telemetry.recording import Recording
 
@@ -66,7 +66,7 @@ class _Ready:
 def measure(
     engines: Sequence[Path],
     plan: Plan,
-    runtime: Optional[RuntimeName],
+    runtime: Optional[str],
     threads: Optional[int],
     image: Path,
     advance: Callable[[], None],
@@ -117,7 +117,7 @@ def _start(
     stack: contextlib.ExitStack,
     engine: Path,
     plan: Plan,
-    runtime: Optional[RuntimeName],
+    runtime: Optional[str],
     threads: Optional[int],
     image: Path,
 ) -> _Ready:

@@ -98,10 +98,10 @@ def time_batches(engine: Engine, images: np.ndarray, streams: int, seconds: floa
 class _NoOpEngine(Engine):
     """Passes through everything that a query passes through, and computes nothing."""
 
-    runtime = "none"
+    runtime, runtime_version = "none", ""
 
     def __init__(self, sidecar: Sidecar) -> None:
-        super().__init__(Path(sidecar.name), sidecar, "")
+        super().__init__(Path(sidecar.name), sidecar)
         self._output = Output(np.zeros((1, *sidecar.map_size), np.float32), np.zeros(1, np.float32))
 
     def _run(self, images: np.ndarray) -> Output:

@@ -36,9 +36,9 @@ from adq_edge.benchmark.timing import harness_us, time_batches, time_image, time
 from adq_edge.core.errors import AdqError, EngineError, MissingDependencyError
 from adq_edge.core.files import megabytes
 from adq_edge.core.imaging import decode_image, resize_image
-from adq_edge.core.options import RuntimeName
+from adq_edge.core.runtimes import find_runtime
 from adq_edge.runtimes.base import Engine
-from adq_edge.runtimes.registry import load_engine, runtime_version
+from adq_edge.runtimes.registry import engine_class, load_engine
 
 _LEAST_WARM_UP = 5
 _WARM_UP_GROWTH = 8  # steadiness is looked at again after an eighth more queries
@@ -56,7 +56,7 @@ class Worker:
 
     def __init__(self, engine: str, runtime: Optional[str], threads: Optional[int], image: str) -> None:
         self._path = Path(engine)
-        self._runtime = None if runtime is None else RuntimeName(runtime)
+        self._runtime = runtime
         self._threads = threads
         self._encoded = Path(image).read_bytes()
         self._engine: Engine
@@ -67,7 +67,7 @@ class Worker:
         if self._threads is not None:
             cv2.setNumThreads(self._threads)
         with contextlib.suppress(MissingDependencyError):  # `load_engine` says it better
-            runtime_version(self._runtime or RuntimeName(read_sidecar(self._path).runtime))
+            engine_class(find_runtime(self._runtime or read_sidecar(self._path).runtime))
         before_mb = resident_mb()
         start = perf_counter_ns()
         self._engine = engine = load_engine(self._path, runtime=self._runtime, threads=self._threads)

@@ -16,7 +16,6 @@ import numpy as np
 
 from adq_edge.benchmark.protocol import Batches, Images, Loaded, Peak, Queries, WarmUp, unpack_error
 from adq_edge.core.errors import EngineError
-from adq_edge.core.options import RuntimeName
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,7 +91,7 @@ class WorkerProcess:
 
 @contextlib.contextmanager
 def start_worker(
-    engine: Path, runtime: Optional[RuntimeName], threads: Optional[int], image: Path
+    engine: Path, runtime: Optional[str], threads: Optional[int], image: Path
 ) -> Iterator[WorkerProcess]:
     """Start a worker for one engine; it is gone when the block ends, however it ends.
 
@@ -102,7 +101,6 @@ def start_worker(
         threads: CPU threads; all by default.
         image: an encoded image.
     """
-    name = None if runtime is None else runtime.value
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(
             [sys.executable, "-m", "adq_edge.benchmark.worker"],
@@ -114,7 +112,7 @@ def start_worker(
         )
         try:
             worker = WorkerProcess(engine, process, complaints)
-            worker.send({"engine": str(engine), "runtime": name, "threads": threads, "image": str(image)})
+            worker.send({"engine": str(engine), "runtime": runtime, "threads": threads, "image": str(image)})
             yield worker
         finally:
             _end(process)

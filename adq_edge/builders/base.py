@@ -14,7 +14,8 @@ from adq_edge.calibration.calibrate import calibrate_bundle
 from adq_edge.calibration.calibrated_model import CalibratedModel
 from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.files import sha256
-from adq_edge.core.options import Device, Precision, RuntimeName, Target
+from adq_edge.core.options import Device, Precision, Target
+from adq_edge.core.runtimes import Runtime
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.runtimes.base import Engine
 
@@ -62,7 +63,7 @@ class EngineBuilder(abc.ABC):
     """
 
     device: Device
-    runtime: RuntimeName
+    runtime: Runtime
     version: str
     target: Target
     suffix: str
@@ -104,7 +105,7 @@ def describe_engine(
     manifest = bundle.manifest
     return Sidecar(
         name=name,
-        runtime=builder.runtime.value,
+        runtime=builder.runtime.name,
         runtime_version=builder.version,
         device=builder.device.value,
         machine=platform.machine(),

@@ -23,17 +23,16 @@ from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.errors import BuildError
 from adq_edge.core.files import atomic_path, sha256
 from adq_edge.core.options import (
-    CPU_RUNTIMES,
     DEFAULT_CALIBRATOR,
     DEFAULT_SAMPLES,
     DEFAULT_SOURCE,
     BuildOptions,
     Device,
     Precision,
-    RuntimeName,
     TensorRTOptions,
     choose,
 )
+from adq_edge.core.runtimes import ONNXRUNTIME, find_runtime
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.float_model import FloatModel
 
@@ -60,7 +59,7 @@ def build(
     data: Optional[Union[str, Path]] = None,
     keep_nearest: bool = False,
     device: Optional[Union[Device, str]] = None,
-    runtime: Optional[Union[RuntimeName, str]] = None,
+    runtime: Optional[str] = None,
     threads: Optional[int] = None,
     tensorrt: Optional[TensorRTOptions] = None,
 ) -> BuiltEngine:
@@ -110,7 +109,7 @@ def build(
         data=data,
         keep_nearest=keep_nearest,
         device=None if device is None else choose(Device, device),
-        runtime=None if runtime is None else choose(RuntimeName, runtime),
+        runtime=runtime,
         threads=threads,
         tensorrt=tensorrt or TensorRTOptions(),
     )
@@ -161,11 +160,9 @@ def _choose_builder(options: BuildOptions) -> EngineBuilder:
     if device is Device.CPU:
         if options.tensorrt != TensorRTOptions():
             raise BuildError("an option for TensorRT, but the device is a CPU", fix="Give --device as well")
-        runtime = options.runtime or RuntimeName.ONNXRUNTIME
-        if runtime not in CPU_RUNTIMES:
-            raise BuildError(
-                f"{runtime.value} does not run on a CPU", fix="Give --device jetson, cuda or rtx"
-            )
+        runtime = find_runtime(options.runtime or ONNXRUNTIME.name)
+        if not runtime.on_cpu:
+            raise BuildError(f"{runtime.name} does not run on a CPU", fix="Give --device jetson, cuda or rtx")
         return CpuEngineBuilder(runtime, options.threads)
     if options.runtime is not None:
         raise BuildError(

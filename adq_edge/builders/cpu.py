@@ -10,18 +10,17 @@ import onnx
 
 from adq_edge.artifacts.ranges import WeightRounding
 from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe_engine
-from adq_edge.core.options import Device, Precision, RuntimeName, Target, cpu_target
-from adq_edge.quantization.passes.channels_last import score_channels_last
-from adq_edge.quantization.passes.conv_transpose import lay_out_blocks, rewrite_transposed
+from adq_edge.core.options import Device, Precision, Target, cpu_target
+from adq_edge.core.runtimes import Runtime
+from adq_edge.quantization.passes.conv_transpose import rewrite_transposed
 from adq_edge.quantization.passes.float_weights import keep_float_weights
 from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
-from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
-from adq_edge.quantization.passes.normalization import normalize_channels_last, widen_normalization
-from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
+from adq_edge.quantization.passes.normalization import widen_normalization
 from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
 from adq_edge.quantization.qdq import quantize
 from adq_edge.runtimes.base import Engine
-from adq_edge.runtimes.registry import open_engine, runtime_version
+from adq_edge.runtimes.cpu import CpuEngine
+from adq_edge.runtimes.registry import engine_class
 
 
 class CpuEngineBuilder(EngineBuilder):
@@ -36,12 +35,15 @@ class CpuEngineBuilder(EngineBuilder):
     """
 
     device = Device.CPU
-    suffix = ".onnx"
 
-    def __init__(self, runtime: RuntimeName, threads: Optional[int]) -> None:
+    def __init__(self, runtime: Runtime, threads: Optional[int]) -> None:
+        engine = engine_class(runtime)
+        assert issubclass(engine, CpuEngine)
         self.runtime = runtime
-        self.version = runtime_version(runtime)
+        self.suffix = runtime.suffix
+        self.version = engine.runtime_version
         self.target = cpu_target()
+        self._engine = engine
         self._threads = threads
 
     def build(self, inputs: BuildInputs, path: Path) -> BuildResult:
@@ -58,19 +60,19 @@ class CpuEngineBuilder(EngineBuilder):
     def _write_and_open(self, inputs: BuildInputs, path: Path) -> Engine:
         path.write_bytes(self._graph(inputs).SerializeToString())
         sidecar = describe_engine(self, inputs.bundle, path, inputs.precision, path.stem)
-        return open_engine(path, sidecar, self.runtime, self._threads)
+        return self._engine(path, sidecar, self._threads)
 
     def _graph(self, inputs: BuildInputs) -> onnx.ModelProto:
         """Return the graph that suits the runtime."""
         graph = self._graph_in_precision(inputs)
-        if self.runtime is RuntimeName.ONNXRUNTIME:
-            return score_channels_last(lay_out_blocks(split_leaky_relus(graph)))
-        if self._convolves_image_in_integers(inputs):
+        if self._engine.convolves_uint8 and self._convolves_image_in_integers(inputs):
             graph = convolve_image_in_integers(graph, inputs.float_layers)
-        return drop_repeated_pairs(normalize_channels_last(graph))
+        for rewrite in self._engine.passes:
+            graph = rewrite(graph)
+        return graph
 
     def _convolves_image_in_integers(self, inputs: BuildInputs) -> bool:
-        """Return True for INT8 on OpenVINO, unless the first convolution was trained in float."""
+        """Return True for INT8, unless the first convolution was trained in float."""
         calibrated = inputs.calibrated
         if inputs.precision is not Precision.INT8 or calibrated is None or self.target is not Target.X86:
             return False

@@ -50,11 +50,11 @@ class TensorRTEngineBuilder(EngineBuilder):
     """
 
     target = Target.TENSORRT
-    suffix = ".plan"
 
     def __init__(self, choice: Choice, threads: Optional[int]) -> None:
         self.device = choice.device
         self.runtime = choice.runtime
+        self.suffix = choice.runtime.suffix
         self.version = choice.version
         self._choice = choice
         self._threads = threads
@@ -241,7 +241,7 @@ def _job(choice: Choice, graph: Graph, bundle: Bundle, plan: Path, folder: Path,
     model = folder / "model.onnx"
     write_bytes(model, graph.model.SerializeToString())
     return Job(
-        flavour=choice.flavour,
+        runtime=choice.runtime.name,
         model=str(model),
         plan=str(plan.resolve()),
         precision=precision,

@@ -11,11 +11,12 @@ from typing import Optional, Tuple
 import psutil
 
 from adq_edge.core.errors import BuildError
-from adq_edge.core.options import Device, Precision, Route, RuntimeName, TensorRTOptions
+from adq_edge.core.options import Device, Precision, Route, TensorRTOptions
+from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX, Runtime
 from adq_edge.hardware.environment import read_environment
 from adq_edge.runtimes.tensorrt.job import OwnCalibrator
 from adq_edge.runtimes.tensorrt.probe import Probe, probe
-from adq_edge.runtimes.tensorrt.release import Flavour, flavour_of, load_release, version_pair
+from adq_edge.runtimes.tensorrt.release import load_release, version_pair
 
 RTX_COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """What TensorRT-RTX 1.7 compiles for ahead of time."""
@@ -32,8 +33,7 @@ class Choice:
     """What is built for, with all defaults filled in; attributes as of `TensorRTOptions` and `Job`."""
 
     device: Device
-    runtime: RuntimeName
-    flavour: Flavour
+    runtime: Runtime
     version: str
     route: Route
     compute_capabilities: Tuple[str, ...]
@@ -48,7 +48,7 @@ class Choice:
     @property
     def title(self) -> str:
         """What builds, for the screen."""
-        return f"{self.flavour.label} {self.version}"
+        return f"{self.runtime.label} {self.version}"
 
 
 def choose_build(device: Device, precision: Precision, calib: str, options: TensorRTOptions) -> Choice:
@@ -64,7 +64,7 @@ def choose_build(device: Device, precision: Precision, calib: str, options: Tens
         return _choose_rtx(precision, calib, options)
     if device is Device.JETSON:
         _check_board()
-    load_release(Flavour.TENSORRT)  # says what to install, before a process is started that cannot
+    load_release()  # says what to install, before a process is started that cannot
     here = probe()
     _check_gpu(here, precision, options)
     route = choose_route(here.version, calib, options)
@@ -72,8 +72,7 @@ def choose_build(device: Device, precision: Precision, calib: str, options: Tens
     most = max(64, min(_MOST_WORKSPACE_MB, int(memory_mb * _SHARE_OF_MEMORY)))
     return Choice(
         device=device,
-        runtime=RuntimeName.TENSORRT,
-        flavour=Flavour.TENSORRT,
+        runtime=TENSORRT,
         version=here.version,
         route=route,
         compute_capabilities=(),
@@ -88,9 +87,7 @@ def choose_build(device: Device, precision: Precision, calib: str, options: Tens
 
 
 def _choose_rtx(precision: Precision, calib: str, options: TensorRTOptions) -> Choice:
-    runtime = RuntimeName.TENSORRT_RTX
-    flavour = flavour_of(runtime)
-    version = load_release(flavour).version
+    version = load_release(TENSORRT_RTX).version
     workspace = options.workspace_mb or _MOST_WORKSPACE_MB
     if options.route not in (None, Route.TYPED):
         raise BuildError(
@@ -101,8 +98,7 @@ def _choose_rtx(precision: Precision, calib: str, options: TensorRTOptions) -> C
         raise BuildError(f"TensorRT-RTX has no calibrator {calib!r}", fix="Give --calib lp")
     return Choice(
         device=Device.RTX,
-        runtime=runtime,
-        flavour=flavour,
+        runtime=TENSORRT_RTX,
         version=version,
         route=Route.TYPED,
         compute_capabilities=tuple(_compute_capability(text) for text in options.compute_capabilities),

@@ -9,7 +9,7 @@ import typer
 
 from adq_edge.cli.common import verb
 from adq_edge.core.errors import AdqError
-from adq_edge.core.options import Device, Precision, RuntimeName, Scenario
+from adq_edge.core.options import Device, Precision, Scenario
 
 if TYPE_CHECKING:
     from adq_edge.benchmark.results import BenchmarkReport
@@ -33,7 +33,7 @@ def bench(
     scenario: Optional[List[Scenario]] = typer.Option(
         None, "--scenario", help="By MLPerf's names, may be given again; both by default."
     ),
-    runtime: Optional[RuntimeName] = typer.Option(
+    runtime: Optional[str] = typer.Option(
         None,
         "--runtime",
         help="Another runtime than the engine's; for its best speed build with --runtime as well.",

@@ -15,7 +15,6 @@ from adq_edge.core.options import (
     Device,
     Precision,
     Route,
-    RuntimeName,
     TensorRTOptions,
 )
 
@@ -77,7 +76,7 @@ def build(
         "--device",
         help="What the engine is for; the Jetson that this runs on, else the CPU, by default.",
     ),
-    runtime: Optional[RuntimeName] = typer.Option(
+    runtime: Optional[str] = typer.Option(
         None, "--runtime", help="What runs a CPU engine by default: onnxruntime or openvino."
     ),
     threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),

@@ -8,7 +8,6 @@ from typing import List, Optional
 import typer
 
 from adq_edge.cli.common import verb
-from adq_edge.core.options import RuntimeName
 
 
 def register(app: typer.Typer) -> None:
@@ -28,9 +27,7 @@ def evaluate(
     output: Optional[Path] = typer.Option(
         None, "--output", "-o", help="Result file; in benchmarks/results/."
     ),
-    runtime: Optional[RuntimeName] = typer.Option(
-        None, "--runtime", help="Another runtime than the engine's."
-    ),
+    runtime: Optional[str] = typer.Option(None, "--runtime", help="Another runtime than the engine's."),
     threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
     trust: bool = typer.Option(
         False,

@@ -11,7 +11,6 @@ import typer
 
 from adq_edge.artifacts import workspace
 from adq_edge.cli.common import verb
-from adq_edge.core.options import RuntimeName
 
 SOME_UNREADABLE = 1
 
@@ -27,9 +26,7 @@ def predict(
     images: List[Path] = typer.Argument(..., help="Images, or folders of images."),
     output: Path = typer.Option(workspace.PREDICTIONS, "--output", "-o", help="Folder for the heat maps."),
     heat_maps: bool = typer.Option(True, "--heat-maps/--no-heat-maps", help="Write heat-map overlays."),
-    runtime: Optional[RuntimeName] = typer.Option(
-        None, "--runtime", help="Another runtime than the engine's."
-    ),
+    runtime: Optional[str] = typer.Option(None, "--runtime", help="Another runtime than the engine's."),
     threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
     trust: bool = typer.Option(False, "--trust", help="Take an engine that was changed since it was built."),
 ) -> None:

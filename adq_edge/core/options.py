@@ -49,19 +49,6 @@ class Scenario(str, enum.Enum):
     """Throughput: batch sizes and parallel streams, until it stops rising."""
 
 
-class RuntimeName(str, enum.Enum):
-    """The runtimes that engines can be built for and run with."""
-
-    ONNXRUNTIME = "onnxruntime"
-    OPENVINO = "openvino"
-    TENSORRT = "tensorrt"
-    TENSORRT_RTX = "tensorrt-rtx"
-
-
-CPU_RUNTIMES = (RuntimeName.ONNXRUNTIME, RuntimeName.OPENVINO)
-"""The runtimes that read the same ONNX engines."""
-
-
 class Arithmetic(str, enum.Enum):
     """The kinds of integer arithmetic that a model can be trained for."""
 
@@ -139,7 +126,7 @@ class BuildOptions:
     data: Optional[Union[str, Path]] = None
     keep_nearest: bool = False
     device: Optional[Device] = None
-    runtime: Optional[RuntimeName] = None
+    runtime: Optional[str] = None
     threads: Optional[int] = None
     tensorrt: TensorRTOptions = TensorRTOptions()
 

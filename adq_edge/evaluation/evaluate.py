@@ -14,7 +14,6 @@ from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path, tr
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import DataError, ResultError
 from adq_edge.core.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
-from adq_edge.core.options import RuntimeName
 from adq_edge.core.records import Record, record
 from adq_edge.datasets.mvtec import Category, Dataset, Sample
 from adq_edge.evaluation.dataset import choose_dataset
@@ -117,7 +116,7 @@ def evaluate(
     *,
     categories: Optional[Sequence[str]] = None,
     output: Optional[Path] = None,
-    runtime: Optional[RuntimeName] = None,
+    runtime: Optional[str] = None,
     threads: Optional[int] = None,
     trust: bool = False,
 ) -> Evaluation:

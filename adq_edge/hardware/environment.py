@@ -14,6 +14,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import psutil
 
+from adq_edge.core.runtimes import RUNTIMES
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.gpu import find_toolkit, graphics_cards
 from adq_edge.hardware.jetson import read_jetson
@@ -44,12 +45,10 @@ _ARM_CORES = {
 _PACKAGES = {
     "numpy": ("numpy",),
     "onnx": ("onnx",),
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
     "opencv": (
         *("opencv-python", "opencv-python-headless"),
         *("opencv-contrib-python", "opencv-contrib-python-headless"),
     ),
-    "openvino": ("openvino",),
 }
 
 # Host names that do not identify a machine: the default name, and the random ones of containers.
@@ -204,7 +203,8 @@ def _os_name(os_release: Path) -> str:
 
 def _package_versions() -> Dict[str, str]:
     versions: Dict[str, str] = {}
-    for name, distributions in _PACKAGES.items():
+    runtimes = {runtime.name: runtime.packages for runtime in RUNTIMES.values()}
+    for name, distributions in [*_PACKAGES.items(), *runtimes.items()]:
         for distribution in distributions:
             with contextlib.suppress(metadata.PackageNotFoundError):
                 versions.setdefault(name, metadata.version(distribution))

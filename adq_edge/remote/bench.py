@@ -14,7 +14,8 @@ from adq_edge.artifacts.outputs import check_writable
 from adq_edge.core.errors import AdqError, StorageError
 from adq_edge.core.files import write_bytes
 from adq_edge.core.imaging import read_image
-from adq_edge.core.options import Device, Precision, RuntimeName, Scenario, choose
+from adq_edge.core.options import Device, Precision, Scenario, choose
+from adq_edge.core.runtimes import find_runtime
 from adq_edge.remote.bench_job import DIAGNOSIS, RESULTS, Request, extras_for, make_job
 from adq_edge.remote.board import PATIENCE_SECONDS, Board
 from adq_edge.remote.engine_specs import Recipe, read_specs
@@ -55,7 +56,7 @@ def bench_remotely(
     device: Union[Device, str],
     precision: Union[Precision, str] = Precision.INT8,
     data: Optional[Union[str, Path]] = None,
-    runtime: Optional[Union[RuntimeName, str]] = None,
+    runtime: Optional[str] = None,
     threads: Optional[int] = None,
     quick: bool = False,
     scenarios: Optional[Sequence[Union[Scenario, str]]] = None,
@@ -96,7 +97,7 @@ def bench_remotely(
     request = Request(
         choose(Device, device),
         None if data is None else Path(data),
-        None if runtime is None else choose(RuntimeName, runtime),
+        None if runtime is None else find_runtime(runtime),
         threads,
         quick,
         None if image is None else Path(image),

@@ -14,7 +14,8 @@ from adq_edge.calibration.selection import default_folder, own_categories
 from adq_edge.calibration.sources import IMAGES, image_source, numbers_in_order
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.errors import DataError, EngineError
-from adq_edge.core.options import BuildOptions, Device, Precision, RuntimeName, Scenario, Target
+from adq_edge.core.options import BuildOptions, Device, Precision, Scenario, Target
+from adq_edge.core.runtimes import ONNXRUNTIME, TENSORRT, Runtime
 from adq_edge.datasets.mvtec import Category, read_dataset
 from adq_edge.remote.engine_specs import Recipe, check_images, cpu_runtime, find_plan, tensorrt_options
 from adq_edge.remote.jobs import Job, Step
@@ -43,7 +44,7 @@ class Request:
 
     device: Device
     data: Optional[Path] = None
-    runtime: Optional[RuntimeName] = None
+    runtime: Optional[Runtime] = None
     threads: Optional[int] = None
     quick: bool = False
     image: Optional[Path] = None
@@ -67,7 +68,9 @@ def make_job(request: Request, recipes: Sequence[Recipe], machine: str, command:
     steps = [_step("look at the board", *command, "doctor", "--json", f"{workspace.RESULTS}/{DIAGNOSIS}")]
     engines = []
     for recipe in recipes:
-        engine = f"{workspace.ENGINES}/{recipe.name}{'.onnx' if request.device is Device.CPU else '.plan'}"
+        runtime = request.runtime or cpu_runtime(recipe) or ONNXRUNTIME
+        suffix = runtime.suffix if request.device is Device.CPU else TENSORRT.suffix
+        engine = f"{workspace.ENGINES}/{recipe.name}{suffix}"
         engines.append(engine)
         if recipe.engine is not None and _fits(recipe.engine[1], request.device, machine):
             files[f"work/{engine}"] = recipe.engine[0]
@@ -94,8 +97,8 @@ def extras_for(request: Request, recipes: Sequence[Recipe]) -> Tuple[str, ...]:
     """Return the parts of adq-edge that a board needs for the work."""
     if request.device is not Device.CPU:
         return ("jetson",) if request.device is Device.JETSON else ("tensorrt",)
-    runtimes = {request.runtime or cpu_runtime(recipe) for recipe in recipes}
-    return ("openvino",) if RuntimeName.OPENVINO in runtimes else ()
+    runtimes = [request.runtime or cpu_runtime(recipe) for recipe in recipes]
+    return tuple(sorted({runtime.extra for runtime in runtimes if runtime is not None and runtime.extra}))
 
 
 def _fits(sidecar: Sidecar, device: Device, machine: str) -> bool:
@@ -129,7 +132,7 @@ def _add_build(files: Dict[str, Path], recipe: Recipe, request: Request, machine
     options = dataclasses.replace(
         recipe.options,
         device=request.device,
-        runtime=runtime if request.device is Device.CPU else None,
+        runtime=runtime.name if request.device is Device.CPU and runtime is not None else None,
         plan=None if plan is None else f"plans/{recipe.name}.json",
         threads=request.threads,
         tensorrt=tensorrt_options(recipe, request.device),
@@ -190,7 +193,7 @@ def _folder_of(category: Category) -> Path:
 
 
 def _run_options(request: Request) -> List[str]:
-    options = [] if request.runtime is None else ["--runtime", request.runtime.value]
+    options = [] if request.runtime is None else ["--runtime", request.runtime.name]
     return options if request.threads is None else [*options, "--threads", str(request.threads)]
 
 

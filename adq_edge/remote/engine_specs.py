@@ -16,17 +16,16 @@ from adq_edge.calibration.sources import make_source
 from adq_edge.core.errors import BundleError, EngineError
 from adq_edge.core.files import sha256
 from adq_edge.core.options import (
-    CPU_RUNTIMES,
     DEFAULT_CALIBRATOR,
     BuildOptions,
     Device,
     Precision,
     Route,
-    RuntimeName,
     Target,
     TensorRTOptions,
     cpu_target,
 )
+from adq_edge.core.runtimes import TENSORRT, Runtime, find_runtime
 
 _DEVICES = (Device.CPU, Device.CUDA, Device.JETSON)
 _INSTEAD = "Name its bundle instead"
@@ -100,10 +99,10 @@ def _of_engine(path: Path) -> Recipe:
     return Recipe(sidecar.name, bundle, options, (path, sidecar))
 
 
-def cpu_runtime(recipe: Recipe) -> Optional[RuntimeName]:
+def cpu_runtime(recipe: Recipe) -> Optional[Runtime]:
     """Return the runtime that a CPU engine was built for; None for other engines, and for bundles."""
-    built_for = None if recipe.engine is None else recipe.engine[1].runtime
-    return next((runtime for runtime in CPU_RUNTIMES if runtime.value == built_for), None)
+    runtime = None if recipe.engine is None else find_runtime(recipe.engine[1].runtime)
+    return runtime if runtime is not None and runtime.on_cpu else None
 
 
 def find_plan(recipe: Recipe, device: Device, machine: str) -> Optional[Path]:
@@ -156,7 +155,7 @@ def tensorrt_options(recipe: Recipe, device: Device) -> TensorRTOptions:
     if device is Device.CPU:
         return TensorRTOptions()
     options = TensorRTOptions(dla=details.dla, max_batch=details.max_batch)
-    if sidecar.runtime == RuntimeName.TENSORRT.value:  # TensorRT-RTX has one route only
+    if sidecar.runtime == TENSORRT.name:  # TensorRT-RTX has one route only
         calibrator = recipe.options.calib or DEFAULT_CALIBRATOR
         if details.route != choose_route(sidecar.runtime_version, calibrator, options).value:
             options = dataclasses.replace(options, route=Route(details.route))

@@ -1,3 +1,3 @@
-"""Ways to run an engine, one file each; imported only when asked for."""
+"""The runtimes that run engines, one module or folder each; imported when they are used."""
 
 from __future__ import annotations

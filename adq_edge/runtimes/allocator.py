@@ -1,4 +1,4 @@
-"""How the process gets memory for images: from what it has, not from the system each time."""
+"""Keeps the memory of images in the process, instead of requesting it from the system for each image."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ _LARGEST = 32 * 2**20  # bytes: glibc's own limit, an image of 11 megapixels
 
 
 def keep_large_blocks() -> None:
-    """Let glibc keep freed blocks of up to 32 MiB for the next image.
+    """Set glibc to keep freed blocks of up to 32 MiB for the next image.
 
-    glibc learns to do so by itself, but not in a process with OpenVINO: there each large image's memory
-    was asked of the system and given back, and its pages faulted in anew, which took 2 of the 5 ms that
-    decoding 1024x1024 pixels took. Without effect under other C libraries.
+    glibc adapts to this by itself, but not in a process with OpenVINO. There, each large image caused new
+    page faults, which took 2 of the 5 ms for decoding 1024x1024 pixels. No effect under other C libraries.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

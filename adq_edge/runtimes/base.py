@@ -1,4 +1,4 @@
-"""What every runtime offers: engines that turn uint8 images into maps and scores."""
+"""The interface of all engines: uint8 images in, anomaly maps and scores out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adq_edge.core.errors import EngineError
 
 
 class Output(NamedTuple):
-    """What an engine says of a batch of images.
+    """The result of an engine for a batch of images.
 
     Attributes:
         maps: anomaly maps, float32 `[N, h, w]`.
@@ -26,7 +26,7 @@ class Output(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """Where the time of a query went on a device with memory of its own, in ms."""
+    """The durations of the stages of a query on a device with memory of its own, in ms."""
 
     host_to_device: float
     compute: float
@@ -38,21 +38,27 @@ class Engine(abc.ABC):
 
     Attributes:
         path: the engine file.
-        sidecar: what is known about it.
-        runtime: name of the runtime that runs it here.
-        runtime_version: that runtime's version.
-        max_batch: number of images that one call takes at most; None for any number.
-        is_emulation: True if only its numbers mean something, not its speed.
+        sidecar: the sidecar of the engine file.
+        runtime: name of the runtime that runs the engine.
+        runtime_version: version of the runtime.
+        max_batch: largest number of images in one call; None for any number.
+        is_emulation: True if the engine has the results of another runtime, but not its speed.
+
+    Args:
+        path: the engine file.
+        sidecar: the sidecar of the engine file.
+        threads: number of CPU threads; all by default.
     """
 
     runtime: str
+    runtime_version: str
     max_batch: Optional[int] = None
     is_emulation = False
 
-    def __init__(self, path: Path, sidecar: Sidecar, runtime_version: str) -> None:
+    def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
         self.path = path
         self.sidecar = sidecar
-        self.runtime_version = runtime_version
+        self.threads = threads
 
     def run(self, images: np.ndarray) -> Output:
         """Score a batch.
@@ -66,7 +72,7 @@ class Engine(abc.ABC):
         return self._run(self.check(images))
 
     def check(self, images: np.ndarray) -> np.ndarray:
-        """Return a batch that the engine takes.
+        """Return a batch after a check of its type and shape.
 
         Raises:
             EngineError: the array has another type or shape.
@@ -82,17 +88,17 @@ class Engine(abc.ABC):
 
     @property
     def stream_counts(self) -> Tuple[int, ...]:
-        """The values of `streams` that `run_many` makes sense with, in rising order."""
+        """The useful numbers of streams for `run_many`, in rising order."""
         return (1,)
 
     def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Generator[Output, None, None]:
-        """Score batches in order with several of them in work at the same time; for throughput.
+        """Score batches in order, several of them at the same time; for throughput.
 
-        Closed before its end, it leaves the engine idle: no call goes on.
+        When the generator is closed early, all calls of the engine have ended.
 
         Args:
-            batches: uint8 `[N, H, W, 3]` each, of one size; there may be no end of them.
-            streams: how many at the same time; one of `stream_counts`.
+            batches: uint8 `[N, H, W, 3]` each, of one size; the number of batches may be unlimited.
+            streams: number of batches at the same time; one of `stream_counts`.
 
         Raises:
             EngineError: a batch has another type or shape, or is too large.
@@ -101,11 +107,11 @@ class Engine(abc.ABC):
         return (self.run(images) for images in batches)
 
     def stages(self) -> Optional[Stages]:
-        """Return where the time of the last `run` went; None where nothing is copied to a device."""
+        """Return the durations of the stages of the last `run`; None if nothing is copied to a device."""
         return None
 
     def device_memory(self) -> Optional[int]:
-        """Return the GPU memory that `run` needs besides the weights, in bytes; None without a GPU."""
+        """Return the GPU memory of `run` in bytes, weights excluded; None without a GPU."""
         return None
 
     @abc.abstractmethod
@@ -114,11 +120,11 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def operators(self) -> Dict[str, int]:
-        """Count the operators that the runtime really executes, by its own names for them."""
+        """Count the operators that the runtime executes, by the names that the runtime gives them."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Release what the engine holds; harmless when called twice."""
+        """Release the engine's memory; a second call has no effect."""
 
     def __enter__(self) -> Engine:
         return self

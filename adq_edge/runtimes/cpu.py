@@ -1,4 +1,4 @@
-"""What the CPU runtimes share: several calls at the same time, for throughput."""
+"""The base of CPU engines: several calls at the same time, for throughput."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ import collections
 import queue
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Deque, Generator, Iterable, List, Optional, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    ClassVar,
+    Deque,
+    Generator,
+    Iterable,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 
@@ -15,31 +26,36 @@ from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.hardware.environment import usable_processors
 from adq_edge.runtimes.base import Engine, Output
 
-Stream = Callable[[np.ndarray], Output]
-"""Scores a batch; called by one thread at a time."""
+if TYPE_CHECKING:
+    import onnx
 
-_QUEUED_PER_STREAM = 2  # so that a stream that is done first need not wait for the others
+    Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
+
+Stream = Callable[[np.ndarray], Output]
+"""A function that scores a batch; called by one thread at a time."""
+
+_QUEUED_PER_STREAM = 2  # a stream that finishes first does not wait for the others
 
 
 class CpuEngine(Engine):
-    """An engine whose streams share the CPU's threads out among themselves.
+    """An engine whose streams divide the CPU threads among them; arguments as of the base.
 
-    Args:
-        path: the engine file.
-        sidecar: what is known about it.
-        runtime_version: the runtime's version.
-        threads: CPU threads; all by default.
+    Attributes:
+        passes: rewrites of a model that make it faster in this runtime, applied in order by `build`.
+        convolves_uint8: True if the runtime computes convolutions of the uint8 image itself in integers.
     """
 
-    def __init__(self, path: Path, sidecar: Sidecar, runtime_version: str, threads: Optional[int]) -> None:
-        super().__init__(path, sidecar, runtime_version)
-        self._threads = threads
+    passes: ClassVar[Tuple[Pass, ...]] = ()
+    convolves_uint8: ClassVar[bool] = False
+
+    def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
+        super().__init__(path, sidecar, threads)
         self._streams: List[Stream] = []
 
     @property
     def stream_counts(self) -> Tuple[int, ...]:
-        """The numbers of streams among which the threads can be shared out evenly."""
-        threads = _usable_threads(self._threads)
+        """The numbers of streams that divide the threads evenly."""
+        threads = _usable_threads(self.threads)
         return tuple(count for count in range(1, threads + 1) if threads % count == 0)
 
     def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Generator[Output, None, None]:
@@ -47,13 +63,13 @@ class CpuEngine(Engine):
         if streams == 1:
             return super().run_many(batches, streams)
         if len(self._streams) != streams:
-            self._streams = []  # gives the earlier ones' memory back first
-            self._streams = self._open_streams(streams, max(1, _usable_threads(self._threads) // streams))
+            self._streams = []  # releases the memory of the earlier streams first
+            self._streams = self._open_streams(streams, max(1, _usable_threads(self.threads) // streams))
         return run_in_threads(self._streams, map(self.check, batches))
 
     @abc.abstractmethod
     def _open_streams(self, count: int, threads: int) -> List[Stream]:
-        """Prepare streams of so many threads each."""
+        """Return `count` streams with `threads` threads each."""
 
     def close(self) -> None:
         """Release the streams."""
@@ -63,11 +79,11 @@ class CpuEngine(Engine):
 def run_in_threads(streams: Sequence[Stream], batches: Iterable[np.ndarray]) -> Generator[Output, None, None]:
     """Score batches in order, each stream in a thread of its own.
 
-    Closed early, it waits for the calls that have begun and drops those that have not.
+    When the generator is closed early, it waits for running calls and cancels the others.
 
     Args:
-        streams: who scores; each gets the next batch as soon as it is free.
-        batches: uint8 `[N, H, W, 3]` each; taken from the iterator shortly before they are scored.
+        streams: the streams; each gets the next batch as soon as it is free.
+        batches: uint8 `[N, H, W, 3]` each; read from the iterator shortly before they are scored.
     """
     free: queue.SimpleQueue[Stream] = queue.SimpleQueue()
     for stream in streams:

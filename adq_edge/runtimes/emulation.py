@@ -1,7 +1,7 @@
-"""TensorRT's INT8 arithmetic on a CPU: a Q/DQ graph computed as it stands.
+"""Emulates TensorRT's INT8 arithmetic on a CPU, to measure the quality of an engine without its GPU.
 
-Every pair rounds where TensorRT rounds; sums are float32's where TensorRT's are exact integers. So the
-quality of an engine can be known where the engine cannot run. Its speed means nothing.
+Every Q/DQ pair rounds as TensorRT does; sums are in float32, where TensorRT has exact integers. The speed is
+not that of TensorRT.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from adq_edge.runtimes.onnxruntime import OnnxRuntimeEngine
 
 
 class EmulatedEngine(OnnxRuntimeEngine):
-    """An ONNX file run by ONNX Runtime without its integer kernels; arguments and errors as of its base."""
+    """A Q/DQ model run by ONNX Runtime without integer kernels; arguments and errors as of the base."""
 
     runtime = "onnxruntime, emulating TensorRT"
     is_emulation = True

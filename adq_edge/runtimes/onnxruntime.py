@@ -15,30 +15,28 @@ import onnxruntime
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import EngineError
+from adq_edge.quantization.passes.channels_last import score_channels_last
+from adq_edge.quantization.passes.conv_transpose import lay_out_blocks
+from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
 from adq_edge.runtimes.base import Output
 from adq_edge.runtimes.cpu import CpuEngine, Stream
-
-VERSION = str(onnxruntime.__version__)
 
 _ERRORS_ONLY = 3
 
 
 class OnnxRuntimeEngine(CpuEngine):
-    """An ONNX file run by ONNX Runtime's CPU provider.
-
-    Args:
-        path: the ONNX file.
-        sidecar: what is known about it.
-        threads: CPU threads; all by default.
+    """An ONNX file run by ONNX Runtime's CPU provider; arguments as of the base.
 
     Raises:
         EngineError: ONNX Runtime cannot load the file.
     """
 
     runtime = "onnxruntime"
+    runtime_version = str(onnxruntime.__version__)
+    passes = (split_leaky_relus, lay_out_blocks, score_channels_last)
 
-    def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int]) -> None:
-        super().__init__(path, sidecar, VERSION, threads)
+    def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
+        super().__init__(path, sidecar, threads)
         self._session: Optional[onnxruntime.InferenceSession] = self._load(threads)
 
     def _load(self, threads: Optional[int]) -> onnxruntime.InferenceSession:
@@ -46,11 +44,11 @@ class OnnxRuntimeEngine(CpuEngine):
         options.intra_op_num_threads = threads or 0
         try:
             return _open(self.path, options)
-        except Exception as error:  # ONNX Runtime raises classes of its own that share no public base
+        except Exception as error:  # the exceptions of ONNX Runtime have no public base class
             raise EngineError(
-                f"ONNX Runtime {VERSION} cannot load it ({_first_line(error)})",
+                f"ONNX Runtime {self.runtime_version} cannot load it ({_first_line(error)})",
                 where=self.path,
-                fix="Build it again with the ONNX Runtime installed here: adq-edge build BUNDLE",
+                fix="Build it again with the installed ONNX Runtime: adq-edge build BUNDLE",
             ) from error
 
     def _run(self, images: np.ndarray) -> Output:
@@ -59,11 +57,11 @@ class OnnxRuntimeEngine(CpuEngine):
         return _score(self._session, images)
 
     def _open_streams(self, count: int, threads: int) -> List[Stream]:
-        """Open a session for each stream: calls of one session would share its threads, not divide them."""
+        """Open one session per stream: parallel calls of one session would all use its threads."""
         return [functools.partial(_score, self._load(threads)) for _ in range(count)]
 
     def operators(self) -> Dict[str, int]:
-        """Count the nodes of the optimized graph: `QLinearConv` is an integer kernel, `Conv` is not."""
+        """Count the nodes of the optimized graph; `QLinearConv` is an integer kernel, `Conv` is not."""
         options = self._options()
         with tempfile.TemporaryDirectory() as folder:
             optimized = Path(folder) / "optimized.onnx"

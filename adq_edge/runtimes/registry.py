@@ -1,105 +1,62 @@
-"""Runtimes by name, and the one function that loads an engine."""
+"""Loads engines in the runtime that they were built for, or in another one that can read them."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from typing import Callable, Dict, Optional, Union
+from typing import Optional, Type, Union
 
 from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
-from adq_edge.core.errors import EngineError, MissingDependencyError
-from adq_edge.core.options import CPU_RUNTIMES, RuntimeName, choose
+from adq_edge.core.errors import EngineError
+from adq_edge.core.runtimes import Runtime, find_runtime, load_library
 from adq_edge.runtimes.base import Engine
-
-
-def _onnxruntime(path: Path, sidecar: Sidecar, threads: Optional[int]) -> Engine:
-    from adq_edge.runtimes.onnxruntime import OnnxRuntimeEngine
-
-    return OnnxRuntimeEngine(path, sidecar, threads)
-
-
-def _openvino(path: Path, sidecar: Sidecar, threads: Optional[int]) -> Engine:
-    try:
-        from adq_edge.runtimes.openvino import OpenVinoEngine
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "OpenVINO is not installed", fix="Install it: pip install 'adq-edge[openvino]'"
-        ) from error
-    return OpenVinoEngine(path, sidecar, threads)
-
-
-def _tensorrt(path: Path, sidecar: Sidecar, threads: Optional[int]) -> Engine:
-    from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
-
-    del threads  # the GPU computes
-    return TensorRTEngine(path, sidecar)
-
-
-_LOADERS: Dict[RuntimeName, Callable[[Path, Sidecar, Optional[int]], Engine]] = {
-    RuntimeName.ONNXRUNTIME: _onnxruntime,
-    RuntimeName.OPENVINO: _openvino,
-    RuntimeName.TENSORRT: _tensorrt,
-    RuntimeName.TENSORRT_RTX: _tensorrt,
-}
 
 
 def load_engine(
     path: Union[str, Path],
     *,
-    runtime: Optional[Union[RuntimeName, str]] = None,
+    runtime: Optional[str] = None,
     threads: Optional[int] = None,
     trust: bool = False,
 ) -> Engine:
     """Load an engine that `build` wrote.
 
     Args:
-        path: the engine file; its sidecar lies beside it.
-        runtime: another runtime than the one it was built for (both CPU runtimes read the same files).
-        threads: CPU threads; all by default.
-        trust: take an engine that was changed since it was built.
+        path: the engine file, with its sidecar beside it.
+        runtime: another runtime than the one that the engine was built for; a CPU engine only.
+        threads: number of CPU threads; all by default.
+        trust: True to load an engine that was changed since it was built.
 
     Raises:
-        EngineError: the engine or its sidecar is missing, damaged, or meant for another machine or runtime.
+        EngineError: the engine or its sidecar is missing, damaged, or for another machine or runtime.
         MissingDependencyError: the runtime is not installed.
     """
     path = Path(path)
     sidecar = read_sidecar(path, trust=trust)
-    built_for, asked = RuntimeName(sidecar.runtime), choose(RuntimeName, runtime or sidecar.runtime)
-    if asked is not built_for and not {asked, built_for} <= set(CPU_RUNTIMES):
-        raise EngineError(
-            f"built for {built_for.value}, {asked.value} cannot load it",
-            where=path,
-            fix="Leave --runtime away",
-        )
-    return open_engine(path, sidecar, asked, threads)
+    built_for, chosen = find_runtime(sidecar.runtime), find_runtime(runtime or sidecar.runtime)
+    if not chosen.reads_engines_of(built_for):
+        what = f"built for {built_for.name}, {chosen.name} cannot load it"
+        raise EngineError(what, where=path, fix="Omit --runtime")
+    return open_engine(path, sidecar, chosen, threads)
 
 
-def open_engine(path: Path, sidecar: Sidecar, runtime: RuntimeName, threads: Optional[int]) -> Engine:
-    """Load an engine whose sidecar is already at hand and trusted.
+def open_engine(path: Path, sidecar: Sidecar, runtime: Runtime, threads: Optional[int]) -> Engine:
+    """Load an engine whose sidecar was read and checked before.
 
     Raises:
         EngineError: the runtime cannot load the file.
         MissingDependencyError: the runtime is not installed.
     """
-    return _LOADERS[runtime](path, sidecar, threads)
+    return engine_class(runtime)(path, sidecar, threads)
 
 
-def runtime_version(runtime: RuntimeName) -> str:
-    """Return the installed version of a runtime.
+def engine_class(runtime: Runtime) -> Type[Engine]:
+    """Return the class of a runtime's engines.
 
     Raises:
         MissingDependencyError: the runtime is not installed.
     """
-    if runtime not in CPU_RUNTIMES:
-        from adq_edge.runtimes.tensorrt.release import flavour_of, load_release
-
-        return load_release(flavour_of(runtime)).version
-    try:
-        if runtime is RuntimeName.OPENVINO:
-            from adq_edge.runtimes.openvino import VERSION
-        else:
-            from adq_edge.runtimes.onnxruntime import VERSION
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"{runtime.value} is not installed", fix="Install it with pip"
-        ) from error
-    return VERSION
+    load_library(runtime)
+    module, _, name = runtime.engine.partition(":")
+    found: Type[Engine] = getattr(importlib.import_module(module), name)
+    return found

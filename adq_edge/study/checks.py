@@ -9,7 +9,8 @@ from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.calibration.sources import source_names
 from adq_edge.core.errors import AdqError, CalibrationError, CheckpointError, DataError
 from adq_edge.core.files import storage_errors
-from adq_edge.core.options import CPU_RUNTIMES, Arithmetic, Device, RuntimeName, choose
+from adq_edge.core.options import Arithmetic, Device, choose
+from adq_edge.core.runtimes import find_runtime
 from adq_edge.runtimes.tensorrt.job import OwnCalibrator
 from adq_edge.study.config import DEMO, STUDY_METHODS, MethodConfig, StudyConfig, Training, Variant
 
@@ -52,8 +53,10 @@ def _check_choices(config: StudyConfig) -> None:
                 where="devices",
                 fix="Use cuda where the card is",
             )
-    if choose(RuntimeName, config.runtime) not in CPU_RUNTIMES:
-        raise AdqError(f"{config.runtime} runs on no CPU", where="runtime", fix="Use onnxruntime or openvino")
+    if not find_runtime(config.runtime).on_cpu:
+        raise AdqError(
+            f"{config.runtime} does not run on a CPU", where="runtime", fix="Use onnxruntime or openvino"
+        )
     quantized = any(Variant.PTQ.value in variants for variants in config.trainings.values())
     if quantized and not (config.calibrators and config.sources):
         raise AdqError(f"{Variant.PTQ.value} without a calibrator or source", fix="Name one of each at least")

@@ -16,7 +16,7 @@ from adq_edge.artifacts.bundle import MANIFEST_FILE, open_bundle
 from adq_edge.calibration.trained_ranges import QAT
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.files import sha256
-from adq_edge.core.options import DEFAULT_SOURCE, Arithmetic, BuildOptions, Device, RuntimeName, choose
+from adq_edge.core.options import DEFAULT_SOURCE, Arithmetic, BuildOptions, Device
 from adq_edge.core.version import __version__
 from adq_edge.study.config import DEMO, StudyConfig, Training, Variant
 from adq_edge.study.data import StudyData
@@ -148,7 +148,7 @@ class SpecReader:
             calib=QAT if cell.variant is Variant.QAT else cell.calibrator,
             samples=config.samples,
             device=cell.device,
-            runtime=choose(RuntimeName, config.runtime) if cell.device is Device.CPU else None,
+            runtime=config.runtime if cell.device is Device.CPU else None,
             threads=config.threads,
         )
         if cell.variant is not Variant.PTQ:

@@ -26,7 +26,8 @@ from adq_edge.builders.tensorrt_options import Choice, choose_build
 from adq_edge.calibration.calibrated_model import calibrate_model
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import AdqError, BuildError, EngineError, MissingDependencyError, StorageError
-from adq_edge.core.options import Device, Precision, Route, RuntimeName, Target, TensorRTOptions
+from adq_edge.core.options import Device, Precision, Route, Target, TensorRTOptions
+from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX
 from adq_edge.models.base import ModelConfig
 from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.models.registry import METHODS
@@ -41,7 +42,6 @@ from adq_edge.runtimes.tensorrt.job import BuildReport, Job, LayerReport
 from adq_edge.runtimes.tensorrt.log import Failure, FailureKind
 from adq_edge.runtimes.tensorrt.probe import Probe
 from adq_edge.runtimes.tensorrt.process import Built, FailedBuildError
-from adq_edge.runtimes.tensorrt.release import Flavour
 from factories import worker_functions
 from factories.images import SIZE, leftovers
 from factories.tiny_method import TinyMethod
@@ -235,8 +235,7 @@ def test_max_drop_for_tensorrt_is_searched_in_the_emulation(bundle, dataset, tmp
 def choice(**changes: Any) -> Choice:
     base = Choice(
         device=Device.CUDA,
-        runtime=RuntimeName.TENSORRT,
-        flavour=Flavour.TENSORRT,
+        runtime=TENSORRT,
         version="10.3.0",
         route=Route.EXPLICIT,
         compute_capabilities=(),
@@ -262,7 +261,7 @@ def choose_on(
     calib: str = "lp",
     **options: Any,
 ) -> Choice:
-    monkeypatch.setattr(choosing, "load_release", lambda flavour: None)
+    monkeypatch.setattr(choosing, "load_release", lambda: None)
     monkeypatch.setattr(choosing, "probe", lambda: here)
     monkeypatch.setattr(choosing, "_check_board", lambda: None)
     return choose_build(device, precision, calib, TensorRTOptions(**options))
@@ -409,7 +408,7 @@ def test_a_killed_builder_is_named(monkeypatch, tmp_path):
 
 def job(folder: Path) -> Job:
     return Job(
-        flavour=Flavour.RTX,
+        runtime=TENSORRT_RTX.name,
         model=str(folder / "m.onnx"),
         plan=str(folder / "e.plan"),
         precision=Precision.FP32,

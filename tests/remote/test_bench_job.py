@@ -19,7 +19,7 @@ from adq_edge.artifacts.sidecar import TensorRTDetails, read_sidecar
 from adq_edge.builders.build import build
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import EngineError
-from adq_edge.core.options import Device, Precision, RuntimeName, Scenario, cpu_target
+from adq_edge.core.options import Device, Precision, Scenario, cpu_target
 from adq_edge.datasets.mvtec import read_dataset
 from adq_edge.quantization.region import find_region
 from adq_edge.remote.bench_job import Request, extras_for, make_job
@@ -103,7 +103,7 @@ def test_engine_that_is_built_anew_is_the_same_to_the_byte(bundle, dataset: Path
     layer = find_region(onnx.load(str(bundle.model))).operators[0].node.name
     plan = tmp_path / "plan.json"
     Plan(bundle.manifest.model_sha256, cpu_target(), (layer,)).write(plan)
-    here = build(bundle.path, tmp_path / "mixed.onnx", plan=plan, samples=8, runtime=RuntimeName.OPENVINO)
+    here = build(bundle.path, tmp_path / "mixed.onnx", plan=plan, samples=8, runtime="openvino")
     (recipe,) = read_specs([here.path], Device.CPU, Precision.INT8)
     assert extras_for(Request(Device.CPU), [recipe]) == ("openvino",)
     # As for a processor of another kind with the same integers.

@@ -17,6 +17,7 @@ from adq_edge.artifacts.bundle import INPUT
 from adq_edge.core.errors import BuildError
 from adq_edge.core.files import storage_errors
 from adq_edge.core.options import Precision, Route
+from adq_edge.core.runtimes import TENSORRT_RTX, find_runtime
 from adq_edge.core.worker import serve
 from adq_edge.quantization.passes.dynamic_ranges import (
     CalibrationAlgorithm,
@@ -26,7 +27,7 @@ from adq_edge.quantization.passes.dynamic_ranges import (
 from adq_edge.runtimes.tensorrt.inspection import read_layers
 from adq_edge.runtimes.tensorrt.job import BuildReport, Job
 from adq_edge.runtimes.tensorrt.log import PROGRESS_MARK
-from adq_edge.runtimes.tensorrt.release import Flavour, Release, load_release
+from adq_edge.runtimes.tensorrt.release import Release, load_release
 
 if TYPE_CHECKING:
     import tensorrt
@@ -38,7 +39,7 @@ _UNPINNED = frozenset({"CONSTANT", "SHAPE", "QUANTIZE", "DEQUANTIZE", "CAST", "I
 
 def build_job(job: Job) -> BuildReport:
     """Set up the log of this worker process, then `build`."""
-    if job.flavour is Flavour.RTX:
+    if job.runtime == TENSORRT_RTX.name:
         os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"  # read when Polygraphy is imported
     from polygraphy.logger import G_LOGGER
 
@@ -56,7 +57,7 @@ def build(job: Job) -> BuildReport:
     """
     from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath, PostprocessConfig
 
-    release = load_release(job.flavour)
+    release = load_release(find_runtime(job.runtime))
     if job.own_calibrator is not None:
         return _calibrate(job, release)
     builder, network, parser = NetworkFromOnnxPath(job.model, strongly_typed=_is_strong(job, release))()

@@ -1,6 +1,6 @@
-"""TensorRT engines at run time: tensors by name, pinned memory, batches in flight.
+"""Runs TensorRT engines: tensors by name, pinned memory, two batches in flight.
 
-The calls used here exist from 8.5 to 11 and in TensorRT-RTX alike.
+All calls of TensorRT in this module exist in 8.5 to 11 and in TensorRT-RTX.
 """
 
 from __future__ import annotations
@@ -14,37 +14,32 @@ import numpy as np
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import EngineError
-from adq_edge.core.options import RuntimeName
+from adq_edge.core.runtimes import find_runtime
 from adq_edge.runtimes.base import Engine, Output, Stages
 from adq_edge.runtimes.tensorrt.cuda import Buffer, Gpu, allocate
 from adq_edge.runtimes.tensorrt.inspection import count_kinds, read_layers
-from adq_edge.runtimes.tensorrt.release import Release, flavour_of, load_release
+from adq_edge.runtimes.tensorrt.release import Release, load_release
 
 if TYPE_CHECKING:
     import tensorrt
 
-_IN_FLIGHT = 2  # for throughput: while one batch computes, the other's copies run
+_IN_FLIGHT = 2  # for throughput: while one batch computes, the other one is copied
 
 _REBUILD = "Build it here from its bundle: adq-edge build BUNDLE"
 
 
 class TensorRTEngine(Engine):
-    """A plan run by TensorRT or TensorRT-RTX on the first GPU.
-
-    Args:
-        path: the plan.
-        sidecar: what is known about it.
-        release: an imported TensorRT; the installed one by default.
+    """A plan run by TensorRT or TensorRT-RTX on the first GPU; arguments as of the base.
 
     Raises:
         EngineError: no GPU, or a plan of another release, for another GPU, truncated or too large.
         MissingDependencyError: TensorRT or pycuda is not installed.
     """
 
-    def __init__(self, path: Path, sidecar: Sidecar, release: Optional[Release] = None) -> None:
-        self.runtime = sidecar.runtime
-        self._release = release or load_release(flavour_of(RuntimeName(sidecar.runtime)))
-        super().__init__(path, sidecar, self._release.version)
+    def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
+        super().__init__(path, sidecar, threads)
+        self._release = load_release(find_runtime(sidecar.runtime))
+        self.runtime, self.runtime_version = sidecar.runtime, self._release.version
         self._gpu: Optional[Gpu] = None
         self._runtime: Optional[tensorrt.Runtime] = None
         self._engine: Optional[tensorrt.ICudaEngine] = None
@@ -53,7 +48,7 @@ class TensorRTEngine(Engine):
         self._gpu = Gpu()
         try:
             _check_gpu(path, sidecar, self._gpu)
-            self._runtime, self._engine = _deserialize(path, self._release)
+            self._engine, self._runtime = _deserialize(path, self._release)
             self.max_batch: int = _max_batch(path, sidecar, self._engine)
             self._slots.append(self._make_slot())
         except BaseException:
@@ -67,21 +62,21 @@ class TensorRTEngine(Engine):
 
     @property
     def stream_counts(self) -> Tuple[int, ...]:
-        """One or two batches on the GPU at once.
+        """One or two batches on the GPU at the same time.
 
-        TensorRT 8.5 cannot share the one optimization profile of an engine with dynamic batch: one there.
+        In TensorRT 8.5 two contexts cannot share the optimization profile of an engine with dynamic batch.
         """
         return (1,) if self._release.before(8, 6) and self.max_batch > 1 else (1, _IN_FLIGHT)
 
     def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Generator[Output, None, None]:
-        """Score batches in order with several of them on the GPU at once; arguments as of the base."""
+        """Score batches in order, several of them on the GPU at the same time; arguments as of the base."""
         while len(self._slots) < streams:
             self._slots.append(self._make_slot())
         busy: Deque[_Slot] = collections.deque()
         free = list(self._slots[:streams])
         try:
             for images in batches:
-                self._first_slot(self.check(images))  # refuses what is too large
+                self._first_slot(self.check(images))  # raises if the batch is too large
                 if not free:
                     free.append(busy.popleft())
                     yield free[0].finish()
@@ -90,16 +85,16 @@ class TensorRTEngine(Engine):
                 busy.append(slot)
             while busy:
                 yield busy.popleft().finish()
-        finally:  # closed early: what is copied or computed must not meet the next call
+        finally:  # closed early: the copies and computations must end before the next call
             while busy:
                 busy.popleft().finish()
 
     def stages(self) -> Stages:
-        """Return where the time of the last `run` went on the GPU."""
+        """Return the durations of the stages of the last `run`."""
         return self._slots[0].stages()
 
     def device_memory(self) -> int:
-        """Return the memory that one execution context takes on the GPU besides the weights, in bytes."""
+        """Return the GPU memory of one execution context in bytes, weights excluded."""
         engine = self._engine
         assert engine is not None
         if self._release.at_least(10, 1):
@@ -107,14 +102,14 @@ class TensorRTEngine(Engine):
         return int(engine.device_memory_size)
 
     def operators(self) -> Dict[str, int]:
-        """Count the engine's layers by TensorRT's type."""
+        """Count the layers of the engine by TensorRT's layer type."""
         trt, engine = self._release.trt, self._engine
         assert engine is not None
         inspector = engine.create_engine_inspector()
         return count_kinds(read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON)))
 
     def close(self) -> None:
-        """Free contexts, engine and buffers in this order, while the CUDA context is still there."""
+        """Free contexts, engine and buffers in this order, while the CUDA context exists."""
         for slot in self._slots:
             slot.free()
         self._slots.clear()
@@ -140,11 +135,11 @@ class TensorRTEngine(Engine):
 
 
 def _check_release(path: Path, sidecar: Sidecar, release: Release) -> None:
-    """Refuse a plan of another release: it would not load, or worse."""
+    """Reject a plan of another release, which TensorRT may fail to load or crash on."""
     if release.version != sidecar.runtime_version:
         raise EngineError(
-            f"built with {release.flavour.label} {sidecar.runtime_version}, "
-            f"here is {release.version}, which cannot load it",
+            f"built with {release.runtime.label} {sidecar.runtime_version}; "
+            f"the installed {release.version} cannot load it",
             where=path,
             fix=_REBUILD,
         )
@@ -164,20 +159,20 @@ def _check_gpu(path: Path, sidecar: Sidecar, gpu: Gpu) -> None:
         )
 
 
-def _deserialize(path: Path, release: Release) -> Tuple[tensorrt.Runtime, tensorrt.ICudaEngine]:
-    """Return the runtime, which must outlive the engine, and the engine."""
+def _deserialize(path: Path, release: Release) -> Tuple[tensorrt.ICudaEngine, tensorrt.Runtime]:
+    """Return the engine and its TensorRT runtime, which must outlive it."""
     trt = release.trt
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
         raise EngineError(
-            f"{release.flavour.label} {release.version} cannot load it", where=path, fix=_REBUILD
+            f"{release.runtime.label} {release.version} cannot load it", where=path, fix=_REBUILD
         )
-    return runtime, engine
+    return engine, runtime
 
 
 def _max_batch(path: Path, sidecar: Sidecar, engine: tensorrt.ICudaEngine) -> int:
-    """Return the largest batch, after a look at what the engine takes and gives."""
+    """Return the largest batch of an engine, after a check of its tensors."""
     names = {engine.get_tensor_name(position) for position in range(engine.num_io_tensors)}
     if names != {INPUT, MAP_OUTPUT, SCORE_OUTPUT}:
         raise EngineError(
@@ -199,7 +194,9 @@ class _Slot:
     ) -> None:
         context = engine.create_execution_context()
         if context is None:
-            raise EngineError("TensorRT makes no execution context", where=path, fix="Free some GPU memory")
+            raise EngineError(
+                "TensorRT cannot create an execution context", where=path, fix="Free some GPU memory"
+            )
         self._path, self._driver, self._context = path, gpu.driver, context
         self._stream = gpu.driver.Stream()
         self._marks = [gpu.driver.Event() for _ in range(4)]
@@ -213,7 +210,7 @@ class _Slot:
         self._count = 0
 
     def start(self, images: np.ndarray) -> None:
-        """Copy a batch over and start to compute; returns at once."""
+        """Start to copy and compute a batch, without waiting for the result."""
         driver, stream, context = self._driver, self._stream, self._context
         count = len(images)
         if count != self._count:
@@ -238,12 +235,12 @@ class _Slot:
         return Output(self._maps.host[: self._count].copy(), self._scores.host[: self._count].copy())
 
     def stages(self) -> Stages:
-        """Return where the time of the last batch went; it must be finished."""
+        """Return the durations of the stages of the last batch, which must be finished."""
         pairs = zip(self._marks, self._marks[1:])
         return Stages(*(float(first.time_till(second)) for first, second in pairs))
 
     def free(self) -> None:
-        """Give everything back at once: buffers that wait for the collector would outlive the context."""
+        """Free the buffers now: the garbage collector may free them after the CUDA context."""
         del self._context
         buffers: List[Buffer] = [self._input, self._maps, self._scores]
         for buffer in buffers:

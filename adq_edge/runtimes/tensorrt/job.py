@@ -7,7 +7,6 @@ import enum
 from typing import Dict, Optional, Tuple
 
 from adq_edge.core.options import Precision, Route
-from adq_edge.runtimes.tensorrt.release import Flavour
 
 
 class OwnCalibrator(str, enum.Enum):
@@ -23,7 +22,7 @@ class Job:
     """One engine to build.
 
     Attributes:
-        flavour: TensorRT or TensorRT-RTX.
+        runtime: name of the runtime, "tensorrt" or "tensorrt-rtx".
         model: the ONNX file.
         plan: the file that the engine is written to, a temporary file of the parent process.
         precision: number format of the networks.
@@ -42,7 +41,7 @@ class Job:
         images: file with the array uint8 `[N, H, W, 3]` that `own_calibrator` reads.
     """
 
-    flavour: Flavour
+    runtime: str
     model: str
     plan: str
     precision: Precision

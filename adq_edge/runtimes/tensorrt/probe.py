@@ -7,7 +7,7 @@ import dataclasses
 
 from adq_edge.core.errors import EngineError
 from adq_edge.core.worker import WorkerError, serve, start_worker
-from adq_edge.runtimes.tensorrt.release import Flavour, load_release
+from adq_edge.runtimes.tensorrt.release import load_release
 
 _TIMEOUT_SECONDS = 120.0
 
@@ -49,7 +49,7 @@ def query_gpu() -> Probe:
     """Query TensorRT and the GPU within this process; errors as of `probe`."""
     from adq_edge.runtimes.tensorrt.cuda import Gpu
 
-    release = load_release(Flavour.TENSORRT)
+    release = load_release()
     with contextlib.closing(Gpu()) as gpu:
         trt = release.trt
         builder = trt.Builder(trt.Logger(trt.Logger.ERROR))

@@ -1,64 +1,36 @@
-"""The TensorRT that is installed, and the three questions that every branch on its release asks."""
+"""The installed TensorRT, and comparisons of its release."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
-import importlib
 import re
 from typing import Any, Tuple
 
 from adq_edge.core.errors import MissingDependencyError
-from adq_edge.core.options import RuntimeName
+from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX, Runtime, load_library
 
 OLDEST = (8, 5)
-_RTX_SPEAKS_LIKE = (11, 0)
-
-
-class Flavour(str, enum.Enum):
-    """The members of the TensorRT family, by the names of their Python modules."""
-
-    TENSORRT = "tensorrt"
-    RTX = "tensorrt_rtx"
-
-    @property
-    def label(self) -> str:
-        """The name that NVIDIA gives it."""
-        return "TensorRT" if self is Flavour.TENSORRT else "TensorRT-RTX"
-
-
-def flavour_of(runtime: RuntimeName) -> Flavour:
-    """Return the member of the family that is meant by a runtime's name."""
-    return Flavour.RTX if runtime is RuntimeName.TENSORRT_RTX else Flavour.TENSORRT
-
-
-_REMEDIES = {
-    Flavour.TENSORRT: (
-        "On a Jetson it comes with JetPack: make a venv that sees it with ./jetson_setup.sh; on a PC: pip "
-        "install 'adq-edge[tensorrt]'"
-    ),
-    Flavour.RTX: "Install it: pip install 'adq-edge[rtx]'",
-}
+_RTX_INTERFACE = (11, 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """An imported TensorRT.
+    """An imported TensorRT or TensorRT-RTX.
 
     Attributes:
-        trt: the module.
-        flavour: which member of the family it is.
-        version: as the module says it, 8.5.2.2 for one.
+        trt: the Python module.
+        runtime: TensorRT or TensorRT-RTX.
+        version: version of the module, "8.5.2.2" for example.
     """
 
     trt: Any
-    flavour: Flavour
+    runtime: Runtime
     version: str
 
     @property
     def is_rtx(self) -> bool:
-        """True for TensorRT-RTX, whose interface is that of release 11 with members of its own."""
-        return self.flavour is Flavour.RTX
+        """True for TensorRT-RTX, which has the interface of release 11 with members of its own."""
+        return self.runtime is TENSORRT_RTX
 
     def at_least(self, major: int, minor: int = 0) -> bool:
         """Return True if the interface is that of this release or a later one."""
@@ -70,32 +42,23 @@ class Release:
 
     @property
     def _interface(self) -> Tuple[int, int]:
-        return _RTX_SPEAKS_LIKE if self.is_rtx else version_pair(self.version)
+        return _RTX_INTERFACE if self.is_rtx else version_pair(self.version)
 
 
 def version_pair(version: str) -> Tuple[int, int]:
-    """Return major and minor number of a version; zeros for what is none."""
+    """Return the major and the minor number of a version; zeros if the text has none."""
     found = re.match(r"(\d+)\.(\d+)", version)
     return (int(found.group(1)), int(found.group(2))) if found else (0, 0)
 
 
-def load_release(flavour: Flavour) -> Release:
-    """Import a member of the TensorRT family.
+def load_release(runtime: Runtime = TENSORRT) -> Release:
+    """Import TensorRT or TensorRT-RTX.
 
     Raises:
-        MissingDependencyError: it is not installed, a library of its is missing, or it is older than 8.5.
+        MissingDependencyError: it is not installed, cannot be loaded, or is older than 8.5.
     """
-    try:
-        module = importlib.import_module(flavour.value)
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"{flavour.label} is not installed for this Python", fix=_REMEDIES[flavour]
-        ) from error
-    except (ImportError, OSError) as error:
-        raise MissingDependencyError(
-            f"{flavour.label} is installed but does not load ({error})", fix="adq-edge doctor says more"
-        ) from error
-    release = Release(module, flavour, str(getattr(module, "__version__", "")))
+    module = load_library(runtime)
+    release = Release(module, runtime, str(getattr(module, "__version__", "")))
     if release.before(*OLDEST):
         raise MissingDependencyError(
             f"TensorRT {release.version or 'without a version'} is older than {OLDEST[0]}.{OLDEST[1]}",

@@ -16,7 +16,6 @@ from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Precision, Route
 from adq_edge.runtimes.tensorrt import building
 from adq_edge.runtimes.tensorrt.job import BuildReport, Job, OwnCalibrator
-from adq_edge.runtimes.tensorrt.release import Flavour
 from factories.recording_builder import BuilderStand
 
 pytest.importorskip("polygraphy")
@@ -82,7 +81,7 @@ def make_job(folder: Path, precision: Precision = INT8, route: Route = IMPLICIT,
     model = write_model(folder / "m.onnx", pairs=precision is INT8 and route is not IMPLICIT)
     return Job(
         **{
-            "flavour": Flavour.TENSORRT,
+            "runtime": "tensorrt",
             "model": str(model),
             "plan": str(folder / "e.plan"),
             "precision": precision,

@@ -18,6 +18,7 @@ from adq_edge.benchmark.timing import time_batches
 from adq_edge.core.errors import BuildError, EngineError, MissingDependencyError
 from adq_edge.core.files import sha256
 from adq_edge.core.options import Precision, Route
+from adq_edge.core.runtimes import TENSORRT
 from adq_edge.runtimes.registry import load_engine
 from adq_edge.runtimes.tensorrt import building
 from adq_edge.runtimes.tensorrt.calibrators import cache_reader, own_calibrator
@@ -25,7 +26,7 @@ from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
 from adq_edge.runtimes.tensorrt.inspection import count_kinds, count_precisions, read_layers
 from adq_edge.runtimes.tensorrt.job import Job, OwnCalibrator
 from adq_edge.runtimes.tensorrt.log import FailureKind, read_failure, read_progress
-from adq_edge.runtimes.tensorrt.release import Flavour, Release
+from adq_edge.runtimes.tensorrt.release import Release
 from factories.recording_tensorrt import Stand
 
 SIZE = 8
@@ -149,7 +150,7 @@ def test_a_static_engine_needs_no_shape(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("stand", "words"),
     [
-        (Stand("8.6.1"), "built with TensorRT 10.3.0, here is 8.6.1"),
+        (Stand("8.6.1"), "built with TensorRT 10.3.0; the installed 8.6.1 cannot load it"),
         (
             Stand(compute_capability=(8, 6)),
             "built for compute capability 7.2, this GPU .made-up GPU. has 8.6",
@@ -227,7 +228,7 @@ class Base:
 
 
 def release(version: str, **members: Any) -> Release:
-    return Release(types.SimpleNamespace(**members), Flavour.TENSORRT, version)
+    return Release(types.SimpleNamespace(**members), TENSORRT, version)
 
 
 def test_the_cache_reader_notices_that_its_cache_was_ignored():
@@ -306,7 +307,7 @@ TYPES: Dict[str, Any] = {"float16": "float16", "float32": "float32"}
 
 def make_job(**changes: Any) -> Job:
     job = Job(
-        flavour=Flavour.TENSORRT,
+        runtime="tensorrt",
         model="m",
         plan="p",
         precision=Precision.INT8,

@@ -1,0 +1,54 @@
+"""A CPU runtime for tests: onnx's reference implementation, registered like any other runtime."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from adq_edge.artifacts.sidecar import Sidecar
+from adq_edge.core.runtimes import Runtime
+from adq_edge.runtimes.base import Output
+from adq_edge.runtimes.cpu import CpuEngine, Stream
+
+TOY = Runtime(
+    "toy",
+    "Toy",
+    library="onnx",
+    engine=f"{__name__}:ToyEngine",
+    install="Install it: pip install toy",
+    suffix=".toy",
+    packages=("onnx",),
+)
+
+
+def mark(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write the runtime's name into a model: a pass that a test can see."""
+    marked = onnx.ModelProto()
+    marked.CopyFrom(model)
+    marked.producer_name = "toy"
+    return marked
+
+
+class ToyEngine(CpuEngine):
+    runtime = "toy"
+    runtime_version = str(onnx.__version__)
+    passes = (mark,)
+
+    def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
+        super().__init__(path, sidecar, threads)
+        self._model = onnx.load(str(path), format="protobuf")
+        self._evaluator = ReferenceEvaluator(self._model)
+
+    def _run(self, images: np.ndarray) -> Output:
+        return Output(*self._evaluator.run(["anomaly_map", "anomaly_score"], {"image": images}))
+
+    def _open_streams(self, count: int, threads: int) -> List[Stream]:
+        return [functools.partial(self._run) for _ in range(count)]
+
+    def operators(self) -> Dict[str, int]:
+        return {self._model.producer_name: len(self._model.graph.node)}
