@@ -26,7 +26,7 @@ import tensorrt
 
 class Release:
     trt: Module
-    flavour: Any
+    runtime: Any
     version: str
     is_rtx: {is_rtx}
     @overload
@@ -42,7 +42,7 @@ class Release:
     @overload
     def before(self, major: int, minor: int = 0) -> {yes}: ...
 
-def load_release(flavour: Any) -> Release: ...
+def load_release(runtime: Any = ...) -> Release: ...
 def __getattr__(name: str) -> Any: ...
 
 class Module:
