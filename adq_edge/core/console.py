@@ -10,14 +10,11 @@ from typing import Callable, Iterator, Optional, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 console = Console(stderr=True)
 
 PROGRESS_VARIABLE = "ADQ_EDGE_PROGRESS"
 """A file that progress is written to as well, for who watches from another machine."""
-
-_UNWRAPPED = 200
 
 
 @contextlib.contextmanager
@@ -61,13 +58,6 @@ def say_categories(doing: str, categories: Sequence[str]) -> None:
     if categories:
         text = f"{doing} the model's categories alone: {', '.join(categories)}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def print_table(table: Table) -> None:
-    """Print a table on standard output, its strings as they are: a name in brackets is no markup."""
-    screen = Console(markup=False, emoji=False)
-    screen.width = screen.width if screen.is_terminal else _UNWRAPPED
-    screen.print(table)
 
 
 def decibels(value: Optional[float]) -> str:

@@ -1,4 +1,12 @@
-"""Which charts a report shows, and of what."""
+"""Selects the charts of a report and their data; `report/svg` draws them."""
+
+# Charts are written as SVG by hand, not by matplotlib, whose SVG backend (3.9.4) was tried on two of them:
+# latency of three engines 26.4 KB instead of 7.9 KB, power over time 25.6 KB instead of 6.8 KB (the same 160
+# points). It writes 57 to 59 inline `style` attributes a chart, which the page's Content-Security-Policy
+# forbids, with fixed colors: dark mode and print need each of them rewritten to a class or CSS variable.
+# Text as text (`svg.fonttype: none`) is laid out with the widths of DejaVu Sans, not of the reader's font.
+# It costs 93 MB of packages and 1.0 to 1.4 s of import. All drawing is 600 lines here; with matplotlib the
+# rewriting, tips under the mouse, descriptions and unique ids would remain.
 
 from __future__ import annotations
 
@@ -10,48 +18,46 @@ from adq_edge.hardware.telemetry.recording import Recording, Series
 from adq_edge.report.merge import data_key
 from adq_edge.report.model import Device, Entry, Model
 from adq_edge.report.phrasing import caution_words, precision_name, significant
-from adq_edge.report.svg.bars import Range, Stack, range_chart, stack_chart
 from adq_edge.report.svg.bubbles import Bubble, bubble_chart
-from adq_edge.report.svg.curves import Curve, step_chart, time_chart
-from adq_edge.report.svg.distribution import Strip, distribution_chart
+from adq_edge.report.svg.curves import Curve, curve_chart
 from adq_edge.report.svg.elements import Chart
+from adq_edge.report.svg.rows import Range, Stack, Strip, distribution_chart, range_chart, stack_chart
 from adq_edge.report.tables.bench import STAGES
 from adq_edge.report.tables.estimate import group_modes
 from adq_edge.report.tables.quality import file_name
 from adq_edge.roofline.estimate import ModelEstimate
 
-_COLOURS = {precision.value: precision.value for precision in Precision}
+_PRECISIONS = {precision.value for precision in Precision}
 _MOST_SERIES = 6
 
-_PointsOf = Callable[[Sequence[Throughput]], Optional[Tuple[str, List[Tuple[float, float]]]]]
+_Points = Tuple[str, List[Tuple[float, float]]]
+"""A remark and the points of a curve."""
 
 
 def bubble_charts(devices: Sequence[Device]) -> Iterator[Chart]:
-    """Yield quality against latency, a chart for each dataset: AUROCs of different images say nothing."""
-    groups: Dict[Hashable, List[Tuple[Device, Entry]]] = {}
+    """Yield quality against latency, a chart for each dataset, because AUROCs of different images differ."""
+    groups: Dict[Hashable, List[Entry]] = {}
     for device in devices:
         for entry in device.entries:
-            if entry.quality is not None and entry.quality.image_auroc is not None and entry.latency:
-                groups.setdefault(data_key(entry.quality), []).append((device, entry))
-    for members in groups.values():
-        quality = members[0][1].quality
-        if quality is None:
-            continue
-        images = sum(category.images for category in quality.categories)
-        many = len({device.name for device, _ in members}) > 1
-        bubbles = [bubble for device, entry in members for bubble in _bubble(device, entry, many)]
-        yield bubble_chart(f"{file_name(quality.data)} ({images} images)", bubbles)
+            if entry.quality is not None and entry.image_auroc is not None and entry.latency is not None:
+                groups.setdefault(data_key(entry.quality), []).append(entry)
+    for entries in groups.values():
+        quality = entries[0].quality
+        if quality is not None:
+            images = sum(category.images for category in quality.categories)
+            several = len({entry.device for entry in entries}) > 1
+            bubbles = [bubble for entry in entries for bubble in _bubble(entry, several)]
+            yield bubble_chart(f"{file_name(quality.data)} ({images} images)", bubbles)
 
 
-def _bubble(device: Device, entry: Entry, many: bool) -> Iterator[Bubble]:
-    quality, latency = entry.quality, entry.latency
-    if quality is not None and quality.image_auroc is not None and latency is not None:
+def _bubble(entry: Entry, several_devices: bool) -> Iterator[Bubble]:
+    if entry.image_auroc is not None and entry.latency is not None:
         yield Bubble(
-            name=f"{entry.engine.name} on {device.name}" if many else entry.engine.name,
+            name=f"{entry.engine.name} on {entry.device}" if several_devices else entry.engine.name,
             precision=precision_name(entry.engine.precision),
             color=_color(entry),
-            latency_ms=latency.p50_ms,
-            auroc=quality.image_auroc,
+            latency_ms=entry.latency.p50_ms,
+            auroc=entry.image_auroc,
             size_mb=entry.engine.engine_mb,
             quotable=entry.quotable,
         )
@@ -70,33 +76,32 @@ def latency_charts(devices: Sequence[Device]) -> Iterator[Chart]:
 
 
 def stage_charts(devices: Sequence[Device]) -> Iterator[Chart]:
-    """Yield what the way from an encoded image to its map is made of, on each device."""
+    """Yield the stages from an encoded image to its anomaly map, on each device."""
     names = [column.name for column, _ in STAGES]
     for device in devices:
         stacks = []
         for entry in device.entries:
             stages = entry.engine.end_to_end
             if stages is not None:
-                parts = [read(stages) for _, read in STAGES]
                 total = f"in all {significant(stages.total.p50_ms)} ms"
-                stacks.append(Stack(entry.engine.name, parts, total))
+                stacks.append(Stack(entry.engine.name, [read(stages) for _, read in STAGES], total))
         if stacks:
             yield stack_chart(f"Stages on {device.name}", "ms, p50 of each stage", names, stacks)
 
 
 def memory_charts(devices: Sequence[Device]) -> Iterator[Chart]:
-    """Yield what the memory of each engine's process is made of, on each device."""
+    """Yield the parts of the memory of each engine's process, on each device."""
     names = ("Python and runtime", "model", "arena at batch 1", "larger batches")
     for device in devices:
         stacks = []
         for entry in device.entries:
             memory = entry.engine.memory
-            small = memory.rss_before_load_mb + memory.model_mb + memory.arena_mb
-            more = max(memory.peak_rss_mb - small, 0.0)
-            parts = (memory.rss_before_load_mb, memory.model_mb, memory.arena_mb, more)
+            parts = (memory.rss_before_load_mb, memory.model_mb, memory.arena_mb)
             gpu = "" if memory.device_mb is None else f", GPU {significant(memory.device_mb)}"
             total = f"peak {significant(memory.peak_rss_mb)}{gpu} MB"
-            stacks.append(Stack(entry.engine.name, parts, total))
+            stacks.append(
+                Stack(entry.engine.name, (*parts, max(memory.peak_rss_mb - sum(parts), 0.0)), total)
+            )
         yield stack_chart(f"Memory on {device.name}", "MB of the engine's process", names, stacks)
 
 
@@ -104,32 +109,79 @@ def throughput_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     """Yield throughput over batch sizes, and over streams where they vary, for each model."""
     for device in devices:
         for model in device.models:
-            title = f"{model.name} on {device.name}"
-            batches = _curves(model, _over_batches)
-            if batches:
-                yield step_chart(f"Throughput: {title}", "images a call", "images a second", batches)
-            streams = _curves(model, _over_streams)
-            if streams:
-                yield step_chart(f"Parallel calls: {title}", "calls at a time", "images a second", streams)
+            for name, across_name, points_of in (
+                ("Throughput", "images a call", _over_batches),
+                ("Parallel calls", "calls at a time", _over_streams),
+            ):
+                title = f"{name}: {model.name} on {device.name}"
+                curves = _curves(model, points_of)
+                if curves:
+                    yield curve_chart(title, across_name, "images a second", curves, steps=True)
 
 
-def _curves(model: Model, points_of: _PointsOf) -> List[Curve]:
+def _curves(model: Model, points_of: Callable[[Sequence[Throughput]], Optional[_Points]]) -> List[Curve]:
     curves = []
     for number, entry in enumerate(model.entries):
         found = points_of(entry.engine.offline)
         if found is not None:
-            name = f"{entry.engine.name}, {found[0]}"
-            curves.append(Curve(name, _color(entry), number, found[1]))
+            curves.append(Curve(f"{entry.engine.name}, {found[0]}", _color(entry), number, found[1]))
     return curves
 
 
+def _over_batches(points: Sequence[Throughput]) -> Optional[_Points]:
+    """Return throughput over batch sizes with the fewest streams."""
+    if not points:
+        return None
+    streams = min(point.streams for point in points)
+    found = sorted((point.batch, point.images_per_second) for point in points if point.streams == streams)
+    return ("one call at a time" if streams == 1 else f"{streams} calls at a time"), [*found]
+
+
+def _over_streams(points: Sequence[Throughput]) -> Optional[_Points]:
+    """Return throughput over streams at the batch size with most streams; None if they do not vary."""
+    batches = [point.batch for point in points]
+    batch = max(batches, key=batches.count, default=0)
+    found = sorted((point.streams, point.images_per_second) for point in points if point.batch == batch)
+    return (f"{batch} a call", [*found]) if len(found) > 1 else None
+
+
 def recording_charts(devices: Sequence[Device]) -> Iterator[Chart]:
-    """Yield power, temperatures and clocks over time, as far as they were read, for each engine."""
+    """Yield power, temperatures and clocks over time, as far as they were recorded, for each engine."""
     for device in devices:
         for entry in device.entries:
             recording = entry.engine.recording
             if recording is not None:
                 yield from _recording(f"{entry.engine.name} on {device.name}", recording)
+
+
+def _recording(title: str, recording: Recording) -> Iterator[Chart]:
+    energy = recording.energy
+    level = None
+    if energy is not None and energy.idle_w is not None:
+        level = (f"{energy.rail} when idle: {significant(energy.idle_w)} W", energy.idle_w)
+    for name, unit, series, line in (
+        ("Power", "W", recording.power, level),
+        ("Temperature", "°C", recording.temperatures, None),
+        ("Clocks", "MHz", recording.clocks, None),
+    ):
+        shown = _largest(series)
+        if shown:
+            left_out = f", the highest {len(shown)} of {len(series)}" if len(shown) < len(series) else ""
+            curves = [
+                Curve(item.name, f"part{number}", number, list(zip(recording.seconds, item.values)))
+                for number, item in enumerate(shown)
+            ]
+            yield curve_chart(f"{name}: {title}{left_out}", "seconds", unit, curves, level=line)
+
+
+def _largest(series: Sequence[Series]) -> List[Series]:
+    """Return the series with the highest means; those without a reading are left out."""
+    means = []
+    for item in series:
+        known = [value for value in item.values if value is not None]
+        if known:
+            means.append((sum(known) / len(known), item))
+    return [item for _, item in sorted(means, key=lambda pair: -pair[0])[:_MOST_SERIES]]
 
 
 def estimate_charts(estimates: Sequence[ModelEstimate]) -> Iterator[Chart]:
@@ -149,58 +201,5 @@ def estimate_charts(estimates: Sequence[ModelEstimate]) -> Iterator[Chart]:
         yield range_chart(f"Estimate: {item.name} ({item.arch}) on {item.board}", ranges)
 
 
-def _recording(title: str, recording: Recording) -> Iterator[Chart]:
-    energy = recording.energy
-    level = None
-    if energy is not None and energy.idle_w is not None:
-        level = (f"{energy.rail} when idle: {significant(energy.idle_w)} W", energy.idle_w)
-    kinds = (
-        ("Power", "W", recording.power, level),
-        ("Temperature", "°C", recording.temperatures, None),
-        ("Clocks", "MHz", recording.clocks, None),
-    )
-    for name, unit, series, line in kinds:
-        shown = _largest(series)
-        if shown:
-            left_out = f", the highest {len(shown)} of {len(series)}" if len(shown) < len(series) else ""
-            curves = [
-                Curve(item.name, f"part{number}", number, list(zip(recording.seconds, item.values)))
-                for number, item in enumerate(shown)
-            ]
-            yield time_chart(f"{name}: {title}{left_out}", unit, curves, line)
-
-
-def _largest(series: Sequence[Series]) -> List[Series]:
-    """Return the series with the highest means, those without a reading left out."""
-
-    def mean(item: Series) -> float:
-        known = [value for value in item.values if value is not None]
-        return sum(known) / len(known)
-
-    known = [item for item in series if any(value is not None for value in item.values)]
-    return sorted(known, key=mean, reverse=True)[:_MOST_SERIES]
-
-
-def _over_batches(points: Sequence[Throughput]) -> Optional[Tuple[str, List[Tuple[float, float]]]]:
-    """Return throughput over batch sizes with the fewest streams."""
-    if not points:
-        return None
-    streams = min(point.streams for point in points)
-    found = sorted((point.batch, point.images_per_second) for point in points if point.streams == streams)
-    return ("one call at a time" if streams == 1 else f"{streams} calls at a time"), [*found]
-
-
-def _over_streams(points: Sequence[Throughput]) -> Optional[Tuple[str, List[Tuple[float, float]]]]:
-    """Return throughput over streams at the batch size with the most of them; None if they do not vary."""
-    counts: Dict[int, int] = {}
-    for point in points:
-        counts[point.batch] = counts.get(point.batch, 0) + 1
-    if not counts or max(counts.values()) < 2:
-        return None
-    batch = max(counts, key=lambda size: counts[size])
-    found = sorted((point.streams, point.images_per_second) for point in points if point.batch == batch)
-    return f"{batch} a call", [*found]
-
-
 def _color(entry: Entry) -> str:
-    return _COLOURS.get(entry.engine.precision, "other")
+    return entry.engine.precision if entry.engine.precision in _PRECISIONS else "other"

@@ -25,9 +25,9 @@ from adq_edge.report.merge import merge
 from adq_edge.report.model import Entry
 from adq_edge.report.phrasing import speed_phrase
 from adq_edge.report.report import report
-from adq_edge.report.svg.curves import Curve, time_chart
-from adq_edge.report.svg.distribution import Strip, distribution_chart
-from adq_edge.report.svg.scale import fit
+from adq_edge.report.svg.axes import fit
+from adq_edge.report.svg.curves import Curve, curve_chart
+from adq_edge.report.svg.rows import Strip, distribution_chart
 from adq_edge.report.tables.bench import bench_tables
 from factories import results as make
 
@@ -365,7 +365,7 @@ def test_the_ridge_is_the_histogram_of_the_queries():
     points = np.array([[float(number) for number in point.split()] for point in outline.split("L")])
     tops = points[1:-1:2]  # the left upper corner of each bar
     heights = points[0, 1] - tops[:, 1]
-    scale = fit([quantiles[0], quantiles[-1]], 6.0, 350.0)
+    scale = fit([quantiles[0], quantiles[-1]], 6.0, 348.0)
     edges = np.append(tops[:, 0], points[-1, 0])
     positions = [scale(value) for value in durations]
     counts, _ = np.histogram(positions, edges)
@@ -394,8 +394,8 @@ def test_thinned_readings_keep_every_peak_and_every_gap():
     values[1234], values[3210] = 9.0, 1.0
     readings = [None if 2000 <= i < 2200 else value for i, value in enumerate(values)]
     points = list(zip(map(float, range(4000)), readings))
-    chart = time_chart("power", "W", [Curve("rail", "part0", 0, points)])
-    paths = re.findall(r'd="M([^"]+)" class="line part0"', chart.body)
+    chart = curve_chart("power", "seconds", "W", [Curve("rail", "part0", 0, points)])
+    *paths, _ = re.findall(r'd="M([^"]+)" class="line part0"', chart.body)  # the last is the legend's
     assert len(paths) == 2
     heights = [float(point.split()[1]) for path in paths for point in path.split("L")]
     assert len(heights) < 200

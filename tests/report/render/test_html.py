@@ -21,8 +21,9 @@ HOSTILE = "<script>alert(1)</script><img src=https://example.com/x onerror=alert
 # Boxes of elements that stick out of the chart or the window they are in; scrolling tables may.
 CLIPPED_TEXTS = """
 [...document.querySelectorAll('figure svg text')].filter(text => {
-  const box = text.getBBox(), {width, height} = text.ownerSVGElement.viewBox.baseVal;
-  return box.x < -1 || box.y < -1 || box.x + box.width > width + 1 || box.y + box.height > height + 1;
+  const box = text.getBoundingClientRect(), frame = text.ownerSVGElement.getBoundingClientRect();
+  return box.left < frame.left - 1 || box.top < frame.top - 1 || box.right > frame.right + 1 ||
+    box.bottom > frame.bottom + 1;
 }).map(text => text.textContent)
 """
 OUTSIDE = """
