@@ -40,7 +40,7 @@ from ideas import (
 from published import FOLDER, publish
 
 from adq_edge.artifacts.bundle import Bundle, open_bundle
-from adq_edge.calibration.calibrate import SURVEY_IMAGES, calibrate_bundle
+from adq_edge.calibration.calibrate import EQUALIZATION_IMAGES, calibrate_bundle
 from adq_edge.calibration.calibrated_model import ROUNDING_IMAGES, CalibratedModel, calibrate_model
 from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
 from adq_edge.core.console import console
@@ -280,7 +280,7 @@ with the pass over the images that every line needs).
 
 - plain, mse, lp: every layer in INT8, weights rounded to nearest, no equalization; `lp` is the calibrator.
 - image's convolutions in float: the first convolutions and the poolings behind them.
-- equalization: channels divided by the root of their largest value, on {SURVEY_IMAGES} images.
+- equalization: channels divided by the root of their largest value, on {EQUALIZATION_IMAGES} images.
 - rounding with compensation: second moments of {ROUNDING_IMAGES} images.
 - bias correction: the mean each integer convolution's output loses, per channel, on {CORRECTION_IMAGES}
   images.

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.calibration.activations import collect, observe
-from adq_edge.calibration.calibrate import SURVEY_IMAGES
+from adq_edge.calibration.calibrate import EQUALIZATION_IMAGES
 from adq_edge.calibration.calibrated_model import ROUNDING_IMAGES
 from adq_edge.calibration.calibrators.histogram import Histogram
 from adq_edge.calibration.calibrators.registry import make_calibrator
@@ -143,7 +143,7 @@ def equalization_of(
     groups = channel_groups(model)
     grouped = {name for members in groups for name in members}
     surveyed = [name for name in model.region.measured if name in grouped]
-    largest = largest_per_channel(model.proto, surveyed, images[:SURVEY_IMAGES], threads=threads)
+    largest = largest_per_channel(model.proto, surveyed, images[:EQUALIZATION_IMAGES], threads=threads)
     return equalization_scales(groups, largest)
 
 

@@ -1,4 +1,4 @@
-"""Activation collection: one pass of the images through the float model, one histogram per tensor."""
+"""Activation histograms of a float model, collected in one pass over the images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adq_edge.calibration.calibrators.histogram import Histogram
 Progress = Callable[[], None]
 
 ROW_STEP = 2
-"""Every second row of a feature map is counted: neighbors say the same, and counting is what costs."""
+"""Every second row of a feature map is counted: neighbors are alike, and counting takes most of the time."""
 
 
 def collect(
@@ -29,12 +29,11 @@ def collect(
 ) -> Dict[str, Histogram]:
     """Return the histogram of each tensor over all images.
 
-    Images go through one at a time and activations are counted and dropped, so memory depends on the
-    model and not on the number of images.
+    The memory needed does not grow with the number of images.
 
     Args:
         model: the float model.
-        tensors: names of the tensors to observe.
+        tensors: names of the tensors.
         images: uint8 `[H, W, 3]` each.
         threads: threads for inference and, between inferences, for counting.
         on_image: called after each image.
@@ -51,8 +50,7 @@ def collect(
                 _run_into(session, image[None], tensors, buffers)
             else:
                 buffers = session.run(tensors, {INPUT: image[None]})
-            for _ in pool.map(Histogram.update, histograms, buffers, itertools.repeat(ROW_STEP)):
-                pass  # draws out the exceptions
+            list(pool.map(Histogram.update, histograms, buffers, itertools.repeat(ROW_STEP)))  # raises errors
             if on_image is not None:
                 on_image()
     return dict(zip(tensors, histograms))
@@ -61,7 +59,7 @@ def collect(
 def _run_into(
     session: onnxruntime.InferenceSession, image: np.ndarray, tensors: List[str], buffers: List[np.ndarray]
 ) -> None:
-    """Run into the same memory again: activations are tens of MB an image, and fresh pages are slow."""
+    """Run with preallocated outputs: new memory for tens of MB of activations per image is slow."""
     binding = session.io_binding()
     binding.bind_cpu_input(INPUT, image)
     for name, buffer in zip(tensors, buffers):
@@ -70,7 +68,7 @@ def _run_into(
 
 
 def observe(model: onnx.ModelProto, tensors: List[str]) -> onnx.ModelProto:
-    """Return a copy of the model whose outputs are the given tensors."""
+    """Return a copy of a model whose outputs are the given tensors."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.output[:]
@@ -80,10 +78,10 @@ def observe(model: onnx.ModelProto, tensors: List[str]) -> onnx.ModelProto:
 
 
 def calibration_session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
-    """Return a session for a pass over calibration images."""
+    """Return an inference session for calibration images."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that spin while they wait for the next image would take the cores from the counting.
+    # Threads that spin while they wait for the next image would slow down the counting.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]

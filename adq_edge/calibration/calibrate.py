@@ -1,4 +1,4 @@
-"""`calibrate`: images in, ranges files out; several calibrators share one pass over the images."""
+"""`calibrate`: measures the activation ranges of a model on images and writes ranges files."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from adq_edge.calibration.channel_maxima import largest_per_channel
 from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, CalibrationSource
 from adq_edge.core.console import progress_bar
-from adq_edge.core.errors import AdqError, CalibrationError
+from adq_edge.core.errors import CalibrationError
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
+from adq_edge.core.plugins import plugin_errors
 from adq_edge.core.version import __version__
 from adq_edge.quantization.equalization import channel_groups, equalization_scales, equalize
 from adq_edge.quantization.float_model import FloatModel
 
-SURVEY_IMAGES = 64
-"""Images that the equalization looks at before the pass that measures ranges."""
+EQUALIZATION_IMAGES = 64
+"""Images for the equalization, which precedes the pass for the ranges."""
 
 
 class CalibratedRanges(NamedTuple):
-    """A ranges file and what it holds."""
+    """A ranges file and its content."""
 
     path: Path
     ranges: Ranges
@@ -49,7 +50,7 @@ def calibrate(
 ) -> List[CalibratedRanges]:
     """Measure activation ranges of a bundle's model with one or more calibrators.
 
-    `build` finds the files here and does not calibrate again.
+    `build` reuses the files.
 
     Args:
         bundle: the bundle's folder; the newest in `bundles/` by default.
@@ -83,146 +84,104 @@ def calibrate_bundle(
     *,
     threads: Optional[int] = None,
 ) -> List[Path]:
-    """Measure activation ranges of a bundle's model; return the ranges files, one per calibrator.
+    """Measure activation ranges in one pass over the images; return a ranges file for each calibrator.
 
-    A file that the same calibration wrote before is kept; if all are there, no image is read.
+    Files of an earlier calibration with the same calibrator and images are kept.
 
     Args:
         bundle: the bundle, which keeps the ranges files.
         model: its model.
-        calibrators: names of calibrators, `name` or `name:value`.
+        calibrators: calibrators, `name` or `name:value`.
         source: the images.
         threads: CPU threads; all by default.
 
     Raises:
-        CalibrationError: no such calibrator or one that gives an impossible range, no image or one that
-            does not suit the model, or an activation that is not finite.
+        CalibrationError: no such calibrator, an impossible range, no image, an image of another size, or an
+            activation is not finite.
         DataError: an image cannot be read.
     """
     if len(source) < 1:
         raise CalibrationError("calibration needs at least one image", fix="Give --samples 1 or more")
-    makers = {spec: make_calibrator(spec) for spec in calibrators}
+    loaded = {spec: make_calibrator(spec) for spec in calibrators}
     paths = {spec: bundle.ranges_folder / file_name(spec, source) for spec in calibrators}
-    tensors = model.region.measured
-    fingerprint = source.fingerprint()
-    wanted = [
+    sha256, fingerprint = bundle.manifest.model_sha256, source.fingerprint()
+    missing = [
         spec
         for spec, path in paths.items()
-        if not _is_done(path, model, tensors, bundle.manifest.model_sha256, (spec, fingerprint, len(source)))
+        if not _is_done(path, model, sha256, (spec, fingerprint, len(source)))
     ]
-    if wanted:
-        cores = threads or os.cpu_count() or 1
+    if missing:
+        size, cores = bundle.manifest.image_size, threads or os.cpu_count() or 1
         equalization: Dict[str, Tuple[float, ...]] = {}
-        if source.name != RANDOM_NORMAL:  # noise leaves channels silent that real images use
-            equalization = _survey(model, tensors, _checked(source, bundle.manifest.image_size), cores)
+        if source.name != RANDOM_NORMAL:  # noise leaves channels silent that are active on real images
+            equalization = _measure_equalization(model, _checked_images(source, size), cores)
+        equalized = equalize(model, equalization).proto
         with progress_bar("Calibrating", len(source), "images") as advance:
-            histograms = collect(
-                equalize(model, equalization).proto,
-                tensors,
-                _checked(source, bundle.manifest.image_size),
-                threads=cores,
-                on_image=advance,
-            )
-        for spec in wanted:
-            computed = {
-                name: _compute_range(spec, makers[spec], histogram) for name, histogram in histograms.items()
-            }
-            ranges = Ranges(
-                bundle.manifest.model_sha256,
-                spec,
-                source.name,
-                fingerprint,
-                len(source),
-                BINS,
-                computed,
-                equalization,
-                release=__version__,
-            )
-            ranges.write(paths[spec])
+            images = _checked_images(source, size)
+            histograms = collect(equalized, model.region.measured, images, threads=cores, on_image=advance)
+        for spec in missing:
+            origin = (sha256, spec, source.name, fingerprint, len(source), BINS)
+            ranges = {name: _compute_range(spec, loaded[spec], found) for name, found in histograms.items()}
+            Ranges(*origin, ranges, equalization, release=__version__).write(paths[spec])
     return [paths[spec] for spec in calibrators]
 
 
-def _survey(
-    model: FloatModel, tensors: Sequence[str], images: Iterator[np.ndarray], threads: int
+def _measure_equalization(
+    model: FloatModel, images: Iterator[np.ndarray], threads: int
 ) -> Dict[str, Tuple[float, ...]]:
-    """Return equalization scales from the first images: a channel's size needs fewer than its range."""
+    """Return equalization scales from the first images: channel maxima need fewer images than ranges."""
     groups = channel_groups(model)
     grouped = {name for members in groups for name in members}
-    surveyed = [name for name in tensors if name in grouped]
-    largest = largest_per_channel(
-        model.proto, surveyed, itertools.islice(images, SURVEY_IMAGES), threads=threads
-    )
-    return equalization_scales(groups, largest)
+    names = [name for name in model.region.measured if name in grouped]
+    first = itertools.islice(images, EQUALIZATION_IMAGES)
+    return equalization_scales(groups, largest_per_channel(model.proto, names, first, threads=threads))
 
 
-def _checked(source: CalibrationSource, size: Tuple[int, int]) -> Iterator[np.ndarray]:
-    """Yield the source's images after a look at each: it may be a third party's."""
+def _checked_images(source: CalibrationSource, size: Tuple[int, int]) -> Iterator[np.ndarray]:
+    """Yield the source's images; those of a plugin may be unsuitable."""
     count = 0
-    for image in _drawn(source, size):
-        array = np.asarray(image)
-        if array.dtype != np.uint8 or array.shape != (*size, 3):
-            raise CalibrationError(
-                f"source {source.name!r} gave an image of {array.dtype} {array.shape}",
-                fix=f"It must be uint8 {(*size, 3)}",
-            )
-        count += 1
-        yield np.ascontiguousarray(array)
+    with plugin_errors(f"source {source.name!r} fails", fix="Use another one with --source"):
+        for image in source.images(size):
+            array = np.asarray(image)
+            if array.dtype != np.uint8 or array.shape != (*size, 3):
+                raise CalibrationError(
+                    f"source {source.name!r} gave an image of {array.dtype} {array.shape}",
+                    fix=f"It must be uint8 {(*size, 3)}",
+                )
+            count += 1
+            yield np.ascontiguousarray(array)
     if count != len(source):
         raise CalibrationError(
             f"source {source.name!r} gave {count} images, not the {len(source)} it announced"
         )
 
 
-def _drawn(source: CalibrationSource, size: Tuple[int, int]) -> Iterator[np.ndarray]:
-    try:
-        yield from source.images(size)
-    except AdqError:
-        raise
-    except Exception as error:  # a third party's can fail in any way
-        raise CalibrationError(
-            f"source {source.name!r} fails ({type(error).__name__}: {error})",
-            fix="Take another one with --source",
-        ) from error
-
-
 def _compute_range(spec: str, calibrator: Calibrator, histogram: Histogram) -> Tuple[float, float]:
-    try:
+    failure = f"calibrator {spec!r} fails on tensor {histogram.name!r}"
+    with plugin_errors(failure, fix="Use another one with --calib"):
         low, high = map(float, calibrator.compute_range(histogram))
-    except AdqError:
-        raise
-    except Exception as error:  # a third party's can fail in any way
-        raise CalibrationError(
-            f"calibrator {spec!r} fails on tensor {histogram.name!r} ({type(error).__name__}: {error})",
-            fix="Take another one with --calib",
-        ) from error
     if not (math.isfinite(low) and math.isfinite(high) and low <= 0.0 <= high):
         raise CalibrationError(
             f"calibrator {spec!r} gave the range [{low:g}, {high:g}] for tensor {histogram.name!r}",
-            fix="A range must be finite and hold zero",
+            fix="A range must be finite and contain zero",
         )
     return low, high
 
 
 def file_name(spec: str, source: CalibrationSource) -> str:
-    """Return the name of a ranges file, legal on any system.
-
-    Another calibrator or another mixture gives another name. No name of a calibrator holds the equals sign;
-    what a file system might refuse is percent-encoded.
-    """
+    """Return the name of a ranges file, percent-encoded where a file system might refuse a character."""
     return f"{quote(spec.replace(':', '='), safe='=')}-{quote(source.name, safe='+')}-{len(source)}.json"
 
 
-def _is_done(
-    path: Path, model: FloatModel, tensors: Sequence[str], sha256: str, asked: Tuple[str, str, int]
-) -> bool:
-    """Return True if a file holds what was asked for: calibrator, fingerprint and number of images."""
+def _is_done(path: Path, model: FloatModel, sha256: str, request: Tuple[str, str, int]) -> bool:
+    """Return True if a file holds the result for (calibrator, fingerprint, number of images)."""
     if not path.is_file():
         return False
     try:
-        ranges = read_ranges(path, sha256, tensors)
-        if not ranges.is_result_of(*asked):
+        ranges = read_ranges(path, sha256, model.region.measured)
+        if not ranges.is_result_of(*request):
             return False
         equalize(model, ranges.equalization)
     except CalibrationError:
-        return False  # of an earlier export, or damaged; it is ours to replace
+        return False  # of an earlier export, or damaged: measured again
     return True

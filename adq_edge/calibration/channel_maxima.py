@@ -1,4 +1,4 @@
-"""How large each channel of each activation gets: what equalization needs to know."""
+"""Largest magnitude of each activation channel, for equalization."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def largest_per_channel(
     largest: Dict[str, np.ndarray] = {}
     for image in images:
         for name, value in zip(tensors, session.run(tensors, {INPUT: image[None]})):
-            # Two reductions over contiguous memory are several times faster than one over its magnitude.
+            # Two reductions are several times faster than one over the magnitudes.
             rows = value.reshape(value.shape[1], -1)
             magnitude = np.maximum(rows.max(axis=1), -rows.min(axis=1))
             largest[name] = np.maximum(largest[name], magnitude) if name in largest else magnitude

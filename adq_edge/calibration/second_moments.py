@@ -1,4 +1,4 @@
-"""Second moments of what convolutions read: what rounding with error compensation needs to know."""
+"""Second moments of the inputs of convolutions, for rounding with error compensation."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from adq_edge.quantization.passes.conv_transpose import scatters_blocks
 from adq_edge.quantization.region import QuantizedOperator
 
 POSITIONS = 16
-"""Positions sampled along each side of a layer's output: neighbors say the same."""
+"""Positions sampled along each side of a layer's output; neighbors resemble each other."""
 
 _LARGEST_SIDE = 5000
-"""Layers with more weights per output value are left out, and so rounded to nearest: a matrix of twice the
-side takes 1 GB while it is inverted, and a minute. 3x3 kernels over 512 channels are within."""
+"""Largest number of weights per output value; layers with more are rounded to the nearest level.
+
+A matrix of twice the side takes 1 GB and a minute to invert. 3x3 kernels over 512 channels have 4608.
+"""
 
 _BUDGET = 48_000_000
-"""Elements of all matrices held at once; more layers need another run of the images."""
+"""Elements of all matrices held at once; the other layers need another pass over the images."""
 
 
 class LayerMoments(NamedTuple):
-    """A convolution and the sum of x x^T over sampled patches x of its input, float32 `[n, n]`."""
+    """A convolution, and the sum of x x^T over sampled patches x of its input, float32 `[n, n]`."""
 
     node: onnx.NodeProto
     moments: np.ndarray
@@ -39,10 +41,9 @@ def second_moments(
     *,
     threads: int,
 ) -> Iterator[LayerMoments]:
-    """Yield the second moments of each plain convolution; other operators are passed over.
+    """Yield the second moments of each ungrouped convolution.
 
-    Plain are ungrouped ones, and transposed ones whose kernel is as large as their stride: what they read is
-    one pixel.
+    Transposed convolutions are included if kernel and stride are equal: each output then has one input pixel.
 
     Args:
         model: the float model.
@@ -66,7 +67,7 @@ def _is_plain(node: onnx.NodeProto) -> bool:
 
 
 def _side(node: onnx.NodeProto, weight: Sequence[int]) -> int:
-    """Return the number of weights that make one output value."""
+    """Return the number of weights per output value."""
     return int(weight[0] if node.op_type == "ConvTranspose" else np.prod(weight[1:]))
 
 
@@ -97,22 +98,20 @@ def _moments_of(
         for operator in batch:
             rows = patches(values[operator.inputs[0]], operator.node)
             product = rows.T @ rows
-            if operator.node.name in sums:
-                sums[operator.node.name] += product
-            else:
-                sums[operator.node.name] = product
+            product += sums.get(operator.node.name, 0)
+            sums[operator.node.name] = product
     for operator in batch:
         yield LayerMoments(operator.node, sums.pop(operator.node.name))
 
 
 def patches(value: np.ndarray, node: onnx.NodeProto) -> np.ndarray:
-    """Return what a convolution reads at sampled positions, float32 `[positions, n]`.
+    """Return the input patches of a convolution at sampled positions, float32 `[positions, n]`.
 
     Args:
         value: the convolution's input, float32 `[1, channels, h, w]`.
-        node: the convolution, or a transposed one whose kernel is as large as its stride.
+        node: the convolution; a transposed one has equal kernel and stride.
     """
-    if node.op_type == "ConvTranspose":  # each output position has one pixel to come from
+    if node.op_type == "ConvTranspose":  # each output has one input pixel
         node = onnx.helper.make_node("Conv", [], [], kernel_shape=[1, 1])
     height, width = attribute(node, "kernel_shape")
     strides = attribute(node, "strides", [1, 1])

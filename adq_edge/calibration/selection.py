@@ -1,4 +1,4 @@
-"""Which images a bundle is calibrated on, where the user leaves the choice to us."""
+"""The choice of a bundle's calibration images."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ from adq_edge.datasets.mvtec import known_categories
 def choose_source(
     bundle: Bundle, spec: str, data: Optional[Union[str, Path]], samples: int
 ) -> CalibrationSource:
-    """Return the source that `build` and `calibrate` read.
+    """Return the calibration images of a bundle.
 
     Args:
-        bundle: the model.
-        spec: a source's name, or several with commas between them.
-        data: folder of images, or `random-normal` for that source; by default `calibration_data/`, else
-            the dataset that the model was trained on. Of a dataset with the model's categories and others,
-            the model's own are read.
+        bundle: the bundle.
+        spec: the name of a source, or several names separated by commas.
+        data: folder of images, or `random-normal` for that source; by default `calibration_data/`, else the
+            training dataset. Only the model's categories of a dataset are read.
         samples: the largest number of images.
 
     Raises:
-        CalibrationError: no such source, no images for one that needs them, or two answers at once.
+        CalibrationError: no such source, a source without images, or `random-normal` with another source.
     """
     if data == RANDOM_NORMAL:
         if spec not in (IMAGES, RANDOM_NORMAL):
@@ -51,11 +50,11 @@ def choose_source(
 
 
 def own_categories(bundle: Bundle, folder: Optional[Path]) -> Tuple[str, ...]:
-    """Return the model's own categories of a dataset that has others too; none where all of it is meant."""
+    """Return the model's categories if a dataset has others too; else none, which means all."""
     return () if folder is None else known_categories(folder, bundle.manifest.categories)
 
 
 def default_folder(bundle: Bundle) -> Optional[Path]:
-    """Return `calibration_data/`, else the dataset trained on; None where neither holds an image."""
+    """Return `calibration_data/`, else the training dataset; None if neither has an image."""
     trained_on = None if bundle.manifest.data is None else Path(bundle.manifest.data)
     return next((path for path in (workspace.CALIBRATION_DATA, trained_on) if has_images(path)), None)

@@ -1,8 +1,7 @@
-"""Where calibration images come from: a stream of uint8 `[H, W, 3]` images of the model's size.
+"""Sources of calibration images: built-in ones, and those of installed packages.
 
-A third party's source is a callable `(folder, samples, seed) -> CalibrationSource`, announced in its
-package's metadata under the entry-point group `adq_edge.sources`. `folder` is None where the user has no
-images. The source chooses what to read there.
+A package adds a source through the entry-point group `adq_edge.sources`: a function
+`(folder, samples, seed) -> CalibrationSource`. `folder` is None if the user has no images.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from typing import Any, Dict, Iterator, List, Optional, Protocol, Sequence, Tupl
 import numpy as np
 
 from adq_edge.artifacts import workspace
-from adq_edge.core.errors import AdqError, CalibrationError, DataError
+from adq_edge.core.errors import CalibrationError, DataError
 from adq_edge.core.files import storage_errors
 from adq_edge.core.imaging import find_images, load_image
-from adq_edge.core.plugins import load_factory, plugin_names
+from adq_edge.core.plugins import load_factory, plugin_errors, plugin_names
 from adq_edge.datasets.mvtec import read_dataset
 
 GROUP = "adq_edge.sources"
@@ -36,18 +35,17 @@ BUILT_IN = {
 _READ_CATEGORIES = (IMAGES, SYNTHETIC_DEFECTS)
 _FOLDER_OPTION = "name a folder with --calib-data (build) or --data (calibrate, analyze)"
 
-# The study feeds standard-normal tensors where the normalized image goes; undone here, because the
-# images of a source enter the graph before the normalization.
+# The normalization of ImageNet, which random-normal images undo.
 _MEAN = np.array([0.485, 0.456, 0.406]) * 255.0
 _STD = np.array([0.229, 0.224, 0.225]) * 255.0
 
 
 class CalibrationSource(Protocol):
-    """A stream of images that can be drawn again and again, the same each time."""
+    """Calibration images; each pass over them yields the same images."""
 
     @property
     def name(self) -> str:
-        """What ranges files call it."""
+        """The source's name in ranges files."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -56,15 +54,15 @@ class CalibrationSource(Protocol):
         """Yield each image, uint8 `[H, W, 3]` RGB of `size` (height, width)."""
 
     def fingerprint(self) -> str:
-        """Return a text that changes when the images do."""
+        """Return a text that changes with the images."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageSource:
-    """Images from files, in a fixed pseudo-random order so that a part of them covers all categories.
+    """Images from files.
 
     Attributes:
-        paths: the files that are read.
+        paths: the files.
     """
 
     paths: Tuple[Path, ...]
@@ -79,7 +77,7 @@ class ImageSource:
             yield load_image(path, size)
 
     def fingerprint(self) -> str:
-        """Return a hash of the files' names, sizes and times: the same ranges follow from the same files."""
+        """Return a hash of the names, sizes and times of the files."""
         digest = hashlib.sha256()
         for path in self.paths:
             with storage_errors(path):
@@ -90,9 +88,9 @@ class ImageSource:
 
 @dataclasses.dataclass(frozen=True)
 class RandomNormalSource:
-    """The study's data-free source: standard-normal values where the normalized image goes.
+    """Random images that are standard normal after the normalization.
 
-    As an image holds only 0..255, values beyond about two standard deviations are clipped.
+    Pixels are 0 to 255, so values beyond about two standard deviations are clipped.
     """
 
     count: int
@@ -110,35 +108,35 @@ class RandomNormalSource:
             yield np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
     def fingerprint(self) -> str:
-        """Return what determines the images."""
+        """Return a text that changes with the seed."""
         return f"{RANDOM_NORMAL}-{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
 class MixedSource:
-    """Images of several sources in turn, so that any part of the stream has some of each.
+    """Images of several sources, alternating.
 
     Attributes:
-        parts: the sources, in the order in which they take turns.
+        parts: the sources, in the order of their images.
     """
 
     parts: Tuple[CalibrationSource, ...]
 
     @property
     def name(self) -> str:
-        """The parts' names with plus signs between them, which a file name may hold."""
+        """The parts' names, joined by plus signs."""
         return "+".join(part.name for part in self.parts)
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
 
     def images(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
-        """Yield an image of each part in turn, of `size` (height, width); a part that ends drops out."""
+        """Yield an image of each part in turn, of `size` (height, width), until all parts end."""
         for turn in itertools.zip_longest(*(part.images(size) for part in self.parts)):
             yield from (image for image in turn if image is not None)
 
     def fingerprint(self) -> str:
-        """Return a hash of all that the parts' images follow from."""
+        """Return a hash of the parts' fingerprints."""
         digest = hashlib.sha256()
         for part in self.parts:
             digest.update(f"{part.name}|{len(part)}|{part.fingerprint()}\n".encode())
@@ -146,30 +144,30 @@ class MixedSource:
 
 
 def source_names() -> List[str]:
-    """Return the names of all sources, ours and installed ones."""
+    """Return the names of all sources."""
     return plugin_names(GROUP, BUILT_IN)
 
 
 def reads_categories(spec: str) -> bool:
-    """Return True if a source, or one of several, reads a dataset's categories."""
+    """Return True if a source, or one of several, reads the categories of a dataset."""
     return any(name.strip() in _READ_CATEGORIES for name in spec.split(","))
 
 
 def make_source(
     spec: str, folder: Optional[Path], samples: int, seed: int = 0, categories: Sequence[str] = ()
 ) -> CalibrationSource:
-    """Make a source from its name, or a mixture from several names with commas between them.
+    """Make a source from its name, or a mixture from several names.
 
     Args:
-        spec: such as `images` or `images,synthetic-defects`.
-        folder: images for the sources that need them; None if there are none.
-        samples: the largest number of images in total; each source of a mixture gets an equal share.
-        seed: of all random choices.
-        categories: which to read of a dataset; all by default.
+        spec: names separated by commas, such as `images,synthetic-defects`.
+        folder: folder of images, or None.
+        samples: the largest number of images in total; the sources of a mixture share it equally.
+        seed: seed of random choices.
+        categories: categories of a dataset to read; all by default.
 
     Raises:
-        CalibrationError: no such source, one named twice, one without the images it needs, or fewer
-            samples than sources.
+        CalibrationError: no such source, a source is named twice or lacks images, or there are fewer samples
+            than sources.
     """
     names = [name.strip() for name in spec.split(",")]
     factories = [load_factory("source", name, GROUP, BUILT_IN) for name in names]
@@ -183,18 +181,14 @@ def make_source(
     share, remainder = divmod(samples, len(names))
     parts: List[CalibrationSource] = []
     for number, (name, factory) in enumerate(zip(names, factories)):
-        own: Dict[str, Any] = {"categories": categories} if name in _READ_CATEGORIES else {}
-        try:
-            parts.append(factory(folder, share + (number < remainder), seed, **own))
-        except AdqError:
-            raise
-        except Exception as error:  # a third party's can fail in any way
-            raise CalibrationError(f"source {name!r} cannot be made ({error})") from error
+        options: Dict[str, Any] = {"categories": categories} if name in _READ_CATEGORIES else {}
+        with plugin_errors(f"source {name!r} cannot be made"):
+            parts.append(factory(folder, share + (number < remainder), seed, **options))
     return parts[0] if len(parts) == 1 else MixedSource(tuple(parts))
 
 
 def random_normal_source(folder: Optional[Path], samples: int, seed: int = 0) -> RandomNormalSource:
-    """Return `samples` random images; the folder is not looked at."""
+    """Return `samples` random images; the folder is not read."""
     del folder
     return RandomNormalSource(samples, seed)
 
@@ -202,17 +196,17 @@ def random_normal_source(folder: Optional[Path], samples: int, seed: int = 0) ->
 def image_source(
     folder: Optional[Path], samples: int, seed: int = 0, categories: Sequence[str] = ()
 ) -> ImageSource:
-    """Return up to `samples` images of a folder.
+    """Return up to `samples` images of a folder, in a random order that covers all categories.
 
     Args:
-        folder: a dataset in MVTec AD layout (its normal training images are taken), or any folder of images;
-            None where none was named and none found.
-        samples: the largest number to take.
-        seed: of the order.
-        categories: which to read of a dataset; all by default.
+        folder: a dataset in MVTec AD layout, of which the normal training images are taken, or any folder of
+            images; None if there is none.
+        samples: the largest number of images.
+        seed: seed of the order.
+        categories: categories of a dataset to read; all by default.
 
     Raises:
-        CalibrationError: there is no folder, or it holds no image.
+        CalibrationError: there is no folder, or it has no image.
     """
     remedy = f"Put images there, or {_FOLDER_OPTION}"
     if folder is None:
@@ -220,11 +214,11 @@ def image_source(
     paths = _image_paths(folder, categories)
     if not paths:
         raise CalibrationError("no calibration images here", where=folder, fix=remedy)
-    return ImageSource(tuple(paths[i] for i in numbers_in_order(len(paths), seed)[:samples]))
+    return ImageSource(tuple(paths[i] for i in image_order(len(paths), seed)[:samples]))
 
 
-def numbers_in_order(count: int, seed: int = 0) -> List[int]:
-    """Return the order that a folder is read in; files that are named by it in turn are read in turn."""
+def image_order(count: int, seed: int = 0) -> List[int]:
+    """Return the order in which a folder of `count` images is read."""
     return [int(number) for number in np.random.default_rng(seed).permutation(count)]
 
 
@@ -240,5 +234,5 @@ def _image_paths(folder: Path, categories: Sequence[str] = ()) -> List[Path]:
 
 
 def has_images(folder: Optional[Path]) -> bool:
-    """Return True if a folder exists and holds images that `image_source` would take."""
+    """Return True if a folder exists and has images for `image_source`."""
     return folder is not None and folder.is_dir() and bool(_image_paths(folder))

@@ -1,4 +1,4 @@
-"""Normal images with defects pasted on, so that the ranges hold what anomalies do to the activations."""
+"""Calibration on normal images with pasted defects, whose activations reach further."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from adq_edge.datasets.pasted_defects import RECIPE, paste_defects
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticDefectSource:
-    """Images from files, each with one to three defects that follow from the file's content and the seed.
+    """Images from files, each with one to three defects that depend on the file's content and the seed.
 
-    A patch may also come from the image before, which is the same one however many are taken.
+    A pasted patch may come from the previous image.
 
     Attributes:
         files: the image files.
-        seed: another seed gives other defects.
+        seed: seed of the defects.
     """
 
     files: ImageSource
@@ -46,16 +46,12 @@ class SyntheticDefectSource:
             donor = image
 
     def fingerprint(self) -> str:
-        """Return what determines the images: the files, the seed and how defects are made."""
+        """Return a text that changes with the files, the seed and the recipe of the defects."""
         return f"{self.name}-{RECIPE}-{self.seed}-{self.files.fingerprint()}"
 
 
 def synthetic_defect_source(
     folder: Optional[Path], samples: int, seed: int = 0, categories: Sequence[str] = ()
 ) -> SyntheticDefectSource:
-    """Return up to `samples` images of a folder, the same that `image_source` takes, with defects.
-
-    Raises:
-        CalibrationError: there is no folder, or it holds no image.
-    """
+    """Return the images of `image_source`, with defects; arguments and errors are the same."""
     return SyntheticDefectSource(image_source(folder, samples, seed, categories), seed)

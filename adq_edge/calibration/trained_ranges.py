@@ -1,6 +1,6 @@
-"""Ranges that were learned together with the weights: in checkpoints, and in the files of a bundle.
+"""Ranges that were trained together with the weights, in checkpoints and in bundles.
 
-BUNDLE/ranges/qat-ARITHMETIC.json    ranges, to be used with weights rounded to the nearest level
+BUNDLE/ranges/qat-ARITHMETIC.json    trained ranges; the weights are rounded to the nearest level
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from adq_edge.core.errors import CalibrationError, CheckpointError
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Arithmetic, Target
 
 QAT = "qat"
-"""The name of the calibrator."""
+"""The calibrator's name in ranges files."""
 QUANTIZATION = "quantization"
-"""Where the training state of a checkpoint holds such ranges."""
+"""Key of the ranges in the training state of a checkpoint."""
 
 
 def ranges_to_dict(ranges: Ranges) -> Dict[str, Any]:
-    """Return ranges as plain values for a checkpoint."""
+    """Return ranges as built-in types, for a checkpoint."""
     values = dataclasses.asdict(ranges)
     values["rounding"] = ranges.rounding.value
     values["arithmetic"] = None if ranges.arithmetic is None else ranges.arithmetic.value
@@ -29,10 +29,10 @@ def ranges_to_dict(ranges: Ranges) -> Dict[str, Any]:
 
 
 def ranges_from_dict(values: Mapping[str, Any]) -> Ranges:
-    """Return what `ranges_to_dict` made plain.
+    """Return the ranges that `ranges_to_dict` converted.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: the values are damaged.
     """
     try:
         enums = {
@@ -47,39 +47,40 @@ def ranges_from_dict(values: Mapping[str, Any]) -> Ranges:
 
 
 def write_trained_ranges(folder: Path, ranges: Ranges) -> Path:
-    """Write trained ranges into a bundle's folder of ranges; return the file.
+    """Write trained ranges into a bundle's ranges folder and return the file.
 
     Raises:
         StorageError: the folder cannot be written to or is full.
-        CheckpointError: the ranges do not say for which arithmetic they are.
+        CheckpointError: the ranges' arithmetic is missing.
     """
     if ranges.arithmetic is None:
-        raise CheckpointError("its quantization is for no arithmetic", fix="Train it again")
+        raise CheckpointError("the arithmetic of its quantization is missing", fix="Train it again")
     path = trained_ranges_file(folder, ranges.arithmetic)
     ranges.write(path)
     return path
 
 
 def trained_ranges_file(folder: Path, arithmetic: Arithmetic) -> Path:
-    """Return the ranges file for an arithmetic in a bundle's folder of ranges."""
+    """Return the path of an arithmetic's trained ranges in a bundle's ranges folder."""
     return folder / f"{QAT}-{arithmetic.value}.json"
 
 
 def arithmetic_of(target: Target) -> Arithmetic:
-    """Return the arithmetic that a model must have been trained for to suit a target."""
+    """Return the arithmetic of training with quantization that suits a target."""
     return Arithmetic.TENSORRT if target is Target.TENSORRT else Arithmetic.CPU
 
 
 def find_trained_ranges(bundle: Bundle, target: Target, calib: Optional[str]) -> Optional[Path]:
-    """Return the trained ranges that an INT8 engine is to be built with; None to calibrate.
+    """Return the trained ranges file for an INT8 engine; None if the bundle must be calibrated.
 
     Args:
-        bundle: the model.
+        bundle: the bundle.
         target: the engine's arithmetic.
-        calib: `qat` to insist on them, another calibrator to do without; None takes what the bundle has.
+        calib: `qat` to require trained ranges, another calibrator to ignore them, None to use them if the
+            bundle has them.
 
     Raises:
-        CalibrationError: the bundle has none, or only those of another arithmetic.
+        CalibrationError: the bundle has no trained ranges, or only for another arithmetic.
     """
     if calib not in (None, QAT):
         return None

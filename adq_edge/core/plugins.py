@@ -1,48 +1,61 @@
-"""What installed packages add: classes found by name, ours first, then those of an entry-point group."""
+"""Plugins: built-in classes and functions, and those of installed packages, by name."""
 
 from __future__ import annotations
 
+import contextlib
 from importlib import import_module, metadata
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 
-from adq_edge.core.errors import CalibrationError
+from adq_edge.core.errors import AdqError, CalibrationError
 
 Factory = Callable[..., Any]
 
 
 def plugin_names(group: str, built_in: Mapping[str, str]) -> List[str]:
-    """Return all names, ours and those of installed packages, sorted.
+    """Return all names, sorted.
 
     Args:
-        group: the entry-point group in which packages announce theirs.
-        built_in: `module:attribute` of ours, by name.
+        group: entry-point group of installed packages.
+        built_in: `module:attribute` of the built-in plugins, by name.
     """
     return sorted({*built_in, *_installed(group)})
 
 
 def load_factory(kind: str, name: str, group: str, built_in: Mapping[str, str]) -> Factory:
-    """Import what stands behind a name; ours go before an installed package's of the same name.
+    """Import the class or function of a name; a built-in one has priority over an installed one.
 
     Args:
-        kind: what it is called in messages.
+        kind: the word for the plugin in messages.
         name: its name.
-        group: the entry-point group in which packages announce theirs.
-        built_in: `module:attribute` of ours, by name.
+        group: entry-point group of installed packages.
+        built_in: `module:attribute` of the built-in plugins, by name.
 
     Raises:
         CalibrationError: no such name, or its package cannot be imported.
     """
-    loaders = {**_installed(group), **{ours: _loader(path) for ours, path in built_in.items()}}
+    loaders = {**_installed(group), **{own: _loader(path) for own, path in built_in.items()}}
     if name not in loaders:
-        raise CalibrationError(
-            f"no {kind} named {name!r}", fix=f"There are: {', '.join(plugin_names(group, built_in))}"
-        )
-    try:
+        names = ", ".join(plugin_names(group, built_in))
+        raise CalibrationError(f"no {kind} named {name!r}", fix=f"There are: {names}")
+    with plugin_errors(f"{kind} {name!r} cannot be loaded", fix="Repair its package"):
         return loaders[name]()
-    except Exception as error:  # importing another's package can fail in any way
-        raise CalibrationError(
-            f"{kind} {name!r} cannot be loaded ({error})", fix="Repair its package"
-        ) from error
+
+
+@contextlib.contextmanager
+def plugin_errors(what: str, fix: Optional[str] = None) -> Iterator[None]:
+    """Turn any error of a plugin into a CalibrationError.
+
+    Args:
+        what: what failed.
+        fix: what the user can do.
+    """
+    try:
+        yield
+    except AdqError:
+        raise
+    except Exception as error:
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise CalibrationError(f"{what} ({reason})", fix=fix) from error
 
 
 def _loader(path: str) -> Callable[[], Factory]:
@@ -56,6 +69,6 @@ def _loader(path: str) -> Callable[[], Factory]:
 
 
 def _installed(group: str) -> Dict[str, Callable[[], Factory]]:
-    points: Any = metadata.entry_points()  # a plain dictionary before Python 3.10
+    points: Any = metadata.entry_points()  # a dictionary before Python 3.10
     chosen = points.select(group=group) if hasattr(points, "select") else points.get(group, [])
     return {point.name: point.load for point in chosen}

@@ -11,7 +11,7 @@ from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.artifacts.sidecar import Sidecar, sidecar_path
 from adq_edge.calibration.selection import default_folder, own_categories
-from adq_edge.calibration.sources import IMAGES, image_source, numbers_in_order
+from adq_edge.calibration.sources import IMAGES, image_order, image_source
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.errors import DataError, EngineError
 from adq_edge.core.options import BuildOptions, Device, Precision, Scenario, Target
@@ -168,7 +168,7 @@ def _add_images(files: Dict[str, Path], bundle: Bundle, recipe: Recipe, request:
     place = f"calibration/{recipe.name}"
     paths = image_source(folder, recipe.options.samples, categories=own_categories(bundle, folder)).paths
     # Read in another order they would make another engine: weights are rounded on the first of them.
-    for number, path in zip(numbers_in_order(len(paths)), paths):
+    for number, path in zip(image_order(len(paths)), paths):
         files[f"work/{place}/{number:06}{path.suffix}"] = path
     return place
 

@@ -1,10 +1,9 @@
-"""Entropy: the clipping threshold whose quantized distribution diverges least from the original.
+"""Entropy: the clipping threshold with the smallest divergence of the quantized distribution.
 
-Source: Migacz, "8-bit Inference with TensorRT", GTC 2017, slides 31-38. For each threshold of i bins,
-the reference P is the histogram cut at i with the outliers added to its last bin; the candidate Q is
-the cut histogram merged into 128 levels and spread again over the bins that were not empty; the i with
-the smallest KL(P || Q) wins. Computed for all thresholds at once from cumulative sums, so that 2048
-bins take milliseconds.
+For a threshold of i bins, the reference P is the histogram cut at i, with the outliers added to its last bin.
+The candidate Q is the cut histogram merged into 128 levels and spread over the non-empty bins again. The i
+with the smallest KL(P || Q) is chosen. Cumulative sums give all thresholds at once, in milliseconds.
+Source: Migacz, "8-bit Inference with TensorRT", GTC 2017, slides 31-38.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ import numpy as np
 from adq_edge.calibration.calibrators.histogram import Histogram
 
 BINS = 2048
-"""Bins that the search looks at, as many as TensorRT's."""
+"""Bins of the search, as in TensorRT."""
 
 LEVELS = 128
-"""Levels of the magnitude in signed 8 bits; also the smallest threshold, in bins."""
+"""Magnitude levels of signed 8 bits; also the smallest threshold in bins."""
 
 
 class EntropyCalibrator:
-    """Takes the threshold with the smallest Kullback-Leibler divergence, on both sides of zero alike."""
+    """Chooses the threshold with the smallest Kullback-Leibler divergence, symmetric about zero."""
 
     def compute_range(self, histogram: Histogram) -> Tuple[float, float]:
         """Return (-threshold, threshold), cut to the data's own range."""
@@ -32,14 +31,14 @@ class EntropyCalibrator:
         if largest == 0.0:
             return low, high
         counts = _rebin(histogram.magnitudes, histogram.width, largest)
-        # Zeros (half of what a ReLU gives) are exact on any grid and would hide everything else.
+        # Zeros (half of a ReLU's output) are exact on any grid and would dominate the divergence.
         counts[0] = counts[1]
         threshold = best_threshold(counts) * largest / BINS
         return max(low, -threshold), min(high, threshold)
 
 
 def _rebin(counts: np.ndarray, width: float, largest: float) -> np.ndarray:
-    """Spread counts over `BINS` bins that end at the largest magnitude: the search sees no scale."""
+    """Spread counts over `BINS` bins up to the largest magnitude: the scale does not matter."""
     edges = np.arange(len(counts) + 1) * width
     wanted = np.linspace(0.0, largest, BINS + 1)
     wanted[-1] = edges[-1]
@@ -47,10 +46,10 @@ def _rebin(counts: np.ndarray, width: float, largest: float) -> np.ndarray:
 
 
 def best_threshold(counts: np.ndarray) -> int:
-    """Return the number of bins to keep: the threshold with the smallest divergence.
+    """Return the threshold with the smallest divergence, as a number of bins.
 
     Args:
-        counts: float64 `[bins]` counts of magnitudes, the last one not empty.
+        counts: float64 `[bins]` counts of magnitudes; the last one is not 0.
     """
     if len(counts) <= LEVELS:
         return len(counts)
@@ -60,19 +59,18 @@ def best_threshold(counts: np.ndarray) -> int:
 
 
 def kl_divergences(counts: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Return KL(P || Q) for every threshold, float64; infinite where Q misses a value of P.
+    """Return KL(P || Q) of each threshold, float64 `[n]`; infinite where Q is 0 and P is not.
 
     Args:
         counts: float64 `[bins]` counts of magnitudes.
-        thresholds: int `[n]` numbers of bins to keep.
+        thresholds: int `[n]`, in bins.
     """
     mass = _running_sum(counts)
     filled = _running_sum(counts > 0)
     mass_log_mass = _running_sum(_x_log_x(counts))
     total, kept = mass[-1], mass[thresholds]
-    edges = -(
-        -np.arange(LEVELS + 1) * thresholds[:, None] // LEVELS
-    )  # ceil: level of bin k is k * LEVELS // i
+    # Rounded up: the level of bin k is k * LEVELS // i.
+    edges = -(-np.arange(LEVELS + 1) * thresholds[:, None] // LEVELS)
     level_mass, level_filled = np.diff(mass[edges], axis=1), np.diff(filled[edges], axis=1)
 
     outliers = total - kept
@@ -84,7 +82,7 @@ def kl_divergences(counts: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     p_log_q = (p_of_level * np.log(height)).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         divergences = (p_log_p - p_log_q) / total - np.log(total) + np.log(kept)
-    # An empty last bin has no share in Q, but the outliers of P stand in it.
+    # An empty last bin is 0 in Q, but contains the outliers in P.
     return np.where((last == 0) & (outliers > 0) | (kept == 0), np.inf, divergences)
 
 

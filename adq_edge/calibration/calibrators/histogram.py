@@ -1,9 +1,7 @@
-"""A histogram that grows with its data: memory does not depend on how many images it has seen.
+"""A histogram of fixed size for data of unknown range.
 
-Bins are equal in width and one edge lies on zero. When a value falls outside, the width doubles and
-neighboring bins merge, which is exact; so one pass over the data is enough although its range is not
-known beforehand. The width is always a power of two, which makes the binning itself exact in floating
-point. Of `BINS` bins on a side at least half are in use, whatever the data.
+Bins have equal width, and one edge is zero. For a value outside, the width doubles and neighboring bins are
+merged, which is exact. The width is a power of two, so the binning is exact in floating point.
 """
 
 from __future__ import annotations
@@ -17,14 +15,14 @@ import numpy as np
 from adq_edge.core.errors import CalibrationError
 
 BINS = 4096
-"""Bins on each side of zero; at least half of them cover the data: 2048, what TensorRT's calibrator uses."""
+"""Bins on each side of zero; at least half cover the data: 2048, as in TensorRT's calibrator."""
 
 
 class Histogram:
     """Counts of a tensor's values, and its exact minimum and maximum.
 
     Args:
-        name: the tensor, for error messages.
+        name: name of the tensor.
         bins: bins on each side of zero, an even number.
     """
 
@@ -48,7 +46,7 @@ class Histogram:
 
     @property
     def positive(self) -> np.ndarray:
-        """Counts of the bins `[i * width, (i + 1) * width)`, int64 `[bins]`; zeros are in the first."""
+        """Counts of the bins `[i * width, (i + 1) * width)`, int64 `[bins]`; zeros are in the first one."""
         return self._counts[self.bins :]
 
     @property
@@ -63,16 +61,16 @@ class Histogram:
 
     @property
     def data_range(self) -> Tuple[float, float]:
-        """The exact (minimum, maximum), widened to include zero, which padding and ReLU need exactly."""
+        """The exact (minimum, maximum), extended to zero, which padding and ReLU must represent exactly."""
         return min(float(self.low), 0.0), max(float(self.high), 0.0)
 
     def update(self, values: np.ndarray, row_step: int = 1) -> None:
-        """Take in a float32 array: its extremes exactly, its counts from every `row_step`-th row.
+        """Add a float32 array: the extremes of all values, the counts of every `row_step`-th row.
 
-        Rows are those of a map `[..., H, W]`; of a single row nothing is left out.
+        Rows are those of a map `[..., H, W]`; a single row is counted completely.
 
         Raises:
-            CalibrationError: a NaN or an infinity.
+            CalibrationError: a value is NaN or infinite.
         """
         low, high = float(values.min()), float(values.max())
         if not (np.isfinite(low) and np.isfinite(high)):
@@ -91,11 +89,11 @@ class Histogram:
             self._counts[self.bins] += rows.size
 
     def _grow(self, magnitude: float) -> None:
-        """Make room for a magnitude: doublings, so that old bins merge into new ones exactly."""
+        """Double the limit until a magnitude is inside; pairs of bins merge."""
         if magnitude < self.limit or magnitude == 0.0:
             return
         if self.limit == 0.0:
-            self.limit = 2.0 ** math.frexp(magnitude)[1]  # the next power of two above the data
+            self.limit = 2.0 ** math.frexp(magnitude)[1]  # the next larger power of two
         while magnitude >= self.limit:
             self.limit *= 2.0
             sides = self._counts.reshape(2, self.bins)
@@ -105,7 +103,7 @@ class Histogram:
             self._counts = merged.reshape(-1)
 
     def _count(self, rows: np.ndarray) -> None:
-        """Count with OpenCV, an order of magnitude faster than numpy; only the side that has values."""
+        """Count with OpenCV, ten times as fast as numpy; only the side that has values."""
         lowest, bins = (0.0, self.bins) if self.low >= 0.0 else (-self.limit, 2 * self.bins)
         counts = cv2.calcHist([rows], [0], None, [bins], [lowest, self.limit])
         self._counts[2 * self.bins - bins :] += counts.reshape(-1).astype(np.int64)

@@ -1,10 +1,9 @@
-"""Lp error: the range whose 8-bit grid gives the smallest mean p-th power of the error, clipping included.
+"""Lp: the range whose 8-bit grid has the smallest mean p-th power of the error, clipping included.
 
-With p = 2 this is MSE. A p above 2 weighs the few large errors of clipping more against the many small ones
-of rounding: large activations are what an anomaly shows itself by. 2.4 is the value used by the published
-code of BRECQ (Li et al., ICLR 2021) and QDrop (Wei et al., ICLR 2022).
-Source of the criterion: Nahshan et al., "Loss Aware Post-Training Quantization", Machine Learning 2021,
-section 3.2; evaluated on the histogram's bin centers, with the zeros of a ReLU exact.
+MSE is p = 2. A larger p weighs the few large errors of clipping more, and anomalies cause large activations.
+2.4 is the value in the published code of BRECQ (Li et al., ICLR 2021) and QDrop (Wei et al., ICLR 2022). The
+error is evaluated at the bin centers of the histogram.
+Source: Nahshan et al., "Loss Aware Post-Training Quantization", Machine Learning 2021, section 3.2.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ CANDIDATES = 100
 
 
 class LpCalibrator:
-    """Takes the threshold with the smallest expected error on an asymmetric 8-bit grid.
+    """Chooses the threshold with the smallest expected error on an asymmetric 8-bit grid.
 
     Args:
-        power: p, at least 1; the larger, the less is clipped.
+        power: p, at least 1; a larger p clips less.
 
     Raises:
         ValueError: the power is below 1 or not finite.
@@ -55,11 +54,11 @@ def _filled_bins(histogram: Histogram) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def expected_error(values: np.ndarray, counts: np.ndarray, low: float, high: float, power: float) -> float:
-    """Return the summed p-th power of the error of rounding `values` to 256 levels over `[low, high]`.
+    """Return the sum of the p-th powers of the errors of 256 levels over `[low, high]`.
 
     Args:
         values: float64 `[n]`.
-        counts: float64 `[n]`, how often each value occurs.
+        counts: float64 `[n]`, number of occurrences of each value.
         low: lower end of the range, at most 0.
         high: upper end of the range, at least 0.
         power: p.

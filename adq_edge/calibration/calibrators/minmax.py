@@ -1,4 +1,4 @@
-"""Min-max: the whole range of the data. Nothing is clipped; one outlier coarsens the grid for all."""
+"""Min-max: the range of the data. Nothing is clipped, so one outlier makes the grid coarse."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from adq_edge.calibration.calibrators.histogram import Histogram
 
 
 class MinMaxCalibrator:
-    """Takes the exact minimum and maximum."""
+    """Chooses the exact minimum and maximum."""
 
     def compute_range(self, histogram: Histogram) -> Tuple[float, float]:
-        """Return the data's own range, widened to include zero."""
+        """Return the data's range, extended to zero."""
         return histogram.data_range

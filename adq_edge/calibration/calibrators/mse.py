@@ -1,7 +1,6 @@
-"""MSE: the range whose 8-bit grid gives the smallest mean squared error, clipping included.
+"""MSE: the range whose 8-bit grid has the smallest mean squared error, clipping included.
 
-Source of the criterion: Sung et al., "Resiliency of Deep Neural Networks under Quantization", 2015 (L2
-error minimization).
+Source: Sung et al., "Resiliency of Deep Neural Networks under Quantization", 2015 (L2 error minimization).
 """
 
 from __future__ import annotations

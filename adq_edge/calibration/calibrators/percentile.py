@@ -1,4 +1,4 @@
-"""Percentile: the range that holds all but a given share of the values on each side."""
+"""Percentile: the range that clips a given share of the values on each side."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ DEFAULT_PERCENTILE = 99.99
 
 
 class PercentileCalibrator:
-    """Clips the share above `percentile` of all values on the positive side, and as much on the negative.
+    """Clips the values beyond a percentile, on each side of zero.
 
     Args:
-        percentile: in (0, 100]; 100 is min-max.
+        percentile: above 0, at most 100; 100 is min-max.
 
     Raises:
         ValueError: the percentile is outside (0, 100].
@@ -29,7 +29,7 @@ class PercentileCalibrator:
     def compute_range(self, histogram: Histogram) -> Tuple[float, float]:
         """Return the range between the two percentiles, interpolated within their bins."""
         low, high = histogram.data_range
-        if self.tail == 0.0:  # not every value is counted, but the extremes are exact
+        if self.tail == 0.0:  # the extremes are exact, the counts are samples
             return low, high
         allowed = self.tail * histogram.total
         return (
@@ -39,7 +39,7 @@ class PercentileCalibrator:
 
 
 def _cut(counts: np.ndarray, width: float, allowed: float) -> float:
-    """Return the magnitude above which `allowed` values lie."""
+    """Return the magnitude that `allowed` values exceed."""
     above = np.cumsum(counts[::-1])[::-1]  # values in this bin and all higher ones
     inside = np.flatnonzero(above > allowed)
     if not len(inside):

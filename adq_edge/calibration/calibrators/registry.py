@@ -1,8 +1,7 @@
-"""Calibrators by name: ours, and those that installed packages add.
+"""Calibrators by name: built-in ones, and those of installed packages.
 
-A third party's calibrator is a class whose instances have `compute_range(histogram) -> (low, high)`,
-announced in its package's metadata under the entry-point group `adq_edge.calibrators`. A complete one is
-in `tests/example_calibrator/`.
+A package adds a calibrator through the entry-point group `adq_edge.calibrators`: a class with
+`compute_range(histogram) -> (low, high)`. A complete example is in `tests/data/example_calibrator/`.
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ from __future__ import annotations
 from typing import List, Protocol, Tuple
 
 from adq_edge.calibration.calibrators.histogram import Histogram
-from adq_edge.core.errors import CalibrationError
-from adq_edge.core.plugins import load_factory, plugin_names
+from adq_edge.core.plugins import load_factory, plugin_errors, plugin_names
 
 GROUP = "adq_edge.calibrators"
 
@@ -25,27 +23,25 @@ BUILT_IN = {
 
 
 class Calibrator(Protocol):
-    """Chooses a tensor's range from the histogram of its values; a pure function."""
+    """Chooses the range of a tensor from the histogram of its values."""
 
     def compute_range(self, histogram: Histogram) -> Tuple[float, float]:
-        """Return (low, high) in the tensor's units, low <= 0 <= high, within the data's range."""
+        """Return (low, high) in the tensor's units, with low <= 0 <= high."""
 
 
 def calibrator_names() -> List[str]:
-    """Return the names of all calibrators, ours and installed ones."""
+    """Return the names of all calibrators."""
     return plugin_names(GROUP, BUILT_IN)
 
 
 def make_calibrator(spec: str) -> Calibrator:
-    """Make a calibrator from its name, or from `name:value` for one that takes a number.
+    """Make a calibrator from `name`, or from `name:value` with a number.
 
     Raises:
-        CalibrationError: no such calibrator, or one that cannot be loaded or takes no such value.
+        CalibrationError: no such calibrator, its package is broken, or the value is not allowed.
     """
     name, colon, value = spec.partition(":")
     factory = load_factory("calibrator", name, GROUP, BUILT_IN)
-    try:
+    with plugin_errors(f"calibrator {spec!r} cannot be made"):
         calibrator: Calibrator = factory(float(value)) if colon else factory()
-    except Exception as error:  # a third party's can fail in any way
-        raise CalibrationError(f"calibrator {spec!r} cannot be made ({error})") from error
-    return calibrator
+        return calibrator
