@@ -44,7 +44,7 @@ def calibrate(
     calib: Union[str, Sequence[str]] = DEFAULT_CALIBRATOR,
     *,
     source: str = IMAGES,
-    data: Optional[Union[str, Path]] = None,
+    calib_data: Optional[Union[str, Path]] = None,
     samples: int = DEFAULT_SAMPLES,
     threads: Optional[int] = None,
 ) -> List[CalibratedRanges]:
@@ -57,8 +57,8 @@ def calibrate(
         calib: calibrators, `name` or `name:value`: one, several with commas between them, or a sequence.
         source: what is calibrated on: `images`, `synthetic-defects`, `random-normal`, an installed package's,
             or several with commas between them, which then share the samples equally.
-        data: folder of calibration images; by default `calibration_data/`, else the training images of the
-            dataset that the model was trained on.
+        calib_data: folder of calibration images, or `random-normal`; by default `calibration_data/`, else
+            the training images of the dataset that the model was trained on.
         samples: the largest number of calibration images in total.
         threads: CPU threads; all by default.
 
@@ -70,7 +70,7 @@ def calibrate(
     specs = [calib] if isinstance(calib, str) else calib
     names = list(dict.fromkeys(name.strip() for spec in specs for name in spec.split(",")))
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
-    images = choose_source(opened, source, data, samples)
+    images = choose_source(opened, source, calib_data, samples)
     paths = calibrate_bundle(opened, FloatModel.load(opened), names, images, threads=threads)
     sha256 = opened.manifest.model_sha256
     return [CalibratedRanges(path, read_ranges(path, sha256, [])) for path in paths]

@@ -33,7 +33,7 @@ BUILT_IN = {
     SYNTHETIC_DEFECTS: "adq_edge.calibration.synthetic_defects:synthetic_defect_source",
 }
 _READ_CATEGORIES = (IMAGES, SYNTHETIC_DEFECTS)
-_FOLDER_OPTION = "name a folder with --calib-data (build) or --data (calibrate, analyze)"
+_FOLDER_OPTION = "name a folder with --calib-data"
 
 # The normalization of ImageNet, which random-normal images undo.
 _MEAN = np.array([0.485, 0.456, 0.406]) * 255.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import Any
 
 import typer
@@ -23,15 +24,19 @@ from adq_edge.cli import (
     synthetic,
     train,
 )
+from adq_edge.cli.common import verb
+from adq_edge.cli.options import current_names
 from adq_edge.core.version import __version__
 
 app = typer.Typer(
     name="adq-edge",
-    help="From a trained unified anomaly model to a measured INT8/FP16 engine, with proof of what the "
-    "quantization cost.",
+    help="Turn a trained visual anomaly model into a measured INT8 or FP16 engine, and measure what the "
+    "quantization costs.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -44,37 +49,38 @@ def _version(show: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version."
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
-    """Hold the options that stand before the verb."""
+    """Declare the options in front of the verb."""
 
 
-for command in (
-    train,
-    export,
-    calibrate,
-    analyze,
-    build,
-    evaluate,
-    compare,
-    bench,
-    report,
-    predict,
-    demo,
-    study,
-    synthetic,
-    doctor,
-):
-    command.register(app)
+_VERBS = {
+    "train": train.train,
+    "export": export.export,
+    "calibrate": calibrate.calibrate,
+    "analyze": analyze.analyze,
+    "build": build.build,
+    "eval": evaluate.evaluate,
+    "compare": compare.compare,
+    "bench": bench.bench,
+    "report": report.report,
+    "predict": predict.predict,
+    "demo": demo.demo,
+    "study": study.study,
+    "synthetic": synthetic.synthetic,
+    "doctor": doctor.doctor,
+}
+for _name, _command in _VERBS.items():
+    app.command(_name)(verb(_command))
 
 
 def _terminate(number: int, frame: Any) -> None:
-    """End as Ctrl-C does, so that nothing half-written and no process is left."""
+    """Exit as Ctrl-C does, so that no half-written file and no process is left."""
     raise SystemExit(128 + number)
 
 
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, _terminate)
-    app()
+    app(args=current_names(sys.argv[1:]))

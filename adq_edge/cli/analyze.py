@@ -7,55 +7,36 @@ from typing import Optional
 
 import typer
 
-from adq_edge.cli.common import verb
-from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
+from adq_edge.cli import options
+from adq_edge.core.options import DEFAULT_SAMPLES, DEFAULT_SOURCE, Target
 
 SHOWN = 20
-"""Layers that the table shows without `--all`."""
+"""Number of layers in the table without `--all`."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="analyze")(analyze)
-
-
-@verb
 def analyze(
-    bundle: Optional[Path] = typer.Argument(None, help="Bundle; the newest in bundles/ by default."),
-    calib: Optional[str] = typer.Option(
-        None,
-        "--calib",
-        help="Calibrator: entropy, lp, minmax, mse, percentile; lp:P, percentile:P. By default the ranges "
-        f"that the model was trained with, else {DEFAULT_CALIBRATOR}.",
-    ),
-    source: str = typer.Option(
-        "images",
-        "--source",
-        help="What to calibrate on: images, synthetic-defects, random-normal, or several with commas.",
-    ),
-    data: Optional[Path] = typer.Option(
-        None, "--data", help="Folder of images; calibration_data/, else the training images, by default."
-    ),
-    samples: int = typer.Option(
-        DEFAULT_SAMPLES, "--samples", min=1, help="Largest number of calibration images."
-    ),
+    bundle: options.Bundle = None,
+    calib: options.Calib = None,
+    source: options.Source = DEFAULT_SOURCE,
+    calib_data: options.CalibData = None,
+    samples: options.Samples = DEFAULT_SAMPLES,
     images: int = typer.Option(
-        16,
-        "--images",
-        "--pictures",
-        help="Largest number of images to measure with; half get synthetic defects.",
+        16, help="Largest number of images to analyze; half of them get synthetic defects."
     ),
-    target: Optional[str] = typer.Option(
-        None, "--target", help="Whose arithmetic: x86, arm or tensorrt; this machine's CPU by default."
+    target: Optional[Target] = typer.Option(
+        None, help="Machine whose integer arithmetic is simulated. Default: this machine's CPU."
     ),
-    output: Optional[Path] = typer.Option(
-        None, "--output", "-o", help="Result file; in benchmarks/results/."
+    output: options.ResultFile = None,
+    plot: Optional[Path] = typer.Option(
+        None, help="Plot file (.png or .jpg). Default: beside the result file."
     ),
-    plot: Optional[Path] = typer.Option(None, "--plot", help="Plot (.png); beside the result file."),
-    show_all: bool = typer.Option(False, "--all", help="Show every layer, not only the worst."),
-    threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
+    show_all: bool = typer.Option(False, "--all", help=f"Show every layer, not only the worst {SHOWN}."),
+    threads: options.Threads = None,
 ) -> None:
-    """Measure what INT8 costs the anomaly maps and scores, layer by layer: no engine is built."""
+    """Measure the error that INT8 causes in the anomaly maps and scores, layer by layer.
+
+    No engine is built: the integer arithmetic is simulated in float32.
+    """
     from adq_edge.evaluation.analyze import analyze as run
     from adq_edge.report.render.terminal import print_table
     from adq_edge.report.tables.analysis import layer_table
@@ -64,7 +45,7 @@ def analyze(
         bundle,
         calib=calib,
         source=source,
-        data=data,
+        calib_data=calib_data,
         samples=samples,
         images=images,
         target=target,

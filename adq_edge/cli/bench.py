@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, List, Optional
 
 import typer
 
-from adq_edge.cli.common import verb
+from adq_edge.cli import options
 from adq_edge.core.errors import AdqError
 from adq_edge.core.options import Device, Precision, Scenario
 
@@ -16,50 +16,42 @@ if TYPE_CHECKING:
     from adq_edge.remote.bench import BoardResult
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="bench")(bench)
-
-
-@verb
 def bench(
     engines: Optional[List[Path]] = typer.Argument(
         None,
-        help="Engines; the newest in engines/ by default. For --host also bundles; the newest in bundles/.",
+        help="Engine files. Default: the newest in engines/. With --host also bundles; default: the newest "
+        "in bundles/.",
     ),
     device: Optional[Device] = typer.Option(
-        None, "--device", help="What is measured; by default what the first engine was built for."
+        None, help="Device to measure. Default: the device that the first engine was built for."
     ),
     scenario: Optional[List[Scenario]] = typer.Option(
-        None, "--scenario", help="By MLPerf's names, may be given again; both by default."
+        None, help="MLPerf scenario; may be repeated. Default: both."
     ),
-    runtime: Optional[str] = typer.Option(
-        None,
-        "--runtime",
-        help="Another runtime than the engine's; for its best speed build with --runtime as well.",
+    runtime: options.Runtime = None,
+    threads: options.Threads = None,
+    quick: bool = typer.Option(False, "--quick", help="Measure for a few seconds only; not to be quoted."),
+    image: Optional[Path] = typer.Option(
+        None, help="Image file for the end-to-end figures. Default: a synthetic image of 1024x1024 pixels."
     ),
-    threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
-    quick: bool = typer.Option(False, "--quick", help="A look in a few seconds; not to be quoted."),
-    image: Optional[Path] = typer.Option(None, "--image", help="Encoded image for the end-to-end figures."),
     host: Optional[List[str]] = typer.Option(
         None,
-        "--host",
-        help="Board to build and measure on over ssh, user@board; may be given again. Its device is jetson "
-        "by default; ADQ_EDGE_SSH names another ssh, with options.",
+        help="Board (user@board) to build and measure on over ssh; may be repeated. Its default --device is "
+        "jetson. ADQ_EDGE_SSH sets another ssh command.",
     ),
     precision: Optional[Precision] = typer.Option(
-        None, "--precision", help="For --host: of bundles' engines; int8 by default."
+        None, help="With --host: precision of the engines built from bundles. Default: int8."
     ),
     data: Optional[Path] = typer.Option(
-        None, "--data", help="For --host: labelled dataset, for the quality of the very engines measured."
+        None, help="With --host: labeled dataset; the measured engines are evaluated on it too."
     ),
     estimate: Optional[Path] = typer.Option(
         None,
-        "--estimate",
-        help="Bundle: measure nothing, estimate its engines' time on a Xavier NX in each power mode.",
+        help="Bundle. Measure nothing; print an estimate of the latency of its engines on a Xavier NX, for "
+        "each power mode.",
     ),
 ) -> None:
-    """Measure latency, throughput, memory and power; several engines take turns in short rounds."""
+    """Measure latency, throughput, memory and power. Several engines take turns in short rounds."""
     if estimate is not None:
         if host or data is not None or precision is not None:
             raise AdqError("--estimate measures nothing, here or on a board", fix="Name a bundle alone")

@@ -7,143 +7,101 @@ from typing import List, Optional
 
 import typer
 
-from adq_edge.cli.common import verb
+from adq_edge.cli import options
 from adq_edge.core.errors import BuildError
 from adq_edge.core.options import (
-    DEFAULT_CALIBRATOR,
     DEFAULT_SAMPLES,
+    DEFAULT_SOURCE,
+    BuildOptions,
     Device,
     Precision,
     Route,
     TensorRTOptions,
 )
 
-TENSORRT = "For jetson, cuda and rtx"
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="build")(build)
-
-
-@verb
 def build(
-    bundle: Optional[Path] = typer.Argument(None, help="Bundle; the newest in bundles/ by default."),
-    output: Optional[Path] = typer.Option(
-        None, "--output", "-o", help="Engine file; in engines/ by default."
+    bundle: options.Bundle = None,
+    output: Optional[Path] = typer.Option(None, "--output", "-o", help="Engine file. Default: in engines/."),
+    fp32: bool = typer.Option(False, "--fp32", help="Build networks in float32."),
+    fp16: bool = typer.Option(
+        False, "--fp16", help="Build networks with float16 weights; a CPU computes in float32."
     ),
-    fp32: bool = typer.Option(False, "--fp32", help="Float32 networks."),
-    fp16: bool = typer.Option(False, "--fp16", help="Float16 weights (a CPU computes them in float32)."),
-    int8: bool = typer.Option(False, "--int8", help="INT8 networks, teacher and student; the default."),
-    calib: Optional[str] = typer.Option(
-        None,
-        "--calib",
-        help="Calibrator: lp, entropy, minmax, mse, percentile or percentile:P; of TensorRT itself: "
-        "trt-entropy, trt-minmax, trt-percentile; qat: the ranges of `train --qat`. The default is qat for a "
-        f"model that was trained so, else {DEFAULT_CALIBRATOR}.",
-    ),
-    calib_data: Optional[str] = typer.Option(
-        None,
-        "--calib-data",
-        help="Folder of images, or 'random-normal'; calibration_data/, else the training images, by default.",
-    ),
-    source: str = typer.Option(
-        "images",
-        "--source",
-        help="What to calibrate on: images, synthetic-defects, random-normal, or several with commas.",
-    ),
-    samples: int = typer.Option(
-        DEFAULT_SAMPLES, "--samples", min=1, help="Largest number of calibration images."
-    ),
+    int8: bool = typer.Option(False, "--int8", help="Build networks in INT8 (the default)."),
+    calib: options.Calib = None,
+    calib_data: options.CalibData = None,
+    source: options.Source = DEFAULT_SOURCE,
+    samples: options.Samples = DEFAULT_SAMPLES,
     max_drop: Optional[float] = typer.Option(
         None,
-        "--max-drop",
-        help="Keep layers in float32, worst first, until INT8 drops no more than this: in mean image AUROC "
-        "where there are labelled test images, else in the relative error of the anomaly map, "
-        "root of sum (FP32 - INT8)^2 / sum FP32^2.",
+        help="Keep the worst layers in float32 until the INT8 engine loses no more than this. "
+        "With labeled test images, the loss is that of the mean image AUROC (0 to 1). Otherwise it is the "
+        "relative error of the anomaly maps: root of sum (FP32 - INT8)^2 / sum FP32^2.",
     ),
     plan: Optional[Path] = typer.Option(
-        None, "--plan", help="Keep the layers in float32 that this file names: a .plan.json of --max-drop."
+        None, help="File (.plan.json) with the layers to keep in float32, written by --max-drop or by hand."
     ),
     data: Optional[Path] = typer.Option(
-        None, "--data", help="Labelled dataset for --max-drop; the model's training data by default."
+        None, help="Labeled dataset for --max-drop. Default: the dataset of the training."
     ),
     keep_nearest: bool = typer.Option(
-        False, "--keep-nearest", help="Build the nearest where --max-drop cannot be held."
+        False, "--keep-nearest", help="If no plan meets --max-drop, build with the closest plan."
     ),
     device: Optional[Device] = typer.Option(
-        None,
-        "--device",
-        help="What the engine is for; the Jetson that this runs on, else the CPU, by default.",
+        None, help="Device that the engine runs on. Default: jetson on a Jetson, else cpu."
     ),
     runtime: Optional[str] = typer.Option(
-        None, "--runtime", help="What runs a CPU engine by default: onnxruntime or openvino."
+        None, help="Runtime of a CPU engine: onnxruntime or openvino. Default: onnxruntime."
     ),
-    threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
+    threads: options.Threads = None,
     sm: Optional[List[str]] = typer.Option(
         None,
-        "--sm",
-        help="GPU that --device rtx compiles for, 86 for one; may be repeated; the one here by default.",
-        rich_help_panel=TENSORRT,
+        help="Compute capability that --device rtx compiles for, such as 86; may be repeated. "
+        "Default: that of the local GPU.",
     ),
     route: Optional[Route] = typer.Option(
         None,
-        "--route",
-        help="Who decides on a layer's number format; by the release of TensorRT by default.",
-        rich_help_panel=TENSORRT,
+        help="TensorRT quantization: strongly typed, explicit (Q/DQ) or implicit (dynamic ranges). "
+        "Default: chosen by the TensorRT release.",
     ),
     dla: Optional[int] = typer.Option(
         None,
-        "--dla",
         min=0,
-        help="Run on this deep learning accelerator of a Jetson, and on the GPU what it cannot.",
-        rich_help_panel=TENSORRT,
+        help="Number of the deep learning accelerator (DLA) of a Jetson to run on; unsupported layers run "
+        "on the GPU.",
     ),
-    max_batch: int = typer.Option(
-        1,
-        "--max-batch",
-        min=1,
-        help="Largest number of images that one query may hold.",
-        rich_help_panel=TENSORRT,
-    ),
+    max_batch: int = typer.Option(1, min=1, help="TensorRT: largest number of images in one request."),
     workspace: Optional[int] = typer.Option(
         None,
-        "--workspace",
         min=1,
-        help="MB that a kernel may use; a quarter of the memory, 1024 at most, by default.",
-        rich_help_panel=TENSORRT,
+        help="TensorRT: memory that one kernel may use, in MB. Default: a quarter of all, at most 1024.",
     ),
     memory_limit: Optional[int] = typer.Option(
-        None,
-        "--memory-limit",
-        min=1,
-        help="MB that the builder may hold before it is ended.",
-        rich_help_panel=TENSORRT,
+        None, min=1, help="TensorRT: memory at which the build is stopped, in MB. Default: no limit."
     ),
 ) -> None:
-    """Build an engine from a bundle; the scoring is float32 at every precision."""
-    from adq_edge.builders.build import build as run
+    """Build an engine from a bundle. Scoring is float32 at every precision."""
+    from adq_edge.builders.build import build_engine
     from adq_edge.report.render.terminal import print_table
     from adq_edge.report.tables.engine import engine_lines
     from adq_edge.report.tables.plan import plan_table
 
-    built = run(
-        bundle,
-        output,
-        precision=_precision(fp32, fp16, int8),
-        calib=calib,
-        calib_data=calib_data,
-        source=source,
-        samples=samples,
-        max_drop=max_drop,
-        plan=plan,
-        data=data,
-        keep_nearest=keep_nearest,
-        device=device,
-        runtime=runtime,
-        threads=threads,
-        tensorrt=TensorRTOptions(tuple(sm or ()), route, dla, max_batch, workspace, memory_limit),
+    asked = BuildOptions(
+        _precision(fp32, fp16, int8),
+        calib,
+        calib_data,
+        source,
+        samples,
+        max_drop,
+        plan,
+        data,
+        keep_nearest,
+        device,
+        runtime,
+        threads,
+        TensorRTOptions(tuple(sm or ()), route, dla, max_batch, workspace, memory_limit),
     )
+    built = build_engine(bundle, output, asked)
     sidecar = built.sidecar
     if max_drop is not None and built.plan is not None:
         print_table(plan_table(built.plan))
@@ -158,11 +116,8 @@ def build(
 
 
 def _precision(fp32: bool, fp16: bool, int8: bool) -> Precision:
-    asked = [
-        precision
-        for precision, flag in ((Precision.FP32, fp32), (Precision.FP16, fp16), (Precision.INT8, int8))
-        if flag
-    ]
+    flags = {Precision.FP32: fp32, Precision.FP16: fp16, Precision.INT8: int8}
+    asked = [precision for precision, flag in flags.items() if flag]
     if len(asked) > 1:
         raise BuildError("more than one precision asked for", fix="Give one of --fp32, --fp16, --int8")
     return asked[0] if asked else Precision.INT8

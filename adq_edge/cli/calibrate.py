@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import List, Optional
+from typing import List
 
 import typer
 
-from adq_edge.cli.common import verb
-from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
+from adq_edge.cli import options
+from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, DEFAULT_SOURCE
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="calibrate")(calibrate)
-
-
-@verb
 def calibrate(
-    bundle: Optional[Path] = typer.Argument(None, help="Bundle; the newest in bundles/ by default."),
+    bundle: options.Bundle = None,
     calib: List[str] = typer.Option(
         [DEFAULT_CALIBRATOR],
-        "--calib",
-        help="Calibrator: entropy, lp, minmax, mse, percentile; lp:P, percentile:P; again, or with commas, "
-        "for more.",
+        help="Calibrator: entropy, lp, minmax, mse or percentile; lp:P and percentile:P set its parameter. "
+        "For several, repeat the option or separate them with commas.",
     ),
-    source: str = typer.Option(
-        "images",
-        "--source",
-        help="What to calibrate on: images, synthetic-defects, random-normal, or several with commas.",
-    ),
-    data: Optional[Path] = typer.Option(
-        None, "--data", help="Folder of images; calibration_data/, else the training images, by default."
-    ),
-    samples: int = typer.Option(
-        DEFAULT_SAMPLES, "--samples", min=1, help="Largest number of calibration images."
-    ),
-    threads: Optional[int] = typer.Option(None, "--threads", min=1, help="CPU threads; all by default."),
+    source: options.Source = DEFAULT_SOURCE,
+    calib_data: options.CalibData = None,
+    samples: options.Samples = DEFAULT_SAMPLES,
+    threads: options.Threads = None,
 ) -> None:
     """Measure activation ranges: one pass over the images, one file per calibrator.
 
-    What `build --int8` would measure itself; for several calibrators at once, and for other tools.
+    'build --int8' does this itself if the files are missing.
     """
     from adq_edge.calibration.calibrate import calibrate as run
 
-    for path, ranges in run(bundle, calib, source=source, data=data, samples=samples, threads=threads):
+    done = run(bundle, calib, source=source, calib_data=calib_data, samples=samples, threads=threads)
+    for path, ranges in done:
         typer.echo(
             f"{path}: {ranges.calibrator}, {len(ranges.tensors)} tensors over "
             f"{ranges.images} images ({ranges.source})"

@@ -1,21 +1,20 @@
-"""What all verbs share: how errors and interruptions end."""
+"""Error handling that all verbs share."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import sys
-from typing import Any, Callable, Iterator, TypeVar, cast
+from typing import Any, Callable, Iterator
 
 from adq_edge.core.errors import AdqError, MissingDependencyError
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 INTERRUPTED = 130
 
 
-def verb(command: Command) -> Command:
-    """Wrap a command: an `AdqError` becomes one line and exit code 2, Ctrl-C exit code 130."""
+def verb(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a command: an `AdqError` prints one line and exits with 2, Ctrl-C exits with 130."""
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> Any:
@@ -28,12 +27,19 @@ def verb(command: Command) -> Command:
             print("adq-edge: interrupted", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
 
-    return cast(Command, run)
+    # Before Python 3.10 typer does not evaluate annotations that are strings, and would miss the options.
+    signature = inspect.signature(command)
+    parameters = [
+        parameter.replace(annotation=eval(parameter.annotation, command.__globals__))
+        for parameter in signature.parameters.values()
+    ]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return run
 
 
 @contextlib.contextmanager
 def needs_training_half() -> Iterator[None]:
-    """Say what to install where the training half's torch is missing."""
+    """Name the package to install if torch is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -7,24 +7,21 @@ from typing import Optional
 
 import typer
 
-from adq_edge.cli.common import needs_training_half, verb
+from adq_edge.cli import options
+from adq_edge.cli.common import needs_training_half
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="demo")(demo)
-
-
-@verb
 def demo(
     data: Optional[Path] = typer.Option(
-        None, "--data", help="Dataset in MVTec AD layout; a drawn one by default."
+        None, help="Dataset in MVTec AD layout. Default: synthetic images are drawn."
     ),
-    folder: Path = typer.Option(Path("demo"), "--folder", help="Working folder."),
-    teacher_weights: str = typer.Option("demo", "--teacher-weights", help="ResNet-18 file; ours by default."),
-    restart: bool = typer.Option(False, "--restart", help="Train anew although there is a checkpoint."),
+    folder: Path = typer.Option(Path("demo"), help="Working folder."),
+    teacher_weights: str = typer.Option(
+        "demo", help="ResNet-18 weights of the teacher: a file, or 'demo' for those that adq-edge contains."
+    ),
+    restart: options.Restart = False,
 ) -> None:
-    """Go the whole way once: images, training, export, FP32 and INT8 engines, quality and speed."""
+    """Run every step once: images, training, export, FP32 and INT8 engines, quality, speed."""
     from adq_edge.report.render.terminal import print_table
     from adq_edge.report.tables.headline import summary_table
 

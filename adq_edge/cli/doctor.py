@@ -7,19 +7,11 @@ from typing import Optional
 
 import typer
 
-from adq_edge.cli.common import verb
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="doctor")(doctor)
-
-
-@verb
 def doctor(
-    json: Optional[Path] = typer.Option(None, "--json", help="Write the diagnosis to this file too."),
+    json: Optional[Path] = typer.Option(None, help="Write the diagnosis to this file too (.json)."),
 ) -> None:
-    """Say what this machine is, what adq-edge can do on it, and the one next thing to fix."""
+    """Show this machine, what adq-edge can do on it, and the next problem to fix."""
     from adq_edge.hardware.doctor import diagnose
     from adq_edge.report.render.terminal import print_table
     from adq_edge.report.tables.doctor import capabilities_table, machine_table, next_step_line

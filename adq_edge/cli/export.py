@@ -7,40 +7,32 @@ from typing import Optional
 
 import typer
 
-from adq_edge.cli.common import needs_training_half, verb
+from adq_edge.cli import options
+from adq_edge.cli.common import needs_training_half
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="export")(export)
-
-
-@verb
 def export(
     checkpoint: Optional[Path] = typer.Argument(
-        None, help="Checkpoint, or folder with a file a network; the newest in checkpoints/ by default."
+        None,
+        help="Checkpoint file, or folder with one file per network. Default: the newest in checkpoints/.",
     ),
     output: Optional[Path] = typer.Option(
-        None, "--output", "-o", help="Bundle folder; bundles/NAME by default."
+        None, "--output", "-o", help="Bundle folder. Default: bundles/NAME."
     ),
-    teacher_weights: Optional[str] = typer.Option(
-        None, "--teacher-weights", help="For checkpoints without a teacher: its ResNet file, or 'demo'."
-    ),
+    teacher_weights: options.TeacherWeights = None,
     data: Optional[Path] = typer.Option(
-        None,
-        "--data",
-        help="Dataset for the parity check, and to measure statistics that a checkpoint lacks.",
+        None, help="Dataset for the parity check, and for score statistics that the checkpoint lacks."
     ),
     image_size: Optional[int] = typer.Option(
-        None, "--image-size", help="Input size in pixels, for checkpoints that do not hold it (256)."
+        None, help="Height and width of the input in pixels, if the checkpoint lacks them. Default: 256."
     ),
     stride: Optional[int] = typer.Option(
-        None, "--stride", help="Uninformed Students: pixels between descriptors, 1, 2 or 4; more is faster."
+        None, help="Uninformed Students: distance of the descriptors in pixels: 1, 2 or 4. Larger is faster."
     ),
 ) -> None:
-    """Export a checkpoint to ONNX and check it against the original.
+    """Export a checkpoint to ONNX and compare the outputs with the original model.
 
-    Reads adq-edge's own checkpoints, those of the methods' published codes, and anomalib's.
+    Reads checkpoints of adq-edge, of anomalib and of the published code of each method.
     """
     with needs_training_half():
         from adq_edge.onnx_export.export import export as run

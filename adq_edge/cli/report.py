@@ -7,27 +7,18 @@ from typing import List, Optional
 
 import typer
 
-from adq_edge.artifacts import workspace
-from adq_edge.cli.common import verb
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="report")(report)
-
-
-@verb
 def report(
     results: Optional[List[Path]] = typer.Argument(
         None,
-        help="Result files of bench, eval, compare and bench --estimate, or folders of them; "
-        "benchmarks/results/ by default.",
+        help="Result files of bench, eval, compare and 'bench --estimate', or folders of them. "
+        "Default: benchmarks/results/.",
     ),
     output: Path = typer.Option(
-        workspace.REPORT, "--output", "-o", help=".html, .md, .csv, or a folder for all of them."
+        Path("report.html"), "--output", "-o", help="File (.html, .md or .csv), or a folder for all three."
     ),
 ) -> None:
-    """Make one report of result files: quality and speed of the same engines, device by device."""
+    """Write a report from result files: quality and speed of the same engines on each device."""
     from adq_edge.core.text import plain
     from adq_edge.report.report import report as run
 

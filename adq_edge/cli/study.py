@@ -7,43 +7,37 @@ from typing import Optional
 
 import typer
 
-from adq_edge.cli.common import verb
+from adq_edge.cli import options
 
 SOME_FAILED = 1
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="study")(study)
-
-
-@verb
 def study(
     config: Optional[Path] = typer.Argument(
-        None, help="What to study, a JSON file; the options below go before what it says."
+        None, help="Study description (.json). The options below override it."
     ),
-    data: Optional[Path] = typer.Option(None, "--data", help="Dataset in MVTec AD layout."),
-    teacher_weights: Optional[str] = typer.Option(
-        None, "--teacher-weights", help="The teachers' ResNet file, or 'demo'; torchvision's by default."
-    ),
+    data: Optional[Path] = typer.Option(None, help="Dataset in MVTec AD layout."),
+    teacher_weights: options.TeacherWeights = None,
     output: Optional[Path] = typer.Option(
-        None, "--output", "-o", help="Folder to work in, study by default; a second run goes on there."
+        None, "--output", "-o", help="Working folder; a second run continues there. Default: study/."
     ),
     methods: Optional[str] = typer.Option(
-        None, "--methods", help="Only these, with commas between them; all three by default."
+        None, help="Methods to run, separated by commas. Default: all three."
     ),
     epochs: Optional[int] = typer.Option(
-        None, "--epochs", help="Of every training; the study's numbers by default."
+        None, help="Epochs of every training. Default: those of 'train' for each method."
     ),
-    backbone: Optional[str] = typer.Option(None, "--backbone", help="ResNet of Reverse Distillation."),
+    backbone: options.Backbone = None,
     quick: bool = typer.Option(
-        False, "--quick", help="Drawn images and small settings, in minutes; not to be quoted."
+        False,
+        "--quick",
+        help="Use synthetic images and small settings: minutes; not to be quoted.",
     ),
 ) -> None:
-    """Remake the study's tables with adq-edge's engines: methods x training x precision x device.
+    """Reproduce the tables of the published study: methods x training x precision x device.
 
-    Each cell of the matrix is a file: a second run does what is missing. Tables go to OUTPUT/study.md, every
-    figure to OUTPUT/study.json. Exit code 1 says that some cells failed.
+    Each cell of the matrix is one file; a second run computes the missing cells. Tables are written to
+    OUTPUT/study.md, all figures to OUTPUT/study.json. The exit code is 1 if some cells failed.
     """
     from adq_edge.report.render.terminal import print_table
     from adq_edge.study.config_file import read_config

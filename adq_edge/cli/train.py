@@ -7,105 +7,104 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
 import typer
 
-from adq_edge.cli.common import needs_training_half, verb
+from adq_edge.cli import options
+from adq_edge.cli.common import needs_training_half
 from adq_edge.core.errors import AdqError, DataError
 from adq_edge.core.options import Arithmetic
 
 if TYPE_CHECKING:
     from adq_edge.training.session import TrainResult
 
-_STUDY = "The study's number by default."
+_BY_METHOD = "stfpm {}, reverse-distillation {}, uninformed-students {}"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="train")(train)
-
-
-@verb
 def train(
     data: Optional[Path] = typer.Option(
-        None, "--data", help="Dataset in MVTec AD layout; with --qat the checkpoint's own by default."
+        None,
+        help="Dataset in MVTec AD layout. Required, except with --qat: default the checkpoint's dataset.",
     ),
     arch: Optional[str] = typer.Option(
-        None, "--arch", help="Method: stfpm (default), reverse-distillation or uninformed-students."
+        None, help="Method: stfpm, reverse-distillation or uninformed-students. Default: stfpm."
     ),
     category: Optional[List[str]] = typer.Option(
-        None, "--category", help="Train on this one only (repeatable)."
+        None, help="Train on this category only; may be repeated. Default: all."
     ),
     one_class_each: bool = typer.Option(
-        False, "--one-class-each", help="Train one model per category instead of one for all."
+        False, "--one-class-each", help="Train one model per category instead of one model for all."
     ),
-    teacher_weights: Optional[str] = typer.Option(
-        None,
-        "--teacher-weights",
-        help="The teacher's ResNet file, or 'demo'; torchvision's ImageNet weights by default.",
-    ),
+    teacher_weights: options.TeacherWeights = None,
     output: Optional[Path] = typer.Option(
-        None, "--output", "-o", help="Checkpoint (a folder with --one-class-each); checkpoints/ by default."
+        None, "--output", "-o", help="Checkpoint (a folder with --one-class-each). Default: in checkpoints/."
     ),
-    backbone: Optional[str] = typer.Option(None, "--backbone", help="ResNet of Reverse Distillation."),
+    backbone: options.Backbone = None,
     bottleneck: Optional[str] = typer.Option(
-        None, "--bottleneck", help="Reverse Distillation's: anomalib or rd4ad."
+        None, help="Bottleneck of Reverse Distillation: anomalib or rd4ad. Default: anomalib."
     ),
-    patch: Optional[int] = typer.Option(None, "--patch", help="Uninformed Students: 17, 33 or 65 pixels."),
-    students: Optional[int] = typer.Option(None, "--students", help="Uninformed Students: how many."),
+    patch: Optional[int] = typer.Option(
+        None, help="Uninformed Students: patch size of 17, 33 or 65 pixels. Default: 33."
+    ),
+    students: Optional[int] = typer.Option(None, help="Uninformed Students: number of students. Default: 3."),
     stride: Optional[int] = typer.Option(
-        None, "--stride", help="Uninformed Students: pixels from one descriptor to the next."
+        None, help="Uninformed Students: distance of the descriptors in pixels. Default: 1."
     ),
     option: Optional[List[str]] = typer.Option(
-        None, "--option", metavar="NAME=VALUE", help="Any other option of the method (repeatable)."
+        None, metavar="NAME=VALUE", help="Any other option of the method; may be repeated."
     ),
-    epochs: Optional[int] = typer.Option(None, "--epochs", help=_STUDY),
-    batch_size: Optional[int] = typer.Option(None, "--batch-size", help=_STUDY),
-    learning_rate: Optional[float] = typer.Option(None, "--learning-rate", help=_STUDY),
+    epochs: Optional[int] = typer.Option(
+        None, help=f"Number of epochs. Default: {_BY_METHOD.format(398, 200, 150)}; with --qat 1."
+    ),
+    batch_size: Optional[int] = typer.Option(
+        None, help=f"Images per step. Default: {_BY_METHOD.format(32, 16, 1)}; with --qat 8."
+    ),
+    learning_rate: Optional[float] = typer.Option(
+        None,
+        help=f"Learning rate. Default: {_BY_METHOD.format(0.4, 0.005, 0.0001)}; with --qat 0.02 levels of "
+        "the integer grid per step.",
+    ),
     image_size: Optional[int] = typer.Option(
-        None, "--image-size", help="Height and width of the input in pixels; 256 by default."
+        None, help="Height and width of the input in pixels. Default: 256."
     ),
     validation: Optional[float] = typer.Option(
         None,
-        "--validation",
-        help="Part of the normal images held out to choose the best epoch, 0.1 by default; 0: none.",
+        help="Share of the normal images that is held out to choose the best epoch, 0 to less than 1; with 0 "
+        "the last epoch is kept. Default: 0.1.",
     ),
     select: Optional[str] = typer.Option(
         None,
-        "--select",
-        help="Best epoch by validation loss (the default), or by auroc of the test images.",
+        help="Criterion of the best epoch: loss (validation images) or auroc (test images). Default: loss.",
     ),
     early_stopping: Optional[int] = typer.Option(
-        None, "--early-stopping", help="End after so many epochs without a better one; never by default."
+        None, help="Stop after this number of epochs without improvement. Default: never."
     ),
     decay: Optional[str] = typer.Option(
-        None, "--decay", help="How the learning rate falls over the epochs: none (default) or cosine."
+        None, help="Decay of the learning rate over the epochs: none or cosine. Default: none."
     ),
     balance: Optional[str] = typer.Option(
         None,
-        "--balance",
-        help="Images an epoch: none (default) takes each once, categories as many of each category.",
+        help="Images per epoch: none (each image once) or categories (equally many of each category). "
+        "Default: none.",
     ),
-    seed: int = typer.Option(0, "--seed", help="Same seed, same machine: same numbers."),
+    seed: int = typer.Option(0, help="Random seed; the same seed gives the same numbers on one machine."),
     precision: Optional[str] = typer.Option(
-        None, "--precision", help="auto (default), float32, bfloat16 or float16 (CUDA)."
+        None, help="Number format: auto, float32, bfloat16 or float16 (CUDA only). Default: auto."
     ),
-    compile: bool = typer.Option(False, "--compile", help="Use torch.compile (CUDA)."),
-    restart: bool = typer.Option(False, "--restart", help="Start over instead of continuing the checkpoint."),
+    compile: bool = typer.Option(False, "--compile", help="Use torch.compile (CUDA only)."),
+    restart: options.Restart = False,
     qat: Optional[Path] = typer.Option(
         None,
-        "--qat",
-        help="Train this checkpoint on with the rounding of the INT8 engine that it is to become; --epochs, "
-        "--batch-size and --learning-rate (in levels of the integer grid) have defaults of their own then.",
+        help="Checkpoint to continue with quantization-aware training, which rounds as an INT8 engine does.",
     ),
     target: Optional[Arithmetic] = typer.Option(
-        None, "--target", help="Whose integer arithmetic --qat trains for."
+        None, help="Integer arithmetic that --qat trains for; required with --qat."
     ),
 ) -> None:
-    """Train one unified model on the normal images of all categories, or one model for each."""
+    """Train one unified model on the normal images of all categories, or one model per category."""
     with needs_training_half():
         from adq_edge.training.distributed import is_first_process
         from adq_edge.training.train import train as train_one
         from adq_edge.training.train import train_each
 
-    options = {
+    method_options = {
         **dict(map(_method_option, option or [])),
         **_given(backbone=backbone, bottleneck=bottleneck, patch=patch, students=students, stride=stride),
     }
@@ -130,28 +129,30 @@ def train(
         learning_rate=learning_rate,
     )
     if qat is not None or target is not None:
-        unsuited = [*options, *fresh, *_given(one_class_each=one_class_each or None)]
+        unsuited = [*method_options, *fresh, *_given(one_class_each=one_class_each or None)]
         _train_quantized(unsuited, qat, target, data=data, seed=seed, resume=not restart, **common)
         return
     if data is None:
         raise DataError("no images to train on", fix="Name a dataset with --data")
     run = train_each if one_class_each else train_one
-    done = run(data, options=options, seed=seed, resume=not restart, **fresh, **common)
+    done = run(data, options=method_options, seed=seed, resume=not restart, **fresh, **common)
     if is_first_process():
         for result in done if isinstance(done, list) else [done]:
             typer.echo(_summary(result))
 
 
 def _method_option(text: str) -> Tuple[str, Union[int, str]]:
-    """Read NAME=VALUE; digits are a number."""
+    """Parse NAME=VALUE; a value of digits becomes an int."""
     name, separator, value = text.partition("=")
     if not name or not separator:
-        raise AdqError(f"--option {text} is no NAME=VALUE", fix="For example: --option border=zeros")
+        raise AdqError(
+            f"--option {text} is not of the form NAME=VALUE", fix="For example: --option border=zeros"
+        )
     return name, int(value) if value.isdigit() else value
 
 
 def _given(**values: Any) -> Dict[str, Any]:
-    """Return what the user gave: the rest is left to the defaults of the functions."""
+    """Return the values that are not None; for the others the called function has defaults."""
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -167,8 +168,8 @@ def _train_quantized(
         raise AdqError("--qat trains for one kind of engine", fix="Add --target cpu or --target tensorrt")
     if unsuited:
         raise AdqError(
-            f"--{unsuited[0].replace('_', '-')} does not go with --qat",
-            fix="The checkpoint decides: leave it away",
+            f"--{unsuited[0].replace('_', '-')} cannot be combined with --qat",
+            fix="Omit it: the checkpoint determines it",
         )
     result = train_quantized(checkpoint, target=target, **settings)
     typer.echo(

@@ -13,12 +13,12 @@ from adq_edge.artifacts.bundle import Bundle, FileReference, open_bundle
 from adq_edge.artifacts.outputs import choose_result_files
 from adq_edge.calibration.calibrated_model import CalibratedModel, apply_trained_ranges, calibrate_model
 from adq_edge.calibration.selection import choose_source, default_folder, own_categories
-from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
+from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, SYNTHETIC_DEFECTS, make_source
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import AdqError
 from adq_edge.core.files import atomic_path
-from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Target, cpu_target
+from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Target, choose, cpu_target
 from adq_edge.evaluation.analysis import Analysis, LayerAnalysis, Range
 from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
 from adq_edge.hardware.environment import read_environment
@@ -43,7 +43,7 @@ def analyze(
     *,
     calib: Optional[str] = None,
     source: str = IMAGES,
-    data: Optional[Union[str, Path]] = None,
+    calib_data: Optional[Union[str, Path]] = None,
     samples: int = DEFAULT_SAMPLES,
     images: int = 16,
     target: Optional[Union[Target, str]] = None,
@@ -61,8 +61,8 @@ def analyze(
             was trained with, if it was.
         source: what is calibrated on: `images`, `synthetic-defects`, `random-normal`, an installed package's,
             or several with commas between them.
-        data: folder of images to calibrate on and to measure with; by default `calibration_data/`, else the
-            training images of the dataset that the model was trained on.
+        calib_data: folder of images to calibrate on and to measure with, or `random-normal` to calibrate on
+            noise; by default `calibration_data/`, else the training images of the model.
         samples: the largest number of calibration images.
         images: the largest number of images to measure with.
         target: `x86`, `arm` or `tensorrt`; this machine's CPU by default.
@@ -76,19 +76,19 @@ def analyze(
         DataError: an image cannot be read, or the plot's name is not an image's.
         StorageError: a result cannot be written.
     """
-    chosen = cpu_target() if target is None else _target(target)
+    chosen = cpu_target() if target is None else choose(Target, target)
     if images < 1:
         raise AdqError(f"{images} images asked for", fix="Give 1 or more")
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     default = workspace.RESULTS / f"{opened.manifest.name}.analysis.json"
     files = choose_result_files(default if output is None else output, plot, ".png", "plot")
-    measured_with = _load_images(opened, data, images)
+    measured_with = _load_images(opened, calib_data, images)
     trained = find_trained_ranges(opened, chosen, calib)
     model = FloatModel.load(opened)
     if trained is not None:
         calibrated = apply_trained_ranges(opened, model, trained)
     else:
-        calibration = choose_source(opened, source, data, samples)
+        calibration = choose_source(opened, source, calib_data, samples)
         calibrated = calibrate_model(opened, model, calib or DEFAULT_CALIBRATOR, calibration, threads=threads)
     analysis = _measure(opened, calibrated, chosen, measured_with, files.image, threads)
     with atomic_path(files.result) as temporary:  # both or neither
@@ -97,17 +97,9 @@ def analyze(
     return analysis
 
 
-def _target(value: Union[Target, str]) -> Target:
-    try:
-        return Target(value)
-    except ValueError:
-        names = ", ".join(item.value for item in Target)
-        raise AdqError(f"{value!r} is no target", fix=f"There are: {names}") from None
-
-
-def _load_images(bundle: Bundle, data: Optional[Union[str, Path]], count: int) -> _Images:
-    """Return normal images and the same with defects, in turn; one image alone is a normal one."""
-    folder = default_folder(bundle) if data is None else Path(data)
+def _load_images(bundle: Bundle, calib_data: Optional[Union[str, Path]], count: int) -> _Images:
+    """Return normal images and the same images with defects, in turn; a single image is normal."""
+    folder = default_folder(bundle) if calib_data in (None, RANDOM_NORMAL) else Path(str(calib_data))
     spec = IMAGES if count == 1 else f"{IMAGES},{SYNTHETIC_DEFECTS}"
     source = make_source(spec, folder, count, _SEED, own_categories(bundle, folder))
     return _Images(source.name, list(source.images(bundle.manifest.image_size)))

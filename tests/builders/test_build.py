@@ -260,7 +260,7 @@ def test_a_model_of_one_class_is_calibrated_and_measured_on_it_unless_told_other
     assert "part0" not in run("compare", engine, engine)
 
     assert "part0" in run("eval", engine, "--category", "part0", "--category", "part1")
-    other = run("calibrate", "bundle", "--calib", "minmax", "--data", str(dataset / "part0"))
+    other = run("calibrate", "bundle", "--calib", "minmax", "--calib-data", str(dataset / "part0"))
     assert "over 6 images" in other
     assert "alone" not in other
     sidecar = json.loads(sidecar_path(Path(engine)).read_text())

@@ -347,7 +347,7 @@ def test_the_command_prints_what_it_wrote(fresh: Bundle, dataset: Path):
         (["--calib", "entropy,magic"], "no calibrator named 'magic'"),
         (["--source", "images,dreams"], "no source named 'dreams'. There are: images, random-normal, synth"),
         (["--source", "images,random-normal", "--samples", 1], "Give --samples 2 or more"),
-        (["--data", "nowhere"], "nowhere: no such folder. Name a folder with --calib-data (build) or --data"),
+        (["--calib-data", "nowhere"], "nowhere: no such folder. Name a folder with --calib-data"),
     ],
 )
 def test_the_command_refuses_in_one_line(fresh: Bundle, options: List[object], complaint: str):

@@ -1,9 +1,10 @@
-"""The command line as a user sees it: output, exit codes, one clear line for bad input."""
+"""The command line: help, output, exit codes, one clear line for bad input."""
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import List
 
 import pytest
+from typer.testing import CliRunner
 
+from adq_edge.cli import app
+from adq_edge.cli.options import current_names
 from adq_edge.core.options import Precision
 from factories.images import leftovers
 
@@ -27,7 +31,7 @@ def adq(arguments: List[object], cwd: Path, **options) -> subprocess.CompletedPr
 
 
 def refused(result: subprocess.CompletedProcess) -> str:
-    """Return the one line that a refusal prints, after checking that it is one."""
+    """Check that a command failed with exit code 2 and one line on stderr; return the line."""
     assert result.returncode == 2, result.stderr
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
@@ -35,19 +39,91 @@ def refused(result: subprocess.CompletedProcess) -> str:
     return lines[0]
 
 
-def test_help_imports_nothing_heavy():
+VERBS = [command.name for command in app.registered_commands]
+
+
+def help_of(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), terminal_width=1000)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_short_and_long_help_option_of_every_verb():
+    for verb in ([], *([name] for name in VERBS)):
+        assert help_of(*verb, "-h") == help_of(*verb, "--help")
+    assert all(verb in help_of("-h") for verb in VERBS)
+
+
+def test_help_is_fast_and_imports_nothing_heavy():
     code = (
-        "import sys, adq_edge, adq_edge.cli\n"
-        "heavy = {'torch', 'onnx', 'onnxruntime', 'tensorrt', 'openvino', 'numpy'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
+        "import sys; from adq_edge.__main__ import main\n"
+        "heavy = {'torch', 'numpy', 'cv2', 'onnx', 'onnxruntime', 'tensorrt', 'openvino', 'rich'}\n"
+        "try: main()\n"
+        "finally: assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
-    result = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
-    for verb in ("train", "export", "build", "eval", "bench", "predict", "demo"):
-        assert verb in result.stdout
+    for verb in VERBS:
+        subprocess.run(
+            [sys.executable, "-c", code, str(verb), "--help"], check=True, stdout=subprocess.DEVNULL
+        )
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([*COMMAND, "build", "--help"], check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.4  # CPU time: a busy machine does not count
 
 
-def test_an_interruption_while_the_command_line_is_loading_is_no_traceback():
+def test_train_help_shows_the_defaults_of_each_method():
+    pytest.importorskip("torch")
+    from adq_edge.models.registry import method
+    from adq_edge.qat import settings
+
+    shown = " ".join(help_of("train", "--help").split())
+    for field in ("epochs", "batch_size", "learning_rate"):
+        names = ("stfpm", "reverse-distillation", "uninformed-students")
+        defaults = ", ".join(f"{name} {getattr(method(name).training_defaults, field):g}" for name in names)
+        assert f"Default: {defaults}; with --qat {getattr(settings, field.upper())}" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "note", "complaint"),
+    [
+        (["calibrate", "{bundle}", "--data", "empty"], "--data is now --calib-data", "empty: no calibration"),
+        (
+            ["analyze", "{bundle}", "--data=empty"],
+            "--data is now --calib-data",
+            "empty: no calibration images",
+        ),
+        (["analyze", "{bundle}", "--pictures", "0"], "--pictures is now --images", "0 images asked for"),
+        (
+            ["compare", "{engine}", "{engine}", "--pictures", "p.pdf"],
+            "--pictures is now --sheet",
+            "p.pdf: not the name of an image",
+        ),
+    ],
+)
+def test_earlier_option_names_are_accepted_with_a_note(
+    engines, bundle, tmp_path: Path, arguments, note: str, complaint: str
+):
+    (tmp_path / "empty").mkdir()
+    places = {"bundle": bundle.path, "engine": engines[Precision.INT8]}
+    result = adq([argument.format(**places) for argument in arguments], tmp_path)
+    assert result.returncode == 2, result.stderr
+    first, second = result.stderr.splitlines()
+    assert first == f"adq-edge: {note}"
+    assert second.startswith(f"adq-edge: {complaint}")
+
+
+def test_earlier_option_names_are_not_in_the_help_and_only_of_their_verb(capsys):
+    assert "--pictures" not in help_of("analyze", "-h") + help_of("compare", "-h")
+    assert "--data" not in help_of("analyze", "-h") + help_of("calibrate", "-h")
+    for arguments in (["eval", "e.onnx", "--data", "d"], [], ["-h"]):
+        assert current_names(arguments) == arguments
+    assert not capsys.readouterr().err
+
+
+def test_interruption_while_the_command_line_loads_prints_no_traceback():
     code = (
         "import sys\n"
         "class Interrupted:\n"
@@ -63,7 +139,7 @@ def test_an_interruption_while_the_command_line_is_loading_is_no_traceback():
 
 
 def test_device_half_never_imports_torch():
-    """All of what a Jetson runs, with torch made unimportable."""
+    """Import what a Jetson runs, with torch made unimportable."""
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "import adq_edge.builders.build, adq_edge.evaluation.evaluate, adq_edge.evaluation.predict\n"
@@ -73,8 +149,8 @@ def test_device_half_never_imports_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_nothing_is_kept_to_be_reported(tmp_path: Path):
-    """Run a graph as our engines do: ONNX Runtime of 2026 leaves an identifier where telemetry is on."""
+def test_telemetry_of_onnxruntime_is_off(tmp_path: Path):
+    """Run a graph: ONNX Runtime of 2026 writes an identifier to the home folder if telemetry is on."""
     code = (
         "import adq_edge, onnxruntime; from onnx import TensorProto, helper\n"
         "one = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in 'xy']\n"
@@ -89,7 +165,9 @@ def test_nothing_is_kept_to_be_reported(tmp_path: Path):
     assert not list(tmp_path.rglob("*"))
 
 
-def test_verbs_pick_up_where_the_last_left_off(checkpoint: Path, dataset: Path, tmp_path: Path):
+def test_each_verb_finds_the_newest_output_of_the_previous_verb(
+    checkpoint: Path, dataset: Path, tmp_path: Path
+):
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(str(checkpoint), str(tmp_path / "checkpoints"))
     exported = adq(["export"], tmp_path)
@@ -150,7 +228,9 @@ def test_predict_prints_a_line_per_image_and_exit_code_1_for_unreadable_ones(
         (["bench", "none.onnx"], "none.onnx: no such engine"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(engines, bundle, tmp_path: Path, arguments, complaint: str):
+def test_bad_input_prints_one_line_and_exits_with_2(
+    engines, bundle, tmp_path: Path, arguments, complaint: str
+):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("text")
     before = sorted(tmp_path.rglob("*"))
@@ -160,20 +240,16 @@ def test_bad_input_is_one_line_and_exit_code_2(engines, bundle, tmp_path: Path, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_missing_teacher_file_is_named(dataset: Path, tmp_path: Path):
+def test_missing_teacher_file_is_reported(dataset: Path, tmp_path: Path):
     pytest.importorskip("torch")
     line = refused(adq(["train", "--data", dataset, "--teacher-weights", "none.pth"], tmp_path))
     assert "none.pth: no such file" in line
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="limits files as POSIX systems do")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX resource limits")
 @pytest.mark.parametrize("verb", ["train", "export", "build"])
-def test_no_room_for_the_file_is_one_line_and_leaves_nothing(
-    verb, checkpoint, bundle, dataset, tmp_path: Path
-):
-    """A limit on the size of files stands in for a full disk: the write fails half-way, for real."""
-    import resource
-
+def test_full_disk_prints_one_line_and_leaves_no_file(verb, checkpoint, bundle, dataset, tmp_path: Path):
+    """A limit on the file size stands in for a full disk: the write fails half-way."""
     import torch
 
     from factories.images import make_model
@@ -192,7 +268,7 @@ def test_no_room_for_the_file_is_one_line_and_leaves_nothing(
 
     result = adq([verb, *arguments], tmp_path, preexec_fn=limit_files)
     assert result.returncode == 2, result.stderr
-    line = result.stderr.strip().splitlines()[-1]  # after the progress bars
+    line = result.stderr.strip().splitlines()[-1]  # the progress bars come first
     assert line.startswith("adq-edge: ")
     assert "file too large" in line
     assert "Traceback" not in result.stderr
@@ -200,7 +276,7 @@ def test_no_room_for_the_file_is_one_line_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("verb", ["train", "build", "eval", "bench"])
-def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(
+def test_ctrl_c_exits_with_130_and_leaves_nothing_half_written(
     verb, checkpoint, engines, bundle, dataset, tmp_path
 ):
     teacher = tmp_path / "teacher.pth"
@@ -232,7 +308,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell's background job has it ignored, and children inherit that.
+        # A background job of a shell ignores SIGINT, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:

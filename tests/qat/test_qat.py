@@ -329,8 +329,8 @@ def test_the_verb_continues_and_refuses(quantized, trained, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for arguments, message in (
         (own, "one process"),
-        ([*own, "--patch", "33"], "--patch does not go with --qat"),
-        ([*own, "--early-stopping", "3"], "--early-stopping does not go with --qat"),
+        ([*own, "--patch", "33"], "--patch cannot be combined with --qat"),
+        ([*own, "--early-stopping", "3"], "--early-stopping cannot be combined with --qat"),
         (["train", "--qat", str(trained)], "Add --target cpu or --target tensorrt"),
         (["train", "--target", "cpu"], "--target is for --qat"),
         (["train"], "Name a dataset with --data"),
