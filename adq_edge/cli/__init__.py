@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Any
+from typing import Any, Callable, Dict
 
 import typer
 
@@ -55,7 +55,7 @@ def _root(
     """Declare the options in front of the verb."""
 
 
-_VERBS = {
+_VERBS: Dict[str, Callable[..., None]] = {
     "train": train.train,
     "export": export.export,
     "calibrate": calibrate.calibrate,

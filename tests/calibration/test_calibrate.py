@@ -278,7 +278,7 @@ def test_a_calibrator_that_fails_is_named(fresh: Bundle, monkeypatch: pytest.Mon
 
 def test_the_function_takes_the_choices_of_the_command_line(fresh: Bundle, dataset: Path, monkeypatch):
     results = adq_edge.calibrate(
-        fresh.path, "entropy,mse", source="images,synthetic-defects", data=dataset, samples=5
+        fresh.path, "entropy,mse", source="images,synthetic-defects", calib_data=dataset, samples=5
     )
     assert [ranges.calibrator for _, ranges in results] == ["entropy", "mse"]
     assert {ranges.source for _, ranges in results} == {"images+synthetic-defects"}

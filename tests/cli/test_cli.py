@@ -39,7 +39,7 @@ def refused(result: subprocess.CompletedProcess) -> str:
     return lines[0]
 
 
-VERBS = [command.name for command in app.registered_commands]
+VERBS = [str(command.name) for command in app.registered_commands]
 
 
 def help_of(*arguments: str) -> str:
@@ -165,9 +165,7 @@ def test_telemetry_of_onnxruntime_is_off(tmp_path: Path):
     assert not list(tmp_path.rglob("*"))
 
 
-def test_each_verb_finds_the_newest_output_of_the_previous_verb(
-    checkpoint: Path, dataset: Path, tmp_path: Path
-):
+def test_each_verb_finds_the_output_of_the_previous_verb(checkpoint: Path, dataset: Path, tmp_path: Path):
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(str(checkpoint), str(tmp_path / "checkpoints"))
     exported = adq(["export"], tmp_path)
@@ -228,9 +226,7 @@ def test_predict_prints_a_line_per_image_and_exit_code_1_for_unreadable_ones(
         (["bench", "none.onnx"], "none.onnx: no such engine"),
     ],
 )
-def test_bad_input_prints_one_line_and_exits_with_2(
-    engines, bundle, tmp_path: Path, arguments, complaint: str
-):
+def test_bad_input_prints_one_line_and_exits_2(engines, bundle, tmp_path: Path, arguments, complaint: str):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("text")
     before = sorted(tmp_path.rglob("*"))
