@@ -63,7 +63,7 @@ def test_help_is_fast_and_imports_nothing_heavy():
     )
     for verb in VERBS:
         subprocess.run(
-            [sys.executable, "-c", code, str(verb), "--help"], check=True, stdout=subprocess.DEVNULL
+            [sys.executable, "-c", code, verb, "-h"], check=True, stdout=subprocess.DEVNULL
         )
     seconds = []
     for _ in range(5):
