@@ -62,9 +62,7 @@ def test_help_is_fast_and_imports_nothing_heavy():
         "finally: assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     for verb in VERBS:
-        subprocess.run(
-            [sys.executable, "-c", code, verb, "-h"], check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run([sys.executable, "-c", code, verb, "-h"], check=True, stdout=subprocess.DEVNULL)
     seconds = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
