@@ -18,6 +18,9 @@ from adq_edge.core.options import (
     Route,
     TensorRTOptions,
 )
+from adq_edge.core.runtimes import RUNTIMES
+
+_CPU_RUNTIMES = ", ".join(name for name, runtime in RUNTIMES.items() if runtime.on_cpu)
 
 
 def build(
@@ -51,7 +54,7 @@ def build(
         None, help="Device that the engine runs on. Default: jetson on a Jetson, else cpu."
     ),
     runtime: Optional[str] = typer.Option(
-        None, help="Runtime of a CPU engine: onnxruntime or openvino. Default: onnxruntime."
+        None, help=f"Runtime of a CPU engine: {_CPU_RUNTIMES}. Default: onnxruntime."
     ),
     threads: options.Threads = None,
     sm: Optional[List[str]] = typer.Option(

@@ -9,6 +9,7 @@ from typing import List, Mapping, Optional, Sequence
 from typer import Argument, Option
 
 from adq_edge.core.options import DEFAULT_CALIBRATOR
+from adq_edge.core.runtimes import RUNTIMES
 
 if sys.version_info >= (3, 9):
     from typing import Annotated  # novm
@@ -56,10 +57,7 @@ Categories = Annotated[
 ]
 Runtime = Annotated[
     Optional[str],
-    Option(
-        help="Runtime: onnxruntime, openvino, tensorrt or tensorrt-rtx. Default: the one that the engine was "
-        "built for."
-    ),
+    Option(help=f"Runtime: {', '.join(RUNTIMES)}. Default: the one that the engine was built for."),
 ]
 Trust = Annotated[bool, Option("--trust", help="Accept an engine file that changed after it was built.")]
 
