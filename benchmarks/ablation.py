@@ -1,9 +1,9 @@
-"""Ablation: what each idea for INT8 quality buys on the anomaly map, and what it costs to build.
+"""Ablation: what each idea for INT8 quality gains on the anomaly map, and its build time.
 
     python benchmarks/ablation.py --bundle BUNDLE --data DIR [--samples 300] [--limit N]
 
 Every engine is compared with FP32 on the same test images, for x86 (ONNX Runtime's integer kernels) and for
-TensorRT (its Q/DQ graph computed as it stands). Writes benchmarks/published/ablation.json and .md.
+TensorRT (its Q/DQ graph, emulated in float32). Writes benchmarks/published/ablation.json and .md.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ CALIBRATOR = "lp"
 CORRECTION_IMAGES = 32
 SEARCH_IMAGES = 8
 HEADINGS = [
-    *("target", "engine", "in the default", "map SNR, dB", "median image's, dB", "score bias"),
-    *("image AUROC change", "largest of a category", "build seconds of the idea"),
+    *("target", "engine", "in the default", "map SNR, dB", "median of images, dB", "score bias"),
+    *("image AUROC change", "largest change of a category", "build time of the idea, s"),
 ]
 
 
 class Idea(NamedTuple):
-    """A row: an idea on top of others, and what it makes of the model."""
+    """One row: an idea added to others, and the recipe of its model."""
 
     label: str
     kept: bool
@@ -76,19 +76,19 @@ class Idea(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """How far a quantized model is from FP32.
+    """Differences between a quantized model and FP32.
 
     Attributes:
         target: the arithmetic.
-        engine: the row's label.
-        in_default: True if the idea is part of what `build` does by default.
-        map_snr_db: over all pixels of all images; None: identical.
-        median_snr_db: median of the images' own ratios.
+        engine: label of the row.
+        in_default: True if `build` uses the idea by default.
+        map_snr_db: SNR in dB over all pixels of all images; None if identical.
+        median_snr_db: median of the SNR of each image, in dB.
         score_bias: median relative change of the scores.
-        auroc_change: of the mean image AUROC.
-        category: the one whose image AUROC changes most; None if none changes.
-        category_change: by how much.
-        seconds: what the idea alone adds to a build.
+        auroc_change: change of the mean image AUROC.
+        category: the category whose image AUROC changes most; None if nothing changes.
+        category_change: change of its image AUROC.
+        seconds: time that the idea adds to a build.
     """
 
     target: str
@@ -104,7 +104,7 @@ class Figures:
 
 
 class TestSet(NamedTuple):
-    """Test images, decoded, with what FP32 says of them."""
+    """Decoded test images, with the maps and scores of FP32."""
 
     samples: List[Sample]
     images: List[np.ndarray]
@@ -113,7 +113,7 @@ class TestSet(NamedTuple):
 
 
 class Material(NamedTuple):
-    """What the ideas are built from, and the seconds that the parts took."""
+    """The inputs of the ideas, and the time in seconds that each took."""
 
     model: FloatModel
     images: List[np.ndarray]
@@ -125,7 +125,7 @@ class Material(NamedTuple):
 
 
 def timed(seconds: Dict[str, float], name: str, function: Callable[[], Any]) -> Any:
-    """Call a function and note how long it took."""
+    """Call a function and store its time in seconds."""
     start = time.perf_counter()
     result = function()
     seconds[name] = time.perf_counter() - start
@@ -133,7 +133,7 @@ def timed(seconds: Dict[str, float], name: str, function: Callable[[], Any]) -> 
 
 
 def gather(bundle: Bundle, data: Path, samples: int, threads: int) -> Material:
-    """Measure everything that the ideas are built from."""
+    """Measure the inputs of the ideas."""
     seconds: Dict[str, float] = {}
     size = bundle.manifest.image_size
     source = make_source(IMAGES, data, samples)
@@ -147,7 +147,7 @@ def gather(bundle: Bundle, data: Path, samples: int, threads: int) -> Material:
     }
     scales = timed(seconds, "equalization", lambda: equalization_of(model, images, threads))
     calibrate_bundle(bundle, model, [CALIBRATOR], source, threads=threads)
-    # The ranges are kept, so this is the rounding's time.
+    # The ranges are stored, so this is the time of rounding alone.
     calibrate_again = partial(calibrate_model, bundle, model, CALIBRATOR, source, threads=threads)
     prepared = timed(seconds, "rounding", calibrate_again)
     half = equalize(model, square_root(scales))
@@ -157,7 +157,7 @@ def gather(bundle: Bundle, data: Path, samples: int, threads: int) -> Material:
 
 
 def kept_ideas(material: Material, target: Target) -> Iterator[Idea]:
-    """Yield the way from plain INT8 to the default, one idea at a time."""
+    """Yield the steps from plain INT8 to the default, one idea at a time."""
     model, seconds, prepared = material.model, material.seconds, material.prepared
     region = model.region
     for spec, label in (
@@ -182,7 +182,7 @@ def kept_ideas(material: Material, target: Target) -> Iterator[Idea]:
 
 
 def tried_ideas(material: Material, target: Target, threads: int) -> Iterator[Idea]:
-    """Yield the ideas that are not part of the default, each added to it (D)."""
+    """Yield the ideas that the default (D) does not use, each added to it."""
     prepared, seconds = material.prepared, material.seconds
     default = Recipe(prepared.float_model, prepared.ranges.tensors, prepared.rounded_weights)
     few = material.images[:CORRECTION_IMAGES]
@@ -205,7 +205,7 @@ def tried_ideas(material: Material, target: Target, threads: int) -> Iterator[Id
 
 
 def read_test_set(bundle: Bundle, data: Path, limit: Optional[int], threads: int) -> TestSet:
-    """Decode the test images, or `limit` of them spread over all, and run FP32 on them."""
+    """Decode the test images, or `limit` evenly spaced ones, and run FP32 on them."""
     samples = [sample for category in read_dataset(data).categories for sample in category.test]
     if limit is not None and limit < len(samples):
         samples = [samples[i] for i in np.linspace(0, len(samples) - 1, limit).astype(int)]
@@ -215,7 +215,7 @@ def read_test_set(bundle: Bundle, data: Path, limit: Optional[int], threads: int
 
 
 def auroc_by_category(test: TestSet, scores: np.ndarray) -> Dict[str, Auroc]:
-    """Compare the image AUROC of each category with FP32's."""
+    """Compare the image AUROC of each category with that of FP32."""
     compared = {}
     for name in dict.fromkeys(sample.category for sample in test.samples):
         chosen = np.array([sample.category == name for sample in test.samples])
@@ -227,7 +227,7 @@ def auroc_by_category(test: TestSet, scores: np.ndarray) -> Dict[str, Auroc]:
 
 
 def measure(idea: Idea, target: Target, test: TestSet, threads: int) -> Figures:
-    """Run an idea's model on the test images and compare it with FP32."""
+    """Run the model of an idea on the test images and compare it with FP32."""
     session = open_recipe(idea.recipe, target, threads)
     maps, scores = run(session, test.images, idea.recipe.map_line)
     comparison = MapComparison()
@@ -252,7 +252,7 @@ def measure(idea: Idea, target: Target, test: TestSet, threads: int) -> Figures:
 
 
 def line_of(figures: Figures) -> List[str]:
-    """Return a line of the table."""
+    """Return a row of the table."""
 
     def show(value: Optional[float], form: str, scale: float = 1.0, unit: str = "") -> str:
         return "-" if value is None else format(value * scale, form) + unit
@@ -271,37 +271,37 @@ def line_of(figures: Figures) -> List[str]:
 
 
 def explanation(images: int, samples: int) -> str:
-    """Return what stands under the table."""
+    """Return the notes below the table."""
     return f"""
-Against FP32 on {images} test images, calibrated on {samples} training images. x86 runs ONNX Runtime's integer
-kernels; tensorrt is TensorRT's Q/DQ graph (int8, symmetric) computed as it stands, without its kernels.
-"In the default" is read from what `adq-edge build` does. Seconds are those of the idea alone (the first line:
-with the pass over the images that every line needs).
+Compared with FP32 on {images} test images, calibrated on {samples} training images. x86 runs ONNX Runtime's
+integer kernels; tensorrt is TensorRT's Q/DQ graph (int8, symmetric), emulated in float32. "In the default":
+`adq-edge build` uses it by default. Build times are those of the idea alone; the first row includes the pass
+over the images, which every row needs.
 
 - plain, mse, lp: every layer in INT8, weights rounded to nearest, no equalization; `lp` is the calibrator.
-- image's convolutions in float: the first convolutions and the poolings behind them.
-- equalization: channels divided by the root of their largest value, on {EQUALIZATION_IMAGES} images.
-- rounding with compensation: second moments of {ROUNDING_IMAGES} images.
-- bias correction: the mean each integer convolution's output loses, per channel, on {CORRECTION_IMAGES}
+- image's convolutions in float: the first convolutions and the poolings after them.
+- equalization: channels divided by the square root of their largest value on {EQUALIZATION_IMAGES} images.
+- rounding with compensation: with second moments of {ROUNDING_IMAGES} images.
+- bias correction: the mean error of each output channel of each integer convolution on {CORRECTION_IMAGES}
   images.
 - shared scales: matching tensors of teacher and student get the union of their ranges.
-- range search: per tensor, of {len(FACTORS)} multiples of its range the one with the smallest error of the
-  anomaly map on {SEARCH_IMAGES} images, half of them with synthetic defects.
-- line: map and score become a * value + b, least squares on {CORRECTION_IMAGES} images' maps.
-- skip branches in float: the second input of every addition (TensorRT only; on x86 it would lose the kernel).
-- weaker equalization: the fourth root instead, with ranges and rounding of its own.
+- range search: for each tensor the one of {len(FACTORS)} multiples of its range with the smallest error of
+  the anomaly map on {SEARCH_IMAGES} images, half of them with synthetic defects.
+- line: map and score become a * value + b, fitted by least squares on the maps of {CORRECTION_IMAGES} images.
+- skip branches in float: the second input of every addition (TensorRT only; no integer kernel on x86).
+- weaker equalization: the fourth root instead of the square root, with its own ranges and rounding.
 """
 
 
 def parse() -> argparse.Namespace:
-    """Return the command line's options."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bundle", required=True, type=Path)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--samples", type=int, default=300)
-    parser.add_argument("--limit", type=int, help="test images, spread over all; all by default")
+    parser.add_argument("--limit", type=int, help="number of test images, evenly spaced; all by default")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
@@ -324,7 +324,7 @@ def main() -> None:
     images, samples = len(test.samples), len(material.images)
     publish(
         "ablation",
-        "What each idea for INT8 quality buys: distance of the anomaly map from FP32's",
+        "What each idea for INT8 quality gains: difference of the anomaly map from FP32",
         HEADINGS,
         [line_of(figures) for figures in table],
         {"images": images, "samples": samples, "engines": [dataclasses.asdict(row) for row in table]},

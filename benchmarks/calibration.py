@@ -1,9 +1,9 @@
-"""Calibration: seconds and peak memory, beside plain FP32 inference and ONNX Runtime's own calibrators.
+"""Calibration time and peak memory, compared with FP32 inference and ONNX Runtime's calibrators.
 
     python benchmarks/calibration.py --bundle bundles/stfpm-demo --images DIR [--samples 200]
 
-Every contender runs in a process of its own, on the same images, one after the other, so that peak memory
-is each one's own and times can be compared. Writes benchmarks/published/calibration.json and .md.
+Each contender runs in its own process on the same images, one after the other. Peak memory is therefore its
+own, and times can be compared. Writes benchmarks/published/calibration.json and .md.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OURS = ["entropy", "minmax", "mse", "percentile"]
 
 
 def inference(bundle: Bundle, source: ImageSource, threads: int) -> None:
-    """Run the float model on every image: the yardstick."""
+    """Run the float model on every image, as the reference."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(bundle.model), options, providers=["CPUExecutionProvider"])
@@ -42,7 +42,7 @@ def inference(bundle: Bundle, source: ImageSource, threads: int) -> None:
 
 
 def ours(calibrators: List[str]) -> Callable[[Bundle, ImageSource, int], None]:
-    """Calibrate with our calibrators in one pass, into a copy of the bundle."""
+    """Calibrate a copy of the bundle with adq-edge's calibrators in one pass."""
 
     def run(bundle: Bundle, source: ImageSource, threads: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -93,7 +93,7 @@ CONTENDERS: Dict[str, Callable[[Bundle, ImageSource, int], None]] = {
 def measure(
     name: str, bundle: str, images: str, samples: int, threads: int, results: multiprocessing.Queue
 ) -> None:
-    """Run one contender and report its seconds and peak memory."""
+    """Run one contender and send its time in seconds and its peak memory in MB."""
     source = image_source(Path(images), samples)
     started = time.perf_counter()
     CONTENDERS[name](open_bundle(Path(bundle)), source, threads)

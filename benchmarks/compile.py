@@ -1,12 +1,11 @@
-"""Whether each method's whole graph, in each precision, is taken by a real TensorRT builder.
+"""Compile the whole graph of each method, in each precision, with a real TensorRT builder.
 
     python benchmarks/compile.py BUNDLE ... --data ../shared/data/inspection
 
-The graphs are those that `build --device cuda` gives to TensorRT 10 and later and to TensorRT-RTX (the typed
-route); the builder is TensorRT-RTX, which compiles for a named GPU without one. That an engine is compiled
-does not say that it runs: see README, "What was run where". Writes
-benchmarks/published/NAME.json and .md, `compile` by default: tables of several bundles can lie side by
-side.
+The graphs are the strongly typed ones that `build --device cuda` passes to TensorRT 10 or later and to
+TensorRT-RTX. The builder is TensorRT-RTX, which compiles for a named GPU on a machine without one. A compiled
+engine has not run: see README, "What was run where". Writes benchmarks/published/NAME.json and .md (`compile`
+by default, so that tables of several bundles can be kept).
 """
 
 from __future__ import annotations
@@ -29,13 +28,17 @@ from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.float_model import FloatModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from rtx import compile_engine, trt
+from factories.rtx import compile_engine, trt
 
 GPUS = ("SM86", "SM120")
 
 
 def compile_bundle(bundle: Bundle, data: Path, samples: int, gpu: str) -> List[Dict[str, Any]]:
-    """Compile a bundle's model in each precision; fail with the builder's own words."""
+    """Compile a bundle's model in each precision.
+
+    Raises:
+        AssertionError: the builder refuses it; contains the builder's message.
+    """
     model = FloatModel.load(bundle)
     height, width = bundle.manifest.image_size
     assert height == width, "the profile of these compilations is square"
@@ -65,14 +68,14 @@ def compile_bundle(bundle: Bundle, data: Path, samples: int, gpu: str) -> List[D
 
 
 def main() -> None:
-    """Compile and publish."""
+    """Compile the graphs and publish the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundles", nargs="+", type=Path, help="bundles of `adq-edge export`")
     parser.add_argument("--data", type=Path, required=True, help="folder of images to calibrate on")
     parser.add_argument("--samples", type=int, default=16, help="images to calibrate on")
-    parser.add_argument("--name", default="compile", help="of the published table")
+    parser.add_argument("--name", default="compile", help="name of the published table")
     arguments = parser.parse_args()
     rows = [
         row

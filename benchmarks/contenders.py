@@ -1,7 +1,7 @@
-"""Who is compared in `quality.py`: the float model, our INT8 engines, and other people's quantizers.
+"""The contenders of `quality.py`: the float model, adq-edge's INT8 engines, and other quantizers.
 
-All of them start from the same ONNX file. The peers take the first calibration images of our source
-`images`, one at a time, as we do.
+All of them start from the same ONNX file. The other quantizers read the first calibration images of the
+source `images`, one at a time, as adq-edge does.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from adq_edge.quantization.passes.normalization import widen_normalization
 from adq_edge.quantization.qdq import quantize
 
 Run = Callable[[np.ndarray], Tuple[np.ndarray, float]]
-"""A uint8 image `[H, W, 3]` in, its float32 map `[h, w]` and its score out."""
+"""Returns the float32 map `[h, w]` and the score of a uint8 image `[H, W, 3]`."""
 
 TARGETS = (Target.X86, Target.TENSORRT)
 CALIBRATORS = (DEFAULT_CALIBRATOR, "mse", "minmax", "percentile", "entropy")
@@ -56,7 +56,7 @@ SOURCES = (IMAGES, SYNTHETIC_DEFECTS, f"{IMAGES},{SYNTHETIC_DEFECTS}", RANDOM_NO
 QUICK_SOURCES = (IMAGES, RANDOM_NORMAL)
 
 HISTOGRAM_IMAGES = 64
-"""What ONNX Runtime's entropy and percentile calibrators get: they keep every activation of every image."""
+"""Images for ONNX Runtime's entropy and percentile calibrators, which keep all activations in memory."""
 OUR_OPERATORS = ("Conv", "Add", "MaxPool")
 PERCENTILE = 99.99
 
@@ -64,15 +64,15 @@ _ERRORS_ONLY = 3
 
 
 class Contender(NamedTuple):
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
-        maker: who made it.
-        calibrator: the calibrator, or the precision of an engine without one.
-        source: what it was calibrated on; empty if on nothing.
-        target: the arithmetic, or the runtime where that is what distinguishes it.
+        maker: project that made the engine.
+        calibrator: the calibrator; the precision if none was used.
+        source: calibration source; empty without calibration.
+        target: the arithmetic, or the runtime.
         images: number of calibration images.
-        seconds: what making it took, by step.
+        seconds: build time by step.
         run: the engine.
     """
 
@@ -87,12 +87,12 @@ class Contender(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ArtifactCache:
-    """What contenders are made from.
+    """Inputs of the contenders.
 
     Attributes:
         bundle: a copy of the model's bundle, without ranges.
-        data: the dataset, whose training images are the calibration images.
-        samples: the largest number of calibration images.
+        data: the dataset; its training images are the calibration images.
+        samples: maximum number of calibration images.
         threads: CPU threads.
         quick: True for a few contenders only.
     """
@@ -104,7 +104,7 @@ class ArtifactCache:
     quick: bool
 
     def source(self, spec: str, samples: Optional[int] = None) -> CalibrationSource:
-        """Return a calibration source, of `samples` images at most."""
+        """Return a calibration source of at most `samples` images."""
         return make_source(spec, self.data, self.samples if samples is None else samples)
 
     def model(self) -> onnx.ModelProto:
@@ -113,23 +113,23 @@ class ArtifactCache:
 
 
 class Stopwatch:
-    """Seconds by step, added up."""
+    """Sums of seconds by step."""
 
     def __init__(self) -> None:
         self.seconds: Dict[str, float] = {}
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time what is done inside."""
+        """Time a `with` block."""
         started = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 def onnxruntime_engine(model: onnx.ModelProto, target: Target, threads: int) -> Run:
-    """Open a model in ONNX Runtime: integer kernels for x86, float arithmetic between Q and DQ for TensorRT.
+    """Open a model in ONNX Runtime: with integer kernels for x86, in float32 between Q and DQ for TensorRT.
 
-    The second is an emulation of TensorRT's INT8: the same rounding, exact sums but for float32's.
+    The latter emulates TensorRT's INT8: the same rounding, and sums that are exact within float32.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -148,7 +148,7 @@ def onnxruntime_engine(model: onnx.ModelProto, target: Target, threads: int) -> 
 
 
 def openvino_engine(model: openvino.Model, threads: int) -> Run:
-    """Compile a model in OpenVINO; what is not INT8 is float32, as in our own engines, never bfloat16."""
+    """Compile a model in OpenVINO; operators that are not INT8 compute in float32, never in bfloat16."""
     properties = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(threads)}
     request = openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
 
@@ -161,7 +161,7 @@ def openvino_engine(model: openvino.Model, threads: int) -> Run:
 
 
 def contenders(workshop: ArtifactCache) -> Iterator[Contender]:
-    """Make every contender in the table's order, each when it is asked for."""
+    """Yield the contenders in the order of the table; each is built on demand."""
     threads = workshop.threads
     yield Contender(
         "float", "FP32", "", "-", 0, {}, onnxruntime_engine(workshop.model(), Target.X86, threads)
@@ -179,7 +179,7 @@ def contenders(workshop: ArtifactCache) -> Iterator[Contender]:
 
 
 def ours(workshop: ArtifactCache, spec: str) -> Iterator[Contender]:
-    """Make our engines of one source: one pass for all calibrators, weights rounded once."""
+    """Yield adq-edge's engines of one source: one pass for all calibrators, weights rounded once."""
     calibrators = QUICK_CALIBRATORS if workshop.quick else CALIBRATORS
     source, bundle, threads = workshop.source(spec), workshop.bundle, workshop.threads
     shared, model = Stopwatch(), FloatModel.load(workshop.bundle)
@@ -206,7 +206,7 @@ def ours(workshop: ArtifactCache, spec: str) -> Iterator[Contender]:
 
 
 def _quantize(prepared: CalibratedModel, target: Target) -> onnx.ModelProto:
-    """Return the model that `build` writes (x86), or its float twin for TensorRT."""
+    """Return the model that `build` writes for x86, or the emulated one for TensorRT."""
     model, ranges, rounding = prepared.float_model, prepared.ranges.tensors, prepared.rounded_weights
     quantized = quantize(model, ranges, target, rounding=rounding)
     if target is not Target.X86:
@@ -228,7 +228,7 @@ class _Reader:
 
 def onnxruntime_peers(workshop: ArtifactCache) -> Iterator[Contender]:
     """Quantize with onnxruntime.quantization and its calibrators."""
-    logging.getLogger().setLevel(logging.ERROR)  # its advice to pre-process: the model is exported folded
+    logging.getLogger().setLevel(logging.ERROR)  # it advises to pre-process; the export has done that
     methods = ["MinMax"] if workshop.quick else ["MinMax", "Entropy", "Percentile"]
     for method, target in itertools.product(methods, TARGETS):
         yield _onnxruntime_peer(workshop, method, target, OUR_OPERATORS)
@@ -239,7 +239,7 @@ def onnxruntime_peers(workshop: ArtifactCache) -> Iterator[Contender]:
 def _onnxruntime_peer(
     workshop: ArtifactCache, method: str, target: Target, operators: Sequence[str]
 ) -> Contender:
-    """Quantize with one calibrator; no operators stands for ONNX Runtime's own choice of them."""
+    """Quantize with one calibrator; without `operators` ONNX Runtime chooses them."""
     limit = workshop.samples if method == "MinMax" else min(HISTOGRAM_IMAGES, workshop.samples)
     source = workshop.source(IMAGES, limit)
     symmetric = target is Target.TENSORRT
@@ -275,11 +275,11 @@ def _onnxruntime_peer(
 
 
 def nncf_peers(workshop: ArtifactCache) -> Iterator[Contender]:
-    """Quantize with NNCF, with its default preset and the mixed one; run in OpenVINO."""
+    """Quantize with NNCF's default and mixed presets; run in OpenVINO."""
     try:
         nncf: Any = importlib.import_module("nncf")
     except ImportError as error:
-        print(f"NNCF is left out: {error}")
+        print(f"Skipping NNCF: {error}")
         return
     nncf.set_log_level(logging.ERROR)
     source = workshop.source(IMAGES)
@@ -298,7 +298,7 @@ def nncf_peers(workshop: ArtifactCache) -> Iterator[Contender]:
 
 
 def nncf_version() -> Dict[str, str]:
-    """Return NNCF's version as the table of packages has it; nothing where it is not installed."""
+    """Return the version of NNCF for the list of packages; empty if it is not installed."""
     with contextlib.suppress(metadata.PackageNotFoundError):
         return {"nncf": metadata.version("nncf")}
     return {}

@@ -1,9 +1,9 @@
-"""What the convolutions of an OpenVINO engine cost, by kernel size, and how fast they multiply.
+"""Time of the convolutions of an OpenVINO engine by kernel size, and their multiplications per second.
 
     python benchmarks/convolutions.py ENGINE [--threads 1] [--queries 40]
 
-ENGINE is a file of `adq-edge build --runtime openvino`. Multiplications are counted from shapes; times are
-OpenVINO's own, of each operator, medians over queries of one random image. Writes
+ENGINE is built by `adq-edge build --runtime openvino`. Multiplications are computed from shapes. Times are
+measured by OpenVINO for each operator: medians over queries of one random image. Writes
 benchmarks/published/convolutions.json and .md.
 """
 
@@ -26,7 +26,7 @@ _WARM_UP = 5
 
 
 class Convolution(NamedTuple):
-    """A convolution's kernel, such as "3x3", and its multiplications in units of 1e9."""
+    """The kernel of a convolution, such as "3x3", and its multiplications in units of 1e9."""
 
     kernel: str
     giga: float
@@ -44,7 +44,7 @@ def convolutions(model: Any) -> Dict[str, Convolution]:
 
 
 def operator_times(model: Any, image: np.ndarray, threads: int, queries: int) -> Dict[str, float]:
-    """Return the median milliseconds of each operator for an image, uint8 `[1, H, W, 3]`, by name."""
+    """Return the median time of each operator in ms, by name, for a uint8 image `[1, H, W, 3]`."""
     properties = {"INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True, "INFERENCE_PRECISION_HINT": "f32"}
     request = openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
     times: Dict[str, List[float]] = defaultdict(list)
@@ -57,9 +57,9 @@ def operator_times(model: Any, image: np.ndarray, threads: int, queries: int) ->
 
 
 class Group(NamedTuple):
-    """Operators that are told apart from others: the convolutions with one kernel, or everything else.
+    """The convolutions of one kernel size, or all other operators.
 
-    `fastest`: 1e9 multiplications a second of the fastest of them; 0 for everything else.
+    `fastest`: 1e9 multiplications per second of the fastest convolution; 0 for other operators.
     """
 
     kernel: str
@@ -70,7 +70,7 @@ class Group(NamedTuple):
 
 
 def group(counted: Dict[str, Convolution], times: Dict[str, float]) -> List[Group]:
-    """Sum up operators by kernel, the longest first."""
+    """Return the operators grouped by kernel size, the slowest group first."""
     names: Dict[str, List[str]] = defaultdict(list)
     for name in times:
         names[counted[name].kernel if name in counted else ELSE].append(name)
@@ -88,7 +88,7 @@ def group(counted: Dict[str, Convolution], times: Dict[str, float]) -> List[Grou
 
 
 def row(found: Group, whole: float) -> List[str]:
-    """Return a group's line; `whole`: the milliseconds of all operators."""
+    """Return the table row of a group; `whole` is the time of all operators in ms."""
     share = [f"{found.milliseconds:.2f}", f"{found.milliseconds / whole:.1%}"]
     if found.kernel == ELSE:
         return [ELSE, str(found.count), "-", *share, "-", "-"]
@@ -97,13 +97,13 @@ def row(found: Group, whole: float) -> List[str]:
 
 
 def least(groups: List[Group], whole: float) -> List[str]:
-    """Return the line of all convolutions, were each as fast as the fastest; `whole`: as of `row`."""
+    """Return the row of all convolutions at the rate of the fastest; `whole` as for `row`."""
     found = [each for each in groups if each.kernel != ELSE]
     giga, fastest = sum(each.giga for each in found), max(each.fastest for each in found)
     milliseconds = giga / fastest * 1e3
     share = [f"{milliseconds:.2f}", f"{milliseconds / whole:.1%}"]
     return [
-        "all convolutions, were each as fast as the fastest",
+        "all convolutions, at the rate of the fastest",
         str(sum(each.count for each in found)),
         f"{giga:.2f}",
         *share,
@@ -113,7 +113,7 @@ def least(groups: List[Group], whole: float) -> List[str]:
 
 
 def main() -> None:
-    """Measure an engine and publish the table."""
+    """Time an engine and publish the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -132,9 +132,9 @@ def main() -> None:
     height, width = sidecar.image_size
     publish(
         "convolutions",
-        f"Where the time of {sidecar.arch}, {sidecar.precision.value}, goes with OpenVINO; {height}x{width}, "
-        f"{options.threads} thread(s), {whole:.1f} ms in all",
-        ["operators", "count", "1e9 multiplications", "ms", "of the whole", "1e9 a second", "the fastest"],
+        f"Time of {sidecar.arch}, {sidecar.precision.value}, with OpenVINO by operator; {height}x{width}, "
+        f"{options.threads} thread(s), {whole:.1f} ms in total",
+        ["operators", "count", "1e9 multiplications", "ms", "share", "1e9 per second", "fastest"],
         [*(row(found, whole) for found in groups), least(groups, whole)],
         {"operators": sidecar.operators, "groups": [found._asdict() for found in groups]},
         read_environment(),

@@ -1,12 +1,12 @@
-"""Dense evaluation of patch networks: multi-pooling, dilation, coarser grids, first convolutions in one.
+"""Dense evaluation of patch networks: multi-pooling, dilation, coarser grids, merged first convolutions.
 
     python benchmarks/dense.py [--rounds 5] [--threads 2]
 
-Networks with random weights, patches of 33 pixels, an image of 256x256: one network (a model has one for the
-teacher and each student, all alike), and at stride 4 all four of a model, whose first convolutions read the
-same image. INT8 is what `build` makes of the graph, calibrated on noise: it is timed, its output is not
-looked at. The forms are timed interleaved, so their ratios hold where the machine is shared. A TensorRT-RTX
-parser and builder is asked whether it takes them. Writes benchmarks/published/dense.json and .md.
+Networks with random weights, patches of 33 pixels, an image of 256x256. Measured are one network (teacher and
+students are alike), and at stride 4 the four networks of a model, whose first convolutions read the same
+image. INT8 is the graph that `build` makes, calibrated on noise; only its time is used. The forms are timed
+in turn, so that their ratios hold on a shared machine. TensorRT-RTX compiles each form. Writes
+benchmarks/published/dense.json and .md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
 from adq_edge.quantization.qdq import quantize
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from rtx import compile_engine, trt
+from factories.rtx import compile_engine, trt
 
 SIZE = 256
 PATCH = 33
@@ -51,13 +51,13 @@ NETWORKS = 4  # of a model: the teacher and three students
 GPU = "SM86"
 _SLOPE = 5e-3
 _GREY = 127.5
-_TOLERANCE = 1e-4  # of the largest value: two forms of the same function
+_TOLERANCE = 1e-4  # relative to the largest value
 
 Run = Callable[[np.ndarray], np.ndarray]
 
 
 class MultiPooling(nn.Module):
-    """The form that is exported: the squared length of each descriptor."""
+    """The form that `export` writes: the squared length of each descriptor."""
 
     def __init__(self, network: PatchNetwork, stride: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class MultiPooling(nn.Module):
 
 
 class Dilated(nn.Module):
-    """Poolings of stride 1; what follows a pooling reads every second of what it would have read."""
+    """Poolings of stride 1; the layers after a pooling are dilated by 2."""
 
     def __init__(self, network: PatchNetwork) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Dilated(nn.Module):
 
 
 class Model(nn.Module):
-    """A teacher and students at stride 4: the squared distances of the students, summed."""
+    """A teacher and students at stride 4: the sum of the squared distances of the students."""
 
     def __init__(self, networks: List[PatchNetwork]) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class Model(nn.Module):
 
 
 class FirstInOne(Model):
-    """The same, with the first convolutions of all networks as one."""
+    """The same model with the first convolutions of all networks merged into one."""
 
     def __init__(self, networks: List[PatchNetwork]) -> None:
         super().__init__([copy.deepcopy(network) for network in networks])
@@ -124,7 +124,7 @@ class FirstInOne(Model):
             network.conv1 = nn.Identity()
 
     def describe(self, x: torch.Tensor) -> List[torch.Tensor]:
-        """Convolve once, then go on with each network's channels."""
+        """Apply the merged convolution, then each network to its channels."""
         parts = functional.conv2d(x, self.weight, self.bias).chunk(len(self.networks), 1)
         return [network(part) for network, part in zip(self.networks, parts)]
 
@@ -138,7 +138,7 @@ def _with_maximum(lengths: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
 
 
 def forms() -> Dict[str, Dict[str, nn.Module]]:
-    """Return groups of forms, the first of each what the others are compared to, the second its equal."""
+    """Return groups of forms: the first is the reference, the second computes the same function."""
     torch.manual_seed(0)
     networks = [PatchNetwork(PATCH, Decoder.LINEAR).eval() for _ in range(NETWORKS)]
     return {
@@ -160,7 +160,7 @@ def _noise(count: int = 4) -> np.ndarray:
 
 
 def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model in INT8 as `build` makes it, laid out for no runtime yet."""
+    """Return a model in INT8 as `build` makes it, before the passes of a runtime."""
     float_model = FloatModel.of(model)
     histograms = collect(model, float_model.region.measured, _noise(), threads=2)
     ranges = {name: histogram.data_range for name, histogram in histograms.items()}
@@ -193,7 +193,7 @@ RUNTIMES = {"onnxruntime": onnx_runtime, "openvino": openvino_cpu}
 
 
 class Time(NamedTuple):
-    """One line of the table; `ratio` to the first form of the group, in this precision and runtime."""
+    """One row of the table; `ratio` is relative to the first form in the same precision and runtime."""
 
     group: str
     form: str
@@ -204,7 +204,7 @@ class Time(NamedTuple):
 
 
 def times(group: str, graphs: Dict[str, onnx.ModelProto], options: argparse.Namespace) -> Iterator[Time]:
-    """Time a group's forms in both precisions and runtimes, those of one precision and runtime in turn."""
+    """Time the forms of a group in both precisions and runtimes; forms of one kind run in turn."""
     for precision in (Precision.FP32, Precision.INT8):
         models = graphs
         if precision is Precision.INT8:
@@ -221,15 +221,15 @@ def times(group: str, graphs: Dict[str, onnx.ModelProto], options: argparse.Name
 
 
 def check_equal(runs: Dict[str, Run]) -> None:
-    """Check that the first two forms of a group compute the same."""
+    """Check that the first two forms of a group compute the same function."""
     first, second = (run(_noise(1)) for run in list(runs.values())[:2])
     difference = float(np.abs(first - second).max() / np.abs(first).max())
     if difference > _TOLERANCE:
-        raise SystemExit(f"two forms of one function differ by {difference:.1e} of the largest value")
+        raise SystemExit(f"the first two forms differ by {difference:.1e} of the largest value")
 
 
 def compiled(model: onnx.ModelProto) -> str:
-    """Return the size of the form's engine for a GPU, or why TensorRT-RTX does not take it."""
+    """Return the size of the engine that TensorRT-RTX compiles, or why it refuses the form."""
     try:
         plan = compile_engine(model.SerializeToString(), GPU, SIZE, max_batch=1)
     except AssertionError as refusal:
@@ -238,7 +238,7 @@ def compiled(model: onnx.ModelProto) -> str:
 
 
 def main() -> None:
-    """Time every form, ask TensorRT-RTX for it, and publish the table."""
+    """Time and compile every form, and publish the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""One table for engines of one bundle: AUROC, how near their maps are to the first one's, time."""
+"""A table of engines of one bundle: AUROC, difference of the maps from the first engine, time."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def compare(
     """Read the command line, measure engines and publish the table.
 
     Args:
-        name: of the published table.
-        description: the script's own.
-        title: what the table is about.
-        engines: makes the engines by name, the float one first.
-        rounds: interleaved ones, by default.
+        name: name of the published table.
+        description: description of the script.
+        title: returns the title of the table.
+        engines: makes the engines by name, the float engine first.
+        rounds: default number of interleaved rounds.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -39,7 +39,7 @@ def compare(
     parser.add_argument("--bundle", required=True, type=Path)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--samples", type=int, default=64, help="calibration images")
-    parser.add_argument("--limit", type=int, help="test images at most; all by default")
+    parser.add_argument("--limit", type=int, help="maximum number of test images; all by default")
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -67,7 +67,7 @@ def _headings(reference: Measured) -> List[str]:
 
 
 def _row(name: str, found: Dict[str, Measured], ms: Dict[str, float]) -> List[str]:
-    """Return an engine's line of the table; the first of `found` is the float one."""
+    """Return the table row of an engine; the first of `found` is the float engine."""
     measured, first = found[name], next(iter(found))
     reference = found[first]
     maps = MapComparison()

@@ -1,8 +1,9 @@
-"""Roofline estimates for a Jetson Xavier NX: the study's three methods, every precision and power mode.
+"""Roofline estimates for a Jetson Xavier NX: three methods in every precision and power mode.
 
     python benchmarks/estimate.py
 
-Nothing is measured. Writes benchmarks/published/estimate.json and .md, the same on every machine.
+Nothing is measured; the result is the same on every machine. Writes benchmarks/published/estimate.json and
+.md.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SIZE = 256
 
 
 def estimates() -> List[ModelEstimate]:
-    """Return the estimates of the three methods, with random weights: only sizes matter here."""
+    """Return the estimates of the three methods; random weights suffice, only sizes matter."""
     config = ModelConfig(image_size=(SIZE, SIZE))
     contenders: Tuple[Tuple[str, AnomalyModel], ...] = (
         ("STFPM, ResNet-18", STFPM(config)),
@@ -44,13 +45,13 @@ def estimates() -> List[ModelEstimate]:
 
 
 def summary(result: ModelEstimate) -> Dict[str, Any]:
-    """Return a method's estimates for the result file, without the hundred kernels behind each."""
+    """Return the estimates of a method for the result file, without their layers."""
     engines = tuple(dataclasses.replace(engine, layers=()) for engine in result.engines)
     return dataclasses.asdict(dataclasses.replace(result, engines=engines))
 
 
 def teacher_ms(result: ModelEstimate) -> float:
-    """Return the lower bound of RD's FP32 teacher alone, in the fastest mode."""
+    """Return the estimated lower bound of the FP32 teacher of RD alone in the fastest mode, in ms."""
     engine = next(engine for engine in result.engines if engine.precision is Precision.FP32)
     layers = [layer for layer in engine.layers if layer.name.startswith("/encoder")]
     return min(sum(max(layer_times(layer, mode)) for layer in layers) for mode in MODES)
@@ -62,12 +63,12 @@ def main() -> None:
     title = f"ESTIMATE, nothing was measured: one image of {SIZE}x{SIZE} on a Jetson Xavier NX"
     teacher = (
         f"By this estimate RD's FP32 teacher alone takes at least {teacher_ms(results[1]):.1f} ms, so the "
-        "study's figures of RD in FP16 and INT8 cannot be of FP32 teacher and student together."
+        "published times of RD in FP16 and INT8 cannot include both teacher and student in FP32."
     )
     table = estimates_table(results)
     publish(
         "estimate",
-        f"{title}\n\nEvery time here is {NOTE}. The last column alone was {CONDITIONS}. {teacher}",
+        f"{title}\n\nEvery time here is {NOTE}. Only the last column was {CONDITIONS}. {teacher}",
         [column.heading for column in table.columns],
         [list(row) for row in table.texts],
         {"title": title, "note": NOTE, "estimates": [summary(result) for result in results]},

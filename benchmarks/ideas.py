@@ -1,4 +1,4 @@
-"""The ideas for INT8 quality that `ablation.py` tries, each a small pure function."""
+"""The ideas for INT8 quality that `ablation.py` compares, one function each."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from adq_edge.quantization.rounding import Rounding, round_with_compensation
 Ranges = Mapping[str, Tuple[float, float]]
 
 FACTORS = (0.6, 0.7, 0.85, 1.0, 1.2)
-"""Ranges that the search tries, relative to the calibrator's."""
+"""Factors of the calibrator's range that the search compares."""
 
 _PLACEMENT = "adq_edge.quantization.placement"
 _ERRORS_ONLY = 3
@@ -44,15 +44,15 @@ _ERRORS_ONLY = 3
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a quantized model is made from; an idea takes one and returns another.
+    """The inputs of a quantized model; an idea turns one recipe into another.
 
     Attributes:
         model: the float model.
         ranges: its activation ranges.
-        rounding: its weights' integers; None: the nearest.
-        early_float: True if the image's convolutions stay float.
-        skips_float: True if TensorRT's additions read their skip branches in float.
-        map_line: (slope, offset) that the anomaly map goes through at the end.
+        rounding: integer weights; None to round to nearest.
+        early_float: True if the first convolutions stay in float32.
+        skips_float: True if additions read their skip branches in float32 (TensorRT).
+        map_line: (slope, offset) applied to the anomaly map and score.
     """
 
     model: FloatModel
@@ -74,7 +74,7 @@ def make(recipe: Recipe, target: Target) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def _placement(recipe: Recipe) -> Iterator[None]:
-    """Change the targets' placement to what the recipe wants."""
+    """Patch the placement of Q/DQ pairs as the recipe requires."""
     with contextlib.ExitStack() as stack:
         if not recipe.early_float:
             stack.enter_context(mock.patch(f"{_PLACEMENT}._early", _no_early))
@@ -94,7 +94,7 @@ def _without_skips(operator: QuantizedOperator, index: GraphIndex, early: Set[st
 
 
 def open_session(model: onnx.ModelProto, threads: int, *, emulate: bool) -> onnxruntime.InferenceSession:
-    """Return a session that takes Q/DQ pairs for integer kernels, or one that computes them as they stand."""
+    """Return a session with integer kernels, or one that emulates Q/DQ pairs in float32."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERRORS_ONLY
@@ -107,16 +107,16 @@ def open_session(model: onnx.ModelProto, threads: int, *, emulate: bool) -> onnx
 
 
 def open_recipe(recipe: Recipe, target: Target, threads: int) -> onnxruntime.InferenceSession:
-    """Return a session of the quantized model: integer kernels on x86, exact emulation for TensorRT."""
+    """Return a session of the quantized model: integer kernels for x86, emulation for TensorRT."""
     return open_session(make(recipe, target), threads, emulate=target is Target.TENSORRT)
 
 
 def run(
     session: onnxruntime.InferenceSession, images: Sequence[np.ndarray], line: Tuple[float, float]
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the maps `[n, h, w]` and scores `[n]` of images, taken through a line (slope, offset).
+    """Return the maps `[n, h, w]` and scores `[n]` of images, scaled by a line (slope, offset).
 
-    The line suits the score as well, which is the map's largest or mean value.
+    The line applies to the score too, which is the maximum or the mean of the map.
     """
     slope, offset = np.float32(line[0]), np.float32(line[1])
     outputs = [session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: image[None]}) for image in images]
@@ -139,7 +139,7 @@ def ranges_of(spec: str, measured: Dict[str, Histogram]) -> Ranges:
 def equalization_of(
     model: FloatModel, images: Sequence[np.ndarray], threads: int
 ) -> Dict[str, Tuple[float, ...]]:
-    """Return the equalization scales of a model, as `calibrate` finds them."""
+    """Return the equalization scales of a model, as `calibrate` computes them."""
     groups = channel_groups(model)
     grouped = {name for members in groups for name in members}
     surveyed = [name for name in model.region.measured if name in grouped]
@@ -148,7 +148,7 @@ def equalization_of(
 
 
 def rounding_of(model: FloatModel, images: Sequence[np.ndarray], threads: int) -> Rounding:
-    """Return a model's weights rounded with error compensation, as `build` rounds them."""
+    """Return the weights of a model rounded with error compensation, as in `build`."""
     rounding, operators = {}, model.region.operators
     few = images[:ROUNDING_IMAGES]
     for node, moments in second_moments(model.proto, operators, few, threads=threads):
@@ -159,12 +159,12 @@ def rounding_of(model: FloatModel, images: Sequence[np.ndarray], threads: int) -
 
 
 def square_root(scales: Mapping[str, Sequence[float]]) -> Dict[str, Tuple[float, ...]]:
-    """Return equalization scales that even the channels out half of the way only."""
+    """Return the square roots of equalization scales: a weaker equalization."""
     return {name: tuple(float(value) ** 0.5 for value in values) for name, values in scales.items()}
 
 
 def share_scales(recipe: Recipe) -> Recipe:
-    """Give tensors whose names differ only in the first component the union of their ranges."""
+    """Return a recipe where tensors that differ only in the first part of their name share their ranges."""
     groups: Dict[str, List[str]] = {}
     for name in recipe.ranges:
         groups.setdefault(name.split("/", 2)[2] if name.count("/") > 1 else name, []).append(name)
@@ -176,10 +176,10 @@ def share_scales(recipe: Recipe) -> Recipe:
 
 
 def correct_biases(recipe: Recipe, target: Target, images: Sequence[np.ndarray], threads: int) -> Recipe:
-    """Add to each integer convolution's bias what its output has lost on average, the first layers first.
+    """Add the mean error of each output channel to the bias of each integer convolution, in layer order.
 
-    Layers as deep as each other (teacher and student) are corrected together; those behind them see what
-    that has changed.
+    Layers of equal depth (teacher and student) are corrected together, before the deeper ones are measured.
+
     Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019,
     section 4.2, with means measured on images.
     """
@@ -202,7 +202,7 @@ def correct_biases(recipe: Recipe, target: Target, images: Sequence[np.ndarray],
 
 
 def _by_depth(model: onnx.ModelProto, layers: Sequence[onnx.NodeProto]) -> List[List[onnx.NodeProto]]:
-    """Group layers by how many of them lie before, the first ones first."""
+    """Return the layers grouped by the number of layers before them, in increasing order."""
     counted = {node.name for node in layers}
     depths: Dict[str, int] = {}
     groups: Dict[int, List[onnx.NodeProto]] = {}
@@ -218,7 +218,7 @@ def _by_depth(model: onnx.ModelProto, layers: Sequence[onnx.NodeProto]) -> List[
 def _channel_means(
     model: onnx.ModelProto, tensors: List[str], images: Sequence[np.ndarray], threads: int
 ) -> Dict[str, np.ndarray]:
-    """Return each tensor's mean per channel, float64 `[channels]`."""
+    """Return the mean of each tensor per channel, float64 `[channels]`."""
     session = open_session(observe(model, tensors), threads, emulate=True)
     sums = {name: np.zeros(()) for name in tensors}
     for image in images:
@@ -228,7 +228,7 @@ def _channel_means(
 
 
 def search_ranges(recipe: Recipe, target: Target, images: Sequence[np.ndarray], threads: int) -> Recipe:
-    """Give each tensor the range of several at which it alone, quantized, changes the map least."""
+    """Set the range of each tensor to the candidate that changes the map least when it alone is quantized."""
     model, region = recipe.model.proto, recipe.model.region
     with _placement(recipe):
         placement = place(model, region, target)
@@ -238,7 +238,7 @@ def search_ranges(recipe: Recipe, target: Target, images: Sequence[np.ndarray], 
     values = [session.run([MAP_OUTPUT, *tensors], {INPUT: image[None]}) for image in images]
     ranges = dict(recipe.ranges)
     for position, tensor in enumerate(tensors, start=1):
-        measured = pooled.get(tensor, tensor)  # a pooling's output has its input's range
+        measured = pooled.get(tensor, tensor)  # a pooling's output has the range of its input
         low, high = recipe.ranges[measured]
         trial = open_session(_cut(model, tensor, placement[tensor]), threads, emulate=True)
         errors = np.zeros(len(FACTORS))
@@ -260,14 +260,14 @@ def _trial(tensor: str) -> str:
 
 
 def _cut(model: onnx.ModelProto, tensor: str, readers: Set[str]) -> onnx.ModelProto:
-    """Return a model whose `readers` take `tensor` from an input; a batch there meets one image."""
+    """Return a model whose `readers` read `tensor` from a new input, which may hold a batch."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for node in copy.graph.node:
         if node.name in readers:
             inputs = [_trial(tensor) if name == tensor else name for name in node.input]
             node.input[:] = inputs
-    # No shapes: batches of different sizes are added to each other.
+    # No shapes: tensors of different batch sizes are added.
     kind = onnx.TensorProto.FLOAT
     copy.graph.input.append(helper.make_tensor_value_info(_trial(tensor), kind, None))
     del copy.graph.value_info[:], copy.graph.output[:]
@@ -283,7 +283,7 @@ def _round_to_grid(values: np.ndarray, limits: Tuple[float, float], grid: Grid) 
 
 
 def fit_map_line(recipe: Recipe, target: Target, images: Sequence[np.ndarray], threads: int) -> Recipe:
-    """Take the anomaly map through the line that brings it nearest to the float model's (least squares)."""
+    """Fit a line from the anomaly map to that of the float model by least squares."""
     expected, _ = run(open_session(recipe.model.proto, threads, emulate=False), images, (1.0, 0.0))
     found, _ = run(open_recipe(recipe, target, threads), images, (1.0, 0.0))
     slope, offset = np.polyfit(found.ravel().astype(np.float64), expected.ravel().astype(np.float64), 1)

@@ -1,10 +1,10 @@
-"""The instrument itself: what `bench` adds to a query, whether it repeats itself, and what `report` takes.
+"""The instrument: what `bench` adds to a query, the repeatability of its runs, and the time of `report`.
 
     python benchmarks/instrument.py ENGINE [--runs 3]
 
-ENGINE is a file of `adq-edge build`. Each run is one of `adq-edge bench` at its full length, SingleStream
-alone, in a process of its own. The report is of 50 engines, each with an evaluation and a board's recording;
-their figures are made up. Writes benchmarks/published/instrument.json and .md.
+ENGINE is built by `adq-edge build`. Each run is a process of `adq-edge bench` with SingleStream alone, at
+full length. The report covers 50 engines, each with an evaluation and a recording of a board; their figures
+are made up. Writes benchmarks/published/instrument.json and .md.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.hardware.environment import read_environment
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-import result_builder as make
+from factories import results as make
 
 _ENGINES, _RECORDED_SECONDS = 50, 150.0
 
 
 def adq_edge(folder: Path, *arguments: str) -> float:
-    """Run the command line in a process of its own, in a folder, and return its seconds."""
+    """Run `adq-edge` as a process in a folder and return its time in seconds."""
     started = time.perf_counter()
     subprocess.run([sys.executable, "-m", "adq_edge", *arguments], check=True, cwd=folder)
     return time.perf_counter() - started
 
 
 def repeat(engine: Path, runs: int, folder: Path) -> List[BenchmarkReport]:
-    """Bench an engine several times, one run after the other."""
+    """Run `bench` on an engine several times."""
     reports = []
     for number in range(runs):
         own = folder / f"run{number}"
@@ -51,7 +51,7 @@ def repeat(engine: Path, runs: int, folder: Path) -> List[BenchmarkReport]:
 
 
 def single_streams(reports: Sequence[BenchmarkReport]) -> List[SingleStream]:
-    """Return what each run measured."""
+    """Return the SingleStream results of the runs."""
     found = [report.engines[0].single_stream for report in reports]
     return [stream for stream in found if stream is not None]
 
@@ -59,21 +59,21 @@ def single_streams(reports: Sequence[BenchmarkReport]) -> List[SingleStream]:
 def repetition(
     name: str, reports: Sequence[BenchmarkReport], streams: Sequence[SingleStream]
 ) -> List[List[str]]:
-    """Return the lines of the runs on a quiet machine, which must agree, and of the others."""
+    """Return the rows of the runs without interference, which must agree, and of the others."""
     lines = []
     for quiet in (True, False):
         pairs = [pair for pair in zip(reports, streams) if pair[0].interference.is_quiet == quiet]
         medians = [stream.latency.p50_ms for _, stream in pairs]
         if medians:
-            apart = f": {np.ptp(medians) / np.median(medians):.1%} apart" if len(medians) > 1 else ""
-            what = f"p50 of {name}, {len(medians)} run(s) that `bench` called {'' if quiet else 'not '}quiet"
+            apart = f": spread {np.ptp(medians) / np.median(medians):.1%}" if len(medians) > 1 else ""
+            what = f"p50 of {name}, {len(medians)} run(s) {'without' if quiet else 'with'} interference"
             measured = f"{', '.join(f'{value:.2f}' for value in medians)} ms{apart}"
             lines.append([what, measured, "3 %" if quiet else "-"])
     return lines
 
 
 def report_figures(folder: Path) -> Dict[str, float]:
-    """Write the result files of 50 engines and report them: seconds and MB of each form."""
+    """Write the result files of 50 engines and report them; return the time in s and size in MB by format."""
     for number in range(_ENGINES):
         precision = ("fp32", "int8")[number % 2]
         board = make.recording(_RECORDED_SECONDS)
@@ -88,7 +88,7 @@ def report_figures(folder: Path) -> Dict[str, float]:
 
 
 def main() -> None:
-    """Measure and publish."""
+    """Measure and publish the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -100,7 +100,7 @@ def main() -> None:
         page = report_figures(Path(name))
     streams = single_streams(reports)
     rows = [
-        ["a query of an engine that does nothing", f"{max(s.harness_us for s in streams):.2f} us", "20 us"],
+        ["overhead of `bench` per query", f"{max(s.harness_us for s in streams):.2f} us", "20 us"],
         *repetition(reports[0].engines[0].name, reports, streams),
         [
             f"`report` of {page['files']:.0f} files, HTML",
@@ -120,8 +120,8 @@ def main() -> None:
     ]
     publish(
         "instrument",
-        "What the measuring costs, and whether it repeats itself",
-        ["what", "measured", "limit"],
+        "Cost and repeatability of the measurement",
+        ["quantity", "measured", "limit"],
         rows,
         {"runs": runs, "report": page},
         read_environment(),

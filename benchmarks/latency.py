@@ -1,4 +1,4 @@
-"""Latency: INT8 beside FP32 of the same model, interleaved, with ONNX Runtime and OpenVINO.
+"""Latency of INT8 and FP32 engines of one model, interleaved, with ONNX Runtime and OpenVINO.
 
     python benchmarks/latency.py --bundle bundles/stfpm-demo --images DIR [--quick]
 
@@ -29,7 +29,7 @@ CONTENDERS = (
 
 
 def row(engine: EngineBenchmark) -> List[str]:
-    """Return an engine's line of the table."""
+    """Return the table row of an engine."""
     best = engine.best_offline
     assert engine.single_stream is not None
     assert engine.end_to_end is not None
@@ -51,7 +51,7 @@ def row(engine: EngineBenchmark) -> List[str]:
 
 
 def main() -> None:
-    """Build the engines, time them interleaved and publish the table."""
+    """Build the engines, time them in turn and publish the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,11 +1,10 @@
-"""Leaky ReLUs in integers: a pair in front of them beside none, for quality and time.
+"""Leaky ReLUs in INT8 with and without a Q/DQ pair on their input: quality and time.
 
     python benchmarks/leaky.py --bundle BUNDLE --data DIR [--samples 64] [--limit N] [--rounds 15]
 
-For a bundle of Uninformed Students. With the pair, an engine rounds what a leaky ReLU reads; without, as in
-the engines that `build` writes, only what it makes. ONNX Runtime then computes its two sides by two
-convolutions, OpenVINO in one. Times are medians of interleaved rounds. Writes benchmarks/published/leaky.json
-and .md.
+For a bundle of Uninformed Students. The engines of `build` round only the output of a leaky ReLU; with the
+pair, its input is rounded too. Without the pair, ONNX Runtime computes the two sides by two convolutions,
+OpenVINO by one. Times are medians of interleaved rounds. Writes benchmarks/published/leaky.json and .md.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ FLOAT = "FP32, ONNX Runtime"
 
 
 def with_pair_in_front(prepared: CalibratedModel) -> onnx.ModelProto:
-    """Return the INT8 model for ONNX Runtime that rounds what leaky ReLUs read, too."""
+    """Return the INT8 model for ONNX Runtime that rounds the input of leaky ReLUs too."""
     float_model, rounding = prepared.float_model, prepared.rounded_weights
     ranges = complete_ranges(float_model.region, prepared.ranges.tensors)
     quantized = quantize(float_model, prepared.ranges.tensors, Target.X86, rounding=rounding)
@@ -97,7 +96,7 @@ def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:
 
 def main() -> None:
     """Measure the engines and publish the table."""
-    title = "Uninformed Students: what is rounded around a leaky ReLU"
+    title = "Uninformed Students: rounding around a leaky ReLU"
     compare("leaky", str(__doc__), lambda bundle: title, engines, rounds=15)
 
 

@@ -1,4 +1,4 @@
-"""Publishing: one JSON with the machine inside, and the same table as Markdown."""
+"""Write a table as JSON with a description of the machine, and as Markdown."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def publish(
         "",
         f"{today}, {machine.cpu}, {machine.logical_cores} cores ({', '.join(machine.instruction_sets)}), "
         f"Python {machine.python}, {versions}.",
-        f"BuildResult by `benchmarks/{Path(sys.argv[0]).name}`.",
+        f"Made by `benchmarks/{Path(sys.argv[0]).name}`.",
         "",
     ]
     text = "\n".join(lines)

@@ -1,10 +1,10 @@
-"""Quantization-aware training: what it wins over quantizing after training, on both arithmetics.
+"""Quantization-aware training compared with quantization after training, for both arithmetics.
 
     python benchmarks/qat.py --checkpoint CHECKPOINT --data DIR [--epochs 1] [--name qat]
 
-Makes an FP32 engine, and for each arithmetic an INT8 engine after training and one of the model trained with
-quantization, and measures all of them on the same test images. TensorRT is emulated. The checkpoints of the
-training stay in --work: a run that was interrupted continues. Writes benchmarks/published/NAME.json and .md.
+Builds an FP32 engine, and for each arithmetic an INT8 engine calibrated after training and one of the model
+trained with quantization. All are measured on the same test images; TensorRT is emulated. Checkpoints stay in
+--work, so that an interrupted run continues. Writes benchmarks/published/NAME.json and .md.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from adq_edge.quantization.qdq import quantize
 
 _HEADINGS = ["engine", "arithmetic", "image AUROC", "change"]
 _TITLE = (
-    "Quantization-aware training beside quantization after training\n\n"
-    "Mean image AUROC over the classes; change against FP32. Agreement: SNR of the engine's anomaly maps "
-    "against those of the fake-quantized model that was trained. TensorRT is emulated in float32."
+    "Quantization-aware training compared with quantization after training\n\n"
+    "Mean image AUROC over the categories; change from FP32. Agreement: SNR of the engine's anomaly maps "
+    "relative to those of the fake-quantized model that was trained. TensorRT is emulated in float32."
 )
 
 
 class Line(NamedTuple):
-    """A line of the table.
+    """A row of the table.
 
     Attributes:
-        name: how the engine was made.
+        name: method that made the engine.
         arithmetic: its arithmetic.
-        measured: what it says of the test images.
-        agreement: SNR of its maps against the fake-quantized model's, in dB; None where there is no such.
+        measured: results on the test images.
+        agreement: SNR of its maps relative to the fake-quantized model, in dB; None without one.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Line(NamedTuple):
 
 
 def after_training(bundle: Bundle, arithmetic: Arithmetic, options: argparse.Namespace) -> onnx.ModelProto:
-    """Return the INT8 model that is calibrated."""
+    """Return the INT8 model that is calibrated after training."""
     if arithmetic is Arithmetic.CPU:
         return _built(bundle, options, calib=DEFAULT_CALIBRATOR)
     source = image_source(options.data, DEFAULT_SAMPLES)
@@ -88,7 +88,7 @@ def _for_tensorrt(prepared: CalibratedModel) -> onnx.ModelProto:
 
 
 def fake_quantized(checkpoint: Path) -> Run:
-    """Return the model of a checkpoint as it was trained, rounding in torch."""
+    """Return the fake-quantized torch model of a checkpoint."""
     model = load_quantized(checkpoint)
 
     def run(image: np.ndarray) -> Tuple[np.ndarray, float]:
@@ -100,7 +100,7 @@ def fake_quantized(checkpoint: Path) -> Run:
 
 
 def lines(options: argparse.Namespace) -> Iterator[Line]:
-    """Make the engines and measure them."""
+    """Build and measure the engines; yield the rows."""
     work: Path = options.work
     plain = export(
         options.checkpoint, work / "fp32", data=options.data, teacher_weights=options.teacher_weights
@@ -148,7 +148,7 @@ def _agreement(
 
 
 def row(line: Line, reference: Measured) -> List[str]:
-    """Return a line of the table as text."""
+    """Return the cells of a row."""
     auroc, before = line.measured.image_auroc, reference.image_auroc
     change = "-" if auroc is None or before is None else f"{auroc - before:+.4f}"
     return [
@@ -162,7 +162,7 @@ def row(line: Line, reference: Measured) -> List[str]:
 
 
 def figures(line: Line) -> Dict[str, Any]:
-    """Return a line's figures."""
+    """Return the figures of a row for the JSON file."""
     return {
         "engine": line.name,
         "arithmetic": line.arithmetic,
@@ -179,21 +179,21 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--checkpoint", required=True, type=Path)
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--teacher-weights", help="for checkpoints that hold only the student")
+    parser.add_argument("--teacher-weights", help="teacher weights, for checkpoints of the student alone")
     parser.add_argument("--target", action="append", choices=[item.value for item in Arithmetic])
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--work", type=Path, default=Path("qat"), help="checkpoints and bundles")
-    parser.add_argument("--name", default="qat", help="of the files in benchmarks/published")
+    parser.add_argument("--work", type=Path, default=Path("qat"), help="folder of checkpoints and bundles")
+    parser.add_argument("--name", default="qat", help="name of the files in benchmarks/published")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--limit", type=int, help="test images at most; all by default")
-    parser.add_argument("--compared", type=int, default=40, help="images that agreement is measured on")
+    parser.add_argument("--limit", type=int, help="maximum number of test images; all by default")
+    parser.add_argument("--compared", type=int, default=40, help="number of images for the agreement")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure and publish."""
+    """Measure the engines and publish the table."""
     options = read_options()
     options.work.mkdir(parents=True, exist_ok=True)
     found: List[Line] = []

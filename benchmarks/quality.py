@@ -1,9 +1,9 @@
-"""Quality: what INT8 costs, per calibrator, calibration source and target, beside other quantizers.
+"""Quality of INT8 by calibrator, calibration source and target, compared with other quantizers.
 
     python benchmarks/quality.py --bundle BUNDLE --data DIR [--samples 300] [--name quality]
 
 Every contender of `contenders.py` is measured by the same function on the same test images. Writes
-benchmarks/published/NAME.json and .md. To try it out: --quick --limit 40 --name try.
+benchmarks/published/NAME.json and .md. For a short trial: --quick --limit 40 --name try.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class TestImage(NamedTuple):
 
     Attributes:
         category: its category.
-        anomalous: True for a defective one.
+        anomalous: True for a defective image.
         image: uint8 of the model's size.
-        mask: bool of the same size; None where the category lacks masks.
+        mask: bool of the same size; None if the category has no masks.
     """
 
     category: str
@@ -49,7 +49,7 @@ class TestImage(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What one engine says of all test images; areas under ROC curves are 0 to 1, None where not measurable.
+    """The results of one engine on all test images; an AUROC is from 0 to 1, None if undefined.
 
     Attributes:
         labels: bool `[N]`, True for a defective image.
@@ -58,7 +58,7 @@ class Measured:
         image_auroc: mean over the categories.
         categories: image AUROC per category.
         pixel_auroc: mean over the categories with masks.
-        threshold: F1-max threshold over all images together.
+        threshold: F1-max threshold over all images.
     """
 
     labels: np.ndarray
@@ -71,7 +71,7 @@ class Measured:
 
 
 def load_tests(dataset: Dataset, size: Tuple[int, int], limit: Optional[int]) -> List[TestImage]:
-    """Decode the test images once, or `limit` of them drawn from all categories, in the dataset's order."""
+    """Decode the test images, or `limit` random ones, in the order of the dataset."""
     samples = [(category, sample) for category in dataset.categories for sample in category.test]
     chosen = np.sort(np.random.default_rng(_SEED).permutation(len(samples))[:limit])
     return [_load_test(category, sample, size) for category, sample in (samples[i] for i in chosen)]
@@ -115,7 +115,7 @@ def _mean(values: List[Optional[float]]) -> Optional[float]:
 
 
 def figures(contender: Contender, measured: Measured, reference: Measured) -> Dict[str, Any]:
-    """Return a contender's quality, and how far it is from FP32; bias and flips in %, SNR in dB."""
+    """Return the quality of a contender and its differences from FP32; bias and flips in %, SNR in dB."""
     changes = {
         name: value - before
         for name, value in measured.categories.items()
@@ -143,7 +143,7 @@ def figures(contender: Contender, measured: Measured, reference: Measured) -> Di
 
 
 def _flips(reference: Measured, measured: Measured, threshold: Optional[float]) -> Optional[float]:
-    """Return the % of images that are decided otherwise than by FP32 at its own threshold."""
+    """Return the share of images with another decision than FP32 at its own threshold, in %."""
     if threshold is None or reference.threshold is None:
         return None
     decisions = (reference.scores >= reference.threshold, measured.scores >= threshold)
@@ -152,7 +152,7 @@ def _flips(reference: Measured, measured: Measured, threshold: Optional[float]) 
 
 
 def row(found: Dict[str, Any]) -> List[str]:
-    """Return a contender's line of the table."""
+    """Return the table row of a contender."""
 
     def show(value: Optional[float], form: str = ".4f") -> str:
         return "-" if value is None else format(value, form)
@@ -182,16 +182,16 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--bundle", required=True, type=Path)
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--samples", type=int, default=300, help="calibration images at most")
-    parser.add_argument("--name", default="quality", help="of the files in benchmarks/published")
+    parser.add_argument("--samples", type=int, default=300, help="maximum number of calibration images")
+    parser.add_argument("--name", default="quality", help="name of the files in benchmarks/published")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--limit", type=int, help="test images at most; all by default")
-    parser.add_argument("--quick", action="store_true", help="a few contenders only")
+    parser.add_argument("--limit", type=int, help="maximum number of test images; all by default")
+    parser.add_argument("--quick", action="store_true", help="only a few contenders")
     return parser.parse_args()
 
 
 def measure_all(options: argparse.Namespace) -> List[Dict[str, Any]]:
-    """Make and measure every contender on a copy of the bundle, so that nothing is kept from before."""
+    """Build and measure every contender on a copy of the bundle, without earlier ranges."""
     found: List[Dict[str, Any]] = []
     reference: Optional[Measured] = None
     with tempfile.TemporaryDirectory() as folder:
@@ -209,15 +209,15 @@ def measure_all(options: argparse.Namespace) -> List[Dict[str, Any]]:
 
 
 def title(images: int) -> str:
-    """Return the table's heading and what a reader must know of its columns."""
+    """Return the title of the table and the notes on its columns."""
     return (
-        f"INT8 against FP32 on {images} test images, by calibrator, source and target\n\n"
-        "In brackets: calibration images, and the category whose image AUROC changes most. Flips: images "
-        "that are decided otherwise than by FP32, at each engine's own F1-max threshold and at FP32's. "
-        f"Target {Target.TENSORRT.value} is emulated in float32. Seconds to quantize: adq-edge reads the "
-        "images once for all its calibrators, and that pass is counted in each of its lines. ONNX "
-        f"Runtime's entropy and percentile get at most {HISTOGRAM_IMAGES} images, because they keep all "
-        "activations in memory; its entropy has as many bins as levels, so it finds min-max's ranges."
+        f"INT8 compared with FP32 on {images} test images, by calibrator, source and target\n\n"
+        "In brackets: the number of calibration images, and the category whose image AUROC changes most. "
+        "Flips: images with another decision than FP32, at the engine's own F1-max threshold and at that of "
+        f"FP32. Target {Target.TENSORRT.value} is emulated in float32. Seconds to quantize: adq-edge reads "
+        "the images once for all its calibrators, and each of its rows includes that pass. ONNX Runtime's "
+        f"entropy and percentile calibrators get at most {HISTOGRAM_IMAGES} images, because they keep all "
+        "activations in memory; its entropy has as many bins as levels and so finds the min-max ranges."
     )
 
 

@@ -1,10 +1,10 @@
-"""Host work around one TensorRT query: what Python and numpy cost beside the GPU.
+"""Host time of one TensorRT query: the cost of Python and numpy besides the GPU.
 
     python benchmarks/tensorrt_host.py [--queries 20000]
 
-The engine class is the real one; TensorRT and pycuda are the recording stand-ins of the tests, without all
-that a GPU would do. What is left is the host's: checks, the copy into pinned memory, the calls, the copies
-out. Writes benchmarks/published/tensorrt_host.json and .md.
+The engine class is the real one. TensorRT and pycuda are the test doubles, without the work of a GPU. The
+rest is host work: checks, the copy into pinned memory, the calls, the copies of the outputs. Writes
+benchmarks/published/tensorrt_host.json and .md.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ SIZE, MAP_SIZE, VERSION = 256, 64, "10.3.0"
 
 
 def nothing(*arguments: Any) -> bool:
-    """Do what the host sees of an asynchronous call."""
+    """Return at once, like an asynchronous call."""
     return True
 
 
 def open_engine(folder: Path) -> TensorRTEngine:
-    """Open the real engine class on stand-ins that do no work."""
+    """Open the real engine class with test doubles that do no work."""
     stand = Stand(VERSION, shape=(1, SIZE, SIZE, 3), max_batch=1)
     stand.driver.__dict__.update(memcpy_htod_async=nothing, memcpy_dtoh_async=nothing)
     for name, module in stand.modules().items():
@@ -90,7 +90,7 @@ def main() -> None:
     p50, p90, p99 = np.percentile(durations, [50, 90, 99])
     publish(
         "tensorrt_host",
-        f"Host work around one TensorRT query of {SIZE}x{SIZE} pixels, on stand-ins that compute nothing",
+        f"Host time of one TensorRT query of {SIZE}x{SIZE} pixels, with test doubles that compute nothing",
         ["queries", "p50 us", "p90 us", "p99 us"],
         [[str(options.queries), f"{p50:.1f}", f"{p90:.1f}", f"{p99:.1f}"]],
         {"queries": options.queries, "p50_us": p50, "p90_us": p90, "p99_us": p99},

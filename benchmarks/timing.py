@@ -1,4 +1,4 @@
-"""Times of several contenders, in turn, so that drift of the machine hits all alike."""
+"""Time several contenders in turn, so that drift of the machine affects all of them equally."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 def milliseconds(
     runs: Mapping[str, Callable[[np.ndarray], Any]], image: np.ndarray, rounds: int
 ) -> Dict[str, float]:
-    """Return each one's median time for an image; the first round warms up and does not count."""
+    """Return the median time of each contender for one image in ms, without the first round (warm-up)."""
     times: Dict[str, List[float]] = {name: [] for name in runs}
     for _ in range(rounds + 1):
         for name, run in runs.items():

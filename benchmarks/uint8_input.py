@@ -1,6 +1,6 @@
-"""The image's convolutions with OpenVINO: in float32, and in integers on the uint8 image.
+"""The first convolutions with OpenVINO: in float32, and in integers on the uint8 image.
 
-    python benchmarks/image.py --bundle BUNDLE --data DIR [--samples 64] [--limit N] [--rounds 40]
+    python benchmarks/uint8_input.py --bundle BUNDLE --data DIR [--samples 64] [--limit N] [--rounds 40]
 
 For a bundle of STFPM or Reverse Distillation. Times are medians of interleaved rounds. Writes
 benchmarks/published/image.json and .md.
@@ -46,7 +46,7 @@ def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:
 
     return {
         FLOAT: built(Precision.FP32, in_integers=False),
-        "INT8, the image's convolutions in float": built(Precision.INT8, in_integers=False),
+        "INT8, first convolutions in float": built(Precision.INT8, in_integers=False),
         "INT8": built(Precision.INT8, in_integers=True),
     }
 
@@ -56,7 +56,7 @@ def main() -> None:
     compare(
         "image",
         str(__doc__),
-        lambda bundle: f"{bundle.manifest.arch} with OpenVINO: what reads the image",
+        lambda bundle: f"{bundle.manifest.arch} with OpenVINO: the first convolutions",
         engines,
         rounds=40,
     )

@@ -1,8 +1,8 @@
-"""adq-edge's engines beside other people's ways to run the same weights: `python -m benchmarks.peers --help`.
+"""Compare adq-edge's engines with other ways to run the same weights: `python -m benchmarks.peers --help`.
 
-Each contender is timed in a process of its own, with a Python interpreter of its own where the user names
-one, so that one interleaved run can span virtual environments. Nothing is installed; a peer that is not
-found is left out and named. What a worker imports before its peer is of the standard library, and numpy.
+Each contender is timed in its own process. The user can name a Python interpreter for it, so that one
+interleaved run spans several virtual environments. Nothing is installed; peers that are not found are listed.
+Before its peer, a worker imports only the standard library and numpy.
 """
 
 from __future__ import annotations

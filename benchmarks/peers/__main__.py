@@ -1,4 +1,4 @@
-"""Measure adq-edge beside every peer that is found; installs nothing.
+"""Measure adq-edge and every installed peer.
 
     python -m benchmarks.peers --data DIR --stfpm STUDENT --teacher-weights FILE \\
         [--python anomalib=/path/to/venv/bin/python] [--quick]
@@ -35,8 +35,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, help="dataset in MVTec AD layout")
-    parser.add_argument("--stfpm", type=Path, required=True, help="STFPM checkpoint that all contenders run")
-    parser.add_argument("--teacher-weights", help="for a checkpoint of the student alone")
+    parser.add_argument("--stfpm", type=Path, required=True, help="STFPM checkpoint for all contenders")
+    parser.add_argument("--teacher-weights", help="teacher weights, for a checkpoint of the student alone")
     parser.add_argument("--models", nargs="+", choices=(STFPM, RD), default=[STFPM, RD])
     parser.add_argument("--only", nargs="+", choices=MAKERS, default=list(MAKERS), metavar="MAKER")
     parser.add_argument(
@@ -44,13 +44,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="MAKER=FILE",
-        help="interpreter of a maker's environment",
+        help="Python interpreter for a maker",
     )
-    parser.add_argument("--samples", type=_at_least_one, default=300, help="calibration images at most")
-    parser.add_argument("--threads", type=_at_least_one, help="CPU threads; else each peer's default")
-    parser.add_argument("--queries", type=_at_least_one, default=1024, help="least number of queries each")
-    parser.add_argument("--seconds", type=_positive, default=60.0, help="least duration each")
-    parser.add_argument("--quick", action="store_true", help="a look: not to be quoted")
+    parser.add_argument(
+        "--samples", type=_at_least_one, default=300, help="maximum number of calibration images"
+    )
+    parser.add_argument("--threads", type=_at_least_one, help="CPU threads; by default those of each peer")
+    parser.add_argument(
+        "--queries", type=_at_least_one, default=1024, help="minimum number of queries per contender"
+    )
+    parser.add_argument("--seconds", type=_positive, default=60.0, help="minimum duration per contender")
+    parser.add_argument("--quick", action="store_true", help="a short trial: not to be quoted")
     parser.add_argument("--output", type=Path, default=_PUBLISHED / "peers", help="path without suffix")
     return parser.parse_args(arguments)
 
@@ -65,12 +69,12 @@ def _at_least_one(text: str) -> int:
 def _positive(text: str) -> float:
     number = float(text)
     if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no duration")
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
     return number
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Make the materials, prepare and time each model's contenders, write the tables."""
+    """Make models and images, prepare and time the contenders of each model, write the tables."""
     options = parse(arguments)
     pythons = _interpreters(options.python)
     plan = _QUICK if options.quick else Plan(options.queries, options.seconds, min(3.0, options.seconds / 4))
@@ -111,12 +115,14 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _interpreters(given: Sequence[str]) -> Dict[str, str]:
-    """Read `MAKER=FILE` pairs; who is not named runs in this interpreter."""
+    """Read `MAKER=FILE` pairs; other makers run in this interpreter."""
     found = dict.fromkeys(MAKERS, sys.executable)
     for pair in given:
         maker, _, path = pair.partition("=")
         if maker not in found or not path:
-            raise AdqError(f"--python {pair} is no MAKER=FILE", fix=f"Makers: {', '.join(MAKERS)}")
+            raise AdqError(
+                f"--python {pair} is not of the form MAKER=FILE", fix=f"Makers: {', '.join(MAKERS)}"
+            )
         found[maker] = path
     return found
 

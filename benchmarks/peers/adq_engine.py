@@ -1,4 +1,4 @@
-"""adq-edge: what `build` makes and what `predict` does, as users have it."""
+"""adq-edge: an engine of `build`, run as `predict` runs it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AdqEngine(Peer):
 
     @classmethod
     def prepare(cls, job: Job) -> None:
-        """Build the engine with adq-edge's defaults; ranges are kept with the bundle."""
+        """Build the engine with adq-edge's defaults; ranges are stored in the bundle."""
         from adq_edge.builders.build import build
 
         precision, runtime, scoring = job.variant.split("-")
@@ -37,7 +37,7 @@ class AdqEngine(Peer):
         )
 
     def feed(self, image: np.ndarray) -> np.ndarray:
-        """Add the batch: everything else is in the graph."""
+        """Add the batch dimension; the graph does the rest."""
         return image[None]
 
     def infer(self, fed: np.ndarray) -> Any:
@@ -45,7 +45,7 @@ class AdqEngine(Peer):
         return self._engine.run(fed)
 
     def read(self, output: Any) -> Result:
-        """Take the only image's map and score."""
+        """Return the map and score of the image."""
         return Result(output.maps[0], float(output.scores[0]))
 
 

@@ -1,9 +1,8 @@
-"""anomalib: its own model, export, INT8_PTQ and OpenVINOInferencer, with adq-edge's weights loaded into it.
+"""anomalib: its model, export, INT8_PTQ and OpenVINOInferencer, with adq-edge's weights.
 
-Two INT8 exports, because the better one differs: `fixed` has a fixed input of the model's size and is run by
-OpenVINO directly (engine only); `inferencer` is the default export, whose graph resizes what the
-OpenVINOInferencer reads from a file. `plain` is `fixed` without compression: it shows that the weights are
-in their places, whatever INT8_PTQ makes of them.
+There are two INT8 exports, because either may be faster. `fixed` has a fixed input of the model's size and is
+run by OpenVINO directly (engine only). `inferencer` is the default export; its graph resizes the image that
+the OpenVINOInferencer reads. `plain` is `fixed` without compression: it verifies the weights.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ class Anomalib(Peer):
 
     @classmethod
     def prepare(cls, job: Job) -> None:
-        """Export with `Engine.export`, calibrated on test images as it does: half of them by its default.
+        """Export with `Engine.export`, calibrated on test images, half of them by its default.
 
-        Normal images alone would harm it: the scoring is quantized too, and a defect's map would be cut off
-        at the largest value of a normal one.
+        Normal images alone would be unfair: the scoring is quantized too, and maps of defects would be
+        clipped at the maximum of normal maps.
         """
         from anomalib.data import Folder
         from anomalib.deploy import CompressionType, ExportType
@@ -53,7 +52,7 @@ class Anomalib(Peer):
             normal_dir=CALIBRATION,
             normal_test_dir=f"{VALIDATION}/good",
             abnormal_dir=f"{VALIDATION}/defect",
-            val_split_mode="same_as_test",  # what is left of the test images without the check images
+            val_split_mode="same_as_test",  # the test images without the check images
             train_batch_size=1,
             eval_batch_size=1,
             num_workers=0,
@@ -68,7 +67,7 @@ class Anomalib(Peer):
         )
 
     def feed(self, image: np.ndarray) -> np.ndarray:
-        """Do what `OpenVINOInferencer.pre_process` does."""
+        """Pre-process as `OpenVINOInferencer.pre_process` does."""
         return np.ascontiguousarray(np.float32(image).transpose(2, 0, 1)[None] / 255.0)
 
     def infer(self, fed: np.ndarray) -> Any:
@@ -85,7 +84,7 @@ class Anomalib(Peer):
         )
 
     def predict(self, path: str) -> Any:
-        """Let the inferencer do all of it."""
+        """Run the inferencer on a file."""
         return self._inferencer.predict(path)
 
 
@@ -94,10 +93,10 @@ def _largest_map(job: Job) -> float:
 
 
 def _lightning_model(job: Job) -> Any:
-    """Return anomalib's module with our weights, and the thresholds that a training would have left.
+    """Return anomalib's module with adq-edge's weights, and thresholds as a training would set them.
 
-    Its post-processing is (x - threshold) / (max - min) + 0.5, clipped to 0..1. With a threshold of half the
-    largest value that is x / largest: all of its operations stand in the graph, and they can be undone.
+    Its post-processing is (x - threshold) / (max - min) + 0.5, clipped to 0..1. A threshold of half the
+    maximum makes that x / maximum: the graph keeps all operations, and `read` can invert them.
     """
     import torch
     from anomalib.models import ReverseDistillation, Stfpm
@@ -113,7 +112,7 @@ def _lightning_model(job: Job) -> Any:
     missing, unexpected = model.load_state_dict(weights, strict=False)
     unloaded = [name for name in missing if not _may_be_missing(name)]
     if unloaded or unexpected:
-        raise ValueError(f"anomalib's model differs: lacks {unloaded[:3]}, has no {unexpected[:3]}")
+        raise ValueError(f"anomalib's model differs: missing {unloaded[:3]}, unexpected {unexpected[:3]}")
     largest = torch.tensor(_largest_map(job))
     processor = model.post_processor
     for part in ("image", "pixel"):
@@ -124,14 +123,14 @@ def _lightning_model(job: Job) -> Any:
 
 
 def _may_be_missing(name: str) -> bool:
-    """Tell what no checkpoint needs: the unused part of RD's bottleneck, counters, the post-processing."""
+    """Return True for unused parts of RD's bottleneck, for counters and for the post-processing."""
     unused: List[str] = ["bottleneck.conv4.", "bottleneck.bn4.", "num_batches_tracked"]
     return not name.startswith("model.") or any(part in name for part in unused)
 
 
 @contextlib.contextmanager
 def _no_download() -> Iterator[None]:
-    """Keep anomalib from downloading a teacher that is replaced at once: Stfpm has no option for it."""
+    """Keep Stfpm from downloading a teacher whose weights are replaced; it has no option for that."""
     import timm
 
     create = timm.create_model

@@ -1,4 +1,4 @@
-"""Who is compared: every contender of each model, ours first."""
+"""The contenders of each model, those of adq-edge first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Dict, Sequence, Tuple
 
 STFPM, RD = "stfpm", "rd"
 OFFICIAL, ANOMALIB = "official", "anomalib"
-"""The two ways to score: the method's own code's and anomalib's. Reverse Distillation is run with one."""
+"""Two ways to compute scores: the method's original code and anomalib (alone for Reverse Distillation)."""
 
 TITLES = {
     STFPM: "STFPM, ResNet-18",
@@ -17,15 +17,15 @@ TITLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """One line of a table.
+    """One row of a table.
 
     Attributes:
-        label: what the table calls it.
-        maker: `adq-edge`, or whose it is: `--python` and `--only` name it so.
+        label: name in the table.
+        maker: `adq-edge` or another project, as in `--python` and `--only`.
         precision: `fp32` or `int8`.
         peer: the module of this package that runs it.
-        variant: which of the module's ways.
-        scoring: the way its map and score are computed, so the reference that it is compared with.
+        variant: one of the module's variants.
+        scoring: how map and score are computed; selects the reference.
     """
 
     label: str
@@ -42,7 +42,7 @@ class Contender:
 
     @property
     def key(self) -> str:
-        """A name for files."""
+        """Name for files."""
         return f"{self.peer}-{self.variant}"
 
 
@@ -57,7 +57,7 @@ def _ours(precision: str, runtime: str, scoring: str, note: str = "") -> Contend
 
 
 def _peers(scoring: str) -> Tuple[Contender, ...]:
-    """Return other people's ways that exist for both models; `scoring` is the exported graph's."""
+    """Return the peers that exist for both models; `scoring` is that of the exported graph."""
     quantizer = "onnxruntime_quantizer"
     return (
         Contender("torch eager FP32", TORCH, "fp32", "torch_eager", f"contiguous-{scoring}", scoring),
@@ -107,7 +107,7 @@ _STFPM = (
     *_peers(OFFICIAL),
     Contender("torch FBGEMM INT8 student", TORCH, "int8", "torch_fbgemm", f"contiguous-{OFFICIAL}", OFFICIAL),
 )
-# FBGEMM is left out: torch has no transposed convolution with a scale for each channel.
+# Without FBGEMM: torch has no transposed convolution with a scale per channel.
 _RD = (
     _ours("int8", "openvino", ANOMALIB),
     _ours("int8", "onnxruntime", ANOMALIB),

@@ -1,4 +1,4 @@
-"""One model's contenders, from a list of names to a table."""
+"""Prepare, time and tabulate the contenders of one model."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ def compete(
     versions: Dict[str, Dict[str, str]],
     makers: Collection[str] = MAKERS,
 ) -> Table:
-    """Prepare, load and time one model's contenders; those that fail before the timing are left out.
+    """Prepare, load and time the contenders of one model; list those that fail before the timing.
 
     Args:
         model: the model.
-        contenders: all that there are.
-        images: what they are given.
-        plan: how much is measured.
-        pythons: interpreter by maker.
-        threads: CPU threads; each peer's own default if None.
-        versions: packages by maker; those that were found are added.
-        makers: whose contenders are asked; the others' are left out.
+        contenders: all contenders.
+        images: input images.
+        plan: amount of measurement.
+        pythons: Python interpreter by maker.
+        threads: CPU threads; the default of each peer if None.
+        versions: package versions by maker; extended by this function.
+        makers: makers whose contenders run.
 
     Raises:
-        AdqError: nobody was found.
-        PeerError: a contender failed while it was timed.
+        AdqError: no contender was found.
+        PeerError: a contender failed during the timing.
     """
     left_out: Dict[str, str] = {}
     entrants = []
     with contextlib.ExitStack() as stack:
         for contender in contenders:
             if contender.maker not in makers:
-                left_out[contender.label] = "not asked for"
+                left_out[contender.label] = "not selected"
                 continue
             made = model.folder / contender.key
             made.mkdir()
@@ -68,14 +68,14 @@ def compete(
                 worker = stack.enter_context(start_worker(contender.label, job, python, made))
                 found = worker.ask("find")
                 if found["prepares"]:
-                    # Elsewhere: what it takes is no part of the timed process's peak memory.
+                    # In another process, so that it does not raise the peak memory of the timed one.
                     with start_worker(contender.label, job, python, made) as maker:
                         maker.ask("prepare")
                 entrants.append(enter(contender, worker, images))
                 versions.setdefault(contender.maker, {}).update(found["versions"])
             except PeerError as error:
                 left_out[contender.label] = error.what
-                console.print(f"left out: {error}", markup=False)
+                console.print(f"Skipping: {error}", markup=False)
         if not entrants:
             raise AdqError("no contender was found", fix="Install one, or name its interpreter with --python")
         workers = [entrant.worker.pid for entrant in entrants]

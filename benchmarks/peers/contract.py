@@ -1,4 +1,4 @@
-"""What a peer is to its worker. Imported in foreign environments: the standard library and numpy only."""
+"""The interface between a peer and its worker, for any environment: only standard library and numpy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Dict, NamedTuple, Optional, Sequence, Tuple, T
 import numpy as np
 
 CALIBRATION = "calibration"
-"""Folder of the calibration images, normal ones: PNG files of the model's input size."""
+"""Folder of the calibration images: normal images, PNG files of the model's input size."""
 VALIDATION = "validation"
-"""Folder of test images, `good` and `defect`, none a check image: the same size and format."""
+"""Folder of test images, `good` and `defect`, without the check images; same size and format."""
 
 
 class Result(NamedTuple):
@@ -26,17 +26,17 @@ class Result(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a peer is asked to run.
+    """The task of a peer.
 
     Attributes:
         peer: the module of this package that runs it.
-        variant: which of the module's ways to run it.
+        variant: one of the module's variants.
         model: folder of the model: `SCORING.pt` (checkpoint) and `SCORING/` (bundle) for each way to score,
             `weights.pt` (anomalib's names) and `scale.json`.
         images: folder of the images: `CALIBRATION` and `VALIDATION`.
-        made: folder of what the peer's `prepare` made.
+        made: folder for the files of the peer's `prepare`.
         image_size: (height, width) of the model's input.
-        threads: CPU threads; the peer's own default if None.
+        threads: CPU threads; the default of the peer if None.
     """
 
     peer: str
@@ -57,8 +57,8 @@ class Peer(abc.ABC):
     """A loaded contender.
 
     Attributes:
-        needs: distributions that must be installed, the one that names the peer first.
-        takes_files: whether it can take an encoded file; else only its engine is timed.
+        needs: required distributions; the first one is the peer itself.
+        takes_files: True if it reads encoded files; otherwise only its engine is timed.
     """
 
     needs: ClassVar[Tuple[str, ...]]
@@ -66,7 +66,7 @@ class Peer(abc.ABC):
 
     @classmethod  # noqa: B027  # not abstract: many peers have nothing to prepare
     def prepare(cls, job: Job) -> None:
-        """Make what loading needs in `job.made`, once, in a process that is not timed; nothing by default."""
+        """Write the files for loading to `job.made` in a process that is not timed; by default none."""
 
     def __init__(self, job: Job) -> None:
         """Load the engine."""
@@ -78,16 +78,16 @@ class Peer(abc.ABC):
 
     @abc.abstractmethod
     def infer(self, fed: Any) -> Any:
-        """Run the engine: this is `engine only`."""
+        """Run the engine; timed as `engine only`."""
 
     @abc.abstractmethod
     def read(self, output: Any) -> Result:
-        """Turn what `infer` returned into a result, in the units of the FP32 reference; not timed."""
+        """Convert the output of `infer` to a result in the units of the FP32 reference; not timed."""
 
     def predict(self, path: str) -> Any:
-        """Go from an encoded file to a map of the input's size and a score: this is `end to end`.
+        """Return the map, of the input's size, and the score of an encoded file; timed as `end to end`.
 
-        By default as adq-edge does: most peers have no host path of their own.
+        The default is adq-edge's own path, because most peers have none.
         """
         from adq_edge.core.imaging import load_image, resize_map
 
@@ -96,7 +96,7 @@ class Peer(abc.ABC):
 
 
 def load_peer(name: str) -> Type[Peer]:
-    """Return the class of a peer's module."""
+    """Return the peer class of a module."""
     peer: Type[Peer] = importlib.import_module(f"benchmarks.peers.{name}").CONTENDER
     return peer
 
@@ -105,6 +105,6 @@ def versions(distributions: Sequence[str]) -> Dict[str, str]:
     """Return the versions of installed distributions.
 
     Raises:
-        PackageNotFoundError: one is not installed.
+        PackageNotFoundError: a distribution is not installed.
     """
     return {name: metadata.version(name) for name in distributions}

@@ -1,4 +1,4 @@
-"""What peers share that quantize adq-edge's exported FP32 graph: its input and its outputs."""
+"""Base of the peers that quantize adq-edge's exported FP32 graph: its input and outputs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class ExportedGraph(Peer):
     """A peer whose graph takes uint8 `[1, H, W, 3]`."""
 
     def feed(self, image: np.ndarray) -> np.ndarray:
-        """Add the batch."""
+        """Add the batch dimension."""
         return image[None]
 
     def read(self, output: Any) -> Result:
-        """Take the only image's map and score."""
+        """Return the map and score of the image."""
         anomaly_map, score = output
         return Result(np.array(anomaly_map[0], np.float32), float(score[0]))
 

@@ -1,4 +1,4 @@
-"""What every contender starts from: the same weights, the same images, and what FP32 says of them."""
+"""The inputs of all contenders: weights, images, and the outputs of FP32 as the reference."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from benchmarks.peers.catalogue import ANOMALIB, OFFICIAL
 from benchmarks.peers.contract import CALIBRATION, VALIDATION
 
 CHECK_IMAGES = 8
-"""Test images that engines are timed on and compared with FP32 on."""
+"""Number of test images for the timing and for the comparison with FP32."""
 LARGE_PIXELS = 1024
 
 Item = TypeVar("Item")
 
 _SETTLING_IMAGES = 16
-_HEADROOM = 1.25  # of anomalib's normalization over the largest map value of the check images
+_HEADROOM = 1.25  # ratio of anomalib's normalization to the largest map value of the check images
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Images on disk.
+    """The image files.
 
     Attributes:
         folder: the folder of `CALIBRATION`.
         check: a .npy file, uint8 `[N, H, W, 3]`.
-        files: encoded photographs by what the tables call them: of the input's size, and of `LARGE_PIXELS`.
+        files: encoded photographs by heading of the table, of the input's size and of `LARGE_PIXELS`.
     """
 
     folder: Path
@@ -51,25 +51,25 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model's folder; `reference` gives FP32's maps `[N, h, w]` and scores `[N]` of the check images."""
+    """The folder of a model."""
 
     name: str
     folder: Path
     image_size: Tuple[int, int]
 
     def reference(self, scoring: str) -> Any:
-        """Return what torch says in FP32, with one of the two ways to score."""
+        """Return the FP32 maps `[N, h, w]` and scores `[N]` of the check images with a scoring."""
         return np.load(self.folder / f"{scoring}.npz")
 
 
 def make_images(data: Path, folder: Path, size: Tuple[int, int], calibration: int) -> Images:
-    """Resize images of a dataset once for all contenders, and encode a photograph to be decoded.
+    """Resize the images of a dataset for all contenders, and encode a photograph.
 
     Args:
         data: a dataset in MVTec AD layout.
-        folder: where they go.
+        folder: output folder.
         size: (height, width) of the model's input.
-        calibration: the largest number of calibration images, and of validation images.
+        calibration: maximum number of calibration images, and of validation images.
     """
     dataset = read_dataset(data)
     for number, path in enumerate(_evenly(dataset.train_images, calibration)):
@@ -98,28 +98,28 @@ def _encode(path: Path, image: np.ndarray) -> Path:
 
 def _evenly(items: Sequence[Item], count: int) -> List[Item]:
     if not items:
-        raise AdqError("too few images to compare on", fix="Give a dataset with training and test images")
+        raise AdqError("the dataset has no training or no test images", fix="Use a dataset with both")
     indices = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).astype(int))
     return [items[i] for i in indices]
 
 
 def load_stfpm(checkpoint: Path, teacher_weights: Optional[str]) -> AnomalyModel:
-    """Load the STFPM that all contenders run.
+    """Load the STFPM checkpoint.
 
     Raises:
         AdqError: the checkpoint is of another method, or cannot be read.
     """
     model = load_checkpoint(checkpoint, teacher_weights=teacher_weights).model
     if not isinstance(model, STFPM):
-        raise AdqError(f"a {model.arch}, not an STFPM", where=checkpoint, fix="Give an STFPM checkpoint")
+        raise AdqError(f"a {model.arch}, not an STFPM", where=checkpoint, fix="Use an STFPM checkpoint")
     return model
 
 
 def random_rd(images: Images, size: Tuple[int, int]) -> AnomalyModel:
     """Make anomalib's default Reverse Distillation (WideResNet-50-2) with random weights, seed 0.
 
-    BatchNorm's statistics are those of images, so that activations have the sizes of a trained network's:
-    without, they grow from block to block, and neither INT8 ranges nor denormals mean anything.
+    BatchNorm's statistics are computed from images, so that activations are as large as in a trained network.
+    Otherwise they grow from block to block, and INT8 ranges are meaningless.
     """
     torch.manual_seed(0)
     model = ReverseDistillation(ModelConfig(image_size=size, fusion=ANOMALIB))
@@ -136,7 +136,7 @@ def random_rd(images: Images, size: Tuple[int, int]) -> AnomalyModel:
 
 
 def make_model(name: str, model: AnomalyModel, folder: Path, images: Images) -> Model:
-    """Write a model's checkpoint, its weights under anomalib's names, bundles and references."""
+    """Write the checkpoint of a model, its weights with anomalib's names, bundles and references."""
     folder.mkdir(parents=True)
     scorings = (ANOMALIB,) if isinstance(model, ReverseDistillation) else (OFFICIAL, ANOMALIB)
     for scoring in scorings:
@@ -160,7 +160,7 @@ def _write_reference(model: AnomalyModel, path: Path, images: Images) -> None:
 
 
 def anomalib_names(model: AnomalyModel) -> Dict[str, torch.Tensor]:
-    """Return a model's weights under the names of anomalib's checkpoints, what it cannot have left out."""
+    """Return the weights of a model with the names of anomalib's checkpoints; others are omitted."""
     prefixes = {
         "teacher.": "model.teacher_model.feature_extractor.",
         "student.": "model.student_model.feature_extractor.",

@@ -1,4 +1,4 @@
-"""The interleaved run: every contender's process is alive, one of them computes at a time, in short turns."""
+"""The interleaved run: all processes are alive, and one at a time computes for a short turn."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from benchmarks.peers.catalogue import Contender
 from benchmarks.peers.materials import Images, Model
 from benchmarks.peers.process import WorkerProcess
 
-# ONNX Runtime's threads go on spinning after a query: 30 ms of CPU time that the next contender must not pay.
+# ONNX Runtime's threads spin for 30 ms after a query, which would slow down the next contender.
 _SETTLE_SECONDS = 0.05
-_FILE_SHARE = 0.25  # of the queries, and of their time, for each encoded file
+_FILE_SHARE = 0.25  # share of the queries, and of their time, for each encoded file
 _ROUND_SECONDS = 0.5
 _LEAST_ROUNDS, _MOST_ROUNDS = 6, 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How much is measured: least numbers per contender.
+    """The amount of measurement: minima per contender.
 
     Attributes:
         queries: engine queries.
-        seconds: what they take together.
-        warm_up_seconds: queries before that do not count.
+        seconds: total time of the queries.
+        warm_up_seconds: time of queries before the measurement.
     """
 
     queries: int
@@ -41,11 +41,11 @@ class Plan:
 
     @property
     def rounds(self) -> int:
-        """Turns of each contender."""
+        """Number of turns of each contender."""
         return max(_LEAST_ROUNDS, min(_MOST_ROUNDS, math.ceil(self.seconds / _ROUND_SECONDS)))
 
     def per_round(self, nanoseconds: float, share: float = 1.0) -> int:
-        """Return how often a turn does what takes so long."""
+        """Return how often a turn runs a task of the given duration."""
         return math.ceil(share * max(self.queries, self.seconds * 1e9 / nanoseconds) / self.rounds)
 
 
@@ -61,7 +61,7 @@ class Entrant:
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Durations of one kind of work, in ms; every one counts. `rounds_ms` holds the median of each round."""
+    """Durations of one kind of task in ms; `rounds_ms` holds the median of each round."""
 
     count: int
     p50_ms: float
@@ -72,14 +72,14 @@ class Timing:
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """What was measured of one contender.
+    """The measurements of one contender.
 
     Attributes:
-        engine: engine only, from the input that it takes to its raw output.
-        files: end to end by kind of encoded file; empty if it takes none.
-        peak_rss_mb: the most memory that its process held, in MB (10^6 bytes).
-        load_seconds: what loading the engine took.
-        map_snr_db: median over images of its map against FP32's, in dB; None: identical.
+        engine: engine only, from its input to its raw output.
+        files: end to end, by kind of encoded file; empty if it reads none.
+        peak_rss_mb: peak memory of its process, in MB (10^6 bytes).
+        load_seconds: time to load the engine.
+        map_snr_db: median over images of the SNR of its map relative to FP32, in dB; None if identical.
         score_bias: median of (its score - FP32's) / FP32's.
     """
 
@@ -113,10 +113,10 @@ def measure(
 
     Args:
         entrants: the contenders.
-        model: what they run.
-        images: what they are given.
-        plan: how much.
-        folder: for what the workers hand over.
+        model: the model.
+        images: input images.
+        plan: amount of measurement.
+        folder: for files from the workers.
         advance: called after each turn.
 
     Raises:
@@ -149,7 +149,7 @@ def measure(
 
 
 def _shares(entrant: Entrant, images: Images, plan: Plan) -> Dict[str, Any]:
-    """Warm up, and return what each round asks of this contender."""
+    """Warm up a contender, and return its number of queries and files per round."""
     files = [str(path) for path in images.files.values()] if entrant.takes_files else []
     warm = entrant.worker.ask("warm_up", seconds=plan.warm_up_seconds, files=files)
     counts = [plan.per_round(nanoseconds, _FILE_SHARE) for nanoseconds in warm["file_ns"]]
@@ -157,7 +157,7 @@ def _shares(entrant: Entrant, images: Images, plan: Plan) -> Dict[str, Any]:
 
 
 def _agreement(entrant: Entrant, model: Model, folder: Path) -> Dict[str, Any]:
-    """Compare maps and scores of the check images with FP32's."""
+    """Compare maps and scores of the check images with FP32."""
     path = folder / "results.npz"
     entrant.worker.ask("results", path=str(path))
     maps = MapComparison()
@@ -178,11 +178,11 @@ def _timing(rounds_ns: Sequence[Sequence[int]]) -> Timing:
 
 
 class Ratio(NamedTuple):
-    """How one timing compares with another.
+    """The ratio of two timings.
 
     Attributes:
-        value: the median over rounds of the ratio of their medians, so that drift cancels.
-        interval: its 95 % confidence interval; None if the rounds are too few for one.
+        value: median over rounds of the ratio of the rounds' medians, so that drift cancels.
+        interval: 95 % confidence interval; None if there are too few rounds.
     """
 
     value: float

@@ -1,4 +1,4 @@
-"""OpenVINO with NNCF: `nncf.quantize` with its defaults on the exported FP32 model, OpenVINO with its own."""
+"""OpenVINO with NNCF: `nncf.quantize` on the exported FP32 model, both with their defaults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NNCF_SUBSET = 300  # the default of nncf.quantize
 
 
 class NncfOpenVino(ExportedGraph):
-    """A graph of NNCF, compiled by OpenVINO with a fixed shape; the variant is `defaults-SCORING`."""
+    """A graph from NNCF, compiled by OpenVINO with a fixed shape; the variant is `defaults-SCORING`."""
 
     needs = ("nncf", "openvino")
 
@@ -29,7 +29,7 @@ class NncfOpenVino(ExportedGraph):
 
     @classmethod
     def prepare(cls, job: Job) -> None:
-        """Quantize and write OpenVINO's format."""
+        """Quantize, and write the model in OpenVINO's format."""
         import nncf
         import openvino
 
@@ -41,7 +41,7 @@ class NncfOpenVino(ExportedGraph):
         openvino.save_model(quantized, str(Path(job.made) / "engine.xml"), compress_to_fp16=False)
 
     def infer(self, fed: np.ndarray) -> Any:
-        """Run the request; the arrays are the engine's own memory."""
+        """Run the request; the returned arrays are memory of the engine."""
         self._request.infer([fed], share_inputs=True)
         return [self._request.get_output_tensor(i).data for i in range(2)]
 

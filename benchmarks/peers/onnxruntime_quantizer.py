@@ -1,7 +1,7 @@
 """ONNX Runtime with its own quantizer, on the exported FP32 model.
 
-`defaults` is `quantize_static` with nothing set; `tuned` is what its documentation advises for x86: U8S8,
-weights per channel; and only the networks' operators, so that the scoring stays in float32.
+`defaults` is `quantize_static` with its defaults. `tuned` follows its documentation for x86: U8S8 and weights
+per channel; only operators of the networks are quantized, so that the scoring stays in float32.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NETWORK_OPERATORS = ("Conv", "ConvTranspose", "Add", "MaxPool")
 
 
 class OnnxRuntimeQuantizer(ExportedGraph):
-    """A graph of onnxruntime.quantization; the variant is `SETTINGS-SCORING`."""
+    """A graph from onnxruntime.quantization; the variant is `SETTINGS-SCORING`."""
 
     needs = ("onnxruntime", "onnx")
 
@@ -47,7 +47,7 @@ class OnnxRuntimeQuantizer(ExportedGraph):
             def get_next(self) -> Optional[Dict[str, np.ndarray]]:
                 return next(self._feeds, None)
 
-        logging.getLogger().setLevel(logging.ERROR)  # its advice to fold first: the export has done it
+        logging.getLogger().setLevel(logging.ERROR)  # it advises to fold first; the export has done that
         settings: Dict[str, Any] = {}
         if job.variant.startswith("tuned"):
             settings = {

@@ -1,4 +1,4 @@
-"""The runner's end of a worker: start it, ask it, end it, and say what it died of."""
+"""The parent's side of a worker: start it, send requests, end it and report its failure."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _LONGEST_REASON = 500
 
 
 class PeerError(AdqError):
-    """A contender that is not installed, or failed; the others go on without it."""
+    """A contender is not installed or failed; the others continue."""
 
 
 class WorkerProcess:
-    """A running worker; made by `start_worker`. Every request raises a PeerError if it fails."""
+    """A running worker from `start_worker`. A failed request raises PeerError."""
 
-    def __init__(self, name: str, process: subprocess.Popen[str], complaints: IO[bytes]) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[str], errors: IO[bytes]) -> None:
         self._name = name
         self._process = process
-        self._complaints = complaints
+        self._errors = errors
 
     @property
     def pid(self) -> int:
@@ -44,42 +44,44 @@ class WorkerProcess:
         line = self._process.stdout.readline()
         if not line.endswith("\n"):
             code = self._process.wait()
-            raise PeerError(f"its process ended with {code} ({self._last_words()})", where=self._name)
+            raise PeerError(
+                f"its process ended with exit code {code} ({self._last_error()})", where=self._name
+            )
         reply = json.loads(line)
         if "raised" in reply:
             raise PeerError(textwrap.shorten(str(reply["raised"]), _LONGEST_REASON), where=self._name)
         return reply["returned"]
 
     def send(self, message: Any) -> None:
-        """Send one line of JSON; a worker that is gone is noticed by who waits for its reply."""
+        """Send one line of JSON; if the worker has ended, waiting for its reply fails."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
 
-    def _last_words(self) -> str:
-        self._complaints.seek(0)
-        lines = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
+    def _last_error(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else "no message"
 
 
 @contextlib.contextmanager
 def start_worker(name: str, job: Job, python: str, folder: Path) -> Iterator[WorkerProcess]:
-    """Start a worker for one contender; it is gone when the block ends, however it ends.
+    """Start a worker for one contender, and end it with the `with` block.
 
     Args:
-        name: what messages call it.
-        job: what it runs.
+        name: name for messages.
+        job: its task.
         python: the interpreter.
-        folder: its working folder, for what a library leaves there.
+        folder: its working folder.
     """
-    with tempfile.TemporaryFile() as complaints:
+    with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
                 [python, "-m", "benchmarks.peers.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=complaints,
+                stderr=errors,
                 encoding="utf-8",
                 cwd=folder,
                 env=_environment(python),
@@ -87,7 +89,7 @@ def start_worker(name: str, job: Job, python: str, folder: Path) -> Iterator[Wor
         except OSError as error:
             raise PeerError(f"{python} cannot be started ({error.strerror})", where=name) from error
         try:
-            worker = WorkerProcess(name, process, complaints)
+            worker = WorkerProcess(name, process, errors)
             worker.send(dataclasses.asdict(job))
             yield worker
         finally:
@@ -104,7 +106,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _environment(python: str) -> Any:
-    """Let the worker find this package; another interpreter must not see this one's own search path."""
+    """Return the worker's environment, without the search path of this interpreter if it has another."""
     paths = [str(_ROOT)]
     if python == sys.executable and os.environ.get("PYTHONPATH"):
         paths.append(os.environ["PYTHONPATH"])

@@ -1,4 +1,4 @@
-"""From what was measured to a JSON file with everything in it and a Markdown file to read."""
+"""Write the measurements as JSON and as a table in Markdown."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _MISSING = "-"
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """One model's run: its contenders that were found, what was measured of each, and who was left out.
+    """The run of one model: its contenders, their measurements, and the reasons why others are missing.
 
-    `interference` is the machine's during the timing.
+    `interference` is that of the machine during the timing.
     """
 
     model: str
@@ -34,7 +34,7 @@ class Table:
 
     @property
     def best(self) -> int:
-        """The index of adq-edge's fastest INT8 engine with the first line's scoring; 0 without one."""
+        """The index of adq-edge's fastest INT8 engine with the scoring of the first row; 0 without one."""
         scoring = self.contenders[0].scoring
         ours = [
             i
@@ -50,12 +50,12 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """What was asked for, and what came out.
+    """A required ratio and the measured one.
 
     Attributes:
-        text: what it is about.
-        limit: the largest ratio that meets it.
-        ratio: adq-edge's best over the peer's, in one interleaved run; None if the peer was not found.
+        text: description.
+        limit: largest ratio that meets the requirement.
+        ratio: time of adq-edge's best engine over the peer's, in one interleaved run; None without the peer.
     """
 
     text: str
@@ -69,11 +69,11 @@ _BARS: Tuple[Tuple[str, str, str, float], ...] = (
     (STFPM, TORCH, _ENGINE, 0.25),
     (RD, ANOMALIB_MAKER, _ENGINE, 0.85),
 )
-"""Model, peer, kind of work and limit; the peer's fastest INT8 engine, and torch's contiguous FP32."""
+"""Model, peer, kind of task and limit, for the peer's fastest INT8 engine and torch's contiguous FP32."""
 
 
 def bars(tables: Sequence[Table]) -> List[Bar]:
-    """Compare adq-edge's best with the limits, for the models that were measured."""
+    """Compare adq-edge's best engine with the limits, for the measured models."""
     found = []
     for model, maker, work, limit in _BARS:
         for table in tables:
@@ -102,7 +102,7 @@ def _against(table: Table, maker: str, work: str) -> Optional[Ratio]:
 
 
 def write(folder: Path, name: str, tables: Sequence[Table], settings: Dict[str, Any]) -> str:
-    """Write NAME.json and NAME.md into a folder and return the latter's text."""
+    """Write NAME.json and NAME.md to a folder and return the text of the latter."""
     machine = read_environment()
     date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     found = bars(tables)
@@ -138,7 +138,7 @@ def _bar_value(found: Optional[Ratio]) -> str:
 
 
 def _legend(settings: Dict[str, Any], date: str, machine: Environment) -> List[str]:
-    """Say how it was measured, when, on what and with which versions."""
+    """Return the notes below the tables: method, date, machine and versions."""
     threads = "each peer's default number of" if settings["threads"] is None else settings["threads"]
     versions = "; ".join(
         f"{maker}: {', '.join(f'{package} {version}' for package, version in packages.items())}"
@@ -146,17 +146,17 @@ def _legend(settings: Dict[str, Any], date: str, machine: Environment) -> List[s
     )
     return [
         "",
-        "SingleStream, batch 1: one interleaved run per model, each contender in a process of its own, with "
-        f"at least {settings['queries']} queries and {settings['seconds']:.0f} s of its engine and a quarter "
-        "of that of each file. A ratio is the time of adq-edge's best INT8 engine (in bold) over the line's, "
-        "the median over rounds: less than 1, and adq-edge is faster. End to end is from a file in the "
-        "system's cache to a score and a map of the input's size. SNR and bias: maps and scores of "
-        f"{settings['check_images']} test images against torch FP32, the same scoring, the median over "
-        "images; with random weights they say little.",
+        "SingleStream, batch 1: one interleaved run per model, each contender in its own process, with at "
+        f"least {settings['queries']} queries and {settings['seconds']:.0f} s of its engine, and a "
+        "quarter of that for each file. A ratio is the time of adq-edge's best INT8 engine (in bold) over "
+        "that of the row, the median over rounds: below 1, adq-edge is faster. End to end is from a file in "
+        "the system's cache to a score and a map of the input's size. SNR and bias: maps and scores of "
+        f"{settings['check_images']} test images compared with torch FP32 with the same scoring, medians "
+        "over images; with random weights they mean little.",
         "",
         f"{date}, {machine.cpu}, {machine.logical_cores} cores ({', '.join(machine.instruction_sets)}), "
         f"{threads} threads, load average before: {settings['load_average']}. {versions}.",
-        "BuildResult by `python -m benchmarks.peers`.",
+        "Made by `python -m benchmarks.peers`.",
         "",
     ]
 
@@ -190,10 +190,10 @@ def _markdown(table: Table) -> Iterator[str]:
         yield "| " + " | ".join(_row(table, i, kinds)) + " |"
     for name, reason in table.left_out.items():
         yield ""
-        yield f"Left out: {name} ({reason})"
+        yield f"Not measured: {name} ({reason})"
     yield ""
     reasons = "; ".join(table.interference.reasons)
-    yield f"The machine was not quiet: {reasons}." if reasons else "The machine was quiet."
+    yield f"Interference: {reasons}." if reasons else "No interference was found."
 
 
 def _row(table: Table, index: int, kinds: Sequence[str]) -> Iterator[str]:

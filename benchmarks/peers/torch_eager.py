@@ -1,4 +1,4 @@
-"""torch in eager mode, FP32, with normalized float images: contiguous or channels last."""
+"""torch in eager mode in FP32, on normalized float images, contiguous or channels last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.peers.contract import Job, Peer, Result
 
 
 class TorchEager(Peer):
-    """The checkpoint's own module; the variant is `LAYOUT-SCORING`."""
+    """The module of the checkpoint; the variant is `LAYOUT-SCORING`."""
 
     needs = ("torch",)
 
@@ -40,7 +40,7 @@ class TorchEager(Peer):
             return self._model.score(self._model.networks(fed))
 
     def read(self, output: Any) -> Result:
-        """Take the only image's map and score."""
+        """Return the map and score of the image."""
         maps, scores = output
         return Result(maps[0].numpy(), float(scores[0]))
 

@@ -1,4 +1,4 @@
-"""torch's FBGEMM INT8: the student quantized after training in eager mode, the teacher in FP32.
+"""torch's INT8 with FBGEMM: the student quantized after training in eager mode, the teacher in FP32.
 
 Source: Jena et al., "Unified Anomaly Detection Methods on Edge Device Using Knowledge Distillation and
 Quantization", 2024: torch's static quantization of the student is what the study measured.
@@ -25,7 +25,7 @@ quantization: Any = importlib.import_module("torch.ao.quantization")  # untyped
 
 
 class Block(nn.Module):
-    """A basic block in the form that eager quantization asks for: fused, its addition a module."""
+    """A basic block in the form of eager quantization: fused, and with its addition as a module."""
 
     def __init__(self, block: BasicBlock) -> None:
         super().__init__()
@@ -35,12 +35,12 @@ class Block(nn.Module):
         self.add = FloatFunctional()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Do what BasicBlock does."""
+        """Compute the same function as BasicBlock."""
         return self.add.add_relu(self.second(self.first(x)), self.identity(x))
 
 
 class Student(nn.Module):
-    """A ResNet-18 trunk between a quantization of its input and one dequantization for each layer."""
+    """A ResNet-18 trunk with a quantized input and one dequantization per layer."""
 
     def __init__(self, trunk: ResNetTrunk) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Student(nn.Module):
 
 
 class TorchFbgemm(TorchEager):
-    """The checkpoint's module with its student in INT8; the variant is `contiguous-SCORING`."""
+    """The module of the checkpoint with its student in INT8; the variant is `contiguous-SCORING`."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
@@ -73,7 +73,7 @@ class TorchFbgemm(TorchEager):
 
     @classmethod
     def prepare(cls, job: Job) -> None:
-        """Observe the calibration images with FBGEMM's default observers and write the INT8 student."""
+        """Calibrate with FBGEMM's default observers and write the INT8 student."""
         peer = TorchEager(job)
         student = _observed(peer._model.student)
         with torch.inference_mode():
@@ -103,7 +103,7 @@ def _observed(trunk: ResNetTrunk) -> nn.Module:
 
 def _converted(student: nn.Module) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of observers that saw nothing: their ranges are loaded next
+        warnings.simplefilter("ignore")  # about observers without data: their ranges are loaded next
         return quantization.convert(student)
 
 

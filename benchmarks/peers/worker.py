@@ -1,7 +1,7 @@
 """The process of one contender: `python -m benchmarks.peers.worker`, driven by `process.py`.
 
-The first line on standard input is the job; every further line is a request, answered by a line of JSON. It
-computes only while it answers, and ends when its standard input does.
+The first line of standard input is the job. Each further line is a request, answered by a line of JSON. The
+process computes only while it answers, and ends at the end of its standard input.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy as np
 from benchmarks.peers.contract import Job, Peer, load_peer, versions
 
 _LEAST_WARM_UP = 5
-_UNTIMED_QUERIES = 2  # at the start of each round: another contender has had the caches since the last one
+_UNTIMED_QUERIES = 2  # at the start of each round: other contenders have filled the caches
 
 
 class Worker:
-    """A contender, its images and the clock beside it."""
+    """A contender, its images and the clock."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -32,20 +32,20 @@ class Worker:
         self._fed: List[Any]
 
     def find(self) -> Dict[str, Any]:
-        """Return the versions of what the peer needs, and whether it prepares anything.
+        """Return the versions of the peer's requirements, and whether it prepares files.
 
         Raises:
-            ImportError: something is not installed.
+            ImportError: a requirement is not installed.
         """
         peer = load_peer(self._job.peer)
         return {"versions": versions(peer.needs), "prepares": "prepare" in vars(peer)}
 
     def prepare(self) -> None:
-        """Make what loading needs."""
+        """Write the files for loading."""
         load_peer(self._job.peer).prepare(self._job)
 
     def load(self, check: str) -> Dict[str, Any]:
-        """Load the engine and the images, uint8 `[N, H, W, 3]` in a .npy file, that it is timed on."""
+        """Load the engine and its images, uint8 `[N, H, W, 3]` in a .npy file."""
         peer = load_peer(self._job.peer)
         start = perf_counter_ns()
         self._peer = peer(self._job)
@@ -60,7 +60,7 @@ class Worker:
         np.savez(path, maps=np.stack(maps), scores=np.array(scores, np.float64))
 
     def warm_up(self, seconds: float, files: Sequence[str]) -> Dict[str, Any]:
-        """Run what does not count; return the ns of a query and of each file as they are now."""
+        """Run untimed queries; return the duration of a query and of each file in ns."""
         durations: List[int] = []
         while sum(durations) < seconds * 1e9 or len(durations) < _LEAST_WARM_UP:
             durations += self._time_queries(1)
@@ -73,13 +73,13 @@ class Worker:
         }
 
     def run_round(self, queries: int, files: Dict[str, int]) -> Dict[str, Any]:
-        """Time queries, then each file as often as is asked for; all durations in ns."""
+        """Time queries, then each file the given number of times; return durations in ns."""
         self._time_queries(_UNTIMED_QUERIES)
         query_ns = self._time_queries(queries)
         return {"query_ns": query_ns, "file_ns": [self._time_files(*each) for each in files.items()]}
 
     def peak(self) -> float:
-        """Return the most memory that this process ever held, in MB (10^6 bytes)."""
+        """Return the peak memory of this process in MB (10^6 bytes)."""
         return _peak_resident_mb()
 
     def _time_queries(self, count: int) -> List[int]:
@@ -99,7 +99,7 @@ def _time(function: Callable[[Any], Any], argument: Any) -> int:
 
 
 def _peak_resident_mb() -> float:
-    """Not from `getrusage` where Linux tells it otherwise: that figure starts at the parent's size."""
+    """Return VmHWM where it exists: the value of `getrusage` starts at the parent's size."""
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
     if found:
@@ -111,10 +111,12 @@ def _peak_resident_mb() -> float:
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
+    """Answer requests until the end of standard input."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes of a terminal; the parent decides
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints must not garble the replies
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints must not corrupt the replies
     job = json.loads(sys.stdin.readline())
     worker = Worker(Job(**{**job, "image_size": tuple(job["image_size"])}))
     for line in sys.stdin:
@@ -124,7 +126,7 @@ def main() -> None:
 def _answer(worker: Worker, request: Dict[str, Any]) -> Dict[str, Any]:
     try:
         return {"returned": getattr(worker, request["call"])(**request["with"])}
-    except Exception as error:  # whatever a foreign library raises ends this contender, not the run
+    except Exception as error:  # an exception of a foreign library ends this contender, not the run
         import traceback
 
         traceback.print_exc()

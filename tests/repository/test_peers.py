@@ -61,7 +61,7 @@ def test_every_contender_runs_the_same_weights(run):
 def test_who_is_not_found_is_named_and_the_others_go_on(run):
     table, _, _, _ = run
     assert list(table.left_out) == [ABSENT, ONLY_OTHERS]
-    assert table.left_out[ONLY_OTHERS] == "not asked for"
+    assert table.left_out[ONLY_OTHERS] == "not selected"
     assert "no-python cannot be started (No such file or directory)" in table.left_out[ABSENT]
 
 
@@ -94,7 +94,7 @@ def test_results_are_written_for_machines_and_for_people(run, tmp_path):
     assert (tmp_path / "peers.md").read_text() == text
     assert "A quick look: not to be quoted" in text
     assert "at least 6 queries and 0 s" in text
-    assert f"Left out: {ABSENT}" in text
+    assert f"Not measured: {ABSENT}" in text
     assert "| STFPM INT8 against anomalib INT8, engine only | 0.80 | - |" in text
     content = json.loads((tmp_path / "peers.json").read_text())
     assert [each["label"] for each in content["tables"][STFPM]["contenders"]] == [OURS, EAGER, QUANTIZER]
