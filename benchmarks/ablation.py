@@ -1,6 +1,6 @@
 """Ablation: what each idea for INT8 quality gains on the anomaly map, and its build time.
 
-    python benchmarks/ablation.py --bundle BUNDLE --data DIR [--samples 300] [--limit N]
+    python -m benchmarks.ablation --bundle BUNDLE --data DIR [--samples 300] [--limit N]
 
 Every engine is compared with FP32 on the same test images, for x86 (ONNX Runtime's integer kernels) and for
 TensorRT (its Q/DQ graph, emulated in float32). Writes benchmarks/published/ablation.json and .md.
@@ -20,24 +20,6 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 import numpy as np
 import onnx
-from ideas import (
-    FACTORS,
-    Ranges,
-    Recipe,
-    correct_biases,
-    equalization_of,
-    fit_map_line,
-    histograms,
-    open_recipe,
-    open_session,
-    ranges_of,
-    rounding_of,
-    run,
-    search_ranges,
-    share_scales,
-    square_root,
-)
-from published import FOLDER, publish
 
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.calibration.calibrate import EQUALIZATION_IMAGES, calibrate_bundle
@@ -54,6 +36,24 @@ from adq_edge.metrics.quality import image_auroc
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.placement import integer_layers
+from benchmarks.ideas import (
+    FACTORS,
+    Ranges,
+    Recipe,
+    correct_biases,
+    equalization_of,
+    fit_map_line,
+    histograms,
+    open_recipe,
+    open_session,
+    ranges_of,
+    rounding_of,
+    run,
+    search_ranges,
+    share_scales,
+    square_root,
+)
+from benchmarks.published import FOLDER, publish
 
 TARGETS = (Target.X86, Target.TENSORRT)
 CALIBRATOR = "lp"

@@ -1,6 +1,6 @@
 """Calibration time and peak memory, compared with FP32 inference and ONNX Runtime's calibrators.
 
-    python benchmarks/calibration.py --bundle bundles/stfpm-demo --images DIR [--samples 200]
+    python -m benchmarks.calibration --bundle bundles/stfpm-demo --images DIR [--samples 200]
 
 Each contender runs in its own process on the same images, one after the other. Peak memory is therefore its
 own, and times can be compared. Writes benchmarks/published/calibration.json and .md.
@@ -16,18 +16,18 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import numpy as np
 import onnx
 import onnxruntime
-from published import publish
 
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.calibration.calibrate import calibrate_bundle
 from adq_edge.calibration.sources import ImageSource, image_source
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.float_model import FloatModel
+from benchmarks.published import publish
 
 OURS = ["entropy", "minmax", "mse", "percentile"]
 
@@ -91,7 +91,7 @@ CONTENDERS: Dict[str, Callable[[Bundle, ImageSource, int], None]] = {
 
 
 def measure(
-    name: str, bundle: str, images: str, samples: int, threads: int, results: multiprocessing.Queue
+    name: str, bundle: str, images: str, samples: int, threads: int, results: multiprocessing.Queue[Any]
 ) -> None:
     """Run one contender and send its time in seconds and its peak memory in MB."""
     source = image_source(Path(images), samples)

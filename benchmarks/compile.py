@@ -1,6 +1,6 @@
 """Compile the whole graph of each method, in each precision, with a real TensorRT builder.
 
-    python benchmarks/compile.py BUNDLE ... --data ../shared/data/inspection
+    python -m benchmarks.compile BUNDLE ... --data ../shared/data/inspection
 
 The graphs are the strongly typed ones that `build --device cuda` passes to TensorRT 10 or later and to
 TensorRT-RTX. The builder is TensorRT-RTX, which compiles for a named GPU on a machine without one. A compiled
@@ -11,12 +11,9 @@ by default, so that tables of several bundles can be kept).
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, List
-
-from published import publish
 
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.builders.base import BuildInputs
@@ -26,8 +23,7 @@ from adq_edge.calibration.sources import image_source
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, Route
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.float_model import FloatModel
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from benchmarks.published import publish
 from factories.rtx import compile_engine, trt
 
 GPUS = ("SM86", "SM120")

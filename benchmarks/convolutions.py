@@ -1,6 +1,6 @@
 """Time of the convolutions of an OpenVINO engine by kernel size, and their multiplications per second.
 
-    python benchmarks/convolutions.py ENGINE [--threads 1] [--queries 40]
+    python -m benchmarks.convolutions ENGINE [--threads 1] [--queries 40]
 
 ENGINE is built by `adq-edge build --runtime openvino`. Multiplications are computed from shapes. Times are
 measured by OpenVINO for each operator: medians over queries of one random image. Writes
@@ -10,16 +10,17 @@ benchmarks/published/convolutions.json and .md.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 import numpy as np
 import openvino
-from published import publish
 
 from adq_edge.artifacts.sidecar import read_sidecar
 from adq_edge.hardware.environment import read_environment
+from benchmarks.published import publish
 
 ELSE = "everything else"
 _WARM_UP = 5
@@ -56,7 +57,8 @@ def operator_times(model: Any, image: np.ndarray, threads: int, queries: int) ->
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-class Group(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Group:
     """The convolutions of one kernel size, or all other operators.
 
     `fastest`: 1e9 multiplications per second of the fastest convolution; 0 for other operators.
@@ -136,7 +138,7 @@ def main() -> None:
         f"{options.threads} thread(s), {whole:.1f} ms in total",
         ["operators", "count", "1e9 multiplications", "ms", "share", "1e9 per second", "fastest"],
         [*(row(found, whole) for found in groups), least(groups, whole)],
-        {"operators": sidecar.operators, "groups": [found._asdict() for found in groups]},
+        {"operators": sidecar.operators, "groups": [dataclasses.asdict(found) for found in groups]},
         read_environment(),
     )
 

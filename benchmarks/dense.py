@@ -1,6 +1,6 @@
 """Dense evaluation of patch networks: multi-pooling, dilation, coarser grids, merged first convolutions.
 
-    python benchmarks/dense.py [--rounds 5] [--threads 2]
+    python -m benchmarks.dense [--rounds 5] [--threads 2]
 
 Networks with random weights, patches of 33 pixels, an image of 256x256. Measured are one network (teacher and
 students are alike), and at stride 4 the four networks of a model, whose first convolutions read the same
@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import sys
-from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple, cast
 
 import numpy as np
 import onnx
 import onnxruntime
 import openvino
 import torch
-from published import publish
-from timing import milliseconds
 from torch import nn
 from torch.nn import functional
 
@@ -41,8 +37,8 @@ from adq_edge.quantization.passes.normalization import normalize_channels_last, 
 from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
 from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
 from adq_edge.quantization.qdq import quantize
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from benchmarks.published import publish
+from benchmarks.timing import milliseconds
 from factories.rtx import compile_engine, trt
 
 SIZE = 256
@@ -84,7 +80,7 @@ class Dilated(nn.Module):
         x = Grid(PATCH, 1, Border.ZEROS).fit(_prepared(images), (0, 0))
         step = 1
         for number, layer in enumerate(LAYERS[PATCH], 1):
-            convolution = self.network.get_submodule(f"conv{number}")
+            convolution = cast(nn.Conv2d, self.network.get_submodule(f"conv{number}"))
             x = functional.conv2d(x, convolution.weight, convolution.bias, dilation=step)
             x = functional.leaky_relu(x, _SLOPE)
             if layer.pooled:
@@ -105,7 +101,8 @@ class Model(nn.Module):
         """Map uint8 `[N, H, W, 3]` to `[N, H / 4, W / 4]` and the maximum."""
         center = self.grid.stride // 2
         first, *others = self.describe(self.grid.fit(_prepared(images), (center, center)))
-        return _with_maximum(sum((other - first).square().sum(1) for other in others))
+        distances = [(other - first).square().sum(1) for other in others]
+        return _with_maximum(torch.stack(distances).sum(0))
 
     def describe(self, x: torch.Tensor) -> List[torch.Tensor]:
         """Map an image to the descriptors of each network."""
@@ -117,7 +114,7 @@ class FirstInOne(Model):
 
     def __init__(self, networks: List[PatchNetwork]) -> None:
         super().__init__([copy.deepcopy(network) for network in networks])
-        firsts = [network.get_submodule("conv1") for network in self.networks]
+        firsts = [cast(nn.Conv2d, network.get_submodule("conv1")) for network in self.networks]
         self.weight = nn.Parameter(torch.cat([first.weight for first in firsts]))
         self.bias = nn.Parameter(torch.cat([first.bias for first in firsts]))
         for network in self.networks:

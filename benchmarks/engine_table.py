@@ -6,15 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Callable, Dict, List
 
-from contenders import Run
-from published import publish
-from quality import Measured, load_tests, measure
-from timing import milliseconds
-
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.datasets.mvtec import read_dataset
 from adq_edge.hardware.environment import read_environment
 from adq_edge.metrics.agreement import MapComparison, compare_scores
+from benchmarks.contenders import Run
+from benchmarks.published import publish
+from benchmarks.quality import Measured, load_tests, measure
+from benchmarks.timing import milliseconds
 
 
 def compare(

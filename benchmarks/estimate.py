@@ -1,6 +1,6 @@
 """Roofline estimates for a Jetson Xavier NX: three methods in every precision and power mode.
 
-    python benchmarks/estimate.py
+    python -m benchmarks.estimate
 
 Nothing is measured; the result is the same on every machine. Writes benchmarks/published/estimate.json and
 .md.
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from typing import Any, Dict, List, Tuple
-
-from published import publish
 
 from adq_edge.core.options import Precision
 from adq_edge.hardware.environment import read_environment
@@ -25,6 +23,7 @@ from adq_edge.roofline.estimate import NOTE, ModelEstimate, estimate_model
 from adq_edge.roofline.published import CONDITIONS
 from adq_edge.roofline.roofline import layer_times
 from adq_edge.roofline.xavier_nx import MODES
+from benchmarks.published import publish
 
 SIZE = 256
 

@@ -1,6 +1,6 @@
 """The instrument: what `bench` adds to a query, the repeatability of its runs, and the time of `report`.
 
-    python benchmarks/instrument.py ENGINE [--runs 3]
+    python -m benchmarks.instrument ENGINE [--runs 3]
 
 ENGINE is built by `adq-edge build`. Each run is a process of `adq-edge bench` with SingleStream alone, at
 full length. The report covers 50 engines, each with an evaluation and a recording of a board; their figures
@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 import numpy as np
-from published import publish
 
 from adq_edge.artifacts import workspace
 from adq_edge.benchmark.records import SingleStream
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.hardware.environment import read_environment
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from benchmarks.published import publish
 from factories import results as make
 
 _ENGINES, _RECORDED_SECONDS = 50, 150.0

@@ -1,6 +1,6 @@
 """Latency of INT8 and FP32 engines of one model, interleaved, with ONNX Runtime and OpenVINO.
 
-    python benchmarks/latency.py --bundle bundles/stfpm-demo --images DIR [--quick]
+    python -m benchmarks.latency --bundle bundles/stfpm-demo --images DIR [--quick]
 
 Writes benchmarks/published/latency.json and .md.
 """
@@ -13,12 +13,11 @@ import tempfile
 from pathlib import Path
 from typing import List
 
-from published import publish
-
 from adq_edge.benchmark.bench import bench
 from adq_edge.benchmark.records import EngineBenchmark
 from adq_edge.builders.build import build
 from adq_edge.core.options import Precision
+from benchmarks.published import publish
 
 CONTENDERS = (
     (Precision.FP32, "onnxruntime"),

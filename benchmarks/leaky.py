@@ -1,6 +1,6 @@
 """Leaky ReLUs in INT8 with and without a Q/DQ pair on their input: quality and time.
 
-    python benchmarks/leaky.py --bundle BUNDLE --data DIR [--samples 64] [--limit N] [--rounds 15]
+    python -m benchmarks.leaky --bundle BUNDLE --data DIR [--samples 64] [--limit N] [--rounds 15]
 
 For a bundle of Uninformed Students. The engines of `build` round only the output of a leaky ReLU; with the
 pair, its input is rounded too. Without the pair, ONNX Runtime computes the two sides by two convolutions,
@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List
 
 import onnx
 import openvino
-from contenders import Run, onnxruntime_engine, openvino_engine
-from engine_table import compare
 
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.builders.build import build
@@ -32,6 +30,8 @@ from adq_edge.quantization.passes.float_weights import keep_float_weights
 from adq_edge.quantization.passes.normalization import widen_normalization
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.range_propagation import complete_ranges
+from benchmarks.contenders import Run, onnxruntime_engine, openvino_engine
+from benchmarks.engine_table import compare
 
 FLOAT = "FP32, ONNX Runtime"
 
@@ -42,7 +42,7 @@ def with_pair_in_front(prepared: CalibratedModel) -> onnx.ModelProto:
     ranges = complete_ranges(float_model.region, prepared.ranges.tensors)
     quantized = quantize(float_model, prepared.ranges.tensors, Target.X86, rounding=rounding)
     model = widen_normalization(quantized)
-    nodes = []
+    nodes: List[onnx.NodeProto] = []
     for node in model.graph.node:
         if node.op_type == "LeakyRelu":
             tensor = node.input[0]

@@ -1,6 +1,6 @@
 """Quantization-aware training compared with quantization after training, for both arithmetics.
 
-    python benchmarks/qat.py --checkpoint CHECKPOINT --data DIR [--epochs 1] [--name qat]
+    python -m benchmarks.qat --checkpoint CHECKPOINT --data DIR [--epochs 1] [--name qat]
 
 Builds an FP32 engine, and for each arithmetic an INT8 engine calibrated after training and one of the model
 trained with quantization. All are measured on the same test images; TensorRT is emulated. Checkpoints stay in
@@ -16,9 +16,6 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 import onnx
 import torch
-from contenders import Run, onnxruntime_engine
-from published import publish
-from quality import Measured, TestImage, load_tests, measure
 
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.builders.build import build
@@ -34,6 +31,9 @@ from adq_edge.qat import train_quantized
 from adq_edge.qat.quantized_model import load_quantized
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.qdq import quantize
+from benchmarks.contenders import Run, onnxruntime_engine
+from benchmarks.published import publish
+from benchmarks.quality import Measured, TestImage, load_tests, measure
 
 _HEADINGS = ["engine", "arithmetic", "image AUROC", "change"]
 _TITLE = (

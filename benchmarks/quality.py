@@ -1,6 +1,6 @@
 """Quality of INT8 by calibrator, calibration source and target, compared with other quantizers.
 
-    python benchmarks/quality.py --bundle BUNDLE --data DIR [--samples 300] [--name quality]
+    python -m benchmarks.quality --bundle BUNDLE --data DIR [--samples 300] [--name quality]
 
 Every contender of `contenders.py` is measured by the same function on the same test images. Writes
 benchmarks/published/NAME.json and .md. For a short trial: --quick --limit 40 --name try.
@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
-from contenders import HISTOGRAM_IMAGES, ArtifactCache, Contender, Run, contenders, nncf_version
-from published import publish
 
 from adq_edge.artifacts.bundle import open_bundle
 from adq_edge.core.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
@@ -27,6 +25,8 @@ from adq_edge.hardware.environment import read_environment
 from adq_edge.metrics.agreement import MapComparison, compare_scores, count_flips
 from adq_edge.metrics.pixel import PixelMetrics
 from adq_edge.metrics.quality import f1_max_threshold, image_auroc
+from benchmarks.contenders import HISTOGRAM_IMAGES, ArtifactCache, Contender, Run, contenders, nncf_version
+from benchmarks.published import publish
 
 _SEED = 0
 

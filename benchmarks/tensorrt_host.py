@@ -1,6 +1,6 @@
 """Host time of one TensorRT query: the cost of Python and numpy besides the GPU.
 
-    python benchmarks/tensorrt_host.py [--queries 20000]
+    python -m benchmarks.tensorrt_host [--queries 20000]
 
 The engine class is the real one. TensorRT and pycuda are the test doubles, without the work of a GPU. The
 rest is host work: checks, the copy into pinned memory, the calls, the copies of the outputs. Writes
@@ -18,15 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from published import publish
 
 from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails
 from adq_edge.core.options import Precision
 from adq_edge.hardware.environment import read_environment
 from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from benchmarks.published import publish
 from factories.recording_tensorrt import Stand
 
 SIZE, MAP_SIZE, VERSION = 256, 64, "10.3.0"

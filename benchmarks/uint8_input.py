@@ -1,6 +1,6 @@
 """The first convolutions with OpenVINO: in float32, and in integers on the uint8 image.
 
-    python benchmarks/uint8_input.py --bundle BUNDLE --data DIR [--samples 64] [--limit N] [--rounds 40]
+    python -m benchmarks.uint8_input --bundle BUNDLE --data DIR [--samples 64] [--limit N] [--rounds 40]
 
 For a bundle of STFPM or Reverse Distillation. Times are medians of interleaved rounds. Writes
 benchmarks/published/image.json and .md.
@@ -15,13 +15,13 @@ from typing import Dict
 from unittest import mock
 
 import openvino
-from contenders import Run, openvino_engine
-from engine_table import compare
 
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.builders.build import build
 from adq_edge.builders.cpu import CpuEngineBuilder
 from adq_edge.core.options import Precision
+from benchmarks.contenders import Run, openvino_engine
+from benchmarks.engine_table import compare
 
 FLOAT = "FP32"
 
