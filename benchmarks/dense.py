@@ -116,7 +116,7 @@ class FirstInOne(Model):
         super().__init__([copy.deepcopy(network) for network in networks])
         firsts = [cast(nn.Conv2d, network.get_submodule("conv1")) for network in self.networks]
         self.weight = nn.Parameter(torch.cat([first.weight for first in firsts]))
-        self.bias = nn.Parameter(torch.cat([first.bias for first in firsts]))
+        self.bias = nn.Parameter(torch.cat([cast(torch.Tensor, first.bias) for first in firsts]))
         for network in self.networks:
             network.conv1 = nn.Identity()
 
