@@ -81,12 +81,7 @@ class EngineBuilder(abc.ABC):
         """Open the engine that `build` would write, or an emulation of it, to measure it."""
 
     def calibrate(
-        self,
-        bundle: Bundle,
-        model: FloatModel,
-        calib: str,
-        images: CalibrationSource,
-        threads: Optional[int],
+        self, inputs: BuildInputs, calib: str, images: CalibrationSource, threads: Optional[int]
     ) -> Path:
         """Return the ranges file of a calibrator, `name` or `name:value`; a kept one is reused.
 
@@ -94,7 +89,7 @@ class EngineBuilder(abc.ABC):
             CalibrationError: no such calibrator, no image, or an activation is not finite.
             DataError: an image cannot be read.
         """
-        (path,) = calibrate_bundle(bundle, model, [calib], images, threads=threads)
+        (path,) = calibrate_bundle(inputs.bundle, inputs.model, [calib], images, threads=threads)
         return path
 
 

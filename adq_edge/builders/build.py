@@ -1,4 +1,4 @@
-"""`build`: a bundle becomes an engine for a device, with its sidecar."""
+"""`build`: makes an engine for a device, and its sidecar, from a bundle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adq_edge.builders.base import BuildInputs, EngineBuilder, describe_engine
 from adq_edge.builders.cpu import CpuEngineBuilder
 from adq_edge.builders.mixed_precision.goal import check_options, set_goal
 from adq_edge.builders.mixed_precision.search import find_plan
-from adq_edge.builders.tensorrt_options import choose_build, is_jetson
+from adq_edge.builders.tensorrt_options import choose_settings, is_jetson
 from adq_edge.calibration.calibrated_model import CalibratedModel, apply_ranges, apply_trained_ranges
 from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import ImageSource
@@ -38,7 +38,7 @@ from adq_edge.quantization.float_model import FloatModel
 
 
 class BuiltEngine(NamedTuple):
-    """An engine on disk, what is known about it, and the plan it was built to, if any."""
+    """An engine file, its sidecar, and its precision plan if there is one."""
 
     path: Path
     sidecar: Sidecar
@@ -68,33 +68,32 @@ def build(
     Args:
         bundle: the bundle's folder; the newest in `bundles/` by default.
         output: the engine file; `engines/NAME-PRECISION.onnx`, or `.plan` for TensorRT, by default.
-        precision: number format of the networks; the scoring is float32 in all of them.
-        calib: calibrator of an INT8 engine, `name` or `name:value`; TensorRT's own on a GPU of 8.5 to 10 are
-            `trt-entropy`, `trt-minmax` and `trt-percentile`; `qat` takes the ranges that the model was
-            trained with. By default `qat` for such a model, else `lp`.
-        calib_data: folder of calibration images, or `random-normal`; by default `calibration_data/`, else
-            the training images of the dataset that the model was trained on.
-        source: what is calibrated on: `images`, `synthetic-defects`, `random-normal`, an installed package's,
-            or several with commas between them.
+        precision: number format of the networks; the scoring is always float32.
+        calib: calibrator of an INT8 engine, `name` or `name:value`; by default `qat` for a model trained with
+            quantization, else `lp`. TensorRT 8.5 to 10 on a GPU also has `trt-entropy`, `trt-minmax` and
+            `trt-percentile`.
+        calib_data: folder of calibration images, or `random-normal`; by default `calibration_data/`, else the
+            training images.
+        source: source of calibration images: `images`, `synthetic-defects`, `random-normal`, one of an
+            installed package, or several separated by commas.
         samples: the largest number of calibration images.
-        max_drop: the largest drop of an INT8 engine: layers stay float32, worst first, until it is held. With
-            labelled test images it is FP32's mean image AUROC less the engine's; without, the relative error
-            of the anomaly map, root of sum (FP32 - engine)^2 / sum FP32^2. The plan that is found is written
-            beside the engine.
-        plan: a file that says which layers stay float32: an earlier search's, or one written by hand.
-        data: labelled images for `max_drop`, a dataset in MVTec AD layout; by default the one that the model
-            was trained on.
-        keep_nearest: build the nearest where no plan holds `max_drop`.
-        device: what the engine is for; by default the Jetson that this runs on, else the CPU.
-        runtime: what runs a CPU engine when nothing else is asked for.
+        max_drop: the largest drop of an INT8 engine. Layers are kept in float32, worst first, until it is
+            met. The drop is the mean image AUROC of FP32 minus that of the engine; without labelled images it
+            is root of sum (FP32 - engine)^2 / sum FP32^2 over the anomaly maps. The plan is written beside
+            the engine.
+        plan: a precision plan, which names the float32 layers.
+        data: labelled images for `max_drop` in MVTec AD layout; by default the training dataset.
+        keep_nearest: build the nearest engine if none meets `max_drop`.
+        device: the device; by default the local Jetson, else the CPU.
+        runtime: the default runtime of a CPU engine.
         threads: CPU threads for the calibration and the search for a plan; all by default.
-        tensorrt: what to ask of TensorRT besides.
+        tensorrt: options of TensorRT.
 
     Raises:
-        BuildError: options that do not go together, a plan that does not fit, or none that holds `max_drop`.
+        BuildError: options contradict each other, or no plan suits the model or meets `max_drop`.
         BundleError: the bundle is missing or damaged.
-        CalibrationError: no images, no such calibrator, or unusable activations.
-        DataError: `data` holds no labelled test images, or an image cannot be read.
+        CalibrationError: no images, no such calibrator, or an activation is not finite.
+        DataError: `data` has no labelled test images, or an image cannot be read.
         EngineError: no GPU that TensorRT can use.
         MissingDependencyError: the runtime is not installed.
     """
@@ -126,12 +125,12 @@ def build_engine(
     builder = _choose_builder(options)
     model = FloatModel.load(opened)
     chosen = None if options.plan is None else _read_plan(Path(options.plan), opened, model, builder)
-    calibrated = None
+    inputs, calibrated = BuildInputs(opened, options.precision, model), None
     if options.precision is Precision.INT8:
-        calibrated = _calibrate(opened, model, builder, options)
-    inputs = BuildInputs(opened, options.precision, model, calibrated)
-    if goal is not None and calibrated is not None:
-        chosen = find_plan(goal, inputs, calibrated, builder, threads=options.threads)
+        calibrated = _calibrate(inputs, builder, options)
+        inputs = dataclasses.replace(inputs, calibrated=calibrated)
+        if goal is not None:
+            chosen = find_plan(goal, inputs, calibrated, builder, threads=options.threads)
     if chosen is not None:
         inputs = dataclasses.replace(inputs, float_layers=chosen.float_layers)
     path = workspace.ENGINES / _engine_name(inputs, builder) if output is None else Path(output)
@@ -159,7 +158,7 @@ def _choose_builder(options: BuildOptions) -> EngineBuilder:
         device = Device.JETSON if is_jetson(read_environment().board) else Device.CPU
     if device is Device.CPU:
         if options.tensorrt != TensorRTOptions():
-            raise BuildError("an option for TensorRT, but the device is a CPU", fix="Give --device as well")
+            raise BuildError("an option for TensorRT, but the device is a CPU", fix="Give --device too")
         runtime = find_runtime(options.runtime or ONNXRUNTIME.name)
         if not runtime.on_cpu:
             raise BuildError(f"{runtime.name} does not run on a CPU", fix="Give --device jetson, cuda or rtx")
@@ -172,19 +171,17 @@ def _choose_builder(options: BuildOptions) -> EngineBuilder:
 
     calib = options.calib or DEFAULT_CALIBRATOR
     return TensorRTEngineBuilder(
-        choose_build(device, options.precision, calib, options.tensorrt), options.threads
+        choose_settings(device, options.precision, calib, options.tensorrt), options.threads
     )
 
 
-def _calibrate(
-    bundle: Bundle, model: FloatModel, builder: EngineBuilder, options: BuildOptions
-) -> CalibratedModel:
+def _calibrate(inputs: BuildInputs, builder: EngineBuilder, options: BuildOptions) -> CalibratedModel:
+    bundle, model = inputs.bundle, inputs.model
     trained = find_trained_ranges(bundle, builder.target, options.calib)
     if trained is not None:
         return apply_trained_ranges(bundle, model, trained)
     images = choose_source(bundle, options.source, options.calib_data, options.samples)
-    calib = options.calib or DEFAULT_CALIBRATOR
-    ranges_file = builder.calibrate(bundle, model, calib, images, options.threads)
+    ranges_file = builder.calibrate(inputs, options.calib or DEFAULT_CALIBRATOR, images, options.threads)
     return apply_ranges(bundle, model, ranges_file, images, threads=options.threads)
 
 
@@ -193,7 +190,7 @@ def _read_plan(path: Path, bundle: Bundle, model: FloatModel, builder: EngineBui
     plan = read_plan(path, bundle.manifest.model_sha256, layers)
     if plan.target is not builder.target:
         raise BuildError(
-            f"plan for the arithmetic of {plan.target.value}, not of {builder.target.value}",
+            f"a plan for the arithmetic of {plan.target.value}, not of {builder.target.value}",
             where=path,
             fix="Find one for this device: adq-edge build BUNDLE --max-drop DROP",
         )
@@ -204,7 +201,7 @@ def _read_plan(path: Path, bundle: Bundle, model: FloatModel, builder: EngineBui
 def _plan_file(
     engine: Path, plan: Optional[Plan], given: Optional[Union[str, Path]]
 ) -> Iterator[Optional[FileReference]]:
-    """Yield the file that a plan was read from; write one that was found beside its engine."""
+    """Yield the reference to a plan's file; write a plan that was found beside the engine."""
     if plan is None:
         yield None
     elif given is not None:

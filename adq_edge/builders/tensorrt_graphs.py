@@ -20,7 +20,7 @@ from adq_edge.quantization.qdq import quantize
 
 
 @dataclasses.dataclass(frozen=True)
-class Graph:
+class TensorRTGraph:
     """What TensorRT builds from.
 
     Attributes:
@@ -38,7 +38,7 @@ class Graph:
     ranges: Dict[str, float]
 
 
-def make_graph(inputs: BuildInputs, route: Route) -> Graph:
+def make_graph(inputs: BuildInputs, route: Route) -> TensorRTGraph:
     """Return the graph of a route.
 
     Raises:
@@ -52,13 +52,13 @@ def make_graph(inputs: BuildInputs, route: Route) -> Graph:
         graph_proto = inputs.model.proto
         if inputs.precision is Precision.FP16 and route is Route.TYPED:
             graph_proto = type_as_float16(graph_proto)
-        graph = Graph(graph_proto, route, networks_of(inputs.model), (), {})
+        graph = TensorRTGraph(graph_proto, route, networks_of(inputs.model), (), {})
     if route is not Route.TYPED:
         check_for_tensorrt(graph.model)  # float16 pairs need opset 19, which only typed releases read
     return graph
 
 
-def _integer(inputs: BuildInputs, calibrated: CalibratedModel, route: Route) -> Graph:
+def _integer(inputs: BuildInputs, calibrated: CalibratedModel, route: Route) -> TensorRTGraph:
     model, ranges = calibrated.float_model, calibrated.ranges.tensors
     networks = networks_of(model)
     if route is Route.IMPLICIT:
@@ -67,7 +67,7 @@ def _integer(inputs: BuildInputs, calibrated: CalibratedModel, route: Route) -> 
         }
         half = tuple(layer.node.name for layer in model.region.operators if layer.node.name not in integers)
         amax = dynamic_ranges(model, ranges)
-        return Graph(
+        return TensorRTGraph(
             put_weights_on_grid(model.proto, calibrated.rounded_weights), route, networks, half, amax
         )
     float_layers = inputs.float_layers
@@ -78,7 +78,7 @@ def _integer(inputs: BuildInputs, calibrated: CalibratedModel, route: Route) -> 
     )
     if route is Route.TYPED:
         quantized = type_as_float16(quantized)
-    return Graph(quantized, route, networks, (), {})
+    return TensorRTGraph(quantized, route, networks, (), {})
 
 
 def _transposed(model: FloatModel) -> Iterator[str]:

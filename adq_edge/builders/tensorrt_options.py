@@ -1,4 +1,4 @@
-"""What to build for: found out about this machine and checked, before anything is read or started."""
+"""Settings of a TensorRT build: the user's options, checked on this machine and completed."""
 
 from __future__ import annotations
 
@@ -6,130 +6,125 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-from typing import Optional, Tuple
-
-import psutil
+from typing import Optional
 
 from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Device, Precision, Route, TensorRTOptions
 from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX, Runtime
 from adq_edge.hardware.environment import read_environment
+from adq_edge.hardware.memory import read_memory
 from adq_edge.runtimes.tensorrt.job import OwnCalibrator
 from adq_edge.runtimes.tensorrt.probe import Probe, probe
 from adq_edge.runtimes.tensorrt.release import load_release, version_pair
 
 RTX_COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
-"""What TensorRT-RTX 1.7 compiles for ahead of time."""
+"""Compute capabilities that TensorRT-RTX 1.7 compiles for ahead of time."""
 
 _FIRST_INT8_TENSOR_CORES = (7, 2)
 _SHARE_OF_MEMORY = 0.25
-_MOST_WORKSPACE_MB = 1024
+_LEAST_WORKSPACE_MB, _MOST_WORKSPACE_MB = 64, 1024
 _LITTLE_MEMORY_MB = 9000
-"""A Xavier NX of 8 GB: cuDNN and cuBLAS alone take 1 GB of it while building."""
+"""Below this, as on a Xavier NX of 8 GB, a build does without cuDNN and cuBLAS, which take 1 GB."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
-    """What is built for, with all defaults filled in; attributes as of `TensorRTOptions` and `Job`."""
+class TensorRTSettings:
+    """Settings of a TensorRT build.
+
+    Attributes:
+        device: the device.
+        runtime: TensorRT or TensorRT-RTX.
+        version: its version.
+        route: what decides on the number format of a layer.
+        options: the user's options, with compute capabilities such as "8.6".
+        workspace_mb: memory that a kernel may use while it runs, in MB (10^6 bytes).
+        most_workspace_mb: the most that another attempt may raise it to, in MB.
+        lean: True to build without cuDNN and cuBLAS.
+        timing_cache: file that keeps the measured times of kernels.
+    """
 
     device: Device
     runtime: Runtime
     version: str
     route: Route
-    compute_capabilities: Tuple[str, ...]
-    dla: Optional[int]
-    max_batch: int
+    options: TensorRTOptions
     workspace_mb: int
     most_workspace_mb: int
-    memory_limit_mb: Optional[int]
     lean: bool
-    timing_cache: Optional[Path]
+    timing_cache: Optional[Path] = None
 
     @property
     def title(self) -> str:
-        """What builds, for the screen."""
+        """The runtime and its version, for messages."""
         return f"{self.runtime.label} {self.version}"
 
 
-def choose_build(device: Device, precision: Precision, calib: str, options: TensorRTOptions) -> Choice:
-    """Find out what is here and choose what was left open.
+def choose_settings(
+    device: Device, precision: Precision, calib: str, options: TensorRTOptions
+) -> TensorRTSettings:
+    """Check the options of a build on this machine and choose what they leave open.
 
     Raises:
-        BuildError: options that do not go together or that this machine cannot meet.
+        BuildError: options contradict each other or do not suit this machine.
         EngineError: no GPU that TensorRT can use.
         MissingDependencyError: TensorRT or pycuda is not installed.
     """
     _check_options(device, precision, options)
     if device is Device.RTX:
-        return _choose_rtx(precision, calib, options)
+        return _choose_rtx(calib, options)
     if device is Device.JETSON:
         _check_board()
-    load_release()  # says what to install, before a process is started that cannot
+    load_release()  # fails early, and with better advice than the GPU query
     here = probe()
     _check_gpu(here, precision, options)
-    route = choose_route(here.version, calib, options)
-    memory_mb = here.memory_mb if device is Device.CUDA else psutil.virtual_memory().available / 1e6
-    most = max(64, min(_MOST_WORKSPACE_MB, int(memory_mb * _SHARE_OF_MEMORY)))
-    return Choice(
-        device=device,
-        runtime=TENSORRT,
-        version=here.version,
-        route=route,
-        compute_capabilities=(),
-        dla=options.dla,
-        max_batch=options.max_batch,
+    memory_mb = here.memory_mb if device is Device.CUDA else read_memory().available_mb
+    most = max(_LEAST_WORKSPACE_MB, min(_MOST_WORKSPACE_MB, int(memory_mb * _SHARE_OF_MEMORY)))
+    return TensorRTSettings(
+        device,
+        TENSORRT,
+        here.version,
+        choose_route(here.version, calib, options),
+        options,
         workspace_mb=options.workspace_mb or most,
         most_workspace_mb=max(options.workspace_mb or 0, 2 * most),
-        memory_limit_mb=options.memory_limit_mb,
         lean=device is Device.JETSON and here.memory_mb < _LITTLE_MEMORY_MB,
-        timing_cache=timing_cache_path(here.version, here.compute_capability),
+        timing_cache=_timing_cache(here),
     )
 
 
-def _choose_rtx(precision: Precision, calib: str, options: TensorRTOptions) -> Choice:
+def _choose_rtx(calib: str, options: TensorRTOptions) -> TensorRTSettings:
     version = load_release(TENSORRT_RTX).version
-    workspace = options.workspace_mb or _MOST_WORKSPACE_MB
     if options.route not in (None, Route.TYPED):
         raise BuildError(
-            f"TensorRT-RTX has no {options.route.value} route",
-            fix="Leave --route away: it obeys typed graphs",
+            f"TensorRT-RTX has no {options.route.value} quantization",
+            fix="Omit --route: it builds strongly typed networks only",
         )
-    if calib in [own.value for own in OwnCalibrator]:
+    if _is_own_calibrator(calib):
         raise BuildError(f"TensorRT-RTX has no calibrator {calib!r}", fix="Give --calib lp")
-    return Choice(
-        device=Device.RTX,
-        runtime=TENSORRT_RTX,
-        version=version,
-        route=Route.TYPED,
-        compute_capabilities=tuple(_compute_capability(text) for text in options.compute_capabilities),
-        dla=None,
-        max_batch=options.max_batch,
-        workspace_mb=workspace,
-        most_workspace_mb=workspace,
-        memory_limit_mb=options.memory_limit_mb,
-        lean=True,  # it has neither cuDNN nor cuBLAS
-        timing_cache=None,
+    capabilities = tuple(_compute_capability(text) for text in options.compute_capabilities)
+    options = dataclasses.replace(options, compute_capabilities=capabilities)
+    workspace = options.workspace_mb or _MOST_WORKSPACE_MB
+    # TensorRT-RTX never uses cuDNN or cuBLAS.
+    return TensorRTSettings(
+        Device.RTX, TENSORRT_RTX, version, Route.TYPED, options, workspace, workspace, lean=True
     )
 
 
 def _check_options(device: Device, precision: Precision, options: TensorRTOptions) -> None:
     if options.compute_capabilities and device is not Device.RTX:
-        raise BuildError("--sm is for --device rtx only", fix="TensorRT builds for the GPU that is here")
-    if options.dla is not None and device is not Device.JETSON:
-        raise BuildError(
-            f"--device {device.value} has no DLA", fix="Give --device jetson, or leave --dla away"
-        )
-    if options.dla is not None and precision is Precision.FP32:
-        raise BuildError("DLA computes in FP16 and INT8 only", fix="Give --fp16 or --int8")
-    if options.dla is not None and options.route not in (None, Route.IMPLICIT):
-        raise BuildError("DLA reads no Q/DQ pairs", fix="Leave --route away, or give --route implicit")
-    if options.dla is not None and options.max_batch > 1:
-        raise BuildError("DLA takes one size of batch only", fix="Leave --max-batch away")
+        raise BuildError("--sm is for --device rtx only", fix="Omit --sm: TensorRT builds for the local GPU")
     if device is Device.RTX and not options.compute_capabilities and not Path("/proc/driver/nvidia").exists():
-        raise BuildError(
-            "there is no NVIDIA GPU here to compile for",
-            fix=f"Name one: --sm 86; there are {_known()}",
-        )
+        raise BuildError("no local NVIDIA GPU to compile for", fix=f"Name one: --sm 86; {_known()}")
+    if options.dla is None:
+        return
+    if device is not Device.JETSON:
+        raise BuildError(f"--device {device.value} has no DLA", fix="Give --device jetson, or omit --dla")
+    if precision is Precision.FP32:
+        raise BuildError("DLA computes in FP16 and INT8 only", fix="Give --fp16 or --int8")
+    if options.route not in (None, Route.IMPLICIT):
+        raise BuildError("DLA reads no Q/DQ pairs", fix="Omit --route, or give --route implicit")
+    if options.max_batch > 1:
+        raise BuildError("DLA takes one size of batch only", fix="Omit --max-batch")
 
 
 def _compute_capability(text: str) -> str:
@@ -137,19 +132,19 @@ def _compute_capability(text: str) -> str:
     found = re.fullmatch(r"(?:sm_?)?(\d+)\.?(\d)", text.strip().lower())
     name = f"{found.group(1)}.{found.group(2)}" if found else text
     if name not in RTX_COMPUTE_CAPABILITIES:
-        raise BuildError(f"TensorRT-RTX does not compile for --sm {text}", fix=f"There are: {_known()}")
+        raise BuildError(f"TensorRT-RTX does not compile for --sm {text}", fix=_known().capitalize())
     return name
 
 
 def _known() -> str:
-    return ", ".join(name.replace(".", "") for name in RTX_COMPUTE_CAPABILITIES)
+    return f"there are: {', '.join(name.replace('.', '') for name in RTX_COMPUTE_CAPABILITIES)}"
 
 
 def _check_board() -> None:
     board = read_environment().board
     if not is_jetson(board):
         raise BuildError(
-            f"this machine is no Jetson ({board or 'no board name in its device tree'})",
+            f"this machine is not a Jetson ({board or 'no board name in its device tree'})",
             fix="Run adq-edge on the board, or give --device cpu, cuda or rtx",
         )
 
@@ -169,35 +164,39 @@ def _check_gpu(here: Probe, precision: Precision, options: TensorRTOptions) -> N
     if options.dla is not None and options.dla >= here.dla_cores:
         raise BuildError(
             f"{here.gpu} has {here.dla_cores} DLA cores, there is no core {options.dla}",
-            fix="Leave --dla away" if not here.dla_cores else "Give --dla 0",
+            fix="Give --dla 0" if here.dla_cores else "Omit --dla",
         )
 
 
 def choose_route(version: str, calib: str, options: TensorRTOptions) -> Route:
-    """Choose by the release: 8.5's explicit route is fragile on Volta, 11 knows nothing but types.
+    """Return what decides on number formats in a TensorRT release.
+
+    Explicit quantization is unreliable on Volta in 8.5; TensorRT 11 has strongly typed networks only.
 
     Raises:
-        BuildError: the release cannot do what is asked for.
+        BuildError: an option does not suit the release.
     """
     release = version_pair(version)
-    own = calib in [known.value for known in OwnCalibrator]
+    implicit = _is_own_calibrator(calib) or options.dla is not None
     if release >= (11, 0):
-        if own or options.dla is not None or options.route not in (None, Route.TYPED):
+        if implicit or options.route not in (None, Route.TYPED):
             raise BuildError(
                 f"TensorRT {version} has neither implicit quantization nor calibrators of its own",
-                fix="Leave --route, --dla and trt- calibrators away",
+                fix="Omit --route, --dla and trt- calibrators",
             )
         return Route.TYPED
     if options.route is Route.TYPED and release < (10, 0):
-        raise BuildError(f"TensorRT {version} has no typed networks", fix="Leave --route away")
+        raise BuildError(f"TensorRT {version} has no strongly typed networks", fix="Omit --route")
     if options.route is not None:
         return options.route
-    if own or options.dla is not None or release < (8, 6):
-        return Route.IMPLICIT
-    return Route.EXPLICIT
+    return Route.IMPLICIT if implicit or release < (8, 6) else Route.EXPLICIT
 
 
-def timing_cache_path(version: str, compute_capability: str) -> Path:
-    """Return where the timings of kernels are kept between builds: they hold for one release on one GPU."""
+def _is_own_calibrator(calib: str) -> bool:
+    return calib in [own.value for own in OwnCalibrator]
+
+
+def _timing_cache(here: Probe) -> Path:
+    """Return the path of the kernel times, which hold for one release on one GPU."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adq-edge"
-    return root / f"timing-{version}-sm{compute_capability.replace('.', '')}.cache"
+    return root / f"timing-{here.version}-sm{here.compute_capability.replace('.', '')}.cache"

@@ -33,7 +33,7 @@ from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED
 from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_with_compensation
 
 ROUNDING_IMAGES = 16
-"""Images for the rounding of weights: 256 patches of each are thousands of rows per layer."""
+"""Images for the rounding of weights; each contributes 256 patches per layer."""
 
 _KEY = "key"
 
@@ -69,10 +69,10 @@ def calibrate_model(
     *,
     threads: Optional[int] = None,
 ) -> CalibratedModel:
-    """Calibrate a bundle's model and round its weights; results kept in the bundle are reused.
+    """Calibrate a bundle's model and round its weights; results that the bundle keeps are reused.
 
     Args:
-        bundle: the bundle, which keeps the results.
+        bundle: the bundle.
         model: its model.
         calib: calibrator, `name` or `name:value`.
         source: the images.
@@ -87,21 +87,9 @@ def calibrate_model(
 
 
 def apply_ranges(
-    bundle: Bundle,
-    model: FloatModel,
-    path: Path,
-    source: CalibrationSource,
-    *,
-    threads: Optional[int] = None,
+    bundle: Bundle, model: FloatModel, path: Path, source: CalibrationSource, *, threads: Optional[int] = None
 ) -> CalibratedModel:
-    """Equalize a model as a ranges file says and round its weights on images.
-
-    Args:
-        bundle: the bundle, which keeps the rounded weights.
-        model: its model.
-        path: the ranges file.
-        source: the images.
-        threads: CPU threads; all by default.
+    """Equalize a bundle's model as a ranges file requires, and round its weights on images.
 
     Raises:
         CalibrationError: not a ranges file of this model.
@@ -114,15 +102,10 @@ def apply_ranges(
 
 
 def apply_trained_ranges(bundle: Bundle, model: FloatModel, path: Path) -> CalibratedModel:
-    """Equalize a model that was trained with quantization and round its weights to the nearest levels.
-
-    Args:
-        bundle: the bundle.
-        model: its model.
-        path: the ranges file, which `export` wrote.
+    """Equalize a model that was trained with quantization, and round its weights to the nearest levels.
 
     Raises:
-        CalibrationError: not a ranges file of this model's training.
+        CalibrationError: not a trained ranges file of this model.
     """
     ranges = read_ranges(path, bundle.manifest.model_sha256, model.region.measured)
     if ranges.rounding is not WeightRounding.NEAREST:
@@ -132,7 +115,7 @@ def apply_trained_ranges(bundle: Bundle, model: FloatModel, path: Path) -> Calib
 
 
 def _round_to_nearest(model: FloatModel) -> Rounding:
-    """Return the networks' weights at their nearest levels, for passes that rewrite both."""
+    """Return the networks' weights at their nearest levels."""
     rounded: Dict[str, RoundedWeight] = {}
     for operator in model.region.operators:
         weight = model.index.constant(operator.node.input[1]) if operator.node.op_type in WEIGHTED else None
@@ -144,7 +127,7 @@ def _round_to_nearest(model: FloatModel) -> Rounding:
 
 
 def _round_weights(model: FloatModel, source: CalibrationSource, bundle: Bundle, threads: int) -> Rounding:
-    """Round weights with error compensation, or read the kept ones if model and images are the same."""
+    """Round weights with error compensation, or read those kept for the same model and images."""
     digest = hashlib.sha256(model.proto.SerializeToString(deterministic=True))
     digest.update(source.fingerprint().encode())
     digest.update(__version__.encode())
@@ -177,7 +160,7 @@ def _write_weights(path: Path, key: str, rounded: Rounding) -> None:
 
 
 def _read_weights(path: Path, key: str) -> Optional[Rounding]:
-    """Read rounded weights; return None if they belong to another model or other images, or are damaged."""
+    """Read rounded weights; None if the key of model and images differs or the file is damaged."""
     try:
         arrays = np.load(str(path), allow_pickle=False)
         if not isinstance(arrays, np.lib.npyio.NpzFile):

@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Dict, Optional, Sequence
 
-from adq_edge.builders.tensorrt_options import choose_build
+from adq_edge.builders.tensorrt_options import choose_settings
 from adq_edge.core.errors import AdqError, MissingDependencyError, StorageError
 from adq_edge.core.files import write_bytes
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Device, Precision, TensorRTOptions
@@ -102,7 +102,7 @@ def _why_absent(device: Device) -> Optional[str]:
     if device is Device.CPU:
         return None
     try:
-        choose_build(device, Precision.FP32, DEFAULT_CALIBRATOR, TensorRTOptions())
+        choose_settings(device, Precision.FP32, DEFAULT_CALIBRATOR, TensorRTOptions())
     except AdqError as error:
         return error.what
     return None

@@ -22,7 +22,7 @@ from adq_edge.builders.base import BuildInputs
 from adq_edge.builders.build import build
 from adq_edge.builders.tensorrt import MOST_STRIPPED, TensorRTEngineBuilder
 from adq_edge.builders.tensorrt_graphs import make_graph
-from adq_edge.builders.tensorrt_options import Choice, choose_build
+from adq_edge.builders.tensorrt_options import TensorRTSettings, choose_settings
 from adq_edge.calibration.calibrated_model import calibrate_model
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import AdqError, BuildError, EngineError, MissingDependencyError, StorageError
@@ -203,7 +203,7 @@ def test_float_precisions_leave_the_model_alone_but_where_types_rule(inputs):
 
 
 def test_candidates_of_a_plan_are_emulated(inputs, bundle, dataset):
-    builder = TensorRTEngineBuilder(choice(), threads=2)
+    builder = TensorRTEngineBuilder(SETTINGS, threads=2)
     image = next(iter(image_source(dataset, 1).images((SIZE, SIZE))))[None]
     with builder.open_candidate(inputs) as engine:
         assert engine.is_emulation
@@ -232,22 +232,16 @@ def test_max_drop_for_tensorrt_is_searched_in_the_emulation(bundle, dataset, tmp
 # --- what is chosen ----------------------------------------------------------------------------
 
 
-def choice(**changes: Any) -> Choice:
-    base = Choice(
-        device=Device.CUDA,
-        runtime=TENSORRT,
-        version="10.3.0",
-        route=Route.EXPLICIT,
-        compute_capabilities=(),
-        dla=None,
-        max_batch=1,
-        workspace_mb=512,
-        most_workspace_mb=1024,
-        memory_limit_mb=None,
-        lean=False,
-        timing_cache=None,
-    )
-    return dataclasses.replace(base, **changes)
+SETTINGS = TensorRTSettings(
+    Device.CUDA,
+    TENSORRT,
+    "10.3.0",
+    Route.EXPLICIT,
+    TensorRTOptions(),
+    workspace_mb=512,
+    most_workspace_mb=1024,
+    lean=False,
+)
 
 
 XAVIER = Probe("8.5.2.2", "Xavier", "7.2", 8000.0, 2)
@@ -260,11 +254,11 @@ def choose_on(
     precision: Precision = Precision.INT8,
     calib: str = "lp",
     **options: Any,
-) -> Choice:
+) -> TensorRTSettings:
     monkeypatch.setattr(choosing, "load_release", lambda: None)
     monkeypatch.setattr(choosing, "probe", lambda: here)
     monkeypatch.setattr(choosing, "_check_board", lambda: None)
-    return choose_build(device, precision, calib, TensorRTOptions(**options))
+    return choose_settings(device, precision, calib, TensorRTOptions(**options))
 
 
 @pytest.mark.parametrize(
@@ -286,7 +280,7 @@ def test_the_route_follows_the_release(monkeypatch, version: str, options: Dict[
 
 def test_a_small_jetson_builds_lean_with_a_capped_workspace(monkeypatch):
     chosen = choose_on(monkeypatch, XAVIER, Device.JETSON, dla=1)
-    assert (chosen.lean, chosen.dla, chosen.route) == (True, 1, Route.IMPLICIT)
+    assert (chosen.lean, chosen.options.dla, chosen.route) == (True, 1, Route.IMPLICIT)
     assert 64 <= chosen.workspace_mb <= 1024
     assert chosen.timing_cache is not None
     assert chosen.timing_cache.name == "timing-8.5.2.2-sm72.cache"
@@ -304,7 +298,7 @@ def test_a_small_jetson_builds_lean_with_a_capped_workspace(monkeypatch):
         ({}, Device.JETSON, {"dla": 0, "max_batch": 4}, "DLA takes one size of batch"),
         ({}, Device.JETSON, {"dla": 0, "precision": Precision.FP32}, "DLA computes in FP16 and INT8 only"),
         ({}, Device.CUDA, {"compute_capabilities": ("86",)}, "--sm is for --device rtx only"),
-        ({}, Device.CUDA, {"route": Route.TYPED}, "TensorRT 8.5.2.2 has no typed networks"),
+        ({}, Device.CUDA, {"route": Route.TYPED}, "TensorRT 8.5.2.2 has no strongly typed networks"),
         ({"version": "11.0.0"}, Device.CUDA, {"route": Route.IMPLICIT}, "neither implicit quantization"),
         ({"version": "11.0.0"}, Device.JETSON, {"dla": 0}, "neither implicit quantization"),
         ({"version": "11.0.0"}, Device.CUDA, {"calib": "trt-minmax"}, "neither implicit quantization"),
@@ -321,14 +315,14 @@ def test_what_cannot_be_met_is_refused(monkeypatch, here, device, options, words
     [
         (["--device", "rtx", "--sm", "90"], "does not compile for --sm 90. There are: 75, 80, 86"),
         (["--device", "rtx", "--sm", "x"], "does not compile for --sm x"),
-        (["--device", "rtx", "--sm", "86", "--route", "implicit"], "has no implicit route"),
+        (["--device", "rtx", "--sm", "86", "--route", "implicit"], "has no implicit quantization"),
         (["--device", "rtx", "--sm", "86", "--dla", "0"], "--device rtx has no DLA"),
         (["--device", "rtx", "--sm", "86", "--calib", "trt-entropy"], "has no calibrator 'trt-entropy'"),
         (["--device", "rtx", "--sm", "86", "--runtime", "openvino"], "--runtime is for CPU engines"),
         (["--device", "cpu", "--dla", "0"], "an option for TensorRT, but the device is a CPU"),
         (["--device", "cpu", "--runtime", "tensorrt"], "tensorrt does not run on a CPU"),
         (["--device", "cuda"], "TensorRT is not installed"),
-        (["--device", "jetson"], "this machine is no Jetson"),
+        (["--device", "jetson"], "this machine is not a Jetson"),
     ],
 )
 def test_bad_requests_end_in_one_line(bundle, tmp_path, options: List[str], words: str):
@@ -458,9 +452,9 @@ class Builder:
         return Built(BuildReport("10.3.0", "8.7", layers), 100.0)
 
 
-def make(monkeypatch, inputs, tmp_path, builder: Builder, **changes: Any):
+def make(monkeypatch, inputs, tmp_path, builder: Builder):
     monkeypatch.setattr("adq_edge.builders.tensorrt.run_job", builder)
-    return TensorRTEngineBuilder(choice(**changes), None).build(inputs, tmp_path / "e.plan").details
+    return TensorRTEngineBuilder(SETTINGS, None).build(inputs, tmp_path / "e.plan").details
 
 
 OUT = Failure(FailureKind.OUT_OF_MEMORY, "out of memory")
@@ -512,13 +506,14 @@ def test_a_layer_without_integer_kernel_loses_its_pairs(monkeypatch, inputs, tmp
 def test_little_int8_is_said(monkeypatch, inputs, tmp_path):
     details = make(monkeypatch, inputs, tmp_path, Builder())
     assert details.layers == {"INT8": 1}
-    assert any("only 1 layers run in it" in warning for warning in details.warnings)
+    assert any("only 1 of" in warning for warning in details.warnings)
 
 
 def test_own_calibrators_write_a_ranges_file(monkeypatch, bundle, dataset, tmp_path):
     """TensorRT's calibrator is played by a function; the float-input model and the file are real."""
     model = FloatModel.load(bundle)
     measured = model.region.measured
+    floating = BuildInputs(bundle, Precision.INT8, model)
 
     def calibrate(job: Job, title: str) -> Built:
         graph = onnx.load(job.model)
@@ -532,7 +527,7 @@ def test_own_calibrators_write_a_ranges_file(monkeypatch, bundle, dataset, tmp_p
 
     monkeypatch.setattr("adq_edge.builders.tensorrt.run_job", calibrate)
     source = image_source(dataset, 3)
-    path = TensorRTEngineBuilder(choice(), 2).calibrate(bundle, model, "trt-entropy", source, 2)
+    path = TensorRTEngineBuilder(SETTINGS, 2).calibrate(floating, "trt-entropy", source, 2)
     from adq_edge.artifacts.ranges import read_ranges
 
     ranges = read_ranges(path, bundle.manifest.model_sha256, measured)
@@ -544,4 +539,4 @@ def test_own_calibrators_write_a_ranges_file(monkeypatch, bundle, dataset, tmp_p
         lambda job, title: Built(BuildReport("8", None, None, {}), None),
     )
     with pytest.raises(AdqError, match="trt-entropy found no range"):
-        TensorRTEngineBuilder(choice(), 2).calibrate(bundle, model, "trt-entropy", source, 2)
+        TensorRTEngineBuilder(SETTINGS, 2).calibrate(floating, "trt-entropy", source, 2)

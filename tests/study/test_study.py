@@ -295,7 +295,7 @@ def test_tables_say_what_the_cells_files_say(studied: Studied):
     assert rounding["INT8 after training"] == f"{studied.cell(PTQ).quality.image_auroc:.4f}"
     (left_out,) = rows(tables, "Cells without figures")
     assert (left_out["device"], left_out["cells"], left_out["state"]) == ("jetson", "4", "not run")
-    assert left_out["why"].startswith("this machine is no Jetson")
+    assert left_out["why"].startswith("this machine is not a Jetson")
 
 
 def test_finished_bundles_are_studied_without_torch(studied: Studied, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""What `build --max-drop` is asked to hold, and what that is measured on."""
+"""The goal of `build --max-drop`: the largest drop, and the images that it is measured on."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from adq_edge.datasets.mvtec import Category, Dataset, read_dataset
 
 _IMAGES = 16
 _SEED = 1
-"""Not the calibration's: where there are more images than it takes, others are measured with."""
+"""Another seed than the calibration's, which draws other images from a large folder."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """What a plan is searched for.
+    """The goal of the search for a plan.
 
     Attributes:
-        max_drop: the largest drop allowed, 0 or more.
-        labelled: the categories with normal and defective test images; None where there are none.
-        images: normal images and the same with synthetic defects, to find the worst layers with and,
-            without labelled images, to measure the drop on.
-        folder: where they are.
-        keep_nearest: whether the nearest plan will do where none holds the limit.
+        max_drop: the largest allowed drop, 0 or more.
+        labelled: the categories with normal and defective test images; None if there are none.
+        images: normal images, also with synthetic defects. The worst layers are found on them, and the drop
+            is measured on them if `labelled` is None.
+        folder: folder of the images.
+        keep_nearest: True to accept the nearest plan if none keeps to `max_drop`.
     """
 
     max_drop: float
@@ -47,41 +47,41 @@ class Goal:
 
     @property
     def measure(self) -> Measure:
-        """What the drop is."""
+        """Definition of the drop."""
         return Measure.MAP_ERROR if self.labelled is None else Measure.IMAGE_AUROC
 
 
 def check_options(options: BuildOptions) -> None:
-    """Refuse options that do not go together, before any file is read.
+    """Check the options of mixed precision before any file is read.
 
     Raises:
-        BuildError: no INT8, two answers at once, a limit that is no number of 0 or more, or an option that
-            only a search reads without one.
+        BuildError: options contradict each other or need another one, or the limit is not a number of 0 or
+            more.
     """
     max_drop, plan = options.max_drop, options.plan
     if options.precision is not Precision.INT8 and (max_drop is not None or plan is not None):
         option = "--max-drop" if plan is None else "--plan"
-        raise BuildError(f"{option} is for INT8 engines only", fix="Give --int8, or leave it away")
+        raise BuildError(f"{option} is for INT8 engines only", fix="Give --int8, or omit it")
     if max_drop is not None and plan is not None:
-        raise BuildError("a plan is given and another one asked for", fix="Give --max-drop or --plan")
+        raise BuildError("--max-drop and --plan exclude each other", fix="Give one of them")
     if max_drop is None and (options.data is not None or options.keep_nearest):
         option = "--keep-nearest" if options.data is None else "--data"
-        raise BuildError(f"{option} is only read in the search for a plan", fix="Add --max-drop DROP")
+        raise BuildError(f"{option} is for the search for a plan only", fix="Add --max-drop DROP")
     if max_drop is not None and not 0 <= max_drop < math.inf:
-        raise BuildError(f"a drop of {max_drop:g} cannot be held", fix="Give --max-drop 0 or more")
+        raise BuildError(f"a drop of {max_drop:g} is not possible", fix="Give --max-drop 0 or more")
 
 
 def set_goal(bundle: Bundle, max_drop: float, options: BuildOptions) -> Goal:
-    """Find what the drop can be measured on; no image is read yet.
+    """Choose the images that the drop is measured on, without reading them.
 
     Args:
-        bundle: the model.
-        max_drop: the largest drop allowed.
-        options: `data`, by default the dataset that the model was trained on if it is labelled; `calib_data`,
-            the images to measure on without a labelled dataset; `keep_nearest`.
+        bundle: the bundle.
+        max_drop: the largest allowed drop.
+        options: the options of the build. `data` is the labelled dataset, by default the training dataset.
+            `calib_data` has the images if there is no labelled dataset.
 
     Raises:
-        DataError: `data` is no dataset, or has no category with both normal and defective test images.
+        DataError: `data` is not a dataset, or no category has both normal and defective test images.
         CalibrationError: there are no normal images.
     """
     labelled = _labelled(bundle, options.data)
@@ -94,7 +94,7 @@ def set_goal(bundle: Bundle, max_drop: float, options: BuildOptions) -> Goal:
     images = make_source(
         f"{IMAGES},{SYNTHETIC_DEFECTS}", folder, _IMAGES, _SEED, own_categories(bundle, folder)
     )
-    assert folder is not None  # or there was no source to make
+    assert folder is not None  # else `make_source` fails
     return Goal(max_drop, labelled, images, folder, options.keep_nearest)
 
 
@@ -107,9 +107,9 @@ def _labelled(bundle: Bundle, data: Optional[Union[str, Path]]) -> Optional[Data
         dataset = read_dataset(root, own_categories(bundle, root))
     except DataError:
         if data is None:
-            return None  # a folder of another layout: good enough for images, not for labels
+            return None  # a folder of another layout has no labels
         raise
-    measurable = tuple(category for category in dataset.categories if _has_both_kinds(category))
+    measurable = tuple(category for category in dataset.categories if _has_both_classes(category))
     if measurable:
         return dataclasses.replace(dataset, categories=measurable)
     if data is None:
@@ -117,9 +117,9 @@ def _labelled(bundle: Bundle, data: Optional[Union[str, Path]]) -> Optional[Data
     raise DataError(
         "no category has both normal and defective test images",
         where=dataset.root,
-        fix="Put labelled images in CATEGORY/test/good and DEFECT, or leave --data away",
+        fix="Put labelled images in CATEGORY/test/good and DEFECT, or omit --data",
     )
 
 
-def _has_both_kinds(category: Category) -> bool:
+def _has_both_classes(category: Category) -> bool:
     return len({sample.is_anomalous for sample in category.test}) == 2

@@ -1,4 +1,4 @@
-"""The search for a precision plan: as few layers in float32 as keep an INT8 engine's drop within a limit."""
+"""Search for a precision plan: the fewest layers in float32 that keep the drop within a limit."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def find_plan(
     *,
     threads: Optional[int] = None,
 ) -> Plan:
-    """Search for the fewest layers in float32, worst first, that keep the drop within the goal.
+    """Search for the fewest float32 layers, worst first, that keep the drop within the goal.
 
-    The worst layer is the one that does most to the anomaly map when it alone is quantized. Engines with the
-    worst 0, 1, 2, 4, ... layers in float32 are measured until one holds; then the number is halved in. Where
-    one more float32 layer can make the drop larger, a smaller plan may exist that was not tried.
+    The worst layer changes the anomaly map most when it alone is quantized. Engines with the worst 0, 1, 2, 4
+    ... layers in float32 are measured until one meets the goal, then a binary search follows. It may miss a
+    smaller plan if one more float32 layer can increase the drop.
 
     Args:
-        goal: what to hold.
+        goal: the goal.
         inputs: the inputs of the all-INT8 engine.
         calibrated: its calibrated model.
         builder: the builder of the engines.
         threads: CPU threads of the search for the worst layers; all by default.
 
     Raises:
-        BuildError: no plan holds the limit, and the goal does not take the nearest.
+        BuildError: no plan meets the goal, and `keep_nearest` is False.
         DataError: an image cannot be read.
         EngineError: a map or score is not finite.
     """
@@ -70,10 +70,9 @@ def find_plan(
 
 
 def smallest_prefix(holds: Callable[[int], bool], total: int) -> Optional[int]:
-    """Find the smallest of 1 to `total` that holds with few questions; None if `total` does not.
+    """Return the smallest of 1 to `total` for which `holds` is true, with few calls; None if there is none.
 
-    Where a number that does not hold stands above one that does, it is one that holds and the one before
-    it does not.
+    If `holds` is not monotonic, the result holds and its predecessor does not.
     """
     if total == 0:
         return None
@@ -95,7 +94,7 @@ def _worst_first(
     images: Sequence[np.ndarray],
     threads: Optional[int],
 ) -> List[str]:
-    """Return the layers by what each does to the map when it alone is quantized; those of no effect last."""
+    """Return the layers by their effect on the map when each alone is quantized, largest first."""
     with progress_bar("Finding the worst layers", len(layers), "layers") as advance:
         damages = map_damage(
             calibrated.float_model,
@@ -128,12 +127,12 @@ def _describe(goal: Goal, calibrated: CalibratedModel, trials: Trials, holds: bo
 
 
 def _nearest(goal: Goal, search: Search) -> int:
-    """Return the number of float32 layers that came nearest, where that will do."""
+    """Return the number of float32 layers with the smallest drop if the goal accepts it."""
     best = min(search.steps, key=lambda step: (step.drop, step.float_layers))
     if goal.keep_nearest:
         return best.float_layers
     raise BuildError(
-        f"no plan holds a drop of {goal.max_drop:g} in {goal.measure.value}: the nearest is {best.drop:.4g} "
-        f"with {best.float_layers} of {search.layers} layers in float32",
-        fix="Allow more with --max-drop, or add --keep-nearest to build that one",
+        f"no plan keeps to a drop of {goal.max_drop:g} in {goal.measure.value}: the nearest has a drop of "
+        f"{best.drop:.4g} with {best.float_layers} of {search.layers} layers in float32",
+        fix="Give a larger --max-drop, or add --keep-nearest to build the nearest",
     )

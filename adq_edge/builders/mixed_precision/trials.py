@@ -1,4 +1,4 @@
-"""The engines that the search for a plan tries: what each costs in quality and in time."""
+"""Measurements of the search for a plan: drop and latency of each engine."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from adq_edge.runtimes.base import Engine
 _ROUNDS, _QUERIES = 6, 8
 # ONNX Runtime's threads go on spinning after a query: 30 ms of CPU time that the next engine must not pay.
 _SETTLE_SECONDS = 0.05
-# A mean AUROC is a sum of fractions: 0.9 less 0.898 must not exceed 0.002 by its last bit.
+# Floating point: 0.9 - 0.898 must not exceed 0.002.
 _ROUNDING = 1e-9
 
 
 class Trials:
-    """Measures INT8 engines with more or fewer layers in float32, each once.
+    """Measures INT8 engines with different numbers of float32 layers.
 
     Args:
-        goal: what to measure.
+        goal: the goal of the search.
         images: uint8 `[H, W, 3]` each.
-        fp32: the reference.
+        fp32: the reference engine.
         int8: the engine without float32 layers.
-        layers: number of layers that can be kept in float32.
+        layers: number of layers that the target computes in integers.
 
     Attributes:
-        steps: what was measured, by the number of float32 layers.
-        layers: number of layers that can be kept in float32.
+        steps: the measured engines by their number of float32 layers.
+        layers: number of layers that the target computes in integers.
     """
 
     def __init__(
@@ -62,15 +62,15 @@ class Trials:
 
     @property
     def runtime(self) -> str:
-        """What runs the engines, with its version."""
+        """The runtime of the engines, with its version."""
         return f"{self._int8.runtime} {self._int8.runtime_version}"
 
     def fp32_latency_ratio(self) -> Optional[float]:
-        """Measure the reference's median latency relative to that of the engine without float32 layers."""
+        """Return the median latency of FP32 relative to all-INT8; None if emulated."""
         return _latency_ratio(self._int8, self._fp32, self._images[0])
 
     def holds(self, engine: Engine, float_layers: int) -> bool:
-        """Measure an engine with so many layers in float32 and tell whether its drop is within the limit."""
+        """Measure an engine with a number of float32 layers; return True if its drop is within the goal."""
         ratio: Optional[float] = 1.0
         if engine is not self._int8 or engine.is_emulation:
             ratio = _latency_ratio(self._int8, engine, self._images[0])
@@ -92,7 +92,7 @@ class Trials:
         return Step(float_layers, drop, snr_db, latency_ratio)
 
     def _mean_auroc(self, engine: Engine, name: str) -> float:
-        """Return the mean image AUROC over the labelled categories, as `evaluate` does; 0 without any."""
+        """Return the mean image AUROC of the labelled categories; 0 without labels."""
         if self._goal.labelled is None:
             return 0.0
         values = []
@@ -105,7 +105,7 @@ class Trials:
                     advance()
                 labels = np.array([sample.is_anomalous for sample in category.test])
                 auroc = image_auroc(labels, np.array(scores, np.float32))
-                assert auroc is not None  # each of these categories has both kinds
+                assert auroc is not None  # each category has normal and defective images
                 values.append(auroc)
         return float(np.mean(values))
 
@@ -118,7 +118,7 @@ def _run_maps(engine: Engine, images: Sequence[np.ndarray]) -> List[np.ndarray]:
 
 
 def _latency_ratio(baseline: Engine, other: Engine, image: np.ndarray) -> Optional[float]:
-    """Return the ratio of the median latencies at batch 1, the engines in turns: median over the rounds."""
+    """Return the median ratio of the latencies at batch 1 over alternating rounds; None if emulated."""
     if baseline.is_emulation:
         return None
     rounds: Tuple[List[Round], List[Round]] = ([], [])

@@ -244,7 +244,7 @@ def test_drop_that_no_plan_holds_is_refused_and_leaves_nothing(
     )  # so that FP32 itself does not hold it
     options = {"calib_data": dataset, "max_drop": 0.001}
     with pytest.raises(
-        BuildError, match=r"no plan holds a drop of 0\.001 in map-error: the nearest is"
+        BuildError, match=r"no plan keeps to a drop of 0\.001 in map-error: the nearest is"
     ) as caught:
         build(unlabelled.path, tmp_path / "out" / "e.onnx", **options)
     assert "\n" not in str(caught.value)
@@ -307,11 +307,11 @@ def test_options_that_do_not_go_together_are_refused_before_anything_is_read(bun
     for options, complaint in (
         ({"precision": "fp16", "max_drop": 0.1}, r"--max-drop is for INT8 engines only"),
         ({"precision": "fp32", "plan": "p.json"}, r"--plan is for INT8 engines only"),
-        ({"plan": "p.json", "max_drop": 0.1}, r"Give --max-drop or --plan"),
-        ({"data": dataset}, r"--data is only read in the search for a plan\. Add --max-drop DROP"),
-        ({"keep_nearest": True}, r"--keep-nearest is only read in the search"),
-        ({"max_drop": -0.001}, r"a drop of -0\.001 cannot be held\. Give --max-drop 0 or more"),
-        ({"max_drop": float("nan")}, r"a drop of nan cannot be held"),
+        ({"plan": "p.json", "max_drop": 0.1}, r"--max-drop and --plan exclude each other"),
+        ({"data": dataset}, r"--data is for the search for a plan only\. Add --max-drop DROP"),
+        ({"keep_nearest": True}, r"--keep-nearest is for the search"),
+        ({"max_drop": -0.001}, r"a drop of -0\.001 is not possible\. Give --max-drop 0 or more"),
+        ({"max_drop": float("nan")}, r"a drop of nan is not possible"),
     ):
         with pytest.raises(BuildError, match=complaint):
             build(tmp_path / "no bundle", tmp_path / "e.onnx", **options)
@@ -319,7 +319,7 @@ def test_options_that_do_not_go_together_are_refused_before_anything_is_read(bun
         build(bundle.path, tmp_path / "e.onnx", plan=tmp_path / "p.json")
     Plan(bundle.manifest.model_sha256, Target.TENSORRT, ()).write(tmp_path / "t.json")
     with pytest.raises(
-        BuildError, match=r"t\.json: plan for the arithmetic of tensorrt, not of \w+\. Find one"
+        BuildError, match=r"t\.json: a plan for the arithmetic of tensorrt, not of \w+\. Find one"
     ):
         build(bundle.path, tmp_path / "e.onnx", plan=tmp_path / "t.json")
     root = write_dataset(tmp_path / "data", categories=1)
@@ -343,7 +343,7 @@ def test_command_line_shows_the_steps_and_refuses_in_one_line(
     before = sorted(tmp_path.iterdir())
     for arguments, complaint in (
         (["--fp32", "--max-drop", "0.1"], "--max-drop is for INT8 engines only"),
-        (["--int8", "--max-drop", "-1"], "a drop of -1 cannot be held"),
+        (["--int8", "--max-drop", "-1"], "a drop of -1 is not possible"),
         (["--int8", "--plan", other], "plan of another model"),
         (["--int8", "--max-drop", "0", "--data", "none"], "none: no such dataset folder"),
     ):
