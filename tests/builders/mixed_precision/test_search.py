@@ -244,7 +244,7 @@ def test_drop_that_no_plan_holds_is_refused_and_leaves_nothing(
     )  # so that FP32 itself does not hold it
     options = {"calib_data": dataset, "max_drop": 0.001}
     with pytest.raises(
-        BuildError, match=r"no plan keeps to a drop of 0\.001 in map-error: the nearest is"
+        BuildError, match=r"no plan keeps to a drop of 0\.001 in map-error: the nearest has"
     ) as caught:
         build(unlabelled.path, tmp_path / "out" / "e.onnx", **options)
     assert "\n" not in str(caught.value)
