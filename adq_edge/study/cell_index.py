@@ -9,7 +9,7 @@ from adq_edge.report.table import Column, Field, Value, part, text
 from adq_edge.study.config import Training, Variant
 from adq_edge.study.matrix import Cell
 from adq_edge.study.published import Figures, Stated, published
-from adq_edge.study.results import CellResult, CellState, Speed, StudyResult
+from adq_edge.study.results import CellResult, CellState, StudyResult
 
 
 class Row(NamedTuple):
@@ -91,10 +91,6 @@ def stated(values: Optional[Stated], spec: str = ".2f") -> Optional[str]:
     return None if values is None else " to ".join(format(value, spec) for value in values)
 
 
-def _speed(row: Row) -> Optional[Speed]:
-    return None if row.result is None else row.result.speed
-
-
 def auroc_column(name: str) -> Column:
     """Return a column of image AUROCs."""
     return Column(name, spec=".4f")
@@ -107,31 +103,25 @@ AUROC: Field[Row] = (auroc_column("AUROC"), lambda row: row.auroc)
 CHANGE: Field[Row] = (Column("change to FP32", spec="+.4f"), lambda row: row.change)
 STUDY_AUROC: Field[Row] = (Column("study"), lambda row: stated(row.study.auroc))
 
-_MEAN: Tuple[Field[Speed], ...] = ((Column("mean", "ms", ".2f"), lambda speed: speed.mean_ms),)
-_PERCENTILES: Tuple[Field[Speed], ...] = (
-    (Column("p50", "ms", ".2f"), lambda speed: speed.p50_ms),
-    (Column("p90", "ms", ".2f"), lambda speed: speed.p90_ms),
-    (Column("p99", "ms", ".2f"), lambda speed: speed.p99_ms),
-)
-_RATIO: Tuple[Field[Speed], ...] = ((Column("ratio to FP32", spec=".3f"), lambda speed: speed.ratio),)
-_RESOURCES: Tuple[Field[Speed], ...] = (
-    (Column("throughput", "images/s", ".1f"), lambda speed: speed.images_per_second),
-    (Column("peak RSS", "MB", ".0f"), lambda speed: speed.peak_rss_mb),
-)
-_ENERGY: Tuple[Field[Speed], ...] = (
-    (Column("energy", "J/image", ".3f"), lambda speed: speed.joules_per_image),
-)
-_STUDY_MS: Field[Row] = (Column("study", spec="g"), lambda row: row.study.ms)
-
-TIMES: Tuple[Field[Row], ...] = (*part(_speed, _MEAN), _STUDY_MS, *part(_speed, _PERCENTILES))
-RATIO = part(_speed, _RATIO)
-RESOURCES = part(_speed, _RESOURCES)
-ENERGY = part(_speed, _ENERGY)
-SIZES: Tuple[Field[Row], ...] = (
+_SPEED: List[Field[Row]] = part(
+    lambda row: None if row.result is None else row.result.speed,
     (
-        Column("size", "MB", ".1f"),
-        lambda row: None if row.result is None else row.result.all_engines_mb,
+        (Column("mean", "ms", ".2f"), lambda speed: speed.mean_ms),
+        (Column("p50", "ms", ".2f"), lambda speed: speed.p50_ms),
+        (Column("p90", "ms", ".2f"), lambda speed: speed.p90_ms),
+        (Column("p99", "ms", ".2f"), lambda speed: speed.p99_ms),
+        (Column("ratio to FP32", spec=".3f"), lambda speed: speed.ratio),
+        (Column("throughput", "images/s", ".1f"), lambda speed: speed.images_per_second),
+        (Column("peak RSS", "MB", ".0f"), lambda speed: speed.peak_rss_mb),
+        (Column("energy", "J/image", ".3f"), lambda speed: speed.joules_per_image),
     ),
+)
+_MEAN, *_PERCENTILES, RATIO, _THROUGHPUT, _PEAK_RSS, ENERGY = _SPEED
+_STUDY_MS: Field[Row] = (Column("study", spec="g"), lambda row: row.study.ms)
+TIMES = (_MEAN, _STUDY_MS, *_PERCENTILES)
+RESOURCES = (_THROUGHPUT, _PEAK_RSS, ENERGY)
+SIZES: Tuple[Field[Row], ...] = (
+    (Column("size", "MB", ".1f"), lambda row: None if row.result is None else row.result.all_engines_mb),
     (Column("study"), lambda row: stated(row.study.mb, "g")),
 )
 """File sizes; for one-class models, of all engines together."""

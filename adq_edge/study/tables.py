@@ -107,7 +107,7 @@ def _category_auroc(result: CellResult, category: str) -> Optional[float]:
 
 
 def _fp32(index: CellIndex) -> Table:
-    fields = [METHOD, DEVICE, AUROC, STUDY_AUROC, *TIMES, *SIZES, *RESOURCES, *ENERGY]
+    fields = [METHOD, DEVICE, AUROC, STUDY_AUROC, *TIMES, *SIZES, *RESOURCES]
     rows = map(index.row, index.cells(Variant.FP32, training=Training.UNIFIED))
     return tabulate("FP32 on each device", fields, rows, caption(index.study))
 
@@ -117,7 +117,7 @@ def _post_training(index: CellIndex) -> Table:
         (text("source"), lambda row: row.cell.source),
         (text("calibrator"), lambda row: row.cell.calibrator),
     )
-    fields = [METHOD, TRAINING, DEVICE, *calibration, AUROC, CHANGE, STUDY_AUROC, *TIMES, *RATIO, *SIZES]
+    fields = [METHOD, TRAINING, DEVICE, *calibration, AUROC, CHANGE, STUDY_AUROC, *TIMES, RATIO, *SIZES]
     note = "ranges of the study: by L2 over histograms in PyTorch (CPU), by entropy in TensorRT"
     rows = map(index.row, index.tried(Variant.PTQ))
     title = "INT8 after training, by calibration source and calibrator"
@@ -136,7 +136,7 @@ def _quantization_aware(index: CellIndex) -> Table:
         (Column("study"), post_training_study),
         (auroc_column("INT8 with rounding"), lambda row: row.auroc),
     )
-    fields = [METHOD, TRAINING, DEVICE, *before, STUDY_AUROC, *TIMES, *RATIO, *SIZES]
+    fields = [METHOD, TRAINING, DEVICE, *before, STUDY_AUROC, *TIMES, RATIO, *SIZES]
     calibrators = index.study.config.calibrators
     note = f"after training: calibrated on images with {calibrators[0]}" if index.cells(Variant.PTQ) else ""
     rows = map(index.row, index.tried(Variant.QAT))
@@ -151,7 +151,7 @@ def _ordinary(index: CellIndex, cell: Cell) -> Optional[Cell]:
 
 def _accelerators(index: CellIndex) -> Table:
     precision: Field[Row] = (text("precision"), lambda row: row.cell.precision.value)
-    fields = [METHOD, DEVICE, precision, AUROC, CHANGE, STUDY_AUROC, *TIMES, *RATIO, *SIZES, *ENERGY]
+    fields = [METHOD, DEVICE, precision, AUROC, CHANGE, STUDY_AUROC, *TIMES, RATIO, *SIZES, ENERGY]
     cells = [
         cell
         for cell in index.cells(Variant.FP16, Variant.PTQ, training=Training.UNIFIED)

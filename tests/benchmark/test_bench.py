@@ -354,7 +354,7 @@ def test_offline_alone_measures_no_latency(tiny: Path, tmp_path: Path):
     assert report.interference.drift_percent == 0.0
     assert BenchmarkReport.read(tmp_path / "tiny.bench.json").engines == report.engines[:1]
     titles = [str(table.title) for table in bench_tables(report)]
-    assert [title.split()[0] for title in titles] == ["Offline:", "size"]
+    assert [title.split()[0] for title in titles] == ["Offline", "Size"]
     assert "less than 7.5 s of Offline at a batch size, not to be quoted" in str(report.caveat)
     assert [flag.word for flag in report.flags(report.engines[0])][:1] == ["short run"]
 

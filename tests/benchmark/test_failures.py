@@ -131,8 +131,8 @@ def test_a_full_disk_at_the_end_loses_no_figures(
     register(app)
     done = CliRunner().invoke(app, [str(tiny), "--quick", "--image", str(image)])
     assert done.exit_code == 2
-    assert "SingleStream (batch 1, 1 stream)" in done.output
-    assert "size and memory" in done.output
+    assert "SingleStream latency (batch 1, 1 stream)" in done.output
+    assert "Size and memory" in done.output
     assert "adq-edge: " in done.output.splitlines()[-1]
     assert "no space left on device" in done.output.splitlines()[-1]
     assert "result:" not in done.output

@@ -301,7 +301,7 @@ def test_tables_say_scenario_load_and_caveat_and_nothing_of_a_board_that_is_sile
     report = run_on(None, tiny, tmp_path, monkeypatch)
     assert [engine.recording for engine in report.engines] == [None]
     text, flat = shown(report, capsys)
-    assert "SingleStream (batch 1, 1 stream)" in text
+    assert "SingleStream latency (batch 1, 1 stream)" in text
     assert "Offline" in text
     assert "best of the batch sizes named" in text
     assert "stops rising" not in text

@@ -78,7 +78,7 @@ def test_what_offline_takes_of_the_machine_is_told(tiny: Path, tmp_path: Path):
     assert memory.system_rise_mb is not None
     assert memory.system_rise_offline_mb is not None
     assert memory.system_rise_offline_mb > memory.system_rise_mb + 60
-    (memory,) = (table for table in bench_tables(report) if table.title.startswith("size and memory"))
+    (memory,) = (table for table in bench_tables(report) if table.title.startswith("Size and memory"))
     number = [column.name for column in memory.columns].index("Offline included")
     assert memory.rows[0][number] is not None
     alone = bench(tiny, quick=True, scenarios=["single-stream"], output=tmp_path, progress=False)

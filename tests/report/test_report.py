@@ -327,7 +327,7 @@ def test_html_markdown_and_csv_hold_the_same_tables(customer: Path, tmp_path: Pa
     assert (tmp_path / "r.csv").read_bytes() == (tmp_path / "all" / "headline.csv").read_bytes()
     text, page = ((tmp_path / "all" / f"report{suffix}").read_text() for suffix in (".md", ".html"))
     rows = read_csv(tmp_path / "all" / "latency.csv")
-    section = text.split("## SingleStream latency")[1].split("\n## ")[0]
+    section = text.split("## SingleStream latency (batch 1, 1 stream)")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")][2:]
     assert len(lines) == len(rows) == 6
     columns = [cell.strip() for cell in section.splitlines()[2].strip("|").split("|")]

@@ -5,14 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from adq_edge.benchmark.records import (
-    Comparison,
-    EndToEnd,
-    Latency,
-    Memory,
-    SingleStream,
-    Throughput,
-)
+from adq_edge.benchmark.records import EndToEnd, Latency, Throughput
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.options import Device
 from adq_edge.hardware.telemetry.recording import Energy, Recording
@@ -29,8 +22,8 @@ from adq_edge.report.phrasing import (
 from adq_edge.report.table import Column, Field, Kind, Table, part, prose, tabulate, text
 
 
-def _ms(name: str, terminal: bool = True) -> Column:
-    return Column(name, "ms", ".2f", terminal=terminal)
+def _ms(name: str) -> Column:
+    return Column(name, "ms", ".2f")
 
 
 def _interval(name: str, terminal: bool = True) -> Column:
@@ -53,30 +46,6 @@ def _known(answer: Optional[bool]) -> Optional[str]:
     return None if answer is None else yes_or_no(answer)
 
 
-def _single_stream(entry: Entry) -> Optional[SingleStream]:
-    return entry.engine.single_stream
-
-
-def _comparison(entry: Entry) -> Optional[Comparison]:
-    return entry.engine.comparison
-
-
-def _end_to_end(entry: Entry) -> Optional[EndToEnd]:
-    return entry.engine.end_to_end
-
-
-def _memory_of(entry: Entry) -> Memory:
-    return entry.engine.memory
-
-
-def _recording(entry: Entry) -> Optional[Recording]:
-    return entry.engine.recording
-
-
-def _energy(recording: Recording) -> Optional[Energy]:
-    return recording.energy
-
-
 ENGINE: Tuple[Field[Entry], ...] = (
     (text("engine"), lambda entry: entry.engine.name),
     (text("device", terminal=False), lambda entry: entry.device),
@@ -84,27 +53,33 @@ ENGINE: Tuple[Field[Entry], ...] = (
 )
 """The columns that identify an engine."""
 
-_SINGLE_STREAM: Tuple[Field[SingleStream], ...] = (
-    (_detail("queries"), lambda stream: stream.latency.count),
-    (_ms("mean"), lambda stream: stream.latency.mean_ms),
-    (_ms("p50"), lambda stream: stream.latency.p50_ms),
-    (_interval("p50"), lambda stream: stream.latency.p50_interval_ms),
-    (_ms("p90"), lambda stream: stream.latency.p90_ms),
-    (_interval("p90"), lambda stream: stream.latency.p90_interval_ms),
-    (_ms("p95"), lambda stream: stream.latency.p95_ms),
-    (_ms("p99"), lambda stream: stream.latency.p99_ms),
-    (_interval("p99", terminal=False), lambda stream: stream.latency.p99_interval_ms),
-    (_ms("min"), lambda stream: stream.latency.min_ms),
-    (_ms("max"), lambda stream: stream.latency.max_ms),
-    (_detail("timed", "s", ".1f"), lambda stream: stream.timed_seconds),
-    (_detail("rounds"), lambda stream: stream.rounds),
-    (_detail("warm-up", "s", ".1f"), lambda stream: stream.warm_up_seconds),
-    (_detail("harness", "µs", ".2f"), lambda stream: stream.harness_us),
+_SINGLE_STREAM: List[Field[Entry]] = part(
+    lambda entry: entry.engine.single_stream,
+    (
+        (_detail("queries"), lambda stream: stream.latency.count),
+        (_ms("mean"), lambda stream: stream.latency.mean_ms),
+        (_ms("p50"), lambda stream: stream.latency.p50_ms),
+        (_interval("p50"), lambda stream: stream.latency.p50_interval_ms),
+        (_ms("p90"), lambda stream: stream.latency.p90_ms),
+        (_interval("p90"), lambda stream: stream.latency.p90_interval_ms),
+        (_ms("p95"), lambda stream: stream.latency.p95_ms),
+        (_ms("p99"), lambda stream: stream.latency.p99_ms),
+        (_interval("p99", terminal=False), lambda stream: stream.latency.p99_interval_ms),
+        (_ms("min"), lambda stream: stream.latency.min_ms),
+        (_ms("max"), lambda stream: stream.latency.max_ms),
+        (_detail("timed", "s", ".1f"), lambda stream: stream.timed_seconds),
+        (_detail("rounds"), lambda stream: stream.rounds),
+        (_detail("warm-up", "s", ".1f"), lambda stream: stream.warm_up_seconds),
+        (_detail("harness", "µs", ".2f"), lambda stream: stream.harness_us),
+    ),
 )
 
-_RATIO: Tuple[Field[Comparison], ...] = (
-    (Column("ratio", spec=".3f"), lambda comparison: comparison.latency_ratio),
-    (Column("ratio", "", ".3f", Kind.INTERVAL), lambda comparison: comparison.latency_ratio_interval),
+_RATIO: List[Field[Entry]] = part(
+    lambda entry: entry.engine.comparison,
+    (
+        (Column("ratio", spec=".3f"), lambda comparison: comparison.latency_ratio),
+        (Column("ratio", "", ".3f", Kind.INTERVAL), lambda comparison: comparison.latency_ratio_interval),
+    ),
 )
 
 STAGES: Tuple[Tuple[Column, Callable[[EndToEnd], Optional[float]]], ...] = (
@@ -117,30 +92,29 @@ STAGES: Tuple[Tuple[Column, Callable[[EndToEnd], Optional[float]]], ...] = (
 )
 """The median of each stage, in the order in which they run."""
 
-_TOTAL: Tuple[Field[EndToEnd], ...] = (
-    (_ms("total p50"), lambda stages: stages.total.p50_ms),
-    (_ms("total p90"), lambda stages: stages.total.p90_ms),
-    (_ms("overhead"), lambda stages: stages.overhead_ms),
+_END_TO_END: List[Field[Entry]] = part(
+    lambda entry: entry.engine.end_to_end,
+    (
+        *STAGES,
+        (_ms("total p50"), lambda stages: stages.total.p50_ms),
+        (_ms("total p90"), lambda stages: stages.total.p90_ms),
+        (_ms("overhead"), lambda stages: stages.overhead_ms),
+    ),
 )
 
-_THROUGHPUT: Tuple[Field[Throughput], ...] = (
-    (Column("batch"), lambda load: load.batch),
-    (Column("streams"), lambda load: load.streams),
-    (Column("throughput", "images/s", ".1f"), lambda load: load.images_per_second),
-    (_detail("images"), lambda load: load.images),
-    (_detail("timed", "s", ".1f"), lambda load: load.timed_seconds),
-)
-
-_MEMORY: Tuple[Field[Memory], ...] = (
-    (_mb("before load", terminal=False), lambda memory: memory.rss_before_load_mb),
-    (_mb("model"), lambda memory: memory.model_mb),
-    (_mb("arena"), lambda memory: memory.arena_mb),
-    (_mb("peak RSS, batch 1"), lambda memory: memory.peak_rss_batch_1_mb),
-    (_mb("peak RSS"), lambda memory: memory.peak_rss_mb),
-    (_mb("system rise"), lambda memory: memory.system_rise_mb),
-    (_mb("Offline included"), lambda memory: memory.system_rise_offline_mb),
-    (_mb("device"), lambda memory: memory.device_mb),
-    (_mb("swap"), lambda memory: memory.swap_mb),
+_MEMORY: List[Field[Entry]] = part(
+    lambda entry: entry.engine.memory,
+    (
+        (_mb("before load", terminal=False), lambda memory: memory.rss_before_load_mb),
+        (_mb("model"), lambda memory: memory.model_mb),
+        (_mb("arena"), lambda memory: memory.arena_mb),
+        (_mb("peak RSS, batch 1"), lambda memory: memory.peak_rss_batch_1_mb),
+        (_mb("peak RSS"), lambda memory: memory.peak_rss_mb),
+        (_mb("system rise"), lambda memory: memory.system_rise_mb),
+        (_mb("Offline included"), lambda memory: memory.system_rise_offline_mb),
+        (_mb("device"), lambda memory: memory.device_mb),
+        (_mb("swap"), lambda memory: memory.swap_mb),
+    ),
 )
 
 BUILD: Tuple[Field[Entry], ...] = (
@@ -156,8 +130,7 @@ _ENERGY: Tuple[Field[Energy], ...] = (
     (Column("above idle", "J/image", ".4f"), lambda energy: energy.joules_per_image_above_idle),
 )
 
-_RECORDING: Tuple[Field[Recording], ...] = (
-    *part(_energy, _ENERGY),
+_SENSORS: Tuple[Field[Recording], ...] = (
     (Column("hottest", "°C", ".1f"), lambda recording: recording.hottest),
     (text("throttled"), lambda recording: _known(recording.throttled)),
     (text("read from", terminal=False), lambda recording: recording.source),
@@ -167,19 +140,19 @@ _RECORDING: Tuple[Field[Recording], ...] = (
 
 
 def latency_table(entries: Sequence[Entry], extra: Sequence[Field[Entry]] = ()) -> Table:
-    """Return the statistics of SingleStream latency, and extra columns behind them."""
+    """Return the statistics of SingleStream latency, with extra columns."""
     context: Tuple[Field[Entry], ...] = (
         (text("measured", terminal=False), lambda entry: entry.report.created),
         (text("caution", terminal=False), lambda entry: caution_words(entry.flags)),
     )
     return tabulate(
-        "SingleStream latency",
-        [*ENGINE, *part(_single_stream, _SINGLE_STREAM), *extra, *context],
+        "SingleStream latency (batch 1, 1 stream)",
+        [*ENGINE, *_SINGLE_STREAM, *extra, *context],
         [entry for entry in entries if entry.engine.single_stream is not None],
         [
-            "No outlier is removed. Intervals are from resampled whole rounds (in files of earlier releases "
-            "as if queries were independent). All figures exclude the warm-up. Harness: time that clock and "
-            "loop add to a query, included in its duration."
+            "Engine call only; no outlier is removed; the warm-up is excluded. Intervals: from resampled "
+            "whole rounds (in files of earlier releases as if queries were independent). Harness: time that "
+            "clock and loop add to a query, included in its duration."
         ],
         key="latency",
     )
@@ -187,10 +160,10 @@ def latency_table(entries: Sequence[Entry], extra: Sequence[Field[Entry]] = ()) 
 
 def stages_table(entries: Sequence[Entry]) -> Table:
     """Return the median of each stage from an encoded image to its anomaly map."""
-    image: Tuple[Field[Entry], ...] = ((text("image", terminal=False), lambda entry: _image(entry.report)),)
+    image: Field[Entry] = (text("image"), lambda entry: _image(entry.report))
     return tabulate(
         "End to end, from an encoded image to its anomaly map",
-        [*ENGINE, *image, *part(_end_to_end, (*STAGES, *_TOTAL))],
+        [*ENGINE, image, *_END_TO_END],
         [entry for entry in entries if entry.engine.end_to_end is not None],
         [
             "p50 of each stage; their sum may differ from the p50 of the total. Overhead: preprocess, engine "
@@ -212,19 +185,6 @@ class _Load(NamedTuple):
     throughput: Optional[Throughput]
 
 
-def _entry_of(load: _Load) -> Entry:
-    return load.entry
-
-
-def _throughput_of(load: _Load) -> Optional[Throughput]:
-    return load.throughput
-
-
-def _remark(load: _Load) -> Optional[str]:
-    engine = load.entry.engine
-    return offline_failure(engine) if load.throughput is None else throughput_remark(engine, load.throughput)
-
-
 def throughput_table(entries: Sequence[Entry]) -> Table:
     """Return the throughput of Offline for each batch size and number of streams."""
     loads: List[_Load] = []
@@ -234,28 +194,39 @@ def throughput_table(entries: Sequence[Entry]) -> Table:
         if offline_failure(entry.engine) is not None:
             loads.append(_Load(entry, None))
         rules.append(len(loads) - 1)
-    return tabulate(
-        "Offline throughput",
-        [*part(_entry_of, ENGINE), *part(_throughput_of, _THROUGHPUT), (prose(""), _remark)],
-        loads,
-        ["Engine calls only."],
-        rules=rules,
-        key="throughput",
+    engine: List[Field[_Load]] = part(lambda load: load.entry, ENGINE)
+    figures: List[Field[_Load]] = part(
+        lambda load: load.throughput,
+        (
+            (Column("batch"), lambda load: load.batch),
+            (Column("streams"), lambda load: load.streams),
+            (Column("throughput", "images/s", ".1f"), lambda load: load.images_per_second),
+            (_detail("images"), lambda load: load.images),
+            (_detail("timed", "s", ".1f"), lambda load: load.timed_seconds),
+        ),
     )
+    fields = [*engine, *figures, (prose(""), _remark)]
+    note = "Engine calls only; streams share the CPU's threads."
+    return tabulate("Offline throughput", fields, loads, [note], rules=rules, key="throughput")
+
+
+def _remark(load: _Load) -> Optional[str]:
+    engine = load.entry.engine
+    return offline_failure(engine) if load.throughput is None else throughput_remark(engine, load.throughput)
 
 
 def memory_table(entries: Sequence[Entry], extra: Sequence[Field[Entry]] = ()) -> Table:
-    """Return the memory that each engine takes, and extra columns behind it."""
+    """Return the size of each engine on disk and in memory, with extra columns."""
     file: Tuple[Field[Entry], ...] = (
         (_mb("engine file"), lambda entry: entry.engine.engine_mb),
         (Column("load", "ms", ".0f"), lambda entry: entry.engine.load_ms),
     )
     return tabulate(
-        "Memory",
-        [*ENGINE, *part(_memory_of, _MEMORY), *file, *extra],
+        "Size and memory",
+        [*ENGINE, *_MEMORY, *file, *extra],
         entries,
         [
-            "Memory of the engine's own process; 1 MB is 10^6 bytes. Model: added by loading; arena: added "
+            "Memory of the engine's own process; 1 MB is 10^6 bytes. Model: added by loading. Arena: added "
             "by queries at batch 1. System rise: memory that the whole machine lost while the engine was "
             "loaded and warmed up; Offline included: and during its Offline turns (on a Jetson, CPU and GPU "
             "share memory). Device: GPU memory as the runtime reports it."
@@ -266,9 +237,13 @@ def memory_table(entries: Sequence[Entry], extra: Sequence[Field[Entry]] = ()) -
 
 def energy_table(entries: Sequence[Entry]) -> Table:
     """Return power, energy and temperature of the boards that have sensors."""
+    recording: List[Field[Entry]] = part(lambda entry: entry.engine.recording, _SENSORS)
+    energy: List[Field[Entry]] = part(
+        lambda entry: None if entry.engine.recording is None else entry.engine.recording.energy, _ENERGY
+    )
     return tabulate(
         "Power, energy and temperature",
-        [*ENGINE, *part(_recording, _RECORDING)],
+        [*ENGINE, *energy, *recording],
         [entry for entry in entries if entry.engine.recording is not None],
         [
             "Energy per image at batch 1, idle power included; above idle: minus the power of the idle "
@@ -281,35 +256,39 @@ def energy_table(entries: Sequence[Entry]) -> Table:
 
 def bench_tables(report: BenchmarkReport) -> List[Table]:
     """Return the tables that the terminal shows after a run; each ends with the reasons for caution."""
-    entries = entries_of(report, device_name(report))
-    tables = [
-        _latency(report, entries),
-        _stages(report, entries),
-        _throughput(report, entries),
-        _memory(entries),
-        _board(report, entries),
-    ]
-    caveat = [] if report.caveat is None else [report.caveat]
-    return [dataclasses.replace(one, notes=(*one.notes, *caveat)) for one in tables if one.rows]
-
-
-def _latency(report: BenchmarkReport, entries: Sequence[Entry]) -> Table:
-    table = latency_table(entries, part(_comparison, _RATIO))
-    streams = [engine.single_stream for engine in report.engines if engine.single_stream is not None]
-    if not streams:
-        return table
-    queries = min(stream.latency.count for stream in streams)
-    seconds = min(stream.timed_seconds for stream in streams)
-    harness = max(stream.harness_us for stream in streams)
-    governor = report.interference.governor
-    clock = "" if governor is None else f"; CPU clock: {governor}"
-    notes = (
-        f"engine call only; {queries} queries and {seconds:.1f} s or more each, no outlier left out; "
-        f"{_warm_up(report)}; the harness adds {harness:.1f} us to a query{clock}",
-        "ratio: of medians to the first engine's, median over interleaved rounds",
+    settings = report.settings
+    name = device_name(report)
+    if settings.device == Device.CPU and settings.threads is None:
+        name = f"{name}, {report.environment.logical_cores} threads"
+    entries = entries_of(report, name)
+    tables = (
+        (latency_table(entries, _RATIO), _latency_notes(report)),
+        (stages_table(entries), ()),
+        (throughput_table(entries), [_warm_up(report)]),
+        (memory_table(entries, BUILD), ()),
+        (energy_table(entries), _board_notes(report)),
     )
-    title = f"SingleStream (batch 1, 1 stream): {_device(report)}"
-    return dataclasses.replace(table, title=title, notes=notes)
+    caveat = [] if report.caveat is None else [report.caveat]
+    return [
+        dataclasses.replace(table, title=f"{table.title}: {name}", notes=(*table.notes, *notes, *caveat))
+        for table, notes in tables
+        if table.rows
+    ]
+
+
+def _latency_notes(report: BenchmarkReport) -> Iterator[str]:
+    streams = [engine.single_stream for engine in report.engines if engine.single_stream is not None]
+    if streams:
+        queries = min(stream.latency.count for stream in streams)
+        seconds = min(stream.timed_seconds for stream in streams)
+        harness = max(stream.harness_us for stream in streams)
+        governor = report.interference.governor
+        clock = "" if governor is None else f"; CPU clock: {governor}"
+        yield (
+            f"{queries} queries and {seconds:.1f} s or more each; {_warm_up(report)}; "
+            f"harness: {harness:.1f} us a query{clock}"
+        )
+        yield "ratio: of medians to the first engine's, median over interleaved rounds"
 
 
 def _warm_up(report: BenchmarkReport) -> str:
@@ -321,52 +300,18 @@ def _warm_up(report: BenchmarkReport) -> str:
     return f"warm-up {min(warm_up.seconds for warm_up in known):.1f} s or more, {steady}"
 
 
-def _stages(report: BenchmarkReport, entries: Sequence[Entry]) -> Table:
-    notes = ("overhead: preprocess, engine call and postprocess minus a bare engine call",)
-    title = f"end to end from {_image(report)}, p50"
-    return dataclasses.replace(stages_table(entries), title=title, notes=notes)
-
-
-def _throughput(report: BenchmarkReport, entries: Sequence[Entry]) -> Table:
-    notes = (f"engine calls only; {_warm_up(report)}; streams share the CPU's threads",)
-    title = f"Offline: {_device(report)}"
-    return dataclasses.replace(throughput_table(entries), title=title, notes=notes)
-
-
-def _memory(entries: Sequence[Entry]) -> Table:
-    notes = (
-        "memory of the engine's own process; model: added by loading; arena: added by queries at batch 1",
-        "system rise: memory that the machine lost while the engine was loaded and warmed up; "
-        "Offline included: and during its Offline turns",
-    )
-    title = "size and memory, MB (10^6 bytes)"
-    return dataclasses.replace(memory_table(entries, BUILD), title=title, notes=notes)
-
-
-def _board(report: BenchmarkReport, entries: Sequence[Entry]) -> Table:
-    notes = []
-    recorded = [(entry, entry.engine.recording) for entry in entries if entry.engine.recording is not None]
-    for number, (entry, recording) in enumerate(recorded):
-        if not number:
-            notes.append(_origin(recording))
+def _board_notes(report: BenchmarkReport) -> Iterator[str]:
+    """Yield the sensors, reasons for throttling, and a Jetson's software and settings."""
+    recordings = [
+        (engine.name, engine.recording) for engine in report.engines if engine.recording is not None
+    ]
+    for _, recording in recordings[:1]:
+        rail = "" if recording.energy is None else f"power of {recording.energy.rail} during SingleStream, "
+        cost = f"which takes {recording.cost_percent:.1f} % of one core"
+        yield f"{rail}read from {recording.source} at {recording.hertz:.1f} Hz, {cost}"
+    for name, recording in recordings:
         if recording.throttle_reasons:
-            notes.append(f"{entry.engine.name} was throttled: {', '.join(recording.throttle_reasons)}")
-    notes += _settings(report)
-    return dataclasses.replace(
-        energy_table(entries), title="the board while engines were timed", notes=tuple(notes)
-    )
-
-
-def _origin(recording: Recording) -> str:
-    rail = "" if recording.energy is None else f"power of {recording.energy.rail} during SingleStream, "
-    return (
-        f"{rail}read from {recording.source} at {recording.hertz:.1f} Hz, "
-        f"which takes {recording.cost_percent:.1f} % of one core"
-    )
-
-
-def _settings(report: BenchmarkReport) -> Iterator[str]:
-    """Yield a Jetson's software, and its settings before and after the run."""
+            yield f"{name} was throttled: {', '.join(recording.throttle_reasons)}"
     environment = report.environment
     if environment.l4t is not None:
         parts = (f"L4T {environment.l4t}", f"JetPack {environment.jetpack}", f"CUDA {environment.cuda}")
@@ -374,9 +319,3 @@ def _settings(report: BenchmarkReport) -> Iterator[str]:
     for when, state in (("before", report.board_before), ("after", report.board_after)):
         if state is not None:
             yield f"{when}: {board_settings(state)}"
-
-
-def _device(report: BenchmarkReport) -> str:
-    name, settings = device_name(report), report.settings
-    default = settings.device == Device.CPU and settings.threads is None
-    return f"{name}, {report.environment.logical_cores} threads" if default else name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple, Sequence, Tuple
+from typing import Iterator, List, NamedTuple, Sequence, Tuple
 
 from adq_edge.hardware.board_state import BoardState
 from adq_edge.hardware.environment import Environment
@@ -36,23 +36,6 @@ class _State(NamedTuple):
     board: BoardState
 
 
-def _entry(state: _State) -> Entry:
-    return state.entry
-
-
-def _board(state: _State) -> BoardState:
-    return state.board
-
-
-_BOARD: Tuple[Field[BoardState], ...] = (
-    (text("power mode"), lambda board: None if board.power_mode is None else board.power_mode.label),
-    (text("clocks locked"), lambda board: yes_or_no(board.clocks_locked)),
-    (Column("GPU", "MHz", ".0f"), lambda board: board.gpu_mhz),
-    (Column("memory", "MHz", ".0f"), lambda board: board.emc_mhz),
-    (Column("hottest", "°C", ".1f"), lambda board: board.hottest_degc),
-)
-
-
 def board_table(entries: Sequence[Entry]) -> Table:
     """Return the settings of each engine's board before and after its run."""
     states = [
@@ -61,10 +44,20 @@ def board_table(entries: Sequence[Entry]) -> Table:
         for when, board in (("before", entry.report.board_before), ("after", entry.report.board_after))
         if board is not None
     ]
+    engine: List[Field[_State]] = part(lambda state: state.entry, ENGINE)
     when: Field[_State] = (text("when"), lambda state: state.when)
+    settings: List[Field[_State]] = part(
+        lambda state: state.board,
+        (
+            (text("power mode"), lambda board: None if board.power_mode is None else board.power_mode.label),
+            (text("clocks locked"), lambda board: yes_or_no(board.clocks_locked)),
+            (Column("GPU", "MHz", ".0f"), lambda board: board.gpu_mhz),
+            (Column("memory", "MHz", ".0f"), lambda board: board.emc_mhz),
+            (Column("hottest", "°C", ".1f"), lambda board: board.hottest_degc),
+        ),
+    )
     note = "Settings during the engine's own run. A power mode's watts limit clocks; they are not measured."
-    fields = [*part(_entry, ENGINE), when, *part(_board, _BOARD)]
-    return tabulate("The board before and after", fields, states, [note], key="board")
+    return tabulate("The board before and after", [*engine, when, *settings], states, [note], key="board")
 
 
 def environment_table(devices: Sequence[Device]) -> Table:

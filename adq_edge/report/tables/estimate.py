@@ -25,16 +25,15 @@ def _ms(name: str) -> Column:
     return Column(f"estimate: {name}", "ms", ".2f")
 
 
-def _estimate(line: _Line) -> Optional[Estimate]:
-    return line.estimate
-
-
-_ESTIMATE: Tuple[Field[Estimate], ...] = (
-    (_ms("lower bound"), lambda estimate: estimate.lower_bound_ms),
-    (_ms("at 50 % of peak"), lambda estimate: estimate.range_ms[0]),
-    (_ms("at 25 %"), lambda estimate: estimate.range_ms[1]),
-    (_ms("compute-bound part"), lambda estimate: estimate.compute_bound_ms),
-    (_ms("memory-bound part"), lambda estimate: estimate.memory_bound_ms),
+_ESTIMATE: List[Field[_Line]] = part(
+    lambda line: line.estimate,
+    (
+        (_ms("lower bound"), lambda estimate: estimate.lower_bound_ms),
+        (_ms("at 50 % of peak"), lambda estimate: estimate.range_ms[0]),
+        (_ms("at 25 %"), lambda estimate: estimate.range_ms[1]),
+        (_ms("compute-bound part"), lambda estimate: estimate.compute_bound_ms),
+        (_ms("memory-bound part"), lambda estimate: estimate.memory_bound_ms),
+    ),
 )
 _FIELDS: Tuple[Field[_Line], ...] = (
     (text("model", terminal=False), lambda line: line.model.name),
@@ -45,7 +44,7 @@ _FIELDS: Tuple[Field[_Line], ...] = (
     (Column("weights", "MB", ".1f", terminal=False), lambda line: line.engine.weight_mb),
     (Column("traffic", "MB", ".0f", terminal=False), lambda line: line.engine.traffic_mb),
     (Column("operations a byte", spec=".0f", terminal=False), lambda line: line.engine.operations_per_byte),
-    *part(_estimate, _ESTIMATE),
+    *_ESTIMATE,
     (
         Column("study: measured", "ms", ".2f"),
         lambda line: line.engine.study_ms if line.estimate is None else None,

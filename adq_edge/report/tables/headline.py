@@ -6,15 +6,17 @@ import collections
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from adq_edge.core.text import plain
-from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.report.model import Device, Entry
 from adq_edge.report.phrasing import caution_words, comparison_flags, comparison_phrase, finding
 from adq_edge.report.table import Column, Field, Table, part, prose, tabulate, text
 from adq_edge.report.tables.bench import ENGINE
 
-_TIMES: Tuple[Field[Entry], ...] = (
-    (Column("p50", "ms", ".2f"), lambda entry: None if entry.latency is None else entry.latency.p50_ms),
-    (Column("p90", "ms", ".2f"), lambda entry: None if entry.latency is None else entry.latency.p90_ms),
+_TIMES: List[Field[Entry]] = part(
+    lambda entry: entry.latency,
+    (
+        (Column("p50", "ms", ".2f"), lambda latency: latency.p50_ms),
+        (Column("p90", "ms", ".2f"), lambda latency: latency.p90_ms),
+    ),
 )
 _RESOURCES: Tuple[Field[Entry], ...] = (
     (Column("throughput", "images/s", ".1f"), lambda entry: _images_per_second(entry)),
@@ -22,9 +24,12 @@ _RESOURCES: Tuple[Field[Entry], ...] = (
     (Column("peak RSS", "MB", ".0f"), lambda entry: entry.engine.memory.peak_rss_batch_1_mb),
 )
 _IMAGE_AUROC: Field[Entry] = (Column("image AUROC", spec=".4f"), lambda entry: entry.image_auroc)
-_AREAS: Tuple[Field[Evaluation], ...] = (
-    (Column("pixel AUROC", spec=".4f"), lambda quality: quality.pixel_auroc),
-    (Column("AUPRO", spec=".4f"), lambda quality: quality.aupro),
+_AREAS: List[Field[Entry]] = part(
+    lambda entry: entry.quality,
+    (
+        (Column("pixel AUROC", spec=".4f"), lambda quality: quality.pixel_auroc),
+        (Column("AUPRO", spec=".4f"), lambda quality: quality.aupro),
+    ),
 )
 
 
@@ -63,7 +68,7 @@ def summary_table(entries: Sequence[Entry], caveat: Optional[str]) -> Table:
     fields: Tuple[Field[Entry], ...] = (
         (text("precision"), lambda entry: entry.engine.precision),
         _IMAGE_AUROC,
-        *part(_quality, _AREAS),
+        *_AREAS,
         *_TIMES,
         *_RESOURCES,
     )
@@ -89,10 +94,6 @@ def count_flags(devices: Sequence[Device]) -> Dict[str, int]:
     """Return the number of engines with each reason for caution."""
     entries = (entry for device in devices for entry in device.entries)
     return dict(collections.Counter(flag.word for entry in entries for flag in entry.all_flags))
-
-
-def _quality(entry: Entry) -> Optional[Evaluation]:
-    return entry.quality
 
 
 def _images_per_second(entry: Entry) -> Optional[float]:
