@@ -14,6 +14,7 @@ from typing import Callable, Dict, Hashable, Iterator, List, Optional, Sequence,
 
 from adq_edge.benchmark.records import Throughput
 from adq_edge.core.options import Precision
+from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.hardware.telemetry.recording import Recording, Series
 from adq_edge.report.merge import data_key
 from adq_edge.report.model import Device, Entry, Model
@@ -36,31 +37,19 @@ _Points = Tuple[str, List[Tuple[float, float]]]
 
 def bubble_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     """Yield quality against latency, a chart for each dataset, because AUROCs of different images differ."""
-    groups: Dict[Hashable, List[Entry]] = {}
-    for device in devices:
-        for entry in device.entries:
-            if entry.quality is not None and entry.image_auroc is not None and entry.latency is not None:
-                groups.setdefault(data_key(entry.quality), []).append(entry)
-    for entries in groups.values():
-        quality = entries[0].quality
-        if quality is not None:
-            images = sum(category.images for category in quality.categories)
-            several = len({entry.device for entry in entries}) > 1
-            bubbles = [bubble for entry in entries for bubble in _bubble(entry, several)]
-            yield bubble_chart(f"{file_name(quality.data)} ({images} images)", bubbles)
-
-
-def _bubble(entry: Entry, several_devices: bool) -> Iterator[Bubble]:
-    if entry.image_auroc is not None and entry.latency is not None:
-        yield Bubble(
-            name=f"{entry.engine.name} on {entry.device}" if several_devices else entry.engine.name,
-            precision=precision_name(entry.engine.precision),
-            color=_color(entry),
-            latency_ms=entry.latency.p50_ms,
-            auroc=entry.image_auroc,
-            size_mb=entry.engine.engine_mb,
-            quotable=entry.quotable,
-        )
+    groups: Dict[Hashable, List[Tuple[Evaluation, Bubble]]] = {}
+    for entry in (entry for device in devices for entry in device.entries):
+        quality, latency, engine = entry.quality, entry.latency, entry.engine
+        if quality is not None and quality.image_auroc is not None and latency is not None:
+            name = f"{engine.name} on {entry.device}" if len(devices) > 1 else engine.name
+            precision, color = precision_name(engine.precision), _color(entry)
+            figures = (latency.p50_ms, quality.image_auroc, engine.engine_mb)
+            bubble = Bubble(name, precision, color, *figures, entry.quotable)
+            groups.setdefault(data_key(quality), []).append((quality, bubble))
+    for members in groups.values():
+        quality, _ = members[0]
+        images = sum(category.images for category in quality.categories)
+        yield bubble_chart(f"{file_name(quality.data)} ({images} images)", [bubble for _, bubble in members])
 
 
 def latency_charts(devices: Sequence[Device]) -> Iterator[Chart]:

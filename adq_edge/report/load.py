@@ -30,9 +30,6 @@ class Collection:
 
     Attributes:
         runs: runs of `bench`, with one engine each.
-        evaluations: results of `eval`.
-        comparisons: results of `compare`.
-        estimates: results of `bench --estimate`.
         sources: each file that was read, and its SHA-256.
         notes: which files were left out and why, one sentence each.
     """

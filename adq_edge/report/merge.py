@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from pathlib import PurePath
 from typing import Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
@@ -21,7 +22,8 @@ _PRECISIONS = [precision.value for precision in Precision]
 
 def merge(collection: Collection) -> Tuple[Device, ...]:
     """Group the runs by device and model, and find the evaluation and the baseline of each engine."""
-    evaluations = _Evaluations(collection.evaluations)
+    engines_on = collections.Counter(map(data_key, collection.evaluations))
+    evaluations = [(evaluation, engines_on[data_key(evaluation)]) for evaluation in collection.evaluations]
     groups: Dict[Hashable, List[BenchmarkReport]] = {}
     for run in sorted(collection.runs, key=_order):
         groups.setdefault(device_key(run), []).append(run)
@@ -41,35 +43,20 @@ def _image_key(images: Iterable[Tuple[str, str, str]]) -> Hashable:
     return tuple(sorted((category, defect, PurePath(image).name) for category, defect, image in images))
 
 
-class _Evaluations:
-    """Finds the evaluation of a measured engine."""
+def _entry(device: str, run: BenchmarkReport, evaluations: Sequence[Tuple[Evaluation, int]]) -> Entry:
+    """Return a run with the evaluation of its engine.
 
-    def __init__(self, evaluations: Sequence[Evaluation]) -> None:
-        self._by_engine: Dict[str, List[Evaluation]] = {}
-        self._engines_on: Dict[Hashable, int] = {}
-        for evaluation in evaluations:
-            self._by_engine.setdefault(evaluation.engine.sha256, []).append(evaluation)
-            key = data_key(evaluation)
-            self._engines_on[key] = self._engines_on.get(key, 0) + 1
+    The same runtime and machine are preferred, then the dataset with the most engines, which can be compared.
+    """
 
-    def find(self, run: BenchmarkReport) -> Optional[Evaluation]:
-        """Return the evaluation with the run's runtime and machine, or the nearest one.
+    def nearness(candidate: Tuple[Evaluation, int]) -> Tuple[bool, bool, int]:
+        evaluation, engines = candidate
+        same = same_machine(evaluation.environment, run.environment)
+        return _same_runtime(evaluation, run), same, engines
 
-        Of several datasets, the one with the most engines is taken, because those can be compared.
-        """
-
-        def nearness(evaluation: Evaluation) -> Tuple[bool, bool, int]:
-            return (
-                _same_runtime(evaluation, run),
-                same_machine(evaluation.environment, run.environment),
-                self._engines_on[data_key(evaluation)],
-            )
-
-        return max(self._by_engine.get(run.engines[0].engine.sha256, ()), key=nearness, default=None)
-
-
-def _entry(device: str, run: BenchmarkReport, evaluations: _Evaluations) -> Entry:
-    quality = evaluations.find(run)
+    engine = run.engines[0].engine.sha256
+    candidates = [candidate for candidate in evaluations if candidate[0].engine.sha256 == engine]
+    quality, _ = max(candidates, key=nearness, default=(None, 0))
     return Entry(device, run, quality, () if quality is None else _quality_flags(run, quality))
 
 

@@ -90,12 +90,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """One model's engines on one device.
-
-    Attributes:
-        name: name of its engines, without the precision.
-        entries: the engines, from the widest number format to the narrowest.
-    """
+    """One model's engines on one device, from the widest number format to the narrowest."""
 
     name: str
     entries: Tuple[Entry, ...]
@@ -103,13 +98,7 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """One machine, used in one way.
-
-    Attributes:
-        name: the machine and how its engines ran.
-        environments: the machine in each run; the software may differ.
-        models: the models that were measured on it.
-    """
+    """One machine, used in one way; the software in its environments may differ."""
 
     name: str
     environments: Tuple[Environment, ...]

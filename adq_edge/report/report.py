@@ -24,7 +24,6 @@ class Report(NamedTuple):
 
     Attributes:
         path: the file or folder.
-        files: the files in it.
         findings: one sentence for each engine that was compared.
         cautions: the reasons for caution, and the number of engines with each.
         notes: which files were left out and why.

@@ -1,4 +1,4 @@
-"""Makes what a study's cells need and share, once each: checkpoints, bundles and engines."""
+"""Makes the checkpoints, bundles and engines of a study, each once, and keeps them in its folder."""
 
 from __future__ import annotations
 
@@ -20,17 +20,11 @@ from adq_edge.study.specs import EngineSpec, ModelSpec, is_bundle
 
 
 class NotPossibleError(AdqError):
-    """A model that cannot be made here, or from what was given: its cells are left out, none has failed."""
+    """A model cannot be made on this machine or from the given files; its cells do not count as failed."""
 
 
 class ArtifactCache:
-    """The folder of a study, and how what is missing in it is made.
-
-    Args:
-        config: the study.
-        data: its images.
-        folder: where everything is kept.
-    """
+    """The models and engines in a study's folder; missing ones are made."""
 
     def __init__(self, config: StudyConfig, data: StudyData, folder: Path) -> None:
         self._config = config
@@ -38,78 +32,78 @@ class ArtifactCache:
         self._folder = folder
         self._failures: Dict[str, AdqError] = {}
 
-    def engine(self, recipe: EngineSpec) -> Path:
-        """Return an engine, built if it is not there.
+    def engine(self, spec: EngineSpec) -> Path:
+        """Return an engine, after building it if it is missing.
 
         Raises:
-            NotPossibleError: a model is to be trained, and torch is not installed or a bundle was given.
-            AdqError: as by training, exporting and building.
+            NotPossibleError: training is needed, but torch is not installed or a bundle was given.
+            AdqError: training, export or build failed.
         """
-        bundle = self.bundle(recipe.model)
-        path = self._folder / workspace.ENGINES / recipe.name
+        bundle = self.bundle(spec.model)
+        path = self._folder / workspace.ENGINES / spec.name
         if _is_usable(path, bundle.manifest.model_sha256):
             return path
-        _say(f"building {path.name}")
-        build_engine(bundle.path, path, recipe.options)
+        _print(f"building {path.name}")
+        build_engine(bundle.path, path, spec.options)
         return path
 
-    def bundle(self, recipe: ModelSpec) -> Bundle:
-        """Return a model's bundle, trained and exported if it is not there.
+    def bundle(self, spec: ModelSpec) -> Bundle:
+        """Return a model's bundle, after training and export if it is missing.
 
-        What failed once in this run fails again at once: cells share models.
+        A failure is remembered for the whole run, because cells share models.
         """
-        if recipe.name in self._failures:
-            raise self._failures[recipe.name]
+        if spec.name in self._failures:
+            raise self._failures[spec.name]
         try:
-            return self._bundle(recipe)
+            return self._bundle(spec)
         except AdqError as error:
-            self._failures[recipe.name] = error
+            self._failures[spec.name] = error
             raise
 
-    def _bundle(self, recipe: ModelSpec) -> Bundle:
-        if recipe.finished is not None and is_bundle(recipe.finished):
-            return open_bundle(recipe.finished)
-        path = self._folder / workspace.BUNDLES / recipe.name
+    def _bundle(self, spec: ModelSpec) -> Bundle:
+        if spec.finished is not None and is_bundle(spec.finished):
+            return open_bundle(spec.finished)
+        path = self._folder / workspace.BUNDLES / spec.name
         if (path / MANIFEST_FILE).is_file():
             return open_bundle(path)
-        checkpoint = self._checkpoint(recipe)
+        checkpoint = self._checkpoint(spec)
         with _needs_torch("exporting"):
             from adq_edge.onnx_export.export import export
-        _say(f"exporting {path.name}")
+        _print(f"exporting {path.name}")
         size = self._config.image_size
         return export(
             checkpoint,
             path,
-            teacher_weights=self._config.teacher_of(recipe.method),
+            teacher_weights=self._config.teacher_of(spec.method),
             data=self._data.root,
-            image_size=None if recipe.finished is None else (size, size),
+            image_size=None if spec.finished is None else (size, size),
         )
 
-    def _checkpoint(self, recipe: ModelSpec) -> Path:
-        """Return a model's checkpoint; a training that was interrupted goes on."""
-        if recipe.finished is not None:
-            if is_bundle(recipe.finished):
+    def _checkpoint(self, spec: ModelSpec) -> Path:
+        """Return a model's checkpoint; an interrupted training is resumed."""
+        if spec.finished is not None:
+            if is_bundle(spec.finished):
                 raise NotPossibleError(
                     "is a bundle, which cannot be trained on",
-                    where=recipe.finished,
+                    where=spec.finished,
                     fix="Name its checkpoint instead, or a finished model for qat-cpu or qat-tensorrt",
                 )
-            return recipe.finished
-        path = self._folder / workspace.CHECKPOINTS / f"{recipe.name}.pt"
+            return spec.finished
+        path = self._folder / workspace.CHECKPOINTS / f"{spec.name}.pt"
         if path.exists() and _is_trained(path):
-            return path  # what its name says; where the images lay at that time does not matter
-        if recipe.base is not None and recipe.target is not None:
-            return self._train_with_rounding(recipe, recipe.base, recipe.target, path)
+            return path  # the name identifies its content, wherever the images were then
+        if spec.base is not None and spec.target is not None:
+            return self._train_quantized(spec, spec.base, spec.target, path)
         with _needs_torch("training"):
             from adq_edge.training.train import train
-        _say_training(path)
-        config, method = self._config, self._config.methods[recipe.method]
+        _print_training(path)
+        config, method = self._config, self._config.methods[spec.method]
         return train(
             self._data.root,
             output=path,
-            arch=recipe.method,
-            categories=recipe.categories,
-            teacher_weights=config.teacher_of(recipe.method),
+            arch=spec.method,
+            categories=spec.categories,
+            teacher_weights=config.teacher_of(spec.method),
             options=method.options,
             epochs=method.epochs,
             batch_size=method.batch_size,
@@ -119,32 +113,30 @@ class ArtifactCache:
             seed=config.seed,
         ).checkpoint
 
-    def _train_with_rounding(
-        self, recipe: ModelSpec, base: ModelSpec, target: Arithmetic, path: Path
-    ) -> Path:
+    def _train_quantized(self, spec: ModelSpec, base: ModelSpec, target: Arithmetic, path: Path) -> Path:
         start = self._checkpoint(base)
         with _needs_torch("training"):
             from adq_edge.qat import train_quantized
-        _say_training(path)
+        _print_training(path)
         return train_quantized(
             start,
             target=target,
             data=self._data.root,
-            categories=recipe.categories,
+            categories=spec.categories,
             output=path,
-            teacher_weights=self._config.teacher_of(recipe.method),
-            epochs=self._config.methods[recipe.method].qat_epochs,
+            teacher_weights=self._config.teacher_of(spec.method),
+            epochs=self._config.methods[spec.method].qat_epochs,
             seed=self._config.seed,
         ).checkpoint
 
 
 def _is_usable(engine: Path, model_sha256: str) -> bool:
-    """Return True if an engine is there, is the model's, and runs here."""
+    """Return True if an engine exists, belongs to the model, and runs on this machine."""
     try:
         sidecar = read_sidecar(engine)
         if sidecar.model.sha256 != model_sha256:
             return False
-        if sidecar.device != Device.CPU.value:  # a plan may be for another TensorRT or GPU: ask the runtime
+        if sidecar.device != Device.CPU.value:  # a plan may be for another TensorRT or GPU
             load_engine(engine).close()
     except EngineError:
         return False
@@ -152,7 +144,7 @@ def _is_usable(engine: Path, model_sha256: str) -> bool:
 
 
 def _is_trained(checkpoint: Path) -> bool:
-    """Return True if a training came to its end here; one that did not goes on, or says why it cannot."""
+    """Return True if a checkpoint's training is finished; otherwise `train` resumes it or reports why not."""
     with _needs_torch("training"):
         from adq_edge.models.checkpoint import load_checkpoint
     try:
@@ -172,11 +164,11 @@ def _needs_torch(what: str) -> Iterator[None]:
         ) from error
 
 
-def _say(what: str) -> None:
+def _print(what: str) -> None:
     console.print(what, highlight=False, markup=False)
 
 
-def _say_training(checkpoint: Path) -> None:
-    """Say that a training begins; of one that goes on, or is complete, `train` says what is to be said."""
+def _print_training(checkpoint: Path) -> None:
+    """Print that a training begins; `train` itself reports a resumed one."""
     if not checkpoint.exists():
-        _say(f"training {checkpoint.name}")
+        _print(f"training {checkpoint.name}")

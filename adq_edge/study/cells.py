@@ -1,4 +1,4 @@
-"""One cell: its engines made, their quality and speed measured by `eval` and `bench`, its file written."""
+"""Runs one cell of a study: makes its engines, measures them with `eval` and `bench`, writes its file."""
 
 from __future__ import annotations
 
@@ -19,64 +19,58 @@ from adq_edge.study.config import StudyConfig, Variant
 from adq_edge.study.data import StudyData
 from adq_edge.study.matrix import Cell
 from adq_edge.study.results import CellResult, Quality, speed_of
-from adq_edge.study.specs import SpecReader
+from adq_edge.study.specs import Specs
 
 _CELLS = Path("cells")
 _RESULTS = Path("results")
 
 
 class CellRunner:
-    """Runs cells and finds those that are done.
-
-    Args:
-        config: the study.
-        data: its images.
-        folder: the study's folder.
-    """
+    """Runs cells and finds finished ones (the arguments: see `ArtifactCache`)."""
 
     def __init__(self, config: StudyConfig, data: StudyData, folder: Path) -> None:
         self._config = config
         self._data = data
         self._folder = folder
-        self._recipes = SpecReader(config, data)
-        self._workshop = ArtifactCache(config, data, folder)
+        self._specs = Specs(config, data)
+        self._artifacts = ArtifactCache(config, data, folder)
 
     def find(self, cell: Cell) -> Optional[CellResult]:
-        """Return a cell's result if it was made with this configuration and from these files."""
+        """Return a cell's result if it belongs to this configuration and these files; else None."""
         path = self._path(cell)
         if not path.is_file():
             return None
         try:
             result = CellResult.read(path)
         except ResultError:
-            return None  # of another release: run again
-        return result if result.key == self._recipes.key(cell) else None
+            return None  # written by another release: run again
+        return result if result.key == self._specs.key(cell) else None
 
     def run(self, cell: Cell) -> CellResult:
-        """Make and measure a cell's engines; the cell's file is the last that is written.
+        """Make and measure a cell's engines; the cell's file is written last.
 
         Raises:
-            AdqError: as by the verbs.
+            AdqError: a step failed.
         """
         started = time.monotonic()
-        recipes = self._recipes.engines(cell)
-        engines = [self._workshop.engine(recipe) for recipe in recipes]
+        specs = self._specs.engines(cell)
+        engines = [self._artifacts.engine(spec) for spec in specs]
         results = self._folder / _RESULTS / cell.name
         evaluations = [
             evaluate(
                 engine,
                 self._data.root,
-                categories=recipe.model.categories,
+                categories=spec.model.categories,
                 output=results / f"{engine.stem}.eval.json",
                 threads=self._config.threads,
             )
-            for engine, recipe in zip(engines, recipes)
+            for engine, spec in zip(engines, specs)
         ]
         report = self._time(cell, engines[0], results)
         files = [results / f"{engine.stem}.eval.json" for engine in engines]
         files.extend(result_files(report, results))
         result = CellResult(
-            key=self._recipes.key(cell),
+            key=self._specs.key(cell),
             cell=cell,
             engines=self._sources(engines),
             all_engines_mb=sum(megabytes(engine) for engine in engines),
@@ -92,10 +86,10 @@ class CellRunner:
         return result
 
     def _time(self, cell: Cell, engine: Path, results: Path) -> BenchmarkReport:
-        """Time an engine, in turns with the FP32 engine of the same model."""
+        """Time an engine in turns with the FP32 engine of the same model."""
         engines = [engine]
         if cell.variant is not Variant.FP32:
-            engines.insert(0, self._workshop.engine(self._recipes.engines(cell.baseline)[0]))
+            engines.insert(0, self._artifacts.engine(self._specs.engines(cell.baseline)[0]))
         config = self._config
         return bench(
             engines,

@@ -1,9 +1,9 @@
-"""What can be found wrong with a study before its first hour is spent."""
+"""Checks a study's configuration before any work begins."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterable
+from typing import Iterable, Optional
 
 from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.calibration.sources import source_names
@@ -14,21 +14,26 @@ from adq_edge.core.runtimes import find_runtime
 from adq_edge.runtimes.tensorrt.job import OwnCalibrator
 from adq_edge.study.config import DEMO, STUDY_METHODS, MethodConfig, StudyConfig, Training, Variant
 
-_LEAST_PIXELS = 32
+_LEAST = (
+    *(("image_size", 32, " pixels"), ("seed", 0, ""), ("samples", 1, " image")),
+    *(("queries", 1, " query"), ("seconds", 0, " s"), ("threads", 1, " thread")),
+)
+"""The smallest value of each number, and its unit."""
 
 
 def check_config(config: StudyConfig) -> None:
-    """Check everything that needs no work.
+    """Check names, numbers and files of a configuration.
 
     Raises:
-        AdqError: a name is unknown or a number out of range.
-        DataError: no dataset was named.
-        CheckpointError: a method is unknown, or one of its files is not there.
+        AdqError: a name is unknown or a number is out of range.
+        DataError: no dataset was given.
+        CheckpointError: a method is unknown, or one of its files is missing.
         CalibrationError: a calibrator or source is unknown.
     """
     if config.data is None and not config.quick:
         raise DataError("no images to study", fix="Name a dataset with --data, or draw one with --quick")
-    _require("\0" not in config.output, "output", "needs a path without a NUL character")
+    if "\0" in config.output:
+        raise AdqError("needs a path without a NUL character", where="output")
     _check_choices(config)
     _check_numbers(config)
     for name, method in config.methods.items():
@@ -39,9 +44,9 @@ def check_config(config: StudyConfig) -> None:
 def _check_choices(config: StudyConfig) -> None:
     for name in ("methods", "trainings", "devices"):
         if not getattr(config, name):
-            raise AdqError("nothing to study", where=name, fix="Name one at least")
+            raise AdqError("nothing to study", where=name, fix="Name at least one")
     if not any(config.trainings.values()):
-        raise AdqError("no variant to study", where="trainings", fix="Name one at least")
+        raise AdqError("no variant to study", where="trainings", fix="Name at least one")
     for training, variants in config.trainings.items():
         choose(Training, training)
         for variant in variants:
@@ -51,59 +56,53 @@ def _check_choices(config: StudyConfig) -> None:
             raise AdqError(
                 "engines for rtx are built ahead of time, for another machine",
                 where="devices",
-                fix="Use cuda where the card is",
+                fix="Use cuda on the machine with the card",
             )
     if not find_runtime(config.runtime).on_cpu:
-        raise AdqError(
-            f"{config.runtime} does not run on a CPU", where="runtime", fix="Use onnxruntime or openvino"
-        )
+        fix = "Use onnxruntime or openvino"
+        raise AdqError(f"{config.runtime} does not run on a CPU", where="runtime", fix=fix)
     quantized = any(Variant.PTQ.value in variants for variants in config.trainings.values())
     if quantized and not (config.calibrators and config.sources):
-        raise AdqError(f"{Variant.PTQ.value} without a calibrator or source", fix="Name one of each at least")
+        raise AdqError(f"{Variant.PTQ.value} without a calibrator or source", fix="Name at least one of each")
     for calibrator in config.calibrators:
         if calibrator not in [own.value for own in OwnCalibrator]:
             make_calibrator(calibrator)
-    for source in config.sources:
-        _check_source(source)
-
-
-def _check_source(source: str) -> None:
-    unknown = [name for name in source.split(",") if name.strip() not in source_names()]
-    if unknown:
-        raise CalibrationError(
-            f"no source named {unknown[0]!r}", fix=f"There are: {', '.join(source_names())}"
-        )
+    for name in (name.strip() for source in config.sources for name in source.split(",")):
+        if name not in source_names():
+            known = ", ".join(source_names())
+            raise CalibrationError(f"no source named {name!r}", fix=f"There are: {known}")
 
 
 def _check_numbers(config: StudyConfig) -> None:
-    _require(config.image_size >= _LEAST_PIXELS, "image_size", f"needs {_LEAST_PIXELS} pixels or more")
-    _require(0 <= config.validation < 1, "validation", "needs a part of 0 to less than 1")
-    _require(config.seed >= 0, "seed", "needs a number of 0 or more")
-    _require(config.samples >= 1, "samples", "needs 1 image or more")
-    _require(config.queries >= 1, "queries", "needs 1 query or more")
-    _require(config.seconds >= 0, "seconds", "needs 0 s or more")
-    _require(config.threads is None or config.threads >= 1, "threads", "needs 1 thread or more")
+    for name, least, unit in _LEAST:
+        _require_least(name, getattr(config, name), least, unit)
+    if not 0 <= config.validation < 1:
+        raise AdqError("needs a share from 0 to less than 1", where="validation")
+
+
+def _require_least(where: str, value: Optional[float], least: int, unit: str = "") -> None:
+    if value is not None and value < least:
+        raise AdqError(f"needs {least}{unit} or more", where=where)
 
 
 def _check_method(name: str, method: MethodConfig) -> None:
     if name not in STUDY_METHODS:
         _require_registered(name)
     for field in ("epochs", "batch_size", "qat_epochs"):
-        value = getattr(method, field)
-        _require(value is None or value >= 1, f"{name}: {field}", "needs 1 or more")
-    _require(method.learning_rate is None or method.learning_rate > 0, f"{name}: learning_rate", "needs > 0")
+        _require_least(f"{name}: {field}", getattr(method, field), 1)
+    if method.learning_rate is not None and method.learning_rate <= 0:
+        raise AdqError("needs a number above 0", where=f"{name}: learning_rate")
     kinds = [*(training.value for training in Training), *(f"qat-{kind.value}" for kind in Arithmetic)]
     for kind, path in method.finished.items():
         if kind not in kinds:
-            raise CheckpointError(
-                f"{name}: no finished model is called {kind!r}", fix=f"There are: {', '.join(kinds)}"
-            )
+            fix = f"There are: {', '.join(kinds)}"
+            raise CheckpointError(f"{name}: no finished model is called {kind!r}", fix=fix)
         _require_path(Path(path), f"the finished {kind} model of {name}")
     _require_teacher(method.teacher_weights)
 
 
 def _require_registered(name: str) -> None:
-    """Ask the training half, where it is, for methods that the study did not have."""
+    """Check a method that the study did not use; without torch, only the study's methods are known."""
     known: Iterable[str] = STUDY_METHODS
     try:
         from adq_edge.models.registry import METHODS
@@ -125,8 +124,3 @@ def _require_path(path: Path, what: str) -> None:
         found = path.exists()
     if not found:
         raise CheckpointError(f"no such file ({what})", where=path, fix="Check the path")
-
-
-def _require(holds: bool, where: str, what: str) -> None:
-    if not holds:
-        raise AdqError(what, where=where)

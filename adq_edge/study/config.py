@@ -1,4 +1,4 @@
-"""What a study is asked for: a JSON file, the small settings of `--quick`, and the command line's options.
+"""The configuration of a study, which `config_file` reads from JSON, `--quick` and the command line.
 
     {
       "data": "mvtec", "output": "study", "teacher_weights": "resnet18.pth",
@@ -10,7 +10,7 @@
       "calibrators": ["lp", "entropy"], "sources": ["images", "random-normal"], "devices": ["cpu", "jetson"]
     }
 
-All is optional but `data`; paths are relative to the file. The fields are those of `StudyConfig`.
+Only `data` is required; paths are relative to the file. The fields are those of `StudyConfig`.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from adq_edge.core.options import DEFAULT_SAMPLES
 
 STUDY_METHODS = ("stfpm", "reverse-distillation", "uninformed-students")
 DEMO = "demo"
-"""The teacher that adq-edge ships."""
+"""Name of the small teacher that adq-edge contains."""
 
 
 class Training(str, enum.Enum):
-    """How many models share the categories."""
+    """Whether one model is trained for all categories or one for each."""
 
     UNIFIED = "unified"
-    """One for all."""
+    """One model for all categories."""
     ONE_CLASS = "one-class"
-    """One for each."""
+    """One model for each category."""
 
 
 class Variant(str, enum.Enum):
-    """A precision, and for INT8 the way to it."""
+    """A precision, and for INT8 the kind of quantization."""
 
     FP32 = "fp32"
     FP16 = "fp16"
     PTQ = "int8-ptq"
-    """Quantized after training, once for each calibrator and source."""
+    """Post-training quantization, once for each calibrator and source."""
     QAT = "int8-qat"
-    """Trained with its rounding."""
+    """Quantization-aware training."""
 
 
 _ALL_VARIANTS = tuple(variant.value for variant in Variant)
@@ -52,18 +52,18 @@ _ALL_VARIANTS = tuple(variant.value for variant in Variant)
 
 @dataclasses.dataclass(frozen=True)
 class MethodConfig:
-    """How one method's models come about; what is None is the method's own default, the study's number.
+    """How one method's models are trained; None means the method's default, the number in the study.
 
     Attributes:
-        epochs: of the training.
+        epochs: epochs of training.
         batch_size: images per step.
-        learning_rate: of the method's optimizer.
-        options: of the method, as `{"backbone": "resnet18"}`.
-        teacher_weights: instead of the study's.
-        qat_epochs: of the training with rounding.
-        finished: models that need no training, a bundle or a checkpoint each: `unified`; `one-class`, a
-            folder with one for each category, named CATEGORY or METHOD-CATEGORY (`.pt` for a checkpoint);
-            `qat-cpu` and `qat-tensorrt`, the unified model trained with rounding.
+        learning_rate: learning rate of the method's optimizer.
+        options: options of the method, for example `{"backbone": "resnet18"}`.
+        teacher_weights: weights of the method's teacher; the study's by default.
+        qat_epochs: epochs of quantization-aware training.
+        finished: bundles or checkpoints that need no training: `unified`; `one-class`, a folder with one for
+            each category, named CATEGORY or METHOD-CATEGORY (`.pt` for a checkpoint); `qat-cpu` and
+            `qat-tensorrt`, the unified model after quantization-aware training.
     """
 
     epochs: Optional[int] = None
@@ -85,27 +85,27 @@ def _all_trainings() -> Dict[str, Tuple[str, ...]]:
 
 @dataclasses.dataclass(frozen=True)
 class StudyConfig:
-    """A whole study.
+    """A study.
 
     Attributes:
-        data: dataset in MVTec AD layout; None for the synthetic one, in a quick study alone.
-        output: folder of everything that the study writes; another run of it goes on there.
+        data: dataset in MVTec AD layout; None for the synthetic one, only in a quick study.
+        output: folder of everything that the study writes; another run resumes there.
         teacher_weights: the teachers' ResNet file, `demo`, or None for torchvision's.
         methods: the methods and their settings.
         trainings: the variants (`fp32`, `fp16`, `int8-ptq`, `int8-qat`) of each training (`unified`,
             `one-class`).
-        calibrators: of `int8-ptq`, `name` or `name:value`.
-        sources: what `int8-ptq` is calibrated on.
-        devices: what engines are built for and timed on; those that are not here are left out.
-        runtime: what runs the engines of `cpu`.
+        calibrators: calibrators of `int8-ptq`, `name` or `name:value`.
+        sources: calibration sources of `int8-ptq`.
+        devices: devices that engines are built for and timed on; missing ones are left out.
+        runtime: runtime of the engines of `cpu`.
         image_size: height and width of the models' input in pixels.
-        validation: part of the normal images that chooses the best epoch.
-        seed: of all trainings.
-        samples: calibration images at most.
+        validation: share of the normal images that choose the best epoch.
+        seed: random seed of all trainings.
+        samples: largest number of calibration images.
         queries: least number of SingleStream queries per engine.
-        seconds: least duration of SingleStream per engine.
+        seconds: least duration of SingleStream per engine in s.
         threads: CPU threads; all by default.
-        quick: whether times are a look of seconds, not to be quoted.
+        quick: True to measure for seconds only; the times are not to be quoted.
     """
 
     data: Optional[str] = None
@@ -136,7 +136,7 @@ QUICK: Mapping[str, Any] = {
     "quick": True,
     "teacher_weights": DEMO,
     "image_size": 64,
-    "validation": 0.0,  # a short training improves to its end: every image counts
+    "validation": 0.0,  # a short training improves to its end, so it uses every image
     "samples": 16,
     "seconds": 0.5,
     "trainings": {"unified": list(_ALL_VARIANTS), "one-class": ["fp32"]},
@@ -147,4 +147,4 @@ QUICK: Mapping[str, Any] = {
         "uninformed-students": {"epochs": 2, "batch_size": 8, "options": {"patch": 33, "stride": 4}},
     },
 }
-"""A study of minutes on two cores: every cell of the matrix for real, none of its figures to be quoted."""
+"""Settings of a study that takes minutes on two cores; none of its figures is to be quoted."""

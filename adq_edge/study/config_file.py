@@ -1,4 +1,4 @@
-"""From a JSON file, `--quick` and the command line's options to a study's configuration."""
+"""Reads a study's configuration from a JSON file, `--quick` and the options of the command line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import dacite
 
 from adq_edge.core.errors import AdqError
 from adq_edge.core.files import storage_errors
+from adq_edge.core.records import with_tuples
 from adq_edge.study.config import DEMO, QUICK, STUDY_METHODS, StudyConfig
 
 _CONTAINERS = {"Tuple": "a list [...]", "Mapping": "an object {...}", "MethodConfig": "an object {...}"}
 _KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
-"""What JSON calls the types of fields."""
+"""The types of fields in the words of JSON."""
 _EXAMPLE = "An example and all fields: python -m pydoc adq_edge.study.config"
 
 
@@ -22,14 +23,14 @@ def read_config(path: Optional[Path] = None, *, quick: bool = False, **given: An
     """Read a study's configuration.
 
     Args:
-        path: the JSON file; none is needed where `given` says enough.
-        quick: start from small settings, which the file and `given` go before.
-        given: fields of `StudyConfig` that go before the file's, None for those that are not given; `methods`
-            is a list of names here, and `epochs` and `backbone` (of Reverse Distillation) go to the methods.
+        path: the JSON file; optional.
+        quick: start from small settings, which the file and `given` override.
+        given: fields of `StudyConfig` that override the file's; None is ignored. Here, `methods` is a list of
+            names, and `epochs` and `backbone` (of Reverse Distillation) are settings of the methods.
 
     Raises:
         StorageError: the file cannot be read.
-        AdqError: it is not JSON, or holds something unknown or of another type.
+        AdqError: the file is not JSON, or a field is unknown or of the wrong type.
     """
     document = {} if path is None else _read_file(path)
     values: Dict[str, Any] = {**(QUICK if quick else {}), **document}
@@ -38,19 +39,19 @@ def read_config(path: Optional[Path] = None, *, quick: bool = False, **given: An
     values.update({name: value for name, value in given.items() if value is not None})
     try:
         hooks = dacite.Config(strict=True, type_hooks={float: _as_float})
-        return dacite.from_dict(StudyConfig, _with_tuples(values), hooks)
+        return dacite.from_dict(StudyConfig, with_tuples(values), hooks)
     except (dacite.DaciteError, TypeError, ValueError, OverflowError) as problem:
         raise AdqError(_explain(problem), where=path, fix=_EXAMPLE) from problem
 
 
 def _explain(problem: Exception) -> str:
-    """Say in the words of JSON what is wrong."""
+    """Return what is wrong, in the words of JSON."""
     if isinstance(problem, dacite.UnexpectedDataError):
         return f"a study has no {', '.join(sorted(problem.keys))}"
     if isinstance(problem, dacite.WrongTypeError):
         wanted = str(problem.field_type)
         if isinstance(problem.value, Mapping) and "Mapping" in wanted:
-            return f"{problem.field_path} holds something of another kind than it should"
+            return f"{problem.field_path} contains a value of the wrong type"
         kinds = [words for name, words in _CONTAINERS.items() if name in wanted][:1]
         kinds = kinds or [words for name, words in _KINDS.items() if name in wanted]
         return f"{problem.field_path} is not {' or '.join(kinds)}"
@@ -58,15 +59,8 @@ def _explain(problem: Exception) -> str:
 
 
 def _as_float(value: Any) -> Any:
-    """Take 60 for 60.0; what is no number is refused by its type."""
+    """Convert an integer to a float; dacite refuses other types."""
     return float(value) if type(value) is int else value
-
-
-def _with_tuples(values: Any) -> Any:
-    """Turn lists into tuples: a cast would make one of a text's letters too."""
-    if isinstance(values, Mapping):
-        return {name: _with_tuples(value) for name, value in values.items()}
-    return tuple(_with_tuples(value) for value in values) if isinstance(values, list) else values
 
 
 def _read_file(path: Path) -> Dict[str, Any]:
@@ -74,7 +68,7 @@ def _read_file(path: Path) -> Dict[str, Any]:
         text = path.read_bytes()
     try:
         document = json.loads(text.decode("utf-8"))
-        # Python reads NaN, infinities and halves of characters, which study.json could not repeat.
+        # Python reads NaN, infinities and lone surrogates, which study.json cannot contain.
         json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError) as problem:
         raise AdqError(f"not a JSON file ({problem})", where=path, fix=_EXAMPLE) from problem
@@ -105,11 +99,11 @@ def _methods(
     epochs: Optional[int],
     backbone: Optional[str],
 ) -> Any:
-    """Return the methods' settings: quick ones, under the file's, under the command line's."""
+    """Return the methods' settings: the command line overrides the file, which overrides `--quick`."""
     small: Mapping[str, Any] = QUICK["methods"] if quick else {}
     written = document.get("methods", {})
     if not isinstance(written, dict) or not all(isinstance(value, dict) for value in written.values()):
-        return written  # refused with all that is of another type
+        return written  # refused later, with other values of the wrong type
     chosen = names or list(written) or list(STUDY_METHODS)
     methods: Dict[str, Any] = {name: {**small.get(name, {}), **written.get(name, {})} for name in chosen}
     if epochs is not None:

@@ -1,4 +1,4 @@
-"""The images of a study, known by their content: what was made from other images is made again."""
+"""The images of a study with the hashes of their content: changed images make other models."""
 
 from __future__ import annotations
 
@@ -21,16 +21,9 @@ _DRAWN_IMAGES = 20
 
 @dataclasses.dataclass(frozen=True)
 class CategoryData:
-    """One category.
+    """One category: numbers of training, test and defective test images, hashes of names and contents.
 
-    Attributes:
-        name: the category.
-        folder: its own folder.
-        train: number of normal training images.
-        test: number of test images.
-        defective: how many of them show a defect.
-        train_sha256: of the training images' names and contents.
-        test_sha256: of the test images' and masks'.
+    `test_sha256` includes the masks.
     """
 
     name: str
@@ -44,13 +37,7 @@ class CategoryData:
 
 @dataclasses.dataclass(frozen=True)
 class StudyData:
-    """All of a study's images.
-
-    Attributes:
-        root: the dataset folder.
-        synthetic: whether they were drawn for the study.
-        categories: the categories.
-    """
+    """The images of a study; `synthetic` ones were drawn for it."""
 
     root: str
     synthetic: bool
@@ -67,7 +54,7 @@ class StudyData:
 
 
 def draw_images(root: Path) -> None:
-    """Draw the synthetic set of a quick study, or find it there."""
+    """Draw the synthetic dataset of a quick study, unless it is already there."""
     write_synthetic(root, categories=_DRAWN_CATEGORIES, train=_DRAWN_IMAGES)
 
 
@@ -75,7 +62,7 @@ def read_data(root: Path, synthetic: bool) -> StudyData:
     """Read a dataset and hash all its files.
 
     Raises:
-        DataError: no dataset, or a category without test images, sound and defective ones.
+        DataError: no dataset, or a category without good or without defective test images.
         StorageError: a file cannot be read.
     """
     dataset = read_dataset(root)
@@ -83,7 +70,7 @@ def read_data(root: Path, synthetic: bool) -> StudyData:
         defective = sum(sample.is_anomalous for sample in category.test)
         if not 0 < defective < len(category.test):
             raise DataError(
-                f"category {category.name!r} lacks sound or defective test images",
+                f"category {category.name!r} lacks good or defective test images",
                 where=root,
                 fix="Put images in CATEGORY/test/good and CATEGORY/test/DEFECT",
             )
@@ -99,7 +86,7 @@ def _files(category: Category) -> List[Path]:
 
 def _hash_files(paths: Sequence[Path]) -> Dict[Path, str]:
     hashes: Dict[Path, str] = {}
-    bar = progress_bar("Looking at the images", len(paths), "files")
+    bar = progress_bar("Hashing images", len(paths), "files")
     with bar as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
         for path, content in zip(paths, pool.map(sha256, paths)):
             hashes[path] = content

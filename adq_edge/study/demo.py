@@ -1,4 +1,4 @@
-"""`demo`: the whole way of the data once, on a fresh machine or on the user's own images."""
+"""`demo`: trains, exports, builds, evaluates and times one small model, on drawn images or the user's."""
 
 from __future__ import annotations
 
@@ -24,29 +24,22 @@ from adq_edge.training.train import train
 
 PRECISIONS = (Precision.FP32, Precision.INT8)
 IMAGE_SIZE = (128, 128)
-"""A quarter of the usual pixels: in the same time the student takes three to four times the steps."""
+"""A quarter of the usual pixels, so that the student takes three to four times the steps in the same time."""
 
 TRAINED_IMAGES = 9000
-"""Images that the student sees in all: about 70 s on two cores with matrix units, twice to thrice without."""
+"""Images that the student sees in total: about 70 s on two cores with AMX, 140 to 210 s without."""
 
 BATCH_SIZE = 8
-"""Smaller than the study's 32: so short a training needs the steps."""
+"""Smaller than the study's 32, because so short a training needs more steps."""
 
 DRAWN_IMAGES = 40
-"""Normal images per category of the drawn set."""
+"""Normal images per category of the drawn dataset."""
 
 SHOWN = 6
 
 
 class DemoResult(NamedTuple):
-    """What the demo made.
-
-    Attributes:
-        rows: quality and speed per engine.
-        caveat: why the speed is not to be quoted.
-        engines: the engine files.
-        heat_maps: the image.
-    """
+    """Quality and speed of each engine, why the speed is not to be quoted, and the files."""
 
     rows: Tuple[Entry, ...]
     caveat: Optional[str]
@@ -59,17 +52,17 @@ def demo(
 ) -> DemoResult:
     """Train, export, build, evaluate and time a small unified STFPM.
 
-    `folder` becomes a working folder like any other: the verbs run in it go on from here. A second run
-    continues what an interrupted one left, and repeats nothing but the measurements.
+    A second run resumes an interrupted one and repeats only the measurements. All verbs can be used in
+    `folder` afterwards.
 
     Args:
-        folder: where everything is written.
+        folder: working folder.
         data: dataset in MVTec AD layout; by default the synthetic one is drawn.
-        teacher_weights: a ResNet-18 file, or `demo` for the teacher that adq-edge ships.
-        restart: train from the beginning although there is a checkpoint.
+        teacher_weights: a ResNet-18 file, or `demo` for the teacher that adq-edge contains.
+        restart: True to train from the beginning even if a checkpoint exists.
 
     Raises:
-        AdqError: as the verbs do.
+        AdqError: a step failed.
     """
     dataset = write_synthetic(folder / "images", train=DRAWN_IMAGES) if data is None else read_dataset(data)
     name = "demo" if data is None else data.resolve().name
@@ -102,7 +95,7 @@ def _train(checkpoint: Path, dataset: Dataset, teacher_weights: str, restart: bo
         epochs=epochs,
         batch_size=BATCH_SIZE,
         image_size=IMAGE_SIZE,
-        validation=0.0,  # a short training improves to its end: every image counts
+        validation=0.0,  # a short training improves to its end, so it uses every image
         resume=not restart,
     ).checkpoint
 
@@ -113,7 +106,7 @@ def _build(folder: Path, bundle: Bundle, precision: Precision) -> Path:
 
 
 def _defective_samples(dataset: Dataset) -> List[Sample]:
-    """Return a defective sample of each of up to `SHOWN` categories, of different kinds where possible."""
+    """Return one defective sample of up to `SHOWN` categories, with different defects where possible."""
     chosen: List[Sample] = []
     for category in dataset.categories[:: max(1, len(dataset.categories) // SHOWN)]:
         samples = [sample for sample in category.test if sample.is_anomalous]

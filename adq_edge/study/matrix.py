@@ -1,4 +1,4 @@
-"""The study's matrix: which cells there are, what they are called, and in which order they are made."""
+"""The matrix of a study: its cells, their names, and the order in which they are run."""
 
 from __future__ import annotations
 
@@ -18,16 +18,7 @@ _PRECISIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One cell.
-
-    Attributes:
-        method: the anomaly detection method.
-        training: one model for all categories, or one for each.
-        variant: precision, and for INT8 the way to it.
-        device: what the engines are built for and timed on.
-        calibrator: of `int8-ptq`.
-        source: of `int8-ptq`.
-    """
+    """One cell; calibrator and calibration source belong to `int8-ptq` only."""
 
     method: str
     training: Training
@@ -38,23 +29,23 @@ class Cell:
 
     @property
     def precision(self) -> Precision:
-        """The number format of the engines' networks."""
+        """Number format of the engines' networks."""
         return _PRECISIONS[self.variant]
 
     @property
     def arithmetic(self) -> Arithmetic:
-        """Whose integers the device computes with."""
+        """The integer arithmetic of the device."""
         return Arithmetic.CPU if self.device is Device.CPU else Arithmetic.TENSORRT
 
     @property
     def label(self) -> str:
-        """What a person reads."""
+        """Name in texts."""
         parts = (self.method, self.training.value, self.variant.value, self.calibrator, self.source)
         return " ".join([*(part for part in parts if part), f"on {self.device.value}"])
 
     @property
     def name(self) -> str:
-        """What its file is called."""
+        """Name in file names."""
         return self.label.replace(" on ", " ").replace(" ", "-").replace(":", "").replace(",", "+")
 
     @property
@@ -64,13 +55,13 @@ class Cell:
 
 
 def cells_of(config: StudyConfig) -> List[Cell]:
-    """Return a study's cells: those of one training together, so that what they share is made once."""
+    """Return a study's cells; cells that share models follow each other."""
     return [
         cell
         for method in config.methods
         for training, variants in config.trainings.items()
         for device in dict.fromkeys(config.devices)
-        for variant in Variant  # FP32 first: the others are timed beside it
+        for variant in Variant  # FP32 first: the others are timed with it
         if variant.value in variants
         for cell in _cells(config, Cell(method, Training(training), variant, Device(device)))
     ]

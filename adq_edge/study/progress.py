@@ -1,6 +1,6 @@
-"""What a person sees while a study runs: a line for each cell, with how far it is and how long it may take.
+"""Prints the progress of a study: a line for each cell, with an estimate of the remaining time.
 
-No live display: the verbs that a cell calls have bars of their own.
+There is no live display, because the steps of a cell have their own progress bars.
 """
 
 from __future__ import annotations
@@ -21,13 +21,7 @@ _UNITS = (("s", 1), ("min", 60), ("h", 3600))
 
 
 class StudyProgress:
-    """Prints a study's progress on stderr; silent unless `enabled`.
-
-    Args:
-        states: the matrix as an earlier run left it.
-        todo: the cells of this run, in order.
-        enabled: whether anything is printed.
-    """
+    """Prints a study's progress on stderr, if `enabled`; `states` are all cells, `todo` those of this run."""
 
     def __init__(self, states: Sequence[CellState], todo: Sequence[Cell], enabled: bool) -> None:
         self._console = Console(stderr=True, quiet=not enabled, highlight=False, markup=False)
@@ -43,12 +37,12 @@ class StudyProgress:
         )
 
     def begin(self, cell: Cell) -> None:
-        """Say which cell is next."""
+        """Print which cell is next."""
         self._started = time.monotonic()
         self._console.print(f"-- {cell.label}", style="dim")
 
     def end(self, state: CellState) -> None:
-        """Say what came of a cell, how far the study is and how long the rest may take."""
+        """Print a cell's result, the progress, and an estimate of the remaining time."""
         seconds = time.monotonic() - self._started
         self._todo.remove(state.cell)
         self._seconds.append(seconds)

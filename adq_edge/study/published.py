@@ -1,8 +1,8 @@
-"""What the study measured, to be set beside our figures.
+"""The figures that the study published, for comparison with ours.
 
 Source: Jena et al., "Unified Anomaly Detection methods on Edge Device using Knowledge Distillation and
 Quantization", arXiv 2407.02968, 2024: mean image AUROC over the 15 categories of MVTec AD, mean milliseconds
-per image of 256x256, MB. Two numbers are those of two of its tables.
+per image of 256x256, MB. Where two of its tables differ, both numbers are given.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from adq_edge.study.matrix import Cell
 
 DATA = "MVTec AD, 15 categories, 256x256"
 CPU = "cpu Xeon W-2265 (12 cores), PyTorch"
-JETSON = "Jetson Xavier NX of 16 GB at 30 W, FP16 and INT8 by TensorRT, beside any GPU of ours"
+JETSON = "Jetson Xavier NX of 16 GB at 30 W, FP16 and INT8 by TensorRT, compared with any GPU of ours"
 MVTEC_AD = (
     *("bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill", "screw"),
     *("tile", "toothbrush", "transistor", "wood", "zipper"),
@@ -28,7 +28,7 @@ Stated = Tuple[float, ...]
 
 
 class Figures(NamedTuple):
-    """What the study gives for one cell; None where it gives nothing."""
+    """The study's figures for one cell; None where it has none."""
 
     auroc: Optional[Stated] = None
     ms: Optional[float] = None
@@ -37,17 +37,17 @@ class Figures(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class MethodFigures:
-    """What the study gives for one method.
+    """The study's figures for one method: image AUROC, mean ms per image, MB of all files.
 
     Attributes:
         one_class_auroc: FP32.
         unified_auroc: FP32.
         cpu_ms: FP32 on the CPU.
-        mb: FP32, the files of all networks together.
-        int8_auroc: PyTorch's INT8 after training, by calibration source.
+        mb: FP32.
+        int8_auroc: post-training INT8 in PyTorch, by calibration source.
         int8_ms: the same on the CPU.
         int8_mb: teacher in FP32, student in INT8.
-        qat_auroc: PyTorch's INT8 trained with its rounding.
+        qat_auroc: quantization-aware training in PyTorch.
         qat_ms: the same on the CPU.
         tensorrt_auroc: on the Jetson.
         tensorrt_mb: on the Jetson.
@@ -110,10 +110,10 @@ PUBLISHED: Mapping[str, MethodFigures] = {
 
 
 def published(cell: Cell) -> Figures:
-    """Return what the study gives for a cell, or for the cell that is nearest to it.
+    """Return the study's figures for a cell, or for the nearest cell.
 
-    Its CPU stands beside ours, its Jetson beside every GPU of ours; whatever the calibrator, its PyTorch
-    searched ranges by L2, its TensorRT by entropy.
+    Its CPU is compared with ours, and its Jetson with every GPU of ours. It used one calibrator each: L2 in
+    PyTorch, entropy in TensorRT.
     """
     found = PUBLISHED.get(cell.method)
     if found is None:

@@ -1,4 +1,4 @@
-"""What a study found out: a file for each cell, and one for the whole."""
+"""The result files of a study: one for each cell, and one for the whole."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _REMEDY = "Run it again: adq-edge study"
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """Areas under curves, 0 to 1, of the engine that was timed and of its siblings; None without masks.
+    """Areas under curves, 0 to 1, of all engines of a cell; None without masks.
 
     Attributes:
         image_auroc: mean over the categories.
         pixel_auroc: mean over the categories with masks.
         aupro: mean over the categories with masks.
-        categories: each category, by the engine that is for it.
+        categories: each category, measured with its own engine.
     """
 
     image_auroc: Optional[float]
@@ -40,15 +40,15 @@ class Speed:
     """SingleStream of the first engine, batch 1, the engine call only.
 
     Attributes:
-        mean_ms: mean over all queries, what the study gave.
-        ratio: of its median to that of the FP32 engine, which was timed in the same run, turn by turn; None
+        mean_ms: mean over all queries in ms, the figure that the study published.
+        ratio: its median latency divided by that of the FP32 engine, timed in turns in the same run; None
             for the FP32 engine itself.
-        images_per_second: the highest of Offline, where it was measured.
+        images_per_second: highest throughput of Offline; None if it was not measured.
         engine_mb: size of its file in MB (10^6 bytes).
-        peak_rss_mb: the most memory of its process at batch 1, in MB (10^6 bytes).
-        joules_per_image: energy of the whole board, where it tells; idle power included.
-        caveat: why the figures are not to be quoted; None if they are.
-        flags: the same in a word or two each; empty in files from before they were kept.
+        peak_rss_mb: peak memory of its process at batch 1 in MB (10^6 bytes).
+        joules_per_image: energy of the whole board per image, idle power included; None without sensors.
+        caveat: why the figures are not to be quoted; None if they may be.
+        flags: the reasons in a word or two each; empty in files of early releases.
     """
 
     mean_ms: float
@@ -70,17 +70,14 @@ class CellResult(Record):
     """One cell's figures.
 
     Attributes:
-        key: hash of the cell's configuration and of the files that it was made from.
-        cell: the cell.
-        engines: the engine files below the study's folder; the first is the one that was timed.
-        all_engines_mb: their sizes together, in MB (10^6 bytes).
-        quality: of all engines, each on its own categories.
-        speed: of the first engine.
+        key: hash of the cell's configuration and its input files.
+        engines: the engine files below the study's folder; the first was timed.
+        all_engines_mb: their total size in MB (10^6 bytes).
+        quality: quality of all engines, each on its own categories.
+        speed: speed of the first engine.
         results: the result files of `eval` and `bench` below the study's folder.
-        runtime: what ran the engines, and its version.
-        environment: the machine.
-        created: when, UTC, ISO 8601.
-        seconds: wall time, with what was made for it and is kept for others.
+        created: time of creation, UTC, ISO 8601.
+        seconds: duration in s, including models that other cells share.
     """
 
     key: str
@@ -97,7 +94,7 @@ class CellResult(Record):
 
     @property
     def machine(self) -> str:
-        """What ran it: device, machine, runtime and its version."""
+        """Device, machine, runtime and its version."""
         found = self.environment
         name = found.board or f"{found.cpu}, {found.logical_cores} logical cores"
         return f"{self.cell.device.value} {name}, {self.runtime}"
@@ -105,13 +102,11 @@ class CellResult(Record):
 
 @dataclasses.dataclass(frozen=True)
 class CellState:
-    """A cell of the matrix and what became of it: a result, or why there is none.
+    """A cell of the matrix with its result, or why it has none.
 
     Attributes:
-        cell: the cell.
-        result: its figures.
-        reason: why it was not run, or what went wrong; None if there is a result or it is still to come.
-        failed: whether it was tried.
+        reason: why it was not run, or why it failed; None with a result or before it runs.
+        failed: True if it was tried and failed.
     """
 
     cell: Cell
@@ -123,14 +118,7 @@ class CellState:
 @record("adq-edge/study", version=1, error=ResultError, fix=_REMEDY)
 @dataclasses.dataclass(frozen=True)
 class StudyResult(Record):
-    """A study, or as much of it as is done.
-
-    Attributes:
-        created: when, UTC, ISO 8601.
-        config: what was asked for.
-        data: the images.
-        cells: the whole matrix.
-    """
+    """A study, finished or not; `created` is in UTC, ISO 8601."""
 
     created: str
     config: StudyConfig
@@ -139,22 +127,22 @@ class StudyResult(Record):
 
     @property
     def results(self) -> Tuple[CellResult, ...]:
-        """The cells that are done."""
+        """The results of the finished cells."""
         return tuple(state.result for state in self.cells if state.result is not None)
 
     @property
     def machines(self) -> Tuple[str, ...]:
-        """What ran the cells, each once: device, machine, runtime and its version."""
+        """Each device, machine and runtime once."""
         return tuple(dict.fromkeys(result.machine for result in self.results))
 
     @property
     def failures(self) -> Tuple[CellState, ...]:
-        """The cells that were tried and failed."""
+        """The cells that failed."""
         return tuple(state for state in self.cells if state.failed)
 
 
 def speed_of(report: BenchmarkReport) -> Speed:
-    """Return the figures of a run's last engine.
+    """Return the speed of a run's last engine.
 
     Raises:
         ResultError: the run has no SingleStream.

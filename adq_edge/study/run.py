@@ -1,11 +1,11 @@
-"""`study`: the whole matrix, cell by cell; what an earlier run finished is not done again."""
+"""`study`: runs the matrix cell by cell and skips the cells that an earlier run finished."""
 
 from __future__ import annotations
 
 import datetime
 import traceback
 from pathlib import Path
-from typing import Dict, Optional, Sequence
+from typing import Dict, Sequence
 
 from adq_edge.builders.tensorrt_options import choose_settings
 from adq_edge.core.errors import AdqError, MissingDependencyError, StorageError
@@ -30,22 +30,19 @@ _FAILURES = "failures"
 
 
 def study(config: StudyConfig, *, progress: bool = True) -> StudyResult:
-    """Run a study, or go on with it.
+    """Run or resume a study; `progress` prints a line for each cell on stderr.
 
-    Every cell that is done is a file in `OUTPUT/cells`, and `OUTPUT/study.json` and `study.md` are written
-    anew after each: an interruption loses the cell in progress alone, but for what it has trained.
-    A cell that this machine cannot run is left out with the reason; one that fails is tried again next time,
-    and if no error of ours was foreseen for it, its traceback is a file in `OUTPUT/failures`.
-    A copy of the folder goes on elsewhere: on a Jetson, which has no torch, the cells of that device are run
-    from the bundles that other cells had made; one trained with its rounding needs a finished `qat-tensorrt`.
+    Each finished cell is a file in `OUTPUT/cells`; `OUTPUT/study.json` and `study.md` are rewritten after
+    each cell. An interruption loses only the measurements of the current cell; its training is resumed. A
+    cell that this machine cannot run is left out with the reason. A cell that fails is tried again by the
+    next run; the traceback of an unexpected error is a file in `OUTPUT/failures`.
 
-    Args:
-        config: what is studied (see `read_config`).
-        progress: print a line for each cell on stderr.
+    A copy of the folder can be resumed on another machine. On a Jetson, without torch, the cells of that
+    device run from the bundles of other cells; `int8-qat` needs a finished `qat-tensorrt`.
 
     Raises:
-        AdqError: the configuration cannot be used.
-        DataError: the images cannot be used.
+        AdqError: the configuration is invalid.
+        DataError: the images are unusable.
         StorageError: a file cannot be read or written, or the disk is full.
     """
     check_config(config)
@@ -69,7 +66,7 @@ def study(config: StudyConfig, *, progress: bool = True) -> StudyResult:
 
 
 def _state_of(cell: Cell, runner: CellRunner, absent: Dict[Device, str]) -> CellState:
-    result = runner.find(cell)  # of an absent device too: another machine may have run it
+    result = runner.find(cell)  # also for an absent device: another machine may have run it
     return CellState(cell, result, absent.get(cell.device) if result is None else None)
 
 
@@ -77,35 +74,26 @@ def _attempt(runner: CellRunner, cell: Cell, failures: Path) -> CellState:
     try:
         return CellState(cell, runner.run(cell))
     except StorageError:
-        raise  # a full disk ends the study: no cell after this one would do better
+        raise  # a full disk ends the study, because every later cell would fail too
     except (NotPossibleError, MissingDependencyError) as error:
         return CellState(cell, reason=str(error))
     except AdqError as error:
         return CellState(cell, reason=str(error), failed=True)
-    except Exception as error:  # a library's or our own mistake costs its cell, not the hours after it
+    except Exception as error:  # a bug costs its own cell, not the hours after it
         path = failures / f"{cell.name}.txt"
         write_bytes(path, traceback.format_exc().encode("utf-8", "backslashreplace"))
         return CellState(cell, reason=f"{type(error).__name__}: {error} (traceback in {path})", failed=True)
 
 
 def _absent_devices(cells: Sequence[Cell]) -> Dict[Device, str]:
-    """Return why the devices that this machine lacks cannot be used."""
+    """Return the devices that cannot be used on this machine, and why."""
     absent = {}
-    for device in dict.fromkeys(cell.device for cell in cells):
-        reason = _why_absent(device)
-        if reason is not None:
-            absent[device] = reason
+    for device in {cell.device for cell in cells} - {Device.CPU}:
+        try:
+            choose_settings(device, Precision.FP32, DEFAULT_CALIBRATOR, TensorRTOptions())
+        except AdqError as error:
+            absent[device] = error.what
     return absent
-
-
-def _why_absent(device: Device) -> Optional[str]:
-    if device is Device.CPU:
-        return None
-    try:
-        choose_settings(device, Precision.FP32, DEFAULT_CALIBRATOR, TensorRTOptions())
-    except AdqError as error:
-        return error.what
-    return None
 
 
 def _write(output: Path, config: StudyConfig, data: StudyData, states: Dict[Cell, CellState]) -> StudyResult:

@@ -1,7 +1,7 @@
-"""What each model and engine of a study is made from, and the name that follows from it.
+"""Specifies the models and engines of a study: how each is made, and its file name.
 
-A name ends in a hash of everything that the file's content follows from: what was made from something else
-has another name, and what several cells need is made once.
+A name ends in a hash of everything that determines the file's content. So a file made from other inputs has
+another name, and a file that several cells need is made once.
 """
 
 from __future__ import annotations
@@ -35,13 +35,11 @@ class ModelSpec:
     """One model.
 
     Attributes:
-        method: the anomaly detection method.
-        categories: what it is trained on, together.
         label: `unified`, or the category of a one-class model.
-        sha256: of all that its weights follow from.
-        finished: a bundle or checkpoint that the user has; None to train one.
-        target: the arithmetic that it is trained with the rounding of; None for none.
-        base: the model that such a training starts from.
+        sha256: hash of everything that determines its weights.
+        finished: the user's bundle or checkpoint; None to train one.
+        target: the arithmetic of quantization-aware training; None without it.
+        base: the model that quantization-aware training starts from.
     """
 
     method: str
@@ -54,21 +52,14 @@ class ModelSpec:
 
     @property
     def name(self) -> str:
-        """What its checkpoint and its bundle are called."""
+        """Name of its checkpoint and its bundle."""
         rounding = () if self.target is None else ("qat", self.target.value)
         return "-".join([self.method, self.label, *rounding, self.sha256[:_SHOWN_DIGITS]])
 
 
 @dataclasses.dataclass(frozen=True)
 class EngineSpec:
-    """One engine.
-
-    Attributes:
-        model: what it is built from.
-        cell: the cell that it is built for.
-        options: how it is built.
-        sha256: of all that its content follows from.
-    """
+    """One engine; `sha256` is the hash of everything that determines its content."""
 
     model: ModelSpec
     cell: Cell
@@ -77,7 +68,7 @@ class EngineSpec:
 
     @property
     def name(self) -> str:
-        """What its file is called."""
+        """File name."""
         cell = self.cell
         parts = [self.model.method, self.model.label, cell.variant.value, cell.calibrator, cell.source]
         words = [part.replace(":", "").replace(",", "+") for part in parts if part]
@@ -85,13 +76,8 @@ class EngineSpec:
         return "-".join([*words, cell.device.value, self.sha256[:_SHOWN_DIGITS]]) + suffix
 
 
-class SpecReader:
-    """Names everything that a study makes, without making it.
-
-    Args:
-        config: the study.
-        data: its images.
-    """
+class Specs:
+    """The specifications of all models and engines of a study."""
 
     def __init__(self, config: StudyConfig, data: StudyData) -> None:
         self._config = config
@@ -99,7 +85,7 @@ class SpecReader:
         self._known_files: Dict[Path, str] = {}
 
     def engines(self, cell: Cell) -> List[EngineSpec]:
-        """Return a cell's engines: one, or one for each category; the first is the one that is timed."""
+        """Return a cell's engines: one, or one for each category; the first is timed."""
         return [self._engine(cell, model) for model in self.models(cell)]
 
     def models(self, cell: Cell) -> List[ModelSpec]:
@@ -107,17 +93,15 @@ class SpecReader:
         unified = cell.training is Training.UNIFIED
         groups = [self._data.names] if unified else [(name,) for name in self._data.names]
         models = [self._trained(cell, group) for group in groups]
-        return (
-            [self._with_rounding(cell, model) for model in models] if cell.variant is Variant.QAT else models
-        )
+        return [self._quantized(cell, one) for one in models] if cell.variant is Variant.QAT else models
 
     def key(self, cell: Cell) -> str:
-        """Return the hash of a cell's configuration and of the files that it is made from."""
+        """Return the hash of a cell's configuration and of its input files."""
         config = self._config
         return digest(
             {
                 "cell": dataclasses.asdict(cell),
-                "engines": [recipe.sha256 for recipe in self.engines(cell)],
+                "engines": [spec.sha256 for spec in self.engines(cell)],
                 "test": [category.test_sha256 for category in self._data.categories],
                 "bench": [config.queries, config.seconds, config.threads, config.quick],
             }
@@ -165,9 +149,8 @@ class SpecReader:
             path = Path(given)
             if cell.training is Training.ONE_CLASS:
                 path = _model_of_category(path, cell.method, label)
-            return ModelSpec(
-                cell.method, categories, label, self._finished(cell.method, path, categories), path
-            )
+            content = self._finished(cell.method, path, categories)
+            return ModelSpec(cell.method, categories, label, content, path)
         values = {
             "method": cell.method,
             "epochs": method.epochs,
@@ -182,7 +165,7 @@ class SpecReader:
         }
         return ModelSpec(cell.method, categories, label, digest(values))
 
-    def _with_rounding(self, cell: Cell, base: ModelSpec) -> ModelSpec:
+    def _quantized(self, cell: Cell, base: ModelSpec) -> ModelSpec:
         method, target = self._config.methods[cell.method], cell.arithmetic
         given = method.finished.get(f"qat-{target.value}") if cell.training is Training.UNIFIED else None
         if given is not None:
@@ -193,7 +176,7 @@ class SpecReader:
         return dataclasses.replace(base, sha256=digest(values), finished=None, target=target, base=base)
 
     def _finished(self, method: str, path: Path, categories: Tuple[str, ...]) -> str:
-        """Return the hash of a finished model, of a checkpoint with what it may lack and `export` adds."""
+        """Return the hash of a finished model; for a checkpoint, including what `export` may add to it."""
         content = self._hash_of(path)
         if is_bundle(path):
             return content
@@ -214,16 +197,15 @@ class SpecReader:
             if is_bundle(path):
                 self._known_files[path] = open_bundle(path).manifest.model_sha256
             elif path.is_dir():
-                self._known_files[path] = digest(
-                    [[file.name, sha256(file)] for file in sorted(path.glob("*.pt"))]
-                )
+                networks = sorted(path.glob("*.pt"))
+                self._known_files[path] = digest([[file.name, sha256(file)] for file in networks])
             else:
                 self._known_files[path] = sha256(path)
         return self._known_files[path]
 
 
 def is_bundle(path: Path) -> bool:
-    """Return True if a path is a bundle's folder rather than a checkpoint."""
+    """Return True if a path is a bundle, not a checkpoint."""
     return (path / MANIFEST_FILE).is_file()
 
 

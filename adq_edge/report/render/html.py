@@ -27,15 +27,7 @@ _MOST_FINDINGS = 6
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of the page.
-
-    Attributes:
-        key: its anchor.
-        title: its heading.
-        charts: its charts.
-        tables: its tables.
-        folded: tables that open on demand.
-    """
+    """A part of the page; its `folded` tables open on demand."""
 
     key: str
     title: str

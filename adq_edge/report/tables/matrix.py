@@ -53,12 +53,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """Devices x precisions.
-
-    Attributes:
-        precisions: the column headings.
-        rows: the models on their devices.
-    """
+    """Devices x precisions, which are the column headings."""
 
     precisions: Tuple[str, ...]
     rows: Tuple[Row, ...]
