@@ -244,7 +244,7 @@ def test_a_board_that_tells_is_recorded_for_each_engine(
     assert not first & second  # a reading belongs to one engine
     assert BenchmarkReport.read(tmp_path / "tiny.bench.json").engines == report.engines[:1]
     text, flat = shown(report, capsys)
-    assert "the board while engines were timed" in text
+    assert "Power, energy and temperature" in text
     assert "power of VDD_IN during SingleStream, read from sysfs at" in flat
     assert "41.0" in text
 

@@ -1,4 +1,4 @@
-"""A report of what the verbs themselves write: measured, evaluated, compared and estimated for real."""
+"""A report of real result files, written by the other verbs."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def results(engines, bundle, dataset, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-def test_the_verb_joins_what_the_other_verbs_wrote(results: Path, tmp_path: Path):
+def test_report_merges_results_of_the_other_verbs(results: Path, tmp_path: Path):
     command = [sys.executable, "-m", "adq_edge", "report", str(results), "-o", str(tmp_path / "all")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "parts: INT8 is " in done.stdout
-    assert "of 12 " in done.stdout  # decisions, of `compare`
+    assert "of 12 " in done.stdout  # decisions, from `compare`
     assert "caution: short run (2 engines)" in done.stdout
     rows = list(csv.DictReader(io.StringIO((tmp_path / "all" / "headline.csv").read_text())))
     assert [row["precision"] for row in rows] == ["FP32", "INT8"]
@@ -60,15 +60,15 @@ def test_the_verb_joins_what_the_other_verbs_wrote(results: Path, tmp_path: Path
     assert "Agreement of engines of one model" in page
 
 
-def test_agreement_is_that_of_the_evaluated_images(results: Path, engines, dataset, tmp_path: Path):
+def test_comparison_of_the_evaluated_images_is_preferred(results: Path, engines, dataset, tmp_path: Path):
     folder = Path(shutil.copytree(str(results), str(tmp_path / "results")))
     whole = (folder / "pair.compare.json").rename(tmp_path / "pair.compare.json")
     pair = [engines[Precision.FP32], engines[Precision.INT8]]
     part = folder / "part.compare.json"
     compare(*pair, dataset, categories=["part1"], output=part, worst=0, threads=1)
-    for found in (None, Comparison.read(whole)):
+    for expected in (None, Comparison.read(whole)):
         quantized = [e for d in merge(load_results([folder])) for e in d.entries if e.baseline is not None]
-        assert [entry.agreement for entry in quantized] == [found]
+        assert [entry.agreement for entry in quantized] == [expected]
         shutil.copy(str(whole), str(folder / "pair.compare.json"))
 
 
@@ -80,7 +80,7 @@ def test_agreement_is_that_of_the_evaluated_images(results: Path, engines, datas
         ({"lower_bound_ms": 0.0}, "holds an impossible time"),
     ],
 )
-def test_an_estimate_of_nothing_is_refused(results: Path, tmp_path: Path, change, complaint: str):
+def test_report_rejects_empty_and_impossible_estimates(results: Path, tmp_path: Path, change, complaint: str):
     content = json.loads((results / "parts.estimate.json").read_text())
     if "engines" in change:
         content.update(change)
@@ -94,8 +94,8 @@ def test_an_estimate_of_nothing_is_refused(results: Path, tmp_path: Path, change
         report(path, tmp_path / "r.html")
 
 
-def test_names_that_no_text_can_hold_are_shown_all_the_same(results: Path, tmp_path: Path):
-    """A file name that is not UTF-8, and half a character in a text."""
+def test_report_shows_file_names_and_texts_that_are_not_unicode(results: Path, tmp_path: Path):
+    """A file name that is not UTF-8, and a lone surrogate in a text."""
     folder = Path(shutil.copytree(str(results), str(tmp_path / "results")))
     (folder / os.fsdecode(b"caf\xe9.json")).write_text('{"schema": "adq-edge/bundle", "version": 1}')
     content = json.loads((folder / "parts.estimate.json").read_text())
@@ -109,11 +109,11 @@ def test_names_that_no_text_can_hold_are_shown_all_the_same(results: Path, tmp_p
     assert "half   a character" in (tmp_path / "all" / "report.html").read_text(encoding="utf-8")
 
 
-def test_an_estimate_is_read_as_it_was_written(results: Path, bundle, tmp_path: Path):
+def test_estimates_are_read_as_written(results: Path, bundle, tmp_path: Path):
     assert ModelEstimate.read(results / "parts.estimate.json") == estimate(bundle.path, tmp_path / "e.json")
 
 
-def test_a_problem_is_one_line_and_exit_code_2(tmp_path: Path):
+def test_report_prints_an_error_in_one_line_and_exits_with_2(tmp_path: Path):
     (tmp_path / "x.json").write_text('{"schema": "adq-edge/bench", "version": 1}')
     command = [sys.executable, "-m", "adq_edge", "report", "x.json"]
     done = subprocess.run(command, cwd=str(tmp_path), capture_output=True, text=True, timeout=60)

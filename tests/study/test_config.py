@@ -1,4 +1,4 @@
-"""What a study is asked for, what is wrong with it, and what the study that is remade measured."""
+"""A study's configuration, its checks, its matrix, and the published figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adq_edge.study.data import CategoryData, StudyData
 from adq_edge.study.matrix import Cell, cells_of
 from adq_edge.study.published import PUBLISHED, published
 from adq_edge.study.results import CellState, StudyResult
-from adq_edge.study.specs import SpecReader
+from adq_edge.study.specs import Specs
 from adq_edge.study.tables import study_tables
 
 
@@ -43,7 +43,7 @@ def written(folder: Path, **values: object) -> Path:
         ({"devices": ["xavier"]}, "'xavier' is no device"),
         ({"devices": ["rtx"]}, "built ahead of time, for another machine. Use cuda"),
         ({"devices": []}, "devices: nothing to study"),
-        ({"runtime": "tensorrt"}, "tensorrt runs on no CPU"),
+        ({"runtime": "tensorrt"}, "tensorrt does not run on a CPU"),
         ({"calibrators": ["l2"]}, "no calibrator named 'l2'"),
         ({"sources": ["images,noise"]}, "no source named 'noise'"),
         ({"teacher_weights": "none.pth"}, "none.pth: no such file (the teacher's weights)"),
@@ -56,26 +56,26 @@ def written(folder: Path, **values: object) -> Path:
         ({"output": "a\0b"}, "output: needs a path without a NUL character"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_done(values, complaint, tmp_path: Path):
-    with pytest.raises(AdqError) as refusal:
+def test_study_rejects_invalid_configurations_before_any_work(values, complaint, tmp_path: Path):
+    with pytest.raises(AdqError) as caught:
         check_config(read_config(written(tmp_path, **values)))
-    assert complaint in str(refusal.value)
+    assert complaint in str(caught.value)
     assert list(tmp_path.iterdir()) == [tmp_path / "study.json"]
 
 
-def test_images_are_named_or_drawn():
+def test_study_needs_a_dataset_or_quick():
     with pytest.raises(AdqError, match="Name a dataset with --data, or draw one with --quick"):
         check_config(read_config())
     check_config(read_config(quick=True))
 
 
-def test_options_go_before_the_file_and_the_file_before_quick_settings(tmp_path: Path):
+def test_options_override_the_file_and_the_file_overrides_quick(tmp_path: Path):
     path = written(
         tmp_path, image_size=96, output="here", methods={"stfpm": {"epochs": 7}, "reverse-distillation": {}}
     )
     config = read_config(path, quick=True, methods=["reverse-distillation", "stfpm"], backbone="resnet50")
     assert (config.image_size, config.quick, config.teacher_weights) == (96, True, "demo")
-    assert Path(config.output) == tmp_path / "here"  # relative to the file, wherever it is read from
+    assert Path(config.output) == tmp_path / "here"  # relative to the file, not to the working directory
     assert list(config.methods) == ["reverse-distillation", "stfpm"]
     assert (config.methods["stfpm"].epochs, config.methods["stfpm"].batch_size) == (7, 8)
     assert config.methods["reverse-distillation"].options == {"backbone": "resnet50"}
@@ -84,14 +84,13 @@ def test_options_go_before_the_file_and_the_file_before_quick_settings(tmp_path:
     assert (shorter.output, shorter.methods["stfpm"].batch_size) == ("there", None)
 
 
-def test_a_backbone_on_the_command_line_hides_no_mistake_in_the_file(tmp_path: Path):
+def test_backbone_option_does_not_hide_wrong_options_in_the_file(tmp_path: Path):
     path = written(tmp_path, methods={"reverse-distillation": {"options": ["resnet18"]}})
     with pytest.raises(AdqError, match=r"methods\.options is not an object"):
         read_config(path, backbone="resnet18")
 
 
-def test_what_a_finished_checkpoint_may_lack_is_part_of_its_name(tmp_path: Path):
-    """Its teacher, size and statistics come from the study; a bundle holds them."""
+def test_name_of_a_finished_checkpoint_depends_on_teacher_size_and_images(tmp_path: Path):
     (tmp_path / "student.pt").write_bytes(b"student")
     (tmp_path / "teacher.pth").write_bytes(b"teacher")
 
@@ -99,8 +98,8 @@ def test_what_a_finished_checkpoint_may_lack_is_part_of_its_name(tmp_path: Path)
         finished = {"finished": {"unified": "student.pt"}}
         config = read_config(written(tmp_path, methods={"stfpm": finished}, **values))
         part = CategoryData("bolt", str(tmp_path), 1, 2, 1, train_sha256, "0")
-        recipes = SpecReader(config, StudyData(str(tmp_path), False, (part,)))
-        (model,) = recipes.models(Cell("stfpm", Training.UNIFIED, Variant.FP32, Device.CPU))
+        specs = Specs(config, StudyData(str(tmp_path), False, (part,)))
+        (model,) = specs.models(Cell("stfpm", Training.UNIFIED, Variant.FP32, Device.CPU))
         return model.name
 
     names = [name(), name("1"), name(image_size=64), name(teacher_weights="teacher.pth")]
@@ -108,7 +107,7 @@ def test_what_a_finished_checkpoint_may_lack_is_part_of_its_name(tmp_path: Path)
     assert name() == names[0] == name(seed=1)
 
 
-def test_the_methods_take_the_settings_of_a_quick_study():
+def test_methods_accept_the_settings_of_a_quick_study():
     pytest.importorskip("torch")
     from adq_edge.models.base import ModelConfig
     from adq_edge.models.registry import method
@@ -119,16 +118,16 @@ def test_the_methods_take_the_settings_of_a_quick_study():
         method(name)(ModelConfig(image_size=size, options=settings.options))
 
 
-def test_the_whole_matrix():
-    """3 methods x 2 trainings x (FP32, FP16, 3 calibrators x 2 sources, QAT) x 3 devices, FP32 first."""
+def test_default_matrix_has_162_cells_with_fp32_first():
+    """3 methods x 2 trainings x (FP32, FP16, 3 calibrators x 2 sources, QAT) x 3 devices."""
     cells = cells_of(StudyConfig())
     assert len(cells) == len(set(cells)) == len({cell.name for cell in cells}) == 3 * 2 * 9 * 3
     for cell in cells:
         assert cells.index(cell.baseline) <= cells.index(cell)
 
 
-def test_the_study_agrees_with_itself():
-    """Its files add up to the whole, and smaller number formats to smaller files and no slower engines."""
+def test_published_figures_are_consistent():
+    """File sizes add up; narrower number formats have smaller files and no slower engines."""
     parts_mb = {
         "uninformed-students": (6.7, 6.7, 6.7, 6.7),
         "reverse-distillation": (275.9, 269.3, 99.9),
@@ -150,7 +149,7 @@ def test_the_study_agrees_with_itself():
         assert ptq["synthetic-defects"] is None
 
 
-def test_tables_of_a_study_that_calibrates_nothing():
+def test_tables_of_a_study_without_calibration():
     cell = Cell("stfpm", Training.UNIFIED, Variant.QAT, Device.CPU)
     config = StudyConfig(trainings={"unified": ("int8-qat",)}, calibrators=())
     failed = CellState(cell, reason="no space", failed=True)

@@ -7,12 +7,12 @@ from adq_edge.report.tables.headline import summary_table
 from adq_edge.study import demo as demo_module
 
 
-def test_demo_goes_the_whole_way_and_a_second_run_trains_nothing(dataset: Path, tmp_path: Path, monkeypatch):
+def test_demo_builds_and_measures_and_a_second_run_does_not_train(dataset: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(demo_module, "TRAINED_IMAGES", 24)
     first = demo_module.demo(tmp_path, dataset)
     assert [row.engine.precision for row in first.rows] == ["fp32", "int8"]
     for row, path in zip(first.rows, first.engines):
-        assert row.quality.engine.sha256 == row.engine.engine.sha256  # quality and speed of one file
+        assert row.quality.engine.sha256 == row.engine.engine.sha256  # quality and speed of the same file
         assert path.is_file()
     assert len(summary_table(first.rows, first.caveat).rows) == 2
     assert "not to be quoted" in first.caveat

@@ -1,4 +1,4 @@
-"""A study of a tiny method for real: interrupted, gone on with, its tables held against its files."""
+"""A real study of a tiny method: interrupted, resumed, and its tables compared with its files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ torch.set_num_threads(1)
 METHODS["tiny"] = TinyMethod
 main()
 """
-"""adq-edge as its users start it, with one method more."""
+"""adq-edge as users start it, with one more method."""
 
 CONFIG = {
     "data": "parts",
@@ -77,7 +77,7 @@ def start(folder: Path) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell's background job has it ignored, and children inherit that.
+        # Background jobs of a shell ignore SIGINT, and children inherit this.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
@@ -105,13 +105,13 @@ def interrupt_after_first_cell(folder: Path) -> str:
     return errors
 
 
-class Studied:
+class FinishedStudy:
     """A study that was interrupted after its first cell and then finished.
 
     Attributes:
-        folder: where it lies.
-        interrupted: the result as the interruption left it.
-        first_cell: the bytes of the cell that was done by then.
+        folder: its working directory.
+        interrupted: the result after the interruption.
+        first_cell: content of the file of the first cell.
         finished: the second run.
     """
 
@@ -143,12 +143,12 @@ class Studied:
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> Studied:
+def studied(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
     pytest.importorskip("torch")
-    return Studied(tmp_path_factory.mktemp("study"))
+    return FinishedStudy(tmp_path_factory.mktemp("study"))
 
 
-def test_an_interrupted_study_goes_on_where_it_was(studied: Studied):
+def test_interrupted_study_is_resumed(studied: FinishedStudy):
     before = {state.cell: state.result for state in studied.interrupted.cells}
     assert before[ONE_CLASS] is None
     after = {state.cell: state.result for state in studied.result.cells}
@@ -160,7 +160,7 @@ def test_an_interrupted_study_goes_on_where_it_was(studied: Studied):
     assert "8 cells, 1 done before, 4 not for this machine, 3 to run" in studied.finished.stderr
 
 
-def test_a_third_run_measures_nothing_and_changed_images_make_it_anew(studied: Studied, tmp_path: Path):
+def test_finished_cells_are_found_unless_images_change(studied: FinishedStudy, tmp_path: Path):
     folder = tmp_path / "copy"
     shutil.copytree(str(studied.folder), str(folder))
     from adq_edge.study.cells import CellRunner
@@ -171,7 +171,7 @@ def test_a_third_run_measures_nothing_and_changed_images_make_it_anew(studied: S
     found = CellRunner(config, read_data(folder / "parts", False), folder / "out")
     assert [found.find(cell) for cell in cells] == [
         studied.cell(cell) for cell in cells
-    ]  # in another place too
+    ]  # also in another folder
     cut = folder / "out" / "cells" / f"{PTQ.name}.json"
     cut.write_bytes(cut.read_bytes()[:-100])
     assert found.find(PTQ) is None
@@ -181,15 +181,15 @@ def test_a_third_run_measures_nothing_and_changed_images_make_it_anew(studied: S
     assert [changed.find(cell) for cell in cells] == [None] * len(cells)
 
 
-def test_with_its_images_elsewhere_a_study_trains_nothing_again(studied: Studied, tmp_path: Path):
+def test_study_with_moved_images_does_not_train_again(studied: FinishedStudy, tmp_path: Path):
     folder = tmp_path / "copy"
     shutil.copytree(str(studied.folder), str(folder))
     (folder / "parts").rename(folder / "moved")
     (folder / "study.json").write_text(json.dumps({**CONFIG, "data": "moved"}))
-    for made in ("cells", "engines", "bundles"):
-        shutil.rmtree(str(folder / "out" / made))
+    for folder_name in ("cells", "engines", "bundles"):
+        shutil.rmtree(str(folder / "out" / folder_name))
     (rounded,) = (folder / "out" / "checkpoints").glob("*-qat-cpu-*.pt")
-    rounded.unlink()  # is trained again, on the model that is there
+    rounded.unlink()  # is trained again, from the existing model
     before = {path: path.read_bytes() for path in (folder / "out" / "checkpoints").glob("*.pt")}
     assert len(before) == 3
     run(folder)
@@ -202,7 +202,7 @@ def test_with_its_images_elsewhere_a_study_trains_nothing_again(studied: Studied
         )
 
 
-def test_what_is_doubtful_is_named_and_machines_are_not_mixed(studied: Studied):
+def test_tables_name_cautions_and_do_not_mix_machines(studied: FinishedStudy):
     def tables(changed: CellResult) -> List[Table]:
         states = [
             dataclasses.replace(state, result=changed) if state.cell == changed.cell else state
@@ -228,7 +228,7 @@ def test_what_is_doubtful_is_named_and_machines_are_not_mixed(studied: Studied):
     assert alike["change to FP32"] != elsewhere["change to FP32"] == "-"
 
 
-def test_cells_are_of_the_engine_that_was_timed_and_name_their_files(studied: Studied):
+def test_cells_reference_their_files_and_the_timed_engine(studied: FinishedStudy):
     for cell in (FP32, PTQ, QAT, ONE_CLASS):
         result = studied.cell(cell)
         for source in (*result.engines, *result.results):
@@ -261,7 +261,7 @@ def test_cells_are_of_the_engine_that_was_timed_and_name_their_files(studied: St
 
 
 def rows(tables: List[Table], title: str) -> List[Dict[str, str]]:
-    """Return a table's rows by heading; of headings that come twice, the first (ours)."""
+    """Return a table's rows by heading; of equal headings, the first (ours)."""
     (table,) = [table for table in tables if table.title.startswith(title)]
     return [
         dict(reversed([(column.heading, text) for column, text in zip(table.columns, row)]))
@@ -269,7 +269,7 @@ def rows(tables: List[Table], title: str) -> List[Dict[str, str]]:
     ]
 
 
-def test_tables_say_what_the_cells_files_say(studied: Studied):
+def test_tables_equal_the_files_of_the_cells(studied: FinishedStudy):
     tables = study_tables(studied.result)
     markdown = (studied.out / "study.md").read_text()
     for table in tables:
@@ -298,8 +298,8 @@ def test_tables_say_what_the_cells_files_say(studied: Studied):
     assert left_out["why"].startswith("this machine is not a Jetson")
 
 
-def test_finished_bundles_are_studied_without_torch(studied: Studied, tmp_path: Path):
-    """A board has the device half alone: cells of finished bundles are run, those that train are left out."""
+def test_study_of_finished_bundles_needs_no_torch(studied: FinishedStudy, tmp_path: Path):
+    """A board without torch runs the cells of finished bundles and leaves out those that need training."""
     (tmp_path / "bundles").mkdir()
     shutil.copytree(str(studied.only("bundles/tiny-unified-*")), str(tmp_path / "bundles" / "unified"))
     config = {
@@ -328,7 +328,7 @@ def test_finished_bundles_are_studied_without_torch(studied: Studied, tmp_path: 
     assert "training needs torch" in one_class.reason
 
 
-def test_a_cell_that_fails_is_said_and_the_others_are_run(studied: Studied, tmp_path: Path):
+def test_failed_cell_is_reported_and_the_others_run(studied: FinishedStudy, tmp_path: Path):
     bundle = tmp_path / "bundle"
     shutil.copytree(str(studied.only("bundles/tiny-unified-*")), str(bundle))
     config = {
@@ -356,8 +356,9 @@ def test_a_cell_that_fails_is_said_and_the_others_are_run(studied: Studied, tmp_
     assert [path.stem for path in (tmp_path / "out" / "cells").iterdir()] == [good.cell.name]
 
 
-def test_a_mistake_in_one_cell_costs_that_cell(studied: Studied, tmp_path: Path, monkeypatch):
-    """What no error of ours foresees: the others are run, and what went wrong can be read."""
+def test_unexpected_error_fails_its_cell_only_and_leaves_a_traceback(
+    studied: FinishedStudy, tmp_path: Path, monkeypatch
+):
     config = {
         **{**CONFIG, "data": str(studied.folder / "parts"), "devices": ["cpu"]},
         "methods": {"stfpm": {"finished": {"unified": str(studied.only("bundles/tiny-unified-*"))}}},

@@ -1,4 +1,4 @@
-"""The page in a real browser, and its colors by the formulas of WCAG 2.1."""
+"""The page in a real browser, and the contrast of its colors by WCAG 2.1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from factories.chromium import Browser, find_chromium, open_browser
 
 HOSTILE = "<script>alert(1)</script><img src=https://example.com/x onerror=alert(2)>" + "long-name-" * 12
 
-# Boxes of elements that stick out of the chart or the window they are in; scrolling tables may.
+# Elements outside their chart or window; scrolling tables are allowed.
 CLIPPED_TEXTS = """
 [...document.querySelectorAll('figure svg text')].filter(text => {
   const box = text.getBoundingClientRect(), frame = text.ownerSVGElement.getBoundingClientRect();
@@ -50,14 +50,14 @@ Math.min(...[...document.querySelectorAll('figure svg')].map(svg =>
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     executable = find_chromium()
     if executable is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
+        pytest.skip("needs Chromium: apt-get install chromium")
     with open_browser(executable, tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a report of a customer's results, with one engine that has a hostile and long name."""
+    """Make a report of a customer's results, with one engine whose name is hostile and long."""
     folder = make.write_customer(tmp_path_factory.mktemp("results"))
     hostile = dataclasses.replace(make.engine("int8", board=make.recording(9), scale=3.3), name=HOSTILE)
     make.bench_report([hostile], make.BOARD, device="jetson").write(folder / "hostile.json")
@@ -68,7 +68,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1280], ids=["phone", "desktop"])
-def test_the_page_in_a_browser(browser: Browser, document: Path, width: int, dark: bool):
+def test_page_fits_phone_and_desktop(browser: Browser, document: Path, width: int, dark: bool):
     browser.look(document, width, dark=dark)
     assert browser.requests == [document.resolve().as_uri()]
     assert browser.complaints == []
@@ -86,8 +86,7 @@ def test_the_page_in_a_browser(browser: Browser, document: Path, width: int, dar
     assert len(np.unique(image)) > 100
 
 
-def test_the_page_on_paper(browser: Browser, document: Path):
-    """Light although the screen is dark, and nothing wider than the sheet."""
+def test_printed_page_is_light_and_fits_the_sheet(browser: Browser, document: Path):
     browser.look(document, 794, dark=True, media="print")
     assert browser.complaints == []
     assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -95,7 +94,7 @@ def test_the_page_on_paper(browser: Browser, document: Path):
     assert browser.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
 
 
-def test_the_page_forbids_itself_the_network_and_scripts(document: Path):
+def test_page_policy_forbids_network_and_scripts(document: Path):
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', document.read_text()).group(1)
     rules = dict(rule.strip().split(" ", 1) for rule in policy.replace("&#39;", "'").split(";"))
     assert rules["default-src"] == "'none'"
@@ -103,8 +102,8 @@ def test_the_page_forbids_itself_the_network_and_scripts(document: Path):
     assert rules["style-src"].startswith("'sha256-")
 
 
-def test_colors_have_enough_contrast():
-    """WCAG 2.1: 4.5 for text (1.4.3), 3 for what a chart is read by (1.4.11)."""
+def test_colors_have_the_contrast_that_wcag_requires():
+    """WCAG 2.1: 4.5 for text (1.4.3), 3 for the parts of a chart (1.4.11)."""
     style = (Path(page.__file__).with_name("templates") / "page.css").read_text()
     blocks = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     assert len(blocks) == 3  # light, dark, paper
