@@ -1,4 +1,4 @@
-"""Ranges files: whole and of this model, or refused in one line."""
+"""Ranges files: read if valid, rejected in one line otherwise."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ranges_file(bundle, dataset: Path, tmp_path: Path) -> Path:
         ({"schema": "adq-edge/engine"}, "not an adq-edge/ranges file"),
     ],
 )
-def test_ranges_that_do_not_fit_are_refused(bundle, ranges_file: Path, change: dict, complaint: str):
+def test_read_ranges_rejects_invalid_files(bundle, ranges_file: Path, change: dict, complaint: str):
     ranges_file.write_text(json.dumps({**json.loads(ranges_file.read_text()), **change}))
     with pytest.raises(CalibrationError, match=complaint) as refusal:
         read_ranges(ranges_file, bundle.manifest.model_sha256, ["t"] if "tensors" in change else [])
@@ -51,7 +51,7 @@ def test_ranges_that_do_not_fit_are_refused(bundle, ranges_file: Path, change: d
 
 
 @pytest.mark.parametrize("content", ["half", "", "[1, 2]", '{"version": 3, "irversion": 8}', "\x80PNG"])
-def test_what_is_no_ranges_file_is_refused(bundle, ranges_file: Path, content: str):
+def test_read_ranges_rejects_other_files(bundle, ranges_file: Path, content: str):
     whole = ranges_file.read_bytes()
     ranges_file.write_bytes(whole[: len(whole) // 2] if content == "half" else content.encode("latin-1"))
     with pytest.raises(CalibrationError, match=r"not (a JSON|an adq-edge/ranges) file") as refusal:
@@ -59,12 +59,12 @@ def test_what_is_no_ranges_file_is_refused(bundle, ranges_file: Path, content: s
     assert len(str(refusal.value).splitlines()) == 1
 
 
-def test_an_absent_ranges_file_is_refused(bundle, tmp_path: Path):
+def test_read_ranges_rejects_missing_file(bundle, tmp_path: Path):
     with pytest.raises(AdqError, match="no such file"):
         read_ranges(tmp_path / "absent.json", bundle.manifest.model_sha256, [])
 
 
-def test_a_damaged_ranges_file_is_measured_again(bundle, dataset: Path, tmp_path: Path):
+def test_damaged_ranges_file_is_measured_again(bundle, dataset: Path, tmp_path: Path):
     shutil.copytree(str(bundle.path), str(tmp_path / "copy"))
     fresh = open_bundle(tmp_path / "copy")
     source = MixedSource((image_source(dataset, 1), RandomNormalSource(1)))
@@ -75,8 +75,8 @@ def test_a_damaged_ranges_file_is_measured_again(bundle, dataset: Path, tmp_path
     assert path.read_text() == whole
 
 
-def test_what_another_release_calibrated_is_calibrated_again(bundle, dataset: Path, tmp_path: Path):
-    """Its calibrators may have been others, under the same names; and so may its rounding."""
+def test_ranges_of_another_release_are_measured_again(bundle, dataset: Path, tmp_path: Path):
+    """Another release may have other calibrators under the same names, and another rounding."""
     shutil.copytree(str(bundle.path), str(tmp_path / "copy"), ignore=shutil.ignore_patterns("ranges"))
     fresh, source = open_bundle(tmp_path / "copy"), image_source(dataset, 2)
     model = FloatModel.load(fresh)

@@ -1,4 +1,4 @@
-"""From bundle to engine to evaluation to prediction, on small images and for real."""
+"""From bundle to engine to evaluation to prediction, on small images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from factories.images import SIZE, leftovers, write_dataset
 
 @pytest.fixture
 def engine(engines, tmp_path: Path) -> Path:
-    """Copy the INT8 engine, so that a test may change it."""
+    """Return a copy of the INT8 engine that a test may change."""
     path = tmp_path / "engine.onnx"
     shutil.copy(str(engines[Precision.INT8]), str(path))
     shutil.copy(str(sidecar_path(engines[Precision.INT8])), str(sidecar_path(path)))
@@ -51,7 +51,7 @@ def images(dataset: Path) -> np.ndarray:
 # --- build and load ------------------------------------------------------------------------------
 
 
-def test_sidecar_tells_what_the_engine_is_made_of(engines, bundle):
+def test_sidecar_describes_the_engine(engines, bundle):
     for precision, path in engines.items():
         sidecar = read_sidecar(path)
         assert (sidecar.precision, sidecar.runtime) == (precision, "onnxruntime")
@@ -87,9 +87,7 @@ def test_random_normal_calibration_needs_no_images(bundle, tmp_path: Path):
     assert built.sidecar.calibration.source == "random-normal"
 
 
-def test_calibration_data_folder_is_taken_when_told_nothing_else(
-    bundle, tmp_path: Path, monkeypatch, dataset: Path
-):
+def test_build_uses_calibration_data_folder_by_default(bundle, tmp_path: Path, monkeypatch, dataset: Path):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(str(dataset / "part0" / "train" / "good"), "calibration_data")
     built = build(bundle.path, calib="percentile:99.9")
@@ -97,7 +95,7 @@ def test_calibration_data_folder_is_taken_when_told_nothing_else(
     assert built.sidecar.calibration.images == 6
 
 
-def test_building_refuses_what_it_cannot_build_from(bundle, tmp_path: Path, monkeypatch, engines):
+def test_build_rejects_unusable_inputs(bundle, tmp_path: Path, monkeypatch, engines):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         BundleError, match=r"no bundle found here\. Name one, or make one first: adq-edge export"
@@ -120,7 +118,7 @@ def test_building_refuses_what_it_cannot_build_from(bundle, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, StorageError("no space left")])
-def test_interrupted_build_leaves_nothing(bundle, tmp_path: Path, monkeypatch, interruption):
+def test_interrupted_build_leaves_no_files(bundle, tmp_path: Path, monkeypatch, interruption):
     def stop(*_: object) -> None:
         raise interruption
 
@@ -161,7 +159,7 @@ def test_interrupted_calibration_leaves_no_ranges(bundle, dataset: Path, tmp_pat
         ("foreign onnx", "cannot load it"),
     ],
 )
-def test_engine_that_does_not_fit_is_refused(engine: Path, damage: str, complaint: str):
+def test_load_engine_rejects_damaged_engines(engine: Path, damage: str, complaint: str):
     sidecar = sidecar_path(engine)
     document = json.loads(sidecar.read_text())
     if damage == "engine gone":
@@ -184,7 +182,7 @@ def test_engine_that_does_not_fit_is_refused(engine: Path, damage: str, complain
     assert "\n" not in str(caught.value)
 
 
-def test_engine_takes_only_images_of_its_size(engines):
+def test_engine_rejects_images_of_another_size(engines):
     with load_engine(engines[Precision.FP32]) as engine:
         for wrong in (np.zeros((1, 32, 32, 3), np.uint8), np.zeros((1, SIZE, SIZE, 3), np.float32)):
             with pytest.raises(EngineError, match=rf"takes uint8 \[N, {SIZE}, {SIZE}, 3\] images"):
@@ -193,7 +191,7 @@ def test_engine_takes_only_images_of_its_size(engines):
         engine.run(np.zeros((1, SIZE, SIZE, 3), np.uint8))
 
 
-def test_missing_runtime_says_what_to_install(engines, monkeypatch):
+def test_missing_runtime_error_names_the_package(engines, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "openvino", None)
@@ -205,9 +203,7 @@ def test_missing_runtime_says_what_to_install(engines, monkeypatch):
 # --- evaluate ------------------------------------------------------------------------------------
 
 
-def test_evaluation_equals_scikit_learn_on_the_engines_own_scores(
-    engine: Path, dataset: Path, tmp_path: Path
-):
+def test_evaluation_equals_scikit_learn(engine: Path, dataset: Path, tmp_path: Path):
     result = evaluate(engine, dataset, output=tmp_path / "r.json")
     assert Evaluation.read(tmp_path / "r.json") == result
     with load_engine(engine) as loaded:
@@ -217,22 +213,22 @@ def test_evaluation_equals_scikit_learn_on_the_engines_own_scores(
             assert [row.score for row in rows] == again
             labels = [row.defect != "good" for row in rows]
             assert quality.image_auroc == pytest.approx(roc_auc_score(labels, again), abs=1e-12)
-            assert 0.0 < quality.pixel_auroc <= 1.0  # the network is a random one: no quality to expect
+            assert 0.0 < quality.pixel_auroc <= 1.0  # the network is random
             assert 0.0 < quality.aupro <= 1.0
     assert result.image_auroc == np.mean([quality.image_auroc for quality in result.categories])
 
 
-def test_threshold_is_stored_with_this_very_engine(engine: Path, dataset: Path, tmp_path: Path):
+def test_threshold_is_stored_in_the_sidecar(engine: Path, dataset: Path, tmp_path: Path):
     before = read_sidecar(engine)
     assert before.threshold is None
-    result = evaluate(engine, output=tmp_path / "r.json")  # finds the training data by itself
+    result = evaluate(engine, output=tmp_path / "r.json")  # on the training data by default
     stored = read_sidecar(engine)
     assert stored.threshold.score == result.threshold
     assert stored.threshold.images == 12
     assert dataclasses.replace(stored, threshold=None) == before
 
 
-def test_a_model_of_one_class_is_calibrated_and_measured_on_it_unless_told_otherwise(
+def test_model_of_one_category_uses_only_that_category_by_default(
     bundle, dataset: Path, tmp_path: Path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -264,12 +260,12 @@ def test_a_model_of_one_class_is_calibrated_and_measured_on_it_unless_told_other
     assert "over 6 images" in other
     assert "alone" not in other
     sidecar = json.loads(sidecar_path(Path(engine)).read_text())
-    del sidecar["categories"]  # as older releases wrote them
+    del sidecar["categories"]  # as in older releases
     sidecar_path(Path(engine)).write_text(json.dumps(sidecar))
     assert "part0" in run("eval", engine)
 
 
-def test_categories_without_masks_get_image_metrics_only(engine: Path, tmp_path: Path):
+def test_category_without_masks_has_image_metrics_only(engine: Path, tmp_path: Path):
     root = write_dataset(tmp_path / "data")
     shutil.rmtree(str(root / "part0" / "ground_truth"))
     result = evaluate(engine, root, output=tmp_path / "r.json")
@@ -279,7 +275,7 @@ def test_categories_without_masks_get_image_metrics_only(engine: Path, tmp_path:
     assert result.pixel_auroc == with_masks.pixel_auroc
 
 
-def test_category_without_defects_has_no_auroc_but_is_counted(engine: Path, tmp_path: Path):
+def test_category_without_defects_has_no_auroc(engine: Path, tmp_path: Path):
     root = write_dataset(tmp_path / "data")
     shutil.rmtree(str(root / "part0" / "test" / "spot"))
     result = evaluate(engine, root, output=tmp_path / "r.json")
@@ -287,7 +283,7 @@ def test_category_without_defects_has_no_auroc_but_is_counted(engine: Path, tmp_
     assert result.image_auroc == result.categories[1].image_auroc
 
 
-def test_evaluation_refuses_unusable_data(engine: Path, tmp_path: Path):
+def test_evaluate_rejects_unusable_data(engine: Path, tmp_path: Path):
     from adq_edge.core.imaging import write_image
 
     root = write_dataset(tmp_path / "data", categories=1)
@@ -304,7 +300,7 @@ def test_evaluation_refuses_unusable_data(engine: Path, tmp_path: Path):
 # --- predict -------------------------------------------------------------------------------------
 
 
-def test_prediction_scores_decides_and_draws(engine: Path, dataset: Path, tmp_path: Path):
+def test_predict_returns_scores_decisions_and_heat_maps(engine: Path, dataset: Path, tmp_path: Path):
     evaluation = evaluate(engine, dataset, output=tmp_path / "r.json")
     folder = dataset / "part0" / "test" / "spot"
     bad = tmp_path / "bad.png"
@@ -321,24 +317,24 @@ def test_prediction_scores_decides_and_draws(engine: Path, dataset: Path, tmp_pa
     assert "no such file" in results[4].error
 
 
-def test_overlays_of_equal_names_do_not_overwrite_each_other(engine: Path, dataset: Path, tmp_path: Path):
+def test_heat_maps_of_equal_names_are_kept_apart(engine: Path, dataset: Path, tmp_path: Path):
     images = sorted(dataset.rglob("test/*/000.png"))
     with load_engine(engine) as loaded:
         results = list(predict(loaded, images, output=tmp_path / "maps"))
     assert len({result.heat_map for result in results}) == len(images) == 4
-    assert all(result.anomalous is None for result in results)  # never evaluated: no threshold, no decision
+    assert all(result.anomalous is None for result in results)  # no threshold before `eval`
 
 
-def test_prediction_of_an_empty_folder_is_refused(engine: Path, tmp_path: Path):
+def test_predict_rejects_an_empty_folder(engine: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with load_engine(engine) as loaded, pytest.raises(DataError, match="no images in this folder"):
         list(predict(loaded, [tmp_path / "empty"]))
 
 
-# --- the Python surface ----------------------------------------------------------------------------
+# --- the Python interface ----------------------------------------------------------------------------
 
 
-def test_notebook_session(tmp_path: Path, monkeypatch, checkpoint: Path, dataset: Path):
+def test_public_functions_work_together(tmp_path: Path, monkeypatch, checkpoint: Path, dataset: Path):
     monkeypatch.chdir(tmp_path)
     bundle = adq_edge.export(checkpoint)
     built = adq_edge.build(bundle.path, precision="int8", calib="minmax")
@@ -351,7 +347,7 @@ def test_notebook_session(tmp_path: Path, monkeypatch, checkpoint: Path, dataset
         assert callable(getattr(adq_edge, name)), name
 
 
-def test_an_output_that_is_a_folder_is_refused_and_gets_no_sidecar(bundle, tmp_path: Path):
+def test_build_rejects_a_folder_as_output(bundle, tmp_path: Path):
     folder = tmp_path / "engine.onnx"
     folder.mkdir()
     with pytest.raises(StorageError, match=r"engine\.onnx: is a folder, not a file\. Name a file"):

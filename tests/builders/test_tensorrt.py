@@ -1,4 +1,4 @@
-"""`build` for the TensorRT family: real engines by TensorRT-RTX, each route's graph, how builds fail."""
+"""`build` for the TensorRT family: engines of TensorRT-RTX, graphs, settings, failures."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_rtx_engines_are_built_without_a_gpu(
     assert details.compute_capability == {"86": "8.6", "8.9": "8.9"}[capability]
     assert details.peak_mb is not None
     assert details.peak_mb > 10
-    assert built.path.read_bytes()[:4] != b"\x08\x08\x12"  # a plan, no ONNX file
+    assert built.path.read_bytes()[:4] != b"\x08\x08\x12"  # not an ONNX file
     assert leftovers(tmp_path) == []
 
 
@@ -102,7 +102,7 @@ def test_int8_engines_are_smaller_than_float_ones(bundle, dataset, tmp_path):
     assert sizes[Precision.INT8] < sizes[Precision.FP16] < sizes[Precision.FP32]
 
 
-def test_a_plan_needs_its_gpu_and_its_runtime(bundle, tmp_path):
+def test_rtx_engine_needs_its_runtime_and_a_gpu(bundle, tmp_path):
     needs_rtx()
     built = build(bundle.path, tmp_path / "e.plan", precision="fp16", device="rtx", tensorrt=SM86)
     with pytest.raises(EngineError, match="built for tensorrt-rtx, onnxruntime cannot load it"):
@@ -132,8 +132,8 @@ def run_map(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
     return session.run(["anomaly_map"], {"image": images})[0]
 
 
-def test_implicit_graph_gives_tensorrt_the_very_integers_of_the_rounding(inputs):
-    """TensorRT 8.5 scales each channel by its largest weight: the levels must come out again."""
+def test_implicit_graph_preserves_the_rounded_integers(inputs):
+    """TensorRT 8.5 scales each channel by its largest weight, which must give the same levels."""
     graph = make_graph(inputs, Route.IMPLICIT)
     assert lint(graph.model) == []
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.model.graph.initializer}
@@ -144,11 +144,11 @@ def test_implicit_graph_gives_tensorrt_the_very_integers_of_the_rounding(inputs)
             scales = np.abs(rows).max(axis=1, keepdims=True) / WEIGHT_LEVELS
             found = np.rint(rows / np.where(scales == 0, 1, scales)).reshape(rounded.levels.shape)
             changed = found != rounded.levels
-            assert changed.reshape(len(found), -1).sum(axis=1).max() <= 1  # the one that marks the scale
+            assert changed.reshape(len(found), -1).sum(axis=1).max() <= 1  # the weight that defines the scale
             assert np.abs(found - rounded.levels)[changed].max(initial=0) <= 8
 
 
-def test_implicit_graph_names_what_stays_float(inputs):
+def test_implicit_graph_lists_float_nodes(inputs):
     graph = make_graph(inputs, Route.IMPLICIT)
     region = inputs.calibrated.float_model.region
     integers = {layer.node.name for layer in integer_layers(region, Target.TENSORRT)}
@@ -163,7 +163,7 @@ def test_implicit_graph_names_what_stays_float(inputs):
     assert all(amax > 0 for amax in graph.ranges.values())
 
 
-def test_float_layers_leave_the_explicit_graph(inputs):
+def test_float_layers_have_no_pairs_in_the_explicit_graph(inputs):
     layer = integer_layers(inputs.calibrated.float_model.region, Target.TENSORRT)[3].node.name
 
     def reads_pairs(float_layers: tuple) -> bool:
@@ -177,7 +177,7 @@ def test_float_layers_leave_the_explicit_graph(inputs):
     assert not reads_pairs((layer,))
 
 
-def test_transposed_convolutions_have_pairs_where_types_rule_alone(dataset, tmp_path, monkeypatch):
+def test_transposed_convolutions_have_pairs_only_in_typed_graph(dataset, tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, TinyMethod.arch, TinyMethod)
     save_checkpoint(tmp_path / "tiny.pt", TinyMethod(ModelConfig(image_size=(32, 32))), {})
     bundle = export(tmp_path / "tiny.pt", tmp_path / "tiny", data=dataset)
@@ -195,14 +195,14 @@ def test_transposed_convolutions_have_pairs_where_types_rule_alone(dataset, tmp_
     assert read_by("ConvTranspose", Route.TYPED) == {"DequantizeLinear"}
 
 
-def test_float_precisions_leave_the_model_alone_but_where_types_rule(inputs):
+def test_fp16_changes_the_graph_only_for_strongly_typed_networks(inputs):
     floating = dataclasses.replace(inputs, precision=Precision.FP16, calibrated=None)
     assert make_graph(floating, Route.EXPLICIT).model == inputs.model.proto
     typed = make_graph(floating, Route.TYPED).model
     assert any(t.data_type == onnx.TensorProto.FLOAT16 for t in typed.graph.initializer)
 
 
-def test_candidates_of_a_plan_are_emulated(inputs, bundle, dataset):
+def test_tensorrt_candidates_are_emulated(inputs, bundle, dataset):
     builder = TensorRTEngineBuilder(SETTINGS, threads=2)
     image = next(iter(image_source(dataset, 1).images((SIZE, SIZE))))[None]
     with builder.open_candidate(inputs) as engine:
@@ -212,7 +212,7 @@ def test_candidates_of_a_plan_are_emulated(inputs, bundle, dataset):
     np.testing.assert_allclose(emulated, run_map(explicit, image), rtol=1e-5, atol=1e-7)
 
 
-def test_max_drop_for_tensorrt_is_searched_in_the_emulation(bundle, dataset, tmp_path):
+def test_max_drop_for_tensorrt_uses_the_emulation(bundle, dataset, tmp_path):
     needs_rtx()
     built = build(
         bundle.path,
@@ -229,7 +229,7 @@ def test_max_drop_for_tensorrt_is_searched_in_the_emulation(bundle, dataset, tmp
     assert all(step.latency_ratio is None for step in built.plan.search.steps)
 
 
-# --- what is chosen ----------------------------------------------------------------------------
+# --- settings ----------------------------------------------------------------------------
 
 
 SETTINGS = TensorRTSettings(
@@ -273,12 +273,12 @@ def choose_on(
         ("11.1.0", {}, Route.TYPED),
     ],
 )
-def test_the_route_follows_the_release(monkeypatch, version: str, options: Dict[str, Any], route: Route):
+def test_route_depends_on_the_release(monkeypatch, version: str, options: Dict[str, Any], route: Route):
     here = dataclasses.replace(XAVIER, version=version)
     assert choose_on(monkeypatch, here, **options).route is route
 
 
-def test_a_small_jetson_builds_lean_with_a_capped_workspace(monkeypatch):
+def test_small_jetson_builds_lean_with_limited_workspace(monkeypatch):
     chosen = choose_on(monkeypatch, XAVIER, Device.JETSON, dla=1)
     assert (chosen.lean, chosen.options.dla, chosen.route) == (True, 1, Route.IMPLICIT)
     assert 64 <= chosen.workspace_mb <= 1024
@@ -304,7 +304,7 @@ def test_a_small_jetson_builds_lean_with_a_capped_workspace(monkeypatch):
         ({"version": "11.0.0"}, Device.CUDA, {"calib": "trt-minmax"}, "neither implicit quantization"),
     ],
 )
-def test_what_cannot_be_met_is_refused(monkeypatch, here, device, options, words: str):
+def test_choose_settings_rejects_unsuitable_options(monkeypatch, here, device, options, words: str):
     with pytest.raises(BuildError) as refusal:
         choose_on(monkeypatch, dataclasses.replace(XAVIER, **here), device, **options)
     assert words in str(refusal.value)
@@ -325,7 +325,7 @@ def test_what_cannot_be_met_is_refused(monkeypatch, here, device, options, words
         (["--device", "jetson"], "this machine is not a Jetson"),
     ],
 )
-def test_bad_requests_end_in_one_line(bundle, tmp_path, options: List[str], words: str):
+def test_build_command_reports_errors_in_one_line(bundle, tmp_path, options: List[str], words: str):
     needs_rtx()
     command = [
         sys.executable,
@@ -344,10 +344,10 @@ def test_bad_requests_end_in_one_line(bundle, tmp_path, options: List[str], word
     assert list(tmp_path.iterdir()) == []
 
 
-# --- how builds fail, and what is tried then ---------------------------------------------------
+# --- failures and further attempts ---------------------------------------------------
 
 
-def test_a_builder_over_its_memory_limit_is_ended(bundle, tmp_path):
+def test_builder_process_over_memory_limit_is_ended(bundle, tmp_path):
     needs_rtx()
     options = dataclasses.replace(SM86, memory_limit_mb=40)
     with pytest.raises(BuildError, match=r"needs more than its limit of 40 MB") as refusal:
@@ -356,7 +356,7 @@ def test_a_builder_over_its_memory_limit_is_ended(bundle, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_leaves_nothing(bundle, tmp_path, full_disk):
+def test_full_disk_leaves_no_files(bundle, tmp_path, full_disk):
     needs_rtx()
     full_disk()
     with pytest.raises(StorageError, match="no space left on device"):
@@ -365,7 +365,7 @@ def test_a_full_disk_leaves_nothing(bundle, tmp_path, full_disk):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_build_takes_its_builder_with_it(bundle, tmp_path, sent: signal.Signals):
+def test_interrupted_build_ends_its_builder_process(bundle, tmp_path, sent: signal.Signals):
     """The builder sleeps instead of building."""
     script = (
         "import signal\nfrom adq_edge.runtimes.tensorrt import process\n"
@@ -392,7 +392,7 @@ def test_an_interrupted_build_takes_its_builder_with_it(bundle, tmp_path, sent: 
     assert not Path(f"/proc/{builder}").exists()
 
 
-def test_a_killed_builder_is_named(monkeypatch, tmp_path):
+def test_error_names_the_signal_of_a_killed_builder(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setattr(process, "building", worker_functions)
     monkeypatch.setattr(process._Watch, "__call__", lambda watch: os.kill(watch._worker.pid, signal.SIGSEGV))
@@ -420,7 +420,7 @@ def job(folder: Path) -> Job:
     )
 
 
-def test_what_tensorrt_says_of_a_bad_graph_is_passed_on(tmp_path):
+def test_error_contains_the_message_of_tensorrt(tmp_path):
     needs_rtx()
     (tmp_path / "m.onnx").write_bytes(b"no model")
     with pytest.raises(FailedBuildError) as refusal:
@@ -431,7 +431,7 @@ def test_what_tensorrt_says_of_a_bad_graph_is_passed_on(tmp_path):
 
 
 class Builder:
-    """Answers jobs with failures in turn, then with success; keeps the jobs."""
+    """Fails with the given failures, then succeeds; keeps the jobs."""
 
     def __init__(self, *failures: Failure) -> None:
         self.failures = list(failures)
@@ -460,21 +460,21 @@ def make(monkeypatch, inputs, tmp_path, builder: Builder):
 OUT = Failure(FailureKind.OUT_OF_MEMORY, "out of memory")
 
 
-def test_out_of_memory_is_tried_again_with_less(monkeypatch, inputs, tmp_path):
+def test_out_of_memory_is_retried_with_less_memory(monkeypatch, inputs, tmp_path):
     builder = Builder(OUT, OUT)
     details = make(monkeypatch, inputs, tmp_path, builder)
     assert [(job.workspace_mb, job.lean) for job in builder.jobs] == [(512, False), (256, True), (128, True)]
     assert details.workspace_mb == 128
 
 
-def test_out_of_memory_ends_after_a_few_tries(monkeypatch, inputs, tmp_path):
+def test_out_of_memory_ends_after_a_few_attempts(monkeypatch, inputs, tmp_path):
     builder = Builder(*[OUT] * 20)
     with pytest.raises(BuildError, match="out of memory"):
         make(monkeypatch, inputs, tmp_path, builder)
     assert len(builder.jobs) == 4
 
 
-def test_a_small_workspace_grows_to_its_limit(monkeypatch, inputs, tmp_path):
+def test_small_workspace_grows_to_its_limit(monkeypatch, inputs, tmp_path):
     small = Failure(FailureKind.SMALL_WORKSPACE, "no implementation, workspace", "conv")
     builder = Builder(small)
     assert make(monkeypatch, inputs, tmp_path, builder).workspace_mb == 1024
@@ -482,7 +482,7 @@ def test_a_small_workspace_grows_to_its_limit(monkeypatch, inputs, tmp_path):
         make(monkeypatch, inputs, tmp_path, Builder(small, small, small))
 
 
-def test_a_layer_without_integer_kernel_loses_its_pairs(monkeypatch, inputs, tmp_path):
+def test_layer_without_integer_kernel_loses_its_pairs(monkeypatch, inputs, tmp_path):
     layers = [
         layer.node.name for layer in integer_layers(inputs.calibrated.float_model.region, Target.TENSORRT)
     ]
@@ -503,14 +503,14 @@ def test_a_layer_without_integer_kernel_loses_its_pairs(monkeypatch, inputs, tmp
     assert len(builder.jobs) == MOST_STRIPPED + 1
 
 
-def test_little_int8_is_said(monkeypatch, inputs, tmp_path):
+def test_few_int8_layers_cause_a_warning(monkeypatch, inputs, tmp_path):
     details = make(monkeypatch, inputs, tmp_path, Builder())
     assert details.layers == {"INT8": 1}
     assert any("only 1 of" in warning for warning in details.warnings)
 
 
-def test_own_calibrators_write_a_ranges_file(monkeypatch, bundle, dataset, tmp_path):
-    """TensorRT's calibrator is played by a function; the float-input model and the file are real."""
+def test_tensorrt_calibrator_writes_a_ranges_file(monkeypatch, bundle, dataset, tmp_path):
+    """A function replaces TensorRT's calibrator; the float-input model and the file are real."""
     model = FloatModel.load(bundle)
     measured = model.region.measured
     floating = BuildInputs(bundle, Precision.INT8, model)

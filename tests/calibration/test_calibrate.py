@@ -1,4 +1,4 @@
-"""From images to ranges files: the histogram, the one pass over the images, what is written and read."""
+"""`calibrate`: from images to ranges files."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import dataclasses
 import shutil
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
 import numpy as np
 import onnxruntime
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import adq_edge
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.artifacts.ranges import read_ranges
 from adq_edge.calibration.activations import observe
 from adq_edge.calibration.calibrate import calibrate_bundle
-from adq_edge.calibration.calibrators.histogram import Histogram
 from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.calibration.sources import (
     CalibrationSource,
@@ -34,80 +30,13 @@ from adq_edge.core.errors import CalibrationError
 from adq_edge.core.imaging import load_image
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.float_model import FloatModel
-from factories.activations import activations, histogram_of
-
-# --- the histogram -----------------------------------------------------------------------------
-
-# Tiny values are taken as zero: beside a large one, float64 cannot tell on which side of zero they lie.
-VALUES = st.floats(-1e4, 1e4, width=32).map(lambda value: value if abs(value) > 1e-6 else 0.0)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(VALUES, min_size=1, max_size=50).map(np.float32), min_size=1, max_size=6))
-def test_histogram_counts_everything_once_whatever_the_order_of_magnitudes(batches):
-    histogram = histogram_of(*batches)
-    values = np.concatenate(batches)
-    assert histogram.total == values.size
-    assert histogram.data_range == (min(values.min(), 0.0), max(values.max(), 0.0))
-    assert int(histogram.magnitudes.sum()) == values.size
-    if np.abs(values).max() > 0:
-        assert np.abs(values).max() < histogram.limit <= 2 * np.abs(values).max()
-        bins = np.floor(values.astype(np.float64) / histogram.width).astype(int) + histogram.bins
-        expected = np.bincount(bins, minlength=2 * histogram.bins)
-        np.testing.assert_array_equal(
-            np.concatenate([histogram.negative[::-1], histogram.positive]), expected
-        )
-
-
-def test_row_step_counts_some_rows_and_keeps_the_extremes():
-    values = activations("normal", 8192).reshape(1, 4, 32, 64)
-    values[0, 2, 5, 7], values[0, 3, 9, 1] = 50.0, -40.0
-    histogram = Histogram("t")
-    histogram.update(values, row_step=2)
-    assert histogram.total == values.size // 2
-    assert histogram.data_range == (-40.0, 50.0)
-    np.testing.assert_array_equal(histogram.magnitudes[: histogram.bins // 8].sum(), values.size // 2)
-
-
-@pytest.mark.parametrize("shape", [(100,), (1, 100), (1, 100, 1, 1), (1, 50, 1, 2)])
-def test_of_a_single_row_nothing_is_left_out(shape: Tuple[int, ...]):
-    histogram = Histogram("t")
-    histogram.update(activations("normal", 100).reshape(shape), row_step=2)
-    assert histogram.total == 100
-
-
-def test_histogram_is_the_same_in_any_order():
-    small, large = activations("normal"), 100 * activations("skewed", 1000)
-    grown, direct = histogram_of(small, large), histogram_of(large, small)
-    assert grown.limit == direct.limit
-    np.testing.assert_array_equal(grown.positive, direct.positive)
-    np.testing.assert_array_equal(grown.negative, direct.negative)
-
-
-def test_histogram_memory_does_not_grow():
-    histogram = Histogram("t")
-    batch = activations("normal", 10_000)
-    histogram.update(batch)
-    tracemalloc.start()
-    for _ in range(200):
-        histogram.update(batch)
-    current, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert current < 200_000
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_histogram_names_the_tensor_that_is_not_finite(bad: float):
-    with pytest.raises(CalibrationError, match="'t' has NaN or infinite values"):
-        histogram_of([1.0, bad])
-
 
 # --- one pass over the images ------------------------------------------------------------------
 
 
 @pytest.fixture
 def fresh(bundle, tmp_path: Path) -> Bundle:
-    """The bundle without the ranges that other tests have measured."""
+    """Return a copy of the bundle without ranges."""
     shutil.copytree(str(bundle.path), str(tmp_path / "fresh"), ignore=shutil.ignore_patterns("ranges"))
     return open_bundle(tmp_path / "fresh")
 
@@ -116,7 +45,7 @@ def calibrated_files(bundle: Bundle, calibrators: List[str], source: Calibration
     return calibrate_bundle(bundle, FloatModel.load(bundle), calibrators, source)
 
 
-def test_one_pass_serves_several_calibrators_and_is_not_repeated(bundle, dataset: Path, monkeypatch):
+def test_several_calibrators_share_one_pass_that_is_not_repeated(bundle, dataset: Path, monkeypatch):
     source = image_source(dataset, 4)
     paths = calibrated_files(bundle, ["minmax", "percentile:99"], source)
     ranges = [read_ranges(path, bundle.manifest.model_sha256, []) for path in paths]
@@ -128,7 +57,7 @@ def test_one_pass_serves_several_calibrators_and_is_not_repeated(bundle, dataset
     assert calibrated_files(bundle, ["minmax", "percentile:99"], source) == paths
 
 
-def test_minmax_ranges_are_the_activations_own(bundle, dataset: Path):
+def test_minmax_ranges_are_activation_extremes(bundle, dataset: Path):
     source = image_source(dataset, 5)
     (path,) = calibrated_files(bundle, ["minmax"], source)
     ranges = read_ranges(path, bundle.manifest.model_sha256, [])
@@ -144,14 +73,13 @@ def test_minmax_ranges_are_the_activations_own(bundle, dataset: Path):
         assert ranges.tensors[name] == pytest.approx((low, high), rel=1e-5, abs=1e-6)
 
 
-def test_one_image_is_enough_and_none_is_not(bundle, dataset: Path):
+def test_calibration_needs_one_image(bundle, dataset: Path):
     assert len(calibrated_files(bundle, ["entropy"], image_source(dataset, 1))) == 1
     with pytest.raises(CalibrationError, match="at least one image"):
         calibrated_files(bundle, ["entropy"], RandomNormalSource(0))
 
 
-def test_defects_widen_the_ranges(fresh: Bundle, dataset: Path):
-    """The purpose of the source: a mixture's ranges hold the normal images' and reach further."""
+def test_synthetic_defects_widen_ranges(fresh: Bundle, dataset: Path):
     normal, spoilt, mixed = (
         read_ranges(
             calibrated_files(fresh, ["minmax"], source)[0],
@@ -171,7 +99,7 @@ def test_defects_widen_the_ranges(fresh: Bundle, dataset: Path):
     assert np.mean(wider) > 0.5
 
 
-def test_every_mixture_and_calibrator_has_a_file_of_its_own(fresh: Bundle, dataset: Path):
+def test_each_source_and_calibrator_has_its_own_file(fresh: Bundle, dataset: Path):
     specs = ["minmax", "percentile:99", "percentile:99.9"]
     sources = [
         make_source(spec, dataset, 4)
@@ -189,7 +117,7 @@ def test_every_mixture_and_calibrator_has_a_file_of_its_own(fresh: Bundle, datas
 
 @dataclasses.dataclass(frozen=True)
 class StrangeSource:
-    """A third party's source that does not keep its word."""
+    """A source whose images differ from its announcement."""
 
     announced: int
     given: List[np.ndarray]
@@ -205,7 +133,7 @@ class StrangeSource:
         return "strange"
 
 
-def test_a_strange_source_is_refused_or_written_under_a_legal_name(fresh: Bundle):
+def test_unsuitable_source_is_rejected_and_file_name_is_legal(fresh: Bundle):
     good = np.zeros((*fresh.manifest.image_size, 3), np.uint8)
     for images, complaint in (
         ([good.astype(np.float32)], "gave an image of float32"),
@@ -216,14 +144,14 @@ def test_a_strange_source_is_refused_or_written_under_a_legal_name(fresh: Bundle
         with pytest.raises(CalibrationError, match=complaint):
             calibrated_files(fresh, ["minmax"], StrangeSource(2, images))
     assert not fresh.ranges_folder.exists()
-    turned = [good.transpose(1, 0, 2), good[::-1]]  # not contiguous, which the runtime would refuse
+    turned = [good.transpose(1, 0, 2), good[::-1]]  # not contiguous
     (path,) = calibrated_files(fresh, ["minmax"], StrangeSource(2, turned))
     assert path.name == "minmax-a%2F..%2Fstrange%3Aone-2.json"
     assert path.parent == fresh.ranges_folder
 
 
 @pytest.mark.parametrize("given_range", [(0.0, np.nan), (-np.inf, 1.0), (0.5, 1.0), (1.0, -1.0)])
-def test_a_calibrator_that_gives_an_impossible_range_is_refused(
+def test_impossible_range_of_a_calibrator_is_rejected(
     fresh: Bundle, monkeypatch: pytest.MonkeyPatch, given_range: Tuple[float, float]
 ):
     monkeypatch.setattr(
@@ -234,7 +162,7 @@ def test_a_calibrator_that_gives_an_impossible_range_is_refused(
     assert not fresh.ranges_folder.exists()
 
 
-def test_a_source_that_fails_is_named(fresh: Bundle):
+def test_error_names_the_failing_source(fresh: Bundle):
     class Camera(StrangeSource):
         def images(self, size: Tuple[int, int]) -> Iterator[np.ndarray]:
             return broken()
@@ -250,7 +178,7 @@ def broken(*_: object) -> None:
     raise KeyError("no\nlens")
 
 
-def test_a_plugin_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_error_names_a_plugin_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch):
     for module in ("calibrators.registry", "sources"):
         monkeypatch.setattr(f"adq_edge.calibration.{module}.BUILT_IN", {"camera": f"{__name__}:broken"})
     with pytest.raises(CalibrationError, match="calibrator 'camera' cannot be made") as refusal:
@@ -261,7 +189,7 @@ def test_a_plugin_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch):
     assert "\n" not in str(refusal.value)
 
 
-def test_a_calibrator_that_fails_is_named(fresh: Bundle, monkeypatch: pytest.MonkeyPatch):
+def test_error_names_the_failing_calibrator(fresh: Bundle, monkeypatch: pytest.MonkeyPatch):
     def fail(*_: object) -> None:
         raise ZeroDivisionError("division by\nzero")
 
@@ -273,10 +201,10 @@ def test_a_calibrator_that_fails_is_named(fresh: Bundle, monkeypatch: pytest.Mon
     assert not fresh.ranges_folder.exists()
 
 
-# --- the verb ------------------------------------------------------------------------------------
+# --- function and command ---------------------------------------------------------------------
 
 
-def test_the_function_takes_the_choices_of_the_command_line(fresh: Bundle, dataset: Path, monkeypatch):
+def test_calibrate_function_writes_files_that_build_reuses(fresh: Bundle, dataset: Path, monkeypatch):
     results = adq_edge.calibrate(
         fresh.path, "entropy,mse", source="images,synthetic-defects", calib_data=dataset, samples=5
     )
@@ -296,9 +224,7 @@ def test_the_function_takes_the_choices_of_the_command_line(fresh: Bundle, datas
     assert built.sidecar.calibration.source == "images+synthetic-defects"
 
 
-def test_without_a_folder_the_images_are_those_of_build(
-    fresh: Bundle, tmp_path: Path, dataset: Path, monkeypatch
-):
+def test_calibrate_uses_default_images(fresh: Bundle, tmp_path: Path, dataset: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (trained_on,) = adq_edge.calibrate(fresh.path, ["minmax"])
     assert trained_on.ranges.images == 12
@@ -318,7 +244,7 @@ def adq(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_the_command_prints_what_it_wrote(fresh: Bundle, dataset: Path):
+def test_calibrate_command_prints_written_files(fresh: Bundle, dataset: Path):
     result = adq(
         "calibrate",
         fresh.path,
@@ -350,14 +276,14 @@ def test_the_command_prints_what_it_wrote(fresh: Bundle, dataset: Path):
         (["--calib-data", "nowhere"], "nowhere: no such folder. Name a folder with --calib-data"),
     ],
 )
-def test_the_command_refuses_in_one_line(fresh: Bundle, options: List[object], complaint: str):
+def test_calibrate_command_reports_errors_in_one_line(fresh: Bundle, options: List[object], complaint: str):
     result = adq("calibrate", fresh.path, *options)
     assert result.returncode == 2
     assert complaint in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_build_takes_the_same_sources(fresh: Bundle, tmp_path: Path):
+def test_build_command_accepts_source(fresh: Bundle, tmp_path: Path):
     options = ["--calib", "minmax", "--source", "random-normal", "--samples", 2]
     result = adq("build", fresh.path, "-o", tmp_path / "e.onnx", *options)
     assert "calibrated: minmax over 2 x random-normal" in result.stdout, result.stderr

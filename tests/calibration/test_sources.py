@@ -1,4 +1,4 @@
-"""Where calibration images come from."""
+"""Sources of calibration images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def stack(source, size=SIZE) -> np.ndarray:
 # --- images and random-normal ----------------------------------------------------------------------
 
 
-def test_image_source_takes_training_images_of_all_categories(dataset: Path, tmp_path: Path):
+def test_image_source_reads_training_images_of_all_categories(dataset: Path, tmp_path: Path):
     source = image_source(dataset, 8)
     assert len(source) == 8
     assert {path.parts[-4] for path in source.paths} == {"part0", "part1"}
@@ -59,7 +59,7 @@ def test_random_normal_is_standard_normal_after_normalization():
 # --- defects ---------------------------------------------------------------------------------------
 
 
-def test_synthetic_defects_follow_from_the_file_and_the_seed(dataset: Path, tmp_path: Path):
+def test_synthetic_defects_depend_on_file_and_seed(dataset: Path, tmp_path: Path):
     source = make_source("synthetic-defects", dataset, 8)
     images = stack(source)
     np.testing.assert_array_equal(images, stack(source))
@@ -71,19 +71,19 @@ def test_synthetic_defects_follow_from_the_file_and_the_seed(dataset: Path, tmp_
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 80), (96, 32), (16, 16)])
-def test_each_image_is_the_normal_one_with_defects_to_be_seen(dataset: Path, size):
+def test_each_image_has_visible_defects(dataset: Path, size):
     normal = stack(make_source("images", dataset, 12), size)
     defective = stack(make_source("synthetic-defects", dataset, 12), size)
     assert defective.dtype == np.uint8
     assert defective.shape == (12, *size, 3)
     change = np.abs(defective.astype(int) - normal).max(3)
     assert (change.max((1, 2)) > 30).all()
-    assert np.mean(change > 30) < 0.4  # most of an image is as it was
+    assert np.mean(change > 30) < 0.4  # most of an image is unchanged
     assert len({mask.tobytes() for mask in change > 30}) == 12
 
 
 @pytest.mark.parametrize("kind", sorted(DEFECTS))
-def test_every_kind_of_defect_changes_a_part_of_a_image(kind: str):
+def test_each_kind_of_defect_changes_a_part_of_the_image(kind: str):
     column = np.arange(96)
     pattern = np.add.outer(20 * (column[:64] // 8 % 2), 60 + 120 * (column // 12 % 2))
     image = pattern[..., None].repeat(3, 2).astype(np.uint8)
@@ -98,8 +98,8 @@ def test_every_kind_of_defect_changes_a_part_of_a_image(kind: str):
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_a_image_of_one_color_shows_its_defects_too(level: int):
-    """Blur, a missing part and a patch of itself cannot be seen on it; then others are drawn."""
+def test_defects_are_visible_on_a_uniform_image(level: int):
+    """Blur, a missing part and a patch of the image itself are invisible here; other defects are drawn."""
     image = np.full((64, 64, 3), level, np.uint8)
     for seed in range(40):
         before = image.copy()
@@ -108,7 +108,7 @@ def test_a_image_of_one_color_shows_its_defects_too(level: int):
         np.testing.assert_array_equal(image, before)
 
 
-def test_a_damaged_image_is_named(tmp_path: Path):
+def test_error_names_a_damaged_image(tmp_path: Path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(DataError, match=r"text\.png: not a readable image"):
         stack(make_source("synthetic-defects", tmp_path, 3))
@@ -117,7 +117,7 @@ def test_a_damaged_image_is_named(tmp_path: Path):
 # --- names and mixtures ----------------------------------------------------------------------------
 
 
-def test_sources_by_name(dataset: Path):
+def test_make_source_finds_built_in_sources(dataset: Path):
     assert set(BUILT_IN) <= set(source_names())
     for name in BUILT_IN:
         source = make_source(name, dataset, 3)
@@ -127,7 +127,7 @@ def test_sources_by_name(dataset: Path):
     assert make_source("random-normal", None, 8, seed=3) == RandomNormalSource(8, 3)
 
 
-def test_a_mixture_shares_the_samples_and_takes_turns(dataset: Path):
+def test_mixture_shares_samples_and_alternates(dataset: Path):
     mixed = make_source("images, synthetic-defects,random-normal", dataset, 8)
     assert mixed.name == "images+synthetic-defects+random-normal"
     assert isinstance(mixed, MixedSource)
@@ -140,13 +140,13 @@ def test_a_mixture_shares_the_samples_and_takes_turns(dataset: Path):
     np.testing.assert_array_equal(images[2::3], stack(RandomNormalSource(2)))
 
 
-def test_a_mixture_goes_on_when_a_part_ends(dataset: Path):
+def test_mixture_continues_when_a_part_ends(dataset: Path):
     mixed = make_source("images,random-normal", dataset, 40)
     assert [len(part) for part in mixed.parts] == [12, 20]
     assert len(mixed) == len(stack(mixed)) == 32
 
 
-def test_a_fingerprint_tells_apart_all_that_changes_the_images(dataset: Path, tmp_path: Path):
+def test_fingerprint_changes_with_the_images(dataset: Path, tmp_path: Path):
     write_image(tmp_path / "0.png", 0)
     write_image(tmp_path / "1.png", 1)
     specs = ["images", "synthetic-defects", "images,synthetic-defects", "synthetic-defects,images"]
@@ -175,31 +175,31 @@ def test_a_fingerprint_tells_apart_all_that_changes_the_images(dataset: Path, tm
         ("random-normal,synthetic-defects", 3, "calibration_data: no calibration images"),
     ],
 )
-def test_sources_that_cannot_be_made_are_refused(spec: str, samples: int, complaint: str):
+def test_make_source_rejects_bad_requests(spec: str, samples: int, complaint: str):
     with pytest.raises(CalibrationError, match=complaint) as refusal:
         make_source(spec, None, samples)
     assert "\n" not in str(refusal.value)
 
 
-def test_random_normal_as_data_is_the_source_of_that_name(bundle):
+def test_random_normal_as_folder_selects_that_source(bundle):
     assert choose_source(bundle, "images", "random-normal", 5) == RandomNormalSource(5)
     assert choose_source(bundle, "random-normal", "random-normal", 5) == RandomNormalSource(5)
     with pytest.raises(CalibrationError, match="Mix them: --source synthetic-defects,random-normal"):
         choose_source(bundle, "synthetic-defects", "random-normal", 5)
 
 
-# --- a third party's source --------------------------------------------------------------------------
+# --- sources of installed packages --------------------------------------------------------------------------
 
 
 def announce(folder: Path, module: str, attribute: str) -> None:
-    """Write what an installer would: the metadata of a package with a source named `third`."""
+    """Write the metadata of an installed package with a source named `third`."""
     metadata = folder / f"{module}-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(f"[adq_edge.sources]\nthird = {module}:{attribute}\n")
 
 
-def test_a_third_partys_source_is_found_and_mixed(
+def test_source_of_an_installed_package_is_found_and_mixed(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "third_source.py").write_text(
@@ -224,7 +224,7 @@ def test_a_third_partys_source_is_found_and_mixed(
         ("def make(): pass", "source 'third' cannot be made .*arguments"),
     ],
 )
-def test_a_broken_third_partys_source_is_named(tmp_path: Path, monkeypatch, code: str, complaint: str):
+def test_error_names_a_broken_source_of_a_package(tmp_path: Path, monkeypatch, code: str, complaint: str):
     module = f"broken_{len(code)}"
     (tmp_path / f"{module}.py").write_text(code)
     announce(tmp_path, module, "make")
@@ -234,7 +234,7 @@ def test_a_broken_third_partys_source_is_named(tmp_path: Path, monkeypatch, code
     assert make_source("random-normal", None, 3).name == "random-normal"
 
 
-def test_ours_go_before_an_installed_one_of_the_same_name(monkeypatch: pytest.MonkeyPatch):
+def test_built_in_source_has_priority(monkeypatch: pytest.MonkeyPatch):
     impostor = SimpleNamespace(name="random-normal", load=lambda: ImageSource)
     monkeypatch.setattr(
         "adq_edge.core.plugins.metadata.entry_points", lambda: {"adq_edge.sources": [impostor]}

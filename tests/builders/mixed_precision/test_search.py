@@ -1,4 +1,4 @@
-"""Precision plans: the file, the search for one, and engines built with one."""
+"""Precision plans: the file, the search, and engines built with a plan."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from factories.images import SIZE, leftovers, write_dataset
 
 IMAGES = 6
 SPOILT = "percentile:80"
-"""A calibrator that clips a fifth of all values: INT8 that needs mending."""
+"""A calibrator that clips a fifth of all values, which makes INT8 bad."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_search() -> Iterator[None]:
-    """Measure little, and rank the layers once for each model: neither order nor time is at stake here."""
+    """Measure few images and rounds, and rank the layers of each model once."""
     ranked: Dict[str, list] = {}
 
     def remember(model: FloatModel, ranges, *arguments, **options) -> list:
@@ -63,14 +63,14 @@ def quick_search() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def layers(bundle) -> List[str]:
-    """Return what INT8 engines compute in integers here: the rest is float32 in any case."""
+    """Return the layers that INT8 engines compute in integers."""
     region = FloatModel.load(bundle).region
     return [layer.node.name for layer in integer_layers(region, cpu_target())]
 
 
 @pytest.fixture(scope="module")
 def unlabelled(bundle, engines, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Return the bundle of a model of which nobody knows what it was trained on, already calibrated."""
+    """Return a calibrated bundle without a training dataset."""
     path = tmp_path_factory.mktemp("unlabelled") / "bundle"
     shutil.copytree(str(bundle.path), str(path))
     manifest = json.loads((path / "manifest.json").read_text())
@@ -80,7 +80,7 @@ def unlabelled(bundle, engines, tmp_path_factory: pytest.TempPathFactory) -> Bun
 
 @pytest.fixture(scope="module")
 def everything(bundle, layers: List[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a plan written by hand that keeps every layer in float32."""
+    """Return a plan that keeps every layer in float32."""
     path = tmp_path_factory.mktemp("plans") / "everything.json"
     Plan(bundle.manifest.model_sha256, cpu_target(), tuple(layers)).write(path)
     return path
@@ -98,7 +98,7 @@ def drops(plan: Plan) -> Dict[int, float]:
 # --- the file ----------------------------------------------------------------------------------------
 
 
-def test_plan_survives_the_disk_and_one_by_hand_needs_only_its_layers(tmp_path: Path, built_to_a_drop):
+def test_plan_is_read_back_and_optional_fields_may_be_missing(tmp_path: Path, built_to_a_drop):
     plan = built_to_a_drop.plan
     plan.write(tmp_path / "p.json")
     assert read_plan(tmp_path / "p.json", plan.model_sha256, plan.float_layers) == plan
@@ -120,7 +120,7 @@ def test_plan_survives_the_disk_and_one_by_hand_needs_only_its_layers(tmp_path: 
         (None, r"p\.json: not a JSON file"),
     ],
 )
-def test_plan_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, change, complaint: str):
+def test_read_plan_rejects_unsuitable_plans(tmp_path: Path, change, complaint: str):
     path = tmp_path / "p.json"
     Plan("a", Target.X86, ("one",)).write(path)
     if change is None:
@@ -136,7 +136,7 @@ def test_plan_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, change, c
 
 
 @given(st.integers(0, 200), st.integers(1, 201))
-def test_smallest_prefix_is_found_with_few_questions(total: int, smallest: int):
+def test_smallest_prefix_needs_few_calls(total: int, smallest: int):
     asked: List[int] = []
 
     def holds(count: int) -> bool:
@@ -151,14 +151,14 @@ def test_smallest_prefix_is_found_with_few_questions(total: int, smallest: int):
 
 @pytest.fixture(scope="module")
 def built_to_a_drop(unlabelled, dataset: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Return an engine whose anomaly map has at most half the error of the all-INT8 engine's."""
+    """Return an engine with at most half the map error of the all-INT8 engine."""
     folder = tmp_path_factory.mktemp("planned")
     first = build(unlabelled.path, folder / "f.onnx", calib_data=dataset, max_drop=1e9)
     limit = drops(first.plan)[0] / 2
     return build(unlabelled.path, folder / "out" / "e.onnx", calib_data=dataset, max_drop=limit)
 
 
-def test_search_without_labels_holds_the_error_of_the_map(
+def test_search_without_labels_limits_the_map_error(
     built_to_a_drop, engines, dataset: Path, layers: List[str]
 ):
     plan, sidecar = built_to_a_drop.plan, built_to_a_drop.sidecar
@@ -171,7 +171,7 @@ def test_search_without_labels_holds_the_error_of_the_map(
     assert drops(plan)[count] <= search.max_drop < drops(plan)[count - 1]
     for step in search.steps:
         assert step.drop == pytest.approx(10 ** (-step.map_snr_db / 20))
-        assert step.latency_ratio > 0  # how much is the machine's matter
+        assert step.latency_ratio > 0  # its value depends on the machine
     assert [step.float_layers for step in search.steps] == sorted(drops(plan))
     assert search.steps[0].latency_ratio == 1.0
 
@@ -185,7 +185,7 @@ def test_search_without_labels_holds_the_error_of_the_map(
         "e.onnx.json",
         "e.onnx.plan.json",
     }
-    # and the engine on disk is the one that was measured
+    # the engine on disk is the measured one
     images = list(make_source("images,synthetic-defects", dataset, IMAGES, seed=1).images((SIZE, SIZE)))
     maps = []
     for path in (engines[Precision.FP32], built_to_a_drop.path):
@@ -195,18 +195,18 @@ def test_search_without_labels_holds_the_error_of_the_map(
     assert error == pytest.approx(drops(plan)[count], rel=1e-4)
 
 
-def test_lone_float_layer_is_really_computed_in_float32(
+def test_single_float_layer_is_computed_in_float32(
     unlabelled, dataset: Path, layers: List[str], tmp_path: Path
 ):
-    """ONNX Runtime takes one between two quantized layers for one to quantize as well, unless told not to."""
+    """By default ONNX Runtime also quantizes a float layer between two quantized ones."""
     convolutions = [name for name in layers if name.endswith("Conv")]
-    last = convolutions[-1]  # reads what a quantized one makes, and a quantized addition reads it
+    last = convolutions[-1]  # between a quantized convolution and a quantized addition
     Plan(unlabelled.manifest.model_sha256, cpu_target(), (last,)).write(tmp_path / "p.json")
     built = build(unlabelled.path, tmp_path / "e.onnx", calib_data=dataset, plan=tmp_path / "p.json")
     assert built.sidecar.operators["QLinearConv"] == len(convolutions) - 1
 
 
-def test_search_with_labels_holds_the_image_auroc(bundle, dataset: Path, engines, tmp_path: Path):
+def test_search_with_labels_limits_the_auroc_drop(bundle, dataset: Path, engines, tmp_path: Path):
     built = build(bundle.path, tmp_path / "e.onnx", calib=SPOILT, max_drop=0.0)
     search = searched(built.plan)
     assert (search.measure, search.holds, search.images) == (Measure.IMAGE_AUROC, True, 12)
@@ -227,7 +227,7 @@ def test_search_with_labels_holds_the_image_auroc(bundle, dataset: Path, engines
     assert f"12 images of {dataset.resolve()}" in notes[0]
 
 
-def test_with_every_layer_in_float32_nothing_is_lost(bundle, everything: Path, engines, dataset, tmp_path):
+def test_all_layers_in_float32_reproduce_fp32(bundle, everything: Path, engines, dataset, tmp_path):
     built = build(bundle.path, tmp_path / "e.onnx", calib=SPOILT, plan=everything)
     assert "QLinearConv" not in built.sidecar.operators
     images = np.stack([load_image(path, (SIZE, SIZE)) for path in sorted(dataset.rglob("test/*/*.png"))])
@@ -236,12 +236,12 @@ def test_with_every_layer_in_float32_nothing_is_lost(bundle, everything: Path, e
     np.testing.assert_allclose(measured.maps, expected.maps, atol=1e-4 * expected.maps.max())
 
 
-def test_drop_that_no_plan_holds_is_refused_and_leaves_nothing(
+def test_unreachable_drop_is_rejected_and_leaves_no_files(
     unlabelled, dataset: Path, layers: List[str], tmp_path: Path, monkeypatch
 ):
     monkeypatch.setattr(
         "adq_edge.builders.mixed_precision.trials._ROUNDING", -1e9
-    )  # so that FP32 itself does not hold it
+    )  # FP32 itself exceeds the limit
     options = {"calib_data": dataset, "max_drop": 0.001}
     with pytest.raises(
         BuildError, match=r"no plan keeps to a drop of 0\.001 in map-error: the nearest has"
@@ -256,7 +256,7 @@ def test_drop_that_no_plan_holds_is_refused_and_leaves_nothing(
     assert "not reached; the nearest plan was taken" in plan_table(built.plan).notes[1]
 
 
-def test_plan_given_again_builds_the_same_engine(built_to_a_drop, unlabelled, dataset: Path, tmp_path: Path):
+def test_given_plan_builds_the_same_engine(built_to_a_drop, unlabelled, dataset: Path, tmp_path: Path):
     plan = plan_path(built_to_a_drop.path)
     again = build(unlabelled.path, tmp_path / "again.onnx", calib_data=dataset, plan=plan)
     assert sha256(again.path) == sha256(built_to_a_drop.path)
@@ -287,8 +287,8 @@ def test_interrupted_build_leaves_neither_engine_nor_plan(
 
 
 @pytest.mark.parametrize("gone", ["test", "test/spot", "", None])
-def test_measure_follows_what_the_training_data_holds(bundle, dataset, tmp_path: Path, monkeypatch, gone):
-    """The labels decide; without them normal images do, of the same folder or of the calibration's."""
+def test_measure_depends_on_the_training_data(bundle, dataset, tmp_path: Path, monkeypatch, gone):
+    """Without labels, normal images of the same folder or of the calibration are used."""
     root = write_dataset(tmp_path / "data")
     for folder in [] if gone is None else [root] if gone == "" else root.glob(f"*/{gone}"):
         shutil.rmtree(str(folder))
@@ -303,7 +303,7 @@ def test_measure_follows_what_the_training_data_holds(bundle, dataset, tmp_path:
 # --- refusals -----------------------------------------------------------------------------------------
 
 
-def test_options_that_do_not_go_together_are_refused_before_anything_is_read(bundle, dataset, tmp_path: Path):
+def test_contradicting_options_are_rejected_before_reading_files(bundle, dataset, tmp_path: Path):
     for options, complaint in (
         ({"precision": "fp16", "max_drop": 0.1}, r"--max-drop is for INT8 engines only"),
         ({"precision": "fp32", "plan": "p.json"}, r"--plan is for INT8 engines only"),
@@ -335,7 +335,7 @@ def adq(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=str(cwd), capture_output=True, text=True, timeout=120)
 
 
-def test_command_line_shows_the_steps_and_refuses_in_one_line(
+def test_build_command_shows_steps_and_reports_errors_in_one_line(
     bundle, everything: Path, layers: List[str], tmp_path: Path
 ):
     other = tmp_path / "other.json"

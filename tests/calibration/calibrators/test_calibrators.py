@@ -1,4 +1,4 @@
-"""Each calibrator against its definition, written out here on the raw values in float64."""
+"""Each calibrator against its definition, computed here on the raw values in float64."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def range_of(spec: str, *batches: np.ndarray) -> tuple:
 
 
 def reference_divergence(counts: np.ndarray, kept: int) -> float:
-    """KL(P || Q) of one threshold, bin by bin (Migacz, GTC 2017, slides 31-38)."""
+    """Return KL(P || Q) of one threshold, bin by bin (Migacz, GTC 2017, slides 31-38)."""
     p = [float(count) for count in counts[:kept]]
     p[-1] += float(sum(counts[kept:]))
     sums, filled = [0.0] * LEVELS, [0] * LEVELS
@@ -56,7 +56,7 @@ def reference_threshold(counts: np.ndarray) -> int:
 
 
 def raw_counts(values: np.ndarray) -> np.ndarray:
-    """The 2048 bins of the search, counted from the values; zeros do not count, as in NVIDIA's tools."""
+    """Return the 2048 bins of the search, counted from the values without zeros, as in NVIDIA's tools."""
     magnitudes = np.abs(values.astype(np.float64))
     counts = np.histogram(magnitudes, BINS, (0.0, magnitudes.max()))[0].astype(np.float64)
     counts[0] = counts[1]
@@ -64,19 +64,19 @@ def raw_counts(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_entropy_search_equals_the_written_out_one(seed: int):
+def test_entropy_search_equals_the_reference(seed: int):
     values = np.abs(np.random.default_rng(seed).standard_normal(20_000)) ** (1 + seed)
     counts = np.histogram(values, 400)[0].astype(np.float64)
     thresholds = np.arange(LEVELS, 401)
     expected = [reference_divergence(counts, int(kept)) for kept in thresholds]
     np.testing.assert_allclose(kl_divergences(counts, thresholds), expected, rtol=1e-9, atol=1e-12)
     assert best_threshold(counts) == reference_threshold(counts)
-    assert best_threshold(counts) < len(counts)  # it clips: always to keep everything is no search
+    assert best_threshold(counts) < len(counts)  # some values are clipped
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_entropy_range_follows_from_the_raw_values(kind: str):
-    """The largest value stands just below a power of two, where our bins and the 2048 of the search agree."""
+def test_entropy_range_equals_the_reference_on_raw_values(kind: str):
+    """The largest value is just below a power of two: there the histogram has the 2048 bins of the search."""
     values = activations(kind, 30_000)
     largest = np.nextafter(np.float32(2.0 ** math.frexp(float(np.abs(values).max()))[1]), np.float32(0))
     values[0] = largest
@@ -92,8 +92,8 @@ def test_entropy_range_follows_from_the_raw_values(kind: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("percentile", [99.99, 99.9, 99.0, 90.0, 50.0])
-def test_percentile_is_numpys_quantile_of_the_raw_values(kind: str, percentile: float):
-    """Within a bin: numpy's two neighboring values bracket it, give or take the bin that holds them."""
+def test_percentile_equals_numpy_quantile(kind: str, percentile: float):
+    """The result is between numpy's two neighboring values, within one bin."""
     values = activations(kind).astype(np.float64)
     low, high = range_of(f"percentile:{percentile}", values)
     width = histogram_of(values).width
@@ -104,7 +104,7 @@ def test_percentile_is_numpys_quantile_of_the_raw_values(kind: str, percentile: 
         assert wanted[0] - width <= ours <= wanted[1] + width
 
 
-def test_percentile_100_is_minmax():
+def test_percentile_100_equals_minmax():
     for kind in KINDS:
         values = activations(kind)
         assert range_of("percentile:100", values) == range_of("minmax", values)
@@ -117,14 +117,14 @@ def test_percentile_100_is_minmax():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_minmax_is_the_raw_minimum_and_maximum(kind: str):
+def test_minmax_equals_extremes_of_raw_values(kind: str):
     batches = [activations(kind, 1000, seed) for seed in range(5)]
     everything = np.concatenate(batches).astype(np.float64)
     assert range_of("minmax", *batches) == (min(everything.min(), 0.0), everything.max())
 
 
 def reference_error(values: np.ndarray, low: float, high: float, power: float = 2.0) -> float:
-    """Mean p-th power of the error of 8 bits: round to one of 256 steps, clip, and read back."""
+    """Return the mean p-th power of the error of 8 bits: round to 256 levels, clip, and convert back."""
     step = (high - low) / 255
     zero_point = round(-low / step)
     stored = np.clip(np.round(values / step) + zero_point, 0, 255)
@@ -133,8 +133,8 @@ def reference_error(values: np.ndarray, low: float, high: float, power: float = 
 
 @pytest.mark.parametrize(("spec", "power"), [("mse", 2.0), ("lp", 2.4), ("lp:1", 1.0), ("lp:4", 4.0)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_mse_and_lp_are_the_best_threshold_on_the_raw_values(kind: str, spec: str, power: float):
-    """Brute force, four times finer than the calibrator's own candidates."""
+def test_mse_and_lp_equal_brute_force_search(kind: str, spec: str, power: float):
+    """The brute-force search has four times as many thresholds as the calibrator."""
     values = activations(kind, 50_000).astype(np.float64)
     largest = np.abs(values).max()
     thresholds = largest * np.arange(1, 401) / 400
@@ -147,9 +147,9 @@ def test_mse_and_lp_are_the_best_threshold_on_the_raw_values(kind: str, spec: st
     assert max(-low, high) == pytest.approx(thresholds[int(np.argmin(errors))], abs=0.03 * largest)
 
 
-# --- properties that every calibrator has ----------------------------------------------------------
+# --- properties of all calibrators ----------------------------------------------------------
 
-# Tiny values are taken as zero: beside a large one, float64 cannot tell on which side of zero they lie.
+# Tiny values become zero: float64 cannot bin them exactly beside a large value.
 VALUES = st.floats(-1e4, 1e4, width=32).map(lambda value: value if abs(value) > 1e-6 else 0.0)
 ANY_DATA = st.one_of(
     st.lists(VALUES, min_size=1, max_size=60).map(np.float32),
@@ -161,14 +161,14 @@ SMOOTH_DATA = st.builds(activations, st.sampled_from(KINDS), st.just(20_000), st
 
 @settings(max_examples=150, deadline=None)
 @given(SPECS, ANY_DATA)
-def test_range_holds_zero_and_never_exceeds_the_data(spec: str, values: np.ndarray):
+def test_range_contains_zero_and_is_within_the_data(spec: str, values: np.ndarray):
     low, high = range_of(spec, values)
     assert min(values.min(), 0) <= low <= 0 <= high <= max(values.max(), 0)
 
 
 @settings(max_examples=100, deadline=None)
 @given(SPECS, ANY_DATA, st.integers(-12, 12))
-def test_scaling_by_a_power_of_two_scales_the_range_exactly(spec: str, values: np.ndarray, exponent: int):
+def test_range_scales_exactly_with_powers_of_two(spec: str, values: np.ndarray, exponent: int):
     factor = 2.0**exponent
     low, high = range_of(spec, values)
     assert range_of(spec, values * np.float32(factor)) == (factor * low, factor * high)
@@ -176,7 +176,7 @@ def test_scaling_by_a_power_of_two_scales_the_range_exactly(spec: str, values: n
 
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(["minmax", "percentile", "percentile:99"]), SMOOTH_DATA, st.floats(1e-3, 1e3))
-def test_scaling_by_any_factor_scales_the_range_within_a_bin(spec: str, values: np.ndarray, factor: float):
+def test_range_scales_with_any_factor_within_a_bin(spec: str, values: np.ndarray, factor: float):
     low, high = range_of(spec, values)
     scaled = range_of(spec, values * np.float32(factor))
     bin_width = float(np.abs(values).max()) / BINS
@@ -185,8 +185,8 @@ def test_scaling_by_any_factor_scales_the_range_within_a_bin(spec: str, values: 
 
 @settings(max_examples=25, deadline=None)
 @given(SMOOTH_DATA, st.floats(1e-3, 1e3))
-def test_scaling_by_any_factor_leaves_mse_as_good(values: np.ndarray, factor: float):
-    """Neighbouring thresholds can be equally good, so what is compared is the error that they leave."""
+def test_mse_error_does_not_depend_on_scale(values: np.ndarray, factor: float):
+    """Neighboring thresholds can be equally good, so the test compares their errors."""
     own = reference_error(values.astype(np.float64), *range_of("mse", values))
     low, high = range_of("mse", values * np.float32(factor))
     assert reference_error(values.astype(np.float64), low / factor, high / factor) <= 1.02 * own
@@ -194,12 +194,12 @@ def test_scaling_by_any_factor_leaves_mse_as_good(values: np.ndarray, factor: fl
 
 @settings(max_examples=15, deadline=None)
 @given(SMOOTH_DATA, st.floats(1e-3, 1e3))
-def test_scaling_by_any_factor_leaves_entropy_as_good(values: np.ndarray, factor: float):
-    """Other bins divide the same values otherwise; thresholds far apart can be equally good to the search."""
+def test_entropy_divergence_does_not_depend_on_scale(values: np.ndarray, factor: float):
+    """Distant thresholds can be equally good, so the test compares their divergences."""
     counts, largest = raw_counts(values), float(np.abs(values).max())
 
     def divergence(threshold: float) -> float:
-        chosen = round(threshold / largest * BINS)  # of our bins; the raw ones beside it are meant too
+        chosen = round(threshold / largest * BINS)  # in bins of the histogram
         return min(
             reference_divergence(counts, chosen + step) for step in range(-4, min(4, BINS - chosen) + 1)
         )
@@ -212,9 +212,7 @@ def test_scaling_by_any_factor_leaves_entropy_as_good(values: np.ndarray, factor
 @given(
     st.sampled_from(["normal", "relu"]), st.integers(0, 2**32 - 1), st.floats(2.0, 10.0), st.integers(1, 3)
 )
-def test_a_spike_of_outliers_moves_minmax_fully_and_the_others_little(
-    kind: str, seed: int, height: float, count: int
-):
+def test_outliers_move_only_minmax(kind: str, seed: int, height: float, count: int):
     values = activations(kind, 100_000, seed)
     spike = np.full(count, height * values.max(), np.float32)
     assert range_of("minmax", values, spike)[1] == spike[0]
@@ -251,7 +249,7 @@ def test_constant_activation_has_a_range(name: str, constant: float):
         ("minmax:3", "calibrator 'minmax:3' cannot be made"),
     ],
 )
-def test_calibrators_that_there_are_not(spec: str, complaint: str):
+def test_make_calibrator_rejects_bad_specs(spec: str, complaint: str):
     with pytest.raises(CalibrationError, match=complaint) as refusal:
         make_calibrator(spec)
     assert "\n" not in str(refusal.value)

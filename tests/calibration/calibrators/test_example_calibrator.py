@@ -1,4 +1,4 @@
-"""A third party's calibrator, from its package's source to a ranges file."""
+"""A calibrator of an installed package, from the package's source to a ranges file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index"]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, str]:
-    """Install the example into a folder of its own; return an environment in which Python sees it."""
+    """Install the example into a folder and return an environment in which Python finds it."""
     pytest.importorskip("setuptools", minversion="70.1", reason="setuptools builds the package")
     folder = tmp_path_factory.mktemp("third-party")
-    source = folder / "source"  # setuptools writes beside what it builds
+    source = folder / "source"  # setuptools writes into the source folder
     shutil.copytree(str(PACKAGE), str(source))
     subprocess.run(
         [*PIP, *OFFLINE, "--target", str(folder / "target"), str(source)], check=True, capture_output=True
@@ -43,7 +43,7 @@ def python(arguments: list, environment: Dict[str, str]) -> subprocess.Completed
     )
 
 
-def test_it_is_found_by_name(installed: Dict[str, str]):
+def test_calibrator_of_an_installed_package_is_found(installed: Dict[str, str]):
     code = (
         "from adq_edge.calibration.calibrators.registry import calibrator_names, make_calibrator\n"
         "assert 'sigma' in calibrator_names()\n"
@@ -54,9 +54,7 @@ def test_it_is_found_by_name(installed: Dict[str, str]):
     assert result.stdout.split() == ["sigma_calibrator", "3.0"], result.stderr
 
 
-def test_calibrate_writes_its_ranges_beside_ours(
-    installed: Dict[str, str], bundle, dataset: Path, tmp_path: Path
-):
+def test_calibrate_writes_its_ranges(installed: Dict[str, str], bundle, dataset: Path, tmp_path: Path):
     copy = tmp_path / "bundle"
     shutil.copytree(str(bundle.path), str(copy), ignore=shutil.ignore_patterns("ranges"))
     arguments = ["--calib", "sigma:3,minmax", "--data", dataset, "--samples", 4]
@@ -76,7 +74,7 @@ def test_calibrate_writes_its_ranges_beside_ours(
     assert (theirs[:, 1] < ours[:, 1]).any()
 
 
-def test_its_refusals_are_one_line(installed: Dict[str, str], bundle):
+def test_calibrate_reports_its_errors_in_one_line(installed: Dict[str, str], bundle):
     for spec, complaint in (("sigma:0", "sigmas must be above 0, not 0"), ("sigmund", "no calibrator named")):
         result = python(["-m", "adq_edge", "calibrate", bundle.path, "--calib", spec], installed)
         assert result.returncode == 2
@@ -85,7 +83,7 @@ def test_its_refusals_are_one_line(installed: Dict[str, str], bundle):
         assert "sigma" in result.stderr
 
 
-def test_without_its_package_it_does_not_exist():
+def test_calibrator_is_unknown_without_its_package():
     code = "from adq_edge.calibration.calibrators.registry import make_calibrator; make_calibrator('sigma')"
     result = python(["-c", code], {**os.environ, "PYTHONPATH": ""})
     assert "no calibrator named 'sigma'. There are: entropy, lp, minmax, mse, percentile." in result.stderr

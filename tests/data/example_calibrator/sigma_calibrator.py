@@ -1,4 +1,4 @@
-"""Sigma: a fixed number of standard deviations about zero. An example, and what entropy should beat."""
+"""Sigma: clips at a fixed number of standard deviations about zero. An example of a calibrator."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from adq_edge.calibration.calibrators.histogram import Histogram
 
 
 class SigmaCalibrator:
-    """Clips at `sigmas` root mean squares of the values, on both sides of zero alike.
+    """Clips at `sigmas` root mean squares of the values, symmetric about zero.
 
     Args:
-        sigmas: the number that stands behind the colon in `--calib sigma:4`.
+        sigmas: the number after the colon in `--calib sigma:4`.
     """
 
     def __init__(self, sigmas: float = 4.0) -> None:
@@ -22,7 +22,7 @@ class SigmaCalibrator:
         self.sigmas = sigmas
 
     def compute_range(self, histogram: Histogram) -> Tuple[float, float]:
-        """Return (-threshold, threshold), cut to the data's own range."""
+        """Return (-threshold, threshold), limited to the range of the data."""
         centers = (np.arange(histogram.bins) + 0.5) * histogram.width
         mean_square = np.dot(histogram.magnitudes, centers**2) / histogram.total
         threshold = self.sigmas * float(np.sqrt(mean_square))
