@@ -13,12 +13,11 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
-from adq_edge.calibration.activations import collect, observe
+from adq_edge.calibration.activations import collect, largest_per_channel, observe
 from adq_edge.calibration.calibrate import EQUALIZATION_IMAGES
 from adq_edge.calibration.calibrated_model import ROUNDING_IMAGES
 from adq_edge.calibration.calibrators.histogram import Histogram
 from adq_edge.calibration.calibrators.registry import make_calibrator
-from adq_edge.calibration.channel_maxima import largest_per_channel
 from adq_edge.calibration.second_moments import second_moments
 from adq_edge.core.console import progress_bar
 from adq_edge.core.options import Target

@@ -1,4 +1,4 @@
-"""Activation histograms of a float model, collected in one pass over the images."""
+"""Statistics of a float model's activations: histograms and channel maxima, in one pass over the images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def collect(
     Raises:
         CalibrationError: an activation is NaN or infinite.
     """
-    session = calibration_session(observe(model, tensors), threads)
+    session = observing_session(model, tensors, threads)
     histograms = [Histogram(name) for name in tensors]
     buffers: List[np.ndarray] = []
     with ThreadPoolExecutor(threads) as pool:
@@ -54,6 +54,28 @@ def collect(
             if on_image is not None:
                 on_image()
     return dict(zip(tensors, histograms))
+
+
+def largest_per_channel(
+    model: onnx.ModelProto, tensors: List[str], images: Iterable[np.ndarray], *, threads: int
+) -> Dict[str, np.ndarray]:
+    """Return the largest magnitude of each channel, float32 `[channels]`, over all images.
+
+    Args:
+        model: the float model.
+        tensors: names of `[N, channels, ...]` activations.
+        images: uint8 `[H, W, 3]` each.
+        threads: threads for inference.
+    """
+    session = observing_session(model, tensors, threads)
+    largest: Dict[str, np.ndarray] = {}
+    for image in images:
+        for name, value in zip(tensors, session.run(tensors, {INPUT: image[None]})):
+            # Two reductions are several times faster than one over the magnitudes.
+            rows = value.reshape(value.shape[1], -1)
+            magnitude = np.maximum(rows.max(axis=1), -rows.min(axis=1))
+            largest[name] = np.maximum(largest.get(name, magnitude), magnitude)
+    return largest
 
 
 def _run_into(
@@ -77,12 +99,14 @@ def observe(model: onnx.ModelProto, tensors: List[str]) -> onnx.ModelProto:
     return copy
 
 
-def calibration_session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
-    """Return an inference session for calibration images."""
+def observing_session(
+    model: onnx.ModelProto, tensors: List[str], threads: int
+) -> onnxruntime.InferenceSession:
+    """Return an inference session whose outputs are the given tensors."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Threads that spin while they wait for the next image would slow down the counting.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        observe(model, tensors).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

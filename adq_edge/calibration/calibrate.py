@@ -14,10 +14,9 @@ import numpy as np
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.artifacts.ranges import Ranges, read_ranges
-from adq_edge.calibration.activations import collect
+from adq_edge.calibration.activations import collect, largest_per_channel
 from adq_edge.calibration.calibrators.histogram import BINS, Histogram
 from adq_edge.calibration.calibrators.registry import Calibrator, make_calibrator
-from adq_edge.calibration.channel_maxima import largest_per_channel
 from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, CalibrationSource
 from adq_edge.core.console import progress_bar

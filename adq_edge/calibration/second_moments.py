@@ -9,7 +9,7 @@ import onnx
 from numpy.lib.stride_tricks import sliding_window_view
 
 from adq_edge.artifacts.bundle import INPUT
-from adq_edge.calibration.activations import calibration_session, observe
+from adq_edge.calibration.activations import observing_session
 from adq_edge.quantization.graph.index import attribute
 from adq_edge.quantization.passes.conv_transpose import scatters_blocks
 from adq_edge.quantization.region import QuantizedOperator
@@ -91,7 +91,7 @@ def _moments_of(
     model: onnx.ModelProto, batch: List[QuantizedOperator], images: Sequence[np.ndarray], threads: int
 ) -> Iterator[LayerMoments]:
     names = list(dict.fromkeys(operator.inputs[0] for operator in batch))
-    session = calibration_session(observe(model, names), threads)
+    session = observing_session(model, names, threads)
     sums: Dict[str, np.ndarray] = {}
     for image in images:
         values = dict(zip(names, session.run(names, {INPUT: image[None]})))

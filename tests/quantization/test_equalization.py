@@ -19,10 +19,9 @@ from onnx import helper
 
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.artifacts.ranges import read_ranges
-from adq_edge.calibration.activations import observe
+from adq_edge.calibration.activations import largest_per_channel, observe
 from adq_edge.calibration.calibrate import calibrate_bundle
 from adq_edge.calibration.calibrated_model import calibrate_model
-from adq_edge.calibration.channel_maxima import largest_per_channel
 from adq_edge.calibration.second_moments import patches
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import CalibrationError

@@ -22,8 +22,7 @@ from onnx import helper
 from torch import nn
 from torch.nn import functional
 
-from adq_edge.calibration.activations import collect, observe
-from adq_edge.calibration.channel_maxima import largest_per_channel
+from adq_edge.calibration.activations import collect, largest_per_channel, observe
 from adq_edge.calibration.second_moments import patches, second_moments
 from adq_edge.core.options import Target
 from adq_edge.quantization.arithmetic import quantize_weight
