@@ -6,6 +6,7 @@ import dataclasses
 import re
 from typing import Optional, Tuple
 
+from adq_edge.core.runtimes import RUNTIMES, Runtime
 from adq_edge.hardware.inventory import Inventory
 from adq_edge.hardware.libraries import NOT_INSTALLED, Flavour, TensorRT
 
@@ -40,17 +41,9 @@ class Capability:
 
 def find_capabilities(inventory: Inventory) -> Tuple[Capability, ...]:
     """Return what adq-edge can and cannot do on a machine, with reasons."""
-    openvino, torch = inventory.library("openvino"), inventory.library("torch")
-    base = _cpu_problem(inventory)
+    torch = inventory.library("torch")
     return (
-        _capability(
-            "CPU engines, ONNX Runtime", base, f"onnxruntime {inventory.library('onnxruntime').version}"
-        ),
-        _capability(
-            "CPU engines, OpenVINO",
-            base if openvino.problem is None else f"OpenVINO: {openvino.problem}",
-            f"openvino {openvino.version}",
-        ),
+        *(_cpu_engines(inventory, runtime) for runtime in RUNTIMES.values() if runtime.on_cpu),
         _rtx(inventory),
         _capability("TensorRT engines", _tensorrt_problem(inventory), _tensorrt_reason(inventory)),
         _capability(
@@ -79,10 +72,11 @@ def _capability(name: str, problem: Optional[str], reason: str) -> Capability:
     return Capability(name, problem is None, reason if problem is None else problem)
 
 
-def _cpu_problem(inventory: Inventory) -> Optional[str]:
-    libraries = map(inventory.library, _CPU_LIBRARIES)
+def _cpu_engines(inventory: Inventory, runtime: Runtime) -> Capability:
+    libraries = map(inventory.library, (*_CPU_LIBRARIES, runtime.name))
     problems = (f"{library.name}: {library.problem}" for library in libraries if library.problem is not None)
-    return next(problems, None)
+    version = inventory.library(runtime.name).version
+    return _capability(f"CPU engines, {runtime.label}", next(problems, None), f"{runtime.name} {version}")
 
 
 def _rtx(inventory: Inventory) -> Capability:

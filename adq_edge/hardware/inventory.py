@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Tuple
 
+from adq_edge.core.runtimes import RUNTIMES
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.environment import Environment, read_environment
 from adq_edge.hardware.gpu import (
@@ -40,7 +41,6 @@ _LIBRARIES: Dict[str, _Module] = {
     "onnxruntime": _Module("onnxruntime", load=True),
     "opencv": _Module("cv2", load=True),
     "polygraphy": _Module("polygraphy", load=False),
-    "openvino": _Module("openvino", load=False),
     "pycuda": _Module("pycuda.driver", load=True),
     "torch": _Module("torch", load=False),
 }
@@ -104,7 +104,7 @@ def take_inventory(root: Path = Path("/"), run: Runner = run_command) -> Invento
         tensorrts = pool.submit(find_tensorrts, root, run)
         libraries = [
             pool.submit(_check, name, module, environment.packages.get(name), run)
-            for name, module in _LIBRARIES.items()
+            for name, module in {**_cpu_runtimes(), **_LIBRARIES}.items()
         ]
         smi, cuda = pool.submit(ask_nvidia_smi, run), pool.submit(ask_cuda_driver, run)
         toolkit = pool.submit(find_toolkit, root, run)
@@ -125,6 +125,12 @@ def take_inventory(root: Path = Path("/"), run: Runner = run_command) -> Invento
         libraries=tuple(library.result() for library in libraries),
         power_sensors=(*power_sensors(root), *meter),
     )
+
+
+def _cpu_runtimes() -> Dict[str, _Module]:
+    return {
+        name: _Module(runtime.library, load=False) for name, runtime in RUNTIMES.items() if runtime.on_cpu
+    }
 
 
 def _check(name: str, module: _Module, version: Optional[str], run: Runner) -> Library:

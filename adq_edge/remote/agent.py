@@ -1,16 +1,15 @@
-"""The board's end: this file is sent over ssh and answers requests there; standard library only.
+"""The agent on a board: this file is sent over ssh and answers requests there; standard library only.
 
 ROOT is `~/.cache/adq-edge` on the board:
 
-    files/SHA256        what was sent, named by its content
-    jobs/ID/work/       where a job's commands run; jobs/ID/ has its log, state, temporary files and this file
-    env/                the environment that adq-edge is installed in; installed.json says which one
-    queue               locked by the job that runs: two at a time would disturb each other
+    files/SHA256        the files that were sent, named by the hash of their content
+    jobs/ID/work/       working folder of a job; jobs/ID/ has its log, state, temporary files and this file
+    env/                the environment with adq-edge; installed.json identifies the installation
+    queue               locked by the running job, because two jobs would disturb each other's measurements
 
-A request is a line of JSON, with the payload behind it; so is a reply. Every request can be asked twice: a
-connection may be lost between doing and answering. A job is watched over by a process of its own, which the
-end of the connection does not touch; all its processes carry the job's folder in their environment, so that
-each of them is found, whoever started it.
+A request is a line of JSON, followed by its payload; so is a reply. Every request may be repeated, because a
+connection may be lost before the reply. A supervisor process runs the commands of a job and outlives the
+connection. All processes of a job have the job's folder in their environment, by which they are found.
 """
 
 from __future__ import annotations
@@ -36,24 +35,24 @@ PROGRESS = "ADQ_EDGE_PROGRESS"
 
 _BLOCK = 1 << 20
 _RESERVE_BYTES = 1 << 16
-"""Kept for a job's last words, where it fills the disk."""
+"""Disk space that is kept for the log and the state of a job that fills the disk."""
 _FULL_BYTES = 1 << 20
-_IDLE_SECONDS = 900  # between requests: what is sent next may have to be made first
+_IDLE_SECONDS = 900  # between requests; the next file may have to be produced first
 _STALLED_SECONDS = 120
-_LEAVING_SECONDS = 10
+_CLEANUP_SECONDS = 10
 _GRACE_SECONDS = 10.0
 _DAY = 86400.0
 RUNNING = ("queued", "running")
 
 
 class AbandonedError(Exception):
-    """Nobody has asked after a job for too long."""
+    """No request about a job has arrived for too long."""
 
 
 # ---- requests ----
 
 
-def hello(root: Path) -> Dict[str, Any]:
+def describe(root: Path) -> Dict[str, Any]:
     """Describe the board."""
     for folder in ("files", "jobs"):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -74,7 +73,7 @@ def hello(root: Path) -> Dict[str, Any]:
 
 
 def missing(root: Path, names: Sequence[str]) -> Dict[str, Any]:
-    """Say which contents are not here yet; note that the others are still of use."""
+    """Return the contents that are missing here; mark the others as used."""
     absent = []
     for name in names:
         try:
@@ -85,7 +84,7 @@ def missing(root: Path, names: Sequence[str]) -> Dict[str, Any]:
 
 
 def put(root: Path, items: Sequence[Tuple[str, int]]) -> Dict[str, Any]:
-    """Keep the contents that follow the request, each under its hash."""
+    """Store the contents that follow the request, each under its hash."""
     left = sum(size for _, size in items)
     try:
         for name, size in items:
@@ -102,10 +101,9 @@ def put(root: Path, items: Sequence[Tuple[str, int]]) -> Dict[str, Any]:
                     return {"error": {"text": "a file changed while it was sent"}}
                 scratch.replace(root / "files" / name)
             finally:
-                with contextlib.suppress(FileNotFoundError):
-                    scratch.unlink()
+                scratch.unlink(missing_ok=True)
     except SystemExit:
-        left = 0  # nothing more comes
+        left = 0  # the connection is closed
         raise
     finally:
         while left:
@@ -116,15 +114,15 @@ def put(root: Path, items: Sequence[Tuple[str, int]]) -> Dict[str, Any]:
 def start(
     root: Path, job: str, files: Dict[str, str], steps: List[Dict[str, Any]], lease: float, path: str
 ) -> Dict[str, Any]:
-    """Start a job, unless it runs or has been done already; one that failed is tried anew.
+    """Start a job, unless it is running or done; a failed job is started again.
 
     Args:
-        root: of everything.
-        job: the job's name.
+        root: ROOT.
+        job: name of the job.
         files: hash of the content by path in the job's folder.
-        steps: `name`, and `commands` to try one after another until one succeeds.
+        steps: each with a `name`, and `commands` to try one after another until one succeeds.
         lease: seconds without a request after which the job ends itself.
-        path: folders to put before those of the PATH.
+        path: folders to insert before those of PATH.
     """
     folder = root / "jobs" / job
     if folder.exists():
@@ -150,7 +148,7 @@ def start(
                 MARK: str(folder),
                 PROGRESS: str(folder / "progress.json"),
                 "PYTHONUNBUFFERED": "1",
-                # Nothing stays outside of ROOT: what a killed command leaves behind goes with the job.
+                # Files that a killed command leaves behind are removed with the job.
                 "TMPDIR": str(folder / "tmp"),
             }
             search = os.pathsep.join(part for part in (path, os.environ.get("PATH", "")) if part)
@@ -161,7 +159,7 @@ def start(
                 stderr=log,
                 cwd=str(folder / "work"),
                 env={**os.environ, "PATH": search, **variables},
-                pass_fds=(lock.fileno(),),  # locked as long as the watcher lives, with no gap
+                pass_fds=(lock.fileno(),),  # locked without interruption until the supervisor ends
                 start_new_session=True,
             )
     finally:
@@ -170,7 +168,7 @@ def start(
 
 
 def poll(root: Path, job: str) -> Dict[str, Any]:
-    """Say how a job stands, and that somebody still waits for it."""
+    """Return the state of a job, and renew its lease."""
     folder = root / "jobs" / job
     if not folder.exists():
         return {"state": "gone"}
@@ -179,7 +177,7 @@ def poll(root: Path, job: str) -> Dict[str, Any]:
 
 
 def fetch(root: Path, job: str, folder: str) -> Dict[str, Any]:
-    """Return a folder's files, and the job's log; their content is the payload."""
+    """Return the files of a folder and the log of a job; their contents are the payload."""
     base = root / "jobs" / job
     paths = [path for path in sorted((base / folder).rglob("*")) if path.is_file()]
     contents = [(str(path.relative_to(base / folder)), path.read_bytes()) for path in paths]
@@ -198,19 +196,19 @@ def end(root: Path, job: str) -> Dict[str, Any]:
     return {}
 
 
-def mark(root: Path, key: str) -> Dict[str, Any]:
-    """Note what is installed."""
+def set_installed(root: Path, key: str) -> Dict[str, Any]:
+    """Record the key of the installation."""
     _write_json(root / "installed.json", {"key": key})
     return {}
 
 
 _REQUESTS: Dict[str, Callable[..., Dict[str, Any]]] = {
-    request.__name__: request for request in (hello, missing, put, start, poll, fetch, end, mark)
+    request.__name__: request for request in (describe, missing, put, start, poll, fetch, end, set_installed)
 }
 
 
 def serve(root: Path) -> None:
-    """Answer requests until the connection ends, or is silent for too long to be alive."""
+    """Answer requests until the connection ends or is silent for too long."""
     signal.signal(signal.SIGALRM, _give_up)
     while True:
         signal.alarm(_IDLE_SECONDS)
@@ -229,9 +227,9 @@ def serve(root: Path) -> None:
 
 
 def _give_up(number: int, frame: Any) -> None:
-    """Leave in good order; at once where even that stalls."""
+    """Exit with cleanup; the second alarm ends the process if the cleanup stalls."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(_LEAVING_SECONDS)
+    signal.alarm(_CLEANUP_SECONDS)
     raise SystemExit
 
 
@@ -239,15 +237,15 @@ def _receive(size: int) -> bytes:
     signal.alarm(_STALLED_SECONDS)
     block = sys.stdin.buffer.read(size)
     if len(block) < size:
-        raise SystemExit  # the connection is gone, and nobody reads what is said about it
+        raise SystemExit  # the connection is closed, so no error message can be sent
     return block
 
 
-# ---- the process that watches over a job ----
+# ---- the supervisor of a job ----
 
 
 def supervise(folder: Path) -> None:
-    """Run a job's steps one after another; leave no process behind, whatever they started."""
+    """Run the steps of a job one after another, then end all processes that they started."""
     spec = _read_json(folder / "spec.json")
     signal.signal(signal.SIGALRM, lambda number, frame: _check_lease(folder, spec["lease"]))
     _check_lease(folder, spec["lease"])
@@ -262,7 +260,7 @@ def supervise(folder: Path) -> None:
                 state["code"] = _run(step["commands"], folder)
                 if state["code"] != 0:
                     if shutil.disk_usage(str(folder)).free < _FULL_BYTES:
-                        problem = os.strerror(errno.ENOSPC)  # the command may have found no room to say so
+                        problem = os.strerror(errno.ENOSPC)  # the command's own message may be missing
                     return
             state["state"] = "done"
     except AbandonedError:
@@ -272,7 +270,7 @@ def supervise(folder: Path) -> None:
     finally:
         signal.alarm(0)
         _end_processes(folder)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # the job was ended and removed
             (folder / "reserve").unlink()
             if problem is not None:
                 print(problem, flush=True)
@@ -290,11 +288,10 @@ def _wait_for_turn(queue: IO[bytes], folder: Path) -> None:
 def _run(commands: Sequence[Sequence[str]], folder: Path) -> int:
     code = 1
     for command in commands:
-        with contextlib.suppress(FileNotFoundError):
-            (folder / "progress.json").unlink()
+        (folder / "progress.json").unlink(missing_ok=True)
         print(f"+ {' '.join(command)}", flush=True)
         try:
-            # wait() without a time limit: with one it polls, and takes time from what is measured.
+            # wait() without a time limit: with one it polls, which disturbs the measurement.
             code = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=str(folder / "work")).wait()
         except OSError as error:
             print(error, flush=True)
@@ -318,14 +315,14 @@ def _check_lease(folder: Path, seconds: float) -> None:
 
 
 def _end_processes(folder: Path) -> None:
-    """End all processes of a job but this one: asked first, killed if they do not heed it."""
+    """End all other processes of a job: with SIGTERM, and with SIGKILL after a grace period."""
     deadline = time.monotonic() + _GRACE_SECONDS
-    asked = set()
+    terminated = set()
     for pids in iter(lambda: list(_processes(folder)), []):
         late = time.monotonic() > deadline
         for pid in pids:
-            if late or pid not in asked:
-                asked.add(pid)
+            if late or pid not in terminated:
+                terminated.add(pid)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
         time.sleep(0.05)
@@ -341,7 +338,7 @@ def _processes(folder: Path) -> Iterator[int]:
 
 
 def _state(folder: Path) -> Dict[str, Any]:
-    """Return a job's state; `dead` if it ended without saying how, as when the board lost its power."""
+    """Return the state of a job; `dead` if the supervisor was killed or the board lost its power."""
     with contextlib.suppress(FileNotFoundError), (folder / "lock").open("rb") as lock:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -352,17 +349,16 @@ def _state(folder: Path) -> Dict[str, Any]:
 
 
 def _tidy(root: Path) -> None:
-    """Remove what nobody came back for: contents of 30 days, ended jobs of 7, scratch files of one."""
-    for pattern, days in ((".*", 1), ("[!.]*", 30)):
-        for path in (root / "files").glob(pattern):
-            _remove_if_older(path, days)
-    for pattern, days in ((".*", 1), ("[!.]*", 7)):
-        for path in (root / "jobs").glob(pattern):
-            if _state(path)["state"] not in RUNNING:
-                _remove_if_older(path, days)
+    """Remove contents unused for 30 days, ended jobs older than 7 days and scratch files older than one."""
+    for path in (root / "files").iterdir():
+        _remove_if_older(path, 30)
+    for path in (root / "jobs").iterdir():
+        if _state(path)["state"] not in RUNNING:
+            _remove_if_older(path, 7)
 
 
 def _remove_if_older(path: Path, days: int) -> None:
+    days = 1 if path.name.startswith(".") else days
     with contextlib.suppress(OSError):
         if time.time() - path.stat().st_mtime > days * _DAY:
             shutil.rmtree(str(path)) if path.is_dir() else path.unlink()
@@ -373,12 +369,12 @@ def _link(source: Path, target: Path) -> None:
         os.link(str(source), str(target))
     except FileNotFoundError:
         raise
-    except OSError:  # a file system without links, or too many of one file
+    except OSError:  # a file system without links, or too many links to the file
         shutil.copyfile(str(source), str(target))
 
 
 def _read_json(path: Path) -> Dict[str, Any]:
-    """Return what a file holds; nothing where there is none yet."""
+    """Return the content of a file; an empty dictionary if it is missing or incomplete."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         content: Dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return content
@@ -392,7 +388,7 @@ def _write_json(path: Path, content: Dict[str, Any]) -> None:
 
 
 def main(folder: Optional[str]) -> None:
-    """Watch over a job where its folder is given, else answer requests."""
+    """Supervise the job in a folder; answer requests if there is none."""
     if folder is not None:
         supervise(Path(folder))
     else:

@@ -1,4 +1,4 @@
-"""`bench --host`: engines built, evaluated and measured on boards, several at once, results brought here."""
+"""`bench --host`: builds, evaluates and measures engines on boards, and fetches the results."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from adq_edge.core.options import Device, Precision, Scenario, choose
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.remote.bench_job import DIAGNOSIS, RESULTS, Request, extras_for, make_job
 from adq_edge.remote.board import PATIENCE_SECONDS, Board
-from adq_edge.remote.engine_specs import Recipe, read_specs
+from adq_edge.remote.engine_specs import EngineSpec, read_specs
 from adq_edge.remote.errors import HostError
-from adq_edge.remote.installation import command_there, install
-from adq_edge.remote.jobs import Ended, describe_failure, run_job
+from adq_edge.remote.installation import adq_edge_command, install
+from adq_edge.remote.jobs import JobResult, job_error, run_job
 from adq_edge.remote.progress import BoardsDisplay
 
 _LOG = "run.log"
@@ -30,15 +30,15 @@ _INSTALL_LOG = "install.log"
 
 @dataclasses.dataclass(frozen=True)
 class BoardResult:
-    """What came of one board; where it failed, what the steps before had written.
+    """The results of one board; if it failed, those of the steps before the failure.
 
     Attributes:
         host: the board, as the user named it.
         benchmarks: result files of `bench`, one per engine.
         evaluations: result files of `eval`.
-        diagnosis: the file that `doctor` wrote there; None where it came to nothing.
-        found: whether the run had been started before, by a command that did not see its end.
-        problem: why it failed, and in which step; None where all is well.
+        diagnosis: the result file of `doctor` on the board; None if there is none.
+        found: True if the run had been started by an earlier command.
+        problem: the error, with its step; None without an error.
     """
 
     host: str
@@ -65,34 +65,34 @@ def bench_remotely(
     patience: float = PATIENCE_SECONDS,
     progress: bool = True,
 ) -> List[BoardResult]:
-    """Measure engines on boards and bring the result files here.
+    """Measure engines on boards and fetch the result files.
 
-    Each board is checked, gets adq-edge, and what it lacks of the files; it builds the engines for itself,
-    evaluates them if there are data, and measures them. That goes on there if the connection is lost, and is
-    picked up by the same call later. On the board only `~/.cache/adq-edge` stays. ssh is the system's, or
-    what ADQ_EDGE_SSH says, as the user configured it; where there is a terminal it may ask for a password.
+    adq-edge and the missing files are sent to each board. The board builds the engines, evaluates them on the
+    data, if given, and measures them. The run continues if the connection is lost, and the same call later
+    follows it. Only `~/.cache/adq-edge` stays on the board. ssh is the system's, as the user configured it,
+    or the command in ADQ_EDGE_SSH; with a terminal, it may ask for a password.
 
     Args:
-        hosts: the boards, as `ssh` takes them.
+        hosts: the boards, as arguments of `ssh`.
         items: bundles and engines; the newest bundle in `bundles/` by default. An engine that a board cannot
-            run is built there as it was here.
-        device: where the engines run there.
-        precision: number format of bundles' engines.
+            run is built on the board with the same options.
+        device: device of the engines on the boards.
+        precision: number format of the engines that are built from bundles.
         data: labelled images in MVTec AD layout.
-        runtime: what runs CPU engines.
-        threads: CPU threads there; all by default.
-        quick: a look; its results say that they are not to be quoted.
+        runtime: runtime of CPU engines.
+        threads: number of CPU threads on the boards; all by default.
+        quick: True for a short measurement whose results do not meet the publishing rules.
         scenarios: what to measure, by MLPerf's names; all of them by default.
-        image: an encoded image for the end-to-end figures.
-        output: folder of the results, one folder per board in it; `benchmarks/results/` by default.
-        patience: seconds that a lost connection may stay away.
-        progress: whether to show a row per board.
+        image: an encoded image for the end-to-end latency.
+        output: folder of the results, with one folder per board; `benchmarks/results/` by default.
+        patience: longest time without a connection, in seconds.
+        progress: True to show the progress, one row per board.
 
     Returns:
-        One result per board, in their order; a board that failed does not stop the others.
+        One result per board, in their order; a failure of one board does not stop the others.
 
     Raises:
-        AdqError: something is wrong here, before any board is asked for anything.
+        AdqError: an argument or a file here is invalid; no board was contacted.
     """
     request = Request(
         choose(Device, device),
@@ -105,19 +105,19 @@ def bench_remotely(
     )
     _check_hosts(hosts)
     if request.image is not None:
-        read_image(request.image)  # a board would find out in its last step
+        read_image(request.image)  # otherwise a board fails in its last step
     target = workspace.RESULTS if output is None else Path(output)
     for host in hosts:
         for name in (_LOG, _INSTALL_LOG):
             check_writable(target / _folder_name(host) / name)
-    recipes = read_specs(items, request.device, choose(Precision, precision))
+    specs = read_specs(items, request.device, choose(Precision, precision))
     stop = threading.Event()
     with BoardsDisplay(hosts, shown=progress) as display:
         boards = [Board(host, display.reporter(host), stop, patience) for host in hosts]
         try:
             failed = _connect(boards, display)
             ready = [board for board in boards if board.host not in failed]
-            finished = _run_all(ready, request, recipes, target, stop, display)
+            finished = _run_all(ready, request, specs, target, stop, display)
             outcomes: Dict[str, BoardResult] = {**failed, **finished}
         finally:
             for board in boards:
@@ -129,11 +129,11 @@ def _check_hosts(hosts: Sequence[str]) -> None:
     folders = [_folder_name(host) for host in hosts]
     for host, folder in zip(hosts, folders):
         if folders.count(folder) > 1:
-            raise HostError("named twice", where=host, fix="Name each board once")
+            raise HostError("is named twice", where=host, fix="Name each board once")
 
 
 def _connect(boards: Sequence[Board], display: BoardsDisplay) -> Dict[str, BoardResult]:
-    """Connect to all boards; return those that failed. One after another where ssh may ask for a password."""
+    """Connect to the boards one after another, as ssh may ask for passwords; return those that failed."""
     failed = {}
     for board in boards:
         try:
@@ -148,29 +148,29 @@ def _connect(boards: Sequence[Board], display: BoardsDisplay) -> Dict[str, Board
 def _run_all(
     boards: Sequence[Board],
     request: Request,
-    recipes: Sequence[Recipe],
+    specs: Sequence[EngineSpec],
     output: Path,
     stop: threading.Event,
     display: BoardsDisplay,
 ) -> Dict[str, BoardResult]:
-    """Run all boards at once; where the user ends it, end what runs there before returning."""
+    """Run all boards at the same time; if the user ends the run, end the jobs on the boards first."""
     if not boards:
         return {}
     with ThreadPoolExecutor(max_workers=len(boards)) as pool:
         running: List[Tuple[Board, Future[BoardResult]]] = [
-            (board, pool.submit(_run, board, request, recipes, output, display)) for board in boards
+            (board, pool.submit(_run, board, request, specs, output, display)) for board in boards
         ]
         try:
             return {board.host: future.result() for board, future in running}
         finally:
-            stop.set()  # nothing to stop unless the user, or a bug, ended the waiting
+            stop.set()  # stops boards that still run, after Ctrl-C or a bug
 
 
 def _run(
-    board: Board, request: Request, recipes: Sequence[Recipe], output: Path, display: BoardsDisplay
+    board: Board, request: Request, specs: Sequence[EngineSpec], output: Path, display: BoardsDisplay
 ) -> BoardResult:
     try:
-        result = _run_one(board, request, recipes, output / _folder_name(board.host))
+        result = _run_one(board, request, specs, output / _folder_name(board.host))
     except AdqError as error:
         display.finish(board.host, f"failed: {error.what}")
         named = error if error.where == board.host else _with_host(error, board.host)
@@ -179,48 +179,48 @@ def _run(
     return result
 
 
-def _run_one(board: Board, request: Request, recipes: Sequence[Recipe], folder: Path) -> BoardResult:
+def _run_one(board: Board, request: Request, specs: Sequence[EngineSpec], folder: Path) -> BoardResult:
     board.show("check")
-    facts = board.facts()
-    job = make_job(request, recipes, facts.machine, command_there(facts))
-    install(board, facts, extras_for(request, recipes), folder / _INSTALL_LOG)
-    ended = run_job(board, job, RESULTS, lambda brought: _keep(brought, folder))
+    info = board.read_info()
+    job = make_job(request, specs, info.machine, adq_edge_command(info))
+    install(board, info, extras_for(request, specs), folder / _INSTALL_LOG)
+    result = run_job(board, job, RESULTS, lambda result: _keep(result, folder))
     problem = None
-    if ended.state != "done":
-        problem = describe_failure(board.host, ended, fix=f"What it wrote is in {folder / _LOG}")
-    paths = [folder / name for name in _results(ended)]
+    if result.state != "done":
+        problem = job_error(board.host, result, fix=f"Its output is in {folder / _LOG}")
+    paths = [folder / name for name in _result_files(result)]
     return BoardResult(
         board.host,
         tuple(path for path in paths if path.name.endswith(".bench.json")),
         tuple(path for path in paths if path.name.endswith(".eval.json")),
         next((path for path in paths if path.name == DIAGNOSIS), None),
-        ended.found,
+        result.found,
         problem,
     )
 
 
-def _keep(brought: Ended, folder: Path) -> None:
-    """Write a job's log, and what it came to: what is finished counts, whatever failed after it."""
-    results = _results(brought)
+def _keep(result: JobResult, folder: Path) -> None:
+    """Write the log and the result files of a job, also of one that failed."""
+    files = _result_files(result)
     try:
-        write_bytes(folder / _LOG, brought.log.encode("utf-8"))
-        for name, content in results.items():
+        write_bytes(folder / _LOG, result.log.encode("utf-8"))
+        for name, content in files.items():
             write_bytes(folder / name, content)
     except StorageError as error:
         fix = error.fix or "Choose another output folder"
-        if results and brought.state == "done":  # a run that failed is made anew
-            fix += "; the results wait on the board: give the same command again"
+        if files and result.state == "done":  # a failed job would be run again
+            fix += "; the results are kept on the board: give the same command again"
         raise StorageError(error.what, where=error.where, fix=fix) from error
 
 
-def _results(brought: Ended) -> Dict[str, bytes]:
-    """Return a job's result files by name, without those that it was writing when it was killed."""
-    files = {Path(name).name: content for name, content in brought.files.items()}
+def _result_files(result: JobResult) -> Dict[str, bytes]:
+    """Return the result files of a job by name, without temporary files of a killed command."""
+    files = {Path(name).name: content for name, content in result.files.items()}
     return {name: content for name, content in files.items() if not name.startswith(".")}
 
 
 def _with_host(error: AdqError, host: str) -> AdqError:
-    """Return an error about something here, with the board whose work it stopped."""
+    """Return an error on this machine with the name of the board whose run it stopped."""
     place = host if error.where is None else f"{host}: {error.where}"
     return HostError(error.what, where=place, fix=error.fix)
 

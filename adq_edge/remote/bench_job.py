@@ -1,4 +1,4 @@
-"""What a board is to do, and the files that this takes."""
+"""The job that builds, evaluates and measures engines on a board, and its files."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from adq_edge.core.errors import DataError, EngineError
 from adq_edge.core.options import BuildOptions, Device, Precision, Scenario, Target
 from adq_edge.core.runtimes import ONNXRUNTIME, TENSORRT, Runtime
 from adq_edge.datasets.mvtec import Category, read_dataset
-from adq_edge.remote.engine_specs import Recipe, check_images, cpu_runtime, find_plan, tensorrt_options
+from adq_edge.remote.engine_specs import EngineSpec, check_images, find_plan, tensorrt_options
 from adq_edge.remote.jobs import Job, Step
 
 RESULTS = f"work/{workspace.RESULTS.as_posix()}"
-"""Where a job leaves its result files, relative to its folder."""
+"""The folder of result files, relative to the job's folder."""
 
 DIAGNOSIS = "doctor.json"
 
@@ -30,16 +30,16 @@ _BUILD_SPARE_MB = 500.0
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What the user asked for.
+    """The options of `bench --host`.
 
     Attributes:
-        device: where the engines run on the board.
-        data: labelled images, for the quality of the very engines that are timed; None for speed alone.
-        runtime: what runs a CPU engine; None for its own.
-        threads: CPU threads; None for all.
-        quick: a look, not to be quoted.
-        image: an encoded image for the end-to-end figures; None for the usual one.
-        scenarios: by MLPerf's names; all where there are none.
+        device: device of the engines on the board.
+        data: labelled images to evaluate the timed engines on; None to measure the speed only.
+        runtime: runtime of CPU engines; None for the one that each was built for.
+        threads: number of CPU threads; None for all.
+        quick: True for a short measurement whose results do not meet the publishing rules.
+        image: an encoded image for the end-to-end latency; None for the default one.
+        scenarios: what to measure, by MLPerf's names; all if empty.
     """
 
     device: Device
@@ -51,38 +51,38 @@ class Request:
     scenarios: Tuple[Scenario, ...] = ()
 
 
-def make_job(request: Request, recipes: Sequence[Recipe], machine: str, command: Tuple[str, ...]) -> Job:
+def make_job(request: Request, specs: Sequence[EngineSpec], machine: str, command: Tuple[str, ...]) -> Job:
     """Return a job that builds, evaluates and measures engines.
 
     Args:
-        request: what the user asked for.
-        recipes: the engines.
-        machine: the board's processor architecture, as `platform.machine` says it.
-        command: what runs adq-edge there.
+        request: the options.
+        specs: the engines.
+        machine: processor architecture of the board, a value of `platform.machine`.
+        command: the command that runs adq-edge on the board.
 
     Raises:
-        AdqError: a file that the job needs is missing here or cannot be read, or an engine cannot be made
-            there as it was made here.
+        AdqError: a file is missing here or cannot be read, or the board cannot build an engine as it was
+            built here.
     """
     files: Dict[str, Path] = {}
-    steps = [_step("look at the board", *command, "doctor", "--json", f"{workspace.RESULTS}/{DIAGNOSIS}")]
+    steps = [_step("examine the board", *command, "doctor", "--json", f"{workspace.RESULTS}/{DIAGNOSIS}")]
     engines = []
-    for recipe in recipes:
-        runtime = request.runtime or cpu_runtime(recipe) or ONNXRUNTIME
+    for spec in specs:
+        runtime = request.runtime or spec.cpu_runtime or ONNXRUNTIME
         suffix = runtime.suffix if request.device is Device.CPU else TENSORRT.suffix
-        engine = f"{workspace.ENGINES}/{recipe.name}{suffix}"
+        engine = f"{workspace.ENGINES}/{spec.name}{suffix}"
         engines.append(engine)
-        if recipe.engine is not None and _fits(recipe.engine[1], request.device, machine):
-            files[f"work/{engine}"] = recipe.engine[0]
-            files[f"work/{sidecar_path(Path(engine))}"] = sidecar_path(recipe.engine[0])
+        if spec.path is not None and _runs_unchanged(spec.sidecar, request.device, machine):
+            files[f"work/{engine}"] = spec.path
+            files[f"work/{sidecar_path(Path(engine))}"] = sidecar_path(spec.path)
         else:
-            words = [_add_bundle(files, recipe), *_arguments(_add_build(files, recipe, request, machine))]
-            steps.append(_step(f"build {recipe.name}", *command, "build", *words, "--output", engine))
+            words = [_add_bundle(files, spec), *_arguments(_add_build(files, spec, request, machine))]
+            steps.append(_step(f"build {spec.name}", *command, "build", *words, "--output", engine))
     run = _run_options(request)
     if request.data is not None:
         _add_data(files, request.data)
-        for recipe, engine in zip(recipes, engines):
-            steps.append(_step(f"evaluate {recipe.name}", *command, "eval", engine, "--data", "data", *run))
+        for spec, engine in zip(specs, engines):
+            steps.append(_step(f"evaluate {spec.name}", *command, "eval", engine, "--data", "data", *run))
     measure = ["--device", request.device.value, *run, *(["--quick"] if request.quick else [])]
     for scenario in request.scenarios:
         measure += ["--scenario", scenario.value]
@@ -93,57 +93,55 @@ def make_job(request: Request, recipes: Sequence[Recipe], machine: str, command:
     return Job("bench", files, tuple(steps), spare_mb=_BUILD_SPARE_MB)
 
 
-def extras_for(request: Request, recipes: Sequence[Recipe]) -> Tuple[str, ...]:
-    """Return the parts of adq-edge that a board needs for the work."""
+def extras_for(request: Request, specs: Sequence[EngineSpec]) -> Tuple[str, ...]:
+    """Return the optional dependencies of adq-edge that the job needs on a board."""
     if request.device is not Device.CPU:
         return ("jetson",) if request.device is Device.JETSON else ("tensorrt",)
-    runtimes = [request.runtime or cpu_runtime(recipe) for recipe in recipes]
+    runtimes = [request.runtime or spec.cpu_runtime for spec in specs]
     return tuple(sorted({runtime.extra for runtime in runtimes if runtime is not None and runtime.extra}))
 
 
-def _fits(sidecar: Sidecar, device: Device, machine: str) -> bool:
-    """Return True if a board can run an engine as it is: an ONNX file, where a plan is of one GPU only."""
-    return device is Device.CPU and sidecar.device == Device.CPU.value and sidecar.machine == machine
+def _runs_unchanged(sidecar: Optional[Sidecar], device: Device, machine: str) -> bool:
+    """Return True if the board can run an engine of this machine: a CPU engine of the same architecture."""
+    if sidecar is None or device is not Device.CPU:
+        return False
+    return sidecar.device == Device.CPU.value and sidecar.machine == machine
 
 
-def _add_bundle(files: Dict[str, Path], recipe: Recipe) -> str:
+def _add_bundle(files: Dict[str, Path], spec: EngineSpec) -> str:
     """Add the files of a bundle; return its folder on the board."""
-    bundle = recipe.bundle
+    bundle = spec.bundle
     if bundle is None:
-        assert recipe.engine is not None
-        raise EngineError(
-            "must be built anew for the board, and its bundle is not here as it was",
-            where=recipe.engine[0],
-            fix="Name the bundle instead",
-        )
-    # Two recipes may share a bundle, but not two bundles a name: their models differ.
+        what = "must be built again for the board, but its bundle is missing or changed"
+        raise EngineError(what, where=spec.path, fix="Name the bundle instead")
+    # Two engines may share a bundle; two bundles of the same name have different models.
     place = f"bundles/{bundle.manifest.model_sha256[:8]}/{bundle.manifest.name}"
     for path in (bundle.model, bundle.path / "manifest.json", *sorted(bundle.ranges_folder.glob("*.json"))):
         files[f"work/{place}/{path.relative_to(bundle.path).as_posix()}"] = path
     return place
 
 
-def _add_build(files: Dict[str, Path], recipe: Recipe, request: Request, machine: str) -> BuildOptions:
+def _add_build(files: Dict[str, Path], spec: EngineSpec, request: Request, machine: str) -> BuildOptions:
     """Add the plan and the calibration images of an engine; return how the board builds it."""
-    plan = find_plan(recipe, request.device, machine)
+    plan = find_plan(spec, request.device, machine)
     if plan is not None:
-        files[f"work/plans/{recipe.name}.json"] = plan
-    runtime = request.runtime or cpu_runtime(recipe)
+        files[f"work/plans/{spec.name}.json"] = plan
+    runtime = request.runtime or spec.cpu_runtime
     options = dataclasses.replace(
-        recipe.options,
+        spec.options,
         device=request.device,
         runtime=runtime.name if request.device is Device.CPU and runtime is not None else None,
-        plan=None if plan is None else f"plans/{recipe.name}.json",
+        plan=None if plan is None else f"plans/{spec.name}.json",
         threads=request.threads,
-        tensorrt=tensorrt_options(recipe, request.device),
+        tensorrt=tensorrt_options(spec, request.device),
     )
     # X86 stands for every CPU: a model is trained for CPUs or for TensorRT.
     target = Target.X86 if request.device is Device.CPU else Target.TENSORRT
-    if options.precision is not Precision.INT8 or recipe.bundle is None:
+    if options.precision is not Precision.INT8 or spec.bundle is None:
         return options
-    if find_trained_ranges(recipe.bundle, target, options.calib) is not None:
+    if find_trained_ranges(spec.bundle, target, options.calib) is not None:
         return options
-    return dataclasses.replace(options, calib_data=_add_images(files, recipe.bundle, recipe, request))
+    return dataclasses.replace(options, calib_data=_add_images(files, spec.bundle, spec, request))
 
 
 def _arguments(options: BuildOptions) -> List[str]:
@@ -159,14 +157,14 @@ def _arguments(options: BuildOptions) -> List[str]:
     return words
 
 
-def _add_images(files: Dict[str, Path], bundle: Bundle, recipe: Recipe, request: Request) -> Optional[str]:
+def _add_images(files: Dict[str, Path], bundle: Bundle, spec: EngineSpec, request: Request) -> Optional[str]:
     """Add the calibration images; return their folder on the board, None if no source reads images."""
     folder = default_folder(bundle) or request.data
-    check_images(recipe, folder)
-    if folder is None and IMAGES not in recipe.options.source.split(","):
+    check_images(spec, folder)
+    if folder is None and IMAGES not in spec.options.source.split(","):
         return None
-    place = f"calibration/{recipe.name}"
-    paths = image_source(folder, recipe.options.samples, categories=own_categories(bundle, folder)).paths
+    place = f"calibration/{spec.name}"
+    paths = image_source(folder, spec.options.samples, categories=own_categories(bundle, folder)).paths
     # Read in another order they would make another engine: weights are rounded on the first of them.
     for number, path in zip(image_order(len(paths)), paths):
         files[f"work/{place}/{number:06}{path.suffix}"] = path

@@ -1,4 +1,4 @@
-"""A board that answers requests, through as many connections as it takes."""
+"""A board that answers requests; a lost connection is opened again."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from adq_edge.remote.errors import ConnectionLostError, HostError, StoppedError
 from adq_edge.remote.ssh import Connection, Reply, connect
 
 PATIENCE_SECONDS = 300.0
-"""How long a lost connection may stay away."""
+"""Longest time without a connection before a run is given up."""
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 20.0
+_RESUME = "The run there continues: give the same command again to follow it"
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
-    """What a board says of itself.
+class BoardInfo:
+    """The properties of a board.
 
     Attributes:
-        root: the folder that adq-edge has there.
+        root: folder of adq-edge on the board.
         python: version of its Python.
-        executable: that Python.
-        machine: processor architecture, as `platform.machine` says it.
-        glibc: version of its C library; empty where it has another.
-        free: free space for that folder, in bytes.
-        venv: whether its Python can make environments.
-        installed: key of the installation that is there; None where there is none.
+        executable: path of that Python.
+        machine: processor architecture, a value of `platform.machine`.
+        glibc: version of the GNU C library; empty for another C library.
+        free: free disk space for `root`, in bytes.
+        venv: True if its Python can create virtual environments.
+        installed: key of the installation on the board; None if there is none.
     """
 
     root: str
@@ -47,7 +48,7 @@ class Facts:
     installed: Optional[str]
 
     def __post_init__(self) -> None:
-        # They name a folder here and wheels that are asked for.
+        # These values become the name of a folder here and of wheels to download.
         patterns = {"python": r"\d+\.\d+\.\S+", "machine": r"\w+", "glibc": r"(2\.\d{1,3}(\.\d+)?)?"}
         for name, pattern in patterns.items():
             if not re.fullmatch(pattern, getattr(self, name)):
@@ -56,7 +57,7 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a board is: a phase, and of a number of units (bytes, images, turns) how many are done."""
+    """The progress of a board: a phase, with its completed and total units (bytes, images, rounds)."""
 
     phase: str
     done: int = 0
@@ -64,13 +65,13 @@ class Progress:
 
 
 class Board:
-    """A board, to be closed in the end. Its methods raise HostError, and StoppedError when the user ends it.
+    """A board; the caller closes it. Its methods raise HostError, and StoppedError if the user ends the run.
 
     Args:
-        host: the board, as `ssh` takes it.
-        report: called with every step's progress.
+        host: the board, as an argument of `ssh`.
+        report: called with the progress of every step.
         stop: set when the user ends the run.
-        patience: seconds that a lost connection may stay away.
+        patience: longest time without a connection, in seconds.
     """
 
     def __init__(
@@ -89,37 +90,37 @@ class Board:
         self._connection: Optional[Connection] = None
 
     def show(self, phase: str, done: int = 0, total: int = 0) -> None:
-        """Show how far it is."""
+        """Show the progress."""
         self.progress = Progress(phase, done, total)
         self._report(self.progress)
 
     def connect(self, *, interactive: bool = False) -> None:
-        """Connect for the first time: a board that cannot be reached now is not waited for.
+        """Open the first connection, without a second attempt.
 
         Args:
-            interactive: whether ssh may ask for a password; only from the main thread.
+            interactive: True if ssh may ask for a password; only from the main thread.
         """
         self.show("connect")
         self._connection = self._open.enter_context(connect(self.host, interactive=interactive))
 
-    def facts(self) -> Facts:
-        """Ask what the board is.
+    def read_info(self) -> BoardInfo:
+        """Request the properties of the board.
 
         Raises:
-            HostError: it answers with something else.
+            HostError: the reply is invalid.
         """
         try:
-            return dacite.from_dict(Facts, self.ask("hello").content)
+            return dacite.from_dict(BoardInfo, self.ask("describe").content)
         except (dacite.DaciteError, ValueError) as problem:
-            raise HostError(f"does not say what it is ({problem})", where=self.host) from problem
+            raise HostError(f"its description of itself is invalid ({problem})", where=self.host) from problem
 
     def ask(self, do: str, payload: Sequence[Path] = (), **request: Any) -> Reply:
-        """Ask the agent there; where the connection is lost, connect again and ask again.
+        """Send a request to the agent and return its reply; repeat it after a lost connection.
 
         Raises:
-            HostError: the board cannot do it, or the connection did not come back or cannot.
+            HostError: the agent failed, or there is no connection any more.
         """
-        patient_until: Optional[float] = None
+        deadline: Optional[float] = None
         pause = _FIRST_PAUSE
         while True:
             self.check_stop()
@@ -129,19 +130,22 @@ class Board:
                 return self._connection.ask(do, payload, **request)
             except ConnectionLostError as error:
                 self.close()
-                patient_until = patient_until or time.monotonic() + self._patience
-                if time.monotonic() + pause > patient_until:
-                    raise self._given_up(error) from error
+                deadline = deadline or time.monotonic() + self._patience
+                if time.monotonic() + pause > deadline:
+                    problem = f"was not restored within {self._patience:.0f} s"
+                    raise self._connection_error(problem, error, _RESUME) from error
                 self._show_waiting()
                 self.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             except HostError as error:
                 if self._connection is None:
-                    raise self._shut_out(error) from error
+                    login = f"ssh can repeat a login only without a password: ssh-copy-id {self.host}"
+                    problem = "cannot be restored"
+                    raise self._connection_error(problem, error, f"{_RESUME}. {login}") from error
                 raise
 
     def wait(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait, unless the user ends the run."""
         if self._stop.wait(seconds):
             raise StoppedError
 
@@ -151,7 +155,7 @@ class Board:
             raise StoppedError
 
     @contextlib.contextmanager
-    def last_words(self) -> Iterator[None]:
+    def requests_after_stop(self) -> Iterator[None]:
         """Allow requests after the user has ended the run, with little patience."""
         stop, patience = self._stop, self._patience
         self._stop, self._patience = threading.Event(), min(patience, 5.0)
@@ -167,21 +171,9 @@ class Board:
 
     def _show_waiting(self) -> None:
         before = self.progress
-        self.show("connection lost, trying again", before.done, before.total)
+        self.show("connection lost, connecting again", before.done, before.total)
         self.progress = before
 
-    def _shut_out(self, error: HostError) -> HostError:
-        return HostError(
-            f"its connection broke in step '{self.progress.phase}' and cannot be made again: {error.what}",
-            where=self.host,
-            fix="What runs there goes on to its end: give the same command again to pick it up. Only a login "
-            f"that asks nothing, as with a key (ssh-copy-id {self.host}), is repeated without you",
-        )
-
-    def _given_up(self, error: HostError) -> HostError:
-        return HostError(
-            f"its connection broke in step '{self.progress.phase}' and is not back after "
-            f"{self._patience:.0f} s: {error.what}",
-            where=self.host,
-            fix="What runs there goes on to its end: give the same command again to pick it up",
-        )
+    def _connection_error(self, problem: str, error: HostError, fix: str) -> HostError:
+        what = f"the connection was lost in step '{self.progress.phase}' and {problem}: {error.what}"
+        return HostError(what, where=self.host, fix=fix)

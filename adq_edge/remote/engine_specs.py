@@ -1,10 +1,10 @@
-"""How engines came about here, so that the same can be done on a board."""
+"""Specifications of engines: how they were built here, so that a board can build the same."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Union
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, open_bundle
@@ -28,38 +28,45 @@ from adq_edge.core.options import (
 from adq_edge.core.runtimes import TENSORRT, Runtime, find_runtime
 
 _DEVICES = (Device.CPU, Device.CUDA, Device.JETSON)
-_INSTEAD = "Name its bundle instead"
+_USE_BUNDLE = "Name its bundle instead"
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How an engine comes about.
+class EngineSpec:
+    """How to build an engine on a board.
 
     Attributes:
-        name: the engine's.
-        bundle: what it is built from; None if only the engine itself is here.
-        options: how it is built.
-        engine: the engine as it is here, with its sidecar, which says the rest; None for a bundle.
+        name: name of the engine.
+        bundle: the bundle to build it from; None if only the engine itself is here.
+        options: the options of the build.
+        path: the engine file here; None if the user named a bundle.
+        sidecar: the sidecar of that file.
     """
 
     name: str
     bundle: Optional[Bundle]
     options: BuildOptions
-    engine: Optional[Tuple[Path, Sidecar]] = None
+    path: Optional[Path] = None
+    sidecar: Optional[Sidecar] = None
+
+    @property
+    def cpu_runtime(self) -> Optional[Runtime]:
+        """The runtime that the engine was built for; None for a GPU engine or a bundle."""
+        runtime = None if self.sidecar is None else find_runtime(self.sidecar.runtime)
+        return runtime if runtime is not None and runtime.on_cpu else None
 
 
-def read_specs(items: Sequence[Union[str, Path]], device: Device, precision: Precision) -> List[Recipe]:
-    """Return how the engines come about that the user named.
+def read_specs(items: Sequence[Union[str, Path]], device: Device, precision: Precision) -> List[EngineSpec]:
+    """Return the specifications of the engines that the user named.
 
     Args:
-        items: bundles, and engines that are built anew on a board which they are not for; the newest bundle
-            where there are none.
-        device: where they run there.
-        precision: of bundles' engines.
+        items: bundles and engines; the newest bundle if empty.
+        device: the device of the engines on the board.
+        precision: number format of the engines that are built from bundles.
 
     Raises:
         BundleError: a bundle is missing or damaged.
-        EngineError: an engine is missing or damaged, or the device is none of a board's.
+        EngineError: an engine is missing or damaged, or a board has no such device.
     """
     if device not in _DEVICES:
         raise EngineError(
@@ -67,127 +74,116 @@ def read_specs(items: Sequence[Union[str, Path]], device: Device, precision: Pre
             fix=f"Give --device {', '.join(choice.value for choice in _DEVICES)}",
         )
     paths = [Path(item) for item in items] or [workspace.latest_bundle()]
-    recipes: List[Recipe] = []
+    specs: List[EngineSpec] = []
     for path in paths:
-        recipe = _of_engine(path) if path.is_file() else _of_bundle(path, device, precision)
-        taken = {other.name for other in recipes}
-        names = (recipe.name, *(f"{recipe.name}-{number}" for number in range(2, len(paths) + 2)))
-        recipes.append(dataclasses.replace(recipe, name=next(n for n in names if n not in taken)))
-    return recipes
+        spec = _of_engine(path) if path.is_file() else _of_bundle(path, device, precision)
+        taken = {other.name for other in specs}
+        names = (spec.name, *(f"{spec.name}-{number}" for number in range(2, len(paths) + 2)))
+        specs.append(dataclasses.replace(spec, name=next(n for n in names if n not in taken)))
+    return specs
 
 
-def _of_bundle(path: Path, device: Device, precision: Precision) -> Recipe:
+def _of_bundle(path: Path, device: Device, precision: Precision) -> EngineSpec:
     bundle = open_bundle(path)
     place = () if device is Device.CPU else (device.value,)
     name = "-".join((bundle.manifest.name, precision.value, *place))
-    return Recipe(name, bundle, BuildOptions(precision))
+    return EngineSpec(name, bundle, BuildOptions(precision))
 
 
-def _of_engine(path: Path) -> Recipe:
-    """Return how an engine was made here: the same is done there."""
+def _of_engine(path: Path) -> EngineSpec:
+    """Return the specification of an engine with the options that it was built with here."""
     sidecar = read_sidecar(path)
     try:
         bundle: Optional[Bundle] = open_bundle(Path(sidecar.model.name).parent)
     except BundleError:
         bundle = None
     if bundle is not None and bundle.manifest.model_sha256 != sidecar.model.sha256:
-        bundle = None  # exported anew since
-    options, made = BuildOptions(sidecar.precision), sidecar.calibration
-    if made is not None:
-        source = made.source.replace("+", ",")
-        options = dataclasses.replace(options, calib=made.calibrator, source=source, samples=made.images)
-    return Recipe(sidecar.name, bundle, options, (path, sidecar))
+        bundle = None  # the bundle was exported again
+    options, calibration = BuildOptions(sidecar.precision), sidecar.calibration
+    if calibration is not None:
+        options = dataclasses.replace(
+            options,
+            calib=calibration.calibrator,
+            source=calibration.source.replace("+", ","),
+            samples=calibration.images,
+        )
+    return EngineSpec(sidecar.name, bundle, options, path, sidecar)
 
 
-def cpu_runtime(recipe: Recipe) -> Optional[Runtime]:
-    """Return the runtime that a CPU engine was built for; None for other engines, and for bundles."""
-    runtime = None if recipe.engine is None else find_runtime(recipe.engine[1].runtime)
-    return runtime if runtime is not None and runtime.on_cpu else None
-
-
-def find_plan(recipe: Recipe, device: Device, machine: str) -> Optional[Path]:
-    """Return the file that says which layers an engine keeps in float32; None if it keeps none.
+def find_plan(spec: EngineSpec, device: Device, machine: str) -> Optional[Path]:
+    """Return the precision plan of an engine; None if no layer stays in float32.
 
     Args:
-        recipe: the engine.
-        device: where it is to run on the board.
-        machine: the board's processor architecture.
+        spec: the engine.
+        device: its device on the board.
+        machine: processor architecture of the board.
 
     Raises:
-        EngineError: the file is gone, or the board computes with other integers than those it is for.
+        EngineError: the file is missing or changed, or is for another integer arithmetic than the board's.
     """
-    if recipe.engine is None or not recipe.engine[1].float_layers:
+    sidecar = spec.sidecar
+    if sidecar is None or not sidecar.float_layers:
         return None
-    path, sidecar = recipe.engine
     here, there = _target(sidecar.device, sidecar.machine), _target(device.value, machine)
     if here is not there:
-        raise EngineError(
-            f"keeps layers in float32 by a plan for the integers of {here.value}, not of {there.value}",
-            where=path,
-            fix=_INSTEAD,
-        )
-    plan = sidecar.plan
-    places = () if plan is None else (Path(plan.name), path.with_name(Path(plan.name).name))
-    for place in places:
-        if plan is not None and place.is_file() and sha256(place) == plan.sha256:
-            return place
-    raise EngineError(
-        "keeps layers in float32, and the plan that names them is not here as it was",
-        where=path,
-        fix=_INSTEAD,
-    )
+        what = f"its precision plan is for the integer arithmetic of {here.value}, not of {there.value}"
+        raise EngineError(what, where=spec.path, fix=_USE_BUNDLE)
+    plan, path = sidecar.plan, spec.path
+    if plan is not None and path is not None:
+        for place in (Path(plan.name), path.with_name(Path(plan.name).name)):
+            if place.is_file() and sha256(place) == plan.sha256:
+                return place
+    raise EngineError("its precision plan is missing or changed", where=path, fix=_USE_BUNDLE)
 
 
-def tensorrt_options(recipe: Recipe, device: Device) -> TensorRTOptions:
+def tensorrt_options(spec: EngineSpec, device: Device) -> TensorRTOptions:
     """Return the options that make TensorRT build on the board as it built here.
 
-    A route that the release chose is left to the board's release; memory limits are the board's own.
+    A route that followed from the release here follows from the board's release there. Memory limits are not
+    copied.
 
     Raises:
-        EngineError: it runs on DLA, which the device has not.
+        EngineError: the engine runs on DLA, which the device does not have.
     """
-    details = None if recipe.engine is None else recipe.engine[1].tensorrt
-    if recipe.engine is None or details is None:
+    sidecar = spec.sidecar
+    details = None if sidecar is None else sidecar.tensorrt
+    if sidecar is None or details is None:
         return TensorRTOptions()
-    path, sidecar = recipe.engine
     if details.dla is not None and device is not Device.JETSON:
-        raise EngineError("runs on DLA, which only a Jetson has", where=path, fix=_INSTEAD)
+        raise EngineError("runs on DLA, which only a Jetson has", where=spec.path, fix=_USE_BUNDLE)
     if device is Device.CPU:
         return TensorRTOptions()
     options = TensorRTOptions(dla=details.dla, max_batch=details.max_batch)
     if sidecar.runtime == TENSORRT.name:  # TensorRT-RTX has one route only
-        calibrator = recipe.options.calib or DEFAULT_CALIBRATOR
+        calibrator = spec.options.calib or DEFAULT_CALIBRATOR
         if details.route != choose_route(sidecar.runtime_version, calibrator, options).value:
             options = dataclasses.replace(options, route=Route(details.route))
     return options
 
 
-def check_images(recipe: Recipe, folder: Optional[Path]) -> None:
-    """Refuse to calibrate an engine anew on other images than those that it was calibrated on here.
+def check_images(spec: EngineSpec, folder: Optional[Path]) -> None:
+    """Check that the calibration images for the board are those that the engine was calibrated on here.
 
     Args:
-        recipe: an INT8 engine.
-        folder: the images that would be sent.
+        spec: an INT8 engine.
+        folder: the folder with the images.
 
     Raises:
-        EngineError: they are others, or it cannot be told any more.
+        EngineError: the images differ, or the ranges file that identifies them is missing or changed.
     """
-    if recipe.engine is None or recipe.bundle is None:
+    bundle, calibration = spec.bundle, None if spec.sidecar is None else spec.sidecar.calibration
+    if bundle is None or calibration is None:
         return
-    path, sidecar = recipe.engine
-    made, bundle = sidecar.calibration, recipe.bundle
-    if made is None:
-        return
-    ranges = bundle.ranges_folder / made.ranges.name
-    if ranges.is_file() and sha256(ranges) == made.ranges.sha256:
-        measured_on = read_ranges(ranges, bundle.manifest.model_sha256, ()).fingerprint
+    ranges = bundle.ranges_folder / calibration.ranges.name
+    if ranges.is_file() and sha256(ranges) == calibration.ranges.sha256:
+        expected = read_ranges(ranges, bundle.manifest.model_sha256, ()).fingerprint
         categories = own_categories(bundle, folder)
-        source = make_source(recipe.options.source, folder, recipe.options.samples, categories=categories)
-        if source.fingerprint() == measured_on:
+        source = make_source(spec.options.source, folder, spec.options.samples, categories=categories)
+        if source.fingerprint() == expected:
             return
     raise EngineError(
         f"the images in {folder or workspace.CALIBRATION_DATA} are not those that it was calibrated on",
-        where=path,
+        where=spec.path,
         fix="Build it on them, without --calib-data, or name its bundle instead",
     )
 

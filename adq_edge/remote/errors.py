@@ -1,4 +1,4 @@
-"""What can go wrong between here and a board, and how to mend it."""
+"""Errors of boards and their connections, made from the messages of ssh and of the commands there."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from adq_edge.core.errors import AdqError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ERROR = re.compile(r"error: ", re.IGNORECASE)
-_MERE_FAILURE = re.compile(r"error: (subprocess-exited-with-error|command .* failed)")
-"""Something that was run did not succeed: why, it says itself."""
+_CONSEQUENCE = re.compile(r"error: (subprocess-exited-with-error|command .* failed)")
+"""Errors that report the failure of a subprocess; its own output contains the cause."""
 
 
 class HostError(AdqError):
@@ -20,98 +20,104 @@ class HostError(AdqError):
 
 
 class ConnectionLostError(HostError):
-    """No connection, where there may be one again."""
+    """A connection that failed, but may succeed later."""
 
 
 class StoppedError(Exception):
-    """The user ended the run; no error of a board."""
+    """The user ended the run; not an error of a board."""
 
 
-class _Complaint(NamedTuple):
-    """What ssh says, what that means, what to do (`HOST` stands for the board), and whether it may pass."""
+class _SshFailure(NamedTuple):
+    """A failure of ssh.
 
-    words: Tuple[str, ...]
+    Attributes:
+        phrases: parts of ssh's messages for it.
+        what: the error message.
+        fix: what the user can do; `HOST` stands for the board.
+        is_temporary: True if a later attempt may succeed.
+    """
+
+    phrases: Tuple[str, ...]
     what: str
     fix: str
-    passes: bool = False
+    is_temporary: bool = False
 
 
-# The client's own words (OpenSSH's sshconnect.c, sshconnect2.c, ssh.c and misc.c); the first match decides.
-_COMPLAINTS = (
-    _Complaint(
+# From OpenSSH's sshconnect.c, sshconnect2.c, ssh.c and misc.c; the first match counts.
+_SSH_FAILURES = (
+    _SshFailure(
         ("REMOTE HOST IDENTIFICATION HAS CHANGED",),
-        "its host key is another than the one known here",
-        "If the board was set up anew, forget its old key with `ssh-keygen -R`; if not, trust nobody there",
+        "its host key differs from the known one",
+        "If the board was installed again, remove the old key with `ssh-keygen -R`; if not, do not connect",
     ),
-    _Complaint(
+    _SshFailure(
         ("Host key verification failed", "host key is known for"),
         "its host key is not known here",
         "Connect once with `ssh HOST` and compare the fingerprint",
     ),
-    _Complaint(
+    _SshFailure(
         ("Permission denied", "Too many authentication failures"),
         "login refused (wrong password, user or key)",
         "Check that `ssh HOST` works",
     ),
-    _Complaint(
+    _SshFailure(
         ("Could not resolve hostname",),
-        "no host of this name",
+        "there is no host of this name",
         "Check the name, or add it to your ssh configuration",
-        passes=True,
+        is_temporary=True,
     ),
-    _Complaint(
+    _SshFailure(
         ("Connection refused", "timed out", "No route to host", "Network is unreachable"),
         "cannot be reached",
-        "Check that the board is on, in this network, and runs an ssh server",
-        passes=True,
+        "Check that the board is on, is in this network, and runs an ssh server",
+        is_temporary=True,
     ),
 )
 
 
-def login_error(host: str, said: str) -> HostError:
-    """Return why ssh made no connection: a ConnectionLostError where it may make one later.
+def login_error(host: str, messages: str) -> HostError:
+    """Return the error of a failed connection; a ConnectionLostError if it may succeed later.
 
     Args:
         host: the board, as the user named it.
-        said: what ssh wrote on standard error.
+        messages: what ssh wrote to standard error.
     """
-    for words, what, fix, passes in _COMPLAINTS:
-        if any(word in said for word in words):
-            kind = ConnectionLostError if passes else HostError
-            return kind(what, where=host, fix=fix.replace("HOST", host))
-    lines = said.strip().splitlines()
+    for failure in _SSH_FAILURES:
+        if any(phrase in messages for phrase in failure.phrases):
+            kind = ConnectionLostError if failure.is_temporary else HostError
+            return kind(failure.what, where=host, fix=failure.fix.replace("HOST", host))
+    lines = messages.strip().splitlines()
     return ConnectionLostError(
-        f"no connection ({lines[-1].strip() if lines else 'ssh says nothing'})",
+        f"no connection ({lines[-1].strip() if lines else 'no message from ssh'})",
         where=host,
         fix=f"Check that `ssh {host}` works",
     )
 
 
-def disk_full(host: str, step: Optional[str] = None) -> HostError:
-    """Return the error of a board without space, met in a step of a job there or by a request."""
-    what = "its disk is full" if step is None else f"step '{step}' failed there: its disk is full"
+def disk_full(host: str, what: str = "its disk is full") -> HostError:
+    """Return the error of a board without enough disk space."""
     return HostError(what, where=host, fix=f"Free some space: ssh {host} df -h .cache")
 
 
-def tells_of_full_disk(text: str) -> bool:
-    """Return True if a program complains that there is no space."""
+def is_disk_full_error(text: str) -> bool:
+    """Return True if the output of a program contains an error about missing disk space."""
     return any(os.strerror(number).lower() in text.lower() for number in _FULL)
 
 
-def last_error(text: str) -> str:
-    """Return the last error in what a command wrote, else its last line; empty where there is none.
+def last_error(output: str) -> str:
+    """Return the last error in the output of a command, or its last line; empty for an empty output.
 
-    pip's remarks on an error follow it, and are none.
+    The notes and hints that pip prints after an error are ignored.
     """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    first_remark = next((n for n, line in enumerate(lines) if line.startswith(("note: ", "hint: "))), None)
-    before = [line for line in lines[:first_remark] if line != "[end of output]"] or lines
-    errors = [line for line in before if _ERROR.search(line) and not _MERE_FAILURE.match(line)]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    first_note = next((n for n, line in enumerate(lines) if line.startswith(("note: ", "hint: "))), None)
+    before = [line for line in lines[:first_note] if line != "[end of output]"] or lines
+    errors = [line for line in before if _ERROR.search(line) and not _CONSEQUENCE.match(line)]
     return (errors or before or [""])[-1]
 
 
-def refused(host: str, problem: Mapping[str, Any]) -> HostError:
-    """Return the error that a board's agent replied with."""
+def agent_error(host: str, problem: Mapping[str, Any]) -> HostError:
+    """Return the error that the agent on a board replied with."""
     number: Optional[int] = problem.get("errno")
     if number in _FULL:
         return disk_full(host)

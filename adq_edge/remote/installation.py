@@ -1,4 +1,4 @@
-"""adq-edge on a board: one environment in its cache folder, brought up to date when something changed."""
+"""Installs adq-edge on a board, in one virtual environment in its cache folder, and updates it."""
 
 from __future__ import annotations
 
@@ -10,165 +10,165 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from adq_edge.core.errors import StorageError
 from adq_edge.core.files import write_bytes
-from adq_edge.remote.board import Board, Facts
+from adq_edge.remote.board import Board, BoardInfo
 from adq_edge.remote.errors import HostError
-from adq_edge.remote.jobs import Ended, Job, Step, describe_failure, run_job
+from adq_edge.remote.jobs import Job, JobResult, Step, job_error, run_job
 from adq_edge.remote.requirements import (
     PIP,
+    build_requirements,
     constraints,
     device_requirements,
     fetch_wheels,
-    needed_to_build,
     platform_of,
 )
 from adq_edge.remote.wheel import write_wheel
 
 _CACHE = Path("~/.cache/adq-edge/wheels")
-_DEPENDENCIES = "install what adq-edge needs"
+_DEPENDENCIES = "install dependencies"
 _CONSTRAINTS = "work/constraints.txt"
 _PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--no-cache-dir")
 _CUDA = "/usr/local/cuda/bin"
-"""JetPack's compiler, which pycuda is built with, is on no PATH there."""
+"""JetPack does not add its CUDA compiler, which pycuda needs, to PATH."""
 _NO_RESULTS = "work/none"
-_NOT_GOT = re.compile(
+_DOWNLOAD_FAILED = re.compile(
     r"could not find a version|no matching distribution|max retries exceeded|name resolution|timed out"
     r"|timeouterror|connection ?error|connection (broken|refused|reset|aborted)|network is unreachable"
     r"|no route to host|incomplete-download|http error \d",
     re.IGNORECASE,
 )
-"""pip's words for a network that is not there or breaks off, and for an index without what is asked for."""
+"""Messages of pip about a missing or interrupted network, and about packages that the index lacks."""
 _SPARE_MB = 100.0
 _SPARE_MB_FIRST = 1500.0
-"""ONNX Runtime, OpenCV and numpy, unpacked, with what pip needs meanwhile."""
+"""ONNX Runtime, OpenCV and numpy unpacked, and the temporary files of pip."""
 
 
-def command_there(facts: Facts) -> Tuple[str, ...]:
-    """Return what runs adq-edge on a board once it is installed."""
-    return (_python(facts), "-m", "adq_edge")
+def adq_edge_command(info: BoardInfo) -> Tuple[str, ...]:
+    """Return the command that runs the installed adq-edge on a board."""
+    return (_python(info), "-m", "adq_edge")
 
 
-def _python(facts: Facts) -> str:
-    return f"{facts.root}/env/bin/python"
+def _python(info: BoardInfo) -> str:
+    return f"{info.root}/env/bin/python"
 
 
-def install(board: Board, facts: Facts, extras: Sequence[str], log: Path) -> None:
+def install(board: Board, info: BoardInfo, extras: Sequence[str], log: Path) -> None:
     """Install or update adq-edge on a board.
 
-    What the board's Python has already is taken as it is (JetPack's TensorRT, for one). What is missing comes
-    from the internet, or from wheels that are fetched here and carried along where the board has none.
+    Packages of the board's Python are used as they are, JetPack's TensorRT for example. Missing packages come
+    from the internet. If the board has no internet, their wheels are downloaded here and sent.
 
     Args:
-        board: where.
-        facts: what the board is.
-        extras: the parts of adq-edge that the work needs, `jetson` for one.
-        log: the file that gets what was written there, where it fails.
+        board: the board.
+        info: its properties.
+        extras: the optional dependencies that the work needs, `jetson` for example.
+        log: the file for the output of a failed installation.
 
     Raises:
-        HostError: it cannot be installed there.
-        MissingDependencyError: what runs here is not installed, or there is no pip.
-        StorageError: the wheels cannot be kept here.
+        HostError: adq-edge cannot be installed on the board.
+        MissingDependencyError: adq-edge or pip is not installed here.
+        StorageError: the wheels cannot be stored here.
     """
-    requirements = device_requirements(platform_of(facts), extras)
+    requirements = device_requirements(platform_of(info), extras)
     with tempfile.TemporaryDirectory() as folder:
         wheel = write_wheel(Path(folder))
         key = hashlib.sha256(
-            "\n".join([facts.python, *requirements]).encode() + wheel.read_bytes()
+            "\n".join([info.python, *requirements]).encode() + wheel.read_bytes()
         ).hexdigest()
-        if facts.installed != key:
-            if not facts.venv:
+        if info.installed != key:
+            if not info.venv:
                 raise HostError(
-                    "its Python cannot make environments",
+                    "its Python cannot create virtual environments",
                     where=board.host,
                     fix="Install it there: sudo apt install python3-venv",
                 )
-            _install(board, facts, wheel, requirements, log)
-            board.ask("mark", key=key)
+            _install(board, info, wheel, requirements, log)
+            board.ask("set_installed", key=key)
 
 
-def _install(board: Board, facts: Facts, wheel: Path, requirements: Sequence[str], log: Path) -> None:
-    first = ended = run_job(board, _job(facts, wheel, requirements, ()), _NO_RESULTS)
+def _install(board: Board, info: BoardInfo, wheel: Path, requirements: Sequence[str], log: Path) -> None:
+    first = result = run_job(board, _job(info, wheel, requirements, ()), _NO_RESULTS)
     if _lacks_internet(first):
         try:
-            carried = _carried(board, facts, requirements)
+            wheels = _download_wheels(board, info, requirements)
         except HostError as error:
             fix = ". ".join([*([error.fix] if error.fix else []), _keep_log(log, first)])
             raise HostError(error.what, where=board.host, fix=fix) from error
-        ended = run_job(board, _job(facts, wheel, requirements, carried), _NO_RESULTS)
-    if ended.state != "done":
-        tries = (first,) if ended is first else (first, ended)
-        raise describe_failure(board.host, ended, fix=_keep_log(log, *tries))
+        result = run_job(board, _job(info, wheel, requirements, wheels), _NO_RESULTS)
+    if result.state != "done":
+        attempts = (first,) if result is first else (first, result)
+        raise job_error(board.host, result, fix=_keep_log(log, *attempts))
 
 
-def _keep_log(log: Path, *tries: Ended) -> str:
-    """Write what a failed installation wrote; return where that is, or that it could not be kept."""
+def _keep_log(log: Path, *attempts: JobResult) -> str:
+    """Write the output of a failed installation to a file; return a sentence about the file."""
     try:
-        write_bytes(log, "\n".join(ended.log for ended in tries).encode("utf-8"))
-    except StorageError as error:  # no reason to hide why the board failed
-        return f"What was written there could not be kept in {log} ({error.what})"
-    return f"What was written there is in {log}"
+        write_bytes(log, "\n".join(result.log for result in attempts).encode("utf-8"))
+    except StorageError as error:  # the error of the board is more important
+        return f"The output of the installation could not be written to {log} ({error.what})"
+    return f"The output of the installation is in {log}"
 
 
-def _lacks_internet(ended: Ended) -> bool:
-    """Return True if packages could not be got, and not something else failed: a compiler, for one."""
-    if ended.state != "failed" or ended.step != _DEPENDENCIES or ended.filled_disk:
+def _lacks_internet(result: JobResult) -> bool:
+    """Return True if packages could not be downloaded; False for another failure."""
+    if result.state != "failed" or result.step != _DEPENDENCIES or result.filled_disk:
         return False
-    # A warning is of something that pip tried again, or did without.
-    lines = [line for line in ended.last_words.splitlines() if not line.lstrip().startswith("WARNING: ")]
-    return any(map(_NOT_GOT.search, lines))
+    # After a warning pip tries again, or continues without the file.
+    lines = [line for line in result.last_output.splitlines() if not line.lstrip().startswith("WARNING: ")]
+    return any(map(_DOWNLOAD_FAILED.search, lines))
 
 
-def _carried(board: Board, facts: Facts, requirements: Sequence[str]) -> List[Path]:
-    board.show("fetch wheels here: the board has no internet")
-    platform = platform_of(facts)
+def _download_wheels(board: Board, info: BoardInfo, requirements: Sequence[str]) -> List[Path]:
+    board.show("download wheels here: the board has no internet")
+    platform = platform_of(info)
     return fetch_wheels(requirements, platform, _CACHE.expanduser() / platform.name)
 
 
-def _job(facts: Facts, wheel: Path, requirements: Sequence[str], carried: Sequence[Path]) -> Job:
-    python = _python(facts)
+def _job(info: BoardInfo, wheel: Path, requirements: Sequence[str], wheels: Sequence[Path]) -> Job:
+    python = _python(info)
     pinned = constraints()
     files: Dict[str, Path] = {f"work/{wheel.name}": wheel}
-    files.update({f"work/wheels/{path.name}": path for path in carried})
+    files.update({f"work/wheels/{path.name}": path for path in wheels})
     if pinned is not None:
         files[_CONSTRAINTS] = pinned
     steps = (
-        Step("install", (("rm", "-f", f"{facts.root}/installed.json"),)),
+        Step("install", (("rm", "-f", f"{info.root}/installed.json"),)),
         Step(
-            "make an environment",
+            "create a virtual environment",
             (
                 (python, "-m", "pip", "--version"),
-                (facts.executable, "-m", "venv", "--clear", "--system-site-packages", f"{facts.root}/env"),
+                (info.executable, "-m", "venv", "--clear", "--system-site-packages", f"{info.root}/env"),
             ),
         ),
-        Step(_DEPENDENCIES, _ways(python, (PIP,), None, carried)),
-        *_preparation(python, pinned, carried),
-        Step(_DEPENDENCIES, _ways(python, requirements, pinned, carried)),
+        Step(_DEPENDENCIES, _install_commands(python, (PIP,), None, wheels)),
+        *_preparation(python, pinned, wheels),
+        Step(_DEPENDENCIES, _install_commands(python, requirements, pinned, wheels)),
         Step(
             "install adq-edge",
             ((python, *_PIP, "--no-index", "--no-deps", "--force-reinstall", wheel.name),),
         ),
     )
-    spare = _SPARE_MB if facts.installed is not None else _SPARE_MB_FIRST
+    spare = _SPARE_MB if info.installed is not None else _SPARE_MB_FIRST
     return Job("install", files, steps, path=_CUDA, spare_mb=spare)
 
 
-def _preparation(python: str, pinned: Optional[Path], carried: Sequence[Path]) -> Tuple[Step, ...]:
-    """Return the step that installs what the sources among the wheels carried along are built with.
+def _preparation(python: str, pinned: Optional[Path], wheels: Sequence[Path]) -> Tuple[Step, ...]:
+    """Return the step that installs the build tools of the source packages among the wheels.
 
-    pip builds a package before it installs any, and without build isolation it gets no tools for that itself.
+    pip builds a package before it installs any, and without build isolation it does not install build tools.
     """
-    tools = needed_to_build(carried)
+    tools = build_requirements(wheels)
     if not tools:
         return ()
-    # Upgraded, as a new environment has the setuptools that its Python came with.
+    # Upgraded, because a new environment has the old setuptools of its Python.
     options = ("--upgrade", "--only-binary", ":all:", *_offline(pinned))
     return (Step(_DEPENDENCIES, ((python, *_PIP, *options, *tools),)),)
 
 
-def _ways(
-    python: str, requirements: Sequence[str], pinned: Optional[Path], carried: Sequence[Path]
+def _install_commands(
+    python: str, requirements: Sequence[str], pinned: Optional[Path], wheels: Sequence[Path]
 ) -> Tuple[Tuple[str, ...], ...]:
-    """Return how to get packages: those that are there, else the internet's or those carried along."""
-    if carried:
+    """Return the commands that install packages: installed ones, else from the internet or from wheels."""
+    if wheels:
         return ((python, *_PIP, "--no-build-isolation", *_offline(pinned), *requirements),)
     online = ("--retries", "1", "--timeout", "15", *_versions(pinned))
     return ((python, *_PIP, "--no-index", *requirements), (python, *_PIP, *online, *requirements))

@@ -1,4 +1,4 @@
-"""Jobs on a board: started, followed through lost connections, brought home and ended."""
+"""Runs jobs on a board: starts them, follows them through lost connections, fetches their results."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 from adq_edge.remote.agent import RUNNING
 from adq_edge.remote.board import Board
-from adq_edge.remote.errors import HostError, StoppedError, disk_full, last_error, tells_of_full_disk
+from adq_edge.remote.errors import HostError, StoppedError, disk_full, is_disk_full_error, last_error
 from adq_edge.remote.transfer import hash_files, send
 
 LEASE_SECONDS = 6 * 3600.0
-"""A job ends itself when nobody has asked after it for so long."""
+"""A job ends itself after this time without a request about it."""
 
 _AGENT = Path(__file__).with_name("agent.py")
-_ASK_EVERY = 1.0
+_POLL_SECONDS = 1.0
 _FIRST_PAUSE = 0.1
-_OWN_WORDS = "adq-edge: "
+_ERROR_PREFIX = "adq-edge: "
+_ENDS = {
+    "gone": "was ended by somebody else",
+    "abandoned": "ended itself, because no request about it arrived",
+    "dead": "was killed, or the board was restarted",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """Commands of which the first that succeeds is enough; they run in the job's `work` folder."""
+    """Commands to try one after another until one succeeds; they run in the job's `work` folder."""
 
     name: str
     commands: Tuple[Tuple[str, ...], ...]
@@ -36,12 +41,12 @@ class Job:
     """Work for a board.
 
     Attributes:
-        kind: what it is, for its name.
-        files: the files to send, by path in the job's folder.
-        steps: what to run, one after another.
-        path: folders to put before those of the PATH.
-        spare_mb: disk space that the work takes besides the files, in MB (10^6 bytes).
-        lease: seconds after which it ends itself when nobody asks after it.
+        kind: kind of work, the first part of the job's name.
+        files: the files to send, by their path in the job's folder.
+        steps: the steps to run, one after another.
+        path: folders to insert before those of PATH.
+        spare_mb: disk space that the work needs besides the files, in MB (10^6 bytes).
+        lease: seconds without a request after which the job ends itself.
     """
 
     kind: str
@@ -53,16 +58,16 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ended:
-    """How a job ended.
+class JobResult:
+    """The end of a job and its results.
 
     Attributes:
-        state: `done`, or `failed`, `abandoned` (nobody asked after it) or `gone`.
+        state: `done`, `failed`, `abandoned` (its lease expired), `dead` or `gone`.
         step: the last step that ran.
         code: the exit code of that step.
-        files: the files that were asked for, by name.
-        log: what its commands wrote, at most the last MB.
-        found: whether it had been started before, by a run that did not see its end.
+        files: the contents of the result files by name.
+        log: the output of its commands, the last MB of it.
+        found: True if an earlier run had started the job.
     """
 
     state: str
@@ -73,58 +78,58 @@ class Ended:
     found: bool
 
     @property
-    def last_words(self) -> str:
-        """What the last command wrote, and the agent after it."""
-        _, command, words = f"\n{self.log}".rpartition("\n+ ")
-        return words.partition("\n")[2] if command else words
+    def last_output(self) -> str:
+        """The output of the last command, and of the agent after it."""
+        _, command, output = f"\n{self.log}".rpartition("\n+ ")
+        return output.partition("\n")[2] if command else output
 
     @property
     def filled_disk(self) -> bool:
-        """Whether the last command, or the agent there, found no space on the disk."""
-        return self.state == "failed" and tells_of_full_disk(self.last_words)
+        """True if the last command or the agent failed because the disk was full."""
+        return self.state == "failed" and is_disk_full_error(self.last_output)
 
 
 def run_job(
-    board: Board, job: Job, results: str, keep: Callable[[Ended], None] = lambda ended: None
-) -> Ended:
-    """Send a job's files, run it, or go on following it if it runs already, and bring a folder home.
+    board: Board, job: Job, results: str, keep: Callable[[JobResult], None] = lambda result: None
+) -> JobResult:
+    """Send the files of a job, run it or follow it if it is running already, and fetch its results.
 
-    The name of a job is made from its files and commands: the same work finds the run that was left behind.
-    Afterwards the job's folder is gone from the board; where the user ends it, so are its processes. It
-    stays, and is found again, where the connection does not come back or what it brought cannot be kept here.
+    The name of a job is derived from its files and commands, so the same work finds the job of an earlier
+    run. At the end the job's folder is removed from the board; if the user ends the run, its processes are
+    ended too. If the connection is not restored, or the results cannot be kept here, the job stays there.
 
     Args:
-        board: where.
+        board: the board.
         job: the work.
-        results: the folder to bring home, relative to the job's folder.
-        keep: puts what was brought in safety, before the board's copy is removed.
+        results: the folder to fetch, relative to the job's folder.
+        keep: stores the results, before they are removed from the board.
 
     Raises:
-        AdqError: the board cannot be reached any more or has no space, or `keep` failed.
-        StoppedError: the user ended it.
+        AdqError: the board cannot be reached any more or has no disk space, or `keep` failed.
+        StoppedError: the user ended the run.
     """
-    board.show(f"send ({job.kind})")
+    phase = f"send files ({job.kind})"
+    board.show(phase)
     files = {"agent.py": _AGENT, **job.files}
     hashes = hash_files(board, files)
     name = _name(job, hashes)
     if board.ask("poll", job=name).content["state"] not in (*RUNNING, "done"):
-        # One that runs already has its files, and may have filled the disk.
-        send(board, files, hashes, phase=f"send ({job.kind})", spare_mb=job.spare_mb)
+        # A running job has its files already, and may have filled the disk.
+        send(board, files, hashes, phase=phase, spare_mb=job.spare_mb)
     steps = [dataclasses.asdict(step) for step in job.steps]
-    with _ended_if_stopped(board, name):
+    with _end_job_if_stopped(board, name):
         started = board.ask("start", job=name, files=hashes, steps=steps, lease=job.lease, path=job.path)
         state = _follow(board, name)
         if state["state"] == "gone":
-            return Ended("gone", "", 1, {}, "", False)
-        brought = _fetch(board, name, results)
-        log = brought.pop("log").decode("utf-8", "replace")
-        found = started.content["found"]
-        code = int(state.get("code", 1))
-        ended = Ended(state["state"], state.get("step", ""), code, brought, log, found)
-        keep(ended)
-        board.show("clear up there")
+            return JobResult("gone", "", 1, {}, "", False)
+        fetched = _fetch(board, name, results)
+        log = fetched.pop("log").decode("utf-8", "replace")
+        found, code = started.content["found"], int(state.get("code", 1))
+        result = JobResult(state["state"], state.get("step", ""), code, fetched, log, found)
+        keep(result)
+        board.show("remove the files there")
         board.ask("end", job=name)
-    return ended
+    return result
 
 
 def _name(job: Job, hashes: Mapping[str, str]) -> str:
@@ -142,11 +147,11 @@ def _follow(board: Board, name: str) -> Dict[str, Any]:
         phase = "wait for another run on this board" if state["state"] == "queued" else state["step"]
         board.show(phase, progress.get("done", 0), progress.get("total", 0))
         board.wait(pause)
-        pause = min(1.5 * pause, _ASK_EVERY)
+        pause = min(1.5 * pause, _POLL_SECONDS)
 
 
 def _fetch(board: Board, name: str, folder: str) -> Dict[str, bytes]:
-    board.show("bring the results back")
+    board.show("fetch the results")
     reply = board.ask("fetch", job=name, folder=folder)
     files, first = {}, 0
     for path, size in reply.content["files"]:
@@ -156,43 +161,37 @@ def _fetch(board: Board, name: str, folder: str) -> Dict[str, bytes]:
 
 
 @contextlib.contextmanager
-def _ended_if_stopped(board: Board, name: str) -> Iterator[None]:
+def _end_job_if_stopped(board: Board, name: str) -> Iterator[None]:
     try:
         yield
     except StoppedError:
         board.show("end the run there")
-        with board.last_words():
+        with board.requests_after_stop():
             try:
                 board.ask("end", job=name)
             except HostError as error:
-                raise HostError(
-                    f"the run there could not be ended ({error.what})",
-                    where=board.host,
-                    fix="Give the same command again, and end it then",
-                ) from error
+                what = f"the run there could not be ended ({error.what})"
+                fix = "Give the same command again, and end it then"
+                raise HostError(what, where=board.host, fix=fix) from error
         raise
 
 
-def describe_failure(host: str, ended: Ended, *, fix: Optional[str] = None) -> HostError:
-    """Return why a job failed, in the words of the command that did: adq-edge's own, or its last error.
+def job_error(host: str, result: JobResult, *, fix: Optional[str] = None) -> HostError:
+    """Return the error of a failed job: that of adq-edge on the board, or the last error in the output.
 
     Args:
         host: the board.
-        ended: the job.
-        fix: what to do where adq-edge over there does not say it.
+        result: the job.
+        fix: what the user can do if adq-edge on the board did not say it.
     """
-    if ended.state in ("gone", "abandoned", "dead"):
-        whys = {
-            "gone": "was ended by somebody else",
-            "abandoned": "ended itself, as nobody asked after it",
-            "dead": "was killed, or the board was restarted",
-        }
-        why = f"{whys[ended.state]}, in step '{ended.step}'" if ended.step else whys[ended.state]
-        return HostError(f"the run {why}", where=host, fix="Give the same command again")
-    if ended.filled_disk:
-        return disk_full(host, ended.step)
-    lines = (line.strip() for line in ended.last_words.splitlines())
-    told = [line[len(_OWN_WORDS) :] for line in lines if line.startswith(_OWN_WORDS)]
-    reason = told[-1] if told else last_error(ended.last_words) or f"exit code {ended.code}"
-    what = f"step '{ended.step}' failed there: {reason.rstrip('.')}"
-    return HostError(what, where=host, fix=None if told else fix)
+    if result.state in _ENDS:
+        end, step = _ENDS[result.state], result.step
+        what = f"the run {end}, in step '{step}'" if step else f"the run {end}"
+        return HostError(what, where=host, fix="Give the same command again")
+    if result.filled_disk:
+        return disk_full(host, f"step '{result.step}' failed there: its disk is full")
+    lines = (line.strip() for line in result.last_output.splitlines())
+    own = [line[len(_ERROR_PREFIX) :] for line in lines if line.startswith(_ERROR_PREFIX)]
+    reason = own[-1] if own else last_error(result.last_output) or f"exit code {result.code}"
+    what = f"step '{result.step}' failed there: {reason.rstrip('.')}"
+    return HostError(what, where=host, fix=None if own else fix)

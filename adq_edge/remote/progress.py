@@ -1,4 +1,4 @@
-"""A live row per board: its step, and how far it is."""
+"""Shows the progress of boards, one row each."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from adq_edge.remote.board import Progress
 
 
 class BoardsDisplay:
-    """Rows on standard error; where that is no terminal, a line for every step of every board."""
+    """Rows on standard error; without a terminal, one line per step of each board."""
 
     def __init__(self, hosts: Sequence[str], *, shown: bool) -> None:
         self._live = console.is_terminal
         self._shown = shown
-        self._told: Dict[str, str] = {}
+        self._last_phase: Dict[str, str] = {}
         self._bars = Bars(
             TextColumn("{task.fields[host]}", markup=False),
             BarColumn(bar_width=24),
@@ -47,17 +47,17 @@ class BoardsDisplay:
         self._bars.stop()
 
     def reporter(self, host: str) -> Callable[[Progress], None]:
-        """Return what shows a board's progress; it may be called from any thread."""
+        """Return the function that shows the progress of a board, for use in any thread."""
         return lambda progress: self._show(host, progress)
 
-    def finish(self, host: str, how: str) -> None:
-        """Show that a board is through."""
-        self._show(host, Progress(how, 1, 1))
+    def finish(self, host: str, result: str) -> None:
+        """Show that a board has finished, with its result."""
+        self._show(host, Progress(result, 1, 1))
         self._bars.stop_task(self._rows[host])
 
     @contextlib.contextmanager
     def hidden_for_questions(self) -> Iterator[bool]:
-        """Yield whether there is somebody to ask for a password; the rows are out of the way meanwhile."""
+        """Yield True if a user can be asked for a password; the rows are hidden in this block."""
         interactive = sys.stdin.isatty() and console.is_terminal
         if interactive:
             self._bars.stop()
@@ -70,6 +70,6 @@ class BoardsDisplay:
     def _show(self, host: str, progress: Progress) -> None:
         total = progress.total or None
         self._bars.update(self._rows[host], description=progress.phase, completed=progress.done, total=total)
-        if self._shown and not self._live and self._told.get(host) != progress.phase:
-            self._told[host] = progress.phase
+        if self._shown and not self._live and self._last_phase.get(host) != progress.phase:
+            self._last_phase[host] = progress.phase
             console.print(f"{host}: {progress.phase}", highlight=False, markup=False, soft_wrap=True)

@@ -1,7 +1,7 @@
-"""What adq-edge needs on a board, and the wheels of it for a board that has no internet.
+"""The packages that adq-edge needs on a board, and their wheels for a board without internet.
 
-`pip download --python-version` picks the wheels of another Python, but judges environment markers by the
-Python that it runs in. So pip is asked for each package alone, and what that depends on is followed here.
+`pip download --python-version` chooses the wheels of another Python, but evaluates environment markers for
+the Python that it runs in. So pip downloads each package alone, and this module resolves its dependencies.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from packaging.utils import canonicalize_name
 
 from adq_edge.core.errors import MissingDependencyError
 from adq_edge.core.files import storage_errors
-from adq_edge.remote.board import Facts
+from adq_edge.remote.board import BoardInfo
 from adq_edge.remote.errors import HostError, last_error
 from adq_edge.remote.wheel import distribution
 
 PIP = "pip>=21"
-"""The first that knows the wheels of a newer glibc, which ONNX Runtime has."""
+"""The first pip that accepts wheels for newer versions of glibc, as those of ONNX Runtime."""
 
 _CONSTRAINTS = "constraints.txt"
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -33,14 +33,14 @@ _OLDEST_GLIBC = 17
 
 
 class SourcePackage(NamedTuple):
-    """A package that has no wheels: what must be there before it is built, and what it takes to run it."""
+    """A package without wheels: its requirements for the build, and for its use."""
 
     to_build: Tuple[str, ...]
     to_run: Tuple[str, ...] = ()
 
 
 _FROM_SOURCE = {
-    # The board compiles it, against its own CUDA.
+    # The board compiles it with its own CUDA.
     "pycuda": SourcePackage(
         ("numpy", "setuptools", "wheel"), ("mako", "platformdirs>=2.2.0", "pytools>=2011.2")
     )
@@ -49,7 +49,7 @@ _FROM_SOURCE = {
 
 @dataclasses.dataclass(frozen=True)
 class Platform:
-    """What decides which wheel fits a board: its Python, its architecture and glibc's minor version."""
+    """The properties of a board that select its wheels: Python, architecture and minor version of glibc."""
 
     python: Tuple[int, int]
     machine: str
@@ -57,7 +57,7 @@ class Platform:
 
     @property
     def environment(self) -> Dict[str, str]:
-        """The values of environment markers there."""
+        """The values of environment markers on the board."""
         version = "{}.{}".format(*self.python)
         return {
             "implementation_name": "cpython",
@@ -86,19 +86,19 @@ class Platform:
 
     @property
     def name(self) -> str:
-        """A name for a folder of its wheels."""
+        """The name of the folder with wheels for this platform."""
         return "cp{}{}-{}-glibc2.{}".format(*self.python, self.machine, self.glibc)
 
 
-def platform_of(facts: Facts) -> Platform:
-    """Return what decides which wheel fits a board."""
-    major, minor = (int(number) for number in facts.python.split(".")[:2])
-    numbers = facts.glibc.split(".")
-    return Platform((major, minor), facts.machine, int(numbers[1]) if len(numbers) > 1 else _OLDEST_GLIBC)
+def platform_of(info: BoardInfo) -> Platform:
+    """Return the platform of a board."""
+    major, minor = (int(number) for number in info.python.split(".")[:2])
+    numbers = info.glibc.split(".")
+    return Platform((major, minor), info.machine, int(numbers[1]) if len(numbers) > 1 else _OLDEST_GLIBC)
 
 
 def device_requirements(platform: Platform, extras: Iterable[str]) -> Tuple[str, ...]:
-    """Return what adq-edge with some extras needs on a board, as pip takes it."""
+    """Return the requirements of adq-edge and some of its extras on a board, as pip arguments."""
     lines = distribution().requires or []
     return tuple(
         f"{requirement.name}{_extras(requirement)}{requirement.specifier}"
@@ -107,34 +107,34 @@ def device_requirements(platform: Platform, extras: Iterable[str]) -> Tuple[str,
 
 
 def constraints() -> Optional[Path]:
-    """Return the file of versions that were tested: in the installed package, or in the repository."""
+    """Return the file with the tested versions, of the installed package or of the repository."""
     places = (_PACKAGE / _CONSTRAINTS, _PACKAGE.parent / _CONSTRAINTS)
     return next((path for path in places if path.is_file()), None)
 
 
 def fetch_wheels(requirements: Sequence[str], platform: Platform, folder: Path) -> List[Path]:
-    """Download a board's wheels, and those of what they need in turn; what `folder` has is not fetched again.
+    """Download the wheels of requirements and of their dependencies, unless `folder` contains them already.
 
     Args:
-        requirements: as pip takes them.
-        platform: the board.
-        folder: where they go.
+        requirements: the requirements, as pip arguments.
+        platform: the platform of the board.
+        folder: the folder for the wheels.
 
     Raises:
-        HostError: there is no wheel of one of them for the board, or no internet here either.
-        MissingDependencyError: there is no pip here.
+        HostError: a requirement has no wheel for the board, or there is no internet here.
+        MissingDependencyError: pip is not installed here.
         StorageError: the folder cannot be written to.
     """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("wb")
-    with lock:  # several boards of one kind need the same wheels at the same time
+    with lock:  # several boards of one platform need the same wheels at the same time
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _fetch(requirements, platform, folder)
 
 
-def needed_to_build(files: Iterable[Path]) -> Tuple[str, ...]:
-    """Return what must be installed before those of `fetch_wheels`' files that are sources can be built."""
+def build_requirements(files: Iterable[Path]) -> Tuple[str, ...]:
+    """Return the requirements for building the source packages among the files of `fetch_wheels`."""
     names = (canonicalize_name(path.name.split("-")[0]) for path in files)
     sources = [_FROM_SOURCE[name] for name in names if name in _FROM_SOURCE]
     return tuple(sorted({line for source in sources for line in source.to_build}))
@@ -180,15 +180,15 @@ def _pins(platform: Platform) -> Dict[str, str]:
 
 
 def _download(lines: Dict[str, str], platform: Platform, folder: Path) -> Dict[str, Path]:
-    """Return the file that pip chose for each requirement, fetched or kept from before, by package."""
+    """Return the file that pip chose for each requirement, by package."""
     wheels = [line for name, line in lines.items() if name not in _FROM_SOURCE]
     sources = [line for name, line in lines.items() if name in _FROM_SOURCE]
-    paths = _ask_pip(wheels, ["--only-binary", ":all:", *platform.pip_options], platform, folder)
-    paths += _ask_pip(sources, ["--no-binary", ",".join(_FROM_SOURCE)], platform, folder)
+    paths = _run_pip(wheels, ["--only-binary", ":all:", *platform.pip_options], platform, folder)
+    paths += _run_pip(sources, ["--no-binary", ",".join(_FROM_SOURCE)], platform, folder)
     return {canonicalize_name(path.name.split("-")[0]): path for path in paths}
 
 
-def _ask_pip(lines: Sequence[str], options: Sequence[str], platform: Platform, folder: Path) -> List[Path]:
+def _run_pip(lines: Sequence[str], options: Sequence[str], platform: Platform, folder: Path) -> List[Path]:
     if not lines:
         return []
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
@@ -204,21 +204,18 @@ def _ask_pip(lines: Sequence[str], options: Sequence[str], platform: Platform, f
         # "Saved FOLDER/NAME", or "File was already downloaded FOLDER/NAME"
         words = (Path(word).name for word in done.stdout.split() if word.endswith((".whl", ".tar.gz")))
         return [folder / name for name in dict.fromkeys(words) if (folder / name).is_file()]
-    reason = last_error(done.stderr) or "pip failed without a word"
+    reason = last_error(done.stderr) or "pip failed without a message"
     if "No module named pip" in reason:
-        raise MissingDependencyError(
-            "there is no pip here to fetch wheels for the board with", fix="Install it: python -m ensurepip"
-        )
-    raise HostError(
-        f"no wheel of one of {', '.join(lines)} for {platform.name} can be fetched ({reason})",
-        fix="Connect this machine or the board to the internet",
-    )
+        what = "pip is not installed here, so no wheels for the board can be downloaded"
+        raise MissingDependencyError(what, fix="Install it: python -m ensurepip")
+    what = f"a wheel of {', '.join(lines)} for {platform.name} cannot be downloaded ({reason})"
+    raise HostError(what, fix="Connect this machine or the board to the internet")
 
 
 def _needs(
     name: str, fetched: Dict[str, Path], extras: Dict[str, Set[str]], platform: Platform
 ) -> List[Requirement]:
-    """Return what a package depends on, by its wheel."""
+    """Return the dependencies of a package from the metadata of its wheel."""
     if name in _FROM_SOURCE:
         source = _FROM_SOURCE[name]
         return [Requirement(line) for line in (*source.to_build, *source.to_run)]

@@ -1,4 +1,4 @@
-"""A connection to a board: the system's ssh, as the user configured it, and our agent at its other end."""
+"""A connection to a board: the system's ssh, as the user configured it, and the agent at its other end."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from typing import Any, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Se
 
 from adq_edge.core.errors import AdqError, DataError, MissingDependencyError
 from adq_edge.core.files import storage_errors
-from adq_edge.remote.errors import ConnectionLostError, HostError, login_error, refused
+from adq_edge.remote.errors import ConnectionLostError, HostError, agent_error, login_error
 
 SSH_VARIABLE = "ADQ_EDGE_SSH"
-"""The ssh to use, with options: as git's GIT_SSH_COMMAND."""
+"""Environment variable with the ssh command and its options, like git's GIT_SSH_COMMAND."""
 
 OLDEST_PYTHON = (3, 8)
 
 _AGENT = Path(__file__).with_name("agent.py")
 _GREETING = "adq-edge agent on Python "
-# Any Python that a board may have understands this much, and says which one it is.
+# Valid in every version of Python; the agent itself needs OLDEST_PYTHON.
 _BOOTSTRAP = (
     "import sys;sys.stdout.write('{greeting}%d.%d\\n'%sys.version_info[:2]);sys.stdout.flush();"
     "sys.version_info>={oldest} and exec(sys.stdin.buffer.read({size}))"
 )
-# A dead network is noticed within 45 s; nothing of this session is left to other terminals. A master that the
-# user has is used, but ours would be none: it is killed in the end, with all that others had through it.
+# A dead network is detected within 45 s. A control master of the user is used, but this connection does not
+# become one: it is killed at the end, which would break the user's other sessions.
 _OPTIONS = (
     *("-T", "-x", "-a", "-e", "none", "-o", "ControlMaster=no", "-o", "ConnectTimeout=15"),
     *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"),
@@ -41,11 +41,11 @@ _LARGEST_GREETING = 1 << 16
 
 
 class Content(Dict[str, Any]):
-    """What an agent says, by name; to ask for what it did not say raises HostError.
+    """The values of a reply by name; a missing name raises HostError.
 
     Args:
-        host: who says it.
-        values: what it says.
+        host: the board that replied.
+        values: the values.
     """
 
     def __init__(self, host: str, values: Dict[str, Any]) -> None:
@@ -54,14 +54,14 @@ class Content(Dict[str, Any]):
 
     def __missing__(self, name: str) -> NoReturn:
         raise HostError(
-            f"answers without {name!r}",
+            f"its reply has no {name!r}",
             where=self._host,
-            fix="Is it the board, or something between that speaks for it?",
+            fix="Check that the board itself answers, not a proxy in between",
         )
 
 
 class Reply(NamedTuple):
-    """What an agent answered."""
+    """A reply of the agent."""
 
     content: Content
     payload: bytes
@@ -70,11 +70,11 @@ class Reply(NamedTuple):
 class Connection:
     """An open connection; made by `connect`."""
 
-    def __init__(self, host: str, command: Sequence[str], complaints: Path, interactive: bool) -> None:
+    def __init__(self, host: str, command: Sequence[str], log: Path, interactive: bool) -> None:
         self.host = host
-        self._complaints = complaints
+        self._log = log
         self._received = b""
-        with complaints.open("wb") as errors, _out_of_reach_of_ctrl_c(interactive):
+        with log.open("wb") as errors, _shielded_from_ctrl_c(interactive):
             try:
                 self._process = subprocess.Popen(
                     list(command),
@@ -90,37 +90,35 @@ class Connection:
                     fix=f"Install an ssh client, or name one in {SSH_VARIABLE}",
                 ) from error
 
-    def greet(self, agent: bytes, limit: Optional[float]) -> None:
+    def start_agent(self, agent: bytes, limit: Optional[float]) -> None:
         """Send the agent and wait until it runs.
 
         Raises:
-            HostError: no login, no Python, or an old one.
+            HostError: the login failed, or the board has no Python or an old one.
             ConnectionLostError: the connection ended.
         """
-        with contextlib.suppress(ConnectionLostError):  # why is read below
+        with contextlib.suppress(ConnectionLostError):  # explained below
             self._write(agent)
         seen = 0
         while seen < _LARGEST_GREETING:
             try:
                 line = self._read_line(limit)
             except ConnectionLostError:
-                raise self._not_greeted() from None
+                raise self._explain_start() from None
             seen += len(line)
             text = line.decode("utf-8", "replace")
             if text.startswith(_GREETING):
                 _check_python(self.host, text[len(_GREETING) :].strip())
                 return
-        raise HostError(
-            "its shell writes too much before anything runs", where=self.host, fix="Look at its .bashrc"
-        )
+        raise HostError("its login shell prints too much text", where=self.host, fix="Check its .bashrc")
 
     def ask(self, do: str, payload: Sequence[Path] = (), **request: Any) -> Reply:
-        """Send a request, the content of files behind it, and return the reply.
+        """Send a request, followed by the contents of files, and return the reply.
 
         Raises:
             ConnectionLostError: the connection ended.
-            HostError: the board cannot do it.
-            DataError: a file changed meanwhile.
+            HostError: the board cannot answer the request.
+            DataError: a file changed while it was sent.
         """
         try:
             self._write(json.dumps({"do": do, **request}).encode() + b"\n")
@@ -128,10 +126,10 @@ class Connection:
                 self._write_file(path, size)
             content = Content(self.host, json.loads(self._read_line(_SILENCE_SECONDS)))
             reply = Reply(content, self._read(int(content["bytes"])))
-        except (ValueError, TypeError):  # closed before, half a reply, or none of ours
+        except (ValueError, TypeError):  # a closed pipe, or not a whole reply of the agent
             raise self._lost() from None
         if "error" in content:
-            raise refused(self.host, content["error"])
+            raise agent_error(self.host, content["error"])
         return reply
 
     def close(self) -> None:
@@ -160,7 +158,7 @@ class Connection:
                     break
                 self._write(block)
         if size != 0:
-            self.close()  # what was announced can no longer be sent
+            self.close()  # the announced number of bytes cannot be sent any more
             raise DataError("changed while it was sent", where=path, fix="Run the command again")
 
     def _read_line(self, limit: Optional[float]) -> bytes:
@@ -189,11 +187,11 @@ class Connection:
         self._received += block
 
     def _lost(self) -> ConnectionLostError:
-        lines = self._said().strip().splitlines()
+        lines = self._messages().strip().splitlines()
         reason = f" ({lines[-1].strip()})" if lines else ""
         return ConnectionLostError(f"the connection was lost{reason}", where=self.host)
 
-    def _not_greeted(self) -> AdqError:
+    def _explain_start(self) -> AdqError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         code = self._process.poll()
@@ -203,26 +201,26 @@ class Connection:
                 where=self.host,
                 fix="Install it there: sudo apt install python3 python3-venv",
             )
-        return login_error(self.host, self._said())
+        return login_error(self.host, self._messages())
 
-    def _said(self) -> str:
-        return self._complaints.read_text(encoding="utf-8", errors="replace")
+    def _messages(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
 
 
 @contextlib.contextmanager
 def connect(host: str, *, interactive: bool) -> Iterator[Connection]:
-    """Open a connection; it is gone when the block ends.
+    """Open a connection, which is closed when the block ends.
 
     Args:
-        host: the board, as `ssh` takes it.
-        interactive: whether ssh may ask for a password or about a host key; only from the main thread.
+        host: the board, as an argument of `ssh`.
+        interactive: True if ssh may ask for a password or about a host key; only from the main thread.
 
     Raises:
-        HostError: the board cannot be reached, does not let us in, or has no usable Python.
-        MissingDependencyError: there is no ssh here.
+        HostError: the board cannot be reached, refuses the login, or has no usable Python.
+        MissingDependencyError: ssh is not installed here.
     """
     if host.startswith("-") or not host.strip():
-        raise HostError("no name of a host", where=host or "--host", fix="Name it as for ssh: user@board")
+        raise HostError("not a host name", where=host or "--host", fix="Give it as for ssh: user@board")
     agent = _AGENT.read_bytes()
     bootstrap = _BOOTSTRAP.format(greeting=_GREETING, oldest=OLDEST_PYTHON, size=len(agent))
     batch = () if interactive else ("-o", "BatchMode=yes")
@@ -230,22 +228,22 @@ def connect(host: str, *, interactive: bool) -> Iterator[Connection]:
     with tempfile.TemporaryDirectory() as folder:
         connection = Connection(host, command, Path(folder) / "stderr", interactive)
         try:
-            connection.greet(agent, None if interactive else _SILENCE_SECONDS)
+            connection.start_agent(agent, None if interactive else _SILENCE_SECONDS)
             yield connection
         finally:
             connection.close()
 
 
 def ssh_command() -> List[str]:
-    """Return the ssh to run."""
+    """Return the ssh command with its options."""
     return shlex.split(os.environ.get(SSH_VARIABLE, "")) or ["ssh"]
 
 
 @contextlib.contextmanager
-def _out_of_reach_of_ctrl_c(interactive: bool) -> Iterator[None]:
-    """Have ssh ignore Ctrl-C, which is for us: the job over there has to be ended through it.
+def _shielded_from_ctrl_c(interactive: bool) -> Iterator[None]:
+    """Start ssh in this block so that it ignores Ctrl-C: the job on the board must be ended through it.
 
-    A session of its own does the same, but has no terminal to ask a password on.
+    A session of its own has the same effect, but no terminal for the password.
     """
     if not interactive:
         yield
@@ -263,5 +261,5 @@ def _check_python(host: str, version: str) -> None:
         raise HostError(
             f"its python3 is Python {version}",
             where=host,
-            fix="adq-edge needs 3.8 or later: JetPack 5.1 or later has one",
+            fix="adq-edge needs Python 3.8 or later, as in JetPack 5.1 or later",
         )

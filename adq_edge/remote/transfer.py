@@ -1,4 +1,4 @@
-"""Files on their way to a board: only what is not there yet, and each content once."""
+"""Sends files to a board: only contents that it lacks, and each content once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Dict, Iterator, List, Mapping, Tuple
 
 from adq_edge.core.files import sha256, storage_errors
 from adq_edge.remote.board import Board
-from adq_edge.remote.errors import HostError
+from adq_edge.remote.errors import disk_full
 
 _BATCH_BYTES = 4 << 20
 _BATCH_FILES = 256
-_ASKED_AT_ONCE = 5000
+_NAMES_PER_REQUEST = 5000
 _MB = 1e6
 
 
@@ -31,18 +31,18 @@ def hash_files(board: Board, files: Mapping[str, Path]) -> Dict[str, str]:
 def send(
     board: Board, files: Mapping[str, Path], hashes: Mapping[str, str], *, phase: str, spare_mb: float
 ) -> None:
-    """Send files to a board's store.
+    """Send files to a board.
 
     Args:
-        board: where to.
-        files: the files by the name that they get in a job's folder.
-        hashes: what `hash_files` returned for them.
-        phase: what the step is called.
-        spare_mb: free space that must be left there, in MB (10^6 bytes).
+        board: the board.
+        files: the files by their names in the job's folder.
+        hashes: the result of `hash_files` for them.
+        phase: name of the step.
+        spare_mb: disk space that must stay free on the board, in MB (10^6 bytes).
 
     Raises:
-        HostError: the board has not enough space.
-        DataError: a file changed meanwhile.
+        HostError: the board has not enough disk space.
+        DataError: a file changed while it was sent.
         StorageError: a file cannot be read.
     """
     board.show(phase)
@@ -62,23 +62,21 @@ def send(
 
 def _missing(board: Board, contents: List[str]) -> List[str]:
     absent: List[str] = []
-    for first in range(0, len(contents), _ASKED_AT_ONCE):
-        absent += board.ask("missing", names=contents[first : first + _ASKED_AT_ONCE]).content["missing"]
+    for first in range(0, len(contents), _NAMES_PER_REQUEST):
+        names = contents[first : first + _NAMES_PER_REQUEST]
+        absent += board.ask("missing", names=names).content["missing"]
     return absent
 
 
 def _check_space(board: Board, needed_mb: float, spare_mb: float) -> None:
-    free_mb = board.facts().free / _MB
+    free_mb = board.read_info().free / _MB
     if free_mb < needed_mb + spare_mb:
-        raise HostError(
-            f"{free_mb:.0f} MB are free on its disk, {needed_mb + spare_mb:.0f} MB are needed",
-            where=board.host,
-            fix=f"Free some space: ssh {board.host} df -h .cache",
-        )
+        what = f"{free_mb:.0f} MB are free on its disk, {needed_mb + spare_mb:.0f} MB are needed"
+        raise disk_full(board.host, what)
 
 
 def _batches(waiting: List[Tuple[str, Path]], sizes: Mapping[str, int]) -> Iterator[List[Tuple[str, Path]]]:
-    """Yield files together where they are small: a request has to travel there and back."""
+    """Yield small files together, because each request costs a round trip."""
     batch: List[Tuple[str, Path]] = []
     for content, path in waiting:
         batch.append((content, path))

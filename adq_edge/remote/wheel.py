@@ -1,6 +1,6 @@
-"""A wheel of the adq-edge that runs here: what a board gets is what this machine has, to the byte.
+"""Writes a wheel of the running adq-edge, so that a board gets exactly the same code.
 
-The format is that of PEP 427 and PEP 376, as the packaging guide's "Binary distribution format" has it.
+The format is that of PEP 427 and PEP 376 (packaging guide, "Binary distribution format").
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ _DISTRIBUTION = "adq-edge"
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COMPATIBILITY = "Wheel-Version: 1.0\nGenerator: adq-edge\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 _LEFT_OUT = (".pyc", ".pt")
-"""Compiled files, and the demo teacher's weights: of no use to the device half."""
+"""Compiled files, and the weights of the demo teacher, which a board does not use."""
 
 
 def distribution() -> metadata.Distribution:
-    """Return what is installed as adq-edge.
+    """Return the installed distribution of adq-edge.
 
     Raises:
-        MissingDependencyError: it runs without being installed.
+        MissingDependencyError: adq-edge is not installed.
     """
     try:
         return metadata.distribution(_DISTRIBUTION)
     except metadata.PackageNotFoundError:
         raise MissingDependencyError(
-            "adq-edge is not installed here, only found in a folder", fix="Install it: pip install ."
+            "adq-edge is not installed, it runs from a folder", fix="Install it: pip install ."
         ) from None
 
 
 def write_wheel(folder: Path) -> Path:
-    """Write the wheel, the same bytes for the same files; return its path.
+    """Write the wheel, with the same bytes for the same files, and return its path.
 
     Raises:
-        MissingDependencyError: adq-edge runs without being installed.
+        MissingDependencyError: adq-edge is not installed.
         StorageError: the folder cannot be written to or is full.
     """
     installed = distribution()
@@ -57,7 +57,7 @@ def write_wheel(folder: Path) -> Path:
         str(temporary), "w", zipfile.ZIP_DEFLATED
     ) as archive:
         for member, content in contents.items():
-            entry = zipfile.ZipInfo(member)  # dated 1980, whenever it is made
+            entry = zipfile.ZipInfo(member)  # with a constant date, 1980
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content)

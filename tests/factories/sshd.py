@@ -1,6 +1,6 @@
-"""A board across the room: an sshd of our own on the loopback address, with a home of its own.
+"""A board for tests: an sshd on the loopback address, with a home folder of its own.
 
-Run by whoever runs the tests: no service is touched, and no file outside of a temporary folder.
+It runs as the user of the tests and changes no service and no file outside of a temporary folder.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from adq_edge.remote.board import PATIENCE_SECONDS, Board, Progress
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/sbin")
 REQUIRED = "ADQ_EDGE_TEST_SSHD"
-"""Set by CI: without an sshd the tests fail there, elsewhere they are skipped."""
+"""Set in CI, where the tests fail without an sshd; elsewhere they are skipped."""
 
 
 class SshServer:
     """A running sshd; made by `run_sshd`.
 
-    `home` is the home folder of whoever logs in, `bin` the first folder of their PATH, `command` what
-    ADQ_EDGE_SSH must be to get there by the name `host`.
+    `home` is the home folder after login, `bin` the first folder of PATH, and `command` the value of
+    ADQ_EDGE_SSH that connects to it by the name `host`.
     """
 
     def __init__(self, folder: Path, host: str) -> None:
@@ -56,7 +56,7 @@ class SshServer:
         return self.home / ".cache" / "adq-edge"
 
     def know(self, key: Optional[Path]) -> None:
-        """Let the client know a host key, or none."""
+        """Write the host key that the client knows, or none."""
         known = "" if key is None else f"[127.0.0.1]:{self.port} {' '.join(key.read_text().split()[:2])}\n"
         (self.folder / "known_hosts").write_text(known)
 
@@ -75,7 +75,7 @@ class SshServer:
         wait_for(self._accepts, "sshd")
 
     def stop(self) -> None:
-        """End the server and cut every connection, as a board that loses its network does."""
+        """Stop the server and close every connection, as when a board loses its network."""
         if self.process is not None:
             sessions = self.sessions()
             self.process.kill()
@@ -84,7 +84,7 @@ class SshServer:
             _kill(sessions)
 
     def cut(self) -> None:
-        """Cut every connection; new ones are accepted."""
+        """Close every connection; new ones are accepted."""
         _kill(self.sessions())
 
     def sessions(self) -> List[int]:
@@ -93,7 +93,7 @@ class SshServer:
         return [pid for pid in descendants(self.process.pid) if "sshd" in _text(pid, "comm")]
 
     def jobs(self) -> List[int]:
-        """Return every process that works in the board's cache folder, whoever started it."""
+        """Return every process that uses the cache folder of the board."""
         own = str(self.cache)
         pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
         return [
@@ -101,11 +101,11 @@ class SshServer:
         ]
 
     def kill_jobs(self) -> None:
-        """Kill what works there, as a board short of memory does; some of it may end by itself meanwhile."""
+        """Kill the processes of jobs, as when a board runs out of memory."""
         _kill(self.jobs())
 
     def put_python(self, script: str) -> None:
-        """Make a script the board's python3."""
+        """Use a script as the board's python3."""
         path = self.bin / "python3"
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
@@ -113,8 +113,7 @@ class SshServer:
         path.chmod(0o755)
 
     def _server_config(self) -> str:
-        # The packages of this Python are there already, as JetPack's are on a Jetson, but nothing to
-        # build others with; there is no internet.
+        # The board has this Python's packages, as a Jetson has JetPack's, but no build tools and no internet.
         packages = self.folder / "packages"
         packages.mkdir()
         for path in Path(sysconfig.get_paths()["purelib"]).iterdir():
@@ -139,7 +138,7 @@ class SshServer:
 
 @contextlib.contextmanager
 def run_sshd(folder: Path, host: str = "board") -> Iterator[SshServer]:
-    """Run an sshd until the block ends; skip the test where there is none."""
+    """Run an sshd until the block ends; skip the test if none is installed."""
     if SSHD is None or shutil.which("ssh") is None:
         assert not os.environ.get(REQUIRED), "CI must have an sshd: apt-get install openssh-server"
         pytest.skip("no sshd here: apt-get install openssh-server")
@@ -156,7 +155,7 @@ def run_sshd(folder: Path, host: str = "board") -> Iterator[SshServer]:
 
 
 def command_for(servers: Sequence[SshServer], folder: Path) -> str:
-    """Return what ADQ_EDGE_SSH must be to get to several boards."""
+    """Return the value of ADQ_EDGE_SSH that connects to several boards."""
     config = folder / "config"
     config.write_text("".join(f"Include {server.folder / 'config'}\n" for server in servers))
     return f"ssh -F {config}"
@@ -166,7 +165,7 @@ def command_for(servers: Sequence[SshServer], folder: Path) -> str:
 def open_board(
     host: str, report: Callable[[Progress], None], stop: threading.Event, patience: float = PATIENCE_SECONDS
 ) -> Iterator[Board]:
-    """Connect to a board; the connection is gone when the block ends."""
+    """Connect to a board; the connection is closed when the block ends."""
     with contextlib.closing(Board(host, report, stop, patience)) as board:
         board.connect()
         yield board

@@ -1,4 +1,4 @@
-"""Wheels and source distributions with next to nothing in them."""
+"""Small wheels and source distributions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ import zipfile
 from pathlib import Path
 from typing import Mapping, Optional, Sequence
 
-from adq_edge.remote.requirements import (
-    Platform,
-    constraints,
-)
+from adq_edge.remote.requirements import Platform, constraints
 
-_WRITTEN_ANEW = ("METADATA", "WHEEL", "RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+_NOT_COPIED = ("METADATA", "WHEEL", "RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 
 
 def make_wheel(
@@ -26,7 +23,7 @@ def make_wheel(
     tag: str = "py3-none-any",
     files: Optional[Mapping[str, bytes]] = None,
 ) -> None:
-    """Write a wheel with one file in it, or the given ones; those in "dist-info" go to the wheel's own."""
+    """Write a wheel with the given files, or one file; files in "dist-info" go to its folder."""
     folder.mkdir(exist_ok=True)
     about = f"{name}-{version}.dist-info"
     needs_lines = "".join(f"Requires-Dist: {need}\n" for need in needs)
@@ -42,20 +39,20 @@ def make_wheel(
 
 
 def make_setuptools(folder: Path, version: str) -> None:
-    """Write a wheel of the setuptools that is installed here, under another version."""
+    """Write a wheel of the installed setuptools, with another version number."""
     there = importlib.metadata.distribution("setuptools")
     files = {
         re.sub(r"^setuptools-[^/]*\.dist-info", "dist-info", str(path)): path.locate().read_bytes()
         for path in there.files or ()
-        if ".." not in path.parts and path.suffix != ".pyc" and path.name not in _WRITTEN_ANEW
+        if ".." not in path.parts and path.suffix != ".pyc" and path.name not in _NOT_COPIED
     }
     make_wheel(folder, "setuptools", version, files=files)
 
 
 def make_source(folder: Path, name: str, version: str, first: str = "pass") -> None:
-    """Write a source distribution with nothing in it; as pycuda's it is built by a setuptools of today.
+    """Write an empty source distribution, which setuptools builds as it builds pycuda.
 
-    `first` is a line of Python that is run before it is built.
+    `first` is a line of Python that runs before the build.
     """
     root = f"{name}-{version}"
     system = "requires = ['setuptools']\nbuild-backend = 'setuptools.build_meta'"
@@ -73,7 +70,7 @@ def make_source(folder: Path, name: str, version: str, first: str = "pass") -> N
 
 
 def pin_of(name: str, platform: Platform) -> str:
-    """Return the version of a package that is pinned for a Python."""
+    """Return the version of a package that the constraints file has for a platform."""
     file = constraints()
     assert file is not None
     wanted = "< " if platform.python < (3, 9) else ">= "

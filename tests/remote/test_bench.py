@@ -1,4 +1,4 @@
-"""`bench --host` the whole way, against an sshd of our own, with CPU engines."""
+"""`bench --host` from the command to the results, against a local sshd, with CPU engines."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Bundle:
 def use_servers(
     server: SshServer, other_server: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[None]:
-    """Boards that are as they were after each test, but for one folder."""
+    """Boards that contain only the cache folder after each test."""
     servers = (server, other_server)
     (tmp_path / "ssh").mkdir()
     monkeypatch.setenv("ADQ_EDGE_SSH", command_for(servers, tmp_path / "ssh"))
@@ -72,7 +72,7 @@ def use_servers(
 def steps_there(server: SshServer) -> List[str]:
     steps = []
     for path in server.cache.glob("jobs/[!.]*/state.json"):
-        with contextlib.suppress(FileNotFoundError):  # a job that ends right now
+        with contextlib.suppress(FileNotFoundError):  # the job ends meanwhile
             steps.append(json.loads(path.read_text())["step"])
     return steps
 
@@ -82,14 +82,14 @@ def bench_command(item: Path, *options: str) -> List[str]:
     return [*command, "--quick", "--threads", "1", *options]
 
 
-def test_ctrl_c_ends_what_runs_on_the_board(server: SshServer, tiny: Bundle):
+def test_ctrl_c_ends_the_run_on_the_board(server: SshServer, tiny: Bundle):
     local = subprocess.Popen(
         bench_command(tiny.path, "--host", "board"),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    wait_for(lambda: "make an environment" in steps_there(server), "installation")
+    wait_for(lambda: "create a virtual environment" in steps_there(server), "installation")
     os.killpg(local.pid, signal.SIGINT)
     _, errors = local.communicate(timeout=60)
     assert local.returncode == 130
@@ -99,9 +99,9 @@ def test_ctrl_c_ends_what_runs_on_the_board(server: SshServer, tiny: Bundle):
 
 @pytest.fixture
 def board_without_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have adq-edge need a package that the board can get from nowhere, and this machine from a folder.
+    """Make adq-edge need a package that only this machine can download, from a folder.
 
-    There is no wheel of it, as there is none of pycuda: the board builds it, and with what is not there.
+    The package has no wheel, like pycuda: the board must build it, with build tools that it lacks.
     """
     here = Platform((sys.version_info[0], sys.version_info[1]), "", 0)
     make_source(tmp_path / "index", NEEDED, "1.0")
@@ -115,7 +115,7 @@ def board_without_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("board_without_internet")
-def test_the_whole_way_on_boards_side_by_side(
+def test_run_on_two_boards_with_lost_connections_and_a_full_disk_here(
     server: SshServer,
     other_server: SshServer,
     tiny: Bundle,
@@ -124,18 +124,24 @@ def test_the_whole_way_on_boards_side_by_side(
     full_disk: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """One board's connection breaks in each step, another's never, a third is off; the disk here is full."""
+    """The connection of one board breaks in each step; another board is off; the disk here is full."""
     engine = build(tiny.path, tmp_path / "as-it-is.onnx", precision=Precision.FP32).path
-    paired_run, done = threading.Event(), threading.Event()
-    steps = ["make an environment", "look at the board", "build tiny-int8", "evaluate as-it-is", "bench"]
+    both_running, done = threading.Event(), threading.Event()
+    steps = [
+        "create a virtual environment",
+        "examine the board",
+        "build tiny-int8",
+        "evaluate as-it-is",
+        "bench",
+    ]
     seen = []
 
     def cut_in_each_step() -> None:
         for step in steps:
             while step not in steps_there(server):
-                if not paired_run.is_set() and steps_there(server) and steps_there(other_server):
-                    paired_run.set()
-                    full_disk()  # what is sent has been written by now
+                if not both_running.is_set() and steps_there(server) and steps_there(other_server):
+                    both_running.set()
+                    full_disk()  # the files to send have been written
                 if done.wait(0.02):
                     return
             server.cut()
@@ -163,17 +169,17 @@ def test_the_whole_way_on_boards_side_by_side(
             done.set()
             cutter.join()
     assert seen == steps, "not cut in each step"
-    assert paired_run.is_set(), "one board after the other"
-    assert str(off.problem).startswith("nowhere.invalid: no host of this name")
+    assert both_running.is_set(), "the boards did not run at the same time"
+    assert str(off.problem).startswith("nowhere.invalid: there is no host of this name")
     assert list(board_lines(off)) == board_tables(off) == []
     for result in (full, other_full):
         assert str(result.problem) == (
             f"{result.host}: results/{result.host}/run.log: no space left on device. Free some space or "
-            "choose another output folder; the results wait on the board: give the same command again."
+            "choose another output folder; the results are kept on the board: give the same command again."
         )
     first, _, second = run()
     for result, board in ((first, server), (second, other_server)):
-        assert (result.problem, result.found) == (None, True), "measured anew"
+        assert (result.problem, result.found) == (None, True), "measured again"
         check_results(result, tiny)
         assert list((board.cache / "env").glob(f"lib/*/site-packages/{NEEDED}-1.0.dist-info"))
 
@@ -184,11 +190,13 @@ def check_results(result: BoardResult, tiny: Bundle) -> None:
         for path in result.benchmarks
     }
     assert set(reports) == {"int8", "fp32"}
-    assert len({report.run for report in reports.values()}) == 1, "measured one after the other"
+    assert len({report.run for report in reports.values()}) == 1, "the engines were not measured in one run"
     assert all(report.quick for report in reports.values())
     qualities = {quality.precision: quality for quality in map(Evaluation.read, result.evaluations)}
     for precision, report in reports.items():
-        assert qualities[precision].engine.sha256 == report.engines[0].engine.sha256, "not the very engine"
+        assert qualities[precision].engine.sha256 == report.engines[0].engine.sha256, (
+            "another engine was evaluated"
+        )
         assert report.engines[0].model_sha256 == tiny.manifest.model_sha256
     assert len(qualities["int8"].scores) == 12
     folder = Path("results") / result.host
@@ -199,7 +207,7 @@ def check_results(result: BoardResult, tiny: Bundle) -> None:
 
 @pytest.fixture
 def unknown_engine(tiny: Bundle, tmp_path: Path) -> Path:
-    """An engine with an operator that the board's ONNX Runtime does not know; only loading it tells."""
+    """An engine with an operator that ONNX Runtime does not have."""
     engine = build(tiny.path, tmp_path / "unknown.onnx", precision=Precision.FP32).path
     model = onnx.load(str(engine))
     next(node for node in model.graph.node if node.op_type == "Conv").op_type = "ConvOfTomorrow"
@@ -209,10 +217,10 @@ def unknown_engine(tiny: Bundle, tmp_path: Path) -> Path:
     return engine
 
 
-def test_command_line_names_the_engine_s_error_and_the_host(
+def test_command_line_reports_the_engine_s_error_and_the_host(
     server: SshServer, unknown_engine: Path, tmp_path: Path
 ):
-    """Installs as a user does: what adq-edge needs is there."""
+    """The dependencies of adq-edge are installed on the board."""
     hosts = ("--host", "board", "--host", "nowhere.invalid")
     done = subprocess.run(bench_command(unknown_engine, *hosts), capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -221,11 +229,11 @@ def test_command_line_names_the_engine_s_error_and_the_host(
     assert re.match(
         r"adq-edge: board: step 'bench' failed there: engines/unknown\.onnx: .*ConvOfTomorrow", lines[0]
     )
-    assert lines[1].startswith("adq-edge: nowhere.invalid: no host of this name")
+    assert lines[1].startswith("adq-edge: nowhere.invalid: there is no host of this name")
     assert (tmp_path / "benchmarks" / "results" / "board" / "run.log").is_file()
 
 
-def test_step_that_fails_late_leaves_what_was_finished(
+def test_failed_step_keeps_the_results_of_earlier_steps(
     server: SshServer, tiny: Bundle, unknown_engine: Path, dataset: Path
 ):
     options = {"precision": "fp32", "data": dataset, "threads": 1, "quick": True, "output": "results"}

@@ -1,4 +1,4 @@
-"""What a board is told to do, by what the user named."""
+"""The job for a board, from the bundles and engines that the user named."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from adq_edge.core.options import Device, Precision, Scenario, cpu_target
 from adq_edge.datasets.mvtec import read_dataset
 from adq_edge.quantization.region import find_region
 from adq_edge.remote.bench_job import Request, extras_for, make_job
-from adq_edge.remote.engine_specs import Recipe, read_specs
+from adq_edge.remote.engine_specs import EngineSpec, read_specs
 from adq_edge.remote.jobs import Job
 from factories.tiny_method import export_tiny
 
@@ -46,10 +46,10 @@ def commands(job: Job) -> List[str]:
     return [" ".join(command) for step in job.steps for command in step.commands]
 
 
-def test_engine_is_built_on_a_board_as_it_was_here(engines):
-    recipes = read_specs([engines[Precision.INT8], engines[Precision.FP16]], Device.JETSON, Precision.FP32)
+def test_engine_is_built_on_a_board_with_its_options(engines):
+    specs = read_specs([engines[Precision.INT8], engines[Precision.FP16]], Device.JETSON, Precision.FP32)
     request = Request(Device.JETSON, quick=True, scenarios=(Scenario.OFFLINE,))
-    job = make_job(request, recipes, "aarch64", ("adq-edge",))
+    job = make_job(request, specs, "aarch64", ("adq-edge",))
     doctor, int8, fp16, bench = commands(job)
     assert doctor == "adq-edge doctor --json benchmarks/results/doctor.json"
     assert "/parts --int8 --device jetson --calib lp --calib-data calibration/parts-int8" in int8
@@ -63,16 +63,16 @@ def test_engine_is_built_on_a_board_as_it_was_here(engines):
     assert len(images) == 12
     assert sum(name.endswith("/model.onnx") for name in job.files) == 1, "one bundle for both"
     assert not any(name.startswith("work/engines/") for name in job.files)
-    assert extras_for(request, recipes) == ("jetson",)
+    assert extras_for(request, specs) == ("jetson",)
 
 
-def test_engine_travels_as_it_is_where_it_fits(engines, tmp_path: Path):
+def test_cpu_engine_is_sent_unchanged_to_a_board_of_the_same_architecture(engines, tmp_path: Path):
     path = engines[Precision.FP32]
     for name in (path.name, f"{path.name}.json"):
         (tmp_path / "two").mkdir(exist_ok=True)
         shutil.copy(str(path.with_name(name)), str(tmp_path / "two" / name))
-    recipes = read_specs([path, tmp_path / "two" / path.name], Device.CPU, Precision.INT8)
-    job = make_job(Request(Device.CPU), recipes, HERE, ("adq-edge",))
+    specs = read_specs([path, tmp_path / "two" / path.name], Device.CPU, Precision.INT8)
+    job = make_job(Request(Device.CPU), specs, HERE, ("adq-edge",))
     assert commands(job)[1:] == [
         "adq-edge bench engines/parts-fp32.onnx engines/parts-fp32-2.onnx --device cpu"
     ]
@@ -80,34 +80,34 @@ def test_engine_travels_as_it_is_where_it_fits(engines, tmp_path: Path):
         "work/engines/parts-fp32.onnx.json",
         "work/engines/parts-fp32-2.onnx.json",
     }
-    elsewhere = make_job(Request(Device.CPU), recipes, "another", ("adq-edge",))
-    assert len(commands(elsewhere)) == 4, "built anew for another kind of processor"
+    elsewhere = make_job(Request(Device.CPU), specs, "another", ("adq-edge",))
+    assert len(commands(elsewhere)) == 4, "not built again for another architecture"
 
 
-def rebuilt(recipe: Recipe, machine: str, folder: Path) -> List[str]:
-    """Return what `build` is told for an engine, after the job's files were put into a folder."""
-    job = make_job(Request(Device.CPU), [recipe], machine, ("adq-edge",))
-    put_files(job, folder)
+def build_arguments(spec: EngineSpec, machine: str, folder: Path) -> List[str]:
+    """Return the arguments of `build` for an engine, and write the files of the job to a folder."""
+    job = make_job(Request(Device.CPU), [spec], machine, ("adq-edge",))
+    write_files(job, folder)
     (command,) = [command for command in commands(job) if command.startswith("adq-edge build ")]
     return command.split()[1:]
 
 
-def put_files(job: Job, folder: Path) -> None:
+def write_files(job: Job, folder: Path) -> None:
     for name, path in job.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(str(path), str(folder / name))
 
 
-def test_engine_that_is_built_anew_is_the_same_to_the_byte(bundle, dataset: Path, tmp_path: Path):
-    """With its layers in float32, for its runtime, on its images in their order."""
+def test_engine_built_again_has_the_same_bytes(bundle, dataset: Path, tmp_path: Path):
+    """It has the same float32 layers, runtime and calibration images in the same order."""
     layer = find_region(onnx.load(str(bundle.model))).operators[0].node.name
     plan = tmp_path / "plan.json"
     Plan(bundle.manifest.model_sha256, cpu_target(), (layer,)).write(plan)
     here = build(bundle.path, tmp_path / "mixed.onnx", plan=plan, samples=8, runtime="openvino")
-    (recipe,) = read_specs([here.path], Device.CPU, Precision.INT8)
-    assert extras_for(Request(Device.CPU), [recipe]) == ("openvino",)
-    # As for a processor of another kind with the same integers.
-    options = rebuilt(recipe, "another", tmp_path)
+    (spec,) = read_specs([here.path], Device.CPU, Precision.INT8)
+    assert extras_for(Request(Device.CPU), [spec]) == ("openvino",)
+    # An unknown architecture has the integer arithmetic of x86.
+    options = build_arguments(spec, "another", tmp_path)
     sent = image_source(tmp_path / "work" / "calibration" / "mixed", 8).paths
     chosen = image_source(dataset, 8).paths
     assert [path.read_bytes() for path in sent] == [path.read_bytes() for path in chosen]
@@ -115,22 +115,22 @@ def test_engine_that_is_built_anew_is_the_same_to_the_byte(bundle, dataset: Path
     there = read_sidecar(tmp_path / "work" / "engines" / "mixed.onnx")
     assert (there.runtime, there.float_layers) == ("openvino", (layer,))
     assert there.engine_sha256 == here.sidecar.engine_sha256
-    with pytest.raises(EngineError, match=r"a plan for the integers of x86, not of arm\. Name its bundle"):
-        rebuilt(recipe, "aarch64", tmp_path)
-    plan.write_text("another")
     with pytest.raises(
-        EngineError, match=r"the plan that names them is not here as it was\. Name its bundle"
+        EngineError, match=r"its precision plan is for the integer arithmetic of x86, not of arm\. Name its"
     ):
-        rebuilt(recipe, "another", tmp_path)
+        build_arguments(spec, "aarch64", tmp_path)
+    plan.write_text("another")
+    with pytest.raises(EngineError, match=r"its precision plan is missing or changed\. Name its bundle"):
+        build_arguments(spec, "another", tmp_path)
 
 
-def test_engine_is_not_calibrated_anew_on_other_images(bundle, dataset: Path, tmp_path: Path):
+def test_engine_is_not_calibrated_again_on_other_images(bundle, dataset: Path, tmp_path: Path):
     path = build(bundle.path, tmp_path / "own.onnx", calib="minmax", calib_data=dataset / "part0").path
-    (recipe,) = read_specs([path], Device.CPU, Precision.INT8)
+    (spec,) = read_specs([path], Device.CPU, Precision.INT8)
     with pytest.raises(
         EngineError, match=r"own\.onnx: the images in .* are not those that it was calibrated"
     ):
-        rebuilt(recipe, "another", tmp_path)
+        build_arguments(spec, "another", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -143,36 +143,36 @@ def test_engine_is_not_calibrated_anew_on_other_images(bundle, dataset: Path, tm
         (Device.CUDA, "8.5.2", "implicit", 1, 1, None),
     ],
 )
-def test_what_tensorrt_was_asked_for_here_it_is_asked_for_there(
+def test_tensorrt_options_are_repeated_on_the_board(
     engines, device: Device, version: str, route: str, dla: Optional[int], batch: int, options
 ):
-    (recipe,) = read_specs([engines[Precision.FP16]], device, Precision.FP16)
-    assert recipe.engine is not None
+    (spec,) = read_specs([engines[Precision.FP16]], device, Precision.FP16)
+    assert spec.sidecar is not None
     details = TensorRTDetails(route, "7.2", batch, dla, None, (), 64, 1.0, None, ())
     sidecar = dataclasses.replace(
-        recipe.engine[1], device="jetson", runtime="tensorrt", runtime_version=version, tensorrt=details
+        spec.sidecar, device="jetson", runtime="tensorrt", runtime_version=version, tensorrt=details
     )
-    recipe = dataclasses.replace(recipe, engine=(recipe.engine[0], sidecar))
+    spec = dataclasses.replace(spec, sidecar=sidecar)
     if options is None:
         with pytest.raises(EngineError, match="runs on DLA, which only a Jetson has"):
-            make_job(Request(device), [recipe], "aarch64", ("adq-edge",))
+            make_job(Request(device), [spec], "aarch64", ("adq-edge",))
         return
-    _, build_command, _ = commands(make_job(Request(device), [recipe], "aarch64", ("adq-edge",)))
+    _, build_command, _ = commands(make_job(Request(device), [spec], "aarch64", ("adq-edge",)))
     words = build_command.split()
     assert words[words.index(device.value) + 1 : words.index("--output")] == options
 
 
-def test_engine_whose_bundle_is_gone(engines):
-    recipes = read_specs([engines[Precision.FP32]], Device.JETSON, Precision.INT8)
-    orphan = [dataclasses.replace(recipes[0], bundle=None)]
-    with pytest.raises(EngineError, match=r"its bundle is not here as it was\. Name the bundle instead"):
+def test_engine_without_its_bundle_is_rejected(engines):
+    specs = read_specs([engines[Precision.FP32]], Device.JETSON, Precision.INT8)
+    orphan = [dataclasses.replace(specs[0], bundle=None)]
+    with pytest.raises(EngineError, match=r"its bundle is missing or changed\. Name the bundle instead"):
         make_job(Request(Device.JETSON), orphan, "aarch64", ("adq-edge",))
 
 
-def test_data_on_a_board_are_the_same_test_set(bundle, dataset: Path, tmp_path: Path):
-    recipes = read_specs([bundle.path], Device.CPU, Precision.FP32)
-    job = make_job(Request(Device.CPU, data=dataset), recipes, HERE, ("adq-edge",))
-    put_files(job, tmp_path)
+def test_board_evaluates_on_the_same_test_set(bundle, dataset: Path, tmp_path: Path):
+    specs = read_specs([bundle.path], Device.CPU, Precision.FP32)
+    job = make_job(Request(Device.CPU, data=dataset), specs, HERE, ("adq-edge",))
+    write_files(job, tmp_path)
     sent, here = read_dataset(tmp_path / "work" / "data"), read_dataset(dataset)
     for theirs, ours in zip(sent.categories, here.categories):
         assert (theirs.name, len(theirs.train), theirs.has_masks) == (ours.name, 1, True)

@@ -1,4 +1,4 @@
-"""What a user reads when a board cannot be reached or used; and that only what changed travels."""
+"""Error messages for boards that cannot be reached or used, and the transfer of files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from adq_edge.remote import installation
 from adq_edge.remote import progress as display
 from adq_edge.remote.bench import bench_remotely
 from adq_edge.remote.board import Board, Progress
-from adq_edge.remote.errors import HostError, refused
+from adq_edge.remote.errors import HostError, agent_error
 from adq_edge.remote.installation import install
-from adq_edge.remote.jobs import Job, Step, describe_failure, run_job
+from adq_edge.remote.jobs import Job, Step, job_error, run_job
 from adq_edge.remote.ssh import Content, Reply
 from adq_edge.remote.transfer import hash_files, send
 from factories.sshd import SshServer, open_board, run_sshd, wait_for
 from factories.wheels import make_wheel
 
-# A Python that takes itself for an older one.
+# A Python that reports an older version.
 OLD_PYTHON = (
     f"#!/bin/sh\nexec '{sys.executable}' -c "
     '\'import sys; sys.version_info = (3, 6, 9, "final", 0); exec(sys.argv[2])\' "$@"\n'
@@ -45,7 +45,7 @@ def module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServe
 
 @pytest.fixture
 def server(module_server: SshServer, monkeypatch: pytest.MonkeyPatch) -> SshServer:
-    """The board, put right again before each test."""
+    """The board, in its initial state before each test."""
     monkeypatch.setenv("ADQ_EDGE_SSH", module_server.command)
     module_server.know(module_server.folder / "host.pub")
     module_server.write_client_config("key")
@@ -53,13 +53,13 @@ def server(module_server: SshServer, monkeypatch: pytest.MonkeyPatch) -> SshServ
     return module_server
 
 
-def shown_by(host: str, shown: List[Progress]):
+def connected(host: str, shown: List[Progress]):
     return open_board(host, shown.append, threading.Event(), patience=2.0)
 
 
 def problem_of(host: str = "board") -> str:
-    with pytest.raises(AdqError) as caught, shown_by(host, []) as board:
-        board.facts()
+    with pytest.raises(AdqError) as caught, connected(host, []) as board:
+        board.read_info()
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -67,7 +67,7 @@ def problem_of(host: str = "board") -> str:
 
 def test_unreachable_board(server: SshServer, monkeypatch: pytest.MonkeyPatch):
     assert problem_of("nowhere.invalid") == (
-        "nowhere.invalid: no host of this name. Check the name, or add it to your ssh configuration."
+        "nowhere.invalid: there is no host of this name. Check the name, or add it to your ssh configuration."
     )
     monkeypatch.setenv("ADQ_EDGE_SSH", f"{server.command} -p 1")
     assert problem_of().startswith("board: cannot be reached. Check that the board is on")
@@ -75,54 +75,54 @@ def test_unreachable_board(server: SshServer, monkeypatch: pytest.MonkeyPatch):
     assert problem_of().startswith(
         "cannot run no-such-ssh (no such file or directory). Install an ssh client"
     )
-    assert problem_of("-oProxyCommand=touch x").startswith("-oProxyCommand=touch x: no name of a host")
+    assert problem_of("-oProxyCommand=touch x").startswith("-oProxyCommand=touch x: not a host name")
 
 
-def test_host_key_that_is_unknown_or_another(server: SshServer):
+def test_unknown_or_changed_host_key_is_reported(server: SshServer):
     server.know(None)
     assert problem_of() == (
         "board: its host key is not known here. Connect once with `ssh board` and compare the fingerprint."
     )
     server.know(server.folder / "other_key.pub")
-    assert problem_of().startswith("board: its host key is another than the one known here. If the board was")
+    assert problem_of().startswith("board: its host key differs from the known one. If the board was")
 
 
-def test_login_refused(server: SshServer):
+def test_refused_login_is_reported(server: SshServer):
     server.write_client_config("other_key")
     assert problem_of() == (
         "board: login refused (wrong password, user or key). Check that `ssh board` works."
     )
 
 
-def test_python_of_the_board(server: SshServer, tmp_path: Path):
+def test_missing_or_old_python_is_reported(server: SshServer, tmp_path: Path):
     server.put_python(OLD_PYTHON)
     assert problem_of() == (
-        "board: its python3 is Python 3.6. adq-edge needs 3.8 or later: JetPack 5.1 or later has one."
+        "board: its python3 is Python 3.6. adq-edge needs Python 3.8 or later, as in JetPack 5.1 or later."
     )
     server.put_python(NO_PYTHON)
     assert problem_of().startswith("board: has no python3. Install it there: sudo apt install python3")
     (server.bin / "ensurepip.py").write_text("raise ImportError")
     server.put_python(f'#!/bin/sh\nPYTHONPATH="{server.bin}" exec "{sys.executable}" "$@"\n')
-    with shown_by("board", []) as board, pytest.raises(HostError, match="sudo apt install python3-venv"):
-        install(board, board.facts(), (), tmp_path / "install.log")
+    with connected("board", []) as board, pytest.raises(HostError, match="sudo apt install python3-venv"):
+        install(board, board.read_info(), (), tmp_path / "install.log")
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("machine", "../../x"), ("glibc", "2.9999"), ("python", "three"), ("free", "much")]
 )
-def test_board_that_does_not_say_what_it_is(
+def test_invalid_board_info_is_rejected(
     server: SshServer, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ):
-    with shown_by("board", []) as board:
-        truth = dataclasses.asdict(board.facts())
+    with connected("board", []) as board:
+        truth = dataclasses.asdict(board.read_info())
         monkeypatch.setattr(Board, "ask", lambda *_: Reply(Content("board", {**truth, name: value}), b""))
-        with pytest.raises(HostError, match=f"^board: does not say what it is .*{name}"):
-            board.facts()
+        with pytest.raises(HostError, match=f"^board: its description of itself is invalid .*{name}"):
+            board.read_info()
 
 
-def test_names_of_files_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch):
+def test_file_names_are_not_read_as_markup(monkeypatch: pytest.MonkeyPatch):
     problem = {"errno": errno.EACCES, "text": "Permission denied", "file": "/home/User/[/x]"}
-    error = refused("board", problem)
+    error = agent_error("board", problem)
     assert str(error) == "board: permission denied (/home/User/[/x])."
     screen = Console(file=io.StringIO(), force_terminal=True, width=120)
     monkeypatch.setattr(display, "console", screen)
@@ -131,35 +131,35 @@ def test_names_of_files_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch):
     assert "failed: permission denied (/home/User/[/x])" in screen.file.getvalue()
 
 
-def test_words_of_a_login_shell_are_no_harm(server: SshServer):
+def test_output_of_the_login_shell_is_ignored(server: SshServer):
     server.put_python(f'#!/bin/sh\necho "Welcome to the board"\nexec "{sys.executable}" "$@"\n')
-    with shown_by("board", []) as board:
-        assert board.facts().root == str(server.cache)
+    with connected("board", []) as board:
+        assert board.read_info().root == str(server.cache)
 
 
 @pytest.mark.parametrize(("answer", "missing"), [('{"bytes": 0}', "missing"), ('{"missing": []}', "bytes")])
-def test_answer_that_is_none_of_the_agents(server: SshServer, answer: str, missing: str):
+def test_incomplete_reply_is_rejected(server: SshServer, answer: str, missing: str):
     server.put_python(f"#!/bin/sh\necho 'adq-edge agent on Python 3.8'\necho '{answer}'\nsleep 60\n")
-    with shown_by("board", []) as board, pytest.raises(
-        HostError, match=f"^board: answers without '{missing}'"
+    with connected("board", []) as board, pytest.raises(
+        HostError, match=f"^board: its reply has no '{missing}'"
     ):
         print(board.ask("missing", names=[]).content["missing"])
 
 
-def test_connection_becomes_no_master_of_the_user_s_others_but_goes_through_one(server: SshServer):
-    """Ours is killed in the end, and the user's sessions would go with it."""
+def test_connection_uses_a_control_master_but_never_becomes_one(server: SshServer):
+    """Killing a control master would end the user's other sessions."""
     socket = server.folder / "control"
     with (server.folder / "config").open("a") as config:
         config.write(f"  ControlMaster auto\n  ControlPath {socket}\n")
-    with shown_by("board", []) as board:
-        assert board.facts().root == str(server.cache)
+    with connected("board", []) as board:
+        assert board.read_info().root == str(server.cache)
         assert not socket.exists()
     user = subprocess.Popen([*server.command.split(), "-M", "-N", "board"], stdin=subprocess.DEVNULL)
     try:
         wait_for(socket.exists, "the user's master")
-        server.know(None)  # a connection of its own would be refused
-        with shown_by("board", []) as board:
-            assert board.facts().root == str(server.cache)
+        server.know(None)  # a connection without the master would be refused
+        with connected("board", []) as board:
+            assert board.read_info().root == str(server.cache)
         assert user.poll() is None
     finally:
         user.terminate()
@@ -172,14 +172,14 @@ def send_all(board: Board, files: Dict[str, Path], spare_mb: float) -> Dict[str,
     return hashes
 
 
-def test_only_what_changed_is_sent(server: SshServer, tmp_path: Path):
+def test_only_changed_files_are_sent(server: SshServer, tmp_path: Path):
     files = {}
     for name, content in (("a", b"one" * 5_000_000), ("b", b"two"), ("same", b"two"), ("empty", b"")):
         files[name] = tmp_path / name
         files[name].write_bytes(content)
     with contextlib.ExitStack() as stack:
         shown: List[Progress] = []
-        board = stack.enter_context(shown_by("board", shown))
+        board = stack.enter_context(connected("board", shown))
         hashes = send_all(board, files, 1)
         assert shown[-1] == Progress("send", 15_000_003, 15_000_003)
         for name, content in hashes.items():
@@ -189,22 +189,22 @@ def test_only_what_changed_is_sent(server: SshServer, tmp_path: Path):
         assert shown[-1] == Progress("send", 5, 5)
 
 
-def test_file_that_changes_on_its_way(server: SshServer, tmp_path: Path):
+def test_file_that_changes_while_it_is_sent_is_rejected(server: SshServer, tmp_path: Path):
     path = tmp_path / "growing"
     path.write_bytes(b"content")
-    with shown_by("board", []) as board:
+    with connected("board", []) as board:
         items = [("0" * 64, path.stat().st_size)]
         with pytest.raises(HostError, match="board: a file changed while it was sent"):
             board.ask("put", [path], items=items)
-        assert board.facts().machine == os.uname().machine  # and the conversation goes on
+        assert board.read_info().machine == os.uname().machine  # the connection still works
         path.write_bytes(b"less")
         with pytest.raises(DataError, match="changed while it was sent"):
             board.ask("put", [path], items=items)
-        assert board.facts().machine == os.uname().machine
+        assert board.read_info().machine == os.uname().machine
     assert not list((server.cache / "files").glob(".*"))
 
 
-def test_connection_cut_while_files_are_sent(server: SshServer, tmp_path: Path):
+def test_transfer_continues_after_a_lost_connection(server: SshServer, tmp_path: Path):
     files = {}
     for number in range(4):
         files[str(number)] = tmp_path / str(number)
@@ -224,7 +224,7 @@ def test_connection_cut_while_files_are_sent(server: SshServer, tmp_path: Path):
 
 @pytest.fixture
 def small_disk(server: SshServer, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """Put the board's cache on a disk of 1 MB, or of what the test asks for."""
+    """Put the board's cache on a disk of 1 MB, or of the size in the test's parameter."""
     size = getattr(request, "param", "1m")
     cache = server.home / ".cache"
     cache.mkdir(exist_ok=True)
@@ -235,9 +235,9 @@ def small_disk(server: SshServer, request: pytest.FixtureRequest) -> Iterator[Pa
     subprocess.run(["umount", "-l", str(cache)], check=True)
 
 
-def test_disk_without_space(server: SshServer, small_disk: Path, tmp_path: Path):
+def test_full_disk_of_the_board_is_reported(server: SshServer, small_disk: Path, tmp_path: Path):
     (tmp_path / "large").write_bytes(os.urandom(2_000_000))
-    with shown_by("board", []) as board:
+    with connected("board", []) as board:
         with pytest.raises(
             HostError, match=r"board: 1 MB are free on its disk, 102 MB are needed\. Free some"
         ):
@@ -245,43 +245,43 @@ def test_disk_without_space(server: SshServer, small_disk: Path, tmp_path: Path)
         with pytest.raises(HostError, match=r"^board: its disk is full\. Free some space: ssh board df"):
             send_all(board, {"large": tmp_path / "large"}, -100)
         assert not list((server.cache / "files").iterdir())
-        assert board.facts().free > 0  # and the conversation goes on
+        assert board.read_info().free > 0  # the connection still works
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_disk_that_fills_during_a_run(server: SshServer, small_disk: Path, code: int):
-    """The command that fills it finds no room to say so, or does not care; nor does the next one find any."""
+def test_disk_that_fills_during_a_run_is_reported(server: SshServer, small_disk: Path, code: int):
+    """The command that fills the disk cannot write its error message, or ignores the error."""
     fill = ("sh", "-c", f"head -c 3000000 /dev/zero > large; exit {code}")
     steps = (Step("fill", (fill,)), Step("go on", (("true",),)))
-    with shown_by("board", []) as board:
+    with connected("board", []) as board:
         ended = run_job(board, Job("filling", {}, steps, spare_mb=0.0), "work/none")
     step = "go on" if code == 0 else "fill"
-    assert str(describe_failure("board", ended)) == (
+    assert str(job_error("board", ended)) == (
         f"board: step '{step}' failed there: its disk is full. Free some space: ssh board df -h .cache."
     )
     assert not list(server.cache.glob("jobs/*"))
 
 
 @pytest.mark.parametrize("small_disk", ["64m"], indirect=True)
-def test_disk_that_fills_while_adq_edge_is_installed(
+def test_disk_that_fills_during_the_installation_is_reported(
     server: SshServer, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """That is no lack of internet, which would have wheels fetched here."""
+    """It is not taken for missing internet, which would cause a download of wheels here."""
     make_wheel(tmp_path / "index", "adqlarge", "1.0", files={"adqlarge.bin": bytes(100_000_000)})
     python = f'PIP_FIND_LINKS="{tmp_path}/index" exec "{sys.executable}" "$@"'
     server.put_python(f"#!/bin/sh\n{python}\n")
     monkeypatch.setattr(installation, "device_requirements", lambda platform, extras: ("adqlarge",))
     monkeypatch.setattr(installation, "_SPARE_MB_FIRST", 0.0)
     shown: List[Progress] = []
-    with shown_by("board", shown) as board, pytest.raises(HostError) as caught:
-        install(board, board.facts(), (), tmp_path / "install.log")
+    with connected("board", shown) as board, pytest.raises(HostError) as caught:
+        install(board, board.read_info(), (), tmp_path / "install.log")
     assert str(caught.value).startswith(
-        "board: step 'install what adq-edge needs' failed there: its disk is full. Free some space"
+        "board: step 'install dependencies' failed there: its disk is full. Free some space"
     )
-    assert not any("fetch wheels" in progress.phase for progress in shown)
+    assert not any("download wheels" in progress.phase for progress in shown)
 
 
-def test_results_that_could_not_be_kept_are_refused_before_any_board_is_asked(tmp_path: Path):
+def test_unwritable_output_is_rejected_before_any_connection(tmp_path: Path):
     (tmp_path / "file").touch()
     (tmp_path / "results" / "board" / "run.log").mkdir(parents=True)
     for output, reason in (("file", "no file can be made here"), ("results", "a folder has this name")):
@@ -289,7 +289,7 @@ def test_results_that_could_not_be_kept_are_refused_before_any_board_is_asked(tm
             bench_remotely(["board"], ["bundle"], device="cpu", output=tmp_path / output)
 
 
-def test_image_that_is_none_is_refused_before_any_board_is_asked(tmp_path: Path):
+def test_invalid_image_is_rejected_before_any_connection(tmp_path: Path):
     (tmp_path / "no.png").write_text("no image")
     with pytest.raises(DataError, match=r"no\.png: not a readable image"):
         bench_remotely(["board"], ["bundle"], device="cpu", image=tmp_path / "no.png")
@@ -297,8 +297,8 @@ def test_image_that_is_none_is_refused_before_any_board_is_asked(tmp_path: Path)
         bench_remotely(["board"], ["bundle"], device="cpu", image=tmp_path / "none.png")
 
 
-def test_board_named_twice_and_requests_that_no_board_can_meet():
-    with pytest.raises(HostError, match="named twice"):
+def test_duplicate_board_and_unsupported_device_are_rejected():
+    with pytest.raises(HostError, match="is named twice"):
         bench_remotely(["board", "board"], ["bundle"], device="cpu")
     with pytest.raises(AdqError, match=r"no board runs engines for rtx\. Give --device cpu, cuda, jetson"):
         bench_remotely(["board"], ["bundle"], device="rtx")

@@ -1,4 +1,4 @@
-"""The installation on a board when it goes wrong: what is said, what is kept, what is tried instead."""
+"""Failures of the installation on a board: error messages, log files, and the attempt with local wheels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from adq_edge.remote import installation
 from adq_edge.remote.board import Progress
 from adq_edge.remote.errors import HostError
 from adq_edge.remote.installation import install
-from adq_edge.remote.jobs import Ended, describe_failure
+from adq_edge.remote.jobs import JobResult, job_error
 from factories.sshd import SshServer, open_board, run_sshd
 from factories.wheels import make_setuptools, make_source
 
 COMPILER = "pycuda.cpp:1:10: fatal error: cuda.h: No such file or directory"
-# What pip 23.2 says, of a compiler that finds no header and of a missing module.
+# Output of pip 23.2 for a missing C header and a missing module.
 BUILD_FAILED = """+ python -m pip install --no-index pycuda
 ERROR: No matching distribution found for pycuda
 + python -m pip install pycuda
@@ -57,7 +57,7 @@ def module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServe
 
 @pytest.fixture
 def server(module_server: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SshServer]:
-    """The board, whose pip knows the packages in `tmp_path/index`."""
+    """A board whose pip finds the packages in `tmp_path/index`."""
     monkeypatch.setenv("ADQ_EDGE_SSH", module_server.command)
     monkeypatch.setattr(installation, "_CACHE", tmp_path / "wheels")
     variables = f'PIP_CONFIG_FILE=/dev/null PIP_RETRIES=0 PIP_FIND_LINKS="{tmp_path}/index"'
@@ -69,11 +69,11 @@ def server(module_server: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def failure(requirement: str, log: Path, shown: List[Progress], monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(installation, "device_requirements", lambda platform, extras: (requirement,))
     with open_board("board", shown.append, threading.Event()) as board, pytest.raises(HostError) as caught:
-        install(board, board.facts(), (), log)
+        install(board, board.read_info(), (), log)
     return str(caught.value)
 
 
-def test_package_that_cannot_be_built_is_no_lack_of_internet(
+def test_failed_build_of_a_package_is_not_taken_for_missing_internet(
     server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     make_setuptools(tmp_path / "index", "1000.0")
@@ -81,31 +81,31 @@ def test_package_that_cannot_be_built_is_no_lack_of_internet(
     shown: List[Progress] = []
     log = tmp_path / "results" / "install.log"
     assert failure("adqbroken", log, shown, monkeypatch) == (
-        f"board: step 'install what adq-edge needs' failed there: {COMPILER}. "
-        f"What was written there is in {log}."
+        f"board: step 'install dependencies' failed there: {COMPILER}. "
+        f"The output of the installation is in {log}."
     )
     assert COMPILER in log.read_text()
-    no_place = log / "install.log"
+    unwritable = log / "install.log"
     assert re.match(
-        re.escape(f"board: step 'install what adq-edge needs' failed there: {COMPILER}. ")
-        + f"What was written there could not be kept in {no_place} ",
-        failure("adqbroken", no_place, shown, monkeypatch),
+        re.escape(f"board: step 'install dependencies' failed there: {COMPILER}. ")
+        + f"The output of the installation could not be written to {unwritable} ",
+        failure("adqbroken", unwritable, shown, monkeypatch),
     )
-    assert not any("fetch wheels" in progress.phase for progress in shown)
+    assert not any("download wheels" in progress.phase for progress in shown)
 
 
-def test_no_internet_on_the_board_and_none_here(
+def test_no_internet_on_the_board_nor_here(
     server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     shown: List[Progress] = []
     log = tmp_path / "install.log"
-    nobody_listens = "adqnone @ http://127.0.0.1:9/adqnone-1.0-py3-none-any.whl"
-    text = failure(nobody_listens, log, shown, monkeypatch)
-    assert text.startswith("board: no wheel of one of adqnone")
-    assert text.endswith(f"board to the internet. What was written there is in {log}.")
+    closed_port = "adqnone @ http://127.0.0.1:9/adqnone-1.0-py3-none-any.whl"
+    text = failure(closed_port, log, shown, monkeypatch)
+    assert text.startswith("board: a wheel of adqnone")
+    assert text.endswith(f"board to the internet. The output of the installation is in {log}.")
     assert "Connection refused" in log.read_text()
-    assert any("fetch wheels" in progress.phase for progress in shown)
+    assert any("download wheels" in progress.phase for progress in shown)
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,11 @@ def test_no_internet_on_the_board_and_none_here(
         ("sh: 1: nvcc: not found", "sh: 1: nvcc: not found"),
     ],
 )
-def test_reason_of_a_failed_build_is_told_and_not_pip_s_remark(output: str, reason: str):
+def test_error_names_the_cause_of_a_failed_build_not_the_notes_of_pip(output: str, reason: str):
     log = BUILD_FAILED.format(output.replace("\n", "\n      "))
-    ended = Ended("failed", installation._DEPENDENCIES, 1, {}, log, False)
-    assert str(describe_failure("board", ended)) == (
-        f"board: step 'install what adq-edge needs' failed there: {reason}."
-    )
-    assert not installation._lacks_internet(ended)
+    result = JobResult("failed", installation._DEPENDENCIES, 1, {}, log, False)
+    assert str(job_error("board", result)) == (f"board: step 'install dependencies' failed there: {reason}.")
+    assert not installation._lacks_internet(result)
 
 
 @pytest.mark.parametrize(
@@ -141,11 +139,13 @@ def test_reason_of_a_failed_build_is_told_and_not_pip_s_remark(output: str, reas
         "ERROR: HTTP error 503 while getting https://files.pythonhosted.org/numpy.whl",
     ],
 )
-def test_words_of_a_network_that_is_not_there(error: str):
-    ended = Ended("failed", installation._DEPENDENCIES, 1, {}, NO_ADDRESS.format(error), False)
-    assert installation._lacks_internet(ended)
+def test_missing_internet_is_recognized(error: str):
+    result = JobResult("failed", installation._DEPENDENCIES, 1, {}, NO_ADDRESS.format(error), False)
+    assert installation._lacks_internet(result)
 
 
-def test_command_that_says_nothing_is_told_by_its_exit_code():
-    ended = Ended("failed", "bench", -9, {}, "+ adq-edge eval\nerror: of before\n+ adq-edge bench\n", False)
-    assert str(describe_failure("board", ended)) == "board: step 'bench' failed there: exit code -9."
+def test_command_without_output_is_reported_by_its_exit_code():
+    result = JobResult(
+        "failed", "bench", -9, {}, "+ adq-edge eval\nerror: of before\n+ adq-edge bench\n", False
+    )
+    assert str(job_error("board", result)) == "board: step 'bench' failed there: exit code -9."

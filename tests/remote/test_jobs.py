@@ -1,4 +1,4 @@
-"""Runs on a board, over a real ssh connection that breaks: what goes on, what ends, and what is left."""
+"""Jobs on a board over a real ssh connection that breaks: what continues, what ends, and what remains."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from adq_edge.core.errors import StorageError
 from adq_edge.remote import agent, jobs
 from adq_edge.remote.board import Progress
 from adq_edge.remote.errors import HostError, StoppedError
-from adq_edge.remote.jobs import Ended, Job, Step, describe_failure, run_job
+from adq_edge.remote.jobs import Job, JobResult, Step, job_error, run_job
 from factories.sshd import SshServer, open_board, run_sshd, wait_for
 
-# Counts how often it was started, starts a process that wants to outlive it, and waits to be let go.
+# Counts its starts, starts a process in a session of its own, and waits for the file `go`.
 SCRIPT = (
     "echo started >> count; mkdir results; mktemp > temporary; setsid sleep 600 & "
     "while [ ! -e go ]; do sleep 0.02; done; cp count results/count; echo the end"
@@ -39,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 @pytest.fixture(autouse=True)
 def use_server(server: SshServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("ADQ_EDGE_SSH", server.command)
-    monkeypatch.setattr(jobs, "_ASK_EVERY", 0.1)
+    monkeypatch.setattr(jobs, "_POLL_SECONDS", 0.1)
     yield
     if server.process is None:
         server.start()
@@ -47,8 +47,8 @@ def use_server(server: SshServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     assert list(server.cache.glob("jobs/*")) == []
 
 
-class Watched:
-    """A job run in a thread, as one of several boards is."""
+class ThreadedJob:
+    """A job that runs in a thread, as with several boards."""
 
     def __init__(self, work: Job, patience: float = 30.0) -> None:
         self.shown: List[Progress] = []
@@ -85,21 +85,23 @@ def work_folder(server: SshServer, kind: str) -> Path:
 
 
 def test_run_is_followed_through_lost_connections(server: SshServer):
-    watched = Watched(job("lost"))
+    running = ThreadedJob(job("lost"))
     folder = work_folder(server, "lost")
     for number in (1, 2):
         server.cut()
-        wait_for(lambda n=number: watched.phases.count("connection lost, trying again") >= n, "reconnection")
-        wait_for(lambda: watched.phases[-1] == "count", "following")
+        wait_for(
+            lambda n=number: running.phases.count("connection lost, connecting again") >= n, "reconnection"
+        )
+        wait_for(lambda: running.phases[-1] == "count", "following")
     (folder / "go").touch()
-    ended = watched.result()
-    assert (ended.state, ended.code, ended.found) == ("done", 0, False)
-    assert ended.files == {"count": b"started\n"}
-    assert "the end" in ended.log
+    result = running.result()
+    assert (result.state, result.code, result.found) == ("done", 0, False)
+    assert result.files == {"count": b"started\n"}
+    assert "the end" in result.log
 
 
-def test_connection_is_lost_before_the_results_come_and_before_the_run_is_cleared_away(server: SshServer):
-    uncut = {"send (whole)", "bring the results back", "clear up there"}
+def test_connection_is_lost_before_the_results_are_fetched_and_before_they_are_removed(server: SshServer):
+    uncut = {"send files (whole)", "fetch the results", "remove the files there"}
 
     def cut(progress: Progress) -> None:
         if progress.phase in uncut:
@@ -108,71 +110,72 @@ def test_connection_is_lost_before_the_results_come_and_before_the_run_is_cleare
 
     work = job("whole", "mkdir results; head -c 3000000 /dev/urandom | tee results/one > results/two")
     with open_board("board", cut, threading.Event()) as board:
-        ended = run_job(board, work, "work/results")
+        result = run_job(board, work, "work/results")
     assert not uncut
-    assert ended.state == "done"
-    assert len(ended.files["one"]) == 3_000_000
-    assert ended.files["one"] == ended.files["two"]
+    assert result.state == "done"
+    assert len(result.files["one"]) == 3_000_000
+    assert result.files["one"] == result.files["two"]
 
 
-def test_results_stay_on_the_board_until_they_are_kept_here(server: SshServer):
-    def fail(ended: Ended) -> None:
-        raise StorageError("no space left on device", where=ended.files["count"].decode().strip())
+def test_results_stay_on_the_board_until_they_are_stored_here(server: SshServer):
+    def fail(result: JobResult) -> None:
+        raise StorageError("no space left on device", where=result.files["count"].decode().strip())
 
     work = job("kept", "echo once >> count; mkdir results; cp count results/count")
     with open_board("board", print, threading.Event()) as board:
         with pytest.raises(StorageError, match=r"^once: no space"):
             run_job(board, work, "work/results", fail)
         kept = []
-        ended = run_job(board, work, "work/results", kept.append)
-    assert kept == [ended]
-    assert (ended.found, ended.files["count"]) == (True, b"once\n")
+        result = run_job(board, work, "work/results", kept.append)
+    assert kept == [result]
+    assert (result.found, result.files["count"]) == (True, b"once\n")
 
 
-def test_run_is_picked_up_after_a_connection_that_did_not_come_back(server: SshServer):
-    watched = Watched(job("away"), patience=1.0)
+def test_run_is_followed_again_after_the_connection_was_not_restored(server: SshServer):
+    running = ThreadedJob(job("away"), patience=1.0)
     folder = work_folder(server, "away")
-    wait_for(lambda: watched.phases[-1] == "count", "following")
+    wait_for(lambda: running.phases[-1] == "count", "following")
     server.stop()
     with pytest.raises(
-        HostError, match=r"^board: its connection broke in step 'count' .*: cannot be reached.*same command"
+        HostError,
+        match=r"^board: the connection was lost in step 'count' .*: cannot be reached.*same command",
     ):
-        watched.result()
+        running.result()
     assert server.jobs()
     server.start()
     # A disk that the run there has filled is no reason not to pick it up.
-    again = Watched(dataclasses.replace(job("away"), spare_mb=1e9))
+    again = ThreadedJob(dataclasses.replace(job("away"), spare_mb=1e9))
     wait_for(lambda: "count" in again.phases, "following")
     (folder / "go").touch()
-    ended = again.result()
-    assert (ended.state, ended.found, ended.files["count"]) == ("done", True, b"started\n")
+    result = again.result()
+    assert (result.state, result.found, result.files["count"]) == ("done", True, b"started\n")
 
 
 def test_login_that_is_refused_later_is_told_at_once_and_the_run_picked_up(server: SshServer):
     """As where it took a password, which nobody can be asked for meanwhile."""
-    watched = Watched(job("refused"), patience=3600.0)
+    running = ThreadedJob(job("refused"), patience=3600.0)
     folder = work_folder(server, "refused")
-    wait_for(lambda: watched.phases[-1] == "count", "following")
+    wait_for(lambda: running.phases[-1] == "count", "following")
     keys = server.folder / "authorized_keys"
     allowed = keys.read_text()
     keys.write_text("")
     server.cut()
     try:
         with pytest.raises(HostError) as caught:
-            watched.result()
+            running.result()
     finally:
         keys.write_text(allowed)
     assert str(caught.value) == (
-        "board: its connection broke in step 'count' and cannot be made again: login refused (wrong "
-        "password, user or key). What runs there goes on to its end: give the same command again to pick it "
-        "up. Only a login that asks nothing, as with a key (ssh-copy-id board), is repeated without you."
+        "board: the connection was lost in step 'count' and cannot be restored: login refused (wrong "
+        "password, user or key). The run there continues: give the same command again to follow it. ssh can "
+        "repeat a login only without a password: ssh-copy-id board."
     )
-    again = Watched(job("refused"))
+    again = ThreadedJob(job("refused"))
     (folder / "go").touch()
     assert (again.result().found, again.result().files["count"]) == (True, b"started\n")
 
 
-def test_run_is_picked_up_after_the_local_process_was_killed(server: SshServer):
+def test_run_is_followed_again_after_the_local_process_was_killed(server: SshServer):
     source = (
         "import sys, threading; sys.path[:0] = ['tests', 'tests/remote']\n"
         "from test_jobs import job, open_board, run_job\n"
@@ -185,25 +188,25 @@ def test_run_is_picked_up_after_the_local_process_was_killed(server: SshServer):
     wait_for(lambda: not server.sessions(), "end of the session")
     (folder / "go").touch()
     wait_for(lambda: not server.jobs(), "end of the run")
-    ended = Watched(job("killed")).result()
-    assert (ended.state, ended.found, ended.files["count"]) == ("done", True, b"started\n")
+    result = ThreadedJob(job("killed")).result()
+    assert (result.state, result.found, result.files["count"]) == ("done", True, b"started\n")
 
 
-def test_user_ends_the_run_there(server: SshServer):
-    watched = Watched(job("stopped"))
+def test_user_ends_the_run_on_the_board(server: SshServer):
+    running = ThreadedJob(job("stopped"))
     work_folder(server, "stopped")
-    watched.stop.set()
+    running.stop.set()
     with pytest.raises(StoppedError):
-        watched.result()
-    assert watched.phases[-1] == "end the run there"
+        running.result()
+    assert running.phases[-1] == "end the run there"
 
 
-def test_run_that_nobody_asks_after_ends_itself(server: SshServer):
-    watched = Watched(job("lease", lease=1.0), patience=0.1)
+def test_run_without_requests_ends_itself(server: SshServer):
+    running = ThreadedJob(job("lease", lease=1.0), patience=0.1)
     work_folder(server, "lease")
     server.stop()
-    with pytest.raises(HostError, match="connection broke"):
-        watched.result()
+    with pytest.raises(HostError, match="connection was lost"):
+        running.result()
     wait_for(lambda: not server.jobs(), "end of the run")
     server.start()
     with open_board("board", lambda progress: None, threading.Event()) as board:
@@ -212,83 +215,83 @@ def test_run_that_nobody_asks_after_ends_itself(server: SshServer):
         board.ask("end", job=name)
 
 
-def test_run_killed_on_the_board_is_told_and_starts_anew(server: SshServer):
-    watched = Watched(job("dead"))
+def test_run_killed_on_the_board_is_reported_and_starts_again(server: SshServer):
+    running = ThreadedJob(job("dead"))
     folder = work_folder(server, "dead")
     note = folder / "temporary"
     wait_for(lambda: note.is_file() and note.read_text(), "temporary file")
     temporary = Path(note.read_text().strip())
     server.kill_jobs()
-    ended = watched.result()
-    assert temporary.parent == folder.parent / "tmp", "a temporary file outlives the run that was killed"
-    assert str(describe_failure("board", ended)).startswith(
+    result = running.result()
+    assert temporary.parent == folder.parent / "tmp", "a temporary file remains after the run was killed"
+    assert str(job_error("board", result)).startswith(
         "board: the run was killed, or the board was restarted, in step 'count'. Give the same"
     )
-    again = Watched(job("dead"))
+    again = ThreadedJob(job("dead"))
     (work_folder(server, "dead") / "go").touch()
     assert (again.result().state, again.result().found) == ("done", False)
 
 
 def test_runs_on_a_board_take_turns(server: SshServer):
-    first = Watched(job("first"))
+    first = ThreadedJob(job("first"))
     folder = work_folder(server, "first")
-    second = Watched(job("second", "mkdir results"))
+    second = ThreadedJob(job("second", "mkdir results"))
     wait_for(lambda: "wait for another run on this board" in second.phases, "turn")
     (folder / "go").touch()
     assert first.result().state == second.result().state == "done"
 
 
-def test_failed_step_is_told_in_its_own_words(server: SshServer):
+def test_error_of_a_failed_step_is_passed_on(server: SshServer):
     script = "echo noise; echo 'adq-edge: x.onnx: no such engine. Build one.' >&2; exit 2"
-    ended = Watched(job("failing", script)).result()
-    assert (ended.state, ended.step, ended.code) == ("failed", "count", 2)
-    assert str(describe_failure("board", ended)) == (
+    result = ThreadedJob(job("failing", script)).result()
+    assert (result.state, result.step, result.code) == ("failed", "count", 2)
+    assert str(job_error("board", result)) == (
         "board: step 'count' failed there: x.onnx: no such engine. Build one."
     )
 
 
-def test_process_that_heeds_no_request_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(agent, "_GRACE_SECONDS", 0.2)
-    deaf = subprocess.Popen(
+    stubborn = subprocess.Popen(
         ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"],
         env={**os.environ, agent.MARK: str(tmp_path)},
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
-    assert deaf.stdout is not None
-    assert deaf.stdout.readline() == b"ready\n"
-    reaper = threading.Thread(target=deaf.wait)
+    assert stubborn.stdout is not None
+    assert stubborn.stdout.readline() == b"ready\n"
+    reaper = threading.Thread(target=stubborn.wait)
     reaper.start()
     agent.end(tmp_path, "no such job")
-    assert deaf.poll() is None
+    assert stubborn.poll() is None
     agent._end_processes(tmp_path)
     reaper.join(10)
-    assert deaf.returncode == -signal.SIGKILL
-    deaf.stdout.close()
+    assert stubborn.returncode == -signal.SIGKILL
+    stubborn.stdout.close()
 
 
-def test_progress_of_the_commands_there_is_written_where_the_agent_reads():
+def test_agent_and_commands_use_the_same_progress_variable():
     assert agent.PROGRESS == console.PROGRESS_VARIABLE
 
 
-def test_what_nobody_came_back_for_is_removed(tmp_path: Path):
+def test_old_files_and_jobs_are_removed(tmp_path: Path):
     for name, days in (("old", 31), ("new", 29), (".content.1", 1.1)):
         (tmp_path / "files").mkdir(exist_ok=True)
         (tmp_path / "files" / name).touch()
         (tmp_path / "jobs" / name).mkdir(parents=True)
         for path in (tmp_path / "files" / name, tmp_path / "jobs" / name):
             os.utime(str(path), (0, time.time() - days * 86400))
-    agent.hello(tmp_path)
+    agent.describe(tmp_path)
     assert [path.name for path in (tmp_path / "files").iterdir()] == ["new"]
     assert list((tmp_path / "jobs").iterdir()) == []
     scratch = tmp_path / "files" / ".content.2"
     scratch.touch()
-    agent.hello(tmp_path)
-    assert scratch.exists(), "somebody writes it"
+    agent.describe(tmp_path)
+    assert scratch.exists(), "a new scratch file was removed"
 
 
-def test_upload_that_stalls_leaves_nothing_there(tmp_path: Path):
-    """The connection is not cut: it is as silent as a network that somebody pulled the plug of."""
+def test_stalled_upload_leaves_no_file(tmp_path: Path):
+    """The connection is silent but not closed, as after a network cable was unplugged."""
     source = "from adq_edge.remote import agent; agent._STALLED_SECONDS = 1; agent.main(None)"
     there = subprocess.Popen(
         [sys.executable, "-c", source], stdin=subprocess.PIPE, env={**os.environ, "HOME": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""What is carried to a board: our own wheel, and those of what it needs, for the board's Python."""
+"""The wheels that are sent to a board: of adq-edge and its dependencies, for the Python of the board."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from adq_edge.remote.errors import HostError
 from adq_edge.remote.requirements import (
     Platform,
     SourcePackage,
+    build_requirements,
     device_requirements,
     fetch_wheels,
-    needed_to_build,
 )
 from adq_edge.remote.wheel import write_wheel
 from factories.wheels import make_setuptools, make_source, make_wheel, pin_of
@@ -29,7 +29,7 @@ JETPACK_7 = Platform((3, 12), "aarch64", 39)
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is all that pip knows of the world."""
+    """A folder with the only packages that pip finds."""
     folder = tmp_path / "index"
     for platform in (JETPACK_5, JETPACK_7):
         make_wheel(folder, "pip", pin_of("pip", platform))
@@ -38,7 +38,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_own_wheel_is_whole_and_the_same_every_time(tmp_path: Path):
+def test_own_wheel_is_complete_and_reproducible(tmp_path: Path):
     first, second = write_wheel(tmp_path / "first"), write_wheel(tmp_path / "second")
     assert first.read_bytes() == second.read_bytes()
     with zipfile.ZipFile(str(first)) as archive:
@@ -63,11 +63,11 @@ def test_requirements_are_those_of_the_board(tmp_path: Path):
     assert "onnxruntime>=1.19" in on_jetson
     assert not any(line.startswith(("torch", "pytest")) for line in on_jetson)
     assert not any(line.startswith("pycuda") for line in device_requirements(JETPACK_5, ()))
-    # TensorRT of a Jetson comes with JetPack, never from pip.
+    # On a Jetson, TensorRT comes with JetPack, never from pip.
     assert not any(line.startswith("tensorrt") for line in device_requirements(JETPACK_5, ("tensorrt",)))
 
 
-def test_wheels_follow_the_board_s_python_and_not_ours(index: Path, tmp_path: Path):
+def test_wheels_are_chosen_for_the_python_of_the_board(index: Path, tmp_path: Path):
     make_wheel(index, "adqa", "1.0", ["adqold; python_version < '3.9'", "adqnew; python_version >= '3.9'"])
     make_wheel(index, "adqold", "1.0", ["adqx86; platform_machine == 'x86_64'", "adqextra; extra == 'more'"])
     make_wheel(index, "adqnew", "1.0")
@@ -86,16 +86,18 @@ def test_wheels_follow_the_board_s_python_and_not_ours(index: Path, tmp_path: Pa
     assert names(JETPACK_7) == {"adqa1.0", "adqnew1.0", "adqarm4.0"}
 
 
-def test_wheel_that_there_is_none_of(index: Path, tmp_path: Path):
+def test_missing_wheel_is_reported_with_the_platform(index: Path, tmp_path: Path):
     make_wheel(index, "adqa", "1.0", [], "cp311-cp311-manylinux_2_17_x86_64")
     with pytest.raises(
         HostError,
-        match=r"no wheel of one of adqa, pip==\S+ for cp38-aarch64-glibc2\.31 can be fetched .*for adqa",
+        match=r"a wheel of adqa, pip==\S+ for cp38-aarch64-glibc2\.31 cannot be downloaded .*for adqa",
     ):
         fetch_wheels(["adqa"], JETPACK_5, tmp_path / "wheels")
 
 
-def test_what_builds_a_source_is_carried_along(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_build_requirements_of_source_packages_are_downloaded(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     make_setuptools(index, pin_of("setuptools", JETPACK_5))
     make_wheel(index, "adqbuilds", "1.0")
     make_wheel(index, "adqruns", "1.0")
@@ -106,6 +108,6 @@ def test_what_builds_a_source_is_carried_along(index: Path, tmp_path: Path, monk
     assert {file.name.split("-")[0] for file in files} == {
         *("adqsource", "setuptools", "adqbuilds", "adqruns", "pip")
     }
-    assert needed_to_build(files) == ("adqbuilds", "setuptools")
-    assert needed_to_build(file for file in files if file.suffix == ".whl") == ()
-    assert needed_to_build([tmp_path / "pycuda-2026.1.tar.gz"]) == ("numpy", "setuptools", "wheel")
+    assert build_requirements(files) == ("adqbuilds", "setuptools")
+    assert build_requirements(file for file in files if file.suffix == ".whl") == ()
+    assert build_requirements([tmp_path / "pycuda-2026.1.tar.gz"]) == ("numpy", "setuptools", "wheel")

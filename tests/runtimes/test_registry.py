@@ -19,7 +19,10 @@ from adq_edge.core.imaging import load_image
 from adq_edge.core.runtimes import RUNTIMES, find_runtime
 from adq_edge.evaluation.evaluate import evaluate
 from adq_edge.evaluation.predict import predict
+from adq_edge.hardware.commands import Outcome
+from adq_edge.hardware.diagnosis import find_capabilities
 from adq_edge.hardware.environment import read_environment
+from adq_edge.hardware.inventory import examine
 from adq_edge.runtimes.registry import load_engine
 from factories.tiny_engine import write_engine
 from factories.tiny_method import export_tiny
@@ -70,6 +73,11 @@ def test_evaluation_and_prediction_use_the_runtime(built: BuiltEngine, dataset: 
         predictions = list(predict(engine, images, output=None))
     assert [prediction.error for prediction in predictions] == [None, None]
     assert read_environment().packages["toy"] == onnx.__version__
+
+
+def test_doctor_reports_the_runtime():
+    capabilities = find_capabilities(examine(run=lambda command: Outcome(problem="was not run")))
+    assert "CPU engines, Toy" in [capability.name for capability in capabilities]
 
 
 def test_command_line_takes_the_name(built: BuiltEngine, dataset: Path, tmp_path: Path):
