@@ -1,3 +1,3 @@
-"""TensorRT from 8.5 to 11 and TensorRT-RTX: building in a process of its own, and running."""
+"""TensorRT 8.5 to 11 and TensorRT-RTX: builds in a worker process, and runs engines."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""TensorRT's calibrator classes: one that only hands over our cache, and its own three on our images.
+"""Calibrators for TensorRT 8.5 to 10: one that passes a calibration cache, and TensorRT's own three.
 
-Subclasses are made inside functions, because their base classes exist in 8.5 to 10 only. Every one calls
-its base's constructor, without which TensorRT crashes, and the caller keeps it alive while TensorRT builds.
+The classes are defined in functions, because their base classes exist in these releases only. Each calls the
+constructor of its base, without which TensorRT crashes. The caller keeps a reference during the build.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from adq_edge.runtimes.tensorrt.job import OwnCalibrator
 from adq_edge.runtimes.tensorrt.release import Release
 
 PERCENTILE = 0.9999
-"""The quantile that the percentile calibrator keeps, the default of `--calib percentile`."""
+"""Quantile of the percentile calibrator, the same as the default of `--calib percentile`."""
 _REGRESSION_CUTOFF = 1.0
 
 
 def cache_reader(release: Release, cache: bytes) -> Any:
     """Return a calibrator that gives TensorRT a calibration cache and no data.
 
-    TensorRT ignores a cache that does not fit, without a word, and asks for data instead: the attribute
-    `asked_for_data` of the calibrator says whether it did.
+    TensorRT silently ignores a cache that does not match and requests data. The attribute `asked_for_data` of
+    the calibrator is True if this happened.
 
     Args:
         release: a TensorRT before 11.
-        cache: the cache's text, of the class EntropyCalibration2.
+        cache: the text of the cache, for the class EntropyCalibration2.
     """
     assert release.before(11)
     if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def cache_reader(release: Release, cache: bytes) -> Any:
         trt = release.trt
 
     class CacheReader(trt.IInt8EntropyCalibrator2):  # type: ignore[misc] # no stubs come with TensorRT
-        """Signs as EntropyCalibration2, the class that DLA demands."""
+        """Has the class EntropyCalibration2, which DLA requires."""
 
         def __init__(self) -> None:
             trt.IInt8EntropyCalibrator2.__init__(self)
@@ -58,7 +58,7 @@ def cache_reader(release: Release, cache: bytes) -> Any:
 
 
 class _Feeder:
-    """Copies one image after the other into one buffer on the GPU, as float32, which calibration takes."""
+    """Copies images one by one into a buffer on the GPU, as float32 for the calibration."""
 
     def __init__(self, images: np.ndarray) -> None:
         import pycuda.driver as cuda
@@ -76,11 +76,11 @@ class _Feeder:
 
 
 def own_calibrator(release: Release, kind: OwnCalibrator, images: np.ndarray) -> Any:
-    """Return one of TensorRT's own calibrators; its attribute `cache` holds what TensorRT found.
+    """Return one of TensorRT's own calibrators; its attribute `cache` is the resulting calibration cache.
 
     Args:
         release: a TensorRT before 11.
-        kind: which one.
+        kind: the calibrator.
         images: uint8 `[N, H, W, 3]`; a CUDA context must be current.
     """
     assert release.before(11)
@@ -97,7 +97,7 @@ def own_calibrator(release: Release, kind: OwnCalibrator, images: np.ndarray) ->
     feeder = _Feeder(images)
 
     class Calibrator(Base):  # type: ignore[misc] # no stubs come with TensorRT
-        """Never reads a cache; the last four answers are asked of the percentile calibrator only."""
+        """Reads no cache; only the percentile calibrator uses the last four methods."""
 
         def __init__(self) -> None:
             Base.__init__(self)

@@ -1,4 +1,4 @@
-"""The little that adq-edge needs of CUDA, through pycuda: one context, pinned memory, streams, events."""
+"""CUDA through pycuda: one context, and tensors in pinned memory and on the GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DEVICE = 0
 
 
 class Gpu:
-    """The GPU's primary context, which other libraries in the process share; pushed while it is open.
+    """The primary context of the GPU, which libraries in the process share; it is current until `close`.
 
     Raises:
         MissingDependencyError: pycuda is not installed or finds no CUDA.
@@ -27,7 +27,7 @@ class Gpu:
             self._device = self.driver.Device(_DEVICE)
         except self.driver.Error as error:
             raise EngineError(
-                f"no NVIDIA GPU can be used here ({error})", fix="adq-edge doctor says what is missing"
+                f"no NVIDIA GPU can be used here ({error})", fix="Run adq-edge doctor to see what is missing"
             ) from error
         self._context = self._device.retain_primary_context()
         self._context.push()
@@ -35,28 +35,28 @@ class Gpu:
 
     @property
     def compute_capability(self) -> str:
-        """Major and minor number, "7.2" for a Xavier."""
+        """Major and minor number of the compute capability, "7.2" for a Xavier."""
         return "{}.{}".format(*self._device.compute_capability())
 
     @property
     def name(self) -> str:
-        """The GPU's name."""
+        """Name of the GPU."""
         return str(self._device.name())
 
     @property
     def memory_mb(self) -> float:
-        """The GPU's memory in MB (10^6 bytes); on a Jetson the system's."""
+        """Memory of the GPU in MB (10^6 bytes); on a Jetson that of the system."""
         return float(self._device.total_memory() / 1e6)
 
     def close(self) -> None:
-        """Give the context back; harmless when called twice."""
+        """Release the context; a second call has no effect."""
         if self._is_open:
             self._is_open = False
             self._context.pop()
 
 
 def compute_capability() -> str:
-    """Return the compute capability of the GPU that is here.
+    """Return the compute capability of the GPU of this machine.
 
     Raises:
         MissingDependencyError: pycuda is not installed or finds no CUDA.
@@ -76,7 +76,7 @@ def _driver() -> Any:
         ) from error
     except (ImportError, OSError) as error:  # libcuda.so is missing
         raise EngineError(
-            f"CUDA cannot be used here ({error})", fix="adq-edge doctor says what is missing"
+            f"CUDA cannot be used here ({error})", fix="Run adq-edge doctor to see what is missing"
         ) from error
     return pycuda.driver
 
@@ -85,7 +85,7 @@ class Buffer(NamedTuple):
     """A tensor in pinned host memory and on the GPU.
 
     Attributes:
-        host: the array in host memory that cannot be paged out, so that copies need no detour.
+        host: the array in page-locked host memory, which is copied faster.
         device: the allocation on the GPU.
     """
 
@@ -94,10 +94,10 @@ class Buffer(NamedTuple):
 
 
 def allocate(gpu: Gpu, shape: Tuple[int, ...], kind: Any) -> Buffer:
-    """Allocate a tensor on both sides.
+    """Allocate a tensor in host memory and on the GPU.
 
     Raises:
-        EngineError: not enough memory.
+        EngineError: there is not enough memory.
     """
     try:
         host = gpu.driver.pagelocked_empty(shape, kind)

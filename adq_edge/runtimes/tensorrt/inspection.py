@@ -1,4 +1,4 @@
-"""What TensorRT's engine inspector says, layer by layer: which really run in INT8, and where."""
+"""Reads the report of TensorRT's engine inspector: the number format and the device of each layer."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ DLA = "DLA"
 UNKNOWN = "unknown"
 
 _MOVERS = frozenset({"Reformat", "NoOp", "Constant", "Shuffle", "Signal", "Wait"})
-"""Layers that compute nothing."""
+"""Types of layers that only move or convert data."""
 _SHORT_NAMES = {"Int8": "INT8", "Half": "FP16", "FP16": "FP16", "Float": "FP32", "FP32": "FP32"}
 _NUMBER_FORMAT = re.compile(r"\b(Int8|INT8|Half|FP16|Float|FP32|Int32|INT32|BFloat16|BF16|UInt8|Bool)\b")
 
 
 def read_layers(information: str) -> Tuple[LayerReport, ...]:
-    """Return the layers of an engine from its inspector's JSON, of an engine built with detailed verbosity.
+    """Return the layers of an engine that was built with detailed verbosity, from the JSON of its inspector.
 
-    Releases differ in what they write: a list of names, or objects whose tensors carry a `Format/Datatype`
-    (8.5 to 10) or a `Datatype` of their own (11). What cannot be told is `unknown`.
+    Depending on the release, the JSON is a list of names, or of objects whose tensors have a
+    `Format/Datatype` (8.5 to 10) or a `Datatype` (11). Missing values become `unknown`.
     """
     layers = json.loads(information).get("Layers", [])
     return tuple(_read_layer(layer) for layer in layers)
@@ -33,13 +33,13 @@ def _read_layer(layer: Any) -> LayerReport:
     if not isinstance(layer, Mapping):
         return LayerReport(str(layer), UNKNOWN, UNKNOWN, UNKNOWN)
     name, kind = str(layer.get("Name", "")), str(layer.get("LayerType", UNKNOWN))
-    # A layer of DLA is one loadable that swallowed many nodes.
+    # All nodes that run on DLA are one layer.
     is_dla = DLA in kind or (name.startswith("{ForeignNode") and DLA in name)
     return LayerReport(name, kind, _precision(layer), DLA if is_dla else GPU)
 
 
 def _precision(layer: Mapping[str, Any]) -> str:
-    """Return the lowest number format that the layer's inputs have: an integer kernel may write floats."""
+    """Return the lowest number format among the inputs of a layer: an integer kernel may write floats."""
     formats = [_short_name(tensor) for tensor in _tensors(layer, "Inputs")]
     formats = formats or [_short_name(tensor) for tensor in _tensors(layer, "Outputs")]
     for candidate in ("INT8", "FP16", "FP32"):
@@ -61,12 +61,12 @@ def _short_name(tensor: Mapping[str, Any]) -> Optional[str]:
 
 
 def computing_layers(layers: Sequence[LayerReport]) -> List[LayerReport]:
-    """Return the layers that compute something, without those that only move or convert data."""
+    """Return the layers without those that only move or convert data."""
     return [layer for layer in layers if layer.kind not in _MOVERS]
 
 
 def count_precisions(layers: Sequence[LayerReport]) -> Dict[str, int]:
-    """Count the computing layers by number format; those on DLA count as DLA besides."""
+    """Count the computing layers by number format, and those on DLA a second time as `DLA`."""
     computing = computing_layers(layers)
     counts = collections.Counter(layer.precision for layer in computing)
     on_dla = sum(layer.device == DLA for layer in computing)
@@ -74,5 +74,5 @@ def count_precisions(layers: Sequence[LayerReport]) -> Dict[str, int]:
 
 
 def count_kinds(layers: Sequence[LayerReport]) -> Dict[str, int]:
-    """Count all layers by TensorRT's type."""
+    """Count all layers by TensorRT's layer type."""
     return dict(sorted(collections.Counter(layer.kind for layer in layers).items()))
