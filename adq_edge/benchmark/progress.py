@@ -7,7 +7,7 @@ from typing import Callable, Iterator
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from adq_edge.core.console import console, tell_progress
+from adq_edge.core.console import console, write_progress
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def quiet_progress(description: str, total: int, shown: bool) -> Iterator[Callab
             done += 1
             bar.advance(task)
             bar.refresh()
-            tell_progress(min(done, total), total)
+            write_progress(min(done, total), total)
 
         yield advance
         bar.update(task, completed=total)

@@ -15,7 +15,7 @@ from adq_edge.calibration.sources import (
     make_source,
     reads_categories,
 )
-from adq_edge.core.console import say_categories
+from adq_edge.core.console import print_categories
 from adq_edge.core.errors import CalibrationError
 from adq_edge.datasets.mvtec import known_categories
 
@@ -45,7 +45,7 @@ def choose_source(
     folder = default_folder(bundle) if data is None else Path(data)
     categories = own_categories(bundle, folder)
     if reads_categories(spec):
-        say_categories("calibrating on", categories)
+        print_categories("calibration", categories)
     return make_source(spec, folder, samples, categories=categories)
 
 

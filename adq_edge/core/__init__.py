@@ -1,3 +1,3 @@
-"""What every room uses: version, errors, files, records, options, console, imaging, plugins."""
+"""Basics of all rooms: version, errors, files, records, options, runtimes, console, imaging, worker."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: progress on standard error, results on standard output."""
+"""Output for the user: progress and messages on standard error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 console = Console(stderr=True)
 
 PROGRESS_VARIABLE = "ADQ_EDGE_PROGRESS"
-"""A file that progress is written to as well, for who watches from another machine."""
+"""Environment variable with a file for the progress, which `bench --host` shows on another machine."""
 
 
 @contextlib.contextmanager
@@ -38,28 +38,28 @@ def progress_bar(
             nonlocal done
             done += 1
             progress.advance(task)
-            tell_progress(done, total)
+            write_progress(done, total)
 
         yield advance
 
 
-def tell_progress(done: int, total: int) -> None:
-    """Write how many of how many units are done to the file that ADQ_EDGE_PROGRESS names, if it does."""
+def write_progress(done: int, total: int) -> None:
+    """Write the numbers of completed and total units to the file in ADQ_EDGE_PROGRESS, if it is set."""
     name = os.environ.get(PROGRESS_VARIABLE)
     if name:
         scratch = Path(f"{name}.{os.getpid()}")
-        with contextlib.suppress(OSError):  # nothing depends on it
+        with contextlib.suppress(OSError):  # the work itself does not need the file
             scratch.write_text(json.dumps({"done": done, "total": total}), encoding="utf-8")
             scratch.replace(name)
 
 
-def say_categories(doing: str, categories: Sequence[str]) -> None:
-    """Say which categories of a dataset are read where not all of them are: those of the model."""
+def print_categories(work: str, categories: Sequence[str]) -> None:
+    """Print the categories of a dataset that are used, if they are not all of them."""
     if categories:
-        text = f"{doing} the model's categories alone: {', '.join(categories)}"
+        text = f"{work} on the model's categories only: {', '.join(categories)}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def decibels(value: Optional[float]) -> str:
-    """Show a signal-to-noise ratio; None is that of two identical signals."""
+    """Return a signal-to-noise ratio as text; None is that of two identical signals."""
     return "identical" if value is None else f"{value:.1f} dB"

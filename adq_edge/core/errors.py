@@ -1,7 +1,7 @@
-"""The one family of errors that a user can mend.
+"""The errors that a user can fix.
 
-Every message says what is wrong, where, and what to do about it. The command line prints it in one line
-and exits with code 2; anything else that escapes is a bug in adq-edge.
+Every message states the problem, the place and the remedy. The command line prints it in one line and exits
+with code 2; any other exception is a bug in adq-edge.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Optional, Union
 
 
 class AdqError(Exception):
-    """A problem with the input, the machine or the request, and how to mend it.
+    """A problem with the input, the machine or the request.
 
     Args:
-        what: what is wrong, without a full stop.
-        where: the file, option or tensor it is about.
-        fix: what the user can do, as an imperative sentence without a full stop.
+        what: the problem, without a full stop.
+        where: the file, option or tensor with the problem.
+        fix: the remedy, an imperative sentence without a full stop.
     """
 
     exit_code = 2
@@ -44,19 +44,19 @@ class CheckpointError(AdqError):
 
 
 class BundleError(AdqError):
-    """A bundle (ONNX model with manifest) that is damaged or not one of ours."""
+    """A bundle (ONNX model with manifest) that is damaged or was not made by adq-edge."""
 
 
 class CalibrationError(AdqError):
-    """Calibration that cannot be done, or ranges that cannot be used."""
+    """A calibration that is not possible, or ranges that cannot be used."""
 
 
 class BuildError(AdqError):
-    """An engine that cannot be built from this graph with these options."""
+    """An engine that cannot be built from the model with the given options."""
 
 
 class EngineError(AdqError):
-    """An engine file that cannot be loaded or run here."""
+    """An engine file that cannot be loaded or run on this machine."""
 
 
 class ResultError(AdqError):
@@ -64,8 +64,8 @@ class ResultError(AdqError):
 
 
 class MissingDependencyError(AdqError):
-    """An optional library that the request needs is not installed."""
+    """A library that the request needs, but that is not installed."""
 
 
 class StorageError(AdqError):
-    """A file that cannot be read or written: no space, no permission, no such file."""
+    """A file that cannot be read or written: no disk space, no permission, no such file."""

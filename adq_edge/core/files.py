@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, content hashes, JSON with a schema version."""
+"""Atomic writes, content hashes and readable errors of files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HASH_BLOCK = 1 << 20
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content as 64 hex digits.
+    """Return the SHA-256 of the content of a file as 64 hexadecimal digits.
 
     Raises:
         StorageError: the file cannot be read.
@@ -36,7 +36,7 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` about `path` into a `StorageError` that says what to do."""
+    """Convert an `OSError` about `path` into a `StorageError` with a remedy."""
     try:
         yield
     except OSError as error:
@@ -59,14 +59,14 @@ def _explain(error: OSError, path: Path) -> StorageError:
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target` that becomes `target` when the block succeeds.
 
-    The content is flushed to the disk before the rename, so after a crash `target` is the old file, the
-    new file or absent, never a part of one. On any exception (Ctrl-C included) nothing is left behind.
+    The content is flushed to the disk before the rename, so after a crash `target` is the old file, the new
+    file or absent, never an incomplete one. After an exception (Ctrl-C included) no temporary file remains.
 
     Raises:
         StorageError: `target` is a folder, or its folder cannot be written to or is full.
     """
-    if target.is_dir():  # now, not after the block wrote other files
-        raise StorageError("is a folder, not a file", where=target, fix="Name a file")
+    if target.is_dir():  # check before the block writes other files
+        raise StorageError("is a folder, not a file", where=target, fix="Give the path of a file")
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(
@@ -122,7 +122,7 @@ def _swap(fresh: Path, target: Path, old: Path) -> None:
 
 
 def _apply_umask(path: Path) -> None:
-    """Give a `mkstemp` file (mode 600) the mode that `open` would have given it."""
+    """Set the permissions of a `mkstemp` file (mode 600) to those of a file made by `open`."""
     mask = os.umask(0)
     os.umask(mask)
     path.chmod(0o666 & ~mask)
@@ -143,10 +143,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def is_plain_name(name: str) -> bool:
-    """Return True if a name that a file holds can name a file here: no path, nothing that leads elsewhere."""
+    """Return True if a name is that of a file, without a path or a reference to another folder."""
     return name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def megabytes(path: Union[str, Path]) -> float:
-    """Return a file's size in MB (10^6 bytes)."""
+    """Return the size of a file in MB (10^6 bytes)."""
     return Path(path).stat().st_size / 1e6

@@ -1,8 +1,8 @@
-"""Images: the only place that turns a file into a tensor, and a map into an image.
+"""Reads, resizes and writes images: the only conversion of files into tensors and of maps into images.
 
-Training, calibration, evaluation and prediction all read through here, so no two of them can
-preprocess differently. An image is uint8 `[H, W, 3]` in RGB order; everything after the resize
-(cast, transpose, normalization) is inside the model's graph.
+Training, calibration, evaluation and prediction all use this module, so their preprocessing is the same. An
+image is uint8 `[H, W, 3]` in RGB order; the steps after the resize (cast, transpose, normalization) are part
+of the model's graph.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TRUNCATION_MARKS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"
 
 
 def find_images(folder: Path) -> List[Path]:
-    """Return the image files directly in `folder`, sorted by name; hidden files are left out."""
+    """Return the image files directly in `folder`, sorted by name, without hidden files."""
     with storage_errors(folder):
         return sorted(
             path
@@ -32,7 +32,7 @@ def find_images(folder: Path) -> List[Path]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image file as uint8 `[H, W, 3]` RGB; gray images get three equal channels.
+    """Read an image file as uint8 `[H, W, 3]` RGB; a gray image has three equal channels.
 
     Raises:
         StorageError: the file cannot be read.
@@ -46,15 +46,15 @@ def read_image(path: Path) -> np.ndarray:
 def decode_image(content: bytes, where: Optional[Path] = None) -> np.ndarray:
     """Decode an encoded image as uint8 `[H, W, 3]` RGB.
 
-    A large JPEG is decoded in full all the same. Decoded at half its size it would take 44 % less time until
-    resized (1024x1024 to 256x256, one core), but pixels then differ by 0.2 levels on average and 5 at most,
-    and an STFPM's scores of real photographs by 2.1 % on average and 21 % at most: nearly as much as by INT8
-    (3.0 % and 21 %).
+    A large JPEG is decoded at full size. Decoding at half size would save 44 % of the time for decoding and
+    resizing (1024x1024 to 256x256, one core). But pixels would differ by 0.2 levels on average and 5 at most,
+    and an STFPM's scores of real photographs by 2.1 % on average and 21 % at most. That is nearly as much as
+    with INT8 (3.0 % and 21 %).
 
     Raises:
         DataError: the content is not a whole image that OpenCV can decode.
     """
-    as_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)  # from OpenCV 4.11: the same pixels, one copy less
+    as_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)  # since OpenCV 4.11: the same pixels, one copy fewer
     if as_rgb is not None:
         return _decode(content, as_rgb, where)
     return np.asarray(cv2.cvtColor(_decode(content, cv2.IMREAD_COLOR, where), cv2.COLOR_BGR2RGB))
@@ -64,7 +64,7 @@ def read_mask(path: Path, image_size: Optional[Tuple[int, int]] = None) -> np.nd
     """Read a ground-truth mask as bool `[H, W]`: True where the pixel is defective.
 
     Args:
-        path: the mask file; any value above 0 counts as defective.
+        path: the mask file; every value above 0 means defective.
         image_size: (height, width) that the mask must have, if known.
 
     Raises:
@@ -99,7 +99,7 @@ def _decode(content: bytes, flags: int, where: Optional[Path]) -> np.ndarray:
 def _is_truncated(content: bytes) -> bool:
     """Return True if a JPEG or PNG lacks its end mark: OpenCV would fill the missing part with gray.
 
-    The mark is looked for from the end, where it is, but for what some cameras append.
+    The search starts at the end, but some cameras append data after the mark.
     """
     return any(
         content.startswith(start) and content.rfind(end) < 0 for start, end in _TRUNCATION_MARKS.items()
@@ -107,7 +107,7 @@ def _is_truncated(content: bytes) -> bool:
 
 
 def resize_image(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
-    """Resize an image to `size` (height, width): by area when shrinking (no aliasing), else bilinear."""
+    """Resize an image to `size` (height, width): by area when it shrinks (no aliasing), else bilinearly."""
     height, width = size
     if image.shape[:2] == (height, width):
         return image
@@ -158,7 +158,7 @@ def overlay(
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write uint8 `[H, W, 3]` RGB or `[H, W]` gray as the format that the suffix names, atomically.
+    """Write uint8 `[H, W, 3]` RGB or `[H, W]` gray in the format of the file suffix, atomically.
 
     Raises:
         StorageError: the folder cannot be written to or is full.

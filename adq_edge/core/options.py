@@ -1,4 +1,4 @@
-"""The choices that users name, with their defaults; light, so that `--help` imports nothing heavy."""
+"""The options of users and their defaults; without large imports, for a fast `--help`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_SOURCE = "images"
 
 
 class Precision(str, enum.Enum):
-    """The number format of an engine's networks; the scoring is float32 in all of them."""
+    """The number format of the networks in an engine; the scoring is always float32."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -25,66 +25,66 @@ class Precision(str, enum.Enum):
 
 
 class Device(str, enum.Enum):
-    """The devices that engines can be built for."""
+    """The devices that run engines."""
 
     CPU = "cpu"
     JETSON = "jetson"
-    """The Jetson that this runs on, with its own TensorRT."""
+    """This Jetson, with the TensorRT of its JetPack."""
     CUDA = "cuda"
     """The NVIDIA GPU of this machine, with TensorRT."""
     RTX = "rtx"
-    """A GeForce or RTX GPU, compiled ahead of time by TensorRT-RTX; none need be here."""
+    """A GeForce or RTX GPU with TensorRT-RTX; engines are compiled ahead of time, without a GPU."""
 
 
 CARD_DEVICES = (Device.CUDA, Device.RTX)
-"""Those whose engines run on a graphics card, if this is a PC."""
+"""The devices that are graphics cards of a PC."""
 
 
 class Scenario(str, enum.Enum):
-    """What `bench` measures, by MLPerf's names."""
+    """The scenarios of `bench`, by MLPerf's names."""
 
     SINGLE_STREAM = "single-stream"
-    """Latency: one query after another at batch 1; and an image's way end to end, by stage."""
+    """Latency: one query after another with one image each, and one image from file to result, by stage."""
     OFFLINE = "offline"
-    """Throughput: batch sizes and parallel streams, until it stops rising."""
+    """Throughput: increasing batch sizes and numbers of parallel streams, until it stops rising."""
 
 
 class Arithmetic(str, enum.Enum):
-    """The kinds of integer arithmetic that a model can be trained for."""
+    """The kinds of integer arithmetic in quantization-aware training."""
 
     CPU = "cpu"
-    """Of CPUs: activations with a zero point."""
+    """CPUs: activations with a zero point."""
     TENSORRT = "tensorrt"
-    """Of the TensorRT family: symmetric activations."""
+    """TensorRT and TensorRT-RTX: symmetric activations."""
 
 
 class Route(str, enum.Enum):
-    """Who decides which number format a layer of a TensorRT engine computes in."""
+    """How TensorRT chooses the number format of each layer."""
 
     TYPED = "typed"
-    """The graph: every tensor has its type, and TensorRT obeys; the only route of 11 and of RTX."""
+    """Strongly typed: the graph has the type of every tensor; the only route of TensorRT 11 and RTX."""
     EXPLICIT = "explicit"
-    """Q/DQ pairs say where integers are, TensorRT decides the rest within the precisions allowed."""
+    """Explicit quantization: Q/DQ pairs mark the integer layers; TensorRT chooses the other formats."""
     IMPLICIT = "implicit"
-    """TensorRT, wherever a tensor has a dynamic range; the only route of DLA."""
+    """Implicit quantization: TensorRT chooses INT8 for tensors with a range; the only route of DLA."""
 
 
 class Target(str, enum.Enum):
-    """A kind of machine, by the integer arithmetic its kernels want."""
+    """The integer arithmetic of a kind of machine."""
 
     X86 = "x86"
-    """Unsigned activations with a zero point, signed weights: what VNNI's u8 x s8 dot product wants."""
+    """Unsigned activations with a zero point, signed weights, for the u8 x s8 dot product of VNNI."""
     ARM = "arm"
-    """Signed activations with a zero point, signed weights: what Arm's dot product wants."""
+    """Signed activations with a zero point, signed weights, for the dot product of Arm."""
     TENSORRT = "tensorrt"
-    """Signed symmetric activations and weights: the only form TensorRT knows."""
+    """Signed symmetric activations and weights, the only form that TensorRT supports."""
 
 
 def cpu_target(machine: Optional[str] = None) -> Target:
-    """Return the integer arithmetic that a CPU wants.
+    """Return the integer arithmetic of a CPU.
 
     Args:
-        machine: its architecture, as `platform.machine` says it; this machine's by default.
+        machine: its architecture, a value of `platform.machine`; that of this machine by default.
     """
     name = platform.machine() if machine is None else machine
     return Target.ARM if name.lower() in ("aarch64", "arm64") else Target.X86
@@ -135,14 +135,14 @@ Choice = TypeVar("Choice", bound=enum.Enum)
 
 
 def choose(kind: Type[Choice], value: Union[Choice, str]) -> Choice:
-    """Return the choice that a notebook named, as the enum or as its string.
+    """Return a member of an enumeration, given as the member or its value.
 
     Raises:
-        AdqError: no such choice.
+        AdqError: there is no such member.
     """
     try:
         return kind(value)
     except ValueError:
         names = ", ".join(str(item.value) for item in kind)
         what = re.sub("(?<!^)(?=[A-Z])", " ", kind.__name__).lower()
-        raise AdqError(f"{value!r} is no {what}", fix=f"There are: {names}") from None
+        raise AdqError(f"{value!r} is not a valid {what}", fix=f"There are: {names}") from None

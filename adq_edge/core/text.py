@@ -1,4 +1,4 @@
-"""Texts of others, from files and names, made safe to be shown: on one line, and in Markdown as they are."""
+"""Makes texts from files and file names safe to show: on one line, and without Markdown syntax."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 import unicodedata
 
 _CONTROL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-# What GitHub's Markdown could take for markup inside a cell; letters and digits are never among it.
+# Characters with a meaning in a table cell of GitHub's Markdown.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!$@])")
 
 
 def plain(text: str) -> str:
-    """Return a text without what could break a line, turn its direction or not be encoded."""
+    """Return a text without line breaks, changes of direction and characters that cannot be encoded."""
     return "".join(" " if unicodedata.category(letter) in _CONTROL else letter for letter in text).strip()
 
 
 def escape_markdown(text: str) -> str:
-    """Return a text that Markdown shows as it is, on one line."""
+    """Return a text on one line with its Markdown syntax escaped."""
     return _SPECIAL.sub(r"\\\1", " ".join(plain(text).split()))

@@ -1,4 +1,4 @@
-"""The version of this package, from one place."""
+"""The version of this package."""
 
 from __future__ import annotations
 

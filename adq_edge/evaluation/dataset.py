@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional, Sequence, Union
 
-from adq_edge.core.console import say_categories
+from adq_edge.core.console import print_categories
 from adq_edge.core.errors import DataError
 from adq_edge.datasets.mvtec import Dataset, known_categories, read_dataset
 from adq_edge.runtimes.base import Engine
@@ -32,5 +32,5 @@ def choose_dataset(
         )
     if not categories:
         categories = known_categories(Path(root), engine.sidecar.categories)
-        say_categories("measuring on", categories)
+        print_categories("evaluation", categories)
     return read_dataset(Path(root), categories)

@@ -244,11 +244,11 @@ def test_model_of_one_category_uses_only_that_category_by_default(
         return result.output
 
     built = run("build", "bundle", "-o", engine, "--calib", "minmax", "--source", "images,synthetic-defects")
-    assert "calibrating on the model's categories alone: part1" in built
+    assert "calibration on the model's categories only: part1" in built
     assert "over 12 x images+synthetic-defects" in built  # six images, and the same with defects
     for data in ([], ["--data", str(dataset)]):
         evaluated = run("eval", engine, *data)
-        assert "measuring on the model's categories alone: part1" in evaluated
+        assert "evaluation on the model's categories only: part1" in evaluated
         assert "part0" not in evaluated
     threshold = read_sidecar(Path(engine)).threshold
     assert threshold is not None
