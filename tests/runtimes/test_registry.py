@@ -22,7 +22,7 @@ from adq_edge.evaluation.predict import predict
 from adq_edge.hardware.commands import Outcome
 from adq_edge.hardware.diagnosis import find_capabilities
 from adq_edge.hardware.environment import read_environment
-from adq_edge.hardware.inventory import examine
+from adq_edge.hardware.inventory import take_inventory
 from adq_edge.runtimes.registry import load_engine
 from factories.tiny_engine import write_engine
 from factories.tiny_method import export_tiny
@@ -76,7 +76,7 @@ def test_evaluation_and_prediction_use_the_runtime(built: BuiltEngine, dataset: 
 
 
 def test_doctor_reports_the_runtime():
-    capabilities = find_capabilities(examine(run=lambda command: Outcome(problem="was not run")))
+    capabilities = find_capabilities(take_inventory(run=lambda command: Outcome(problem="was not run")))
     assert "CPU engines, Toy" in [capability.name for capability in capabilities]
 
 
