@@ -66,7 +66,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         StorageError: `target` is a folder, or its folder cannot be written to or is full.
     """
     if target.is_dir():  # check before the block writes other files
-        raise StorageError("is a folder, not a file", where=target, fix="Give the path of a file")
+        raise StorageError("is a folder, not a file", where=target, fix="Name a file")
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(
