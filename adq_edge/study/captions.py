@@ -1,4 +1,4 @@
-"""What a reader must know about the figures: our conditions, and how the study's differed."""
+"""The conditions of our figures and of the published ones, as notes of the tables."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _MOST_NAMED = 3
 def caption(
     study: StudyResult, note: str = "", *, timed: bool = True, compared: bool = True
 ) -> Tuple[str, ...]:
-    """Return the notes of a table: data and devices, ours and the study's.
+    """Return the notes of a table: data and devices, ours and the published ones, and a further note.
 
     Args:
-        study: the study.
-        note: a further note of this table.
+        study: our study.
+        note: the further note.
         timed: True if the table contains times.
-        compared: True if the table contains figures of the study.
+        compared: True if the table contains published figures.
     """
     ours = [_data(study), *(study.machines if timed else [])]
     theirs = [DATA, *([CPU, JETSON] if timed else [])] if compared else []
-    lines = [f"ours: {'; '.join(ours)}", f"study: {'; '.join(theirs)}" if theirs else "", note]
+    lines = [f"ours: {'; '.join(ours)}", f"published: {'; '.join(theirs)}" if theirs else "", note]
     return tuple(filter(None, [*lines, *(_caveats(study) if timed else [])]))
 
 
@@ -40,10 +40,10 @@ def notes(study: StudyResult) -> List[str]:
     return [
         _comparable(study),
         f"Training: {teacher}, seed {config.seed}; {methods}.",
-        "The study quantized its student alone. Its times include a teacher in FP32 and scoring in eager "
-        "PyTorch. Our engines contain teacher, student and scoring.",
+        "The published study quantized its student alone. Its times include a teacher in FP32 and scoring in "
+        "eager PyTorch. Our engines contain teacher, student and scoring.",
         "Times are SingleStream, batch 1, the engine call only. The ratio to FP32 compares the medians of "
-        "two engines that were timed in turns, in one run. The study published mean times only.",
+        "two engines that were timed in turns, in one run. Only mean times were published.",
         "AUROC is the mean over the categories, of the same engine that was timed. With one engine for each "
         "category, the first is timed and all are evaluated.",
     ]
@@ -51,8 +51,8 @@ def notes(study: StudyResult) -> List[str]:
 
 def _comparable(study: StudyResult) -> str:
     if study.data.synthetic or set(study.data.names) != set(MVTEC_AD):
-        return "The images differ from the study's: compare changes from FP32, not AUROCs."
-    return "The categories are those of MVTec AD, as in the study; whether all images are was not checked."
+        return "The images differ from those of the published study: compare changes from FP32, not AUROCs."
+    return "The categories are those of MVTec AD, as in the published study; the images were not compared."
 
 
 def _data(study: StudyResult) -> str:
@@ -66,7 +66,7 @@ def _data(study: StudyResult) -> str:
 def _training(method: MethodConfig) -> str:
     if method.finished:
         return "finished models"
-    epochs = "the study's epochs" if method.epochs is None else f"{method.epochs} epochs"
+    epochs = "published epochs" if method.epochs is None else f"{method.epochs} epochs"
     return ", ".join([epochs, *(f"{name} {value}" for name, value in method.options.items())])
 
 

@@ -13,21 +13,18 @@ from adq_edge.study.results import CellResult, CellState, StudyResult
 
 
 class Row(NamedTuple):
-    """A cell as a row: our result, if there is one, and the study's figures.
+    """A cell as a row: our result, if there is one, and the published figures.
 
     Attributes:
-        cell: the cell.
-        result: our result.
         auroc: our image AUROC, 0 to 1, or a word for why there is none.
         change: our image AUROC minus that of FP32; None where they are not comparable.
-        study: the study's figures.
     """
 
     cell: Cell
     result: Optional[CellResult]
     auroc: Value
     change: Optional[float]
-    study: Figures
+    published: Figures
 
 
 class CellIndex:
@@ -86,8 +83,8 @@ def change(result: Optional[CellResult], reference: Optional[CellResult]) -> Opt
     return None if ours is None or theirs is None else ours - theirs
 
 
-def stated(values: Optional[Stated], spec: str = ".2f") -> Optional[str]:
-    """Return a figure as the study prints it; two where its tables differ."""
+def as_published(values: Optional[Stated], spec: str = ".2f") -> Optional[str]:
+    """Return a published figure as printed; two where the tables of the publication differ."""
     return None if values is None else " to ".join(format(value, spec) for value in values)
 
 
@@ -101,7 +98,7 @@ TRAINING: Field[Row] = (text("training"), lambda row: row.cell.training.value)
 DEVICE: Field[Row] = (text("device"), lambda row: row.cell.device.value)
 AUROC: Field[Row] = (auroc_column("AUROC"), lambda row: row.auroc)
 CHANGE: Field[Row] = (Column("change to FP32", spec="+.4f"), lambda row: row.change)
-STUDY_AUROC: Field[Row] = (Column("study"), lambda row: stated(row.study.auroc))
+PUBLISHED_AUROC: Field[Row] = (Column("published"), lambda row: as_published(row.published.auroc))
 
 _SPEED: List[Field[Row]] = part(
     lambda row: None if row.result is None else row.result.speed,
@@ -117,11 +114,11 @@ _SPEED: List[Field[Row]] = part(
     ),
 )
 _MEAN, *_PERCENTILES, RATIO, _THROUGHPUT, _PEAK_RSS, ENERGY = _SPEED
-_STUDY_MS: Field[Row] = (Column("study", spec="g"), lambda row: row.study.ms)
-TIMES = (_MEAN, _STUDY_MS, *_PERCENTILES)
+_PUBLISHED_MS: Field[Row] = (Column("published", spec="g"), lambda row: row.published.ms)
+TIMES = (_MEAN, _PUBLISHED_MS, *_PERCENTILES)
 RESOURCES = (_THROUGHPUT, _PEAK_RSS, ENERGY)
 SIZES: Tuple[Field[Row], ...] = (
     (Column("size", "MB", ".1f"), lambda row: None if row.result is None else row.result.all_engines_mb),
-    (Column("study"), lambda row: stated(row.study.mb, "g")),
+    (Column("published"), lambda row: as_published(row.published.mb, "g")),
 )
 """File sizes; for one-class models, of all engines together."""

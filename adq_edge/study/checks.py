@@ -102,7 +102,7 @@ def _check_method(name: str, method: MethodConfig) -> None:
 
 
 def _require_registered(name: str) -> None:
-    """Check a method that the study did not use; without torch, only the study's methods are known."""
+    """Check a method that is not of the published study; without torch, no other method is known."""
     known: Iterable[str] = STUDY_METHODS
     try:
         from adq_edge.models.registry import METHODS

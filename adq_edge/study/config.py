@@ -52,14 +52,12 @@ _ALL_VARIANTS = tuple(variant.value for variant in Variant)
 
 @dataclasses.dataclass(frozen=True)
 class MethodConfig:
-    """How one method's models are trained; None means the method's default, the number in the study.
+    """How one method's models are trained; None means the method's default, from the published study.
 
     Attributes:
-        epochs: epochs of training.
         batch_size: images per step.
-        learning_rate: learning rate of the method's optimizer.
-        options: options of the method, for example `{"backbone": "resnet18"}`.
-        teacher_weights: weights of the method's teacher; the study's by default.
+        options: settings of the method, for example `{"backbone": "resnet18"}`.
+        teacher_weights: weights of the method's teacher; those of `StudyConfig` by default.
         qat_epochs: epochs of quantization-aware training.
         finished: bundles or checkpoints that need no training: `unified`; `one-class`, a folder with one for
             each category, named CATEGORY or METHOD-CATEGORY (`.pt` for a checkpoint); `qat-cpu` and
@@ -91,13 +89,12 @@ class StudyConfig:
         data: dataset in MVTec AD layout; None for the synthetic one, only in a quick study.
         output: folder of everything that the study writes; another run resumes there.
         teacher_weights: the teachers' ResNet file, `demo`, or None for torchvision's.
-        methods: the methods and their settings.
         trainings: the variants (`fp32`, `fp16`, `int8-ptq`, `int8-qat`) of each training (`unified`,
             `one-class`).
-        calibrators: calibrators of `int8-ptq`, `name` or `name:value`.
-        sources: calibration sources of `int8-ptq`.
+        calibrators: for `int8-ptq`, `name` or `name:value`.
+        sources: calibration sources for `int8-ptq`.
         devices: devices that engines are built for and timed on; missing ones are left out.
-        runtime: runtime of the engines of `cpu`.
+        runtime: the runtime of engines for `cpu`.
         image_size: height and width of the models' input in pixels.
         validation: share of the normal images that choose the best epoch.
         seed: random seed of all trainings.

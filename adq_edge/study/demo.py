@@ -30,7 +30,7 @@ TRAINED_IMAGES = 9000
 """Images that the student sees in total: about 70 s on two cores with AMX, 140 to 210 s without."""
 
 BATCH_SIZE = 8
-"""Smaller than the study's 32, because so short a training needs more steps."""
+"""Smaller than the usual 32, because so short a training needs more steps."""
 
 DRAWN_IMAGES = 40
 """Normal images per category of the drawn dataset."""

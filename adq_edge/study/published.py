@@ -1,4 +1,4 @@
-"""The figures that the study published, for comparison with ours.
+"""The figures of the published study, for comparison with ours.
 
 Source: Jena et al., "Unified Anomaly Detection methods on Edge Device using Knowledge Distillation and
 Quantization", arXiv 2407.02968, 2024: mean image AUROC over the 15 categories of MVTec AD, mean milliseconds
@@ -24,11 +24,11 @@ MVTEC_AD = (
 )
 
 Stated = Tuple[float, ...]
-"""One figure as the study prints it; two where its tables differ."""
+"""One figure as printed; two where the tables of the publication differ."""
 
 
 class Figures(NamedTuple):
-    """The study's figures for one cell; None where it has none."""
+    """The published figures for one cell; None where there is none."""
 
     auroc: Optional[Stated] = None
     ms: Optional[float] = None
@@ -37,7 +37,7 @@ class Figures(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class MethodFigures:
-    """The study's figures for one method: image AUROC, mean ms per image, MB of all files.
+    """The published figures for one method: image AUROC, mean ms per image, MB of all files.
 
     Attributes:
         one_class_auroc: FP32.
@@ -110,10 +110,10 @@ PUBLISHED: Mapping[str, MethodFigures] = {
 
 
 def published(cell: Cell) -> Figures:
-    """Return the study's figures for a cell, or for the nearest cell.
+    """Return the published figures for a cell, or for the nearest cell.
 
-    Its CPU is compared with ours, and its Jetson with every GPU of ours. It used one calibrator each: L2 in
-    PyTorch, entropy in TensorRT.
+    The published CPU is compared with ours, the published Jetson with every GPU of ours. Calibration was by
+    L2 in PyTorch and by entropy in TensorRT.
     """
     found = PUBLISHED.get(cell.method)
     if found is None:

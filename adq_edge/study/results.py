@@ -40,7 +40,7 @@ class Speed:
     """SingleStream of the first engine, batch 1, the engine call only.
 
     Attributes:
-        mean_ms: mean over all queries in ms, the figure that the study published.
+        mean_ms: mean over all queries in ms, for comparison with the published means.
         ratio: its median latency divided by that of the FP32 engine, timed in turns in the same run; None
             for the FP32 engine itself.
         images_per_second: highest throughput of Offline; None if it was not measured.

@@ -1,4 +1,4 @@
-"""The tables of a study, made from its result alone: our figures and the study's side by side."""
+"""The tables of a study, made from its result alone: our figures and the published ones side by side."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from adq_edge.study.cell_index import (
     DEVICE,
     ENERGY,
     METHOD,
+    PUBLISHED_AUROC,
     RATIO,
     RESOURCES,
     SIZES,
-    STUDY_AUROC,
     TIMES,
     TRAINING,
     CellIndex,
     Row,
+    as_published,
     auroc_column,
     change,
-    stated,
 )
 from adq_edge.study.config import Training, Variant
 from adq_edge.study.matrix import Cell
@@ -35,7 +35,7 @@ _IMAGES = "images"
 
 
 def study_tables(study: StudyResult) -> List[Table]:
-    """Return all tables that have a row, in the order of the study's questions."""
+    """Return all tables that have a row, in a fixed order."""
     index = CellIndex(study)
     builders: Sequence[Callable[[CellIndex], Table]] = (
         _trainings,
@@ -65,17 +65,17 @@ def _trainings(index: CellIndex) -> Table:
         rows.append(
             (
                 *(method, None if one_class is None else len(one_class.engines)),
-                *(_auroc(one_class), stated(theirs[Training.ONE_CLASS])),
-                *(_auroc(unified), stated(theirs[Training.UNIFIED]), change(unified, one_class)),
+                *(_auroc(one_class), as_published(theirs[Training.ONE_CLASS])),
+                *(_auroc(unified), as_published(theirs[Training.UNIFIED]), change(unified, one_class)),
                 *(_megabytes(one_class), _megabytes(unified)),
             )
         )
     columns = (
-        *(text("method"), Column("one-class models"), auroc_column("one-class AUROC"), Column("study")),
-        *(auroc_column("unified AUROC"), Column("study"), Column("unified - one-class", spec="+.4f")),
+        *(text("method"), Column("one-class models"), auroc_column("one-class AUROC"), Column("published")),
+        *(auroc_column("unified AUROC"), Column("published"), Column("unified - one-class", spec="+.4f")),
         *(Column("one-class, all", "MB", ".1f"), Column("unified", "MB", ".1f")),
     )
-    title = "One unified model against one model for each category, FP32"
+    title = "One unified model compared with one model for each category, FP32"
     return Table(title, columns, tuple(rows), caption(index.study, timed=False))
 
 
@@ -107,7 +107,7 @@ def _category_auroc(result: CellResult, category: str) -> Optional[float]:
 
 
 def _fp32(index: CellIndex) -> Table:
-    fields = [METHOD, DEVICE, AUROC, STUDY_AUROC, *TIMES, *SIZES, *RESOURCES]
+    fields = [METHOD, DEVICE, AUROC, PUBLISHED_AUROC, *TIMES, *SIZES, *RESOURCES]
     rows = map(index.row, index.cells(Variant.FP32, training=Training.UNIFIED))
     return tabulate("FP32 on each device", fields, rows, caption(index.study))
 
@@ -117,33 +117,33 @@ def _post_training(index: CellIndex) -> Table:
         (text("source"), lambda row: row.cell.source),
         (text("calibrator"), lambda row: row.cell.calibrator),
     )
-    fields = [METHOD, TRAINING, DEVICE, *calibration, AUROC, CHANGE, STUDY_AUROC, *TIMES, RATIO, *SIZES]
-    note = "ranges of the study: by L2 over histograms in PyTorch (CPU), by entropy in TensorRT"
+    fields = [METHOD, TRAINING, DEVICE, *calibration, AUROC, CHANGE, PUBLISHED_AUROC, *TIMES, RATIO, *SIZES]
+    note = "published ranges: by L2 over histograms in PyTorch (CPU), by entropy in TensorRT"
     rows = map(index.row, index.tried(Variant.PTQ))
-    title = "INT8 after training, by calibration source and calibrator"
+    title = "INT8 by post-training quantization (PTQ), by calibration source and calibrator"
     return tabulate(title, fields, rows, caption(index.study, note))
 
 
 def _quantization_aware(index: CellIndex) -> Table:
-    def post_training_study(row: Row) -> Value:
-        cell = _ordinary(index, row.cell)
-        return None if cell is None else stated(published(cell).auroc)
+    def published_ptq(row: Row) -> Value:
+        cell = _default_ptq(index, row.cell)
+        return None if cell is None else as_published(published(cell).auroc)
 
     before: Sequence[Field[Row]] = (
         (auroc_column("FP32 AUROC"), lambda row: index.auroc(row.cell.baseline)),
-        (Column("study"), lambda row: stated(published(row.cell.baseline).auroc)),
-        (auroc_column("INT8 after training"), lambda row: index.auroc(_ordinary(index, row.cell))),
-        (Column("study"), post_training_study),
-        (auroc_column("INT8 with rounding"), lambda row: row.auroc),
+        (Column("published"), lambda row: as_published(published(row.cell.baseline).auroc)),
+        (auroc_column("PTQ AUROC"), lambda row: index.auroc(_default_ptq(index, row.cell))),
+        (Column("published"), published_ptq),
+        (auroc_column("QAT AUROC"), lambda row: row.auroc),
     )
-    fields = [METHOD, TRAINING, DEVICE, *before, STUDY_AUROC, *TIMES, RATIO, *SIZES]
+    fields = [METHOD, TRAINING, DEVICE, *before, PUBLISHED_AUROC, *TIMES, RATIO, *SIZES]
     calibrators = index.study.config.calibrators
-    note = f"after training: calibrated on images with {calibrators[0]}" if index.cells(Variant.PTQ) else ""
+    note = f"PTQ: calibrated on images with {calibrators[0]}" if index.cells(Variant.PTQ) else ""
     rows = map(index.row, index.tried(Variant.QAT))
-    return tabulate("INT8 trained with its rounding", fields, rows, caption(index.study, note))
+    return tabulate("INT8 by quantization-aware training (QAT)", fields, rows, caption(index.study, note))
 
 
-def _ordinary(index: CellIndex, cell: Cell) -> Optional[Cell]:
+def _default_ptq(index: CellIndex, cell: Cell) -> Optional[Cell]:
     """Return the INT8 cell that is calibrated on images with the first calibrator."""
     calibrated = index.cells(Variant.PTQ)  # in the configuration's order
     return next((one for one in calibrated if one.source == _IMAGES and one.baseline == cell.baseline), None)
@@ -151,11 +151,11 @@ def _ordinary(index: CellIndex, cell: Cell) -> Optional[Cell]:
 
 def _accelerators(index: CellIndex) -> Table:
     precision: Field[Row] = (text("precision"), lambda row: row.cell.precision.value)
-    fields = [METHOD, DEVICE, precision, AUROC, CHANGE, STUDY_AUROC, *TIMES, RATIO, *SIZES, ENERGY]
+    fields = [METHOD, DEVICE, precision, AUROC, CHANGE, PUBLISHED_AUROC, *TIMES, RATIO, *SIZES, ENERGY]
     cells = [
         cell
         for cell in index.cells(Variant.FP16, Variant.PTQ, training=Training.UNIFIED)
-        if cell.variant is not Variant.PTQ or cell == _ordinary(index, cell)
+        if cell.variant is not Variant.PTQ or cell == _default_ptq(index, cell)
     ]
     note = "FP16 on a CPU means weights stored in float16"
     rows = map(index.row, cells)

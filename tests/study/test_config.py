@@ -155,5 +155,5 @@ def test_tables_of_a_study_without_calibration():
     failed = CellState(cell, reason="no space", failed=True)
     rounding, left_out = study_tables(StudyResult("now", config, StudyData("parts", False, ()), (failed,)))
     row = dict(zip([column.heading for column in rounding.columns], rounding.texts[0]))
-    assert (row["INT8 after training"], row["INT8 with rounding"]) == ("-", "failed")
+    assert (row["PTQ AUROC"], row["QAT AUROC"]) == ("-", "failed")
     assert left_out.rows == (("cpu", 1, "failed", "no space"),)

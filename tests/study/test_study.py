@@ -213,18 +213,20 @@ def test_tables_name_cautions_and_do_not_mix_machines(studied: FinishedStudy):
     quantized = studied.cell(PTQ)
     speed = dataclasses.replace(quantized.speed, flags=("throttled",), caveat="the board lowered its clocks")
     hot = tables(dataclasses.replace(quantized, speed=speed))
-    (table,) = [table for table in hot if table.title.startswith("INT8 after training")]
+    (table,) = [table for table in hot if table.title.startswith("INT8 by post-training")]
     assert f"throttled ({PTQ.label})" in table.notes[-1]
     assert "quick look (" in table.notes[-1]
 
     data = studied.result.data
-    assert "differ from the study's" in notes(studied.result)[0]
+    assert "differ from those of the published study" in notes(studied.result)[0]
     named = tuple(dataclasses.replace(data.categories[0], name=name) for name in MVTEC_AD)
     same = dataclasses.replace(studied.result, data=dataclasses.replace(data, categories=named))
-    assert "MVTec AD, as in the study" in notes(same)[0]
+    assert "MVTec AD, as in the published study" in notes(same)[0]
 
-    (alike,) = rows(tables(quantized), "INT8 after training")
-    (elsewhere,) = rows(tables(dataclasses.replace(quantized, runtime="onnxruntime 9.9")), "INT8 after")
+    (alike,) = rows(tables(quantized), "INT8 by post-training")
+    (elsewhere,) = rows(
+        tables(dataclasses.replace(quantized, runtime="onnxruntime 9.9")), "INT8 by post-training"
+    )
     assert alike["change to FP32"] != elsewhere["change to FP32"] == "-"
 
 
@@ -286,13 +288,13 @@ def test_tables_equal_the_files_of_the_cells(studied: FinishedStudy):
     float32, absent = rows(tables, "FP32 on each device")
     assert float32["p50, ms"] == f"{studied.cell(FP32).speed.p50_ms:.2f}"
     assert absent["AUROC"] == "not run"
-    (after,) = rows(tables, "INT8 after training")
+    (after,) = rows(tables, "INT8 by post-training")
     change = studied.cell(PTQ).quality.image_auroc - studied.cell(FP32).quality.image_auroc
     assert after["change to FP32"] == f"{change:+.4f}"
     assert after["ratio to FP32"] == f"{studied.cell(PTQ).speed.ratio:.3f}"
-    (rounding,) = rows(tables, "INT8 trained with its rounding")
-    assert rounding["INT8 with rounding"] == f"{studied.cell(QAT).quality.image_auroc:.4f}"
-    assert rounding["INT8 after training"] == f"{studied.cell(PTQ).quality.image_auroc:.4f}"
+    (rounding,) = rows(tables, "INT8 by quantization-aware")
+    assert rounding["QAT AUROC"] == f"{studied.cell(QAT).quality.image_auroc:.4f}"
+    assert rounding["PTQ AUROC"] == f"{studied.cell(PTQ).quality.image_auroc:.4f}"
     (left_out,) = rows(tables, "Cells without figures")
     assert (left_out["device"], left_out["cells"], left_out["state"]) == ("jetson", "4", "not run")
     assert left_out["why"].startswith("this machine is not a Jetson")
