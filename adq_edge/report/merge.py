@@ -76,7 +76,7 @@ def _quality_flags(run: BenchmarkReport, quality: Evaluation) -> Tuple[Flag, ...
 
 
 def _order(run: BenchmarkReport) -> Tuple[int, str, str]:
-    """Order by precision, widest first, then by name and time."""
+    """Return the sort key: precision from wide to narrow, name, time."""
     engine = run.engines[0]
     known = engine.precision in _PRECISIONS
     rank = _PRECISIONS.index(engine.precision) if known else len(_PRECISIONS)

@@ -127,14 +127,11 @@ def finding(entry: Entry) -> Optional[str]:
         return None
     before = entry.baseline.latency
     reference = "" if before is None else f" instead of {significant(before.p50_ms)}"
-    name = precision_name(entry.engine.precision)
-    quality = auroc_phrase(entry)
-    parts = (
-        f"{name} is {speed} ({significant(latency.p50_ms)}{reference} ms an image)",
-        quality and entry.image_auroc is not None and f"{quality} ({entry.image_auroc:.3f})",
-        *(size_phrase(entry), flips_phrase(entry)),
-    )
-    return ", ".join(part for part in parts if part)
+    name, quality = precision_name(entry.engine.precision), auroc_phrase(entry)
+    if quality is not None and entry.image_auroc is not None:
+        quality += f" ({entry.image_auroc:.3f})"
+    figures = f"{name} is {speed} ({significant(latency.p50_ms)}{reference} ms an image)"
+    return ", ".join(filter(None, (figures, quality, size_phrase(entry), flips_phrase(entry))))
 
 
 def comparison_flags(entry: Entry) -> Tuple[Flag, ...]:

@@ -108,29 +108,18 @@ class Specs:
         )
 
     def _engine(self, cell: Cell, model: ModelSpec) -> EngineSpec:
-        config = self._config
-        values: Dict[str, Any] = {
-            "adq-edge": __version__,
-            "model": model.sha256,
-            "variant": cell.variant.value,
-            "device": cell.device.value,
-            "runtime": config.runtime if cell.device is Device.CPU else None,
-        }
-        if cell.variant is Variant.PTQ:
-            values.update(
-                calibrator=cell.calibrator,
-                source=cell.source,
-                samples=config.samples,
-                images=self._images(model.categories),
-            )
-        return EngineSpec(model, cell, self._build_options(cell, model), digest(values))
+        options = self._build_options(cell, model)
+        values = {**dataclasses.asdict(options), "adq-edge": __version__, "model": model.sha256}
+        for name in ("calib_data", "threads"):  # neither determines the engine: images count by their content
+            del values[name]
+        images = self._images(model.categories) if cell.variant is Variant.PTQ else None
+        return EngineSpec(model, cell, options, digest({**values, "images": images}))
 
     def _build_options(self, cell: Cell, model: ModelSpec) -> BuildOptions:
         config = self._config
         options = BuildOptions(
             precision=cell.precision,
             calib=QAT if cell.variant is Variant.QAT else cell.calibrator,
-            samples=config.samples,
             device=cell.device,
             runtime=config.runtime if cell.device is Device.CPU else None,
             threads=config.threads,
@@ -139,7 +128,8 @@ class Specs:
             return options
         one_class = cell.training is Training.ONE_CLASS
         folder = self._data.category(model.label).folder if one_class else self._data.root
-        return dataclasses.replace(options, calib_data=folder, source=cell.source or DEFAULT_SOURCE)
+        source = cell.source or DEFAULT_SOURCE
+        return dataclasses.replace(options, calib_data=folder, source=source, samples=config.samples)
 
     def _trained(self, cell: Cell, categories: Tuple[str, ...]) -> ModelSpec:
         config, method = self._config, self._config.methods[cell.method]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adq_edge.core.errors import AdqError
-from adq_edge.core.options import Device, Precision
+from adq_edge.core.options import Device
 from adq_edge.study.checks import check_config
 from adq_edge.study.config import StudyConfig, Training, Variant
 from adq_edge.study.config_file import read_config
@@ -133,20 +133,28 @@ def test_published_figures_are_consistent():
         "reverse-distillation": (275.9, 269.3, 99.9),
         "stfpm": (44.0, 44.0),
     }
-    for method, found in PUBLISHED.items():
-        assert min(found.mb) - 0.05 <= sum(parts_mb[method]) <= max(found.mb) + 0.15, method
-        assert found.int8_mb < min(found.mb)
-        assert found.tensorrt_mb[Precision.INT8] < found.tensorrt_mb[Precision.FP16] < min(found.mb)
-        assert max(found.int8_ms, found.qat_ms) < found.cpu_ms
-        unified = Cell(method, Training.UNIFIED, Variant.FP32, Device.JETSON)
-        half = Cell(method, Training.UNIFIED, Variant.FP16, Device.JETSON)
-        assert published(half).ms < published(unified).ms < found.cpu_ms
+    for method in PUBLISHED:
+        fp32, qat, half, gpu, gpu_int8 = (
+            published(Cell(method, Training.UNIFIED, *kind))
+            for kind in (
+                (Variant.FP32, Device.CPU),
+                (Variant.QAT, Device.CPU),
+                (Variant.FP16, Device.JETSON),
+                (Variant.FP32, Device.JETSON),
+                (Variant.PTQ, Device.JETSON, "entropy", "images"),
+            )
+        )
         ptq = {
-            source: published(Cell(method, Training.UNIFIED, Variant.PTQ, Device.CPU, "lp", source)).auroc
+            source: published(Cell(method, Training.UNIFIED, Variant.PTQ, Device.CPU, "lp", source))
             for source in ("images", "random-normal", "synthetic-defects")
         }
-        assert ptq["images"] < ptq["random-normal"]  # its second claim
-        assert ptq["synthetic-defects"] is None
+        assert min(fp32.mb) - 0.05 <= sum(parts_mb[method]) <= max(fp32.mb) + 0.15, method
+        assert qat.mb == ptq["images"].mb < fp32.mb
+        assert gpu_int8.mb < half.mb < fp32.mb == gpu.mb
+        assert max(ptq["images"].ms, qat.ms) < fp32.ms
+        assert half.ms < gpu.ms < fp32.ms
+        assert ptq["images"].auroc < ptq["random-normal"].auroc  # its second claim
+        assert ptq["synthetic-defects"].auroc is None
 
 
 def test_tables_of_a_study_without_calibration():
