@@ -85,12 +85,11 @@ def memory_charts(devices: Sequence[Device]) -> Iterator[Chart]:
         stacks = []
         for entry in device.entries:
             memory = entry.engine.memory
-            parts = (memory.rss_before_load_mb, memory.model_mb, memory.arena_mb)
+            parts = [memory.rss_before_load_mb, memory.model_mb, memory.arena_mb]
+            parts.append(max(memory.peak_rss_mb - sum(parts), 0.0))
             gpu = "" if memory.device_mb is None else f", GPU {significant(memory.device_mb)}"
             total = f"peak {significant(memory.peak_rss_mb)}{gpu} MB"
-            stacks.append(
-                Stack(entry.engine.name, (*parts, max(memory.peak_rss_mb - sum(parts), 0.0)), total)
-            )
+            stacks.append(Stack(entry.engine.name, parts, total))
         yield stack_chart(f"Memory on {device.name}", "MB of the engine's process", names, stacks)
 
 

@@ -90,16 +90,9 @@ def _device(entries: Sequence[Entry], comparisons: Sequence[Comparison]) -> Devi
         models.setdefault((entry.engine.model_sha256, entry.engine.image_size), []).append(entry)
         if entry.report.environment not in environments:
             environments.append(entry.report.environment)
-    return Device(
-        entries[0].device,
-        tuple(environments),
-        tuple(
-            Model(
-                _model_name(group[0].engine), tuple(_compared(entry, group, comparisons) for entry in group)
-            )
-            for group in models.values()
-        ),
-    )
+    compared = [tuple(_compared(entry, group, comparisons) for entry in group) for group in models.values()]
+    named = tuple(Model(_model_name(group[0].engine), group) for group in compared)
+    return Device(entries[0].device, tuple(environments), named)
 
 
 def _model_name(engine: EngineBenchmark) -> str:

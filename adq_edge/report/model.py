@@ -10,15 +10,13 @@ from adq_edge.benchmark.results import BenchmarkReport, Flag
 from adq_edge.evaluation.compare import Comparison
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.hardware.environment import Environment
+from adq_edge.hardware.telemetry.recording import Energy
 
 
 class Speed(NamedTuple):
-    """Latency relative to the baseline's; below 1 is faster.
+    """Ratio of the median latency to the baseline's; below 1 is faster.
 
-    Attributes:
-        ratio: ratio of the median latencies.
-        interval: its 95 % confidence interval over the rounds; None for too few rounds or separate runs.
-        interleaved: True if both engines were timed in one run, in turns.
+    The confidence interval is over the rounds; None for too few rounds or engines of separate runs.
     """
 
     ratio: float
@@ -75,6 +73,11 @@ class Entry:
     def image_auroc(self) -> Optional[float]:
         """Image AUROC, 0 to 1; None without an evaluation."""
         return None if self.quality is None else self.quality.image_auroc
+
+    @property
+    def energy(self) -> Optional[Energy]:
+        """Energy of SingleStream queries; None if it was not measured."""
+        return None if self.engine.recording is None else self.engine.recording.energy
 
     @property
     def quotable(self) -> bool:

@@ -15,14 +15,7 @@ _MOST_NAMED = 3
 def caption(
     study: StudyResult, note: str = "", *, timed: bool = True, compared: bool = True
 ) -> Tuple[str, ...]:
-    """Return the notes of a table: data and devices, ours and the published ones, and a further note.
-
-    Args:
-        study: our study.
-        note: the further note.
-        timed: True if the table contains times.
-        compared: True if the table contains published figures.
-    """
+    """Return the notes of a table: data, devices (if `timed`), the published ones (if `compared`), `note`."""
     ours = [_data(study), *(study.machines if timed else [])]
     theirs = [DATA, *([CPU, JETSON] if timed else [])] if compared else []
     lines = [f"ours: {'; '.join(ours)}", f"published: {'; '.join(theirs)}" if theirs else "", note]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Any, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Mapping, Optional, Tuple, Union
 
 from adq_edge.benchmark.results import QUOTABLE_QUERIES, QUOTABLE_SECONDS
 from adq_edge.core.options import DEFAULT_SAMPLES
@@ -73,14 +73,6 @@ class MethodConfig:
     finished: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def _study_methods() -> Dict[str, MethodConfig]:
-    return {name: MethodConfig() for name in STUDY_METHODS}
-
-
-def _all_trainings() -> Dict[str, Tuple[str, ...]]:
-    return {training.value: _ALL_VARIANTS for training in Training}
-
-
 @dataclasses.dataclass(frozen=True)
 class StudyConfig:
     """A study.
@@ -108,8 +100,12 @@ class StudyConfig:
     data: Optional[str] = None
     output: str = "study"
     teacher_weights: Optional[str] = None
-    methods: Mapping[str, MethodConfig] = dataclasses.field(default_factory=_study_methods)
-    trainings: Mapping[str, Tuple[str, ...]] = dataclasses.field(default_factory=_all_trainings)
+    methods: Mapping[str, MethodConfig] = dataclasses.field(
+        default_factory=lambda: {name: MethodConfig() for name in STUDY_METHODS}
+    )
+    trainings: Mapping[str, Tuple[str, ...]] = dataclasses.field(
+        default_factory=lambda: {training.value: _ALL_VARIANTS for training in Training}
+    )
     calibrators: Tuple[str, ...] = ("lp", "entropy", "mse")
     sources: Tuple[str, ...] = ("images", "random-normal")
     devices: Tuple[str, ...] = ("cpu", "jetson", "cuda")

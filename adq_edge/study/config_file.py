@@ -13,8 +13,10 @@ from adq_edge.core.files import storage_errors
 from adq_edge.core.records import with_tuples
 from adq_edge.study.config import DEMO, QUICK, STUDY_METHODS, StudyConfig
 
-_CONTAINERS = {"Tuple": "a list [...]", "Mapping": "an object {...}", "MethodConfig": "an object {...}"}
-_KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
+_TYPES = (
+    (("Tuple", "a list [...]"), ("Mapping", "an object {...}"), ("MethodConfig", "an object {...}")),
+    (("bool", "true or false"), ("int", "a whole number"), ("float", "a number"), ("str", "a text")),
+)
 """The types of fields in the words of JSON."""
 _EXAMPLE = "An example and all fields: python -m pydoc adq_edge.study.config"
 
@@ -49,12 +51,11 @@ def _explain(problem: Exception) -> str:
     if isinstance(problem, dacite.UnexpectedDataError):
         return f"a study has no {', '.join(sorted(problem.keys))}"
     if isinstance(problem, dacite.WrongTypeError):
-        wanted = str(problem.field_type)
+        wanted, where = str(problem.field_type), problem.field_path
         if isinstance(problem.value, Mapping) and "Mapping" in wanted:
-            return f"{problem.field_path} contains a value of the wrong type"
-        kinds = [words for name, words in _CONTAINERS.items() if name in wanted][:1]
-        kinds = kinds or [words for name, words in _KINDS.items() if name in wanted]
-        return f"{problem.field_path} is not {' or '.join(kinds)}"
+            return f"{where} contains a value of the wrong type"
+        containers, kinds = ([words for name, words in known if name in wanted] for known in _TYPES)
+        return f"{where} is not {' or '.join(containers[:1] or kinds)}"
     return f"cannot be read ({problem})"
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.bundle import Bundle
 from adq_edge.benchmark.bench import bench
 from adq_edge.builders.build import build
 from adq_edge.core.options import Precision
@@ -70,7 +69,11 @@ def demo(
         folder / workspace.CHECKPOINTS / f"stfpm-{name}.pt", dataset, teacher_weights, restart
     )
     bundle = export(checkpoint, folder / workspace.BUNDLES / checkpoint.stem, data=dataset.root)
-    engines = [_build(folder, bundle, precision) for precision in PRECISIONS]
+    names = {precision: f"{bundle.manifest.name}-{precision.value}.onnx" for precision in PRECISIONS}
+    engines = [
+        build(bundle.path, folder / workspace.ENGINES / name, precision=precision).path
+        for precision, name in names.items()
+    ]
     results = folder / workspace.RESULTS
     evaluations = [
         evaluate(path, dataset.root, output=results / f"{path.stem}.eval.json") for path in engines
@@ -98,11 +101,6 @@ def _train(checkpoint: Path, dataset: Dataset, teacher_weights: str, restart: bo
         validation=0.0,  # a short training improves to its end, so it uses every image
         resume=not restart,
     ).checkpoint
-
-
-def _build(folder: Path, bundle: Bundle, precision: Precision) -> Path:
-    path = folder / workspace.ENGINES / f"{bundle.manifest.name}-{precision.value}.onnx"
-    return build(bundle.path, path, precision=precision).path
 
 
 def _defective_samples(dataset: Dataset) -> List[Sample]:

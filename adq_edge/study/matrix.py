@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Iterator, List, Optional
+from typing import List, Optional
 
 from adq_edge.core.options import Arithmetic, Device, Precision
 from adq_edge.study.config import StudyConfig, Training, Variant
@@ -56,21 +56,14 @@ class Cell:
 
 def cells_of(config: StudyConfig) -> List[Cell]:
     """Return a study's cells; cells that share models follow each other."""
+    sources, calibrators = dict.fromkeys(config.sources), dict.fromkeys(config.calibrators)
+    calibrations = [(calibrator, source) for source in sources for calibrator in calibrators]
     return [
-        cell
+        Cell(method, Training(training), variant, Device(device), *calibration)
         for method in config.methods
         for training, variants in config.trainings.items()
         for device in dict.fromkeys(config.devices)
         for variant in Variant  # FP32 first: the others are timed with it
         if variant.value in variants
-        for cell in _cells(config, Cell(method, Training(training), variant, Device(device)))
+        for calibration in (calibrations if variant is Variant.PTQ else [(None, None)])
     ]
-
-
-def _cells(config: StudyConfig, cell: Cell) -> Iterator[Cell]:
-    if cell.variant is not Variant.PTQ:
-        yield cell
-        return
-    for source in dict.fromkeys(config.sources):
-        for calibrator in dict.fromkeys(config.calibrators):
-            yield dataclasses.replace(cell, calibrator=calibrator, source=source)

@@ -20,13 +20,9 @@ _REMEDY = "Run it again: adq-edge study"
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """Areas under curves, 0 to 1, of all engines of a cell; None without masks.
+    """Areas under curves, 0 to 1: each category, measured with its own engine, and the means.
 
-    Attributes:
-        image_auroc: mean over the categories.
-        pixel_auroc: mean over the categories with masks.
-        aupro: mean over the categories with masks.
-        categories: each category, measured with its own engine.
+    Pixel AUROC and AUPRO are means over the categories with masks; None without any.
     """
 
     image_auroc: Optional[float]

@@ -12,11 +12,8 @@ from adq_edge.core.text import plain
 WIDTH = 360.0
 """Width of every chart, in units that a phone shows as its pixels: letters are as large as the page's."""
 
-LETTER = 6.1
-"""Mean width of a letter of 11 pixels, in the widest of the usual fonts."""
-
-BOLD_LETTER = 7.8
-"""Mean width of a letter of a name."""
+LETTER, BOLD_LETTER = 6.1, 7.8
+"""Mean widths of a letter of 11 pixels and of a name's, in the widest of the usual fonts."""
 
 DASHES = ("none", "6 3", "2 2", "8 2 2 2", "1 3", "10 4")
 """Dashes of lines, in the order of the shapes."""

@@ -8,7 +8,6 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tup
 from adq_edge.benchmark.records import EndToEnd, Latency, Throughput
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.options import Device
-from adq_edge.hardware.telemetry.recording import Energy, Recording
 from adq_edge.report.machines import device_name
 from adq_edge.report.model import Entry, entries_of
 from adq_edge.report.phrasing import (
@@ -122,20 +121,26 @@ BUILD: Tuple[Field[Entry], ...] = (
     (text("CUDA graph"), lambda entry: _known(entry.engine.cuda_graph)),
 )
 
-_ENERGY: Tuple[Field[Energy], ...] = (
-    (text("rail", terminal=False), lambda energy: energy.rail),
-    (Column("idle", "W", ".2f"), lambda energy: energy.idle_w),
-    (Column("mean", "W", ".2f"), lambda energy: energy.mean_w),
-    (Column("energy", "J/image", ".4f"), lambda energy: energy.joules_per_image),
-    (Column("above idle", "J/image", ".4f"), lambda energy: energy.joules_per_image_above_idle),
+_ENERGY: List[Field[Entry]] = part(
+    lambda entry: entry.energy,
+    (
+        (text("rail", terminal=False), lambda energy: energy.rail),
+        (Column("idle", "W", ".2f"), lambda energy: energy.idle_w),
+        (Column("mean", "W", ".2f"), lambda energy: energy.mean_w),
+        (Column("energy", "J/image", ".4f"), lambda energy: energy.joules_per_image),
+        (Column("above idle", "J/image", ".4f"), lambda energy: energy.joules_per_image_above_idle),
+    ),
 )
 
-_SENSORS: Tuple[Field[Recording], ...] = (
-    (Column("hottest", "°C", ".1f"), lambda recording: recording.hottest),
-    (text("throttled"), lambda recording: _known(recording.throttled)),
-    (text("read from", terminal=False), lambda recording: recording.source),
-    (_detail("readings", "Hz", ".1f"), lambda recording: recording.hertz),
-    (_detail("cost", "% of a core", ".2f"), lambda recording: recording.cost_percent),
+_SENSORS: List[Field[Entry]] = part(
+    lambda entry: entry.engine.recording,
+    (
+        (Column("hottest", "°C", ".1f"), lambda recording: recording.hottest),
+        (text("throttled"), lambda recording: _known(recording.throttled)),
+        (text("read from", terminal=False), lambda recording: recording.source),
+        (_detail("readings", "Hz", ".1f"), lambda recording: recording.hertz),
+        (_detail("cost", "% of a core", ".2f"), lambda recording: recording.cost_percent),
+    ),
 )
 
 
@@ -237,13 +242,9 @@ def memory_table(entries: Sequence[Entry], extra: Sequence[Field[Entry]] = ()) -
 
 def energy_table(entries: Sequence[Entry]) -> Table:
     """Return power, energy and temperature of the boards that have sensors."""
-    recording: List[Field[Entry]] = part(lambda entry: entry.engine.recording, _SENSORS)
-    energy: List[Field[Entry]] = part(
-        lambda entry: None if entry.engine.recording is None else entry.engine.recording.energy, _ENERGY
-    )
     return tabulate(
         "Power, energy and temperature",
-        [*ENGINE, *energy, *recording],
+        [*ENGINE, *_ENERGY, *_SENSORS],
         [entry for entry in entries if entry.engine.recording is not None],
         [
             "Energy per image at batch 1, idle power included; above idle: minus the power of the idle "

@@ -6,7 +6,6 @@ import sys
 from typing import Iterator, Optional, Tuple
 
 from adq_edge.hardware.doctor import Diagnosis
-from adq_edge.hardware.gpu import Gpu
 from adq_edge.hardware.inventory import Inventory
 from adq_edge.hardware.jetson import Jetson
 from adq_edge.hardware.memory import Memory
@@ -91,7 +90,8 @@ def _gpu(inventory: Inventory) -> Iterator[_Row]:
         return
     jetson = inventory.jetson
     for gpu in inventory.gpus:
-        yield "GPU", _one_gpu(gpu)
+        memory = "" if gpu.memory_mb is None else f", {_gb(gpu.memory_mb)}"
+        yield "GPU", f"{gpu.name}, compute capability {gpu.compute_capability or _UNKNOWN}{memory}"
     if not inventory.gpus:
         known = None if jetson is None else jetson.compute_capability
         yield "GPU", f"compute capability {known or _UNKNOWN}"
@@ -101,11 +101,6 @@ def _gpu(inventory: Inventory) -> Iterator[_Row]:
         yield "driver", inventory.driver
     if jetson is not None:
         yield "DLA cores", _UNKNOWN if jetson.dla_cores is None else str(jetson.dla_cores)
-
-
-def _one_gpu(gpu: Gpu) -> str:
-    memory = "" if gpu.memory_mb is None else f", {_gb(gpu.memory_mb)}"
-    return f"{gpu.name}, compute capability {gpu.compute_capability or _UNKNOWN}{memory}"
 
 
 def _software(inventory: Inventory) -> Iterator[_Row]:

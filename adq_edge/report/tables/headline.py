@@ -18,8 +18,19 @@ _TIMES: List[Field[Entry]] = part(
         (Column("p90", "ms", ".2f"), lambda latency: latency.p90_ms),
     ),
 )
+_THROUGHPUT: List[Field[Entry]] = part(
+    lambda entry: entry.engine.best_offline,
+    ((Column("throughput", "images/s", ".1f"), lambda load: load.images_per_second),),
+)
+_ENERGY: List[Field[Entry]] = part(
+    lambda entry: entry.energy,
+    ((Column("energy", "J/image", ".3f"), lambda energy: energy.joules_per_image),),
+)
+_RATIO: List[Field[Entry]] = part(
+    lambda entry: entry.speed, ((Column("latency ratio", spec=".3f"), lambda speed: speed.ratio),)
+)
 _RESOURCES: Tuple[Field[Entry], ...] = (
-    (Column("throughput", "images/s", ".1f"), lambda entry: _images_per_second(entry)),
+    *_THROUGHPUT,
     (Column("engine", "MB", ".1f"), lambda entry: entry.engine.engine_mb),
     (Column("peak RSS", "MB", ".0f"), lambda entry: entry.engine.memory.peak_rss_batch_1_mb),
 )
@@ -40,14 +51,11 @@ def headline_table(devices: Sequence[Device]) -> Table:
         (text("method"), lambda entry: entry.method),
         (text("runtime"), lambda entry: f"{entry.engine.runtime} {entry.engine.runtime_version}"),
         *_TIMES,
-        (
-            Column("latency ratio", spec=".3f"),
-            lambda entry: None if entry.speed is None else entry.speed.ratio,
-        ),
+        *_RATIO,
         _IMAGE_AUROC,
         (Column("AUROC change", spec=".4f"), lambda entry: entry.auroc_change),
         *_RESOURCES,
-        (Column("energy", "J/image", ".3f"), lambda entry: _joules(entry)),
+        *_ENERGY,
         (prose("in words"), comparison_phrase),
         (text("caution"), lambda entry: caution_words(comparison_flags(entry))),
     )
@@ -94,13 +102,3 @@ def count_flags(devices: Sequence[Device]) -> Dict[str, int]:
     """Return the number of engines with each reason for caution."""
     entries = (entry for device in devices for entry in device.entries)
     return dict(collections.Counter(flag.word for entry in entries for flag in entry.all_flags))
-
-
-def _images_per_second(entry: Entry) -> Optional[float]:
-    best = entry.engine.best_offline
-    return None if best is None else best.images_per_second
-
-
-def _joules(entry: Entry) -> Optional[float]:
-    recording = entry.engine.recording
-    return None if recording is None or recording.energy is None else recording.energy.joules_per_image

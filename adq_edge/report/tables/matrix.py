@@ -29,8 +29,6 @@ class Card:
         name: the engine's name; empty if it is the only one in the cell.
         lines: further figures.
         comparison: the comparison with the baseline.
-        flags: reasons for caution.
-        estimate: True if nothing was measured.
     """
 
     figure: str
@@ -106,7 +104,7 @@ def _cards(entries: Sequence[Entry], precision: str) -> Tuple[Card, ...]:
 
 
 def _card(entry: Entry, name: str) -> Card:
-    latency, best, recording = entry.latency, entry.engine.best_offline, entry.engine.recording
+    latency, best, energy = entry.latency, entry.engine.best_offline, entry.energy
     lines = []
     if latency is not None:
         lines.append(f"9 in 10 within {significant(latency.p90_ms)} ms (p90)")
@@ -114,8 +112,8 @@ def _card(entry: Entry, name: str) -> Card:
         lines.append(f"{significant(best.images_per_second)} images/s at most")
     if entry.image_auroc is not None:
         lines.append(f"image AUROC {entry.image_auroc:.3f}")
-    if recording is not None and recording.energy is not None:
-        lines.append(f"{significant(1000 * recording.energy.joules_per_image)} mJ an image")
+    if energy is not None:
+        lines.append(f"{significant(1000 * energy.joules_per_image)} mJ an image")
     lines.append(f"{significant(entry.engine.engine_mb)} MB file")
     phrases = (speed_phrase(entry), auroc_phrase(entry), flips_phrase(entry))
     return Card(
