@@ -93,26 +93,25 @@ class EngineBuilder(abc.ABC):
         return path
 
 
-def describe_engine(
-    builder: EngineBuilder, bundle: Bundle, engine: Path, precision: Precision, name: str
-) -> Sidecar:
+def describe_engine(builder: EngineBuilder, inputs: BuildInputs, engine: Path, name: str) -> Sidecar:
     """Return the sidecar of an engine file, without the results of its build."""
-    manifest = bundle.manifest
+    manifest, calibrated = inputs.bundle.manifest, inputs.calibrated
     return Sidecar(
         name=name,
         runtime=builder.runtime.name,
         runtime_version=builder.version,
         device=builder.device.value,
         machine=platform.machine(),
-        precision=precision,
+        precision=inputs.precision,
         arch=manifest.arch,
         image_size=manifest.image_size,
         map_size=manifest.map_size,
         engine_sha256=sha256(engine),
-        model=FileReference(str(bundle.model), manifest.model_sha256),
+        model=FileReference(str(inputs.bundle.model), manifest.model_sha256),
         operators={},
-        calibration=None,
+        calibration=None if calibrated is None else calibrated.record,
         threshold=None,
         data=manifest.data,
+        float_layers=inputs.float_layers,
         categories=manifest.categories,
     )

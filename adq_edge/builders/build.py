@@ -125,7 +125,7 @@ def build_engine(
     builder = _choose_builder(options)
     model = FloatModel.load(opened)
     chosen = None if options.plan is None else _read_plan(Path(options.plan), opened, model, builder)
-    inputs, calibrated = BuildInputs(opened, options.precision, model), None
+    inputs = BuildInputs(opened, options.precision, model)
     if options.precision is Precision.INT8:
         calibrated = _calibrate(inputs, builder, options)
         inputs = dataclasses.replace(inputs, calibrated=calibrated)
@@ -137,10 +137,8 @@ def build_engine(
     with atomic_path(path) as temporary, _plan_file(path, chosen, options.plan) as plan_file:
         result = builder.build(inputs, temporary)
         sidecar = dataclasses.replace(
-            describe_engine(builder, opened, temporary, options.precision, path.stem),
+            describe_engine(builder, inputs, temporary, path.stem),
             operators=result.operators,
-            calibration=None if calibrated is None else calibrated.record,
-            float_layers=inputs.float_layers,
             plan=plan_file,
             tensorrt=result.details,
         )

@@ -59,7 +59,7 @@ class CpuEngineBuilder(EngineBuilder):
 
     def _write_and_open(self, inputs: BuildInputs, path: Path) -> Engine:
         path.write_bytes(self._graph(inputs).SerializeToString())
-        sidecar = describe_engine(self, inputs.bundle, path, inputs.precision, path.stem)
+        sidecar = describe_engine(self, inputs, path, path.stem)
         return self._engine(path, sidecar, self._threads)
 
     def _graph(self, inputs: BuildInputs) -> onnx.ModelProto:

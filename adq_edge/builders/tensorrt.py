@@ -78,8 +78,7 @@ class TensorRTEngineBuilder(EngineBuilder):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{inputs.bundle.manifest.name}-{inputs.precision.value}.onnx"
             write_bytes(path, graph.SerializeToString())
-            sidecar = describe_engine(self, inputs.bundle, path, inputs.precision, path.stem)
-            return EmulatedEngine(path, sidecar, self._threads)
+            return EmulatedEngine(path, describe_engine(self, inputs, path, path.stem), self._threads)
 
     def calibrate(
         self, inputs: BuildInputs, calib: str, images: CalibrationSource, threads: Optional[int]

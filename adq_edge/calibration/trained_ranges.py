@@ -21,11 +21,10 @@ QUANTIZATION = "quantization"
 
 
 def ranges_to_dict(ranges: Ranges) -> Dict[str, Any]:
-    """Return ranges as built-in types, for a checkpoint."""
-    values = dataclasses.asdict(ranges)
-    values["rounding"] = ranges.rounding.value
-    values["arithmetic"] = None if ranges.arithmetic is None else ranges.arithmetic.value
-    return values
+    """Return trained ranges as built-in types, for a checkpoint."""
+    assert ranges.arithmetic is not None
+    enums = {"rounding": ranges.rounding.value, "arithmetic": ranges.arithmetic.value}
+    return {**dataclasses.asdict(ranges), **enums}
 
 
 def ranges_from_dict(values: Mapping[str, Any]) -> Ranges:
@@ -35,11 +34,8 @@ def ranges_from_dict(values: Mapping[str, Any]) -> Ranges:
         CheckpointError: the values are damaged.
     """
     try:
-        enums = {
-            "rounding": WeightRounding(values["rounding"]),
-            "arithmetic": Arithmetic(values["arithmetic"]),
-        }
-        return Ranges(**{**values, **enums})
+        rounding, arithmetic = WeightRounding(values["rounding"]), Arithmetic(values["arithmetic"])
+        return Ranges(**{**values, "rounding": rounding, "arithmetic": arithmetic})
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"its quantization cannot be read ({error!r})", fix="Train it again: adq-edge train --qat"
@@ -51,10 +47,8 @@ def write_trained_ranges(folder: Path, ranges: Ranges) -> Path:
 
     Raises:
         StorageError: the folder cannot be written to or is full.
-        CheckpointError: the ranges' arithmetic is missing.
     """
-    if ranges.arithmetic is None:
-        raise CheckpointError("the arithmetic of its quantization is missing", fix="Train it again")
+    assert ranges.arithmetic is not None
     path = trained_ranges_file(folder, ranges.arithmetic)
     ranges.write(path)
     return path
