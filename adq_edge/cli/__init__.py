@@ -7,6 +7,7 @@ import sys
 from typing import Any, Callable, Dict
 
 import typer
+import typer.core
 
 from adq_edge.cli import (
     analyze,
@@ -27,6 +28,9 @@ from adq_edge.cli import (
 from adq_edge.cli.common import verb
 from adq_edge.cli.options import current_names
 from adq_edge.core.version import __version__
+
+# Loading rich would double the time of --help. Some releases of typer load it even in plain mode.
+typer.core.HAS_RICH = False
 
 app = typer.Typer(
     name="adq-edge",
