@@ -1,4 +1,4 @@
-"""`compare`: how far two engines of one model agree on labelled images, and which decisions change."""
+"""`compare`: agreement of two engines of one model on labeled images, and the decisions that change."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import AdqError, ResultError
 from adq_edge.core.files import atomic_path
 from adq_edge.core.records import Record, record
-from adq_edge.evaluation.dataset import choose_dataset
-from adq_edge.evaluation.heat_map_sheets import ComparedSample, JudgingEngine, write_comparison_sheet
-from adq_edge.evaluation.paired_run import PairedRun, ScoredImage, check_match, run_paired
+from adq_edge.evaluation.heat_map_sheets import write_comparison_sheet
+from adq_edge.evaluation.paired_run import PairedImage, PairedRun, check_match, run_paired
+from adq_edge.evaluation.scoring import choose_dataset
 from adq_edge.hardware.environment import Environment, read_environment
 from adq_edge.metrics.agreement import (
     Auroc,
@@ -37,8 +37,8 @@ from adq_edge.metrics.quality import f1_max_threshold
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
 
-IMAGED = 32
-"""The most images that a sheet shows."""
+SHEET_ROWS = 32
+"""Largest number of images on a sheet."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +47,12 @@ class ComparedEngine:
 
     Attributes:
         engine: the engine file.
-        model_sha256: hash of the model it was built from.
+        model_sha256: hash of the model that the engine was built from.
         precision: number format of the networks.
         runtime: the runtime and its version.
-        threshold: the threshold it is judged at; None if no image is anomalous.
-        threshold_stored: True if `eval` stored it on this dataset, False if it is F1-max over the compared
-            images.
+        threshold: the decision threshold; None if no image is anomalous.
+        threshold_stored: True if `eval` stored the threshold on this dataset, False if it is the one with the
+            highest F1 on the compared images.
     """
 
     engine: FileReference
@@ -72,23 +72,23 @@ class ComparedEngine:
 )
 @dataclasses.dataclass(frozen=True)
 class Comparison(Record):
-    """How far two engines agree on one dataset; A is the reference.
+    """Agreement of two engines on one dataset; A is the reference.
 
     Attributes:
         engine_a: the first engine.
         engine_b: the second engine.
         data: the dataset folder.
-        categories: both engines' quality per category.
-        image_auroc: means over the categories where it was measured.
+        categories: quality of both engines per category.
+        image_auroc: means over the categories with normal and defective images.
         pixel_auroc: means over the categories with masks.
         scores: agreement of the scores.
-        maps: agreement of the anomaly maps, at their own size.
-        flips: decisions that change, each engine at its own threshold; None if there is none.
-        flips_at_a: decisions that change with A's threshold used for both; None if there is none.
-        images: every image's scores and decisions.
-        sheet: the sheet of the worst images; None if none was to be shown.
-        sheet_images: the images on it, row by row.
-        environment: the machine.
+        maps: agreement of the anomaly maps, at the size of the maps.
+        flips: decisions that change, each engine at its own threshold; None if an engine has no threshold.
+        flips_at_a: decisions that change, both engines at A's threshold; None if A has no threshold.
+        images: scores and decisions of every image.
+        sheet: the sheet of the worst images; None if no image was selected.
+        sheet_images: the images on the sheet, row by row.
+        environment: the machine that ran the engines.
     """
 
     engine_a: ComparedEngine
@@ -108,7 +108,7 @@ class Comparison(Record):
 
     @property
     def flips_left_out(self) -> int:
-        """Number of images whose decision flips that the sheet has no room for."""
+        """Number of images whose decision flips that are not on the sheet."""
         return sum(image.flips and image.image not in self.sheet_images for image in self.images)
 
 
@@ -124,20 +124,20 @@ def compare(
     threads: Optional[int] = None,
     other_model: bool = False,
 ) -> Comparison:
-    """Run two engines on the same labelled images and measure how far B is from A.
+    """Run two engines on the same labeled images and measure how well they agree.
 
     Args:
         engine_a: the reference, typically FP32.
-        engine_b: the engine to hold against it, typically INT8.
+        engine_b: the engine to compare with the reference, typically INT8.
         data: dataset in MVTec AD layout; by default the one that A's model was trained on.
-        categories: the categories to take; by default those that A's model was trained on, or all of a
-            dataset that has none of them.
+        categories: the categories to use; by default those that A's model was trained on, or all categories
+            of a dataset that has none of them.
         output: the result file; `benchmarks/results/A-vs-B.compare.json` by default.
         sheet: the sheet of the worst images; beside the result file by default.
-        worst: how many images of the largest relative score difference the sheet shows. Those whose decision
-            flips come on top, up to `IMAGED` images in all.
+        worst: number of images on the sheet with the largest relative score difference. All images whose
+            decision flips are added, up to `SHEET_ROWS` images in total.
         threads: CPU threads; all by default.
-        other_model: take engines of two models; their images and maps must still be of one size.
+        other_model: accept engines of two models; the sizes of images and maps must still be equal.
 
     Raises:
         EngineError: an engine cannot be loaded, its maps or scores are not finite, or the two do not match.
@@ -161,18 +161,20 @@ def compare(
         with atomic_path(files.result) as temporary:  # both or neither
             comparison.write(temporary)
             if shown:
-                _draw_sheet(files.image, comparison, measured.rows, shown, (a, b))
+                rows = [(measured.images[number].sample, comparison.images[number]) for number in shown]
+                thresholds = comparison.engine_a.threshold, comparison.engine_b.threshold
+                write_comparison_sheet(files.image, rows, (a, b), thresholds)
     return comparison
 
 
 def _summarise(a: Engine, b: Engine, root: Path, measured: PairedRun) -> Comparison:
-    rows = measured.rows
-    labels = [row.sample.is_anomalous for row in rows]
-    scores_a, scores_b = (np.array(scores) for scores in zip(*((row.score_a, row.score_b) for row in rows)))
+    labels = [image.sample.is_anomalous for image in measured.images]
+    scores_a = np.array([image.score_a for image in measured.images])
+    scores_b = np.array([image.score_b for image in measured.images])
     names = [category.name for category in measured.categories]
-    engine_a = _judge(a, root, names, labels, scores_a)
-    engine_b = _judge(b, root, names, labels, scores_b)
-    images = tuple(_decide(row, engine_a.threshold, engine_b.threshold) for row in rows)
+    engine_a = _describe(a, root, names, labels, scores_a)
+    engine_b = _describe(b, root, names, labels, scores_b)
+    images = tuple(_decide(image, engine_a.threshold, engine_b.threshold) for image in measured.images)
     decisions_a = [image.anomalous_a for image in images]
     return Comparison(
         engine_a=engine_a,
@@ -192,12 +194,13 @@ def _summarise(a: Engine, b: Engine, root: Path, measured: PairedRun) -> Compari
     )
 
 
-def _judge(
+def _describe(
     engine: Engine, root: Path, categories: Sequence[str], labels: Sequence[bool], scores: np.ndarray
 ) -> ComparedEngine:
-    """Describe an engine and find its own threshold.
+    """Describe an engine and choose its threshold.
 
-    It is the stored one if that was found on these images, or if these have none and it is the dataset's.
+    The stored threshold is used if it was found on these images, or on this dataset if no image here is
+    anomalous. Otherwise it is the one with the highest F1 on these images.
     """
     threshold, data, names = engine.sidecar.threshold, str(root.resolve()), tuple(categories)
     best = f1_max_threshold(np.array(labels), scores)
@@ -217,45 +220,32 @@ def _judge(
 
 
 def _decide(
-    row: ScoredImage, threshold_a: Optional[Threshold], threshold_b: Optional[Threshold]
+    image: PairedImage, threshold_a: Optional[Threshold], threshold_b: Optional[Threshold]
 ) -> ImageAgreement:
     def anomalous(score: float, threshold: Optional[Threshold]) -> Optional[bool]:
         return None if threshold is None else score >= threshold.score
 
     return ImageAgreement(
-        image=str(row.sample.path),
-        category=row.sample.category,
-        defect=row.sample.defect,
-        score_a=row.score_a,
-        score_b=row.score_b,
-        relative_difference=relative_difference(row.score_a, row.score_b),
-        map_difference=row.maps.largest,
-        map_snr_db=row.maps.snr_db,
-        anomalous_a=anomalous(row.score_a, threshold_a),
-        anomalous_b=anomalous(row.score_b, threshold_b),
-        anomalous_b_at_a=anomalous(row.score_b, threshold_a),
+        image=str(image.sample.path),
+        category=image.sample.category,
+        defect=image.sample.defect,
+        score_a=image.score_a,
+        score_b=image.score_b,
+        relative_difference=relative_difference(image.score_a, image.score_b),
+        map_difference=image.maps.largest,
+        map_snr_db=image.maps.snr_db,
+        anomalous_a=anomalous(image.score_a, threshold_a),
+        anomalous_b=anomalous(image.score_b, threshold_b),
+        anomalous_b_at_a=anomalous(image.score_b, threshold_a),
     )
 
 
-def _draw_sheet(
-    sheet: Path,
-    comparison: Comparison,
-    rows: Sequence[ScoredImage],
-    shown: Sequence[int],
-    engines: Tuple[Engine, Engine],
-) -> None:
-    sides = (comparison.engine_a, comparison.engine_b)
-    judges = [JudgingEngine(engine, side.threshold) for engine, side in zip(engines, sides)]
-    samples = [ComparedSample(rows[number].sample, comparison.images[number]) for number in shown]
-    write_comparison_sheet(sheet, samples, *judges)
-
-
 def _worst_images(images: Sequence[ImageAgreement], worst: int) -> List[int]:
-    """Return the numbers of the images to show: the worst first, then the others that flip, worst first."""
+    """Return the indices of the images on the sheet: the worst, then the others that flip, worst first."""
 
     def distance(number: int) -> float:
         relative = images[number].relative_difference
         return math.inf if relative is None else abs(relative)
 
     order = sorted(range(len(images)), key=distance, reverse=True)
-    return (order[:worst] + [number for number in order[worst:] if images[number].flips])[:IMAGED]
+    return (order[:worst] + [number for number in order[worst:] if images[number].flips])[:SHEET_ROWS]

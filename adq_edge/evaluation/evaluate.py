@@ -1,34 +1,29 @@
-"""`eval`: the quality of the very engine that will run, and the threshold that belongs to it."""
+"""`eval`: the quality of an engine on labeled images, and its decision threshold."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path, trust_engine
-from adq_edge.core.console import progress_bar
-from adq_edge.core.errors import DataError, ResultError
-from adq_edge.core.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
+from adq_edge.core.errors import ResultError
 from adq_edge.core.records import Record, record
-from adq_edge.datasets.mvtec import Category, Dataset, Sample
-from adq_edge.evaluation.dataset import choose_dataset
+from adq_edge.datasets.mvtec import GOOD, Dataset
+from adq_edge.evaluation.scoring import CategoryQuality, QualityMeter, choose_dataset, score_categories
 from adq_edge.hardware.environment import Environment, read_environment
-from adq_edge.metrics.pixel import PixelMetrics, PixelQuality
-from adq_edge.metrics.quality import f1_max_threshold, image_auroc, mean_of_measured
+from adq_edge.metrics.quality import f1_max_threshold, mean_of_measured
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
-
-_REMEDY = "Evaluate again: adq-edge eval ENGINE"
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageScore:
-    """One test image's score and label."""
+    """Score and label of a test image; the defect of a normal image is `good`."""
 
     image: str
     category: str
@@ -36,50 +31,25 @@ class ImageScore:
     score: float
 
 
-@dataclasses.dataclass(frozen=True)
-class CategoryQuality:
-    """Quality on one category; None where it cannot be measured.
-
-    Attributes:
-        name: the category.
-        images: number of test images.
-        anomalous: number of defective ones.
-        image_auroc: area under the ROC curve of the scores.
-        pixel_auroc: area under the ROC curve of the map's pixels; needs masks.
-        aupro: area under the per-region overlap curve up to a false positive rate of 0.3; needs masks.
-        f1: F1 score at `threshold`.
-        threshold: the category's own F1-max threshold.
-    """
-
-    name: str
-    images: int
-    anomalous: int
-    image_auroc: Optional[float]
-    pixel_auroc: Optional[float]
-    aupro: Optional[float]
-    f1: Optional[float]
-    threshold: Optional[float]
-
-
-@record("adq-edge/eval", version=1, error=ResultError, fix=_REMEDY)
+@record("adq-edge/eval", version=1, error=ResultError, fix="Evaluate again: adq-edge eval ENGINE")
 @dataclasses.dataclass(frozen=True)
 class Evaluation(Record):
     """The quality of one engine on one dataset.
 
     Attributes:
         engine: the engine file.
-        model_sha256: hash of the model it was built from.
+        model_sha256: hash of the model that the engine was built from.
         precision: number format of the networks.
         runtime: the runtime and its version.
         data: the dataset folder.
         categories: quality per category.
-        image_auroc: mean over the categories where it was measured.
+        image_auroc: mean over the categories with normal and defective images.
         pixel_auroc: mean over the categories with masks.
         aupro: mean over the categories with masks.
-        threshold: F1-max threshold over all categories' images together.
+        threshold: the threshold with the highest F1 over the images of all categories.
         f1: F1 score at `threshold`.
-        scores: every image's score.
-        environment: the machine.
+        scores: score of every image.
+        environment: the machine that ran the engine.
     """
 
     engine: FileReference
@@ -105,11 +75,6 @@ class Evaluation(Record):
             raise ValueError("holds an area under a curve that is not 0 to 1")
 
 
-class _CategoryResult(NamedTuple):
-    quality: CategoryQuality
-    scores: List[ImageScore]
-
-
 def evaluate(
     engine: Optional[Union[str, Path]] = None,
     data: Optional[Union[str, Path]] = None,
@@ -120,113 +85,56 @@ def evaluate(
     threads: Optional[int] = None,
     trust: bool = False,
 ) -> Evaluation:
-    """Measure an engine's quality on labelled images and store its threshold beside it.
+    """Measure the quality of an engine on labeled images and store its threshold in its sidecar.
 
     Args:
-        engine: the engine; the newest in `engines/` by default.
+        engine: the engine file; the newest in `engines/` by default.
         data: dataset in MVTec AD layout; by default the one that the model was trained on.
-        categories: the categories to take; by default those that the model was trained on, or all of a
-            dataset that has none of them.
+        categories: the categories to use; by default those that the model was trained on, or all categories
+            of a dataset that has none of them.
         output: the result file; `benchmarks/results/NAME.eval.json` by default.
-        runtime: another runtime than the engine's own.
+        runtime: name of the runtime; the one that the engine was built for by default.
         threads: CPU threads; all by default.
-        trust: take an engine that was changed since it was built; its sidecar vouches for it then.
+        trust: accept an engine file that changed after it was built, and record its new hash.
 
     Raises:
-        EngineError: the engine cannot be loaded, or its scores are not finite.
+        EngineError: the engine cannot be loaded, or a score or map is not finite.
         DataError: no dataset, no test images, or an image or mask that cannot be used.
     """
     path = workspace.latest_engine() if engine is None else Path(engine)
     with load_engine(path, runtime=runtime, threads=threads, trust=trust) as loaded:
-        dataset = choose_dataset(loaded, data, categories)
-        results = _score_dataset(loaded, dataset)
-        evaluation = _summarise(loaded, dataset.root, results)
-    evaluation.write(_output(path, output))
+        evaluation = _evaluate(loaded, choose_dataset(loaded, data, categories))
+    evaluation.write(output or workspace.RESULTS / f"{path.stem}.eval.json")
     if trust:
         trust_engine(path)
     _store_threshold(path, loaded, evaluation)
     return evaluation
 
 
-def _output(engine: Path, output: Optional[Path]) -> Path:
-    return workspace.RESULTS / f"{engine.stem}.eval.json" if output is None else output
-
-
-def _score_dataset(engine: Engine, dataset: Dataset) -> List[_CategoryResult]:
-    count = sum(len(category.test) for category in dataset.categories)
-    if not count:
-        raise DataError(
-            "no test images", where=dataset.root, fix="Put labelled images in CATEGORY/test/good and DEFECT"
-        )
-    with progress_bar(f"Evaluating {engine.path.name}", count, "images") as advance:
-        results = []
-        for category in dataset.categories:
-            pixels = PixelMetrics() if category.has_masks else None
-            scores = []
-            for sample, score in _score_category(engine, category, pixels):
-                scores.append(ImageScore(str(sample.path), category.name, sample.defect, score))
-                advance()
-            if scores:
-                results.append(_CategoryResult(_category_quality(category, scores, pixels), scores))
-    return results
-
-
-def _score_category(
-    engine: Engine, category: Category, pixels: Optional[PixelMetrics]
-) -> Iterator[Tuple[Sample, float]]:
-    """Yield each test image with its score; count its pixels if the category has masks."""
-    size = engine.sidecar.image_size
-    for sample in category.test:
-        image = read_image(sample.path)
-        output = engine.run(resize_image(image, size)[None])
-        if pixels is not None:
-            mask = np.zeros(size, bool)
-            if sample.mask is not None:
-                mask = resize_mask(read_mask(sample.mask, (image.shape[0], image.shape[1])), size)
-            pixels.update(mask, resize_map(output.maps[0], size))
-        yield sample, float(output.scores[0])
-
-
-def _category_quality(
-    category: Category, scores: Sequence[ImageScore], pixels: Optional[PixelMetrics]
-) -> CategoryQuality:
-    labels, values = _labels_and_scores(scores)
-    best = f1_max_threshold(labels, values)
-    quality = PixelQuality(None, None) if pixels is None else pixels.compute()
-    return CategoryQuality(
-        name=category.name,
-        images=len(scores),
-        anomalous=int(labels.sum()),
-        image_auroc=image_auroc(labels, values),
-        pixel_auroc=quality.pixel_auroc,
-        aupro=quality.aupro,
-        f1=None if best is None else best[1],
-        threshold=None if best is None else best[0],
-    )
-
-
-def _labels_and_scores(scores: Sequence[ImageScore]) -> Tuple[np.ndarray, np.ndarray]:
-    labels = np.array([score.defect != "good" for score in scores], bool)
-    return labels, np.array([score.score for score in scores], np.float32)
-
-
-def _summarise(engine: Engine, root: Path, results: Sequence[_CategoryResult]) -> Evaluation:
-    qualities = tuple(result.quality for result in results)
-    scores = tuple(score for result in results for score in result.scores)
-    best = f1_max_threshold(*_labels_and_scores(scores))
+def _evaluate(engine: Engine, dataset: Dataset) -> Evaluation:
+    qualities: List[CategoryQuality] = []
+    scores: List[ImageScore] = []
+    for name, images in score_categories((engine,), dataset, f"Evaluating {engine.path.name}"):
+        meter = QualityMeter(name)
+        for image in images:
+            score = meter.update(image)
+            scores.append(ImageScore(str(image.sample.path), name, image.sample.defect, score))
+        qualities.append(meter.compute())
+    labels = np.array([score.defect != GOOD for score in scores])
+    threshold, f1 = f1_max_threshold(labels, np.array([score.score for score in scores])) or (None, None)
     return Evaluation(
         engine=FileReference(str(engine.path), engine.sidecar.engine_sha256),
         model_sha256=engine.sidecar.model.sha256,
         precision=engine.sidecar.precision.value,
         runtime=f"{engine.runtime} {engine.runtime_version}",
-        data=str(root.resolve()),
-        categories=qualities,
+        data=str(dataset.root.resolve()),
+        categories=tuple(qualities),
         image_auroc=mean_of_measured([quality.image_auroc for quality in qualities]),
         pixel_auroc=mean_of_measured([quality.pixel_auroc for quality in qualities]),
         aupro=mean_of_measured([quality.aupro for quality in qualities]),
-        threshold=None if best is None else best[0],
-        f1=None if best is None else best[1],
-        scores=scores,
+        threshold=threshold,
+        f1=f1,
+        scores=tuple(scores),
         environment=read_environment(),
     )
 
@@ -235,7 +143,7 @@ def _store_threshold(path: Path, engine: Engine, evaluation: Evaluation) -> None
     if evaluation.threshold is None or evaluation.f1 is None:
         return
     if engine.runtime != engine.sidecar.runtime:
-        return  # another runtime rounds otherwise: its threshold is not the engine's own
+        return  # another runtime rounds differently: its threshold is not that of the engine
     threshold = Threshold(
         evaluation.threshold,
         evaluation.f1,

@@ -1,9 +1,9 @@
-"""A sheet of images beside their heat maps, one engine a column."""
+"""Sheets of test images beside their heat maps, one column per engine."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.imaging import overlay, read_image, read_mask, resize_image, resize_mask, write_image
 from adq_edge.datasets.mvtec import Sample
 from adq_edge.evaluation.predict import red_level
+from adq_edge.evaluation.scoring import run_engine
 from adq_edge.metrics.agreement import ImageAgreement
 from adq_edge.runtimes.base import Engine
 
@@ -21,24 +22,10 @@ _OUTLINE = (255, 0, 255)
 _NAME_LENGTH = 30
 
 
-class ComparedSample(NamedTuple):
-    """A test image and what two engines say of it."""
-
-    sample: Sample
-    agreement: ImageAgreement
-
-
-class JudgingEngine(NamedTuple):
-    """An engine and the threshold that it is judged at, which need not be the one in its sidecar."""
-
-    engine: Engine
-    threshold: Optional[Threshold]
-
-
 def write_heat_map_sheet(path: Path, samples: Sequence[Sample], engines: Sequence[Engine]) -> None:
-    """Write one image: a row per sample, with the image, its defect outlined, and each engine's heat map.
+    """Write one image with a row per sample: image, outlined defect, and a heat map per engine.
 
-    Heat maps are scaled as `predict` scales them.
+    Colors are scaled as by `predict`.
 
     Raises:
         DataError: a sample cannot be read.
@@ -50,39 +37,50 @@ def write_heat_map_sheet(path: Path, samples: Sequence[Sample], engines: Sequenc
 
 
 def write_comparison_sheet(
-    path: Path, samples: Sequence[ComparedSample], a: JudgingEngine, b: JudgingEngine
+    path: Path,
+    samples: Sequence[Tuple[Sample, ImageAgreement]],
+    engines: Tuple[Engine, Engine],
+    thresholds: Tuple[Optional[Threshold], Optional[Threshold]],
 ) -> None:
-    """Write one image: a captioned row per sample that shows where two engines differ.
+    """Write one image with a captioned row per sample that shows where two engines differ.
 
-    A row holds the image, its defect outlined, both heat maps on one scale (red at the higher of the two
-    levels that `predict` would show red), and the absolute difference of the maps, red where it is largest.
-    Above it stand both scores and decisions, the relative difference of the scores and the largest one of the
-    maps.
+    A row contains the image, its outlined defect, both heat maps and the absolute difference of the maps. The
+    heat maps have one color scale: red is the higher of the two `red_level`. The difference has its own: red
+    is its maximum. The caption contains scores, decisions, the relative difference of the scores and the
+    largest difference of the maps.
+
+    Args:
+        path: the image file.
+        samples: the test images and the results of both engines.
+        engines: engines A and B.
+        thresholds: the decision thresholds of A and B, which may differ from those in the sidecars.
 
     Raises:
         DataError: a sample cannot be read.
         StorageError: the image cannot be written.
     """
-    names = [f"{letter}: {side.engine.sidecar.precision.value}" for letter, side in (("A", a), ("B", b))]
+    names = [f"{letter}: {engine.sidecar.precision.value}" for letter, engine in zip("AB", engines)]
     columns = ["image", "defect", *names, "difference, own scale"]
     rows = [_strip(columns, len(columns))]
     for sample, agreement in samples:
-        rows += [_strip(_captions(agreement), len(columns)), _comparison_row(sample, a, b)]
+        rows += [_strip(_captions(agreement), len(columns)), _comparison_row(sample, engines, thresholds)]
     write_image(path, np.concatenate(rows, axis=0))
 
 
 def _row(sample: Sample, engines: Sequence[Engine]) -> np.ndarray:
     original, cells = _image_cells(sample)
     for engine in engines:
-        anomaly_map = _anomaly_map(engine, original)
+        anomaly_map = run_engine(engine, original, sample.path).maps[0]
         cells.append(overlay(cells[0], anomaly_map, 0.0, red_level(anomaly_map, engine.sidecar.threshold)))
     return np.concatenate(cells, axis=1)
 
 
-def _comparison_row(sample: Sample, a: JudgingEngine, b: JudgingEngine) -> np.ndarray:
+def _comparison_row(
+    sample: Sample, engines: Sequence[Engine], thresholds: Sequence[Optional[Threshold]]
+) -> np.ndarray:
     original, cells = _image_cells(sample)
-    map_a, map_b = _anomaly_map(a.engine, original), _anomaly_map(b.engine, original)
-    red = max(red_level(map_a, a.threshold), red_level(map_b, b.threshold))
+    map_a, map_b = (run_engine(engine, original, sample.path).maps[0] for engine in engines)
+    red = max(map(red_level, (map_a, map_b), thresholds))
     difference = np.abs(map_a - map_b)
     for shown, high in ((map_a, red), (map_b, red), (difference, float(difference.max()))):
         cells.append(overlay(cells[0], shown, 0.0, high))
@@ -90,34 +88,30 @@ def _comparison_row(sample: Sample, a: JudgingEngine, b: JudgingEngine) -> np.nd
 
 
 def _captions(image: ImageAgreement) -> List[str]:
-    """Return what stands over each cell of a row: the name, the scores and decisions, the differences."""
-    words = {None: "", True: "anomalous", False: "normal"}
+    """Return the caption of each cell of a row."""
+    decisions = {None: "", True: "anomalous", False: "normal"}
     name = f"{image.category}/{image.defect}/{Path(image.image).name}"
     if len(name) > _NAME_LENGTH:
         name = f"...{name[3 - _NAME_LENGTH :]}"
     if image.flips:
-        only_at = {(True, False): " at own thresholds", (False, True): " at A's threshold"}
-        name += ": flips" + only_at.get((image.flips_own, image.flips_at_a), "")
+        at = {(True, False): " at own thresholds", (False, True): " at A's threshold"}
+        name += ": flips" + at.get((image.flips_own, image.flips_at_a), "")
     relative = image.relative_difference
     score = "A's score is 0" if relative is None else f"score {100 * relative:+.2f} %"
     return [
         name,
         "",
-        f"{image.score_a:.4g} {words[image.anomalous_a]}",
-        f"{image.score_b:.4g} {words[image.anomalous_b]}",
+        f"{image.score_a:.4g} {decisions[image.anomalous_a]}",
+        f"{image.score_b:.4g} {decisions[image.anomalous_b]}",
         f"{score}, map {image.map_difference:.2g}",
     ]
 
 
 def _image_cells(sample: Sample) -> Tuple[np.ndarray, List[np.ndarray]]:
-    """Return the image at full size, and two cells: the image, without and with its defect outlined."""
+    """Return the image at full size, and two cells: the image without and with its outlined defect."""
     original = read_image(sample.path)
     image = resize_image(original, _CELL)
     return original, [image, _outlined(image, original, sample)]
-
-
-def _anomaly_map(engine: Engine, original: np.ndarray) -> np.ndarray:
-    return np.asarray(engine.run(resize_image(original, engine.sidecar.image_size)[None]).maps[0])
 
 
 def _outlined(image: np.ndarray, original: np.ndarray, sample: Sample) -> np.ndarray:
@@ -130,7 +124,7 @@ def _outlined(image: np.ndarray, original: np.ndarray, sample: Sample) -> np.nda
 
 
 def _strip(texts: Sequence[str], columns: int) -> np.ndarray:
-    """Return a white strip as wide as `columns` cells, each text starting at a cell's left edge."""
+    """Return a white strip as wide as `columns` cells, with each text at the left edge of its cell."""
     width = _CELL[1]
     strip = np.full((_STRIP, width * columns, 3), 255, np.uint8)
     for number, text in enumerate(texts):

@@ -1,16 +1,12 @@
-"""One pass of two engines over labelled images: each image is read once, no map is kept."""
+"""One pass of two engines over labeled images: each image is read once, no map is kept."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Callable, List, NamedTuple, Tuple
+from typing import List, NamedTuple
 
-import numpy as np
-
-from adq_edge.core.console import progress_bar
-from adq_edge.core.errors import DataError, EngineError
-from adq_edge.core.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
-from adq_edge.datasets.mvtec import Category, Dataset, Sample
+from adq_edge.core.errors import EngineError
+from adq_edge.datasets.mvtec import Dataset, Sample
+from adq_edge.evaluation.scoring import QualityMeter, score_categories
 from adq_edge.metrics.agreement import (
     CategoryAgreement,
     MapAgreement,
@@ -18,13 +14,11 @@ from adq_edge.metrics.agreement import (
     MapDifference,
     compare_auroc,
 )
-from adq_edge.metrics.pixel import PixelMetrics
-from adq_edge.metrics.quality import image_auroc
-from adq_edge.runtimes.base import Engine, Output
+from adq_edge.runtimes.base import Engine
 
 
-class ScoredImage(NamedTuple):
-    """One test image, both engines' scores of it and how far their maps of it are apart."""
+class PairedImage(NamedTuple):
+    """A test image, its scores by both engines and the difference of its maps."""
 
     sample: Sample
     score_a: float
@@ -33,24 +27,24 @@ class ScoredImage(NamedTuple):
 
 
 class PairedRun(NamedTuple):
-    """What two engines say of a dataset.
+    """The results of two engines on a dataset.
 
     Attributes:
-        categories: both engines' quality on each category with test images.
-        rows: every test image, category after category.
-        maps: agreement of the maps of all of them, at the maps' own size.
+        categories: quality of both engines on each category with test images.
+        images: every test image, category after category.
+        maps: agreement of the maps over all images, at the size of the maps.
     """
 
     categories: List[CategoryAgreement]
-    rows: List[ScoredImage]
+    images: List[PairedImage]
     maps: MapAgreement
 
 
 def check_match(a: Engine, b: Engine, other_model: bool) -> None:
-    """Refuse two engines whose maps cannot be compared, or that `other_model` does not allow.
+    """Refuse two engines whose maps cannot be compared, or of two models unless `other_model` is True.
 
     Raises:
-        EngineError: other sizes of images or maps, or another source model.
+        EngineError: the sizes of images or maps differ, or the source models do.
     """
     sizes = (
         ("images", a.sidecar.image_size, b.sidecar.image_size),
@@ -67,7 +61,7 @@ def check_match(a: Engine, b: Engine, other_model: bool) -> None:
         raise EngineError(
             f"not built from the same model as {a.path}",
             where=b.path,
-            fix="Build both from one bundle, or say that it is meant with --other-model",
+            fix="Build both from one bundle, or allow two models with --other-model",
         )
 
 
@@ -78,67 +72,24 @@ def run_paired(a: Engine, b: Engine, dataset: Dataset) -> PairedRun:
         DataError: no test images, or an image or mask that cannot be used.
         EngineError: a map or a score is NaN or infinite.
     """
-    count = sum(len(category.test) for category in dataset.categories)
-    if not count:
-        raise DataError(
-            "no test images", where=dataset.root, fix="Put labelled images in CATEGORY/test/good and DEFECT"
-        )
     maps = MapComparison()
     categories: List[CategoryAgreement] = []
-    rows: List[ScoredImage] = []
-    with progress_bar(f"Comparing {a.path.name} with {b.path.name}", count, "images") as advance:
-        for category in dataset.categories:
-            if category.test:
-                agreement, category_rows = _run_category((a, b), category, maps, advance)
-                categories.append(agreement)
-                rows.extend(category_rows)
-    return PairedRun(categories, rows, maps.compute())
-
-
-def _run_category(
-    engines: Tuple[Engine, Engine], category: Category, maps: MapComparison, advance: Callable[[], None]
-) -> Tuple[CategoryAgreement, List[ScoredImage]]:
-    size = engines[0].sidecar.image_size
-    pixels = tuple(PixelMetrics() for _ in engines) if category.has_masks else ()
-    rows = []
-    for sample in category.test:
-        original = read_image(sample.path)
-        image = resize_image(original, size)
-        a, b = (_run(engine, image, sample.path) for engine in engines)
-        if pixels:
-            mask = np.zeros(size, bool)
-            if sample.mask is not None:
-                mask = resize_mask(read_mask(sample.mask, (original.shape[0], original.shape[1])), size)
-            for metrics, output in zip(pixels, (a, b)):
-                metrics.update(mask, resize_map(output.maps[0], size))
-        rows.append(
-            ScoredImage(sample, float(a.scores[0]), float(b.scores[0]), maps.update(a.maps[0], b.maps[0]))
+    images: List[PairedImage] = []
+    title = f"Comparing {a.path.name} with {b.path.name}"
+    for name, scored in score_categories((a, b), dataset, title):
+        meter_a, meter_b = QualityMeter(name, 0), QualityMeter(name, 1)
+        for image in scored:
+            map_a, map_b = (output.maps[0] for output in image.outputs)
+            scores = meter_a.update(image), meter_b.update(image)
+            images.append(PairedImage(image.sample, *scores, maps.update(map_a, map_b)))
+        quality_a, quality_b = meter_a.compute(), meter_b.compute()
+        categories.append(
+            CategoryAgreement(
+                name=name,
+                images=quality_a.images,
+                anomalous=quality_a.anomalous,
+                image_auroc=compare_auroc(quality_a.image_auroc, quality_b.image_auroc),
+                pixel_auroc=compare_auroc(quality_a.pixel_auroc, quality_b.pixel_auroc),
+            )
         )
-        advance()
-    return _category_agreement(category, rows, pixels), rows
-
-
-def _run(engine: Engine, image: np.ndarray, path: Path) -> Output:
-    output = engine.run(image[None])
-    if not (np.isfinite(output.maps).all() and np.isfinite(output.scores).all()):
-        raise EngineError(
-            f"its anomaly map or score of {path} is NaN or infinite",
-            where=engine.path,
-            fix="Build the engine in a higher precision",
-        )
-    return output
-
-
-def _category_agreement(
-    category: Category, rows: List[ScoredImage], pixels: Tuple[PixelMetrics, ...]
-) -> CategoryAgreement:
-    labels = np.array([row.sample.is_anomalous for row in rows])
-    scores = np.array([(row.score_a, row.score_b) for row in rows])
-    pixel_auroc = [metrics.compute().pixel_auroc for metrics in pixels] or [None, None]
-    return CategoryAgreement(
-        name=category.name,
-        images=len(rows),
-        anomalous=int(labels.sum()),
-        image_auroc=compare_auroc(*(image_auroc(labels, scores[:, engine]) for engine in range(2))),
-        pixel_auroc=compare_auroc(*pixel_auroc),
-    )
+    return PairedRun(categories, images, maps.compute())

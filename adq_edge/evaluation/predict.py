@@ -1,4 +1,4 @@
-"""`predict`: score, decision and heat map of images."""
+"""`predict`: scores, decisions and heat maps of images."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ import numpy as np
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import AdqError, DataError
-from adq_edge.core.imaging import find_images, overlay, read_image, resize_image, write_image
+from adq_edge.core.imaging import find_images, overlay, read_image, write_image
+from adq_edge.evaluation.scoring import run_engine
 from adq_edge.runtimes.base import Engine
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What an engine says of one image.
+    """The result of one image.
 
     Attributes:
-        image: the image's file.
+        image: the image file.
         score: the anomaly score; None if the image could not be read.
-        threshold: the engine's own threshold; None if it was never evaluated.
-        anomalous: whether the score reaches the threshold; None without either.
-        heat_map: the overlay that was written, if any.
-        error: why the image could not be read, if so.
+        threshold: the engine's threshold; None if the engine was not evaluated.
+        anomalous: True if the score reaches the threshold; None without a score or threshold.
+        heat_map: the heat-map overlay; None if none was written.
+        error: why the image could not be read; None if it was read.
     """
 
     image: str
@@ -39,18 +40,19 @@ class Prediction:
 def predict(
     engine: Engine, images: Sequence[Union[str, Path]], *, output: Optional[Path] = workspace.PREDICTIONS
 ) -> Iterator[Prediction]:
-    """Score images one after the other; one that cannot be read is reported and skipped.
+    """Score images one after the other; an image that cannot be read gives a prediction with an error.
 
     Args:
         engine: a loaded engine.
-        images: files, or folders whose images are taken.
-        output: folder for the heat-map overlays (see `red_level`); None: none.
+        images: image files, or folders of images.
+        output: folder for the heat-map overlays (colors: see `red_level`); None to write none.
 
     Yields:
-        A prediction per image, in order.
+        One prediction per image, in order.
 
     Raises:
         DataError: a folder without images.
+        EngineError: a map or a score is NaN or infinite.
         StorageError: a heat map cannot be written.
     """
     paths = _expand(Path(image) for image in images)
@@ -61,7 +63,7 @@ def predict(
         except AdqError as error:
             yield Prediction(str(path), error=str(error))
             continue
-        result = engine.run(resize_image(pixels, engine.sidecar.image_size)[None])
+        result = run_engine(engine, pixels, path)
         score, threshold = float(result.scores[0]), engine.sidecar.threshold
         heat_map = None
         if output is not None:
@@ -77,10 +79,9 @@ def predict(
 
 
 def red_level(anomaly_map: np.ndarray, threshold: Optional[Threshold]) -> float:
-    """Return the map value that a heat map shows red, 0 being blue.
+    """Return the map value that a heat map shows in red; 0 is blue.
 
-    An anomalous image is red where its own map peaks; a normal one, which stays below the threshold
-    everywhere, is red nowhere.
+    It is the threshold, or the map's maximum if that is higher. So a normal image has no red pixel.
     """
     peak = float(anomaly_map.max())
     return peak if threshold is None else max(peak, threshold.score)
@@ -100,7 +101,7 @@ def _expand(paths: Iterable[Path]) -> List[Path]:
 
 
 def _overlay_names(paths: Sequence[Path]) -> List[str]:
-    """Name each overlay after its image; images of the same name get their folders' names in front."""
+    """Name each overlay after its image; if two images have the same name, folder names are put in front."""
     stems = [path.stem for path in paths]
     unique = len(set(stems)) == len(stems)
     parts = [[path.stem] if unique else [*path.resolve().parts[-4:-1], path.stem] for path in paths]

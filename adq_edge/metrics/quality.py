@@ -1,8 +1,4 @@
-"""How well scores and maps tell defects from normal: image AUROC, pixel AUROC, AUPRO, the best threshold.
-
-Image metrics are exact. Pixel metrics are streamed into histograms, because the pixels of a dataset would
-not fit in the memory of a Jetson; `PixelMetrics` says what that costs in accuracy.
-"""
+"""Exact metrics of image scores: AUROC and the threshold with the highest F1."""
 
 from __future__ import annotations
 
@@ -29,23 +25,41 @@ def image_auroc(labels: np.ndarray, scores: np.ndarray) -> Optional[float]:
         ValueError: `labels` and `scores` differ in shape.
     """
     _, normal, anomalous = _counts_per_score(labels, scores)
-    return _auroc(normal, anomalous)
+    return auroc_from_counts(normal, anomalous)
 
 
 def mean_of_measured(values: Sequence[Optional[float]]) -> Optional[float]:
-    """Return the mean over the categories where a metric was measured; None if it was nowhere."""
+    """Return the mean of the values that are not None; None if there are none."""
     measured = [value for value in values if value is not None]
     return float(np.mean(measured)) if measured else None
 
 
-def f1_max_threshold(labels: np.ndarray, scores: np.ndarray) -> Optional[Tuple[float, float]]:
-    """Find the threshold with the highest F1; an image is called anomalous if score >= threshold.
+def mean_image_auroc(
+    categories: Sequence[str], labels: Sequence[bool], scores: Sequence[float]
+) -> Optional[float]:
+    """Return the mean over categories of the image AUROC, 0 to 1; None if no category has both classes.
 
-    The threshold lies midway between the lowest score that it calls anomalous and the next lower one, so
-    that no image sits on its edge. It is a float32 number where one lies between them, so comparing in
-    float32 or float64 gives the same labels. Among thresholds of equal F1 the highest is taken (fewest
-    alarms). Where the best is to call every image anomalous (always so if every image is), the threshold
-    is the lowest score.
+    Args:
+        categories: the category of each image.
+        labels: True for an anomalous image.
+        scores: score of each image, higher is more anomalous.
+
+    Raises:
+        EngineError: a score is NaN or infinite.
+    """
+    names, flags, values = np.asarray(categories), np.asarray(labels, bool), np.asarray(scores, np.float64)
+    return mean_of_measured(
+        [image_auroc(flags[names == name], values[names == name]) for name in set(categories)]
+    )
+
+
+def f1_max_threshold(labels: np.ndarray, scores: np.ndarray) -> Optional[Tuple[float, float]]:
+    """Find the threshold with the highest F1; an image is anomalous if score >= threshold.
+
+    The threshold is midway between the lowest anomalous score and the next lower score. It is a float32
+    number if one lies between them, so that comparisons in float32 and float64 give the same labels. Among
+    thresholds of equal F1 the highest is chosen (fewest alarms). If the best decision is to call every image
+    anomalous, the threshold is the lowest score.
 
     Args:
         labels: bool `[N]`, True for an anomalous image.
@@ -74,22 +88,23 @@ def f1_max_threshold(labels: np.ndarray, scores: np.ndarray) -> Optional[Tuple[f
 
 
 def _between(low: float, high: float) -> float:
-    """Return the float32 nearest to the middle of `low` and `high`, or `high` if that is not above `low`."""
+    """Return the float32 nearest to the middle of `low` and `high`; `high` if none lies between them."""
     middle = float(np.float32(low / 2 + high / 2))
     return middle if low < middle <= high else high
 
 
 def _counts_per_score(labels: np.ndarray, scores: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distinct scores, ascending, and how many normal and anomalous images have each."""
+    """Return the distinct scores in ascending order, and the normal and anomalous images per score."""
     labels, scores = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=np.float64)
-    _check(labels, scores, "anomaly scores")
+    check_scores(labels, scores, "anomaly scores")
     values, index = np.unique(scores, return_inverse=True)
     normal = np.bincount(index[~labels], minlength=values.size)
     anomalous = np.bincount(index[labels], minlength=values.size)
     return values, normal, anomalous
 
 
-def _check(labels: np.ndarray, scores: np.ndarray, where: str) -> None:
+def check_scores(labels: np.ndarray, scores: np.ndarray, where: str) -> None:
+    """Raise an error if scores and labels differ in shape or a score is not finite."""
     if labels.shape != scores.shape:
         raise ValueError(f"{where} have shape {scores.shape}, their labels {labels.shape}")
     finite = np.isfinite(scores)
@@ -101,11 +116,11 @@ def _check(labels: np.ndarray, scores: np.ndarray, where: str) -> None:
         )
 
 
-def _auroc(normal: np.ndarray, anomalous: np.ndarray) -> Optional[float]:
-    """Return the AUROC from counts `[K]` per score, in ascending order of score; None for one class only."""
+def auroc_from_counts(normal: np.ndarray, anomalous: np.ndarray) -> Optional[float]:
+    """Return the AUROC from image or pixel counts `[K]` per score, in ascending order; None for one class."""
     pairs = float(normal.sum()) * float(anomalous.sum())
     if pairs == 0:
         return None
-    # Doubled, so that halves stay whole numbers: exact in float64 up to 2^52 pairs, and no overflow after.
+    # Twice the count, so that half ties stay integers: exact in float64 up to 2^52 pairs.
     twice_below = 2 * np.cumsum(normal) - normal
     return float(twice_below.astype(np.float64) @ anomalous.astype(np.float64)) / (2 * pairs)

@@ -9,7 +9,7 @@ from adq_edge.artifacts.bundle import FileReference
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.errors import ResultError
 from adq_edge.core.records import Record, record
-from adq_edge.evaluation.evaluate import CategoryQuality
+from adq_edge.evaluation.scoring import CategoryQuality
 from adq_edge.hardware.environment import Environment
 from adq_edge.study.config import StudyConfig
 from adq_edge.study.data import StudyData

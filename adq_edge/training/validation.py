@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, List, Sequence
 
 import numpy as np
 import torch
 
 from adq_edge.datasets.mvtec import Sample
-from adq_edge.metrics.quality import image_auroc
+from adq_edge.metrics.quality import mean_image_auroc
 from adq_edge.training.distributed import ProcessGroup
 from adq_edge.training.loader import TrainingImages, ordered_batches
 
@@ -55,12 +55,10 @@ def mean_auroc(
     values = team.total(scores).numpy()
     if not np.isfinite(values).all():
         return float("nan")
-    labels = np.array([sample.is_anomalous for sample in samples])
-    rows: Dict[str, List[int]] = {}
-    for row, sample in enumerate(samples):
-        rows.setdefault(sample.category, []).append(row)
-    areas = [image_auroc(labels[own], values[own]) for own in rows.values()]
-    return float(np.mean([area for area in areas if area is not None]))
+    categories = [sample.category for sample in samples]
+    auroc = mean_image_auroc(categories, [sample.is_anomalous for sample in samples], values)
+    assert auroc is not None  # every category has both classes
+    return auroc
 
 
 def _share(team: ProcessGroup, count: int, batch_size: int) -> List[List[int]]:

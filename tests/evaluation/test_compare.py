@@ -140,7 +140,7 @@ def test_zeros_are_not_divided_by():
     zero, one = np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32)
     maps = MapComparison()
     assert maps.update(zero, one) == (1.0, None)
-    with pytest.raises(EngineError, match="those of the first engine are 0 on every image"):
+    with pytest.raises(EngineError, match="anomaly maps of the first engine are 0 on every image"):
         maps.compute()
     assert maps.update(one, 2 * one) == (1.0, 0.0)
     assert maps.compute().snr_db == pytest.approx(10 * math.log10(6 / 12))
@@ -218,7 +218,7 @@ def test_threshold_of_other_images_does_not_decide(pair, dataset: Path, tmp_path
 
 
 def test_sheet_has_a_limit_and_says_what_it_leaves_out(pair, dataset: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(comparison_module, "IMAGED", 5)
+    monkeypatch.setattr(comparison_module, "SHEET_ROWS", 5)
     set_threshold(pair["b"], 1e9, dataset)
     result = compare(pair["a"], pair["b"], dataset, output=tmp_path / "r.json", worst=2)
     assert result.sheet == str(tmp_path / "r.jpg")

@@ -23,7 +23,8 @@ from adq_edge.benchmark.records import (
 )
 from adq_edge.benchmark.results import BenchmarkReport, Interference, Settings
 from adq_edge.core.records import write_json
-from adq_edge.evaluation.evaluate import CategoryQuality, Evaluation, ImageScore
+from adq_edge.evaluation.evaluate import Evaluation, ImageScore
+from adq_edge.evaluation.scoring import CategoryQuality
 from adq_edge.hardware.board_state import BoardState
 from adq_edge.hardware.environment import Environment
 from adq_edge.hardware.power import PowerMode

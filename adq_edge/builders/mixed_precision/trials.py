@@ -11,11 +11,11 @@ from adq_edge.artifacts.precision_plan import Step
 from adq_edge.benchmark.protocol import QUERIES_BEFORE_ROUND, Round
 from adq_edge.benchmark.statistics import compare
 from adq_edge.builders.mixed_precision.goal import Goal
-from adq_edge.core.console import console, progress_bar
+from adq_edge.core.console import console
 from adq_edge.core.errors import EngineError
-from adq_edge.core.imaging import load_image
+from adq_edge.evaluation.scoring import score_images
 from adq_edge.metrics.agreement import MapComparison
-from adq_edge.metrics.quality import image_auroc
+from adq_edge.metrics.quality import mean_image_auroc
 from adq_edge.runtimes.base import Engine
 
 _ROUNDS, _QUERIES = 6, 8
@@ -95,19 +95,12 @@ class Trials:
         """Return the mean image AUROC of the labelled categories; 0 without labels."""
         if self._goal.labelled is None:
             return 0.0
-        values = []
-        with progress_bar(f"Scoring {name}", self.images, "images") as advance:
-            for category in self._goal.labelled.categories:
-                scores = []
-                for sample in category.test:
-                    image = load_image(sample.path, engine.sidecar.image_size)
-                    scores.append(float(engine.run(image[None]).scores[0]))
-                    advance()
-                labels = np.array([sample.is_anomalous for sample in category.test])
-                auroc = image_auroc(labels, np.array(scores, np.float32))
-                assert auroc is not None  # each category has normal and defective images
-                values.append(auroc)
-        return float(np.mean(values))
+        images = score_images((engine,), self._goal.labelled, f"Scoring {name}")
+        scores = {image.sample: float(image.outputs[0].scores[0]) for image in images}
+        categories = [sample.category for sample in scores]
+        auroc = mean_image_auroc(categories, [sample.is_anomalous for sample in scores], [*scores.values()])
+        assert auroc is not None  # each category has normal and defective images
+        return auroc
 
 
 def _run_maps(engine: Engine, images: Sequence[np.ndarray]) -> List[np.ndarray]:

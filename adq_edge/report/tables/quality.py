@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Optional, Sequence, Tuple, Union
 
-from adq_edge.evaluation.evaluate import CategoryQuality, Evaluation
+from adq_edge.evaluation.evaluate import Evaluation
+from adq_edge.evaluation.scoring import CategoryQuality
 from adq_edge.report.phrasing import precision_name
 from adq_edge.report.table import Column, Table, Value, text
 
