@@ -1,6 +1,6 @@
-"""adq-edge: trained unified anomaly models as measured INT8/FP16 engines.
+"""adq-edge: trained visual anomaly models as measured INT8 and FP16 engines.
 
-The verbs of the command line, under the same names:
+The functions have the names of the command-line verbs:
 
     import adq_edge
 
@@ -11,8 +11,8 @@ The verbs of the command line, under the same names:
         for prediction in adq_edge.predict(engine, ["part.png"]):
             print(prediction.score, prediction.anomalous)
 
-Importing this package imports neither torch nor a runtime: each function is fetched when first used. Nothing
-is reported to anyone: import it before `onnxruntime`, whose telemetry it turns off.
+Importing this package imports neither torch nor a runtime: each function is imported when first used. Import
+the package before `onnxruntime`, because it turns off the telemetry of ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, List
 
 from adq_edge.core.version import __version__ as __version__
 
-# From 1.29 on ONNX Runtime gives the machine an identifier and reports what runs. It reads this when loaded.
+# ONNX Runtime 1.29 and later reports usage with a machine identifier. It reads this variable when loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What `adq-edge` and `python -m adq_edge` run: the command line, and its end while it is still loading."""
+"""Entry point of `adq-edge` and `python -m adq_edge`; handles Ctrl-C while the command line loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of `analyze`: what INT8 costs a model, layer by layer."""
+"""The result file of `analyze`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ Range = Tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class LayerAnalysis:
-    """What it costs to quantize one layer alone, all others float32.
+    """The error caused by one quantized layer, all other layers in float32.
 
     Attributes:
-        layer: the node's name.
-        operator: the node's operator.
-        quantized: False for a layer that the target leaves in float32.
-        input_ranges: (low, high) of each activation that it reads, in the activation's own units.
-        output_range: (low, high) of what it gives, after its ReLU if it has one.
-        clipped: share of its float output values outside that range on the images, 0 to 1; a symmetric grid
-            reaches as far below zero as above.
-        output_snr_db: 10 log10(sum F^2 / sum (F - Q)^2) over all values of its output on all images, F in
-            float32 and Q quantized, in dB; None: identical.
-        map_snr_db: the same ratio of the anomaly maps, in dB; None: identical.
-        score_bias: median of (Q - F) / F over the images' scores; None if all float scores are 0.
+        layer: name of the node.
+        operator: operator of the node.
+        quantized: False for a layer that the target computes in float32.
+        input_ranges: (low, high) of each input activation, in the units of the activation.
+        output_range: (low, high) of the output, after the ReLU if one follows.
+        clipped: share of the float output values outside the output range, 0 to 1; for a symmetric target the
+            range is extended to be symmetric.
+        output_snr_db: signal-to-noise ratio of the output over all images, in dB; None if identical to
+            float32.
+        map_snr_db: signal-to-noise ratio of the anomaly maps, in dB; None if identical to float32.
+        score_bias: median of (Q - F) / F over the images, with the float score F and the quantized score Q;
+            None if all float scores are 0.
     """
 
     layer: str
@@ -52,22 +53,22 @@ class LayerAnalysis:
 )
 @dataclasses.dataclass(frozen=True)
 class Analysis(Record):
-    """What INT8 costs a model on one kind of machine, and where.
+    """The error that INT8 causes in a model's outputs on one target.
 
-    The arithmetic is the target's; it is computed here in float32, not by the target's kernels.
+    The integer arithmetic of the target is simulated in float32; its kernels are not used.
 
     Attributes:
-        bundle: the bundle's folder.
-        model: the bundle's ONNX file.
-        target: whose integer arithmetic.
-        calibration: where the ranges came from.
-        images: number of images measured with.
-        image_source: where they came from.
-        map_snr_db: as of `LayerAnalysis`, with every layer quantized that the target quantizes.
-        score_bias: as of `LayerAnalysis`, with every layer quantized that the target quantizes.
-        layers: the networks' layers, lowest SNR of the maps first; those in float32 last.
-        plot: the image of the layers' damage.
-        environment: the machine that measured.
+        bundle: the bundle folder.
+        model: the ONNX file of the bundle.
+        target: the target: `x86`, `arm` or `tensorrt`.
+        calibration: origin of the ranges.
+        images: number of analyzed images.
+        image_source: source of the analyzed images.
+        map_snr_db: as in `LayerAnalysis`, with all layers quantized that the target quantizes.
+        score_bias: as in `LayerAnalysis`, with all layers quantized that the target quantizes.
+        layers: the layers of the networks, lowest map SNR first, float32 layers last.
+        plot: the plot file.
+        environment: the machine that ran the analysis.
     """
 
     bundle: str

@@ -1,7 +1,8 @@
-"""`analyze`: what INT8 costs a bundle's model, and which layers pay for it."""
+"""`analyze`: the error that INT8 causes in the outputs of a model, as a whole and layer by layer."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple, Union
@@ -28,11 +29,11 @@ from adq_edge.quantization.region import QuantizedOperator
 from adq_edge.quantization.sensitivity import LayerDamage, clipped_shares, map_damage, whole_damage
 
 _SEED = 1
-"""Not the calibration's: of a large folder, images are measured that were not calibrated on."""
+"""Differs from the seed of the calibration: a large folder gives other images than the calibration used."""
 
 
 class _Images(NamedTuple):
-    """Images to measure with, and where they came from."""
+    """The images to analyze and the name of their source."""
 
     source: str
     arrays: List[np.ndarray]
@@ -51,29 +52,29 @@ def analyze(
     plot: Optional[Union[str, Path]] = None,
     threads: Optional[int] = None,
 ) -> Analysis:
-    """Measure what INT8 costs a bundle's model, layer by layer and as a whole.
+    """Measure the error that INT8 causes in a model's outputs, as a whole and layer by layer.
 
-    The images are half normal, half with synthetic defects. Time grows with layers times images.
+    Half of the images are normal, half have synthetic defects. The time is proportional to layers x images.
 
     Args:
-        bundle: the bundle's folder; the newest in `bundles/` by default.
-        calib: the calibrator, `name` or `name:value`; as for `build`, by default the ranges that the model
-            was trained with, if it was.
-        source: what is calibrated on: `images`, `synthetic-defects`, `random-normal`, an installed package's,
-            or several with commas between them.
-        calib_data: folder of images to calibrate on and to measure with, or `random-normal` to calibrate on
-            noise; by default `calibration_data/`, else the training images of the model.
+        bundle: the bundle folder; the newest in `bundles/` by default.
+        calib: the calibrator, `name` or `name:value`; as for `build`, by default the ranges of the training
+            if the model was trained with quantization, else `lp`.
+        source: kind of calibration images: `images`, `synthetic-defects`, `random-normal`, a kind of an
+            installed package, or several separated by commas.
+        calib_data: folder of images to calibrate on and to analyze, or `random-normal` to calibrate on noise;
+            by default `calibration_data/`, else the training images of the model.
         samples: the largest number of calibration images.
-        images: the largest number of images to measure with.
+        images: the largest number of images to analyze.
         target: `x86`, `arm` or `tensorrt`; this machine's CPU by default.
         output: the result file; `benchmarks/results/NAME.analysis.json` by default.
-        plot: the plot, a .png or .jpg; beside the result file by default.
+        plot: the plot file, .png or .jpg; beside the result file by default.
         threads: CPU threads; all by default.
 
     Raises:
         BundleError: the bundle is missing or damaged.
         CalibrationError: no images, no such calibrator or source, or unusable activations.
-        DataError: an image cannot be read, or the plot's name is not an image's.
+        DataError: an image cannot be read, or the plot is not an image file.
         StorageError: a result cannot be written.
     """
     chosen = cpu_target() if target is None else choose(Target, target)
@@ -82,7 +83,7 @@ def analyze(
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     default = workspace.RESULTS / f"{opened.manifest.name}.analysis.json"
     files = choose_result_files(default if output is None else output, plot, ".png", "plot")
-    measured_with = _load_images(opened, calib_data, images)
+    analyzed = _load_images(opened, calib_data, images)
     trained = find_trained_ranges(opened, chosen, calib)
     model = FloatModel.load(opened)
     if trained is not None:
@@ -90,7 +91,7 @@ def analyze(
     else:
         calibration = choose_source(opened, source, calib_data, samples)
         calibrated = calibrate_model(opened, model, calib or DEFAULT_CALIBRATOR, calibration, threads=threads)
-    analysis = _measure(opened, calibrated, chosen, measured_with, files.image, threads)
+    analysis = _measure(opened, calibrated, chosen, analyzed, files.image, threads)
     with atomic_path(files.result) as temporary:  # both or neither
         analysis.write(temporary)
         write_sensitivity_plot(files.image, analysis)
@@ -132,7 +133,7 @@ def _measure(
         image_source=images.source,
         map_snr_db=whole.map_snr_db,
         score_bias=whole.score_bias,
-        layers=tuple(sorted(layers, key=_badness)),
+        layers=tuple(sorted(layers, key=_worst_first)),
         plot=str(plot),
         environment=read_environment(),
     )
@@ -142,17 +143,12 @@ def _layer(
     operator: QuantizedOperator, ranges: Dict[str, Range], clipped: Dict[str, float], damage: LayerDamage
 ) -> LayerAnalysis:
     return LayerAnalysis(
-        layer=damage.layer,
-        operator=damage.operator,
-        quantized=damage.quantized,
+        **dataclasses.asdict(damage),
         input_ranges=tuple(ranges[name] for name in operator.inputs),
         output_range=ranges[operator.output],
         clipped=clipped[operator.output],
-        output_snr_db=damage.output_snr_db,
-        map_snr_db=damage.map_snr_db,
-        score_bias=damage.score_bias,
     )
 
 
-def _badness(layer: LayerAnalysis) -> Tuple[bool, float]:
+def _worst_first(layer: LayerAnalysis) -> Tuple[bool, float]:
     return (not layer.quantized, math.inf if layer.map_snr_db is None else layer.map_snr_db)

@@ -1,4 +1,4 @@
-"""What each layer's quantization costs, as an image."""
+"""Bar chart of the map SNR of each quantized layer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 from adq_edge.core.console import decibels
 from adq_edge.core.imaging import write_image
 
-if TYPE_CHECKING:  # `analyze` itself calls the plot
+if TYPE_CHECKING:
     from adq_edge.evaluation.analysis import Analysis, LayerAnalysis
 
-_WHITE, _BLACK, _GREY = (255, 255, 255), (0, 0, 0), (215, 215, 215)
+_WHITE, _BLACK, _GRAY = (255, 255, 255), (0, 0, 0), (215, 215, 215)
 _BAR, _WHOLE = (120, 160, 205), (200, 30, 30)
 _FONT, _SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 _MARGIN, _HEAD, _ROW, _AXIS, _VALUE = 12, 76, 20, 560, 110
@@ -24,30 +24,29 @@ _LOWEST, _HIGHEST = -40, 120
 
 
 class _Scale(NamedTuple):
-    """The horizontal axis: which decibels lie where, in pixels from the left edge."""
+    """The horizontal axis: its ends in dB, and its left end in pixels."""
 
     left: int
     low: int
     high: int
 
     def x(self, ratio: float) -> int:
+        """Return the position of a ratio in dB, in pixels; a ratio outside the axis is at its end."""
         share = (ratio - self.low) / (self.high - self.low)
         return self.left + round(_AXIS * min(max(share, 0.0), 1.0))
 
 
 def write_sensitivity_plot(path: Path, analysis: Analysis) -> None:
-    """Write an image of horizontal bars: the SNR of the anomaly maps by layer, worst on top.
+    """Write a chart with one horizontal bar per layer: SNR of the anomaly maps in dB, worst layer on top.
 
-    A red line marks that of the whole graph in INT8. A layer without damage, or in float32, has no bar.
+    A red line marks the SNR with all layers in INT8. An identical layer, or one in float32, has no bar.
 
     Raises:
         DataError: OpenCV cannot write this format.
         StorageError: the image cannot be written.
     """
     bundle = Path(analysis.bundle).name
-    title = (
-        f"{bundle} on {analysis.target}: SNR of the anomaly maps, one layer in INT8 at a time; long is good"
-    )
+    title = f"{bundle} on {analysis.target}: SNR of the anomaly maps, one layer in INT8 at a time; longer is better"
     names = [_shortened(layer.layer) for layer in analysis.layers]
     left = 2 * _MARGIN + max(map(_width, names), default=0)
     scale = _Scale(left, *_ends([analysis.map_snr_db, *(layer.map_snr_db for layer in analysis.layers)]))
@@ -65,7 +64,7 @@ def write_sensitivity_plot(path: Path, analysis: Analysis) -> None:
 
 
 def _ends(values: Sequence[Optional[float]]) -> Tuple[int, int]:
-    """Return round ends of an axis that holds zero and all usual values; bars of others end at its ends."""
+    """Return the ends of the axis in dB, multiples of 10; they contain 0 and all values within the limits."""
     known = [0.0, *(value for value in values if value is not None)]
     low = max(10 * math.floor(min(known) / 10), _LOWEST)
     high = min(10 * math.ceil(max(known) / 10), _HIGHEST)
@@ -76,7 +75,7 @@ def _draw_grid(canvas: np.ndarray, scale: _Scale) -> None:
     bottom = canvas.shape[0] - _MARGIN
     for ratio in range(scale.low, scale.high + 1, 10):
         x = scale.x(ratio)
-        cv2.line(canvas, (x, _HEAD - 4), (x, bottom), _GREY, 1)
+        cv2.line(canvas, (x, _HEAD - 4), (x, bottom), _GRAY, 1)
         label = f"{ratio} dB"
         _write(canvas, label, x - _width(label) // 2, _HEAD - 8)
 
@@ -107,5 +106,5 @@ def _shortened(name: str) -> str:
 
 
 def layer_decibels(layer: LayerAnalysis, value: Optional[float]) -> str:
-    """Show a layer's signal-to-noise ratio; a layer that stays in float32 has none."""
+    """Format the signal-to-noise ratio of a layer; a float32 layer has none."""
     return decibels(value) if layer.quantized else "float32"

@@ -34,8 +34,8 @@ class PixelMetrics:
     PRO is the mean, over all defect regions, of the detected share of the region's pixels. AUPRO is the
     integral of PRO over the false-positive rate from 0 to 0.3, with linear interpolation, divided by 0.3. A
     region is an 8-connected part of a mask. False positives are counted over all pixels outside the masks,
-    also on good images. Source: Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021, section 5, and the
-    evaluation code published with it.
+    also on good images. Source: Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021, section 5,
+    and the evaluation code published with it.
 
     Accuracy: the bin of a pixel is the top 20 bits (sign, exponent, 11 bits of mantissa) of its float32
     value. Bins are 2^-11 (0.05 %) wide relative to the value, between 1e-38 and 1e38; values in one bin count

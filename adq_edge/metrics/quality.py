@@ -48,9 +48,8 @@ def mean_image_auroc(
         EngineError: a score is NaN or infinite.
     """
     names, flags, values = np.asarray(categories), np.asarray(labels, bool), np.asarray(scores, np.float64)
-    return mean_of_measured(
-        [image_auroc(flags[names == name], values[names == name]) for name in set(categories)]
-    )
+    groups = [names == name for name in dict.fromkeys(categories)]
+    return mean_of_measured([image_auroc(flags[group], values[group]) for group in groups])
 
 
 def f1_max_threshold(labels: np.ndarray, scores: np.ndarray) -> Optional[Tuple[float, float]]:

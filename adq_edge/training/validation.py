@@ -56,7 +56,7 @@ def mean_auroc(
     if not np.isfinite(values).all():
         return float("nan")
     categories = [sample.category for sample in samples]
-    auroc = mean_image_auroc(categories, [sample.is_anomalous for sample in samples], values)
+    auroc = mean_image_auroc(categories, [sample.is_anomalous for sample in samples], values.tolist())
     assert auroc is not None  # every category has both classes
     return auroc
 

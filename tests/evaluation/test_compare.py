@@ -296,7 +296,7 @@ def test_unusable_data_and_outputs_are_refused(pair, dataset: Path, tmp_path: Pa
     shutil.rmtree(str(root / "part0" / "test"))
     before = sorted(tmp_path.rglob("*"))
     output = tmp_path / "out" / "r.json"
-    with pytest.raises(DataError, match=r"data: no test images\. Put labelled images"):
+    with pytest.raises(DataError, match=r"data: no test images\. Put labeled images"):
         compare(a, b, root, output=output)
     with pytest.raises(DataError, match="no category named 'part9'"):
         compare(a, b, dataset, categories=["part9"], output=output)
