@@ -45,8 +45,8 @@ def write_sensitivity_plot(path: Path, analysis: Analysis) -> None:
         DataError: OpenCV cannot write this format.
         StorageError: the image cannot be written.
     """
-    bundle = Path(analysis.bundle).name
-    title = f"{bundle} on {analysis.target}: SNR of the anomaly maps, one layer in INT8 at a time; longer is better"
+    name = f"{Path(analysis.bundle).name} on {analysis.target}"
+    title = f"{name}: SNR of the anomaly maps with one layer in INT8; longer is better"
     names = [_shortened(layer.layer) for layer in analysis.layers]
     left = 2 * _MARGIN + max(map(_width, names), default=0)
     scale = _Scale(left, *_ends([analysis.map_snr_db, *(layer.map_snr_db for layer in analysis.layers)]))
