@@ -54,7 +54,7 @@ def bench(
     """Measure latency, throughput, memory and power. Several engines take turns in short rounds."""
     if estimate is not None:
         if host or data is not None or precision is not None:
-            raise AdqError("--estimate measures nothing, here or on a board", fix="Name a bundle alone")
+            raise AdqError("--estimate measures nothing", fix="Omit --host, --data and --precision")
         _print_estimate(estimate, engines or [])
         return
     if host:
@@ -75,7 +75,7 @@ def bench(
         _print_boards(results)
         return
     if data is not None or precision is not None:
-        raise AdqError("--data and --precision are for --host", fix="Use eval and build here")
+        raise AdqError("--data and --precision are for --host", fix="Use eval and build on this machine")
     from adq_edge.benchmark.bench import UnsavedReportError, result_files
     from adq_edge.benchmark.bench import bench as run
 
@@ -127,5 +127,5 @@ def _print_estimate(bundle: Path, engines: List[Path]) -> None:
     from adq_edge.roofline.estimate import estimate
 
     if engines:
-        raise AdqError("--estimate measures no engine", where=engines[0], fix="Name a bundle alone")
+        raise AdqError("--estimate measures no engine", where=engines[0], fix="Name only a bundle")
     print_table(estimate_table(estimate(bundle)))

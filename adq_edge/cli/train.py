@@ -21,7 +21,7 @@ _BY_METHOD = "stfpm {}, reverse-distillation {}, uninformed-students {}"
 def train(
     data: Optional[Path] = typer.Option(
         None,
-        help="Dataset in MVTec AD layout. Required, except with --qat: default the checkpoint's dataset.",
+        help="Dataset in MVTec AD layout; required. With --qat the default is the dataset of the checkpoint.",
     ),
     arch: Optional[str] = typer.Option(
         None, help="Method: stfpm, reverse-distillation or uninformed-students. Default: stfpm."
@@ -146,7 +146,7 @@ def _method_option(text: str) -> Tuple[str, Union[int, str]]:
     name, separator, value = text.partition("=")
     if not name or not separator:
         raise AdqError(
-            f"--option {text} is not of the form NAME=VALUE", fix="For example: --option border=zeros"
+            f"--option {text} does not have the form NAME=VALUE", fix="For example: --option border=zeros"
         )
     return name, int(value) if value.isdigit() else value
 

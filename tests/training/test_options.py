@@ -311,7 +311,7 @@ def test_options_of_a_method(run, two_stages):
             ["--arch", "uninformed-students", "--option", "border=round"],
             "border is 'round'. There are: inside",
         ),
-        (["--option", "border"], "--option border is not of the form NAME=VALUE. For example"),
+        (["--option", "border"], "--option border does not have the form NAME=VALUE. For example"),
         (["--precision", "int4"], "'int4' is not a valid training precision. There are: auto, float32"),
         (["--precision", "float16"], "--precision: float16 needs a CUDA device"),
         (["--compile"], "--compile: needs a CUDA device"),
