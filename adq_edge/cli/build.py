@@ -90,19 +90,19 @@ def build(
     from adq_edge.report.tables.plan import plan_table
 
     asked = BuildOptions(
-        _precision(fp32, fp16, int8),
-        calib,
-        calib_data,
-        source,
-        samples,
-        max_drop,
-        plan,
-        data,
-        keep_nearest,
-        device,
-        runtime,
-        threads,
-        TensorRTOptions(tuple(sm or ()), route, dla, max_batch, workspace, memory_limit),
+        precision=_precision(fp32, fp16, int8),
+        calib=calib,
+        calib_data=calib_data,
+        source=source,
+        samples=samples,
+        max_drop=max_drop,
+        plan=plan,
+        data=data,
+        keep_nearest=keep_nearest,
+        device=device,
+        runtime=runtime,
+        threads=threads,
+        tensorrt=TensorRTOptions(tuple(sm or ()), route, dla, max_batch, workspace, memory_limit),
     )
     built = build_engine(bundle, output, asked)
     sidecar = built.sidecar

@@ -1,1 +1,3 @@
-"""Images made from what engines say of images."""
+"""Quality of engines: evaluate, predict, compare and analyze, with their sheets and plots."""
+
+from __future__ import annotations

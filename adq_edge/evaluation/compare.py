@@ -17,8 +17,9 @@ from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import AdqError, ResultError
 from adq_edge.core.files import atomic_path
 from adq_edge.core.records import Record, record
+from adq_edge.datasets.mvtec import GOOD
 from adq_edge.evaluation.heat_map_sheets import write_comparison_sheet
-from adq_edge.evaluation.paired_run import PairedImage, PairedRun, check_match, run_paired
+from adq_edge.evaluation.paired_run import PairedRun, check_match, run_paired
 from adq_edge.evaluation.scoring import choose_dataset
 from adq_edge.hardware.environment import Environment, read_environment
 from adq_edge.metrics.agreement import (
@@ -31,7 +32,6 @@ from adq_edge.metrics.agreement import (
     compare_scores,
     count_flips,
     mean_auroc,
-    relative_difference,
 )
 from adq_edge.metrics.quality import f1_max_threshold
 from adq_edge.runtimes.base import Engine
@@ -153,22 +153,23 @@ def compare(
         check_match(a, b, other_model)
         dataset = choose_dataset(a, data, categories)
         measured = run_paired(a, b, dataset)
-        comparison = _summarise(a, b, dataset.root, measured)
+        comparison = _summarize(a, b, dataset.root, measured)
         shown = _worst_images(comparison.images, worst)
         if shown:
-            sheet_images = tuple(comparison.images[number].image for number in shown)
+            sheet_images = tuple(image.image for image in shown)
             comparison = dataclasses.replace(comparison, sheet=str(files.image), sheet_images=sheet_images)
         with atomic_path(files.result) as temporary:  # both or neither
             comparison.write(temporary)
             if shown:
-                rows = [(measured.images[number].sample, comparison.images[number]) for number in shown]
+                samples = {str(sample.path): sample for part in dataset.categories for sample in part.test}
+                rows = [(samples[image.image], image) for image in shown]
                 thresholds = comparison.engine_a.threshold, comparison.engine_b.threshold
                 write_comparison_sheet(files.image, rows, (a, b), thresholds)
     return comparison
 
 
-def _summarise(a: Engine, b: Engine, root: Path, measured: PairedRun) -> Comparison:
-    labels = [image.sample.is_anomalous for image in measured.images]
+def _summarize(a: Engine, b: Engine, root: Path, measured: PairedRun) -> Comparison:
+    labels = [image.defect != GOOD for image in measured.images]
     scores_a = np.array([image.score_a for image in measured.images])
     scores_b = np.array([image.score_b for image in measured.images])
     names = [category.name for category in measured.categories]
@@ -219,33 +220,23 @@ def _describe(
     )
 
 
-def _decide(
-    image: PairedImage, threshold_a: Optional[Threshold], threshold_b: Optional[Threshold]
-) -> ImageAgreement:
+def _decide(image: ImageAgreement, a: Optional[Threshold], b: Optional[Threshold]) -> ImageAgreement:
     def anomalous(score: float, threshold: Optional[Threshold]) -> Optional[bool]:
         return None if threshold is None else score >= threshold.score
 
-    return ImageAgreement(
-        image=str(image.sample.path),
-        category=image.sample.category,
-        defect=image.sample.defect,
-        score_a=image.score_a,
-        score_b=image.score_b,
-        relative_difference=relative_difference(image.score_a, image.score_b),
-        map_difference=image.maps.largest,
-        map_snr_db=image.maps.snr_db,
-        anomalous_a=anomalous(image.score_a, threshold_a),
-        anomalous_b=anomalous(image.score_b, threshold_b),
-        anomalous_b_at_a=anomalous(image.score_b, threshold_a),
+    return dataclasses.replace(
+        image,
+        anomalous_a=anomalous(image.score_a, a),
+        anomalous_b=anomalous(image.score_b, b),
+        anomalous_b_at_a=anomalous(image.score_b, a),
     )
 
 
-def _worst_images(images: Sequence[ImageAgreement], worst: int) -> List[int]:
-    """Return the indices of the images on the sheet: the worst, then the others that flip, worst first."""
+def _worst_images(images: Sequence[ImageAgreement], worst: int) -> List[ImageAgreement]:
+    """Return the images for the sheet: the worst ones, then the others that flip, worst first."""
 
-    def distance(number: int) -> float:
-        relative = images[number].relative_difference
-        return math.inf if relative is None else abs(relative)
+    def distance(image: ImageAgreement) -> float:
+        return math.inf if image.relative_difference is None else abs(image.relative_difference)
 
-    order = sorted(range(len(images)), key=distance, reverse=True)
-    return (order[:worst] + [number for number in order[worst:] if images[number].flips])[:SHEET_ROWS]
+    order = sorted(images, key=distance, reverse=True)
+    return (order[:worst] + [image for image in order[worst:] if image.flips])[:SHEET_ROWS]

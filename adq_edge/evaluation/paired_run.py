@@ -5,25 +5,17 @@ from __future__ import annotations
 from typing import List, NamedTuple
 
 from adq_edge.core.errors import EngineError
-from adq_edge.datasets.mvtec import Dataset, Sample
+from adq_edge.datasets.mvtec import Dataset
 from adq_edge.evaluation.scoring import QualityMeter, score_categories
 from adq_edge.metrics.agreement import (
     CategoryAgreement,
+    ImageAgreement,
     MapAgreement,
     MapComparison,
-    MapDifference,
     compare_auroc,
+    relative_difference,
 )
 from adq_edge.runtimes.base import Engine
-
-
-class PairedImage(NamedTuple):
-    """A test image, its scores by both engines and the difference of its maps."""
-
-    sample: Sample
-    score_a: float
-    score_b: float
-    maps: MapDifference
 
 
 class PairedRun(NamedTuple):
@@ -31,12 +23,12 @@ class PairedRun(NamedTuple):
 
     Attributes:
         categories: quality of both engines on each category with test images.
-        images: every test image, category after category.
+        images: every test image, category after category; without decisions.
         maps: agreement of the maps over all images, at the size of the maps.
     """
 
     categories: List[CategoryAgreement]
-    images: List[PairedImage]
+    images: List[ImageAgreement]
     maps: MapAgreement
 
 
@@ -74,14 +66,26 @@ def run_paired(a: Engine, b: Engine, dataset: Dataset) -> PairedRun:
     """
     maps = MapComparison()
     categories: List[CategoryAgreement] = []
-    images: List[PairedImage] = []
+    images: List[ImageAgreement] = []
     title = f"Comparing {a.path.name} with {b.path.name}"
     for name, scored in score_categories((a, b), dataset, title):
         meter_a, meter_b = QualityMeter(name, 0), QualityMeter(name, 1)
         for image in scored:
             map_a, map_b = (output.maps[0] for output in image.outputs)
-            scores = meter_a.update(image), meter_b.update(image)
-            images.append(PairedImage(image.sample, *scores, maps.update(map_a, map_b)))
+            score_a, score_b = meter_a.update(image), meter_b.update(image)
+            difference = maps.update(map_a, map_b)
+            images.append(
+                ImageAgreement(
+                    image=str(image.sample.path),
+                    category=name,
+                    defect=image.sample.defect,
+                    score_a=score_a,
+                    score_b=score_b,
+                    relative_difference=relative_difference(score_a, score_b),
+                    map_difference=difference.largest,
+                    map_snr_db=difference.snr_db,
+                )
+            )
         quality_a, quality_b = meter_a.compute(), meter_b.compute()
         categories.append(
             CategoryAgreement(

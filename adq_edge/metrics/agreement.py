@@ -115,9 +115,9 @@ class ImageAgreement:
     relative_difference: Optional[float]
     map_difference: float
     map_snr_db: Optional[float]
-    anomalous_a: Optional[bool]
-    anomalous_b: Optional[bool]
-    anomalous_b_at_a: Optional[bool]
+    anomalous_a: Optional[bool] = None
+    anomalous_b: Optional[bool] = None
+    anomalous_b_at_a: Optional[bool] = None
 
     @property
     def flips_own(self) -> bool:
