@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import List
 
 from adq_edge.benchmark.bench import bench
+from adq_edge.benchmark.quotable import find_caveat
 from adq_edge.benchmark.records import EngineBenchmark
 from adq_edge.builders.build import build
 from adq_edge.core.options import Precision
@@ -66,7 +67,8 @@ def main() -> None:
             build(options.bundle, path, precision=precision, runtime=runtime, calib_data=options.images)
             paths.append(path)
         report = bench(paths, threads=options.threads, quick=options.quick, output=Path(folder))
-    quick = "" if report.caveat is None else f" ({report.caveat})"
+    caveat = find_caveat(report)
+    quick = "" if caveat is None else f" ({caveat})"
     publish(
         "latency",
         f"SingleStream latency at batch 1, {options.threads} threads, end to end from a "

@@ -1,3 +1,3 @@
-"""Benchmarks: engines timed side by side, each in a process of its own."""
+"""Benchmarks of engines in turns, each in a separate process."""
 
 from __future__ import annotations

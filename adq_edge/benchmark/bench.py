@@ -1,4 +1,4 @@
-"""`bench`: latency, throughput, memory and power of engines, each in its own process, interleaved."""
+"""`bench`: latency, throughput, memory and power of engines in turns, each in its own process."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from adq_edge.artifacts.outputs import check_writable
 from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
 from adq_edge.benchmark.device_check import check_device
 from adq_edge.benchmark.progress import quiet_progress
-from adq_edge.benchmark.results import QUOTABLE_QUERIES, QUOTABLE_SECONDS, BenchmarkReport, Settings
+from adq_edge.benchmark.quotable import QUOTABLE_QUERIES, QUOTABLE_SECONDS
+from adq_edge.benchmark.results import BenchmarkReport, Settings
 from adq_edge.benchmark.runner import measure
-from adq_edge.benchmark.sample_image import Image, open_image
-from adq_edge.benchmark.schedule import Plan, plan_for
-from adq_edge.benchmark.summary import interference, summarise
+from adq_edge.benchmark.sample_image import SampleImage, open_sample_image
+from adq_edge.benchmark.schedule import Plan, make_plan
+from adq_edge.benchmark.summary import summarize, summarize_interference
 from adq_edge.core.errors import AdqError, EngineError, ResultError, StorageError
 from adq_edge.core.options import Device, Scenario, choose
 from adq_edge.core.runtimes import find_runtime
@@ -25,15 +26,15 @@ from adq_edge.hardware.board_state import read_board_state
 from adq_edge.hardware.environment import read_environment
 
 _SUFFIX = ".bench.json"
-_QUICK_SUFFIX = ".quick.bench.json"  # a look must not replace what may be quoted
+_QUICK_SUFFIX = ".quick.bench.json"  # a quick run must not replace quotable results
 
 
 class UnsavedReportError(StorageError):
-    """A result file cannot be written once all is measured.
+    """A result file cannot be written after the measurement.
 
     Args:
-        problem: why.
-        report: what was measured.
+        problem: the reason.
+        report: the measured results.
     """
 
     def __init__(self, problem: StorageError, report: BenchmarkReport) -> None:
@@ -56,45 +57,45 @@ def bench(
     output: Optional[Union[str, Path]] = None,
     progress: bool = True,
 ) -> BenchmarkReport:
-    """Measure engines side by side and write one result file for each.
+    """Measure engines in turns and write one result file for each.
 
     Args:
-        engines: the engine file or files, the first being the one that the others are compared with; the
-            newest in `engines/` by default.
-        device: what is measured: the engines must have been built for it; that of the first one by default.
+        engines: the engine file or files; the first one is the baseline of the comparisons. The newest in
+            `engines/` by default.
+        device: the device, for which all engines must be built; that of the first engine by default.
         runtime: another runtime than the engines' own.
         threads: CPU threads; the runtime's default otherwise.
-        queries: least number of SingleStream queries per engine.
-        seconds: least duration of SingleStream per engine; the other figures take about as long again.
-        quick: a look in 3 to 5 s per engine; its results say that they are not to be quoted.
-        scenarios: what to measure, by MLPerf's names; SingleStream and Offline by default.
+        queries: minimum number of SingleStream queries per engine.
+        seconds: minimum duration of SingleStream per engine; the other measurements take about as long.
+        quick: measure for 3 to 5 s per engine; the results are marked as not to be quoted.
+        scenarios: MLPerf's names of the scenarios; SingleStream and Offline by default.
         batches: batch sizes of Offline; by default 1, 2, 4 and so on until throughput stops rising.
-        image: an encoded image for the end-to-end figures; by default a synthetic one of 1024x1024 pixels.
-        output: the result file (.json) of a single engine, or the folder of several ones' files;
+        image: an encoded image for end to end; by default a synthetic one of 1024x1024 pixels.
+        output: the result file (.json) of a single engine, or the folder for the files of several engines;
             `benchmarks/results/NAME.bench.json` by default, `NAME.quick.bench.json` of a quick run.
         progress: whether to show a progress bar.
 
     Raises:
         AdqError: nothing to measure (no queries, or a batch size below 1), a batch size that an engine does
-            not take, or the device is not here.
+            not accept, or the device is not here.
         DataError: `image` is not an image.
-        EngineError: an engine is missing, damaged or meant for another machine, or its process died other
-            than in Offline, which then ends for this engine and is told of in its figures.
+        EngineError: an engine is missing, damaged or built for another device, or fails outside Offline. A
+            failure in Offline ends Offline for this engine and is part of its results.
         MissingDependencyError: the runtime is not installed.
         ResultError: several engines, but `output` is one file.
-        StorageError: a file cannot be read or written; an UnsavedReportError, which has the report, where
-            all was measured already.
+        StorageError: a file cannot be read or written. After the measurement an UnsavedReportError, which has
+            the report.
     """
     if device is not None:
         device = choose(Device, device)
         check_device(device)
-    chosen = [engines] if isinstance(engines, (str, Path)) else engines or [workspace.latest_engine()]
-    paths = [Path(engine) for engine in chosen]
+    files = [engines] if isinstance(engines, (str, Path)) else engines or [workspace.latest_engine()]
+    paths = [Path(engine) for engine in files]
     if runtime is not None:
         find_runtime(runtime)
-    asked = tuple(choose(Scenario, scenario) for scenario in scenarios or Scenario)
-    plan = _plan(queries, seconds, quick, asked, batches)
-    sidecars = [read_sidecar(path) for path in paths]  # refuse an unfit one before anything is started
+    chosen_scenarios = tuple(choose(Scenario, scenario) for scenario in scenarios or Scenario)
+    plan = _plan(queries, seconds, quick, chosen_scenarios, batches)
+    sidecars = [read_sidecar(path) for path in paths]  # check all of them before anything is started
     if device is None:
         device = choose(Device, sidecars[0].device)
         check_device(device)
@@ -104,7 +105,7 @@ def bench(
     environment = read_environment()
     turns = len(paths) * plan.turns
     board_before = read_board_state()
-    with open_image(image) as sample, quiet_progress(title, turns, progress) as advance:
+    with open_sample_image(image) as sample, quiet_progress(title, turns, progress) as advance:
         measured = measure(paths, plan, runtime, threads, sample.path, advance)
     report = BenchmarkReport(
         run=uuid.uuid4().hex,
@@ -112,8 +113,8 @@ def bench(
         quick=quick,
         settings=_settings(device, threads, plan, sample),
         environment=environment,
-        engines=summarise(measured),
-        interference=interference(measured),
+        engines=summarize(measured),
+        interference=summarize_interference(measured),
         board_before=board_before,
         board_after=read_board_state(),
     )
@@ -134,7 +135,7 @@ def _check_devices(paths: Sequence[Path], sidecars: Sequence[Sidecar], device: D
             )
 
 
-def _settings(device: Device, threads: Optional[int], plan: Plan, sample: Image) -> Settings:
+def _settings(device: Device, threads: Optional[int], plan: Plan, sample: SampleImage) -> Settings:
     return Settings(
         device=device.value,
         threads=threads,
@@ -156,16 +157,16 @@ def _plan(
 ) -> Plan:
     if queries < 1 or seconds < 0 or (batches is not None and min(batches, default=0) < 1):
         raise AdqError(
-            "nothing to measure", fix="Ask for at least one query, 0 s or more and batch sizes of 1 or more"
+            "nothing to measure", fix="Give at least one query, 0 s or more and batch sizes of 1 or more"
         )
     sizes = None if batches is None else tuple(batches)
-    return dataclasses.replace(plan_for(queries, seconds, quick), scenarios=scenarios, batches=sizes)
+    return dataclasses.replace(make_plan(queries, seconds, quick), scenarios=scenarios, batches=sizes)
 
 
 def _prepare_output(target: Path, engines: int) -> Path:
-    """Return the result file or folder, and find out now rather than in minutes that it cannot be."""
+    """Return the result file or folder; check before the measurement that it can be written."""
     if _is_file(target) and engines > 1:
-        raise ResultError("each engine has a result file of its own", where=target, fix="Name a folder")
+        raise ResultError("each engine has its own result file", where=target, fix="Name a folder")
     check_writable(target if _is_file(target) else target / _SUFFIX)
     return target
 
@@ -175,7 +176,7 @@ def _is_file(target: Path) -> bool:
 
 
 def result_files(report: BenchmarkReport, output: Union[str, Path] = workspace.RESULTS) -> Tuple[Path, ...]:
-    """Return where `bench` writes a run's results, one file an engine; `output` as it takes it."""
+    """Return the result files of a run, one for each engine; `output` is that of `bench`."""
     target = Path(output)
     if _is_file(target):
         return (target,)

@@ -1,4 +1,4 @@
-"""Whether the device that is to be measured is here at all."""
+"""Check that the device to measure is part of this machine."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.gpu import ask_cuda_driver
 from adq_edge.hardware.jetson import read_jetson
 
-_ON_A_BOARD = "measure on a Jetson over the network: adq-edge bench --device jetson --host user@board"
+_REMOTE = "adq-edge bench --device jetson --host user@board"
 
 
 def check_device(device: Device, root: Path = Path("/"), run: Runner = run_command) -> None:
-    """Refuse a device that this machine has not.
+    """Check that this machine has a device.
 
     Args:
-        device: what is to be measured.
-        root: where `proc` and `etc` are.
-        run: how the CUDA driver is asked.
+        device: the device to measure.
+        root: folder of `proc` and `etc`.
+        run: runs the query of the CUDA driver.
 
     Raises:
-        AdqError: it is not here.
+        AdqError: the device is not here.
     """
     where = f"--device {device.value}"
     if device is Device.JETSON and read_jetson(root) is None:
-        raise AdqError("this machine is no Jetson", where=where, fix=_capitalized(_ON_A_BOARD))
+        raise AdqError(
+            "this machine is not a Jetson",
+            where=where,
+            fix=f"Measure on a Jetson over the network: {_REMOTE}",
+        )
     if device in CARD_DEVICES:
         driver = ask_cuda_driver(run)
         if not driver.gpus:
             raise AdqError(
                 f"no NVIDIA GPU can be used here ({driver.problem})",
                 where=where,
-                fix=f"adq-edge doctor says what is missing; or {_ON_A_BOARD}",
+                fix=f"Run adq-edge doctor to see what is missing, or measure on a Jetson: {_REMOTE}",
             )
-
-
-def _capitalized(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]

@@ -1,27 +1,27 @@
-"""MLPerf's Offline: batch sizes and streams, upwards until throughput stops rising."""
+"""MLPerf's Offline scenario: larger batches and more streams until throughput stops rising."""
 
 from __future__ import annotations
 
 from typing import Callable, Dict, Generator, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
-from adq_edge.benchmark.protocol import Batches, Loaded
+from adq_edge.benchmark.measurements import Batches, Loaded
 from adq_edge.benchmark.records import OfflineEnd
 from adq_edge.benchmark.schedule import Plan, Windows, settle
 from adq_edge.core.errors import AdqError
 
-_RISE = 1.02
-_LONGEST = 5  # a call, relative to the planned duration of its batch size
+_MIN_RISE = 1.02
+_MAX_CALL = 5  # duration of a call, relative to the planned duration of its batch size
 
 
 class Load(NamedTuple):
-    """How an engine is called: images per call, calls at the same time."""
+    """Images per call and number of simultaneous calls."""
 
     batch: int
     streams: int
 
 
 class Failure(NamedTuple):
-    """How an engine was called that failed, and of what."""
+    """The load at which an engine failed, and the error."""
 
     load: Load
     error: AdqError
@@ -31,10 +31,10 @@ class Failure(NamedTuple):
         return f"at batch {batch}, {streams} stream{'s' if streams > 1 else ''}: {self.error.what}"
 
 
-class Climbed(NamedTuple):
-    """An engine's calls, in the order measured, and why there were no more; None if there were none.
+class OfflineResult(NamedTuple):
+    """Timed calls of an engine by load, in the order of measurement, without a load that failed.
 
-    A load at which the engine failed is not among the calls.
+    `end` is why no larger load was measured; None if Offline was not measured.
     """
 
     calls: Dict[Load, Batches]
@@ -42,65 +42,65 @@ class Climbed(NamedTuple):
     failure: Optional[Failure] = None
 
 
-class Subject(Protocol):
-    """What Offline can be timed on: a worker."""
+class OfflineEngine(Protocol):
+    """An engine that Offline can time, such as a worker."""
 
     def run_batches(self, batch: int, streams: int, seconds: float) -> Batches:
-        """Time engine calls of one batch size, `streams` at a time."""
+        """Time engine calls of one batch size, `streams` at a time, for `seconds` or longer."""
 
 
-Climb = Generator[Load, float, OfflineEnd]
-"""Yields what to measure next, is sent its throughput in images per second, and returns why it ended."""
+LoadSearch = Generator[Load, float, OfflineEnd]
+"""Yields the next load, receives its throughput in images per second, and returns why the search ended."""
 
 
-def climb(fact: Loaded, plan: Plan) -> Climb:
-    """Choose batch sizes and streams: larger batches as long as that brings 2 % more, then more streams.
+def search_loads(loaded: Loaded, plan: Plan) -> LoadSearch:
+    """Search the load of highest throughput: larger batches while they give 2 % more, then more streams.
 
-    A batch whose call would take much longer than the time planned for it is left out. The batch sizes that
-    the user named are all measured: `check_batches` has seen that the engine takes them.
+    A batch whose call would take much longer than its planned duration is not measured. Batch sizes that the
+    user named are all measured; `check_batches` has checked them.
 
     Args:
-        fact: which streams and batches the engine takes.
-        plan: how much to measure.
+        loaded: the stream counts and batch sizes of the engine.
+        plan: the amount of measurement.
     """
-    takes = plan.batches or [size for size in _doubled(plan.max_batch) if _fits(size, fact)]
+    sizes = plan.batches or [size for size in _doubled(plan.max_batch) if _fits(size, loaded)]
     best, end = 0.0, OfflineEnd.NAMED
-    for streams in fact.stream_counts:
-        best_of_these, end_of_these = yield from _climb_batches(takes, streams, plan)
-        if best_of_these <= _RISE * best:
+    for streams in loaded.stream_counts:
+        best_of_streams, end_of_streams = yield from _search_batches(sizes, streams, plan)
+        if best_of_streams <= _MIN_RISE * best:
             break
-        best, end = best_of_these, end_of_these
+        best, end = best_of_streams, end_of_streams
     return end
 
 
-def check_batches(name: str, fact: Loaded, batches: Optional[Sequence[int]]) -> None:
-    """Refuse batch sizes that were named and that an engine does not take.
+def check_batches(name: str, loaded: Loaded, batches: Optional[Sequence[int]]) -> None:
+    """Check the batch sizes that the user named.
 
     Raises:
-        AdqError: the engine takes fewer images at once; it is told how many.
+        AdqError: the engine does not accept a batch size.
     """
-    too_large = [size for size in batches or () if not _fits(size, fact)]
+    too_large = [size for size in batches or () if not _fits(size, loaded)]
     if too_large:
         raise AdqError(
-            f"takes at most {fact.max_batch} images at once, not {', '.join(map(str, too_large))}",
+            f"takes at most {loaded.max_batch} images at once, not {', '.join(map(str, too_large))}",
             where=name,
             fix="Name smaller batch sizes, or build it with a larger --max-batch",
         )
 
 
-def _climb_batches(
-    takes: Sequence[int], streams: int, plan: Plan
+def _search_batches(
+    sizes: Sequence[int], streams: int, plan: Plan
 ) -> Generator[Load, float, Tuple[float, OfflineEnd]]:
-    """Return the highest throughput of these batch sizes and why no larger one was tried."""
+    """Search the batch sizes; return the highest throughput and why no larger batch was measured."""
     best = 0.0
-    for size in takes:
+    for size in sizes:
         throughput = yield Load(size, streams)
-        rises = throughput > _RISE * best
+        rises = throughput > _MIN_RISE * best
         best = max(best, throughput)
         if plan.batches is None:
             if not rises:
                 return best, OfflineEnd.STOPPED_RISING
-            if size != takes[-1] and 2 * size * streams / throughput > _LONGEST * plan.offline_seconds:
+            if size != sizes[-1] and 2 * size * streams / throughput > _MAX_CALL * plan.offline_seconds:
                 return best, OfflineEnd.TOO_LONG
     return best, OfflineEnd.LARGEST_BATCH if plan.batches is None else OfflineEnd.NAMED
 
@@ -109,64 +109,64 @@ def _doubled(limit: int) -> List[int]:
     return [2**power for power in range(limit.bit_length())]
 
 
-def _fits(batch: int, fact: Loaded) -> bool:
-    return fact.max_batch is None or batch <= fact.max_batch
+def _fits(batch: int, loaded: Loaded) -> bool:
+    return loaded.max_batch is None or batch <= loaded.max_batch
 
 
-def sweep(
-    subjects: Sequence[Subject],
-    facts: Sequence[Loaded],
+def run_offline(
+    engines: Sequence[OfflineEngine],
+    loaded: Sequence[Loaded],
     plan: Plan,
     windows: Windows,
     advance: Callable[[], None],
-) -> List[Climbed]:
-    """Run Offline on engines in turns, each as far up as its throughput rises.
+) -> List[OfflineResult]:
+    """Run Offline on engines in turns, each until its throughput stops rising.
 
-    One that fails, or dies, is left alone from there on; the others go on.
+    An engine that fails is not called again; the others continue.
 
     Args:
-        subjects: the engines.
-        facts: what is known about them.
-        plan: how much to measure.
+        engines: the engines.
+        loaded: their properties.
+        plan: the amount of measurement.
         windows: entered for each turn.
         advance: called after each turn.
     """
-    climbs = [climb(fact, plan) for fact in facts]
-    totals: List[Dict[Load, Batches]] = [{} for _ in subjects]
+    searches = [search_loads(properties, plan) for properties in loaded]
+    totals: List[Dict[Load, Batches]] = [{} for _ in engines]
     ends: Dict[int, OfflineEnd] = {}
     failures: Dict[int, Failure] = {}
-    steps = {i: next(one) for i, one in enumerate(climbs)}
-    while steps:
+    loads = {i: next(search) for i, search in enumerate(searches)}
+    while loads:
         for _ in range(plan.offline_turns):
-            for i, load in list(steps.items()):
-                settle(len(subjects))
+            for i, load in list(loads.items()):
+                settle(len(engines))
                 try:
                     with windows(i, False):
-                        done = subjects[i].run_batches(*load, plan.offline_seconds / plan.offline_turns)
+                        done = engines[i].run_batches(*load, plan.offline_seconds / plan.offline_turns)
                 except AdqError as error:
                     failures[i], ends[i] = Failure(load, error), OfflineEnd.FAILED
                     totals[i].pop(load, None)
-                    del steps[i]
+                    del loads[i]
                     continue
                 before = totals[i].get(load, Batches(0, 0))
                 totals[i][load] = Batches(before.images + done.images, before.elapsed_ns + done.elapsed_ns)
                 advance()
-        steps = _next_steps(climbs, steps, totals, ends)
-    return [Climbed(calls, ends[i], failures.get(i)) for i, calls in enumerate(totals)]
+        loads = _next_loads(searches, loads, totals, ends)
+    return [OfflineResult(calls, ends[i], failures.get(i)) for i, calls in enumerate(totals)]
 
 
-def _next_steps(
-    climbs: Sequence[Climb],
-    steps: Dict[int, Load],
+def _next_loads(
+    searches: Sequence[LoadSearch],
+    loads: Dict[int, Load],
     totals: Sequence[Dict[Load, Batches]],
     ends: Dict[int, OfflineEnd],
 ) -> Dict[int, Load]:
-    """Tell each climber how fast its step was, and ask where it goes next, or why nowhere."""
+    """Send each search the throughput of its load; return the next loads, and store the ends in `ends`."""
     following = {}
-    for i, load in steps.items():
+    for i, load in loads.items():
         done = totals[i][load]
         try:
-            following[i] = climbs[i].send(1e9 * done.images / done.elapsed_ns)
+            following[i] = searches[i].send(1e9 * done.images / done.elapsed_ns)
         except StopIteration as stop:
             ends[i] = stop.value
     return following

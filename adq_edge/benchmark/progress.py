@@ -1,4 +1,4 @@
-"""A progress bar that computes nothing while an engine is being timed."""
+"""A progress bar that uses no CPU time while an engine is timed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from adq_edge.core.console import console, write_progress
 def quiet_progress(description: str, total: int, shown: bool) -> Iterator[Callable[[], None]]:
     """Show a bar that is drawn only when advanced, and yield the function that advances it by one.
 
-    `total` may be a guess: the bar is full at the end in any case.
-
-    `console.progress_bar` is drawn ten times a second by a thread: on a small machine that is seen in p99.
+    `total` may be an estimate: the bar is full at the end in any case. `console.progress_bar` is not used,
+    because its thread draws ten times per second, which affects the p99 latency of a small machine.
     """
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     bar = Progress(

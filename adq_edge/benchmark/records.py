@@ -1,4 +1,4 @@
-"""What was measured on one engine: latency, stages, throughput, memory, and how it compares."""
+"""Results of a benchmark for one engine: latency, stages, throughput, memory and comparison."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-    """Durations in ms over all timed runs, none left out; percentiles are linearly interpolated.
+    """Durations in ms of all timed calls; percentiles are linearly interpolated.
 
     Attributes:
-        count: how many runs.
-        p50_interval_ms: confidence interval of the median (and so on), from whole rounds resampled, since
-            runs of one round resemble each other; it asks nothing of the distribution. None for fewer than
-            6 rounds, and where too few runs say nothing. Files of earlier releases have it from order
-            statistics, as if runs did not depend on each other: too narrow where rounds differ.
-        quantiles_ms: the distribution: 0, 0.5, 1, ... 100 %, 201 numbers.
+        count: number of calls.
+        p50_interval_ms: confidence interval of the median, like those of the other percentiles. Whole rounds
+            are resampled, because the calls of one round are similar; no distribution is assumed. None for
+            fewer than 6 rounds or too few calls. Files of format version 2 may have intervals from order
+            statistics of independent calls, which are too narrow if rounds differ.
+        quantiles_ms: the distribution: 0, 0.5, 1, ... 100 %, 201 values.
     """
 
     count: int
@@ -47,12 +47,12 @@ class Latency:
 
 @dataclasses.dataclass(frozen=True)
 class WarmUp:
-    """What ran before anything was timed, and is left out.
+    """The untimed queries before the first timed one.
 
     Attributes:
-        queries: how many.
-        seconds: how long they took.
-        steady: whether it ended because durations had stopped falling, not because of its limit.
+        queries: number of queries.
+        seconds: their total duration.
+        steady: whether it ended because durations had stopped decreasing, not because of its time limit.
     """
 
     queries: int
@@ -62,19 +62,19 @@ class WarmUp:
 
 @dataclasses.dataclass(frozen=True)
 class SingleStream:
-    """MLPerf's SingleStream: one query after another at batch 1, the engine call only; p90 is its headline.
+    """MLPerf's SingleStream: one query after another at batch 1, the engine call only; its metric is p90.
 
     Attributes:
         latency: of the timed queries.
-        timed_seconds: their sum.
-        rounds: turns that the queries were spread over.
-        round_p50_ms: median of each round, in the order of time: what drifted shows here.
-        warm_up_queries: queries before the first timed one, left out.
-        warm_up_seconds: how long those took.
-        steady: whether the warm-up ended because durations had stopped falling, not because of its limit.
-        warm_up_queries_per_round: queries at the start of each round, left out too.
-        harness_us: what clock, loop and checks add to a query, in microseconds: the median of an engine that
-            does nothing; it is contained in `latency`.
+        timed_seconds: total duration of the timed queries.
+        rounds: number of turns that the queries were spread over.
+        round_p50_ms: median of each round in the order of time, which shows drift.
+        warm_up_queries: number of untimed queries before the first timed one.
+        warm_up_seconds: their total duration.
+        steady: whether the warm-up ended because durations had stopped decreasing.
+        warm_up_queries_per_round: number of untimed queries at the start of each round.
+        harness_us: overhead of clock, loop and checks in microseconds, which is part of `latency`: the median
+            query of an engine that computes nothing.
     """
 
     latency: Latency
@@ -89,23 +89,23 @@ class SingleStream:
 
     @property
     def warm_up(self) -> WarmUp:
-        """The warm-up in one piece."""
+        """The warm-up as one object."""
         return WarmUp(self.warm_up_queries, self.warm_up_seconds, self.steady)
 
 
 @dataclasses.dataclass(frozen=True)
 class EndToEnd:
-    """One encoded image in memory to its anomaly map at the engine's input size.
+    """From one encoded image in memory to its anomaly map at the engine's input size.
 
     Attributes:
-        total: decode to postprocess; the sum of the stages.
+        total: sum of the stages.
         decode: encoded bytes to RGB.
         preprocess: resize to the engine's input.
-        host_to_device: the copy to the device; None where nothing is copied.
-        inference: the engine call less the copies.
-        device_to_host: the copy back; None where nothing is copied.
-        postprocess: the anomaly map resized to the input's size.
-        overhead_ms: what preprocess, engine call and postprocess together take over a SingleStream query;
+        host_to_device: copy to the device; None without a copy.
+        inference: the engine call without the copies.
+        device_to_host: copy from the device; None without a copy.
+        postprocess: resize of the anomaly map to the input's size.
+        overhead_ms: additional duration of preprocess, engine call and postprocess over a SingleStream query:
             median over the rounds of the difference of medians.
         overhead_percent: the same, relative to the SingleStream query.
     """
@@ -127,10 +127,10 @@ class Throughput:
 
     Attributes:
         batch: images per call.
-        streams: calls at the same time; on a CPU they share its threads out among themselves.
+        streams: number of simultaneous calls; on a CPU they share its threads.
         images_per_second: over all timed calls.
-        images: timed images.
-        timed_seconds: from one call's end to another's with calls on all streams throughout, the turns' sum.
+        images: number of timed images.
+        timed_seconds: total duration of the turns, with calls on all streams throughout.
     """
 
     batch: int
@@ -141,9 +141,9 @@ class Throughput:
 
 
 class OfflineEnd(str, enum.Enum):
-    """Why Offline tried no larger batch with the number of streams that its best throughput has.
+    """Why Offline measured no larger batch with the number of streams of its best throughput.
 
-    FAILED ends Offline for this engine, whatever it had still to try.
+    FAILED ends Offline for this engine.
     """
 
     STOPPED_RISING = "stopped-rising"
@@ -155,23 +155,20 @@ class OfflineEnd(str, enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Memory in MB (10^6 bytes): of the engine's own process, and of the machine.
+    """Memory in MB (10^6 bytes) of the engine's process and of the machine.
 
     Attributes:
-        rss_before_load_mb: resident memory with the runtime library imported, the engine not loaded.
-        model_mb: what loading the engine added: weights, graph and what the runtime prepares.
-        arena_mb: what running at batch 1 added to that: activations and scratch memory.
-        peak_rss_batch_1_mb: the most up to the end of SingleStream and end to end.
-        peak_rss_mb: the most, the largest Offline batch included that the engine got through.
-        system_rise_mb: how much less memory the whole machine had available, at most, than before the
-            engine's process started, up to the end of its warm-up; on a Jetson CPU and GPU share it. None if
-            the system does not tell.
-        device_mb: GPU memory that the engine asks for besides its weights, as its runtime tells it; None
-            without a GPU.
-        swap_mb: what the machine swapped out in the time of `system_rise_mb`; None if it does not tell.
-        system_rise_offline_mb: `system_rise_mb`, the engine's own turns of Offline included that it got
-            through (larger batches, a second execution context); None without Offline, where the system does
-            not tell, and in files of earlier releases.
+        rss_before_load_mb: resident memory with the runtime library imported, before the engine is loaded.
+        model_mb: increase by loading the engine: weights, graph and preparations of the runtime.
+        arena_mb: further increase by running at batch 1: activations and scratch memory.
+        peak_rss_batch_1_mb: peak of the resident memory until the end of SingleStream and end to end.
+        peak_rss_mb: peak of the resident memory, including the largest completed batch of Offline.
+        system_rise_mb: largest decrease of the machine's available memory, from before the start of the
+            engine's process to the end of its warm-up; on a Jetson, CPU and GPU share it. None if unknown.
+        device_mb: GPU memory of the engine besides its weights, by its runtime; None without a GPU.
+        swap_mb: increase of the machine's used swap in the same time; None if unknown.
+        system_rise_offline_mb: `system_rise_mb` with the completed turns of the engine in Offline (larger
+            batches, a second execution context); None without Offline, if unknown, and in old files.
     """
 
     rss_before_load_mb: float
@@ -190,13 +187,13 @@ class Comparison:
     """SingleStream latency relative to the first engine of the run; below 1 is faster.
 
     Attributes:
-        baseline: the first engine's name.
+        baseline: name of the first engine.
         latency_ratio: median over the rounds of the ratio of the two engines' round medians.
-        latency_ratio_interval: its 95 % confidence interval, from order statistics over the rounds; None for
+        latency_ratio_interval: its 95 % confidence interval, from order statistics of the rounds; None for
             fewer than 6 rounds.
         latency_ratio_p5: 5th percentile over the rounds.
         latency_ratio_p95: 95th percentile over the rounds.
-        rounds: how many rounds.
+        rounds: number of rounds.
     """
 
     baseline: str
@@ -209,34 +206,33 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class EngineBenchmark:
-    """One engine's figures.
+    """Results of one engine. A field that is None in a file of an earlier release is not known there.
 
     Attributes:
-        name: the engine's name in tables; numbered where two of a run share one.
+        name: name of the engine in tables, with a number if two of a run have the same name.
         engine: the engine file.
-        model_sha256: hash of the model it was built from.
+        model_sha256: hash of the model that it was built from.
         precision: number format of the networks.
         arch: the method.
         image_size: (height, width) of the input in pixels.
         engine_mb: size of the engine file in MB (10^6 bytes).
-        runtime: what ran it.
-        runtime_version: that runtime's version.
-        load_ms: from the path to an engine that is ready, its hash check included.
-        single_stream: latency of one query; None if that scenario was not asked for.
-        end_to_end: latency of one image, by stage; measured with SingleStream.
-        offline: throughput per batch size and number of streams, in the order measured; empty if that
-            scenario was not asked for.
-        memory: of the engine's process and of the machine.
-        comparison: with the run's first engine; None for that one and without SingleStream.
-        recording: the board while this engine was timed; None where nothing is to be read.
-        offline_warm_up: what came before Offline in a run without SingleStream, which states its own.
-        offline_end: why no larger batch was tried; None without Offline, and in files of earlier releases.
-        build_seconds: what building the engine took; None where its sidecar does not tell.
-        layers: how many layers the runtime executes: by number format where it tells that, else by its own
-            names for its operators.
-        cuda_graph: whether the GPU's work is replayed from a CUDA graph; None without a GPU.
-        offline_failure: where Offline failed and of what: `at batch 8, 1 stream: REASON`; None if
-            it did not. `offline` has what was measured before.
+        runtime: name of the runtime.
+        runtime_version: its version.
+        load_ms: from the path to a loaded engine, its hash check included.
+        single_stream: latency of a query; None without that scenario.
+        end_to_end: latency of an image by stage; measured with SingleStream.
+        offline: throughput per batch size and number of streams, in the order of measurement; empty without
+            that scenario.
+        memory: memory of the engine's process and of the machine.
+        comparison: comparison with the run's first engine; None for that one and without SingleStream.
+        recording: the board while this engine was timed; None without a sensor.
+        offline_warm_up: warm-up of a run without SingleStream, which otherwise has it.
+        offline_end: why no larger batch was measured; None without Offline.
+        build_seconds: duration of the build; None if the sidecar does not have it.
+        layers: number of executed layers by number format, else by the runtime's names of its operators.
+        cuda_graph: whether a CUDA graph replays the work of the GPU; None without a GPU.
+        offline_failure: where and why Offline failed: `at batch 8, 1 stream: REASON`; None if it did not.
+            `offline` has the loads before.
     """
 
     name: str
@@ -264,10 +260,10 @@ class EngineBenchmark:
 
     @property
     def best_offline(self) -> Optional[Throughput]:
-        """The highest throughput; None if Offline was not asked for, or failed at once."""
+        """The highest throughput; None without Offline or if it failed at its first load."""
         return max(self.offline, key=lambda throughput: throughput.images_per_second, default=None)
 
     @property
     def warm_up(self) -> Optional[WarmUp]:
-        """What came before the first timed query; None where a file of an earlier release does not tell."""
+        """The warm-up; None if a file of an earlier release does not have it."""
         return self.offline_warm_up if self.single_stream is None else self.single_stream.warm_up

@@ -1,54 +1,33 @@
-"""What `bench` found out: the record, one file per engine."""
+"""The result file of a benchmark: the report of a run, or one engine's part of it."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, Optional, Tuple
 
-from adq_edge.benchmark.records import (
-    EngineBenchmark,
-)
+from adq_edge.benchmark.records import EngineBenchmark
 from adq_edge.core.errors import ResultError
 from adq_edge.core.records import Record, record
 from adq_edge.hardware.board_state import BoardState
 from adq_edge.hardware.environment import Environment
 from adq_edge.hardware.telemetry.recording import Recording, Series, build_series
 
-QUOTABLE_QUERIES = 1024
-QUOTABLE_SECONDS = 60.0
-QUOTABLE_OFFLINE_SECONDS = 7.5
-"""Per batch size and number of streams: what a run of `QUOTABLE_SECONDS` gives each of them."""
+_MAX_VALUE = 1e12
 
-_ASTRONOMIC = 1e12
-
-_REMEDY = "Measure the engine again: adq-edge bench ENGINE"
-
-
-class Flag(NamedTuple):
-    """A reason for caution.
-
-    Attributes:
-        word: one or two words that stand beside every figure concerned.
-        reason: the same in a sentence.
-        of_engine: whether it concerns one engine of a run alone.
-    """
-
-    word: str
-    reason: str
-    of_engine: bool = False
+_FIX = "Measure the engine again: adq-edge bench ENGINE"
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What was asked for.
+    """Settings of a run.
 
     Attributes:
-        device: where the engines ran.
+        device: the measured device.
         threads: CPU threads; None for the runtime's default.
-        queries: least number of SingleStream queries per engine.
-        seconds: least duration of SingleStream per engine.
-        offline_seconds: least duration of Offline per engine, batch size and number of streams.
-        image: the encoded image of the end-to-end figures.
+        queries: minimum number of SingleStream queries per engine.
+        seconds: minimum duration of SingleStream per engine.
+        offline_seconds: minimum duration of Offline per engine, batch size and number of streams.
+        image: the encoded image of the end-to-end measurement.
         image_pixels: its (height, width).
         image_mb: its size in MB (10^6 bytes).
     """
@@ -65,17 +44,16 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Interference:
-    """What else the machine did meanwhile.
+    """Other work on the machine during a run.
 
     Attributes:
-        is_quiet: whether the figures are undisturbed.
-        reasons: why not, one phrase each; empty if it was quiet.
-        other_cpu_percent: CPU time that other processes took, in percent of the whole machine; None if the
-            system does not tell.
-        stolen_percent: CPU time that a hypervisor gave to others; None if the system does not tell.
+        is_quiet: whether there was no interference.
+        reasons: the kinds of interference, one phrase each.
+        other_cpu_percent: CPU time of other processes in percent of the whole machine; None if unknown.
+        stolen_percent: CPU time that a hypervisor gave to other machines in percent; None if unknown.
         drift_percent: largest change of an engine's latency between the first, the middle and the last third
             of its rounds (medians of the rounds' medians); 0 without SingleStream.
-        governor: how the system sets the CPU's clock, `schedutil` for one; None if it does not tell.
+        governor: policy of the CPU clock, such as `schedutil`; None if unknown.
     """
 
     is_quiet: bool
@@ -91,23 +69,23 @@ class Interference:
     version=3,
     older={2: {"quietness": "interference"}},
     error=ResultError,
-    fix=_REMEDY,
+    fix=_FIX,
     parsers={Series: build_series},
 )
 @dataclasses.dataclass(frozen=True)
 class BenchmarkReport(Record):
-    """A run of `bench`, or (read from a file) one engine's part of it.
+    """Report of a run of `bench`, or one engine's part of it, as in a result file.
 
     Attributes:
-        run: the run's id; files that share it were measured interleaved.
-        created: when, UTC, ISO 8601.
-        quick: a look in a few seconds, not to be quoted.
-        settings: what was asked for.
+        run: id of the run; engines of one run were measured in turns.
+        created: time in UTC, ISO 8601.
+        quick: whether the run took only a few seconds; such results are not to be quoted.
+        settings: settings of the run.
         environment: the machine.
-        engines: the engines in the order they were named.
-        interference: what else the machine did.
-        board_before: how the board was set before the engines were loaded; None where this is no Jetson.
-        board_after: the same when all was measured.
+        engines: the engines in the order of the command line.
+        interference: other work on the machine.
+        board_before: state of the board before the engines were loaded; None on other machines.
+        board_after: state of the board at the end.
     """
 
     run: str
@@ -121,73 +99,14 @@ class BenchmarkReport(Record):
     board_after: Optional[BoardState] = None
 
     def check(self) -> None:
-        """Raise a ValueError if a figure is impossible."""
+        """Raise a ValueError if a value is impossible."""
         for engine in self.engines:
             if not _is_possible(engine):
-                raise ValueError(f"holds impossible figures of {engine.name}")
-
-    @property
-    def caveat(self) -> Optional[str]:
-        """Every reason for caution, for all printed forms of the figures; None if there is none."""
-        reasons: List[str] = []
-        for engine in self.engines:
-            for flag in self.flags(engine):
-                reason = f"{engine.name}: {flag.reason}" if flag.of_engine else flag.reason
-                if reason not in reasons:
-                    reasons.append(reason)
-        return "; ".join(reasons) or None
-
-    def flags(self, engine: EngineBenchmark) -> Tuple[Flag, ...]:
-        """Return the reasons why one engine's figures are not to be quoted, the gravest first."""
-        found = [self._length(), _throttled(engine), self._change(), self._noise(), _warm_up(engine)]
-        return tuple(flag for flag in found if flag is not None)
-
-    def _length(self) -> Optional[Flag]:
-        if self.quick:
-            return Flag("quick look", "quick run, not to be quoted")
-        streams = [engine.single_stream for engine in self.engines if engine.single_stream is not None]
-        if any(s.latency.count < QUOTABLE_QUERIES or s.timed_seconds < QUOTABLE_SECONDS for s in streams):
-            least = f"fewer than {QUOTABLE_QUERIES} queries or {QUOTABLE_SECONDS:.0f} s"
-        elif any(load.timed_seconds < QUOTABLE_OFFLINE_SECONDS for e in self.engines for load in e.offline):
-            least = f"less than {QUOTABLE_OFFLINE_SECONDS} s of Offline at a batch size"
-        else:
-            return None
-        return Flag("short run", f"{least}, not to be quoted")
-
-    def _change(self) -> Optional[Flag]:
-        before, after = self.board_before, self.board_after
-        if before is None or after is None:
-            return None
-        if (before.power_mode, before.clocks_locked) == (after.power_mode, after.clocks_locked):
-            return None
-        return Flag("settings changed", "the board's power mode or the lock of its clocks changed meanwhile")
-
-    def _noise(self) -> Optional[Flag]:
-        if self.interference.is_quiet:
-            return None
-        return Flag("not quiet", f"the machine was not quiet: {', '.join(self.interference.reasons)}")
-
-
-def _throttled(engine: EngineBenchmark) -> Optional[Flag]:
-    recording = engine.recording
-    if recording is None or not recording.throttled:
-        return None
-    why = f": {', '.join(recording.throttle_reasons)}" if recording.throttle_reasons else ""
-    return Flag("throttled", f"the board lowered its clocks while this engine was timed{why}", True)
-
-
-def _warm_up(engine: EngineBenchmark) -> Optional[Flag]:
-    warm_up = engine.warm_up
-    if warm_up is None:
-        return Flag("not warm", "its warm-up is not known", True)
-    if warm_up.steady:
-        return None
-    much = f"{warm_up.queries} queries, {warm_up.seconds:.1f} s"
-    return Flag("not warm", f"no steady state in a warm-up of {much}", True)
+                raise ValueError(f"has impossible values of {engine.name}")
 
 
 def _is_possible(engine: EngineBenchmark) -> bool:
-    """Return True if figures can be compared and drawn: times above 0, sizes not below, none astronomic."""
+    """Return True if times are above 0, sizes are at least 0, and none is above 10^12."""
     stream, comparison = engine.single_stream, engine.comparison
     positive: List[float] = []
     if stream is not None:
@@ -198,18 +117,18 @@ def _is_possible(engine: EngineBenchmark) -> bool:
         positive += [load.batch, load.streams, load.images_per_second]
     sizes = [engine.engine_mb, engine.memory.peak_rss_batch_1_mb, engine.memory.peak_rss_mb]
     return (
-        all(0 < value < _ASTRONOMIC for value in positive)
-        and all(0 <= value < _ASTRONOMIC for value in sizes)
-        and (engine.recording is None or _is_whole(engine.recording))
+        all(0 < value < _MAX_VALUE for value in positive)
+        and all(0 <= value < _MAX_VALUE for value in sizes)
+        and (engine.recording is None or _is_complete(engine.recording))
     )
 
 
-def _is_whole(recording: Recording) -> bool:
-    """Return True if a recording can be drawn: a reading or a gap for each instant, none astronomic."""
+def _is_complete(recording: Recording) -> bool:
+    """Return True if each sensor has one value or None for each instant, and no value is above 10^12."""
     instants = recording.seconds
     sensors = (*recording.power, *recording.temperatures, *recording.clocks)
-    return all(abs(second) < _ASTRONOMIC for second in instants) and all(
+    return all(abs(second) < _MAX_VALUE for second in instants) and all(
         len(series.values) == len(instants)
-        and all(value is None or abs(value) < _ASTRONOMIC for value in series.values)
+        and all(value is None or abs(value) < _MAX_VALUE for value in series.values)
         for series in sensors
     )

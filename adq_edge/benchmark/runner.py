@@ -1,4 +1,4 @@
-"""The workers' lives and the order of their work: from engine files to what was measured on each."""
+"""Start of the workers and order of their work, from engine files to measurements."""
 
 from __future__ import annotations
 
@@ -8,190 +8,184 @@ from pathlib import Path
 from typing import Callable, List, Optional, Sequence
 
 from adq_edge.benchmark.interference import CpuTimes, read_cpu_times
+from adq_edge.benchmark.measurements import Batches, Loaded, Round, WarmUpResult
 from adq_edge.benchmark.memory import MemoryWatch, TurnsWatch
-from adq_edge.benchmark.offline import Climbed, check_batches, sweep
-from adq_edge.benchmark.protocol import Batches, Loaded, Round, WarmUp
+from adq_edge.benchmark.offline import OfflineResult, check_batches, run_offline
 from adq_edge.benchmark.records import Memory
-from adq_edge.benchmark.schedule import Plan, Windows, interleave
-from adq_edge.benchmark.worker_process import WorkerProcess, start_worker
+from adq_edge.benchmark.schedule import Plan, Windows, run_single_stream
+from adq_edge.benchmark.worker_process import EngineWorker, start_engine_worker
 from adq_edge.core.options import Device, Scenario
 from adq_edge.hardware.telemetry.recorder import Recorder, open_recorder
 from adq_edge.hardware.telemetry.recording import Recording
 
 
 @dataclasses.dataclass(frozen=True)
-class Measurements:
-    """Everything about one engine, before it is summarised.
+class EngineMeasurement:
+    """All measurements of one engine.
 
     Attributes:
-        name: the engine's name; numbered where two of a run share one.
+        name: name of the engine, with a number if two of a run have the same name.
         path: the engine file.
-        loaded: what is known about it.
+        loaded: its properties.
         warm_up: its warm-up.
-        rounds: of SingleStream and end to end; empty without that scenario.
-        offline: calls by batch size and streams; none without that scenario.
-        memory: of its process and of the machine.
-        recording: the board meanwhile; None where nothing is to be read.
+        rounds: SingleStream and end to end; empty without that scenario.
+        offline: throughput; empty without that scenario.
+        memory: memory of its process and of the machine.
+        recording: the recording of the board; None if no value can be read.
     """
 
     name: str
     path: Path
     loaded: Loaded
-    warm_up: WarmUp
+    warm_up: WarmUpResult
     rounds: List[Round]
-    offline: Climbed
+    offline: OfflineResult
     memory: Memory
     recording: Optional[Recording]
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """What was measured on all engines, and the CPU's counters when timing began and when it ended."""
+class BenchmarkRun:
+    """The measurements of all engines, and the CPU times at the start and the end of the timing."""
 
-    engines: List[Measurements]
+    engines: List[EngineMeasurement]
     before: CpuTimes
     after: CpuTimes
 
 
-@dataclasses.dataclass(frozen=True)
-class _Ready:
-    """An engine that is loaded and warm, in its worker."""
+class _WarmEngine:
+    """A loaded and warm engine in its worker.
 
-    worker: WorkerProcess
-    loaded: Loaded
-    warm_up: WarmUp
-    watch: MemoryWatch
+    Args:
+        worker: the worker.
+        loaded: properties of the engine.
+        warm_up: its warm-up.
+        watch: memory of the machine until the end of the warm-up.
+    """
+
+    def __init__(
+        self, worker: EngineWorker, loaded: Loaded, warm_up: WarmUpResult, watch: MemoryWatch
+    ) -> None:
+        self.worker, self.loaded, self.warm_up, self._watch = worker, loaded, warm_up, watch
+        self._turns = TurnsWatch(watch)
+        self._peak_batch_1_mb = self._peak_mb = 0.0
+
+    def read_peak(self) -> None:
+        """Read the peak memory before Offline, which the worker may not survive."""
+        self._peak_batch_1_mb = self._peak_mb = self.worker.peak_mb()
+
+    def run_batches(self, batch: int, streams: int, seconds: float) -> Batches:
+        """Time engine calls of one batch size, and read the memory after them."""
+        with self._turns.turn():
+            done = self.worker.run_batches(batch, streams, seconds)
+        self._peak_mb = self.worker.peak_mb()
+        return done
+
+    def memory(self, in_offline: bool) -> Memory:
+        """Return the memory of the worker and of the machine."""
+        return Memory(
+            rss_before_load_mb=self.loaded.rss_before_load_mb,
+            model_mb=self.loaded.model_mb,
+            arena_mb=self.warm_up.arena_mb,
+            peak_rss_batch_1_mb=self._peak_batch_1_mb,
+            peak_rss_mb=self._peak_mb,
+            system_rise_mb=self._watch.rise_mb,
+            device_mb=self.loaded.device_mb,
+            swap_mb=self._watch.swapped_mb,
+            system_rise_offline_mb=self._turns.rise_mb if in_offline else None,
+        )
 
 
 def measure(
-    engines: Sequence[Path],
+    paths: Sequence[Path],
     plan: Plan,
     runtime: Optional[str],
     threads: Optional[int],
     image: Path,
     advance: Callable[[], None],
-) -> Run:
-    """Measure engines, each in a process of its own of which one computes at a time.
+) -> BenchmarkRun:
+    """Measure engines, each in its own process; one process computes at a time.
 
     Raises:
-        AdqError: an engine cannot be loaded or does not take a batch size that was named, or its process died
-            other than in Offline; or Offline failed for all of them and was all that was asked for.
+        AdqError: an engine cannot be loaded, does not accept a named batch size, or fails outside Offline; or
+            Offline is the only scenario and fails for all engines.
     """
+    in_offline = Scenario.OFFLINE in plan.scenarios
     with contextlib.ExitStack() as stack:
         recorder = _start_recorder(stack, plan)
-        ready = [_start(stack, engine, plan, runtime, threads, image) for engine in engines]
-        names = unique_names([one.loaded.name for one in ready])
-        pids = [one.worker.pid for one in ready]
+        engines = [_start(stack, path, plan, runtime, threads, image) for path in paths]
+        names = unique_names([engine.loaded.name for engine in engines])
+        pids = [engine.worker.pid for engine in engines]
         before = read_cpu_times(pids)
         windows = _windows(recorder, names)
-        rounds = _single_stream(ready, plan, windows, advance)
-        peaks_mb = [one.worker.peak().rss_mb for one in ready]
-        climbers = [_Climber(*each) for each in zip(ready, peaks_mb)]
-        offline = _offline(climbers, [one.loaded for one in ready], plan, windows, advance)
+        rounds = _single_stream(engines, plan, windows, advance)
+        for engine in engines:
+            engine.read_peak()
+        offline = [OfflineResult({}, None) for _ in engines]
+        if in_offline:
+            offline = run_offline(engines, [engine.loaded for engine in engines], plan, windows, advance)
         after = read_cpu_times(pids)
-    memories = [_memory(*each, Scenario.OFFLINE in plan.scenarios) for each in zip(ready, peaks_mb, climbers)]
     if Scenario.SINGLE_STREAM not in plan.scenarios:
         _refuse_nothing(offline)
-    parts = zip(names, engines, ready, rounds, offline, memories)
     measured = [
-        Measurements(
-            *(name, path, one.loaded, one.warm_up, own, calls, memory),
-            recording=_recording(recorder, name, one.loaded, own),
+        EngineMeasurement(
+            *(name, path, engine.loaded, engine.warm_up, own, calls, engine.memory(in_offline)),
+            recording=_recording(recorder, name, engine.loaded, own),
         )
-        for name, path, one, own, calls, memory in parts
+        for name, path, engine, own, calls in zip(names, paths, engines, rounds, offline)
     ]
-    return Run(measured, before, after)
+    return BenchmarkRun(measured, before, after)
 
 
 def _start_recorder(stack: contextlib.ExitStack, plan: Plan) -> Optional[Recorder]:
-    """Start to record the board before anything runs on it, where it tells something."""
+    """Start the recorder of the board, if it has sensors, and measure its idle power."""
     recorder = open_recorder()
     if recorder is not None:
         stack.enter_context(recorder)
-        if Scenario.SINGLE_STREAM in plan.scenarios:  # energy is that of its queries
+        if Scenario.SINGLE_STREAM in plan.scenarios:  # the energy is that of its queries
             recorder.measure_idle(plan.idle_seconds)
     return recorder
 
 
 def _start(
     stack: contextlib.ExitStack,
-    engine: Path,
+    path: Path,
     plan: Plan,
     runtime: Optional[str],
     threads: Optional[int],
     image: Path,
-) -> _Ready:
-    """Start an engine's worker and warm it up, before the next one starts.
+) -> _WarmEngine:
+    """Start the worker of an engine and warm it up, before the next one starts.
 
-    So what the machine has less of meanwhile is this engine's.
+    The decrease of the machine's available memory in this time is therefore due to this engine.
     """
     with MemoryWatch() as watch:
-        worker = stack.enter_context(start_worker(engine, runtime, threads, image))
-        loaded = worker.load()
+        worker = stack.enter_context(start_engine_worker(path))
+        loaded = worker.load(runtime, threads, image)
         if Scenario.OFFLINE in plan.scenarios:
-            check_batches(str(engine), loaded, plan.batches)
+            check_batches(str(path), loaded, plan.batches)
         warm_up = worker.warm_up(plan.warm_up_seconds, plan.warm_up_limit_seconds)
-    return _Ready(worker, loaded, warm_up, watch)
+    return _WarmEngine(worker, loaded, warm_up, watch)
 
 
 def _single_stream(
-    ready: Sequence[_Ready],
-    plan: Plan,
-    windows: Windows,
-    advance: Callable[[], None],
+    engines: Sequence[_WarmEngine], plan: Plan, windows: Windows, advance: Callable[[], None]
 ) -> List[List[Round]]:
     if Scenario.SINGLE_STREAM not in plan.scenarios:
-        return [[] for _ in ready]
-    warm_ups = [one.warm_up for one in ready]
-    return interleave([one.worker for one in ready], warm_ups, plan, windows, advance)
+        return [[] for _ in engines]
+    warm_ups = [engine.warm_up for engine in engines]
+    return run_single_stream([engine.worker for engine in engines], warm_ups, plan, windows, advance)
 
 
-class _Climber:
-    """An engine's worker in Offline.
-
-    Args:
-        ready: the engine.
-        peak_mb: the most memory that its worker ever held before.
-
-    Attributes:
-        peak_mb: the same after the last calls that it got through: it may die of larger ones.
-        turns: what the machine had less of meanwhile.
-    """
-
-    def __init__(self, ready: _Ready, peak_mb: float) -> None:
-        self._worker = ready.worker
-        self.peak_mb = peak_mb
-        self.turns = TurnsWatch(ready.watch)
-
-    def run_batches(self, batch: int, streams: int, seconds: float) -> Batches:
-        """Time engine calls of one batch size, `streams` at a time."""
-        with self.turns.turn():
-            done = self._worker.run_batches(batch, streams, seconds)
-        self.peak_mb = self._worker.peak().rss_mb
-        return done
-
-
-def _offline(
-    climbers: Sequence[_Climber],
-    facts: Sequence[Loaded],
-    plan: Plan,
-    windows: Windows,
-    advance: Callable[[], None],
-) -> List[Climbed]:
-    if Scenario.OFFLINE not in plan.scenarios:
-        return [Climbed({}, None) for _ in climbers]
-    return sweep(climbers, facts, plan, windows, advance)
-
-
-def _refuse_nothing(offline: Sequence[Climbed]) -> None:
-    """Raise what ended Offline, if it ended it for every engine before there was anything to keep."""
-    failures = [climbed.failure for climbed in offline if not climbed.calls]
+def _refuse_nothing(offline: Sequence[OfflineResult]) -> None:
+    """Raise the error of Offline if no engine has a result."""
+    failures = [result.failure for result in offline if not result.calls]
     if len(failures) == len(offline) and failures[0] is not None:
         raise failures[0].error
 
 
 def _windows(recorder: Optional[Recorder], names: Sequence[str]) -> Windows:
-    """Return what marks the time of an engine's turns in the recording."""
+    """Return the function that marks the turns of an engine in the recording."""
     if recorder is None:
         return lambda *_: contextlib.nullcontext()
     return lambda position, queries: recorder.window(names[position], counted=queries)
@@ -207,22 +201,8 @@ def _recording(
     return recorder.recording(name, images, seconds, on_gpu=loaded.device != Device.CPU)
 
 
-def _memory(ready: _Ready, peak_batch_1_mb: float, climber: _Climber, in_offline: bool) -> Memory:
-    return Memory(
-        rss_before_load_mb=ready.loaded.rss_before_load_mb,
-        model_mb=ready.loaded.model_mb,
-        arena_mb=ready.warm_up.arena_mb,
-        peak_rss_batch_1_mb=peak_batch_1_mb,
-        peak_rss_mb=climber.peak_mb,
-        system_rise_mb=ready.watch.rise_mb,
-        device_mb=ready.loaded.device_mb,
-        swap_mb=ready.watch.swapped_mb,
-        system_rise_offline_mb=climber.turns.rise_mb if in_offline else None,
-    )
-
-
 def unique_names(names: Sequence[str]) -> List[str]:
-    """Number the names that come again, so that no result hides another."""
+    """Append numbers to repeated names, so that each engine has its own result file."""
     unique: List[str] = []
     for name in names:
         candidate, number = name, 2

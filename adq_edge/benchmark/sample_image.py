@@ -1,4 +1,4 @@
-"""The encoded image that the engines are fed."""
+"""The encoded image for the queries of a benchmark."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _PIXELS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class Image:
-    """An encoded image on disk.
+class SampleImage:
+    """An encoded image.
 
     Attributes:
         path: the file.
-        name: what a report calls it.
+        name: its name in a report.
         pixels: its (height, width).
-        size_mb: its size in MB (10^6 bytes).
+        size_mb: size of the file in MB (10^6 bytes).
     """
 
     path: Path
@@ -34,12 +34,12 @@ class Image:
 
 
 @contextlib.contextmanager
-def open_image(image: Optional[Union[str, Path]]) -> Iterator[Image]:
-    """Yield a user's image, or a rendered photograph as a JPEG that lives as long as the block.
+def open_sample_image(image: Optional[Union[str, Path]]) -> Iterator[SampleImage]:
+    """Yield the user's image, or a synthetic JPEG that is deleted after the block.
 
     Raises:
         StorageError: the file cannot be read.
-        DataError: it is not an image.
+        DataError: the file is not an image.
     """
     if image is not None:
         yield _describe(Path(image), str(image))
@@ -50,6 +50,6 @@ def open_image(image: Optional[Union[str, Path]]) -> Iterator[Image]:
         yield _describe(path, f"synthetic {_CATEGORY}, JPEG")
 
 
-def _describe(path: Path, name: str) -> Image:
+def _describe(path: Path, name: str) -> SampleImage:
     height, width, _ = read_image(path).shape
-    return Image(path, name, (height, width), megabytes(path))
+    return SampleImage(path, name, (height, width), megabytes(path))

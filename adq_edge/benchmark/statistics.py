@@ -1,4 +1,4 @@
-"""From durations in ns to the figures of a report."""
+"""Statistics of durations for the report of a benchmark."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Optional, Sequence
 import numpy as np
 
 from adq_edge.benchmark.intervals import quantile_interval, round_interval
-from adq_edge.benchmark.protocol import Round
+from adq_edge.benchmark.measurements import Round
 from adq_edge.benchmark.records import Comparison, EndToEnd, Latency
 
 _NS_PER_MS = 1e6
@@ -15,7 +15,7 @@ _QUANTILES = np.linspace(0.0, 100.0, 201)
 
 
 def latency(rounds_ns: Sequence[np.ndarray]) -> Latency:
-    """Summarise durations in ns, those of each round by themselves; every one counts."""
+    """Summarize the durations of all rounds, in ns, without leaving any out."""
     rounds = [durations_ns / _NS_PER_MS for durations_ns in rounds_ns]
     milliseconds = np.sort(np.concatenate(rounds))
     p50, p90, p95, p99 = (float(value) for value in np.percentile(milliseconds, (50, 90, 95, 99)))
@@ -36,33 +36,39 @@ def latency(rounds_ns: Sequence[np.ndarray]) -> Latency:
 
 
 def end_to_end(rounds: Sequence[Round]) -> EndToEnd:
-    """Summarise the images of all rounds by stage, and what they take over a bare query."""
+    """Summarize the images of all rounds by stage, and their overhead over a bare query."""
 
-    def of(stage: str) -> Latency:
-        return latency([getattr(one, f"{stage}_ns") for one in rounds])
+    def stage(name: str) -> Latency:
+        return latency([getattr(one.images_ns, name) for one in rounds])
 
-    def copy(stage: str) -> Optional[Latency]:
-        return of(stage) if getattr(rounds[0], f"{stage}_ns").size else None
+    def copy(name: str) -> Optional[Latency]:
+        return stage(name) if getattr(rounds[0].images_ns, name).size else None
 
-    medians = np.array([np.median(one.queries_ns) for one in rounds])
-    served = np.array([np.median(one.images_ns() - one.decode_ns) for one in rounds])
+    queries = np.array([np.median(one.queries_ns) for one in rounds])
+    images = np.array([np.median(one.images_ns.total() - one.images_ns.decode) for one in rounds])
     return EndToEnd(
-        total=latency([one.images_ns() for one in rounds]),
-        decode=of("decode"),
-        preprocess=of("preprocess"),
+        total=latency([one.images_ns.total() for one in rounds]),
+        decode=stage("decode"),
+        preprocess=stage("preprocess"),
         host_to_device=copy("host_to_device"),
-        inference=of("inference"),
+        inference=stage("inference"),
         device_to_host=copy("device_to_host"),
-        postprocess=of("postprocess"),
-        overhead_ms=float(np.median(served - medians)) / _NS_PER_MS,
-        overhead_percent=float(np.median(served / medians - 1.0)) * 100.0,
+        postprocess=stage("postprocess"),
+        overhead_ms=float(np.median(images - queries)) / _NS_PER_MS,
+        overhead_percent=float(np.median(images / queries - 1.0)) * 100.0,
     )
 
 
-def compare(name: str, baseline: Sequence[Round], other: Sequence[Round]) -> Comparison:
-    """Compare an engine with the baseline named `name`, round by round, so that drift hits both alike."""
-    ratios = np.array(
-        [np.median(theirs.queries_ns) / np.median(ours.queries_ns) for ours, theirs in zip(baseline, other)]
-    )
+def compare(name: str, baseline_ns: Sequence[np.ndarray], other_ns: Sequence[np.ndarray]) -> Comparison:
+    """Compare the query durations of an engine with those of a baseline, round by round.
+
+    Drift changes both engines of a round alike and cancels out.
+
+    Args:
+        name: name of the baseline.
+        baseline_ns: durations of its queries in ns, `[queries]` for each round.
+        other_ns: the same of the other engine.
+    """
+    ratios = np.array([np.median(other) / np.median(base) for base, other in zip(baseline_ns, other_ns)])
     p5, p50, p95 = (float(value) for value in np.percentile(ratios, (5, 50, 95)))
     return Comparison(name, p50, quantile_interval(ratios, 0.5), p5, p95, int(ratios.size))

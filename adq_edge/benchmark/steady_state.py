@@ -1,4 +1,4 @@
-"""When a warm-up is over: durations have stopped falling."""
+"""End of a warm-up: the durations of queries have stopped decreasing."""
 
 from __future__ import annotations
 
@@ -6,37 +6,38 @@ from typing import Sequence
 
 import numpy as np
 
-LEAST_QUERIES = 15
-"""Queries without which nothing can be said: five to each third."""
+MIN_QUERIES = 15
+"""Minimum number of queries for a decision: five in each third."""
 
 _TOLERANCE = 0.02
 _Z_95_PERCENT = 1.645
 
 
 def is_steady(durations: Sequence[float]) -> bool:
-    """Return True if durations, in the order of time, are no longer falling.
+    """Return True if durations, in the order of time, have stopped decreasing.
 
-    An early part is set against a late one, the middle third against the last, as J. Geweke's diagnostic
-    (Evaluating the accuracy of sampling-based approaches, 1992) does with means. So the windows grow with the
-    time that has passed, and a slow fall is seen like a fast one. They are still falling if the last third's
-    median is more than 2 % below the middle one's and this is no accident of scatter: the rank test of Mann
-    and Whitney, one-sided, 5 %. A rise is not a warm-up: it is told as the run's drift.
+    The middle third is compared with the last third, as J. Geweke's diagnostic (Evaluating the accuracy of
+    sampling-based approaches, 1992) does with means. The thirds grow with the elapsed time, so that a slow
+    decrease is found like a fast one. The durations still decrease if the median of the last third is more
+    than 2 % below that of the middle third, and the rank test of Mann and Whitney, one-sided at 5 %, confirms
+    it. An increase is not part of a warm-up: it counts as drift of the run.
 
     Args:
-        durations: of one query each, at least `LEAST_QUERIES` of them; fewer are not steady.
+        durations: of one query each; fewer than `MIN_QUERIES` are never steady.
     """
-    if len(durations) < LEAST_QUERIES:
+    if len(durations) < MIN_QUERIES:
         return False
     third = len(durations) // 3
     middle, last = np.array(durations[-2 * third : -third]), np.array(durations[-third:])
-    fell = np.median(last) < (1.0 - _TOLERANCE) * np.median(middle)
-    return not (fell and _z_of_fall(middle, last) > _Z_95_PERCENT)
+    decreased = np.median(last) < (1.0 - _TOLERANCE) * np.median(middle)
+    return not (decreased and _z_of_decrease(middle, last) > _Z_95_PERCENT)
 
 
-def _z_of_fall(before: np.ndarray, after: np.ndarray) -> float:
-    """Return how many standard deviations Mann and Whitney's U lies above its mean: normal approximation.
+def _z_of_decrease(before: np.ndarray, after: np.ndarray) -> float:
+    """Return the distance of Mann and Whitney's U from its mean in standard deviations.
 
-    U counts the pairs in which the earlier value is the larger one, equal ones half.
+    U counts the pairs whose earlier value is larger; equal pairs count half. Its distribution is approximated
+    by a normal one.
     """
     ordered = np.sort(after)
     smaller = np.searchsorted(ordered, before, side="left")

@@ -1,4 +1,4 @@
-"""From what was measured to the figures of a result file."""
+"""Summary of measurements for a result file."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from typing import List, Optional, Sequence, Tuple
 import numpy as np
 
 from adq_edge.artifacts.bundle import FileReference
-from adq_edge.benchmark import protocol
 from adq_edge.benchmark.interference import drift_percent, find_interference, read_governor
+from adq_edge.benchmark.measurements import QUERIES_BEFORE_ROUND, Batches, Round, WarmUpResult
 from adq_edge.benchmark.offline import Load
-from adq_edge.benchmark.protocol import QUERIES_BEFORE_ROUND, Batches, Round
 from adq_edge.benchmark.records import Comparison, EngineBenchmark, SingleStream, Throughput, WarmUp
 from adq_edge.benchmark.results import Interference
-from adq_edge.benchmark.runner import Measurements, Run
+from adq_edge.benchmark.runner import BenchmarkRun, EngineMeasurement
 from adq_edge.benchmark.statistics import compare, end_to_end, latency
 from adq_edge.core.options import Device
 
 
-def summarise(run: Run) -> Tuple[EngineBenchmark, ...]:
-    """Turn measurements into figures; the first engine is the one that the others are compared with."""
+def summarize(run: BenchmarkRun) -> Tuple[EngineBenchmark, ...]:
+    """Summarize the measurements of each engine; the first engine is the baseline of the comparisons."""
     first, *others = run.engines
     comparisons: List[Optional[Comparison]] = [None]
     comparisons += [
-        compare(first.name, first.rounds, other.rounds) if other.rounds else None for other in others
+        compare(first.name, _queries(first.rounds), _queries(other.rounds)) if other.rounds else None
+        for other in others
     ]
-    return tuple(_summarise(*each) for each in zip(run.engines, comparisons))
+    return tuple(_summarize(*each) for each in zip(run.engines, comparisons))
 
 
-def interference(run: Run) -> Interference:
-    """Return True if the machine was quiet while the engines were timed."""
+def summarize_interference(run: BenchmarkRun) -> Interference:
+    """Return the interference while the engines were timed."""
     drifts = [drift_percent(_medians_ms(engine.rounds)) for engine in run.engines if engine.rounds]
     return find_interference(run.before, run.after, max(drifts, default=0.0), read_governor())
 
 
-def _summarise(measured: Measurements, comparison: Optional[Comparison]) -> EngineBenchmark:
-    loaded = measured.loaded
+def _summarize(measured: EngineMeasurement, comparison: Optional[Comparison]) -> EngineBenchmark:
+    loaded, failure = measured.loaded, measured.offline.failure
     return EngineBenchmark(
         name=measured.name,
         engine=FileReference(str(measured.path), loaded.sha256),
         model_sha256=loaded.model_sha256,
         precision=loaded.precision,
         arch=loaded.arch,
-        image_size=(loaded.image_size[0], loaded.image_size[1]),
+        image_size=loaded.image_size,
         engine_mb=loaded.engine_mb,
         runtime=loaded.runtime,
         runtime_version=loaded.runtime_version,
@@ -55,17 +55,18 @@ def _summarise(measured: Measurements, comparison: Optional[Comparison]) -> Engi
         recording=measured.recording,
         build_seconds=loaded.build_seconds,
         layers=loaded.layers,
-        cuda_graph=None if loaded.device == Device.CPU else False,  # the runtime launches each kernel anew
+        cuda_graph=None if loaded.device == Device.CPU else False,  # the runtime launches each kernel
         offline_end=measured.offline.end,
-        offline_failure=None if measured.offline.failure is None else str(measured.offline.failure),
+        offline_failure=None if failure is None else str(failure),
         offline_warm_up=None if measured.rounds else _warm_up(measured.warm_up),
     )
 
 
-def _single_stream(rounds: Sequence[Round], warm_up: protocol.WarmUp) -> SingleStream:
+def _single_stream(rounds: Sequence[Round], warm_up: WarmUpResult) -> SingleStream:
+    queries = _queries(rounds)
     return SingleStream(
-        latency=latency([one.queries_ns for one in rounds]),
-        timed_seconds=sum(float(one.queries_ns.sum()) for one in rounds) / 1e9,
+        latency=latency(queries),
+        timed_seconds=sum(float(durations_ns.sum()) for durations_ns in queries) / 1e9,
         rounds=len(rounds),
         round_p50_ms=_medians_ms(rounds),
         warm_up_queries=warm_up.queries,
@@ -76,12 +77,16 @@ def _single_stream(rounds: Sequence[Round], warm_up: protocol.WarmUp) -> SingleS
     )
 
 
-def _warm_up(warm_up: protocol.WarmUp) -> WarmUp:
+def _warm_up(warm_up: WarmUpResult) -> WarmUp:
     return WarmUp(warm_up.queries, warm_up.seconds, warm_up.steady)
 
 
+def _queries(rounds: Sequence[Round]) -> List[np.ndarray]:
+    return [one.queries_ns for one in rounds]
+
+
 def _medians_ms(rounds: Sequence[Round]) -> Tuple[float, ...]:
-    return tuple(float(np.median(one.queries_ns)) / 1e6 for one in rounds)
+    return tuple(float(np.median(durations_ns)) / 1e6 for durations_ns in _queries(rounds))
 
 
 def _throughput(load: Load, calls: Batches) -> Throughput:

@@ -1,4 +1,4 @@
-"""The timed loops: an engine, the images it is fed, and the clock beside it."""
+"""The timed loops around an engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Dict, List, Sequence
 import numpy as np
 
 from adq_edge.artifacts.sidecar import Sidecar
-from adq_edge.benchmark.protocol import Batches
+from adq_edge.benchmark.measurements import Batches
 from adq_edge.core.imaging import decode_image, resize_image, resize_map
 from adq_edge.runtimes.base import Engine, Output
 
@@ -19,15 +19,12 @@ _HARNESS_QUERIES = 2000
 
 
 def time_queries(engine: Engine, images: Sequence[np.ndarray], count: int) -> List[int]:
-    """Time bare queries.
+    """Time bare queries; return their durations in ns.
 
     Args:
-        engine: what is timed.
-        images: uint8 `[1, H, W, 3]` each, in turns.
-        count: how many queries.
-
-    Returns:
-        Durations in ns.
+        engine: the engine.
+        images: uint8 `[1, H, W, 3]` each, used in turns.
+        count: number of queries.
     """
     durations = []
     for i in range(count):
@@ -39,15 +36,15 @@ def time_queries(engine: Engine, images: Sequence[np.ndarray], count: int) -> Li
 
 
 def harness_us(sidecar: Sidecar, images: Sequence[np.ndarray]) -> float:
-    """Return what `time_queries` measures on an engine that does nothing: median in microseconds."""
+    """Return the overhead of `time_queries` in microseconds: its median without any computation."""
     return float(np.median(time_queries(_NoOpEngine(sidecar), images, _HARNESS_QUERIES))) / 1e3
 
 
 def time_image(engine: Engine, encoded: bytes) -> Dict[str, int]:
-    """Time one image from encoded bytes to a map of the input's size, stage by stage.
+    """Time the stages from an encoded image to an anomaly map of the input's size.
 
     Returns:
-        Durations in ns by the names of `Images`' fields; the copies only where there are any.
+        Durations in ns by the fields of `ImageDurations`; the copies only if the engine reports them.
     """
     size = engine.sidecar.image_size
     marks = [perf_counter_ns()]
@@ -59,27 +56,27 @@ def time_image(engine: Engine, encoded: bytes) -> Dict[str, int]:
     marks.append(perf_counter_ns())
     resize_map(output.maps[0], size)
     marks.append(perf_counter_ns())
-    stages = ("decode_ns", "preprocess_ns", "inference_ns", "postprocess_ns")
+    stages = ("decode", "preprocess", "inference", "postprocess")
     durations = dict(zip(stages, (end - start for start, end in zip(marks, marks[1:]))))
-    on_device = engine.stages()
-    if on_device is not None:
-        to, back = round(on_device.host_to_device * 1e6), round(on_device.device_to_host * 1e6)
-        durations.update(host_to_device_ns=to, device_to_host_ns=back)
-        durations["inference_ns"] -= to + back
+    copies = engine.stages()
+    if copies is not None:
+        to_device, to_host = round(copies.host_to_device * 1e6), round(copies.device_to_host * 1e6)
+        durations.update(host_to_device=to_device, device_to_host=to_host)
+        durations["inference"] -= to_device + to_host
     return durations
 
 
 def time_batches(engine: Engine, images: np.ndarray, streams: int, seconds: float) -> Batches:
-    """Time calls of one batch size for `seconds` or longer, after an untimed one per stream.
+    """Time calls of one batch size for `seconds` or longer, after one untimed call per stream.
 
-    Whole rounds of one call per stream count, from the end of a round to the end of another, with calls on
-    all streams before, throughout and after: no time counts in which a stream has nothing left to do.
+    The time runs from the end of one call per stream to the end of a later one. All streams have calls
+    before, throughout and after it, so that no stream is idle while the time counts.
 
     Args:
-        engine: what is timed.
+        engine: the engine.
         images: uint8 `[N, H, W, 3]`, the batch of every call.
-        streams: calls at the same time.
-        seconds: the least duration.
+        streams: number of simultaneous calls.
+        seconds: minimum duration.
     """
     with contextlib.closing(engine.run_many(itertools.repeat(images), streams)) as outputs:
 
@@ -96,7 +93,7 @@ def time_batches(engine: Engine, images: np.ndarray, streams: int, seconds: floa
 
 
 class _NoOpEngine(Engine):
-    """Passes through everything that a query passes through, and computes nothing."""
+    """An engine with the checks of a query and without computation."""
 
     runtime, runtime_version = "none", ""
 

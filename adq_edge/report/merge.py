@@ -7,8 +7,9 @@ import dataclasses
 from pathlib import PurePath
 from typing import Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
 
+from adq_edge.benchmark.quotable import Flag
 from adq_edge.benchmark.records import EngineBenchmark
-from adq_edge.benchmark.results import BenchmarkReport, Flag
+from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.options import Precision
 from adq_edge.evaluation.compare import Comparison
 from adq_edge.evaluation.evaluate import Evaluation

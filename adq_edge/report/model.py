@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple, Optional, Tuple
 
+from adq_edge.benchmark.quotable import Flag, find_flags
 from adq_edge.benchmark.records import EngineBenchmark, Interval, Latency
-from adq_edge.benchmark.results import BenchmarkReport, Flag
+from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.evaluation.compare import Comparison
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.hardware.environment import Environment
@@ -56,7 +57,7 @@ class Entry:
     @property
     def flags(self) -> Tuple[Flag, ...]:
         """Reasons for caution with the speed."""
-        return self.report.flags(self.engine)
+        return find_flags(self.report, self.engine)
 
     @property
     def all_flags(self) -> Tuple[Flag, ...]:

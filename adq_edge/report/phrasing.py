@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Optional, Sequence, Tuple
 
+from adq_edge.benchmark.quotable import Flag
 from adq_edge.benchmark.records import EngineBenchmark, OfflineEnd, Throughput
-from adq_edge.benchmark.results import Flag
 from adq_edge.core.options import Precision
 from adq_edge.core.text import plain
 from adq_edge.hardware.board_state import BoardState

@@ -1,3 +1,3 @@
-"""Roofline estimates: how fast a model can be at best on a board that is not at hand. Nothing is measured."""
+"""Roofline estimates of the latency on a board that is not available. Nothing is measured."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`bench --estimate`: what a bundle's engines could do on a Xavier NX, from its graph alone."""
+"""`bench --estimate`: estimated latency of a bundle's engines on a Xavier NX, from its graph alone."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from adq_edge.roofline.workload import Layer, find_workload
 from adq_edge.roofline.xavier_nx import BOARD, MODES
 
 NOTE = (
-    "a roofline estimate, not a measurement: kernel by kernel, t >= max(2 * MACs / peak, bytes / bandwidth), "
-    "all weights and activations through memory, fused operators counted once, batch 1"
+    "a roofline estimate, not a measurement: for each kernel, t >= max(2 * MACs / peak, bytes / bandwidth), "
+    "all weights and activations pass through memory, fused operators count once, batch 1"
 )
 
-_REMEDY = "Estimate again: adq-edge bench --estimate BUNDLE"
-_ASTRONOMIC = 1e12
+_FIX = "Estimate again: adq-edge bench --estimate BUNDLE"
+_MAX_MS = 1e12
 
 
 @dataclasses.dataclass(frozen=True)
 class EngineEstimate:
-    """The estimate of an engine in one precision.
+    """Estimate for an engine in one precision.
 
     Attributes:
         precision: number format of the networks.
         gmac: multiply-adds in 10^9.
         weight_mb: parameters in MB (10^6 bytes).
-        traffic_mb: parameters and activations between GPU and memory in MB (10^6 bytes).
-        operations_per_byte: arithmetic intensity, a multiply-add being two operations.
+        traffic_mb: transfer of parameters and activations between GPU and memory in MB (10^6 bytes).
+        operations_per_byte: arithmetic intensity; a multiply-add is two operations.
         modes: the estimate in each power mode.
-        study_ms: milliseconds that the study measured for this method; None if it is not one of its.
-        layers: what each kernel has to do.
+        study_ms: latency that the study measured for this method in ms; None for other methods.
+        layers: the work of each kernel.
     """
 
     precision: Precision
@@ -52,17 +52,17 @@ class EngineEstimate:
     layers: Tuple[Layer, ...]
 
 
-@record("adq-edge/estimate", version=1, error=ResultError, fix=_REMEDY)
+@record("adq-edge/estimate", version=1, error=ResultError, fix=_FIX)
 @dataclasses.dataclass(frozen=True)
 class ModelEstimate(Record):
-    """The estimates of a model's engines.
+    """Estimates for the engines of a model.
 
     Attributes:
-        name: the model's name.
+        name: name of the model.
         arch: the method.
-        board: the board that the estimates are for.
-        note: what kind of figures they are.
-        model: the ONNX file they were made from; None if there is none.
+        board: the board of the estimates.
+        note: the kind and assumptions of the estimates.
+        model: the ONNX file; None for a model in memory.
         engines: one estimate for each precision.
     """
 
@@ -74,24 +74,24 @@ class ModelEstimate(Record):
     engines: Tuple[EngineEstimate, ...]
 
     def check(self) -> None:
-        """Raise a ValueError if there is no estimate or an impossible time."""
+        """Raise a ValueError without an estimate, or with an impossible time."""
         if not self.engines or not all(engine.modes for engine in self.engines):
-            raise ValueError("holds no estimate")
+            raise ValueError("has no estimate")
         modes = [mode for engine in self.engines for mode in engine.modes]
         times = [bound for mode in modes for bound in (mode.lower_bound_ms, *mode.range_ms)]
-        if not all(0.0 < bound < _ASTRONOMIC for bound in times):
-            raise ValueError("holds an impossible time")
+        if not all(0.0 < bound < _MAX_MS for bound in times):
+            raise ValueError("has an impossible time")
 
 
 def estimate(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None) -> ModelEstimate:
-    """Estimate how long a bundle's engines take on a Xavier NX in each power mode, and write it to a file.
+    """Estimate the latency of a bundle's engines on a Xavier NX in each power mode, and write a result file.
 
     Args:
-        bundle: the bundle's folder.
+        bundle: folder of the bundle.
         output: the result file; `benchmarks/results/NAME.estimate.json` by default.
 
     Raises:
-        BundleError: the bundle is missing or damaged, or the size of a tensor is not fixed.
+        BundleError: the bundle is missing or damaged, or a tensor has no fixed size.
         StorageError: the result file cannot be written.
     """
     opened = open_bundle(Path(bundle))
@@ -113,16 +113,16 @@ def estimate_model(
     *,
     source: Optional[FileReference] = None,
 ) -> ModelEstimate:
-    """Estimate how long engines made from a model take on a Xavier NX in each power mode.
+    """Estimate the latency of a model's engines on a Xavier NX in each power mode.
 
     Args:
         model: a float model as `export` writes it.
         name: its name in tables.
-        arch: the method; the study's measurements of it are set beside the estimates.
-        source: the file that the model is from.
+        arch: the method; the result includes the study's measurements of it.
+        source: the file of the model.
 
     Raises:
-        BundleError: the graph is not valid, or the size of a tensor is not fixed.
+        BundleError: the graph is not valid, or a tensor has no fixed size.
     """
     engines = tuple(_estimate_engine(model, arch, precision) for precision in Precision)
     return ModelEstimate(name, arch, BOARD, NOTE, source, engines)

@@ -1,9 +1,9 @@
-"""In which number format each operator of an engine computes, and how wide each of its tensors is stored.
+"""Number formats of an engine's operators, and widths of its tensors in memory.
 
-The networks compute in the engine's precision, but for the layers that an INT8 engine leaves in FP16 (see
-`quantization.placement`); the scoring computes in FP32. A tensor that several layers read is stored once, as
-narrow as one of them takes it; what goes into a pooling or concatenation is as narrow as what comes out. That
-is the least traffic to be expected, not the most.
+The networks compute in the engine's precision, except for the layers that an INT8 engine keeps in FP16 (see
+`quantization.placement`); the scoring computes in FP32. A tensor with several readers is stored once, in the
+narrowest format of its readers. The inputs of a pooling or concatenation are as narrow as its output. This
+gives the minimum traffic.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from adq_edge.quantization.region import Movement, Region, keeps_values
 from adq_edge.roofline.shapes import Tensor
 
 BYTES: Mapping[Precision, int] = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1}
-"""Bytes of a number."""
+"""Bytes per number."""
 
 
 class Formats:
@@ -27,8 +27,8 @@ class Formats:
 
     Args:
         model: a float model.
-        precision: the engine's.
-        region: the model's networks.
+        precision: precision of the engine.
+        region: the networks of the model.
     """
 
     def __init__(self, model: onnx.ModelProto, precision: Precision, region: Region) -> None:
@@ -43,7 +43,7 @@ class Formats:
             self._narrow = self._narrow_tensors(region, set(place(model, region, Target.TENSORRT)))
 
     def arithmetic(self, node: onnx.NodeProto) -> Precision:
-        """Return the format that a node computes in."""
+        """Return the number format of a node's arithmetic."""
         if node.name not in self._layers:
             return Precision.FP32
         if self._precision is not Precision.INT8 or node.name in self._integer_layers:
@@ -51,7 +51,7 @@ class Formats:
         return Precision.FP16
 
     def width(self, name: str, tensor: Tensor) -> int:
-        """Return the bytes that each element of an activation takes in memory."""
+        """Return the bytes per element of an activation in memory."""
         if tensor.element_type != TensorProto.FLOAT:
             return int(helper.tensor_dtype_to_np_dtype(tensor.element_type).itemsize)
         if name in self._narrow:
@@ -61,7 +61,7 @@ class Formats:
         return BYTES[Precision.FP32]
 
     def _narrow_tensors(self, region: Region, quantized: Set[str]) -> Set[str]:
-        """Add what poolings, concatenations and other movements make quantized tensors from."""
+        """Add the inputs of poolings, concatenations and other movements whose outputs are quantized."""
         narrow = set(quantized)
         for step in reversed(region.steps):
             is_narrow = isinstance(step, Movement) or step.node.name in self._integer_layers

@@ -1,14 +1,14 @@
-"""Which operators of a graph run as one kernel, so that the tensors between them cost no traffic.
+"""Fusion of operators into kernels: the tensors inside a kernel cause no traffic.
 
 The rules follow TensorRT's (developer guide, "Types of Fusions"):
 
-- a convolution or matrix product takes along the residual addition and the activation behind it;
-- adjacent elementwise operators are one kernel, and a reduction takes along those in front of it;
-- a concatenation costs nothing, since its inputs are written in place; nor does a change of shape;
-- every other operator (pooling, resizing) is a kernel of its own.
+- a convolution or matrix product includes the following residual addition and activation;
+- adjacent elementwise operators are one kernel, and a reduction includes those before it;
+- a concatenation is free, because its inputs are written in place; so is a change of shape;
+- every other operator, such as pooling or resizing, is a separate kernel.
 
-A tensor disappears only where a single operator reads it. For reductions TensorRT documents the rule for
-squares and absolute values alone; here it holds for all: the traffic is the least to be expected.
+A tensor is removed only if a single operator reads it. TensorRT documents the rule for reductions only for
+squares and absolute values; here it applies to all, which gives the minimum traffic.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from adq_edge.quantization.region import WEIGHTED
 
 VIEWS = frozenset({"Concat", "Constant", "Flatten", "Identity", "Reshape", "Shape", "Squeeze", "Unsqueeze"})
 
-_TAKEN_ALONG = frozenset(
+_FUSED_AFTER_WEIGHTS = frozenset(
     {"Add", "BatchNormalization", "Clip", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Relu"}
     | {"Selu", "Sigmoid", "Softplus", "Tanh"}
 )
-# A transposition is elementwise too: its kernel reads in another order.
-_ELEMENTWISE = _TAKEN_ALONG | frozenset(
+# A transposition counts as elementwise: its kernel reads in another order.
+_ELEMENTWISE = _FUSED_AFTER_WEIGHTS | frozenset(
     {"Abs", "Cast", "Div", "Erf", "Exp", "Log", "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "Sqrt"}
     | {"Sub", "Transpose", "Where"}
 )
@@ -36,13 +36,13 @@ _ELEMENTWISE = _TAKEN_ALONG | frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """Operators that run as one.
+    """Operators that run as one kernel.
 
     Attributes:
         nodes: the operators in graph order.
-        inputs: the activations it reads from memory, each once.
-        parameters: the constants it multiplies with or adds.
-        outputs: the activations it writes to memory.
+        inputs: activations that it reads from memory, each once.
+        parameters: constants of its arithmetic.
+        outputs: activations that it writes to memory.
     """
 
     nodes: Tuple[onnx.NodeProto, ...]
@@ -52,10 +52,10 @@ class Kernel:
 
 
 def fuse(graph: onnx.GraphProto) -> List[Kernel]:
-    """Return the kernels of a graph, without what costs nothing."""
+    """Return the kernels of a graph, without the free operators."""
     index = GraphIndex(graph)
     chains: List[List[onnx.NodeProto]] = []
-    growing: Dict[str, int] = {}  # tensor that a single node reads -> number of the chain that ends in it
+    growing: Dict[str, int] = {}  # tensor with a single reader -> index of the chain that ends in it
     for node in graph.node:
         if node.op_type in VIEWS:
             continue
@@ -66,11 +66,11 @@ def fuse(graph: onnx.GraphProto) -> List[Kernel]:
 
 
 def _join(node: onnx.NodeProto, chains: List[List[onnx.NodeProto]], growing: Dict[str, int]) -> int:
-    """Add a node to the chains in front of it, which become one, or to a new one; return its number."""
+    """Add a node to the chains of its inputs, which become one, or to a new chain; return the index."""
     ends = sorted({growing[name] for name in node.input if name in growing})
     weighted = [number for number in ends if chains[number][0].op_type in WEIGHTED]
-    if node.op_type in _TAKEN_ALONG and weighted:
-        joined = weighted[-1:]  # the last: by then the other branch of a residual addition is there
+    if node.op_type in _FUSED_AFTER_WEIGHTS and weighted:
+        joined = weighted[-1:]  # the last one, when both branches of a residual addition exist
     elif node.op_type in _ELEMENTWISE or node.op_type.startswith("Reduce"):
         joined = [number for number in ends if number not in weighted]
     else:
@@ -84,15 +84,15 @@ def _join(node: onnx.NodeProto, chains: List[List[onnx.NodeProto]], growing: Dic
 
 
 def _has_one_reader(tensor: str, index: GraphIndex) -> bool:
-    """Return True if one node alone reads a tensor; it may read it twice, as a square does."""
+    """Return True if a single node reads a tensor; it may read it twice, as a square does."""
     readers = {id(reader) for reader in index.consumers.get(tensor, [])}
     return len(readers) == 1 and all(output.name != tensor for output in index.graph.output)
 
 
 def _kernel(nodes: List[onnx.NodeProto], index: GraphIndex) -> Kernel:
     members = {id(node) for node in nodes}
-    made = [name for node in nodes for name in node.output if name]
-    read = [name for node in nodes for name in index.activations(node) if name not in made]
+    outputs = [name for node in nodes for name in node.output if name]
+    read = [name for node in nodes for name in index.activations(node) if name not in outputs]
     parameters = [
         name
         for node in nodes
@@ -101,9 +101,9 @@ def _kernel(nodes: List[onnx.NodeProto], index: GraphIndex) -> Kernel:
         if name in index.initializers
     ]
     results = {output.name for output in index.graph.output}
-    outputs = [
+    written = [
         name
-        for name in made
+        for name in outputs
         if name in results or any(id(reader) not in members for reader in index.consumers.get(name, []))
     ]
-    return Kernel(tuple(nodes), tuple(dict.fromkeys(read)), tuple(dict.fromkeys(parameters)), tuple(outputs))
+    return Kernel(tuple(nodes), tuple(dict.fromkeys(read)), tuple(dict.fromkeys(parameters)), tuple(written))

@@ -1,11 +1,11 @@
-"""The roofline: a kernel takes at least as long as its arithmetic, and at least as long as its traffic.
+"""The roofline estimate: a kernel takes at least the time of its arithmetic and that of its traffic.
 
     t >= max(2 * MACs / peak(arithmetic), bytes / bandwidth)        Williams et al., "Roofline", CACM 2009
 
-Kernels run one after the other, so an inference takes at least the sum. Left out are elementwise arithmetic,
-the launches of kernels, and what a cache saves between two of them. No engine reaches its peaks: NVIDIA's own
-INT8 ResNet-50 gets about 30 % out of a Xavier NX (jetson_benchmarks: 824 images a second on GPU and DLAs).
-25 to 50 % are to be expected of tensor cores, hence the range; in FP32 it can be more.
+Kernels run one after the other, so that an inference takes at least their sum. Not included are elementwise
+arithmetic, kernel launches, and the savings of a cache between two kernels. No engine reaches its peaks:
+NVIDIA's INT8 ResNet-50 reaches about 30 % on a Xavier NX (jetson_benchmarks: 824 images per second on GPU and
+DLAs). Tensor cores usually reach 25 to 50 %, hence the range; FP32 can reach more.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from adq_edge.roofline.workload import Layer, Workload
 from adq_edge.roofline.xavier_nx import PowerMode
 
 EXPECTED_SHARES = (0.5, 0.25)
-"""Shares of the peaks that an engine can be expected to reach, the best first."""
+"""Expected fractions of the peaks, the best first."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """An estimate, not a measurement, of one inference in one power mode.
+    """Estimate, not measurement, of one inference in one power mode.
 
     Attributes:
         mode: the power mode.
-        lower_bound_ms: milliseconds at 100 % of the peaks.
-        range_ms: milliseconds at 50 % and at 25 % of the peaks.
-        compute_bound_ms: the part of the lower bound in kernels that arithmetic holds up.
-        memory_bound_ms: the part of the lower bound in kernels that traffic holds up.
-        compute_bound_layers: number of kernels that arithmetic holds up.
-        memory_bound_layers: number of kernels that traffic holds up.
+        lower_bound_ms: latency at 100 % of the peaks in ms.
+        range_ms: latency at 50 % and at 25 % of the peaks in ms.
+        compute_bound_ms: part of the lower bound in kernels that are limited by arithmetic.
+        memory_bound_ms: part of the lower bound in kernels that are limited by traffic.
+        compute_bound_layers: number of kernels that are limited by arithmetic.
+        memory_bound_layers: number of kernels that are limited by traffic.
     """
 
     mode: PowerMode
@@ -62,5 +62,5 @@ def estimate_time(workload: Workload, mode: PowerMode) -> Estimate:
 
 
 def layer_times(layer: Layer, mode: PowerMode) -> Tuple[float, float]:
-    """Return the least milliseconds of a kernel's arithmetic and of its traffic."""
+    """Return the minimum durations of a kernel's arithmetic and of its traffic in ms."""
     return 1e3 * 2 * layer.macs / mode.peak(layer.arithmetic), 1e3 * layer.bytes / mode.bandwidth

@@ -1,4 +1,4 @@
-"""Size and type of every tensor of a graph at batch 1."""
+"""Shapes and types of a graph's tensors at batch 1."""
 
 from __future__ import annotations
 
@@ -10,16 +10,11 @@ from onnx import shape_inference
 
 from adq_edge.core.errors import BundleError
 
-_REMEDY = "Export the checkpoint again: adq-edge export CHECKPOINT"
+_FIX = "Export the checkpoint again: adq-edge export CHECKPOINT"
 
 
 class Tensor(NamedTuple):
-    """What is known about a tensor before it is computed.
-
-    Attributes:
-        shape: its dimensions.
-        element_type: a value of `onnx.TensorProto.DataType`.
-    """
+    """Shape and type of a tensor; `element_type` is a value of `onnx.TensorProto.DataType`."""
 
     shape: Tuple[int, ...]
     element_type: int
@@ -31,10 +26,10 @@ class Tensor(NamedTuple):
 
 
 def find_tensors(model: onnx.ModelProto) -> Dict[str, Tensor]:
-    """Return every tensor of a model, its constants included.
+    """Return the shape and type of every tensor of a model, its constants included.
 
     Raises:
-        BundleError: the graph is not valid, or the size of a tensor is not fixed.
+        BundleError: the graph is not valid, or a tensor has no fixed size.
     """
     inferred = _infer(model).graph
     found = {item.name: Tensor(tuple(item.dims), item.data_type) for item in inferred.initializer}
@@ -43,9 +38,8 @@ def find_tensors(model: onnx.ModelProto) -> Dict[str, Tensor]:
         if not kind.HasField("shape") or not all(dim.HasField("dim_value") for dim in kind.shape.dim):
             raise _not_fixed(item.name)
         found[item.name] = Tensor(tuple(dim.dim_value for dim in kind.shape.dim), kind.elem_type)
-    for name in (name for node in inferred.node for name in node.output if name):
-        if name not in found:
-            raise _not_fixed(name)
+    for name in (name for node in inferred.node for name in node.output if name and name not in found):
+        raise _not_fixed(name)
     return found
 
 
@@ -58,11 +52,11 @@ def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
             dim.dim_value = 1
     del graph.value_info[:]
     for item in graph.output:
-        item.type.tensor_type.ClearField("shape")  # of another batch, perhaps
+        item.type.tensor_type.ClearField("shape")  # it may be that of another batch
     try:
         return shape_inference.infer_shapes(single, strict_mode=True, data_prop=True)
     except shape_inference.InferenceError as error:
-        raise BundleError(f"the sizes of its tensors do not go together ({error})", fix=_REMEDY) from error
+        raise BundleError(f"the sizes of its tensors do not match ({error})", fix=_FIX) from error
 
 
 def _not_fixed(name: str) -> BundleError:

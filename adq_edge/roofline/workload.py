@@ -1,4 +1,4 @@
-"""What one inference has to do: multiply-adds and bytes of each kernel of a model, at batch 1."""
+"""Workload of one inference at batch 1: multiply-adds and bytes of each kernel of a model."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from adq_edge.roofline.shapes import Tensor, find_tensors
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """What a kernel has to do.
+    """Workload of a kernel.
 
     Attributes:
         name: name of its first operator.
-        operators: the types of its operators.
-        arithmetic: the number format that it computes in.
-        macs: multiply-adds of its convolution or matrix product, those with the zeros of a padding included;
-            0 where it has none.
-        weight_bytes: bytes of the parameters it reads.
-        read_bytes: bytes of the activations it reads.
-        written_bytes: bytes of the activations it writes.
+        operators: types of its operators.
+        arithmetic: its number format.
+        macs: multiply-adds of its convolution or matrix product, including those with padded zeros; 0 for
+            other kernels.
+        weight_bytes: bytes of the parameters that it reads.
+        read_bytes: bytes of the activations that it reads.
+        written_bytes: bytes of the activations that it writes.
     """
 
     name: str
@@ -46,10 +46,10 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What one inference has to do.
+    """Workload of one inference.
 
     Attributes:
-        precision: the engine's.
+        precision: precision of the engine.
         layers: its kernels in graph order.
     """
 
@@ -58,12 +58,12 @@ class Workload:
 
     @property
     def macs(self) -> int:
-        """Multiply-adds."""
+        """Multiply-adds of all kernels."""
         return sum(layer.macs for layer in self.layers)
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the parameters."""
+        """Bytes of all parameters."""
         return sum(layer.weight_bytes for layer in self.layers)
 
     @property
@@ -73,14 +73,14 @@ class Workload:
 
 
 def find_workload(model: onnx.ModelProto, precision: Precision) -> Workload:
-    """Return what one image costs an engine of that precision; see `fusion` and `formats` for what counts.
+    """Return the workload of one image for an engine; `fusion` and `formats` have the rules.
 
     Args:
         model: a float model as `export` writes it.
-        precision: the engine's.
+        precision: precision of the engine.
 
     Raises:
-        BundleError: the graph is not valid, or the size of a tensor is not fixed.
+        BundleError: the graph is not valid, or a tensor has no fixed size.
     """
     tensors = find_tensors(model)
     formats = Formats(model, precision, find_region(model))
@@ -106,12 +106,12 @@ def _layer(kernel: Kernel, tensors: Mapping[str, Tensor], formats: Formats) -> L
 
 
 def multiply_adds(node: onnx.NodeProto, tensors: Mapping[str, Tensor]) -> int:
-    """Return the multiply-adds of a node; 0 if it is no convolution or matrix product."""
+    """Return the multiply-adds of a node; 0 for other nodes than convolutions and matrix products."""
     if node.op_type not in WEIGHTED:
         return 0
-    first, second, made = (tensors[name] for name in (*node.input[:2], node.output[0]))
+    first, second, output = (tensors[name] for name in (*node.input[:2], node.output[0]))
     if node.op_type == "Conv":
-        return made.elements * second.elements // second.shape[0]
+        return output.elements * second.elements // second.shape[0]
     if node.op_type == "ConvTranspose":
         return first.elements * second.elements // second.shape[0]
-    return made.elements * first.shape[0 if attribute(node, "transA", 0) else -1]
+    return output.elements * first.shape[0 if attribute(node, "transA", 0) else -1]

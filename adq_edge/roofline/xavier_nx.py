@@ -1,19 +1,19 @@
-"""Jetson Xavier NX: what its GPU and its memory do at most in each power mode.
+"""Jetson Xavier NX: peak arithmetic of its GPU and peak bandwidth of its memory in each power mode.
 
-GPU (NVIDIA, Jetson Xavier NX datasheet): Volta, sm_72, 384 CUDA cores and 48 tensor cores. At the clock f,
+GPU (NVIDIA, Jetson Xavier NX datasheet): Volta, sm_72, 384 CUDA cores and 48 tensor cores. At the clock f:
 
-    FP32   2 *  384 * f       a multiply-add, counted as two operations, per core and cycle
-    FP16   2 *   64 * 48 * f  64 of them per tensor core and cycle (NVIDIA, Volta whitepaper)
-    INT8   2 *  128 * 48 * f  twice as many on sm_72 (NVIDIA on its big sister: the 64 tensor cores of an AGX
-                              Xavier do 11 TFLOPS in FP16 and 22 TOPS in INT8 at 1377 MHz)
+    FP32   2 *  384 * f       one multiply-add, which is two operations, per core and cycle
+    FP16   2 *   64 * 48 * f  64 multiply-adds per tensor core and cycle (NVIDIA, Volta whitepaper)
+    INT8   2 *  128 * 48 * f  twice as many on sm_72 (NVIDIA: the 64 tensor cores of an AGX Xavier reach
+                              11 TFLOPS in FP16 and 22 TOPS in INT8 at 1377 MHz)
 
-Memory (datasheet): 128-bit LPDDR4x with two transfers a cycle, 2 * 16 bytes * f: 59.7 GB/s at 1866 MHz.
+Memory (datasheet): 128-bit LPDDR4x with two transfers per cycle, 2 * 16 bytes * f: 59.7 GB/s at 1866 MHz.
 
-Modes: the stock /etc/nvpmodel.conf of L4T R35 for module p3668; a board whose file was changed has others.
-At 20 W the memory runs at 1866 MHz, in all others at 1600 MHz. The GPU runs at 1109.25 MHz, at 10 W at
-803.25 MHz, in the desktop mode of 10 W at 510 MHz. How many CPU cores run makes no difference here.
+Modes: the stock /etc/nvpmodel.conf of L4T R35 for module p3668; boards with a changed file differ.
+At 20 W the memory runs at 1866 MHz, in all other modes at 1600 MHz. The GPU runs at 1109.25 MHz, at 10 W at
+803.25 MHz, and in the desktop mode of 10 W at 510 MHz. The number of CPU cores does not matter here.
 
-The two DLA cores are left out. With them the tensor cores' 13.6 TOPS become the 21 TOPS that NVIDIA names.
+The two DLA cores are not included. With them NVIDIA states 21 TOPS instead of the 13.6 of the tensor cores.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ BOARD = "Jetson Xavier NX"
 _CUDA_CORES = 384
 _TENSOR_CORES = 48
 _BUS_BYTES = 128 // 8
-_TRANSFERS_A_CYCLE = 2
+_TRANSFERS_PER_CYCLE = 2
 
-_PRODUCTS_A_CYCLE: Mapping[Precision, int] = {
+_MACS_PER_CYCLE: Mapping[Precision, int] = {
     Precision.FP32: _CUDA_CORES,
     Precision.FP16: 64 * _TENSOR_CORES,
     Precision.INT8: 128 * _TENSOR_CORES,
@@ -42,10 +42,10 @@ class PowerMode:
     """A power mode of the board.
 
     Attributes:
-        number: its id, as `nvpmodel -q` prints it.
-        name: its name there.
-        gpu_mhz: highest clock of the GPU in MHz.
-        memory_mhz: highest clock of the memory (EMC) in MHz.
+        number: its id by `nvpmodel -q`.
+        name: its name.
+        gpu_mhz: maximum GPU clock in MHz.
+        memory_mhz: maximum memory (EMC) clock in MHz.
     """
 
     number: int
@@ -54,13 +54,13 @@ class PowerMode:
     memory_mhz: float
 
     def peak(self, arithmetic: Precision) -> float:
-        """Return operations per second (a multiply-add is two) in an arithmetic."""
-        return 2 * _PRODUCTS_A_CYCLE[arithmetic] * self.gpu_mhz * 1e6
+        """Return the peak operations per second in a number format; a multiply-add is two operations."""
+        return 2 * _MACS_PER_CYCLE[arithmetic] * self.gpu_mhz * 1e6
 
     @property
     def bandwidth(self) -> float:
-        """Bytes per second between GPU and memory."""
-        return _TRANSFERS_A_CYCLE * _BUS_BYTES * self.memory_mhz * 1e6
+        """Peak bytes per second between GPU and memory."""
+        return _TRANSFERS_PER_CYCLE * _BUS_BYTES * self.memory_mhz * 1e6
 
 
 MODES = (

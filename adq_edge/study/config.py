@@ -19,7 +19,7 @@ import dataclasses
 import enum
 from typing import Any, Mapping, Optional, Tuple, Union
 
-from adq_edge.benchmark.results import QUOTABLE_QUERIES, QUOTABLE_SECONDS
+from adq_edge.benchmark.quotable import QUOTABLE_QUERIES, QUOTABLE_SECONDS
 from adq_edge.core.options import DEFAULT_SAMPLES
 
 STUDY_METHODS = ("stfpm", "reverse-distillation", "uninformed-students")

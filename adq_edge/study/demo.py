@@ -9,6 +9,7 @@ from typing import List, NamedTuple, Optional, Tuple
 
 from adq_edge.artifacts import workspace
 from adq_edge.benchmark.bench import bench
+from adq_edge.benchmark.quotable import find_caveat
 from adq_edge.builders.build import build
 from adq_edge.core.options import Precision
 from adq_edge.datasets.mvtec import Dataset, Sample, read_dataset
@@ -85,7 +86,7 @@ def demo(
         write_heat_map_sheet(heat_maps, _defective_samples(dataset), loaded)
     entries = entries_of(report, device_name(report))
     rows = tuple(dataclasses.replace(entry, quality=one) for entry, one in zip(entries, evaluations))
-    return DemoResult(rows, report.caveat, tuple(engines), heat_maps)
+    return DemoResult(rows, find_caveat(report), tuple(engines), heat_maps)
 
 
 def _train(checkpoint: Path, dataset: Dataset, teacher_weights: str, restart: bool) -> Path:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Optional, Tuple
 
 from adq_edge.artifacts.bundle import FileReference
+from adq_edge.benchmark.quotable import find_caveat, find_flags
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.errors import ResultError
 from adq_edge.core.records import Record, record
@@ -158,6 +159,6 @@ def speed_of(report: BenchmarkReport) -> Speed:
         engine_mb=engine.engine_mb,
         peak_rss_mb=engine.memory.peak_rss_batch_1_mb,
         joules_per_image=None if energy is None else energy.joules_per_image,
-        caveat=report.caveat,
-        flags=tuple(dict.fromkeys(flag.word for each in report.engines for flag in report.flags(each))),
+        caveat=find_caveat(report),
+        flags=tuple(dict.fromkeys(flag.word for each in report.engines for flag in find_flags(report, each))),
     )

@@ -21,17 +21,17 @@ from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import read_sidecar
 from adq_edge.benchmark import progress, schedule
 from adq_edge.benchmark.bench import bench
-from adq_edge.benchmark.protocol import Images, Queries, WarmUp, pack_error, unpack_error
+from adq_edge.benchmark.measurements import ImageDurations, WarmUpResult
+from adq_edge.benchmark.quotable import QUOTABLE_OFFLINE_SECONDS, find_caveat, find_flags
 from adq_edge.benchmark.records import OfflineEnd
-from adq_edge.benchmark.results import QUOTABLE_OFFLINE_SECONDS, BenchmarkReport, Interference
-from adq_edge.benchmark.sample_image import open_image
-from adq_edge.benchmark.schedule import Plan, interleave, plan_for
-from adq_edge.benchmark.worker_process import WorkerProcess, start_worker
+from adq_edge.benchmark.results import BenchmarkReport, Interference
+from adq_edge.benchmark.sample_image import open_sample_image
+from adq_edge.benchmark.schedule import Plan, make_plan, run_single_stream
+from adq_edge.benchmark.worker_process import EngineWorker, start_engine_worker
 from adq_edge.core.errors import (
     AdqError,
     DataError,
     EngineError,
-    MissingDependencyError,
     ResultError,
     StorageError,
 )
@@ -53,7 +53,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Tuple[BenchmarkReport, Path]:
-    """One run of three engines, the last sharing the first's name."""
+    """One run of three engines, of which the last has the name of the first."""
     folder = tmp_path_factory.mktemp("run")
     big = write_engine(folder / "big.onnx", weights_mb=BIG_MB)
     twin = write_engine(folder / "twin" / "tiny.onnx")
@@ -73,18 +73,18 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Tuple[Benchmark
 
 
 class FakeEngine:
-    """Takes exactly `ms` per query, and writes down when it was asked."""
+    """An engine with a constant duration of `ms` per query, which logs its calls."""
 
     def __init__(self, name: str, ms: float, log: List[str]) -> None:
         self.name, self.ms, self.log = name, ms, log
 
-    def run_queries(self, count: int) -> Queries:
+    def run_queries(self, count: int) -> np.ndarray:
         self.log.append(self.name)
-        return Queries(np.full(count, self.ms * 1e6))
+        return np.full(count, self.ms * 1e6)
 
-    def run_images(self, count: int) -> Images:
+    def run_images(self, count: int) -> ImageDurations:
         assert count >= 1
-        return Images(*(np.full(count, stage) for stage in (4e6, 1e6, 10e6, 1e6)))
+        return ImageDurations(*(np.full(count, stage) for stage in (4e6, 1e6, 10e6, 1e6)))
 
 
 @pytest.fixture
@@ -94,15 +94,15 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> List[float]:
     return taken
 
 
-def warm_up(ms: float) -> WarmUp:
-    return WarmUp(5, 0.1, True, ms * 1e6, (ms + 15) * 1e6, harness_us=1.0, arena_mb=1.0)
+def warm_up(ms: float) -> WarmUpResult:
+    return WarmUpResult(5, 0.1, True, ms * 1e6, (ms + 15) * 1e6, harness_us=1.0, arena_mb=1.0)
 
 
 def plan(queries: int, seconds: float) -> Plan:
     return Plan(queries, seconds, 0.1, offline_seconds=1.0, offline_turns=2, max_batch=8)
 
 
-def test_engines_take_strict_turns(pauses: List[float]):
+def test_single_stream_runs_engines_in_strict_turns(pauses: List[float]):
     log: List[str] = []
     engines = [FakeEngine("a", 10, log), FakeEngine("b", 100, log), FakeEngine("c", 1, log)]
     windows: List[int] = []
@@ -115,22 +115,22 @@ def test_engines_take_strict_turns(pauses: List[float]):
         windows.append(position)
 
     warm_ups = [warm_up(engine.ms) for engine in engines]
-    rounds = interleave(engines, warm_ups, plan(100, 5.0), window, lambda: None)
+    rounds = run_single_stream(engines, warm_ups, plan(100, 5.0), window, lambda: None)
     expected = plan(100, 5.0).rounds
     assert log == ["a", "b", "c"] * expected
-    assert windows == [0, 0, 1, 1, 2, 2] * expected  # its queries, then its images
+    assert windows == [0, 0, 1, 1, 2, 2] * expected  # queries, then images
     assert len(pauses) == len(log)
     for engine, own in zip(engines, rounds):
         queries = sum(one.queries_ns.size for one in own)
         assert len(own) == expected
         assert queries >= 100
         assert queries * engine.ms >= 5000
-        assert queries <= max(100, 5000 / engine.ms) + expected  # and no more than it must
+        assert queries <= max(100, 5000 / engine.ms) + expected  # without unnecessary queries
 
 
-def test_goes_on_when_the_warm_up_was_slow(pauses: List[float]):
+def test_single_stream_adds_rounds_after_a_slow_warm_up(pauses: List[float]):
     log: List[str] = []
-    rounds = interleave(
+    rounds = run_single_stream(
         [FakeEngine("a", 1, log)],
         [warm_up(100)],
         plan(10, 6.0),
@@ -138,24 +138,24 @@ def test_goes_on_when_the_warm_up_was_slow(pauses: List[float]):
         lambda: None,
     )
     assert sum(int(one.queries_ns.sum()) for one in rounds[0]) >= 6e9
-    assert not pauses  # nobody else's threads to wait for
+    assert not pauses  # a single engine needs no pause
 
 
-def test_a_full_run_is_quotable_and_a_quick_one_short():
-    full = plan_for(1024, 60.0, quick=False)
+def test_plan_of_a_full_and_of_a_quick_run():
+    full = make_plan(1024, 60.0, quick=False)
     assert (full.queries, full.seconds) == (1024, 60.0)
     assert full.rounds == 64
-    assert full.share(warm_up(10.0)) == (94, 10)  # 60 s of queries, 15 s of images
-    assert full.share(warm_up(300.0)) == (16, 4)  # 1024 queries, 256 images
-    assert full.share(warm_up(0.01))[1] * full.rounds * 0.015 < 20.0
-    quick = plan_for(1024, 60.0, quick=True)
+    assert full.per_round(warm_up(10.0)) == (94, 10)  # 60 s of queries, 15 s of images
+    assert full.per_round(warm_up(300.0)) == (16, 4)  # 1024 queries, 256 images
+    assert full.per_round(warm_up(0.01))[1] * full.rounds * 0.015 < 20.0
+    quick = make_plan(1024, 60.0, quick=True)
     assert quick.seconds + quick.warm_up_limit_seconds + 6 * quick.offline_seconds < 3.0
 
 
 # --- whole runs ------------------------------------------------------------------------------------------
 
 
-def test_report_of_a_run(run, tiny: Path):
+def test_report_has_all_measurements(run, tiny: Path):
     report, _ = run
     assert [engine.name for engine in report.engines] == ["tiny", "big", "tiny-2"]
     assert not report.quick
@@ -186,7 +186,7 @@ def test_report_of_a_run(run, tiny: Path):
     assert report.engines[1].engine_mb == pytest.approx(BIG_MB, rel=0.01)
 
 
-def test_every_other_engine_is_compared_with_the_first(run):
+def test_other_engines_are_compared_with_the_first(run):
     first, big, twin = run[0].engines
     assert first.comparison is None
     for engine in (big, twin):
@@ -197,7 +197,7 @@ def test_every_other_engine_is_compared_with_the_first(run):
 
 
 @needs_proc
-def test_memory_is_each_engines_own(run):
+def test_memory_is_measured_per_engine(run):
     small, big, twin = (engine.memory for engine in run[0].engines)
     assert big.peak_rss_mb > max(small.peak_rss_mb, twin.peak_rss_mb) + 0.8 * BIG_MB
     assert big.model_mb > 0.8 * BIG_MB > small.model_mb > 0
@@ -209,14 +209,14 @@ def test_memory_is_each_engines_own(run):
 
 
 @needs_proc
-def test_memory_is_not_the_parents(tiny: Path, run):
+def test_peak_memory_excludes_the_parent_process(tiny: Path, run):
     ballast = np.ones(20_000_000)
-    with open_image(None) as image, start_worker(tiny, None, None, image.path) as worker:
-        worker.load()
-        assert worker.peak().rss_mb < run[0].engines[0].memory.peak_rss_mb + ballast.nbytes / 2e6
+    with open_sample_image(None) as image, start_engine_worker(tiny) as worker:
+        worker.load(None, None, image.path)
+        assert worker.peak_mb() < run[0].engines[0].memory.peak_rss_mb + ballast.nbytes / 2e6
 
 
-def test_one_file_per_engine_which_reads_back_the_same(run):
+def test_each_engine_has_a_result_file_that_reads_back_unchanged(run):
     report, folder = run
     assert sorted(path.name for path in folder.iterdir()) == [
         *("big.bench.json", "tiny-2.bench.json", "tiny.bench.json")
@@ -227,7 +227,7 @@ def test_one_file_per_engine_which_reads_back_the_same(run):
         assert again.run == report.run
 
 
-def test_numbers_carry_their_unit(run):
+def test_field_names_of_numbers_end_in_a_unit(run):
     document = json.loads((run[1] / "tiny.bench.json").read_text())
     assert (document["schema"], document["version"], document["quick"]) == ("adq-edge/bench", 3, False)
     units = ("_ms", "_us", "_mb", "_seconds", "_percent", "images_per_second", "seconds")
@@ -248,7 +248,7 @@ def test_numbers_carry_their_unit(run):
     assert [name for name in found if not name.endswith(units) and not name.startswith(plain)] == []
 
 
-def test_a_result_of_an_older_schema_is_one_clear_line(run, tmp_path: Path):
+def test_unknown_format_version_is_reported_in_one_line(run, tmp_path: Path):
     document = json.loads((run[1] / "tiny.bench.json").read_text())
     document["version"] = 1
     path = tmp_path / "old.bench.json"
@@ -256,12 +256,12 @@ def test_a_result_of_an_older_schema_is_one_clear_line(run, tmp_path: Path):
     with pytest.raises(ResultError) as caught:
         BenchmarkReport.read(path)
     assert str(caught.value) == (
-        f"{path}: format version is 1, this release reads version 2. "
+        f"{path}: format version is 1, this release reads version 3. "
         "Measure the engine again: adq-edge bench ENGINE."
     )
 
 
-def test_damaged_result(run, tmp_path: Path):
+def test_damaged_result_file_is_rejected(run, tmp_path: Path):
     document = json.loads((run[1] / "tiny.bench.json").read_text())
     document["engines"][0]["load_ms"] = "fast"
     path = tmp_path / "damaged.json"
@@ -270,7 +270,7 @@ def test_damaged_result(run, tmp_path: Path):
         BenchmarkReport.read(path)
 
 
-def test_quick_by_default_settings_in_the_default_place(
+def test_quick_run_with_defaults_writes_to_the_default_folder(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
@@ -279,15 +279,15 @@ def test_quick_by_default_settings_in_the_default_place(
     path = tmp_path / workspace.RESULTS / "newest.quick.bench.json"
     assert json.loads(path.read_text())["quick"] is True
     assert BenchmarkReport.read(path).quick
-    assert report.caveat == BenchmarkReport.read(path).caveat
-    assert "quick run, not to be quoted" in str(report.caveat)
+    assert find_caveat(report) == find_caveat(BenchmarkReport.read(path))
+    assert "quick run, not to be quoted" in str(find_caveat(report))
     loads = [(throughput.batch, throughput.streams) for throughput in report.engines[0].offline]
     assert loads[:2] == [(1, 1), (2, 1)]
     assert max(batch for batch, _ in loads) <= 8
     assert capfd.readouterr().out == ""
 
 
-def test_progress_says_what_runs_and_draws_only_when_advanced(monkeypatch: pytest.MonkeyPatch):
+def test_progress_bar_draws_only_when_advanced(monkeypatch: pytest.MonkeyPatch):
     drawn = io.StringIO()
     monkeypatch.setattr(progress, "console", Console(file=drawn, force_terminal=True, width=80))
     with progress.quiet_progress("Benchmarking tiny.onnx (quick)", 2, shown=True) as advance:
@@ -299,7 +299,7 @@ def test_progress_says_what_runs_and_draws_only_when_advanced(monkeypatch: pytes
     assert "Benchmarking tiny.onnx (quick)" in drawn.getvalue()
 
 
-def test_one_engine_given_as_a_notebook_would(tiny: Path, tmp_path: Path):
+def test_bench_accepts_strings_for_paths_and_options(tiny: Path, tmp_path: Path):
     path = tmp_path / "new" / "result.json"
     image = tmp_path / "image.png"
     write_image(image, np.zeros((48, 40, 3), np.uint8))
@@ -320,10 +320,9 @@ def test_one_engine_given_as_a_notebook_would(tiny: Path, tmp_path: Path):
     assert (report.settings.image, report.settings.image_pixels) == (str(image), (48, 40))
 
 
-def test_only_a_long_run_has_no_caveat(run):
+def test_caveat_is_none_only_for_quotable_runs(run):
     report = run[0]
-    assert report.caveat is not None
-    assert "1024 queries" in report.caveat
+    assert "1024 queries" in str(find_caveat(report))
     engine = report.engines[0]
     stream = dataclasses.replace(
         engine.single_stream,
@@ -335,16 +334,16 @@ def test_only_a_long_run_has_no_caveat(run):
     engine = dataclasses.replace(engine, single_stream=stream, offline=offline)
     quiet = Interference(True, (), 0.1, 0.0, 0.5, None)
     long = dataclasses.replace(report, engines=(engine,), interference=quiet)
-    assert long.caveat is None
-    assert dataclasses.replace(long, quick=True).caveat == "quick run, not to be quoted"
+    assert find_caveat(long) is None
+    assert find_caveat(dataclasses.replace(long, quick=True)) == "quick run, not to be quoted"
     noise = dataclasses.replace(quiet, is_quiet=False, reasons=("other processes took 31 % of the CPU",))
     noisy = dataclasses.replace(long, interference=noise)
-    assert noisy.caveat == "the machine was not quiet: other processes took 31 % of the CPU"
+    assert find_caveat(noisy) == "interference: other processes took 31 % of the CPU"
     cold = dataclasses.replace(engine, single_stream=dataclasses.replace(stream, steady=False))
-    assert "tiny: no steady state" in str(dataclasses.replace(long, engines=(cold,)).caveat)
+    assert "tiny: no steady state" in str(find_caveat(dataclasses.replace(long, engines=(cold,))))
 
 
-def test_offline_alone_measures_no_latency(tiny: Path, tmp_path: Path):
+def test_offline_alone_has_no_latency(tiny: Path, tmp_path: Path):
     report = bench(
         [tiny, tiny], scenarios=[Scenario.OFFLINE], seconds=0.1, threads=1, output=tmp_path, progress=False
     )
@@ -355,12 +354,12 @@ def test_offline_alone_measures_no_latency(tiny: Path, tmp_path: Path):
     assert BenchmarkReport.read(tmp_path / "tiny.bench.json").engines == report.engines[:1]
     titles = [str(table.title) for table in bench_tables(report)]
     assert [title.split()[0] for title in titles] == ["Offline", "Size"]
-    assert "less than 7.5 s of Offline at a batch size, not to be quoted" in str(report.caveat)
-    assert [flag.word for flag in report.flags(report.engines[0])][:1] == ["short run"]
+    assert "less than 7.5 s of Offline at a batch size, not to be quoted" in str(find_caveat(report))
+    assert [flag.word for flag in find_flags(report, report.engines[0])][:1] == ["short run"]
 
 
-def test_offline_alone_is_quotable_after_a_steady_warm_up_and_a_full_runs_seconds(tiny: Path, tmp_path: Path):
-    assert plan_for(1024, 60.0, quick=False).offline_seconds == QUOTABLE_OFFLINE_SECONDS
+def test_offline_alone_is_quotable_after_a_full_run(tiny: Path, tmp_path: Path):
+    assert make_plan(1024, 60.0, quick=False).offline_seconds == QUOTABLE_OFFLINE_SECONDS
     path = tmp_path / "tiny.bench.json"
     report = bench(tiny, scenarios=[Scenario.OFFLINE], seconds=0.1, batches=(1,), output=path, progress=False)
     (engine,) = report.engines
@@ -371,20 +370,20 @@ def test_offline_alone_is_quotable_after_a_steady_warm_up_and_a_full_runs_second
     engine = dataclasses.replace(engine, offline=loads, offline_warm_up=warm)
     quiet = Interference(True, (), 0.1, 0.0, 0.0, None)
     report = dataclasses.replace(report, engines=(engine,), interference=quiet)
-    assert report.caveat is None
+    assert find_caveat(report) is None
     cold = dataclasses.replace(engine, offline_warm_up=dataclasses.replace(warm, steady=False))
-    assert "tiny: no steady state" in str(dataclasses.replace(report, engines=(cold,)).caveat)
+    assert "tiny: no steady state" in str(find_caveat(dataclasses.replace(report, engines=(cold,))))
     report.write(path)
     document = json.loads(path.read_text())
-    del document["engines"][0]["offline_warm_up"]  # as releases before wrote it
+    del document["engines"][0]["offline_warm_up"]  # as in files of earlier releases
     path.write_text(json.dumps(document))
-    assert BenchmarkReport.read(path).caveat == "tiny: its warm-up is not known"
+    assert find_caveat(BenchmarkReport.read(path)) == "tiny: its warm-up is not known"
 
 
-def test_synthetic_image_is_the_same_every_time_and_not_flat():
+def test_synthetic_image_is_reproducible_and_has_contrast():
     contents = []
     for _ in range(2):
-        with open_image(None) as sample:
+        with open_sample_image(None) as sample:
             contents.append(sample.path.read_bytes())
     assert contents[0] == contents[1]
     image = decode_image(contents[0])
@@ -393,17 +392,10 @@ def test_synthetic_image_is_the_same_every_time_and_not_flat():
     assert not sample.path.exists()
 
 
-# --- what goes wrong -------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [EngineError("what", where="x", fix="Do"), MissingDependencyError("what")])
-def test_an_error_crosses_to_the_parent_whole(error: AdqError):
-    again = unpack_error(json.loads(json.dumps(pack_error(error))))
-    assert type(again) is type(error)
-    assert str(again) == str(error)
-
-
-def test_errors_of_loading_come_through(tiny: Path, tmp_path: Path):
+def test_errors_of_loading_are_raised_by_bench(tiny: Path, tmp_path: Path):
     changed = write_engine(tmp_path / "changed.onnx")
     changed.write_bytes(b"no longer")
     with pytest.raises(EngineError) as caught:
@@ -414,29 +406,29 @@ def test_errors_of_loading_come_through(tiny: Path, tmp_path: Path):
     assert not list(tmp_path.glob("*.bench.json"))
 
 
-def test_an_engine_that_fails_inside_the_runtime(tmp_path: Path):
-    pair = write_engine(tmp_path / "pair.onnx", batch=2)  # takes no single image
-    with pytest.raises(EngineError, match=r"pair\.onnx: failed .*\(InvalidArgument") as caught:
+def test_runtime_error_of_an_engine_is_one_line(tmp_path: Path):
+    pair = write_engine(tmp_path / "pair.onnx", batch=2)  # does not accept single images
+    with pytest.raises(EngineError, match=r"pair\.onnx: its process failed \(InvalidArgument") as caught:
         bench([pair], queries=5, seconds=0.05, batches=(2,), output=tmp_path, progress=False)
     assert "\n" not in str(caught.value)
 
 
-def test_a_killed_worker(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_killed_worker_is_reported(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pids = []
 
-    def die(worker: WorkerProcess, seconds: float, limit_seconds: float) -> WarmUp:
+    def die(worker: EngineWorker, seconds: float, limit_seconds: float) -> WarmUpResult:
         pids.append(worker.pid)
         os.kill(worker.pid, signal.SIGKILL)
         return original(worker, seconds, limit_seconds)
 
-    original = WorkerProcess.warm_up
-    monkeypatch.setattr(WorkerProcess, "warm_up", die)
-    with pytest.raises(EngineError, match=r"tiny\.onnx: its worker was ended by SIGKILL.*memory"):
+    original = EngineWorker.warm_up
+    monkeypatch.setattr(EngineWorker, "warm_up", die)
+    with pytest.raises(EngineError, match=r"tiny\.onnx: its process was ended by SIGKILL.*memory"):
         bench([tiny], quick=True, output=tmp_path, progress=False)
     assert not is_alive(pids[0])
 
 
-def test_bad_image(tiny: Path, tmp_path: Path):
+def test_bench_rejects_a_file_that_is_not_an_image(tiny: Path, tmp_path: Path):
     image = tmp_path / "image.png"
     image.write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"image\.png"):
@@ -444,7 +436,7 @@ def test_bad_image(tiny: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("output", ["file.txt", "file.txt/results", "folder.json"])
-def test_an_output_that_cannot_be_is_refused_before_anything_is_measured(
+def test_unwritable_output_is_refused_before_the_measurement(
     tiny: Path, tmp_path: Path, output: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("adq_edge.benchmark.bench.measure", None)
@@ -454,13 +446,13 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_measured(
         bench([tiny], output=tmp_path / output, progress=False)
 
 
-def test_several_engines_do_not_fit_one_file(tiny: Path, tmp_path: Path):
+def test_one_output_file_for_several_engines_is_refused(tiny: Path, tmp_path: Path):
     with pytest.raises(ResultError, match="Name a folder"):
         bench([tiny, tiny], output=tmp_path / "one.json", progress=False)
 
 
 @pytest.mark.parametrize("amounts", [{"queries": 0}, {"seconds": -1.0}, {"batches": ()}, {"batches": (0,)}])
-def test_nothing_to_measure(tiny: Path, amounts):
+def test_bench_rejects_empty_amounts(tiny: Path, amounts):
     with pytest.raises(AdqError, match="nothing to measure"):
         bench([tiny], progress=False, **amounts)
 
@@ -479,7 +471,7 @@ def children(pid: int) -> List[int]:
         try:
             parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
         except OSError:
-            continue  # ended meanwhile
+            continue  # ended since
     return [child for child, parent in parents.items() if parent == pid]
 
 
@@ -494,7 +486,7 @@ def wait_for(condition, seconds: float) -> bool:
 
 @needs_proc
 @pytest.mark.parametrize("interrupt", [os.killpg, os.kill], ids=["terminal", "parent only"])
-def test_ctrl_c_leaves_nothing_behind(tiny: Path, tmp_path: Path, interrupt):
+def test_ctrl_c_ends_the_workers_and_writes_no_file(tiny: Path, tmp_path: Path, interrupt):
     code = (
         "import sys; from pathlib import Path; from adq_edge.benchmark.bench import bench;"
         "bench([Path(sys.argv[1])] * 2, seconds=4, output=Path(sys.argv[2]))"
@@ -503,7 +495,7 @@ def test_ctrl_c_leaves_nothing_behind(tiny: Path, tmp_path: Path, interrupt):
         [sys.executable, "-c", code, str(tiny), str(tmp_path)],
         stderr=subprocess.PIPE,
         start_new_session=True,
-        # A shell's background job has it ignored, and children inherit that.
+        # A background job of a shell ignores SIGINT, and its children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert wait_for(lambda: len(children(parent.pid)) == 2, 30)
@@ -517,7 +509,7 @@ def test_ctrl_c_leaves_nothing_behind(tiny: Path, tmp_path: Path, interrupt):
 
 
 @needs_proc
-def test_a_killed_parent_leaves_no_worker(tiny: Path, tmp_path: Path):
+def test_workers_end_with_a_killed_parent(tiny: Path, tmp_path: Path):
     code = (
         "import sys; from pathlib import Path; from adq_edge.benchmark.bench import bench;"
         "bench([Path(sys.argv[1])], seconds=600, output=Path(sys.argv[2]), progress=False)"

@@ -1,4 +1,4 @@
-"""What fails once something is measured: it costs what it must and no more."""
+"""Failures during and after a measurement keep the other results."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import Callable
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from adq_edge.benchmark.bench import UnsavedReportError, bench
-from adq_edge.benchmark.protocol import Batches
+from adq_edge.benchmark.measurements import Batches
 from adq_edge.benchmark.records import OfflineEnd
 from adq_edge.benchmark.results import BenchmarkReport
-from adq_edge.benchmark.worker_process import WorkerProcess
-from adq_edge.cli.bench import register
+from adq_edge.benchmark.worker_process import EngineWorker
+from adq_edge.cli import app
 from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.imaging import write_image
 from adq_edge.report.load import load_results
@@ -37,11 +36,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An engine that takes single images only, which nothing but a try tells."""
+    """An engine that accepts single images only, which its sidecar does not state."""
     return write_engine(tmp_path_factory.mktemp("fixed") / "fixed.onnx", batch=1)
 
 
-def test_a_batch_that_fails_ends_offline_of_its_engine_alone(
+def test_failing_batch_ends_offline_of_its_engine_only(
     tiny: Path, fixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     report = bench(
@@ -57,7 +56,7 @@ def test_a_batch_that_fails_ends_offline_of_its_engine_alone(
     assert [load.batch for load in failed.offline] == [1]
     assert failed.offline_end is OfflineEnd.FAILED
     assert failed.offline_failure is not None
-    assert failed.offline_failure.startswith("at batch 2, 1 stream: failed while it was timed (InvalidArgum")
+    assert failed.offline_failure.startswith("at batch 2, 1 stream: its process failed (InvalidArgum")
     assert failed.single_stream is not None
     assert [load.batch for load in other.offline] == [1, 2, 4]
     assert (other.offline_end, other.offline_failure) == (OfflineEnd.NAMED, None)
@@ -66,35 +65,37 @@ def test_a_batch_that_fails_ends_offline_of_its_engine_alone(
     for table in bench_tables(report):
         print_table(table)
     text = " ".join(capsys.readouterr().out.split())
-    assert "best before it failed at batch 2, 1 stream: failed while it was timed" in text
+    assert "best before it failed at batch 2, 1 stream: its process failed" in text
 
 
-def test_a_worker_that_dies_of_a_large_batch(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    run_batches = WorkerProcess.run_batches
+def test_worker_killed_by_a_large_batch_keeps_smaller_batches(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run_batches = EngineWorker.run_batches
 
-    def die_of_4(worker: WorkerProcess, batch: int, streams: int, seconds: float) -> Batches:
+    def die_of_4(worker: EngineWorker, batch: int, streams: int, seconds: float) -> Batches:
         if batch == 4 and worker.engine == doomed:
-            os.kill(worker.pid, signal.SIGKILL)  # as the system does when memory runs out
+            os.kill(worker.pid, signal.SIGKILL)  # as the kernel does without free memory
         return run_batches(worker, batch, streams, seconds)
 
     doomed = write_engine(tmp_path / "doomed.onnx")
-    monkeypatch.setattr(WorkerProcess, "run_batches", die_of_4)
+    monkeypatch.setattr(EngineWorker, "run_batches", die_of_4)
     report = bench(
         [doomed, tiny], queries=10, seconds=0.1, batches=(1, 2, 4, 8), output=tmp_path, progress=False
     )
     dead, alive = report.engines
     assert [load.batch for load in dead.offline] == [1, 2]
-    assert dead.offline_failure == "at batch 4, 1 stream: its worker was ended by SIGKILL"
+    assert dead.offline_failure == "at batch 4, 1 stream: its process was ended by SIGKILL"
     assert {load.batch for load in alive.offline} == {1, 2, 4, 8}
     assert alive.offline_end is OfflineEnd.NAMED
     assert dead.memory.peak_rss_mb >= dead.memory.peak_rss_batch_1_mb > 0
 
 
-def test_a_batch_size_that_an_engine_does_not_take_is_refused_before_anything_is_timed(
+def test_too_large_named_batch_is_refused_before_the_timing(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    load = WorkerProcess.load
-    monkeypatch.setattr(WorkerProcess, "load", lambda worker: dataclasses.replace(load(worker), max_batch=4))
+    load = EngineWorker.load
+    monkeypatch.setattr(EngineWorker, "load", lambda *given: dataclasses.replace(load(*given), max_batch=4))
     with pytest.raises(AdqError, match=r"tiny\.onnx: takes at most 4 images at once, not 8"):
         bench(tiny, batches=(1, 8), output=tmp_path, progress=False)
     alone = bench(
@@ -103,10 +104,10 @@ def test_a_batch_size_that_an_engine_does_not_take_is_refused_before_anything_is
     assert alone.engines[0].single_stream is not None
 
 
-def test_offline_that_fails_at_once_leaves_the_other_engines_their_figures(
+def test_offline_failing_at_its_first_batch_keeps_the_other_engines(
     tiny: Path, fixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    with pytest.raises(EngineError, match="failed while it was timed"):  # there is nothing else
+    with pytest.raises(EngineError, match="its process failed"):  # no other result
         bench(fixed, scenarios=["offline"], seconds=0.1, batches=(2,), output=tmp_path, progress=False)
     report = bench(
         [fixed, tiny], scenarios=["offline"], seconds=0.1, batches=(2,), output=tmp_path, progress=False
@@ -114,22 +115,18 @@ def test_offline_that_fails_at_once_leaves_the_other_engines_their_figures(
     assert [bool(engine.offline) for engine in report.engines] == [False, True]
     for table in bench_tables(report):
         print_table(table)
-    assert "failed at batch 2, 1 stream: failed while it was timed" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    assert "failed at batch 2, 1 stream: its process failed" in " ".join(capsys.readouterr().out.split())
     assert BenchmarkReport.read(tmp_path / "fixed.bench.json").engines == report.engines[:1]
 
 
-def test_a_full_disk_at_the_end_loses_no_figures(
+def test_full_disk_at_the_end_still_shows_the_results(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: Callable[[], None]
 ):
     monkeypatch.chdir(tmp_path)
     image = tmp_path / "image.png"
     write_image(image, np.zeros((48, 40, 3), np.uint8))
     full_disk()
-    app = typer.Typer()
-    register(app)
-    done = CliRunner().invoke(app, [str(tiny), "--quick", "--image", str(image)])
+    done = CliRunner().invoke(app, ["bench", str(tiny), "--quick", "--image", str(image)])
     assert done.exit_code == 2
     assert "SingleStream latency (batch 1, 1 stream)" in done.output
     assert "Size and memory" in done.output
@@ -142,7 +139,7 @@ def test_a_full_disk_at_the_end_loses_no_figures(
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [image]
 
 
-def test_a_report_says_where_offline_failed(tmp_path: Path):
+def test_report_shows_where_offline_failed(tmp_path: Path):
     broke = {"offline_end": OfflineEnd.FAILED, "offline_failure": "at batch 8, 2 streams: its worker died"}
     part = dataclasses.replace(make.engine("fp32"), **broke)
     none = dataclasses.replace(make.engine("int8"), offline=(), **broke)

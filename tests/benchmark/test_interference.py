@@ -1,4 +1,4 @@
-"""What a benchmark reports about itself and the machine: its own cost, interference, devices, the board."""
+"""Overhead of the harness, interference, device check, and the recording of the board."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from adq_edge.benchmark.interference import (
     read_cpu_times,
     read_governor,
 )
-from adq_edge.benchmark.protocol import Round
+from adq_edge.benchmark.measurements import ImageDurations, Round
+from adq_edge.benchmark.quotable import find_caveat
 from adq_edge.benchmark.results import BenchmarkReport
-from adq_edge.benchmark.sample_image import open_image
+from adq_edge.benchmark.sample_image import open_sample_image
 from adq_edge.benchmark.timing import harness_us, time_image
 from adq_edge.core.errors import AdqError
 from adq_edge.core.options import Device
@@ -55,21 +56,21 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- the harness -----------------------------------------------------------------------------------------
 
 
-def test_the_harness_costs_less_than_20_us_a_query(tiny: Path):
+def test_harness_overhead_is_below_20_us_per_query(tiny: Path):
     images = [np.zeros((1, SIZE, SIZE, 3), np.uint8)] * 4
     sidecar = read_sidecar(tiny)
     assert 0.0 < min(harness_us(sidecar, images) for _ in range(5)) < HARNESS_LIMIT_US
 
 
-def test_the_stages_of_a_image_are_its_whole_time(tiny: Path, monkeypatch: pytest.MonkeyPatch):
-    with open_image(None) as image, load_engine(tiny, threads=1) as engine:
+def test_stages_of_an_image_sum_to_its_duration(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    with open_sample_image(None) as image, load_engine(tiny, threads=1) as engine:
         encoded = image.path.read_bytes()
-        assert "host_to_device_ns" not in time_image(engine, encoded)
+        assert "host_to_device" not in time_image(engine, encoded)
         monkeypatch.setattr(engine, "stages", lambda: Stages(0.003, 1.0, 0.001))
         start = time.perf_counter_ns()
         stages = time_image(engine, encoded)
         elapsed = time.perf_counter_ns() - start
-    assert (stages["host_to_device_ns"], stages["device_to_host_ns"]) == (3000, 1000)
+    assert (stages["host_to_device"], stages["device_to_host"]) == (3000, 1000)
     assert 0.5 * elapsed < sum(stages.values()) <= elapsed
 
 
@@ -126,13 +127,13 @@ def test_without_cpu_counters_only_drift_counts(tmp_path: Path):
     assert (drifted.reasons, drifted.other_cpu_percent) == (("latency drifted by 12 %",), None)
 
 
-@pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="needs /proc")
-def test_the_benchmarks_own_work_does_not_count_as_others():
+@pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="needs Linux")
+def test_cpu_time_of_workers_counts_as_own():
     child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         before = read_cpu_times([child.pid])
         limit = time.monotonic() + 30
-        while True:  # until the child has had its share, however busy the machine is
+        while True:  # until the child has used CPU time, also on a busy machine
             time.sleep(0.05)
             own, without = read_cpu_times([child.pid]), read_cpu_times([])
             if own.own - before.own > 0.3 or time.monotonic() > limit:
@@ -146,7 +147,7 @@ def test_the_benchmarks_own_work_does_not_count_as_others():
     assert own.busy - before.busy >= own.own - before.own - 0.05
 
 
-def test_drift_is_seen_and_one_disturbed_round_is_none():
+def test_drift_percent_ignores_one_disturbed_round():
     assert drift_percent([10.0] * 30) == 0.0
     assert drift_percent([10.0] * 29 + [99.0]) == 0.0
     assert drift_percent([10.0] * 10 + [11.0] * 10 + [12.0] * 10) == pytest.approx(100 * 2 / 11)
@@ -156,11 +157,11 @@ def test_drift_is_seen_and_one_disturbed_round_is_none():
 # --- devices ---------------------------------------------------------------------------------------------
 
 
-def test_a_device_that_is_not_here(tmp_path: Path):
+def test_check_device_rejects_an_absent_device(tmp_path: Path):
     with pytest.raises(AdqError) as caught:
         check_device(Device.JETSON, tmp_path)
     assert str(caught.value) == (
-        "--device jetson: this machine is no Jetson. "
+        "--device jetson: this machine is not a Jetson. "
         "Measure on a Jetson over the network: adq-edge bench --device jetson --host user@board."
     )
     refused = Outcome(output='{"devices": [], "error": "no driver"}')
@@ -175,11 +176,11 @@ def test_a_device_that_is_not_here(tmp_path: Path):
 
 
 @pytest.mark.skipif(read_jetson() is not None, reason="this is a Jetson")
-def test_command_line_refuses_a_jetson_elsewhere_in_one_line(tmp_path: Path):
+def test_command_line_rejects_device_jetson_on_other_machines(tmp_path: Path):
     command = [sys.executable, "-m", "adq_edge", "bench", "--device", "jetson"]
     done = subprocess.run(command, cwd=str(tmp_path), capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr.startswith("adq-edge: --device jetson: this machine is no Jetson.")
+    assert done.stderr.startswith("adq-edge: --device jetson: this machine is not a Jetson.")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -188,7 +189,7 @@ def test_command_line_refuses_a_jetson_elsewhere_in_one_line(tmp_path: Path):
 
 
 class FakeBoard:
-    """5 W as long as anyone asks."""
+    """A board with constant values."""
 
     name = "sysfs"
     averages = False
@@ -216,7 +217,7 @@ def shown(report, capsys: pytest.CaptureFixture[str]) -> Tuple[str, str]:
     return text, " ".join(text.split())
 
 
-def test_a_board_that_tells_is_recorded_for_each_engine(
+def test_recording_and_energy_of_each_engine(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     board = FakeBoard()
@@ -241,7 +242,7 @@ def test_a_board_that_tells_is_recorded_for_each_engine(
         assert energy.joules_per_image_above_idle == pytest.approx(0.0)
     first, second = (set(engine.recording.seconds) for engine in report.engines if engine.recording)
     assert first
-    assert not first & second  # a reading belongs to one engine
+    assert not first & second  # each sample belongs to one engine
     assert BenchmarkReport.read(tmp_path / "tiny.bench.json").engines == report.engines[:1]
     text, flat = shown(report, capsys)
     assert "Power, energy and temperature" in text
@@ -254,7 +255,7 @@ class HotBoard(FakeBoard):
         return dataclasses.replace(super().read(), throttling=("over-current (OC3)",))
 
 
-def test_throttling_is_seen_during_offline_alone_and_such_figures_are_not_quotable(
+def test_throttling_in_offline_alone_is_reported(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(measuring, "open_recorder", lambda: Recorder(HotBoard(), hertz=100.0))
@@ -264,9 +265,9 @@ def test_throttling_is_seen_during_offline_alone_and_such_figures_are_not_quotab
     (engine,) = report.engines
     assert engine.recording is not None
     assert engine.recording.hottest == 41.0
-    assert engine.recording.energy is None  # joules per image are told of SingleStream's queries alone
-    said = "tiny: the board lowered its clocks while this engine was timed: over-current (OC3)"
-    assert said in str(report.caveat)
+    assert engine.recording.energy is None  # energy per image is that of SingleStream only
+    expected = "tiny: the board reduced its clocks while this engine was timed: over-current (OC3)"
+    assert expected in str(find_caveat(report))
     _, flat = shown(report, capsys)
     assert "tiny was throttled: over-current (OC3)" in flat
 
@@ -277,25 +278,25 @@ class FakeProcessor(FakeBoard):
 
 
 @pytest.mark.parametrize(
-    ("device", "told"), [("cpu", True), ("cuda", False), ("rtx", False), ("jetson", False)]
+    ("device", "known"), [("cpu", True), ("cuda", False), ("rtx", False), ("jetson", False)]
 )
-def test_a_processors_counter_tells_nothing_of_a_gpus_energy(device: str, told: bool):
+def test_energy_counter_of_the_processor_is_not_used_for_gpus(device: str, known: bool):
     with Recorder(FakeProcessor(), hertz=100.0) as recorder, recorder.window("engine"):
         time.sleep(0.3)
-    rounds = [Round(np.full(10, 10_000_000), *[np.full(1, 1_000_000)] * 4)]
+    rounds = [Round(np.full(10, 10_000_000), ImageDurations(*[np.full(1, 1_000_000)] * 4))]
     recording = measuring._recording(recorder, "engine", SimpleNamespace(device=device), rounds)
     assert recording.power[0].name == "package-0"
-    assert (recording.energy is not None) == told
+    assert (recording.energy is not None) == known
 
 
-def test_names_in_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]):
+def test_names_with_brackets_are_printed_unchanged(capsys: pytest.CaptureFixture[str]):
     name = "parts[a][/b]:bug:"
     for table in bench_tables(make.bench_report([dataclasses.replace(make.engine("int8"), name=name)])):
         print_table(dataclasses.replace(table, title=f"{table.title} of {name}"))
         assert capsys.readouterr().out.count(name) >= 2
 
 
-def test_tables_say_scenario_load_and_caveat_and_nothing_of_a_board_that_is_silent(
+def test_tables_without_a_recording_show_scenario_and_caveat(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     report = run_on(None, tiny, tmp_path, monkeypatch)

@@ -1,4 +1,4 @@
-"""Confidence intervals against SciPy, tables, definitions and simulated machines that drift."""
+"""Confidence intervals compared with SciPy, tables, definitions and simulated drift."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from adq_edge.benchmark.statistics import latency
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 3000), st.sampled_from([0.5, 0.9, 0.99]))
-def test_interval_is_the_narrowest_that_the_binomial_distribution_allows(count: int, quantile: float):
+def test_quantile_interval_is_the_narrowest_binomial_interval(count: int, quantile: float):
     found = quantile_interval(np.arange(1, count + 1, dtype=float)[::-1], quantile)
     ranks = np.arange(1, count + 1)
     lower = ranks[binom.cdf(ranks - 1, count, quantile) <= 0.025]
@@ -44,11 +44,11 @@ def test_interval_is_the_narrowest_that_the_binomial_distribution_allows(count: 
         (368, 0.99, Interval(360, 368)),
     ],
 )
-def test_interval_of_tables(count: int, quantile: float, ranks: Optional[Interval]):
+def test_quantile_interval_equals_published_ranks(count: int, quantile: float, ranks: Optional[Interval]):
     assert quantile_interval(np.arange(1, count + 1), quantile) == ranks
 
 
-def test_interval_holds_the_true_quantile_in_95_of_100_cases_whatever_the_distribution():
+def test_quantile_interval_contains_the_quantile_in_95_percent_of_samples():
     generator = np.random.default_rng(0)
     for draw, truth in ((generator.exponential, -np.log(0.1)), (generator.uniform, 0.9)):
         intervals = [quantile_interval(draw(size=200), 0.9) for _ in range(1000)]
@@ -56,21 +56,21 @@ def test_interval_holds_the_true_quantile_in_95_of_100_cases_whatever_the_distri
         assert 940 <= held <= 990
 
 
-def test_a_million_runs_need_no_time_and_lose_no_digits():
+def test_quantile_interval_of_a_million_values():
     found = quantile_interval(np.arange(1_000_000, dtype=float), 0.99)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((989_805, 990_196), abs=3)  # normal approximation
 
 
 def drifting(rounds: int, queries: int, spread: float, generator: np.random.Generator) -> List[np.ndarray]:
-    """Draw rounds whose level is normal of this spread, and queries that are normal around it."""
+    """Draw rounds with normal levels of this spread, and normal queries around each level."""
     levels = generator.normal(10.0, spread, rounds)
     return list(generator.normal(levels[:, None], 1.0, (rounds, queries)))
 
 
 @pytest.mark.parametrize(("rounds", "queries"), [(6, 100), (12, 40), (64, 16)])
 @pytest.mark.parametrize("spread", [0.3, 1.0])
-def test_interval_holds_the_true_median_although_rounds_differ(rounds: int, queries: int, spread: float):
+def test_round_interval_contains_the_median_of_drifting_rounds(rounds: int, queries: int, spread: float):
     generator = np.random.default_rng(1)
     held = naive = 0
     for _ in range(200):
@@ -81,10 +81,10 @@ def test_interval_holds_the_true_median_although_rounds_differ(rounds: int, quer
         held += found.low <= 10.0 <= found.high  # symmetric: the median is the mean
         naive += alone.low <= 10.0 <= alone.high
     assert 181 <= held <= 199  # 95 %, three standard errors below and less above
-    assert naive < 181  # queries that are taken for independent
+    assert naive < 181  # an interval for independent queries is too narrow
 
 
-def test_without_drift_rounds_cost_little():
+def test_round_interval_without_drift_is_nearly_as_narrow():
     generator = np.random.default_rng(2)
     held, widths = 0, []
     for _ in range(200):
@@ -98,9 +98,8 @@ def test_without_drift_rounds_cost_little():
     assert 1.0 <= np.mean(widths) < 1.25
 
 
-def test_resampled_quantiles_are_those_of_rounds_put_together():
-    """Against the definition: rounds are drawn, put together, and the smallest value is taken with a share of
-    q or more up to it."""
+def test_resampled_quantiles_follow_the_definition():
+    """By definition: draw rounds, pool them, take the smallest value whose cumulative share is at least q."""
     generator = np.random.default_rng(3)
     values = [generator.exponential(level, int(size)) for level, size in ((1, 7), (2, 5), (1.5, 9), (1, 7))]
     for quantile in (0.5, 0.9):
@@ -115,12 +114,12 @@ def test_resampled_quantiles_are_those_of_rounds_put_together():
 
 
 @pytest.mark.parametrize("rounds", [6, 7, 12, 64, 1000])
-def test_few_rounds_are_widened_as_students_t_asks(rounds: int):
+def test_expanded_tail_equals_students_t(rounds: int):
     expected = norm.cdf(student.ppf(0.025, rounds - 1) * np.sqrt(rounds / (rounds - 1)))
     assert _expanded_tail(rounds) == pytest.approx(expected, rel=0.02)
 
 
-def test_no_interval_of_few_rounds_or_few_values():
+def test_no_interval_for_few_rounds_or_few_values():
     generator = np.random.default_rng(4)
     values = drifting(6, 100, 0.3, generator)
     assert round_interval(values[:5], 0.5) is None
@@ -131,7 +130,7 @@ def test_no_interval_of_few_rounds_or_few_values():
     assert found.p50_interval_ms == round_interval([one * 1e6 / 1e6 for one in values], 0.5)
 
 
-def test_an_interval_takes_no_time():
+def test_round_interval_takes_less_than_a_second():
     generator = np.random.default_rng(5)
     for queries in (16, 100):
         values = drifting(64, queries, 0.3, generator)

@@ -1,4 +1,4 @@
-"""The machine's memory while an engine is loaded, and in its own turns."""
+"""Memory of the machine while an engine is loaded, and during its turns."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_turns_watch_counts_the_engines_own_turns_only(available: Callable[..., 
     available(1000)  # another engine
     with turns.turn():
         available(900)
-    assert turns.rise_mb == pytest.approx(1000, abs=0.1)  # 100 more, less than loading took at most
-    available(700)  # the other one again
+    assert turns.rise_mb == pytest.approx(1000, abs=0.1)  # 100 MB more, below the peak of loading
+    available(700)  # the other engine again
     with turns.turn():
         available(200)
         time.sleep(0.3)
@@ -64,13 +64,13 @@ def test_turns_watch_counts_the_engines_own_turns_only(available: Callable[..., 
     with contextlib.suppress(RuntimeError), turns.turn():
         available(0)
         time.sleep(0.3)
-        raise RuntimeError("its worker died")
+        raise RuntimeError("its process ended")
     assert turns.rise_mb == pytest.approx(1400, abs=0.1)
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="needs /proc")
-def test_what_offline_takes_of_the_machine_is_told(tiny: Path, tmp_path: Path):
-    """A call of 8192 images holds 25 MB of bytes, 100 MB of floats and more; a single one nothing."""
+def test_memory_rise_of_offline_is_reported(tiny: Path, tmp_path: Path):
+    """A call of 8192 images needs 25 MB of bytes and over 100 MB of floats; a single image very little."""
     report = bench(
         tiny, queries=5, seconds=0.3, batches=(1, 8192), threads=1, output=tmp_path, progress=False
     )
@@ -84,6 +84,6 @@ def test_what_offline_takes_of_the_machine_is_told(tiny: Path, tmp_path: Path):
     alone = bench(tiny, quick=True, scenarios=["single-stream"], output=tmp_path, progress=False)
     assert alone.engines[0].memory.system_rise_offline_mb is None
     document = json.loads((tmp_path / "tiny.bench.json").read_text())
-    del document["engines"][0]["memory"]["system_rise_offline_mb"]  # as releases before wrote it
+    del document["engines"][0]["memory"]["system_rise_offline_mb"]  # as in files of earlier releases
     (tmp_path / "old.bench.json").write_text(json.dumps(document))
     assert BenchmarkReport.read(tmp_path / "old.bench.json").engines[0].memory.system_rise_offline_mb is None

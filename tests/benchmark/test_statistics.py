@@ -1,4 +1,4 @@
-"""The figures of durations that are known, and when a warm-up is over."""
+"""Statistics of known durations, and the end of a warm-up."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu, norm
 
-from adq_edge.benchmark.protocol import Round
+from adq_edge.benchmark.measurements import ImageDurations, Round
 from adq_edge.benchmark.records import Interval
 from adq_edge.benchmark.statistics import compare, end_to_end, latency
-from adq_edge.benchmark.steady_state import LEAST_QUERIES, _z_of_fall, is_steady
+from adq_edge.benchmark.steady_state import MIN_QUERIES, _z_of_decrease, is_steady
 
 
 def a_round(
@@ -22,10 +22,10 @@ def a_round(
     copies_ms: Optional[Tuple[float, float]] = None,
 ) -> Round:
     stages = [np.array([stage * 1e6], np.int64) for stage in (*stages_ms, *(copies_ms or ()))]
-    return Round(np.array(queries_ms) * 1e6, *stages)
+    return Round(np.array(queries_ms) * 1e6, ImageDurations(*stages))
 
 
-def test_percentiles_of_1_to_101_ms_in_any_order():
+def test_latency_of_1_to_101_ms_in_any_order():
     durations_ns = np.random.default_rng(0).permutation(np.arange(1, 102)) * 1_000_000
     found = latency([durations_ns])
     figures = (found.count, found.mean_ms, found.p50_ms, found.p90_ms, found.p95_ms, found.p99_ms)
@@ -37,7 +37,7 @@ def test_percentiles_of_1_to_101_ms_in_any_order():
 
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 10**12), min_size=1, max_size=200))
-def test_latency_is_numpys(durations: List[int]):
+def test_latency_equals_numpy_percentiles(durations: List[int]):
     found = latency([np.array(durations, np.int64)])
     milliseconds = np.array(durations) / 1e6
     expected = np.percentile(milliseconds, (50, 90, 95, 99))
@@ -47,7 +47,7 @@ def test_latency_is_numpys(durations: List[int]):
     assert found.count == len(durations)
 
 
-def test_an_outlier_is_kept():
+def test_latency_keeps_outliers():
     found = latency([np.array([1_000_000] * 99 + [1_000_000_000])])
     assert found.max_ms == 1000.0
     assert found.mean_ms == pytest.approx(10.99)
@@ -56,10 +56,10 @@ def test_an_outlier_is_kept():
 # --- stages and comparison -------------------------------------------------------------------------------
 
 
-def test_ratio_does_not_see_drift_that_hits_both():
+def test_latency_ratio_is_not_affected_by_common_drift():
     drift = np.linspace(1.0, 5.0, 16)
-    baseline = [a_round([10 * factor] * 3) for factor in drift]
-    other = [a_round([5 * factor] * 7) for factor in drift]
+    baseline = [np.array([10e6 * factor] * 3) for factor in drift]
+    other = [np.array([5e6 * factor] * 7) for factor in drift]
     found = compare("first", baseline, other)
     assert (found.baseline, found.rounds) == ("first", 16)
     assert (found.latency_ratio, found.latency_ratio_p5, found.latency_ratio_p95) == pytest.approx([0.5] * 3)
@@ -67,7 +67,7 @@ def test_ratio_does_not_see_drift_that_hits_both():
     assert compare("first", baseline[:5], other[:5]).latency_ratio_interval is None
 
 
-def test_overhead_leaves_out_the_decoding():
+def test_overhead_excludes_decoding():
     found = end_to_end([a_round([10.0], (40.0, 1.0, 10.5, 0.5))] * 3)
     assert found.total.p50_ms == pytest.approx(52.0)
     assert found.overhead_ms == pytest.approx(2.0)
@@ -76,7 +76,7 @@ def test_overhead_leaves_out_the_decoding():
     assert found.host_to_device is None
 
 
-def test_copies_are_stages_of_their_own():
+def test_copies_are_separate_stages():
     found = end_to_end([a_round([10.0], (40.0, 1.0, 7.5, 0.5), (2.0, 1.0))] * 3)
     assert found.total.p50_ms == pytest.approx(52.0)
     assert found.overhead_ms == pytest.approx(2.0)
@@ -89,13 +89,13 @@ def test_copies_are_stages_of_their_own():
 
 
 def noisy(levels: np.ndarray, seed: int, spread: float = 0.05) -> np.ndarray:
-    """Scatter durations as real ones are: no less than a floor, with a long tail upwards."""
+    """Add noise like that of real durations: a lower limit and a long tail upwards."""
     return levels * (1.0 + np.random.default_rng(seed).lognormal(np.log(spread), 1.0, levels.size))
 
 
 def queries_until_steady(durations: np.ndarray) -> int:
-    """Return how many queries a warm-up that looks again after an eighth more would take."""
-    count = LEAST_QUERIES
+    """Return the number of queries of a warm-up that checks again after an eighth more."""
+    count = MIN_QUERIES
     while count <= durations.size:
         if is_steady(durations[:count]):
             return count
@@ -103,15 +103,15 @@ def queries_until_steady(durations: np.ndarray) -> int:
     raise AssertionError("never steady")
 
 
-def test_scatter_alone_keeps_no_warm_up_waiting():
+def test_noise_alone_does_not_extend_the_warm_up():
     needed = [queries_until_steady(noisy(np.ones(2000), seed)) for seed in range(200)]
-    assert np.mean(np.array(needed) == LEAST_QUERIES) > 0.9
-    assert max(needed) < 3 * LEAST_QUERIES
+    assert np.mean(np.array(needed) == MIN_QUERIES) > 0.9
+    assert max(needed) < 3 * MIN_QUERIES
 
 
 @pytest.mark.parametrize("queries", [20, 100, 500])
-def test_a_decay_is_waited_for_however_slow_it_is(queries: int):
-    """Durations fall from threefold to onefold, by a factor of e in so many queries."""
+def test_warm_up_lasts_until_a_decay_has_ended(queries: int):
+    """The excess of the durations decreases from 2 to 0, by a factor of e per this number of queries."""
     levels = 1.0 + 2.0 * np.exp(-np.arange(20 * queries) / queries)
     for seed in range(20):
         needed = queries_until_steady(noisy(levels, seed))
@@ -119,22 +119,22 @@ def test_a_decay_is_waited_for_however_slow_it_is(queries: int):
         assert needed < 15 * queries
 
 
-def test_a_fall_in_the_last_third_is_seen():
+def test_decrease_in_the_last_third_is_found():
     levels = np.concatenate([np.full(100, 1.3), np.ones(50)])
     assert not any(is_steady(noisy(levels, seed)) for seed in range(50))
 
 
-def test_what_throttling_slows_down_is_no_warm_up():
+def test_increasing_durations_are_steady():
     levels = np.linspace(1.0, 2.0, 300)
     assert all(is_steady(noisy(levels, seed)) for seed in range(50))
 
 
 @settings(deadline=None)
-@given(st.lists(st.floats(0.1, 100.0), min_size=LEAST_QUERIES, max_size=60), st.integers(-20, 20))
-def test_neither_the_unit_nor_a_rising_order_matters(durations: List[float], power: int):
+@given(st.lists(st.floats(0.1, 100.0), min_size=MIN_QUERIES, max_size=60), st.integers(-20, 20))
+def test_is_steady_is_independent_of_the_unit(durations: List[float], power: int):
     assert is_steady(durations) == is_steady([2.0**power * duration for duration in durations])
     assert is_steady(sorted(durations))
-    assert not is_steady(durations[: LEAST_QUERIES - 1])
+    assert not is_steady(durations[: MIN_QUERIES - 1])
 
 
 @settings(deadline=None)
@@ -143,7 +143,7 @@ def test_neither_the_unit_nor_a_rising_order_matters(durations: List[float], pow
     st.lists(st.integers(2000, 3000), min_size=5, max_size=40, unique=True),
     st.integers(0, 2000),
 )
-def test_rank_test_is_scipys(before: List[int], after: List[int], shift: int):
+def test_rank_test_equals_scipy(before: List[int], after: List[int], shift: int):
     shifted = np.array(after) - shift - 0.5
     expected = mannwhitneyu(before, shifted, alternative="greater", method="asymptotic", use_continuity=False)
-    assert norm.sf(_z_of_fall(np.array(before), shifted)) == pytest.approx(expected.pvalue, abs=1e-9)
+    assert norm.sf(_z_of_decrease(np.array(before), shifted)) == pytest.approx(expected.pvalue, abs=1e-9)

@@ -143,12 +143,12 @@ def test_report_rejects_areas_outside_0_to_1(tmp_path: Path, area: float):
         ("NaN", "NaN is not a finite number"),
         ("infinite", "1e999 is not a finite number"),
         ("huge", "int too large"),
-        ("impossible", "impossible figures of stfpm-parts-fp32"),
+        ("impossible", "impossible values of stfpm-parts-fp32"),
         ("a string", "'nan' is not a number"),
         ("no number", "True is not a number"),
-        ("no batch", "impossible figures of stfpm-parts-fp32"),
-        ("endless", "impossible figures of stfpm-parts-fp32"),
-        ("gaps", "impossible figures of stfpm-parts-fp32"),
+        ("no batch", "impossible values of stfpm-parts-fp32"),
+        ("endless", "impossible values of stfpm-parts-fp32"),
+        ("gaps", "impossible values of stfpm-parts-fp32"),
     ],
 )
 def test_report_rejects_unusable_files_and_writes_nothing(tmp_path: Path, kind: str, message: str):

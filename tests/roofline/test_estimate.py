@@ -55,8 +55,8 @@ def layers(model: onnx.ModelProto, precision: Precision):
     return {layer.name: layer for layer in find_workload(model, precision).layers}
 
 
-def test_multiply_adds_by_hand():
-    """Strides, groups, dilation, a transposed convolution and transposed matrices, each counted on paper."""
+def test_multiply_adds_of_each_operator():
+    """Expected values by hand for strides, groups, dilation, and transposed convolutions and matrices."""
     model = graph(
         [
             node("Conv", "x a a_bias", "conv", strides=[2, 2], pads=[1, 1, 1, 1]),
@@ -81,7 +81,7 @@ def test_multiply_adds_by_hand():
     expected = {
         "cast": 0,
         "conv": (8 * 8) * 8 * (3 * 3 * 3),  # 16x16 at stride 2
-        "grouped": (4 * 4) * 12 * (2 * 3 * 3),  # 8x8 less twice the dilated kernel's reach of 2
+        "grouped": (4 * 4) * 12 * (2 * 3 * 3),  # 8x8 minus twice the dilated kernel's radius of 2
         "up": (4 * 4) * 12 * (5 * 2 * 2),  # each input element meets each weight of its channel
         "pooled": 0,
         "gemm": 7 * 5,
@@ -93,7 +93,7 @@ def test_multiply_adds_by_hand():
 
 
 def residual_model(size: int = 16) -> onnx.ModelProto:
-    """Return a residual block behind an image's convolution, and a scoring of elementwise operators."""
+    """Return a convolution, a residual block, and a scoring of elementwise operators."""
     return graph(
         [
             node("Conv", "x stem", "stem_out", pads=[1, 1, 1, 1]),
@@ -119,8 +119,8 @@ def with_axes(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def test_bytes_and_fusions_by_hand():
-    """A fused layer's inner tensors cost nothing; what INT8 layers read is a byte wide, the scoring FP32."""
+def test_fused_kernels_and_their_bytes():
+    """Tensors inside a kernel cause no traffic; inputs of INT8 layers have one byte, the scoring is FP32."""
     pixels, model = 16 * 16, with_axes(residual_model())
     half, integer = layers(model, Precision.FP16), layers(model, Precision.INT8)
     assert list(half) == list(integer) == ["cast", "stem_out", "first_out", "second_out", "norm", "unit"]
@@ -145,13 +145,13 @@ def test_bytes_and_fusions_by_hand():
         (0, 3 * pixels, 2 * 3 * pixels),
         (2 * 8 * 27, 2 * 3 * pixels, 8 * pixels),
         (8 * 72, 8 * pixels, 8 * pixels),
-        (8 * 72, 2 * 8 * pixels, 2 * 8 * pixels),  # what the scoring alone reads stays FP16
+        (8 * 72, 2 * 8 * pixels, 2 * 8 * pixels),  # a tensor for the scoring only stays FP16
         (0, 2 * 8 * pixels, 4 * pixels),
         (0, 2 * 8 * pixels + 4 * pixels, 4 * pixels),
     ]
 
 
-def test_a_tensor_with_two_readers_or_a_place_among_the_outputs_is_written():
+def test_tensor_with_two_readers_or_as_an_output_is_written():
     nodes = [
         node("Conv", "x stem", "conv"),
         node("Relu", "conv", "relu"),
@@ -167,8 +167,8 @@ def test_a_tensor_with_two_readers_or_a_place_among_the_outputs_is_written():
     assert found["second"].read_bytes == 2 * 4 * 4 * 16 * 16
 
 
-def test_resnet_18_to_layer_3(bundle):
-    """1.8142 GMAC at 224x224 are published of the whole; less layer4 and the classifier, at 64x64, twice."""
+def test_workload_of_resnet_18_until_layer_3(bundle):
+    """Published: 1.8142 GMAC at 224x224; without layer4 and classifier, at 64x64, for two networks."""
     layer4, classifier = 411_041_792, 512_000
     trunk = (1_814_073_344 - layer4 - classifier) * 64 * 64 // (224 * 224)
     workload = find_workload(onnx.load(str(bundle.model)), Precision.INT8)
@@ -180,8 +180,8 @@ def bound(macs: int, traffic: int, arithmetic: Precision) -> Layer:
     return Layer("layer", ("Conv",), arithmetic, macs, 0, traffic, 0)
 
 
-def test_roofline_by_hand():
-    """One layer that arithmetic holds up and one that traffic does, at 20 W, in float64."""
+def test_estimate_of_a_compute_bound_and_a_memory_bound_layer():
+    """Expected values by hand at 20 W, in float64."""
     heavy, wide = bound(10**9, 10**6, Precision.INT8), bound(10**6, 10**8, Precision.FP16)
     heavy_ms = 2e9 / (2 * 128 * 48 * 1109.25e6) * 1e3
     wide_ms = 1e8 / (2 * 16 * 1866e6) * 1e3
@@ -199,7 +199,7 @@ def test_roofline_by_hand():
     arithmetic=st.sampled_from(list(Precision)),
     clock=st.floats(100, 2000),
 )
-def test_twice_the_clock_halves_the_arithmetic_and_leaves_the_traffic(macs, traffic, arithmetic, clock):
+def test_doubled_gpu_clock_halves_the_arithmetic_time_only(macs, traffic, arithmetic, clock):
     layer = bound(macs, traffic, arithmetic)
     slow, fast = (PowerMode(0, "mode", factor * clock, 1600) for factor in (1, 2))
     compute, memory = layer_times(layer, slow)
@@ -232,7 +232,7 @@ def test_fewer_bits_are_never_slower(size: int, mode: PowerMode):
     ],
 )
 def test_power_modes_have_the_published_peaks(numbers, power, fp32, fp16, int8, bandwidth):
-    """TFLOPS, TOPS and GB/s as rounded in the table they are checked against."""
+    """TFLOPS, TOPS and GB/s, rounded as published."""
     assert [mode.number for mode in MODES] == list(range(9))
     for number in numbers:
         mode = MODES[number]
@@ -248,7 +248,7 @@ def run(arguments: Sequence[object], folder: Path) -> subprocess.CompletedProces
     return subprocess.run(command, cwd=str(folder), capture_output=True, text=True, timeout=120)
 
 
-def test_the_command_says_that_it_estimates(bundle, tmp_path: Path):
+def test_command_output_is_labelled_as_an_estimate(bundle, tmp_path: Path):
     shown = run(["--estimate", bundle.path], tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("ESTIMATE, nothing was measured")
@@ -272,8 +272,8 @@ def test_the_command_says_that_it_estimates(bundle, tmp_path: Path):
     assert all(len(engine["modes"]) == 9 for engine in document["engines"])
 
 
-def test_no_estimate_is_slower_than_what_the_study_measured(bundle, tmp_path: Path):
-    """Its images were 16 times as large as the test's: a lower bound must lie far below."""
+def test_lower_bound_is_below_the_measurements_of_the_study(bundle, tmp_path: Path):
+    """Its images have 16 times as many pixels as those of the test."""
     result = estimate(bundle.path, tmp_path / "result.json")
     for engine in result.engines:
         fastest = max(engine.modes, key=lambda found: found.mode.bandwidth)
@@ -290,7 +290,7 @@ def test_no_estimate_is_slower_than_what_the_study_measured(bundle, tmp_path: Pa
         (["engine.onnx", "--estimate", "bundle"], "engine.onnx: --estimate measures no engine"),
     ],
 )
-def test_refusals(arguments, message, tmp_path: Path):
+def test_wrong_arguments_are_reported_in_one_line(arguments, message, tmp_path: Path):
     result = run(arguments, tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith(f"adq-edge: {message}")
@@ -298,7 +298,7 @@ def test_refusals(arguments, message, tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_graph_without_fixed_sizes_is_refused(bundle, tmp_path: Path):
+def test_graph_without_fixed_sizes_is_rejected(bundle, tmp_path: Path):
     folder = Path(shutil.copytree(str(bundle.path), str(tmp_path / "dynamic")))
     model = onnx.load(str(bundle.model))
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "H"
@@ -313,7 +313,7 @@ def test_a_graph_without_fixed_sizes_is_refused(bundle, tmp_path: Path):
     assert not (tmp_path / "benchmarks").exists()
 
 
-def test_a_graph_that_is_not_valid_is_refused():
+def test_invalid_graph_is_rejected():
     model = graph([node("Add", "x five", "map")], ["map"], five=(5, 1, 1))
-    with pytest.raises(BundleError, match="do not go together"):
+    with pytest.raises(BundleError, match="do not match"):
         find_workload(model, Precision.FP16)

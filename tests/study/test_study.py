@@ -211,11 +211,11 @@ def test_tables_name_cautions_and_do_not_mix_machines(studied: FinishedStudy):
         return study_tables(dataclasses.replace(studied.result, cells=tuple(states)))
 
     quantized = studied.cell(PTQ)
-    speed = dataclasses.replace(quantized.speed, flags=("throttled",), caveat="the board lowered its clocks")
+    speed = dataclasses.replace(quantized.speed, flags=("throttled",), caveat="the board reduced its clocks")
     hot = tables(dataclasses.replace(quantized, speed=speed))
     (table,) = [table for table in hot if table.title.startswith("INT8 by post-training")]
     assert f"throttled ({PTQ.label})" in table.notes[-1]
-    assert "quick look (" in table.notes[-1]
+    assert "quick run (" in table.notes[-1]
 
     data = studied.result.data
     assert "differ from those of the published study" in notes(studied.result)[0]
@@ -280,7 +280,7 @@ def test_tables_equal_the_files_of_the_cells(studied: FinishedStudy):
         assert table.title in studied.finished.stdout
         assert table.notes == () or "2 categories, 12 + 12 images, 32x32" in table.notes[0]
         timed = "p50" in [column.name for column in table.columns]
-        assert timed == any("not to be quoted, 4 of 4 cells: quick look (4)" in note for note in table.notes)
+        assert timed == any("not to be quoted, 4 of 4 cells: quick run (4)" in note for note in table.notes)
     (trainings,) = rows(tables, "One unified model")
     assert trainings["one-class AUROC"] == f"{studied.cell(ONE_CLASS).quality.image_auroc:.4f}"
     assert trainings["unified AUROC"] == f"{studied.cell(FP32).quality.image_auroc:.4f}"

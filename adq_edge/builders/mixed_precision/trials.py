@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from adq_edge.artifacts.precision_plan import Step
-from adq_edge.benchmark.protocol import QUERIES_BEFORE_ROUND, Round
+from adq_edge.benchmark.measurements import QUERIES_BEFORE_ROUND
+from adq_edge.benchmark.schedule import settle
 from adq_edge.benchmark.statistics import compare
+from adq_edge.benchmark.timing import time_queries
 from adq_edge.builders.mixed_precision.goal import Goal
 from adq_edge.core.console import console
 from adq_edge.core.errors import EngineError
@@ -19,8 +20,6 @@ from adq_edge.metrics.quality import mean_image_auroc
 from adq_edge.runtimes.base import Engine
 
 _ROUNDS, _QUERIES = 6, 8
-# ONNX Runtime's threads go on spinning after a query: 30 ms of CPU time that the next engine must not pay.
-_SETTLE_SECONDS = 0.05
 # Floating point: 0.9 - 0.898 must not exceed 0.002.
 _ROUNDING = 1e-9
 
@@ -114,19 +113,10 @@ def _latency_ratio(baseline: Engine, other: Engine, image: np.ndarray) -> Option
     """Return the median ratio of the latencies at batch 1 over alternating rounds; None if emulated."""
     if baseline.is_emulation:
         return None
-    rounds: Tuple[List[Round], List[Round]] = ([], [])
+    rounds: Tuple[List[np.ndarray], List[np.ndarray]] = ([], [])
     for _ in range(_ROUNDS):
-        for engine, done in zip((baseline, other), rounds):
-            time.sleep(_SETTLE_SECONDS)
-            done.append(_time_round(engine, image[None]))
+        for engine, durations_ns in zip((baseline, other), rounds):
+            settle(engines=2)
+            queries = time_queries(engine, [image[None]], QUERIES_BEFORE_ROUND + _QUERIES)
+            durations_ns.append(np.array(queries[QUERIES_BEFORE_ROUND:]))
     return compare(baseline.sidecar.name, *rounds).latency_ratio
-
-
-def _time_round(engine: Engine, batch: np.ndarray) -> Round:
-    durations = []
-    for _ in range(QUERIES_BEFORE_ROUND + _QUERIES):
-        start = time.perf_counter_ns()
-        engine.run(batch)
-        durations.append(time.perf_counter_ns() - start)
-    nothing = np.zeros(0, np.int64)
-    return Round(np.array(durations[QUERIES_BEFORE_ROUND:]), nothing, nothing, nothing, nothing)

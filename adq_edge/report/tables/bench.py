@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from adq_edge.benchmark.quotable import find_caveat
 from adq_edge.benchmark.records import EndToEnd, Latency, Throughput
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.options import Device
@@ -269,9 +270,10 @@ def bench_tables(report: BenchmarkReport) -> List[Table]:
         (memory_table(entries, BUILD), ()),
         (energy_table(entries), _board_notes(report)),
     )
-    caveat = [] if report.caveat is None else [report.caveat]
+    caveat = find_caveat(report)
+    caveats = () if caveat is None else (caveat,)
     return [
-        dataclasses.replace(table, title=f"{table.title}: {name}", notes=(*table.notes, *notes, *caveat))
+        dataclasses.replace(table, title=f"{table.title}: {name}", notes=(*table.notes, *notes, *caveats))
         for table, notes in tables
         if table.rows
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Iterable, List, Optional, Sequence, Tuple
 
-from adq_edge.benchmark.results import Flag
+from adq_edge.benchmark.quotable import Flag
 from adq_edge.core.options import Precision
 from adq_edge.report.model import Device, Entry
 from adq_edge.report.phrasing import (
