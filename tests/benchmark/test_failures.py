@@ -140,7 +140,10 @@ def test_full_disk_at_the_end_still_shows_the_results(
 
 
 def test_report_shows_where_offline_failed(tmp_path: Path):
-    broke = {"offline_end": OfflineEnd.FAILED, "offline_failure": "at batch 8, 2 streams: its worker died"}
+    broke = {
+        "offline_end": OfflineEnd.FAILED,
+        "offline_failure": "at batch 8, 2 streams: its process was ended by SIGKILL",
+    }
     part = dataclasses.replace(make.engine("fp32"), **broke)
     none = dataclasses.replace(make.engine("int8"), offline=(), **broke)
     make.write(tmp_path, make.bench_report([part, none]), evaluated=False)
@@ -148,9 +151,12 @@ def test_report_shows_where_offline_failed(tmp_path: Path):
     rows = [(row[0], row[5], row[-1]) for row in throughput_table(device.entries).rows]
     words = [(name, said) for name, _, said in rows if said]
     assert words == [
-        (part.name, "best before it failed at batch 8, 2 streams: its worker died"),
-        (none.name, "failed at batch 8, 2 streams: its worker died"),
+        (part.name, "best before it failed at batch 8, 2 streams: its process was ended by SIGKILL"),
+        (none.name, "failed at batch 8, 2 streams: its process was ended by SIGKILL"),
     ]
     assert [throughput for name, throughput, _ in rows if name == none.name] == [None]
     report_page(tmp_path, tmp_path / "report.html")
-    assert "failed at batch 8, 2 streams: its worker died" in (tmp_path / "report.html").read_text()
+    assert (
+        "failed at batch 8, 2 streams: its process was ended by SIGKILL"
+        in (tmp_path / "report.html").read_text()
+    )

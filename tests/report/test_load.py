@@ -75,9 +75,9 @@ def test_comparison_of_the_evaluated_images_is_preferred(results: Path, engines,
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"engines": []}, "holds no estimate"),
-        ({"modes": []}, "holds no estimate"),
-        ({"lower_bound_ms": 0.0}, "holds an impossible time"),
+        ({"engines": []}, "has no estimate"),
+        ({"modes": []}, "has no estimate"),
+        ({"lower_bound_ms": 0.0}, "has an impossible time"),
     ],
 )
 def test_report_rejects_empty_and_impossible_estimates(results: Path, tmp_path: Path, change, complaint: str):

@@ -85,10 +85,10 @@ def test_speed_ratio_is_from_rounds_if_interleaved_else_from_medians(tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"quick": True}, "quick look"),
+        ({"quick": True}, "quick run"),
         ({"count": 60}, "short run"),
-        ({"noise": ("other processes took 34 % of the CPU",)}, "not quiet"),
-        ({"steady": False}, "not warm"),
+        ({"noise": ("other processes took 34 % of the CPU",)}, "interference"),
+        ({"steady": False}, "not warmed up"),
         ({"board": make.recording(2.0, throttled=True)}, "throttled"),
     ],
 )
@@ -148,7 +148,7 @@ def test_quick_runs_alone_are_compared_with_each_other_under_a_warning(tmp_path:
     make.write(tmp_path, make.bench_report(pair, quick=True))
     made = report(tmp_path, tmp_path / "r.html")
     assert len(made.findings) == 1
-    assert "caution: quick look" in made.findings[0]
+    assert "caution: quick run" in made.findings[0]
     page = (tmp_path / "r.html").read_text()
     assert "None of these figures is to be quoted" in page
     assert 'id="headline"' not in page
@@ -159,7 +159,7 @@ def test_flags_of_the_baseline_are_added_to_its_comparisons(tmp_path: Path):
     pair = [make.engine("fp32", board=hot), make.engine("int8", baseline="stfpm-parts-fp32", steady=False)]
     make.write(tmp_path, make.bench_report(pair))
     (sentence,) = report(tmp_path, tmp_path / "r.html").findings
-    assert sentence.endswith("(caution: not warm, FP32 throttled).")
+    assert sentence.endswith("(caution: not warmed up, FP32 throttled).")
 
 
 def test_merge_separates_machines(customer: Path):

@@ -56,7 +56,7 @@ def quick_search() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("adq_edge.builders.mixed_precision.search.map_damage", remember)
         patch.setattr("adq_edge.builders.mixed_precision.goal._IMAGES", IMAGES)
-        patch.setattr("adq_edge.builders.mixed_precision.trials._SETTLE_SECONDS", 0.0)
+        patch.setattr("adq_edge.benchmark.schedule._SETTLE_SECONDS", 0.0)
         patch.setattr("adq_edge.builders.mixed_precision.trials._ROUNDS", 2)
         yield
 
