@@ -1,4 +1,4 @@
-"""Functions that run in a process of their own, so that crashes, memory and CUDA contexts stay there.
+"""Functions in a process of their own, so that crashes, memory and CUDA contexts stay there.
 
 The parent process starts a module and calls its functions:
 
@@ -6,7 +6,7 @@ The parent process starts a module and calls its functions:
         found = worker.call(query_gpu, timeout=120.0)
 
 The module, run as `python -m MODULE`, ends with `serve(query_gpu)`. Requests and replies are lines of JSON,
-decoded by the functions' type annotations. The process ends with its parent, however that one ended.
+decoded by the type annotations of the functions. The process ends with its parent.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class WorkerError(AdqError):
     """A worker process that crashed, was killed, took too long, or raised an unexpected exception.
 
     Attributes:
-        signal: the signal that ended the process; None if none did.
         log: everything that the process wrote to standard output and standard error.
+        signal: the signal that ended the process; None if none did.
     """
 
     def __init__(self, what: str, log: str, signal: Optional[int] = None) -> None:
@@ -56,20 +56,14 @@ class WorkerError(AdqError):
 
 
 class Worker:
-    """A running worker process, made by `start_worker`.
-
-    Attributes:
-        pid: its process number.
-    """
+    """A running worker process, made by `start_worker`; `pid` is its process number."""
 
     def __init__(self, process: subprocess.Popen[str], log: IO[bytes], title: str) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self.pid = process.pid
-        self._pipes = (process.stdin, process.stdout)
-        self._process = process
-        self._log = log
-        self._title = title
+        self._requests, self._replies = process.stdin, process.stdout
+        self._process, self._log, self._title = process, log, title
 
     def call(
         self,
@@ -79,25 +73,24 @@ class Worker:
         watch: Optional[Callable[[], None]] = None,
         **arguments: Any,
     ) -> Result:
-        """Call one of the functions that the worker serves and return its result, a dataclass.
+        """Call a function that the worker serves, and return its result, a dataclass.
 
         Args:
-            function: the function; its name and its return annotation are used, it is not called here.
+            function: the function; only its name and annotations are used here.
             timeout: longest duration in seconds.
             watch: called every 0.1 s until the reply arrives; it may raise.
-            arguments: what can be written as JSON: numbers, strings, enumerations, paths, dataclasses.
+            arguments: numbers, strings, enumerations, paths and dataclasses of them.
 
         Raises:
             AdqError: raised by the function.
             WorkerError: the process crashed, was killed, took too long, or raised another exception.
         """
-        stdin, stdout = self._pipes
         request = json.dumps({"call": function.__name__, "with": arguments}, default=_encode)
         with contextlib.suppress(OSError):  # of a dead process: explained below
-            stdin.write(request + "\n")
-            stdin.flush()
+            self._requests.write(request + "\n")
+            self._requests.flush()
         self._wait(timeout, watch)
-        line = stdout.readline()
+        line = self._replies.readline()
         if not line.endswith("\n"):
             raise self._explain_exit()
         reply = json.loads(line)
@@ -119,7 +112,7 @@ class Worker:
         deadline = None if timeout is None else time.monotonic() + timeout
         # Without a reason to wake up, do not disturb what the worker may be timing.
         pause = None if deadline is None and watch is None else _POLL_SECONDS
-        while not select.select([self._pipes[1]], [], [], pause)[0]:
+        while not select.select([self._replies], [], [], pause)[0]:
             if deadline is not None and time.monotonic() > deadline:
                 raise WorkerError(f"{self._title} did not answer within {timeout:.0f} s", self.log())
             if watch is not None:
@@ -128,8 +121,7 @@ class Worker:
     def _explain_exit(self) -> WorkerError:
         code, log = self._process.wait(), self.log()
         if code < 0:
-            name = signal.Signals(-code).name
-            return WorkerError(f"{self._title} was ended by {name}", log, -code)
+            return WorkerError(f"{self._title} was ended by {signal.Signals(-code).name}", log, -code)
         lines = log.strip().splitlines()
         return WorkerError(f"{self._title} failed ({lines[-1] if lines else f'exit code {code}'})", log)
 
@@ -143,11 +135,7 @@ def start_worker(module: str, title: str) -> Iterator[Worker]:
         title: the subject of error messages, "the builder" for example.
     """
     paths = (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", ""))  # the same package as this process
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "PYTHONUNBUFFERED": "1",
-    }
+    search = os.pathsep.join(path for path in paths if path)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-m", module],
@@ -155,24 +143,16 @@ def start_worker(module: str, title: str) -> Iterator[Worker]:
             stdout=subprocess.PIPE,
             stderr=log,
             encoding="utf-8",
-            env=environment,
+            env={**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,  # Ctrl-C in the terminal reaches this process only
         )
         try:
             yield Worker(process, log, title)
         finally:
-            _kill(process)
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(BrokenPipeError), process:
+                pass  # closes the pipes and waits for the end of the process
 
 
 def serve(*functions: Callable[..., Any]) -> None:
@@ -216,9 +196,7 @@ def _unpack_error(kind: str, what: str, where: Optional[str], fix: Optional[str]
 def _encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    if isinstance(value, Path):
-        return str(value)
-    return np.ndarray.tolist(value)
+    return str(value) if isinstance(value, Path) else np.ndarray.tolist(value)
 
 
 def _decode(kinds: Mapping[str, Any], content: Mapping[str, Any]) -> Dict[str, Any]:

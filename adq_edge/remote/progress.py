@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from types import TracebackType
-from typing import Callable, Dict, Iterator, Optional, Sequence, Type
+from typing import Callable, Dict, Iterator, Sequence
 
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
@@ -38,12 +37,7 @@ class BoardsDisplay:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bars.stop()
 
     def reporter(self, host: str) -> Callable[[Progress], None]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import abc
 from pathlib import Path
-from types import TracebackType
-from typing import Dict, Generator, Iterable, NamedTuple, Optional, Tuple, Type
+from typing import Dict, Generator, Iterable, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -129,10 +128,5 @@ class Engine(abc.ABC):
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

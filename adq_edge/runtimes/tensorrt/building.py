@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from adq_edge.artifacts.bundle import INPUT
 from adq_edge.core.errors import BuildError
@@ -24,8 +24,10 @@ from adq_edge.quantization.passes.dynamic_ranges import (
     read_calibration_cache,
     write_calibration_cache,
 )
-from adq_edge.runtimes.tensorrt.inspection import read_layers
-from adq_edge.runtimes.tensorrt.job import BuildReport, Job
+from adq_edge.runtimes.tensorrt.calibrators import cache_reader, own_calibrator
+from adq_edge.runtimes.tensorrt.cuda import Gpu
+from adq_edge.runtimes.tensorrt.inspection import inspect_engine
+from adq_edge.runtimes.tensorrt.job import BuildReport, Job, LayerReport
 from adq_edge.runtimes.tensorrt.log import PROGRESS_MARK
 from adq_edge.runtimes.tensorrt.release import Release, load_release
 
@@ -60,13 +62,16 @@ def build(job: Job) -> BuildReport:
     release = load_release(find_runtime(job.runtime))
     if job.own_calibrator is not None:
         return _calibrate(job, release)
-    builder, network, parser = NetworkFromOnnxPath(job.model, strongly_typed=_is_strong(job, release))()
+    # TensorRT 11 and RTX have no flag for strong typing: all their networks are strongly typed.
+    is_typed = job.route is Route.TYPED and release.at_least(10) and release.before(11)
+    builder, network, parser = NetworkFromOnnxPath(job.model, strongly_typed=is_typed)()
     reader = None
     if job.route is not Route.TYPED:
         pin_precisions(job, release, network)
     if job.route is Route.IMPLICIT and job.precision is Precision.INT8:
         set_dynamic_ranges(job, release, network)
-        reader = _cache_reader(job, release)
+        cache = write_calibration_cache(job.ranges, release.version, CalibrationAlgorithm.ENTROPY_2.value)
+        reader = cache_reader(release, cache)
 
     def finish(builder: Any, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig) -> None:
         configure(job, release, network, config, reader)
@@ -80,12 +85,7 @@ def build(job: Job) -> BuildReport:
         )
     with storage_errors(Path(job.plan)), Path(job.plan).open("wb") as file:
         file.write(plan)
-    return BuildReport(release.version, _compute_capability(job), _inspect(release, plan))
-
-
-def _is_strong(job: Job, release: Release) -> bool:
-    """Return True if the network needs the flag for strong typing, which 11 and RTX do not have."""
-    return job.route is Route.TYPED and release.at_least(10) and release.before(11)
+    return BuildReport(release.version, _compute_capability(job), _layers(release, plan))
 
 
 def _create_config(job: Job, release: Release) -> Any:
@@ -232,18 +232,8 @@ def set_dynamic_ranges(job: Job, release: Release, network: tensorrt.INetworkDef
             tensor.set_dynamic_range(-amax, amax)
             missing.discard(tensor.name)
     if missing:
-        raise BuildError(
-            f"TensorRT {release.version} has no tensor {sorted(missing)[0]!r}, which has a range "
-            f"({len(missing)} such tensors)",
-            fix="Export and calibrate the bundle again",
-        )
-
-
-def _cache_reader(job: Job, release: Release) -> Any:
-    from adq_edge.runtimes.tensorrt.calibrators import cache_reader
-
-    cache = write_calibration_cache(job.ranges, release.version, CalibrationAlgorithm.ENTROPY_2.value)
-    return cache_reader(release, cache)
+        what = f"TensorRT {release.version} has no tensor {min(missing)!r}, which has a range"
+        raise BuildError(f"{what} ({len(missing)} such tensors)", fix="Export and calibrate the bundle again")
 
 
 def progress_monitor(release: Release) -> tensorrt.IProgressMonitor:
@@ -283,9 +273,6 @@ def _calibrate(job: Job, release: Release) -> BuildReport:
     import numpy as np
     from polygraphy.backend.trt import CreateConfig, EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
 
-    from adq_edge.runtimes.tensorrt.calibrators import own_calibrator
-    from adq_edge.runtimes.tensorrt.cuda import Gpu
-
     assert release.before(11)
     assert job.own_calibrator is not None
     assert job.images is not None
@@ -309,15 +296,14 @@ def _calibrate(job: Job, release: Release) -> BuildReport:
     return BuildReport(release.version, None, None, ranges)
 
 
-def _compute_capability(job: Job) -> Optional[str]:
+def _compute_capability(job: Job) -> str:
     if job.compute_capabilities:
         return ", ".join(job.compute_capabilities)
-    from adq_edge.runtimes.tensorrt.cuda import compute_capability
+    with contextlib.closing(Gpu()) as gpu:
+        return gpu.compute_capability
 
-    return compute_capability()
 
-
-def _inspect(release: Release, plan: bytes) -> Any:
+def _layers(release: Release, plan: bytes) -> Optional[Tuple[LayerReport, ...]]:
     """Return the layers of an engine; None for TensorRT-RTX, which chooses its kernels at run time."""
     if release.is_rtx:
         return None
@@ -325,8 +311,7 @@ def _inspect(release: Release, plan: bytes) -> Any:
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(plan)
     assert engine is not None
-    inspector = engine.create_engine_inspector()
-    return read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    return inspect_engine(release, engine)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, NamedTuple, Tuple
 
 import numpy as np
@@ -53,17 +52,6 @@ class Gpu:
         if self._is_open:
             self._is_open = False
             self._context.pop()
-
-
-def compute_capability() -> str:
-    """Return the compute capability of the GPU of this machine.
-
-    Raises:
-        MissingDependencyError: pycuda is not installed or finds no CUDA.
-        EngineError: there is no GPU.
-    """
-    with contextlib.closing(Gpu()) as gpu:
-        return gpu.compute_capability
 
 
 def _driver() -> Any:

@@ -16,8 +16,8 @@ from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import EngineError
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.runtimes.base import Engine, Output, Stages
-from adq_edge.runtimes.tensorrt.cuda import Buffer, Gpu, allocate
-from adq_edge.runtimes.tensorrt.inspection import count_kinds, read_layers
+from adq_edge.runtimes.tensorrt.cuda import Gpu, allocate
+from adq_edge.runtimes.tensorrt.inspection import count_kinds, inspect_engine
 from adq_edge.runtimes.tensorrt.release import Release, load_release
 
 if TYPE_CHECKING:
@@ -103,10 +103,8 @@ class TensorRTEngine(Engine):
 
     def operators(self) -> Dict[str, int]:
         """Count the layers of the engine by TensorRT's layer type."""
-        trt, engine = self._release.trt, self._engine
-        assert engine is not None
-        inspector = engine.create_engine_inspector()
-        return count_kinds(read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON)))
+        assert self._engine is not None
+        return count_kinds(inspect_engine(self._release, self._engine))
 
     def close(self) -> None:
         """Free contexts, engine and buffers in this order, while the CUDA context exists."""
@@ -121,11 +119,8 @@ class TensorRTEngine(Engine):
         if not self._slots:
             raise EngineError("is closed", where=self.path)
         if len(images) > self.max_batch:
-            raise EngineError(
-                f"takes at most {self.max_batch} images at once, not {len(images)}",
-                where=self.path,
-                fix="Build it with a larger --max-batch",
-            )
+            what = f"takes at most {self.max_batch} images at once, not {len(images)}"
+            raise EngineError(what, where=self.path, fix="Build it with a larger --max-batch")
         return self._slots[0]
 
     def _make_slot(self) -> _Slot:
@@ -137,26 +132,16 @@ class TensorRTEngine(Engine):
 def _check_release(path: Path, sidecar: Sidecar, release: Release) -> None:
     """Reject a plan of another release, which TensorRT may fail to load or crash on."""
     if release.version != sidecar.runtime_version:
-        raise EngineError(
-            f"built with {release.runtime.label} {sidecar.runtime_version}; "
-            f"the installed {release.version} cannot load it",
-            where=path,
-            fix=_REBUILD,
-        )
+        built = f"built with {release.runtime.label} {sidecar.runtime_version}"
+        what = f"{built}; the installed {release.version} cannot load it"
+        raise EngineError(what, where=path, fix=_REBUILD)
 
 
 def _check_gpu(path: Path, sidecar: Sidecar, gpu: Gpu) -> None:
-    details = sidecar.tensorrt
-    if details is None or details.compute_capability is None:
-        return
-    built_for = details.compute_capability.split(", ")
-    if gpu.compute_capability not in built_for:
-        raise EngineError(
-            f"built for compute capability {details.compute_capability}, "
-            f"this GPU ({gpu.name}) has {gpu.compute_capability}",
-            where=path,
-            fix=_REBUILD,
-        )
+    wanted = None if sidecar.tensorrt is None else sidecar.tensorrt.compute_capability
+    if wanted is not None and gpu.compute_capability not in wanted.split(", "):
+        here = f"this GPU ({gpu.name}) has {gpu.compute_capability}"
+        raise EngineError(f"built for compute capability {wanted}, {here}", where=path, fix=_REBUILD)
 
 
 def _deserialize(path: Path, release: Release) -> Tuple[tensorrt.ICudaEngine, tensorrt.Runtime]:
@@ -165,9 +150,8 @@ def _deserialize(path: Path, release: Release) -> Tuple[tensorrt.ICudaEngine, te
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
-        raise EngineError(
-            f"{release.runtime.label} {release.version} cannot load it", where=path, fix=_REBUILD
-        )
+        what = f"{release.runtime.label} {release.version} cannot load it"
+        raise EngineError(what, where=path, fix=_REBUILD)
     return engine, runtime
 
 
@@ -175,9 +159,8 @@ def _max_batch(path: Path, sidecar: Sidecar, engine: tensorrt.ICudaEngine) -> in
     """Return the largest batch of an engine, after a check of its tensors."""
     names = {engine.get_tensor_name(position) for position in range(engine.num_io_tensors)}
     if names != {INPUT, MAP_OUTPUT, SCORE_OUTPUT}:
-        raise EngineError(
-            f"has the tensors {sorted(names)}, not those of an anomaly model", where=path, fix=_REBUILD
-        )
+        what = f"has the tensors {sorted(names)}, not those of an anomaly model"
+        raise EngineError(what, where=path, fix=_REBUILD)
     shape = tuple(engine.get_tensor_shape(INPUT))
     if shape[1:] != (*sidecar.image_size, 3):
         raise EngineError(f"takes images of shape {list(shape)}", where=path, fix=_REBUILD)
@@ -194,9 +177,8 @@ class _Slot:
     ) -> None:
         context = engine.create_execution_context()
         if context is None:
-            raise EngineError(
-                "TensorRT cannot create an execution context", where=path, fix="Free some GPU memory"
-            )
+            what = "TensorRT cannot create an execution context"
+            raise EngineError(what, where=path, fix="Free some GPU memory")
         self._path, self._driver, self._context = path, gpu.driver, context
         self._stream = gpu.driver.Stream()
         self._marks = [gpu.driver.Event() for _ in range(4)]
@@ -242,6 +224,5 @@ class _Slot:
     def free(self) -> None:
         """Free the buffers now: the garbage collector may free them after the CUDA context."""
         del self._context
-        buffers: List[Buffer] = [self._input, self._maps, self._scores]
-        for buffer in buffers:
+        for buffer in (self._input, self._maps, self._scores):
             buffer.device.free()

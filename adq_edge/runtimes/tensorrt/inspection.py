@@ -5,9 +5,13 @@ from __future__ import annotations
 import collections
 import json
 import re
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from adq_edge.runtimes.tensorrt.job import LayerReport
+from adq_edge.runtimes.tensorrt.release import Release
+
+if TYPE_CHECKING:
+    import tensorrt
 
 GPU = "GPU"
 DLA = "DLA"
@@ -19,8 +23,14 @@ _SHORT_NAMES = {"Int8": "INT8", "Half": "FP16", "FP16": "FP16", "Float": "FP32",
 _NUMBER_FORMAT = re.compile(r"\b(Int8|INT8|Half|FP16|Float|FP32|Int32|INT32|BFloat16|BF16|UInt8|Bool)\b")
 
 
+def inspect_engine(release: Release, engine: tensorrt.ICudaEngine) -> Tuple[LayerReport, ...]:
+    """Return the layers of an engine that was built with detailed verbosity."""
+    inspector = engine.create_engine_inspector()
+    return read_layers(inspector.get_engine_information(release.trt.LayerInformationFormat.JSON))
+
+
 def read_layers(information: str) -> Tuple[LayerReport, ...]:
-    """Return the layers of an engine that was built with detailed verbosity, from the JSON of its inspector.
+    """Return the layers of an engine from the JSON of its inspector.
 
     Depending on the release, the JSON is a list of names, or of objects whose tensors have a
     `Format/Datatype` (8.5 to 10) or a `Datatype` (11). Missing values become `unknown`.
