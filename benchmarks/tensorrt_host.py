@@ -25,7 +25,7 @@ from adq_edge.core.options import Precision
 from adq_edge.hardware.environment import read_environment
 from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
 from benchmarks.published import publish
-from factories.recording_tensorrt import Stand
+from factories.recording_tensorrt import SimulatedMachine
 
 SIZE, MAP_SIZE, VERSION = 256, 64, "10.3.0"
 
@@ -37,9 +37,9 @@ def nothing(*arguments: Any) -> bool:
 
 def open_engine(folder: Path) -> TensorRTEngine:
     """Open the real engine class with test doubles that do no work."""
-    stand = Stand(VERSION, shape=(1, SIZE, SIZE, 3), max_batch=1)
-    stand.driver.__dict__.update(memcpy_htod_async=nothing, memcpy_dtoh_async=nothing)
-    for name, module in stand.modules().items():
+    machine = SimulatedMachine(VERSION, shape=(1, SIZE, SIZE, 3), max_batch=1)
+    machine.driver.__dict__.update(memcpy_htod_async=nothing, memcpy_dtoh_async=nothing)
+    for name, module in machine.modules().items():
         sys.modules[name] = module
     path = folder / "stand_in.plan"
     path.write_bytes(b"a plan")

@@ -33,12 +33,12 @@ def load_factory(kind: str, name: str, group: str, built_in: Mapping[str, str]) 
     Raises:
         CalibrationError: no such name, or its package cannot be imported.
     """
-    loaders = {**_installed(group), **{own: _loader(path) for own, path in built_in.items()}}
-    if name not in loaders:
+    installed = _installed(group)
+    if name not in built_in and name not in installed:
         names = ", ".join(plugin_names(group, built_in))
         raise CalibrationError(f"no {kind} named {name!r}", fix=f"There are: {names}")
     with plugin_errors(f"{kind} {name!r} cannot be loaded", fix="Repair its package"):
-        return loaders[name]()
+        return import_attribute(built_in[name]) if name in built_in else installed[name]()
 
 
 @contextlib.contextmanager
@@ -58,14 +58,10 @@ def plugin_errors(what: str, fix: Optional[str] = None) -> Iterator[None]:
         raise CalibrationError(f"{what} ({reason})", fix=fix) from error
 
 
-def _loader(path: str) -> Callable[[], Factory]:
+def import_attribute(path: str) -> Any:
+    """Import a `module:attribute`."""
     module, _, attribute = path.partition(":")
-
-    def load() -> Factory:
-        factory: Factory = getattr(import_module(module), attribute)
-        return factory
-
-    return load
+    return getattr(import_module(module), attribute)
 
 
 def _installed(group: str) -> Dict[str, Callable[[], Factory]]:

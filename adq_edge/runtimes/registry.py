@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Optional, Type, Union
 
 from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
 from adq_edge.core.errors import EngineError
+from adq_edge.core.plugins import import_attribute
 from adq_edge.core.runtimes import Runtime, find_runtime, load_library
 from adq_edge.runtimes.base import Engine
 
@@ -57,6 +57,5 @@ def engine_class(runtime: Runtime) -> Type[Engine]:
         MissingDependencyError: the runtime is not installed.
     """
     load_library(runtime)
-    module, _, name = runtime.engine.partition(":")
-    found: Type[Engine] = getattr(importlib.import_module(module), name)
+    found: Type[Engine] = import_attribute(runtime.engine)
     return found

@@ -25,7 +25,7 @@ def test_interrupted_write_keeps_the_old_file(tmp_path: Path, interruption):
     assert not leftovers(tmp_path)
 
 
-def test_full_disk_keeps_the_old_file_and_says_so(tmp_path: Path, full_disk):
+def test_full_disk_keeps_the_old_file(tmp_path: Path, full_disk):
     path = tmp_path / "f.bin"
     path.write_bytes(b"old")
     full_disk()
@@ -37,7 +37,7 @@ def test_full_disk_keeps_the_old_file_and_says_so(tmp_path: Path, full_disk):
     assert not leftovers(tmp_path)
 
 
-def test_directory_is_replaced_whole_or_not_at_all(tmp_path: Path, full_disk):
+def test_directory_is_replaced_completely_or_not_at_all(tmp_path: Path, full_disk):
     target = tmp_path / "d"
     for content in ("one", "two"):
         with atomic_directory(target) as fresh:
@@ -50,7 +50,7 @@ def test_directory_is_replaced_whole_or_not_at_all(tmp_path: Path, full_disk):
     assert not leftovers(tmp_path)
 
 
-def test_written_file_has_the_users_mode(tmp_path: Path):
+def test_written_file_has_the_usual_permissions(tmp_path: Path):
     with atomic_path(tmp_path / "f") as temporary:
         temporary.write_bytes(b"x")
     (tmp_path / "g").write_bytes(b"x")

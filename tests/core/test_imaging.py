@@ -47,7 +47,7 @@ def test_gray_alpha_and_16_bit_images_become_rgb8(tmp_path: Path, image: np.ndar
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_truncated_image_is_refused_not_filled_with_gray(tmp_path: Path, image: np.ndarray, suffix: str):
+def test_truncated_image_is_rejected(tmp_path: Path, image: np.ndarray, suffix: str):
     path = tmp_path / f"p{suffix}"
     write_image(path, image)
     content = path.read_bytes()
@@ -57,10 +57,10 @@ def test_truncated_image_is_refused_not_filled_with_gray(tmp_path: Path, image: 
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_image_cut_anywhere_is_refused_and_what_follows_its_end_is_not(image: np.ndarray, suffix: str):
+def test_image_truncated_anywhere_is_rejected_but_appended_data_is_not(image: np.ndarray, suffix: str):
     content = cv2.imencode(suffix, image)[1].tobytes()
     whole = decode_image(content)
-    end = len(content) - {".png": 8, ".jpg": 2}[suffix]  # of the end mark, the start
+    end = len(content) - {".png": 8, ".jpg": 2}[suffix]  # start of the end mark
     for cut in {*range(1, 40), *range(40, end, 97), *range(end - 40, end + 2)}:
         with pytest.raises(DataError, match="not a readable image"):
             decode_image(content[:cut])
@@ -68,16 +68,14 @@ def test_image_cut_anywhere_is_refused_and_what_follows_its_end_is_not(image: np
 
 
 def oriented(jpeg: bytes, orientation: int) -> bytes:
-    """Put an EXIF segment that says only how the image is to be turned behind a JPEG's first mark."""
+    """Insert an EXIF segment with the orientation of the image after the first mark of a JPEG."""
     entry = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
     body = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + entry + struct.pack(">I", 0)
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
 
 
 @pytest.mark.parametrize("flag", ["with", "without"])
-def test_pixels_are_those_of_bgr_turned_into_rgb(
-    image: np.ndarray, monkeypatch: pytest.MonkeyPatch, flag: str
-):
+def test_rgb_pixels_equal_reversed_bgr_pixels(image: np.ndarray, monkeypatch: pytest.MonkeyPatch, flag: str):
     if flag == "without":
         monkeypatch.delattr(cv2, "IMREAD_COLOR_RGB", raising=False)
     odd = image[:39, :57]
@@ -93,15 +91,15 @@ def test_pixels_are_those_of_bgr_turned_into_rgb(
     assert decode_image(oriented(jpeg, 6)).shape == (57, 39, 3)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, this is text", bytes(1000)])
-def test_file_that_is_no_image_is_refused(tmp_path: Path, content: bytes):
+@pytest.mark.parametrize("content", [b"", b"this is text", bytes(1000)])
+def test_file_that_is_not_an_image_is_rejected(tmp_path: Path, content: bytes):
     path = tmp_path / "text.png"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"text\.png: not a readable image"):
         read_image(path)
 
 
-def test_missing_image_says_so(tmp_path: Path):
+def test_missing_image_is_reported(tmp_path: Path):
     with pytest.raises(StorageError, match="no such file"):
         read_image(tmp_path / "none.png")
 
@@ -115,7 +113,7 @@ def test_shrinking_averages_areas(tmp_path: Path, image: np.ndarray):
     np.testing.assert_array_equal(load_image(tmp_path / "p.png", (20, 30)), resize_image(image, (20, 30)))
 
 
-def test_mask_must_have_its_images_size(tmp_path: Path):
+def test_mask_must_have_the_size_of_its_image(tmp_path: Path):
     mask = np.zeros((40, 60), np.uint8)
     mask[3:7, 5:9] = 1
     write_image(tmp_path / "m.png", mask)
@@ -124,7 +122,7 @@ def test_mask_must_have_its_images_size(tmp_path: Path):
         read_mask(tmp_path / "m.png", (60, 40))
 
 
-def test_heat_map_is_blue_below_and_red_above():
+def test_heat_map_is_blue_below_the_range_and_red_above():
     colors = heat_map(np.array([[-1.0, 0.0, 1.0, 9.0]], np.float32), 0.0, 1.0)
     blue, red = colors[0, 1], colors[0, 2]
     assert blue[2] > 100 > blue[0]
@@ -132,7 +130,7 @@ def test_heat_map_is_blue_below_and_red_above():
     np.testing.assert_array_equal(colors[0, [0, 3]], colors[0, [1, 2]])
 
 
-def test_overlay_keeps_the_images_size(image: np.ndarray):
+def test_overlay_has_the_size_of_the_image(image: np.ndarray):
     assert overlay(image, np.ones((10, 15), np.float32), 0.0, 1.0).shape == image.shape
 
 
@@ -142,6 +140,6 @@ def test_map_is_upsampled_with_half_pixel_centers():
     np.testing.assert_allclose(resize_map(ramp, (8, 8))[0], np.clip(centers, 0, 3), atol=1e-6)
 
 
-def test_unwritable_format_is_refused(tmp_path: Path, image: np.ndarray):
+def test_unsupported_image_format_is_rejected(tmp_path: Path, image: np.ndarray):
     with pytest.raises(DataError, match="cannot write this image format"):
         write_image(tmp_path / "p.nonsense", image)

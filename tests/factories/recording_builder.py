@@ -1,7 +1,7 @@
-"""A stand-in of TensorRT's builder, for the real Polygraphy: it has the members that the release has.
+"""A simulated TensorRT builder for the real Polygraphy, with exactly the members of a release.
 
-It parses the ONNX file's nodes into layers, holds callers to the rules that TensorRT crashes over or breaks
-in silence, and writes down what it was asked for. Its plan is the inspector's JSON of what it chose.
+It parses the nodes of an ONNX file into layers, records its settings, and checks the rules whose violation
+makes TensorRT crash or fail silently. Its plan is the JSON of the inspector for the chosen number formats.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from factories.api_matrix import read_matrix
-from factories.recording_tensorrt import Allocation, Stand
+from factories.recording_tensorrt import Allocation, SimulatedMachine
 
 MATRIX = read_matrix()
 COLUMNS = {"8.5.2.2": "8.5.2", "8.6.1": "v8.6.1", "10.3.0": "v10.3.0", "11.1.0": "v11.1"}
@@ -41,7 +41,7 @@ CALIBRATORS = {
 
 
 class Blob(bytes):
-    """Memory that TensorRT lends; a context manager."""
+    """A memory block of TensorRT, which is a context manager."""
 
     def __enter__(self) -> Blob:
         return self
@@ -50,12 +50,12 @@ class Blob(bytes):
         pass
 
 
-class BuilderStand(Stand):
-    """A machine whose TensorRT builds.
+class SimulatedBuilder(SimulatedMachine):
+    """A simulated machine whose TensorRT builds.
 
     Attributes:
-        network: the network of the last build, its layers with their pins and tensors with their ranges.
-        config: its configuration.
+        network: the network of the last build, with the pins of layers and the ranges of tensors.
+        config: the configuration of the last build.
         fed: images that a calibrator copied to the GPU.
         fails: True for a builder that finds no kernel.
     """
@@ -102,7 +102,7 @@ class BuilderStand(Stand):
         def construct(instance: Any) -> None:
             instance.is_constructed = True
 
-        # Without a constructor of its own a subclass that forgets its base's would go unnoticed.
+        # The constructor detects a subclass that does not call it.
         for name in ("ILogger", "IProgressMonitor", *CALIBRATORS):
             if self.column in MATRIX.members["tensorrt"].get(name, ()):
                 base = type(name, (), {"__init__": construct, "is_constructed": False, "base_name": name})
@@ -113,20 +113,20 @@ class BuilderStand(Stand):
         self.tensorrt.Logger = logger
 
     def _add_builder(self) -> None:
-        stand = self
+        machine = self
 
         class Builder:
             def __init__(self, logger: Any) -> None:
-                assert isinstance(logger, stand.tensorrt.ILogger)
+                assert isinstance(logger, machine.tensorrt.ILogger)
 
             def create_network(self, flags: int = 0) -> Network:
-                names = stand.tensorrt.NetworkDefinitionCreationFlag.__members__
+                names = machine.tensorrt.NetworkDefinitionCreationFlag.__members__
                 asked = {name for name, value in names.items() if flags >> value & 1}
-                assert stand.version[0] != "8" or "EXPLICIT_BATCH" in asked, "ONNX needs explicit batch"
-                return Network(stand, stand.is_always_strong or "STRONGLY_TYPED" in asked)
+                assert machine.version[0] != "8" or "EXPLICIT_BATCH" in asked, "ONNX needs explicit batch"
+                return Network(machine, machine.is_always_strong or "STRONGLY_TYPED" in asked)
 
             def create_builder_config(self) -> Config:
-                return Config(stand)
+                return Config(machine)
 
             def create_optimization_profile(self) -> Any:
                 shapes: Dict[str, Tuple[Any, ...]] = {}
@@ -135,12 +135,12 @@ class BuilderStand(Stand):
                 )
 
             def build_serialized_network(self, network: Network, config: Config) -> Optional[Blob]:
-                stand.network, stand.config = network, config
-                return None if stand.fails else Blob(_build(stand, network, config))
+                machine.network, machine.config = network, config
+                return None if machine.fails else Blob(_build(machine, network, config))
 
         class Runtime:
             def __init__(self, logger: Any) -> None:
-                assert isinstance(logger, stand.tensorrt.ILogger)
+                assert isinstance(logger, machine.tensorrt.ILogger)
 
             def deserialize_cuda_engine(self, plan: bytes) -> Any:
                 inspector = types.SimpleNamespace(get_engine_information=lambda kind: bytes(plan).decode())
@@ -155,10 +155,10 @@ class BuilderStand(Stand):
 
 
 class Guarded:
-    """An object of TensorRT's: what the release does not have is an AttributeError."""
+    """An object of TensorRT; a member that the release lacks raises an AttributeError."""
 
-    def __init__(self, stand: BuilderStand, owner: str) -> None:
-        self.__dict__.update(_stand=stand, _owner=owner)
+    def __init__(self, machine: SimulatedBuilder, owner: str) -> None:
+        self.__dict__.update(_machine=machine, _owner=owner)
 
     def __getattribute__(self, name: str) -> Any:
         if not name.startswith("_"):
@@ -172,15 +172,15 @@ class Guarded:
 
     def _check(self, name: str) -> None:
         releases = MATRIX.members[self._owner].get(name)
-        if releases is not None and self._stand.column not in releases:
-            raise AttributeError(f"{self._owner} of {self._stand.version} has no {name}")
+        if releases is not None and self._machine.column not in releases:
+            raise AttributeError(f"{self._owner} of {self._machine.version} has no {name}")
 
 
 class Tensor(Guarded):
-    def __init__(self, stand: BuilderStand, name: str, kind: str, shape: Tuple[int, ...] = ()) -> None:
-        super().__init__(stand, "ITensor")
+    def __init__(self, machine: SimulatedBuilder, name: str, kind: str, shape: Tuple[int, ...] = ()) -> None:
+        super().__init__(machine, "ITensor")
         self.name, self.shape, self.is_shape_tensor = name, shape, False
-        self.__dict__["dtype"] = getattr(stand.tensorrt, kind)
+        self.__dict__["dtype"] = getattr(machine.tensorrt, kind)
         self._amax: Optional[float] = None
 
     def set_dynamic_range(self, low: float, high: float) -> bool:
@@ -190,14 +190,14 @@ class Tensor(Guarded):
 
 
 class Layer(Guarded):
-    def __init__(self, stand: BuilderStand, node: onnx.NodeProto) -> None:
-        super().__init__(stand, "ILayer")
-        kinds, kind = stand.tensorrt.LayerType, LAYER_TYPES[node.op_type]
+    def __init__(self, machine: SimulatedBuilder, node: onnx.NodeProto) -> None:
+        super().__init__(machine, "ILayer")
+        kinds, kind = machine.tensorrt.LayerType, LAYER_TYPES[node.op_type]
         self.name, self.num_outputs = node.name, 1
         self.type = kinds[kind] if kind in kinds.__members__ else kinds.IDENTITY
         self._sources = list(node.input)
-        self._output = Tensor(stand, node.output[0], "int8" if kind == "QUANTIZE" else "float32")
-        self.__dict__.update(precision=stand.tensorrt.float32, precision_is_set=False, pinned=None)
+        self._output = Tensor(machine, node.output[0], "int8" if kind == "QUANTIZE" else "float32")
+        self.__dict__.update(precision=machine.tensorrt.float32, precision_is_set=False, pinned=None)
         self._output_type: Any = None
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -215,8 +215,8 @@ class Layer(Guarded):
 
 
 class Network(Guarded):
-    def __init__(self, stand: BuilderStand, is_strong: bool) -> None:
-        super().__init__(stand, "INetworkDefinition")
+    def __init__(self, machine: SimulatedBuilder, is_strong: bool) -> None:
+        super().__init__(machine, "INetworkDefinition")
         self._layers: List[Layer] = []
         self._inputs: List[Tensor] = []
         self._is_strong = is_strong
@@ -252,16 +252,16 @@ class _Parser:
         for value in graph.input:
             sizes = tuple(size.dim_value or -1 for size in value.type.tensor_type.shape.dim)
             kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
-            network._inputs.append(Tensor(network._stand, value.name, kind, sizes))
-        network._layers.extend(Layer(network._stand, node) for node in graph.node)
+            network._inputs.append(Tensor(network._machine, value.name, kind, sizes))
+        network._layers.extend(Layer(network._machine, node) for node in graph.node)
         return True
 
 
 class Config(Guarded):
-    """A builder's configuration; like TensorRT's it keeps no reference to calibrators and monitors."""
+    """A configuration; like that of TensorRT, it keeps no reference to calibrators and monitors."""
 
-    def __init__(self, stand: BuilderStand) -> None:
-        super().__init__(stand, "IBuilderConfig")
+    def __init__(self, machine: SimulatedBuilder) -> None:
+        super().__init__(machine, "IBuilderConfig")
         self._flags: Set[str] = {"TF32"}
         self._profiles: List[Any] = []
         self._pools: Dict[str, int] = {}
@@ -269,7 +269,7 @@ class Config(Guarded):
         self._held: Dict[str, Any] = {}
         self._on_gpu: Set[str] = set()
         self._tactics: Optional[int] = None
-        self.__dict__.update(DLA_core=-1, default_device_type=stand.tensorrt.DeviceType.GPU)
+        self.__dict__.update(DLA_core=-1, default_device_type=machine.tensorrt.DeviceType.GPU)
 
     def _hold(self, name: str, thing: Any) -> None:
         self._held[name] = weakref.ref(thing)
@@ -278,8 +278,8 @@ class Config(Guarded):
         if name not in self._held:
             return None
         thing = self._held[name]()
-        assert thing is not None, f"{name} is gone before the build"
-        assert thing.is_constructed, f"{name} without its base's constructor: TensorRT crashes"
+        assert thing is not None, f"{name} was freed before the build"
+        assert thing.is_constructed, f"{name} did not call the constructor of its base: TensorRT crashes"
         return thing
 
     int8_calibrator = property(
@@ -350,7 +350,7 @@ class Config(Guarded):
         self._on_gpu.add(layer.name)
 
 
-def _build(stand: BuilderStand, network: Network, config: Config) -> bytes:
+def _build(machine: SimulatedBuilder, network: Network, config: Config) -> bytes:
     """Choose a number format for each layer and return the inspector's JSON."""
     (profile,) = config._profiles
     assert set(profile.shapes) == {tensor.name for tensor in network._inputs}
@@ -365,11 +365,13 @@ def _build(stand: BuilderStand, network: Network, config: Config) -> bytes:
     is_explicit = any(layer.type.name == "DEQUANTIZE" for layer in network)
     ranges: Dict[str, float] = {}
     if "INT8" in config._flags and not is_explicit:
-        ranges = _calibrate(stand, network, config)
+        ranges = _calibrate(machine, network, config)
         tensors = [*network._inputs, *(layer._output for layer in network)]
         given = {tensor.name: tensor._amax for tensor in tensors if tensor._amax is not None}
-        assert not ranges or set(ranges) == set(given), "cache and ranges name other tensors"
-        assert all(abs(amax / given[name] - 1) < 1e-6 for name, amax in ranges.items()), "cache differs"
+        assert not ranges or set(ranges) == set(given), "cache and ranges have different tensors"
+        assert all(abs(amax / given[name] - 1) < 1e-6 for name, amax in ranges.items()), (
+            "cache and ranges differ"
+        )
         ranges.update(given)
     pairs = {layer._output.name for layer in network if layer.type.name == "DEQUANTIZE"}
     chosen = [_choose(layer, network, config, ranges, pairs) for layer in network]
@@ -380,8 +382,8 @@ def _choose(
     layer: Layer, network: Network, config: Config, ranges: Dict[str, float], pairs: Set[str]
 ) -> Dict[str, Any]:
     source, pinned = layer._sources[0], layer.pinned
-    assert pinned is None or "OBEY_PRECISION_CONSTRAINTS" in config._flags, "a pin that is not obeyed"
-    assert pinned is None or layer._output_type is pinned, "computes in it but writes another"
+    assert pinned is None or "OBEY_PRECISION_CONSTRAINTS" in config._flags, "a pin that TensorRT ignores"
+    assert pinned is None or layer._output_type is pinned, "the output type differs from the precision"
     if pinned is not None:
         precision = {"FLOAT": "FP32", "HALF": "FP16"}[pinned.name]
     elif source in pairs or ("INT8" in config._flags and {source, layer._output.name} <= set(ranges)):
@@ -392,13 +394,13 @@ def _choose(
     return {"Name": layer.name, "LayerType": layer.type.name, "Inputs": [tensor], "Outputs": []}
 
 
-def _calibrate(stand: BuilderStand, network: Network, config: Config) -> Dict[str, float]:
-    """Read the calibrator's cache, or where that does not fit, without a word feed it data instead."""
+def _calibrate(machine: SimulatedBuilder, network: Network, config: Config) -> Dict[str, float]:
+    """Return the ranges of the calibrator's cache; for an unsuitable cache, silently request data."""
     calibrator = config.int8_calibrator
     if calibrator is None:
         return {}
     assert calibrator.get_batch_size() == 1
-    title = f"TRT-{CACHE_NUMBERS[stand.version]}-{CALIBRATORS[calibrator.base_name]}"
+    title = f"TRT-{CACHE_NUMBERS[machine.version]}-{CALIBRATORS[calibrator.base_name]}"
     header, *entries = (calibrator.read_calibration_cache() or b"").decode().splitlines() or [""]
     if header == title:
         return {name: _amax(value) for name, value in (entry.rsplit(": ", 1) for entry in entries)}
@@ -407,11 +409,11 @@ def _calibrate(stand: BuilderStand, network: Network, config: Config) -> Dict[st
         batch = calibrator.get_batch(["image"])
         if not batch:
             break
-        memory = stand.calibration_heap[batch[0]]
-        stand.fed.append(memory.view(np.float32).reshape(shape).copy())
-    largest = max((float(np.abs(image).max()) for image in stand.fed), default=0.0)
+        memory = machine.calibration_heap[batch[0]]
+        machine.fed.append(memory.view(np.float32).reshape(shape).copy())
+    largest = max((float(np.abs(image).max()) for image in machine.fed), default=0.0)
     if largest:
-        assert stand.contexts_current, "no CUDA context is current"
+        assert machine.contexts_current, "no CUDA context is current"
         line = f"image: {struct.pack('>f', largest / 127).hex()}"
         calibrator.write_calibration_cache(memoryview(f"{title}\n{line}\n".encode()))
     return {}

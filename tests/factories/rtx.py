@@ -1,4 +1,4 @@
-"""Ahead-of-time compilation with TensorRT-RTX: the one builder of the TensorRT family that needs no GPU."""
+"""Compiles engines ahead of time with TensorRT-RTX, which needs no GPU for that."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RecordingLogger(trt.ILogger):
 
 
 def compile_engine(model: bytes, compute_capability: str, size: int, max_batch: int = 4) -> bytes:
-    """Parse an ONNX model and build an engine for `SM86`, `SM89`, ...; fail with the builder's own words."""
+    """Parse an ONNX model and build an engine for `SM86`, `SM89`, ...; fail with the messages of the builder."""
     logger = RecordingLogger()
     builder = trt.Builder(logger)
     network = builder.create_network(0)
@@ -48,7 +48,7 @@ def compile_engine(model: bytes, compute_capability: str, size: int, max_batch: 
 
 
 def typed_integers(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
-    """Return the graph that `build --int8` gives a typed TensorRT, with the ranges of a few images."""
+    """Return the graph of `build --int8` for a strongly typed TensorRT, with the ranges of a few images."""
     histograms = collect(model, find_region(model).measured, images, threads=1)
     ranges = {name: (float(found.low), float(found.high)) for name, found in histograms.items()}
     return type_as_float16(quantize(FloatModel.of(model), ranges, Target.TENSORRT))

@@ -1,4 +1,4 @@
-"""What OpenVINO compiles, and when."""
+"""The models that OpenVINO compiles, by number of streams and batch size."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from factories.tiny_engine import SIZE, write_engine
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> List[Tuple[int, int]]:
-    """Return what will have been compiled: streams and batch sizes."""
+    """Return a list that receives the (streams, batch size) of each compilation."""
     done: List[Tuple[int, int]] = []
     original = OpenVinoEngine._compile
 
-    def note(engine: OpenVinoEngine, streams: int, batch: int) -> Any:
+    def record(engine: OpenVinoEngine, streams: int, batch: int) -> Any:
         done.append((streams, batch))
         return original(engine, streams, batch)
 
-    monkeypatch.setattr(OpenVinoEngine, "_compile", note)
+    monkeypatch.setattr(OpenVinoEngine, "_compile", record)
     return done
 
 
@@ -63,9 +63,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries decide for themselves")
-def test_large_images_are_decoded_into_memory_that_the_process_has(tmp_path: Path):
-    """A fresh process: 3 MB are 768 pages, each of which would be faulted in again."""
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt works in glibc only")
+def test_decoding_large_images_reuses_memory(tmp_path: Path):
+    """Measured in a new process; an image of 3 MB has 768 pages, which would cause 768 page faults."""
     engine = write_engine(tmp_path / "tiny.onnx")
     command = [sys.executable, "-c", FAULTS, str(engine)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -74,14 +74,14 @@ def test_large_images_are_decoded_into_memory_that_the_process_has(tmp_path: Pat
 
 
 def brightness(images: np.ndarray) -> np.ndarray:
-    """Return what the tiny engine makes of images."""
+    """Return the anomaly maps of the tiny engine."""
     return images.astype(np.float64).mean(3)
 
 
-def test_batch_sizes_are_compiled_when_they_come_and_the_last_three_are_kept(
+def test_batch_sizes_are_compiled_on_demand_and_the_last_three_are_kept(
     engine: OpenVinoEngine, compiled: List[Tuple[int, int]], images: np.ndarray
 ):
-    assert compiled == [(1, 1)]  # before the first image: a file that does not load is no engine
+    assert compiled == [(1, 1)]  # when it is loaded, to find a damaged file
     for batch in (1, 4, 2, 4, 1, 2, 1):
         output = engine.run(images[:batch])
         np.testing.assert_allclose(output.maps, brightness(images[:batch]), rtol=1e-6)
@@ -92,7 +92,7 @@ def test_batch_sizes_are_compiled_when_they_come_and_the_last_three_are_kept(
     assert compiled[3:] == [(1, 5), (1, 4)]
 
 
-def test_streams_share_what_is_compiled_and_take_a_smaller_last_batch(
+def test_streams_share_compiled_models_and_accept_a_smaller_last_batch(
     engine: OpenVinoEngine, compiled: List[Tuple[int, int]], images: np.ndarray
 ):
     batches = [images[:3]] * 8 + [images[:2]]
@@ -102,13 +102,13 @@ def test_streams_share_what_is_compiled_and_take_a_smaller_last_batch(
     assert sorted(compiled) == [(1, 1), (2, 2), (2, 3)]
 
 
-def test_results_are_the_callers_own(engine: OpenVinoEngine, images: np.ndarray):
+def test_next_run_does_not_change_earlier_results(engine: OpenVinoEngine, images: np.ndarray):
     first = engine.run(images[:1])
     engine.run(images[1:2])
     np.testing.assert_allclose(first.maps, brightness(images[:1]), rtol=1e-6)
 
 
-def test_closed_engine_says_so(engine: OpenVinoEngine, images: np.ndarray):
+def test_closed_engine_is_rejected(engine: OpenVinoEngine, images: np.ndarray):
     engine.close()
     engine.close()
     with pytest.raises(EngineError, match="is closed"):

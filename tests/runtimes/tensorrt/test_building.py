@@ -1,4 +1,4 @@
-"""A whole build through the real Polygraphy, with a stand-in of the builder of each release."""
+"""Complete builds with the real Polygraphy and a simulated TensorRT builder of each release."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Precision, Route
 from adq_edge.runtimes.tensorrt import building
 from adq_edge.runtimes.tensorrt.job import BuildReport, Job, OwnCalibrator
-from factories.recording_builder import BuilderStand
+from factories.recording_builder import SimulatedBuilder
 
 pytest.importorskip("polygraphy")
 
@@ -55,23 +55,23 @@ def write_model(path: Path, pairs: bool) -> Path:
 
 
 @pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], BuilderStand]]:
-    """Return a function that installs a release; Polygraphy, which remembers one, is imported anew."""
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], SimulatedBuilder]]:
+    """Return a function that installs a release; Polygraphy is imported again for each."""
 
     def loaded() -> Dict[str, Any]:
         return {name: module for name, module in sys.modules.items() if name.split(".")[0] == "polygraphy"}
 
-    def put(version: str) -> BuilderStand:
-        stand = BuilderStand(version)
-        for name, module in stand.modules().items():
+    def install(version: str) -> SimulatedBuilder:
+        machine = SimulatedBuilder(version)
+        for name, module in machine.modules().items():
             monkeypatch.setitem(sys.modules, name, module)
-        return stand
+        return machine
 
     monkeypatch.delenv("POLYGRAPHY_USE_TENSORRT_RTX", raising=False)
     before = loaded()
     for name in before:
         del sys.modules[name]
-    yield put
+    yield install
     for name in loaded():
         del sys.modules[name]
     sys.modules.update(before)
@@ -108,19 +108,19 @@ def formats(report: BuildReport) -> Dict[str, str]:
 
 @pytest.mark.parametrize("version", ["8.5.2.2", "8.6.1", "10.3.0"])
 def test_implicit_build(install, tmp_path, version: str):
-    """The cache's header is the one that this release reads, and says what the tensors' ranges say."""
-    stand = install(version)
+    """The header of the cache is that of the release, and its ranges are those of the tensors."""
+    machine = install(version)
     report = building.build(make_job(tmp_path))
     assert (report.release, report.compute_capability) == (version, "7.2")
     found = formats(report)
     assert {name: found[name] for name in ("conv1", "relu", "conv2", "mean")} == {
-        "conv1": "FP16",  # of job.half
+        "conv1": "FP16",  # in job.half
         "relu": "INT8",
         "conv2": "INT8",
-        "mean": "FP32",  # not of the networks
+        "mean": "FP32",  # not in the networks
     }
-    config, network = stand.config, stand.network
-    assert config._flags == {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"}  # and no TF32
+    config, network = machine.config, machine.network
+    assert config._flags == {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"}  # without TF32
     given = {layer.name: layer._output._amax for layer in network if layer._output._amax is not None}
     assert given == {"conv1": 4.0, "relu": 4.0, "conv2": 2.5}
     assert config._features == (set() if version.startswith("8.5") else {"PROFILE_SHARING_0806"})
@@ -131,10 +131,10 @@ def test_implicit_build(install, tmp_path, version: str):
         (count, *image) for count in (1, 1, 4)
     ]
     assert (tmp_path / "e.plan").read_bytes().startswith(b'{"Layers"')
-    assert stand.contexts_current == 0
+    assert machine.contexts_current == 0
 
 
-def test_a_rejected_cache_leaves_no_plan(install, tmp_path, monkeypatch):
+def test_rejected_cache_leaves_no_plan(install, tmp_path, monkeypatch):
     install("8.5.2.2")
     monkeypatch.setattr(building, "write_calibration_cache", lambda *_: b"TRT-8601-EntropyCalibration2\n")
     with pytest.raises(BuildError, match=r"8\.5\.2\.2 rejected the calibration cache and asked for data"):
@@ -157,63 +157,63 @@ def test_a_rejected_cache_leaves_no_plan(install, tmp_path, monkeypatch):
 def test_flags_of_each_route(
     install, tmp_path, version: str, route: Route, precision: Precision, flags: set, conv2: str
 ):
-    stand = install(version)
+    machine = install(version)
     report = building.build(make_job(tmp_path, precision, route))
-    assert stand.config._flags == flags
-    assert stand.network._is_strong is (route is TYPED)
+    assert machine.config._flags == flags
+    assert machine.network._is_strong is (route is TYPED)
     assert formats(report)["conv2"] == conv2
     assert formats(report)["mean"] == "FP32"
-    assert "int8_calibrator" not in stand.config._held
-    pinned = {layer.name for layer in stand.network if layer.pinned is not None}
+    assert "int8_calibrator" not in machine.config._held
+    pinned = {layer.name for layer in machine.network if layer.pinned is not None}
     assert not pinned & {"q", "dq", "cast", "transpose"}
 
 
-def test_progress_is_told_since_10(install, tmp_path, capsys):
+def test_progress_is_printed_since_release_10(install, tmp_path, capsys):
     install("10.3.0")
     building.build(make_job(tmp_path, route=TYPED))
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("adq-edge-progress")]
-    assert said == [f"adq-edge-progress {step} 2 Building Engine" for step in range(3)]
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("adq-edge-progress")]
+    assert printed == [f"adq-edge-progress {step} 2 Building Engine" for step in range(3)]
 
 
-def test_dla_lean_and_the_timing_cache(install, tmp_path):
-    stand = install("8.5.2.2")
-    kept = tmp_path / "no" / "such folder" / "timings"  # as before the first build
+def test_dla_lean_build_and_timing_cache(install, tmp_path):
+    machine = install("8.5.2.2")
+    kept = tmp_path / "no" / "such folder" / "timings"  # as in the first build
     job = make_job(tmp_path, dla=1, lean=True, timing_cache=str(kept), max_batch=1)
     building.build(job)
-    config = stand.config
+    config = machine.config
     assert (config.DLA_core, config.default_device_type.name) == (1, "DLA")
     assert "GPU_FALLBACK" in config._flags
     assert {"conv1", "conv2"}.isdisjoint(config._on_gpu)
-    assert {"relu", "mean"} <= config._on_gpu  # no kernel there, and pinned
-    sources = stand.tensorrt.TacticSource
+    assert {"relu", "mean"} <= config._on_gpu  # no kernel on DLA, and pinned
+    sources = machine.tensorrt.TacticSource
     assert config._tactics == 1 << sources.EDGE_MASK_CONVOLUTIONS | 1 << sources.JIT_CONVOLUTIONS
     assert kept.read_bytes() == b"timings"
     building.build(job)
-    assert stand.config._timing_cache_read == b"timings"
-    impossible = dataclasses.replace(job, timing_cache=str(kept / "a file is no folder" / "timings"))
+    assert machine.config._timing_cache_read == b"timings"
+    impossible = dataclasses.replace(job, timing_cache=str(kept / "inside a file" / "timings"))
     building.build(impossible)
     assert Path(job.plan).stat().st_size > 0
 
 
 @pytest.mark.parametrize("kind", list(OwnCalibrator))
 @pytest.mark.parametrize("version", ["8.5.2.2", "10.3.0"])
-def test_own_calibration(install, tmp_path, version: str, kind: OwnCalibrator):
-    stand = install(version)
+def test_own_calibrator_receives_all_images(install, tmp_path, version: str, kind: OwnCalibrator):
+    machine = install(version)
     report = building.build(own_calibration(tmp_path, kind))
     images = np.load(str(tmp_path / "images.npy"))
-    np.testing.assert_array_equal(np.concatenate(stand.fed), images.astype(np.float32))
+    np.testing.assert_array_equal(np.concatenate(machine.fed), images.astype(np.float32))
     assert report.ranges == {"image": pytest.approx(float(images.max()), rel=1e-6)}
     assert not (tmp_path / "e.plan").exists()
-    assert stand.contexts_current == 0
+    assert machine.contexts_current == 0
 
 
-def test_a_failed_calibration_gives_its_context_back(install, tmp_path):
-    """pycuda aborts a process that ends with a context, and the reason of the failure would be lost."""
-    stand = install("10.3.0")
-    stand.fails = True
+def test_failed_calibration_releases_its_context(install, tmp_path):
+    """pycuda aborts a process that ends with a context, which would hide the cause of the failure."""
+    machine = install("10.3.0")
+    machine.fails = True
     with pytest.raises(Exception, match="Invalid Engine"):
         building.build(own_calibration(tmp_path, OwnCalibrator.ENTROPY))
-    assert stand.contexts_current == 0
+    assert machine.contexts_current == 0
 
 
 def own_calibration(folder: Path, kind: OwnCalibrator) -> Job:

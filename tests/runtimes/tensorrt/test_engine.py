@@ -1,4 +1,4 @@
-"""TensorRT's runtime, calibrators and settings on stand-ins: the order of calls, and refusals."""
+"""TensorRT engines, calibrators and settings on a simulated machine: order of calls, and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from adq_edge.runtimes.tensorrt.inspection import count_kinds, count_precisions,
 from adq_edge.runtimes.tensorrt.job import Job, OwnCalibrator
 from adq_edge.runtimes.tensorrt.log import FailureKind, read_failure, read_progress
 from adq_edge.runtimes.tensorrt.release import Release
-from factories.recording_tensorrt import Stand
+from factories.recording_tensorrt import SimulatedMachine
 
 SIZE = 8
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, SIZE, SIZE, 3), np.uint8)
@@ -62,17 +62,17 @@ def plan(folder: Path, version: str = "10.3.0", capability: str = "7.2") -> Path
     return path
 
 
-def install(monkeypatch: pytest.MonkeyPatch, stand: Stand) -> Stand:
-    for name, module in stand.modules().items():
+def install(monkeypatch: pytest.MonkeyPatch, machine: SimulatedMachine) -> SimulatedMachine:
+    for name, module in machine.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
-    return stand
+    return machine
 
 
-# --- the engine at run time --------------------------------------------------------------------
+# --- engines --------------------------------------------------------------------
 
 
-def test_numbers_and_order_of_one_query(monkeypatch, tmp_path):
-    stand = install(monkeypatch, Stand())
+def test_results_and_order_of_calls_of_one_query(monkeypatch, tmp_path):
+    machine = install(monkeypatch, SimulatedMachine())
     with load_engine(plan(tmp_path)) as engine:
         assert isinstance(engine, TensorRTEngine)
         assert engine.max_batch == 4
@@ -84,7 +84,7 @@ def test_numbers_and_order_of_one_query(monkeypatch, tmp_path):
             )
         assert engine.device_memory() == 2000
         assert engine.stages() == (1.0, 1.0, 2.0)  # calls between the events
-    assert stand.calls[:9] == [
+    assert machine.calls[:9] == [
         "create_execution_context",
         "set_tensor_address image",
         "set_tensor_address anomaly_map",
@@ -95,12 +95,12 @@ def test_numbers_and_order_of_one_query(monkeypatch, tmp_path):
         "memcpy_dtoh_async",
         "memcpy_dtoh_async",
     ]
-    assert [call for call in stand.calls if "shape" in call] == [f"set_input_shape {n}" for n in (1, 3, 4)]
-    assert (stand.heap, stand.contexts_current) == ({}, 0)
+    assert [call for call in machine.calls if "shape" in call] == [f"set_input_shape {n}" for n in (1, 3, 4)]
+    assert (machine.heap, machine.contexts_current) == ({}, 0)
 
 
-def test_outputs_are_copies(monkeypatch, tmp_path):
-    install(monkeypatch, Stand())
+def test_next_run_does_not_change_earlier_outputs(monkeypatch, tmp_path):
+    install(monkeypatch, SimulatedMachine())
     with load_engine(plan(tmp_path)) as engine:
         first = engine.run(IMAGES[:1])
         engine.run(IMAGES[1:2])
@@ -109,7 +109,7 @@ def test_outputs_are_copies(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("version", "slots"), [("8.5.2.2", 1), ("8.6.1", 2), ("11.0.0", 2)])
 def test_batches_in_flight_keep_their_order(monkeypatch, tmp_path, version: str, slots: int):
-    stand = install(monkeypatch, Stand(version))
+    machine = install(monkeypatch, SimulatedMachine(version))
     with load_engine(plan(tmp_path, version)) as engine:
         assert isinstance(engine, TensorRTEngine)
         assert engine.stream_counts[-1] == slots
@@ -117,71 +117,76 @@ def test_batches_in_flight_keep_their_order(monkeypatch, tmp_path, version: str,
         scores = np.concatenate([output.scores for output in engine.run_many(batches, slots)])
         assert engine.device_memory() == (1000 if version.startswith("8") else 2000)
     np.testing.assert_allclose(scores, SCORES, rtol=1e-6)
-    assert stand.calls.count("create_execution_context") == slots
-    first_wait = stand.calls.index("synchronize")
-    assert stand.calls[:first_wait].count("execute_async_v3") == slots
+    assert machine.calls.count("create_execution_context") == slots
+    first_wait = machine.calls.index("synchronize")
+    assert machine.calls[:first_wait].count("execute_async_v3") == slots
 
 
 @pytest.mark.parametrize("slots", [1, 2])
-def test_closed_early_no_batch_is_left_on_the_gpu(monkeypatch, tmp_path, slots: int):
-    stand = install(monkeypatch, Stand())
+def test_no_batch_is_left_on_the_gpu_after_an_early_close(monkeypatch, tmp_path, slots: int):
+    machine = install(monkeypatch, SimulatedMachine())
     with load_engine(plan(tmp_path)) as engine:
         outputs = engine.run_many(itertools.cycle([IMAGES[:2], IMAGES[2:4]]), slots)
         np.testing.assert_allclose(next(outputs).scores, SCORES[:2], rtol=1e-6)
         np.testing.assert_allclose(next(outputs).scores, SCORES[2:4], rtol=1e-6)
         outputs.close()
-        assert stand.calls.count("synchronize") == stand.calls.count("execute_async_v3") == slots + 1
+        assert machine.calls.count("synchronize") == machine.calls.count("execute_async_v3") == slots + 1
         done = time_batches(engine, IMAGES[:2], slots, 0.01)
-        assert stand.calls.count("synchronize") == stand.calls.count("execute_async_v3")
+        assert machine.calls.count("synchronize") == machine.calls.count("execute_async_v3")
         assert done.images % (2 * slots) == 0
         np.testing.assert_allclose(engine.run(IMAGES[4:6]).scores, SCORES[4:6], rtol=1e-6)
 
 
-def test_a_static_engine_needs_no_shape(monkeypatch, tmp_path):
-    stand = install(monkeypatch, Stand("8.5.2.2", shape=(1, SIZE, SIZE, 3), max_batch=1))
+def test_static_engine_needs_no_input_shape(monkeypatch, tmp_path):
+    machine = install(monkeypatch, SimulatedMachine("8.5.2.2", shape=(1, SIZE, SIZE, 3), max_batch=1))
     with load_engine(plan(tmp_path, "8.5.2.2")) as engine:
         assert isinstance(engine, TensorRTEngine)
         outputs = list(engine.run_many((IMAGES[i : i + 1] for i in range(3)), 2))
         np.testing.assert_allclose([float(output.scores[0]) for output in outputs], SCORES[:3], rtol=1e-6)
-    assert not [call for call in stand.calls if "shape" in call]
-    assert stand.calls.count("create_execution_context") == 2
+    assert not [call for call in machine.calls if "shape" in call]
+    assert machine.calls.count("create_execution_context") == 2
 
 
 @pytest.mark.parametrize(
-    ("stand", "words"),
+    ("machine", "message"),
     [
-        (Stand("8.6.1"), "built with TensorRT 10.3.0; the installed 8.6.1 cannot load it"),
+        (SimulatedMachine("8.6.1"), "built with TensorRT 10.3.0; the installed 8.6.1 cannot load it"),
         (
-            Stand(compute_capability=(8, 6)),
-            "built for compute capability 7.2, this GPU .made-up GPU. has 8.6",
+            SimulatedMachine(compute_capability=(8, 6)),
+            "built for compute capability 7.2, this GPU .simulated GPU. has 8.6",
         ),
-        (Stand(shape=(-1, 9, 9, 3)), "takes images of shape"),
-        (Stand(tensors=("image", "logits")), "has the tensors .'image', 'logits'., not those of an anomaly"),
+        (SimulatedMachine(shape=(-1, 9, 9, 3)), "takes images of shape"),
+        (
+            SimulatedMachine(tensors=("image", "logits")),
+            "has the tensors .'image', 'logits'., not those of an anomaly",
+        ),
     ],
 )
-def test_engines_that_do_not_fit_are_refused_and_released(monkeypatch, tmp_path, stand: Stand, words: str):
-    install(monkeypatch, stand)
-    with pytest.raises(EngineError, match=words) as refusal:
+def test_unsuitable_engine_is_rejected_and_released(
+    monkeypatch, tmp_path, machine: SimulatedMachine, message: str
+):
+    install(monkeypatch, machine)
+    with pytest.raises(EngineError, match=message) as refusal:
         load_engine(plan(tmp_path))
     assert "\n" not in str(refusal.value)
-    assert (stand.heap, stand.contexts_current) == ({}, 0)
+    assert (machine.heap, machine.contexts_current) == ({}, 0)
 
 
-def test_a_truncated_or_changed_plan_is_refused_unless_trusted(monkeypatch, tmp_path):
-    stand = install(monkeypatch, Stand())
+def test_changed_plan_is_rejected_unless_trusted(monkeypatch, tmp_path):
+    machine = install(monkeypatch, SimulatedMachine())
     path = plan(tmp_path)
     path.write_bytes(b"a pl")
     with pytest.raises(EngineError, match="truncated or changed"):
         load_engine(path)
     load_engine(path, trust=True).close()
-    stand.loads = False
+    machine.loads = False
     with pytest.raises(EngineError, match=r"TensorRT 10\.3\.0 cannot load it"):
         load_engine(path, trust=True)
-    assert (stand.heap, stand.contexts_current) == ({}, 0)
+    assert (machine.heap, machine.contexts_current) == ({}, 0)
 
 
-def test_use_against_the_rules(monkeypatch, tmp_path):
-    install(monkeypatch, Stand())
+def test_too_large_batch_and_closed_engine_are_rejected(monkeypatch, tmp_path):
+    install(monkeypatch, SimulatedMachine())
     engine = load_engine(plan(tmp_path))
     with pytest.raises(EngineError, match="takes at most 4 images at once, not 5"):
         engine.run(IMAGES[:5])
@@ -191,14 +196,14 @@ def test_use_against_the_rules(monkeypatch, tmp_path):
         engine.run(IMAGES[:1])
 
 
-def test_missing_parts_are_named(monkeypatch, tmp_path):
-    stand = install(monkeypatch, Stand())
+def test_missing_gpu_and_libraries_are_reported(monkeypatch, tmp_path):
+    machine = install(monkeypatch, SimulatedMachine())
     path = plan(tmp_path)
 
     def no_gpu() -> None:
         raise RuntimeError("cuInit failed: no CUDA-capable device is detected")
 
-    monkeypatch.setattr(stand.driver, "init", no_gpu)
+    monkeypatch.setattr(machine.driver, "init", no_gpu)
     with pytest.raises(EngineError, match="no NVIDIA GPU can be used here"):
         load_engine(path)
     monkeypatch.setitem(sys.modules, "pycuda.driver", None)
@@ -219,7 +224,7 @@ def test_missing_parts_are_named(monkeypatch, tmp_path):
 
 
 class Base:
-    """A calibrator's base class; TensorRT crashes where its constructor was not called."""
+    """The base class of a calibrator; TensorRT crashes if its constructor was not called."""
 
     constructed = False
 
@@ -231,7 +236,7 @@ def release(version: str, **members: Any) -> Release:
     return Release(types.SimpleNamespace(**members), TENSORRT, version)
 
 
-def test_the_cache_reader_notices_that_its_cache_was_ignored():
+def test_cache_reader_detects_an_ignored_cache():
     reader = cache_reader(release("8.5.2.2", IInt8EntropyCalibrator2=Base), b"TRT-8502-...")
     assert reader.constructed
     assert (reader.read_calibration_cache(), reader.get_batch_size()) == (b"TRT-8502-...", 1)
@@ -241,10 +246,12 @@ def test_the_cache_reader_notices_that_its_cache_was_ignored():
 
 
 @pytest.mark.parametrize("kind", list(OwnCalibrator))
-def test_own_calibrators_feed_each_image_once_as_float(monkeypatch, kind: OwnCalibrator):
-    stand = install(monkeypatch, Stand())
+def test_own_calibrators_copy_each_image_once_as_float(monkeypatch, kind: OwnCalibrator):
+    machine = install(monkeypatch, SimulatedMachine())
     fed: List[np.ndarray] = []
-    monkeypatch.setattr(stand.driver, "memcpy_htod", lambda to, host: fed.append(host.copy()), raising=False)
+    monkeypatch.setattr(
+        machine.driver, "memcpy_htod", lambda to, host: fed.append(host.copy()), raising=False
+    )
     bases = {name: type(name, (Base,), {}) for name in ("Entropy", "MinMax", "Legacy")}
     installed = release(
         "10.3.0",
@@ -346,7 +353,7 @@ def layers() -> Dict[str, Layer]:
         (Precision.FP32, {}),
     ],
 )
-def test_what_is_not_of_the_networks_is_pinned(precision: Precision, pins: Dict[str, str]):
+def test_layers_outside_the_networks_are_pinned(precision: Precision, pins: Dict[str, str]):
     made = layers()
     network = Network(list(made.values()))
     building.pin_precisions(make_job(precision=precision), release("8.5.2.2", **TYPES), network)
@@ -354,7 +361,7 @@ def test_what_is_not_of_the_networks_is_pinned(precision: Precision, pins: Dict[
     assert {name: layer.output_type for name, layer in made.items() if layer.output_type} == pins
 
 
-def test_ranges_reach_their_tensors_and_missing_ones_are_named():
+def test_ranges_are_set_and_missing_tensors_are_reported():
     made = layers()
     network = Network(list(made.values()))
     building.set_dynamic_ranges(make_job(), release("8.5.2.2"), network)
@@ -376,7 +383,7 @@ class Config:
 
 
 @pytest.mark.parametrize(("version", "shares"), [("8.5.2.2", False), ("8.6.1", True), ("11.0.0", False)])
-def test_settings_follow_the_release(version: str, shares: bool):
+def test_settings_depend_on_the_release(version: str, shares: bool):
     trt = {
         "BuilderFlag": types.SimpleNamespace(TF32="TF32", GPU_FALLBACK="GPU_FALLBACK"),
         "PreviewFeature": types.SimpleNamespace(PROFILE_SHARING_0806="sharing"),
@@ -388,7 +395,7 @@ def test_settings_follow_the_release(version: str, shares: bool):
     assert (config.__dict__.get("int8_calibrator") is reader) is not version.startswith("11")
 
 
-def test_dla_gets_what_it_can_run_and_no_pinned_layer():
+def test_dla_runs_supported_layers_except_pinned_ones():
     trt = {
         "BuilderFlag": types.SimpleNamespace(TF32="TF32", GPU_FALLBACK="GPU_FALLBACK"),
         "DeviceType": types.SimpleNamespace(DLA="DLA", GPU="GPU"),
@@ -401,7 +408,7 @@ def test_dla_gets_what_it_can_run_and_no_pinned_layer():
     assert moved == set(made) - {"conv"}
 
 
-# --- what a builder says -----------------------------------------------------------------------
+# --- logs and reports of builds -----------------------------------------------------------------------
 
 NO_KERNEL = (
     "[I] Building engine\n"
@@ -411,7 +418,7 @@ NO_KERNEL = (
 )
 
 
-def test_failures_are_told_apart():
+def test_kinds_of_failure_are_distinguished():
     found = read_failure(NO_KERNEL)
     assert found.kind is FailureKind.NO_IMPLEMENTATION
     assert found.layer == "/student/layer1/layer1.0/conv1/Conv + /student/layer1/layer1.0/relu/Relu"
@@ -454,7 +461,7 @@ INSPECTED = """{"Layers": [
  "a name only"], "Bindings": []}"""
 
 
-def test_the_inspectors_report_is_counted():
+def test_layers_of_the_inspector_are_counted():
     found = read_layers(INSPECTED)
     assert [(layer.precision, layer.device) for layer in found] == [
         ("INT8", "GPU"),

@@ -16,7 +16,7 @@ from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
 pytestmark = pytest.mark.gpu
 
 LEAST_SNR_DB = {Precision.FP32: 80.0, Precision.FP16: 40.0, Precision.INT8: 20.0}
-"""Of the anomaly map against the FP32 CPU engine's; the model of the tests is small and untrained."""
+"""Of the anomaly map, against the FP32 CPU engine; the model of the tests is small and untrained."""
 
 
 def check(
