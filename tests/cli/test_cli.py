@@ -113,7 +113,7 @@ def test_earlier_option_names_are_accepted_with_a_note(
     assert second.startswith(f"adq-edge: {complaint}")
 
 
-def test_earlier_option_names_are_not_in_the_help_and_only_of_their_verb(capsys):
+def test_earlier_option_names_are_hidden_and_do_not_change_other_verbs(capsys):
     assert "--pictures" not in help_of("analyze", "-h") + help_of("compare", "-h")
     assert "--data" not in help_of("analyze", "-h") + help_of("calibrate", "-h")
     for arguments in (["eval", "e.onnx", "--data", "d"], [], ["-h"]):
@@ -188,7 +188,7 @@ def test_each_verb_finds_the_output_of_the_previous_verb(checkpoint: Path, datas
     assert not leftovers(tmp_path)
 
 
-def test_predict_prints_a_line_per_image_and_exit_code_1_for_unreadable_ones(
+def test_predict_prints_a_line_per_image_and_exits_with_1_for_unreadable_ones(
     engines, dataset, tmp_path: Path
 ):
     (tmp_path / "bad.png").write_text("text")

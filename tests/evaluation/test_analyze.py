@@ -1,4 +1,4 @@
-"""What INT8 costs and where: the numbers against independent ones, the result file, the plot, the verb."""
+"""The analyze verb: figures against independent computations, the result file, the plot, the command."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MAP, SCORE = "anomaly_map", "anomaly_score"
 
 @pytest.fixture(scope="module")
 def fresh(bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The bundle without the ranges that other tests have measured."""
+    """Return a copy of the bundle without the ranges of other tests."""
     path = tmp_path_factory.mktemp("analysis") / "parts"
     shutil.copytree(str(bundle.path), str(path), ignore=shutil.ignore_patterns("ranges"))
     return open_bundle(path)
@@ -69,7 +69,7 @@ def analysis(fresh: Bundle, dataset: Path, tmp_path_factory: pytest.TempPathFact
 def run(
     model: onnx.ModelProto, tensors: List[str], feeds: Dict[str, np.ndarray], *, integer: bool = False
 ) -> List[np.ndarray]:
-    """Run with integer kernels, or with every Q/DQ pair computed in float32 as it stands."""
+    """Run a model with integer kernels, or with every Q/DQ pair computed in float32."""
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     for name in set(tensors) - {MAP, SCORE}:
@@ -87,11 +87,11 @@ def decibels(expected: np.ndarray, measured: np.ndarray) -> float:
     return 10 * math.log10((expected**2).sum() / ((expected - measured) ** 2).sum())
 
 
-# --- the numbers -----------------------------------------------------------------------------------
+# --- figures -----------------------------------------------------------------------------------
 
 
 def rounded(values: np.ndarray, low: float, high: float, target: Target) -> np.ndarray:
-    """Round to the target's grid over [low, high], in float64."""
+    """Round to the grid of a target over [low, high], in float64."""
     if target is Target.TENSORRT:
         scale, zero, lowest, highest = float(np.float32(max(-low, high) / 127)), 0, -128, 127
     else:
@@ -119,7 +119,7 @@ def by_hand(
     target: Target,
     images: np.ndarray,
 ) -> Tuple[np.ndarray, np.ndarray, str]:
-    """Return a convolution's output in float64, exact and quantized, and its name."""
+    """Return the output of a convolution in float64, exact and quantized, and its tensor name."""
     operator = next(item for item in find_region(model).operators if item.node.name == layer)
     weight, bias = (
         numpy_helper.to_array(tensor).astype(np.float64)
@@ -135,7 +135,7 @@ def by_hand(
     quantized = convolve(
         rounded(values.astype(np.float64), *ranges[operator.inputs[0]], target),
         np.rint(weight / scales) * scales,
-        bias,  # an int32 bias is as good as exact
+        bias,  # the rounding of an int32 bias is negligible
     )
     quantized = np.maximum(quantized, floor)
     if target is not Target.TENSORRT:
@@ -157,7 +157,7 @@ def maps_from(
 
 @pytest.mark.parametrize("target", [Target.X86, Target.TENSORRT])
 @pytest.mark.parametrize("layer", [LAYER, WITH_RELU])
-def test_one_layer_costs_what_it_costs_by_hand(prepared, images, layer: str, target: Target):
+def test_error_of_one_layer_equals_a_float64_computation(prepared, images, layer: str, target: Target):
     batch, ranges = np.stack(images), prepared.ranges.tensors
     exact, quantized, tensor = by_hand(prepared.float_model.proto, ranges, layer, target, batch)
     float_map, float_score = run(prepared.float_model.proto, [MAP, SCORE], {"image": batch})
@@ -170,7 +170,7 @@ def test_one_layer_costs_what_it_costs_by_hand(prepared, images, layer: str, tar
     assert damage.score_bias == pytest.approx(bias, abs=2e-4)
 
 
-def test_a_layer_that_stays_float32_costs_nothing(prepared, images):
+def test_float32_layer_causes_no_error(prepared, images):
     names = [operator.node.name for operator in prepared.float_model.region.operators]
     ranges, feeds = prepared.ranges.tensors, {"image": np.stack(images)}
     for target in Target:
@@ -185,7 +185,7 @@ def test_a_layer_that_stays_float32_costs_nothing(prepared, images):
 
 
 @pytest.mark.parametrize("target", list(Target))
-def test_the_whole_costs_what_the_int8_graph_costs(prepared, images, target: Target):
+def test_error_of_all_layers_equals_that_of_the_int8_graph(prepared, images, target: Target):
     batch, ranges = np.stack(images), prepared.ranges.tensors
     whole = whole_damage(
         prepared.float_model, ranges, target, images, rounding=prepared.rounded_weights, threads=2
@@ -197,10 +197,10 @@ def test_the_whole_costs_what_the_int8_graph_costs(prepared, images, target: Tar
     bias = np.median(emulated_score.astype(np.float64) / float_score - 1)
     assert whole.score_bias == pytest.approx(bias, abs=1e-5)
     if not {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & set(read_environment().instruction_sets):
-        return  # other CPUs let products saturate in 16 bits
-    # Integer kernels give the same levels but where a float32 sum falls beyond a tie: one level in
-    # 100 000 at first, one in ten after twenty layers, to either side. That must be small against what INT8
-    # costs. The score is one pixel of a map as small as the noise: it moves by more than the map as a whole.
+        return  # on other CPUs products saturate in 16 bits
+    # Integer kernels round a float32 sum near a tie differently: one value in 100 000 in the first layer, one
+    # in ten after twenty layers. This difference must be small compared with the INT8 error. The score is one
+    # pixel and differs by more than the whole map.
     int8_map, int8_score = run(quantized, [MAP, SCORE], {"image": batch}, integer=True)
     assert whole.map_snr_db == pytest.approx(decibels(float_map, int8_map), abs=1.0)
     assert decibels(emulated_map, int8_map) > whole.map_snr_db + 10
@@ -208,7 +208,7 @@ def test_the_whole_costs_what_the_int8_graph_costs(prepared, images, target: Tar
     assert whole.score_bias == pytest.approx(bias, abs=0.02)
 
 
-def test_clipped_shares_are_counted_on_the_target_grid(prepared, images):
+def test_clipped_share_is_counted_on_the_grid_of_the_target(prepared, images):
     names = [operator.output for operator in prepared.float_model.region.operators][3:6]
     values = dict(zip(names, run(prepared.float_model.proto, names, {"image": np.stack(images)})))
     ranges = {name: (0.25 * float(values[name].min()), 0.5 * float(values[name].max())) for name in names}
@@ -221,7 +221,7 @@ def test_clipped_shares_are_counted_on_the_target_grid(prepared, images):
     assert any(cpu[name] > symmetric[name] > 0 for name in names)
 
 
-def test_layers_come_in_graph_order_and_are_counted(prepared, images):
+def test_layers_are_in_graph_order_and_reported_one_by_one(prepared, images):
     names = [operator.node.name for operator in prepared.float_model.region.operators]
     calls: List[int] = []
     damages = map_damage(
@@ -236,7 +236,7 @@ def test_layers_come_in_graph_order_and_are_counted(prepared, images):
     assert len(calls) == 2
 
 
-def test_what_cannot_be_measured_is_refused(prepared, images):
+def test_unknown_layer_no_images_and_nan_are_rejected(prepared, images):
     model, ranges = prepared.float_model.proto, prepared.ranges.tensors
     with pytest.raises(CalibrationError, match="the networks have no layer '/teacher/nothing'"):
         map_damage(FloatModel.of(model), ranges, Target.X86, images, layers=["/teacher/nothing"])
@@ -250,7 +250,7 @@ def test_what_cannot_be_measured_is_refused(prepared, images):
         map_damage(FloatModel.of(broken), ranges, Target.X86, images)
 
 
-def test_zero_reference_maps_are_refused_as_compare_refuses_them(prepared, images):
+def test_zero_reference_maps_are_rejected_as_by_compare(prepared, images):
     (zero_point,) = run(prepared.float_model.proto, [MAP], {"image": images[0][None]})
     model = onnx.ModelProto()
     model.CopyFrom(prepared.float_model.proto)
@@ -264,16 +264,18 @@ def test_zero_reference_maps_are_refused_as_compare_refuses_them(prepared, image
         map_damage(FloatModel.of(model), prepared.ranges.tensors, Target.X86, images[:1], layers=[LAYER])
 
 
-# --- the result ------------------------------------------------------------------------------------
+# --- result file and plot ---------------------------------------------------------------------------
 
 
-def test_the_result_holds_every_layer_worst_first(analysis: Analysis, fresh: Bundle, prepared):
+def test_result_contains_every_layer_worst_first(analysis: Analysis, fresh: Bundle, prepared):
     operators = {operator.node.name: operator for operator in prepared.float_model.region.operators}
     assert {layer.layer for layer in analysis.layers} == set(operators)
     assert len(analysis.layers) == len(operators) == 44
     order = [math.inf if layer.map_snr_db is None else layer.map_snr_db for layer in analysis.layers]
     assert order == sorted(order)
-    assert analysis.map_snr_db < order[0] + 1  # all layers together cost what the worst alone does, or more
+    assert (
+        analysis.map_snr_db < order[0] + 1
+    )  # all layers together cause at least the error of the worst layer
     assert (analysis.target, analysis.images, analysis.image_source) == (
         "x86",
         4,
@@ -292,7 +294,7 @@ def test_the_result_holds_every_layer_worst_first(analysis: Analysis, fresh: Bun
         assert 0 <= layer.clipped < 0.1
 
 
-def test_the_result_file_is_read_back(analysis: Analysis, tmp_path: Path):
+def test_result_file_is_read_back(analysis: Analysis, tmp_path: Path):
     path = Path(analysis.plot).with_suffix(".json")
     assert Analysis.read(path) == analysis
     foreign = tmp_path / "f.json"
@@ -301,7 +303,7 @@ def test_the_result_file_is_read_back(analysis: Analysis, tmp_path: Path):
         Analysis.read(foreign)
 
 
-def test_the_table_shows_the_worst(analysis: Analysis):
+def test_table_shows_the_worst_layers(analysis: Analysis):
     assert len(layer_table(analysis).rows) == 45
     table = layer_table(analysis, 5)
     names = [row[0] for row in table.rows]
@@ -311,18 +313,18 @@ def test_the_table_shows_the_worst(analysis: Analysis):
 
 
 def bars(path: Path) -> np.ndarray:
-    """Return the length in pixels of each row's bar, measured in the row's middle."""
+    """Return the length of the bar of each row in pixels, measured in the middle of the row."""
     image = read_image(path).astype(int)
     blue = np.abs(image - (120, 160, 205)).max(2) < 12
     return np.array([int(blue[row].sum()) for row in range(76 + 10, image.shape[0] - 12, 20)])
 
 
-def test_the_plot_shows_every_layer_in_proportion(analysis: Analysis, tmp_path: Path):
+def test_plot_has_a_proportional_bar_for_every_layer(analysis: Analysis, tmp_path: Path):
     lengths = bars(Path(analysis.plot))
     values = np.array([layer.map_snr_db or 0.0 for layer in analysis.layers])
     assert len(lengths) == len(values)
     top = 10 * math.ceil(max(*values, analysis.map_snr_db) / 10)
-    np.testing.assert_allclose(lengths, values / top * 560, atol=4)  # the red line hides some
+    np.testing.assert_allclose(lengths, values / top * 560, atol=4)  # the red line covers some pixels
 
     odd = [None, -3000.0, -12.0, 500.0]
     layers = [
@@ -337,7 +339,7 @@ def test_the_plot_shows_every_layer_in_proportion(analysis: Analysis, tmp_path: 
     assert read_image(tmp_path / "0.png").shape[1] < 1400
 
 
-def test_one_image_is_a_normal_one(fresh: Bundle, dataset: Path, tmp_path: Path):
+def test_single_image_is_a_normal_one(fresh: Bundle, dataset: Path, tmp_path: Path):
     output = tmp_path / "r.json"
     result = adq_edge.analyze(
         fresh.path,
@@ -352,7 +354,7 @@ def test_one_image_is_a_normal_one(fresh: Bundle, dataset: Path, tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.jpg", "r.json"]
 
 
-def test_bad_requests_are_refused_before_anything_is_measured(
+def test_bad_options_are_rejected_before_the_calibration(
     fresh: Bundle, dataset: Path, tmp_path: Path, monkeypatch
 ):
     monkeypatch.setattr("adq_edge.evaluation.analyze.calibrate_model", None)  # would fail if called
@@ -370,7 +372,7 @@ def test_bad_requests_are_refused_before_anything_is_measured(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_leaves_nothing_behind(
+def test_full_disk_leaves_no_file(
     analysis: Analysis, fresh: Bundle, dataset: Path, tmp_path: Path, full_disk, monkeypatch
 ):
     monkeypatch.setattr("adq_edge.evaluation.analyze._measure", lambda *_: analysis)
@@ -388,7 +390,7 @@ def adq(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=str(cwd), capture_output=True, text=True, timeout=120)
 
 
-def test_the_command_writes_beside_each_other_and_refuses_in_one_line(fresh: Bundle, tmp_path: Path):
+def test_command_writes_result_and_plot_and_rejects_in_one_line(fresh: Bundle, tmp_path: Path):
     for arguments, complaint in (
         (["nothing"], "nothing: no such bundle"),
         ([], "bundles: no bundle found here"),
@@ -400,7 +402,7 @@ def test_the_command_writes_beside_each_other_and_refuses_in_one_line(fresh: Bun
         assert [complaint in line for line in result.stderr.strip().splitlines()] == [True]
         assert not list(tmp_path.iterdir())
     options = ["--calib", "minmax", "--samples", 8, "--images", 2, "--target", "tensorrt"]
-    result = adq(fresh.path, *options, cwd=tmp_path)  # finds the training data by itself
+    result = adq(fresh.path, *options, cwd=tmp_path)  # on the training data by default
     assert result.returncode == 0, result.stderr
     assert "24 more layers: --all" in result.stdout
     assert "plot: benchmarks/results/parts.analysis.png" in result.stdout

@@ -1,4 +1,4 @@
-"""Two engines of one model held against each other: every number against an independent one."""
+"""The compare verb: every figure against an independent computation, the sheet, the command."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CELL, STRIP, COLUMNS = 256, 24, 5
 
 @pytest.fixture
 def pair(engines, tmp_path: Path) -> Dict[str, Path]:
-    """Copy an FP32 and an INT8 engine, so that a test may change their sidecars."""
+    """Return copies of an FP32 and an INT8 engine whose sidecars a test may change."""
     paths = {}
     for letter, precision in (("a", Precision.FP32), ("b", Precision.INT8)):
         paths[letter] = tmp_path / "engines" / f"{letter}.onnx"
@@ -49,7 +49,7 @@ def change_sidecar(engine: Path, **fields: object) -> None:
 
 
 def set_threshold(engine: Path, score: float, data: Path) -> None:
-    """Store a threshold as `eval` of a whole dataset does."""
+    """Store a threshold in the sidecar, as `eval` on a whole dataset does."""
     names = sorted(folder.parent.name for folder in data.glob("*/test"))
     images = len(list(data.glob("*/test/*/*")))
     stored = {"score": score, "f1": 1.0, "images": images, "data": str(data.resolve()), "categories": names}
@@ -57,7 +57,7 @@ def set_threshold(engine: Path, score: float, data: Path) -> None:
 
 
 def cells(comparison, row: int) -> np.ndarray:
-    """Return a row's cells `[5, 256, 256, 3]` of the sheet."""
+    """Return the cells `[5, 256, 256, 3]` of a row of the sheet."""
     sheet = read_image(Path(comparison.sheet))
     assert sheet.shape == (STRIP + len(comparison.sheet_images) * (STRIP + CELL), COLUMNS * CELL, 3)
     top = STRIP + row * (STRIP + CELL) + STRIP
@@ -68,10 +68,10 @@ def decibels(a: np.ndarray, b: np.ndarray) -> float:
     return 10 * math.log10(float((a**2).sum() / ((a - b) ** 2).sum()))
 
 
-# --- the numbers -----------------------------------------------------------------------------------
+# --- figures -----------------------------------------------------------------------------------
 
 
-def test_every_number_equals_an_independent_one(pair, dataset: Path, tmp_path: Path):
+def test_figures_equal_independent_computations(pair, dataset: Path, tmp_path: Path):
     result = compare(pair["a"], pair["b"], dataset, output=tmp_path / "r.json", threads=1)
     assert Comparison.read(tmp_path / "r.json") == result
     paths = sorted(dataset.rglob("test/*/*.png"))
@@ -110,7 +110,10 @@ def test_every_number_equals_an_independent_one(pair, dataset: Path, tmp_path: P
     assert result.image_auroc.b == np.mean([category.image_auroc.b for category in result.categories])
     assert result.pixel_auroc.a == np.mean([category.pixel_auroc.a for category in result.categories])
 
-    for side, values in ((result.engine_a, a), (result.engine_b, b)):  # never evaluated: F1-max found here
+    for side, values in (
+        (result.engine_a, a),
+        (result.engine_b, b),
+    ):  # not evaluated before: threshold of the highest F1
         assert not side.threshold_stored
         best = max(f1_score(labels, values >= value) for value in values)
         assert side.threshold.f1 == pytest.approx(best, abs=1e-12)
@@ -122,7 +125,7 @@ def mask_of(image: Path) -> np.ndarray:
     return cv2.imread(str(mask), 0) > 0 if mask.is_file() else np.zeros((SIZE, SIZE), bool)
 
 
-def test_spearman_shares_ranks_between_ties_as_scipy_does():
+def test_spearman_with_ties_equals_scipy():
     generator = np.random.default_rng(0)
     for values, size in ((2, 5), (4, 50), (1000, 200)):
         for _ in range(20):
@@ -133,7 +136,7 @@ def test_spearman_shares_ranks_between_ties_as_scipy_does():
     assert spearman(np.array([1.0]), np.array([2.0])) is None
 
 
-def test_zeros_are_not_divided_by():
+def test_zero_scores_and_zero_maps_have_no_relative_figures():
     agreement = compare_scores(np.array([0.0, 2.0, -4.0]), np.array([1.0, 3.0, -4.4]))
     assert agreement.relative_bias == pytest.approx(np.median([0.5, -0.1]))
     assert compare_scores(np.zeros(2), np.ones(2)).relative_bias is None
@@ -149,7 +152,7 @@ def test_zeros_are_not_divided_by():
     assert maps.compute().median_snr_db is None
 
 
-def test_engine_held_against_itself_is_identical(pair, dataset: Path, tmp_path: Path):
+def test_comparison_of_an_engine_with_itself_is_identical(pair, dataset: Path, tmp_path: Path):
     result = compare(pair["b"], pair["b"], dataset, output=tmp_path / "r.json", sheet=tmp_path / "p.png")
     assert Comparison.read(tmp_path / "r.json") == result
     assert (result.maps.snr_db, result.maps.median_snr_db, result.maps.largest_difference) == (None, None, 0)
@@ -164,14 +167,14 @@ def test_engine_held_against_itself_is_identical(pair, dataset: Path, tmp_path: 
     np.testing.assert_array_equal(difference, overlay(image, np.zeros((8, 8), np.float32), 0.0, 1.0))
 
 
-# --- decisions and images ------------------------------------------------------------------------
+# --- decisions and the sheet ------------------------------------------------------------------------
 
 
-def test_stored_thresholds_decide_and_what_flips_is_shown(pair, dataset: Path, tmp_path: Path):
+def test_stored_thresholds_are_used_and_flips_are_on_the_sheet(pair, dataset: Path, tmp_path: Path):
     scores = compare(pair["a"], pair["b"], dataset, output=tmp_path / "first.json").images
     threshold = float(np.median([image.score_a for image in scores]))
     set_threshold(pair["a"], threshold, dataset)
-    set_threshold(pair["b"], 1e9, dataset)  # B calls everything normal
+    set_threshold(pair["b"], 1e9, dataset)  # B decides that every image is normal
     output = tmp_path / "results" / "r.json"
     result = compare(
         pair["a"], pair["b"], dataset, output=output, sheet=tmp_path / "p.png", worst=0, threads=1
@@ -206,8 +209,8 @@ def test_stored_thresholds_decide_and_what_flips_is_shown(pair, dataset: Path, t
         np.testing.assert_array_equal(cell, overlay(sample, anomaly_map, 0.0, float(red)))
 
 
-def test_threshold_of_other_images_does_not_decide(pair, dataset: Path, tmp_path: Path):
-    for other in (tmp_path, dataset):  # of another folder; of all of this one's categories
+def test_threshold_of_other_images_is_not_used(pair, dataset: Path, tmp_path: Path):
+    for other in (tmp_path, dataset):  # another folder; all categories of this folder
         set_threshold(pair["a"], 1e9, other)
         result = compare(pair["a"], pair["b"], dataset, categories=["part1"], output=tmp_path / "r.json")
         assert not result.engine_a.threshold_stored
@@ -217,7 +220,7 @@ def test_threshold_of_other_images_does_not_decide(pair, dataset: Path, tmp_path
         assert [category.name for category in result.categories] == ["part1"]
 
 
-def test_sheet_has_a_limit_and_says_what_it_leaves_out(pair, dataset: Path, tmp_path: Path, monkeypatch):
+def test_sheet_has_a_limit_and_flips_beyond_it_are_counted(pair, dataset: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(comparison_module, "SHEET_ROWS", 5)
     set_threshold(pair["b"], 1e9, dataset)
     result = compare(pair["a"], pair["b"], dataset, output=tmp_path / "r.json", worst=2)
@@ -228,9 +231,7 @@ def test_sheet_has_a_limit_and_says_what_it_leaves_out(pair, dataset: Path, tmp_
 
 
 @pytest.mark.parametrize("stored", [None, 1e-9])
-def test_images_without_a_defect_decide_by_stored_thresholds_only(
-    pair, tmp_path: Path, stored: Optional[float]
-):
+def test_images_without_defects_use_stored_thresholds_only(pair, tmp_path: Path, stored: Optional[float]):
     root = write_dataset(tmp_path / "data", categories=1)
     shutil.rmtree(str(root / "part0" / "test" / "spot"))
     if stored is not None:
@@ -246,7 +247,7 @@ def test_images_without_a_defect_decide_by_stored_thresholds_only(
     assert Comparison.read(tmp_path / "r.json") == result
 
 
-# --- refusals --------------------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,7 @@ def test_images_without_a_defect_decide_by_stored_thresholds_only(
         ({"model": {"name": "m", "sha256": "0"}}, r"not built from the same model as .*--other-model"),
     ],
 )
-def test_engines_that_do_not_match_are_refused(pair, dataset, tmp_path: Path, fields, complaint: str):
+def test_engines_that_do_not_match_are_rejected(pair, dataset, tmp_path: Path, fields, complaint: str):
     change_sidecar(pair["b"], **fields)
     output = tmp_path / "r.json"
     with pytest.raises(EngineError, match=complaint):
@@ -271,7 +272,9 @@ def test_engines_that_do_not_match_are_refused(pair, dataset, tmp_path: Path, fi
 
 
 @pytest.mark.parametrize("spoilt", ["maps", "scores"])
-def test_nan_names_the_engine_and_the_image(pair, dataset: Path, tmp_path: Path, monkeypatch, spoilt: str):
+def test_nan_error_names_the_engine_and_the_image(
+    pair, dataset: Path, tmp_path: Path, monkeypatch, spoilt: str
+):
     run = OnnxRuntimeEngine._run
 
     def spoil(engine: OnnxRuntimeEngine, images: np.ndarray):
@@ -290,7 +293,7 @@ def test_nan_names_the_engine_and_the_image(pair, dataset: Path, tmp_path: Path,
     assert "\n" not in str(caught.value)
 
 
-def test_unusable_data_and_outputs_are_refused(pair, dataset: Path, tmp_path: Path, full_disk):
+def test_unusable_data_and_outputs_are_rejected(pair, dataset: Path, tmp_path: Path, full_disk):
     a, b = pair["a"], pair["b"]
     root = write_dataset(tmp_path / "data", categories=1)
     shutil.rmtree(str(root / "part0" / "test"))
@@ -324,7 +327,7 @@ def adq(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=str(cwd), capture_output=True, text=True, timeout=120)
 
 
-def test_command_line_writes_beside_each_other_and_refuses_in_one_line(pair, dataset: Path, tmp_path: Path):
+def test_command_writes_result_and_sheet_and_rejects_in_one_line(pair, dataset: Path, tmp_path: Path):
     work = tmp_path / "work"
     work.mkdir()
     for arguments, complaint in (
@@ -336,7 +339,7 @@ def test_command_line_writes_beside_each_other_and_refuses_in_one_line(pair, dat
         assert result.returncode == 2, result.stderr
         assert [complaint in line for line in result.stderr.strip().splitlines()] == [True]
         assert not list(work.iterdir())
-    result = adq(pair["a"], pair["b"], "--worst", 2, cwd=work)  # finds the training data by itself
+    result = adq(pair["a"], pair["b"], "--worst", 2, cwd=work)  # on the training data by default
     assert result.returncode == 0, result.stderr
     assert "Spearman" in result.stdout
     folder = work / "benchmarks" / "results"

@@ -1,3 +1,5 @@
+"""Image and pixel metrics against scikit-learn, scipy and the definitions."""
+
 from __future__ import annotations
 
 import tracemalloc
@@ -12,16 +14,16 @@ from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score
 
 from adq_edge.core.errors import EngineError
 from adq_edge.metrics.pixel import PixelMetrics, PixelQuality
-from adq_edge.metrics.quality import f1_max_threshold, image_auroc
+from adq_edge.metrics.quality import f1_max_threshold, image_auroc, mean_image_auroc
 
 Images = List[Tuple[np.ndarray, np.ndarray]]
 
-# Few distinct values, so that ties are the rule, and any float32 beside them.
+# Few distinct values, so that ties are frequent, or any float32.
 SCORES = st.one_of(
     st.sampled_from([0.0, -0.0, 1e-9, 1e-5, 0.5, 1.0]), st.floats(-1e6, 1e6, allow_subnormal=False, width=32)
 )
-LABELLED = st.lists(st.tuples(st.booleans(), SCORES), min_size=2, max_size=40)
-BOTH_CLASSES = LABELLED.filter(lambda pairs: len({label for label, _ in pairs}) == 2)
+LABELED = st.lists(st.tuples(st.booleans(), SCORES), min_size=2, max_size=40)
+BOTH_CLASSES = LABELED.filter(lambda pairs: len({label for label, _ in pairs}) == 2)
 MANY = settings(deadline=None, max_examples=150)
 
 
@@ -37,7 +39,7 @@ def measure(images: Images) -> PixelQuality:
 
 
 def skewed_images(seed: int, size: int, count: int, spread: float = 2.0, base: float = -14.0) -> Images:
-    """Log-normal maps around e^base with regions of several sizes; the first image is good."""
+    """Return masks with regions of several sizes, the first one empty, and log-normal maps around e^base."""
     rng = np.random.default_rng(seed)
     images = []
     for index in range(count):
@@ -49,11 +51,11 @@ def skewed_images(seed: int, size: int, count: int, spread: float = 2.0, base: f
 
 
 def reference_aupro(images: Images) -> float:
-    """AUPRO by the definition: every region by itself, every distinct value as a threshold."""
+    """Return AUPRO by its definition: region by region, with every distinct value as a threshold."""
     regions, normal = [], []
     for mask, anomaly_map in images:
-        labelled, count = ndimage.label(mask, np.ones((3, 3)))
-        regions += [anomaly_map[labelled == number + 1] for number in range(count)]
+        labeled, count = ndimage.label(mask, np.ones((3, 3)))
+        regions += [anomaly_map[labeled == number + 1] for number in range(count)]
         normal.append(anomaly_map[~mask])
     background = np.concatenate(normal)
     area, last_fpr, last_pro = 0.0, 0.0, 0.0
@@ -69,12 +71,12 @@ def reference_aupro(images: Images) -> float:
 
 
 def stated_bounds(images: Images) -> Tuple[float, float]:
-    """The error bounds of the docstring (AUROC, AUPRO), from bins made without looking at any bits."""
+    """Return the error bounds of the docstring (AUROC, AUPRO), from bins computed without bit operations."""
     shares = []
     for mask, _ in images:
-        labelled, count = ndimage.label(mask, np.ones((3, 3)))
-        areas = np.bincount(labelled.ravel(), minlength=count + 1)
-        shares.append(np.where(mask, 1.0 / areas[labelled], 0.0).ravel())
+        labeled, count = ndimage.label(mask, np.ones((3, 3)))
+        areas = np.bincount(labeled.ravel(), minlength=count + 1)
+        shares.append(np.where(mask, 1.0 / areas[labeled], 0.0).ravel())
     mask = np.concatenate([mask.ravel() for mask, _ in images])
     fraction, exponent = np.frexp(np.concatenate([anomaly_map.ravel() for _, anomaly_map in images]))
     bins = exponent.astype(np.int64) * 4096 + np.floor(fraction * 4096).astype(np.int64)
@@ -95,7 +97,7 @@ def test_image_auroc_equals_scikit_learn(pairs):
 
 @MANY
 @given(BOTH_CLASSES)
-def test_image_auroc_knows_only_the_order(pairs):
+def test_image_auroc_depends_on_the_order_only(pairs):
     labels, scores = split(pairs)
     ranks = np.unique(scores, return_inverse=True)[1]
     assert image_auroc(labels, np.exp(ranks / 3.0) - 7.0) == image_auroc(labels, scores)
@@ -115,8 +117,15 @@ def test_image_auroc_needs_both_classes(labels):
     assert image_auroc(np.array(labels, bool), np.ones(len(labels))) is None
 
 
+def test_mean_image_auroc_counts_categories_with_both_classes():
+    categories = ["a", "b", "a", "b", "c"]
+    labels, scores = [False, False, True, True, True], [1.0, 4.0, 2.0, 3.0, 9.0]
+    assert mean_image_auroc(categories, labels, scores) == 0.5  # 1 for a, 0 for b, none for c
+    assert mean_image_auroc(["c"], [True], [9.0]) is None
+
+
 @MANY
-@given(LABELLED.filter(lambda pairs: any(label for label, _ in pairs)))
+@given(LABELED.filter(lambda pairs: any(label for label, _ in pairs)))
 def test_f1_max_equals_scikit_learn(pairs):
     labels, scores = split(pairs)
     threshold, f1 = f1_max_threshold(labels, scores)
@@ -127,14 +136,14 @@ def test_f1_max_equals_scikit_learn(pairs):
 
 
 @MANY
-@given(LABELLED.filter(lambda pairs: any(label for label, _ in pairs)))
-def test_threshold_labels_alike_in_float32_and_float64(pairs):
+@given(LABELED.filter(lambda pairs: any(label for label, _ in pairs)))
+def test_threshold_gives_the_same_labels_in_float32_and_float64(pairs):
     labels, scores = split(pairs)
     threshold, _ = f1_max_threshold(labels, scores)
     assert ((scores >= np.float32(threshold)) == (scores.astype(np.float64) >= threshold)).all()
 
 
-def test_threshold_lies_midway():
+def test_threshold_is_midway_between_two_scores():
     labels = np.array([False, True, False, True])
     assert f1_max_threshold(labels, np.array([0.0, 3.0, 1.0, 4.0])) == (2.0, 1.0)
 
@@ -148,7 +157,7 @@ def test_threshold_between_neighboring_float32_numbers_is_the_upper():
         low = high
 
 
-def test_highest_of_equally_good_thresholds_is_taken():
+def test_highest_of_equally_good_thresholds_is_chosen():
     labels = np.array([True, False, False, True, False])
     scores = np.array([5.0, 4.0, 3.0, 2.0, 1.0])  # F1 is 2/3 at 4.5 and at 1.5
     assert f1_max_threshold(labels, scores) == (4.5, pytest.approx(2 / 3))
@@ -160,7 +169,7 @@ def test_f1_max_with_one_class():
     assert f1_max_threshold(np.ones(3, bool), np.array([3.0, 1.0, 2.0])) == (1.0, 1.0)
 
 
-def test_f1_max_where_every_image_is_best_called_anomalous():
+def test_threshold_is_the_lowest_score_if_all_images_are_best_anomalous():
     labels, scores = np.array([True, False, True]), np.array([1.0, 2.0, 3.0])
     assert f1_max_threshold(labels, scores) == (1.0, pytest.approx(0.8))
 
@@ -203,12 +212,12 @@ def test_pixel_metrics_are_exact_where_no_two_values_share_a_bin(data):
     assert quality.pixel_auroc == pytest.approx(image_auroc(*pixels), abs=1e-12)
 
 
-def test_regions_weigh_the_same_and_diagonal_neighbors_are_one():
+def test_regions_have_equal_weight_and_diagonal_neighbors_are_one_region():
     mask = np.zeros((20, 20), bool)
     mask[0:6, 0:6] = mask[6, 6] = True  # one region of 37 pixels: the corner pixel touches diagonally
     mask[15, 15] = True  # one region of 1 pixel
     anomaly_map = np.where(mask, np.float32(1e-3), np.float32(1e-6))
-    anomaly_map[15, 15] = 1e-7  # found last, after every normal pixel
+    anomaly_map[15, 15] = 1e-7  # detected last, after every normal pixel
     assert measure([(mask, anomaly_map)]).aupro == pytest.approx(0.5, abs=1e-12)
 
 
@@ -222,7 +231,7 @@ def test_perfect_inverted_and_constant_maps():
     assert measure(constant) == PixelQuality(0.5, pytest.approx(0.15, abs=1e-12))
 
 
-def test_rounding_does_not_lift_aupro_above_one():
+def test_rounding_errors_keep_aupro_at_most_one():
     mask = np.zeros((32, 32), bool)
     mask[4:8, 4:8] = True
     for levels in range(5, 200):
@@ -285,7 +294,7 @@ def test_memory_does_not_grow_with_the_images():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_refused(bad):
+def test_non_finite_values_are_rejected(bad):
     anomaly_map = np.ones((8, 8), np.float32)
     anomaly_map[2, 3:5] = bad
     metrics = PixelMetrics()
@@ -298,7 +307,7 @@ def test_values_that_are_not_finite_are_refused(bad):
         f1_max_threshold(labels, scores)
 
 
-def test_refused_map_leaves_the_metrics_as_they_were():
+def test_rejected_map_does_not_change_the_metrics():
     images = skewed_images(7, 32, 3)
     metrics = PixelMetrics()
     for mask, anomaly_map in images:
@@ -308,7 +317,7 @@ def test_refused_map_leaves_the_metrics_as_they_were():
     assert metrics.compute() == measure(images)
 
 
-def test_shapes_must_agree():
+def test_different_shapes_are_rejected():
     with pytest.raises(ValueError, match="shape"):
         image_auroc(np.zeros(3, bool), np.zeros(4))
     with pytest.raises(ValueError, match="shape"):
