@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Callable, Iterator
@@ -65,6 +66,18 @@ def engines(tmp_path_factory: pytest.TempPathFactory, bundle):
 
     folder = tmp_path_factory.mktemp("engines")
     return {p: build(bundle.path, folder / f"parts-{p.value}.onnx", precision=p).path for p in Precision}
+
+
+@pytest.fixture
+def engine(engines, tmp_path: Path) -> Path:
+    """Return a copy of the INT8 engine that a test may change."""
+    from adq_edge.artifacts.sidecar import sidecar_path
+    from adq_edge.core.options import Precision
+
+    path = tmp_path / "engine.onnx"
+    shutil.copy(str(engines[Precision.INT8]), str(path))
+    shutil.copy(str(sidecar_path(engines[Precision.INT8])), str(sidecar_path(path)))
+    return path
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
-"""From bundle to engine to evaluation to prediction, on small images."""
+"""`build` on small images, and loading of the engines."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,13 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from sklearn.metrics import roc_auc_score
-from typer.testing import CliRunner
 
 import adq_edge
 from adq_edge.artifacts.sidecar import read_sidecar, sidecar_path
 from adq_edge.builders.build import build
-from adq_edge.cli import app
 from adq_edge.core.errors import (
     BundleError,
     CalibrationError,
@@ -26,21 +22,10 @@ from adq_edge.core.errors import (
     StorageError,
 )
 from adq_edge.core.files import sha256
-from adq_edge.core.imaging import load_image, read_image
+from adq_edge.core.imaging import load_image
 from adq_edge.core.options import Precision
-from adq_edge.evaluation.evaluate import Evaluation, evaluate
-from adq_edge.evaluation.predict import predict
 from adq_edge.runtimes.registry import load_engine
-from factories.images import SIZE, leftovers, write_dataset
-
-
-@pytest.fixture
-def engine(engines, tmp_path: Path) -> Path:
-    """Return a copy of the INT8 engine that a test may change."""
-    path = tmp_path / "engine.onnx"
-    shutil.copy(str(engines[Precision.INT8]), str(path))
-    shutil.copy(str(sidecar_path(engines[Precision.INT8])), str(sidecar_path(path)))
-    return path
+from factories.images import SIZE, leftovers
 
 
 def images(dataset: Path) -> np.ndarray:
@@ -198,137 +183,6 @@ def test_missing_runtime_error_names_the_package(engines, monkeypatch):
     monkeypatch.delitem(sys.modules, "adq_edge.runtimes.openvino", raising=False)
     with pytest.raises(MissingDependencyError, match=r"pip install 'adq-edge\[openvino\]'"):
         load_engine(engines[Precision.FP32], runtime="openvino")
-
-
-# --- evaluate ------------------------------------------------------------------------------------
-
-
-def test_evaluation_equals_scikit_learn(engine: Path, dataset: Path, tmp_path: Path):
-    result = evaluate(engine, dataset, output=tmp_path / "r.json")
-    assert Evaluation.read(tmp_path / "r.json") == result
-    with load_engine(engine) as loaded:
-        for quality in result.categories:
-            rows = [row for row in result.scores if row.category == quality.name]
-            again = [float(loaded.run(load_image(Path(r.image), (SIZE, SIZE))[None]).scores[0]) for r in rows]
-            assert [row.score for row in rows] == again
-            labels = [row.defect != "good" for row in rows]
-            assert quality.image_auroc == pytest.approx(roc_auc_score(labels, again), abs=1e-12)
-            assert 0.0 < quality.pixel_auroc <= 1.0  # the network is random
-            assert 0.0 < quality.aupro <= 1.0
-    assert result.image_auroc == np.mean([quality.image_auroc for quality in result.categories])
-
-
-def test_threshold_is_stored_in_the_sidecar(engine: Path, dataset: Path, tmp_path: Path):
-    before = read_sidecar(engine)
-    assert before.threshold is None
-    result = evaluate(engine, output=tmp_path / "r.json")  # on the training data by default
-    stored = read_sidecar(engine)
-    assert stored.threshold.score == result.threshold
-    assert stored.threshold.images == 12
-    assert dataclasses.replace(stored, threshold=None) == before
-
-
-def test_model_of_one_category_uses_only_that_category_by_default(
-    bundle, dataset: Path, tmp_path: Path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(str(bundle.path), "bundle")
-    manifest = json.loads(Path("bundle/manifest.json").read_text())
-    Path("bundle/manifest.json").write_text(json.dumps({**manifest, "categories": ["part1"]}))
-    Path("calibration_data").symlink_to(dataset)
-    engine = str(tmp_path / "engine.onnx")
-
-    def run(*arguments: str) -> str:
-        result = CliRunner().invoke(app, list(arguments))
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    built = run("build", "bundle", "-o", engine, "--calib", "minmax", "--source", "images,synthetic-defects")
-    assert "calibration on the model's categories only: part1" in built
-    assert "over 12 x images+synthetic-defects" in built  # six images, and the same with defects
-    for data in ([], ["--data", str(dataset)]):
-        evaluated = run("eval", engine, *data)
-        assert "evaluation on the model's categories only: part1" in evaluated
-        assert "part0" not in evaluated
-    threshold = read_sidecar(Path(engine)).threshold
-    assert threshold is not None
-    assert threshold.images == 6
-    assert "part0" not in run("compare", engine, engine)
-
-    assert "part0" in run("eval", engine, "--category", "part0", "--category", "part1")
-    other = run("calibrate", "bundle", "--calib", "minmax", "--calib-data", str(dataset / "part0"))
-    assert "over 6 images" in other
-    assert "alone" not in other
-    sidecar = json.loads(sidecar_path(Path(engine)).read_text())
-    del sidecar["categories"]  # as in older releases
-    sidecar_path(Path(engine)).write_text(json.dumps(sidecar))
-    assert "part0" in run("eval", engine)
-
-
-def test_category_without_masks_has_image_metrics_only(engine: Path, tmp_path: Path):
-    root = write_dataset(tmp_path / "data")
-    shutil.rmtree(str(root / "part0" / "ground_truth"))
-    result = evaluate(engine, root, output=tmp_path / "r.json")
-    without, with_masks = result.categories
-    assert (without.pixel_auroc, without.aupro) == (None, None)
-    assert without.image_auroc is not None
-    assert result.pixel_auroc == with_masks.pixel_auroc
-
-
-def test_category_without_defects_has_no_auroc(engine: Path, tmp_path: Path):
-    root = write_dataset(tmp_path / "data")
-    shutil.rmtree(str(root / "part0" / "test" / "spot"))
-    result = evaluate(engine, root, output=tmp_path / "r.json")
-    assert result.categories[0].image_auroc is None
-    assert result.image_auroc == result.categories[1].image_auroc
-
-
-def test_evaluate_rejects_unusable_data(engine: Path, tmp_path: Path):
-    from adq_edge.core.imaging import write_image
-
-    root = write_dataset(tmp_path / "data", categories=1)
-    write_image(root / "part0" / "ground_truth" / "spot" / "000_mask.png", np.zeros((5, 7), np.uint8))
-    with pytest.raises(DataError, match=f"mask is 7x5 pixels, its image is {SIZE}x{SIZE}"):
-        evaluate(engine, root, output=tmp_path / "r.json")
-    shutil.rmtree(str(root / "part0" / "test"))
-    with pytest.raises(DataError, match="no test images"):
-        evaluate(engine, root, output=tmp_path / "r.json")
-    assert not (tmp_path / "r.json").exists()
-    assert read_sidecar(engine).threshold is None
-
-
-# --- predict -------------------------------------------------------------------------------------
-
-
-def test_predict_returns_scores_decisions_and_heat_maps(engine: Path, dataset: Path, tmp_path: Path):
-    evaluation = evaluate(engine, dataset, output=tmp_path / "r.json")
-    folder = dataset / "part0" / "test" / "spot"
-    bad = tmp_path / "bad.png"
-    bad.write_text("text")
-    with load_engine(engine) as loaded:
-        results = list(predict(loaded, [folder, bad, tmp_path / "none.png"], output=tmp_path / "maps"))
-    scores = {row.image: row.score for row in evaluation.scores}
-    for result in results[:3]:
-        assert result.score == scores[result.image]
-        assert result.anomalous == (result.score >= evaluation.threshold)
-        assert read_image(Path(result.heat_map)).shape == (SIZE, SIZE, 3)
-    assert [result.error is None for result in results] == [True] * 3 + [False] * 2
-    assert "not a readable image" in results[3].error
-    assert "no such file" in results[4].error
-
-
-def test_heat_maps_of_equal_names_are_kept_apart(engine: Path, dataset: Path, tmp_path: Path):
-    images = sorted(dataset.rglob("test/*/000.png"))
-    with load_engine(engine) as loaded:
-        results = list(predict(loaded, images, output=tmp_path / "maps"))
-    assert len({result.heat_map for result in results}) == len(images) == 4
-    assert all(result.anomalous is None for result in results)  # no threshold before `eval`
-
-
-def test_predict_rejects_an_empty_folder(engine: Path, tmp_path: Path):
-    (tmp_path / "empty").mkdir()
-    with load_engine(engine) as loaded, pytest.raises(DataError, match="no images in this folder"):
-        list(predict(loaded, [tmp_path / "empty"]))
 
 
 # --- the Python interface ----------------------------------------------------------------------------

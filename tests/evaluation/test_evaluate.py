@@ -1,0 +1,115 @@
+"""`evaluate` on small images."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
+
+from adq_edge.artifacts.sidecar import read_sidecar, sidecar_path
+from adq_edge.cli import app
+from adq_edge.core.errors import DataError
+from adq_edge.core.imaging import load_image
+from adq_edge.evaluation.evaluate import Evaluation, evaluate
+from adq_edge.runtimes.registry import load_engine
+from factories.images import SIZE, write_dataset
+
+
+def test_evaluation_equals_scikit_learn(engine: Path, dataset: Path, tmp_path: Path):
+    result = evaluate(engine, dataset, output=tmp_path / "r.json")
+    assert Evaluation.read(tmp_path / "r.json") == result
+    with load_engine(engine) as loaded:
+        for quality in result.categories:
+            rows = [row for row in result.scores if row.category == quality.name]
+            again = [float(loaded.run(load_image(Path(r.image), (SIZE, SIZE))[None]).scores[0]) for r in rows]
+            assert [row.score for row in rows] == again
+            labels = [row.defect != "good" for row in rows]
+            assert quality.image_auroc == pytest.approx(roc_auc_score(labels, again), abs=1e-12)
+            assert 0.0 < quality.pixel_auroc <= 1.0  # the network is random
+            assert 0.0 < quality.aupro <= 1.0
+    assert result.image_auroc == np.mean([quality.image_auroc for quality in result.categories])
+
+
+def test_threshold_is_stored_in_the_sidecar(engine: Path, dataset: Path, tmp_path: Path):
+    before = read_sidecar(engine)
+    assert before.threshold is None
+    result = evaluate(engine, output=tmp_path / "r.json")  # on the training data by default
+    stored = read_sidecar(engine)
+    assert stored.threshold.score == result.threshold
+    assert stored.threshold.images == 12
+    assert dataclasses.replace(stored, threshold=None) == before
+
+
+def test_model_of_one_category_uses_only_that_category_by_default(
+    bundle, dataset: Path, tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(str(bundle.path), "bundle")
+    manifest = json.loads(Path("bundle/manifest.json").read_text())
+    Path("bundle/manifest.json").write_text(json.dumps({**manifest, "categories": ["part1"]}))
+    Path("calibration_data").symlink_to(dataset)
+    engine = str(tmp_path / "engine.onnx")
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    built = run("build", "bundle", "-o", engine, "--calib", "minmax", "--source", "images,synthetic-defects")
+    assert "calibration on the model's categories only: part1" in built
+    assert "over 12 x images+synthetic-defects" in built  # six images, and the same with defects
+    for data in ([], ["--data", str(dataset)]):
+        evaluated = run("eval", engine, *data)
+        assert "evaluation on the model's categories only: part1" in evaluated
+        assert "part0" not in evaluated
+    threshold = read_sidecar(Path(engine)).threshold
+    assert threshold is not None
+    assert threshold.images == 6
+    assert "part0" not in run("compare", engine, engine)
+
+    assert "part0" in run("eval", engine, "--category", "part0", "--category", "part1")
+    other = run("calibrate", "bundle", "--calib", "minmax", "--calib-data", str(dataset / "part0"))
+    assert "over 6 images" in other
+    assert "alone" not in other
+    sidecar = json.loads(sidecar_path(Path(engine)).read_text())
+    del sidecar["categories"]  # as in older releases
+    sidecar_path(Path(engine)).write_text(json.dumps(sidecar))
+    assert "part0" in run("eval", engine)
+
+
+def test_category_without_masks_has_image_metrics_only(engine: Path, tmp_path: Path):
+    root = write_dataset(tmp_path / "data")
+    shutil.rmtree(str(root / "part0" / "ground_truth"))
+    result = evaluate(engine, root, output=tmp_path / "r.json")
+    without, with_masks = result.categories
+    assert (without.pixel_auroc, without.aupro) == (None, None)
+    assert without.image_auroc is not None
+    assert result.pixel_auroc == with_masks.pixel_auroc
+
+
+def test_category_without_defects_has_no_auroc(engine: Path, tmp_path: Path):
+    root = write_dataset(tmp_path / "data")
+    shutil.rmtree(str(root / "part0" / "test" / "spot"))
+    result = evaluate(engine, root, output=tmp_path / "r.json")
+    assert result.categories[0].image_auroc is None
+    assert result.image_auroc == result.categories[1].image_auroc
+
+
+def test_evaluate_rejects_unusable_data(engine: Path, tmp_path: Path):
+    from adq_edge.core.imaging import write_image
+
+    root = write_dataset(tmp_path / "data", categories=1)
+    write_image(root / "part0" / "ground_truth" / "spot" / "000_mask.png", np.zeros((5, 7), np.uint8))
+    with pytest.raises(DataError, match=f"mask is 7x5 pixels, its image is {SIZE}x{SIZE}"):
+        evaluate(engine, root, output=tmp_path / "r.json")
+    shutil.rmtree(str(root / "part0" / "test"))
+    with pytest.raises(DataError, match="no test images"):
+        evaluate(engine, root, output=tmp_path / "r.json")
+    assert not (tmp_path / "r.json").exists()
+    assert read_sidecar(engine).threshold is None
