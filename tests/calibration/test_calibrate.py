@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
@@ -30,6 +29,7 @@ from adq_edge.core.errors import CalibrationError
 from adq_edge.core.imaging import load_image
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.float_model import FloatModel
+from factories.command_line import run_cli
 
 # --- one pass over the images ------------------------------------------------------------------
 
@@ -240,8 +240,7 @@ def test_calibrate_uses_default_images(fresh: Bundle, tmp_path: Path, dataset: P
 
 
 def adq(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "adq_edge", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return run_cli(*arguments, cwd=Path.cwd())
 
 
 def test_calibrate_command_prints_written_files(fresh: Bundle, dataset: Path):

@@ -19,15 +19,14 @@ from typer.testing import CliRunner
 from adq_edge.cli import app
 from adq_edge.cli.options import current_names
 from adq_edge.core.options import Precision
+from factories.command_line import run_cli
 from factories.images import leftovers
 
 COMMAND = [sys.executable, "-m", "adq_edge"]
 
 
-def adq(arguments: List[object], cwd: Path, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], cwd=str(cwd), capture_output=True, text=True, timeout=120, **options
-    )
+def adq(arguments: List[object], cwd: Path) -> subprocess.CompletedProcess:
+    return run_cli(*arguments, cwd=cwd)
 
 
 def refused(result: subprocess.CompletedProcess) -> str:
@@ -260,7 +259,10 @@ def test_full_disk_prints_one_line_and_leaves_no_file(verb, checkpoint, bundle, 
     def limit_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    result = adq([verb, *arguments], tmp_path, preexec_fn=limit_files)
+    command = [*COMMAND, verb, *map(str, arguments)]
+    result = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, preexec_fn=limit_files
+    )
     assert result.returncode == 2, result.stderr
     line = result.stderr.strip().splitlines()[-1]  # the progress bars come first
     assert line.startswith("adq-edge: ")

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Dict, List, Tuple
 
@@ -32,6 +31,7 @@ from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import find_region
 from adq_edge.quantization.sensitivity import clipped_shares, map_damage, whole_damage
 from adq_edge.report.tables.analysis import layer_table
+from factories.command_line import run_cli
 from factories.images import SIZE, leftovers
 
 LAYER = "/student/layer2/layer2.0/conv2/Conv"
@@ -386,8 +386,7 @@ def test_full_disk_leaves_no_file(
 
 
 def adq(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "adq_edge", "analyze", *map(str, arguments)]
-    return subprocess.run(command, cwd=str(cwd), capture_output=True, text=True, timeout=120)
+    return run_cli("analyze", *arguments, cwd=cwd)
 
 
 def test_command_writes_result_and_plot_and_rejects_in_one_line(fresh: Bundle, tmp_path: Path):

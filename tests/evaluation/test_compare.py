@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Dict, Optional
 
@@ -26,6 +25,7 @@ from adq_edge.metrics.agreement import MapComparison, compare_scores, spearman
 from adq_edge.report.tables.comparison import agreement_table, auroc_table
 from adq_edge.runtimes.onnxruntime import OnnxRuntimeEngine
 from adq_edge.runtimes.registry import load_engine
+from factories.command_line import run_cli
 from factories.images import SIZE, leftovers, write_dataset
 
 CELL, STRIP, COLUMNS = 256, 24, 5
@@ -323,8 +323,7 @@ def test_unusable_data_and_outputs_are_rejected(pair, dataset: Path, tmp_path: P
 
 
 def adq(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "adq_edge", "compare", *map(str, arguments)]
-    return subprocess.run(command, cwd=str(cwd), capture_output=True, text=True, timeout=120)
+    return run_cli("compare", *arguments, cwd=cwd)
 
 
 def test_command_writes_result_and_sheet_and_rejects_in_one_line(pair, dataset: Path, tmp_path: Path):

@@ -7,8 +7,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from adq_edge.report.load import load_results
 from adq_edge.report.merge import merge
 from adq_edge.report.report import report
 from adq_edge.roofline.estimate import ModelEstimate, estimate
+from factories.command_line import run_cli
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +37,7 @@ def results(engines, bundle, dataset, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_report_merges_results_of_the_other_verbs(results: Path, tmp_path: Path):
-    command = [sys.executable, "-m", "adq_edge", "report", str(results), "-o", str(tmp_path / "all")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = run_cli("report", results, "-o", tmp_path / "all", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "parts: INT8 is " in done.stdout
     assert "of 12 " in done.stdout  # decisions, from `compare`
@@ -102,8 +100,7 @@ def test_report_shows_file_names_and_texts_that_are_not_unicode(results: Path, t
     content["note"] = "half \ud800 a character"
     content["engines"][0]["modes"][0]["mode"]["name"] = "FAST"
     (folder / "parts.estimate.json").write_text(json.dumps(content))
-    command = [sys.executable, "-m", "adq_edge", "report", str(folder), "-o", str(tmp_path / "all")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = run_cli("report", folder, "-o", tmp_path / "all", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "was left out: not a result that a report shows" in done.stdout
     assert "half   a character" in (tmp_path / "all" / "report.html").read_text(encoding="utf-8")
@@ -115,8 +112,7 @@ def test_estimates_are_read_as_written(results: Path, bundle, tmp_path: Path):
 
 def test_report_prints_an_error_in_one_line_and_exits_with_2(tmp_path: Path):
     (tmp_path / "x.json").write_text('{"schema": "adq-edge/bench", "version": 1}')
-    command = [sys.executable, "-m", "adq_edge", "report", "x.json"]
-    done = subprocess.run(command, cwd=str(tmp_path), capture_output=True, text=True, timeout=60)
+    done = run_cli("report", "x.json", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("adq-edge: x.json: format version is 1")
     assert not (tmp_path / "report.html").exists()

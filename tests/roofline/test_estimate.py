@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import List, Optional, Sequence
 
@@ -23,6 +22,7 @@ from adq_edge.roofline.estimate import estimate
 from adq_edge.roofline.roofline import estimate_time, layer_times
 from adq_edge.roofline.workload import Layer, Workload, find_workload
 from adq_edge.roofline.xavier_nx import MODES, PowerMode
+from factories.command_line import run_cli
 
 FASTEST = MODES[8]
 
@@ -244,8 +244,7 @@ def test_power_modes_have_the_published_peaks(numbers, power, fp32, fp16, int8, 
 
 
 def run(arguments: Sequence[object], folder: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "adq_edge", "bench", *map(str, arguments)]
-    return subprocess.run(command, cwd=str(folder), capture_output=True, text=True, timeout=120)
+    return run_cli("bench", *arguments, cwd=folder)
 
 
 def test_command_output_is_labelled_as_an_estimate(bundle, tmp_path: Path):

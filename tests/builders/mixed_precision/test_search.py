@@ -7,7 +7,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Dict, Iterator, List
 
@@ -33,6 +32,7 @@ from adq_edge.quantization.placement import integer_layers
 from adq_edge.quantization.sensitivity import map_damage
 from adq_edge.report.tables.plan import plan_table
 from adq_edge.runtimes.registry import load_engine
+from factories.command_line import run_cli
 from factories.images import SIZE, leftovers, write_dataset
 
 IMAGES = 6
@@ -331,8 +331,7 @@ def test_contradicting_options_are_rejected_before_reading_files(bundle, dataset
 
 
 def adq(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "adq_edge", "build", *map(str, arguments)]
-    return subprocess.run(command, cwd=str(cwd), capture_output=True, text=True, timeout=120)
+    return run_cli("build", *arguments, cwd=cwd)
 
 
 def test_build_command_shows_steps_and_reports_errors_in_one_line(

@@ -1,0 +1,33 @@
+"""The command line, run in the process of the tests."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adq_edge.cli import main
+
+
+def run_cli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+    """Run `adq-edge` in a folder, with parsing, messages and exit code as in a process of its own."""
+    output, errors = io.StringIO(), io.StringIO()
+    command = ["adq-edge", *map(str, arguments)]
+    code: object = 0
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", command)
+        try:
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+                main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+    return subprocess.CompletedProcess(command, code, output.getvalue(), errors.getvalue())
