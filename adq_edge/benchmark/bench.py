@@ -12,14 +12,14 @@ from adq_edge.artifacts import workspace
 from adq_edge.artifacts.outputs import check_writable
 from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
 from adq_edge.benchmark.device_check import check_device
-from adq_edge.benchmark.progress import quiet_progress
 from adq_edge.benchmark.quotable import QUOTABLE_QUERIES, QUOTABLE_SECONDS
 from adq_edge.benchmark.results import BenchmarkReport, Settings
 from adq_edge.benchmark.runner import measure
 from adq_edge.benchmark.sample_image import SampleImage, open_sample_image
 from adq_edge.benchmark.schedule import Plan, make_plan
 from adq_edge.benchmark.summary import summarize, summarize_interference
-from adq_edge.core.errors import AdqError, EngineError, ResultError, StorageError
+from adq_edge.core.console import progress_bar
+from adq_edge.core.errors import EngineError, ResultError, StorageError
 from adq_edge.core.options import Device, Scenario, choose
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.hardware.board_state import read_board_state
@@ -93,19 +93,20 @@ def bench(
     paths = [Path(engine) for engine in files]
     if runtime is not None:
         find_runtime(runtime)
-    chosen_scenarios = tuple(choose(Scenario, scenario) for scenario in scenarios or Scenario)
-    plan = _plan(queries, seconds, quick, chosen_scenarios, batches)
+    chosen = tuple(choose(Scenario, scenario) for scenario in scenarios or Scenario)
+    plan = make_plan(queries, seconds, quick, chosen, batches)
     sidecars = [read_sidecar(path) for path in paths]  # check all of them before anything is started
     if device is None:
         device = choose(Device, sidecars[0].device)
         check_device(device)
     _check_devices(paths, sidecars, device)
     target = _prepare_output(workspace.RESULTS if output is None else Path(output), len(paths))
-    title = f"Benchmarking {', '.join(path.name for path in paths)}{' (quick)' if quick else ''}"
+    task = f"Benchmarking {', '.join(path.name for path in paths)}{' (quick)' if quick else ''}"
     environment = read_environment()
     turns = len(paths) * plan.turns
     board_before = read_board_state()
-    with open_sample_image(image) as sample, quiet_progress(title, turns, progress) as advance:
+    bar = progress_bar(task, turns, "turns", shown=progress, auto_refresh=False)
+    with open_sample_image(image) as sample, bar as advance:
         measured = measure(paths, plan, runtime, threads, sample.path, advance)
     report = BenchmarkReport(
         run=uuid.uuid4().hex,
@@ -119,7 +120,8 @@ def bench(
         board_after=read_board_state(),
     )
     try:
-        _write(report, target)
+        for engine, path in zip(report.engines, result_files(report, target)):
+            dataclasses.replace(report, engines=(engine,)).write(path)
     except StorageError as problem:
         raise UnsavedReportError(problem, report) from problem
     return report
@@ -148,21 +150,6 @@ def _settings(device: Device, threads: Optional[int], plan: Plan, sample: Sample
     )
 
 
-def _plan(
-    queries: int,
-    seconds: float,
-    quick: bool,
-    scenarios: Tuple[Scenario, ...],
-    batches: Optional[Sequence[int]],
-) -> Plan:
-    if queries < 1 or seconds < 0 or (batches is not None and min(batches, default=0) < 1):
-        raise AdqError(
-            "nothing to measure", fix="Give at least one query, 0 s or more and batch sizes of 1 or more"
-        )
-    sizes = None if batches is None else tuple(batches)
-    return dataclasses.replace(make_plan(queries, seconds, quick), scenarios=scenarios, batches=sizes)
-
-
 def _prepare_output(target: Path, engines: int) -> Path:
     """Return the result file or folder; check before the measurement that it can be written."""
     if _is_file(target) and engines > 1:
@@ -182,8 +169,3 @@ def result_files(report: BenchmarkReport, output: Union[str, Path] = workspace.R
         return (target,)
     suffix = _QUICK_SUFFIX if report.quick else _SUFFIX
     return tuple(target / f"{engine.name}{suffix}" for engine in report.engines)
-
-
-def _write(report: BenchmarkReport, target: Path) -> None:
-    for engine, path in zip(report.engines, result_files(report, target)):
-        dataclasses.replace(report, engines=(engine,)).write(path)

@@ -14,12 +14,7 @@ _REMOTE = "adq-edge bench --device jetson --host user@board"
 
 
 def check_device(device: Device, root: Path = Path("/"), run: Runner = run_command) -> None:
-    """Check that this machine has a device.
-
-    Args:
-        device: the device to measure.
-        root: folder of `proc` and `etc`.
-        run: runs the query of the CUDA driver.
+    """Check that this machine has a device; `root` and `run` as in `hardware`.
 
     Raises:
         AdqError: the device is not here.

@@ -39,12 +39,7 @@ class CpuTimes:
 
 
 def read_cpu_times(workers: Sequence[int], root: Path = Path("/")) -> CpuTimes:
-    """Read the counters of the system.
-
-    Args:
-        workers: ids of the other processes of the benchmark.
-        root: folder of `sys`.
-    """
+    """Read the counters of the system; `workers` are the ids of the benchmark's other processes."""
     times = psutil.cpu_times()._asdict()
     stolen = times.get("steal", 0.0)
     # Linux counts the time of guests in `user` and `nice` as well.

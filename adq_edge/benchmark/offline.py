@@ -125,9 +125,6 @@ def run_offline(
     An engine that fails is not called again; the others continue.
 
     Args:
-        engines: the engines.
-        loaded: their properties.
-        plan: the amount of measurement.
         windows: entered for each turn.
         advance: called after each turn.
     """

@@ -23,7 +23,6 @@ class Latency:
     """Durations in ms of all timed calls; percentiles are linearly interpolated.
 
     Attributes:
-        count: number of calls.
         p50_interval_ms: confidence interval of the median, like those of the other percentiles. Whole rounds
             are resampled, because the calls of one round are similar; no distribution is assumed. None for
             fewer than 6 rounds or too few calls. Files of format version 2 may have intervals from order
@@ -49,10 +48,7 @@ class Latency:
 class WarmUp:
     """The untimed queries before the first timed one.
 
-    Attributes:
-        queries: number of queries.
-        seconds: their total duration.
-        steady: whether it ended because durations had stopped decreasing, not because of its time limit.
+    `steady` is False if it ended because of its time limit, before durations had stopped decreasing.
     """
 
     queries: int
@@ -65,12 +61,9 @@ class SingleStream:
     """MLPerf's SingleStream: one query after another at batch 1, the engine call only; its metric is p90.
 
     Attributes:
-        latency: of the timed queries.
-        timed_seconds: total duration of the timed queries.
         rounds: number of turns that the queries were spread over.
         round_p50_ms: median of each round in the order of time, which shows drift.
         warm_up_queries: number of untimed queries before the first timed one.
-        warm_up_seconds: their total duration.
         steady: whether the warm-up ended because durations had stopped decreasing.
         warm_up_queries_per_round: number of untimed queries at the start of each round.
         harness_us: overhead of clock, loop and checks in microseconds, which is part of `latency`: the median
@@ -129,7 +122,6 @@ class Throughput:
         batch: images per call.
         streams: number of simultaneous calls; on a CPU they share its threads.
         images_per_second: over all timed calls.
-        images: number of timed images.
         timed_seconds: total duration of the turns, with calls on all streams throughout.
     """
 
@@ -187,13 +179,9 @@ class Comparison:
     """SingleStream latency relative to the first engine of the run; below 1 is faster.
 
     Attributes:
-        baseline: name of the first engine.
         latency_ratio: median over the rounds of the ratio of the two engines' round medians.
         latency_ratio_interval: its 95 % confidence interval, from order statistics of the rounds; None for
             fewer than 6 rounds.
-        latency_ratio_p5: 5th percentile over the rounds.
-        latency_ratio_p95: 95th percentile over the rounds.
-        rounds: number of rounds.
     """
 
     baseline: str
@@ -210,25 +198,17 @@ class EngineBenchmark:
 
     Attributes:
         name: name of the engine in tables, with a number if two of a run have the same name.
-        engine: the engine file.
         model_sha256: hash of the model that it was built from.
-        precision: number format of the networks.
-        arch: the method.
         image_size: (height, width) of the input in pixels.
-        engine_mb: size of the engine file in MB (10^6 bytes).
-        runtime: name of the runtime.
-        runtime_version: its version.
         load_ms: from the path to a loaded engine, its hash check included.
         single_stream: latency of a query; None without that scenario.
         end_to_end: latency of an image by stage; measured with SingleStream.
         offline: throughput per batch size and number of streams, in the order of measurement; empty without
             that scenario.
-        memory: memory of the engine's process and of the machine.
         comparison: comparison with the run's first engine; None for that one and without SingleStream.
         recording: the board while this engine was timed; None without a sensor.
         offline_warm_up: warm-up of a run without SingleStream, which otherwise has it.
         offline_end: why no larger batch was measured; None without Offline.
-        build_seconds: duration of the build; None if the sidecar does not have it.
         layers: number of executed layers by number format, else by the runtime's names of its operators.
         cuda_graph: whether a CUDA graph replays the work of the GPU; None without a GPU.
         offline_failure: where and why Offline failed: `at batch 8, 1 stream: REASON`; None if it did not.

@@ -22,7 +22,6 @@ class Settings:
     """Settings of a run.
 
     Attributes:
-        device: the measured device.
         threads: CPU threads; None for the runtime's default.
         queries: minimum number of SingleStream queries per engine.
         seconds: minimum duration of SingleStream per engine.
@@ -80,10 +79,7 @@ class BenchmarkReport(Record):
         run: id of the run; engines of one run were measured in turns.
         created: time in UTC, ISO 8601.
         quick: whether the run took only a few seconds; such results are not to be quoted.
-        settings: settings of the run.
-        environment: the machine.
         engines: the engines in the order of the command line.
-        interference: other work on the machine.
         board_before: state of the board before the engines were loaded; None on other machines.
         board_after: state of the board at the end.
     """

@@ -25,12 +25,8 @@ class EngineMeasurement:
 
     Attributes:
         name: name of the engine, with a number if two of a run have the same name.
-        path: the engine file.
-        loaded: its properties.
-        warm_up: its warm-up.
         rounds: SingleStream and end to end; empty without that scenario.
         offline: throughput; empty without that scenario.
-        memory: memory of its process and of the machine.
         recording: the recording of the board; None if no value can be read.
     """
 
@@ -54,14 +50,7 @@ class BenchmarkRun:
 
 
 class _WarmEngine:
-    """A loaded and warm engine in its worker.
-
-    Args:
-        worker: the worker.
-        loaded: properties of the engine.
-        warm_up: its warm-up.
-        watch: memory of the machine until the end of the warm-up.
-    """
+    """A loaded and warm engine in its worker."""
 
     def __init__(
         self, worker: EngineWorker, loaded: Loaded, warm_up: WarmUpResult, watch: MemoryWatch

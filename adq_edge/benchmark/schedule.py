@@ -10,6 +10,7 @@ from typing import Callable, ContextManager, List, Optional, Protocol, Sequence,
 import numpy as np
 
 from adq_edge.benchmark.measurements import ImageDurations, Round, WarmUpResult
+from adq_edge.core.errors import AdqError
 from adq_edge.core.options import Scenario
 
 # The threads of ONNX Runtime spin after a query for 30 ms of CPU time, which would slow the next engine.
@@ -91,11 +92,26 @@ class Plan:
         return math.ceil(queries / self.rounds), math.ceil(images / self.rounds)
 
 
-def make_plan(queries: int, seconds: float, quick: bool) -> Plan:
-    """Plan a run; a quick one takes 3 to 5 s per engine."""
+def make_plan(
+    queries: int,
+    seconds: float,
+    quick: bool,
+    scenarios: Tuple[Scenario, ...] = tuple(Scenario),
+    batches: Optional[Sequence[int]] = None,
+) -> Plan:
+    """Plan a run; a quick one takes 3 to 5 s per engine.
+
+    Raises:
+        AdqError: an amount is too small.
+    """
+    if queries < 1 or seconds < 0 or (batches is not None and min(batches, default=0) < 1):
+        raise AdqError(
+            "nothing to measure", fix="Give at least one query, 0 s or more and batch sizes of 1 or more"
+        )
+    sizes = None if batches is None else tuple(batches)
     if quick:
-        return Plan(min(queries, 16), min(seconds, 1.0), 0.2, 0.1, offline_turns=1, max_batch=8)
-    return Plan(queries, seconds, min(3.0, seconds / 4), seconds / 8, offline_turns=3, max_batch=32)
+        return Plan(min(queries, 16), min(seconds, 1.0), 0.2, 0.1, 1, 8, scenarios, sizes)
+    return Plan(queries, seconds, min(3.0, seconds / 4), seconds / 8, 3, 32, scenarios, sizes)
 
 
 def run_single_stream(
@@ -111,9 +127,6 @@ def run_single_stream(
     more of them.
 
     Args:
-        engines: the engines.
-        warm_ups: their warm-ups.
-        plan: the amount of measurement.
         windows: entered for the queries and for the images of each turn.
         advance: called after each turn.
 

@@ -22,9 +22,7 @@ def time_queries(engine: Engine, images: Sequence[np.ndarray], count: int) -> Li
     """Time bare queries; return their durations in ns.
 
     Args:
-        engine: the engine.
         images: uint8 `[1, H, W, 3]` each, used in turns.
-        count: number of queries.
     """
     durations = []
     for i in range(count):
@@ -73,7 +71,6 @@ def time_batches(engine: Engine, images: np.ndarray, streams: int, seconds: floa
     before, throughout and after it, so that no stream is idle while the time counts.
 
     Args:
-        engine: the engine.
         images: uint8 `[N, H, W, 3]`, the batch of every call.
         streams: number of simultaneous calls.
         seconds: minimum duration.

@@ -45,7 +45,6 @@ class EngineTimer:
         """Load the engine; the import of the runtime library is not part of its duration and memory.
 
         Args:
-            engine: the engine file.
             runtime: another runtime than the engine's own.
             threads: CPU threads; all by default.
             image: an encoded image, decoded for each image end to end; its flips are the queries' images.

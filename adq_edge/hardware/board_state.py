@@ -32,12 +32,7 @@ class BoardState:
 
 
 def read_board_state(root: Path = Path("/"), run: Runner = run_command) -> Optional[BoardState]:
-    """Read the state of this Jetson; None on any other machine.
-
-    Args:
-        root: folder of `proc`, `etc`, `var` and `sys`.
-        run: runs `nvpmodel -q` if the status file of nvpmodel is absent.
-    """
+    """Read the state of this Jetson; None on any other machine."""
     if read_jetson(root) is None:
         return None
     power = read_power(root, run)
@@ -45,9 +40,5 @@ def read_board_state(root: Path = Path("/"), run: Runner = run_command) -> Optio
 
 
 def _hottest(root: Path) -> Optional[float]:
-    sysfs = SysfsSource(root)
-    try:
-        temperatures = sysfs.read().temperatures.values()
-    finally:
-        sysfs.close()
+    temperatures = SysfsSource(root).read().temperatures.values()
     return max((value for value in temperatures if value is not None), default=None)

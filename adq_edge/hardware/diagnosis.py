@@ -42,13 +42,14 @@ class Capability:
 def find_capabilities(inventory: Inventory) -> Tuple[Capability, ...]:
     """Return what adq-edge can and cannot do on a machine, with reasons."""
     torch = inventory.library("torch")
+    elsewhere = "" if inventory.jetson is None else "; train on a workstation"
     return (
         *(_cpu_engines(inventory, runtime) for runtime in RUNTIMES.values() if runtime.on_cpu),
         _rtx(inventory),
         _capability("TensorRT engines", _tensorrt_problem(inventory), _tensorrt_reason(inventory)),
         _capability(
             "training and export",
-            None if torch.problem is None else f"torch: {torch.problem}{_elsewhere(inventory)}",
+            None if torch.problem is None else f"torch: {torch.problem}{elsewhere}",
             f"torch {torch.version}",
         ),
         _capability(
@@ -109,10 +110,6 @@ def _tensorrt_reason(inventory: Inventory) -> str:
     limits = ": FP32 and FP16 only, this GPU has no INT8 arithmetic" if capability in _WITHOUT_INT8 else ""
     title = "" if tensorrt is None else _title(tensorrt)
     return f"{title}, compute capability {capability or 'unknown'}{limits}"
-
-
-def _elsewhere(inventory: Inventory) -> str:
-    return "" if inventory.jetson is None else "; train on a workstation"
 
 
 def _broken_library(inventory: Inventory) -> Optional[str]:

@@ -38,11 +38,8 @@ class Diagnosis(Record):
 def diagnose(root: Path = Path("/"), run: Runner = run_command) -> Diagnosis:
     """Take the inventory of this machine and report what adq-edge can do on it.
 
-    Works with a broken installation: no library of the inventory is imported into this process.
-
-    Args:
-        root: folder of `proc`, `sys`, `etc`, `usr` and `var`.
-        run: runs the programs that describe the machine.
+    Works with a broken installation: no library of the inventory is imported into this process. The arguments
+    are for tests: a fake file tree, and fake programs.
     """
     inventory = take_inventory(root, run)
     return Diagnosis(inventory, find_capabilities(inventory), next_step(inventory))

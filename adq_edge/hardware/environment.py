@@ -69,14 +69,11 @@ class Environment:
         cpu_quota: CPU time that a container may use, in cores; None without a limit.
         memory_mb: memory of the machine in MB (10^6 bytes).
         os: name and version of the distribution.
-        kernel: name and version of the kernel.
-        python: version of Python.
         packages: version of each installed library that affects the results.
         gpu: NVIDIA graphics cards; None without a card and on a Jetson, whose GPU is part of the board.
         power_mode: nvpmodel mode of a Jetson, such as `MODE_20W_6CORE`; None on other machines.
         host: host name, which distinguishes boards of one model; None if the name is generic, as `localhost`.
         l4t: release of Jetson Linux, such as `35.4.1`; None on other machines.
-        jetpack: the JetPack of this release.
         cuda: version of a Jetson's CUDA toolkit, such as `11.4`.
     """
 
@@ -101,12 +98,7 @@ class Environment:
 
 
 def read_environment(root: Path = Path("/"), run: Runner = run_command) -> Environment:
-    """Describe this machine.
-
-    Args:
-        root: folder of `proc`, `sys`, `etc`, `var` and `usr`.
-        run: runs nvpmodel, nvcc and nvidia-smi for values that are in no file.
-    """
+    """Describe this machine; nvpmodel, nvcc and nvidia-smi are run for values that are in no file."""
     blocks = _cpu_blocks(root / "proc" / "cpuinfo")
     logical = usable_processors()
     board = read_text(root / "proc" / "device-tree" / "model") or None

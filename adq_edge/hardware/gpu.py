@@ -23,7 +23,6 @@ class Gpu:
     """A GPU; None for an unknown value.
 
     Attributes:
-        name: its name.
         compute_capability: such as `8.6`.
         memory_mb: its memory in MB (10^6 bytes); on a Jetson the whole memory, which CPU and GPU share.
     """
@@ -73,9 +72,7 @@ def card_present(root: Path = Path("/")) -> bool:
 def graphics_cards(root: Path = Path("/"), run: Runner = run_command) -> Tuple[str, ...]:
     """Return the names of the graphics cards with a loaded driver; empty on a Jetson.
 
-    Args:
-        root: folder of `proc` and `sys`.
-        run: runs nvidia-smi if the machine has a card that the files of the driver do not name.
+    nvidia-smi is run if the machine has a card that the files of the driver do not name.
     """
     files = sorted((root / "proc" / "driver" / "nvidia" / "gpus").glob("*/information"))
     models = (first_group(r"^Model:\s*(\S.*)$", read_text(file)) for file in files)
@@ -117,12 +114,7 @@ def ask_cuda_driver(run: Runner = run_command) -> CudaDriver:
 
 
 def find_toolkit(root: Path = Path("/"), run: Runner = run_command) -> Toolkit:
-    """Find the CUDA toolkit in its default folder, else by an nvcc on the search path.
-
-    Args:
-        root: folder of `usr/local/cuda`.
-        run: runs nvcc, which also reports the version if no file has it.
-    """
+    """Find the CUDA toolkit in its default folder, else by an nvcc on the search path."""
     folder = root / "usr" / "local" / "cuda"
     nvcc = str(folder / "bin" / "nvcc") if (folder / "bin" / "nvcc").is_file() else "nvcc"
     answer = run([nvcc, "--version"])

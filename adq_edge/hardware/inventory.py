@@ -51,18 +51,11 @@ class Inventory:
     """Hardware and software of a machine; None or empty for what it does not have or report.
 
     Attributes:
-        environment: processor, system and Python.
-        jetson: description of a Jetson.
-        power: power settings of a Jetson.
-        memory: memory and swap.
         disk_free_mb: free space of the current folder's disk in MB (10^6 bytes).
         container: whether this is inside a container.
         card: whether there is an NVIDIA graphics card, with or without a driver.
         driver: version of the loaded NVIDIA driver.
-        gpus: NVIDIA GPUs.
         cuda_problem: why this process cannot use CUDA; None if it can.
-        toolkit: the CUDA toolkit.
-        tensorrts: TensorRT and TensorRT-RTX.
         libraries: Python libraries, installed or not.
         power_sensors: the readable power sensors.
     """
@@ -93,12 +86,7 @@ class Inventory:
 
 
 def take_inventory(root: Path = Path("/"), run: Runner = run_command) -> Inventory:
-    """Take the inventory of this machine.
-
-    Args:
-        root: folder of `proc`, `sys`, `etc`, `usr` and `var`.
-        run: runs the programs that describe the machine.
-    """
+    """Take the inventory of this machine."""
     environment, jetson = read_environment(root, run), read_jetson(root)
     with ThreadPoolExecutor(max_workers=4) as pool:  # these programs spend their time starting
         tensorrts = pool.submit(find_tensorrts, root, run)

@@ -89,11 +89,7 @@ class Jetson:
 
 
 def read_jetson(root: Path = Path("/")) -> Optional[Jetson]:
-    """Describe this Jetson; None on any other machine.
-
-    Args:
-        root: folder of `proc`, `etc` and `var`.
-    """
+    """Describe this Jetson; None on any other machine."""
     tree = root / "proc" / "device-tree"
     model, compatible = read_text(tree / "model"), read_text(tree / "compatible")
     soc = first_group(r"nvidia,(tegra\d+)", compatible)

@@ -35,13 +35,7 @@ _MODULES = {Flavour.TENSORRT: "tensorrt", Flavour.RTX: "tensorrt_rtx"}
 
 @dataclasses.dataclass(frozen=True)
 class Library:
-    """A Python library.
-
-    Attributes:
-        name: its name.
-        version: the installed version; None if unknown.
-        problem: why it cannot be used; None if it can.
-    """
+    """A Python library; `problem` is why it cannot be used, None if it can."""
 
     name: str
     version: Optional[str]
@@ -53,8 +47,6 @@ class TensorRT:
     """A TensorRT installation.
 
     Attributes:
-        flavour: TensorRT or TensorRT-RTX.
-        version: its version; None if unknown.
         folder: folder of its Python package; None if only its libraries are installed.
         problem: why this Python cannot use it; None if it can.
     """
@@ -88,12 +80,7 @@ def distribution_version(name: str) -> Optional[str]:
 
 
 def find_tensorrts(root: Path = Path("/"), run: Runner = run_command) -> Tuple[TensorRT, ...]:
-    """Find the TensorRT installations of this Python, else those of the system.
-
-    Args:
-        root: folder of `usr` and `var`.
-        run: runs Python to load a TensorRT.
-    """
+    """Find the TensorRT installations of this Python, else those of the system."""
     visible = (_visible(flavour, module, run) for flavour, module in _MODULES.items())
     found = tuple(tensorrt for tensorrt in visible if tensorrt is not None)
     if any(tensorrt.flavour is Flavour.TENSORRT for tensorrt in found):

@@ -60,12 +60,7 @@ class Power:
 
 
 def read_power(root: Path = Path("/"), run: Runner = run_command) -> Power:
-    """Read the power settings of a Jetson.
-
-    Args:
-        root: folder of `etc`, `var` and `sys`.
-        run: runs `nvpmodel -q` if the status file of nvpmodel is absent.
-    """
+    """Read the power settings of a Jetson; `nvpmodel -q` is run if its status file is absent."""
     modes = _modes(read_text(root / "etc" / "nvpmodel.conf"))
     gpu = gpu_folder(root)
     lowest, highest, current = (

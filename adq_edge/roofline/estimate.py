@@ -58,8 +58,6 @@ class ModelEstimate(Record):
     """Estimates for the engines of a model.
 
     Attributes:
-        name: name of the model.
-        arch: the method.
         board: the board of the estimates.
         note: the kind and assumptions of the estimates.
         model: the ONNX file; None for a model in memory.
@@ -87,7 +85,6 @@ def estimate(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None
     """Estimate the latency of a bundle's engines on a Xavier NX in each power mode, and write a result file.
 
     Args:
-        bundle: folder of the bundle.
         output: the result file; `benchmarks/results/NAME.estimate.json` by default.
 
     Raises:
@@ -117,7 +114,6 @@ def estimate_model(
 
     Args:
         model: a float model as `export` writes it.
-        name: its name in tables.
         arch: the method; the result includes the study's measurements of it.
         source: the file of the model.
 

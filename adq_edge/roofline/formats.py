@@ -26,7 +26,6 @@ class Formats:
     """The number formats of an engine for TensorRT.
 
     Args:
-        model: a float model.
         precision: precision of the engine.
         region: the networks of the model.
     """

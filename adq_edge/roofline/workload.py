@@ -20,8 +20,6 @@ class Layer:
     """Workload of a kernel.
 
     Attributes:
-        name: name of its first operator.
-        operators: types of its operators.
         arithmetic: its number format.
         macs: multiply-adds of its convolution or matrix product, including those with padded zeros; 0 for
             other kernels.

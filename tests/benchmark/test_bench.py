@@ -19,7 +19,7 @@ from rich.console import Console
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import read_sidecar
-from adq_edge.benchmark import progress, schedule
+from adq_edge.benchmark import schedule
 from adq_edge.benchmark.bench import bench
 from adq_edge.benchmark.measurements import ImageDurations, WarmUpResult
 from adq_edge.benchmark.quotable import QUOTABLE_OFFLINE_SECONDS, find_caveat, find_flags
@@ -28,6 +28,7 @@ from adq_edge.benchmark.results import BenchmarkReport, Interference
 from adq_edge.benchmark.sample_image import open_sample_image
 from adq_edge.benchmark.schedule import Plan, make_plan, run_single_stream
 from adq_edge.benchmark.worker_process import EngineWorker, start_engine_worker
+from adq_edge.core import console as core_console
 from adq_edge.core.errors import (
     AdqError,
     DataError,
@@ -289,8 +290,10 @@ def test_quick_run_with_defaults_writes_to_the_default_folder(
 
 def test_progress_bar_draws_only_when_advanced(monkeypatch: pytest.MonkeyPatch):
     drawn = io.StringIO()
-    monkeypatch.setattr(progress, "console", Console(file=drawn, force_terminal=True, width=80))
-    with progress.quiet_progress("Benchmarking tiny.onnx (quick)", 2, shown=True) as advance:
+    monkeypatch.setattr(core_console, "console", Console(file=drawn, force_terminal=True, width=80))
+    with core_console.progress_bar(
+        "Benchmarking tiny.onnx (quick)", 2, "turns", auto_refresh=False
+    ) as advance:
         before = drawn.getvalue()
         time.sleep(0.3)
         assert drawn.getvalue() == before

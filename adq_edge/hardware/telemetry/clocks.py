@@ -24,13 +24,7 @@ _MAX_PROCESSORS = 4
 
 
 def find_clocks(root: Path = Path("/")) -> Dict[str, SysfsValue]:
-    """Open the clocks in MHz: `gpu`, `emc`, and `cpu` with the number of a cluster's first core.
-
-    The caller closes them.
-
-    Args:
-        root: folder of `sys`.
-    """
+    """Open the clocks in MHz: `gpu`, `emc`, and `cpu` with the number of a cluster's first core."""
     gpu = gpu_folder(root)
     found = {
         "gpu": None if gpu is None else open_sysfs_value(gpu / "cur_freq", 1e-6),

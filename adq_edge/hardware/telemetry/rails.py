@@ -42,9 +42,6 @@ class Rail(Protocol):
     def read(self) -> Optional[float]:
         """Return the power in W; None if the sensor fails."""
 
-    def close(self) -> None:
-        """Close its files."""
-
 
 class ShuntRail:
     """Power as the product of a current in A and a voltage in V."""
@@ -56,11 +53,6 @@ class ShuntRail:
         """Return the power in W; None if a sensor fails."""
         amperes, volts = self._current.read(), self._voltage.read()
         return None if amperes is None or volts is None else amperes * volts
-
-    def close(self) -> None:
-        """Close both files."""
-        self._current.close()
-        self._voltage.close()
 
 
 class EnergyCounter:
@@ -93,28 +85,18 @@ class EnergyCounter:
         self._then, self._joules = now, joules
         return None if used is None else used / elapsed
 
-    def close(self) -> None:
-        """Close the file of the counter."""
-        self._counter.close()
-
 
 def find_rails(root: Path = Path("/")) -> Dict[str, Rail]:
-    """Open the rails that this user can read, by name; the caller closes them.
-
-    Args:
-        root: folder of `sys`.
-    """
+    """Open the rails that this user can read, by name."""
     rails: Dict[str, Rail] = {}
     for name, rail in (*_hwmon_rails(root), *_iio_rails(root)):
-        if name == _UNCONNECTED or name in rails:
-            rail.close()
-        else:
-            rails[name] = rail
+        if name != _UNCONNECTED:
+            rails.setdefault(name, rail)
     return rails
 
 
 def find_counters(root: Path = Path("/")) -> Dict[str, EnergyCounter]:
-    """Open the energy counters that this user can read, such as `package-0`; the caller closes them."""
+    """Open the energy counters that this user can read, by name, such as `package-0`."""
     counters: Dict[str, EnergyCounter] = {}
     for folder in sorted((root / "sys" / "class" / "powercap").glob("*-rapl:?")):
         counter = _readable(folder / "energy_uj", 1e-6)
@@ -127,15 +109,8 @@ def find_counters(root: Path = Path("/")) -> Dict[str, EnergyCounter]:
 
 
 def power_sensors(root: Path = Path("/")) -> Tuple[str, ...]:
-    """Return the names of the power sensors that this user can read, such as `VDD_IN` or `package-0`.
-
-    Args:
-        root: folder of `sys`.
-    """
-    found: Dict[str, Rail] = {**find_rails(root), **find_counters(root)}
-    for sensor in found.values():
-        sensor.close()
-    return tuple(found)
+    """Return the names of the power sensors that this user can read, such as `VDD_IN` or `package-0`."""
+    return (*find_rails(root), *find_counters(root))
 
 
 def input_rails(names: Sequence[str], on_gpu: bool = False) -> Tuple[str, ...]:
@@ -168,10 +143,6 @@ def _hwmon_rails(root: Path) -> Iterator[Tuple[str, Rail]]:
             voltage = _readable(monitor / f"in{number}_input", 1e-3)
             if name and current is not None and voltage is not None:
                 yield name, ShuntRail(current, voltage)
-            else:
-                for value in (current, voltage):
-                    if value is not None:
-                        value.close()
 
 
 def _iio_rails(root: Path) -> Iterator[Tuple[str, Rail]]:
@@ -181,14 +152,9 @@ def _iio_rails(root: Path) -> Iterator[Tuple[str, Rail]]:
         power = _readable(label.with_name(f"in_power{number}_input"), 1e-3)
         if name and power is not None:
             yield name, power
-        elif power is not None:
-            power.close()
 
 
 def _readable(path: Path, scale: float) -> Optional[SysfsValue]:
     """Open a file that has a value now; an existing file may refuse to be read."""
     value = open_sysfs_value(path, scale)
-    if value is not None and value.read() is None:
-        value.close()
-        return None
-    return value
+    return None if value is None or value.read() is None else value

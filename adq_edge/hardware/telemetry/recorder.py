@@ -1,33 +1,23 @@
 """Recorder of power, temperatures, clocks and throttling, in a thread, while engines are timed.
 
-Use in a benchmark:
-
-    with contextlib.ExitStack() as stack:
-        recorder = open_recorder()                  # None if no value can be read
-        if recorder is not None:
-            stack.enter_context(recorder)           # starts the thread
-            recorder.measure_idle(2.0)              # before engines load; sleeps 2 s
-        for engine in turns:                        # interleaved: a name may come any number of times
-            with recorder.window(engine.name):      # an interval of this engine
+    recorder = open_recorder()                      # None if no value can be read
+    with recorder:
+        recorder.measure_idle(2.0)                  # before engines load; sleeps 2 s
+        for engine in turns:                        # a name may come any number of times
+            with recorder.window(engine.name):
                 ...                                 # timed queries only
             with recorder.window(engine.name, counted=False):
                 ...                                 # other timed work of this engine
-        # while the recorder runs or later, any number of times:
         recording = recorder.recording(engine.name, images=timed_images, seconds=timed_seconds)
 
-`window` and `recording` cost microseconds in the calling thread. A failed reading raises no exception. The
-end of the recorder's block ends its thread and its program, if it has one, at once; the samples are kept.
+`window` and `recording` take microseconds in the calling thread. A failed reading raises no exception. The
+end of the recorder's block ends its thread and its program, if it has one; the samples are kept.
 
-Throttling, temperatures and clocks are those of all windows, the energy is that of the counted windows, by
-wall clock. `images` were computed in `seconds` of timed calls, which may be less than the length of the
-windows. With the mean power P over the windows,
+Throttling, temperatures and clocks are those of all windows. The energy is that of the counted windows, in
+which `images` were computed in `seconds` of timed calls. With the mean power P over these windows,
 
     joules_per_image = P * seconds / images
     joules_per_image_above_idle = (P - idle power) * seconds / images
-
-P is the integral of the power over the windows, divided by the length of the windows that have a sample. It
-follows the trapezoidal rule between samples inside a window, because another engine may run outside it. The
-differences of an energy counter (RAPL) are means already and are summed.
 """
 
 from __future__ import annotations
@@ -50,11 +40,7 @@ _POWER_DIGITS, _TEMPERATURE_DIGITS, _CLOCK_DIGITS, _TIME_DIGITS = 3, 2, 1, 4
 
 
 def open_recorder(root: Path = Path("/"), hertz: float = 10.0) -> Optional[Recorder]:
-    """Open a recorder of the first source: sysfs, else tegrastats, else jtop.
-
-    Args:
-        root: folder of `sys`, `usr` and `run`.
-        hertz: samples per second.
+    """Open a recorder with `hertz` samples per second from sysfs, else tegrastats, else jtop.
 
     Returns:
         A recorder, which the caller must enter because its source is open; None if no value can be read.
@@ -103,7 +89,6 @@ class Recorder:
         """Assign the time of this block to an engine.
 
         Args:
-            name: name of the engine.
             counted: whether this block computes the images that the energy is divided by.
         """
         start = time.perf_counter()

@@ -33,19 +33,13 @@ class _WithThrottling:
         return self._source.cpu_seconds()
 
     def close(self) -> None:
-        self._throttling.close()
         self._source.close()
 
 
 def open_source(root: Path = Path("/"), hertz: float = 10.0) -> Optional[TelemetrySource]:
-    """Open the first source that reports power, else sysfs if it reports any value.
+    """Open the first source that reports power, else sysfs if it reports any value; None if none does.
 
-    Args:
-        root: folder of `sys`, `usr` and `run`.
-        hertz: samples per second that the caller will read.
-
-    Returns:
-        The source, which the caller closes; None if no value can be read.
+    The caller closes the source, and reads `hertz` samples per second from it.
     """
     sysfs = SysfsSource(root)
     first = sysfs.read()
@@ -56,7 +50,6 @@ def open_source(root: Path = Path("/"), hertz: float = 10.0) -> Optional[Telemet
         other = _with_power(root / "run" / "jtop.sock", lambda _: JtopSource(hertz))
     if other is None and first.has_values:
         return sysfs
-    sysfs.close()
     return None if other is None else _WithThrottling(other, Throttling(root))
 
 

@@ -12,11 +12,7 @@ from adq_edge.hardware.telemetry.throttling import Throttling
 
 
 class SysfsSource:
-    """Reads the rails, temperatures, clocks and throttling that this user may read.
-
-    Args:
-        root: folder of `sys`.
-    """
+    """Reads the rails, temperatures, clocks and throttling that this user may read."""
 
     name = "sysfs"
 
@@ -43,7 +39,4 @@ class SysfsSource:
         return 0.0
 
     def close(self) -> None:
-        """Close all files."""
-        for sensor in (*self._rails.values(), *self._thermometers.values(), *self._clocks.values()):
-            sensor.close()
-        self._throttling.close()
+        """Do nothing: the files are closed with this object."""

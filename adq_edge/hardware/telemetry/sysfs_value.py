@@ -1,9 +1,10 @@
-"""A number in a file of /sys that is read often: the file stays open, because opening is the costly part."""
+"""A number in a file of /sys that is read often: the file stays open, because opening takes long."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import weakref
 from pathlib import Path
 from typing import Optional
 
@@ -11,7 +12,7 @@ _MAX_BYTES = 64
 
 
 class SysfsValue:
-    """An open file that holds one integer.
+    """An open file that holds one integer; the file is closed with this object.
 
     Args:
         path: the file.
@@ -23,24 +24,17 @@ class SysfsValue:
 
     def __init__(self, path: Path, scale: float = 1.0) -> None:
         self._scale = scale
-        self._file: Optional[int] = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        weakref.finalize(self, os.close, self._file)
 
     def read(self) -> Optional[float]:
         """Return the current value; None if the sensor has none, as that of a GPU without power."""
-        if self._file is None:
-            return None
         with contextlib.suppress(OSError, ValueError):
             os.lseek(self._file, 0, os.SEEK_SET)
             # Some drivers append a unit: `32760 ma`.
             words = os.read(self._file, _MAX_BYTES).split()
             return int(words[0]) * self._scale if words else None
         return None
-
-    def close(self) -> None:
-        """Close the file; later reads return None."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
 
 
 def open_sysfs_value(path: Path, scale: float = 1.0) -> Optional[SysfsValue]:

@@ -11,12 +11,9 @@ from adq_edge.hardware.telemetry.sysfs_value import SysfsValue, open_sysfs_value
 
 
 def find_thermometers(root: Path = Path("/")) -> Dict[str, SysfsValue]:
-    """Open the temperature sensors in degrees Celsius, by name; the caller closes them.
+    """Open the temperature sensors in degrees Celsius, by name.
 
     A sensor without a current value is kept: a GPU without power has no temperature.
-
-    Args:
-        root: folder of `sys`.
     """
     found: Dict[str, SysfsValue] = {}
     for name, path in (*_zones(root), *_processors(root)):

@@ -29,11 +29,7 @@ _Signs = List[Tuple[str, SysfsValue]]
 
 
 class Throttling:
-    """The signs of throttling of this board; the caller closes it.
-
-    Args:
-        root: folder of `sys`.
-    """
+    """The signs of throttling of this board."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         over_current = _over_current_counters(root)
@@ -49,11 +45,6 @@ class Throttling:
         known = [(reason, value) for reason, value in (*levels, *rises) if value is not None]
         reasons = dict.fromkeys(reason for reason, value in known if value > 0)
         return tuple(reasons) if known else None
-
-    def close(self) -> None:
-        """Close all files."""
-        for _, value in (*self._levels, *self._counters):
-            value.close()
 
     def _rise(self, counter: SysfsValue) -> Optional[float]:
         """Return the increase of a counter since it was last readable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Dict, Optional
 
@@ -47,8 +48,6 @@ def test_sysfs_source_of_an_orin(tmp_path: Path):
     )
     # A counter reports events since it was last read; a cooling device reports its current state.
     assert source.read().throttling == ("cooling by gpu-throttle-alert",)
-    source.close()
-    assert source.read().power == {"VDD_IN": None}
 
 
 def test_throttling_by_alarms_without_over_current_counters(tmp_path: Path):
@@ -131,13 +130,20 @@ def test_energy_counter_that_restarts_from_zero(tmp_path: Path):
     assert read(unknown, 2.0, "1500000") == pytest.approx(1.0)
 
 
-def test_sysfs_value_of_absent_closed_and_annotated_files(tmp_path: Path):
+def test_sysfs_value_closes_its_file(tmp_path: Path):
+    (tmp_path / "value").write_text("1\n")
+    value = SysfsValue(tmp_path / "value")
+    file = value._file
+    os.fstat(file)
+    del value
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(file)
+
+
+def test_sysfs_value_of_absent_and_annotated_files(tmp_path: Path):
     assert open_sysfs_value(tmp_path) is None
     assert open_sysfs_value(tmp_path / "missing") is None
     file = tmp_path / "warn"
     file.write_text("32760 ma\n")
     value = SysfsValue(file, 1e-3)
     assert value.read() == pytest.approx(32.76)
-    value.close()
-    value.close()
-    assert value.read() is None
