@@ -42,8 +42,9 @@ from adq_edge.core.options import DEFAULT_CALIBRATOR, Target
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.passes.float_weights import keep_float_weights
 from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
+from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
-from adq_edge.quantization.passes.normalization import widen_normalization
+from adq_edge.quantization.passes.wide_normalization import widen_normalization
 from adq_edge.quantization.qdq import quantize
 
 Run = Callable[[np.ndarray], Tuple[np.ndarray, float]]
@@ -168,7 +169,7 @@ def contenders(workshop: ArtifactCache) -> Iterator[Contender]:
     )
     watch = Stopwatch()
     with watch.step("casting"):
-        half = store_weights_as_float16(workshop.model())
+        half = run_passes(workshop.model(), (store_weights_as_float16,))
     run = onnxruntime_engine(half, Target.X86, threads)
     yield Contender("float", "FP16 weights", "", "-", 0, watch.seconds, run)
     for spec in QUICK_SOURCES if workshop.quick else SOURCES:
@@ -211,7 +212,7 @@ def _quantize(prepared: CalibratedModel, target: Target) -> onnx.ModelProto:
     quantized = quantize(model, ranges, target, rounding=rounding)
     if target is not Target.X86:
         return quantized
-    return split_leaky_relus(keep_float_weights(widen_normalization(quantized)))
+    return run_passes(quantized, (widen_normalization, keep_float_weights, split_leaky_relus))
 
 
 class _Reader:

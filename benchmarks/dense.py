@@ -31,11 +31,13 @@ from adq_edge.models.patch_network import LAYERS, Border, Decoder, Grid, PatchNe
 from adq_edge.onnx_export.export import to_onnx
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.passes.channels_last import score_channels_last
+from adq_edge.quantization.passes.channels_last_normalization import normalize_channels_last
 from adq_edge.quantization.passes.float_weights import keep_float_weights
+from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
-from adq_edge.quantization.passes.normalization import normalize_channels_last, widen_normalization
 from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
 from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
+from adq_edge.quantization.passes.wide_normalization import widen_normalization
 from adq_edge.quantization.qdq import quantize
 from benchmarks.published import publish
 from benchmarks.timing import milliseconds
@@ -161,14 +163,15 @@ def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
     float_model = FloatModel.of(model)
     histograms = collect(model, float_model.region.measured, _noise(), threads=2)
     ranges = {name: histogram.data_range for name, histogram in histograms.items()}
-    return keep_float_weights(widen_normalization(quantize(float_model, ranges, cpu_target())))
+    graph = quantize(float_model, ranges, cpu_target())
+    return run_passes(graph, (widen_normalization, keep_float_weights))
 
 
 def onnx_runtime(model: onnx.ModelProto, threads: int) -> Run:
     """Return a function that runs a graph with ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    content = score_channels_last(split_leaky_relus(model)).SerializeToString()
+    content = run_passes(model, (split_leaky_relus, score_channels_last)).SerializeToString()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda images: np.asarray(session.run(None, {INPUT: images})[0])
 
@@ -178,9 +181,9 @@ def openvino_cpu(model: onnx.ModelProto, threads: int) -> Run:
     properties = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(threads)}
     core = openvino.Core()
     rounded = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-    model = convolve_image_in_integers(model) if rounded else model
-    content = drop_repeated_pairs(normalize_channels_last(model)).SerializeToString()
-    found = core.read_model(content)
+    first = (convolve_image_in_integers,) if rounded else ()
+    graph = run_passes(model, (*first, normalize_channels_last, drop_repeated_pairs))
+    found = core.read_model(graph.SerializeToString())
     found.reshape([1, SIZE, SIZE, 3])
     request = core.compile_model(found, "CPU", properties).create_infer_request()
     return lambda images: np.asarray(request.infer([images])[0])

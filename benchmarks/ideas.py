@@ -26,7 +26,8 @@ from adq_edge.quantization.equalization import channel_groups, equalization_scal
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.passes.float_weights import keep_float_weights
-from adq_edge.quantization.passes.normalization import widen_normalization
+from adq_edge.quantization.passes.frame import run_passes
+from adq_edge.quantization.passes.wide_normalization import widen_normalization
 from adq_edge.quantization.placement import integer_layers, place
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import POOLING, WEIGHTED, QuantizedOperator, Region
@@ -68,7 +69,7 @@ def make(recipe: Recipe, target: Target) -> onnx.ModelProto:
         if target is Target.TENSORRT:
             return quantize(recipe.model, recipe.ranges, target, rounding=recipe.rounding)
         quantized = quantize(recipe.model, recipe.ranges, target, rounding=recipe.rounding)
-        return keep_float_weights(widen_normalization(quantized))
+        return run_passes(quantized, (widen_normalization, keep_float_weights))
 
 
 @contextlib.contextmanager
@@ -139,7 +140,7 @@ def equalization_of(
     model: FloatModel, images: Sequence[np.ndarray], threads: int
 ) -> Dict[str, Tuple[float, ...]]:
     """Return the equalization scales of a model, as `calibrate` computes them."""
-    groups = channel_groups(model)
+    groups = channel_groups(model.region, model.index)
     grouped = {name for members in groups for name in members}
     surveyed = [name for name in model.region.measured if name in grouped]
     largest = largest_per_channel(model.proto, surveyed, images[:EQUALIZATION_IMAGES], threads=threads)
@@ -182,7 +183,7 @@ def correct_biases(recipe: Recipe, target: Target, images: Sequence[np.ndarray],
     Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019,
     section 4.2, with means measured on images.
     """
-    copy = recipe.model.copy()
+    copy = FloatModel.of(run_passes(recipe.model.proto, ()))
     model = copy.proto
     corrected = dataclasses.replace(recipe, model=copy)
     with _placement(recipe):
@@ -230,7 +231,7 @@ def search_ranges(recipe: Recipe, target: Target, images: Sequence[np.ndarray], 
     """Set the range of each tensor to the candidate that changes the map least when it alone is quantized."""
     model, region = recipe.model.proto, recipe.model.region
     with _placement(recipe):
-        placement = place(model, region, target)
+        placement = place(recipe.model.index, region, target)
     pooled = {op.output: op.inputs[0] for op in region.operators if op.node.op_type in POOLING}
     tensors = list(placement)
     session = open_session(observe(model, [MAP_OUTPUT, *tensors]), threads, emulate=True)

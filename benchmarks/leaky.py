@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict
 
 import onnx
 import openvino
@@ -24,10 +24,12 @@ from adq_edge.calibration.sources import image_source
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, Target
 from adq_edge.quantization.arithmetic import GRIDS, scale_and_zero_point
 from adq_edge.quantization.float_model import FloatModel
-from adq_edge.quantization.graph.index import add_initializer, make_pair
+from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.graph.qdq_nodes import add_pair
 from adq_edge.quantization.passes.channels_last import score_channels_last
 from adq_edge.quantization.passes.float_weights import keep_float_weights
-from adq_edge.quantization.passes.normalization import widen_normalization
+from adq_edge.quantization.passes.frame import PassContext, run_passes
+from adq_edge.quantization.passes.wide_normalization import widen_normalization
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.range_propagation import complete_ranges
 from benchmarks.contenders import Run, onnxruntime_engine, openvino_engine
@@ -41,23 +43,16 @@ def with_pair_in_front(prepared: CalibratedModel) -> onnx.ModelProto:
     float_model, rounding = prepared.float_model, prepared.rounded_weights
     ranges = complete_ranges(float_model.region, prepared.ranges.tensors)
     quantized = quantize(float_model, prepared.ranges.tensors, Target.X86, rounding=rounding)
-    model = widen_normalization(quantized)
-    nodes: List[onnx.NodeProto] = []
-    for node in model.graph.node:
-        if node.op_type == "LeakyRelu":
+
+    def round_inputs(editor: GraphEditor, context: PassContext) -> None:
+        for node in editor.of_type("LeakyRelu"):
             tensor = node.input[0]
-            numbers = scale_and_zero_point(*ranges[tensor], GRIDS[Target.X86])
-            scale, zero_point = (
-                add_initializer(model.graph, f"{tensor}.{name}", value)
-                for name, value in zip(("scale", "zero_point"), numbers)
-            )
-            nodes.extend(make_pair(tensor, tensor, scale, zero_point))
-            node.input[0] = nodes[-1].output[0]
-        nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    onnx.checker.check_model(model)
-    return score_channels_last(keep_float_weights(model))
+            scale, zero_point = scale_and_zero_point(*ranges[tensor], GRIDS[Target.X86])
+            grid = editor.store(f"{tensor}.scale", scale), editor.store(f"{tensor}.zero_point", zero_point)
+            editor.rewire(node, [add_pair(editor, tensor, tensor, *grid)])
+
+    passes = (round_inputs, widen_normalization, keep_float_weights, score_channels_last)
+    return run_passes(quantized, passes)
 
 
 def engines(bundle: Bundle, options: argparse.Namespace) -> Dict[str, Run]:

@@ -10,14 +10,9 @@ import onnx
 
 from adq_edge.artifacts.ranges import WeightRounding
 from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe_engine
-from adq_edge.core.options import Device, Precision, Target, cpu_target
+from adq_edge.core.options import Device, Precision, cpu_target
 from adq_edge.core.runtimes import Runtime
-from adq_edge.quantization.passes.conv_transpose import rewrite_transposed
-from adq_edge.quantization.passes.float_weights import keep_float_weights
-from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
-from adq_edge.quantization.passes.normalization import widen_normalization
-from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
-from adq_edge.quantization.qdq import quantize
+from adq_edge.quantization.passes.frame import PassContext, run_passes
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.cpu import CpuEngine
 from adq_edge.runtimes.registry import engine_class
@@ -64,33 +59,14 @@ class CpuEngineBuilder(EngineBuilder):
 
     def _graph(self, inputs: BuildInputs) -> onnx.ModelProto:
         """Return the graph that suits the runtime."""
-        graph = self._graph_in_precision(inputs)
-        if self._engine.convolves_uint8 and self._convolves_image_in_integers(inputs):
-            graph = convolve_image_in_integers(graph, inputs.float_layers)
-        for rewrite in self._engine.passes:
-            graph = rewrite(graph)
-        return graph
-
-    def _convolves_image_in_integers(self, inputs: BuildInputs) -> bool:
-        """Return True for INT8, unless the first convolution was trained in float."""
-        calibrated = inputs.calibrated
-        if inputs.precision is not Precision.INT8 or calibrated is None or self.target is not Target.X86:
-            return False
-        return calibrated.ranges.rounding is not WeightRounding.NEAREST
-
-    def _graph_in_precision(self, inputs: BuildInputs) -> onnx.ModelProto:
-        """Return the graph in its number format, in the layout of the export."""
-        calibrated = inputs.calibrated
-        if inputs.precision is Precision.FP16:
-            return store_weights_as_float16(inputs.model.proto)
-        if inputs.precision is Precision.FP32 or calibrated is None:
-            return inputs.model.proto
-        rewritten = rewrite_transposed(calibrated.float_model, calibrated.rounded_weights)
-        quantized = quantize(
-            rewritten.model,
-            calibrated.ranges.tensors,
+        passes, calibrated = self._engine.passes[inputs.precision], inputs.calibrated
+        if inputs.precision is not Precision.INT8 or calibrated is None:
+            return run_passes(inputs.model.proto, passes)
+        context = PassContext(
             self.target,
-            rounding=rewritten.rounding,
-            float_layers=inputs.float_layers,
+            calibrated.ranges.tensors,
+            dict(calibrated.rounded_weights),
+            inputs.float_layers,
+            trained=calibrated.ranges.rounding is WeightRounding.NEAREST,
         )
-        return keep_float_weights(widen_normalization(quantized))
+        return run_passes(calibrated.float_model.proto, passes, context)

@@ -21,7 +21,9 @@ from adq_edge.core.errors import BuildError
 from adq_edge.core.files import write_bytes
 from adq_edge.core.options import Precision, Route, Target
 from adq_edge.core.version import __version__
-from adq_edge.quantization.graph.inputs import fix_batch, take_float_input
+from adq_edge.quantization.passes.batch_of_one import fix_batch_of_one
+from adq_edge.quantization.passes.float_input import take_float_input
+from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.quantization.placement import integer_layers
 from adq_edge.quantization.qdq import quantize
 from adq_edge.runtimes.base import Engine
@@ -101,7 +103,7 @@ class TensorRTEngineBuilder(EngineBuilder):
         self, inputs: BuildInputs, calib: str, images: Sequence[np.ndarray]
     ) -> Dict[str, float]:
         """Return the largest magnitude of each tensor that TensorRT's calibrator found."""
-        proto = fix_batch(take_float_input(inputs.model.proto), 1)
+        proto = run_passes(inputs.model.proto, (take_float_input, fix_batch_of_one))
         with tempfile.TemporaryDirectory() as folder:
             array = Path(folder) / "images.npy"
             np.save(str(array), np.stack(images))
@@ -161,7 +163,7 @@ class _Attempts:
         inputs = dataclasses.replace(self._inputs, float_layers=self._float_layers())
         graph = make_graph(inputs, self._settings.route)
         if self._settings.options.max_batch == 1:
-            graph = dataclasses.replace(graph, model=fix_batch(graph.model, 1))
+            graph = dataclasses.replace(graph, model=run_passes(graph.model, (fix_batch_of_one,)))
         with tempfile.TemporaryDirectory() as folder:
             job = _write_job(self._settings, graph, inputs, self._path, Path(folder))
             title = f"Building with {self._settings.title}"

@@ -10,13 +10,12 @@ import onnx
 from adq_edge.builders.base import BuildInputs
 from adq_edge.calibration.calibrated_model import CalibratedModel
 from adq_edge.core.options import Precision, Route, Target
+from adq_edge.quantization.dynamic_ranges import dynamic_ranges, float32_nodes
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.tensorrt_lint import check_for_tensorrt
-from adq_edge.quantization.passes.dynamic_ranges import dynamic_ranges, float32_nodes
-from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
-from adq_edge.quantization.passes.strong_typing import type_as_float16
+from adq_edge.quantization.passes import pipelines
+from adq_edge.quantization.passes.frame import PassContext, run_passes
 from adq_edge.quantization.placement import integer_layers
-from adq_edge.quantization.qdq import quantize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,39 +45,33 @@ def make_graph(inputs: BuildInputs, route: Route) -> TensorRTGraph:
         CalibrationError: the ranges lack a tensor.
     """
     calibrated = inputs.calibrated
+    passes = pipelines.TENSORRT[route][inputs.precision]
     if inputs.precision is Precision.INT8 and calibrated is not None:
-        graph = _integer(inputs, calibrated, route)
+        graph = _integer(inputs, calibrated, route, passes)
     else:
-        graph_proto = inputs.model.proto
-        if inputs.precision is Precision.FP16 and route is Route.TYPED:
-            graph_proto = type_as_float16(graph_proto)
-        graph = TensorRTGraph(graph_proto, route, networks_of(inputs.model), (), {})
+        proto = run_passes(inputs.model.proto, passes)
+        graph = TensorRTGraph(proto, route, networks_of(inputs.model), (), {})
     if route is not Route.TYPED:
         check_for_tensorrt(graph.model)  # float16 pairs need opset 19, which only typed releases read
     return graph
 
 
-def _integer(inputs: BuildInputs, calibrated: CalibratedModel, route: Route) -> TensorRTGraph:
-    model, ranges = calibrated.float_model, calibrated.ranges.tensors
-    networks = networks_of(model)
+def _integer(
+    inputs: BuildInputs, calibrated: CalibratedModel, route: Route, passes: pipelines.Passes
+) -> TensorRTGraph:
+    model, ranges, float_layers = calibrated.float_model, calibrated.ranges.tensors, inputs.float_layers
+    half: Tuple[str, ...] = ()
+    amax: Dict[str, float] = {}
     if route is Route.IMPLICIT:
-        integers = {
-            layer.node.name for layer in integer_layers(model.region, Target.TENSORRT, inputs.float_layers)
-        }
+        layers = integer_layers(model.region, Target.TENSORRT, float_layers)
+        integers = {layer.node.name for layer in layers}
         half = tuple(layer.node.name for layer in model.region.operators if layer.node.name not in integers)
         amax = dynamic_ranges(model, ranges)
-        return TensorRTGraph(
-            put_weights_on_grid(model.proto, calibrated.rounded_weights), route, networks, half, amax
-        )
-    float_layers = inputs.float_layers
-    if route is Route.EXPLICIT:
+    elif route is Route.EXPLICIT:
         float_layers = (*float_layers, *_transposed(model))
-    quantized = quantize(
-        model, ranges, Target.TENSORRT, rounding=calibrated.rounded_weights, float_layers=float_layers
-    )
-    if route is Route.TYPED:
-        quantized = type_as_float16(quantized)
-    return TensorRTGraph(quantized, route, networks, (), {})
+    context = PassContext(Target.TENSORRT, ranges, dict(calibrated.rounded_weights), float_layers)
+    proto = run_passes(model.proto, passes, context)
+    return TensorRTGraph(proto, route, networks_of(model), half, amax)
 
 
 def _transposed(model: FloatModel) -> Iterator[str]:

@@ -129,7 +129,7 @@ def _measure_equalization(
     model: FloatModel, images: Iterator[np.ndarray], threads: int
 ) -> Dict[str, Tuple[float, ...]]:
     """Return equalization scales from the first images: channel maxima need fewer images than ranges."""
-    groups = channel_groups(model)
+    groups = channel_groups(model.region, model.index)
     grouped = {name for members in groups for name in members}
     names = [name for name in model.region.measured if name in grouped]
     first = itertools.islice(images, EQUALIZATION_IMAGES)

@@ -26,7 +26,12 @@ from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.range_propagation import complete_ranges
 from adq_edge.quantization.region import QuantizedOperator
-from adq_edge.quantization.sensitivity import LayerDamage, clipped_shares, map_damage, whole_damage
+from adq_edge.quantization.sensitivity import (
+    LayerSensitivity,
+    clipped_shares,
+    layer_sensitivities,
+    model_sensitivity,
+)
 
 _SEED = 1
 """Differs from the seed of the calibration: a large folder gives other images than the calibration used."""
@@ -118,12 +123,15 @@ def _measure(
     operators, ranges = model.region.operators, complete_ranges(model.region, calibrated.ranges.tensors)
     outputs = {operator.output: ranges[operator.output] for operator in operators}
     clipped = clipped_shares(model, outputs, target, images.arrays, threads=threads)
-    whole = whole_damage(model, ranges, target, images.arrays, rounding=rounding, threads=threads)
+    whole = model_sensitivity(model, ranges, target, images.arrays, rounding=rounding, threads=threads)
     with progress_bar(f"Analyzing {bundle.manifest.name}", len(operators), "layers") as advance:
-        damages = map_damage(
+        sensitivities = layer_sensitivities(
             model, ranges, target, images.arrays, rounding=rounding, threads=threads, on_layer=advance
         )
-    layers = [_layer(operator, ranges, clipped, damage) for operator, damage in zip(operators, damages)]
+    layers = [
+        _layer(operator, ranges, clipped, sensitivity)
+        for operator, sensitivity in zip(operators, sensitivities)
+    ]
     return Analysis(
         bundle=str(bundle.path),
         model=FileReference(str(bundle.model), bundle.manifest.model_sha256),
@@ -140,10 +148,13 @@ def _measure(
 
 
 def _layer(
-    operator: QuantizedOperator, ranges: Dict[str, Range], clipped: Dict[str, float], damage: LayerDamage
+    operator: QuantizedOperator,
+    ranges: Dict[str, Range],
+    clipped: Dict[str, float],
+    sensitivity: LayerSensitivity,
 ) -> LayerAnalysis:
     return LayerAnalysis(
-        **dataclasses.asdict(damage),
+        **dataclasses.asdict(sensitivity),
         input_ranges=tuple(ranges[name] for name in operator.inputs),
         output_range=ranges[operator.output],
         clipped=clipped[operator.output],

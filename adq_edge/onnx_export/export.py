@@ -46,9 +46,9 @@ from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint, network_files
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.float_model import FloatModel
-from adq_edge.quantization.graph.constant_folding import fold_constants
-from adq_edge.quantization.graph.index import tidy
 from adq_edge.quantization.graph.tensorrt_lint import check_for_tensorrt
+from adq_edge.quantization.passes import pipelines
+from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.training.score_statistics import measure_statistics
 
 OPSET = 17
@@ -184,7 +184,7 @@ def to_onnx(model: nn.Module, image_size: Tuple[int, int]) -> onnx.ModelProto:
             output_names=[MAP_OUTPUT, SCORE_OUTPUT],
             dynamic_axes={name: {0: "N"} for name in (INPUT, MAP_OUTPUT, SCORE_OUTPUT)},
         )
-    return tidy(fold_constants(onnx.load_model_from_string(buffer.getvalue())))
+    return run_passes(onnx.load_model_from_string(buffer.getvalue()), pipelines.EXPORT)
 
 
 def _check_parity(model: AnomalyModel, path: Path, images: np.ndarray, described: str) -> Parity:

@@ -56,8 +56,9 @@ class QuantizedNetworks(nn.Module):
         self._nodes = networks.nodes
         require_known(self._nodes)
         self._grid = GRIDS[target]
-        self._region = find_region(networks.model)
-        self._placement = place(networks.model, self._region, target)
+        index = GraphIndex(networks.model.graph)
+        self._region = find_region(index)
+        self._placement = place(index, self._region, target)
         self._layers = [op for op in integer_layers(self._region, target) if op.node.op_type in WEIGHTED]
         self._stores_integers = target is not Target.TENSORRT  # biases too, then
         self._features = [(name, self._scoring_reader(name)) for name in networks.features]

@@ -22,6 +22,7 @@ from adq_edge.qat.batch_norm_folding import fold_batch_norms
 from adq_edge.qat.quantized_model import write_back
 from adq_edge.qat.weight_tracing import find_origins, trace
 from adq_edge.quantization.float_model import FloatModel
+from adq_edge.quantization.passes.frame import PassContext, run_passes
 from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
 
 
@@ -47,7 +48,8 @@ def quantize_after_training(
     networks = trace(model)
     origins = find_origins(model, pairs, networks)
     calibrated = _calibrate(model, source, data)
-    rounded = put_weights_on_grid(calibrated.float_model.proto, calibrated.rounded_weights)
+    context = PassContext(rounding=dict(calibrated.rounded_weights))
+    rounded = run_passes(calibrated.float_model.proto, (put_weights_on_grid,), context)
     constants = {
         tensor.name: np.asarray(numpy_helper.to_array(tensor)) for tensor in rounded.graph.initializer
     }

@@ -40,18 +40,15 @@ GRIDS = {
 
 
 def scale_and_zero_point(low: float, high: float, grid: Grid) -> Tuple[np.ndarray, np.ndarray]:
-    """Return scale (float32) and zero point (of the grid's type) that cover `[low, high]` and hold 0 exactly.
+    """Return scale (float32) and zero point (of the grid's type) that cover `[low, high]` and keep 0 exact.
 
-    A range of zero width (a constant zero activation) gets a scale of 1: every value is then zero, exactly.
+    A range of zero width (an activation that is always 0) gets a scale of 1.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    if grid.symmetric:
-        scale, zero_point = max(-low, high) / grid.highest, 0
-    else:
-        scale = (high - low) / (grid.highest - grid.lowest)
-        zero_point = 0
+    scale = max(-low, high) / grid.highest if grid.symmetric else (high - low) / (grid.highest - grid.lowest)
     if scale < _SMALLEST_SCALE:
         scale = 1.0
+    zero_point = 0
     if not grid.symmetric:
         zero_point = int(np.clip(round(grid.lowest - low / scale), grid.lowest, grid.highest))
     return np.asarray(scale, np.float32), np.asarray(zero_point, grid.dtype)
@@ -69,9 +66,12 @@ def weight_scales(weight: np.ndarray, axis: int) -> np.ndarray:
     return np.asarray(np.where(scales < _SMALLEST_SCALE, 1.0, scales), np.float32)
 
 
+def broadcast_along(axis: int, values: np.ndarray, rank: int) -> np.ndarray:
+    """Return a vector with `rank` axes, so that it broadcasts along `axis`."""
+    return values.reshape([-1 if other == axis else 1 for other in range(rank)])
+
+
 def quantize_weight(weight: np.ndarray, scales: np.ndarray, axis: int) -> np.ndarray:
     """Round weights to the nearest int8 level of their channel's scale, ties to even."""
-    shape = [1] * weight.ndim
-    shape[axis] = -1
-    levels = np.rint(weight / scales.reshape(shape))
+    levels = np.rint(weight / broadcast_along(axis, scales, weight.ndim))
     return np.asarray(np.clip(levels, -WEIGHT_LEVELS, WEIGHT_LEVELS), np.int8)

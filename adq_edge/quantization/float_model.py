@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Union
 
 import onnx
 
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.quantization.graph.index import GraphIndex
-from adq_edge.quantization.region import Movement, QuantizedOperator, Region, find_region
+from adq_edge.quantization.region import Region, find_region
 
 
 @dataclasses.dataclass(frozen=True)
 class FloatModel:
-    """A float32 model as `export` writes it. Edit a `copy`: the original is shared.
+    """A float32 model as `export` writes it; it is shared, so passes edit copies.
 
     Attributes:
         proto: the ONNX model.
@@ -29,28 +28,10 @@ class FloatModel:
     @classmethod
     def of(cls, proto: onnx.ModelProto) -> FloatModel:
         """Return the model of a graph, whose region is searched."""
-        return cls(proto, GraphIndex(proto.graph), find_region(proto))
+        index = GraphIndex(proto.graph)
+        return cls(proto, index, find_region(index))
 
     @classmethod
     def load(cls, bundle: Bundle) -> FloatModel:
         """Load the model of a bundle."""
         return cls.of(onnx.load(str(bundle.model)))
-
-    def copy(self) -> FloatModel:
-        """Return a copy with nodes and constants of its own."""
-        proto = onnx.ModelProto()
-        proto.CopyFrom(self.proto)
-        return self.with_graph_of(proto)
-
-    def with_graph_of(self, proto: onnx.ModelProto) -> FloatModel:
-        """Return the model of an edited copy whose networks have the same operators and tensors."""
-        nodes = {node.output[0]: node for node in proto.graph.node}
-
-        def move(step: Union[QuantizedOperator, Movement]) -> Union[QuantizedOperator, Movement]:
-            node = nodes[step.node.output[0]]
-            if isinstance(step, Movement) or step.activation is None:
-                return dataclasses.replace(step, node=node)
-            return dataclasses.replace(step, node=node, activation=nodes[step.output])
-
-        region = Region(tuple(move(step) for step in self.region.steps), self.region.made)
-        return FloatModel(proto, GraphIndex(proto.graph), region)

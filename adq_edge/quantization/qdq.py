@@ -2,33 +2,33 @@
 
 One pass for all targets; they differ in arithmetic (`arithmetic.py`) and in placement (`placement.py`).
 CPU files store int8 weights and int32 biases. TensorRT files store float32 weights followed by Q and DQ,
-and float32 biases: the only form that its 8.5 parser is documented to take.
+and float32 biases: the only form that the parser of TensorRT 8.5 is documented to read.
 """
 
 from __future__ import annotations
 
-from typing import Collection, Dict, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Collection, Dict, Optional
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from adq_edge.core.errors import CalibrationError, CheckpointError
 from adq_edge.core.options import Target
-from adq_edge.quantization.arithmetic import GRIDS, Grid, quantize_weight, scale_and_zero_point, weight_scales
-from adq_edge.quantization.float_model import FloatModel
-from adq_edge.quantization.graph.index import (
-    add_initializer,
-    drop_unused_initializers,
-    make_pair,
-    store_integers,
+from adq_edge.quantization.arithmetic import (
+    GRIDS,
+    broadcast_along,
+    quantize_weight,
+    scale_and_zero_point,
+    weight_scales,
 )
-from adq_edge.quantization.placement import integer_layers, place
+from adq_edge.quantization.float_model import FloatModel
+from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.graph.qdq_nodes import add_pair, store_integers
+from adq_edge.quantization.passes.frame import PassContext, RangeMap, run_passes
+from adq_edge.quantization.placement import Placement, integer_layers, place
 from adq_edge.quantization.range_propagation import complete_ranges
-from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED
+from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED, Region, find_region
 from adq_edge.quantization.rounding import RoundedWeight, Rounding
-
-RangeMap = Mapping[str, Tuple[float, float]]
 
 BIAS_LIMIT = 2.0**30
 """Largest |int32 bias| allowed: leaves half the accumulator to the products."""
@@ -45,9 +45,9 @@ def quantize(
     """Return an INT8 Q/DQ copy of a float model.
 
     Args:
-        model: the equalized model.
+        model: the model.
         ranges: (low, high) of each activation in the quantized region.
-        target: whose arithmetic and placement.
+        target: the arithmetic and the placement.
         rounding: weights that are already on their grid; the others are rounded to the nearest level.
         float_layers: names of nodes of the quantized region that stay float.
 
@@ -55,142 +55,116 @@ def quantize(
         CalibrationError: the ranges lack a tensor.
         CheckpointError: a weight is NaN or infinite.
     """
-    return _Pass(model.copy(), ranges, target, rounding or {}, float_layers).run()
+    context = PassContext(target, ranges, dict(rounding or {}), float_layers)
+    return run_passes(model.proto, (insert_qdq,), context)
 
 
-class _Pass:
-    """One run of the insertion; holds the graph while nodes are added to it."""
+def insert_qdq(editor: GraphEditor, context: PassContext) -> None:
+    """Insert the Q/DQ pairs of a target and quantize the weights of the layers between them.
 
-    def __init__(
-        self,
-        model: FloatModel,
-        ranges: RangeMap,
-        target: Target,
-        rounding: Rounding,
-        float_layers: Collection[str],
-    ) -> None:
-        self.model = model.proto
-        self.graph = model.proto.graph
-        self.index = model.index
-        self.target = target
-        self.grid: Grid = GRIDS[target]
-        self.rounding = rounding
-        self.region = model.region
-        self.layers = integer_layers(self.region, target, float_layers)
-        self.placement = place(model.proto, self.region, target, float_layers)
-        self.ranges = complete_ranges(self.region, ranges)
-        self.scales: Dict[str, np.ndarray] = {}
-        self.before: Dict[str, List[onnx.NodeProto]] = {}
+    Raises:
+        CalibrationError: the ranges lack a tensor.
+        CheckpointError: a weight is NaN or infinite.
+    """
+    region = find_region(editor)
+    _refuse_non_finite(editor, region)
+    layers = integer_layers(region, context.target, context.float_layers)
+    placement = place(editor, region, context.target, context.float_layers)
+    scales = _insert_activation_pairs(editor, placement, complete_ranges(region, context.ranges), context)
+    for layer in layers:
+        weight = editor.constant(layer.node.input[1]) if layer.node.op_type in WEIGHTED else None
+        if weight is not None:
+            rounded = context.rounding.get(layer.node.name) or _round_to_nearest(layer.node, weight)
+            if context.target is Target.TENSORRT:
+                _add_weight_pair(editor, layer.node, rounded)
+            else:
+                _store_integer_weights(editor, layer.node, weight, rounded, scales[layer.inputs[0]])
 
-    def run(self) -> onnx.ModelProto:
-        for operator in self.region.operators:
-            self._refuse_non_finite(operator.node)
-        pairs = self._insert_activation_pairs()
-        for operator in self.layers:
-            if operator.node.op_type in WEIGHTED:
-                self._quantize_weights(operator.node, operator.inputs[0])
-        self._rebuild(pairs)
-        drop_unused_initializers(self.graph)
-        onnx.checker.check_model(self.model)
-        return self.model
 
-    def _insert_activation_pairs(self) -> Dict[str, List[onnx.NodeProto]]:
-        """Redirect readers to dequantized tensors; return the new nodes by the tensor they follow."""
-        pairs: Dict[str, List[onnx.NodeProto]] = {}
-        for tensor, readers in self.placement.items():
-            if tensor not in self.ranges:
-                raise CalibrationError(f"no range for tensor {tensor!r}", fix="Calibrate this bundle again")
-            scale, zero_point = scale_and_zero_point(*self.ranges[tensor], self.grid)
-            self.scales[tensor] = scale
-            add_initializer(self.graph, f"{tensor}.scale", scale)
-            add_initializer(self.graph, f"{tensor}.zero_point", zero_point)
-            pairs[tensor] = list(self._pairs_of(tensor, readers))
-        return pairs
-
-    def _pairs_of(self, tensor: str, readers: Set[str]) -> Iterator[onnx.NodeProto]:
-        """Yield one pair that all readers share, or one pair per reader, as TensorRT's own tools do."""
-        consumers = [node for node in self.index.consumers.get(tensor, []) if node.name in readers]
-        groups = {tensor: consumers}
-        if self.target is Target.TENSORRT:
-            groups = {f"{tensor}.to.{node.name}": [node] for node in consumers}
-        for stem, nodes in groups.items():
-            yield from make_pair(tensor, stem, f"{tensor}.scale", f"{tensor}.zero_point")
-            for node in nodes:
-                _redirect(node, tensor, f"{stem}.dequantized")
-
-    def _refuse_non_finite(self, node: onnx.NodeProto) -> None:
-        for name in node.input:
-            value = self.index.constant(name)
+def _refuse_non_finite(editor: GraphEditor, region: Region) -> None:
+    for operator in region.operators:
+        for name in operator.node.input:
+            value = editor.constant(name)
             if value is not None and not np.isfinite(value).all():
                 raise CheckpointError(
-                    f"weights {name!r} hold NaN or infinite values", fix="Train the model again"
+                    f"weights {name!r} contain NaN or infinite values", fix="Train the model again"
                 )
 
-    def _quantize_weights(self, node: onnx.NodeProto, activation: str) -> None:
-        weight = self.index.constant(node.input[1])
-        bias = self.index.constant(node.input[2]) if len(node.input) > 2 else None
-        if weight is None:
-            return
-        axis = OUTPUT_AXIS[node.op_type]
-        levels, scales = self._rounded(node, weight, axis)
-        if self.target is Target.TENSORRT:
-            self._add_weight_pair(node, levels, scales, axis)
-            return
-        if bias is not None:
-            wide = np.abs(bias) / (self.scales[activation] * BIAS_LIMIT)
-            dead = wide > scales  # weights near zero under a large bias: the nearest level will do
-            if dead.any():
-                scales = np.where(dead, wide, scales).astype(np.float32)
-                at = (slice(None),) * axis + (dead,)
-                levels = levels.copy()
-                levels[at] = quantize_weight(weight, scales, axis)[at]
-        self._store_integers(node, 1, levels, scales, axis)
-        if bias is not None:
-            bias_scales = (self.scales[activation] * scales).astype(np.float32)
-            integers = np.rint(bias.astype(np.float64) / bias_scales).astype(np.int32)
-            self._store_integers(node, 2, integers, bias_scales, 0)
 
-    def _rounded(self, node: onnx.NodeProto, weight: np.ndarray, axis: int) -> RoundedWeight:
-        given = self.rounding.get(node.name)
-        if given is not None:
-            return given
-        scales = weight_scales(weight, axis)
-        return RoundedWeight(quantize_weight(weight, scales, axis), scales)
-
-    def _add_weight_pair(
-        self, node: onnx.NodeProto, levels: np.ndarray, scales: np.ndarray, axis: int
-    ) -> None:
-        """Store float32 weights that lie on the grid: the Q behind them finds the levels again."""
-        name = node.input[1]
-        shape = [1] * levels.ndim
-        shape[axis] = -1
-        values = (levels * scales.reshape(shape)).astype(np.float32)
-        self.index.initializers[name].CopyFrom(numpy_helper.from_array(values, name))
-        scale = add_initializer(self.graph, f"{name}.scale", scales)
-        zero_point = add_initializer(self.graph, f"{name}.zero_point", np.zeros(scales.shape, np.int8))
-        self.before.setdefault(node.name, []).extend(make_pair(name, name, scale, zero_point, axis))
-        node.input[1] = f"{name}.dequantized"
-
-    def _store_integers(
-        self, node: onnx.NodeProto, position: int, values: np.ndarray, scales: np.ndarray, axis: int
-    ) -> None:
-        dequantize = store_integers(self.graph, node.input[position], values, scales, axis)
-        self.before.setdefault(node.name, []).append(dequantize)
-        node.input[position] = dequantize.output[0]
-
-    def _rebuild(self, pairs: Mapping[str, List[onnx.NodeProto]]) -> None:
-        """Put every new node where its inputs exist: the graph stays in topological order."""
-        nodes = []
-        for node in self.graph.node:
-            nodes.extend(self.before.get(node.name, []))
-            nodes.append(node)
-            for output in node.output:
-                nodes.extend(pairs.get(output, []))
-        del self.graph.node[:]
-        self.graph.node.extend(nodes)
+def _insert_activation_pairs(
+    editor: GraphEditor, placement: Placement, ranges: RangeMap, context: PassContext
+) -> Dict[str, np.ndarray]:
+    """Let the readers of each placed tensor read it dequantized; return the tensors' scales."""
+    scales: Dict[str, np.ndarray] = {}
+    for tensor, readers in placement.items():
+        if tensor not in ranges:
+            raise CalibrationError(f"no range for tensor {tensor!r}", fix="Calibrate this bundle again")
+        scales[tensor], zero_point = scale_and_zero_point(*ranges[tensor], GRIDS[context.target])
+        grid = (
+            editor.store(f"{tensor}.scale", scales[tensor]),
+            editor.store(f"{tensor}.zero_point", zero_point),
+        )
+        nodes = [node for node in editor.consumers.get(tensor, []) if node.name in readers]
+        groups = {tensor: nodes}  # one pair that all readers share
+        if context.target is Target.TENSORRT:  # one pair per reader, as TensorRT's own tools insert them
+            groups = {f"{tensor}.to.{node.name}": [node] for node in nodes}
+        for stem, group in groups.items():
+            editor.redirect(tensor, add_pair(editor, tensor, stem, *grid), group)
+    return scales
 
 
-def _redirect(node: onnx.NodeProto, old: str, new: str) -> None:
-    for position, name in enumerate(node.input):
-        if name == old:
-            node.input[position] = new
+def _round_to_nearest(node: onnx.NodeProto, weight: np.ndarray) -> RoundedWeight:
+    axis = OUTPUT_AXIS[node.op_type]
+    scales = weight_scales(weight, axis)
+    return RoundedWeight(quantize_weight(weight, scales, axis), scales)
+
+
+def _add_weight_pair(editor: GraphEditor, node: onnx.NodeProto, rounded: RoundedWeight) -> None:
+    """Store float32 weights that lie on the grid: the Q behind them recovers the levels."""
+    (levels, scales), name, axis = rounded, node.input[1], OUTPUT_AXIS[node.op_type]
+    values = (levels * broadcast_along(axis, scales, levels.ndim)).astype(np.float32)
+    grid = (
+        editor.store(f"{name}.scale", scales),
+        editor.store(f"{name}.zero_point", np.zeros(scales.shape, np.int8)),
+    )
+    pair = add_pair(editor, editor.store(name, values), name, *grid, axis)
+    editor.rewire(node, [node.input[0], pair, *node.input[2:]])
+
+
+def _store_integer_weights(
+    editor: GraphEditor,
+    node: onnx.NodeProto,
+    weight: np.ndarray,
+    rounded: RoundedWeight,
+    input_scale: np.ndarray,
+) -> None:
+    """Store a layer's weight as int8 and its bias as int32."""
+    (levels, scales), axis = rounded, OUTPUT_AXIS[node.op_type]
+    activation, weight_name, *bias_names = node.input
+    bias = editor.constant(bias_names[0]) if bias_names else None
+    if bias is None:
+        names = [store_integers(editor, weight_name, levels, scales, axis), *bias_names]
+    else:
+        levels, scales = _fit_bias(weight, rounded, axis, np.abs(bias) / (input_scale * BIAS_LIMIT))
+        bias_scales = (input_scale * scales).astype(np.float32)
+        integers = np.rint(bias.astype(np.float64) / bias_scales).astype(np.int32)
+        names = [
+            store_integers(editor, weight_name, levels, scales, axis),
+            store_integers(editor, bias_names[0], integers, bias_scales, 0),
+        ]
+    editor.rewire(node, [activation, *names])
+
+
+def _fit_bias(weight: np.ndarray, rounded: RoundedWeight, axis: int, smallest: np.ndarray) -> RoundedWeight:
+    """Raise the scales of channels whose bias would overflow: their weights are near zero, so the nearest
+    level will do.
+    """
+    levels, scales = rounded
+    overflows = smallest > scales
+    if not overflows.any():
+        return rounded
+    scales = np.where(overflows, smallest, scales).astype(np.float32)
+    at = (slice(None),) * axis + (overflows,)
+    levels = levels.copy()
+    levels[at] = quantize_weight(weight, scales, axis)[at]
+    return RoundedWeight(levels, scales)

@@ -1,7 +1,7 @@
-"""Ranges of the tensors that were not measured: what poolings, movements and leaky activations imply.
+"""Derives the ranges of tensors that were not measured, behind poolings, movements and leaky ReLUs.
 
-What only moves has the range of what it came from, so its integers are copied as they are. A concatenation
-has the range that holds all its inputs.
+The output of a movement has the range of its input, so its integers are copied as they are. A concatenation
+has the range that covers all its inputs.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ Range = Tuple[float, float]
 _LEVELS = 255
 """Steps of an 8-bit grid."""
 _DEFAULT_SLOPE = 0.01
-"""Of ONNX's LeakyRelu."""
+"""Default of ONNX's LeakyRelu."""
 
 
 def complete_ranges(region: Region, ranges: Mapping[str, Range]) -> Dict[str, Range]:
-    """Return ranges with those of the region's tensors that follow from others; what is measured counts less.
+    """Return the ranges of all tensors of a region; a derived range takes precedence over a measured one.
 
     Args:
         region: the networks of a float model.
         ranges: (low, high) of tensors, in their own units; the region's measured ones for a complete result.
     """
     complete = dict(ranges)
-    for step in reversed(region.steps):  # a graph rewritten after it was measured knows only the far end
+    for step in reversed(region.steps):  # in a graph rewritten after the measurement only the end is known
         known = [complete[name] for name in step.outputs if name in complete]
         if keeps_values(step) and known:
             for name in step.inputs:
@@ -50,11 +50,11 @@ def complete_ranges(region: Region, ranges: Mapping[str, Range]) -> Dict[str, Ra
 
 
 def share_largest(region: Region, amax: Dict[str, float]) -> None:
-    """Give all that a pooling or movement reads and gives the largest range among them, in place.
+    """Give all inputs and outputs of a pooling or movement the largest range among them, in place.
 
     Args:
         region: the networks of a float model.
-        amax: largest magnitude by tensor, of all that the region's steps read and give.
+        amax: largest magnitude by tensor, of all inputs and outputs of the region's steps.
     """
     groups: Dict[str, Set[str]] = {}
     for step in region.steps:
@@ -63,8 +63,7 @@ def share_largest(region: Region, amax: Dict[str, float]) -> None:
             members = tied.union(*(groups.get(name, set()) for name in tied))
             groups.update(dict.fromkeys(members, members))
     for members in groups.values():
-        largest = max(amax[name] for name in members)
-        amax.update(dict.fromkeys(members, largest))
+        amax.update(dict.fromkeys(members, max(amax[name] for name in members)))
 
 
 def _union(*ranges: Range) -> Range:
@@ -77,10 +76,10 @@ def leaky_slope(node: onnx.NodeProto) -> float:
 
 
 def before_leaky(low: float, high: float, slope: float) -> Range:
-    """Return the range in front of a LeakyRelu of which (low, high) is the range behind it.
+    """Return the range in front of a LeakyRelu, given the range (low, high) behind it.
 
-    Where the slope is small, the whole negative side would take half of the levels and be worth next to none
-    of them behind it. So it is cut: by no more than makes a difference of one level behind.
+    Behind a small slope the whole negative side would take half of the levels and hardly count. So it is
+    clipped, by no more than makes a difference of one level behind.
     """
     if slope <= 0.0 or slope >= 1.0 or low >= 0.0:
         return low, high

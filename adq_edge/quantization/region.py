@@ -1,10 +1,10 @@
-"""Which part of a model is quantized: the networks, not the scoring.
+"""Finds the part of a model that is quantized: the networks, without the scoring.
 
 The anomaly score is a small difference of two networks' features, so norms, differences and products of
-maps stay in float32 on every target. The region is found by structure: it starts at convolutions that
-read the normalized image and goes on through what commutes with or has an integer kernel; the first
-other operator (a norm, a division, a subtraction) ends it. A blur of the anomaly map, though a
-convolution, is not reached.
+maps stay in float32 on every target. The region is found by structure. It begins at the convolutions of the
+normalized image and goes on through operators that have an integer kernel or only move values; any other
+operator (a norm, a division, a subtraction) ends it. It does not reach a blur of the anomaly map, although
+that is a convolution.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from adq_edge.quantization.graph.index import GraphIndex, attribute
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": 1}
-"""The axis of a weight that its output channels lie on."""
+"""The axis of a weight's output channels."""
 POOLING = frozenset({"MaxPool"})
 MOVING = frozenset({"Concat", "DepthToSpace", "Pad", "Reshape", "Slice", "Split", "Transpose"})
 ACTIVATIONS = frozenset({"LeakyRelu", "Relu"})
@@ -34,8 +34,8 @@ class QuantizedOperator:
     Attributes:
         node: the operator.
         inputs: names of its activation inputs.
-        output: name of its output tensor, after the activation function if there is one.
-        activation: the activation function, if it alone reads what the operator makes.
+        output: name of its output tensor, behind the activation function if there is one.
+        activation: the activation function, if it is the only reader of the operator's output.
     """
 
     node: onnx.NodeProto
@@ -45,7 +45,7 @@ class QuantizedOperator:
 
     @property
     def outputs(self) -> Tuple[str, ...]:
-        """The output alone, for whoever treats operators and movements alike."""
+        """The output as a tuple, as movements have it."""
         return (self.output,)
 
 
@@ -55,7 +55,7 @@ class Movement:
 
     Attributes:
         node: the operator.
-        inputs: names of what it moves.
+        inputs: names of its activation inputs.
         outputs: names of its output tensors.
     """
 
@@ -64,16 +64,19 @@ class Movement:
     outputs: Tuple[str, ...]
 
 
+Step = Union[QuantizedOperator, Movement]
+
+
 @dataclasses.dataclass(frozen=True)
 class Region:
     """The networks.
 
     Attributes:
         steps: quantized operators and movements, in graph order.
-        made: names of all tensors that the networks make, those before an activation function among them.
+        made: names of all output tensors of the networks' nodes, before and behind activation functions.
     """
 
-    steps: Tuple[Union[QuantizedOperator, Movement], ...]
+    steps: Tuple[Step, ...]
     made: FrozenSet[str]
 
     @property
@@ -94,26 +97,22 @@ class Region:
 
     @property
     def measured(self) -> List[str]:
-        """Names of the tensors to measure ranges of; the others have ranges made of these.
-
-        What a pooling or a movement gives has the range of what it is given.
-        """
+        """Names of the tensors whose ranges are measured; the other ranges follow from these."""
         passive = {name for step in self.steps if keeps_values(step) for name in step.outputs}
         return [name for name in self.tensors if name not in passive]
 
 
-def keeps_values(step: Union[QuantizedOperator, Movement]) -> bool:
-    """Return True if a step gives only values that it is given."""
+def keeps_values(step: Step) -> bool:
+    """Return True if all output values of a step are among its input values."""
     return isinstance(step, Movement) or step.node.op_type in POOLING
 
 
-def find_region(model: onnx.ModelProto) -> Region:
+def find_region(index: GraphIndex) -> Region:
     """Return the part of a float model that INT8 engines compute in integers."""
-    index = GraphIndex(model.graph)
     image: Set[str] = {INPUT}
     made: Set[str] = set()
-    steps: List[Union[QuantizedOperator, Movement]] = []
-    for node in model.graph.node:
+    steps: List[Step] = []
+    for node in index.nodes:
         inputs = index.activations(node)
         if node.op_type in _PREPROCESSING and len(inputs) == 1 and inputs[0] in image:
             image.update(node.output)
@@ -131,7 +130,7 @@ def find_region(model: onnx.ModelProto) -> Region:
 
 
 def _only_moves(node: onnx.NodeProto, inputs: List[str], index: GraphIndex, made: Set[str]) -> bool:
-    """Return True if a node moves what the networks make: shapes, indices and paddings must be constants."""
+    """Return True if a node moves network tensors: shapes, indices and paddings must be constants."""
     if node.op_type not in MOVING or not inputs or not made.issuperset(inputs):
         return False
     return node.op_type != "Pad" or _pads_with_zeros(node, index)

@@ -1,7 +1,7 @@
-"""What INT8 costs, layer by layer: one layer quantized at a time, all others float32.
+"""Measures the cost of INT8 layer by layer: one layer quantized at a time, all others float32.
 
-What is measured is the target's arithmetic and not one of its kernels: values are rounded to the integer
-grid, everything between is computed in float32. So an x86 machine can measure for Arm and for TensorRT.
+The target's arithmetic is emulated, not run in its kernels: values are rounded to the integer grid, and
+everything between is computed in float32. So an x86 machine can measure for Arm and for TensorRT.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ from adq_edge.metrics.agreement import compare_scores
 from adq_edge.metrics.snr import SnrMeter
 from adq_edge.quantization.arithmetic import GRIDS
 from adq_edge.quantization.float_model import FloatModel
-from adq_edge.quantization.graph.index import GraphIndex
-from adq_edge.quantization.qdq import RangeMap, quantize
+from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.passes.frame import RangeMap
+from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import QuantizedOperator
 from adq_edge.quantization.rounding import Rounding
 
-_PAIR = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_PAIR = ("QuantizeLinear", "DequantizeLinear")
 _ERRORS_ONLY = 3
 _LOWEST_SNR_DB = -3000.0
 """SNR of an output whose reference is 0 everywhere: JSON has no infinity."""
+_REMEDY = "Check the checkpoint: export it again"
 
 
 @dataclasses.dataclass(frozen=True)
-class GraphDamage:
-    """What it costs to quantize every layer.
+class ModelSensitivity:
+    """The error of a model with every layer quantized.
 
     Attributes:
         map_snr_db: 10 log10(sum F^2 / sum (F - Q)^2) over all pixels of all images' anomaly maps, F of the
@@ -47,16 +49,16 @@ class GraphDamage:
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerDamage:
-    """What it costs to quantize one layer alone: its weights, what it reads and what it gives.
+class LayerSensitivity:
+    """The error of a model with one layer quantized: its weights, inputs and output.
 
     Attributes:
         layer: the node's name.
         operator: the node's operator.
-        quantized: False for a layer that the target leaves in float32: all else is then without damage.
-        map_snr_db: as of `GraphDamage`.
-        output_snr_db: the same ratio of the layer's own output, after its ReLU, in dB.
-        score_bias: as of `GraphDamage`.
+        quantized: False for a layer that the target leaves in float32: it causes no error.
+        map_snr_db: as in `ModelSensitivity`.
+        output_snr_db: the same ratio of the layer's own output, behind its ReLU, in dB.
+        score_bias: as in `ModelSensitivity`.
     """
 
     layer: str
@@ -68,13 +70,13 @@ class LayerDamage:
 
 
 class _Reference(NamedTuple):
-    """What the float model says of the images."""
+    """Results of the float model."""
 
     maps: List[np.ndarray]
     scores: np.ndarray
 
 
-def map_damage(
+def layer_sensitivities(
     model: FloatModel,
     ranges: RangeMap,
     target: Target,
@@ -84,24 +86,22 @@ def map_damage(
     rounding: Optional[Rounding] = None,
     threads: Optional[int] = None,
     on_layer: Optional[Callable[[], None]] = None,
-) -> List[LayerDamage]:
-    """Measure what each layer costs when it alone is quantized.
+) -> List[LayerSensitivity]:
+    """Return the error of each layer when it alone is quantized, in graph order.
 
     Args:
         model: the equalized float model.
         ranges: (low, high) of each tensor that the region measures, in the tensor's own units.
-        target: whose arithmetic and placement.
+        target: the arithmetic and the placement.
         images: uint8 `[H, W, 3]` each, at least one.
         layers: names of the layers to measure; all of the region by default.
         rounding: the weights' integers, as `quantize` takes them.
         threads: CPU threads; all by default.
         on_layer: called after each layer.
 
-    Returns:
-        The damage by layer, in graph order.
-
     Raises:
-        CalibrationError: no such layer, a range is missing, or a map or score is not finite.
+        CalibrationError: no such layer, a range is missing, a map or score is not finite, or the float
+            model's maps are 0 everywhere.
     """
     operators = model.region.operators
     names = frozenset(operator.node.name for operator in operators)
@@ -109,18 +109,18 @@ def map_damage(
     if unknown:
         raise CalibrationError(f"the networks have no layer {unknown[0]!r}", fix="Name nodes of the model")
     reference = _run_float(model, images, threads)
-    damages = []
+    sensitivities = []
     for operator in operators:
         name = operator.node.name
         if layers is None or name in layers:
             quantized = quantize(model, ranges, target, rounding=rounding, float_layers=names - {name})
-            damages.append(_layer_damage(quantized, model.proto, operator, images, reference, threads))
+            sensitivities.append(_layer_sensitivity(quantized, model, operator, images, reference, threads))
             if on_layer is not None:
                 on_layer()
-    return damages
+    return sensitivities
 
 
-def whole_damage(
+def model_sensitivity(
     model: FloatModel,
     ranges: RangeMap,
     target: Target,
@@ -128,18 +128,15 @@ def whole_damage(
     *,
     rounding: Optional[Rounding] = None,
     threads: Optional[int] = None,
-) -> GraphDamage:
-    """Measure what it costs to quantize every layer that the target quantizes.
+) -> ModelSensitivity:
+    """Return the error when every layer is quantized that the target quantizes.
 
-    Args and errors are those of `map_damage`.
+    Args and errors are those of `layer_sensitivities`.
     """
     reference = _run_float(model, images, threads)
     quantized = quantize(model, ranges, target, rounding=rounding)
-    maps, scores = SnrMeter(), []
-    for expected, (anomaly_map, score) in zip(reference.maps, _run(quantized, (), images, threads)):
-        maps.update(expected, anomaly_map)
-        scores.append(score[0])
-    return GraphDamage(_map_snr(maps), _bias(reference.scores, scores))
+    map_snr_db, _, score_bias = _compare(quantized, (), images, reference, threads)
+    return ModelSensitivity(map_snr_db, score_bias)
 
 
 def clipped_shares(
@@ -150,14 +147,14 @@ def clipped_shares(
     *,
     threads: Optional[int] = None,
 ) -> Dict[str, float]:
-    """Return the share of each tensor's float values that lies outside its range, 0 to 1, by tensor.
+    """Return the share of each tensor's float values outside its range, 0 to 1, by tensor.
 
-    Where the target's grid is symmetric, a range reaches as far below zero as above.
+    On a symmetric grid, a range reaches as far below zero as above.
 
     Args:
         model: the float model.
-        ranges: (low, high) of the tensors to look at, in their own units.
-        target: whose grid.
+        ranges: (low, high) of the tensors, in their own units.
+        target: the grid.
         images: uint8 `[H, W, 3]` each, at least one.
         threads: CPU threads; all by default.
 
@@ -175,84 +172,78 @@ def clipped_shares(
     return {name: clipped[name] / sizes[name] for name in limits}
 
 
-def _map_snr(maps: SnrMeter) -> Optional[float]:
-    """Return the SNR of the anomaly maps in dB; None if they are identical.
-
-    Raises:
-        CalibrationError: the float model's maps are 0 everywhere and the quantized model's are not.
-    """
-    snr = maps.snr_db()
-    if snr == -math.inf:
-        raise CalibrationError(
-            "the float model's anomaly maps are 0 on every image", fix="Check the checkpoint: export it again"
-        )
-    return None if snr == math.inf else snr
-
-
-def _layer_snr(layer: SnrMeter) -> Optional[float]:
-    """Return the SNR of a layer's output in dB; None if it is identical. An all-zero reference is normal."""
-    snr = layer.snr_db()
-    return None if snr == math.inf else max(snr, _LOWEST_SNR_DB)
-
-
-def _layer_damage(
+def _layer_sensitivity(
     quantized: onnx.ModelProto,
-    model: onnx.ModelProto,
+    model: FloatModel,
     operator: QuantizedOperator,
     images: Sequence[np.ndarray],
     reference: _Reference,
     threads: Optional[int],
-) -> LayerDamage:
+) -> LayerSensitivity:
     name, kind = operator.node.name, operator.node.op_type
-    if not any(node.op_type in _PAIR for node in quantized.graph.node):
-        return LayerDamage(name, kind, False, None, None, 0.0)
-    outputs = (_add_float_twin(quantized.graph, model.graph, operator), _served(quantized.graph, operator))
+    editor = GraphEditor(quantized)
+    if not editor.of_type(*_PAIR):
+        return LayerSensitivity(name, kind, False, None, None, 0.0)
+    outputs = (_add_float_twin(editor, model, operator), _rounded_output(editor, operator))
+    return LayerSensitivity(name, kind, True, *_compare(editor.model(), outputs, images, reference, threads))
+
+
+def _compare(
+    model: onnx.ModelProto,
+    outputs: Sequence[str],
+    images: Sequence[np.ndarray],
+    reference: _Reference,
+    threads: Optional[int],
+) -> Tuple[Optional[float], Optional[float], Optional[float]]:
+    """Return the SNR of the maps, that of the second output against the first, and the bias of the scores.
+
+    An SNR is in dB, None if identical. An output may be 0 everywhere in the float model, a map may not.
+    """
     maps, layer, scores = SnrMeter(), SnrMeter(), []
-    runs = _run(quantized, outputs, images, threads)
-    for expected_map, (anomaly_map, score, expected, measured) in zip(reference.maps, runs):
-        maps.update(expected_map, anomaly_map)
-        layer.update(expected, measured)
+    runs = _run(model, outputs, images, threads)
+    for expected, (anomaly_map, score, *pair) in zip(reference.maps, runs):
+        maps.update(expected, anomaly_map)
+        if pair:
+            layer.update(*pair)
         scores.append(score[0])
-    return LayerDamage(name, kind, True, _map_snr(maps), _layer_snr(layer), _bias(reference.scores, scores))
+    if maps.snr_db() == -math.inf:
+        raise CalibrationError("the float model's anomaly maps are 0 on every image", fix=_REMEDY)
+    bias = compare_scores(reference.scores, np.asarray(scores)).relative_bias
+    return _finite(maps.snr_db()), _finite(layer.snr_db()), bias
 
 
-def _bias(expected: np.ndarray, measured: Sequence[float]) -> Optional[float]:
-    return compare_scores(expected, np.asarray(measured)).relative_bias
+def _finite(snr_db: float) -> Optional[float]:
+    return None if snr_db == math.inf else max(snr_db, _LOWEST_SNR_DB)
 
 
-def _add_float_twin(graph: onnx.GraphProto, original: onnx.GraphProto, operator: QuantizedOperator) -> str:
+def _add_float_twin(editor: GraphEditor, model: FloatModel, operator: QuantizedOperator) -> str:
     """Add the float layer beside the quantized one and return the name of its output.
 
-    Before the quantized layer everything is float32, so the twin computes what the float model computes;
-    keeping that from the float model's own run would take tens of MB an image.
+    Everything before the quantized layer is float32, so the twin's output is that of the float model.
+    Keeping the float model's own outputs would take tens of MB per image.
     """
-    made = {operator.node.output[0], operator.output}
-    constants = GraphIndex(original).initializers
-    for node in original.node:
-        if made & set(node.output):
-            twin = graph.node.add()
-            twin.CopyFrom(node)
-            twin.name = _twin(node.name)
-            twin.output[0] = _twin(node.output[0])
-            for position, name in enumerate(node.input):
-                if name in made or name in constants:
-                    twin.input[position] = _twin(name)
-                if name in constants:
-                    tensor = graph.initializer.add()
-                    tensor.CopyFrom(constants[name])
-                    tensor.name = _twin(name)
+    for node in (operator.node, operator.activation):
+        if node is None:
+            continue
+        inputs = list(node.input)
+        for position, name in enumerate(inputs):
+            if name in model.index.initializers:
+                inputs[position] = editor.store(_twin(name), model.index.value(name))
+            elif name == operator.node.output[0]:
+                inputs[position] = _twin(name)
+        editor.add_copy(node, _twin(node.name), inputs, _twin(node.output[0]))
     return _twin(operator.output)
 
 
 def _twin(name: str) -> str:
-    return f"{name}.float" if name else name
+    return f"{name}.float"
 
 
-def _served(graph: onnx.GraphProto, operator: QuantizedOperator) -> str:
-    """Return the tensor that the layer's readers get: its output, rounded where the target rounds it."""
+def _rounded_output(editor: GraphEditor, operator: QuantizedOperator) -> str:
+    """Return the tensor that the layer's readers read: its output, behind the Q/DQ pair if there is one."""
     tensor = operator.output
-    for node in graph.node:
-        if node.op_type in _PAIR and node.input[0] == tensor:
+    for node in editor.of_type(*_PAIR):
+        if node.input[0] == tensor:
             tensor = node.output[0]
     return tensor
 
@@ -274,30 +265,22 @@ def _run(
             [MAP_OUTPUT, SCORE_OUTPUT, *tensors], {INPUT: np.ascontiguousarray(image)[None]}
         )
         if not (np.isfinite(anomaly_map).all() and np.isfinite(score).all()):
-            raise CalibrationError(
-                "an anomaly map or score is NaN or infinite", fix="Check the checkpoint: export it again"
-            )
+            raise CalibrationError("an anomaly map or score is NaN or infinite", fix=_REMEDY)
         yield [anomaly_map, score, *others]
 
 
 def _open(
     model: onnx.ModelProto, tensors: Sequence[str], threads: Optional[int]
 ) -> onnxruntime.InferenceSession:
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
-    present = {output.name for output in observed.graph.output}
-    for name in tensors:
-        if name not in present:
-            observed.graph.output.append(
-                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-            )
+    editor = GraphEditor(model)
+    editor.observe(*tensors)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # ONNX Runtime takes Q/DQ pairs for a wish to quantize whatever lies behind: it would give weights that
-    # are meant to stay float32 one int8 scale per tensor.
+    # Otherwise ONNX Runtime quantizes the layers behind Q/DQ pairs: float32 weights would get one int8 scale
+    # per tensor.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     return onnxruntime.InferenceSession(
-        observed.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        editor.model().SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from adq_edge.core.options import Precision, Target
+from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.placement import integer_layers, place
 from adq_edge.quantization.region import Movement, Region, keeps_values
 from adq_edge.roofline.shapes import Tensor
@@ -39,7 +40,9 @@ class Formats:
         if precision is Precision.INT8:
             layers = integer_layers(region, Target.TENSORRT)
             self._integer_layers = {operator.node.name for operator in layers}
-            self._narrow = self._narrow_tensors(region, set(place(model, region, Target.TENSORRT)))
+            self._narrow = self._narrow_tensors(
+                region, set(place(GraphIndex(model.graph), region, Target.TENSORRT))
+            )
 
     def arithmetic(self, node: onnx.NodeProto) -> Precision:
         """Return the number format of a node's arithmetic."""

@@ -86,7 +86,7 @@ def _join(node: onnx.NodeProto, chains: List[List[onnx.NodeProto]], growing: Dic
 def _has_one_reader(tensor: str, index: GraphIndex) -> bool:
     """Return True if a single node reads a tensor; it may read it twice, as a square does."""
     readers = {id(reader) for reader in index.consumers.get(tensor, [])}
-    return len(readers) == 1 and all(output.name != tensor for output in index.graph.output)
+    return len(readers) == 1 and tensor not in index.outputs
 
 
 def _kernel(nodes: List[onnx.NodeProto], index: GraphIndex) -> Kernel:
@@ -100,7 +100,7 @@ def _kernel(nodes: List[onnx.NodeProto], index: GraphIndex) -> Kernel:
         for name in node.input
         if name in index.initializers
     ]
-    results = {output.name for output in index.graph.output}
+    results = set(index.outputs)
     written = [
         name
         for name in outputs

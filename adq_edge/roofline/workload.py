@@ -8,7 +8,7 @@ from typing import Mapping, Tuple
 import onnx
 
 from adq_edge.core.options import Precision
-from adq_edge.quantization.graph.index import attribute
+from adq_edge.quantization.graph.index import GraphIndex, attribute
 from adq_edge.quantization.region import WEIGHTED, find_region
 from adq_edge.roofline.formats import BYTES, Formats
 from adq_edge.roofline.fusion import Kernel, fuse
@@ -81,7 +81,7 @@ def find_workload(model: onnx.ModelProto, precision: Precision) -> Workload:
         BundleError: the graph is not valid, or a tensor has no fixed size.
     """
     tensors = find_tensors(model)
-    formats = Formats(model, precision, find_region(model))
+    formats = Formats(model, precision, find_region(GraphIndex(model.graph)))
     return Workload(precision, tuple(_layer(kernel, tensors, formats) for kernel in fuse(model.graph)))
 
 

@@ -8,7 +8,6 @@ import queue
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import (
-    TYPE_CHECKING,
     Callable,
     ClassVar,
     Deque,
@@ -24,12 +23,8 @@ import numpy as np
 
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.hardware.environment import usable_processors
+from adq_edge.quantization.passes import pipelines
 from adq_edge.runtimes.base import Engine, Output
-
-if TYPE_CHECKING:
-    import onnx
-
-    Pass = Callable[[onnx.ModelProto], onnx.ModelProto]
 
 Stream = Callable[[np.ndarray], Output]
 """A function that scores a batch; called by one thread at a time."""
@@ -41,12 +36,10 @@ class CpuEngine(Engine):
     """An engine whose streams divide the CPU threads among them; arguments as of the base.
 
     Attributes:
-        passes: rewrites of a model that make it faster in this runtime, applied in order by `build`.
-        convolves_uint8: True if the runtime computes convolutions of the uint8 image itself in integers.
+        passes: graph passes by precision, run in order by `build`.
     """
 
-    passes: ClassVar[Tuple[Pass, ...]] = ()
-    convolves_uint8: ClassVar[bool] = False
+    passes: ClassVar[pipelines.Pipelines] = pipelines.CPU
 
     def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
         super().__init__(path, sidecar, threads)

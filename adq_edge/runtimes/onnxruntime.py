@@ -15,9 +15,7 @@ import onnxruntime
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import EngineError
-from adq_edge.quantization.passes.channels_last import score_channels_last
-from adq_edge.quantization.passes.conv_transpose import lay_out_blocks
-from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
+from adq_edge.quantization.passes import pipelines
 from adq_edge.runtimes.base import Output
 from adq_edge.runtimes.cpu import CpuEngine, Stream
 
@@ -33,7 +31,7 @@ class OnnxRuntimeEngine(CpuEngine):
 
     runtime = "onnxruntime"
     runtime_version = str(onnxruntime.__version__)
-    passes = (split_leaky_relus, lay_out_blocks, score_channels_last)
+    passes = pipelines.ONNXRUNTIME
 
     def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
         super().__init__(path, sidecar, threads)

@@ -22,8 +22,7 @@ import openvino
 from adq_edge.artifacts.bundle import MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import EngineError
-from adq_edge.quantization.passes.normalization import normalize_channels_last
-from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
+from adq_edge.quantization.passes import pipelines
 from adq_edge.runtimes.allocator import keep_large_blocks
 from adq_edge.runtimes.base import Output
 from adq_edge.runtimes.cpu import CpuEngine, Stream
@@ -40,8 +39,7 @@ class OpenVinoEngine(CpuEngine):
 
     runtime = "openvino"
     runtime_version = str(openvino.__version__)
-    passes = (normalize_channels_last, drop_repeated_pairs)
-    convolves_uint8 = True
+    passes = pipelines.OPENVINO
 
     def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
         super().__init__(path, sidecar, threads)

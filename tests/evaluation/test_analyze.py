@@ -28,8 +28,7 @@ from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.qdq import quantize
-from adq_edge.quantization.region import find_region
-from adq_edge.quantization.sensitivity import clipped_shares, map_damage, whole_damage
+from adq_edge.quantization.sensitivity import clipped_shares, layer_sensitivities, model_sensitivity
 from adq_edge.report.tables.analysis import layer_table
 from factories.command_line import run_cli
 from factories.images import SIZE, leftovers
@@ -120,7 +119,7 @@ def by_hand(
     images: np.ndarray,
 ) -> Tuple[np.ndarray, np.ndarray, str]:
     """Return the output of a convolution in float64, exact and quantized, and its tensor name."""
-    operator = next(item for item in find_region(model).operators if item.node.name == layer)
+    operator = next(item for item in FloatModel.of(model).region.operators if item.node.name == layer)
     weight, bias = (
         numpy_helper.to_array(tensor).astype(np.float64)
         for name in operator.node.input[1:]
@@ -162,7 +161,7 @@ def test_error_of_one_layer_equals_a_float64_computation(prepared, images, layer
     exact, quantized, tensor = by_hand(prepared.float_model.proto, ranges, layer, target, batch)
     float_map, float_score = run(prepared.float_model.proto, [MAP, SCORE], {"image": batch})
     quantized_map, quantized_score = maps_from(prepared.float_model.proto, tensor, quantized, batch)
-    (damage,) = map_damage(prepared.float_model, ranges, target, images, layers=[layer], threads=2)
+    (damage,) = layer_sensitivities(prepared.float_model, ranges, target, images, layers=[layer], threads=2)
     assert (damage.layer, damage.operator) == (layer, "Conv")
     assert damage.output_snr_db == pytest.approx(decibels(exact, quantized), abs=0.02)
     assert damage.map_snr_db == pytest.approx(decibels(float_map, quantized_map), abs=0.05)
@@ -180,14 +179,14 @@ def test_float32_layer_causes_no_error(prepared, images):
         ):
             np.testing.assert_array_equal(ours, original)
     first = next(name for name in names if "conv1" in name)  # a CPU leaves it in float32
-    (damage,) = map_damage(prepared.float_model, ranges, Target.X86, images, layers=[first])
+    (damage,) = layer_sensitivities(prepared.float_model, ranges, Target.X86, images, layers=[first])
     assert dataclasses.astuple(damage) == (first, "Conv", False, None, None, 0.0)
 
 
 @pytest.mark.parametrize("target", list(Target))
 def test_error_of_all_layers_equals_that_of_the_int8_graph(prepared, images, target: Target):
     batch, ranges = np.stack(images), prepared.ranges.tensors
-    whole = whole_damage(
+    whole = model_sensitivity(
         prepared.float_model, ranges, target, images, rounding=prepared.rounded_weights, threads=2
     )
     float_map, float_score = run(prepared.float_model.proto, [MAP, SCORE], {"image": batch})
@@ -224,7 +223,7 @@ def test_clipped_share_is_counted_on_the_grid_of_the_target(prepared, images):
 def test_layers_are_in_graph_order_and_reported_one_by_one(prepared, images):
     names = [operator.node.name for operator in prepared.float_model.region.operators]
     calls: List[int] = []
-    damages = map_damage(
+    damages = layer_sensitivities(
         prepared.float_model,
         prepared.ranges.tensors,
         Target.TENSORRT,
@@ -239,15 +238,15 @@ def test_layers_are_in_graph_order_and_reported_one_by_one(prepared, images):
 def test_unknown_layer_no_images_and_nan_are_rejected(prepared, images):
     model, ranges = prepared.float_model.proto, prepared.ranges.tensors
     with pytest.raises(CalibrationError, match="the networks have no layer '/teacher/nothing'"):
-        map_damage(FloatModel.of(model), ranges, Target.X86, images, layers=["/teacher/nothing"])
+        layer_sensitivities(FloatModel.of(model), ranges, Target.X86, images, layers=["/teacher/nothing"])
     with pytest.raises(CalibrationError, match="no images to measure with"):
-        whole_damage(FloatModel.of(model), ranges, Target.X86, [])
+        model_sensitivity(FloatModel.of(model), ranges, Target.X86, [])
     broken = onnx.ModelProto()
     broken.CopyFrom(model)
     bias = next(tensor for tensor in broken.graph.initializer if tensor.name == "/student/conv1/Conv.bias")
     bias.CopyFrom(numpy_helper.from_array(np.full(bias.dims[0], np.nan, np.float32), bias.name))
     with pytest.raises(CalibrationError, match="anomaly map or score is NaN or infinite"):
-        map_damage(FloatModel.of(broken), ranges, Target.X86, images)
+        layer_sensitivities(FloatModel.of(broken), ranges, Target.X86, images)
 
 
 def test_zero_reference_maps_are_rejected_as_by_compare(prepared, images):
@@ -261,7 +260,9 @@ def test_zero_reference_maps_are_rejected_as_by_compare(prepared, images):
         position + 1, helper.make_node("Sub", ["unshifted", "zero_point"], [MAP], "shift")
     )
     with pytest.raises(CalibrationError, match="anomaly maps are 0 on every image"):
-        map_damage(FloatModel.of(model), prepared.ranges.tensors, Target.X86, images[:1], layers=[LAYER])
+        layer_sensitivities(
+            FloatModel.of(model), prepared.ranges.tensors, Target.X86, images[:1], layers=[LAYER]
+        )
 
 
 # --- result file and plot ---------------------------------------------------------------------------

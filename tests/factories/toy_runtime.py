@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import ClassVar, Dict, List, Optional
 
 import numpy as np
 import onnx
@@ -12,6 +13,9 @@ from onnx.reference import ReferenceEvaluator
 
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.runtimes import Runtime
+from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.passes import pipelines
+from adq_edge.quantization.passes.frame import PassContext
 from adq_edge.runtimes.base import Output
 from adq_edge.runtimes.cpu import CpuEngine, Stream
 
@@ -26,18 +30,18 @@ TOY = Runtime(
 )
 
 
-def mark(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Write the runtime's name into a model: a pass that a test can see."""
-    marked = onnx.ModelProto()
-    marked.CopyFrom(model)
-    marked.producer_name = "toy"
-    return marked
+def mark(editor: GraphEditor, context: PassContext) -> None:
+    """Write the runtime's name into the nodes: a pass that a test can see."""
+    for node in editor.nodes:
+        node.doc_string = "toy"
 
 
 class ToyEngine(CpuEngine):
     runtime = "toy"
     runtime_version = str(onnx.__version__)
-    passes = (mark,)
+    passes: ClassVar[pipelines.Pipelines] = {
+        precision: (*passes, mark) for precision, passes in pipelines.CPU.items()
+    }
 
     def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
         super().__init__(path, sidecar, threads)
@@ -51,4 +55,4 @@ class ToyEngine(CpuEngine):
         return [functools.partial(self._run) for _ in range(count)]
 
     def operators(self) -> Dict[str, int]:
-        return {self._model.producer_name: len(self._model.graph.node)}
+        return dict(collections.Counter(node.doc_string for node in self._model.graph.node))

@@ -20,8 +20,8 @@ from adq_edge.models.resnet import BasicBlock, ResNet18Trunk
 from adq_edge.models.teacher_distillation import DistillationSource, cut_squares, distillation_loss
 from adq_edge.models.uninformed_students import TEACHER, UninformedStudents
 from adq_edge.onnx_export.export import export, to_onnx
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.tensorrt_lint import lint
-from adq_edge.quantization.region import find_region
 from factories.images import leftovers
 
 SIZE = (40, 48)
@@ -145,7 +145,7 @@ def test_exported_graph_is_static_and_takes_any_batch(tmp_path: Path, stride: in
     between = [node.op_type for node in graph.graph.node if node.name.startswith(("/teacher", "/students"))]
     assert set(between) <= {"Conv", "LeakyRelu", "MaxPool", "Slice", "Concat"}
     convolutions = {node.name for node in graph.graph.node if node.op_type == "Conv"}
-    assert convolutions <= {operator.node.name for operator in find_region(graph).operators}
+    assert convolutions <= {operator.node.name for operator in FloatModel.of(graph).region.operators}
     images = inputs(3, seed=2)
     session = onnxruntime.InferenceSession(str(bundle.model), providers=["CPUExecutionProvider"])
     maps, scores = session.run(None, {"image": images.numpy()})

@@ -43,7 +43,6 @@ from adq_edge.qat.weight_tracing import trace
 from adq_edge.quantization.arithmetic import GRIDS, quantize_weight, scale_and_zero_point, weight_scales
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.qdq import quantize
-from adq_edge.quantization.region import find_region
 from factories.images import make_model, write_dataset
 from factories.tiny_method import TinyMethod, trained_tiny
 
@@ -126,7 +125,7 @@ def rounded_students(size, images, **options):
     torch.manual_seed(0)
     model = UninformedStudents(ModelConfig(image_size=size, options=options))
     graph = trace(model).model
-    histograms = collect(graph, find_region(graph).measured, images, threads=1)
+    histograms = collect(graph, FloatModel.of(graph).region.measured, images, threads=1)
     ranges = {name: (9 * float(found.low), 9 * float(found.high)) for name, found in histograms.items()}
     origin = Ranges("", "minmax", "images", "", len(images), BINS, ranges, {}, arithmetic=Arithmetic.CPU)
     return QuantizedModel(model, origin).model

@@ -1,4 +1,4 @@
-"""Equalization keeps the function; rounding with compensation beats rounding to nearest; both are kept."""
+"""Equalization of channels, and weight rounding with error compensation."""
 
 from __future__ import annotations
 
@@ -48,10 +48,11 @@ def run(model: onnx.ModelProto, images: np.ndarray, outputs=("anomaly_map",)):
     return session.run(list(outputs), {"image": images})
 
 
-def test_equalization_keeps_the_function_and_levels_the_channels(model: onnx.ModelProto, dataset: Path):
+def test_equalization_keeps_the_function_and_evens_out_the_channels(model: onnx.ModelProto, dataset: Path):
     images = np.stack(list(image_source(dataset, 4).images((SIZE, SIZE))))
-    groups = channel_groups(FloatModel.of(model))
-    assert len(groups) == 2 * 9  # a network: three streams between poolings and strides, six inner layers
+    float_model = FloatModel.of(model)
+    groups = channel_groups(float_model.region, float_model.index)
+    assert len(groups) == 2 * 9  # per network: three streams between poolings and strides, six inner layers
     names = [members[0] for members in groups]
     largest = largest_per_channel(model, names, images, threads=1)
     for name, value in zip(names, run(observe(model, names), images, names)):
@@ -68,10 +69,12 @@ def test_equalization_keeps_the_function_and_levels_the_channels(model: onnx.Mod
         assert min(scales[name]) >= SMALLEST
 
 
-def test_a_wide_equalization_still_keeps_the_function(model: onnx.ModelProto, dataset: Path):
+def test_equalization_with_random_scales_keeps_the_function(model: onnx.ModelProto, dataset: Path):
     images = np.stack(list(image_source(dataset, 2).images((SIZE, SIZE))))
     generator = np.random.default_rng(0)
-    channels = {members[0]: 64 for members in channel_groups(FloatModel.of(model))}
+    float_model = FloatModel.of(model)
+    groups = channel_groups(float_model.region, float_model.index)
+    channels = {members[0]: 64 for members in groups}
     shapes = run(observe(model, list(channels)), images[:1], list(channels))
     scales = {
         name: tuple(float(v) for v in 10.0 ** generator.uniform(-2, 0, value.shape[1]))
@@ -83,8 +86,8 @@ def test_a_wide_equalization_still_keeps_the_function(model: onnx.ModelProto, da
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(8, 40), st.integers(0, 2**31))
-def test_compensated_rounding_beats_the_nearest_level_on_its_own_inputs(inputs: int, seed: int):
-    outputs = 64  # one channel alone may be unlucky: the inputs are rounded one after the other, for good
+def test_compensated_rounding_has_less_error_than_the_nearest_level(inputs: int, seed: int):
+    outputs = 64  # a single channel may get worse: inputs are rounded one by one
     generator = np.random.default_rng(seed)
     mixing = generator.normal(size=(inputs, inputs))
     samples = generator.normal(size=(400, inputs)) @ mixing + generator.normal(size=inputs)
@@ -96,15 +99,15 @@ def test_compensated_rounding_beats_the_nearest_level_on_its_own_inputs(inputs: 
     np.testing.assert_array_equal(rounded.scales, scales)
     nearest = quantize_weight(weight, scales, 0)
 
-    def damage(levels: np.ndarray) -> float:
+    def error_of(levels: np.ndarray) -> float:
         error = samples @ (levels * scales[:, None].astype(np.float64) - weight).T
         return float((error**2).sum())
 
-    assert damage(rounded.levels) < damage(nearest)
+    assert error_of(rounded.levels) < error_of(nearest)
 
 
-@pytest.mark.parametrize("inputs", [40, 300])  # of one block, and of three
-def test_compensation_halves_the_damage_where_inputs_go_together(inputs: int):
+@pytest.mark.parametrize("inputs", [40, 300])  # one block, and three
+def test_compensation_nearly_halves_the_error_for_correlated_inputs(inputs: int):
     generator = np.random.default_rng(inputs)
     samples = generator.normal(size=(1000, inputs)) @ generator.normal(size=(inputs, inputs))
     weight = generator.normal(size=(8, inputs)).astype(np.float32)
@@ -121,7 +124,7 @@ def test_compensation_halves_the_damage_where_inputs_go_together(inputs: int):
 @given(
     st.sampled_from([1, 3, 7]), st.sampled_from([1, 2]), st.sampled_from([1, 2]), st.integers(0, 3), st.data()
 )
-def test_patches_are_what_the_convolution_reads(kernel: int, stride: int, dilation: int, pad: int, data):
+def test_weights_times_patches_equal_the_convolution(kernel: int, stride: int, dilation: int, pad: int, data):
     """Weights times patches is the convolution itself, at every sampled position."""
     size = data.draw(st.integers((kernel - 1) * dilation + 1, 24))
     generator = np.random.default_rng(size)
@@ -144,14 +147,14 @@ def test_patches_are_what_the_convolution_reads(kernel: int, stride: int, dilati
     np.testing.assert_allclose(patches(value, node) @ weight.reshape(3, -1).T, sampled, atol=1e-3)
 
 
-def test_rounding_is_kept_and_made_again_when_damaged(
+def test_rounded_weights_are_reused_and_rebuilt_when_damaged(
     fresh: Bundle, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def nearest(weight: np.ndarray, _: np.ndarray, axis: int = 0) -> RoundedWeight:
         scales = weight_scales(weight, axis)
         return RoundedWeight(quantize_weight(weight, scales, axis), scales)
 
-    # What is kept is the matter here, and made six times: the real rounding takes seconds each time.
+    # The weights are rounded six times here, and the real rounding takes seconds each time.
     monkeypatch.setattr("adq_edge.calibration.calibrated_model.round_with_compensation", nearest)
     source = image_source(dataset, 6)
     first = calibrate_model(fresh, FloatModel.load(fresh), "lp", source)
@@ -172,7 +175,7 @@ def test_rounding_is_kept_and_made_again_when_damaged(
             np.testing.assert_array_equal(weight.levels, other.rounded_weights[name].levels)
 
 
-def test_equalization_that_does_not_fit_is_refused(fresh: Bundle, model: onnx.ModelProto, dataset: Path):
+def test_equalization_scales_must_be_positive(fresh: Bundle, model: onnx.ModelProto, dataset: Path):
     (path,) = calibrate_bundle(fresh, FloatModel.load(fresh), ["lp"], image_source(dataset, 2))
     content = json.loads(path.read_text())
     name = next(iter(content["equalization"]))
@@ -187,10 +190,10 @@ def test_equalization_that_does_not_fit_is_refused(fresh: Bundle, model: onnx.Mo
     ("change", "complaint"),
     [
         (lambda name, scales: {name: scales[:-1]}, r"equalization has \d+ scales for the \d+ channels"),
-        (lambda name, scales: {f"{name}x": scales}, "which starts no group of this model"),
+        (lambda name, scales: {f"{name}x": scales}, "which is not the first tensor of a group"),
     ],
 )
-def test_equalization_of_other_channels_is_refused_and_measured_again(
+def test_equalization_of_other_channels_is_refused_and_calibrated_again(
     fresh: Bundle, model: onnx.ModelProto, dataset: Path, change: Callable, complaint: str
 ):
     source = image_source(dataset, 2)

@@ -15,14 +15,16 @@ from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import BuildError, CalibrationError, CheckpointError
 from adq_edge.core.options import Target
+from adq_edge.metrics.snr import snr_db
 from adq_edge.quantization.arithmetic import GRIDS, quantize_weight, scale_and_zero_point, weight_scales
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.graph.tensorrt_lint import check_for_tensorrt, lint
+from adq_edge.quantization.passes.channels_last_normalization import normalize_channels_last
 from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
-from adq_edge.quantization.passes.normalization import normalize_channels_last, widen_normalization
+from adq_edge.quantization.passes.frame import run_passes
+from adq_edge.quantization.passes.wide_normalization import widen_normalization
 from adq_edge.quantization.qdq import quantize
-from adq_edge.quantization.region import find_region
 from adq_edge.quantization.rounding import RoundedWeight
 from factories.images import SIZE
 
@@ -37,7 +39,7 @@ def model(bundle) -> onnx.ModelProto:
 @pytest.fixture(scope="module")
 def ranges(model: onnx.ModelProto, dataset) -> Ranges:
     images = image_source(dataset, 8).images((SIZE, SIZE))
-    histograms = collect(model, find_region(model).measured, images, threads=2)
+    histograms = collect(model, FloatModel.of(model).region.measured, images, threads=2)
     return {name: make_calibrator("minmax").compute_range(h) for name, h in histograms.items()}
 
 
@@ -46,17 +48,12 @@ def run(model: onnx.ModelProto, images: np.ndarray):
     return session.run(["anomaly_map", "anomaly_score"], {"image": images})
 
 
-def signal_to_noise(reference: np.ndarray, other: np.ndarray) -> float:
-    noise = np.sum((reference - other).astype(np.float64) ** 2)
-    return float(10 * np.log10(np.sum(reference.astype(np.float64) ** 2) / noise))
-
-
 # --- arithmetic --------------------------------------------------------------------------------
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.floats(-1e6, 0), st.floats(0, 1e6), st.sampled_from(list(Target)))
-def test_grid_covers_the_range_and_holds_zero_exactly(low: float, high: float, target: Target):
+def test_grid_covers_the_range_and_represents_zero_exactly(low: float, high: float, target: Target):
     grid = GRIDS[target]
     scale, zero_point = (np.float64(value) for value in scale_and_zero_point(low, high, grid))
     assert scale > 0
@@ -92,10 +89,10 @@ def test_weights_round_to_the_nearest_level_of_their_channel():
 # --- placement and insertion ---------------------------------------------------------------------
 
 
-def test_region_is_both_networks_and_no_scoring(model: onnx.ModelProto):
-    operators = [operator.node for operator in find_region(model).operators]
+def test_region_is_both_networks_without_the_scoring(model: onnx.ModelProto):
+    operators = [operator.node for operator in FloatModel.of(model).region.operators]
     kinds = {kind: sum(node.op_type == kind for node in operators) for kind in ("Conv", "Add", "MaxPool")}
-    assert kinds == {"Conv": 30, "Add": 12, "MaxPool": 2}  # all there are in two ResNet-18 trunks to layer3
+    assert kinds == {"Conv": 30, "Add": 12, "MaxPool": 2}  # all of two ResNet-18 trunks up to layer3
     assert all(node.name.startswith(("/teacher", "/student")) for node in operators)
 
 
@@ -104,18 +101,18 @@ def test_int8_maps_are_close_to_float(model: onnx.ModelProto, ranges: Ranges, da
     images = np.stack(list(image_source(dataset, 6).images((SIZE, SIZE))))
     expected, _ = run(model, images)
     maps, scores = run(quantize(FloatModel.of(model), ranges, target), images)
-    assert signal_to_noise(expected, maps) > 15.0
+    assert snr_db(expected, maps) > 15.0
     np.testing.assert_allclose(scores, maps.max((1, 2)), rtol=1e-6)
 
 
-def test_cpu_graph_runs_on_integer_kernels_but_for_the_images_convolutions(engines):
+def test_cpu_engine_computes_all_but_the_image_convolutions_in_integers(engines):
     from adq_edge.core.options import Precision
     from adq_edge.runtimes.registry import load_engine
 
     with load_engine(engines[Precision.INT8]) as engine:
         operators = engine.operators()
     assert operators["QLinearConv"] == 28
-    assert operators["Conv"] == 2  # of the image, one a network
+    assert operators["Conv"] == 2  # of the image, one per network
     assert operators["QLinearAdd"] == 10
     assert operators["Add"] == 2  # they read the pooled output of those convolutions
     assert operators["Sqrt"] == 6  # norms: the scoring is float32
@@ -160,7 +157,7 @@ def test_huge_bias_in_a_dead_channel_does_not_overflow(model: onnx.ModelProto, r
     }
     name = f"{layer}.bias"
     assert stored[f"{name}.quantized"][7] * float(stored[f"{name}.scale"][7]) == pytest.approx(5.0, rel=1e-4)
-    # the other channels keep the levels that they were given
+    # the other channels keep their given levels
     weight = GraphIndex(changed.graph).constant(f"{layer}.weight")
     scales = weight_scales(weight, 0)
     given = quantize_weight(weight, scales, 0)[::-1].copy()
@@ -186,7 +183,7 @@ def test_tensorrt_placement(model: onnx.ModelProto, ranges: Ranges):
         elif node.op_type == "Add":
             assert sorted(sources) == ["Conv", "DequantizeLinear"]  # only the skip branch: the kernel fuses
         elif node.op_type in ("ReduceL2", "Div", "Sub", "Mul", "Resize"):
-            assert "DequantizeLinear" not in sources  # the scoring reads what the kernels computed
+            assert "DequantizeLinear" not in sources  # the scoring reads the kernels' full precision
     pairs = [node for node in quantized.graph.node if node.op_type == "QuantizeLinear"]
     assert all(len(node.input) == 3 for node in pairs)
 
@@ -199,7 +196,7 @@ def test_missing_range_is_refused(model: onnx.ModelProto, ranges: Ranges):
         quantize(FloatModel.of(model), some, Target.X86)
 
 
-def test_constant_activation_survives(model: onnx.ModelProto, ranges: Ranges, dataset):
+def test_constant_activation_gives_finite_maps(model: onnx.ModelProto, ranges: Ranges, dataset):
     constant = {
         name: ((0.0, 0.0) if name.endswith("layer3.1/relu/Relu_output_0") else r)
         for name, r in ranges.items()
@@ -218,19 +215,19 @@ def test_nan_weight_is_refused(model: onnx.ModelProto, ranges: Ranges):
             value = numpy_helper.to_array(tensor).copy()
             value[0] = np.nan
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-    with pytest.raises(CheckpointError, match=r"'/teacher/conv1/Conv\.weight' hold NaN"):
+    with pytest.raises(CheckpointError, match=r"'/teacher/conv1/Conv\.weight' contain NaN"):
         quantize(FloatModel.of(broken), ranges, Target.X86)
 
 
-def test_float16_storage_halves_the_file_and_costs_nothing(model: onnx.ModelProto, dataset):
-    half = store_weights_as_float16(model)
+def test_float16_storage_halves_the_file_and_keeps_the_maps(model: onnx.ModelProto, dataset):
+    half = run_passes(model, (store_weights_as_float16,))
     assert half.ByteSize() < 0.52 * model.ByteSize()
     images = np.stack(list(image_source(dataset, 4).images((SIZE, SIZE))))
-    assert signal_to_noise(run(model, images)[0], run(half, images)[0]) > 45.0
+    assert snr_db(run(model, images)[0], run(half, images)[0]) > 45.0
 
 
 def test_wide_normalization_is_the_same_function(model: onnx.ModelProto, dataset):
-    wide = widen_normalization(model)
+    wide = run_passes(model, (widen_normalization,))
     images = np.stack(list(image_source(dataset, 4).images((SIZE, SIZE))))
     for ours, original in zip(run(wide, images), run(model, images)):
         np.testing.assert_array_equal(ours, original)
@@ -244,17 +241,17 @@ def test_wide_normalization_is_the_same_function(model: onnx.ModelProto, dataset
 
 @pytest.mark.parametrize("is_wide", [False, True], ids=["per channel", "wide"])
 def test_normalization_before_the_transposition_is_the_same_function(model, dataset, is_wide: bool):
-    given = widen_normalization(model) if is_wide else model
-    moved = normalize_channels_last(given)
+    passes = (widen_normalization, normalize_channels_last) if is_wide else (normalize_channels_last,)
+    moved = run_passes(model, passes)
     onnx.checker.check_model(moved, full_check=True)
     assert [node.op_type for node in moved.graph.node[:4]] == ["Cast", "Sub", "Mul", "Transpose"]
     images = np.stack(list(image_source(dataset, 4).images((SIZE, SIZE))))
     for ours, original in zip(run(moved, images), run(model, images)):
         np.testing.assert_array_equal(ours, original)
-    assert normalize_channels_last(moved) == moved  # nothing is left to move
+    assert run_passes(moved, (normalize_channels_last,)) == moved  # nothing is left to move
 
 
-# --- what TensorRT takes -------------------------------------------------------------------------
+# --- TensorRT -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("compute_capability", ["SM86", "SM89"])
@@ -323,8 +320,8 @@ def faulty(kind: str) -> onnx.ModelProto:
         ("half scale", "scale is float16"),
     ],
 )
-def test_lint_finds_what_tensorrt_85_cannot_read(kind: str, complaint: str):
+def test_lint_finds_faults_for_tensorrt_8_5(kind: str, complaint: str):
     model = faulty(kind)
     assert any(complaint in fault for fault in lint(model)), lint(model)
-    with pytest.raises(BuildError, match=r"graph does not suit TensorRT 8\.5"):
+    with pytest.raises(BuildError, match=r"TensorRT 8\.5 cannot read the graph: "):
         check_for_tensorrt(model)

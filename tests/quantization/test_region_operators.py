@@ -1,6 +1,6 @@
-"""Graphs beyond an STFPM's: leaky activations, concatenations, multi-pooling, transposed convolutions.
+"""Quantization of leaky activations, concatenations, multi-pooling and transposed convolutions.
 
-Two small networks stand for Reverse Distillation and for Uninformed Students, made of their operators.
+Two small networks consist of the operators of Reverse Distillation and of Uninformed Students.
 """
 
 from __future__ import annotations
@@ -24,22 +24,26 @@ from torch.nn import functional
 
 from adq_edge.calibration.activations import collect, largest_per_channel, observe
 from adq_edge.calibration.second_moments import patches, second_moments
-from adq_edge.core.options import Target
+from adq_edge.core.options import Precision, Target
+from adq_edge.metrics.snr import snr_db
 from adq_edge.quantization.arithmetic import quantize_weight
+from adq_edge.quantization.dynamic_ranges import dynamic_ranges, float32_nodes
 from adq_edge.quantization.equalization import channel_groups, equalization_scales, equalize
 from adq_edge.quantization.float_model import FloatModel
-from adq_edge.quantization.graph.constant_folding import fold_constants
-from adq_edge.quantization.graph.index import GraphIndex, tidy
+from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.graph.tensorrt_lint import lint
-from adq_edge.quantization.passes.conv_transpose import lay_out_blocks, rewrite_transposed
-from adq_edge.quantization.passes.dynamic_ranges import dynamic_ranges, float32_nodes
+from adq_edge.quantization.passes import pipelines
+from adq_edge.quantization.passes.conv_transpose import replace_conv_transpose
+from adq_edge.quantization.passes.depth_to_space import transpose_depth_to_space
 from adq_edge.quantization.passes.float_weights import keep_float_weights
+from adq_edge.quantization.passes.frame import PassContext, run_passes
 from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
 from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
 from adq_edge.quantization.passes.strong_typing import type_as_float16
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.range_propagation import before_leaky
-from adq_edge.quantization.region import OUTPUT_AXIS, find_region
+from adq_edge.quantization.region import OUTPUT_AXIS
 from adq_edge.quantization.rounding import round_with_compensation
 
 Ranges = Dict[str, Tuple[float, float]]
@@ -47,7 +51,7 @@ SIZE = 32
 
 
 class Scored(nn.Module):
-    """What follows the networks: the difference of two feature maps, and the largest."""
+    """A scoring: the squared difference of two feature maps, and its largest value."""
 
     def score(self, a: torch.Tensor, b: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         anomaly_map = torch.sum((a - b) ** 2, 1)
@@ -82,7 +86,7 @@ class Reversed(Scored):
 
 
 class Patches(Scored):
-    """Two patch networks at every pixel: all four offsets of a pooling go through the rest as a batch."""
+    """Two patch networks at every pixel: all four offsets of a pooling form a batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +121,7 @@ def export(network: nn.Module) -> onnx.ModelProto:
             dynamo=False, input_names=names[:1], output_names=names[1:],
             dynamic_axes={name: {0: "N"} for name in names},
         )  # fmt: skip
-    return tidy(fold_constants(onnx.load_model_from_string(buffer.getvalue())))
+    return run_passes(onnx.load_model_from_string(buffer.getvalue()), pipelines.EXPORT)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +146,7 @@ def ranges(models: Dict[str, onnx.ModelProto], images: np.ndarray) -> Dict[str, 
 
 
 def measure(model: onnx.ModelProto, images: np.ndarray) -> Ranges:
-    histograms = collect(model, find_region(model).measured, list(images), threads=1)
+    histograms = collect(model, FloatModel.of(model).region.measured, list(images), threads=1)
     return {name: (float(h.low), float(h.high)) for name, h in histograms.items()}
 
 
@@ -161,15 +165,8 @@ def run(model: onnx.ModelProto, images: np.ndarray, *, integer: bool = False, na
     return open_session(model, integer).run(list(names), {"image": images})
 
 
-def decibels(expected: np.ndarray, other: np.ndarray) -> float:
-    noise = np.sum((expected - other).astype(np.float64) ** 2)
-    return float(10 * np.log10(np.sum(expected.astype(np.float64) ** 2) / max(noise, 1e-30)))
-
-
 def for_cpu(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
-    rewritten = rewrite_transposed(FloatModel.of(model), {})
-    quantized = quantize(rewritten.model, ranges, Target.X86, rounding=rewritten.rounding)
-    return lay_out_blocks(split_leaky_relus(keep_float_weights(quantized)))
+    return run_passes(model, pipelines.ONNXRUNTIME[Precision.INT8], PassContext(Target.X86, ranges))
 
 
 # --- the float passes keep the function ------------------------------------------------------------
@@ -181,16 +178,17 @@ def test_float_passes_keep_the_function(models, networks, images: np.ndarray, ki
         expected = networks[kind](torch.from_numpy(images))[0].numpy()
     model = models[kind]
     assert not {"BatchNormalization"} & {node.op_type for node in model.graph.node}
-    assert decibels(expected, run(model, images)[0]) > 100
-    rewritten = rewrite_transposed(FloatModel.of(model), {}).model.proto
+    assert snr_db(expected, run(model, images)[0]) > 100
+    rewritten = run_passes(model, (replace_conv_transpose,))
     assert not {"ConvTranspose"} & {node.op_type for node in rewritten.graph.node}
-    assert decibels(expected, run(rewritten, images)[0]) > 100
-    laid_out = lay_out_blocks(rewritten)
+    assert snr_db(expected, run(rewritten, images)[0]) > 100
+    laid_out = run_passes(rewritten, (transpose_depth_to_space,))
     assert not {"DepthToSpace"} & {node.op_type for node in laid_out.graph.node}
-    assert decibels(expected, run(laid_out, images)[0]) > 100
-    groups = channel_groups(FloatModel.of(model))
+    assert snr_db(expected, run(laid_out, images)[0]) > 100
+    region = FloatModel.of(model).region
+    groups = channel_groups(region, GraphIndex(model.graph))
     assert len(groups) == {"reversed": 7, "patches": 4}[kind]
-    measured = [name for name in find_region(model).measured if any(name in members for members in groups)]
+    measured = [name for name in region.measured if any(name in members for members in groups)]
     largest = largest_per_channel(model, measured, images, threads=1)
     for scales in (
         equalization_scales(groups, largest),
@@ -198,7 +196,7 @@ def test_float_passes_keep_the_function(models, networks, images: np.ndarray, ki
     ):
         assert len(scales) == len(groups)
         equalized = equalize(FloatModel.of(model), scales).proto
-        assert decibels(expected, run(equalized, images)[0]) > 90
+        assert snr_db(expected, run(equalized, images)[0]) > 90
 
 
 # --- integers --------------------------------------------------------------------------------------
@@ -208,7 +206,7 @@ def test_float_passes_keep_the_function(models, networks, images: np.ndarray, ki
 @pytest.mark.parametrize("target", list(Target))
 def test_int8_is_close_to_float(models, ranges, images: np.ndarray, kind: str, target: Target):
     quantized = quantize(FloatModel.of(models[kind]), ranges[kind], target)
-    assert decibels(run(models[kind], images)[0], run(quantized, images)[0]) > 27
+    assert snr_db(run(models[kind], images)[0], run(quantized, images)[0]) > 27
 
 
 @pytest.mark.parametrize(
@@ -221,7 +219,7 @@ def test_int8_is_close_to_float(models, ranges, images: np.ndarray, kind: str, t
         ),
     ],
 )
-def test_a_cpu_computes_it_in_integers(
+def test_onnxruntime_computes_the_networks_in_integers(
     models, ranges, images: np.ndarray, tmp_path: Path, kind: str, kernels: Dict[str, int]
 ):
     quantized = for_cpu(models[kind], ranges[kind])
@@ -232,28 +230,29 @@ def test_a_cpu_computes_it_in_integers(
     assert {kernel: found[kernel] for kernel in kernels} == kernels
     assert found["ConvTranspose"] == found["LeakyRelu"] == 0
     index = GraphIndex(graph)
-    for node in graph.node:  # what moves, moves bytes
+    for node in graph.node:  # movements move bytes
         if node.op_type in ("Reshape", "Slice") and node.input[0] in index.producers:
             makers = {index.producers[node.input[0]].op_type}
             assert makers <= {"QLinearConv", "QuantizeLinear", "Transpose", "QLinearAdd", "Slice"}
     expected = run(models[kind], images)[0]
-    assert decibels(expected, run(quantized, images, integer=True)[0]) > 27
+    assert snr_db(expected, run(quantized, images, integer=True)[0]) > 27
 
 
 @pytest.mark.parametrize("target", [Target.X86, Target.ARM])
-def test_the_two_sides_of_a_leaky_activation_are_rounded_once(models, ranges, images, target: Target):
+def test_split_leaky_relu_is_rounded_once(models, ranges, images, target: Target):
     model = models["patches"]
-    # behind the slope, the negative side is the longer one: rounded in front, it would take all levels
+    # the negative side is the longer one before the slope: rounded there, it would take all levels
     skewed = {name: (min(low, -0.02 * high), high) for name, (low, high) in ranges["patches"].items()}
-    whole = keep_float_weights(quantize(FloatModel.of(model), skewed, target))
-    split = split_leaky_relus(whole)
+    whole = run_passes(quantize(FloatModel.of(model), skewed, target), (keep_float_weights,))
+    split = run_passes(whole, (split_leaky_relus,))
     assert "LeakyRelu" not in {node.op_type for node in split.graph.node}
-    assert decibels(run(whole, images)[0], run(split, images)[0]) > 55
-    assert decibels(run(whole, images)[0], run(split, images, integer=True)[0]) > 40
+    assert snr_db(run(whole, images)[0], run(split, images)[0]) > 55
+    assert snr_db(run(whole, images)[0], run(split, images, integer=True)[0]) > 40
     weights = [[len(t.raw_data) for t in m.graph.initializer if len(t.dims) == 4] for m in (whole, split)]
-    assert sorted(weights[0]) == sorted(weights[1])  # the sides share them
+    assert sorted(weights[0]) == sorted(weights[1])  # both sides share them
     nothing_below = {name: (0.0, high) for name, (_, high) in ranges["patches"].items()}
-    rectified = split_leaky_relus(quantize(FloatModel.of(model), nothing_below, target))
+    rounded = quantize(FloatModel.of(model), nothing_below, target)
+    rectified = run_passes(rounded, (split_leaky_relus,))
     operators = collections.Counter(node.op_type for node in rectified.graph.node)
     assert operators["Relu"] == 4
     assert operators["Conv"] == 6
@@ -261,9 +260,7 @@ def test_the_two_sides_of_a_leaky_activation_are_rounded_once(models, ranges, im
 
 @settings(max_examples=200, deadline=None)
 @given(st.floats(-1e3, 0), st.floats(1e-3, 1e3), st.sampled_from([0.005, 0.01, 0.2, 1.0]))
-def test_the_range_in_front_of_a_leaky_activation_costs_a_level_at_most(
-    low: float, high: float, slope: float
-):
+def test_range_before_a_leaky_relu_loses_at_most_one_level(low: float, high: float, slope: float):
     before = before_leaky(slope * low, high, slope)
     assert before[1] == high
     level = (high - slope * low) / 255
@@ -272,10 +269,12 @@ def test_the_range_in_front_of_a_leaky_activation_costs_a_level_at_most(
     assert before[0] >= low * 1.0001 - 1e-9 or before[0] == slope * low
 
 
-def test_transposed_weights_are_rounded_like_those_of_the_convolution_they_are(models, images: np.ndarray):
+def test_transposed_weights_are_rounded_like_those_of_the_equivalent_convolution(models, images: np.ndarray):
     model = models["reversed"]
     index, names = GraphIndex(model.graph), []
-    for node, moments in second_moments(model, find_region(model).operators, list(images), threads=1):
+    for node, moments in second_moments(
+        model, FloatModel.of(model).region.operators, list(images), threads=1
+    ):
         weight = index.constant(node.input[1])
         rounded = round_with_compensation(weight, moments, OUTPUT_AXIS[node.op_type])
         assert rounded.levels.shape == weight.shape
@@ -286,25 +285,28 @@ def test_transposed_weights_are_rounded_like_those_of_the_convolution_they_are(m
         nearest = quantize_weight(weight, rounded.scales, 1)
         (values,) = run(observe(model, [node.input[0]]), images, names=[node.input[0]])
 
-        damages = [
+        errors = [
             np.sum(np.einsum("nchw,cokl->nohwkl", values, step * levels - weight) ** 2)
             for step in [rounded.scales[:, None, None].astype(np.float64)]
             for levels in (rounded.levels, nearest)
         ]
-        assert damages[0] < 0.9 * damages[1]
-        # the rewritten convolution computes with the same integers
-        rewritten = rewrite_transposed(FloatModel.of(model), {node.name: rounded})
-        same = rewritten.rounding[node.name]
+        assert errors[0] < 0.9 * errors[1]
+        # the 1x1 convolution computes with the same integers
+        context = PassContext(rounding={node.name: rounded})
+        replace_conv_transpose(GraphEditor(model), context)
+        same = context.rounding[node.name]
         restored = same.levels[:, :, 0, 0].astype(np.float64) * same.scales[:, None]
         direct = rounded.levels * rounded.scales[:, None, None].astype(np.float64)
         np.testing.assert_array_equal(restored, direct.transpose(2, 3, 1, 0).reshape(restored.shape))
-        on_grid = GraphIndex(put_weights_on_grid(model, {node.name: rounded}).graph).constant(node.input[1])
+        editor = GraphEditor(model)
+        put_weights_on_grid(editor, PassContext(rounding={node.name: rounded}))
+        on_grid = editor.value(node.input[1])
         assert np.abs(on_grid - weight).max() <= 1.5 * rounded.scales.max()
         np.testing.assert_allclose(np.abs(on_grid).max((0, 2, 3)), 127 * rounded.scales, rtol=1e-6)
     assert len(names) == 2
 
 
-def test_what_a_transposed_convolution_reads_is_a_pixel():
+def test_patches_of_a_transposed_convolution_are_pixels():
     value = np.random.default_rng(0).normal(size=(1, 5, 6, 7)).astype(np.float32)
     node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], kernel_shape=[2, 2], strides=[2, 2])
     np.testing.assert_array_equal(patches(value, node), value[0].reshape(5, -1).T)
@@ -324,7 +326,7 @@ def test_tensorrt_has_pairs_at_readers_only(models, ranges, kind: str):
             assert {reader.op_type for reader in readers} <= {"Conv", "ConvTranspose", "Add"}
             assert index.producers[node.input[0]].op_type != "Conv" or readers[0].op_type == "Add"
     amax = dynamic_ranges(FloatModel.of(models[kind]), ranges[kind])
-    networks = find_region(models[kind]).made
+    networks = FloatModel.of(models[kind]).region.made
     assert networks <= set(amax)
     for node in models[kind].graph.node:
         if node.op_type in ("Concat", "Slice", "MaxPool") and node.output[0] in networks:
@@ -340,14 +342,14 @@ def test_tensorrt_rtx_compiles_integers_and_halves(models, ranges, kind: str):
     from factories.rtx import compile_engine
 
     integers = quantize(FloatModel.of(models[kind]), ranges[kind], Target.TENSORRT)
-    halves = type_as_float16(models[kind])
-    made = find_region(models[kind]).made
+    halves = run_passes(models[kind], (type_as_float16,))
+    made = FloatModel.of(models[kind]).region.made
     types = {
         item.name: item.type.tensor_type.elem_type
         for item in onnx.shape_inference.infer_shapes(halves).graph.value_info
     }
-    for node in halves.graph.node:  # a feature that the scoring reads is cast back under its own name
+    for node in halves.graph.node:  # a feature for the scoring is cast back under its own name
         if node.output[0] in made and node.op_type != "Cast":
             assert types[node.output[0]] == onnx.TensorProto.FLOAT16
-    for model in (integers, type_as_float16(integers), halves):
+    for model in (integers, run_passes(integers, (type_as_float16,)), halves):
         assert compile_engine(model.SerializeToString(), "SM86", SIZE)

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional
 
-import onnx
 import pytest
 
 from adq_edge.artifacts.bundle import Bundle
@@ -21,7 +20,7 @@ from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import EngineError
 from adq_edge.core.options import Device, Precision, Scenario, cpu_target
 from adq_edge.datasets.mvtec import read_dataset
-from adq_edge.quantization.region import find_region
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.remote.bench_job import Request, extras_for, make_job
 from adq_edge.remote.engine_specs import EngineSpec, read_specs
 from adq_edge.remote.jobs import Job
@@ -100,7 +99,7 @@ def write_files(job: Job, folder: Path) -> None:
 
 def test_engine_built_again_has_the_same_bytes(bundle, dataset: Path, tmp_path: Path):
     """It has the same float32 layers, runtime and calibration images in the same order."""
-    layer = find_region(onnx.load(str(bundle.model))).operators[0].node.name
+    layer = FloatModel.load(bundle).region.operators[0].node.name
     plan = tmp_path / "plan.json"
     Plan(bundle.manifest.model_sha256, cpu_target(), (layer,)).write(plan)
     here = build(bundle.path, tmp_path / "mixed.onnx", plan=plan, samples=8, runtime="openvino")

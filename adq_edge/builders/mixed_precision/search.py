@@ -18,7 +18,7 @@ from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Precision, Target
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.placement import integer_layers
-from adq_edge.quantization.sensitivity import map_damage
+from adq_edge.quantization.sensitivity import layer_sensitivities
 
 
 def find_plan(
@@ -96,7 +96,7 @@ def _worst_first(
 ) -> List[str]:
     """Return the layers by their effect on the map when each alone is quantized, largest first."""
     with progress_bar("Finding the worst layers", len(layers), "layers") as advance:
-        damages = map_damage(
+        sensitivities = layer_sensitivities(
             calibrated.float_model,
             calibrated.ranges.tensors,
             target,
@@ -106,8 +106,10 @@ def _worst_first(
             threads=threads,
             on_layer=advance,
         )
-    damages.sort(key=lambda damage: math.inf if damage.map_snr_db is None else damage.map_snr_db)
-    return [damage.layer for damage in damages]
+    sensitivities.sort(
+        key=lambda sensitivity: math.inf if sensitivity.map_snr_db is None else sensitivity.map_snr_db
+    )
+    return [sensitivity.layer for sensitivity in sensitivities]
 
 
 def _describe(goal: Goal, calibrated: CalibratedModel, trials: Trials, holds: bool) -> Search:

@@ -1,8 +1,8 @@
-"""What TensorRT 8.5.2, the last release for a Xavier NX, reads from ONNX without error and without surprise.
+"""Checks that TensorRT 8.5.2, the last release for a Xavier NX, reads a graph correctly.
 
-Source: the importers of onnx-tensorrt at 8.5.2 (builtin_op_importers.cpp) and its operators.md. Newer
-releases read everything that passes here. Two of these faults are silent there: reduction axes given as
-an input reduce over all axes, and an FP16 scale is misread.
+Newer releases read every graph that passes. TensorRT does not report two of these faults: axes given as an
+input reduce over all axes, and an FP16 scale is misread.
+Source: the importers of onnx-tensorrt at 8.5.2 (builtin_op_importers.cpp) and its operators.md.
 """
 
 from __future__ import annotations
@@ -19,47 +19,36 @@ from adq_edge.quantization.graph.index import GraphIndex, attribute
 OPSET = 17
 NEWEST_IR = 9
 
-_UNSUPPORTED = {
-    "ConvInteger",
-    "DynamicQuantizeLinear",
-    "GroupNormalization",
-    "LayerNormalization",
-    "MatMulInteger",
-    "QLinearConv",
-    "QLinearMatMul",
-}
-_ATTRIBUTE_AXES = {
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSumSquare",
-}
+_UNSUPPORTED = frozenset(
+    {"ConvInteger", "DynamicQuantizeLinear", "GroupNormalization", "LayerNormalization"}
+    | {"MatMulInteger", "QLinearConv", "QLinearMatMul"}
+)
+_ATTRIBUTE_AXES = frozenset(
+    {"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax"}
+    | {"ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare"}
+)
 
 
 def check_for_tensorrt(model: onnx.ModelProto) -> None:
     """Refuse a graph that TensorRT 8.5 would reject or misread.
 
     Raises:
-        BuildError: with the first fault and the number of further ones.
+        BuildError: the graph has faults; the message has the first one and the number of others.
     """
     faults = lint(model)
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise BuildError(f"graph does not suit TensorRT 8.5: {faults[0]}{more}")
+        raise BuildError(f"TensorRT 8.5 cannot read the graph: {faults[0]}{more}")
 
 
 def lint(model: onnx.ModelProto) -> List[str]:
-    """Return every fault of a graph as a sentence; an empty list if TensorRT 8.5 can read it."""
+    """Return every fault of a graph as a sentence; an empty list if TensorRT 8.5 reads it correctly."""
+    index = GraphIndex(model.graph)
     return [
         *_lint_versions(model),
-        *_lint_inputs(model.graph),
-        *_lint_operators(model.graph),
-        *_lint_quantization(model.graph),
+        *_lint_inputs(model.graph, index),
+        *_lint_operators(index),
+        *_lint_quantization(model.graph, index),
     ]
 
 
@@ -73,8 +62,7 @@ def _lint_versions(model: onnx.ModelProto) -> Iterator[str]:
             yield f"opset {opset.version} is newer than {OPSET}: its reductions would reduce over all axes"
 
 
-def _lint_inputs(graph: onnx.GraphProto) -> Iterator[str]:
-    index = GraphIndex(graph)
+def _lint_inputs(graph: onnx.GraphProto, index: GraphIndex) -> Iterator[str]:
     for item in graph.input:
         if item.name in index.initializers:
             continue
@@ -87,25 +75,20 @@ def _lint_inputs(graph: onnx.GraphProto) -> Iterator[str]:
                 yield f"uint8 input {item.name!r} goes into {reader}, not into a Cast"
 
 
-def _lint_operators(graph: onnx.GraphProto) -> Iterator[str]:
-    for node in graph.node:
+def _lint_operators(index: GraphIndex) -> Iterator[str]:
+    for node in index.nodes:
         if node.domain not in ("", "ai.onnx") or node.op_type in _UNSUPPORTED:
             yield f"{node.name or node.output[0]}: operator {node.op_type} has no importer"
         if node.op_type in _ATTRIBUTE_AXES and len(node.input) > 1:
             yield f"{node.name}: {node.op_type} takes its axes as an input, which is ignored"
-        if node.op_type == "MaxPool" and (len(node.output) > 1 or _is_dilated(node)):
+        is_dilated = any(step != 1 for step in attribute(node, "dilations", []))
+        if node.op_type == "MaxPool" and (len(node.output) > 1 or is_dilated):
             yield f"{node.name}: MaxPool with indices or dilations"
 
 
-def _is_dilated(node: onnx.NodeProto) -> bool:
-    return any(step != 1 for step in attribute(node, "dilations", []))
-
-
-def _lint_quantization(graph: onnx.GraphProto) -> Iterator[str]:
-    index = GraphIndex(graph)
-    for node in graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            yield from _lint_scale(node, index)
+def _lint_quantization(graph: onnx.GraphProto, index: GraphIndex) -> Iterator[str]:
+    for node in index.of_type("QuantizeLinear", "DequantizeLinear"):
+        yield from _lint_scale(node, index)
         if node.op_type == "DequantizeLinear":
             tensor = index.initializers.get(node.input[0])
             if tensor is not None:

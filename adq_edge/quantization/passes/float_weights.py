@@ -1,9 +1,9 @@
 """Keeps ONNX Runtime from quantizing layers that are meant to stay float32.
 
-Where a convolution reads what a DequantizeLinear of one scale gives, ONNX Runtime (from 1.21 on) takes its
-float32 weights for an oversight and rounds them to one int8 scale per tensor: worse than our own INT8. It
-leaves a convolution alone whose input has a scale per channel, so such a layer gets a DequantizeLinear of its
-own that repeats the one scale for each channel: the same numbers, told otherwise.
+If a float32 convolution reads a DequantizeLinear of one scale, ONNX Runtime (since 1.21) rounds the weights
+to one int8 scale per tensor, which is worse than our INT8. It leaves a convolution alone whose input has a
+scale per channel. So such a layer gets its own DequantizeLinear, which repeats the one scale per channel: the
+same numbers.
 Source: onnxruntime/core/optimizer/qdq_transformer/weight_bias_quantization.cc.
 """
 
@@ -11,47 +11,28 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
 
-from adq_edge.quantization.graph.index import GraphIndex, add_initializer, attribute, drop_unused_initializers
+from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.graph.index import attribute
+from adq_edge.quantization.passes.frame import PassContext
 
-_REQUANTIZED = frozenset({"Conv", "ConvTranspose", "Gemm"})
 _CHANNELS = 1
 
 
-def keep_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of a Q/DQ model whose float32 convolutions ONNX Runtime will leave float32."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graph = copy.graph
-    index = GraphIndex(graph)
-    nodes = []
-    for node in graph.node:
-        source = index.producers.get(node.input[0]) if node.op_type in _REQUANTIZED else None
-        weight = index.constant(node.input[1]) if source is not None else None
-        if source is not None and source.op_type == "DequantizeLinear" and weight is not None:
-            nodes.append(_dequantize_by_channel(graph, index, node, source, _input_channels(node, weight)))
-            node.input[0] = nodes[-1].output[0]
-        nodes.append(node)
-    read = {name for node in nodes for name in node.input} | {output.name for output in graph.output}
-    del graph.node[:]
-    graph.node.extend(node for node in nodes if read & set(node.output))  # the shared one may be left over
-    drop_unused_initializers(graph)
-    onnx.checker.check_model(copy)
-    return copy
-
-
-def _dequantize_by_channel(
-    graph: onnx.GraphProto, index: GraphIndex, node: onnx.NodeProto, shared: onnx.NodeProto, channels: int
-) -> onnx.NodeProto:
-    stem = f"{node.name}.input"
-    inputs = [shared.input[0]]
-    for role, name in zip(("scale", "zero_point"), shared.input[1:]):
-        value = numpy_helper.to_array(index.initializers[name])
-        inputs.append(add_initializer(graph, f"{stem}.{role}", np.repeat(value, channels)))
-    return helper.make_node(
-        "DequantizeLinear", inputs, [f"{stem}.dequantized"], f"{stem}.DequantizeLinear", axis=_CHANNELS
-    )
+def keep_float_weights(editor: GraphEditor, context: PassContext) -> None:
+    """Dequantize the input of each float32 convolution by channel."""
+    for node in editor.of_type("Conv", "ConvTranspose", "Gemm"):
+        shared, weight = editor.producers.get(node.input[0]), editor.constant(node.input[1])
+        if shared is None or shared.op_type != "DequantizeLinear" or weight is None:
+            continue
+        stem, inputs = f"{node.name}.input", [shared.input[0]]
+        for role, name in zip(("scale", "zero_point"), shared.input[1:]):
+            repeated = np.repeat(editor.value(name), _input_channels(node, weight))
+            inputs.append(editor.store(f"{stem}.{role}", repeated))
+        output = editor.add(
+            shared.op_type, inputs, f"{stem}.dequantized", f"{stem}.DequantizeLinear", axis=_CHANNELS
+        )
+        editor.rewire(node, [output, *node.input[1:]])
 
 
 def _input_channels(node: onnx.NodeProto, weight: np.ndarray) -> int:

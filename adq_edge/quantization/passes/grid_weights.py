@@ -1,44 +1,32 @@
-"""Weights put on their integer grid in a float model, for builders that quantize weights by themselves.
+"""Puts weights on their integer grid in a float model, for builders that quantize weights themselves.
 
-TensorRT without Q/DQ takes a channel's scale from its largest weight. So one weight of each channel must
-stand at the end of the grid; then TensorRT finds the very integers that `rounding.py` chose.
+TensorRT without Q/DQ takes a channel's scale from its largest weight. So one weight of each channel must lie
+at the end of the grid; then TensorRT finds the integers that `rounding.py` chose.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
-from adq_edge.quantization.arithmetic import WEIGHT_LEVELS
-from adq_edge.quantization.graph.index import GraphIndex
+from adq_edge.quantization.arithmetic import WEIGHT_LEVELS, broadcast_along
+from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.passes.frame import PassContext
 from adq_edge.quantization.region import OUTPUT_AXIS
-from adq_edge.quantization.rounding import Rounding
 
 
-def put_weights_on_grid(model: onnx.ModelProto, rounding: Rounding) -> onnx.ModelProto:
-    """Return a copy whose rounded weights are float32 multiples of their channels' scales.
-
-    Args:
-        model: the float32 model that the weights were rounded of.
-        rounding: weights on their grid, by node; the others stay as they are.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    initializers = GraphIndex(copy.graph).initializers
-    for node in copy.graph.node:
-        if node.name in rounding:
-            rounded, axis = rounding[node.name], OUTPUT_AXIS[node.op_type]
-            shape = [1] * rounded.levels.ndim
-            shape[axis] = -1
-            levels = np.moveaxis(_stretched(np.moveaxis(rounded.levels, axis, 0)), 0, axis)
-            value = levels.astype(np.float32) * rounded.scales.reshape(shape)
-            initializers[node.input[1]].CopyFrom(numpy_helper.from_array(value, node.input[1]))
-    return copy
+def put_weights_on_grid(editor: GraphEditor, context: PassContext) -> None:
+    """Replace rounded weights by float32 multiples of their channels' scales; others stay as they are."""
+    for node in editor.nodes:
+        if node.name in context.rounding:
+            (levels, scales), axis = context.rounding[node.name], OUTPUT_AXIS[node.op_type]
+            stretched = np.moveaxis(_stretch(np.moveaxis(levels, axis, 0)), 0, axis)
+            editor.store(
+                node.input[1], stretched.astype(np.float32) * broadcast_along(axis, scales, levels.ndim)
+            )
 
 
-def _stretched(levels: np.ndarray) -> np.ndarray:
-    """Return int8 levels in which the largest of every channel (axis 0) stands at the end of the grid."""
+def _stretch(levels: np.ndarray) -> np.ndarray:
+    """Return int8 levels with the largest of each channel (axis 0) moved to the end of the grid."""
     rows = levels.reshape(len(levels), -1).copy()
     largest = np.abs(rows.astype(np.int16)).argmax(axis=1)
     positions = np.arange(len(rows)), largest

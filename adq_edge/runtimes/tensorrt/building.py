@@ -19,7 +19,7 @@ from adq_edge.core.files import storage_errors
 from adq_edge.core.options import Precision, Route
 from adq_edge.core.runtimes import TENSORRT_RTX, find_runtime
 from adq_edge.core.worker import serve
-from adq_edge.quantization.passes.dynamic_ranges import (
+from adq_edge.quantization.calibration_cache import (
     CalibrationAlgorithm,
     read_calibration_cache,
     write_calibration_cache,
@@ -70,7 +70,7 @@ def build(job: Job) -> BuildReport:
         pin_precisions(job, release, network)
     if job.route is Route.IMPLICIT and job.precision is Precision.INT8:
         set_dynamic_ranges(job, release, network)
-        cache = write_calibration_cache(job.ranges, release.version, CalibrationAlgorithm.ENTROPY_2.value)
+        cache = write_calibration_cache(job.ranges, release.version, CalibrationAlgorithm.ENTROPY_2)
         reader = cache_reader(release, cache)
 
     def finish(builder: Any, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig) -> None:
@@ -292,7 +292,7 @@ def _calibrate(job: Job, release: Release) -> BuildReport:
         raise BuildError(f"TensorRT {release.version} found no ranges", fix="Use a calibrator of adq-edge")
     # The cache of the percentile calibrator names a class that `read_calibration_cache` refuses.
     signed = re.sub(rb"^(TRT-\d+)-\w+", rb"\1-EntropyCalibration2", calibrator.cache, count=1)
-    ranges = read_calibration_cache(signed).ranges
+    ranges = read_calibration_cache(signed)
     return BuildReport(release.version, None, None, ranges)
 
 

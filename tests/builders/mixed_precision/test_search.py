@@ -29,7 +29,7 @@ from adq_edge.core.imaging import load_image
 from adq_edge.core.options import DEFAULT_CALIBRATOR, BuildOptions, Precision, Target, cpu_target
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.placement import integer_layers
-from adq_edge.quantization.sensitivity import map_damage
+from adq_edge.quantization.sensitivity import layer_sensitivities
 from adq_edge.report.tables.plan import plan_table
 from adq_edge.runtimes.registry import load_engine
 from factories.command_line import run_cli
@@ -50,11 +50,11 @@ def quick_search() -> Iterator[None]:
             model.proto.SerializeToString() + repr(sorted(ranges.items())).encode()
         ).hexdigest()
         if key not in ranked:
-            ranked[key] = map_damage(model, ranges, *arguments, **options)
+            ranked[key] = layer_sensitivities(model, ranges, *arguments, **options)
         return list(ranked[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("adq_edge.builders.mixed_precision.search.map_damage", remember)
+        patch.setattr("adq_edge.builders.mixed_precision.search.layer_sensitivities", remember)
         patch.setattr("adq_edge.builders.mixed_precision.goal._IMAGES", IMAGES)
         patch.setattr("adq_edge.benchmark.schedule._SETTLE_SECONDS", 0.0)
         patch.setattr("adq_edge.builders.mixed_precision.trials._ROUNDS", 2)

@@ -1,4 +1,4 @@
-"""Scoring computed channels-last: against float64 arithmetic, the graph before and the methods themselves."""
+"""The channels-last scoring against float64 arithmetic, the original graph and the methods in torch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from adq_edge.models.base import AnomalyModel, ModelConfig
 from adq_edge.models.reverse_distillation import ReverseDistillation
 from adq_edge.models.stfpm import STFPM
 from adq_edge.models.uninformed_students import UninformedStudents
-from adq_edge.quantization.graph.constant_folding import fold_constants
-from adq_edge.quantization.graph.index import tidy
+from adq_edge.quantization.passes import pipelines
 from adq_edge.quantization.passes.channels_last import score_channels_last
+from adq_edge.quantization.passes.frame import run_passes
 
 SUMS = {"ReduceL2", "ReduceSum"}
 Node = Tuple[str, List[str], str]
@@ -35,7 +35,7 @@ def run(model: onnx.ModelProto, features: Dict[str, np.ndarray]) -> List[np.ndar
 
 
 def graph(nodes: List[Node], channels: object, size: Tuple[int, int], keepdims: int) -> onnx.ModelProto:
-    """Make a model of `a` and `b`, `[N, channels, *size]`; constants by name: see `constants`."""
+    """Make a model of `a` and `b`, `[N, channels, *size]`."""
     kinds: Dict[str, Dict[str, Any]] = {
         "ReduceL2": {"axes": [1], "keepdims": keepdims},
         "ReduceMax": {"axes": [1]},
@@ -121,14 +121,14 @@ def spread(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     shape=st.tuples(st.integers(1, 3), st.integers(1, 70), st.integers(1, 17), st.integers(1, 17)),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_numbers_are_those_of_float64_at_any_size(
+def test_results_equal_float64_arithmetic_at_any_size(
     case: Tuple[List[Node], int, Callable[..., np.ndarray]], shape: Tuple[int, ...], seed: int
 ):
     nodes, keepdims, exact = case
     generator = np.random.default_rng(seed)
     features = {name: generator.normal(size=shape).astype(np.float32) for name in "ab"}
     model = graph(nodes, shape[1], shape[2:], keepdims)
-    turned = score_channels_last(model)
+    turned = run_passes(model, (score_channels_last,))
     assert not SUMS & {node.op_type for node in turned.graph.node}
     (before,), (after,) = run(model, features), run(turned, features)
     expected = exact(*(value.astype(np.float64) for value in features.values()))
@@ -137,8 +137,8 @@ def test_numbers_are_those_of_float64_at_any_size(
     np.testing.assert_allclose(after, before, rtol=2e-5, atol=2e-6)
 
 
-def test_what_others_read_stays_as_they_read_it():
-    """A difference that is also a result, and a norm that both its own kind and others read."""
+def test_readers_outside_the_scoring_keep_their_layout():
+    """A difference that other nodes read too, and a norm that both the scoring and other nodes read."""
     nodes = [
         ("Sub", ["a", "b"], "difference"),
         ("ReduceL2", ["difference"], "norm"),
@@ -151,17 +151,17 @@ def test_what_others_read_stays_as_they_read_it():
         ("ReduceMax", ["sum"], "out"),
     ]
     model = graph(nodes, 5, (7, 3), 1)
-    turned = score_channels_last(model)
+    turned = run_passes(model, (score_channels_last,))
     generator = np.random.default_rng(0)
     features = {name: generator.normal(size=(2, 5, 7, 3)).astype(np.float32) for name in "ab"}
     np.testing.assert_allclose(run(turned, features)[0], run(model, features)[0], rtol=1e-5, atol=1e-6)
     kinds = Counter(node.op_type for node in turned.graph.node)
     assert not SUMS & set(kinds)
-    assert kinds["Transpose"] == 3  # the difference to there, both sums back
+    assert kinds["Transpose"] == 3  # of the difference, and of both sums back
 
 
 @pytest.mark.parametrize("hindrance", ["unknown channels", "another axis"])
-def test_a_sum_that_is_none_over_known_channels_stays(hindrance: str):
+def test_sum_over_unknown_channels_or_another_axis_stays(hindrance: str):
     model = graph(COSINE, "C" if hindrance == "unknown channels" else 4, (5, 3), 0)
     if hindrance == "another axis":
         model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.asarray([2]), "axis"))
@@ -169,11 +169,11 @@ def test_a_sum_that_is_none_over_known_channels_stays(hindrance: str):
             for attribute in node.attribute:
                 if attribute.name == "axes":
                     attribute.ints[0] = 2
-    assert score_channels_last(model) == model
+    assert run_passes(model, (score_channels_last,)).graph.node == model.graph.node
 
 
 class Scoring(nn.Module):
-    """A method's scoring by itself, fed with features."""
+    """The scoring of a method alone, on features."""
 
     def __init__(self, method: AnomalyModel) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ def test_each_method_is_scored_channels_last(name: str):
         features = [torch.randn_like(feature) for feature in method.networks(method.normalize(shown))]
         expected = method.score(features)
         model = _exported(Scoring(method), features)
-    turned = score_channels_last(model)
+    turned = run_passes(model, (score_channels_last,))
     before, after = (Counter(node.op_type for node in m.graph.node) for m in (model, turned))
     assert before["ReduceSum"] + before["ReduceL2"] == after["MatMul"] - before["MatMul"] > 0
     assert not SUMS & set(after)
@@ -224,4 +224,4 @@ def _exported(scoring: Scoring, features: List[torch.Tensor]) -> onnx.ModelProto
             scoring, tuple(features), buffer, opset_version=17, dynamo=False, input_names=names,
             output_names=["anomaly_map", "anomaly_score"], dynamic_axes={name: {0: "N"} for name in names},
         )  # fmt: skip
-    return tidy(fold_constants(onnx.load_model_from_string(buffer.getvalue())))
+    return run_passes(onnx.load_model_from_string(buffer.getvalue()), pipelines.EXPORT)

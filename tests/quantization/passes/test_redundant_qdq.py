@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
 
 SIZE = 8
@@ -33,7 +34,7 @@ class Graph:
         return name
 
     def pair(self, tensor: str, grid=GRID) -> str:
-        """Round as adq-edge does: each pair has constants of its own."""
+        """Add a Q/DQ pair with constants of its own, as adq-edge writes it."""
         numbers = [np.float32(grid[0]), np.uint8(grid[1])]
         quantized = self.add("QuantizeLinear", [tensor, *(self.constant(np.array(n)) for n in numbers)])
         return self.add("DequantizeLinear", [quantized, *(self.constant(np.array(n)) for n in numbers)])
@@ -66,9 +67,9 @@ def run(model: onnx.ModelProto) -> List[np.ndarray]:
     return session.run(None, {"image": image})
 
 
-def agree(model: onnx.ModelProto, pairs: Optional[int] = None) -> onnx.ModelProto:
-    """Check that dropping changes no number, and leaves so many pairs."""
-    dropped = drop_repeated_pairs(model)
+def check_drop(model: onnx.ModelProto, pairs: Optional[int] = None) -> onnx.ModelProto:
+    """Check that the pass changes no result and leaves `pairs` pairs, all by default."""
+    dropped = run_passes(model, (drop_repeated_pairs,))
     onnx.checker.check_model(dropped, full_check=True)
     for expected, actual in zip(run(model), run(dropped)):
         np.testing.assert_array_equal(actual, expected)
@@ -77,15 +78,15 @@ def agree(model: onnx.ModelProto, pairs: Optional[int] = None) -> onnx.ModelProt
     return dropped
 
 
-def test_a_pair_behind_a_movement_of_rounded_values_goes():
+def test_pair_behind_a_movement_of_rounded_values_is_dropped():
     graph = Graph()
     moved = graph.add("DepthToSpace", [graph.pair("image")], blocksize=2)
-    dropped = agree(graph.model(graph.add("Relu", [graph.pair(moved)])), pairs=1)
+    dropped = check_drop(graph.model(graph.add("Relu", [graph.pair(moved)])), pairs=1)
     assert len(dropped.graph.initializer) == 4  # a scale and a zero point for each of Q and DQ
 
 
-def test_a_chain_keeps_its_first_pair_alone():
-    """As in the dense form of a patch network: pooled at several shifts, cut, stacked."""
+def test_chain_of_movements_keeps_only_its_first_pair():
+    """As in the dense form of a patch network: pooled at several shifts, sliced, stacked."""
     graph = Graph()
     rounded, parts = graph.pair("image"), []
     for shift in (0, 1):
@@ -95,12 +96,14 @@ def test_a_chain_keeps_its_first_pair_alone():
         bounds = [graph.constant(np.array([number])) for number in (0, 4, 2)]
         parts.append(graph.pair(graph.add("Slice", [graph.pair(pooled), *bounds])))
     stacked = graph.pair(graph.add("Concat", parts, axis=0))
-    dropped = agree(graph.model(graph.add("Relu", [stacked])), pairs=2)  # and the one behind the stack
+    dropped = check_drop(
+        graph.model(graph.add("Relu", [stacked])), pairs=2
+    )  # the other one is behind the stack
     assert count(dropped, "MaxPool") == 3
 
 
 @pytest.mark.parametrize("case", ["another grid", "two grids", "computed", "not rounded", "an output"])
-def test_a_pair_that_does_something_stays(case: str):
+def test_pair_that_changes_values_stays(case: str):
     graph = Graph()
     if case == "two grids":
         both = [graph.pair("image"), graph.pair("image", COARSER)]
@@ -111,11 +114,11 @@ def test_a_pair_that_does_something_stays(case: str):
         source = "image" if case == "not rounded" else graph.pair("image")
         read = graph.add("DepthToSpace", [source], blocksize=2)
     rounded = graph.pair(read, COARSER if case == "another grid" else GRID)
-    agree(graph.model(rounded if case == "an output" else graph.add("Relu", [rounded])))
+    check_drop(graph.model(rounded if case == "an output" else graph.add("Relu", [rounded])))
 
 
 def test_openvino_stays_in_integers_between_convolutions():
-    """What the pass is for: with both pairs OpenVINO rounds the moved tensor again, in float32."""
+    """With both pairs OpenVINO rounds the moved tensor again, in float32."""
     openvino = pytest.importorskip("openvino")
     graph = Graph()
 
@@ -129,12 +132,14 @@ def test_openvino_stays_in_integers_between_convolutions():
     joined = graph.pair(graph.add("Relu", [graph.add("Add", [main, beside])]))
     model = graph.model(graph.convolution(joined, 16, 8))
 
-    before, after = (compiled(openvino, given) for given in (model, drop_repeated_pairs(model)))
+    before, after = (
+        compiled(openvino, given) for given in (model, run_passes(model, (drop_repeated_pairs,)))
+    )
     assert after["Subgraph"] < before["Subgraph"]
 
 
-def test_openvino_stays_in_integers_behind_a_stack():
-    """With the pair alone, before as after, OpenVINO convolves the stacked maps in float32."""
+def test_openvino_convolves_stacked_maps_in_integers():
+    """Without the pooling of one pixel OpenVINO convolves the stacked maps in float32."""
     openvino = pytest.importorskip("openvino")
     graph = Graph()
     first = graph.pair(graph.add("Relu", [graph.convolution(graph.pair("image"), 4, 64)]), (0.04, 3))
@@ -146,13 +151,15 @@ def test_openvino_stays_in_integers_behind_a_stack():
     ]
     stacked = graph.pair(graph.add("Concat", pooled, axis=0), (0.04, 3))
     model = graph.model(graph.convolution(stacked, 64, 64))
-    before, after = (compiled(openvino, given) for given in (model, drop_repeated_pairs(model)))
+    before, after = (
+        compiled(openvino, given) for given in (model, run_passes(model, (drop_repeated_pairs,)))
+    )
     assert before["Convolution:f32"] > 0
     assert after["Convolution:f32"] == 0
 
 
 def compiled(openvino, model: onnx.ModelProto) -> Dict[str, int]:
-    """Count the kinds of node that OpenVINO makes, and the convolutions of float32 among them."""
+    """Count the kinds of OpenVINO's nodes, each also with its precision."""
     core = openvino.Core()
     engine = core.compile_model(
         core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}

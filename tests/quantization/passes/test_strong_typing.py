@@ -15,11 +15,12 @@ from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Target
+from adq_edge.metrics.snr import snr_db
+from adq_edge.quantization.dynamic_ranges import float32_nodes
 from adq_edge.quantization.float_model import FloatModel
-from adq_edge.quantization.passes.dynamic_ranges import float32_nodes
+from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.quantization.passes.strong_typing import type_as_float16
 from adq_edge.quantization.qdq import quantize
-from adq_edge.quantization.region import find_region
 from factories.images import SIZE, make_model
 
 Ranges = Dict[str, Tuple[float, float]]
@@ -45,13 +46,17 @@ def images(dataset) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def ranges(model: onnx.ModelProto, images: np.ndarray) -> Ranges:
-    histograms = collect(model, find_region(model).measured, images, threads=2)
+    histograms = collect(model, FloatModel.of(model).region.measured, images, threads=2)
     return {name: make_calibrator("minmax").compute_range(h) for name, h in histograms.items()}
 
 
 @pytest.fixture(scope="module")
 def quantized(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
     return quantize(FloatModel.of(model), ranges, Target.TENSORRT)
+
+
+def typed_copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    return run_passes(model, (type_as_float16,))
 
 
 def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -94,11 +99,11 @@ def run(model: onnx.ModelProto, images: np.ndarray, names: Iterable[str] = ()) -
     return {n: v.astype(np.float64) for n, v in zip(outputs, session.run(outputs, {"image": images}))}
 
 
-def really_rounding(typed: onnx.ModelProto) -> onnx.ModelProto:
+def with_explicit_rounding(typed: onnx.ModelProto) -> onnx.ModelProto:
     """Return the float32 graph that rounds every float16 tensor of `typed` to float16.
 
-    ONNX Runtime has no float16 convolution for a CPU and, graph optimizations or not, takes the Casts
-    between its float32 ones away; what it makes of `typed` itself rounds the weights only.
+    ONNX Runtime has no float16 convolution for a CPU. Even without graph optimizations it removes the Casts
+    between its float32 ones, so `typed` itself would only have rounded weights.
     """
     half = {name for name, kind in types(typed).items() if kind == TensorProto.FLOAT16}
     copy = copy_of(typed)
@@ -124,7 +129,7 @@ def really_rounding(typed: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def roundings(typed: onnx.ModelProto, tensor: str) -> int:
-    """Count the roundings to float16, weights and biases included, on the longest way to a tensor."""
+    """Count the roundings to float16, weights and biases included, on the longest path to a tensor."""
     half = {name for name, kind in types(typed).items() if kind == TensorProto.FLOAT16}
     given = {t.name for t in typed.graph.initializer}
     longest: Dict[str, int] = {}
@@ -132,10 +137,6 @@ def roundings(typed: onnx.ModelProto, tensor: str) -> int:
         rounded = sum(name in half for name in (*node.output, *(set(node.input) & given)))
         longest[node.output[0]] = rounded + max((longest.get(name, 0) for name in node.input), default=0)
     return longest[tensor]
-
-
-def signal_to_noise(reference: np.ndarray, other: np.ndarray) -> float:
-    return float(10 * np.log10(np.sum(reference**2) / np.sum((reference - other) ** 2)))
 
 
 def features(model: onnx.ModelProto) -> Set[str]:
@@ -148,8 +149,8 @@ def features(model: onnx.ModelProto) -> Set[str]:
 
 
 @pytest.mark.parametrize("kind", ["float", "int8"])
-def test_networks_are_float16_and_all_else_is_float32(model, quantized, kind: str):
-    typed = type_as_float16(model if kind == "float" else quantized)
+def test_networks_are_float16_and_the_rest_is_float32(model, quantized, kind: str):
+    typed = typed_copy(model if kind == "float" else quantized)
     known = types(typed)
     outside = set(float32_nodes(FloatModel.of(model)))
     assert {"Cast", "Sub", "Mul", "ReduceL2", "Clip", "Div", "ReduceSum", "Resize", "ReduceMax"} <= {
@@ -166,10 +167,10 @@ def test_networks_are_float16_and_all_else_is_float32(model, quantized, kind: st
 
 
 @pytest.mark.parametrize("kind", ["float", "int8"])
-def test_inputs_outputs_and_scoring_stay_as_they_are(model, quantized, kind: str):
+def test_inputs_outputs_and_scoring_are_unchanged(model, quantized, kind: str):
     original = model if kind == "float" else quantized
     before = original.SerializeToString()
-    typed = type_as_float16(original)
+    typed = typed_copy(original)
     assert original.SerializeToString() == before
     assert list(typed.graph.input) == list(original.graph.input)
     assert list(typed.graph.output) == list(original.graph.output)
@@ -183,7 +184,7 @@ def test_inputs_outputs_and_scoring_stay_as_they_are(model, quantized, kind: str
 
 def test_weights_are_stored_once_in_float16(model, quantized):
     for original in (model, quantized):
-        typed = type_as_float16(original)
+        typed = typed_copy(original)
         assert typed.ByteSize() < 0.52 * original.ByteSize()
         names = {t.name for t in typed.graph.initializer}
         assert not [name for name in names if name.endswith(".weight")]
@@ -194,7 +195,7 @@ def test_weights_are_stored_once_in_float16(model, quantized):
 
 
 def test_scales_are_rounded_up_to_float16(quantized):
-    exact, rounded = constants(quantized), constants(type_as_float16(quantized))
+    exact, rounded = constants(quantized), constants(typed_copy(quantized))
     scales = [name for name in exact if name.endswith(".scale")]
     assert len(scales) == 28 + 28  # of the weights, and of the tensors that the pairs round
     for name in scales:
@@ -209,17 +210,17 @@ def test_scales_are_rounded_up_to_float16(quantized):
 
 
 def test_onnxruntime_runs_the_typed_graph(model, images):
-    outputs = run(type_as_float16(model), images)
-    assert signal_to_noise(run(model, images)["anomaly_map"], outputs["anomaly_map"]) > 45
+    outputs = run(typed_copy(model), images)
+    assert snr_db(run(model, images)["anomaly_map"], outputs["anomaly_map"]) > 45
     np.testing.assert_array_equal(outputs["anomaly_score"], outputs["anomaly_map"].max((1, 2)))
 
 
-def test_float16_costs_no_more_than_its_roundings(model, images):
-    typed = type_as_float16(model)
+def test_error_of_float16_is_bounded_by_its_roundings(model, images):
+    typed = typed_copy(model)
     teacher, student = (sorted(n for n in features(model) if part in n) for part in ("teacher", "student"))
     distances = [node.output[0] for node in model.graph.node if node.op_type == "ReduceSum"]
     names = [*teacher, *student, *distances]
-    exact, rounded = run(model, images, names), run(really_rounding(typed), images, names)
+    exact, rounded = run(model, images, names), run(with_explicit_rounding(typed), images, names)
     # Independent errors of at most ROUNDING each add up like a random walk.
     bounds = {name: ROUNDING * np.sqrt(roundings(typed, name)) for name in (*teacher, *student)}
     for name, bound in bounds.items():
@@ -230,22 +231,22 @@ def test_float16_costs_no_more_than_its_roundings(model, images):
         # |u(x + e) - u(x)| <= 2 |e| / |x| for the unit vector u(x); the distance is squared.
         error = np.sqrt(np.mean((np.sqrt(rounded[distance]) - np.sqrt(exact[distance])) ** 2))
         assert error < 2 * np.hypot(bounds[ours], bounds[theirs])
-    assert signal_to_noise(exact["anomaly_map"], rounded["anomaly_map"]) > 45
+    assert snr_db(exact["anomaly_map"], rounded["anomaly_map"]) > 45
 
 
 def test_float16_between_int8_kernels_costs_little(model, quantized, images):
     expected = run(model, images)["anomaly_map"]
-    untyped = signal_to_noise(expected, run(quantized, images)["anomaly_map"])
-    typed = signal_to_noise(expected, run(really_rounding(type_as_float16(quantized)), images)["anomaly_map"])
+    untyped = snr_db(expected, run(quantized, images)["anomaly_map"])
+    typed = snr_db(expected, run(with_explicit_rounding(typed_copy(quantized)), images)["anomaly_map"])
     assert typed > untyped - 2.0
 
 
 # --- opset ---------------------------------------------------------------------------------------
 
 
-def test_only_pairs_need_the_newer_opset(model, quantized):
-    assert [opset.version for opset in type_as_float16(model).opset_import] == [17]
-    typed = type_as_float16(quantized)
+def test_only_graphs_with_pairs_are_lifted_to_opset_19(model, quantized):
+    assert [opset.version for opset in typed_copy(model).opset_import] == [17]
+    typed = typed_copy(quantized)
     assert [opset.version for opset in typed.opset_import] == [19]
     assert typed.ir_version == 9
 
@@ -257,17 +258,17 @@ def test_reductions_keep_their_axes(model, quantized):
         if node.op_type in ("ReduceL2", "ReduceMax")
     }
     assert len(expected) == 7
-    typed = type_as_float16(quantized)
+    typed = typed_copy(quantized)
     given = constants(typed)
     axes = {node.name: list(given[node.input[1]]) for node in typed.graph.node if node.name in expected}
     assert axes == expected
 
 
-def test_scoring_is_the_same_function_in_the_newer_opset(model, quantized, images):
+def test_scoring_is_the_same_function_in_opset_19(model, quantized, images):
     names = sorted(features(model))
-    typed = type_as_float16(quantized)
+    typed = typed_copy(quantized)
     outputs = run(typed, images, names)
-    # The scoring alone, at opset 17, on the features that the typed networks made.
+    # The scoring alone, at opset 17, on the features of the typed networks.
     scoring = Extractor(onnx.shape_inference.infer_shapes(model)).extract_model(
         names, ["anomaly_map", "anomaly_score"]
     )
@@ -277,14 +278,14 @@ def test_scoring_is_the_same_function_in_the_newer_opset(model, quantized, image
         np.testing.assert_allclose(outputs[name], value, rtol=1e-5)
 
 
-def test_operator_of_another_meaning_is_refused(quantized):
+def test_operator_that_changed_meaning_is_refused(quantized):
     copy = copy_of(quantized)
     copy.graph.node.append(helper.make_node("Split", ["anomaly_map"], ["a", "b"], "halves", axis=1))
-    with pytest.raises(BuildError, match="halves: operator Split means something else in opset 19"):
-        type_as_float16(copy)
+    with pytest.raises(BuildError, match="halves: operator Split has another meaning in opset 19"):
+        typed_copy(copy)
 
 
-# --- what float16 cannot hold ----------------------------------------------------------------------
+# --- values beyond float16 ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [7e4, -7e4, np.nan, np.inf])
@@ -298,14 +299,14 @@ def test_weights_and_biases_beyond_float16_are_refused(model, constant: str, val
         return spoiled
 
     with pytest.raises(BuildError, match=rf"values of '{name}' are NaN or beyond float16's 65504"):
-        type_as_float16(changed(model, name, spoil))
+        typed_copy(changed(model, name, spoil))
 
 
 def test_activations_beyond_float16_are_refused(model, ranges):
     tensor = "/teacher/layer1/layer1.0/relu/Relu_output_0"
     quantized = quantize(FloatModel.of(model), {**ranges, tensor: (0.0, 1e5)}, Target.TENSORRT)
     with pytest.raises(BuildError, match=rf"tensor '{tensor}' reaches 1?[0-9]+, beyond float16's 65504"):
-        type_as_float16(quantized)
+        typed_copy(quantized)
 
 
 @pytest.mark.parametrize("kind", ["float", "int8"])
@@ -313,7 +314,7 @@ def test_layer_of_subnormal_weights_stays_float32(model, ranges, images, kind: s
     name = "/student/layer2/layer2.0/conv1/Conv"
     tiny = changed(model, f"{name}.weight", lambda weight: weight * np.float32(1e-6))
     original = tiny if kind == "float" else quantize(FloatModel.of(tiny), ranges, Target.TENSORRT)
-    typed = type_as_float16(original)
+    typed = typed_copy(original)
     known = types(typed)
     kinds = {
         node.name: {known[n] for n in (*node.input, *node.output)}
@@ -322,11 +323,11 @@ def test_layer_of_subnormal_weights_stays_float32(model, ranges, images, kind: s
     }
     assert [conv for conv, used in kinds.items() if TensorProto.FLOAT in used] == [name]
     assert kinds[name] == {TensorProto.FLOAT}
-    expected, outputs = run(original, images), run(really_rounding(typed), images)
-    assert signal_to_noise(expected["anomaly_map"], outputs["anomaly_map"]) > (45 if kind == "float" else 20)
+    expected, outputs = run(original, images), run(with_explicit_rounding(typed), images)
+    assert snr_db(expected["anomaly_map"], outputs["anomaly_map"]) > (45 if kind == "float" else 20)
 
 
-def test_dead_channel_is_no_reason_for_float32(model, ranges, images):
+def test_layer_with_a_dead_channel_becomes_float16(model, ranges, images):
     def kill(weight: np.ndarray) -> np.ndarray:
         killed = weight.copy()
         killed[3] = 1e-12
@@ -334,16 +335,16 @@ def test_dead_channel_is_no_reason_for_float32(model, ranges, images):
 
     dead = changed(model, "/teacher/conv1/Conv.weight", kill)
     for original in (dead, quantize(FloatModel.of(dead), ranges, Target.TENSORRT)):
-        typed = type_as_float16(original)
+        typed = typed_copy(original)
         assert types(typed)["/teacher/conv1/Conv_output_0"] == TensorProto.FLOAT16
         assert np.isfinite(run(typed, images)["anomaly_map"]).all()
 
 
-# --- graphs that are cut elsewhere ------------------------------------------------------------------
+# --- graphs with other borders ------------------------------------------------------------------
 
 
 def test_float_image_and_features_as_outputs():
-    """The border may be the graph's own input and output."""
+    """The border between the types may be the graph's own input and output."""
     weight = numpy_helper.from_array(np.full((2, 3, 1, 1), 0.1, np.float32), "weight")
     shape = ["N", 3, 4, 4]
     graph = helper.make_graph(
@@ -361,7 +362,7 @@ def test_float_image_and_features_as_outputs():
         [weight],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    typed = type_as_float16(model)
+    typed = typed_copy(model)
     assert types(typed)["convolved"] == TensorProto.FLOAT16
     image = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
     expected, outputs = run(model, image), run(typed, image)
@@ -377,7 +378,7 @@ def test_tensorrt_rtx_compiles_the_typed_graphs(model, quantized, compute_capabi
     from factories.rtx import compile_engine
 
     half, integer = (
-        len(compile_engine(type_as_float16(graph).SerializeToString(), compute_capability, SIZE))
+        len(compile_engine(typed_copy(graph).SerializeToString(), compute_capability, SIZE))
         for graph in (model, quantized)
     )
     assert half < 0.6 * model.ByteSize()  # float16 weights are stored as such
@@ -385,10 +386,10 @@ def test_tensorrt_rtx_compiles_the_typed_graphs(model, quantized, compute_capabi
 
 
 @pytest.mark.parametrize("kind", ["float", "int8"])
-def test_tensorrt_rtx_sees_the_types_meant(model, quantized, kind: str):
+def test_tensorrt_rtx_reads_the_intended_types(model, quantized, kind: str):
     from factories.rtx import RecordingLogger, trt
 
-    typed = type_as_float16(model if kind == "float" else quantized)
+    typed = typed_copy(model if kind == "float" else quantized)
     logger = RecordingLogger()
     network = trt.Builder(logger).create_network(0)
     parser = trt.OnnxParser(network, logger)

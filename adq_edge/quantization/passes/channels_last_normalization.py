@@ -1,0 +1,26 @@
+"""Normalizes the image before its transposition: the same function, for OpenVINO.
+
+OpenVINO's convolutions read channels last. Normalized behind the transposition, the image is laid out twice:
+as planes, then channels last again. Normalized before, it keeps its layout, and the transposition costs
+nothing.
+"""
+
+from __future__ import annotations
+
+from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.passes.frame import PassContext
+from adq_edge.quantization.passes.normalization import find_normalization
+
+
+def normalize_channels_last(editor: GraphEditor, context: PassContext) -> None:
+    """Move the transposition of the image behind the element-wise operators of the normalization."""
+    found = find_normalization(editor)
+    if found is None or not found.steps:
+        return
+    editor.remove(*found.nodes[1:])
+    tensor = found.cast.output[0]
+    for node, value in found.steps:
+        output = node.output[0] if node.output[0] != found.output else f"{found.output}.channels_last"
+        inputs = [tensor, editor.store(node.input[1], value)]
+        tensor = editor.add_copy(node, node.name, inputs, output)
+    editor.add_copy(found.transpose, found.transpose.name, [tensor], found.output)

@@ -1,0 +1,55 @@
+"""The frame of all graph passes: each edits one editor; the result is cleaned up and checked here."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Callable, Collection, Dict, Mapping, Optional, Sequence, Tuple
+
+import onnx
+
+from adq_edge.core.options import Target
+from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.rounding import RoundedWeight
+
+RangeMap = Mapping[str, Tuple[float, float]]
+"""(low, high) of activations by tensor, in the tensor's own units."""
+
+
+@dataclasses.dataclass
+class PassContext:
+    """The settings of an engine that passes need beside its graph.
+
+    Attributes:
+        target: the integer arithmetic and the placement of Q/DQ pairs.
+        ranges: range of each measured tensor.
+        rounding: weights on their integer grid by node; a pass that rewrites a weight updates its entry.
+        float_layers: names of network nodes that stay float.
+        channel_scales: equalization scales of each channel group, by the group's first tensor.
+        trained: True if the quantization was trained; the convolutions of the image were float then.
+    """
+
+    target: Target = Target.X86
+    ranges: RangeMap = dataclasses.field(default_factory=dict)
+    rounding: Dict[str, RoundedWeight] = dataclasses.field(default_factory=dict)
+    float_layers: Collection[str] = ()
+    channel_scales: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    trained: bool = False
+
+
+GraphPass = Callable[[GraphEditor, PassContext], None]
+"""A rewrite that edits a graph; a graph without its pattern stays as it is."""
+
+
+def run_passes(
+    model: onnx.ModelProto, passes: Sequence[GraphPass], context: Optional[PassContext] = None
+) -> onnx.ModelProto:
+    """Return a checked copy of a model after some passes, in their order."""
+    editor = GraphEditor(model)
+    context = PassContext() if context is None else context
+    context = dataclasses.replace(context, rounding=dict(context.rounding))
+    for rewrite in passes:
+        rewrite(editor, context)
+        editor.clean_up()
+    result = editor.model()
+    onnx.checker.check_model(result)
+    return result

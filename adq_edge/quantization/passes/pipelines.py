@@ -1,0 +1,82 @@
+"""The graph passes of each target, as data.
+
+A builder runs the list of its target with `run_passes`; a new pass is one file here and its entries below.
+Engines of CPU runtimes name their lists in `CpuEngine.passes`.
+"""
+
+from __future__ import annotations
+
+from typing import Mapping, Tuple
+
+from adq_edge.core.options import Precision, Route
+from adq_edge.quantization.passes.batch_norm import fold_batch_norms
+from adq_edge.quantization.passes.channels_last import score_channels_last
+from adq_edge.quantization.passes.channels_last_normalization import normalize_channels_last
+from adq_edge.quantization.passes.constant_folding import fold_constants
+from adq_edge.quantization.passes.conv_transpose import replace_conv_transpose
+from adq_edge.quantization.passes.depth_to_space import transpose_depth_to_space
+from adq_edge.quantization.passes.float_weights import keep_float_weights
+from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
+from adq_edge.quantization.passes.frame import GraphPass
+from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
+from adq_edge.quantization.passes.identities import drop_identities
+from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
+from adq_edge.quantization.passes.own_constants import own_constants
+from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
+from adq_edge.quantization.passes.strong_typing import type_as_float16
+from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
+from adq_edge.quantization.passes.wide_normalization import widen_normalization
+from adq_edge.quantization.qdq import insert_qdq
+
+Passes = Tuple[GraphPass, ...]
+Pipelines = Mapping[Precision, Passes]
+
+EXPORT: Passes = (fold_constants, drop_identities, own_constants, fold_batch_norms)
+"""From the exporter's graph to the graph of a bundle."""
+
+CPU: Pipelines = {
+    Precision.FP32: (),
+    Precision.FP16: (store_weights_as_float16,),
+    Precision.INT8: (replace_conv_transpose, insert_qdq, widen_normalization, keep_float_weights),
+}
+"""For a CPU runtime that needs no passes of its own."""
+
+ONNXRUNTIME: Pipelines = {
+    Precision.FP32: (*CPU[Precision.FP32], transpose_depth_to_space, score_channels_last),
+    Precision.FP16: (*CPU[Precision.FP16], transpose_depth_to_space, score_channels_last),
+    Precision.INT8: (
+        *CPU[Precision.INT8],
+        split_leaky_relus,
+        transpose_depth_to_space,
+        score_channels_last,
+    ),
+}
+
+OPENVINO: Pipelines = {
+    Precision.FP32: (*CPU[Precision.FP32], normalize_channels_last),
+    Precision.FP16: (*CPU[Precision.FP16], normalize_channels_last),
+    Precision.INT8: (
+        *CPU[Precision.INT8],
+        convolve_image_in_integers,
+        normalize_channels_last,
+        drop_repeated_pairs,
+    ),
+}
+
+TENSORRT: Mapping[Route, Pipelines] = {
+    Route.IMPLICIT: {
+        Precision.FP32: (),
+        Precision.FP16: (),
+        Precision.INT8: (put_weights_on_grid,),
+    },
+    Route.EXPLICIT: {
+        Precision.FP32: (),
+        Precision.FP16: (),
+        Precision.INT8: (insert_qdq,),
+    },
+    Route.TYPED: {
+        Precision.FP32: (),
+        Precision.FP16: (type_as_float16,),
+        Precision.INT8: (insert_qdq, type_as_float16),
+    },
+}
