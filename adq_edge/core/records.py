@@ -145,11 +145,15 @@ def write_json(path: Path, schema: str, version: int, content: Mapping[str, Any]
 
 
 def _rename(document: Any, path: Any, new: str) -> None:
-    *parents, old = path
-    for key in parents:
-        document = document.get(key) if isinstance(document, dict) else None
-    if isinstance(document, dict) and old in document:
-        document[new] = document.pop(old)
+    key, *rest = path
+    if isinstance(document, list):
+        for item in document:
+            _rename(item, path, new)
+    elif isinstance(document, dict) and key in document:
+        if rest:
+            _rename(document[key], rest, new)
+        else:
+            document[new] = document.pop(key)
 
 
 def _number(text: str) -> float:

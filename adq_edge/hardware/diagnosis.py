@@ -8,7 +8,7 @@ from typing import Optional, Tuple
 
 from adq_edge.core.runtimes import RUNTIMES, Runtime
 from adq_edge.hardware.inventory import Inventory
-from adq_edge.hardware.libraries import NOT_INSTALLED, Flavour, TensorRT
+from adq_edge.hardware.libraries import NOT_INSTALLED, Product, TensorRT
 
 _CPU_LIBRARIES = ("numpy", "onnx", "onnxruntime", "opencv")
 _MIN_TENSORRT = (8, 5)
@@ -81,7 +81,7 @@ def _cpu_engines(inventory: Inventory, runtime: Runtime) -> Capability:
 
 
 def _rtx(inventory: Inventory) -> Capability:
-    rtx = _find(inventory, Flavour.RTX)
+    rtx = _find(inventory, Product.RTX)
     name = "TensorRT-RTX engines ahead of time, without a GPU"
     if rtx is None:
         return Capability(name, False, f"TensorRT-RTX: {NOT_INSTALLED}")
@@ -89,7 +89,7 @@ def _rtx(inventory: Inventory) -> Capability:
 
 
 def _tensorrt_problem(inventory: Inventory) -> Optional[str]:
-    tensorrt, pycuda = _find(inventory, Flavour.TENSORRT), inventory.library("pycuda")
+    tensorrt, pycuda = _find(inventory, Product.TENSORRT), inventory.library("pycuda")
     if not inventory.has_gpu:
         return "there is no NVIDIA GPU"
     if inventory.cuda_problem is not None:
@@ -104,7 +104,7 @@ def _tensorrt_problem(inventory: Inventory) -> Optional[str]:
 
 
 def _tensorrt_reason(inventory: Inventory) -> str:
-    tensorrt, jetson = _find(inventory, Flavour.TENSORRT), inventory.jetson
+    tensorrt, jetson = _find(inventory, Product.TENSORRT), inventory.jetson
     capability = next((gpu.compute_capability for gpu in inventory.gpus), None)
     capability = capability or (None if jetson is None else jetson.compute_capability)
     limits = ": FP32 and FP16 only, this GPU has no INT8 arithmetic" if capability in _WITHOUT_INT8 else ""
@@ -152,7 +152,7 @@ def _unusable_cuda(inventory: Inventory) -> Optional[str]:
 
 
 def _missing_tensorrt(inventory: Inventory) -> Optional[str]:
-    tensorrt = _find(inventory, Flavour.TENSORRT)
+    tensorrt = _find(inventory, Product.TENSORRT)
     if tensorrt is not None and tensorrt.problem is None and not _too_old(tensorrt):
         return None
     fix = "Install it: pip install 'adq-edge[tensorrt]'" if inventory.jetson is None else f"Run {_SETUP}"
@@ -195,12 +195,12 @@ def _low_power(inventory: Inventory) -> Optional[str]:
     return f"The clocks are not locked. {fix}" if power.clocks_locked is False else None
 
 
-def _find(inventory: Inventory, flavour: Flavour) -> Optional[TensorRT]:
-    return next((found for found in inventory.tensorrts if found.flavour is flavour), None)
+def _find(inventory: Inventory, product: Product) -> Optional[TensorRT]:
+    return next((found for found in inventory.tensorrts if found.product is product), None)
 
 
 def _title(tensorrt: TensorRT) -> str:
-    return " ".join(filter(None, (tensorrt.flavour.value, tensorrt.version)))
+    return " ".join(filter(None, (tensorrt.product.value, tensorrt.version)))
 
 
 def _too_old(tensorrt: TensorRT) -> bool:

@@ -18,7 +18,9 @@ from adq_edge.hardware.inventory import Inventory, take_inventory
     version=2,
     error=ResultError,
     fix="Write it again: adq-edge doctor --json FILE",
-    older={1: {"findings": "inventory", "abilities": "capabilities"}},
+    older={
+        1: {"findings.tensorrts.flavour": "product", "findings": "inventory", "abilities": "capabilities"}
+    },
 )
 @dataclasses.dataclass(frozen=True)
 class Diagnosis(Record):

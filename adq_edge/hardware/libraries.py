@@ -23,14 +23,14 @@ NOT_INSTALLED = "not installed"
 _LIBNVINFER = ("libnvinfer8", "libnvinfer10", "libnvinfer11")
 
 
-class Flavour(str, enum.Enum):
+class Product(str, enum.Enum):
     """The two TensorRT products."""
 
     TENSORRT = "TensorRT"
     RTX = "TensorRT-RTX"
 
 
-_MODULES = {Flavour.TENSORRT: "tensorrt", Flavour.RTX: "tensorrt_rtx"}
+_MODULES = {Product.TENSORRT: "tensorrt", Product.RTX: "tensorrt_rtx"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TensorRT:
         problem: why this Python cannot use it; None if it can.
     """
 
-    flavour: Flavour
+    product: Product
     version: Optional[str]
     folder: Optional[str]
     problem: Optional[str]
@@ -81,31 +81,31 @@ def distribution_version(name: str) -> Optional[str]:
 
 def find_tensorrts(root: Path = Path("/"), run: Runner = run_command) -> Tuple[TensorRT, ...]:
     """Find the TensorRT installations of this Python, else those of the system."""
-    visible = (_visible(flavour, module, run) for flavour, module in _MODULES.items())
+    visible = (_visible(product, module, run) for product, module in _MODULES.items())
     found = tuple(tensorrt for tensorrt in visible if tensorrt is not None)
-    if any(tensorrt.flavour is Flavour.TENSORRT for tensorrt in found):
+    if any(tensorrt.product is Product.TENSORRT for tensorrt in found):
         return found
     return (*_hidden(root), *found)
 
 
-def _visible(flavour: Flavour, module: str, run: Runner) -> Optional[TensorRT]:
+def _visible(product: Product, module: str, run: Runner) -> Optional[TensorRT]:
     folder = _folder(module)
     if folder is None:
         return None
     loaded, problem = _load(module, run)
-    return TensorRT(flavour, loaded or _recorded_version(folder), str(folder), problem)
+    return TensorRT(product, loaded or _recorded_version(folder), str(folder), problem)
 
 
 def _hidden(root: Path) -> Tuple[TensorRT, ...]:
     """Return the TensorRT of the system that this Python cannot import: its package, else its libraries."""
     for folder in sorted((root / "usr" / "lib").glob("python3*/dist-packages/tensorrt"), reverse=True):
         reason = _why_hidden(folder.parent.parent.name[len("python") :])
-        return (TensorRT(Flavour.TENSORRT, _recorded_version(folder), str(folder), reason),)
+        return (TensorRT(Product.TENSORRT, _recorded_version(folder), str(folder), reason),)
     packages = debian_packages(_LIBNVINFER, root)
     if not packages:
         return ()
     version = re.split(r"[-+]", next(iter(packages.values())))[0]
-    return (TensorRT(Flavour.TENSORRT, version, None, "its Python package, python3-libnvinfer, is missing"),)
+    return (TensorRT(Product.TENSORRT, version, None, "its Python package, python3-libnvinfer, is missing"),)
 
 
 def _why_hidden(python: str) -> str:

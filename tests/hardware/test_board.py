@@ -27,7 +27,7 @@ from adq_edge.hardware.gpu import (
     kernel_driver,
 )
 from adq_edge.hardware.jetson import Jetson, read_jetson
-from adq_edge.hardware.libraries import Flavour, TensorRT, check_library, find_tensorrts
+from adq_edge.hardware.libraries import Product, TensorRT, check_library, find_tensorrts
 from adq_edge.hardware.memory import read_memory
 from adq_edge.hardware.power import PowerMode, read_power
 from adq_edge.hardware.telemetry.rails import power_sensors
@@ -348,7 +348,7 @@ def test_find_tensorrts_reports_a_package_outside_this_python(tmp_path: Path, py
         {f"{packages}/tensorrt/__init__.py": "", f"{packages}/tensorrt-8.5.2.2.dist-info/METADATA": ""},
     )
     (found,) = find_tensorrts(root, run_command)
-    assert (found.flavour, found.version) == (Flavour.TENSORRT, "8.5.2.2")
+    assert (found.product, found.version) == (Product.TENSORRT, "8.5.2.2")
     assert found.folder == str(root / packages / "tensorrt")
     assert problem in str(found.problem)
 
@@ -358,7 +358,7 @@ def test_find_tensorrts_reports_a_missing_python_package(tmp_path: Path):
     status = "Package: libnvinfer8\nStatus: install ok installed\nVersion: 8.5.2-1+cuda11.4\n"
     root = write_tree(tmp_path, {"var/lib/dpkg/status": status})
     problem = "its Python package, python3-libnvinfer, is missing"
-    assert find_tensorrts(root, run_command) == (TensorRT(Flavour.TENSORRT, "8.5.2", None, problem),)
+    assert find_tensorrts(root, run_command) == (TensorRT(Product.TENSORRT, "8.5.2", None, problem),)
     assert find_tensorrts(tmp_path / "nothing", run_command) == ()
 
 
@@ -368,7 +368,7 @@ def test_find_tensorrts_loads_a_package_of_this_python(tmp_path: Path, monkeypat
     monkeypatch.syspath_prepend(str(packages))
     monkeypatch.setenv("PYTHONPATH", str(packages))
     found = find_tensorrts(tmp_path, run_command)[0]
-    assert found == TensorRT(Flavour.TENSORRT, "8.5.2.2", str(packages / "tensorrt"), None)
+    assert found == TensorRT(Product.TENSORRT, "8.5.2.2", str(packages / "tensorrt"), None)
     (packages / "tensorrt" / "__init__.py").write_text("raise OSError('libnvinfer.so.8: cannot open')\n")
     broken = find_tensorrts(tmp_path, run_command)[0]
     assert broken.problem == "does not load: OSError: libnvinfer.so.8: cannot open"

@@ -286,6 +286,8 @@ def test_diagnosis_file_of_an_earlier_release_is_read(tmp_path: Path):
     diagnosis.write(tmp_path / "doctor.json")
     document = json.loads((tmp_path / "doctor.json").read_text())
     document["findings"], document["abilities"] = document.pop("inventory"), document.pop("capabilities")
+    for tensorrt in document["findings"]["tensorrts"]:
+        tensorrt["flavour"] = tensorrt.pop("product")
     (tmp_path / "old.json").write_text(json.dumps({**document, "version": 1}))
     assert Diagnosis.read(tmp_path / "old.json") == diagnosis
 

@@ -110,7 +110,7 @@ def _software(inventory: Inventory) -> Iterator[_Row]:
         yield "CUDA toolkit", "none" if toolkit.version is None else f"{toolkit.version}, {compiler}"
     for tensorrt in inventory.tensorrts:
         state = "loads" if tensorrt.problem is None else tensorrt.problem
-        yield tensorrt.flavour.value, f"{tensorrt.version or 'version unknown'}: {state}"
+        yield tensorrt.product.value, f"{tensorrt.version or 'version unknown'}: {state}"
     if not inventory.tensorrts:
         yield "TensorRT", "none"
     yield "Python", f"{inventory.environment.python}, {sys.executable}"
