@@ -15,7 +15,7 @@ from adq_edge.builders.base import BuildInputs, EngineBuilder, describe_engine
 from adq_edge.builders.cpu import CpuEngineBuilder
 from adq_edge.builders.mixed_precision.goal import check_options, set_goal
 from adq_edge.builders.mixed_precision.search import find_plan
-from adq_edge.builders.tensorrt_options import choose_settings, is_jetson
+from adq_edge.builders.tensorrt_options import choose_settings
 from adq_edge.calibration.calibrated_model import CalibratedModel, apply_ranges, apply_trained_ranges
 from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import ImageSource
@@ -33,7 +33,7 @@ from adq_edge.core.options import (
     choose,
 )
 from adq_edge.core.runtimes import ONNXRUNTIME, find_runtime
-from adq_edge.hardware.environment import read_environment
+from adq_edge.hardware.jetson import read_jetson
 from adq_edge.quantization.float_model import FloatModel
 
 
@@ -153,7 +153,7 @@ def _choose_builder(options: BuildOptions) -> EngineBuilder:
     """
     device = options.device
     if device is None:
-        device = Device.JETSON if is_jetson(read_environment().board) else Device.CPU
+        device = Device.CPU if read_jetson() is None else Device.JETSON
     if device is Device.CPU:
         if options.tensorrt != TensorRTOptions():
             raise BuildError("an option for TensorRT, but the device is a CPU", fix="Give --device too")

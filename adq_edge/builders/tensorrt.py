@@ -166,7 +166,7 @@ class _Attempts:
             graph = dataclasses.replace(graph, model=run_passes(graph.model, (fix_batch_of_one,)))
         with tempfile.TemporaryDirectory() as folder:
             job = _write_job(self._settings, graph, inputs, self._path, Path(folder))
-            title = f"Building with {self._settings.title}"
+            title = f"Building with {self._settings.runtime.label} {self._settings.version}"
             return run_job(job, title, memory_limit_mb=self._settings.options.memory_limit_mb)
 
     def _adapt(self, failure: Failure) -> bool:

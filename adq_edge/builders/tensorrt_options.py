@@ -11,7 +11,7 @@ from typing import Optional
 from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Device, Precision, Route, TensorRTOptions
 from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX, Runtime
-from adq_edge.hardware.environment import read_environment
+from adq_edge.hardware.jetson import read_jetson
 from adq_edge.hardware.memory import read_memory
 from adq_edge.runtimes.tensorrt.job import OwnCalibrator
 from adq_edge.runtimes.tensorrt.probe import Probe, probe
@@ -53,11 +53,6 @@ class TensorRTSettings:
     lean: bool
     timing_cache: Optional[Path] = None
 
-    @property
-    def title(self) -> str:
-        """The runtime and its version, for messages."""
-        return f"{self.runtime.label} {self.version}"
-
 
 def choose_settings(
     device: Device, precision: Precision, calib: str, options: TensorRTOptions
@@ -72,8 +67,6 @@ def choose_settings(
     _check_options(device, precision, options)
     if device is Device.RTX:
         return _choose_rtx(calib, options)
-    if device is Device.JETSON:
-        _check_board()
     load_release()  # fails early, and with better advice than the GPU query
     here = probe()
     _check_gpu(here, precision, options)
@@ -115,6 +108,9 @@ def _check_options(device: Device, precision: Precision, options: TensorRTOption
         raise BuildError("--sm is for --device rtx only", fix="Omit --sm: TensorRT builds for the local GPU")
     if device is Device.RTX and not options.compute_capabilities and not Path("/proc/driver/nvidia").exists():
         raise BuildError("no local NVIDIA GPU to compile for", fix=f"Name one: --sm 86; {_known()}")
+    if device is Device.JETSON and read_jetson() is None:
+        fix = "Run adq-edge on the board, or give --device cpu, cuda or rtx"
+        raise BuildError("this machine is not a Jetson", fix=fix)
     if options.dla is None:
         return
     if device is not Device.JETSON:
@@ -138,20 +134,6 @@ def _compute_capability(text: str) -> str:
 
 def _known() -> str:
     return f"there are: {', '.join(name.replace('.', '') for name in RTX_COMPUTE_CAPABILITIES)}"
-
-
-def _check_board() -> None:
-    board = read_environment().board
-    if not is_jetson(board):
-        raise BuildError(
-            f"this machine is not a Jetson ({board or 'no board name in its device tree'})",
-            fix="Run adq-edge on the board, or give --device cpu, cuda or rtx",
-        )
-
-
-def is_jetson(board: Optional[str]) -> bool:
-    """Return True if a board's name is that of a Jetson."""
-    return board is not None and "jetson" in board.lower()
 
 
 def _check_gpu(here: Probe, precision: Precision, options: TensorRTOptions) -> None:

@@ -47,23 +47,21 @@ def calibrate(
     samples: int = DEFAULT_SAMPLES,
     threads: Optional[int] = None,
 ) -> List[CalibratedRanges]:
-    """Measure activation ranges of a bundle's model with one or more calibrators.
-
-    `build` reuses the files.
+    """Measure activation ranges of a bundle's model with one or more calibrators, for `build`.
 
     Args:
         bundle: the bundle's folder; the newest in `bundles/` by default.
-        calib: calibrators, `name` or `name:value`: one, several with commas between them, or a sequence.
-        source: what is calibrated on: `images`, `synthetic-defects`, `random-normal`, an installed package's,
-            or several with commas between them, which then share the samples equally.
-        calib_data: folder of calibration images, or `random-normal`; by default `calibration_data/`, else
-            the training images of the dataset that the model was trained on.
+        calib: calibrators, `name` or `name:value`, separated by commas or in a sequence.
+        source: source of calibration images: `images`, `synthetic-defects`, `random-normal`, one of an
+            installed package, or several separated by commas, which share the samples equally.
+        calib_data: folder of calibration images, or `random-normal`; by default `calibration_data/`, else the
+            training images.
         samples: the largest number of calibration images in total.
         threads: CPU threads; all by default.
 
     Raises:
         BundleError: the bundle is missing or damaged.
-        CalibrationError: no images, no such calibrator or source, or unusable activations.
+        CalibrationError: no images, no such calibrator or source, or an activation is not finite.
         DataError: an image cannot be read.
     """
     specs = [calib] if isinstance(calib, str) else calib

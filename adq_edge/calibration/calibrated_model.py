@@ -62,12 +62,7 @@ class CalibratedModel:
 
 
 def calibrate_model(
-    bundle: Bundle,
-    model: FloatModel,
-    calib: str,
-    source: CalibrationSource,
-    *,
-    threads: Optional[int] = None,
+    bundle: Bundle, model: FloatModel, calib: str, source: CalibrationSource, *, threads: Optional[int] = None
 ) -> CalibratedModel:
     """Calibrate a bundle's model and round its weights; results that the bundle keeps are reused.
 

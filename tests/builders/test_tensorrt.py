@@ -257,7 +257,7 @@ def choose_on(
 ) -> TensorRTSettings:
     monkeypatch.setattr(choosing, "load_release", lambda: None)
     monkeypatch.setattr(choosing, "probe", lambda: here)
-    monkeypatch.setattr(choosing, "_check_board", lambda: None)
+    monkeypatch.setattr(choosing, "read_jetson", lambda: XAVIER)
     return choose_settings(device, precision, calib, TensorRTOptions(**options))
 
 
