@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from pathlib import Path
@@ -148,8 +147,7 @@ def compare(
         raise AdqError(f"{worst} worst images asked for", fix="Give 0 or more")
     default = workspace.RESULTS / f"{Path(engine_a).stem}-vs-{Path(engine_b).stem}.compare.json"
     files = choose_result_files(default if output is None else output, sheet, ".jpg", "sheet")
-    with contextlib.ExitStack() as stack:
-        a, b = (stack.enter_context(load_engine(path, threads=threads)) for path in (engine_a, engine_b))
+    with load_engine(engine_a, threads=threads) as a, load_engine(engine_b, threads=threads) as b:
         check_match(a, b, other_model)
         dataset = choose_dataset(a, data, categories)
         measured = run_paired(a, b, dataset)

@@ -13,6 +13,7 @@ from adq_edge.core.imaging import overlay, read_image, read_mask, resize_image, 
 from adq_edge.datasets.mvtec import Sample
 from adq_edge.evaluation.predict import red_level
 from adq_edge.evaluation.scoring import run_engine
+from adq_edge.evaluation.sensitivity_plot import shorten_name
 from adq_edge.metrics.agreement import ImageAgreement
 from adq_edge.runtimes.base import Engine
 
@@ -90,9 +91,7 @@ def _comparison_row(
 def _captions(image: ImageAgreement) -> List[str]:
     """Return the caption of each cell of a row."""
     decisions = {None: "", True: "anomalous", False: "normal"}
-    name = f"{image.category}/{image.defect}/{Path(image.image).name}"
-    if len(name) > _NAME_LENGTH:
-        name = f"...{name[3 - _NAME_LENGTH :]}"
+    name = shorten_name(f"{image.category}/{image.defect}/{Path(image.image).name}", _NAME_LENGTH)
     if image.flips:
         at = {(True, False): " at own thresholds", (False, True): " at A's threshold"}
         name += ": flips" + at.get((image.flips_own, image.flips_at_a), "")
@@ -111,16 +110,12 @@ def _image_cells(sample: Sample) -> Tuple[np.ndarray, List[np.ndarray]]:
     """Return the image at full size, and two cells: the image without and with its outlined defect."""
     original = read_image(sample.path)
     image = resize_image(original, _CELL)
-    return original, [image, _outlined(image, original, sample)]
-
-
-def _outlined(image: np.ndarray, original: np.ndarray, sample: Sample) -> np.ndarray:
-    if sample.mask is None:
-        return image
-    mask = read_mask(sample.mask, (original.shape[0], original.shape[1]))
-    resized = resize_mask(mask, (image.shape[0], image.shape[1])).astype(np.uint8)
-    contours, _ = cv2.findContours(resized, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return np.asarray(cv2.drawContours(image.copy(), contours, -1, _OUTLINE, 1))
+    outlined = image.copy()
+    if sample.mask is not None:
+        mask = resize_mask(read_mask(sample.mask, (original.shape[0], original.shape[1])), _CELL)
+        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(outlined, contours, -1, _OUTLINE, 1)
+    return original, [image, outlined]
 
 
 def _strip(texts: Sequence[str], columns: int) -> np.ndarray:
@@ -128,7 +123,6 @@ def _strip(texts: Sequence[str], columns: int) -> np.ndarray:
     width = _CELL[1]
     strip = np.full((_STRIP, width * columns, 3), 255, np.uint8)
     for number, text in enumerate(texts):
-        cv2.putText(
-            strip, text, (number * width + 4, _STRIP - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, 16
-        )
+        place = (number * width + 4, _STRIP - 7)
+        cv2.putText(strip, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
     return strip

@@ -47,7 +47,7 @@ def write_sensitivity_plot(path: Path, analysis: Analysis) -> None:
     """
     name = f"{Path(analysis.bundle).name} on {analysis.target}"
     title = f"{name}: SNR of the anomaly maps with one layer in INT8; longer is better"
-    names = [_shortened(layer.layer) for layer in analysis.layers]
+    names = [shorten_name(layer.layer, _NAME_LENGTH) for layer in analysis.layers]
     left = 2 * _MARGIN + max(map(_width, names), default=0)
     scale = _Scale(left, *_ends([analysis.map_snr_db, *(layer.map_snr_db for layer in analysis.layers)]))
     width = max(left + _AXIS + _VALUE, _width(title) + 2 * _MARGIN)
@@ -101,8 +101,9 @@ def _width(text: str) -> int:
     return int(cv2.getTextSize(text, _FONT, _SIZE, 1)[0][0])
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= _NAME_LENGTH else f"...{name[3 - _NAME_LENGTH :]}"
+def shorten_name(name: str, length: int) -> str:
+    """Return the end of a name behind "..." if it has more characters than `length`."""
+    return name if len(name) <= length else f"...{name[3 - length :]}"
 
 
 def layer_decibels(layer: LayerAnalysis, value: Optional[float]) -> str:
