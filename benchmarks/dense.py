@@ -27,7 +27,8 @@ from adq_edge.artifacts.bundle import INPUT
 from adq_edge.calibration.activations import collect
 from adq_edge.core.options import Precision, cpu_target
 from adq_edge.hardware.environment import read_environment
-from adq_edge.models.patch_network import LAYERS, Border, Decoder, Grid, PatchNetwork, interleave
+from adq_edge.models.patch_grid import Border, Grid
+from adq_edge.models.patch_network import LAYERS, Decoder, PatchNetwork, interleave
 from adq_edge.onnx_export.export import to_onnx
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.passes.channels_last import score_channels_last

@@ -13,7 +13,8 @@ from typing import Any, Dict, List, Tuple
 
 from adq_edge.core.options import Precision
 from adq_edge.hardware.environment import read_environment
-from adq_edge.models.base import AnomalyModel, ModelConfig
+from adq_edge.models.base import AnomalyModel
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.reverse_distillation import ReverseDistillation
 from adq_edge.models.stfpm import STFPM
 from adq_edge.models.uninformed_students import UninformedStudents

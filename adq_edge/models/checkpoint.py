@@ -1,4 +1,4 @@
-"""Checkpoints: our own format, and the recognition of everybody else's."""
+"""Checkpoints: adq-edge's own format, and the recognition of foreign formats."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from adq_edge.core.errors import CheckpointError
-from adq_edge.models.base import AnomalyModel, ModelConfig, Stage, load_weights
+from adq_edge.models.base import AnomalyModel, Stage
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.importers import ImportRequest
 from adq_edge.models.registry import IMPORTERS, METHODS, method
+from adq_edge.models.state_dicts import load_weights, state_dict_of
 from adq_edge.models.teacher import teacher_state
-from adq_edge.models.torch_files import read_torch_file, state_dict_of, write_torch_file
+from adq_edge.models.torch_files import read_torch_file, write_torch_file
 
 FORMAT = "adq-edge/checkpoint"
 VERSION = 1
@@ -21,13 +23,13 @@ _DAMAGED = "Train the model again"
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A model and what is known about how it came about.
+    """A model with the origin of its weights.
 
     Attributes:
         model: the model, in evaluation mode.
-        origin: the format that the file was recognized as.
-        training: our own training's state and settings; empty for foreign files.
-        unmeasured: the stages after which the method has still to measure on normal images.
+        origin: the name of the file's format.
+        training: state and settings of adq-edge's training; empty for foreign files.
+        unmeasured: the stages whose statistics are not measured yet (see `AnomalyModel.finish_stage`).
     """
 
     model: AnomalyModel
@@ -37,7 +39,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, model: AnomalyModel, training: Mapping[str, Any]) -> None:
-    """Write a checkpoint (teacher and student weights, configuration, training state) atomically.
+    """Write a checkpoint atomically: weights of teacher and students, configuration, training state.
 
     Raises:
         StorageError: the folder cannot be written to or is full.
@@ -56,16 +58,16 @@ def save_checkpoint(path: Path, model: AnomalyModel, training: Mapping[str, Any]
 def load_checkpoint(
     path: Path, *, teacher_weights: Optional[str] = None, image_size: Optional[Tuple[int, int]] = None
 ) -> Checkpoint:
-    """Load our own checkpoint or a foreign one that a method knows by its keys.
+    """Load adq-edge's own checkpoint, or a foreign one that an importer recognizes.
 
     Args:
         path: the checkpoint file, or a folder with a `.pt` file for each network.
-        teacher_weights: for formats that hold only the student (see `teacher_state`).
-        image_size: (height, width) for formats that do not hold it; 256x256 by default.
+        teacher_weights: the teacher for formats without one (see `teacher_file`).
+        image_size: (height, width) in pixels for formats without it; 256x256 by default.
 
     Raises:
         StorageError: the file cannot be read.
-        CheckpointError: it is damaged, holds code, or is of no known format.
+        CheckpointError: it is damaged, holds code, or has no known format.
     """
     content = _read_networks(path) if path.is_dir() else read_torch_file(path)
     try:
@@ -79,12 +81,12 @@ def load_checkpoint(
 
 
 def network_files(folder: Path) -> List[Path]:
-    """Return the files of a checkpoint that has one for each network, sorted by name."""
+    """Return the files of a checkpoint folder, sorted by name."""
     return sorted(folder.glob("*.pt"))
 
 
 def _read_networks(folder: Path) -> Dict[str, Any]:
-    """Join the state dicts of a folder's files, each under `NAME/`."""
+    """Return the joined state dicts of a folder's files, each under `NAME/`."""
     files = network_files(folder)
     if not files:
         raise CheckpointError(
@@ -113,7 +115,7 @@ def _load_own(content: Mapping[str, Any]) -> Checkpoint:
 
 
 def _unmeasured(model: AnomalyModel, training: Mapping[str, Any]) -> Tuple[Stage, ...]:
-    """Return after which stages a training left to measure: later ones have learned from an earlier one."""
+    """Return the stages without statistics; those of an earlier stage are part of the trained weights."""
     if training.get("finished", True) or not model.measures:
         return ()
     return model.stages[training.get("stage", 0) :]

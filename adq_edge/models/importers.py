@@ -1,42 +1,35 @@
-"""How a method says which foreign checkpoints it can import."""
+"""The declaration of a foreign checkpoint format that a method can import."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, Tuple
+from typing import Any, Callable, Mapping, Optional, Tuple
 
-from adq_edge.models.base import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, Option
+from adq_edge.models.base import AnomalyModel
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.resnet import Backbone
-
-if TYPE_CHECKING:
-    from adq_edge.models.base import AnomalyModel
 
 
 @dataclasses.dataclass(frozen=True)
 class ImportRequest:
-    """What an importer gets: the foreign state dict and what the user said beside it.
+    """The input of an importer.
 
     Attributes:
-        state: the state dict; may hold values that are no tensors.
-        image_size: (height, width) that the user asked for, if any; the files do not hold it.
-        teacher: returns a backbone's torchvision state dict for importers whose files hold no teacher.
+        state: the foreign state dict; some values may be no tensors.
+        image_size: (height, width) in pixels that the user asked for; None for the default.
+        teacher: returns a backbone's torchvision state dict, for formats without a teacher.
     """
 
     state: Mapping[str, Any]
     image_size: Optional[Tuple[int, int]]
     teacher: Callable[[Backbone], Mapping[str, Any]]
 
-    def config(
-        self,
-        fusion: str,
-        options: Optional[Mapping[str, Option]] = None,
-        mean: Tuple[float, float, float] = IMAGENET_MEAN,
-        std: Tuple[float, float, float] = IMAGENET_STD,
-    ) -> ModelConfig:
-        """Return the configuration of the imported model."""
-        config = ModelConfig(mean=mean, std=std, fusion=fusion, options=options or {})
-        return config if self.image_size is None else dataclasses.replace(config, image_size=self.image_size)
+    def config(self, **values: Any) -> ModelConfig:
+        """Return the configuration of the imported model with these values of `ModelConfig`."""
+        if self.image_size is not None:
+            values["image_size"] = self.image_size
+        return ModelConfig(**values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +37,10 @@ class Importer:
     """One foreign checkpoint format.
 
     Attributes:
-        name: what it is called.
-        signature: regular expression that one of its keys matches as a whole, and no key of another format.
+        name: the name of the format.
+        signature: regular expression that matches one whole key of this format and no key of another.
         load: makes the model.
-        measured: False if the format lacks what training measures last (`AnomalyModel.finish_stage`).
+        measured: False if the format lacks the statistics that `AnomalyModel.finish_stage` measures.
     """
 
     name: str
@@ -56,6 +49,6 @@ class Importer:
     measured: bool = True
 
     def recognizes(self, state: Mapping[str, Any]) -> bool:
-        """Return True if a state dict is of this format."""
+        """Return True if a state dict has this format."""
         signature = re.compile(self.signature)
         return any(signature.fullmatch(key) for key in state)

@@ -1,4 +1,4 @@
-"""Mean and deviation of channels over many batches."""
+"""Mean and standard deviation of channels over many batches."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Iterable, Tuple
 
 import torch
 
-_SMALLEST = 1e-6  # deviation that a channel may have
+_SMALLEST = 1e-6  # standard deviation of a channel
 
 
 def channel_moments(batches: Iterable[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation `[C]`, float64, of batches `[N, C, h, w]` by channel."""
+    """Return the mean and standard deviation of each channel, float64 `[C]`, of batches `[N, C, h, w]`."""
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for batch in batches:
         values = batch.double()

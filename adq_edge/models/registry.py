@@ -1,29 +1,22 @@
-"""The methods, by name: the one place where a new method is added."""
+"""The methods by name. A new method is added here, with the importers of its foreign checkpoints."""
 
 from __future__ import annotations
 
 from typing import Dict, Tuple, Type
 
 from adq_edge.core.errors import CheckpointError
-from adq_edge.models import reverse_distillation, stfpm, uninformed_students
-from adq_edge.models import uninformed_import as uninformed_files
+from adq_edge.models import reverse_distillation, stfpm, uninformed_import, uninformed_students
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.importers import Importer
 
-METHODS: Dict[str, Type[AnomalyModel]] = {
-    model.arch: model
-    for model in (
-        stfpm.STFPM,
-        reverse_distillation.ReverseDistillation,
-        uninformed_students.UninformedStudents,
-    )
-}
-
-IMPORTERS: Tuple[Importer, ...] = (
-    *stfpm.IMPORTERS,
-    *reverse_distillation.IMPORTERS,
-    *uninformed_files.IMPORTERS,
+_REGISTERED: Tuple[Tuple[Type[AnomalyModel], Tuple[Importer, ...]], ...] = (
+    (stfpm.STFPM, stfpm.IMPORTERS),
+    (reverse_distillation.ReverseDistillation, reverse_distillation.IMPORTERS),
+    (uninformed_students.UninformedStudents, uninformed_import.IMPORTERS),
 )
+
+METHODS: Dict[str, Type[AnomalyModel]] = {model.arch: model for model, _ in _REGISTERED}
+IMPORTERS: Tuple[Importer, ...] = tuple(importer for _, own in _REGISTERED for importer in own)
 
 
 def method(arch: str) -> Type[AnomalyModel]:

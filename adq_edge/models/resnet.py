@@ -1,9 +1,9 @@
-"""ResNet trunks (conv1 to layer3) under torchvision's parameter names.
+"""ResNet trunks (conv1 to layer3) with torchvision's parameter names.
 
-Written here because the training half must not depend on torchvision (no build of it matches every
-torch), and because a trunk that stops at layer3 is a quarter of the full network's weights.
+They are written here because no build of torchvision matches every torch, and because a trunk that ends at
+layer3 has a quarter of the weights.
 Source of the architectures: He et al., "Deep Residual Learning for Image Recognition", 2016, table 1, with
-the stride on a bottleneck's 3x3 convolution as torchvision has it; Zagoruyko and Komodakis, "Wide Residual
+the stride on a bottleneck's 3x3 convolution as in torchvision; Zagoruyko and Komodakis, "Wide Residual
 Networks", 2016.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import nn
@@ -20,70 +20,81 @@ LAYERS = ("layer1", "layer2", "layer3")
 PLANES = (64, 128, 256)
 """Channels of each layer, before a bottleneck's expansion."""
 
+Convolution = Union[nn.Conv2d, nn.ConvTranspose2d]
+
 
 class Backbone(str, enum.Enum):
-    """The trunks that a teacher can have, by torchvision's names."""
+    """The ResNets that a teacher can be, by torchvision's names."""
 
     RESNET18 = "resnet18"
     RESNET50 = "resnet50"
     WIDE_RESNET50_2 = "wide_resnet50_2"
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a residual connection."""
+class Residual(nn.Module):
+    """Convolutions `conv1`, `conv2`, ..., each followed by BatchNorm, with a ReLU between them."""
+
+    def __init__(self, *convolutions: Convolution) -> None:
+        super().__init__()
+        self._count = len(convolutions)
+        for number, convolution in enumerate(convolutions, 1):
+            self.add_module(f"conv{number}", convolution)
+            self.add_module(f"bn{number}", nn.BatchNorm2d(convolution.out_channels))
+        self.relu = nn.ReLU(inplace=True)
+
+    def residual(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the output of the last BatchNorm."""
+        for number in range(1, self._count + 1):
+            x = x if number == 1 else self.relu(x)
+            x = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x))
+        return x
+
+
+class Block(Residual):
+    """A residual block; its shortcut is a convolution where size or channels change."""
+
+    def __init__(self, convolutions: Sequence[nn.Conv2d], stride: int) -> None:
+        super().__init__(*convolutions)
+        in_channels, out_channels = convolutions[0].in_channels, convolutions[-1].out_channels
+        self.downsample: Optional[nn.Sequential] = None
+        if stride != 1 or in_channels != out_channels:
+            shortcut = convolution(in_channels, out_channels, 1, stride)
+            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map `[N, C, H, W]` to `[N, C', H/stride, W/stride]`."""
+        identity = x if self.downsample is None else self.downsample(x)
+        return torch.relu(self.residual(x) + identity)
+
+
+class BasicBlock(Block):
+    """A block of two 3x3 convolutions."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = _downsample(in_channels, out_channels, stride)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map `[N, in_channels, H, W]` to `[N, out_channels, H/stride, W/stride]`."""
-        identity = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return torch.relu(out + identity)
+        first = convolution(in_channels, out_channels, 3, stride)
+        super().__init__((first, convolution(out_channels, out_channels, 3)), stride)
 
 
-class Bottleneck(nn.Module):
-    """A 3x3 convolution of `width` channels between two 1x1 ones, around a residual connection."""
+class Bottleneck(Block):
+    """A block of a 3x3 convolution with `width` channels between two 1x1 convolutions."""
 
     def __init__(self, in_channels: int, width: int, out_channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out_channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = _downsample(in_channels, out_channels, stride)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map `[N, in_channels, H, W]` to `[N, out_channels, H/stride, W/stride]`."""
-        identity = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        return torch.relu(out + identity)
+        convolutions = (
+            convolution(in_channels, width, 1),
+            convolution(width, width, 3, stride),
+            convolution(width, out_channels, 1),
+        )
+        super().__init__(convolutions, stride)
 
 
-def _downsample(in_channels: int, out_channels: int, stride: int) -> Optional[nn.Sequential]:
-    if stride == 1 and in_channels == out_channels:
-        return None
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-        nn.BatchNorm2d(out_channels),
-    )
+def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """Return a convolution without a bias whose output has 1/stride of the input's height and width."""
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What tells one ResNet from another.
+    """The differences between the ResNets.
 
     Attributes:
         depths: residual blocks of layer1, layer2 and layer3.
@@ -110,9 +121,11 @@ class Architecture:
             return BasicBlock(in_channels, planes, stride)
         return Bottleneck(in_channels, self.width(planes), planes * self.expansion, stride)
 
-    def blocks_after_first(self, planes: int, depth: int) -> List[nn.Module]:
-        """Return a layer's blocks but the first: they keep size and channels."""
-        return [self.block(planes * self.expansion, planes, 1) for _ in range(1, depth)]
+    def layer(self, first: nn.Module, planes: int, depth: int) -> nn.Sequential:
+        """Return a layer of `depth` blocks; those after the first keep size and channels."""
+        return nn.Sequential(
+            first, *(self.block(planes * self.expansion, planes, 1) for _ in range(1, depth))
+        )
 
 
 ARCHITECTURES: Dict[Backbone, Architecture] = {
@@ -135,8 +148,7 @@ class ResNetTrunk(nn.Module):
         channels = 64
         for layer, planes, depth in zip(LAYERS, PLANES, architecture.depths):
             first = architecture.block(channels, planes, 1 if layer == "layer1" else 2)
-            blocks = [first, *architecture.blocks_after_first(planes, depth)]
-            self.add_module(layer, nn.Sequential(*blocks))
+            self.add_module(layer, architecture.layer(first, planes, depth))
             channels = planes * architecture.expansion
         initialize(self)
 
@@ -146,23 +158,65 @@ class ResNetTrunk(nn.Module):
         Returns:
             `[N, C, H/4, W/4]`, `[N, 2C, H/8, W/8]` and `[N, 4C, H/16, W/16]`; C is 64 times the expansion.
         """
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        features = []
-        for layer in LAYERS:
-            x = getattr(self, layer)(x)
-            features.append(x)
-        return features
+        return run_layers(self, self.maxpool(self.relu(self.bn1(self.conv1(x)))))
 
 
 class ResNet18Trunk(ResNetTrunk):
-    """The trunk of the methods that know no other."""
+    """The trunk of a ResNet-18."""
 
     def __init__(self) -> None:
         super().__init__(Backbone.RESNET18)
 
 
+def run_layers(network: nn.Module, x: torch.Tensor) -> List[torch.Tensor]:
+    """Return the output of each of a network's layers, computed one after the other."""
+    features = []
+    for layer in LAYERS:
+        x = getattr(network, layer)(x)
+        features.append(x)
+    return features
+
+
 def initialize(network: nn.Module) -> None:
-    """Initialize as torchvision does: Kaiming normal convolutions, unit BatchNorm (its default)."""
+    """Initialize the convolutions as torchvision does, with Kaiming normal numbers."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def trunk_state(state: Mapping[str, Any], layers: Tuple[str, ...]) -> Dict[str, Any]:
+    """Return the part of a torchvision ResNet state dict that a trunk has.
+
+    A convolution with a bias, into which BatchNorm was folded, gets an identity BatchNorm with this bias. The
+    trunk computes the same function.
+
+    Args:
+        state: a state dict with torchvision's names.
+        layers: the residual layers of the trunk.
+    """
+    wanted = tuple(f"{name}." for name in ("conv1", "bn1", *layers))
+    trunk = {key: value for key, value in state.items() if key.startswith(wanted)}
+    for key in [key for key in trunk if key.endswith(".bias")]:
+        name = key[: -len(".bias")]
+        norm = _norm_of(name)
+        if norm and f"{norm}.weight" not in trunk and f"{name}.weight" in trunk:
+            trunk.update(_identity_norm(norm, trunk.pop(key)))
+    return trunk
+
+
+def _norm_of(convolution: str) -> str:
+    """Return the name of a convolution's BatchNorm in torchvision; "" if the module is no convolution."""
+    parent, _, name = convolution.rpartition(".")
+    if name.startswith("conv"):
+        return f"{parent}.{name.replace('conv', 'bn')}".lstrip(".")
+    return f"{parent}.1" if convolution.endswith("downsample.0") else ""
+
+
+def _identity_norm(name: str, bias: torch.Tensor) -> Dict[str, torch.Tensor]:
+    epsilon = 1e-5  # BatchNorm2d's default: a variance of 1 - epsilon makes the division exactly 1
+    return {
+        f"{name}.weight": torch.ones_like(bias),
+        f"{name}.bias": bias,
+        f"{name}.running_mean": torch.zeros_like(bias),
+        f"{name}.running_var": torch.full_like(bias, 1.0 - epsilon),
+    }

@@ -1,8 +1,7 @@
-"""The trained networks of Reverse Distillation: the bottleneck and the decoder, under their published names.
+"""The trained networks of Reverse Distillation, the bottleneck and the decoder, with their published names.
 
 Source: Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", CVPR 2022,
-section 3, and its code RD4AD. The `conv4` and `bn4` of the published bottleneck are left out: nothing reads
-them.
+section 3, and its code RD4AD. `conv4` and `bn4` of the published bottleneck are left out: they are unused.
 """
 
 from __future__ import annotations
@@ -14,7 +13,18 @@ from typing import List, Sequence
 import torch
 from torch import nn
 
-from adq_edge.models.resnet import ARCHITECTURES, LAYERS, PLANES, Backbone, initialize
+from adq_edge.models.resnet import (
+    ARCHITECTURES,
+    LAYERS,
+    PLANES,
+    Architecture,
+    Backbone,
+    Convolution,
+    Residual,
+    convolution,
+    initialize,
+    run_layers,
+)
 
 EMBEDDING_PLANES = 512
 """Channels of the embedding, before a bottleneck block's expansion."""
@@ -23,7 +33,7 @@ _EMBEDDING_DEPTHS = {False: 2, True: 3}
 
 
 class BottleneckVariant(str, enum.Enum):
-    """Whose bottleneck it is; they differ for a WideResNet alone."""
+    """The code that the bottleneck is from; the two differ only for a WideResNet."""
 
     ANOMALIB = "anomalib"
     """Blocks of ResNet-50's width for a WideResNet too."""
@@ -32,7 +42,7 @@ class BottleneckVariant(str, enum.Enum):
 
 
 class OneClassBottleneck(nn.Module):
-    """Multi-scale feature fusion and one-class embedding: three feature maps become one small one."""
+    """Multi-scale feature fusion and one-class embedding: joins three feature maps to one small map."""
 
     def __init__(self, backbone: Backbone, variant: BottleneckVariant) -> None:
         super().__init__()
@@ -41,21 +51,19 @@ class OneClassBottleneck(nn.Module):
             architecture = dataclasses.replace(architecture, base_width=64)
         c1, c2, c3 = (planes * architecture.expansion for planes in PLANES)
         depth = _EMBEDDING_DEPTHS[architecture.has_bottlenecks]
-        self.bn_layer = nn.Sequential(
-            architecture.block(3 * c3, EMBEDDING_PLANES, 2),
-            *architecture.blocks_after_first(EMBEDDING_PLANES, depth),
-        )
-        self.conv1 = nn.Conv2d(c1, c2, 3, 2, 1, bias=False)
+        first = architecture.block(3 * c3, EMBEDDING_PLANES, 2)
+        self.bn_layer = architecture.layer(first, EMBEDDING_PLANES, depth)
+        self.conv1 = convolution(c1, c2, 3, 2)
         self.bn1 = nn.BatchNorm2d(c2)
-        self.conv2 = nn.Conv2d(c2, c3, 3, 2, 1, bias=False)
+        self.conv2 = convolution(c2, c3, 3, 2)
         self.bn2 = nn.BatchNorm2d(c3)
-        self.conv3 = nn.Conv2d(c2, c3, 3, 2, 1, bias=False)
+        self.conv3 = convolution(c2, c3, 3, 2)
         self.bn3 = nn.BatchNorm2d(c3)
         self.relu = nn.ReLU(inplace=True)
         initialize(self)
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Map the trunk's three feature maps to the embedding `[N, 8C, H/32, W/32]`, C layer1's channels."""
+        """Map the trunk's features to the embedding `[N, 8C, H/32, W/32]`; C is the channels of layer1."""
         first, second, third = features
         first = self.relu(self.bn1(self.conv1(first)))
         first = self.relu(self.bn2(self.conv2(first)))
@@ -64,51 +72,30 @@ class OneClassBottleneck(nn.Module):
         return embedding
 
 
-class UpBasicBlock(nn.Module):
-    """A basic block whose first convolution is a transposed one that doubles height and width."""
+class UpBlock(Residual):
+    """A residual block with transposed convolutions that doubles height and width."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.ConvTranspose2d(in_channels, out_channels, 2, 2, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.upsample = _upsample(in_channels, out_channels)
+    def __init__(self, in_channels: int, out_channels: int, *convolutions: Convolution) -> None:
+        super().__init__(*convolutions)
+        shortcut = _enlarge(in_channels, out_channels)
+        self.upsample = nn.Sequential(shortcut, nn.BatchNorm2d(out_channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `[N, in_channels, H, W]` to `[N, out_channels, 2H, 2W]`."""
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return torch.relu(out + self.upsample(x))
+        return torch.relu(self.residual(x) + self.upsample(x))
 
 
-class UpBottleneck(nn.Module):
-    """A bottleneck block whose middle convolution is a transposed one that doubles height and width."""
-
-    def __init__(self, in_channels: int, width: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.ConvTranspose2d(width, width, 2, 2, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out_channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.upsample = _upsample(in_channels, out_channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map `[N, in_channels, H, W]` to `[N, out_channels, 2H, 2W]`."""
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        return torch.relu(out + self.upsample(x))
+def _enlarge(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(in_channels, out_channels, 2, 2, bias=False)
 
 
-def _upsample(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ConvTranspose2d(in_channels, out_channels, 2, 2, bias=False),
-        nn.BatchNorm2d(out_channels),
+def _up_block(architecture: Architecture, channels: int, planes: int) -> UpBlock:
+    """Return the mirror image of the first block of a layer."""
+    out, width = planes * architecture.expansion, architecture.width(planes)
+    if not architecture.has_bottlenecks:
+        return UpBlock(channels, out, _enlarge(channels, out), convolution(out, out, 3))
+    return UpBlock(
+        channels, out, convolution(channels, width, 1), _enlarge(width, width), convolution(width, out, 1)
     )
 
 
@@ -119,23 +106,13 @@ class Decoder(nn.Module):
         super().__init__()
         architecture = ARCHITECTURES[backbone]
         channels = EMBEDDING_PLANES * architecture.expansion
-        # The published depths are not mirrored: layer1, the smallest map, is as deep as the trunk's layer1.
+        # As published, the depths are not mirrored: the layer of the smallest map is as deep as layer1.
         for layer, planes, depth in zip(LAYERS, reversed(PLANES), architecture.depths):
-            out_channels = planes * architecture.expansion
-            first: nn.Module
-            if architecture.has_bottlenecks:
-                first = UpBottleneck(channels, architecture.width(planes), out_channels)
-            else:
-                first = UpBasicBlock(channels, out_channels)
-            blocks = [first, *architecture.blocks_after_first(planes, depth)]
-            self.add_module(layer, nn.Sequential(*blocks))
-            channels = out_channels
+            first = _up_block(architecture, channels, planes)
+            self.add_module(layer, architecture.layer(first, planes, depth))
+            channels = planes * architecture.expansion
         initialize(self)
 
     def forward(self, x: torch.Tensor) -> List[torch.Tensor]:
         """Map the embedding to features of the trunk's shapes, in the trunk's order (largest map first)."""
-        features = []
-        for layer in LAYERS:
-            x = getattr(self, layer)(x)
-            features.append(x)
-        return features[::-1]
+        return run_layers(self, x)[::-1]

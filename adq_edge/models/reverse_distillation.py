@@ -1,13 +1,13 @@
-"""Reverse Distillation: a decoder learns to rebuild a teacher's features from a one-class embedding of them.
+"""Reverse Distillation: a decoder learns to reconstruct a teacher's features from a one-class embedding.
 
 Source: Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", CVPR 2022. Two
-codes are in use, RD4AD (the paper's) and anomalib; they differ in the bottleneck's width and in the blur.
+codes are in use, RD4AD (the paper's) and anomalib. They differ in the bottleneck's width and in the blur.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import Any, ClassVar, Literal, Mapping, Sequence, Tuple, Type, TypeVar
+from typing import Any, ClassVar, Literal, Mapping, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -15,42 +15,31 @@ from torch import nn
 from torch.nn import functional
 
 from adq_edge.core.errors import CheckpointError
-from adq_edge.models.base import (
-    AnomalyModel,
-    Features,
-    ModelConfig,
-    Option,
-    Stage,
-    State,
-    TrainingDefaults,
-    load_weights,
-    select,
-    trunk_state,
-)
+from adq_edge.models.base import AnomalyModel, Features, Stage, TrainingDefaults
+from adq_edge.models.config import ModelConfig, Option
 from adq_edge.models.importers import Importer, ImportRequest
-from adq_edge.models.resnet import ARCHITECTURES, LAYERS, Architecture, Backbone, ResNetTrunk
+from adq_edge.models.resnet import ARCHITECTURES, LAYERS, Architecture, Backbone, ResNetTrunk, trunk_state
 from adq_edge.models.reverse_blocks import EMBEDDING_PLANES, BottleneckVariant, Decoder, OneClassBottleneck
+from adq_edge.models.state_dicts import State, load_weights, select
 
 _EPSILON = 1e-8  # of torch.nn.functional.cosine_similarity
 _STRIDE = 32  # of the embedding
 _SIGMA = 4.0  # of the blur, in pixels
 _RADIUS = int(4.0 * _SIGMA + 0.5)  # of the blur's kernel, in both codes
 
-Choice = TypeVar("Choice", bound=enum.Enum)
-
 
 class Fusion(str, enum.Enum):
-    """How the layers' 1 - cosine maps become one: upsampled, summed and blurred, the border differing."""
+    """The rule that upsamples, sums and blurs the layers' 1 - cosine maps; the two differ at the border."""
 
     OFFICIAL = "official"
-    """Beyond the border the map is mirrored, its edge repeated (scipy.ndimage.gaussian_filter)."""
+    """Beyond the border, the map is mirrored, edge pixels repeated (scipy.ndimage.gaussian_filter)."""
     ANOMALIB = "anomalib"
-    """Beyond the border the map is mirrored about its edge pixels (kornia's filter2d)."""
+    """Beyond the border, the map is mirrored at its edge pixels (kornia's filter2d)."""
 
 
 _Border = Literal["symmetric", "reflect"]
 _BORDER: Mapping[Fusion, _Border] = {Fusion.OFFICIAL: "symmetric", Fusion.ANOMALIB: "reflect"}
-"""numpy's names of what the two blurs see beyond the border."""
+"""numpy's names of the two border modes."""
 
 
 class ReverseDistillation(AnomalyModel):
@@ -65,30 +54,17 @@ class ReverseDistillation(AnomalyModel):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        if any(side % _STRIDE for side in config.image_size):
-            raise CheckpointError(
-                f"image size {'x'.join(map(str, config.image_size))} does not suit Reverse Distillation",
-                fix=f"Height and width must be multiples of {_STRIDE}",
-            )
+        config.require_multiple(_STRIDE, "Reverse Distillation")
         fusion = Fusion(config.fusion)
-        self._backbone = self._choose("backbone", Backbone)
+        self._backbone = self.config.choice("backbone", Backbone)
+        variant = self.config.choice("bottleneck", BottleneckVariant)
         self.encoder = ResNetTrunk(self._backbone).requires_grad_(False)
-        self.bottleneck = OneClassBottleneck(self._backbone, self._choose("bottleneck", BottleneckVariant))
+        self.bottleneck = OneClassBottleneck(self._backbone, variant)
         self.decoder = Decoder(self._backbone)
         self.enlarge = nn.ModuleList(
             EnlargeAndBlur(config.image_size, 4 * 2**level, _BORDER[fusion]) for level in range(len(LAYERS))
         )
         self.eval()
-
-    def _choose(self, option: str, choices: Type[Choice]) -> Choice:
-        value = self.config.options[option]
-        try:
-            return choices(value)
-        except ValueError:
-            names = ", ".join(str(choice.value) for choice in choices)
-            raise CheckpointError(
-                f"{self.arch} has no {option} named {value!r}", fix=f"Choose one of: {names}"
-            ) from None
 
     @property
     def teacher_backbone(self) -> Backbone:
@@ -116,8 +92,8 @@ class ReverseDistillation(AnomalyModel):
     def loss(self, features: Features) -> torch.Tensor:
         """Return 1 - cosine of each image's whole feature map, its mean over the batch summed over layers.
 
-        Source: `loss_fucntion` of RD4AD's main.py; the paper's equation 2 has one cosine per position, but
-        neither published code was trained with it.
+        Source: `loss_fucntion` of RD4AD's main.py. The paper's equation 2 has one cosine per position, which
+        neither published code uses.
         """
         pairs = [(e.flatten(1), d.flatten(1)) for e, d in _pairs(features)]
         return torch.stack([(1.0 - functional.cosine_similarity(e, d)).mean() for e, d in pairs]).sum()
@@ -143,10 +119,9 @@ def cosine_distance(encoded: torch.Tensor, decoded: torch.Tensor) -> torch.Tenso
 class EnlargeAndBlur(nn.Module):
     """Bilinear upsampling (corners aligned) to image size and the Gaussian blur, as two matrix products.
 
-    Both are linear and separable, so one matrix does both along height and another along width. That is the
-    published function to the last border pixel, although ONNX has no symmetric padding, in a ninth of the
-    time of a Resize, a Pad and two 1-D convolutions (ONNX Runtime, 256x256, one thread). The sum over layers
-    is linear too and comes afterwards.
+    Both are linear and separable, so one matrix does both along height and another one along width. The
+    result equals the published function up to the border, although ONNX has no symmetric padding. It takes a
+    ninth of the time of Resize, Pad and two 1-D convolutions (ONNX Runtime, 256x256, one thread).
     """
 
     rows: torch.Tensor
@@ -192,17 +167,17 @@ def _from_rd4ad(request: ImportRequest) -> ReverseDistillation:
 def _import(
     request: ImportRequest, fusion: Fusion, networks: Mapping[str, Mapping[str, Any]]
 ) -> ReverseDistillation:
-    """Return a model with the trained networks of a foreign file; what nothing reads is dropped."""
+    """Return a model with the trained networks of a foreign file; unused tensors are dropped."""
     backbone = _backbone_of(networks["decoder"])
     options = {"backbone": backbone.value, "bottleneck": _variant_of(networks["bottleneck"], backbone).value}
-    model = ReverseDistillation(request.config(fusion.value, options))
+    model = ReverseDistillation(request.config(fusion=fusion.value, options=options))
     load_weights(model.bottleneck, networks["bottleneck"], "the bottleneck")
     load_weights(model.decoder, networks["decoder"], "the decoder")
     return model
 
 
 def _backbone_of(decoder: Mapping[str, Any]) -> Backbone:
-    """Tell a decoder's backbone from its depths and its first convolution."""
+    """Return a decoder's backbone, found by its depths and the shape of its first convolution."""
     shape = list(getattr(decoder.get("layer1.0.conv1.weight"), "shape", ()))
     blocks = [{key.split(".")[1] for key in decoder if key.startswith(f"{layer}.")} for layer in LAYERS]
     found = (tuple(len(numbers) for numbers in blocks), shape)
@@ -225,7 +200,7 @@ def _first_convolution(architecture: Architecture) -> Sequence[int]:
 
 
 def _variant_of(bottleneck: Mapping[str, Any], backbone: Backbone) -> BottleneckVariant:
-    """Tell the two bottlenecks apart; where they are the same, it is anomalib's."""
+    """Return the variant of a bottleneck, found by its width; anomalib's if both have the same width."""
     shape = list(getattr(bottleneck.get("bn_layer.0.conv1.weight"), "shape", ()))
     width = ARCHITECTURES[backbone].width(EMBEDDING_PLANES)
     is_wide = shape[:1] == [width] and width != EMBEDDING_PLANES
@@ -238,9 +213,5 @@ IMPORTERS = (
         signature=r"model\.bottleneck\.bn_layer\.0\.conv1\.weight",
         load=_from_anomalib,
     ),
-    Importer(
-        name="RD4AD",
-        signature=r"bn\.bn_layer\.0\.conv1\.weight",
-        load=_from_rd4ad,
-    ),
+    Importer(name="RD4AD", signature=r"bn\.bn_layer\.0\.conv1\.weight", load=_from_rd4ad),
 )

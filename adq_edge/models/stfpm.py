@@ -1,7 +1,7 @@
 """STFPM: a student learns to match a teacher's normalized features at three scales.
 
 Source: Wang et al., "Student-Teacher Feature Pyramid Matching for Anomaly Detection", BMVC 2021.
-Two ways of fusing the three difference maps are in use; a checkpoint keeps the one of its origin.
+Two rules of fusing the three difference maps are in use; an imported checkpoint keeps its own.
 """
 
 from __future__ import annotations
@@ -13,27 +13,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adq_edge.core.errors import CheckpointError
-from adq_edge.models.base import (
-    AnomalyModel,
-    Features,
-    ModelConfig,
-    Stage,
-    State,
-    TrainingDefaults,
-    load_weights,
-    select,
-    trunk_state,
-)
+from adq_edge.models.base import AnomalyModel, Features, Stage, TrainingDefaults
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.importers import Importer, ImportRequest
-from adq_edge.models.resnet import LAYERS, Backbone, ResNet18Trunk
+from adq_edge.models.resnet import LAYERS, Backbone, ResNet18Trunk, trunk_state
+from adq_edge.models.state_dicts import State, load_weights, select
 
 _EPSILON = 1e-12  # of torch.nn.functional.normalize
 _STRIDE = 16  # of layer3
 
 
 class Fusion(str, enum.Enum):
-    """How the three layers' difference maps become one anomaly map."""
+    """The rule that fuses the three layers' difference maps into one anomaly map."""
 
     OFFICIAL = "official"
     """Product of sum((t - s)^2), each upsampled to layer1's size (64x64 for 256x256 images)."""
@@ -49,11 +40,7 @@ class STFPM(AnomalyModel):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        if any(side % _STRIDE for side in config.image_size):
-            raise CheckpointError(
-                f"image size {config.image_size[0]}x{config.image_size[1]} does not suit STFPM",
-                fix=f"Height and width must be multiples of {_STRIDE}",
-            )
+        config.require_multiple(_STRIDE, "STFPM")
         self.fusion = Fusion(config.fusion)
         self.teacher = ResNet18Trunk().requires_grad_(False)
         self.student = ResNet18Trunk()
@@ -102,13 +89,13 @@ def _distances(features: Sequence[torch.Tensor]) -> List[torch.Tensor]:
 
 
 def squared_distance(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
-    """Return sum over channels of the squared difference of unit feature vectors, `[N, 1, h, w]` in 0..4."""
+    """Return the squared distance of the unit feature vectors at each position, `[N, 1, h, w]` in 0..4."""
     difference = _unit(teacher) - _unit(student)
     return torch.sum(difference * difference, dim=1, keepdim=True)
 
 
 def _unit(features: torch.Tensor) -> torch.Tensor:
-    # functional.normalize would export as Shape and Expand nodes; a broadcast division says the same.
+    # functional.normalize would be exported with Shape and Expand nodes, a broadcast division is not.
     norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     return features / torch.clamp_min(norm, _EPSILON)
 
@@ -152,9 +139,5 @@ IMPORTERS = (
         signature="model.student_model.feature_extractor.layer3.1.conv2.weight",
         load=_from_anomalib,
     ),
-    Importer(
-        name="official STFPM",
-        signature="model.6.1.conv2.weight",
-        load=_from_official,
-    ),
+    Importer(name="official STFPM", signature="model.6.1.conv2.weight", load=_from_official),
 )

@@ -1,4 +1,4 @@
-"""Where a teacher's weights come from: the user's file, torchvision's published file, or our demo teacher."""
+"""The weights of teachers: the user's file, torchvision's published file, or the demo teacher."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import torch
 
 from adq_edge.core.errors import CheckpointError
 from adq_edge.models.resnet import Backbone
-from adq_edge.models.torch_files import read_torch_file, state_dict_of
-
-RESNET18_URL = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+from adq_edge.models.state_dicts import state_dict_of
+from adq_edge.models.torch_files import read_torch_file
 
 
 class Published(NamedTuple):
-    """A file of torchvision: its address and its SHA-256 or the beginning of it (which the name holds)."""
+    """A file of torchvision: its address and its SHA-256, or the first digits of it."""
 
     url: str
     sha256: str
@@ -23,14 +22,15 @@ class Published(NamedTuple):
 
 PUBLISHED: Dict[Backbone, Published] = {
     Backbone.RESNET18: Published(
-        RESNET18_URL, "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"
+        "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+        "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
     ),
     Backbone.RESNET50: Published("https://download.pytorch.org/models/resnet50-0676ba61.pth", "0676ba61"),
     Backbone.WIDE_RESNET50_2: Published(
         "https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth", "95faca4d"
     ),
 }
-"""torchvision's weights IMAGENET1K_V1: published checkpoints without a teacher were trained with them."""
+"""torchvision's weights IMAGENET1K_V1, which published checkpoints without a teacher were trained with."""
 
 DEMO = "demo"
 DEMO_TEACHER = Path(__file__).parent / "weights" / "demo_teacher.pt"
@@ -38,16 +38,16 @@ _DEMO_BACKBONE = Backbone.RESNET18
 
 
 def teacher_file(weights: Optional[str], backbone: Backbone = Backbone.RESNET18) -> Path:
-    """Return the file that holds a teacher's ResNet state dict under torchvision's names.
+    """Return the file that holds a teacher's ResNet state dict with torchvision's names.
 
     Args:
-        weights: a file with any torchvision state dict of that ResNet (with or without layer4 and fc); `demo`
-            for the small ResNet-18 teacher that adq-edge ships; None for torchvision's ImageNet weights,
-            which are downloaded once and kept in torch's own cache.
+        weights: a file with a torchvision state dict of that ResNet (with or without layer4 and fc); `demo`
+            for the small ResNet-18 teacher in adq-edge; None for torchvision's ImageNet weights, which are
+            downloaded once and kept in torch's cache.
         backbone: the ResNet (see `AnomalyModel.teacher_backbone`).
 
     Raises:
-        CheckpointError: the download failed or has another content, or the demo teacher is another ResNet.
+        CheckpointError: the download failed or has wrong content, or the demo teacher is another ResNet.
     """
     if weights is None:
         return _torchvision_file(backbone)
@@ -62,11 +62,11 @@ def teacher_file(weights: Optional[str], backbone: Backbone = Backbone.RESNET18)
 
 
 def teacher_state(weights: Optional[str], backbone: Backbone = Backbone.RESNET18) -> Mapping[str, Any]:
-    """Return a ResNet state dict under torchvision's names (arguments as of `teacher_file`).
+    """Return a ResNet state dict with torchvision's names; the arguments are those of `teacher_file`.
 
     Raises:
         StorageError: the file cannot be read.
-        CheckpointError: it is not a file of weights, or as of `teacher_file`.
+        CheckpointError: the file holds no weights; also as for `teacher_file`.
     """
     path = teacher_file(weights, backbone)
     return state_dict_of(read_torch_file(path), path)
@@ -81,10 +81,9 @@ def _torchvision_file(backbone: Backbone) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
         except (OSError, RuntimeError) as error:
-            demo = f" ({DEMO!r} takes the small teacher shipped for trying things out)"
+            demo = f" ({DEMO!r} selects the small teacher in adq-edge)" if backbone is _DEMO_BACKBONE else ""
             raise CheckpointError(
                 f"torchvision's {backbone.value} weights could not be downloaded from {url} ({error})",
-                fix=f"Put that file at {path}, or name a file with --teacher-weights"
-                f"{demo if backbone is _DEMO_BACKBONE else ''}",
+                fix=f"Put that file at {path}, or name a file with --teacher-weights{demo}",
             ) from error
     return path

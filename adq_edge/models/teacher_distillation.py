@@ -1,7 +1,7 @@
-"""How a patch network becomes a teacher: distilled from a ResNet-18 on random patches, with three losses.
+"""Distillation of a patch network from a ResNet-18 on random patches, which makes it a teacher.
 
-Source: Bergmann et al., "Uninformed Students", CVPR 2020, section 3.1: knowledge distillation, metric
-learning on triplets, and compactness; the augmentations are those of its section 4.
+Source: Bergmann et al., "Uninformed Students", CVPR 2020. Section 3.1 has the three losses (knowledge
+distillation, metric learning on triplets, compactness), section 4 the augmentations.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adq_edge.models.base import State, load_weights, select, trunk_state
 from adq_edge.models.moments import channel_moments
-from adq_edge.models.patch_network import DESCRIPTOR, Grid
-from adq_edge.models.resnet import LAYERS, BasicBlock, ResNet18Trunk
+from adq_edge.models.patch_grid import Grid
+from adq_edge.models.patch_network import DESCRIPTOR
+from adq_edge.models.resnet import LAYERS, BasicBlock, ResNet18Trunk, trunk_state
+from adq_edge.models.state_dicts import State, load_weights, select
 
-_TRUNK_SIZE = 64  # pixels: what a patch is enlarged to for the ResNet, whose layer3 then has 4x4 positions
-_LAYER3 = 16  # pixels from one position of the ResNet's layer3 to the next
-_LAYER4 = 32
+_TRUNK_SIZE = 64  # pixels of a patch that is enlarged for the ResNet; its layer3 then has 4x4 positions
+_LAYER3 = 16  # pixels between positions of the ResNet's layer3
+_LAYER4 = 32  # pixels between positions of the ResNet's layer4
 _ZOOM = 1.4  # a square shows 1/1.4 to 1.4 times its size
 _LUMINANCE = 0.1  # largest relative change of a positive's brightness
 _NOISE = 0.1  # standard deviation of a positive's noise, in normalized units
-_GREY = 0.1  # probability that a patch loses its color
+_GRAY = 0.1  # probability that a patch loses its color
 _MARGIN = 10.0  # of the triplet loss
-_SMALLEST = 1e-3  # deviation of a feature against the largest: dead ones must not become noise
+_SMALLEST = 1e-3  # deviation of a feature relative to the largest; constant features must not become noise
 
 
 class DistillationSource(nn.Module):
     """A frozen ResNet-18 that describes patches by 512 numbers.
 
-    With layer4 these are its pooled features. A trunk that ends at layer3 has 256 channels, of which the
-    mean and the standard deviation over the patch are taken. Either way each number is standardized over
-    the patches that `standardize` is given: the features of a trunk are so small that the triplet loss's
-    margin would outweigh them, and a network that learns them anyway explains 0.43 of their variance.
+    With layer4, these are its pooled features. Without it, they are the mean and the standard deviation of
+    layer3's 256 channels over the patch. `standardize` scales each number. Unscaled, the numbers are small
+    against the triplet loss's margin, and a network learned only 0.43 of their variance.
 
     Args:
         state: a torchvision state dict; layer4 and the classifier may be missing.
 
     Raises:
-        CheckpointError: tensors are missing, of another shape, or not finite.
+        CheckpointError: tensors are missing, have another shape, or are not finite.
     """
 
     mean: torch.Tensor
@@ -64,7 +64,7 @@ class DistillationSource(nn.Module):
         self.eval()
 
     def standardize(self, squares: Iterable[torch.Tensor], grid: Grid) -> None:
-        """Give each number mean 0 and deviation 1 over the patches of squares `[N, 3, h, h]`."""
+        """Scale each number to mean 0 and deviation 1 over the patches of squares `[N, 3, h, h]`."""
         mean, deviation = channel_moments(self._features(part, grid) for part in squares)
         self.mean.copy_(mean.view_as(self.mean))
         smallest = _SMALLEST * float(deviation.max())
@@ -73,12 +73,11 @@ class DistillationSource(nn.Module):
     def forward(self, squares: torch.Tensor, grid: Grid) -> torch.Tensor:
         """Describe the patches of squares, without gradients.
 
-        A square is enlarged as a patch would be, and described as a whole: what the ResNet makes of a patch
-        is the mean over its part of layer3. That costs a fraction of one patch after the other, and shows
-        the ResNet a patch among its neighbors.
+        The ResNet gets whole squares, enlarged as a patch would be; a patch is described by its part of
+        layer3. This costs a fraction of single patches, and the ResNet sees a patch with its neighbors.
 
         Args:
-            squares: normalized `[N, 3, h, h]`, of (k - 1) x stride + patch pixels.
+            squares: normalized `[N, 3, h, h]`; h is (k - 1) x stride + patch pixels.
             grid: the patches' size and the pixels between them.
 
         Returns:
@@ -99,18 +98,18 @@ class DistillationSource(nn.Module):
             if not self._is_whole:
                 variance = functional.avg_pool2d(x.square(), window, 1) - features.square()
                 features = torch.cat([features, variance.clamp_min(0).sqrt()], 1)
-            return _between(features, round(step / (zoom * grid.stride)))
+            return _interpolate(features, round(step / (zoom * grid.stride)))
 
 
-def _between(features: torch.Tensor, parts: int) -> torch.Tensor:
-    """Interpolate `[N, C, k, k]` linearly, with `parts` steps from each position to the next."""
+def _interpolate(features: torch.Tensor, parts: int) -> torch.Tensor:
+    """Interpolate `[N, C, k, k]` linearly with `parts` steps between positions."""
     size = (features.shape[2] - 1) * parts + 1
     return functional.interpolate(features, (size, size), mode="bilinear", align_corners=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Squares:
-    """Random squares and, for each, one that shows nearly the same, both `[N, 3, side, side]`."""
+    """Random squares and a slightly changed copy (positive) of each, both `[N, 3, side, side]`."""
 
     anchors: torch.Tensor
     positives: torch.Tensor
@@ -119,14 +118,14 @@ class Squares:
 def cut_squares(x: torch.Tensor, side: int, shift: float, count: int) -> Squares:
     """Cut random squares from normalized images `[N, 3, H, W]`, the same number from each.
 
-    A square is scaled a little; its positive is shifted, brighter or darker, and noisy. Beyond the border
-    images are mirrored.
+    A square is scaled slightly; its positive is shifted, brighter or darker, and noisy. Images are mirrored
+    beyond the border.
 
     Args:
         x: the images.
         side: height and width of a square in pixels.
-        shift: the farthest that a positive is shifted, down and right or back, in pixels.
-        count: the least number of squares in all.
+        shift: largest shift of a positive along each axis in pixels.
+        count: least number of squares from all images together.
     """
     each = math.ceil(count / len(x))
     height, width = x.shape[2:]
@@ -136,7 +135,7 @@ def cut_squares(x: torch.Tensor, side: int, shift: float, count: int) -> Squares
     zooms = _ZOOM ** (torch.rand(len(x), each, 1).to(x.device) * 2 - 1)
     anchors = _sample(x, centers, zooms, side)
     positives = _sample(x, centers + shifts, zooms, side)
-    gray = (torch.rand(len(anchors), 1, 1, 1) < _GREY).to(x.device)
+    gray = (torch.rand(len(anchors), 1, 1, 1) < _GRAY).to(x.device)
     anchors, positives = _fade(anchors, gray), _fade(positives, gray)
     gain = 1 + _LUMINANCE * (torch.rand(len(anchors), 1, 1, 1).to(x.device) * 2 - 1)
     return Squares(anchors, positives * gain + _NOISE * torch.randn(positives.shape).to(x.device))
@@ -161,13 +160,13 @@ def _fade(patches: torch.Tensor, gray: torch.Tensor) -> torch.Tensor:
 def distillation_loss(anchors: torch.Tensor, positives: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Return the sum of the paper's three losses (equations 1 to 5), a scalar.
 
-    The negative of a patch is the patch at its place in the next square of the batch; compactness is the
-    mean squared correlation of two different channels over all patches.
+    The negative of a patch is the patch at the same place in the next square of the batch. Compactness is
+    the mean squared correlation of two different channels over all patches.
 
     Args:
         anchors: descriptors `[N, C, h, w]` of the patches of squares.
-        positives: descriptors `[N, C, h, w]` of patches that show nearly the same.
-        target: what the ResNet makes of the patches, `[N, C, h, w]`.
+        positives: descriptors `[N, C, h, w]` of the positives' patches.
+        target: the ResNet's description of the patches, `[N, C, h, w]`.
     """
     distillation = _distance(anchors, target).mean()
     negatives = anchors.roll(1, 0)
@@ -182,8 +181,8 @@ def _distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def _compactness(descriptors: torch.Tensor) -> torch.Tensor:
-    centerd = descriptors - descriptors.mean(0)
-    unit = centerd / (torch.linalg.vector_norm(centerd, dim=0) + 1e-6)
+    centered = descriptors - descriptors.mean(0)
+    unit = centered / (torch.linalg.vector_norm(centered, dim=0) + 1e-6)
     correlation = unit.T @ unit
     channels = correlation.shape[0]
     off_diagonal = correlation.square().sum() - correlation.diagonal().square().sum()

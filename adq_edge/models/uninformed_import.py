@@ -1,8 +1,8 @@
-"""The published files of Uninformed Students: one for each network, together in a folder.
+"""Import of the published files of Uninformed Students, a folder with one file for each network.
 
 Source: AnomalyNet.py and anomaly_detection.py of https://github.com/denguir/student-teacher-anomaly-detection.
-The files hold weights alone. That code normalizes images with mean and deviation 0.5, applies a leaky ReLU
-to descriptors too, and measures descriptors, error and variance anew each time it is started.
+The files hold only weights. The published code normalizes images with mean and deviation 0.5 and applies a
+leaky ReLU to the descriptors. It measures the statistics of descriptors, error and variance at each start.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any, List, Mapping, Tuple
 import torch
 
 from adq_edge.core.errors import CheckpointError
-from adq_edge.models.base import load_weights, select
 from adq_edge.models.importers import Importer, ImportRequest
-from adq_edge.models.patch_network import Border, Decoder
+from adq_edge.models.patch_grid import Border
+from adq_edge.models.patch_network import Decoder
+from adq_edge.models.state_dicts import load_weights, select
 from adq_edge.models.uninformed_students import UninformedStudents
 
 _HALF = (0.5, 0.5, 0.5)
@@ -49,7 +50,11 @@ def _from_published_files(request: ImportRequest) -> UninformedStudents:
 
 
 def _published_networks(state: Mapping[str, Any]) -> Tuple[int, List[int]]:
-    """Return the patch size and the students' numbers of a folder's files, all of one size."""
+    """Return the patch size and the numbers of the students in a folder's files.
+
+    Raises:
+        CheckpointError: a network is missing, or the sizes differ.
+    """
     teachers = {int(found[1]) for found in map(_TEACHER_KEY.fullmatch, state) if found}
     students = sorted((int(f[1]), int(f[2])) for f in map(_STUDENT_KEY.fullmatch, state) if f)
     sizes = sorted(teachers | {patch for patch, _ in students})

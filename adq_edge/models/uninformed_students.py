@@ -1,6 +1,6 @@
 """Uninformed Students: an ensemble of students regresses a teacher's descriptors of small patches.
 
-Where the students miss the teacher, or disagree among themselves, the patch is unlike the normal ones.
+A patch is anomalous where the students' error, or the variance among them, is large.
 Source: Bergmann et al., "Uninformed Students: Student-Teacher Anomaly Detection with Discriminative Latent
 Embeddings", CVPR 2020.
 """
@@ -8,50 +8,34 @@ Embeddings", CVPR 2020.
 from __future__ import annotations
 
 import math
-from typing import Callable, ClassVar, Iterable, List, Mapping, Tuple, Type, TypeVar
+from typing import ClassVar, List, Mapping, Tuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from adq_edge.core.errors import CheckpointError
-from adq_edge.models.base import (
-    STUDENT,
-    AnomalyModel,
-    Features,
-    ModelConfig,
-    Option,
-    Stage,
-    State,
-    TrainingDefaults,
-    in_float32,
-)
+from adq_edge.models.base import STUDENT, AnomalyModel, Batches, Features, Stage, TrainingDefaults, in_float32
+from adq_edge.models.config import ModelConfig, Option
 from adq_edge.models.moments import channel_moments
-from adq_edge.models.patch_network import (
-    DESCRIPTOR,
-    Border,
-    Decoder,
-    PatchNetwork,
-    checked_grid,
-    interleave,
-    random_crops,
-    random_excerpt,
-)
+from adq_edge.models.patch_grid import Border, Grid, random_crops, random_excerpt
+from adq_edge.models.patch_network import DESCRIPTOR, Decoder, PatchNetwork, interleave
+from adq_edge.models.state_dicts import State
 from adq_edge.models.teacher_distillation import DistillationSource, Squares, cut_squares, distillation_loss
 
 TEACHER = Stage("teacher", share=0.25)
 
-_SQUARES = 16  # random parts of images in a training step, at least
-_SQUARE = 9  # descriptors a side of such a part, at most
-_SPAN = 32  # pixels between its outermost descriptors, at most
-_HARDEST = 0.1  # part of the patches that students learn more of
-_EXCERPT = 96  # pixels a side, at most, of the part that learns with rounding
-_COARSE = 4  # pixels between descriptors from which on whole images do
-_SHIFT = 0.25  # of a patch: how far a positive is shifted at most
+_SQUARES = 16  # least number of random parts of images in a training step
+_SQUARE = 9  # most descriptors along a side of such a part
+_SPAN = 32  # most pixels between its outermost descriptors
+_HARDEST = 0.1  # share of the patches with a larger weight in the students' loss
+_EXCERPT = 96  # most pixels along a side of an excerpt for quantization-aware training
+_COARSE = 4  # least stride at which quantization-aware training takes whole images
+_SHIFT = 0.25  # largest shift of a positive, as a part of the patch
 
 
 class UninformedStudents(AnomalyModel):
-    """A teacher and students, all of them patch networks of one size, compared at every pixel."""
+    """A teacher and students, all patch networks of one size, compared at every pixel."""
 
     arch = "uninformed-students"
     training_defaults = TrainingDefaults(epochs=150, batch_size=1, learning_rate=1e-4)
@@ -72,14 +56,15 @@ class UninformedStudents(AnomalyModel):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        patch, students, stride = (_number(self.config, name) for name in ("patch", "students", "stride"))
-        self.grid = checked_grid(patch, stride, config.image_size, _choice(self.config, "border", Border))
+        patch, students = self.config.number("patch"), self.config.number("students")
+        self.grid = Grid.of(self.config)
         if students < 1:
             raise CheckpointError(f"students is {students}", fix="One student or more; the study has 3")
-        self.decoder = _choice(self.config, "decoder", Decoder)
+        self.decoder = self.config.choice("decoder", Decoder)
         self.teacher = PatchNetwork(patch, self.decoder).requires_grad_(False)
         self.students = nn.ModuleList([PatchNetwork(patch, self.decoder) for _ in range(students)])
-        self._source: List[DistillationSource] = []  # in a list: no part of the model's weights
+        # In a list, so that its weights are not part of the state dict.
+        self._source: List[DistillationSource] = []
         self._register("error", ())
         self._register("variance", ())
         if self.decoder is Decoder.LEAKY:
@@ -91,7 +76,7 @@ class UninformedStudents(AnomalyModel):
         self.register_buffer(f"{name}_std", torch.ones(shape))
 
     def load_teacher(self, state: State) -> None:
-        """Keep a ResNet-18 to distil the teacher from; it is needed while the teacher is trained."""
+        """Keep a ResNet-18 to distill the teacher from, for the stage that trains the teacher."""
         self._source = [DistillationSource(state)]
 
     def trainable(self, stage: Stage) -> nn.Module:
@@ -99,7 +84,7 @@ class UninformedStudents(AnomalyModel):
         return self.teacher if stage == TEACHER else self.students
 
     def train_stage(self, stage: Stage) -> None:
-        """Switch to training mode, and gradients on, for what the stage trains alone."""
+        """Set only the part that the stage trains to training mode, with gradients."""
         super().train_stage(stage)
         self.teacher.requires_grad_(stage == TEACHER)
 
@@ -110,8 +95,7 @@ class UninformedStudents(AnomalyModel):
     def networks(self, x: torch.Tensor) -> Features:
         """Map normalized images to the descriptors of the teacher, then of each student.
 
-        The shifted grids of the dense form are left stacked on the batch axis: what follows is the same for
-        each position, and a map is put together at less cost than descriptors are.
+        The shifted grids stay stacked on the batch axis: it is cheaper to interleave maps than descriptors.
         """
         center = self.grid.stride // 2
         return self._describe(self.grid.fit(x, (center, center)), self.grid.levels)
@@ -122,8 +106,8 @@ class UninformedStudents(AnomalyModel):
     def loss(self, features: Features) -> torch.Tensor:
         """Return the squared distance to the normalized teacher, mean over positions and students.
 
-        To it comes the mean over each student's hardest tenth of the positions. Without, most of what is
-        learnt is of plain surfaces, and a normal but rich texture stands out more than a faint defect.
+        The mean over each student's tenth of the positions with the largest error is added. Without it, plain
+        surfaces dominate, and a normal rich texture gets higher scores than a faint defect.
         Source: the "hard feature loss" of Batzner et al., "EfficientAD", WACV 2024.
         """
         teacher = self._normalized(features[0].detach())
@@ -133,41 +117,41 @@ class UninformedStudents(AnomalyModel):
         return distances.mean() + hardest.mean()
 
     def stage_loss(self, stage: Stage, images: torch.Tensor) -> torch.Tensor:
-        """Return the loss of random parts of normal images.
+        """Return the loss on random small squares of normal images, on the coarse grid.
 
-        Both learn on small squares on the coarse grid, at random places: neighboring patches share most of
-        their convolutions, and many small squares teach more than a large one.
+        Neighboring patches share most of their convolutions, and many small squares are more varied than a
+        large one.
 
         Raises:
-            CheckpointError: the teacher is to be trained and `load_teacher` was not called.
+            CheckpointError: `load_teacher` was not called before the teacher's stage.
         """
         if stage == TEACHER:
-            return self._distil(self._squares(images, _SQUARES))
+            return self._distill(self._squares(images, _SQUARES))
         x = self.normalize(images)
         repeated = x.repeat_interleave(math.ceil(_SQUARES / len(x)), 0)
         parts = random_crops(repeated, self.grid.coarse, self._square)
         return self.float32_loss(self._describe(parts, levels=0))
 
     def excerpt(self, images: torch.Tensor) -> torch.Tensor:
-        """Return a random part of each image on a fine grid: neighboring patches say much the same."""
+        """Return a random part of each image if the grid is fine: neighboring patches are similar."""
         return images if self.grid.stride >= _COARSE else random_excerpt(images, self.grid, _EXCERPT)
 
     @property
     def _square(self) -> int:
-        """Descriptors a side of a random part: a patch has its price, and neighbors are much alike."""
+        """Descriptors along a side of a random part; few on a fine grid, where neighbors are similar."""
         return min(_SQUARE, _SPAN // self.grid.coarse.stride + 1)
 
-    def _distil(self, squares: Squares) -> torch.Tensor:
+    def _distill(self, squares: Squares) -> torch.Tensor:
         target = self._distillation_source()(squares.anchors, self.grid.coarse)
         descriptors = self.teacher(torch.cat([squares.anchors, squares.positives]))
         anchors, positives = descriptors.chunk(2)
         return in_float32(distillation_loss, anchors, positives, target)
 
-    def begin_stage(self, stage: Stage, images: Callable[[], Iterable[torch.Tensor]]) -> None:
-        """Standardize what the teacher learns, over random parts of all images.
+    def begin_stage(self, stage: Stage, images: Batches) -> None:
+        """Standardize the teacher's training target over random parts of all images.
 
         Raises:
-            CheckpointError: the teacher is to be trained and `load_teacher` was not called.
+            CheckpointError: `load_teacher` was not called before the teacher's stage.
         """
         if stage == TEACHER:
             squares = (self._squares(batch, len(batch)).anchors for batch in images())
@@ -183,8 +167,8 @@ class UninformedStudents(AnomalyModel):
             raise CheckpointError("the teacher has no ResNet-18 to be distilled from", fix="Load one first")
         return self._source[0].to(self.pixel_mean.device)
 
-    def finish_stage(self, stage: Stage, images: Callable[[], Iterable[torch.Tensor]]) -> None:
-        """Measure the descriptors' (teacher) or the error's and variance's (students) mean and deviation."""
+    def finish_stage(self, stage: Stage, images: Batches) -> None:
+        """Measure mean and deviation of the descriptors (teacher), or of error and variance (students)."""
         with torch.inference_mode():
             if stage == TEACHER:
                 descriptors = (self.teacher(self._coarse(batch)) for batch in images())
@@ -197,18 +181,18 @@ class UninformedStudents(AnomalyModel):
             getattr(self, f"{name}_std").copy_(deviation[value])
 
     def _sample(self, images: torch.Tensor) -> Features:
-        """Return the descriptors on the coarse grid, a fair sample, or all of an engine in training."""
+        """Return the descriptors on the coarse grid as a sample; all in quantization-aware training."""
         if self.engine_networks is not None:
             return self.features(images.to(self.pixel_mean.device))
         return self._describe(self._coarse(images), 0)
 
     def _coarse(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalize images and fit them to their descriptors on the coarse grid."""
+        """Normalize images and fit them to the coarse grid."""
         x, center = self.normalize(images.to(self.pixel_mean.device)), self.grid.coarse.stride // 2
         return self.grid.coarse.fit(x, (center, center))
 
     def _normalize_descriptors(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
-        """Give the teacher's descriptors mean 0 and deviation 1, in its last layer where that is linear."""
+        """Give the teacher's descriptors mean 0 and deviation 1, by its last layer if that is linear."""
         if self.decoder is Decoder.LEAKY:
             self.descriptor_mean.copy_(mean.view_as(self.descriptor_mean))
             self.descriptor_std.copy_(deviation.view_as(self.descriptor_std))
@@ -242,7 +226,7 @@ class UninformedStudents(AnomalyModel):
     def _error_and_variance(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return the squared error of the students' mean and their variance, `[N, h, w]`.
 
-        Both are made of differences to the teacher: small numbers, so little is lost in rounding.
+        Both are computed from differences to the teacher, which are small, so the rounding error is small.
         """
         teacher, count = self._normalized(features[0]), len(features) - 1
         differences = [student - teacher for student in features[1:]]
@@ -257,27 +241,9 @@ class UninformedStudents(AnomalyModel):
 
     def _normalized(self, teacher: torch.Tensor) -> torch.Tensor:
         if self.decoder is Decoder.LINEAR:
-            return teacher  # its last layer normalizes: see `_normalize_descriptors`
+            return teacher  # normalized by its last layer: see `_normalize_descriptors`
         return (teacher - self.descriptor_mean) / self.descriptor_std
 
 
 def _squared_norm(differences: torch.Tensor) -> torch.Tensor:
     return torch.sum(differences * differences, dim=1)
-
-
-def _number(config: ModelConfig, name: str) -> int:
-    value = config.options[name]
-    if not isinstance(value, int):
-        raise CheckpointError(f"{name} is {value!r}, not a whole number")
-    return value
-
-
-_Choice = TypeVar("_Choice", Border, Decoder)
-
-
-def _choice(config: ModelConfig, name: str, kind: Type[_Choice]) -> _Choice:
-    value = config.options[name]
-    names = [str(member.value) for member in kind]
-    if value not in names:
-        raise CheckpointError(f"{name} is {value!r}", fix=f"There are: {', '.join(names)}")
-    return kind(value)

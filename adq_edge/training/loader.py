@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from adq_edge.core.imaging import load_image
-from adq_edge.models.base import MEASURING_IMAGES
 from adq_edge.training.settings import Balance
 
 MEMORY_LIMIT = 4 * 10**9  # bytes; 20 000 images of 256x256
+MEASURING_IMAGES = 128  # most training images that statistics are measured on
 _CHUNK = 64  # images per step of the progress bar while reading
 
 

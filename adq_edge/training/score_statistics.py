@@ -12,9 +12,9 @@ from adq_edge.calibration.trained_ranges import QUANTIZATION
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.imaging import load_image
 from adq_edge.datasets.mvtec import known_categories, read_dataset
-from adq_edge.models.base import MEASURING_IMAGES
 from adq_edge.models.checkpoint import Checkpoint
 from adq_edge.training.data import ImageSets
+from adq_edge.training.loader import MEASURING_IMAGES
 from adq_edge.training.settings import Selection
 
 

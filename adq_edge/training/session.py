@@ -10,7 +10,8 @@ from typing import Optional
 from adq_edge.core.errors import AdqError
 from adq_edge.core.files import sha256
 from adq_edge.datasets.mvtec import Dataset
-from adq_edge.models.base import AnomalyModel, ModelConfig
+from adq_edge.models.base import AnomalyModel
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.registry import method
 from adq_edge.models.teacher import teacher_file, teacher_state
 from adq_edge.training.data import ImageSets, read_images

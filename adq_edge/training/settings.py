@@ -10,7 +10,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 import torch
 
 from adq_edge.core.errors import AdqError
-from adq_edge.models.base import Option
+from adq_edge.models.config import Option
 
 
 class TrainingPrecision(str, enum.Enum):

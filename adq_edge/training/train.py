@@ -10,7 +10,7 @@ from adq_edge.artifacts import workspace
 from adq_edge.core.errors import AdqError
 from adq_edge.core.options import choose
 from adq_edge.datasets.mvtec import read_dataset
-from adq_edge.models.base import Option
+from adq_edge.models.config import Option
 from adq_edge.models.registry import method
 from adq_edge.training.distributed import open_process_group
 from adq_edge.training.session import TrainResult, prepare

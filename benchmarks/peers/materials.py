@@ -16,8 +16,9 @@ from adq_edge.core.files import write_bytes
 from adq_edge.core.imaging import load_image, resize_image, write_image
 from adq_edge.datasets.mvtec import read_dataset
 from adq_edge.datasets.synthetic.catalogue import render
-from adq_edge.models.base import AnomalyModel, ModelConfig
+from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.reverse_distillation import ReverseDistillation
 from adq_edge.models.stfpm import STFPM
 from adq_edge.onnx_export.export import export

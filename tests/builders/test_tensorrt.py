@@ -28,8 +28,8 @@ from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import AdqError, BuildError, EngineError, MissingDependencyError, StorageError
 from adq_edge.core.options import Device, Precision, Route, Target, TensorRTOptions
 from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX
-from adq_edge.models.base import ModelConfig
 from adq_edge.models.checkpoint import save_checkpoint
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.registry import METHODS
 from adq_edge.onnx_export.export import export
 from adq_edge.quantization.arithmetic import WEIGHT_LEVELS

@@ -43,7 +43,7 @@ def make_model(fusion: str = "official", size: int = SIZE, seed: int = 0):
     """Make an STFPM whose student is its teacher plus a little noise: small maps, as of a trained one."""
     import torch
 
-    from adq_edge.models.base import ModelConfig
+    from adq_edge.models.config import ModelConfig
     from adq_edge.models.stfpm import STFPM
 
     torch.manual_seed(seed)

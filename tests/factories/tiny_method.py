@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from adq_edge.artifacts.bundle import Bundle
-from adq_edge.models.base import STUDENT, AnomalyModel, ModelConfig, TrainingDefaults
+from adq_edge.models.base import STUDENT, AnomalyModel, TrainingDefaults
 from adq_edge.models.checkpoint import save_checkpoint
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.registry import METHODS
 from adq_edge.onnx_export.export import export
 from factories.images import SIZE

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from adq_edge.models.base import ModelConfig
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.registry import METHODS
 from adq_edge.models.resnet import ResNet18Trunk
 

@@ -10,11 +10,12 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from adq_edge.core.errors import CheckpointError, StorageError
-from adq_edge.models.base import STUDENT, ModelConfig, trunk_state
+from adq_edge.models.base import STUDENT
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
-from adq_edge.models.resnet import LAYERS, ResNet18Trunk
+from adq_edge.models.config import ModelConfig
+from adq_edge.models.resnet import LAYERS, Backbone, ResNet18Trunk, trunk_state
 from adq_edge.models.stfpm import STFPM
-from adq_edge.models.teacher import RESNET18_URL, teacher_state
+from adq_edge.models.teacher import PUBLISHED, teacher_state
 from factories.images import SIZE, make_model
 
 POSITIONS = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6"}
@@ -247,7 +248,7 @@ def test_teacher_without_network_names_address_and_place(tmp_path: Path, monkeyp
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(CheckpointError) as caught:
         teacher_state(None)
-    assert RESNET18_URL in str(caught.value)
+    assert PUBLISHED[Backbone.RESNET18].url in str(caught.value)
     assert str(tmp_path / "checkpoints" / "resnet18-f37072fd.pth") in str(caught.value)
 
 

@@ -14,8 +14,9 @@ from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
 from adq_edge.core.errors import CheckpointError
-from adq_edge.models.base import STUDENT, ModelConfig
+from adq_edge.models.base import STUDENT
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.importers import ImportRequest
 from adq_edge.models.resnet import Backbone
 from adq_edge.models.reverse_distillation import IMPORTERS, ReverseDistillation
@@ -239,8 +240,11 @@ def test_foreign_file_that_does_not_fit(tmp_path: Path, kind: str, complaint: st
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [
-        (ModelConfig(options={"backbone": "vgg"}), "'vgg'.*resnet18, resnet50, wide_resnet50_2"),
-        (ModelConfig(options={"bottleneck": 3}), "no bottleneck named 3.*anomalib, rd4ad"),
+        (
+            ModelConfig(options={"backbone": "vgg"}),
+            "backbone is 'vgg'. Choose one of: resnet18, resnet50, wide_resnet50_2",
+        ),
+        (ModelConfig(options={"bottleneck": 3}), "bottleneck is 3. Choose one of: anomalib, rd4ad"),
         (ModelConfig(options={"depth": 3}), "no option 'depth'.*backbone, bottleneck"),
         (ModelConfig(image_size=(256, 272)), "256x272 does not suit.*multiples of 32"),
     ],

@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 
 from adq_edge.cli import app
 from adq_edge.core.errors import CheckpointError
-from adq_edge.models.base import ModelConfig, Stage
+from adq_edge.models.base import Stage
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
-from adq_edge.models.patch_network import LAYERS, Grid, random_crops
+from adq_edge.models.config import ModelConfig
+from adq_edge.models.patch_grid import Grid, random_crops
+from adq_edge.models.patch_network import LAYERS
 from adq_edge.models.resnet import BasicBlock, ResNet18Trunk
 from adq_edge.models.teacher_distillation import DistillationSource, cut_squares, distillation_loss
 from adq_edge.models.uninformed_students import TEACHER, UninformedStudents
@@ -437,8 +439,8 @@ def test_bad_folder_is_refused_in_one_line(tmp_path: Path, kind: str, complaint:
     [
         ({"patch": 40}, SIZE, "patch is 40. There are networks for patches of 17, 33, 65 pixels"),
         ({"patch": "33"}, SIZE, "patch is '33', not a whole number"),
-        ({"border": "mirror"}, SIZE, "border is 'mirror'. There are: inside, zeros"),
-        ({"decoder": 5}, SIZE, "decoder is 5. There are: linear, leaky"),
+        ({"border": "mirror"}, SIZE, "border is 'mirror'. Choose one of: inside, zeros"),
+        ({"decoder": 5}, SIZE, "decoder is 5. Choose one of: linear, leaky"),
         ({}, (32, 40), "32x40 is too small for patches of 33 pixels. Height and width must be 36 or more"),
         ({"patch": 65}, (80, 64), "80x64 is too small .* 72 or more"),
         ({"students": 0}, SIZE, "students is 0"),

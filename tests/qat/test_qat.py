@@ -25,8 +25,9 @@ from adq_edge.cli import app
 from adq_edge.core.errors import AdqError, CheckpointError
 from adq_edge.core.options import Arithmetic, Target
 from adq_edge.evaluation.analyze import analyze
-from adq_edge.models.base import STUDENT, ModelConfig
+from adq_edge.models.base import STUDENT
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.patch_network import interleave
 from adq_edge.models.registry import METHODS
 from adq_edge.models.uninformed_students import UninformedStudents

@@ -109,7 +109,7 @@ def test_name_of_a_finished_checkpoint_depends_on_teacher_size_and_images(tmp_pa
 
 def test_methods_accept_the_settings_of_a_quick_study():
     pytest.importorskip("torch")
-    from adq_edge.models.base import ModelConfig
+    from adq_edge.models.config import ModelConfig
     from adq_edge.models.registry import method
 
     config = read_config(quick=True)

@@ -309,7 +309,7 @@ def test_options_of_a_method(run, two_stages):
         (["--arch", "uninformed-students", "--patch", "40"], "patch is 40. There are networks for"),
         (
             ["--arch", "uninformed-students", "--option", "border=round"],
-            "border is 'round'. There are: inside",
+            "border is 'round'. Choose one of: inside",
         ),
         (["--option", "border"], "--option border does not have the form NAME=VALUE. For example"),
         (["--precision", "int4"], "'int4' is not a valid training precision. There are: auto, float32"),

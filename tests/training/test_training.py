@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from adq_edge.core.errors import AdqError, CheckpointError, DataError, StorageError
-from adq_edge.models.base import MEASURING_IMAGES, ModelConfig, TrainingDefaults
+from adq_edge.models.base import TrainingDefaults
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.resnet import ResNet18Trunk
 from adq_edge.models.stfpm import STFPM
 from adq_edge.training import settings as settings_module
-from adq_edge.training.loader import TrainingImages, measuring_batches, shuffled_batches
+from adq_edge.training.loader import MEASURING_IMAGES, TrainingImages, measuring_batches, shuffled_batches
 from adq_edge.training.settings import Balance, TrainingPrecision
 from adq_edge.training.train import train
 

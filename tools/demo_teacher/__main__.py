@@ -12,8 +12,8 @@ from rich.progress import Progress as ProgressBar
 
 from adq_edge.core.errors import AdqError
 from adq_edge.core.files import megabytes
-from adq_edge.models.base import load_weights, trunk_state
-from adq_edge.models.resnet import LAYERS, ResNet18Trunk
+from adq_edge.models.resnet import LAYERS, ResNet18Trunk, trunk_state
+from adq_edge.models.state_dicts import load_weights
 from adq_edge.models.teacher import DEMO_TEACHER, teacher_state
 from tools.demo_teacher.train import Progress, Recipe, train
 

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from adq_edge.core.options import Target
-from adq_edge.models.base import IMAGENET_MEAN, IMAGENET_STD
+from adq_edge.models.config import IMAGENET_MEAN, IMAGENET_STD
 from adq_edge.quantization.passes.frame import PassContext, run_passes
 from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
 
