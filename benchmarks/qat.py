@@ -21,14 +21,15 @@ from adq_edge.artifacts.bundle import Bundle
 from adq_edge.builders.build import build
 from adq_edge.calibration.calibrated_model import CalibratedModel, apply_trained_ranges, calibrate_model
 from adq_edge.calibration.sources import image_source
-from adq_edge.calibration.trained_ranges import QAT, trained_ranges_file
+from adq_edge.calibration.trained_ranges import QAT, QUANTIZATION, ranges_from_dict, trained_ranges_file
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Arithmetic, Target
 from adq_edge.datasets.mvtec import read_dataset
 from adq_edge.hardware.environment import read_environment
 from adq_edge.metrics.agreement import MapComparison
+from adq_edge.models.checkpoint import load_checkpoint
 from adq_edge.onnx_export.export import export
 from adq_edge.qat import train_quantized
-from adq_edge.qat.quantized_model import load_quantized
+from adq_edge.qat.quantized_model import QuantizedModel
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.qdq import quantize
 from benchmarks.contenders import Run, onnxruntime_engine
@@ -89,7 +90,8 @@ def _for_tensorrt(prepared: CalibratedModel) -> onnx.ModelProto:
 
 def fake_quantized(checkpoint: Path) -> Run:
     """Return the fake-quantized torch model of a checkpoint."""
-    model = load_quantized(checkpoint)
+    loaded = load_checkpoint(checkpoint)
+    model = QuantizedModel(loaded.model, ranges_from_dict(loaded.training[QUANTIZATION])).model
 
     def run(image: np.ndarray) -> Tuple[np.ndarray, float]:
         with torch.inference_mode():

@@ -1,8 +1,7 @@
-"""Folding BatchNorm into the convolutions of a torch model, module by module; the function stays the same.
+"""Folding of BatchNorm into the convolutions of a torch model.
 
-Quantization rounds folded weights, so these are what is trained. The modules stay where they are: a folded
-BatchNorm becomes the identity and carries the convolution's bias (see `models.base.trunk_state`), and the
-model is still one that its method can load.
+Engines round the folded weights, so these are trained. All modules stay: a folded BatchNorm becomes an
+identity that adds the convolution's bias, so the method still loads the model's weights.
 """
 
 from __future__ import annotations
@@ -11,12 +10,13 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from adq_edge.core.errors import CheckpointError
-from adq_edge.models.base import AnomalyModel
+from adq_edge.models.base import AnomalyModel, Features
 
 _TOLERANCE = 1e-3
-"""Largest difference of a feature allowed, relative to the feature's largest value."""
+"""Largest allowed difference of a feature, relative to the feature's largest value."""
 
 
 class FoldedPair(NamedTuple):
@@ -28,16 +28,15 @@ class FoldedPair(NamedTuple):
 
 def find_pairs(model: AnomalyModel) -> List[FoldedPair]:
     """Return the convolutions whose output a BatchNorm reads, found by running the model once."""
-    made: Dict[int, Tuple[str, torch.Tensor]] = {}  # the tensors are kept, so no two have the same id
+    made: Dict[int, Tuple[str, torch.Tensor]] = {}  # the tensors are kept, so that each id is unique
     pairs: List[FoldedPair] = []
 
     def watch(name: str, module: nn.Module) -> Any:
         def hook(_: nn.Module, inputs: Tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            if isinstance(module, nn.BatchNorm2d):
-                if id(inputs[0]) in made:
-                    pairs.append(FoldedPair(made[id(inputs[0])][0], name))
-            else:
+            if not isinstance(module, nn.BatchNorm2d):
                 made[id(output)] = name, output
+            elif id(inputs[0]) in made:
+                pairs.append(FoldedPair(made[id(inputs[0])][0], name))
 
         return module.register_forward_hook(hook)
 
@@ -55,12 +54,12 @@ def fold_batch_norms(model: AnomalyModel) -> List[FoldedPair]:
     """Fold every BatchNorm that follows a convolution, in place; return the pairs.
 
     Raises:
-        CheckpointError: the folded model computes something else (a convolution that is used twice, say).
+        CheckpointError: the folded model computes other features, for example if a convolution is used twice.
     """
     model.eval()
     before = _features(model)
     pairs = find_pairs(model)
-    modules = dict(model.named_modules())
+    modules: Dict[str, Any] = dict(model.named_modules())
     for pair in pairs:
         _fold(modules[pair.convolution], modules[pair.norm])
     for expected, actual in zip(before, _features(model)):
@@ -73,28 +72,29 @@ def fold_batch_norms(model: AnomalyModel) -> List[FoldedPair]:
 
 
 @torch.no_grad()
-def _fold(convolution: nn.Module, norm: nn.Module) -> None:
-    if not isinstance(convolution, (nn.Conv2d, nn.ConvTranspose2d)) or not isinstance(norm, nn.BatchNorm2d):
-        raise TypeError("expected a convolution and a BatchNorm2d")
-    mean, variance = norm.running_mean, norm.running_var
-    if mean is None or variance is None:
+def _fold(convolution: Any, norm: nn.BatchNorm2d) -> None:
+    if norm.running_mean is None or norm.running_var is None:
         return
-    factor = norm.weight.double() / torch.sqrt(variance.double() + norm.eps)
-    shape = [-1, 1, 1, 1] if isinstance(convolution, nn.Conv2d) else [1, -1, 1, 1]
-    if convolution.groups > 1 and isinstance(convolution, nn.ConvTranspose2d):
+    transposed = isinstance(convolution, nn.ConvTranspose2d)
+    if transposed and convolution.groups > 1:
         raise CheckpointError("BatchNorm cannot be folded into a grouped transposed convolution")
-    bias = torch.zeros_like(mean) if convolution.bias is None else convolution.bias
-    norm.bias.copy_(norm.bias.double() + (bias.double() - mean.double()) * factor)
-    convolution.weight.copy_(convolution.weight.double() * factor.reshape(shape))
-    if convolution.bias is not None:
+    own_bias = None if convolution.bias is None else convolution.bias.double()
+    statistics = (norm.running_mean.double(), norm.running_var.double(), norm.eps)
+    affine = (norm.weight.double(), norm.bias.double())
+    weight, bias = fuse_conv_bn_weights(
+        convolution.weight.double(), own_bias, *statistics, *affine, transpose=transposed
+    )
+    convolution.weight.copy_(weight)
+    if own_bias is not None:
         convolution.bias.zero_()
+    norm.bias.copy_(bias)
     norm.weight.fill_(1.0)
-    mean.zero_()
-    variance.fill_(1.0 - norm.eps)  # makes the division exactly 1
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1.0 - norm.eps)  # makes the division exactly 1
 
 
 @torch.no_grad()
-def _features(model: AnomalyModel) -> Tuple[torch.Tensor, ...]:
+def _features(model: AnomalyModel) -> Features:
     height, width = model.config.image_size
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (1, height, width, 3), dtype=torch.uint8, generator=generator)

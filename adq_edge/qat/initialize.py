@@ -1,4 +1,4 @@
-"""Where quantization-aware training starts: at the model quantized after training, as `build` would."""
+"""The start of quantization-aware training: the model quantized after training, as by `build`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Tuple
 
-import numpy as np
 from onnx import numpy_helper
 
 from adq_edge.artifacts.ranges import Ranges, WeightRounding
@@ -20,7 +19,7 @@ from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.onnx_export.export import export
 from adq_edge.qat.batch_norm_folding import fold_batch_norms
 from adq_edge.qat.quantized_model import write_back
-from adq_edge.qat.weight_tracing import find_origins, trace
+from adq_edge.qat.weight_tracing import trace
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.passes.frame import PassContext, run_passes
 from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
@@ -29,34 +28,31 @@ from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
 def quantize_after_training(
     model: AnomalyModel, arithmetic: Arithmetic, source: CalibrationSource, data: Path
 ) -> Tuple[AnomalyModel, Ranges]:
-    """Fold a model, calibrate it and put its weights on their integer grid.
+    """Fold a model's BatchNorms, calibrate it and put its weights on their integer grid.
 
     Args:
         model: the model, changed in place.
-        arithmetic: what it is to be trained for.
+        arithmetic: the arithmetic of the engine.
         source: the calibration images.
         data: dataset folder with images to check the export on.
 
     Returns:
-        The model and the ranges and equalization to train from.
+        The model, and the ranges and equalization to train from.
 
     Raises:
         CheckpointError: the model cannot be folded, or its weights are not found in its graph.
         CalibrationError: an activation is not finite.
     """
-    pairs = fold_batch_norms(model)
-    networks = trace(model)
-    origins = find_origins(model, pairs, networks)
+    fold_batch_norms(model)
+    traced = trace(model)
     calibrated = _calibrate(model, source, data)
     context = PassContext(rounding=dict(calibrated.rounded_weights))
     rounded = run_passes(calibrated.float_model.proto, (put_weights_on_grid,), context)
-    constants = {
-        tensor.name: np.asarray(numpy_helper.to_array(tensor)) for tensor in rounded.graph.initializer
-    }
-    write_back(model, constants, networks, origins, calibrated.ranges.equalization)
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in rounded.graph.initializer}
+    write_back(model, constants, traced, calibrated.ranges.equalization)
     ranges = dataclasses.replace(
         calibrated.ranges,
-        model_sha256="",  # known when the trained model is exported
+        model_sha256="",  # written when the trained model is exported
         calibrator=QAT,
         rounding=WeightRounding.NEAREST,
         arithmetic=arithmetic,
@@ -65,7 +61,7 @@ def quantize_after_training(
 
 
 def _calibrate(model: AnomalyModel, source: CalibrationSource, data: Path) -> CalibratedModel:
-    """Calibrate in a bundle that is thrown away."""
+    """Calibrate the model in a temporary bundle."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "folded.pt"
         save_checkpoint(checkpoint, model, {})

@@ -1,4 +1,4 @@
-"""The ONNX operators that networks are made of, computed by torch."""
+"""The ONNX operators of the networks, computed by torch."""
 
 from __future__ import annotations
 
@@ -20,119 +20,117 @@ def run_node(node: onnx.NodeProto, inputs: Inputs) -> Result:
     """Compute a node of opset 17.
 
     Raises:
-        CheckpointError: an operator, or a form of it, that is not known here (see `require_known`).
+        CheckpointError: an unsupported operator, or an unsupported form of one (see `require_known`).
     """
     return _OPERATORS[node.op_type](node, inputs)
 
 
 def require_known(nodes: Sequence[onnx.NodeProto]) -> None:
-    """Check that every node can be computed.
+    """Check that the operators of all nodes are supported.
 
     Raises:
-        CheckpointError: an operator that is not known here.
+        CheckpointError: one is not.
     """
     unknown = next((node for node in nodes if node.op_type not in _OPERATORS), None)
     if unknown is not None:
         raise _refusal(unknown, "")
 
 
-def _refusal(node: onnx.NodeProto, what: str) -> CheckpointError:
+def _refusal(node: onnx.NodeProto, form: str) -> CheckpointError:
     return CheckpointError(
-        f"quantization-aware training does not know the operator {node.op_type}{what} ({node.name})",
+        f"quantization-aware training does not support the operator {node.op_type}{form} ({node.name})",
         fix="Quantize it after training: adq-edge build BUNDLE --int8",
     )
 
 
-def _padding(node: onnx.NodeProto, x: torch.Tensor, fill: float) -> Tuple[torch.Tensor, Tuple[int, int]]:
-    """Return what is left to pad (height, width) on both sides, after padding what differs between sides."""
+def _optional(inputs: Inputs, position: int) -> Any:
+    return inputs[position] if len(inputs) > position else None
+
+
+def _pads(node: onnx.NodeProto) -> List[int]:
+    """Return the padding (top, left, bottom, right)."""
     if attribute(node, "auto_pad", b"NOTSET") != b"NOTSET":
         raise _refusal(node, " with auto_pad")
-    top, left, bottom, right = attribute(node, "pads", [0, 0, 0, 0])
+    pads: List[int] = attribute(node, "pads", [0, 0, 0, 0])
+    return pads
+
+
+def _even_pads(node: onnx.NodeProto) -> Tuple[int, int]:
+    """Return the padding (height, width), which must be equal on opposite sides."""
+    top, left, bottom, right = _pads(node)
+    if (top, left) != (bottom, right):
+        raise _refusal(node, " with uneven padding")
+    return top, left
+
+
+def _padded(node: onnx.NodeProto, x: torch.Tensor, fill: float) -> Tuple[torch.Tensor, Tuple[int, int]]:
+    """Pad `x` where opposite sides differ; return it with the remaining padding (height, width)."""
+    top, left, bottom, right = _pads(node)
     if (top, left) == (bottom, right):
         return x, (top, left)
     return functional.pad(x, (left, right, top, bottom), value=fill), (0, 0)
 
 
+def _pair(node: onnx.NodeProto, name: str, default: int = 1) -> Tuple[int, ...]:
+    return tuple(attribute(node, name, [default, default]))
+
+
 def _convolution(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
-    x, padding = _padding(node, inputs[0], 0.0)
-    return functional.conv2d(
-        x,
-        inputs[1],
-        inputs[2] if len(inputs) > 2 else None,
-        tuple(attribute(node, "strides", [1, 1])),
-        padding,
-        tuple(attribute(node, "dilations", [1, 1])),
-        attribute(node, "group", 1),
-    )
+    x, padding = _padded(node, inputs[0], 0.0)
+    strides, dilations, group = _pair(node, "strides"), _pair(node, "dilations"), attribute(node, "group", 1)
+    return functional.conv2d(x, inputs[1], _optional(inputs, 2), strides, padding, dilations, group)
 
 
 def _transposed_convolution(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
-    top, left, bottom, right = attribute(node, "pads", [0, 0, 0, 0])
-    if attribute(node, "auto_pad", b"NOTSET") != b"NOTSET" or (top, left) != (bottom, right):
-        raise _refusal(node, " with uneven padding")
     return functional.conv_transpose2d(
         inputs[0],
         inputs[1],
-        inputs[2] if len(inputs) > 2 else None,
-        tuple(attribute(node, "strides", [1, 1])),
-        (top, left),
-        tuple(attribute(node, "output_padding", [0, 0])),
+        _optional(inputs, 2),
+        _pair(node, "strides"),
+        _even_pads(node),
+        _pair(node, "output_padding", 0),
         attribute(node, "group", 1),
-        tuple(attribute(node, "dilations", [1, 1])),
+        _pair(node, "dilations"),
     )
 
 
 def _max_pool(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
-    kernel = tuple(attribute(node, "kernel_shape"))
-    x, padding = _padding(node, inputs[0], float("-inf"))
+    kernel, ceil = _pair(node, "kernel_shape"), bool(attribute(node, "ceil_mode", 0))
+    x, padding = _padded(node, inputs[0], float("-inf"))
     if 2 * padding[0] > kernel[0] or 2 * padding[1] > kernel[1]:
         raise _refusal(node, " with wide padding")
-    return functional.max_pool2d(
-        x,
-        kernel,
-        tuple(attribute(node, "strides", [1, 1])),
-        padding,
-        tuple(attribute(node, "dilations", [1, 1])),
-        bool(attribute(node, "ceil_mode", 0)),
-    )
+    return functional.max_pool2d(x, kernel, _pair(node, "strides"), padding, _pair(node, "dilations"), ceil)
 
 
 def _average_pool(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
+    kernel, ceil = _pair(node, "kernel_shape"), bool(attribute(node, "ceil_mode", 0))
     counts_padding = bool(attribute(node, "count_include_pad", 0))
-    top, left, bottom, right = attribute(node, "pads", [0, 0, 0, 0])
-    if attribute(node, "auto_pad", b"NOTSET") != b"NOTSET" or (top, left) != (bottom, right):
-        raise _refusal(node, " with uneven padding")
     return functional.avg_pool2d(
-        inputs[0],
-        tuple(attribute(node, "kernel_shape")),
-        tuple(attribute(node, "strides", [1, 1])),
-        (top, left),
-        bool(attribute(node, "ceil_mode", 0)),
-        counts_padding,
+        inputs[0], kernel, _pair(node, "strides"), _even_pads(node), ceil, counts_padding
     )
 
 
 def _pad(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
     x, pads = inputs[0], inputs[1].tolist()
     mode = attribute(node, "mode", b"constant").decode()
-    value = 0.0 if len(inputs) < 3 or inputs[2] is None else float(inputs[2])
     pairs = list(zip(pads[: x.ndim], pads[x.ndim :]))
     while len(pairs) > 1 and pairs[0] == (0, 0):  # torch counts axes from the last one
         pairs = pairs[1:]
     widths = [width for pair in reversed(pairs) for width in pair]
     if mode == "constant":
-        return functional.pad(x, widths, value=value)
+        value = _optional(inputs, 2)
+        return functional.pad(x, widths, value=0.0 if value is None else float(value))
     return functional.pad(x, widths, {"edge": "replicate"}.get(mode, mode))
 
 
 def _slice(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
     x: torch.Tensor = inputs[0]
-    starts, ends = inputs[1].tolist(), inputs[2].tolist()
-    axes = inputs[3].tolist() if len(inputs) > 3 and inputs[3] is not None else range(len(starts))
-    steps = inputs[4].tolist() if len(inputs) > 4 and inputs[4] is not None else [1] * len(starts)
-    if min(steps) < 1:
+    starts, ends, axes, steps = (_optional(inputs, position) for position in range(1, 5))
+    axes = torch.arange(len(starts)) if axes is None else axes
+    steps = torch.ones_like(starts) if steps is None else steps
+    if int(steps.min()) < 1:
         raise _refusal(node, " with a negative step")
-    for axis, start, end, step in zip(axes, starts, ends, steps):
+    for axis, start, end, step in torch.stack([axes, starts, ends, steps], 1).tolist():
         index: List[slice] = [slice(None)] * x.ndim
         index[axis] = slice(start, end, step)
         x = x[tuple(index)]
@@ -140,17 +138,15 @@ def _slice(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
 
 
 def _split(node: onnx.NodeProto, inputs: Inputs) -> Tuple[torch.Tensor, ...]:
-    x: torch.Tensor = inputs[0]
-    axis = attribute(node, "axis", 0)
-    if len(inputs) > 1 and inputs[1] is not None:
-        return tuple(torch.split(x, inputs[1].tolist(), axis))
-    return tuple(torch.chunk(x, len(node.output), axis))
+    sizes, axis = _optional(inputs, 1), attribute(node, "axis", 0)
+    if sizes is not None:
+        return tuple(torch.split(inputs[0], sizes.tolist(), axis))
+    return tuple(torch.chunk(inputs[0], len(node.output), axis))
 
 
-def _reshape(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
+def _reshape(_: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
     x: torch.Tensor = inputs[0]
-    shape = inputs[1].tolist()
-    return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(shape)])
+    return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(inputs[1].tolist())])
 
 
 def _transpose(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
@@ -164,28 +160,26 @@ def _depth_to_space(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
     if attribute(node, "mode", b"DCR") == b"CRD":
         return functional.pixel_shuffle(x, block)
     count, channels, height, width = x.shape
-    blocks = x.reshape(count, block, block, channels // block**2, height, width)
-    return blocks.permute(0, 3, 4, 1, 5, 2).reshape(
-        count, channels // block**2, height * block, width * block
-    )
+    blocks = x.reshape(count, block, block, -1, height, width).permute(0, 3, 4, 1, 5, 2)
+    return blocks.reshape(count, channels // block**2, height * block, width * block)
 
 
 def _space_to_depth(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
     x: torch.Tensor = inputs[0]
     block = attribute(node, "blocksize")
     count, channels, height, width = x.shape
-    blocks = x.reshape(count, channels, height // block, block, width // block, block)
-    return blocks.permute(0, 3, 5, 1, 2, 4).reshape(
-        count, channels * block**2, height // block, width // block
+    blocks = x.reshape(count, channels, height // block, block, width // block, block).permute(
+        0, 3, 5, 1, 2, 4
     )
+    return blocks.reshape(count, channels * block**2, height // block, width // block)
 
 
 def _resize(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
     mode = attribute(node, "mode", b"nearest").decode()
     placed = attribute(node, "coordinate_transformation_mode", b"half_pixel").decode()
-    x = inputs[0]
-    if len(inputs) > 3 and inputs[3] is not None:
-        size = tuple(inputs[3].tolist()[-2:])
+    x, sizes = inputs[0], _optional(inputs, 3)
+    if sizes is not None:
+        size = tuple(sizes.tolist()[-2:])
     else:
         size = tuple(int(side * scale) for side, scale in zip(x.shape[-2:], inputs[2].tolist()[-2:]))
     if mode == "linear" and placed in ("half_pixel", "pytorch_half_pixel", "align_corners"):
@@ -195,22 +189,17 @@ def _resize(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
     raise _refusal(node, f" with mode {mode}, {placed}")
 
 
-def _axes(inputs: Inputs) -> List[int]:
-    axes: List[int] = inputs[1].tolist()
-    return axes
-
-
-def _squeeze(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
+def _squeeze(_: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
     x: torch.Tensor = inputs[0]
-    for axis in sorted((axis % x.ndim for axis in _axes(inputs)), reverse=True):
+    for axis in sorted((axis % x.ndim for axis in inputs[1].tolist()), reverse=True):
         x = x.squeeze(axis)
     return x
 
 
-def _unsqueeze(node: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
+def _unsqueeze(_: onnx.NodeProto, inputs: Inputs) -> torch.Tensor:
     x: torch.Tensor = inputs[0]
-    total = x.ndim + len(_axes(inputs))
-    for axis in sorted(axis % total for axis in _axes(inputs)):
+    total = x.ndim + len(inputs[1])
+    for axis in sorted(axis % total for axis in inputs[1].tolist()):
         x = x.unsqueeze(axis)
     return x
 

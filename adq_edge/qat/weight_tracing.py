@@ -1,4 +1,4 @@
-"""From torch to ONNX and back: the tensors between networks and scoring, and where every weight is."""
+"""The exported graph of a model, with the tensors of its networks and the places of its weights."""
 
 from __future__ import annotations
 
@@ -13,42 +13,81 @@ from torch import nn
 from adq_edge.core.errors import CheckpointError
 from adq_edge.models.base import STUDENT, AnomalyModel
 from adq_edge.onnx_export.export import to_onnx
-from adq_edge.qat.batch_norm_folding import FoldedPair
+from adq_edge.qat.batch_norm_folding import find_pairs
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.index import GraphIndex
 
-_LARGEST_TAG = 2**24
-"""float32 holds whole numbers exactly up to this one."""
+_FIRST_TAG = 0x00800000  # bits of the smallest normal float32; the constants of a graph are larger
+_STEP = 4  # between tags, so that one bit of rounding does not matter
+_MOST_TAGS = 2**29
 _TOLERANCE = 1e-5
-
 _UNSUITED = "Quantize it after training: adq-edge build BUNDLE --int8"
 
 
-class Networks(NamedTuple):
-    """The exported model, and the part of it that `AnomalyModel.networks` computes.
+class TracedModel(NamedTuple):
+    """The exported graph of a model whose BatchNorms are folded.
 
     Attributes:
-        model: as `export` writes it.
-        image: name of the tensor that holds the normalized image.
-        features: names of the tensors that `networks` returns.
+        graph: the graph that `export` writes.
+        image: name of the tensor with the normalized images.
+        features: names of the tensors that `AnomalyModel.networks` returns.
+        parameters: names of the model's parameters in the graph. Their elements, joined in this order, are
+            numbered from 0.
+        trained: bool for each of these elements.
+        places: the elements' numbers by the name of the graph's constant, int32 of its shape; -1 for others.
     """
 
-    model: onnx.ModelProto
+    graph: FloatModel
     image: str
     features: Tuple[str, ...]
+    parameters: Tuple[str, ...]
+    trained: np.ndarray
+    places: Dict[str, np.ndarray]
 
     @property
     def nodes(self) -> List[onnx.NodeProto]:
-        """The nodes between the image and the features, in graph order."""
-        producers = GraphIndex(self.model.graph).producers
-        wanted: Set[str] = set()
-        open_tensors = list(self.features)
-        while open_tensors:
-            tensor = open_tensors.pop()
-            node = producers.get(tensor)
-            if tensor != self.image and node is not None and node.name not in wanted:
-                wanted.add(node.name)
-                open_tensors.extend(node.input)
-        return [node for node in self.model.graph.node if node.name in wanted]
+        """The nodes of the networks, in graph order."""
+        return _nodes_between(self.graph, self.image, self.features)
+
+    def is_trained(self, constant: str) -> np.ndarray:
+        """Return bool of the constant's shape: True for the elements that are trained."""
+        places = self.places.get(constant, np.array([-1]))
+        return np.asarray(np.append(self.trained, False)[places])
+
+    @torch.no_grad()
+    def write_weights(self, model: AnomalyModel, constants: Mapping[str, np.ndarray]) -> None:
+        """Copy constants, by name, to the model's parameters."""
+        named = dict(model.named_parameters())
+        parameters = [named[name] for name in self.parameters]
+        joined = _join(parameters)
+        for name, value in constants.items():
+            inside = self.places[name] >= 0
+            joined[self.places[name][inside]] = value[inside]
+        _split(torch.from_numpy(joined), parameters)
+
+
+def trace(model: AnomalyModel) -> TracedModel:
+    """Export a model with folded BatchNorms, and find its networks and parameters in the graph.
+
+    Raises:
+        CheckpointError: they are not found.
+    """
+    graph = FloatModel.of(to_onnx(model, model.config.image_size))
+    image, *features = _find_tensors(model, graph)
+    folded = {
+        name for pair in find_pairs(model) for name in (f"{pair.norm}.weight", f"{pair.convolution}.bias")
+    }
+    parameters = {name: value for name, value in model.named_parameters() if name not in folded}
+    constants = {name for node in _nodes_between(graph, image, features) for name in node.input}
+    places = _find_places(model, parameters, graph.index, constants)
+    wanted = {id(parameter) for parameter in model.trainable(STUDENT).parameters()}
+    flags = [id(parameter) in wanted for parameter in parameters.values()]
+    trained = np.repeat(flags, [parameter.numel() for parameter in parameters.values()])
+    found = np.concatenate([place[place >= 0] for place in places.values()])
+    if not np.array_equal(np.sort(found[trained[found]]), np.flatnonzero(trained)):
+        what = f"the trained weights of {model.arch} are not found once each in the exported graph"
+        raise CheckpointError(what, fix=_UNSUITED)
+    return TracedModel(graph, image, tuple(features), tuple(parameters), trained, places)
 
 
 class _Tapped(nn.Module):
@@ -64,20 +103,15 @@ class _Tapped(nn.Module):
         return (*self.model.score(features), image, *features)
 
 
-def trace(model: AnomalyModel) -> Networks:
-    """Export a model and find its networks in the graph.
-
-    Raises:
-        CheckpointError: they are not found.
-    """
-    graph = to_onnx(model, model.config.image_size)
-    tapped = to_onnx(_Tapped(model).eval(), model.config.image_size)  # the exporter restores that mode
-    places = {tensor: place for place, tensor in _outputs(tapped).items()}
-    names = _outputs(graph)
-    found = [names.get(places.get(output.name, ("", 0)), "") for output in tapped.graph.output[2:]]
+def _find_tensors(model: AnomalyModel, graph: FloatModel) -> List[str]:
+    """Return the names of the normalized image and of the features, found by the nodes that make them."""
+    tapped = to_onnx(_Tapped(model).eval(), model.config.image_size)  # the exporter restores this mode
+    makers = {tensor: maker for maker, tensor in _outputs(tapped).items()}
+    names = _outputs(graph.proto)
+    found = [names.get(makers.get(output.name, ("", 0)), "") for output in tapped.graph.output[2:]]
     if not all(found):
         raise CheckpointError(f"the networks of {model.arch} are not found in its graph", fix=_UNSUITED)
-    return Networks(graph, found[0], tuple(found[1:]))
+    return found
 
 
 def _outputs(model: onnx.ModelProto) -> Dict[Tuple[str, int], str]:
@@ -85,113 +119,62 @@ def _outputs(model: onnx.ModelProto) -> Dict[Tuple[str, int], str]:
     return {(node.name, i): tensor for node in model.graph.node for i, tensor in enumerate(node.output)}
 
 
-class Origin(NamedTuple):
-    """Where the elements of a constant of the graph come from; arrays of the constant's shape.
-
-    Attributes:
-        parameter: 1 + the index in `Origins.parameters`; 0 for elements that come from none.
-        element: 1 + the index in that parameter, flattened.
-    """
-
-    parameter: np.ndarray
-    element: np.ndarray
-
-
-class Origins(NamedTuple):
-    """Where the constants of the networks' graph come from.
-
-    Attributes:
-        parameters: names of a folded model's parameters.
-        trained: whether each of them is trained.
-        constants: origins by the constant's name.
-    """
-
-    parameters: Tuple[str, ...]
-    trained: Tuple[bool, ...]
-    constants: Dict[str, Origin]
-
-    def is_trained(self, constant: str) -> np.ndarray:
-        """Return bool of the constant's shape: the elements that are trained."""
-        flags = np.array([False, *self.trained])
-        return np.asarray(flags[self.constants[constant].parameter])
+def _nodes_between(graph: FloatModel, image: str, features: Sequence[str]) -> List[onnx.NodeProto]:
+    wanted: Set[str] = set()
+    open_tensors = list(features)
+    while open_tensors:
+        tensor = open_tensors.pop()
+        node = graph.index.producers.get(tensor)
+        if tensor != image and node is not None and node.name not in wanted:
+            wanted.add(node.name)
+            open_tensors.extend(node.input)
+    return [node for node in graph.proto.graph.node if node.name in wanted]
 
 
-def find_origins(model: AnomalyModel, pairs: Sequence[FoldedPair], networks: Networks) -> Origins:
-    """Find the model's parameters in the graph's constants.
-
-    The model is exported twice with numbers in place of its weights, so the constants say themselves where
-    they come from, however the exporter or the method joined, cut or transposed them.
-
-    Args:
-        model: a folded model; its weights are left as they are.
-        pairs: its folded BatchNorms.
-        networks: its graph.
-
-    Raises:
-        CheckpointError: a trained weight is not found just once.
-    """
-    fixed = {f"{pair.norm}.weight" for pair in pairs} | {f"{pair.convolution}.bias" for pair in pairs}
-    parameters = {name: value for name, value in model.named_parameters() if name not in fixed}
-    if max(parameter.numel() for parameter in parameters.values()) >= _LARGEST_TAG:
-        raise CheckpointError(f"a layer of {model.arch} has too many weights", fix=_UNSUITED)
-    indices = {name: torch.full_like(p, i + 1.0) for i, (name, p) in enumerate(parameters.items())}
-    elements = {name: torch.arange(1.0, p.numel() + 1.0).reshape(p.shape) for name, p in parameters.items()}
-    first, second = (_with_tags(model, tags, networks) for tags in (indices, elements))
-    constants = {name: Origin(tags, second[name]) for name, tags in first.items() if tags.any()}
-    wanted = {id(parameter) for parameter in model.trainable(STUDENT).parameters()}
-    trained = tuple(id(parameter) in wanted for parameter in parameters.values())
-    return _checked(Origins(tuple(parameters), trained, constants), parameters, networks)
-
-
-@torch.no_grad()
-def _with_tags(
-    model: AnomalyModel, tags: Mapping[str, torch.Tensor], networks: Networks
+def _find_places(
+    model: AnomalyModel, parameters: Mapping[str, nn.Parameter], index: GraphIndex, constants: Set[str]
 ) -> Dict[str, np.ndarray]:
-    """Return the constants of the networks' graph with tags in place of weights, as whole numbers."""
+    """Return the numbers of the parameters' elements in each constant of the graph.
+
+    A copy of the model with tags instead of weights is exported, so it does not matter how the exporter or
+    the method joins, cuts or transposes the weights. Constants that then differ from the parameters are
+    left out.
+    """
+    joined = _join(list(parameters.values()))
+    if len(joined) > _MOST_TAGS:
+        raise CheckpointError(f"{model.arch} has too many weights", fix=_UNSUITED)
+    tags = torch.arange(len(joined), dtype=torch.int32) * _STEP + _FIRST_TAG
     twin = copy.deepcopy(model)
-    for name, parameter in twin.named_parameters():
-        if name in tags:
-            parameter.copy_(tags[name])
-    constants = GraphIndex(to_onnx(twin, twin.config.image_size).graph)
-    found = {}
-    for name in {name for node in networks.nodes for name in node.input}:
-        value = constants.constant(name)
-        if value is not None and value.dtype == np.float32 and value.ndim > 0:
-            found[name] = np.rint(value).astype(np.int64)
-    return found
+    named = dict(twin.named_parameters())
+    with torch.no_grad():
+        _split(tags.view(torch.float32), [named[name] for name in parameters])
+    tagged = GraphIndex(to_onnx(twin, twin.config.image_size).graph)
+    places = {}
+    for name in sorted(constants):
+        found, actual = _read_tags(tagged.constant(name), len(joined)), index.constant(name)
+        if found is not None and actual is not None:
+            inside = found >= 0
+            if np.allclose(actual[inside], joined[found[inside]], _TOLERANCE, 1e-12):
+                places[name] = found
+    return places
 
 
-def _checked(origins: Origins, parameters: Mapping[str, nn.Parameter], networks: Networks) -> Origins:
-    """Leave out constants that are not equal to what they seem to come from; none of them may be trained."""
-    index = GraphIndex(networks.model.graph)
-    values = [parameter.detach().cpu().numpy().ravel() for parameter in parameters.values()]
-    kept = {
-        name: origin
-        for name, origin in origins.constants.items()
-        if _is_equal(index.constant(name), origin, values)
-    }
-    counts = [np.zeros(len(value), np.int64) for value in values]
-    for origin in kept.values():
-        for number in np.unique(origin.parameter[origin.parameter > 0]):
-            elements = origin.element[origin.parameter == number] - 1
-            counts[number - 1] += np.bincount(elements, minlength=len(counts[number - 1]))
-    for name, is_trained, count in zip(origins.parameters, origins.trained, counts):
-        if is_trained and not (count == 1).all():
-            raise CheckpointError(
-                f"the trained weights {name!r} are not found as they are in the exported graph", fix=_UNSUITED
-            )
-    return origins._replace(constants=kept)
+def _read_tags(constant: Optional[np.ndarray], count: int) -> Optional[np.ndarray]:
+    """Return the number of each element's tag, int32, -1 for elements without; None if none has a tag."""
+    if constant is None or constant.dtype != np.float32 or constant.ndim == 0:
+        return None
+    bits = constant.view(np.int32).astype(np.int64) - _FIRST_TAG
+    numbers = (bits + _STEP // 2) // _STEP
+    inside = (numbers >= 0) & (numbers < count) & (np.abs(bits - numbers * _STEP) <= 1)
+    return np.where(inside, numbers, -1).astype(np.int32) if inside.any() else None
 
 
-def _is_equal(actual: Optional[np.ndarray], origin: Origin, values: Sequence[np.ndarray]) -> bool:
-    """Return True if a constant's elements equal the parameters' elements that its tags name."""
-    if actual is None or origin.parameter.min() < 0 or origin.parameter.max() > len(values):
-        return False
-    for number in np.unique(origin.parameter[origin.parameter > 0]):
-        at = origin.parameter == number
-        elements = origin.element[at] - 1
-        if elements.min() < 0 or elements.max() >= len(values[number - 1]):
-            return False
-        if not np.allclose(actual[at], values[number - 1][elements], _TOLERANCE, 1e-12):
-            return False
-    return True
+def _join(parameters: Sequence[torch.Tensor]) -> np.ndarray:
+    return np.asarray(torch.cat([parameter.detach().flatten() for parameter in parameters]).cpu().numpy())
+
+
+def _split(joined: torch.Tensor, parameters: Sequence[torch.Tensor]) -> None:
+    """Copy the parts of joined elements to the parameters."""
+    parts = torch.split(joined, [parameter.numel() for parameter in parameters])
+    for parameter, part in zip(parameters, parts):
+        parameter.copy_(part.view_as(parameter))

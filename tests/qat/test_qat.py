@@ -20,7 +20,7 @@ from adq_edge.calibration.activations import collect
 from adq_edge.calibration.calibrated_model import apply_trained_ranges
 from adq_edge.calibration.calibrators.histogram import BINS
 from adq_edge.calibration.sources import image_source
-from adq_edge.calibration.trained_ranges import trained_ranges_file
+from adq_edge.calibration.trained_ranges import ranges_from_dict, trained_ranges_file
 from adq_edge.cli import app
 from adq_edge.core.errors import AdqError, CheckpointError
 from adq_edge.core.options import Arithmetic, Target
@@ -37,7 +37,7 @@ from adq_edge.qat.batch_norm_folding import fold_batch_norms
 from adq_edge.qat.fake_quantize import LearnedRange, fake_quantize, fake_quantize_weight
 from adq_edge.qat.initialize import quantize_after_training
 from adq_edge.qat.onnx_operators import require_known, run_node
-from adq_edge.qat.quantized_model import QuantizedModel, load_quantized
+from adq_edge.qat.quantized_model import QuantizedModel
 from adq_edge.qat.settings import LEARNING_RATE
 from adq_edge.qat.trainer import QatTrainer
 from adq_edge.qat.weight_tracing import trace
@@ -89,6 +89,11 @@ def quantized(request, tmp_path_factory, trained):
     return request.param, result, export(result.checkpoint, folder / "bundle")
 
 
+def load_quantized(path):
+    checkpoint = load_checkpoint(path)
+    return QuantizedModel(checkpoint.model, ranges_from_dict(checkpoint.training["quantization"])).model
+
+
 def decibels(reference, actual):
     return 10.0 * np.log10((reference**2).sum() / ((reference - actual) ** 2).sum())
 
@@ -125,8 +130,8 @@ def rounded_students(size, images, **options):
     """Return Uninformed Students as an engine with wide ranges computes them."""
     torch.manual_seed(0)
     model = UninformedStudents(ModelConfig(image_size=size, options=options))
-    graph = trace(model).model
-    histograms = collect(graph, FloatModel.of(graph).region.measured, images, threads=1)
+    graph = trace(model).graph
+    histograms = collect(graph.proto, graph.region.measured, images, threads=1)
     ranges = {name: (9 * float(found.low), 9 * float(found.high)) for name, found in histograms.items()}
     origin = Ranges("", "minmax", "images", "", len(images), BINS, ranges, {}, arithmetic=Arithmetic.CPU)
     return QuantizedModel(model, origin).model
