@@ -29,8 +29,9 @@ class Block(nn.Module):
 
     def __init__(self, block: BasicBlock) -> None:
         super().__init__()
-        self.first = nn.Sequential(block.conv1, block.bn1, nn.ReLU())
-        self.second = nn.Sequential(block.conv2, block.bn2)
+        parts = dict(block.named_children())
+        self.first = nn.Sequential(parts["conv1"], parts["bn1"], nn.ReLU())
+        self.second = nn.Sequential(parts["conv2"], parts["bn2"])
         self.identity = nn.Identity() if block.downsample is None else block.downsample
         self.add = FloatFunctional()
 

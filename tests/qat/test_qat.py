@@ -218,7 +218,7 @@ def test_analysis_of_a_trained_model_takes_its_ranges(quantized, parts, tmp_path
             bundle.path,
             target=target,
             calib=calib,
-            data=parts,
+            calib_data=parts,
             samples=4,
             images=4,
             output=tmp_path / f"{calib}.analysis.json",
