@@ -149,8 +149,8 @@ def test_report_shows_where_offline_failed(tmp_path: Path):
     make.write(tmp_path, make.bench_report([part, none]), evaluated=False)
     (device,) = merge(load_results([tmp_path]))
     rows = [(row[0], row[5], row[-1]) for row in throughput_table(device.entries).rows]
-    words = [(name, said) for name, _, said in rows if said]
-    assert words == [
+    notes = [(name, note) for name, _, note in rows if note]
+    assert notes == [
         (part.name, "best before it failed at batch 8, 2 streams: its process was ended by SIGKILL"),
         (none.name, "failed at batch 8, 2 streams: its process was ended by SIGKILL"),
     ]

@@ -232,8 +232,8 @@ def test_ask_nvidia_smi_parses_its_answers(
 
 def test_find_toolkit_version_sources(tmp_path: Path):
     assert find_toolkit(tmp_path, Programs()) == Toolkit(None, None)
-    told = Programs({"nvcc": Outcome("Cuda compilation tools, release 12.6, V12.6.68\n")})
-    assert find_toolkit(tmp_path, told) == Toolkit("12.6", "nvcc")
+    programs = Programs({"nvcc": Outcome("Cuda compilation tools, release 12.6, V12.6.68\n")})
+    assert find_toolkit(tmp_path, programs) == Toolkit("12.6", "nvcc")
     root = write_tree(tmp_path, {"usr/local/cuda/version.txt": "CUDA Version 10.2.300\n"})
     assert find_toolkit(root, Programs()) == Toolkit("10.2", None)
 
