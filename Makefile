@@ -8,7 +8,7 @@ RTX := $(shell uname -sm | grep -qx 'Linux x86_64' && echo ,rtx)
 PYTHON38 ?= python3.8
 DEVICE := .venv-device
 
-.PHONY: venv demo test test-device lint wheels clean
+.PHONY: venv demo test quick test-device lint wheels clean
 
 venv: $(VENV)/.complete
 
@@ -23,11 +23,17 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 demo: venv
 	$(RUN)/adq-edge demo $(if $(DATA),--data '$(DATA)')
 
-# A process for each file: one that has run torch, ONNX Runtime, OpenVINO and hundreds of subprocesses was ended by
-# the kernel (SIGSEGV while it waited for a child) at the same test each time; no file alone ever was.
-TEST_FILES := $(filter-out %/test_gpu.py,$(sort $(shell find tests -name 'test_*.py')))
+# Two workers of one thread each: on two cores more threads only wait for each other. A file stays on one worker, and a
+# worker that crashes is replaced.
+PYTEST := OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q -n 2 --dist loadfile
+
+# make test               everything that needs no GPU
 test: lint
-	set -e; for file in $(TEST_FILES); do $(RUN)/python -m pytest -q -m 'not gpu' $$file; done
+	$(PYTEST) -m 'not gpu'
+
+# make quick              without the slow files that tests/conftest.py names
+quick: lint
+	$(PYTEST) -m 'not gpu and not slow'
 
 # make test-device        the device half, installed as a JetPack 5 board has it: no torch, Python 3.8
 test-device:
@@ -41,6 +47,7 @@ lint: venv
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
+	$(RUN)/lint-imports
 	$(RUN)/vermin --target=3.8- --violations --no-tips adq_edge
 	$(call lint_with,hadolint,docker/Dockerfile.*)
 	$(call lint_with,shellcheck,jetson_setup.sh .ci/run)

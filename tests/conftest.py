@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Iterator, List
 
 import pytest
 
@@ -14,6 +14,46 @@ from factories.paths import REPOSITORY
 DATA_VARIABLE = "ADQ_EDGE_DATA"
 
 sys.path.append(str(REPOSITORY))  # for benchmarks/ and tools/, which the package does not hold
+
+
+SLOW_FILES = frozenset(
+    (
+        *(
+            "test_analyze",
+            "test_bench",
+            "test_build",
+            "test_calibrate",
+            "test_cli",
+            "test_compare",
+            "test_demo",
+        ),
+        *(
+            "test_equalization",
+            "test_models",
+            "test_options",
+            "test_qat",
+            "test_qdq",
+            "test_reverse_distillation",
+        ),
+        *(
+            "test_search",
+            "test_strong_typing",
+            "test_study",
+            "test_synthetic",
+            "test_tensorrt",
+            "test_training",
+        ),
+        "test_uninformed_students",
+    )
+)
+"""Files of tests that take more than 15 s of CPU time each, without `.py`."""
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Mark the tests of slow files."""
+    for item in items:
+        if item.path.stem in SLOW_FILES:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
