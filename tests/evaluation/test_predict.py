@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from adq_edge.core.errors import DataError
+from adq_edge.core.errors import DataError, EngineError
 from adq_edge.core.imaging import read_image
 from adq_edge.evaluation.evaluate import evaluate
 from adq_edge.evaluation.predict import predict
+from adq_edge.runtimes.base import Output
+from adq_edge.runtimes.onnxruntime import OnnxRuntimeEngine
 from adq_edge.runtimes.registry import load_engine
 from factories.images import SIZE
 
@@ -43,3 +46,20 @@ def test_predict_rejects_an_empty_folder(engine: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with load_engine(engine) as loaded, pytest.raises(DataError, match="no images in this folder"):
         list(predict(loaded, [tmp_path / "empty"]))
+
+
+@pytest.mark.parametrize("bad", ["maps", "scores"])
+def test_predict_rejects_non_finite_scores_and_maps(
+    engine: Path, dataset: Path, tmp_path: Path, monkeypatch, bad: str
+):
+    run = OnnxRuntimeEngine._run
+
+    def spoil(loaded: OnnxRuntimeEngine, images: np.ndarray) -> Output:
+        output = run(loaded, images)
+        return output._replace(**{bad: getattr(output, bad) * np.nan})
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "_run", spoil)
+    image = dataset / "part0" / "test" / "spot" / "000.png"
+    with load_engine(engine) as loaded, pytest.raises(EngineError, match=r"000\.png is NaN"):
+        list(predict(loaded, [image], output=tmp_path / "maps"))
+    assert not (tmp_path / "maps").exists()
