@@ -76,11 +76,8 @@ def read_mask(path: Path, image_size: Optional[Tuple[int, int]] = None) -> np.nd
     mask = _decode(content, cv2.IMREAD_GRAYSCALE, path)
     height, width = mask.shape[:2]
     if image_size is not None and (height, width) != tuple(image_size):
-        raise DataError(
-            f"mask is {width}x{height} pixels, its image is {image_size[1]}x{image_size[0]}",
-            where=path,
-            fix="Make the mask the size of its image",
-        )
+        what = f"mask is {width}x{height} pixels, its image is {image_size[1]}x{image_size[0]}"
+        raise DataError(what, where=path, fix="Make the mask the size of its image")
     return np.asarray(mask.reshape(height, width) > 0)
 
 

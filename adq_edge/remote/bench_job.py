@@ -16,7 +16,7 @@ from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.errors import DataError, EngineError
 from adq_edge.core.options import BuildOptions, Device, Precision, Scenario, Target
 from adq_edge.core.runtimes import ONNXRUNTIME, TENSORRT, Runtime
-from adq_edge.datasets.mvtec import Category, read_dataset
+from adq_edge.datasets.mvtec import read_dataset
 from adq_edge.remote.engine_specs import EngineSpec, check_images, find_plan, tensorrt_options
 from adq_edge.remote.jobs import Job, Step
 
@@ -34,7 +34,7 @@ class Request:
 
     Attributes:
         device: device of the engines on the board.
-        data: labelled images to evaluate the timed engines on; None to measure the speed only.
+        data: labeled images to evaluate the timed engines on; None to measure the speed only.
         runtime: runtime of CPU engines; None for the one that each was built for.
         threads: number of CPU threads; None for all.
         quick: True for a short measurement whose results do not meet the publishing rules.
@@ -172,22 +172,16 @@ def _add_images(files: Dict[str, Path], bundle: Bundle, spec: EngineSpec, reques
 
 
 def _add_data(files: Dict[str, Path], root: Path) -> None:
-    """Add labelled test images and masks, and of the training images the one that the layout asks for."""
+    """Add labeled test images and masks, and the one training image that the folder layout requires."""
     dataset = read_dataset(root)
     if not any(category.test for category in dataset.categories):
-        raise DataError(
-            "no test images", where=root, fix="Put labelled images in CATEGORY/test/good and DEFECT"
-        )
+        fix = "Put labeled images in CATEGORY/test/good and CATEGORY/test/DEFECT"
+        raise DataError("no test images", where=root, fix=fix)
     for category in dataset.categories:
-        folder = _folder_of(category)
+        folder = category.train[0].parents[2]  # of FOLDER/train/good/IMAGE
         masks = [sample.mask for sample in category.test if sample.mask is not None]
         for path in (category.train[0], *(sample.path for sample in category.test), *masks):
             files[f"work/data/{category.name}/{path.relative_to(folder).as_posix()}"] = path
-
-
-def _folder_of(category: Category) -> Path:
-    """Return a category's folder: FOLDER/train/good/IMAGE."""
-    return category.train[0].parents[2]
 
 
 def _run_options(request: Request) -> List[str]:

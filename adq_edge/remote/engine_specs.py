@@ -69,10 +69,8 @@ def read_specs(items: Sequence[Union[str, Path]], device: Device, precision: Pre
         EngineError: an engine is missing or damaged, or a board has no such device.
     """
     if device not in _DEVICES:
-        raise EngineError(
-            f"no board runs engines for {device.value}",
-            fix=f"Give --device {', '.join(choice.value for choice in _DEVICES)}",
-        )
+        devices = ", ".join(choice.value for choice in _DEVICES)
+        raise EngineError(f"no board runs engines for {device.value}", fix=f"Give --device {devices}")
     paths = [Path(item) for item in items] or [workspace.latest_bundle()]
     specs: List[EngineSpec] = []
     for path in paths:
@@ -181,11 +179,9 @@ def check_images(spec: EngineSpec, folder: Optional[Path]) -> None:
         source = make_source(spec.options.source, folder, spec.options.samples, categories=categories)
         if source.fingerprint() == expected:
             return
-    raise EngineError(
-        f"the images in {folder or workspace.CALIBRATION_DATA} are not those that it was calibrated on",
-        where=spec.path,
-        fix="Build it on them, without --calib-data, or name its bundle instead",
-    )
+    what = f"the images in {folder or workspace.CALIBRATION_DATA} are not those that it was calibrated on"
+    fix = "Build it on them, without --calib-data, or name its bundle instead"
+    raise EngineError(what, where=spec.path, fix=fix)
 
 
 def _target(device: str, machine: str) -> Target:

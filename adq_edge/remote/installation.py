@@ -71,16 +71,12 @@ def install(board: Board, info: BoardInfo, extras: Sequence[str], log: Path) -> 
     requirements = device_requirements(platform_of(info), extras)
     with tempfile.TemporaryDirectory() as folder:
         wheel = write_wheel(Path(folder))
-        key = hashlib.sha256(
-            "\n".join([info.python, *requirements]).encode() + wheel.read_bytes()
-        ).hexdigest()
+        content = "\n".join([info.python, *requirements]).encode() + wheel.read_bytes()
+        key = hashlib.sha256(content).hexdigest()
         if info.installed != key:
             if not info.venv:
-                raise HostError(
-                    "its Python cannot create virtual environments",
-                    where=board.host,
-                    fix="Install it there: sudo apt install python3-venv",
-                )
+                fix = "Install the module there: sudo apt install python3-venv"
+                raise HostError("its Python cannot create environments", where=board.host, fix=fix)
             _install(board, info, wheel, requirements, log)
             board.ask("set_installed", key=key)
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Sequence
 
 from adq_edge.core.errors import AdqError, DataError, MissingDependencyError
 from adq_edge.core.files import storage_errors
@@ -53,11 +53,8 @@ class Content(Dict[str, Any]):
         self._host = host
 
     def __missing__(self, name: str) -> NoReturn:
-        raise HostError(
-            f"its reply has no {name!r}",
-            where=self._host,
-            fix="Check that the board itself answers, not a proxy in between",
-        )
+        fix = "Check that the board itself answers, not a proxy in between"
+        raise HostError(f"its reply has no {name!r}", where=self._host, fix=fix)
 
 
 class Reply(NamedTuple):
@@ -85,10 +82,9 @@ class Connection:
                     start_new_session=not interactive,
                 )
             except OSError as error:
-                raise MissingDependencyError(
-                    f"cannot run {command[0]} ({(error.strerror or str(error)).lower()})",
-                    fix=f"Install an ssh client, or name one in {SSH_VARIABLE}",
-                ) from error
+                what = f"cannot run {command[0]} ({(error.strerror or str(error)).lower()})"
+                fix = f"Install an ssh client, or name one in {SSH_VARIABLE}"
+                raise MissingDependencyError(what, fix=fix) from error
 
     def start_agent(self, agent: bytes, limit: Optional[float]) -> None:
         """Send the agent and wait until it runs.
@@ -194,13 +190,9 @@ class Connection:
     def _explain_start(self) -> AdqError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
-        code = self._process.poll()
-        if code in (126, 127):
-            return HostError(
-                "has no python3",
-                where=self.host,
-                fix="Install it there: sudo apt install python3 python3-venv",
-            )
+        if self._process.poll() in (126, 127):
+            fix = "Install it there: sudo apt install python3 python3-venv"
+            return HostError("has no python3", where=self.host, fix=fix)
         return login_error(self.host, self._messages())
 
     def _messages(self) -> str:
@@ -256,10 +248,6 @@ def _shielded_from_ctrl_c(interactive: bool) -> Iterator[None]:
 
 
 def _check_python(host: str, version: str) -> None:
-    numbers: Tuple[int, ...] = tuple(int(part) for part in version.split("."))
-    if numbers < OLDEST_PYTHON:
-        raise HostError(
-            f"its python3 is Python {version}",
-            where=host,
-            fix="adq-edge needs Python 3.8 or later, as in JetPack 5.1 or later",
-        )
+    if tuple(int(part) for part in version.split(".")) < OLDEST_PYTHON:
+        fix = "adq-edge needs Python 3.8 or later, as in JetPack 5.1 or later"
+        raise HostError(f"its python3 is Python {version}", where=host, fix=fix)

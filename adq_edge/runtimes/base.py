@@ -78,11 +78,8 @@ class Engine(abc.ABC):
         """
         height, width = self.sidecar.image_size
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, 3):
-            raise EngineError(
-                f"takes uint8 [N, {height}, {width}, 3] images, not {images.dtype} {list(images.shape)}",
-                where=self.path,
-                fix="Read images with adq_edge.core.imaging.load_image",
-            )
+            what = f"takes uint8 [N, {height}, {width}, 3] images, not {images.dtype} {list(images.shape)}"
+            raise EngineError(what, where=self.path, fix="Read images with adq_edge.core.imaging.load_image")
         return images
 
     @property

@@ -43,11 +43,9 @@ class OnnxRuntimeEngine(CpuEngine):
         try:
             return _open(self.path, options)
         except Exception as error:  # the exceptions of ONNX Runtime have no public base class
-            raise EngineError(
-                f"ONNX Runtime {self.runtime_version} cannot load it ({_first_line(error)})",
-                where=self.path,
-                fix="Build it again with the installed ONNX Runtime: adq-edge build BUNDLE",
-            ) from error
+            what = f"ONNX Runtime {self.runtime_version} cannot load it ({_first_line(error)})"
+            fix = "Build it again with the installed ONNX Runtime: adq-edge build BUNDLE"
+            raise EngineError(what, where=self.path, fix=fix) from error
 
     def _run(self, images: np.ndarray) -> Output:
         if self._session is None:

@@ -59,11 +59,8 @@ class OpenVinoEngine(CpuEngine):
             model.reshape([batch, *self.sidecar.image_size, 3])
             return core.compile_model(model, "CPU", properties)
         except RuntimeError as error:
-            raise EngineError(
-                f"OpenVINO {self.runtime_version} cannot load it ({str(error).strip().splitlines()[0]})",
-                where=self.path,
-                fix="Use --runtime onnxruntime",
-            ) from error
+            what = f"OpenVINO {self.runtime_version} cannot load it ({str(error).strip().splitlines()[0]})"
+            raise EngineError(what, where=self.path, fix="Use --runtime onnxruntime") from error
 
     def _run(self, images: np.ndarray) -> Output:
         return self._opened().score(0, images)
