@@ -1,4 +1,4 @@
-"""The graph that each route of TensorRT is given, and what must be told beside it."""
+"""The graph that TensorRT parses, by the kind of quantization, and the settings that belong to it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from adq_edge.quantization.placement import integer_layers
 
 @dataclasses.dataclass(frozen=True)
 class TensorRTGraph:
-    """What TensorRT builds from.
+    """A graph for TensorRT.
 
     Attributes:
         model: the ONNX model.
-        route: who decides on the layers' number formats.
-        networks: nodes that may compute below float32.
-        half: nodes among them that stay float16.
-        ranges: amax by tensor.
+        route: what decides on the number format of a layer.
+        networks: names of the nodes that may compute below float32.
+        half: names of those among them that stay float16 in an INT8 engine.
+        ranges: largest magnitude of each tensor, for implicit quantization.
     """
 
     model: onnx.ModelProto
@@ -38,7 +38,7 @@ class TensorRTGraph:
 
 
 def make_graph(inputs: BuildInputs, route: Route) -> TensorRTGraph:
-    """Return the graph of a route.
+    """Return the graph of an engine.
 
     Raises:
         BuildError: the graph does not suit TensorRT, or float16 cannot hold a weight.
@@ -52,7 +52,7 @@ def make_graph(inputs: BuildInputs, route: Route) -> TensorRTGraph:
         proto = run_passes(inputs.model.proto, passes)
         graph = TensorRTGraph(proto, route, networks_of(inputs.model), (), {})
     if route is not Route.TYPED:
-        check_for_tensorrt(graph.model)  # float16 pairs need opset 19, which only typed releases read
+        check_for_tensorrt(graph.model)  # it rejects opset 19, which strongly typed networks need
     return graph
 
 
@@ -75,10 +75,10 @@ def _integer(
 
 
 def _transposed(model: FloatModel) -> Iterator[str]:
-    """Yield the transposed convolutions, which the explicit route leaves in float16.
+    """Yield the transposed convolutions, which stay float16 with explicit quantization.
 
-    TensorRT 8 takes pairs on their weights for wrong axes or refuses them (NVIDIA/TensorRT #1694, #1699,
-    #2380); the typed releases take a scale per output channel, the implicit route finds its own.
+    TensorRT 8 misreads the axis of Q/DQ pairs on their weights, or rejects them (NVIDIA/TensorRT #1694,
+    #1699, #2380).
     """
     for operator in model.region.operators:
         if operator.node.op_type == "ConvTranspose":
@@ -86,6 +86,6 @@ def _transposed(model: FloatModel) -> Iterator[str]:
 
 
 def networks_of(model: FloatModel) -> Tuple[str, ...]:
-    """Return the names of the nodes that may compute below float32: the networks, without the scoring."""
+    """Return the names of the nodes that may compute below float32: all but the scoring."""
     pinned = set(float32_nodes(model))
     return tuple(node.name for node in model.proto.graph.node if node.name not in pinned)
