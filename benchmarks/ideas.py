@@ -30,7 +30,7 @@ from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.quantization.passes.wide_normalization import widen_normalization
 from adq_edge.quantization.placement import integer_layers, place
 from adq_edge.quantization.qdq import quantize
-from adq_edge.quantization.region import POOLING, WEIGHTED, QuantizedOperator, Region
+from adq_edge.quantization.region import POOLING, WEIGHTED, NetworkOperator, Region
 from adq_edge.quantization.rounding import Rounding, round_with_compensation
 
 Ranges = Mapping[str, Tuple[float, float]]
@@ -88,7 +88,7 @@ def _no_early(region: Region) -> Set[str]:
     return set()
 
 
-def _without_skips(operator: QuantizedOperator, index: GraphIndex, early: Set[str]) -> Set[str]:
+def _without_skips(operator: NetworkOperator, index: GraphIndex, early: Set[str]) -> Set[str]:
     del index, early
     return set(operator.inputs) if operator.node.op_type in WEIGHTED else set()
 

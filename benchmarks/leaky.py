@@ -25,7 +25,6 @@ from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, Target
 from adq_edge.quantization.arithmetic import GRIDS, scale_and_zero_point
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.editor import GraphEditor
-from adq_edge.quantization.graph.qdq_nodes import add_pair
 from adq_edge.quantization.passes.channels_last import score_channels_last
 from adq_edge.quantization.passes.float_weights import keep_float_weights
 from adq_edge.quantization.passes.frame import PassContext, run_passes
@@ -47,9 +46,8 @@ def with_pair_in_front(prepared: CalibratedModel) -> onnx.ModelProto:
     def round_inputs(editor: GraphEditor, context: PassContext) -> None:
         for node in editor.of_type("LeakyRelu"):
             tensor = node.input[0]
-            scale, zero_point = scale_and_zero_point(*ranges[tensor], GRIDS[Target.X86])
-            grid = editor.store(f"{tensor}.scale", scale), editor.store(f"{tensor}.zero_point", zero_point)
-            editor.rewire(node, [add_pair(editor, tensor, tensor, *grid)])
+            grid = scale_and_zero_point(*ranges[tensor], GRIDS[Target.X86])
+            editor.rewire(node, [editor.add_pair(tensor, *grid)])
 
     passes = (round_inputs, widen_normalization, keep_float_weights, score_channels_last)
     return run_passes(quantized, passes)

@@ -65,7 +65,7 @@ class CpuEngineBuilder(EngineBuilder):
         context = PassContext(
             self.target,
             calibrated.ranges.tensors,
-            dict(calibrated.rounded_weights),
+            calibrated.rounded_weights,
             inputs.float_layers,
             trained=calibrated.ranges.rounding is WeightRounding.NEAREST,
         )

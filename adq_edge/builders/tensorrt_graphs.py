@@ -69,7 +69,7 @@ def _integer(
         amax = dynamic_ranges(model, ranges)
     elif route is Route.EXPLICIT:
         float_layers = (*float_layers, *_transposed(model))
-    context = PassContext(Target.TENSORRT, ranges, dict(calibrated.rounded_weights), float_layers)
+    context = PassContext(Target.TENSORRT, ranges, calibrated.rounded_weights, float_layers)
     proto = run_passes(model.proto, passes, context)
     return TensorRTGraph(proto, route, networks_of(model), half, amax)
 

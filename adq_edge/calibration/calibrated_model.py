@@ -26,11 +26,10 @@ from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import CalibrationError
 from adq_edge.core.files import sha256, write_bytes
 from adq_edge.core.version import __version__
-from adq_edge.quantization.arithmetic import quantize_weight, weight_scales
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED
-from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_with_compensation
+from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_to_nearest, round_with_compensation
 
 ROUNDING_IMAGES = 16
 """Images for the rounding of weights; each contributes 256 patches per layer."""
@@ -115,9 +114,7 @@ def _round_to_nearest(model: FloatModel) -> Rounding:
     for operator in model.region.operators:
         weight = model.index.constant(operator.node.input[1]) if operator.node.op_type in WEIGHTED else None
         if weight is not None and np.isfinite(weight).all():
-            axis = OUTPUT_AXIS[operator.node.op_type]
-            scales = weight_scales(weight, axis)
-            rounded[operator.node.name] = RoundedWeight(quantize_weight(weight, scales, axis), scales)
+            rounded[operator.node.name] = round_to_nearest(weight, OUTPUT_AXIS[operator.node.op_type])
     return rounded
 
 

@@ -12,7 +12,7 @@ from adq_edge.artifacts.bundle import INPUT
 from adq_edge.calibration.activations import observing_session
 from adq_edge.quantization.graph.index import attribute
 from adq_edge.quantization.passes.conv_transpose import scatters_blocks
-from adq_edge.quantization.region import QuantizedOperator
+from adq_edge.quantization.region import NetworkOperator
 
 POSITIONS = 16
 """Positions sampled along each side of a layer's output; neighbors resemble each other."""
@@ -36,7 +36,7 @@ class LayerMoments(NamedTuple):
 
 def second_moments(
     model: onnx.ModelProto,
-    operators: Sequence[QuantizedOperator],
+    operators: Sequence[NetworkOperator],
     images: Sequence[np.ndarray],
     *,
     threads: int,
@@ -71,10 +71,8 @@ def _side(node: onnx.NodeProto, weight: Sequence[int]) -> int:
     return int(weight[0] if node.op_type == "ConvTranspose" else np.prod(weight[1:]))
 
 
-def _batches(
-    operators: Sequence[QuantizedOperator], sides: Dict[str, int]
-) -> Iterator[List[QuantizedOperator]]:
-    batch: List[QuantizedOperator] = []
+def _batches(operators: Sequence[NetworkOperator], sides: Dict[str, int]) -> Iterator[List[NetworkOperator]]:
+    batch: List[NetworkOperator] = []
     used = 0
     for operator in operators:
         size = sides[operator.node.name] ** 2
@@ -88,7 +86,7 @@ def _batches(
 
 
 def _moments_of(
-    model: onnx.ModelProto, batch: List[QuantizedOperator], images: Sequence[np.ndarray], threads: int
+    model: onnx.ModelProto, batch: List[NetworkOperator], images: Sequence[np.ndarray], threads: int
 ) -> Iterator[LayerMoments]:
     names = list(dict.fromkeys(operator.inputs[0] for operator in batch))
     session = observing_session(model, names, threads)

@@ -25,12 +25,10 @@ from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.range_propagation import complete_ranges
-from adq_edge.quantization.region import QuantizedOperator
+from adq_edge.quantization.region import NetworkOperator
 from adq_edge.quantization.sensitivity import (
     LayerSensitivity,
-    clipped_shares,
-    layer_sensitivities,
-    model_sensitivity,
+    SensitivityAnalysis,
 )
 
 _SEED = 1
@@ -122,16 +120,11 @@ def _measure(
     model, rounding = calibrated.float_model, calibrated.rounded_weights
     operators, ranges = model.region.operators, complete_ranges(model.region, calibrated.ranges.tensors)
     outputs = {operator.output: ranges[operator.output] for operator in operators}
-    clipped = clipped_shares(model, outputs, target, images.arrays, threads=threads)
-    whole = model_sensitivity(model, ranges, target, images.arrays, rounding=rounding, threads=threads)
+    measured = SensitivityAnalysis(model, ranges, target, images.arrays, rounding=rounding, threads=threads)
+    clipped, whole = measured.clipped_shares(outputs), measured.whole()
     with progress_bar(f"Analyzing {bundle.manifest.name}", len(operators), "layers") as advance:
-        sensitivities = layer_sensitivities(
-            model, ranges, target, images.arrays, rounding=rounding, threads=threads, on_layer=advance
-        )
-    layers = [
-        _layer(operator, ranges, clipped, sensitivity)
-        for operator, sensitivity in zip(operators, sensitivities)
-    ]
+        sensitivities = measured.layers(on_layer=advance)
+    layers = [_layer(operator, ranges, clipped, found) for operator, found in zip(operators, sensitivities)]
     return Analysis(
         bundle=str(bundle.path),
         model=FileReference(str(bundle.model), bundle.manifest.model_sha256),
@@ -148,7 +141,7 @@ def _measure(
 
 
 def _layer(
-    operator: QuantizedOperator,
+    operator: NetworkOperator,
     ranges: Dict[str, Range],
     clipped: Dict[str, float],
     sensitivity: LayerSensitivity,

@@ -46,7 +46,7 @@ def quantize_after_training(
     fold_batch_norms(model)
     traced = trace(model)
     calibrated = _calibrate(model, source, data)
-    context = PassContext(rounding=dict(calibrated.rounded_weights))
+    context = PassContext(rounding=calibrated.rounded_weights)
     rounded = run_passes(calibrated.float_model.proto, (put_weights_on_grid,), context)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in rounded.graph.initializer}
     write_back(model, constants, traced, calibrated.ranges.equalization)

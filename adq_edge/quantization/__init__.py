@@ -1,3 +1,3 @@
-"""Graph passes: Q/DQ insertion per target, and the lint for what TensorRT 8.5 can read."""
+"""Quantization: the region, placement, Q/DQ insertion, equalization, rounding, and graph passes."""
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.index import GraphIndex, attribute
 from adq_edge.quantization.passes.frame import PassContext, run_passes
-from adq_edge.quantization.region import MOVING, WEIGHTED, Movement, Region, find_region
+from adq_edge.quantization.region import MOVING, WEIGHTED, Region, find_region
 
 SMALLEST = 0.1
 """Smallest scale of a channel, relative to the largest: a channel without values so far may get some."""
@@ -51,7 +51,7 @@ def channel_groups(region: Region, index: GraphIndex) -> List[Tuple[str, ...]]:
     """
     groups: Dict[str, List[str]] = {}
     for step in region.steps:
-        if isinstance(step, Movement):
+        if step.only_moves:
             tied = [*step.inputs, *step.outputs] if _keeps_channels(step.node, index) else []
         else:
             made = list(dict.fromkeys((step.node.output[0], step.output)))
@@ -171,13 +171,13 @@ def scale_channels(editor: GraphEditor, context: PassContext) -> None:
             for name in members:
                 _scale_weights(editor, name, values, layers)
                 _restore_for_others(editor, name, values, layers, members)
-    for movement in region.movements:
-        if _joins_channels(movement.node, region, editor) and scaled.keys() & set(movement.inputs):
+    for step in region.steps:
+        if _joins_channels(step.node, region, editor) and scaled.keys() & set(step.inputs):
             joined = [
                 scaled[name] if name in scaled else np.ones(_count_channels(name, editor))
-                for name in movement.inputs
+                for name in step.inputs
             ]
-            _scale_readers(editor, movement.outputs[0], np.concatenate(joined), layers)
+            _scale_readers(editor, step.output, np.concatenate(joined), layers)
 
 
 def _scale_weights(editor: GraphEditor, name: str, scales: np.ndarray, layers: Set[str]) -> None:

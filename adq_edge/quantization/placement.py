@@ -29,7 +29,7 @@ import onnx
 
 from adq_edge.core.options import Target
 from adq_edge.quantization.graph.index import GraphIndex, attribute
-from adq_edge.quantization.region import POOLING, WEIGHTED, Movement, QuantizedOperator, Region, keeps_values
+from adq_edge.quantization.region import POOLING, WEIGHTED, NetworkOperator, Region
 
 Placement = Mapping[str, Set[str]]
 """Tensor name -> names of the nodes that read it quantized."""
@@ -37,7 +37,7 @@ Placement = Mapping[str, Set[str]]
 
 def integer_layers(
     region: Region, target: Target, float_layers: Collection[str] = ()
-) -> List[QuantizedOperator]:
+) -> List[NetworkOperator]:
     """Return the operators that a target computes in integers.
 
     Args:
@@ -61,7 +61,7 @@ def _early_tensors(region: Region, target: Target) -> Set[str]:
         and (target is Target.TENSORRT or not _keeps_resolution(operator.node))
     }
     for step in region.steps:
-        if keeps_values(step) and early.issuperset(step.inputs):
+        if step.keeps_values and early.issuperset(step.inputs):
             early.update(step.outputs)
     return early
 
@@ -92,7 +92,7 @@ def _add_integer_outputs(
     """Let all readers of an integer layer's output, and of a movement of it, read it quantized."""
     made: Set[str] = set()
     for step in region.steps:
-        moves_integers = isinstance(step, Movement) and made.issuperset(step.inputs)
+        moves_integers = step.only_moves and made.issuperset(step.inputs)
         if moves_integers or step.node.name in layers:
             made.update(step.outputs)
             for tensor in step.outputs:
@@ -100,7 +100,7 @@ def _add_integer_outputs(
                 placement.setdefault(tensor, set()).update(readers)
 
 
-def _inputs_for_tensorrt(operator: QuantizedOperator, index: GraphIndex, early: Set[str]) -> Tuple[str, ...]:
+def _inputs_for_tensorrt(operator: NetworkOperator, index: GraphIndex, early: Set[str]) -> Tuple[str, ...]:
     if operator.node.op_type in WEIGHTED:
         return operator.inputs
     if operator.node.op_type in POOLING:

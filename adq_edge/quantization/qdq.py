@@ -19,16 +19,14 @@ from adq_edge.quantization.arithmetic import (
     broadcast_along,
     quantize_weight,
     scale_and_zero_point,
-    weight_scales,
 )
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.editor import GraphEditor
-from adq_edge.quantization.graph.qdq_nodes import add_pair, store_integers
 from adq_edge.quantization.passes.frame import PassContext, RangeMap, run_passes
 from adq_edge.quantization.placement import Placement, integer_layers, place
 from adq_edge.quantization.range_propagation import complete_ranges
 from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED, Region, find_region
-from adq_edge.quantization.rounding import RoundedWeight, Rounding
+from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_to_nearest
 
 BIAS_LIMIT = 2.0**30
 """Largest |int32 bias| allowed: leaves half the accumulator to the products."""
@@ -55,7 +53,7 @@ def quantize(
         CalibrationError: the ranges lack a tensor.
         CheckpointError: a weight is NaN or infinite.
     """
-    context = PassContext(target, ranges, dict(rounding or {}), float_layers)
+    context = PassContext(target, ranges, rounding or {}, float_layers)
     return run_passes(model.proto, (insert_qdq,), context)
 
 
@@ -74,7 +72,8 @@ def insert_qdq(editor: GraphEditor, context: PassContext) -> None:
     for layer in layers:
         weight = editor.constant(layer.node.input[1]) if layer.node.op_type in WEIGHTED else None
         if weight is not None:
-            rounded = context.rounding.get(layer.node.name) or _round_to_nearest(layer.node, weight)
+            axis = OUTPUT_AXIS[layer.node.op_type]
+            rounded = context.rounding.get(layer.node.name) or round_to_nearest(weight, axis)
             if context.target is Target.TENSORRT:
                 _add_weight_pair(editor, layer.node, rounded)
             else:
@@ -100,34 +99,22 @@ def _insert_activation_pairs(
         if tensor not in ranges:
             raise CalibrationError(f"no range for tensor {tensor!r}", fix="Calibrate this bundle again")
         scales[tensor], zero_point = scale_and_zero_point(*ranges[tensor], GRIDS[context.target])
-        grid = (
-            editor.store(f"{tensor}.scale", scales[tensor]),
-            editor.store(f"{tensor}.zero_point", zero_point),
-        )
         nodes = [node for node in editor.consumers.get(tensor, []) if node.name in readers]
         groups = {tensor: nodes}  # one pair that all readers share
         if context.target is Target.TENSORRT:  # one pair per reader, as TensorRT's own tools insert them
             groups = {f"{tensor}.to.{node.name}": [node] for node in nodes}
         for stem, group in groups.items():
-            editor.redirect(tensor, add_pair(editor, tensor, stem, *grid), group)
+            pair = editor.add_pair(tensor, scales[tensor], zero_point, stem=stem)
+            editor.redirect(tensor, pair, group)
     return scales
-
-
-def _round_to_nearest(node: onnx.NodeProto, weight: np.ndarray) -> RoundedWeight:
-    axis = OUTPUT_AXIS[node.op_type]
-    scales = weight_scales(weight, axis)
-    return RoundedWeight(quantize_weight(weight, scales, axis), scales)
 
 
 def _add_weight_pair(editor: GraphEditor, node: onnx.NodeProto, rounded: RoundedWeight) -> None:
     """Store float32 weights that lie on the grid: the Q behind them recovers the levels."""
     (levels, scales), name, axis = rounded, node.input[1], OUTPUT_AXIS[node.op_type]
     values = (levels * broadcast_along(axis, scales, levels.ndim)).astype(np.float32)
-    grid = (
-        editor.store(f"{name}.scale", scales),
-        editor.store(f"{name}.zero_point", np.zeros(scales.shape, np.int8)),
-    )
-    pair = add_pair(editor, editor.store(name, values), name, *grid, axis)
+    zero_points = np.zeros(scales.shape, np.int8)
+    pair = editor.add_pair(editor.store(name, values), scales, zero_points, axis=axis)
     editor.rewire(node, [node.input[0], pair, *node.input[2:]])
 
 
@@ -143,22 +130,20 @@ def _store_integer_weights(
     activation, weight_name, *bias_names = node.input
     bias = editor.constant(bias_names[0]) if bias_names else None
     if bias is None:
-        names = [store_integers(editor, weight_name, levels, scales, axis), *bias_names]
+        names = [editor.store_integers(weight_name, levels, scales, axis), *bias_names]
     else:
         levels, scales = _fit_bias(weight, rounded, axis, np.abs(bias) / (input_scale * BIAS_LIMIT))
         bias_scales = (input_scale * scales).astype(np.float32)
         integers = np.rint(bias.astype(np.float64) / bias_scales).astype(np.int32)
         names = [
-            store_integers(editor, weight_name, levels, scales, axis),
-            store_integers(editor, bias_names[0], integers, bias_scales, 0),
+            editor.store_integers(weight_name, levels, scales, axis),
+            editor.store_integers(bias_names[0], integers, bias_scales, 0),
         ]
     editor.rewire(node, [activation, *names])
 
 
 def _fit_bias(weight: np.ndarray, rounded: RoundedWeight, axis: int, smallest: np.ndarray) -> RoundedWeight:
-    """Raise the scales of channels whose bias would overflow: their weights are near zero, so the nearest
-    level will do.
-    """
+    """Raise the scales of channels whose bias would overflow; the nearest level suits their tiny weights."""
     levels, scales = rounded
     overflows = smallest > scales
     if not overflows.any():

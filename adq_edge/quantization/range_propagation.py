@@ -11,7 +11,7 @@ from typing import Dict, Mapping, Set, Tuple
 import onnx
 
 from adq_edge.quantization.graph.index import attribute
-from adq_edge.quantization.region import Region, keeps_values
+from adq_edge.quantization.region import Region
 
 Range = Tuple[float, float]
 
@@ -31,12 +31,12 @@ def complete_ranges(region: Region, ranges: Mapping[str, Range]) -> Dict[str, Ra
     complete = dict(ranges)
     for step in reversed(region.steps):  # in a graph rewritten after the measurement only the end is known
         known = [complete[name] for name in step.outputs if name in complete]
-        if keeps_values(step) and known:
+        if step.keeps_values and known:
             for name in step.inputs:
                 complete.setdefault(name, _union(*known))
     for step in region.steps:
         known = [complete[name] for name in step.inputs if name in complete]
-        if keeps_values(step) and known:
+        if step.keeps_values and known:
             complete.update(dict.fromkeys(step.outputs, _union(*known)))
     for operator in region.operators:
         if (
@@ -58,7 +58,7 @@ def share_largest(region: Region, amax: Dict[str, float]) -> None:
     """
     groups: Dict[str, Set[str]] = {}
     for step in region.steps:
-        if keeps_values(step):
+        if step.keeps_values:
             tied = {*step.inputs, *step.outputs}
             members = tied.union(*(groups.get(name, set()) for name in tied))
             groups.update(dict.fromkeys(members, members))

@@ -10,7 +10,7 @@ that is a convolution.
 from __future__ import annotations
 
 import dataclasses
-from typing import FrozenSet, List, Optional, Set, Tuple, Union
+from typing import FrozenSet, List, Optional, Set, Tuple
 
 import onnx
 
@@ -28,43 +28,38 @@ _PREPROCESSING = frozenset({"Cast", "Transpose", "Sub", "Add", "Mul", "Div", "Pa
 
 
 @dataclasses.dataclass(frozen=True)
-class QuantizedOperator:
-    """An operator with an integer kernel, together with the activation function behind it.
+class NetworkOperator:
+    """An operator of the networks, together with the activation function behind it.
+
+    It has an integer kernel, or it moves values without computing any: then its outputs have the number
+    format of its inputs.
 
     Attributes:
         node: the operator.
         inputs: names of its activation inputs.
-        output: name of its output tensor, behind the activation function if there is one.
+        outputs: names of its output tensors, behind the activation function if there is one.
         activation: the activation function, if it is the only reader of the operator's output.
     """
 
     node: onnx.NodeProto
     inputs: Tuple[str, ...]
-    output: str
+    outputs: Tuple[str, ...]
     activation: Optional[onnx.NodeProto] = None
 
     @property
-    def outputs(self) -> Tuple[str, ...]:
-        """The output as a tuple, as movements have it."""
-        return (self.output,)
+    def output(self) -> str:
+        """Name of the first output tensor."""
+        return self.outputs[0]
 
+    @property
+    def only_moves(self) -> bool:
+        """True if the operator computes nothing."""
+        return self.node.op_type in MOVING
 
-@dataclasses.dataclass(frozen=True)
-class Movement:
-    """An operator that moves values and computes none: its output has the number format of its input.
-
-    Attributes:
-        node: the operator.
-        inputs: names of its activation inputs.
-        outputs: names of its output tensors.
-    """
-
-    node: onnx.NodeProto
-    inputs: Tuple[str, ...]
-    outputs: Tuple[str, ...]
-
-
-Step = Union[QuantizedOperator, Movement]
+    @property
+    def keeps_values(self) -> bool:
+        """True if all output values are among the input values."""
+        return self.node.op_type in MOVING | POOLING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,22 +67,17 @@ class Region:
     """The networks.
 
     Attributes:
-        steps: quantized operators and movements, in graph order.
+        steps: all operators, in graph order.
         made: names of all output tensors of the networks' nodes, before and behind activation functions.
     """
 
-    steps: Tuple[Step, ...]
+    steps: Tuple[NetworkOperator, ...]
     made: FrozenSet[str]
 
     @property
-    def operators(self) -> Tuple[QuantizedOperator, ...]:
+    def operators(self) -> Tuple[NetworkOperator, ...]:
         """The operators that compute, in graph order: the networks' layers."""
-        return tuple(step for step in self.steps if isinstance(step, QuantizedOperator))
-
-    @property
-    def movements(self) -> Tuple[Movement, ...]:
-        """The operators that only move values, in graph order."""
-        return tuple(step for step in self.steps if isinstance(step, Movement))
+        return tuple(step for step in self.steps if not step.only_moves)
 
     @property
     def tensors(self) -> List[str]:
@@ -98,20 +88,15 @@ class Region:
     @property
     def measured(self) -> List[str]:
         """Names of the tensors whose ranges are measured; the other ranges follow from these."""
-        passive = {name for step in self.steps if keeps_values(step) for name in step.outputs}
+        passive = {name for step in self.steps if step.keeps_values for name in step.outputs}
         return [name for name in self.tensors if name not in passive]
-
-
-def keeps_values(step: Step) -> bool:
-    """Return True if all output values of a step are among its input values."""
-    return isinstance(step, Movement) or step.node.op_type in POOLING
 
 
 def find_region(index: GraphIndex) -> Region:
     """Return the part of a float model that INT8 engines compute in integers."""
     image: Set[str] = {INPUT}
     made: Set[str] = set()
-    steps: List[Step] = []
+    steps: List[NetworkOperator] = []
     for node in index.nodes:
         inputs = index.activations(node)
         if node.op_type in _PREPROCESSING and len(inputs) == 1 and inputs[0] in image:
@@ -120,12 +105,12 @@ def find_region(index: GraphIndex) -> Region:
             made.update(node.output)
         elif _only_moves(node, inputs, index, made):
             made.update(node.output)
-            steps.append(Movement(node, tuple(inputs), tuple(node.output)))
+            steps.append(NetworkOperator(node, tuple(inputs), tuple(node.output)))
         elif _has_integer_kernel(node, inputs, made, image):
             made.update(node.output)
             activation = _activation_behind(node, index)
-            output = str(node.output[0] if activation is None else activation.output[0])
-            steps.append(QuantizedOperator(node, tuple(inputs), output, activation))
+            last = node if activation is None else activation
+            steps.append(NetworkOperator(node, tuple(inputs), tuple(last.output), activation))
     return Region(tuple(steps), frozenset(made))
 
 

@@ -1,4 +1,4 @@
-"""Measures the cost of INT8 layer by layer: one layer quantized at a time, all others float32.
+"""Measures the cost of INT8, as a whole and layer by layer with all other layers in float32.
 
 The target's arithmetic is emulated, not run in its kernels: values are rounded to the integer grid, and
 everything between is computed in float32. So an x86 machine can measure for Arm and for TensorRT.
@@ -7,8 +7,9 @@ everything between is computed in float32. So an x86 machine can measure for Arm
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Collection, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.passes.frame import RangeMap
 from adq_edge.quantization.qdq import quantize
-from adq_edge.quantization.region import QuantizedOperator
+from adq_edge.quantization.region import NetworkOperator
 from adq_edge.quantization.rounding import Rounding
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
@@ -35,188 +36,170 @@ _REMEDY = "Check the checkpoint: export it again"
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelSensitivity:
-    """The error of a model with every layer quantized.
+class Sensitivity:
+    """The error of a quantized model against its float model.
 
     Attributes:
         map_snr_db: 10 log10(sum F^2 / sum (F - Q)^2) over all pixels of all images' anomaly maps, F of the
             float model and Q of the quantized one, in dB; None: identical.
+        output_snr_db: the same ratio of the output of the one quantized layer, behind its ReLU, in dB.
         score_bias: median of (Q - F) / F over the images' scores; None if all float scores are 0.
     """
 
     map_snr_db: Optional[float]
+    output_snr_db: Optional[float]
     score_bias: Optional[float]
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerSensitivity:
+class LayerSensitivity(Sensitivity):
     """The error of a model with one layer quantized: its weights, inputs and output.
 
     Attributes:
         layer: the node's name.
         operator: the node's operator.
         quantized: False for a layer that the target leaves in float32: it causes no error.
-        map_snr_db: as in `ModelSensitivity`.
-        output_snr_db: the same ratio of the layer's own output, behind its ReLU, in dB.
-        score_bias: as in `ModelSensitivity`.
     """
 
     layer: str
     operator: str
     quantized: bool
-    map_snr_db: Optional[float]
-    output_snr_db: Optional[float]
-    score_bias: Optional[float]
 
 
-class _Reference(NamedTuple):
-    """Results of the float model."""
-
+class _FloatResults(NamedTuple):
     maps: List[np.ndarray]
     scores: np.ndarray
 
 
-def layer_sensitivities(
-    model: FloatModel,
-    ranges: RangeMap,
-    target: Target,
-    images: Sequence[np.ndarray],
-    *,
-    layers: Optional[Sequence[str]] = None,
-    rounding: Optional[Rounding] = None,
-    threads: Optional[int] = None,
-    on_layer: Optional[Callable[[], None]] = None,
-) -> List[LayerSensitivity]:
-    """Return the error of each layer when it alone is quantized, in graph order.
+class SensitivityAnalysis:
+    """Compares quantized models with their float model on images.
 
     Args:
         model: the equalized float model.
         ranges: (low, high) of each tensor that the region measures, in the tensor's own units.
         target: the arithmetic and the placement.
         images: uint8 `[H, W, 3]` each, at least one.
-        layers: names of the layers to measure; all of the region by default.
         rounding: the weights' integers, as `quantize` takes them.
         threads: CPU threads; all by default.
-        on_layer: called after each layer.
 
-    Raises:
-        CalibrationError: no such layer, a range is missing, a map or score is not finite, or the float
-            model's maps are 0 everywhere.
+    All methods raise a CalibrationError if there is no image, a range is missing, a map or score is not
+    finite, or the float model's maps are 0 everywhere.
     """
-    operators = model.region.operators
-    names = frozenset(operator.node.name for operator in operators)
-    unknown = [name for name in layers or () if name not in names]
-    if unknown:
-        raise CalibrationError(f"the networks have no layer {unknown[0]!r}", fix="Name nodes of the model")
-    reference = _run_float(model, images, threads)
-    sensitivities = []
-    for operator in operators:
-        name = operator.node.name
-        if layers is None or name in layers:
-            quantized = quantize(model, ranges, target, rounding=rounding, float_layers=names - {name})
-            sensitivities.append(_layer_sensitivity(quantized, model, operator, images, reference, threads))
-            if on_layer is not None:
-                on_layer()
-    return sensitivities
 
+    def __init__(
+        self,
+        model: FloatModel,
+        ranges: RangeMap,
+        target: Target,
+        images: Sequence[np.ndarray],
+        *,
+        rounding: Optional[Rounding] = None,
+        threads: Optional[int] = None,
+    ) -> None:
+        self._model = model
+        self._ranges = ranges
+        self._target = target
+        self._images = images
+        self._rounding = rounding
+        self._threads = threads
 
-def model_sensitivity(
-    model: FloatModel,
-    ranges: RangeMap,
-    target: Target,
-    images: Sequence[np.ndarray],
-    *,
-    rounding: Optional[Rounding] = None,
-    threads: Optional[int] = None,
-) -> ModelSensitivity:
-    """Return the error when every layer is quantized that the target quantizes.
+    def whole(self) -> Sensitivity:
+        """Return the error when every layer is quantized that the target quantizes."""
+        return self._compare(self._quantize(()), ())
 
-    Args and errors are those of `layer_sensitivities`.
-    """
-    reference = _run_float(model, images, threads)
-    quantized = quantize(model, ranges, target, rounding=rounding)
-    map_snr_db, _, score_bias = _compare(quantized, (), images, reference, threads)
-    return ModelSensitivity(map_snr_db, score_bias)
+    def layers(
+        self, names: Optional[Sequence[str]] = None, on_layer: Optional[Callable[[], None]] = None
+    ) -> List[LayerSensitivity]:
+        """Return the error of each layer when it alone is quantized, in graph order.
 
+        Args:
+            names: the layers; all of the networks by default.
+            on_layer: called after each layer.
 
-def clipped_shares(
-    model: FloatModel,
-    ranges: Mapping[str, Tuple[float, float]],
-    target: Target,
-    images: Sequence[np.ndarray],
-    *,
-    threads: Optional[int] = None,
-) -> Dict[str, float]:
-    """Return the share of each tensor's float values outside its range, 0 to 1, by tensor.
+        Raises:
+            CalibrationError: no such layer, and as for the class.
+        """
+        operators = self._model.region.operators
+        known = frozenset(operator.node.name for operator in operators)
+        unknown = [name for name in names or () if name not in known]
+        if unknown:
+            raise CalibrationError(
+                f"the networks have no layer {unknown[0]!r}", fix="Name nodes of the model"
+            )
+        found = []
+        for operator in operators:
+            if names is None or operator.node.name in names:
+                found.append(self._layer(operator, self._quantize(known - {operator.node.name})))
+                if on_layer is not None:
+                    on_layer()
+        return found
 
-    On a symmetric grid, a range reaches as far below zero as above.
+    def clipped_shares(self, ranges: RangeMap) -> Dict[str, float]:
+        """Return the share of each tensor's float values outside its range, 0 to 1, by tensor.
 
-    Args:
-        model: the float model.
-        ranges: (low, high) of the tensors, in their own units.
-        target: the grid.
-        images: uint8 `[H, W, 3]` each, at least one.
-        threads: CPU threads; all by default.
+        On a symmetric grid, a range reaches as far below zero as above.
+        """
+        limits = dict(ranges)
+        if GRIDS[self._target].symmetric:
+            limits = {name: (-max(-low, high), max(-low, high)) for name, (low, high) in ranges.items()}
+        clipped, sizes = dict.fromkeys(limits, 0), dict.fromkeys(limits, 0)
+        for _, _, *tensors in self._run(self._model.proto, list(limits)):
+            for (name, (low, high)), values in zip(limits.items(), tensors):
+                clipped[name] += int(np.count_nonzero(values < low) + np.count_nonzero(values > high))
+                sizes[name] += values.size
+        return {name: clipped[name] / sizes[name] for name in limits}
 
-    Raises:
-        CalibrationError: a map or score is not finite.
-    """
-    limits = dict(ranges)
-    if GRIDS[target].symmetric:
-        limits = {name: (-max(-low, high), max(-low, high)) for name, (low, high) in ranges.items()}
-    clipped, sizes = dict.fromkeys(limits, 0), dict.fromkeys(limits, 0)
-    for _, _, *tensors in _run(model.proto, list(limits), images, threads):
-        for (name, (low, high)), values in zip(limits.items(), tensors):
-            clipped[name] += int(np.count_nonzero(values < low) + np.count_nonzero(values > high))
-            sizes[name] += values.size
-    return {name: clipped[name] / sizes[name] for name in limits}
+    def _quantize(self, float_layers: Collection[str]) -> onnx.ModelProto:
+        return quantize(
+            self._model, self._ranges, self._target, rounding=self._rounding, float_layers=float_layers
+        )
 
+    def _layer(self, operator: NetworkOperator, quantized: onnx.ModelProto) -> LayerSensitivity:
+        name, kind = operator.node.name, operator.node.op_type
+        editor = GraphEditor(quantized)
+        if not editor.of_type(*_PAIR):
+            return LayerSensitivity(None, None, 0.0, name, kind, quantized=False)
+        outputs = (_add_float_twin(editor, self._model, operator), _rounded_output(editor, operator))
+        error = self._compare(editor.model(), outputs)
+        return LayerSensitivity(**dataclasses.asdict(error), layer=name, operator=kind, quantized=True)
 
-def _layer_sensitivity(
-    quantized: onnx.ModelProto,
-    model: FloatModel,
-    operator: QuantizedOperator,
-    images: Sequence[np.ndarray],
-    reference: _Reference,
-    threads: Optional[int],
-) -> LayerSensitivity:
-    name, kind = operator.node.name, operator.node.op_type
-    editor = GraphEditor(quantized)
-    if not editor.of_type(*_PAIR):
-        return LayerSensitivity(name, kind, False, None, None, 0.0)
-    outputs = (_add_float_twin(editor, model, operator), _rounded_output(editor, operator))
-    return LayerSensitivity(name, kind, True, *_compare(editor.model(), outputs, images, reference, threads))
+    @functools.cached_property
+    def _reference(self) -> _FloatResults:
+        if not len(self._images):
+            raise CalibrationError("no images to measure with", fix="Give at least one")
+        maps, scores = zip(*self._run(self._model.proto, ()))
+        return _FloatResults(list(maps), np.concatenate(scores))
 
+    def _compare(self, model: onnx.ModelProto, outputs: Sequence[str]) -> Sensitivity:
+        """Compare maps and scores with the float model's, and the second of two outputs with the first."""
+        maps, layer, scores = SnrMeter(), SnrMeter(), []
+        for expected, (anomaly_map, score, *pair) in zip(self._reference.maps, self._run(model, outputs)):
+            maps.update(expected, anomaly_map)
+            if pair:
+                layer.update(*pair)
+            scores.append(score[0])
+        if maps.snr_db() == -math.inf:
+            raise CalibrationError("the float model's anomaly maps are 0 on every image", fix=_REMEDY)
+        bias = compare_scores(self._reference.scores, np.asarray(scores)).relative_bias
+        return Sensitivity(_finite(maps.snr_db()), _finite(layer.snr_db()), bias)
 
-def _compare(
-    model: onnx.ModelProto,
-    outputs: Sequence[str],
-    images: Sequence[np.ndarray],
-    reference: _Reference,
-    threads: Optional[int],
-) -> Tuple[Optional[float], Optional[float], Optional[float]]:
-    """Return the SNR of the maps, that of the second output against the first, and the bias of the scores.
-
-    An SNR is in dB, None if identical. An output may be 0 everywhere in the float model, a map may not.
-    """
-    maps, layer, scores = SnrMeter(), SnrMeter(), []
-    runs = _run(model, outputs, images, threads)
-    for expected, (anomaly_map, score, *pair) in zip(reference.maps, runs):
-        maps.update(expected, anomaly_map)
-        if pair:
-            layer.update(*pair)
-        scores.append(score[0])
-    if maps.snr_db() == -math.inf:
-        raise CalibrationError("the float model's anomaly maps are 0 on every image", fix=_REMEDY)
-    bias = compare_scores(reference.scores, np.asarray(scores)).relative_bias
-    return _finite(maps.snr_db()), _finite(layer.snr_db()), bias
+    def _run(self, model: onnx.ModelProto, tensors: Sequence[str]) -> Iterator[List[np.ndarray]]:
+        """Yield each image's anomaly map `[1, h, w]`, score `[1]` and `tensors`."""
+        session = _open_session(model, tensors, self._threads)
+        names = [MAP_OUTPUT, SCORE_OUTPUT, *tensors]
+        for image in self._images:
+            results = session.run(names, {INPUT: np.ascontiguousarray(image)[None]})
+            if not all(np.isfinite(result).all() for result in results[:2]):
+                raise CalibrationError("an anomaly map or score is NaN or infinite", fix=_REMEDY)
+            yield results
 
 
 def _finite(snr_db: float) -> Optional[float]:
+    """Return None for identical arrays; an array may be 0 everywhere in the float model."""
     return None if snr_db == math.inf else max(snr_db, _LOWEST_SNR_DB)
 
 
-def _add_float_twin(editor: GraphEditor, model: FloatModel, operator: QuantizedOperator) -> str:
+def _add_float_twin(editor: GraphEditor, model: FloatModel, operator: NetworkOperator) -> str:
     """Add the float layer beside the quantized one and return the name of its output.
 
     Everything before the quantized layer is float32, so the twin's output is that of the float model.
@@ -239,7 +222,7 @@ def _twin(name: str) -> str:
     return f"{name}.float"
 
 
-def _rounded_output(editor: GraphEditor, operator: QuantizedOperator) -> str:
+def _rounded_output(editor: GraphEditor, operator: NetworkOperator) -> str:
     """Return the tensor that the layer's readers read: its output, behind the Q/DQ pair if there is one."""
     tensor = operator.output
     for node in editor.of_type(*_PAIR):
@@ -248,28 +231,7 @@ def _rounded_output(editor: GraphEditor, operator: QuantizedOperator) -> str:
     return tensor
 
 
-def _run_float(model: FloatModel, images: Sequence[np.ndarray], threads: Optional[int]) -> _Reference:
-    if not len(images):
-        raise CalibrationError("no images to measure with", fix="Give at least one")
-    maps, scores = zip(*_run(model.proto, (), images, threads))
-    return _Reference(list(maps), np.concatenate(scores))
-
-
-def _run(
-    model: onnx.ModelProto, tensors: Sequence[str], images: Sequence[np.ndarray], threads: Optional[int]
-) -> Iterator[List[np.ndarray]]:
-    """Yield each image's anomaly map `[1, h, w]`, score `[1]` and `tensors`."""
-    session = _open(model, tensors, threads)
-    for image in images:
-        anomaly_map, score, *others = session.run(
-            [MAP_OUTPUT, SCORE_OUTPUT, *tensors], {INPUT: np.ascontiguousarray(image)[None]}
-        )
-        if not (np.isfinite(anomaly_map).all() and np.isfinite(score).all()):
-            raise CalibrationError("an anomaly map or score is NaN or infinite", fix=_REMEDY)
-        yield [anomaly_map, score, *others]
-
-
-def _open(
+def _open_session(
     model: onnx.ModelProto, tensors: Sequence[str], threads: Optional[int]
 ) -> onnxruntime.InferenceSession:
     editor = GraphEditor(model)

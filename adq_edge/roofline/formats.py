@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from adq_edge.core.options import Precision, Target
 from adq_edge.quantization.graph.index import GraphIndex
 from adq_edge.quantization.placement import integer_layers, place
-from adq_edge.quantization.region import Movement, Region, keeps_values
+from adq_edge.quantization.region import Region
 from adq_edge.roofline.shapes import Tensor
 
 BYTES: Mapping[Precision, int] = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1}
@@ -66,7 +66,7 @@ class Formats:
         """Add the inputs of poolings, concatenations and other movements whose outputs are quantized."""
         narrow = set(quantized)
         for step in reversed(region.steps):
-            is_narrow = isinstance(step, Movement) or step.node.name in self._integer_layers
-            if keeps_values(step) and is_narrow and narrow.intersection(step.outputs):
+            is_narrow = step.only_moves or step.node.name in self._integer_layers
+            if step.keeps_values and is_narrow and narrow.intersection(step.outputs):
                 narrow.update(step.inputs)
         return narrow

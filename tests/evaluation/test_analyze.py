@@ -28,7 +28,7 @@ from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.qdq import quantize
-from adq_edge.quantization.sensitivity import clipped_shares, layer_sensitivities, model_sensitivity
+from adq_edge.quantization.sensitivity import SensitivityAnalysis
 from adq_edge.report.tables.analysis import layer_table
 from factories.command_line import run_cli
 from factories.images import SIZE, leftovers
@@ -161,12 +161,12 @@ def test_error_of_one_layer_equals_a_float64_computation(prepared, images, layer
     exact, quantized, tensor = by_hand(prepared.float_model.proto, ranges, layer, target, batch)
     float_map, float_score = run(prepared.float_model.proto, [MAP, SCORE], {"image": batch})
     quantized_map, quantized_score = maps_from(prepared.float_model.proto, tensor, quantized, batch)
-    (damage,) = layer_sensitivities(prepared.float_model, ranges, target, images, layers=[layer], threads=2)
-    assert (damage.layer, damage.operator) == (layer, "Conv")
-    assert damage.output_snr_db == pytest.approx(decibels(exact, quantized), abs=0.02)
-    assert damage.map_snr_db == pytest.approx(decibels(float_map, quantized_map), abs=0.05)
+    (error,) = SensitivityAnalysis(prepared.float_model, ranges, target, images, threads=2).layers([layer])
+    assert (error.layer, error.operator) == (layer, "Conv")
+    assert error.output_snr_db == pytest.approx(decibels(exact, quantized), abs=0.02)
+    assert error.map_snr_db == pytest.approx(decibels(float_map, quantized_map), abs=0.05)
     bias = np.median(quantized_score.astype(np.float64) / float_score - 1)
-    assert damage.score_bias == pytest.approx(bias, abs=2e-4)
+    assert error.score_bias == pytest.approx(bias, abs=2e-4)
 
 
 def test_float32_layer_causes_no_error(prepared, images):
@@ -179,16 +179,16 @@ def test_float32_layer_causes_no_error(prepared, images):
         ):
             np.testing.assert_array_equal(ours, original)
     first = next(name for name in names if "conv1" in name)  # a CPU leaves it in float32
-    (damage,) = layer_sensitivities(prepared.float_model, ranges, Target.X86, images, layers=[first])
-    assert dataclasses.astuple(damage) == (first, "Conv", False, None, None, 0.0)
+    (error,) = SensitivityAnalysis(prepared.float_model, ranges, Target.X86, images).layers([first])
+    assert dataclasses.astuple(error) == (None, None, 0.0, first, "Conv", False)
 
 
 @pytest.mark.parametrize("target", list(Target))
 def test_error_of_all_layers_equals_that_of_the_int8_graph(prepared, images, target: Target):
     batch, ranges = np.stack(images), prepared.ranges.tensors
-    whole = model_sensitivity(
+    whole = SensitivityAnalysis(
         prepared.float_model, ranges, target, images, rounding=prepared.rounded_weights, threads=2
-    )
+    ).whole()
     float_map, float_score = run(prepared.float_model.proto, [MAP, SCORE], {"image": batch})
     quantized = quantize(prepared.float_model, ranges, target, rounding=prepared.rounded_weights)
     emulated_map, emulated_score = run(quantized, [MAP, SCORE], {"image": batch})
@@ -211,8 +211,10 @@ def test_clipped_share_is_counted_on_the_grid_of_the_target(prepared, images):
     names = [operator.output for operator in prepared.float_model.region.operators][3:6]
     values = dict(zip(names, run(prepared.float_model.proto, names, {"image": np.stack(images)})))
     ranges = {name: (0.25 * float(values[name].min()), 0.5 * float(values[name].max())) for name in names}
-    cpu = clipped_shares(prepared.float_model, ranges, Target.ARM, images)
-    symmetric = clipped_shares(prepared.float_model, ranges, Target.TENSORRT, images)
+    cpu, symmetric = (
+        SensitivityAnalysis(prepared.float_model, {}, target, images).clipped_shares(ranges)
+        for target in (Target.ARM, Target.TENSORRT)
+    )
     for name, (low, high) in ranges.items():
         amax = max(-low, high)
         assert cpu[name] == np.mean((values[name] < low) | (values[name] > high))
@@ -223,30 +225,24 @@ def test_clipped_share_is_counted_on_the_grid_of_the_target(prepared, images):
 def test_layers_are_in_graph_order_and_reported_one_by_one(prepared, images):
     names = [operator.node.name for operator in prepared.float_model.region.operators]
     calls: List[int] = []
-    damages = layer_sensitivities(
-        prepared.float_model,
-        prepared.ranges.tensors,
-        Target.TENSORRT,
-        images[:1],
-        layers=[names[7], names[2]],
-        on_layer=lambda: calls.append(1),
-    )
-    assert [damage.layer for damage in damages] == [names[2], names[7]]
+    analysis = SensitivityAnalysis(prepared.float_model, prepared.ranges.tensors, Target.TENSORRT, images[:1])
+    found = analysis.layers([names[7], names[2]], lambda: calls.append(1))
+    assert [error.layer for error in found] == [names[2], names[7]]
     assert len(calls) == 2
 
 
 def test_unknown_layer_no_images_and_nan_are_rejected(prepared, images):
-    model, ranges = prepared.float_model.proto, prepared.ranges.tensors
+    model, ranges = prepared.float_model, prepared.ranges.tensors
     with pytest.raises(CalibrationError, match="the networks have no layer '/teacher/nothing'"):
-        layer_sensitivities(FloatModel.of(model), ranges, Target.X86, images, layers=["/teacher/nothing"])
+        SensitivityAnalysis(model, ranges, Target.X86, images).layers(["/teacher/nothing"])
     with pytest.raises(CalibrationError, match="no images to measure with"):
-        model_sensitivity(FloatModel.of(model), ranges, Target.X86, [])
+        SensitivityAnalysis(model, ranges, Target.X86, []).whole()
     broken = onnx.ModelProto()
-    broken.CopyFrom(model)
+    broken.CopyFrom(model.proto)
     bias = next(tensor for tensor in broken.graph.initializer if tensor.name == "/student/conv1/Conv.bias")
     bias.CopyFrom(numpy_helper.from_array(np.full(bias.dims[0], np.nan, np.float32), bias.name))
     with pytest.raises(CalibrationError, match="anomaly map or score is NaN or infinite"):
-        layer_sensitivities(FloatModel.of(broken), ranges, Target.X86, images)
+        SensitivityAnalysis(FloatModel.of(broken), ranges, Target.X86, images).layers()
 
 
 def test_zero_reference_maps_are_rejected_as_by_compare(prepared, images):
@@ -259,10 +255,9 @@ def test_zero_reference_maps_are_rejected_as_by_compare(prepared, images):
     model.graph.node.insert(
         position + 1, helper.make_node("Sub", ["unshifted", "zero_point"], [MAP], "shift")
     )
+    analysis = SensitivityAnalysis(FloatModel.of(model), prepared.ranges.tensors, Target.X86, images[:1])
     with pytest.raises(CalibrationError, match="anomaly maps are 0 on every image"):
-        layer_sensitivities(
-            FloatModel.of(model), prepared.ranges.tensors, Target.X86, images[:1], layers=[LAYER]
-        )
+        analysis.layers([LAYER])
 
 
 # --- result file and plot ---------------------------------------------------------------------------

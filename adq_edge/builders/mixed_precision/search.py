@@ -18,7 +18,7 @@ from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Precision, Target
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.placement import integer_layers
-from adq_edge.quantization.sensitivity import layer_sensitivities
+from adq_edge.quantization.sensitivity import SensitivityAnalysis
 
 
 def find_plan(
@@ -95,17 +95,16 @@ def _worst_first(
     threads: Optional[int],
 ) -> List[str]:
     """Return the layers by their effect on the map when each alone is quantized, largest first."""
+    analysis = SensitivityAnalysis(
+        calibrated.float_model,
+        calibrated.ranges.tensors,
+        target,
+        images,
+        rounding=calibrated.rounded_weights,
+        threads=threads,
+    )
     with progress_bar("Finding the worst layers", len(layers), "layers") as advance:
-        sensitivities = layer_sensitivities(
-            calibrated.float_model,
-            calibrated.ranges.tensors,
-            target,
-            images,
-            layers=layers,
-            rounding=calibrated.rounded_weights,
-            threads=threads,
-            on_layer=advance,
-        )
+        sensitivities = analysis.layers(layers, advance)
     sensitivities.sort(
         key=lambda sensitivity: math.inf if sensitivity.map_snr_db is None else sensitivity.map_snr_db
     )

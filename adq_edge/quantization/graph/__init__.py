@@ -1,3 +1,3 @@
-"""The ONNX toolkit: index of a graph, constants, inputs, checks for TensorRT."""
+"""ONNX graphs: read access, edits, and checks for TensorRT."""
 
 from __future__ import annotations

@@ -56,6 +56,36 @@ class GraphEditor(GraphIndex):
         self.add_node(twin)
         return output
 
+    def add_pair(
+        self,
+        tensor: str,
+        scale: np.ndarray,
+        zero_point: np.ndarray,
+        *,
+        stem: Optional[str] = None,
+        axis: Optional[int] = None,
+    ) -> str:
+        """Add the Q and the DQ node that round a tensor to its grid; return `<stem>.dequantized`."""
+        grid = self.store(f"{tensor}.scale", scale), self.store(f"{tensor}.zero_point", zero_point)
+        attributes = {} if axis is None else {"axis": axis}
+        stem = tensor if stem is None else stem
+        for operator, role in (("QuantizeLinear", "quantized"), ("DequantizeLinear", "dequantized")):
+            tensor = self.add(operator, [tensor, *grid], f"{stem}.{role}", f"{stem}.{operator}", **attributes)
+        return tensor
+
+    def store_integers(self, name: str, values: np.ndarray, scales: np.ndarray, axis: int) -> str:
+        """Store integers with float32 scales, one per index of `axis`, and a DQ node behind.
+
+        Return `<name>.dequantized`, which replaces the constant `name`.
+        """
+        inputs = [
+            self.store(f"{name}.quantized", values),
+            self.store(f"{name}.scale", scales),
+            self.store(f"{name}.zero_point", np.zeros(scales.shape, values.dtype)),
+        ]
+        operator = "DequantizeLinear"
+        return self.add(operator, inputs, f"{name}.dequantized", f"{name}.{operator}", axis=axis)
+
     def add_node(self, node: onnx.NodeProto) -> None:
         """Add a node."""
         self.nodes = [*self.nodes, node]

@@ -1,3 +1,3 @@
-"""Graph passes: one rewrite of an ONNX graph a file."""
+"""Graph passes: one rewrite per file, and the list of passes of each target."""
 
 from __future__ import annotations

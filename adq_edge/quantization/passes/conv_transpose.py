@@ -47,7 +47,8 @@ def replace_conv_transpose(editor: GraphEditor, context: PassContext) -> None:
         if node.name in context.rounding:
             levels, scales = context.rounding[node.name]
             repeated = np.tile(scales, weight.shape[2] * weight.shape[3])
-            context.rounding[node.name] = RoundedWeight(_as_channels(levels), repeated)
+            rounded = RoundedWeight(_as_channels(levels), repeated)
+            context.rounding = {**context.rounding, node.name: rounded}
 
 
 def _as_channels(weight: np.ndarray) -> np.ndarray:

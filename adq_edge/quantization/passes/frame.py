@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable, Collection, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Collection, Mapping, Optional, Sequence, Tuple
 
 import onnx
 
 from adq_edge.core.options import Target
 from adq_edge.quantization.graph.editor import GraphEditor
-from adq_edge.quantization.rounding import RoundedWeight
+from adq_edge.quantization.rounding import Rounding
 
 RangeMap = Mapping[str, Tuple[float, float]]
 """(low, high) of activations by tensor, in the tensor's own units."""
@@ -22,7 +22,7 @@ class PassContext:
     Attributes:
         target: the integer arithmetic and the placement of Q/DQ pairs.
         ranges: range of each measured tensor.
-        rounding: weights on their integer grid by node; a pass that rewrites a weight updates its entry.
+        rounding: weights on their integer grid by node; a pass that rewrites a weight replaces its entry.
         float_layers: names of network nodes that stay float.
         channel_scales: equalization scales of each channel group, by the group's first tensor.
         trained: True if the quantization was trained; the convolutions of the image were float then.
@@ -30,7 +30,7 @@ class PassContext:
 
     target: Target = Target.X86
     ranges: RangeMap = dataclasses.field(default_factory=dict)
-    rounding: Dict[str, RoundedWeight] = dataclasses.field(default_factory=dict)
+    rounding: Rounding = dataclasses.field(default_factory=dict)
     float_layers: Collection[str] = ()
     channel_scales: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     trained: bool = False
@@ -45,8 +45,7 @@ def run_passes(
 ) -> onnx.ModelProto:
     """Return a checked copy of a model after some passes, in their order."""
     editor = GraphEditor(model)
-    context = PassContext() if context is None else context
-    context = dataclasses.replace(context, rounding=dict(context.rounding))
+    context = dataclasses.replace(context or PassContext())  # passes may change their own copy
     for rewrite in passes:
         rewrite(editor, context)
         editor.clean_up()

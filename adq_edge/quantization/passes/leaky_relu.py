@@ -18,7 +18,6 @@ import onnx
 
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.index import GraphIndex
-from adq_edge.quantization.graph.qdq_nodes import add_pair
 from adq_edge.quantization.passes.frame import PassContext
 from adq_edge.quantization.range_propagation import leaky_slope
 
@@ -76,13 +75,10 @@ def _split(
     slope = leaky_slope(activation)
     inputs = [convolution.input[0], *(_scale_by(editor, name, slope) for name in convolution.input[1:])]
     negative = editor.add_copy(convolution, f"{convolution.name}.negative", inputs, f"{output}.negative")
-    sides = []
-    for tensor, end in ((positive, levels.min), (negative, levels.max)):
-        grid = (
-            editor.store(f"{tensor}.scale", scale),
-            editor.store(f"{tensor}.zero_point", np.asarray(end, zero_point.dtype)),
-        )
-        sides.append(add_pair(editor, tensor, tensor, *grid))
+    sides = [
+        editor.add_pair(tensor, scale, np.asarray(end, zero_point.dtype))
+        for tensor, end in ((positive, levels.min), (negative, levels.max))
+    ]
     editor.add("Add", sides, output, f"{name}.sides")
 
 

@@ -20,7 +20,6 @@ from adq_edge.artifacts.bundle import INPUT
 from adq_edge.core.options import Target
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.index import GraphIndex, attribute
-from adq_edge.quantization.graph.qdq_nodes import store_integers
 from adq_edge.quantization.passes.frame import PassContext
 from adq_edge.quantization.passes.normalization import CHANNELS_FIRST, Normalization, find_normalization
 from adq_edge.quantization.rounding import round_with_compensation
@@ -112,7 +111,7 @@ def _quantize(editor: GraphEditor, node: onnx.NodeProto, factor: np.ndarray, off
     levels, scales = round_with_compensation(scaled, _likeness(weight.shape[1:]), largest=_LEVELS)
     sums = (levels.astype(np.float64) * scales[:, None, None, None]).sum((2, 3))
     editor.store(bias_name, (bias + sums @ offset).astype(np.float32))
-    integers = store_integers(editor, weight_name, levels, scales, axis=0)
+    integers = editor.store_integers(weight_name, levels, scales, axis=0)
     editor.rewire(node, [image, integers, bias_name])
     kept = [item for item in node.attribute if item.name != "pads"]
     del node.attribute[:]

@@ -29,7 +29,7 @@ from adq_edge.core.imaging import load_image
 from adq_edge.core.options import DEFAULT_CALIBRATOR, BuildOptions, Precision, Target, cpu_target
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.placement import integer_layers
-from adq_edge.quantization.sensitivity import layer_sensitivities
+from adq_edge.quantization.sensitivity import SensitivityAnalysis
 from adq_edge.report.tables.plan import plan_table
 from adq_edge.runtimes.registry import load_engine
 from factories.command_line import run_cli
@@ -45,16 +45,17 @@ def quick_search() -> Iterator[None]:
     """Measure few images and rounds, and rank the layers of each model once."""
     ranked: Dict[str, list] = {}
 
-    def remember(model: FloatModel, ranges, *arguments, **options) -> list:
-        key = hashlib.sha256(
-            model.proto.SerializeToString() + repr(sorted(ranges.items())).encode()
-        ).hexdigest()
+    measure = SensitivityAnalysis.layers
+
+    def remember(analysis: SensitivityAnalysis, *arguments) -> list:
+        content = analysis._model.proto.SerializeToString() + repr(sorted(analysis._ranges.items())).encode()
+        key = hashlib.sha256(content).hexdigest()
         if key not in ranked:
-            ranked[key] = layer_sensitivities(model, ranges, *arguments, **options)
+            ranked[key] = measure(analysis, *arguments)
         return list(ranked[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("adq_edge.builders.mixed_precision.search.layer_sensitivities", remember)
+        patch.setattr(SensitivityAnalysis, "layers", remember)
         patch.setattr("adq_edge.builders.mixed_precision.goal._IMAGES", IMAGES)
         patch.setattr("adq_edge.benchmark.schedule._SETTLE_SECONDS", 0.0)
         patch.setattr("adq_edge.builders.mixed_precision.trials._ROUNDS", 2)
