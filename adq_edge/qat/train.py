@@ -201,7 +201,7 @@ def _find_resumable(output: Path, settings: QatSettings, resume: bool) -> Option
     require_log(output)
     if not output.exists():
         return None
-    earlier = read_resumed(output, {STATE}, "is no checkpoint of quantization-aware training")
+    earlier = read_resumed(output, {STATE}, "is not a checkpoint of quantization-aware training")
     if not resume:
         return None
     state = earlier.training[STATE]

@@ -1,3 +1,3 @@
-"""Training: what turns normal images and a frozen teacher into a checkpoint."""
+"""Training of a checkpoint from normal images and a frozen teacher."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a training step computes: in which number format, and how gradients are kept from vanishing in it."""
+"""Mixed precision: the number format of the networks during training, and its gradient scaling."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from adq_edge.training.settings import TrainingPrecision, TrainingSettings
 
 
 class Arithmetic:
-    """The number format of the networks while training; the loss and the weights stay float32.
+    """The number format of the networks during training; the loss and the weights stay float32.
 
     Args:
-        settings: says which.
-        device: what computes.
+        settings: the settings with the precision.
+        device: the device that trains.
     """
 
     def __init__(self, settings: TrainingSettings, device: torch.device) -> None:
@@ -24,13 +24,13 @@ class Arithmetic:
         self._scaler = _new_scaler() if self._type is torch.float16 else None
 
     def autocast(self) -> ContextManager[Any]:
-        """Return a context in which the networks run in their number format."""
+        """Return a context in which the networks run in this number format."""
         if self._type is None:
             return contextlib.nullcontext()
         return torch.autocast(self._device.type, dtype=self._type)
 
     def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Propagate a loss back and let the optimizer take its step."""
+        """Compute the gradients of a loss and update the weights."""
         if self._scaler is None:
             torch.autograd.backward(loss)
             optimizer.step()
@@ -40,11 +40,11 @@ class Arithmetic:
         self._scaler.update()
 
     def state_dict(self) -> Dict[str, Any]:
-        """Return what an exact resume needs: the scale of float16 gradients."""
+        """Return the scale of float16 gradients, for an exact resume."""
         return {} if self._scaler is None else dict(self._scaler.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore the result of `state_dict`."""
         if self._scaler is not None and state:
             self._scaler.load_state_dict(dict(state))
 

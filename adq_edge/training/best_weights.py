@@ -1,4 +1,4 @@
-"""The weights in training, and beside them those of the best epoch, which the checkpoint's model has."""
+"""The weights of the best epoch, kept beside the latest weights of a model in training."""
 
 from __future__ import annotations
 
@@ -12,61 +12,61 @@ State = Dict[str, torch.Tensor]
 
 
 class BestWeights:
-    """A model in training that does not forget its best epoch.
+    """The best weights of a model in training, which a checkpoint stores as its model.
 
     Args:
-        model: the model; its own weights are the latest.
+        model: the model with the latest weights.
 
     Attributes:
-        finished: True once what follows a method's last stage was done to the best weights.
+        finished: True after `finish`.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.finished = False
         self._model = model
-        self._best: Optional[State] = None  # None: the model's own
+        self._best: Optional[State] = None  # None: the model's weights are the best
 
     def keep(self) -> None:
-        """Keep the best weights aside if they are the model's own: it is about to change them."""
+        """Copy the best weights if only the model holds them, before an epoch changes them."""
         if self._best is None:
             self._best = _copy(self._model)
 
     def latest_is_best(self) -> None:
-        """Forget what was kept: the model's own weights are better."""
+        """Drop the kept weights: the model's weights are better."""
         self._best, self.finished = None, False
 
     def take_best(self) -> None:
-        """Let the model go on from the best weights."""
+        """Load the best weights into the model, for further training."""
         if self._best is not None:
             self._model.load_state_dict(self._best)
         self._best = None
 
     def finish(self, change: Callable[[], None]) -> None:
-        """Let `change` do to the model, with the best weights, what follows the last stage; once."""
+        """Apply the last stage's final step, `change`, to the best weights, unless already done."""
         if not self.finished:
-            with self._in_model(self._best):
+            with self._weights_in_model(self._best):
                 change()
                 self._best = _copy(self._model)
             self.finished = True
 
     @contextlib.contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Undo afterwards whatever is done to the model."""
-        with self._in_model(None):
+        """Undo all changes to the model's weights at the end of the block."""
+        with self._weights_in_model(None):
             yield
 
     @contextlib.contextmanager
     def best_in_model(self) -> Iterator[State]:
-        """Let the model have the best weights for a while; yield the latest ones that differ from them."""
+        """Load the best weights into the model for the block; yield the latest weights that differ."""
         best = self._best
         if best is None:
             yield {}
             return
-        with self._in_model(best) as latest:
+        with self._weights_in_model(best) as latest:
             yield {key: tensor for key, tensor in latest.items() if not torch.equal(tensor, best[key])}
 
     @contextlib.contextmanager
-    def _in_model(self, state: Optional[State]) -> Iterator[State]:
+    def _weights_in_model(self, state: Optional[State]) -> Iterator[State]:
         latest = _copy(self._model)
         if state is not None:
             self._model.load_state_dict(state)
@@ -78,12 +78,12 @@ class BestWeights:
     def restore(
         self, best: Mapping[str, torch.Tensor], latest: Mapping[str, torch.Tensor], finished: bool
     ) -> None:
-        """Take over what `best_in_model` gave for a file.
+        """Restore the weights of a checkpoint.
 
         Args:
-            best: the model's state dict with the best weights.
-            latest: what differed from them.
-            finished: the attribute's value then.
+            best: the state dict of the checkpoint's model.
+            latest: the latest weights that differ, from `best_in_model`.
+            finished: the saved value of the attribute.
         """
         self._model.load_state_dict(best)
         self.finished = finished

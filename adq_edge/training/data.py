@@ -1,4 +1,4 @@
-"""Which images a training sees: those it trains on, those held out, and labelled ones where asked for."""
+"""The images of a training: for the steps, for validation, and labeled test images if needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from adq_edge.datasets.mvtec import Category, Dataset, Sample
 from adq_edge.training.loader import MEMORY_LIMIT, TrainingImages
 from adq_edge.training.settings import Selection
 
-_ALWAYS_FROM = 10  # normal images from which on a category always gives one for validation
+_MIN_IMAGES_FOR_SPLIT = 10  # a category with this many normal images has at least one for validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,9 @@ class ImageSets:
 
     Attributes:
         training: normal images to train on, category after category.
-        counts: how many of them each category has.
+        counts: number of training images in each category.
         validation: normal images held out.
-        test: labelled test images, where the best epoch is chosen by them.
+        test: labeled test images; empty unless they select the best epoch.
     """
 
     training: Tuple[Path, ...]
@@ -39,34 +39,34 @@ class ImageSets:
 
     @classmethod
     def of(cls, dataset: Dataset, validation: float, seed: int, select: Selection) -> ImageSets:
-        """Hold out a part of each category's normal images, the same for every set of categories.
+        """Hold out a fraction of each category's normal images, independent of the other categories.
 
         Args:
             dataset: the images.
-            validation: the part, 0 to less than 1, rounded down; a category of 10 images or more gives at
-                least one unless it is 0.
-            seed: chooses them.
-            select: whether test images are needed.
+            validation: the fraction, 0 to below 1; the number of images is rounded down. Above 0, a
+                category with at least 10 images has at least one held out.
+            seed: random seed of the split.
+            select: the criterion for the best epoch.
 
         Raises:
-            DataError: fewer than 2 training images, or no labelled test images where they are needed.
+            DataError: fewer than 2 training images, or no labeled test images for `select`.
         """
         training: List[Path] = []
         held_out: List[Path] = []
         counts: List[int] = []
         for category in dataset.categories:
-            chosen = _held_out(category, validation, seed)
+            chosen = _validation_indices(category, validation, seed)
             held_out.extend(category.train[index] for index in chosen)
             kept = [path for index, path in enumerate(category.train) if index not in chosen]
             counts.append(len(kept))
             training.extend(kept)
         if len(training) < 2:
-            raise DataError("holds one training image", where=dataset.root, fix="Training needs at least 2")
-        test = _labelled(dataset) if select is Selection.AUROC else ()
+            raise DataError("has one training image", where=dataset.root, fix="Training needs at least 2")
+        test = _labeled(dataset) if select is Selection.AUROC else ()
         return cls(tuple(training), tuple(counts), tuple(held_out), test)
 
     def fingerprint(self, root: Path) -> str:
-        """Return a hash of every image's path below `root` and content, as 64 hex digits.
+        """Return a SHA-256 hash of all images' paths below `root` and contents, 64 hex digits.
 
         Raises:
             StorageError: a file cannot be read.
@@ -79,17 +79,17 @@ class ImageSets:
         return digest.hexdigest()
 
 
-def _held_out(category: Category, part: float, seed: int) -> List[int]:
+def _validation_indices(category: Category, part: float, seed: int) -> List[int]:
     images = len(category.train)
-    count = int(part * images + 1e-9)  # 0.29 of 100 is 29, whatever its nearest float64 says
-    if part > 0 and images >= _ALWAYS_FROM:
+    count = int(part * images + 1e-9)  # 0.29 * 100 is slightly below 29 in float64
+    if part > 0 and images >= _MIN_IMAGES_FOR_SPLIT:
         count = max(1, count)
     generator = np.random.default_rng([seed, zlib.crc32(category.name.encode("utf-8"))])
     return sorted(generator.permutation(images)[:count].tolist())
 
 
-def _labelled(dataset: Dataset) -> Tuple[Sample, ...]:
-    """Return the test images of the categories that have both normal and defective ones."""
+def _labeled(dataset: Dataset) -> Tuple[Sample, ...]:
+    """Return the test images of all categories with normal and defective test images."""
     usable = [
         category
         for category in dataset.categories
@@ -97,9 +97,9 @@ def _labelled(dataset: Dataset) -> Tuple[Sample, ...]:
     ]
     if not usable:
         raise DataError(
-            "no category has labelled test images, normal and defective",
+            "no category has both normal and defective test images",
             where=dataset.root,
-            fix="Put them in CATEGORY/test/good and CATEGORY/test/DEFECT, or leave out --select auroc",
+            fix="Put them in CATEGORY/test/good and CATEGORY/test/DEFECT, or omit --select auroc",
         )
     return tuple(sample for category in usable for sample in category.test)
 
@@ -110,10 +110,10 @@ class TrainingData:
 
     Attributes:
         training: normal images to train on, category after category.
-        counts: how many of them each category has.
-        validation: normal images held out; None if there are none.
-        test: labelled test images; None if not needed.
-        samples: what each of `test` shows.
+        counts: number of training images in each category.
+        validation: normal images held out; None without a validation split.
+        test: labeled test images; None if not needed.
+        samples: the label of each image in `test`.
     """
 
     training: TrainingImages
@@ -130,13 +130,13 @@ def read_images(
 
     Args:
         sets: the image files.
-        image_size: (height, width) that they are resized to.
-        on_read: called with the number of images read, for each step.
-        processes: how many processes share this machine's memory.
+        image_size: (height, width) in pixels to resize them to.
+        on_read: called after each chunk with its number of images.
+        processes: number of processes that share this machine's memory.
 
     Raises:
         StorageError: a file cannot be read.
-        DataError: a file is not a whole image.
+        DataError: a file is not a complete image.
     """
 
     def read(paths: Sequence[Path]) -> Optional[TrainingImages]:

@@ -1,4 +1,4 @@
-"""Training by several processes at once, started by torchrun: who they are and what they exchange."""
+"""Training in several processes started by torchrun, and the communication between them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _INTERRUPTED = 130
 
 @dataclasses.dataclass(frozen=True)
 class ProcessGroup:
-    """The processes of one training; one process is a team of its own.
+    """The processes of one training; a single process is a group of size 1.
 
     Attributes:
-        rank: this process's number.
-        size: how many there are.
-        local_size: how many of them share this machine's memory.
-        device: where this process computes.
+        rank: this process's number, from 0.
+        size: number of processes.
+        local_size: number of processes on this machine, which share its memory.
+        device: the device of this process.
     """
 
     rank: int
@@ -42,7 +42,7 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """True for the one process that writes, prints and logs."""
+        """True for the one process that prints and writes files."""
         return self.rank == 0
 
     def share(self, indices: Sequence[int]) -> Sequence[int]:
@@ -50,20 +50,20 @@ class ProcessGroup:
         return indices[self.rank :: self.size]
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the sum over all processes; a float64 tensor, so that the order does not matter."""
+        """Return the sum of a tensor over all processes; float64 makes rounding by order negligible."""
         if self.size > 1:
             values = values.to(self.device)
             dist.all_reduce(values)
         return values.cpu()
 
     def mean(self, loss: torch.Tensor) -> float:
-        """Return the mean over all processes of a scalar."""
+        """Return the mean of a scalar tensor over all processes."""
         if self.size == 1:
             return float(loss.item())
         return float(self.total(loss.detach().double())) / self.size
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """Return what the first process makes; the others wait for it."""
+        """Call `make` in the first process only and return its result in every process."""
         if self.size == 1:
             return make()
         box: List[Any] = [make() if self.is_first else None]
@@ -71,23 +71,23 @@ class ProcessGroup:
         return cast(T, box[0])
 
     def require_same(self, value: Any, what: str) -> None:
-        """Refuse a training whose processes were given different things.
+        """Check that this process and the first one have the same value.
 
         Raises:
-            AdqError: `value` is not the first process's.
+            AdqError: the values differ.
         """
         if self.from_first(lambda: value) != value:
             raise AdqError(
-                f"process {self.rank} has {what} other than process 0's",
+                f"process {self.rank} and process 0 have different {what}",
                 fix="Give every process the same command and the same files",
             )
 
     def joint(self, step: nn.Module, trained: nn.Module) -> nn.Module:
-        """Return `step` such that its gradients are the mean over all processes.
+        """Return `step` with gradients averaged over all processes.
 
         Args:
-            step: maps images to a loss; its random or trained state is the first process's from now on.
-            trained: the part of it whose BatchNorms shall see the joint batch.
+            step: maps images to a loss; it gets the weights and buffers of the first process.
+            trained: its trained part; the BatchNorms in it normalize over the joint batch.
         """
         if self.size == 1:
             return step
@@ -97,13 +97,13 @@ class ProcessGroup:
         return DistributedDataParallel(step, find_unused_parameters=others)
 
     def equalize(self, module: nn.Module) -> None:
-        """Give every process the first process's weights and statistics."""
+        """Copy the first process's weights and buffers to all processes."""
         if self.size > 1:
             for tensor in module.state_dict().values():
                 dist.broadcast(tensor, src=0)
 
 
-_joined: List[ProcessGroup] = []  # this process's: several trainings may follow each other in one team
+_opened: List[ProcessGroup] = []  # this process's open group, shared by successive trainings
 
 
 def is_first_process() -> bool:
@@ -113,37 +113,37 @@ def is_first_process() -> bool:
 
 @contextlib.contextmanager
 def open_process_group() -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun started (RANK and WORLD_SIZE are set), or be alone.
+    """Join the processes that torchrun started (RANK and WORLD_SIZE are set), or use a group of size 1.
 
-    All end together: the first that fails says so, the others end quietly with the same exit code.
+    All processes end together: the first failure is reported, the others exit silently with the same code.
 
     Raises:
-        AdqError: the processes did not find each other, or one of them was lost.
+        AdqError: the processes cannot connect, or another process ended unexpectedly.
     """
-    if _joined:
-        yield _joined[0]
+    if _opened:
+        yield _opened[0]
         return
     size = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if size == 1:
         yield ProcessGroup(0, 1, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         return
     device = _own_device()
-    # Said of every 1x1 convolution; it is about speed, and on a CPU there is nothing to gain.
+    # A hint about speed, raised for every 1x1 convolution; it has no effect on a CPU.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     store = _join(device)
-    _joined.append(ProcessGroup(dist.get_rank(), size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), device))
+    _opened.append(ProcessGroup(dist.get_rank(), size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), device))
     try:
-        yield _joined[0]
+        yield _opened[0]
         dist.barrier()
     except BaseException as error:
-        outcome = _outcome(error, _is_first_to_fail(store))
+        final = _final_exception(error, _is_first_to_fail(store))
         if device.type == "cpu":  # NCCL would wait for the others
             _leave()
-        if outcome is error:
+        if final is error:
             raise
-        raise outcome from error
+        raise final from error
     finally:
-        _joined.clear()
+        _opened.clear()
     _leave()
 
 
@@ -158,8 +158,8 @@ def _own_device() -> torch.device:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if local >= torch.cuda.device_count():
         raise AdqError(
-            f"process {local} of this machine has no GPU, there are {torch.cuda.device_count()}",
-            fix="Start as many processes as there are GPUs: torchrun --nproc-per-node N",
+            f"process {local} of this machine has no GPU: GPUs here: {torch.cuda.device_count()}",
+            fix="Start one process per GPU: torchrun --nproc-per-node N",
         )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
@@ -172,7 +172,7 @@ def _join(device: torch.device) -> Store:
         dist.init_process_group(backend, store=PrefixStore("adq-edge", store), rank=rank, world_size=size)
     except (RuntimeError, ValueError) as error:
         raise AdqError(
-            f"the processes of this training did not find each other ({error})",
+            f"the processes of this training cannot connect to each other ({error})",
             fix="Start them with torchrun --nproc-per-node N -m adq_edge train",
         ) from error
     return cast(Store, store)
@@ -182,25 +182,25 @@ def _is_first_to_fail(store: Store) -> bool:
     try:
         return bool(store.add(_FAILURES, 1) == 1)
     except (RuntimeError, ValueError):
-        return False  # the store ended with the process that held it
+        return False  # the process that held the store has ended
 
 
-def _outcome(error: BaseException, first: bool) -> BaseException:
-    """Return what a process ends with: its own error, or a quiet exit after another's."""
-    lost = _lost_peer(error)
+def _final_exception(error: BaseException, first: bool) -> BaseException:
+    """Return the exception that ends this process: its own error, or a silent exit after another's."""
+    lost = _is_peer_lost(error)
     if isinstance(error, KeyboardInterrupt) and not first:
         return SystemExit(_INTERRUPTED)
     if (isinstance(error, AdqError) or lost) and not first:
         return SystemExit(AdqError.exit_code)
     if lost:
         return AdqError(
-            f"another process of this training was lost ({error})",
-            fix="See what ended it, then start again: the training continues after its last complete epoch",
+            f"another process of this training ended unexpectedly ({error})",
+            fix="Find its error, then start again: training continues after the last complete epoch",
         )
     return error
 
 
-def _lost_peer(error: BaseException) -> bool:
+def _is_peer_lost(error: BaseException) -> bool:
     words = str(error).lower()
     is_backend = isinstance(error, getattr(dist, "DistBackendError", ()))
     return isinstance(error, RuntimeError) and (is_backend or "gloo" in words or "by peer" in words)

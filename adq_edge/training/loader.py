@@ -1,4 +1,4 @@
-"""Training images: read once and kept in memory, or read batch by batch where they would not fit."""
+"""Loading of training images: kept in memory if they fit, otherwise read again for each batch."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from adq_edge.core.imaging import load_image
 from adq_edge.training.settings import Balance
 
 MEMORY_LIMIT = 4 * 10**9  # bytes; 20 000 images of 256x256
-MEASURING_IMAGES = 128  # most training images that statistics are measured on
+MEASURING_IMAGES = 128  # largest number of training images to measure statistics on
 _CHUNK = 64  # images per step of the progress bar while reading
 
 
 def shuffled_batches(
     counts: Sequence[int], batch_size: int, balance: Balance = Balance.NONE
 ) -> List[List[int]]:
-    """Return an epoch's images, shuffled by torch's global generator, in batches of equal size.
+    """Return the image indices of an epoch, shuffled by torch's global generator, in batches of equal size.
 
-    What does not fill the last batch is left out of this epoch: a batch of one image has no variance to
-    normalize by in BatchNorm. A set smaller than one batch is one batch.
+    An incomplete last batch is dropped, because BatchNorm cannot normalize a batch of one image. With fewer
+    images than `batch_size`, all are one batch.
 
     Args:
-        counts: images of each category; they are numbered one category after the other.
+        counts: number of images in each category; indices run through one category after the other.
         batch_size: images in a batch.
         balance: how often an image is drawn.
     """
     count = sum(counts)
-    order = torch.randperm(count) if balance is Balance.NONE else _from_each_category(counts)
+    order = torch.randperm(count) if balance is Balance.NONE else _balanced_indices(counts)
     size = min(batch_size, count)
     return [order[start : start + size].tolist() for start in range(0, count - size + 1, size)]
 
 
-def _from_each_category(counts: Sequence[int]) -> torch.Tensor:
-    """Draw as many images as there are, from all categories equally often, none again before all others."""
+def _balanced_indices(counts: Sequence[int]) -> torch.Tensor:
+    """Draw `sum(counts)` indices, equally many per category, repeating one only after all of its category."""
     share = math.ceil(sum(counts) / len(counts))
     drawn, first = [], 0
     for count in counts:
@@ -51,13 +51,13 @@ def _from_each_category(counts: Sequence[int]) -> torch.Tensor:
 
 
 def ordered_batches(count: int, batch_size: int) -> List[List[int]]:
-    """Return `0..count-1` in order, in batches of which the last may be smaller."""
+    """Return `0..count-1` in order, in batches; the last may be smaller."""
     starts = range(0, count, batch_size)
     return [list(range(start, min(start + batch_size, count))) for start in starts]
 
 
 def measuring_batches(count: int, batch_size: int) -> List[List[int]]:
-    """Return `MEASURING_IMAGES` of `0..count-1` at most, evenly over all, in batches."""
+    """Return at most `MEASURING_IMAGES` of `0..count-1`, evenly spaced, in batches."""
     chosen = range(0, count, math.ceil(count / MEASURING_IMAGES))
     return [[chosen[index] for index in batch] for batch in ordered_batches(len(chosen), batch_size)]
 
@@ -67,13 +67,13 @@ class TrainingImages:
 
     Args:
         paths: the image files.
-        image_size: (height, width) that they are resized to.
-        on_read: called with the number of images read, for each step of the first reading.
-        memory_limit: bytes that the images may take together; beyond, they are read again for each batch.
+        image_size: (height, width) in pixels to resize them to.
+        on_read: called with the number of images after each chunk while they are read into memory.
+        memory_limit: bytes; images that need more in total are read again for each batch.
 
     Raises:
         StorageError: a file cannot be read.
-        DataError: a file is not a whole image.
+        DataError: a file is not a complete image.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The log of a training: a CSV file beside its checkpoint, one row per epoch.
 
-The rows are kept in the checkpoint too and the file is written whole after each epoch, so that it never
-says more than the checkpoint holds and a resumed training's log is that of an uninterrupted one.
+The checkpoint stores the rows too, and the file is rewritten from them after each epoch. Thus a resumed
+training has the same log as an uninterrupted one, except for the times.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _HEADER = ",".join(COLUMNS)
 
 
 def log_path(checkpoint: Path) -> Path:
-    """Return where the log of a checkpoint is."""
+    """Return the path of a checkpoint's log."""
     return checkpoint.with_suffix(SUFFIX)
 
 
 def write_log(checkpoint: Path, records: Sequence[EpochRecord]) -> None:
-    """Write a training's log, atomically; what was not measured is an empty field.
+    """Write a training's log atomically; values that were not measured are empty fields.
 
     Raises:
         StorageError: the folder cannot be written to or is full.
@@ -40,11 +40,11 @@ def write_log(checkpoint: Path, records: Sequence[EpochRecord]) -> None:
 
 
 def require_log(checkpoint: Path) -> None:
-    """Find out before an epoch is spent whether the log's place is free.
+    """Check before the first epoch that the log can be written without replacing another file.
 
     Raises:
         StorageError: the file there cannot be read.
-        CheckpointError: something else than a log is there, or the checkpoint itself would be.
+        CheckpointError: the file there is not a log, or the log has the checkpoint's path.
     """
     path = log_path(checkpoint)
     if path == checkpoint:
@@ -56,7 +56,7 @@ def require_log(checkpoint: Path) -> None:
             first = file.readline(len(_HEADER) + 2)
         if first.strip() != _HEADER.encode("utf-8"):
             raise CheckpointError(
-                "is no log of a training, and is not replaced",
+                "is not a training log, and is not replaced",
                 where=path,
                 fix="Move it away or choose another output",
             )

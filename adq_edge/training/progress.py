@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class TrainingProgress:
-    """One line that says what is being done, how fast, and how long it will take; silent unless `enabled`."""
+    """One line with the phase, the speed in images/s and the remaining time; silent unless `enabled`."""
 
     def __init__(self, enabled: bool) -> None:
         self._bar = Progress(
@@ -40,12 +40,12 @@ class TrainingProgress:
         self._bar.console.print(text, highlight=False, markup=False)
 
     def begin(self, description: str, total: int, completed: int = 0) -> None:
-        """Begin a phase of `total` images, `completed` of which were done by an earlier run."""
+        """Begin a phase of `total` images; an earlier run has processed `completed` of them."""
         self._bar.remove_task(self._task)
         self._task = self._bar.add_task(description, total=total, completed=completed, detail="")
 
     def advance(self, images: int, description: Optional[str] = None, loss: Optional[float] = None) -> None:
-        """Count `images` as done; show what is being done and the last loss that was given."""
+        """Count `images` as done; show the description and the latest loss."""
         speed = next(task.speed for task in self._bar.tasks if task.id == self._task)
         rate = "" if speed is None else f"{speed:.0f} images/s"
         if loss is not None:

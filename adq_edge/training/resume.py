@@ -1,4 +1,4 @@
-"""What stands where a training is to write: nothing, an earlier part of it, or something to leave alone."""
+"""Resuming from the checkpoint at a training's output path, and protection of other files there."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ RESTART = "Choose another output, or --restart to train from the beginning and r
 
 
 def find_resumable(output: Path, settings: TrainingSettings, resume: bool) -> Optional[ResumedTraining]:
-    """Return what a training with these settings continues at `output`; None to start afresh.
+    """Return the earlier training at `output` to continue from; None to start from the beginning.
 
     Raises:
-        StorageError: the place cannot be read or written to.
-        CheckpointError: the file there is no checkpoint of a training, or one with other settings.
+        StorageError: `output` cannot be read or written to.
+        CheckpointError: the file is not a training's checkpoint, or one with other settings.
     """
     require_writable(output)
     require_log(output)
     if not output.exists():
         return None
-    earlier = read_resumed(output, {"settings", "log", "optimizer"}, "is no checkpoint that adq-edge trained")
+    earlier = read_resumed(output, {"settings", "log", "optimizer"}, "is not a checkpoint of a training")
     if not resume:
         return None
     difference = settings.difference(earlier.training["settings"])
@@ -44,7 +44,7 @@ def find_resumable(output: Path, settings: TrainingSettings, resume: bool) -> Op
 
 
 def require_writable(output: Path) -> None:
-    """Find out before an epoch is spent whether its checkpoint can be written.
+    """Check before the first epoch that a checkpoint can be written.
 
     Raises:
         StorageError: the folder cannot be written to.
@@ -63,26 +63,26 @@ def require_writable(output: Path) -> None:
 
 
 def read_resumed(output: Path, state: Set[str], otherwise: str) -> Checkpoint:
-    """Read a checkpoint that a training wrote; what anything else wrote is never replaced.
+    """Read the checkpoint of an earlier training; any other file is an error, so it is never replaced.
 
     Args:
         output: the file.
-        state: what the training state of such a checkpoint holds.
-        otherwise: what is said of a file that is none.
+        state: keys that its training state must contain.
+        otherwise: error message for a file that is not such a checkpoint.
 
     Raises:
         StorageError: the file cannot be read.
-        CheckpointError: it is none.
+        CheckpointError: the file is not such a checkpoint.
     """
-    what = otherwise
+    message = otherwise
     try:
-        # Asked first: recognizing a foreign format may need a teacher and a download.
+        # Checked first: loading another tool's format may need a teacher and a download.
         if read_torch_file(output).get("format") == FORMAT:
             checkpoint = load_checkpoint(output)
             if state <= set(checkpoint.training):
                 return checkpoint
     except CheckpointError as error:
-        what = error.what
+        message = error.what
     raise CheckpointError(
-        f"{what}, and is not replaced", where=output, fix="Move it away or choose another output"
+        f"{message}, and is not replaced", where=output, fix="Move it away or choose another output"
     )

@@ -1,4 +1,4 @@
-"""Which epochs a training has: its stages, the best epoch of each and when a stage is over."""
+"""The epochs of a training: its stages, the best epoch of each and the end of a stage."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class EpochRecord:
 
     Attributes:
         stage: the stage's name.
-        epoch: within the stage, from 1.
+        epoch: number within the stage, from 1.
         loss: mean over the epoch's steps.
-        validation_loss: after the epoch, networks in evaluation mode; None without validation images.
-        auroc: mean image AUROC of the test images, 0 to 1; None where it was not asked for.
+        validation_loss: after the epoch, in evaluation mode; None without validation images.
+        auroc: mean image AUROC of the test images, 0 to 1; None if not measured.
         learning_rate: the optimizer's.
-        seconds: wall time, validation included.
+        seconds: wall time, including validation.
     """
 
     stage: str
@@ -33,12 +33,12 @@ class EpochRecord:
 
     @property
     def cost(self) -> Optional[float]:
-        """What the best epoch has least of; None if epochs are not compared."""
+        """The value that is lowest in the best epoch; None if epochs are not compared."""
         return self.validation_loss if self.auroc is None else -self.auroc
 
 
 def best_epoch(records: Sequence[EpochRecord]) -> int:
-    """Return the index of a stage's best epoch: the first of lowest cost, or the last without costs."""
+    """Return the index of a stage's best epoch: the first with the lowest cost, or the last without costs."""
     costs = [record.cost for record in records]
     known = [cost for cost in costs if cost is not None]
     return costs.index(min(known)) if known else len(records) - 1
@@ -50,8 +50,8 @@ class Schedule:
 
     Attributes:
         stages: the stages, in order.
-        epochs: the most epochs that each may have.
-        patience: epochs without improvement that end a stage; None never does.
+        epochs: the largest number of epochs of each stage.
+        patience: epochs without improvement that end a stage; None for no early end.
     """
 
     stages: Tuple[Stage, ...]
@@ -60,12 +60,12 @@ class Schedule:
 
     @classmethod
     def of(cls, stages: Tuple[Stage, ...], settings: TrainingSettings) -> Schedule:
-        """Give each stage its share of the epochs that were asked for, at least one."""
+        """Give each stage its share of the requested epochs, at least one."""
         epochs = tuple(max(1, round(stage.share * settings.epochs)) for stage in stages)
         return cls(stages, epochs, settings.early_stopping)
 
     def stopped(self, records: Sequence[EpochRecord]) -> bool:
-        """Return True if a stage's epochs have brought nothing for as long as patience lasts."""
+        """Return True if the last `patience` epochs of a stage brought no improvement."""
         return (
             self.patience is not None
             and bool(records)
@@ -73,11 +73,11 @@ class Schedule:
         )
 
     def over(self, index: int, records: Sequence[EpochRecord]) -> bool:
-        """Return True if stage `index` needs no further epoch after those of `records`."""
+        """Return True if stage `index` is complete with the epochs in `records`."""
         return len(records) >= self.epochs[index] or self.stopped(records)
 
     def difference(self, index: int, records: Sequence[EpochRecord]) -> Optional[str]:
-        """Say in which stage an earlier training has epochs that this schedule does not; None if in none.
+        """Describe how the epochs of an earlier training contradict this schedule; None if they do not.
 
         Args:
             index: the stage that the earlier training had reached.
@@ -89,7 +89,7 @@ class Schedule:
             if len(own) > most:
                 return f"epochs {len(own)}{where}, not {most}"
             if stage is not self.stages[index] and not self._ends_with(own, most):
-                return f"epochs {len(own)}{where}, which --epochs and --early-stopping now end elsewhere"
+                return f"epochs {len(own)}{where}, but --epochs and --early-stopping now end it differently"
         return None
 
     def _ends_with(self, records: Sequence[EpochRecord], most: int) -> bool:

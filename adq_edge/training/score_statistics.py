@@ -1,4 +1,4 @@
-"""What scores are normalized by, measured for a checkpoint that was written before that was known."""
+"""Measurement of the statistics that normalize scores, for checkpoints without them."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from adq_edge.training.settings import Selection
 
 
 def measure_statistics(loaded: Checkpoint, source: Path, data: Optional[Union[str, Path]]) -> None:
-    """Let a model measure what its checkpoint lacks, on the images that its training would take.
+    """Measure the statistics that a checkpoint lacks, on the images that its training would use.
 
     Args:
         loaded: the checkpoint; its model is changed.
         source: its file or folder.
-        data: the dataset to measure on.
+        data: the dataset with the images.
 
     Raises:
-        CheckpointError: there is no dataset, or only the training itself can measure.
+        CheckpointError: `data` is None, or the checkpoint's quantization-aware training is incomplete.
         DataError: the dataset or an image cannot be used.
     """
     if QUANTIZATION in loaded.training:
         raise CheckpointError(
-            "its quantization-aware training was interrupted before the score was normalized",
+            "its quantization-aware training was interrupted before the score statistics were measured",
             where=source,
-            fix="Give the same train --qat command once more: it trains what is left",
+            fix="Run the same train --qat command again: it completes the training",
         )
     if data is None:
         raise CheckpointError(
-            "lacks what its scores are normalized by",
+            "lacks the statistics that normalize its scores",
             where=source,
-            fix="Give the training images to measure it on: --data DATASET",
+            fix="Give the training images to measure them on: --data DATASET",
         )
     paths = _training_images(Path(data), loaded.training.get("settings", {}))
     chosen = paths[:: math.ceil(len(paths) / MEASURING_IMAGES)]
@@ -54,7 +54,7 @@ def measure_statistics(loaded: Checkpoint, source: Path, data: Optional[Union[st
 
 
 def _training_images(root: Path, settings: Mapping[str, Any]) -> Sequence[Path]:
-    """Return normal images, of our own trainings' those of their categories that were not held out."""
+    """Return the normal images of the trained categories, without images known to be held out."""
     dataset = read_dataset(root, known_categories(root, settings.get("categories") or ()))
     if "validation" not in settings:
         return dataset.train_images

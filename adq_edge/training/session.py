@@ -1,4 +1,4 @@
-"""One training from its settings to its result: the model made, the earlier part found, the rest trained."""
+"""One training from settings to result: create the model, find an earlier part, train the rest."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from adq_edge.training.trainer import Trainer, seed_epoch
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """What a training came to.
+    """The result of a training.
 
     Attributes:
-        checkpoint: the file; its model is that of the best epoch.
+        checkpoint: the checkpoint file, with the model of the best epoch.
         log: the CSV file with a row for every epoch.
-        epochs: complete epochs in it, of all stages together.
-        resumed_from: how many of them an earlier run had done.
+        epochs: number of complete epochs, over all stages.
+        resumed_from: number of these epochs that an earlier run trained.
         loss: the mean loss of the last epoch.
-        best_epoch: the epoch of the last stage that the model is from.
-        validation_loss: that epoch's; None without validation images.
-        auroc: that epoch's mean image AUROC of the test images, 0 to 1; None where it was not asked for.
-        stopped: why the last stage ended before its last epoch; None if it did not.
+        best_epoch: the best epoch of the last stage, from 1.
+        validation_loss: loss on validation images in the best epoch; None without such images.
+        auroc: mean image AUROC of the test images in the best epoch, 0 to 1; None if not measured.
+        stopped: reason why the last stage ended early; None if it did not.
         images: the number of training images.
         seconds: wall time of this run.
     """
@@ -57,11 +57,11 @@ class TrainResult:
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """A training that is ready to begin.
+    """A training that is ready to start.
 
     Attributes:
-        settings: complete.
-        model: untrained, its teacher loaded.
+        settings: the complete settings.
+        model: the untrained model with its teacher loaded.
         sets: the image files.
         team: the processes that train it together.
     """
@@ -72,7 +72,7 @@ class Session:
     team: ProcessGroup
 
     def run(self, checkpoint: Path, resume: bool, progress: bool) -> TrainResult:
-        """Train what an earlier run left to do (see `train` for arguments and errors)."""
+        """Train the epochs that are not yet done (see `train` for arguments and errors)."""
         started = time.monotonic()
         earlier = self.team.from_first(lambda: find_resumable(checkpoint, self.settings, resume))
         trainer = Trainer(self.settings, self.model, self.team, earlier)
@@ -116,27 +116,27 @@ class Session:
 def prepare(
     settings: TrainingSettings, dataset: Dataset, team: ProcessGroup, teacher_weights: Optional[str]
 ) -> Session:
-    """Make the model and complete the settings with what depends on it and on the files.
+    """Create the model and complete the settings from it and the files.
 
     Args:
-        settings: as asked for: the options that are given, nothing of images and teacher.
+        settings: the requested settings; those of images and teacher are still empty.
         dataset: the images.
         team: the processes.
         teacher_weights: see `adq_edge.models.teacher.teacher_file`.
 
     Raises:
-        AdqError: the settings do not suit the machine, the images or each other.
-        DataError: fewer than 2 training images, or no labelled test images where they are needed.
+        AdqError: the settings do not fit the machine, the images or each other.
+        DataError: fewer than 2 training images, or no labeled test images for `select`.
         CheckpointError: the method has no such option, or the teacher cannot be used.
         StorageError: a file cannot be read.
     """
     require_supported(settings, team.device)
     sets = ImageSets.of(dataset, settings.validation, settings.seed, Selection(settings.select))
-    _require_comparable(settings, sets)
+    _require_comparison_images(settings, sets)
     seed_epoch(settings.seed, 0)
     config = ModelConfig(image_size=settings.image_size, options=settings.options)
     model = method(settings.arch)(config)
-    _require_batches(min(settings.batch_size, len(sets.training)), model, team)
+    _require_large_batches(min(settings.batch_size, len(sets.training)), model, team)
     teacher = teacher_file(teacher_weights, model.teacher_backbone)
     complete = dataclasses.replace(
         settings,
@@ -147,27 +147,27 @@ def prepare(
         fingerprint=sets.fingerprint(dataset.root),
     )
     model.load_teacher(teacher_state(str(teacher), model.teacher_backbone))
-    same = dataclasses.replace(complete, data="", teacher="")  # machines may keep them in different places
-    team.require_same(same, "settings, images or a teacher")
+    same = dataclasses.replace(complete, data="", teacher="")  # paths may differ between machines
+    team.require_same(same, "settings, images or teachers")
     return Session(complete, model, sets, team)
 
 
-def _require_comparable(settings: TrainingSettings, sets: ImageSets) -> None:
+def _require_comparison_images(settings: TrainingSettings, sets: ImageSets) -> None:
     compared = bool(sets.validation) or settings.select == Selection.AUROC.value
     if settings.early_stopping is not None and not compared:
         raise AdqError(
-            "there are no validation images to compare epochs by",
+            "no validation images to compare epochs on",
             where="--early-stopping",
-            fix="Hold out more with --validation, or compare by test images with --select auroc",
+            fix="Hold out more images with --validation, or compare on test images with --select auroc",
         )
 
 
-def _require_batches(size: int, model: AnomalyModel, team: ProcessGroup) -> None:
+def _require_large_batches(size: int, model: AnomalyModel, team: ProcessGroup) -> None:
     if size < team.size:
         raise AdqError(
             f"{size} images per step are too few for {team.size} processes",
             where="--batch-size",
-            fix="Give every process an image at least",
+            fix="Give every process at least one image",
         )
     if size == 1 and any(has_norm(model.trainable(stage)) for stage in model.stages):
         raise AdqError("BatchNorm needs at least 2 images per batch", where="--batch-size")

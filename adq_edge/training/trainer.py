@@ -1,4 +1,4 @@
-"""One training in memory: the model, its optimizer, its stages, and its way into a file and back."""
+"""The training loop: stages, epochs, and the state to save and resume."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from adq_edge.training.validation import mean_auroc, mean_loss
 
 @dataclasses.dataclass(frozen=True)
 class ResumedTraining:
-    """What an earlier run left.
+    """The state of an earlier run.
 
     Attributes:
         weights: the state dict of the checkpoint's model.
-        training: what `Trainer.save` wrote beside it.
+        training: the training state that `Trainer.save` wrote.
     """
 
     weights: Mapping[str, torch.Tensor]
@@ -39,21 +39,20 @@ class ResumedTraining:
 
 
 class Trainer:
-    """A model in training.
+    """Train a model through all its stages.
 
-    All randomness is seeded from (seed, epoch) at each epoch's start, so a training that continues from a
-    file gives the same numbers as one that was never interrupted. Each stage ends with the weights of its
-    best epoch, on which the next one builds.
+    Each epoch starts by seeding all random generators from (seed, epoch), so a resumed training gives the
+    same results as an uninterrupted one. Each stage starts from the best weights of the previous stage.
 
     Args:
-        settings: what to train with.
-        model: the model, untrained, its teacher loaded.
+        settings: the training settings.
+        model: the untrained model with its teacher loaded.
         team: the processes that train it together.
-        earlier: what to continue from, made with the same settings; None starts afresh.
+        earlier: an earlier run with the same settings to continue; None to start from the beginning.
 
     Attributes:
         schedule: the stages and their epochs.
-        records: every complete epoch.
+        records: the complete epochs.
     """
 
     def __init__(
@@ -67,9 +66,9 @@ class Trainer:
         self.schedule = Schedule.of(model.stages, settings)
         self.records: List[EpochRecord] = []
         self._team = team
-        # Channels last: convolutions take 0.8 of the time on a CPU, and a GPU's tensor cores want it.
+        # Channels last: convolutions take 0.8 of the time on a CPU, and a GPU's tensor cores need it.
         self._model = model.to(team.device)
-        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self._weights = BestWeights(self._model)
         if earlier is None:
             self._begin_stage(0)
@@ -92,24 +91,24 @@ class Trainer:
 
     @property
     def best(self) -> EpochRecord:
-        """The best epoch of this stage, which the checkpoint's model is from."""
+        """The best epoch of this stage; the checkpoint stores its model."""
         records = self.stage_records
         return records[best_epoch(records)]
 
     @property
     def complete(self) -> bool:
-        """True if nothing is left to do."""
+        """True if the training is finished."""
         return self._is_last and self._stage_is_over and self._weights.finished
 
     @property
     def stopped(self) -> Optional[str]:
-        """Why this stage ended before its last epoch; None if it did not."""
+        """The reason why this stage ended early; None if it did not."""
         records, most = self.stage_records, self.schedule.epochs[self._index]
         if len(records) >= most or not self.schedule.stopped(records):
             return None
         return (
-            f"stopped early after epoch {self._name(len(records))}: "
-            f"none was better than epoch {self.best.epoch} for {self.schedule.patience} epochs"
+            f"stopped early after epoch {self._epoch_label(len(records))}: "
+            f"no improvement over epoch {self.best.epoch} in {self.schedule.patience} epochs"
         )
 
     @property
@@ -120,20 +119,20 @@ class Trainer:
     def _stage_is_over(self) -> bool:
         return self.schedule.over(self._index, self.stage_records)
 
-    def _name(self, epoch: int) -> str:
+    def _epoch_label(self, epoch: int) -> str:
         stage = "" if len(self.schedule.stages) == 1 else f" of {self.stage.name}"
         return f"{epoch}/{self.schedule.epochs[self._index]}{stage}"
 
     def run(self, data: TrainingData, progress: TrainingProgress, save: Callable[[], None]) -> None:
-        """Train all that is left.
+        """Train all remaining epochs.
 
         Args:
             data: the images.
-            progress: shows it.
+            progress: the progress bar.
             save: called after every epoch and at the end.
 
         Raises:
-            DataError: an image that is read only now is not a whole image.
+            DataError: a file that is read during training is not a complete image.
             CheckpointError: the loss or a weight became infinite or NaN.
         """
         while not self.complete:
@@ -179,7 +178,7 @@ class Trainer:
         seed_epoch(self.settings.seed, number)
         balance = Balance(self.settings.balance)
         batches = shuffled_batches(data.counts, self.settings.batch_size, balance)
-        if not self._team.is_first:  # what a method draws for its images must not be the same everywhere
+        if not self._team.is_first:  # random draws for images must differ between processes
             seed_epoch(self.settings.seed, number, self._team.rank)
         self._model.train_stage(self.stage)
         shares = [self._team.share(batch) for batch in batches]
@@ -187,7 +186,7 @@ class Trainer:
         for batch, images in zip(batches, data.training.batches(shares)):
             losses.append(self._steps.step(images, len(images) / len(batch)))
             self._require_finite(epoch, losses[-1])
-            progress.advance(len(batch), f"epoch {self._name(epoch)}", losses[-1])
+            progress.advance(len(batch), f"epoch {self._epoch_label(epoch)}", losses[-1])
         weights = self._model.trainable(self.stage).state_dict().values()
         if not all(bool(torch.isfinite(tensor).all()) for tensor in weights):
             self._require_finite(epoch, math.nan)
@@ -196,7 +195,7 @@ class Trainer:
     def _measure(
         self, data: TrainingData, progress: TrainingProgress
     ) -> Tuple[Optional[float], Optional[float]]:
-        """Return the loss on held-out images and the AUROC, networks in evaluation mode."""
+        """Return the loss on validation images and the AUROC, in evaluation mode; None if not measured."""
         validation = auroc = None
         size = self.settings.batch_size
         self._model.eval()
@@ -226,13 +225,13 @@ class Trainer:
         self._team.equalize(self._model)
 
     def _images(self, data: TrainingData, progress: TrainingProgress) -> Iterable[torch.Tensor]:
-        """Yield training images, evenly over all of them."""
-        progress.advance(0, f"measuring for the {self.stage.name}")
+        """Yield batches of evenly spaced training images, uint8 `[N, H, W, 3]`."""
+        progress.advance(0, f"measuring statistics for the {self.stage.name}")
         for batch in data.training.batches(measuring_batches(len(data.training), self.settings.batch_size)):
             yield batch.to(self._team.device)
 
     def save(self, path: Path) -> None:
-        """Write the best epoch's model and all that `earlier` needs, atomically.
+        """Write the best epoch's model and the state to resume from, atomically.
 
         Raises:
             StorageError: the folder cannot be written to or is full.
@@ -258,6 +257,6 @@ class Trainer:
 
 
 def seed_epoch(seed: int, epoch: int, rank: int = 0) -> None:
-    """Seed torch so that no epoch of one seed repeats an epoch of another, and no process the first's."""
-    words = [seed, epoch, *([rank] if rank else [])]
-    torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
+    """Seed torch with a distinct value for each seed, epoch and process."""
+    entropy = [seed, epoch, *([rank] if rank else [])]
+    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))

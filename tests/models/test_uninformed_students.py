@@ -355,7 +355,7 @@ def test_published_folder_is_imported_and_measured_on_training_images(tmp_path: 
     model = make_students(size, decoder="leaky", border="zeros", patch=17)
     folder = write_published(tmp_path / "carpet", model)
     torch.save(ResNet18Trunk().state_dict(), str(folder / "resnet18.pt"))  # the code leaves one there
-    with pytest.raises(CheckpointError, match=r"carpet: lacks what its scores .* --data DATASET") as caught:
+    with pytest.raises(CheckpointError, match=r"carpet: lacks the statistics .* --data DATASET") as caught:
         export(folder, tmp_path / "b", image_size=size)
     assert "\n" not in str(caught.value)
     assert not leftovers(tmp_path)

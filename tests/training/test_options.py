@@ -208,7 +208,7 @@ def test_more_epochs_continue_the_last_stage_as_if_never_ended(run):
 def test_best_epoch_is_kept_and_training_stops_early(run, capfd):
     first = run("first.pt", epochs=1, **OVERFITS)
     result = run(epochs=10, early_stopping=2, **{**OVERFITS, "progress": True})
-    assert "stopped early after epoch 3/10: none was better than epoch 1" in " ".join(
+    assert "stopped early after epoch 3/10: no improvement over epoch 1" in " ".join(
         capfd.readouterr().err.split()
     )
     assert (result.epochs, result.best_epoch, result.images) == (3, 1, 2 * (IMAGES - 1))
@@ -273,7 +273,7 @@ def test_auroc_needs_labelled_images(run, data, tmp_path):
     root = tmp_path / "bare"
     (root / "bolt" / "train").mkdir(parents=True)
     (root / "bolt" / "train" / "good").symlink_to(data / "bolt" / "train" / "good")
-    with pytest.raises(DataError, match="no category has labelled test images"):
+    with pytest.raises(DataError, match="no category has both normal and defective test images"):
         run(root=root, select="auroc")
 
 
@@ -316,7 +316,7 @@ def test_options_of_a_method(run, two_stages):
         (["--precision", "float16"], "--precision: float16 needs a CUDA device"),
         (["--compile"], "--compile: needs a CUDA device"),
         (["--select", "best"], "'best' is not a valid selection. There are: loss, auroc."),
-        (["--validation", "1"], "--validation: needs a part of 0 to less than 1."),
+        (["--validation", "1"], "--validation: needs a fraction from 0 to below 1."),
         (["--validation", "0", "--early-stopping", "2"], "--early-stopping: there are no validation images"),
         (["--early-stopping", "0"], "--early-stopping: needs at least 1 epoch."),
         (["--batch-size", "1"], "--batch-size: BatchNorm needs at least 2 images per batch."),
@@ -336,7 +336,7 @@ def test_refused_in_one_line(data, teacher, tmp_path, monkeypatch, arguments, co
 
 def test_foreign_csv_is_not_replaced(run, tmp_path):
     (tmp_path / "model.csv").write_text("part,weight\nbolt,3\n")
-    with pytest.raises(CheckpointError, match=r"model\.csv: is no log of a training, and is not replaced"):
+    with pytest.raises(CheckpointError, match=r"model\.csv: is not a training log, and is not replaced"):
         run()
 
 
@@ -485,7 +485,7 @@ def test_processes_end_together_and_one_says_why(data, teacher, tmp_path):
     assert [process.returncode for process in processes] == [2, 2], outputs
     lines = [line for output in outputs for line in output.splitlines() if line.startswith("adq-edge:")]
     assert lines == [
-        "adq-edge: process 1 has settings, images or a teacher other than process 0's. "
+        "adq-edge: process 1 and process 0 have different settings, images or teachers. "
         "Give every process the same command and the same files."
     ]
     assert not (tmp_path / "model.pt").exists()
