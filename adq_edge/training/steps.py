@@ -1,4 +1,4 @@
-"""One stage's optimizer steps: the loss, the number format and the optimizer belong together."""
+"""The optimizer steps of one stage: loss, number format and optimizer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from adq_edge.training.settings import TrainingSettings
 
 
 class StageSteps:
-    """Trains what a stage trains, one batch after another.
+    """Train the networks of one stage, batch by batch.
 
     Args:
-        settings: what to train with.
-        model: the model, switched to the stage.
+        settings: the training settings.
+        model: the model, set to this stage.
         stage: the stage.
         team: the processes that train it together.
     """
@@ -39,7 +39,7 @@ class StageSteps:
 
     @property
     def learning_rate(self) -> float:
-        """The optimizer's learning rate now."""
+        """The optimizer's current learning rate."""
         return float(self._optimizer.param_groups[0]["lr"])
 
     @learning_rate.setter
@@ -52,36 +52,36 @@ class StageSteps:
 
         Args:
             images: uint8 `[N, H, W, 3]`.
-            share: the part, 0 to 1.
+            share: this process's fraction of the joint batch, 0 to 1.
 
         Returns:
-            The joint batch's loss.
+            The loss of the joint batch.
         """
         with self._arithmetic.autocast():
             loss = self._loss(images.to(self._team.device))
-        if self._team.size > 1:  # so that the mean over processes is the mean over images
+        if self._team.size > 1:  # makes the mean over processes the mean over images
             loss = loss * (share * self._team.size)
         self._optimizer.zero_grad(set_to_none=True)
         self._arithmetic.step(loss, self._optimizer)
         return self._team.mean(loss)
 
     def evaluate(self, images: torch.Tensor) -> torch.Tensor:
-        """Map images to the loss, in the training's number format."""
+        """Map uint8 `[N, H, W, 3]` images to the loss, in the training's number format."""
         with self._arithmetic.autocast():
             return self._model.stage_loss(self._stage, images)
 
     def state_dict(self) -> Dict[str, Any]:
-        """Return what an exact resume needs besides the weights."""
+        """Return the state of the optimizer and the gradient scaling, for an exact resume."""
         return {"optimizer": self._optimizer.state_dict(), "scaler": self._arithmetic.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned; other keys are ignored."""
+        """Restore the result of `state_dict`; other keys are ignored."""
         self._optimizer.load_state_dict(state["optimizer"])
         self._arithmetic.load_state_dict(state["scaler"])
 
 
 class _StageLoss(nn.Module):
-    """A stage's loss as a module, which DistributedDataParallel and torch.compile want."""
+    """A stage's loss as a module, for DistributedDataParallel and torch.compile."""
 
     def __init__(self, model: AnomalyModel, stage: Stage) -> None:
         super().__init__()

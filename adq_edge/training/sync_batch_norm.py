@@ -1,4 +1,4 @@
-"""BatchNorm over the batches of all processes, on a CPU too (torch.nn.SyncBatchNorm is for CUDA alone)."""
+"""BatchNorm over the batches of all processes, also on a CPU (torch.nn.SyncBatchNorm needs CUDA)."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
-    """BatchNorm whose mean and variance are those of all processes' images together.
+    """BatchNorm with the mean and variance over the images of all processes.
 
-    Every process contributes its own mean, sum of squared deviations and count, which are combined without
-    cancellation (Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
+    Each process sends its mean, sum of squared deviations and count; they are combined without cancellation
+    (Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
     Variances", 1979). Gradients flow through the exchange. Processes may hold different numbers of images.
     """
 
     @classmethod
     def of(cls, norm: _BatchNorm) -> SyncBatchNorm:
-        """Make one that shares the parameters and statistics of `norm`."""
+        """Return a SyncBatchNorm that shares the parameters and statistics of `norm`."""
         synchronized = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         synchronized._parameters.update(norm._parameters)
         synchronized._buffers.update(norm._buffers)
         return synchronized.train(norm.training)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalize `[N, C, ...]` over all processes; in evaluation mode as BatchNorm does."""
+        """Normalize `[N, C, ...]` over all processes; in evaluation mode like BatchNorm."""
         if not self.training:
             return super().forward(x)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -49,7 +49,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes, through which gradients flow back to all of them."""
+    """The sum over all processes, with gradients for all of them."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
@@ -60,7 +60,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        """Return the sum of all processes' gradients: every one depends on these values."""
+        """Return the sum of all processes' gradients, because each process uses these values."""
         total = gradients[0].clone()
         dist.all_reduce(total)
         return total
@@ -85,7 +85,7 @@ def _joint_statistics(x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, floa
 
 
 def synchronize_batch_norms(module: nn.Module, device: torch.device) -> None:
-    """Let every BatchNorm inside `module`, in place, normalize over all processes' batches."""
+    """Make every BatchNorm in `module` normalize over all processes' batches, in place."""
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call] # torch's
         return
@@ -97,5 +97,5 @@ def synchronize_batch_norms(module: nn.Module, device: torch.device) -> None:
 
 
 def has_norm(module: nn.Module) -> bool:
-    """Return True if a module holds a BatchNorm, which a batch of one image gives little to normalize by."""
+    """Return True if a module contains a BatchNorm."""
     return any(isinstance(child, _BatchNorm) for child in module.modules())

@@ -1,4 +1,4 @@
-"""The `train` verb: normal images of any number of categories become one checkpoint, or one each."""
+"""The `train` command: train one model on all categories together, or one per category."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from adq_edge.training.session import TrainResult, prepare
 from adq_edge.training.settings import Balance, Decay, Selection, TrainingPrecision, TrainingSettings
 
 VALIDATION = 0.1
-"""Part of each category's normal images that is held out when nothing else is said."""
+"""Default fraction of each category's normal images that is held out."""
 
 
 def train(
@@ -43,12 +43,12 @@ def train(
     resume: bool = True,
     progress: bool = True,
 ) -> TrainResult:
-    """Train one model on the normal images of all categories together, or of one.
+    """Train one model on the normal images of one or more categories together.
 
-    The checkpoint is written after every epoch, and a log beside it; its model is that of the best epoch.
-    A run that was interrupted continues from it, with the same numbers (on the same machine with the same
-    number of threads and processes) as if it had not been interrupted. Processes that torchrun started
-    train together: same batches, same numbers but for the order of summation.
+    The checkpoint, with the model of the best epoch, and a log beside it are written after every epoch. An
+    interrupted run continues from the checkpoint. Its results equal those of an uninterrupted run on the same
+    machine with the same number of threads and processes. Processes that torchrun started train together, on
+    the same batches; their results differ only by the order of summation.
 
     Args:
         data: a dataset folder in MVTec AD layout, or one category's folder.
@@ -56,32 +56,31 @@ def train(
         arch: the method.
         categories: the categories to train on; all by default.
         teacher_weights: see `adq_edge.models.teacher.teacher_file`.
-        options: the method's (see its `default_options`); its defaults for what is not named.
-        epochs: of each stage, times its share; the method's study settings by default, as for `batch_size`
-            and `learning_rate`.
-        batch_size: images per step, over all processes together.
-        learning_rate: of the method's optimizer.
+        options: options of the method that differ from its `default_options`.
+        epochs: number of epochs; each stage takes its share. The method's default if None.
+        batch_size: images per step, over all processes. The method's default if None.
+        learning_rate: the optimizer's initial learning rate. The method's default if None.
         image_size: (height, width) in pixels.
-        validation: part of each category's normal images that is held out, 0 to less than 1, rounded down
-            (but one image at least where a category has 10): the epoch with the lowest loss on them is
-            kept. 0, or too few images, keeps the last epoch.
-        select: what the best epoch is chosen by; `auroc` looks at the test images, for studies.
-        early_stopping: end a stage after so many epochs without a better one; never by default.
-        decay: how the learning rate falls; with `cosine` the epochs of a training cannot grow.
-        balance: how often an image is drawn; `categories` where some have few of them.
-        seed: the same seed gives the same numbers on the same machine.
-        precision: of the networks while training.
-        compile: let torch.compile make the training step (CUDA alone).
-        resume: continue from `output` if it was made with the same settings (`epochs` may grow); otherwise
-            start afresh and replace it.
+        validation: fraction of each category's normal images held out, 0 to below 1; the number of images is
+            rounded down, but is at least one for a category with 10 images. The epoch with the lowest
+            loss on them is kept. With 0, or too few images, the last epoch is kept.
+        select: criterion for the best epoch; `auroc` uses the test images, for studies only.
+        early_stopping: end a stage after this number of epochs without improvement; None for no early end.
+        decay: decrease of the learning rate; with `cosine` a resumed training cannot have more `epochs`.
+        balance: how often an image is drawn; use `categories` if some categories have few images.
+        seed: random seed; the same seed gives the same results on the same machine.
+        precision: number format of the networks during training.
+        compile: compile the training step with torch.compile (CUDA only).
+        resume: continue from `output`, which must have the same settings (`epochs` may be larger); False
+            starts from the beginning and replaces it.
         progress: show a progress bar on stderr.
 
     Raises:
-        AdqError: an option is out of range, or not for this machine.
+        AdqError: an option is out of range, or this machine does not support it.
         DataError: the dataset or an image cannot be used.
-        StorageError: a file cannot be read or written; an earlier checkpoint stays as it was.
-        CheckpointError: the method has no such option, the teacher cannot be used, `output` holds something
-            else, or training diverged; the last good epoch's checkpoint stays.
+        StorageError: a file cannot be read or written; an earlier checkpoint is not changed.
+        CheckpointError: the method has no such option, the teacher cannot be used, `output` is another kind
+            of file or has other settings, or training diverged. The last good checkpoint remains.
     """
     dataset = read_dataset(Path(data), categories)
     defaults = method(arch).training_defaults
@@ -118,9 +117,9 @@ def train_each(
     categories: Optional[Sequence[str]] = None,
     **settings: Any,
 ) -> List[TrainResult]:
-    """Train one model for each category, the one-class setting that the unified one is compared with.
+    """Train one model for each category (one-class setting, the baseline of a unified model).
 
-    A run that was interrupted goes on with the category that it was at.
+    An interrupted run continues with the unfinished category.
 
     Args:
         data: a dataset folder in MVTec AD layout, or one category's folder.
@@ -130,7 +129,7 @@ def train_each(
         settings: the other arguments of `train`.
 
     Raises:
-        AdqError: as by `train`; the message names the category.
+        AdqError: as for `train`; the message names the category.
     """
     folder = workspace.CHECKPOINTS if output is None else Path(output)
     dataset = read_dataset(Path(data), categories)
@@ -138,7 +137,7 @@ def train_each(
     with open_process_group():
         for category in dataset.categories:
             checkpoint = folder / f"{arch}-{category.name}.pt"
-            with _naming(category.name):
+            with _category_in_errors(category.name):
                 results.append(
                     train(data, output=checkpoint, arch=arch, categories=[category.name], **settings)
                 )
@@ -146,8 +145,8 @@ def train_each(
 
 
 @contextlib.contextmanager
-def _naming(category: str) -> Iterator[None]:
-    """Let an error say which category's training it ended."""
+def _category_in_errors(category: str) -> Iterator[None]:
+    """Add the category to the message of an error."""
     try:
         yield
     except AdqError as error:

@@ -1,4 +1,4 @@
-"""How good a model in training is: its loss on held-out normal images, its AUROC on labelled ones."""
+"""Validation during training: loss on held-out normal images, image AUROC on labeled test images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adq_edge.training.loader import TrainingImages, ordered_batches
 def mean_loss(
     loss: Callable[[torch.Tensor], torch.Tensor], images: TrainingImages, batch_size: int, team: ProcessGroup
 ) -> float:
-    """Return the mean of a loss over all images; every process measures a part of them.
+    """Return the mean of a loss over all images, which are divided among the processes.
 
     Args:
         loss: maps uint8 `[N, H, W, 3]` to the mean loss of these images.
@@ -43,7 +43,7 @@ def mean_auroc(
     Args:
         score: maps uint8 `[N, H, W, 3]` to scores `[N]`.
         images: the images.
-        samples: what each shows; every category has normal and defective ones.
+        samples: the label of each image; every category has normal and defective images.
         batch_size: images per call.
         team: the processes.
     """
