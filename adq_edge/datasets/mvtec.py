@@ -30,7 +30,7 @@ class Sample:
         path: the image file.
         category: the product class.
         defect: the kind of defect, or `GOOD`.
-        mask: the file of the defect's mask, if there is one.
+        mask: the file of the defect's mask, or None.
     """
 
     path: Path
@@ -80,7 +80,7 @@ def read_dataset(root: Path, categories: Optional[Sequence[str]] = None) -> Data
         categories: names of the categories to read; all by default.
 
     Raises:
-        DataError: no such folder, no category in it, an unknown name, or a category without training images.
+        DataError: no such folder, a folder without categories, an unknown name, or no training images.
     """
     if not root.is_dir():
         raise DataError(
@@ -106,9 +106,9 @@ def read_dataset(root: Path, categories: Optional[Sequence[str]] = None) -> Data
 
 
 def known_categories(root: Path, names: Sequence[str]) -> Tuple[str, ...]:
-    """Select a model's categories in a dataset that has more; return names for `read_dataset`.
+    """Return the names of a model's categories that the dataset contains, for `read_dataset`.
 
-    Return no names, which means all categories, if the dataset has none of them or no others.
+    The result is empty, which selects all categories, if the dataset contains none of them or no others.
     """
     folders = _category_folders(root) if root.is_dir() else {}
     known = tuple(name for name in names if name in folders)

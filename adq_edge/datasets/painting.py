@@ -1,6 +1,6 @@
-"""Painting primitives: outlines and paths of points, their drawing on a canvas, and blending.
+"""Drawing primitives: outlines and paths of points, drawing on a canvas, and blending.
 
-The synthetic set, the pasted defects of calibration and the demo teacher's images are painted with them.
+The synthetic set, the pasted defects of calibration and the demo teacher's images use them.
 Points are (x, y) rows; angles are in radians, from x towards y.
 """
 
@@ -17,7 +17,7 @@ SHIFT = 4
 
 
 def even_turns(count: int) -> np.ndarray:
-    """Return `count` angles, evenly over a full turn."""
+    """Return `count` angles in radians, evenly spaced over a full turn."""
     return np.linspace(0.0, 2.0 * math.pi, count, endpoint=False)
 
 

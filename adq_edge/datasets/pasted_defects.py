@@ -1,7 +1,7 @@
-"""Strong defects pasted on any image, for what they do to a network's activations.
+"""Paste strong defects on images, so that calibration measures the activations that defects cause.
 
-Some are the surface defects of the synthetic set, drawn stronger than there. The others move, cover, blur or
-roughen a spot. The moved patch is CutPaste's (Li et al., "CutPaste", CVPR 2021, section 2.1), also turned
+Some are surface defects of the synthetic set with increased strength. The others move, cover, blur or
+roughen a spot. The moved patch follows Li et al., "CutPaste", CVPR 2021, section 2.1; it is also turned
 and recolored.
 """
 
@@ -21,14 +21,14 @@ from adq_edge.datasets.synthetic.defects import SURFACE_DEFECTS, damage
 from adq_edge.datasets.synthetic.fault import Fault
 
 RECIPE = 1
-"""Part of the fingerprint of calibration images: raised when the same seed gives other pixels."""
+"""Part of the fingerprint of calibration images; increase it if the same seed gives other pixels."""
 
-_SMALLEST, _LARGEST = 0.06, 0.45  # side of a spot, as a part of the image's shorter side
-_SOFTEST = 0.04  # blur of a spot's edge, as a part of its longer side
-_STRENGTH = (1.5, 3.0)  # of surface defects; 1 is usual in the synthetic set
+_SMALLEST, _LARGEST = 0.06, 0.45  # side of a spot, relative to the image's shorter side
+_SOFTEST = 0.04  # largest blur of a spot's edge, relative to its longer side
+_STRENGTH = (1.5, 3.0)  # strength of surface defects; 1 is usual in the synthetic set
 _MOST = 3
 _ATTEMPTS = 8
-_CHANGED = 30  # gray levels that a visible pixel changes by
+_CHANGED = 30  # least change of a visible pixel in gray levels
 _VISIBLE_SHARE = 0.001
 
 Painter = Callable[[np.ndarray, np.ndarray, np.random.Generator], None]
@@ -98,7 +98,7 @@ def _random_spot(image: np.ndarray, rng: np.random.Generator) -> _Spot:
 
 
 def _paste_patch(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator) -> None:
-    """Copy a piece from elsewhere, turned, scaled, mirrored and recolored."""
+    """Copy a patch of either image to a spot, turned, scaled, mirrored and recolored."""
     source = image if rng.random() < 0.5 else donor
     spot = _random_spot(image, rng)
     height, width = spot.shape
@@ -130,7 +130,7 @@ def _paint_blob(image: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> N
 
 
 def _paint_background(image: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> None:
-    """Fill a spot with the corner pixel's or the image's mean color, as if a part was missing."""
+    """Fill a spot with the corner pixel's or the image's mean color, like a missing part."""
     colors = (image[0, 0].astype(np.float64), np.asarray(cv2.mean(image)[:3]))
     _random_spot(image, rng).fill(image, colors[rng.integers(0, 2)])
 
@@ -168,7 +168,7 @@ def _damage_surface(image: np.ndarray, _: np.ndarray, rng: np.random.Generator, 
     image[:] = np.rint(defective).clip(0.0, 255.0).astype(np.uint8)
 
 
-# A dent shows by its shading only, and an image has no light to shade it with.
+# A dent is visible only by its shading, which cannot be computed without the light of the image.
 _FLAT_KINDS = sorted(set(SURFACE_DEFECTS) - {"dent"})
 
 DEFECTS: Dict[str, Painter] = {

@@ -1,8 +1,7 @@
 """The interface of an anomaly detection method.
 
-A method is one file in this package with a subclass of `AnomalyModel`, and its entry in `registry`. The class
-defines the networks, the score and the training; export, training and quantization-aware training need no
-more.
+A method is a file in this package with a subclass of `AnomalyModel` and an entry in `registry`. The class
+defines the networks, the score and the training. Export and both kinds of training use only this interface.
 """
 
 from __future__ import annotations
@@ -132,7 +131,7 @@ class AnomalyModel(nn.Module, abc.ABC):
 
     @property
     def measures(self) -> bool:
-        """True if the method measures statistics at the end of a stage (see `finish_stage`)."""
+        """Whether the method measures statistics at the end of a stage (see `finish_stage`)."""
         return type(self).finish_stage is not AnomalyModel.finish_stage
 
     def begin_stage(self, stage: Stage, images: Batches) -> None:
@@ -149,7 +148,7 @@ class AnomalyModel(nn.Module, abc.ABC):
 
     @property
     def teacher_backbone(self) -> Backbone:
-        """The ResNet that the teacher is, or is distilled from."""
+        """The ResNet used as the teacher or as the source of its distillation."""
         return Backbone.RESNET18
 
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""Checkpoints: adq-edge's own format, and the recognition of foreign formats."""
+"""Save and load checkpoints in adq-edge's format, and recognize foreign formats."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def load_checkpoint(
 
     Raises:
         StorageError: the file cannot be read.
-        CheckpointError: it is damaged, holds code, or has no known format.
+        CheckpointError: the file is damaged, contains code, or has an unknown format.
     """
     content = _read_networks(path) if path.is_dir() else read_torch_file(path)
     try:
@@ -115,7 +115,7 @@ def _load_own(content: Mapping[str, Any]) -> Checkpoint:
 
 
 def _unmeasured(model: AnomalyModel, training: Mapping[str, Any]) -> Tuple[Stage, ...]:
-    """Return the stages without statistics; those of an earlier stage are part of the trained weights."""
+    """Return the stages without statistics; an earlier stage's statistics are part of the weights."""
     if training.get("finished", True) or not model.measures:
         return ()
     return model.stages[training.get("stage", 0) :]

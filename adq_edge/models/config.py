@@ -1,4 +1,4 @@
-"""The configuration of a model, and its reading from a checkpoint."""
+"""The configuration of a model, written to and read from a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The values that a checkpoint needs, beside the weights, to rebuild its model.
+    """The values that are needed, besides the weights, to rebuild a model from its checkpoint.
 
     Attributes:
         image_size: (height, width) of the input image in pixels.
         mean: per-channel mean that normalizes the image, in 0..1, RGB.
         std: per-channel standard deviation that normalizes the image, in 0..1, RGB.
         fusion: the name of the rule that fuses the layers' maps into one map and score.
-        options: the method's options by name; others have the method's default.
+        options: the method's options by name; missing options have the method's default.
     """
 
     image_size: Tuple[int, int] = (256, 256)
@@ -59,7 +59,7 @@ class ModelConfig:
         """Return the value of an option that is a whole number.
 
         Raises:
-            CheckpointError: it is text.
+            CheckpointError: the value is text.
         """
         value = self.options[option]
         if not isinstance(value, int):
@@ -83,7 +83,7 @@ class ModelConfig:
         """Check that height and width of the image are multiples of `stride` pixels, for the network `of`.
 
         Raises:
-            CheckpointError: they are not.
+            CheckpointError: the image size is not a multiple.
         """
         height, width = self.image_size
         if height % stride or width % stride:

@@ -16,7 +16,7 @@ class ImportRequest:
     """The input of an importer.
 
     Attributes:
-        state: the foreign state dict; some values may be no tensors.
+        state: the foreign state dict; some values may not be tensors.
         image_size: (height, width) in pixels that the user asked for; None for the default.
         teacher: returns a backbone's torchvision state dict, for formats without a teacher.
     """
@@ -39,7 +39,7 @@ class Importer:
     Attributes:
         name: the name of the format.
         signature: regular expression that matches one whole key of this format and no key of another.
-        load: makes the model.
+        load: function that returns the model.
         measured: False if the format lacks the statistics that `AnomalyModel.finish_stage` measures.
     """
 

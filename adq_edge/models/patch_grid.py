@@ -1,4 +1,4 @@
-"""The grid of pixels at which patch networks describe an image, and the cutting of images to it."""
+"""The grid of pixels at which patch networks describe an image, and cutting images to fit this grid."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from adq_edge.models.config import ModelConfig
 from adq_edge.models.patch_network import LAYERS, poolings
 
 STRIDES = (1, 2, 4)
-"""Pixels between descriptors that can be chosen; a network without poolings allows only 1."""
+"""Available strides in pixels between descriptors; a network without poolings allows only 1."""
 
 
 class Border(str, enum.Enum):
-    """The handling of patches that would reach beyond their image."""
+    """The handling of patches that extend beyond the image."""
 
     INSIDE = "inside"
     """Only whole patches are described, and the map repeats its outermost values up to the border.
 
-    At stride 1 every pixel is in some patch; a coarser grid, centered, leaves out at most stride / 2 pixels.
-    With any padding, few patches show the border, so students know it least and normal images have their
-    largest values there.
+    At stride 1 every pixel is in some patch. A coarser grid is centered and omits at most stride / 2 pixels.
+    With padding, few patches contain the border. Students then learn it least, and normal images have their
+    largest map values there.
     """
     ZEROS = "zeros"
     """Normalized images are padded with zeros, which are mean gray, as in the published code."""
@@ -51,7 +51,7 @@ class Grid:
         """Return the grid for a model's options `patch`, `stride` and `border`.
 
         Raises:
-            CheckpointError: there is no such network or stride, or it does not suit the size of the image.
+            CheckpointError: the patch size or stride is unknown, or does not fit the image size.
         """
         patch, stride = config.number("patch"), config.number("stride")
         if patch not in LAYERS:
@@ -75,7 +75,7 @@ class Grid:
 
     @property
     def levels(self) -> int:
-        """Number of multi-poolings: the last poolings, since the first cost the most."""
+        """Number of multi-poolings; the last poolings are used, because they cost the least."""
         return poolings(self.patch) - (self.stride.bit_length() - 1)
 
     @property
@@ -98,9 +98,9 @@ class Grid:
         return (size - 2 * self.margin) // self.stride
 
     def needed(self, size: int) -> int:
-        """Return the pixels in a line that the descriptors of `size` pixels (a multiple of `rows`) need.
+        """Return the length in pixels that the descriptors of `size` pixels (a multiple of `rows`) need.
 
-        It is the exact number: an odd one at each multi-pooling makes its four grids equally large.
+        The length is exact: it is odd at each multi-pooling, so that the four grids have the same size.
         """
         count = size // self.rows
         pooling = poolings(self.patch)
@@ -112,7 +112,7 @@ class Grid:
         return count
 
     def excerpt(self, size: int, most: int) -> int:
-        """Return the length in pixels of a part of a line that the graph of the whole line can describe.
+        """Return the longest part of a line, in pixels, that the graph of the whole line can describe.
 
         That graph cuts off the first pixels of a part as `fit` does, or pads the part as it pads the line.
         After this, the part must have exactly the needed pixels.
@@ -145,8 +145,8 @@ class Grid:
 def random_crops(x: torch.Tensor, grid: Grid, side: int) -> torch.Tensor:
     """Cut a random part out of each image, each at a random offset of the grid.
 
-    Places are drawn from beyond the border and moved inside, so that parts at the border are as frequent as
-    others.
+    Random positions may lie beyond the border and are then moved inside. So parts at the border are as
+    frequent as others.
 
     Args:
         x: normalized images `[N, C, H, W]`.

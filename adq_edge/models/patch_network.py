@@ -2,9 +2,9 @@
 
 A patch network maps one patch of 17, 33 or 65 pixels to one descriptor. Evaluated at every pixel, it would
 compute the same convolutions many times; the dense form computes each once. A 2x2 pooling with stride 2 can
-be laid on an image in four ways. So the dense form pools four times, each shifted by a pixel, and stacks the
-results on the batch axis (multi-pooling). The descriptors are exactly those of the single patches. Dilated
-poolings and convolutions would compute the same, but TensorRT has no dilated pooling.
+be aligned with an image in four ways. So the dense form pools four times, each shifted by a pixel, and stacks
+the results on the batch axis (multi-pooling). The descriptors are exactly those of the single patches.
+Dilated poolings and convolutions would compute the same, but TensorRT has no dilated pooling.
 
 Sources: Bergmann et al., "Uninformed Students", CVPR 2020, supplementary material (the architectures);
 Bailer et al., "Fast Dense Feature Extraction with CNNs that have Pooling or Striding Layers", BMVC 2017.
@@ -23,7 +23,7 @@ from torch.nn import functional
 DESCRIPTOR = 512
 """Channels of a descriptor: as many as ResNet-18's pooled features."""
 
-_SLOPE = 5e-3  # of the leaky ReLU
+_SLOPE = 5e-3  # slope of the leaky ReLU
 
 
 class Decoder(str, enum.Enum):

@@ -23,7 +23,7 @@ def method(arch: str) -> Type[AnomalyModel]:
     """Return the model class of a method.
 
     Raises:
-        CheckpointError: no such method.
+        CheckpointError: the method is unknown.
     """
     if arch not in METHODS:
         raise CheckpointError(f"no method named {arch!r}", fix=f"Known methods: {', '.join(sorted(METHODS))}")

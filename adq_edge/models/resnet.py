@@ -1,7 +1,7 @@
 """ResNet trunks (conv1 to layer3) with torchvision's parameter names.
 
-They are written here because no build of torchvision matches every torch, and because a trunk that ends at
-layer3 has a quarter of the weights.
+They replace torchvision's because no build of torchvision matches every torch, and because a trunk that ends
+at layer3 has a quarter of the weights.
 Source of the architectures: He et al., "Deep Residual Learning for Image Recognition", 2016, table 1, with
 the stride on a bottleneck's 3x3 convolution as in torchvision; Zagoruyko and Komodakis, "Wide Residual
 Networks", 2016.
@@ -24,7 +24,7 @@ Convolution = Union[nn.Conv2d, nn.ConvTranspose2d]
 
 
 class Backbone(str, enum.Enum):
-    """The ResNets that a teacher can be, by torchvision's names."""
+    """The ResNets that can be teachers, by torchvision's names."""
 
     RESNET18 = "resnet18"
     RESNET50 = "resnet50"
@@ -51,7 +51,7 @@ class Residual(nn.Module):
 
 
 class Block(Residual):
-    """A residual block; its shortcut is a convolution where size or channels change."""
+    """A residual block; its shortcut is a convolution if size or channels change."""
 
     def __init__(self, convolutions: Sequence[nn.Conv2d], stride: int) -> None:
         super().__init__(*convolutions)
@@ -185,10 +185,10 @@ def initialize(network: nn.Module) -> None:
 
 
 def trunk_state(state: Mapping[str, Any], layers: Tuple[str, ...]) -> Dict[str, Any]:
-    """Return the part of a torchvision ResNet state dict that a trunk has.
+    """Return the part of a torchvision ResNet state dict that a trunk uses.
 
-    A convolution with a bias, into which BatchNorm was folded, gets an identity BatchNorm with this bias. The
-    trunk computes the same function.
+    A convolution with a bias contains a folded BatchNorm. It gets an identity BatchNorm with this bias, so
+    the trunk computes the same function.
 
     Args:
         state: a state dict with torchvision's names.
@@ -205,7 +205,7 @@ def trunk_state(state: Mapping[str, Any], layers: Tuple[str, ...]) -> Dict[str, 
 
 
 def _norm_of(convolution: str) -> str:
-    """Return the name of a convolution's BatchNorm in torchvision; "" if the module is no convolution."""
+    """Return the name of a convolution's BatchNorm in torchvision; "" if the module is not a convolution."""
     parent, _, name = convolution.rpartition(".")
     if name.startswith("conv"):
         return f"{parent}.{name.replace('conv', 'bn')}".lstrip(".")

@@ -1,7 +1,7 @@
 """The trained networks of Reverse Distillation, the bottleneck and the decoder, with their published names.
 
 Source: Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", CVPR 2022,
-section 3, and its code RD4AD. `conv4` and `bn4` of the published bottleneck are left out: they are unused.
+section 3, and its code RD4AD. `conv4` and `bn4` of the published bottleneck are omitted as unused.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _EMBEDDING_DEPTHS = {False: 2, True: 3}
 
 
 class BottleneckVariant(str, enum.Enum):
-    """The code that the bottleneck is from; the two differ only for a WideResNet."""
+    """The published code that defines the bottleneck; the two differ only for a WideResNet."""
 
     ANOMALIB = "anomalib"
-    """Blocks of ResNet-50's width for a WideResNet too."""
+    """Blocks with ResNet-50's width, even for a WideResNet."""
     RD4AD = "rd4ad"
-    """Blocks as wide as the backbone's: the published code."""
+    """Blocks with the backbone's width, as in the paper's code."""
 
 
 class OneClassBottleneck(nn.Module):
-    """Multi-scale feature fusion and one-class embedding: joins three feature maps to one small map."""
+    """Multi-scale feature fusion and one-class embedding: combines three feature maps into a small one."""
 
     def __init__(self, backbone: Backbone, variant: BottleneckVariant) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def _up_block(architecture: Architecture, channels: int, planes: int) -> UpBlock
 
 
 class Decoder(nn.Module):
-    """The trunk mirrored: from the embedding back to its three feature maps."""
+    """The mirrored trunk: maps the embedding back to three feature maps."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()

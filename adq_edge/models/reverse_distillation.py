@@ -1,7 +1,8 @@
 """Reverse Distillation: a decoder learns to reconstruct a teacher's features from a one-class embedding.
 
 Source: Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", CVPR 2022. Two
-codes are in use, RD4AD (the paper's) and anomalib. They differ in the bottleneck's width and in the blur.
+implementations are in use, RD4AD (the paper's) and anomalib. They differ in the bottleneck's width and in
+the blur.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from adq_edge.models.resnet import ARCHITECTURES, LAYERS, Architecture, Backbone
 from adq_edge.models.reverse_blocks import EMBEDDING_PLANES, BottleneckVariant, Decoder, OneClassBottleneck
 from adq_edge.models.state_dicts import State, load_weights, select
 
-_EPSILON = 1e-8  # of torch.nn.functional.cosine_similarity
-_STRIDE = 32  # of the embedding
-_SIGMA = 4.0  # of the blur, in pixels
-_RADIUS = int(4.0 * _SIGMA + 0.5)  # of the blur's kernel, in both codes
+_EPSILON = 1e-8  # epsilon of torch.nn.functional.cosine_similarity
+_STRIDE = 32  # image pixels per position of the embedding
+_SIGMA = 4.0  # standard deviation of the blur, in pixels
+_RADIUS = int(4.0 * _SIGMA + 0.5)  # radius of the blur's kernel in pixels, in both implementations
 
 
 class Fusion(str, enum.Enum):
@@ -39,7 +40,7 @@ class Fusion(str, enum.Enum):
 
 _Border = Literal["symmetric", "reflect"]
 _BORDER: Mapping[Fusion, _Border] = {Fusion.OFFICIAL: "symmetric", Fusion.ANOMALIB: "reflect"}
-"""numpy's names of the two border modes."""
+"""The two border modes, as named by numpy."""
 
 
 class ReverseDistillation(AnomalyModel):
@@ -90,7 +91,7 @@ class ReverseDistillation(AnomalyModel):
         return (*features, *self.decoder(self.bottleneck(features)))
 
     def loss(self, features: Features) -> torch.Tensor:
-        """Return 1 - cosine of each image's whole feature map, its mean over the batch summed over layers.
+        """Return 1 - cosine of each image's whole feature map: mean over the batch, sum over layers.
 
         Source: `loss_fucntion` of RD4AD's main.py. The paper's equation 2 has one cosine per position, which
         neither published code uses.
@@ -177,7 +178,7 @@ def _import(
 
 
 def _backbone_of(decoder: Mapping[str, Any]) -> Backbone:
-    """Return a decoder's backbone, found by its depths and the shape of its first convolution."""
+    """Return a decoder's backbone, identified by its depths and the shape of its first convolution."""
     shape = list(getattr(decoder.get("layer1.0.conv1.weight"), "shape", ()))
     blocks = [{key.split(".")[1] for key in decoder if key.startswith(f"{layer}.")} for layer in LAYERS]
     found = (tuple(len(numbers) for numbers in blocks), shape)
@@ -200,7 +201,7 @@ def _first_convolution(architecture: Architecture) -> Sequence[int]:
 
 
 def _variant_of(bottleneck: Mapping[str, Any], backbone: Backbone) -> BottleneckVariant:
-    """Return the variant of a bottleneck, found by its width; anomalib's if both have the same width."""
+    """Return the variant of a bottleneck, identified by its width; anomalib's if both have the same width."""
     shape = list(getattr(bottleneck.get("bn_layer.0.conv1.weight"), "shape", ()))
     width = ARCHITECTURES[backbone].width(EMBEDDING_PLANES)
     is_wide = shape[:1] == [width] and width != EMBEDDING_PLANES

@@ -1,4 +1,4 @@
-"""State dicts: found in a checkpoint's content, selected by prefix, checked and loaded."""
+"""Find state dicts in a checkpoint's content, select entries by prefix, check and load them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def load_weights(module: nn.Module, state: State, what: str) -> None:
 
     Args:
         module: the module to change.
-        state: the tensors; additional ones are ignored.
+        state: the tensors; additional tensors are ignored.
         what: the subject of the error messages.
 
     Raises:
@@ -49,8 +49,8 @@ def select(state: Mapping[str, Any], prefix: str) -> Dict[str, Any]:
 def state_dict_of(content: Mapping[str, Any], path: Path) -> Dict[str, Any]:
     """Return the state dict in a checkpoint's content, without the prefix that DataParallel adds.
 
-    It may be the content itself or one of its entries. Several state dicts (`{"decoder": {...}}`) are joined,
-    each under its name.
+    The state dict may be the content itself or one of its entries. Several state dicts
+    (`{"decoder": {...}}`) are joined, each under its name.
 
     Raises:
         CheckpointError: there is no tensor in the content.

@@ -19,8 +19,8 @@ from adq_edge.models.importers import Importer, ImportRequest
 from adq_edge.models.resnet import LAYERS, Backbone, ResNet18Trunk, trunk_state
 from adq_edge.models.state_dicts import State, load_weights, select
 
-_EPSILON = 1e-12  # of torch.nn.functional.normalize
-_STRIDE = 16  # of layer3
+_EPSILON = 1e-12  # epsilon of torch.nn.functional.normalize
+_STRIDE = 16  # image pixels per position of layer3
 
 
 class Fusion(str, enum.Enum):
@@ -95,7 +95,7 @@ def squared_distance(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tens
 
 
 def _unit(features: torch.Tensor) -> torch.Tensor:
-    # functional.normalize would be exported with Shape and Expand nodes, a broadcast division is not.
+    # torch exports functional.normalize with Shape and Expand nodes, but a broadcast division without.
     norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     return features / torch.clamp_min(norm, _EPSILON)
 

@@ -14,7 +14,7 @@ from adq_edge.models.torch_files import read_torch_file
 
 
 class Published(NamedTuple):
-    """A file of torchvision: its address and its SHA-256, or the first digits of it."""
+    """A weights file of torchvision: its address and the first digits of its SHA-256, or all."""
 
     url: str
     sha256: str
@@ -43,11 +43,11 @@ def teacher_file(weights: Optional[str], backbone: Backbone = Backbone.RESNET18)
     Args:
         weights: a file with a torchvision state dict of that ResNet (with or without layer4 and fc); `demo`
             for the small ResNet-18 teacher in adq-edge; None for torchvision's ImageNet weights, which are
-            downloaded once and kept in torch's cache.
+            downloaded once and stored in torch's cache.
         backbone: the ResNet (see `AnomalyModel.teacher_backbone`).
 
     Raises:
-        CheckpointError: the download failed or has wrong content, or the demo teacher is another ResNet.
+        CheckpointError: the download failed or has wrong content, or the demo teacher has another backbone.
     """
     if weights is None:
         return _torchvision_file(backbone)
@@ -66,7 +66,7 @@ def teacher_state(weights: Optional[str], backbone: Backbone = Backbone.RESNET18
 
     Raises:
         StorageError: the file cannot be read.
-        CheckpointError: the file holds no weights; also as for `teacher_file`.
+        CheckpointError: the file contains no weights; also the cases of `teacher_file`.
     """
     path = teacher_file(weights, backbone)
     return state_dict_of(read_torch_file(path), path)

@@ -1,4 +1,4 @@
-"""Distillation of a patch network from a ResNet-18 on random patches, which makes it a teacher.
+"""Train a patch network as a teacher by distillation from a ResNet-18 on random patches.
 
 Source: Bergmann et al., "Uninformed Students", CVPR 2020. Section 3.1 has the three losses (knowledge
 distillation, metric learning on triplets, compactness), section 4 the augmentations.
@@ -27,8 +27,8 @@ _ZOOM = 1.4  # a square shows 1/1.4 to 1.4 times its size
 _LUMINANCE = 0.1  # largest relative change of a positive's brightness
 _NOISE = 0.1  # standard deviation of a positive's noise, in normalized units
 _GRAY = 0.1  # probability that a patch loses its color
-_MARGIN = 10.0  # of the triplet loss
-_SMALLEST = 1e-3  # deviation of a feature relative to the largest; constant features must not become noise
+_MARGIN = 10.0  # margin of the triplet loss
+_SMALLEST = 1e-3  # least deviation of a feature, relative to the largest; limits noise
 
 
 class DistillationSource(nn.Module):
@@ -36,7 +36,7 @@ class DistillationSource(nn.Module):
 
     With layer4, these are its pooled features. Without it, they are the mean and the standard deviation of
     layer3's 256 channels over the patch. `standardize` scales each number. Unscaled, the numbers are small
-    against the triplet loss's margin, and a network learned only 0.43 of their variance.
+    against the triplet loss's margin, and a network learned only 43 % of their variance.
 
     Args:
         state: a torchvision state dict; layer4 and the classifier may be missing.
@@ -73,11 +73,11 @@ class DistillationSource(nn.Module):
     def forward(self, squares: torch.Tensor, grid: Grid) -> torch.Tensor:
         """Describe the patches of squares, without gradients.
 
-        The ResNet gets whole squares, enlarged as a patch would be; a patch is described by its part of
-        layer3. This costs a fraction of single patches, and the ResNet sees a patch with its neighbors.
+        The ResNet gets whole squares, enlarged by the same factor as a patch. A patch is described by its
+        part of layer3. This is much faster than single patches, and features include a patch's surroundings.
 
         Args:
-            squares: normalized `[N, 3, h, h]`; h is (k - 1) x stride + patch pixels.
+            squares: normalized `[N, 3, h, h]`; h is (k - 1) * stride + patch in pixels.
             grid: the patches' size and the pixels between them.
 
         Returns:
@@ -118,14 +118,14 @@ class Squares:
 def cut_squares(x: torch.Tensor, side: int, shift: float, count: int) -> Squares:
     """Cut random squares from normalized images `[N, 3, H, W]`, the same number from each.
 
-    A square is scaled slightly; its positive is shifted, brighter or darker, and noisy. Images are mirrored
-    beyond the border.
+    A square is scaled slightly; its positive is shifted, made brighter or darker, and gets noise. Images are
+    mirrored beyond the border.
 
     Args:
         x: the images.
         side: height and width of a square in pixels.
         shift: largest shift of a positive along each axis in pixels.
-        count: least number of squares from all images together.
+        count: least total number of squares.
     """
     each = math.ceil(count / len(x))
     height, width = x.shape[2:]

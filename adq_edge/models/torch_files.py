@@ -1,4 +1,4 @@
-"""Files of torch: read without running code from them, written completely or not at all."""
+"""Read torch files without running code from them, and write them atomically."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def read_torch_file(path: Path) -> Mapping[str, Any]:
 
     Raises:
         StorageError: the file cannot be read.
-        CheckpointError: the file is truncated, foreign, holds pickled code, or holds no dictionary.
+        CheckpointError: the file is truncated, not from torch, contains pickled code, or lacks a dictionary.
     """
     with storage_errors(path), path.open("rb"):
-        pass  # torch reports missing files and permissions as damage
+        pass  # torch reports missing files and missing permissions as damaged files
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; the errors below are clearer
+            warnings.simplefilter("ignore")  # warnings about pickle protocols; the errors below are clearer
             content = torch.load(str(path), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, error) from error
@@ -60,14 +60,14 @@ def write_torch_file(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         StorageError: the folder cannot be written to or is full.
     """
-    buffer = io.BytesIO()  # torch's own file writer does not report a full disk as such
+    buffer = io.BytesIO()  # torch's file writer hides the cause if the disk is full
     torch.save(dict(content), buffer)
     with atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
-    if "GLOBAL" in str(error):  # torch's name for a class or function that the file would call
+    if "GLOBAL" in str(error):  # torch's term for a class or function in the file
         return CheckpointError(
             "holds pickled code, which is never run",
             where=path,

@@ -1,8 +1,10 @@
 """Import of the published files of Uninformed Students, a folder with one file for each network.
 
-Source: AnomalyNet.py and anomaly_detection.py of https://github.com/denguir/student-teacher-anomaly-detection.
+Source: AnomalyNet.py and anomaly_detection.py of
+https://github.com/denguir/student-teacher-anomaly-detection.
 The files hold only weights. The published code normalizes images with mean and deviation 0.5 and applies a
-leaky ReLU to the descriptors. It measures the statistics of descriptors, error and variance at each start.
+leaky ReLU to the descriptors. It measures the statistics of descriptors, error and variance at each
+start.
 """
 
 from __future__ import annotations

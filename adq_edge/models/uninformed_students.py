@@ -26,12 +26,12 @@ from adq_edge.models.teacher_distillation import DistillationSource, Squares, cu
 TEACHER = Stage("teacher", share=0.25)
 
 _SQUARES = 16  # least number of random parts of images in a training step
-_SQUARE = 9  # most descriptors along a side of such a part
-_SPAN = 32  # most pixels between its outermost descriptors
-_HARDEST = 0.1  # share of the patches with a larger weight in the students' loss
-_EXCERPT = 96  # most pixels along a side of an excerpt for quantization-aware training
-_COARSE = 4  # least stride at which quantization-aware training takes whole images
-_SHIFT = 0.25  # largest shift of a positive, as a part of the patch
+_SQUARE = 9  # largest number of descriptors along a side of a part
+_SPAN = 32  # largest distance of a part's outermost descriptors in pixels
+_HARDEST = 0.1  # share of patches with a larger weight in the students' loss
+_EXCERPT = 96  # largest side of an excerpt for quantization-aware training, in pixels
+_COARSE = 4  # smallest stride at which quantization-aware training uses whole images
+_SHIFT = 0.25  # largest shift of a positive, relative to the patch size
 
 
 class UninformedStudents(AnomalyModel):
@@ -63,7 +63,7 @@ class UninformedStudents(AnomalyModel):
         self.decoder = self.config.choice("decoder", Decoder)
         self.teacher = PatchNetwork(patch, self.decoder).requires_grad_(False)
         self.students = nn.ModuleList([PatchNetwork(patch, self.decoder) for _ in range(students)])
-        # In a list, so that its weights are not part of the state dict.
+        # A list keeps its weights out of the state dict.
         self._source: List[DistillationSource] = []
         self._register("error", ())
         self._register("variance", ())
@@ -76,7 +76,7 @@ class UninformedStudents(AnomalyModel):
         self.register_buffer(f"{name}_std", torch.ones(shape))
 
     def load_teacher(self, state: State) -> None:
-        """Keep a ResNet-18 to distill the teacher from, for the stage that trains the teacher."""
+        """Store the ResNet-18 from which the first stage distills the teacher."""
         self._source = [DistillationSource(state)]
 
     def trainable(self, stage: Stage) -> nn.Module:
@@ -106,8 +106,8 @@ class UninformedStudents(AnomalyModel):
     def loss(self, features: Features) -> torch.Tensor:
         """Return the squared distance to the normalized teacher, mean over positions and students.
 
-        The mean over each student's tenth of the positions with the largest error is added. Without it, plain
-        surfaces dominate, and a normal rich texture gets higher scores than a faint defect.
+        The mean over the tenth of positions with the largest error, for each student, is added. Without it,
+        plain surfaces dominate, and a normal rich texture gets higher scores than a faint defect.
         Source: the "hard feature loss" of Batzner et al., "EfficientAD", WACV 2024.
         """
         teacher = self._normalized(features[0].detach())
@@ -133,7 +133,7 @@ class UninformedStudents(AnomalyModel):
         return self.float32_loss(self._describe(parts, levels=0))
 
     def excerpt(self, images: torch.Tensor) -> torch.Tensor:
-        """Return a random part of each image if the grid is fine: neighboring patches are similar."""
+        """Return a random part of each image if the grid is fine, because neighboring patches are similar."""
         return images if self.grid.stride >= _COARSE else random_excerpt(images, self.grid, _EXCERPT)
 
     @property
@@ -192,7 +192,7 @@ class UninformedStudents(AnomalyModel):
         return self.grid.coarse.fit(x, (center, center))
 
     def _normalize_descriptors(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
-        """Give the teacher's descriptors mean 0 and deviation 1, by its last layer if that is linear."""
+        """Scale the teacher's descriptors to mean 0 and deviation 1, in its last layer if that is linear."""
         if self.decoder is Decoder.LEAKY:
             self.descriptor_mean.copy_(mean.view_as(self.descriptor_mean))
             self.descriptor_std.copy_(deviation.view_as(self.descriptor_std))
@@ -241,7 +241,7 @@ class UninformedStudents(AnomalyModel):
 
     def _normalized(self, teacher: torch.Tensor) -> torch.Tensor:
         if self.decoder is Decoder.LINEAR:
-            return teacher  # normalized by its last layer: see `_normalize_descriptors`
+            return teacher  # already normalized by its last layer, see `_normalize_descriptors`
         return (teacher - self.descriptor_mean) / self.descriptor_std
 
 

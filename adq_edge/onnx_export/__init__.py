@@ -1,3 +1,3 @@
-"""Torch checkpoint to bundle."""
+"""Export of a torch checkpoint to a bundle."""
 
 from __future__ import annotations

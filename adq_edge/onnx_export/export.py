@@ -1,7 +1,7 @@
-"""`export`: a checkpoint becomes a bundle, checked against the original.
+"""The `export` command: convert a checkpoint to a bundle and compare the graph with the checkpoint.
 
-The TorchScript exporter is used on purpose: at opset 17 it writes reductions with their axes as
-attributes, which is the only form TensorRT 8.5 reads correctly.
+The TorchScript exporter is required: at opset 17 it writes the axes of reductions as attributes. TensorRT 8.5
+reads only this form correctly.
 """
 
 from __future__ import annotations
@@ -54,8 +54,10 @@ from adq_edge.training.score_statistics import measure_statistics
 OPSET = 17
 PARITY_IMAGES = 8
 PARITY_TOLERANCE = 1e-3
-"""Largest difference of map and score allowed, relative to the largest map value: an order of magnitude
-above what reordered float32 sums do, three below what INT8 does."""
+"""Largest allowed difference of map and score, relative to the largest map value.
+
+Reordered float32 sums cause differences ten times smaller, INT8 causes differences a thousand times larger.
+"""
 
 
 def export(
@@ -70,20 +72,20 @@ def export(
     """Export a checkpoint to a bundle and check ONNX against torch on images.
 
     Args:
-        checkpoint: our own checkpoint or a foreign one; the newest in `checkpoints/` by default.
+        checkpoint: an adq-edge checkpoint or a foreign one; the newest in `checkpoints/` by default.
         output: the bundle's folder, replaced if it is a bundle; `bundles/NAME` by default.
         teacher_weights: for checkpoints that hold only the student: the teacher's ResNet file, `demo`, or
             None for torchvision's.
-        data: dataset folder with the images of the check; by default the training data, where they are
-            still there, else images that adq-edge draws itself. Its training images also serve to measure
-            what the score is normalized by, for checkpoints that do not hold it.
-        image_size: (height, width) for checkpoints that do not hold it.
-        stride: pixels between places where methods with such an option compare patches, instead of the
-            checkpoint's; the map keeps its size.
+        data: dataset folder with the images of the comparison. By default the training data if the folder
+            exists, else synthetic images. If the checkpoint lacks the statistics that normalize the
+            score, they are measured on its training images.
+        image_size: (height, width) in pixels for checkpoints without it.
+        stride: pixels between compared patches, for methods with this option; replaces the checkpoint's
+            value. The size of the map does not change.
 
     Raises:
         CheckpointError: the checkpoint cannot be read or recognized.
-        BundleError: the exported graph does not reproduce the checkpoint, or `output` is something else.
+        BundleError: the exported graph does not reproduce the checkpoint, or `output` is not a bundle.
     """
     source = workspace.latest_checkpoint() if checkpoint is None else Path(checkpoint)
     loaded = load_checkpoint(source, teacher_weights=teacher_weights, image_size=image_size)
@@ -110,7 +112,7 @@ def _with_stride(loaded: Checkpoint, stride: int, source: Path) -> AnomalyModel:
         raise CheckpointError(
             f"was trained with quantization at stride {model.config.options['stride']}, not {stride}",
             where=source,
-            fix="Leave --stride away, or export the checkpoint that it was made from",
+            fix="Omit --stride, or export the checkpoint that it was made from",
         )
     options = {**model.config.options, "stride": stride}
     other = type(model)(dataclasses.replace(model.config, options=options))
@@ -128,7 +130,7 @@ def _write_trained_ranges(folder: Path, trained: Ranges) -> None:
         equalize(model, ranges.equalization)
     except CalibrationError as error:
         raise CheckpointError(
-            f"its quantization does not suit the graph that torch {torch.__version__} exports ({error.what})",
+            f"its quantization does not fit the graph that torch {torch.__version__} exports ({error.what})",
             fix="Train it again with this torch: adq-edge train --qat CHECKPOINT",
         ) from error
 
@@ -143,7 +145,7 @@ def _refuse_foreign_folder(folder: Path) -> None:
 def _images(
     data: Optional[Union[str, Path]], training_data: Optional[str], size: Tuple[int, int]
 ) -> Tuple[np.ndarray, str]:
-    """Return uint8 `[N, H, W, 3]` images, normal and defective, and a word on where they came from."""
+    """Return uint8 `[N, H, W, 3]` images, normal and defective, and their source for the manifest."""
     if data is None and training_data is not None and Path(training_data).is_dir():
         data = Path(training_data)
     if data is None:
@@ -161,14 +163,14 @@ def _images(
 
 
 def _write_onnx(model: AnomalyModel, path: Path) -> None:
-    """Export to opset 17 with a dynamic batch, checked against what TensorRT 8.5 reads."""
+    """Export to opset 17 with a dynamic batch, and check that TensorRT 8.5 can read the graph."""
     graph = to_onnx(model, model.config.image_size)
     check_for_tensorrt(graph)
     onnx.save(graph, str(path))
 
 
 def to_onnx(model: nn.Module, image_size: Tuple[int, int]) -> onnx.ModelProto:
-    """Return the tidied graph of a model, which may return more tensors after the map and the score."""
+    """Return a model's simplified graph; the model may return more tensors after the map and the score."""
     example = torch.zeros(1, *image_size, 3, dtype=torch.uint8)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -177,7 +179,7 @@ def to_onnx(model: nn.Module, image_size: Tuple[int, int]) -> onnx.ModelProto:
         torch.onnx.export(
             model,
             (example,),
-            buffer,  # type: ignore[arg-type]  # torch writes to files and to buffers, whatever it declares
+            buffer,  # type: ignore[arg-type]  # torch's type hint lacks buffers
             opset_version=OPSET,
             dynamo=False,
             input_names=[INPUT],
@@ -189,7 +191,7 @@ def to_onnx(model: nn.Module, image_size: Tuple[int, int]) -> onnx.ModelProto:
 
 def _check_parity(model: AnomalyModel, path: Path, images: np.ndarray, described: str) -> Parity:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    pairs = [images[start : start + 2] for start in range(0, len(images), 2)]  # little memory, N > 1
+    pairs = [images[start : start + 2] for start in range(0, len(images), 2)]  # low memory use, but N > 1
     with torch.inference_mode():
         maps, scores = _joined([model(torch.from_numpy(pair)) for pair in pairs])
     exported_maps, exported_scores = _joined(
@@ -227,7 +229,7 @@ def _map_size(model: AnomalyModel) -> Tuple[int, int]:
 
 
 def digest(source: Path) -> str:
-    """Return the SHA-256 of a file, or of its networks' names and digests for a folder."""
+    """Return the SHA-256 of a file; for a folder, that of its networks' digests and names."""
     if not source.is_dir():
         return sha256(source)
     lines = [f"{sha256(file)}  {file.name}\n" for file in network_files(source)]

@@ -1,9 +1,9 @@
-"""Fake quantization: values rounded to an integer grid in float32, with gradients that pass the rounding.
+"""Fake quantization: float32 values rounded to an integer grid, with gradients that ignore the rounding.
 
-The forward values are those of the target's arithmetic (`quantization.arithmetic`), bit for bit. Gradients
-with respect to a range are those of Esser et al., "Learned Step Size Quantization", ICLR 2020, equation 3,
-carried over to a range's two ends; a range and a weight are trained in units of a level of their grid, so
-one learning rate suits all of them.
+The forward values equal those of the target's arithmetic (`quantization.arithmetic`) bit for bit. The
+gradients of a range follow Esser et al., "Learned Step Size Quantization", ICLR 2020, equation 3, extended to
+both ends of the range. Ranges and weights are trained in units of their grid's levels, so one learning rate
+suits all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from adq_edge.quantization.arithmetic import WEIGHT_LEVELS, Grid, scale_and_zero
 from adq_edge.quantization.qdq import BIAS_LIMIT
 
 _LEAST_SHARE = 1e-3
-"""A learned range stays at least this part of the range that it started from."""
+"""Smallest width of a learned range, relative to its initial width."""
 
 
 class _FakeQuantize(torch.autograd.Function):
@@ -46,7 +46,7 @@ class _FakeQuantize(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             error = ((rounded - steps) * inside * gradient).sum() / ctx.levels
             over, under = (gradient * above).sum(), (gradient * below).sum()
-            if ctx.symmetric:  # the lower end mirrors the upper one, and is a level longer
+            if ctx.symmetric:  # the lower end is the negated upper end, one level longer
                 to_bounds = torch.stack([torch.zeros_like(error), error + over + under * lowest / ctx.levels])
             else:
                 to_bounds = torch.stack([under - error, over + error])
@@ -56,12 +56,12 @@ class _FakeQuantize(torch.autograd.Function):
 
 def fake_quantize(x: torch.Tensor, bounds: torch.Tensor, grid: Grid) -> torch.Tensor:
     """Round `x` to the grid that covers the range `bounds`, float64 (low, high)."""
-    rounded: torch.Tensor = _FakeQuantize.apply(x, bounds, grid)  # type: ignore[no-untyped-call] # torch's
+    rounded: torch.Tensor = _FakeQuantize.apply(x, bounds, grid)  # type: ignore[no-untyped-call] # torch
     return rounded
 
 
 class LearnedRange(nn.Module):
-    """The range of an activation on a grid.
+    """The range of an activation that is rounded to a grid.
 
     Args:
         low: smallest value, at most 0.
@@ -81,7 +81,7 @@ class LearnedRange(nn.Module):
             high = max(-low, high)
             low = -high if low < 0.0 else 0.0
         self.register_buffer("start", torch.tensor([low, high]))
-        # An end at 0 stays there: behind a ReLU there is nothing below.
+        # An end at 0 stays at 0: a ReLU gives no negative values.
         self.register_buffer("level", self.start.abs() / (grid.highest - grid.lowest))
         self.offset = nn.Parameter(torch.zeros(2), requires_grad=trained)
 
@@ -96,12 +96,12 @@ class LearnedRange(nn.Module):
 
 
 class LearnedWeight(nn.Module):
-    """A constant of the graph that is trained.
+    """A trained constant of the graph.
 
     Args:
-        start: its first value, float32.
-        level: what a step of 1 changes; broadcastable to `start`.
-        trained: bool of `start`'s shape: the elements that are trained.
+        start: the initial value, float32.
+        level: the change for a step of 1; broadcastable to `start`.
+        trained: the elements that are trained, bool of `start`'s shape.
     """
 
     start: torch.Tensor
@@ -114,12 +114,12 @@ class LearnedWeight(nn.Module):
         self.offset = nn.Parameter(torch.zeros_like(start))
 
     def forward(self) -> torch.Tensor:
-        """Return the constant as it is now."""
+        """Return the constant's current value."""
         return self.start + self.level * self.offset
 
 
 def weight_levels(weight: torch.Tensor, axis: int) -> torch.Tensor:
-    """Return the symmetric scale of each output channel, float32 of size 1 but in `axis`."""
+    """Return the symmetric scale of each output channel, float32; every dimension but `axis` has size 1."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
     largest = weight.detach().abs().amax(dim=others)
     scales = weight_scales(largest.cpu().numpy()[:, None], 0)
@@ -134,23 +134,23 @@ def fake_quantize_weight(
     """Round a weight to the int8 levels of its channels' scales, as `quantize_weight` does."""
     scales = weight_levels(weight, axis) if scales is None else scales
     rounded = (weight.detach() / scales).round().clamp(-WEIGHT_LEVELS, WEIGHT_LEVELS) * scales
-    return rounded + (weight - weight.detach())  # the gradient of the identity, and exactly the value
+    return rounded + (weight - weight.detach())  # the value of `rounded`, the gradient of `weight`
 
 
 def fake_quantize_with_bias(
     weight: torch.Tensor, bias: torch.Tensor, axis: int, step: float
 ) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Round a layer's weight, and its bias to the int32 steps of its accumulator, as engines for CPUs do.
+    """Round a layer's weight to int8, and its bias to the int32 accumulator's steps, as CPU engines do.
 
     Args:
-        weight: of the layer.
-        bias: of the layer.
-        axis: the weight's axis of the output channels.
+        weight: the layer's weight.
+        bias: the layer's bias.
+        axis: the weight's axis of output channels.
         step: the scale of the layer's input.
     """
     scales = weight_levels(weight, axis)
     wide = (bias.detach().abs() / (step * BIAS_LIMIT)).reshape(scales.shape)
-    scales = torch.maximum(scales, wide)  # weights near zero under a large bias
+    scales = torch.maximum(scales, wide)  # keeps a large bias within int32 when the weights are near zero
     steps = (scales.flatten() * step).double()
     rounded = ((bias.detach().double() / steps).round() * steps).float()
     return fake_quantize_weight(weight, axis, scales), rounded + (bias - bias.detach())

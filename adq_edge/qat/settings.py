@@ -1,4 +1,4 @@
-"""What the numbers of a quantization-aware training depend on."""
+"""The settings that determine the result of quantization-aware training."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from adq_edge.core.errors import AdqError
 EPOCHS = 1
 BATCH_SIZE = 8
 LEARNING_RATE = 0.02
-"""In levels of the integer grid per step, at first."""
+"""Initial learning rate, in levels of the integer grid per step."""
 
 
 @dataclasses.dataclass(frozen=True)
 class QatSettings:
-    """What a checkpoint says about how it was trained with quantization.
+    """The settings of quantization-aware training that a checkpoint records.
 
     Attributes:
-        checkpoint_sha256: of the checkpoint that it starts from.
-        target: the arithmetic.
-        data: the dataset folder, absolute.
-        categories: the categories trained on, together.
+        checkpoint_sha256: SHA-256 of the initial checkpoint.
+        target: the name of the engine's arithmetic.
+        data: absolute path of the dataset folder.
+        categories: the categories whose images are used for training.
         images: the number of training images.
-        fingerprint: of these images.
-        epochs: how many in all; the learning rate falls to zero over them.
+        fingerprint: the fingerprint of the training images.
+        epochs: total number of epochs; the learning rate decreases to 0 over them.
         batch_size: images per step.
-        learning_rate: levels of the integer grid per step, at first.
-        seed: of every epoch's order.
+        learning_rate: initial learning rate, in levels of the integer grid per step.
+        seed: determines the order of images in every epoch.
     """
 
     checkpoint_sha256: str
@@ -51,11 +51,11 @@ class QatSettings:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole training."""
+        """Total number of training steps."""
         return self.epochs * max(1, self.images // self.batch_size)
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step: half a cosine from `learning_rate` to 0."""
+        """Return the learning rate of a step; it follows half a cosine from `learning_rate` to 0."""
         return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
 
     def to_dict(self) -> Dict[str, Any]:
@@ -63,7 +63,7 @@ class QatSettings:
         return dataclasses.asdict(self)
 
     def difference(self, earlier: Mapping[str, Any]) -> Optional[str]:
-        """Name the first setting in which an earlier training (its `to_dict`) differs; None if none does."""
+        """Return the first setting that differs from an earlier training's `to_dict`; None if all agree."""
         names = {"checkpoint_sha256": "another checkpoint", "fingerprint": "other images"}
         for field in dataclasses.fields(self):
             asked, made = getattr(self, field.name), earlier.get(field.name)

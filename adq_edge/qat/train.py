@@ -1,4 +1,4 @@
-"""`train --qat`: a trained checkpoint is trained on with the rounding of the engine that it is to become."""
+"""The `train --qat` command: continue a checkpoint's training with the rounding of the target engine."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from adq_edge.training.score_statistics import measure_statistics
 
 @dataclasses.dataclass(frozen=True)
 class QatResult:
-    """What a quantization-aware training came to.
+    """The result of quantization-aware training.
 
     Attributes:
-        checkpoint: the file.
+        checkpoint: the checkpoint file.
         log: the CSV file with a row for every epoch.
-        epochs: complete epochs in it.
-        resumed_from: how many of them an earlier run had done.
-        loss: the quantized networks' mean loss of the last epoch.
+        epochs: number of complete epochs in the checkpoint.
+        resumed_from: number of epochs that earlier runs completed.
+        loss: mean loss of the quantized networks in the last epoch.
         images: the number of training images.
-        seconds: wall time of this run.
+        seconds: wall time of this run in seconds.
     """
 
     checkpoint: Path
@@ -67,44 +67,43 @@ def train_quantized(
     resume: bool = True,
     progress: bool = True,
 ) -> QatResult:
-    """Train a checkpoint's students to match their quantized teacher while quantized themselves.
+    """Train a checkpoint's quantized students to match their quantized teacher.
 
-    The start is the model quantized after training. Ranges and weights are learned with the rounding that
-    `build` will put into the engine; the result is a checkpoint that `export` turns into a bundle with its
-    own ranges, which `build --int8` uses. It is written after every epoch, a log beside it, and a run that
-    was interrupted continues from it with the same numbers.
+    Training starts from the model quantized after training. It learns ranges and weights with the rounding of
+    the engine. `export` writes the learned ranges into the bundle, and `build --int8` uses them. The
+    checkpoint and its log are written after every epoch. A resumed training gives the same numbers.
 
     Args:
-        checkpoint: what to start from, our own or a foreign one.
+        checkpoint: the initial checkpoint, from adq-edge or foreign.
         target: the arithmetic of the engine.
-        data: the training images; those that the checkpoint was trained on by default.
-        categories: the categories to train on; the checkpoint's, or all of a dataset that has none of
-            them, by default.
+        data: the dataset folder; by default the one that the checkpoint was trained on.
+        categories: the categories to train on; by default the checkpoint's, or all if the dataset has
+            none of these.
         output: the checkpoint file; `checkpoints/NAME-qat-TARGET.pt` by default.
         teacher_weights: for checkpoints that hold only the student (see `teacher_state`).
-        epochs: how many; 1 by default.
+        epochs: number of epochs; 1 by default.
         batch_size: images per step; 8 by default.
-        learning_rate: what a step changes at first, in levels of the integer grid; 0.02 by default.
+        learning_rate: initial learning rate, in levels of the integer grid per step; 0.02 by default.
         seed: the same seed gives the same numbers on the same machine.
         resume: continue from `output` if it was made with the same settings.
         progress: show a progress bar on stderr.
 
     Raises:
         AdqError: an option is out of range, or several processes were started.
-        DataError: there are no training images, or one cannot be used.
+        DataError: there are no training images, or an image cannot be used.
         StorageError: a file cannot be read or written.
-        CheckpointError: the checkpoint cannot be trained so, `output` holds something else, or training
-            diverged; the last good epoch's checkpoint stays.
+        CheckpointError: the checkpoint cannot be trained with quantization, `output` is another kind of file,
+            or training diverged. The last good epoch's checkpoint is kept.
     """
     started = time.monotonic()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise AdqError("--qat trains in one process", fix="Run it without torchrun")
+        raise AdqError("--qat supports only one process", fix="Run it without torchrun")
     arithmetic = choose(Arithmetic, target)
     base = Path(checkpoint)
     loaded = load_checkpoint(base, teacher_weights=teacher_weights)
     if QUANTIZATION in loaded.training:
         raise CheckpointError(
-            "was trained with quantization already",
+            "was already trained with quantization",
             where=base,
             fix="Give the checkpoint that it was made from",
         )
@@ -148,14 +147,14 @@ def _dataset(
     categories: Optional[Sequence[str]],
 ) -> Dataset:
     if data is None and trained.get("data") is None:
-        raise DataError("does not say what it was trained on", where=base, fix="Name a dataset with --data")
+        raise DataError("does not name its training data", where=base, fix="Name a dataset with --data")
     root = Path(trained["data"] if data is None else data)
     if categories is None:
         own = tuple(trained.get("categories") or ())
         categories = own if data is None else known_categories(root, own)
     dataset = read_dataset(root, categories)
     if not dataset.train_images:
-        raise DataError("holds no training images", where=dataset.root, fix="Name a dataset with --data")
+        raise DataError("contains no training images", where=dataset.root, fix="Name a dataset with --data")
     return dataset
 
 
@@ -171,7 +170,7 @@ def _train(
     if earlier is None:
         if loaded.unmeasured:
             measure_statistics(loaded, base, settings.data)
-        bar.say("quantizing after training, to start from")
+        bar.say("quantizing the initial model")
         order = np.random.default_rng(settings.seed).permutation(len(source))[:DEFAULT_SAMPLES]
         calibration = ImageSource(tuple(source.paths[index] for index in order))
         arithmetic = Arithmetic(settings.target)
@@ -196,7 +195,7 @@ def _train(
 
 
 def _find_resumable(output: Path, settings: QatSettings, resume: bool) -> Optional[Checkpoint]:
-    """Return the checkpoint at `output` that these settings continue; None to start afresh."""
+    """Return the checkpoint at `output` if it can be resumed with these settings, else None."""
     require_writable(output)
     require_log(output)
     if not output.exists():
@@ -207,7 +206,7 @@ def _find_resumable(output: Path, settings: QatSettings, resume: bool) -> Option
     state = earlier.training[STATE]
     difference = settings.difference(state["settings"])
     if difference is None and "log" not in state:
-        difference = "an adq-edge that kept no log"
+        difference = "a version of adq-edge that wrote no log"
     if difference is not None:
         raise CheckpointError(f"was trained with {difference}", where=output, fix=RESTART)
     return earlier

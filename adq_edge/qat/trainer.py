@@ -1,4 +1,4 @@
-"""One quantization-aware training in memory, and its way to and from a file."""
+"""The state of quantization-aware training: its steps, and saving to and loading from a file."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from adq_edge.training.schedule import EpochRecord
 from adq_edge.training.trainer import seed_epoch
 
 STATE = "qat"
-"""Where the training state of a checkpoint holds what a continuation needs."""
+"""Key of a checkpoint's training state under which the data for resuming is stored."""
 
-_EPSILON = 1e-12  # gradients of single weights are far below Adam's usual 1e-8
+_EPSILON = 1e-12  # single weights have gradients far below Adam's default epsilon of 1e-8
 
 
 class QatTrainer:
-    """A quantized model in training: Adam on weights, biases and ranges, all in levels of their grids.
+    """Train weights, biases and ranges of a quantized model with Adam, in levels of their grids.
 
     Args:
-        settings: what to train with.
-        model: a folded model whose weights lie on their grid.
-        ranges: the ranges to start from.
-        origin: the training settings of the checkpoint that it was made from.
+        settings: the training settings.
+        model: a model with folded BatchNorm whose weights lie on their grid.
+        ranges: the initial ranges.
+        origin: the training settings of the initial checkpoint.
 
     Attributes:
-        records: every complete epoch, with the learning rate of its first step.
+        records: one record per complete epoch, with the learning rate of its first step.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class QatTrainer:
 
     @classmethod
     def from_checkpoint(cls, settings: QatSettings, checkpoint: Checkpoint) -> QatTrainer:
-        """Continue a training that `save` wrote.
+        """Continue the training in a checkpoint that `save` wrote.
 
         Raises:
-            CheckpointError: it is damaged.
+            CheckpointError: the training state is damaged.
         """
         training = checkpoint.training
         ranges = ranges_from_dict(training[QUANTIZATION])
@@ -78,7 +78,7 @@ class QatTrainer:
         """Train one epoch.
 
         Raises:
-            DataError: an image that is read only now is not a whole image.
+            DataError: an image that is first read here is damaged.
             CheckpointError: the loss became infinite or NaN.
         """
         started, epoch = time.monotonic(), len(self.records) + 1
@@ -110,7 +110,7 @@ class QatTrainer:
         return loss.item()
 
     def finish(self, images: TrainingImages) -> None:
-        """Let the method measure again, with the rounding, what its score is normalized by."""
+        """Measure the statistics that normalize the method's score again, with rounding."""
         self._quantized.write_back()
 
         def excerpts() -> Iterator[torch.Tensor]:
@@ -122,7 +122,7 @@ class QatTrainer:
         self._finished = True
 
     def save(self, path: Path) -> None:
-        """Write the model, its ranges and all that `from_checkpoint` needs, atomically.
+        """Write the model, its ranges and the state for `from_checkpoint`, atomically.
 
         Raises:
             StorageError: the folder cannot be written to or is full.

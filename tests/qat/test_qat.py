@@ -315,12 +315,12 @@ def test_what_does_not_fit_is_refused(quantized, trained, checkpoint, tmp_path):
         built = build(bundle.path, tmp_path / "engine.onnx", calib="lp")
         assert built.sidecar.calibration.calibrator == "lp"
     save_checkpoint(tmp_path / "us.pt", UninformedStudents(ModelConfig()), {"quantization": {}})
-    with pytest.raises(CheckpointError, match=r"at stride 1, not 4\. Leave --stride away"):
+    with pytest.raises(CheckpointError, match=r"at stride 1, not 4\. Omit --stride"):
         export(tmp_path / "us.pt", tmp_path / "none", stride=4)
     damaged = load_checkpoint(result.checkpoint)
     quantization = {**damaged.training["quantization"], "tensors": {}}
     save_checkpoint(tmp_path / "qat.pt", damaged.model, {**damaged.training, "quantization": quantization})
-    with pytest.raises(CheckpointError, match="does not suit the graph"):
+    with pytest.raises(CheckpointError, match="does not fit the graph"):
         export(tmp_path / "qat.pt", tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

@@ -1,7 +1,8 @@
 """A synthetic dataset like MVTec AD, for the demo and the tests: 15 categories with exact masks.
 
 A product is drawn as layers of color, height and gloss (`canvas`, `textures`, `hardware`, `products`,
-`electronics`). It gets a defect (`defects`, `fault`), is photographed (`photograph`) and written (`writer`).
+`electronics`). A defect is added (`defects`, `fault`). Then the image is rendered (`photograph`) and written
+(`writer`).
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Layers:
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """The place of a product: turned by `angle` (radians), scaled, then moved by `shift` (units)."""
+    """The pose of a product: turned by `angle` (radians), scaled, then moved by `shift` (units)."""
 
     angle: float = 0.0
     scale: float = 1.0
@@ -115,7 +115,7 @@ class Pen:
 
     Args:
         size: the image's width and height in pixels.
-        pose: the place of the product. All coordinates are relative to its center, in units.
+        pose: the pose of the product. All coordinates are relative to its center, in units.
         ground: the surface under the product.
     """
 
@@ -218,7 +218,7 @@ def smooth_noise(rng: np.random.Generator, size: int, cells: Tuple[int, int], oc
         rng: the source of randomness.
         size: width and height in pixels.
         cells: (rows, columns) of the coarsest lattice of random values.
-        octaves: the number of lattices that are added, each twice as fine and half as strong as the last.
+        octaves: number of lattices to add; each is twice as fine and half as strong as the one before.
     """
     field = np.zeros((size, size), np.float32)
     for octave in range(octaves):

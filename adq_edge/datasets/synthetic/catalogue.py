@@ -44,9 +44,9 @@ CATEGORIES: Tuple[str, ...] = tuple(_CATALOGUE)
 DEFECTS: Tuple[str, ...] = tuple(sorted({kind for _, kinds in _CATALOGUE.values() for kind in kinds}))
 """The names of all kinds of defect."""
 
-_CHANGED = 4.0 / 255.0  # a smaller difference is lost in the sensor's noise
-_VISIBLE_MEAN = 11.0 / 255.0  # mean difference of a visible defect
-_VISIBLE_AREA = 45.0  # area of a visible defect in square units
+_CHANGED = 4.0 / 255.0  # a smaller difference is hidden by the sensor's noise
+_VISIBLE_MEAN = 11.0 / 255.0  # least mean difference of a visible defect
+_VISIBLE_AREA = 45.0  # least area of a visible defect in square units
 _ATTEMPTS = 8
 _STRONGER = 1.2
 
@@ -59,14 +59,14 @@ class Split(str, enum.Enum):
     DEFECTIVE = "defective"
 
 
-_SCENE, _SHOT, _NOISE, _FAULT = range(4)  # what random numbers are for; part of their seed
+_SCENE, _SHOT, _NOISE, _FAULT = range(4)  # purposes of random numbers, part of their seed
 
 
 def defects_of(category: str) -> Tuple[str, ...]:
     """Return the kinds of defects that a category can have.
 
     Raises:
-        DataError: no such category.
+        DataError: the category is unknown.
     """
     check_categories([category])
     return _CATALOGUE[category][1]
@@ -110,7 +110,7 @@ def render(
         The image uint8 `[size, size, 3]` RGB, and the mask bool `[size, size]`.
 
     Raises:
-        DataError: no such category, or a defect that it cannot have.
+        DataError: the category is unknown, or it cannot have this defect.
     """
     kinds = defects_of(category)
     if defect is not None and defect not in kinds:

@@ -86,7 +86,7 @@ def _stain(layers: Layers, fault: Fault) -> None:
     color = _STAINS[rng.integers(0, len(_STAINS))]
     strength = min(0.95, rng.uniform(0.22, 0.6) * fault.strength)
     spot = _blob(layers.size, rng, center, rng.uniform(6.0, 20.0), 1.4)
-    # A dried liquid leaves more behind at its edge.
+    # A dried liquid leaves more residue at its edge.
     rim = 4.0 * spot * (1.0 - spot)
     patchy = 1.0 + 0.18 * smooth_noise(rng, layers.size, (24, 24))
     alpha = np.clip((0.8 * spot + 0.35 * rim) * patchy * strength, 0.0, 1.0) * layers.region
@@ -105,7 +105,7 @@ def _dent(layers: Layers, fault: Fault) -> None:
     turn, narrow, wide = rng.uniform(0.0, math.pi), rng.uniform(4.0, 9.0), rng.uniform(1.0, 1.9)
     cos, sin = np.float32(math.cos(turn)), np.float32(math.sin(turn))
     along, across = (x * cos + y * sin) / np.float32(narrow * wide), (y * cos - x * sin) / np.float32(narrow)
-    # A blow on a stiff material leaves a flat bottom with a short wall, not a bell.
+    # A dent in a stiff material has a flat bottom and a short wall, not a bell shape.
     bowl = 1.0 / (1.0 + (along * along + across * across) ** 2)
     bowl[bowl < 0.012] = 0.0
     depth = narrow * rng.uniform(0.45, 0.9) * fault.strength
@@ -166,7 +166,7 @@ def _discoloration(layers: Layers, fault: Fault) -> None:
     spot = _blob(layers.size, rng, center, rng.uniform(10.0, 30.0), rng.uniform(2.0, 5.0)) * layers.region
     change = rng.uniform(-0.16, 0.16, 3) + rng.choice([-1.0, 1.0]) * rng.uniform(0.10, 0.24)
     gains = (change * fault.strength).clip(-0.7, 1.5).astype(np.float32)
-    # The additive part keeps the patch visible on black.
+    # The additive part keeps the discoloration visible on black.
     layers.albedo *= 1.0 + planes(spot) * gains
     layers.albedo += planes(spot) * np.maximum(gains, np.float32(0.0)) * np.float32(0.08)
     np.clip(layers.albedo, 0.01, 1.0, out=layers.albedo)

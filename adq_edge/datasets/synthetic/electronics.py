@@ -24,7 +24,7 @@ _PIN_PITCH = 12.6
 
 
 def circuit_board(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layers:
-    """Draw a board; a part can be missing, swapped or turned, a pin bent, the chip misprinted."""
+    """Draw a board; a part can be missing, swapped or turned, a pin bent, or the chip misprinted."""
     mask = Material((28, 96, 62), 0.22).tinted(rng, 8.0)
     pen = Pen(size, Pose.random(rng, 3.0, shift=4.0, scale=0.02), mask)
     _traces(pen, Material((44, 124, 82), 0.25).tinted(rng, 5.0))
@@ -60,7 +60,7 @@ def _traces(pen: Pen, copper: Material) -> None:
 def _part(
     pen: Pen, center: Tuple[float, float], kind: str, tints: Tuple[float, float], fault: Optional[Fault]
 ) -> None:
-    """Draw a part with two ends on its pads; `tints` are the tones of its ends and its body."""
+    """Draw a part with two ends on its pads; `tints` are the gray levels added to ends and body."""
     x, y = center
     for side in (-1.0, 1.0):
         pen.polygon(rectangle(x + side * 13 - 6, y - 8.5, x + side * 13 + 6, y + 8.5), _SOLDER, 1.0)

@@ -1,4 +1,4 @@
-"""The fault that a painter draws into a product."""
+"""The fault that a drawing function adds to a product."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 class Fault:
     """One defect of a product: a missing, bent or swapped part, a misprint, or surface damage.
 
-    A painter draws all random numbers of the sound product from its own generator, with or without a fault.
-    So the faulty product differs from its sound twin by the fault only.
+    A drawing function takes the product's random numbers from its own generator, with or without a fault. So
+    a faulty product differs only by the fault from the sound product with the same seed (its sound twin).
 
     Attributes:
         kind: the kind of defect, a name in `DEFECTS`.
-        rng: the source of the fault's own randomness.
-        strength: 1 is usual; more where a weaker fault would not be visible.
+        rng: the random generator of the fault.
+        strength: 1 is usual; larger if a weaker fault is not visible.
     """
 
     kind: str

@@ -27,7 +27,7 @@ def _regular(corners: int, radius: float, turn: float = 0.0) -> np.ndarray:
 
 
 def _weather(layers: Layers, rng: np.random.Generator, amount: float) -> None:
-    """Give the layers the uneven tone of handled metal."""
+    """Add the uneven brightness of used metal to the layers."""
     size = layers.size
     tone = smooth_noise(rng, size, (5, 5), octaves=2) + 0.7 * smooth_noise(rng, size, (size // 2, size // 2))
     layers.tone(1.0 + np.float32(amount) * tone)
@@ -47,7 +47,7 @@ class _Shank:
     bend: float = 0.0
 
     def damaged(self, fault: Fault) -> _Shank:
-        """Return this shank bent or with part of its thread stripped."""
+        """Return a copy that is bent or has part of its thread stripped."""
         if fault.kind == "bent":
             knee = fault.rng.uniform(-50.0, 40.0)
             tip_moves = fault.rng.uniform(5.0, 20.0) * fault.strength * fault.rng.choice([-1.0, 1.0])
@@ -233,7 +233,7 @@ def _strands(rng: np.random.Generator) -> List[Tuple[float, float, float]]:
 def _bend_strands(
     fault: Fault, strands: List[Tuple[float, float, float]]
 ) -> List[Tuple[float, float, float]]:
-    """Bend some neighboring outer strands out over the insulation."""
+    """Bend some neighboring outer strands outwards over the insulation."""
     first = 7 + int(fault.rng.integers(0, 12))
     push = 1.0 + fault.rng.uniform(0.18, 0.42) * fault.strength
     bent = list(strands)

@@ -1,6 +1,6 @@
 """Letters and digits as strokes.
 
-Unlike OpenCV's fonts, they turn with the product and do not change between releases.
+Unlike OpenCV's fonts, strokes can be rotated with the product and do not change between releases.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The photograph of a product's layers: light, lens and sensor."""
+"""Rendering of a product's layers as a camera image: light, lens and sensor."""
 
 from __future__ import annotations
 
@@ -71,21 +71,21 @@ def expose(layers: Layers, shot: Shot) -> np.ndarray:
     image += cv2.merge([shine * gain for gain in gains])
     image = cv2.GaussianBlur(image, (0, 0), shot.blur * layers.size / UNITS)
     np.clip(image, 0.0, 1.4, out=image)
-    # The sensor's response flattens before saturation; without this, highlights are flat white spots.
+    # The sensor's response flattens before saturation. Without this, highlights would be plain white spots.
     image -= np.float32(0.13) * image * image * image
     return np.asarray(np.clip(image, 0.0, 1.0, out=image))
 
 
 def _reflections(layers: Layers, shot: Shot) -> Tuple[np.ndarray, np.ndarray]:
     ratio = layers.size / UNITS
-    # The ground is flat, also under the rounded edge of the relief.
+    # The ground is flat, even under the rounded edge of the relief.
     slope_x = cv2.Sobel(layers.height, cv2.CV_32F, 1, 0, scale=ratio / 8.0) * layers.region
     slope_y = cv2.Sobel(layers.height, cv2.CV_32F, 0, 1, scale=ratio / 8.0) * layers.region
     length = cv2.sqrt(slope_x * slope_x + slope_y * slope_y + np.float32(1.0))
     x, y, z = (np.float32(value) for value in shot.direction)
     lambert = np.maximum((z - slope_x * x - slope_y * y) / length, np.float32(0.0))
     diffuse = np.float32(_AMBIENT) + np.float32((1.0 - _AMBIENT) / float(z)) * lambert
-    # The halfway vector between the lamp and the camera, which looks straight down.
+    # The halfway vector between the directions to the lamp and to the camera, which points straight down.
     norm = math.sqrt(2.0 + 2.0 * float(z))
     half_x, half_y, half_z = np.float32(x / norm), np.float32(y / norm), np.float32((z + 1.0) / norm)
     facing = np.maximum((half_z - slope_x * half_x - slope_y * half_y) / length, np.float32(0.0))

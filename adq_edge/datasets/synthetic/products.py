@@ -43,7 +43,7 @@ def bottle(rng: np.random.Generator, size: int, fault: Optional[Fault]) -> Layer
     x, y = pose.grid(size)
     radius, turn = np.sqrt(x * x + y * y), np.arctan2(y, x)
     depth = np.clip(1.0 - radius / 56.0, 0.0, 1.0)
-    # The thick base gathers the light from below: it glows when seen through the neck.
+    # The thick base collects the light from below, so it appears bright through the neck.
     glow = depth * (1.0 - depth) * np.float32(rng.uniform(0.7, 1.5))
     layers.albedo += cv2.merge([glow * np.float32(share) for share in (0.55, 0.27, 0.09)])
     phases = rng.uniform(0.0, 6.0, 2).astype(np.float32)

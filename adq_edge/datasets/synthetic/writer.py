@@ -1,4 +1,4 @@
-"""Writing of the synthetic set to a folder in MVTec AD layout: in parallel, and complete or not at all."""
+"""Write the synthetic set to a folder in MVTec AD layout, in parallel and atomically."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Parameters(Record):
 
 @dataclasses.dataclass(frozen=True)
 class _Image:
-    """One sample to render and the files it goes to."""
+    """One sample to render and its output files."""
 
     category: str
     split: Split
@@ -82,7 +82,7 @@ def write_synthetic(
         progress: whether to show a progress bar on standard error.
 
     Raises:
-        DataError: an unknown category, a number out of range, or a folder that holds something else.
+        DataError: an unknown category, a number out of range, or a folder with other content.
         StorageError: the folder cannot be written to or is full.
     """
     names = list(dict.fromkeys(categories)) if categories else list(CATEGORIES)
@@ -113,7 +113,7 @@ def _is_written(root: Path, parameters: _Parameters) -> bool:
     """Return True if `root` holds this set, False if it is empty or absent.
 
     Raises:
-        DataError: it holds something else.
+        DataError: the folder has other content.
     """
     with storage_errors(root):
         if not root.exists() or (root.is_dir() and not any(root.iterdir())):
@@ -159,7 +159,7 @@ def _render_all(
 ) -> None:
     batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
     if workers is None:
-        # A process takes longer to start than to render a few batches.
+        # Starting a process takes longer than rendering a few batches.
         workers = min(os.cpu_count() or 1, 1 + len(batches) // 8)
     if workers == 1:
         for image in images:
@@ -201,7 +201,7 @@ def _render_in_processes(
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Let processes that start in this block ignore Ctrl-C, so that only the parent stops them."""
+    """Make processes that start in this block ignore Ctrl-C, so that only the parent stops them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -218,7 +218,7 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process with its parent; a worker of a pool would wait for work forever."""
+    """End this process when its parent ends; else a pool's worker would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
