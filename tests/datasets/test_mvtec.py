@@ -20,7 +20,7 @@ def test_categories_samples_and_masks_are_found(dataset: Path):
     )
 
 
-def test_one_category_by_name_or_by_its_own_folder(dataset: Path):
+def test_one_category_is_read_by_name_or_by_folder(dataset: Path):
     by_name = read_dataset(dataset, ["part1"])
     by_folder = read_dataset(dataset / "part1")
     assert by_name.categories == by_folder.categories
@@ -37,7 +37,7 @@ def test_category_without_masks_or_test_images_is_usable(dataset: Path, tmp_path
     assert second.test == ()
 
 
-def test_unusable_folders_are_refused(dataset: Path, tmp_path: Path):
+def test_unusable_folders_are_rejected(dataset: Path, tmp_path: Path):
     with pytest.raises(DataError, match="no such dataset folder"):
         read_dataset(tmp_path / "none")
     with pytest.raises(DataError, match="no category found here"):
@@ -49,7 +49,7 @@ def test_unusable_folders_are_refused(dataset: Path, tmp_path: Path):
         read_dataset(tmp_path)
 
 
-def test_real_data_layout(real_data: Path):
+def test_real_dataset_is_read(real_data: Path):
     read = read_dataset(real_data / "inspection")
     assert {category.name: category.has_masks for category in read.categories} == {
         "cookie": True,

@@ -1,4 +1,4 @@
-"""The synthetic set: reproducible, exactly masked, readable, and whole or absent."""
+"""Tests of the synthetic set: reproducible images, exact masks, readable layout, atomic writing."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def _is_empty(folder: Path) -> bool:
     return not any(folder.iterdir())
 
 
-def test_the_catalogue_is_wide():
+def test_catalogue_has_many_categories_and_defects():
     assert len(set(CATEGORIES)) == 15
     assert len(DEFECTS) >= 6
     assert all(len(defects_of(category)) >= 4 for category in CATEGORIES)
 
 
 @pytest.mark.parametrize(("category", "kind"), PAIRS)
-def test_a_defect_differs_from_its_twin_exactly_within_the_mask(category, kind):
+def test_defective_image_differs_from_its_sound_twin_exactly_in_the_mask(category, kind):
     for index in (0, 1):
         sound, no_mask = render(category, 3, index)
         spoilt, mask = render(category, 3, index, defect=kind)
@@ -46,14 +46,14 @@ def test_a_defect_differs_from_its_twin_exactly_within_the_mask(category, kind):
         assert sound.dtype == spoilt.dtype == np.uint8
         assert not no_mask.any()
         np.testing.assert_array_equal((sound != spoilt).any(axis=2), mask)
-        # A person can see it: large enough and strong enough, yet never the whole image.
+        # The defect is large and strong enough to be visible, but does not fill the image.
         assert 40 <= mask.sum() <= 0.3 * mask.size
         change = np.abs(sound.astype(int) - spoilt).max(axis=2)[mask]
         assert change.mean() > 9.0
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_samples_vary_and_repeat_only_for_the_same_key(category):
+def test_only_the_same_arguments_give_the_same_sample(category):
     first = render(category, 0, 0)[0].astype(int)
     np.testing.assert_array_equal(first, render(category, 0, 0)[0])
     others = [render(category, 0, 1)[0], render(category, 1, 0)[0], render(category, 0, 0, split="train")[0]]
@@ -70,7 +70,7 @@ def test_other_sizes_show_the_same_product(size):
     assert abs(image.mean() - usual.mean()) < 4.0
 
 
-def test_the_set_does_not_depend_on_workers_or_on_other_categories(tmp_path):
+def test_images_do_not_depend_on_workers_or_other_categories(tmp_path):
     amounts = {"train": 6, "good": 3, "defective": 6, "progress": False, "size": 96, "seed": 5}
     alone = write_synthetic(tmp_path / "alone", categories=["zipper", "nut"], workers=1, **amounts)
     write_synthetic(tmp_path / "shared", categories=["nut", "zipper"], workers=3, **amounts)
@@ -85,7 +85,7 @@ def test_the_set_does_not_depend_on_workers_or_on_other_categories(tmp_path):
     assert [category.name for category in alone.categories] == ["nut", "zipper"]
 
 
-def test_the_layout_is_readable_with_all_masks(tmp_path):
+def test_written_set_is_read_with_all_masks(tmp_path):
     root = tmp_path / "set"
     root.mkdir()
     returned = write_synthetic(root, train=2, good=1, defective=5, size=64, progress=False)
@@ -104,7 +104,7 @@ def test_the_layout_is_readable_with_all_masks(tmp_path):
     assert len(kinds - {"good"}) >= 6
 
 
-def test_a_second_call_finds_the_set_and_other_parameters_are_refused(tmp_path):
+def test_second_call_keeps_the_set_and_rejects_other_parameters(tmp_path):
     root = tmp_path / "set"
     amounts = {"train": 1, "good": 1, "defective": 1, "size": 64, "progress": False}
     first = write_synthetic(root, categories=["wood", "bolt"], **amounts)
@@ -130,13 +130,13 @@ def test_a_second_call_finds_the_set_and_other_parameters_are_refused(tmp_path):
         ({"workers": 0}, "workers is 0"),
     ],
 )
-def test_bad_requests_are_refused_before_anything_is_written(tmp_path, options, message):
+def test_invalid_parameters_are_rejected_before_writing(tmp_path, options, message):
     with pytest.raises(DataError, match=message):
         write_synthetic(tmp_path / "set", progress=False, **options)
     assert _is_empty(tmp_path)
 
 
-def test_a_defect_that_the_category_cannot_have_is_refused():
+def test_defect_of_another_category_is_rejected():
     with pytest.raises(DataError, match=r"tablet has no defect named 'swap'.*crack"):
         render("tablet", 0, 0, defect="swap")
     with pytest.raises(DataError, match="no synthetic category"):
@@ -144,7 +144,7 @@ def test_a_defect_that_the_category_cannot_have_is_refused():
 
 
 @pytest.mark.parametrize("name", ["photo.png", "synthetic.json"])
-def test_a_foreign_folder_is_refused_and_left_alone(tmp_path, name):
+def test_foreign_folder_is_rejected_and_unchanged(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(DataError, match="overwrite"):
         write_synthetic(tmp_path, progress=False)
@@ -152,7 +152,7 @@ def test_a_foreign_folder_is_refused_and_left_alone(tmp_path, name):
     assert (tmp_path / name).read_text() == "mine"
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+def test_file_instead_of_the_folder_is_rejected(tmp_path):
     (tmp_path / "set").write_text("mine")
     with pytest.raises(AdqError):
         write_synthetic(tmp_path / "set", progress=False)
@@ -163,7 +163,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     ("problem", "raised"),
     [(OSError(28, "No space left on device"), StorageError), (KeyboardInterrupt(), None)],
 )
-def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, problem, raised):
+def test_failed_write_leaves_no_files(tmp_path, monkeypatch, problem, raised):
     def fail(path, pixels):
         if path.name == "002.png":
             raise problem
@@ -177,7 +177,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, problem, raised):
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-def test_ctrl_c_leaves_neither_files_nor_processes(tmp_path):
+def test_ctrl_c_leaves_no_files_and_no_processes(tmp_path):
     program = (
         "from pathlib import Path; from adq_edge.datasets.synthetic import write_synthetic\n"
         f"write_synthetic(Path({str(tmp_path / 'set')!r}), train=500, workers=2)"
@@ -187,7 +187,7 @@ def test_ctrl_c_leaves_neither_files_nor_processes(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell's background job has it ignored, and children inherit that.
+        # A shell's background job ignores Ctrl-C, and child processes inherit this.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:

@@ -14,13 +14,13 @@ SMALL = {
     "uninformed-students": {"patch": 17, "students": 2},
 }
 OF_LOSSES = ("mm", "bmm", "sum", "mean", "topk", "linalg_vector_norm")
-"""Operators that no network has."""
+"""Operators that occur only in losses."""
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Inputs(TorchDispatchMode):
-    """The operators of a computation, each with the number formats that it reads."""
+    """Record the operators of a computation with the number formats of their inputs."""
 
     def __init__(self):
         super().__init__()

@@ -26,7 +26,7 @@ def inputs(count: int = 2, size: int = SIZE) -> torch.Tensor:
 
 
 def anomalib_state(model: STFPM) -> Dict[str, object]:
-    """Lay weights out as anomalib's Lightning module does, with the strings that its v1 keeps among them."""
+    """Return a state dict in the layout of anomalib's Lightning module, with the strings that v1 adds."""
     state: Dict[str, object] = {"image_threshold_class": "F1AdaptiveThreshold"}
     for part, trunk in (("teacher", model.teacher), ("student", model.student)):
         for key, value in trunk.state_dict().items():
@@ -35,7 +35,7 @@ def anomalib_state(model: STFPM) -> Dict[str, object]:
 
 
 def official_state(student: ResNet18Trunk) -> Dict[str, torch.Tensor]:
-    """Lay a student out as the official code's nn.Sequential does, with its unused layer4."""
+    """Return a student's state dict in the layout of the official nn.Sequential, with its unused layer4."""
     state = {}
     for key, value in student.state_dict().items():
         head, _, rest = key.partition(".")
@@ -45,7 +45,7 @@ def official_state(student: ResNet18Trunk) -> Dict[str, torch.Tensor]:
 
 
 def reference_scores(model: STFPM, images: torch.Tensor, fusion: str):
-    """Score in float64 numpy, written from the two published codes and independent of ours."""
+    """Compute scores in float64 numpy, from the two published implementations, without adq-edge's code."""
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     x = torch.from_numpy(((images.numpy() / 255.0 - mean) / std).transpose(0, 3, 1, 2).copy())
     maps = []
@@ -59,7 +59,7 @@ def reference_scores(model: STFPM, images: torch.Tensor, fusion: str):
 
 
 def bilinear(maps: np.ndarray, size: int) -> np.ndarray:
-    """Upsample `[N, h, h]` with half-pixel centers: two matrix products."""
+    """Upsample `[N, h, h]` with half-pixel centers by two matrix products."""
     source = maps.shape[1]
     at = np.clip((np.arange(size) + 0.5) * source / size - 0.5, 0, source - 1)
     low = np.minimum(at.astype(int), source - 2) if source > 1 else np.zeros(size, int)
@@ -81,7 +81,7 @@ def test_score_equals_the_published_formula(fusion: str):
     np.testing.assert_allclose(scores, expected_scores, rtol=2e-3)
 
 
-def test_own_checkpoint_round_trip(tmp_path: Path):
+def test_checkpoint_round_trip_keeps_the_model(tmp_path: Path):
     model = make_model("anomalib")
     save_checkpoint(tmp_path / "c.pt", model, {"settings": {"data": "x"}})
     loaded = load_checkpoint(tmp_path / "c.pt")
@@ -94,7 +94,7 @@ def test_own_checkpoint_round_trip(tmp_path: Path):
         assert torch.equal(loaded.model(inputs())[0], model(inputs())[0])
 
 
-def test_anomalib_checkpoint_keeps_its_fusion_and_its_own_teacher(tmp_path: Path):
+def test_anomalib_checkpoint_keeps_its_fusion_and_teacher(tmp_path: Path):
     model = make_model("anomalib")
     torch.save({"state_dict": anomalib_state(model), "epoch": 3}, str(tmp_path / "model.ckpt"))
     loaded = load_checkpoint(tmp_path / "model.ckpt", image_size=(SIZE, SIZE))
@@ -104,7 +104,7 @@ def test_anomalib_checkpoint_keeps_its_fusion_and_its_own_teacher(tmp_path: Path
 
 
 @pytest.mark.parametrize("wrapped", [True, False], ids=["official", "the paper's bare state dict"])
-def test_official_checkpoint_takes_the_named_teacher(tmp_path: Path, wrapped: bool):
+def test_official_checkpoint_uses_the_named_teacher(tmp_path: Path, wrapped: bool):
     model = make_model()
     state = official_state(model.student)
     torch.save({"category": "all", "state_dict": state} if wrapped else state, str(tmp_path / "best.pth.tar"))
@@ -117,7 +117,7 @@ def test_official_checkpoint_takes_the_named_teacher(tmp_path: Path, wrapped: bo
         assert torch.equal(loaded.model(inputs())[0], model(inputs())[0])
 
 
-def test_folded_batchnorm_is_the_same_function():
+def test_teacher_with_folded_batch_norm_gives_the_same_features():
     trunk = make_model().teacher
     folded = {}
     for key, module in trunk.named_modules():
@@ -135,7 +135,7 @@ def test_folded_batchnorm_is_the_same_function():
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_only_the_student_trains():
+def test_only_the_student_has_gradients():
     model = make_model()
     model.train_stage(STUDENT)
     assert model.student.training
@@ -215,7 +215,7 @@ def write_bad_checkpoint(path: Path, kind: str) -> None:
         ("text for settings", "training settings cannot be read"),
     ],
 )
-def test_bad_checkpoint_is_refused_in_one_line(tmp_path: Path, capsys, kind: str, complaint: str):
+def test_bad_checkpoint_is_rejected_with_one_line(tmp_path: Path, capsys, kind: str, complaint: str):
     path = tmp_path / "bad.ckpt"
     write_bad_checkpoint(path, kind)
     with pytest.raises(CheckpointError, match=complaint) as caught:
@@ -225,22 +225,24 @@ def test_bad_checkpoint_is_refused_in_one_line(tmp_path: Path, capsys, kind: str
     assert "this code was run" not in capsys.readouterr().out
 
 
-def test_missing_checkpoint(tmp_path: Path):
+def test_missing_checkpoint_is_rejected(tmp_path: Path):
     with pytest.raises(StorageError, match="no such file"):
         load_checkpoint(tmp_path / "none.pt")
 
 
-def test_option_of_another_method_is_refused():
+def test_option_of_another_method_is_rejected():
     with pytest.raises(CheckpointError, match="stfpm has no option 'patch'"):
         STFPM(ModelConfig(options={"patch": 33}))
 
 
-def test_image_size_must_suit_the_strides():
+def test_image_size_must_be_a_multiple_of_the_stride():
     with pytest.raises(CheckpointError, match="multiples of 16"):
         STFPM(ModelConfig(image_size=(100, 256)))
 
 
-def test_teacher_without_network_names_address_and_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_failed_teacher_download_names_the_address_and_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def offline(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
@@ -252,8 +254,8 @@ def test_teacher_without_network_names_address_and_place(tmp_path: Path, monkeyp
     assert str(tmp_path / "checkpoints" / "resnet18-f37072fd.pth") in str(caught.value)
 
 
-def test_real_student_scores_defects_higher(real_data: Path):
-    """Import the trained student in the official format and see that it works on real images."""
+def test_imported_student_scores_real_defects_higher(real_data: Path):
+    """Import a trained student in the official format and check its scores on real images."""
     from adq_edge.core.imaging import find_images, load_image
 
     loaded = load_checkpoint(
@@ -267,4 +269,4 @@ def test_real_student_scores_defects_higher(real_data: Path):
             with torch.inference_mode():
                 scores.append(float(loaded.model(torch.from_numpy(load_image(path, (256, 256))[None]))[1]))
             labels.append(kind == "broken")
-    assert roc_auc_score(labels, scores) > 0.9  # 0.942 was measured on a part of these by others
+    assert roc_auc_score(labels, scores) > 0.9  # others measured 0.942 on a part of these images

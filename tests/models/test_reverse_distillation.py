@@ -31,7 +31,7 @@ UNUSED = ("conv4.weight", "bn4.weight", "bn4.bias", "bn4.running_mean", "bn4.run
 
 @functools.lru_cache(maxsize=None)
 def make_model(fusion: str = "official") -> ReverseDistillation:
-    """Make a model that has seen images: without BatchNorm statistics its features grow with depth."""
+    """Return a model with BatchNorm statistics; without them its features grow with depth."""
     torch.manual_seed(0)
     config = ModelConfig(image_size=(SIZE, SIZE), fusion=fusion, options={"backbone": "resnet18"})
     model = ReverseDistillation(config).train()
@@ -51,14 +51,14 @@ def on_meta(
     size: Tuple[int, int] = WIDE,
     fusion: str = "official",
 ) -> ReverseDistillation:
-    """Make a model without memory for its weights: it can score and has shapes."""
+    """Return a model on the meta device: its weights have shapes but use no memory."""
     options = {"backbone": backbone, "bottleneck": bottleneck}
     with torch.device("meta"):
         return ReverseDistillation(ModelConfig(image_size=size, fusion=fusion, options=options))
 
 
 def random_features(height: int, width: int) -> List[torch.Tensor]:
-    """Make what ResNet-18 networks return: decoded near encoded in some places, far in others."""
+    """Return features of ResNet-18 shapes; decoded ones differ little at some positions, much at others."""
     generator = torch.Generator().manual_seed(1)
     shapes = [(2, 64 * 2**level, height // 4 // 2**level, width // 4 // 2**level) for level in range(3)]
     encoded = [torch.rand(shape, generator=generator) for shape in shapes]
@@ -67,7 +67,7 @@ def random_features(height: int, width: int) -> List[torch.Tensor]:
 
 
 def reference_map(features: List[torch.Tensor], size: Tuple[int, int], fusion: str) -> np.ndarray:
-    """Score as the two published codes do, in float64: upsample, add, then blur with their own functions."""
+    """Compute the map of the two published implementations in float64: upsample, add, then blur."""
     total = torch.zeros(2, 1, *size, dtype=torch.float64)
     for encoded, decoded in zip(features[:3], features[3:]):
         distance = 1 - functional.cosine_similarity(encoded.double(), decoded.double())
@@ -81,7 +81,7 @@ def reference_map(features: List[torch.Tensor], size: Tuple[int, int], fusion: s
 
 
 @pytest.mark.parametrize("fusion", ["official", "anomalib"])
-def test_score_equals_the_published_codes(fusion: str):
+def test_score_equals_the_published_implementations(fusion: str):
     features = random_features(*WIDE)
     maps, scores = on_meta(fusion=fusion).score(tuple(features))
     expected = reference_map(features, WIDE, fusion)
@@ -89,10 +89,10 @@ def test_score_equals_the_published_codes(fusion: str):
     np.testing.assert_allclose(maps, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(scores, expected.max((1, 2)), rtol=1e-5)
     other = reference_map(features, WIDE, "anomalib" if fusion == "official" else "official")
-    assert np.abs(expected - other).max() > 1e-3  # the borders are told apart
+    assert np.abs(expected - other).max() > 1e-3  # the border modes give different maps
 
 
-def test_loss_equals_the_published_code():
+def test_loss_equals_the_published_implementation():
     features = random_features(*WIDE)
     expected = 0.0
     for encoded, decoded in zip(features[:3], features[3:]):
@@ -106,12 +106,12 @@ def test_loss_equals_the_published_code():
     assert half.item() == pytest.approx(expected, rel=1e-2)
 
 
-def test_a_dead_feature_vector_has_a_finite_distance():
+def test_zero_feature_vector_has_a_finite_distance():
     maps, _ = on_meta().score(tuple(torch.zeros_like(feature) for feature in random_features(*WIDE)))
     np.testing.assert_allclose(maps, 3.0, rtol=1e-5)  # cosine 0 in each layer
 
 
-def test_bottleneck_and_decoder_train_alone():
+def test_only_bottleneck_and_decoder_are_trained():
     model = copy.deepcopy(make_model())
     model.train_stage(STUDENT)
     assert [part.training for part in (model.encoder, model.bottleneck, model.decoder)] == [False, True, True]
@@ -136,7 +136,7 @@ def test_bottleneck_and_decoder_train_alone():
 
 
 def anomalib_state(parts: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
-    """Lay weights out as anomalib's Lightning module does, with what nothing reads."""
+    """Return a state dict in the layout of anomalib's Lightning module, with unused tensors."""
     state: Dict[str, Any] = {"image_threshold_class": "F1AdaptiveThreshold"}
     names = {"encoder": "encoder.feature_extractor", "bottleneck": "bottleneck", "decoder": "decoder"}
     for part, weights in parts.items():
@@ -146,7 +146,7 @@ def anomalib_state(parts: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
 
 
 def rd4ad_content(parts: Dict[str, Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
-    """Lay weights out as RD4AD saves them, with what it drops when loading."""
+    """Return a checkpoint in RD4AD's layout, with the tensors that RD4AD drops when loading."""
     unused = {**dict.fromkeys(UNUSED, torch.zeros(3)), "memory.weight": torch.zeros(3)}
     return {"bn": {**parts["bottleneck"], **unused}, "decoder": parts["decoder"]}
 
@@ -156,7 +156,7 @@ def parts_of(model: ReverseDistillation) -> Dict[str, Dict[str, Any]]:
 
 
 @pytest.mark.parametrize("origin", ["adq-edge", "anomalib Reverse Distillation", "RD4AD"])
-def test_checkpoints_of_each_origin(tmp_path: Path, origin: str):
+def test_checkpoint_of_each_origin_gives_the_same_model(tmp_path: Path, origin: str):
     fusion = "anomalib" if origin.startswith("anomalib") else "official"
     model, path = make_model(fusion), tmp_path / "model.pth"
     parts = parts_of(model)
@@ -179,7 +179,7 @@ def test_checkpoints_of_each_origin(tmp_path: Path, origin: str):
 )
 @pytest.mark.parametrize("importer", IMPORTERS, ids=[importer.name for importer in IMPORTERS])
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
-def test_backbone_and_bottleneck_are_told_by_their_shapes(importer, backbone: str, bottleneck: str):
+def test_backbone_and_bottleneck_are_identified_by_their_shapes(importer, backbone: str, bottleneck: str):
     def weights(state: Dict[str, Any]) -> Dict[str, Any]:
         return {key: torch.zeros((), device="cpu").expand(value.shape) for key, value in state.items()}
 
@@ -200,17 +200,17 @@ def test_backbone_and_bottleneck_are_told_by_their_shapes(importer, backbone: st
 
 
 @pytest.mark.parametrize(("bottleneck", "megabytes", "first"), [("anomalib", 92, 512), ("rd4ad", 120, 1024)])
-def test_size_of_the_study_s_network_at_a_byte_a_weight(bottleneck: str, megabytes: int, first: int):
+def test_size_of_the_studys_network_in_int8(bottleneck: str, megabytes: int, first: int):
     model = on_meta("wide_resnet50_2", bottleneck)
     assert sum(tensor.numel() for tensor in model.state_dict().values()) <= megabytes * 1e6
     assert model.bottleneck.state_dict()["bn_layer.0.conv1.weight"].shape == (first, 3072, 1, 1)
-    assert len(model.bottleneck.state_dict()) == 84 - len(UNUSED) - 1  # RD4AD's, and bn4's counter
+    assert len(model.bottleneck.state_dict()) == 84 - len(UNUSED) - 1  # RD4AD's unused tensors, bn4's counter
     assert len(model.decoder.state_dict()) == 252
 
 
 def foreign(kind: str, model: ReverseDistillation) -> Dict[str, Any]:
     parts = parts_of(model)
-    if kind == "deeper":  # a ResNet-34 decoder begins as a ResNet-18 one does
+    if kind == "deeper":  # ResNet-34 and ResNet-18 decoders have the same first block
         parts["decoder"]["layer1.2.conv1.weight"] = torch.zeros(256, 256, 3, 3)
     elif kind == "other bottleneck":
         parts["bottleneck"]["bn_layer.0.conv1.weight"] = torch.zeros(512, 3072, 1, 1)
@@ -230,7 +230,7 @@ def foreign(kind: str, model: ReverseDistillation) -> Dict[str, Any]:
         ("missing", "the bottleneck lacks 1 of 48 tensors, first 'conv3.weight'"),
     ],
 )
-def test_foreign_file_that_does_not_fit(tmp_path: Path, kind: str, complaint: str):
+def test_incompatible_foreign_file_is_rejected(tmp_path: Path, kind: str, complaint: str):
     torch.save(foreign(kind, make_model()), str(tmp_path / "c.pth"))
     with pytest.raises(CheckpointError, match=complaint) as caught:
         load_checkpoint(tmp_path / "c.pth", teacher_weights=DEMO)
@@ -249,12 +249,12 @@ def test_foreign_file_that_does_not_fit(tmp_path: Path, kind: str, complaint: st
         (ModelConfig(image_size=(256, 272)), "256x272 does not suit.*multiples of 32"),
     ],
 )
-def test_bad_configuration_names_the_choices(config: ModelConfig, complaint: str):
+def test_bad_configuration_is_rejected_with_the_choices(config: ModelConfig, complaint: str):
     with pytest.raises(CheckpointError, match=complaint):
         ReverseDistillation(config)
 
 
-def test_teacher_of_the_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_teacher_weights_must_match_the_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model = copy.deepcopy(make_model())
     assert model.teacher_backbone is Backbone.RESNET18
     model.load_teacher(teacher_state(DEMO, model.teacher_backbone))
@@ -296,7 +296,7 @@ def test_onnx_equals_torch_at_any_batch_size(exported):
     assert (bundle.manifest.arch, bundle.manifest.map_size) == ("reverse-distillation", (SIZE, SIZE))
 
 
-def test_graph_holds_nothing_but_arithmetic(exported):
+def test_graph_contains_only_arithmetic_operators(exported):
     graph = onnx.load(str(exported[1].model))
     operators = [node.op_type for node in graph.graph.node]
     assert lint(graph) == []
@@ -315,7 +315,7 @@ def test_tensorrt_rtx_compiles_the_graph(exported):
     assert len(plan) > 10**6
 
 
-def test_tensorrt_rtx_compiles_the_integers(exported):
+def test_tensorrt_rtx_compiles_the_int8_graph(exported):
     from factories.rtx import compile_engine, typed_integers
 
     graph = onnx.load(str(exported[1].model))

@@ -49,7 +49,7 @@ def measure(model: UninformedStudents, images: torch.Tensor) -> None:
 def descriptors(
     state: Dict[str, torch.Tensor], patch: int, leaky: bool, images: np.ndarray, at: np.ndarray
 ) -> np.ndarray:
-    """Run the published network on one patch at a time, cut from images that go on with zeros: float64."""
+    """Run the published network in float64 on single patches, cut from zero-padded images."""
     half = patch // 2
     padded = np.pad(images, ((0, 0), (0, 0), (half, half), (half, half)))
     x = torch.from_numpy(np.stack([padded[:, :, y : y + patch, x : x + patch] for y, x in at], 1)).float()
@@ -65,7 +65,7 @@ def descriptors(
 
 
 def published_map(model: UninformedStudents, images: torch.Tensor, at: np.ndarray) -> np.ndarray:
-    """Score pixels `at` patch by patch, by the formulas of the published anomaly_detection.py."""
+    """Compute the scores of pixels `at` patch by patch, as in the published anomaly_detection.py."""
     leaky, patch = model.config.options["decoder"] == "leaky", model.config.options["patch"]
     mean, std = np.array(model.config.mean), np.array(model.config.std)
     x = ((images.numpy() / 255.0 - mean) / std).transpose(0, 3, 1, 2)
@@ -122,7 +122,7 @@ def test_dense_map_equals_patch_by_patch_evaluation(
 
 
 def bilinear(values: np.ndarray, factor: int) -> np.ndarray:
-    """Enlarge `[h, w]` with half-pixel centers."""
+    """Upsample `[h, w]` bilinearly with half-pixel centers."""
     for axis in (0, 1):
         count = values.shape[axis]
         at = np.clip((np.arange(count * factor) + 0.5) / factor - 0.5, 0, count - 1)
@@ -133,7 +133,7 @@ def bilinear(values: np.ndarray, factor: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("stride", [1, 4])
-def test_exported_graph_is_static_and_takes_any_batch(tmp_path: Path, stride: int, dataset: Path):
+def test_exported_graph_has_static_shapes_and_any_batch_size(tmp_path: Path, stride: int, dataset: Path):
     model = make_students(seed=1, students=1)
     measure(model, inputs(4))
     save_checkpoint(tmp_path / "us.pt", model, {})
@@ -160,7 +160,7 @@ def test_exported_graph_is_static_and_takes_any_batch(tmp_path: Path, stride: in
 
 
 @pytest.mark.parametrize("stride", [1, 4])
-def test_tensorrt_rtx_compiles_the_integers(stride: int):
+def test_tensorrt_rtx_compiles_the_int8_graph(stride: int):
     from factories.rtx import compile_engine, typed_integers
 
     graph = to_onnx(make_students((40, 40), students=1, stride=stride), (40, 40))
@@ -182,7 +182,7 @@ def loss_of_the_same_parts(model: UninformedStudents, stage: Stage, images: torc
         return model.stage_loss(stage, images).item()
 
 
-def test_training_in_two_stages_ends_in_normalized_statistics(tmp_path: Path):
+def test_two_stage_training_normalizes_the_statistics(tmp_path: Path):
     size = (28, 32)
     images, model = inputs(3, size), make_students(size, patch=17)
     with pytest.raises(CheckpointError, match="no ResNet-18 to be distilled from"):
@@ -213,7 +213,7 @@ def test_training_in_two_stages_ends_in_normalized_statistics(tmp_path: Path):
     variance = np.var(students, 0).sum(1)
     found = [model.error_mean, model.error_std, model.variance_mean, model.variance_std]
     np.testing.assert_allclose(found, [error.mean(), error.std(), variance.mean(), variance.std()], rtol=1e-4)
-    assert variance.mean() > 1e-3 * error.mean()  # no two students are the same
+    assert variance.mean() > 1e-3 * error.mean()  # all students differ
     save_checkpoint(tmp_path / "us.pt", model, {})
     assert (tmp_path / "us.pt").stat().st_size < 1.02 * sum(4 * p.numel() for p in model.parameters())
     with torch.inference_mode():
@@ -237,14 +237,14 @@ def test_patches_are_described_by_512_numbers(whole: bool):
     source.standardize(many.split(7), grid)
     described = source(many, grid).flatten(1).double().numpy()
     np.testing.assert_allclose(described.mean(0), 0, atol=1e-3)
-    deviation = described.std(0)  # 1, but for features that hardly move
+    deviation = described.std(0)  # 1, except for nearly constant features
     assert np.median(deviation) == pytest.approx(1, abs=1e-3)
     assert deviation.max() < 1 + 1e-3
 
 
 @pytest.mark.parametrize("patch", [17, 33, 65])
-def test_a_patch_of_a_square_is_described_by_its_part_of_the_features(patch: int):
-    """A patch covers 4x4 positions of layer3; between two positions of it features are interpolated."""
+def test_patch_of_a_square_has_the_features_of_its_part(patch: int):
+    """A patch covers 4x4 positions of layer3; features are interpolated between two positions."""
     grid, side = Grid(patch, 1).coarse, 9
     source = DistillationSource(resnet18_state(whole=False))
     squares = torch.randn(1, 3, 8 * grid.stride + patch, 8 * grid.stride + patch)
@@ -262,7 +262,7 @@ def test_a_patch_of_a_square_is_described_by_its_part_of_the_features(patch: int
     np.testing.assert_allclose(described, features, rtol=1e-3, atol=1e-4)
 
 
-def test_students_learn_more_of_what_they_know_least():
+def test_students_loss_gives_more_weight_to_the_largest_errors():
     rng = np.random.default_rng(0)
     features = [rng.normal(size=(2, 512, 3, 7)).astype(np.float32) for _ in range(3)]
     errors = [((student - features[0]).astype(np.float64) ** 2).sum(1).ravel() for student in features[1:]]
@@ -271,7 +271,7 @@ def test_students_learn_more_of_what_they_know_least():
     np.testing.assert_allclose(loss.item(), np.mean(errors) + np.mean(hardest), rtol=1e-5)
 
 
-def test_distillation_loss_is_the_papers():
+def test_distillation_loss_equals_the_papers_formula():
     generator = np.random.default_rng(0)
     anchors, positives, target = generator.normal(0, 1, (3, 6, 5, 2, 3))
     near = ((anchors - positives) ** 2).sum(1)
@@ -285,19 +285,19 @@ def test_distillation_loss_is_the_papers():
     assert float(actual) == pytest.approx(expected, rel=1e-5)
 
 
-def test_positives_show_nearly_what_their_squares_show():
-    """On a ramp a square's mean is its place: positives lie within the shift."""
+def test_positives_are_shifted_within_the_limit():
+    """On a linear ramp, a square's mean equals its position, so the shift of positives can be measured."""
     torch.manual_seed(0)
     ramp = torch.linspace(0, 1, 400).expand(2, 3, 400, 400).contiguous()
     squares = cut_squares(ramp, 33, 8.0, 100)
     assert squares.anchors.shape == squares.positives.shape == (100, 3, 33, 33)
     distance = (squares.anchors.mean((1, 2, 3)) - squares.positives.mean((1, 2, 3))).abs()
-    assert float(distance.max()) < 0.1 + 8 / 400 + 0.01  # luminance, shift, noise
+    assert float(distance.max()) < 0.1 + 8 / 400 + 0.01  # allowed difference from luminance, shift and noise
     assert float(distance.median()) > 0
     assert not torch.equal(squares.anchors[:50], squares.anchors[50:])
 
 
-def test_random_crops_give_descriptors_of_the_dense_grid():
+def test_random_crops_have_the_descriptors_of_the_dense_grid():
     model, grid = make_students((44, 40), patch=33), Grid(33, 1)
     x = model.normalize(inputs(1, (44, 40)))
     with torch.inference_mode():
@@ -312,18 +312,18 @@ def test_random_crops_give_descriptors_of_the_dense_grid():
     assert len({int(index) for nearest in found for index in nearest.indices}) > 4
 
 
-def test_random_crops_see_the_border_as_often_as_the_rest():
+def test_random_crops_cover_the_border_as_often_as_other_parts():
     torch.manual_seed(0)
     grid, size = Grid(33, 1).coarse, 160
     rows = torch.arange(size, dtype=torch.float32).view(1, 1, size, 1).expand(1000, 1, size, size)
     crops = random_crops(rows.contiguous(), grid, 9)
-    first = crops[:, 0, 0, 0].long() // grid.stride  # its patch begins with the crop
+    first = crops[:, 0, 0, 0].long() // grid.stride  # the patch starts at the crop's first pixel
     times = torch.bincount((first[:, None] + torch.arange(9)).flatten())
     assert len(times) == grid.descriptors(size) == 32
     assert float(times[[0, -1]].min()) > 0.7 * float(times[12:20].float().mean())
 
 
-def test_training_draws_from_torchs_generator_alone():
+def test_training_uses_only_torchs_random_generator():
     model, images = make_students((44, 44), students=1), inputs(2, (44, 44))
     model.load_teacher(resnet18_state(whole=False))
     for stage in model.stages:
@@ -336,7 +336,7 @@ def test_training_draws_from_torchs_generator_alone():
 
 
 def write_published(folder: Path, model: UninformedStudents, first: int = 0) -> Path:
-    """Write files as the published code does: a bare state dict a network, the last layer an nn.Linear."""
+    """Write files in the published format: one state dict per network, the last layer an nn.Linear."""
     folder.mkdir(exist_ok=True)
     patch = model.config.options["patch"]
     names = [
@@ -354,7 +354,7 @@ def test_published_folder_is_imported_and_measured_on_training_images(tmp_path: 
     size = (16, 16)
     model = make_students(size, decoder="leaky", border="zeros", patch=17)
     folder = write_published(tmp_path / "carpet", model)
-    torch.save(ResNet18Trunk().state_dict(), str(folder / "resnet18.pt"))  # the code leaves one there
+    torch.save(ResNet18Trunk().state_dict(), str(folder / "resnet18.pt"))  # written by the published code
     with pytest.raises(CheckpointError, match=r"carpet: lacks the statistics .* --data DATASET") as caught:
         export(folder, tmp_path / "b", image_size=size)
     assert "\n" not in str(caught.value)
@@ -378,9 +378,7 @@ def test_published_folder_is_imported_and_measured_on_training_images(tmp_path: 
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_checkpoint_of_a_training_that_goes_on_is_measured_for_export(
-    tmp_path: Path, dataset: Path, finished: bool
-):
+def test_export_measures_statistics_of_an_unfinished_training(tmp_path: Path, dataset: Path, finished: bool):
     model = make_students()
     training = {"settings": {"data": str(dataset)}, "finished": finished}
     save_checkpoint(tmp_path / "c.pt", model, training)
@@ -426,7 +424,7 @@ def broken_folder(folder: Path, kind: str) -> Path:
         ("one file", "is one network of Uninformed Students. Give the folder"),
     ],
 )
-def test_bad_folder_is_refused_in_one_line(tmp_path: Path, kind: str, complaint: str):
+def test_bad_folder_is_rejected_with_one_line(tmp_path: Path, kind: str, complaint: str):
     folder = broken_folder(tmp_path / "files", kind)
     with pytest.raises(CheckpointError, match=complaint) as caught:
         load_checkpoint(folder / "teacher_33_net.pt" if kind == "one file" else folder)
@@ -450,18 +448,18 @@ def test_bad_folder_is_refused_in_one_line(tmp_path: Path, kind: str, complaint:
         ({"patch": 65}, (12, 16), "multiples of 8"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(options: Dict, size: Tuple[int, int], complaint: str):
+def test_invalid_options_are_rejected(options: Dict, size: Tuple[int, int], complaint: str):
     with pytest.raises(CheckpointError, match=complaint):
         make_students(size, **options)
 
 
-def test_stride_of_another_method_is_refused(tmp_path: Path, checkpoint: Path):
+def test_stride_for_a_method_without_it_is_rejected(tmp_path: Path, checkpoint: Path):
     with pytest.raises(CheckpointError, match="stfpm has no option 'stride'"):
         export(checkpoint, tmp_path / "b", stride=4)
     assert not (tmp_path / "b").exists()
 
 
-def test_every_layout_ends_in_one_descriptor():
+def test_every_network_maps_a_patch_to_one_descriptor():
     for patch in LAYERS:
         model = make_students((72, 72), patch=patch, students=1)
         assert model.teacher(torch.zeros(1, 3, patch, patch)).shape == (1, 512, 1, 1)

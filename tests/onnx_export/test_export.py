@@ -19,7 +19,7 @@ from adq_edge.quantization.graph.tensorrt_lint import lint
 from factories.images import SIZE, leftovers, make_model
 
 
-def test_contract_of_the_graph(bundle):
+def test_graph_has_the_documented_inputs_and_outputs(bundle):
     model = onnx.load(str(bundle.model))
     onnx.checker.check_model(model, full_check=True)
     assert lint(model) == []
@@ -45,7 +45,7 @@ def test_onnx_equals_torch_at_any_batch_size(tmp_path: Path, fusion: str, datase
     assert bundle.manifest.map_size == maps.shape[1:]
 
 
-def test_manifest_walks_back_to_checkpoint_and_data(bundle, checkpoint: Path, dataset: Path):
+def test_manifest_identifies_checkpoint_and_data(bundle, checkpoint: Path, dataset: Path):
     manifest = bundle.manifest
     assert manifest.checkpoint.sha256 == sha256(checkpoint)
     assert manifest.model_sha256 == sha256(bundle.model)
@@ -56,7 +56,7 @@ def test_manifest_walks_back_to_checkpoint_and_data(bundle, checkpoint: Path, da
     assert 0 < manifest.parity.map_difference <= 1e-3 * manifest.parity.map_largest
 
 
-def test_images_are_drawn_where_no_data_are(tmp_path: Path):
+def test_export_without_data_uses_synthetic_images(tmp_path: Path):
     save_checkpoint(tmp_path / "c.pt", make_model(), {"settings": {"data": str(tmp_path / "gone")}})
     bundle = export(tmp_path / "c.pt", tmp_path / "b")
     assert bundle.manifest.parity.source == "drawn by adq-edge"
@@ -79,7 +79,7 @@ def test_graph_that_differs_from_its_checkpoint_is_not_written(tmp_path, checkpo
     assert not leftovers(tmp_path)
 
 
-def test_export_replaces_a_bundle_and_nothing_else(tmp_path: Path, checkpoint: Path):
+def test_export_replaces_only_a_bundle(tmp_path: Path, checkpoint: Path):
     first = export(checkpoint, tmp_path / "b")
     assert export(checkpoint, tmp_path / "b").manifest == first.manifest
     (tmp_path / "photos").mkdir()
@@ -96,7 +96,7 @@ def test_full_disk_leaves_no_bundle(tmp_path: Path, checkpoint: Path, full_disk)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damaged_bundles_are_refused(tmp_path: Path, checkpoint: Path):
+def test_damaged_bundles_are_rejected(tmp_path: Path, checkpoint: Path):
     def fresh():
         return export(checkpoint, tmp_path / "b")
 
@@ -112,7 +112,7 @@ def test_damaged_bundles_are_refused(tmp_path: Path, checkpoint: Path):
         open_bundle(tmp_path / "b" / "model.onnx")
     manifest = fresh().path / "manifest.json"
     whole = json.loads(manifest.read_text())
-    for name in ("../elsewhere", "a/b", "a\\b", "..", ""):  # engines are called after it
+    for name in ("../elsewhere", "a/b", "a\\b", "..", ""):  # engines are named after the bundle
         manifest.write_text(json.dumps({**whole, "name": name}))
         with pytest.raises(BundleError, match="its name is not a plain file name"):
             open_bundle(tmp_path / "b")

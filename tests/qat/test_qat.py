@@ -54,7 +54,7 @@ AGREEMENT_DB = 40.0
 @pytest.fixture(scope="module", autouse=True)
 def tiny_is_a_method():
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # layers this small lose more than they gain by a second
+    torch.set_num_threads(1)  # a second thread slows down such small layers
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(METHODS, TinyMethod.arch, TinyMethod)
         yield
@@ -81,7 +81,7 @@ def trained(tmp_path_factory, parts, images):
 
 @pytest.fixture(scope="module", params=list(Arithmetic))
 def quantized(request, tmp_path_factory, trained):
-    """A checkpoint of quantization-aware training and the bundle that it exports to."""
+    """Return the arithmetic, the result of quantization-aware training and its exported bundle."""
     folder = tmp_path_factory.mktemp(request.param.value)
     result = train_quantized(
         trained, target=request.param, output=folder / "qat.pt", epochs=3, batch_size=4, progress=False
@@ -98,7 +98,7 @@ def decibels(reference, actual):
     return 10.0 * np.log10((reference**2).sum() / ((reference - actual) ** 2).sum())
 
 
-def test_the_engine_reproduces_the_fake_quantized_model(quantized, images, tmp_path):
+def test_engine_output_equals_the_fake_quantized_model(quantized, images, tmp_path):
     arithmetic, result, bundle = quantized
     model = load_quantized(result.checkpoint)
     with torch.inference_mode():
@@ -123,11 +123,11 @@ def test_the_engine_reproduces_the_fake_quantized_model(quantized, images, tmp_p
     with torch.inference_mode():
         unrounded = plain(images)[0].numpy()
     assert decibels(expected, actual) >= AGREEMENT_DB
-    assert decibels(expected, actual) > decibels(unrounded, actual) + 6.0  # it is the rounding that agrees
+    assert decibels(expected, actual) > decibels(unrounded, actual) + 6.0  # needs the rounding
 
 
 def rounded_students(size, images, **options):
-    """Return Uninformed Students as an engine with wide ranges computes them."""
+    """Return Uninformed Students with the rounding of an engine with wide ranges."""
     torch.manual_seed(0)
     model = UninformedStudents(ModelConfig(image_size=size, options=options))
     graph = trace(model).graph
@@ -138,7 +138,7 @@ def rounded_students(size, images, **options):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_a_part_of_a_image_is_described_as_in_its_place(stride):
+def test_excerpt_has_the_same_features_as_in_the_whole_image(stride):
     size = (104, 104)
     at = np.stack(np.broadcast_arrays(*np.ogrid[: size[0], : size[1]]), 2)
     noise = np.random.default_rng(0).integers(0, 256, (*size, 1))
@@ -162,7 +162,7 @@ def test_a_part_of_a_image_is_described_as_in_its_place(stride):
     assert np.abs(own - place).max() < 1e-4 * np.abs(whole).max()
 
 
-def test_what_a_score_is_normalized_by_is_measured_with_the_rounding(parts):
+def test_score_statistics_are_measured_with_rounding(parts):
     size = (48, 48)
     images = list(image_source(parts, 6).images(size))
     rounded = rounded_students(size, images, students=2, stride=4)
@@ -177,12 +177,10 @@ def test_what_a_score_is_normalized_by_is_measured_with_the_rounding(parts):
     assert abs(means[1] - means[0]) > 1e-3 * means[0]
 
 
-def test_a_training_that_was_interrupted_before_its_score_was_normalized_is_not_exported(
-    parts, tmp_path, monkeypatch
-):
+def test_export_rejects_training_interrupted_before_score_normalization(parts, tmp_path, monkeypatch):
     class Normalized(TinyMethod):
         def finish_stage(self, stage, inputs):
-            """Something is measured when the training ends."""
+            """Override the method, so that the model measures statistics."""
 
     def interrupt(trainer, images):
         raise KeyboardInterrupt
@@ -210,7 +208,7 @@ def test_a_training_that_was_interrupted_before_its_score_was_normalized_is_not_
     export(tmp_path / "qat.pt", tmp_path / "bundle")
 
 
-def test_analysis_of_a_trained_model_takes_its_ranges(quantized, parts, tmp_path):
+def test_analysis_uses_the_trained_ranges(quantized, parts, tmp_path):
     arithmetic, _, bundle = quantized
     target = "x86" if arithmetic is Arithmetic.CPU else "tensorrt"
     analyses = {
@@ -230,7 +228,7 @@ def test_analysis_of_a_trained_model_takes_its_ranges(quantized, parts, tmp_path
     assert analyses[None].map_snr_db > 10.0
 
 
-def test_training_lowers_the_loss_of_the_quantized_student(quantized, trained, parts, images):
+def test_training_reduces_the_loss_of_the_quantized_student(quantized, trained, parts, images):
     arithmetic, result, _ = quantized
     start = quantize_after_training(
         load_checkpoint(trained).model, arithmetic, image_source(parts, 12), parts
@@ -240,10 +238,10 @@ def test_training_lowers_the_loss_of_the_quantized_student(quantized, trained, p
     losses = [float(model.stage_loss(STUDENT, images).detach()) for model in (before, after)]
     assert losses[1] < losses[0]
     teachers = [model.features(images)[0] for model in (before, after)]
-    assert torch.equal(*teachers)  # the teacher was quantized first, and stayed
+    assert torch.equal(*teachers)  # the teacher was quantized before training and did not change
 
 
-def test_an_interrupted_training_continues_with_the_same_numbers(quantized, trained, tmp_path, monkeypatch):
+def test_resumed_training_gives_the_same_weights(quantized, trained, tmp_path, monkeypatch):
     arithmetic, whole, _ = quantized
     train_epoch = QatTrainer.train_epoch
 
@@ -274,7 +272,7 @@ def test_an_interrupted_training_continues_with_the_same_numbers(quantized, trai
 
 
 def assert_not_continued(trained, options):
-    """Check that a finished training is not taken for one with another seed, other images and so on."""
+    """Check that resuming rejects another seed, batch size, checkpoint and other images."""
     for change, message in (({"seed": 1}, "seed 0, not 1"), ({"batch_size": 2}, "batch size 4, not 2")):
         with pytest.raises(CheckpointError, match=message):
             train_quantized(trained, progress=False, **{**options, **change})
@@ -293,7 +291,7 @@ def assert_not_continued(trained, options):
     assert options["output"].read_bytes() == before
 
 
-def test_what_does_not_fit_is_refused(quantized, trained, checkpoint, tmp_path):
+def test_incompatible_targets_checkpoints_and_graphs_are_rejected(quantized, trained, checkpoint, tmp_path):
     arithmetic, result, bundle = quantized
     with pytest.raises(CheckpointError, match="already"):
         train_quantized(result.checkpoint, target=arithmetic)
@@ -325,7 +323,7 @@ def test_what_does_not_fit_is_refused(quantized, trained, checkpoint, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_the_verb_continues_and_refuses(quantized, trained, monkeypatch):
+def test_train_command_resumes_and_rejects_invalid_options(quantized, trained, monkeypatch):
     arithmetic, result, _ = quantized
     own = ["train", "--qat", str(trained), "--target", arithmetic.value, "--output", str(result.checkpoint)]
     done = CliRunner().invoke(app, [*own, "--epochs", "3", "--batch-size", "4"])
@@ -345,7 +343,7 @@ def test_the_verb_continues_and_refuses(quantized, trained, monkeypatch):
         assert message in refused.output
 
 
-def test_ranges_files_from_before_say_nothing_of_rounding(quantized, tmp_path):
+def test_old_ranges_file_without_rounding_gets_the_default(quantized, tmp_path):
     arithmetic, _, bundle = quantized
     path = trained_ranges_file(bundle.ranges_folder, arithmetic)
     document = json.loads(path.read_text())
@@ -359,7 +357,7 @@ def test_ranges_files_from_before_say_nothing_of_rounding(quantized, tmp_path):
 
 @pytest.mark.parametrize("target", [Target.X86, Target.TENSORRT])
 @pytest.mark.parametrize(("low", "high"), [(-0.7, 2.3), (0.0, 3.1), (-1.5, 0.0)])
-def test_fake_quantization_is_the_targets_arithmetic(target, low, high):
+def test_fake_quantization_equals_the_targets_arithmetic(target, low, high):
     grid = GRIDS[target]
     x = np.random.default_rng(0).normal(0.0, 1.5, (4, 500)).astype(np.float32)
     x[0, :100] = (np.arange(100) - 30.5) * scale_and_zero_point(low, high, grid)[0]  # ties
@@ -384,7 +382,7 @@ def test_fake_quantization_is_the_targets_arithmetic(target, low, high):
     lowest, highest = grid.lowest - int(zero_point), grid.highest - int(zero_point)
     below, above = np.rint(steps) < lowest, np.rint(steps) > highest
     np.testing.assert_array_equal(inputs.grad.numpy(), ~(below | above))
-    steps = (x / scale).astype(np.float64)  # rounded to float32 as the forward pass does
+    steps = (x / scale).astype(np.float64)  # rounded to float32 as in the forward pass
     error = np.where(below | above, 0.0, np.rint(steps) - steps).sum()
     if grid.symmetric:
         gradient = [0.0, error / 127.0 + above.sum() - below.sum() * 128.0 / 127.0]
@@ -393,7 +391,7 @@ def test_fake_quantization_is_the_targets_arithmetic(target, low, high):
     np.testing.assert_allclose(bounds.grad.numpy(), gradient, rtol=1e-4, atol=1e-3)
 
 
-def test_a_learned_range_keeps_what_it_must():
+def test_learned_range_keeps_a_minimum_width_and_its_sign_constraints():
     beneath_relu = LearnedRange(0.0, 4.0, GRIDS[Target.X86], trained=True)
     both = LearnedRange(-3.0, 2.0, GRIDS[Target.TENSORRT], trained=True)
     for learned in (beneath_relu, both):
@@ -407,7 +405,7 @@ def test_a_learned_range_keeps_what_it_must():
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_fake_quantized_weights_are_those_of_the_engine(axis):
+def test_fake_quantized_weights_equal_the_engines_weights(axis):
     weight = np.random.default_rng(1).normal(size=(6, 5, 3, 3)).astype(np.float32)
     weight[2] = 0.0
     scales = weight_scales(weight, axis)
@@ -421,7 +419,7 @@ def test_fake_quantized_weights_are_those_of_the_engine(axis):
     assert torch.equal(latent.grad, torch.ones_like(latent))
 
 
-def test_folding_keeps_the_function_and_refuses_what_it_cannot_fold():
+def test_folding_keeps_the_outputs_and_rejects_unsupported_models():
     torch.manual_seed(0)
     model = make_model(size=32)
     for module in model.modules():
@@ -438,7 +436,8 @@ def test_folding_keeps_the_function_and_refuses_what_it_cannot_fold():
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
     twice = TinyMethod(ModelConfig(image_size=SIZE))
     twice.first[1].running_var.fill_(4.0)
-    twice.networks = lambda x: (twice.first(x), twice.first[0](x))  # one reader has no normalization
+    # One consumer of the convolution is not a BatchNorm.
+    twice.networks = lambda x: (twice.first(x), twice.first[0](x))
     with pytest.raises(CheckpointError, match="cannot be folded"):
         fold_batch_norms(twice)
 
@@ -494,7 +493,7 @@ OPERATORS = [
 
 
 @pytest.mark.parametrize(("kind", "attributes", "values"), OPERATORS, ids=lambda value: str(value)[:20])
-def test_operators_compute_what_onnx_runtime_computes(kind, attributes, values):
+def test_operators_equal_onnx_runtime(kind, attributes, values):
     names = ["" if value is None else f"input{i}" for i, value in enumerate(values)]
     outputs = ["a", "b"] if kind == "Split" else ["a"]
     node = helper.make_node(kind, names, outputs, kind, **attributes)
@@ -509,7 +508,7 @@ def test_operators_compute_what_onnx_runtime_computes(kind, attributes, values):
         np.testing.assert_allclose(actual.numpy(), wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_an_unknown_operator_is_refused_by_name():
+def test_unknown_operator_is_rejected_by_name():
     node = onnx.helper.make_node("Einsum", ["x"], ["y"], "/layer/Einsum", equation="ij->ji")
     with pytest.raises(CheckpointError, match=r"operator Einsum \(/layer/Einsum\)"):
         require_known([node])

@@ -33,10 +33,10 @@ from adq_edge.training.train import train, train_each
 from factories.two_stages import QuietStages, TwoStages
 
 SIZE = (32, 32)
-IMAGES = 11  # of which one is held out
+IMAGES = 11  # one of them is held out
 CATEGORIES = ("bolt", "tile")
 SETTINGS = {"batch_size": 5, "image_size": SIZE, "progress": False}
-# Of STFPM on these images: its validation loss rises after epoch 1; in float32, so on any machine.
+# With these settings STFPM's validation loss rises after epoch 1; float32 gives this on any machine.
 OVERFITS = {"learning_rate": 0.001, "precision": "float32"}
 
 
@@ -86,7 +86,7 @@ def two_stages(monkeypatch):
 
 
 def interrupt_step(monkeypatch, number):
-    """Let Ctrl-C come at the `number`-th call of `stage_loss` (from 1)."""
+    """Raise KeyboardInterrupt at the `number`-th call of `stage_loss`, counted from 1."""
     calls = []
     loss = TwoStages.stage_loss
 
@@ -106,7 +106,7 @@ def rows(path):
 
 
 def content(path):
-    """Everything in a checkpoint that must not depend on interruptions, flattened."""
+    """Return the checkpoint entries that must not depend on interruptions, flattened."""
     whole = torch.load(str(path), weights_only=True)
     parts = {f"model.{key}": value for key, value in whole["model"].items()}
     parts.update({f"latest.{key}": value for key, value in whole["training"]["latest"].items()})
@@ -121,8 +121,8 @@ def assert_same(one, other):
         assert torch.equal(torch.as_tensor(value), torch.as_tensor(other[key])), key
 
 
-def test_stages_follow_each_other_and_resume_exactly(run, two_stages, tmp_path, monkeypatch):
-    """Interrupted in every epoch and between stages, the same numbers come out, and the same log."""
+def test_stages_run_in_order_and_resume_with_the_same_weights(run, two_stages, tmp_path, monkeypatch):
+    """Interruptions in every epoch and between stages do not change the weights or the log."""
     calls = interrupt_step(monkeypatch, 0)
     whole = run("whole.pt", **two_stages)
     per_epoch = 4 + 1  # steps and the batch of the validation images
@@ -133,14 +133,14 @@ def test_stages_follow_each_other_and_resume_exactly(run, two_stages, tmp_path, 
             interrupt_step(patch, (epoch - 1) * per_epoch + 3)
             with pytest.raises(KeyboardInterrupt):
                 run(f"part{epoch}.pt", **two_stages)
-        torch.manual_seed(99)  # what the process does in between must not matter
+        torch.manual_seed(99)  # random numbers drawn between two runs must not matter
         part = run(f"part{epoch}.pt", **two_stages)
         assert part.resumed_from == epoch - 1
         assert rows(part.log) == rows(whole.log)
         assert_same(content(part.checkpoint), content(whole.checkpoint))
 
 
-def test_what_follows_the_last_stage_is_done_once(run, two_stages, tmp_path):
+def test_completed_training_does_not_repeat_the_last_stages_measurements(run, two_stages, tmp_path):
     result = run(**two_stages)
     before = content(result.checkpoint)
     assert before["model.offset"] != 0
@@ -148,8 +148,8 @@ def test_what_follows_the_last_stage_is_done_once(run, two_stages, tmp_path):
     assert_same(content(result.checkpoint), before)
 
 
-def test_an_interrupted_training_is_exported_as_its_end_would_make_it(run, two_stages, tmp_path):
-    """Measured again are neither earlier stages nor other categories nor images that were held out."""
+def test_export_of_an_interrupted_training_measures_the_missing_statistics(run, two_stages, tmp_path):
+    """Earlier stages, other categories and held-out images are not measured again."""
 
     def interrupt(weights, change):
         raise KeyboardInterrupt
@@ -171,17 +171,17 @@ def test_an_interrupted_training_is_exported_as_its_end_would_make_it(run, two_s
     ]
     assert tensors[0].keys() == tensors[1].keys()
     for name, value in tensors[0].items():
-        exact = value.ndim > 1  # weights; what is measured is summed in another order
+        exact = value.ndim > 1  # weights are equal; measured statistics are summed in another order
         np.testing.assert_allclose(tensors[1][name], value, rtol=0 if exact else 1e-5, err_msg=name)
 
 
-def test_an_earlier_stage_cannot_grow(run, two_stages):
+def test_resuming_rejects_more_epochs_for_an_earlier_stage(run, two_stages):
     run(**two_stages)
     with pytest.raises(CheckpointError, match=r"epochs 2 of stage 'first', which --epochs .*--restart"):
         run(**{**two_stages, "epochs": 8})
 
 
-def test_a_learning_rate_that_decays_resumes_exactly_and_fixes_the_epochs(run, two_stages, monkeypatch):
+def test_decaying_learning_rate_resumes_exactly_and_rejects_other_epochs(run, two_stages, monkeypatch):
     whole = run("whole.pt", decay="cosine", **two_stages)
     rates = [float(row["learning_rate"]) for row in rows(whole.log)]
     cosine = [0.5 * (1 + np.cos(np.pi * part)) for part in (0, 1 / 2, 0, 1 / 4, 1 / 2, 3 / 4)]
@@ -197,15 +197,15 @@ def test_a_learning_rate_that_decays_resumes_exactly_and_fixes_the_epochs(run, t
         run("part.pt", decay="cosine", **{**two_stages, "epochs": 5})
 
 
-def test_more_epochs_continue_the_last_stage_as_if_never_ended(run):
-    """The epochs grow after the model was finished from an epoch that stays the best."""
+def test_training_with_more_epochs_gives_the_same_weights_as_one_run(run):
+    """The number of epochs increases after a finished run whose best epoch stays the best."""
     run("part.pt", epochs=2, **OVERFITS)
     part, whole = run("part.pt", epochs=3, **OVERFITS), run("whole.pt", epochs=3, **OVERFITS)
     assert rows(part.log) == rows(whole.log)
     assert_same(content(part.checkpoint), content(whole.checkpoint))
 
 
-def test_best_epoch_is_kept_and_training_stops_early(run, capfd):
+def test_early_stopping_keeps_the_best_epoch(run, capfd):
     first = run("first.pt", epochs=1, **OVERFITS)
     result = run(epochs=10, early_stopping=2, **{**OVERFITS, "progress": True})
     assert "stopped early after epoch 3/10: no improvement over epoch 1" in " ".join(
@@ -220,7 +220,7 @@ def test_best_epoch_is_kept_and_training_stops_early(run, capfd):
     assert run(epochs=10, early_stopping=2, **OVERFITS).resumed_from == 3
 
 
-def test_validation_loss_is_that_of_the_held_out_images(run, data):
+def test_validation_loss_uses_the_held_out_images(run, data):
     result = run(epochs=1, validation=0.3, seed=3, **OVERFITS)
     sets = ImageSets.of(read_dataset(data), 0.3, 3, Selection.LOSS)
     model = load_checkpoint(result.checkpoint).model.eval()
@@ -232,7 +232,7 @@ def test_validation_loss_is_that_of_the_held_out_images(run, data):
 
 
 @pytest.mark.parametrize(("part", "expected"), [(0.0, 0), (0.05, 1), (0.1, 1), (0.5, 5), (0.8, 8)])
-def test_split_is_disjoint_seeded_and_that_of_each_category(data, part, expected):
+def test_validation_split_is_disjoint_seeded_and_per_category(data, part, expected):
     dataset = read_dataset(data)
     sets = ImageSets.of(dataset, part, 5, Selection.LOSS)
     assert not set(sets.training) & set(sets.validation)
@@ -247,7 +247,7 @@ def test_split_is_disjoint_seeded_and_that_of_each_category(data, part, expected
         assert ImageSets.of(dataset, part, 6, Selection.LOSS).validation != sets.validation
 
 
-def test_selection_by_auroc_of_the_test_images(run, data):
+def test_selection_by_auroc_keeps_the_best_epoch(run, data):
     result = run(select="auroc", epochs=4, learning_rate=0.02)
     logged = [float(row["auroc"]) for row in rows(result.log)]
     assert result.best_epoch == 1 + logged.index(max(logged))
@@ -261,15 +261,15 @@ def test_selection_by_auroc_of_the_test_images(run, data):
     assert result.auroc == max(logged) == pytest.approx(np.mean(areas))
 
 
-def test_auroc_is_of_the_finished_model(run, two_stages, data):
-    """What follows the last stage is done for each measurement, and undone."""
+def test_auroc_is_measured_on_the_finished_model(run, two_stages, data):
+    """The final statistics are measured for each AUROC measurement, then restored."""
     by_auroc = run("auroc.pt", select="auroc", **two_stages)
     by_loss = run("loss.pt", **two_stages)
     assert [row["loss"] for row in rows(by_auroc.log)] == [row["loss"] for row in rows(by_loss.log)]
     assert [row["auroc"] != "" for row in rows(by_auroc.log)] == [False] * 2 + [True] * 4
 
 
-def test_auroc_needs_labelled_images(run, data, tmp_path):
+def test_auroc_selection_requires_labelled_images(run, data, tmp_path):
     root = tmp_path / "bare"
     (root / "bolt" / "train").mkdir(parents=True)
     (root / "bolt" / "train" / "good").symlink_to(data / "bolt" / "train" / "good")
@@ -277,7 +277,7 @@ def test_auroc_needs_labelled_images(run, data, tmp_path):
         run(root=root, select="auroc")
 
 
-def test_changed_images_are_not_continued(run, tmp_path):
+def test_resuming_rejects_changed_images(run, tmp_path):
     root = write_data(tmp_path / "data")
     run(root=root, epochs=1)
     path = root / "tile" / "train" / "good" / "000.png"
@@ -293,7 +293,7 @@ def test_changed_images_are_not_continued(run, tmp_path):
         run(root=root)
 
 
-def test_options_of_a_method(run, two_stages):
+def test_method_options_are_stored_and_compared_when_resuming(run, two_stages):
     result = run(**two_stages, options={"width": 2})
     model = load_checkpoint(result.checkpoint)
     assert model.model.config.options == model.training["settings"]["options"] == {"width": 2}
@@ -323,7 +323,7 @@ def test_options_of_a_method(run, two_stages):
         (["--output", "log.csv"], "log.csv: is the name of the log beside the checkpoint"),
     ],
 )
-def test_refused_in_one_line(data, teacher, tmp_path, monkeypatch, arguments, complaint):
+def test_invalid_option_is_rejected_with_one_line(data, teacher, tmp_path, monkeypatch, arguments, complaint):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     common = ["train", "--data", str(data), "--teacher-weights", str(teacher), "--image-size", "32"]
@@ -334,13 +334,13 @@ def test_refused_in_one_line(data, teacher, tmp_path, monkeypatch, arguments, co
     assert list(tmp_path.iterdir()) == []
 
 
-def test_foreign_csv_is_not_replaced(run, tmp_path):
+def test_foreign_csv_file_is_not_replaced(run, tmp_path):
     (tmp_path / "model.csv").write_text("part,weight\nbolt,3\n")
     with pytest.raises(CheckpointError, match=r"model\.csv: is not a training log, and is not replaced"):
         run()
 
 
-def test_one_class_each_resumes_and_names_a_category_that_fails(data, teacher, tmp_path, monkeypatch):
+def test_one_class_training_resumes_and_names_the_failing_category(data, teacher, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = {"teacher_weights": str(teacher), "epochs": 1, **SETTINGS}
     alone = train(data, categories=["tile"], output=tmp_path / "alone.pt", **options)
@@ -390,10 +390,10 @@ with open_process_group() as team:
 """
 
 
-def test_two_processes_equal_one_with_the_joint_batch(run, data, teacher, tmp_path, monkeypatch):
-    """Started by torchrun, going on from one process's first epoch; shares of a batch differ in size.
+def test_two_processes_give_the_same_weights_as_one_process(run, data, teacher, tmp_path, monkeypatch):
+    """torchrun resumes after one process's first epoch; the processes' parts of a batch differ in size.
 
-    The learning rate is small because training amplifies the rounding of another order of summation.
+    The learning rate is small because training amplifies rounding differences from the order of sums.
     """
     one = run("one.pt", **OVERFITS)
     two = run("two.pt", **OVERFITS, epochs=1)
@@ -441,8 +441,8 @@ def test_two_processes_equal_one_with_the_joint_batch(run, data, teacher, tmp_pa
             torch.testing.assert_close(part["state"][key], value)
 
 
-def test_processes_end_together_and_one_says_why(data, teacher, tmp_path):
-    """The second process's image is damaged; the first waits for it and ends with the same code."""
+def test_all_processes_end_after_an_error_and_one_reports_it(data, teacher, tmp_path):
+    """An image of the second process is damaged; the first process ends with the same exit code."""
     bad = write_data(tmp_path / "bad")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -491,7 +491,7 @@ def test_processes_end_together_and_one_says_why(data, teacher, tmp_path):
     assert not (tmp_path / "model.pt").exists()
 
 
-def test_synchronized_norm_alone_is_batch_norm_in_evaluation():
+def test_synchronized_norm_equals_batch_norm_in_evaluation_mode():
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
     x = torch.randn(2, 3, 5, 5)
     with torch.no_grad():

@@ -58,7 +58,7 @@ def trained_content(data, teacher, tmp_path_factory):
 
 @pytest.fixture
 def trained(trained_content, tmp_path):
-    """A checkpoint of two epochs where `run` writes by default."""
+    """Return a checkpoint of two epochs at `run`'s default path."""
     path = tmp_path / "model.pt"
     path.write_bytes(trained_content)
     return path
@@ -66,7 +66,7 @@ def trained(trained_content, tmp_path):
 
 @pytest.fixture
 def run(data, teacher, tmp_path):
-    """Train two epochs of batches of 4 at 32x32, or as the test says."""
+    """Train two epochs with batches of 4 at 32x32 pixels, unless a test sets other options."""
 
     def call(name="model.pt", root=data, **options):
         given = {"teacher_weights": str(teacher), **SETTINGS, **options}
@@ -87,7 +87,7 @@ def assert_equal(one, other):
 
 
 def assert_untouched_by(path, error, match, call):
-    """Check that `call` fails and leaves the file at `path` as it was, and nothing beside it."""
+    """Check that `call` fails, leaves the file at `path` unchanged and adds no other file."""
     before = path.read_bytes()
     with pytest.raises(error, match=match):
         call()
@@ -96,7 +96,7 @@ def assert_untouched_by(path, error, match, call):
 
 
 def break_step(monkeypatch, at, action):
-    """Let the `at`-th training step (from 1) fail by `action`, which gets the loss."""
+    """Call `action` with the loss at the `at`-th training step, counted from 1."""
     steps = []
     loss = STFPM.stage_loss
 
@@ -111,7 +111,7 @@ def interrupt(_):
     raise KeyboardInterrupt
 
 
-def test_loss_falls_and_everything_is_recorded(run, data, teacher):
+def test_loss_decreases_and_settings_are_recorded(run, data, teacher):
     result = run(epochs=6)
     training = load_checkpoint(result.checkpoint).training
     losses = [row["loss"] for row in training["log"]]
@@ -125,7 +125,7 @@ def test_loss_falls_and_everything_is_recorded(run, data, teacher):
     assert len(settings["teacher_sha256"]) == 64
 
 
-def test_student_learns_and_teacher_stays(run, teacher):
+def test_training_changes_only_the_student(run, teacher):
     result = run(epochs=1)
     assert_equal(
         {f"teacher.{key}": value for key, value in torch.load(str(teacher), weights_only=True).items()},
@@ -138,7 +138,7 @@ def test_student_learns_and_teacher_stays(run, teacher):
     assert not torch.equal(trained["student.conv1.weight"], fresh["conv1.weight"])
 
 
-def test_method_defaults_are_the_studys(run, monkeypatch):
+def test_method_defaults_equal_the_studys_settings(run, monkeypatch):
     defaults = TrainingDefaults(epochs=1, batch_size=3, learning_rate=0.05)
     monkeypatch.setattr(STFPM, "training_defaults", defaults)
     result = run(epochs=None, batch_size=None, learning_rate=None)
@@ -150,13 +150,13 @@ def test_method_defaults_are_the_studys(run, monkeypatch):
     }
 
 
-def test_same_seed_same_numbers_other_seed_others(run, trained):
+def test_same_seed_gives_the_same_weights(run, trained):
     assert_equal(parts(trained, ""), parts(run("same.pt").checkpoint, ""))
     first = load_checkpoint(trained).training["log"][0]["loss"]
     assert run("other.pt", seed=7, epochs=1).loss != first
 
 
-def test_unified_and_single_category(run, data):
+def test_training_on_all_or_one_category(run, data):
     single = run("single.pt", categories=["tile"], epochs=1)
     own_folder = run("own.pt", root=data / "tile", epochs=1)
     unified = run("unified.pt", epochs=1)
@@ -168,7 +168,7 @@ def test_unified_and_single_category(run, data):
     assert own_folder.loss == single.loss != unified.loss
 
 
-def test_default_outputs_in_the_working_folder(data, teacher, tmp_path, monkeypatch):
+def test_default_output_paths_are_in_the_working_folder(data, teacher, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = {**SETTINGS, "epochs": 1, "teacher_weights": str(teacher)}
     unified, single = train(str(data), **options), train(str(data), categories=["tile"], **options)
@@ -178,10 +178,10 @@ def test_default_outputs_in_the_working_folder(data, teacher, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("precision", [TrainingPrecision.FLOAT32, TrainingPrecision.BFLOAT16])
-def test_resumed_equals_uninterrupted(run, precision):
+def test_resumed_training_gives_the_same_weights(run, precision):
     whole = run("whole.pt", epochs=3, precision=precision)
     run("part.pt", epochs=1, precision=precision)
-    torch.manual_seed(99)  # what the process does in between must not matter
+    torch.manual_seed(99)  # random numbers drawn between two runs must not matter
     part = run("part.pt", epochs=3, precision=precision)
     assert part.resumed_from == 1
     one, other = load_checkpoint(whole.checkpoint), load_checkpoint(part.checkpoint)
@@ -192,7 +192,7 @@ def test_resumed_equals_uninterrupted(run, precision):
         assert torch.equal(state["momentum_buffer"], states[1][index]["momentum_buffer"])
 
 
-def test_complete_training_returns_at_once(run, trained, monkeypatch):
+def test_complete_training_returns_without_a_step(run, trained, monkeypatch):
     break_step(monkeypatch, 1, interrupt)
     again = run()
     assert (again.epochs, again.resumed_from) == (2, 2)
@@ -200,7 +200,7 @@ def test_complete_training_returns_at_once(run, trained, monkeypatch):
 
 
 @pytest.mark.parametrize("progress", [True, False])
-def test_resuming_is_said_unless_silent(run, trained, capfd, progress):
+def test_resuming_is_reported_only_with_progress(run, trained, capfd, progress):
     run(epochs=3, progress=progress)
     captured = capfd.readouterr()
     assert ("continuing after epoch 2 of 3" in captured.err) is progress
@@ -220,11 +220,11 @@ def test_resuming_is_said_unless_silent(run, trained, capfd, progress):
         ({"epochs": 1}, "epochs 2, not 1"),
     ],
 )
-def test_other_settings_are_refused(run, trained, options, match):
+def test_resuming_rejects_other_settings(run, trained, options, match):
     assert_untouched_by(trained, CheckpointError, f"{match}.*--restart", lambda: run(**options))
 
 
-def test_other_teacher_is_refused_and_a_moved_one_is_not(run, trained, teacher, tmp_path_factory):
+def test_resuming_rejects_another_teacher_and_accepts_a_moved_file(run, trained, teacher, tmp_path_factory):
     folder = tmp_path_factory.mktemp("teachers")
     other = write_teacher(folder / "other.pth", seed=2)
     assert_untouched_by(trained, CheckpointError, "teacher sha256", lambda: run(teacher_weights=str(other)))
@@ -233,7 +233,7 @@ def test_other_teacher_is_refused_and_a_moved_one_is_not(run, trained, teacher, 
     assert run(teacher_weights=str(moved)).resumed_from == 2
 
 
-def test_restart_replaces_a_training(run, trained):
+def test_restart_replaces_the_checkpoint(run, trained):
     assert run(seed=2, epochs=1, resume=False).resumed_from == 0
     assert run(seed=2, epochs=1).resumed_from == 1
 
@@ -256,19 +256,19 @@ def test_foreign_file_is_never_replaced(run, tmp_path, kind, resume):
     assert_untouched_by(path, CheckpointError, "not replaced", lambda: run(resume=resume))
 
 
-def test_output_that_is_a_folder(run, tmp_path):
+def test_output_that_is_a_folder_is_rejected(run, tmp_path):
     with pytest.raises(CheckpointError, match="is a folder"):
         run(".")
 
 
-def test_interrupt_in_the_first_epoch_leaves_nothing(run, tmp_path, monkeypatch):
+def test_interrupt_in_the_first_epoch_leaves_no_file(run, tmp_path, monkeypatch):
     break_step(monkeypatch, 2, interrupt)
     with pytest.raises(KeyboardInterrupt):
         run()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_interrupt_later_keeps_the_last_epoch(run, trained, monkeypatch):
+def test_interrupt_in_a_later_epoch_keeps_the_last_checkpoint(run, trained, monkeypatch):
     break_step(monkeypatch, 2, interrupt)
     assert_untouched_by(trained, KeyboardInterrupt, None, lambda: run(epochs=3))
 
@@ -289,7 +289,7 @@ def test_infinite_weights_are_not_saved(run, tmp_path, monkeypatch):
         loss.register_hook(lambda gradient: gradient * float("inf"))
         return loss
 
-    break_step(monkeypatch, 3, infinite_gradient)  # the epoch's last step: every loss is finite
+    break_step(monkeypatch, 3, infinite_gradient)  # in the epoch's last step, so every loss is finite
     with pytest.raises(CheckpointError, match="diverged in epoch 1"):
         run()
     assert list(tmp_path.iterdir()) == []
@@ -306,7 +306,7 @@ def test_unreadable_image_is_named(run, data, tmp_path):
         run(root=root)
 
 
-def test_one_image_is_too_few(run, data, tmp_path):
+def test_training_rejects_a_single_image(run, data, tmp_path):
     good = tmp_path / "data" / "bolt" / "train" / "good"
     good.mkdir(parents=True)
     (good / "000.png").write_bytes((data / "bolt" / "train" / "good" / "000.png").read_bytes())
@@ -317,12 +317,12 @@ def test_one_image_is_too_few(run, data, tmp_path):
 @pytest.mark.parametrize(
     "options", [{"epochs": 0}, {"batch_size": 1}, {"learning_rate": float("nan")}, {"seed": -1}]
 )
-def test_options_out_of_range(run, options):
+def test_options_out_of_range_are_rejected(run, options):
     with pytest.raises(AdqError, match=r"^--"):
         run(**options)
 
 
-def test_batches_are_full_and_never_repeat_an_image():
+def test_batches_are_full_and_contain_no_repeated_image():
     batches = shuffled_batches([6, 4], 4)
     assert [len(batch) for batch in batches] == [4, 4]
     assert len({index for batch in batches for index in batch}) == 8
@@ -339,14 +339,14 @@ def test_balanced_batches_draw_from_all_categories_equally():
     assert batches != shuffled_batches([3, 20, 7], 10, Balance.CATEGORIES)
 
 
-def test_balance_is_a_setting_of_a_training(run):
+def test_resuming_rejects_another_balance(run):
     plain, balanced = run("plain.pt"), run("balanced.pt", balance="categories")
     assert balanced.loss != plain.loss
     with pytest.raises(CheckpointError, match="balance 'none', not 'categories'"):
         run("plain.pt", balance="categories")
 
 
-def test_images_beyond_memory_are_the_same(data):
+def test_images_read_from_disk_equal_images_in_memory(data):
     paths = sorted(data.glob("*/train/good/*.png"))
     indices = [[3, 1, 4], [1, 5, 9], [2, 6, 0]]
     read = []
@@ -360,7 +360,7 @@ def test_images_beyond_memory_are_the_same(data):
         assert torch.equal(one, other)
 
 
-def test_statistics_are_measured_evenly_over_the_images():
+def test_measuring_batches_sample_the_images_evenly():
     few, many = measuring_batches(5, 2), measuring_batches(389, 16)
     assert few == [[0, 1], [2, 3], [4]]
     assert [index for batch in many for index in batch] == list(range(0, 389, 4))
@@ -369,7 +369,7 @@ def test_statistics_are_measured_evenly_over_the_images():
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, True), (False, False)])
-def test_auto_precision_follows_the_cpu(monkeypatch, fast, expected):
+def test_auto_precision_depends_on_the_cpu(monkeypatch, fast, expected):
     monkeypatch.setattr(settings_module, "_multiplies_bfloat16", lambda: fast)
     assert TrainingPrecision.AUTO.uses_bfloat16(torch.device("cpu")) is expected
     assert TrainingPrecision.AUTO.uses_bfloat16(torch.device("cuda")) is False
