@@ -1,3 +1,3 @@
-"""Makers of engines, one for each kind of device; `build` picks one."""
+"""Engine builders, one for each kind of device; `build` selects one."""
 
 from __future__ import annotations

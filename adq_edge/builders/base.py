@@ -28,7 +28,7 @@ class BuildInputs:
         bundle: the model's bundle.
         precision: number format of the networks.
         model: the bundle's model.
-        calibrated: the same model, calibrated; None unless for INT8.
+        calibrated: the same model after calibration; None for FP32 and FP16.
         float_layers: layers of the networks that an INT8 engine keeps in float.
     """
 
@@ -40,11 +40,11 @@ class BuildInputs:
 
 
 class BuildResult(NamedTuple):
-    """What a builder found out about an engine that it wrote.
+    """A builder's report about the engine that it wrote.
 
     Attributes:
-        operators: number of operators that the runtime executes, by the runtime's names.
-        details: of a TensorRT engine.
+        operators: number of operators that the runtime executes, by the runtime's operator names.
+        details: TensorRT details; None for other engines.
     """
 
     operators: Dict[str, int]
@@ -70,7 +70,7 @@ class EngineBuilder(abc.ABC):
 
     @abc.abstractmethod
     def build(self, inputs: BuildInputs, path: Path) -> BuildResult:
-        """Write an engine file, and load it where this machine can.
+        """Write an engine file, and load it if this machine can.
 
         Raises:
             BuildError: the engine cannot be built.
@@ -83,7 +83,7 @@ class EngineBuilder(abc.ABC):
     def calibrate(
         self, inputs: BuildInputs, calib: str, images: CalibrationSource, threads: Optional[int]
     ) -> Path:
-        """Return the ranges file of a calibrator, `name` or `name:value`; a kept one is reused.
+        """Return the ranges file of a calibrator, `name` or `name:value`; an existing file is reused.
 
         Raises:
             CalibrationError: no such calibrator, no image, or an activation is not finite.

@@ -77,13 +77,13 @@ def build(
         source: source of calibration images: `images`, `synthetic-defects`, `random-normal`, one of an
             installed package, or several separated by commas.
         samples: the largest number of calibration images.
-        max_drop: the largest drop of an INT8 engine. Layers are kept in float32, worst first, until it is
-            met. The drop is the mean image AUROC of FP32 minus that of the engine; without labelled images it
-            is root of sum (FP32 - engine)^2 / sum FP32^2 over the anomaly maps. The plan is written beside
-            the engine.
-        plan: a precision plan, which names the float32 layers.
-        data: labelled images for `max_drop` in MVTec AD layout; by default the training dataset.
-        keep_nearest: build the nearest engine if none meets `max_drop`.
+        max_drop: the largest allowed drop of an INT8 engine, 0 or more. Layers stay float32, worst first,
+            until the drop is within this limit. The drop is the mean image AUROC of FP32 minus that of the
+            engine. Without labeled images it is sqrt(sum (FP32 - engine)^2 / sum FP32^2) over the anomaly
+            maps. The plan is written next to the engine.
+        plan: file of a precision plan, which lists the float32 layers.
+        data: labeled images for `max_drop` in MVTec AD layout; by default the training dataset.
+        keep_nearest: True to build the engine with the smallest drop if none meets `max_drop`.
         device: the device; by default the local Jetson, else the CPU.
         runtime: the default runtime of a CPU engine.
         threads: CPU threads for the calibration and the search for a plan; all by default.
@@ -93,7 +93,7 @@ def build(
         BuildError: options contradict each other, or no plan suits the model or meets `max_drop`.
         BundleError: the bundle is missing or damaged.
         CalibrationError: no images, no such calibrator, or an activation is not finite.
-        DataError: `data` has no labelled test images, or an image cannot be read.
+        DataError: `data` has no labeled test images, or an image cannot be read.
         EngineError: no GPU that TensorRT can use.
         MissingDependencyError: the runtime is not installed.
     """
@@ -149,7 +149,7 @@ def build_engine(
 def _choose_builder(options: BuildOptions) -> EngineBuilder:
     """Return the builder for a device.
 
-    Options that this machine cannot meet are refused before any file is read.
+    It rejects unsuitable options before any file is read.
     """
     device = options.device
     if device is None:
@@ -199,7 +199,7 @@ def _read_plan(path: Path, bundle: Bundle, model: FloatModel, builder: EngineBui
 def _plan_file(
     engine: Path, plan: Optional[Plan], given: Optional[Union[str, Path]]
 ) -> Iterator[Optional[FileReference]]:
-    """Yield the reference to a plan's file; write a plan that was found beside the engine."""
+    """Yield the reference to a plan's file; write a newly found plan next to the engine."""
     if plan is None:
         yield None
     elif given is not None:

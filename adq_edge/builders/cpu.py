@@ -58,7 +58,7 @@ class CpuEngineBuilder(EngineBuilder):
         return self._engine(path, sidecar, self._threads)
 
     def _graph(self, inputs: BuildInputs) -> onnx.ModelProto:
-        """Return the graph that suits the runtime."""
+        """Return the graph after the runtime's passes."""
         passes, calibrated = self._engine.passes[inputs.precision], inputs.calibrated
         if inputs.precision is not Precision.INT8 or calibrated is None:
             return run_passes(inputs.model.proto, passes)

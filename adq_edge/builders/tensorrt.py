@@ -1,4 +1,4 @@
-"""Engines of the TensorRT family, built in a worker process, in several attempts if needed."""
+"""Builds TensorRT and TensorRT-RTX engines in a worker process, with several attempts if needed."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from adq_edge.runtimes.tensorrt.log import Failure, FailureKind
 from adq_edge.runtimes.tensorrt.process import Built, FailedBuildError, run_job
 
 MOST_TRIES = 4
-"""Attempts with another amount of memory."""
+"""Largest number of attempts with different amounts of memory."""
 MOST_STRIPPED = 5
-"""Layers that lose their Q/DQ pairs because TensorRT has no integer kernel for them."""
+"""Largest number of layers that may stay float because TensorRT has no integer kernel for them."""
 _LEAST_WORKSPACE_MB = 64
 _SMALL_SHARE = 0.5
 
@@ -85,7 +85,7 @@ class TensorRTEngineBuilder(EngineBuilder):
     def calibrate(
         self, inputs: BuildInputs, calib: str, images: CalibrationSource, threads: Optional[int]
     ) -> Path:
-        """Return the ranges file of a calibrator; those of TensorRT run on the GPU."""
+        """Return the ranges file of a calibrator; TensorRT's own calibrators run on the GPU."""
         if calib not in [own.value for own in OwnCalibrator]:
             return super().calibrate(inputs, calib, images, threads)
         measured, manifest = inputs.model.region.measured, inputs.bundle.manifest
@@ -116,7 +116,7 @@ class TensorRTEngineBuilder(EngineBuilder):
 
 
 class _Attempts:
-    """The attempts to build one engine: the cause of a failure decides what the next one changes."""
+    """The attempts to build one engine; each failure changes the settings of the next attempt."""
 
     def __init__(self, settings: TensorRTSettings, inputs: BuildInputs, path: Path) -> None:
         self._settings = settings
@@ -127,7 +127,7 @@ class _Attempts:
         self._tries = 0
 
     def run(self) -> Built:
-        """Build until an attempt succeeds or nothing is left to change.
+        """Build until an attempt succeeds or no setting is left to change.
 
         Raises:
             BuildError: the last attempt failed.
@@ -170,7 +170,7 @@ class _Attempts:
             return run_job(job, title, memory_limit_mb=self._settings.options.memory_limit_mb)
 
     def _adapt(self, failure: Failure) -> bool:
-        """Change the next attempt; return False if nothing is left to change."""
+        """Change the settings of the next attempt; return False if none is left to change."""
         if failure.kind is FailureKind.NO_IMPLEMENTATION:
             return self._strip(failure.layer or "")
         self._tries += 1
@@ -184,7 +184,7 @@ class _Attempts:
         return self._tries < MOST_TRIES and self._settings != old
 
     def _strip(self, failing: str) -> bool:
-        """Keep in float the integer layers that TensorRT, which fused them, names in its message."""
+        """Keep in float the layers named in TensorRT's error (fused names, joined by " + ")."""
         calibrated = self._inputs.calibrated
         if calibrated is None or len(self._stripped) >= MOST_STRIPPED:
             return False

@@ -1,4 +1,4 @@
-"""The graph that TensorRT parses, by the kind of quantization, and the settings that belong to it."""
+"""Makes the graph that TensorRT parses for each kind of quantization, and its settings."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class TensorRTGraph:
 
     Attributes:
         model: the ONNX model.
-        route: what decides on the number format of a layer.
+        route: the method that sets the number format of each layer.
         networks: names of the nodes that may compute below float32.
-        half: names of those among them that stay float16 in an INT8 engine.
+        half: names of the network nodes that stay float16 in an INT8 engine.
         ranges: largest magnitude of each tensor, for implicit quantization.
     """
 
@@ -52,7 +52,7 @@ def make_graph(inputs: BuildInputs, route: Route) -> TensorRTGraph:
         proto = run_passes(inputs.model.proto, passes)
         graph = TensorRTGraph(proto, route, networks_of(inputs.model), (), {})
     if route is not Route.TYPED:
-        check_for_tensorrt(graph.model)  # it rejects opset 19, which strongly typed networks need
+        check_for_tensorrt(graph.model)  # rejects opset 19, which strongly typed networks need
     return graph
 
 
@@ -86,6 +86,6 @@ def _transposed(model: FloatModel) -> Iterator[str]:
 
 
 def networks_of(model: FloatModel) -> Tuple[str, ...]:
-    """Return the names of the nodes that may compute below float32: all but the scoring."""
+    """Return the names of the nodes that may compute below float32: all nodes that are not pinned."""
     pinned = set(float32_nodes(model))
     return tuple(node.name for node in model.proto.graph.node if node.name not in pinned)

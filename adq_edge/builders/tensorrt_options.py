@@ -24,7 +24,7 @@ _FIRST_INT8_TENSOR_CORES = (7, 2)
 _SHARE_OF_MEMORY = 0.25
 _LEAST_WORKSPACE_MB, _MOST_WORKSPACE_MB = 64, 1024
 _LITTLE_MEMORY_MB = 9000
-"""Below this, as on a Xavier NX of 8 GB, a build does without cuDNN and cuBLAS, which take 1 GB."""
+"""Below this (such as a Xavier NX with 8 GB), a build omits cuDNN and cuBLAS, which take 1 GB."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +34,13 @@ class TensorRTSettings:
     Attributes:
         device: the device.
         runtime: TensorRT or TensorRT-RTX.
-        version: its version.
-        route: what decides on the number format of a layer.
+        version: the runtime's version.
+        route: the method that sets the number format of each layer.
         options: the user's options, with compute capabilities such as "8.6".
         workspace_mb: memory that a kernel may use while it runs, in MB (10^6 bytes).
-        most_workspace_mb: the most that another attempt may raise it to, in MB.
+        most_workspace_mb: upper limit of `workspace_mb` in later attempts, in MB.
         lean: True to build without cuDNN and cuBLAS.
-        timing_cache: file that keeps the measured times of kernels.
+        timing_cache: file with the measured kernel times.
     """
 
     device: Device
@@ -57,7 +57,7 @@ class TensorRTSettings:
 def choose_settings(
     device: Device, precision: Precision, calib: str, options: TensorRTOptions
 ) -> TensorRTSettings:
-    """Check the options of a build on this machine and choose what they leave open.
+    """Check the options of a build on this machine and choose the unset ones.
 
     Raises:
         BuildError: options contradict each other or do not suit this machine.
@@ -151,7 +151,7 @@ def _check_gpu(here: Probe, precision: Precision, options: TensorRTOptions) -> N
 
 
 def choose_route(version: str, calib: str, options: TensorRTOptions) -> Route:
-    """Return what decides on number formats in a TensorRT release.
+    """Return the method that sets number formats in a TensorRT release.
 
     Explicit quantization is unreliable on Volta in 8.5; TensorRT 11 has strongly typed networks only.
 
@@ -179,6 +179,6 @@ def _is_own_calibrator(calib: str) -> bool:
 
 
 def _timing_cache(here: Probe) -> Path:
-    """Return the path of the kernel times, which hold for one release on one GPU."""
+    """Return the path of the timing cache, which is valid for one release on one GPU."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adq-edge"
     return root / f"timing-{here.version}-sm{here.compute_capability.replace('.', '')}.cache"

@@ -16,7 +16,7 @@ from adq_edge.calibration.calibrators.histogram import Histogram
 Progress = Callable[[], None]
 
 ROW_STEP = 2
-"""Every second row of a feature map is counted: neighbors are alike, and counting takes most of the time."""
+"""Counts every second row of a feature map: neighboring rows are similar, and counting is slow."""
 
 
 def collect(
@@ -81,7 +81,7 @@ def largest_per_channel(
 def _run_into(
     session: onnxruntime.InferenceSession, image: np.ndarray, tensors: List[str], buffers: List[np.ndarray]
 ) -> None:
-    """Run with preallocated outputs: new memory for tens of MB of activations per image is slow."""
+    """Run into existing buffers: allocating tens of MB of activations per image is slow."""
     binding = session.io_binding()
     binding.bind_cpu_input(INPUT, image)
     for name, buffer in zip(tensors, buffers):

@@ -28,7 +28,7 @@ from adq_edge.quantization.equalization import channel_groups, equalization_scal
 from adq_edge.quantization.float_model import FloatModel
 
 EQUALIZATION_IMAGES = 64
-"""Images for the equalization, which precedes the pass for the ranges."""
+"""Number of images for the equalization, which runs before the ranges are measured."""
 
 
 class CalibratedRanges(NamedTuple):
@@ -83,10 +83,10 @@ def calibrate_bundle(
 ) -> List[Path]:
     """Measure activation ranges in one pass over the images; return a ranges file for each calibrator.
 
-    Files of an earlier calibration with the same calibrator and images are kept.
+    Files of an earlier calibration with the same calibrator and images are reused.
 
     Args:
-        bundle: the bundle, which keeps the ranges files.
+        bundle: the bundle; the ranges files are written into it.
         model: its model.
         calibrators: calibrators, `name` or `name:value`.
         source: the images.
@@ -110,7 +110,7 @@ def calibrate_bundle(
     if missing:
         size, cores = bundle.manifest.image_size, threads or os.cpu_count() or 1
         equalization: Dict[str, Tuple[float, ...]] = {}
-        if source.name != RANDOM_NORMAL:  # noise leaves channels silent that are active on real images
+        if source.name != RANDOM_NORMAL:  # some channels are silent on noise and active on real images
             equalization = _measure_equalization(model, _checked_images(source, size), cores)
         equalized = equalize(model, equalization).proto
         with progress_bar("Calibrating", len(source), "images") as advance:
@@ -135,7 +135,7 @@ def _measure_equalization(
 
 
 def _checked_images(source: CalibrationSource, size: Tuple[int, int]) -> Iterator[np.ndarray]:
-    """Yield the source's images; those of a plugin may be unsuitable."""
+    """Yield the source's images after checking their type, shape and number."""
     count = 0
     with plugin_errors(f"source {source.name!r} fails", fix="Use another one with --source"):
         for image in source.images(size):
@@ -180,5 +180,5 @@ def _is_done(path: Path, model: FloatModel, sha256: str, request: Tuple[str, str
             return False
         equalize(model, ranges.equalization)
     except CalibrationError:
-        return False  # of an earlier export, or damaged: measured again
+        return False  # from an earlier export, or damaged: calibrate again
     return True

@@ -1,6 +1,6 @@
-"""A bundle's model, calibrated: equalized, with activation ranges and rounded weights.
+"""Calibrates a bundle's model: equalization, activation ranges and rounded weights.
 
-BUNDLE/ranges/*.npz    rounded weights, kept for the next build
+BUNDLE/ranges/*.npz    rounded weights, reused by the next build
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED
 from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_to_nearest, round_with_compensation
 
 ROUNDING_IMAGES = 16
-"""Images for the rounding of weights; each contributes 256 patches per layer."""
+"""Number of images for the rounding of weights; each contributes 256 patches per layer."""
 
 _KEY = "key"
 
@@ -63,7 +63,7 @@ class CalibratedModel:
 def calibrate_model(
     bundle: Bundle, model: FloatModel, calib: str, source: CalibrationSource, *, threads: Optional[int] = None
 ) -> CalibratedModel:
-    """Calibrate a bundle's model and round its weights; results that the bundle keeps are reused.
+    """Calibrate a bundle's model and round its weights; results stored in the bundle are reused.
 
     Args:
         bundle: the bundle.
@@ -83,7 +83,7 @@ def calibrate_model(
 def apply_ranges(
     bundle: Bundle, model: FloatModel, path: Path, source: CalibrationSource, *, threads: Optional[int] = None
 ) -> CalibratedModel:
-    """Equalize a bundle's model as a ranges file requires, and round its weights on images.
+    """Equalize a bundle's model with the scales of a ranges file, and round its weights on images.
 
     Raises:
         CalibrationError: not a ranges file of this model.
@@ -119,7 +119,7 @@ def _round_to_nearest(model: FloatModel) -> Rounding:
 
 
 def _round_weights(model: FloatModel, source: CalibrationSource, bundle: Bundle, threads: int) -> Rounding:
-    """Round weights with error compensation, or read those kept for the same model and images."""
+    """Round weights with error compensation, or read weights stored for the same model and images."""
     digest = hashlib.sha256(model.proto.SerializeToString(deterministic=True))
     digest.update(source.fingerprint().encode())
     digest.update(__version__.encode())

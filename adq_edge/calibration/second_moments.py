@@ -15,16 +15,16 @@ from adq_edge.quantization.passes.conv_transpose import scatters_blocks
 from adq_edge.quantization.region import NetworkOperator
 
 POSITIONS = 16
-"""Positions sampled along each side of a layer's output; neighbors resemble each other."""
+"""Positions sampled along each side of a layer's output; neighboring patches are similar."""
 
 _LARGEST_SIDE = 5000
 """Largest number of weights per output value; layers with more are rounded to the nearest level.
 
-A matrix of twice the side takes 1 GB and a minute to invert. 3x3 kernels over 512 channels have 4608.
+A matrix of side 10,000 takes 1 GB and a minute to invert. A 3x3 kernel over 512 channels has 4608 weights.
 """
 
 _BUDGET = 48_000_000
-"""Elements of all matrices held at once; the other layers need another pass over the images."""
+"""Largest number of matrix elements in memory; more layers need another pass over the images."""
 
 
 class LayerMoments(NamedTuple):
@@ -43,7 +43,7 @@ def second_moments(
 ) -> Iterator[LayerMoments]:
     """Yield the second moments of each ungrouped convolution.
 
-    Transposed convolutions are included if kernel and stride are equal: each output then has one input pixel.
+    Transposed convolutions are included if kernel and stride are equal: then each output has one input pixel.
 
     Args:
         model: the float model.

@@ -1,4 +1,4 @@
-"""The choice of a bundle's calibration images."""
+"""Chooses the calibration images of a bundle."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def choose_source(
         bundle: the bundle.
         spec: the name of a source, or several names separated by commas.
         data: folder of images, or `random-normal` for that source; by default `calibration_data/`, else the
-            training dataset. Only the model's categories of a dataset are read.
+            training dataset. In a dataset, only the model's categories are read.
         samples: the largest number of images.
 
     Raises:
@@ -50,7 +50,7 @@ def choose_source(
 
 
 def own_categories(bundle: Bundle, folder: Optional[Path]) -> Tuple[str, ...]:
-    """Return the model's categories if a dataset has others too; else none, which means all."""
+    """Return the model's categories if the dataset has others too; else an empty tuple, which means all."""
     return () if folder is None else known_categories(folder, bundle.manifest.categories)
 
 

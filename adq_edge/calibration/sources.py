@@ -35,7 +35,7 @@ BUILT_IN = {
 _READ_CATEGORIES = (IMAGES, SYNTHETIC_DEFECTS)
 _FOLDER_OPTION = "name a folder with --calib-data"
 
-# The normalization of ImageNet, which random-normal images undo.
+# ImageNet's normalization; random-normal images apply its inverse.
 _MEAN = np.array([0.485, 0.456, 0.406]) * 255.0
 _STD = np.array([0.229, 0.224, 0.225]) * 255.0
 
@@ -54,7 +54,7 @@ class CalibrationSource(Protocol):
         """Yield each image, uint8 `[H, W, 3]` RGB of `size` (height, width)."""
 
     def fingerprint(self) -> str:
-        """Return a text that changes with the images."""
+        """Return a string that changes with the images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ImageSource:
             yield load_image(path, size)
 
     def fingerprint(self) -> str:
-        """Return a hash of the names, sizes and times of the files."""
+        """Return a hash of the paths, sizes and modification times of the files."""
         digest = hashlib.sha256()
         for path in self.paths:
             with storage_errors(path):
@@ -108,7 +108,7 @@ class RandomNormalSource:
             yield np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
     def fingerprint(self) -> str:
-        """Return a text that changes with the seed."""
+        """Return a string that changes with the seed."""
         return f"{RANDOM_NORMAL}-{self.seed}"
 
 
@@ -161,7 +161,7 @@ def make_source(
     Args:
         spec: names separated by commas, such as `images,synthetic-defects`.
         folder: folder of images, or None.
-        samples: the largest number of images in total; the sources of a mixture share it equally.
+        samples: the largest number of images in total; the sources of a mixture share this number equally.
         seed: seed of random choices.
         categories: categories of a dataset to read; all by default.
 
@@ -199,8 +199,8 @@ def image_source(
     """Return up to `samples` images of a folder, in a random order that covers all categories.
 
     Args:
-        folder: a dataset in MVTec AD layout, of which the normal training images are taken, or any folder of
-            images; None if there is none.
+        folder: a dataset in MVTec AD layout (only normal training images are used) or any folder of images;
+            None if there is no folder.
         samples: the largest number of images.
         seed: seed of the order.
         categories: categories of a dataset to read; all by default.

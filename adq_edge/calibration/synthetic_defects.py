@@ -1,4 +1,4 @@
-"""Calibration on normal images with pasted defects, whose activations reach further."""
+"""Calibration images with pasted defects: defects cause larger activations than normal images."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class SyntheticDefectSource:
             with storage_errors(path):
                 content = path.read_bytes()
             image = resize_image(decode_image(content, path), size)
-            # The content, not the pixels: another release of OpenCV may decode some pixels otherwise.
+            # Seeded by file content, because OpenCV releases may decode pixels differently.
             generator = np.random.default_rng((self.seed, zlib.crc32(content)))
             yield paste_defects(image, image if donor is None else donor, generator)
             donor = image
 
     def fingerprint(self) -> str:
-        """Return a text that changes with the files, the seed and the recipe of the defects."""
+        """Return a string that changes with the files, the seed and the recipe of the defects."""
         return f"{self.name}-{RECIPE}-{self.seed}-{self.files.fingerprint()}"
 
 

@@ -1,4 +1,4 @@
-"""Ranges that were trained together with the weights, in checkpoints and in bundles.
+"""Reads and writes ranges from quantization-aware training, in checkpoints and bundles.
 
 BUNDLE/ranges/qat-ARITHMETIC.json    trained ranges; the weights are rounded to the nearest level
 """
@@ -55,12 +55,12 @@ def write_trained_ranges(folder: Path, ranges: Ranges) -> Path:
 
 
 def trained_ranges_file(folder: Path, arithmetic: Arithmetic) -> Path:
-    """Return the path of an arithmetic's trained ranges in a bundle's ranges folder."""
+    """Return the path of the trained ranges for an arithmetic in a bundle's ranges folder."""
     return folder / f"{QAT}-{arithmetic.value}.json"
 
 
 def arithmetic_of(target: Target) -> Arithmetic:
-    """Return the arithmetic of training with quantization that suits a target."""
+    """Return the arithmetic of quantization-aware training for a target."""
     return Arithmetic.TENSORRT if target is Target.TENSORRT else Arithmetic.CPU
 
 

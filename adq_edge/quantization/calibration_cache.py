@@ -40,13 +40,13 @@ _HEADER = re.compile(f"TRT-[1-9][0-9]{{3,6}}-({'|'.join(CalibrationAlgorithm)})"
 def write_calibration_cache(
     ranges: Mapping[str, float], tensorrt_version: str, algorithm: CalibrationAlgorithm
 ) -> bytes:
-    """Return the text of a calibration cache, as that release of TensorRT reads it.
+    """Return the text of a calibration cache in the format of one TensorRT release.
 
-    A line per tensor: its name and the big-endian hexadecimal digits of the float32 scale amax / 127.
+    Each tensor has one line: its name and its float32 scale amax / 127 in big-endian hexadecimal digits.
 
     Args:
         ranges: amax of each tensor, as from `dynamic_ranges`.
-        tensorrt_version: `tensorrt.__version__` of the release that will read it.
+        tensorrt_version: `tensorrt.__version__` of the release that reads the cache.
         algorithm: the class of the calibrator that passes the cache to TensorRT.
 
     Raises:
@@ -69,7 +69,7 @@ def _is_scale(scale: float) -> bool:
 
 
 def _version_number(version: str) -> int:
-    """Return NV_TENSORRT_VERSION, 8502 for 8.5.2; since 10.0 with two digits for minor and patch, 100300."""
+    """Return NV_TENSORRT_VERSION: 8502 for 8.5.2; from 10.0 on with two-digit parts, 100300 for 10.3.0."""
     match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
     if match is None:
         raise CalibrationError(f"TensorRT version {version!r} is not of the form 8.5.2")
@@ -81,8 +81,8 @@ def read_calibration_cache(data: bytes) -> Dict[str, float]:
     """Return the amax of each tensor in a calibration cache. TensorRT itself skips or misreads bad entries.
 
     Raises:
-        CalibrationError: not a calibration cache, cut short, or with a repeated entry or one whose scale is
-            not a normal number above zero.
+        CalibrationError: not a calibration cache, a truncated cache, a repeated entry, or a scale that is not
+            a normal number above zero.
     """
     try:
         header, *entries = data.decode().split("\n")
@@ -102,7 +102,7 @@ def read_calibration_cache(data: bytes) -> Dict[str, float]:
 
 
 def _parse_entry(entry: str, number: int) -> Tuple[str, float]:
-    """Return name and amax of one line; a name may contain colons, it ends at the last one."""
+    """Return the name and amax of one line; the name ends at the last colon and may contain others."""
     line = f"line {number} of the calibration cache"
     match = _ENTRY.fullmatch(entry)
     if match is None:

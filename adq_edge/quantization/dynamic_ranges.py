@@ -1,7 +1,7 @@
 """INT8 without Q/DQ: one symmetric range per tensor, for TensorRT 8.5 (Xavier NX) and DLA.
 
-Tensors of the scoring get no range: TensorRT computes in floating point without one. `float32_nodes` returns
-the nodes to pin to float32 in addition.
+Tensors of the scoring get no range, so TensorRT computes them in floating point. `float32_nodes` returns the
+nodes that must also be pinned to float32.
 Source: sampleOptions.cpp and sampleEngines.cpp of NVIDIA/TensorRT 8.5 (how ranges are completed).
 """
 
@@ -20,9 +20,11 @@ from adq_edge.quantization.range_propagation import complete_ranges, share_large
 from adq_edge.quantization.region import ACTIVATIONS
 
 _SMALLEST_SHARE = 1e-4
-"""Smallest range, relative to the networks' largest. A scale of 0 fails in TensorRT 8.5's
-`quantizeBiasCommon` (NVIDIA/TensorRT #4527); just above 0 an int32 bias, in units of input scale times weight
-scale, overflows."""
+"""Smallest range, relative to the networks' largest range.
+
+A scale of 0 fails in `quantizeBiasCommon` of TensorRT 8.5 (NVIDIA/TensorRT #4527). With a scale just above 0,
+an int32 bias overflows: its unit is input scale times weight scale.
+"""
 
 _PIXELS = (0.0, 255.0)
 _MOVING = frozenset({"Cast", "Pad", "Transpose"})
@@ -38,9 +40,8 @@ _REMEDY = "Calibrate this bundle again"
 def float32_nodes(model: FloatModel) -> List[str]:
     """Return the names of the nodes to pin to float32: the channel normalization and the whole scoring.
 
-    TensorRT makes several layers of some nodes, ReduceL2 and Clip among them, and names them after the
-    node with a number behind, or not at all. So pin every layer that does not have the name of one of the
-    other nodes.
+    TensorRT splits some nodes, such as ReduceL2 and Clip, into several layers. Their names are the node's
+    name plus a number, or empty. So pin every layer whose name is not that of a node outside this list.
     """
     return [node.name for node in model.index.nodes if node.output[0] not in model.region.made]
 
@@ -48,14 +49,14 @@ def float32_nodes(model: FloatModel) -> List[str]:
 def dynamic_ranges(model: FloatModel, ranges: Mapping[str, Tuple[float, float]]) -> Dict[str, float]:
     """Return one symmetric range, as amax, for each float tensor up to the networks' features.
 
-    All inputs and outputs of a pooling, movement or concatenation share one range: integer kernels require
-    it, DLA's above all. A tensor before a ReLU has the range behind it: the ReLU clips values below zero
-    anyway. Between image and networks the ranges follow from the pixels 0 to 255; they complete the list,
-    although the nodes there are pinned to float32. In the networks no range is below 1e-4 of the largest.
+    All inputs and outputs of a pooling, movement or concatenation share one range, as integer kernels (mainly
+    those of DLA) require. The input of a ReLU has the range of its output, because the ReLU clips negative
+    values anyway. Ranges between image and networks follow from pixel values of 0 to 255; they are included
+    although those nodes are pinned to float32. In the networks no range is below 1e-4 of the largest.
 
     Args:
         model: the model.
-        ranges: (low, high) of each tensor that the region measures; others are ignored.
+        ranges: (low, high) of each tensor in `region.measured`; others are ignored.
 
     Returns:
         amax by tensor, in graph order, in the tensor's own units; above zero.
@@ -84,7 +85,7 @@ def _checked(tensor: str, ranges: Mapping[str, Tuple[float, float]]) -> Tuple[fl
 
 
 def _complete_activations(model: FloatModel, amax: Dict[str, float]) -> None:
-    """Give a tensor before an activation function the range behind it, or the other way round."""
+    """Copy the range of an activation function's output to its input, or of its input to its output."""
     for node in model.index.of_type(*ACTIVATIONS):
         before, behind = node.input[0], node.output[0]
         if behind in amax:
@@ -96,7 +97,7 @@ def _complete_activations(model: FloatModel, amax: Dict[str, float]) -> None:
 def _normalization_ranges(model: FloatModel) -> Dict[str, float]:
     """Return amax of the float tensors between the image and the networks.
 
-    Each step is affine and works pixel by pixel, so a black and a white image reach the extremes.
+    Each step is affine per pixel, so a black and a white image give the extremes.
     """
     reached: Dict[str, List[np.ndarray]] = {INPUT: [np.asarray(value) for value in _PIXELS]}
     for node in model.index.nodes:

@@ -1,14 +1,13 @@
-"""Cross-layer equalization: every channel fills the integer grid, and the network's function stays the same.
+"""Cross-layer equalization: scales channels to use more of the integer grid; the network's function is kept.
 
-All channels of an activation share one scale, so a channel of small values gets few levels. A channel can be
-divided by a constant at its producer (a row of the convolution's weights) and multiplied again at its readers
-(a column of the next one's), because ReLU, leaky or not, max-pooling and addition commute with that. Tensors
-that an addition, a pooling or a movement ties together need the same scales; they form a group. Behind a
-concatenation of channels, every part has the scales of its source. One multiplication restores the channels
-for the scoring.
+All channels of an activation share one scale, so a channel of small values gets few levels. Equalization
+divides a channel by a constant in the producer's weights and multiplies it in the weights of its readers.
+ReLU, leaky ReLU, max-pooling and addition commute with this scaling. Tensors connected by an addition, a
+pooling or a movement need the same scales; they form a group. After a concatenation of channels, every part
+keeps the scales of its source. One multiplication restores the channels for the scoring.
 Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019,
-section 4.1; here with the activations' own extremes, because weights have a scale per channel anyway and are
-rounded with error compensation (`rounding.py`).
+section 4.1. Unlike the paper, it uses measured activation extremes, because weights have a scale per channel
+and are rounded with error compensation (`rounding.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from adq_edge.quantization.passes.frame import PassContext, run_passes
 from adq_edge.quantization.region import MOVING, WEIGHTED, Region, find_region
 
 SMALLEST = 0.1
-"""Smallest scale of a channel, relative to the largest: a channel without values so far may get some."""
+"""Smallest scale, relative to the largest: channels that are silent in calibration may become active."""
 
 _CHANNEL_AXES = {"Conv": (0, 1), "ConvTranspose": (1, 0)}
 """Axes of the output and the input channels of a weight."""
@@ -39,11 +38,11 @@ _REMEDY = "Calibrate this bundle again"
 
 
 def channel_groups(region: Region, index: GraphIndex) -> List[Tuple[str, ...]]:
-    """Return the groups of tensors whose channels can only be scaled together, in graph order.
+    """Return the groups of tensors whose channels must share their scales, in graph order.
 
-    Left out are groups with a producer or reader whose channels cannot be scaled: grouped convolutions,
-    matrix products, convolutions of the image, and movements that mix channels with positions. So are groups
-    that only the scoring reads: the multiplication would cost more than the gained levels are worth.
+    Groups with a producer or reader whose channels cannot be scaled are omitted: grouped convolutions, matrix
+    products, convolutions of the image, and movements that mix channels with positions. Groups that only the
+    scoring reads are omitted too: the extra multiplication costs more than it gains.
 
     Args:
         region: the networks of a float model.
@@ -64,7 +63,7 @@ def channel_groups(region: Region, index: GraphIndex) -> List[Tuple[str, ...]]:
 
 
 def _keeps_channels(node: onnx.NodeProto, index: GraphIndex) -> bool:
-    """Return True if a movement leaves the channels of `[N, C, H, W]` where they are."""
+    """Return True if a movement keeps the order of the channels of `[N, C, H, W]`."""
     if node.op_type in ("Concat", "Split"):
         return attribute(node, "axis", 0) not in (_CHANNELS, _CHANNELS - _RANK)
     if node.op_type == "Slice" and len(node.input) > 3:
@@ -115,10 +114,10 @@ def equalization_scales(
 ) -> Dict[str, Tuple[float, ...]]:
     """Return the scales of each group's channels, under the name of the group's first tensor.
 
-    A channel's scale is the square root of the largest value that it reaches in any tensor of the group, each
-    tensor taken relative to its own largest channel. The root equalizes half of the difference: as good as
-    equalizing all of it on the surveyed images, and better on others (the migration strength of Xiao et al.,
-    "SmoothQuant", ICML 2023, equation 4).
+    A channel's scale is the square root of its largest value in any tensor of the group, relative to that
+    tensor's largest channel. The root equalizes half of the difference in decibels. This is as
+    good as full equalization on the images that were measured for `largest`, and better on others.
+    Source: Xiao et al., "SmoothQuant", ICML 2023, equation 4 (migration strength).
 
     Args:
         groups: as `channel_groups` returns them.
@@ -136,11 +135,11 @@ def equalization_scales(
 
 
 def equalize(model: FloatModel, scales: Mapping[str, Sequence[float]]) -> FloatModel:
-    """Return a float model of the same function whose channels are divided by `scales`.
+    """Return an equivalent float model whose channels are divided by `scales`.
 
     Args:
         model: the model.
-        scales: by the name of a group's first tensor; groups that are not named stay as they are.
+        scales: one per channel, by the name of a group's first tensor; other groups stay unchanged.
 
     Raises:
         CalibrationError: no such group, or a number of scales that differs from its number of channels.
@@ -217,7 +216,7 @@ def _multiply(editor: GraphEditor, initializer: str, factors: np.ndarray, axis: 
 def _restore_for_others(
     editor: GraphEditor, name: str, scales: np.ndarray, layers: Set[str], members: Sequence[str]
 ) -> None:
-    """Let readers outside the region (the scoring) read the channels at their original size."""
+    """Restore the original channel values for readers outside the region (the scoring)."""
     readers = [
         node
         for node in editor.consumers.get(name, [])

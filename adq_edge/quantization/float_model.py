@@ -1,4 +1,4 @@
-"""A bundle's model in memory: loaded once, searched once, shared by calibration, builders and analysis."""
+"""Holds a bundle's model in memory, for calibration, builders and analysis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adq_edge.quantization.region import Region, find_region
 
 @dataclasses.dataclass(frozen=True)
 class FloatModel:
-    """A float32 model as `export` writes it; it is shared, so passes edit copies.
+    """A float32 model in the form that `export` writes; passes edit copies of it.
 
     Attributes:
         proto: the ONNX model.
@@ -27,7 +27,7 @@ class FloatModel:
 
     @classmethod
     def of(cls, proto: onnx.ModelProto) -> FloatModel:
-        """Return the model of a graph, whose region is searched."""
+        """Return the model of an ONNX graph and find its region."""
         index = GraphIndex(proto.graph)
         return cls(proto, index, find_region(index))
 

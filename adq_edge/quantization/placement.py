@@ -2,22 +2,23 @@
 
 A placement maps a tensor to the operators that read it quantized.
 
-On every target the convolutions of the image stay float, and the poolings and movements behind them. Their
-activations put a third of the noise on the anomaly map (an STFPM's map is 2 dB better without them), the
-image is not rounded a second time, and a convolution of three channels gains little from integers (with ONNX
-Runtime nothing: benchmarks/published/ablation.md; for OpenVINO, `passes/uint8_input.py` computes them without
-that loss). A convolution that keeps the image's resolution has the largest maps of its network; a CPU
-computes it in integers, which takes a third off the whole and costs 0.3 dB (Uninformed Students).
+On every target the convolutions of the image stay float, with the poolings and movements after them.
+Quantizing their activations causes a third of the noise in the anomaly map (2 dB for STFPM) and rounds the
+image twice. A convolution of three channels gains little from integers; with ONNX Runtime it gains nothing
+(benchmarks/published/ablation.md). For OpenVINO, `passes/uint8_input.py` computes them without that loss.
+
+Exception: a CPU computes a convolution that keeps the image's resolution in integers, because its maps are
+the largest of the network. This cuts the latency by a third and costs 0.3 dB (Uninformed Students).
 
 A CPU runtime chooses an integer kernel only if all tensors of an operator are quantized. So every reader,
 the scoring included, reads the output of an integer layer quantized. Only integer layers read the output of a
 float layer quantized. A residual addition that reads a float layer stays float itself. A movement of integers
-has an integer output. A ReLU, leaky or not, has no pair in front: its input is rounded once, behind it.
+has an integer output. A ReLU or leaky ReLU has a pair only at its output, so values are rounded once.
 
 TensorRT fuses convolution, residual addition and ReLU into one kernel. So only the inputs of convolutions
 and the skip branch of an addition are quantized; the main branch and the inputs of the scoring keep the
 precision of the kernel's accumulator. A skip branch from a float pooling stays float. Poolings, movements
-and concatenations commute with Q/DQ: their readers have the pairs.
+and concatenations commute with Q/DQ, so only their readers have pairs.
 Source: TensorRT developer guide, "Working with quantized types", Q/DQ placement recommendations.
 """
 
@@ -53,7 +54,7 @@ def integer_layers(
 
 
 def _early_tensors(region: Region, target: Target) -> Set[str]:
-    """Return the outputs of the float convolutions of the image and of poolings and movements behind them."""
+    """Return the outputs of the float convolutions of the image and of poolings and movements after them."""
     early = {
         operator.output
         for operator in region.operators
@@ -89,7 +90,7 @@ def place(index: GraphIndex, region: Region, target: Target, float_layers: Colle
 def _add_integer_outputs(
     placement: Dict[str, Set[str]], index: GraphIndex, region: Region, layers: Set[str]
 ) -> None:
-    """Let all readers of an integer layer's output, and of a movement of it, read it quantized."""
+    """Quantize the outputs of integer layers, and of movements of these outputs, for all readers."""
     made: Set[str] = set()
     for step in region.steps:
         moves_integers = step.only_moves and made.issuperset(step.inputs)
@@ -104,7 +105,7 @@ def _inputs_for_tensorrt(operator: NetworkOperator, index: GraphIndex, early: Se
     if operator.node.op_type in WEIGHTED:
         return operator.inputs
     if operator.node.op_type in POOLING:
-        return ()  # commutes with Q/DQ: TensorRT moves the pair behind it to the front
+        return ()  # commutes with Q/DQ: TensorRT moves the pair at its output to its input
     main_branch = next((name for name in operator.inputs if _fuses(name, index)), None)
     return tuple(name for name in operator.inputs if name != main_branch and name not in early)
 

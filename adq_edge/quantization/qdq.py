@@ -1,6 +1,6 @@
-"""Q/DQ insertion: a float model and its ranges become the INT8 model of a target.
+"""Inserts Q/DQ pairs into a float model and so makes the INT8 model of a target.
 
-One pass for all targets; they differ in arithmetic (`arithmetic.py`) and in placement (`placement.py`).
+All targets share one pass; they differ in arithmetic (`arithmetic.py`) and in placement (`placement.py`).
 CPU files store int8 weights and int32 biases. TensorRT files store float32 weights followed by Q and DQ,
 and float32 biases: the only form that the parser of TensorRT 8.5 is documented to read.
 """
@@ -29,7 +29,7 @@ from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED, Region, find_reg
 from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_to_nearest
 
 BIAS_LIMIT = 2.0**30
-"""Largest |int32 bias| allowed: leaves half the accumulator to the products."""
+"""Largest |int32 bias| allowed: half of the accumulator is left for the products."""
 
 
 def quantize(
@@ -46,7 +46,7 @@ def quantize(
         model: the model.
         ranges: (low, high) of each activation in the quantized region.
         target: the arithmetic and the placement.
-        rounding: weights that are already on their grid; the others are rounded to the nearest level.
+        rounding: weights that are already rounded; all others are rounded to the nearest level.
         float_layers: names of nodes of the quantized region that stay float.
 
     Raises:
@@ -93,7 +93,7 @@ def _refuse_non_finite(editor: GraphEditor, region: Region) -> None:
 def _insert_activation_pairs(
     editor: GraphEditor, placement: Placement, ranges: RangeMap, context: PassContext
 ) -> Dict[str, np.ndarray]:
-    """Let the readers of each placed tensor read it dequantized; return the tensors' scales."""
+    """Add the Q/DQ pairs of a placement; return the scale of each tensor."""
     scales: Dict[str, np.ndarray] = {}
     for tensor, readers in placement.items():
         if tensor not in ranges:
@@ -110,7 +110,7 @@ def _insert_activation_pairs(
 
 
 def _add_weight_pair(editor: GraphEditor, node: onnx.NodeProto, rounded: RoundedWeight) -> None:
-    """Store float32 weights that lie on the grid: the Q behind them recovers the levels."""
+    """Store float32 weights that lie on the grid, and the Q/DQ pair that recovers their levels."""
     (levels, scales), name, axis = rounded, node.input[1], OUTPUT_AXIS[node.op_type]
     values = (levels * broadcast_along(axis, scales, levels.ndim)).astype(np.float32)
     zero_points = np.zeros(scales.shape, np.int8)
@@ -143,7 +143,7 @@ def _store_integer_weights(
 
 
 def _fit_bias(weight: np.ndarray, rounded: RoundedWeight, axis: int, smallest: np.ndarray) -> RoundedWeight:
-    """Raise the scales of channels whose bias would overflow; the nearest level suits their tiny weights."""
+    """Raise the scales of channels whose bias would overflow; round their weights to the nearest level."""
     levels, scales = rounded
     overflows = smallest > scales
     if not overflows.any():

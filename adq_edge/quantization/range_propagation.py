@@ -1,6 +1,6 @@
-"""Derives the ranges of tensors that were not measured, behind poolings, movements and leaky ReLUs.
+"""Derives ranges that were not measured: outputs of poolings and movements, and inputs of leaky ReLUs.
 
-The output of a movement has the range of its input, so its integers are copied as they are. A concatenation
+The output of a movement has the range of its input, so its integers are copied unchanged. A concatenation
 has the range that covers all its inputs.
 """
 
@@ -26,10 +26,11 @@ def complete_ranges(region: Region, ranges: Mapping[str, Range]) -> Dict[str, Ra
 
     Args:
         region: the networks of a float model.
-        ranges: (low, high) of tensors, in their own units; the region's measured ones for a complete result.
+        ranges: (low, high) by tensor, in the tensor's units; must contain `region.measured` for a complete
+            result.
     """
     complete = dict(ranges)
-    for step in reversed(region.steps):  # in a graph rewritten after the measurement only the end is known
+    for step in reversed(region.steps):  # rewritten graphs have ranges of outputs only
         known = [complete[name] for name in step.outputs if name in complete]
         if step.keeps_values and known:
             for name in step.inputs:
@@ -76,10 +77,10 @@ def leaky_slope(node: onnx.NodeProto) -> float:
 
 
 def before_leaky(low: float, high: float, slope: float) -> Range:
-    """Return the range in front of a LeakyRelu, given the range (low, high) behind it.
+    """Return the input range of a LeakyRelu, given its output range (low, high).
 
-    Behind a small slope the whole negative side would take half of the levels and hardly count. So it is
-    clipped, by no more than makes a difference of one level behind.
+    With a small slope, the full negative side would use half of the levels and hardly change the output. So
+    it is clipped, which changes the output by at most one level.
     """
     if slope <= 0.0 or slope >= 1.0 or low >= 0.0:
         return low, high

@@ -1,10 +1,9 @@
 """Finds the part of a model that is quantized: the networks, without the scoring.
 
 The anomaly score is a small difference of two networks' features, so norms, differences and products of
-maps stay in float32 on every target. The region is found by structure. It begins at the convolutions of the
-normalized image and goes on through operators that have an integer kernel or only move values; any other
-operator (a norm, a division, a subtraction) ends it. It does not reach a blur of the anomaly map, although
-that is a convolution.
+maps stay in float32 on every target. The region begins at the convolutions of the normalized image. It
+continues through operators that have an integer kernel or only move values. Any other operator (a norm, a
+division, a subtraction) ends it, so it excludes a convolution that blurs the anomaly map.
 """
 
 from __future__ import annotations
@@ -29,15 +28,14 @@ _PREPROCESSING = frozenset({"Cast", "Transpose", "Sub", "Add", "Mul", "Div", "Pa
 
 @dataclasses.dataclass(frozen=True)
 class NetworkOperator:
-    """An operator of the networks, together with the activation function behind it.
+    """An operator of the networks, together with the activation function after it.
 
-    It has an integer kernel, or it moves values without computing any: then its outputs have the number
-    format of its inputs.
+    It has an integer kernel, or it only moves values and keeps their number format.
 
     Attributes:
         node: the operator.
         inputs: names of its activation inputs.
-        outputs: names of its output tensors, behind the activation function if there is one.
+        outputs: names of its output tensors, after the activation function if there is one.
         activation: the activation function, if it is the only reader of the operator's output.
     """
 
@@ -53,7 +51,7 @@ class NetworkOperator:
 
     @property
     def only_moves(self) -> bool:
-        """True if the operator computes nothing."""
+        """True if the operator moves values without computing."""
         return self.node.op_type in MOVING
 
     @property
@@ -64,11 +62,11 @@ class NetworkOperator:
 
 @dataclasses.dataclass(frozen=True)
 class Region:
-    """The networks.
+    """The networks: the part of a model that is quantized.
 
     Attributes:
         steps: all operators, in graph order.
-        made: names of all output tensors of the networks' nodes, before and behind activation functions.
+        made: names of all output tensors of the networks' nodes, before and after activation functions.
     """
 
     steps: Tuple[NetworkOperator, ...]
@@ -87,7 +85,7 @@ class Region:
 
     @property
     def measured(self) -> List[str]:
-        """Names of the tensors whose ranges are measured; the other ranges follow from these."""
+        """Names of the tensors whose ranges are measured; all other ranges are derived from them."""
         passive = {name for step in self.steps if step.keeps_values for name in step.outputs}
         return [name for name in self.tensors if name not in passive]
 

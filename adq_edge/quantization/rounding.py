@@ -1,8 +1,8 @@
 """Weight rounding, to the nearest level or with error compensation.
 
 Compensation rounds weights one input at a time and spreads the error over the inputs not yet rounded, so that
-the layer's output on real activations changes least. Compared with the nearest level it takes about 10 dB off
-the noise of an STFPM's weights on its anomaly map, at no cost at run time.
+the layer's output on real activations changes least. For STFPM it lowers the noise that the weights cause in
+the anomaly map by about 10 dB compared with rounding to the nearest level, at no run-time cost.
 Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers",
 ICLR 2023, algorithm 1 (after Hassibi and Stork's Optimal Brain Surgeon), inputs in descending order of
 their second moment.
@@ -17,7 +17,7 @@ import numpy as np
 from adq_edge.quantization.arithmetic import WEIGHT_LEVELS, quantize_weight, weight_scales
 
 DAMPING = 0.01
-"""Added to the diagonal of the second moments, relative to its mean: they come from few images."""
+"""Added to the diagonal of the second moments, relative to its mean, because few images are used."""
 
 _BLOCK = 32
 
@@ -49,8 +49,8 @@ def round_with_compensation(
 ) -> RoundedWeight:
     """Round a convolution's weights so that its output changes least.
 
-    A transposed convolution whose kernel is as large as its stride is a 1x1 convolution for each position in
-    its kernel, all with the same input; the positions of one output channel share a scale.
+    A transposed convolution with equal kernel and stride is treated as one 1x1 convolution per kernel
+    position. All positions of one output channel share a scale.
 
     Args:
         weight: float32, `[output channels, input channels, ...]`, or `[input channels, output channels, ...]`
@@ -81,7 +81,7 @@ def _inverse_factor(moments: np.ndarray) -> np.ndarray:
 
 
 def _inverse_of_lower(matrix: np.ndarray) -> np.ndarray:
-    """Return the inverse of a lower triangular matrix, by halves: a sixth of the work of numpy's `inv`."""
+    """Return the inverse of a lower triangular matrix by recursion: a sixth of numpy's work for `inv`."""
     if len(matrix) <= _BLOCK:
         return np.asarray(np.linalg.inv(matrix))
     half = len(matrix) // 2
@@ -93,7 +93,7 @@ def _inverse_of_lower(matrix: np.ndarray) -> np.ndarray:
 
 
 def _round_columns(weights: np.ndarray, scales: np.ndarray, factor: np.ndarray, largest: int) -> np.ndarray:
-    """Round column by column, by blocks, and overwrite `weights`: most of the work is matrix products."""
+    """Round column by column in blocks, for fast matrix products; overwrites `weights`."""
     levels = np.empty(weights.shape, np.int8)
     count = weights.shape[1]
     for start in range(0, count, _BLOCK):

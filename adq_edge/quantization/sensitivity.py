@@ -1,7 +1,7 @@
-"""Measures the cost of INT8, as a whole and layer by layer with all other layers in float32.
+"""Measures the error of INT8: of all layers together, and of each layer with the others in float32.
 
-The target's arithmetic is emulated, not run in its kernels: values are rounded to the integer grid, and
-everything between is computed in float32. So an x86 machine can measure for Arm and for TensorRT.
+The target's arithmetic is emulated: values are rounded to the integer grid, and operators compute in float32.
+So an x86 machine can measure for Arm and for TensorRT.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Sensitivity:
     """The error of a quantized model against its float model.
 
     Attributes:
-        map_snr_db: 10 log10(sum F^2 / sum (F - Q)^2) over all pixels of all images' anomaly maps, F of the
-            float model and Q of the quantized one, in dB; None: identical.
-        output_snr_db: the same ratio of the output of the one quantized layer, behind its ReLU, in dB.
+        map_snr_db: 10 log10(sum F^2 / sum (F - Q)^2) over all pixels of all anomaly maps, in dB. F is the
+            float model's map, Q the quantized model's. None if they are identical.
+        output_snr_db: the same ratio for the output of the one quantized layer after its ReLU, in dB.
         score_bias: median of (Q - F) / F over the images' scores; None if all float scores are 0.
     """
 
@@ -58,7 +58,7 @@ class LayerSensitivity(Sensitivity):
     Attributes:
         layer: the node's name.
         operator: the node's operator.
-        quantized: False for a layer that the target leaves in float32: it causes no error.
+        quantized: False for a layer that stays in float32 on the target and causes no error.
     """
 
     layer: str
@@ -76,7 +76,7 @@ class SensitivityAnalysis:
 
     Args:
         model: the equalized float model.
-        ranges: (low, high) of each tensor that the region measures, in the tensor's own units.
+        ranges: (low, high) of each tensor in `region.measured`, in the tensor's units.
         target: the arithmetic and the placement.
         images: uint8 `[H, W, 3]` each, at least one.
         rounding: the weights' integers, as `quantize` takes them.
@@ -104,7 +104,7 @@ class SensitivityAnalysis:
         self._threads = threads
 
     def whole(self) -> Sensitivity:
-        """Return the error when every layer is quantized that the target quantizes."""
+        """Return the error with all of the target's integer layers quantized."""
         return self._compare(self._quantize(()), ())
 
     def layers(
@@ -195,7 +195,7 @@ class SensitivityAnalysis:
 
 
 def _finite(snr_db: float) -> Optional[float]:
-    """Return None for identical arrays; an array may be 0 everywhere in the float model."""
+    """Return a finite SNR in dB; None for identical arrays."""
     return None if snr_db == math.inf else max(snr_db, _LOWEST_SNR_DB)
 
 
@@ -223,7 +223,7 @@ def _twin(name: str) -> str:
 
 
 def _rounded_output(editor: GraphEditor, operator: NetworkOperator) -> str:
-    """Return the tensor that the layer's readers read: its output, behind the Q/DQ pair if there is one."""
+    """Return the layer's output tensor, after its Q/DQ pair if there is one."""
     tensor = operator.output
     for node in editor.of_type(*_PAIR):
         if node.input[0] == tensor:
@@ -240,8 +240,7 @@ def _open_session(
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Otherwise ONNX Runtime quantizes the layers behind Q/DQ pairs: float32 weights would get one int8 scale
-    # per tensor.
+    # Otherwise ONNX Runtime quantizes float32 weights after Q/DQ pairs, with one int8 scale per tensor.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     return onnxruntime.InferenceSession(
         editor.model().SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -1,3 +1,3 @@
-"""Mixed precision: which layers stay in float, found by trials against a goal."""
+"""Mixed precision: finds by measurement the layers that must stay float."""
 
 from __future__ import annotations

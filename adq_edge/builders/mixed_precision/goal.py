@@ -23,7 +23,7 @@ from adq_edge.datasets.mvtec import Category, Dataset, read_dataset
 
 _IMAGES = 16
 _SEED = 1
-"""Another seed than the calibration's, which draws other images from a large folder."""
+"""Differs from the calibration's seed, so that a large folder gives other images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Goal:
     Attributes:
         max_drop: the largest allowed drop, 0 or more.
         labelled: the categories with normal and defective test images; None if there are none.
-        images: normal images, also with synthetic defects. The worst layers are found on them, and the drop
-            is measured on them if `labelled` is None.
+        images: normal images, some with synthetic defects; used to find the worst layers, and to measure the
+            drop if `labelled` is None.
         folder: folder of the images.
-        keep_nearest: True to accept the nearest plan if none keeps to `max_drop`.
+        keep_nearest: True to accept the plan with the smallest drop if none meets `max_drop`.
     """
 
     max_drop: float
@@ -55,8 +55,8 @@ def check_options(options: BuildOptions) -> None:
     """Check the options of mixed precision before any file is read.
 
     Raises:
-        BuildError: options contradict each other or need another one, or the limit is not a number of 0 or
-            more.
+        BuildError: options contradict each other, a required option is missing, or `max_drop` is not a
+            number of 0 or more.
     """
     max_drop, plan = options.max_drop, options.plan
     if options.precision is not Precision.INT8 and (max_drop is not None or plan is not None):
@@ -77,8 +77,8 @@ def set_goal(bundle: Bundle, max_drop: float, options: BuildOptions) -> Goal:
     Args:
         bundle: the bundle.
         max_drop: the largest allowed drop.
-        options: the options of the build. `data` is the labelled dataset, by default the training dataset.
-            `calib_data` has the images if there is no labelled dataset.
+        options: the options of the build. `data` is the labeled dataset, by default the training dataset.
+            `calib_data` is the folder of images if there is no labeled dataset.
 
     Raises:
         DataError: `data` is not a dataset, or no category has both normal and defective test images.

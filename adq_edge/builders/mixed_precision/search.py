@@ -33,7 +33,7 @@ def find_plan(
 
     The worst layer changes the anomaly map most when it alone is quantized. Engines with the worst 0, 1, 2, 4
     ... layers in float32 are measured until one meets the goal, then a binary search follows. It may miss a
-    smaller plan if one more float32 layer can increase the drop.
+    smaller plan if the drop does not fall steadily with the number of float32 layers.
 
     Args:
         goal: the goal.
@@ -70,9 +70,9 @@ def find_plan(
 
 
 def smallest_prefix(holds: Callable[[int], bool], total: int) -> Optional[int]:
-    """Return the smallest of 1 to `total` for which `holds` is true, with few calls; None if there is none.
+    """Return the smallest number from 1 to `total` for which `holds` is true, by binary search; None if none.
 
-    If `holds` is not monotonic, the result holds and its predecessor does not.
+    If `holds` is not monotonic, it is true for the result and false for the number before it.
     """
     if total == 0:
         return None
@@ -94,7 +94,7 @@ def _worst_first(
     images: Sequence[np.ndarray],
     threads: Optional[int],
 ) -> List[str]:
-    """Return the layers by their effect on the map when each alone is quantized, largest first."""
+    """Return the layers by the map error when each alone is quantized, largest first."""
     analysis = SensitivityAnalysis(
         calibrated.float_model,
         calibrated.ranges.tensors,

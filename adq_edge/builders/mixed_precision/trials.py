@@ -20,7 +20,7 @@ from adq_edge.metrics.quality import mean_image_auroc
 from adq_edge.runtimes.base import Engine
 
 _ROUNDS, _QUERIES = 6, 8
-# Floating point: 0.9 - 0.898 must not exceed 0.002.
+# Rounding tolerance: 0.9 - 0.898 must not exceed 0.002.
 _ROUNDING = 1e-9
 
 
@@ -91,7 +91,7 @@ class Trials:
         return Step(float_layers, drop, snr_db, latency_ratio)
 
     def _mean_auroc(self, engine: Engine, name: str) -> float:
-        """Return the mean image AUROC of the labelled categories; 0 without labels."""
+        """Return the mean image AUROC of the labeled categories; 0 without labels."""
         if self._goal.labelled is None:
             return 0.0
         images = score_images((engine,), self._goal.labelled, f"Scoring {name}")

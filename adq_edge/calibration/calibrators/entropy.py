@@ -25,7 +25,7 @@ class EntropyCalibrator:
     """Chooses the threshold with the smallest Kullback-Leibler divergence, symmetric about zero."""
 
     def compute_range(self, histogram: Histogram) -> Tuple[float, float]:
-        """Return (-threshold, threshold), cut to the data's own range."""
+        """Return (-threshold, threshold), limited to the data's range."""
         low, high = histogram.data_range
         largest = max(-low, high)
         if largest == 0.0:
@@ -69,7 +69,7 @@ def kl_divergences(counts: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     filled = _running_sum(counts > 0)
     mass_log_mass = _running_sum(_x_log_x(counts))
     total, kept = mass[-1], mass[thresholds]
-    # Rounded up: the level of bin k is k * LEVELS // i.
+    # Rounded up, because the level of bin k is k * LEVELS // i.
     edges = -(-np.arange(LEVELS + 1) * thresholds[:, None] // LEVELS)
     level_mass, level_filled = np.diff(mass[edges], axis=1), np.diff(filled[edges], axis=1)
 

@@ -1,7 +1,7 @@
 """A histogram of fixed size for data of unknown range.
 
-Bins have equal width, and one edge is zero. For a value outside, the width doubles and neighboring bins are
-merged, which is exact. The width is a power of two, so the binning is exact in floating point.
+Bins have equal width, and one edge is zero. If a value lies outside, neighboring bins are merged and the
+width doubles, without loss. The width is a power of two, so the binning is exact in floating point.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Histogram:
 
     @property
     def data_range(self) -> Tuple[float, float]:
-        """The exact (minimum, maximum), extended to zero, which padding and ReLU must represent exactly."""
+        """The exact (minimum, maximum), extended to contain 0, which padding and ReLU need exactly."""
         return min(float(self.low), 0.0), max(float(self.high), 0.0)
 
     def update(self, values: np.ndarray, row_step: int = 1) -> None:
@@ -103,7 +103,7 @@ class Histogram:
             self._counts = merged.reshape(-1)
 
     def _count(self, rows: np.ndarray) -> None:
-        """Count with OpenCV, ten times as fast as numpy; only the side that has values."""
+        """Count each side that has values, with OpenCV: ten times as fast as numpy."""
         lowest, bins = (0.0, self.bins) if self.low >= 0.0 else (-self.limit, 2 * self.bins)
         counts = cv2.calcHist([rows], [0], None, [bins], [lowest, self.limit])
         self._counts[2 * self.bins - bins :] += counts.reshape(-1).astype(np.int64)

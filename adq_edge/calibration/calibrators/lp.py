@@ -35,7 +35,7 @@ class LpCalibrator:
         self.power = power
 
     def compute_range(self, histogram: Histogram) -> Tuple[float, float]:
-        """Return (-threshold, threshold), cut to the data's own range."""
+        """Return (-threshold, threshold), limited to the data's range."""
         low, high = histogram.data_range
         if low == high:
             return low, high

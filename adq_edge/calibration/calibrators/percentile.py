@@ -29,7 +29,7 @@ class PercentileCalibrator:
     def compute_range(self, histogram: Histogram) -> Tuple[float, float]:
         """Return the range between the two percentiles, interpolated within their bins."""
         low, high = histogram.data_range
-        if self.tail == 0.0:  # the extremes are exact, the counts are samples
+        if self.tail == 0.0:  # extremes are exact; counts cover only some rows
             return low, high
         allowed = self.tail * histogram.total
         return (

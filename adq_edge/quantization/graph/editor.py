@@ -1,4 +1,4 @@
-"""Edits of an ONNX graph: a copy whose index stays current, put in order once at the end."""
+"""Edits a copy of an ONNX graph, keeps its index current, and sorts its nodes at the end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _ONNX = ("", "ai.onnx")
 
 
 class GraphEditor(GraphIndex):
-    """A copy of a model that passes edit; the index follows every edit.
+    """A copy of a model that passes edit; every edit updates the index.
 
-    Nodes may be added in any order: `clean_up` puts each behind the nodes that it reads from. `nodes` is a
-    new list after each edit, so passes can edit while they iterate over it.
+    Nodes may be added in any order; `clean_up` sorts them topologically. `nodes` is a new list after each
+    edit, so passes can edit while they iterate over it.
 
     Attributes:
         inputs: the graph's inputs; passes may change them in place.
@@ -74,7 +74,7 @@ class GraphEditor(GraphIndex):
         return tensor
 
     def store_integers(self, name: str, values: np.ndarray, scales: np.ndarray, axis: int) -> str:
-        """Store integers with float32 scales, one per index of `axis`, and a DQ node behind.
+        """Store integers with float32 scales, one per index of `axis`, followed by a DQ node.
 
         Return `<name>.dequantized`, which replaces the constant `name`.
         """
@@ -99,13 +99,13 @@ class GraphEditor(GraphIndex):
             self._unlink(node)
 
     def rewire(self, node: onnx.NodeProto, inputs: Sequence[str]) -> None:
-        """Give a node other inputs."""
+        """Replace the inputs of a node."""
         self._unlink(node)
         node.input[:] = inputs
         self._link(node)
 
     def redirect(self, old: str, new: str, readers: Optional[Iterable[onnx.NodeProto]] = None) -> None:
-        """Let nodes read the tensor `new` instead of `old`: all its consumers by default."""
+        """Replace input `old` by `new` in some nodes; in all consumers by default."""
         for node in list(self.consumers.get(old, ())) if readers is None else readers:
             self.rewire(node, [new if name == old else name for name in node.input])
 
@@ -122,7 +122,7 @@ class GraphEditor(GraphIndex):
                 self.outputs.append(name)
 
     def shapes(self) -> Dict[str, List[int]]:
-        """Return the inferred shape of each tensor but the outputs; an unknown length is 0."""
+        """Return the inferred shape of each tensor except the outputs; an unknown length is 0."""
         graph = onnx.shape_inference.infer_shapes(self.model()).graph
         return {
             value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
@@ -130,7 +130,7 @@ class GraphEditor(GraphIndex):
         }
 
     def clean_up(self) -> None:
-        """Drop unread nodes and constants and put every node behind the nodes that it reads from."""
+        """Drop unread nodes and constants and sort the nodes topologically."""
         ordered: Dict[str, onnx.NodeProto] = {}
         live = self._live()
         for node in self.nodes:
@@ -145,7 +145,7 @@ class GraphEditor(GraphIndex):
         }
 
     def model(self) -> onnx.ModelProto:
-        """Return the edited model; shapes that were inferred before are left out."""
+        """Return the edited model, without the shapes inferred earlier."""
         source = self._source
         graph = helper.make_graph(
             self.nodes, source.graph.name, self.inputs, self.results, list(self.initializers.values())
@@ -177,7 +177,7 @@ class GraphEditor(GraphIndex):
         return live
 
     def _place(self, node: onnx.NodeProto, ordered: Dict[str, onnx.NodeProto]) -> None:
-        """Append a node behind its producers, which are appended first."""
+        """Append a node after its producers, which are appended first."""
         for name in node.input:
             producer = self.producers.get(name)
             if producer is not None and producer.output[0] not in ordered:

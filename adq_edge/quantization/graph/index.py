@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 
 class GraphIndex:
-    """Finds the producer, the consumers or the value of each tensor; valid until the graph is edited.
+    """Index of the producer, consumers and value of each tensor; valid until the graph is edited.
 
     Attributes:
         nodes: the nodes in topological order.
@@ -35,7 +35,7 @@ class GraphIndex:
             self.consumers.setdefault(name, []).append(node)
 
     def of_type(self, *operators: str) -> List[onnx.NodeProto]:
-        """Return the nodes of some operators, in topological order."""
+        """Return the nodes of the given operator types, in topological order."""
         return [node for node in self.nodes if node.op_type in operators]
 
     def value(self, name: str) -> np.ndarray:

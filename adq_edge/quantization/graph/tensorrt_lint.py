@@ -1,7 +1,7 @@
 """Checks that TensorRT 8.5.2, the last release for a Xavier NX, reads a graph correctly.
 
-Newer releases read every graph that passes. TensorRT does not report two of these faults: axes given as an
-input reduce over all axes, and an FP16 scale is misread.
+Newer releases read every graph that passes these checks. TensorRT misreads two faults without an error: it
+reduces over all axes if the axes are an input, and it misreads an FP16 scale.
 Source: the importers of onnx-tensorrt at 8.5.2 (builtin_op_importers.cpp) and its operators.md.
 """
 
@@ -33,7 +33,7 @@ def check_for_tensorrt(model: onnx.ModelProto) -> None:
     """Refuse a graph that TensorRT 8.5 would reject or misread.
 
     Raises:
-        BuildError: the graph has faults; the message has the first one and the number of others.
+        BuildError: the graph has faults; the message names the first fault and the number of others.
     """
     faults = lint(model)
     if faults:

@@ -1,4 +1,4 @@
-"""Folds batch normalizations into the convolution before: the exporter leaves those of transposed ones."""
+"""Folds batch normalizations into the preceding convolution; the exporter skips transposed convolutions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EPSILON = 1e-5
 
 
 def fold_batch_norms(editor: GraphEditor, context: PassContext) -> None:
-    """Fold each normalization of an ungrouped convolution that only the normalization reads."""
+    """Fold each normalization that is the only reader of an ungrouped convolution."""
     for norm in editor.of_type("BatchNormalization"):
         convolution = editor.producers.get(norm.input[0])
         if (

@@ -1,8 +1,8 @@
 """Normalizes the image before its transposition: the same function, for OpenVINO.
 
-OpenVINO's convolutions read channels last. Normalized behind the transposition, the image is laid out twice:
-as planes, then channels last again. Normalized before, it keeps its layout, and the transposition costs
-nothing.
+OpenVINO's convolutions read channels-last tensors. If the transposition comes first, the image is converted
+to planes and then back. If the normalization comes first, the image keeps its layout, and the transposition
+costs nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from adq_edge.quantization.passes.normalization import find_normalization
 
 
 def normalize_channels_last(editor: GraphEditor, context: PassContext) -> None:
-    """Move the transposition of the image behind the element-wise operators of the normalization."""
+    """Move the transposition of the image after the element-wise operators of the normalization."""
     found = find_normalization(editor)
     if found is None or not found.steps:
         return

@@ -1,6 +1,6 @@
-"""Replaces nodes that read constants only by their values.
+"""Replaces nodes whose inputs are all constants by the values they compute.
 
-The exporter writes a padding of fixed widths as seven nodes; shape inference fails behind them.
+The exporter writes a padding of fixed widths as seven nodes; shape inference fails after them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from adq_edge.quantization.passes.frame import PassContext
 
 
 def fold_constants(editor: GraphEditor, context: PassContext) -> None:
-    """Evaluate nodes that read constants only, Constant nodes among them."""
+    """Evaluate nodes whose inputs are all constants, and Constant nodes."""
     for node in editor.nodes:
         if editor.activations(node) or set(editor.outputs).intersection(node.output):
             continue

@@ -36,8 +36,8 @@ def scatters_blocks(node: onnx.NodeProto) -> bool:
 def replace_conv_transpose(editor: GraphEditor, context: PassContext) -> None:
     """Replace each transposed convolution that scatters blocks by a 1x1 convolution and DepthToSpace.
 
-    The convolution keeps the node's name, and readers read the same tensors as before. A ReLU behind moves in
-    front of DepthToSpace, where it is part of the convolution's integer kernel.
+    The convolution keeps the node's name, and readers read the same tensors as before. A following ReLU
+    moves before DepthToSpace, where the convolution's integer kernel includes it.
     """
     for node in editor.of_type("ConvTranspose"):
         weight = editor.constant(node.input[1])

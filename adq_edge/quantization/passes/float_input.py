@@ -12,7 +12,7 @@ from adq_edge.quantization.passes.frame import PassContext
 def take_float_input(editor: GraphEditor, context: PassContext) -> None:
     """Declare the input as float32 `[N, H, W, 3]`, still with values from 0 to 255.
 
-    The Cast behind the input stays, now from float32 to float32, so every tensor keeps its name.
+    The Cast after the input stays (float32 to float32), so every tensor keeps its name.
     """
     for item in editor.inputs:
         if item.name == INPUT:

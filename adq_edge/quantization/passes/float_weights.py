@@ -1,9 +1,9 @@
-"""Keeps ONNX Runtime from quantizing layers that are meant to stay float32.
+"""Prevents ONNX Runtime from quantizing layers that must stay float32.
 
 If a float32 convolution reads a DequantizeLinear of one scale, ONNX Runtime (since 1.21) rounds the weights
-to one int8 scale per tensor, which is worse than our INT8. It leaves a convolution alone whose input has a
-scale per channel. So such a layer gets its own DequantizeLinear, which repeats the one scale per channel: the
-same numbers.
+to one int8 scale per tensor, which is worse than our INT8. It does not do so if the convolution's input has
+one scale per channel. So such a layer gets its own DequantizeLinear, which repeats the scale for each
+channel; the results are the same.
 Source: onnxruntime/core/optimizer/qdq_transformer/weight_bias_quantization.cc.
 """
 

@@ -1,8 +1,8 @@
-"""Stores weights in float16: half the file at the same speed, where a CPU has no float16 convolution.
+"""Stores weights in float16, for CPUs without float16 convolutions: half the file size, the same speed.
 
 A Cast to float32 follows each weight; runtimes fold it when they load the file. Activations and scoring stay
-float32. So do biases, which are small and cost the anomaly map 6 dB in float16, and weights beyond float16's
-range, which trained networks do not have.
+float32. Biases stay float32 too: they are small, and float16 would cost the anomaly map 6 dB. So do weights
+beyond float16's range, but trained networks have none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BIAS_DIMENSIONS = 1
 
 
 def store_weights_as_float16(editor: GraphEditor, context: PassContext) -> None:
-    """Store each float32 weight in float16 with a Cast behind it."""
+    """Store each float32 weight in float16 followed by a Cast."""
     for name in list(editor.initializers):
         value = editor.value(name)
         if (

@@ -1,4 +1,4 @@
-"""The frame of all graph passes: each edits one editor; the result is cleaned up and checked here."""
+"""Runs graph passes on one editor, then cleans up and checks the result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RangeMap = Mapping[str, Tuple[float, float]]
 
 @dataclasses.dataclass
 class PassContext:
-    """The settings of an engine that passes need beside its graph.
+    """The engine settings that passes need in addition to the graph.
 
     Attributes:
         target: the integer arithmetic and the placement of Q/DQ pairs.
@@ -25,7 +25,7 @@ class PassContext:
         rounding: weights on their integer grid by node; a pass that rewrites a weight replaces its entry.
         float_layers: names of network nodes that stay float.
         channel_scales: equalization scales of each channel group, by the group's first tensor.
-        trained: True if the quantization was trained; the convolutions of the image were float then.
+        trained: True for quantization-aware training, which keeps the convolutions of the image float.
     """
 
     target: Target = Target.X86
@@ -43,7 +43,7 @@ GraphPass = Callable[[GraphEditor, PassContext], None]
 def run_passes(
     model: onnx.ModelProto, passes: Sequence[GraphPass], context: Optional[PassContext] = None
 ) -> onnx.ModelProto:
-    """Return a checked copy of a model after some passes, in their order."""
+    """Return a checked copy of a model after running `passes` in order."""
     editor = GraphEditor(model)
     context = dataclasses.replace(context or PassContext())  # passes may change their own copy
     for rewrite in passes:

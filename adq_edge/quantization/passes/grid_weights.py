@@ -1,7 +1,7 @@
 """Puts weights on their integer grid in a float model, for builders that quantize weights themselves.
 
-TensorRT without Q/DQ takes a channel's scale from its largest weight. So one weight of each channel must lie
-at the end of the grid; then TensorRT finds the integers that `rounding.py` chose.
+Without Q/DQ, TensorRT computes a channel's scale from its largest weight. So one weight of each channel must
+lie at the end of the grid; then TensorRT reproduces the integers of `rounding.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Removes Identity nodes, by which the exporter shares equal weights."""
+"""Removes Identity nodes, which the exporter adds to share equal weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from adq_edge.quantization.passes.frame import PassContext
 
 
 def drop_identities(editor: GraphEditor, context: PassContext) -> None:
-    """Let the readers of each Identity read its input."""
+    """Replace the output of each Identity by its input."""
     for node in editor.of_type("Identity"):
         if node.output[0] not in editor.outputs:
             editor.bypass(node)

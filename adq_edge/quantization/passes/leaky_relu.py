@@ -1,14 +1,15 @@
-"""Splits the leaky ReLU behind an integer convolution into its two sides, for ONNX Runtime on a CPU.
+"""Splits the leaky ReLU after an integer convolution into its two sides, for ONNX Runtime on a CPU.
 
 An integer convolution of ONNX Runtime rounds its output to 8 bits before the leaky ReLU. Both sides of zero
-share these 255 levels, although behind a small slope (0.005 in Uninformed Students) the negative side hardly
-counts. It often is the longer one: the positive side is left with a few dozen levels, and the anomaly map
-with 4 dB. Clipping the negative side is worse: the students encode much in its small values.
+share these 255 levels, although a small slope (0.005 in Uninformed Students) makes negative outputs very
+small. Often the negative range is the larger one: then the positive side has only a few dozen levels, and the
+SNR of the anomaly map is 4 dB. Clipping the negative side is worse: its small values carry information.
 
-So two convolutions read the same integers. One rounds the positive values; the other, with the slope in its
-scales, the negative ones: an integer kernel rounds and clips in one step. Both round to the grid behind the
-leaky ReLU, so their sum equals rounding once behind it, as `quantize` specifies. The cost is a second
-convolution. OpenVINO has the leaky ReLU in its integer convolution and does not need this pass.
+So two convolutions read the same integers. One outputs the rounded positive values. The other, with the slope
+in its scales, outputs the rounded negative values. An integer kernel rounds and clips in one step. Both use
+the output grid of the leaky ReLU, so their sum equals rounding its output once, as `quantize` specifies. The
+cost is a second convolution. OpenVINO fuses the leaky ReLU into its integer convolution and does not need
+this pass.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from adq_edge.quantization.range_propagation import leaky_slope
 def split_leaky_relus(editor: GraphEditor, context: PassContext) -> None:
     """Replace each leaky ReLU of an integer convolution by the sum of its two sides.
 
-    Weights and biases are stored once. A leaky ReLU stays as it is if its slope is not between 0 and 1, or
-    if anything but a rounding to a grid of one scale reads its output.
+    Weights and biases are stored once. A leaky ReLU stays unchanged if its slope is not between 0 and 1, or
+    if its output has a reader other than a QuantizeLinear of one scale.
     """
     for node in editor.of_type("LeakyRelu"):
         convolution, rounding = editor.producers.get(node.input[0]), editor.only_consumer(node.output[0])

@@ -44,7 +44,7 @@ def _has_changed(operator: str, opset: int) -> bool:
 
 
 def _move_axes_to_input(editor: GraphEditor, node: onnx.NodeProto) -> None:
-    """Move the axes of a reduction from the attribute to the input that opset 18 replaced it by."""
+    """Move the axes of a reduction from the attribute to an input, as opset 18 requires."""
     for item in node.attribute:
         if item.name == "axes":
             axes = editor.store(f"{node.name}.axes", np.asarray(item.ints, np.int64))

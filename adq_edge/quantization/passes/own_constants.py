@@ -1,4 +1,4 @@
-"""Gives every node constants of its own, so that a pass can change one layer's weights alone."""
+"""Gives every node its own constants, so that a pass can change the weights of a single layer."""
 
 from __future__ import annotations
 

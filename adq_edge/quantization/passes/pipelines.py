@@ -1,7 +1,7 @@
-"""The graph passes of each target, as data.
+"""Lists the graph passes of each target.
 
-A builder runs the list of its target with `run_passes`; a new pass is one file here and its entries below.
-Engines of CPU runtimes name their lists in `CpuEngine.passes`.
+A builder runs the list of its target with `run_passes`. To add a pass, write one file in this folder and add
+it to the lists below. Engines of CPU runtimes name their lists in `CpuEngine.passes`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Drops quantize/dequantize pairs whose input is on their grid already, for OpenVINO.
+"""Drops Q/DQ pairs whose input is already on their grid, for OpenVINO.
 
-Operators that only move or choose values (DepthToSpace, Slice, MaxPool, ...) have the same pair before and
-behind: ONNX Runtime recognizes an integer operator by both. OpenVINO needs only the first. If the zero point
-is not 0, it does not see that the second changes nothing: it converts to float32 and back, which takes three
-passes over the tensor.
+Operators that only move or select values (DepthToSpace, Slice, MaxPool, ...) have the same pair at input and
+output, because ONNX Runtime recognizes an integer operator by both. OpenVINO needs only the first pair. If
+the zero point is not 0, it does not remove the second: it converts to float32 and back, three passes over the
+tensor.
 
-A pair behind a concatenation along the batch stays. OpenVINO would merge it with the pairs before, which
-leaves one scale per part of the batch. No convolution takes that: the next one would run in float32, four
-times as long. A pooling of one pixel, which changes nothing, holds the pair in its place.
+A pair after a concatenation along the batch stays. OpenVINO would merge it with the pairs before, which
+leaves one scale per part of the batch. The next convolution cannot use such scales: it would run in float32
+and take four times as long. A max-pooling of one pixel, which changes no value, prevents the merge.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KEEPS_GRID = (MOVING | POOLING) - {"Pad"}
 
 
 def drop_repeated_pairs(editor: GraphEditor, context: PassContext) -> None:
-    """Drop each pair of one scale whose input is on its grid; the function stays the same."""
+    """Drop each per-tensor pair whose input is already on its grid; the function stays the same."""
     grids: Dict[str, _Grid] = {}
     for node in editor.nodes:
         if node.op_type == "DequantizeLinear":
@@ -63,7 +63,7 @@ def _joins_batches(node: onnx.NodeProto) -> bool:
 
 
 def _hold_pairs(editor: GraphEditor, tensor: str) -> None:
-    """Let each rounding of a tensor read it through a pooling of one pixel."""
+    """Insert a max-pooling of one pixel before each QuantizeLinear of a tensor."""
     readers = [node for node in editor.consumers.get(tensor, ()) if node.op_type == "QuantizeLinear"]
     if readers:
         name = f"{tensor}.held"

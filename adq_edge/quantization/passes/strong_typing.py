@@ -4,9 +4,10 @@ The networks compute in float16 with float16 weights. The channel normalization 
 norms would overflow in float16, and products would vanish. Casts connect the two. A tensor or constant that
 both need exists twice: as NAME in float32 and as NAME.float16.
 
-Q/DQ pairs of the networks get float16 scales: these builders take the scale's type for the type of the
-dequantized tensor and refuse a convolution whose inputs differ in type (tried with TensorRT-RTX 1.7.1). ONNX
-allows float16 scales since opset 19, so a graph with pairs is lifted to it; one without keeps its opset.
+Q/DQ pairs of the networks get float16 scales. In these builders the scale's type is the type of the
+dequantized tensor, and a convolution whose inputs differ in type is rejected (tested with TensorRT-RTX
+1.7.1). ONNX allows float16 scales from opset 19 on, so a graph with pairs is converted to it; other graphs
+keep their opset.
 
 Do not run these graphs with ONNX Runtime. On a CPU it computes float16 layers in float32 and gives wrong
 results for float16 pairs: 1.32 quantizes biases to scales that float16 cannot hold, 1.19 truncates instead of
@@ -38,15 +39,14 @@ _REMEDY = "Build it with --precision fp32"
 
 
 def type_as_float16(editor: GraphEditor, context: PassContext) -> None:
-    """Let the networks compute in float16; inputs, outputs and scoring stay as they are.
+    """Convert the networks to float16; inputs, outputs and scoring stay unchanged.
 
-    A layer that loses more than rounding to float16, because most of its weights are subnormal there, stays
-    float32, which costs two Casts. Weights beyond float16's range are refused: the layer's output would not
-    fit either.
+    A layer stays float32, at the cost of two Casts, if most of its weights are subnormal in float16 and would
+    lose precision. Weights beyond float16's range are rejected: the layer's output would not fit either.
 
     Raises:
         BuildError: a weight, bias or range is NaN or beyond float16's largest number, 65504, or an operator
-            has another meaning in the opset that float16 scales need.
+            has another meaning in opset 19.
     """
     half = _half_tensors(editor)
     if any(node.op_type in _PAIR and node.output[0] in half for node in editor.nodes):
@@ -68,7 +68,7 @@ def type_as_float16(editor: GraphEditor, context: PassContext) -> None:
 
 
 def _half_tensors(editor: GraphEditor) -> Set[str]:
-    """Return the outputs of nodes that compute in float16, those between a Q and its DQ among them."""
+    """Return the outputs of nodes that compute in float16, including those between a Q and its DQ."""
     plain = GraphEditor(editor.model())
     for pair in plain.of_type(*_PAIR):
         plain.bypass(pair)
@@ -98,7 +98,7 @@ def _fits(node: onnx.NodeProto, index: GraphIndex) -> bool:
 
 
 def _border(editor: GraphEditor, half: Set[str]) -> Iterator[str]:
-    """Yield the float tensors and constants that nodes of both types share."""
+    """Yield the float tensors and constants that both float16 and float32 nodes use."""
     for node in editor.nodes:
         inside = node.output[0] in half
         for name in node.input:
@@ -128,7 +128,7 @@ def _half_constant(index: GraphIndex, name: str) -> np.ndarray:
 
 
 def _half_scale(scale: np.ndarray, tensor: str) -> np.ndarray:
-    """Round up: the grid still covers the range, and the scale of a nearly dead channel stays above 0."""
+    """Return a scale rounded up to float16, so that the grid covers the range and the scale stays above 0."""
     reached = float(scale.max()) * WEIGHT_LEVELS
     if reached > _LARGEST:
         raise BuildError(f"tensor {tensor!r} reaches {reached:g}, beyond float16's {_LARGEST:g}", fix=_REMEDY)

@@ -1,12 +1,12 @@
 """Convolves the uint8 image in integers, without rounding it again: for OpenVINO.
 
-Elsewhere these convolutions stay in float32, because a normalized image would be rounded a second time, and
-their output too. But the image is uint8: as a grid of its own, with the normalization in the weights, it
-loses nothing, and OpenVINO's integer convolutions return float32. So the maps are as good as before, and an
-STFPM takes a sixth less time.
+On other runtimes these convolutions stay float32, because quantization would round the normalized image
+again, and their output too. Here they read the uint8 image itself, without loss, and the weights include the
+normalization. OpenVINO's integer convolutions return float32. So the maps keep their quality, and STFPM takes
+a sixth less time.
 
 Weights have half of the usual levels: on a CPU without VNNI two products of 8 bits would overflow 16 bits.
-They are rounded so that photographs show the error least; the loss in the maps is not measurable.
+They are rounded to minimize the error on photographs; the loss in the maps is not measurable.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _SHARED = 0.95
 
 
 def convolve_image_in_integers(editor: GraphEditor, context: PassContext) -> None:
-    """Let the float32 convolutions of the normalized image read the uint8 image, on x86.
+    """Replace the float32 convolutions of the normalized image by integer ones of the uint8 image, on x86.
 
-    A model stays as it is if it does not begin with Cast, Transpose, Sub and Mul by channel; if anything but
-    float32 convolutions of equal padding reads the normalized image; if one of these must stay float; or if
-    the quantization was trained with these convolutions in float.
+    A model stays unchanged in four cases: it does not begin with Cast, Transpose, Sub and Mul by channel; the
+    normalized image has readers other than float32 convolutions of equal padding; one of these must stay
+    float; or the quantization was trained with these convolutions in float.
     """
     found = find_normalization(editor)
     if found is None or context.trained or context.target is not Target.X86:
@@ -86,8 +86,8 @@ def _is_plain(node: onnx.NodeProto, index: GraphIndex) -> bool:
 def _pad(editor: GraphEditor, planes: str, pads: List[int], mean: np.ndarray) -> str:
     """Pad each channel of the uint8 image with its mean, rounded; return the padded image.
 
-    A convolution would pad with the zero point, one gray for all channels; the float32 convolutions padded
-    the normalized image with 0, which is each channel's mean.
+    An integer convolution pads all channels with one zero point. The float32 convolutions pad the normalized
+    image with 0, which is each channel's mean.
     """
     before, after = pads[:2], pads[2:]
     widths = editor.store(f"{INPUT}.pads", np.array([0, 0, *before, 0, 0, *after], np.int64))
@@ -121,8 +121,7 @@ def _quantize(editor: GraphEditor, node: onnx.NodeProto, factor: np.ndarray, off
 def _likeness(shape: Tuple[int, ...]) -> np.ndarray:
     """Return the second moments `[n, n]` of patches of a photograph, `shape` (channels, height, width).
 
-    They stand in for those of calibration images: neighboring pixels and channels of any photograph are
-    similar.
+    They replace those of calibration images: neighboring pixels and channels of any photograph are similar.
     """
     channel, row, column = (axis.ravel() for axis in np.indices(shape))
     distance = np.hypot(row[:, None] - row, column[:, None] - column)
