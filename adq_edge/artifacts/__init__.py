@@ -1,3 +1,3 @@
-"""The files that the commands exchange: bundle, ranges, precision plan, sidecar; and their default paths."""
+"""Files exchanged by the commands (bundle, ranges, precision plan, sidecar) and their default paths."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The bundle: a folder with an exported model and the ranges measured on it.
 
 BUNDLE/model.onnx       opset 17; input `image` uint8 [N, H, W, 3], outputs `anomaly_map`, `anomaly_score`
-BUNDLE/manifest.json    the model's origin, and its difference from the checkpoint
+BUNDLE/manifest.json    the model's origin, and its numerical difference from the checkpoint
 BUNDLE/ranges/*.json    activation ranges, one file per calibration
 """
 
@@ -28,7 +28,7 @@ _REMEDY = "Export the checkpoint again: adq-edge export CHECKPOINT"
 
 @dataclasses.dataclass(frozen=True)
 class FileReference:
-    """A file that another one was made from."""
+    """Name and SHA-256 of a source file."""
 
     name: str
     sha256: str
@@ -69,10 +69,10 @@ class Manifest(Record):
     """The description of a bundle.
 
     Attributes:
-        name: the bundle's name, which its engines' names begin with.
-        arch: the method.
+        name: the bundle's name, the prefix of its engines' names.
+        arch: the anomaly detection method.
         origin: format of the checkpoint.
-        fusion: the rule that fuses the layers' maps.
+        fusion: the rule for combining the layers' anomaly maps.
         image_size: (height, width) of the input in pixels.
         map_size: (height, width) of the anomaly map in pixels.
         model_sha256: hash of `model.onnx`.

@@ -21,7 +21,7 @@ class ResultFiles(NamedTuple):
 def choose_result_files(
     result: Union[str, Path], image: Optional[Union[str, Path]], suffix: str, kind: str
 ) -> ResultFiles:
-    """Return the paths of a result file and its image, which can be written.
+    """Return the paths of a result file and its image, and check that both are writable.
 
     Args:
         result: the result file.
@@ -30,7 +30,7 @@ def choose_result_files(
         kind: the word for the image in messages, such as "plot".
 
     Raises:
-        DataError: the image's suffix is not that of an image, or both files have one name.
+        DataError: `image` does not have an image suffix, or both paths are the same.
         StorageError: a file cannot be written.
     """
     if not Path(result).name:
@@ -49,7 +49,7 @@ def check_writable(path: Path) -> None:
     """Raise an error if a file cannot be written.
 
     Raises:
-        StorageError: a folder has this name, or its folder cannot be made or written to.
+        StorageError: the path is a folder, or its parent folder cannot be created or written to.
     """
     with storage_errors(path):
         if path.is_dir():

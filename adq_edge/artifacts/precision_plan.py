@@ -21,21 +21,21 @@ _REMEDY = "Find a plan for this bundle: adq-edge build BUNDLE --int8 --max-drop 
 
 
 class Measure(str, enum.Enum):
-    """The definition of the drop, the loss by quantization that must not exceed `max_drop`."""
+    """Definition of the drop: the quantization loss, which is limited by `max_drop`."""
 
     IMAGE_AUROC = "image-auroc"
-    """Mean image AUROC of FP32 minus that of the engine, on labelled test images."""
+    """Mean image AUROC of FP32 minus that of the engine, on labeled test images."""
     MAP_ERROR = "map-error"
     """Root of sum (A - B)^2 / sum A^2 over the anomaly maps A of FP32 and B of the engine."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """An engine that the search measured.
+    """An engine measured by the search.
 
     Attributes:
         float_layers: number of layers in float32, worst first.
-        drop: its drop; negative where the engine is better than FP32.
+        drop: its drop; negative if the engine is better than FP32.
         map_snr_db: 10 log10(sum A^2 / sum (A - B)^2) of FP32's maps A and the engine's maps B, in dB; None if
             they are identical.
         latency_ratio: median latency at batch 1 relative to the engine without float32 layers; None if the
@@ -55,12 +55,12 @@ class Search:
     Attributes:
         max_drop: the largest allowed drop.
         measure: definition of the drop.
-        holds: False if no engine kept to `max_drop` and the nearest one was taken.
+        holds: False if no engine met `max_drop`; the plan is then the nearest one.
         data: folder of the images that the drop was measured on.
         images: number of those images.
         ranges: the ranges file of the engines.
         runtime: the runtime that ran the engines, with its version.
-        cpu: the processor model, to which the latency ratios belong.
+        cpu: processor model of the latency measurements.
         layers: number of layers that the target computes in integers.
         fp32_latency_ratio: median latency of FP32 relative to the engine without float32 layers; None if they
             were emulated.
@@ -99,7 +99,7 @@ class Plan(Record):
 
 
 def plan_path(engine: Path) -> Path:
-    """Return the path, beside an engine, of the plan that was found for it."""
+    """Return the path of an engine's plan, in the engine's folder."""
     return engine.with_name(f"{engine.name}.plan{SIDECAR_SUFFIX}")
 
 

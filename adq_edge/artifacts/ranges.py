@@ -22,14 +22,14 @@ class WeightRounding(str, enum.Enum):
     COMPENSATED = "compensated"
     """The rounding error of a weight is compensated in the next weights."""
     NEAREST = "nearest"
-    """To the nearest level, as in training with quantization."""
+    """To the nearest level, as in quantization-aware training."""
 
 
 _Pairs = Dict[str, Tuple[float, float]]
 
 
 def _pairs(tensors: Any) -> _Pairs:
-    """Parse the ranges. An error names one bad range; a check of the type would print all ranges."""
+    """Parse the ranges. An error names one invalid range; the generic type check would print all ranges."""
     if not isinstance(tensors, dict):
         raise ValueError("its tensors are not an object")
     for name, pair in tensors.items():
@@ -52,9 +52,9 @@ class Ranges(Record):
         bins: histogram bins on each side of zero.
         tensors: (low, high) of each measured tensor of the equalized model, in the tensor's units.
         equalization: channel scales of each group of tensors, by the group's first tensor.
-        rounding: the rounding of weights that belongs to the ranges.
-        arithmetic: the arithmetic that the ranges were trained for; None for measured ranges, which suit all.
-        release: the adq-edge release that made them; empty in older files.
+        rounding: the weight rounding to use with the ranges.
+        arithmetic: the arithmetic that the ranges were trained for; None for measured ranges, valid for all.
+        release: the adq-edge release that created them; empty in older files.
     """
 
     model_sha256: str

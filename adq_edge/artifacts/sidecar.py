@@ -29,12 +29,12 @@ class Calibration:
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """The lowest score of an anomalous image, found for one engine.
+    """Lowest anomaly score at which an engine's result counts as anomalous.
 
     Attributes:
-        score: the threshold with the largest F1 score on labelled images.
+        score: the threshold with the largest F1 score on labeled images.
         f1: F1 score at the threshold, 0 to 1.
-        images: number of labelled images.
+        images: number of labeled images.
         data: the dataset folder.
         categories: the categories that were read; empty in older files.
     """
@@ -48,14 +48,14 @@ class Threshold:
 
 @dataclasses.dataclass(frozen=True)
 class TensorRTDetails:
-    """The build of a TensorRT engine.
+    """Build details of a TensorRT engine.
 
     Attributes:
         route: a value of `Route`.
-        compute_capability: compute capabilities of the engine's GPUs, such as "7.2"; separated by commas.
+        compute_capability: compute capabilities of the engine's GPUs, separated by commas, such as "7.2".
         max_batch: the largest number of images in one inference request.
         dla: number of the DLA core that runs the engine; None for the GPU.
-        layers: number of computing layers by number format, and on DLA; None where only the engine's GPU can
+        layers: number of compute layers by number format, and on DLA; None if only the engine's GPU can
             report it.
         stripped: layers of an INT8 engine for which TensorRT had no integer kernel.
         workspace_mb: memory that a kernel may use while it runs, in MB (10^6 bytes).
@@ -99,12 +99,12 @@ class Sidecar(Record):
         map_size: (height, width) of the anomaly map in pixels.
         engine_sha256: hash of the engine file.
         model: the bundle's model.
-        operators: number of operators that the runtime executes, by the runtime's names.
+        operators: number of executed operators, by the runtime's operator names.
         calibration: the calibration of an INT8 engine.
-        threshold: the threshold that `eval` found; None before.
+        threshold: the threshold from `eval`; None before the first `eval`.
         data: folder of the training dataset, where known.
         float_layers: layers of the networks that an INT8 engine keeps in float32, worst first.
-        plan: the precision plan with these layers, if there is one.
+        plan: the precision plan with these layers; None without a plan.
         tensorrt: the build of a TensorRT engine.
         categories: categories of the training dataset, where known.
     """
@@ -136,7 +136,7 @@ def sidecar_path(engine: Path) -> Path:
 
 
 def trust_engine(engine: Path) -> None:
-    """Write the hash of an engine file, as it is now, into its sidecar.
+    """Accept the current engine file: write its hash into its sidecar.
 
     Raises:
         EngineError: the engine or its sidecar is missing.
@@ -147,7 +147,7 @@ def trust_engine(engine: Path) -> None:
 
 
 def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
-    """Read an engine's sidecar and check the engine: a GPU executes it as code.
+    """Read an engine's sidecar and check the engine's hash, because an engine contains executable code.
 
     Args:
         engine: the engine file.

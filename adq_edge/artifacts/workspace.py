@@ -29,7 +29,7 @@ def latest_checkpoint() -> Path:
     """Return the newest checkpoint of the working folder.
 
     Raises:
-        CheckpointError: it has none.
+        CheckpointError: there is no checkpoint.
     """
     return _newest(CHECKPOINTS.glob("*.pt"), CheckpointError, "checkpoint", CHECKPOINTS, "train --data DIR")
 
@@ -38,7 +38,7 @@ def latest_bundle() -> Path:
     """Return the newest bundle of the working folder.
 
     Raises:
-        BundleError: it has none.
+        BundleError: there is no bundle.
     """
     manifests = BUNDLES.glob(f"*/{MANIFEST_FILE}")
     return _newest(manifests, BundleError, "bundle", BUNDLES, "export CHECKPOINT").parent
@@ -48,7 +48,7 @@ def latest_engine() -> Path:
     """Return the newest engine of the working folder, by the time of its build.
 
     Raises:
-        EngineError: it has none.
+        EngineError: there is no engine.
     """
     files = (path.with_suffix("") for path in ENGINES.glob(f"*{SIDECAR_SUFFIX}"))
     return _newest(filter(Path.is_file, files), EngineError, "engine", ENGINES, "build")

@@ -1,1 +1,1 @@
-"""A benchmark on boards over ssh: installed there, run there, brought back, and nothing left behind."""
+"""Benchmarks on boards over ssh: installation, file transfer, jobs and their results."""

@@ -7,9 +7,9 @@ ROOT is `~/.cache/adq-edge` on the board:
     env/                the environment with adq-edge; installed.json identifies the installation
     queue               locked by the running job, because two jobs would disturb each other's measurements
 
-A request is a line of JSON, followed by its payload; so is a reply. Every request may be repeated, because a
-connection may be lost before the reply. A supervisor process runs the commands of a job and outlives the
-connection. All processes of a job have the job's folder in their environment, by which they are found.
+Requests and replies are a line of JSON, followed by a payload. Every request can be repeated safely, because
+a connection may be lost before the reply. A supervisor process runs a job's commands and outlives the
+connection. The agent finds a job's processes by the variable ADQ_EDGE_JOB in their environment.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ PROGRESS = "ADQ_EDGE_PROGRESS"
 _BLOCK = 1 << 20
 _RESERVE_BYTES = 1 << 16
 """Disk space that is kept for the log and the state of a job that fills the disk."""
-_FULL_BYTES = 1 << 20
-_IDLE_SECONDS = 900  # between requests; the next file may have to be produced first
+_FULL_BYTES = 1 << 20  # a disk with less free space counts as full
+_IDLE_SECONDS = 900  # longest pause between requests, in which the sender may prepare files
 _STALLED_SECONDS = 120
 _CLEANUP_SECONDS = 10
 _GRACE_SECONDS = 10.0
@@ -46,14 +46,14 @@ RUNNING = ("queued", "running")
 
 
 class AbandonedError(Exception):
-    """No request about a job has arrived for too long."""
+    """A job's lease expired without a request about the job."""
 
 
 # ---- requests ----
 
 
 def describe(root: Path) -> Dict[str, Any]:
-    """Describe the board."""
+    """Remove old files and return the board's properties, such as its free disk space in bytes."""
     for folder in ("files", "jobs"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     _tidy(root)
@@ -73,7 +73,7 @@ def describe(root: Path) -> Dict[str, Any]:
 
 
 def missing(root: Path, names: Sequence[str]) -> Dict[str, Any]:
-    """Return the contents that are missing here; mark the others as used."""
+    """Return the hashes of file contents that are missing on the board; mark the others as used."""
     absent = []
     for name in names:
         try:
@@ -84,7 +84,7 @@ def missing(root: Path, names: Sequence[str]) -> Dict[str, Any]:
 
 
 def put(root: Path, items: Sequence[Tuple[str, int]]) -> Dict[str, Any]:
-    """Store the contents that follow the request, each under its hash."""
+    """Store file contents from the payload; `items` are their (SHA-256, size in bytes)."""
     left = sum(size for _, size in items)
     try:
         for name, size in items:
@@ -117,12 +117,12 @@ def start(
     """Start a job, unless it is running or done; a failed job is started again.
 
     Args:
-        root: ROOT.
+        root: the folder ROOT of the module docstring.
         job: name of the job.
-        files: hash of the content by path in the job's folder.
-        steps: each with a `name`, and `commands` to try one after another until one succeeds.
-        lease: seconds without a request after which the job ends itself.
-        path: folders to insert before those of PATH.
+        files: SHA-256 of each file's content, by path in the job's folder.
+        steps: each with a `name` and alternative `commands`, tried in order until one succeeds.
+        lease: time without a request, in seconds, after which the job stops.
+        path: folders to prepend to PATH.
     """
     folder = root / "jobs" / job
     if folder.exists():
@@ -148,7 +148,7 @@ def start(
                 MARK: str(folder),
                 PROGRESS: str(folder / "progress.json"),
                 "PYTHONUNBUFFERED": "1",
-                # Files that a killed command leaves behind are removed with the job.
+                # A killed command's temporary files are removed with the job.
                 "TMPDIR": str(folder / "tmp"),
             }
             search = os.pathsep.join(part for part in (path, os.environ.get("PATH", "")) if part)
@@ -159,7 +159,7 @@ def start(
                 stderr=log,
                 cwd=str(folder / "work"),
                 env={**os.environ, "PATH": search, **variables},
-                pass_fds=(lock.fileno(),),  # locked without interruption until the supervisor ends
+                pass_fds=(lock.fileno(),),  # the supervisor inherits the lock and holds it until it ends
                 start_new_session=True,
             )
     finally:
@@ -177,7 +177,7 @@ def poll(root: Path, job: str) -> Dict[str, Any]:
 
 
 def fetch(root: Path, job: str, folder: str) -> Dict[str, Any]:
-    """Return the files of a folder and the log of a job; their contents are the payload."""
+    """Return a job's log and the files of one of its folders; the payload holds their contents."""
     base = root / "jobs" / job
     paths = [path for path in sorted((base / folder).rglob("*")) if path.is_file()]
     contents = [(str(path.relative_to(base / folder)), path.read_bytes()) for path in paths]
@@ -208,7 +208,7 @@ _REQUESTS: Dict[str, Callable[..., Dict[str, Any]]] = {
 
 
 def serve(root: Path) -> None:
-    """Answer requests until the connection ends or is silent for too long."""
+    """Answer requests until the connection ends or times out."""
     signal.signal(signal.SIGALRM, _give_up)
     while True:
         signal.alarm(_IDLE_SECONDS)
@@ -227,7 +227,7 @@ def serve(root: Path) -> None:
 
 
 def _give_up(number: int, frame: Any) -> None:
-    """Exit with cleanup; the second alarm ends the process if the cleanup stalls."""
+    """Exit with cleanup; a second alarm kills the process if the cleanup stalls."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_CLEANUP_SECONDS)
     raise SystemExit
@@ -291,7 +291,7 @@ def _run(commands: Sequence[Sequence[str]], folder: Path) -> int:
         (folder / "progress.json").unlink(missing_ok=True)
         print(f"+ {' '.join(command)}", flush=True)
         try:
-            # wait() without a time limit: with one it polls, which disturbs the measurement.
+            # No time limit: with one, wait() polls, which disturbs the measurement.
             code = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=str(folder / "work")).wait()
         except OSError as error:
             print(error, flush=True)
@@ -338,7 +338,7 @@ def _processes(folder: Path) -> Iterator[int]:
 
 
 def _state(folder: Path) -> Dict[str, Any]:
-    """Return the state of a job; `dead` if the supervisor was killed or the board lost its power."""
+    """Return the state of a job; `dead` if the supervisor was killed or the board lost power."""
     with contextlib.suppress(FileNotFoundError), (folder / "lock").open("rb") as lock:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -349,7 +349,7 @@ def _state(folder: Path) -> Dict[str, Any]:
 
 
 def _tidy(root: Path) -> None:
-    """Remove contents unused for 30 days, ended jobs older than 7 days and scratch files older than one."""
+    """Remove file contents unused for 30 days, ended jobs after 7 days and scratch files after 1 day."""
     for path in (root / "files").iterdir():
         _remove_if_older(path, 30)
     for path in (root / "jobs").iterdir():
@@ -369,7 +369,7 @@ def _link(source: Path, target: Path) -> None:
         os.link(str(source), str(target))
     except FileNotFoundError:
         raise
-    except OSError:  # a file system without links, or too many links to the file
+    except OSError:  # a file system without hard links, or too many links to the file
         shutil.copyfile(str(source), str(target))
 
 
@@ -388,7 +388,7 @@ def _write_json(path: Path, content: Dict[str, Any]) -> None:
 
 
 def main(folder: Optional[str]) -> None:
-    """Supervise the job in a folder; answer requests if there is none."""
+    """Supervise the job in `folder`; answer requests if it is None."""
     if folder is not None:
         supervise(Path(folder))
     else:

@@ -30,15 +30,15 @@ _INSTALL_LOG = "install.log"
 
 @dataclasses.dataclass(frozen=True)
 class BoardResult:
-    """The results of one board; if it failed, those of the steps before the failure.
+    """The results of one board; after a failure, only those of the completed steps.
 
     Attributes:
         host: the board, as the user named it.
         benchmarks: result files of `bench`, one per engine.
         evaluations: result files of `eval`.
-        diagnosis: the result file of `doctor` on the board; None if there is none.
-        found: True if the run had been started by an earlier command.
-        problem: the error, with its step; None without an error.
+        diagnosis: result file of `doctor` on the board; None if missing.
+        found: True if an earlier command started the run.
+        problem: the error and its step; None on success.
     """
 
     host: str
@@ -68,12 +68,12 @@ def bench_remotely(
     """Measure engines on boards and fetch the result files.
 
     adq-edge and the missing files are sent to each board. The board builds the engines, evaluates them on the
-    data, if given, and measures them. The run continues if the connection is lost, and the same call later
-    follows it. Only `~/.cache/adq-edge` stays on the board. ssh is the system's, as the user configured it,
-    or the command in ADQ_EDGE_SSH; with a terminal, it may ask for a password.
+    data, if given, and measures them. A run continues without a connection; the same call attaches to it
+    again. Only `~/.cache/adq-edge` stays on the board. The connection uses the user's ssh configuration, or
+    the command in ADQ_EDGE_SSH. In a terminal, ssh may ask for a password.
 
     Args:
-        hosts: the boards, as arguments of `ssh`.
+        hosts: the boards, as destinations for `ssh`, such as user@board.
         items: bundles and engines; the newest bundle in `bundles/` by default. An engine that a board cannot
             run is built on the board with the same options.
         device: device of the engines on the boards.
@@ -82,17 +82,17 @@ def bench_remotely(
         runtime: runtime of CPU engines.
         threads: number of CPU threads on the boards; all by default.
         quick: True for a short measurement whose results do not meet the publishing rules.
-        scenarios: what to measure, by MLPerf's names; all of them by default.
-        image: an encoded image for the end-to-end latency.
+        scenarios: MLPerf scenarios to measure; all by default.
+        image: an image file for the end-to-end latency.
         output: folder of the results, with one folder per board; `benchmarks/results/` by default.
         patience: longest time without a connection, in seconds.
         progress: True to show the progress, one row per board.
 
     Returns:
-        One result per board, in their order; a failure of one board does not stop the others.
+        One result per board, in the order of `hosts`; a failed board does not stop the others.
 
     Raises:
-        AdqError: an argument or a file here is invalid; no board was contacted.
+        AdqError: an argument or a local file is invalid; no board was contacted.
     """
     request = Request(
         choose(Device, device),
@@ -105,7 +105,7 @@ def bench_remotely(
     )
     _check_hosts(hosts)
     if request.image is not None:
-        read_image(request.image)  # otherwise a board fails in its last step
+        read_image(request.image)  # a board would detect an invalid image only in its last step
     target = workspace.RESULTS if output is None else Path(output)
     for host in hosts:
         for name in (_LOG, _INSTALL_LOG):
@@ -133,7 +133,7 @@ def _check_hosts(hosts: Sequence[str]) -> None:
 
 
 def _connect(boards: Sequence[Board], display: BoardsDisplay) -> Dict[str, BoardResult]:
-    """Connect to the boards one after another, as ssh may ask for passwords; return those that failed."""
+    """Connect to the boards in turn, because ssh may ask for passwords; return the failed boards."""
     failed = {}
     for board in boards:
         try:
@@ -200,7 +200,7 @@ def _run_one(board: Board, request: Request, specs: Sequence[EngineSpec], folder
 
 
 def _keep(result: JobResult, folder: Path) -> None:
-    """Write the log and the result files of a job, also of one that failed."""
+    """Write a job's log and result files, also after a failure."""
     files = _result_files(result)
     try:
         write_bytes(folder / _LOG, result.log.encode("utf-8"))
@@ -214,13 +214,13 @@ def _keep(result: JobResult, folder: Path) -> None:
 
 
 def _result_files(result: JobResult) -> Dict[str, bytes]:
-    """Return the result files of a job by name, without temporary files of a killed command."""
+    """Return a job's result files by name, without a killed command's temporary files."""
     files = {Path(name).name: content for name, content in result.files.items()}
     return {name: content for name, content in files.items() if not name.startswith(".")}
 
 
 def _with_host(error: AdqError, host: str) -> AdqError:
-    """Return an error on this machine with the name of the board whose run it stopped."""
+    """Return a local error with the affected board's name added."""
     place = host if error.where is None else f"{host}: {error.where}"
     return HostError(error.what, where=place, fix=error.fix)
 

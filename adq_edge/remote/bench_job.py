@@ -34,12 +34,12 @@ class Request:
 
     Attributes:
         device: device of the engines on the board.
-        data: labeled images to evaluate the timed engines on; None to measure the speed only.
-        runtime: runtime of CPU engines; None for the one that each was built for.
+        data: labeled images for the evaluation; None to measure speed only.
+        runtime: runtime of CPU engines; None for each engine's own runtime.
         threads: number of CPU threads; None for all.
         quick: True for a short measurement whose results do not meet the publishing rules.
-        image: an encoded image for the end-to-end latency; None for the default one.
-        scenarios: what to measure, by MLPerf's names; all if empty.
+        image: an image file for the end-to-end latency; None for the default image.
+        scenarios: MLPerf scenarios to measure; all if empty.
     """
 
     device: Device
@@ -61,8 +61,7 @@ def make_job(request: Request, specs: Sequence[EngineSpec], machine: str, comman
         command: the command that runs adq-edge on the board.
 
     Raises:
-        AdqError: a file is missing here or cannot be read, or the board cannot build an engine as it was
-            built here.
+        AdqError: a local file is missing or unreadable, or the board cannot reproduce an engine.
     """
     files: Dict[str, Path] = {}
     steps = [_step("examine the board", *command, "doctor", "--json", f"{workspace.RESULTS}/{DIAGNOSIS}")]
@@ -102,7 +101,7 @@ def extras_for(request: Request, specs: Sequence[EngineSpec]) -> Tuple[str, ...]
 
 
 def _runs_unchanged(sidecar: Optional[Sidecar], device: Device, machine: str) -> bool:
-    """Return True if the board can run an engine of this machine: a CPU engine of the same architecture."""
+    """Return True if the board can run the local engine file: a CPU engine for the same architecture."""
     if sidecar is None or device is not Device.CPU:
         return False
     return sidecar.device == Device.CPU.value and sidecar.machine == machine
@@ -114,7 +113,7 @@ def _add_bundle(files: Dict[str, Path], spec: EngineSpec) -> str:
     if bundle is None:
         what = "must be built again for the board, but its bundle is missing or changed"
         raise EngineError(what, where=spec.path, fix="Name the bundle instead")
-    # Two engines may share a bundle; two bundles of the same name have different models.
+    # The hash separates bundles of the same name; engines of one bundle share a folder.
     place = f"bundles/{bundle.manifest.model_sha256[:8]}/{bundle.manifest.name}"
     for path in (bundle.model, bundle.path / "manifest.json", *sorted(bundle.ranges_folder.glob("*.json"))):
         files[f"work/{place}/{path.relative_to(bundle.path).as_posix()}"] = path
@@ -122,7 +121,7 @@ def _add_bundle(files: Dict[str, Path], spec: EngineSpec) -> str:
 
 
 def _add_build(files: Dict[str, Path], spec: EngineSpec, request: Request, machine: str) -> BuildOptions:
-    """Add the plan and the calibration images of an engine; return how the board builds it."""
+    """Add the plan and the calibration images of an engine; return its build options for the board."""
     plan = find_plan(spec, request.device, machine)
     if plan is not None:
         files[f"work/plans/{spec.name}.json"] = plan
@@ -135,7 +134,7 @@ def _add_build(files: Dict[str, Path], spec: EngineSpec, request: Request, machi
         threads=request.threads,
         tensorrt=tensorrt_options(spec, request.device),
     )
-    # X86 stands for every CPU: a model is trained for CPUs or for TensorRT.
+    # X86 represents all CPUs: ranges are trained for CPUs or for TensorRT.
     target = Target.X86 if request.device is Device.CPU else Target.TENSORRT
     if options.precision is not Precision.INT8 or spec.bundle is None:
         return options
@@ -145,7 +144,7 @@ def _add_build(files: Dict[str, Path], spec: EngineSpec, request: Request, machi
 
 
 def _arguments(options: BuildOptions) -> List[str]:
-    """Return the options that differ from the defaults, as `adq-edge build` takes them."""
+    """Return the `adq-edge build` arguments for options that differ from their defaults."""
     words = [f"--{options.precision.value}"]
     names = ("device", "calib", "calib_data", "source", "samples", "plan", "runtime", "threads")
     for group, own in ((options, names), (options.tensorrt, ("dla", "max_batch", "route"))):
@@ -165,7 +164,7 @@ def _add_images(files: Dict[str, Path], bundle: Bundle, spec: EngineSpec, reques
         return None
     place = f"calibration/{spec.name}"
     paths = image_source(folder, spec.options.samples, categories=own_categories(bundle, folder)).paths
-    # Read in another order they would make another engine: weights are rounded on the first of them.
+    # Keep the order: weight rounding uses the first images, so another order gives another engine.
     for number, path in zip(image_order(len(paths)), paths):
         files[f"work/{place}/{number:06}{path.suffix}"] = path
     return place
@@ -178,7 +177,7 @@ def _add_data(files: Dict[str, Path], root: Path) -> None:
         fix = "Put labeled images in CATEGORY/test/good and CATEGORY/test/DEFECT"
         raise DataError("no test images", where=root, fix=fix)
     for category in dataset.categories:
-        folder = category.train[0].parents[2]  # of FOLDER/train/good/IMAGE
+        folder = category.train[0].parents[2]  # the path is FOLDER/train/good/IMAGE
         masks = [sample.mask for sample in category.test if sample.mask is not None]
         for path in (category.train[0], *(sample.path for sample in category.test), *masks):
             files[f"work/data/{category.name}/{path.relative_to(folder).as_posix()}"] = path

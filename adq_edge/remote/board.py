@@ -1,4 +1,4 @@
-"""A board that answers requests; a lost connection is opened again."""
+"""Sends requests to a board and restores lost connections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adq_edge.remote.errors import ConnectionLostError, HostError, StoppedError
 from adq_edge.remote.ssh import Connection, Reply, connect
 
 PATIENCE_SECONDS = 300.0
-"""Longest time without a connection before a run is given up."""
+"""Longest time without a connection, in seconds; after it, the command fails."""
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 20.0
@@ -35,7 +35,7 @@ class BoardInfo:
         glibc: version of the GNU C library; empty for another C library.
         free: free disk space for `root`, in bytes.
         venv: True if its Python can create virtual environments.
-        installed: key of the installation on the board; None if there is none.
+        installed: hash that identifies the installation; None if not installed.
     """
 
     root: str
@@ -48,7 +48,7 @@ class BoardInfo:
     installed: Optional[str]
 
     def __post_init__(self) -> None:
-        # These values become the name of a folder here and of wheels to download.
+        # These values become parts of local folder names and of pip arguments.
         patterns = {"python": r"\d+\.\d+\.\S+", "machine": r"\w+", "glibc": r"(2\.\d{1,3}(\.\d+)?)?"}
         for name, pattern in patterns.items():
             if not re.fullmatch(pattern, getattr(self, name)):
@@ -65,10 +65,12 @@ class Progress:
 
 
 class Board:
-    """A board; the caller closes it. Its methods raise HostError, and StoppedError if the user ends the run.
+    """Requests to a board; the caller must call `close`.
+
+    Methods raise HostError, or StoppedError if the user ends the run.
 
     Args:
-        host: the board, as an argument of `ssh`.
+        host: the board, as a destination for `ssh`.
         report: called with the progress of every step.
         stop: set when the user ends the run.
         patience: longest time without a connection, in seconds.
@@ -90,15 +92,15 @@ class Board:
         self._connection: Optional[Connection] = None
 
     def show(self, phase: str, done: int = 0, total: int = 0) -> None:
-        """Show the progress."""
+        """Report a phase with its completed and total units."""
         self.progress = Progress(phase, done, total)
         self._report(self.progress)
 
     def connect(self, *, interactive: bool = False) -> None:
-        """Open the first connection, without a second attempt.
+        """Open the first connection, without retries.
 
         Args:
-            interactive: True if ssh may ask for a password; only from the main thread.
+            interactive: True if ssh may ask for a password; requires the main thread.
         """
         self.show("connect")
         self._connection = self._open.enter_context(connect(self.host, interactive=interactive))
@@ -118,7 +120,7 @@ class Board:
         """Send a request to the agent and return its reply; repeat it after a lost connection.
 
         Raises:
-            HostError: the agent failed, or there is no connection any more.
+            HostError: the agent reported an error, or the connection was not restored.
         """
         deadline: Optional[float] = None
         pause = _FIRST_PAUSE
@@ -145,7 +147,7 @@ class Board:
                 raise
 
     def wait(self, seconds: float) -> None:
-        """Wait, unless the user ends the run."""
+        """Wait; raise StoppedError if the user ends the run."""
         if self._stop.wait(seconds):
             raise StoppedError
 
@@ -156,7 +158,7 @@ class Board:
 
     @contextlib.contextmanager
     def requests_after_stop(self) -> Iterator[None]:
-        """Allow requests after the user has ended the run, with little patience."""
+        """Allow requests after the user has ended the run, with at most 5 s to reconnect."""
         stop, patience = self._stop, self._patience
         self._stop, self._patience = threading.Event(), min(patience, 5.0)
         try:

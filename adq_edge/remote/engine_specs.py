@@ -1,4 +1,4 @@
-"""Specifications of engines: how they were built here, so that a board can build the same."""
+"""Engine specifications: bundle and build options, so that a board can build the same engine."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _USE_BUNDLE = "Name its bundle instead"
 
 @dataclasses.dataclass(frozen=True)
 class EngineSpec:
-    """How to build an engine on a board.
+    """The inputs and options for building an engine on a board.
 
     Attributes:
         name: name of the engine.
-        bundle: the bundle to build it from; None if only the engine itself is here.
+        bundle: the bundle to build it from; None if missing or changed.
         options: the options of the build.
-        path: the engine file here; None if the user named a bundle.
+        path: the local engine file; None if the user named a bundle.
         sidecar: the sidecar of that file.
     """
 
@@ -66,7 +66,7 @@ def read_specs(items: Sequence[Union[str, Path]], device: Device, precision: Pre
 
     Raises:
         BundleError: a bundle is missing or damaged.
-        EngineError: an engine is missing or damaged, or a board has no such device.
+        EngineError: an engine is missing or damaged, or boards do not support `device`.
     """
     if device not in _DEVICES:
         devices = ", ".join(choice.value for choice in _DEVICES)
@@ -89,7 +89,7 @@ def _of_bundle(path: Path, device: Device, precision: Precision) -> EngineSpec:
 
 
 def _of_engine(path: Path) -> EngineSpec:
-    """Return the specification of an engine with the options that it was built with here."""
+    """Return the specification of a local engine, with its build options."""
     sidecar = read_sidecar(path)
     try:
         bundle: Optional[Bundle] = open_bundle(Path(sidecar.model.name).parent)
@@ -135,10 +135,9 @@ def find_plan(spec: EngineSpec, device: Device, machine: str) -> Optional[Path]:
 
 
 def tensorrt_options(spec: EngineSpec, device: Device) -> TensorRTOptions:
-    """Return the options that make TensorRT build on the board as it built here.
+    """Return the TensorRT options for building an engine on the board as on this machine.
 
-    A route that followed from the release here follows from the board's release there. Memory limits are not
-    copied.
+    A default route is not copied: the board's TensorRT release determines it. Memory limits are not copied.
 
     Raises:
         EngineError: the engine runs on DLA, which the device does not have.
@@ -160,7 +159,7 @@ def tensorrt_options(spec: EngineSpec, device: Device) -> TensorRTOptions:
 
 
 def check_images(spec: EngineSpec, folder: Optional[Path]) -> None:
-    """Check that the calibration images for the board are those that the engine was calibrated on here.
+    """Check that the images for the board are the engine's original calibration images.
 
     Args:
         spec: an INT8 engine.

@@ -1,4 +1,4 @@
-"""Errors of boards and their connections, made from the messages of ssh and of the commands there."""
+"""Errors of boards and connections, derived from the output of ssh and of commands on the board."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _CONSEQUENCE = re.compile(r"error: (subprocess-exited-with-error|command .* fail
 
 
 class HostError(AdqError):
-    """A board that cannot be reached or used; the message names it."""
+    """A board cannot be reached or used; the message contains its name."""
 
 
 class ConnectionLostError(HostError):
-    """A connection that failed, but may succeed later."""
+    """A connection failed; a later attempt may succeed."""
 
 
 class StoppedError(Exception):
@@ -31,9 +31,9 @@ class _SshFailure(NamedTuple):
     """A failure of ssh.
 
     Attributes:
-        phrases: parts of ssh's messages for it.
+        phrases: parts of ssh's messages that identify the failure.
         what: the error message.
-        fix: what the user can do; `HOST` stands for the board.
+        fix: the remedy; `HOST` is replaced by the board's name.
         is_temporary: True if a later attempt may succeed.
     """
 
@@ -43,7 +43,7 @@ class _SshFailure(NamedTuple):
     is_temporary: bool = False
 
 
-# From OpenSSH's sshconnect.c, sshconnect2.c, ssh.c and misc.c; the first match counts.
+# Phrases from OpenSSH's sshconnect.c, sshconnect2.c, ssh.c and misc.c; the first match applies.
 _SSH_FAILURES = (
     _SshFailure(
         ("REMOTE HOST IDENTIFICATION HAS CHANGED",),
@@ -76,11 +76,11 @@ _SSH_FAILURES = (
 
 
 def login_error(host: str, messages: str) -> HostError:
-    """Return the error of a failed connection; a ConnectionLostError if it may succeed later.
+    """Return the error for a failed connection; a ConnectionLostError if a later attempt may succeed.
 
     Args:
         host: the board, as the user named it.
-        messages: what ssh wrote to standard error.
+        messages: ssh's standard error output.
     """
     for failure in _SSH_FAILURES:
         if any(phrase in messages for phrase in failure.phrases):
@@ -95,7 +95,7 @@ def login_error(host: str, messages: str) -> HostError:
 
 
 def disk_full(host: str, what: str = "its disk is full") -> HostError:
-    """Return the error of a board without enough disk space."""
+    """Return the error for a board without enough disk space."""
     return HostError(what, where=host, fix=f"Free some space: ssh {host} df -h .cache")
 
 
@@ -117,7 +117,7 @@ def last_error(output: str) -> str:
 
 
 def agent_error(host: str, problem: Mapping[str, Any]) -> HostError:
-    """Return the error that the agent on a board replied with."""
+    """Return the error for an error reply of the agent."""
     number: Optional[int] = problem.get("errno")
     if number in _FULL:
         return disk_full(host)

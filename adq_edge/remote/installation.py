@@ -1,4 +1,4 @@
-"""Installs adq-edge on a board, in one virtual environment in its cache folder, and updates it."""
+"""Installs and updates adq-edge in a virtual environment in the board's cache folder."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _DOWNLOAD_FAILED = re.compile(
     r"|no route to host|incomplete-download|http error \d",
     re.IGNORECASE,
 )
-"""Messages of pip about a missing or interrupted network, and about packages that the index lacks."""
+"""pip's messages about network failures, and about packages missing from the index."""
 _SPARE_MB = 100.0
 _SPARE_MB_FIRST = 1500.0
-"""ONNX Runtime, OpenCV and numpy unpacked, and the temporary files of pip."""
+"""Disk space in MB for the unpacked ONNX Runtime, OpenCV and numpy, and pip's temporary files."""
 
 
 def adq_edge_command(info: BoardInfo) -> Tuple[str, ...]:
@@ -54,19 +54,19 @@ def _python(info: BoardInfo) -> str:
 def install(board: Board, info: BoardInfo, extras: Sequence[str], log: Path) -> None:
     """Install or update adq-edge on a board.
 
-    Packages of the board's Python are used as they are, JetPack's TensorRT for example. Missing packages come
-    from the internet. If the board has no internet, their wheels are downloaded here and sent.
+    Packages in the board's Python are reused, such as JetPack's TensorRT. Others come from the internet. If
+    the board has no internet, this machine downloads their wheels and sends them.
 
     Args:
         board: the board.
         info: its properties.
-        extras: the optional dependencies that the work needs, `jetson` for example.
+        extras: the required optional dependencies of adq-edge, such as `jetson`.
         log: the file for the output of a failed installation.
 
     Raises:
         HostError: adq-edge cannot be installed on the board.
-        MissingDependencyError: adq-edge or pip is not installed here.
-        StorageError: the wheels cannot be stored here.
+        MissingDependencyError: adq-edge or pip is not installed on this machine.
+        StorageError: the wheels cannot be stored on this machine.
     """
     requirements = device_requirements(platform_of(info), extras)
     with tempfile.TemporaryDirectory() as folder:
@@ -96,10 +96,10 @@ def _install(board: Board, info: BoardInfo, wheel: Path, requirements: Sequence[
 
 
 def _keep_log(log: Path, *attempts: JobResult) -> str:
-    """Write the output of a failed installation to a file; return a sentence about the file."""
+    """Write the output of a failed installation to a file; return a message with the path."""
     try:
         write_bytes(log, "\n".join(result.log for result in attempts).encode("utf-8"))
-    except StorageError as error:  # the error of the board is more important
+    except StorageError as error:  # must not hide the board's error
         return f"The output of the installation could not be written to {log} ({error.what})"
     return f"The output of the installation is in {log}"
 
@@ -108,7 +108,7 @@ def _lacks_internet(result: JobResult) -> bool:
     """Return True if packages could not be downloaded; False for another failure."""
     if result.state != "failed" or result.step != _DEPENDENCIES or result.filled_disk:
         return False
-    # After a warning pip tries again, or continues without the file.
+    # Warnings are ignored: pip retries, or continues without the file.
     lines = [line for line in result.last_output.splitlines() if not line.lstrip().startswith("WARNING: ")]
     return any(map(_DOWNLOAD_FAILED.search, lines))
 
@@ -150,12 +150,13 @@ def _job(info: BoardInfo, wheel: Path, requirements: Sequence[str], wheels: Sequ
 def _preparation(python: str, pinned: Optional[Path], wheels: Sequence[Path]) -> Tuple[Step, ...]:
     """Return the step that installs the build tools of the source packages among the wheels.
 
-    pip builds a package before it installs any, and without build isolation it does not install build tools.
+    pip builds all source packages before it installs any package. Without build isolation, it does not
+    install build tools.
     """
     tools = build_requirements(wheels)
     if not tools:
         return ()
-    # Upgraded, because a new environment has the old setuptools of its Python.
+    # Upgrade, because a new environment contains the old setuptools of its Python.
     options = ("--upgrade", "--only-binary", ":all:", *_offline(pinned))
     return (Step(_DEPENDENCIES, ((python, *_PIP, *options, *tools),)),)
 
@@ -163,7 +164,7 @@ def _preparation(python: str, pinned: Optional[Path], wheels: Sequence[Path]) ->
 def _install_commands(
     python: str, requirements: Sequence[str], pinned: Optional[Path], wheels: Sequence[Path]
 ) -> Tuple[Tuple[str, ...], ...]:
-    """Return the commands that install packages: installed ones, else from the internet or from wheels."""
+    """Return the commands to install from wheels; without wheels, from installed packages or the internet."""
     if wheels:
         return ((python, *_PIP, "--no-build-isolation", *_offline(pinned), *requirements),)
     online = ("--retries", "1", "--timeout", "15", *_versions(pinned))

@@ -1,4 +1,4 @@
-"""Runs jobs on a board: starts them, follows them through lost connections, fetches their results."""
+"""Runs jobs on a board: starts and monitors them despite lost connections, and fetches their results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adq_edge.remote.errors import HostError, StoppedError, disk_full, is_disk_f
 from adq_edge.remote.transfer import hash_files, send
 
 LEASE_SECONDS = 6 * 3600.0
-"""A job ends itself after this time without a request about it."""
+"""Time without a request, in seconds, after which a job stops."""
 
 _AGENT = Path(__file__).with_name("agent.py")
 _POLL_SECONDS = 1.0
@@ -30,7 +30,7 @@ _ENDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """Commands to try one after another until one succeeds; they run in the job's `work` folder."""
+    """Alternative commands, tried in order until one succeeds, in the job's `work` folder."""
 
     name: str
     commands: Tuple[Tuple[str, ...], ...]
@@ -42,11 +42,11 @@ class Job:
 
     Attributes:
         kind: kind of work, the first part of the job's name.
-        files: the files to send, by their path in the job's folder.
+        files: the local files to send, by path in the job's folder.
         steps: the steps to run, one after another.
-        path: folders to insert before those of PATH.
+        path: folders to prepend to PATH.
         spare_mb: disk space that the work needs besides the files, in MB (10^6 bytes).
-        lease: seconds without a request after which the job ends itself.
+        lease: time without a request, in seconds, after which the job stops.
     """
 
     kind: str
@@ -66,8 +66,8 @@ class JobResult:
         step: the last step that ran.
         code: the exit code of that step.
         files: the contents of the result files by name.
-        log: the output of its commands, the last MB of it.
-        found: True if an earlier run had started the job.
+        log: the last MiB of its commands' output.
+        found: True if an earlier call started the job.
     """
 
     state: str
@@ -92,20 +92,20 @@ class JobResult:
 def run_job(
     board: Board, job: Job, results: str, keep: Callable[[JobResult], None] = lambda result: None
 ) -> JobResult:
-    """Send the files of a job, run it or follow it if it is running already, and fetch its results.
+    """Send a job's files, run it or attach to it if it is already running, and fetch its results.
 
-    The name of a job is derived from its files and commands, so the same work finds the job of an earlier
-    run. At the end the job's folder is removed from the board; if the user ends the run, its processes are
-    ended too. If the connection is not restored, or the results cannot be kept here, the job stays there.
+    A job's name contains a hash of its files and commands, so the same work attaches to an earlier job. At
+    the end, the job's folder is removed from the board. If the user ends the run, its processes end too.
+    The job stays on the board if the connection is not restored or `keep` fails.
 
     Args:
         board: the board.
         job: the work.
         results: the folder to fetch, relative to the job's folder.
-        keep: stores the results, before they are removed from the board.
+        keep: function that stores the results before they are removed from the board.
 
     Raises:
-        AdqError: the board cannot be reached any more or has no disk space, or `keep` failed.
+        AdqError: the board can no longer be reached or has no disk space, or `keep` failed.
         StoppedError: the user ended the run.
     """
     phase = f"send files ({job.kind})"
@@ -114,7 +114,7 @@ def run_job(
     hashes = hash_files(board, files)
     name = _name(job, hashes)
     if board.ask("poll", job=name).content["state"] not in (*RUNNING, "done"):
-        # A running job has its files already, and may have filled the disk.
+        # A running job has its files, and may leave less free space than `send` requires.
         send(board, files, hashes, phase=phase, spare_mb=job.spare_mb)
     steps = [dataclasses.asdict(step) for step in job.steps]
     with _end_job_if_stopped(board, name):
@@ -177,12 +177,12 @@ def _end_job_if_stopped(board: Board, name: str) -> Iterator[None]:
 
 
 def job_error(host: str, result: JobResult, *, fix: Optional[str] = None) -> HostError:
-    """Return the error of a failed job: that of adq-edge on the board, or the last error in the output.
+    """Return a failed job's error: adq-edge's message from the board, or the last error in the output.
 
     Args:
         host: the board.
         result: the job.
-        fix: what the user can do if adq-edge on the board did not say it.
+        fix: the remedy; not used with adq-edge's own message.
     """
     if result.state in _ENDS:
         end, step = _ENDS[result.state], result.step

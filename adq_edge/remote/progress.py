@@ -1,4 +1,4 @@
-"""Shows the progress of boards, one row each."""
+"""Shows the progress of boards, one row per board."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adq_edge.remote.board import Progress
 
 
 class BoardsDisplay:
-    """Rows on standard error; without a terminal, one line per step of each board."""
+    """Progress rows on standard error; without a terminal, one line per step of each board."""
 
     def __init__(self, hosts: Sequence[str], *, shown: bool) -> None:
         self._live = console.is_terminal

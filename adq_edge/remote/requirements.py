@@ -1,7 +1,7 @@
 """The packages that adq-edge needs on a board, and their wheels for a board without internet.
 
-`pip download --python-version` chooses the wheels of another Python, but evaluates environment markers for
-the Python that it runs in. So pip downloads each package alone, and this module resolves its dependencies.
+`pip download --python-version` chooses wheels for another Python version, but evaluates environment markers
+for the running Python. Therefore pip downloads each package alone, and this module resolves dependencies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from adq_edge.remote.errors import HostError, last_error
 from adq_edge.remote.wheel import distribution
 
 PIP = "pip>=21"
-"""The first pip that accepts wheels for newer versions of glibc, as those of ONNX Runtime."""
+"""Earlier versions reject wheels for newer glibc versions, such as those of ONNX Runtime."""
 
 _CONSTRAINTS = "constraints.txt"
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -33,7 +33,7 @@ _OLDEST_GLIBC = 17
 
 
 class SourcePackage(NamedTuple):
-    """A package without wheels: its requirements for the build, and for its use."""
+    """Build and runtime requirements of a package without wheels."""
 
     to_build: Tuple[str, ...]
     to_run: Tuple[str, ...] = ()
@@ -98,7 +98,7 @@ def platform_of(info: BoardInfo) -> Platform:
 
 
 def device_requirements(platform: Platform, extras: Iterable[str]) -> Tuple[str, ...]:
-    """Return the requirements of adq-edge and some of its extras on a board, as pip arguments."""
+    """Return the requirements of adq-edge and the given extras on a board, as pip arguments."""
     lines = distribution().requires or []
     return tuple(
         f"{requirement.name}{_extras(requirement)}{requirement.specifier}"
@@ -107,13 +107,13 @@ def device_requirements(platform: Platform, extras: Iterable[str]) -> Tuple[str,
 
 
 def constraints() -> Optional[Path]:
-    """Return the file with the tested versions, of the installed package or of the repository."""
+    """Return the path of the constraints file with the tested package versions; None if missing."""
     places = (_PACKAGE / _CONSTRAINTS, _PACKAGE.parent / _CONSTRAINTS)
     return next((path for path in places if path.is_file()), None)
 
 
 def fetch_wheels(requirements: Sequence[str], platform: Platform, folder: Path) -> List[Path]:
-    """Download the wheels of requirements and of their dependencies, unless `folder` contains them already.
+    """Download the wheels of requirements and their dependencies, unless `folder` already contains them.
 
     Args:
         requirements: the requirements, as pip arguments.
@@ -121,14 +121,14 @@ def fetch_wheels(requirements: Sequence[str], platform: Platform, folder: Path) 
         folder: the folder for the wheels.
 
     Raises:
-        HostError: a requirement has no wheel for the board, or there is no internet here.
-        MissingDependencyError: pip is not installed here.
+        HostError: a requirement has no wheel for the board, or this machine has no internet.
+        MissingDependencyError: pip is not installed on this machine.
         StorageError: the folder cannot be written to.
     """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("wb")
-    with lock:  # several boards of one platform need the same wheels at the same time
+    with lock:  # boards of one platform may need the same wheels at the same time
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _fetch(requirements, platform, folder)
 

@@ -1,4 +1,4 @@
-"""A connection to a board: the system's ssh, as the user configured it, and the agent at its other end."""
+"""Connections to the agent on a board, through the user's ssh and its configuration."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _BOOTSTRAP = (
     "import sys;sys.stdout.write('{greeting}%d.%d\\n'%sys.version_info[:2]);sys.stdout.flush();"
     "sys.version_info>={oldest} and exec(sys.stdin.buffer.read({size}))"
 )
-# A dead network is detected within 45 s. A control master of the user is used, but this connection does not
-# become one: it is killed at the end, which would break the user's other sessions.
+# A dead network is detected within 45 s. An existing control master is used. This connection must not become
+# one, because killing it at the end would break the user's other sessions.
 _OPTIONS = (
     *("-T", "-x", "-a", "-e", "none", "-o", "ControlMaster=no", "-o", "ConnectTimeout=15"),
     *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"),
@@ -65,7 +65,7 @@ class Reply(NamedTuple):
 
 
 class Connection:
-    """An open connection; made by `connect`."""
+    """An open ssh connection, created by `connect`."""
 
     def __init__(self, host: str, command: Sequence[str], log: Path, interactive: bool) -> None:
         self.host = host
@@ -93,7 +93,7 @@ class Connection:
             HostError: the login failed, or the board has no Python or an old one.
             ConnectionLostError: the connection ended.
         """
-        with contextlib.suppress(ConnectionLostError):  # explained below
+        with contextlib.suppress(ConnectionLostError):  # _explain_start reports the cause
             self._write(agent)
         seen = 0
         while seen < _LARGEST_GREETING:
@@ -113,7 +113,7 @@ class Connection:
 
         Raises:
             ConnectionLostError: the connection ended.
-            HostError: the board cannot answer the request.
+            HostError: the agent reported an error.
             DataError: a file changed while it was sent.
         """
         try:
@@ -122,14 +122,14 @@ class Connection:
                 self._write_file(path, size)
             content = Content(self.host, json.loads(self._read_line(_SILENCE_SECONDS)))
             reply = Reply(content, self._read(int(content["bytes"])))
-        except (ValueError, TypeError):  # a closed pipe, or not a whole reply of the agent
+        except (ValueError, TypeError):  # a closed pipe, or an incomplete or invalid reply
             raise self._lost() from None
         if "error" in content:
             raise agent_error(self.host, content["error"])
         return reply
 
     def close(self) -> None:
-        """End the connection, and with it the agent."""
+        """End the connection and its agent."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -201,15 +201,15 @@ class Connection:
 
 @contextlib.contextmanager
 def connect(host: str, *, interactive: bool) -> Iterator[Connection]:
-    """Open a connection, which is closed when the block ends.
+    """Open a connection and close it at the end of the block.
 
     Args:
-        host: the board, as an argument of `ssh`.
-        interactive: True if ssh may ask for a password or about a host key; only from the main thread.
+        host: the board, as a destination for `ssh`.
+        interactive: True if ssh may ask for a password or about a host key; requires the main thread.
 
     Raises:
         HostError: the board cannot be reached, refuses the login, or has no usable Python.
-        MissingDependencyError: ssh is not installed here.
+        MissingDependencyError: ssh is not installed on this machine.
     """
     if host.startswith("-") or not host.strip():
         raise HostError("not a host name", where=host or "--host", fix="Give it as for ssh: user@board")
@@ -233,9 +233,9 @@ def ssh_command() -> List[str]:
 
 @contextlib.contextmanager
 def _shielded_from_ctrl_c(interactive: bool) -> Iterator[None]:
-    """Start ssh in this block so that it ignores Ctrl-C: the job on the board must be ended through it.
+    """Make ssh started in this block ignore Ctrl-C, because ending the job on the board needs the connection.
 
-    A session of its own has the same effect, but no terminal for the password.
+    A separate session has the same effect, but no terminal for the password.
     """
     if not interactive:
         yield

@@ -1,4 +1,4 @@
-"""Sends files to a board: only contents that it lacks, and each content once."""
+"""Sends files to a board, without duplicates and without contents that the board already has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MB = 1e6
 
 
 def hash_files(board: Board, files: Mapping[str, Path]) -> Dict[str, str]:
-    """Return the hash of each file's content by its name.
+    """Return the SHA-256 of each file's content, by file name.
 
     Raises:
         StorageError: a file cannot be read.
@@ -41,7 +41,7 @@ def send(
         spare_mb: disk space that must stay free on the board, in MB (10^6 bytes).
 
     Raises:
-        HostError: the board has not enough disk space.
+        HostError: the board does not have enough disk space.
         DataError: a file changed while it was sent.
         StorageError: a file cannot be read.
     """
@@ -76,7 +76,7 @@ def _check_space(board: Board, needed_mb: float, spare_mb: float) -> None:
 
 
 def _batches(waiting: List[Tuple[str, Path]], sizes: Mapping[str, int]) -> Iterator[List[Tuple[str, Path]]]:
-    """Yield small files together, because each request costs a round trip."""
+    """Yield batches of small files, because each request costs a round trip."""
     batch: List[Tuple[str, Path]] = []
     for content, path in waiting:
         batch.append((content, path))

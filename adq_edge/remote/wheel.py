@@ -38,7 +38,7 @@ def distribution() -> metadata.Distribution:
 
 
 def write_wheel(folder: Path) -> Path:
-    """Write the wheel, with the same bytes for the same files, and return its path.
+    """Write the wheel and return its path; the same files give the same bytes.
 
     Raises:
         MissingDependencyError: adq-edge is not installed.
@@ -57,7 +57,7 @@ def write_wheel(folder: Path) -> Path:
         str(temporary), "w", zipfile.ZIP_DEFLATED
     ) as archive:
         for member, content in contents.items():
-            entry = zipfile.ZipInfo(member)  # with a constant date, 1980
+            entry = zipfile.ZipInfo(member)  # constant date (1980), so that the bytes are reproducible
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content)

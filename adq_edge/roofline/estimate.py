@@ -1,4 +1,4 @@
-"""`bench --estimate`: estimated latency of a bundle's engines on a Xavier NX, from its graph alone."""
+"""`bench --estimate`: estimated latency of a bundle's engines on a Xavier NX, from the graph only."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class EngineEstimate:
         operations_per_byte: arithmetic intensity; a multiply-add is two operations.
         modes: the estimate in each power mode.
         study_ms: latency that the study measured for this method in ms; None for other methods.
-        layers: the work of each kernel.
+        layers: the workload of each kernel.
     """
 
     precision: Precision
@@ -72,7 +72,7 @@ class ModelEstimate(Record):
     engines: Tuple[EngineEstimate, ...]
 
     def check(self) -> None:
-        """Raise a ValueError without an estimate, or with an impossible time."""
+        """Raise a ValueError if an estimate is missing or a time is impossible."""
         if not self.engines or not all(engine.modes for engine in self.engines):
             raise ValueError("has no estimate")
         modes = [mode for engine in self.engines for mode in engine.modes]

@@ -1,9 +1,8 @@
 """Number formats of an engine's operators, and widths of its tensors in memory.
 
-The networks compute in the engine's precision, except for the layers that an INT8 engine keeps in FP16 (see
-`quantization.placement`); the scoring computes in FP32. A tensor with several readers is stored once, in the
-narrowest format of its readers. The inputs of a pooling or concatenation are as narrow as its output. This
-gives the minimum traffic.
+The networks compute in the engine's precision and the scoring in FP32. An INT8 engine keeps some layers in
+FP16 (see `quantization.placement`). For the minimum traffic, a tensor is stored once, in the narrowest format
+of its consumers. The inputs of a pooling or concatenation have the width of its output.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class Formats:
         return BYTES[Precision.FP32]
 
     def _narrow_tensors(self, region: Region, quantized: Set[str]) -> Set[str]:
-        """Add the inputs of poolings, concatenations and other movements whose outputs are quantized."""
+        """Add the inputs of value-preserving operators, such as pooling, whose outputs are quantized."""
         narrow = set(quantized)
         for step in reversed(region.steps):
             is_narrow = step.only_moves or step.node.name in self._integer_layers

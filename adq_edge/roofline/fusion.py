@@ -1,14 +1,14 @@
 """Fusion of operators into kernels: the tensors inside a kernel cause no traffic.
 
-The rules follow TensorRT's (developer guide, "Types of Fusions"):
+The rules follow TensorRT (developer guide, "Types of Fusions"):
 
 - a convolution or matrix product includes the following residual addition and activation;
-- adjacent elementwise operators are one kernel, and a reduction includes those before it;
-- a concatenation is free, because its inputs are written in place; so is a change of shape;
+- adjacent elementwise operators are one kernel; a reduction includes the elementwise operators before it;
+- a concatenation is free, because its inputs are written in place; a change of shape is free too;
 - every other operator, such as pooling or resizing, is a separate kernel.
 
-A tensor is removed only if a single operator reads it. TensorRT documents the rule for reductions only for
-squares and absolute values; here it applies to all, which gives the minimum traffic.
+A tensor stays inside a kernel only if a single operator reads it. TensorRT documents the reduction rule only
+for squares and absolute values. Here it applies to all elementwise operators, for the minimum traffic.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FUSED_AFTER_WEIGHTS = frozenset(
     {"Add", "BatchNormalization", "Clip", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Relu"}
     | {"Selu", "Sigmoid", "Softplus", "Tanh"}
 )
-# A transposition counts as elementwise: its kernel reads in another order.
+# Transpose counts as elementwise: it only changes the order of reads.
 _ELEMENTWISE = _FUSED_AFTER_WEIGHTS | frozenset(
     {"Abs", "Cast", "Div", "Erf", "Exp", "Log", "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "Sqrt"}
     | {"Sub", "Transpose", "Where"}
@@ -41,7 +41,7 @@ class Kernel:
     Attributes:
         nodes: the operators in graph order.
         inputs: activations that it reads from memory, each once.
-        parameters: constants of its arithmetic.
+        parameters: constants that its arithmetic reads.
         outputs: activations that it writes to memory.
     """
 
@@ -66,7 +66,7 @@ def fuse(graph: onnx.GraphProto) -> List[Kernel]:
 
 
 def _join(node: onnx.NodeProto, chains: List[List[onnx.NodeProto]], growing: Dict[str, int]) -> int:
-    """Add a node to the chains of its inputs, which become one, or to a new chain; return the index."""
+    """Merge a node with the chains of its inputs, or start a new chain; return the chain's index."""
     ends = sorted({growing[name] for name in node.input if name in growing})
     weighted = [number for number in ends if chains[number][0].op_type in WEIGHTED]
     if node.op_type in _FUSED_AFTER_WEIGHTS and weighted:
@@ -84,7 +84,7 @@ def _join(node: onnx.NodeProto, chains: List[List[onnx.NodeProto]], growing: Dic
 
 
 def _has_one_reader(tensor: str, index: GraphIndex) -> bool:
-    """Return True if a single node reads a tensor; it may read it twice, as a square does."""
+    """Return True if a single node reads a tensor, once or twice (as in x * x)."""
     readers = {id(reader) for reader in index.consumers.get(tensor, [])}
     return len(readers) == 1 and tensor not in index.outputs
 

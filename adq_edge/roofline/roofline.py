@@ -1,9 +1,9 @@
-"""The roofline estimate: a kernel takes at least the time of its arithmetic and that of its traffic.
+"""The roofline estimate: a kernel takes at least its arithmetic time and its memory traffic time.
 
     t >= max(2 * MACs / peak(arithmetic), bytes / bandwidth)        Williams et al., "Roofline", CACM 2009
 
-Kernels run one after the other, so that an inference takes at least their sum. Not included are elementwise
-arithmetic, kernel launches, and the savings of a cache between two kernels. No engine reaches its peaks:
+Kernels run in sequence, so an inference takes at least the sum of their times. The estimate ignores
+elementwise arithmetic, kernel launches, and cache hits between kernels. No engine reaches the board's peaks:
 NVIDIA's INT8 ResNet-50 reaches about 30 % on a Xavier NX (jetson_benchmarks: 824 images per second on GPU and
 DLAs). Tensor cores usually reach 25 to 50 %, hence the range; FP32 can reach more.
 """
@@ -28,8 +28,8 @@ class Estimate:
         mode: the power mode.
         lower_bound_ms: latency at 100 % of the peaks in ms.
         range_ms: latency at 50 % and at 25 % of the peaks in ms.
-        compute_bound_ms: part of the lower bound in kernels that are limited by arithmetic.
-        memory_bound_ms: part of the lower bound in kernels that are limited by traffic.
+        compute_bound_ms: part of the lower bound in kernels that are limited by arithmetic, in ms.
+        memory_bound_ms: part of the lower bound in kernels that are limited by traffic, in ms.
         compute_bound_layers: number of kernels that are limited by arithmetic.
         memory_bound_layers: number of kernels that are limited by traffic.
     """

@@ -26,7 +26,7 @@ class Tensor(NamedTuple):
 
 
 def find_tensors(model: onnx.ModelProto) -> Dict[str, Tensor]:
-    """Return the shape and type of every tensor of a model, its constants included.
+    """Return the shape and type of every tensor of a model, including constants.
 
     Raises:
         BundleError: the graph is not valid, or a tensor has no fixed size.
@@ -52,7 +52,7 @@ def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
             dim.dim_value = 1
     del graph.value_info[:]
     for item in graph.output:
-        item.type.tensor_type.ClearField("shape")  # it may be that of another batch
+        item.type.tensor_type.ClearField("shape")  # may be the shape for another batch size
     try:
         return shape_inference.infer_shapes(single, strict_mode=True, data_prop=True)
     except shape_inference.InferenceError as error:

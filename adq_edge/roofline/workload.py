@@ -20,7 +20,7 @@ class Layer:
     """Workload of a kernel.
 
     Attributes:
-        arithmetic: its number format.
+        arithmetic: number format of its arithmetic.
         macs: multiply-adds of its convolution or matrix product, including those with padded zeros; 0 for
             other kernels.
         weight_bytes: bytes of the parameters that it reads.
@@ -71,7 +71,7 @@ class Workload:
 
 
 def find_workload(model: onnx.ModelProto, precision: Precision) -> Workload:
-    """Return the workload of one image for an engine; `fusion` and `formats` have the rules.
+    """Return the workload of an engine for one image, by the rules of `fusion` and `formats`.
 
     Args:
         model: a float model as `export` writes it.
@@ -104,7 +104,7 @@ def _layer(kernel: Kernel, tensors: Mapping[str, Tensor], formats: Formats) -> L
 
 
 def multiply_adds(node: onnx.NodeProto, tensors: Mapping[str, Tensor]) -> int:
-    """Return the multiply-adds of a node; 0 for other nodes than convolutions and matrix products."""
+    """Return the multiply-adds of a convolution or matrix product; 0 for other nodes."""
     if node.op_type not in WEIGHTED:
         return 0
     first, second, output = (tensors[name] for name in (*node.input[:2], node.output[0]))

@@ -1,6 +1,7 @@
 """Jetson Xavier NX: peak arithmetic of its GPU and peak bandwidth of its memory in each power mode.
 
-GPU (NVIDIA, Jetson Xavier NX datasheet): Volta, sm_72, 384 CUDA cores and 48 tensor cores. At the clock f:
+GPU (NVIDIA, Jetson Xavier NX datasheet): Volta, sm_72, 384 CUDA cores and 48 tensor cores.
+Operations per second at the clock f in Hz:
 
     FP32   2 *  384 * f       one multiply-add, which is two operations, per core and cycle
     FP16   2 *   64 * 48 * f  64 multiply-adds per tensor core and cycle (NVIDIA, Volta whitepaper)
@@ -10,8 +11,8 @@ GPU (NVIDIA, Jetson Xavier NX datasheet): Volta, sm_72, 384 CUDA cores and 48 te
 Memory (datasheet): 128-bit LPDDR4x with two transfers per cycle, 2 * 16 bytes * f: 59.7 GB/s at 1866 MHz.
 
 Modes: the stock /etc/nvpmodel.conf of L4T R35 for module p3668; boards with a changed file differ.
-At 20 W the memory runs at 1866 MHz, in all other modes at 1600 MHz. The GPU runs at 1109.25 MHz, at 10 W at
-803.25 MHz, and in the desktop mode of 10 W at 510 MHz. The number of CPU cores does not matter here.
+At 20 W the memory runs at 1866 MHz, in all other modes at 1600 MHz. The GPU runs at 1109.25 MHz at
+15 W and 20 W, at 803.25 MHz at 10 W, and at 510 MHz in the 10 W desktop mode. CPU cores have no influence.
 
 The two DLA cores are not included. With them NVIDIA states 21 TOPS instead of the 13.6 of the tensor cores.
 """
@@ -42,7 +43,7 @@ class PowerMode:
     """A power mode of the board.
 
     Attributes:
-        number: its id by `nvpmodel -q`.
+        number: its id, as printed by `nvpmodel -q`.
         name: its name.
         gpu_mhz: maximum GPU clock in MHz.
         memory_mhz: maximum memory (EMC) clock in MHz.
