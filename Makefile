@@ -1,4 +1,4 @@
-# Everything runs from .venv, which `make venv` fills from constraints.txt: what was tested is what you get.
+# All targets use .venv, where `make venv` installs the tested versions from constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
@@ -18,24 +18,24 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 		--editable '.[$(EXTRAS)$(RTX)]'
 	touch $@
 
-# make demo               the whole way on images that adq-edge draws itself
+# make demo               the whole workflow on synthetic images
 # make demo DATA=DIR      the same on your own images (MVTec AD layout)
 demo: venv
 	$(RUN)/adq-edge demo $(if $(DATA),--data '$(DATA)')
 
-# Two workers of one thread each: on two cores more threads only wait for each other. A file stays on one worker, and a
-# worker that crashes is replaced.
+# Two workers with one thread each: on two cores, more threads are slower. All tests of a file run on one worker; a
+# crashed worker is replaced.
 PYTEST := OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q -n 2 --dist loadfile
 
 # make test               everything that needs no GPU
 test: lint
 	$(PYTEST) -m 'not gpu'
 
-# make quick              without the slow files that tests/conftest.py names
+# make quick              without the files that tests/conftest.py marks as slow
 quick: lint
 	$(PYTEST) -m 'not gpu and not slow'
 
-# make test-device        the device half, installed as a JetPack 5 board has it: no torch, Python 3.8
+# make test-device        tests of the device half as on JetPack 5: Python 3.8, no torch
 test-device:
 	rm -rf $(DEVICE)
 	$(PYTHON38) -m venv $(DEVICE)
@@ -52,14 +52,14 @@ lint: venv
 	$(call lint_with,hadolint,docker/Dockerfile.*)
 	$(call lint_with,shellcheck,jetson_setup.sh .ci/run)
 
-# These two have no wheels for Linux on Arm: there, and only there, their absence is no failure.
+# hadolint and shellcheck have no wheels for Linux on Arm: only there may they be missing.
 define lint_with
 	@if [ -x $(RUN)/$(1) ] || [ "$$(uname -sm)" != 'Linux aarch64' ]; then \
 		echo '$(RUN)/$(1) $(2)'; $(RUN)/$(1) $(2); \
 	else echo 'NOT LINTED, no $(1) here: $(2)' >&2; fi
 endef
 
-# make wheels             asks PyPI whether the device half has wheels for JetPack 5, 6 and 7
+# make wheels             check that the device half has wheels for JetPack 5, 6 and 7 on PyPI
 wheels: venv
 	$(RUN)/python docker/check_wheels.py
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes a Jetson ready for adq-edge. What it does, and what it leaves alone: ./jetson_setup.sh --help
+# Set up a Jetson for adq-edge. Steps and options: ./jetson_setup.sh --help
 set -euo pipefail
 
-ROOT=${ADQ_ROOT:-} # where etc, proc, sys, usr and var are; the tests set it
+ROOT=${ADQ_ROOT:-} # folder of etc, proc, sys, usr and var; set by the tests
 PYTHON=${PYTHON:-/usr/bin/python3}
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 VENV=$HERE/.venv
@@ -14,7 +14,7 @@ TOOLKIT_MB=6000
 check=no
 max_performance=no
 version= # of PYTHON
-highest= # power mode, as ID NAME
+highest= # power mode as `ID NAME`
 missing=()
 packages=()
 
@@ -59,17 +59,17 @@ as_root() {
     if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo "$@"; fi
 }
 
-text() { # FILE: its text without the NULs of the device tree; nothing where it cannot be read
+text() { # FILE: print its text without the device tree's NULs; nothing if it cannot be read
     if [[ -r $1 ]]; then tr -d '\0' <"$1"; fi
 }
 
-# ---- what there is ----
+# ---- state of the board ----
 
 is_jetson() {
     [[ -e $ROOT/etc/nv_tegra_release ]] || [[ $(text "$ROOT/proc/device-tree/compatible") == *nvidia,tegra* ]]
 }
 
-l4t() { # 35.4.1, say; nothing where it is unknown
+l4t() { # print the release, such as 35.4.1; nothing if it is unknown
     text "$ROOT/etc/nv_tegra_release" |
         sed -n 's/.*R\([0-9]*\) *(release), *REVISION: *\([0-9][0-9.]*\).*/\1.\2/p'
 }
@@ -90,7 +90,7 @@ has_tensorrt() {
     [[ -d $ROOT/usr/lib/python$version/dist-packages/tensorrt || -d $ROOT/usr/lib/python3/dist-packages/tensorrt ]]
 }
 
-cuda_package() { # the toolkit of this JetPack; not Ubuntu's nvidia-cuda-toolkit, which is for PCs
+cuda_package() { # print the toolkit package of this JetPack; not Ubuntu's nvidia-cuda-toolkit, which is for PCs
     case $(l4t) in
         35.*) say cuda-toolkit-11-4 ;;
         36.[0-3]*) say cuda-toolkit-12-2 ;;
@@ -101,7 +101,7 @@ cuda_package() { # the toolkit of this JetPack; not Ubuntu's nvidia-cuda-toolkit
     esac
 }
 
-wanted_stamp() { # changes when what is installed would
+wanted_stamp() { # print a stamp that changes with the required packages or the Python version
     cat "$HERE/pyproject.toml" "$HERE/constraints.txt" | sha256sum | cut -d ' ' -f 1
     say "$version"
 }
@@ -112,8 +112,8 @@ free_mb() { df -Pk "$1" | awk 'NR == 2 { print int($4 / 1024) }'; }
 
 # ---- power ----
 
-# The mode with the most power as `ID NAME`, by name: MAXN_SUPER, MAXN, else most watts, then most cores; nothing
-# where no name tells. adq_edge/hardware/power.py chooses by the same rule.
+# Print the mode with the most power as `ID NAME`, by name: MAXN_SUPER, MAXN, else most watts, then most cores.
+# Prints nothing if no name indicates the power. adq_edge/hardware/power.py uses the same rule.
 highest_mode() {
     text "$ROOT/etc/nvpmodel.conf" | awk '
         function close_mode(    watts, unlimited, rank) {
@@ -137,7 +137,7 @@ highest_mode() {
         END { close_mode(); if (best != "") print best }'
 }
 
-current_mode() { # its number; nothing where it is unknown
+current_mode() { # print the id of the current mode; nothing if it is unknown
     local digits
     digits=$(text "$ROOT/var/lib/nvpmodel/status" | sed -n 's/.*pmode:\([0-9][0-9]*\).*/\1/p')
     if [[ -n $digits ]]; then say "$((10#$digits))"; fi
@@ -160,7 +160,7 @@ set_performance() { # ID NAME
     local changed=no
     if [[ $(current_mode) != "$1" ]]; then
         say "setting the power mode to $2"
-        # Some changes need a restart, which nvpmodel asks for on standard input: no.
+        # Some changes need a restart; nvpmodel asks for it on standard input. Answer no.
         as_root nvpmodel -m "$1" <<<no || true
         if [[ $(current_mode) != "$1" ]]; then
             fail "the power mode is not $2 yet; it may take a restart. Set it yourself: sudo nvpmodel -m $1"
@@ -175,7 +175,7 @@ set_performance() { # ID NAME
 
 # ---- steps ----
 
-need() { # DESCRIPTION PACKAGE CHECK: note what is missing, and the package that brings it
+need() { # DESCRIPTION PACKAGE CHECK: if CHECK fails, record DESCRIPTION and PACKAGE as missing
     if "$3"; then
         say "ok       $1"
     else
@@ -195,7 +195,7 @@ look() {
     need "TensorRT for Python $version" python3-libnvinfer has_tensorrt
 }
 
-look_further() { # what only --check reports
+look_further() { # report the parts that only --check covers
     if has_environment; then
         say "ok       adq-edge in .venv"
     else
@@ -236,7 +236,7 @@ install_packages() {
     fi
 }
 
-check_environment() { # an environment of another Python is somebody's: leave it alone
+check_environment() { # refuse an environment of another Python version: it may be the user's own
     local other
     if [[ -f $VENV/pyvenv.cfg ]]; then
         other=$(sed -n 's/^version *= *\([0-9]*\.[0-9]*\).*/\1/p' "$VENV/pyvenv.cfg")

@@ -1,9 +1,9 @@
-"""Ask pip whether the device half installs on Jetsons from wheels alone: `make wheels`; needs the network.
+"""Check that the device half installs on Jetsons from wheels alone (`make wheels`); needs the network.
 
-For each JetPack: the dependencies in pyproject.toml, at the versions that constraints.txt pins for its
-Python, and theirs in turn. `pip install --python-version` picks the wheels of another Python, but judges
-environment markers by the Python that it runs in. So pip is asked about each package without its
-dependencies, and these are followed here, by what pip reports of each wheel. Runs on Python 3.11 and later.
+Checks all direct and indirect dependencies for each JetPack, at the versions that constraints.txt pins.
+`pip install --python-version` selects wheels for another Python, but evaluates environment markers with its
+own. So this script asks pip for each package without dependencies, and resolves the dependencies itself from
+pip's reports. Runs on Python 3.11 and later.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ FROM_SOURCE = {"pycuda": ("mako", "numpy", "platformdirs>=2.2.0", "pytools>=2011
 
 @dataclasses.dataclass(frozen=True)
 class Board:
-    """What a JetPack brings.
+    """Python and C library of a JetPack.
 
     Attributes:
-        name: for people.
+        name: name in messages.
         python: its Python, major and minor.
         glibc: minor version of its glibc 2.
     """
@@ -42,7 +42,7 @@ class Board:
 
     @property
     def environment(self) -> Dict[str, str]:
-        """The values of environment markers there."""
+        """The values of environment markers on this board."""
         return {
             "implementation_name": "cpython",
             "implementation_version": f"{self.python}.0",
@@ -76,14 +76,14 @@ BOARDS = (
 
 @dataclasses.dataclass
 class Answer:
-    """What was found for a board: wheels by package, and what is wrong."""
+    """Result for a board: wheels by package, and problems."""
 
     wheels: Dict[str, str] = dataclasses.field(default_factory=dict)
     problems: List[str] = dataclasses.field(default_factory=list)
 
 
 def device_requirements(pyproject: Path) -> List[str]:
-    """Return what `pip install '.[jetson]'` asks for."""
+    """Return the requirements of `pip install '.[jetson]'`."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     return [*project["dependencies"], *project["optional-dependencies"]["jetson"]]
 
@@ -100,14 +100,14 @@ def read_pins(constraints: Path, board: Board) -> Dict[str, str]:
 
 
 def applying(requirements: Iterable[str], extras: Iterable[str], board: Board) -> List[Requirement]:
-    """Return the requirements that hold on a board for a package installed with these extras."""
+    """Return the requirements that apply on a board to a package with these extras."""
     environments = [{**board.environment, "extra": extra} for extra in ("", *extras)]
     parsed = [Requirement(line) for line in requirements]
     return [r for r in parsed if r.marker is None or any(map(r.marker.evaluate, environments))]
 
 
 def check(requirements: Sequence[str], pins: Dict[str, str], board: Board) -> Answer:
-    """Follow the requirements, a generation at a time, and ask pip for a wheel of each."""
+    """Resolve the requirements, level by level, and ask pip for a wheel of each."""
     answer = Answer()
     extras: Dict[str, Set[str]] = {}
     waiting = applying(requirements, (), board)
@@ -128,12 +128,12 @@ def check(requirements: Sequence[str], pins: Dict[str, str], board: Board) -> An
 
 
 def _find_wheels(generation: Dict[str, str], board: Board, answer: Answer) -> Dict[str, Sequence[str]]:
-    """Return what each package of a generation depends on in turn; note its wheel or its lack of one."""
+    """Return the dependencies of each package; record its wheel or its problem in `answer`."""
     needs: Dict[str, Sequence[str]] = {name: FROM_SOURCE[name] for name in generation if name in FROM_SOURCE}
     answer.wheels.update(dict.fromkeys(needs, "compiled on the device"))
     wanted = [pin for name, pin in generation.items() if name not in FROM_SOURCE]
     reports, error = _ask_pip(wanted, board)
-    if error:  # for one of them at least: ask for each, to name them all
+    if error:  # at least one failed: ask for each, to report them all
         for pin in wanted:
             found, error = _ask_pip([pin], board)
             reports += found
@@ -147,7 +147,7 @@ def _find_wheels(generation: Dict[str, str], board: Board, answer: Answer) -> Di
 
 
 def _ask_pip(pins: Sequence[str], board: Board) -> tuple[list, str]:
-    """Return pip's report on each pin, and its last words where it found no wheel for one."""
+    """Return pip's report on each pin, and its last error line if it found no wheel for one."""
     if not pins:
         return [], ""
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +163,7 @@ def _ask_pip(pins: Sequence[str], board: Board) -> tuple[list, str]:
 
 
 def main() -> int:
-    """Print what was found for every board; return 1 if anything is missing."""
+    """Print the result for every board; return 1 if anything is missing."""
     requirements = device_requirements(REPOSITORY / "pyproject.toml")
     failed = False
     for board in BOARDS:

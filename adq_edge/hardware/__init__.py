@@ -1,7 +1,7 @@
 """Inventory and diagnosis of the machine, and telemetry of a board.
 
-An argument `root` is the folder of `proc`, `sys`, `etc`, `usr` and `var`; an argument `run` runs the programs
-that describe the machine. Tests give a fake file tree and fake programs.
+Argument `root`: the folder that contains `proc`, `sys`, `etc`, `usr` and `var`. Argument `run`: the function
+that runs system programs. Tests replace both.
 """
 
 from __future__ import annotations

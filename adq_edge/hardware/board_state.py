@@ -20,7 +20,7 @@ class BoardState:
         power_mode: the mode of nvpmodel. The watts in its name are a limit on clocks, not a measured power.
         clocks_locked: whether the GPU clock is fixed, as `jetson_clocks` does.
         gpu_mhz: GPU clock in MHz.
-        emc_mhz: memory clock in MHz; on most boards for root only.
+        emc_mhz: memory clock in MHz; readable only by root on most boards.
         hottest_degc: highest temperature of all sensors in degrees Celsius.
     """
 

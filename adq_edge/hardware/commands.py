@@ -1,4 +1,4 @@
-"""Run commands of the system with a time limit; a command that fails raises no exception."""
+"""Run system commands with a time limit; a failed command raises no exception."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Outcome:
     Attributes:
         output: text on standard output.
         errors: text on standard error.
-        problem: why the result is not valid; None after exit code 0.
+        problem: why the command failed; None after exit code 0.
     """
 
     output: str = ""
@@ -25,13 +25,13 @@ class Outcome:
 
     @property
     def last_error_line(self) -> str:
-        """The last line on standard error, which is the reason in most programs."""
+        """The last line on standard error, where most programs print the reason."""
         lines = self.errors.strip().splitlines()
         return lines[-1].strip() if lines else ""
 
 
 Runner = Callable[[Sequence[str]], Outcome]
-"""Runs a command; tests replace it."""
+"""Signature of `run_command`; tests pass a fake."""
 
 
 def run_command(command: Sequence[str]) -> Outcome:
@@ -45,7 +45,7 @@ def run_command(command: Sequence[str]) -> Outcome:
     try:
         output, errors = process.communicate(timeout=_LIMIT_SECONDS)
     except subprocess.TimeoutExpired:
-        # No wait: a program that hangs in a broken driver does not even end on SIGKILL.
+        # Do not wait: a process that hangs in a broken driver survives SIGKILL.
         process.kill()
         return Outcome(problem=f"gave no answer within {_LIMIT_SECONDS:.0f} s")
     except BaseException:

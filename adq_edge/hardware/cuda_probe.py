@@ -1,7 +1,7 @@
-"""List the GPUs that the CUDA driver offers to this process: run as a program, it prints one line of JSON.
+"""List the GPUs that the CUDA driver can use; as a program, print them as one line of JSON.
 
-It is a separate program because a driver that does not fit the machine may hang or crash its caller. It
-imports nothing from adq-edge and needs no CUDA toolkit.
+A separate process, because an unsuitable driver may hang or crash its caller. It imports nothing from
+adq-edge and needs no CUDA toolkit.
 """
 
 from __future__ import annotations

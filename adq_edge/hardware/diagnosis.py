@@ -13,10 +13,10 @@ from adq_edge.hardware.libraries import NOT_INSTALLED, Product, TensorRT
 _CPU_LIBRARIES = ("numpy", "onnx", "onnxruntime", "opencv")
 _MIN_TENSORRT = (8, 5)
 
-# Boards without a JetPack after 4: no step makes TensorRT 8.5 available there.
+# Boards whose last JetPack is 4, which has no TensorRT 8.5.
 _JETPACK_4_BOARDS = ("tegra210", "tegra186")
 
-# GPUs without INT8 arithmetic, by TensorRT's support matrix.
+# Compute capabilities without INT8 arithmetic, from TensorRT's support matrix.
 _WITHOUT_INT8 = ("5.0", "5.2", "5.3", "6.0", "6.2")
 
 _MIN_DISK_MB = 1000.0
@@ -26,7 +26,7 @@ _SETUP = "./jetson_setup.sh"
 
 @dataclasses.dataclass(frozen=True)
 class Capability:
-    """A function of adq-edge on a machine.
+    """Availability of one function of adq-edge on a machine.
 
     Attributes:
         name: the function.

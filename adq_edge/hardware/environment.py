@@ -28,7 +28,7 @@ _INSTRUCTION_SETS = (
     *("neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
 
-# Linux on ARM gives (implementer, part) of a core where Linux on x86 gives a name.
+# On Arm, /proc/cpuinfo has the (implementer, part) of a core instead of a model name.
 _ARM_CORES = {
     ("0x41", "0xd03"): "Arm Cortex-A53",
     ("0x41", "0xd07"): "Arm Cortex-A57",
@@ -51,7 +51,7 @@ _PACKAGES = {
     ),
 }
 
-# Host names that do not identify a machine: the default name, and the random ones of containers.
+# Host names that do not identify a machine: the default name, and random names of containers.
 _GENERIC_NAME = re.compile(r"localhost(?:\..*)?|[0-9a-f]{12}|[0-9a-f]{64}")
 
 
@@ -61,9 +61,9 @@ class Environment:
 
     Attributes:
         cpu: model of the processor, or its architecture if the model is unknown.
-        architecture: the name by `platform.machine`.
-        board: model of the board, as of a Jetson; None on a PC.
-        instruction_sets: those that decide the speed of convolutions, by Linux's names.
+        architecture: result of `platform.machine()`.
+        board: model of the board, for example a Jetson; None on a PC.
+        instruction_sets: those that affect the speed of convolutions, named as in /proc/cpuinfo.
         logical_cores: logical processors that this process may use.
         physical_cores: physical cores of these processors.
         cpu_quota: CPU time that a container may use, in cores; None without a limit.
@@ -72,7 +72,7 @@ class Environment:
         packages: version of each installed library that affects the results.
         gpu: NVIDIA graphics cards; None without a card and on a Jetson, whose GPU is part of the board.
         power_mode: nvpmodel mode of a Jetson, such as `MODE_20W_6CORE`; None on other machines.
-        host: host name, which distinguishes boards of one model; None if the name is generic, as `localhost`.
+        host: host name, which distinguishes boards of one model; None for a generic name (`localhost`).
         l4t: release of Jetson Linux, such as `35.4.1`; None on other machines.
         cuda: version of a Jetson's CUDA toolkit, such as `11.4`.
     """
@@ -98,7 +98,7 @@ class Environment:
 
 
 def read_environment(root: Path = Path("/"), run: Runner = run_command) -> Environment:
-    """Describe this machine; nvpmodel, nvcc and nvidia-smi are run for values that are in no file."""
+    """Describe this machine; run nvpmodel, nvcc and nvidia-smi for values that no file contains."""
     blocks = _cpu_blocks(root / "proc" / "cpuinfo")
     logical = usable_processors()
     board = read_text(root / "proc" / "device-tree" / "model") or None
@@ -164,7 +164,7 @@ def _arm_core(block: Dict[str, str]) -> Optional[str]:
 
 
 def _instruction_sets(blocks: Sequence[Dict[str, str]]) -> Tuple[str, ...]:
-    """Return the instruction sets of all cores: a little core may lack one of a big core."""
+    """Return the instruction sets that every core has; little cores may lack some of the big cores' sets."""
     lists = [block.get("flags") or block.get("Features") for block in blocks]
     flags = [set(names.split()) for names in lists if names]
     return tuple(name for name in _INSTRUCTION_SETS if flags and all(name in core for core in flags))
@@ -177,7 +177,7 @@ def _physical_cores(folder: Path, processors: Sequence[int]) -> Optional[int]:
 
 
 def _cpu_quota(cgroup: Path) -> Optional[float]:
-    """Return the limit by control groups (version 2, else 1) in cores."""
+    """Return the CPU limit of the control group (version 2, else 1) in cores."""
     words = read_text(cgroup / "cpu.max").split() or [
         word
         for name in ("quota", "period")

@@ -72,7 +72,7 @@ def card_present(root: Path = Path("/")) -> bool:
 def graphics_cards(root: Path = Path("/"), run: Runner = run_command) -> Tuple[str, ...]:
     """Return the names of the graphics cards with a loaded driver; empty on a Jetson.
 
-    nvidia-smi is run if the machine has a card that the files of the driver do not name.
+    Runs nvidia-smi if a card is present, but the driver's files list none.
     """
     files = sorted((root / "proc" / "driver" / "nvidia" / "gpus").glob("*/information"))
     models = (first_group(r"^Model:\s*(\S.*)$", read_text(file)) for file in files)
@@ -89,7 +89,7 @@ def kernel_driver(root: Path = Path("/")) -> Optional[str]:
 
 
 def ask_nvidia_smi(run: Runner = run_command) -> NvidiaSmi:
-    """Ask nvidia-smi for the GPUs; the answer is empty if it does not support `compute_cap`."""
+    """Query the GPUs with nvidia-smi; empty if it does not support `compute_cap`."""
     answer = run(["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader"])
     if answer.problem is not None:
         return NvidiaSmi()
@@ -114,7 +114,7 @@ def ask_cuda_driver(run: Runner = run_command) -> CudaDriver:
 
 
 def find_toolkit(root: Path = Path("/"), run: Runner = run_command) -> Toolkit:
-    """Find the CUDA toolkit in its default folder, else by an nvcc on the search path."""
+    """Find the CUDA toolkit in its default folder, else through nvcc on PATH."""
     folder = root / "usr" / "local" / "cuda"
     nvcc = str(folder / "bin" / "nvcc") if (folder / "bin" / "nvcc").is_file() else "nvcc"
     answer = run([nvcc, "--version"])
@@ -130,7 +130,7 @@ def _toolkit_version(folder: Path) -> Optional[str]:
 
 
 def _number(cell: str) -> Optional[str]:
-    """Return a cell with a number; nvidia-smi writes `[N/A]` for an unknown value."""
+    """Return the cell if it starts with a digit; nvidia-smi writes `[N/A]` for an unknown value."""
     return cell if re.match(r"\d", cell) else None
 
 

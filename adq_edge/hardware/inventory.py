@@ -36,7 +36,7 @@ class _Module(NamedTuple):
 
 
 _LIBRARIES: Dict[str, _Module] = {
-    "numpy": _Module("numpy", load=False),  # the next three load it
+    "numpy": _Module("numpy", load=False),  # the next three import it
     "onnx": _Module("onnx", load=True),
     "onnxruntime": _Module("onnxruntime", load=True),
     "opencv": _Module("cv2", load=True),
@@ -48,11 +48,11 @@ _LIBRARIES: Dict[str, _Module] = {
 
 @dataclasses.dataclass(frozen=True)
 class Inventory:
-    """Hardware and software of a machine; None or empty for what it does not have or report.
+    """Hardware and software of a machine; None or empty for an absent or unreported part.
 
     Attributes:
         disk_free_mb: free space of the current folder's disk in MB (10^6 bytes).
-        container: whether this is inside a container.
+        container: whether this process runs in a container.
         card: whether there is an NVIDIA graphics card, with or without a driver.
         driver: version of the loaded NVIDIA driver.
         cuda_problem: why this process cannot use CUDA; None if it can.
@@ -88,7 +88,7 @@ class Inventory:
 def take_inventory(root: Path = Path("/"), run: Runner = run_command) -> Inventory:
     """Take the inventory of this machine."""
     environment, jetson = read_environment(root, run), read_jetson(root)
-    with ThreadPoolExecutor(max_workers=4) as pool:  # these programs spend their time starting
+    with ThreadPoolExecutor(max_workers=4) as pool:  # the programs take most of their time to start
         tensorrts = pool.submit(find_tensorrts, root, run)
         libraries = [
             pool.submit(_check, name, module, environment.packages.get(name), run)

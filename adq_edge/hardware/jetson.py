@@ -62,13 +62,13 @@ class Jetson:
     """A Jetson; None for an unknown value.
 
     Attributes:
-        model: name of the board by its device tree; may be empty.
+        model: name of the board in its device tree; may be empty.
         family: type of module, such as `Jetson Xavier NX`; None for a board that is not listed here.
         module: part number of the module, such as `p3668-0001`.
         soc: system on a chip, such as `tegra194`.
         l4t: release of Jetson Linux (L4T), such as `35.4.1`.
-        jetpack: the JetPack of this release; `5.x` if only its generation is known.
-        compute_capability: of the GPU, such as `7.2`.
+        jetpack: JetPack version of this release; `5.x` if only its generation is known.
+        compute_capability: compute capability of the GPU, such as `7.2`.
         dla_cores: number of deep learning accelerators (DLA).
     """
 
@@ -111,7 +111,7 @@ def read_jetson(root: Path = Path("/")) -> Optional[Jetson]:
 
 
 def _family(model: str, compatible: str) -> Optional[_Family]:
-    """Return the type of module, by part number first: a carrier board may have another model name."""
+    """Return the type of module by part number, else by model name, which a carrier board may change."""
     for family in _FAMILIES:
         if any(module in compatible for module in family.modules):
             return family
@@ -125,7 +125,7 @@ def _module(family: _Family, compatible: str) -> Optional[str]:
 
 
 def _l4t(root: Path) -> Optional[str]:
-    """Return the L4T release with three numbers, from its file or, in a container, its core package."""
+    """Return the L4T release as three numbers, from nv_tegra_release or, in a container, dpkg."""
     release = read_text(root / "etc" / "nv_tegra_release")
     found = re.search(r"R(\d+)\s*\(release\),\s*REVISION:\s*(\d+(?:\.\d+)*)", release)
     if found is not None:

@@ -64,7 +64,7 @@ def check_library(name: str, module: str, version: Optional[str], run: Optional[
         name: name in the result.
         module: the module to import.
         version: the version, if known.
-        run: runs Python; None to skip loading, as for libraries that take seconds to load.
+        run: runs Python; None to skip loading, for example for slow libraries.
     """
     if _folder(module.split(".")[0]) is None:
         return Library(name, None, NOT_INSTALLED)
@@ -118,7 +118,7 @@ def _why_hidden(python: str) -> str:
 
 
 def _recorded_version(folder: Path) -> Optional[str]:
-    """Return the version in the name of the `tensorrt-8.5.2.2.dist-info` next to a package."""
+    """Return the version from the folder name next to a package, such as `tensorrt-8.5.2.2.dist-info`."""
     for information in folder.parent.glob(f"{folder.name}-*-info"):
         return information.name[len(folder.name) + 1 :].rsplit(".", 1)[0]
     return None
@@ -135,7 +135,7 @@ def _folder(module: str) -> Optional[Path]:
 
 def _load(module: str, run: Runner) -> Tuple[Optional[str], Optional[str]]:
     """Import a module in a separate process; return its version and the problem."""
-    # Without the current folder on the path: a folder of the user may have the name of the library.
+    # Remove the current folder from the path: it may contain a folder with the library's name.
     code = f"import sys; del sys.path[0]; import {module} as m; print(getattr(m, '__version__', ''))"
     answer = run([sys.executable, "-c", code])
     if answer.problem is not None:

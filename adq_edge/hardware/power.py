@@ -47,7 +47,7 @@ class Power:
         clocks_locked: whether the GPU clock is fixed, as `jetson_clocks` does.
         gpu_mhz: current GPU clock in MHz.
         gpu_max_mhz: current upper limit of the GPU clock in MHz.
-        emc_mhz: current memory clock in MHz; on most boards for root only.
+        emc_mhz: current memory clock in MHz; readable only by root on most boards.
     """
 
     modes: Tuple[PowerMode, ...]

@@ -1,3 +1,3 @@
-"""The study as one command: methods x training x precision x device, each cell a file, and its tables."""
+"""Run a study (methods x training x precision x device): one result file for each cell, and tables."""
 
 from __future__ import annotations

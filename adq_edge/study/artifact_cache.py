@@ -1,4 +1,4 @@
-"""Makes the checkpoints, bundles and engines of a study, each once, and keeps them in its folder."""
+"""Makes each checkpoint, bundle and engine of a study once and keeps it in the study's folder."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class ArtifactCache:
             return spec.finished
         path = self._folder / workspace.CHECKPOINTS / f"{spec.name}.pt"
         if path.exists() and _is_trained(path):
-            return path  # the name identifies its content, wherever the images were then
+            return path  # the hash in its name identifies its content, wherever the images are
         if spec.base is not None and spec.target is not None:
             return self._train_quantized(spec, spec.base, spec.target, path)
         with _needs_torch("training"):
@@ -169,6 +169,6 @@ def _print(what: str) -> None:
 
 
 def _print_training(checkpoint: Path) -> None:
-    """Print that a training begins; `train` itself reports a resumed one."""
+    """Print that training starts; `train` reports a resumed training itself."""
     if not checkpoint.exists():
         _print(f"training {checkpoint.name}")

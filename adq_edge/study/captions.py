@@ -1,4 +1,4 @@
-"""The conditions of our figures and of the published ones, as notes of the tables."""
+"""Notes of the tables: the conditions of our figures and of the published figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_NAMED = 3
 def caption(
     study: StudyResult, note: str = "", *, timed: bool = True, compared: bool = True
 ) -> Tuple[str, ...]:
-    """Return the notes of a table: data, devices (if `timed`), the published ones (if `compared`), `note`."""
+    """Return a table's notes: data, devices (if `timed`), published conditions (if `compared`), `note`."""
     ours = [_data(study), *(study.machines if timed else [])]
     theirs = [DATA, *([CPU, JETSON] if timed else [])] if compared else []
     lines = [f"ours: {'; '.join(ours)}", f"published: {'; '.join(theirs)}" if theirs else "", note]
@@ -64,7 +64,7 @@ def _training(method: MethodConfig) -> str:
 
 
 def _caveats(study: StudyResult) -> List[str]:
-    """Return how many cells have times that are not to be quoted, and the reasons in short."""
+    """Return the number of cells whose times are not to be quoted, with short reasons."""
     doubtful = [result for result in study.results if result.speed.caveat is not None]
     if not doubtful:
         return []

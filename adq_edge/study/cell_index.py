@@ -16,7 +16,7 @@ class Row(NamedTuple):
     """A cell as a row: our result, if there is one, and the published figures.
 
     Attributes:
-        auroc: our image AUROC, 0 to 1, or a word for why there is none.
+        auroc: our image AUROC, 0 to 1, or the cell's state if it has no result.
         change: our image AUROC minus that of FP32; None where they are not comparable.
     """
 
@@ -35,13 +35,13 @@ class CellIndex:
         self.states: Dict[Cell, CellState] = {state.cell: state for state in study.cells}
 
     def cells(self, *variants: Variant, training: Optional[Training] = None) -> List[Cell]:
-        """Return the cells of some variants, in the matrix's order."""
+        """Return the cells of these variants, in the matrix's order."""
         return [
             cell for cell in self.states if cell.variant in variants and training in (None, cell.training)
         ]
 
     def tried(self, *variants: Variant) -> List[Cell]:
-        """Return the cells of some variants that have a result or failed; the last table lists the others."""
+        """Return the cells of these variants that have a result or failed."""
         return [
             cell
             for cell in self.cells(*variants)
@@ -66,7 +66,7 @@ class CellIndex:
         )
 
     def auroc(self, cell: Optional[Cell]) -> Value:
-        """Return a cell's image AUROC, or a word for why there is none; None for no cell of this study."""
+        """Return a cell's image AUROC, or its state without a result; None for a cell outside this study."""
         state = None if cell is None else self.states.get(cell)
         if state is None:
             return None
@@ -76,7 +76,7 @@ class CellIndex:
 
 
 def change(result: Optional[CellResult], reference: Optional[CellResult]) -> Optional[float]:
-    """Return the difference of the image AUROC; None unless the same runtime and machine ran both."""
+    """Return the difference of the image AUROC; None unless machine and runtime are the same."""
     if result is None or reference is None or result.machine != reference.machine:
         return None
     ours, theirs = result.quality.image_auroc, reference.quality.image_auroc
@@ -84,7 +84,7 @@ def change(result: Optional[CellResult], reference: Optional[CellResult]) -> Opt
 
 
 def as_published(values: Optional[Stated], spec: str = ".2f") -> Optional[str]:
-    """Return a published figure as printed; two where the tables of the publication differ."""
+    """Format a published figure; two numbers where the publication's tables differ."""
     return None if values is None else " to ".join(format(value, spec) for value in values)
 
 
@@ -121,4 +121,4 @@ SIZES: Tuple[Field[Row], ...] = (
     (Column("size", "MB", ".1f"), lambda row: None if row.result is None else row.result.all_engines_mb),
     (Column("published"), lambda row: as_published(row.published.mb, "g")),
 )
-"""File sizes; for one-class models, of all engines together."""
+"""File sizes; the total of all engines for one-class models."""

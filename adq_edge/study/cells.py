@@ -1,4 +1,4 @@
-"""Runs one cell of a study: makes its engines, measures them with `eval` and `bench`, writes its file."""
+"""Runs one cell of a study: makes its engines, measures them with `eval` and `bench`, writes its result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RESULTS = Path("results")
 
 
 class CellRunner:
-    """Runs cells and finds finished ones (the arguments: see `ArtifactCache`)."""
+    """Runs cells and finds the results of finished ones."""
 
     def __init__(self, config: StudyConfig, data: StudyData, folder: Path) -> None:
         self._config = config

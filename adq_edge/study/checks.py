@@ -102,7 +102,7 @@ def _check_method(name: str, method: MethodConfig) -> None:
 
 
 def _require_registered(name: str) -> None:
-    """Check a method that is not of the published study; without torch, no other method is known."""
+    """Check that a method outside the published study is registered; without torch, none is."""
     known: Iterable[str] = STUDY_METHODS
     try:
         from adq_edge.models.registry import METHODS

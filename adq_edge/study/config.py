@@ -52,16 +52,16 @@ _ALL_VARIANTS = tuple(variant.value for variant in Variant)
 
 @dataclasses.dataclass(frozen=True)
 class MethodConfig:
-    """How one method's models are trained; None means the method's default, from the published study.
+    """Training settings of one method; None means the method's default, from the published study.
 
     Attributes:
         batch_size: images per step.
         options: settings of the method, for example `{"backbone": "resnet18"}`.
         teacher_weights: weights of the method's teacher; those of `StudyConfig` by default.
         qat_epochs: epochs of quantization-aware training.
-        finished: bundles or checkpoints that need no training: `unified`; `one-class`, a folder with one for
-            each category, named CATEGORY or METHOD-CATEGORY (`.pt` for a checkpoint); `qat-cpu` and
-            `qat-tensorrt`, the unified model after quantization-aware training.
+        finished: bundles or checkpoints to use instead of training. `unified`: the unified model.
+            `one-class`: a folder with a model for each category, named CATEGORY or METHOD-CATEGORY (`.pt` for
+            a checkpoint). `qat-cpu`, `qat-tensorrt`: the unified model after quantization-aware training.
     """
 
     epochs: Optional[int] = None
@@ -75,24 +75,24 @@ class MethodConfig:
 
 @dataclasses.dataclass(frozen=True)
 class StudyConfig:
-    """A study.
+    """Configuration of a study.
 
     Attributes:
         data: dataset in MVTec AD layout; None for the synthetic one, only in a quick study.
-        output: folder of everything that the study writes; another run resumes there.
+        output: output folder; another run with the same folder resumes the study.
         teacher_weights: the teachers' ResNet file, `demo`, or None for torchvision's.
         trainings: the variants (`fp32`, `fp16`, `int8-ptq`, `int8-qat`) of each training (`unified`,
             `one-class`).
         calibrators: for `int8-ptq`, `name` or `name:value`.
         sources: calibration sources for `int8-ptq`.
-        devices: devices that engines are built for and timed on; missing ones are left out.
+        devices: devices that engines are built for and timed on; absent devices are skipped.
         runtime: the runtime of engines for `cpu`.
         image_size: height and width of the models' input in pixels.
-        validation: share of the normal images that choose the best epoch.
+        validation: share of the normal images that is used to choose the best epoch.
         seed: random seed of all trainings.
-        samples: largest number of calibration images.
-        queries: least number of SingleStream queries per engine.
-        seconds: least duration of SingleStream per engine in s.
+        samples: maximum number of calibration images.
+        queries: minimum number of SingleStream queries per engine.
+        seconds: minimum duration of SingleStream per engine in s.
         threads: CPU threads; all by default.
         quick: True to measure for seconds only; the times are not to be quoted.
     """
@@ -129,7 +129,7 @@ QUICK: Mapping[str, Any] = {
     "quick": True,
     "teacher_weights": DEMO,
     "image_size": 64,
-    "validation": 0.0,  # a short training improves to its end, so it uses every image
+    "validation": 0.0,  # a short training improves until its last epoch: hold no images out
     "samples": 16,
     "seconds": 0.5,
     "trainings": {"unified": list(_ALL_VARIANTS), "one-class": ["fp32"]},

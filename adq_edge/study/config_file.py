@@ -17,7 +17,7 @@ _TYPES = (
     (("Tuple", "a list [...]"), ("Mapping", "an object {...}"), ("MethodConfig", "an object {...}")),
     (("bool", "true or false"), ("int", "a whole number"), ("float", "a number"), ("str", "a text")),
 )
-"""The types of fields in the words of JSON."""
+"""JSON names of the Python types, for error messages."""
 _EXAMPLE = "An example and all fields: python -m pydoc adq_edge.study.config"
 
 
@@ -47,7 +47,7 @@ def read_config(path: Optional[Path] = None, *, quick: bool = False, **given: An
 
 
 def _explain(problem: Exception) -> str:
-    """Return what is wrong, in the words of JSON."""
+    """Describe the problem in JSON terms."""
     if isinstance(problem, dacite.UnexpectedDataError):
         return f"a study has no {', '.join(sorted(problem.keys))}"
     if isinstance(problem, dacite.WrongTypeError):
@@ -60,7 +60,7 @@ def _explain(problem: Exception) -> str:
 
 
 def _as_float(value: Any) -> Any:
-    """Convert an integer to a float; dacite refuses other types."""
+    """Convert an integer to a float; dacite rejects other types."""
     return float(value) if type(value) is int else value
 
 
@@ -104,7 +104,7 @@ def _methods(
     small: Mapping[str, Any] = QUICK["methods"] if quick else {}
     written = document.get("methods", {})
     if not isinstance(written, dict) or not all(isinstance(value, dict) for value in written.values()):
-        return written  # refused later, with other values of the wrong type
+        return written  # dacite rejects it later, as a value of the wrong type
     chosen = names or list(written) or list(STUDY_METHODS)
     methods: Dict[str, Any] = {name: {**small.get(name, {}), **written.get(name, {})} for name in chosen}
     if epochs is not None:

@@ -1,4 +1,4 @@
-"""The images of a study with the hashes of their content: changed images make other models."""
+"""Read a study's images and hash their content: changed images need new models."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CategoryData:
 
 @dataclasses.dataclass(frozen=True)
 class StudyData:
-    """The images of a study; `synthetic` ones were drawn for it."""
+    """The images of a study; `synthetic` is True if adq-edge drew them."""
 
     root: str
     synthetic: bool

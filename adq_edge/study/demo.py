@@ -24,13 +24,13 @@ from adq_edge.training.train import train
 
 PRECISIONS = (Precision.FP32, Precision.INT8)
 IMAGE_SIZE = (128, 128)
-"""A quarter of the usual pixels, so that the student takes three to four times the steps in the same time."""
+"""A quarter of the usual pixels: three to four times as many training steps in the same time."""
 
 TRAINED_IMAGES = 9000
-"""Images that the student sees in total: about 70 s on two cores with AMX, 140 to 210 s without."""
+"""Training images summed over all epochs: about 70 s on two cores with AMX, 140 to 210 s without."""
 
 BATCH_SIZE = 8
-"""Smaller than the usual 32, because so short a training needs more steps."""
+"""Smaller than the usual 32, for more steps in the short training."""
 
 DRAWN_IMAGES = 40
 """Normal images per category of the drawn dataset."""
@@ -99,7 +99,7 @@ def _train(checkpoint: Path, dataset: Dataset, teacher_weights: str, restart: bo
         epochs=epochs,
         batch_size=BATCH_SIZE,
         image_size=IMAGE_SIZE,
-        validation=0.0,  # a short training improves to its end, so it uses every image
+        validation=0.0,  # a short training improves until its last epoch: hold no images out
         resume=not restart,
     ).checkpoint
 

@@ -18,7 +18,7 @@ _PRECISIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One cell; calibrator and calibration source belong to `int8-ptq` only."""
+    """One cell; calibrator and calibration source are set for `int8-ptq` only."""
 
     method: str
     training: Training
@@ -39,7 +39,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """Name in texts."""
+        """Name in messages and tables."""
         parts = (self.method, self.training.value, self.variant.value, self.calibrator, self.source)
         return " ".join([*(part for part in parts if part), f"on {self.device.value}"])
 
@@ -55,7 +55,7 @@ class Cell:
 
 
 def cells_of(config: StudyConfig) -> List[Cell]:
-    """Return a study's cells; cells that share models follow each other."""
+    """Return a study's cells; cells that share models are adjacent."""
     sources, calibrators = dict.fromkeys(config.sources), dict.fromkeys(config.calibrators)
     calibrations = [(calibrator, source) for source in sources for calibrator in calibrators]
     return [
@@ -63,7 +63,7 @@ def cells_of(config: StudyConfig) -> List[Cell]:
         for method in config.methods
         for training, variants in config.trainings.items()
         for device in dict.fromkeys(config.devices)
-        for variant in Variant  # FP32 first: the others are timed with it
+        for variant in Variant  # FP32 first: the others are compared with it
         if variant.value in variants
         for calibration in (calibrations if variant is Variant.PTQ else [(None, None)])
     ]

@@ -1,8 +1,8 @@
 """The figures of the published study, for comparison with ours.
 
 Source: Jena et al., "Unified Anomaly Detection methods on Edge Device using Knowledge Distillation and
-Quantization", arXiv 2407.02968, 2024: mean image AUROC over the 15 categories of MVTec AD, mean milliseconds
-per image of 256x256, MB. Where two of its tables differ, both numbers are given.
+Quantization", arXiv 2407.02968, 2024. Figures: mean image AUROC over the 15 categories of MVTec AD, mean ms
+per image of 256x256 pixels, and size in MB. Where two of its tables differ, both numbers are given.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MVTEC_AD = (
 )
 
 Stated = Tuple[float, ...]
-"""One figure as printed; two where the tables of the publication differ."""
+"""One published figure; two numbers where the publication's tables differ."""
 
 
 class Figures(NamedTuple):
-    """The published figures for one cell; None where there is none."""
+    """The published figures for one cell; None for a figure that was not published."""
 
     auroc: Optional[Stated] = None
     ms: Optional[float] = None
@@ -70,15 +70,15 @@ PUBLISHED: Mapping[str, Mapping[str, Figures]] = {
 }
 """The published figures by method, then by device (or one-class training), variant and calibration source.
 
-MB are all networks together; in the INT8 of the CPU, the teacher is FP32.
+Sizes are totals of all networks in MB; with INT8 on the CPU, the teacher stays FP32.
 """
 
 
 def published(cell: Cell) -> Figures:
     """Return the published figures for a cell, or for the nearest cell.
 
-    The published CPU is compared with ours, the published Jetson with every GPU of ours. Calibration was by
-    L2 in PyTorch and by entropy in TensorRT.
+    CPU figures are compared with our CPU, Jetson figures with each of our GPUs. The study calibrated by L2
+    in PyTorch and by entropy in TensorRT.
     """
     place = "cpu" if cell.device is Device.CPU else "jetson"
     if cell.training is Training.ONE_CLASS:

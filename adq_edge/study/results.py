@@ -1,4 +1,4 @@
-"""The result files of a study: one for each cell, and one for the whole."""
+"""The result files of a study: one for each cell, and one for the whole study."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REMEDY = "Run it again: adq-edge study"
 class Quality:
     """Areas under curves, 0 to 1: each category, measured with its own engine, and the means.
 
-    Pixel AUROC and AUPRO are means over the categories with masks; None without any.
+    Pixel AUROC and AUPRO are means over the categories with masks; None without masks.
     """
 
     image_auroc: Optional[float]
@@ -34,7 +34,7 @@ class Quality:
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """SingleStream of the first engine, batch 1, the engine call only.
+    """SingleStream results of the first engine at batch 1; only the engine call is timed.
 
     Attributes:
         mean_ms: mean over all queries in ms, for comparison with the published means.
@@ -44,7 +44,7 @@ class Speed:
         engine_mb: size of its file in MB (10^6 bytes).
         peak_rss_mb: peak memory of its process at batch 1 in MB (10^6 bytes).
         joules_per_image: energy of the whole board per image, idle power included; None without sensors.
-        caveat: why the figures are not to be quoted; None if they may be.
+        caveat: why the figures are not to be quoted; None if they may be quoted.
         flags: the reasons in a word or two each; empty in files of early releases.
     """
 

@@ -34,11 +34,11 @@ def study(config: StudyConfig, *, progress: bool = True) -> StudyResult:
 
     Each finished cell is a file in `OUTPUT/cells`; `OUTPUT/study.json` and `study.md` are rewritten after
     each cell. An interruption loses only the measurements of the current cell; its training is resumed. A
-    cell that this machine cannot run is left out with the reason. A cell that fails is tried again by the
-    next run; the traceback of an unexpected error is a file in `OUTPUT/failures`.
+    cell that this machine cannot run is skipped, with the reason. The next run repeats failed cells;
+    the traceback of an unexpected error is a file in `OUTPUT/failures`.
 
-    A copy of the folder can be resumed on another machine. On a Jetson, without torch, the cells of that
-    device run from the bundles of other cells; `int8-qat` needs a finished `qat-tensorrt`.
+    A copy of the folder can be resumed on another machine. On a Jetson without torch, the cells use the
+    bundles in the copied folder; `int8-qat` needs a finished `qat-tensorrt` model.
 
     Raises:
         AdqError: the configuration is invalid.
@@ -79,7 +79,7 @@ def _attempt(runner: CellRunner, cell: Cell, failures: Path) -> CellState:
         return CellState(cell, reason=str(error))
     except AdqError as error:
         return CellState(cell, reason=str(error), failed=True)
-    except Exception as error:  # a bug costs its own cell, not the hours after it
+    except Exception as error:  # an unexpected error must not stop the remaining cells
         path = failures / f"{cell.name}.txt"
         write_bytes(path, traceback.format_exc().encode("utf-8", "backslashreplace"))
         return CellState(cell, reason=f"{type(error).__name__}: {error} (traceback in {path})", failed=True)

@@ -110,7 +110,7 @@ class Specs:
     def _engine(self, cell: Cell, model: ModelSpec) -> EngineSpec:
         options = self._build_options(cell, model)
         values = {**dataclasses.asdict(options), "adq-edge": __version__, "model": model.sha256}
-        for name in ("calib_data", "threads"):  # neither determines the engine: images count by their content
+        for name in ("calib_data", "threads"):  # neither affects the engine: images are hashed below
             del values[name]
         images = self._images(model.categories) if cell.variant is Variant.PTQ else None
         return EngineSpec(model, cell, options, digest({**values, "images": images}))
@@ -166,7 +166,7 @@ class Specs:
         return dataclasses.replace(base, sha256=digest(values), finished=None, target=target, base=base)
 
     def _finished(self, method: str, path: Path, categories: Tuple[str, ...]) -> str:
-        """Return the hash of a finished model; for a checkpoint, including what `export` may add to it."""
+        """Return the hash of a finished model; for a checkpoint, include the inputs of `export`."""
         content = self._hash_of(path)
         if is_bundle(path):
             return content

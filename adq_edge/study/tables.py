@@ -1,4 +1,4 @@
-"""The tables of a study, made from its result alone: our figures and the published ones side by side."""
+"""Build a study's tables from its result: our figures next to the published figures."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What tests are made of: datasets, models, engines, boards and stand-ins for libraries."""
+"""Test data and fakes: datasets, models, engines, boards and libraries."""

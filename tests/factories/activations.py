@@ -1,4 +1,4 @@
-"""Numbers that look like activations, and the histograms of them."""
+"""Synthetic activations and their histograms."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class ApiMatrix:
         columns: the releases, oldest first, and last TensorRT-RTX.
         members: releases by member, by class; `MODULE` holds the names in the module. The entry `name=` holds
             the releases where the member can be assigned to, if fewer than can read it.
-        rtx: the real TensorRT-RTX, which overrules the tables; None where it is not installed.
+        rtx: the real TensorRT-RTX, which overrides the tables; None if it is not installed.
     """
 
     columns: Tuple[str, ...]
@@ -74,7 +74,7 @@ class ApiMatrix:
 
 
 def read_matrix() -> ApiMatrix:
-    """Read both tables; the additions overrule the matrix, the module `tensorrt_rtx` overrules both."""
+    """Read both tables; the additions override the matrix, and the module `tensorrt_rtx` overrides both."""
     columns, members = read_table(MATRIX)
     _, additions = read_table(ADDITIONS, columns)
     for owner, rows in additions.items():
@@ -114,7 +114,7 @@ def version_of(release: str) -> Tuple[int, int]:
 
 
 def _with_rtx(releases: Releases) -> Releases:
-    """Add TensorRT-RTX, which the matrix does not list, where the release has that its interface follows."""
+    """Add TensorRT-RTX, which the matrix lacks, with the members of the release that it follows."""
     return releases | {RTX} if _RTX_INTERFACE in releases else releases
 
 

@@ -69,7 +69,7 @@ def check(
         release: a column of it.
         sources: files, those of the adapter among them.
         folder: receives the stubs and keeps mypy's cache.
-        guarded: False reports as if the adapter never asked for its release.
+        guarded: False to check as if the adapter had no branches by release.
     """
     from mypy import api as mypy
 

@@ -22,7 +22,7 @@ FLAGS = (
 
 
 def find_chromium() -> Optional[str]:
-    """Return the browser's path; None where there is none."""
+    """Return the browser's path; None if it is not installed."""
     return next((path for path in map(shutil.which, NAMES) if path is not None), None)
 
 
@@ -30,8 +30,8 @@ class Browser:
     """One page of a running browser.
 
     Attributes:
-        requests: the addresses that the page asked for.
-        complaints: what the browser wrote to its console, dialogs included.
+        requests: the URLs that the page requested.
+        complaints: messages on the browser's console, and dialogs.
     """
 
     def __init__(self, commands: int, answers: int) -> None:
@@ -60,7 +60,7 @@ class Browser:
                 return answer["result"]
 
     def look(self, path: Path, width: int, *, dark: bool = False, media: str = "screen") -> None:
-        """Open a file in a window `width` pixels wide; below 500 it is a phone's."""
+        """Open a file in a window of `width` pixels; below 500, emulate a phone."""
         self.requests.clear()
         self.complaints.clear()
         phone = width < 500
@@ -79,7 +79,7 @@ class Browser:
             self._receive()
 
     def evaluate(self, expression: str) -> Any:
-        """Return what an expression is in the page."""
+        """Return the value of a JavaScript expression in the page."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
@@ -115,7 +115,7 @@ class Browser:
 
 @contextlib.contextmanager
 def open_browser(executable: str, profile: Path) -> Iterator[Browser]:
-    """Start a browser with a profile of its own, and end it."""
+    """Start a browser with its own profile; end it after the block."""
     command_read, command_write = os.pipe()
     answer_read, answer_write = os.pipe()
 
@@ -137,7 +137,7 @@ def open_browser(executable: str, profile: Path) -> Iterator[Browser]:
         browser = Browser(command_write, answer_read)
         yield browser
     finally:
-        os.close(command_write)  # ends it
+        os.close(command_write)  # the browser ends when this pipe closes
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

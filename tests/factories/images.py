@@ -11,7 +11,7 @@ SIZE = 64
 
 
 def write_image(path: Path, seed: int, defect: bool = False, size: int = SIZE) -> None:
-    """Write a stripy image; a defect is a bright square in its middle, a mask is written beside."""
+    """Write a striped image; a defect is a bright square in its middle, with a mask file."""
     generator = np.random.default_rng(seed)
     column = np.arange(size) + generator.integers(8)
     image = np.repeat((100 + 60 * np.sin(column / 3.0))[None, :, None], size, 0).repeat(3, 2)
@@ -40,7 +40,7 @@ def write_dataset(root: Path, categories: int = 2) -> Path:
 
 
 def make_model(fusion: str = "official", size: int = SIZE, seed: int = 0):
-    """Make an STFPM whose student is its teacher plus a little noise: small maps, as of a trained one."""
+    """Make an STFPM whose student is its teacher plus a little noise: small scores, as after training."""
     import torch
 
     from adq_edge.models.config import ModelConfig
@@ -57,5 +57,5 @@ def make_model(fusion: str = "official", size: int = SIZE, seed: int = 0):
 
 
 def leftovers(folder: Path) -> list:
-    """Return hidden files: what an atomic write that went wrong would leave."""
+    """Return the hidden files, which a failed atomic write would leave."""
     return list(folder.rglob(".*"))

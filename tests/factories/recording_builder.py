@@ -102,7 +102,7 @@ class SimulatedBuilder(SimulatedMachine):
         def construct(instance: Any) -> None:
             instance.is_constructed = True
 
-        # The constructor detects a subclass that does not call it.
+        # `is_constructed` records whether a subclass called this constructor.
         for name in ("ILogger", "IProgressMonitor", *CALIBRATORS):
             if self.column in MATRIX.members["tensorrt"].get(name, ()):
                 base = type(name, (), {"__init__": construct, "is_constructed": False, "base_name": name})

@@ -1,4 +1,4 @@
-"""Result files as the verbs write them, with figures that are made up: what a report is tested with."""
+"""Result files in the formats of the commands, with invented figures, for tests of reports."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def engine(
     steady: bool = True,
     quality: str = "",
 ) -> EngineBenchmark:
-    """Make an engine's figures; `scale` is its machine's slowness, `quality` tells equal names apart."""
+    """Make an engine's figures; `scale` multiplies its times, `quality` distinguishes equal names."""
     name = f"{model}-{precision}" if name is None else name
     middle = MIDDLE[precision] * scale
     seed = int(digest(name)[:6], 16)
@@ -269,7 +269,7 @@ def evaluation(
 
 
 def write(folder: Path, report: BenchmarkReport, prefix: str = "", evaluated: bool = True) -> None:
-    """Write a run as `bench` does, a file an engine, and what `eval` says of each."""
+    """Write a run as `bench` does, and for each engine a result file as `eval` does."""
     for item in report.engines:
         dataclasses.replace(report, engines=(item,)).write(folder / f"{prefix}{item.name}.bench.json")
         if evaluated:
@@ -278,7 +278,7 @@ def write(folder: Path, report: BenchmarkReport, prefix: str = "", evaluated: bo
 
 
 def write_customer(folder: Path) -> Path:
-    """Write what a customer would have: a PC and a board, three precisions, a throttled run and a look."""
+    """Write a typical set of results: a PC and a board, three precisions, a throttled and a quick run."""
     cpu = [
         engine(precision, baseline=None if precision == "fp32" else "stfpm-parts-fp32")
         for precision in MIDDLE

@@ -29,7 +29,7 @@ class RecordingLogger(trt.ILogger):
 
 
 def compile_engine(model: bytes, compute_capability: str, size: int, max_batch: int = 4) -> bytes:
-    """Parse an ONNX model and build an engine for `SM86`, `SM89`, ...; fail with the builder messages."""
+    """Parse an ONNX model and build an engine for `SM86`, `SM89`, ...; fail with the builder's messages."""
     logger = RecordingLogger()
     builder = trt.Builder(logger)
     network = builder.create_network(0)

@@ -143,7 +143,7 @@ def run_sshd(folder: Path, host: str = "board") -> Iterator[SshServer]:
         assert not os.environ.get(REQUIRED), "CI must have an sshd: apt-get install openssh-server"
         pytest.skip("no sshd here: apt-get install openssh-server")
     if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd started by root insists on it
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # required by sshd when root starts it
     server = SshServer(folder, host)
     server.put_python(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     server.start()

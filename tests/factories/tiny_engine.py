@@ -1,4 +1,4 @@
-"""An engine that is made in no time, for tests of what runs engines."""
+"""A small engine that is written at once, for tests of the runtimes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SIZE = 32
 
 
 def write_engine(path: Path, weights_mb: int = 0, batch: Optional[int] = None) -> Path:
-    """Write an engine whose map is the image's brightness; `weights_mb` of it serve only to be held."""
+    """Write an engine whose map is the image's brightness; `weights_mb` adds weights that only use memory."""
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels"], ["anomaly_map"], axes=[3], keepdims=0),
         helper.make_node("ReduceMax", ["anomaly_map"], ["brightest"], axes=[1, 2], keepdims=0),
-        # which row of the weights is read depends on the image, so that none can be folded away
+        # the image selects the row of the weights, so that no row can be constant-folded
         helper.make_node("Cast", ["brightest"], ["row"], to=TensorProto.INT64),
         helper.make_node("Gather", ["weights", "row"], ["rows"], axis=0),
         helper.make_node("ReduceMean", ["rows"], ["mean"], axes=[1], keepdims=0),

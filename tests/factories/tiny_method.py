@@ -1,4 +1,4 @@
-"""A method of a few thousand weights with all kinds of layers that the real ones have."""
+"""A method of a few thousand weights, with every kind of layer of the real methods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from factories.images import SIZE
 
 
 class TinyMethod(AnomalyModel):
-    """A frozen teacher of two layers, and a student that rebuilds one's features from the other's."""
+    """A frozen teacher of two layers; the student predicts one layer's features from the other's."""
 
     arch = "tiny"
     training_defaults = TrainingDefaults(epochs=1, batch_size=4, learning_rate=0.1)
@@ -67,7 +67,7 @@ class TinyMethod(AnomalyModel):
 
 
 def trained_tiny(config, images, steps=150):
-    """Return a model that was trained a little, with statistics that are no identity."""
+    """Return a model that was trained a little, with BatchNorm statistics that differ from the identity."""
     torch.manual_seed(0)
     model = TinyMethod(config)
     norm = model.first[1]
@@ -85,7 +85,7 @@ def trained_tiny(config, images, steps=150):
 
 
 def export_tiny(folder: Path, name: str, dataset: Path) -> Bundle:
-    """Return a bundle of the method, trained on a dataset as far as it says."""
+    """Return a bundle of the method whose checkpoint names `dataset` as its training data."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(METHODS, TinyMethod.arch, TinyMethod)
         images = torch.randint(0, 256, (4, SIZE, SIZE, 3), dtype=torch.uint8)

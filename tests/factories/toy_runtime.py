@@ -31,7 +31,7 @@ TOY = Runtime(
 
 
 def mark(editor: GraphEditor, context: PassContext) -> None:
-    """Write the runtime's name into the nodes: a pass that a test can see."""
+    """Write the runtime's name into the nodes: a graph pass that a test can detect."""
     for node in editor.nodes:
         node.doc_string = "toy"
 

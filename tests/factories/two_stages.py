@@ -11,7 +11,7 @@ from adq_edge.models.base import AnomalyModel, Stage, TrainingDefaults
 
 
 class TwoStages(AnomalyModel):
-    """A tiny method of two stages whose second builds on what was measured after the first."""
+    """A tiny method of two stages whose second uses a value measured after the first."""
 
     arch = "two-stages"
     training_defaults = TrainingDefaults(epochs=4, batch_size=1, learning_rate=0.05)
@@ -46,7 +46,7 @@ class TwoStages(AnomalyModel):
         x = self.normalize(images)
         if stage.name == "second":
             return super().stage_loss(stage, images)
-        target = self.source + self.measured  # no part of the weights: a resumed run must find it again
+        target = self.source + self.measured  # not part of the weights: a resumed run must restore it
         return (self.teacher(x + self.noise * torch.randn_like(x)) - target).square().mean()
 
     def begin_stage(self, stage, images):
@@ -58,7 +58,7 @@ class TwoStages(AnomalyModel):
         mean = sum(batch.double().sum() for batch in images()) / size
         with torch.no_grad():
             if stage.name == "first":
-                self.teacher.weight.mul_(2.0)  # twice would show
+                self.teacher.weight.mul_(2.0)  # a second call would change the result
                 self.scale.copy_(mean / 1e6)
             else:
                 self.offset.add_(mean * self.student.weight.sum())
@@ -69,7 +69,7 @@ class TwoStages(AnomalyModel):
 
 
 class QuietStages(TwoStages):
-    """The same without noise, of which no two processes draw the same."""
+    """The same without noise, which differs between processes."""
 
     arch = "quiet-stages"
     noise = 0.0

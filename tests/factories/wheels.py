@@ -50,7 +50,7 @@ def make_setuptools(folder: Path, version: str) -> None:
 
 
 def make_source(folder: Path, name: str, version: str, first: str = "pass") -> None:
-    """Write an empty source distribution, which setuptools builds as it builds pycuda.
+    """Write an empty source distribution that is built by setuptools, like pycuda.
 
     `first` is a line of Python that runs before the build.
     """

@@ -1,4 +1,4 @@
-"""A pytest plugin, `-p without_torch`: whatever imports torch is skipped, as on a board that has none."""
+"""A pytest plugin, `-p without_torch`: skip the tests that import torch, as on a board without it."""
 
 from __future__ import annotations
 

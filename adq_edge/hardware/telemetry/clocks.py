@@ -8,7 +8,7 @@ from typing import Dict, List, Optional
 
 from adq_edge.hardware.telemetry.sysfs_value import SysfsValue, open_sysfs_value
 
-# devfreq node of the GPU: the chip's name for it on JetPack 4 and 5, `gpu` from 6 on, per cluster on Thor.
+# devfreq node of the GPU: a chip-specific name on JetPack 4 and 5, `gpu` from 6 on, one per cluster on Thor.
 _GPU_NODE = re.compile(r"\.(?:gm20b|gp10b|gv11b|ga10b|gpu)$|^gpu-gpc")
 
 # Files with the memory clock in Hz; all but the first are readable for root only.
@@ -19,7 +19,7 @@ EMC_CLOCKS = (
 )
 
 # Jetsons have one to four clusters of cores with one clock each. On a PC each core has one, and some kernels
-# take 10 ms to report it: a few cores stand for all.
+# take 10 ms to report it, so only a few cores are read.
 _MAX_PROCESSORS = 4
 
 

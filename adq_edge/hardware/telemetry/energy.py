@@ -14,7 +14,7 @@ from adq_edge.hardware.telemetry.sample import Values
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """An interval in s of the recorder's clock."""
+    """An interval on the recorder's clock in s."""
 
     start: float
     end: float
@@ -23,7 +23,7 @@ class Window:
         return self.start <= instant <= self.end
 
     def overlaps(self, after: float, until: float) -> bool:
-        """Return True if the interval (after, until] has a part inside this window."""
+        """Return True if the interval (after, until] overlaps this window."""
         return until >= self.start and after < self.end
 
 
@@ -37,17 +37,17 @@ def measure_energy(
     seconds: float,
     on_gpu: bool = False,
 ) -> Optional[Energy]:
-    """Compute the energy per image of the work in some windows.
+    """Compute the energy per image of the work in windows.
 
     Args:
-        instants: of the samples in s, increasing.
+        instants: times of the samples in s, increasing.
         power: the rails of each sample in W.
-        windows: in which the images were computed.
-        idle: in which nothing ran.
-        averages: whether a power is the mean since the sample before.
+        windows: intervals in which the images were computed.
+        idle: intervals in which nothing ran.
+        averages: whether a power value is the mean since the previous sample.
         images: number of computed images.
         seconds: total duration of the timed calls.
-        on_gpu: whether a GPU computed them.
+        on_gpu: whether a GPU computed the images.
 
     Returns:
         None without images, without a rail that feeds the processor or GPU, or without a sample in the
@@ -75,13 +75,13 @@ def mean_power(
 
     Between the samples of a window the power is linear (trapezoidal rule); before the first and after the
     last sample it is constant. Samples outside do not count, because another engine may run there. A mean
-    since the sample before counts only if that sample is inside the window too.
+    since the previous sample counts only if that sample is inside the window too.
 
     Args:
-        instants: of the samples in s, increasing.
-        power: in W; None for a failed sample.
-        windows: where to integrate.
-        averages: whether a power is the mean since the last sample that did not fail.
+        instants: times of the samples in s, increasing.
+        power: power of each sample in W; None for a failed sample.
+        windows: intervals to integrate over.
+        averages: whether a power value is the mean since the last sample that did not fail.
     """
     kept = [(t, watts) for t, watts in zip(instants, power) if watts is not None]
     times, watts = np.array([t for t, _ in kept]), np.array([w for _, w in kept])

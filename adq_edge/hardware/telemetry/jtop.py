@@ -1,10 +1,10 @@
 """Samples from jtop, the service of jetson-stats, if it is installed and no other source reports power.
 
-jetson-stats 4 and later: `power` has the rails in mW and `tot`, which has a name if one rail feeds the whole
-board; `temperature` is in degrees Celsius. The clocks in `gpu` and `memory["EMC"]` are in kHz; releases for
-Thor take that of the GPU from NVML, in MHz. `uptime` is the time of the measurement, `stats["time"]` that of
-the query. The rate of the service is that of its first client, often one sample per second. The CPU time of
-the service is not part of the cost that a recorder reports.
+Fields of jetson-stats 4 and later: `power` has the rails in mW, and `tot`, which has a name if one rail feeds
+the whole board. `temperature` is in degrees Celsius. The clocks in `gpu` and `memory["EMC"]` are in kHz; on
+Thor, the GPU clock comes from NVML, in MHz. `uptime` is the time of the measurement, `stats["time"]` the time
+of the query. The first client sets the service's rate, often one sample per second. A recorder's reported
+cost excludes the CPU time of the service.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Optional
 from adq_edge.hardware.telemetry.sample import TelemetrySample, Values
 from adq_edge.hardware.telemetry.thermal import real_temperatures
 
-_STALE_SECONDS = 5.0  # a service without a new measurement for so long has failed
+_STALE_SECONDS = 5.0  # after this time without a new measurement, the service has failed
 _MAX_MHZ = 10_000.0
 
 
@@ -83,5 +83,5 @@ def _clocks(gpus: Any, memory: Any) -> Values:
 
 
 def _mhz(clock: float) -> float:
-    """Return a clock in MHz from one in kHz or MHz: a Jetson has clocks of 10 to 10,000 MHz only."""
+    """Convert a clock in kHz or MHz to MHz; all clocks of a Jetson are from 10 to 10,000 MHz."""
     return clock / 1000 if clock > _MAX_MHZ else float(clock)

@@ -20,7 +20,7 @@ _UNCONNECTED = "NC"
 # The kernel updates the energy counter about once per ms: differences over less time are not precise.
 _MIN_SECONDS = 0.005
 
-# Rails that feed a whole module or board; the first complete group counts. Some boards have one input rail,
+# Rails that feed a whole module or board; the first complete group is used. Some boards have one input rail,
 # others several parallel ones:
 # - VDD_IN: TX1, TX2, Xavier NX, Orin NX and Nano. POM_5V_IN: Nano. VIN: Thor.
 # - AGX Xavier: its monitors measure parallel rails (Jetson AGX Xavier Series Product Design Guide, 5.6.2).
@@ -120,8 +120,8 @@ def input_rails(names: Sequence[str], on_gpu: bool = False) -> Tuple[str, ...]:
 
     Args:
         names: all rails.
-        on_gpu: whether a GPU computes. A Jetson's GPU is fed by the input of the board; the card of a PC by
-            no rail that is measured here.
+        on_gpu: whether a GPU computes. The board's input feeds a Jetson's GPU; the graphics card of a PC
+            has no rail here.
     """
     for group in _INPUTS:
         if all(rail in names for rail in group):
@@ -155,6 +155,6 @@ def _iio_rails(root: Path) -> Iterator[Tuple[str, Rail]]:
 
 
 def _readable(path: Path, scale: float) -> Optional[SysfsValue]:
-    """Open a file that has a value now; an existing file may refuse to be read."""
+    """Open a file that has a value now; None if it is absent or cannot be read."""
     value = open_sysfs_value(path, scale)
     return None if value is None or value.read() is None else value

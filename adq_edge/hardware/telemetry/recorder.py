@@ -3,18 +3,18 @@
     recorder = open_recorder()                      # None if no value can be read
     with recorder:
         recorder.measure_idle(2.0)                  # before engines load; sleeps 2 s
-        for engine in turns:                        # a name may come any number of times
+        for engine in turns:                        # a name may repeat
             with recorder.window(engine.name):
                 ...                                 # timed queries only
             with recorder.window(engine.name, counted=False):
                 ...                                 # other timed work of this engine
         recording = recorder.recording(engine.name, images=timed_images, seconds=timed_seconds)
 
-`window` and `recording` take microseconds in the calling thread. A failed reading raises no exception. The
-end of the recorder's block ends its thread and its program, if it has one; the samples are kept.
+`window` and `recording` take microseconds in the calling thread. A failed reading raises no exception. At
+its end, the recorder's block stops the thread and any program of the source; the samples are kept.
 
-Throttling, temperatures and clocks are those of all windows. The energy is that of the counted windows, in
-which `images` were computed in `seconds` of timed calls. With the mean power P over these windows,
+Throttling, temperatures and clocks cover all windows. The energy covers only the counted windows, in which
+`images` were computed in `seconds` of timed calls. With the mean power P over these windows,
 
     joules_per_image = P * seconds / images
     joules_per_image_above_idle = (P - idle power) * seconds / images
@@ -35,7 +35,7 @@ from adq_edge.hardware.telemetry.sources import open_source
 
 _MAX_JOIN_SECONDS = 2.0  # a driver that hangs in the kernel must not hang the benchmark
 
-# Significant decimals, 1 mW, 0.01 degC, 0.1 MHz and 0.1 ms, keep result files small.
+# Round to 1 mW, 0.01 degC, 0.1 MHz and 0.1 ms, to keep result files small.
 _POWER_DIGITS, _TEMPERATURE_DIGITS, _CLOCK_DIGITS, _TIME_DIGITS = 3, 2, 1, 4
 
 
@@ -43,7 +43,7 @@ def open_recorder(root: Path = Path("/"), hertz: float = 10.0) -> Optional[Recor
     """Open a recorder with `hertz` samples per second from sysfs, else tegrastats, else jtop.
 
     Returns:
-        A recorder, which the caller must enter because its source is open; None if no value can be read.
+        A recorder; enter it, because only its exit closes the open source. None if no value can be read.
     """
     source = open_source(root, hertz)
     return None if source is None else Recorder(source, hertz)
@@ -110,7 +110,7 @@ class Recorder:
             on_gpu: whether a GPU computed them; no sensor measures the graphics card of a PC.
 
         Returns:
-            The recording; its `hertz` and `cost_percent` are those of the whole time.
+            The recording; its `hertz` and `cost_percent` cover the whole recording time.
         """
         history, windows = list(self._samples), self._windows.get(name, [])
         inside = [(t, sample) for t, sample in history if any(t in window for window in windows)]
@@ -147,7 +147,7 @@ class Recorder:
         due = time.perf_counter()
         while not self._stop.is_set():
             self._take()
-            # A late sample is not repeated: the next ones keep their instants.
+            # Skip the instants that a late sample missed; later samples keep the schedule.
             now = time.perf_counter()
             due += self._period * max(1.0, (now - due) // self._period + 1)
             self._stop.wait(due - now)
@@ -155,7 +155,7 @@ class Recorder:
             self.source.close()
 
     def _take(self) -> None:
-        # No failure of a sensor may end a benchmark.
+        # A failed sensor must not end a benchmark.
         sample: Optional[TelemetrySample] = TelemetrySample()
         with contextlib.suppress(Exception):
             sample = self.source.read()
@@ -179,7 +179,7 @@ def _series(samples: List[Values], unit: str, digits: int) -> Tuple[Series, ...]
 def _throttling(
     history: List[Tuple[float, TelemetrySample]], windows: List[Window]
 ) -> Optional[Tuple[str, ...]]:
-    """Return the reasons for throttling in the windows; a sample reports the time since the sample before."""
+    """Return the reasons for throttling in the windows; each sample covers the time since the last."""
     reported = [
         sample.throttling
         for (before, _), (t, sample) in zip(history, history[1:])

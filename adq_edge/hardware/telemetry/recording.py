@@ -44,8 +44,8 @@ class Energy:
     Attributes:
         rail: the input rail, such as `VDD_IN`; several rails that were summed are joined by ` + `. The
             `package-0` of a PC is its processor alone.
-        idle_w: mean power before anything ran in W; None if it was not measured.
-        mean_w: mean power while queries were timed in W.
+        idle_w: mean power in W before anything ran; None if it was not measured.
+        mean_w: mean power in W while queries were timed.
         joules_per_image: energy per image in J, idle power included.
         joules_per_image_above_idle: energy per image in J without the idle power.
     """

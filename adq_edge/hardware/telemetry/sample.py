@@ -6,12 +6,12 @@ import dataclasses
 from typing import Dict, Optional, Protocol, Tuple
 
 Values = Dict[str, Optional[float]]
-"""Values by the names of the sensors; None for a sensor that failed."""
+"""Values by sensor name; None for a sensor that failed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TelemetrySample:
-    """Values of all sensors at one instant; empty for a kind of sensor that a board does not have.
+    """Values of all sensors at one instant; a dictionary is empty if the board lacks its sensors.
 
     Attributes:
         power: rails in W.
@@ -38,8 +38,8 @@ class TelemetrySource(Protocol):
 
     Attributes:
         name: `sysfs`, `tegrastats` or `jtop`.
-        averages: whether a power is the mean since the last sample (of an energy counter), not the current
-            value.
+        averages: whether a power value is the mean since the last sample, as from an energy counter; else it
+            is the current value.
     """
 
     name: str
@@ -48,12 +48,12 @@ class TelemetrySource(Protocol):
     def read(self) -> Optional[TelemetrySample]:
         """Read all sensors; None for a sensor that fails.
 
-        May wait 1 s for the next line of a program, and 5 s in the first call, which is before a recorder
-        starts. Returns None if there is no measurement since the last sample.
+        May wait 1 s for the next line of a program; the first call, before a recorder starts, may wait 5 s.
+        Returns None if there is no new measurement since the last sample.
         """
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time in s that the samples cost outside the calling thread, as in a program."""
+        """Return the CPU time in s of the sampling outside the calling thread, for example in a program."""
 
     def close(self) -> None:
         """Close files and end programs."""

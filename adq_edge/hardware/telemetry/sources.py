@@ -15,7 +15,7 @@ from adq_edge.hardware.telemetry.throttling import Throttling
 
 
 class _WithThrottling:
-    """A source that does not report throttling, with the throttling from sysfs."""
+    """Adds the throttling from sysfs to a source that does not report it."""
 
     def __init__(self, source: TelemetrySource, throttling: Throttling) -> None:
         self.name, self.averages = source.name, source.averages
@@ -59,7 +59,7 @@ def _with_power(mark: Path, opens: Callable[[Path], TelemetrySource]) -> Optiona
         return None
     try:
         source = opens(mark)
-    except Exception:  # whatever the error of a program or service that does not work
+    except Exception:  # a broken program or service may raise any error
         return None
     has_power = False
     try:

@@ -18,7 +18,7 @@ class SysfsSource:
 
     def __init__(self, root: Path = Path("/")) -> None:
         rails = find_rails(root)
-        # The energy counters of a processor are for machines without rails: a board with rails has none.
+        # Use a processor's energy counters only if there are no rails: boards with rails have none.
         self.averages = not rails
         self._rails = rails or find_counters(root)
         self._thermometers = find_thermometers(root)

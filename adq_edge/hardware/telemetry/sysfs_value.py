@@ -1,4 +1,4 @@
-"""A number in a file of /sys that is read often: the file stays open, because opening takes long."""
+"""Read a number from a file of /sys repeatedly; the file stays open, because opening it is slow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SysfsValue:
         weakref.finalize(self, os.close, self._file)
 
     def read(self) -> Optional[float]:
-        """Return the current value; None if the sensor has none, as that of a GPU without power."""
+        """Return the current value; None if the sensor has none, for example on a GPU without power."""
         with contextlib.suppress(OSError, ValueError):
             os.lseek(self._file, 0, os.SEEK_SET)
             # Some drivers append a unit: `32760 ma`.

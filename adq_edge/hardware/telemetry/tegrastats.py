@@ -1,6 +1,6 @@
-"""Samples from tegrastats, NVIDIA's program for Jetsons, if /sys reports no power.
+"""Samples from tegrastats, NVIDIA's program for Jetsons, used if /sys reports no power.
 
-Its line differs between releases (NVIDIA's developer guide, "Tegrastats Utility"; examples are in
+Its line format differs between releases (NVIDIA's developer guide, "Tegrastats Utility"; examples are in
 tests/data/tegrastats). Rails are `VDD_IN 4067/4067`, `VDD_IN 4906mW/4906mW` or, with a peak,
 `VIN 26686mW/26686mW/26686mW`: current value, mean and peak since the start, in mW. Temperatures are
 `GPU@41.5C` or, with the peak, `gpu@58.25C/61.75C`. Clocks are in MHz.
@@ -87,7 +87,7 @@ class TegrastatsSource:
         return self._cpu_seconds
 
     def close(self) -> None:
-        """Terminate the program, and kill it after 1 s."""
+        """Terminate the program; kill it if it still runs after 1 s."""
         self._process.terminate()
         try:
             self._process.wait(_END_SECONDS)

@@ -1,10 +1,10 @@
 """Throttling: whether and why a board reduces its clocks.
 
-Jetsons report it in three ways. Cooling devices of the thermal framework that reduce clocks have a state
-above 0 while they do. Counters exist for the trips of NVIDIA's thermal alerts and for over-current events
+Jetsons report it in three ways. A cooling device of the thermal framework has a state above 0 while it
+reduces clocks. Counters exist for the trips of NVIDIA's thermal alerts and for over-current events
 (`oc1` and so on; JetPack 5.1 and later, NVIDIA's developer guide, "Over-current Throttling"). On boards
-without over-current counters, an alarm of a power monitor shows a rail above its limit, which reduces clocks.
-The processor of a PC counts how often it was too hot.
+without over-current counters, a power monitor's alarm reports a rail above its limit, which reduces clocks.
+On a PC, the processor counts how often it was too hot.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _REDUCES_CLOCKS = re.compile(
     r"throttl|balanced|heavy|emergency|cpufreq|devfreq|^Processor$|^\d+\.(?:gm20b|gp10b|gv11b|ga10b|gpu)$"
 )
 
-# Meaning of the counters of Orin and Thor, by the same guide.
+# Meaning of the counters of Orin and Thor, from the same guide.
 _OVER_CURRENT = {"OC1": "under-voltage", "OC2": "over-current on average", "OC3": "over-current"}
 
 _Signs = List[Tuple[str, SysfsValue]]
 
 
 class Throttling:
-    """The signs of throttling of this board."""
+    """Reads the signs of throttling of this board."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         over_current = _over_current_counters(root)
@@ -39,7 +39,7 @@ class Throttling:
         self.read()
 
     def read(self) -> Optional[Tuple[str, ...]]:
-        """Return why clocks were reduced since the last call, each reason once; None without any sign."""
+        """Return the unique reasons for reduced clocks since the last call; None without a readable sign."""
         levels = [(reason, value.read()) for reason, value in self._levels]
         rises = [(reason, self._rise(counter)) for reason, counter in self._counters]
         known = [(reason, value) for reason, value in (*levels, *rises) if value is not None]
