@@ -27,7 +27,7 @@ _LONGEST_REASON = 300
 
 Parsers = Mapping[Any, Callable[[Any], Any]]
 Renamed = Mapping[str, str]
-"""New field names by the dotted path of the old one: {"parity.pictures": "source"}."""
+"""New field names by the dotted path of the old one: {"model.path": "file"}."""
 
 
 @dataclasses.dataclass(frozen=True)
