@@ -3,7 +3,7 @@
     python -m benchmarks.uint8_input --bundle BUNDLE --data DIR [--samples 64] [--limit N] [--rounds 40]
 
 For a bundle of STFPM or Reverse Distillation. Times are medians of interleaved rounds. Writes
-benchmarks/published/image.json and .md.
+benchmarks/published/uint8_input.json and .md.
 """
 
 from __future__ import annotations
