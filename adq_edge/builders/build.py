@@ -156,7 +156,10 @@ def _choose_builder(options: BuildOptions) -> EngineBuilder:
         device = Device.CPU if read_jetson() is None else Device.JETSON
     if device is Device.CPU:
         if options.tensorrt != TensorRTOptions():
-            raise BuildError("an option for TensorRT, but the device is a CPU", fix="Give --device too")
+            raise BuildError(
+                "TensorRT options do not apply to a CPU engine",
+                fix="Omit them, or add --device jetson, cuda or rtx",
+            )
         runtime = find_runtime(options.runtime or ONNXRUNTIME.name)
         if not runtime.on_cpu:
             raise BuildError(f"{runtime.name} does not run on a CPU", fix="Give --device jetson, cuda or rtx")
@@ -188,7 +191,7 @@ def _read_plan(path: Path, bundle: Bundle, model: FloatModel, builder: EngineBui
     plan = read_plan(path, bundle.manifest.model_sha256, layers)
     if plan.target is not builder.target:
         raise BuildError(
-            f"a plan for the arithmetic of {plan.target.value}, not of {builder.target.value}",
+            f"the plan is for the target {plan.target.value}, the engine for {builder.target.value}",
             where=path,
             fix="Find one for this device: adq-edge build BUNDLE --max-drop DROP",
         )

@@ -120,7 +120,7 @@ def _check_options(device: Device, precision: Precision, options: TensorRTOption
     if options.route not in (None, Route.IMPLICIT):
         raise BuildError("DLA reads no Q/DQ pairs", fix="Omit --route, or give --route implicit")
     if options.max_batch > 1:
-        raise BuildError("DLA takes one size of batch only", fix="Omit --max-batch")
+        raise BuildError("DLA supports batch size 1 only", fix="Omit --max-batch")
 
 
 def _compute_capability(text: str) -> str:
@@ -133,7 +133,7 @@ def _compute_capability(text: str) -> str:
 
 
 def _known() -> str:
-    return f"there are: {', '.join(name.replace('.', '') for name in RTX_COMPUTE_CAPABILITIES)}"
+    return f"use one of: {', '.join(name.replace('.', '') for name in RTX_COMPUTE_CAPABILITIES)}"
 
 
 def _check_gpu(here: Probe, precision: Precision, options: TensorRTOptions) -> None:

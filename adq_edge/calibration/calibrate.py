@@ -148,9 +148,7 @@ def _checked_images(source: CalibrationSource, size: Tuple[int, int]) -> Iterato
             count += 1
             yield np.ascontiguousarray(array)
     if count != len(source):
-        raise CalibrationError(
-            f"source {source.name!r} gave {count} images, not the {len(source)} it announced"
-        )
+        raise CalibrationError(f"source {source.name!r} gave {count} images, but its length is {len(source)}")
 
 
 def _compute_range(spec: str, calibrator: Calibrator, histogram: Histogram) -> Tuple[float, float]:

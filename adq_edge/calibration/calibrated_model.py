@@ -103,7 +103,11 @@ def apply_trained_ranges(bundle: Bundle, model: FloatModel, path: Path) -> Calib
     """
     ranges = read_ranges(path, bundle.manifest.model_sha256, model.region.measured)
     if ranges.rounding is not WeightRounding.NEAREST:
-        raise CalibrationError("ranges that were not trained", where=path, fix="Export the checkpoint again")
+        raise CalibrationError(
+            "these ranges come from calibration, not from training",
+            where=path,
+            fix="Export the checkpoint again",
+        )
     equalized = equalize(model, ranges.equalization)
     return CalibratedModel(equalized, ranges, _round_to_nearest(equalized), path)
 

@@ -145,4 +145,4 @@ def choose(kind: Type[Choice], value: Union[Choice, str]) -> Choice:
     except ValueError:
         names = ", ".join(str(item.value) for item in kind)
         what = re.sub("(?<!^)(?=[A-Z])", " ", kind.__name__).lower()
-        raise AdqError(f"{value!r} is not a valid {what}", fix=f"There are: {names}") from None
+        raise AdqError(f"{value!r} is not a valid {what}", fix=f"Use one of: {names}") from None

@@ -36,7 +36,7 @@ def load_factory(kind: str, name: str, group: str, built_in: Mapping[str, str]) 
     installed = _installed(group)
     if name not in built_in and name not in installed:
         names = ", ".join(plugin_names(group, built_in))
-        raise CalibrationError(f"no {kind} named {name!r}", fix=f"There are: {names}")
+        raise CalibrationError(f"no {kind} named {name!r}", fix=f"Use one of: {names}")
     with plugin_errors(f"{kind} {name!r} cannot be loaded", fix="Repair its package"):
         return import_attribute(built_in[name]) if name in built_in else installed[name]()
 

@@ -94,7 +94,7 @@ def find_runtime(name: str) -> Runtime:
         AdqError: there is no runtime of this name.
     """
     if name not in RUNTIMES:
-        raise AdqError(f"{name!r} is not a runtime", fix=f"There are: {', '.join(RUNTIMES)}")
+        raise AdqError(f"{name!r} is not a runtime", fix=f"Use one of: {', '.join(RUNTIMES)}")
     return RUNTIMES[name]
 
 

@@ -99,7 +99,7 @@ def read_dataset(root: Path, categories: Optional[Sequence[str]] = None) -> Data
             raise DataError(
                 f"no category named {unknown[0]!r}",
                 where=root,
-                fix=f"There are: {', '.join(sorted(folders))}",
+                fix=f"Use one of: {', '.join(sorted(folders))}",
             )
         folders = {name: folders[name] for name in categories}
     return Dataset(root, tuple(_read_category(*item) for item in folders.items()))

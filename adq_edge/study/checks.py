@@ -70,7 +70,7 @@ def _check_choices(config: StudyConfig) -> None:
     for name in (name.strip() for source in config.sources for name in source.split(",")):
         if name not in source_names():
             known = ", ".join(source_names())
-            raise CalibrationError(f"no source named {name!r}", fix=f"There are: {known}")
+            raise CalibrationError(f"no source named {name!r}", fix=f"Use one of: {known}")
 
 
 def _check_numbers(config: StudyConfig) -> None:
@@ -95,7 +95,7 @@ def _check_method(name: str, method: MethodConfig) -> None:
     kinds = [*(training.value for training in Training), *(f"qat-{kind.value}" for kind in Arithmetic)]
     for kind, path in method.finished.items():
         if kind not in kinds:
-            fix = f"There are: {', '.join(kinds)}"
+            fix = f"Use one of: {', '.join(kinds)}"
             raise CheckpointError(f"{name}: no finished model is called {kind!r}", fix=fix)
         _require_path(Path(path), f"the finished {kind} model of {name}")
     _require_teacher(method.teacher_weights)

@@ -138,7 +138,7 @@ def test_unsuitable_source_is_rejected_and_file_name_is_legal(fresh: Bundle):
     for images, complaint in (
         ([good.astype(np.float32)], "gave an image of float32"),
         ([good[:-1]], r"It must be uint8 \(64, 64, 3\)"),
-        ([good], "gave 1 images, not the 2 it announced"),
+        ([good], "gave 1 images, but its length is 2"),
         ([good.tolist()], "gave an image of int64"),
     ):
         with pytest.raises(CalibrationError, match=complaint):
@@ -270,7 +270,7 @@ def test_calibrate_command_prints_written_files(fresh: Bundle, dataset: Path):
     ("options", "complaint"),
     [
         (["--calib", "entropy,magic"], "no calibrator named 'magic'"),
-        (["--source", "images,dreams"], "no source named 'dreams'. There are: images, random-normal, synth"),
+        (["--source", "images,dreams"], "no source named 'dreams'. Use one of: images, random-normal, synth"),
         (["--source", "images,random-normal", "--samples", 1], "Give --samples 2 or more"),
         (["--calib-data", "nowhere"], "nowhere: no such folder. Name a folder with --calib-data"),
     ],

@@ -164,7 +164,7 @@ def test_fingerprint_changes_with_the_images(dataset: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("spec", "samples", "complaint"),
     [
-        ("dreams", 3, r"no source named 'dreams'\. There are: images, random-normal, synthetic-defects\."),
+        ("dreams", 3, r"no source named 'dreams'\. Use one of: images, random-normal, synthetic-defects\."),
         ("images,dreams", 3, "no source named 'dreams'"),
         ("images,", 3, "no source named ''"),
         ("images,images", 3, "images,images: a source is named twice"),

@@ -42,7 +42,7 @@ def test_unusable_folders_are_rejected(dataset: Path, tmp_path: Path):
         read_dataset(tmp_path / "none")
     with pytest.raises(DataError, match="no category found here"):
         read_dataset(tmp_path)
-    with pytest.raises(DataError, match=r"no category named 'part7'\. There are: part0, part1"):
+    with pytest.raises(DataError, match=r"no category named 'part7'\. Use one of: part0, part1"):
         read_dataset(dataset, ["part7"])
     (tmp_path / "empty" / "train" / "good").mkdir(parents=True)
     with pytest.raises(DataError, match="category has no training images"):

@@ -355,7 +355,7 @@ def test_bad_options_are_rejected_before_the_calibration(
 ):
     monkeypatch.setattr("adq_edge.evaluation.analyze.calibrate_model", None)  # would fail if called
     output = tmp_path / "r.json"
-    with pytest.raises(AdqError, match=r"'sparc' is not a valid target\. There are: x86, arm, tensorrt"):
+    with pytest.raises(AdqError, match=r"'sparc' is not a valid target\. Use one of: x86, arm, tensorrt"):
         analyze(fresh.path, target="sparc", calib_data=dataset, output=output)
     with pytest.raises(AdqError, match="0 images asked for"):
         analyze(fresh.path, images=0, calib_data=dataset, output=output)

@@ -300,7 +300,7 @@ def test_incompatible_targets_checkpoints_and_graphs_are_rejected(quantized, tra
     save_checkpoint(tmp_path / "unknown.pt", load_checkpoint(trained).model, {})
     with pytest.raises(AdqError, match="--data"):
         train_quantized(tmp_path / "unknown.pt", target=arithmetic)
-    with pytest.raises(AdqError, match=r"There are: cpu, tensorrt"):
+    with pytest.raises(AdqError, match=r"Use one of: cpu, tensorrt"):
         train_quantized(trained, target="gpu")
     plain = export(trained, tmp_path / "plain")
     with pytest.raises(AdqError, match=r"train --qat CHECKPOINT --target cpu"):

@@ -38,7 +38,7 @@ def written(folder: Path, **values: object) -> Path:
         ({"methods": {"stfpm": {"finished": {"uni": "."}}}}, "no finished model is called 'uni'"),
         ({"methods": {"stfpm": {"finished": {"unified": "gone"}}}}, "gone: no such file"),
         ({"seconds": "long"}, "seconds is not a number"),
-        ({"trainings": {"both": ["fp32"]}}, "'both' is not a valid training. There are: unified, one-class"),
+        ({"trainings": {"both": ["fp32"]}}, "'both' is not a valid training. Use one of: unified, one-class"),
         ({"trainings": {"unified": ["fp8"]}}, "'fp8' is not a valid variant"),
         ({"devices": ["xavier"]}, "'xavier' is not a valid device"),
         ({"devices": ["rtx"]}, "built ahead of time, for another machine. Use cuda"),

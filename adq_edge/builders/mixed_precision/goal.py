@@ -68,7 +68,7 @@ def check_options(options: BuildOptions) -> None:
         option = "--keep-nearest" if options.data is None else "--data"
         raise BuildError(f"{option} is for the search for a plan only", fix="Add --max-drop DROP")
     if max_drop is not None and not 0 <= max_drop < math.inf:
-        raise BuildError(f"a drop of {max_drop:g} is not possible", fix="Give --max-drop 0 or more")
+        raise BuildError(f"--max-drop is {max_drop:g}", fix="Give 0 or more")
 
 
 def set_goal(bundle: Bundle, max_drop: float, options: BuildOptions) -> Goal:

@@ -133,7 +133,7 @@ def _nearest(goal: Goal, search: Search) -> int:
     if goal.keep_nearest:
         return best.float_layers
     raise BuildError(
-        f"no plan keeps to a drop of {goal.max_drop:g} in {goal.measure.value}: the nearest has a drop of "
+        f"no plan meets --max-drop {goal.max_drop:g} ({goal.measure.value}): the smallest drop is "
         f"{best.drop:.4g} with {best.float_layers} of {search.layers} layers in float32",
-        fix="Give a larger --max-drop, or add --keep-nearest to build the nearest",
+        fix="Give a larger --max-drop, or add --keep-nearest to build that engine",
     )

@@ -81,7 +81,7 @@ def check_categories(names: Sequence[str]) -> None:
     for name in names:
         if name not in _CATALOGUE:
             raise DataError(
-                f"no synthetic category named {name!r}", fix=f"There are: {', '.join(CATEGORIES)}"
+                f"no synthetic category named {name!r}", fix=f"Use one of: {', '.join(CATEGORIES)}"
             )
 
 
@@ -114,7 +114,7 @@ def render(
     """
     kinds = defects_of(category)
     if defect is not None and defect not in kinds:
-        raise DataError(f"{category} has no defect named {defect!r}", fix=f"There are: {', '.join(kinds)}")
+        raise DataError(f"{category} has no defect named {defect!r}", fix=f"Use one of: {', '.join(kinds)}")
     sample = (seed, CATEGORIES.index(category), tuple(Split).index(split), index)
 
     def rng(purpose: int, attempt: int = 0) -> np.random.Generator:

@@ -245,7 +245,7 @@ def test_unreachable_drop_is_rejected_and_leaves_no_files(
     )  # FP32 itself exceeds the limit
     options = {"calib_data": dataset, "max_drop": 0.001}
     with pytest.raises(
-        BuildError, match=r"no plan keeps to a drop of 0\.001 in map-error: the nearest has"
+        BuildError, match=r"no plan meets --max-drop 0\.001 \(map-error\): the smallest drop is"
     ) as caught:
         build(unlabelled.path, tmp_path / "out" / "e.onnx", **options)
     assert "\n" not in str(caught.value)
@@ -311,8 +311,8 @@ def test_contradicting_options_are_rejected_before_reading_files(bundle, dataset
         ({"plan": "p.json", "max_drop": 0.1}, r"--max-drop and --plan exclude each other"),
         ({"data": dataset}, r"--data is for the search for a plan only\. Add --max-drop DROP"),
         ({"keep_nearest": True}, r"--keep-nearest is for the search"),
-        ({"max_drop": -0.001}, r"a drop of -0\.001 is not possible\. Give --max-drop 0 or more"),
-        ({"max_drop": float("nan")}, r"a drop of nan is not possible"),
+        ({"max_drop": -0.001}, r"--max-drop is -0\.001\. Give 0 or more"),
+        ({"max_drop": float("nan")}, r"--max-drop is nan"),
     ):
         with pytest.raises(BuildError, match=complaint):
             build(tmp_path / "no bundle", tmp_path / "e.onnx", **options)
@@ -320,7 +320,7 @@ def test_contradicting_options_are_rejected_before_reading_files(bundle, dataset
         build(bundle.path, tmp_path / "e.onnx", plan=tmp_path / "p.json")
     Plan(bundle.manifest.model_sha256, Target.TENSORRT, ()).write(tmp_path / "t.json")
     with pytest.raises(
-        BuildError, match=r"t\.json: a plan for the arithmetic of tensorrt, not of \w+\. Find one"
+        BuildError, match=r"t\.json: the plan is for the target tensorrt, the engine for \w+\. Find one"
     ):
         build(bundle.path, tmp_path / "e.onnx", plan=tmp_path / "t.json")
     root = write_dataset(tmp_path / "data", categories=1)
@@ -343,7 +343,7 @@ def test_build_command_shows_steps_and_reports_errors_in_one_line(
     before = sorted(tmp_path.iterdir())
     for arguments, complaint in (
         (["--fp32", "--max-drop", "0.1"], "--max-drop is for INT8 engines only"),
-        (["--int8", "--max-drop", "-1"], "a drop of -1 is not possible"),
+        (["--int8", "--max-drop", "-1"], "--max-drop is -1"),
         (["--int8", "--plan", other], "plan of another model"),
         (["--int8", "--max-drop", "0", "--data", "none"], "none: no such dataset folder"),
     ):

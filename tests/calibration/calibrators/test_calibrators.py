@@ -235,8 +235,8 @@ def test_constant_activation_has_a_range(name: str, constant: float):
 @pytest.mark.parametrize(
     ("spec", "complaint"),
     [
-        ("magic", r"no calibrator named 'magic'\. There are: entropy, .*minmax, mse, percentile"),
-        ("", r"no calibrator named ''\. There are: entropy"),
+        ("magic", r"no calibrator named 'magic'\. Use one of: entropy, .*minmax, mse, percentile"),
+        ("", r"no calibrator named ''\. Use one of: entropy"),
         ("percentile:0", "percentile must be above 0 and at most 100, not 0"),
         ("percentile:-1", "percentile must be above 0 and at most 100, not -1"),
         ("percentile:100.1", r"percentile must be above 0 and at most 100, not 100\.1"),

@@ -86,4 +86,4 @@ def test_calibrate_reports_its_errors_in_one_line(installed: Dict[str, str], bun
 def test_calibrator_is_unknown_without_its_package():
     code = "from adq_edge.calibration.calibrators.registry import make_calibrator; make_calibrator('sigma')"
     result = python(["-c", code], {**os.environ, "PYTHONPATH": ""})
-    assert "no calibrator named 'sigma'. There are: entropy, lp, minmax, mse, percentile." in result.stderr
+    assert "no calibrator named 'sigma'. Use one of: entropy, lp, minmax, mse, percentile." in result.stderr
