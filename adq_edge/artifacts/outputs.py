@@ -37,7 +37,7 @@ def choose_result_files(
         raise StorageError("is a folder, not a file", where=Path(result), fix="Name a file")
     files = ResultFiles(Path(result), Path(result).with_suffix(suffix) if image is None else Path(image))
     if files.image.suffix.lower() not in IMAGE_SUFFIXES:
-        raise DataError("not the name of an image", where=files.image, fix="Use .png or .jpg")
+        raise DataError("not an image file name", where=files.image, fix="Use .png or .jpg")
     if files.image == files.result:
         raise DataError(f"the {kind} would overwrite the result file", where=files.image, fix="Name it .json")
     for path in files:
@@ -56,4 +56,4 @@ def check_writable(path: Path) -> None:
             raise StorageError("a folder has this name", where=path, fix="Choose another name")
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if not (folder.is_dir() and os.access(str(folder), os.W_OK)):
-            raise StorageError("no file can be made here", where=folder, fix="Choose another output folder")
+            raise StorageError("the folder is not writable", where=folder, fix="Choose another output folder")

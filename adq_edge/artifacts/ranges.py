@@ -31,7 +31,7 @@ _Pairs = Dict[str, Tuple[float, float]]
 def _pairs(tensors: Any) -> _Pairs:
     """Parse the ranges. An error names one invalid range; the generic type check would print all ranges."""
     if not isinstance(tensors, dict):
-        raise ValueError("its tensors are not an object")
+        raise ValueError("its tensors are not a JSON object")
     for name, pair in tensors.items():
         if not (isinstance(pair, tuple) and [type(end) in (int, float) for end in pair] == [True, True]):
             raise ValueError(f"the range of {name!r} is not two numbers")

@@ -114,7 +114,7 @@ class Board:
         try:
             return dacite.from_dict(BoardInfo, self.ask("describe").content)
         except (dacite.DaciteError, ValueError) as problem:
-            raise HostError(f"its description of itself is invalid ({problem})", where=self.host) from problem
+            raise HostError(f"its reply to describe is invalid ({problem})", where=self.host) from problem
 
     def ask(self, do: str, payload: Sequence[Path] = (), **request: Any) -> Reply:
         """Send a request to the agent and return its reply; repeat it after a lost connection.

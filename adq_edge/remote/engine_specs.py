@@ -178,7 +178,7 @@ def check_images(spec: EngineSpec, folder: Optional[Path]) -> None:
         source = make_source(spec.options.source, folder, spec.options.samples, categories=categories)
         if source.fingerprint() == expected:
             return
-    what = f"the images in {folder or workspace.CALIBRATION_DATA} are not those that it was calibrated on"
+    what = f"the images in {folder or workspace.CALIBRATION_DATA} differ from the engine's calibration images"
     fix = "Build it on them, without --calib-data, or name its bundle instead"
     raise EngineError(what, where=spec.path, fix=fix)
 

@@ -22,8 +22,8 @@ _POLL_SECONDS = 1.0
 _FIRST_PAUSE = 0.1
 _ERROR_PREFIX = "adq-edge: "
 _ENDS = {
-    "gone": "was ended by somebody else",
-    "abandoned": "ended itself, because no request about it arrived",
+    "gone": "was stopped by another user or command",
+    "abandoned": "stopped because this machine sent no request for too long",
     "dead": "was killed, or the board was restarted",
 }
 
@@ -170,7 +170,7 @@ def _end_job_if_stopped(board: Board, name: str) -> Iterator[None]:
             try:
                 board.ask("end", job=name)
             except HostError as error:
-                what = f"the run there could not be ended ({error.what})"
+                what = f"the run on the board could not be stopped ({error.what})"
                 fix = "Give the same command again, and end it then"
                 raise HostError(what, where=board.host, fix=fix) from error
         raise

@@ -53,7 +53,7 @@ class Content(Dict[str, Any]):
         self._host = host
 
     def __missing__(self, name: str) -> NoReturn:
-        fix = "Check that the board itself answers, not a proxy in between"
+        fix = "Check that ssh reaches the board and not a proxy"
         raise HostError(f"its reply has no {name!r}", where=self._host, fix=fix)
 
 

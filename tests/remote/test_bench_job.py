@@ -127,7 +127,7 @@ def test_engine_is_not_calibrated_again_on_other_images(bundle, dataset: Path, t
     path = build(bundle.path, tmp_path / "own.onnx", calib="minmax", calib_data=dataset / "part0").path
     (spec,) = read_specs([path], Device.CPU, Precision.INT8)
     with pytest.raises(
-        EngineError, match=r"own\.onnx: the images in .* are not those that it was calibrated"
+        EngineError, match=r"own\.onnx: the images in .* differ from the engine's calibration images"
     ):
         build_arguments(spec, "another", tmp_path)
 

@@ -116,7 +116,7 @@ def test_invalid_board_info_is_rejected(
     with connected("board", []) as board:
         truth = dataclasses.asdict(board.read_info())
         monkeypatch.setattr(Board, "ask", lambda *_: Reply(Content("board", {**truth, name: value}), b""))
-        with pytest.raises(HostError, match=f"^board: its description of itself is invalid .*{name}"):
+        with pytest.raises(HostError, match=f"^board: its reply to describe is invalid .*{name}"):
             board.read_info()
 
 
@@ -284,7 +284,7 @@ def test_disk_that_fills_during_the_installation_is_reported(
 def test_unwritable_output_is_rejected_before_any_connection(tmp_path: Path):
     (tmp_path / "file").touch()
     (tmp_path / "results" / "board" / "run.log").mkdir(parents=True)
-    for output, reason in (("file", "no file can be made here"), ("results", "a folder has this name")):
+    for output, reason in (("file", "the folder is not writable"), ("results", "a folder has this name")):
         with pytest.raises(StorageError, match=reason):
             bench_remotely(["board"], ["bundle"], device="cpu", output=tmp_path / output)
 
