@@ -232,7 +232,7 @@ install_packages() {
         fail "apt-get install failed, see above"
     look
     if [[ ${#missing[@]} -gt 0 ]]; then
-        fail "apt installed ${packages[*]}, and yet there is no: ${missing[*]}"
+        fail "still missing after apt installed ${packages[*]}: ${missing[*]}"
     fi
 }
 
@@ -274,13 +274,13 @@ parse() {
 }
 
 refuse_elsewhere() {
-    is_jetson || refuse "this machine is no Jetson. On a PC: make venv"
+    is_jetson || refuse "this machine is not a Jetson. On a PC: make venv"
     case $(l4t) in
         [1-9].* | [12]?.* | 3[0-4].* | 35.1 | 35.1.*)
             refuse "L4T $(l4t) is older than JetPack 5.1, the first with TensorRT 8.5. Flash a later one" ;;
     esac
     if [[ -n ${SUDO_USER:-} ]]; then
-        refuse "run as root by sudo, .venv would be root's. Run it as yourself: it asks for sudo where it must"
+        refuse "do not run this with sudo: root would own .venv. Run it as a normal user; it calls sudo itself"
     fi
     version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version=
     [[ $version =~ ^3\.([89]|[1-9][0-9])$ ]] ||

@@ -158,7 +158,7 @@ def _ask_pip(pins: Sequence[str], board: Board) -> tuple[list, str]:
             [*command, *board.pip_options, *pins], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            return [], (done.stderr.strip().splitlines() or ["pip failed without a word"])[-1]
+            return [], (done.stderr.strip().splitlines() or ["pip failed without a message"])[-1]
         return json.loads(report.read_text(encoding="utf-8"))["install"], ""
 
 

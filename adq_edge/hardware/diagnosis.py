@@ -166,7 +166,7 @@ def _missing_pycuda(inventory: Inventory) -> Optional[str]:
     if inventory.jetson is not None:
         return f"pycuda: {problem}. Run {_SETUP}"
     if inventory.toolkit.nvcc is None:
-        return f"pycuda: {problem}. Install the CUDA toolkit, whose nvcc builds pycuda, then pycuda"
+        return f"pycuda: {problem}. Install the CUDA toolkit (its nvcc builds pycuda), then pycuda"
     return f"pycuda: {problem}. Install it: pip install --no-binary pycuda pycuda"
 
 

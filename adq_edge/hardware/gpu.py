@@ -103,12 +103,12 @@ def ask_cuda_driver(run: Runner = run_command) -> CudaDriver:
     """Ask the CUDA driver, in a separate process, for the GPUs that this user can use."""
     answer = run([sys.executable, str(Path(cuda_probe.__file__).resolve())])
     if answer.problem is not None:
-        return CudaDriver(problem=f"the program that asks it {answer.problem}")
+        return CudaDriver(problem=f"the CUDA probe {answer.problem}")
     try:
         document = json.loads(answer.output)
         gpus = tuple(Gpu(**gpu) for gpu in document.get("devices", ()))
     except (ValueError, TypeError, AttributeError):
-        return CudaDriver(problem="its answer is not valid")
+        return CudaDriver(problem="the CUDA probe's output is not valid")
     problem = document.get("error")
     return CudaDriver(gpus, problem if gpus or problem else "it reports no GPU")
 

@@ -71,7 +71,7 @@ class CellIndex:
         if state is None:
             return None
         if state.result is None:
-            return "failed" if state.failed else "to come" if state.reason is None else "not run"
+            return "failed" if state.failed else "pending" if state.reason is None else "not run"
         return state.result.quality.image_auroc
 
 

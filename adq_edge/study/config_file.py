@@ -49,7 +49,7 @@ def read_config(path: Optional[Path] = None, *, quick: bool = False, **given: An
 def _explain(problem: Exception) -> str:
     """Describe the problem in JSON terms."""
     if isinstance(problem, dacite.UnexpectedDataError):
-        return f"a study has no {', '.join(sorted(problem.keys))}"
+        return f"unknown field: {', '.join(sorted(problem.keys))}"
     if isinstance(problem, dacite.WrongTypeError):
         wanted, where = str(problem.field_type), problem.field_path
         if isinstance(problem.value, Mapping) and "Mapping" in wanted:

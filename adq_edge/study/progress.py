@@ -32,7 +32,7 @@ class StudyProgress:
         self._seconds: List[float] = [s.result.seconds for s in states if s.result is not None]
         self._started = time.monotonic()
         self._console.print(
-            f"study: {self._total} cells, {self._done} done before, {self._left_out} not for this machine, "
+            f"study: {self._total} cells, {self._done} done before, {self._left_out} not possible here, "
             f"{len(self._todo)} to run"
         )
 

@@ -165,7 +165,7 @@ def _accelerators(index: CellIndex) -> Table:
 def _without_figures(index: CellIndex) -> Table:
     states = [state for state in index.states.values() if state.result is None]
     counts = Counter(
-        (state.cell.device.value, "failed" if state.failed else "not run", state.reason or "still to come")
+        (state.cell.device.value, "failed" if state.failed else "not run", state.reason or "pending")
         for state in states
     )
     rows = tuple((device, count, what, why) for (device, what, why), count in sorted(counts.items()))

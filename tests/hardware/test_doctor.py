@@ -195,7 +195,7 @@ def test_diagnosis_of_a_pc_with_a_gpu(tmp_path: Path):
             {**CARD, **DRIVER},
             ["pycuda"],
             {"cuda": RTX_3060},
-            "Install the CUDA toolkit, whose nvcc builds pycuda",
+            "Install the CUDA toolkit (its nvcc builds pycuda)",
         ),
         (
             {**CARD, **DRIVER},

@@ -321,7 +321,7 @@ def test_refuses_in_one_line_and_changes_nothing(board: Board, files, options, v
 @pytest.mark.parametrize("options", [[], ["--check"], ["--max-performance"]])
 def test_refuses_elsewhere(tmp_path: Path, options: List[str]):
     pc = Board(tmp_path, {"etc/os-release": "NAME=Ubuntu\n", **LIBRARIES})
-    assert "this machine is no Jetson" in refused(pc.setup(*options))
+    assert "this machine is not a Jetson" in refused(pc.setup(*options))
     assert pc.calls == []
 
 

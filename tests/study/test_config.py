@@ -29,7 +29,7 @@ def written(folder: Path, **values: object) -> Path:
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ({"epochz": 1}, "a study has no epochz"),
+        ({"epochz": 1}, "unknown field: epochz"),
         ({"calibrators": "lp"}, "calibrators is not a list [...]"),
         ({"methods": ["stfpm"]}, "methods is not an object {...}"),
         ({"methods": {"stfpm": {"epochs": "many"}}}, "methods.epochs is not a whole number"),

@@ -157,7 +157,7 @@ def test_interrupted_study_is_resumed(studied: FinishedStudy):
     ]
     assert (studied.out / "cells" / f"{FP32.name}.json").read_bytes() == studied.first_cell
     assert studied.only("checkpoints/tiny-unified-*.pt").stat().st_mtime_ns == studied.checkpoint
-    assert "8 cells, 1 done before, 4 not for this machine, 3 to run" in studied.finished.stderr
+    assert "8 cells, 1 done before, 4 not possible here, 3 to run" in studied.finished.stderr
 
 
 def test_finished_cells_are_found_unless_images_change(studied: FinishedStudy, tmp_path: Path):
