@@ -298,7 +298,7 @@ def test_the_highest_mode_is_the_one_that_doctor_names(board: Board, configurati
         ({}, ["--fast"], {}, "unknown option --fast"),
         ({}, ["--check", "extra"], {}, "unknown option extra"),
         ({}, [], {"FREE_MB": "1999"}, "1999 MB are free, 2000 MB are needed"),
-        ({}, [], {"SUDO_USER": "ann"}, "Run it as yourself"),
+        ({}, [], {"SUDO_USER": "ann"}, "Run it as a normal user"),
         ({}, [], {"PYTHON": "/nowhere/python3"}, "/nowhere/python3 is no Python 3.8 or later"),
         ({"etc/nvpmodel.conf": ""}, ["--max-performance"], {}, "no mode in"),
         (

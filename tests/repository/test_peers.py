@@ -130,5 +130,5 @@ def test_a_bar_takes_our_fastest_int8_and_their_fastest_of_the_same_rounds():
 
 
 def test_an_interpreter_of_nobody_is_refused(tmp_path):
-    with pytest.raises(AdqError, match="--python keras=/bin/python is no MAKER=FILE"):
+    with pytest.raises(AdqError, match="--python keras=/bin/python is not of the form MAKER=FILE"):
         main(["--data", str(tmp_path), "--stfpm", "none", "--python", "keras=/bin/python"])
