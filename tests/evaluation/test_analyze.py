@@ -19,7 +19,14 @@ import adq_edge
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.calibration.calibrated_model import CalibratedModel, calibrate_model
 from adq_edge.calibration.sources import image_source, make_source
-from adq_edge.core.errors import AdqError, CalibrationError, DataError, ResultError, StorageError
+from adq_edge.core.errors import (
+    AdqError,
+    CalibrationError,
+    CheckpointError,
+    DataError,
+    ResultError,
+    StorageError,
+)
 from adq_edge.core.imaging import read_image
 from adq_edge.core.options import Target
 from adq_edge.evaluation.analysis import Analysis
@@ -241,7 +248,7 @@ def test_unknown_layer_no_images_and_nan_are_rejected(prepared, images):
     broken.CopyFrom(model.proto)
     bias = next(tensor for tensor in broken.graph.initializer if tensor.name == "/student/conv1/Conv.bias")
     bias.CopyFrom(numpy_helper.from_array(np.full(bias.dims[0], np.nan, np.float32), bias.name))
-    with pytest.raises(CalibrationError, match="anomaly map or score is NaN or infinite"):
+    with pytest.raises(CheckpointError, match="weights '/student/conv1/Conv.bias' contain NaN"):
         SensitivityAnalysis(FloatModel.of(broken), ranges, Target.X86, images).layers()
 
 
