@@ -248,7 +248,7 @@ def test_unknown_layer_no_images_and_nan_are_rejected(prepared, images):
     broken.CopyFrom(model.proto)
     bias = next(tensor for tensor in broken.graph.initializer if tensor.name == "/student/conv1/Conv.bias")
     bias.CopyFrom(numpy_helper.from_array(np.full(bias.dims[0], np.nan, np.float32), bias.name))
-    with pytest.raises(CheckpointError, match="weights '/student/conv1/Conv.bias' contain NaN"):
+    with pytest.raises(CheckpointError, match=r"weights '/student/conv1/Conv\.bias' contain NaN"):
         SensitivityAnalysis(FloatModel.of(broken), ranges, Target.X86, images).layers()
 
 
