@@ -23,13 +23,13 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 demo: venv
 	$(RUN)/adq-edge demo $(if $(DATA),--data '$(DATA)')
 
-# A process for each file, two at a time, of one thread each. A process that has run torch, ONNX Runtime, OpenVINO and
-# hundreds of subprocesses was ended by the kernel (SIGSEGV); no file alone ever was. pytest-xdist keeps a worker for
-# many files, and hangs when it has to replace one. Exit code 5: all tests of the file are deselected.
-TEST_FILES = $(filter-out %/test_gpu.py,$(sort $(shell find tests -name 'test_*.py')))
+# A process for each folder, two at a time, of one thread each, folders of many files first. A process that has run
+# torch, ONNX Runtime, OpenVINO and hundreds of subprocesses was ended by the kernel (SIGSEGV); no folder alone ever was.
+# pytest-xdist keeps a worker for many folders, and hangs when it has to replace one. Exit code 5: no test is selected.
 define run_tests
-	@printf '%s\n' $(TEST_FILES) | xargs -P 2 -n 1 sh -c 'output=$$(OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q \
-		-m "$(1)" "$$0" 2>&1); code=$$?; echo "$$0"; echo "$$output"; [ $$code = 0 ] || [ $$code = 5 ]'
+	@find tests -name 'test_*.py' | xargs -n 1 dirname | sort | uniq -c | sort -rn | awk '{print $$2}' | xargs -P 2 -n 1 \
+		sh -c 'output=$$(OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q -m "$(1)" $$0/test_*.py 2>&1); code=$$?; \
+		echo "$$0"; echo "$$output"; [ $$code = 0 ] || [ $$code = 5 ]'
 endef
 
 # make test               everything that needs no GPU
