@@ -194,7 +194,7 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class EngineBenchmark:
-    """Results of one engine. A field that is None in a file of an earlier release is not known there.
+    """Results of one engine. A field is None where an earlier release did not write it.
 
     Attributes:
         name: name of the engine in tables, with a number if two of a run have the same name.
