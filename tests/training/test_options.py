@@ -177,7 +177,7 @@ def test_export_of_an_interrupted_training_measures_the_missing_statistics(run, 
 
 def test_resuming_rejects_more_epochs_for_an_earlier_stage(run, two_stages):
     run(**two_stages)
-    with pytest.raises(CheckpointError, match=r"epochs 2 of stage 'first', which --epochs .*--restart"):
+    with pytest.raises(CheckpointError, match=r"epochs 2 of stage 'first', but --epochs .*--restart"):
         run(**{**two_stages, "epochs": 8})
 
 
@@ -317,7 +317,7 @@ def test_method_options_are_stored_and_compared_when_resuming(run, two_stages):
         (["--compile"], "--compile: needs a CUDA device"),
         (["--select", "best"], "'best' is not a valid selection. Use one of: loss, auroc."),
         (["--validation", "1"], "--validation: needs a fraction from 0 to below 1."),
-        (["--validation", "0", "--early-stopping", "2"], "--early-stopping: there are no validation images"),
+        (["--validation", "0", "--early-stopping", "2"], "--early-stopping: no validation images"),
         (["--early-stopping", "0"], "--early-stopping: needs at least 1 epoch."),
         (["--batch-size", "1"], "--batch-size: BatchNorm needs at least 2 images per batch."),
         (["--output", "log.csv"], "log.csv: is the name of the log beside the checkpoint"),
