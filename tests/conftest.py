@@ -10,6 +10,7 @@ import pytest
 
 from factories.images import make_model, write_dataset
 from factories.paths import REPOSITORY
+from factories.shared import shared_folder
 
 DATA_VARIABLE = "ADQ_EDGE_DATA"
 
@@ -78,34 +79,54 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "parts")
+    return shared_folder("data", lambda folder: write_dataset(folder / "parts"), tmp_path_factory) / "parts"
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
-    from adq_edge.models.checkpoint import save_checkpoint
+    def make(folder: Path) -> None:
+        from adq_edge.models.checkpoint import save_checkpoint
 
-    path = tmp_path_factory.mktemp("checkpoints") / "parts.pt"
-    settings = {"data": str(dataset), "categories": ["part0", "part1"]}
-    save_checkpoint(path, make_model(), {"settings": settings})
-    return path
+        settings = {"data": str(dataset), "categories": ["part0", "part1"]}
+        save_checkpoint(folder / "parts.pt", make_model(), {"settings": settings})
 
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path):
-    from adq_edge.onnx_export.export import export
-
-    return export(checkpoint, tmp_path_factory.mktemp("bundles") / "parts")
+    return shared_folder("checkpoints", make, tmp_path_factory) / "parts.pt"
 
 
 @pytest.fixture(scope="session")
-def engines(tmp_path_factory: pytest.TempPathFactory, bundle):
-    """One engine per precision, built from the same bundle."""
-    from adq_edge.builders.build import build
+def built(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """Return a folder with the checkpoint's bundle and an engine of each precision; tests take copies."""
+
+    def make(folder: Path) -> None:
+        from adq_edge.builders.build import build
+        from adq_edge.core.options import Precision
+        from adq_edge.onnx_export.export import export
+
+        bundle = export(checkpoint, folder / "bundles" / "parts")
+        for precision in Precision:
+            build(bundle.path, folder / "engines" / f"parts-{precision.value}.onnx", precision=precision)
+
+    return shared_folder("built", make, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def bundle(built: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Return a copy of the bundle, with the ranges of its INT8 engine."""
+    from adq_edge.artifacts.bundle import open_bundle
+
+    copy = tmp_path_factory.mktemp("bundles") / "parts"
+    shutil.copytree(str(built / "bundles" / "parts"), str(copy))
+    return open_bundle(copy)
+
+
+@pytest.fixture(scope="session")
+def engines(built: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Return a copy of the bundle's engine of each precision."""
     from adq_edge.core.options import Precision
 
-    folder = tmp_path_factory.mktemp("engines")
-    return {p: build(bundle.path, folder / f"parts-{p.value}.onnx", precision=p).path for p in Precision}
+    copy = tmp_path_factory.mktemp("engines") / "engines"
+    shutil.copytree(str(built / "engines"), str(copy))
+    return {precision: copy / f"parts-{precision.value}.onnx" for precision in Precision}
 
 
 @pytest.fixture

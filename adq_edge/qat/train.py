@@ -170,7 +170,7 @@ def _train(
     if earlier is None:
         if loaded.unmeasured:
             measure_statistics(loaded, base, settings.data)
-        bar.say("quantizing the initial model")
+        bar.print_line("quantizing the initial model")
         order = np.random.default_rng(settings.seed).permutation(len(source))[:DEFAULT_SAMPLES]
         calibration = ImageSource(tuple(source.paths[index] for index in order))
         arithmetic = Arithmetic(settings.target)
@@ -178,7 +178,7 @@ def _train(
         trainer = QatTrainer(settings, model, ranges, loaded.training.get("settings", {}))
     else:
         trainer = QatTrainer.from_checkpoint(settings, earlier)
-        bar.say(f"continuing after epoch {len(trainer.records)} of {settings.epochs}: {path}")
+        bar.print_line(f"continuing after epoch {len(trainer.records)} of {settings.epochs}: {path}")
     size = loaded.model.config.image_size
     bar.begin("reading images", total=len(source))
     images = TrainingImages(source.paths, size, on_read=bar.advance)

@@ -82,7 +82,7 @@ class ProcessGroup:
                 fix="Give every process the same command and the same files",
             )
 
-    def joint(self, step: nn.Module, trained: nn.Module) -> nn.Module:
+    def data_parallel(self, step: nn.Module, trained: nn.Module) -> nn.Module:
         """Return `step` with gradients averaged over all processes.
 
         Args:
@@ -96,7 +96,7 @@ class ProcessGroup:
         others = any(weight.requires_grad for weight in step.parameters() if weight not in own)
         return DistributedDataParallel(step, find_unused_parameters=others)
 
-    def equalize(self, module: nn.Module) -> None:
+    def broadcast(self, module: nn.Module) -> None:
         """Copy the first process's weights and buffers to all processes."""
         if self.size > 1:
             for tensor in module.state_dict().values():

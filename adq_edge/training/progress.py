@@ -35,7 +35,7 @@ class TrainingProgress:
     ) -> None:
         self._bar.stop()
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line above the bar."""
         self._bar.console.print(text, highlight=False, markup=False)
 

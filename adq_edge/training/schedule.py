@@ -72,7 +72,7 @@ class Schedule:
             and len(records) - 1 - best_epoch(records) >= self.patience
         )
 
-    def over(self, index: int, records: Sequence[EpochRecord]) -> bool:
+    def is_complete(self, index: int, records: Sequence[EpochRecord]) -> bool:
         """Return True if stage `index` is complete with the epochs in `records`."""
         return len(records) >= self.epochs[index] or self.stopped(records)
 

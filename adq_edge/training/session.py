@@ -98,7 +98,7 @@ class Session:
     def _train(self, trainer: Trainer, checkpoint: Path, bar: TrainingProgress) -> None:
         done, epochs = len(trainer.records), sum(trainer.schedule.epochs)
         if done:
-            bar.say(f"continuing after epoch {done} of {epochs}: {checkpoint}")
+            bar.print_line(f"continuing after epoch {done} of {epochs}: {checkpoint}")
         sets, count = self.sets, len(self.sets.training)
         bar.begin("reading images", total=count + len(sets.validation) + len(sets.test))
         data = read_images(sets, self.settings.image_size, bar.advance, self.team.local_size)

@@ -31,7 +31,7 @@ class StageSteps:
         self._team = team
         self._arithmetic = Arithmetic(settings, team.device)
         self._optimizer = model.optimizer(stage, settings.learning_rate)
-        self._loss: Callable[[torch.Tensor], torch.Tensor] = team.joint(
+        self._loss: Callable[[torch.Tensor], torch.Tensor] = team.data_parallel(
             _StageLoss(model, stage), model.trainable(stage)
         )
         if settings.compile:

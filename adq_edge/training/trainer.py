@@ -117,7 +117,7 @@ class Trainer:
 
     @property
     def _stage_is_over(self) -> bool:
-        return self.schedule.over(self._index, self.stage_records)
+        return self.schedule.is_complete(self._index, self.stage_records)
 
     def _epoch_label(self, epoch: int) -> str:
         stage = "" if len(self.schedule.stages) == 1 else f" of {self.stage.name}"
@@ -142,7 +142,7 @@ class Trainer:
                 save()
                 continue
             if self.stopped is not None:
-                progress.say(self.stopped)
+                progress.print_line(self.stopped)
             if self._is_last:
                 self._weights.finish(lambda: self._finish_stage(data, progress))
                 save()
@@ -222,7 +222,7 @@ class Trainer:
         self._model.eval()
         seed_epoch(self.settings.seed, 0)
         self._model.finish_stage(self.stage, lambda: self._images(data, progress))
-        self._team.equalize(self._model)
+        self._team.broadcast(self._model)
 
     def _images(self, data: TrainingData, progress: TrainingProgress) -> Iterable[torch.Tensor]:
         """Yield batches of evenly spaced training images, uint8 `[N, H, W, 3]`."""
