@@ -120,6 +120,14 @@ def bundle(built: Path, tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="session")
+def tiny_bundle(dataset: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Return a bundle of a few thousand weights with all operators of the methods; it is built in moments."""
+    from factories.tiny_method import export_tiny
+
+    return export_tiny(tmp_path_factory.mktemp("tiny"), "parts", dataset)
+
+
+@pytest.fixture(scope="session")
 def engines(built: Path, tmp_path_factory: pytest.TempPathFactory):
     """Return a copy of the bundle's engine of each precision."""
     from adq_edge.core.options import Precision

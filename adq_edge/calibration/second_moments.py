@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -22,6 +22,9 @@ _LARGEST_SIDE = 5000
 
 A matrix of side 10,000 takes 1 GB and a minute to invert. A 3x3 kernel over 512 channels has 4608 weights.
 """
+
+_PATCHES = 256
+"""Smallest number of patches in a product; an image of 256 x 256 pixels gives this many per layer."""
 
 _BUDGET = 48_000_000
 """Largest number of matrix elements in memory; more layers need another pass over the images."""
@@ -90,16 +93,38 @@ def _moments_of(
 ) -> Iterator[LayerMoments]:
     names = list(dict.fromkeys(operator.inputs[0] for operator in batch))
     session = observing_session(model, names, threads)
-    sums: Dict[str, np.ndarray] = {}
+    sums = {operator.node.name: _PatchMoments() for operator in batch}
     for image in images:
         values = dict(zip(names, session.run(names, {INPUT: image[None]})))
         for operator in batch:
-            rows = patches(values[operator.inputs[0]], operator.node)
-            product = rows.T @ rows
-            product += sums.get(operator.node.name, 0)
-            sums[operator.node.name] = product
+            sums[operator.node.name].add(patches(values[operator.inputs[0]], operator.node))
     for operator in batch:
-        yield LayerMoments(operator.node, sums.pop(operator.node.name))
+        yield LayerMoments(operator.node, sums.pop(operator.node.name).total())
+
+
+class _PatchMoments:
+    """The sum of x x^T over patches x; one product takes many patches, since adding matrices is slow."""
+
+    def __init__(self) -> None:
+        self._rows: List[np.ndarray] = []
+        self._sum: Optional[np.ndarray] = None
+
+    def add(self, rows: np.ndarray) -> None:
+        """Add patches, float32 `[patches, n]`."""
+        self._rows.append(rows)
+        if sum(map(len, self._rows)) >= _PATCHES:
+            self._sum = self.total()
+            self._rows = []
+
+    def total(self) -> np.ndarray:
+        """Return the sum over all patches, float32 `[n, n]`."""
+        if not self._rows and self._sum is not None:
+            return self._sum
+        rows = self._rows[0] if len(self._rows) == 1 else np.concatenate(self._rows)
+        product = rows.T @ rows
+        if self._sum is not None:
+            product += self._sum
+        return np.asarray(product)
 
 
 def patches(value: np.ndarray, node: onnx.NodeProto) -> np.ndarray:

@@ -19,8 +19,10 @@ from adq_edge.quantization.float_model import FloatModel
 
 
 @pytest.fixture
-def ranges_file(bundle, dataset: Path, tmp_path: Path) -> Path:
-    (path,) = calibrate_bundle(bundle, FloatModel.load(bundle), ["minmax"], image_source(dataset, 2))
+def ranges_file(tiny_bundle, dataset: Path, tmp_path: Path) -> Path:
+    (path,) = calibrate_bundle(
+        tiny_bundle, FloatModel.load(tiny_bundle), ["minmax"], image_source(dataset, 2)
+    )
     return Path(shutil.copy(str(path), str(tmp_path / "ranges.json")))
 
 
@@ -41,31 +43,31 @@ def ranges_file(bundle, dataset: Path, tmp_path: Path) -> Path:
         ({"schema": "adq-edge/engine"}, "not an adq-edge/ranges file"),
     ],
 )
-def test_read_ranges_rejects_invalid_files(bundle, ranges_file: Path, change: dict, complaint: str):
+def test_read_ranges_rejects_invalid_files(tiny_bundle, ranges_file: Path, change: dict, complaint: str):
     ranges_file.write_text(json.dumps({**json.loads(ranges_file.read_text()), **change}))
     with pytest.raises(CalibrationError, match=complaint) as refusal:
-        read_ranges(ranges_file, bundle.manifest.model_sha256, ["t"] if "tensors" in change else [])
+        read_ranges(ranges_file, tiny_bundle.manifest.model_sha256, ["t"] if "tensors" in change else [])
     assert str(refusal.value).startswith(str(ranges_file))
     assert len(str(refusal.value)) < len(str(ranges_file)) + 250
     assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("content", ["half", "", "[1, 2]", '{"version": 3, "irversion": 8}', "\x80PNG"])
-def test_read_ranges_rejects_other_files(bundle, ranges_file: Path, content: str):
+def test_read_ranges_rejects_other_files(tiny_bundle, ranges_file: Path, content: str):
     whole = ranges_file.read_bytes()
     ranges_file.write_bytes(whole[: len(whole) // 2] if content == "half" else content.encode("latin-1"))
     with pytest.raises(CalibrationError, match=r"not (a JSON|an adq-edge/ranges) file") as refusal:
-        read_ranges(ranges_file, bundle.manifest.model_sha256, [])
+        read_ranges(ranges_file, tiny_bundle.manifest.model_sha256, [])
     assert len(str(refusal.value).splitlines()) == 1
 
 
-def test_read_ranges_rejects_missing_file(bundle, tmp_path: Path):
+def test_read_ranges_rejects_missing_file(tiny_bundle, tmp_path: Path):
     with pytest.raises(AdqError, match="no such file"):
-        read_ranges(tmp_path / "absent.json", bundle.manifest.model_sha256, [])
+        read_ranges(tmp_path / "absent.json", tiny_bundle.manifest.model_sha256, [])
 
 
-def test_damaged_ranges_file_is_measured_again(bundle, dataset: Path, tmp_path: Path):
-    shutil.copytree(str(bundle.path), str(tmp_path / "copy"))
+def test_damaged_ranges_file_is_measured_again(tiny_bundle, dataset: Path, tmp_path: Path):
+    shutil.copytree(str(tiny_bundle.path), str(tmp_path / "copy"))
     fresh = open_bundle(tmp_path / "copy")
     source = MixedSource((image_source(dataset, 1), RandomNormalSource(1)))
     (path,) = calibrate_bundle(fresh, FloatModel.load(fresh), ["minmax"], source)
@@ -75,9 +77,9 @@ def test_damaged_ranges_file_is_measured_again(bundle, dataset: Path, tmp_path: 
     assert path.read_text() == whole
 
 
-def test_ranges_of_another_release_are_measured_again(bundle, dataset: Path, tmp_path: Path):
+def test_ranges_of_another_release_are_measured_again(tiny_bundle, dataset: Path, tmp_path: Path):
     """Another release may have other calibrators under the same names, and another rounding."""
-    shutil.copytree(str(bundle.path), str(tmp_path / "copy"), ignore=shutil.ignore_patterns("ranges"))
+    shutil.copytree(str(tiny_bundle.path), str(tmp_path / "copy"), ignore=shutil.ignore_patterns("ranges"))
     fresh, source = open_bundle(tmp_path / "copy"), image_source(dataset, 2)
     model = FloatModel.load(fresh)
     made = calibrate_model(fresh, model, "minmax", source)

@@ -67,15 +67,19 @@ def test_engines_agree_with_the_float_model(engines, bundle, dataset: Path, prec
     )
 
 
-def test_random_normal_calibration_needs_no_images(bundle, tmp_path: Path):
-    built = build(bundle.path, tmp_path / "e.onnx", calib="minmax", calib_data="random-normal", samples=3)
+def test_random_normal_calibration_needs_no_images(tiny_bundle, tmp_path: Path):
+    built = build(
+        tiny_bundle.path, tmp_path / "e.onnx", calib="minmax", calib_data="random-normal", samples=3
+    )
     assert built.sidecar.calibration.source == "random-normal"
 
 
-def test_build_uses_calibration_data_folder_by_default(bundle, tmp_path: Path, monkeypatch, dataset: Path):
+def test_build_uses_calibration_data_folder_by_default(
+    tiny_bundle, tmp_path: Path, monkeypatch, dataset: Path
+):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(str(dataset / "part0" / "train" / "good"), "calibration_data")
-    built = build(bundle.path, calib="percentile:99.9")
+    built = build(tiny_bundle.path, calib="percentile:99.9")
     assert built.path == Path("engines/parts-int8-percentile99.9.onnx")
     assert built.sidecar.calibration.images == 6
 

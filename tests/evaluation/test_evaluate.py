@@ -47,10 +47,10 @@ def test_threshold_is_stored_in_the_sidecar(engine: Path, dataset: Path, tmp_pat
 
 
 def test_model_of_one_category_uses_only_that_category_by_default(
-    bundle, dataset: Path, tmp_path: Path, monkeypatch
+    tiny_bundle, dataset: Path, tmp_path: Path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(str(bundle.path), "bundle")
+    shutil.copytree(str(tiny_bundle.path), "bundle")
     manifest = json.loads(Path("bundle/manifest.json").read_text())
     Path("bundle/manifest.json").write_text(json.dumps({**manifest, "categories": ["part1"]}))
     Path("calibration_data").symlink_to(dataset)

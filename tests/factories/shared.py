@@ -15,8 +15,8 @@ SHARED_VARIABLE = "ADQ_EDGE_TEST_SHARED"
 def shared_folder(name: str, make: Callable[[Path], None], factory: pytest.TempPathFactory) -> Path:
     """Return the folder `name` that one process fills with `make(folder)` while the others wait for it.
 
-    The environment variable `ADQ_EDGE_TEST_SHARED` names the folder for all processes; without it each process
-    makes its own. Tests must not change the content: fixtures give them copies.
+    The environment variable `ADQ_EDGE_TEST_SHARED` names the parent folder; without it each process makes its
+    own. Tests must not change the content: fixtures give them copies.
     """
     root = Path(os.environ.get(SHARED_VARIABLE) or factory.mktemp("shared"))
     folder, complete = root / name, root / f"{name}.complete"
