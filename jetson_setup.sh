@@ -124,16 +124,18 @@ highest_mode() {
             rank = unlimited * 1e9 + watts * 1e6 + cores * 1e3 - id
             if (best == "" || rank > top) { best = id " " name; top = rank }
         }
+        { sub(/#.*/, ""); sub(/\r$/, "") }
         /^[ \t]*</ {
             close_mode(); id = name = ""; cores = 0
             if ($0 !~ /^[ \t]*<[ \t]*POWER_MODEL/) next
-            gsub(/[<>]/, " ") # blanks inside the brackets are optional
+            gsub(/[<>"\047]/, " ") # blanks inside the brackets are optional, and so are quotes
+            gsub(/[ \t]*=[ \t]*/, "=")
             for (i = 1; i <= NF; i++) {
                 if ($i ~ /^ID=[0-9]+$/) id = substr($i, 4) + 0
                 if ($i ~ /^NAME=/) name = substr($i, 6)
             }
         }
-        /^[ \t]*CPU_ONLINE / && $3 == 1 { cores++ }
+        $1 == "CPU_ONLINE" && $3 == 1 { cores++ }
         END { close_mode(); if (best != "") print best }'
 }
 

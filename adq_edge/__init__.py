@@ -21,10 +21,13 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any, List
 
+from adq_edge.core.limits import thread_variables
 from adq_edge.core.version import __version__ as __version__
 
 # ONNX Runtime 1.29 and later reports usage with a machine identifier. It reads this variable when loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# In a container with a CPU limit, numpy, OpenCV and torch would start a thread for each core of the machine.
+os.environ.update(thread_variables())
 
 if TYPE_CHECKING:
     from adq_edge.artifacts.bundle import open_bundle as open_bundle

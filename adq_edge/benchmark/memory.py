@@ -10,6 +10,7 @@ from typing import Iterator, List
 
 import psutil
 
+from adq_edge.core.errors import AdqError
 from adq_edge.hardware.memory import Memory, read_memory
 from adq_edge.hardware.procfs import first_group, read_text
 
@@ -35,7 +36,7 @@ class MemoryWatch:
     """Samples the memory of the machine in a thread while its block runs."""
 
     def __init__(self) -> None:
-        self._before = read_memory()
+        self._before = _memory_of_machine()
         self._samples: List[Memory] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory watch", daemon=True)
@@ -47,7 +48,7 @@ class MemoryWatch:
     def __exit__(self, *exception: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._samples.append(read_memory())
+        self._samples.append(_memory_of_machine())
 
     @property
     def rise_mb(self) -> float:
@@ -66,7 +67,7 @@ class MemoryWatch:
 
     def _run(self) -> None:
         while not self._stop.wait(_SAMPLING_SECONDS):
-            self._samples.append(read_memory())
+            self._samples.append(_memory_of_machine())
 
 
 class TurnsWatch:
@@ -90,6 +91,13 @@ class TurnsWatch:
             yield
         self.rise_mb = max(self.rise_mb, self._kept_mb + watch.rise_mb)
         self._kept_mb += watch.kept_mb
+
+
+def _memory_of_machine() -> Memory:
+    memory = read_memory()
+    if memory is None:
+        raise AdqError("the system does not report its memory", fix="Mount /proc, then run it again")
+    return memory
 
 
 def _getrusage_mb() -> float:

@@ -12,7 +12,7 @@ from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Device, Precision, Route, TensorRTOptions
 from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX, Runtime
 from adq_edge.hardware.jetson import read_jetson
-from adq_edge.hardware.memory import read_memory
+from adq_edge.hardware.memory import usable_memory_mb
 from adq_edge.runtimes.tensorrt.job import OwnCalibrator
 from adq_edge.runtimes.tensorrt.probe import Probe, probe
 from adq_edge.runtimes.tensorrt.release import load_release, version_pair
@@ -70,7 +70,9 @@ def choose_settings(
     load_release()  # fails early, and with better advice than the GPU query
     here = probe()
     _check_gpu(here, precision, options)
-    memory_mb = here.memory_mb if device is Device.CUDA else read_memory().available_mb
+    memory_mb = here.memory_mb
+    if device is Device.JETSON:  # CPU and GPU share the memory
+        memory_mb = min(memory_mb, usable_memory_mb() or memory_mb)
     most = max(_LEAST_WORKSPACE_MB, min(_MOST_WORKSPACE_MB, int(memory_mb * _SHARE_OF_MEMORY)))
     return TensorRTSettings(
         device,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 from urllib.parse import quote
@@ -21,6 +20,7 @@ from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, CalibrationSource
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import CalibrationError
+from adq_edge.core.limits import usable_cpus
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
 from adq_edge.core.plugins import plugin_errors
 from adq_edge.core.version import __version__
@@ -108,7 +108,7 @@ def calibrate_bundle(
         if not _is_done(path, model, sha256, (spec, fingerprint, len(source)))
     ]
     if missing:
-        size, cores = bundle.manifest.image_size, threads or os.cpu_count() or 1
+        size, cores = bundle.manifest.image_size, threads or usable_cpus()
         equalization: Dict[str, Tuple[float, ...]] = {}
         if source.name != RANDOM_NORMAL:  # some channels are silent on noise and active on real images
             equalization = _measure_equalization(model, _checked_images(source, size), cores)

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import io
 import itertools
-import os
 import zipfile
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -25,6 +24,7 @@ from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import CalibrationError
 from adq_edge.core.files import sha256, write_bytes
+from adq_edge.core.limits import usable_cpus
 from adq_edge.core.version import __version__
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.float_model import FloatModel
@@ -91,7 +91,7 @@ def apply_ranges(
     """
     ranges = read_ranges(path, bundle.manifest.model_sha256, model.region.measured)
     equalized = equalize(model, ranges.equalization)
-    rounded_weights = _round_weights(equalized, source, bundle, threads or os.cpu_count() or 1)
+    rounded_weights = _round_weights(equalized, source, bundle, threads or usable_cpus())
     return CalibratedModel(equalized, ranges, rounded_weights, path)
 
 

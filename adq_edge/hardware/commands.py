@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import re
+import signal
 import subprocess
 from typing import Callable, Optional, Sequence
 
-_LIMIT_SECONDS = 10.0
+# Ten times what the slowest program takes on the slowest board: a busy machine is not a broken one.
+_LIMIT_SECONDS = 30.0
+
+_SHORTAGES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+_SHORTAGE = re.compile(
+    r"MemoryError|Cannot allocate memory|can't start new thread|Resource temporarily unavailable|bad_alloc"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,11 +26,14 @@ class Outcome:
         output: text on standard output.
         errors: text on standard error.
         problem: why the command failed; None after exit code 0.
+        is_shortage: True if the machine may have lacked time, memory or processes for the command. Then the
+            failure does not show a fault of the program.
     """
 
     output: str = ""
     errors: str = ""
     problem: Optional[str] = None
+    is_shortage: bool = False
 
     @property
     def last_error_line(self) -> str:
@@ -35,23 +47,28 @@ Runner = Callable[[Sequence[str]], Outcome]
 
 
 def run_command(command: Sequence[str]) -> Outcome:
-    """Run a command without input for at most 10 s; never raises because of the command."""
+    """Run a command without input for at most 30 s; never raises because of the command."""
     try:
         process = subprocess.Popen(
             list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
     except OSError as error:
-        return Outcome(problem=f"cannot be run ({(error.strerror or str(error)).lower()})")
+        reason = (error.strerror or str(error)).lower()
+        return Outcome(problem=f"cannot be run ({reason})", is_shortage=error.errno in _SHORTAGES)
     try:
         output, errors = process.communicate(timeout=_LIMIT_SECONDS)
     except subprocess.TimeoutExpired:
         # Do not wait: a process that hangs in a broken driver survives SIGKILL.
         process.kill()
-        return Outcome(problem=f"gave no answer within {_LIMIT_SECONDS:.0f} s")
+        return Outcome(problem=f"gave no answer within {_LIMIT_SECONDS:.0f} s", is_shortage=True)
     except BaseException:
         process.kill()
         raise
-    return Outcome(_decode(output), _decode(errors), _problem(process.returncode))
+    problem, text = _problem(process.returncode), _decode(errors)
+    # The kernel kills with SIGKILL when memory runs out.
+    killed = process.returncode == -getattr(signal, "SIGKILL", signal.SIGTERM)
+    shortage = killed or (problem is not None and _SHORTAGE.search(text) is not None)
+    return Outcome(_decode(output), text, problem, shortage)
 
 
 def _problem(code: int) -> Optional[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 from adq_edge.core.runtimes import RUNTIMES, Runtime
 from adq_edge.hardware.inventory import Inventory
-from adq_edge.hardware.libraries import NOT_INSTALLED, Product, TensorRT
+from adq_edge.hardware.libraries import NOT_INSTALLED, Library, Product, TensorRT
 
 _CPU_LIBRARIES = ("numpy", "onnx", "onnxruntime", "opencv")
 _MIN_TENSORRT = (8, 5)
@@ -30,12 +30,12 @@ class Capability:
 
     Attributes:
         name: the function.
-        possible: whether it is available.
+        possible: whether it is available; None if a check could not be finished.
         reason: the software or sensors it uses, or why it is not available.
     """
 
     name: str
-    possible: bool
+    possible: Optional[bool]
     reason: str
 
 
@@ -46,7 +46,7 @@ def find_capabilities(inventory: Inventory) -> Tuple[Capability, ...]:
     return (
         *(_cpu_engines(inventory, runtime) for runtime in RUNTIMES.values() if runtime.on_cpu),
         _rtx(inventory),
-        _capability("TensorRT engines", _tensorrt_problem(inventory), _tensorrt_reason(inventory)),
+        _tensorrt(inventory),
         _capability(
             "training and export",
             None if torch.problem is None else f"torch: {torch.problem}{elsewhere}",
@@ -65,19 +65,24 @@ def next_step(inventory: Inventory) -> Optional[str]:
     checks = [_broken_library]
     if inventory.has_gpu and not _stays_on_jetpack_4(inventory):
         checks += [_old_jetpack, _missing_driver, _unusable_cuda, _missing_tensorrt, _missing_pycuda]
-    checks += [_full_disk, _no_swap, _low_power]
+    checks += [_full_disk, _no_swap, _low_power, _unfinished_check]
     return next((step for step in (check(inventory) for check in checks) if step is not None), None)
 
 
-def _capability(name: str, problem: Optional[str], reason: str) -> Capability:
+def _capability(
+    name: str, problem: Optional[str], reason: str, unchecked: Optional[str] = None
+) -> Capability:
+    if problem is None and unchecked is not None:
+        return Capability(name, None, unchecked)
     return Capability(name, problem is None, reason if problem is None else problem)
 
 
 def _cpu_engines(inventory: Inventory, runtime: Runtime) -> Capability:
-    libraries = map(inventory.library, (*_CPU_LIBRARIES, runtime.name))
+    libraries = [inventory.library(name) for name in (*_CPU_LIBRARIES, runtime.name)]
     problems = (f"{library.name}: {library.problem}" for library in libraries if library.problem is not None)
     version = inventory.library(runtime.name).version
-    return _capability(f"CPU engines, {runtime.label}", next(problems, None), f"{runtime.name} {version}")
+    name, reason = f"CPU engines, {runtime.label}", f"{runtime.name} {version}"
+    return _capability(name, next(problems, None), reason, next(_unchecked(*libraries), None))
 
 
 def _rtx(inventory: Inventory) -> Capability:
@@ -85,7 +90,16 @@ def _rtx(inventory: Inventory) -> Capability:
     name = "TensorRT-RTX engines ahead of time, without a GPU"
     if rtx is None:
         return Capability(name, False, f"TensorRT-RTX: {NOT_INSTALLED}")
-    return _capability(name, rtx.problem, f"TensorRT-RTX {rtx.version}")
+    unchecked = None if rtx.unchecked is None else f"{_title(rtx)}: {rtx.unchecked}"
+    return _capability(name, rtx.problem, f"TensorRT-RTX {rtx.version}", unchecked)
+
+
+def _tensorrt(inventory: Inventory) -> Capability:
+    unchecked = inventory.cuda_unchecked or next(_unfinished(inventory), None)
+    problem = _tensorrt_problem(inventory)
+    if not inventory.has_gpu and inventory.cuda_unchecked is not None:
+        problem = None
+    return _capability("TensorRT engines", problem, _tensorrt_reason(inventory), unchecked)
 
 
 def _tensorrt_problem(inventory: Inventory) -> Optional[str]:
@@ -178,10 +192,11 @@ def _full_disk(inventory: Inventory) -> Optional[str]:
 
 
 def _no_swap(inventory: Inventory) -> Optional[str]:
-    total_mb = inventory.memory.total_mb
-    if inventory.jetson is None or total_mb > _SMALL_MEMORY_MB or inventory.memory.swap_mb > 0:
+    memory = inventory.memory
+    if inventory.jetson is None or memory is None or memory.total_mb > _SMALL_MEMORY_MB or memory.swap_mb > 0:
         return None
-    return f"There is no swap, and builds may exceed {total_mb / 1e3:.1f} GB of memory. Add 4 GB of swap"
+    size = f"{memory.total_mb / 1e3:.1f} GB"
+    return f"There is no swap, and builds may exceed {size} of memory. Add 4 GB of swap"
 
 
 def _low_power(inventory: Inventory) -> Optional[str]:
@@ -195,6 +210,27 @@ def _low_power(inventory: Inventory) -> Optional[str]:
     return f"The clocks are not locked. {fix}" if power.clocks_locked is False else None
 
 
+def _unfinished_check(inventory: Inventory) -> Optional[str]:
+    unchecked = next(_unfinished(inventory), None)
+    if unchecked is None:
+        return None
+    return f"{unchecked}. The machine may be busy or out of memory: run adq-edge doctor again when it is idle"
+
+
+def _unfinished(inventory: Inventory) -> Iterator[str]:
+    """Yield the checks that could not be finished."""
+    if inventory.cuda_unchecked is not None:
+        yield inventory.cuda_unchecked
+    for tensorrt in inventory.tensorrts:
+        if tensorrt.unchecked is not None:
+            yield f"{_title(tensorrt)}: {tensorrt.unchecked}"
+    yield from _unchecked(*inventory.libraries)
+
+
+def _unchecked(*libraries: Library) -> Iterator[str]:
+    return (f"{library.name}: {library.unchecked}" for library in libraries if library.unchecked is not None)
+
+
 def _find(inventory: Inventory, product: Product) -> Optional[TensorRT]:
     return next((found for found in inventory.tensorrts if found.product is product), None)
 
@@ -204,7 +240,7 @@ def _title(tensorrt: TensorRT) -> str:
 
 
 def _too_old(tensorrt: TensorRT) -> bool:
-    numbers = re.findall(r"\d+", tensorrt.version or "")[:2]
+    numbers = re.findall(r"\d{1,9}", tensorrt.version or "")[:2]
     return len(numbers) == 2 and tuple(map(int, numbers)) < _MIN_TENSORRT
 
 

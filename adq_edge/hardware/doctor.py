@@ -10,6 +10,7 @@ from adq_edge.core.errors import ResultError
 from adq_edge.core.records import Record, record
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.diagnosis import Capability, find_capabilities, next_step
+from adq_edge.hardware.int8_instructions import Int8Instructions, int8_instructions
 from adq_edge.hardware.inventory import Inventory, take_inventory
 
 
@@ -30,11 +31,13 @@ class Diagnosis(Record):
         inventory: its hardware and software.
         capabilities: what adq-edge can do on it, with reasons.
         next_step: the next thing to fix; None if there is nothing.
+        int8: the CPU's instruction sets that matter for INT8; empty in files of earlier releases.
     """
 
     inventory: Inventory
     capabilities: Tuple[Capability, ...]
     next_step: Optional[str]
+    int8: Tuple[Int8Instructions, ...] = ()
 
 
 def diagnose(root: Path = Path("/"), run: Runner = run_command) -> Diagnosis:
@@ -44,4 +47,6 @@ def diagnose(root: Path = Path("/"), run: Runner = run_command) -> Diagnosis:
     are for tests: a fake file tree, and fake programs.
     """
     inventory = take_inventory(root, run)
-    return Diagnosis(inventory, find_capabilities(inventory), next_step(inventory))
+    environment = inventory.environment
+    instructions = int8_instructions(environment.architecture, environment.instruction_sets)
+    return Diagnosis(inventory, find_capabilities(inventory), next_step(inventory), instructions)

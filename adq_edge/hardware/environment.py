@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import platform
 import re
 import socket
@@ -12,18 +11,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
-import psutil
-
+from adq_edge.core.limits import count_cores, cpu_quota, usable_processors
 from adq_edge.core.runtimes import RUNTIMES
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.gpu import find_toolkit, graphics_cards
 from adq_edge.hardware.jetson import read_jetson
+from adq_edge.hardware.memory import read_memory
 from adq_edge.hardware.power import read_power
 from adq_edge.hardware.procfs import first_group, read_text
 
 # Instruction sets that decide the speed of convolutions, by their names in /proc/cpuinfo.
 _INSTRUCTION_SETS = (
-    *("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("sse4_2", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_int8", "amx_bf16", "amx_fp16"),
     *("neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
@@ -103,16 +102,16 @@ def read_environment(root: Path = Path("/"), run: Runner = run_command) -> Envir
     logical = usable_processors()
     board = read_text(root / "proc" / "device-tree" / "model") or None
     mode = None if board is None else read_power(root, run).current
-    jetson = read_jetson(root)
+    jetson, memory = read_jetson(root), read_memory()
     return Environment(
         cpu=_cpu_model(blocks) or platform.machine() or "unknown",
         architecture=platform.machine(),
         board=board,
         instruction_sets=_instruction_sets(blocks),
         logical_cores=len(logical),
-        physical_cores=_physical_cores(root / "sys" / "devices" / "system" / "cpu", logical),
-        cpu_quota=_cpu_quota(root / "sys" / "fs" / "cgroup"),
-        memory_mb=psutil.virtual_memory().total / 1e6,
+        physical_cores=count_cores(logical, root),
+        cpu_quota=cpu_quota(root),
+        memory_mb=None if memory is None else memory.total_mb,
         os=_os_name(root / "etc" / "os-release"),
         kernel=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
@@ -124,13 +123,6 @@ def read_environment(root: Path = Path("/"), run: Runner = run_command) -> Envir
         jetpack=None if jetson is None else jetson.jetpack,
         cuda=None if jetson is None else find_toolkit(root, run).version,
     )
-
-
-def usable_processors() -> List[int]:
-    """Return the indices of the logical processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def _host() -> Optional[str]:
@@ -170,26 +162,8 @@ def _instruction_sets(blocks: Sequence[Dict[str, str]]) -> Tuple[str, ...]:
     return tuple(name for name in _INSTRUCTION_SETS if flags and all(name in core for core in flags))
 
 
-def _physical_cores(folder: Path, processors: Sequence[int]) -> Optional[int]:
-    """Return the number of physical cores; the threads of one core have the same list of siblings."""
-    siblings = {read_text(folder / f"cpu{i}" / "topology" / "thread_siblings_list") for i in processors}
-    return None if "" in siblings else len(siblings)
-
-
-def _cpu_quota(cgroup: Path) -> Optional[float]:
-    """Return the CPU limit of the control group (version 2, else 1) in cores."""
-    words = read_text(cgroup / "cpu.max").split() or [
-        word
-        for name in ("quota", "period")
-        for word in read_text(cgroup / "cpu" / f"cpu.cfs_{name}_us").split()
-    ]
-    if len(words) != 2 or words[0] in ("max", "-1"):
-        return None
-    return int(words[0]) / int(words[1])
-
-
 def _os_name(os_release: Path) -> str:
-    name = first_group(r'^PRETTY_NAME="?([^"\n]+)', read_text(os_release))
+    name = first_group(r"""^PRETTY_NAME=["']?([^"'\n]+)""", read_text(os_release))
     return name or f"{platform.system()} {platform.release()}"
 
 

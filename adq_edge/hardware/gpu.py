@@ -8,13 +8,14 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Any, Optional, Pattern, Tuple
 
 from adq_edge.hardware import cuda_probe
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.procfs import first_group, read_text
 
 _QUERY = "name,compute_cap,memory.total,driver_version"
+_CAPABILITY, _VERSION = re.compile(r"\d{1,2}\.\d", re.ASCII), re.compile(r"\d{1,6}(?:\.\d{1,6})*", re.ASCII)
 _NVIDIA, _DISPLAY = "0x10de", "0x03"  # vendor and class of PCI devices
 
 
@@ -42,10 +43,11 @@ class NvidiaSmi:
 
 @dataclasses.dataclass(frozen=True)
 class CudaDriver:
-    """Answer of the CUDA driver: the GPUs that this user can use, or the problem."""
+    """Answer of the CUDA driver: the GPUs that this user can use, the problem, or why it gave no answer."""
 
     gpus: Tuple[Gpu, ...] = ()
     problem: Optional[str] = None
+    unchecked: Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,22 +97,34 @@ def ask_nvidia_smi(run: Runner = run_command) -> NvidiaSmi:
         return NvidiaSmi()
     rows = [[cell.strip() for cell in line.split(",")] for line in answer.output.splitlines()]
     rows = [row for row in rows if len(row) == len(_QUERY.split(","))]
-    gpus = tuple(Gpu(name, _number(capability), _megabytes(size)) for name, capability, size, _ in rows)
-    return NvidiaSmi(gpus, _number(rows[0][-1]) if rows else None)
+    gpus = tuple(
+        Gpu(name, _match(_CAPABILITY, capability), _megabytes(size)) for name, capability, size, _ in rows
+    )
+    return NvidiaSmi(gpus, _match(_VERSION, rows[0][-1]) if rows else None)
 
 
 def ask_cuda_driver(run: Runner = run_command) -> CudaDriver:
     """Ask the CUDA driver, in a separate process, for the GPUs that this user can use."""
     answer = run([sys.executable, str(Path(cuda_probe.__file__).resolve())])
+    if answer.is_shortage:
+        return CudaDriver(unchecked=f"the CUDA probe {answer.problem}")
     if answer.problem is not None:
         return CudaDriver(problem=f"the CUDA probe {answer.problem}")
     try:
-        document = json.loads(answer.output)
-        gpus = tuple(Gpu(**gpu) for gpu in document.get("devices", ()))
-    except (ValueError, TypeError, AttributeError):
+        answered = _answer_from(json.loads(answer.output.strip().splitlines()[-1]))  # a driver may print more
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError):
         return CudaDriver(problem="the CUDA probe's output is not valid")
-    problem = document.get("error")
-    return CudaDriver(gpus, problem if gpus or problem else "it reports no GPU")
+    return answered
+
+
+def _answer_from(document: Any) -> CudaDriver:
+    gpus = tuple(
+        Gpu(str(gpu["name"]), _match(_CAPABILITY, gpu["compute_capability"]), float(gpu["memory_mb"]))
+        for gpu in document.get("devices", ())
+    )
+    if gpus:
+        return CudaDriver(gpus)
+    return CudaDriver(problem=str(document.get("error") or "it reports no GPU"))
 
 
 def find_toolkit(root: Path = Path("/"), run: Runner = run_command) -> Toolkit:
@@ -119,21 +133,21 @@ def find_toolkit(root: Path = Path("/"), run: Runner = run_command) -> Toolkit:
     nvcc = str(folder / "bin" / "nvcc") if (folder / "bin" / "nvcc").is_file() else "nvcc"
     answer = run([nvcc, "--version"])
     version = _toolkit_version(folder) or first_group(r"release (\d+\.\d+)", answer.output)
-    return Toolkit(version, nvcc if answer.problem is None else None)
+    return Toolkit(version, nvcc if answer.problem is None or answer.is_shortage else None)
 
 
 def _toolkit_version(folder: Path) -> Optional[str]:
     text = read_text(folder / "version.txt")
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         text = str(json.loads(read_text(folder / "version.json"))["cuda"]["version"])
     return first_group(r"(\d+\.\d+)", text)
 
 
-def _number(cell: str) -> Optional[str]:
-    """Return the cell if it starts with a digit; nvidia-smi writes `[N/A]` for an unknown value."""
-    return cell if re.match(r"\d", cell) else None
+def _match(form: Pattern[str], cell: str) -> Optional[str]:
+    """Return the cell if it has the form; nvidia-smi writes `[N/A]` for an unknown value."""
+    return cell if form.fullmatch(cell) else None
 
 
 def _megabytes(cell: str) -> Optional[float]:
-    mebibytes = first_group(r"^(\d+) MiB", cell)
+    mebibytes = first_group(r"^(\d{1,9}) MiB$", cell)
     return None if mebibytes is None else int(mebibytes) * 2**20 / 1e6

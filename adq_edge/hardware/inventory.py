@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Tuple
 
+from adq_edge.core.limits import MemoryLimit, memory_limit
 from adq_edge.core.runtimes import RUNTIMES
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.environment import Environment, read_environment
@@ -55,7 +56,9 @@ class Inventory:
         container: whether this process runs in a container.
         card: whether there is an NVIDIA graphics card, with or without a driver.
         driver: version of the loaded NVIDIA driver.
-        cuda_problem: why this process cannot use CUDA; None if it can.
+        cuda_problem: why this process cannot use CUDA; None if it can, or if that is unknown.
+        cuda_unchecked: why it is unknown whether this process can use CUDA, for example on a busy machine.
+        memory_limit: memory limit of the container; None without one.
         libraries: Python libraries, installed or not.
         power_sensors: the readable power sensors.
     """
@@ -63,7 +66,7 @@ class Inventory:
     environment: Environment
     jetson: Optional[Jetson]
     power: Optional[Power]
-    memory: Memory
+    memory: Optional[Memory]
     disk_free_mb: Optional[float]
     container: bool
     card: bool
@@ -74,6 +77,8 @@ class Inventory:
     tensorrts: Tuple[TensorRT, ...]
     libraries: Tuple[Library, ...]
     power_sensors: Tuple[str, ...]
+    cuda_unchecked: Optional[str] = None
+    memory_limit: Optional[MemoryLimit] = None
 
     @property
     def has_gpu(self) -> bool:
@@ -112,6 +117,8 @@ def take_inventory(root: Path = Path("/"), run: Runner = run_command) -> Invento
         tensorrts=tensorrts.result(),
         libraries=tuple(library.result() for library in libraries),
         power_sensors=(*power_sensors(root), *meter),
+        cuda_unchecked=cuda.result().unchecked,
+        memory_limit=memory_limit(root),
     )
 
 

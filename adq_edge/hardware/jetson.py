@@ -127,12 +127,12 @@ def _module(family: _Family, compatible: str) -> Optional[str]:
 def _l4t(root: Path) -> Optional[str]:
     """Return the L4T release as three numbers, from nv_tegra_release or, in a container, dpkg."""
     release = read_text(root / "etc" / "nv_tegra_release")
-    found = re.search(r"R(\d+)\s*\(release\),\s*REVISION:\s*(\d+(?:\.\d+)*)", release)
+    found = re.search(r"R(\d{1,3})\s*\(release\),\s*REVISION:\s*(\d{1,3}(?:\.\d{1,3})*)", release)
     if found is not None:
         numbers = [found.group(1), *found.group(2).split(".")]
     else:
         package = debian_packages(("nvidia-l4t-core",), root).get("nvidia-l4t-core", "")
-        numbers = re.findall(r"\d+", package.split("-")[0])
+        numbers = re.findall(r"\d{1,3}", package.split("-")[0])
     return ".".join([*numbers, "0", "0"][:3]) if numbers else None
 
 

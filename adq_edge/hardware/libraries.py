@@ -13,7 +13,7 @@ import re
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.dpkg import debian_packages
@@ -35,11 +35,17 @@ _MODULES = {Product.TENSORRT: "tensorrt", Product.RTX: "tensorrt_rtx"}
 
 @dataclasses.dataclass(frozen=True)
 class Library:
-    """A Python library; `problem` is why it cannot be used, None if it can."""
+    """A Python library.
+
+    Attributes:
+        problem: why it cannot be used; None if it can, or if that is unknown.
+        unchecked: why it is unknown whether the library loads, for example on a busy machine.
+    """
 
     name: str
     version: Optional[str]
     problem: Optional[str]
+    unchecked: Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,13 +54,23 @@ class TensorRT:
 
     Attributes:
         folder: folder of its Python package; None if only its libraries are installed.
-        problem: why this Python cannot use it; None if it can.
+        problem: why this Python cannot use it; None if it can, or if that is unknown.
+        unchecked: why it is unknown whether it loads, for example on a busy machine.
     """
 
     product: Product
     version: Optional[str]
     folder: Optional[str]
     problem: Optional[str]
+    unchecked: Optional[str] = None
+
+
+class _Loading(NamedTuple):
+    """Result of an import in a separate process."""
+
+    version: Optional[str] = None
+    problem: Optional[str] = None
+    unchecked: Optional[str] = None
 
 
 def check_library(name: str, module: str, version: Optional[str], run: Optional[Runner] = None) -> Library:
@@ -68,8 +84,8 @@ def check_library(name: str, module: str, version: Optional[str], run: Optional[
     """
     if _folder(module.split(".")[0]) is None:
         return Library(name, None, NOT_INSTALLED)
-    loaded, problem = (None, None) if run is None else _load(module, run)
-    return Library(name, version or loaded, problem)
+    loading = _Loading() if run is None else _load(module, run)
+    return Library(name, version or loading.version, loading.problem, loading.unchecked)
 
 
 def distribution_version(name: str) -> Optional[str]:
@@ -92,8 +108,9 @@ def _visible(product: Product, module: str, run: Runner) -> Optional[TensorRT]:
     folder = _folder(module)
     if folder is None:
         return None
-    loaded, problem = _load(module, run)
-    return TensorRT(product, loaded or _recorded_version(folder), str(folder), problem)
+    loading = _load(module, run)
+    version = loading.version or _recorded_version(folder)
+    return TensorRT(product, version, str(folder), loading.problem, loading.unchecked)
 
 
 def _hidden(root: Path) -> Tuple[TensorRT, ...]:
@@ -133,12 +150,14 @@ def _folder(module: str) -> Optional[Path]:
     return None
 
 
-def _load(module: str, run: Runner) -> Tuple[Optional[str], Optional[str]]:
-    """Import a module in a separate process; return its version and the problem."""
+def _load(module: str, run: Runner) -> _Loading:
+    """Import a module in a separate process."""
     # Remove the current folder from the path: it may contain a folder with the library's name.
     code = f"import sys; del sys.path[0]; import {module} as m; print(getattr(m, '__version__', ''))"
     answer = run([sys.executable, "-c", code])
+    if answer.is_shortage:
+        return _Loading(unchecked=f"not checked, its import {answer.problem}")
     if answer.problem is not None:
-        return None, f"does not load: {answer.last_error_line or answer.problem}"
-    lines = answer.output.split()
-    return (lines[-1] if lines else None), None
+        return _Loading(problem=f"does not load: {answer.last_error_line or answer.problem}")
+    words = answer.output.split()
+    return _Loading(words[-1] if words else None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.procfs import first_group, read_integer, read_text
 from adq_edge.hardware.telemetry.clocks import EMC_CLOCKS, gpu_folder
+from adq_edge.hardware.telemetry.sample import plausible_mhz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +21,8 @@ class PowerMode:
         id: the argument of `nvpmodel -m`.
         name: such as `MODE_20W_6CORE`.
         cores: number of enabled CPU cores.
-        gpu_max_mhz: limit of the GPU clock in MHz; None without a limit.
-        emc_max_mhz: limit of the memory clock in MHz; None without a limit.
+        gpu_max_mhz: limit of the GPU clock in MHz; None without a limit, or if it is unknown.
+        emc_max_mhz: limit of the memory clock in MHz; None without a limit, or if it is unknown.
     """
 
     id: int
@@ -92,42 +93,52 @@ def _rank(mode: PowerMode) -> Tuple[int, int, int, int]:
 
 
 def _watts(name: str) -> int:
-    return int(first_group(r"(\d+)W", name) or 0)
+    return int(first_group(r"(\d{1,6})W", name) or 0)
 
 
 def _modes(configuration: str) -> Tuple[PowerMode, ...]:
     """Parse nvpmodel.conf: `< POWER_MODEL ID=8 NAME=MODE_20W_6CORE >`, then `UNIT ARGUMENT VALUE` lines."""
-    modes = []
-    for section in re.split(r"^(?=\s*<)", configuration, flags=re.MULTILINE):
+    lines = [line.partition("#")[0].strip() for line in configuration.splitlines()]
+    modes: List[PowerMode] = []
+    for section in re.split(r"^(?=<)", "\n".join(lines), flags=re.MULTILINE):
         heading, _, body = section.partition("\n")
-        number, name = first_group(r"\bID=(\d+)", heading), first_group(r"\bNAME=([^\s>]+)", heading)
-        if re.match(r"\s*<\s*POWER_MODEL\b", heading) and number is not None and name is not None:
-            values = _values(body)
-            cores = [value for key, value in values.items() if key.startswith("CPU_ONLINE ")]
-            modes.append(
-                PowerMode(
-                    int(number),
-                    name,
-                    cores=sum(cores) if cores else None,
-                    gpu_max_mhz=_mhz(values.get("GPU MAX_FREQ")),
-                    emc_max_mhz=_mhz(values.get("EMC MAX_FREQ")),
-                )
-            )
+        if re.match(r"<\s*POWER_MODEL\b", heading):
+            modes.extend(_mode(heading, body))
     return tuple(modes)
 
 
+def _mode(heading: str, body: str) -> Iterator[PowerMode]:
+    """Yield the mode of a section; nothing if its heading lacks the id or the name."""
+    number = first_group(r"\bID\s*=\s*[\"']?(\d{1,6})\b", heading)
+    name = first_group(r"\bNAME\s*=\s*[\"']?([^\s<>\"']+)", heading)
+    if number is None or name is None:
+        return
+    values = _values(body)
+    cores = [value == 1 for key, value in values.items() if key.startswith("CPU_ONLINE ")]
+    yield PowerMode(
+        int(number),
+        name,
+        cores=sum(cores) if cores else None,
+        gpu_max_mhz=_mhz(values.get("GPU MAX_FREQ")),
+        emc_max_mhz=_mhz(values.get("EMC MAX_FREQ")),
+    )
+
+
 def _values(body: str) -> Dict[str, int]:
-    found = re.findall(r"^\s*(\w+ \w+) (-?\d+)\s*$", body, re.MULTILINE)
-    return {key: int(value) for key, value in found}
+    found = re.findall(r"^(\w+)\s+(\w+)\s+(-?\d{1,18})$", body, re.MULTILINE)
+    return {f"{unit} {argument}": int(value) for unit, argument, value in found}
 
 
 def _current(root: Path, modes: Sequence[PowerMode], run: Runner) -> Optional[PowerMode]:
     """Return the current mode; only its id and a name if nvpmodel.conf does not list it."""
-    number = first_group(r"pmode:(\d+)", read_text(root / "var" / "lib" / "nvpmodel" / "status"))
+    number = first_group(r"pmode:(\d{1,6})\b", read_text(root / "var" / "lib" / "nvpmodel" / "status"))
     name = None
     if number is None:
         answer = run(["nvpmodel", "-q"]).output
-        number, name = first_group(r"^(\d+)$", answer), first_group(r"NV Power Mode:\s*(\S+)", answer)
+        number, name = (
+            first_group(r"^\s*(\d{1,6})\s*$", answer),
+            first_group(r"NV Power Mode:\s*(\S+)", answer),
+        )
     if number is None:
         return None
     unlisted = PowerMode(int(number), name or f"mode {int(number)}")
@@ -135,5 +146,5 @@ def _current(root: Path, modes: Sequence[PowerMode], run: Runner) -> Optional[Po
 
 
 def _mhz(hertz: Optional[int]) -> Optional[float]:
-    """Convert a clock from Hz to MHz; nvpmodel writes 0 or -1 for no limit."""
-    return None if hertz is None or hertz <= 0 else hertz / 1e6
+    """Convert a clock from Hz to MHz; None for an impossible one, and for 0 and -1, which mean no limit."""
+    return None if hertz is None else plausible_mhz(hertz / 1e6)

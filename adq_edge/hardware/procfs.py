@@ -9,19 +9,20 @@ from typing import Optional
 
 import psutil
 
+_INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
+
 
 def read_text(path: Path) -> str:
     """Return the text of a file without surrounding NULs and white space; empty if it cannot be read."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a path with a NUL
         return path.read_text(encoding="utf-8", errors="replace").strip("\0 \t\r\n")
     return ""
 
 
 def read_integer(path: Path) -> Optional[int]:
     """Return the integer in a file; None if the file cannot be read or holds something else."""
-    with contextlib.suppress(ValueError):
-        return int(read_text(path))
-    return None
+    text = read_text(path)
+    return int(text) if _INTEGER.fullmatch(text) else None
 
 
 def first_group(pattern: str, text: str) -> Optional[str]:
@@ -32,7 +33,7 @@ def first_group(pattern: str, text: str) -> Optional[str]:
 
 def process_seconds(pid: int) -> float:
     """Return the CPU time of a process and its ended children in s; 0 if the process is gone."""
-    with contextlib.suppress(psutil.Error):
+    with contextlib.suppress(psutil.Error, OSError):
         times = psutil.Process(pid).cpu_times()
         return float(times.user + times.system + times.children_user + times.children_system)
     return 0.0

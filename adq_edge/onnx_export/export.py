@@ -39,11 +39,13 @@ from adq_edge.calibration.trained_ranges import QUANTIZATION, ranges_from_dict, 
 from adq_edge.core.errors import BundleError, CalibrationError, CheckpointError, DataError
 from adq_edge.core.files import atomic_directory, sha256
 from adq_edge.core.imaging import load_image, resize_image
+from adq_edge.core.limits import runtime_threads
 from adq_edge.core.version import __version__
 from adq_edge.datasets.mvtec import read_dataset
 from adq_edge.datasets.synthetic import CATEGORIES, render
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint, network_files
+from adq_edge.models.threads import limit_torch_threads
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.tensorrt_lint import check_for_tensorrt
@@ -87,6 +89,7 @@ def export(
         CheckpointError: the checkpoint cannot be read or recognized.
         BundleError: the exported graph does not reproduce the checkpoint, or `output` is not a bundle.
     """
+    limit_torch_threads()
     source = workspace.latest_checkpoint() if checkpoint is None else Path(checkpoint)
     loaded = load_checkpoint(source, teacher_weights=teacher_weights, image_size=image_size)
     if stride is not None:
@@ -190,7 +193,9 @@ def to_onnx(model: nn.Module, image_size: Tuple[int, int]) -> onnx.ModelProto:
 
 
 def _check_parity(model: AnomalyModel, path: Path, images: np.ndarray, described: str) -> Parity:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = runtime_threads() or 0
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     pairs = [images[start : start + 2] for start in range(0, len(images), 2)]  # low memory use, but N > 1
     with torch.inference_mode():
         maps, scores = _joined([model(torch.from_numpy(pair)) for pair in pairs])

@@ -17,6 +17,7 @@ from adq_edge.core.errors import AdqError, CheckpointError, DataError
 from adq_edge.core.options import DEFAULT_SAMPLES, Arithmetic, choose
 from adq_edge.datasets.mvtec import Dataset, known_categories, read_dataset
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint
+from adq_edge.models.threads import limit_torch_threads
 from adq_edge.onnx_export.export import digest
 from adq_edge.qat.initialize import quantize_after_training
 from adq_edge.qat.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, QatSettings
@@ -98,6 +99,7 @@ def train_quantized(
     started = time.monotonic()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise AdqError("--qat supports only one process", fix="Run it without torchrun")
+    limit_torch_threads()
     arithmetic = choose(Arithmetic, target)
     base = Path(checkpoint)
     loaded = load_checkpoint(base, teacher_weights=teacher_weights)

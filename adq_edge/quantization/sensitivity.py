@@ -17,6 +17,7 @@ import onnxruntime
 
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.core.errors import CalibrationError
+from adq_edge.core.limits import runtime_threads
 from adq_edge.core.options import Target
 from adq_edge.metrics.agreement import compare_scores
 from adq_edge.metrics.snr import SnrMeter
@@ -237,7 +238,7 @@ def _open_session(
     editor = GraphEditor(model)
     editor.observe(*tensors)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads or runtime_threads() or 0
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Otherwise ONNX Runtime quantizes float32 weights after Q/DQ pairs, with one int8 scale per tensor.

@@ -22,7 +22,7 @@ from typing import (
 import numpy as np
 
 from adq_edge.artifacts.sidecar import Sidecar
-from adq_edge.hardware.environment import usable_processors
+from adq_edge.core.limits import usable_cpus
 from adq_edge.quantization.passes import pipelines
 from adq_edge.runtimes.base import Engine, Output
 
@@ -104,4 +104,4 @@ def run_in_threads(streams: Sequence[Stream], batches: Iterable[np.ndarray]) -> 
 
 
 def _usable_threads(threads: Optional[int]) -> int:
-    return len(usable_processors()) if threads is None else threads
+    return usable_cpus() if threads is None else threads

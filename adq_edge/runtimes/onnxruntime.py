@@ -15,6 +15,7 @@ import onnxruntime
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import EngineError
+from adq_edge.core.limits import runtime_threads
 from adq_edge.quantization.passes import pipelines
 from adq_edge.runtimes.base import Output
 from adq_edge.runtimes.cpu import CpuEngine, Stream
@@ -39,7 +40,7 @@ class OnnxRuntimeEngine(CpuEngine):
 
     def _load(self, threads: Optional[int]) -> onnxruntime.InferenceSession:
         options = self._options()
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = threads or options.intra_op_num_threads
         try:
             return _open(self.path, options)
         except Exception as error:  # the exceptions of ONNX Runtime have no public base class
@@ -69,6 +70,7 @@ class OnnxRuntimeEngine(CpuEngine):
     def _options(self) -> onnxruntime.SessionOptions:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
+        options.intra_op_num_threads = self.threads or runtime_threads() or 0  # 0: one per physical core
         return options
 
     def close(self) -> None:

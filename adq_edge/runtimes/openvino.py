@@ -22,6 +22,7 @@ import openvino
 from adq_edge.artifacts.bundle import MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import EngineError
+from adq_edge.core.limits import runtime_threads
 from adq_edge.quantization.passes import pipelines
 from adq_edge.runtimes.allocator import keep_large_blocks
 from adq_edge.runtimes.base import Output
@@ -49,8 +50,9 @@ class OpenVinoEngine(CpuEngine):
 
     def _compile(self, streams: int, batch: int) -> Any:
         properties = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        if self.threads is not None:
-            properties["INFERENCE_NUM_THREADS"] = str(self.threads)
+        threads = self.threads or runtime_threads()
+        if threads is not None:
+            properties["INFERENCE_NUM_THREADS"] = str(threads)
         if streams > 1:
             properties["NUM_STREAMS"] = str(streams)
         core = openvino.Core()

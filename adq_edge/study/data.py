@@ -12,6 +12,7 @@ from typing import Dict, List, Sequence, Tuple
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import sha256
+from adq_edge.core.limits import usable_cpus
 from adq_edge.datasets.mvtec import Category, read_dataset
 from adq_edge.datasets.synthetic import write_synthetic
 
@@ -87,7 +88,7 @@ def _files(category: Category) -> List[Path]:
 def _hash_files(paths: Sequence[Path]) -> Dict[Path, str]:
     hashes: Dict[Path, str] = {}
     bar = progress_bar("Hashing images", len(paths), "files")
-    with bar as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with bar as advance, ThreadPoolExecutor(usable_cpus()) as pool:
         for path, content in zip(paths, pool.map(sha256, paths)):
             hashes[path] = content
             advance()

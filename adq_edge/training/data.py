@@ -14,8 +14,9 @@ import numpy as np
 
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import sha256
+from adq_edge.core.limits import usable_cpus
 from adq_edge.datasets.mvtec import Category, Dataset, Sample
-from adq_edge.training.loader import MEMORY_LIMIT, TrainingImages
+from adq_edge.training.loader import TrainingImages, image_memory_limit
 from adq_edge.training.settings import Selection
 
 _MIN_IMAGES_FOR_SPLIT = 10  # a category with this many normal images has at least one for validation
@@ -73,7 +74,7 @@ class ImageSets:
         """
         paths = [*self.training, *self.validation, *(sample.path for sample in self.test)]
         digest = hashlib.sha256()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cpus()) as pool:
             for path, content in zip(paths, pool.map(sha256, paths)):
                 digest.update(f"{os.path.relpath(str(path), str(root))}\0{content}\n".encode())
         return digest.hexdigest()
@@ -139,9 +140,11 @@ def read_images(
         DataError: a file is not a complete image.
     """
 
-    def read(paths: Sequence[Path]) -> Optional[TrainingImages]:
-        return TrainingImages(paths, image_size, on_read, MEMORY_LIMIT // processes) if paths else None
+    memory = image_memory_limit(processes)
 
-    training = TrainingImages(sets.training, image_size, on_read, MEMORY_LIMIT // processes)
+    def read(paths: Sequence[Path]) -> Optional[TrainingImages]:
+        return TrainingImages(paths, image_size, on_read, memory) if paths else None
+
+    training = TrainingImages(sets.training, image_size, on_read, memory)
     test = read([sample.path for sample in sets.test])
     return TrainingData(training, sets.counts, read(sets.validation), test, sets.test)

@@ -16,6 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from adq_edge.core.errors import AdqError
+from adq_edge.models.threads import limit_torch_threads
 from adq_edge.training.sync_batch_norm import synchronize_batch_norms
 
 T = TypeVar("T")
@@ -125,6 +126,7 @@ def open_process_group() -> Iterator[ProcessGroup]:
         return
     size = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if size == 1:
+        limit_torch_threads()
         yield ProcessGroup(0, 1, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         return
     device = _own_device()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
@@ -12,9 +11,12 @@ import numpy as np
 import torch
 
 from adq_edge.core.imaging import load_image
+from adq_edge.core.limits import usable_cpus
+from adq_edge.hardware.memory import usable_memory_mb
 from adq_edge.training.settings import Balance
 
 MEMORY_LIMIT = 4 * 10**9  # bytes; 20 000 images of 256x256
+_SHARE_OF_MEMORY = 0.5  # the rest is for the networks
 MEASURING_IMAGES = 128  # largest number of training images to measure statistics on
 _CHUNK = 64  # images per step of the progress bar while reading
 
@@ -62,6 +64,13 @@ def measuring_batches(count: int, batch_size: int) -> List[List[int]]:
     return [[chosen[index] for index in batch] for batch in ordered_batches(len(chosen), batch_size)]
 
 
+def image_memory_limit(processes: int = 1) -> int:
+    """Return the memory for training images in bytes, if `processes` share the memory of this machine."""
+    usable_mb = usable_memory_mb()
+    share = MEMORY_LIMIT if usable_mb is None else int(_SHARE_OF_MEMORY * usable_mb * 1e6)
+    return min(MEMORY_LIMIT, share) // processes
+
+
 class TrainingImages:
     """Normal images as uint8 batches `[N, H, W, 3]` in RGB.
 
@@ -69,7 +78,8 @@ class TrainingImages:
         paths: the image files.
         image_size: (height, width) in pixels to resize them to.
         on_read: called with the number of images after each chunk while they are read into memory.
-        memory_limit: bytes; images that need more in total are read again for each batch.
+        memory_limit: bytes; images that need more in total are read again for each batch. By default that of
+            `image_memory_limit`.
 
     Raises:
         StorageError: a file cannot be read.
@@ -81,13 +91,14 @@ class TrainingImages:
         paths: Sequence[Path],
         image_size: Tuple[int, int],
         on_read: Callable[[int], None],
-        memory_limit: int = MEMORY_LIMIT,
+        memory_limit: Optional[int] = None,
     ) -> None:
         self._paths = paths
         self._image_size = image_size
         self._images: Optional[np.ndarray] = None
         shape = (len(paths), *image_size, 3)
-        if len(paths) * image_size[0] * image_size[1] * 3 <= memory_limit:
+        limit = image_memory_limit() if memory_limit is None else memory_limit
+        if len(paths) * image_size[0] * image_size[1] * 3 <= limit:
             self._images = self._read_all(np.empty(shape, np.uint8), on_read)
 
     def __len__(self) -> int:
@@ -111,7 +122,7 @@ class TrainingImages:
 
     def _read(self, indices: Iterable[Sequence[int]]) -> Iterator[np.ndarray]:
         """Yield the images of each batch while the next batch is being read."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cpus()) as pool:
             ahead: List[Future[np.ndarray]] = []
             for batch in indices:
                 reading = [pool.submit(load_image, self._paths[index], self._image_size) for index in batch]

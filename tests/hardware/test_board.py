@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -11,10 +13,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from adq_edge.hardware import commands, cuda_probe, libraries
 from adq_edge.hardware.board_state import BoardState, read_board_state
 from adq_edge.hardware.commands import Outcome, run_command
+from adq_edge.hardware.dpkg import debian_packages
 from adq_edge.hardware.environment import read_environment
 from adq_edge.hardware.gpu import (
     Gpu,
@@ -31,6 +36,7 @@ from adq_edge.hardware.libraries import Product, TensorRT, check_library, find_t
 from adq_edge.hardware.memory import read_memory
 from adq_edge.hardware.power import PowerMode, read_power
 from adq_edge.hardware.telemetry.rails import power_sensors
+from adq_edge.hardware.telemetry.sysfs import SysfsSource
 from factories.boards import CARD, DRIVER, NVPMODEL_XAVIER, ORIN_NANO, PC, XAVIER_NX, Programs, write_tree
 
 ME = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -183,14 +189,98 @@ def test_folders_in_place_of_files_give_no_values(tmp_path: Path):
 
 def test_memory_of_this_machine():
     memory = read_memory()
+    assert memory is not None
     assert 0 < memory.available_mb <= memory.total_mb
     assert 0 <= memory.swap_free_mb <= memory.swap_mb
 
 
-@pytest.mark.parametrize("heading", ["< POWER_MODEL ID=0 NAME=MAXN >", "<POWER_MODEL ID=0 NAME=MAXN>"])
-def test_power_mode_names_exclude_the_brackets(tmp_path: Path, heading: str):
-    root = write_tree(tmp_path, {"etc/nvpmodel.conf": f"{heading}\nCPU_ONLINE CORE_0 1\n"})
-    assert read_power(root, Programs()).modes == (PowerMode(0, "MAXN", cores=1),)
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "< POWER_MODEL ID=0 NAME=MAXN >",
+        "<POWER_MODEL ID=0 NAME=MAXN>",
+        "\t<\tPOWER_MODEL\tNAME=MAXN  ID=0>",
+        '< POWER_MODEL ID=0 NAME="MAXN" > # the default, unlike ID=3 NAME=15W',
+        "< POWER_MODEL ID = 0 NAME = MAXN ># default",
+        "# the fastest\n\n< POWER_MODEL ID=0 NAME=MAXN >",
+    ],
+)
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "GPU MAX_FREQ 1109250000",
+        "GPU MAX_FREQ 1109250000 # 1.1 GHz",
+        "  GPU\tMAX_FREQ   1109250000\t#GPU MAX_FREQ 5",
+        "# GPU MAX_FREQ 5\nGPU MAX_FREQ 1109250000#",
+    ],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_power_modes_are_read_with_any_blanks_and_comments(tmp_path: Path, heading, limit, newline):
+    lines = [heading, "CPU_ONLINE CORE_0 1 # always on", limit, "< PM_CONFIG DEFAULT=0 >", "GPU MAX_FREQ 7"]
+    root = write_tree(tmp_path, {"etc/nvpmodel.conf": newline.join("\n".join(lines).split("\n"))})
+    assert read_power(root, Programs()).modes == (PowerMode(0, "MAXN", cores=1, gpu_max_mhz=1109.25),)
+
+
+@pytest.mark.parametrize("limit", ["1109250", "1109", "999999999999999", "-1", "0", "1.1e9", "0x421e1", "x"])
+def test_clock_limit_in_an_unexpected_unit_is_unknown(tmp_path: Path, limit: str):
+    text = f"< POWER_MODEL ID=0 NAME=MAXN >\nGPU MAX_FREQ {limit}\nEMC MAX_FREQ 1600000000\n"
+    (mode,) = read_power(write_tree(tmp_path, {"etc/nvpmodel.conf": text}), Programs()).modes
+    assert (mode.gpu_max_mhz, mode.emc_max_mhz) == (None, 1600.0)
+
+
+def test_power_without_nvpmodel_and_with_clocks_in_khz(tmp_path: Path):
+    node = "sys/class/devfreq/17000000.gv11b"
+    clocks = dict.fromkeys((f"{node}/cur_freq", f"{node}/max_freq", f"{node}/min_freq"), "1109250\n")
+    power = read_power(write_tree(tmp_path, clocks), Programs())
+    assert (power.modes, power.current, power.gpu_mhz, power.gpu_max_mhz) == ((), None, None, None)
+
+
+CHUNK = st.one_of(
+    st.text(max_size=12),
+    st.integers(-(10**40), 10**40).map(str),
+    st.sampled_from(
+        ["9" * 5000, "-1", "\r\n", "\n", "#", "<", ">", "ID=", "NAME=", " ", "\t", "\0", ":", "."]
+    ),
+    st.sampled_from(re.split(r"(\s)", NVPMODEL_XAVIER)),
+    st.sampled_from([str(text) for text in {**XAVIER_NX, **CARD, **DRIVER}.values()]),
+    st.sampled_from(["Package: nvidia-l4t-core", "Status: install ok installed", "Version: ", "{[" * 3000]),
+    st.sampled_from(
+        ['{"devices": [', '{"name": "A"', '"memory_mb": ', "NV Power Mode: ", "1, 8.6, 12 MiB, 5"]
+    ),
+)
+GARBAGE = st.lists(CHUNK, max_size=12).map("".join)
+FILES = (
+    *XAVIER_NX,
+    *CARD,
+    *DRIVER,
+    "var/lib/dpkg/status",
+    "proc/cpuinfo",
+    "etc/os-release",
+    "sys/fs/cgroup/cpu.max",
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
+@given(texts=st.lists(GARBAGE, min_size=5, max_size=5), answer=GARBAGE)
+def test_no_parser_of_the_machine_fails_on_garbage(tmp_path: Path, texts, answer: str):
+    contents = itertools.cycle(text.encode("utf-8", "surrogatepass") for text in texts)
+    root = write_tree(tmp_path, dict(zip(FILES, contents)))
+
+    def run(command):
+        return Outcome(answer)
+
+    power, jetson = read_power(root, run), read_jetson(root)
+    for mode in (*power.modes, *filter(None, (power.current, power.highest))):
+        assert mode.name
+        assert mode.gpu_max_mhz is None or 10 <= mode.gpu_max_mhz <= 10_000
+    assert jetson is None or isinstance(jetson.jetpack_too_old, bool)
+    assert read_environment(root, run).cpu
+    for gpu in (*ask_nvidia_smi(run).gpus, *ask_cuda_driver(run).gpus):
+        assert gpu.memory_mb is None or isinstance(gpu.memory_mb, float)
+    find_toolkit(root, run)
+    kernel_driver(root)
+    debian_packages(("nvidia-l4t-core",), root)
+    SysfsSource(root).read()
 
 
 def test_graphics_card_and_driver_version(tmp_path: Path):
@@ -294,10 +384,14 @@ def test_run_command_never_raises(monkeypatch: pytest.MonkeyPatch):
     failed = run_command([python, "-c", "import sys; sys.exit('first\\nlast')"])
     assert (failed.problem, failed.last_error_line) == ("ended with exit code 1", "last")
     killed = run_command([python, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
-    assert killed.problem == "was killed by signal 9"
+    assert (killed.problem, killed.is_shortage, failed.is_shortage) == ("was killed by signal 9", True, False)
+    starved = run_command([python, "-c", "raise MemoryError"])
+    assert (starved.problem, starved.is_shortage) == ("ended with exit code 1", True)
     monkeypatch.setattr(commands, "_LIMIT_SECONDS", 0.2)
     start = time.monotonic()
-    assert "gave no answer" in str(run_command([python, "-c", "import time; time.sleep(60)"]).problem)
+    late = run_command([python, "-c", "import time; time.sleep(60)"])
+    assert "gave no answer" in str(late.problem)
+    assert late.is_shortage
     assert time.monotonic() - start < 5
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Dict, Optional, Sequence
 
 import pytest
 
@@ -18,7 +19,7 @@ from adq_edge.hardware.commands import Outcome
 from adq_edge.hardware.doctor import Diagnosis, diagnose
 from adq_edge.hardware.memory import Memory
 from adq_edge.report.render.terminal import print_table
-from adq_edge.report.tables.doctor import capabilities_table, machine_table, next_step_line
+from adq_edge.report.tables.doctor import capabilities_table, int8_table, machine_table, next_step_line
 from factories.boards import CARD, DRIVER, ORIN_NANO, PC, XAVIER_NX, Programs, write_tree
 
 COMMAND = [sys.executable, "-m", "adq_edge"]
@@ -60,7 +61,7 @@ def shown(diagnosis: Diagnosis) -> str:
     return f"{screen.getvalue()}\n{next_step_line(diagnosis)}"
 
 
-def possible(diagnosis: Diagnosis) -> Dict[str, bool]:
+def possible(diagnosis: Diagnosis) -> Dict[str, Optional[bool]]:
     return {capability.name: capability.possible for capability in diagnosis.capabilities}
 
 
@@ -292,6 +293,93 @@ def test_diagnosis_file_of_an_earlier_release_is_read(tmp_path: Path):
     assert Diagnosis.read(tmp_path / "old.json") == diagnosis
 
 
+LATE = Outcome(problem="gave no answer within 30 s", is_shortage=True)
+KILLED = Outcome(problem="was killed by signal 9", is_shortage=True)
+
+
+class BusyMachine(Programs):
+    """Programs of a machine that is too busy for one of them: a module that loads, or `cuda`."""
+
+    def __init__(self, busy: str, answer: Outcome, **programs) -> None:
+        super().__init__(**programs)
+        self.busy, self.answer = busy, answer
+
+    def __call__(self, command: Sequence[str]) -> Outcome:
+        return self.answer if self.busy in command[-1] else super().__call__(command)
+
+
+@pytest.mark.parametrize("answer", [LATE, KILLED])
+@pytest.mark.parametrize(
+    "module", ["onnx ", "cv2 ", "onnxruntime ", "tensorrt ", "pycuda.driver ", "cuda_probe"]
+)
+def test_busy_machine_is_not_told_to_reinstall(tmp_path: Path, module: str, answer: Outcome):
+    root = write_tree(tmp_path, {**PC, **CARD, **DRIVER})
+    programs = BusyMachine(module, answer, loads={"tensorrt": "10.9.0.34"}, cuda=RTX_3060)
+    diagnosis = diagnose(root, programs)
+    step = str(diagnosis.next_step)
+    assert "The machine may be busy or out of memory: run adq-edge doctor again" in step
+    assert str(answer.problem) in step
+    judged = {name: can for name, can in possible(diagnosis).items() if not name.startswith("power")}
+    assert False not in judged.values()
+    assert None in judged.values()
+    assert "unknown" in shown(diagnosis)
+    assert not [word for word in ("nstall", "docker", "restart") if word in step]
+    diagnosis.write(tmp_path / "doctor.json")
+    assert Diagnosis.read(tmp_path / "doctor.json") == diagnosis
+
+
+def test_busy_machine_without_a_known_gpu_is_not_told_that_there_is_none(tmp_path: Path):
+    diagnosis = diagnose(write_tree(tmp_path, PC), BusyMachine("cuda_probe", LATE))
+    assert possible(diagnosis)["TensorRT engines"] is None
+    assert "no NVIDIA GPU" not in shown(diagnosis)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [
+        (
+            "x86_64",
+            "avx2 avx512f avx512_vnni amx_tile amx_int8",
+            {"AMX": "8 times VNNI", "VNNI": "4 times", "AVX-512": "512 bits", "AVX2": "256 bits"},
+        ),
+        ("AMD64", "avx2 avx_vnni", {"AMX": "INT8 uses VNNI", "VNNI": "4 times", "AVX-512": "256 bits"}),
+        ("x86_64", "avx2 avx512f", {"AMX": "vector", "VNNI": "saturate", "AVX-512": "twice"}),
+        ("x86_64", "sse4_2", {"AVX2": "slower than FP32", "VNNI": "hardly faster"}),
+        (
+            "aarch64",
+            "asimd asimdhp asimddp i8mm",
+            {"i8mm": "twice dotprod", "dotprod": "4 times", "FP16": "no effect on INT8"},
+        ),
+        ("aarch64", "asimd asimdhp", {"i8mm": "plain NEON", "dotprod": "hardly faster", "FP16": "float16"}),
+        ("arm64", "", {"dotprod": "unknown"}),
+        ("riscv64", "v", {}),
+    ],
+)
+def test_doctor_says_what_the_instruction_sets_mean_for_int8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, expected: Dict[str, str]
+):
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    cpuinfo = {"proc/cpuinfo": f"processor: 0\nmodel name: A\nflags: {flags}\n"} if flags else {}
+    diagnosis = diagnose(write_tree(tmp_path, cpuinfo), Programs())
+    found = {one.name: one for one in diagnosis.int8}
+    for name, words in expected.items():
+        assert words in found[name].meaning, name
+    assert bool(found) == bool(expected)
+    assert all((one.present is None) == (not flags) for one in found.values())
+    screen = io.StringIO()
+    with contextlib.redirect_stdout(screen):
+        print_table(int8_table(diagnosis))
+    assert all(name in screen.getvalue() for name in expected)
+
+
+def test_doctor_shows_the_limits_of_a_container(tmp_path: Path):
+    limits = {"cpu.max": "150000 100000", "memory.max": "2000000000", "memory.current": "500000000"}
+    root = write_tree(tmp_path, {**PC, **{f"sys/fs/cgroup/{name}": text for name, text in limits.items()}})
+    text = shown(diagnose(root, Programs()))
+    assert "the container may use the time of 1.5" in text
+    assert "the container's limit is 2.0 GB, 1.5 GB available" in text
+
+
 def doctor(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [*COMMAND, "doctor", *arguments], cwd=str(cwd), capture_output=True, text=True, timeout=60
@@ -305,6 +393,7 @@ def test_doctor_on_this_machine(tmp_path: Path):
     possible = {capability["name"]: capability["possible"] for capability in document["capabilities"]}
     assert possible["CPU engines, ONNX Runtime"]
     assert document["inventory"]["environment"]["python"] in result.stdout
+    assert "INT8 on this processor" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("Next step: ")
 
 

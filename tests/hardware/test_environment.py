@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Dict
 
 import numpy as np
+import psutil
 import pytest
 
 from adq_edge.core.errors import ResultError
 from adq_edge.core.records import Record, record, write_json
 from adq_edge.hardware.commands import Outcome
 from adq_edge.hardware.environment import Environment, read_environment
+from adq_edge.hardware.memory import read_memory, usable_memory_mb
 
 XAVIER_CORE = """processor\t: {number}
 model name\t: ARMv8 Processor rev 0 (v8l)
@@ -145,18 +147,19 @@ def test_physical_cores_count_hyper_threads_once(tmp_path: Path, monkeypatch: py
     assert (environment.logical_cores, environment.physical_cores) == (3, 2)
 
 
-@pytest.mark.parametrize(
-    ("files", "quota"),
-    [
-        ({"cpu.max": "150000 100000\n"}, 1.5),
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-    ],
-)
-def test_container_quota(tmp_path: Path, files, quota):
-    tree = write_tree(tmp_path, {f"sys/fs/cgroup/{name}": text for name, text in files.items()})
-    assert read_environment(tree).cpu_quota == quota
+def test_environment_of_a_container_has_its_quota(tmp_path: Path):
+    tree = write_tree(tmp_path, {"sys/fs/cgroup/cpu.max": "150000 100000\n"})
+    assert read_environment(tree).cpu_quota == 1.5
+
+
+def test_environment_without_a_readable_proc_has_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert read_environment(tmp_path).memory_mb is None
+    assert (read_memory(), usable_memory_mb(tmp_path)) == (None, None)
+    write_tree(tmp_path, {"meminfo": "MemTotal: 12 kB\n"})  # incomplete
+    assert read_memory() is None
+    write_tree(tmp_path, {"sys/fs/cgroup/memory.max": "500000000\n"})
+    assert usable_memory_mb(tmp_path) == 500.0
 
 
 def test_read_environment_without_any_file(tmp_path: Path):

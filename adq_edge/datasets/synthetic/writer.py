@@ -19,6 +19,7 @@ import numpy as np
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import atomic_directory, storage_errors
+from adq_edge.core.limits import usable_cpus
 from adq_edge.core.records import Record, record
 from adq_edge.datasets.mvtec import GOOD, Dataset, read_dataset
 from adq_edge.datasets.synthetic.catalogue import CATEGORIES, Split, check_categories, defects_of, render
@@ -160,7 +161,7 @@ def _render_all(
     batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
     if workers is None:
         # Starting a process takes longer than rendering a few batches.
-        workers = min(os.cpu_count() or 1, 1 + len(batches) // 8)
+        workers = min(usable_cpus(), 1 + len(batches) // 8)
     if workers == 1:
         for image in images:
             _render_batch(folder, [image], parameters)

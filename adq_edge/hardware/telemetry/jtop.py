@@ -1,23 +1,29 @@
 """Samples from jtop, the service of jetson-stats, if it is installed and no other source reports power.
 
 Fields of jetson-stats 4 and later: `power` has the rails in mW, and `tot`, which has a name if one rail feeds
-the whole board. `temperature` is in degrees Celsius. The clocks in `gpu` and `memory["EMC"]` are in kHz; on
-Thor, the GPU clock comes from NVML, in MHz. `uptime` is the time of the measurement, `stats["time"]` the time
-of the query. The first client sets the service's rate, often one sample per second. A recorder's reported
-cost excludes the CPU time of the service.
+the whole board. `temperature` is in degrees Celsius. The clocks in `gpu` and `memory["EMC"]` are in kHz; some
+releases report the GPU clock of Thor in MHz. As the possible clocks in kHz and in MHz do not overlap, the
+value shows its unit; a value in neither range is unknown. `uptime` is the time of the measurement,
+`stats["time"]` the time of the query. The first client sets the service's rate, often one sample per second.
+A recorder's reported cost excludes the CPU time of the service.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 import time
-from typing import Any, Optional
+from typing import Any, List, Mapping, Optional, Tuple
 
-from adq_edge.hardware.telemetry.sample import TelemetrySample, Values
+from adq_edge.hardware.telemetry.sample import (
+    TelemetrySample,
+    Values,
+    plausible_mhz,
+    plausible_power,
+)
 from adq_edge.hardware.telemetry.thermal import real_temperatures
 
 _STALE_SECONDS = 5.0  # after this time without a new measurement, the service has failed
-_MAX_MHZ = 10_000.0
 
 
 class JtopSource:
@@ -53,7 +59,7 @@ class JtopSource:
         if uptime == self._uptime:
             return None if now - self._changed < _STALE_SECONDS else TelemetrySample()
         self._uptime, self._changed = uptime, now
-        temperatures = {name: sensor["temp"] for name, sensor in self._client.temperature.items()}
+        temperatures = {name: _number(sensor, "temp") for name, sensor in _items(self._client.temperature)}
         return TelemetrySample(
             power=_power(self._client.power),
             temperatures=real_temperatures(temperatures),
@@ -70,18 +76,43 @@ class JtopSource:
 
 
 def _power(power: Any) -> Values:
-    rails = dict(power["rail"])
-    if "name" in power["tot"]:
-        rails[power["tot"]["name"]] = power["tot"]
-    return {name: rail["power"] / 1000 for name, rail in rails.items()}
+    rails = dict(_items(_part(power, "rail")))
+    total = _part(power, "tot")
+    if isinstance(_part(total, "name"), str):
+        rails[total["name"]] = total
+    milliwatts = {name: _number(rail, "power") for name, rail in rails.items()}
+    return plausible_power({name: None if mw is None else mw / 1000 for name, mw in milliwatts.items()})
 
 
 def _clocks(gpus: Any, memory: Any) -> Values:
-    gpu: Any = next(iter(gpus.values()), {})
-    clocks = {"gpu": gpu.get("freq", {}).get("cur"), "emc": memory.get("EMC", {}).get("cur")}
+    known = [gpu for _, gpu in _items(gpus)]
+    integrated = [gpu for gpu in known if _part(gpu, "type") == "integrated"]
+    gpu = next(iter(integrated or known), None)
+    clocks = {"gpu": _number(_part(gpu, "freq"), "cur"), "emc": _number(_part(memory, "EMC"), "cur")}
     return {name: _mhz(clock) for name, clock in clocks.items() if clock is not None}
 
 
-def _mhz(clock: float) -> float:
-    """Convert a clock in kHz or MHz to MHz; all clocks of a Jetson are from 10 to 10,000 MHz."""
-    return clock / 1000 if clock > _MAX_MHZ else float(clock)
+def _mhz(clock: float) -> Optional[float]:
+    """Convert a clock in kHz or MHz to MHz; None for a value that is in neither range."""
+    readings = (plausible_mhz(clock), plausible_mhz(clock / 1000))
+    possible = [reading for reading in readings if reading is not None]
+    return possible[0] if len(possible) == 1 else None
+
+
+def _items(mapping: Any) -> List[Tuple[str, Any]]:
+    """Return the items of a dictionary with names as keys; empty for any other value."""
+    if not isinstance(mapping, Mapping):
+        return []
+    return [(name, value) for name, value in mapping.items() if isinstance(name, str)]
+
+
+def _part(mapping: Any, name: str) -> Any:
+    return mapping.get(name) if isinstance(mapping, Mapping) else None
+
+
+def _number(mapping: Any, name: str) -> Optional[float]:
+    """Return a finite number of a dictionary; None for any other value."""
+    value = _part(mapping, name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)

@@ -8,6 +8,27 @@ from typing import Dict, Optional, Protocol, Tuple
 Values = Dict[str, Optional[float]]
 """Values by sensor name; None for a sensor that failed."""
 
+_MHZ = (10.0, 10_000.0)
+"""From the slowest memory clock of a Jetson to above the fastest clock of any processor."""
+_WATTS = (-10.0, 2_000.0)
+"""A current sensor without a load may report slightly less than 0."""
+
+
+def plausible_mhz(mhz: Optional[float]) -> Optional[float]:
+    """Return a clock in MHz; None if no board has such a clock, because its unit is another one."""
+    return mhz if mhz is not None and _MHZ[0] <= mhz <= _MHZ[1] else None
+
+
+def plausible_clocks(clocks: Values) -> Values:
+    """Return clocks in MHz, with None for an impossible one; 0 is the clock of a part without power."""
+    return {name: mhz if mhz == 0 else plausible_mhz(mhz) for name, mhz in clocks.items()}
+
+
+def plausible_power(watts: Values) -> Values:
+    """Return powers in W, with None for an impossible one."""
+    low, high = _WATTS
+    return {name: one if one is not None and low <= one <= high else None for name, one in watts.items()}
+
 
 @dataclasses.dataclass(frozen=True)
 class TelemetrySample:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adq_edge.hardware.telemetry.clocks import find_clocks
 from adq_edge.hardware.telemetry.rails import find_counters, find_rails
-from adq_edge.hardware.telemetry.sample import TelemetrySample
+from adq_edge.hardware.telemetry.sample import TelemetrySample, plausible_clocks, plausible_power
 from adq_edge.hardware.telemetry.thermal import find_thermometers, real_temperatures
 from adq_edge.hardware.telemetry.throttling import Throttling
 
@@ -28,9 +28,9 @@ class SysfsSource:
     def read(self) -> TelemetrySample:
         """Read all sensors; None for a sensor that fails."""
         return TelemetrySample(
-            power={name: rail.read() for name, rail in self._rails.items()},
+            power=plausible_power({name: rail.read() for name, rail in self._rails.items()}),
             temperatures=real_temperatures({name: one.read() for name, one in self._thermometers.items()}),
-            clocks={name: clock.read() for name, clock in self._clocks.items()},
+            clocks=plausible_clocks({name: clock.read() for name, clock in self._clocks.items()}),
             throttling=self._throttling.read(),
         )
 

@@ -14,10 +14,15 @@ import selectors
 import subprocess
 import time
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Optional
 
 from adq_edge.hardware.procfs import process_seconds
-from adq_edge.hardware.telemetry.sample import TelemetrySample, Values
+from adq_edge.hardware.telemetry.sample import (
+    TelemetrySample,
+    Values,
+    plausible_clocks,
+    plausible_power,
+)
 from adq_edge.hardware.telemetry.thermal import real_temperatures
 
 _RAIL = re.compile(r"(?<!\S)([A-Za-z]\w*) (\d{1,7})(?:mW)?(?:/\d{1,7}(?:mW)?){1,2}(?!\S)", re.ASCII)
@@ -35,11 +40,11 @@ _MAX_LINE_BYTES = 1 << 16
 def parse_line(line: str) -> Optional[TelemetrySample]:
     """Parse a line of tegrastats; None for a line without a known value. Never raises."""
     sample = TelemetrySample(
-        power={name: int(milliwatts) / 1000 for name, milliwatts in _RAIL.findall(line)},
+        power=plausible_power({name: int(milliwatts) / 1000 for name, milliwatts in _RAIL.findall(line)}),
         temperatures=real_temperatures({name: float(text) for name, text in _TEMPERATURE.findall(line)}),
-        clocks={**_clocks(line), **_core_clocks(line)},
+        clocks=plausible_clocks({**_clocks(line), **_core_clocks(line)}),
     )
-    return sample if sample.power or sample.temperatures or sample.clocks else None
+    return sample if sample.has_values else None
 
 
 class TegrastatsSource:
@@ -109,7 +114,7 @@ class TegrastatsSource:
         return bool(received)
 
 
-def _clocks(line: str) -> Dict[str, float]:
+def _clocks(line: str) -> Values:
     # `@[611,0]` has one clock for each cluster of the GPU; 0 for a cluster without power.
     return {
         _CLOCK_NAMES[name]: float(max(map(int, clocks.split(",")))) for name, clocks in _CLOCK.findall(line)

@@ -25,9 +25,20 @@ def machine_table(inventory: Inventory) -> Table:
 
 def capabilities_table(diagnosis: Diagnosis) -> Table:
     """Return what adq-edge can do on a machine, and the reasons."""
-    rows = tuple((one.name, "yes" if one.possible else "no", one.reason) for one in diagnosis.capabilities)
+    rows = tuple((one.name, _yes_or_no(one.possible), one.reason) for one in diagnosis.capabilities)
     columns = (text("capability"), text("possible"), prose("with what, or why not"))
     return Table("what adq-edge can do here", columns, rows)
+
+
+def int8_table(diagnosis: Diagnosis) -> Table:
+    """Return the CPU's instruction sets that matter for INT8, and what they mean."""
+    rows = tuple((one.name, _yes_or_no(one.present), one.meaning) for one in diagnosis.int8)
+    columns = (text("instructions"), text("present"), prose("meaning for INT8 engines"))
+    return Table("INT8 on this processor", columns, rows)
+
+
+def _yes_or_no(value: Optional[bool]) -> str:
+    return {None: _UNKNOWN, True: "yes", False: "no"}[value]
 
 
 def next_step_line(diagnosis: Diagnosis) -> str:
@@ -39,14 +50,23 @@ def next_step_line(diagnosis: Diagnosis) -> str:
 def _hardware(inventory: Inventory) -> Iterator[_Row]:
     environment, memory, jetson = inventory.environment, inventory.memory, inventory.jetson
     yield "machine", _machine(inventory)
-    yield "processor", f"{environment.cpu}, {environment.logical_cores} logical cores"
-    yield "memory", f"{_gb(memory.total_mb)}, {_gb(memory.available_mb)} available; {_swap(memory)}"
+    quota = environment.cpu_quota
+    limit = "" if quota is None else f"; the container may use the time of {quota:g}"
+    yield "processor", f"{environment.cpu}, {environment.logical_cores} logical cores{limit}"
+    yield "memory", _UNKNOWN if memory is None else _memory(memory)
+    if inventory.memory_limit is not None:
+        total, available = inventory.memory_limit.total_mb, inventory.memory_limit.available_mb
+        yield "", f"the container's limit is {_gb(total)}, {_gb(available)} available"
     yield "disk", f"{_gb(inventory.disk_free_mb)} free here"
     if jetson is not None:
         yield "Jetson Linux", f"L4T {jetson.l4t or _UNKNOWN}, JetPack {jetson.jetpack or _UNKNOWN}"
     if inventory.power is not None:
         yield "power mode", _power_mode(inventory.power)
         yield "clocks", _clocks(inventory.power)
+
+
+def _memory(memory: Memory) -> str:
+    return f"{_gb(memory.total_mb)}, {_gb(memory.available_mb)} available; {_swap(memory)}"
 
 
 def _swap(memory: Memory) -> str:
@@ -85,8 +105,11 @@ def _clocks(power: Power) -> str:
 
 
 def _gpu(inventory: Inventory) -> Iterator[_Row]:
+    if inventory.cuda_unchecked is not None:
+        yield "CUDA", f"{_UNKNOWN}: {inventory.cuda_unchecked}"
     if not inventory.has_gpu:
-        yield "GPU", "no NVIDIA GPU"
+        if inventory.cuda_unchecked is None:
+            yield "GPU", "no NVIDIA GPU"
         return
     jetson = inventory.jetson
     for gpu in inventory.gpus:
@@ -109,13 +132,13 @@ def _software(inventory: Inventory) -> Iterator[_Row]:
         compiler = "without nvcc" if toolkit.nvcc is None else f"nvcc: {toolkit.nvcc}"
         yield "CUDA toolkit", "none" if toolkit.version is None else f"{toolkit.version}, {compiler}"
     for tensorrt in inventory.tensorrts:
-        state = "loads" if tensorrt.problem is None else tensorrt.problem
+        state = tensorrt.problem or tensorrt.unchecked or "loads"
         yield tensorrt.product.value, f"{tensorrt.version or 'version unknown'}: {state}"
     if not inventory.tensorrts:
         yield "TensorRT", "none"
     yield "Python", f"{inventory.environment.python}, {sys.executable}"
     for library in inventory.libraries:
-        yield library.name, ": ".join(filter(None, (library.version, library.problem)))
+        yield library.name, ": ".join(filter(None, (library.version, library.problem, library.unchecked)))
 
 
 def _gb(megabytes: Optional[float]) -> str:

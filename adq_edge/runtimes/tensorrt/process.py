@@ -12,6 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from adq_edge.core.console import console
 from adq_edge.core.errors import BuildError
 from adq_edge.core.worker import Worker, WorkerError, start_worker
+from adq_edge.hardware.memory import usable_memory_mb
 from adq_edge.runtimes.tensorrt import building
 from adq_edge.runtimes.tensorrt.job import BuildReport, Job
 from adq_edge.runtimes.tensorrt.log import Failure, FailureKind, read_failure, read_progress
@@ -77,9 +78,9 @@ class _Watch:
         self._task = screen.add_task(title, total=None)
 
     def __call__(self) -> None:
-        held, free = _held_mb(self._worker.pid), psutil.virtual_memory().available / 1e6
+        held, free = _held_mb(self._worker.pid), usable_memory_mb()
         parts = [self._title]
-        if free < _LEAST_FREE_MB:
+        if free is not None and free < _LEAST_FREE_MB:
             raise _out_of_memory(f"the builder was ended because only {free:.0f} MB of memory were free")
         progress = read_progress(self._worker.log(_TAIL_BYTES))
         if progress is not None:

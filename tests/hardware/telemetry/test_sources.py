@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import List
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from adq_edge.hardware.telemetry.jtop import JtopSource
 from adq_edge.hardware.telemetry.recorder import Recorder, open_recorder
@@ -72,15 +74,66 @@ def test_throttling_comes_from_sysfs_with_any_power_source(
         source.close()
 
 
-@pytest.mark.parametrize(("name", "clock"), [("ga10b", 1575000), ("thor", 1575)])
-def test_jtop_gpu_clock_in_khz_or_mhz(monkeypatch: pytest.MonkeyPatch, name: str, clock: int):
+def jtop_source(monkeypatch: pytest.MonkeyPatch) -> JtopSource:
     monkeypatch.setitem(sys.modules, "jtop", types.SimpleNamespace(jtop=Jtop))
-    source = JtopSource(hertz=50)
-    source._client.gpu = {name: {"freq": {"cur": clock}}}
+    monkeypatch.setattr(Jtop, "stuck", False)
+    return JtopSource(hertz=50)
+
+
+@pytest.mark.parametrize(
+    ("clock", "mhz"),
+    [
+        *((1575000, 1575.0), (1575, 1575.0), (76800, 76.8), (4266000, 4266.0)),
+        *((1575000000, None), (0, None), (-1, None), (7, None), (10000, None), (float("nan"), None)),
+    ],
+)
+def test_jtop_clock_in_khz_or_mhz_or_unknown(monkeypatch: pytest.MonkeyPatch, clock: float, mhz):
+    source = jtop_source(monkeypatch)
+    source._client.gpu = {"thor": {"type": "integrated", "freq": {"cur": clock}}}
+    source._client.memory = {"EMC": {"cur": clock}}
     sample = source.read()
     assert sample is not None
-    assert sample.clocks["gpu"] == 1575.0
+    assert sample.clocks.get("gpu") == sample.clocks.get("emc") == mhz
     source.close()
+
+
+def test_jtop_prefers_the_integrated_gpu(monkeypatch: pytest.MonkeyPatch):
+    source = jtop_source(monkeypatch)
+    integrated = {"type": "integrated", "freq": {"cur": 918000}}
+    source._client.gpu = {"0": {"type": "discrete", "freq": {"cur": 210000}}, "gpu": integrated}
+    sample = source.read()
+    assert sample is not None
+    assert sample.clocks["gpu"] == 918.0
+    source.close()
+
+
+VALUE = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["rail", "tot", "name", "power", "temp", "freq", "cur", "EMC", "type", "gpu"]),
+            inner,
+            max_size=4,
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@given(power=VALUE, temperature=VALUE, gpu=VALUE, memory=VALUE)
+def test_jtop_values_of_any_form_are_plausible_or_unknown(
+    monkeypatch: pytest.MonkeyPatch, power, temperature, gpu, memory
+):
+    source = jtop_source(monkeypatch)
+    client = source._client
+    client.power, client.temperature, client.gpu, client.memory = power, temperature, gpu, memory
+    sample = source.read()
+    source.close()
+    assert sample is not None
+    for values, low, high in ((sample.clocks, 10, 10_000), (sample.power, -10, 2000)):
+        assert all(value is None or low <= value <= high for value in values.values())
 
 
 def chosen(root: Path) -> str:

@@ -220,6 +220,14 @@ def test_parse_line_never_raises(text: str):
         values = [*sample.power.values(), *sample.temperatures.values(), *sample.clocks.values()]
         assert values
         assert all(value is None or np.isfinite(value) for value in values)
+        assert all(value is None or value == 0 or 10 <= value <= 10_000 for value in sample.clocks.values())
+
+
+def test_parse_line_drops_values_in_another_unit():
+    sample = parse_line("VDD_IN 4906000mW/4906mW GR3D_FREQ 0%@[5] EMC_FREQ 0%@2133 CPU [1%@729,2%@72900]")
+    assert sample == TelemetrySample(
+        {"VDD_IN": None}, {}, {"gpu": None, "emc": 2133.0, "cpu0": 729.0, "cpu1": None}
+    )
 
 
 def test_recorder_runs_and_ends_tegrastats(tmp_path: Path):
