@@ -8,8 +8,8 @@ The functions have the names of the command-line verbs:
     built = adq_edge.build(bundle.path, precision="int8", calib="mse")
     print(adq_edge.evaluate(built.path).image_auroc)
     with adq_edge.load_engine(built.path) as engine:
-        for prediction in adq_edge.predict(engine, ["part.png"]):
-            print(prediction.score, prediction.anomalous)
+        for prediction in adq_edge.predict(engine, "part.png"):
+            print(prediction.verdict, prediction.score)
 
 Importing this package imports neither torch nor a runtime: each function is imported when first used. Import
 the package before `onnxruntime`, because it turns off the telemetry of ONNX Runtime.

@@ -117,12 +117,13 @@ class Bundle:
         return self.path / RANGES_FOLDER
 
 
-def open_bundle(path: Path) -> Bundle:
+def open_bundle(path: Union[str, Path]) -> Bundle:
     """Open a bundle and compare the hash of its model with the manifest.
 
     Raises:
         BundleError: not a bundle, a file is missing, the hash differs, or the bundle's name contains a path.
     """
+    path = Path(path)
     if path.suffix == ".onnx":
         raise BundleError(
             "an ONNX file, not a bundle", where=path, fix="Give a folder that `adq-edge export` wrote"

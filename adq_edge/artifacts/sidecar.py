@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Dict, Optional, Tuple
 
 from adq_edge.artifacts.bundle import FileReference
+from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.errors import EngineError
 from adq_edge.core.files import is_plain_name, sha256
@@ -129,6 +130,14 @@ class Sidecar(Record):
     tensorrt: Optional[TensorRTDetails] = None
     categories: Tuple[str, ...] = ()
 
+    def of_engine(self, engine_sha256: str) -> Sidecar:
+        """Return the sidecar of an engine file with this hash.
+
+        The threshold of another file is dropped: it belongs to the engine that it was measured with.
+        """
+        threshold = self.threshold if engine_sha256 == self.engine_sha256 else None
+        return dataclasses.replace(self, engine_sha256=engine_sha256, threshold=threshold)
+
 
 def sidecar_path(engine: Path) -> Path:
     """Return the path of an engine's sidecar."""
@@ -142,8 +151,7 @@ def trust_engine(engine: Path) -> None:
         EngineError: the engine or its sidecar is missing.
         StorageError: the folder cannot be written to or is full.
     """
-    sidecar = read_sidecar(engine, trust=True)
-    dataclasses.replace(sidecar, engine_sha256=sha256(engine)).write(sidecar_path(engine))
+    read_sidecar(engine, trust=True).of_engine(sha256(engine)).write(sidecar_path(engine))
 
 
 def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
@@ -157,8 +165,13 @@ def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
         EngineError: the engine or its sidecar is missing, the engine was changed, or it was built for another
             processor architecture.
     """
+    other = describe_non_engine(engine)
+    if other is not None:
+        raise EngineError(other.what, where=engine, fix=other.fix)
     if not engine.is_file():
-        raise EngineError("no such engine", where=engine, fix=_REMEDY)
+        raise EngineError(
+            "no such engine", where=engine, fix="Check the path, or build: adq-edge build BUNDLE"
+        )
     path = sidecar_path(engine)
     if not path.is_file():
         raise EngineError(f"its sidecar {path.name} is missing", where=engine, fix=_REMEDY)

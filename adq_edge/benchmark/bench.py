@@ -51,7 +51,7 @@ def bench(
     queries: int = QUOTABLE_QUERIES,
     seconds: float = QUOTABLE_SECONDS,
     quick: bool = False,
-    scenarios: Optional[Sequence[Union[Scenario, str]]] = None,
+    scenarios: Optional[Union[Scenario, str, Sequence[Union[Scenario, str]]]] = None,
     batches: Optional[Sequence[int]] = None,
     image: Optional[Union[str, Path]] = None,
     output: Optional[Union[str, Path]] = None,
@@ -93,7 +93,8 @@ def bench(
     paths = [Path(engine) for engine in files]
     if runtime is not None:
         find_runtime(runtime)
-    chosen = tuple(choose(Scenario, scenario) for scenario in scenarios or Scenario)
+    names = [scenarios] if isinstance(scenarios, str) else scenarios or Scenario
+    chosen = tuple(choose(Scenario, name) for name in names)
     plan = make_plan(queries, seconds, quick, chosen, batches)
     sidecars = [read_sidecar(path) for path in paths]  # check all of them before anything is started
     if device is None:

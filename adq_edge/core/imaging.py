@@ -8,7 +8,7 @@ of the model's graph.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, Union
 
 import cv2
 import numpy as np
@@ -31,13 +31,14 @@ def find_images(folder: Path) -> List[Path]:
         )
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Union[str, Path]) -> np.ndarray:
     """Read an image file as uint8 `[H, W, 3]` RGB; a gray image has three equal channels.
 
     Raises:
         StorageError: the file cannot be read.
         DataError: the content is not a whole image that OpenCV can decode.
     """
+    path = Path(path)
     with storage_errors(path):
         content = path.read_bytes()
     return decode_image(content, path)
@@ -60,7 +61,7 @@ def decode_image(content: bytes, where: Optional[Path] = None) -> np.ndarray:
     return np.asarray(cv2.cvtColor(_decode(content, cv2.IMREAD_COLOR, where), cv2.COLOR_BGR2RGB))
 
 
-def read_mask(path: Path, image_size: Optional[Tuple[int, int]] = None) -> np.ndarray:
+def read_mask(path: Union[str, Path], image_size: Optional[Tuple[int, int]] = None) -> np.ndarray:
     """Read a ground-truth mask as bool `[H, W]`: True where the pixel is defective.
 
     Args:
@@ -71,6 +72,7 @@ def read_mask(path: Path, image_size: Optional[Tuple[int, int]] = None) -> np.nd
         StorageError: the file cannot be read.
         DataError: the file is not an image, or its size differs from `image_size`.
     """
+    path = Path(path)
     with storage_errors(path):
         content = path.read_bytes()
     mask = _decode(content, cv2.IMREAD_GRAYSCALE, path)
@@ -113,7 +115,7 @@ def resize_image(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
     return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation))
 
 
-def load_image(path: Path, size: Tuple[int, int]) -> np.ndarray:
+def load_image(path: Union[str, Path], size: Tuple[int, int]) -> np.ndarray:
     """Read an image file and resize it to `size` (height, width): the input of every engine."""
     return resize_image(read_image(path), size)
 
@@ -154,13 +156,14 @@ def overlay(
     return np.asarray(cv2.addWeighted(image, 1.0 - opacity, colors, opacity, 0.0))
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
+def write_image(path: Union[str, Path], image: np.ndarray) -> None:
     """Write uint8 `[H, W, 3]` RGB or `[H, W]` gray in the format of the file suffix, atomically.
 
     Raises:
         StorageError: the folder cannot be written to or is full.
         DataError: OpenCV cannot write this format.
     """
+    path = Path(path)
     bgr = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     try:
         encoded, buffer = cv2.imencode(path.suffix, bgr)

@@ -16,7 +16,7 @@ import json
 import math
 import textwrap
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Dict, Mapping, Optional, Type, TypeVar
+from typing import Any, Callable, ClassVar, Dict, Mapping, Optional, Type, TypeVar, Union
 
 import dacite
 
@@ -100,24 +100,24 @@ class Record:
     def check(self) -> None:
         """Raise a ValueError, with the reason, if the values are impossible; called after reading."""
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Union[str, Path]) -> None:
         """Write the record as JSON, atomically.
 
         Raises:
             StorageError: the folder cannot be written to or is full.
             ValueError: a NaN or an infinity in the record (JSON has neither).
         """
-        write_json(path, self._format.schema, self._format.version, dataclasses.asdict(self))
+        write_json(Path(path), self._format.schema, self._format.version, dataclasses.asdict(self))
 
     @classmethod
-    def read(cls: Type[AnyRecord], path: Path) -> AnyRecord:
+    def read(cls: Type[AnyRecord], path: Union[str, Path]) -> AnyRecord:
         """Read a record and check the type of every field.
 
         Raises:
             StorageError: the file cannot be read.
             AdqError: of the declared class, for a file that does not hold a valid record.
         """
-        form = cls._format
+        form, path = cls._format, Path(path)
         document = form.load(path)
         try:
             config = dacite.Config(cast=[enum.Enum], type_hooks={float: _as_float, **form.parsers})

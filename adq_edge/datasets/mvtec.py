@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import storage_errors
@@ -72,16 +72,18 @@ class Dataset:
         return [path for category in self.categories for path in category.train]
 
 
-def read_dataset(root: Path, categories: Optional[Sequence[str]] = None) -> Dataset:
+def read_dataset(root: Union[str, Path], categories: Optional[Sequence[str]] = None) -> Dataset:
     """Read the file names of a dataset folder; no image is opened.
 
     Args:
         root: a folder of categories, or the folder of one category.
-        categories: names of the categories to read; all by default.
+        categories: names of the categories to read, or one name; all by default.
 
     Raises:
         DataError: no such folder, a folder without categories, an unknown name, or no training images.
     """
+    root = Path(root)
+    categories = (categories,) if isinstance(categories, str) else categories
     if not root.is_dir():
         raise DataError(
             "no such dataset folder", where=root, fix="Give a folder in MVTec AD layout with --data"

@@ -16,7 +16,6 @@ from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import AdqError, ResultError
 from adq_edge.core.files import atomic_path
 from adq_edge.core.records import Record, record
-from adq_edge.datasets.mvtec import GOOD
 from adq_edge.evaluation.heat_map_sheets import write_comparison_sheet
 from adq_edge.evaluation.paired_run import PairedRun, check_match, run_paired
 from adq_edge.evaluation.scoring import choose_dataset
@@ -49,7 +48,8 @@ class ComparedEngine:
         model_sha256: hash of the model that the engine was built from.
         precision: number format of the networks.
         runtime: the runtime and its version.
-        threshold: the decision threshold; None if no image is anomalous.
+        threshold: the decision threshold; None if the images are all good or all defective, and none is
+            stored.
         threshold_stored: True if `eval` stored the threshold on this dataset, False if it is the one with the
             highest F1 on the compared images.
     """
@@ -167,7 +167,7 @@ def compare(
 
 
 def _summarize(a: Engine, b: Engine, root: Path, measured: PairedRun) -> Comparison:
-    labels = [image.defect != GOOD for image in measured.images]
+    labels = measured.labels
     scores_a = np.array([image.score_a for image in measured.images])
     scores_b = np.array([image.score_b for image in measured.images])
     names = [category.name for category in measured.categories]
@@ -198,8 +198,8 @@ def _describe(
 ) -> ComparedEngine:
     """Describe an engine and choose its threshold.
 
-    The stored threshold is used if it was found on these images, or on this dataset if no image here is
-    anomalous. Otherwise it is the one with the highest F1 on these images.
+    The stored threshold is used if it was found on these images, or on this dataset if the images here are
+    all good or all defective. Otherwise it is the one with the highest F1 on these images.
     """
     threshold, data, names = engine.sidecar.threshold, str(root.resolve()), tuple(categories)
     best = f1_max_threshold(np.array(labels), scores)

@@ -13,8 +13,9 @@ from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path, trust_engine
 from adq_edge.core.errors import ResultError
 from adq_edge.core.records import Record, record
-from adq_edge.datasets.mvtec import GOOD, Dataset
+from adq_edge.datasets.mvtec import Dataset
 from adq_edge.evaluation.scoring import CategoryQuality, QualityMeter, choose_dataset, score_categories
+from adq_edge.evaluation.thresholds import explain_not_stored
 from adq_edge.hardware.environment import Environment, read_environment
 from adq_edge.metrics.quality import f1_max_threshold, mean_of_measured
 from adq_edge.runtimes.base import Engine
@@ -46,10 +47,12 @@ class Evaluation(Record):
         image_auroc: mean over the categories with normal and defective images.
         pixel_auroc: mean over the categories with masks.
         aupro: mean over the categories with masks.
-        threshold: the threshold with the highest F1 over the images of all categories.
+        threshold: the threshold with the highest F1 over the images of all categories; None if the images are
+            all good or all defective.
         f1: F1 score at `threshold`.
         scores: score of every image.
         environment: the machine that ran the engine.
+        not_stored: why `threshold` is not stored with the engine; None if it is, and in older files.
     """
 
     engine: FileReference
@@ -65,6 +68,7 @@ class Evaluation(Record):
     f1: Optional[float]
     scores: Tuple[ImageScore, ...]
     environment: Environment
+    not_stored: Optional[str] = None
 
     def check(self) -> None:
         """Raise a ValueError if an area under a curve is impossible."""
@@ -80,12 +84,16 @@ def evaluate(
     data: Optional[Union[str, Path]] = None,
     *,
     categories: Optional[Sequence[str]] = None,
-    output: Optional[Path] = None,
+    output: Optional[Union[str, Path]] = None,
     runtime: Optional[str] = None,
     threads: Optional[int] = None,
     trust: bool = False,
 ) -> Evaluation:
     """Measure the quality of an engine on labeled images and store its threshold in its sidecar.
+
+    The threshold is stored only if the images are good and defective ones, it separates some of them, and the
+    engine ran in the runtime that it was built for. Otherwise the sidecar keeps its earlier threshold, and
+    `not_stored` says why.
 
     Args:
         engine: the engine file; the newest in `engines/` by default.
@@ -104,24 +112,26 @@ def evaluate(
     path = workspace.latest_engine() if engine is None else Path(engine)
     with load_engine(path, runtime=runtime, threads=threads, trust=trust) as loaded:
         evaluation = _evaluate(loaded, choose_dataset(loaded, data, categories))
-    evaluation.write(output or workspace.RESULTS / f"{path.stem}.eval.json")
+    evaluation.write(workspace.RESULTS / f"{path.stem}.eval.json" if output is None else Path(output))
     if trust:
         trust_engine(path)
-    _store_threshold(path, loaded, evaluation)
+    _store_threshold(path, evaluation)
     return evaluation
 
 
 def _evaluate(engine: Engine, dataset: Dataset) -> Evaluation:
     qualities: List[CategoryQuality] = []
     scores: List[ImageScore] = []
+    labels: List[bool] = []
     for name, images in score_categories((engine,), dataset, f"Evaluating {engine.path.name}"):
         meter = QualityMeter(name)
         for image in images:
             score = meter.update(image)
             scores.append(ImageScore(str(image.sample.path), name, image.sample.defect, score))
+            labels.append(image.sample.is_anomalous)
         qualities.append(meter.compute())
-    labels = np.array([score.defect != GOOD for score in scores])
-    threshold, f1 = f1_max_threshold(labels, np.array([score.score for score in scores])) or (None, None)
+    values = [score.score for score in scores]
+    threshold, f1 = f1_max_threshold(np.array(labels), np.array(values)) or (None, None)
     return Evaluation(
         engine=FileReference(str(engine.path), engine.sidecar.engine_sha256),
         model_sha256=engine.sidecar.model.sha256,
@@ -136,14 +146,13 @@ def _evaluate(engine: Engine, dataset: Dataset) -> Evaluation:
         f1=f1,
         scores=tuple(scores),
         environment=read_environment(),
+        not_stored=explain_not_stored(engine, labels, values, threshold),
     )
 
 
-def _store_threshold(path: Path, engine: Engine, evaluation: Evaluation) -> None:
-    if evaluation.threshold is None or evaluation.f1 is None:
+def _store_threshold(path: Path, evaluation: Evaluation) -> None:
+    if evaluation.threshold is None or evaluation.f1 is None or evaluation.not_stored is not None:
         return
-    if engine.runtime != engine.sidecar.runtime:
-        return  # another runtime rounds differently: its threshold is not that of the engine
     threshold = Threshold(
         evaluation.threshold,
         evaluation.f1,

@@ -14,6 +14,7 @@ from adq_edge.datasets.mvtec import Sample
 from adq_edge.evaluation.predict import red_level
 from adq_edge.evaluation.scoring import run_engine
 from adq_edge.evaluation.sensitivity_plot import shorten_name
+from adq_edge.evaluation.thresholds import usable_threshold
 from adq_edge.metrics.agreement import ImageAgreement
 from adq_edge.runtimes.base import Engine
 
@@ -72,7 +73,7 @@ def _row(sample: Sample, engines: Sequence[Engine]) -> np.ndarray:
     original, cells = _image_cells(sample)
     for engine in engines:
         anomaly_map = run_engine(engine, original, sample.path).maps[0]
-        cells.append(overlay(cells[0], anomaly_map, 0.0, red_level(anomaly_map, engine.sidecar.threshold)))
+        cells.append(overlay(cells[0], anomaly_map, 0.0, red_level(anomaly_map, usable_threshold(engine))))
     return np.concatenate(cells, axis=1)
 
 

@@ -24,11 +24,13 @@ class PairedRun(NamedTuple):
     Attributes:
         categories: quality of both engines on each category with test images.
         images: every test image, category after category; without decisions.
+        labels: True for a defective image, in the order of `images`.
         maps: agreement of the maps over all images, at the size of the maps.
     """
 
     categories: List[CategoryAgreement]
     images: List[ImageAgreement]
+    labels: List[bool]
     maps: MapAgreement
 
 
@@ -67,6 +69,7 @@ def run_paired(a: Engine, b: Engine, dataset: Dataset) -> PairedRun:
     maps = MapComparison()
     categories: List[CategoryAgreement] = []
     images: List[ImageAgreement] = []
+    labels: List[bool] = []
     title = f"Comparing {a.path.name} with {b.path.name}"
     for name, scored in score_categories((a, b), dataset, title):
         meter_a, meter_b = QualityMeter(name, 0), QualityMeter(name, 1)
@@ -74,6 +77,7 @@ def run_paired(a: Engine, b: Engine, dataset: Dataset) -> PairedRun:
             map_a, map_b = (output.maps[0] for output in image.outputs)
             score_a, score_b = meter_a.update(image), meter_b.update(image)
             difference = maps.update(map_a, map_b)
+            labels.append(image.sample.is_anomalous)
             images.append(
                 ImageAgreement(
                     image=str(image.sample.path),
@@ -96,4 +100,4 @@ def run_paired(a: Engine, b: Engine, dataset: Dataset) -> PairedRun:
                 pixel_auroc=compare_auroc(quality_a.pixel_auroc, quality_b.pixel_auroc),
             )
         )
-    return PairedRun(categories, images, maps.compute())
+    return PairedRun(categories, images, labels, maps.compute())

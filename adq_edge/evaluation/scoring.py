@@ -45,8 +45,9 @@ class CategoryQuality:
         image_auroc: area under the ROC curve of the scores, 0 to 1.
         pixel_auroc: area under the ROC curve of the map pixels, 0 to 1; needs masks.
         aupro: area under the per-region overlap curve (see `PixelMetrics`), 0 to 1; needs masks.
-        f1: F1 score at `threshold`, 0 to 1.
-        threshold: the threshold with the highest F1 on this category.
+        f1: F1 score at `threshold`, 0 to 1; needs good and defective images.
+        threshold: the threshold with the highest F1 on this category; needs good and defective images.
+        masks: number of defective test images with a mask; None in older files.
     """
 
     name: str
@@ -57,6 +58,7 @@ class CategoryQuality:
     aupro: Optional[float]
     f1: Optional[float]
     threshold: Optional[float]
+    masks: Optional[int] = None
 
 
 class QualityMeter:
@@ -72,6 +74,7 @@ class QualityMeter:
         self._engine = engine
         self._labels: List[bool] = []
         self._scores: List[float] = []
+        self._masks = 0
         self._pixels: Optional[PixelMetrics] = None
 
     def update(self, image: ScoredImage) -> float:
@@ -81,6 +84,7 @@ class QualityMeter:
             self._pixels = self._pixels or PixelMetrics()
             height, width = image.mask.shape
             self._pixels.update(image.mask, resize_map(output.maps[0], (height, width)))
+        self._masks += image.sample.is_anomalous and image.sample.mask is not None
         self._labels.append(image.sample.is_anomalous)
         self._scores.append(float(output.scores[0]))
         return self._scores[-1]
@@ -99,6 +103,7 @@ class QualityMeter:
             aupro=pixels.aupro,
             f1=f1,
             threshold=threshold,
+            masks=self._masks,
         )
 
 
@@ -121,19 +126,21 @@ def choose_dataset(
         raise DataError(
             "the engine's sidecar does not name the training data", fix="Name a dataset with --data"
         )
+    if isinstance(categories, str):  # a sequence of letters, but certainly one name
+        categories = (categories,)
     if not categories:
         categories = known_categories(Path(root), engine.sidecar.categories)
         print_categories("evaluation", categories)
     return read_dataset(Path(root), categories)
 
 
-def run_engine(engine: Engine, image: np.ndarray, path: Path) -> Output:
+def run_engine(engine: Engine, image: np.ndarray, name: Union[str, Path]) -> Output:
     """Run an engine on one image.
 
     Args:
         engine: the engine.
         image: uint8 `[H, W, 3]` RGB of any size.
-        path: the image file, for messages.
+        name: the image file or another name of the image, for messages.
 
     Raises:
         EngineError: a map or a score is NaN or infinite.
@@ -141,7 +148,7 @@ def run_engine(engine: Engine, image: np.ndarray, path: Path) -> Output:
     output = engine.run(resize_image(image, engine.sidecar.image_size)[None])
     if not (np.isfinite(output.maps).all() and np.isfinite(output.scores).all()):
         raise EngineError(
-            f"its anomaly map or score of {path} is NaN or infinite",
+            f"its anomaly map or score of {name} is NaN or infinite",
             where=engine.path,
             fix="Build the engine in a higher precision",
         )

@@ -14,6 +14,9 @@ import numpy as np
 from adq_edge.core.errors import EngineError
 from adq_edge.metrics.snr import SnrMeter
 
+CONSTANT_MAPS = "the reference anomaly maps have the same value in every pixel of every image"
+"""Message of `compare` and `analyze`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ScoreAgreement:
@@ -243,14 +246,13 @@ class MapComparison:
         """Return the agreement over all images so far, at least one.
 
         Raises:
-            EngineError: A's maps are 0 everywhere on every image and B's are not.
+            EngineError: all pixels of A's maps have the same value, so they show nothing to agree with.
         """
-        snr = self._snr.snr_db()
-        if snr == -math.inf:
+        if self._snr.is_reference_constant:
             raise EngineError(
-                "the anomaly maps of the first engine are 0 on every image",
-                fix="Name a working engine first",
+                f"{CONSTANT_MAPS} (first engine)", fix="Name an engine first whose maps show defects"
             )
+        snr = self._snr.snr_db()
         return MapAgreement(
             largest_difference=self._largest,
             mean_difference=self._absolute / self._pixels,

@@ -60,12 +60,15 @@ def f1_max_threshold(labels: np.ndarray, scores: np.ndarray) -> Optional[Tuple[f
     thresholds of equal F1 the highest is chosen (fewest alarms). If the best decision is to call every image
     anomalous, the threshold is the lowest score.
 
+    One class alone gives no threshold: F1 is 0 at every threshold without an anomalous image, and 1 at every
+    threshold below the scores without a normal one.
+
     Args:
         labels: bool `[N]`, True for an anomalous image.
         scores: float `[N]`, higher is more anomalous.
 
     Returns:
-        (threshold, F1 of 0 to 1), or None if no image is anomalous: F1 is then 0 at every threshold.
+        (threshold, F1 of 0 to 1), or None if only one class is present.
 
     Raises:
         EngineError: a score is NaN or infinite.
@@ -73,7 +76,7 @@ def f1_max_threshold(labels: np.ndarray, scores: np.ndarray) -> Optional[Tuple[f
     """
     values, normal, anomalous = _counts_per_score(labels, scores)
     total = anomalous.sum()
-    if total == 0:
+    if total == 0 or normal.sum() == 0:
         return None
     true_positives = np.cumsum(anomalous[::-1])
     positives = true_positives + np.cumsum(normal[::-1])
@@ -84,6 +87,17 @@ def f1_max_threshold(labels: np.ndarray, scores: np.ndarray) -> Optional[Tuple[f
     if index > 0:
         threshold = _between(float(values[index - 1]), threshold)
     return threshold, float(f1[best])
+
+
+def describe_single_class(labels: Sequence[bool]) -> Optional[str]:
+    """Return `good` or `defective` if all labels are equal; None for both classes.
+
+    Args:
+        labels: True for a defective image; at least one.
+    """
+    if all(labels):
+        return "defective"
+    return None if any(labels) else "good"
 
 
 def _between(low: float, high: float) -> float:

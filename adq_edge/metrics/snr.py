@@ -13,6 +13,13 @@ class SnrMeter:
     def __init__(self) -> None:
         self._signal = 0.0
         self._noise = 0.0
+        self._lowest = math.inf
+        self._highest = -math.inf
+
+    @property
+    def is_reference_constant(self) -> bool:
+        """True if all values of all references are equal, zeros for example; also before the first pair."""
+        return self._lowest >= self._highest
 
     def update(self, reference: np.ndarray, other: np.ndarray) -> float:
         """Add one pair of finite arrays of equal shape and return its own SNR in dB, as `snr_db` does."""
@@ -21,6 +28,8 @@ class SnrMeter:
         signal, noise = float(values @ values), float(difference @ difference)
         self._signal += signal
         self._noise += noise
+        self._lowest = min(self._lowest, float(values.min()))
+        self._highest = max(self._highest, float(values.max()))
         return _decibels(signal, noise)
 
     def snr_db(self) -> float:

@@ -19,7 +19,7 @@ from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.core.errors import CalibrationError
 from adq_edge.core.limits import runtime_threads
 from adq_edge.core.options import Target
-from adq_edge.metrics.agreement import compare_scores
+from adq_edge.metrics.agreement import CONSTANT_MAPS, compare_scores
 from adq_edge.metrics.snr import SnrMeter
 from adq_edge.quantization.arithmetic import GRIDS
 from adq_edge.quantization.float_model import FloatModel
@@ -84,7 +84,7 @@ class SensitivityAnalysis:
         threads: CPU threads; all by default.
 
     All methods raise a CalibrationError if there is no image, a range is missing, a map or score is not
-    finite, or the float model's maps are 0 everywhere.
+    finite, or all pixels of the float model's maps have the same value.
     """
 
     def __init__(
@@ -179,8 +179,8 @@ class SensitivityAnalysis:
             if pair:
                 layer.update(*pair)
             scores.append(score[0])
-        if maps.snr_db() == -math.inf:
-            raise CalibrationError("the float model's anomaly maps are 0 on every image", fix=_REMEDY)
+        if maps.is_reference_constant:
+            raise CalibrationError(f"{CONSTANT_MAPS} (float model)", fix=_REMEDY)
         bias = compare_scores(self._reference.scores, np.asarray(scores)).relative_bias
         return Sensitivity(_finite(maps.snr_db()), _finite(layer.snr_db()), bias)
 

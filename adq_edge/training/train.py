@@ -102,7 +102,7 @@ def train(
         epochs=defaults.epochs if epochs is None else epochs,
         early_stopping=early_stopping,
     )
-    name = "-".join([arch, *(categories or ())])
+    name = "-".join([arch, *([categories] if isinstance(categories, str) else categories or ())])
     checkpoint = workspace.CHECKPOINTS / f"{name}.pt" if output is None else Path(output)
     with open_process_group() as team:
         session = prepare(settings, dataset, team, teacher_weights)

@@ -188,16 +188,17 @@ def test_each_verb_finds_the_output_of_the_previous_verb(checkpoint: Path, datas
 
 
 def test_predict_prints_a_line_per_image_and_exits_with_1_for_unreadable_ones(
-    engines, dataset, tmp_path: Path
+    engine: Path, dataset: Path, tmp_path: Path
 ):
     (tmp_path / "bad.png").write_text("text")
     folder = dataset / "part0" / "test" / "spot"
-    result = adq(["predict", engines[Precision.INT8], folder, tmp_path / "bad.png"], tmp_path)
+    assert adq(["eval", engine], tmp_path).returncode == 0
+    result = adq(["predict", engine, folder, tmp_path / "bad.png"], tmp_path)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["error"] is None for line in lines] == [True, True, True, False]
     assert all((tmp_path / line["heat_map"]).is_file() for line in lines[:3])
     assert result.returncode == 1
-    assert "1 images could not be read" in result.stderr
+    assert "1 of 4 images not judged. " in result.stderr
 
 
 @pytest.mark.parametrize(

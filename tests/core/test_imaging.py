@@ -36,6 +36,14 @@ def test_lossless_formats_round_trip_in_rgb(tmp_path: Path, image: np.ndarray, s
     np.testing.assert_array_equal(read_image(path), image)
 
 
+def test_text_paths_are_accepted(tmp_path: Path, image: np.ndarray):
+    path = str(tmp_path / "p.png")
+    write_image(path, image)
+    np.testing.assert_array_equal(read_image(path), image)
+    np.testing.assert_array_equal(load_image(path, (40, 60)), image)
+    assert read_mask(path).shape == (40, 60)
+
+
 def test_gray_alpha_and_16_bit_images_become_rgb8(tmp_path: Path, image: np.ndarray):
     gray = image[:, :, 0]
     cv2.imwrite(str(tmp_path / "gray.png"), gray)

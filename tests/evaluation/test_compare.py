@@ -141,9 +141,16 @@ def test_zero_scores_and_zero_maps_have_no_relative_figures():
     assert agreement.relative_bias == pytest.approx(np.median([0.5, -0.1]))
     assert compare_scores(np.zeros(2), np.ones(2)).relative_bias is None
     zero, one = np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32)
+    for first in (zero, one):  # also if both engines agree
+        constant = MapComparison()
+        constant.update(first, first)
+        with pytest.raises(EngineError, match="maps have the same value in every pixel of every image"):
+            constant.compute()
     maps = MapComparison()
     assert maps.update(zero, one) == (1.0, None)
-    with pytest.raises(EngineError, match="anomaly maps of the first engine are 0 on every image"):
+    with pytest.raises(
+        EngineError, match="maps have the same value in every pixel of every image \\(first engine"
+    ):
         maps.compute()
     assert maps.update(one, 2 * one) == (1.0, 0.0)
     assert maps.compute().snr_db == pytest.approx(10 * math.log10(6 / 12))

@@ -17,8 +17,10 @@ from adq_edge.cli import app
 from adq_edge.core.errors import DataError
 from adq_edge.core.imaging import load_image
 from adq_edge.evaluation.evaluate import Evaluation, evaluate
+from adq_edge.report.tables.quality import evaluation_table
 from adq_edge.runtimes.registry import load_engine
 from factories.images import SIZE, write_dataset
+from factories.tiny_engine import write_engine
 
 
 def test_evaluation_equals_scikit_learn(engine: Path, dataset: Path, tmp_path: Path):
@@ -113,3 +115,92 @@ def test_evaluate_rejects_unusable_data(engine: Path, tmp_path: Path):
         evaluate(engine, root, output=tmp_path / "r.json")
     assert not (tmp_path / "r.json").exists()
     assert read_sidecar(engine).threshold is None
+
+
+# --- thresholds that mean nothing --------------------------------------------------------------------
+
+
+@pytest.fixture
+def separating_engine(tmp_path: Path) -> Path:
+    """Return an engine that separates the spots of `write_dataset` from good images."""
+    return write_engine(tmp_path / "engines" / "tiny.onnx")
+
+
+@pytest.mark.parametrize(("kept", "missing"), [("good", "defective"), ("spot", "good")])
+def test_images_of_one_class_store_no_threshold(
+    separating_engine: Path, tmp_path: Path, kept: str, missing: str
+):
+    root = write_dataset(tmp_path / "data", categories=1)
+    shutil.rmtree(str(root / "part0" / "test" / ("spot" if kept == "good" else "good")))
+    result = evaluate(separating_engine, str(root), output=str(tmp_path / "r.json"))
+    assert Evaluation.read(tmp_path / "r.json") == result
+    assert (result.threshold, result.f1, result.image_auroc) == (None, None, None)
+    assert (result.categories[0].threshold, result.categories[0].f1) == (None, None)
+    assert read_sidecar(separating_engine).threshold is None
+    only = "good" if kept == "good" else "defective"
+    notes = evaluation_table(result).notes
+    assert f"no threshold is stored: all test images are {only}" in notes[0]
+    assert f"-: no {missing} test images: part0" in notes
+
+
+def test_earlier_threshold_stays_if_a_later_eval_has_none(separating_engine: Path, tmp_path: Path):
+    root = write_dataset(tmp_path / "data", categories=1)
+    first = evaluate(separating_engine, root, output=tmp_path / "r.json")
+    assert first.image_auroc == first.f1 == 1.0
+    assert first.not_stored is None
+    assert evaluation_table(first).notes[0].endswith("this threshold is stored with the engine")
+    shutil.rmtree(str(root / "part0" / "test" / "spot"))
+    second = evaluate(separating_engine, root, output=tmp_path / "r.json")
+    assert f"the engine keeps its earlier threshold {first.threshold:.4g}" in second.not_stored
+    assert read_sidecar(separating_engine).threshold.score == first.threshold
+
+
+def test_threshold_that_calls_every_image_anomalous_is_not_stored(separating_engine: Path, tmp_path: Path):
+    root = write_dataset(tmp_path / "data", categories=1)
+    tests = root / "part0" / "test"
+    for spot in (tests / "spot").iterdir():  # each defective image equals a good one
+        shutil.copy(str(tests / "good" / spot.name), str(spot))
+    result = evaluate(separating_engine, root, output=tmp_path / "r.json")
+    assert result.f1 == pytest.approx(2 / 3)
+    assert "it calls every test image anomalous" in result.not_stored
+    assert read_sidecar(separating_engine).threshold is None
+
+
+def test_threshold_of_another_runtime_is_not_stored(separating_engine: Path, tmp_path: Path):
+    pytest.importorskip("openvino")
+    root = write_dataset(tmp_path / "data", categories=1)
+    result = evaluate(separating_engine, root, output=tmp_path / "r.json", runtime="openvino")
+    assert result.threshold is not None
+    assert (
+        "measured with OpenVINO, the engine was built for ONNX Runtime" in evaluation_table(result).notes[0]
+    )
+    assert read_sidecar(separating_engine).threshold is None
+
+
+def test_threshold_of_another_engine_file_is_dropped_with_trust(separating_engine: Path, tmp_path: Path):
+    root = write_dataset(tmp_path / "data", categories=1)
+    evaluate(separating_engine, root, output=tmp_path / "r.json")
+    shutil.rmtree(str(root / "part0" / "test" / "spot"))
+    other = write_engine(tmp_path / "other" / "tiny.onnx", weights_mb=1)
+    shutil.copy(str(other), str(separating_engine))
+    result = evaluate(separating_engine, root, output=tmp_path / "r.json", trust=True)
+    assert result.threshold is None
+    assert read_sidecar(separating_engine).threshold is None
+
+
+def test_tables_say_why_figures_are_missing(separating_engine: Path, tmp_path: Path):
+    root = write_dataset(tmp_path / "data", categories=2)
+    (root / "part0" / "ground_truth" / "spot" / "001_mask.png").unlink()
+    shutil.rmtree(str(root / "part1" / "ground_truth"))
+    result = evaluate(separating_engine, root, output=tmp_path / "r.json")
+    assert [category.masks for category in result.categories] == [2, 0]
+    assert evaluation_table(result).notes[1:] == (
+        "-: masks for 2 of 3 defective test images: part0",
+        "-: masks for 0 of 3 defective test images: part1",
+    )
+
+
+def test_name_of_a_category_may_be_given_as_text(separating_engine: Path, tmp_path: Path):
+    root = write_dataset(tmp_path / "data", categories=2)
+    result = evaluate(separating_engine, root, categories="part1", output=tmp_path / "r.json")
+    assert [category.name for category in result.categories] == ["part1"]

@@ -8,7 +8,7 @@ from adq_edge.core.console import decibels
 from adq_edge.evaluation.compare import ComparedEngine, Comparison
 from adq_edge.metrics.agreement import Auroc, Flips
 from adq_edge.report.table import Column, Field, Table, Value, tabulate, text
-from adq_edge.report.tables.quality import file_name
+from adq_edge.report.tables.quality import explain_dashes, file_name
 
 
 def agreement_table(comparison: Comparison) -> Table:
@@ -48,7 +48,8 @@ def auroc_table(comparison: Comparison) -> Table:
     defective = sum(category.anomalous for category in comparison.categories)
     means = (*_auroc(comparison.image_auroc), *_auroc(comparison.pixel_auroc))
     rows = (*categories, ("mean", len(comparison.images), defective, *means))
-    return Table(f"AUROC on {comparison.data}", columns, rows, rules=(len(categories) - 1,))
+    notes = explain_dashes(comparison.categories)
+    return Table(f"AUROC on {comparison.data}", columns, rows, notes, rules=(len(categories) - 1,))
 
 
 _AGREEMENT: Tuple[Field[Comparison], ...] = (
@@ -81,7 +82,7 @@ def _auroc(value: Auroc) -> Tuple[Value, Value, Value]:
 
 def _threshold(side: ComparedEngine) -> str:
     if side.threshold is None:
-        return "- (no anomalous image)"
+        return "- (images of one class only)"
     origin = "stored by eval" if side.threshold_stored else "F1-max over these images"
     return f"{side.threshold.score:.4g} ({origin})"
 

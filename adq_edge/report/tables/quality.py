@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Optional, Sequence, Tuple, Union
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.evaluation.scoring import CategoryQuality
+from adq_edge.metrics.agreement import Auroc, CategoryAgreement
 from adq_edge.report.phrasing import precision_name
 from adq_edge.report.table import Column, Table, Value, text
 
@@ -24,7 +25,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         f"{evaluation.engine.name} on {evaluation.data}",
         (text("category"), *_COLUMNS),
         (*categories, ("mean", *_total(evaluation))),
-        ("last row: F1-max and threshold over all images; this threshold is stored with the engine",),
+        (_threshold_note(evaluation), *explain_dashes(evaluation.categories)),
         rules=(len(categories) - 1,),
     )
 
@@ -51,7 +52,38 @@ def categories_table(evaluations: Sequence[Evaluation]) -> Table:
         for category in item.categories
     )
     columns = (text("engine"), text("category"), *_COLUMNS)
-    return Table("Quality per category", columns, rows, key="categories")
+    notes = explain_dashes([category for item in evaluations for category in item.categories])
+    return Table("Quality per category", columns, rows, notes, key="categories")
+
+
+def _threshold_note(evaluation: Evaluation) -> str:
+    what = "last row: F1-max and threshold over all images"
+    if evaluation.not_stored is None:
+        return f"{what}; this threshold is stored with the engine"
+    return f"{what}; no threshold is stored: {evaluation.not_stored}"
+
+
+def explain_dashes(categories: Sequence[Union[CategoryQuality, CategoryAgreement]]) -> Tuple[str, ...]:
+    """Return why figures of categories are missing, one reason a line, with the categories' names."""
+    names: Dict[str, List[str]] = {}
+    for category in categories:
+        for reason in _reasons(category):
+            names.setdefault(reason, []).append(category.name)
+    return tuple(f"-: {reason}: {', '.join(dict.fromkeys(found))}" for reason, found in names.items())
+
+
+def _reasons(category: Union[CategoryQuality, CategoryAgreement]) -> Iterator[str]:
+    good = category.images - category.anomalous
+    if not good:
+        yield "no good test images"
+    if not category.anomalous:
+        yield "no defective test images"
+    elif category.pixel_auroc in (None, Auroc(None, None, None)):
+        masks = getattr(category, "masks", None)
+        if masks is None or masks == category.anomalous:
+            yield "no usable masks"
+        else:
+            yield f"masks for {masks} of {category.anomalous} defective test images"
 
 
 def file_name(path: Optional[str]) -> str:

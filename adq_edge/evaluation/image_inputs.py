@@ -1,0 +1,234 @@
+"""The inputs of `predict`: image files, folders of images and image arrays."""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import os
+from pathlib import Path, PurePath
+from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+
+from adq_edge.artifacts.bundle import MANIFEST_FILE
+from adq_edge.artifacts.sidecar import sidecar_path
+from adq_edge.core.errors import DataError
+from adq_edge.core.files import storage_errors
+from adq_edge.core.heat_map_files import is_heat_map
+from adq_edge.core.imaging import IMAGE_SUFFIXES, find_images, read_image
+
+ImageInput = Union[str, Path, np.ndarray]
+"""An image file, a folder of images, or an image array."""
+
+RGB, BGR = "rgb", "bgr"
+MASKS = "ground_truth"
+"""Folder of the masks of a dataset, beside its folders `train` and `test`."""
+_SINGLE = (str, os.PathLike, np.ndarray)
+_HERE = PurePath()
+_EXPECTED = "Give uint8 [H, W, 3], or [H, W] for a gray image"
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFile:
+    """An image file to judge.
+
+    Attributes:
+        path: the file.
+        below: its folder, relative to the folder that the user named; `.` for a file that the user named.
+    """
+
+    path: Path
+    below: PurePath = _HERE
+
+    @property
+    def name(self) -> str:
+        """The path of the file."""
+        return str(self.path)
+
+    @property
+    def stem(self) -> str:
+        """The name of the file without its suffix."""
+        return self.path.stem
+
+    def read(self) -> np.ndarray:
+        """Return the image as uint8 `[H, W, 3]` RGB.
+
+        Raises:
+            DataError: the file is no image, or a heat map that `predict` wrote.
+            StorageError: the file cannot be read.
+        """
+        if is_heat_map(self.path):
+            raise DataError(
+                "a heat map that predict wrote, not an image to judge", where=self.path, fix="Remove it"
+            )
+        return read_image(self.path)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageArray:
+    """An image array to judge.
+
+    Attributes:
+        pixels: uint8 `[H, W, 3]` RGB.
+        number: position of the array among the inputs, from 0.
+        below: as in `ImageFile`.
+    """
+
+    pixels: np.ndarray
+    number: int
+    below: PurePath = _HERE
+
+    @property
+    def name(self) -> str:
+        """The name of the array in results: `array 0` for the first."""
+        return f"array {self.number}"
+
+    @property
+    def stem(self) -> str:
+        """The name of the array in file names: `array-000` for the first."""
+        return f"array-{self.number:03}"
+
+    def read(self) -> np.ndarray:
+        """Return the image as uint8 `[H, W, 3]` RGB."""
+        return self.pixels
+
+
+Image = Union[ImageFile, ImageArray]
+
+
+def open_inputs(images: Union[ImageInput, Iterable[ImageInput]], color: str) -> Iterable[Image]:
+    """Return the images to judge; no file is opened yet.
+
+    Args:
+        images: an image file, a folder, an image array, or any number of them. A folder stands for the images
+            in it and in all folders below, without hidden files, the masks of a dataset and heat maps of
+            `predict`. A list is checked at once, any other iterable item by item.
+        color: order of the channels of arrays: `rgb` or `bgr`.
+
+    Raises:
+        DataError: no image, a folder without images, an array that is no image, or no such order of channels.
+        StorageError: a folder cannot be read.
+    """
+    if color not in (RGB, BGR):
+        raise DataError(f"{color!r} is not an order of channels", where="color", fix="Use 'rgb' or 'bgr'")
+    if isinstance(images, _SINGLE):
+        return list(_expand([images], color))
+    if not isinstance(images, collections.abc.Iterable):
+        raise _not_an_image(images, "images")
+    if not isinstance(images, collections.abc.Sequence):
+        return _expand(images, color)
+    if not images:
+        raise DataError("no image given", fix="Name an image or a folder of images")
+    return list(_expand(images, color))
+
+
+def _expand(images: Iterable[Any], color: str) -> Iterator[Image]:
+    for number, image in enumerate(images):
+        if isinstance(image, np.ndarray):
+            yield ImageArray(_as_rgb(image, color, f"array {number}"), number)
+        elif not isinstance(image, (str, os.PathLike)):
+            raise _not_an_image(image, f"image {number}")
+        elif Path(image).is_dir():
+            yield from _images_below(Path(image))
+        else:
+            yield ImageFile(Path(image))
+
+
+def _images_below(folder: Path) -> List[Image]:
+    found: List[Image] = []
+    heat_maps = 0
+    for current in _folders(folder):
+        for path in find_images(current):
+            if is_heat_map(path):
+                heat_maps += 1
+            else:
+                found.append(ImageFile(path, current.relative_to(folder)))
+    if not found:
+        own = f" ({heat_maps} heat maps of predict are not counted)" if heat_maps else ""
+        raise DataError(
+            f"no images in this folder{own}", where=folder, fix="Name an image or a folder of images"
+        )
+    return found
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Yield a folder and all folders below it, without hidden folders, masks and links to folders."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    with storage_errors(root):
+        for current, names, _ in os.walk(str(root), onerror=fail):
+            masks = {MASKS} if {"train", "test"} & set(names) else set()
+            names[:] = sorted(name for name in names if not name.startswith(".") and name not in masks)
+            yield Path(current)
+
+
+def _as_rgb(array: np.ndarray, color: str, where: str) -> np.ndarray:
+    """Return an image array as contiguous uint8 `[H, W, 3]` RGB; a gray image gets three equal channels.
+
+    Raises:
+        DataError: the array has another type or shape, or no pixels.
+    """
+    channels = array.shape[2:] or (1,)
+    if array.dtype != np.uint8:
+        raise DataError(f"its type is {array.dtype}", where=where, fix=f"{_EXPECTED}, values 0 to 255")
+    if array.ndim not in (2, 3) or channels not in ((1,), (3,)) or not array.size:
+        advice = {
+            (3, (4,)): "Remove the fourth channel: array[..., :3]",
+            (4, channels): "Give a list of images: list(array)",
+        }
+        fix = advice.get((array.ndim, channels), _EXPECTED)
+        raise DataError(f"its shape is {list(array.shape)}", where=where, fix=fix)
+    if channels == (1,):
+        array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(array[..., ::-1] if color == BGR else array)
+
+
+def _not_an_image(value: object, where: str) -> DataError:
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    what = "None" if value is None else f"of type {name}"
+    return DataError(f"{what}, neither a path nor a numpy array", where=where, fix=_EXPECTED)
+
+
+class PredictArguments(NamedTuple):
+    """The arguments of the command `predict`.
+
+    Attributes:
+        engine: the engine file; None if the user named images only.
+        images: image files and folders.
+    """
+
+    engine: Optional[Path]
+    images: Tuple[Path, ...]
+
+
+def split_arguments(paths: Sequence[Path]) -> PredictArguments:
+    """Split the arguments of the command `predict` into an engine, which may be missing, and images.
+
+    The first path is the engine, unless it is a folder or an image file. A bundle counts as a wrong engine,
+    not as a folder of images.
+
+    Raises:
+        DataError: an engine without images.
+    """
+    first, *others = paths
+    if _is_image_argument(first):
+        return PredictArguments(None, tuple(paths))
+    if not others:
+        raise DataError(
+            "an image is missing" if first.exists() else "no such file or folder",
+            where=first,
+            fix="Name images: adq-edge predict [ENGINE] IMAGE_OR_FOLDER",
+        )
+    return PredictArguments(first, tuple(others))
+
+
+def _is_image_argument(path: Path) -> bool:
+    if path.is_dir():
+        return not (path / MANIFEST_FILE).is_file()
+    if sidecar_path(path).is_file():
+        return False
+    return path.suffix.lower() in IMAGE_SUFFIXES or (path.is_file() and cv2.haveImageReader(str(path)))
