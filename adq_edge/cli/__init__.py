@@ -27,6 +27,7 @@ from adq_edge.cli import (
 )
 from adq_edge.cli.common import verb
 from adq_edge.cli.options import current_names
+from adq_edge.core.streams import guard_output
 from adq_edge.core.version import __version__
 
 # Loading rich would double the time of --help. Some releases of typer load it even in plain mode.
@@ -86,5 +87,6 @@ def _terminate(number: int, frame: Any) -> None:
 
 def main() -> None:
     """Run the command line."""
+    guard_output()
     signal.signal(signal.SIGTERM, _terminate)
     app(args=current_names(sys.argv[1:]))

@@ -19,14 +19,14 @@ def report(
     ),
 ) -> None:
     """Write a report from result files: quality and speed of the same engines on each device."""
-    from adq_edge.core.text import plain
+    from adq_edge.core.text import printable
     from adq_edge.report.report import report as run
 
     result = run(results or None, output)
     for sentence in result.findings:
         typer.echo(sentence)
     for note in result.notes:
-        typer.echo(f"note: {plain(note)}")
+        typer.echo(f"note: {printable(note)}")
     for word, count in result.cautions.items():
         typer.echo(f"caution: {word} ({count} engine{'' if count == 1 else 's'})")
     typer.echo(f"report: {result.path}")

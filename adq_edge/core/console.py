@@ -1,4 +1,8 @@
-"""Output for the user: progress and messages on standard error."""
+"""Output for the user: progress and messages on standard error, tables on standard output.
+
+Names from files and texts from other machines may hold terminal escapes. `SafeConsole` escapes them, as the
+streams of `guard_output` do, so that no caller has to.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,33 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Callable, Iterator, Optional, Sequence
+from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 
-console = Console(stderr=True)
+from adq_edge.core.text import printable_lines
+
+
+class SafeConsole(Console):
+    """A rich console that shows texts as they are: without markup, and with control characters escaped."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render(
+        self, renderable: RenderableType, options: Optional[ConsoleOptions] = None
+    ) -> Iterable[Segment]:
+        """Yield the parts of what is printed; rich's own control codes are parts of another kind."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable_lines(segment.text), segment.style)
+
+
+console = SafeConsole(stderr=True)
 
 PROGRESS_VARIABLE = "ADQ_EDGE_PROGRESS"
 """Environment variable with a file for the progress, which `bench --host` shows on another machine."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional, Union
 
+from adq_edge.core.text import LONGEST_WORD, printable, printable_message
+
 
 class AdqError(Exception):
     """A problem with the input, the machine or the request.
@@ -30,9 +32,9 @@ class AdqError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        place = "" if self.where is None else f"{self.where}: "
-        remedy = "" if self.fix is None else f". {self.fix}"
-        return " ".join(f"{place}{self.what}{remedy}.".split())
+        place = "" if self.where is None else f"{printable(self.where, 2 * LONGEST_WORD)}: "
+        remedy = "" if self.fix is None else f". {printable_message(self.fix)}"
+        return f"{place}{printable_message(self.what)}{remedy}."
 
 
 class DataError(AdqError):

@@ -1,20 +1,61 @@
-"""Makes texts from files and file names safe to show: on one line, and without Markdown syntax."""
+"""Makes texts from files, file names and other machines safe to show.
+
+Such a text may contain terminal escapes, changes of the writing direction, or 100,000 letters.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-_CONTROL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+LONGEST = 2000
+"""Characters of a text that are shown by default; longer ones lose their middle."""
+LONGEST_WORD = 300
+"""Characters of a word that a message shows: more than those of any file name."""
+
+_BREAKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 # Characters with a meaning in a table cell of GitHub's Markdown.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!$@])")
+_MARK = "..."
 
 
-def plain(text: str) -> str:
-    """Return a text without line breaks, changes of direction and characters that cannot be encoded."""
-    return "".join(" " if unicodedata.category(letter) in _CONTROL else letter for letter in text).strip()
+def printable(text: str, limit: int = LONGEST) -> str:
+    r"""Return a text on one line with at most `limit` characters, safe for a terminal and a page.
+
+    A line break or tab becomes a space. Every other control or format character, also one that changes the
+    writing direction or cannot be encoded, is written as an escape sequence such as `\x1b`.
+    """
+    text = _BREAKS.sub(" ", _shorten(text, limit)).strip()
+    return text if text.isprintable() else _shorten("".join(map(_escape, text)), limit)
+
+
+def printable_message(text: str, limit: int = LONGEST) -> str:
+    """Return a printable text whose words have at most `LONGEST_WORD` characters, with single spaces."""
+    words = printable(text, limit * 2).split()
+    return _shorten(" ".join(_shorten(word, LONGEST_WORD) for word in words), limit)
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of any length with its line breaks, and all other control characters escaped."""
+    if text.isprintable() or text == "\n":
+        return text
+    return "".join(letter if letter in "\n\t" else _escape(letter) for letter in text)
+
+
+def _shorten(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    end = limit // 3
+    return text[: limit - end - len(_MARK)] + _MARK + text[len(text) - end :]
+
+
+def _escape(letter: str) -> str:
+    if unicodedata.category(letter) not in _UNSEEN:
+        return letter
+    return f"\\x{ord(letter):02x}" if letter < "\x80" else letter.encode("ascii", "backslashreplace").decode()
 
 
 def escape_markdown(text: str) -> str:
     """Return a text on one line with its Markdown syntax escaped."""
-    return _SPECIAL.sub(r"\\\1", " ".join(plain(text).split()))
+    return _SPECIAL.sub(r"\\\1", " ".join(printable(text).split()))

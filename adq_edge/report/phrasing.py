@@ -7,7 +7,7 @@ from typing import Optional, Sequence, Tuple
 from adq_edge.benchmark.quotable import Flag
 from adq_edge.benchmark.records import EngineBenchmark, OfflineEnd, Throughput
 from adq_edge.core.options import Precision
-from adq_edge.core.text import plain
+from adq_edge.core.text import printable
 from adq_edge.hardware.board_state import BoardState
 from adq_edge.report.model import Entry
 
@@ -35,7 +35,7 @@ def significant(value: float) -> str:
 
 def precision_name(precision: str) -> str:
     """Return the usual name of a number format, for example `INT8`."""
-    return precision.upper() if precision in _PRECISIONS else plain(precision)
+    return precision.upper() if precision in _PRECISIONS else printable(precision)
 
 
 def yes_or_no(answer: Optional[bool]) -> str:
@@ -48,14 +48,14 @@ def throughput_remark(engine: EngineBenchmark, throughput: Throughput) -> str:
     if throughput != engine.best_offline:
         return ""
     best = _BEST[engine.offline_end]
-    return best if engine.offline_failure is None else f"{best} {plain(engine.offline_failure)}"
+    return best if engine.offline_failure is None else f"{best} {printable(engine.offline_failure)}"
 
 
 def offline_failure(engine: EngineBenchmark) -> Optional[str]:
     """Return why Offline has no throughput at all; None if it has one or was not run."""
     if engine.offline or engine.offline_failure is None:
         return None
-    return f"failed {plain(engine.offline_failure)}"
+    return f"failed {printable(engine.offline_failure)}"
 
 
 def board_settings(state: BoardState) -> str:
@@ -77,7 +77,7 @@ def speed_phrase(entry: Entry) -> Optional[str]:
     ratio, interval = entry.speed.ratio, entry.speed.interval
     name, runtime = precision_name(entry.baseline.engine.precision), entry.baseline.engine.runtime
     if runtime != entry.engine.runtime:
-        name += f" with {plain(runtime)}"
+        name += f" with {printable(runtime)}"
     if abs(1 - ratio) < _SAME_SPEED:
         return f"as fast as {name}"
     if interval is not None and interval.low <= 1 <= interval.high:

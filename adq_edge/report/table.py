@@ -7,7 +7,7 @@ import enum
 from typing import Callable, Iterable, List, Optional, Sequence, Tuple, TypeVar, Union
 
 from adq_edge.benchmark.records import Interval
-from adq_edge.core.text import plain
+from adq_edge.core.text import printable
 
 Item = TypeVar("Item")
 Part = TypeVar("Part")
@@ -67,7 +67,7 @@ class Column:
             return "-"
         if isinstance(value, Interval):
             return f"{self.show(value.low)} to {self.show(value.high)}"
-        return plain(value) if isinstance(value, str) else format(value, self.spec)
+        return printable(value) if isinstance(value, str) else format(value, self.spec)
 
     def _with_unit(self, name: str) -> str:
         return f"{name}, {self.unit}" if self.unit else name

@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from typing import List, Sequence
 
-from rich.console import Console
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from adq_edge.core.console import SafeConsole
 from adq_edge.study.matrix import Cell
 from adq_edge.study.results import CellState
 
@@ -24,7 +24,7 @@ class StudyProgress:
     """Prints a study's progress on stderr, if `enabled`; `states` are all cells, `todo` those of this run."""
 
     def __init__(self, states: Sequence[CellState], todo: Sequence[Cell], enabled: bool) -> None:
-        self._console = Console(stderr=True, quiet=not enabled, highlight=False, markup=False)
+        self._console = SafeConsole(stderr=True, quiet=not enabled)
         self._todo = list(todo)
         self._total = len(states)
         self._left_out = sum(state.reason is not None and state.result is None for state in states)

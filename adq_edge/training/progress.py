@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Optional, Type
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from adq_edge.core.console import SafeConsole
 
 
 class TrainingProgress:
@@ -14,11 +15,11 @@ class TrainingProgress:
 
     def __init__(self, enabled: bool) -> None:
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[detail]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True, quiet=not enabled),
+            console=SafeConsole(stderr=True, quiet=not enabled),
         )
         self._task = self._bar.add_task("", detail="", visible=False)
         self._loss = ""
@@ -37,7 +38,7 @@ class TrainingProgress:
 
     def print_line(self, text: str) -> None:
         """Print a line above the bar."""
-        self._bar.console.print(text, highlight=False, markup=False)
+        self._bar.console.print(text)
 
     def begin(self, description: str, total: int, completed: int = 0) -> None:
         """Begin a phase of `total` images; an earlier run has processed `completed` of them."""

@@ -7,7 +7,7 @@ import io
 from typing import Iterator
 
 from adq_edge.benchmark.records import Interval
-from adq_edge.core.text import plain
+from adq_edge.core.text import printable
 from adq_edge.report.table import Column, Kind, Table, Value
 
 # A spreadsheet takes a cell that begins like this for a formula (OWASP, "CSV Injection").
@@ -30,7 +30,7 @@ def _cells(column: Column, value: Value) -> Iterator[Value]:
     elif column.kind is Kind.INTERVAL:
         yield from (None, None)
     elif isinstance(value, str):
-        shown = plain(value)
+        shown = printable(value)
         yield f"'{shown}" if shown.startswith(_FORMULA) else shown
     else:
         yield value

@@ -11,7 +11,7 @@ from typing import Iterable, Iterator, Mapping, Sequence, Tuple
 import jinja2
 from markupsafe import Markup
 
-from adq_edge.core.text import plain
+from adq_edge.core.text import printable
 from adq_edge.core.version import __version__
 from adq_edge.report import charts
 from adq_edge.report.load import Collection
@@ -47,7 +47,7 @@ def page(collection: Collection, devices: Sequence[Device], tables: Mapping[str,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["plain"] = plain
+    environment.filters["printable"] = printable
     return environment.get_template("page.html").render(
         version=__version__,
         style=Markup(style),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import List
 
-from rich.console import Console
 from rich.table import Table as RichTable
 
-from adq_edge.core.text import plain
+from adq_edge.core.console import SafeConsole
+from adq_edge.core.text import printable
 from adq_edge.report.table import Kind, Table
 
 _PIPE_WIDTH = 200
@@ -16,7 +16,7 @@ _PIPE_WIDTH = 200
 
 def print_table(table: Table) -> None:
     """Print a table on standard output; names in brackets are not taken for markup."""
-    screen = Console(markup=False, emoji=False)
+    screen = SafeConsole()
     screen.width = screen.width if screen.is_terminal else _PIPE_WIDTH
     screen.print(_rich_table(table))
 
@@ -24,9 +24,9 @@ def print_table(table: Table) -> None:
 def _rich_table(table: Table) -> RichTable:
     shown = _shown_columns(table)
     rich = RichTable(
-        title=plain(table.title),
+        title=printable(table.title),
         title_justify="left",
-        caption="\n".join(map(plain, table.notes)),
+        caption="\n".join(map(printable, table.notes)),
         caption_justify="left",
         show_header=any(column.name for column in table.columns),
     )

@@ -7,7 +7,7 @@ from typing import Tuple, Union
 
 from markupsafe import Markup, escape
 
-from adq_edge.core.text import plain
+from adq_edge.core.text import printable
 
 WIDTH = 360.0
 """Width of every chart, in units that a phone shows as its pixels: letters are as large as the page's."""
@@ -55,13 +55,13 @@ def tag(name: str, *content: Union[str, Markup], tip: Attribute = "", **attribut
     names = (key.rstrip("_").replace("_", "-") for key in attributes)
     written = (f' {key}="{escape(_number(value))}"' for key, value in zip(names, attributes.values()))
     opening = f"<{name}{''.join(written)}"
-    inside = Markup("").join([tag("title", plain(str(tip))), *content] if tip else content)
+    inside = Markup("").join([tag("title", printable(str(tip))), *content] if tip else content)
     return Markup(f"{opening}>{inside}</{name}>" if inside else f"{opening}/>")
 
 
 def text(content: str, x: float, y: float, **attributes: Attribute) -> Markup:
     """Return a line of text that starts at `x`, unless `text_anchor` is given."""
-    return tag("text", plain(content), x=x, y=y, **attributes)
+    return tag("text", printable(content), x=x, y=y, **attributes)
 
 
 def path(*points: Point, closed: bool = False, **attributes: Attribute) -> Markup:
@@ -81,7 +81,7 @@ def marker(shape: int, x: float, y: float, size: float = 4.0, **attributes: Attr
 def shorten(content: str, width: float, letter: float = LETTER) -> str:
     """Return a text that fits into a width; its middle is left out, because names differ at the ends."""
     room = max(int(width / letter), 3)
-    content = plain(content)
+    content = printable(content)
     if len(content) <= room:
         return content
     tail = (room - 1) // 2

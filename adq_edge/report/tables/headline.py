@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from adq_edge.core.text import plain
+from adq_edge.core.text import printable
 from adq_edge.report.model import Device, Entry
 from adq_edge.report.phrasing import caution_words, comparison_flags, comparison_phrase, finding
 from adq_edge.report.table import Column, Field, Table, part, prose, tabulate, text
@@ -94,7 +94,9 @@ def findings(devices: Sequence[Device]) -> List[str]:
                 if phrase is not None:
                     words = caution_words(comparison_flags(entry))
                     caution = f" (caution: {words})" if words else ""
-                    found.append((entry.quotable, plain(f"{device.name}, {model.name}: {phrase}{caution}.")))
+                    found.append(
+                        (entry.quotable, printable(f"{device.name}, {model.name}: {phrase}{caution}."))
+                    )
     return [sentence for _, sentence in sorted(found, key=lambda item: not item[0])]
 
 

@@ -58,7 +58,7 @@ def run_job(job: Job, title: str, *, memory_limit_mb: Optional[float] = None) ->
         FailedBuildError: the process failed, or was ended because of its memory.
         AdqError: the job cannot be built with this TensorRT.
     """
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with start_worker(building.__name__, "the builder") as worker, bar as screen:
         watch = _Watch(worker, screen, title, memory_limit_mb)
