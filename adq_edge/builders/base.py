@@ -10,7 +10,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 
 from adq_edge.artifacts.bundle import Bundle, FileReference
 from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails
-from adq_edge.calibration.calibrate import calibrate_bundle
+from adq_edge.calibration.calibrate import MeasuredRanges, calibrate_bundle
 from adq_edge.calibration.calibrated_model import CalibratedModel
 from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.files import sha256
@@ -82,15 +82,15 @@ class EngineBuilder(abc.ABC):
 
     def calibrate(
         self, inputs: BuildInputs, calib: str, images: CalibrationSource, threads: Optional[int]
-    ) -> Path:
-        """Return the ranges file of a calibrator, `name` or `name:value`; an existing file is reused.
+    ) -> MeasuredRanges:
+        """Return the ranges of a calibrator, `name` or `name:value`; an existing file is reused.
 
         Raises:
             CalibrationError: no such calibrator, no image, or an activation is not finite.
             DataError: an image cannot be read.
         """
-        (path,) = calibrate_bundle(inputs.bundle, inputs.model, [calib], images, threads=threads)
-        return path
+        (measured,) = calibrate_bundle(inputs.bundle, inputs.model, [calib], images, threads=threads)
+        return measured
 
 
 def describe_engine(builder: EngineBuilder, inputs: BuildInputs, engine: Path, name: str) -> Sidecar:

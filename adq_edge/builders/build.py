@@ -182,8 +182,8 @@ def _calibrate(inputs: BuildInputs, builder: EngineBuilder, options: BuildOption
     if trained is not None:
         return apply_trained_ranges(bundle, model, trained)
     images = choose_source(bundle, options.source, options.calib_data, options.samples)
-    ranges_file = builder.calibrate(inputs, options.calib or DEFAULT_CALIBRATOR, images, options.threads)
-    return apply_ranges(bundle, model, ranges_file, images, threads=options.threads)
+    measured = builder.calibrate(inputs, options.calib or DEFAULT_CALIBRATOR, images, options.threads)
+    return apply_ranges(bundle, measured, images, threads=options.threads)
 
 
 def _read_plan(path: Path, bundle: Bundle, model: FloatModel, builder: EngineBuilder) -> Plan:

@@ -68,5 +68,6 @@ class CpuEngineBuilder(EngineBuilder):
             calibrated.rounded_weights,
             inputs.float_layers,
             trained=calibrated.ranges.rounding is WeightRounding.NEAREST,
+            region=calibrated.float_model.region,
         )
         return run_passes(calibrated.float_model.proto, passes, context)

@@ -15,12 +15,13 @@ from adq_edge.artifacts.sidecar import TensorRTDetails
 from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe_engine
 from adq_edge.builders.tensorrt_graphs import TensorRTGraph, make_graph
 from adq_edge.builders.tensorrt_options import TensorRTSettings
-from adq_edge.calibration.calibrate import file_name
+from adq_edge.calibration.calibrate import MeasuredRanges, file_name
 from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.errors import BuildError
 from adq_edge.core.files import write_bytes
 from adq_edge.core.options import Precision, Route, Target
 from adq_edge.core.version import __version__
+from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.passes.batch_of_one import fix_batch_of_one
 from adq_edge.quantization.passes.float_input import take_float_input
 from adq_edge.quantization.passes.frame import run_passes
@@ -84,8 +85,8 @@ class TensorRTEngineBuilder(EngineBuilder):
 
     def calibrate(
         self, inputs: BuildInputs, calib: str, images: CalibrationSource, threads: Optional[int]
-    ) -> Path:
-        """Return the ranges file of a calibrator; TensorRT's own calibrators run on the GPU."""
+    ) -> MeasuredRanges:
+        """Return the ranges of a calibrator; TensorRT's own calibrators run on the GPU."""
         if calib not in [own.value for own in OwnCalibrator]:
             return super().calibrate(inputs, calib, images, threads)
         measured, manifest = inputs.model.region.measured, inputs.bundle.manifest
@@ -96,8 +97,9 @@ class TensorRTEngineBuilder(EngineBuilder):
         tensors = {name: (-found[name], found[name]) for name in measured}
         origin = (manifest.model_sha256, calib, images.name, images.fingerprint(), len(images))
         path = inputs.bundle.ranges_folder / file_name(f"{calib}-{self.version}", images)
-        Ranges(*origin, 0, tensors, {}, release=__version__).write(path)
-        return path
+        ranges = Ranges(*origin, 0, tensors, {}, release=__version__)
+        ranges.write(path)
+        return MeasuredRanges(path, ranges, equalize(inputs.model, {}))
 
     def _run_calibrator(
         self, inputs: BuildInputs, calib: str, images: Sequence[np.ndarray]

@@ -69,7 +69,9 @@ def _integer(
         amax = dynamic_ranges(model, ranges)
     elif route is Route.EXPLICIT:
         float_layers = (*float_layers, *_transposed(model))
-    context = PassContext(Target.TENSORRT, ranges, calibrated.rounded_weights, float_layers)
+    context = PassContext(
+        Target.TENSORRT, ranges, calibrated.rounded_weights, float_layers, region=model.region
+    )
     proto = run_passes(model.proto, passes, context)
     return TensorRTGraph(proto, route, networks_of(model), half, amax)
 

@@ -38,6 +38,14 @@ class CalibratedRanges(NamedTuple):
     ranges: Ranges
 
 
+class MeasuredRanges(NamedTuple):
+    """A ranges file, its content, and the equalized model that the ranges were measured on."""
+
+    path: Path
+    ranges: Ranges
+    equalized: FloatModel
+
+
 def calibrate(
     bundle: Optional[Union[str, Path]] = None,
     calib: Union[str, Sequence[str]] = DEFAULT_CALIBRATOR,
@@ -68,9 +76,8 @@ def calibrate(
     names = list(dict.fromkeys(name.strip() for spec in specs for name in spec.split(",")))
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     images = choose_source(opened, source, calib_data, samples)
-    paths = calibrate_bundle(opened, FloatModel.load(opened), names, images, threads=threads)
-    sha256 = opened.manifest.model_sha256
-    return [CalibratedRanges(path, read_ranges(path, sha256, [])) for path in paths]
+    measured = calibrate_bundle(opened, FloatModel.load(opened), names, images, threads=threads)
+    return [CalibratedRanges(one.path, one.ranges) for one in measured]
 
 
 def calibrate_bundle(
@@ -80,8 +87,8 @@ def calibrate_bundle(
     source: CalibrationSource,
     *,
     threads: Optional[int] = None,
-) -> List[Path]:
-    """Measure activation ranges in one pass over the images; return a ranges file for each calibrator.
+) -> List[MeasuredRanges]:
+    """Measure activation ranges in one pass over the images, and write a ranges file for each calibrator.
 
     Files of an earlier calibration with the same calibrator and images are reused.
 
@@ -102,25 +109,29 @@ def calibrate_bundle(
     loaded = {spec: make_calibrator(spec) for spec in calibrators}
     paths = {spec: bundle.ranges_folder / file_name(spec, source) for spec in calibrators}
     sha256, fingerprint = bundle.manifest.model_sha256, source.fingerprint()
-    missing = [
-        spec
-        for spec, path in paths.items()
-        if not _is_done(path, model, sha256, (spec, fingerprint, len(source)))
-    ]
+    measured: Dict[str, MeasuredRanges] = {}
+    for spec, path in paths.items():
+        earlier = _reuse(path, model, sha256, (spec, fingerprint, len(source)))
+        if earlier is not None:
+            measured[spec] = earlier
+    missing = [spec for spec in calibrators if spec not in measured]
     if missing:
         size, cores = bundle.manifest.image_size, threads or usable_cpus()
         equalization: Dict[str, Tuple[float, ...]] = {}
         if source.name != RANDOM_NORMAL:  # some channels are silent on noise and active on real images
             equalization = _measure_equalization(model, _checked_images(source, size), cores)
-        equalized = equalize(model, equalization).proto
+        equalized = equalize(model, equalization)
         with progress_bar("Calibrating", len(source), "images") as advance:
             images = _checked_images(source, size)
-            histograms = collect(equalized, model.region.measured, images, threads=cores, on_image=advance)
+            names = model.region.measured
+            histograms = collect(equalized.proto, names, images, threads=cores, on_image=advance)
         for spec in missing:
             origin = (sha256, spec, source.name, fingerprint, len(source), BINS)
-            ranges = {name: _compute_range(spec, loaded[spec], found) for name, found in histograms.items()}
-            Ranges(*origin, ranges, equalization, release=__version__).write(paths[spec])
-    return [paths[spec] for spec in calibrators]
+            tensors = {name: _compute_range(spec, loaded[spec], found) for name, found in histograms.items()}
+            ranges = Ranges(*origin, tensors, equalization, release=__version__)
+            ranges.write(paths[spec])
+            measured[spec] = MeasuredRanges(paths[spec], ranges, equalized)
+    return [measured[spec] for spec in calibrators]
 
 
 def _measure_equalization(
@@ -168,15 +179,16 @@ def file_name(spec: str, source: CalibrationSource) -> str:
     return f"{quote(spec.replace(':', '='), safe='=')}-{quote(source.name, safe='+')}-{len(source)}.json"
 
 
-def _is_done(path: Path, model: FloatModel, sha256: str, request: Tuple[str, str, int]) -> bool:
-    """Return True if a file holds the result for (calibrator, fingerprint, number of images)."""
+def _reuse(
+    path: Path, model: FloatModel, sha256: str, request: Tuple[str, str, int]
+) -> Optional[MeasuredRanges]:
+    """Return the content of a file if it is the result for (calibrator, fingerprint, number of images)."""
     if not path.is_file():
-        return False
+        return None
     try:
         ranges = read_ranges(path, sha256, model.region.measured)
         if not ranges.is_result_of(*request):
-            return False
-        equalize(model, ranges.equalization)
+            return None
+        return MeasuredRanges(path, ranges, equalize(model, ranges.equalization))
     except CalibrationError:
-        return False  # from an earlier export, or damaged: calibrate again
-    return True
+        return None  # from an earlier export, or damaged: calibrate again

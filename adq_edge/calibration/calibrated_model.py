@@ -18,7 +18,7 @@ import numpy as np
 from adq_edge.artifacts.bundle import Bundle, FileReference
 from adq_edge.artifacts.ranges import Ranges, WeightRounding, read_ranges
 from adq_edge.artifacts.sidecar import Calibration
-from adq_edge.calibration.calibrate import calibrate_bundle, file_name
+from adq_edge.calibration.calibrate import MeasuredRanges, calibrate_bundle, file_name
 from adq_edge.calibration.second_moments import second_moments
 from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.console import progress_bar
@@ -76,23 +76,20 @@ def calibrate_model(
         CalibrationError: no such calibrator, no image, or an activation is not finite.
         DataError: an image cannot be read.
     """
-    (path,) = calibrate_bundle(bundle, model, [calib], source, threads=threads)
-    return apply_ranges(bundle, model, path, source, threads=threads)
+    (measured,) = calibrate_bundle(bundle, model, [calib], source, threads=threads)
+    return apply_ranges(bundle, measured, source, threads=threads)
 
 
 def apply_ranges(
-    bundle: Bundle, model: FloatModel, path: Path, source: CalibrationSource, *, threads: Optional[int] = None
+    bundle: Bundle, measured: MeasuredRanges, source: CalibrationSource, *, threads: Optional[int] = None
 ) -> CalibratedModel:
-    """Equalize a bundle's model with the scales of a ranges file, and round its weights on images.
+    """Round the weights of a bundle's equalized model on images.
 
     Raises:
-        CalibrationError: not a ranges file of this model.
         DataError: an image cannot be read.
     """
-    ranges = read_ranges(path, bundle.manifest.model_sha256, model.region.measured)
-    equalized = equalize(model, ranges.equalization)
-    rounded_weights = _round_weights(equalized, source, bundle, threads or usable_cpus())
-    return CalibratedModel(equalized, ranges, rounded_weights, path)
+    rounded_weights = _round_weights(measured.equalized, source, bundle, threads or usable_cpus())
+    return CalibratedModel(measured.equalized, measured.ranges, rounded_weights, measured.path)
 
 
 def apply_trained_ranges(bundle: Bundle, model: FloatModel, path: Path) -> CalibratedModel:

@@ -23,7 +23,7 @@ from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.index import GraphIndex, attribute
 from adq_edge.quantization.passes.frame import PassContext, run_passes
-from adq_edge.quantization.region import MOVING, WEIGHTED, Region, find_region
+from adq_edge.quantization.region import MOVING, WEIGHTED, Region, region_of
 
 SMALLEST = 0.1
 """Smallest scale, relative to the largest: channels that are silent in calibration may become active."""
@@ -144,7 +144,8 @@ def equalize(model: FloatModel, scales: Mapping[str, Sequence[float]]) -> FloatM
     Raises:
         CalibrationError: no such group, or a number of scales that differs from its number of channels.
     """
-    return FloatModel.of(run_passes(model.proto, (scale_channels,), PassContext(channel_scales=scales)))
+    context = PassContext(channel_scales=scales, region=model.region)
+    return FloatModel.of(run_passes(model.proto, (scale_channels,), context))
 
 
 def scale_channels(editor: GraphEditor, context: PassContext) -> None:
@@ -153,7 +154,7 @@ def scale_channels(editor: GraphEditor, context: PassContext) -> None:
     Raises:
         CalibrationError: no such group, or a number of scales that differs from its number of channels.
     """
-    region, scales = find_region(editor), context.channel_scales
+    region, scales = region_of(editor, context.region), context.channel_scales
     groups = channel_groups(region, editor)
     unknown = set(scales).difference(members[0] for members in groups)
     if unknown:

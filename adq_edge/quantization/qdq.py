@@ -25,7 +25,7 @@ from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.passes.frame import PassContext, RangeMap, run_passes
 from adq_edge.quantization.placement import Placement, integer_layers, place
 from adq_edge.quantization.range_propagation import complete_ranges
-from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED, Region, find_region
+from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED, Region, region_of
 from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_to_nearest
 
 BIAS_LIMIT = 2.0**30
@@ -53,7 +53,7 @@ def quantize(
         CalibrationError: the ranges lack a tensor.
         CheckpointError: a weight is NaN or infinite.
     """
-    context = PassContext(target, ranges, rounding or {}, float_layers)
+    context = PassContext(target, ranges, rounding or {}, float_layers, region=model.region)
     return run_passes(model.proto, (insert_qdq,), context)
 
 
@@ -64,7 +64,7 @@ def insert_qdq(editor: GraphEditor, context: PassContext) -> None:
         CalibrationError: the ranges lack a tensor.
         CheckpointError: a weight is NaN or infinite.
     """
-    region = find_region(editor)
+    region = region_of(editor, context.region)
     _refuse_non_finite(editor, region)
     layers = integer_layers(region, context.target, context.float_layers)
     placement = place(editor, region, context.target, context.float_layers)

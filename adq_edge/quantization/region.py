@@ -112,6 +112,28 @@ def find_region(index: GraphIndex) -> Region:
     return Region(tuple(steps), frozenset(made))
 
 
+def region_of(index: GraphIndex, known: Optional[Region]) -> Region:
+    """Return the region of a graph; search for it only if it is not known.
+
+    Args:
+        index: the graph.
+        known: the region of an equal graph, whose nodes may be other objects; None if it is unknown.
+    """
+    if known is None:
+        return find_region(index)
+
+    def own(node: onnx.NodeProto) -> onnx.NodeProto:
+        return index.producers[node.output[0]]
+
+    steps = (
+        dataclasses.replace(
+            step, node=own(step.node), activation=None if step.activation is None else own(step.activation)
+        )
+        for step in known.steps
+    )
+    return Region(tuple(steps), known.made)
+
+
 def _only_moves(node: onnx.NodeProto, inputs: List[str], index: GraphIndex, made: Set[str]) -> bool:
     """Return True if a node moves network tensors: shapes, indices and paddings must be constants."""
     if node.op_type not in MOVING or not inputs or not made.issuperset(inputs):

@@ -20,10 +20,10 @@ from adq_edge.quantization.float_model import FloatModel
 
 @pytest.fixture
 def ranges_file(tiny_bundle, dataset: Path, tmp_path: Path) -> Path:
-    (path,) = calibrate_bundle(
+    (measured,) = calibrate_bundle(
         tiny_bundle, FloatModel.load(tiny_bundle), ["minmax"], image_source(dataset, 2)
     )
-    return Path(shutil.copy(str(path), str(tmp_path / "ranges.json")))
+    return Path(shutil.copy(str(measured.path), str(tmp_path / "ranges.json")))
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_damaged_ranges_file_is_measured_again(tiny_bundle, dataset: Path, tmp_p
     shutil.copytree(str(tiny_bundle.path), str(tmp_path / "copy"))
     fresh = open_bundle(tmp_path / "copy")
     source = MixedSource((image_source(dataset, 1), RandomNormalSource(1)))
-    (path,) = calibrate_bundle(fresh, FloatModel.load(fresh), ["minmax"], source)
+    path = calibrate_bundle(fresh, FloatModel.load(fresh), ["minmax"], source)[0].path
     whole = path.read_text()
     path.write_text(whole[:200])
-    assert calibrate_bundle(fresh, FloatModel.load(fresh), ["minmax"], source) == [path]
+    assert calibrate_bundle(fresh, FloatModel.load(fresh), ["minmax"], source)[0].path == path
     assert path.read_text() == whole
 
 

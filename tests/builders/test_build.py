@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any, Callable, List
 
 import numpy as np
 import onnxruntime
@@ -24,6 +25,8 @@ from adq_edge.core.errors import (
 from adq_edge.core.files import sha256
 from adq_edge.core.imaging import load_image
 from adq_edge.core.options import Precision
+from adq_edge.quantization.equalization import equalize
+from adq_edge.quantization.region import find_region
 from adq_edge.runtimes.registry import load_engine
 from factories.images import SIZE, leftovers
 
@@ -65,6 +68,31 @@ def test_engines_agree_with_the_float_model(engines, bundle, dataset: Path, prec
     np.testing.assert_allclose(
         one_by_one, output.scores, rtol=1e-4 if precision is not Precision.INT8 else 0.02
     )
+
+
+@pytest.mark.parametrize(("kind", "searches"), [("bundle", 2), ("tiny_bundle", 3)])
+def test_build_searches_each_graph_for_its_networks_once(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, searches: int
+):
+    """The graphs are the bundle's, the equalized one, and the one without transposed convolutions."""
+    calls: List[str] = []
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: calls.append(name) or function(*arguments)
+
+    for room in ("region", "float_model", "passes.strong_typing"):
+        monkeypatch.setattr(f"adq_edge.quantization.{room}.find_region", counted("search", find_region))
+    for room in ("calibrate", "calibrated_model"):
+        monkeypatch.setattr(f"adq_edge.calibration.{room}.equalize", counted("equalize", equalize))
+    path, engines = request.getfixturevalue(kind).path, [tmp_path / "first.onnx", tmp_path / "second.onnx"]
+    fresh = shutil.ignore_patterns("ranges") if kind == "tiny_bundle" else None
+    shutil.copytree(str(path), str(tmp_path / "b"), ignore=fresh)
+    for number, engine in enumerate(engines):  # the second build reuses ranges and rounded weights
+        calls.clear()
+        build(tmp_path / "b", engine)
+        assert calls.count("search") == searches, number
+        assert calls.count("equalize") == 1, number
+    assert engines[0].read_bytes() == engines[1].read_bytes()
 
 
 def test_random_normal_calibration_needs_no_images(tiny_bundle, tmp_path: Path):

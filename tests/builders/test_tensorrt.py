@@ -527,7 +527,7 @@ def test_tensorrt_calibrator_writes_a_ranges_file(monkeypatch, bundle, dataset, 
 
     monkeypatch.setattr("adq_edge.builders.tensorrt.run_job", calibrate)
     source = image_source(dataset, 3)
-    path = TensorRTEngineBuilder(SETTINGS, 2).calibrate(floating, "trt-entropy", source, 2)
+    path = TensorRTEngineBuilder(SETTINGS, 2).calibrate(floating, "trt-entropy", source, 2).path
     from adq_edge.artifacts.ranges import read_ranges
 
     ranges = read_ranges(path, bundle.manifest.model_sha256, measured)

@@ -42,7 +42,7 @@ def fresh(bundle, tmp_path: Path) -> Bundle:
 
 
 def calibrated_files(bundle: Bundle, calibrators: List[str], source: CalibrationSource) -> List[Path]:
-    return calibrate_bundle(bundle, FloatModel.load(bundle), calibrators, source)
+    return [one.path for one in calibrate_bundle(bundle, FloatModel.load(bundle), calibrators, source)]
 
 
 def test_several_calibrators_share_one_pass_that_is_not_repeated(bundle, dataset: Path, monkeypatch):

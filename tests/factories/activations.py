@@ -1,10 +1,17 @@
-"""Synthetic activations and their histograms."""
+"""Synthetic activations, their histograms, and the ranges of a model's activations."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Dict, Iterable, Tuple
 
+import numpy as np
+import onnx
+
+from adq_edge.calibration.activations import collect
 from adq_edge.calibration.calibrators.histogram import Histogram
+from adq_edge.quantization.float_model import FloatModel
+
+Ranges = Dict[str, Tuple[float, float]]
 
 KINDS = ("normal", "relu", "skewed")
 
@@ -24,3 +31,9 @@ def histogram_of(*batches: np.ndarray) -> Histogram:
     for batch in batches:
         histogram.update(np.asarray(batch, np.float32))
     return histogram
+
+
+def measured_ranges(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> Ranges:
+    """Return the range of the values of each tensor that calibration measures."""
+    histograms = collect(model, FloatModel.of(model).region.measured, images, threads=1)
+    return {name: found.data_range for name, found in histograms.items()}

@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
-from adq_edge.calibration.activations import collect
 from adq_edge.core.options import Target
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.quantization.passes.strong_typing import type_as_float16
 from adq_edge.quantization.qdq import quantize
+from factories.activations import measured_ranges
 
 trt = pytest.importorskip("tensorrt_rtx", reason="pip install adq-edge[rtx]", exc_type=ImportError)
 
@@ -49,6 +49,5 @@ def compile_engine(model: bytes, compute_capability: str, size: int, max_batch: 
 
 def typed_integers(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
     """Return the graph of `build --int8` for a strongly typed TensorRT, with the ranges of a few images."""
-    histograms = collect(model, FloatModel.of(model).region.measured, images, threads=1)
-    ranges = {name: (float(found.low), float(found.high)) for name, found in histograms.items()}
+    ranges = measured_ranges(model, images)
     return run_passes(quantize(FloatModel.of(model), ranges, Target.TENSORRT), (type_as_float16,))

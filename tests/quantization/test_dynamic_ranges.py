@@ -1,33 +1,14 @@
 from __future__ import annotations
 
-from typing import Dict, Tuple
-
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from adq_edge.calibration.activations import collect
-from adq_edge.calibration.calibrators.registry import make_calibrator
-from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import CalibrationError
 from adq_edge.quantization.dynamic_ranges import dynamic_ranges, float32_nodes
 from adq_edge.quantization.float_model import FloatModel
-from factories.images import SIZE
-
-Ranges = Dict[str, Tuple[float, float]]
-
-
-@pytest.fixture(scope="module")
-def model(bundle) -> onnx.ModelProto:
-    return onnx.load(str(bundle.model))
-
-
-@pytest.fixture(scope="module")
-def ranges(model: onnx.ModelProto, dataset) -> Ranges:
-    images = image_source(dataset, 4).images((SIZE, SIZE))
-    histograms = collect(model, FloatModel.of(model).region.measured, images, threads=2)
-    return {name: make_calibrator("minmax").compute_range(h) for name, h in histograms.items()}
+from factories.activations import Ranges
 
 
 def test_every_network_tensor_has_a_range(model: onnx.ModelProto, ranges: Ranges):

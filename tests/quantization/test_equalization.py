@@ -176,7 +176,7 @@ def test_rounded_weights_are_reused_and_rebuilt_when_damaged(
 
 
 def test_equalization_scales_must_be_positive(fresh: Bundle, model: onnx.ModelProto, dataset: Path):
-    (path,) = calibrate_bundle(fresh, FloatModel.load(fresh), ["lp"], image_source(dataset, 2))
+    path = calibrate_bundle(fresh, FloatModel.load(fresh), ["lp"], image_source(dataset, 2))[0].path
     content = json.loads(path.read_text())
     name = next(iter(content["equalization"]))
     for bad in (0.0, -1.0):
@@ -197,12 +197,12 @@ def test_equalization_of_other_channels_is_refused_and_calibrated_again(
     fresh: Bundle, model: onnx.ModelProto, dataset: Path, change: Callable, complaint: str
 ):
     source = image_source(dataset, 2)
-    (path,) = calibrate_bundle(fresh, FloatModel.load(fresh), ["minmax"], source)
+    path = calibrate_bundle(fresh, FloatModel.load(fresh), ["minmax"], source)[0].path
     whole, ranges = path.read_text(), read_ranges(path, fresh.manifest.model_sha256, [])
     name, scales = next(iter(ranges.equalization.items()))
     with pytest.raises(CalibrationError, match=complaint):
         equalize(FloatModel.of(model), change(name, scales))
     dataclasses.replace(ranges, equalization=change(name, scales)).write(path)
     assert path.read_text() != whole
-    assert calibrate_bundle(fresh, FloatModel.load(fresh), ["minmax"], source) == [path]
+    assert calibrate_bundle(fresh, FloatModel.load(fresh), ["minmax"], source)[0].path == path
     assert path.read_text() == whole

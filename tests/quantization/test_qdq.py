@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Dict, Tuple
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,8 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from adq_edge.calibration.activations import collect
-from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import BuildError, CalibrationError, CheckpointError
 from adq_edge.core.options import Target
@@ -26,21 +22,8 @@ from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.quantization.passes.wide_normalization import widen_normalization
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.rounding import RoundedWeight
+from factories.activations import Ranges
 from factories.images import SIZE
-
-Ranges = Dict[str, Tuple[float, float]]
-
-
-@pytest.fixture(scope="module")
-def model(bundle) -> onnx.ModelProto:
-    return onnx.load(str(bundle.model))
-
-
-@pytest.fixture(scope="module")
-def ranges(model: onnx.ModelProto, dataset) -> Ranges:
-    images = image_source(dataset, 8).images((SIZE, SIZE))
-    histograms = collect(model, FloatModel.of(model).region.measured, images, threads=2)
-    return {name: make_calibrator("minmax").compute_range(h) for name, h in histograms.items()}
 
 
 def run(model: onnx.ModelProto, images: np.ndarray):

@@ -22,7 +22,7 @@ from onnx import helper
 from torch import nn
 from torch.nn import functional
 
-from adq_edge.calibration.activations import collect, largest_per_channel, observe
+from adq_edge.calibration.activations import largest_per_channel, observe
 from adq_edge.calibration.second_moments import patches, second_moments
 from adq_edge.core.options import Precision, Target
 from adq_edge.metrics.snr import snr_db
@@ -45,8 +45,8 @@ from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.range_propagation import before_leaky
 from adq_edge.quantization.region import OUTPUT_AXIS
 from adq_edge.quantization.rounding import round_with_compensation
+from factories.activations import Ranges, measured_ranges
 
-Ranges = Dict[str, Tuple[float, float]]
 SIZE = 32
 
 
@@ -142,12 +142,7 @@ def models(networks: Dict[str, nn.Module]) -> Dict[str, onnx.ModelProto]:
 
 @pytest.fixture(scope="module")
 def ranges(models: Dict[str, onnx.ModelProto], images: np.ndarray) -> Dict[str, Ranges]:
-    return {kind: measure(model, images) for kind, model in models.items()}
-
-
-def measure(model: onnx.ModelProto, images: np.ndarray) -> Ranges:
-    histograms = collect(model, FloatModel.of(model).region.measured, list(images), threads=1)
-    return {name: (float(h.low), float(h.high)) for name, h in histograms.items()}
+    return {kind: measured_ranges(model, images) for kind, model in models.items()}
 
 
 def open_session(model: onnx.ModelProto, integer: bool, path: str = "") -> onnxruntime.InferenceSession:

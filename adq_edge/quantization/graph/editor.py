@@ -25,6 +25,7 @@ class GraphEditor(GraphIndex):
         results: the graph's outputs; passes may change them in place.
         opset: version of the operator set.
         ir_version: version of the ONNX format.
+        revision: number of edits so far; equal numbers mean an unchanged graph.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -36,10 +37,12 @@ class GraphEditor(GraphIndex):
         self.results: List[onnx.ValueInfoProto] = list(copy.output)
         self.opset: int = next(item.version for item in model.opset_import if item.domain in _ONNX)
         self.ir_version: int = model.ir_version
+        self.revision = 0
         self._source = model
 
     def store(self, name: str, value: np.ndarray) -> str:
         """Add a constant, or replace its value; return its name."""
+        self.revision += 1
         self.initializers[name] = numpy_helper.from_array(value, name)
         return name
 
@@ -88,11 +91,13 @@ class GraphEditor(GraphIndex):
 
     def add_node(self, node: onnx.NodeProto) -> None:
         """Add a node."""
+        self.revision += 1
         self.nodes = [*self.nodes, node]
         self._link(node)
 
     def remove(self, *nodes: onnx.NodeProto) -> None:
         """Remove nodes; other nodes may still read their outputs."""
+        self.revision += 1
         gone = {id(node) for node in nodes}
         self.nodes = [node for node in self.nodes if id(node) not in gone]
         for node in nodes:
@@ -100,6 +105,7 @@ class GraphEditor(GraphIndex):
 
     def rewire(self, node: onnx.NodeProto, inputs: Sequence[str]) -> None:
         """Replace the inputs of a node."""
+        self.revision += 1
         self._unlink(node)
         node.input[:] = inputs
         self._link(node)
@@ -136,6 +142,7 @@ class GraphEditor(GraphIndex):
         for node in self.nodes:
             if node.output[0] in live:
                 self._place(node, ordered)
+        self.revision += len(ordered) != len(self.nodes)
         self.nodes = list(ordered.values())
         self.producers, self.consumers = {}, {}
         for node in self.nodes:

@@ -9,6 +9,7 @@ import onnx
 
 from adq_edge.core.options import Target
 from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.region import Region
 from adq_edge.quantization.rounding import Rounding
 
 RangeMap = Mapping[str, Tuple[float, float]]
@@ -26,6 +27,7 @@ class PassContext:
         float_layers: names of network nodes that stay float.
         channel_scales: equalization scales of each channel group, by the group's first tensor.
         trained: True for quantization-aware training, which keeps the convolutions of the image float.
+        region: the networks of the model, if they are known; None after a pass has edited the graph.
     """
 
     target: Target = Target.X86
@@ -34,6 +36,7 @@ class PassContext:
     float_layers: Collection[str] = ()
     channel_scales: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     trained: bool = False
+    region: Optional[Region] = None
 
 
 GraphPass = Callable[[GraphEditor, PassContext], None]
@@ -49,6 +52,8 @@ def run_passes(
     for rewrite in passes:
         rewrite(editor, context)
         editor.clean_up()
+        if editor.revision:
+            context.region = None
     result = editor.model()
     onnx.checker.check_model(result)
     return result

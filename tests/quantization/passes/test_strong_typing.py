@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Iterable, Set, Tuple
+from typing import Any, Dict, Iterable, Set
 
 import numpy as np
 import onnx
@@ -10,8 +10,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.utils import Extractor
 
-from adq_edge.calibration.activations import collect
-from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Target
@@ -21,9 +19,8 @@ from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.quantization.passes.strong_typing import type_as_float16
 from adq_edge.quantization.qdq import quantize
+from factories.activations import Ranges, measured_ranges
 from factories.images import SIZE, make_model
-
-Ranges = Dict[str, Tuple[float, float]]
 
 ROUNDING = 2.0**-11
 """Largest relative error of rounding to float16."""
@@ -46,8 +43,7 @@ def images(dataset) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def ranges(model: onnx.ModelProto, images: np.ndarray) -> Ranges:
-    histograms = collect(model, FloatModel.of(model).region.measured, images, threads=2)
-    return {name: make_calibrator("minmax").compute_range(h) for name, h in histograms.items()}
+    return measured_ranges(model, images)
 
 
 @pytest.fixture(scope="module")
