@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from adq_edge.artifacts.bundle import FileReference
+from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails
 from adq_edge.core.options import Precision
 from adq_edge.hardware.environment import read_environment
@@ -37,7 +38,7 @@ def nothing(*arguments: Any) -> bool:
 
 def open_engine(folder: Path) -> TensorRTEngine:
     """Open the real engine class with test doubles that do no work."""
-    machine = SimulatedMachine(VERSION, shape=(1, SIZE, SIZE, 3), max_batch=1)
+    machine = SimulatedMachine(VERSION, shape=(1, SIZE, SIZE, 3), max_batch=1, map_size=(MAP_SIZE, MAP_SIZE))
     machine.driver.__dict__.update(memcpy_htod_async=nothing, memcpy_dtoh_async=nothing)
     for name, module in machine.modules().items():
         sys.modules[name] = module
@@ -61,8 +62,8 @@ def open_engine(folder: Path) -> TensorRTEngine:
         data=None,
         tensorrt=TensorRTDetails("explicit", "7.2", 1, None, None, (), 64, 0.0, None, ()),
     )
-    engine = TensorRTEngine(path, sidecar)
-    slot = engine._slots[0]
+    engine = TensorRTEngine(EngineFile(path, None), sidecar)
+    slot = engine._idle[0]
     slot._context.__class__.execute_async_v3 = nothing
     slot._stream.__class__.synchronize = nothing
     for mark in slot._marks:

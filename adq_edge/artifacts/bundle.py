@@ -14,6 +14,7 @@ from typing import Dict, Optional, Tuple, Union
 from adq_edge.core.errors import BundleError
 from adq_edge.core.files import is_plain_name, sha256
 from adq_edge.core.records import Record, record
+from adq_edge.core.sizes import check_size
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
@@ -23,7 +24,7 @@ INPUT = "image"
 MAP_OUTPUT = "anomaly_map"
 SCORE_OUTPUT = "anomaly_score"
 
-_REMEDY = "Export the checkpoint again: adq-edge export CHECKPOINT"
+REMEDY = "Export the checkpoint again: adq-edge export CHECKPOINT"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +62,7 @@ class Parity:
         return worst <= self.tolerance * self.map_largest
 
 
-@record(
-    "adq-edge/bundle", version=2, error=BundleError, fix=_REMEDY, older={1: {"parity.pictures": "source"}}
-)
+@record("adq-edge/bundle", version=2, error=BundleError, fix=REMEDY, older={1: {"parity.pictures": "source"}})
 @dataclasses.dataclass(frozen=True)
 class Manifest(Record):
     """The description of a bundle.
@@ -98,6 +97,11 @@ class Manifest(Record):
     versions: Dict[str, str]
     options: Dict[str, Union[int, str]] = dataclasses.field(default_factory=dict)
 
+    def check(self) -> None:
+        """Raise a ValueError if a size is impossible."""
+        check_size("image size", self.image_size)
+        check_size("map size", self.map_size)
+
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
@@ -116,6 +120,11 @@ class Bundle:
         """The folder of ranges files; may not exist yet."""
         return self.path / RANGES_FOLDER
 
+    def changed_model(self) -> BundleError:
+        """Return the error for an ONNX file that differs from the hash in the manifest."""
+        what = "is not the model that the manifest describes"
+        return BundleError(what, where=self.model, fix=REMEDY)
+
 
 def open_bundle(path: Union[str, Path]) -> Bundle:
     """Open a bundle and compare the hash of its model with the manifest.
@@ -129,15 +138,14 @@ def open_bundle(path: Union[str, Path]) -> Bundle:
             "an ONNX file, not a bundle", where=path, fix="Give a folder that `adq-edge export` wrote"
         )
     if not path.is_dir():
-        raise BundleError("no such bundle", where=path, fix=_REMEDY)
+        raise BundleError("no such bundle", where=path, fix=REMEDY)
     for name in (MANIFEST_FILE, MODEL_FILE):
         if not (path / name).is_file():
-            raise BundleError(f"bundle has no {name}", where=path, fix=_REMEDY)
+            raise BundleError(f"bundle has no {name}", where=path, fix=REMEDY)
     manifest = Manifest.read(path / MANIFEST_FILE)
     if not is_plain_name(manifest.name):
-        raise BundleError("its name is not a plain file name", where=path / MANIFEST_FILE, fix=_REMEDY)
-    if sha256(path / MODEL_FILE) != manifest.model_sha256:
-        raise BundleError(
-            "is not the model that the manifest describes", where=path / MODEL_FILE, fix=_REMEDY
-        )
-    return Bundle(path, manifest)
+        raise BundleError("its name is not a plain file name", where=path / MANIFEST_FILE, fix=REMEDY)
+    bundle = Bundle(path, manifest)
+    if sha256(bundle.model) != manifest.model_sha256:
+        raise bundle.changed_model()
+    return bundle

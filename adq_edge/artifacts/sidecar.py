@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Dict, Optional, Tuple
 
 from adq_edge.artifacts.bundle import FileReference
+from adq_edge.artifacts.engine_file import changed_engine, check_file_size
 from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.errors import EngineError
 from adq_edge.core.files import is_plain_name, sha256
-from adq_edge.core.options import Precision
+from adq_edge.core.options import Device, Precision
 from adq_edge.core.records import Record, record
+from adq_edge.core.runtimes import RUNTIMES
+from adq_edge.core.sizes import check_size
 
 _REMEDY = "Build the engine again: adq-edge build BUNDLE"
 
@@ -130,6 +133,18 @@ class Sidecar(Record):
     tensorrt: Optional[TensorRTDetails] = None
     categories: Tuple[str, ...] = ()
 
+    def check(self) -> None:
+        """Raise a ValueError if a size is impossible, or the runtime or device is unknown."""
+        check_size("image size", self.image_size)
+        check_size("map size", self.map_size)
+        if self.runtime not in RUNTIMES:
+            raise ValueError(f"its runtime {self.runtime!r} is not one of: {', '.join(RUNTIMES)}")
+        devices = [device.value for device in Device]
+        if self.device not in devices:
+            raise ValueError(f"its device {self.device!r} is not one of: {', '.join(devices)}")
+        if self.tensorrt is not None and self.tensorrt.max_batch < 1:
+            raise ValueError(f"its largest batch has {self.tensorrt.max_batch} images")
+
     def of_engine(self, engine_sha256: str) -> Sidecar:
         """Return the sidecar of an engine file with this hash.
 
@@ -162,8 +177,8 @@ def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
         trust: accept an engine that was changed since it was built.
 
     Raises:
-        EngineError: the engine or its sidecar is missing, the engine was changed, or it was built for another
-            processor architecture.
+        EngineError: the engine or its sidecar is missing, the engine was changed or is too large, its sidecar
+            is not valid, or it was built for another processor architecture.
     """
     other = describe_non_engine(engine)
     if other is not None:
@@ -178,12 +193,9 @@ def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
     sidecar = Sidecar.read(path)
     if not is_plain_name(sidecar.name):
         raise EngineError("its name is not a plain file name", where=path, fix=_REMEDY)
+    check_file_size(engine, engine.stat().st_size)
     if not trust and sha256(engine) != sidecar.engine_sha256:
-        raise EngineError(
-            f"not the file that {path.name} describes (truncated or changed)",
-            where=engine,
-            fix=f"{_REMEDY}, or accept it if you know its origin: adq-edge eval ENGINE --trust",
-        )
+        raise changed_engine(engine)
     if sidecar.machine != platform.machine():
         raise EngineError(
             f"built for {sidecar.machine}, this machine is {platform.machine()}",

@@ -8,14 +8,17 @@ from typing import Optional
 
 import onnx
 
+from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.ranges import WeightRounding
 from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe_engine
 from adq_edge.core.options import Device, Precision, cpu_target
+from adq_edge.core.plugins import import_attribute
 from adq_edge.core.runtimes import Runtime
 from adq_edge.quantization.passes.frame import PassContext, run_passes
+from adq_edge.quantization.passes.pipelines import Pipelines
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.cpu import CpuEngine
-from adq_edge.runtimes.registry import engine_class
+from adq_edge.runtimes.registry import engine_class, open_engine
 
 
 class CpuEngineBuilder(EngineBuilder):
@@ -38,7 +41,7 @@ class CpuEngineBuilder(EngineBuilder):
         self.suffix = runtime.suffix
         self.version = engine.runtime_version
         self.target = cpu_target()
-        self._engine = engine
+        self._passes: Pipelines = import_attribute(engine.passes)
         self._threads = threads
 
     def build(self, inputs: BuildInputs, path: Path) -> BuildResult:
@@ -55,11 +58,12 @@ class CpuEngineBuilder(EngineBuilder):
     def _write_and_open(self, inputs: BuildInputs, path: Path) -> Engine:
         path.write_bytes(self._graph(inputs).SerializeToString())
         sidecar = describe_engine(self, inputs, path, path.stem)
-        return self._engine(path, sidecar, self._threads)
+        file = EngineFile(path, sidecar.engine_sha256)
+        return open_engine(file, sidecar, self.runtime, self._threads)
 
     def _graph(self, inputs: BuildInputs) -> onnx.ModelProto:
         """Return the graph after the runtime's passes."""
-        passes, calibrated = self._engine.passes[inputs.precision], inputs.calibrated
+        passes, calibrated = self._passes[inputs.precision], inputs.calibrated
         if inputs.precision is not Precision.INT8 or calibrated is None:
             return run_passes(inputs.model.proto, passes)
         context = PassContext(

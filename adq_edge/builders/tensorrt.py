@@ -10,6 +10,7 @@ from typing import Dict, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
+from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.ranges import Ranges
 from adq_edge.artifacts.sidecar import TensorRTDetails
 from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe_engine
@@ -20,6 +21,7 @@ from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.errors import BuildError
 from adq_edge.core.files import write_bytes
 from adq_edge.core.options import Precision, Route, Target
+from adq_edge.core.runtimes import ONNXRUNTIME
 from adq_edge.core.version import __version__
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.passes.batch_of_one import fix_batch_of_one
@@ -29,6 +31,7 @@ from adq_edge.quantization.placement import integer_layers
 from adq_edge.quantization.qdq import quantize
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.emulation import EmulatedEngine
+from adq_edge.runtimes.registry import construct
 from adq_edge.runtimes.tensorrt.inspection import count_kinds, count_precisions
 from adq_edge.runtimes.tensorrt.job import Job, OwnCalibrator
 from adq_edge.runtimes.tensorrt.log import Failure, FailureKind
@@ -81,7 +84,9 @@ class TensorRTEngineBuilder(EngineBuilder):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{inputs.bundle.manifest.name}-{inputs.precision.value}.onnx"
             write_bytes(path, graph.SerializeToString())
-            return EmulatedEngine(path, describe_engine(self, inputs, path, path.stem), self._threads)
+            sidecar = describe_engine(self, inputs, path, path.stem)
+            file = EngineFile(path, sidecar.engine_sha256)
+            return construct(EmulatedEngine, ONNXRUNTIME, file, sidecar, self._threads)
 
     def calibrate(
         self, inputs: BuildInputs, calib: str, images: CalibrationSource, threads: Optional[int]

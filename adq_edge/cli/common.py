@@ -33,7 +33,7 @@ def verb(command: Callable[..., Any]) -> Callable[..., Any]:
         parameter.replace(annotation=eval(parameter.annotation, command.__globals__))
         for parameter in signature.parameters.values()
     ]
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # for `inspect`
     return run
 
 

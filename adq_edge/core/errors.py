@@ -71,3 +71,8 @@ class MissingDependencyError(AdqError):
 
 class StorageError(AdqError):
     """A file that cannot be read or written: no disk space, no permission, no such file."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, or the name of its class if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -32,7 +32,8 @@ import dacite
 import numpy as np
 
 from adq_edge.core import errors
-from adq_edge.core.errors import AdqError
+from adq_edge.core.errors import AdqError, first_line
+from adq_edge.core.files import storage_errors
 from adq_edge.core.records import with_tuples
 
 Result = TypeVar("Result")
@@ -133,19 +134,26 @@ def start_worker(module: str, title: str) -> Iterator[Worker]:
     Args:
         module: the module to run, whose last statement is `serve(...)`.
         title: the subject of error messages, "the builder" for example.
+
+    Raises:
+        StorageError: there is no folder for temporary files, or it is full.
+        WorkerError: the process cannot be started.
     """
     paths = (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", ""))  # the same package as this process
     search = os.pathsep.join(path for path in paths if path)
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,  # Ctrl-C in the terminal reaches this process only
-        )
+    with _temporary_file() as log:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                encoding="utf-8",
+                env={**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,  # Ctrl-C in the terminal reaches this process only
+            )
+        except OSError as error:  # no memory for another process, or too many of them
+            raise WorkerError(f"{title} cannot be started ({first_line(error)})", "") from error
         try:
             yield Worker(process, log, title)
         finally:
@@ -153,6 +161,11 @@ def start_worker(module: str, title: str) -> Iterator[Worker]:
                 os.killpg(process.pid, signal.SIGKILL)
             with contextlib.suppress(BrokenPipeError), process:
                 pass  # closes the pipes and waits for the end of the process
+
+
+def _temporary_file() -> IO[bytes]:
+    with storage_errors(Path(os.environ.get("TMPDIR", "/tmp"))):
+        return tempfile.TemporaryFile()
 
 
 def serve(*functions: Callable[..., Any]) -> None:
@@ -182,9 +195,9 @@ def _answer(known: Mapping[str, Callable[..., Any]], request: Dict[str, Any]) ->
         packed = {"kind": type(error).__name__, "what": error.what, "where": error.where, "fix": error.fix}
         return {"raised": packed}
     except Exception as error:
-        traceback.print_exc()
-        lines = str(error).strip().splitlines() or ["no reason given"]
-        return {"failed": f"{type(error).__name__}: {lines[0]}"}
+        with contextlib.suppress(OSError):  # the disk with the log may be full
+            traceback.print_exc()
+        return {"failed": f"{type(error).__name__}: {first_line(error)}"}
 
 
 def _unpack_error(kind: str, what: str, where: Optional[str], fix: Optional[str]) -> AdqError:

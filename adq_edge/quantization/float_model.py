@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import onnx
 
-from adq_edge.artifacts.bundle import Bundle
+from adq_edge.artifacts.bundle import REMEDY, Bundle
+from adq_edge.artifacts.tensors import find_mismatch
+from adq_edge.core.errors import BundleError, first_line
+from adq_edge.core.files import storage_errors
 from adq_edge.quantization.graph.index import GraphIndex
+from adq_edge.quantization.graph.model_file import input_types, output_types, parse_model
 from adq_edge.quantization.region import Region, find_region
 
 
@@ -33,5 +38,37 @@ class FloatModel:
 
     @classmethod
     def load(cls, bundle: Bundle) -> FloatModel:
-        """Load the model of a bundle."""
-        return cls.of(onnx.load(str(bundle.model)))
+        """Load the model of a bundle; errors are those of `read_model`."""
+        return cls.of(read_model(bundle))
+
+
+def read_model(bundle: Bundle) -> onnx.ModelProto:
+    """Read the ONNX model of a bundle and compare it with the manifest.
+
+    Raises:
+        BundleError: the file has another hash, is not a valid ONNX model, keeps weights in other files, or
+            has other inputs or outputs than the manifest describes.
+        StorageError: the file cannot be read.
+    """
+    with storage_errors(bundle.model):
+        content = bundle.model.read_bytes()  # the bytes that are hashed are those that are parsed
+    if hashlib.sha256(content).hexdigest() != bundle.manifest.model_sha256:
+        raise bundle.changed_model()
+    try:
+        model = parse_model(content)
+        _check(model)
+    except ValueError as error:
+        raise BundleError(str(error), where=bundle.model, fix=REMEDY) from error
+    size, map_size = bundle.manifest.image_size, bundle.manifest.map_size
+    mismatch = find_mismatch(input_types(model), output_types(model), size, map_size)
+    if mismatch is not None:
+        raise BundleError(mismatch, where=bundle.model, fix=REMEDY)
+    return model
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """Raise a ValueError if a model is not valid; its shapes are inferred, because passes rely on them."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # the checker and the inference of shapes have errors of their own
+        raise ValueError(f"is not a valid ONNX model ({first_line(error)})") from error

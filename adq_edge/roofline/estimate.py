@@ -13,6 +13,7 @@ from adq_edge.artifacts.bundle import FileReference, open_bundle
 from adq_edge.core.errors import BundleError, ResultError
 from adq_edge.core.options import Precision
 from adq_edge.core.records import Record, record
+from adq_edge.quantization.float_model import read_model
 from adq_edge.roofline.published import MEASURED_MS
 from adq_edge.roofline.roofline import Estimate, estimate_time
 from adq_edge.roofline.workload import Layer, find_workload
@@ -95,7 +96,7 @@ def estimate(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None
     manifest = opened.manifest
     source = FileReference(str(opened.model), manifest.model_sha256)
     try:
-        result = estimate_model(onnx.load(str(opened.model)), manifest.name, manifest.arch, source=source)
+        result = estimate_model(read_model(opened), manifest.name, manifest.arch, source=source)
     except BundleError as error:
         raise BundleError(error.what, where=opened.model, fix=error.fix) from error
     path = workspace.RESULTS / f"{manifest.name}.estimate.json" if output is None else Path(output)

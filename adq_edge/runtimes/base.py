@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import abc
 from pathlib import Path
-from typing import Dict, Generator, Iterable, NamedTuple, Optional, Tuple
+from typing import Callable, ClassVar, Dict, Generator, Iterable, NamedTuple, NoReturn, Optional, Tuple
 
 import numpy as np
 
 from adq_edge.artifacts.sidecar import Sidecar
-from adq_edge.core.errors import EngineError
+from adq_edge.core.errors import AdqError, EngineError, first_line
 
 
 class Output(NamedTuple):
@@ -35,6 +35,8 @@ class Stages(NamedTuple):
 class Engine(abc.ABC):
     """An engine loaded by a runtime; a context manager.
 
+    Any number of threads may call one engine. Each result belongs to its caller: no later call changes it.
+
     Attributes:
         path: the engine file.
         sidecar: the sidecar of the engine file.
@@ -42,6 +44,7 @@ class Engine(abc.ABC):
         runtime_version: version of the runtime.
         max_batch: largest number of images in one call; None for any number.
         is_emulation: True if the engine has the results of another runtime, but not its speed.
+        fix: what the user can do if the runtime cannot load or run the engine.
 
     Args:
         path: the engine file.
@@ -53,6 +56,7 @@ class Engine(abc.ABC):
     runtime_version: str
     max_batch: Optional[int] = None
     is_emulation = False
+    fix: ClassVar[str] = "Build it again with the installed runtime: adq-edge build BUNDLE"
 
     def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
         self.path = path
@@ -66,9 +70,33 @@ class Engine(abc.ABC):
             images: uint8 `[N, H, W, 3]` RGB, already of the engine's size.
 
         Raises:
-            EngineError: the array has another type or shape.
+            EngineError: the array has another type or shape, or the runtime cannot run the engine.
         """
-        return self._run(self.check(images))
+        return self.run_checked(self._run, self.check(images))
+
+    def run_checked(self, score: Callable[[np.ndarray], Output], images: np.ndarray) -> Output:
+        """Return the output of a function of the runtime after a check of its types and shapes.
+
+        Args:
+            score: the function; it may raise any exception of the runtime library.
+            images: a batch that has been checked.
+
+        Raises:
+            EngineError: the function failed, or its output is not as the sidecar describes it.
+        """
+        try:
+            output = score(images)
+        except Exception as error:  # the exceptions of runtime libraries have no common base class
+            raise_explained(error, "cannot run it", self.path, self.fix)
+        maps, scores = output
+        if maps.shape != (len(images), *self.sidecar.map_size) or scores.shape != (len(images),):
+            found, wanted = f"maps {list(maps.shape)} and scores {list(scores.shape)}", self.sidecar.map_size
+            what = f"gives {found} for {len(images)} images, its sidecar has maps of {list(wanted)}"
+            raise EngineError(what, where=self.path, fix=self.fix)
+        if maps.dtype != np.float32 or scores.dtype != np.float32:
+            what = f"gives maps of {maps.dtype} and scores of {scores.dtype}, not of float32"
+            raise EngineError(what, where=self.path, fix=self.fix)
+        return output
 
     def check(self, images: np.ndarray) -> np.ndarray:
         """Return a batch after a check of its type and shape.
@@ -77,9 +105,13 @@ class Engine(abc.ABC):
             EngineError: the array has another type or shape.
         """
         height, width = self.sidecar.image_size
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, 3):
-            what = f"takes uint8 [N, {height}, {width}, 3] images, not {images.dtype} {list(images.shape)}"
+        # A caller may give something else than an array.
+        kind, shape = getattr(images, "dtype", type(images).__name__), getattr(images, "shape", ())
+        if kind != np.uint8 or len(shape) != 4 or shape[1:] != (height, width, 3):
+            what = f"takes uint8 [N, {height}, {width}, 3] images, not {kind} {list(shape)}"
             raise EngineError(what, where=self.path, fix="Read images with adq_edge.core.imaging.load_image")
+        if not len(images):
+            raise EngineError("got a batch without images", where=self.path, fix="Give at least one image")
         return images
 
     @property
@@ -103,7 +135,10 @@ class Engine(abc.ABC):
         return (self.run(images) for images in batches)
 
     def stages(self) -> Optional[Stages]:
-        """Return the durations of the stages of the last `run`; None if nothing is copied to a device."""
+        """Return the durations of the stages of the last `run`.
+
+        None if nothing is copied to a device, or if another thread has called `run` since.
+        """
         return None
 
     def device_memory(self) -> Optional[int]:
@@ -112,7 +147,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def _run(self, images: np.ndarray) -> Output:
-        """Score a batch that has been checked."""
+        """Score a batch that has been checked; called by any number of threads at the same time."""
 
     @abc.abstractmethod
     def operators(self) -> Dict[str, int]:
@@ -120,10 +155,24 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Release the engine's memory; a second call has no effect."""
+        """Release the engine's memory once running calls have ended; a second call has no effect."""
 
     def __enter__(self) -> Engine:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def raise_explained(error: Exception, what: str, path: Path, fix: str) -> NoReturn:
+    """Raise an exception of a runtime library as an EngineError of one line.
+
+    Args:
+        error: the exception; an AdqError is raised as it is.
+        what: what the runtime cannot do.
+        path: the engine file.
+        fix: what the user can do.
+    """
+    if isinstance(error, AdqError):
+        raise error
+    raise EngineError(f"{what} ({first_line(error)})", where=path, fix=fix) from error

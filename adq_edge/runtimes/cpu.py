@@ -1,12 +1,13 @@
-"""The base of CPU engines: several calls at the same time, for throughput."""
+"""The bases of CPU engines: several calls at the same time, for throughput, and the checks of ONNX files."""
 
 from __future__ import annotations
 
 import abc
 import collections
+import functools
 import queue
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import (
     Callable,
     ClassVar,
@@ -21,29 +22,43 @@ from typing import (
 
 import numpy as np
 
+from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.sidecar import Sidecar
+from adq_edge.artifacts.tensors import find_mismatch
+from adq_edge.core.errors import EngineError
 from adq_edge.core.limits import usable_cpus
-from adq_edge.quantization.passes import pipelines
+from adq_edge.quantization.graph.model_file import input_types, output_types, parse_model
 from adq_edge.runtimes.base import Engine, Output
 
 Stream = Callable[[np.ndarray], Output]
-"""A function that scores a batch; called by one thread at a time."""
+"""A function that scores a batch; called by one thread at a time within one `run_many`."""
 
 _QUEUED_PER_STREAM = 2  # a stream that finishes first does not wait for the others
 
 
 class CpuEngine(Engine):
-    """An engine whose streams divide the CPU threads among them; arguments as of the base.
+    """An engine whose streams divide the CPU threads among them.
+
+    A subclass loads the file in its constructor and in `_open_streams`.
+
+    Args:
+        file: the engine file.
+        sidecar: the sidecar of the engine file.
+        threads: number of CPU threads; all by default.
 
     Attributes:
-        passes: graph passes by precision, run in order by `build`.
+        passes: `module:attribute` of the graph passes by precision, which `build` runs in order. A name,
+            because an engine that only runs does not need them, and their import takes time.
     """
 
-    passes: ClassVar[pipelines.Pipelines] = pipelines.CPU
+    passes: ClassVar[str] = "adq_edge.quantization.passes.pipelines:CPU"
 
-    def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
-        super().__init__(path, sidecar, threads)
+    def __init__(self, file: EngineFile, sidecar: Sidecar, threads: Optional[int] = None) -> None:
+        super().__init__(file.path, sidecar, threads)
+        self.file = file
         self._streams: List[Stream] = []
+        self._is_closed = False
+        self._streams_lock = threading.Lock()
 
     @property
     def stream_counts(self) -> Tuple[int, ...]:
@@ -55,18 +70,64 @@ class CpuEngine(Engine):
         """Score batches in order, with `streams` of them at the same time; arguments as of the base."""
         if streams == 1:
             return super().run_many(batches, streams)
-        if len(self._streams) != streams:
-            self._streams = []  # releases the memory of the earlier streams first
-            self._streams = self._open_streams(streams, max(1, _usable_threads(self.threads) // streams))
-        return run_in_threads(self._streams, map(self.check, batches))
+        functions = [functools.partial(self.run_checked, stream) for stream in self._streams_of(streams)]
+        return run_in_threads(functions, map(self.check, batches))
+
+    def _streams_of(self, count: int) -> List[Stream]:
+        with self._streams_lock:
+            if self._is_closed:
+                raise self.closed()
+            if len(self._streams) != count:
+                self._streams = []  # releases the memory of the earlier streams first
+                self._streams = self._open_streams(count, max(1, _usable_threads(self.threads) // count))
+            return self._streams
 
     @abc.abstractmethod
     def _open_streams(self, count: int, threads: int) -> List[Stream]:
-        """Return `count` streams with `threads` threads each."""
+        """Return `count` streams with `threads` threads each.
+
+        Two `run_many` of different threads get the same streams, and may call one at the same time.
+        """
+
+    def closed(self) -> EngineError:
+        """Return the error for a call of an engine after `close`."""
+        return EngineError("is closed", where=self.path, fix="Load it again")
 
     def close(self) -> None:
-        """Release the streams."""
-        self._streams = []
+        """Release the streams; running calls keep theirs until they end."""
+        with self._streams_lock:
+            self._is_closed = True
+            self._streams = []
+
+
+class OnnxEngine(CpuEngine):
+    """An engine whose file is an ONNX model; arguments as of the base.
+
+    Raises:
+        EngineError: not an ONNX file, with weights in other files, or not as the sidecar describes it.
+    """
+
+    def __init__(self, file: EngineFile, sidecar: Sidecar, threads: Optional[int] = None) -> None:
+        super().__init__(file, sidecar, threads)
+        content = file.read()
+        _check_model(content, self)
+        self._load(content)
+
+    @abc.abstractmethod
+    def _load(self, content: bytes) -> None:
+        """Load the checked content of the file; later loads get it from `file.read`."""
+
+
+def _check_model(content: bytes, engine: OnnxEngine) -> None:
+    sidecar = engine.sidecar
+    try:
+        model = parse_model(content)
+    except ValueError as error:
+        raise EngineError(str(error), where=engine.path, fix=engine.fix) from error
+    inputs, outputs = input_types(model), output_types(model)
+    mismatch = find_mismatch(inputs, outputs, sidecar.image_size, sidecar.map_size)
+    if mismatch is not None:
+        raise EngineError(mismatch, where=engine.path, fix=engine.fix)
 
 
 def run_in_threads(streams: Sequence[Stream], batches: Iterable[np.ndarray]) -> Generator[Output, None, None]:

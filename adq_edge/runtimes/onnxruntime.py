@@ -13,80 +13,74 @@ import onnx
 import onnxruntime
 
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
-from adq_edge.artifacts.sidecar import Sidecar
-from adq_edge.core.errors import EngineError
+from adq_edge.core.files import storage_errors
 from adq_edge.core.limits import runtime_threads
-from adq_edge.quantization.passes import pipelines
-from adq_edge.runtimes.base import Output
-from adq_edge.runtimes.cpu import CpuEngine, Stream
+from adq_edge.runtimes.base import Output, raise_explained
+from adq_edge.runtimes.cpu import OnnxEngine, Stream
 
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # errors are exceptions too, which become messages
 
 
-class OnnxRuntimeEngine(CpuEngine):
-    """An ONNX file run by ONNX Runtime's CPU provider; arguments as of the base.
-
-    Raises:
-        EngineError: ONNX Runtime cannot load the file.
-    """
+class OnnxRuntimeEngine(OnnxEngine):
+    """An ONNX file run by ONNX Runtime's CPU provider; arguments and errors as of the base."""
 
     runtime = "onnxruntime"
     runtime_version = str(onnxruntime.__version__)
-    passes = pipelines.ONNXRUNTIME
+    fix = "Build it again with the installed ONNX Runtime: adq-edge build BUNDLE"
+    passes = "adq_edge.quantization.passes.pipelines:ONNXRUNTIME"
 
-    def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
-        super().__init__(path, sidecar, threads)
-        self._session: Optional[onnxruntime.InferenceSession] = self._load(threads)
+    def _load(self, content: bytes) -> None:
+        self._session: Optional[onnxruntime.InferenceSession] = self._open(content, self.threads)
 
-    def _load(self, threads: Optional[int]) -> onnxruntime.InferenceSession:
+    def _open(self, content: bytes, threads: Optional[int]) -> onnxruntime.InferenceSession:
         options = self._options()
         options.intra_op_num_threads = threads or options.intra_op_num_threads
-        try:
-            return _open(self.path, options)
-        except Exception as error:  # the exceptions of ONNX Runtime have no public base class
-            what = f"ONNX Runtime {self.runtime_version} cannot load it ({_first_line(error)})"
-            fix = "Build it again with the installed ONNX Runtime: adq-edge build BUNDLE"
-            raise EngineError(what, where=self.path, fix=fix) from error
+        return _open_session(content, options)
 
     def _run(self, images: np.ndarray) -> Output:
-        if self._session is None:
-            raise EngineError("is closed", where=self.path)
-        return _score(self._session, images)
+        session = self._session  # one read: another thread may close the engine
+        if session is None:
+            raise self.closed()
+        return _score(session, images)
 
     def _open_streams(self, count: int, threads: int) -> List[Stream]:
         """Open one session per stream: parallel calls of one session would all use its threads."""
-        return [functools.partial(_score, self._load(threads)) for _ in range(count)]
+        content = self.file.read()
+        return [functools.partial(_score, self._open(content, threads)) for _ in range(count)]
 
     def operators(self) -> Dict[str, int]:
         """Count the nodes of the optimized graph; `QLinearConv` is an integer kernel, `Conv` is not."""
         options = self._options()
-        with tempfile.TemporaryDirectory() as folder:
+        with storage_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
             optimized = Path(folder) / "optimized.onnx"
             options.optimized_model_filepath = str(optimized)
-            _open(self.path, options)
+            try:
+                _open_session(self.file.read(), options)
+            except Exception as error:  # the exceptions of ONNX Runtime have no public base class
+                fix = f"Free some space in {tempfile.gettempdir()}"
+                raise_explained(error, "its optimized graph cannot be written", self.path, fix)
             nodes = onnx.load(str(optimized)).graph.node
         return dict(sorted(collections.Counter(node.op_type for node in nodes).items()))
 
     def _options(self) -> onnxruntime.SessionOptions:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _FATAL_ONLY
         options.intra_op_num_threads = self.threads or runtime_threads() or 0  # 0: one per physical core
         return options
 
     def close(self) -> None:
-        """Release the sessions."""
+        """Release the sessions; running calls keep theirs until they end."""
         super().close()
         self._session = None
 
 
-def _open(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def _open_session(content: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session.disable_fallback()  # to another provider, for which alone it would keep the content
+    session._model_bytes = None
+    return session
 
 
 def _score(session: onnxruntime.InferenceSession, images: np.ndarray) -> Output:
     maps, scores = session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: images})
     return Output(maps, scores)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -11,44 +11,36 @@ and of larger batches. The result of an image does not depend on the size of its
 from __future__ import annotations
 
 import collections
-import functools
 import threading
-from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Deque, Dict, List, Optional
 
 import numpy as np
 import openvino
 
 from adq_edge.artifacts.bundle import MAP_OUTPUT, SCORE_OUTPUT
-from adq_edge.artifacts.sidecar import Sidecar
-from adq_edge.core.errors import EngineError
 from adq_edge.core.limits import runtime_threads
-from adq_edge.quantization.passes import pipelines
 from adq_edge.runtimes.allocator import keep_large_blocks
 from adq_edge.runtimes.base import Output
-from adq_edge.runtimes.cpu import CpuEngine, Stream
+from adq_edge.runtimes.cpu import OnnxEngine, Stream
 
 _BATCH_SIZES = 3  # compiled models to keep: single images, full batches, and the last batch of a folder
+_IDLE_REQUESTS = 16  # inference requests to keep for each of them; each one holds the tensors of a batch
 
 
-class OpenVinoEngine(CpuEngine):
-    """An ONNX file compiled by OpenVINO's CPU plugin; arguments as of the base.
-
-    Raises:
-        EngineError: OpenVINO cannot load the file.
-    """
+class OpenVinoEngine(OnnxEngine):
+    """An ONNX file compiled by OpenVINO's CPU plugin; arguments and errors as of the base."""
 
     runtime = "openvino"
     runtime_version = str(openvino.__version__)
-    passes = pipelines.OPENVINO
+    fix = "Use --runtime onnxruntime"
+    passes = "adq_edge.quantization.passes.pipelines:OPENVINO"
 
-    def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
-        super().__init__(path, sidecar, threads)
-        self._requests: Optional[_Requests] = _Requests(self._compile, streams=1)
-        self._requests.of(batch=1)
+    def _load(self, content: bytes) -> None:
+        self._models: Optional[_Models] = _Models(self._compile, streams=1)
+        self._models.of(batch=1).compiled(content)
         keep_large_blocks()
 
-    def _compile(self, streams: int, batch: int) -> Any:
+    def _compile(self, streams: int, batch: int, content: Optional[bytes] = None) -> Any:
         properties = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         threads = self.threads or runtime_threads()
         if threads is not None:
@@ -56,65 +48,94 @@ class OpenVinoEngine(CpuEngine):
         if streams > 1:
             properties["NUM_STREAMS"] = str(streams)
         core = openvino.Core()
-        try:
-            model = core.read_model(str(self.path))
-            model.reshape([batch, *self.sidecar.image_size, 3])
-            return core.compile_model(model, "CPU", properties)
-        except RuntimeError as error:
-            what = f"OpenVINO {self.runtime_version} cannot load it ({str(error).strip().splitlines()[0]})"
-            raise EngineError(what, where=self.path, fix="Use --runtime onnxruntime") from error
+        model = core.read_model(self.file.read() if content is None else content)
+        model.reshape([batch, *self.sidecar.image_size, 3])
+        return core.compile_model(model, "CPU", properties)
 
     def _run(self, images: np.ndarray) -> Output:
-        return self._opened().score(0, images)
+        return self._opened().score(images)
 
     def _open_streams(self, count: int, threads: int) -> List[Stream]:
         """Compile again: OpenVINO divides the threads itself, and pins each stream to its cores."""
         del threads
-        requests = _Requests(self._compile, count)
-        return [functools.partial(requests.score, stream) for stream in range(count)]
+        return [_Models(self._compile, count).score] * count
 
-    def _opened(self) -> _Requests:
-        if self._requests is None:
-            raise EngineError("is closed", where=self.path)
-        return self._requests
+    def _opened(self) -> _Models:
+        models = self._models  # one read: another thread may close the engine
+        if models is None:
+            raise self.closed()
+        return models
 
     def operators(self) -> Dict[str, int]:
         """Count the nodes of the compiled graph as `type:precision`; INT8 is `u8` or `i8`."""
-        compiled = self._opened().of(batch=1)[0].get_compiled_model()
+        compiled = self._opened().of(batch=1).compiled()
         nodes = (node.get_rt_info() for node in compiled.get_runtime_model().get_ops())
         kinds = (f"{info['layerType'].astype(str)}:{info['runtimePrecision'].astype(str)}" for info in nodes)
         return dict(sorted(collections.Counter(kinds).items()))
 
     def close(self) -> None:
-        """Release the compiled models and their inference requests."""
+        """Release the compiled models; running calls keep theirs until they end."""
         super().close()
-        self._requests = None
+        self._models = None
 
 
-class _Requests:
-    """One inference request per stream, for each of the batch sizes that were used last.
+class _Models:
+    """A model compiled for each of the batch sizes that were used last.
 
     Args:
         compile_model: function that compiles for a number of streams and a batch size.
         streams: the number of streams.
     """
 
-    def __init__(self, compile_model: Callable[[int, int], Any], streams: int) -> None:
-        def make(batch: int) -> List[Any]:
-            compiled = compile_model(streams, batch)
-            return [compiled.create_infer_request() for _ in range(streams)]
+    def __init__(self, compile_model: Callable[..., Any], streams: int) -> None:
+        self._compile, self._streams = compile_model, streams
+        self._used: collections.OrderedDict[int, _Model] = collections.OrderedDict()
+        self._lock = threading.Lock()
 
-        self._made = functools.lru_cache(_BATCH_SIZES)(make)
-        self._one_at_a_time = threading.Lock()
+    def of(self, batch: int) -> _Model:
+        """Return the model for a batch size, which may not be compiled yet."""
+        with self._lock:
+            model = self._used.get(batch)
+            if model is None:
+                model = self._used[batch] = _Model(self._compile, self._streams, batch)
+                if len(self._used) > _BATCH_SIZES:
+                    self._used.popitem(last=False)
+            self._used.move_to_end(batch)
+        return model
 
-    def of(self, batch: int) -> List[Any]:
-        """Return the requests of the streams for a batch size; compile the model if necessary."""
-        with self._one_at_a_time:  # otherwise each stream would compile
-            return self._made(batch)
+    def score(self, images: np.ndarray) -> Output:
+        """Score a batch; any number of threads may call this."""
+        return self.of(len(images)).score(images)
 
-    def score(self, stream: int, images: np.ndarray) -> Output:
-        """Score a batch; the calls of one stream must not overlap."""
-        request = self.of(len(images))[stream]
+
+class _Model:
+    """A model compiled for one batch size, and its idle inference requests."""
+
+    def __init__(self, compile_model: Callable[..., Any], streams: int, batch: int) -> None:
+        self._compile, self._streams, self._batch = compile_model, streams, batch
+        self._compiled: Any = None
+        self._lock = threading.Lock()
+        self._idle: Deque[Any] = collections.deque()
+
+    def compiled(self, *content: bytes) -> Any:
+        """Return the compiled model; the first of several threads compiles it.
+
+        Args:
+            content: the content of the file, if it was read before.
+        """
+        with self._lock:
+            if self._compiled is None:
+                self._compiled = self._compile(self._streams, self._batch, *content)
+            return self._compiled
+
+    def score(self, images: np.ndarray) -> Output:
+        """Score a batch with a request of its own: a request holds the outputs of one call."""
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self.compiled().create_infer_request()
         request.infer([images], share_inputs=True)
         maps, scores = (request.get_tensor(name).data.copy() for name in (MAP_OUTPUT, SCORE_OUTPUT))
+        if len(self._idle) < max(_IDLE_REQUESTS, self._streams):
+            self._idle.append(request)
         return Output(maps, scores)

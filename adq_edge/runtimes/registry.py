@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Optional, Type, Union
+from typing import Any, Optional, Type, Union
 
+from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
 from adq_edge.core.errors import EngineError
 from adq_edge.core.plugins import import_attribute
 from adq_edge.core.runtimes import Runtime, find_runtime, load_library
-from adq_edge.runtimes.base import Engine
+from adq_edge.runtimes.base import Engine, raise_explained
 
 
 def load_engine(
@@ -32,22 +34,37 @@ def load_engine(
         MissingDependencyError: the runtime is not installed.
     """
     path = Path(path)
-    sidecar = read_sidecar(path, trust=trust)
+    sidecar = read_sidecar(path, trust=True)  # `EngineFile` checks the hash of the bytes that are loaded
     built_for, chosen = find_runtime(sidecar.runtime), find_runtime(runtime or sidecar.runtime)
     if not chosen.reads_engines_of(built_for):
         what = f"built for {built_for.name}, {chosen.name} cannot load it"
         raise EngineError(what, where=path, fix="Omit --runtime")
-    return open_engine(path, sidecar, chosen, threads)
+    file = EngineFile(path, None if trust else sidecar.engine_sha256)
+    engine = open_engine(file, sidecar, chosen, threads)
+    assert file.sha256 is not None
+    engine.sidecar = dataclasses.replace(sidecar, engine_sha256=file.sha256)
+    return engine
 
 
-def open_engine(path: Path, sidecar: Sidecar, runtime: Runtime, threads: Optional[int]) -> Engine:
+def open_engine(file: EngineFile, sidecar: Sidecar, runtime: Runtime, threads: Optional[int]) -> Engine:
     """Load an engine whose sidecar was read and checked before.
 
     Raises:
-        EngineError: the runtime cannot load the file.
+        EngineError: the file was changed, or the runtime cannot load it.
         MissingDependencyError: the runtime is not installed.
     """
-    return engine_class(runtime)(path, sidecar, threads)
+    return construct(engine_class(runtime), runtime, file, sidecar, threads)
+
+
+def construct(
+    kind: Any, runtime: Runtime, file: EngineFile, sidecar: Sidecar, threads: Optional[int]
+) -> Engine:
+    """Load an engine as an instance of a class of a runtime's engines; errors as of `open_engine`."""
+    try:
+        engine: Engine = kind(file, sidecar, threads)
+        return engine
+    except Exception as error:  # the exceptions of runtime libraries have no common base class
+        raise_explained(error, f"{runtime.label} cannot load it", file.path, kind.fix)
 
 
 def engine_class(runtime: Runtime) -> Type[Engine]:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Iterator
@@ -12,7 +14,7 @@ from typing import Iterator
 import numpy as np
 import pytest
 
-from adq_edge.core.errors import BuildError
+from adq_edge.core.errors import BuildError, StorageError
 from adq_edge.core.options import Precision
 from adq_edge.core.worker import Worker, WorkerError, start_worker
 from factories import worker_functions
@@ -86,6 +88,21 @@ def test_process_is_killed_when_the_block_ends(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(KeyboardInterrupt), start_worker(worker_functions.__name__, "the worker") as started:
         started.call(worker_functions.sleep, seconds=60, watch=interrupt)
     assert not is_alive(started.pid)
+
+
+def test_missing_folder_for_temporary_files_is_reported(monkeypatch: pytest.MonkeyPatch):
+    def fail() -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    with pytest.raises(StorageError, match="no usable temporary directory"):
+        start_worker(worker_functions.__name__, "the worker").__enter__()
+
+
+def test_process_that_cannot_be_started_is_reported(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(WorkerError, match="the worker cannot be started"):
+        start_worker(worker_functions.__name__, "the worker").__enter__()
 
 
 def test_process_ends_with_its_parent_during_a_call():

@@ -1,14 +1,18 @@
-"""A simulated machine with TensorRT and pycuda, which records calls and checks their order.
+"""A simulated machine with TensorRT and pycuda, which records calls and checks their order and threads.
 
 The score of an image is the mean of its bytes, and so is each value of its map. The data is copied through
-simulated device memory, so a wrong address, size or order gives wrong results or an error.
+simulated device memory, so a wrong address, size or order gives wrong results or an error. As with the real
+ones, a CUDA context is current only in a thread that pushed it, and copies and computations take place after
+the call that starts them, at the latest when their stream is synchronized.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 import types
 import weakref
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -16,15 +20,19 @@ import numpy as np
 class Allocation:
     """Device memory; `int` returns its address."""
 
-    def __init__(self, size: int, heap: Dict[int, np.ndarray]) -> None:
-        self.address = 4096 * (len(heap) + 1) * 1000
-        self._heap = heap
+    def __init__(
+        self, size: int, heap: Dict[int, np.ndarray], check_thread: Callable[[], None] = lambda: None
+    ) -> None:
+        self.address = 4096 * 1000 + max(heap, default=0)
+        self._heap, self._check_thread = heap, check_thread
+        check_thread()
         heap[self.address] = np.zeros(size, np.uint8)
 
     def __int__(self) -> int:
         return self.address
 
     def free(self) -> None:
+        self._check_thread()
         del self._heap[self.address]
 
 
@@ -37,6 +45,8 @@ class SimulatedMachine:
         shape: shape of the engine's input; a batch of -1 is dynamic.
         max_batch: largest batch of the optimization profile.
         tensors: names of the engine's tensors.
+        kinds: number formats of tensors, by TensorRT's names, where they are not the usual ones.
+        map_size: (height, width) of the anomaly maps.
     """
 
     def __init__(
@@ -46,15 +56,41 @@ class SimulatedMachine:
         shape: Tuple[int, ...] = (-1, 8, 8, 3),
         max_batch: int = 4,
         tensors: Tuple[str, ...] = ("image", "anomaly_map", "anomaly_score"),
+        kinds: Optional[Dict[str, str]] = None,
+        map_size: Tuple[int, int] = (2, 2),
     ) -> None:
         self.calls: List[str] = []
         self.heap: Dict[int, np.ndarray] = {}
-        self.contexts_current = 0
+        self.streams: Dict[int, List[Callable[[], None]]] = {}
+        self.kinds = {"image": "UINT8", **(kinds or {})}
+        self.map_size = map_size
+        self._pushed = threading.local()
+        self._pushes = 0
         self.loads = True
         self.shape, self.max_batch, self.tensors = shape, max_batch, tensors
         self.compute_capability = compute_capability
         self.tensorrt = self._tensorrt(version)
         self.driver = self._driver()
+
+    @property
+    def contexts_current(self) -> int:
+        """The number of contexts that are current, in all threads."""
+        return self._pushes
+
+    def push(self, change: int) -> None:
+        """Push a context in the calling thread, or pop one with -1."""
+        self._pushed.count = getattr(self._pushed, "count", 0) + change
+        self._pushes += change
+        assert self._pushed.count >= 0, "a context was popped by a thread that did not push it"
+
+    def check_thread(self) -> None:
+        """Fail as CUDA does in a thread without a context."""
+        assert getattr(self._pushed, "count", 0), "no CUDA context is current in this thread"
+
+    def shape_of(self, name: str) -> Tuple[int, ...]:
+        """Return the shape of a tensor of the engine."""
+        sizes = {"image": self.shape[1:], "anomaly_map": self.map_size}
+        return (self.shape[0], *sizes.get(name, ()))
 
     def _tensorrt(self, version: str) -> types.ModuleType:
         module = types.ModuleType("tensorrt")
@@ -71,7 +107,7 @@ class SimulatedMachine:
                 pass
 
             def deserialize_cuda_engine(self, plan: bytes) -> Optional[Engine]:
-                assert machine.contexts_current
+                machine.check_thread()
                 return Engine(self) if machine.loads else None
 
         class Engine:
@@ -87,12 +123,16 @@ class SimulatedMachine:
                 return machine.tensors[position]
 
             def get_tensor_shape(self, name: str) -> Tuple[int, ...]:
-                return machine.shape
+                return machine.shape_of(name)
+
+            def get_tensor_dtype(self, name: str) -> Any:
+                return types.SimpleNamespace(name=machine.kinds.get(name, "FLOAT"))
 
             def get_tensor_profile_shape(self, name: str, profile: int) -> List[Tuple[int, ...]]:
                 return [(count, *machine.shape[1:]) for count in (1, 1, machine.max_batch)]
 
             def create_execution_context(self) -> Context:
+                machine.check_thread()
                 assert self._runtime() is not None, "the runtime was freed before its engine"
                 machine.calls.append("create_execution_context")
                 return Context()
@@ -101,6 +141,7 @@ class SimulatedMachine:
             def __init__(self) -> None:
                 self.addresses: Dict[str, int] = {}
                 self.batch = machine.shape[0]
+                self.is_running = False
 
             def set_tensor_address(self, name: str, address: int) -> bool:
                 machine.calls.append(f"set_tensor_address {name}")
@@ -113,10 +154,16 @@ class SimulatedMachine:
                 return shape[0] <= machine.max_batch
 
             def execute_async_v3(self, stream: int) -> bool:
-                assert machine.contexts_current, "no CUDA context is current"
+                machine.check_thread()
+                assert not self.is_running, "the context runs another batch"
                 assert set(self.addresses) == set(machine.tensors), "an address is missing"
                 assert self.batch > 0, "the input has no shape"
                 machine.calls.append("execute_async_v3")
+                self.is_running = True
+                machine.streams[stream].append(self._compute)
+                return True
+
+            def _compute(self) -> None:
                 pixels = int(np.prod(machine.shape[1:]))
                 images = machine.heap[self.addresses["image"]][: self.batch * pixels].reshape(self.batch, -1)
                 scores = images.mean(axis=1).astype(np.float32)
@@ -124,7 +171,7 @@ class SimulatedMachine:
                 each = len(maps) // machine.max_batch
                 maps[: self.batch * each] = np.repeat(scores, each)
                 machine.heap[self.addresses["anomaly_score"]].view(np.float32)[: self.batch] = scores
-                return True
+                self.is_running = False
 
         module.__dict__.update(__version__=version, Logger=Logger, Runtime=Runtime)
         return module
@@ -135,11 +182,10 @@ class SimulatedMachine:
 
         class Context:
             def push(self) -> None:
-                machine.contexts_current += 1
+                machine.push(1)
 
             def pop(self) -> None:
-                assert not machine.heap, "memory was not freed before its context"
-                machine.contexts_current -= 1
+                machine.push(-1)
 
         class Device:
             def __init__(self, number: int) -> None:
@@ -155,26 +201,46 @@ class SimulatedMachine:
                 return "simulated GPU"
 
         class Stream:
-            handle = 7
+            def __init__(self) -> None:
+                machine.check_thread()
+                self.handle = len(machine.streams) + 7
+                machine.streams[self.handle] = []
 
             def synchronize(self) -> None:
+                machine.check_thread()
                 machine.calls.append("synchronize")
+                queued = machine.streams[self.handle]
+                while queued:
+                    time.sleep(1e-6)  # other threads run meanwhile
+                    queued.pop(0)()
 
         class Event:
             def record(self, stream: Stream) -> None:
+                machine.check_thread()
                 self.position = len(machine.calls)
 
             def time_till(self, other: Any) -> float:
+                machine.check_thread()
                 return float(other.position - self.position)
 
         def copy_in(device: Allocation, host: np.ndarray, stream: Stream) -> None:
+            machine.check_thread()
             machine.calls.append("memcpy_htod_async")
-            flat = host.reshape(-1).view(np.uint8)
-            machine.heap[int(device)][: flat.size] = flat
+
+            def copy() -> None:
+                flat = host.reshape(-1).view(np.uint8)
+                machine.heap[int(device)][: flat.size] = flat
+
+            machine.streams[stream.handle].append(copy)
 
         def copy_out(host: np.ndarray, device: Allocation, stream: Stream) -> None:
+            machine.check_thread()
             machine.calls.append("memcpy_dtoh_async")
-            host.reshape(-1).view(np.uint8)[:] = machine.heap[int(device)][: host.nbytes]
+
+            def copy() -> None:
+                host.reshape(-1).view(np.uint8)[:] = machine.heap[int(device)][: host.nbytes]
+
+            machine.streams[stream.handle].append(copy)
 
         module.__dict__.update(
             Error=RuntimeError,
@@ -184,7 +250,7 @@ class SimulatedMachine:
             Event=Event,
             init=lambda: None,
             pagelocked_empty=np.empty,
-            mem_alloc=lambda size: Allocation(size, machine.heap),
+            mem_alloc=lambda size: Allocation(size, machine.heap, machine.check_thread),
             memcpy_htod_async=copy_in,
             memcpy_dtoh_async=copy_out,
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import onnx
@@ -18,8 +19,8 @@ from adq_edge.core.options import Precision
 SIZE = 32
 
 
-def write_engine(path: Path, weights_mb: int = 0, batch: Optional[int] = None) -> Path:
-    """Write an engine whose map is the image's brightness; `weights_mb` adds weights that only use memory."""
+def make_model(weights_mb: int = 0, batch: Optional[int] = None) -> onnx.ModelProto:
+    """Return a model whose map is the image's brightness; `weights_mb` adds weights that only use memory."""
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels"], ["anomaly_map"], axes=[3], keepdims=0),
@@ -42,9 +43,18 @@ def write_engine(path: Path, weights_mb: int = 0, batch: Optional[int] = None) -
         ],
         [numpy_helper.from_array(weights, "weights")],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def write_engine(path: Path, weights_mb: int = 0, batch: Optional[int] = None) -> Path:
+    """Write an engine with the model of `make_model`."""
+    return write_file(path, make_model(weights_mb, batch).SerializeToString())
+
+
+def write_file(path: Path, content: bytes, **changes: Any) -> Path:
+    """Write any content as an engine file, and a sidecar with its hash and with changed fields."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, str(path))
+    path.write_bytes(content)
     sidecar = Sidecar(
         name=path.stem,
         runtime="onnxruntime",
@@ -62,5 +72,5 @@ def write_engine(path: Path, weights_mb: int = 0, batch: Optional[int] = None) -
         threshold=None,
         data=None,
     )
-    sidecar.write(sidecar_path(path))
+    dataclasses.replace(sidecar, **changes).write(sidecar_path(path))
     return path

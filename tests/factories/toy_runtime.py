@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import collections
 import functools
-from pathlib import Path
-from typing import ClassVar, Dict, List, Optional
+from typing import Dict, List, Optional
 
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.runtimes import Runtime
 from adq_edge.quantization.graph.editor import GraphEditor
@@ -36,16 +36,17 @@ def mark(editor: GraphEditor, context: PassContext) -> None:
         node.doc_string = "toy"
 
 
+PASSES: pipelines.Pipelines = {precision: (*passes, mark) for precision, passes in pipelines.CPU.items()}
+
+
 class ToyEngine(CpuEngine):
     runtime = "toy"
     runtime_version = str(onnx.__version__)
-    passes: ClassVar[pipelines.Pipelines] = {
-        precision: (*passes, mark) for precision, passes in pipelines.CPU.items()
-    }
+    passes = f"{__name__}:PASSES"
 
-    def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
-        super().__init__(path, sidecar, threads)
-        self._model = onnx.load(str(path), format="protobuf")
+    def __init__(self, file: EngineFile, sidecar: Sidecar, threads: Optional[int] = None) -> None:
+        super().__init__(file, sidecar, threads)
+        self._model = onnx.load_model_from_string(file.read())
         self._evaluator = ReferenceEvaluator(self._model)
 
     def _run(self, images: np.ndarray) -> Output:

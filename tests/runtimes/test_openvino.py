@@ -26,9 +26,9 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> List[Tuple[int, int]]:
     done: List[Tuple[int, int]] = []
     original = OpenVinoEngine._compile
 
-    def record(engine: OpenVinoEngine, streams: int, batch: int) -> Any:
+    def record(engine: OpenVinoEngine, streams: int, batch: int, *content: bytes) -> Any:
         done.append((streams, batch))
-        return original(engine, streams, batch)
+        return original(engine, streams, batch, *content)
 
     monkeypatch.setattr(OpenVinoEngine, "_compile", record)
     return done

@@ -277,8 +277,8 @@ def _calibrate(job: Job, release: Release) -> BuildReport:
     assert job.own_calibrator is not None
     assert job.images is not None
     trt = release.trt
-    # The context must be current while images are copied; pycuda aborts a process that ends with a context.
-    with contextlib.closing(Gpu()):
+    # The context must be current while images are copied.
+    with Gpu():
         calibrator = own_calibrator(release, job.own_calibrator, np.load(job.images, allow_pickle=False))
         config = CreateConfig(
             int8=True,
@@ -299,7 +299,7 @@ def _calibrate(job: Job, release: Release) -> BuildReport:
 def _compute_capability(job: Job) -> str:
     if job.compute_capabilities:
         return ", ".join(job.compute_capabilities)
-    with contextlib.closing(Gpu()) as gpu:
+    with Gpu() as gpu:
         return gpu.compute_capability
 
 

@@ -12,7 +12,10 @@ _DEVICE = 0
 
 
 class Gpu:
-    """The primary context of the GPU, which libraries in the process share; it is current until `close`.
+    """The primary context of the GPU, which libraries in the process share.
+
+    CUDA needs a context in each thread that uses the GPU. In a block `with gpu:` this one is current in the
+    calling thread. It is not left current: pycuda aborts a process or a thread that ends so.
 
     Raises:
         MissingDependencyError: pycuda is not installed or finds no CUDA.
@@ -24,13 +27,18 @@ class Gpu:
         try:
             self.driver.init()
             self._device = self.driver.Device(_DEVICE)
+            self._context = self._device.retain_primary_context()
         except self.driver.Error as error:
             raise EngineError(
                 f"no NVIDIA GPU can be used here ({error})", fix="Run adq-edge doctor to see what is missing"
             ) from error
-        self._context = self._device.retain_primary_context()
+
+    def __enter__(self) -> Gpu:
         self._context.push()
-        self._is_open = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._context.pop()
 
     @property
     def compute_capability(self) -> str:
@@ -46,12 +54,6 @@ class Gpu:
     def memory_mb(self) -> float:
         """Memory of the GPU in MB (10^6 bytes); on a Jetson that of the system."""
         return float(self._device.total_memory() / 1e6)
-
-    def close(self) -> None:
-        """Release the context; a second call has no effect."""
-        if self._is_open:
-            self._is_open = False
-            self._context.pop()
 
 
 def _driver() -> Any:
@@ -82,7 +84,7 @@ class Buffer(NamedTuple):
 
 
 def allocate(gpu: Gpu, shape: Tuple[int, ...], kind: Any) -> Buffer:
-    """Allocate a tensor in host memory and on the GPU.
+    """Allocate a tensor in host memory and on the GPU, whose context must be current.
 
     Raises:
         EngineError: there is not enough memory.

@@ -6,59 +6,95 @@ All calls of TensorRT in this module exist in 8.5 to 11 and in TensorRT-RTX.
 from __future__ import annotations
 
 import collections
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Deque, Dict, Generator, Iterable, List, Optional, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    Generator,
+    Iterable,
+    List,
+    Optional,
+    Tuple,
+    TypeVar,
+)
 
 import numpy as np
 
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.sidecar import Sidecar
+from adq_edge.artifacts.tensors import TensorType, find_mismatch
 from adq_edge.core.errors import EngineError
 from adq_edge.core.runtimes import find_runtime
-from adq_edge.runtimes.base import Engine, Output, Stages
-from adq_edge.runtimes.tensorrt.cuda import Gpu, allocate
+from adq_edge.runtimes.base import Engine, Output, Stages, raise_explained
+from adq_edge.runtimes.tensorrt.cuda import Gpu
 from adq_edge.runtimes.tensorrt.inspection import count_kinds, inspect_engine
 from adq_edge.runtimes.tensorrt.release import Release, load_release
+from adq_edge.runtimes.tensorrt.slot import REBUILD, Slot
 
 if TYPE_CHECKING:
     import tensorrt
 
 _IN_FLIGHT = 2  # for throughput: while one batch computes, the other one is copied
 
-_REBUILD = "Build it here from its bundle: adq-edge build BUNDLE"
+_Result = TypeVar("_Result")
 
 
 class TensorRTEngine(Engine):
-    """A plan run by TensorRT or TensorRT-RTX on the first GPU; arguments as of the base.
+    """A plan run by TensorRT or TensorRT-RTX on the first GPU.
+
+    One thread at a time uses the GPU; each makes the CUDA context its own meanwhile.
+
+    Args:
+        file: the plan.
+        sidecar: the sidecar of the plan.
+        threads: of no effect.
 
     Raises:
         EngineError: no GPU, or a plan of another release, for another GPU, truncated or too large.
         MissingDependencyError: TensorRT or pycuda is not installed.
     """
 
-    def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
-        super().__init__(path, sidecar, threads)
+    fix = REBUILD
+
+    def __init__(self, file: EngineFile, sidecar: Sidecar, threads: Optional[int] = None) -> None:
+        super().__init__(file.path, sidecar, threads)
         self._release = load_release(find_runtime(sidecar.runtime))
         self.runtime, self.runtime_version = sidecar.runtime, self._release.version
-        self._gpu: Optional[Gpu] = None
+        _check_release(file.path, sidecar, self._release)
+        self._lock = threading.RLock()  # of a generator that is collected meanwhile
         self._runtime: Optional[tensorrt.Runtime] = None
         self._engine: Optional[tensorrt.ICudaEngine] = None
-        self._slots: List[_Slot] = []
-        _check_release(path, sidecar, self._release)
+        self._slots: List[Slot] = []  # all of them
+        self._idle: List[Slot] = []
+        self._last_run = threading.local()  # the run of each thread, for `stages`
         self._gpu = Gpu()
-        try:
-            _check_gpu(path, sidecar, self._gpu)
-            self._engine, self._runtime = _deserialize(path, self._release)
-            self.max_batch: int = _max_batch(path, sidecar, self._engine)
-            self._slots.append(self._make_slot())
-        except BaseException:
-            self.close()
-            raise
+        with self._gpu:
+            try:
+                _check_gpu(file.path, sidecar, self._gpu)
+                self._engine, self._runtime = _deserialize(file, self._release)
+                self.max_batch: int = _max_batch(file.path, sidecar, self._engine)
+                self._idle.append(self._take_slot())
+            except BaseException:
+                self._free()
+                raise
 
     def _run(self, images: np.ndarray) -> Output:
-        slot = self._first_slot(images)
-        slot.start(images)
-        return slot.finish()
+        return self._use_gpu(self._run_once, images)
+
+    def _run_once(self, images: np.ndarray) -> Output:
+        slot = self._take_slot()
+        try:
+            slot.start(images)
+            output = slot.finish()
+        finally:
+            self._put_back(slot)
+        self._last_run.slot, self._last_run.number = slot, slot.runs
+        return output
 
     @property
     def stream_counts(self) -> Tuple[int, ...]:
@@ -70,63 +106,98 @@ class TensorRTEngine(Engine):
 
     def run_many(self, batches: Iterable[np.ndarray], streams: int) -> Generator[Output, None, None]:
         """Score batches in order, several of them on the GPU at the same time; arguments as of the base."""
-        while len(self._slots) < streams:
-            self._slots.append(self._make_slot())
-        busy: Deque[_Slot] = collections.deque()
-        free = list(self._slots[:streams])
+        return super().run_many(batches, 1) if streams == 1 else self._run_in_flight(batches, streams)
+
+    def _run_in_flight(self, batches: Iterable[np.ndarray], streams: int) -> Generator[Output, None, None]:
+        free: Deque[Slot] = collections.deque()
+        busy: Deque[Slot] = collections.deque()
         try:
             for images in batches:
-                self._first_slot(self.check(images))  # raises if the batch is too large
-                if not free:
+                self.check(images)
+                if len(busy) == streams:
+                    yield self._use_gpu(busy[0].finish)
                     free.append(busy.popleft())
-                    yield free[0].finish()
-                slot = free.pop(0)
-                slot.start(images)
+                slot = free.popleft() if free else self._use_gpu(self._take_slot)
                 busy.append(slot)
+                self._use_gpu(slot.start, images)
             while busy:
-                yield busy.popleft().finish()
+                yield self._use_gpu(busy[0].finish)
+                free.append(busy.popleft())
         finally:  # closed early: the copies and computations must end before the next call
-            while busy:
-                busy.popleft().finish()
+            with self._lock, self._gpu:
+                for slot in (*busy, *free):
+                    self._put_back(slot)
 
-    def stages(self) -> Stages:
-        """Return the durations of the stages of the last `run`."""
-        return self._slots[0].stages()
+    def check(self, images: np.ndarray) -> np.ndarray:
+        """Return a batch after a check of its type, shape and number of images; errors as of the base."""
+        if len(super().check(images)) > self.max_batch:
+            what = f"takes at most {self.max_batch} images at once, not {len(images)}"
+            raise EngineError(what, where=self.path, fix="Build it with a larger --max-batch")
+        return images
+
+    def stages(self) -> Optional[Stages]:
+        """Return the durations of the stages of this thread's last `run`, unless another thread ran since."""
+        return self._use_gpu(self._last_stages)
+
+    def _last_stages(self) -> Optional[Stages]:
+        slot: Optional[Slot] = getattr(self._last_run, "slot", None)
+        return None if slot is None or slot.runs != self._last_run.number else slot.stages()
 
     def device_memory(self) -> int:
         """Return the GPU memory of one execution context in bytes, weights excluded."""
-        engine = self._engine
-        assert engine is not None
+        engine = self._opened()
         if self._release.at_least(10, 1):
             return int(engine.device_memory_size_v2)
         return int(engine.device_memory_size)
 
     def operators(self) -> Dict[str, int]:
         """Count the layers of the engine by TensorRT's layer type."""
-        assert self._engine is not None
-        return count_kinds(inspect_engine(self._release, self._engine))
+        return count_kinds(self._use_gpu(lambda: inspect_engine(self._release, self._opened())))
 
     def close(self) -> None:
         """Free contexts, engine and buffers in this order, while the CUDA context exists."""
-        for slot in self._slots:
+        with self._lock, self._gpu:
+            self._free()
+
+    def _free(self) -> None:
+        slots, self._slots, self._idle = self._slots, [], []
+        for slot in slots:
             slot.free()
-        self._slots.clear()
         self._engine = self._runtime = None
-        if self._gpu is not None:
-            self._gpu.close()
 
-    def _first_slot(self, images: np.ndarray) -> _Slot:
-        if not self._slots:
-            raise EngineError("is closed", where=self.path)
-        if len(images) > self.max_batch:
-            what = f"takes at most {self.max_batch} images at once, not {len(images)}"
-            raise EngineError(what, where=self.path, fix="Build it with a larger --max-batch")
-        return self._slots[0]
+    def _opened(self) -> tensorrt.ICudaEngine:
+        engine = self._engine  # one read: another thread may close the engine
+        if engine is None:
+            raise EngineError("is closed", where=self.path, fix="Load it again")
+        return engine
 
-    def _make_slot(self) -> _Slot:
-        assert self._gpu is not None
-        assert self._engine is not None
-        return _Slot(self.path, self._gpu, self._engine, self.sidecar, self.max_batch)
+    def _use_gpu(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Call a function while this thread alone uses the GPU, and explain its errors."""
+        try:
+            with self._lock, self._gpu:
+                self._opened()
+                return function(*arguments)
+        except Exception as error:
+            raise_explained(error, "TensorRT cannot run it", self.path, self.fix)
+
+    def _take_slot(self) -> Slot:
+        """Return an idle slot, or a new one if others keep all of them for batches in flight."""
+        if self._idle:
+            return self._idle.pop()
+        slot = Slot(self.path, self._gpu, self._opened(), self.sidecar, self.max_batch)
+        self._slots.append(slot)
+        return slot
+
+    def _put_back(self, slot: Slot) -> None:
+        """Wait for a slot's batch, then keep the slot for the next call, or free it if there are others."""
+        if slot not in self._slots:  # freed: the engine was closed
+            return
+        slot.wait()
+        if len(self._idle) < _IN_FLIGHT:
+            self._idle.append(slot)
+        else:
+            self._slots.remove(slot)
+            slot.free()
 
 
 def _check_release(path: Path, sidecar: Sidecar, release: Release) -> None:
@@ -134,95 +205,40 @@ def _check_release(path: Path, sidecar: Sidecar, release: Release) -> None:
     if release.version != sidecar.runtime_version:
         built = f"built with {release.runtime.label} {sidecar.runtime_version}"
         what = f"{built}; the installed {release.version} cannot load it"
-        raise EngineError(what, where=path, fix=_REBUILD)
+        raise EngineError(what, where=path, fix=REBUILD)
 
 
 def _check_gpu(path: Path, sidecar: Sidecar, gpu: Gpu) -> None:
     wanted = None if sidecar.tensorrt is None else sidecar.tensorrt.compute_capability
     if wanted is not None and gpu.compute_capability not in wanted.split(", "):
         here = f"this GPU ({gpu.name}) has {gpu.compute_capability}"
-        raise EngineError(f"built for compute capability {wanted}, {here}", where=path, fix=_REBUILD)
+        raise EngineError(f"built for compute capability {wanted}, {here}", where=path, fix=REBUILD)
 
 
-def _deserialize(path: Path, release: Release) -> Tuple[tensorrt.ICudaEngine, tensorrt.Runtime]:
+def _deserialize(file: EngineFile, release: Release) -> Tuple[tensorrt.ICudaEngine, tensorrt.Runtime]:
     """Return the engine and its TensorRT runtime, which must outlive it."""
     trt = release.trt
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-    engine = runtime.deserialize_cuda_engine(path.read_bytes())
+    engine = runtime.deserialize_cuda_engine(file.read())
     if engine is None:
         what = f"{release.runtime.label} {release.version} cannot load it"
-        raise EngineError(what, where=path, fix=_REBUILD)
+        raise EngineError(what, where=file.path, fix=REBUILD)
     return engine, runtime
 
 
 def _max_batch(path: Path, sidecar: Sidecar, engine: tensorrt.ICudaEngine) -> int:
     """Return the largest batch of an engine, after a check of its tensors."""
-    names = {engine.get_tensor_name(position) for position in range(engine.num_io_tensors)}
-    if names != {INPUT, MAP_OUTPUT, SCORE_OUTPUT}:
-        what = f"has the tensors {sorted(names)}, not those of an anomaly model"
-        raise EngineError(what, where=path, fix=_REBUILD)
+    types = {name: _type(engine, name) for name in map(engine.get_tensor_name, range(engine.num_io_tensors))}
+    inputs = {name: types.pop(name) for name in (INPUT,) if name in types}
+    mismatch = find_mismatch(inputs, types, sidecar.image_size, sidecar.map_size)
+    if mismatch is not None or len(types) != len((MAP_OUTPUT, SCORE_OUTPUT)):
+        raise EngineError(mismatch or "has further outputs", where=path, fix=REBUILD)
     shape = tuple(engine.get_tensor_shape(INPUT))
-    if shape[1:] != (*sidecar.image_size, 3):
-        raise EngineError(f"takes images of shape {list(shape)}", where=path, fix=_REBUILD)
     if shape[0] > 0:
         return int(shape[0])
     return int(engine.get_tensor_profile_shape(INPUT, 0)[2][0])
 
 
-class _Slot:
-    """One batch in flight: an execution context with its stream, its events and its buffers."""
-
-    def __init__(
-        self, path: Path, gpu: Gpu, engine: tensorrt.ICudaEngine, sidecar: Sidecar, max_batch: int
-    ) -> None:
-        context = engine.create_execution_context()
-        if context is None:
-            what = "TensorRT cannot create an execution context"
-            raise EngineError(what, where=path, fix="Free some GPU memory")
-        self._path, self._driver, self._context = path, gpu.driver, context
-        self._stream = gpu.driver.Stream()
-        self._marks = [gpu.driver.Event() for _ in range(4)]
-        self._is_dynamic = engine.get_tensor_shape(INPUT)[0] < 0
-        self._input = allocate(gpu, (max_batch, *sidecar.image_size, 3), np.uint8)
-        self._maps = allocate(gpu, (max_batch, *sidecar.map_size), np.float32)
-        self._scores = allocate(gpu, (max_batch,), np.float32)
-        tensors = {INPUT: self._input, MAP_OUTPUT: self._maps, SCORE_OUTPUT: self._scores}
-        for name, buffer in tensors.items():
-            context.set_tensor_address(name, int(buffer.device))
-        self._count = 0
-
-    def start(self, images: np.ndarray) -> None:
-        """Start to copy and compute a batch, without waiting for the result."""
-        driver, stream, context = self._driver, self._stream, self._context
-        count = len(images)
-        if count != self._count:
-            if self._is_dynamic:
-                context.set_input_shape(INPUT, images.shape)
-            self._count = count
-        before, copied, computed, _ = self._marks
-        self._input.host[:count] = images
-        before.record(stream)
-        driver.memcpy_htod_async(self._input.device, self._input.host[:count], stream)
-        copied.record(stream)
-        if not context.execute_async_v3(stream.handle):
-            raise EngineError("TensorRT could not run it", where=self._path)
-        computed.record(stream)
-        for buffer in (self._maps, self._scores):
-            driver.memcpy_dtoh_async(buffer.host[:count], buffer.device, stream)
-        self._marks[3].record(stream)
-
-    def finish(self) -> Output:
-        """Wait for the batch and return copies of its outputs."""
-        self._stream.synchronize()
-        return Output(self._maps.host[: self._count].copy(), self._scores.host[: self._count].copy())
-
-    def stages(self) -> Stages:
-        """Return the durations of the stages of the last batch, which must be finished."""
-        pairs = zip(self._marks, self._marks[1:])
-        return Stages(*(float(first.time_till(second)) for first, second in pairs))
-
-    def free(self) -> None:
-        """Free the buffers now: the garbage collector may free them after the CUDA context."""
-        del self._context
-        for buffer in (self._input, self._maps, self._scores):
-            buffer.device.free()
+def _type(engine: tensorrt.ICudaEngine, name: str) -> TensorType:
+    sizes = tuple(None if size < 0 else int(size) for size in engine.get_tensor_shape(name))
+    return TensorType(engine.get_tensor_dtype(name).name.lower(), sizes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 
 from adq_edge.core.errors import EngineError
@@ -50,7 +49,7 @@ def query_gpu() -> Probe:
     from adq_edge.runtimes.tensorrt.cuda import Gpu
 
     release = load_release()
-    with contextlib.closing(Gpu()) as gpu:
+    with Gpu() as gpu:
         trt = release.trt
         builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
         return Probe(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sys
+import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -28,6 +30,7 @@ from adq_edge.runtimes.tensorrt.job import Job, OwnCalibrator
 from adq_edge.runtimes.tensorrt.log import FailureKind, read_failure, read_progress
 from adq_edge.runtimes.tensorrt.release import Release
 from factories.recording_tensorrt import SimulatedMachine
+from factories.threads import run_in_threads
 
 SIZE = 8
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, SIZE, SIZE, 3), np.uint8)
@@ -155,10 +158,17 @@ def test_static_engine_needs_no_input_shape(monkeypatch, tmp_path):
             SimulatedMachine(compute_capability=(8, 6)),
             "built for compute capability 7.2, this GPU .simulated GPU. has 8.6",
         ),
-        (SimulatedMachine(shape=(-1, 9, 9, 3)), "takes images of shape"),
         (
-            SimulatedMachine(tensors=("image", "logits")),
-            "has the tensors .'image', 'logits'., not those of an anomaly",
+            SimulatedMachine(shape=(-1, 9, 9, 3)),
+            r"has the tensor image as uint8 \[\?, 9, 9, 3\], its description as uint8 \[\?, 8, 8, 3\]",
+        ),
+        (SimulatedMachine(map_size=(2, 3)), "has the tensor anomaly_map as float"),
+        (SimulatedMachine(kinds={"anomaly_score": "HALF"}), "has the tensor anomaly_score as half"),
+        (SimulatedMachine(tensors=("image", "logits")), "has the outputs logits, an anomaly model has"),
+        (SimulatedMachine(tensors=("anomaly_map", "anomaly_score")), r"has the inputs \(none\)"),
+        (
+            SimulatedMachine(tensors=("image", "anomaly_map", "anomaly_score", "logits")),
+            "has further outputs",
         ),
     ],
 )
@@ -194,6 +204,85 @@ def test_too_large_batch_and_closed_engine_are_rejected(monkeypatch, tmp_path):
     engine.close()
     with pytest.raises(EngineError, match="is closed"):
         engine.run(IMAGES[:1])
+
+
+def test_threads_get_the_results_of_their_own_images(monkeypatch, tmp_path):
+    """Loaded, used and closed by different threads; every third thread keeps batches in flight."""
+    machine = install(monkeypatch, SimulatedMachine())
+    with ThreadPoolExecutor(1) as pool:
+        engine = pool.submit(load_engine, plan(tmp_path)).result()
+
+    def score(number: int) -> List[np.ndarray]:
+        batch = IMAGES[number : number + 1 + number % 2]
+        if number % 3 == 0:
+            return [output.scores for output in engine.run_many([batch] * 12, 2)]
+        return [engine.run(batch).scores for _ in range(12)]
+
+    for number, found in enumerate(run_in_threads(8, score)):
+        for scores in found:
+            np.testing.assert_allclose(scores, SCORES[number : number + 1 + number % 2], rtol=1e-6)
+    assert machine.contexts_current == 0
+    engine.close()
+    assert (machine.heap, machine.contexts_current) == ({}, 0)
+
+
+def test_close_waits_for_running_threads_and_rejects_later_calls(monkeypatch, tmp_path):
+    machine = install(monkeypatch, SimulatedMachine())
+    engine = load_engine(plan(tmp_path))
+    flight = engine.run_many(itertools.repeat(IMAGES[:1]), 2)
+    next(flight)
+
+    def score(number: int) -> str:
+        if number == 0:
+            time.sleep(0.02)
+            engine.close()
+            return "is closed"
+        try:
+            while True:
+                np.testing.assert_allclose(engine.run(IMAGES[number : number + 1]).scores[0], SCORES[number])
+        except EngineError as error:
+            return str(error)
+
+    assert all("is closed" in message for message in run_in_threads(5, score))
+    with pytest.raises(EngineError, match="is closed"):
+        next(flight)
+    assert (machine.heap, machine.contexts_current) == ({}, 0)
+
+
+def test_call_between_batches_in_flight_changes_neither(monkeypatch, tmp_path):
+    install(monkeypatch, SimulatedMachine())
+    with load_engine(plan(tmp_path)) as engine:
+        flight = engine.run_many([IMAGES[i : i + 1] for i in range(6)], 2)
+        for number, output in enumerate(flight):
+            np.testing.assert_allclose(engine.run(IMAGES[7:9]).scores, SCORES[7:9], rtol=1e-6)
+            np.testing.assert_allclose(output.scores, SCORES[number : number + 1], rtol=1e-6)
+
+
+def test_stages_are_those_of_the_calling_thread(monkeypatch, tmp_path):
+    install(monkeypatch, SimulatedMachine())
+    with load_engine(plan(tmp_path)) as engine:
+        engine.run(IMAGES[:1])
+        assert engine.stages() is not None
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(engine.stages).result() is None
+            pool.submit(engine.run, IMAGES[:1]).result()
+        assert engine.stages() is None
+
+
+def test_failure_on_the_gpu_is_one_line_and_the_engine_still_works(monkeypatch, tmp_path):
+    machine = install(monkeypatch, SimulatedMachine())
+    with load_engine(plan(tmp_path)) as engine:
+        copy = machine.driver.memcpy_dtoh_async
+
+        def fail(*arguments: Any) -> None:
+            raise RuntimeError("cuMemcpyDtoHAsync failed:\nan illegal memory access")
+
+        machine.driver.memcpy_dtoh_async = fail
+        with pytest.raises(EngineError, match=r"cannot run it .cuMemcpyDtoHAsync failed:.") as caught:
+            engine.run(IMAGES[:3])
+        assert "\n" not in str(caught.value)
+        machine.driver.memcpy_dtoh_async = copy
+        np.testing.assert_allclose(engine.run(IMAGES[:1]).scores, SCORES[:1], rtol=1e-6)
 
 
 def test_missing_gpu_and_libraries_are_reported(monkeypatch, tmp_path):
@@ -259,6 +348,7 @@ def test_own_calibrators_copy_each_image_once_as_float(monkeypatch, kind: OwnCal
         IInt8MinMaxCalibrator=bases["MinMax"],
         IInt8LegacyCalibrator=bases["Legacy"],
     )
+    machine.push(1)
     calibrator = own_calibrator(installed, kind, IMAGES[:3])
     expected = {"trt-entropy": "Entropy", "trt-minmax": "MinMax", "trt-percentile": "Legacy"}[kind.value]
     assert isinstance(calibrator, bases[expected])

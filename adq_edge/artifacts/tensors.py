@@ -1,0 +1,67 @@
+"""The inputs and outputs of a model or engine, compared with its description."""
+
+from __future__ import annotations
+
+from typing import Mapping, NamedTuple, Optional, Tuple
+
+from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+
+
+class TensorType(NamedTuple):
+    """The type of a tensor.
+
+    Attributes:
+        kind: number format, "uint8" or "float" (of 32 bits) for example.
+        shape: sizes of the axes, None for one that is not fixed; None if even the number of axes is unknown.
+    """
+
+    kind: str
+    shape: Optional[Tuple[Optional[int], ...]]
+
+    def __str__(self) -> str:
+        sizes = ["?" if size is None else str(size) for size in self.shape or ()]
+        return self.kind if self.shape is None else f"{self.kind} [{', '.join(sizes)}]"
+
+    def allows(self, wanted: TensorType) -> bool:
+        """Return True if a tensor of this type can be of the wanted type."""
+        if self.shape is None or wanted.shape is None:
+            return self.kind == wanted.kind
+        if self.kind != wanted.kind or len(self.shape) != len(wanted.shape):
+            return False
+        return all(
+            size is None or (size > 0 if expected is None else size == expected)
+            for size, expected in zip(self.shape, wanted.shape)
+        )
+
+
+Tensors = Mapping[str, TensorType]
+"""Types of tensors by name."""
+
+
+def find_mismatch(
+    inputs: Tensors, outputs: Tensors, image_size: Tuple[int, int], map_size: Tuple[int, int]
+) -> Optional[str]:
+    """Return how the tensors of a model differ from its description; None if they do not.
+
+    Sizes that are not fixed, the number of images among them, and further outputs are no difference.
+
+    Args:
+        inputs: the inputs.
+        outputs: the outputs.
+        image_size: (height, width) of the images in pixels.
+        map_size: (height, width) of the anomaly maps in pixels.
+    """
+    wanted = {MAP_OUTPUT: TensorType("float", (None, *map_size)), SCORE_OUTPUT: TensorType("float", (None,))}
+    if set(inputs) != {INPUT}:
+        return f"has the inputs {_list(inputs)}, an anomaly model has {INPUT}"
+    if not set(outputs) >= set(wanted):
+        return f"has the outputs {_list(outputs)}, an anomaly model has {_list(wanted)}"
+    for name, expected in {INPUT: TensorType("uint8", (None, *image_size, 3)), **wanted}.items():
+        found = inputs[name] if name == INPUT else outputs[name]
+        if not found.allows(expected):
+            return f"has the tensor {name} as {found}, its description as {expected}"
+    return None
+
+
+def _list(tensors: Tensors) -> str:
+    return ", ".join(sorted(tensors)) or "(none)"

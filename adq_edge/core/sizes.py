@@ -1,0 +1,23 @@
+"""The limits of an image's size, for the descriptions of models."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+LONGEST_SIDE = 16_384
+"""In pixels; OpenCV resizes to sides of up to 32,766 pixels."""
+MOST_PIXELS = 2**26
+"""Pixels of an image, 64 megapixels."""
+
+
+def check_size(what: str, size: Tuple[int, int]) -> None:
+    """Raise a ValueError if no image of a model has this size.
+
+    Args:
+        what: the words for the size in the message.
+        size: (height, width) in pixels.
+    """
+    height, width = size
+    if min(size) < 1 or max(size) > LONGEST_SIDE or height * width > MOST_PIXELS:
+        limit = f"{LONGEST_SIDE} a side, {MOST_PIXELS // 2**20} megapixels"
+        raise ValueError(f"its {what} is {height}x{width} pixels; the limits are {limit}")
