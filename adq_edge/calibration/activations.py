@@ -12,9 +12,11 @@ import onnxruntime
 
 from adq_edge.artifacts.bundle import INPUT
 from adq_edge.calibration.calibrators.histogram import Histogram
+from adq_edge.quantization.graph.model_file import run_errors
 
 Progress = Callable[[], None]
 
+_FATAL_ONLY = 4  # errors are exceptions too, which become messages
 ROW_STEP = 2
 """Counts every second row of a feature map: neighboring rows are similar, and counting is slow."""
 
@@ -46,10 +48,11 @@ def collect(
     buffers: List[np.ndarray] = []
     with ThreadPoolExecutor(threads) as pool:
         for image in images:
-            if buffers:
-                _run_into(session, image[None], tensors, buffers)
-            else:
-                buffers = session.run(tensors, {INPUT: image[None]})
+            with run_errors():
+                if buffers:
+                    _run_into(session, image[None], tensors, buffers)
+                else:
+                    buffers = session.run(tensors, {INPUT: image[None]})
             list(pool.map(Histogram.update, histograms, buffers, itertools.repeat(ROW_STEP)))  # raises errors
             if on_image is not None:
                 on_image()
@@ -70,7 +73,9 @@ def largest_per_channel(
     session = observing_session(model, tensors, threads)
     largest: Dict[str, np.ndarray] = {}
     for image in images:
-        for name, value in zip(tensors, session.run(tensors, {INPUT: image[None]})):
+        with run_errors():
+            values = session.run(tensors, {INPUT: image[None]})
+        for name, value in zip(tensors, values):
             # Two reductions are several times faster than one over the magnitudes.
             rows = value.reshape(value.shape[1], -1)
             magnitude = np.maximum(rows.max(axis=1), -rows.min(axis=1))
@@ -102,11 +107,17 @@ def observe(model: onnx.ModelProto, tensors: List[str]) -> onnx.ModelProto:
 def observing_session(
     model: onnx.ModelProto, tensors: List[str], threads: int
 ) -> onnxruntime.InferenceSession:
-    """Return an inference session whose outputs are the given tensors."""
+    """Return an inference session whose outputs are the given tensors.
+
+    Raises:
+        CalibrationError: ONNX Runtime cannot load the model.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = _FATAL_ONLY
     # Threads that spin while they wait for the next image would slow down the counting.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(
-        observe(model, tensors).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    with run_errors():
+        return onnxruntime.InferenceSession(
+            observe(model, tensors).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )

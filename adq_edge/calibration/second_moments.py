@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from adq_edge.artifacts.bundle import INPUT
 from adq_edge.calibration.activations import observing_session
 from adq_edge.quantization.graph.index import attribute
+from adq_edge.quantization.graph.model_file import run_errors
 from adq_edge.quantization.passes.conv_transpose import scatters_blocks
 from adq_edge.quantization.region import NetworkOperator
 
@@ -95,7 +96,8 @@ def _moments_of(
     session = observing_session(model, names, threads)
     sums = {operator.node.name: _PatchMoments() for operator in batch}
     for image in images:
-        values = dict(zip(names, session.run(names, {INPUT: image[None]})))
+        with run_errors():
+            values = dict(zip(names, session.run(names, {INPUT: image[None]})))
         for operator in batch:
             sums[operator.node.name].add(patches(values[operator.inputs[0]], operator.node))
     for operator in batch:

@@ -74,5 +74,9 @@ class StorageError(AdqError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, or the name of its class if it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of an exception's message, or the name of its class if it has none.
+
+    Lines before it that end with a colon are skipped: libraries write positions in their sources there.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if not line.endswith(":")), lines[0])

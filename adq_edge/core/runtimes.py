@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 from typing import Any, Dict, Optional, Tuple
 
-from adq_edge.core.errors import AdqError, MissingDependencyError
+from adq_edge.core.errors import AdqError, MissingDependencyError, first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +109,6 @@ def load_library(runtime: Runtime) -> Any:
     except ModuleNotFoundError as error:
         what = f"{runtime.label} is not installed for this Python"
         raise MissingDependencyError(what, fix=runtime.install) from error
-    except (ImportError, OSError) as error:
-        what = f"{runtime.label} is installed but cannot be loaded ({error})"
+    except Exception as error:  # a library of another NumPy or Python may raise anything
+        what = f"{runtime.label} is installed but cannot be loaded ({first_line(error)})"
         raise MissingDependencyError(what, fix="Run adq-edge doctor for the cause") from error

@@ -9,10 +9,10 @@ import onnx
 
 from adq_edge.artifacts.bundle import REMEDY, Bundle
 from adq_edge.artifacts.tensors import find_mismatch
-from adq_edge.core.errors import BundleError, first_line
+from adq_edge.core.errors import BundleError
 from adq_edge.core.files import storage_errors
 from adq_edge.quantization.graph.index import GraphIndex
-from adq_edge.quantization.graph.model_file import input_types, output_types, parse_model
+from adq_edge.quantization.graph.model_file import check_model, input_types, output_types, parse_model
 from adq_edge.quantization.region import Region, find_region
 
 
@@ -56,7 +56,7 @@ def read_model(bundle: Bundle) -> onnx.ModelProto:
         raise bundle.changed_model()
     try:
         model = parse_model(content)
-        _check(model)
+        check_model(model)
     except ValueError as error:
         raise BundleError(str(error), where=bundle.model, fix=REMEDY) from error
     size, map_size = bundle.manifest.image_size, bundle.manifest.map_size
@@ -64,11 +64,3 @@ def read_model(bundle: Bundle) -> onnx.ModelProto:
     if mismatch is not None:
         raise BundleError(mismatch, where=bundle.model, fix=REMEDY)
     return model
-
-
-def _check(model: onnx.ModelProto) -> None:
-    """Raise a ValueError if a model is not valid; its shapes are inferred, because passes rely on them."""
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # the checker and the inference of shapes have errors of their own
-        raise ValueError(f"is not a valid ONNX model ({first_line(error)})") from error

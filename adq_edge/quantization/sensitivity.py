@@ -24,6 +24,7 @@ from adq_edge.metrics.snr import SnrMeter
 from adq_edge.quantization.arithmetic import GRIDS
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.graph.model_file import run_errors
 from adq_edge.quantization.passes.frame import RangeMap
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.region import NetworkOperator
@@ -189,7 +190,8 @@ class SensitivityAnalysis:
         session = _open_session(model, tensors, self._threads)
         names = [MAP_OUTPUT, SCORE_OUTPUT, *tensors]
         for image in self._images:
-            results = session.run(names, {INPUT: np.ascontiguousarray(image)[None]})
+            with run_errors():
+                results = session.run(names, {INPUT: np.ascontiguousarray(image)[None]})
             if not all(np.isfinite(result).all() for result in results[:2]):
                 raise CalibrationError("an anomaly map or score is NaN or infinite", fix=_REMEDY)
             yield results
@@ -243,6 +245,7 @@ def _open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Otherwise ONNX Runtime quantizes float32 weights after Q/DQ pairs, with one int8 scale per tensor.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return onnxruntime.InferenceSession(
-        editor.model().SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    with run_errors():
+        return onnxruntime.InferenceSession(
+            editor.model().SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )

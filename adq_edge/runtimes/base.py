@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import abc
 from pathlib import Path
-from typing import Callable, ClassVar, Dict, Generator, Iterable, NamedTuple, NoReturn, Optional, Tuple
+from typing import Callable, ClassVar, Dict, Generator, Iterable, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import AdqError, EngineError, first_line
+
+_UINT8, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
 
 
 class Output(NamedTuple):
@@ -86,16 +88,17 @@ class Engine(abc.ABC):
         """
         try:
             output = score(images)
+        except AdqError:
+            raise
         except Exception as error:  # the exceptions of runtime libraries have no common base class
-            raise_explained(error, "cannot run it", self.path, self.fix)
+            raise explain(error, "cannot run it", self.path, self.fix) from error
         maps, scores = output
-        if maps.shape != (len(images), *self.sidecar.map_size) or scores.shape != (len(images),):
-            found, wanted = f"maps {list(maps.shape)} and scores {list(scores.shape)}", self.sidecar.map_size
-            what = f"gives {found} for {len(images)} images, its sidecar has maps of {list(wanted)}"
-            raise EngineError(what, where=self.path, fix=self.fix)
-        if maps.dtype != np.float32 or scores.dtype != np.float32:
-            what = f"gives maps of {maps.dtype} and scores of {scores.dtype}, not of float32"
-            raise EngineError(what, where=self.path, fix=self.fix)
+        shapes = (len(images), *self.sidecar.map_size), (len(images),)
+        if (maps.shape, scores.shape) != shapes or maps.dtype != _FLOAT32 or scores.dtype != _FLOAT32:
+            found = f"{maps.dtype} {list(maps.shape)} and {scores.dtype} {list(scores.shape)}"
+            wanted = f"float32 {list(shapes[0])} and {list(shapes[1])}"
+            what = f"gives maps and scores of {found}, its sidecar describes {wanted}"
+            raise EngineError(what, where=self.path, fix=Engine.fix)
         return output
 
     def check(self, images: np.ndarray) -> np.ndarray:
@@ -105,10 +108,10 @@ class Engine(abc.ABC):
             EngineError: the array has another type or shape.
         """
         height, width = self.sidecar.image_size
-        # A caller may give something else than an array.
-        kind, shape = getattr(images, "dtype", type(images).__name__), getattr(images, "shape", ())
-        if kind != np.uint8 or len(shape) != 4 or shape[1:] != (height, width, 3):
-            what = f"takes uint8 [N, {height}, {width}, 3] images, not {kind} {list(shape)}"
+        kind, shape = getattr(images, "dtype", None), getattr(images, "shape", ())
+        if kind != _UINT8 or len(shape) != 4 or shape[1:] != (height, width, 3):
+            given = f"{kind} {list(shape)}" if kind else type(images).__name__
+            what = f"takes uint8 [N, {height}, {width}, 3] images, not {given}"
             raise EngineError(what, where=self.path, fix="Read images with adq_edge.core.imaging.load_image")
         if not len(images):
             raise EngineError("got a batch without images", where=self.path, fix="Give at least one image")
@@ -164,15 +167,13 @@ class Engine(abc.ABC):
         self.close()
 
 
-def raise_explained(error: Exception, what: str, path: Path, fix: str) -> NoReturn:
-    """Raise an exception of a runtime library as an EngineError of one line.
+def explain(error: Exception, what: str, path: Path, fix: str) -> EngineError:
+    """Return the error of one line for an exception of a runtime library.
 
     Args:
-        error: the exception; an AdqError is raised as it is.
+        error: the exception.
         what: what the runtime cannot do.
         path: the engine file.
         fix: what the user can do.
     """
-    if isinstance(error, AdqError):
-        raise error
-    raise EngineError(f"{what} ({first_line(error)})", where=path, fix=fix) from error
+    return EngineError(f"{what} ({first_line(error)})", where=path, fix=fix)

@@ -123,11 +123,11 @@ def _check_model(content: bytes, engine: OnnxEngine) -> None:
     try:
         model = parse_model(content)
     except ValueError as error:
-        raise EngineError(str(error), where=engine.path, fix=engine.fix) from error
+        raise EngineError(str(error), where=engine.path, fix=Engine.fix) from error
     inputs, outputs = input_types(model), output_types(model)
     mismatch = find_mismatch(inputs, outputs, sidecar.image_size, sidecar.map_size)
     if mismatch is not None:
-        raise EngineError(mismatch, where=engine.path, fix=engine.fix)
+        raise EngineError(mismatch, where=engine.path, fix=Engine.fix)
 
 
 def run_in_threads(streams: Sequence[Stream], batches: Iterable[np.ndarray]) -> Generator[Output, None, None]:

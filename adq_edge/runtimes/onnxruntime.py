@@ -15,7 +15,7 @@ import onnxruntime
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.core.files import storage_errors
 from adq_edge.core.limits import runtime_threads
-from adq_edge.runtimes.base import Output, raise_explained
+from adq_edge.runtimes.base import Output, explain
 from adq_edge.runtimes.cpu import OnnxEngine, Stream
 
 _FATAL_ONLY = 4  # errors are exceptions too, which become messages
@@ -58,7 +58,7 @@ class OnnxRuntimeEngine(OnnxEngine):
                 _open_session(self.file.read(), options)
             except Exception as error:  # the exceptions of ONNX Runtime have no public base class
                 fix = f"Free some space in {tempfile.gettempdir()}"
-                raise_explained(error, "its optimized graph cannot be written", self.path, fix)
+                raise explain(error, "its optimized graph cannot be written", self.path, fix) from error
             nodes = onnx.load(str(optimized)).graph.node
         return dict(sorted(collections.Counter(node.op_type for node in nodes).items()))
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any, Optional, Type, Union
 
 from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
-from adq_edge.core.errors import EngineError
+from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.plugins import import_attribute
 from adq_edge.core.runtimes import Runtime, find_runtime, load_library
-from adq_edge.runtimes.base import Engine, raise_explained
+from adq_edge.runtimes.base import Engine, explain
 
 
 def load_engine(
@@ -42,7 +41,7 @@ def load_engine(
     file = EngineFile(path, None if trust else sidecar.engine_sha256)
     engine = open_engine(file, sidecar, chosen, threads)
     assert file.sha256 is not None
-    engine.sidecar = dataclasses.replace(sidecar, engine_sha256=file.sha256)
+    engine.sidecar = sidecar.of_engine(file.sha256)
     return engine
 
 
@@ -63,8 +62,10 @@ def construct(
     try:
         engine: Engine = kind(file, sidecar, threads)
         return engine
+    except AdqError:
+        raise
     except Exception as error:  # the exceptions of runtime libraries have no common base class
-        raise_explained(error, f"{runtime.label} cannot load it", file.path, kind.fix)
+        raise explain(error, f"{runtime.label} cannot load it", file.path, kind.fix) from error
 
 
 def engine_class(runtime: Runtime) -> Type[Engine]:

@@ -193,8 +193,7 @@ def test_streams_run_at_the_same_time_and_results_keep_their_order():
 
     def stream(images: np.ndarray) -> Output:
         meeting.wait()  # blocks until three calls run at once
-        count = len(images)
-        return Output(np.zeros((count, SIZE, SIZE), np.float32), np.zeros(count, np.float32))
+        return Output(images, images)
 
     batches = [np.full(1, number) for number in range(9)]
     outputs = run_in_threads([stream] * 3, batches)

@@ -87,8 +87,11 @@ FILES: Dict[str, Any] = {
         edited(lambda graph: graph.output[0].type.tensor_type.shape.dim.add(dim_value=1)),
         r"has the tensor anomaly_map as float \[\?, 32, 32, 1\]",
     ),
-    "scores of two axes": (edited(keep_axis), r"scores \[1, 1\] for 1 images"),
-    "custom operator": (edited(add_custom_operator), "Sharpen"),
+    "scores of two axes": (
+        edited(keep_axis),
+        r"gives maps and scores of float32 \[1, 32, 32\] and float32 \[1, 1\]",
+    ),
+    "custom operator": (edited(add_custom_operator), "Sharpen|fully converted"),
     "weights in another file": (edited(put_weights_outside), "keeps its weights in other files"),
     "hidden weights in another file": (edited(hide_weights_outside), "keeps its weights in other files"),
 }

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Iterable, Iterator, Tuple
 
 import onnx
 
 from adq_edge.artifacts.tensors import Tensors, TensorType
+from adq_edge.core.errors import CalibrationError, first_line
+
+_POSITIVE = frozenset({"dilations", "group", "kernel_shape", "strides"})
+"""Attributes of convolutions and pooling, by which runtimes divide."""
 
 
 def parse_model(content: bytes) -> onnx.ModelProto:
@@ -24,6 +29,35 @@ def parse_model(content: bytes) -> onnx.ModelProto:
     if any(map(_is_outside, _tensors(model))):
         raise ValueError("keeps its weights in other files, which its hash does not cover")
     return model
+
+
+def check_model(model: onnx.ModelProto) -> None:
+    """Check a model more strictly than a runtime does, because graph passes rely on it.
+
+    Raises:
+        ValueError: the model is not valid, its shapes contradict each other, or a tensor's data does not fit
+            its shape.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+        for tensor in _tensors(model):
+            onnx.numpy_helper.to_array(tensor)
+    except Exception as error:  # the checker and the inference of shapes have errors of their own
+        raise ValueError(f"is not a valid ONNX model ({first_line(error)})") from error
+    for node in model.graph.node:
+        for item in node.attribute:
+            if item.name in _POSITIVE and min([item.i] if item.name == "group" else item.ints, default=1) < 1:
+                raise ValueError(f"is not a valid ONNX model ({item.name} of {node.op_type} is not positive)")
+
+
+@contextlib.contextmanager
+def run_errors() -> Iterator[None]:
+    """Convert an exception of ONNX Runtime, when it loads or runs a float model, into a CalibrationError."""
+    try:
+        yield
+    except Exception as error:  # the exceptions of ONNX Runtime have no public base class
+        fix = "Export the checkpoint again: adq-edge export CHECKPOINT"
+        raise CalibrationError(f"ONNX Runtime cannot run the model ({first_line(error)})", fix=fix) from error
 
 
 def input_types(model: onnx.ModelProto) -> Tensors:

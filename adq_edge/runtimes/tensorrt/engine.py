@@ -28,9 +28,9 @@ from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.artifacts.tensors import TensorType, find_mismatch
-from adq_edge.core.errors import EngineError
+from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.runtimes import find_runtime
-from adq_edge.runtimes.base import Engine, Output, Stages, raise_explained
+from adq_edge.runtimes.base import Engine, Output, Stages, explain
 from adq_edge.runtimes.tensorrt.cuda import Gpu
 from adq_edge.runtimes.tensorrt.inspection import count_kinds, inspect_engine
 from adq_edge.runtimes.tensorrt.release import Release, load_release
@@ -42,6 +42,13 @@ if TYPE_CHECKING:
 _IN_FLIGHT = 2  # for throughput: while one batch computes, the other one is copied
 
 _Result = TypeVar("_Result")
+
+
+class _LastRun(threading.local):
+    """The slot of each thread's last `run`, and the number of batches that it had started then."""
+
+    slot: Optional[Slot] = None
+    number = 0
 
 
 class TensorRTEngine(Engine):
@@ -71,7 +78,7 @@ class TensorRTEngine(Engine):
         self._engine: Optional[tensorrt.ICudaEngine] = None
         self._slots: List[Slot] = []  # all of them
         self._idle: List[Slot] = []
-        self._last_run = threading.local()  # the run of each thread, for `stages`
+        self._last_run = _LastRun()
         self._gpu = Gpu()
         with self._gpu:
             try:
@@ -140,8 +147,8 @@ class TensorRTEngine(Engine):
         return self._use_gpu(self._last_stages)
 
     def _last_stages(self) -> Optional[Stages]:
-        slot: Optional[Slot] = getattr(self._last_run, "slot", None)
-        return None if slot is None or slot.runs != self._last_run.number else slot.stages()
+        slot, number = self._last_run.slot, self._last_run.number
+        return None if slot is None or slot.runs != number else slot.stages()
 
     def device_memory(self) -> int:
         """Return the GPU memory of one execution context in bytes, weights excluded."""
@@ -177,8 +184,10 @@ class TensorRTEngine(Engine):
             with self._lock, self._gpu:
                 self._opened()
                 return function(*arguments)
+        except AdqError:
+            raise
         except Exception as error:
-            raise_explained(error, "TensorRT cannot run it", self.path, self.fix)
+            raise explain(error, "TensorRT cannot run it", self.path, self.fix) from error
 
     def _take_slot(self) -> Slot:
         """Return an idle slot, or a new one if others keep all of them for batches in flight."""
