@@ -25,10 +25,10 @@ import numpy as np
 from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.artifacts.tensors import find_mismatch
-from adq_edge.core.errors import EngineError
+from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.limits import usable_cpus
 from adq_edge.quantization.graph.model_file import input_types, output_types, parse_model
-from adq_edge.runtimes.base import Engine, Output
+from adq_edge.runtimes.base import Engine, Output, explain
 
 Stream = Callable[[np.ndarray], Output]
 """A function that scores a batch; called by one thread at a time within one `run_many`."""
@@ -79,7 +79,13 @@ class CpuEngine(Engine):
                 raise self.closed()
             if len(self._streams) != count:
                 self._streams = []  # releases the memory of the earlier streams first
-                self._streams = self._open_streams(count, max(1, _usable_threads(self.threads) // count))
+                threads = max(1, _usable_threads(self.threads) // count)
+                try:
+                    self._streams = self._open_streams(count, threads)
+                except AdqError:
+                    raise
+                except Exception as error:  # the exceptions of runtime libraries have no common base class
+                    raise explain(error, f"cannot open {count} streams", self.path, self.fix) from error
             return self._streams
 
     @abc.abstractmethod
