@@ -275,10 +275,12 @@ def test_failure_on_the_gpu_is_one_line_and_the_engine_still_works(monkeypatch, 
         copy = machine.driver.memcpy_dtoh_async
 
         def fail(*arguments: Any) -> None:
-            raise RuntimeError("cuMemcpyDtoHAsync failed:\nan illegal memory access")
+            raise RuntimeError("cuMemcpyDtoHAsync failed: an illegal memory access\nwas encountered")
 
         machine.driver.memcpy_dtoh_async = fail
-        with pytest.raises(EngineError, match=r"cannot run it .cuMemcpyDtoHAsync failed:.") as caught:
+        with pytest.raises(
+            EngineError, match=r"cannot run it .cuMemcpyDtoHAsync failed: an illegal memory access.\. "
+        ) as caught:
             engine.run(IMAGES[:3])
         assert "\n" not in str(caught.value)
         machine.driver.memcpy_dtoh_async = copy
