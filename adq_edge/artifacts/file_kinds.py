@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 
 from adq_edge.artifacts.bundle import MANIFEST_FILE, MODEL_FILE, RANGES_FOLDER
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
-from adq_edge.core.imaging import IMAGE_SUFFIXES
+from adq_edge.core.image_file import IMAGE_SUFFIXES
 
 _CHECKPOINT_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".safetensors"})
 _SCHEMA = re.compile(rb'\s*{\s*"schema": "(adq-edge/[a-z-]{1,30})"')

@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional, Union
 
 from adq_edge.core.errors import DataError, StorageError
 from adq_edge.core.files import storage_errors
-from adq_edge.core.imaging import IMAGE_SUFFIXES
+from adq_edge.core.imaging import OUTPUT_SUFFIXES
 
 
 class ResultFiles(NamedTuple):
@@ -36,7 +36,7 @@ def choose_result_files(
     if not Path(result).name:
         raise StorageError("is a folder, not a file", where=Path(result), fix="Name a file")
     files = ResultFiles(Path(result), Path(result).with_suffix(suffix) if image is None else Path(image))
-    if files.image.suffix.lower() not in IMAGE_SUFFIXES:
+    if files.image.suffix.lower() not in OUTPUT_SUFFIXES:
         raise DataError("not an image file name", where=files.image, fix="Use .png or .jpg")
     if files.image == files.result:
         raise DataError(f"the {kind} would overwrite the result file", where=files.image, fix="Name it .json")

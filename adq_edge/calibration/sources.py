@@ -15,11 +15,13 @@ from typing import Any, Dict, Iterator, List, Optional, Protocol, Sequence, Tupl
 import numpy as np
 
 from adq_edge.artifacts import workspace
-from adq_edge.core.errors import CalibrationError, DataError
+from adq_edge.core.errors import CalibrationError
 from adq_edge.core.files import storage_errors
-from adq_edge.core.imaging import find_images, load_image
+from adq_edge.core.image_file import find_images, is_folder
+from adq_edge.core.imaging import load_image
 from adq_edge.core.plugins import load_factory, plugin_errors, plugin_names
-from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.datasets.layouts import without_masks
+from adq_edge.datasets.mvtec import is_dataset, read_dataset
 
 GROUP = "adq_edge.sources"
 
@@ -223,16 +225,14 @@ def image_order(count: int, seed: int = 0) -> List[int]:
 
 
 def _image_paths(folder: Path, categories: Sequence[str] = ()) -> List[Path]:
-    if not folder.is_dir():
+    """Return the normal training images of a dataset, or all images of any other folder."""
+    if not is_folder(folder):
         raise CalibrationError("no such folder", where=folder, fix=_FOLDER_OPTION.capitalize())
-    try:
+    if is_dataset(folder):
         return read_dataset(folder, categories).train_images
-    except DataError:
-        with storage_errors(folder):
-            folders = [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())]
-        return [image for part in folders for image in find_images(part)]
+    return without_masks(find_images(folder))
 
 
 def has_images(folder: Optional[Path]) -> bool:
-    """Return True if a folder exists and has images for `image_source`."""
-    return folder is not None and folder.is_dir() and bool(_image_paths(folder))
+    """Return True if a folder exists and has images, or what may be a dataset, for `image_source`."""
+    return folder is not None and is_folder(folder) and (is_dataset(folder) or bool(find_images(folder)))

@@ -10,7 +10,7 @@ from typing import Iterator, Optional, Sequence, Tuple
 import numpy as np
 
 from adq_edge.calibration.sources import SYNTHETIC_DEFECTS, ImageSource, image_source
-from adq_edge.core.files import storage_errors
+from adq_edge.core.image_file import read_image_file
 from adq_edge.core.imaging import decode_image, resize_image
 from adq_edge.datasets.pasted_defects import RECIPE, paste_defects
 
@@ -37,8 +37,7 @@ class SyntheticDefectSource:
         """Yield each image with its defects, resized to `size` (height, width)."""
         donor: Optional[np.ndarray] = None
         for path in self.files.paths:
-            with storage_errors(path):
-                content = path.read_bytes()
+            content = read_image_file(path)
             image = resize_image(decode_image(content, path), size)
             # Seeded by file content, because OpenCV releases may decode pixels differently.
             generator = np.random.default_rng((self.seed, zlib.crc32(content)))

@@ -2,33 +2,28 @@
 
 Training, calibration, evaluation and prediction all use this module, so their preprocessing is the same. An
 image is uint8 `[H, W, 3]` in RGB order; the steps after the resize (cast, transpose, normalization) are part
-of the model's graph.
+of the model's graph. Alpha is ignored. An image is turned as its EXIF orientation states. More than 8 bits
+are scaled as `core.image_depth` describes.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional, Tuple, Union
+from typing import Optional, Tuple, Union
 
 import cv2
 import numpy as np
 
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import atomic_path, storage_errors
+from adq_edge.core.image_depth import to_eight_bits
+from adq_edge.core.image_file import check_image, decode, find_images, read_image_file
+from adq_edge.core.mask_levels import defective_pixels
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+OUTPUT_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Suffixes of images that `write_image` writes with every OpenCV."""
 
-_TRUNCATION_MARKS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}
-
-
-def find_images(folder: Path) -> List[Path]:
-    """Return the image files directly in `folder`, sorted by name, without hidden files."""
-    with storage_errors(folder):
-        return sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-        )
+_MASK_FIX = "Draw the defect, or remove the mask: its image is then left out of the pixel metrics"
 
 
 def read_image(path: Union[str, Path]) -> np.ndarray:
@@ -36,12 +31,10 @@ def read_image(path: Union[str, Path]) -> np.ndarray:
 
     Raises:
         StorageError: the file cannot be read.
-        DataError: the content is not a whole image that OpenCV can decode.
+        DataError: the file is not one whole image that can be read as it is meant.
     """
     path = Path(path)
-    with storage_errors(path):
-        content = path.read_bytes()
-    return decode_image(content, path)
+    return decode_image(read_image_file(path), path)
 
 
 def decode_image(content: bytes, where: Optional[Path] = None) -> np.ndarray:
@@ -53,56 +46,56 @@ def decode_image(content: bytes, where: Optional[Path] = None) -> np.ndarray:
     with INT8 (3.0 % and 21 %).
 
     Raises:
-        DataError: the content is not a whole image that OpenCV can decode.
+        DataError: the content is not one whole image that can be read as it is meant.
     """
+    header = check_image(content, where)
+    if header.bits > 8 or header.max_value is not None:
+        # Not as RGB: OpenCV 5 exchanges bytes instead of channels in 16-bit TIFF files.
+        pixels = decode(content, header, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR, where)
+        to_rgb = cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB
+        return np.asarray(cv2.cvtColor(to_eight_bits(pixels, header, where), to_rgb))
     as_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)  # since OpenCV 4.11: the same pixels, one copy fewer
     if as_rgb is not None:
-        return _decode(content, as_rgb, where)
-    return np.asarray(cv2.cvtColor(_decode(content, cv2.IMREAD_COLOR, where), cv2.COLOR_BGR2RGB))
+        return decode(content, header, as_rgb, where)
+    return np.asarray(cv2.cvtColor(decode(content, header, cv2.IMREAD_COLOR, where), cv2.COLOR_BGR2RGB))
 
 
 def read_mask(path: Union[str, Path], image_size: Optional[Tuple[int, int]] = None) -> np.ndarray:
     """Read a ground-truth mask as bool `[H, W]`: True where the pixel is defective.
 
     Args:
-        path: the mask file; every value above 0 means defective.
+        path: the mask file, or a folder of masks of one image, which are united. `core.mask_levels` states
+            which pixels are defective.
         image_size: (height, width) that the mask must have, if known.
 
     Raises:
         StorageError: the file cannot be read.
-        DataError: the file is not an image, or its size differs from `image_size`.
+        DataError: the file is not an image, its size differs from `image_size`, or no pixel is defective.
     """
     path = Path(path)
     with storage_errors(path):
-        content = path.read_bytes()
-    mask = _decode(content, cv2.IMREAD_GRAYSCALE, path)
-    height, width = mask.shape[:2]
+        files = find_images(path) if path.is_dir() else [path]
+    masks = [_read_mask_file(file, image_size) for file in files]
+    if len({mask.shape for mask in masks}) > 1:
+        raise DataError("its masks differ in size", where=path, fix="Make each the size of the image")
+    mask = np.logical_or.reduce(masks) if masks else np.zeros((1, 1), bool)
+    if not mask.any():
+        raise DataError("mask marks no pixel as defective", where=path, fix=_MASK_FIX)
+    return np.asarray(mask)
+
+
+def _read_mask_file(path: Path, image_size: Optional[Tuple[int, int]]) -> np.ndarray:
+    content = read_image_file(path)
+    header = check_image(content, path)
+    flags = cv2.IMREAD_UNCHANGED if header.has_alpha else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
+    pixels = decode(content, header, flags, path)
+    height, width = pixels.shape[:2]
     if image_size is not None and (height, width) != tuple(image_size):
         what = f"mask is {width}x{height} pixels, its image is {image_size[1]}x{image_size[0]}"
         raise DataError(what, where=path, fix="Make the mask the size of its image")
-    return np.asarray(mask.reshape(height, width) > 0)
-
-
-def _decode(content: bytes, flags: int, where: Optional[Path]) -> np.ndarray:
-    image = None
-    if content and not _is_truncated(content):
-        try:
-            image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-        except cv2.error:
-            image = None
-    if image is None:
-        raise DataError("not a readable image", where=where, fix="Replace or remove the file")
-    return np.asarray(image)
-
-
-def _is_truncated(content: bytes) -> bool:
-    """Return True if a JPEG or PNG lacks its end mark: OpenCV would fill the missing part with gray.
-
-    The search starts at the end, but some cameras append data after the mark.
-    """
-    return any(
-        content.startswith(start) and content.rfind(end) < 0 for start, end in _TRUNCATION_MARKS.items()
-    )
+    if not (np.isfinite(pixels).all() and pixels.min() >= 0):
+        raise DataError("mask has negative or non-finite values", where=path, fix="Save it with 8 bits")
+    return defective_pixels(pixels, header.is_lossy)
 
 
 def resize_image(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:

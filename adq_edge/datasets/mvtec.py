@@ -1,25 +1,34 @@
-"""The MVTec AD folder layout: any number of categories, with or without masks.
+"""Datasets: categories with normal training images and labeled test images, read from folders.
 
-    ROOT/CATEGORY/train/good/*.png
-    ROOT/CATEGORY/test/good/*.png
-    ROOT/CATEGORY/test/DEFECT/*.png
-    ROOT/CATEGORY/ground_truth/DEFECT/*_mask.png      (optional)
+`datasets.layouts` lists the folder layouts. What a dataset lacks is stated as data, so that a table can say
+why a value is missing:
 
-ROOT may also be the folder of one category.
-Source: Bergmann et al., "MVTec AD", CVPR 2019.
+- `Category.why_no_image_metrics` and `Category.why_no_pixel_metrics`: a reason, or None;
+- `Category.without_mask`: defective test images that the pixel metrics leave out;
+- `Category.notes` and `Dataset.notes`: what was found and is not used, one sentence each.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from pathlib import Path, PurePosixPath
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from adq_edge.core.errors import DataError
-from adq_edge.core.files import storage_errors
-from adq_edge.core.imaging import find_images
-
-GOOD = "good"
+from adq_edge.core.image_file import find_images, is_folder
+from adq_edge.datasets.layouts import (
+    EXPECTED,
+    GOOD_NAMES,
+    CategoryFiles,
+    LabeledImage,
+    describe,
+    is_category,
+    is_flat,
+    read_files,
+    subfolders,
+)
+from adq_edge.datasets.layouts import GOOD as GOOD
+from adq_edge.datasets.mask_files import find_masks, unused_masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +39,22 @@ class Sample:
         path: the image file.
         category: the product class.
         defect: the kind of defect, or `GOOD`.
-        mask: the file of the defect's mask, or None.
+        mask: the file of the defect's mask, or a folder of its masks (see `read_mask`), or None.
+        name: path of the image below the folder of its defect, with slashes.
     """
 
     path: Path
     category: str
     defect: str
     mask: Optional[Path]
+    name: str = ""
+
+    @property
+    def mask_files(self) -> List[Path]:
+        """The files of the mask: none, one, or all in its folder."""
+        if self.mask is None:
+            return []
+        return find_images(self.mask) if is_folder(self.mask) else [self.mask]
 
     @property
     def is_anomalous(self) -> bool:
@@ -46,22 +64,65 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Category:
-    """One product class with normal training images and labelled test images."""
+    """One product class with normal training images and labeled test images.
+
+    Attributes:
+        name: name of its folder.
+        train: normal training images.
+        test: labeled test images.
+        notes: what was found and is not used, one sentence each.
+    """
 
     name: str
     train: Tuple[Path, ...]
     test: Tuple[Sample, ...]
+    notes: Tuple[str, ...] = ()
 
     @property
     def has_masks(self) -> bool:
-        """True if every defective test image has a mask."""
-        anomalous = [sample for sample in self.test if sample.is_anomalous]
-        return bool(anomalous) and all(sample.mask is not None for sample in anomalous)
+        """True if a defective test image has a mask; pixel metrics leave out those that have none."""
+        return any(sample.mask is not None for sample in self.test)
+
+    @property
+    def without_mask(self) -> Tuple[Sample, ...]:
+        """The defective test images without a mask."""
+        return tuple(sample for sample in self.test if sample.is_anomalous and sample.mask is None)
+
+    @property
+    def why_no_image_metrics(self) -> Optional[str]:
+        """Why image AUROC and a threshold cannot be measured; None if they can."""
+        defects = sorted({sample.defect for sample in self.test if sample.is_anomalous})
+        if not self.test:
+            return "no test images"
+        if not defects:
+            return "no test images with a defect"
+        if all(sample.is_anomalous for sample in self.test):
+            names = ", ".join(GOOD_NAMES[:3])
+            return f"no normal test images: no folder is named {names}; found: {', '.join(defects[:5])}"
+        return None
+
+    @property
+    def why_no_pixel_metrics(self) -> Optional[str]:
+        """Why pixel AUROC and AUPRO cannot be measured; None if they can."""
+        if not any(sample.is_anomalous for sample in self.test):
+            return "no test images with a defect"
+        return None if self.has_masks else "no masks; expected ground_truth/DEFECT/IMAGE_mask.png"
+
+    def files_in_mvtec_layout(self) -> Dict[str, Path]:
+        """Return the test images, their masks and one training image, by their path in MVTec AD layout."""
+        files = {f"train/{GOOD}/{path.name}": path for path in self.train[:1]}
+        for sample in self.test:
+            files[f"test/{sample.defect}/{sample.name}"] = sample.path
+            stem = str(PurePosixPath(sample.name).with_suffix(""))
+            for mask in sample.mask_files:
+                inside = f"/{mask.name}" if mask != sample.mask else f"_mask{mask.suffix}"
+                files[f"ground_truth/{sample.defect}/{stem}{inside}"] = mask
+        return files
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """The categories of a dataset folder; each has training images."""
+    """The categories of a dataset folder."""
 
     root: Path
     categories: Tuple[Category, ...]
@@ -71,30 +132,33 @@ class Dataset:
         """All normal training images, category after category."""
         return [path for category in self.categories for path in category.train]
 
+    @property
+    def notes(self) -> List[str]:
+        """The notes of all categories, each with the name of its category."""
+        return [f"{category.name}: {note}" for category in self.categories for note in category.notes]
 
-def read_dataset(root: Union[str, Path], categories: Optional[Sequence[str]] = None) -> Dataset:
+
+def read_dataset(
+    root: Union[str, Path], categories: Optional[Sequence[str]] = None, *, needs_training: bool = True
+) -> Dataset:
     """Read the file names of a dataset folder; no image is opened.
 
     Args:
         root: a folder of categories, or the folder of one category.
         categories: names of the categories to read, or one name; all by default.
+        needs_training: whether a category without normal training images is an error.
 
     Raises:
-        DataError: no such folder, a folder without categories, an unknown name, or no training images.
+        DataError: no such folder, no known layout, an unknown category, or no training images.
+        StorageError: a folder cannot be read.
     """
     root = Path(root)
     categories = (categories,) if isinstance(categories, str) else categories
-    if not root.is_dir():
-        raise DataError(
-            "no such dataset folder", where=root, fix="Give a folder in MVTec AD layout with --data"
-        )
+    if not is_folder(root):
+        raise DataError("no such dataset folder", where=root, fix="Name the folder of a dataset with --data")
     folders = _category_folders(root)
     if not folders:
-        raise DataError(
-            "no category found here",
-            where=root,
-            fix="The folder must hold CATEGORY/train/good/*.png (MVTec AD layout)",
-        )
+        raise DataError(f"no category found here, but {describe(root)}", where=root, fix=_fix(root))
     if categories:
         unknown = [name for name in categories if name not in folders]
         if unknown:
@@ -104,7 +168,12 @@ def read_dataset(root: Union[str, Path], categories: Optional[Sequence[str]] = N
                 fix=f"Use one of: {', '.join(sorted(folders))}",
             )
         folders = {name: folders[name] for name in categories}
-    return Dataset(root, tuple(_read_category(*item) for item in folders.items()))
+    read = tuple(_read_category(*item) for item in folders.items())
+    for category in read:
+        if not (category.train or (category.test and not needs_training)):
+            where = folders[category.name]
+            raise DataError("category has no training images", where=where, fix=f"Expected: {EXPECTED}")
+    return Dataset(root, read)
 
 
 def known_categories(root: Path, names: Sequence[str]) -> Tuple[str, ...]:
@@ -112,47 +181,55 @@ def known_categories(root: Path, names: Sequence[str]) -> Tuple[str, ...]:
 
     The result is empty, which selects all categories, if the dataset contains none of them or no others.
     """
-    folders = _category_folders(root) if root.is_dir() else {}
+    folders = _category_folders(root) if is_folder(root) else {}
     known = tuple(name for name in names if name in folders)
     return known if len(known) < len(folders) else ()
 
 
-def _is_category(folder: Path) -> bool:
-    return (folder / "train").is_dir() or (folder / "test").is_dir()
+def is_dataset(root: Path) -> bool:
+    """Return True if a folder has the layout of a dataset, and is not merely a folder of images."""
+    return is_folder(root) and (is_category(root) or any(map(is_category, subfolders(root).values())))
 
 
 def _category_folders(root: Path) -> Dict[str, Path]:
     """Return the folders of the categories by name; `root` itself may be a category."""
-    if _is_category(root):
+    if is_category(root):
         return {root.resolve().name: root}
-    with storage_errors(root):
-        return {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and _is_category(path)}
+    found = {name: path for name, path in subfolders(root).items() if is_category(path)}
+    return {root.resolve().name: root} if not found and is_flat(root) else found
+
+
+def _fix(root: Path) -> str:
+    """Return the remedy for a folder without a category: a dataset one level below, or the layouts."""
+    below = next((path for path in subfolders(root).values() if is_dataset(path)), None)
+    return f"Expected: {EXPECTED}" if below is None else f"Name this folder: {below}"
 
 
 def _read_category(name: str, folder: Path) -> Category:
-    good = folder / "train" / GOOD
-    train = find_images(good) if good.is_dir() else []
-    if not train:
-        raise DataError("category has no training images", where=good, fix="Put normal images there")
-    return Category(name, tuple(train), tuple(_read_test(name, folder)))
+    files = read_files(folder)
+    masks = find_masks(files.test, files.masks)
+    samples = tuple(_sample(name, image, masks.get(image.path)) for image in files.test)
+    category = Category(name, files.train, samples)
+    return dataclasses.replace(category, notes=(*files.notes, *_mask_notes(category, files)))
 
 
-def _read_test(category: str, folder: Path) -> List[Sample]:
-    test = folder / "test"
-    if not test.is_dir():
-        return []
-    return [
-        Sample(path, category, defect.name, _mask_of(folder, defect.name, path))
-        for defect in sorted(path for path in test.iterdir() if path.is_dir())
-        for path in find_images(defect)
-    ]
+def _sample(category: str, image: LabeledImage, mask: Optional[Path]) -> Sample:
+    name = image.path.relative_to(image.folder).as_posix()
+    return Sample(image.path, category, image.defect, mask, name)
 
 
-def _mask_of(folder: Path, defect: str, image: Path) -> Optional[Path]:
-    if defect == GOOD:
-        return None
-    masks = folder / "ground_truth" / defect
-    for name in (f"{image.stem}_mask.png", f"{image.stem}.png", image.name):
-        if (masks / name).is_file():
-            return masks / name
-    return None
+def _mask_notes(category: Category, files: CategoryFiles) -> Iterator[str]:
+    """Yield what is wrong with the masks of a category."""
+    masks = {sample.path: sample.mask for sample in category.test if sample.mask is not None}
+    missing, unused = category.without_mask, unused_masks(masks, files.masks)
+    if masks and missing:
+        total = len(masks) + len(missing)
+        yield (
+            f"{len(missing)} of {total} defective test images have no mask, the first is {missing[0].path}; "
+            f"pixel metrics are measured on the other {len(masks)} and the normal images"
+        )
+    if unused:
+        yield f"{len(unused)} mask files belong to no image, the first is {unused[0]}"
+    shared = len(masks) - len(set(masks.values()))
+    if shared:
+        yield f"{shared} images share the mask of an image of the same name"

@@ -16,7 +16,8 @@ from adq_edge.artifacts.sidecar import sidecar_path
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import storage_errors
 from adq_edge.core.heat_map_files import is_heat_map
-from adq_edge.core.imaging import IMAGE_SUFFIXES, find_images, read_image
+from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images
+from adq_edge.core.imaging import read_image
 
 ImageInput = Union[str, Path, np.ndarray]
 """An image file, a folder of images, or an image array."""
@@ -138,12 +139,11 @@ def _expand(images: Iterable[Any], color: str) -> Iterator[Image]:
 def _images_below(folder: Path) -> List[Image]:
     found: List[Image] = []
     heat_maps = 0
-    for current in _folders(folder):
-        for path in find_images(current):
-            if is_heat_map(path):
-                heat_maps += 1
-            else:
-                found.append(ImageFile(path, current.relative_to(folder)))
+    for path in _without_dataset_masks(find_images(folder), folder):
+        if is_heat_map(path):
+            heat_maps += 1
+        else:
+            found.append(ImageFile(path, path.parent.relative_to(folder)))
     if not found:
         own = f" ({heat_maps} heat maps of predict are not counted)" if heat_maps else ""
         raise DataError(
@@ -152,17 +152,20 @@ def _images_below(folder: Path) -> List[Image]:
     return found
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    """Yield a folder and all folders below it, without hidden folders, masks and links to folders."""
+def _without_dataset_masks(paths: Sequence[Path], root: Path) -> List[Path]:
+    """Return the images without those in a folder of masks beside the folders `train` or `test`."""
+    folders = {path.parent for path in paths}
+    masks = {
+        inside
+        for folder in folders
+        for inside in (folder, *folder.parents)
+        if inside.name == MASKS and root in inside.parents and _is_dataset(inside.parent)
+    }
+    return [path for path in paths if not masks.intersection(path.parents)]
 
-    def fail(error: OSError) -> None:
-        raise error
 
-    with storage_errors(root):
-        for current, names, _ in os.walk(str(root), onerror=fail):
-            masks = {MASKS} if {"train", "test"} & set(names) else set()
-            names[:] = sorted(name for name in names if not name.startswith(".") and name not in masks)
-            yield Path(current)
+def _is_dataset(folder: Path) -> bool:
+    return (folder / "train").is_dir() or (folder / "test").is_dir()
 
 
 def _as_rgb(array: np.ndarray, color: str, where: str) -> np.ndarray:

@@ -131,7 +131,7 @@ def choose_dataset(
     if not categories:
         categories = known_categories(Path(root), engine.sidecar.categories)
         print_categories("evaluation", categories)
-    return read_dataset(Path(root), categories)
+    return read_dataset(Path(root), categories, needs_training=False)
 
 
 def run_engine(engine: Engine, image: np.ndarray, name: Union[str, Path]) -> Output:
@@ -178,8 +178,8 @@ def score_images(engines: Sequence[Engine], dataset: Dataset, title: str) -> Ite
             for sample in category.test:
                 image = read_image(sample.path)
                 outputs = tuple(run_engine(engine, image, sample.path) for engine in engines)
-                mask = np.zeros(size, bool) if category.has_masks else None
-                if mask is not None and sample.mask is not None:
+                mask = None if sample.is_anomalous or not category.has_masks else np.zeros(size, bool)
+                if sample.mask is not None:
                     mask = resize_mask(read_mask(sample.mask, (image.shape[0], image.shape[1])), size)
                 yield ScoredImage(sample, outputs, mask)
                 advance()

@@ -177,10 +177,8 @@ def _add_data(files: Dict[str, Path], root: Path) -> None:
         fix = "Put labeled images in CATEGORY/test/good and CATEGORY/test/DEFECT"
         raise DataError("no test images", where=root, fix=fix)
     for category in dataset.categories:
-        folder = category.train[0].parents[2]  # the path is FOLDER/train/good/IMAGE
-        masks = [sample.mask for sample in category.test if sample.mask is not None]
-        for path in (category.train[0], *(sample.path for sample in category.test), *masks):
-            files[f"work/data/{category.name}/{path.relative_to(folder).as_posix()}"] = path
+        for place, path in category.files_in_mvtec_layout().items():
+            files[f"work/data/{category.name}/{place}"] = path
 
 
 def _run_options(request: Request) -> List[str]:

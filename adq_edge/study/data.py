@@ -81,7 +81,7 @@ def read_data(root: Path, synthetic: bool) -> StudyData:
 
 
 def _files(category: Category) -> List[Path]:
-    masks = [sample.mask for sample in category.test if sample.mask is not None]
+    masks = [file for sample in category.test for file in sample.mask_files]
     return [*category.train, *(sample.path for sample in category.test), *masks]
 
 

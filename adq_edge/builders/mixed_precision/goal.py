@@ -104,7 +104,7 @@ def _labelled(bundle: Bundle, data: Optional[Union[str, Path]]) -> Optional[Data
         return None
     try:
         root = Path(trained_on or "") if data is None else Path(data)
-        dataset = read_dataset(root, own_categories(bundle, root))
+        dataset = read_dataset(root, own_categories(bundle, root), needs_training=False)
     except DataError:
         if data is None:
             return None  # a folder of another layout has no labels

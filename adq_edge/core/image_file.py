@@ -1,0 +1,198 @@
+"""Finds and opens image files: which files are images, and whether one may be decoded.
+
+The same suffixes hold for a named file and for a folder. Only regular files are opened. A header is checked
+before memory for the pixels is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zlib
+from pathlib import Path
+from typing import Iterator, List, Optional, Set, Tuple
+
+import cv2
+import numpy as np
+
+from adq_edge.core.errors import AdqError, DataError
+from adq_edge.core.files import storage_errors
+from adq_edge.core.image_header import ImageHeader, read_header
+
+_SUFFIXES = "avif bmp dib gif jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
+IMAGE_SUFFIXES = frozenset(f".{name}" for name in _SUFFIXES.split())
+"""Suffixes of image files, in lower case; upper case is read too."""
+
+MAX_MEGAPIXELS_VARIABLE = "ADQ_EDGE_MAX_MEGAPIXELS"
+"""Environment variable with the largest image that is read, in megapixels (10^6 pixels); 100 by default."""
+
+_JUNK_FOLDERS = frozenset({"@eadir", "__macosx", "$recycle.bin", "system volume information"})
+_BYTES_PER_PIXEL = 8
+_TRUNCATION_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+_CRITICAL_CHUNKS = (b"IHDR", b"PLTE", b"IDAT")
+_UNREADABLE = "Replace or remove the file"
+
+if "OPENCV_LOG_LEVEL" not in os.environ and hasattr(cv2, "utils") and hasattr(cv2.utils, "logging"):
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its errors are reported as DataError
+
+
+def is_hidden(name: str) -> bool:
+    """Return True if a file or folder is hidden, or made by a file system or a NAS."""
+    return name.startswith(".") or name.lower() in _JUNK_FOLDERS
+
+
+def find_images(folder: Path) -> List[Path]:
+    """Return the image files in `folder` and the folders below it, sorted by path, without hidden ones.
+
+    Links to folders are followed, each folder once.
+
+    Raises:
+        StorageError: a folder cannot be read.
+    """
+    with storage_errors(folder):
+        return sorted(_walk(folder))
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    seen: Set[Tuple[int, int]] = set()
+    folders = [top]
+    while folders:
+        folder = folders.pop()
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for path in folder.iterdir():
+            if is_hidden(path.name):
+                continue
+            if is_folder(path):
+                folders.append(path)
+            elif path.suffix.lower() in IMAGE_SUFFIXES:  # a broken link too: reading it is an error
+                yield path
+
+
+def is_folder(path: Path) -> bool:
+    """Return True if a path is a folder; False if it is none or cannot be looked up."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def read_image_file(path: Path) -> bytes:
+    """Read the encoded content of an image file.
+
+    Raises:
+        StorageError: the file cannot be read.
+        DataError: it is not a regular file with an image suffix, is too large, or changes while it is read.
+    """
+    with storage_errors(path):
+        before = path.stat()
+        if not stat.S_ISREG(before.st_mode):
+            raise DataError("not a regular file", where=path, fix="Name an image file")
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise DataError("no image suffix", where=path, fix=f"Rename it; images are: {_SUFFIXES}")
+        limit = _max_pixels() * _BYTES_PER_PIXEL
+        if before.st_size > limit:
+            raise DataError(
+                f"file of {before.st_size / 1e6:.0f} MB is too large", where=path, fix=_how_to_allow()
+            )
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+            after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise DataError("changed while it was read", where=path, fix="Read it again when it is complete")
+    return content
+
+
+def check_image(content: bytes, where: Optional[Path]) -> ImageHeader:
+    """Return the header of an encoded image that may be decoded.
+
+    Raises:
+        DataError: the content is not one whole image, is too large, or has colors or samples without a rule.
+    """
+    header = read_header(content)
+    if header is None or _is_damaged(content, header):
+        raise DataError("not a readable image", where=where, fix=_UNREADABLE)
+    if header.width * header.height > _max_pixels():
+        what = (
+            f"image of {header.width}x{header.height} pixels, the limit is {_max_pixels() / 1e6:g} megapixels"
+        )
+        raise DataError(what, where=where, fix=_how_to_allow())
+    problem = _unsupported(header)
+    if problem is not None:
+        raise DataError(problem, where=where, fix="Save it as one gray or RGB image")
+    return header
+
+
+def decode(content: bytes, header: ImageHeader, flags: int, where: Optional[Path]) -> np.ndarray:
+    """Decode a checked image with OpenCV's reading flags.
+
+    Raises:
+        DataError: OpenCV cannot decode it.
+    """
+    if header.profile is not None:  # libpng prints a warning for many of them
+        content = content[: header.profile[0]] + content[header.profile[1] :]
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None:
+        hint = f" by OpenCV {cv2.__version__} (format {header.format})"
+        raise DataError(f"not a readable image{hint}", where=where, fix=_UNREADABLE)
+    if image.shape[0] * image.shape[1] > _max_pixels():
+        raise DataError("is larger than its header states", where=where, fix=_UNREADABLE)
+    return np.asarray(image)
+
+
+def _max_pixels() -> int:
+    text = os.environ.get(MAX_MEGAPIXELS_VARIABLE, "") or "100"
+    if text.isdecimal() and 0 < int(text) < 10**6:
+        return int(text) * 10**6
+    raise AdqError(
+        f"is {text[:20]!r}", where=MAX_MEGAPIXELS_VARIABLE, fix="Set it to megapixels, such as 100"
+    )
+
+
+def _how_to_allow() -> str:
+    return f"Set {MAX_MEGAPIXELS_VARIABLE} to a higher number of megapixels to read it"
+
+
+def _unsupported(header: ImageHeader) -> Optional[str]:
+    """Return why an image cannot be read as it is meant; None if it can."""
+    if header.frames > 1:
+        return f"{header.format} file with several pages or frames; one image per file is read"
+    if header.color == "CMYK":
+        return f"{header.format} file in CMYK, whose colors depend on a printer"
+    if header.channels > 4:
+        return f"{header.format} file with {header.channels} channels"
+    if header.bits > 8 and (header.format == "JPEG" or header.color):
+        return f"{header.bits}-bit {header.format} file" + (f" where {header.color}" if header.color else "")
+    return None
+
+
+def _is_damaged(content: bytes, header: ImageHeader) -> bool:
+    """Return True if an image is truncated, or a PNG's pixels have another checksum.
+
+    OpenCV would fill the missing part of a JPEG with gray. The search for the end mark starts at the end, but
+    some cameras append data after it.
+    """
+    mark = _TRUNCATION_MARKS.get(header.format)
+    if len(content) < header.content_end or (mark is not None and content.rfind(mark) < 0):
+        return True
+    return header.format == "PNG" and not _has_valid_checksums(content)
+
+
+def _has_valid_checksums(content: bytes) -> bool:
+    view, offset = memoryview(content), 8
+    while offset + 12 <= len(content):
+        end = offset + 8 + int.from_bytes(view[offset : offset + 4], "big")
+        name = bytes(view[offset + 4 : offset + 8])
+        if name == b"IEND":
+            return True
+        if name in _CRITICAL_CHUNKS and zlib.crc32(view[offset + 4 : end]) != int.from_bytes(
+            view[end : end + 4], "big"
+        ):
+            return False
+        offset = end + 4
+    return False

@@ -1,0 +1,288 @@
+"""Finds the images of a category in the folder layouts of public datasets and of plants.
+
+Names of folders are compared without regard to case. A folder of images is read with the folders below it.
+
+    layout              normal images       labeled images             masks
+    MVTec AD            train/good          test/good, test/DEFECT     ground_truth/DEFECT
+    MPDD, VisA's 1cls   train/good          test/good, test/DEFECT     ground_truth/DEFECT
+    MVTec LOCO          train/good          test/good, test/DEFECT     ground_truth/DEFECT/IMAGE/
+    MVTec AD 2          train/good          test_public/good, .../bad  test_public/ground_truth/bad
+    BTAD                train/ok            test/ok, test/ko           ground_truth/ko
+    VisA                Data/Images/Normal  Data/Images/Anomaly        Data/Masks/Anomaly
+    two folders         good                bad, or any other name     ground_truth/bad, masks/bad
+    normal images only  good, or the folder itself
+
+In the last three a part of the normal images is held out for the test. VisA's own split is read from
+`split_csv/1cls.csv`, if it is there; else that part is a fifth, chosen by a hash of the file names.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import zlib
+from pathlib import Path
+from typing import Dict, Iterable, List, Set, Tuple
+
+from adq_edge.core.errors import DataError
+from adq_edge.core.files import storage_errors
+from adq_edge.core.image_file import find_images, is_folder, is_hidden
+
+GOOD = "good"
+GOOD_NAMES = ("good", "ok", "normal", "okay", "pass", "defect_free", "no_defect", "non_defective")
+"""Names of a folder of normal images; any other folder of labeled images is a kind of defect."""
+
+MASK_FOLDERS = ("ground_truth", "groundtruth", "gt", "masks", "mask", "labels")
+MASK_ENDINGS = ("_mask", "_gt", "_ground_truth", "_label")
+EXPECTED = "CATEGORY/train/good and CATEGORY/test/good, /DEFECT; or good/ and bad/; or images of good parts"
+
+_TEST_NAMES = ("test", "test_public")
+_VALIDATION_NAMES = ("validation", "val", "valid")
+_ONLY_NORMAL = "normal images only: nothing to test on"
+_SHOWN = 5  # names in a message
+_HELD_OUT = 5  # one of so many normal images, where a layout has no split
+
+
+@dataclasses.dataclass(frozen=True)
+class LabeledImage:
+    """A test image.
+
+    Attributes:
+        path: the file.
+        defect: name of its folder, or `GOOD`.
+        folder: the folder of its kind of defect; masks have the same relative path in theirs.
+    """
+
+    path: Path
+    defect: str
+    folder: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoryFiles:
+    """The files of a category.
+
+    Attributes:
+        train: normal images.
+        test: labeled images.
+        masks: folders of masks, of which each has a folder for each kind of defect.
+        notes: what was found and is not used as its place suggests, one sentence each.
+    """
+
+    train: Tuple[Path, ...] = ()
+    test: Tuple[LabeledImage, ...] = ()
+    masks: Tuple[Path, ...] = ()
+    notes: Tuple[str, ...] = ()
+
+
+def subfolders(folder: Path) -> Dict[str, Path]:
+    """Return the folders in a folder by name, sorted, without hidden ones.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    with storage_errors(folder):
+        found = [path for path in folder.iterdir() if not is_hidden(path.name) and is_folder(path)]
+    return {path.name: path for path in sorted(found)}
+
+
+def is_category(folder: Path) -> bool:
+    """Return True if a folder has the folders of one category."""
+    if _is_visa(folder) or _named(folder, ("train", *_TEST_NAMES)):
+        return True
+    return any(find_images(path) for path in _named(folder, GOOD_NAMES))
+
+
+def is_flat(folder: Path) -> bool:
+    """Return True if images lie in a folder and in none below it."""
+    images = find_images(folder)
+    return bool(images) and all(image.parent == folder for image in images)
+
+
+def read_files(folder: Path) -> CategoryFiles:
+    """Return the files of a category; no image is opened.
+
+    Raises:
+        DataError: normal training images cannot be told from others.
+        StorageError: a folder cannot be read.
+    """
+    if _is_visa(folder):
+        return _read_visa(folder)
+    if _named(folder, ("train", *_TEST_NAMES)):
+        return _read_split(folder)
+    if _named(folder, GOOD_NAMES):
+        return _read_classes(folder)
+    return CategoryFiles(tuple(without_masks(find_images(folder))))
+
+
+def without_masks(images: Iterable[Path]) -> List[Path]:
+    """Return the images without masks beside them, such as `a_mask.png` beside `a.png`."""
+    found = list(images)
+    stems = {path.with_suffix("") for path in found}
+    return [path for path in found if masked_stem(path) not in stems - {path.with_suffix("")}]
+
+
+def masked_stem(mask: Path) -> Path:
+    """Return the path of a mask's image without suffix, as far as the mask's name states it."""
+    stem = mask.stem
+    ending = next((end for end in MASK_ENDINGS if stem.lower().endswith(end)), "")
+    return mask.with_name(stem[: len(stem) - len(ending)] or stem)
+
+
+def _named(folder: Path, names: Tuple[str, ...]) -> List[Path]:
+    return [path for name, path in subfolders(folder).items() if name.lower() in names]
+
+
+def is_good(name: str) -> bool:
+    """Return True if a folder of this name holds normal images."""
+    return name.lower() in GOOD_NAMES
+
+
+def _read_split(folder: Path) -> CategoryFiles:
+    notes: List[str] = []
+    train = [image for path in _named(folder, ("train",)) for image in _train_images(path, notes)]
+    tests = _named(folder, _TEST_NAMES)
+    test = [image for path in tests for image in _test_images(path, notes)]
+    for path in _named(folder, _VALIDATION_NAMES):
+        notes.append(f"{path.name}/: {_count(find_images(path))}, not used")
+    masks = [mask for path in (folder, *tests) for mask in _named(path, MASK_FOLDERS)]
+    return CategoryFiles(tuple(train), tuple(test), tuple(masks), tuple(notes))
+
+
+def _train_images(folder: Path, notes: List[str]) -> List[Path]:
+    classes = {name: find_images(path) for name, path in subfolders(folder).items()}
+    good = [image for name, images in classes.items() if is_good(name) for image in images]
+    others = {name: len(images) for name, images in classes.items() if images and not is_good(name)}
+    if not good and not others:  # normal images without a folder of their own
+        return without_masks(find_images(folder))
+    if others and not good:
+        raise DataError(
+            f"no folder of normal images here, but {_listed(others)}",
+            where=folder,
+            fix=f"Name that of the normal images {GOOD!r} (or {', '.join(GOOD_NAMES[1:3])})",
+        )
+    if others:
+        notes.append(f"{folder.name}/: {_listed(others)} not used, only normal images are trained on")
+    loose = len(find_images(folder)) - len(good) - sum(others.values())
+    if loose:
+        notes.append(f"{folder.name}/: {loose} images outside of a folder of normal images, not used")
+    return without_masks(good)
+
+
+def _test_images(folder: Path, notes: List[str]) -> List[LabeledImage]:
+    classes = {name: path for name, path in subfolders(folder).items() if name.lower() not in MASK_FOLDERS}
+    found = [image for name, path in classes.items() for image in labeled_images(name, path)]
+    empty = [name for name, path in classes.items() if not find_images(path)]
+    if empty:
+        notes.append(f"{folder.name}/: no images in {', '.join(empty)}")
+    loose = len([image for image in find_images(folder) if image.parent == folder])
+    if loose:
+        notes.append(f"{folder.name}/: {loose} images without a label, not used; labels are folder names")
+    return found
+
+
+def labeled_images(name: str, folder: Path) -> List[LabeledImage]:
+    """Return the test images in the folder of a kind of defect, without masks that lie beside them."""
+    if is_good(name):
+        return [LabeledImage(path, GOOD, folder) for path in find_images(folder)]
+    images = _without_twins(without_masks(find_images(folder)))
+    return [LabeledImage(path, name, folder) for path in images]
+
+
+def _without_twins(images: List[Path]) -> List[Path]:
+    """Return the images without PNG masks beside JPEG images, as in Real-IAD: each PNG has a JPEG's name."""
+    jpegs = {path.with_suffix("") for path in images if path.suffix.lower() in (".jpg", ".jpeg")}
+    pngs = [path for path in images if path.suffix.lower() == ".png"]
+    if pngs and all(path.with_suffix("") in jpegs for path in pngs):
+        return [path for path in images if path not in pngs]
+    return images
+
+
+def _read_classes(folder: Path) -> CategoryFiles:
+    """Read a folder of normal images and folders of defects, without a split."""
+    classes = {name: path for name, path in subfolders(folder).items() if name.lower() not in MASK_FOLDERS}
+    labeled = [image for name, path in classes.items() for image in labeled_images(name, path)]
+    normal = [image for image in labeled if image.defect == GOOD]
+    defective = [image for image in labeled if image.defect != GOOD]
+    if not defective:
+        return CategoryFiles(tuple(image.path for image in normal), notes=(_ONLY_NORMAL,))
+    held_out = _held_out([image.path for image in normal], folder)
+    return CategoryFiles(
+        tuple(image.path for image in normal if image.path not in held_out),
+        (*(image for image in normal if image.path in held_out), *defective),
+        tuple(_named(folder, MASK_FOLDERS)),
+        (_split_note(len(held_out), len(normal)),),
+    )
+
+
+def _held_out(images: List[Path], folder: Path) -> Set[Path]:
+    """Choose the normal test images by a hash of their names, which does not change when images are added."""
+
+    def rank(path: Path) -> int:
+        return zlib.crc32(path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape"))
+
+    return set(sorted(images, key=rank)[: -(-len(images) // _HELD_OUT) if len(images) > 1 else 0])
+
+
+def _split_note(held_out: int, normal: int) -> str:
+    return f"no split in this layout: {held_out} of {normal} normal images are held out for the test"
+
+
+def _is_visa(folder: Path) -> bool:
+    return is_folder(folder / "Data" / "Images" / "Normal")
+
+
+def _read_visa(folder: Path) -> CategoryFiles:
+    images = folder / "Data" / "Images"
+    normal = find_images(images / "Normal")
+    defects = {name: path for name, path in subfolders(images).items() if name != "Normal"}
+    defective = [image for name, path in defects.items() for image in labeled_images(name, path)]
+    listed = _visa_split(folder)
+    notes: Tuple[str, ...] = ()
+    held_out = {path for path in normal if listed.get(_key(path, folder)) == "test"}
+    if not held_out:
+        held_out = _held_out(normal, folder)
+        notes = (_split_note(len(held_out), len(normal)),)
+    return CategoryFiles(
+        tuple(path for path in normal if path not in held_out),
+        (*(LabeledImage(path, GOOD, images / "Normal") for path in normal if path in held_out), *defective),
+        (folder / "Data" / "Masks",) if is_folder(folder / "Data" / "Masks") else (),
+        notes,
+    )
+
+
+def _key(path: Path, folder: Path) -> str:
+    return f"{folder.resolve().name}/{path.relative_to(folder).as_posix()}"
+
+
+def _visa_split(folder: Path) -> Dict[str, str]:
+    """Return "train" or "test" for each image's path below the folder of all categories, if stated."""
+    table = folder.resolve().parent / "split_csv" / "1cls.csv"
+    if not table.is_file():
+        return {}
+    with storage_errors(table), table.open(encoding="utf-8", errors="replace", newline="") as file:
+        try:
+            return {row["image"]: row["split"] for row in csv.DictReader(file)}
+        except (csv.Error, KeyError) as error:
+            raise DataError(
+                "not VisA's table of image and split", where=table, fix="Restore or remove the file"
+            ) from error
+
+
+def _count(images: List[Path]) -> str:
+    return f"{len(images)} image{'' if len(images) == 1 else 's'}"
+
+
+def _listed(counts: Dict[str, int]) -> str:
+    """Return names of folders with their numbers of images, the first few."""
+    texts = [f"{name} ({count})" for name, count in counts.items()]
+    return ", ".join(texts[:_SHOWN] + ["..."] * (len(texts) > _SHOWN))
+
+
+def describe(folder: Path) -> str:
+    """Return what a folder holds, for messages: its folders with their numbers of images."""
+    counts = {name: len(find_images(path)) for name, path in subfolders(folder).items()}
+    loose = len([image for image in find_images(folder) if image.parent == folder])
+    if not counts:
+        return f"{loose} images" if loose else "no images and no folders"
+    return f"the folders {_listed(counts)}" + (f" and {loose} images" if loose else "")

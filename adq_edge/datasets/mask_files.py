@@ -1,0 +1,90 @@
+"""Finds the mask of each defective image.
+
+The mask of `test/DEFECT/A/IMAGE.jpg` is the first of these that exists, in `ground_truth/DEFECT/A/`, with any
+image suffix and in any case: `IMAGE_mask.png` (or `_gt`, `_label`), `IMAGE.png`, or the folder `IMAGE/` with
+a mask for each defect. Masks are also found without the folder A, or without DEFECT if there is one kind of
+defect. Last, `IMAGE_mask.png` beside the image is used, and `IMAGE.png` beside `IMAGE.jpg`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+from adq_edge.core.image_file import find_images
+from adq_edge.datasets.layouts import GOOD, LabeledImage, is_good, labeled_images, masked_stem, subfolders
+
+
+def find_masks(images: Sequence[LabeledImage], folders: Sequence[Path]) -> Dict[Path, Path]:
+    """Return the mask of each defective image that has one: a file, or a folder of masks to unite.
+
+    Args:
+        images: the test images of a category.
+        folders: the folders of masks, of which each has a folder for each kind of defect.
+    """
+    by_folder: Dict[Path, List[LabeledImage]] = {}
+    for image in images:
+        if image.defect != GOOD:
+            by_folder.setdefault(image.folder, []).append(image)
+    masks: Dict[Path, Path] = {}
+    for folder, members in by_folder.items():
+        tables = [_index(found) for found in _mask_folders(members[0].defect, folders, len(by_folder) == 1)]
+        tables.append(_masks_beside(folder, members[0].defect))
+        last_names = Counter(_name(image).rsplit("/", 1)[-1] for image in members)
+        for image in members:
+            mask = _look_up(_name(image), tables, last_names)
+            if mask is not None:
+                masks[image.path] = mask
+    return masks
+
+
+def unused_masks(masks: Dict[Path, Path], folders: Sequence[Path]) -> List[Path]:
+    """Return the mask files that belong to no defective image, without those of normal images."""
+    used = set(masks.values())
+    return [
+        file
+        for folder in folders
+        for file in find_images(folder)
+        if file not in used
+        and not used.intersection(file.parents)
+        and not any(is_good(name) for name in file.relative_to(folder).parts[:-1])
+    ]
+
+
+def _name(image: LabeledImage) -> str:
+    return image.path.with_suffix("").relative_to(image.folder).as_posix().lower()
+
+
+def _look_up(name: str, tables: Sequence[Dict[str, Path]], last_names: Counter[str]) -> Optional[Path]:
+    last = name.rsplit("/", 1)[-1]
+    names = [name, last] if last_names[last] == 1 else [name]
+    return next((table[key] for table in tables for key in names if key in table), None)
+
+
+def _mask_folders(defect: str, folders: Sequence[Path], is_only: bool) -> List[Path]:
+    """Return the folders that may hold the masks of a kind of defect."""
+    found: List[Path] = []
+    for folder in folders:
+        same = [path for name, path in subfolders(folder).items() if name.lower() == defect.lower()]
+        found += same or ([folder] if is_only else [])
+    return found
+
+
+def _index(folder: Path) -> Dict[str, Path]:
+    """Return the masks in a folder by the name of their image, as `_name` makes it."""
+    files = [file.relative_to(folder) for file in find_images(folder)]
+    inner = {parent for file in files for parent in file.parents if parent.name}
+    table = {parent.as_posix().lower(): folder / parent for parent in inner}
+    plain_names = {file.with_suffix("").as_posix().lower(): folder / file for file in files}
+    mask_names = {masked_stem(file): file for file in files if masked_stem(file) != file.with_suffix("")}
+    table.update(plain_names)
+    table.update({stem.as_posix().lower(): folder / file for stem, file in mask_names.items()})
+    return table
+
+
+def _masks_beside(folder: Path, defect: str) -> Dict[str, Path]:
+    """Return the masks that lie beside the images of a kind of defect."""
+    images = {image.path for image in labeled_images(defect, folder)}
+    masks = [file.relative_to(folder) for file in find_images(folder) if file not in images]
+    return {masked_stem(file).as_posix().lower(): folder / file for file in masks}
