@@ -86,6 +86,8 @@ def read_image_file(path: Path) -> bytes:
         StorageError: the file cannot be read.
         DataError: it is not a regular file with an image suffix, is too large, or changes while it is read.
     """
+    if "\0" in str(path):
+        raise DataError("not a possible file name", where=path, fix="Name an image file")
     with storage_errors(path):
         before = path.stat()
         if not stat.S_ISREG(before.st_mode):

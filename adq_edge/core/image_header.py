@@ -63,7 +63,7 @@ def read_header(content: bytes) -> Optional[ImageHeader]:
         if content.startswith(starts):
             try:
                 header = reader(content)
-            except (struct.error, IndexError, KeyError, ValueError):
+            except (struct.error, IndexError, KeyError, OverflowError, ValueError):
                 return None
             return header if header is not None and min(header.width, header.height) > 0 else None
     return _read_avif(content) if content[4:8] == b"ftyp" else None

@@ -48,10 +48,14 @@ def _levels(pixels: np.ndarray) -> np.ndarray:
 
 
 def _has_low_areas(levels: np.ndarray, half: float) -> bool:
-    """Return True if a few low levels fill areas, as labels do; a soft edge is a band of changing levels."""
+    """Return True if a few low levels fill areas on a ground of 0, as labels do.
+
+    A soft edge is a band of changing levels. A JPEG that was saved as PNG may have a ground above 0.
+    """
     low = (levels > 0) & (levels < half)
-    if not low.any() or len(np.unique(levels)) > _MAX_LABELS + 1:
+    count = np.count_nonzero(low)
+    if not 0 < count < np.count_nonzero(levels == 0) or len(np.unique(levels)) > _MAX_LABELS + 1:
         return False
     square = np.ones((3, 3), np.uint8)
     flat = cv2.dilate(levels, square) == cv2.erode(levels, square)
-    return bool(2 * np.count_nonzero(low & flat) >= np.count_nonzero(low))
+    return bool(2 * np.count_nonzero(low & flat) >= count)

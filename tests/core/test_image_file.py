@@ -1,0 +1,98 @@
+"""Image files on the disk: which are opened, and what the terminal shows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from adq_edge.core.errors import AdqError, DataError, StorageError
+from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images, read_image_file
+from adq_edge.core.imaging import read_image
+from factories.encoded_images import encode, with_png_chunk
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+
+
+def test_only_regular_files_are_opened(tmp_path: Path):
+    os.mkfifo(str(tmp_path / "pipe.png"))
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "folder.png").mkdir()
+    for name in ("pipe.png", "zero.png", "folder.png"):
+        with pytest.raises(DataError, match=rf"{name}: not a regular file"):
+            read_image(tmp_path / name)
+    (tmp_path / "lost.png").symlink_to("nowhere")
+    with pytest.raises(StorageError, match="no such file"):
+        read_image(tmp_path / "lost.png")
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "a\0b.png", "no/such/file.png"])
+def test_impossible_names_are_refused(tmp_path: Path, name: str):
+    with pytest.raises(AdqError):
+        read_image(tmp_path / name)
+
+
+def test_suffixes_are_those_of_a_folder(tmp_path: Path):
+    for suffix in IMAGE_SUFFIXES:
+        (tmp_path / f"a{suffix}").write_bytes(encode(".png", PIXELS))
+        (tmp_path / f"B{suffix.upper()}").write_bytes(encode(".png", PIXELS))
+    (tmp_path / "c.txt").write_bytes(encode(".png", PIXELS))
+    (tmp_path / "png").write_bytes(encode(".png", PIXELS))
+    found = find_images(tmp_path)
+    assert len(found) == 2 * len(IMAGE_SUFFIXES)
+    for path in found:
+        np.testing.assert_array_equal(read_image(path), PIXELS[:, :, ::-1])
+    for name in ("c.txt", "png"):
+        with pytest.raises(DataError, match=r"no image suffix\. Rename it; images are: avif bmp"):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".jp2", ".webp", ".avif"])
+def test_rarer_formats_are_read(tmp_path: Path, suffix: str):
+    if not cv2.haveImageWriter(f"x{suffix}"):
+        pytest.skip("this OpenCV does not write the format")
+    flat = np.full((32, 32, 3), (40, 120, 200), np.uint8)
+    (tmp_path / f"a{suffix.upper()}").write_bytes(encode(suffix, flat))
+    (path,) = find_images(tmp_path)
+    np.testing.assert_allclose(read_image(path).mean((0, 1)), [200, 120, 40], atol=6)
+
+
+def test_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(".png", PIXELS))
+    fstat = os.fstat
+
+    def late(descriptor: int) -> os.stat_result:
+        with path.open("ab") as file:
+            file.write(b"more")
+        return fstat(descriptor)
+
+    monkeypatch.setattr(os, "fstat", late)
+    with pytest.raises(DataError, match="changed while it was read"):
+        read_image_file(path)
+
+
+def test_damaged_images_leave_no_message_of_a_library(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    contents = {"iccp.png": with_png_chunk(encode(".png", PIXELS), b"iCCP", b"sRGB\0\0junk")}
+    for suffix in (".png", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".jpg"):
+        content = encode(suffix, PIXELS)
+        middle = len(content) // 2
+        contents[f"cut{suffix}"] = content[:middle]
+        if suffix != ".jpg":
+            contents[f"flip{suffix}"] = (
+                content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
+            )
+    contents["float.tiff"] = encode(".tiff", PIXELS.astype(np.float32))
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    refused = 0
+    for path in find_images(tmp_path):
+        try:
+            read_image(path)
+        except DataError:
+            refused += 1
+    assert refused >= 8
+    assert capfd.readouterr() == ("", "")
