@@ -17,7 +17,7 @@ from adq_edge.calibration.sources import (
 )
 from adq_edge.core.console import print_categories
 from adq_edge.core.errors import CalibrationError
-from adq_edge.datasets.mvtec import known_categories
+from adq_edge.datasets.mvtec import is_dataset, known_categories, print_notes, read_dataset
 
 
 def choose_source(
@@ -46,6 +46,8 @@ def choose_source(
     categories = own_categories(bundle, folder)
     if reads_categories(spec):
         print_categories("calibration", categories)
+        if folder is not None and is_dataset(folder):
+            print_notes(read_dataset(folder, categories))
     return make_source(spec, folder, samples, categories=categories)
 
 

@@ -62,13 +62,32 @@ def _walk(top: Path) -> Iterator[Path]:
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))
-        for path in folder.iterdir():
-            if is_hidden(path.name):
-                continue
-            if is_folder(path):
-                folders.append(path)
-            elif path.suffix.lower() in IMAGE_SUFFIXES:  # a broken link too: reading it is an error
-                yield path
+        inside, files = list_folder(folder)
+        folders.extend(folder / name for name in reversed(inside))
+        # A broken link too: reading it is an error.
+        yield from (path for path in map(folder.joinpath, files) if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def list_folder(folder: Path) -> Tuple[List[str], List[str]]:
+    """Return the names of the folders and of the other entries in a folder, sorted, without hidden ones.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    folders: List[str] = []
+    files: List[str] = []
+    with os.scandir(str(folder)) as entries:
+        for entry in entries:
+            if not is_hidden(entry.name):
+                (folders if _is_folder(entry) else files).append(entry.name)
+    return sorted(folders), sorted(files)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def is_folder(path: Path) -> bool:

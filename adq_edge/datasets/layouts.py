@@ -26,7 +26,7 @@ from typing import Dict, Iterable, List, Set, Tuple
 
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import storage_errors
-from adq_edge.core.image_file import find_images, is_folder, is_hidden
+from adq_edge.core.image_file import find_images, is_folder, list_folder
 
 GOOD = "good"
 GOOD_NAMES = ("good", "ok", "normal", "okay", "pass", "defect_free", "no_defect", "non_defective")
@@ -82,8 +82,7 @@ def subfolders(folder: Path) -> Dict[str, Path]:
         StorageError: the folder cannot be read.
     """
     with storage_errors(folder):
-        found = [path for path in folder.iterdir() if not is_hidden(path.name) and is_folder(path)]
-    return {path.name: path for path in sorted(found)}
+        return {name: folder / name for name in list_folder(folder)[0]}
 
 
 def is_category(folder: Path) -> bool:

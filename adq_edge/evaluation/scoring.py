@@ -13,7 +13,7 @@ import numpy as np
 from adq_edge.core.console import print_categories, progress_bar
 from adq_edge.core.errors import DataError, EngineError
 from adq_edge.core.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
-from adq_edge.datasets.mvtec import Dataset, Sample, known_categories, read_dataset
+from adq_edge.datasets.mvtec import Dataset, Sample, known_categories, print_notes, read_dataset
 from adq_edge.metrics.pixel import PixelMetrics, PixelQuality
 from adq_edge.metrics.quality import f1_max_threshold, image_auroc
 from adq_edge.runtimes.base import Engine, Output
@@ -131,7 +131,9 @@ def choose_dataset(
     if not categories:
         categories = known_categories(Path(root), engine.sidecar.categories)
         print_categories("evaluation", categories)
-    return read_dataset(Path(root), categories, needs_training=False)
+    dataset = read_dataset(Path(root), categories, needs_training=False)
+    print_notes(dataset)
+    return dataset
 
 
 def run_engine(engine: Engine, image: np.ndarray, name: Union[str, Path]) -> Output:
