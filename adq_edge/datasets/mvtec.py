@@ -17,7 +17,6 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 from adq_edge.core.console import console
 from adq_edge.core.errors import DataError
 from adq_edge.core.image_file import find_images, is_folder
-from adq_edge.core.text import plain
 from adq_edge.datasets.layouts import (
     EXPECTED,
     GOOD_NAMES,
@@ -181,7 +180,7 @@ def read_dataset(
 def print_notes(dataset: Dataset) -> None:
     """Print what was found in a dataset's folders and is not used, on standard error."""
     for note in dataset.notes:
-        console.print(f"note: {plain(note)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
 
 
 def known_categories(root: Path, names: Sequence[str]) -> Tuple[str, ...]:

@@ -14,7 +14,6 @@ import numpy as np
 from adq_edge.artifacts.bundle import MANIFEST_FILE
 from adq_edge.artifacts.sidecar import sidecar_path
 from adq_edge.core.errors import DataError
-from adq_edge.core.files import storage_errors
 from adq_edge.core.heat_map_files import is_heat_map
 from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images
 from adq_edge.core.imaging import read_image

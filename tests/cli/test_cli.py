@@ -205,7 +205,7 @@ def test_predict_prints_a_line_per_image_and_exits_with_1_for_unreadable_ones(
     ("arguments", "complaint"),
     [
         (["train", "--data", "none"], "none: no such dataset folder"),
-        (["train", "--data", "."], "no category found here"),
+        (["train", "--data", "."], ".: has one training image. Training needs at least 2"),
         (["export"], "no checkpoint found here. Name one, or make one first: adq-edge train"),
         (["export", "none.pt"], "none.pt: no such file or directory"),
         (["export", "text.png"], "text.png: not a whole file written by torch.save"),
