@@ -72,7 +72,9 @@ def bench(
             scenarios=scenario,
             image=image,
         )
-        _print_boards(results)
+        code = print_boards(results)
+        if code:
+            raise typer.Exit(code)
         return
     if data is not None or precision is not None:
         raise AdqError("--data and --precision are for --host", fix="Use eval and build on this machine")
@@ -105,20 +107,26 @@ def _print_report(report: BenchmarkReport) -> None:
         print_table(table)
 
 
-def _print_boards(results: List[BoardResult]) -> None:
+def print_boards(results: List[BoardResult]) -> int:
+    """Print the tables and lines of boards, then their errors; return the exit code."""
+    from adq_edge.core.text import printable
     from adq_edge.report.render.terminal import print_table
     from adq_edge.report.tables.remote import board_lines, board_tables
 
+    problems: List[AdqError] = []
     for result in results:
-        for table in board_tables(result):
-            print_table(table)
-        for line in board_lines(result):
-            typer.echo(line)
-    problems = [result.problem for result in results if result.problem is not None]
+        try:
+            for table in board_tables(result):
+                print_table(table)
+            for line in board_lines(result):
+                typer.echo(printable(line))
+        except AdqError as error:  # one board's files must not hide another board's results
+            problems.append(error)
+        if result.problem is not None:
+            problems.append(result.problem)
     for problem in problems:
         typer.echo(f"adq-edge: {problem}", err=True)
-    if problems:
-        raise typer.Exit(AdqError.exit_code)
+    return AdqError.exit_code if problems else 0
 
 
 def _print_estimate(bundle: Path, engines: List[Path]) -> None:

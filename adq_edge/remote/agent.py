@@ -1,61 +1,75 @@
-"""The agent on a board: this file is sent over ssh and answers requests there; standard library only.
+"""The agent on a board: its source is sent over ssh and answers requests there; standard library only.
 
-ROOT is `~/.cache/adq-edge` on the board:
+ROOT is `~/.cache/adq-edge` on the board, which only its user may read:
 
-    files/SHA256        the files that were sent, named by the hash of their content
-    jobs/ID/work/       working folder of a job; jobs/ID/ has its log, state, temporary files and this file
+    uploads/ID/SHA256   the files that were sent for a job that has not started, by the hash of their content
+    jobs/ID/            a job; see `supervisor`
+    senders/ID/NAME     locked by the agents of the sender NAME of a job
     env/                the environment with adq-edge; installed.json identifies the installation
-    queue               locked by the running job, because two jobs would disturb each other's measurements
+    queue               locked by the running job
 
 Requests and replies are a line of JSON, followed by a payload. Every request can be repeated safely, because
-a connection may be lost before the reply. A supervisor process runs a job's commands and outlives the
-connection. The agent finds a job's processes by the variable ADQ_EDGE_JOB in their environment.
+a connection may be lost before the reply. A supervisor process runs a job and outlives the connection.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import importlib
 import json
 import os
 import platform
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import IO, Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-MARK = "ADQ_EDGE_JOB"
+from adq_edge.remote.supervisor import (
+    MARK,
+    RUNNING,
+    end_processes,
+    installed_key,
+    is_locked,
+    read_json,
+    read_state,
+    remove,
+    write_json,
+)
+
 PROGRESS = "ADQ_EDGE_PROGRESS"
+LARGEST_RESULTS = 1 << 26
+"""Largest size of a job's result files together, in bytes."""
+MOST_RESULTS = 1000
+LARGEST_LOG = 1 << 20
+"""Size of the end of a log that is sent, in bytes."""
 
 _BLOCK = 1 << 20
-_RESERVE_BYTES = 1 << 16
-"""Disk space that is kept for the log and the state of a job that fills the disk."""
-_FULL_BYTES = 1 << 20  # a disk with less free space counts as full
 _IDLE_SECONDS = 900  # longest pause between requests, in which the sender may prepare files
 _STALLED_SECONDS = 120
 _CLEANUP_SECONDS = 10
-_GRACE_SECONDS = 10.0
+_RECONNECT_SECONDS = 300.0  # time for a sender to connect again before its files are removed
+_UNFOLLOWED_SECONDS = 60.0  # a dead job without a request in this time is removed
 _DAY = 86400.0
-RUNNING = ("queued", "running")
+_LONGEST_PATH = 500  # characters of a path in an error
 
-
-class AbandonedError(Exception):
-    """A job's lease expired without a request about the job."""
+_held: Dict[str, IO[bytes]] = {}
+"""The lock files of this agent by job; a lock ends with the agent."""
 
 
 # ---- requests ----
 
 
 def describe(root: Path) -> Dict[str, Any]:
-    """Remove old files and return the board's properties, such as its free disk space in bytes."""
-    for folder in ("files", "jobs"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
+    """Remove what earlier runs left and return the board's properties, such as its free space in bytes."""
+    for folder in (root, root / "uploads", root / "jobs", root / "senders"):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
     _tidy(root)
     with contextlib.suppress(ImportError):
         importlib.import_module("ensurepip")
@@ -68,27 +82,25 @@ def describe(root: Path) -> Dict[str, Any]:
         "glibc": platform.libc_ver()[1],
         "free": shutil.disk_usage(str(root)).free,
         "venv": "ensurepip" in sys.modules and "venv" in sys.modules,
-        "installed": _read_json(root / "installed.json").get("key"),
+        "installed": installed_key(root),
     }
 
 
-def missing(root: Path, names: Sequence[str]) -> Dict[str, Any]:
-    """Return the hashes of file contents that are missing on the board; mark the others as used."""
-    absent = []
-    for name in names:
-        try:
-            os.utime(str(root / "files" / name))
-        except FileNotFoundError:
-            absent.append(name)
-    return {"missing": absent}
+def missing(root: Path, job: str, sender: str, names: Sequence[str]) -> Dict[str, Any]:
+    """Return the hashes of file contents of a job that were not sent yet."""
+    _hold(root, job, sender)
+    return {"missing": [name for name in names if not (root / "uploads" / job / name).exists()]}
 
 
-def put(root: Path, items: Sequence[Tuple[str, int]]) -> Dict[str, Any]:
+def put(root: Path, job: str, sender: str, items: Sequence[Tuple[str, int]]) -> Dict[str, Any]:
     """Store file contents from the payload; `items` are their (SHA-256, size in bytes)."""
     left = sum(size for _, size in items)
     try:
+        _hold(root, job, sender)
+        folder = root / "uploads" / job
+        folder.mkdir(parents=True, exist_ok=True)
         for name, size in items:
-            scratch = root / "files" / f".{name}.{os.getpid()}"
+            scratch = folder / f".{name}.{os.getpid()}"
             digest = hashlib.sha256()
             try:
                 with scratch.open("wb") as file:
@@ -99,7 +111,7 @@ def put(root: Path, items: Sequence[Tuple[str, int]]) -> Dict[str, Any]:
                         file.write(block)
                 if digest.hexdigest() != name:
                     return {"error": {"text": "a file changed while it was sent"}}
-                scratch.replace(root / "files" / name)
+                scratch.replace(folder / name)
             finally:
                 scratch.unlink(missing_ok=True)
     except SystemExit:
@@ -112,104 +124,142 @@ def put(root: Path, items: Sequence[Tuple[str, int]]) -> Dict[str, Any]:
 
 
 def start(
-    root: Path, job: str, files: Dict[str, str], steps: List[Dict[str, Any]], lease: float, path: str
+    root: Path,
+    job: str,
+    sender: str,
+    files: Dict[str, str],
+    steps: List[Dict[str, Any]],
+    results: str,
+    lease: float,
+    path: str,
+    installed: Optional[str],
 ) -> Dict[str, Any]:
     """Start a job, unless it is running or done; a failed job is started again.
 
     Args:
         root: the folder ROOT of the module docstring.
         job: name of the job.
+        sender: name of the sender.
         files: SHA-256 of each file's content, by path in the job's folder.
         steps: each with a `name` and alternative `commands`, tried in order until one succeeds.
+        results: the folder of the result files, relative to the job's folder; empty without results.
         lease: time without a request, in seconds, after which the job stops.
         path: folders to prepend to PATH.
+        installed: key of the installation that the job needs; None if it needs none.
     """
-    folder = root / "jobs" / job
+    _hold(root, job, sender)
+    folder, uploads = root / "jobs" / job, root / "uploads" / job
     if folder.exists():
-        if _state(folder)["state"] in (*RUNNING, "done"):
+        if read_state(folder)["state"] in (*RUNNING, "done"):
+            remove(uploads)
             return {"found": True}
-        end(root, job)
+        _end(root, job)
     fresh = root / "jobs" / f".{job}.{os.getpid()}"
     try:
         for name, content in files.items():
             (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-            _link(root / "files" / content, fresh / name)
+            _link(uploads / content, fresh / name)
         for place in ("work", "tmp"):
             (fresh / place).mkdir(exist_ok=True)
-        _write_json(fresh / "spec.json", {"steps": steps, "lease": lease})
-        _write_json(fresh / "state.json", {"state": "running", "step": "start"})
-        (fresh / "reserve").write_bytes(bytes(_RESERVE_BYTES))
+        spec = {"steps": steps, "results": results, "lease": lease, "installed": installed}
+        write_json(fresh / "spec.json", spec)
+        write_json(fresh / "state.json", {"state": "running", "step": "start"})
         (fresh / "lease").touch()
-        lock_path, log_path = fresh / "lock", fresh / "log"
-        with lock_path.open("wb") as lock, log_path.open("wb") as log:
+        with (fresh / "lock").open("wb") as lock, (fresh / "log").open("wb") as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
             fresh.replace(folder)
-            variables = {
-                MARK: str(folder),
-                PROGRESS: str(folder / "progress.json"),
-                "PYTHONUNBUFFERED": "1",
-                # A killed command's temporary files are removed with the job.
-                "TMPDIR": str(folder / "tmp"),
-            }
-            search = os.pathsep.join(part for part in (path, os.environ.get("PATH", "")) if part)
-            subprocess.Popen(
-                [sys.executable, str(folder / "agent.py"), str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=str(folder / "work"),
-                env={**os.environ, "PATH": search, **variables},
-                pass_fds=(lock.fileno(),),  # the supervisor inherits the lock and holds it until it ends
-                start_new_session=True,
-            )
+            _start_supervisor(folder, lock, log, path)
+        remove(uploads)
     finally:
         shutil.rmtree(str(fresh), ignore_errors=True)
     return {"found": False}
 
 
-def poll(root: Path, job: str) -> Dict[str, Any]:
+def _start_supervisor(folder: Path, lock: IO[bytes], log: IO[bytes], path: str) -> None:
+    variables = {
+        MARK: str(folder),
+        PROGRESS: str(folder / "progress.json"),
+        "PYTHONUNBUFFERED": "1",
+        # A killed command's temporary files are removed with the job.
+        "TMPDIR": str(folder / "tmp"),
+        "PATH": os.pathsep.join(part for part in (path, os.environ.get("PATH", "")) if part),
+    }
+    subprocess.Popen(
+        [sys.executable, str(folder / "supervisor.py"), str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        cwd=str(folder / "work"),
+        env={**os.environ, **variables},
+        pass_fds=(lock.fileno(),),  # the supervisor inherits the lock and holds it until it ends
+        start_new_session=True,
+    )
+
+
+def poll(root: Path, job: str, sender: str) -> Dict[str, Any]:
     """Return the state of a job, and renew its lease."""
     folder = root / "jobs" / job
     if not folder.exists():
-        return {"state": "gone"}
+        return {"state": "gone", "step": "", "code": 1, "done": 0, "total": 0}
+    _hold(root, job, sender)
     (folder / "lease").touch()
-    return {**_state(folder), "progress": _read_json(folder / "progress.json")}
+    progress = read_json(folder / "progress.json")
+    done, total = (progress.get(name) for name in ("done", "total"))
+    known = isinstance(done, int) and isinstance(total, int)
+    return {**read_state(folder), "done": done if known else 0, "total": total if known else 0}
 
 
-def fetch(root: Path, job: str, folder: str) -> Dict[str, Any]:
-    """Return a job's log and the files of one of its folders; the payload holds their contents."""
+def fetch(root: Path, job: str) -> Dict[str, Any]:
+    """Return a job's log and the files of its results folder; the payload holds their contents.
+
+    Links are not followed, and temporary files of killed commands are left out.
+    """
     base = root / "jobs" / job
-    paths = [path for path in sorted((base / folder).rglob("*")) if path.is_file()]
-    contents = [(str(path.relative_to(base / folder)), path.read_bytes()) for path in paths]
-    contents.append(("log", (base / "log").read_bytes()[-_BLOCK:]))
+    results = base / "results"
+    if not results.is_dir():  # the supervisor was killed
+        results = base / (read_json(base / "spec.json").get("results") or "results")
+    paths = [path for path in _entries(results) if _is_result(path)]
+    if len(paths) > MOST_RESULTS or sum(path.stat().st_size for path in paths) > LARGEST_RESULTS:
+        return {"error": {"text": f"the results are more than {LARGEST_RESULTS >> 20} MiB"}}
+    contents = [(path.name, path.read_bytes()) for path in paths]
+    with (base / "log").open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - LARGEST_LOG))
+        contents.append(("log", log.read(LARGEST_LOG)))
     return {
         "files": [[name, len(content)] for name, content in contents],
         "payload": b"".join(content for _, content in contents),
     }
 
 
-def end(root: Path, job: str) -> Dict[str, Any]:
-    """End every process of a job and remove its folder."""
-    folder = root / "jobs" / job
-    _end_processes(folder)
-    shutil.rmtree(str(folder), ignore_errors=True)
-    return {}
-
-
-def set_installed(root: Path, key: str) -> Dict[str, Any]:
-    """Record the key of the installation."""
-    _write_json(root / "installed.json", {"key": key})
+def end(root: Path, job: str, sender: str) -> Dict[str, Any]:
+    """End every process of a job and remove its files, unless another sender follows the job."""
+    _release(job)
+    senders = root / "senders" / job
+    if any(path.name != sender and is_locked(path) for path in _entries(senders)):
+        return {}
+    _end(root, job)
+    remove(root / "uploads" / job)
+    remove(senders)
     return {}
 
 
 _REQUESTS: Dict[str, Callable[..., Dict[str, Any]]] = {
-    request.__name__: request for request in (describe, missing, put, start, poll, fetch, end, set_installed)
+    request.__name__: request for request in (describe, missing, put, start, poll, fetch, end)
 }
 
 
 def serve(root: Path) -> None:
-    """Answer requests until the connection ends or times out."""
+    """Answer requests until the connection ends; then remove the files of jobs that did not start."""
+    os.umask(0o077)
     signal.signal(signal.SIGALRM, _give_up)
+    try:
+        _answer_requests(root)
+    finally:
+        signal.alarm(0)
+        _forget_uploads(root)
+
+
+def _answer_requests(root: Path) -> None:
     while True:
         signal.alarm(_IDLE_SECONDS)
         line = sys.stdin.buffer.readline()
@@ -219,8 +269,8 @@ def serve(root: Path) -> None:
         try:
             reply = _REQUESTS[request.pop("do")](root, **request)
         except OSError as error:
-            text = error.strerror or str(error)
-            reply = {"error": {"errno": error.errno, "text": text, "file": error.filename}}
+            file = None if error.filename is None else ascii(error.filename)[1:-1][:_LONGEST_PATH]
+            reply = {"error": {"errno": error.errno, "text": error.strerror or ascii(error), "file": file}}
         payload = reply.pop("payload", b"")
         sys.stdout.buffer.write(json.dumps({**reply, "bytes": len(payload)}).encode() + b"\n" + payload)
         sys.stdout.buffer.flush()
@@ -241,127 +291,90 @@ def _receive(size: int) -> bytes:
     return block
 
 
-# ---- the supervisor of a job ----
+# ---- senders ----
 
 
-def supervise(folder: Path) -> None:
-    """Run the steps of a job one after another, then end all processes that they started."""
-    spec = _read_json(folder / "spec.json")
-    signal.signal(signal.SIGALRM, lambda number, frame: _check_lease(folder, spec["lease"]))
-    _check_lease(folder, spec["lease"])
-    state = {"state": "failed", "step": "", "code": 1}
-    problem = None
-    try:
-        with (folder.parents[1] / "queue").open("wb") as queue:
-            _wait_for_turn(queue, folder)
-            for step in spec["steps"]:
-                state.update(step=step["name"], code=1)
-                _write_json(folder / "state.json", {**state, "state": "running"})
-                state["code"] = _run(step["commands"], folder)
-                if state["code"] != 0:
-                    if shutil.disk_usage(str(folder)).free < _FULL_BYTES:
-                        problem = os.strerror(errno.ENOSPC)  # the command's own message may be missing
-                    return
-            state["state"] = "done"
-    except AbandonedError:
-        state["state"] = "abandoned"
-    except OSError as error:
-        problem = str(error)
-    finally:
-        signal.alarm(0)
-        _end_processes(folder)
-        with contextlib.suppress(FileNotFoundError):  # the job was ended and removed
-            (folder / "reserve").unlink()
-            if problem is not None:
-                print(problem, flush=True)
-            _write_json(folder / "state.json", state)
+def _hold(root: Path, job: str, sender: str) -> None:
+    """Lock the file that says that a sender follows a job; the lock ends with this agent."""
+    if job not in _held:
+        path = root / "senders" / job / sender
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _held[job] = path.open("wb")
+        fcntl.flock(_held[job], fcntl.LOCK_SH)
 
 
-def _wait_for_turn(queue: IO[bytes], folder: Path) -> None:
-    try:
-        fcntl.flock(queue, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _write_json(folder / "state.json", {"state": "queued", "step": ""})
-        fcntl.flock(queue, fcntl.LOCK_EX)
+def _release(job: str) -> None:
+    if job in _held:
+        _held.pop(job).close()
 
 
-def _run(commands: Sequence[Sequence[str]], folder: Path) -> int:
-    code = 1
-    for command in commands:
-        (folder / "progress.json").unlink(missing_ok=True)
-        print(f"+ {' '.join(command)}", flush=True)
-        try:
-            # No time limit: with one, wait() polls, which disturbs the measurement.
-            code = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=str(folder / "work")).wait()
-        except OSError as error:
-            print(error, flush=True)
-            code = 127
-        if code == 0:
-            break
-    return code
+def _forget_uploads(root: Path) -> None:
+    """Remove the files for jobs that this agent's sender did not start, unless it connects again.
+
+    The sender has ended if it closed its end only. If the connection was lost, it has some minutes.
+    """
+    waiting = [job for job in _held if not (root / "jobs" / job).exists()]
+    for job in list(_held):
+        _release(job)
+    if any((root / "uploads" / job).exists() for job in waiting) and _is_connection_lost():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        time.sleep(_RECONNECT_SECONDS)
+    for job in waiting:
+        if not any(map(is_locked, _entries(root / "senders" / job))):
+            remove(root / "uploads" / job)
+            remove(root / "senders" / job)
 
 
-def _check_lease(folder: Path, seconds: float) -> None:
-    try:
-        left = (folder / "lease").stat().st_mtime + seconds - time.time()
-    except FileNotFoundError:
-        left = 0.0
-    if left <= 0:
-        raise AbandonedError
-    signal.setitimer(signal.ITIMER_REAL, left)
+def _is_connection_lost() -> bool:
+    poller = select.poll()
+    poller.register(sys.stdout.fileno(), 0)
+    return bool(poller.poll(0))
 
 
-# ---- processes and files ----
+# ---- files ----
 
 
-def _end_processes(folder: Path) -> None:
-    """End all other processes of a job: with SIGTERM, and with SIGKILL after a grace period."""
-    deadline = time.monotonic() + _GRACE_SECONDS
-    terminated = set()
-    for pids in iter(lambda: list(_processes(folder)), []):
-        late = time.monotonic() > deadline
-        for pid in pids:
-            if late or pid not in terminated:
-                terminated.add(pid)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-        time.sleep(0.05)
-
-
-def _processes(folder: Path) -> Iterator[int]:
-    mark = f"{MARK}={folder}".encode()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    yield int(entry.name)
-
-
-def _state(folder: Path) -> Dict[str, Any]:
-    """Return the state of a job; `dead` if the supervisor was killed or the board lost power."""
-    with contextlib.suppress(FileNotFoundError), (folder / "lock").open("rb") as lock:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            state = _read_json(folder / "state.json")
-            return {**state, "state": "dead"} if state.get("state", "queued") in RUNNING else state
-        return _read_json(folder / "state.json")
-    return {"state": "dead"}
+def _end(root: Path, job: str) -> None:
+    folder = root / "jobs" / job
+    end_processes(folder)
+    remove(folder)
 
 
 def _tidy(root: Path) -> None:
-    """Remove file contents unused for 30 days, ended jobs after 7 days and scratch files after 1 day."""
-    for path in (root / "files").iterdir():
-        _remove_if_older(path, 30)
-    for path in (root / "jobs").iterdir():
-        if _state(path)["state"] not in RUNNING:
-            _remove_if_older(path, 7)
+    """Remove what no running job and no sender uses.
+
+    These are files of jobs that did not start, dead jobs, ended jobs after 7 days, and files of earlier
+    releases.
+    """
+    for folder in ("uploads", "senders"):
+        for path in _entries(root / folder):
+            if not any(map(is_locked, _entries(root / "senders" / path.name))):
+                _remove_if_older(path, _RECONNECT_SECONDS)
+    for path in _entries(root / "jobs"):
+        if path.name.startswith("."):  # prepared by an agent, whose process number is the suffix
+            _remove_if_older(path, _DAY if Path(f"/proc{path.suffix.replace('.', '/')}").exists() else 0.0)
+        elif read_state(path)["state"] not in RUNNING:
+            is_dead = read_state(path)["state"] == "dead"
+            _remove_if_older(path, _UNFOLLOWED_SECONDS if is_dead else 7 * _DAY)
+    for path in _entries(root / "files"):  # of releases before 0.2
+        _remove_if_older(path, _DAY)
 
 
-def _remove_if_older(path: Path, days: int) -> None:
-    days = 1 if path.name.startswith(".") else days
+def _remove_if_older(path: Path, seconds: float) -> None:
+    lease = path / "lease"
     with contextlib.suppress(OSError):
-        if time.time() - path.stat().st_mtime > days * _DAY:
-            shutil.rmtree(str(path)) if path.is_dir() else path.unlink()
+        if time.time() - (lease if lease.exists() else path).stat().st_mtime > seconds:
+            remove(path)
+
+
+def _entries(folder: Path) -> List[Path]:
+    with contextlib.suppress(OSError):
+        return sorted(folder.iterdir())
+    return []
+
+
+def _is_result(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and not path.name.startswith(".")
 
 
 def _link(source: Path, target: Path) -> None:
@@ -373,27 +386,10 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(str(source), str(target))
 
 
-def _read_json(path: Path) -> Dict[str, Any]:
-    """Return the content of a file; an empty dictionary if it is missing or incomplete."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        content: Dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return content
-    return {}
-
-
-def _write_json(path: Path, content: Dict[str, Any]) -> None:
-    scratch = path.with_name(f".{path.name}")
-    scratch.write_text(json.dumps(content), encoding="utf-8")
-    scratch.replace(path)
-
-
-def main(folder: Optional[str]) -> None:
-    """Supervise the job in `folder`; answer requests if it is None."""
-    if folder is not None:
-        supervise(Path(folder))
-    else:
-        serve(Path("~/.cache/adq-edge").expanduser().resolve())
+def main() -> None:
+    """Answer requests on standard input."""
+    serve(Path("~/.cache/adq-edge").expanduser().resolve())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    main()

@@ -5,27 +5,33 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
+import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.outputs import check_writable
 from adq_edge.core.errors import AdqError, StorageError
-from adq_edge.core.files import write_bytes
 from adq_edge.core.imaging import read_image
 from adq_edge.core.options import Device, Precision, Scenario, choose
 from adq_edge.core.runtimes import find_runtime
-from adq_edge.remote.bench_job import DIAGNOSIS, RESULTS, Request, extras_for, make_job
+from adq_edge.remote.bench_job import RESULTS, Request, extras_for, make_job
 from adq_edge.remote.board import PATIENCE_SECONDS, Board
 from adq_edge.remote.engine_specs import EngineSpec, read_specs
-from adq_edge.remote.errors import HostError
+from adq_edge.remote.errors import HostError, StoppedError
 from adq_edge.remote.installation import adq_edge_command, install
 from adq_edge.remote.jobs import JobResult, job_error, run_job
 from adq_edge.remote.progress import BoardsDisplay
-
-_LOG = "run.log"
-_INSTALL_LOG = "install.log"
+from adq_edge.remote.results import (
+    FAULT_LOG,
+    INSTALL_LOG,
+    LOG,
+    ResultFiles,
+    check_targets,
+    result_names,
+    write_log,
+    write_results,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +114,10 @@ def bench_remotely(
         read_image(request.image)  # a board would detect an invalid image only in its last step
     target = workspace.RESULTS if output is None else Path(output)
     for host in hosts:
-        for name in (_LOG, _INSTALL_LOG):
-            check_writable(target / _folder_name(host) / name)
+        check_targets(target / _folder_name(host), ())
     specs = read_specs(items, request.device, choose(Precision, precision))
+    for host in hosts:
+        check_targets(target / _folder_name(host), result_names([spec.name for spec in specs]))
     stop = threading.Event()
     with BoardsDisplay(hosts, shown=progress) as display:
         boards = [Board(host, display.reporter(host), stop, patience) for host in hosts]
@@ -133,12 +140,13 @@ def _check_hosts(hosts: Sequence[str]) -> None:
 
 
 def _connect(boards: Sequence[Board], display: BoardsDisplay) -> Dict[str, BoardResult]:
-    """Connect to the boards in turn, because ssh may ask for passwords; return the failed boards."""
+    """Connect to the boards in turn if ssh may ask for passwords; return the failed boards."""
     failed = {}
     for board in boards:
         try:
             with display.hidden_for_questions() as interactive:
-                board.connect(interactive=interactive)
+                if interactive:
+                    board.connect(interactive=True)
         except AdqError as error:
             failed[board.host] = BoardResult(board.host, problem=error)
             display.finish(board.host, "failed")
@@ -169,54 +177,66 @@ def _run_all(
 def _run(
     board: Board, request: Request, specs: Sequence[EngineSpec], output: Path, display: BoardsDisplay
 ) -> BoardResult:
+    folder = output / _folder_name(board.host)
     try:
-        result = _run_one(board, request, specs, output / _folder_name(board.host))
+        result = _run_one(board, request, specs, folder)
     except AdqError as error:
-        display.finish(board.host, f"failed: {error.what}")
-        named = error if error.where == board.host else _with_host(error, board.host)
-        return BoardResult(board.host, problem=named)
+        problem = error if error.where == board.host else _with_host(error, board.host)
+        result = BoardResult(board.host, problem=problem)
+    except StoppedError:
+        raise
+    except Exception as error:  # a fault of adq-edge must not end the runs of the other boards
+        result = BoardResult(board.host, problem=_report_fault(error, board.host, folder))
     display.finish(board.host, "done" if result.problem is None else f"failed: {result.problem.what}")
     return result
 
 
 def _run_one(board: Board, request: Request, specs: Sequence[EngineSpec], folder: Path) -> BoardResult:
+    board.connect()
     board.show("check")
     info = board.read_info()
     job = make_job(request, specs, info.machine, adq_edge_command(info))
-    install(board, info, extras_for(request, specs), folder / _INSTALL_LOG)
-    result = run_job(board, job, RESULTS, lambda result: _keep(result, folder))
-    problem = None
+    key = install(board, info, extras_for(request, specs), folder / INSTALL_LOG)
+    job = dataclasses.replace(job, installed=key)
+    written = ResultFiles()
+
+    def keep(result: JobResult) -> None:
+        nonlocal written
+        written = _keep(board.host, result, result_names([spec.name for spec in specs]), folder)
+
+    result = run_job(board, job, RESULTS, keep)
+    problem = written.problem
     if result.state != "done":
-        problem = job_error(board.host, result, fix=f"Its output is in {folder / _LOG}")
-    paths = [folder / name for name in _result_files(result)]
+        problem = job_error(board.host, result, fix=f"Its output is in {folder / LOG}")
+    elif problem is None and not written.benchmarks:
+        problem = HostError("sent no result of bench", where=board.host, fix=f"Read {folder / LOG}")
     return BoardResult(
-        board.host,
-        tuple(path for path in paths if path.name.endswith(".bench.json")),
-        tuple(path for path in paths if path.name.endswith(".eval.json")),
-        next((path for path in paths if path.name == DIAGNOSIS), None),
-        result.found,
-        problem,
+        board.host, written.benchmarks, written.evaluations, written.diagnosis, result.found, problem
     )
 
 
-def _keep(result: JobResult, folder: Path) -> None:
+def _keep(host: str, result: JobResult, names: Sequence[str], folder: Path) -> ResultFiles:
     """Write a job's log and result files, also after a failure."""
-    files = _result_files(result)
     try:
-        write_bytes(folder / _LOG, result.log.encode("utf-8"))
-        for name, content in files.items():
-            write_bytes(folder / name, content)
+        write_log(folder / LOG, result.log)
+        return write_results(host, result.files, names, folder)
     except StorageError as error:
         fix = error.fix or "Choose another output folder"
-        if files and result.state == "done":  # a failed job would be run again
+        if result.files and result.state == "done":  # a failed job would be run again
             fix += "; the results are kept on the board: give the same command again"
         raise StorageError(error.what, where=error.where, fix=fix) from error
 
 
-def _result_files(result: JobResult) -> Dict[str, bytes]:
-    """Return a job's result files by name, without a killed command's temporary files."""
-    files = {Path(name).name: content for name, content in result.files.items()}
-    return {name: content for name, content in files.items() if not name.startswith(".")}
+def _report_fault(error: Exception, host: str, folder: Path) -> HostError:
+    """Write the traceback of an unexpected error to a file and return an error that names the file."""
+    what = f"adq-edge failed unexpectedly ({type(error).__name__}: {error})"
+    try:
+        write_log(
+            folder / FAULT_LOG, "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        )
+    except StorageError as problem:
+        return HostError(what, where=host, fix=f"Its traceback could not be written ({problem})")
+    return HostError(what, where=host, fix=f"Report it with the file {folder / FAULT_LOG}")
 
 
 def _with_host(error: AdqError, host: str) -> AdqError:

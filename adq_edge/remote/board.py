@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any, Callable, Iterator, Optional, Sequence
 
-import dacite
-
+from adq_edge.remote import channel
 from adq_edge.remote.errors import ConnectionLostError, HostError, StoppedError
-from adq_edge.remote.ssh import Connection, Reply, connect
+from adq_edge.remote.replies import Content, Reply
+from adq_edge.remote.ssh import Connection, connect
 
 PATIENCE_SECONDS = 300.0
 """Longest time without a connection, in seconds; after it, the command fails."""
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 20.0
+_STOP_SECONDS = 5.0
 _RESUME = "The run there continues: give the same command again to follow it"
+_LARGEST_DISK = 10**18
+_PATH = r"/[^\x00]{0,1000}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +50,25 @@ class BoardInfo:
     venv: bool
     installed: Optional[str]
 
-    def __post_init__(self) -> None:
-        # These values become parts of local folder names and of pip arguments.
-        patterns = {"python": r"\d+\.\d+\.\S+", "machine": r"\w+", "glibc": r"(2\.\d{1,3}(\.\d+)?)?"}
-        for name, pattern in patterns.items():
-            if not re.fullmatch(pattern, getattr(self, name)):
-                raise ValueError(f"{name}: {getattr(self, name)!r}")
+    @classmethod
+    def parse(cls, content: Content) -> BoardInfo:
+        """Return the properties in the reply to `describe`.
+
+        These values become parts of local folder names, and of arguments of pip and of commands there.
+
+        Raises:
+            HostError: a value is missing or impossible.
+        """
+        return cls(
+            root=content.text("root", _PATH),
+            python=content.text("python", r"\d{1,2}\.\d{1,3}\.[\w.+-]{1,40}"),
+            executable=content.text("executable", _PATH),
+            machine=content.text("machine", r"[A-Za-z0-9_]{1,40}"),
+            glibc=content.text("glibc", r"(2\.\d{1,3}(\.\d{1,3})?)?"),
+            free=content.integer("free", _LARGEST_DISK),
+            venv=content.flag("venv"),
+            installed=content.text("installed", r"[0-9a-f]{64}") if content.has_value("installed") else None,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +90,9 @@ class Board:
         report: called with the progress of every step.
         stop: set when the user ends the run.
         patience: longest time without a connection, in seconds.
+
+    Attributes:
+        sender: a name of this object that no other command has.
     """
 
     def __init__(
@@ -84,10 +103,13 @@ class Board:
         patience: float = PATIENCE_SECONDS,
     ) -> None:
         self.host = host
+        self.sender = uuid.uuid4().hex
         self.progress = Progress("connect")
         self._report = report
         self._stop = stop
         self._patience = patience
+        self._silence = channel.SILENCE_SECONDS
+        self._stopped_at: Optional[float] = None
         self._open = contextlib.ExitStack()
         self._connection: Optional[Connection] = None
 
@@ -97,13 +119,14 @@ class Board:
         self._report(self.progress)
 
     def connect(self, *, interactive: bool = False) -> None:
-        """Open the first connection, without retries.
+        """Open the first connection, without retries; returns at once if it is open.
 
         Args:
             interactive: True if ssh may ask for a password; requires the main thread.
         """
-        self.show("connect")
-        self._connection = self._open.enter_context(connect(self.host, interactive=interactive))
+        if self._connection is None:
+            self.show("connect")
+            self._connection = self._connect(interactive)
 
     def read_info(self) -> BoardInfo:
         """Request the properties of the board.
@@ -111,10 +134,7 @@ class Board:
         Raises:
             HostError: the reply is invalid.
         """
-        try:
-            return dacite.from_dict(BoardInfo, self.ask("describe").content)
-        except (dacite.DaciteError, ValueError) as problem:
-            raise HostError(f"its reply to describe is invalid ({problem})", where=self.host) from problem
+        return BoardInfo.parse(self.ask("describe").content)
 
     def ask(self, do: str, payload: Sequence[Path] = (), **request: Any) -> Reply:
         """Send a request to the agent and return its reply; repeat it after a lost connection.
@@ -128,7 +148,7 @@ class Board:
             self.check_stop()
             try:
                 if self._connection is None:
-                    self._connection = self._open.enter_context(connect(self.host, interactive=False))
+                    self._connection = self._connect(interactive=False)
                 return self._connection.ask(do, payload, **request)
             except ConnectionLostError as error:
                 self.close()
@@ -145,6 +165,9 @@ class Board:
                     problem = "cannot be restored"
                     raise self._connection_error(problem, error, f"{_RESUME}. {login}") from error
                 raise
+            except StoppedError:
+                self.close()  # the reply to this request would be taken for that to the next one
+                raise
 
     def wait(self, seconds: float) -> None:
         """Wait; raise StoppedError if the user ends the run."""
@@ -159,17 +182,34 @@ class Board:
     @contextlib.contextmanager
     def requests_after_stop(self) -> Iterator[None]:
         """Allow requests after the user has ended the run, with at most 5 s to reconnect."""
-        stop, patience = self._stop, self._patience
-        self._stop, self._patience = threading.Event(), min(patience, 5.0)
+        before = self._stop, self._patience, self._silence
+        self._stop, self._patience = threading.Event(), min(self._patience, _STOP_SECONDS)
+        self._silence, self._stopped_at = min(self._silence, 2 * _STOP_SECONDS), None
         try:
             yield
         finally:
-            self._stop, self._patience = stop, patience
+            self._stop, self._patience, self._silence = before
 
     def close(self) -> None:
         """Close the connection, if there is one."""
         self._open.close()
         self._connection = None
+
+    def _connect(self, interactive: bool) -> Connection:
+        opening = connect(
+            self.host, interactive=interactive, check_stop=self._check_pending, silence=self._silence
+        )
+        return self._open.enter_context(opening)
+
+    def _check_pending(self) -> None:
+        """Raise StoppedError some seconds after the user has ended the run.
+
+        A request that is answered by then leaves its connection usable. A new one could need a password.
+        """
+        if self._stop.is_set():
+            self._stopped_at = self._stopped_at or time.monotonic()
+            if time.monotonic() > self._stopped_at + _STOP_SECONDS:
+                raise StoppedError
 
     def _show_waiting(self) -> None:
         before = self.progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from typing import Any, Mapping, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from adq_edge.core.errors import AdqError
 
@@ -116,10 +116,15 @@ def last_error(output: str) -> str:
     return (errors or before or [""])[-1]
 
 
-def agent_error(host: str, problem: Mapping[str, Any]) -> HostError:
-    """Return the error for an error reply of the agent."""
-    number: Optional[int] = problem.get("errno")
+def agent_error(host: str, number: Optional[int], text: str, file: str) -> HostError:
+    """Return the error for an error reply of the agent.
+
+    Args:
+        host: the board.
+        number: the number of a system error; None for another error.
+        text: the description.
+        file: the file with the problem; empty without one.
+    """
     if number in _FULL:
         return disk_full(host)
-    place = f" ({problem['file']})" if problem.get("file") else ""
-    return HostError(f"{problem['text'].lower()}{place}", where=host)
+    return HostError(f"{text.lower()}{f' ({file})' if file else ''}", where=host)

@@ -6,10 +6,9 @@ import hashlib
 import re
 import tempfile
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from adq_edge.core.errors import StorageError
-from adq_edge.core.files import write_bytes
 from adq_edge.remote.board import Board, BoardInfo
 from adq_edge.remote.errors import HostError
 from adq_edge.remote.jobs import Job, JobResult, Step, job_error, run_job
@@ -21,6 +20,7 @@ from adq_edge.remote.requirements import (
     fetch_wheels,
     platform_of,
 )
+from adq_edge.remote.results import write_log
 from adq_edge.remote.wheel import write_wheel
 
 _CACHE = Path("~/.cache/adq-edge/wheels")
@@ -30,6 +30,7 @@ _PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--no-cache-dir")
 _CUDA = "/usr/local/cuda/bin"
 """JetPack does not add its CUDA compiler, which pycuda needs, to PATH."""
 _NO_RESULTS = "work/none"
+_RECORD = "import json, sys; json.dump({'key': sys.argv[2]}, open(sys.argv[1], 'w'))"
 _DOWNLOAD_FAILED = re.compile(
     r"could not find a version|no matching distribution|max retries exceeded|name resolution|timed out"
     r"|timeouterror|connection ?error|connection (broken|refused|reset|aborted)|network is unreachable"
@@ -51,8 +52,8 @@ def _python(info: BoardInfo) -> str:
     return f"{info.root}/env/bin/python"
 
 
-def install(board: Board, info: BoardInfo, extras: Sequence[str], log: Path) -> None:
-    """Install or update adq-edge on a board.
+def install(board: Board, info: BoardInfo, extras: Sequence[str], log: Path) -> str:
+    """Install or update adq-edge on a board; return the key of the installation.
 
     Packages in the board's Python are reused, such as JetPack's TensorRT. Others come from the internet. If
     the board has no internet, this machine downloads their wheels and sends them.
@@ -77,19 +78,27 @@ def install(board: Board, info: BoardInfo, extras: Sequence[str], log: Path) -> 
             if not info.venv:
                 fix = "Install the module there: sudo apt install python3-venv"
                 raise HostError("its Python cannot create environments", where=board.host, fix=fix)
-            _install(board, info, wheel, requirements, log)
-            board.ask("set_installed", key=key)
+            _install(board, info, _Package(wheel, tuple(requirements), key), log)
+    return key
 
 
-def _install(board: Board, info: BoardInfo, wheel: Path, requirements: Sequence[str], log: Path) -> None:
-    first = result = run_job(board, _job(info, wheel, requirements, ()), _NO_RESULTS)
+class _Package(NamedTuple):
+    """The wheel of adq-edge, its requirements, and the key of this installation."""
+
+    wheel: Path
+    requirements: Tuple[str, ...]
+    key: str
+
+
+def _install(board: Board, info: BoardInfo, package: _Package, log: Path) -> None:
+    first = result = run_job(board, _job(info, package, ()), _NO_RESULTS)
     if _lacks_internet(first):
         try:
-            wheels = _download_wheels(board, info, requirements)
+            wheels = _download_wheels(board, info, package.requirements)
         except HostError as error:
             fix = ". ".join([*([error.fix] if error.fix else []), _keep_log(log, first)])
             raise HostError(error.what, where=board.host, fix=fix) from error
-        result = run_job(board, _job(info, wheel, requirements, wheels), _NO_RESULTS)
+        result = run_job(board, _job(info, package, wheels), _NO_RESULTS)
     if result.state != "done":
         attempts = (first,) if result is first else (first, result)
         raise job_error(board.host, result, fix=_keep_log(log, *attempts))
@@ -98,7 +107,7 @@ def _install(board: Board, info: BoardInfo, wheel: Path, requirements: Sequence[
 def _keep_log(log: Path, *attempts: JobResult) -> str:
     """Write the output of a failed installation to a file; return a message with the path."""
     try:
-        write_bytes(log, "\n".join(result.log for result in attempts).encode("utf-8"))
+        write_log(log, "\n".join(result.log for result in attempts))
     except StorageError as error:  # must not hide the board's error
         return f"The output of the installation could not be written to {log} ({error.what})"
     return f"The output of the installation is in {log}"
@@ -119,15 +128,16 @@ def _download_wheels(board: Board, info: BoardInfo, requirements: Sequence[str])
     return fetch_wheels(requirements, platform, _CACHE.expanduser() / platform.name)
 
 
-def _job(info: BoardInfo, wheel: Path, requirements: Sequence[str], wheels: Sequence[Path]) -> Job:
-    python = _python(info)
+def _job(info: BoardInfo, package: _Package, wheels: Sequence[Path]) -> Job:
+    python, record = _python(info), f"{info.root}/installed.json"
+    wheel, requirements, key = package
     pinned = constraints()
     files: Dict[str, Path] = {f"work/{wheel.name}": wheel}
     files.update({f"work/wheels/{path.name}": path for path in wheels})
     if pinned is not None:
         files[_CONSTRAINTS] = pinned
     steps = (
-        Step("install", (("rm", "-f", f"{info.root}/installed.json"),)),
+        Step("install", (("rm", "-f", record),)),
         Step(
             "create a virtual environment",
             (
@@ -142,6 +152,8 @@ def _job(info: BoardInfo, wheel: Path, requirements: Sequence[str], wheels: Sequ
             "install adq-edge",
             ((python, *_PIP, "--no-index", "--no-deps", "--force-reinstall", wheel.name),),
         ),
+        # A step of the job, because no other job can install another version before it ends.
+        Step("record the installation", ((info.executable, "-c", _RECORD, record, key),)),
     )
     spare = _SPARE_MB if info.installed is not None else _SPARE_MB_FIRST
     return Job("install", files, steps, path=_CUDA, spare_mb=spare)

@@ -7,25 +7,31 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Callable, Dict, Iterator, Mapping, Optional, Tuple
 
-from adq_edge.remote.agent import RUNNING
 from adq_edge.remote.board import Board
 from adq_edge.remote.errors import HostError, StoppedError, disk_full, is_disk_full_error, last_error
+from adq_edge.remote.replies import reply_error
+from adq_edge.remote.supervisor import RUNNING
 from adq_edge.remote.transfer import hash_files, send
 
 LEASE_SECONDS = 6 * 3600.0
 """Time without a request, in seconds, after which a job stops."""
 
-_AGENT = Path(__file__).with_name("agent.py")
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _POLL_SECONDS = 1.0
 _FIRST_PAUSE = 0.1
 _ERROR_PREFIX = "adq-edge: "
 _ENDS = {
-    "gone": "was stopped by another user or command",
+    "gone": "was ended by another user or command",
     "abandoned": "stopped because this machine sent no request for too long",
     "dead": "was killed, or the board was restarted",
+    "replaced": "did not start, because another command installed another version of adq-edge there",
 }
+_STATES = frozenset((*RUNNING, *_ENDS, "done", "failed"))
+_LARGEST_CODE = 1 << 16
+_LARGEST_PROGRESS = 10**15
+_LOG = "log"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Job:
         path: folders to prepend to PATH.
         spare_mb: disk space that the work needs besides the files, in MB (10^6 bytes).
         lease: time without a request, in seconds, after which the job stops.
+        installed: key of the installation of adq-edge that the job needs; None if it needs none.
     """
 
     kind: str
@@ -55,6 +62,7 @@ class Job:
     path: str = ""
     spare_mb: float = 100.0
     lease: float = LEASE_SECONDS
+    installed: Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +70,7 @@ class JobResult:
     """The end of a job and its results.
 
     Attributes:
-        state: `done`, `failed`, `abandoned` (its lease expired), `dead` or `gone`.
+        state: `done`, `failed`, `abandoned` (its lease expired), `dead`, `gone` or `replaced`.
         step: the last step that ran.
         code: the exit code of that step.
         files: the contents of the result files by name.
@@ -110,26 +118,35 @@ def run_job(
     """
     phase = f"send files ({job.kind})"
     board.show(phase)
-    files = {"agent.py": _AGENT, **job.files}
+    files = {"supervisor.py": _SUPERVISOR, **job.files}
     hashes = hash_files(board, files)
     name = _name(job, hashes)
-    if board.ask("poll", job=name).content["state"] not in (*RUNNING, "done"):
-        # A running job has its files, and may leave less free space than `send` requires.
-        send(board, files, hashes, phase=phase, spare_mb=job.spare_mb)
-    steps = [dataclasses.asdict(step) for step in job.steps]
     with _end_job_if_stopped(board, name):
-        started = board.ask("start", job=name, files=hashes, steps=steps, lease=job.lease, path=job.path)
+        if _poll(board, name).state not in (*RUNNING, "done"):
+            # A running job has its files, and may leave less free space than `send` requires.
+            send(board, name, files, hashes, phase=phase, spare_mb=job.spare_mb)
+        found = _start(board, job, name, hashes, results)
         state = _follow(board, name)
-        if state["state"] == "gone":
+        if state.state == "gone":
             return JobResult("gone", "", 1, {}, "", False)
-        fetched = _fetch(board, name, results)
-        log = fetched.pop("log").decode("utf-8", "replace")
-        found, code = started.content["found"], int(state.get("code", 1))
-        result = JobResult(state["state"], state.get("step", ""), code, fetched, log, found)
+        fetched = _fetch(board, name)
+        log = fetched.pop(_LOG).decode("utf-8", "replace")
+        result = JobResult(state.state, state.step, state.code, fetched, log, found)
         keep(result)
         board.show("remove the files there")
-        board.ask("end", job=name)
+        board.ask("end", job=name, sender=board.sender)
     return result
+
+
+@dataclasses.dataclass(frozen=True)
+class _JobState:
+    """The state of a job, its current or last step with its exit code, and the step's progress."""
+
+    state: str
+    step: str
+    code: int
+    done: int
+    total: int
 
 
 def _name(job: Job, hashes: Mapping[str, str]) -> str:
@@ -137,26 +154,55 @@ def _name(job: Job, hashes: Mapping[str, str]) -> str:
     return f"{job.kind}-{hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
-def _follow(board: Board, name: str) -> Dict[str, Any]:
+def _start(board: Board, job: Job, name: str, hashes: Mapping[str, str], results: str) -> bool:
+    """Start a job; return True if an earlier call started it."""
+    reply = board.ask(
+        "start",
+        job=name,
+        sender=board.sender,
+        files=hashes,
+        steps=[dataclasses.asdict(step) for step in job.steps],
+        results=results,
+        lease=job.lease,
+        path=job.path,
+        installed=job.installed,
+    )
+    return reply.content.flag("found")
+
+
+def _poll(board: Board, name: str) -> _JobState:
+    content = board.ask("poll", job=name, sender=board.sender).content
+    return _JobState(
+        content.choice("state", _STATES),
+        content.text("step"),
+        content.integer("code", _LARGEST_CODE, -_LARGEST_CODE) if content.has_value("code") else 1,
+        content.integer("done", _LARGEST_PROGRESS),
+        content.integer("total", _LARGEST_PROGRESS),
+    )
+
+
+def _follow(board: Board, name: str) -> _JobState:
     pause = _FIRST_PAUSE
     while True:
-        state = board.ask("poll", job=name).content
-        if state["state"] not in RUNNING:
+        state = _poll(board, name)
+        if state.state not in RUNNING:
             return state
-        progress = state.get("progress") or {}
-        phase = "wait for another run on this board" if state["state"] == "queued" else state["step"]
-        board.show(phase, progress.get("done", 0), progress.get("total", 0))
+        phase = "wait for another run on this board" if state.state == "queued" else state.step
+        board.show(phase, state.done, state.total)
         board.wait(pause)
         pause = min(1.5 * pause, _POLL_SECONDS)
 
 
-def _fetch(board: Board, name: str, folder: str) -> Dict[str, bytes]:
+def _fetch(board: Board, name: str) -> Dict[str, bytes]:
+    """Return the contents of a job's result files and of its log, by name."""
     board.show("fetch the results")
-    reply = board.ask("fetch", job=name, folder=folder)
+    reply = board.ask("fetch", job=name)
     files, first = {}, 0
-    for path, size in reply.content["files"]:
+    for path, size in reply.content.files("files", len(reply.payload)).items():
         files[path] = reply.payload[first : first + size]
         first += size
+    if _LOG not in files:
+        raise reply_error(board.host, f"it has no file {_LOG!r}")
     return files
 
 
@@ -168,7 +214,7 @@ def _end_job_if_stopped(board: Board, name: str) -> Iterator[None]:
         board.show("end the run there")
         with board.requests_after_stop():
             try:
-                board.ask("end", job=name)
+                board.ask("end", job=name, sender=board.sender)
             except HostError as error:
                 what = f"the run on the board could not be stopped ({error.what})"
                 fix = "Give the same command again, and end it then"

@@ -5,30 +5,43 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
+import re
 import shlex
 import signal
-import subprocess
-import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Sequence
+from typing import Any, Callable, Iterator, List, Sequence
 
 from adq_edge.core.errors import AdqError, DataError, MissingDependencyError
 from adq_edge.core.files import storage_errors
+from adq_edge.core.text import printable
+from adq_edge.remote import channel
+from adq_edge.remote.agent import LARGEST_LOG, LARGEST_RESULTS
+from adq_edge.remote.channel import Channel
 from adq_edge.remote.errors import ConnectionLostError, HostError, agent_error, login_error
+from adq_edge.remote.replies import LARGEST_LINE, Content, Reply, reply_error
 
 SSH_VARIABLE = "ADQ_EDGE_SSH"
 """Environment variable with the ssh command and its options, like git's GIT_SSH_COMMAND."""
 
 OLDEST_PYTHON = (3, 8)
 
-_AGENT = Path(__file__).with_name("agent.py")
+_SOURCES = ("supervisor", "agent")
 _GREETING = "adq-edge agent on Python "
 # Valid in every version of Python; the agent itself needs OLDEST_PYTHON.
 _BOOTSTRAP = (
     "import sys;sys.stdout.write('{greeting}%d.%d\\n'%sys.version_info[:2]);sys.stdout.flush();"
     "sys.version_info>={oldest} and exec(sys.stdin.buffer.read({size}))"
 )
+# Defines the package's modules that the agent consists of, without the package.
+_LOADER = """
+import sys, types
+for name in ("adq_edge", "adq_edge.remote"):
+    sys.modules[name] = types.ModuleType(name)
+for name, source in {sources!r}:
+    module = sys.modules["adq_edge.remote." + name] = types.ModuleType("adq_edge.remote." + name)
+    exec(compile(source, name + ".py", "exec"), module.__dict__)
+module.main()
+"""
 # A dead network is detected within 45 s. An existing control master is used. This connection must not become
 # one, because killing it at the end would break the user's other sessions.
 _OPTIONS = (
@@ -36,76 +49,46 @@ _OPTIONS = (
     *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"),
 )
 _BLOCK = 1 << 18
-_SILENCE_SECONDS = 120.0
+_LOGIN_SECONDS = 180.0  # longer than an ssh server waits for a password
 _LARGEST_GREETING = 1 << 16
-
-
-class Content(Dict[str, Any]):
-    """The values of a reply by name; a missing name raises HostError.
-
-    Args:
-        host: the board that replied.
-        values: the values.
-    """
-
-    def __init__(self, host: str, values: Dict[str, Any]) -> None:
-        super().__init__(values)
-        self._host = host
-
-    def __missing__(self, name: str) -> NoReturn:
-        fix = "Check that ssh reaches the board and not a proxy"
-        raise HostError(f"its reply has no {name!r}", where=self._host, fix=fix)
-
-
-class Reply(NamedTuple):
-    """A reply of the agent."""
-
-    content: Content
-    payload: bytes
+_LARGEST_PAYLOAD = LARGEST_RESULTS + LARGEST_LOG
+_CLOSE_SECONDS = 2.0
+_NOT_FOUND = (126, 127)
+_LARGEST_ERRNO = 10_000
 
 
 class Connection:
-    """An open ssh connection, created by `connect`."""
+    """An open ssh connection to an agent, created by `connect`."""
 
-    def __init__(self, host: str, command: Sequence[str], log: Path, interactive: bool) -> None:
+    def __init__(self, host: str, channel: Channel) -> None:
         self.host = host
-        self._log = log
-        self._received = b""
-        with log.open("wb") as errors, _shielded_from_ctrl_c(interactive):
-            try:
-                self._process = subprocess.Popen(
-                    list(command),
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    bufsize=0,
-                    start_new_session=not interactive,
-                )
-            except OSError as error:
-                what = f"cannot run {command[0]} ({(error.strerror or str(error)).lower()})"
-                fix = f"Install an ssh client, or name one in {SSH_VARIABLE}"
-                raise MissingDependencyError(what, fix=fix) from error
+        self._channel = channel
 
-    def start_agent(self, agent: bytes, limit: Optional[float]) -> None:
+    def start_agent(self, agent: bytes, silence: float) -> None:
         """Send the agent and wait until it runs.
+
+        Args:
+            agent: its source.
+            silence: longest time in seconds without a byte before the agent runs.
 
         Raises:
             HostError: the login failed, or the board has no Python or an old one.
             ConnectionLostError: the connection ended.
         """
-        with contextlib.suppress(ConnectionLostError):  # _explain_start reports the cause
-            self._write(agent)
+        self._channel.silence = silence
         seen = 0
-        while seen < _LARGEST_GREETING:
-            try:
-                line = self._read_line(limit)
-            except ConnectionLostError:
-                raise self._explain_start() from None
-            seen += len(line)
-            text = line.decode("utf-8", "replace")
-            if text.startswith(_GREETING):
-                _check_python(self.host, text[len(_GREETING) :].strip())
-                return
+        try:
+            self._channel.write(agent)
+            while seen < _LARGEST_GREETING:
+                line = self._channel.read_line(_LARGEST_GREETING)
+                seen += len(line)
+                text = line.decode("utf-8", "replace")
+                if text.startswith(_GREETING):
+                    _check_python(self.host, text[len(_GREETING) :].strip())
+                    self._channel.silence = min(silence, channel.SILENCE_SECONDS)
+                    return
+        except ConnectionLostError as error:
+            raise self._explain_start(error) from None
         raise HostError("its login shell prints too much text", where=self.host, fix="Check its .bashrc")
 
     def ask(self, do: str, payload: Sequence[Path] = (), **request: Any) -> Reply:
@@ -113,38 +96,21 @@ class Connection:
 
         Raises:
             ConnectionLostError: the connection ended.
-            HostError: the agent reported an error.
+            HostError: the agent reported an error, or its reply is not valid.
             DataError: a file changed while it was sent.
         """
-        try:
-            self._write(json.dumps({"do": do, **request}).encode() + b"\n")
-            for path, (_, size) in zip(payload, request.get("items", ())):
-                self._write_file(path, size)
-            content = Content(self.host, json.loads(self._read_line(_SILENCE_SECONDS)))
-            reply = Reply(content, self._read(int(content["bytes"])))
-        except (ValueError, TypeError):  # a closed pipe, or an incomplete or invalid reply
-            raise self._lost() from None
+        self._channel.write(json.dumps({"do": do, **request}).encode() + b"\n")
+        for path, (_, size) in zip(payload, request.get("items", ())):
+            self._write_file(path, size)
+        content = Content.parse(self.host, self._channel.read_line(LARGEST_LINE))
+        reply = Reply(content, self._channel.read(content.integer("bytes", _LARGEST_PAYLOAD)))
         if "error" in content:
-            raise agent_error(self.host, content["error"])
+            raise self._read_error(content.object("error"))
         return reply
 
     def close(self) -> None:
         """End the connection and its agent."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-
-    def _write(self, content: bytes) -> None:
-        assert self._process.stdin is not None
-        view = memoryview(content)
-        try:
-            while view:
-                view = view[self._process.stdin.write(view) or 0 :]
-        except BrokenPipeError:
-            raise self._lost() from None
+        self._channel.close(_CLOSE_SECONDS)
 
     def _write_file(self, path: Path, size: int) -> None:
         with storage_errors(path), path.open("rb") as file:
@@ -152,60 +118,41 @@ class Connection:
                 size -= len(block)
                 if size < 0:
                     break
-                self._write(block)
+                self._channel.write(block)
         if size != 0:
             self.close()  # the announced number of bytes cannot be sent any more
             raise DataError("changed while it was sent", where=path, fix="Run the command again")
 
-    def _read_line(self, limit: Optional[float]) -> bytes:
-        while b"\n" not in self._received:
-            self._fill(limit)
-        line, _, self._received = self._received.partition(b"\n")
-        return line + b"\n"
+    def _read_error(self, error: Content) -> HostError:
+        number = error.integer("errno", _LARGEST_ERRNO) if error.has_value("errno") else None
+        file = error.text("file") if error.has_value("file") else ""
+        return agent_error(self.host, number, error.text("text"), file)
 
-    def _read(self, size: int) -> bytes:
-        parts: List[bytes] = [self._received]
-        while sum(map(len, parts)) < size:
-            self._received = b""
-            self._fill(_SILENCE_SECONDS)
-            parts.append(self._received)
-        content = b"".join(parts)
-        self._received = content[size:]
-        return content[:size]
-
-    def _fill(self, limit: Optional[float]) -> None:
-        assert self._process.stdout is not None
-        descriptor = self._process.stdout.fileno()
-        ready, _, _ = select.select([descriptor], [], [], limit)
-        block = os.read(descriptor, _BLOCK) if ready else b""
-        if not block:
-            raise self._lost()
-        self._received += block
-
-    def _lost(self) -> ConnectionLostError:
-        lines = self._messages().strip().splitlines()
-        reason = f" ({lines[-1].strip()})" if lines else ""
-        return ConnectionLostError(f"the connection was lost{reason}", where=self.host)
-
-    def _explain_start(self) -> AdqError:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
-        if self._process.poll() in (126, 127):
+    def _explain_start(self, error: ConnectionLostError) -> AdqError:
+        code = self._channel.wait_for_end(5.0)
+        if code is None:
+            return error
+        if code in _NOT_FOUND:
             fix = "Install it there: sudo apt install python3 python3-venv"
             return HostError("has no python3", where=self.host, fix=fix)
-        return login_error(self.host, self._messages())
-
-    def _messages(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")
+        return login_error(self.host, self._channel.messages())
 
 
 @contextlib.contextmanager
-def connect(host: str, *, interactive: bool) -> Iterator[Connection]:
+def connect(
+    host: str,
+    *,
+    interactive: bool,
+    check_stop: Callable[[], None],
+    silence: float,
+) -> Iterator[Connection]:
     """Open a connection and close it at the end of the block.
 
     Args:
         host: the board, as a destination for `ssh`.
         interactive: True if ssh may ask for a password or about a host key; requires the main thread.
+        check_stop: called several times per second while waiting for the board; it may raise.
+        silence: longest time in seconds in which the board neither sends nor receives a byte.
 
     Raises:
         HostError: the board cannot be reached, refuses the login, or has no usable Python.
@@ -213,22 +160,48 @@ def connect(host: str, *, interactive: bool) -> Iterator[Connection]:
     """
     if host.startswith("-") or not host.strip():
         raise HostError("not a host name", where=host or "--host", fix="Give it as for ssh: user@board")
-    agent = _AGENT.read_bytes()
+    agent = agent_source()
     bootstrap = _BOOTSTRAP.format(greeting=_GREETING, oldest=OLDEST_PYTHON, size=len(agent))
     batch = () if interactive else ("-o", "BatchMode=yes")
     command = [*ssh_command(), *_OPTIONS, *batch, "--", host, f'exec python3 -c "{bootstrap}"']
-    with tempfile.TemporaryDirectory() as folder:
-        connection = Connection(host, command, Path(folder) / "stderr", interactive)
-        try:
-            connection.start_agent(agent, None if interactive else _SILENCE_SECONDS)
-            yield connection
-        finally:
-            connection.close()
+    connection = Connection(host, _open(host, command, check_stop, interactive))
+    try:
+        connection.start_agent(agent, _LOGIN_SECONDS if interactive else silence)
+        yield connection
+    finally:
+        connection.close()
+
+
+def agent_source() -> bytes:
+    """Return the source code of the agent, which needs no installed package."""
+    folder = Path(__file__).parent
+    sources = [(name, (folder / f"{name}.py").read_text(encoding="utf-8")) for name in _SOURCES]
+    return _LOADER.format(sources=sources).encode()
 
 
 def ssh_command() -> List[str]:
-    """Return the ssh command with its options."""
-    return shlex.split(os.environ.get(SSH_VARIABLE, "")) or ["ssh"]
+    """Return the ssh command with its options.
+
+    Raises:
+        HostError: ADQ_EDGE_SSH has an open quotation.
+    """
+    try:
+        return shlex.split(os.environ.get(SSH_VARIABLE, "")) or ["ssh"]
+    except ValueError as problem:
+        raise HostError(
+            f"not a command ({problem})", where=SSH_VARIABLE, fix="Close its quotation marks"
+        ) from problem
+
+
+def _open(host: str, command: Sequence[str], check_stop: Callable[[], None], interactive: bool) -> Channel:
+    try:
+        with _shielded_from_ctrl_c(interactive):
+            return Channel(host, command, check_stop, new_session=not interactive)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the host's name
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        what = f"cannot run {command[0]} ({reason})"
+        fix = f"Install an ssh client, or name one in {SSH_VARIABLE}"
+        raise MissingDependencyError(what, fix=fix) from error
 
 
 @contextlib.contextmanager
@@ -248,6 +221,8 @@ def _shielded_from_ctrl_c(interactive: bool) -> Iterator[None]:
 
 
 def _check_python(host: str, version: str) -> None:
+    if not re.fullmatch(r"\d{1,3}\.\d{1,3}", version):
+        raise reply_error(host, f"it cannot be from Python {printable(version, 40)}")
     if tuple(int(part) for part in version.split(".")) < OLDEST_PYTHON:
         fix = "adq-edge needs Python 3.8 or later, as in JetPack 5.1 or later"
         raise HostError(f"its python3 is Python {version}", where=host, fix=fix)

@@ -29,12 +29,19 @@ def hash_files(board: Board, files: Mapping[str, Path]) -> Dict[str, str]:
 
 
 def send(
-    board: Board, files: Mapping[str, Path], hashes: Mapping[str, str], *, phase: str, spare_mb: float
+    board: Board,
+    job: str,
+    files: Mapping[str, Path],
+    hashes: Mapping[str, str],
+    *,
+    phase: str,
+    spare_mb: float,
 ) -> None:
-    """Send files to a board.
+    """Send the files of a job to a board.
 
     Args:
         board: the board.
+        job: name of the job.
         files: the files by their names in the job's folder.
         hashes: the result of `hash_files` for them.
         phase: name of the step.
@@ -47,7 +54,7 @@ def send(
     """
     board.show(phase)
     paths = {hashes[name]: path for name, path in files.items()}
-    waiting = [(content, paths[content]) for content in _missing(board, sorted(paths))]
+    waiting = [(content, paths[content]) for content in _missing(board, job, sorted(paths))]
     sizes = {content: _size(path) for content, path in waiting}
     total = sum(sizes.values())
     _check_space(board, total / _MB, spare_mb)
@@ -55,16 +62,17 @@ def send(
     for batch in _batches(waiting, sizes):
         board.show(phase, done, total)
         items = [(content, sizes[content]) for content, _ in batch]
-        board.ask("put", [path for _, path in batch], items=items)
+        board.ask("put", [path for _, path in batch], job=job, sender=board.sender, items=items)
         done += sum(size for _, size in items)
     board.show(phase, total, total)
 
 
-def _missing(board: Board, contents: List[str]) -> List[str]:
+def _missing(board: Board, job: str, contents: List[str]) -> List[str]:
     absent: List[str] = []
     for first in range(0, len(contents), _NAMES_PER_REQUEST):
         names = contents[first : first + _NAMES_PER_REQUEST]
-        absent += board.ask("missing", names=names).content["missing"]
+        reply = board.ask("missing", job=job, sender=board.sender, names=names)
+        absent += reply.content.subset("missing", names)
     return absent
 
 

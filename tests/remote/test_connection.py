@@ -24,7 +24,7 @@ from adq_edge.remote.board import Board, Progress
 from adq_edge.remote.errors import HostError, agent_error
 from adq_edge.remote.installation import install
 from adq_edge.remote.jobs import Job, Step, job_error, run_job
-from adq_edge.remote.ssh import Content, Reply
+from adq_edge.remote.replies import Content, Reply
 from adq_edge.remote.transfer import hash_files, send
 from factories.sshd import SshServer, open_board, run_sshd, wait_for
 from factories.wheels import make_wheel
@@ -108,21 +108,32 @@ def test_missing_or_old_python_is_reported(server: SshServer, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("machine", "../../x"), ("glibc", "2.9999"), ("python", "three"), ("free", "much")]
+    ("name", "value"),
+    [
+        ("machine", "../../x"),
+        ("glibc", "2.9999"),
+        ("python", "three"),
+        ("free", "much"),
+        ("free", True),
+        ("free", -1),
+        ("venv", 1),
+        ("root", "~"),
+        ("executable", "/bin/\x1b[31mpython"),
+        ("installed", ["a"]),
+    ],
 )
 def test_invalid_board_info_is_rejected(
-    server: SshServer, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    server: SshServer, monkeypatch: pytest.MonkeyPatch, name: str, value: object
 ):
     with connected("board", []) as board:
         truth = dataclasses.asdict(board.read_info())
         monkeypatch.setattr(Board, "ask", lambda *_: Reply(Content("board", {**truth, name: value}), b""))
-        with pytest.raises(HostError, match=f"^board: its reply to describe is invalid .*{name}"):
+        with pytest.raises(HostError, match=f"^board: its reply is not valid: '{name}' cannot be "):
             board.read_info()
 
 
 def test_file_names_are_not_read_as_markup(monkeypatch: pytest.MonkeyPatch):
-    problem = {"errno": errno.EACCES, "text": "Permission denied", "file": "/home/User/[/x]"}
-    error = agent_error("board", problem)
+    error = agent_error("board", errno.EACCES, "Permission denied", "/home/User/[/x]")
     assert str(error) == "board: permission denied (/home/User/[/x])."
     screen = Console(file=io.StringIO(), force_terminal=True, width=120)
     monkeypatch.setattr(display, "console", screen)
@@ -141,9 +152,9 @@ def test_output_of_the_login_shell_is_ignored(server: SshServer):
 def test_incomplete_reply_is_rejected(server: SshServer, answer: str, missing: str):
     server.put_python(f"#!/bin/sh\necho 'adq-edge agent on Python 3.8'\necho '{answer}'\nsleep 60\n")
     with connected("board", []) as board, pytest.raises(
-        HostError, match=f"^board: its reply has no '{missing}'"
+        HostError, match=f"^board: its reply is not valid: it has no '{missing}'"
     ):
-        print(board.ask("missing", names=[]).content["missing"])
+        board.ask("missing", names=[]).content.subset("missing", [])
 
 
 def test_connection_uses_a_control_master_but_never_becomes_one(server: SshServer):
@@ -168,11 +179,11 @@ def test_connection_uses_a_control_master_but_never_becomes_one(server: SshServe
 
 def send_all(board: Board, files: Dict[str, Path], spare_mb: float) -> Dict[str, str]:
     hashes = hash_files(board, files)
-    send(board, files, hashes, phase="send", spare_mb=spare_mb)
+    send(board, "job", files, hashes, phase="send", spare_mb=spare_mb)
     return hashes
 
 
-def test_only_changed_files_are_sent(server: SshServer, tmp_path: Path):
+def test_only_missing_files_of_a_job_are_sent(server: SshServer, tmp_path: Path):
     files = {}
     for name, content in (("a", b"one" * 5_000_000), ("b", b"two"), ("same", b"two"), ("empty", b"")):
         files[name] = tmp_path / name
@@ -183,7 +194,7 @@ def test_only_changed_files_are_sent(server: SshServer, tmp_path: Path):
         hashes = send_all(board, files, 1)
         assert shown[-1] == Progress("send", 15_000_003, 15_000_003)
         for name, content in hashes.items():
-            assert (server.cache / "files" / content).read_bytes() == files[name].read_bytes()
+            assert (server.cache / "uploads" / "job" / content).read_bytes() == files[name].read_bytes()
         files["b"].write_bytes(b"three")
         send_all(board, files, 1)
         assert shown[-1] == Progress("send", 5, 5)
@@ -194,14 +205,15 @@ def test_file_that_changes_while_it_is_sent_is_rejected(server: SshServer, tmp_p
     path.write_bytes(b"content")
     with connected("board", []) as board:
         items = [("0" * 64, path.stat().st_size)]
+        names = {"job": "job", "sender": board.sender}
         with pytest.raises(HostError, match="board: a file changed while it was sent"):
-            board.ask("put", [path], items=items)
+            board.ask("put", [path], items=items, **names)
         assert board.read_info().machine == os.uname().machine  # the connection still works
         path.write_bytes(b"less")
         with pytest.raises(DataError, match="changed while it was sent"):
-            board.ask("put", [path], items=items)
+            board.ask("put", [path], items=items, **names)
         assert board.read_info().machine == os.uname().machine
-    assert not list((server.cache / "files").glob(".*"))
+    assert not list(server.cache.glob("uploads/*"))
 
 
 def test_transfer_continues_after_a_lost_connection(server: SshServer, tmp_path: Path):
@@ -218,8 +230,10 @@ def test_transfer_continues_after_a_lost_connection(server: SshServer, tmp_path:
 
     with open_board("board", cut_once, threading.Event(), patience=20.0) as board:
         hashes = send_all(board, files, 1)
+        sent = [server.cache / "uploads" / "job" / content for content in hashes.values()]
+        assert all(path.stat().st_size == 6_000_000 for path in sent)
     assert cuts
-    assert all((server.cache / "files" / content).stat().st_size == 6_000_000 for content in hashes.values())
+    wait_for(lambda: not list(server.cache.glob("uploads/*")), "removal of the files")
 
 
 @pytest.fixture
@@ -244,7 +258,7 @@ def test_full_disk_of_the_board_is_reported(server: SshServer, small_disk: Path,
             send_all(board, {"large": tmp_path / "large"}, 100)
         with pytest.raises(HostError, match=r"^board: its disk is full\. Free some space: ssh board df"):
             send_all(board, {"large": tmp_path / "large"}, -100)
-        assert not list((server.cache / "files").iterdir())
+        assert not list(server.cache.glob("uploads/job/*"))
         assert board.read_info().free > 0  # the connection still works
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 
 from adq_edge.core import console
 from adq_edge.core.errors import StorageError
-from adq_edge.remote import agent, jobs
+from adq_edge.remote import agent, jobs, supervisor
 from adq_edge.remote.board import Progress
 from adq_edge.remote.errors import HostError, StoppedError
 from adq_edge.remote.jobs import Job, JobResult, Step, job_error, run_job
@@ -179,7 +180,8 @@ def test_run_is_followed_again_after_the_local_process_was_killed(server: SshSer
     source = (
         "import sys, threading; sys.path[:0] = ['tests', 'tests/remote']\n"
         "from test_jobs import job, open_board, run_job\n"
-        "with open_board('board', print, threading.Event()) as board: run_job(board, job('killed'), '')\n"
+        "with open_board('board', print, threading.Event()) as board:\n"
+        "    run_job(board, job('killed'), 'work/results')\n"
     )
     local = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.DEVNULL)
     folder = work_folder(server, "killed")
@@ -211,8 +213,9 @@ def test_run_without_requests_ends_itself(server: SshServer):
     server.start()
     with open_board("board", lambda progress: None, threading.Event()) as board:
         name = next(server.cache.glob("jobs/lease-*")).name
-        assert board.ask("poll", job=name).content["state"] == "abandoned"
-        board.ask("end", job=name)
+        reply = board.ask("poll", job=name, sender=board.sender)
+        assert reply.content.text("state") == "abandoned"
+        board.ask("end", job=name, sender=board.sender)
 
 
 def test_run_killed_on_the_board_is_reported_and_starts_again(server: SshServer):
@@ -251,10 +254,10 @@ def test_error_of_a_failed_step_is_passed_on(server: SshServer):
 
 
 def test_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(agent, "_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(supervisor, "_GRACE_SECONDS", 0.2)
     stubborn = subprocess.Popen(
         ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"],
-        env={**os.environ, agent.MARK: str(tmp_path)},
+        env={**os.environ, supervisor.MARK: str(tmp_path)},
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
@@ -262,9 +265,9 @@ def test_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pyt
     assert stubborn.stdout.readline() == b"ready\n"
     reaper = threading.Thread(target=stubborn.wait)
     reaper.start()
-    agent.end(tmp_path, "no such job")
+    agent.end(tmp_path, "no such job", "sender")
     assert stubborn.poll() is None
-    agent._end_processes(tmp_path)
+    supervisor.end_processes(tmp_path)
     reaper.join(10)
     assert stubborn.returncode == -signal.SIGKILL
     stubborn.stdout.close()
@@ -275,34 +278,48 @@ def test_agent_and_commands_use_the_same_progress_variable():
 
 
 def test_old_files_and_jobs_are_removed(tmp_path: Path):
-    for name, days in (("old", 31), ("new", 29), (".content.1", 1.1)):
-        (tmp_path / "files").mkdir(exist_ok=True)
-        (tmp_path / "files" / name).touch()
-        (tmp_path / "jobs" / name).mkdir(parents=True)
-        for path in (tmp_path / "files" / name, tmp_path / "jobs" / name):
-            os.utime(str(path), (0, time.time() - days * 86400))
-    agent.describe(tmp_path)
-    assert [path.name for path in (tmp_path / "files").iterdir()] == ["new"]
-    assert list((tmp_path / "jobs").iterdir()) == []
-    scratch = tmp_path / "files" / ".content.2"
-    scratch.touch()
-    agent.describe(tmp_path)
-    assert scratch.exists(), "a new scratch file was removed"
+    ages = {
+        "uploads/without-sender": 400.0,
+        "uploads/of-a-sender": 4000.0,
+        "uploads/new": 10.0,
+        "jobs/done-long-ago": 8 * 86400.0,
+        "jobs/done": 6 * 86400.0,
+        "jobs/dead": 100.0,
+        "jobs/.job.99999999": 1.0,
+        f"jobs/.job.{os.getpid()}": 4000.0,
+        "files/of-an-earlier-release": 2 * 86400.0,
+    }
+    for name, age in ages.items():
+        (tmp_path / name).mkdir(parents=True)
+        if "done" in name:
+            (tmp_path / name / "state.json").write_text('{"state": "done"}')
+        os.utime(str(tmp_path / name), (0, time.time() - age))
+    with (tmp_path / "lock").open("wb") as lock:
+        (tmp_path / "senders" / "of-a-sender").mkdir(parents=True)
+        os.link(str(tmp_path / "lock"), str(tmp_path / "senders" / "of-a-sender" / "sender"))
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        agent.describe(tmp_path)
+    left = {
+        str(path.relative_to(tmp_path))
+        for name in ("uploads", "jobs", "files")
+        for path in (tmp_path / name).iterdir()
+    }
+    assert left == {"uploads/of-a-sender", "uploads/new", "jobs/done", f"jobs/.job.{os.getpid()}"}
 
 
 def test_stalled_upload_leaves_no_file(tmp_path: Path):
     """The connection is silent but not closed, as after a network cable was unplugged."""
-    source = "from adq_edge.remote import agent; agent._STALLED_SECONDS = 1; agent.main(None)"
+    source = "from adq_edge.remote import agent; agent._STALLED_SECONDS = 1; agent.main()"
     there = subprocess.Popen(
         [sys.executable, "-c", source], stdin=subprocess.PIPE, env={**os.environ, "HOME": str(tmp_path)}
     )
     assert there.stdin is not None
-    files = tmp_path / ".cache" / "adq-edge" / "files"
-    files.mkdir(parents=True)
-    request = {"do": "put", "items": [["0" * 64, agent._BLOCK + 5], ["1" * 64, 5]]}
+    uploads = tmp_path / ".cache" / "adq-edge" / "uploads"
+    names = {"job": "job", "sender": "sender"}
+    request = {"do": "put", **names, "items": [["0" * 64, agent._BLOCK + 5], ["1" * 64, 5]]}
     there.stdin.write(json.dumps(request).encode() + b"\n" + bytes(agent._BLOCK))
     there.stdin.flush()
-    wait_for(lambda: any(path.stat().st_size for path in files.iterdir()), "part of a file")
+    wait_for(lambda: any(path.stat().st_size for path in uploads.glob("*/.*")), "part of a file")
     assert there.wait(10) == 0
-    assert list(files.iterdir()) == []
+    assert list(uploads.iterdir()) == []
     there.stdin.close()
