@@ -165,7 +165,8 @@ def start(
         write_json(fresh / "spec.json", spec)
         write_json(fresh / "state.json", {"state": "running", "step": "start"})
         (fresh / "lease").touch()
-        with (fresh / "lock").open("wb") as lock, (fresh / "log").open("wb") as log:
+        lock_path, log_path = fresh / "lock", fresh / "log"
+        with lock_path.open("wb") as lock, log_path.open("wb") as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
             fresh.replace(folder)
             _start_supervisor(folder, lock, log, path)
