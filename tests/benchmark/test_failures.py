@@ -22,7 +22,7 @@ from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.imaging import write_image
 from adq_edge.report.load import load_results
 from adq_edge.report.merge import merge
-from adq_edge.report.render.terminal import print_table
+from adq_edge.report.render.terminal import print_tables
 from adq_edge.report.report import report as report_page
 from adq_edge.report.tables.bench import bench_tables, throughput_table
 from factories import results as make
@@ -63,7 +63,7 @@ def test_failing_batch_ends_offline_of_its_engine_only(
     assert other.comparison is not None
     assert BenchmarkReport.read(tmp_path / "fixed.bench.json").engines == (failed,)
     for table in bench_tables(report):
-        print_table(table)
+        print_tables([table])
     text = " ".join(capsys.readouterr().out.split())
     assert "best before it failed at batch 2, 1 stream: its process failed" in text
 
@@ -114,7 +114,7 @@ def test_offline_failing_at_its_first_batch_keeps_the_other_engines(
     )
     assert [bool(engine.offline) for engine in report.engines] == [False, True]
     for table in bench_tables(report):
-        print_table(table)
+        print_tables([table])
     assert "failed at batch 2, 1 stream: its process failed" in " ".join(capsys.readouterr().out.split())
     assert BenchmarkReport.read(tmp_path / "fixed.bench.json").engines == report.engines[:1]
 

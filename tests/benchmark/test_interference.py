@@ -38,7 +38,7 @@ from adq_edge.hardware.commands import Outcome
 from adq_edge.hardware.jetson import read_jetson
 from adq_edge.hardware.telemetry.recorder import Recorder
 from adq_edge.hardware.telemetry.sample import TelemetrySample
-from adq_edge.report.render.terminal import print_table
+from adq_edge.report.render.terminal import print_tables
 from adq_edge.report.tables.bench import bench_tables
 from adq_edge.runtimes.base import Stages
 from adq_edge.runtimes.registry import load_engine
@@ -212,7 +212,7 @@ def run_on(board: Optional[FakeBoard], tiny: Path, folder: Path, monkeypatch: py
 
 def shown(report, capsys: pytest.CaptureFixture[str]) -> Tuple[str, str]:
     for table in bench_tables(report):
-        print_table(table)
+        print_tables([table])
     text = capsys.readouterr().out
     return text, " ".join(text.split())
 
@@ -292,7 +292,7 @@ def test_energy_counter_of_the_processor_is_not_used_for_gpus(device: str, known
 def test_names_with_brackets_are_printed_unchanged(capsys: pytest.CaptureFixture[str]):
     name = "parts[a][/b]:bug:"
     for table in bench_tables(make.bench_report([dataclasses.replace(make.engine("int8"), name=name)])):
-        print_table(dataclasses.replace(table, title=f"{table.title} of {name}"))
+        print_tables([dataclasses.replace(table, title=f"{table.title} of {name}")])
         assert capsys.readouterr().out.count(name) >= 2
 
 

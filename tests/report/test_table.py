@@ -10,7 +10,7 @@ import pytest
 from adq_edge.benchmark.records import Interval
 from adq_edge.report.render.csv import csv_text
 from adq_edge.report.render.markdown import markdown
-from adq_edge.report.render.terminal import print_table
+from adq_edge.report.render.terminal import print_tables
 from adq_edge.report.table import Column, Kind, Table, part, tabulate, text
 
 COLUMNS = (
@@ -40,7 +40,7 @@ def test_markdown_escapes_names_and_aligns_numbers_right():
 
 
 def test_terminal_omits_details_and_empty_columns_and_interprets_no_markup(capsys: pytest.CaptureFixture):
-    print_table(TABLE)
+    print_tables([TABLE])
     shown = capsys.readouterr().out
     for present in ("Latency", "[a]|b", "12.00 to 12.79", "engine call only"):
         assert present in shown

@@ -1,42 +1,111 @@
-"""Tables in the terminal."""
+"""Tables in the terminal: whole at every width, and one line per row where output goes to a file or pipe."""
 
 from __future__ import annotations
 
-from typing import List
+import io
+import re
+import shutil
+import sys
+from typing import Iterator, List, Optional, Sequence
 
+from rich.cells import cell_len
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from adq_edge.core.console import SafeConsole
 from adq_edge.core.text import printable
-from adq_edge.report.table import Kind, Table
+from adq_edge.report.render.layout import Block, lay_out
+from adq_edge.report.table import Column, Kind, Table
 
-_PIPE_WIDTH = 200
-"""Characters in a line where standard output is not a terminal."""
-
-
-def print_table(table: Table) -> None:
-    """Print a table on standard output; names in brackets are not taken for markup."""
-    screen = SafeConsole()
-    screen.width = screen.width if screen.is_terminal else _PIPE_WIDTH
-    screen.print(_rich_table(table))
+_UNLIMITED = 1_000_000
+_EMPTY = ("", "-")
+_LINES = (("-", "─━"), ("|", "│┃"), ("+", "┌┏┐┓└┘├┡┤┩┬┳┴┼╇"))
+_ASCII = {ord(line): plain_line for plain_line, lines in _LINES for line in lines}
+_PIECES = re.compile(r"[^-_/.:, ]*[-_/.:, ]*")
 
 
-def _rich_table(table: Table) -> RichTable:
-    shown = _shown_columns(table)
-    rich = RichTable(
-        title=printable(table.title),
-        title_justify="left",
-        caption="\n".join(map(printable, table.notes)),
-        caption_justify="left",
-        show_header=any(column.name for column in table.columns),
-    )
-    for number in shown:
+def print_tables(tables: Sequence[Table]) -> None:
+    """Print tables on standard output, as wide as the terminal; in a file or pipe nothing is wrapped."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    texts = (table_text(table, width) for table in tables)
+    print("\n\n".join(text if _has_lines(sys.stdout.encoding) else text.translate(_ASCII) for text in texts))
+
+
+def _has_lines(encoding: Optional[str]) -> bool:
+    """Return True if an encoding has the characters of a table's lines."""
+    try:
+        "\u2501\u2503".encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def table_text(table: Table, width: Optional[int]) -> str:
+    """Return a table as text: title, columns and notes; names in brackets are not taken for markup.
+
+    Columns that do not fit side by side follow in a second block of the same rows. Where not even one fits,
+    each row is a list of its figures.
+
+    Args:
+        table: the table.
+        width: characters in a line; None for no limit.
+    """
+    columns = _shown_columns(table)
+    blocks = lay_out(table, columns, width)
+    body = _lists(table, columns, width) if blocks is None else _grids(table, blocks)
+    notes = (line for note in table.notes for line in _wrap(note, width))
+    return "\n".join([*_wrap(table.title, width), *body, *notes])
+
+
+def _wrap(text: str, width: Optional[int]) -> List[str]:
+    shown = printable(text)
+    if width is None:
+        return [shown]
+    return [line.plain.rstrip() for line in Text(shown).wrap(SafeConsole(), width, overflow="fold")]
+
+
+def _grids(table: Table, blocks: Sequence[Block]) -> Iterator[str]:
+    """Yield each block; after the first, only with the rows that have a figure in it."""
+    rows = range(len(table.rows))
+    for place, block in enumerate(blocks):
+        filled = [
+            row for row in rows if any(table.texts[row][number] not in _EMPTY for number, _ in block[1:])
+        ]
+        yield _grid(table, block, filled if place and filled else rows)
+
+
+def _grid(table: Table, block: Block, rows: Sequence[int]) -> str:
+    rich = RichTable(show_header=any(column.name for column in table.columns))
+    for number, width in block:
         column = table.columns[number]
-        whole = not number and column.kind is not Kind.PROSE
-        rich.add_column(column.heading, justify="left" if column.kind.is_text else "right", no_wrap=whole)
-    for number, texts in enumerate(table.texts):
-        rich.add_row(*(texts[column] for column in shown), end_section=number in table.rules)
-    return rich
+        rich.add_column(column.heading, justify="left" if column.kind.is_text else "right", width=width)
+    for row in rows:
+        cells = [_fold(table.texts[row][number], width, table.columns[number]) for number, width in block]
+        rich.add_row(*cells, end_section=row in table.rules)
+    drawn = io.StringIO()
+    SafeConsole(file=drawn, width=_UNLIMITED, color_system=None).print(rich)
+    return drawn.getvalue().rstrip("\n")
+
+
+def _fold(text: str, width: int, column: Column) -> str:
+    """Return a name with line breaks at its separators, where it is wider than its column."""
+    if column.kind is not Kind.TEXT or cell_len(text) <= width:
+        return text
+    lines = [""]
+    for piece in _PIECES.findall(text):
+        if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(lines)
+
+
+def _lists(table: Table, columns: Sequence[int], width: Optional[int]) -> Iterator[str]:
+    """Yield the name of each row, and below it each heading with its figure."""
+    first, *others = columns
+    for texts in table.texts:
+        yield from _wrap(texts[first], width)
+        for number in others:
+            yield from _wrap(f"{table.columns[number].heading or '-'}: {texts[number]}", width)
 
 
 def _shown_columns(table: Table) -> List[int]:

@@ -15,8 +15,8 @@ _FIELDS: Tuple[Field[LayerAnalysis], ...] = (
     (Column("map SNR"), lambda layer: layer_decibels(layer, layer.map_snr_db)),
     (Column("output SNR"), lambda layer: layer_decibels(layer, layer.output_snr_db)),
     (Column("score bias"), lambda layer: _percent(layer.score_bias) if layer.quantized else ""),
-    (Column("input range"), lambda layer: "; ".join(_range(item) for item in layer.input_ranges)),
-    (Column("output range"), lambda layer: _range(layer.output_range)),
+    (text("input range"), lambda layer: "; ".join(_range(item) for item in layer.input_ranges)),
+    (text("output range"), lambda layer: _range(layer.output_range)),
     (Column("clipped"), lambda layer: f"{100 * layer.clipped:.3f} %"),
 )
 

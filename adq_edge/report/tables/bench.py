@@ -53,20 +53,26 @@ ENGINE: Tuple[Field[Entry], ...] = (
 )
 """The columns that identify an engine."""
 
+_PERCENTILES: List[Field[Entry]] = part(
+    lambda entry: entry.latency,
+    (
+        (_ms("p50"), lambda latency: latency.p50_ms),
+        (_ms("p90"), lambda latency: latency.p90_ms),
+        (_ms("p99"), lambda latency: latency.p99_ms),
+    ),
+)
+
 _SINGLE_STREAM: List[Field[Entry]] = part(
     lambda entry: entry.engine.single_stream,
     (
-        (_detail("queries"), lambda stream: stream.latency.count),
-        (_ms("mean"), lambda stream: stream.latency.mean_ms),
-        (_ms("p50"), lambda stream: stream.latency.p50_ms),
         (_interval("p50"), lambda stream: stream.latency.p50_interval_ms),
-        (_ms("p90"), lambda stream: stream.latency.p90_ms),
         (_interval("p90"), lambda stream: stream.latency.p90_interval_ms),
-        (_ms("p95"), lambda stream: stream.latency.p95_ms),
-        (_ms("p99"), lambda stream: stream.latency.p99_ms),
         (_interval("p99", terminal=False), lambda stream: stream.latency.p99_interval_ms),
+        (_ms("p95"), lambda stream: stream.latency.p95_ms),
+        (_ms("mean"), lambda stream: stream.latency.mean_ms),
         (_ms("min"), lambda stream: stream.latency.min_ms),
         (_ms("max"), lambda stream: stream.latency.max_ms),
+        (_detail("queries"), lambda stream: stream.latency.count),
         (_detail("timed", "s", ".1f"), lambda stream: stream.timed_seconds),
         (_detail("rounds"), lambda stream: stream.rounds),
         (_detail("warm-up", "s", ".1f"), lambda stream: stream.warm_up_seconds),
@@ -95,9 +101,9 @@ STAGES: Tuple[Tuple[Column, Callable[[EndToEnd], Optional[float]]], ...] = (
 _END_TO_END: List[Field[Entry]] = part(
     lambda entry: entry.engine.end_to_end,
     (
-        *STAGES,
         (_ms("total p50"), lambda stages: stages.total.p50_ms),
         (_ms("total p90"), lambda stages: stages.total.p90_ms),
+        *STAGES,
         (_ms("overhead"), lambda stages: stages.overhead_ms),
     ),
 )
@@ -146,14 +152,14 @@ _SENSORS: List[Field[Entry]] = part(
 
 
 def latency_table(entries: Sequence[Entry], extra: Sequence[Field[Entry]] = ()) -> Table:
-    """Return the statistics of SingleStream latency, with extra columns."""
+    """Return the statistics of SingleStream latency, with extra columns after the percentiles."""
     context: Tuple[Field[Entry], ...] = (
         (text("measured", terminal=False), lambda entry: entry.report.created),
         (text("caution", terminal=False), lambda entry: caution_words(entry.flags)),
     )
     return tabulate(
         "SingleStream latency (batch 1, 1 stream)",
-        [*ENGINE, *_SINGLE_STREAM, *extra, *context],
+        [*ENGINE, *_PERCENTILES, *extra, *_SINGLE_STREAM, *context],
         [entry for entry in entries if entry.engine.single_stream is not None],
         [
             "Engine call only; no outlier is removed; the warm-up is excluded. Intervals: from resampled "
@@ -169,7 +175,7 @@ def stages_table(entries: Sequence[Entry]) -> Table:
     image: Field[Entry] = (text("image"), lambda entry: _image(entry.report))
     return tabulate(
         "End to end, from an encoded image to its anomaly map",
-        [*ENGINE, image, *_END_TO_END],
+        [*ENGINE, *_END_TO_END, image],
         [entry for entry in entries if entry.engine.end_to_end is not None],
         [
             "p50 of each stage; their sum may differ from the p50 of the total. Overhead: preprocess, engine "
@@ -257,7 +263,7 @@ def energy_table(entries: Sequence[Entry]) -> Table:
 
 
 def bench_tables(report: BenchmarkReport) -> List[Table]:
-    """Return the tables that the terminal shows after a run; each ends with the reasons for caution."""
+    """Return the tables that the terminal shows after a run; the last ends with the reasons for caution."""
     settings = report.settings
     name = device_name(report)
     if settings.device == Device.CPU and settings.threads is None:
@@ -266,17 +272,24 @@ def bench_tables(report: BenchmarkReport) -> List[Table]:
     tables = (
         (latency_table(entries, _RATIO), _latency_notes(report)),
         (stages_table(entries), ()),
-        (throughput_table(entries), [_warm_up(report)]),
+        (throughput_table(entries), _throughput_notes(report)),
         (memory_table(entries, BUILD), ()),
         (energy_table(entries), _board_notes(report)),
     )
-    caveat = find_caveat(report)
-    caveats = () if caveat is None else (caveat,)
-    return [
-        dataclasses.replace(table, title=f"{table.title}: {name}", notes=(*table.notes, *notes, *caveats))
+    shown = [
+        dataclasses.replace(table, title=f"{table.title}: {name}", notes=(*table.notes, *notes))
         for table, notes in tables
         if table.rows
     ]
+    caveat = find_caveat(report)
+    if caveat is not None:
+        shown[-1] = dataclasses.replace(shown[-1], notes=(*shown[-1].notes, caveat))
+    return shown
+
+
+def _throughput_notes(report: BenchmarkReport) -> Iterator[str]:
+    if all(engine.single_stream is None for engine in report.engines):  # else the latency's notes have it
+        yield _warm_up(report)
 
 
 def _latency_notes(report: BenchmarkReport) -> Iterator[str]:

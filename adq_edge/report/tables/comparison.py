@@ -37,17 +37,18 @@ def agreement_table(comparison: Comparison) -> Table:
 def auroc_table(comparison: Comparison) -> Table:
     """Return both engines' AUROC per category and their differences."""
     columns = (
-        *(text("category"), Column("images"), Column("defective")),
-        *(Column("image A", spec=".4f"), Column("image B", spec=".4f"), Column("B - A", spec="+.4f")),
-        *(Column("pixel A", spec=".4f"), Column("pixel B", spec=".4f"), Column("B - A", spec="+.4f")),
+        text("category"),
+        *(Column("image A", spec=".4f"), Column("image B", spec=".4f"), Column("image B - A", spec="+.4f")),
+        *(Column("pixel A", spec=".4f"), Column("pixel B", spec=".4f"), Column("pixel B - A", spec="+.4f")),
+        *(Column("images"), Column("defective")),
     )
     categories = [
-        (one.name, one.images, one.anomalous, *_auroc(one.image_auroc), *_auroc(one.pixel_auroc))
+        (one.name, *_auroc(one.image_auroc), *_auroc(one.pixel_auroc), one.images, one.anomalous)
         for one in comparison.categories
     ]
     defective = sum(category.anomalous for category in comparison.categories)
     means = (*_auroc(comparison.image_auroc), *_auroc(comparison.pixel_auroc))
-    rows = (*categories, ("mean", len(comparison.images), defective, *means))
+    rows = (*categories, ("mean", *means, len(comparison.images), defective))
     notes = explain_dashes(comparison.categories)
     return Table(f"AUROC on {comparison.data}", columns, rows, notes, rules=(len(categories) - 1,))
 

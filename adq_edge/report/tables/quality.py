@@ -12,9 +12,9 @@ from adq_edge.report.phrasing import precision_name
 from adq_edge.report.table import Column, Table, Value, text
 
 _COLUMNS = (
-    *(Column("images"), Column("defective")),
     *(Column(name, spec=".4f") for name in ("image AUROC", "pixel AUROC", "AUPRO", "F1-max")),
     Column("threshold", spec=".4g"),
+    *(Column("images"), Column("defective")),
 )
 
 
@@ -34,12 +34,13 @@ def quality_table(evaluations: Sequence[Evaluation]) -> Table:
     """Return each engine's quality over all categories."""
     rows = tuple(
         (
-            *(file_name(item.engine.name), precision_name(item.precision), item.runtime, item.data),
+            file_name(item.engine.name),
             *_total(item),
+            *(precision_name(item.precision), item.runtime, item.data),
         )
         for item in evaluations
     )
-    columns = (text("engine"), text("precision"), text("runtime"), text("data"), *_COLUMNS)
+    columns = (text("engine"), *_COLUMNS, text("precision"), text("runtime"), text("data"))
     note = "AUROC and AUPRO: means over the categories. F1-max and threshold: over all images together."
     return Table("Quality", columns, rows, (note,), key="quality")
 
@@ -92,12 +93,12 @@ def file_name(path: Optional[str]) -> str:
 
 
 def _category(category: CategoryQuality) -> Tuple[Value, ...]:
-    return category.images, category.anomalous, *_figures(category)
+    return (*_figures(category), category.images, category.anomalous)
 
 
 def _total(evaluation: Evaluation) -> Tuple[Value, ...]:
     defective = sum(category.anomalous for category in evaluation.categories)
-    return len(evaluation.scores), defective, *_figures(evaluation)
+    return (*_figures(evaluation), len(evaluation.scores), defective)
 
 
 def _figures(quality: Union[CategoryQuality, Evaluation]) -> Tuple[Value, ...]:

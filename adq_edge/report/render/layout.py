@@ -1,0 +1,102 @@
+"""Widths of a table's columns in a terminal: which columns fit side by side, and which follow below."""
+
+from __future__ import annotations
+
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from rich.cells import cell_len
+
+from adq_edge.report.table import Kind, Table
+
+_EDGE, _PADDING = 1, 3
+"""Characters at the left edge, and around each column: a border and two blanks."""
+_LEAST_LABEL, _LEAST_PROSE = 12, 24
+
+
+class Placed(NamedTuple):
+    """A column and its width in characters."""
+
+    number: int
+    width: int
+
+
+Block = Tuple[Placed, ...]
+"""Columns side by side; the first is that of the rows' names."""
+
+
+class _Size(NamedTuple):
+    """The full width of a column, and the least, at which its texts and heading are wrapped."""
+
+    number: int
+    least: int
+    full: int
+
+
+def lay_out(table: Table, columns: Sequence[int], width: Optional[int]) -> Optional[List[Block]]:
+    """Return the blocks that show some columns of a table; each begins with the first column.
+
+    A number is never wrapped or cut. Names, sentences and headings are wrapped where space is short.
+
+    Args:
+        table: the table.
+        columns: numbers of the columns to show.
+        width: characters in a line; None for no limit.
+
+    Returns:
+        The blocks; None if a number does not fit beside the first column.
+    """
+    fulls = [_full_width(table, number) for number in columns]
+    if width is None or _line(fulls) <= width:
+        return [tuple(map(Placed, columns, fulls))]
+    sizes = [_size(table, number, width) for number in columns[1:]]
+    for least in (max(_LEAST_LABEL, width // 3), _LEAST_LABEL):
+        found = [
+            (label, _pack(label, sizes, width)) for label in range(fulls[0], min(least, fulls[0]) - 1, -1)
+        ]
+        fitting = [(label, groups) for label, groups in found if groups]
+        if fitting:
+            label, groups = min(fitting, key=lambda pair: len(pair[1]))
+            return [tuple(_fill(_Size(columns[0], label, fulls[0]), group, width)) for group in groups]
+    return None
+
+
+def _pack(label: int, sizes: Sequence[_Size], width: int) -> List[List[_Size]]:
+    """Distribute the columns in their order on as few blocks as possible; return none if one does not fit."""
+    groups: List[List[_Size]] = [[]]
+    for size in sizes:
+        if groups[-1] and _line([label, *(one.least for one in groups[-1]), size.least]) > width:
+            groups.append([])
+        groups[-1].append(size)
+    fits = all(_line([label, *(one.least for one in group)]) <= width for group in groups)
+    return groups if fits else []
+
+
+def _fill(label: _Size, group: Sequence[_Size], width: int) -> Iterator[Placed]:
+    """Yield the columns of a block; free space goes to the first of those that are narrower than full."""
+    free = width - _line([label.least, *(size.least for size in group)])
+    for size in (label, *group):
+        more = min(size.full - size.least, free)
+        free -= more
+        yield Placed(size.number, size.least + more)
+
+
+def _line(widths: Sequence[int]) -> int:
+    return _EDGE + sum(width + _PADDING for width in widths)
+
+
+def _full_width(table: Table, number: int) -> int:
+    return max(1, cell_len(table.columns[number].heading), *_cell_widths(table, number))
+
+
+def _size(table: Table, number: int, width: int) -> _Size:
+    column, longest = table.columns[number], max([1, *_cell_widths(table, number)])
+    word = max(map(cell_len, column.heading.split()), default=1)
+    if column.kind is Kind.TEXT:
+        longest = min(longest, max(_LEAST_LABEL, width // 4))
+    elif column.kind is Kind.PROSE:
+        longest = min(longest, _LEAST_PROSE)
+    return _Size(number, max(word, longest), _full_width(table, number))
+
+
+def _cell_widths(table: Table, number: int) -> List[int]:
+    return [cell_len(texts[number]) for texts in table.texts]
