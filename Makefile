@@ -1,26 +1,33 @@
-# All targets use .venv, where `make venv` installs the tested versions from constraints.txt.
+# All targets use .venv, with the tested versions from constraints.txt. Each target installs only what it uses:
+# `make demo` the training half, `make venv` also OpenVINO, `make dev` and `make test` the tools of developers too.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
-EXTRAS ?= train,openvino,dev
+EXTRAS ?= train,openvino
 RTX := $(shell uname -sm | grep -qx 'Linux x86_64' && echo ,rtx)
 # JetPack 5's Python, for the device half.
 PYTHON38 ?= python3.8
 DEVICE := .venv-device
 
-.PHONY: venv demo test quick test-device lint wheels clean
+.PHONY: venv dev demo test quick test-device lint wheels clean
 
 venv: $(VENV)/.complete
+dev: $(VENV)/.dev
 
-$(VENV)/.complete: pyproject.toml constraints.txt
+$(VENV)/.demo: WANTED := train
+$(VENV)/.complete: WANTED := $(EXTRAS)
+$(VENV)/.dev: WANTED := train,openvino,dev$(RTX)
+
+# pip shows each package and its progress. What contains more counts as what contains less.
+$(VENV)/.demo $(VENV)/.complete $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(TORCH_INDEX) \
-		--editable '.[$(EXTRAS)$(RTX)]'
-	touch $@
+	$(RUN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(TORCH_INDEX) \
+		--editable '.[$(WANTED)]'
+	touch $(VENV)/.demo $(if $(filter-out %.demo,$@),$(VENV)/.complete) $@
 
 # make demo               the whole workflow on synthetic images
 # make demo DATA=DIR      the same on your own images (MVTec AD layout)
-demo: venv
+demo: $(VENV)/.demo
 	$(RUN)/adq-edge demo $(if $(DATA),--data '$(DATA)')
 
 # A process for each folder, two at a time, of one thread each, folders with the most test code first. A process that has run
@@ -52,7 +59,7 @@ test-device:
 		. hypothesis pytest scikit-learn setuptools
 	PYTHONPATH=tests $(DEVICE)/bin/pytest -p factories.without_torch -m 'not gpu'
 
-lint: venv
+lint: dev
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy

@@ -13,7 +13,7 @@ import pytest
 
 from factories.paths import REPOSITORY
 
-dockerfile_parse = pytest.importorskip("dockerfile_parse", reason="make venv installs it")
+dockerfile_parse = pytest.importorskip("dockerfile_parse", reason="make dev installs it")
 
 DOCKERFILES = sorted((REPOSITORY / "docker").glob("Dockerfile.*"))
 NEVER_COPIED = (
