@@ -17,7 +17,7 @@ from adq_edge.core.options import Precision
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.hardware.telemetry.recording import Recording, Series
 from adq_edge.report.merge import data_key
-from adq_edge.report.model import Device, Entry, Model
+from adq_edge.report.model import Device, Entry, Model, distinct_names
 from adq_edge.report.phrasing import caution_words, precision_name, significant
 from adq_edge.report.svg.bubbles import Bubble, bubble_chart
 from adq_edge.report.svg.curves import Curve, curve_chart
@@ -52,12 +52,17 @@ def bubble_charts(devices: Sequence[Device]) -> Iterator[Chart]:
         yield bubble_chart(f"{file_name(quality.data)} ({images} images)", [bubble for _, bubble in members])
 
 
+def _named(device: Device) -> Iterator[Tuple[str, Entry]]:
+    """Yield each engine of a device with a name that no other has."""
+    return zip(distinct_names(device.entries), device.entries)
+
+
 def latency_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     """Yield the distribution of latency on each device."""
     for device in devices:
         strips = [
-            Strip(entry.engine.name, _color(entry), entry.latency, caution_words(entry.flags))
-            for entry in device.entries
+            Strip(name, _color(entry), entry.latency, caution_words(entry.flags))
+            for name, entry in _named(device)
             if entry.latency is not None
         ]
         if strips:
@@ -69,11 +74,11 @@ def stage_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     names = [column.name for column, _ in STAGES]
     for device in devices:
         stacks = []
-        for entry in device.entries:
+        for name, entry in _named(device):
             stages = entry.engine.end_to_end
             if stages is not None:
                 total = f"in all {significant(stages.total.p50_ms)} ms"
-                stacks.append(Stack(entry.engine.name, [read(stages) for _, read in STAGES], total))
+                stacks.append(Stack(name, [read(stages) for _, read in STAGES], total))
         if stacks:
             yield stack_chart(f"Stages on {device.name}", "ms, p50 of each stage", names, stacks)
 
@@ -83,13 +88,13 @@ def memory_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     names = ("Python and runtime", "model", "arena at batch 1", "larger batches")
     for device in devices:
         stacks = []
-        for entry in device.entries:
+        for name, entry in _named(device):
             memory = entry.engine.memory
             parts = [memory.rss_before_load_mb, memory.model_mb, memory.arena_mb]
             parts.append(max(memory.peak_rss_mb - sum(parts), 0.0))
             gpu = "" if memory.device_mb is None else f", GPU {significant(memory.device_mb)}"
             total = f"peak {significant(memory.peak_rss_mb)}{gpu} MB"
-            stacks.append(Stack(entry.engine.name, parts, total))
+            stacks.append(Stack(name, parts, total))
         yield stack_chart(f"Memory on {device.name}", "MB of the engine's process", names, stacks)
 
 
@@ -109,10 +114,10 @@ def throughput_charts(devices: Sequence[Device]) -> Iterator[Chart]:
 
 def _curves(model: Model, points_of: Callable[[Sequence[Throughput]], Optional[_Points]]) -> List[Curve]:
     curves = []
-    for number, entry in enumerate(model.entries):
+    for number, (name, entry) in enumerate(zip(distinct_names(model.entries), model.entries)):
         found = points_of(entry.engine.offline)
         if found is not None:
-            curves.append(Curve(f"{entry.engine.name}, {found[0]}", _color(entry), number, found[1]))
+            curves.append(Curve(f"{name}, {found[0]}", _color(entry), number, found[1]))
     return curves
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from pathlib import Path, PurePath
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.console import progress_bar
@@ -32,6 +32,7 @@ class Collection:
         runs: runs of `bench`, with one engine each.
         sources: each file that was read, and its SHA-256.
         notes: which files were left out and why, one sentence each.
+        sheets: the sheets of heat maps that lie beside the results of `compare`.
     """
 
     runs: Tuple[BenchmarkReport, ...]
@@ -40,6 +41,7 @@ class Collection:
     estimates: Tuple[ModelEstimate, ...]
     sources: Tuple[Tuple[Path, str], ...]
     notes: Tuple[str, ...]
+    sheets: Tuple[Path, ...] = ()
 
 
 def load_results(paths: Sequence[Union[str, Path]]) -> Collection:
@@ -84,7 +86,17 @@ def load_results(paths: Sequence[Union[str, Path]]) -> Collection:
         estimates=tuple(record for record in records if isinstance(record, ModelEstimate)),
         sources=tuple((path, digest) for digest, path in sources.items()),
         notes=tuple(notes),
+        sheets=tuple(_sheets(zip(sources.values(), records))),
     )
+
+
+def _sheets(results: Iterable[Tuple[Path, Any]]) -> Iterator[Path]:
+    """Yield the sheets beside the results of `compare`; files of other folders are not read."""
+    for path, record in results:
+        if isinstance(record, Comparison) and record.sheet is not None:
+            sheet = path.with_name(PurePath(record.sheet).name)
+            if sheet.is_file():
+                yield sheet
 
 
 def _find(paths: Sequence[Path]) -> Iterator[Tuple[Path, bool]]:

@@ -39,7 +39,7 @@ class EngineEstimate:
         traffic_mb: transfer of parameters and activations between GPU and memory in MB (10^6 bytes).
         operations_per_byte: arithmetic intensity; a multiply-add is two operations.
         modes: the estimate in each power mode.
-        study_ms: latency that the study measured for this method in ms; None for other methods.
+        study_ms: published latency of this method in ms; None for other methods.
         layers: the workload of each kernel.
     """
 
@@ -115,7 +115,7 @@ def estimate_model(
 
     Args:
         model: a float model as `export` writes it.
-        arch: the method; the result includes the study's measurements of it.
+        arch: the method; the result includes the published measurements of it.
         source: the file of the model.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Latencies that the study behind adq-edge measured on a Xavier NX, for comparison with the estimates.
+"""Published latencies on a Xavier NX, for comparison with the estimates.
 
 Source: Jena et al., "Unified Anomaly Detection methods on Edge Device using Knowledge Distillation and
 Quantization", arXiv 2407.02968, 2024: mean latency in ms per image of 256x256 pixels, Xavier NX with 16 GB.
@@ -11,8 +11,8 @@ from typing import Mapping
 from adq_edge.core.options import Precision
 
 CONDITIONS = (
-    "measured by the study (arXiv 2407.02968) on a Xavier NX with 16 GB in a 30 W variant, which is not a "
-    "stock power mode; in FP16 and INT8 only its student was an engine, the teacher was FP32 and the scoring "
+    "published (arXiv 2407.02968): measured on a Xavier NX with 16 GB in a 30 W variant, which is not a "
+    "stock power mode; in FP16 and INT8 only the student was an engine, the teacher was FP32 and the scoring "
     "eager PyTorch, while each estimate is for one engine with all three"
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from adq_edge.artifacts.sidecar import sidecar_path
 from adq_edge.benchmark.bench import bench
 from adq_edge.core.errors import ResultError
 from adq_edge.core.options import Precision, Scenario
@@ -23,10 +24,18 @@ from adq_edge.roofline.estimate import ModelEstimate, estimate
 from factories.command_line import run_cli
 
 
+def copy_engine(engine: Path, folder: Path) -> Path:
+    """Copy an engine and its sidecar: `eval` stores a threshold, and other tests use the original."""
+    for path in (engine, sidecar_path(engine)):
+        shutil.copy(str(path), str(folder))
+    return folder / engine.name
+
+
 @pytest.fixture(scope="module")
 def results(engines, bundle, dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    pair = [engines[Precision.FP32], engines[Precision.INT8]]
+    copies = tmp_path_factory.mktemp("engines")
+    pair = [copy_engine(engines[precision], copies) for precision in (Precision.FP32, Precision.INT8)]
     scenarios = [Scenario.SINGLE_STREAM]
     bench(pair, queries=12, seconds=0.1, scenarios=scenarios, threads=1, output=folder, progress=False)
     for path in pair:

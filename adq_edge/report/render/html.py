@@ -16,6 +16,7 @@ from adq_edge.core.version import __version__
 from adq_edge.report import charts
 from adq_edge.report.load import Collection
 from adq_edge.report.model import Device
+from adq_edge.report.render.sheets import Sheet, embed_sheets
 from adq_edge.report.svg.elements import Chart
 from adq_edge.report.table import Table
 from adq_edge.report.tables.headline import count_flags, findings
@@ -23,17 +24,28 @@ from adq_edge.report.tables.matrix import estimate_matrix, measured_matrix
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _MOST_FINDINGS = 6
+_NO_SHEETS = (
+    "No heat maps: 'adq-edge compare ENGINE_A ENGINE_B' draws them beside its result file, for the images on "
+    "which two engines of a model differ most."
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of the page; its `folded` tables open on demand."""
+    """A part of the page; its `folded` tables open on demand, and the hint says what could be added."""
 
     key: str
     title: str
-    charts: Tuple[Chart, ...]
-    tables: Tuple[Table, ...]
-    folded: Tuple[Table, ...]
+    charts: Tuple[Chart, ...] = ()
+    tables: Tuple[Table, ...] = ()
+    folded: Tuple[Table, ...] = ()
+    sheets: Tuple[Sheet, ...] = ()
+    hint: str = ""
+
+    @property
+    def is_shown(self) -> bool:
+        """True if the section has content."""
+        return bool(self.charts or self.tables or self.sheets or self.hint)
 
 
 def page(collection: Collection, devices: Sequence[Device], tables: Mapping[str, Table]) -> str:
@@ -59,8 +71,7 @@ def page(collection: Collection, devices: Sequence[Device], tables: Mapping[str,
         doubtful=measured_matrix(devices, False),
         estimates=estimate_matrix(collection.estimates),
         cautions=count_flags(devices),
-        caution_table=tables["cautions"],
-        sections=[one for one in _sections(collection, devices, tables) if one.charts or one.tables],
+        sections=[one for one in _sections(collection, devices, tables) if one.is_shown],
     )
 
 
@@ -92,11 +103,15 @@ def _sections(
 
     bubbles, estimates = charts.bubble_charts(devices), charts.estimate_charts(collection.estimates)
     yield section("quality", "Quality, speed and size", bubbles, ["quality", "agreement"], ["categories"])
+    if collection.runs or collection.evaluations:
+        sheets = tuple(embed_sheets(collection.sheets))
+        yield Section("heat-maps", "Heat maps", sheets=sheets, hint="" if sheets else _NO_SHEETS)
     yield section("latency", "Latency of a query", charts.latency_charts(devices), ["latency"])
     yield section("stages", "From the image to its anomaly map", charts.stage_charts(devices), ["stages"])
     yield section("throughput", "Throughput", charts.throughput_charts(devices), [], ["throughput"])
     yield section("memory", "Memory", charts.memory_charts(devices), ["memory"])
     yield section("energy", "Power, temperature and clocks", charts.recording_charts(devices), ["energy"])
     yield section("estimates", "Estimated, not measured", estimates, ["estimates"])
+    yield section("cautions", "Reasons for caution", (), ["cautions"])
     yield section("environment", "Machines and software", (), ["environment", "board"], ["engines"])
     yield section("sources", "Result files", (), ["sources"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Tuple, Union
+from typing import List, Sequence, Tuple, Union
 
 from markupsafe import Markup, escape
 
@@ -86,6 +86,30 @@ def shorten(content: str, width: float, letter: float = LETTER) -> str:
         return content
     tail = (room - 1) // 2
     return f"{content[: room - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{content[-tail:]}"
+
+
+def shorten_names(names: Sequence[str], width: float, letter: float = LETTER) -> List[str]:
+    """Return names that fit into a width, and that differ where the whole names differ.
+
+    If names become alike without their middle, the part is shown in which they differ.
+    """
+    room = max(int(width / letter), 3)
+    columns = enumerate(zip(*map(printable, names)))
+    start = next((place for place, letters in columns if len(set(letters)) > 1), 0)
+    less = width - 3 * letter
+    numbered = [f"{number} {shorten(name, less, letter)}" for number, name in enumerate(names, 1)]
+    ways = ([shorten(name, width, letter) for name in names], [_around(name, start, room) for name in names])
+    return next((shown for shown in ways if len(set(shown)) == len(set(names))), numbered)
+
+
+def _around(name: str, place: int, room: int) -> str:
+    """Return the part of a name around a place, in `room` letters at most."""
+    name = printable(name)
+    if len(name) <= room:
+        return name
+    begin = max(0, min(place - 2, len(name) - room + 1))
+    part = f"\N{HORIZONTAL ELLIPSIS}{name[begin:]}" if begin else name
+    return part if len(part) <= room else f"{part[: room - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _number(value: Attribute) -> str:

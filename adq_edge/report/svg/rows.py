@@ -17,6 +17,8 @@ _BAR_ROW, _BAR = 42.0, 17.0
 _SAMPLE = ((4.0, -6.0), (28.0, -6.0), (28.0, 6.0), (4.0, 6.0))
 _PERCENTILES = ("p50", "p90", "p99")
 _STRIP_ROW, _BASE, _RIDGE, _BINS = 68.0, 46.0, 24.0, 90
+_CAUTION = 14.0
+"""Height of the line with a caution below a row."""
 
 
 class Strip(NamedTuple):
@@ -47,10 +49,11 @@ class Range(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A row: name and remark above a drawing, and the same in words."""
+    """A row: name and remark above a drawing, a caution below it, and the same in words."""
 
     name: str
     remark: str
+    caution: str
     drawing: Sequence[Markup]
     description: str
 
@@ -60,9 +63,9 @@ def distribution_chart(device: str, strips: Sequence[Strip]) -> svg.Chart:
     scale = fit((x for s in strips for x in (s.latency.min_ms, s.latency.max_ms)), _LEFT, _RIGHT, spread=True)
     rows = []
     for strip in strips:
-        name = f"{strip.name} ({strip.caution})" if strip.caution else strip.name
-        drawing = [*_draw_strip(scale, strip)]
-        rows.append(_Row(name, "", drawing, f"{strip.name}: {_figures(strip.latency)}"))
+        caution = f"caution: {strip.caution}" if strip.caution else ""
+        words = ", ".join(filter(None, (f"{strip.name}: {_figures(strip.latency)}", caution)))
+        rows.append(_Row(strip.name, "", caution, [*_draw_strip(scale, strip)], words))
     symbols = [(svg.marker(i, 16.0, 0.0, class_="mark ink"), name) for i, name in enumerate(_PERCENTILES)]
     unit = "height: share of queries; ms a query"
     return _chart(f"Latency on {device}", unit, scale, rows, symbols, 3, _STRIP_ROW)
@@ -75,7 +78,7 @@ def stack_chart(title: str, unit: str, names: Sequence[str], stacks: Sequence[St
     for stack in stacks:
         known = [f"{name} {significant(part)}" for name, part in zip(names, stack.parts) if part is not None]
         drawing = [*_draw_stack(scale, stack, names, unit)]
-        rows.append(_Row(stack.name, stack.total, drawing, f"{stack.name}: {', '.join(known)}"))
+        rows.append(_Row(stack.name, stack.total, "", drawing, f"{stack.name}: {', '.join(known)}"))
     used = [i for i in range(len(names)) if any(stack.parts[i] is not None for stack in stacks)]
     symbols = [(swatch(f"part{number}"), names[number]) for number in used]
     return _chart(title, unit, scale, rows, symbols, 2)
@@ -89,11 +92,11 @@ def range_chart(title: str, ranges: Sequence[Range]) -> svg.Chart:
     for item in ranges:
         remark = f"estimate {significant(item.low)} to {significant(item.high)} ms"
         drawing = [*_draw_range(scale, item, remark)]
-        rows.append(_Row(item.name, remark, drawing, f"{item.name}: {remark}"))
+        rows.append(_Row(item.name, remark, "", drawing, f"{item.name}: {remark}"))
     symbols = [
         (svg.path(*_SAMPLE, closed=True, class_="hatch"), "estimate: at 50 to 25 % of the peaks"),
         (svg.path((16.0, -6.0), (16.0, 6.0), class_="bound"), "estimate: lower bound"),
-        (svg.marker(2, 16.0, 0.0, class_="mark ink"), "measured by the study, in a mode it calls 30 W"),
+        (svg.marker(2, 16.0, 0.0, class_="mark ink"), "published: measured, in a mode called 30 W"),
     ]
     return _chart(title, "ms an image", scale, rows, symbols)
 
@@ -107,14 +110,18 @@ def _chart(
     columns: int = 1,
     height: float = _BAR_ROW,
 ) -> svg.Chart:
+    height += _CAUTION if any(row.caution for row in rows) else 0
     bottom = _TOP + height * len(rows)
     parts = [*horizontal_axis(scale, _TOP, bottom, unit)]
-    for number, row in enumerate(rows):
+    room = svg.WIDTH - 8 - svg.LETTER * (max(len(row.remark) for row in rows) + 1)
+    names = svg.shorten_names([row.name for row in rows], room, svg.BOLD_LETTER)
+    for number, (row, short) in enumerate(zip(rows, names)):
         place = f"translate(0 {_TOP + height * number:g})"
-        room = svg.WIDTH - 8 - svg.LETTER * (len(row.remark) + 1)
-        name = svg.text(svg.shorten(row.name, room, svg.BOLD_LETTER), 2.0, 14.0, class_="name")
+        name = svg.text(short, 2.0, 14.0, class_="name", tip=row.name)
         remark = svg.text(row.remark, _RIGHT, 14.0, class_="small", text_anchor="end")
-        parts.append(svg.tag("g", name, remark, *row.drawing, transform=place))
+        below = svg.shorten(row.caution, svg.WIDTH - 8)
+        caution = [svg.text(below, 2.0, height - 5, class_="small", tip=row.caution)] if below else []
+        parts.append(svg.tag("g", name, remark, *row.drawing, *caution, transform=place))
     drawn, lower = legend(symbols, bottom + 36, columns)
     description = f"{unit}. {'; '.join(row.description for row in rows)}"
     return svg.Chart(title, description, lower, svg.tag("g", *parts, drawn))
@@ -170,7 +177,7 @@ def _draw_range(scale: Scale, item: Range, remark: str) -> Iterator[Markup]:
     bound = scale(item.bound)
     yield svg.path((bound, 18.0), (bound, 22 + _BAR), class_="bound")
     if item.measured is not None:
-        tip = f"{item.name}: {significant(item.measured)} ms measured by the study"
+        tip = f"{item.name}: {significant(item.measured)} ms, as published"
         yield svg.marker(2, scale(item.measured), 20 + _BAR / 2, 5.0, tip=tip, class_="mark ink")
 
 

@@ -13,7 +13,7 @@ from adq_edge.roofline.roofline import Estimate
 
 
 class _Line(NamedTuple):
-    """A group of power modes of one engine; the line of the study's measurement has no estimate."""
+    """A group of power modes of one engine; the line of the published measurement has no estimate."""
 
     model: ModelEstimate
     engine: EngineEstimate
@@ -46,21 +46,21 @@ _FIELDS: Tuple[Field[_Line], ...] = (
     (Column("operations a byte", spec=".0f", terminal=False), lambda line: line.engine.operations_per_byte),
     *_ESTIMATE,
     (
-        Column("study: measured", "ms", ".2f"),
+        Column("published, measured", "ms", ".2f"),
         lambda line: line.engine.study_ms if line.estimate is None else None,
     ),
 )
 
 
 def estimates_table(estimates: Sequence[ModelEstimate]) -> Table:
-    """Return the roofline estimates of engines in each power mode, and the study's measurements."""
+    """Return the roofline estimates of engines in each power mode, and the published measurements."""
     lines: List[_Line] = []
     rules = []
     for model in estimates:
         for engine in model.engines:
             lines += [_Line(model, engine, modes, one) for modes, one in group_modes(engine.modes)]
             if engine.study_ms is not None:
-                lines.append(_Line(model, engine, "study: 30 W", None))
+                lines.append(_Line(model, engine, "published: 30 W", None))
             rules.append(len(lines) - 1)
     notes = list(dict.fromkeys(model.note for model in estimates))
     if any(line.estimate is None for line in lines):

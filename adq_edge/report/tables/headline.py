@@ -48,14 +48,14 @@ def headline_table(devices: Sequence[Device]) -> Table:
     """Return the most important figures, one engine a row."""
     fields: Tuple[Field[Entry], ...] = (
         *ENGINE,
-        (text("method"), lambda entry: entry.method),
-        (text("runtime"), lambda entry: f"{entry.engine.runtime} {entry.engine.runtime_version}"),
-        *_TIMES,
-        *_RATIO,
         _IMAGE_AUROC,
         (Column("AUROC change", spec=".4f"), lambda entry: entry.auroc_change),
+        *_TIMES,
+        *_RATIO,
         *_RESOURCES,
         *_ENERGY,
+        (text("method"), lambda entry: entry.method),
+        (text("runtime"), lambda entry: f"{entry.engine.runtime} {entry.engine.runtime_version}"),
         (prose("in words"), comparison_phrase),
         (text("caution"), lambda entry: caution_words(comparison_flags(entry))),
     )

@@ -7,7 +7,7 @@ from typing import Iterable, List, Optional, Sequence, Tuple
 
 from adq_edge.benchmark.quotable import Flag
 from adq_edge.core.options import Precision
-from adq_edge.report.model import Device, Entry
+from adq_edge.report.model import Device, Entry, distinct_names
 from adq_edge.report.phrasing import (
     auroc_phrase,
     comparison_flags,
@@ -93,25 +93,19 @@ def _ordered(precisions: Iterable[str]) -> List[str]:
 
 def _cards(entries: Sequence[Entry], precision: str) -> Tuple[Card, ...]:
     members = [entry for entry in entries if entry.engine.precision == precision]
-    names = [entry.engine.name for entry in members]
-    cards = []
-    for entry in members:
-        name = entry.engine.name if len(members) > 1 else ""
-        if names.count(name) > 1:  # measured more than once
-            name += f", {entry.report.created[:16].replace('T', ' ')} UTC"
-        cards.append(_card(entry, name))
-    return tuple(cards)
+    names = distinct_names(members) if len(members) > 1 else [""]
+    return tuple(_card(entry, name) for entry, name in zip(members, names))
 
 
 def _card(entry: Entry, name: str) -> Card:
     latency, best, energy = entry.latency, entry.engine.best_offline, entry.energy
     lines = []
+    if entry.image_auroc is not None:
+        lines.append(f"image AUROC {entry.image_auroc:.3f}")
     if latency is not None:
         lines.append(f"9 in 10 within {significant(latency.p90_ms)} ms (p90)")
     if best is not None:
         lines.append(f"{significant(best.images_per_second)} images/s at most")
-    if entry.image_auroc is not None:
-        lines.append(f"image AUROC {entry.image_auroc:.3f}")
     if energy is not None:
         lines.append(f"{significant(1000 * energy.joules_per_image)} mJ an image")
     lines.append(f"{significant(entry.engine.engine_mb)} MB file")
@@ -128,14 +122,14 @@ def _card(entry: Entry, name: str) -> Card:
 def _estimate_card(engine: EngineEstimate) -> Card:
     modes, estimate = next(group_modes(engine.modes))
     low, high = estimate.range_ms
-    study = engine.study_ms
+    published = engine.study_ms
     return Card(
         figure=f"{significant(low)} to {significant(high)} ms",
         name="",
         lines=(
             f"power mode {modes}",
             f"never below {significant(estimate.lower_bound_ms)} ms",
-            *(() if study is None else (f"the study measured {significant(study)} ms",)),
+            *(() if published is None else (f"published measurement: {significant(published)} ms",)),
         ),
         comparison="",
         estimate=True,

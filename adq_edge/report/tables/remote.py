@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from typing import Iterator, List
+from typing import Any, Dict, Iterator, List
 
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.evaluation.evaluate import Evaluation
@@ -45,6 +45,21 @@ def board_lines(result: BoardResult) -> Iterator[str]:
     if result.problem is None:
         remove = f"ssh {shlex.quote(result.host)} rm -rf .cache/adq-edge"
         yield f"{result.host}: nothing runs there any more; adq-edge stays for the next time, or: {remove}"
+
+
+def board_document(result: BoardResult) -> Dict[str, Any]:
+    """Return a board's result files as one JSON object.
+
+    Raises:
+        ResultError: a result file is of another release of adq-edge.
+        StorageError: a result file cannot be read.
+    """
+    return {
+        "host": result.host,
+        "problem": None if result.problem is None else str(result.problem),
+        "eval": [Evaluation.read(path).document() for path in result.evaluations],
+        "bench": [BenchmarkReport.read(path).document() for path in result.benchmarks],
+    }
 
 
 def _merged(reports: List[BenchmarkReport]) -> BenchmarkReport:

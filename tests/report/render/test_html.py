@@ -11,10 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
+from adq_edge.core.imaging import write_image
 from adq_edge.report.render import html as page
 from adq_edge.report.report import report
 from factories import results as make
 from factories.chromium import Browser, find_chromium, open_browser
+from factories.comparison import comparison
 
 HOSTILE = "<script>alert(1)</script><img src=https://example.com/x onerror=alert(2)>" + "long-name-" * 12
 
@@ -86,6 +88,74 @@ def test_page_fits_phone_and_desktop(browser: Browser, document: Path, width: in
     assert len(np.unique(image)) > 100
 
 
+FIRST_SCREEN = """
+(item => { const box = item.getBoundingClientRect(); return [box.top, box.height, innerHeight] })
+"""
+FIRST_LINES = """
+[...document.querySelectorAll('.card:not(.estimate) li:first-child')].map(li => li.textContent)
+"""
+LABELS = "[...document.querySelectorAll('#latency svg .name')].map(t => t.lastChild.data)"
+SIZES = "[...document.images].map(image => [image.naturalWidth, image.naturalHeight])"
+VISIBLE_WITHOUT_SCROLLING = """
+(heading => {
+  const box = heading.closest('.scroll').getBoundingClientRect(), own = heading.getBoundingClientRect();
+  return own.right <= box.right + 1 && own.right <= document.documentElement.clientWidth })
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_first_screen_has_findings_and_compact_cautions_and_auroc_needs_no_scrolling(
+    browser: Browser, document: Path, width: int
+):
+    browser.look(document, width)
+    _, height, window = browser.evaluate(f"{FIRST_SCREEN}(document.querySelector('.caution'))")
+    assert height < window / 5
+    top, _, _ = browser.evaluate(f"{FIRST_SCREEN}(document.querySelector('.findings li'))")
+    assert top < window / 2
+    heading = "[...document.querySelectorAll('#quality th')].find(th => th.textContent == 'image AUROC')"
+    assert browser.evaluate(f"{VISIBLE_WITHOUT_SCROLLING}({heading})")
+    headings = browser.evaluate("[...document.querySelectorAll('#quality th')].map(th => th.textContent)")
+    assert headings.index("image AUROC") < headings.index("runtime")
+    cards = browser.evaluate(FIRST_LINES)
+    assert cards
+    assert all(line.startswith("image AUROC") for line in cards[:3])
+
+
+def test_rows_of_the_latency_chart_have_distinct_labels(browser: Browser, tmp_path: Path):
+    """Names that differ in their middle only, cautions on each, and one engine that was measured twice."""
+    names = [f"stfpm-unified-of-the-parts-of-line-{line}-resnet18-with-layer4-int8-lp" for line in "ABC"]
+    engines = [make.engine("int8", name=name, count=60, steady=False) for name in names]
+    again = dataclasses.replace(
+        make.bench_report(engines[:1], run="again"), created="2026-11-21T11:00:00+00:00"
+    )
+    make.write(tmp_path / "in", make.bench_report(engines, quick=True))
+    again.write(tmp_path / "in" / "again.json")
+    report(tmp_path / "in", tmp_path / "r.html")
+    browser.look(tmp_path / "r.html", 390)
+    labels = browser.evaluate(
+        "[...document.querySelectorAll('#latency svg .name')].map(t => t.lastChild.data)"
+    )
+    assert len(labels) == len(set(labels)) == 4
+    assert browser.evaluate(CLIPPED_TEXTS) == []
+
+
+def test_sheet_of_compare_is_on_the_page_and_absent_heat_maps_are_explained(
+    browser: Browser, document: Path, tmp_path: Path
+):
+    assert "adq-edge compare ENGINE_A ENGINE_B" in document.read_text()
+    make.write(tmp_path, make.bench_report([make.engine("fp32")]))
+    write_image(tmp_path / "a-vs-b.compare.jpg", np.full((300, 3000, 3), 128, np.uint8))
+    compared = comparison("/elsewhere/a-vs-b.compare.jpg")
+    compared.write(tmp_path / "a-vs-b.compare.json")
+    report(tmp_path, tmp_path / "r.html")
+    browser.look(tmp_path / "r.html", 390)
+    assert browser.complaints == []
+    assert browser.requests[0] == (tmp_path / "r.html").resolve().as_uri()
+    assert all(request.startswith("data:") for request in browser.requests[1:])
+    assert browser.evaluate(SIZES) == [[1200, 120]]
+    assert browser.evaluate("document.scrollingElement.scrollWidth") == 390
+
+
 def test_printed_page_is_light_and_fits_the_sheet(browser: Browser, document: Path):
     browser.look(document, 794, dark=True, media="print")
     assert browser.complaints == []
@@ -98,7 +168,8 @@ def test_page_policy_forbids_network_and_scripts(document: Path):
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', document.read_text()).group(1)
     rules = dict(rule.strip().split(" ", 1) for rule in policy.replace("&#39;", "'").split(";"))
     assert rules["default-src"] == "'none'"
-    assert set(rules) == {"default-src", "style-src", "base-uri", "form-action"}
+    assert set(rules) == {"default-src", "img-src", "style-src", "base-uri", "form-action"}
+    assert rules["img-src"] == "data:"
     assert rules["style-src"].startswith("'sha256-")
 
 
