@@ -81,6 +81,7 @@ class Manifest(Record):
         parity: the comparison with the checkpoint.
         versions: versions of the libraries that exported the model.
         options: the method's options, including those given to `export`.
+        unfinished: how far the training is, such as "2 of 4 epochs"; None if it is finished or not known.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Manifest(Record):
     parity: Parity
     versions: Dict[str, str]
     options: Dict[str, Union[int, str]] = dataclasses.field(default_factory=dict)
+    unfinished: Optional[str] = None
 
     def check(self) -> None:
         """Raise a ValueError if a size is impossible."""
@@ -138,7 +140,8 @@ def open_bundle(path: Union[str, Path]) -> Bundle:
             "an ONNX file, not a bundle", where=path, fix="Give a folder that `adq-edge export` wrote"
         )
     if not path.is_dir():
-        raise BundleError("no such bundle", where=path, fix=REMEDY)
+        fix = "Check the path, or make it: adq-edge export CHECKPOINT"
+        raise BundleError("no such bundle", where=path, fix=fix)
     for name in (MANIFEST_FILE, MODEL_FILE):
         if not (path / name).is_file():
             raise BundleError(f"bundle has no {name}", where=path, fix=REMEDY)

@@ -185,7 +185,7 @@ def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
         raise EngineError(other.what, where=engine, fix=other.fix)
     if not engine.is_file():
         raise EngineError(
-            "no such engine", where=engine, fix="Check the path, or build: adq-edge build BUNDLE"
+            "no such engine", where=engine, fix="Check the path, or build it: adq-edge build BUNDLE"
         )
     path = sidecar_path(engine)
     if not path.is_file():

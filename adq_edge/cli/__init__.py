@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional, Sequence
 
 import typer
 import typer.core
@@ -25,20 +26,27 @@ from adq_edge.cli import (
     synthetic,
     train,
 )
-from adq_edge.cli.common import verb
-from adq_edge.cli.options import current_names
+from adq_edge.cli.common import INTERRUPTED, verb
+from adq_edge.cli.options import JSON_HELP, QUIET_HELP, VERBOSE_HELP, current_names, verb_of
+from adq_edge.cli.output import Output, OutputOptions, with_output
+from adq_edge.cli.suggestions import did_you_mean
 from adq_edge.core.streams import guard_output
 from adq_edge.core.version import __version__
 
 # Loading rich would double the time of --help. Some releases of typer load it even in plain mode.
 typer.core.HAS_RICH = False
 
+NAME = "adq-edge"
+WRONG_USAGE = 2
+_COMPLETION = "_ADQ_EDGE_COMPLETE"
+"""Environment variable that a shell sets to ask for completions."""
+_UsageError: Any = typer.BadParameter.__mro__[2]
+"""ClickException of click, of which some releases of typer contain a copy; typer does not export it."""
+
 app = typer.Typer(
-    name="adq-edge",
+    name=NAME,
     help="Turn a trained visual anomaly model into a measured INT8 or FP16 engine, and measure what the "
     "quantization costs.",
-    no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -53,14 +61,19 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
     ),
+    as_json: bool = typer.Option(False, "--json", help=JSON_HELP),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help=VERBOSE_HELP),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help=QUIET_HELP),
 ) -> None:
-    """Declare the options in front of the verb."""
+    """Declare the options in front of the verb; each may also follow it."""
+    context.obj = OutputOptions(as_json, verbose, quiet)
 
 
-_VERBS: Dict[str, Callable[..., None]] = {
+_VERBS: Dict[str, Callable[..., Optional[Output]]] = {
     "train": train.train,
     "export": export.export,
     "calibrate": calibrate.calibrate,
@@ -77,7 +90,7 @@ _VERBS: Dict[str, Callable[..., None]] = {
     "doctor": doctor.doctor,
 }
 for _name, _command in _VERBS.items():
-    app.command(_name)(verb(_command))
+    app.command(_name)(verb(with_output(_command)))
 
 
 def _terminate(number: int, frame: Any) -> None:
@@ -89,4 +102,33 @@ def main() -> None:
     """Run the command line."""
     guard_output()
     signal.signal(signal.SIGTERM, _terminate)
-    app(args=current_names(sys.argv[1:]))
+    arguments = current_names(sys.argv[1:])
+    try:
+        _check_verb(arguments)
+        code = app(args=arguments or ["--help"], prog_name=NAME, standalone_mode=False)
+    except _UsageError as error:
+        print(f"adq-edge: {_usage_text(error)}", file=sys.stderr)
+        raise SystemExit(WRONG_USAGE) from None
+    except typer.Abort:
+        print("adq-edge: interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _check_verb(arguments: Sequence[str]) -> None:
+    """Raise a usage error for a verb that does not exist."""
+    name = verb_of(arguments)
+    if name is not None and name not in _VERBS and _COMPLETION not in os.environ:
+        raise _UsageError(f"no verb named {name!r}. {did_you_mean(name, _VERBS) or ''}")
+
+
+def _usage_text(error: Any) -> str:
+    """Return a wrong command line's problem, the nearest option and the help command, on one line."""
+    context, option = getattr(error, "ctx", None), getattr(error, "option_name", None)
+    command = NAME if context is None else context.command_path
+    problem = error.format_message().replace("Value error, ", "")
+    if context is not None and hasattr(error, "possibilities"):
+        known = [name for parameter in context.command.get_params(context) for name in parameter.opts]
+        problem = f"no option {option}. {did_you_mean(str(option), known) or ''}"
+    problem = problem if problem.rstrip().endswith(("?", ".")) else f"{problem}."
+    return " ".join(f"{problem} Help: {command} -h".split())

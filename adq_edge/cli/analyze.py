@@ -8,6 +8,7 @@ from typing import Optional
 import typer
 
 from adq_edge.cli import options
+from adq_edge.cli.output import Output
 from adq_edge.core.options import DEFAULT_SAMPLES, DEFAULT_SOURCE, Target
 
 SHOWN = 20
@@ -21,24 +22,27 @@ def analyze(
     calib_data: options.CalibData = None,
     samples: options.Samples = DEFAULT_SAMPLES,
     images: int = typer.Option(
-        16, help="Largest number of images to analyze; half of them get synthetic defects."
+        16,
+        metavar=options.COUNT,
+        help="Largest number of images to analyze; half of them get synthetic defects.",
     ),
     target: Optional[Target] = typer.Option(
-        None, help="Machine whose integer arithmetic is simulated. Default: this machine's CPU."
+        None,
+        metavar=options.names(Target),
+        help="Machine whose integer arithmetic is simulated. Default: this machine's CPU.",
     ),
     output: options.ResultFile = None,
     plot: Optional[Path] = typer.Option(
-        None, help="Plot file (.png or .jpg). Default: beside the result file."
+        None, metavar=options.FILE, help="Plot file (.png or .jpg). Default: beside the result file."
     ),
     show_all: bool = typer.Option(False, "--all", help=f"Show every layer, not only the worst {SHOWN}."),
     threads: options.Threads = None,
-) -> None:
+) -> Output:
     """Measure the error that INT8 causes in the anomaly maps and scores, layer by layer.
 
     No engine is built: the integer arithmetic is simulated in float32.
     """
     from adq_edge.evaluation.analyze import analyze as run
-    from adq_edge.report.render.terminal import print_table
     from adq_edge.report.tables.analysis import layer_table
 
     result = run(
@@ -53,5 +57,9 @@ def analyze(
         plot=plot,
         threads=threads,
     )
-    print_table(layer_table(result, None if show_all else SHOWN))
-    typer.echo(f"plot: {result.plot}")
+    return Output(
+        result,
+        [layer_table(result, None if show_all else SHOWN)],
+        [f"plot: {result.plot}"],
+        next_step=("build", result.bundle, "--int8"),
+    )

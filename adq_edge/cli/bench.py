@@ -3,137 +3,141 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import typer
 
 from adq_edge.cli import options
+from adq_edge.cli.output import Output
 from adq_edge.core.errors import AdqError
 from adq_edge.core.options import Device, Precision, Scenario
 
 if TYPE_CHECKING:
-    from adq_edge.benchmark.results import BenchmarkReport
     from adq_edge.remote.bench import BoardResult
+    from adq_edge.report.table import Table
 
 
 def bench(
     engines: Optional[List[Path]] = typer.Argument(
         None,
+        metavar="ENGINE",
         help="Engine files. Default: the newest in engines/. With --host also bundles; default: the newest "
         "in bundles/.",
     ),
     device: Optional[Device] = typer.Option(
-        None, help="Device to measure. Default: the device that the first engine was built for."
+        None,
+        metavar=options.names(Device),
+        help="Device to measure. Default: the device that the first engine was built for; with --host: "
+        "jetson.",
     ),
     scenario: Optional[List[Scenario]] = typer.Option(
-        None, help="MLPerf scenario; may be repeated. Default: both."
+        None, metavar=options.names(Scenario), help="MLPerf scenario; may be repeated. Default: both."
     ),
     runtime: options.Runtime = None,
     threads: options.Threads = None,
     quick: bool = typer.Option(False, "--quick", help="Measure for a few seconds only; not to be quoted."),
     image: Optional[Path] = typer.Option(
-        None, help="Image file for the end-to-end figures. Default: a synthetic image of 1024x1024 pixels."
+        None,
+        metavar=options.FILE,
+        help="Image file for the end-to-end figures. Default: a synthetic image of 1024x1024 pixels.",
     ),
     host: Optional[List[str]] = typer.Option(
         None,
-        help="Board (user@board) to build and measure on over ssh; may be repeated. Its default --device is "
-        "jetson. ADQ_EDGE_SSH sets another ssh command.",
+        metavar="[USER@]BOARD",
+        help="Board to build and measure on over ssh; may be repeated. Default: this machine. "
+        "ADQ_EDGE_SSH sets another ssh command.",
     ),
     precision: Optional[Precision] = typer.Option(
-        None, help="With --host: precision of the engines built from bundles. Default: int8."
+        None,
+        metavar=options.names(Precision),
+        help="With --host: precision of the engines built from bundles. Default: int8.",
     ),
     data: Optional[Path] = typer.Option(
-        None, help="With --host: labeled dataset; the measured engines are evaluated on it too."
+        None,
+        metavar=options.FOLDER,
+        help="With --host: labeled dataset; the measured engines are evaluated on it too. Default: none.",
     ),
     estimate: Optional[Path] = typer.Option(
         None,
-        help="Bundle. Measure nothing; print an estimate of the latency of its engines on a Xavier NX, for "
-        "each power mode.",
+        metavar="BUNDLE",
+        help="Measure nothing; print an estimate of the latency of a bundle's engines on a Xavier NX, for "
+        "each power mode. Default: measure.",
     ),
-) -> None:
+) -> Output:
     """Measure latency, throughput, memory and power. Several engines take turns in short rounds."""
     if estimate is not None:
         if host or data is not None or precision is not None:
             raise AdqError("--estimate measures nothing", fix="Omit --host, --data and --precision")
-        _print_estimate(estimate, engines or [])
-        return
+        return _estimate(estimate, engines or [])
+    measured: Dict[str, Any] = {
+        "runtime": runtime,
+        "threads": threads,
+        "quick": quick,
+        "scenarios": scenario or None,
+        "image": image,
+    }
     if host:
         from adq_edge.remote.bench import bench_remotely
 
-        results = bench_remotely(
-            host,
-            engines or (),
-            device=device or Device.JETSON,
-            precision=precision or Precision.INT8,
-            data=data,
-            runtime=runtime,
-            threads=threads,
-            quick=quick,
-            scenarios=scenario,
-            image=image,
+        device, precision = device or Device.JETSON, precision or Precision.INT8
+        return boards_output(
+            bench_remotely(host, engines or (), device=device, precision=precision, data=data, **measured)
         )
-        code = print_boards(results)
-        if code:
-            raise typer.Exit(code)
-        return
     if data is not None or precision is not None:
         raise AdqError("--data and --precision are for --host", fix="Use eval and build on this machine")
+    return _bench(engines or [], device, measured)
+
+
+def _bench(engines: List[Path], device: Optional[Device], measured: Dict[str, Any]) -> Output:
+    from adq_edge.artifacts.workspace import RESULTS
     from adq_edge.benchmark.bench import UnsavedReportError, result_files
     from adq_edge.benchmark.bench import bench as run
-
-    try:
-        report = run(
-            engines or None,
-            device=device,
-            runtime=runtime,
-            threads=threads,
-            quick=quick,
-            scenarios=scenario or None,
-            image=image,
-        )
-    except UnsavedReportError as error:
-        _print_report(error.report)
-        raise
-    _print_report(report)
-    for path in result_files(report):
-        typer.echo(f"result: {path}")
-
-
-def _print_report(report: BenchmarkReport) -> None:
-    from adq_edge.report.render.terminal import print_table
     from adq_edge.report.tables.bench import bench_tables
 
-    for table in bench_tables(report):
-        print_table(table)
+    try:
+        report = run(engines or None, device=device, **measured)
+    except UnsavedReportError as error:
+        return Output(error.report, bench_tables(error.report), problem=error)
+    lines = [f"result: {path}" for path in result_files(report)]
+    return Output(report, bench_tables(report), lines, next_step=("report", RESULTS))
 
 
-def print_boards(results: List[BoardResult]) -> int:
-    """Print the tables and lines of boards, then their errors; return the exit code."""
+def boards_output(results: List[BoardResult]) -> Output:
+    """Return the results of boards; what is wrong with one board does not hide the results of another."""
     from adq_edge.core.text import printable
-    from adq_edge.report.render.terminal import print_table
-    from adq_edge.report.tables.remote import board_lines, board_tables
+    from adq_edge.report.tables.remote import board_document, board_lines, board_tables
 
+    boards: List[Dict[str, Any]] = []
+    tables: List[Table] = []
+    lines: List[str] = []
     problems: List[AdqError] = []
     for result in results:
         try:
-            for table in board_tables(result):
-                print_table(table)
-            for line in board_lines(result):
-                typer.echo(printable(line))
-        except AdqError as error:  # one board's files must not hide another board's results
+            document, shown = board_document(result), (board_tables(result), [*board_lines(result)])
+        except AdqError as error:
             problems.append(error)
+        else:
+            boards.append(document)
+            tables += shown[0]
+            lines += map(printable, shown[1])
         if result.problem is not None:
             problems.append(result.problem)
-    for problem in problems:
-        typer.echo(f"adq-edge: {problem}", err=True)
-    return AdqError.exit_code if problems else 0
+    folders = dict.fromkeys(path.parent for result in results for path in result.benchmarks)
+    return Output(
+        {"schema": "adq-edge/boards", "version": 1, "boards": boards},
+        tables,
+        lines,
+        next_step=("report", *folders) if folders else None,
+        failures=[str(problem) for problem in problems],
+        exit_code=AdqError.exit_code if problems else 0,
+    )
 
 
-def _print_estimate(bundle: Path, engines: List[Path]) -> None:
-    from adq_edge.report.render.terminal import print_table
+def _estimate(bundle: Path, engines: List[Path]) -> Output:
     from adq_edge.report.tables.estimate import estimate_table
     from adq_edge.roofline.estimate import estimate
 
     if engines:
         raise AdqError("--estimate measures no engine", where=engines[0], fix="Name only a bundle")
-    print_table(estimate_table(estimate(bundle)))
+    result = estimate(bundle)
+    return Output(result, [estimate_table(result)], next_step=("build", bundle, "--int8"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional, Tuple, Union
 
 import typer
 
 from adq_edge.cli import options
+from adq_edge.cli.output import Output, command_line
 from adq_edge.core.errors import BuildError
 from adq_edge.core.options import (
     DEFAULT_SAMPLES,
@@ -20,12 +22,17 @@ from adq_edge.core.options import (
 )
 from adq_edge.core.runtimes import RUNTIMES
 
-_CPU_RUNTIMES = ", ".join(name for name, runtime in RUNTIMES.items() if runtime.on_cpu)
+if TYPE_CHECKING:
+    from adq_edge.artifacts.sidecar import Sidecar
+
+_CPU_RUNTIMES = [name for name, runtime in RUNTIMES.items() if runtime.on_cpu]
 
 
 def build(
     bundle: options.Bundle = None,
-    output: Optional[Path] = typer.Option(None, "--output", "-o", help="Engine file. Default: in engines/."),
+    output: Optional[Path] = typer.Option(
+        None, "--output", "-o", metavar=options.FILE, help="Engine file. Default: in engines/."
+    ),
     fp32: bool = typer.Option(False, "--fp32", help="Build networks in float32."),
     fp16: bool = typer.Option(
         False, "--fp16", help="Build networks with float16 weights; a CPU computes in float32."
@@ -37,55 +44,72 @@ def build(
     samples: options.Samples = DEFAULT_SAMPLES,
     max_drop: Optional[float] = typer.Option(
         None,
+        metavar="LOSS",
         help="Keep the worst layers in float32 until the INT8 engine loses no more than this. "
         "With labeled test images, the loss is that of the mean image AUROC (0 to 1). Otherwise it is the "
-        "relative error of the anomaly maps: root of sum (FP32 - INT8)^2 / sum FP32^2.",
+        "relative error of the anomaly maps: root of sum (FP32 - INT8)^2 / sum FP32^2. "
+        "Default: no limit.",
     ),
     plan: Optional[Path] = typer.Option(
-        None, help="File (.plan.json) with the layers to keep in float32, written by --max-drop or by hand."
+        None,
+        metavar=options.FILE,
+        help="File (.plan.json) with the layers to keep in float32, written by --max-drop or by hand. "
+        "Default: none.",
     ),
     data: Optional[Path] = typer.Option(
-        None, help="Labeled dataset for --max-drop. Default: the dataset of the training."
+        None,
+        metavar=options.FOLDER,
+        help="Labeled dataset for --max-drop. Default: the dataset of the training.",
     ),
     keep_nearest: bool = typer.Option(
         False, "--keep-nearest", help="If no plan meets --max-drop, build with the closest plan."
     ),
     device: Optional[Device] = typer.Option(
-        None, help="Device that the engine runs on. Default: jetson on a Jetson, else cpu."
+        None,
+        metavar=options.names(Device),
+        help="Device that the engine runs on. Default: jetson on a Jetson, else cpu.",
     ),
     runtime: Optional[str] = typer.Option(
-        None, help=f"Runtime of a CPU engine: {_CPU_RUNTIMES}. Default: onnxruntime."
+        None, **options.choices(*_CPU_RUNTIMES), help="Runtime of a CPU engine. Default: onnxruntime."
     ),
     threads: options.Threads = None,
     sm: Optional[List[str]] = typer.Option(
         None,
+        metavar="VERSION",
         help="Compute capability that --device rtx compiles for, such as 86; may be repeated. "
         "Default: that of the local GPU.",
     ),
     route: Optional[Route] = typer.Option(
         None,
+        metavar=options.names(Route),
         help="TensorRT quantization: strongly typed, explicit (Q/DQ) or implicit (dynamic ranges). "
         "Default: chosen by the TensorRT release.",
     ),
     dla: Optional[int] = typer.Option(
         None,
+        metavar=options.NUMBER,
         min=0,
         help="Number of the deep learning accelerator (DLA) of a Jetson to run on; unsupported layers run "
-        "on the GPU.",
+        "on the GPU. Default: the GPU.",
     ),
-    max_batch: int = typer.Option(1, min=1, help="TensorRT: largest number of images in one request."),
+    max_batch: int = typer.Option(
+        1, metavar=options.COUNT, min=1, help="TensorRT: largest number of images in one request."
+    ),
     workspace: Optional[int] = typer.Option(
         None,
+        metavar="MB",
         min=1,
         help="TensorRT: memory that one kernel may use, in MB. Default: a quarter of all, at most 1024.",
     ),
     memory_limit: Optional[int] = typer.Option(
-        None, min=1, help="TensorRT: memory at which the build is stopped, in MB. Default: no limit."
+        None,
+        metavar="MB",
+        min=1,
+        help="TensorRT: memory at which the build is stopped, in MB. Default: no limit.",
     ),
-) -> None:
+) -> Output:
     """Build an engine from a bundle. Scoring is float32 at every precision."""
     from adq_edge.builders.build import build_engine
-    from adq_edge.report.render.terminal import print_table
     from adq_edge.report.tables.engine import engine_lines
     from adq_edge.report.tables.plan import plan_table
 
@@ -106,16 +130,28 @@ def build(
     )
     built = build_engine(bundle, output, asked)
     sidecar = built.sidecar
-    if max_drop is not None and built.plan is not None:
-        print_table(plan_table(built.plan))
-    typer.echo(f"{built.path}: {sidecar.precision.value} for {sidecar.runtime} {sidecar.runtime_version}")
+    searched = max_drop is not None and built.plan is not None
+    lines = [f"{built.path}: {sidecar.precision.value} for {sidecar.runtime} {sidecar.runtime_version}"]
     if sidecar.calibration is not None:
         calibration = sidecar.calibration
-        typer.echo(f"calibrated: {calibration.calibrator} over {calibration.images} x {calibration.source}")
+        lines.append(f"calibrated: {calibration.calibrator} over {calibration.images} x {calibration.source}")
     if sidecar.plan is not None:
-        typer.echo(f"float32 layers: {len(sidecar.float_layers)}, as in {sidecar.plan.name}")
-    for line in engine_lines(sidecar):
-        typer.echo(line)
+        lines.append(f"float32 layers: {len(sidecar.float_layers)}, as in {sidecar.plan.name}")
+    return Output(
+        sidecar,
+        [plan_table(built.plan)] if searched and built.plan is not None else [],
+        [*lines, *engine_lines(sidecar)],
+        next_step=_next_step(built.path, sidecar),
+    )
+
+
+def _next_step(engine: Path, sidecar: Sidecar) -> Union[str, Tuple[object, ...]]:
+    """Return the next command: measure the quality, or take the engine to the GPU that runs it."""
+    if sidecar.device == Device.RTX.value:
+        files = f"{shlex.quote(str(engine))} and {shlex.quote(f'{engine.name}.json')}"
+        return f"copy {files} to a machine with that GPU; there: {command_line('eval', engine.name)}"
+    known = sidecar.data is not None and Path(sidecar.data).is_dir()
+    return ("eval", engine) if known else ("bench", engine)
 
 
 def _precision(fp32: bool, fp16: bool, int8: bool) -> Precision:

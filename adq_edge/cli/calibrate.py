@@ -7,6 +7,7 @@ from typing import List
 import typer
 
 from adq_edge.cli import options
+from adq_edge.cli.output import Output
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, DEFAULT_SOURCE
 
 
@@ -14,6 +15,7 @@ def calibrate(
     bundle: options.Bundle = None,
     calib: List[str] = typer.Option(
         [DEFAULT_CALIBRATOR],
+        **{**options.choices(*options.CALIBRATORS, several=True), "metavar": "CALIBRATOR"},
         help="Calibrator: entropy, lp, minmax, mse or percentile; lp:P and percentile:P set its parameter. "
         "For several, repeat the option or separate them with commas.",
     ),
@@ -21,7 +23,7 @@ def calibrate(
     calib_data: options.CalibData = None,
     samples: options.Samples = DEFAULT_SAMPLES,
     threads: options.Threads = None,
-) -> None:
+) -> Output:
     """Measure activation ranges: one pass over the images, one file per calibrator.
 
     'build --int8' does this itself if the files are missing.
@@ -29,8 +31,15 @@ def calibrate(
     from adq_edge.calibration.calibrate import calibrate as run
 
     done = run(bundle, calib, source=source, calib_data=calib_data, samples=samples, threads=threads)
-    for path, ranges in done:
-        typer.echo(
-            f"{path}: {ranges.calibrator}, {len(ranges.tensors)} tensors over "
-            f"{ranges.images} images ({ranges.source})"
-        )
+    lines = [
+        f"{path}: {ranges.calibrator}, {len(ranges.tensors)} tensors over "
+        f"{ranges.images} images ({ranges.source})"
+        for path, ranges in done
+    ]
+    records = [ranges for _, ranges in done]
+    path, ranges = done[0]
+    return Output(
+        records[0] if len(records) == 1 else records,
+        lines=lines,
+        next_step=("build", path.parent.parent, "--int8", "--calib", ranges.calibrator),
+    )

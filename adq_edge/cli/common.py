@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import sys
+import traceback
 from typing import Any, Callable, Iterator
 
+from adq_edge.cli.suggestions import error_text
 from adq_edge.core.errors import AdqError, MissingDependencyError
 
 INTERRUPTED = 130
@@ -21,20 +22,22 @@ def verb(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **options)
         except AdqError as error:
-            print(f"adq-edge: {error}", file=sys.stderr)
+            print(f"adq-edge: {error_text(error)}", file=sys.stderr)
+            print_causes(error)
             raise SystemExit(error.exit_code) from error
         except KeyboardInterrupt:
             print("adq-edge: interrupted", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
 
-    # Before Python 3.10 typer does not evaluate annotations that are strings, and would miss the options.
-    signature = inspect.signature(command)
-    parameters = [
-        parameter.replace(annotation=eval(parameter.annotation, command.__globals__))
-        for parameter in signature.parameters.values()
-    ]
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # for `inspect`
     return run
+
+
+def print_causes(error: AdqError) -> None:
+    """Print the traceback of an error on standard error, with --verbose."""
+    from adq_edge.core.console import is_verbose
+
+    if is_verbose():
+        traceback.print_exception(type(error), error, error.__traceback__)
 
 
 @contextlib.contextmanager

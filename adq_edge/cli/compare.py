@@ -8,28 +8,33 @@ from typing import Optional
 import typer
 
 from adq_edge.cli import options
+from adq_edge.cli.output import Output
 
 
 def compare(
-    engine_a: Path = typer.Argument(..., help="Reference engine, typically FP32."),
-    engine_b: Path = typer.Argument(..., help="Engine to compare with the reference, typically INT8."),
+    engine_a: Path = typer.Argument(..., metavar="ENGINE_A", help="Reference engine, typically FP32."),
+    engine_b: Path = typer.Argument(
+        ..., metavar="ENGINE_B", help="Engine to compare with the reference, typically INT8."
+    ),
     data: options.LabeledData = None,
     category: options.Categories = None,
     output: options.ResultFile = None,
     sheet: Optional[Path] = typer.Option(
-        None, help="Sheet of the worst images (.png or .jpg). Default: beside the result file."
+        None,
+        metavar=options.FILE,
+        help="Sheet of the worst images (.png or .jpg). Default: beside the result file.",
     ),
     worst: int = typer.Option(
         8,
+        metavar=options.COUNT,
         min=0,
         help="Number of images on the sheet, worst first; images whose decision changes are added.",
     ),
     threads: options.Threads = None,
     other_model: bool = typer.Option(False, "--other-model", help="Accept engines of two different models."),
-) -> None:
+) -> Output:
     """Measure how well two engines of one model agree, and draw the images where they differ."""
     from adq_edge.evaluation.compare import compare as run
-    from adq_edge.report.render.terminal import print_table
     from adq_edge.report.tables.comparison import agreement_table, auroc_table
 
     result = run(
@@ -43,8 +48,9 @@ def compare(
         threads=threads,
         other_model=other_model,
     )
-    print_table(auroc_table(result))
-    print_table(agreement_table(result))
+    lines = []
     if result.sheet is not None:
         omitted = f"; no room for {result.flips_left_out} flips" if result.flips_left_out else ""
-        typer.echo(f"sheet: {result.sheet} ({len(result.sheet_images)} images{omitted})")
+        lines.append(f"sheet: {result.sheet} ({len(result.sheet_images)} images{omitted})")
+    tables = [auroc_table(result), agreement_table(result)]
+    return Output(result, tables, lines, next_step=("bench", engine_a, engine_b))

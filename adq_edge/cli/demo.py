@@ -7,28 +7,42 @@ from typing import Optional
 
 import typer
 
+from adq_edge.artifacts.workspace import REPORT, RESULTS
 from adq_edge.cli import options
 from adq_edge.cli.common import needs_training_half
+from adq_edge.cli.output import Output
 
 
 def demo(
     data: Optional[Path] = typer.Option(
-        None, help="Dataset in MVTec AD layout. Default: synthetic images are drawn."
+        None,
+        metavar=options.FOLDER,
+        help="Dataset in MVTec AD layout. Default: synthetic images are drawn.",
     ),
-    folder: Path = typer.Option(Path("demo"), help="Working folder."),
+    folder: Path = typer.Option(Path("demo"), metavar=options.FOLDER, help="Working folder."),
     teacher_weights: str = typer.Option(
-        "demo", help="ResNet-18 weights of the teacher: a file, or 'demo' for those that adq-edge contains."
+        "demo",
+        metavar=options.FILE,
+        help="ResNet-18 weights of the teacher: a file, or 'demo' for those that adq-edge contains.",
     ),
     restart: options.Restart = False,
-) -> None:
+) -> Output:
     """Run every step once: images, training, export, FP32 and INT8 engines, quality, speed."""
-    from adq_edge.report.render.terminal import print_table
     from adq_edge.report.tables.headline import summary_table
 
     with needs_training_half():
         from adq_edge.study.demo import demo as run
 
     result = run(folder, data, teacher_weights=teacher_weights, restart=restart)
-    print_table(summary_table(result.rows, result.caveat))
-    typer.echo(f"heat maps: {result.heat_maps}")
-    typer.echo(f"engines: {', '.join(str(path) for path in result.engines)}")
+    document = {
+        "schema": "adq-edge/demo",
+        "version": 1,
+        "bench": [row.report.document() for row in result.rows],
+        "eval": [row.quality.document() for row in result.rows if row.quality is not None],
+        "engines": [str(path) for path in result.engines],
+        "heat_maps": str(result.heat_maps),
+    }
+    lines = [f"heat maps: {result.heat_maps}", f"engines: {', '.join(map(str, result.engines))}"]
+    tables = [summary_table(result.rows, result.caveat)]
+    following = ("report", folder / RESULTS, "-o", folder / REPORT)
+    return Output(document, tables, lines, next_step=following)

@@ -9,27 +9,37 @@ import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.common import needs_training_half
+from adq_edge.cli.output import Output
 
 
 def export(
     checkpoint: Optional[Path] = typer.Argument(
         None,
+        metavar="CHECKPOINT",
         help="Checkpoint file, or folder with one file per network. Default: the newest in checkpoints/.",
     ),
     output: Optional[Path] = typer.Option(
-        None, "--output", "-o", help="Bundle folder. Default: bundles/NAME."
+        None, "--output", "-o", metavar=options.FOLDER, help="Bundle folder. Default: bundles/NAME."
     ),
     teacher_weights: options.TeacherWeights = None,
     data: Optional[Path] = typer.Option(
-        None, help="Dataset for the parity check, and for score statistics that the checkpoint lacks."
+        None,
+        metavar=options.FOLDER,
+        help="Dataset for the parity check, and for score statistics that the checkpoint lacks. "
+        "Default: the dataset of the training if it exists, else synthetic images.",
     ),
     image_size: Optional[int] = typer.Option(
-        None, help="Height and width of the input in pixels, if the checkpoint lacks them. Default: 256."
+        None,
+        metavar=options.PIXELS,
+        help="Height and width of the input in pixels, if the checkpoint lacks them. Default: 256.",
     ),
     stride: Optional[int] = typer.Option(
-        None, help="Uninformed Students: distance of the descriptors in pixels: 1, 2 or 4. Larger is faster."
+        None,
+        **options.choices("1", "2", "4"),
+        help="Uninformed Students: distance of the descriptors in pixels; larger is faster. "
+        "Default: that of the checkpoint.",
     ),
-) -> None:
+) -> Output:
     """Export a checkpoint to ONNX and compare the outputs with the original model.
 
     Reads checkpoints of adq-edge, of anomalib and of the published code of each method.
@@ -42,11 +52,12 @@ def export(
         checkpoint, output, teacher_weights=teacher_weights, data=data, image_size=size, stride=stride
     )
     manifest, parity = bundle.manifest, bundle.manifest.parity
-    typer.echo(
-        f"{bundle.path}: {manifest.arch} from {manifest.origin} checkpoint, {manifest.fusion} score fusion"
-    )
-    typer.echo(
+    lines = [
+        f"{bundle.path}: {manifest.arch} from {manifest.origin} checkpoint, {manifest.fusion} score fusion",
         f"parity on {parity.images} images ({parity.source}): largest difference of the map "
         f"{parity.map_difference:.2e}, of the score {parity.score_difference:.2e} "
-        f"(largest map value {parity.map_largest:.2e})"
-    )
+        f"(largest map value {parity.map_largest:.2e})",
+    ]
+    if manifest.unfinished is not None:
+        lines.append(f"caution: the training is not finished: {manifest.unfinished}")
+    return Output(manifest, lines=lines, next_step=("build", bundle.path, "--int8"))

@@ -1,10 +1,11 @@
-"""Command-line options that several verbs share, each declared once."""
+"""Command-line options that several verbs share, each declared once; their choices."""
 
 from __future__ import annotations
 
+import enum
 import sys
 from pathlib import Path
-from typing import List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Type
 
 from typer import Argument, Option
 
@@ -16,49 +17,105 @@ if sys.version_info >= (3, 9):
 else:
     from typing_extensions import Annotated
 
-Bundle = Annotated[Optional[Path], Argument(help="Bundle folder. Default: the newest in bundles/.")]
+METHODS = ("stfpm", "reverse-distillation", "uninformed-students")
+CALIBRATORS = ("entropy", "lp", "minmax", "mse", "percentile")
+TENSORRT_CALIBRATORS = ("trt-entropy", "trt-minmax", "trt-percentile")
+SOURCES = ("images", "synthetic-defects", "random-normal")
+BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2")
+FILE, FOLDER, COUNT, PIXELS, NUMBER = "FILE", "FOLDER", "COUNT", "PIXELS", "NUMBER"
+
+
+def choices(*names: str, several: bool = False) -> Dict[str, Any]:
+    """Return the arguments of an option with a fixed set of values, for its help and for shell completion.
+
+    The values are checked where they are used: packages may add some.
+
+    Args:
+        names: the values.
+        several: True if the option takes several values, separated by commas.
+    """
+
+    def complete(incomplete: str) -> List[str]:
+        before, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
+        return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+    return {"metavar": "|".join(names) + (",..." if several else ""), "autocompletion": complete}
+
+
+def names(kind: Type[enum.Enum]) -> str:
+    """Return the values of an enumeration for the help of an option."""
+    return "|".join(str(member.value) for member in kind)
+
+
+JSON_HELP = "Print the content of the result file on standard output, and nothing else there."
+VERBOSE_HELP = "Print durations, memory, library warnings and the traceback of an error."
+QUIET_HELP = "Print the result and errors only: no progress, notes or next command."
+Json = Annotated[bool, Option("--json", help=JSON_HELP)]
+Verbose = Annotated[bool, Option("--verbose", "-v", help=VERBOSE_HELP)]
+Quiet = Annotated[bool, Option("--quiet", "-q", help=QUIET_HELP)]
+
+Bundle = Annotated[
+    Optional[Path], Argument(metavar="BUNDLE", help="Bundle folder. Default: the newest in bundles/.")
+]
+Engine = Annotated[
+    Optional[Path], Argument(metavar="ENGINE", help="Engine file. Default: the newest in engines/.")
+]
 ResultFile = Annotated[
     Optional[Path],
-    Option("--output", "-o", help="Result file (.json). Default: a file in benchmarks/results/."),
+    Option(
+        "--output", "-o", metavar=FILE, help="Result file (.json). Default: a file in benchmarks/results/."
+    ),
 ]
-Threads = Annotated[Optional[int], Option(min=1, help="Number of CPU threads. Default: all.")]
+Threads = Annotated[
+    Optional[int], Option(metavar=COUNT, min=1, help="Number of CPU threads. Default: all that are allowed.")
+]
 
 Calib = Annotated[
     Optional[str],
     Option(
+        **{**choices(*CALIBRATORS, "qat", *TENSORRT_CALIBRATORS), "metavar": "CALIBRATOR"},
         help="Calibrator: entropy, lp, minmax, mse or percentile; lp:P and percentile:P set its parameter. "
         "qat: the ranges of 'train --qat'. Only in build, for TensorRT's own calibration: trt-entropy, "
-        f"trt-minmax or trt-percentile. Default: qat for a model trained with it, else {DEFAULT_CALIBRATOR}."
+        f"trt-minmax or trt-percentile. Default: qat for a model trained with it, else {DEFAULT_CALIBRATOR}.",
     ),
 ]
 CalibData = Annotated[
     Optional[str],
     Option(
+        metavar=FOLDER,
         help="Folder of calibration images, or 'random-normal'. Default: calibration_data/ if it contains "
-        "images, else the training images of the model."
+        "images, else the training images of the model.",
     ),
 ]
 Source = Annotated[
     str,
     Option(
-        help="Kind of calibration images: images, synthetic-defects or random-normal. "
-        "Separate several kinds with commas."
+        **choices(*SOURCES, several=True),
+        help="Kind of calibration images. Separate several kinds with commas.",
     ),
 ]
-Samples = Annotated[int, Option(min=1, help="Largest number of calibration images.")]
+Samples = Annotated[int, Option(metavar=COUNT, min=1, help="Largest number of calibration images.")]
 
 LabeledData = Annotated[
     Optional[Path],
-    Option("--data", help="Labeled dataset in MVTec AD layout. Default: the dataset of the training."),
+    Option(
+        "--data",
+        metavar=FOLDER,
+        help="Labeled dataset in MVTec AD layout. Default: the dataset of the training.",
+    ),
 ]
 Categories = Annotated[
     Optional[List[str]],
-    Option("--category", help="Use this category only; may be repeated. Default: the model's categories."),
+    Option(
+        "--category",
+        metavar="NAME",
+        help="Use this category only; may be repeated. Default: the model's categories.",
+    ),
 ]
 Runtime = Annotated[
     Optional[str],
     Option(
-        help=f"Runtime: {', '.join(RUNTIMES)}. Default, and fastest: the one that the engine was built for."
+        **choices(*RUNTIMES), help="Runtime. Default, and fastest: the one that the engine was built for."
     ),
 ]
 Trust = Annotated[bool, Option("--trust", help="Accept an engine file that changed after it was built.")]
@@ -66,16 +123,14 @@ Trust = Annotated[bool, Option("--trust", help="Accept an engine file that chang
 TeacherWeights = Annotated[
     Optional[str],
     Option(
+        metavar=FILE,
         help="ResNet weights of the teacher: a file, or 'demo' for the ResNet-18 that adq-edge contains. "
-        "Default: torchvision's ImageNet weights, downloaded once."
+        "Default: torchvision's ImageNet weights, downloaded once.",
     ),
 ]
 Backbone = Annotated[
     Optional[str],
-    Option(
-        help="ResNet of Reverse Distillation: resnet18, resnet50 or wide_resnet50_2. "
-        "Default: wide_resnet50_2."
-    ),
+    Option(**choices(*BACKBONES), help="ResNet of Reverse Distillation. Default: wide_resnet50_2."),
 ]
 Restart = Annotated[bool, Option("--restart", help="Train from the start, even if a checkpoint exists.")]
 
@@ -85,15 +140,31 @@ _RENAMED: Mapping[str, Mapping[str, str]] = {
     "compare": {"--pictures": "--sheet"},
 }
 """Earlier names of options, by verb."""
+_FILE_OF_DOCTOR = "--json"
+"""In earlier releases an option of `doctor` with a file name."""
+
+
+def verb_of(arguments: Sequence[str]) -> Optional[str]:
+    """Return the verb of a command line: the first argument that is not an option."""
+    return next((argument for argument in arguments if not argument.startswith("-")), None)
 
 
 def current_names(arguments: Sequence[str]) -> List[str]:
     """Return the arguments with earlier option names replaced; print a note for each on standard error."""
-    renamed = _RENAMED.get(arguments[0], {}) if arguments else {}
-    current = []
-    for argument in arguments:
+    verb = verb_of(arguments)
+    renamed = _RENAMED.get(verb or "", {})
+    current: List[str] = []
+    for number, argument in enumerate(arguments):
         name, *value = argument.split("=", 1)
-        if name in renamed:
-            print(f"adq-edge: {name} is now {renamed[name]}", file=sys.stderr)
-        current.append("=".join([renamed.get(name, name), *value]))
+        new = renamed.get(name, name)
+        following = arguments[number + 1 : number + 2]
+        if verb == "doctor" and name == _FILE_OF_DOCTOR and number and (value or _is_value(following)):
+            new = "--output"
+        if new != name:
+            print(f"adq-edge: {name} is now {new}", file=sys.stderr)
+        current.append("=".join([new, *value]))
     return current
+
+
+def _is_value(arguments: Sequence[str]) -> bool:
+    return bool(arguments) and not arguments[0].startswith("-")

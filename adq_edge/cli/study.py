@@ -8,24 +8,37 @@ from typing import Optional
 import typer
 
 from adq_edge.cli import options
+from adq_edge.cli.output import Output
 
 SOME_FAILED = 1
 
 
 def study(
     config: Optional[Path] = typer.Argument(
-        None, help="Study description (.json). The options below override it."
+        None,
+        metavar="CONFIG",
+        help="Study description (.json). The options below override it. Default: the options alone.",
     ),
-    data: Optional[Path] = typer.Option(None, help="Dataset in MVTec AD layout."),
+    data: Optional[Path] = typer.Option(
+        None, metavar=options.FOLDER, help="Dataset in MVTec AD layout. Default: synthetic images are drawn."
+    ),
     teacher_weights: options.TeacherWeights = None,
     output: Optional[Path] = typer.Option(
-        None, "--output", "-o", help="Working folder; a second run continues there. Default: study/."
+        None,
+        "--output",
+        "-o",
+        metavar=options.FOLDER,
+        help="Working folder; a second run continues there. Default: study/.",
     ),
     methods: Optional[str] = typer.Option(
-        None, help="Methods to run, separated by commas. Default: all three."
+        None,
+        **options.choices(*options.METHODS, several=True),
+        help="Methods to run, separated by commas. Default: all three.",
     ),
     epochs: Optional[int] = typer.Option(
-        None, help="Epochs of every training. Default: those of 'train' for each method."
+        None,
+        metavar=options.COUNT,
+        help="Epochs of every training. Default: those of 'train' for each method.",
     ),
     backbone: options.Backbone = None,
     quick: bool = typer.Option(
@@ -33,13 +46,12 @@ def study(
         "--quick",
         help="Use synthetic images and small settings: minutes; not to be quoted.",
     ),
-) -> None:
+) -> Output:
     """Reproduce the tables of the published study: methods x training x precision x device.
 
     Each cell of the matrix is one file; a second run computes the missing cells. Tables are written to
     OUTPUT/study.md, all figures to OUTPUT/study.json. The exit code is 1 if some cells failed.
     """
-    from adq_edge.report.render.terminal import print_table
     from adq_edge.study.config_file import read_config
     from adq_edge.study.run import MARKDOWN_FILE, RESULT_FILE
     from adq_edge.study.run import study as run
@@ -56,10 +68,12 @@ def study(
         backbone=backbone,
     )
     result = run(chosen)
-    for table in (*study_tables(result), notes_table(result)):
-        print_table(table)
-    folder = Path(chosen.output)
-    typer.echo(f"tables: {folder / MARKDOWN_FILE}; every figure: {folder / RESULT_FILE}")
-    if result.failures:
-        typer.echo(f"adq-edge: {len(result.failures)} cells failed", err=True)
-        raise typer.Exit(SOME_FAILED)
+    folder, failed = Path(chosen.output), len(result.failures)
+    return Output(
+        result,
+        [*study_tables(result), notes_table(result)],
+        [f"tables: {folder / MARKDOWN_FILE}; every figure: {folder / RESULT_FILE}"],
+        next_step="the same command runs the failed cells again" if failed else ("report", folder),
+        failures=[f"{failed} cells failed"] if failed else [],
+        exit_code=SOME_FAILED if failed else 0,
+    )

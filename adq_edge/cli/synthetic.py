@@ -6,18 +6,34 @@ from pathlib import Path
 
 import typer
 
+from adq_edge.cli import options
+from adq_edge.cli.output import Output
+
 
 def synthetic(
-    root: Path = typer.Argument(..., help="Folder to write; it must be missing or empty."),
-    train: int = typer.Option(14, min=1, help="Normal training images per category."),
-    good: int = typer.Option(6, min=1, help="Normal test images per category."),
-    defective: int = typer.Option(12, min=0, help="Defective test images per category."),
-    size: int = typer.Option(256, min=32, help="Height and width in pixels."),
-    seed: int = typer.Option(0, help="Random seed; another seed draws other images of the same products."),
-) -> None:
+    root: Path = typer.Argument(..., metavar="FOLDER", help="Folder to write; it must be missing or empty."),
+    train: int = typer.Option(14, metavar=options.COUNT, min=1, help="Normal training images per category."),
+    good: int = typer.Option(6, metavar=options.COUNT, min=1, help="Normal test images per category."),
+    defective: int = typer.Option(
+        12, metavar=options.COUNT, min=0, help="Defective test images per category."
+    ),
+    size: int = typer.Option(256, metavar=options.PIXELS, min=64, help="Height and width in pixels."),
+    seed: int = typer.Option(
+        0, metavar=options.NUMBER, help="Random seed; another seed draws other images of the same products."
+    ),
+) -> Output:
     """Draw a dataset of 15 categories with defects and exact masks, in MVTec AD layout."""
     from adq_edge.datasets.synthetic import write_synthetic
 
     dataset = write_synthetic(root, train=train, good=good, defective=defective, size=size, seed=seed)
     images = sum(len(category.train) + len(category.test) for category in dataset.categories)
-    typer.echo(f"{dataset.root}: {images} images in {len(dataset.categories)} categories")
+    document = {
+        "schema": "adq-edge/synthetic",
+        "version": 1,
+        "folder": str(dataset.root),
+        "images": images,
+        "categories": [category.name for category in dataset.categories],
+    }
+    line = f"{dataset.root}: {images} images in {len(dataset.categories)} categories"
+    following = ("train", "--data", dataset.root, "--teacher-weights", "demo")
+    return Output(document, lines=[line], next_step=following)

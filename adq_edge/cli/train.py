@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.common import needs_training_half
+from adq_edge.cli.output import Output
 from adq_edge.core.errors import AdqError, DataError
 from adq_edge.core.options import Arithmetic
 
 if TYPE_CHECKING:
+    from adq_edge.qat.train import QatResult
     from adq_edge.training.session import TrainResult
 
 _BY_METHOD = "stfpm {}, reverse-distillation {}, uninformed-students {}"
@@ -21,83 +24,116 @@ _BY_METHOD = "stfpm {}, reverse-distillation {}, uninformed-students {}"
 def train(
     data: Optional[Path] = typer.Option(
         None,
+        metavar=options.FOLDER,
         help="Dataset in MVTec AD layout; required. With --qat the default is the dataset of the checkpoint.",
     ),
     arch: Optional[str] = typer.Option(
-        None, help="Method: stfpm, reverse-distillation or uninformed-students. Default: stfpm."
+        None, **options.choices(*options.METHODS), help="Method. Default: stfpm."
     ),
     category: Optional[List[str]] = typer.Option(
-        None, help="Train on this category only; may be repeated. Default: all."
+        None, metavar="NAME", help="Train on this category only; may be repeated. Default: all."
     ),
     one_class_each: bool = typer.Option(
         False, "--one-class-each", help="Train one model per category instead of one model for all."
     ),
     teacher_weights: options.TeacherWeights = None,
     output: Optional[Path] = typer.Option(
-        None, "--output", "-o", help="Checkpoint (a folder with --one-class-each). Default: in checkpoints/."
+        None,
+        "--output",
+        "-o",
+        metavar=options.FILE,
+        help="Checkpoint (a folder with --one-class-each). Default: in checkpoints/.",
     ),
     backbone: options.Backbone = None,
     bottleneck: Optional[str] = typer.Option(
-        None, help="Bottleneck of Reverse Distillation: anomalib or rd4ad. Default: anomalib."
+        None,
+        **options.choices("anomalib", "rd4ad"),
+        help="Bottleneck of Reverse Distillation. Default: anomalib.",
     ),
     patch: Optional[int] = typer.Option(
-        None, help="Uninformed Students: patch size of 17, 33 or 65 pixels. Default: 33."
+        None,
+        **options.choices("17", "33", "65"),
+        help="Uninformed Students: patch size in pixels. Default: 33.",
     ),
-    students: Optional[int] = typer.Option(None, help="Uninformed Students: number of students. Default: 3."),
+    students: Optional[int] = typer.Option(
+        None, metavar=options.COUNT, help="Uninformed Students: number of students. Default: 3."
+    ),
     stride: Optional[int] = typer.Option(
-        None, help="Uninformed Students: distance of the descriptors in pixels. Default: 1."
+        None,
+        **options.choices("1", "2", "4"),
+        help="Uninformed Students: distance of the descriptors in pixels. Default: 1.",
     ),
     option: Optional[List[str]] = typer.Option(
-        None, metavar="NAME=VALUE", help="Any other option of the method; may be repeated."
+        None, metavar="NAME=VALUE", help="Any other option of the method; may be repeated. Default: none."
     ),
     epochs: Optional[int] = typer.Option(
-        None, help=f"Number of epochs. Default: {_BY_METHOD.format(398, 200, 150)}; with --qat 1."
+        None,
+        metavar=options.COUNT,
+        help=f"Number of epochs. Default: {_BY_METHOD.format(398, 200, 150)}; with --qat 1.",
     ),
     batch_size: Optional[int] = typer.Option(
-        None, help=f"Images per step. Default: {_BY_METHOD.format(32, 16, 1)}; with --qat 8."
+        None,
+        metavar=options.COUNT,
+        help=f"Images per step. Default: {_BY_METHOD.format(32, 16, 1)}; with --qat 8.",
     ),
     learning_rate: Optional[float] = typer.Option(
         None,
+        metavar="RATE",
         help=f"Learning rate. Default: {_BY_METHOD.format(0.4, 0.005, 0.0001)}; with --qat 0.02 levels of "
         "the integer grid per step.",
     ),
     image_size: Optional[int] = typer.Option(
-        None, help="Height and width of the input in pixels. Default: 256."
+        None, metavar=options.PIXELS, help="Height and width of the input in pixels. Default: 256."
     ),
     validation: Optional[float] = typer.Option(
         None,
+        metavar="SHARE",
         help="Share of the normal images that is held out to choose the best epoch, 0 to less than 1; with 0 "
         "the last epoch is kept. Default: 0.1.",
     ),
     select: Optional[str] = typer.Option(
         None,
+        **options.choices("loss", "auroc"),
         help="Criterion of the best epoch: loss (validation images) or auroc (test images). Default: loss.",
     ),
     early_stopping: Optional[int] = typer.Option(
-        None, help="Stop after this number of epochs without improvement. Default: never."
+        None,
+        metavar=options.COUNT,
+        help="Stop after this number of epochs without improvement. Default: never.",
     ),
     decay: Optional[str] = typer.Option(
-        None, help="Decay of the learning rate over the epochs: none or cosine. Default: none."
+        None,
+        **options.choices("none", "cosine"),
+        help="Decay of the learning rate over the epochs. Default: none.",
     ),
     balance: Optional[str] = typer.Option(
         None,
+        **options.choices("none", "categories"),
         help="Images per epoch: none (each image once) or categories (equally many of each category). "
         "Default: none.",
     ),
-    seed: int = typer.Option(0, help="Random seed; the same seed gives the same numbers on one machine."),
+    seed: int = typer.Option(
+        0, metavar=options.NUMBER, help="Random seed; the same seed gives the same numbers on one machine."
+    ),
     precision: Optional[str] = typer.Option(
-        None, help="Number format: auto, float32, bfloat16 or float16 (CUDA only). Default: auto."
+        None,
+        **options.choices("auto", "float32", "bfloat16", "float16"),
+        help="Number format of the training; float16 needs CUDA. Default: auto.",
     ),
     compile: bool = typer.Option(False, "--compile", help="Use torch.compile (CUDA only)."),
     restart: options.Restart = False,
     qat: Optional[Path] = typer.Option(
         None,
-        help="Checkpoint to continue with quantization-aware training, which rounds as an INT8 engine does.",
+        metavar="CHECKPOINT",
+        help="Checkpoint to continue with quantization-aware training, which rounds as an INT8 engine does. "
+        "Default: train a new model.",
     ),
     target: Optional[Arithmetic] = typer.Option(
-        None, help="Integer arithmetic that --qat trains for; required with --qat."
+        None,
+        metavar=options.names(Arithmetic),
+        help="Integer arithmetic that --qat trains for; required with --qat.",
     ),
-) -> None:
+) -> Optional[Output]:
     """Train one unified model on the normal images of all categories, or one model per category."""
     with needs_training_half():
         from adq_edge.training.distributed import is_first_process
@@ -130,15 +166,15 @@ def train(
     )
     if qat is not None or target is not None:
         unsuited = [*method_options, *fresh, *_given(one_class_each=one_class_each or None)]
-        _train_quantized(unsuited, qat, target, data=data, seed=seed, resume=not restart, **common)
-        return
+        return _train_quantized(unsuited, qat, target, data=data, seed=seed, resume=not restart, **common)
     if data is None:
         raise DataError("no images to train on", fix="Name a dataset with --data")
     run = train_each if one_class_each else train_one
     done = run(data, options=method_options, seed=seed, resume=not restart, **fresh, **common)
-    if is_first_process():
-        for result in done if isinstance(done, list) else [done]:
-            typer.echo(_summary(result))
+    if not is_first_process():
+        return None
+    results = done if isinstance(done, list) else [done]
+    return _output(results, [_summary(result) for result in results])
 
 
 def _method_option(text: str) -> Tuple[str, Union[int, str]]:
@@ -158,7 +194,7 @@ def _given(**values: Any) -> Dict[str, Any]:
 
 def _train_quantized(
     unsuited: List[str], checkpoint: Optional[Path], target: Optional[Arithmetic], **settings: Any
-) -> None:
+) -> Output:
     with needs_training_half():
         from adq_edge.qat import train_quantized
 
@@ -172,10 +208,17 @@ def _train_quantized(
             fix="Omit it: the checkpoint determines it",
         )
     result = train_quantized(checkpoint, target=target, **settings)
-    typer.echo(
+    line = (
         f"{result.checkpoint}: {result.epochs} epochs of {result.images} images quantized for "
         f"{target.value}, loss {result.loss:.4f}, {result.seconds:.0f} s"
     )
+    return _output([result], [line])
+
+
+def _output(results: Sequence[Union[TrainResult, QatResult]], lines: List[str]) -> Output:
+    trainings = [dataclasses.asdict(result) for result in results]
+    document = {"schema": "adq-edge/train", "version": 1, "trainings": trainings}
+    return Output(document, lines=lines, next_step=("export", results[0].checkpoint))
 
 
 def _summary(result: TrainResult) -> str:

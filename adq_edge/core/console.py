@@ -7,8 +7,10 @@ streams of `guard_output` do, so that no caller has to.
 from __future__ import annotations
 
 import contextlib
+import enum
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
 
@@ -20,11 +22,29 @@ from rich.text import Text
 from adq_edge.core.text import printable_lines
 
 
-class SafeConsole(Console):
-    """A rich console that shows texts as they are: without markup, and with control characters escaped."""
+class Verbosity(enum.Enum):
+    """How much is printed on standard error."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(markup=False, emoji=False, highlight=False, **options)
+    QUIET = "quiet"
+    """Errors only."""
+    NORMAL = "normal"
+    """Progress and notes too."""
+    VERBOSE = "verbose"
+    """Durations, memory, library warnings and the causes of errors too."""
+
+
+_current = Verbosity.NORMAL
+
+
+class SafeConsole(Console):
+    """A rich console that shows texts as they are: without markup, and with control characters escaped.
+
+    On standard error it prints nothing if this process is quiet.
+    """
+
+    def __init__(self, *, stderr: bool = False, quiet: bool = False, **options: Any) -> None:
+        quiet = quiet or (stderr and _current is Verbosity.QUIET)
+        super().__init__(markup=False, emoji=False, highlight=False, stderr=stderr, quiet=quiet, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a text as rich prints it; escaped before rich measures it."""
@@ -42,6 +62,25 @@ class SafeConsole(Console):
 
 
 console = SafeConsole(stderr=True)
+
+
+def set_verbosity(verbosity: Verbosity) -> None:
+    """Set how much this process prints on standard error."""
+    global _current
+    _current = verbosity
+    console.quiet = verbosity is Verbosity.QUIET
+
+
+def is_verbose() -> bool:
+    """Return True if details are to be printed."""
+    return _current is Verbosity.VERBOSE
+
+
+def print_detail(text: str) -> None:
+    """Print a line on standard error, if details are to be printed."""
+    if is_verbose():
+        console.print(text, soft_wrap=True)
+
 
 PROGRESS_VARIABLE = "ADQ_EDGE_PROGRESS"
 """Environment variable with a file for the progress, which `bench --host` shows on another machine."""
@@ -68,9 +107,9 @@ def progress_bar(
         TextColumn(unit),
         TimeRemainingColumn(),
     )
-    transient = not console.is_terminal
+    transient, hidden, started = not console.is_terminal, not shown or console.quiet, time.monotonic()
     with Progress(
-        *columns, console=console, transient=transient, disable=not shown, auto_refresh=auto_refresh
+        *columns, console=console, transient=transient, disable=hidden, auto_refresh=auto_refresh
     ) as progress:
         task = progress.add_task(description, total=total)
         done = 0
@@ -83,6 +122,7 @@ def progress_bar(
 
         yield advance
         progress.update(task, completed=total)
+    print_detail(f"{description}: {done} {unit} in {time.monotonic() - started:.1f} s")
 
 
 def write_progress(done: int, total: int) -> None:

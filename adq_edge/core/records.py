@@ -109,6 +109,10 @@ class Record:
         """
         write_json(Path(path), self._format.schema, self._format.version, dataclasses.asdict(self))
 
+    def document(self) -> Dict[str, Any]:
+        """Return the content of the file that `write` writes."""
+        return {"schema": self._format.schema, "version": self._format.version, **dataclasses.asdict(self)}
+
     @classmethod
     def read(cls: Type[AnyRecord], path: Union[str, Path]) -> AnyRecord:
         """Read a record and check the type of every field.

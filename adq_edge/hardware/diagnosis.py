@@ -10,6 +10,9 @@ from adq_edge.core.runtimes import RUNTIMES, Runtime
 from adq_edge.hardware.inventory import Inventory
 from adq_edge.hardware.libraries import NOT_INSTALLED, Library, Product, TensorRT
 
+TRAINING = "training and export"
+"""Name of the capability that needs torch."""
+
 _CPU_LIBRARIES = ("numpy", "onnx", "onnxruntime", "opencv")
 _MIN_TENSORRT = (8, 5)
 
@@ -48,7 +51,7 @@ def find_capabilities(inventory: Inventory) -> Tuple[Capability, ...]:
         _rtx(inventory),
         _tensorrt(inventory),
         _capability(
-            "training and export",
+            TRAINING,
             None if torch.problem is None else f"torch: {torch.problem}{elsewhere}",
             f"torch {torch.version}",
         ),

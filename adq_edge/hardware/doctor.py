@@ -18,7 +18,7 @@ from adq_edge.hardware.inventory import Inventory, take_inventory
     "adq-edge/doctor",
     version=2,
     error=ResultError,
-    fix="Write it again: adq-edge doctor --json FILE",
+    fix="Write it again: adq-edge doctor --output FILE",
     older={
         1: {"findings.tensorrts.flavour": "product", "findings": "inventory", "abilities": "capabilities"}
     },

@@ -36,6 +36,7 @@ from adq_edge.artifacts.bundle import (
 )
 from adq_edge.artifacts.ranges import Ranges, read_ranges
 from adq_edge.calibration.trained_ranges import QUANTIZATION, ranges_from_dict, write_trained_ranges
+from adq_edge.core.console import is_verbose
 from adq_edge.core.errors import BundleError, CalibrationError, CheckpointError, DataError
 from adq_edge.core.files import atomic_directory, sha256
 from adq_edge.core.imaging import load_image, resize_image
@@ -55,6 +56,8 @@ from adq_edge.training.score_statistics import measure_statistics
 
 OPSET = 17
 PARITY_IMAGES = 8
+_QAT_STATE = "qat"
+"""The key of the state of quantization-aware training in a checkpoint."""
 PARITY_TOLERANCE = 1e-3
 """Largest allowed difference of map and score, relative to the largest map value.
 
@@ -177,8 +180,9 @@ def to_onnx(model: nn.Module, image_size: Tuple[int, int]) -> onnx.ModelProto:
     example = torch.zeros(1, *image_size, 3, dtype=torch.uint8)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        if not is_verbose():
+            warnings.simplefilter("ignore")
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
             model,
             (example,),
@@ -258,4 +262,20 @@ def _manifest(folder: Path, source: Path, loaded: Checkpoint, model: Path, parit
         parity=parity,
         versions={"adq-edge": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
         options=dict(loaded.model.config.options),
+        unfinished=_unfinished(loaded),
     )
+
+
+def _unfinished(loaded: Checkpoint) -> Optional[str]:
+    """Return the epochs of a training that is not finished, such as "2 of 4 epochs"; None for others."""
+    training = loaded.training
+    if training.get("finished", True):
+        return None
+    quantized = training.get(_QAT_STATE)
+    state = training if quantized is None else quantized
+    epochs = state.get("settings", {}).get("epochs")
+    done = f"{len(state.get('log', ()))} epochs"
+    if not isinstance(epochs, int):
+        return done
+    shares = [1.0] if quantized is not None else [stage.share for stage in loaded.model.stages]
+    return done.replace(" ", f" of {sum(max(1, round(share * epochs)) for share in shares)} ")

@@ -64,7 +64,7 @@ def make_job(request: Request, specs: Sequence[EngineSpec], machine: str, comman
         AdqError: a local file is missing or unreadable, or the board cannot reproduce an engine.
     """
     files: Dict[str, Path] = {}
-    steps = [_step("examine the board", *command, "doctor", "--json", f"{workspace.RESULTS}/{DIAGNOSIS}")]
+    steps = [_step("examine the board", *command, "doctor", "--output", f"{workspace.RESULTS}/{DIAGNOSIS}")]
     engines = []
     for spec in specs:
         runtime = request.runtime or spec.cpu_runtime or ONNXRUNTIME

@@ -37,7 +37,7 @@ def device_name(report: BenchmarkReport) -> str:
     name = _short((environment.gpu if on_card else None) or environment.board or environment.cpu)
     details = [] if settings.device == Device.JETSON else [settings.device.upper()]
     if settings.threads is not None:
-        details.append(f"{settings.threads} threads")
+        details.append(f"{settings.threads} thread{'' if settings.threads == 1 else 's'}")
     if environment.power_mode is not None:
         details.append(environment.power_mode)
     return f"{name} ({', '.join(details)})" if details else name

@@ -18,7 +18,7 @@ from adq_edge.hardware import libraries
 from adq_edge.hardware.commands import Outcome
 from adq_edge.hardware.doctor import Diagnosis, diagnose
 from adq_edge.hardware.memory import Memory
-from adq_edge.report.render.terminal import print_table
+from adq_edge.report.render.terminal import print_tables
 from adq_edge.report.tables.doctor import capabilities_table, int8_table, machine_table, next_step_line
 from factories.boards import CARD, DRIVER, ORIN_NANO, PC, XAVIER_NX, Programs, write_tree
 
@@ -56,8 +56,8 @@ def shown(diagnosis: Diagnosis) -> str:
     """Return the printed tables and the next step."""
     screen = io.StringIO()
     with contextlib.redirect_stdout(screen):
-        print_table(machine_table(diagnosis.inventory))
-        print_table(capabilities_table(diagnosis))
+        print_tables([machine_table(diagnosis.inventory)])
+        print_tables([capabilities_table(diagnosis)])
     return f"{screen.getvalue()}\n{next_step_line(diagnosis)}"
 
 
@@ -368,7 +368,7 @@ def test_doctor_says_what_the_instruction_sets_mean_for_int8(
     assert all((one.present is None) == (not flags) for one in found.values())
     screen = io.StringIO()
     with contextlib.redirect_stdout(screen):
-        print_table(int8_table(diagnosis))
+        print_tables([int8_table(diagnosis)])
     assert all(name in screen.getvalue() for name in expected)
 
 
@@ -399,7 +399,7 @@ def test_doctor_on_this_machine(tmp_path: Path):
 
 def test_doctor_reports_an_unwritable_file_in_one_line(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    result = doctor("--json", "file/doctor.json", cwd=tmp_path)
+    result = doctor("-o", "file/doctor.json", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith("adq-edge: file/doctor.json: ")
     assert len(result.stderr.splitlines()) == 1

@@ -50,7 +50,7 @@ def test_engine_is_built_on_a_board_with_its_options(engines):
     request = Request(Device.JETSON, quick=True, scenarios=(Scenario.OFFLINE,))
     job = make_job(request, specs, "aarch64", ("adq-edge",))
     doctor, int8, fp16, bench = commands(job)
-    assert doctor == "adq-edge doctor --json benchmarks/results/doctor.json"
+    assert doctor == "adq-edge doctor --output benchmarks/results/doctor.json"
     assert "/parts --int8 --device jetson --calib lp --calib-data calibration/parts-int8" in int8
     assert int8.endswith("parts-int8 --samples 12 --output engines/parts-int8.plan")
     assert fp16.endswith("/parts --fp16 --device jetson --output engines/parts-fp16.plan")

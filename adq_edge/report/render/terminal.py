@@ -21,7 +21,9 @@ _UNLIMITED = 1_000_000
 _EMPTY = ("", "-")
 _LINES = (("-", "─━"), ("|", "│┃"), ("+", "┌┏┐┓└┘├┡┤┩┬┳┴┼╇"))
 _ASCII = {ord(line): plain_line for plain_line, lines in _LINES for line in lines}
-_PIECES = re.compile(r"[^-_/.:, ]*[-_/.:, ]*")
+_WORDS = re.compile(r"\S+\s*")
+_PIECES = re.compile(r"(?:[^-_/:.]|\.(?=\d))+[-_/:.]*|[-_/:.]+")
+"""Parts of a name that is wider than its column; a decimal point does not end a part."""
 
 
 def print_tables(tables: Sequence[Table]) -> None:
@@ -88,11 +90,12 @@ def _grid(table: Table, block: Block, rows: Sequence[int]) -> str:
 
 
 def _fold(text: str, width: int, column: Column) -> str:
-    """Return a name with line breaks at its separators, where it is wider than its column."""
+    """Return a text with line breaks at blanks, and at the separators of names wider than the column."""
     if column.kind is not Kind.TEXT or cell_len(text) <= width:
         return text
+    words = ([word] if cell_len(word.rstrip()) <= width else _PIECES.findall(word) for word in _WORDS.findall(text))
     lines = [""]
-    for piece in _PIECES.findall(text):
+    for piece in (piece for pieces in words for piece in pieces):
         if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > width:
             lines.append("")
         lines[-1] += piece

@@ -267,7 +267,8 @@ def bench_tables(report: BenchmarkReport) -> List[Table]:
     settings = report.settings
     name = device_name(report)
     if settings.device == Device.CPU and settings.threads is None:
-        name = f"{name}, {report.environment.logical_cores} threads"
+        cores = report.environment.logical_cores
+        name = f"{name}, {cores} thread{'' if cores == 1 else 's'}"
     entries = entries_of(report, name)
     tables = (
         (latency_table(entries, _RATIO), _latency_notes(report)),
