@@ -93,7 +93,9 @@ def _fold(text: str, width: int, column: Column) -> str:
     """Return a text with line breaks at blanks, and at the separators of names wider than the column."""
     if column.kind is not Kind.TEXT or cell_len(text) <= width:
         return text
-    words = ([word] if cell_len(word.rstrip()) <= width else _PIECES.findall(word) for word in _WORDS.findall(text))
+    words = (
+        [word] if cell_len(word.rstrip()) <= width else _PIECES.findall(word) for word in _WORDS.findall(text)
+    )
     lines = [""]
     for piece in (piece for pieces in words for piece in pieces):
         if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > width:

@@ -51,6 +51,8 @@ def check_readable(table: Table, width: Optional[int]) -> str:
         for column, cell in zip(table.columns, row):
             if column.terminal and cell != "-" and column.kind in (Kind.NUMBER, Kind.INTERVAL):
                 assert cell in shown, (column.heading, cell)
+            if column.terminal and column is not table.columns[0]:
+                assert all(number in shown for number in re.findall(r"-?\d+\.\d+", cell)), cell
     for row in table.texts:
         assert width is not None or row[0] in shown
         assert set(WORD.findall(row[0])) <= set(WORD.findall(shown)), row[0]
