@@ -22,36 +22,38 @@ usage() {
     cat <<'EOF'
 Usage: ./jetson_setup.sh [--check] [--max-performance]
 
-Makes a Jetson ready for adq-edge (JetPack 5.1 or later, 6, 7): installs with apt what is missing (Python's venv
-and headers, g++, the CUDA toolkit, TensorRT's Python package), makes .venv, which sees JetPack's TensorRT,
-installs adq-edge there from wheels and pycuda from source, and ends with `adq-edge doctor`.
+Sets up a Jetson with JetPack 5.1 or later for adq-edge:
+  1. Installs missing packages with apt: Python's venv and headers, g++, the CUDA toolkit and TensorRT for Python.
+  2. Makes the environment .venv, which includes JetPack's TensorRT.
+  3. Installs adq-edge there from wheels, and builds pycuda.
+  4. Runs `adq-edge doctor`.
 
-  --check            change nothing and say what is missing; exit code 1 if anything is, else 0
-  --max-performance  also set the power mode with the most power, which stays, and lock the clocks, until the
-                     board is switched off; nothing touches either without this option
-  --help             print this
+  --check            list the missing parts and change nothing; exit code 1 if a part is missing, else 0
+  --max-performance  also set the power mode with the most power, and lock the clocks. The mode stays; the clocks
+                     are unlocked when the board is switched off
+  --help             print this text
 
 Asks for your password (sudo) only to install with apt and to set power and clocks. Never restarts the board.
-May be interrupted and run again: what is there is left alone. Exit code 2: refused, nothing was changed.
+Run it again after an interruption: it skips the parts that are there. Exit code 2: nothing was changed.
 
-PYTHON: the Python to use; by default /usr/bin/python3, which JetPack's TensorRT is for.
+Environment variable PYTHON: the Python to use. Default: /usr/bin/python3, for which JetPack has TensorRT.
 EOF
 }
 
-say() { printf '%s\n' "$*"; }
+print_line() { printf '%s\n' "$*"; }
 
 refuse() {
-    say "jetson_setup.sh: $*" >&2
+    print_line "jetson_setup.sh: $*" >&2
     exit 2
 }
 
 fail() {
-    say "jetson_setup.sh: $*" >&2
+    print_line "jetson_setup.sh: $*" >&2
     exit 1
 }
 
 interrupted() {
-    say "jetson_setup.sh: interrupted. Run it again to go on" >&2
+    print_line "jetson_setup.sh: interrupted. Run it again to go on" >&2
     exit 130
 }
 
@@ -59,18 +61,18 @@ as_root() {
     if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo "$@"; fi
 }
 
-text() { # FILE: print its text without the device tree's NULs; nothing if it cannot be read
+read_file() { # FILE: print its text without the device tree's NULs; nothing if it cannot be read
     if [[ -r $1 ]]; then tr -d '\0' <"$1"; fi
 }
 
 # ---- state of the board ----
 
 is_jetson() {
-    [[ -e $ROOT/etc/nv_tegra_release ]] || [[ $(text "$ROOT/proc/device-tree/compatible") == *nvidia,tegra* ]]
+    [[ -e $ROOT/etc/nv_tegra_release ]] || [[ $(read_file "$ROOT/proc/device-tree/compatible") == *nvidia,tegra* ]]
 }
 
 l4t() { # print the release, such as 35.4.1; nothing if it is unknown
-    text "$ROOT/etc/nv_tegra_release" |
+    read_file "$ROOT/etc/nv_tegra_release" |
         sed -n 's/.*R\([0-9]*\) *(release), *REVISION: *\([0-9][0-9.]*\).*/\1.\2/p'
 }
 
@@ -92,21 +94,21 @@ has_tensorrt() {
 
 cuda_package() { # print the toolkit package of this JetPack; not Ubuntu's nvidia-cuda-toolkit, which is for PCs
     case $(l4t) in
-        35.*) say cuda-toolkit-11-4 ;;
-        36.[0-3]*) say cuda-toolkit-12-2 ;;
-        36.*) say cuda-toolkit-12-6 ;;
-        38.*) say cuda-toolkit-13-0 ;;
-        39.*) say cuda-toolkit-13-2 ;;
-        *) say nvidia-jetpack ;;
+        35.*) print_line cuda-toolkit-11-4 ;;
+        36.[0-3]*) print_line cuda-toolkit-12-2 ;;
+        36.*) print_line cuda-toolkit-12-6 ;;
+        38.*) print_line cuda-toolkit-13-0 ;;
+        39.*) print_line cuda-toolkit-13-2 ;;
+        *) print_line nvidia-jetpack ;;
     esac
 }
 
-wanted_stamp() { # print a stamp that changes with the required packages or the Python version
+print_stamp() { # print a stamp that changes with the required packages or the Python version
     cat "$HERE/pyproject.toml" "$HERE/constraints.txt" | sha256sum | cut -d ' ' -f 1
-    say "$version"
+    print_line "$version"
 }
 
-has_environment() { [[ -x $VENV/bin/adq-edge && -f $STAMP && $(cat "$STAMP") == "$(wanted_stamp)" ]]; }
+has_environment() { [[ -x $VENV/bin/adq-edge && -f $STAMP && $(cat "$STAMP") == "$(print_stamp)" ]]; }
 
 free_mb() { df -Pk "$1" | awk 'NR == 2 { print int($4 / 1024) }'; }
 
@@ -115,7 +117,7 @@ free_mb() { df -Pk "$1" | awk 'NR == 2 { print int($4 / 1024) }'; }
 # Print the mode with the most power as `ID NAME`, by name: MAXN_SUPER, MAXN, else most watts, then most cores.
 # Prints nothing if no name indicates the power. adq_edge/hardware/power.py uses the same rule.
 highest_mode() {
-    text "$ROOT/etc/nvpmodel.conf" | awk '
+    read_file "$ROOT/etc/nvpmodel.conf" | awk '
         function close_mode(    watts, unlimited, rank) {
             if (name == "" || id == "") return
             watts = match(name, /[0-9]+W/) ? substr(name, RSTART, RLENGTH - 1) + 0 : 0
@@ -141,16 +143,17 @@ highest_mode() {
 
 current_mode() { # print the id of the current mode; nothing if it is unknown
     local digits
-    digits=$(text "$ROOT/var/lib/nvpmodel/status" | sed -n 's/.*pmode:\([0-9][0-9]*\).*/\1/p')
-    if [[ -n $digits ]]; then say "$((10#$digits))"; fi
+    digits=$(read_file "$ROOT/var/lib/nvpmodel/status" | sed -n 's/.*pmode:\([0-9][0-9]*\).*/\1/p')
+    if [[ -n $digits ]]; then print_line "$((10#$digits))"; fi
 }
 
 clocks_locked() {
-    local node
+    local node highest_hz
     for node in "$ROOT"/sys/class/devfreq/*; do
         case ${node##*/} in
             *.gm20b | *.gp10b | *.gv11b | *.ga10b | *.gpu | gpu-gpc*)
-                [[ -n $(text "$node/max_freq") && $(text "$node/min_freq") == "$(text "$node/max_freq")" ]]
+                highest_hz=$(read_file "$node/max_freq")
+                [[ -n $highest_hz && $(read_file "$node/min_freq") == "$highest_hz" ]]
                 return
                 ;;
         esac
@@ -161,7 +164,7 @@ clocks_locked() {
 set_performance() { # ID NAME
     local changed=no
     if [[ $(current_mode) != "$1" ]]; then
-        say "setting the power mode to $2"
+        print_line "setting the power mode to $2"
         # Some changes need a restart; nvpmodel asks for it on standard input. Answer no.
         as_root nvpmodel -m "$1" <<<no || true
         if [[ $(current_mode) != "$1" ]]; then
@@ -170,69 +173,69 @@ set_performance() { # ID NAME
         changed=yes
     fi
     if [[ $changed == yes ]] || ! clocks_locked; then
-        say "locking the clocks"
+        print_line "locking the clocks"
         as_root jetson_clocks || fail "jetson_clocks failed, see above"
     fi
 }
 
 # ---- steps ----
 
-need() { # DESCRIPTION PACKAGE CHECK: if CHECK fails, record DESCRIPTION and PACKAGE as missing
+check_part() { # DESCRIPTION PACKAGE CHECK: if CHECK fails, record DESCRIPTION and PACKAGE as missing
     if "$3"; then
-        say "ok       $1"
+        print_line "ok       $1"
     else
-        say "missing  $1"
+        print_line "missing  $1"
         missing+=("$1")
         packages+=("$2")
     fi
 }
 
-look() {
+check_parts() {
     packages=()
     missing=()
-    need "Python's venv" python3-venv has_venv
-    need "Python's headers" python3-dev has_headers
-    need "g++" g++ has_compiler
-    need "CUDA toolkit" "$(cuda_package)" has_nvcc
-    need "TensorRT for Python $version" python3-libnvinfer has_tensorrt
+    check_part "Python's venv" python3-venv has_venv
+    check_part "Python's headers" python3-dev has_headers
+    check_part "g++" g++ has_compiler
+    check_part "CUDA toolkit" "$(cuda_package)" has_nvcc
+    check_part "TensorRT for Python $version" python3-libnvinfer has_tensorrt
 }
 
-look_further() { # report the parts that only --check covers
+check_rest() { # report the parts that only --check covers
     if has_environment; then
-        say "ok       adq-edge in .venv"
+        print_line "ok       adq-edge in .venv"
     else
-        say "missing  adq-edge in .venv"
+        print_line "missing  adq-edge in .venv"
         missing+=(adq-edge)
         if ! has_space; then
-            say "missing  disk space: $(free_mb "$HERE") MB are free, $(needed_mb) MB are needed"
+            print_line "missing  disk space: $(free_mb "$HERE") MB are free, $(needed_mb) MB are needed"
         fi
     fi
     if [[ $max_performance == yes ]]; then
         if [[ $(current_mode) == "${highest%% *}" ]]; then
-            say "ok       power mode ${highest#* }"
+            print_line "ok       power mode ${highest#* }"
         else
-            say "missing  power mode ${highest#* }"
+            print_line "missing  power mode ${highest#* }"
             missing+=("power mode")
         fi
         if clocks_locked; then
-            say "ok       locked clocks"
+            print_line "ok       locked clocks"
         else
-            say "missing  locked clocks"
+            print_line "missing  locked clocks"
             missing+=("locked clocks")
         fi
     fi
 }
 
-needed_mb() { if has_nvcc && has_tensorrt; then say "$VENV_MB"; else say $((VENV_MB + TOOLKIT_MB)); fi; }
+needed_mb() { if has_nvcc && has_tensorrt; then print_line "$VENV_MB"; else print_line $((VENV_MB + TOOLKIT_MB)); fi; }
 
 has_space() { [[ $(free_mb "$HERE") -ge $(needed_mb) ]]; }
 
 install_packages() {
-    say "installing with apt: ${packages[*]}"
+    print_line "installing with apt: ${packages[*]}"
     as_root apt-get update || fail "apt-get update failed, see above"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}" ||
         fail "apt-get install failed, see above"
-    look
+    check_parts
     if [[ ${#missing[@]} -gt 0 ]]; then
         fail "still missing after apt installed ${packages[*]}: ${missing[*]}"
     fi
@@ -249,18 +252,18 @@ check_environment() { # refuse an environment of another Python version: it may 
 }
 
 make_environment() {
-    say "making $VENV"
+    print_line "making $VENV"
     rm -f "$STAMP"
     "$PYTHON" -m venv --system-site-packages "$VENV"
     "$VENV/bin/python" -m pip install --upgrade 'pip>=23' || fail "pip cannot be brought up to date, see above"
     PATH=$CUDA/bin:$PATH "$VENV/bin/python" -m pip install --constraint "$HERE/constraints.txt" \
         --only-binary :all: --no-binary pycuda --editable "${HERE}[jetson]" ||
         fail "adq-edge cannot be installed, see above. Run this again to go on"
-    wanted_stamp >"$STAMP.new"
+    print_stamp >"$STAMP.new"
     mv "$STAMP.new" "$STAMP"
 }
 
-parse() {
+parse_options() {
     local option
     for option in "$@"; do
         case $option in
@@ -275,7 +278,7 @@ parse() {
     done
 }
 
-refuse_elsewhere() {
+check_machine() {
     is_jetson || refuse "this machine is not a Jetson. On a PC: make venv"
     case $(l4t) in
         [1-9].* | [12]?.* | 3[0-4].* | 35.1 | 35.1.*)
@@ -286,7 +289,7 @@ refuse_elsewhere() {
     fi
     version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version=
     [[ $version =~ ^3\.([89]|[1-9][0-9])$ ]] ||
-        refuse "$PYTHON is no Python 3.8 or later. Name one: PYTHON=/usr/bin/python3 ./jetson_setup.sh"
+        refuse "$PYTHON is not Python 3.8 or later. Name one: PYTHON=/usr/bin/python3 ./jetson_setup.sh"
     highest=$(highest_mode)
     if [[ $max_performance == yes && -z $highest ]]; then
         refuse "no mode in $ROOT/etc/nvpmodel.conf is known to be the highest. Set one yourself: sudo nvpmodel -m ID"
@@ -295,13 +298,13 @@ refuse_elsewhere() {
 
 main() {
     trap interrupted INT TERM
-    parse "$@"
-    refuse_elsewhere
+    parse_options "$@"
+    check_machine
     check_environment
-    say "$(text "$ROOT/proc/device-tree/model"), L4T $(l4t)"
-    look
+    print_line "$(read_file "$ROOT/proc/device-tree/model"), L4T $(l4t)"
+    check_parts
     if [[ $check == yes ]]; then
-        look_further
+        check_rest
         if [[ ${#missing[@]} -eq 0 ]]; then exit 0; else exit 1; fi
     fi
     if ! has_environment; then
@@ -309,10 +312,10 @@ main() {
             refuse "$(free_mb "$HERE") MB are free, $(needed_mb) MB are needed. Free some space, then run this again"
     fi
     if [[ ${#packages[@]} -gt 0 ]]; then install_packages; fi
-    if has_environment; then say "ok       adq-edge in .venv"; else make_environment; fi
+    if has_environment; then print_line "ok       adq-edge in .venv"; else make_environment; fi
     if [[ $max_performance == yes ]]; then set_performance "${highest%% *}" "${highest#* }"; fi
     "$VENV/bin/adq-edge" doctor
-    say "To use it: source $VENV/bin/activate"
+    print_line "To use it: source $VENV/bin/activate"
 }
 
 main "$@"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Collection, Optional, Tuple
 
-_UNKNOWN = "unknown: the system does not list the instruction sets"
+_UNKNOWN = "the system does not list the instruction sets"
 _SATURATION = "sums of two products may saturate at 16 bits: check the quality here with adq-edge eval"
 
 

@@ -31,7 +31,7 @@ class Browser:
 
     Attributes:
         requests: the URLs that the page requested.
-        complaints: messages on the browser's console, and dialogs.
+        messages: messages on the browser's console, and dialogs.
     """
 
     def __init__(self, commands: int, answers: int) -> None:
@@ -39,7 +39,7 @@ class Browser:
         self._number, self._rest, self._session = 0, b"", None
         self._loaded = False
         self.requests: List[str] = []
-        self.complaints: List[str] = []
+        self.messages: List[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
@@ -59,10 +59,10 @@ class Browser:
                 assert "error" not in answer, answer
                 return answer["result"]
 
-    def look(self, path: Path, width: int, *, dark: bool = False, media: str = "screen") -> None:
+    def open_page(self, path: Path, width: int, *, dark: bool = False, media: str = "screen") -> None:
         """Open a file in a window of `width` pixels; below 500, emulate a phone."""
         self.requests.clear()
-        self.complaints.clear()
+        self.messages.clear()
         phone = width < 500
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -93,24 +93,24 @@ class Browser:
         end = time.monotonic() + seconds
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._answers], [], [], max(end - time.monotonic(), 0))
-            assert ready, "the browser does not answer"
+            assert ready, "the browser sent nothing in time"
             block = os.read(self._answers, 1 << 20)
             assert block, "the browser ended"
             self._rest += block
         message, _, self._rest = self._rest.partition(b"\0")
         answer = json.loads(message)
-        self._note(answer.get("method", ""), answer.get("params", {}))
+        self._record(answer.get("method", ""), answer.get("params", {}))
         return answer
 
-    def _note(self, event: str, params: Dict[str, Any]) -> None:
+    def _record(self, event: str, params: Dict[str, Any]) -> None:
         if event == "Page.loadEventFired":
             self._loaded = True
         elif event == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif event in ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"):
-            self.complaints.append(json.dumps(params))
+            self.messages.append(json.dumps(params))
         elif event == "Page.javascriptDialogOpening":
-            self.complaints.append(params["message"])
+            self.messages.append(params["message"])
 
 
 @contextlib.contextmanager
@@ -119,7 +119,7 @@ def open_browser(executable: str, profile: Path) -> Iterator[Browser]:
     command_read, command_write = os.pipe()
     answer_read, answer_write = os.pipe()
 
-    def place() -> None:  # the browser reads commands from 3 and writes answers to 4
+    def connect_pipes() -> None:  # the browser reads commands from 3 and writes answers to 4
         low, high = os.dup(command_read), os.dup(answer_write)
         os.dup2(low, 3)
         os.dup2(high, 4)
@@ -128,7 +128,7 @@ def open_browser(executable: str, profile: Path) -> Iterator[Browser]:
         [executable, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=place,
+        preexec_fn=connect_pipes,
         close_fds=False,
     )
     try:

@@ -1,4 +1,4 @@
-"""Result files in the formats of the commands, with invented figures, for tests of reports."""
+"""Result files as the verbs write them, with invented numbers, for tests of reports."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ BOARD = dataclasses.replace(
     cuda="11.4",
 )
 STATE = BoardState(PowerMode(8, "MODE_20W_6CORE", 6, 1109.25, 1866.0), True, 1109.25, None, 38.5)
-MIDDLE = {"fp32": 40.0, "fp16": 25.0, "int8": 13.0}
-MEGABYTES = {"fp32": 45.2, "fp16": 22.7, "int8": 11.5}
+MEDIAN_MS = {"fp32": 40.0, "fp16": 25.0, "int8": 13.0}
+ENGINE_MB = {"fp32": 45.2, "fp16": 22.7, "int8": 11.5}
 AUROC = {"fp32": 0.9871, "fp16": 0.9870, "int8": 0.9858}
 
 
@@ -74,10 +74,10 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def latency(middle: float, seed: int = 0, count: int = 1500) -> Latency:
-    """Draw durations with the long tail that latencies have."""
+def latency(median_ms: float, seed: int = 0, count: int = 1500) -> Latency:
+    """Draw latencies around a median in ms, with a few slow ones."""
     generator = np.random.default_rng(seed)
-    durations = middle * (0.95 + generator.gamma(2.0, 0.025, count))
+    durations = median_ms * (0.95 + generator.gamma(2.0, 0.025, count))
     durations[: count // 100] *= generator.uniform(1.2, 2.0, count // 100)
     p50, p90, p95, p99 = (float(value) for value in np.percentile(durations, (50, 90, 95, 99)))
     return Latency(
@@ -146,15 +146,28 @@ def engine(
     steady: bool = True,
     quality: str = "",
 ) -> EngineBenchmark:
-    """Make an engine's figures; `scale` multiplies its times, `quality` distinguishes equal names."""
+    """Make the measurements of an engine.
+
+    Args:
+        precision: its number format.
+        name: its name; by default the model's name and the precision.
+        model: the model's name.
+        scale: factor on all latencies.
+        runtime: the runtime's name.
+        board: recording of the board.
+        baseline: name of the engine that it is compared with.
+        count: number of timed queries.
+        steady: whether the warm-up reached a steady state.
+        quality: text that makes the hashes of equally named engines differ.
+    """
     name = f"{model}-{precision}" if name is None else name
-    middle = MIDDLE[precision] * scale
+    median_ms = MEDIAN_MS[precision] * scale
     seed = int(digest(name)[:6], 16)
-    query = latency(middle, seed, count)
+    query = latency(median_ms, seed, count)
     gpu = runtime == "tensorrt"
-    ratio = MIDDLE[precision] / MIDDLE["fp32"]
+    ratio = MEDIAN_MS[precision] / MEDIAN_MS["fp32"]
     offline = [
-        Throughput(batch, streams, 1000 / middle * batch**0.2 * streams**0.3, 400, 12.0)
+        Throughput(batch, streams, 1000 / median_ms * batch**0.2 * streams**0.3, 400, 12.0)
         for batch, streams in ((1, 1), (2, 1), (4, 1), (8, 1), (8, 2), (8, 4))
     ]
     return EngineBenchmark(
@@ -164,15 +177,15 @@ def engine(
         precision=precision,
         arch="stfpm",
         image_size=(256, 256),
-        engine_mb=MEGABYTES[precision],
+        engine_mb=ENGINE_MB[precision],
         runtime=runtime,
         runtime_version="8.5.2" if gpu else "1.32.0",
         load_ms=310.0,
         single_stream=SingleStream(
             latency=query,
-            timed_seconds=max(61.0, count * middle / 1000) if count >= 1024 else 2.0,
+            timed_seconds=max(61.0, count * median_ms / 1000) if count >= 1024 else 2.0,
             rounds=64,
-            round_p50_ms=tuple(middle * (1 + 0.002 * (i % 5)) for i in range(64)),
+            round_p50_ms=tuple(median_ms * (1 + 0.002 * (i % 5)) for i in range(64)),
             warm_up_queries=40,
             warm_up_seconds=2.1,
             steady=steady,
@@ -180,11 +193,11 @@ def engine(
             harness_us=0.4,
         ),
         end_to_end=EndToEnd(
-            total=latency(middle + 9.3, seed + 1),
+            total=latency(median_ms + 9.3, seed + 1),
             decode=latency(6.2, seed + 2),
             preprocess=latency(1.9, seed + 3),
             host_to_device=latency(0.4, seed + 4) if gpu else None,
-            inference=latency(middle, seed + 5),
+            inference=latency(median_ms, seed + 5),
             device_to_host=latency(0.1, seed + 6) if gpu else None,
             postprocess=latency(0.7, seed + 7),
             overhead_ms=0.2,
@@ -193,10 +206,10 @@ def engine(
         offline=tuple(offline),
         memory=Memory(
             rss_before_load_mb=72.0,
-            model_mb=2.2 * MEGABYTES[precision],
+            model_mb=2.2 * ENGINE_MB[precision],
             arena_mb=64.0 * ratio,
-            peak_rss_batch_1_mb=72 + 2.2 * MEGABYTES[precision] + 64 * ratio,
-            peak_rss_mb=72 + 2.2 * MEGABYTES[precision] + 164 * ratio,
+            peak_rss_batch_1_mb=72 + 2.2 * ENGINE_MB[precision] + 64 * ratio,
+            peak_rss_mb=72 + 2.2 * ENGINE_MB[precision] + 164 * ratio,
             system_rise_mb=240.0,
             device_mb=180.0 if gpu else None,
             swap_mb=0.0,
@@ -240,7 +253,7 @@ def bench_report(
 def evaluation(
     item: EngineBenchmark, environment: Environment = PC, auroc: Optional[float] = None
 ) -> Evaluation:
-    """Make the quality of an engine on two categories of the same images for all."""
+    """Make the evaluation of an engine on two categories, with the same images for all engines."""
     value = AUROC[item.precision] if auroc is None else auroc
     categories = tuple(
         CategoryQuality(name, 30, 12, value + shift, 0.97, 0.91, 0.95, 0.42)
@@ -269,7 +282,7 @@ def evaluation(
 
 
 def write(folder: Path, report: BenchmarkReport, prefix: str = "", evaluated: bool = True) -> None:
-    """Write a run as `bench` does, and for each engine a result file as `eval` does."""
+    """Write the result files of `bench`, one for each engine, and of `eval` if `evaluated`."""
     for item in report.engines:
         dataclasses.replace(report, engines=(item,)).write(folder / f"{prefix}{item.name}.bench.json")
         if evaluated:
@@ -281,7 +294,7 @@ def write_customer(folder: Path) -> Path:
     """Write a typical set of results: a PC and a board, three precisions, a throttled and a quick run."""
     cpu = [
         engine(precision, baseline=None if precision == "fp32" else "stfpm-parts-fp32")
-        for precision in MIDDLE
+        for precision in MEDIAN_MS
     ]
     write(folder, bench_report([cpu[0], cpu[2]]), "pc-")
     board = [
@@ -290,16 +303,16 @@ def write_customer(folder: Path) -> Path:
             scale=0.4,
             runtime="tensorrt",
             quality="board",
-            board=recording(throttled=precision == "fp32", watts=MIDDLE[precision] / 5 + 5),
+            board=recording(throttled=precision == "fp32", watts=MEDIAN_MS[precision] / 5 + 5),
             baseline=None if precision == "fp32" else "stfpm-parts-fp32",
         )
-        for precision in MIDDLE
+        for precision in MEDIAN_MS
     ]
     write(folder, bench_report(board, BOARD, device="jetson", run="board"), "board-")
-    look = engine("int8", name="rd-parts-int8", model="rd-parts", scale=7, count=60, steady=False)
+    quick = engine("int8", name="rd-parts-int8", model="rd-parts", scale=7, count=60, steady=False)
     write(
         folder,
-        bench_report([look], run="look", quick=True, noise=("other processes took 34 % of the CPU",)),
-        "look-",
+        bench_report([quick], run="quick", quick=True, noise=("other processes took 34 % of the CPU",)),
+        "quick-",
     )
     return folder

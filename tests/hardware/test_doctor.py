@@ -351,7 +351,7 @@ def test_busy_machine_without_a_known_gpu_is_not_told_that_there_is_none(tmp_pat
             {"i8mm": "twice dotprod", "dotprod": "4 times", "FP16": "no effect on INT8"},
         ),
         ("aarch64", "asimd asimdhp", {"i8mm": "plain NEON", "dotprod": "hardly faster", "FP16": "float16"}),
-        ("arm64", "", {"dotprod": "unknown"}),
+        ("arm64", "", {"dotprod": "does not list"}),
         ("riscv64", "v", {}),
     ],
 )
@@ -376,8 +376,8 @@ def test_doctor_shows_the_limits_of_a_container(tmp_path: Path):
     limits = {"cpu.max": "150000 100000", "memory.max": "2000000000", "memory.current": "500000000"}
     root = write_tree(tmp_path, {**PC, **{f"sys/fs/cgroup/{name}": text for name, text in limits.items()}})
     text = shown(diagnose(root, Programs()))
-    assert "the container may use the time of 1.5" in text
-    assert "the container's limit is 2.0 GB, 1.5 GB available" in text
+    assert "CPU limit of the container: 1.5 cores" in text
+    assert "limit of the container: 2.0 GB, 1.5 GB available" in text
 
 
 def doctor(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:

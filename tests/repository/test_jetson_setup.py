@@ -92,7 +92,7 @@ fi
 
 
 class Board:
-    """A made-up machine: `root` holds its files, `repository` the script."""
+    """A fake machine: `root` holds its files, `repository` the script."""
 
     def __init__(self, folder: Path, files: Dict[str, str]) -> None:
         self.root, self.repository = folder / "root", folder / "adq-edge"
@@ -117,7 +117,7 @@ class Board:
         path.chmod(0o755)
 
     def setup(self, *options: str, **variables: str) -> subprocess.CompletedProcess:
-        """Run the script with these options and environment variables; forget the calls before."""
+        """Run the script with options and environment variables; clear the recorded calls first."""
         self.calls_file.write_text("")
         environment = {
             "PATH": str(self.programs),
@@ -143,7 +143,7 @@ class Board:
         return self.calls_file.read_text().splitlines()
 
     def snapshot(self) -> Dict[str, Optional[str]]:
-        """Return every file below the board's folders with its text and its time of change."""
+        """Return the text of every file of the board, by path and modification time."""
         paths = [path for folder in (self.root, self.repository) for path in folder.rglob("*")]
         return {
             f"{path} {path.stat().st_mtime_ns}": path.read_text() if path.is_file() else None
@@ -161,18 +161,18 @@ def write(root: Path, files: Dict[str, str]) -> None:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Board:
-    """A board as it comes: no CUDA toolkit, no Python headers, no TensorRT for Python."""
+    """Return a new board: without CUDA toolkit, Python headers and TensorRT for Python."""
     return Board(tmp_path, XAVIER)
 
 
 @pytest.fixture
 def board(tmp_path: Path) -> Board:
-    """A board with all of JetPack."""
+    """Return a board with all of JetPack."""
     return Board(tmp_path, {**XAVIER, **LIBRARIES})
 
 
 def refused(result: subprocess.CompletedProcess) -> str:
-    """Return the one line that a refusal prints, after checking that it is one."""
+    """Check that the script refused with one line on standard error; return the line."""
     assert result.returncode == 2, result.stderr
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
@@ -180,7 +180,7 @@ def refused(result: subprocess.CompletedProcess) -> str:
     return lines[0]
 
 
-def test_check_says_what_is_missing_and_changes_nothing(fresh: Board):
+def test_check_lists_missing_parts_and_changes_nothing(fresh: Board):
     before = fresh.snapshot()
     result = fresh.setup("--check", "--max-performance", FREE_MB="100")
     assert result.returncode == 1, result.stderr
@@ -200,7 +200,7 @@ def test_check_says_what_is_missing_and_changes_nothing(fresh: Board):
     assert fresh.calls == []
 
 
-def test_installs_all_and_the_second_time_nothing(fresh: Board):
+def test_second_run_installs_nothing(fresh: Board):
     result = fresh.setup()
     assert result.returncode == 0, result.stderr
     venv = fresh.repository / ".venv"
@@ -225,7 +225,7 @@ def test_installs_all_and_the_second_time_nothing(fresh: Board):
     assert fresh.snapshot() == before
 
 
-def test_installs_again_when_what_is_to_be_installed_changes(board: Board):
+def test_changed_constraints_are_installed(board: Board):
     board.setup()
     with (board.repository / "constraints.txt").open("a") as file:
         file.write("rich==1\n")
@@ -235,7 +235,7 @@ def test_installs_again_when_what_is_to_be_installed_changes(board: Board):
 
 
 @pytest.mark.parametrize(("how", "code"), [("fails", 1), ("interrupted", 130)])
-def test_goes_on_after_a_failure_or_an_interruption(board: Board, how: str, code: int):
+def test_run_after_a_failure_or_an_interruption_completes_the_setup(board: Board, how: str, code: int):
     result = board.setup(PIP=how)
     assert result.returncode == code, result.stderr
     assert result.stderr.splitlines()[-1].startswith("jetson_setup.sh: ")
@@ -246,7 +246,7 @@ def test_goes_on_after_a_failure_or_an_interruption(board: Board, how: str, code
     assert board.setup("--check").returncode == 0
 
 
-def test_power_and_clocks_are_set_when_asked_and_not_already_so(board: Board):
+def test_power_and_clocks_are_set_with_max_performance_if_they_differ(board: Board):
     assert board.setup().returncode == 0
     assert not [call for call in board.calls if "nvpmodel" in call or "jetson_clocks" in call]
     result = board.setup("--max-performance")
@@ -264,8 +264,8 @@ def test_power_and_clocks_are_set_when_asked_and_not_already_so(board: Board):
     assert board.setup("--check", "--max-performance").returncode == 0
 
 
-def test_never_restarts_the_board(board: Board):
-    """nvpmodel asks whether to restart where a mode needs it: no, and the user is told."""
+def test_setup_never_restarts_the_board(board: Board):
+    """nvpmodel asks for a restart if a mode needs it; the script answers no and tells the user."""
     result = board.setup("--max-performance", NEEDS_RESTART="yes")
     assert result.returncode == 1
     assert "Set it yourself: sudo nvpmodel -m 8" in result.stderr
@@ -287,7 +287,7 @@ def test_never_restarts_the_board(board: Board):
         "< POWER_MODEL ID=4 NAME=7W >\n< POWER_MODEL ID=5 NAME=15W >\n< POWER_MODEL ID=6 NAME=15W >\n",
     ],
 )
-def test_the_highest_mode_is_the_one_that_doctor_names(board: Board, configuration: str):
+def test_max_performance_chooses_the_highest_mode_of_doctor(board: Board, configuration: str):
     write(board.root, {"etc/nvpmodel.conf": configuration})
     expected = highest_mode(read_power(board.root).modes)
     assert expected is not None
@@ -296,13 +296,13 @@ def test_the_highest_mode_is_the_one_that_doctor_names(board: Board, configurati
 
 
 @pytest.mark.parametrize(
-    ("files", "options", "variables", "complaint"),
+    ("files", "options", "variables", "message"),
     [
         ({}, ["--fast"], {}, "unknown option --fast"),
         ({}, ["--check", "extra"], {}, "unknown option extra"),
         ({}, [], {"FREE_MB": "1999"}, "1999 MB are free, 2000 MB are needed"),
         ({}, [], {"SUDO_USER": "ann"}, "Run it as a normal user"),
-        ({}, [], {"PYTHON": "/nowhere/python3"}, "/nowhere/python3 is no Python 3.8 or later"),
+        ({}, [], {"PYTHON": "/nowhere/python3"}, "/nowhere/python3 is not Python 3.8 or later"),
         ({"etc/nvpmodel.conf": ""}, ["--max-performance"], {}, "no mode in"),
         (
             {"etc/nv_tegra_release": "# R32 (release), REVISION: 7.1, GCID: 1"},
@@ -313,33 +313,33 @@ def test_the_highest_mode_is_the_one_that_doctor_names(board: Board, configurati
         ({"etc/nv_tegra_release": "# R35 (release), REVISION: 1.0, GCID: 1"}, [], {}, "L4T 35.1.0 is older"),
     ],
 )
-def test_refuses_in_one_line_and_changes_nothing(board: Board, files, options, variables, complaint: str):
+def test_refusal_is_one_line_and_changes_nothing(board: Board, files, options, variables, message: str):
     write(board.root, files)
     before = board.snapshot()
-    assert complaint in refused(board.setup(*options, **variables))
+    assert message in refused(board.setup(*options, **variables))
     assert board.snapshot() == before
     assert board.calls == []
 
 
 @pytest.mark.parametrize("options", [[], ["--check"], ["--max-performance"]])
-def test_refuses_elsewhere(tmp_path: Path, options: List[str]):
+def test_machine_that_is_not_a_jetson_is_refused(tmp_path: Path, options: List[str]):
     pc = Board(tmp_path, {"etc/os-release": "NAME=Ubuntu\n", **LIBRARIES})
     assert "this machine is not a Jetson" in refused(pc.setup(*options))
     assert pc.calls == []
 
 
-def test_leaves_an_environment_of_another_python_alone(board: Board):
+def test_environment_of_another_python_is_refused(board: Board):
     write(board.repository, {".venv/pyvenv.cfg": "home = /usr/bin\nversion = 3.6.9\n"})
     assert "belongs to Python 3.6" in refused(board.setup())
     assert board.calls == []
 
 
-def test_help_works_everywhere(tmp_path: Path):
+def test_help_works_on_any_machine(tmp_path: Path):
     pc = Board(tmp_path, {})
     result = pc.setup("--help")
     assert result.returncode == 0
     assert "--max-performance" in result.stdout
 
 
-def test_can_be_run_as_it_is():
+def test_script_is_executable():
     assert os.access(str(REPOSITORY / "jetson_setup.sh"), os.X_OK)

@@ -15,10 +15,11 @@ from adq_edge.builders.mixed_precision.goal import Goal
 from adq_edge.core.console import console
 from adq_edge.core.errors import EngineError
 from adq_edge.evaluation.scoring import score_images
-from adq_edge.metrics.agreement import MapComparison
+from adq_edge.metrics.agreement import CONSTANT_MAPS, MapComparison
 from adq_edge.metrics.quality import mean_image_auroc
 from adq_edge.runtimes.base import Engine
 
+_REMEDY = "Check the checkpoint: export it again"
 _ROUNDS, _QUERIES = 6, 8
 # Rounding tolerance: 0.9 - 0.898 must not exceed 0.002.
 _ROUNDING = 1e-9
@@ -49,6 +50,11 @@ class Trials:
         self._fp32 = fp32
         self._int8 = int8
         self._maps = _run_maps(fp32, images)
+        if (
+            len({value for anomaly_map in self._maps for value in (anomaly_map.min(), anomaly_map.max())})
+            == 1
+        ):
+            raise EngineError(f"{CONSTANT_MAPS} (FP32 engine)", fix=_REMEDY)
         self._auroc = self._mean_auroc(fp32, "FP32")
 
     @property
@@ -105,7 +111,7 @@ class Trials:
 def _run_maps(engine: Engine, images: Sequence[np.ndarray]) -> List[np.ndarray]:
     maps = [engine.run(image[None]).maps[0] for image in images]
     if not all(np.isfinite(anomaly_map).all() for anomaly_map in maps):
-        raise EngineError("an anomaly map is NaN or infinite", fix="Check the checkpoint: export it again")
+        raise EngineError("an anomaly map is NaN or infinite", fix=_REMEDY)
     return maps
 
 

@@ -51,12 +51,12 @@ def _hardware(inventory: Inventory) -> Iterator[_Row]:
     environment, memory, jetson = inventory.environment, inventory.memory, inventory.jetson
     yield "machine", _machine(inventory)
     quota = environment.cpu_quota
-    limit = "" if quota is None else f"; the container may use the time of {quota:g}"
+    limit = "" if quota is None else f"; CPU limit of the container: {quota:g} cores"
     yield "processor", f"{environment.cpu}, {environment.logical_cores} logical cores{limit}"
     yield "memory", _UNKNOWN if memory is None else _memory(memory)
     if inventory.memory_limit is not None:
         total, available = inventory.memory_limit.total_mb, inventory.memory_limit.available_mb
-        yield "", f"the container's limit is {_gb(total)}, {_gb(available)} available"
+        yield "", f"limit of the container: {_gb(total)}, {_gb(available)} available"
     yield "disk", f"{_gb(inventory.disk_free_mb)} free here"
     if jetson is not None:
         yield "Jetson Linux", f"L4T {jetson.l4t or _UNKNOWN}, JetPack {jetson.jetpack or _UNKNOWN}"

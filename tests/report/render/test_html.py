@@ -71,9 +71,9 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1280], ids=["phone", "desktop"])
 def test_page_fits_phone_and_desktop(browser: Browser, document: Path, width: int, dark: bool):
-    browser.look(document, width, dark=dark)
+    browser.open_page(document, width, dark=dark)
     assert browser.requests == [document.resolve().as_uri()]
-    assert browser.complaints == []
+    assert browser.messages == []
     assert browser.evaluate("document.scripts.length + document.images.length") == 0
     assert browser.evaluate("document.scrollingElement.scrollWidth") == width
     assert browser.evaluate("getComputedStyle(document.querySelector('.figure')).fontWeight") == "650"
@@ -157,8 +157,8 @@ def test_sheet_of_compare_is_on_the_page_and_absent_heat_maps_are_explained(
 
 
 def test_printed_page_is_light_and_fits_the_sheet(browser: Browser, document: Path):
-    browser.look(document, 794, dark=True, media="print")
-    assert browser.complaints == []
+    browser.open_page(document, 794, dark=True, media="print")
+    assert browser.messages == []
     assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.evaluate("document.scrollingElement.scrollWidth") <= 794
     assert browser.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
