@@ -87,7 +87,7 @@ def with_output(command: Callable[..., Optional[Output]]) -> Callable[..., None]
             else:
                 output = command(*args, **values)
         if output is not None:
-            _show(output, asked)
+            show_output(output, asked)
 
     run.__signature__ = _signature(command)  # type: ignore[attr-defined]
     return run
@@ -146,7 +146,7 @@ def _peak_memory() -> str:
     return f", peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_PER_MB:.0f} MB"
 
 
-def _show(output: Output, asked: OutputOptions) -> None:
+def show_output(output: Output, asked: OutputOptions) -> None:
     """Print a result and the next command; raise the problem, or exit with the exit code."""
     if asked.as_json:
         _print_json(output.document)

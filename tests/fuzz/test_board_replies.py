@@ -5,6 +5,7 @@ ADQ_EDGE_FUZZ_BOARDS sets the number of boards (default: 200); the seed is fixed
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -15,8 +16,10 @@ from typing import Any, Dict, List, Tuple
 
 import psutil
 import pytest
+import typer
 
-from adq_edge.cli.bench import print_boards
+from adq_edge.cli.bench import boards_output
+from adq_edge.cli.output import OutputOptions, show_output
 from adq_edge.remote import channel, installation
 from adq_edge.remote.bench import BoardResult, bench_remotely
 from factories import results as make
@@ -169,8 +172,10 @@ def test_changed_replies_cost_one_line_and_only_their_board(
     assert not list((tmp_path / "results").glob("*/fault.log"))
     problems = [str(result.problem) for result in results if result.problem is not None]
     assert all(len(problem) < 3000 and problem.isprintable() for problem in problems)
-    code = print_boards([*results, healthy])
+    output = boards_output([*results, healthy])
+    with contextlib.suppress(typer.Exit):
+        show_output(output, OutputOptions(as_json=False, verbose=False, quiet=False))
     shown = capsys.readouterr()
-    assert code == (2 if problems else 0)
+    assert output.exit_code == (2 if problems else 0)
     assert "Traceback" not in shown.out + shown.err
     assert all(letter.isprintable() or letter == "\n" for letter in shown.out + shown.err)
