@@ -20,7 +20,7 @@ from adq_edge.core.files import storage_errors
 from adq_edge.core.image_file import find_images, is_folder
 from adq_edge.core.imaging import load_image
 from adq_edge.core.plugins import load_factory, plugin_errors, plugin_names
-from adq_edge.datasets.layouts import without_masks
+from adq_edge.datasets.layouts import describe, without_masks
 from adq_edge.datasets.mvtec import is_dataset, read_dataset
 
 GROUP = "adq_edge.sources"
@@ -215,7 +215,8 @@ def image_source(
         raise CalibrationError("no calibration images", where=workspace.CALIBRATION_DATA, fix=remedy)
     paths = _image_paths(folder, categories)
     if not paths:
-        raise CalibrationError("no calibration images here", where=folder, fix=remedy)
+        what = f"no calibration images here, but {describe(folder)}"
+        raise CalibrationError(what, where=folder, fix=remedy)
     return ImageSource(tuple(paths[i] for i in image_order(len(paths), seed)[:samples]))
 
 

@@ -26,7 +26,7 @@ from typing import Dict, Iterable, List, Set, Tuple
 
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import storage_errors
-from adq_edge.core.image_file import find_images, is_folder, list_folder
+from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images, is_folder, list_folder
 
 GOOD = "good"
 GOOD_NAMES = ("good", "ok", "normal", "okay", "pass", "defect_free", "no_defect", "non_defective")
@@ -181,11 +181,16 @@ def _test_images(folder: Path, notes: List[str]) -> List[LabeledImage]:
 
 
 def labeled_images(name: str, folder: Path) -> List[LabeledImage]:
-    """Return the test images in the folder of a kind of defect, without masks that lie beside them."""
+    """Return the test images in the folder of a kind of defect, without masks that lie beside or below."""
+    found = [path for path in find_images(folder) if not _is_below_masks(path.relative_to(folder))]
     if is_good(name):
-        return [LabeledImage(path, GOOD, folder) for path in find_images(folder)]
-    images = _without_twins(without_masks(find_images(folder)))
+        return [LabeledImage(path, GOOD, folder) for path in without_masks(found)]
+    images = _without_twins(without_masks(found))
     return [LabeledImage(path, name, folder) for path in images]
+
+
+def _is_below_masks(path: Path) -> bool:
+    return any(part.lower() in MASK_FOLDERS for part in path.parts[:-1])
 
 
 def _without_twins(images: List[Path]) -> List[Path]:
@@ -279,9 +284,15 @@ def _listed(counts: Dict[str, int]) -> str:
 
 
 def describe(folder: Path) -> str:
-    """Return what a folder holds, for messages: its folders with their numbers of images."""
-    counts = {name: len(find_images(path)) for name, path in subfolders(folder).items()}
-    loose = len([image for image in find_images(folder) if image.parent == folder])
-    if not counts:
-        return f"{loose} images" if loose else "no images and no folders"
-    return f"the folders {_listed(counts)}" + (f" and {loose} images" if loose else "")
+    """Return what a folder holds, for messages: its folders with their numbers of images, and its files."""
+    with storage_errors(folder):
+        folders, files = list_folder(folder)
+    counts = {name: len(find_images(folder / name)) for name in folders}
+    images = [name for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    others = sorted({Path(name).suffix.lower() or name for name in files} - IMAGE_SUFFIXES)
+    parts = [f"the folders {_listed(counts)}"] if counts else []
+    if images:
+        parts.append(f"{len(images)} images")
+    elif others:
+        parts.append(f"files that are no images ({', '.join(others[:_SHOWN])})")
+    return " and ".join(parts) or "no images and no folders"

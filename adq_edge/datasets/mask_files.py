@@ -3,7 +3,8 @@
 The mask of `test/DEFECT/A/IMAGE.jpg` is the first of these that exists, in `ground_truth/DEFECT/A/`, with any
 image suffix and in any case: `IMAGE_mask.png` (or `_gt`, `_label`), `IMAGE.png`, or the folder `IMAGE/` with
 a mask for each defect. Masks are also found without the folder A, or without DEFECT if there is one kind of
-defect. Last, `IMAGE_mask.png` beside the image is used, and `IMAGE.png` beside `IMAGE.jpg`.
+defect. Last, a mask beside the image is used: `IMAGE_mask.png`, `IMAGE.png` for `IMAGE.jpg`, or one in a
+folder `masks/` there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 from adq_edge.core.image_file import find_images
-from adq_edge.datasets.layouts import GOOD, LabeledImage, is_good, labeled_images, masked_stem, subfolders
+from adq_edge.datasets.layouts import (
+    GOOD,
+    MASK_FOLDERS,
+    LabeledImage,
+    is_good,
+    labeled_images,
+    masked_stem,
+    subfolders,
+)
 
 
 def find_masks(images: Sequence[LabeledImage], folders: Sequence[Path]) -> Dict[Path, Path]:
@@ -87,4 +96,8 @@ def _masks_beside(folder: Path, defect: str) -> Dict[str, Path]:
     """Return the masks that lie beside the images of a kind of defect."""
     images = {image.path for image in labeled_images(defect, folder)}
     masks = [file.relative_to(folder) for file in find_images(folder) if file not in images]
-    return {masked_stem(file).as_posix().lower(): folder / file for file in masks}
+    return {_without_mask_folder(masked_stem(file)): folder / file for file in masks}
+
+
+def _without_mask_folder(path: Path) -> str:
+    return "/".join(part.lower() for part in path.parts if part.lower() not in MASK_FOLDERS)

@@ -107,6 +107,22 @@ def test_real_iad_masks_beside_the_images_are_masks(tmp_path: Path):
     assert masked(category)["NG/AK/S0025/000.jpg"] == "AK/S0025/000.png"
 
 
+def test_masks_in_a_folder_beside_the_images_are_masks(tmp_path: Path):
+    touch(
+        tmp_path, "part/train/good/000.png", "part/test/dent/images/*.png x2", "part/test/dent/masks/*.png x2"
+    )
+    touch(tmp_path, "part/test/dirt/*.png x2", "part/test/dirt/*_GT.png x2", "part/test/good/000.png")
+    category = only(read_dataset(tmp_path))
+    assert labels(category) == {"good": 1, "dent": 2, "dirt": 2}
+    assert [Path(mask).name for mask in masked(category).values()] == [
+        "000.png",
+        "001.png",
+        "000_GT.png",
+        "001_GT.png",
+    ]
+    assert category.notes == ()
+
+
 @pytest.mark.parametrize(("good", "bad"), [("good", "bad"), ("OK", "NG"), ("Normal", "scratch")])
 def test_two_folders_hold_out_a_fifth_of_the_normal_images(tmp_path: Path, good: str, bad: str):
     touch(tmp_path, f"{good}/*.png x10", f"{bad}/*.png x3", f"masks/{bad}/*_mask.png x3")
@@ -286,3 +302,13 @@ def test_unreadable_folder_is_refused(tmp_path: Path):
                 read_dataset(tmp_path)
     finally:
         closed.chmod(0o755)
+
+
+def test_folder_of_other_files_is_described(tmp_path: Path):
+    for name in ("a.heic", "b.HEIC", "c.raw"):
+        (tmp_path / name).write_bytes(b"x")
+    found = r"but files that are no images \(\.heic, \.raw\)"
+    with pytest.raises(DataError, match=found):
+        read_dataset(tmp_path)
+    with pytest.raises(CalibrationError, match=found):
+        image_source(tmp_path, 1)
