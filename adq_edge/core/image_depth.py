@@ -6,8 +6,8 @@ A 12-bit camera's 4095 becomes 255, in a 16-bit file as in any other. The scale 
 2. the environment variable ADQ_EDGE_BIT_DEPTH, for 16-bit files that state nothing;
 3. 16 bits, if an image uses more than 14 of them.
 
-Any other 16-bit image is refused: it is either dark or has fewer bits, and a guess would differ from image to
-image. Float images are read if their values are 0 to 1.
+Any other 16-bit image is refused. It may be dark or have fewer bits, and a guess from its values would give
+each image another scale. Float images are read if their values are 0 to 1.
 """
 
 from __future__ import annotations

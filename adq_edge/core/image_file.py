@@ -1,4 +1,4 @@
-"""Finds and opens image files: which files are images, and whether one may be decoded.
+"""Finds, opens and decodes image files, with limits.
 
 The same suffixes hold for a named file and for a folder. Only regular files are opened. A header is checked
 before memory for the pixels is taken.
@@ -116,7 +116,7 @@ def read_image_file(path: Path) -> bytes:
         limit = _max_pixels() * _BYTES_PER_PIXEL
         if before.st_size > limit:
             raise DataError(
-                f"file of {before.st_size / 1e6:.0f} MB is too large", where=path, fix=_how_to_allow()
+                f"file of {before.st_size / 1e6:.0f} MB is too large", where=path, fix=_limit_fix()
             )
         with path.open("rb") as file:
             content = file.read(limit + 1)
@@ -127,10 +127,10 @@ def read_image_file(path: Path) -> bytes:
 
 
 def check_image(content: bytes, where: Optional[Path]) -> ImageHeader:
-    """Return the header of an encoded image that may be decoded.
+    """Return the header of an encoded image, and check that the image may be decoded.
 
     Raises:
-        DataError: the content is not one whole image, is too large, or has colors or samples without a rule.
+        DataError: the content is not one whole image, is too large, or is of an unsupported kind.
     """
     header = read_header(content)
     if header is None or _is_damaged(content, header):
@@ -139,7 +139,7 @@ def check_image(content: bytes, where: Optional[Path]) -> ImageHeader:
         what = (
             f"image of {header.width}x{header.height} pixels, the limit is {_max_pixels() / 1e6:g} megapixels"
         )
-        raise DataError(what, where=where, fix=_how_to_allow())
+        raise DataError(what, where=where, fix=_limit_fix())
     problem = _unsupported(header)
     if problem is not None:
         raise DataError(problem, where=where, fix="Save it as one gray or RGB image")
@@ -162,7 +162,7 @@ def decode(content: bytes, header: ImageHeader, flags: int, where: Optional[Path
         hint = f" by OpenCV {cv2.__version__} (format {header.format})"
         raise DataError(f"not a readable image{hint}", where=where, fix=_UNREADABLE)
     if image.shape[0] * image.shape[1] > _max_pixels():
-        raise DataError("is larger than its header states", where=where, fix=_UNREADABLE)
+        raise DataError("image is larger than its header states", where=where, fix=_UNREADABLE)
     return np.asarray(image)
 
 
@@ -175,12 +175,12 @@ def _max_pixels() -> int:
     )
 
 
-def _how_to_allow() -> str:
+def _limit_fix() -> str:
     return f"Set {MAX_MEGAPIXELS_VARIABLE} to a higher number of megapixels to read it"
 
 
 def _unsupported(header: ImageHeader) -> Optional[str]:
-    """Return why an image cannot be read as it is meant; None if it can."""
+    """Return why an image of this kind is not read; None if it is."""
     if header.frames > 1:
         return f"{header.format} file with several pages or frames; one image per file is read"
     if header.color == "CMYK":

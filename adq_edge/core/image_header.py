@@ -29,13 +29,14 @@ class ImageHeader:
         kind: "unsigned", "signed" or "float".
         max_value: the largest value that a sample can have, if the file states it and it is not the largest
             value of the stored type. A 12-bit camera's is 4095.
-        padded_bits: the camera's bits according to a PNG; the samples may or may not be shifted to 16 bits.
+        padded_bits: bits of the camera as a PNG's sBIT chunk states them, for 16-bit samples. Some tools
+            shift the samples to 16 bits, others do not.
         frames: number of pages or animation frames, without thumbnails.
         has_alpha: True if there is an alpha channel.
         is_lossy: True if the format is JPEG.
         color: "CMYK", "white is 0", or "" for gray and RGB.
-        content_end: the file is truncated if it is shorter, in bytes.
-        profile: start and end of a PNG's color profile, which is not applied.
+        content_end: size in bytes of the whole file, if the header states it; 0 otherwise.
+        profile: offsets of the start and end of a PNG's color profile, which is not applied.
     """
 
     format: str
@@ -55,10 +56,7 @@ class ImageHeader:
 
 
 def read_header(content: bytes) -> Optional[ImageHeader]:
-    """Return the header of an encoded image; None if it is damaged or the format is none of the supported.
-
-    A damaged header is never an error other than None, and never read in more than linear time.
-    """
+    """Return the header of an encoded image; None if it is damaged or of an unsupported format."""
     for reader, starts in _READERS.items():
         if content.startswith(starts):
             try:

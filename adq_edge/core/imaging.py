@@ -31,7 +31,7 @@ def read_image(path: Union[str, Path]) -> np.ndarray:
 
     Raises:
         StorageError: the file cannot be read.
-        DataError: the file is not one whole image that can be read as it is meant.
+        DataError: the file is not one whole image of a supported kind.
     """
     path = Path(path)
     return decode_image(read_image_file(path), path)
@@ -46,7 +46,7 @@ def decode_image(content: bytes, where: Optional[Path] = None) -> np.ndarray:
     with INT8 (3.0 % and 21 %).
 
     Raises:
-        DataError: the content is not one whole image that can be read as it is meant.
+        DataError: the content is not one whole image of a supported kind.
     """
     header = check_image(content, where)
     if header.bits > 8 or header.max_value is not None:
@@ -92,7 +92,9 @@ def _read_mask_file(path: Path, image_size: Optional[Tuple[int, int]]) -> np.nda
     height, width = pixels.shape[:2]
     if image_size is not None and (height, width) != tuple(image_size):
         what = f"mask is {width}x{height} pixels, its image is {image_size[1]}x{image_size[0]}"
-        raise DataError(what, where=path, fix="Make the mask the size of its image")
+        turned = (width, height) == tuple(image_size)
+        fix = "Turn the mask as its image's EXIF orientation states" if turned else "Make it the image's size"
+        raise DataError(what, where=path, fix=fix)
     if not (np.isfinite(pixels).all() and pixels.min() >= 0):
         raise DataError("mask has negative or non-finite values", where=path, fix="Save it with 8 bits")
     return defective_pixels(pixels, header.is_lossy)

@@ -1,3 +1,3 @@
-"""Labelled images: the MVTec AD folder layout, the synthetic set and pasted defects."""
+"""Labeled images in folders of many layouts, the synthetic set and pasted defects."""
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ Names of folders are compared without regard to case. A folder of images is read
     two folders         good                bad, or any other name     ground_truth/bad, masks/bad
     normal images only  good, or the folder itself
 
-In the last three a part of the normal images is held out for the test. VisA's own split is read from
-`split_csv/1cls.csv`, if it is there; else that part is a fifth, chosen by a hash of the file names.
+VisA and the two folders have no folders for training and test. VisA's split is read from `split_csv/1cls.csv`
+if that file exists. Else a fifth of the normal images, chosen by a hash of the file names, is held out.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class LabeledImage:
     Attributes:
         path: the file.
         defect: name of its folder, or `GOOD`.
-        folder: the folder of its kind of defect; masks have the same relative path in theirs.
+        folder: the folder of its kind of defect.
     """
 
     path: Path
@@ -65,8 +65,8 @@ class CategoryFiles:
     Attributes:
         train: normal images.
         test: labeled images.
-        masks: folders of masks, of which each has a folder for each kind of defect.
-        notes: what was found and is not used as its place suggests, one sentence each.
+        masks: folders of masks; each holds a folder for each kind of defect.
+        notes: images that were found and are not used, and splits that were made; one sentence each.
     """
 
     train: Tuple[Path, ...] = ()
@@ -93,7 +93,7 @@ def is_category(folder: Path) -> bool:
 
 
 def is_flat(folder: Path) -> bool:
-    """Return True if images lie in a folder and in none below it."""
+    """Return True if a folder holds images and no folder below it does."""
     images = find_images(folder)
     return bool(images) and all(image.parent == folder for image in images)
 
@@ -102,7 +102,7 @@ def read_files(folder: Path) -> CategoryFiles:
     """Return the files of a category; no image is opened.
 
     Raises:
-        DataError: normal training images cannot be told from others.
+        DataError: the training folder has no folder of normal images, or VisA's split is damaged.
         StorageError: a folder cannot be read.
     """
     if _is_visa(folder):
@@ -122,7 +122,7 @@ def without_masks(images: Iterable[Path]) -> List[Path]:
 
 
 def masked_stem(mask: Path) -> Path:
-    """Return the path of a mask's image without suffix, as far as the mask's name states it."""
+    """Return the path of a mask without suffix and ending: the path of its image without suffix."""
     stem = mask.stem
     ending = next((end for end in MASK_ENDINGS if stem.lower().endswith(end)), "")
     return mask.with_name(stem[: len(stem) - len(ending)] or stem)

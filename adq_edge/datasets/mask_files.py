@@ -30,7 +30,7 @@ def find_masks(images: Sequence[LabeledImage], folders: Sequence[Path]) -> Dict[
 
     Args:
         images: the test images of a category.
-        folders: the folders of masks, of which each has a folder for each kind of defect.
+        folders: folders of masks; each holds a folder for each kind of defect.
     """
     by_folder: Dict[Path, List[LabeledImage]] = {}
     for image in images:
@@ -81,7 +81,7 @@ def _mask_folders(defect: str, folders: Sequence[Path], is_only: bool) -> List[P
 
 
 def _index(folder: Path) -> Dict[str, Path]:
-    """Return the masks in a folder by the name of their image, as `_name` makes it."""
+    """Return the masks in a folder by the `_name` of their image."""
     files = [file.relative_to(folder) for file in find_images(folder)]
     inner = {parent for file in files for parent in file.parents if parent.name}
     table = {parent.as_posix().lower(): folder / parent for parent in inner}

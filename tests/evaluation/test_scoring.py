@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from adq_edge.core.imaging import load_image, read_mask
 from adq_edge.core.options import Precision
 from adq_edge.datasets.mvtec import read_dataset
-from adq_edge.evaluation.scoring import score_categories
+from adq_edge.evaluation.scoring import choose_dataset, score_categories, score_images
 from adq_edge.runtimes.registry import load_engine
 from factories.images import SIZE
 
@@ -27,3 +28,16 @@ def test_scored_images_have_outputs_and_masks(engines, dataset: Path):
             good = np.zeros((SIZE, SIZE), bool)
             mask = good if image.sample.mask is None else read_mask(image.sample.mask)
             np.testing.assert_array_equal(image.mask, mask)
+
+
+def test_image_without_a_mask_is_left_out_of_the_pixel_metrics_and_told(
+    engines, dataset: Path, tmp_path: Path, capsys
+):
+    shutil.copytree(str(dataset / "part0"), str(tmp_path / "part0"))
+    (tmp_path / "part0" / "ground_truth" / "spot" / "001_mask.png").unlink()
+    with load_engine(engines[Precision.FP32]) as engine:
+        data = choose_dataset(engine, tmp_path, None)
+        masks = {image.sample.path.parts[-2:]: image.mask for image in score_images([engine], data, "")}
+    assert [name for name, mask in masks.items() if mask is None] == [("spot", "001.png")]
+    assert sum(mask.any() for mask in masks.values() if mask is not None) == 2
+    assert "note: part0: 1 of 3 defective test images have no mask" in capsys.readouterr().err
