@@ -217,7 +217,10 @@ def _read_category(name: str, folder: Path) -> Category:
     masks = find_masks(files.test, files.masks)
     samples = tuple(_sample(name, image, masks.get(image.path)) for image in files.test)
     category = Category(name, files.train, samples)
-    return dataclasses.replace(category, notes=(*files.notes, *_mask_notes(category, files)))
+    notes = [*files.notes, *_mask_notes(category, files)]
+    if category.test and category.why_no_image_metrics is not None:
+        notes.insert(0, category.why_no_image_metrics)
+    return dataclasses.replace(category, notes=tuple(notes))
 
 
 def _sample(category: str, image: LabeledImage, mask: Optional[Path]) -> Sample:

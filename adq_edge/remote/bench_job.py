@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import os
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -14,6 +15,8 @@ from adq_edge.calibration.selection import default_folder, own_categories
 from adq_edge.calibration.sources import IMAGES, image_order, image_source
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.errors import DataError, EngineError
+from adq_edge.core.image_depth import BIT_DEPTH_VARIABLE
+from adq_edge.core.image_file import MAX_MEGAPIXELS_VARIABLE
 from adq_edge.core.options import BuildOptions, Device, Precision, Scenario, Target
 from adq_edge.core.runtimes import ONNXRUNTIME, TENSORRT, Runtime
 from adq_edge.datasets.mvtec import read_dataset
@@ -187,4 +190,7 @@ def _run_options(request: Request) -> List[str]:
 
 
 def _step(name: str, *command: str) -> Step:
-    return Step(name, (command,))
+    """Return a step whose command reads images as this machine does: with the same bit depth and limit."""
+    variables = (BIT_DEPTH_VARIABLE, MAX_MEGAPIXELS_VARIABLE)
+    settings = [f"{variable}={os.environ[variable]}" for variable in variables if os.environ.get(variable)]
+    return Step(name, (("env", *settings, *command) if settings else command,))

@@ -228,7 +228,7 @@ def test_reasons_for_missing_metrics(tmp_path: Path):
     assert first.why_no_image_metrics is None
     assert first.why_no_pixel_metrics == "no masks; expected ground_truth/DEFECT/IMAGE_mask.png"
     assert second.why_no_image_metrics == second.why_no_pixel_metrics == "no test images with a defect"
-    assert second.notes == ("test/: no images in empty",)
+    assert second.notes == ("no test images with a defect", "test/: no images in empty")
 
 
 @pytest.mark.parametrize(

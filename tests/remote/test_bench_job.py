@@ -179,3 +179,12 @@ def test_board_evaluates_on_the_same_test_set(bundle, dataset: Path, tmp_path: P
             s.path.read_bytes() for s in ours.test
         ]
     assert commands(job)[2] == "adq-edge eval engines/parts-fp32.onnx --data data"
+
+
+def test_board_reads_images_with_the_settings_of_this_machine(
+    bundle, dataset: Path, monkeypatch: pytest.MonkeyPatch
+):
+    specs = read_specs([bundle.path], Device.CPU, Precision.FP32)
+    monkeypatch.setenv("ADQ_EDGE_BIT_DEPTH", "12")
+    found = commands(make_job(Request(Device.CPU, data=dataset), specs, HERE, ("adq-edge",)))
+    assert all(command.startswith("env ADQ_EDGE_BIT_DEPTH=12 adq-edge ") for command in found)
