@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -36,7 +37,7 @@ def describe_non_engine(path: Path) -> Optional[OtherFile]:
     if suffix == ".json":
         return _describe_json(path)
     if suffix in _CHECKPOINT_SUFFIXES or _is_checkpoint(path):
-        fix = f"Make an engine from it: adq-edge export {path}, then adq-edge build"
+        fix = f"Make an engine from it: adq-edge export {shlex.quote(str(path))}, then adq-edge build"
         return OtherFile("a checkpoint, not an engine", fix)
     if suffix in IMAGE_SUFFIXES:
         return OtherFile("an image, not an engine", "Name an engine file")
@@ -44,7 +45,7 @@ def describe_non_engine(path: Path) -> Optional[OtherFile]:
 
 
 def _build(bundle: Path) -> str:
-    return f"Make an engine from it: adq-edge build {bundle}"
+    return f"Make an engine from it: adq-edge build {shlex.quote(str(bundle))}"
 
 
 def _describe_folder(path: Path) -> OtherFile:
@@ -62,10 +63,10 @@ def _describe_json(path: Path) -> OtherFile:
         return OtherFile("the sidecar of an engine, not an engine", f"Name the engine: {engine}")
     if schema == "adq-edge/ranges":
         bundle = path.parent.parent if path.parent.name == RANGES_FOLDER else Path("BUNDLE")
-        fix = f"Make an engine from its bundle: adq-edge build {bundle} --int8"
+        fix = f"Make an engine from its bundle: adq-edge build {shlex.quote(str(bundle))} --int8"
         return OtherFile("activation ranges, not an engine", fix)
     if schema == "adq-edge/plan":
-        fix = f"Make an engine with it: adq-edge build BUNDLE --plan {path}"
+        fix = f"Make an engine with it: adq-edge build BUNDLE --plan {shlex.quote(str(path))}"
         return OtherFile("a precision plan, not an engine", fix)
     if schema is not None:
         return OtherFile(f"a result file ({schema}), not an engine", "Name an engine file")

@@ -35,11 +35,11 @@ class ImageFile:
 
     Attributes:
         path: the file.
-        below: its folder, relative to the folder that the user named; `.` for a file that the user named.
+        subfolder: its folder, relative to the folder that the user named; `.` for a file that the user named.
     """
 
     path: Path
-    below: PurePath = _HERE
+    subfolder: PurePath = _HERE
 
     @property
     def name(self) -> str:
@@ -72,12 +72,12 @@ class ImageArray:
     Attributes:
         pixels: uint8 `[H, W, 3]` RGB.
         number: position of the array among the inputs, from 0.
-        below: as in `ImageFile`.
+        subfolder: as in `ImageFile`.
     """
 
     pixels: np.ndarray
     number: int
-    below: PurePath = _HERE
+    subfolder: PurePath = _HERE
 
     @property
     def name(self) -> str:

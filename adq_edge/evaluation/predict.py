@@ -67,19 +67,19 @@ class Prediction:
         }
 
 
-class _Judge(NamedTuple):
-    """What turns an image into a prediction.
+class _Predictor(NamedTuple):
+    """Predicts images with one engine.
 
     Attributes:
         engine: the loaded engine.
         threshold: its usable threshold.
-        no_verdict: why there is no usable threshold; None if there is one.
+        error: why there is no usable threshold; None if there is one.
         output: folder for the heat maps; None to write none.
     """
 
     engine: Engine
     threshold: Optional[Threshold]
-    no_verdict: Optional[str]
+    error: Optional[str]
     output: Optional[Path]
 
     def predict(self, image: Image) -> Prediction:
@@ -95,13 +95,13 @@ class _Judge(NamedTuple):
             score=float(output.scores[0]),
             threshold=score,
             anomalous=None if score is None else float(output.scores[0]) >= score,
-            error=self.no_verdict,
+            error=self.error,
             anomaly_map=np.array(output.maps[0]),  # the engine may use its memory again
         )
         if self.output is None:
             return found
         drawn = overlay(pixels, output.maps[0], 0.0, red_level(output.maps[0], self.threshold))
-        heat_map = write_heat_map(self.output / image.below, image.stem, drawn)
+        heat_map = write_heat_map(self.output / image.subfolder, image.stem, drawn)
         return dataclasses.replace(found, heat_map=str(heat_map))
 
 
@@ -145,8 +145,8 @@ def predict(
 
 def _predict(engine: Engine, images: Iterable[Image], output: Optional[Path]) -> Iterator[Prediction]:
     threshold = usable_threshold(engine)
-    no_verdict = explain_missing_threshold(engine) if threshold is None else None
-    return map(_Judge(engine, threshold, no_verdict, output).predict, images)
+    error = explain_missing_threshold(engine) if threshold is None else None
+    return map(_Predictor(engine, threshold, error, output).predict, images)
 
 
 def _predict_and_close(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Optional, Sequence
 
 from adq_edge.artifacts.sidecar import Threshold
@@ -10,7 +11,7 @@ from adq_edge.metrics.quality import describe_single_class
 from adq_edge.runtimes.base import Engine
 
 
-def runs_elsewhere(engine: Engine) -> bool:
+def runs_in_other_runtime(engine: Engine) -> bool:
     """Return True if an engine runs in another runtime than the one that it was built for.
 
     Another runtime rounds differently, so the scores differ. The stored threshold belongs to the engine's own
@@ -21,22 +22,23 @@ def runs_elsewhere(engine: Engine) -> bool:
 
 def usable_threshold(engine: Engine) -> Optional[Threshold]:
     """Return the stored threshold of an engine; None if there is none or it is of another runtime."""
-    return None if runs_elsewhere(engine) else engine.sidecar.threshold
+    return None if runs_in_other_runtime(engine) else engine.sidecar.threshold
 
 
 def explain_missing_threshold(engine: Engine) -> str:
     """Return why an engine has no usable threshold and what to do, as one sentence or two."""
-    if engine.sidecar.threshold is not None and runs_elsewhere(engine):
+    if engine.sidecar.threshold is not None and runs_in_other_runtime(engine):
         return (
-            f"{engine.path}: its threshold was measured with {label(engine.sidecar.runtime)}, "
-            f"not with {label(engine.runtime)}. Omit --runtime, or build an engine for that runtime."
+            f"{engine.path}: its threshold was measured with {runtime_label(engine.sidecar.runtime)}, "
+            f"not with {runtime_label(engine.runtime)}. Omit --runtime, or build an engine for that runtime."
         )
-    own = " with the runtime that it was built for" if runs_elsewhere(engine) else ""
+    own = " with the runtime that it was built for" if runs_in_other_runtime(engine) else ""
     data = " --data DIR" if engine.sidecar.data is None else ""
-    return f"{engine.path}: has no threshold. Measure it{own}: adq-edge eval {engine.path}{data}."
+    command = f"adq-edge eval {shlex.quote(str(engine.path))}{data}"
+    return f"{engine.path}: has no threshold. Measure it{own}: {command}."
 
 
-def label(runtime: str) -> str:
+def runtime_label(runtime: str) -> str:
     """Return the name of a runtime in messages."""
     return RUNTIMES[runtime].label if runtime in RUNTIMES else runtime
 
@@ -68,9 +70,9 @@ def _reason_not_stored(
         return (
             f"all test images are {describe_single_class(labels)}, a threshold needs good and defective ones"
         )
-    if runs_elsewhere(engine):
-        own = label(engine.sidecar.runtime)
-        return f"it was measured with {label(engine.runtime)}, the engine was built for {own}"
+    if runs_in_other_runtime(engine):
+        own = runtime_label(engine.sidecar.runtime)
+        return f"it was measured with {runtime_label(engine.runtime)}, the engine was built for {own}"
     if threshold <= min(scores):
         return "it calls every test image anomalous, so the scores do not separate good from defective images"
     return None
