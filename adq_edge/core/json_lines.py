@@ -5,46 +5,58 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import Any, Mapping, Match
+from typing import Any, Mapping
 
+from adq_edge.core.errors import StorageError
+
+_FIX = "Free some space, or write the lines elsewhere"
 # Control and formatting characters that JSON allows unescaped: a terminal would obey them.
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def json_line(fields: Mapping[str, Any]) -> str:
     """Return an object as one line of JSON without a line break.
 
-    Letters outside ASCII are not escaped; control characters are. A byte of a file name that is not UTF-8
-    becomes U+FFFD, the replacement character.
+    Letters outside ASCII are not escaped; control characters are. A file name in UTF-8 is shown as such in
+    every locale; a byte that is not UTF-8 becomes U+FFFD, the replacement character.
 
     Raises:
         ValueError: a number is NaN or infinite.
     """
-    text = json.dumps(fields, ensure_ascii=False, allow_nan=False)
-    return _SURROGATE.sub("\ufffd", _UNSAFE.sub(_escape, text))
+    return _make_safe(json.dumps(fields, ensure_ascii=False, allow_nan=False))
 
 
-def _escape(match: Match[str]) -> str:
-    return f"\\u{ord(match.group()):04x}"
+def _make_safe(text: str) -> str:
+    name = _NO_BYTE.sub("\ufffd", text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", name)
 
 
 def print_json_line(fields: Mapping[str, Any]) -> None:
-    """Print an object as one line of JSON in UTF-8, and flush it."""
+    """Print an object as one line of JSON in UTF-8, and flush it; errors as of `print_json_text`."""
     print_json_text(json_line(fields))
 
 
 def print_json_text(text: str) -> None:
     """Print JSON in UTF-8 whatever the encoding of the terminal (RFC 8259, section 8.1), and flush it.
 
-    What a terminal would obey, and lone surrogates, are printed as JSON's escapes.
+    What a terminal would obey is printed as JSON's escapes; names are shown as in `json_line`.
+
+    Raises:
+        StorageError: standard output is full or closed.
+        BrokenPipeError: the reader of a pipe has ended.
     """
-    line = f"{_SURROGATE.sub(_escape, _UNSAFE.sub(_escape, text))}\n"
-    sys.stdout.flush()
+    line = f"{_make_safe(text)}\n"
     stream = getattr(sys.stdout, "rich_proxied_file", sys.stdout)  # below a stream that escapes texts
     binary = getattr(stream, "buffer", None)
-    if binary is None:
-        sys.stdout.write(line)
-    else:
-        binary.write(line.encode("utf-8"))
-        binary.flush()
+    try:
+        sys.stdout.flush()
+        if binary is None:
+            sys.stdout.write(line)
+        else:
+            binary.write(line.encode("utf-8"))
+            binary.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(str(error.strerror).lower(), where="standard output", fix=_FIX) from error

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from adq_edge.artifacts.bundle import MANIFEST_FILE
+from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.sidecar import sidecar_path
-from adq_edge.core.errors import DataError
+from adq_edge.core.errors import DataError, EngineError
 from adq_edge.core.heat_map_files import is_heat_map
 from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images
 from adq_edge.core.imaging import read_image
@@ -215,11 +216,15 @@ def split_arguments(paths: Sequence[Path]) -> PredictArguments:
 
     Raises:
         DataError: an engine without images.
+        EngineError: one path alone, which is neither an engine nor an image.
     """
     first, *others = paths
     if _is_image_argument(first):
         return PredictArguments(None, tuple(paths))
     if not others:
+        other = describe_non_engine(first)
+        if other is not None:
+            raise EngineError(other.what, where=first, fix=other.fix)
         raise DataError(
             "an image is missing" if first.exists() else "no such file or folder",
             where=first,

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from adq_edge.artifacts.sidecar import read_sidecar, sidecar_path
 from adq_edge.cli import app
 from adq_edge.core.errors import DataError
+from adq_edge.core.files import sha256
 from adq_edge.core.imaging import load_image
 from adq_edge.evaluation.evaluate import Evaluation, evaluate
 from adq_edge.report.tables.quality import evaluation_table
@@ -184,7 +185,9 @@ def test_threshold_of_another_engine_file_is_dropped_with_trust(separating_engin
     other = write_engine(tmp_path / "other" / "tiny.onnx", weights_mb=1)
     shutil.copy(str(other), str(separating_engine))
     result = evaluate(separating_engine, root, output=tmp_path / "r.json", trust=True)
+    assert result.engine.sha256 == sha256(separating_engine)
     assert result.threshold is None
+    assert "earlier threshold" not in result.not_stored
     assert read_sidecar(separating_engine).threshold is None
 
 

@@ -118,6 +118,18 @@ def test_threshold_of_another_runtime_is_not_used(judging_engine, tmp_path: Path
     assert "measured with ONNX Runtime, not with OpenVINO" in line["error"]
 
 
+def test_threshold_of_another_engine_file_is_not_used(judging_engine, tmp_path: Path):
+    engine = tmp_path / "changed.onnx"
+    shutil.copy(str(sidecar_path(judging_engine)), str(sidecar_path(engine)))
+    shutil.copy(str(write_engine(tmp_path / "other.onnx")), str(engine))
+    image = paint(tmp_path / "a.png", BRIGHT)
+    assert run_cli("predict", engine, image, cwd=tmp_path).returncode == 2
+    result = run_cli("predict", "--trust", engine, image, cwd=tmp_path)
+    assert result.returncode == 1
+    assert (json.loads(result.stdout)["verdict"], json.loads(result.stdout)["score"]) == (None, BRIGHT)
+    assert f"has no threshold. Measure it: adq-edge eval {engine} --data DIR" in result.stderr
+
+
 # --- JSON lines --------------------------------------------------------------------------------------
 
 
@@ -220,6 +232,8 @@ def test_first_argument_is_an_engine_unless_it_is_an_image_or_a_folder(tmp_path:
         split("e.onnx")
     with pytest.raises(DataError, match="typo: no such file or folder"):
         split("typo")
+    with pytest.raises(EngineError, match="bundle: a bundle, not an engine"):
+        split("bundle")
 
 
 # --- arrays ------------------------------------------------------------------------------------------
