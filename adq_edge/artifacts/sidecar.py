@@ -12,7 +12,7 @@ from adq_edge.artifacts.engine_file import changed_engine, check_file_size
 from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.errors import EngineError
-from adq_edge.core.files import is_plain_name, sha256
+from adq_edge.core.files import is_plain_name, sha256, storage_errors
 from adq_edge.core.options import Device, Precision
 from adq_edge.core.records import Record, record
 from adq_edge.core.runtimes import RUNTIMES
@@ -180,10 +180,11 @@ def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
         EngineError: the engine or its sidecar is missing, the engine was changed or is too large, its sidecar
             is not valid, or it was built for another processor architecture.
     """
-    other = describe_non_engine(engine)
+    with storage_errors(engine):
+        other, is_file = describe_non_engine(engine), engine.is_file()
     if other is not None:
         raise EngineError(other.what, where=engine, fix=other.fix)
-    if not engine.is_file():
+    if not is_file:
         raise EngineError(
             "no such engine", where=engine, fix="Check the path, or build it: adq-edge build BUNDLE"
         )

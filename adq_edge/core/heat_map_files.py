@@ -31,12 +31,12 @@ _MARK = _text_chunk(b"Software\0adq-edge predict, heat map")
 
 def is_heat_map(path: Path) -> bool:
     """Return True if `write_heat_map` wrote this file; False also if it cannot be read."""
-    if path.suffix.lower() != ".png" or not path.is_file():
-        return False
     try:
+        if path.suffix.lower() != ".png" or not path.is_file():
+            return False
         with path.open("rb") as file:
             start = file.read(_HEADER_SIZE + len(_MARK))
-    except OSError:
+    except (OSError, ValueError):  # a name with a NUL is a ValueError
         return False
     return start[_HEADER_SIZE:] == _MARK
 

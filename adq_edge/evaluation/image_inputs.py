@@ -130,10 +130,18 @@ def _expand(images: Iterable[Any], color: str) -> Iterator[Image]:
             yield ImageArray(_as_rgb(image, color, f"array {number}"), number)
         elif not isinstance(image, (str, os.PathLike)):
             raise _not_an_image(image, f"image {number}")
-        elif Path(image).is_dir():
+        elif _is_folder(Path(image)):
             yield from _images_below(Path(image))
         else:
             yield ImageFile(Path(image))
+
+
+def _is_folder(path: Path) -> bool:
+    """Return True if a path is a folder; an impossible name is an image that cannot be read."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _images_below(folder: Path) -> List[Image]:
@@ -219,8 +227,9 @@ def split_arguments(paths: Sequence[Path]) -> PredictArguments:
         EngineError: one path alone, which is neither an engine nor an image.
     """
     first, *others = paths
-    if _is_image_argument(first):
-        return PredictArguments(None, tuple(paths))
+    with storage_errors(first):
+        if _is_image_argument(first):
+            return PredictArguments(None, tuple(paths))
     if not others:
         other = describe_non_engine(first)
         if other is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adq_edge.artifacts.sidecar import read_sidecar, sidecar_path
-from adq_edge.core.errors import EngineError
+from adq_edge.core.errors import EngineError, StorageError
 from factories.images import write_image
 
 
@@ -52,3 +52,5 @@ def test_files_that_cannot_become_an_engine_are_named(tmp_path: Path):
     assert complaint(tmp_path / "other.json").startswith("a JSON file, not an engine.")
     assert complaint(tmp_path / "foreign.onnx").startswith("its sidecar foreign.onnx.json is missing")
     assert complaint(tmp_path / "none.onnx").startswith("no such engine. Check the path")
+    with pytest.raises(StorageError, match="file name too long"):
+        read_sidecar(tmp_path / ("n" * 300 + ".onnx"))

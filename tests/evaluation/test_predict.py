@@ -85,13 +85,14 @@ def test_images_that_cannot_be_judged_have_an_error_and_the_others_go_on(judging
     paint(tmp_path / "dark.png", DARK)
     paint(tmp_path / "bright.png", BRIGHT)
     (tmp_path / "text.png").write_text("text")
-    names = ["white.png", "text.png", "none.png", "dark.png", "bright.png"]
+    names = ["white.png", "text.png", "none.png", "n" * 300 + ".png", "dark.png", "bright.png"]
     results = list(predict(judging_engine, [tmp_path / name for name in names], output=tmp_path / "maps"))
-    assert verdicts(results) == [None, None, None, "good", "anomalous"]
-    for result, complaint in zip(results, ("is NaN or infinite", "not a readable image", "no such file")):
+    assert verdicts(results) == [None, None, None, None, "good", "anomalous"]
+    complaints = ("is NaN or infinite", "not a readable image", "no such file", "file name too long")
+    for result, complaint in zip(results, complaints):
         assert complaint in result.error
         assert (result.score, result.anomalous, result.heat_map, result.anomaly_map) == (None,) * 4
-    assert [result.error for result in results[3:]] == [None, None]
+    assert [result.error for result in results[4:]] == [None, None]
     assert len(list((tmp_path / "maps").iterdir())) == 2
 
 

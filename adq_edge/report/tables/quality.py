@@ -42,7 +42,9 @@ def quality_table(evaluations: Sequence[Evaluation]) -> Table:
     )
     columns = (text("engine"), *_COLUMNS, text("precision"), text("runtime"), text("data"))
     note = "AUROC and AUPRO: means over the categories. F1-max and threshold: over all images together."
-    return Table("Quality", columns, rows, (note,), key="quality")
+    incomplete = [item for item in evaluations if None in _figures(item)]
+    dashes = explain_dashes([category for item in incomplete for category in item.categories])
+    return Table("Quality", columns, rows, (note, *dashes), key="quality")
 
 
 def categories_table(evaluations: Sequence[Evaluation]) -> Table:
