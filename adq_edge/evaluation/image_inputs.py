@@ -16,7 +16,7 @@ from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.sidecar import sidecar_path
 from adq_edge.core.errors import DataError, EngineError
 from adq_edge.core.heat_map_files import is_heat_map
-from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images
+from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images, is_folder
 from adq_edge.core.imaging import read_image
 
 ImageInput = Union[str, Path, np.ndarray]
@@ -130,18 +130,10 @@ def _expand(images: Iterable[Any], color: str) -> Iterator[Image]:
             yield ImageArray(_as_rgb(image, color, f"array {number}"), number)
         elif not isinstance(image, (str, os.PathLike)):
             raise _not_an_image(image, f"image {number}")
-        elif _is_folder(Path(image)):
+        elif is_folder(Path(image)):
             yield from _images_below(Path(image))
         else:
             yield ImageFile(Path(image))
-
-
-def _is_folder(path: Path) -> bool:
-    """Return True if a path is a folder; an impossible name is an image that cannot be read."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def _images_below(folder: Path) -> List[Image]:

@@ -191,15 +191,15 @@ def test_threshold_of_another_engine_file_is_dropped_with_trust(separating_engin
     assert read_sidecar(separating_engine).threshold is None
 
 
-def test_tables_say_why_figures_are_missing(separating_engine: Path, tmp_path: Path):
+def test_tables_say_why_figures_are_missing_or_partial(separating_engine: Path, tmp_path: Path):
     root = write_dataset(tmp_path / "data", categories=2)
     (root / "part0" / "ground_truth" / "spot" / "001_mask.png").unlink()
     shutil.rmtree(str(root / "part1" / "ground_truth"))
     result = evaluate(separating_engine, root, output=tmp_path / "r.json")
     assert [category.masks for category in result.categories] == [2, 0]
     assert evaluation_table(result).notes[1:] == (
-        "-: masks for 2 of 3 defective test images: part0",
-        "-: masks for 0 of 3 defective test images: part1",
+        "2 of 3 defective images have a mask, for pixel AUROC and AUPRO: part0",
+        "-: no masks: part1",
     )
 
 

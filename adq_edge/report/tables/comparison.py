@@ -8,7 +8,7 @@ from adq_edge.core.console import decibels
 from adq_edge.evaluation.compare import ComparedEngine, Comparison
 from adq_edge.metrics.agreement import Auroc, Flips
 from adq_edge.report.table import Column, Field, Table, Value, tabulate, text
-from adq_edge.report.tables.quality import explain_dashes, file_name
+from adq_edge.report.tables.quality import explain_gaps, file_name
 
 
 def agreement_table(comparison: Comparison) -> Table:
@@ -49,7 +49,7 @@ def auroc_table(comparison: Comparison) -> Table:
     defective = sum(category.anomalous for category in comparison.categories)
     means = (*_auroc(comparison.image_auroc), *_auroc(comparison.pixel_auroc))
     rows = (*categories, ("mean", *means, len(comparison.images), defective))
-    notes = explain_dashes(comparison.categories)
+    notes = explain_gaps(comparison.categories)
     return Table(f"AUROC on {comparison.data}", columns, rows, notes, rules=(len(categories) - 1,))
 
 

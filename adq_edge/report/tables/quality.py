@@ -25,7 +25,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         f"{evaluation.engine.name} on {evaluation.data}",
         (text("category"), *_COLUMNS),
         (*categories, ("mean", *_total(evaluation))),
-        (_threshold_note(evaluation), *explain_dashes(evaluation.categories)),
+        (_threshold_note(evaluation), *explain_gaps(evaluation.categories)),
         rules=(len(categories) - 1,),
     )
 
@@ -43,7 +43,7 @@ def quality_table(evaluations: Sequence[Evaluation]) -> Table:
     columns = (text("engine"), *_COLUMNS, text("precision"), text("runtime"), text("data"))
     note = "AUROC and AUPRO: means over the categories. F1-max and threshold: over all images together."
     incomplete = [item for item in evaluations if None in _figures(item)]
-    dashes = explain_dashes([category for item in incomplete for category in item.categories])
+    dashes = explain_gaps([category for item in incomplete for category in item.categories])
     return Table("Quality", columns, rows, (note, *dashes), key="quality")
 
 
@@ -55,7 +55,7 @@ def categories_table(evaluations: Sequence[Evaluation]) -> Table:
         for category in item.categories
     )
     columns = (text("engine"), text("category"), *_COLUMNS)
-    notes = explain_dashes([category for item in evaluations for category in item.categories])
+    notes = explain_gaps([category for item in evaluations for category in item.categories])
     return Table("Quality per category", columns, rows, notes, key="categories")
 
 
@@ -66,27 +66,25 @@ def _threshold_note(evaluation: Evaluation) -> str:
     return f"{what}; no threshold is stored: {evaluation.not_stored}"
 
 
-def explain_dashes(categories: Sequence[Union[CategoryQuality, CategoryAgreement]]) -> Tuple[str, ...]:
-    """Return why figures of categories are missing, one reason a line, with the categories' names."""
+def explain_gaps(categories: Sequence[Union[CategoryQuality, CategoryAgreement]]) -> Tuple[str, ...]:
+    """Return why figures of categories are missing or partial, one reason a line, with their names."""
     names: Dict[str, List[str]] = {}
     for category in categories:
         for reason in _reasons(category):
             names.setdefault(reason, []).append(category.name)
-    return tuple(f"-: {reason}: {', '.join(dict.fromkeys(found))}" for reason, found in names.items())
+    return tuple(f"{reason}: {', '.join(dict.fromkeys(found))}" for reason, found in names.items())
 
 
 def _reasons(category: Union[CategoryQuality, CategoryAgreement]) -> Iterator[str]:
-    good = category.images - category.anomalous
-    if not good:
-        yield "no good test images"
+    masks = category.masks if isinstance(category, CategoryQuality) else None
+    if category.anomalous == category.images:
+        yield "-: no good test images"
     if not category.anomalous:
-        yield "no defective test images"
+        yield "-: no defective test images"
     elif category.pixel_auroc in (None, Auroc(None, None, None)):
-        masks = getattr(category, "masks", None)
-        if masks is None or masks == category.anomalous:
-            yield "no usable masks"
-        else:
-            yield f"masks for {masks} of {category.anomalous} defective test images"
+        yield "-: no usable masks" if masks else "-: no masks"
+    elif masks is not None and masks < category.anomalous:
+        yield f"{masks} of {category.anomalous} defective images have a mask, for pixel AUROC and AUPRO"
 
 
 def file_name(path: Optional[str]) -> str:
