@@ -15,6 +15,7 @@ from adq_edge.artifacts.bundle import MANIFEST_FILE
 from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.sidecar import sidecar_path
 from adq_edge.core.errors import DataError, EngineError
+from adq_edge.core.files import storage_errors
 from adq_edge.core.heat_map_files import is_heat_map
 from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images, is_folder
 from adq_edge.core.imaging import read_image
