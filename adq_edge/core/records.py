@@ -13,17 +13,15 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-import math
-import textwrap
 from pathlib import Path
 from typing import Any, Callable, ClassVar, Dict, Mapping, Optional, Type, TypeVar, Union
 
 import dacite
 
 from adq_edge.core.errors import AdqError
-from adq_edge.core.files import storage_errors, write_bytes
-
-_LONGEST_REASON = 300
+from adq_edge.core.files import write_bytes
+from adq_edge.core.reading import LARGEST_JSON, parse_json, read_regular
+from adq_edge.core.text import quoted
 
 Parsers = Mapping[Any, Callable[[Any], Any]]
 Renamed = Mapping[str, str]
@@ -44,17 +42,15 @@ class _Format:
 
     def load(self, path: Path) -> Dict[str, Any]:
         """Return the file's JSON object, of the current version, with its fields under today's names."""
-        with storage_errors(path):
-            content = path.read_bytes()
         try:
-            document = json.loads(content.decode("utf-8"), parse_float=_number, parse_constant=_number)
-        except (ValueError, RecursionError) as problem:
+            document = parse_json(read_regular(path, LARGEST_JSON))
+        except ValueError as problem:
             raise self.refuse(path, f"not a JSON file ({problem})") from problem
         if not isinstance(document, dict) or document.get("schema") != self.schema:
             raise self.refuse(path, f"not an {self.schema} file")
         version = document.get("version")
-        if version != self.version and version not in self.older:
-            what = f"format version is {version!r}, this release reads version {self.version}"
+        if type(version) is not int or version not in {self.version, *self.older}:
+            what = f"format version is {quoted(version)}, this release reads version {self.version}"
             raise self.refuse(path, what)
         for old, new in self.older.get(version, {}).items():
             _rename(document, old.split("."), new)
@@ -124,14 +120,15 @@ class Record:
         form, path = cls._format, Path(path)
         document = form.load(path)
         try:
-            config = dacite.Config(cast=[enum.Enum], type_hooks={float: _as_float, **form.parsers})
-            found = dacite.from_dict(cls, with_tuples(document), config)
-        except (dacite.DaciteError, ValueError, TypeError, OverflowError) as problem:
-            reason = textwrap.shorten(str(problem), _LONGEST_REASON)  # it may quote half of the file
+            hooks = {float: _as_float, int: _as_integer, **form.parsers}
+            config = dacite.Config(cast=[enum.Enum], type_hooks=hooks)
+            found = dacite.from_dict(cls, document, config)
+        except (dacite.DaciteError, ValueError, TypeError, ArithmeticError) as problem:
+            reason = explain_field_error(problem)
             raise form.refuse(path, f"not a valid {form.schema} file ({reason})") from problem
         try:
             found.check()
-        except ValueError as problem:
+        except (ValueError, ArithmeticError) as problem:
             raise form.refuse(path, str(problem)) from problem
         return found
 
@@ -150,7 +147,7 @@ def write_json(path: Path, schema: str, version: int, content: Mapping[str, Any]
 
 def _rename(document: Any, path: Any, new: str) -> None:
     key, *rest = path
-    if isinstance(document, list):
+    if isinstance(document, tuple):
         for item in document:
             _rename(item, path, new)
     elif isinstance(document, dict) and key in document:
@@ -160,23 +157,41 @@ def _rename(document: Any, path: Any, new: str) -> None:
             document[new] = document.pop(key)
 
 
-def _number(text: str) -> float:
-    """Return a JSON number as a float; Python's reader accepts NaN, Infinity and 1e999 as well."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is not a finite number")
-    return value
-
-
 def _as_float(value: Any) -> float:
     """Return a JSON number as a float; a cast would also accept the string "nan" and true."""
     if type(value) not in (int, float):
-        raise TypeError(f"{value!r} is not a number")
+        raise TypeError(f"{quoted(value)} is not a number")
     return float(value)
 
 
-def with_tuples(value: Any) -> Any:
-    """Return a JSON value with tuples for lists; a cast would also split a string into letters."""
-    if isinstance(value, list):
-        return tuple(with_tuples(item) for item in value)
-    return {key: with_tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
+def _as_integer(value: Any) -> int:
+    """Return a JSON integer; a type check alone would also accept true."""
+    if type(value) is not int:
+        raise TypeError(f"{quoted(value)} is not a whole number")
+    return value
+
+
+def explain_field_error(problem: Exception) -> str:
+    """Return what is wrong with a field, in the terms of JSON.
+
+    Args:
+        problem: an error of `dacite.from_dict`.
+    """
+    if isinstance(problem, dacite.UnexpectedDataError):
+        return f"unknown field: {', '.join(sorted(problem.keys))}"
+    if isinstance(problem, dacite.MissingValueError):
+        return f"it lacks the field {problem.field_path}"
+    if isinstance(problem, dacite.WrongTypeError):  # its own text may quote half of the file
+        wanted, where = str(problem.field_type), problem.field_path
+        if isinstance(problem.value, Mapping) and "Mapping" in wanted:
+            return f"{where} contains a value of the wrong type"
+        containers, kinds = ([words for name, words in known if name in wanted] for known in _TYPES)
+        return f"{where} is not {' or '.join(containers[:1] or kinds or ['an object {...}'])}"
+    return str(problem)
+
+
+_TYPES = (
+    (("Tuple", "a list [...]"), ("Mapping", "an object {...}"), ("Dict", "an object {...}")),
+    (("bool", "true or false"), ("int", "a whole number"), ("float", "a number"), ("str", "a text")),
+)
+"""JSON names of the Python types; any other type is a dataclass, an object in JSON."""

@@ -6,6 +6,7 @@ Such a text may contain terminal escapes, changes of the writing direction, or 1
 from __future__ import annotations
 
 import re
+import reprlib
 import unicodedata
 
 LONGEST = 2000
@@ -18,6 +19,9 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 # Characters with a meaning in a table cell of GitHub's Markdown.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!$@])")
 _MARK = "..."
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
+_SHORT.maxlevel = 3
 
 
 def printable(text: str, limit: int = LONGEST) -> str:
@@ -34,6 +38,14 @@ def printable_message(text: str, limit: int = LONGEST) -> str:
     """Return a printable text whose words have at most `LONGEST_WORD` characters, with single spaces."""
     words = printable(text, limit * 2).split()
     return _shorten(" ".join(_shorten(word, LONGEST_WORD) for word in words), limit)
+
+
+def quoted(value: object) -> str:
+    """Return a value of any size as a short text for a message, for example `'a'` or `[1, 2, ...]`."""
+    try:
+        return printable(_SHORT.repr(value), 200)
+    except Exception:  # an object from a file can fail in any way
+        return f"a {type(value).__name__}"
 
 
 def printable_lines(text: str) -> str:

@@ -34,7 +34,7 @@ import numpy as np
 from adq_edge.core import errors
 from adq_edge.core.errors import AdqError, first_line
 from adq_edge.core.files import storage_errors
-from adq_edge.core.records import with_tuples
+from adq_edge.core.reading import with_tuples
 
 Result = TypeVar("Result")
 

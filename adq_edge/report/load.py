@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path, PurePath
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -11,6 +10,7 @@ from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import ResultError, StorageError
 from adq_edge.core.files import sha256, storage_errors
+from adq_edge.core.reading import LARGEST_JSON, parse_json, read_regular
 from adq_edge.evaluation.compare import Comparison
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.roofline.estimate import ModelEstimate
@@ -116,11 +116,9 @@ def _find(paths: Sequence[Path]) -> Iterator[Tuple[Path, bool]]:
 
 def _read_schema(path: Path) -> str:
     """Return the schema name in a JSON file; empty without one."""
-    with storage_errors(path):
-        content = path.read_bytes()
     try:
-        document = json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as problem:
+        document = parse_json(read_regular(path, LARGEST_JSON))
+    except ValueError as problem:
         raise ResultError(
             f"damaged or cut short, or not JSON at all ({problem})",
             where=path,

@@ -9,15 +9,10 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import dacite
 
 from adq_edge.core.errors import AdqError
-from adq_edge.core.files import storage_errors
-from adq_edge.core.records import with_tuples
+from adq_edge.core.reading import LARGEST_JSON, parse_json, read_regular, with_tuples
+from adq_edge.core.records import explain_field_error
 from adq_edge.study.config import DEMO, QUICK, STUDY_METHODS, StudyConfig
 
-_TYPES = (
-    (("Tuple", "a list [...]"), ("Mapping", "an object {...}"), ("MethodConfig", "an object {...}")),
-    (("bool", "true or false"), ("int", "a whole number"), ("float", "a number"), ("str", "a text")),
-)
-"""JSON names of the Python types, for error messages."""
 _EXAMPLE = "An example and all fields: python -m pydoc adq_edge.study.config"
 
 
@@ -43,20 +38,7 @@ def read_config(path: Optional[Path] = None, *, quick: bool = False, **given: An
         hooks = dacite.Config(strict=True, type_hooks={float: _as_float})
         return dacite.from_dict(StudyConfig, with_tuples(values), hooks)
     except (dacite.DaciteError, TypeError, ValueError, OverflowError) as problem:
-        raise AdqError(_explain(problem), where=path, fix=_EXAMPLE) from problem
-
-
-def _explain(problem: Exception) -> str:
-    """Describe the problem in JSON terms."""
-    if isinstance(problem, dacite.UnexpectedDataError):
-        return f"unknown field: {', '.join(sorted(problem.keys))}"
-    if isinstance(problem, dacite.WrongTypeError):
-        wanted, where = str(problem.field_type), problem.field_path
-        if isinstance(problem.value, Mapping) and "Mapping" in wanted:
-            return f"{where} contains a value of the wrong type"
-        containers, kinds = ([words for name, words in known if name in wanted] for known in _TYPES)
-        return f"{where} is not {' or '.join(containers[:1] or kinds)}"
-    return f"cannot be read ({problem})"
+        raise AdqError(explain_field_error(problem), where=path, fix=_EXAMPLE) from problem
 
 
 def _as_float(value: Any) -> Any:
@@ -65,13 +47,11 @@ def _as_float(value: Any) -> Any:
 
 
 def _read_file(path: Path) -> Dict[str, Any]:
-    with storage_errors(path):
-        text = path.read_bytes()
     try:
-        document = json.loads(text.decode("utf-8"))
-        # Python reads NaN, infinities and lone surrogates, which study.json cannot contain.
-        json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")
-    except (ValueError, RecursionError) as problem:
+        document = parse_json(read_regular(path, LARGEST_JSON))
+        # A lone surrogate cannot be written to study.json.
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
+    except ValueError as problem:
         raise AdqError(f"not a JSON file ({problem})", where=path, fix=_EXAMPLE) from problem
     if not isinstance(document, dict):
         raise AdqError("not a study's configuration", where=path, fix=_EXAMPLE)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Dict, Optional, Tuple
 
@@ -83,3 +84,34 @@ def test_foreign_json_is_refused_in_one_line(tmp_path: Path, text: str, complain
 def test_missing_json_is_a_storage_error(tmp_path: Path):
     with pytest.raises(StorageError, match="no such file"):
         Example.read(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "change", [{"version": [2]}, {"version": True}, {"version": 2.0}, {"size": [True, 1]}]
+)
+def test_version_or_integer_of_another_type_is_refused(tmp_path: Path, change: Dict[str, object]):
+    content = {"name": "a", "size": [2, 3], "score": None, "tensors": {}, "version": 2, **change}
+    (tmp_path / "r.json").write_text(json.dumps({"schema": "test/record", **content}))
+    with pytest.raises(BundleError, match=r"format version is|True is not a whole number"):
+        Example.read(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("value", ["x" * 10**6, ["x"] * 10**5, {"x" * 10**5: 1}, [[]] * 1000, 10**18])
+@pytest.mark.parametrize("field", ["name", "size", "score", "tensors", "names", "about"])
+def test_message_about_a_large_value_is_short(tmp_path: Path, field: str, value: object):
+    content = {
+        "schema": "test/record",
+        "version": 2,
+        "name": "a",
+        "size": [2, 3],
+        "score": None,
+        "tensors": {},
+    }
+    (tmp_path / "r.json").write_text(json.dumps({**content, field: value}))
+    try:
+        Example.read(tmp_path / "r.json")
+    except BundleError as error:
+        message = str(error)
+    else:
+        return  # a long text or any number of names is allowed
+    assert len(message) < 700

@@ -142,7 +142,7 @@ def test_report_rejects_areas_outside_0_to_1(tmp_path: Path, area: float):
         ("long", "not a valid adq-edge/bench file"),
         ("NaN", "NaN is not a finite number"),
         ("infinite", "1e999 is not a finite number"),
-        ("huge", "int too large"),
+        ("huge", "too large for an integer"),
         ("impossible", "impossible values of stfpm-parts-fp32"),
         ("a string", "'nan' is not a number"),
         ("no number", "True is not a number"),

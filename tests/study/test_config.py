@@ -51,7 +51,7 @@ def written(folder: Path, **values: object) -> Path:
         ({"image_size": 8}, "image_size: needs 32 pixels or more"),
         ({"trainings": {"unified": []}}, "trainings: no variant to study"),
         ({"seconds": float("inf")}, "not a JSON file"),
-        ({"seconds": 10**400}, "int too large"),
+        ({"seconds": 10**400}, "too large for an integer"),
         ({"output": "\ud800"}, "not a JSON file"),
         ({"output": "a\0b"}, "output: needs a path without a NUL character"),
     ],
