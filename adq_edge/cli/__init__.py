@@ -30,7 +30,7 @@ from adq_edge.cli.common import INTERRUPTED, verb
 from adq_edge.cli.options import JSON_HELP, QUIET_HELP, VERBOSE_HELP, current_names, verb_of
 from adq_edge.cli.output import Output, OutputOptions, with_output
 from adq_edge.cli.suggestions import did_you_mean
-from adq_edge.core.streams import guard_output
+from adq_edge.core.streams import guard_output, output_errors
 from adq_edge.core.version import __version__
 
 # Loading rich would double the time of --help. Some releases of typer load it even in plain mode.
@@ -104,8 +104,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     arguments = current_names(sys.argv[1:])
     try:
-        _check_verb(arguments)
-        code = app(args=arguments or ["--help"], prog_name=NAME, standalone_mode=False)
+        with output_errors():
+            _check_verb(arguments)
+            code = app(args=arguments or ["--help"], prog_name=NAME, standalone_mode=False)
     except _UsageError as error:
         print(f"adq-edge: {_usage_text(error)}", file=sys.stderr)
         raise SystemExit(WRONG_USAGE) from None

@@ -15,6 +15,7 @@ import numpy as np
 
 from adq_edge.core.files import storage_errors
 
+_NAME = "_heat_map"
 _LONGEST_NAME = 200
 """In bytes. Most file systems allow 255; a number, a suffix and a temporary prefix need some."""
 _HEADER_SIZE = 33
@@ -27,6 +28,11 @@ def _text_chunk(text: bytes) -> bytes:
 
 
 _MARK = _text_chunk(b"Software\0adq-edge predict, heat map")
+
+
+def has_heat_map_name(path: Path) -> bool:
+    """Return True if a file has the name of a heat map; files of other tools may have it too."""
+    return _NAME in path.name
 
 
 def is_heat_map(path: Path) -> bool:
@@ -56,7 +62,7 @@ def write_heat_map(folder: Path, stem: str, image: np.ndarray) -> Path:
         StorageError: the folder cannot be written to or is full.
     """
     content = _encode(image)
-    name = f"{_shorten(stem)}_heat_map"
+    name = _shorten(stem) + _NAME
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):

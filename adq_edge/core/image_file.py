@@ -17,6 +17,7 @@ import numpy as np
 
 from adq_edge.core.errors import AdqError, DataError
 from adq_edge.core.files import storage_errors
+from adq_edge.core.heat_map_files import has_heat_map_name, is_heat_map
 from adq_edge.core.image_header import ImageHeader, read_header
 
 _SUFFIXES = "avif bmp dib gif jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
@@ -44,13 +45,13 @@ def is_hidden(name: str) -> bool:
 def find_images(folder: Path) -> List[Path]:
     """Return the image files in `folder` and the folders below it, sorted by path, without hidden ones.
 
-    Links to folders are followed, each folder once.
+    Heat maps that `predict` wrote are left out. Links to folders are followed, each folder once.
 
     Raises:
         StorageError: a folder cannot be read.
     """
     with storage_errors(folder):
-        return sorted(_walk(folder))
+        return sorted(path for path in _walk(folder) if not has_heat_map_name(path) or not is_heat_map(path))
 
 
 def _walk(top: Path) -> Iterator[Path]:

@@ -7,9 +7,6 @@ import re
 import sys
 from typing import Any, Mapping
 
-from adq_edge.core.errors import StorageError
-
-_FIX = "Free some space, or write the lines elsewhere"
 # Control and formatting characters that JSON allows unescaped: a terminal would obey them.
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -33,7 +30,7 @@ def _make_safe(text: str) -> str:
 
 
 def print_json_line(fields: Mapping[str, Any]) -> None:
-    """Print an object as one line of JSON in UTF-8, and flush it; errors as of `print_json_text`."""
+    """Print an object as one line of JSON in UTF-8, and flush it."""
     print_json_text(json_line(fields))
 
 
@@ -41,22 +38,13 @@ def print_json_text(text: str) -> None:
     """Print JSON in UTF-8 whatever the encoding of the terminal (RFC 8259, section 8.1), and flush it.
 
     What a terminal would obey is printed as JSON's escapes; names are shown as in `json_line`.
-
-    Raises:
-        StorageError: standard output is full or closed.
-        BrokenPipeError: the reader of a pipe has ended.
     """
     line = f"{_make_safe(text)}\n"
     stream = getattr(sys.stdout, "rich_proxied_file", sys.stdout)  # below a stream that escapes texts
     binary = getattr(stream, "buffer", None)
-    try:
-        sys.stdout.flush()
-        if binary is None:
-            sys.stdout.write(line)
-        else:
-            binary.write(line.encode("utf-8"))
-            binary.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise StorageError(str(error.strerror).lower(), where="standard output", fix=_FIX) from error
+    sys.stdout.flush()
+    if binary is None:
+        sys.stdout.write(line)
+    else:
+        binary.write(line.encode("utf-8"))
+        binary.flush()

@@ -1,11 +1,19 @@
-"""Standard output and standard error that escape what a terminal would act on or cannot show."""
+"""Standard output and standard error: safe to show in a terminal, and closed or full without a traceback."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
-from typing import Any, TextIO
+from typing import Any, Iterator, TextIO
 
 from adq_edge.core.text import printable_lines
+
+READER_ENDED = 141
+"""Exit code of a program that SIGPIPE ends, such as the first one in `adq-edge eval | head`."""
+_UNWRITABLE = 2
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class SafeStream:
@@ -37,3 +45,32 @@ def guard_output() -> None:
         if hasattr(stream, "reconfigure"):  # for rich, which writes to it directly
             stream.reconfigure(errors="backslashreplace")
             setattr(sys, name, SafeStream(stream))
+
+
+@contextlib.contextmanager
+def output_errors() -> Iterator[None]:
+    """Exit if standard output cannot be written to.
+
+    The exit is silent if the reader of a pipe has ended. A full disk is reported in one line; the exit code
+    is 2.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        raise SystemExit(READER_ENDED) from None
+    except OSError as error:
+        if error.filename is not None or error.errno not in _WRITE_ERRORS:
+            raise
+        _discard_output()
+        reason = os.strerror(error.errno).lower()
+        fix = "Free some space, or write the output elsewhere"
+        print(f"adq-edge: standard output: {reason}. {fix}.", file=sys.stderr)
+        raise SystemExit(_UNWRITABLE) from error
+
+
+def _discard_output() -> None:
+    """Let the rest of the output go nowhere: Python writes its buffer when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -138,19 +138,11 @@ def _expand(images: Iterable[Any], color: str) -> Iterator[Image]:
 
 
 def _images_below(folder: Path) -> List[Image]:
-    found: List[Image] = []
-    heat_maps = 0
-    for path in _without_dataset_masks(find_images(folder), folder):
-        if is_heat_map(path):
-            heat_maps += 1
-        else:
-            found.append(ImageFile(path, path.parent.relative_to(folder)))
-    if not found:
-        own = f" ({heat_maps} heat maps of predict are not counted)" if heat_maps else ""
-        raise DataError(
-            f"no images in this folder{own}", where=folder, fix="Name an image or a folder of images"
-        )
-    return found
+    paths = _without_dataset_masks(find_images(folder), folder)
+    if not paths:
+        what = "no images in this folder, not counting heat maps of predict"
+        raise DataError(what, where=folder, fix="Name an image or a folder of images")
+    return [ImageFile(path, path.parent.relative_to(folder)) for path in paths]
 
 
 def _without_dataset_masks(paths: Sequence[Path], root: Path) -> List[Path]:

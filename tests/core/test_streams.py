@@ -1,0 +1,45 @@
+"""Standard output that is full, or whose reader has ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODE = """
+import sys
+from adq_edge.core.json_lines import print_json_line
+from adq_edge.core.streams import guard_output, output_errors
+guard_output()
+with output_errors():
+    sys.stdin.readline()
+    {statement}
+"""
+STATEMENTS = ["print_json_line({'score': 1.0})", "print('text')"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_full_output_is_reported_in_one_line(statement: str):
+    command = [sys.executable, "-c", CODE.format(statement=statement)]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert result.returncode == 2
+    (line,) = result.stderr.decode().splitlines()
+    assert line.startswith("adq-edge: standard output: no space left on device. Free some space")
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_end_of_the_reader_ends_the_command_silently(statement: str):
+    command = [sys.executable, "-c", CODE.format(statement=statement)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        process.stdout.close()
+        process.stdin.write(b"go\n")
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
