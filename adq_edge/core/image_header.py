@@ -33,7 +33,7 @@ class ImageHeader:
             shift the samples to 16 bits, others do not.
         frames: number of pages or animation frames, without thumbnails.
         has_alpha: True if there is an alpha channel.
-        is_lossy: True if the format is JPEG.
+        is_lossy: True if decoded levels differ from those that were saved.
         color: "CMYK", "white is 0", or "" for gray and RGB.
         content_end: size in bytes of the whole file, if the header states it; 0 otherwise.
         profile: offsets of the start and end of a PNG's color profile, which is not applied.
@@ -172,7 +172,7 @@ def _read_webp(content: bytes) -> Optional[ImageHeader]:
     kind, end = content[12:16], 8 + _unpack("<I", content, 4)[0]
     if kind == b"VP8 ":
         width, height = (size & 0x3FFF for size in _unpack("<HH", content, 26))
-        return ImageHeader("WebP", width, height, content_end=end)
+        return ImageHeader("WebP", width, height, is_lossy=True, content_end=end)
     if kind == b"VP8L":
         (packed,) = _unpack("<I", content, 21)
         width, height, alpha = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF), bool(packed >> 28 & 1)
@@ -183,7 +183,14 @@ def _read_webp(content: bytes) -> Optional[ImageHeader]:
     alpha, animated = bool(flags & 0x10), bool(flags & 2)
     frames = content.count(b"ANMF") if animated else 1
     return ImageHeader(
-        "WebP", width, height, 4 if alpha else 3, frames=frames, has_alpha=alpha, content_end=end
+        "WebP",
+        width,
+        height,
+        4 if alpha else 3,
+        frames=frames,
+        has_alpha=alpha,
+        is_lossy=b"VP8L" not in content,
+        content_end=end,
     )
 
 
@@ -259,6 +266,7 @@ def _read_avif(content: bytes) -> Optional[ImageHeader]:
         max_value=(1 << bits) - 1 if 8 < bits < 16 else None,
         frames=2 if content[8:12] == b"avis" else 1,
         has_alpha=b"auxC" in content,
+        is_lossy=True,
     )
 
 

@@ -23,7 +23,7 @@ def defective_pixels(pixels: np.ndarray, is_lossy: bool) -> np.ndarray:
 
     Args:
         pixels: decoded samples, `[H, W]` or `[H, W, 3 or 4]` with alpha last, finite and not negative.
-        is_lossy: True if the file format is JPEG, which adds low levels around a defect.
+        is_lossy: True if the file format changes levels, as JPEG does around a defect.
     """
     levels = _levels(pixels)
     largest = float(levels.max())

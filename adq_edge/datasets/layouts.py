@@ -117,8 +117,15 @@ def read_files(folder: Path) -> CategoryFiles:
 def without_masks(images: Iterable[Path]) -> List[Path]:
     """Return the images without masks beside them, such as `a_mask.png` beside `a.png`."""
     found = list(images)
+    masks = {path: masked_stem(path) for path in found if _has_mask_ending(path.stem.lower())}
+    if not masks:
+        return found
     stems = {path.with_suffix("") for path in found}
-    return [path for path in found if masked_stem(path) not in stems - {path.with_suffix("")}]
+    return [path for path in found if masks.get(path) not in stems]
+
+
+def _has_mask_ending(stem: str) -> bool:
+    return stem.endswith(MASK_ENDINGS) and stem not in MASK_ENDINGS
 
 
 def masked_stem(mask: Path) -> Path:
@@ -195,10 +202,12 @@ def _is_below_masks(path: Path) -> bool:
 
 def _without_twins(images: List[Path]) -> List[Path]:
     """Return the images without PNG masks beside JPEG images, as in Real-IAD: each PNG has a JPEG's name."""
-    jpegs = {path.with_suffix("") for path in images if path.suffix.lower() in (".jpg", ".jpeg")}
     pngs = [path for path in images if path.suffix.lower() == ".png"]
-    if pngs and all(path.with_suffix("") in jpegs for path in pngs):
-        return [path for path in images if path not in pngs]
+    if len(pngs) in (0, len(images)):
+        return images
+    jpegs = {path.with_suffix("") for path in images if path.suffix.lower() in (".jpg", ".jpeg")}
+    if all(path.with_suffix("") in jpegs for path in pngs):
+        return [path for path in images if path.suffix.lower() != ".png"]
     return images
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from adq_edge.core.errors import AdqError, DataError, StorageError
 from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images, read_image_file
-from adq_edge.core.imaging import read_image
-from factories.encoded_images import encode, with_png_chunk
+from adq_edge.core.imaging import decode_image, read_image, read_mask
+from factories.encoded_images import encode, png, with_png_chunk
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
@@ -96,3 +96,17 @@ def test_damaged_images_leave_no_message_of_a_library(tmp_path: Path, capfd: pyt
             refused += 1
     assert refused >= 8
     assert capfd.readouterr() == ("", "")
+
+
+def test_palette_bilevel_and_gray_alpha_png_are_read(tmp_path: Path):
+    colors = bytes([0, 0, 0, 10, 20, 30, 128, 0, 0, 250, 240, 230])
+    indexed = png(bytes([0, 1, 2, 3]), 4, 1, 8, 3, PLTE=colors)
+    assert decode_image(indexed)[0].tolist() == [[0, 0, 0], [10, 20, 30], [128, 0, 0], [250, 240, 230]]
+    bilevel = png(bytes([0b10100000]), 4, 1, 1, 0)
+    assert decode_image(bilevel)[0, :, 0].tolist() == [255, 0, 255, 0]
+    gray_alpha = png(bytes([50, 255, 60, 0, 70, 128, 80, 255]), 4, 1, 8, 4)
+    assert decode_image(gray_alpha)[0, :, 1].tolist() == [50, 60, 70, 80]
+    for name, content in (("indexed", indexed), ("bilevel", bilevel)):
+        (tmp_path / f"{name}.png").write_bytes(content)
+    assert read_mask(tmp_path / "indexed.png")[0].tolist() == [False, False, True, True]
+    assert read_mask(tmp_path / "bilevel.png")[0].tolist() == [True, False, True, False]

@@ -63,6 +63,12 @@ def test_jpeg_artifacts_are_no_defect(tmp_path: Path, quality: int):
     assert abs(int(read_mask(write(tmp_path / "m.png", again)).sum()) / TRUTH.sum() - 1) < 0.03
 
 
+@pytest.mark.parametrize("quality", [90, 40])
+def test_artifacts_of_lossy_webp_are_no_defect(tmp_path: Path, quality: int):
+    cv2.imwrite(str(tmp_path / "m.webp"), levels(255), [cv2.IMWRITE_WEBP_QUALITY, quality])
+    assert abs(int(read_mask(tmp_path / "m.webp").sum()) / TRUTH.sum() - 1) < 0.05
+
+
 def test_alpha_marks_the_defect_if_the_color_does_not(tmp_path: Path):
     white = np.full((64, 64, 3), 255, np.uint8)
     for color in (white, white * 0):

@@ -32,6 +32,16 @@ def png_of_size(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
+def png(rows: bytes, width: int, height: int, bits: int, color_type: int, **chunks: bytes) -> bytes:
+    """Return a PNG of unfiltered rows; further chunks stand before the pixels, such as `PLTE`."""
+    size = len(rows) // height
+    lines = b"".join(b"\0" + rows[start : start + size] for start in range(0, len(rows), size))
+    content = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0))
+    content += b"".join(png_chunk(name.encode(), data) for name, data in chunks.items())
+    content += png_chunk(b"IDAT", zlib.compress(lines)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + content
+
+
 def tiff(
     samples: bytes,
     bits: int,
