@@ -147,12 +147,18 @@ def is_good(name: str) -> bool:
 def _read_split(folder: Path) -> CategoryFiles:
     notes: List[str] = []
     train = [image for path in _named(folder, ("train",)) for image in _train_images(path, notes)]
-    tests = _named(folder, _TEST_NAMES)
+    validation = _named(folder, _VALIDATION_NAMES)
+    tests = _named(folder, _TEST_NAMES) or [path for path in validation if _has_defects(path)]
     test = [image for path in tests for image in _test_images(path, notes)]
-    for path in _named(folder, _VALIDATION_NAMES):
-        notes.append(f"{path.name}/: {_count(find_images(path))}, not used")
+    notes += [
+        f"{path.name}/: {_count(find_images(path))}, not used" for path in validation if path not in tests
+    ]
     masks = [mask for path in (folder, *tests) for mask in _named(path, MASK_FOLDERS)]
     return CategoryFiles(tuple(train), tuple(test), tuple(masks), tuple(notes))
+
+
+def _has_defects(folder: Path) -> bool:
+    return any(not is_good(name) and name.lower() not in MASK_FOLDERS for name in subfolders(folder))
 
 
 def _train_images(folder: Path, notes: List[str]) -> List[Path]:

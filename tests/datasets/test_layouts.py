@@ -75,6 +75,14 @@ def test_mvtec_ad_2_reads_the_public_test_set(tmp_path: Path):
     assert masked(category)["bad/001_regular.png"] == "ground_truth/bad/001_regular_mask.png"
 
 
+def test_validation_folder_with_defects_is_the_test_set_if_there_is_no_other(tmp_path: Path):
+    touch(tmp_path, "part/train/good/*.png x2", "part/val/good/*.png x2", "part/val/bad/*.png x3")
+    assert labels(only(read_dataset(tmp_path))) == {"good": 2, "bad": 3}
+    touch(tmp_path, "part/test/good/0.png", "part/test/bad/0.png")
+    category = only(read_dataset(tmp_path))
+    assert (labels(category), category.notes) == ({"good": 1, "bad": 1}, ("val/: 5 images, not used",))
+
+
 def test_btad_reads_ok_and_ko(tmp_path: Path):
     touch(tmp_path, "01/train/ok/*.bmp x2", "01/test/ok/*.bmp x2", "01/test/ko/*.bmp x2")
     touch(tmp_path, "01/ground_truth/ko/*.png x2", "01/ground_truth/ok/000.png")
