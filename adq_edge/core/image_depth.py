@@ -23,7 +23,7 @@ from adq_edge.core.errors import AdqError, DataError
 from adq_edge.core.image_header import ImageHeader
 
 BIT_DEPTH_VARIABLE = "ADQ_EDGE_BIT_DEPTH"
-"""Environment variable with the bits of the camera, 9 to 16, for 16-bit files that do not state them."""
+"""Environment variable with the bits of the camera, 8 to 16, for 16-bit files that do not state them."""
 
 _SIXTEEN = (1 << 16) - 1
 _FOURTEEN = (1 << 14) - 1
@@ -84,7 +84,7 @@ def _full_scale(pixels: np.ndarray, header: ImageHeader, where: Optional[Path]) 
     if 0 < largest <= _FOURTEEN:
         what = f"16-bit image with no value above {largest}: a dark image, or a camera of fewer bits"
         raise DataError(
-            what, where=where, fix=f"Set {BIT_DEPTH_VARIABLE} to the camera's bits (10, 12, 14 or 16)"
+            what, where=where, fix=f"Set {BIT_DEPTH_VARIABLE} to the camera's bits (8, 10, 12, 14 or 16)"
         )
     return _SIXTEEN
 
@@ -93,6 +93,6 @@ def _bit_depth() -> Optional[int]:
     text = os.environ.get(BIT_DEPTH_VARIABLE, "")
     if not text:
         return None
-    if text.isdecimal() and 9 <= int(text) <= 16:
+    if text.isdecimal() and 8 <= int(text) <= 16:
         return int(text)
-    raise AdqError(f"is {text[:20]!r}", where=BIT_DEPTH_VARIABLE, fix="Set it to 9 to 16, or unset it")
+    raise AdqError(f"is {text[:20]!r}", where=BIT_DEPTH_VARIABLE, fix="Set it to 8 to 16, or unset it")

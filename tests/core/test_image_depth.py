@@ -56,9 +56,9 @@ def test_values_beyond_the_depth_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(BIT_DEPTH_VARIABLE, "12")
     with pytest.raises(DataError, match="holds the value 5000"):
         decode_image(encode(".png", np.full((40, 60), 5000, np.uint16)))
-    for wrong in ("8", "17", "12 bit", "-1"):
+    for wrong in ("7", "17", "12 bit", "-1"):
         monkeypatch.setenv(BIT_DEPTH_VARIABLE, wrong)
-        with pytest.raises(AdqError, match=r"ADQ_EDGE_BIT_DEPTH: is .* Set it to 9 to 16"):
+        with pytest.raises(AdqError, match=r"ADQ_EDGE_BIT_DEPTH: is .* Set it to 8 to 16"):
             decode_image(encode(".png", TWELVE))
 
 
