@@ -131,6 +131,10 @@ def _expand(images: Iterable[Any], color: str) -> Iterator[Image]:
             yield ImageArray(_as_rgb(image, color, f"array {number}"), number)
         elif not isinstance(image, (str, os.PathLike)):
             raise _not_an_image(image, f"image {number}")
+        elif not os.fspath(image):  # `Path` would take it for the working folder
+            raise DataError(
+                "an empty path", where=f"image {number}", fix="Name an image or a folder of images"
+            )
         elif is_folder(Path(image)):
             yield from _images_below(Path(image))
         else:
@@ -208,10 +212,15 @@ def split_arguments(paths: Sequence[Path]) -> PredictArguments:
     not as a folder of images.
 
     Raises:
-        DataError: an engine without images.
+        DataError: an engine without images, or an engine that is not the first path.
         EngineError: one path alone, which is neither an engine nor an image.
     """
     first, *others = paths
+    for path in others:
+        with storage_errors(path):
+            if sidecar_path(path).is_file():
+                fix = "Name the engine first, and one only: adq-edge predict [ENGINE] IMAGE_OR_FOLDER"
+                raise DataError("an engine among the images", where=path, fix=fix)
     with storage_errors(first):
         if _is_image_argument(first):
             return PredictArguments(None, tuple(paths))

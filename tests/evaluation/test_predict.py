@@ -235,6 +235,10 @@ def test_first_argument_is_an_engine_unless_it_is_an_image_or_a_folder(tmp_path:
         split("typo")
     with pytest.raises(EngineError, match="bundle: a bundle, not an engine"):
         split("bundle")
+    (tmp_path / "e.onnx.json").write_text("{}")
+    for arguments in (("a.png", "e.onnx"), ("e.onnx", "e.onnx", "a.png")):
+        with pytest.raises(DataError, match=r"e\.onnx: an engine among the images"):
+            split(*arguments)
 
 
 # --- arrays ------------------------------------------------------------------------------------------
@@ -293,6 +297,7 @@ def test_a_generator_of_frames_is_read_frame_by_frame(judging_engine):
         (np.uint8(3), "uint8, neither a path nor a numpy array"),
         (None, "None, neither a path nor a numpy array"),
         ({}, "dict, neither a path nor a numpy array"),
+        ("", "image 0: an empty path"),
     ],
 )
 def test_other_arrays_and_objects_are_rejected(judging_engine, array, complaint: str):
