@@ -70,7 +70,7 @@ def _is_scale(scale: float) -> bool:
 
 def _version_number(version: str) -> int:
     """Return NV_TENSORRT_VERSION: 8502 for 8.5.2; from 10.0 on with two-digit parts, 100300 for 10.3.0."""
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    match = re.match(r"(\d{1,4})\.(\d{1,4})\.(\d{1,6})", version)
     if match is None:
         raise CalibrationError(f"TensorRT version {version!r} is not of the form 8.5.2")
     major, minor, patch = (int(part) for part in match.groups())

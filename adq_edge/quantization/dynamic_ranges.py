@@ -43,7 +43,7 @@ def float32_nodes(model: FloatModel) -> List[str]:
     TensorRT splits some nodes, such as ReduceL2 and Clip, into several layers. Their names are the node's
     name plus a number, or empty. So pin every layer whose name is not that of a node outside this list.
     """
-    return [node.name for node in model.index.nodes if node.output[0] not in model.region.made]
+    return [node.name for node in model.index.nodes if node.output[0] not in model.region.outputs]
 
 
 def dynamic_ranges(model: FloatModel, ranges: Mapping[str, Tuple[float, float]]) -> Dict[str, float]:
@@ -71,8 +71,8 @@ def dynamic_ranges(model: FloatModel, ranges: Mapping[str, Tuple[float, float]])
     _complete_activations(model, networks)
     floor = max(networks.values(), default=0.0) * _SMALLEST_SHARE or 1.0
     known = {**_normalization_ranges(model), **{name: max(amax, floor) for name, amax in networks.items()}}
-    made = [name for node in model.index.nodes for name in node.output]
-    return {name: known[name] for name in [INPUT, *made] if name in known}
+    written = [name for node in model.index.nodes for name in node.output]
+    return {name: known[name] for name in [INPUT, *written] if name in known}
 
 
 def _checked(tensor: str, ranges: Mapping[str, Tuple[float, float]]) -> Tuple[float, float]:
@@ -90,7 +90,7 @@ def _complete_activations(model: FloatModel, amax: Dict[str, float]) -> None:
         before, behind = node.input[0], node.output[0]
         if behind in amax:
             amax.setdefault(before, amax[behind])
-        elif behind in model.region.made:
+        elif behind in model.region.outputs:
             amax[behind] = amax[before]
 
 

@@ -53,8 +53,8 @@ def channel_groups(region: Region, index: GraphIndex) -> List[Tuple[str, ...]]:
         if step.only_moves:
             tied = [*step.inputs, *step.outputs] if _keeps_channels(step.node, index) else []
         else:
-            made = list(dict.fromkeys((step.node.output[0], step.output)))
-            tied = made if step.node.op_type in WEIGHTED else [*step.inputs, *made]
+            written = list(dict.fromkeys((step.node.output[0], step.output)))
+            tied = written if step.node.op_type in WEIGHTED else [*step.inputs, *written]
         members = [name for tensor in tied for name in groups.get(tensor, [tensor])]
         merged = list(dict.fromkeys(members))
         groups.update(dict.fromkeys(merged, merged))

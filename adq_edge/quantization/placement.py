@@ -58,7 +58,7 @@ def _early_tensors(region: Region, target: Target) -> Set[str]:
     early = {
         operator.output
         for operator in region.operators
-        if not region.made.intersection(operator.inputs)
+        if not region.outputs.intersection(operator.inputs)
         and (target is Target.TENSORRT or not _keeps_resolution(operator.node))
     }
     for step in region.steps:
@@ -91,11 +91,11 @@ def _add_integer_outputs(
     placement: Dict[str, Set[str]], index: GraphIndex, region: Region, layers: Set[str]
 ) -> None:
     """Quantize the outputs of integer layers, and of movements of these outputs, for all readers."""
-    made: Set[str] = set()
+    integers: Set[str] = set()
     for step in region.steps:
-        moves_integers = step.only_moves and made.issuperset(step.inputs)
+        moves_integers = step.only_moves and integers.issuperset(step.inputs)
         if moves_integers or step.node.name in layers:
-            made.update(step.outputs)
+            integers.update(step.outputs)
             for tensor in step.outputs:
                 readers = {node.name for node in index.consumers.get(tensor, [])}
                 placement.setdefault(tensor, set()).update(readers)

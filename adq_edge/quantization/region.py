@@ -66,11 +66,11 @@ class Region:
 
     Attributes:
         steps: all operators, in graph order.
-        made: names of all output tensors of the networks' nodes, before and after activation functions.
+        outputs: names of all output tensors of the networks' nodes, before and after activation functions.
     """
 
     steps: Tuple[NetworkOperator, ...]
-    made: FrozenSet[str]
+    outputs: FrozenSet[str]
 
     @property
     def operators(self) -> Tuple[NetworkOperator, ...]:
@@ -93,23 +93,23 @@ class Region:
 def find_region(index: GraphIndex) -> Region:
     """Return the part of a float model that INT8 engines compute in integers."""
     image: Set[str] = {INPUT}
-    made: Set[str] = set()
+    outputs: Set[str] = set()
     steps: List[NetworkOperator] = []
     for node in index.nodes:
         inputs = index.activations(node)
         if node.op_type in _PREPROCESSING and len(inputs) == 1 and inputs[0] in image:
             image.update(node.output)
-        elif node.op_type in ACTIVATIONS and inputs[0] in made:
-            made.update(node.output)
-        elif _only_moves(node, inputs, index, made):
-            made.update(node.output)
+        elif node.op_type in ACTIVATIONS and inputs[0] in outputs:
+            outputs.update(node.output)
+        elif _only_moves(node, inputs, index, outputs):
+            outputs.update(node.output)
             steps.append(NetworkOperator(node, tuple(inputs), tuple(node.output)))
-        elif _has_integer_kernel(node, inputs, made, image):
-            made.update(node.output)
+        elif _has_integer_kernel(node, inputs, outputs, image):
+            outputs.update(node.output)
             activation = _activation_behind(node, index)
             last = node if activation is None else activation
             steps.append(NetworkOperator(node, tuple(inputs), tuple(last.output), activation))
-    return Region(tuple(steps), frozenset(made))
+    return Region(tuple(steps), frozenset(outputs))
 
 
 def region_of(index: GraphIndex, known: Optional[Region]) -> Region:
@@ -131,12 +131,12 @@ def region_of(index: GraphIndex, known: Optional[Region]) -> Region:
         )
         for step in known.steps
     )
-    return Region(tuple(steps), known.made)
+    return Region(tuple(steps), known.outputs)
 
 
-def _only_moves(node: onnx.NodeProto, inputs: List[str], index: GraphIndex, made: Set[str]) -> bool:
+def _only_moves(node: onnx.NodeProto, inputs: List[str], index: GraphIndex, outputs: Set[str]) -> bool:
     """Return True if a node moves network tensors: shapes, indices and paddings must be constants."""
-    if node.op_type not in MOVING or not inputs or not made.issuperset(inputs):
+    if node.op_type not in MOVING or not inputs or not outputs.issuperset(inputs):
         return False
     return node.op_type != "Pad" or _pads_with_zeros(node, index)
 
@@ -148,12 +148,12 @@ def _pads_with_zeros(node: onnx.NodeProto, index: GraphIndex) -> bool:
     return value is None or not value.any()
 
 
-def _has_integer_kernel(node: onnx.NodeProto, inputs: List[str], made: Set[str], image: Set[str]) -> bool:
+def _has_integer_kernel(node: onnx.NodeProto, inputs: List[str], outputs: Set[str], image: Set[str]) -> bool:
     if node.op_type in WEIGHTED:
-        return len(inputs) == 1 and inputs[0] in made | image
+        return len(inputs) == 1 and inputs[0] in outputs | image
     if node.op_type in _JOINING:
-        return len(inputs) > 1 and made.issuperset(inputs)
-    return node.op_type in POOLING and inputs[0] in made
+        return len(inputs) > 1 and outputs.issuperset(inputs)
+    return node.op_type in POOLING and inputs[0] in outputs
 
 
 def _activation_behind(node: onnx.NodeProto, index: GraphIndex) -> Optional[onnx.NodeProto]:

@@ -35,7 +35,7 @@ class Formats:
         self._layers = {operator.node.name for operator in region.operators}
         self._integer_layers: Set[str] = set()
         self._narrow: Set[str] = set()
-        self._networks = region.made.union(*(operator.inputs for operator in region.operators))
+        self._networks = region.outputs.union(*(operator.inputs for operator in region.operators))
         if precision is Precision.INT8:
             layers = integer_layers(region, Target.TENSORRT)
             self._integer_layers = {operator.node.name for operator in layers}

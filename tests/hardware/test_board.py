@@ -125,6 +125,9 @@ def test_read_jetson_identifies_the_family(tmp_path: Path, model, compatible, fa
         ("# R99 (release), REVISION: 1.0, GCID: 1", "99.1.0", None, False),
         ("# R32 (release), REVISION: 7.1, GCID: 1", "32.7.1", "4.6.1", True),
         ("# R35 (release), REVISION: 1.0, GCID: 1", "35.1.0", "5.0.2", True),
+        ("# R31 (release), REVISION: 1.0, GCID: 1", "31.1.0", "4.x", True),
+        ("# R28 (release), REVISION: 2.1, GCID: 1", "28.2.1", "3.x", True),
+        ("# R36(release), REVISION:5.0", "36.5.0", "6.2.2", False),
         ("# R35 (rel", None, None, False),
     ],
 )

@@ -355,7 +355,7 @@ def test_busy_machine_without_a_known_gpu_is_not_told_that_there_is_none(tmp_pat
         ("riscv64", "v", {}),
     ],
 )
-def test_doctor_says_what_the_instruction_sets_mean_for_int8(
+def test_doctor_explains_the_instruction_sets_for_int8(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, expected: Dict[str, str]
 ):
     monkeypatch.setattr(platform, "machine", lambda: machine)

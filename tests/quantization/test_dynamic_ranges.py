@@ -64,13 +64,13 @@ def test_first_tensors_have_the_range_of_pixels(model: onnx.ModelProto, ranges: 
 def test_dead_activation_gets_a_small_positive_range(model: onnx.ModelProto, ranges: Ranges, high: float):
     dead = "/student/relu/Relu_output_0"
     amax = dynamic_ranges(FloatModel.of(model), {**ranges, dead: (0.0, high)})
-    largest = max(amax[name] for name in FloatModel.of(model).region.made)
+    largest = max(amax[name] for name in FloatModel.of(model).region.outputs)
     assert amax[dead] == amax["/student/maxpool/MaxPool_output_0"] == pytest.approx(1e-4 * largest)
     assert min(amax.values()) == amax[dead]
     assert all(amax[name] == max(-low, high) for name, (low, high) in ranges.items() if name != dead)
     nothing = dict.fromkeys(ranges, (0.0, 0.0))
     assert {
-        dynamic_ranges(FloatModel.of(model), nothing)[name] for name in FloatModel.of(model).region.made
+        dynamic_ranges(FloatModel.of(model), nothing)[name] for name in FloatModel.of(model).region.outputs
     } == {1.0}
 
 
@@ -102,7 +102,7 @@ def small_network(kind: int, nodes, constants=()) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def test_relu_with_another_reader_beside_it_has_the_range_before_it():
+def test_relu_that_shares_its_input_has_the_range_of_that_input():
     nodes = [
         ("Conv", ["image", "weight"], "convolved"),
         ("Relu", ["convolved"], "features"),

@@ -321,7 +321,7 @@ def test_tensorrt_has_pairs_at_readers_only(models, ranges, kind: str):
             assert {reader.op_type for reader in readers} <= {"Conv", "ConvTranspose", "Add"}
             assert index.producers[node.input[0]].op_type != "Conv" or readers[0].op_type == "Add"
     amax = dynamic_ranges(FloatModel.of(models[kind]), ranges[kind])
-    networks = FloatModel.of(models[kind]).region.made
+    networks = FloatModel.of(models[kind]).region.outputs
     assert networks <= set(amax)
     for node in models[kind].graph.node:
         if node.op_type in ("Concat", "Slice", "MaxPool") and node.output[0] in networks:
@@ -338,7 +338,7 @@ def test_tensorrt_rtx_compiles_integers_and_halves(models, ranges, kind: str):
 
     integers = quantize(FloatModel.of(models[kind]), ranges[kind], Target.TENSORRT)
     halves = run_passes(models[kind], (type_as_float16,))
-    made = FloatModel.of(models[kind]).region.made
+    made = FloatModel.of(models[kind]).region.outputs
     types = {
         item.name: item.type.tensor_type.elem_type
         for item in onnx.shape_inference.infer_shapes(halves).graph.value_info

@@ -32,15 +32,15 @@ class Goal:
 
     Attributes:
         max_drop: the largest allowed drop, 0 or more.
-        labelled: the categories with normal and defective test images; None if there are none.
+        labeled: the categories with normal and defective test images; None if there are none.
         images: normal images, some with synthetic defects; used to find the worst layers, and to measure the
-            drop if `labelled` is None.
+            drop if `labeled` is None.
         folder: folder of the images.
         keep_nearest: True to accept the plan with the smallest drop if none meets `max_drop`.
     """
 
     max_drop: float
-    labelled: Optional[Dataset]
+    labeled: Optional[Dataset]
     images: CalibrationSource
     folder: Path
     keep_nearest: bool
@@ -48,7 +48,7 @@ class Goal:
     @property
     def measure(self) -> Measure:
         """Definition of the drop."""
-        return Measure.MAP_ERROR if self.labelled is None else Measure.IMAGE_AUROC
+        return Measure.MAP_ERROR if self.labeled is None else Measure.IMAGE_AUROC
 
 
 def check_options(options: BuildOptions) -> None:
@@ -84,9 +84,9 @@ def set_goal(bundle: Bundle, max_drop: float, options: BuildOptions) -> Goal:
         DataError: `data` is not a dataset, or no category has both normal and defective test images.
         CalibrationError: there are no normal images.
     """
-    labelled = _labelled(bundle, options.data)
-    if labelled is not None:
-        folder: Optional[Path] = labelled.root
+    labeled = _labeled(bundle, options.data)
+    if labeled is not None:
+        folder: Optional[Path] = labeled.root
     elif options.calib_data is not None and options.calib_data != RANDOM_NORMAL:
         folder = Path(options.calib_data)
     else:
@@ -95,10 +95,10 @@ def set_goal(bundle: Bundle, max_drop: float, options: BuildOptions) -> Goal:
         f"{IMAGES},{SYNTHETIC_DEFECTS}", folder, _IMAGES, _SEED, own_categories(bundle, folder)
     )
     assert folder is not None  # else `make_source` fails
-    return Goal(max_drop, labelled, images, folder, options.keep_nearest)
+    return Goal(max_drop, labeled, images, folder, options.keep_nearest)
 
 
-def _labelled(bundle: Bundle, data: Optional[Union[str, Path]]) -> Optional[Dataset]:
+def _labeled(bundle: Bundle, data: Optional[Union[str, Path]]) -> Optional[Dataset]:
     trained_on = bundle.manifest.data
     if data is None and (trained_on is None or not Path(trained_on).is_dir()):
         return None
@@ -117,7 +117,7 @@ def _labelled(bundle: Bundle, data: Optional[Union[str, Path]]) -> Optional[Data
     raise DataError(
         "no category has both normal and defective test images",
         where=dataset.root,
-        fix="Put labelled images in CATEGORY/test/good and DEFECT, or omit --data",
+        fix="Put labeled images in CATEGORY/test/good and DEFECT, or omit --data",
     )
 
 

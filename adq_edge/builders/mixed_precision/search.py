@@ -55,35 +55,35 @@ def find_plan(
         trials = Trials(goal, images, fp32, int8, len(layers))
         order: List[str] = []
         fewest: Optional[int] = 0
-        if not trials.holds(int8, 0):
+        if not trials.meets_goal(int8, 0):
             order = _worst_first(layers, calibrated, builder.target, images, threads)
 
-            def holds(count: int) -> bool:
+            def meets_goal(count: int) -> bool:
                 mixed = dataclasses.replace(inputs, float_layers=tuple(order[:count]))
                 with builder.open_candidate(mixed) as engine:
-                    return trials.holds(engine, count)
+                    return trials.meets_goal(engine, count)
 
-            fewest = smallest_prefix(holds, len(order))
+            fewest = smallest_prefix(meets_goal, len(order))
         search = _describe(goal, calibrated, trials, holds=fewest is not None)
     count = _nearest(goal, search) if fewest is None else fewest
     return Plan(inputs.bundle.manifest.model_sha256, builder.target, tuple(order[:count]), search)
 
 
-def smallest_prefix(holds: Callable[[int], bool], total: int) -> Optional[int]:
-    """Return the smallest number from 1 to `total` for which `holds` is true, by binary search; None if none.
+def smallest_prefix(is_enough: Callable[[int], bool], total: int) -> Optional[int]:
+    """Return the smallest number from 1 to `total` that is enough, by binary search; None if none is.
 
-    If `holds` is not monotonic, it is true for the result and false for the number before it.
+    If `is_enough` is not monotonic, it is true for the result and false for the number before it.
     """
     if total == 0:
         return None
     low, high = 0, 1
-    while not holds(high):
+    while not is_enough(high):
         if high == total:
             return None
         low, high = high, min(2 * high, total)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
     return high
 
 

@@ -60,10 +60,10 @@ class Trials:
     @property
     def images(self) -> int:
         """Number of images that the drop is measured on."""
-        labelled = self._goal.labelled
-        if labelled is None:
+        labeled = self._goal.labeled
+        if labeled is None:
             return len(self._images)
-        return sum(len(category.test) for category in labelled.categories)
+        return sum(len(category.test) for category in labeled.categories)
 
     @property
     def runtime(self) -> str:
@@ -74,7 +74,7 @@ class Trials:
         """Return the median latency of FP32 relative to all-INT8; None if emulated."""
         return _latency_ratio(self._int8, self._fp32, self._images[0])
 
-    def holds(self, engine: Engine, float_layers: int) -> bool:
+    def meets_goal(self, engine: Engine, float_layers: int) -> bool:
         """Measure an engine with a number of float32 layers; return True if its drop is within the goal."""
         ratio: Optional[float] = 1.0
         if engine is not self._int8 or engine.is_emulation:
@@ -90,7 +90,7 @@ class Trials:
         for expected, measured in zip(self._maps, _run_maps(engine, self._images)):
             maps.update(expected, measured)
         snr_db = maps.compute().snr_db
-        if self._goal.labelled is None:
+        if self._goal.labeled is None:
             drop = 0.0 if snr_db is None else 10 ** (-snr_db / 20)
         else:
             drop = self._auroc - self._mean_auroc(engine, f"INT8 with {float_layers} float32 layers")
@@ -98,9 +98,9 @@ class Trials:
 
     def _mean_auroc(self, engine: Engine, name: str) -> float:
         """Return the mean image AUROC of the labeled categories; 0 without labels."""
-        if self._goal.labelled is None:
+        if self._goal.labeled is None:
             return 0.0
-        images = score_images((engine,), self._goal.labelled, f"Scoring {name}")
+        images = score_images((engine,), self._goal.labeled, f"Scoring {name}")
         scores = {image.sample: float(image.outputs[0].scores[0]) for image in images}
         categories = [sample.category for sample in scores]
         auroc = mean_image_auroc(categories, [sample.is_anomalous for sample in scores], [*scores.values()])

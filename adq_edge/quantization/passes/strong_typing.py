@@ -72,7 +72,7 @@ def _half_tensors(editor: GraphEditor) -> Set[str]:
     plain = GraphEditor(editor.model())
     for pair in plain.of_type(*_PAIR):
         plain.bypass(pair)
-    networks = find_region(plain).made
+    networks = find_region(plain).outputs
     half = {name for node in plain.nodes for name in node.output if name in networks and _fits(node, plain)}
     for node in reversed(editor.nodes):
         if node.op_type in _PAIR:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import types
 from pathlib import Path
 from typing import Dict, Iterator, List
 
@@ -22,8 +23,9 @@ from adq_edge.artifacts.sidecar import read_sidecar
 from adq_edge.builders.build import build
 from adq_edge.builders.mixed_precision.goal import set_goal
 from adq_edge.builders.mixed_precision.search import smallest_prefix
+from adq_edge.builders.mixed_precision.trials import Trials
 from adq_edge.calibration.sources import make_source
-from adq_edge.core.errors import BuildError, DataError, StorageError
+from adq_edge.core.errors import BuildError, DataError, EngineError, StorageError
 from adq_edge.core.files import sha256
 from adq_edge.core.imaging import load_image
 from adq_edge.core.options import DEFAULT_CALIBRATOR, BuildOptions, Precision, Target, cpu_target
@@ -140,12 +142,12 @@ def test_read_plan_rejects_unsuitable_plans(tmp_path: Path, change, complaint: s
 def test_smallest_prefix_needs_few_calls(total: int, smallest: int):
     asked: List[int] = []
 
-    def holds(count: int) -> bool:
+    def meets_goal(count: int) -> bool:
         assert 1 <= count <= total
         asked.append(count)
         return count >= smallest
 
-    assert smallest_prefix(holds, total) == (smallest if smallest <= total else None)
+    assert smallest_prefix(meets_goal, total) == (smallest if smallest <= total else None)
     assert len(asked) <= 2 * total.bit_length()
     assert len(set(asked)) == len(asked)
 
@@ -157,6 +159,14 @@ def built_to_a_drop(unlabelled, dataset: Path, tmp_path_factory: pytest.TempPath
     first = build(unlabelled.path, folder / "f.onnx", calib_data=dataset, max_drop=1e9)
     limit = drops(first.plan)[0] / 2
     return build(unlabelled.path, folder / "out" / "e.onnx", calib_data=dataset, max_drop=limit)
+
+
+def test_search_refuses_a_float_engine_with_constant_maps():
+    maps = np.full((1, 4, 4), 0.5, np.float32)
+    constant = types.SimpleNamespace(run=lambda images: types.SimpleNamespace(maps=maps))
+    goal, images = types.SimpleNamespace(labeled=None), [np.zeros((4, 4, 3), np.uint8)] * 2
+    with pytest.raises(EngineError, match=r"same value in every pixel .* Check the checkpoint"):
+        Trials(goal, images, constant, constant, layers=3)
 
 
 def test_search_without_labels_limits_the_map_error(

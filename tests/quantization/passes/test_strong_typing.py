@@ -137,7 +137,7 @@ def roundings(typed: onnx.ModelProto, tensor: str) -> int:
 
 def features(model: onnx.ModelProto) -> Set[str]:
     """Return the tensors of the networks that the scoring reads."""
-    networks, scoring = FloatModel.of(model).region.made, set(float32_nodes(FloatModel.of(model)))
+    networks, scoring = FloatModel.of(model).region.outputs, set(float32_nodes(FloatModel.of(model)))
     return {name for node in model.graph.node if node.name in scoring for name in node.input} & networks
 
 
