@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Dict, Optional, Tuple, Union
 
 from adq_edge.core.errors import BundleError
-from adq_edge.core.files import is_plain_name, sha256
+from adq_edge.core.files import is_plain_name, settle, sha256
 from adq_edge.core.records import Record, record
 from adq_edge.core.sizes import check_size
 
@@ -139,6 +139,7 @@ def open_bundle(path: Union[str, Path]) -> Bundle:
         raise BundleError(
             "an ONNX file, not a bundle", where=path, fix="Give a folder that `adq-edge export` wrote"
         )
+    settle(path / MANIFEST_FILE)
     if not path.is_dir():
         fix = "Check the path, or make it: adq-edge export CHECKPOINT"
         raise BundleError("no such bundle", where=path, fix=fix)

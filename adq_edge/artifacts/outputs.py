@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 from adq_edge.core.errors import DataError, StorageError
-from adq_edge.core.files import storage_errors
+from adq_edge.core.files import Kind, check_writable, is_stream
+from adq_edge.core.image_marks import WRITTEN_IMAGE
 from adq_edge.core.imaging import OUTPUT_SUFFIXES
 
 
@@ -19,7 +19,7 @@ class ResultFiles(NamedTuple):
 
 
 def choose_result_files(
-    result: Union[str, Path], image: Optional[Union[str, Path]], suffix: str, kind: str
+    result: Union[str, Path], image: Optional[Union[str, Path]], suffix: str, title: str, kind: Optional[Kind]
 ) -> ResultFiles:
     """Return the paths of a result file and its image, and check that both are writable.
 
@@ -27,33 +27,23 @@ def choose_result_files(
         result: the result file.
         image: the image; beside the result file if None.
         suffix: suffix of the image if `image` is None.
-        kind: the word for the image in messages, such as "plot".
+        title: the word for the image in messages, such as "plot".
+        kind: the kind of the result file.
 
     Raises:
         DataError: `image` does not have an image suffix, or both paths are the same.
-        StorageError: a file cannot be written.
+        StorageError: a file cannot be written, or an existing file is of another kind.
     """
     if not Path(result).name:
         raise StorageError("is a folder, not a file", where=Path(result), fix="Name a file")
+    if image is None and is_stream(Path(result)):
+        raise DataError(f"not a file, so the {title} needs a name", where=result, fix=f"Add --{title} FILE")
     files = ResultFiles(Path(result), Path(result).with_suffix(suffix) if image is None else Path(image))
     if files.image.suffix.lower() not in OUTPUT_SUFFIXES:
         raise DataError("not an image file name", where=files.image, fix="Use .png or .jpg")
-    if files.image == files.result:
-        raise DataError(f"the {kind} would overwrite the result file", where=files.image, fix="Name it .json")
-    for path in files:
-        check_writable(path)
+    check_writable(files.result, kind)
+    check_writable(files.image, WRITTEN_IMAGE)
+    if files.image.resolve() == files.result.resolve():
+        what = f"the {title} would overwrite the result file"
+        raise DataError(what, where=files.image, fix="Name it .json")
     return files
-
-
-def check_writable(path: Path) -> None:
-    """Raise an error if a file cannot be written.
-
-    Raises:
-        StorageError: the path is a folder, or its parent folder cannot be created or written to.
-    """
-    with storage_errors(path):
-        if path.is_dir():
-            raise StorageError("a folder has this name", where=path, fix="Choose another name")
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        if not (folder.is_dir() and os.access(str(folder), os.W_OK)):
-            raise StorageError("the folder is not writable", where=folder, fix="Choose another output folder")

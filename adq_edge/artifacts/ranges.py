@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Optional, Tuple
 
 from adq_edge.core.errors import CalibrationError
+from adq_edge.core.files import Kind
 from adq_edge.core.options import Arithmetic
 from adq_edge.core.records import Record, record
 from adq_edge.core.version import __version__
+
+RANGES_SCHEMA = "adq-edge/ranges"
 
 _REMEDY = "Remove the file and calibrate again: adq-edge calibrate BUNDLE"
 
@@ -38,7 +41,7 @@ def _pairs(tensors: Any) -> _Pairs:
     return {name: (float(low), float(high)) for name, (low, high) in tensors.items()}
 
 
-@record("adq-edge/ranges", version=2, error=CalibrationError, fix=_REMEDY, parsers={_Pairs: _pairs})
+@record(RANGES_SCHEMA, version=2, error=CalibrationError, fix=_REMEDY, parsers={_Pairs: _pairs})
 @dataclasses.dataclass(frozen=True)
 class Ranges(Record):
     """Activation ranges of a model.
@@ -77,6 +80,11 @@ class Ranges(Record):
         for name, scales in self.equalization.items():
             if not all(math.isfinite(scale) and scale > 0.0 for scale in scales):
                 raise ValueError(f"impossible equalization of {name!r}")
+
+    @classmethod
+    def kind(cls) -> Optional[Kind]:
+        """Return None: adq-edge names the files of a ranges folder, and replaces damaged ones."""
+        return None
 
     def is_result_of(self, calibrator: str, fingerprint: str, images: int) -> bool:
         """Return True if this release would measure these ranges again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 from pathlib import Path
 from typing import Dict, Optional, Tuple
@@ -12,7 +13,7 @@ from adq_edge.artifacts.engine_file import changed_engine, check_file_size
 from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.errors import EngineError
-from adq_edge.core.files import is_plain_name, sha256, storage_errors
+from adq_edge.core.files import Kind, is_plain_name, settle, sha256, storage_errors
 from adq_edge.core.options import Device, Precision
 from adq_edge.core.records import Record, record
 from adq_edge.core.runtimes import RUNTIMES
@@ -155,18 +156,20 @@ class Sidecar(Record):
 
 
 def sidecar_path(engine: Path) -> Path:
-    """Return the path of an engine's sidecar."""
-    return engine.with_name(engine.name + SIDECAR_SUFFIX)
+    """Return the path of an engine's sidecar; of a link without a sidecar, that of the engine behind it."""
+    beside = engine.with_name(engine.name + SIDECAR_SUFFIX)
+    if engine.is_symlink() and not os.path.lexists(str(beside)):
+        real = engine.resolve()
+        return real.with_name(real.name + SIDECAR_SUFFIX)
+    return beside
 
 
-def trust_engine(engine: Path) -> None:
-    """Accept the current engine file: write its hash into its sidecar.
+def _has_sidecar(engine: Path) -> bool:
+    path, kind = sidecar_path(engine), Sidecar.kind()
+    return path.is_file() and kind is not None and kind.recognizes(path)
 
-    Raises:
-        EngineError: the engine or its sidecar is missing.
-        StorageError: the folder cannot be written to or is full.
-    """
-    read_sidecar(engine, trust=True).of_engine(sha256(engine)).write(sidecar_path(engine))
+
+ENGINE = Kind("an engine of adq-edge (it has no sidecar)", _has_sidecar)
 
 
 def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
@@ -180,6 +183,7 @@ def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
         EngineError: the engine or its sidecar is missing, the engine was changed or is too large, its sidecar
             is not valid, or it was built for another processor architecture.
     """
+    settle(engine)
     with storage_errors(engine):
         other, is_file = describe_non_engine(engine), engine.is_file()
     if other is not None:

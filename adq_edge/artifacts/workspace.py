@@ -13,6 +13,7 @@ from typing import Iterable, Type
 
 from adq_edge.artifacts.bundle import MANIFEST_FILE
 from adq_edge.core.errors import AdqError, BundleError, CheckpointError, EngineError
+from adq_edge.core.files import settle_folder
 
 CHECKPOINTS = Path("checkpoints")
 BUNDLES = Path("bundles")
@@ -50,6 +51,7 @@ def latest_engine() -> Path:
     Raises:
         EngineError: there is no engine.
     """
+    settle_folder(ENGINES)
     files = (path.with_suffix("") for path in ENGINES.glob(f"*{SIDECAR_SUFFIX}"))
     return _newest(filter(Path.is_file, files), EngineError, "engine", ENGINES, "build")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Optional, Sequence, Tuple, Union
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.outputs import check_writable
 from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
 from adq_edge.benchmark.device_check import check_device
 from adq_edge.benchmark.quotable import QUOTABLE_QUERIES, QUOTABLE_SECONDS
@@ -20,6 +19,7 @@ from adq_edge.benchmark.schedule import Plan, make_plan
 from adq_edge.benchmark.summary import summarize, summarize_interference
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import EngineError, ResultError, StorageError
+from adq_edge.core.files import check_writable, write_together
 from adq_edge.core.options import Device, Scenario, choose
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.hardware.board_state import read_board_state
@@ -121,8 +121,9 @@ def bench(
         board_after=read_board_state(),
     )
     try:
-        for engine, path in zip(report.engines, result_files(report, target)):
-            dataclasses.replace(report, engines=(engine,)).write(path)
+        with write_together():
+            for engine, path in zip(report.engines, result_files(report, target)):
+                dataclasses.replace(report, engines=(engine,)).write(path)
     except StorageError as problem:
         raise UnsavedReportError(problem, report) from problem
     return report

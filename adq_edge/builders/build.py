@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Iterator, NamedTuple, Optional, Union
+from typing import NamedTuple, Optional, Union
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, FileReference, open_bundle
 from adq_edge.artifacts.precision_plan import Plan, plan_path, read_plan
-from adq_edge.artifacts.sidecar import Sidecar, sidecar_path
+from adq_edge.artifacts.sidecar import ENGINE, Sidecar, sidecar_path
 from adq_edge.builders.base import BuildInputs, EngineBuilder, describe_engine
 from adq_edge.builders.cpu import CpuEngineBuilder
 from adq_edge.builders.mixed_precision.goal import check_options, set_goal
@@ -21,7 +20,7 @@ from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import ImageSource
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.errors import BuildError
-from adq_edge.core.files import atomic_path, sha256
+from adq_edge.core.files import atomic_path, check_writable, is_stream, sha256, write_together
 from adq_edge.core.options import (
     DEFAULT_CALIBRATOR,
     DEFAULT_SAMPLES,
@@ -120,6 +119,8 @@ def build_engine(
 ) -> BuiltEngine:
     """Build an engine from a bundle; arguments and errors are those of `build`."""
     check_options(options)
+    if output is not None:
+        _check_output(Path(output))
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     goal = None if options.max_drop is None else set_goal(opened, options.max_drop, options)
     builder = _choose_builder(options)
@@ -134,16 +135,24 @@ def build_engine(
     if chosen is not None:
         inputs = dataclasses.replace(inputs, float_layers=chosen.float_layers)
     path = workspace.ENGINES / _engine_name(inputs, builder) if output is None else Path(output)
-    with atomic_path(path) as temporary, _plan_file(path, chosen, options.plan) as plan_file:
-        result = builder.build(inputs, temporary)
+    with write_together() as files, files.path(path, ENGINE) as staged:
+        result = builder.build(inputs, staged)
         sidecar = dataclasses.replace(
-            describe_engine(builder, inputs, temporary, path.stem),
+            describe_engine(builder, inputs, staged, path.stem),
             operators=result.operators,
-            plan=plan_file,
+            plan=_write_plan(path, chosen, options.plan),
             tensorrt=result.details,
         )
-        sidecar.write(sidecar_path(path))
+        for place in {path, path.resolve()} if path.is_symlink() else {path}:
+            sidecar.write(sidecar_path(place))
     return BuiltEngine(path, sidecar, chosen)
+
+
+def _check_output(output: Path) -> None:
+    if is_stream(output):
+        raise BuildError("not a file: an engine and its sidecar are files", where=output, fix="Name a file")
+    check_writable(output, ENGINE)
+    check_writable(sidecar_path(output), Sidecar.kind())
 
 
 def _choose_builder(options: BuildOptions) -> EngineBuilder:
@@ -198,19 +207,18 @@ def _read_plan(path: Path, bundle: Bundle, model: FloatModel, builder: EngineBui
     return plan
 
 
-@contextlib.contextmanager
-def _plan_file(
+def _write_plan(
     engine: Path, plan: Optional[Plan], given: Optional[Union[str, Path]]
-) -> Iterator[Optional[FileReference]]:
-    """Yield the reference to a plan's file; write a newly found plan next to the engine."""
+) -> Optional[FileReference]:
+    """Return the reference to a plan's file; write a newly found plan next to the engine."""
     if plan is None:
-        yield None
-    elif given is not None:
-        yield FileReference(str(given), sha256(Path(given)))
-    else:
-        with atomic_path(plan_path(engine)) as temporary:
-            plan.write(temporary)
-            yield FileReference(plan_path(engine).name, sha256(temporary))
+        return None
+    if given is not None:
+        return FileReference(str(given), sha256(Path(given)))
+    path = plan_path(engine)
+    with atomic_path(path, Plan.kind()) as staged:
+        plan.write(staged)
+        return FileReference(path.name, sha256(staged))
 
 
 def _engine_name(inputs: BuildInputs, builder: EngineBuilder) -> str:

@@ -19,7 +19,6 @@ from adq_edge.builders.tensorrt_options import TensorRTSettings
 from adq_edge.calibration.calibrate import MeasuredRanges, file_name
 from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.errors import BuildError
-from adq_edge.core.files import write_bytes
 from adq_edge.core.options import Precision, Route, Target
 from adq_edge.core.runtimes import ONNXRUNTIME
 from adq_edge.core.version import __version__
@@ -83,7 +82,7 @@ class TensorRTEngineBuilder(EngineBuilder):
             )
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{inputs.bundle.manifest.name}-{inputs.precision.value}.onnx"
-            write_bytes(path, graph.SerializeToString())
+            path.write_bytes(graph.SerializeToString())
             sidecar = describe_engine(self, inputs, path, path.stem)
             file = EngineFile(path, sidecar.engine_sha256)
             return construct(EmulatedEngine, ONNXRUNTIME, file, sidecar, self._threads)
@@ -224,7 +223,7 @@ def _write_job(
 ) -> Job:
     """Write a graph into a folder and return the job that builds it."""
     model = folder / "model.onnx"
-    write_bytes(model, graph.model.SerializeToString())
+    model.write_bytes(graph.model.SerializeToString())
     return Job(
         runtime=settings.runtime.name,
         model=str(model),

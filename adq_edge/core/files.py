@@ -1,22 +1,35 @@
-"""Atomic writes, content hashes and readable errors of files."""
+"""Files: what other rooms use of `transaction`, `targets`, `staging` and `storage`, hashes and sizes."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
-import os
-import shutil
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, TypeVar, Union
+from typing import Union
 
-from adq_edge.core.errors import StorageError
+from adq_edge.core.staging import CONTAINER, settle, settle_folder
+from adq_edge.core.storage import storage_errors
+from adq_edge.core.targets import Kind, check_writable, is_stream, json_kind, read_head
+from adq_edge.core.transaction import Transaction, atomic_path, write_bytes, write_together
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    Record = TypeVar("Record", bound=DataclassInstance)
+__all__ = [
+    "CONTAINER",
+    "Kind",
+    "Transaction",
+    "atomic_path",
+    "check_writable",
+    "is_empty",
+    "is_plain_name",
+    "is_stream",
+    "json_kind",
+    "megabytes",
+    "read_head",
+    "settle",
+    "settle_folder",
+    "sha256",
+    "storage_errors",
+    "write_bytes",
+    "write_together",
+]
 
 _HASH_BLOCK = 1 << 20
 
@@ -34,112 +47,10 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Convert an `OSError` about `path` into a `StorageError` with a remedy."""
-    try:
-        yield
-    except OSError as error:
-        raise _explain(error, path) from error
-
-
-def _explain(error: OSError, path: Path) -> StorageError:
-    fixes = {
-        errno.ENOSPC: "Free some space or choose another output folder",
-        errno.EDQUOT: "Free some space or choose another output folder",
-        errno.EACCES: "Check the permissions of the file and its folder",
-        errno.EROFS: "Choose an output folder that can be written to",
-        errno.ENOENT: "Check the path",
-    }
-    reason = (error.strerror or str(error)).lower()
-    return StorageError(reason, where=path, fix=fixes.get(error.errno or 0))
-
-
-@contextlib.contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target` that becomes `target` when the block succeeds.
-
-    The content is flushed to the disk before the rename, so after a crash `target` is the old file, the new
-    file or absent, never an incomplete one. After an exception (Ctrl-C included) no temporary file remains.
-
-    Raises:
-        StorageError: `target` is a folder, or its folder cannot be written to or is full.
-    """
-    if target.is_dir():  # check before the block writes other files
-        raise StorageError("is a folder, not a file", where=target, fix="Name a file")
-    with storage_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{target.name[:80]}.", suffix=target.suffix, dir=str(target.parent)
-        )
-        os.close(descriptor)
-    temporary = Path(name)
-    try:
-        with storage_errors(target):
-            yield temporary
-            _apply_umask(temporary)
-            _sync(temporary)
-            temporary.replace(target)
-            _sync(target.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-@contextlib.contextmanager
-def atomic_directory(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `target` that replaces `target` when the block succeeds.
-
-    Raises:
-        StorageError: the folder cannot be written to or is full.
-    """
-    with storage_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name[:80]}.", dir=str(target.parent)))
-    fresh, old = scratch / "new", scratch / "old"
-    try:
-        with storage_errors(target):
-            fresh.mkdir()
-            yield fresh
-            for path in fresh.rglob("*"):
-                _sync(path)
-            _swap(fresh, target, old)
-    finally:
-        shutil.rmtree(str(scratch), ignore_errors=True)
-
-
-def _swap(fresh: Path, target: Path, old: Path) -> None:
-    if not target.exists():
-        fresh.replace(target)
-        return
-    target.replace(old)
-    try:
-        fresh.replace(target)
-    except BaseException:
-        old.replace(target)
-        raise
-    _sync(target.parent)
-
-
-def _apply_umask(path: Path) -> None:
-    """Set the permissions of a `mkstemp` file (mode 600) to those of a file made by `open`."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(str(path), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+def is_empty(folder: Path) -> bool:
+    """Return True if a folder holds nothing but leftovers of killed processes."""
+    with storage_errors(folder):
+        return all(path.name == CONTAINER for path in folder.iterdir())
 
 
 def is_plain_name(name: str) -> bool:

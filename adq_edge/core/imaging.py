@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 
 from adq_edge.core.errors import DataError
-from adq_edge.core.files import atomic_path, storage_errors
+from adq_edge.core.files import storage_errors, write_bytes
 from adq_edge.core.image_depth import to_eight_bits
 from adq_edge.core.image_file import check_image, decode, find_images, read_image_file
+from adq_edge.core.image_marks import WRITTEN_IMAGE, add_mark
 from adq_edge.core.mask_levels import defective_pixels
 
 OUTPUT_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -155,7 +156,7 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
     """Write uint8 `[H, W, 3]` RGB or `[H, W]` gray in the format of the file suffix, atomically.
 
     Raises:
-        StorageError: the folder cannot be written to or is full.
+        StorageError: the folder cannot be written to or is full, or the file is an image of another tool.
         DataError: OpenCV cannot write this format.
     """
     path = Path(path)
@@ -166,5 +167,4 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
         encoded = False
     if not encoded:
         raise DataError("OpenCV cannot write this image format", where=path, fix="Use .png or .jpg")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.tobytes())
+    write_bytes(path, add_mark(buffer.tobytes()), WRITTEN_IMAGE)

@@ -19,7 +19,7 @@ from typing import Any, Callable, ClassVar, Dict, Mapping, Optional, Type, TypeV
 import dacite
 
 from adq_edge.core.errors import AdqError
-from adq_edge.core.files import write_bytes
+from adq_edge.core.files import Kind, json_kind, settle, write_bytes
 from adq_edge.core.reading import LARGEST_JSON, parse_json, read_regular
 from adq_edge.core.text import quoted
 
@@ -42,6 +42,7 @@ class _Format:
 
     def load(self, path: Path) -> Dict[str, Any]:
         """Return the file's JSON object, of the current version, with its fields under today's names."""
+        settle(path)
         try:
             document = parse_json(read_regular(path, LARGEST_JSON))
         except ValueError as problem:
@@ -97,17 +98,23 @@ class Record:
         """Raise a ValueError, with the reason, if the values are impossible; called after reading."""
 
     def write(self, path: Union[str, Path]) -> None:
-        """Write the record as JSON, atomically.
+        """Write the record as JSON, atomically; an existing file must have the same schema.
 
         Raises:
-            StorageError: the folder cannot be written to or is full.
+            StorageError: the folder cannot be written to or is full, or the file is of another kind.
             ValueError: a NaN or an infinity in the record (JSON has neither).
         """
-        write_json(Path(path), self._format.schema, self._format.version, dataclasses.asdict(self))
+        form = self._format
+        write_json(Path(path), form.schema, form.version, dataclasses.asdict(self), self.kind())
 
     def document(self) -> Dict[str, Any]:
         """Return the content of the file that `write` writes."""
         return {"schema": self._format.schema, "version": self._format.version, **dataclasses.asdict(self)}
+
+    @classmethod
+    def kind(cls) -> Optional[Kind]:
+        """Return the kind that an existing file must have to be replaced; None for any."""
+        return json_kind(cls._format.schema)
 
     @classmethod
     def read(cls: Type[AnyRecord], path: Union[str, Path]) -> AnyRecord:
@@ -133,16 +140,25 @@ class Record:
         return found
 
 
-def write_json(path: Path, schema: str, version: int, content: Mapping[str, Any]) -> None:
+def write_json(
+    path: Path, schema: str, version: int, content: Mapping[str, Any], kind: Optional[Kind] = None
+) -> None:
     """Write `content` as JSON under a schema name and version, atomically.
 
+    Args:
+        path: the file.
+        schema: the schema name.
+        version: the format version.
+        content: the fields.
+        kind: the kind that an existing file must have; None for any.
+
     Raises:
-        StorageError: the folder cannot be written to or is full.
+        StorageError: the folder cannot be written to or is full, or the file is of another kind.
         ValueError: a NaN or an infinity in `content` (JSON has neither).
     """
     document = {"schema": schema, "version": version, **content}
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"), kind)
 
 
 def _rename(document: Any, path: Any, new: str) -> None:

@@ -18,7 +18,7 @@ from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, SYNTHETIC_DEFECT
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import AdqError
-from adq_edge.core.files import atomic_path
+from adq_edge.core.files import write_together
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Target, choose, cpu_target
 from adq_edge.evaluation.analysis import Analysis, LayerAnalysis, Range
 from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
@@ -85,7 +85,7 @@ def analyze(
         raise AdqError(f"{images} images asked for", fix="Give 1 or more")
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     default = workspace.RESULTS / f"{opened.manifest.name}.analysis.json"
-    files = choose_result_files(default if output is None else output, plot, ".png", "plot")
+    files = choose_result_files(default if output is None else output, plot, ".png", "plot", Analysis.kind())
     analyzed = _load_images(opened, calib_data, images)
     trained = find_trained_ranges(opened, chosen, calib)
     model = FloatModel.load(opened)
@@ -95,8 +95,8 @@ def analyze(
         calibration = choose_source(opened, source, calib_data, samples)
         calibrated = calibrate_model(opened, model, calib or DEFAULT_CALIBRATOR, calibration, threads=threads)
     analysis = _measure(opened, calibrated, chosen, analyzed, files.image, threads)
-    with atomic_path(files.result) as temporary:  # both or neither
-        analysis.write(temporary)
+    with write_together():
+        analysis.write(files.result)
         write_sensitivity_plot(files.image, analysis)
     return analysis
 

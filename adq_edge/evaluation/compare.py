@@ -14,7 +14,7 @@ from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.outputs import choose_result_files
 from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import AdqError, ResultError
-from adq_edge.core.files import atomic_path
+from adq_edge.core.files import write_together
 from adq_edge.core.records import Record, record
 from adq_edge.evaluation.heat_map_sheets import write_comparison_sheet
 from adq_edge.evaluation.paired_run import PairedRun, check_match, run_paired
@@ -145,8 +145,9 @@ def compare(
     """
     if worst < 0:
         raise AdqError(f"{worst} worst images asked for", fix="Give 0 or more")
-    default = workspace.RESULTS / f"{Path(engine_a).stem}-vs-{Path(engine_b).stem}.compare.json"
-    files = choose_result_files(default if output is None else output, sheet, ".jpg", "sheet")
+    if output is None:
+        output = workspace.RESULTS / f"{Path(engine_a).stem}-vs-{Path(engine_b).stem}.compare.json"
+    files = choose_result_files(output, sheet, ".jpg", "sheet", Comparison.kind())
     with load_engine(engine_a, threads=threads) as a, load_engine(engine_b, threads=threads) as b:
         check_match(a, b, other_model)
         dataset = choose_dataset(a, data, categories)
@@ -156,8 +157,8 @@ def compare(
         if shown:
             sheet_images = tuple(image.image for image in shown)
             comparison = dataclasses.replace(comparison, sheet=str(files.image), sheet_images=sheet_images)
-        with atomic_path(files.result) as temporary:  # both or neither
-            comparison.write(temporary)
+        with write_together():
+            comparison.write(files.result)
             if shown:
                 samples = {str(sample.path): sample for part in dataset.categories for sample in part.test}
                 rows = [(samples[image.image], image) for image in shown]

@@ -10,8 +10,9 @@ import numpy as np
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import FileReference
-from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path, trust_engine
-from adq_edge.core.errors import ResultError
+from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path
+from adq_edge.core.errors import EngineError, ResultError
+from adq_edge.core.files import check_writable, sha256, write_together
 from adq_edge.core.records import Record, record
 from adq_edge.datasets.mvtec import Dataset
 from adq_edge.evaluation.scoring import CategoryQuality, QualityMeter, choose_dataset, score_categories
@@ -106,16 +107,18 @@ def evaluate(
         trust: accept an engine file that changed after it was built, and record its new hash.
 
     Raises:
-        EngineError: the engine cannot be loaded, or a score or map is not finite.
+        EngineError: the engine cannot be loaded or changed meanwhile, or a score or map is not finite.
         DataError: no dataset, no test images, or an image or mask that cannot be used.
     """
     path = workspace.latest_engine() if engine is None else Path(engine)
+    result = workspace.RESULTS / f"{path.stem}.eval.json" if output is None else Path(output)
+    check_writable(result, Evaluation.kind())
     with load_engine(path, runtime=runtime, threads=threads, trust=trust) as loaded:
         evaluation = _evaluate(loaded, choose_dataset(loaded, data, categories))
-    evaluation.write(workspace.RESULTS / f"{path.stem}.eval.json" if output is None else Path(output))
-    if trust:
-        trust_engine(path)
-    _store_threshold(path, evaluation)
+    with write_together() as files:
+        files.check(lambda: _require_same_engine(path, loaded))
+        evaluation.write(result)
+        _update_sidecar(path, loaded, evaluation)
     return evaluation
 
 
@@ -150,14 +153,28 @@ def _evaluate(engine: Engine, dataset: Dataset) -> Evaluation:
     )
 
 
-def _store_threshold(path: Path, evaluation: Evaluation) -> None:
-    if evaluation.threshold is None or evaluation.f1 is None or evaluation.not_stored is not None:
-        return
-    threshold = Threshold(
-        evaluation.threshold,
-        evaluation.f1,
-        len(evaluation.scores),
-        evaluation.data,
-        tuple(category.name for category in evaluation.categories),
-    )
-    dataclasses.replace(read_sidecar(path), threshold=threshold).write(sidecar_path(path))
+def _require_same_engine(path: Path, engine: Engine) -> None:
+    """Raise an EngineError if the engine was built again while it was evaluated."""
+    if sha256(path) != engine.sidecar.engine_sha256:
+        raise EngineError(
+            "changed during the evaluation, and nothing is stored",
+            where=path,
+            fix="Evaluate again: adq-edge eval ENGINE",
+        )
+
+
+def _update_sidecar(path: Path, engine: Engine, evaluation: Evaluation) -> None:
+    """Store the threshold, and the hash of an engine that was changed and is trusted."""
+    before = read_sidecar(path, trust=True)
+    after = before.of_engine(engine.sidecar.engine_sha256)
+    if evaluation.not_stored is None and evaluation.threshold is not None and evaluation.f1 is not None:
+        threshold = Threshold(
+            evaluation.threshold,
+            evaluation.f1,
+            len(evaluation.scores),
+            evaluation.data,
+            tuple(category.name for category in evaluation.categories),
+        )
+        after = dataclasses.replace(after, threshold=threshold)
+    if after != before:
+        after.write(sidecar_path(path))

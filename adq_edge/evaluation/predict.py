@@ -9,9 +9,9 @@ from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional, Union
 import numpy as np
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.outputs import check_writable
 from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import AdqError
+from adq_edge.core.files import check_writable
 from adq_edge.core.heat_map_files import write_heat_map
 from adq_edge.core.imaging import overlay
 from adq_edge.evaluation.image_inputs import RGB, Image, ImageInput, open_inputs

@@ -34,12 +34,13 @@ from adq_edge.artifacts.bundle import (
     Parity,
     open_bundle,
 )
-from adq_edge.artifacts.ranges import Ranges, read_ranges
+from adq_edge.artifacts.ranges import RANGES_SCHEMA, Ranges, read_ranges
 from adq_edge.calibration.trained_ranges import QUANTIZATION, ranges_from_dict, write_trained_ranges
 from adq_edge.core.console import is_verbose
 from adq_edge.core.errors import BundleError, CalibrationError, CheckpointError, DataError
-from adq_edge.core.files import atomic_directory, sha256
+from adq_edge.core.files import is_empty, json_kind, read_head, sha256, storage_errors, write_together
 from adq_edge.core.imaging import load_image, resize_image
+from adq_edge.core.interruption import shielded
 from adq_edge.core.limits import runtime_threads
 from adq_edge.core.version import __version__
 from adq_edge.datasets.mvtec import read_dataset
@@ -103,12 +104,14 @@ def export(
     if loaded.unmeasured:
         measure_statistics(loaded, source, data or training_data)
     images, described = _images(data, training_data, loaded.model.config.image_size)
-    with atomic_directory(folder) as fresh:
+    with write_together() as files, files.folder(folder) as fresh:
         _write_onnx(loaded.model, fresh / MODEL_FILE)
         parity = _check_parity(loaded.model, fresh / MODEL_FILE, images, described)
         _manifest(folder, source, loaded, fresh / MODEL_FILE, parity).write(fresh / MANIFEST_FILE)
         if QUANTIZATION in loaded.training:
             _write_trained_ranges(fresh, ranges_from_dict(loaded.training[QUANTIZATION]))
+        for path in _stale_ranges(folder, sha256(fresh / MODEL_FILE)):
+            files.remove(path)
     return open_bundle(folder)
 
 
@@ -142,10 +145,20 @@ def _write_trained_ranges(folder: Path, trained: Ranges) -> None:
 
 
 def _refuse_foreign_folder(folder: Path) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / MODEL_FILE).is_file():
-        raise BundleError("exists and is not a bundle", where=folder, fix="Choose another output folder")
+    """Refuse a folder with other content: only the bundle's files in a bundle of adq-edge are replaced."""
+    with storage_errors(folder):
+        if not folder.exists() or (folder.is_dir() and is_empty(folder)):
+            return
+        manifest, kind = folder / MANIFEST_FILE, Manifest.kind()
+        if not (manifest.is_file() and kind is not None and kind.recognizes(manifest)):
+            raise BundleError("exists and is not a bundle", where=folder, fix="Choose another output folder")
+
+
+def _stale_ranges(folder: Path, model_sha256: str) -> List[Path]:
+    """Return the ranges files in a bundle that belong to another model than the new one."""
+    kind = json_kind(RANGES_SCHEMA)
+    ranges = [path for path in (folder / RANGES_FOLDER).glob("*.json") if kind.recognizes(path)]
+    return [path for path in ranges if model_sha256.encode("ascii") not in read_head(path)]
 
 
 def _images(
@@ -183,16 +196,17 @@ def to_onnx(model: nn.Module, image_size: Tuple[int, int]) -> onnx.ModelProto:
         if not is_verbose():
             warnings.simplefilter("ignore")
             logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
-            model,
-            (example,),
-            buffer,  # type: ignore[arg-type]  # torch's type hint lacks buffers
-            opset_version=OPSET,
-            dynamo=False,
-            input_names=[INPUT],
-            output_names=[MAP_OUTPUT, SCORE_OUTPUT],
-            dynamic_axes={name: {0: "N"} for name in (INPUT, MAP_OUTPUT, SCORE_OUTPUT)},
-        )
+        with shielded():  # an exception from a signal, raised in a callback of torch, would abort the process
+            torch.onnx.export(
+                model,
+                (example,),
+                buffer,  # type: ignore[arg-type]  # torch's type hint lacks buffers
+                opset_version=OPSET,
+                dynamo=False,
+                input_names=[INPUT],
+                output_names=[MAP_OUTPUT, SCORE_OUTPUT],
+                dynamic_axes={name: {0: "N"} for name in (INPUT, MAP_OUTPUT, SCORE_OUTPUT)},
+            )
     return run_passes(onnx.load_model_from_string(buffer.getvalue()), pipelines.EXPORT)
 
 

@@ -14,6 +14,7 @@ from adq_edge.artifacts import workspace
 from adq_edge.calibration.sources import ImageSource
 from adq_edge.calibration.trained_ranges import QUANTIZATION
 from adq_edge.core.errors import AdqError, CheckpointError, DataError
+from adq_edge.core.files import write_together
 from adq_edge.core.options import DEFAULT_SAMPLES, Arithmetic, choose
 from adq_edge.datasets.mvtec import Dataset, known_categories, read_dataset
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint
@@ -191,8 +192,9 @@ def _train(
         trainer.train_epoch(images, bar)
         if len(trainer.records) == settings.epochs:
             trainer.finish(images)
-        trainer.save(path)
-        write_log(path, trainer.records)
+        with write_together():
+            trainer.save(path)
+            write_log(path, trainer.records)
     return trainer.records
 
 

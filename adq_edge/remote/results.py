@@ -13,10 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple, Type
 
-from adq_edge.artifacts.outputs import check_writable
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.errors import AdqError, StorageError
-from adq_edge.core.files import storage_errors, write_bytes
+from adq_edge.core.files import check_writable, storage_errors, write_bytes
 from adq_edge.core.records import Record
 from adq_edge.core.text import printable, printable_lines
 from adq_edge.evaluation.evaluate import Evaluation

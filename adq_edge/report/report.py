@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.outputs import check_writable
 from adq_edge.core.errors import ResultError
-from adq_edge.core.files import write_bytes
+from adq_edge.core.files import check_writable, write_bytes, write_together
 from adq_edge.report.load import Collection, load_results
 from adq_edge.report.merge import merge
 from adq_edge.report.model import Device
@@ -63,8 +62,9 @@ def report(
     contents = _contents(target, collection, devices)
     for path in contents:  # all files of a folder or none
         check_writable(path)
-    for path, content in contents.items():
-        write_bytes(path, content.encode("utf-8"))
+    with write_together():
+        for path, content in contents.items():
+            write_bytes(path, content.encode("utf-8"))
     findings = tuple(headline.findings(devices))
     return Report(target, tuple(contents), findings, headline.count_flags(devices), collection.notes)
 

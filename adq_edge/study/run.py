@@ -9,7 +9,7 @@ from typing import Dict, Sequence
 
 from adq_edge.builders.tensorrt_options import choose_settings
 from adq_edge.core.errors import AdqError, MissingDependencyError, StorageError
-from adq_edge.core.files import write_bytes
+from adq_edge.core.files import write_bytes, write_together
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Device, Precision, TensorRTOptions
 from adq_edge.report.render.markdown import markdown
 from adq_edge.study.artifact_cache import NotPossibleError
@@ -99,8 +99,9 @@ def _absent_devices(cells: Sequence[Cell]) -> Dict[Device, str]:
 def _write(output: Path, config: StudyConfig, data: StudyData, states: Dict[Cell, CellState]) -> StudyResult:
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     result = StudyResult(created, config, data, tuple(states.values()))
-    result.write(output / RESULT_FILE)
-    write_bytes(output / MARKDOWN_FILE, _markdown(result).encode("utf-8"))
+    with write_together():
+        result.write(output / RESULT_FILE)
+        write_bytes(output / MARKDOWN_FILE, _markdown(result).encode("utf-8"))
     return result
 
 

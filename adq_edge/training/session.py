@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from adq_edge.core.errors import AdqError
-from adq_edge.core.files import sha256
+from adq_edge.core.files import sha256, write_together
 from adq_edge.datasets.mvtec import Dataset
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.config import ModelConfig
@@ -107,8 +107,9 @@ class Session:
 
         def save() -> None:
             if self.team.is_first:
-                trainer.save(checkpoint)
-                write_log(checkpoint, trainer.records)
+                with write_together():
+                    trainer.save(checkpoint)
+                    write_log(checkpoint, trainer.records)
 
         trainer.run(data, bar, save)
 

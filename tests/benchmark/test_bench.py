@@ -445,7 +445,7 @@ def test_unwritable_output_is_refused_before_the_measurement(
     monkeypatch.setattr("adq_edge.benchmark.bench.measure", None)
     (tmp_path / "file.txt").write_text("text")
     (tmp_path / "folder.json").mkdir()
-    with pytest.raises(StorageError, match=r"the folder is not writable|a folder has this name"):
+    with pytest.raises(StorageError, match=r"is a file, not a folder|is a folder, not a file"):
         bench([tiny], output=tmp_path / output, progress=False)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from adq_edge.core.errors import StorageError
-from adq_edge.core.files import atomic_directory, atomic_path, sha256
+from adq_edge.core.files import atomic_path, sha256
 from factories.images import leftovers
 
 
@@ -34,19 +34,6 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path, full_disk):
     ) as new:
         new.write_bytes(b"new")
     assert path.read_bytes() == b"old"
-    assert not leftovers(tmp_path)
-
-
-def test_directory_is_replaced_completely_or_not_at_all(tmp_path: Path, full_disk):
-    target = tmp_path / "d"
-    for content in ("one", "two"):
-        with atomic_directory(target) as fresh:
-            (fresh / "file").write_text(content)
-    assert (target / "file").read_text() == "two"
-    full_disk()
-    with pytest.raises(StorageError), atomic_directory(target) as fresh:
-        (fresh / "file").write_text("three")
-    assert (target / "file").read_text() == "two"
     assert not leftovers(tmp_path)
 
 

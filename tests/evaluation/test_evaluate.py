@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -105,10 +106,9 @@ def test_category_without_defects_has_no_auroc(engine: Path, tmp_path: Path):
 
 
 def test_evaluate_rejects_unusable_data(engine: Path, tmp_path: Path):
-    from adq_edge.core.imaging import write_image
-
     root = write_dataset(tmp_path / "data", categories=1)
-    write_image(root / "part0" / "ground_truth" / "spot" / "000_mask.png", np.zeros((5, 7), np.uint8))
+    mask = root / "part0" / "ground_truth" / "spot" / "000_mask.png"
+    cv2.imwrite(str(mask), np.zeros((5, 7), np.uint8))
     with pytest.raises(DataError, match=f"mask is 7x5 pixels, its image is {SIZE}x{SIZE}"):
         evaluate(engine, root, output=tmp_path / "r.json")
     shutil.rmtree(str(root / "part0" / "test"))

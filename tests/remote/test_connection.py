@@ -298,7 +298,7 @@ def test_disk_that_fills_during_the_installation_is_reported(
 def test_unwritable_output_is_rejected_before_any_connection(tmp_path: Path):
     (tmp_path / "file").touch()
     (tmp_path / "results" / "board" / "run.log").mkdir(parents=True)
-    for output, reason in (("file", "the folder is not writable"), ("results", "a folder has this name")):
+    for output, reason in (("file", "is a file, not a folder"), ("results", "is a folder, not a file")):
         with pytest.raises(StorageError, match=reason):
             bench_remotely(["board"], ["bundle"], device="cpu", output=tmp_path / output)
 

@@ -210,9 +210,9 @@ def test_report_without_results_is_an_error(tmp_path: Path):
 def test_report_checks_all_output_paths_before_writing(customer: Path, tmp_path: Path):
     (tmp_path / "all" / "energy.csv").mkdir(parents=True)
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="a folder has this name"):
+    with pytest.raises(StorageError, match="is a folder, not a file"):
         report(customer, tmp_path / "all")
-    with pytest.raises(StorageError, match="the folder is not writable"):
+    with pytest.raises(StorageError, match="file: is a file, not a folder"):
         report(customer, tmp_path / "file" / "r.html")
     for paths, output in (("n" * 300, "r.html"), (customer, "n" * 300)):
         with pytest.raises(StorageError, match="name too long"):

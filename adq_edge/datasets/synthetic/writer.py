@@ -18,7 +18,7 @@ import numpy as np
 
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import DataError
-from adq_edge.core.files import atomic_directory, storage_errors
+from adq_edge.core.files import is_empty, storage_errors, write_together
 from adq_edge.core.limits import usable_cpus
 from adq_edge.core.records import Record, record
 from adq_edge.datasets.mvtec import GOOD, Dataset, read_dataset
@@ -97,7 +97,7 @@ def write_synthetic(
     parameters = _Parameters(tuple(sorted(names)), train, good, defective, size, seed)
     if not _is_written(root, parameters):
         images = [image for name in names for image in _plan(name, train, good, defective)]
-        with atomic_directory(root) as folder:
+        with write_together() as files, files.folder(root) as folder:
             _make_folders(folder, images)
             with progress_bar("synthetic set", len(images), "images", shown=progress) as advance:
                 _render_all(folder, images, parameters, workers, advance)
@@ -117,7 +117,7 @@ def _is_written(root: Path, parameters: _Parameters) -> bool:
         DataError: the folder has other content.
     """
     with storage_errors(root):
-        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        if not root.exists() or (root.is_dir() and is_empty(root)):
             return False
     if not (root / _RECORD).is_file():
         raise DataError("not an empty folder and not a synthetic set", where=root, fix=_REMEDY)

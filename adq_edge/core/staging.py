@@ -1,0 +1,246 @@
+"""The staging folder: hidden, beside the files to write, locked by the process that writes them.
+
+HOME/.adq-edge/NUMBER/    staged files; `new/` mirrors HOME, `old/` holds hard links of the files to replace
+HOME/.adq-edge/commit/    the same folder while its files are moved to HOME; one process at a time
+    lock                  locked (flock) by the living process; the kernel frees it at any end
+    plan.json             the other homes of the transaction
+    go                    exists from the point of no return
+
+If the process is killed, the next one moves the remaining files if `go` exists, and deletes them otherwise.
+Files in several folders may change together. Then each folder is a home of the transaction. The last home, in
+the order of the paths, is the primary: only its `go` counts, and it is removed last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from adq_edge.core.errors import StorageError
+from adq_edge.core.locks import is_own, is_same, make_lock, open_lock, release, take
+from adq_edge.core.storage import storage_errors, sync
+
+CONTAINER = ".adq-edge"
+COMMIT = "commit"
+LOCK, PLAN, GO, NEW, OLD = "lock", "plan.json", "go", "new", "old"
+_WAIT_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+
+
+class Plan(NamedTuple):
+    """The content of `plan.json`; paths are relative to the home."""
+
+    transaction: str
+    primary: str
+    others: Sequence[str]
+    removed: Sequence[str]
+
+
+class Move(NamedTuple):
+    """A move of the commit; `source` is relative to the staging folder."""
+
+    source: Path
+    target: Path
+
+
+def settle(path: Path) -> None:
+    """Complete an interrupted change of `path` before it is read; wait for one that is in progress.
+
+    Costs one system call if there is none.
+
+    Raises:
+        StorageError: the change cannot be completed (a read-only medium), or takes more than a minute.
+    """
+    home = Path(os.path.realpath(str(path))).parent
+    with storage_errors(home):
+        settle_folder(home)
+
+
+def settle_folder(home: Path) -> None:
+    """Complete or discard the commit that a killed process left in a folder; wait for one in progress."""
+    commit = home / CONTAINER / COMMIT
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            lock = open_lock(commit / LOCK)
+        except OSError:
+            return  # there is none
+        try:
+            if is_own(lock):
+                return  # our own
+            if take(lock) is not False:
+                if is_same(lock, commit / LOCK) and not _resolve(home, commit):
+                    continue
+                return
+        finally:
+            release(lock)
+        if time.monotonic() > deadline:
+            fix = "Wait for it, or end it"
+            raise StorageError("another adq-edge process is writing here", where=home, fix=fix)
+        time.sleep(_POLL_SECONDS)
+
+
+def _resolve(home: Path, commit: Path) -> bool:
+    """Complete or discard the commit of a process that is gone; return False if its primary is elsewhere."""
+    plan = _read_plan(commit)
+    if plan is not None and plan.primary != os.curdir:
+        primary = _join(home, plan.primary)
+        other = _read_plan(primary / CONTAINER / COMMIT)
+        if other is not None and other.transaction == plan.transaction:
+            settle_folder(primary)
+            return False
+    elif plan is not None and (commit / GO).exists():
+        for name in plan.others:
+            _complete(_join(home, name), plan.transaction)
+        _complete(home, plan.transaction)
+        return True
+    with contextlib.suppress(OSError):  # on a read-only medium the old files are still the right ones
+        discard(commit)
+        remove_container(home)
+    return True
+
+
+def _complete(home: Path, transaction: str) -> None:
+    commit = home / CONTAINER / COMMIT
+    plan = _read_plan(commit)
+    if plan is None or plan.transaction != transaction:
+        return
+    try:
+        apply_moves(commit, list(find_moves(commit, home)), home, plan.removed)
+    except OSError as error:
+        raise StorageError(
+            f"an interrupted write cannot be completed here ({(error.strerror or str(error)).lower()})",
+            where=home,
+            fix="Run the command once where the folder can be written to",
+        ) from error
+    discard(commit)
+    remove_container(home)
+
+
+def apply_moves(folder: Path, moves: Sequence[Move], home: Path, removed: Sequence[str]) -> None:
+    """Move staged files to their targets and delete the removed files, except where that was done before."""
+    for move in moves:
+        move.target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # moved already, before the process was killed
+            (folder / move.source).replace(move.target)
+    for name in removed:
+        with contextlib.suppress(FileNotFoundError):
+            (home / name).unlink()
+    for parent in {home, *(move.target.parent for move in moves)}:
+        sync(parent)
+
+
+def find_moves(folder: Path, home: Path) -> Iterator[Move]:
+    """Yield the moves of the files in `new/`; a whole folder that the home lacks is one move."""
+    waiting = [(folder / NEW, home)]
+    while waiting:
+        source, target = waiting.pop()
+        for child in sorted(source.iterdir()):
+            if child.is_dir() and (target / child.name).is_dir():
+                waiting.append((child, target / child.name))
+            else:
+                yield Move(child.relative_to(folder), target / child.name)
+
+
+def make_folders(folder: Path) -> List[Path]:
+    """Make a folder and its parents; return those that were missing, the outermost first."""
+    missing: List[Path] = []
+    while not folder.exists():
+        missing.insert(0, folder)
+        folder = folder.parent
+    made = []
+    try:
+        for path in missing:
+            path.mkdir(exist_ok=True)
+            made.append(path)
+    except BaseException:
+        remove_folders(made)
+        raise
+    return made
+
+
+def remove_folders(folders: Sequence[Path]) -> None:
+    """Remove those of some folders that are empty, the last first."""
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):  # something else lies in it by now
+            folder.rmdir()
+
+
+def make_staging_folder(home: Path) -> Tuple[Path, int]:
+    """Return a new staging folder and its lock; delete those of killed processes."""
+    container = home / CONTAINER
+    while True:
+        container.mkdir(exist_ok=True)
+        _clear_leftovers(container)
+        folder = container / secrets.token_hex(4)
+        try:
+            lock = _make_locked(folder)
+        except FileNotFoundError:
+            continue  # another process removed the empty container
+        except BaseException:
+            shutil.rmtree(str(folder), ignore_errors=True)
+            remove_container(home)
+            raise
+        if lock is not None:
+            return folder, lock
+
+
+def _make_locked(folder: Path) -> Optional[int]:
+    """Make a staging folder and return its lock; None if another process took it for a leftover."""
+    folder.mkdir()
+    lock = make_lock(folder / LOCK)
+    try:
+        if take(lock) is not False and is_same(lock, folder / LOCK):
+            (folder / NEW).mkdir()
+            return lock
+    except BaseException:
+        release(lock)
+        raise
+    release(lock)
+    return None
+
+
+def _clear_leftovers(container: Path) -> None:
+    with contextlib.suppress(OSError):
+        folders = [folder for folder in container.iterdir() if folder.name != COMMIT]
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                lock = make_lock(folder / LOCK)
+                try:
+                    if take(lock) is True:
+                        shutil.rmtree(str(folder), ignore_errors=True)
+                finally:
+                    release(lock)
+
+
+def discard(folder: Path) -> None:
+    """Delete a staging folder; a commit ends with one rename."""
+    if folder.name == COMMIT:
+        ended = folder.with_name(secrets.token_hex(4))
+        folder.rename(ended)
+        folder = ended
+    shutil.rmtree(str(folder), ignore_errors=True)
+
+
+def remove_container(home: Path) -> None:
+    """Remove the hidden folder of a home if it is empty."""
+    with contextlib.suppress(OSError):  # another process uses it
+        (home / CONTAINER).rmdir()
+
+
+def _join(home: Path, relative: str) -> Path:
+    return Path(os.path.normpath(str(home / relative)))
+
+
+def _read_plan(folder: Path) -> Optional[Plan]:
+    try:
+        values: Dict[str, Any] = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        return Plan(**values)
+    except (OSError, ValueError, TypeError):
+        return None
