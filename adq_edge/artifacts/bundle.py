@@ -122,7 +122,7 @@ class Bundle:
         """The folder of ranges files; may not exist yet."""
         return self.path / RANGES_FOLDER
 
-    def changed_model(self) -> BundleError:
+    def changed_model_error(self) -> BundleError:
         """Return the error for an ONNX file that differs from the hash in the manifest."""
         what = "is not the model that the manifest describes"
         return BundleError(what, where=self.model, fix=REMEDY)
@@ -151,5 +151,5 @@ def open_bundle(path: Union[str, Path]) -> Bundle:
         raise BundleError("its name is not a plain file name", where=path / MANIFEST_FILE, fix=REMEDY)
     bundle = Bundle(path, manifest)
     if sha256(bundle.model) != manifest.model_sha256:
-        raise bundle.changed_model()
+        raise bundle.changed_model_error()
     return bundle

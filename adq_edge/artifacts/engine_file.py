@@ -57,7 +57,7 @@ class EngineFile:
         found = hashlib.sha256(content).hexdigest()
         self.sha256 = self.sha256 or found
         if found != self.sha256:
-            raise changed_engine(self.path)
+            raise changed_engine_error(self.path)
         return content
 
 
@@ -72,7 +72,7 @@ def check_file_size(engine: Path, size: int) -> None:
         raise EngineError(what, where=engine, fix="Name an engine that adq-edge build wrote")
 
 
-def changed_engine(engine: Path) -> EngineError:
+def changed_engine_error(engine: Path) -> EngineError:
     """Return the error for an engine file that differs from the hash in its sidecar."""
     what = f"not the file that {engine.name}{SIDECAR_SUFFIX} describes (truncated or changed)"
     return EngineError(what, where=engine, fix=CHANGED_FIX)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Dict, Optional, Tuple
 
 from adq_edge.artifacts.bundle import FileReference
-from adq_edge.artifacts.engine_file import changed_engine, check_file_size
+from adq_edge.artifacts.engine_file import changed_engine_error, check_file_size
 from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.errors import EngineError
@@ -200,7 +200,7 @@ def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
         raise EngineError("its name is not a plain file name", where=path, fix=_REMEDY)
     check_file_size(engine, engine.stat().st_size)
     if not trust and sha256(engine) != sidecar.engine_sha256:
-        raise changed_engine(engine)
+        raise changed_engine_error(engine)
     if sidecar.machine != platform.machine():
         raise EngineError(
             f"built for {sidecar.machine}, this machine is {platform.machine()}",

@@ -22,8 +22,8 @@ class TensorType(NamedTuple):
         sizes = ["?" if size is None else str(size) for size in self.shape or ()]
         return self.kind if self.shape is None else f"{self.kind} [{', '.join(sizes)}]"
 
-    def allows(self, wanted: TensorType) -> bool:
-        """Return True if a tensor of this type can be of the wanted type."""
+    def can_be(self, wanted: TensorType) -> bool:
+        """Return True if a tensor of this type, whose axes may not be fixed, can have the wanted type."""
         if self.shape is None or wanted.shape is None:
             return self.kind == wanted.kind
         if self.kind != wanted.kind or len(self.shape) != len(wanted.shape):
@@ -58,7 +58,7 @@ def find_mismatch(
         return f"has the outputs {_list(outputs)}, an anomaly model has {_list(wanted)}"
     for name, expected in {INPUT: TensorType("uint8", (None, *image_size, 3)), **wanted}.items():
         found = inputs[name] if name == INPUT else outputs[name]
-        if not found.allows(expected):
+        if not found.can_be(expected):
             return f"has the tensor {name} as {found}, its description as {expected}"
     return None
 

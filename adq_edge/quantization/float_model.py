@@ -8,6 +8,7 @@ import hashlib
 import onnx
 
 from adq_edge.artifacts.bundle import REMEDY, Bundle
+from adq_edge.artifacts.engine_file import LARGEST
 from adq_edge.artifacts.tensors import find_mismatch
 from adq_edge.core.errors import BundleError
 from adq_edge.core.files import storage_errors
@@ -51,9 +52,11 @@ def read_model(bundle: Bundle) -> onnx.ModelProto:
         StorageError: the file cannot be read.
     """
     with storage_errors(bundle.model):
+        if bundle.model.stat().st_size >= LARGEST:
+            raise BundleError("is too large for an ONNX file", where=bundle.model, fix=REMEDY)
         content = bundle.model.read_bytes()  # the bytes that are hashed are those that are parsed
     if hashlib.sha256(content).hexdigest() != bundle.manifest.model_sha256:
-        raise bundle.changed_model()
+        raise bundle.changed_model_error()
     try:
         model = parse_model(content)
         check_model(model)

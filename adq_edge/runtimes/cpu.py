@@ -39,7 +39,7 @@ _QUEUED_PER_STREAM = 2  # a stream that finishes first does not wait for the oth
 class CpuEngine(Engine):
     """An engine whose streams divide the CPU threads among them.
 
-    A subclass loads the file in its constructor and in `_open_streams`.
+    A subclass loads the content of `file` in its constructor and in `_open_streams`.
 
     Args:
         file: the engine file.
@@ -76,7 +76,7 @@ class CpuEngine(Engine):
     def _streams_of(self, count: int) -> List[Stream]:
         with self._streams_lock:
             if self._is_closed:
-                raise self.closed()
+                raise self.closed_error()
             if len(self._streams) != count:
                 self._streams = []  # releases the memory of the earlier streams first
                 threads = max(1, _usable_threads(self.threads) // count)
@@ -95,7 +95,7 @@ class CpuEngine(Engine):
         Two `run_many` of different threads get the same streams, and may call one at the same time.
         """
 
-    def closed(self) -> EngineError:
+    def closed_error(self) -> EngineError:
         """Return the error for a call of an engine after `close`."""
         return EngineError("is closed", where=self.path, fix="Load it again")
 

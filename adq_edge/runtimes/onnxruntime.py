@@ -40,7 +40,7 @@ class OnnxRuntimeEngine(OnnxEngine):
     def _run(self, images: np.ndarray) -> Output:
         session = self._session  # one read: another thread may close the engine
         if session is None:
-            raise self.closed()
+            raise self.closed_error()
         return _score(session, images)
 
     def _open_streams(self, count: int, threads: int) -> List[Stream]:

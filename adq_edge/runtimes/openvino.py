@@ -37,7 +37,7 @@ class OpenVinoEngine(OnnxEngine):
 
     def _load(self, content: bytes) -> None:
         self._models: Optional[_Models] = _Models(self._compile, streams=1)
-        self._models.of(batch=1).compiled(content)
+        self._models.for_batch(1).compiled(content)
         keep_large_blocks()
 
     def _compile(self, streams: int, batch: int, content: Optional[bytes] = None) -> Any:
@@ -63,12 +63,12 @@ class OpenVinoEngine(OnnxEngine):
     def _opened(self) -> _Models:
         models = self._models  # one read: another thread may close the engine
         if models is None:
-            raise self.closed()
+            raise self.closed_error()
         return models
 
     def operators(self) -> Dict[str, int]:
         """Count the nodes of the compiled graph as `type:precision`; INT8 is `u8` or `i8`."""
-        compiled = self._opened().of(batch=1).compiled()
+        compiled = self._opened().for_batch(1).compiled()
         nodes = (node.get_rt_info() for node in compiled.get_runtime_model().get_ops())
         kinds = (f"{info['layerType'].astype(str)}:{info['runtimePrecision'].astype(str)}" for info in nodes)
         return dict(sorted(collections.Counter(kinds).items()))
@@ -92,7 +92,7 @@ class _Models:
         self._used: collections.OrderedDict[int, _Model] = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, batch: int) -> _Model:
+    def for_batch(self, batch: int) -> _Model:
         """Return the model for a batch size, which may not be compiled yet."""
         with self._lock:
             model = self._used.get(batch)
@@ -105,7 +105,7 @@ class _Models:
 
     def score(self, images: np.ndarray) -> Output:
         """Score a batch; any number of threads may call this."""
-        return self.of(len(images)).score(images)
+        return self.for_batch(len(images)).score(images)
 
 
 class _Model:

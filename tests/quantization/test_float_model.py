@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 
 from adq_edge.artifacts.bundle import Bundle, Manifest, open_bundle
 from adq_edge.builders.build import build
-from adq_edge.core.errors import BundleError
+from adq_edge.calibration.calibrate import calibrate
+from adq_edge.core.errors import AdqError, BundleError
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.roofline.estimate import estimate
 
@@ -83,6 +84,20 @@ def test_vouched_model_that_is_none_is_refused(model: onnx.ModelProto, vouch: An
     with pytest.raises(BundleError, match=message) as caught:
         FloatModel.load(vouch(copy.SerializeToString()))
     assert "\n" not in str(caught.value)
+
+
+def test_model_that_onnx_runtime_cannot_run_is_refused_by_calibration(
+    model: onnx.ModelProto, vouch: Any, capfd: Any
+):
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    relu = first(copy, "Relu")
+    relu.op_type, relu.domain = "Sharpen", "custom"
+    copy.opset_import.append(helper.make_opsetid("custom", 1))
+    with pytest.raises(AdqError, match=r"ONNX Runtime cannot run the model .*Sharpen") as caught:
+        calibrate(vouch(copy.SerializeToString()).path, source="random-normal", samples=1)
+    assert "\n" not in str(caught.value)
+    assert "onnxruntime:" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"a text\n" * 99, b"\x08\x08"])

@@ -14,8 +14,9 @@ _DEVICE = 0
 class Gpu:
     """The primary context of the GPU, which libraries in the process share.
 
-    CUDA needs a context in each thread that uses the GPU. In a block `with gpu:` this one is current in the
-    calling thread. It is not left current: pycuda aborts a process or a thread that ends so.
+    CUDA needs a current context in each thread that uses the GPU. In a block `with gpu:` this context is
+    current in the calling thread. It does not stay current after the block: pycuda aborts a process or thread
+    that ends with a current context.
 
     Raises:
         MissingDependencyError: pycuda is not installed or finds no CUDA.

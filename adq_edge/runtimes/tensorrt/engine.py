@@ -54,7 +54,7 @@ class _LastRun(threading.local):
 class TensorRTEngine(Engine):
     """A plan run by TensorRT or TensorRT-RTX on the first GPU.
 
-    One thread at a time uses the GPU; each makes the CUDA context its own meanwhile.
+    Any number of threads may call it; one at a time uses the GPU, with the CUDA context current in it.
 
     Args:
         file: the plan.
@@ -73,10 +73,10 @@ class TensorRTEngine(Engine):
         self._release = load_release(find_runtime(sidecar.runtime))
         self.runtime, self.runtime_version = sidecar.runtime, self._release.version
         _check_release(file.path, sidecar, self._release)
-        self._lock = threading.RLock()  # of a generator that is collected meanwhile
+        self._lock = threading.RLock()  # a call may trigger the garbage collector, which closes a generator
         self._runtime: Optional[tensorrt.Runtime] = None
         self._engine: Optional[tensorrt.ICudaEngine] = None
-        self._slots: List[Slot] = []  # all of them
+        self._slots: List[Slot] = []  # all slots, those of batches in flight among them
         self._idle: List[Slot] = []
         self._last_run = _LastRun()
         self._gpu = Gpu()

@@ -92,7 +92,7 @@ class Slot:
 
     def free(self) -> None:
         """Free everything now: the garbage collector may do so without or after the CUDA context."""
-        self.runs += 1  # nobody can ask for the stages of the last batch any more
+        self.runs += 1  # `TensorRTEngine.stages` then knows that the last batch is gone
         with contextlib.suppress(self._driver.Error):  # after a CUDA error, each later call fails as well
             self.wait()
         del self._context
