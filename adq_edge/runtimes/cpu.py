@@ -28,6 +28,7 @@ from adq_edge.artifacts.tensors import find_mismatch
 from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.limits import usable_cpus
 from adq_edge.quantization.graph.model_file import input_types, output_types, parse_model
+from adq_edge.runtimes.allocator import return_unused_memory
 from adq_edge.runtimes.base import Engine, Output, explain
 
 Stream = Callable[[np.ndarray], Output]
@@ -118,6 +119,8 @@ class OnnxEngine(CpuEngine):
         content = file.read()
         _check_model(content, self)
         self._load(content)
+        del content
+        return_unused_memory()
 
     @abc.abstractmethod
     def _load(self, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -21,6 +22,7 @@ from adq_edge.core.imaging import overlay, read_image, resize_image
 from adq_edge.core.options import Precision
 from adq_edge.evaluation import compare as comparison_module
 from adq_edge.evaluation.compare import Comparison, compare
+from adq_edge.evaluation.paired_run import check_match
 from adq_edge.metrics.agreement import MapComparison, compare_scores, spearman
 from adq_edge.report.tables.comparison import agreement_table, auroc_table
 from adq_edge.runtimes.onnxruntime import OnnxRuntimeEngine
@@ -260,22 +262,25 @@ def test_images_without_defects_use_stored_thresholds_only(pair, tmp_path: Path,
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"image_size": [SIZE, 32]}, rf"b\.onnx: its images have 32x{SIZE} pixels, those of .*a\.onnx"),
-        ({"map_size": [9, 7]}, r"b\.onnx: its anomaly maps have 7x9 pixels, those of .*a\.onnx"),
-        ({"model": {"name": "m", "sha256": "0"}}, r"not built from the same model as .*--other-model"),
+        ({"image_size": (SIZE, 32)}, rf"b\.onnx: its images have 32x{SIZE} pixels, those of .*a\.onnx"),
+        ({"map_size": (9, 7)}, r"b\.onnx: its anomaly maps have 7x9 pixels, those of .*a\.onnx"),
     ],
 )
-def test_engines_that_do_not_match_are_rejected(pair, dataset, tmp_path: Path, fields, complaint: str):
-    change_sidecar(pair["b"], **fields)
+def test_engines_of_other_sizes_are_rejected(pair, fields, complaint: str):
+    with load_engine(pair["a"]) as a, load_engine(pair["b"]) as b:
+        b.sidecar = dataclasses.replace(b.sidecar, **fields)
+        for other_model in (False, True):
+            with pytest.raises(EngineError, match=complaint):
+                check_match(a, b, other_model)
+
+
+def test_engines_of_other_models_are_rejected_unless_allowed(pair, dataset, tmp_path: Path):
+    change_sidecar(pair["b"], model={"name": "m", "sha256": "0"})
     output = tmp_path / "r.json"
-    with pytest.raises(EngineError, match=complaint):
+    with pytest.raises(EngineError, match=r"not built from the same model as .*--other-model"):
         compare(pair["a"], pair["b"], dataset, output=output)
-    if "model" in fields:
-        assert compare(pair["a"], pair["b"], dataset, output=output, other_model=True).images
-    else:
-        with pytest.raises(EngineError, match=complaint):
-            compare(pair["a"], pair["b"], dataset, output=output, other_model=True)
-        assert not output.exists()
+    assert not output.exists()
+    assert compare(pair["a"], pair["b"], dataset, output=output, other_model=True).images
 
 
 @pytest.mark.parametrize("spoilt", ["maps", "scores"])
