@@ -7,7 +7,7 @@ before memory for the pixels is taken.
 from __future__ import annotations
 
 import os
-import stat
+import sys
 import zlib
 from pathlib import Path
 from typing import Iterator, List, Optional, Set, Tuple
@@ -19,6 +19,7 @@ from adq_edge.core.errors import AdqError, DataError
 from adq_edge.core.files import storage_errors
 from adq_edge.core.heat_map_files import has_heat_map_name, is_heat_map
 from adq_edge.core.image_header import ImageHeader, read_header
+from adq_edge.core.reading import open_regular
 
 _SUFFIXES = "avif bmp dib gif jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _SUFFIXES.split())
@@ -103,25 +104,19 @@ def read_image_file(path: Path) -> bytes:
     """Read the encoded content of an image file.
 
     Raises:
-        StorageError: the file cannot be read.
-        DataError: it is not a regular file with an image suffix, is too large, or changes while it is read.
+        StorageError: it is not a regular file, or cannot be read.
+        DataError: it has no image suffix, is too large, or changes while it is read.
     """
-    if "\0" in str(path):
-        raise DataError("not a possible file name", where=path, fix="Name an image file")
-    with storage_errors(path):
-        before = path.stat()
-        if not stat.S_ISREG(before.st_mode):
-            raise DataError("not a regular file", where=path, fix="Name an image file")
+    limit = _max_pixels() * _BYTES_PER_PIXEL
+    with open_regular(path, sys.maxsize) as file, storage_errors(path):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise DataError("no image suffix", where=path, fix=f"Rename it; images are: {_SUFFIXES}")
-        limit = _max_pixels() * _BYTES_PER_PIXEL
+        before = os.fstat(file.fileno())
         if before.st_size > limit:
-            raise DataError(
-                f"file of {before.st_size / 1e6:.0f} MB is too large", where=path, fix=_limit_fix()
-            )
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-            after = os.fstat(file.fileno())
+            what = f"file of {before.st_size / 1e6:.0f} MB is too large"
+            raise DataError(what, where=path, fix=_limit_fix())
+        content = file.read(limit + 1)
+        after = os.fstat(file.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise DataError("changed while it was read", where=path, fix="Read it again when it is complete")
     return content
