@@ -183,7 +183,7 @@ def _train_images(folder: Path, notes: List[str]) -> List[Path]:
 
 def _test_images(folder: Path, notes: List[str]) -> List[LabeledImage]:
     classes = {name: path for name, path in subfolders(folder).items() if name.lower() not in MASK_FOLDERS}
-    found = [image for name, path in classes.items() for image in labeled_images(name, path)]
+    found = [image for name, path in classes.items() for image in _labeled_images(name, path)]
     empty = [name for name, path in classes.items() if not find_images(path)]
     if empty:
         notes.append(f"{folder.name}/: no images in {', '.join(empty)}")
@@ -193,36 +193,33 @@ def _test_images(folder: Path, notes: List[str]) -> List[LabeledImage]:
     return found
 
 
-def labeled_images(name: str, folder: Path) -> List[LabeledImage]:
+def _labeled_images(name: str, folder: Path) -> List[LabeledImage]:
     """Return the test images in the folder of a kind of defect, without masks that lie beside or below."""
     found = [path for path in find_images(folder) if not _is_below_masks(path.relative_to(folder))]
-    if is_good(name):
-        return [LabeledImage(path, GOOD, folder) for path in without_masks(found)]
-    images = _without_twins(without_masks(found))
-    return [LabeledImage(path, name, folder) for path in images]
+    return [LabeledImage(path, GOOD if is_good(name) else name, folder) for path in without_masks(found)]
 
 
 def _is_below_masks(path: Path) -> bool:
     return any(part.lower() in MASK_FOLDERS for part in path.parts[:-1])
 
 
-def _without_twins(images: List[Path]) -> List[Path]:
+def _without_twins(images: List[LabeledImage], notes: List[str]) -> List[LabeledImage]:
     """Return the images without PNG masks beside JPEG images, as in Real-IAD: each PNG has a JPEG's name."""
-    pngs = [path for path in images if path.suffix.lower() == ".png"]
-    if len(pngs) in (0, len(images)):
+    jpegs = {image.path.with_suffix("") for image in images if image.path.suffix.lower() in (".jpg", ".jpeg")}
+    pngs = {image.path for image in images if image.path.suffix.lower() == ".png"}
+    if not pngs or not all(path.with_suffix("") in jpegs for path in pngs):
         return images
-    jpegs = {path.with_suffix("") for path in images if path.suffix.lower() in (".jpg", ".jpeg")}
-    if all(path.with_suffix("") in jpegs for path in pngs):
-        return [path for path in images if path.suffix.lower() != ".png"]
-    return images
+    notes.append(f"{len(pngs)} PNG files beside JPEG images of the same name are their masks")
+    return [image for image in images if image.path not in pngs]
 
 
 def _read_classes(folder: Path) -> CategoryFiles:
     """Read a folder of normal images and folders of defects, without a split."""
     classes = {name: path for name, path in subfolders(folder).items() if name.lower() not in MASK_FOLDERS}
-    labeled = [image for name, path in classes.items() for image in labeled_images(name, path)]
+    labeled = [image for name, path in classes.items() for image in _labeled_images(name, path)]
     normal = [image for image in labeled if image.defect == GOOD]
-    defective = [image for image in labeled if image.defect != GOOD]
+    notes: List[str] = []
+    defective = _without_twins([image for image in labeled if image.defect != GOOD], notes)
     if not defective:
         return CategoryFiles(tuple(image.path for image in normal), notes=(_ONLY_NORMAL,))
     held_out = _held_out([image.path for image in normal], folder)
@@ -230,7 +227,7 @@ def _read_classes(folder: Path) -> CategoryFiles:
         tuple(image.path for image in normal if image.path not in held_out),
         (*(image for image in normal if image.path in held_out), *defective),
         tuple(_named(folder, MASK_FOLDERS)),
-        (_split_note(len(held_out), len(normal)),),
+        (_split_note(len(held_out), len(normal)), *notes),
     )
 
 
@@ -255,7 +252,7 @@ def _read_visa(folder: Path) -> CategoryFiles:
     images = folder / "Data" / "Images"
     normal = find_images(images / "Normal")
     defects = {name: path for name, path in subfolders(images).items() if name != "Normal"}
-    defective = [image for name, path in defects.items() for image in labeled_images(name, path)]
+    defective = [image for name, path in defects.items() for image in _labeled_images(name, path)]
     listed = _visa_split(folder)
     notes: Tuple[str, ...] = ()
     held_out = {path for path in normal if listed.get(_key(path, folder)) == "test"}

@@ -3,8 +3,8 @@
 The mask of `test/DEFECT/A/IMAGE.jpg` is the first of these that exists, in `ground_truth/DEFECT/A/`, with any
 image suffix and in any case: `IMAGE_mask.png` (or `_gt`, `_label`), `IMAGE.png`, or the folder `IMAGE/` with
 a mask for each defect. Masks are also found without the folder A, or without DEFECT if there is one kind of
-defect. Last, a mask beside the image is used: `IMAGE_mask.png`, `IMAGE.png` for `IMAGE.jpg`, or one in a
-folder `masks/` there.
+defect. Last, a mask beside the image is used: `IMAGE_mask.png`, or one in a folder `masks/` there. Without a
+folder `test/`, `IMAGE.png` is the mask of `IMAGE.jpg` if each PNG has the name of a JPEG.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from adq_edge.datasets.layouts import (
     MASK_FOLDERS,
     LabeledImage,
     is_good,
-    labeled_images,
     masked_stem,
     subfolders,
 )
@@ -39,7 +38,7 @@ def find_masks(images: Sequence[LabeledImage], folders: Sequence[Path]) -> Dict[
     masks: Dict[Path, Path] = {}
     for folder, members in by_folder.items():
         tables = [_index(found) for found in _mask_folders(members[0].defect, folders, len(by_folder) == 1)]
-        tables.append(_masks_beside(folder, members[0].defect))
+        tables.append(_masks_beside(folder, members))
         last_names = Counter(_name(image).rsplit("/", 1)[-1] for image in members)
         for image in members:
             mask = _look_up(_name(image), tables, last_names)
@@ -92,9 +91,9 @@ def _index(folder: Path) -> Dict[str, Path]:
     return table
 
 
-def _masks_beside(folder: Path, defect: str) -> Dict[str, Path]:
-    """Return the masks that lie beside the images of a kind of defect."""
-    images = {image.path for image in labeled_images(defect, folder)}
+def _masks_beside(folder: Path, members: Sequence[LabeledImage]) -> Dict[str, Path]:
+    """Return the masks in the folder of a kind of defect: the files there that are not its images."""
+    images = {image.path for image in members}
     masks = [file.relative_to(folder) for file in find_images(folder) if file not in images]
     return {_without_mask_folder(masked_stem(file)): folder / file for file in masks}
 

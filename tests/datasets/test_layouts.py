@@ -113,6 +113,15 @@ def test_real_iad_masks_beside_the_images_are_masks(tmp_path: Path):
     category = only(read_dataset(tmp_path))
     assert labels(category) == {"good": 1, "NG": 2}
     assert masked(category)["NG/AK/S0025/000.jpg"] == "AK/S0025/000.png"
+    assert "2 PNG files beside JPEG images of the same name are their masks" in category.notes
+
+
+def test_files_of_one_name_are_two_images(tmp_path: Path):
+    touch(tmp_path, "part/train/good/0.png", "part/train/good/0.jpg", "part/test/good/0.png")
+    touch(tmp_path, "part/test/dent/0.png", "part/test/dent/0.jpg", "part/ground_truth/dent/0_mask.png")
+    category = only(read_dataset(tmp_path))
+    assert (len(category.train), labels(category)) == (2, {"good": 1, "dent": 2})
+    assert category.notes == ("1 images share the mask of an image of the same name",)
 
 
 def test_masks_in_a_folder_beside_the_images_are_masks(tmp_path: Path):
