@@ -10,7 +10,7 @@ import os
 import sys
 import zlib
 from pathlib import Path
-from typing import Iterator, List, Optional, Set, Tuple
+from typing import Iterator, List, Optional, Sequence, Set, Tuple
 
 import cv2
 import numpy as np
@@ -148,8 +148,8 @@ def decode(content: bytes, header: ImageHeader, flags: int, where: Optional[Path
     Raises:
         DataError: OpenCV cannot decode it.
     """
-    if header.profile is not None:  # libpng prints a warning for many of them
-        content = content[: header.profile[0]] + content[header.profile[1] :]
+    if header.unused:  # libpng prints a warning for many of them
+        content = _without(content, header.unused)
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:
@@ -160,6 +160,13 @@ def decode(content: bytes, header: ImageHeader, flags: int, where: Optional[Path
     if image.shape[0] * image.shape[1] > _max_pixels():
         raise DataError("image is larger than its header states", where=where, fix=_UNREADABLE)
     return np.asarray(image)
+
+
+def _without(content: bytes, ranges: Sequence[Tuple[int, int]]) -> bytes:
+    """Return the content without some ranges of offsets, which are in order."""
+    starts = [0, *(end for _, end in ranges)]
+    ends = [*(start for start, _ in ranges), len(content)]
+    return b"".join(content[start:end] for start, end in zip(starts, ends))
 
 
 def _max_pixels() -> int:

@@ -36,7 +36,7 @@ class ImageHeader:
         is_lossy: True if decoded levels differ from those that were saved.
         color: "CMYK", "white is 0", or "" for gray and RGB.
         content_end: size in bytes of the whole file, if the header states it; 0 otherwise.
-        profile: offsets of the start and end of a PNG's color profile, which is not applied.
+        unused: start and end of each PNG chunk before the pixels that does not change them, such as a text.
     """
 
     format: str
@@ -52,7 +52,7 @@ class ImageHeader:
     is_lossy: bool = False
     color: str = ""
     content_end: int = 0
-    profile: Optional[Tuple[int, int]] = None
+    unused: Tuple[Tuple[int, int], ...] = ()
 
 
 def read_header(content: bytes) -> Optional[ImageHeader]:
@@ -75,7 +75,8 @@ def _unpack(form: str, content: bytes, offset: int) -> Tuple[int, ...]:
 
 def _read_png(content: bytes) -> Optional[ImageHeader]:
     width, height, bits, color_type = _unpack(">IIBB", content, 16)
-    frames, significant, transparent, profile = 1, None, False, None
+    frames, significant, transparent = 1, None, False
+    unused: List[Tuple[int, int]] = []
     for name, start, length in _png_chunks(content):
         if name == b"sBIT":
             significant = max(content[start : start + length])
@@ -83,8 +84,8 @@ def _read_png(content: bytes) -> Optional[ImageHeader]:
             frames = _unpack(">I", content, start)[0]
         elif name == b"tRNS":
             transparent = True
-        elif name == b"iCCP":
-            profile = (start - 8, start + length + 4)
+        if name[:1].islower() and name not in (b"tRNS", b"eXIf"):
+            unused.append((start - 8, start + length + 4))
     return ImageHeader(
         "PNG",
         width,
@@ -94,7 +95,7 @@ def _read_png(content: bytes) -> Optional[ImageHeader]:
         padded_bits=significant if bits == 16 and significant is not None and 8 <= significant < 16 else None,
         frames=max(1, frames),
         has_alpha=color_type in (4, 6) or transparent,
-        profile=profile,
+        unused=tuple(unused),
     )
 
 

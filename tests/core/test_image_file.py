@@ -14,6 +14,7 @@ from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images, read_image_fil
 from adq_edge.core.imaging import decode_image, read_image, read_mask
 from factories.encoded_images import encode, png, with_png_chunk
 
+ODD_CHUNKS = ("iCCP", "zTXt", "cHRM", "pHYs", "sBIT", "tIME")
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
 
@@ -81,7 +82,8 @@ def test_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypat
 
 
 def test_damaged_images_leave_no_message_of_a_library(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    contents = {"iccp.png": with_png_chunk(encode(".png", PIXELS), b"iCCP", b"sRGB\0\0junk")}
+    png_file = encode(".png", PIXELS)
+    contents = {f"{name}.png": with_png_chunk(png_file, name.encode(), b"k\0\0junk") for name in ODD_CHUNKS}
     for suffix in (".png", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".jpg"):
         content = encode(suffix, PIXELS)
         middle = len(content) // 2
