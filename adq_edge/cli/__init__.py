@@ -26,7 +26,7 @@ from adq_edge.cli import (
     synthetic,
     train,
 )
-from adq_edge.cli.common import INTERRUPTED, verb
+from adq_edge.cli.common import INTERRUPTED, handle_errors
 from adq_edge.cli.options import JSON_HELP, QUIET_HELP, VERBOSE_HELP, current_names, verb_of
 from adq_edge.cli.output import Output, OutputOptions, with_output
 from adq_edge.cli.suggestions import did_you_mean
@@ -90,7 +90,7 @@ _VERBS: Dict[str, Callable[..., Optional[Output]]] = {
     "doctor": doctor.doctor,
 }
 for _name, _command in _VERBS.items():
-    app.command(_name)(verb(with_output(_command)))
+    app.command(_name)(handle_errors(with_output(_command)))
 
 
 def _terminate(number: int, frame: Any) -> None:

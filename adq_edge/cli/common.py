@@ -14,7 +14,7 @@ from adq_edge.core.errors import AdqError, MissingDependencyError
 INTERRUPTED = 130
 
 
-def verb(command: Callable[..., Any]) -> Callable[..., Any]:
+def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a command: an `AdqError` prints one line and exits with 2, Ctrl-C exits with 130."""
 
     @functools.wraps(command)

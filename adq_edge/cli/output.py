@@ -176,17 +176,17 @@ def _print_text(output: Output) -> None:
 def _print_json(document: Any) -> None:
     from adq_edge.core.json_lines import print_json_text
 
-    text = json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False, default=_text)
+    text = json.dumps(_documents(document), indent=2, ensure_ascii=False, allow_nan=False, default=_path_text)
     print_json_text(text)
 
 
-def _plain(document: Any) -> Any:
+def _documents(document: Any) -> Any:
     if isinstance(document, (list, tuple)):
-        return [_plain(one) for one in document]
+        return [_documents(one) for one in document]
     return document.document() if hasattr(document, "document") else document
 
 
-def _text(value: object) -> str:
+def _path_text(value: object) -> str:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} in a JSON document")

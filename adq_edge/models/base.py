@@ -25,7 +25,7 @@ Batches = Callable[[], Iterable[torch.Tensor]]
 
 @dataclasses.dataclass(frozen=True)
 class TrainingDefaults:
-    """The study's settings for a method (Jena et al. 2024, section 4)."""
+    """The published settings for a method (Jena et al. 2024, section 4)."""
 
     epochs: int
     batch_size: int
@@ -53,7 +53,7 @@ class AnomalyModel(nn.Module, abc.ABC):
 
     Attributes:
         arch: the method's name.
-        training_defaults: the study's settings.
+        training_defaults: the published settings.
         default_options: the method's options and their defaults.
         stages: the stages of its training, in order.
         engine_networks: replaces `networks` during quantization-aware training; it rounds as an engine does.
@@ -165,7 +165,7 @@ class AnomalyModel(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def optimizer(self, stage: Stage, learning_rate: float) -> torch.optim.Optimizer:
-        """Return the study's optimizer for the part that a stage trains."""
+        """Return the published optimizer for the part that a stage trains."""
 
     def train_stage(self, stage: Stage) -> None:
         """Set the part that a stage trains to training mode, everything else to evaluation mode."""

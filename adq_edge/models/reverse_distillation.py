@@ -81,7 +81,7 @@ class ReverseDistillation(AnomalyModel):
         return nn.ModuleDict({"bottleneck": self.bottleneck, "decoder": self.decoder})
 
     def optimizer(self, stage: Stage, learning_rate: float) -> torch.optim.Optimizer:
-        """Return Adam, betas 0.5 and 0.999 (RD4AD's main.py), with the study's weight decay of 1e-5."""
+        """Return Adam, betas 0.5 and 0.999 (RD4AD's main.py), with the published weight decay of 1e-5."""
         parameters = self.trainable(stage).parameters()
         return torch.optim.Adam(parameters, learning_rate, betas=(0.5, 0.999), weight_decay=1e-5)
 

@@ -59,7 +59,9 @@ class UninformedStudents(AnomalyModel):
         patch, students = self.config.number("patch"), self.config.number("students")
         self.grid = Grid.of(self.config)
         if students < 1:
-            raise CheckpointError(f"students is {students}", fix="One student or more; the study has 3")
+            raise CheckpointError(
+                f"students is {students}", fix="One student or more; the published study has 3"
+            )
         self.decoder = self.config.choice("decoder", Decoder)
         self.teacher = PatchNetwork(patch, self.decoder).requires_grad_(False)
         self.students = nn.ModuleList([PatchNetwork(patch, self.decoder) for _ in range(students)])

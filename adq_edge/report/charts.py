@@ -52,7 +52,7 @@ def bubble_charts(devices: Sequence[Device]) -> Iterator[Chart]:
         yield bubble_chart(f"{file_name(quality.data)} ({images} images)", [bubble for _, bubble in members])
 
 
-def _named(device: Device) -> Iterator[Tuple[str, Entry]]:
+def _named_entries(device: Device) -> Iterator[Tuple[str, Entry]]:
     """Yield each engine of a device with a name that no other has."""
     return zip(distinct_names(device.entries), device.entries)
 
@@ -62,7 +62,7 @@ def latency_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     for device in devices:
         strips = [
             Strip(name, _color(entry), entry.latency, caution_words(entry.flags))
-            for name, entry in _named(device)
+            for name, entry in _named_entries(device)
             if entry.latency is not None
         ]
         if strips:
@@ -74,7 +74,7 @@ def stage_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     names = [column.name for column, _ in STAGES]
     for device in devices:
         stacks = []
-        for name, entry in _named(device):
+        for name, entry in _named_entries(device):
             stages = entry.engine.end_to_end
             if stages is not None:
                 total = f"in all {significant(stages.total.p50_ms)} ms"
@@ -88,7 +88,7 @@ def memory_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     names = ("Python and runtime", "model", "arena at batch 1", "larger batches")
     for device in devices:
         stacks = []
-        for name, entry in _named(device):
+        for name, entry in _named_entries(device):
             memory = entry.engine.memory
             parts = [memory.rss_before_load_mb, memory.model_mb, memory.arena_mb]
             parts.append(max(memory.peak_rss_mb - sum(parts), 0.0))
@@ -103,8 +103,8 @@ def throughput_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     for device in devices:
         for model in device.models:
             for name, across_name, points_of in (
-                ("Throughput", "images a call", _over_batches),
-                ("Parallel calls", "calls at a time", _over_streams),
+                ("Throughput", "images a call", _batch_curve),
+                ("Parallel calls", "calls at a time", _stream_curve),
             ):
                 title = f"{name}: {model.name} on {device.name}"
                 curves = _curves(model, points_of)
@@ -121,7 +121,7 @@ def _curves(model: Model, points_of: Callable[[Sequence[Throughput]], Optional[_
     return curves
 
 
-def _over_batches(points: Sequence[Throughput]) -> Optional[_Points]:
+def _batch_curve(points: Sequence[Throughput]) -> Optional[_Points]:
     """Return throughput over batch sizes with the fewest streams."""
     if not points:
         return None
@@ -130,7 +130,7 @@ def _over_batches(points: Sequence[Throughput]) -> Optional[_Points]:
     return ("one call at a time" if streams == 1 else f"{streams} calls at a time"), [*found]
 
 
-def _over_streams(points: Sequence[Throughput]) -> Optional[_Points]:
+def _stream_curve(points: Sequence[Throughput]) -> Optional[_Points]:
     """Return throughput over streams at the batch size with most streams; None if they do not vary."""
     batches = [point.batch for point in points]
     batch = max(batches, key=batches.count, default=0)

@@ -58,7 +58,7 @@ def load_results(paths: Sequence[Union[str, Path]]) -> Collection:
         ResultError: no result, or a file that is damaged, foreign or of another version.
         StorageError: a path does not exist or cannot be read.
     """
-    files = list(_find([Path(path) for path in paths]))
+    files = list(_find_files([Path(path) for path in paths]))
     records: List[Any] = []
     sources: Dict[str, Path] = {}
     notes: List[str] = []
@@ -99,7 +99,7 @@ def _sheets(results: Iterable[Tuple[Path, Any]]) -> Iterator[Path]:
                 yield sheet
 
 
-def _find(paths: Sequence[Path]) -> Iterator[Tuple[Path, bool]]:
+def _find_files(paths: Sequence[Path]) -> Iterator[Tuple[Path, bool]]:
     """Yield each file once, and whether it was named itself."""
     seen = set()
     for path in paths:

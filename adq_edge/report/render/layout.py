@@ -46,7 +46,7 @@ def lay_out(table: Table, columns: Sequence[int], width: Optional[int]) -> Optio
         The blocks; None if a number does not fit beside the first column.
     """
     fulls = [_full_width(table, number) for number in columns]
-    if width is None or _line(fulls) <= width:
+    if width is None or _line_width(fulls) <= width:
         return [tuple(map(Placed, columns, fulls))]
     sizes = [_size(table, number, width) for number in columns[1:]]
     for least in (max(_LEAST_LABEL, width // 3), _LEAST_LABEL):
@@ -64,23 +64,23 @@ def _pack(label: int, sizes: Sequence[_Size], width: int) -> List[List[_Size]]:
     """Distribute the columns in their order on as few blocks as possible; return none if one does not fit."""
     groups: List[List[_Size]] = [[]]
     for size in sizes:
-        if groups[-1] and _line([label, *(one.least for one in groups[-1]), size.least]) > width:
+        if groups[-1] and _line_width([label, *(one.least for one in groups[-1]), size.least]) > width:
             groups.append([])
         groups[-1].append(size)
-    fits = all(_line([label, *(one.least for one in group)]) <= width for group in groups)
+    fits = all(_line_width([label, *(one.least for one in group)]) <= width for group in groups)
     return groups if fits else []
 
 
 def _fill(label: _Size, group: Sequence[_Size], width: int) -> Iterator[Placed]:
     """Yield the columns of a block; free space goes to the first of those that are narrower than full."""
-    free = width - _line([label.least, *(size.least for size in group)])
+    free = width - _line_width([label.least, *(size.least for size in group)])
     for size in (label, *group):
         more = min(size.full - size.least, free)
         free -= more
         yield Placed(size.number, size.least + more)
 
 
-def _line(widths: Sequence[int]) -> int:
+def _line_width(widths: Sequence[int]) -> int:
     return _EDGE + sum(width + _PADDING for width in widths)
 
 

@@ -54,7 +54,7 @@ def table_text(table: Table, width: Optional[int]) -> str:
     """
     columns = _shown_columns(table)
     blocks = lay_out(table, columns, width)
-    body = _lists(table, columns, width) if blocks is None else _grids(table, blocks)
+    body = _row_lists(table, columns, width) if blocks is None else _grids(table, blocks)
     notes = (line for note in table.notes for line in _wrap(note, width))
     return "\n".join([*_wrap(table.title, width), *body, *notes])
 
@@ -82,14 +82,16 @@ def _grid(table: Table, block: Block, rows: Sequence[int]) -> str:
         column = table.columns[number]
         rich.add_column(column.heading, justify="left" if column.kind.is_text else "right", width=width)
     for row in rows:
-        cells = [_fold(table.texts[row][number], width, table.columns[number]) for number, width in block]
+        cells = [
+            _break_lines(table.texts[row][number], width, table.columns[number]) for number, width in block
+        ]
         rich.add_row(*cells, end_section=row in table.rules)
     drawn = io.StringIO()
     SafeConsole(file=drawn, width=_UNLIMITED, color_system=None).print(rich)
     return drawn.getvalue().rstrip("\n")
 
 
-def _fold(text: str, width: int, column: Column) -> str:
+def _break_lines(text: str, width: int, column: Column) -> str:
     """Return a text with line breaks at blanks, and at the separators of names wider than the column."""
     if column.kind is not Kind.TEXT or cell_len(text) <= width:
         return text
@@ -104,7 +106,7 @@ def _fold(text: str, width: int, column: Column) -> str:
     return "\n".join(lines)
 
 
-def _lists(table: Table, columns: Sequence[int], width: Optional[int]) -> Iterator[str]:
+def _row_lists(table: Table, columns: Sequence[int], width: Optional[int]) -> Iterator[str]:
     """Yield the name of each row, and below it each heading with its figure."""
     first, *others = columns
     for texts in table.texts:

@@ -98,11 +98,14 @@ def shorten_names(names: Sequence[str], width: float, letter: float = LETTER) ->
     start = next((place for place, letters in columns if len(set(letters)) > 1), 0)
     less = width - 3 * letter
     numbered = [f"{number} {shorten(name, less, letter)}" for number, name in enumerate(names, 1)]
-    ways = ([shorten(name, width, letter) for name in names], [_around(name, start, room) for name in names])
+    ways = (
+        [shorten(name, width, letter) for name in names],
+        [_part_around(name, start, room) for name in names],
+    )
     return next((shown for shown in ways if len(set(shown)) == len(set(names))), numbered)
 
 
-def _around(name: str, place: int, room: int) -> str:
+def _part_around(name: str, place: int, room: int) -> str:
     """Return the part of a name around a place, in `room` letters at most."""
     name = printable(name)
     if len(name) <= room:

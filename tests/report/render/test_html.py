@@ -107,7 +107,7 @@ VISIBLE_WITHOUT_SCROLLING = """
 def test_first_screen_has_findings_and_compact_cautions_and_auroc_needs_no_scrolling(
     browser: Browser, document: Path, width: int
 ):
-    browser.look(document, width)
+    browser.open_page(document, width)
     _, height, window = browser.evaluate(f"{FIRST_SCREEN}(document.querySelector('.caution'))")
     assert height < window / 5
     top, _, _ = browser.evaluate(f"{FIRST_SCREEN}(document.querySelector('.findings li'))")
@@ -131,7 +131,7 @@ def test_rows_of_the_latency_chart_have_distinct_labels(browser: Browser, tmp_pa
     make.write(tmp_path / "in", make.bench_report(engines, quick=True))
     again.write(tmp_path / "in" / "again.json")
     report(tmp_path / "in", tmp_path / "r.html")
-    browser.look(tmp_path / "r.html", 390)
+    browser.open_page(tmp_path / "r.html", 390)
     labels = browser.evaluate(
         "[...document.querySelectorAll('#latency svg .name')].map(t => t.lastChild.data)"
     )
@@ -148,7 +148,7 @@ def test_sheet_of_compare_is_on_the_page_and_absent_heat_maps_are_explained(
     compared = comparison("/elsewhere/a-vs-b.compare.jpg")
     compared.write(tmp_path / "a-vs-b.compare.json")
     report(tmp_path, tmp_path / "r.html")
-    browser.look(tmp_path / "r.html", 390)
+    browser.open_page(tmp_path / "r.html", 390)
     assert browser.complaints == []
     assert browser.requests[0] == (tmp_path / "r.html").resolve().as_uri()
     assert all(request.startswith("data:") for request in browser.requests[1:])
