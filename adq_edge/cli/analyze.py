@@ -38,9 +38,10 @@ def analyze(
     show_all: bool = typer.Option(False, "--all", help=f"Show every layer, not only the worst {SHOWN}."),
     threads: options.Threads = None,
 ) -> Output:
-    """Measure the error that INT8 causes in the anomaly maps and scores, layer by layer.
+    """Measure the error that INT8 causes, layer by layer.
 
-    No engine is built: the integer arithmetic is simulated in float32.
+    It is the error of the anomaly maps and scores. No engine is built: the integer arithmetic is simulated in
+    float32.
     """
     from adq_edge.evaluation.analyze import analyze as run
     from adq_edge.report.tables.analysis import layer_table

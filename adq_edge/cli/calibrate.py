@@ -24,9 +24,9 @@ def calibrate(
     samples: options.Samples = DEFAULT_SAMPLES,
     threads: options.Threads = None,
 ) -> Output:
-    """Measure activation ranges: one pass over the images, one file per calibrator.
+    """Measure activation ranges, one file per calibrator.
 
-    'build --int8' does this itself if the files are missing.
+    One pass over the images serves all calibrators. 'build --int8' does this itself if the files are missing.
     """
     from adq_edge.calibration.calibrate import calibrate as run
 

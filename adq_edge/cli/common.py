@@ -12,6 +12,8 @@ from adq_edge.cli.suggestions import error_text
 from adq_edge.core.errors import AdqError, MissingDependencyError
 
 INTERRUPTED = 130
+RESUMED = ("train", "study", "demo")
+"""The commands that go on with what an interrupted run has finished."""
 
 
 def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,7 +28,8 @@ def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             print_causes(error)
             raise SystemExit(error.exit_code) from error
         except KeyboardInterrupt:
-            print("adq-edge: interrupted", file=sys.stderr)
+            then = "goes on where it stopped" if command.__name__ in RESUMED else "starts from the beginning"
+            print(f"adq-edge: interrupted; the same command {then}", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
 
     return run

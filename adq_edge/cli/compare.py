@@ -33,7 +33,10 @@ def compare(
     threads: options.Threads = None,
     other_model: bool = typer.Option(False, "--other-model", help="Accept engines of two different models."),
 ) -> Output:
-    """Measure how well two engines of one model agree, and draw the images where they differ."""
+    """Measure how well two engines of one model agree.
+
+    The images on which they differ most are drawn on a sheet.
+    """
     from adq_edge.evaluation.compare import compare as run
     from adq_edge.report.tables.comparison import agreement_table, auroc_table
 

@@ -27,7 +27,11 @@ def demo(
     ),
     restart: options.Restart = False,
 ) -> Output:
-    """Run every step once: images, training, export, FP32 and INT8 engines, quality, speed."""
+    """Run every step once with a small model.
+
+    The steps are images, training, export, FP32 and INT8 engines, quality and speed. The same command goes on
+    with an interrupted demo.
+    """
     from adq_edge.report.tables.headline import summary_table
 
     with needs_training_half():

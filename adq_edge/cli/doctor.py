@@ -17,7 +17,7 @@ def doctor(
         None, "--output", "-o", metavar=options.FILE, help="Result file (.json). Default: none is written."
     ),
 ) -> Output:
-    """Show this machine, what adq-edge can do on it, and the next problem to fix."""
+    """Show what adq-edge can do here, and what to fix next."""
     from adq_edge.hardware.diagnosis import TRAINING
     from adq_edge.hardware.doctor import diagnose
     from adq_edge.report.tables.doctor import (

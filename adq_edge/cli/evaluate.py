@@ -15,10 +15,11 @@ def evaluate(
     threads: options.Threads = None,
     trust: options.Trust = False,
 ) -> Output:
-    """Measure AUROC and AUPRO of an engine, and store the threshold with the highest F1 in its sidecar.
+    """Measure AUROC and AUPRO, and store the best threshold.
 
-    A threshold is stored only if the test images are good and defective ones, the scores separate some of
-    them, and the engine runs in the runtime that it was built for. Otherwise the table says why.
+    It is the threshold with the highest F1, and goes into the engine's sidecar. It is stored only if the test
+    images are good and defective ones, the scores separate some of them, and the engine runs in the runtime
+    that it was built for. Otherwise the table says why.
     """
     from adq_edge.evaluation.evaluate import evaluate as run
     from adq_edge.report.tables.quality import evaluation_table

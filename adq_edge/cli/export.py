@@ -40,9 +40,10 @@ def export(
         "Default: that of the checkpoint.",
     ),
 ) -> Output:
-    """Export a checkpoint to ONNX and compare the outputs with the original model.
+    """Export a checkpoint to a bundle, an ONNX model.
 
-    Reads checkpoints of adq-edge, of anomalib and of the published code of each method.
+    The outputs are compared with those of the original model. Checkpoints of adq-edge, of anomalib and of the
+    published code of each method are read.
     """
     with needs_training_half():
         from adq_edge.onnx_export.export import export as run

@@ -30,7 +30,7 @@ def predict(
     threads: options.Threads = None,
     trust: options.Trust = False,
 ) -> None:
-    """Judge images: print one line of JSON per image, and write heat-map overlays.
+    """Judge images: one line of JSON and one heat map each.
 
     Fields of a line: image, verdict ("good", "anomalous" or null), score, threshold, anomalous (true, false
     or null), heat_map (file or null), error (text or null). An image without a verdict has an error, and is

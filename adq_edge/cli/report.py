@@ -26,7 +26,10 @@ def report(
         help="File (.html, .md or .csv), or a folder for all three.",
     ),
 ) -> Output:
-    """Write a report from result files: quality and speed of the same engines on each device."""
+    """Write a report from result files.
+
+    It shows quality and speed of the same engines on each device.
+    """
     from adq_edge.core.text import printable
     from adq_edge.report.report import report as run
 

@@ -47,10 +47,11 @@ def study(
         help="Use synthetic images and small settings: minutes; not to be quoted.",
     ),
 ) -> Output:
-    """Reproduce the tables of the published study: methods x training x precision x device.
+    """Reproduce the tables of the published study.
 
-    Each cell of the matrix is one file; a second run computes the missing cells. Tables are written to
-    OUTPUT/study.md, all figures to OUTPUT/study.json. The exit code is 1 if some cells failed.
+    The matrix is methods x training x precision x device. Each cell is one file; a second run computes the
+    missing cells. Tables are written to OUTPUT/study.md, all figures to OUTPUT/study.json. The exit code is 1
+    if some cells failed.
     """
     from adq_edge.study.config_file import read_config
     from adq_edge.study.run import MARKDOWN_FILE, RESULT_FILE

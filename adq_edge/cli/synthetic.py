@@ -22,7 +22,10 @@ def synthetic(
         0, metavar=options.NUMBER, help="Random seed; another seed draws other images of the same products."
     ),
 ) -> Output:
-    """Draw a dataset of 15 categories with defects and exact masks, in MVTec AD layout."""
+    """Draw a dataset of 15 categories with defects and masks.
+
+    The folder has the layout of MVTec AD; the masks are exact.
+    """
     from adq_edge.datasets.synthetic import write_synthetic
 
     dataset = write_synthetic(root, train=train, good=good, defective=defective, size=size, seed=seed)

@@ -134,7 +134,11 @@ def train(
         help="Integer arithmetic that --qat trains for; required with --qat.",
     ),
 ) -> Optional[Output]:
-    """Train one unified model on the normal images of all categories, or one model per category."""
+    """Train a model on the normal images of a dataset.
+
+    One unified model learns all categories, or with --one-class-each one model each category. The same
+    command goes on with an interrupted training.
+    """
     with needs_training_half():
         from adq_edge.training.distributed import is_first_process
         from adq_edge.training.train import train as train_one

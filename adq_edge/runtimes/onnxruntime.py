@@ -13,12 +13,14 @@ import onnx
 import onnxruntime
 
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.core.console import is_verbose
 from adq_edge.core.files import storage_errors
 from adq_edge.core.limits import runtime_threads
 from adq_edge.runtimes.base import Output, explain
 from adq_edge.runtimes.cpu import OnnxEngine, Stream
 
 _FATAL_ONLY = 4  # errors are exceptions too, which become messages
+_WARNINGS = 2  # with --verbose
 
 
 class OnnxRuntimeEngine(OnnxEngine):
@@ -64,7 +66,7 @@ class OnnxRuntimeEngine(OnnxEngine):
 
     def _options(self) -> onnxruntime.SessionOptions:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = _FATAL_ONLY
+        options.log_severity_level = _WARNINGS if is_verbose() else _FATAL_ONLY
         options.intra_op_num_threads = self.threads or runtime_threads() or 0  # 0: one per physical core
         return options
 

@@ -147,6 +147,7 @@ def test_no_arguments_print_the_help(tmp_path: Path):
     assert (shown.returncode, shown.stderr) == (0, "")
     assert shown.stdout == run_cli("-h", cwd=tmp_path).stdout
     assert shown.stdout.startswith("Usage: adq-edge ")
+    assert "..." not in shown.stdout.partition("Commands:")[2]  # no description is cut
 
 
 def test_help_names_the_value_and_the_default_of_each_option(tmp_path: Path):

@@ -121,7 +121,8 @@ class FinishedStudy:
         self.folder = folder
         self.out = folder / "out"
         errors = interrupt_after_first_cell(folder)
-        assert errors.strip().splitlines()[-1] == "adq-edge: interrupted"
+        last = errors.strip().splitlines()[-1]
+        assert last == "adq-edge: interrupted; the same command goes on where it stopped"
         assert "Traceback" not in errors
         assert not leftovers(self.out)
         self.interrupted = StudyResult.read(self.out / "study.json")
