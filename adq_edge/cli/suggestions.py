@@ -13,13 +13,15 @@ from adq_edge.core.errors import AdqError
 _MOST_NAMES = 10_000
 _MOST_SHOWN = 2
 _MISSING = "no such"
+_LIKENESS = 0.7
+"""Least share of letters in common, 0 to 1."""
 
 
 def nearest(name: str, names: Iterable[str], most: int = 1) -> List[str]:
     """Return the names that are most like a name, the nearest first; letter case does not count."""
     known = {other.lower(): other for other in names}
     longer = [low for low in sorted(known, key=len) if low.startswith(name.lower())]
-    found = [*difflib.get_close_matches(name.lower(), known, most), *longer]
+    found = [*difflib.get_close_matches(name.lower(), known, most, _LIKENESS), *longer]
     return [known[low] for low in dict.fromkeys(found)][:most]
 
 

@@ -107,10 +107,9 @@ def progress_bar(
         TextColumn(unit),
         TimeRemainingColumn(),
     )
-    transient, hidden, started = not console.is_terminal, not shown or console.quiet, time.monotonic()
-    with Progress(
-        *columns, console=console, transient=transient, disable=hidden, auto_refresh=auto_refresh
-    ) as progress:
+    hidden = not shown or console.quiet or not console.is_terminal
+    started = time.monotonic()
+    with Progress(*columns, console=console, disable=hidden, auto_refresh=auto_refresh) as progress:
         task = progress.add_task(description, total=total)
         done = 0
 

@@ -149,7 +149,7 @@ def test_sheet_of_compare_is_on_the_page_and_absent_heat_maps_are_explained(
     compared.write(tmp_path / "a-vs-b.compare.json")
     report(tmp_path, tmp_path / "r.html")
     browser.open_page(tmp_path / "r.html", 390)
-    assert browser.complaints == []
+    assert browser.messages == []
     assert browser.requests[0] == (tmp_path / "r.html").resolve().as_uri()
     assert all(request.startswith("data:") for request in browser.requests[1:])
     assert browser.evaluate(SIZES) == [[1200, 120]]
