@@ -104,7 +104,7 @@ def make_plan(
     Raises:
         AdqError: an amount is too small.
     """
-    if queries < 1 or seconds < 0 or (batches is not None and min(batches, default=0) < 1):
+    if queries < 1 or not 0 <= seconds < math.inf or (batches is not None and min(batches, default=0) < 1):
         raise AdqError(
             "nothing to measure", fix="Give at least one query, 0 s or more and batch sizes of 1 or more"
         )

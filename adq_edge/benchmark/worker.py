@@ -21,7 +21,7 @@ from adq_edge.benchmark.measurements import (
 from adq_edge.benchmark.memory import peak_resident_mb, resident_mb
 from adq_edge.benchmark.steady_state import is_steady
 from adq_edge.benchmark.timing import harness_us, time_batches, time_image, time_queries
-from adq_edge.core.errors import MissingDependencyError
+from adq_edge.core.errors import EngineError, MissingDependencyError
 from adq_edge.core.files import megabytes
 from adq_edge.core.imaging import decode_image, resize_image
 from adq_edge.core.runtimes import find_runtime
@@ -89,7 +89,11 @@ class EngineTimer:
         Args:
             seconds: minimum duration.
             limit_seconds: duration after which the warm-up ends in any case.
+
+        Raises:
+            EngineError: a score or map is NaN or infinite.
         """
+        _check_output(self._engine, self._images[0])
         harness = harness_us(self._engine.sidecar, self._images)
         before_mb = resident_mb()
         durations: List[int] = []
@@ -125,6 +129,14 @@ class EngineTimer:
         """Time engine calls of one batch size, `streams` at a time, for `seconds` or longer."""
         images = np.concatenate([self._images[i % len(self._images)] for i in range(batch)])
         return time_batches(self._engine, images, streams, seconds)
+
+
+def _check_output(engine: Engine, image: np.ndarray) -> None:
+    """Check that the output for one image is finite: NaN and infinity take other times than numbers."""
+    output = engine.run(image)
+    if not (np.isfinite(output.maps).all() and np.isfinite(output.scores).all()):
+        what = "its anomaly map or score of the sample image is NaN or infinite"
+        raise EngineError(what, where=engine.path, fix="Build it again, or with a higher precision")
 
 
 def _flips(image: np.ndarray) -> List[np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional, TypeVar
+from typing import Any, Callable, Iterable, Iterator, Optional, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from adq_edge.core.errors import EngineError
 from adq_edge.core.worker import Worker, WorkerError, start_worker
 
 Result = TypeVar("Result")
+
+_LARGEST = 1e18
 
 
 class EngineWorker:
@@ -31,27 +33,48 @@ class EngineWorker:
 
     def load(self, runtime: Optional[str], threads: Optional[int], image: Path) -> Loaded:
         """Load the engine; see `EngineTimer.load`."""
-        return self._call(EngineTimer.load, engine=self.engine, runtime=runtime, threads=threads, image=image)
+        loaded = self._call(
+            EngineTimer.load, engine=self.engine, runtime=runtime, threads=threads, image=image
+        )
+        self._check(loaded.stream_counts or [0])
+        return loaded
 
     def warm_up(self, seconds: float, limit_seconds: float) -> WarmUpResult:
         """Run untimed queries; see `EngineTimer.warm_up`."""
-        return self._call(EngineTimer.warm_up, seconds=seconds, limit_seconds=limit_seconds)
+        result = self._call(EngineTimer.warm_up, seconds=seconds, limit_seconds=limit_seconds)
+        self._check([result.query_ns, result.image_ns])
+        return result
 
     def run_queries(self, count: int) -> np.ndarray:
         """Time bare queries; return durations in ns, int64 `[count]`."""
-        return self._call(EngineTimer.run_queries, count=count)
+        durations = self._call(EngineTimer.run_queries, count=count)
+        self._check(durations if durations.shape == (count,) else [0])
+        return durations
 
     def run_images(self, count: int) -> ImageDurations:
         """Time images end to end."""
-        return self._call(EngineTimer.run_images, count=count)
+        durations = self._call(EngineTimer.run_images, count=count)
+        stages = [stage for stage in vars(durations).values() if stage.size]
+        self._check(durations.total() if {stage.shape for stage in stages} == {(count,)} else [0])
+        return durations
 
     def run_batches(self, batch: int, streams: int, seconds: float) -> Batches:
         """Time engine calls of one batch size, `streams` at a time, for `seconds` or longer."""
-        return self._call(EngineTimer.run_batches, batch=batch, streams=streams, seconds=seconds)
+        done = self._call(EngineTimer.run_batches, batch=batch, streams=streams, seconds=seconds)
+        self._check([done.images, done.elapsed_ns])
+        return done
 
     def peak_mb(self) -> float:
         """Return the peak of the worker's resident memory in MB."""
         return self._call(peak_resident_mb)
+
+    def _check(self, values: Iterable[float]) -> None:
+        """Raise EngineError unless all durations and counts are above 0 and finite."""
+        if not all(0 < value < _LARGEST for value in values):
+            what = "its process measured a duration or a count that is not above 0"
+            raise EngineError(
+                what, where=self.engine, fix="Check that the clock of this machine is monotonic"
+            )
 
     def _call(self, function: Callable[..., Result], **arguments: Any) -> Result:
         try:

@@ -40,6 +40,10 @@ Result = TypeVar("Result")
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 _POLL_SECONDS = 0.1
+_EXIT_SECONDS = 10.0
+_LONGEST_REPLY = 1 << 28  # characters: more than the durations of a day
+_LONGEST_REASON = 300
+_INVALID = (ValueError, TypeError, KeyError, AttributeError, RecursionError, dacite.DaciteError)
 
 
 class WorkerError(AdqError):
@@ -84,23 +88,30 @@ class Worker:
 
         Raises:
             AdqError: raised by the function.
-            WorkerError: the process crashed, was killed, took too long, or raised another exception.
+            WorkerError: the process crashed, was killed, took too long, raised another exception, or sent a
+                reply that is not valid.
         """
         request = json.dumps({"call": function.__name__, "with": arguments}, default=_encode)
         with contextlib.suppress(OSError):  # of a dead process: explained below
             self._requests.write(request + "\n")
             self._requests.flush()
         self._wait(timeout, watch)
-        line = self._replies.readline()
-        if not line.endswith("\n"):
-            raise self._explain_exit()
-        reply = json.loads(line)
+        try:
+            line = self._replies.readline(_LONGEST_REPLY)
+            if not line.endswith("\n") and len(line) < _LONGEST_REPLY:
+                raise self._explain_exit()
+            result: Result = self._read_reply(json.loads(line), get_type_hints(function)["return"])
+        except _INVALID as error:
+            what = f"{self._title} sent a reply that is not valid ({first_line(error)[:_LONGEST_REASON]})"
+            raise WorkerError(what, self.log()) from error
+        return result
+
+    def _read_reply(self, reply: Dict[str, Any], kind: Any) -> Any:
         if "raised" in reply:
             raise _unpack_error(**reply["raised"])
         if "failed" in reply:
             raise WorkerError(f"{self._title} failed ({reply['failed']})", self.log())
-        result: Result = _decode({"returned": get_type_hints(function)["return"]}, reply)["returned"]
-        return result
+        return _decode({"returned": kind}, {"returned": reply["returned"]})["returned"]
 
     def log(self, last_bytes: Optional[int] = None) -> str:
         """Return the text that the process wrote, or the end of it."""
@@ -120,9 +131,16 @@ class Worker:
                 watch()
 
     def _explain_exit(self) -> WorkerError:
-        code, log = self._process.wait(), self.log()
+        try:
+            code = self._process.wait(_EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            return WorkerError(f"{self._title} closed its connection", self.log())
+        log = self.log()
         if code < 0:
-            return WorkerError(f"{self._title} was ended by {signal.Signals(-code).name}", log, -code)
+            known = {number.value: number.name for number in signal.Signals}
+            return WorkerError(
+                f"{self._title} was ended by {known.get(-code, f'signal {-code}')}", log, -code
+            )
         lines = log.strip().splitlines()
         return WorkerError(f"{self._title} failed ({lines[-1] if lines else f'exit code {code}'})", log)
 

@@ -68,6 +68,31 @@ def test_signal_is_named(worker: Worker):
         worker.call(worker_functions.echo, values=VALUES)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(
+            "null",
+            "3",
+            "{}",
+            "{",
+            "[" * 5000 + "]" * 5000,
+            '{"returned": null}',
+            '{"returned": {"number": 1}}',
+        ),
+        *(
+            '{"raised": 1}',
+            '{"raised": {"kind": "annotations", "what": ""}}',
+            '{"raised": {"kind": "AdqError"}}',
+        ),
+        *("\udcff\udcfe", '{"returned": {"number": "x", "text": 1, "size": [], "precision": "int9"}}'),
+    ],
+)
+def test_reply_that_is_not_valid_is_one_line(worker: Worker, reply: str):
+    with pytest.raises(WorkerError, match=r"^the worker sent a reply that is not valid \(.*\)\.$"):
+        worker.call(worker_functions.send, text=reply + "\n")
+
+
 @pytest.mark.parametrize(("message", "reason"), [("first\nlast\n", "last"), ("", "exit code 3")])
 def test_exit_is_explained(worker: Worker, message: str, reason: str):
     with pytest.raises(WorkerError, match=rf"^the worker failed \({reason}\)\.$"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
@@ -12,18 +13,23 @@ from adq_edge.remote.jobs import Job, Step
 from factories import replayed_board
 from factories.sshd import open_board
 
-LOCAL = '#!/bin/sh\nfor command; do :; done\nHOME="{home}" exec sh -c "$command" | tee -a "{copy}"\n'
-"""An ssh that runs the command here and keeps a copy of what it prints."""
+
+def local_ssh(folder: Path, copy: bool = False) -> Path:
+    """Return a stand-in for ssh that runs the command here, in `folder/home`, and may copy its output."""
+    (folder / "home").mkdir(parents=True)
+    script = 'for command; do :; done\nexport HOME="{}"\n'.format(folder / "home")
+    script += (
+        'sh -c "$command" | tee -a "{}"\n'.format(folder / "copy") if copy else 'exec sh -c "$command"\n'
+    )
+    path = folder / "ssh"
+    path.write_text(f"#!/bin/sh\n{script}")
+    path.chmod(0o755)
+    return path
 
 
 def record_replies(folder: Path, results: Sequence[Path], monkeypatch: Any) -> Dict[str, bytes]:
     """Run a job with some result files through a real agent; return its replies by request."""
-    import threading
-
-    command = folder / "ssh"
-    (folder / "home").mkdir(parents=True)
-    command.write_text(LOCAL.format(home=folder / "home", copy=folder / "copy"))
-    command.chmod(0o755)
+    command = local_ssh(folder, copy=True)
     asked: List[str] = []
     ask = Board.ask
 

@@ -153,6 +153,24 @@ def test_healthy_board_is_measured_as_recorded(
     assert result.diagnosis is not None
 
 
+def test_board_that_never_stops_or_never_answers_ends_its_own_run_only(
+    engine: Path, replies: Dict[str, bytes], tmp_path: Path
+):
+    hosts = {
+        f"{word[1:].decode()}-{name}": {**replies, name: word}
+        for word in ENDLESS
+        for name in ("greeting", "describe", "poll-started", "fetch")
+    }
+    for host, changed in {**hosts, HEALTHY: replies}.items():
+        write_board(tmp_path / "boards", host, changed)
+    start, before = time.monotonic(), psutil.Process().memory_info().rss
+    *results, healthy = run(engine, [*hosts, HEALTHY])
+    assert time.monotonic() - start < 60
+    assert psutil.Process().memory_info().rss - before < 300e6
+    assert healthy.problem is None
+    assert all(result.problem is not None for result in results)
+
+
 @pytest.mark.parametrize("batch", range((BOARDS + AT_ONCE - 1) // AT_ONCE))
 def test_changed_replies_cost_one_line_and_only_their_board(
     engine: Path, replies: Dict[str, bytes], tmp_path: Path, batch: int, capsys: pytest.CaptureFixture[str]
