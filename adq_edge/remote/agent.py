@@ -28,8 +28,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from adq_edge.remote.leftovers import RECONNECT_SECONDS, entries, has_sender, remove_leftovers
 from adq_edge.remote.supervisor import (
     MARK,
     RUNNING,
@@ -53,10 +54,7 @@ _BLOCK = 1 << 20
 _IDLE_SECONDS = 900  # longest pause between requests, in which the sender may prepare files
 _STALLED_SECONDS = 120
 _CLEANUP_SECONDS = 10
-_RECONNECT_SECONDS = 60.0  # time for a sender to connect again before its files are removed
-_UNFOLLOWED_SECONDS = 60.0  # a dead job without a request in this time is removed
-_DAY = 86400.0
-_LONGEST_PATH = 500  # characters of a path in an error
+_LONGEST_TEXT = 500  # characters of a path or text in an error
 
 _held: Dict[str, IO[bytes]] = {}
 """The lock files of this agent by job; a lock ends with the agent."""
@@ -70,7 +68,7 @@ def describe(root: Path) -> Dict[str, Any]:
     for folder in (root, root / "uploads", root / "jobs", root / "senders"):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-    _tidy(root)
+    remove_leftovers(root)
     with contextlib.suppress(ImportError):
         importlib.import_module("ensurepip")
         importlib.import_module("venv")
@@ -149,19 +147,36 @@ def start(
     """
     _hold(root, job, sender)
     folder, uploads = root / "jobs" / job, root / "uploads" / job
-    if folder.exists():
-        if read_state(folder)["state"] in (*RUNNING, "done"):
-            remove(uploads)
-            return {"found": True}
-        _end(root, job)
-    fresh = root / "jobs" / f".{job}.{os.getpid()}"
+    with _one_at_a_time(root):  # the same command may be given twice at the same time
+        if folder.exists():
+            if read_state(folder)["state"] in (*RUNNING, "done"):
+                remove(uploads)
+                return {"found": True}
+            _end(root, job)
+        spec = {"steps": steps, "results": results, "lease": lease, "installed": installed}
+        _start(folder, uploads, files, spec, path)
+        remove(uploads)
+    return {"found": False}
+
+
+@contextlib.contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    descriptor = os.open(str(root / "jobs"), os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _start(folder: Path, uploads: Path, files: Dict[str, str], spec: Dict[str, Any], path: str) -> None:
+    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         for name, content in files.items():
             (fresh / name).parent.mkdir(parents=True, exist_ok=True)
             _link(uploads / content, fresh / name)
         for place in ("work", "tmp"):
             (fresh / place).mkdir(exist_ok=True)
-        spec = {"steps": steps, "results": results, "lease": lease, "installed": installed}
         write_json(fresh / "spec.json", spec)
         write_json(fresh / "state.json", {"state": "running", "step": "start"})
         (fresh / "lease").touch()
@@ -170,10 +185,8 @@ def start(
             fcntl.flock(lock, fcntl.LOCK_EX)
             fresh.replace(folder)
             _start_supervisor(folder, lock, log, path)
-        remove(uploads)
     finally:
         shutil.rmtree(str(fresh), ignore_errors=True)
-    return {"found": False}
 
 
 def _start_supervisor(folder: Path, lock: IO[bytes], log: IO[bytes], path: str) -> None:
@@ -219,7 +232,7 @@ def fetch(root: Path, job: str) -> Dict[str, Any]:
     results = base / "results"
     if not results.is_dir():  # the supervisor was killed
         results = base / (read_json(base / "spec.json").get("results") or "results")
-    paths = [path for path in _entries(results) if _is_result(path)]
+    paths = [path for path in entries(results) if _is_result(path)]
     if len(paths) > MOST_RESULTS or sum(path.stat().st_size for path in paths) > LARGEST_RESULTS:
         return {"error": {"text": f"the results are more than {LARGEST_RESULTS >> 20} MiB"}}
     contents = [(path.name, path.read_bytes()) for path in paths]
@@ -236,7 +249,7 @@ def end(root: Path, job: str, sender: str) -> Dict[str, Any]:
     """End every process of a job and remove its files, unless another sender follows the job."""
     _release(job)
     senders = root / "senders" / job
-    if any(path.name != sender and is_locked(path) for path in _entries(senders)):
+    if any(path.name != sender and is_locked(path) for path in entries(senders)):
         return {}
     _end(root, job)
     remove(root / "uploads" / job)
@@ -270,8 +283,10 @@ def _answer_requests(root: Path) -> None:
         try:
             reply = _REQUESTS[request.pop("do")](root, **request)
         except OSError as error:
-            file = None if error.filename is None else ascii(error.filename)[1:-1][:_LONGEST_PATH]
+            file = None if error.filename is None else ascii(error.filename)[1:-1][:_LONGEST_TEXT]
             reply = {"error": {"errno": error.errno, "text": error.strerror or ascii(error), "file": file}}
+        except Exception as error:
+            reply = {"error": {"text": ascii(error)[:_LONGEST_TEXT]}}
         payload = reply.pop("payload", b"")
         sys.stdout.buffer.write(json.dumps({**reply, "bytes": len(payload)}).encode() + b"\n" + payload)
         sys.stdout.buffer.flush()
@@ -312,16 +327,16 @@ def _release(job: str) -> None:
 def _forget_uploads(root: Path) -> None:
     """Remove the files for jobs that this agent's sender did not start, unless it connects again.
 
-    The sender has ended if it closed its end only. If the connection was lost, it has some minutes.
+    The sender has ended if it closed its end only. If the connection was lost, it has a minute.
     """
     waiting = [job for job in _held if not (root / "jobs" / job).exists()]
     for job in list(_held):
         _release(job)
     if any((root / "uploads" / job).exists() for job in waiting) and _is_connection_lost():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        time.sleep(_RECONNECT_SECONDS)
+        time.sleep(RECONNECT_SECONDS)
     for job in waiting:
-        if not any(map(is_locked, _entries(root / "senders" / job))):
+        if not has_sender(root, job):
             remove(root / "uploads" / job)
             remove(root / "senders" / job)
 
@@ -339,39 +354,6 @@ def _end(root: Path, job: str) -> None:
     folder = root / "jobs" / job
     end_processes(folder)
     remove(folder)
-
-
-def _tidy(root: Path) -> None:
-    """Remove what no running job and no sender uses.
-
-    These are files of jobs that did not start, dead jobs, ended jobs after 7 days, and files of earlier
-    releases.
-    """
-    for folder in ("uploads", "senders"):
-        for path in _entries(root / folder):
-            if not any(map(is_locked, _entries(root / "senders" / path.name))):
-                _remove_if_older(path, _RECONNECT_SECONDS)
-    for path in _entries(root / "jobs"):
-        if path.name.startswith("."):  # prepared by an agent, whose process number is the suffix
-            _remove_if_older(path, _DAY if Path(f"/proc{path.suffix.replace('.', '/')}").exists() else 0.0)
-        elif read_state(path)["state"] not in RUNNING:
-            is_dead = read_state(path)["state"] == "dead"
-            _remove_if_older(path, _UNFOLLOWED_SECONDS if is_dead else 7 * _DAY)
-    for path in _entries(root / "files"):  # of releases before 0.2
-        _remove_if_older(path, _DAY)
-
-
-def _remove_if_older(path: Path, seconds: float) -> None:
-    lease = path / "lease"
-    with contextlib.suppress(OSError):
-        if time.time() - (lease if lease.exists() else path).stat().st_mtime > seconds:
-            remove(path)
-
-
-def _entries(folder: Path) -> List[Path]:
-    with contextlib.suppress(OSError):
-        return sorted(folder.iterdir())
-    return []
 
 
 def _is_result(path: Path) -> bool:

@@ -25,7 +25,8 @@ SSH_VARIABLE = "ADQ_EDGE_SSH"
 
 OLDEST_PYTHON = (3, 8)
 
-_SOURCES = ("supervisor", "agent")
+_SOURCES = ("supervisor", "leftovers", "agent")
+"""The modules of the agent; each imports only modules before it."""
 _GREETING = "adq-edge agent on Python "
 # Valid in every version of Python; the agent itself needs OLDEST_PYTHON.
 _BOOTSTRAP = (
