@@ -9,7 +9,7 @@ RTX := $(shell uname -sm | grep -qx 'Linux x86_64' && echo ,rtx)
 PYTHON38 ?= python3.8
 DEVICE := .venv-device
 
-.PHONY: venv dev demo test quick test-device lint wheels clean
+.PHONY: venv dev demo test quick test-device lint wheels fuzz clean
 
 venv: $(VENV)/.complete
 dev: $(VENV)/.dev
@@ -74,6 +74,10 @@ define lint_with
 		echo '$(RUN)/$(1) $(2)'; $(RUN)/$(1) $(2); \
 	else echo 'NOT LINTED, no $(1) here: $(2)' >&2; fi
 endef
+
+# make fuzz               read 20,000 mutated files of every kind; about 20 minutes (tests/fuzz/test_fuzz.py)
+fuzz: venv
+	ADQ_EDGE_FUZZ=20000 ADQ_EDGE_FUZZ_KEEP=fuzz-faults $(RUN)/python -m pytest -q -s tests/fuzz/test_fuzz.py
 
 # make wheels             check that the device half has wheels for JetPack 5, 6 and 7 on PyPI
 wheels: venv

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import io
 import itertools
-import zipfile
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -25,6 +24,7 @@ from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import CalibrationError
 from adq_edge.core.files import sha256, write_bytes
 from adq_edge.core.limits import usable_cpus
+from adq_edge.core.reading import open_regular, require_uncompressed
 from adq_edge.core.version import __version__
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.float_model import FloatModel
@@ -35,6 +35,8 @@ ROUNDING_IMAGES = 16
 """Number of images for the rounding of weights; each contributes 256 patches per layer."""
 
 _KEY = "key"
+_LARGEST_WEIGHTS = 2**31
+"""Bytes of the file of rounded weights."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,13 +157,14 @@ def _write_weights(path: Path, key: str, rounded: Rounding) -> None:
 def _read_weights(path: Path, key: str) -> Optional[Rounding]:
     """Read rounded weights; None if the key of model and images differs or the file is damaged."""
     try:
-        arrays = np.load(str(path), allow_pickle=False)
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            return None
-        with arrays:
-            if str(arrays[_KEY]) != key:
-                return None
-            names = [name[len("levels:") :] for name in arrays.files if name.startswith("levels:")]
-            return {name: RoundedWeight(arrays[f"levels:{name}"], arrays[f"scales:{name}"]) for name in names}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        with open_regular(path, _LARGEST_WEIGHTS) as file:
+            require_uncompressed(file)
+            with np.load(file, allow_pickle=False) as arrays:
+                if str(arrays[_KEY]) != key:
+                    return None
+                names = [name[len("levels:") :] for name in arrays.files if name.startswith("levels:")]
+                return {
+                    name: RoundedWeight(arrays[f"levels:{name}"], arrays[f"scales:{name}"]) for name in names
+                }
+    except Exception:  # numpy and zipfile raise nearly any kind for damaged files
         return None

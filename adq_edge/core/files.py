@@ -41,6 +41,9 @@ def sha256(path: Path) -> str:
         StorageError: the file cannot be read.
     """
     digest = hashlib.sha256()
+    with storage_errors(path):
+        if path.exists() and not path.is_file():
+            raise StorageError("not a regular file", where=path, fix="Name a file")
     with storage_errors(path), path.open("rb") as file:
         for block in iter(lambda: file.read(_HASH_BLOCK), b""):
             digest.update(block)

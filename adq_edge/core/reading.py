@@ -7,6 +7,7 @@ import json
 import math
 import os
 import stat
+import zipfile
 from pathlib import Path
 from typing import IO, Any, Dict, Iterator, List, Tuple
 
@@ -55,6 +56,25 @@ def read_regular(path: Path, largest: int) -> bytes:
     """Return the content of a regular file; arguments and errors are those of `open_regular`."""
     with open_regular(path, largest) as file:
         return file.read(largest + 1)
+
+
+def require_uncompressed(file: IO[bytes]) -> None:
+    """Check that the entries of a ZIP archive take no more memory than the archive has bytes.
+
+    The position in the file is the start afterwards.
+
+    Raises:
+        ValueError: an entry is compressed or encrypted, or entries share bytes.
+        zipfile.BadZipFile: not a ZIP archive, and other errors of a damaged one.
+    """
+    size = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
+        raise ValueError("is a compressed archive")
+    if sum(entry.file_size for entry in entries) > size:
+        raise ValueError("is an archive whose entries share bytes")
+    file.seek(0)
 
 
 def parse_json(content: bytes) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from adq_edge.core.errors import CheckpointError
+from adq_edge.core.text import quoted
 from adq_edge.models.base import AnomalyModel, Stage
 from adq_edge.models.config import ModelConfig
 from adq_edge.models.importers import ImportRequest
@@ -71,7 +72,8 @@ def load_checkpoint(
     """
     content = _read_networks(path) if path.is_dir() else read_torch_file(path)
     try:
-        if content.get("format") == FORMAT:
+        name = content.get("format")
+        if isinstance(name, str) and name == FORMAT:
             return _load_own(content)
         return _import(state_dict_of(content, path), teacher_weights, image_size)
     except CheckpointError as error:
@@ -101,7 +103,8 @@ def _read_networks(folder: Path) -> Dict[str, Any]:
 
 def _load_own(content: Mapping[str, Any]) -> Checkpoint:
     if content.get("version") != VERSION:
-        raise CheckpointError(f"format version is {content.get('version')!r}, this release reads {VERSION}")
+        what = f"format version is {quoted(content.get('version'))}, this release reads {VERSION}"
+        raise CheckpointError(what)
     parts = [content.get(name) for name in ("config", "model", "training")]
     config, weights, training = (part if isinstance(part, dict) else {} for part in parts)
     try:
@@ -109,9 +112,34 @@ def _load_own(content: Mapping[str, Any]) -> Checkpoint:
     except ValueError as error:
         raise CheckpointError(f"model configuration cannot be used ({error})", fix=_DAMAGED) from error
     load_weights(model, weights, "the checkpoint")
-    if not isinstance(training.get("settings", {}), dict):
-        raise CheckpointError("its training settings cannot be read", fix=_DAMAGED)
+    _check_training(training, model)
     return Checkpoint(model, "adq-edge", training, _unmeasured(model, training))
+
+
+_TRAINING_TYPES: Mapping[str, Tuple[type, ...]] = {
+    "settings": (dict,),
+    "log": (list, tuple),
+    "optimizer": (dict,),
+    "latest": (dict,),
+    "stage": (int,),
+    "finished": (bool,),
+}
+_SETTINGS_TYPES: Mapping[str, Tuple[type, ...]] = {
+    "data": (str, type(None)),
+    "categories": (list, tuple),
+}
+
+
+def _check_training(training: Mapping[str, Any], model: AnomalyModel) -> None:
+    """Check the entries of a training's state that are read without a resumed training."""
+    settings = training.get("settings", {})
+    for found, types in ((training, _TRAINING_TYPES), (settings, _SETTINGS_TYPES)):
+        wrong = [name for name, kinds in types.items() if name in found and type(found[name]) not in kinds]
+        if wrong:
+            raise CheckpointError(f"its training state {wrong[0]!r} cannot be read", fix=_DAMAGED)
+    names = settings.get("categories", ())
+    if not 0 <= training.get("stage", 0) < len(model.stages) or not all(isinstance(n, str) for n in names):
+        raise CheckpointError("its training state cannot be read", fix=_DAMAGED)
 
 
 def _unmeasured(model: AnomalyModel, training: Mapping[str, Any]) -> Tuple[Stage, ...]:
@@ -132,6 +160,6 @@ def _import(
     known = ", ".join(["adq-edge", *(importer.name for importer in IMPORTERS)])
     first = next(iter(state))
     raise CheckpointError(
-        f"a checkpoint of another architecture (first key {first!r})",
+        f"a checkpoint of another architecture (first key {quoted(first)})",
         fix=f"Methods: {', '.join(sorted(METHODS))}; formats: {known}",
     )

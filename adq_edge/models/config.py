@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from typing import Any, Dict, Mapping, Tuple, Type, TypeVar, Union
 
 from adq_edge.core.errors import CheckpointError
+from adq_edge.core.text import quoted
 
 Option = Union[int, str]
 Choice = TypeVar("Choice", bound=enum.Enum)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+LONGEST_SIDE = 8192
+"""Of an input image, in pixels."""
+MOST_PIXELS = 2**24
+"""Of an input image, 16 megapixels."""
+_STD_RANGE = (1e-4, 1e4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +53,28 @@ class ModelConfig:
             CheckpointError: a field is missing or has a wrong type.
         """
         try:
-            return cls(
-                image_size=_numbers(values["image_size"], int, 2),
-                mean=_numbers(values["mean"], float, 3),
-                std=_numbers(values["std"], float, 3),
-                fusion=str(values["fusion"]),
+            config = cls(
+                image_size=_numbers(values["image_size"], (int,), 2),
+                mean=_numbers(values["mean"], (int, float), 3),
+                std=_numbers(values["std"], (int, float), 3),
+                fusion=_text(values["fusion"]),
                 options=_options(values.get("options", {})),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"model configuration cannot be read ({error!r})") from error
+            config.check()
+        except KeyError as error:
+            raise CheckpointError(f"model configuration lacks {quoted(error.args[0])}") from error
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"model configuration cannot be read ({error})") from error
+        return config
+
+    def check(self) -> None:
+        """Raise a ValueError if the image size or the normalization is impossible."""
+        height, width = self.image_size
+        if min(height, width) < 1 or max(height, width) > LONGEST_SIDE or height * width > MOST_PIXELS:
+            limit = f"{LONGEST_SIDE} pixels a side, {MOST_PIXELS // 2**20} megapixels"
+            raise ValueError(f"image size is {height}x{width}; the limits are {limit}")
+        if not all(_STD_RANGE[0] <= value <= _STD_RANGE[1] for value in self.std):
+            raise ValueError(f"std is {list(self.std)}")
 
     def number(self, option: str) -> int:
         """Return the value of an option that is a whole number.
@@ -63,7 +84,7 @@ class ModelConfig:
         """
         value = self.options[option]
         if not isinstance(value, int):
-            raise CheckpointError(f"{option} is {value!r}, not a whole number")
+            raise CheckpointError(f"{option} is {quoted(value)}, not a whole number")
         return value
 
     def choice(self, option: str, kind: Type[Choice]) -> Choice:
@@ -77,7 +98,7 @@ class ModelConfig:
             return kind(value)
         except ValueError:
             names = ", ".join(str(member.value) for member in kind)
-            raise CheckpointError(f"{option} is {value!r}", fix=f"Choose one of: {names}") from None
+            raise CheckpointError(f"{option} is {quoted(value)}", fix=f"Choose one of: {names}") from None
 
     def require_multiple(self, stride: int, of: str) -> None:
         """Check that height and width of the image are multiples of `stride` pixels, for the network `of`.
@@ -93,15 +114,24 @@ class ModelConfig:
             )
 
 
-def _numbers(values: Any, kind: type, count: int) -> Any:
-    numbers = tuple(kind(value) for value in values)
-    if len(numbers) != count or any(number <= 0 for number in numbers):
-        raise ValueError(f"expected {count} positive numbers, got {values!r}")
-    return numbers
+def _numbers(values: Any, kinds: Tuple[type, ...], count: int) -> Any:
+    if not isinstance(values, (list, tuple)) or len(values) != count:
+        raise ValueError(f"expected {count} numbers, got {quoted(values)}")
+    if not all(type(value) in kinds and math.isfinite(value) and value > 0 for value in values):
+        raise ValueError(f"expected {count} positive numbers, got {quoted(values)}")
+    return tuple(values)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{quoted(value)} is not a text")
+    return value
 
 
 def _options(values: Any) -> Dict[str, Option]:
-    for name, value in dict(values).items():
+    if not isinstance(values, dict):
+        raise TypeError(f"options are {quoted(values)}")
+    for name, value in values.items():
         if not isinstance(name, str) or type(value) not in (int, str):
-            raise ValueError(f"option {name!r} is {value!r}")
+            raise ValueError(f"option {quoted(name)} is {quoted(value)}")
     return dict(values)

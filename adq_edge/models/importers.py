@@ -16,7 +16,7 @@ class ImportRequest:
     """The input of an importer.
 
     Attributes:
-        state: the foreign state dict; some values may not be tensors.
+        state: the tensors of the foreign state dict.
         image_size: (height, width) in pixels that the user asked for; None for the default.
         teacher: returns a backbone's torchvision state dict, for formats without a teacher.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Dict, Tuple, Type
 
 from adq_edge.core.errors import CheckpointError
+from adq_edge.core.text import quoted
 from adq_edge.models import reverse_distillation, stfpm, uninformed_import, uninformed_students
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.importers import Importer
@@ -26,5 +27,7 @@ def method(arch: str) -> Type[AnomalyModel]:
         CheckpointError: the method is unknown.
     """
     if arch not in METHODS:
-        raise CheckpointError(f"no method named {arch!r}", fix=f"Known methods: {', '.join(sorted(METHODS))}")
+        raise CheckpointError(
+            f"no method named {quoted(arch)}", fix=f"Known methods: {', '.join(sorted(METHODS))}"
+        )
     return METHODS[arch]

@@ -36,9 +36,21 @@ def load_weights(module: nn.Module, state: State, what: str) -> None:
         if not isinstance(value, torch.Tensor) or value.shape != wanted:
             shape = list(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
             raise CheckpointError(f"{what} has {key!r} of shape {shape}, expected {list(wanted)}")
-        if not torch.isfinite(value.float()).all():
-            raise CheckpointError(f"{what} has NaN or infinite values in {key!r}", fix="Train it again")
+        if expected[key].is_floating_point():
+            _check_numbers(value, key, what)
     module.load_state_dict(found, strict=False)
+
+
+def _check_numbers(value: torch.Tensor, key: str, what: str) -> None:
+    if not value.is_floating_point():
+        raise CheckpointError(f"{what} has {key!r} of type {value.dtype}, expected floating-point numbers")
+    numbers = value.float()
+    if not torch.isfinite(numbers).all():
+        raise CheckpointError(f"{what} has NaN or infinite values in {key!r}", fix="Train it again")
+    if key.endswith("running_var") and (numbers < 0.0).any():
+        raise CheckpointError(f"{what} has negative values in {key!r}", fix="Train it again")
+    if key.endswith("_std") and (numbers <= 0.0).any():
+        raise CheckpointError(f"{what} has values in {key!r} that are not above 0", fix="Train it again")
 
 
 def select(state: Mapping[str, Any], prefix: str) -> Dict[str, Any]:
@@ -47,7 +59,7 @@ def select(state: Mapping[str, Any], prefix: str) -> Dict[str, Any]:
 
 
 def state_dict_of(content: Mapping[str, Any], path: Path) -> Dict[str, Any]:
-    """Return the state dict in a checkpoint's content, without the prefix that DataParallel adds.
+    """Return the tensors of the state dict in a checkpoint, without the prefix that DataParallel adds.
 
     The state dict may be the content itself or one of its entries. Several state dicts
     (`{"decoder": {...}}`) are joined, each under its name.
@@ -75,7 +87,7 @@ def _has_tensor(state: Mapping[str, Any]) -> bool:
 
 def _without_prefix(state: Mapping[str, Any]) -> Dict[str, Any]:
     prefix = "module."
-    names = {key: str(key) for key in state}
+    names = {key: str(key) for key, value in state.items() if isinstance(value, torch.Tensor)}
     return {
         name[len(prefix) :] if name.startswith(prefix) else name: state[key] for key, name in names.items()
     }

@@ -22,8 +22,8 @@ from adq_edge.models.state_dicts import load_weights, select
 from adq_edge.models.uninformed_students import UninformedStudents
 
 _HALF = (0.5, 0.5, 0.5)
-_STUDENT_KEY = re.compile(r"student_(\d+)_net_(\d+)/conv1\.weight")
-_TEACHER_KEY = re.compile(r"teacher_(\d+)_net/conv1\.weight")
+_STUDENT_KEY = re.compile(r"student_(\d{1,4})_net_(\d{1,4})/conv1\.weight")
+_TEACHER_KEY = re.compile(r"teacher_(\d{1,4})_net/conv1\.weight")
 
 
 def _from_published_files(request: ImportRequest) -> UninformedStudents:
@@ -82,7 +82,7 @@ def _single_file(request: ImportRequest) -> UninformedStudents:
 IMPORTERS = (
     Importer(
         name="Uninformed Students folder",
-        signature=r"(teacher_\d+_net|student_\d+_net_\d+)/conv1\.weight",
+        signature=r"(teacher_\d{1,4}_net|student_\d{1,4}_net_\d{1,4})/conv1\.weight",
         load=_from_published_files,
         measured=False,
     ),

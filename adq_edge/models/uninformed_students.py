@@ -25,6 +25,7 @@ from adq_edge.models.teacher_distillation import DistillationSource, Squares, cu
 
 TEACHER = Stage("teacher", share=0.25)
 
+_MOST_STUDENTS = 100
 _SQUARES = 16  # least number of random parts of images in a training step
 _SQUARE = 9  # largest number of descriptors along a side of a part
 _SPAN = 32  # largest distance of a part's outermost descriptors in pixels
@@ -58,9 +59,9 @@ class UninformedStudents(AnomalyModel):
         super().__init__(config)
         patch, students = self.config.number("patch"), self.config.number("students")
         self.grid = Grid.of(self.config)
-        if students < 1:
+        if not 1 <= students <= _MOST_STUDENTS:
             raise CheckpointError(
-                f"students is {students}", fix="One student or more; the published study has 3"
+                f"students is {students}", fix=f"Use 1 to {_MOST_STUDENTS}; the published study has 3"
             )
         self.decoder = self.config.choice("decoder", Decoder)
         self.teacher = PatchNetwork(patch, self.decoder).requires_grad_(False)

@@ -26,7 +26,7 @@ from adq_edge.qat.trainer import STATE, QatTrainer
 from adq_edge.training.loader import TrainingImages
 from adq_edge.training.log import log_path, require_log, write_log
 from adq_edge.training.progress import TrainingProgress
-from adq_edge.training.resume import RESTART, read_resumed, require_writable
+from adq_edge.training.resume import RESTART, read_resumed, require_writable, state_errors
 from adq_edge.training.schedule import EpochRecord
 from adq_edge.training.score_statistics import measure_statistics
 
@@ -127,7 +127,8 @@ def train_quantized(
     path = workspace.CHECKPOINTS / f"{base.name.split('.')[0]}-qat-{arithmetic.value}.pt"
     path = path if output is None else Path(output)
     earlier = _find_resumable(path, settings, resume)
-    records = [] if earlier is None else [EpochRecord(**row) for row in earlier.training[STATE]["log"]]
+    with state_errors(path):
+        records = [] if earlier is None else [EpochRecord(**row) for row in earlier.training[STATE]["log"]]
     done = len(records)
     if done < settings.epochs:
         with TrainingProgress(progress) as bar:
@@ -180,7 +181,8 @@ def _train(
         model, ranges = quantize_after_training(loaded.model, arithmetic, calibration, Path(settings.data))
         trainer = QatTrainer(settings, model, ranges, loaded.training.get("settings", {}))
     else:
-        trainer = QatTrainer.from_checkpoint(settings, earlier)
+        with state_errors(path):
+            trainer = QatTrainer.from_checkpoint(settings, earlier)
         bar.print_line(f"continuing after epoch {len(trainer.records)} of {settings.epochs}: {path}")
     size = loaded.model.config.image_size
     bar.begin("reading images", total=len(source))
@@ -207,8 +209,9 @@ def _find_resumable(output: Path, settings: QatSettings, resume: bool) -> Option
     earlier = read_resumed(output, {STATE}, "is not a checkpoint of quantization-aware training")
     if not resume:
         return None
-    state = earlier.training[STATE]
-    difference = settings.difference(state["settings"])
+    with state_errors(output):
+        state = earlier.training[STATE]
+        difference = settings.difference(state["settings"])
     if difference is None and "log" not in state:
         difference = "a version of adq-edge that wrote no log"
     if difference is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
-from typing import Optional, Set
+from typing import Iterator, Optional, Set
 
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.files import storage_errors
@@ -17,6 +18,15 @@ from adq_edge.training.settings import TrainingSettings
 from adq_edge.training.trainer import ResumedTraining
 
 RESTART = "Choose another output, or --restart to train from the beginning and replace it"
+
+
+@contextlib.contextmanager
+def state_errors(output: Path) -> Iterator[None]:
+    """Convert the errors of a damaged training state in the checkpoint `output` into a CheckpointError."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError("its training state cannot be read", where=output, fix=RESTART) from error
 
 
 def find_resumable(output: Path, settings: TrainingSettings, resume: bool) -> Optional[ResumedTraining]:
@@ -33,11 +43,12 @@ def find_resumable(output: Path, settings: TrainingSettings, resume: bool) -> Op
     earlier = read_resumed(output, {"settings", "log", "optimizer"}, "is not a checkpoint of a training")
     if not resume:
         return None
-    difference = settings.difference(earlier.training["settings"])
-    if difference is None:
-        schedule = Schedule.of(method(settings.arch).stages, settings)
-        records = [EpochRecord(**row) for row in earlier.training["log"]]
-        difference = schedule.difference(earlier.training["stage"], records)
+    with state_errors(output):
+        difference = settings.difference(earlier.training["settings"])
+        if difference is None:
+            schedule = Schedule.of(method(settings.arch).stages, settings)
+            records = [EpochRecord(**row) for row in earlier.training["log"]]
+            difference = schedule.difference(earlier.training["stage"], records)
     if difference is not None:
         raise CheckpointError(f"was trained with {difference}", where=output, fix=RESTART)
     return ResumedTraining(earlier.model.state_dict(), earlier.training)

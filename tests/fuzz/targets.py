@@ -1,0 +1,202 @@
+"""The kinds of files that adq-edge reads, a sample of each, and the reader of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Callable, Dict, Tuple
+
+from fuzz.mutations import mutate_archive, mutate_bytes, mutate_json
+
+Mutation = Callable[[bytes, random.Random], bytes]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A kind of file.
+
+    Attributes:
+        files: names of the files to mutate, relative to the sample folder; one is chosen.
+        mutate: the mutation of the content.
+        read: the reader; it gets the folder of the case and the name of the mutated file.
+        folder: the folder of the samples that the reader needs, relative to the sample folder.
+    """
+
+    files: Tuple[str, ...]
+    mutate: Mutation
+    read: Callable[[Path, str], object]
+    folder: str
+
+
+def write_samples(folder: Path, bundle: Path) -> None:
+    """Write the samples.
+
+    Args:
+        folder: an empty folder.
+        bundle: a bundle of the tiny method, with its checkpoint `../parts.pt`.
+    """
+    import torch
+
+    from adq_edge.artifacts.precision_plan import Plan
+    from adq_edge.builders.build import build
+    from adq_edge.core.options import Precision
+    from adq_edge.core.options import Target as Target_
+    from adq_edge.quantization.calibration_cache import CalibrationAlgorithm, write_calibration_cache
+    from factories import results as make
+    from factories.images import write_dataset
+    from factories.telemetry import TRANSCRIPTS
+
+    shutil.copytree(bundle, folder / "bundle" / "parts")
+    shutil.copy(bundle.parents[1] / "parts.pt", folder / "bundle" / "parts.pt")
+    build(folder / "bundle" / "parts", folder / "engine" / "e.onnx", precision=Precision.INT8)
+    make.write_customer(folder / "results")
+    write_dataset(folder / "data" / "parts", categories=1)
+    texts = folder / "text"
+    texts.mkdir()
+    shutil.copy(TRANSCRIPTS / "jetpack6-agx-orin.txt", texts / "tegrastats.txt")
+    cache = write_calibration_cache({"a": 1.0, "b:c": 2.5}, "8.5.2", CalibrationAlgorithm.ENTROPY_2)
+    (texts / "calibration.cache").write_bytes(cache)
+    Plan("0" * 64, Target_.X86, ("layer1", "layer2")).write(texts / "plan.json")
+    study = {"data": str(folder / "data" / "parts"), "methods": {"stfpm": {"epochs": 1}}, "devices": ["cpu"]}
+    (texts / "study.json").write_text(json.dumps({**study, "seconds": 1.0, "output": "study"}))
+    state = {
+        "conv1.weight": torch.ones(2, 3),
+        "conv1.bias": torch.ones(2),
+        "layer1.0.conv1.weight": torch.ones(2, 2),
+    }
+    torch.save(state, texts / "teacher.pth")
+
+
+def targets(samples: Path) -> Dict[str, Target]:
+    """Return the kinds of files by name."""
+    found = {
+        "result": Target(_names(samples, "results", "*.json"), mutate_json, _report, "results"),
+        "sidecar": Target(("engine/e.onnx.json",), mutate_json, _engine, "engine"),
+        "engine": Target(("engine/e.onnx",), mutate_bytes, _engine, "engine"),
+        "manifest": Target(("bundle/parts/manifest.json",), mutate_json, _bundle, "bundle/parts"),
+        "model": Target(("bundle/parts/model.onnx",), mutate_bytes, _bundle, "bundle/parts"),
+        "ranges": Target(
+            _names(samples, "bundle/parts/ranges", "*.json"), mutate_json, _ranges, "bundle/parts"
+        ),
+        "weights": Target(
+            _names(samples, "bundle/parts/ranges", "*.npz"), mutate_archive, _weights, "bundle/parts"
+        ),
+        "checkpoint": Target(("bundle/parts.pt",), mutate_archive, _checkpoint, "bundle"),
+        "image": Target(_names(samples, "data", "parts/*/test/spot/*.png"), mutate_bytes, _image, "data"),
+        "mask": Target(_names(samples, "data", "parts/*/ground_truth/*/*.png"), mutate_bytes, _mask, "data"),
+        "telemetry": Target(("text/tegrastats.txt",), mutate_bytes, _telemetry, "text"),
+        "cache": Target(("text/calibration.cache",), mutate_bytes, _cache, "text"),
+        "plan": Target(("text/plan.json",), mutate_json, _plan, "text"),
+        "study": Target(("text/study.json",), mutate_json, _study, "text"),
+        "teacher": Target(("text/teacher.pth",), mutate_archive, _teacher, "text"),
+    }
+    return {name: target for name, target in found.items() if target.files}
+
+
+def _report(folder: Path, name: str) -> None:
+    from adq_edge.report.report import report
+
+    report(folder / name, folder / "report")
+
+
+def _engine(folder: Path, name: str) -> None:
+    import numpy as np
+
+    from adq_edge.runtimes.registry import load_engine
+
+    runtime = "openvino" if (folder / name).stat().st_size % 2 else None
+    with load_engine(folder / "engine" / "e.onnx", trust=True, threads=1, runtime=runtime) as engine:
+        height, width = engine.sidecar.image_size
+        if height * width <= 256 * 256:
+            engine.run(np.zeros((1, height, width, 3), np.uint8))
+
+
+def _bundle(folder: Path, name: str) -> None:
+    from adq_edge.artifacts.bundle import open_bundle
+    from adq_edge.core.files import sha256
+    from adq_edge.quantization.float_model import FloatModel
+    from adq_edge.roofline.estimate import estimate
+
+    path = folder / "bundle" / "parts"
+    if name.endswith(".onnx"):  # as from someone who also wrote the manifest
+        content = json.loads((path / "manifest.json").read_text())
+        content["model_sha256"] = sha256(path / "model.onnx")
+        (path / "manifest.json").write_text(json.dumps(content))
+    FloatModel.load(open_bundle(path))
+    estimate([path])
+
+
+def _ranges(folder: Path, name: str) -> None:
+    from adq_edge.artifacts.bundle import open_bundle
+    from adq_edge.artifacts.ranges import read_ranges
+    from adq_edge.quantization.equalization import equalize
+    from adq_edge.quantization.float_model import FloatModel
+
+    bundle = open_bundle(folder / "bundle" / "parts")
+    model = FloatModel.load(bundle)
+    ranges = read_ranges(folder / name, bundle.manifest.model_sha256, model.region.measured)
+    equalize(model, ranges.equalization)
+
+
+def _weights(folder: Path, name: str) -> None:
+    from adq_edge.calibration.calibrated_model import _read_weights
+
+    _read_weights(folder / name, "0" * 64)
+
+
+def _checkpoint(folder: Path, name: str) -> None:
+    from adq_edge.models.checkpoint import load_checkpoint
+
+    load_checkpoint(folder / name, teacher_weights="demo")
+
+
+def _teacher(folder: Path, name: str) -> None:
+    from adq_edge.models.stfpm import STFPM, ModelConfig
+    from adq_edge.models.teacher import teacher_state
+
+    STFPM(ModelConfig(image_size=(32, 32))).load_teacher(teacher_state(str(folder / name)))
+
+
+def _image(folder: Path, name: str) -> None:
+    from adq_edge.core.imaging import load_image
+
+    load_image(folder / name, (64, 64))
+
+
+def _mask(folder: Path, name: str) -> None:
+    from adq_edge.core.imaging import read_mask
+
+    read_mask(folder / name, (64, 64))
+
+
+def _telemetry(folder: Path, name: str) -> None:
+    from adq_edge.hardware.telemetry.tegrastats import parse_line
+
+    for line in (folder / name).read_bytes().decode("utf-8", "replace").splitlines():
+        parse_line(line)
+
+
+def _cache(folder: Path, name: str) -> None:
+    from adq_edge.quantization.calibration_cache import read_calibration_cache
+
+    read_calibration_cache((folder / name).read_bytes())
+
+
+def _plan(folder: Path, name: str) -> None:
+    from adq_edge.artifacts.precision_plan import read_plan
+
+    read_plan(folder / name, "0" * 64, ["layer1", "layer2"])
+
+
+def _study(folder: Path, name: str) -> None:
+    from adq_edge.study.checks import check_config
+    from adq_edge.study.config_file import read_config
+
+    check_config(read_config(folder / name))
+
+
+def _names(samples: Path, folder: str, pattern: str) -> Tuple[str, ...]:
+    return tuple(sorted(path.relative_to(samples).as_posix() for path in (samples / folder).glob(pattern)))
