@@ -126,7 +126,7 @@ def _bundle(folder: Path, name: str) -> None:
         content["model_sha256"] = sha256(path / "model.onnx")
         (path / "manifest.json").write_text(json.dumps(content))
     FloatModel.load(open_bundle(path))
-    estimate([path])
+    estimate(path)
 
 
 def _ranges(folder: Path, name: str) -> None:
