@@ -212,7 +212,7 @@ def write_bad_checkpoint(path: Path, kind: str) -> None:
         ("future version", "format version is 99"),
         ("unknown fusion", "configuration cannot be used .*'cold'"),
         ("list for weights", "the checkpoint lacks"),
-        ("text for settings", "training settings cannot be read"),
+        ("text for settings", "training state 'settings' cannot be read"),
     ],
 )
 def test_bad_checkpoint_is_rejected_with_one_line(tmp_path: Path, capsys, kind: str, complaint: str):
