@@ -106,6 +106,8 @@ def _find_files(paths: Sequence[Path]) -> Iterator[Tuple[Path, bool]]:
         with storage_errors(path):
             if not path.exists():
                 raise StorageError("no such file or folder", where=path, fix="Check the path")
+            if not path.is_dir() and not path.is_file():
+                raise StorageError("not a regular file", where=path, fix=_KINDS)
             inside = sorted(path.rglob("*.json")) if path.is_dir() else [path]
         for file in inside:
             hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
