@@ -17,7 +17,7 @@ import sys
 import traceback
 import unicodedata
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Dict
 
 from fuzz.targets import Target, targets
 
@@ -41,23 +41,27 @@ def write_case(samples: Path, kinds: Dict[str, Target], folder: Path, seed: str,
     return kind
 
 
-def run_case(target: Target, folder: Path) -> Optional[str]:
-    """Read the mutated file; return what went wrong, None if it was read or refused properly."""
+READ, REFUSED = "read", "refused"
+
+
+def run_case(target: Target, folder: Path) -> str:
+    """Read the mutated file; return READ or REFUSED, or the text of a fault."""
     from adq_edge.core.errors import AdqError
 
     name = (folder / "case").read_text()
-    before = (folder / name).read_bytes()
+    before, outcome = (folder / name).read_bytes(), READ
     try:
         target.read(folder, name)
     except AdqError as error:
         text = str(error)
         if len(text) > 3000 or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
             return f"message of {len(text)} letters: {text[:200]!r}"
+        outcome = REFUSED
     except BaseException:  # KeyboardInterrupt and SystemExit from a reader are faults too
         return traceback.format_exc()
     if not (folder / name).is_file() or (folder / name).read_bytes() != before:
         return "the file was changed"
-    return None
+    return outcome
 
 
 def main(samples: Path, scratch: Path, seed: str, first: int, count: int) -> None:
@@ -82,9 +86,8 @@ def main(samples: Path, scratch: Path, seed: str, first: int, count: int) -> Non
         folder.mkdir()
         kind = write_case(samples, kinds, folder, seed, number)
         print(json.dumps({"number": number, "kind": kind}), file=replies, flush=True)
-        fault = run_case(kinds[kind], folder)
-        if fault is not None:
-            print(json.dumps({"number": number, "kind": kind, "fault": fault}), file=replies, flush=True)
+        outcome = run_case(kinds[kind], folder)
+        print(json.dumps({"number": number, "kind": kind, "outcome": outcome}), file=replies, flush=True)
         with contextlib.suppress(OSError):
             shutil.rmtree(folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import selectors
@@ -10,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Counter, Dict, List, NamedTuple, Optional, Tuple
 
-from fuzz.child import write_case
+from fuzz.child import READ, REFUSED, write_case
 from fuzz.targets import targets
 
 _SECONDS = 10.0
@@ -36,8 +37,12 @@ class Fault(NamedTuple):
     saved: Path
 
 
-def run(samples: Path, keep: Path, seed: str, count: int) -> List[Fault]:
-    """Read `count` mutated files and return the faults.
+Tally = Dict[str, Counter[str]]
+"""The number of files that were read and refused, by kind."""
+
+
+def run(samples: Path, keep: Path, seed: str, count: int) -> Tuple[List[Fault], Tally]:
+    """Read `count` mutated files and return the faults and a tally.
 
     Args:
         samples: the folder that `fuzz.targets.write_samples` filled.
@@ -46,29 +51,33 @@ def run(samples: Path, keep: Path, seed: str, count: int) -> List[Fault]:
         count: number of files.
     """
     faults: List[Fault] = []
+    tally: Tally = collections.defaultdict(collections.Counter)
     first = 0
     while first < count:
         with tempfile.TemporaryDirectory(dir=keep.parent) as scratch:
             found, last, end = _run_child(samples, Path(scratch), seed, first, count - first)
             if end is not None:
-                found.append({**last, "fault": end})
+                found.append({**last, "outcome": end})
         for one in found:
+            if one["outcome"] in (READ, REFUSED):
+                tally[one["kind"]][one["outcome"]] += 1
+                continue
             saved = keep / f"{one['kind']}-{seed}-{one['number']}"
             shutil.rmtree(saved, ignore_errors=True)
             saved.mkdir(parents=True)
             write_case(samples, targets(samples), saved, seed, one["number"])
-            faults.append(Fault(one["kind"], one["number"], one["fault"], saved))
+            faults.append(Fault(one["kind"], one["number"], one["outcome"], saved))
         first = last["number"] + 1
-    return faults
+    return faults, tally
 
 
 def _run_child(samples: Path, scratch: Path, seed: str, first: int, count: int) -> Any:
-    """Return the faults, the last case, and why the process ended in that case; None if it ended properly."""
+    """Return the outcomes, the last case, and why the process ended in it; None if it ended properly."""
     arguments = [sys.executable, "-m", "fuzz.child", str(samples), str(scratch), seed, str(first), str(count)]
     tests = str(Path(__file__).parents[1])
     path = os.pathsep.join([tests, str(Path(tests).parent), os.environ.get("PYTHONPATH", "")])
     log = scratch / "log"
-    faults: List[Dict[str, Any]] = []
+    outcomes: List[Dict[str, Any]] = []
     last: Dict[str, Any] = {"number": first - 1, "kind": "start"}
     with log.open("wb") as errors, subprocess.Popen(
         arguments,
@@ -83,7 +92,7 @@ def _run_child(samples: Path, scratch: Path, seed: str, first: int, count: int) 
         while True:
             if not selector.select(seconds):
                 child.kill()
-                return faults, last, f"no end after {seconds:.0f} s"
+                return outcomes, last, f"no end after {seconds:.0f} s"
             block = os.read(child.stdout.fileno(), 1 << 16)
             if not block:
                 break
@@ -91,11 +100,11 @@ def _run_child(samples: Path, scratch: Path, seed: str, first: int, count: int) 
             for line in lines:
                 reply = json.loads(line)
                 seconds, last = _SECONDS, {"number": reply["number"], "kind": reply["kind"]}
-                if "fault" in reply:
-                    faults.append(reply)
+                if "outcome" in reply:
+                    outcomes.append(reply)
         code: Optional[int] = child.wait()
     if last["number"] == first + count - 1 and code == 0:
-        return faults, last, None
+        return outcomes, last, None
     if last["kind"] == "start":
         raise RuntimeError(log.read_text(errors="replace")[-2000:])
-    return faults, last, f"the process ended with {code}: {log.read_text(errors='replace')[-500:]}"
+    return outcomes, last, f"the process ended with {code}: {log.read_text(errors='replace')[-500:]}"

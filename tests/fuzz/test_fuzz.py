@@ -31,7 +31,9 @@ def test_mutated_files_are_read_or_refused_in_one_line(samples: Path, tmp_path: 
     keep = Path(os.environ.get("ADQ_EDGE_FUZZ_KEEP") or tmp_path / "faults").absolute()
     keep.mkdir(parents=True, exist_ok=True)
     print(f"seed {SEED}, {COUNT} files")
-    faults = run(samples, keep, SEED, COUNT)
+    faults, tally = run(samples, keep, SEED, COUNT)
+    for kind, outcomes in sorted(tally.items()):
+        print(f"{kind}: {dict(outcomes)}")
     kinds = collections.Counter((fault.kind, fault.text.strip().splitlines()[-1]) for fault in faults)
     for (kind, text), count in kinds.most_common():
         first = next(fault for fault in faults if fault.kind == kind and fault.text.strip().endswith(text))
