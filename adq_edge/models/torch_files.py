@@ -7,6 +7,7 @@ file, its size and entries are checked; after it, every tensor. So a small file 
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import pickletools
 import re
@@ -74,14 +75,15 @@ def write_torch_file(path: Path, content: Mapping[str, Any]) -> None:
 
 def _check_archive(file: IO[bytes], path: Path) -> None:
     """Check that reading takes no more memory than the file has bytes, and leave `file` at its start."""
-    start = file.read(len(_ARCHIVE))
+    start, size = file.read(len(_ARCHIVE)), os.fstat(file.fileno()).st_size
     file.seek(0)
     try:
         if start == _ARCHIVE:
             _check_entries(file, path)
         elif start.startswith(_PICKLE):
             for _ in range(_PICKLES_OF_STREAM):
-                _check_calls(file, path)
+                if file.tell() < size:  # otherwise torch refuses the file as another kind
+                    _check_calls(file, path)
     except CheckpointError:
         raise
     except Exception as error:  # zipfile and pickletools raise several kinds for damaged files
