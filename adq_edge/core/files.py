@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import Union
 
+from adq_edge.core.reading import open_regular
 from adq_edge.core.staging import CONTAINER, settle, settle_folder
 from adq_edge.core.storage import storage_errors
 from adq_edge.core.targets import Kind, check_writable, is_stream, json_kind, read_head
@@ -38,13 +40,10 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of the content of a file as 64 hexadecimal digits.
 
     Raises:
-        StorageError: the file cannot be read.
+        StorageError: the file cannot be read, or is not a regular file.
     """
     digest = hashlib.sha256()
-    with storage_errors(path):
-        if path.exists() and not path.is_file():
-            raise StorageError("not a regular file", where=path, fix="Name a file")
-    with storage_errors(path), path.open("rb") as file:
+    with open_regular(path, sys.maxsize) as file:
         for block in iter(lambda: file.read(_HASH_BLOCK), b""):
             digest.update(block)
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Dict, Iterator, List, Tuple
 
 from adq_edge.core.errors import StorageError
-from adq_edge.core.files import storage_errors
+from adq_edge.core.storage import storage_errors
 
 LARGEST_JSON = 32 * 2**20
 """Bytes of a JSON file; the recording of an hour at 10 Hz takes 4 MB."""
