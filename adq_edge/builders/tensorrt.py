@@ -142,7 +142,7 @@ class _Attempts:
             try:
                 return self._build()
             except FailedBuildError as failed:
-                if not self._adapt(failed.failure):
+                if not self._change_settings(failed.failure):
                     raise
 
     def details(self, built: Built) -> TensorRTDetails:
@@ -175,10 +175,10 @@ class _Attempts:
             title = f"Building with {self._settings.runtime.label} {self._settings.version}"
             return run_job(job, title, memory_limit_mb=self._settings.options.memory_limit_mb)
 
-    def _adapt(self, failure: Failure) -> bool:
+    def _change_settings(self, failure: Failure) -> bool:
         """Change the settings of the next attempt; return False if none is left to change."""
         if failure.kind is FailureKind.NO_IMPLEMENTATION:
-            return self._strip(failure.layer or "")
+            return self._keep_in_float(failure.layer or "")
         self._tries += 1
         old = self._settings
         if failure.kind is FailureKind.OUT_OF_MEMORY:
@@ -189,7 +189,7 @@ class _Attempts:
             self._settings = dataclasses.replace(old, workspace_mb=more)
         return self._tries < MOST_TRIES and self._settings != old
 
-    def _strip(self, failing: str) -> bool:
+    def _keep_in_float(self, failing: str) -> bool:
         """Keep in float the layers named in TensorRT's error (fused names, joined by " + ")."""
         calibrated = self._inputs.calibrated
         if calibrated is None or len(self._stripped) >= MOST_STRIPPED:

@@ -47,7 +47,7 @@ def make_graph(inputs: BuildInputs, route: Route) -> TensorRTGraph:
     calibrated = inputs.calibrated
     passes = pipelines.TENSORRT[route][inputs.precision]
     if inputs.precision is Precision.INT8 and calibrated is not None:
-        graph = _integer(inputs, calibrated, route, passes)
+        graph = _make_int8_graph(inputs, calibrated, route, passes)
     else:
         proto = run_passes(inputs.model.proto, passes)
         graph = TensorRTGraph(proto, route, networks_of(inputs.model), (), {})
@@ -56,7 +56,7 @@ def make_graph(inputs: BuildInputs, route: Route) -> TensorRTGraph:
     return graph
 
 
-def _integer(
+def _make_int8_graph(
     inputs: BuildInputs, calibrated: CalibratedModel, route: Route, passes: pipelines.Passes
 ) -> TensorRTGraph:
     model, ranges, float_layers = calibrated.float_model, calibrated.ranges.tensors, inputs.float_layers
@@ -68,7 +68,7 @@ def _integer(
         half = tuple(layer.node.name for layer in model.region.operators if layer.node.name not in integers)
         amax = dynamic_ranges(model, ranges)
     elif route is Route.EXPLICIT:
-        float_layers = (*float_layers, *_transposed(model))
+        float_layers = (*float_layers, *_transposed_convolutions(model))
     context = PassContext(
         Target.TENSORRT, ranges, calibrated.rounded_weights, float_layers, region=model.region
     )
@@ -76,7 +76,7 @@ def _integer(
     return TensorRTGraph(proto, route, networks_of(model), half, amax)
 
 
-def _transposed(model: FloatModel) -> Iterator[str]:
+def _transposed_convolutions(model: FloatModel) -> Iterator[str]:
     """Yield the transposed convolutions, which stay float16 with explicit quantization.
 
     TensorRT 8 misreads the axis of Q/DQ pairs on their weights, or rejects them (NVIDIA/TensorRT #1694,

@@ -109,7 +109,9 @@ def _check_options(device: Device, precision: Precision, options: TensorRTOption
     if options.compute_capabilities and device is not Device.RTX:
         raise BuildError("--sm is for --device rtx only", fix="Omit --sm: TensorRT builds for the local GPU")
     if device is Device.RTX and not options.compute_capabilities and not Path("/proc/driver/nvidia").exists():
-        raise BuildError("no local NVIDIA GPU to compile for", fix=f"Name one: --sm 86; {_known()}")
+        raise BuildError(
+            "no local NVIDIA GPU to compile for", fix=f"Name one: --sm 86; {_list_capabilities()}"
+        )
     if device is Device.JETSON and read_jetson() is None:
         fix = "Run adq-edge on the board, or give --device cpu, cuda or rtx"
         raise BuildError("this machine is not a Jetson", fix=fix)
@@ -130,11 +132,13 @@ def _compute_capability(text: str) -> str:
     found = re.fullmatch(r"(?:sm_?)?(\d+)\.?(\d)", text.strip().lower())
     name = f"{found.group(1)}.{found.group(2)}" if found else text
     if name not in RTX_COMPUTE_CAPABILITIES:
-        raise BuildError(f"TensorRT-RTX does not compile for --sm {text}", fix=_known().capitalize())
+        raise BuildError(
+            f"TensorRT-RTX does not compile for --sm {text}", fix=_list_capabilities().capitalize()
+        )
     return name
 
 
-def _known() -> str:
+def _list_capabilities() -> str:
     return f"use one of: {', '.join(name.replace('.', '') for name in RTX_COMPUTE_CAPABILITIES)}"
 
 

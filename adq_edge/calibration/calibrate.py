@@ -111,7 +111,7 @@ def calibrate_bundle(
     sha256, fingerprint = bundle.manifest.model_sha256, source.fingerprint()
     measured: Dict[str, MeasuredRanges] = {}
     for spec, path in paths.items():
-        earlier = _reuse(path, model, sha256, (spec, fingerprint, len(source)))
+        earlier = _read_earlier(path, model, sha256, (spec, fingerprint, len(source)))
         if earlier is not None:
             measured[spec] = earlier
     missing = [spec for spec in calibrators if spec not in measured]
@@ -179,7 +179,7 @@ def file_name(spec: str, source: CalibrationSource) -> str:
     return f"{quote(spec.replace(':', '='), safe='=')}-{quote(source.name, safe='+')}-{len(source)}.json"
 
 
-def _reuse(
+def _read_earlier(
     path: Path, model: FloatModel, sha256: str, request: Tuple[str, str, int]
 ) -> Optional[MeasuredRanges]:
     """Return the content of a file if it is the result for (calibrator, fingerprint, number of images)."""

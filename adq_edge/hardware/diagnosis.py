@@ -47,9 +47,9 @@ def find_capabilities(inventory: Inventory) -> Tuple[Capability, ...]:
     torch = inventory.library("torch")
     elsewhere = "" if inventory.jetson is None else "; train on a workstation"
     return (
-        *(_cpu_engines(inventory, runtime) for runtime in RUNTIMES.values() if runtime.on_cpu),
-        _rtx(inventory),
-        _tensorrt(inventory),
+        *(_cpu_capability(inventory, runtime) for runtime in RUNTIMES.values() if runtime.on_cpu),
+        _rtx_capability(inventory),
+        _tensorrt_capability(inventory),
         _capability(
             TRAINING,
             None if torch.problem is None else f"torch: {torch.problem}{elsewhere}",
@@ -80,15 +80,15 @@ def _capability(
     return Capability(name, problem is None, reason if problem is None else problem)
 
 
-def _cpu_engines(inventory: Inventory, runtime: Runtime) -> Capability:
+def _cpu_capability(inventory: Inventory, runtime: Runtime) -> Capability:
     libraries = [inventory.library(name) for name in (*_CPU_LIBRARIES, runtime.name)]
     problems = (f"{library.name}: {library.problem}" for library in libraries if library.problem is not None)
     version = inventory.library(runtime.name).version
     name, reason = f"CPU engines, {runtime.label}", f"{runtime.name} {version}"
-    return _capability(name, next(problems, None), reason, next(_unchecked(*libraries), None))
+    return _capability(name, next(problems, None), reason, next(_unchecked_libraries(*libraries), None))
 
 
-def _rtx(inventory: Inventory) -> Capability:
+def _rtx_capability(inventory: Inventory) -> Capability:
     rtx = _find(inventory, Product.RTX)
     name = "TensorRT-RTX engines ahead of time, without a GPU"
     if rtx is None:
@@ -97,8 +97,8 @@ def _rtx(inventory: Inventory) -> Capability:
     return _capability(name, rtx.problem, f"TensorRT-RTX {rtx.version}", unchecked)
 
 
-def _tensorrt(inventory: Inventory) -> Capability:
-    unchecked = inventory.cuda_unchecked or next(_unfinished(inventory), None)
+def _tensorrt_capability(inventory: Inventory) -> Capability:
+    unchecked = inventory.cuda_unchecked or next(_unfinished_checks(inventory), None)
     problem = _tensorrt_problem(inventory)
     if not inventory.has_gpu and inventory.cuda_unchecked is not None:
         problem = None
@@ -214,23 +214,23 @@ def _low_power(inventory: Inventory) -> Optional[str]:
 
 
 def _unfinished_check(inventory: Inventory) -> Optional[str]:
-    unchecked = next(_unfinished(inventory), None)
+    unchecked = next(_unfinished_checks(inventory), None)
     if unchecked is None:
         return None
     return f"{unchecked}. The machine may be busy or out of memory: run adq-edge doctor again when it is idle"
 
 
-def _unfinished(inventory: Inventory) -> Iterator[str]:
+def _unfinished_checks(inventory: Inventory) -> Iterator[str]:
     """Yield the checks that could not be finished."""
     if inventory.cuda_unchecked is not None:
         yield inventory.cuda_unchecked
     for tensorrt in inventory.tensorrts:
         if tensorrt.unchecked is not None:
             yield f"{_title(tensorrt)}: {tensorrt.unchecked}"
-    yield from _unchecked(*inventory.libraries)
+    yield from _unchecked_libraries(*inventory.libraries)
 
 
-def _unchecked(*libraries: Library) -> Iterator[str]:
+def _unchecked_libraries(*libraries: Library) -> Iterator[str]:
     return (f"{library.name}: {library.unchecked}" for library in libraries if library.unchecked is not None)
 
 

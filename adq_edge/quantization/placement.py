@@ -106,11 +106,11 @@ def _inputs_for_tensorrt(operator: NetworkOperator, index: GraphIndex, early: Se
         return operator.inputs
     if operator.node.op_type in POOLING:
         return ()  # commutes with Q/DQ: TensorRT moves the pair at its output to its input
-    main_branch = next((name for name in operator.inputs if _fuses(name, index)), None)
+    main_branch = next((name for name in operator.inputs if _is_fused_branch(name, index)), None)
     return tuple(name for name in operator.inputs if name != main_branch and name not in early)
 
 
-def _fuses(tensor: str, index: GraphIndex) -> bool:
+def _is_fused_branch(tensor: str, index: GraphIndex) -> bool:
     """Return True if a tensor is a convolution's output that only the addition reads."""
     producer = index.producers.get(tensor)
     return producer is not None and producer.op_type in WEIGHTED and index.only_consumer(tensor) is not None

@@ -84,7 +84,7 @@ def set_goal(bundle: Bundle, max_drop: float, options: BuildOptions) -> Goal:
         DataError: `data` is not a dataset, or no category has both normal and defective test images.
         CalibrationError: there are no normal images.
     """
-    labeled = _labeled(bundle, options.data)
+    labeled = _labeled_dataset(bundle, options.data)
     if labeled is not None:
         folder: Optional[Path] = labeled.root
     elif options.calib_data is not None and options.calib_data != RANDOM_NORMAL:
@@ -98,7 +98,7 @@ def set_goal(bundle: Bundle, max_drop: float, options: BuildOptions) -> Goal:
     return Goal(max_drop, labeled, images, folder, options.keep_nearest)
 
 
-def _labeled(bundle: Bundle, data: Optional[Union[str, Path]]) -> Optional[Dataset]:
+def _labeled_dataset(bundle: Bundle, data: Optional[Union[str, Path]]) -> Optional[Dataset]:
     trained_on = bundle.manifest.data
     if data is None and (trained_on is None or not Path(trained_on).is_dir()):
         return None

@@ -64,8 +64,8 @@ def find_plan(
                     return trials.meets_goal(engine, count)
 
             fewest = smallest_prefix(meets_goal, len(order))
-        search = _describe(goal, calibrated, trials, holds=fewest is not None)
-    count = _nearest(goal, search) if fewest is None else fewest
+        search = _describe_search(goal, calibrated, trials, holds=fewest is not None)
+    count = _choose_nearest(goal, search) if fewest is None else fewest
     return Plan(inputs.bundle.manifest.model_sha256, builder.target, tuple(order[:count]), search)
 
 
@@ -111,7 +111,7 @@ def _worst_first(
     return [sensitivity.layer for sensitivity in sensitivities]
 
 
-def _describe(goal: Goal, calibrated: CalibratedModel, trials: Trials, holds: bool) -> Search:
+def _describe_search(goal: Goal, calibrated: CalibratedModel, trials: Trials, holds: bool) -> Search:
     return Search(
         max_drop=goal.max_drop,
         measure=goal.measure,
@@ -127,7 +127,7 @@ def _describe(goal: Goal, calibrated: CalibratedModel, trials: Trials, holds: bo
     )
 
 
-def _nearest(goal: Goal, search: Search) -> int:
+def _choose_nearest(goal: Goal, search: Search) -> int:
     """Return the number of float32 layers with the smallest drop if the goal accepts it."""
     best = min(search.steps, key=lambda step: (step.drop, step.float_layers))
     if goal.keep_nearest:

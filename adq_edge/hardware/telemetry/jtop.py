@@ -76,9 +76,9 @@ class JtopSource:
 
 
 def _power(power: Any) -> Values:
-    rails = dict(_items(_part(power, "rail")))
-    total = _part(power, "tot")
-    if isinstance(_part(total, "name"), str):
+    rails = dict(_items(_entry(power, "rail")))
+    total = _entry(power, "tot")
+    if isinstance(_entry(total, "name"), str):
         rails[total["name"]] = total
     milliwatts = {name: _number(rail, "power") for name, rail in rails.items()}
     return plausible_power({name: None if mw is None else mw / 1000 for name, mw in milliwatts.items()})
@@ -86,9 +86,9 @@ def _power(power: Any) -> Values:
 
 def _clocks(gpus: Any, memory: Any) -> Values:
     known = [gpu for _, gpu in _items(gpus)]
-    integrated = [gpu for gpu in known if _part(gpu, "type") == "integrated"]
+    integrated = [gpu for gpu in known if _entry(gpu, "type") == "integrated"]
     gpu = next(iter(integrated or known), None)
-    clocks = {"gpu": _number(_part(gpu, "freq"), "cur"), "emc": _number(_part(memory, "EMC"), "cur")}
+    clocks = {"gpu": _number(_entry(gpu, "freq"), "cur"), "emc": _number(_entry(memory, "EMC"), "cur")}
     return {name: _mhz(clock) for name, clock in clocks.items() if clock is not None}
 
 
@@ -106,13 +106,13 @@ def _items(mapping: Any) -> List[Tuple[str, Any]]:
     return [(name, value) for name, value in mapping.items() if isinstance(name, str)]
 
 
-def _part(mapping: Any, name: str) -> Any:
+def _entry(mapping: Any, name: str) -> Any:
     return mapping.get(name) if isinstance(mapping, Mapping) else None
 
 
 def _number(mapping: Any, name: str) -> Optional[float]:
     """Return a finite number of a dictionary; None for any other value."""
-    value = _part(mapping, name)
+    value = _entry(mapping, name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return float(value)

@@ -146,7 +146,7 @@ class Recorder:
     def _run(self) -> None:
         due = time.perf_counter()
         while not self._stop.is_set():
-            self._take()
+            self._take_sample()
             # Skip the instants that a late sample missed; later samples keep the schedule.
             now = time.perf_counter()
             due += self._period * max(1.0, (now - due) // self._period + 1)
@@ -154,7 +154,7 @@ class Recorder:
         with contextlib.suppress(Exception):
             self.source.close()
 
-    def _take(self) -> None:
+    def _take_sample(self) -> None:
         # A failed sensor must not end a benchmark.
         sample: Optional[TelemetrySample] = TelemetrySample()
         with contextlib.suppress(Exception):

@@ -53,12 +53,12 @@ def open_source(root: Path = Path("/"), hertz: float = 10.0) -> Optional[Telemet
     return None if other is None else _WithThrottling(other, Throttling(root))
 
 
-def _with_power(mark: Path, opens: Callable[[Path], TelemetrySource]) -> Optional[TelemetrySource]:
-    """Open a source if its file `mark` exists; None if it does not open or reports no power."""
-    if not mark.exists():
+def _with_power(marker: Path, open_it: Callable[[Path], TelemetrySource]) -> Optional[TelemetrySource]:
+    """Open a source if its file `marker` exists; None if it does not open or reports no power."""
+    if not marker.exists():
         return None
     try:
-        source = opens(mark)
+        source = open_it(marker)
     except Exception:  # a broken program or service may raise any error
         return None
     has_power = False

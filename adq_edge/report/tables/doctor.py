@@ -51,7 +51,9 @@ def _hardware(inventory: Inventory) -> Iterator[_Row]:
     environment, memory, jetson = inventory.environment, inventory.memory, inventory.jetson
     yield "machine", _machine(inventory)
     quota = environment.cpu_quota
-    limit = "" if quota is None else f"; CPU limit of the container: {quota:g} cores"
+    limit = (
+        "" if quota is None else f"; CPU limit of the container: {quota:g} core{'' if quota == 1 else 's'}"
+    )
     yield "processor", f"{environment.cpu}, {environment.logical_cores} logical cores{limit}"
     yield "memory", _UNKNOWN if memory is None else _memory(memory)
     if inventory.memory_limit is not None:
