@@ -41,8 +41,8 @@ def predict(
     from adq_edge.artifacts import workspace
     from adq_edge.core.console import console
     from adq_edge.core.json_lines import print_json_line
-    from adq_edge.evaluation.image_inputs import split_arguments
     from adq_edge.evaluation.predict import predict as run
+    from adq_edge.evaluation.predict_arguments import split_arguments
     from adq_edge.runtimes.registry import load_engine
 
     engine, images = split_arguments(paths)

@@ -6,18 +6,13 @@ import collections.abc
 import dataclasses
 import os
 from pathlib import Path, PurePath
-from typing import Any, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Iterable, Iterator, List, Sequence, Union
 
-import cv2
 import numpy as np
 
-from adq_edge.artifacts.bundle import MANIFEST_FILE
-from adq_edge.artifacts.file_kinds import describe_non_engine
-from adq_edge.artifacts.sidecar import sidecar_path
-from adq_edge.core.errors import DataError, EngineError
-from adq_edge.core.files import storage_errors
+from adq_edge.core.errors import DataError
 from adq_edge.core.heat_map_files import is_heat_map
-from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images, is_folder
+from adq_edge.core.image_file import find_images, is_folder
 from adq_edge.core.imaging import read_image
 
 ImageInput = Union[str, Path, np.ndarray]
@@ -191,54 +186,3 @@ def _not_an_image(value: object, where: str) -> DataError:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     what = "None" if value is None else f"of type {name}"
     return DataError(f"{what}, neither a path nor a numpy array", where=where, fix=_EXPECTED)
-
-
-class PredictArguments(NamedTuple):
-    """The arguments of the command `predict`.
-
-    Attributes:
-        engine: the engine file; None if the user named images only.
-        images: image files and folders.
-    """
-
-    engine: Optional[Path]
-    images: Tuple[Path, ...]
-
-
-def split_arguments(paths: Sequence[Path]) -> PredictArguments:
-    """Split the arguments of the command `predict` into an engine, which may be missing, and images.
-
-    The first path is the engine, unless it is a folder or an image file. A bundle counts as a wrong engine,
-    not as a folder of images.
-
-    Raises:
-        DataError: an engine without images, or an engine that is not the first path.
-        EngineError: one path alone, which is neither an engine nor an image.
-    """
-    first, *others = paths
-    for path in others:
-        with storage_errors(path):
-            if sidecar_path(path).is_file():
-                fix = "Name the engine first, and one only: adq-edge predict [ENGINE] IMAGE_OR_FOLDER"
-                raise DataError("an engine among the images", where=path, fix=fix)
-    with storage_errors(first):
-        if _is_image_argument(first):
-            return PredictArguments(None, tuple(paths))
-    if not others:
-        other = describe_non_engine(first)
-        if other is not None:
-            raise EngineError(other.what, where=first, fix=other.fix)
-        raise DataError(
-            "an image is missing" if first.exists() else "no such file or folder",
-            where=first,
-            fix="Name images: adq-edge predict [ENGINE] IMAGE_OR_FOLDER",
-        )
-    return PredictArguments(first, tuple(others))
-
-
-def _is_image_argument(path: Path) -> bool:
-    if path.is_dir():
-        return not (path / MANIFEST_FILE).is_file()
-    if sidecar_path(path).is_file():
-        return False
-    return path.suffix.lower() in IMAGE_SUFFIXES or (path.is_file() and cv2.haveImageReader(str(path)))

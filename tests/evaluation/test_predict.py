@@ -23,8 +23,8 @@ from adq_edge.core.errors import DataError, EngineError, StorageError
 from adq_edge.core.files import sha256
 from adq_edge.core.imaging import read_image
 from adq_edge.evaluation.evaluate import evaluate
-from adq_edge.evaluation.image_inputs import split_arguments
 from adq_edge.evaluation.predict import predict
+from adq_edge.evaluation.predict_arguments import split_arguments
 from adq_edge.runtimes.registry import load_engine
 from factories.command_line import run_cli
 from factories.images import leftovers
