@@ -38,11 +38,9 @@ def split_arguments(paths: Sequence[Path]) -> PredictArguments:
         EngineError: one path alone, which is neither an engine nor an image.
     """
     first, *others = paths
-    for path in others:
-        with storage_errors(path):
-            if sidecar_path(path).is_file():
-                fix = "Name the engine first, and one only: adq-edge predict [ENGINE] IMAGE_OR_FOLDER"
-                raise DataError("an engine among the images", where=path, fix=fix)
+    for path in filter(_is_engine, others):
+        fix = "Name the engine first, and one only: adq-edge predict [ENGINE] IMAGE_OR_FOLDER"
+        raise DataError("an engine among the images", where=path, fix=fix)
     with storage_errors(first):
         if _is_image_argument(first):
             return PredictArguments(None, tuple(paths))
@@ -58,9 +56,16 @@ def split_arguments(paths: Sequence[Path]) -> PredictArguments:
     return PredictArguments(first, tuple(others))
 
 
+def _is_engine(path: Path) -> bool:
+    try:
+        return path.is_file() and sidecar_path(path).is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
 def _is_image_argument(path: Path) -> bool:
     if path.is_dir():
         return not (path / MANIFEST_FILE).is_file()
-    if sidecar_path(path).is_file():
+    if _is_engine(path):
         return False
     return path.suffix.lower() in IMAGE_SUFFIXES or (path.is_file() and cv2.haveImageReader(str(path)))

@@ -227,7 +227,9 @@ def test_first_argument_is_an_engine_unless_it_is_an_image_or_a_folder(tmp_path:
 
     assert split("a.png", "b.PNG") == (None, ["a.png", "b.PNG"])
     assert split("images") == (None, ["images"])
-    assert split("e.onnx", "images", "a.png") == ("e.onnx", ["images", "a.png"])
+    long = "n" * 300 + ".png"
+    assert split("e.onnx", "images", ".", "/", "..", long) == ("e.onnx", ["images", ".", "/", "..", long])
+    assert split(".") == (None, ["."])
     assert split("bundle", "a.png") == ("bundle", ["a.png"])  # the engine's reader says what it is
     with pytest.raises(DataError, match=r"e\.onnx: an image is missing"):
         split("e.onnx")
