@@ -8,6 +8,7 @@ BUNDLE/ranges/*.json    activation ranges, one file per calibration
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Dict, Optional, Tuple, Union
 
@@ -16,6 +17,7 @@ from adq_edge.core.files import is_plain_name, settle, sha256
 from adq_edge.core.records import Record, record
 from adq_edge.core.sizes import check_size
 
+CHECKPOINT_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".safetensors"})
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 RANGES_FOLDER = "ranges"
@@ -139,6 +141,9 @@ def open_bundle(path: Union[str, Path]) -> Bundle:
         raise BundleError(
             "an ONNX file, not a bundle", where=path, fix="Give a folder that `adq-edge export` wrote"
         )
+    if path.suffix in CHECKPOINT_SUFFIXES and path.is_file():
+        fix = f"Make a bundle from it: adq-edge export {shlex.quote(str(path))}"
+        raise BundleError("a checkpoint, not a bundle", where=path, fix=fix)
     settle(path / MANIFEST_FILE)
     if not path.is_dir():
         fix = "Check the path, or make it: adq-edge export CHECKPOINT"

@@ -8,11 +8,10 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from adq_edge.artifacts.bundle import MANIFEST_FILE, MODEL_FILE, RANGES_FOLDER
+from adq_edge.artifacts.bundle import CHECKPOINT_SUFFIXES, MANIFEST_FILE, MODEL_FILE, RANGES_FOLDER
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.image_file import IMAGE_SUFFIXES
 
-_CHECKPOINT_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".safetensors"})
 _SCHEMA = re.compile(rb'\s*{\s*"schema": "(adq-edge/[a-z-]{1,30})"')
 _START = 256
 """Number of bytes at the start of a file that name its kind."""
@@ -36,7 +35,7 @@ def describe_non_engine(path: Path) -> Optional[OtherFile]:
         return OtherFile("the model of a bundle, not an engine", _build(path.parent))
     if suffix == ".json":
         return _describe_json(path)
-    if suffix in _CHECKPOINT_SUFFIXES or _is_checkpoint(path):
+    if suffix in CHECKPOINT_SUFFIXES or _is_checkpoint(path):
         fix = f"Make an engine from it: adq-edge export {shlex.quote(str(path))}, then adq-edge build"
         return OtherFile("a checkpoint, not an engine", fix)
     if suffix in IMAGE_SUFFIXES:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from adq_edge.artifacts.bundle import open_bundle
 from adq_edge.artifacts.sidecar import read_sidecar, sidecar_path
-from adq_edge.core.errors import EngineError, StorageError
+from adq_edge.core.errors import BundleError, EngineError, StorageError
 from factories.images import write_image
 
 
@@ -34,6 +35,8 @@ def test_other_files_of_the_workflow_are_named_with_the_verb_that_makes_an_engin
     )
     renamed = tmp_path / "weights"
     shutil.copy(str(checkpoint), str(renamed))
+    with pytest.raises(BundleError, match=f"a checkpoint, not a bundle.*: adq-edge export {checkpoint}"):
+        open_bundle(checkpoint)
     for path in (checkpoint, renamed):
         fix = f"Make an engine from it: adq-edge export {path}, then adq-edge build"
         assert complaint(path) == f"a checkpoint, not an engine. {fix}."
