@@ -17,7 +17,7 @@ from adq_edge.core.files import is_plain_name, settle, sha256
 from adq_edge.core.records import Record, record
 from adq_edge.core.sizes import check_size
 
-CHECKPOINT_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".safetensors"})
+CHECKPOINT_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".safetensors", ".tar"})
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 RANGES_FOLDER = "ranges"
