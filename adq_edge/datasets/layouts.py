@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import zlib
 from pathlib import Path
 from typing import Dict, Iterable, List, Set, Tuple
@@ -27,6 +28,7 @@ from typing import Dict, Iterable, List, Set, Tuple
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import storage_errors
 from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images, is_folder, list_folder
+from adq_edge.core.reading import read_regular
 
 GOOD = "good"
 GOOD_NAMES = ("good", "ok", "normal", "okay", "pass", "defect_free", "no_defect", "non_defective")
@@ -40,6 +42,7 @@ _TEST_NAMES = ("test", "test_public")
 _VALIDATION_NAMES = ("validation", "val", "valid")
 _ONLY_NORMAL = "normal images only: nothing to test on"
 _SHOWN = 5  # names in a message
+_LARGEST_TABLE = 2**26  # bytes of VisA's table
 _HELD_OUT = 5  # one of so many normal images, where a layout has no split
 
 
@@ -276,13 +279,13 @@ def _visa_split(folder: Path) -> Dict[str, str]:
     table = folder.resolve().parent / "split_csv" / "1cls.csv"
     if not table.is_file():
         return {}
-    with storage_errors(table), table.open(encoding="utf-8", errors="replace", newline="") as file:
-        try:
-            return {row["image"]: row["split"] for row in csv.DictReader(file)}
-        except (csv.Error, KeyError) as error:
-            raise DataError(
-                "not VisA's table of image and split", where=table, fix="Restore or remove the file"
-            ) from error
+    text = read_regular(table, _LARGEST_TABLE).decode("utf-8-sig", "replace")
+    try:
+        return {row["image"]: row["split"] for row in csv.DictReader(io.StringIO(text, newline=""))}
+    except (csv.Error, KeyError) as error:
+        raise DataError(
+            "not VisA's table of image and split", where=table, fix="Restore or remove the file"
+        ) from error
 
 
 def _count(images: List[Path]) -> str:

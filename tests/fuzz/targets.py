@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import random
 import shutil
+import zlib
 from pathlib import Path
 from typing import Callable, Dict, Tuple
 
@@ -54,6 +56,7 @@ def write_samples(folder: Path, bundle: Path) -> None:
     build(folder / "bundle" / "parts", folder / "engine" / "e.onnx", precision=Precision.INT8)
     make.write_customer(folder / "results")
     write_dataset(folder / "data" / "parts", categories=1)
+    _write_visa(folder)
     texts = folder / "text"
     texts.mkdir()
     shutil.copy(TRANSCRIPTS / "jetpack6-agx-orin.txt", texts / "tegrastats.txt")
@@ -68,6 +71,19 @@ def write_samples(folder: Path, bundle: Path) -> None:
         "layer1.0.conv1.weight": torch.ones(2, 2),
     }
     torch.save(state, texts / "teacher.pth")
+
+
+def _write_visa(folder: Path) -> None:
+    from factories.images import write_image
+
+    rows = ["object,split,label,image,mask"]
+    for number in range(4):
+        name = f"candle/Data/Images/Normal/{number}.png"
+        write_image(folder / "visa" / name, number)
+        rows.append(f"candle,{'test' if number % 2 else 'train'},normal,{name},")
+    write_image(folder / "visa" / "candle/Data/Images/Anomaly/9.png", 9)
+    (folder / "visa" / "split_csv").mkdir()
+    (folder / "visa" / "split_csv" / "1cls.csv").write_text("\n".join(rows))
 
 
 def targets(samples: Path) -> Dict[str, Target]:
@@ -87,6 +103,8 @@ def targets(samples: Path) -> Dict[str, Target]:
         "checkpoint": Target(("bundle/parts.pt",), mutate_archive, _checkpoint, "bundle"),
         "image": Target(_names(samples, "data", "parts/*/test/spot/*.png"), mutate_bytes, _image, "data"),
         "mask": Target(_names(samples, "data", "parts/*/ground_truth/*/*.png"), mutate_bytes, _mask, "data"),
+        "dataset": Target(_names(samples, "data", "parts/*/*/*/*.png"), mutate_bytes, _dataset, "data"),
+        "table": Target(("visa/split_csv/1cls.csv",), mutate_bytes, _dataset, "visa"),
         "telemetry": Target(("text/tegrastats.txt",), mutate_bytes, _telemetry, "text"),
         "cache": Target(("text/calibration.cache",), mutate_bytes, _cache, "text"),
         "plan": Target(("text/plan.json",), mutate_json, _plan, "text"),
@@ -170,6 +188,35 @@ def _mask(folder: Path, name: str) -> None:
     from adq_edge.core.imaging import read_mask
 
     read_mask(folder / name, (64, 64))
+
+
+_NAMES = (
+    "\x1b[31m.png",
+    "x" * 250 + ".png",
+    ".x.png",
+    "x.PNG",
+    "\udcff.png",
+    "\u202e.jpg",
+    "a\nb.png",
+    "x.gif",
+)
+
+
+def _dataset(folder: Path, name: str) -> None:
+    """Read a dataset in which the file stands under a strange name, too, and all of its images."""
+    from adq_edge.core.imaging import read_image, read_mask
+    from adq_edge.datasets.mvtec import read_dataset
+
+    content = (folder / name).read_bytes()
+    with contextlib.suppress(OSError):
+        (folder / name).with_name(_NAMES[zlib.crc32(content) % len(_NAMES)]).write_bytes(content)
+    root = folder / name.split("/")[0]
+    dataset = read_dataset(root / "parts" if (root / "parts").is_dir() else root)
+    for category in dataset.categories:
+        for sample in category.test:
+            read_image(sample.path)
+            for mask in sample.mask_files:
+                read_mask(mask)
 
 
 def _telemetry(folder: Path, name: str) -> None:
