@@ -19,6 +19,8 @@ LARGEST_JSON = 32 * 2**20
 DEEPEST_JSON = 32
 """Containers inside each other; adq-edge's own files have at most 8."""
 _MOST_CONTAINERS = 2**20
+_MOST_VALUES = 2 * 10**6
+"""Each takes about 4 us to check; with adq-edge's indentation, so many take more than the largest file."""
 _DIGITS_AS_ZEROS = bytes(ord("0" if chr(code).isdigit() and code < 128 else " ") for code in range(256))
 _LARGEST_INTEGER = 2**63 - 1
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
@@ -90,6 +92,8 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("it is empty")
     if content.count(b"[") + content.count(b"{") > _MOST_CONTAINERS:
         raise ValueError("it has more than a million lists and objects")
+    if content.count(b",") > _MOST_VALUES:
+        raise ValueError("it has more than two million values")
     try:
         document = json.loads(
             content.decode("utf-8-sig"),

@@ -51,6 +51,7 @@ def test_any_bytes_are_a_value_or_a_value_error(content: bytes):
         (b'{"a":' * 900 + b"1" + b"}" * 900, "inside each other"),
         (b"[" * 10**5 + b"]" * 10**5, "inside each other"),
         (b"[" + b"[]," * 2**20 + b"[]]", "more than a million lists"),
+        (b"[" + b"1," * 2_000_001 + b"1]", "more than two million values"),
         (b'{"\xff": 1}', "can't decode byte 0xff"),
     ],
 )
