@@ -167,4 +167,7 @@ def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
             fix="Give the training checkpoint instead (anomalib: the .ckpt, not the exported .pt), "
             "or a file that holds only its state_dict",
         )
+    if path.suffix == ".safetensors":
+        fix = "Convert it: torch.save(safetensors.torch.load_file(FILE), 'weights.pth')"
+        return CheckpointError("is a safetensors file, not one written by torch.save", where=path, fix=fix)
     return CheckpointError("not a file written by torch.save", where=path, fix="Give a trained checkpoint")

@@ -112,6 +112,13 @@ def test_other_content_is_refused(tmp_path: Path, content: bytes):
         read_torch_file(tmp_path / "c.pt")
 
 
+def test_safetensors_file_is_named_with_its_conversion(tmp_path: Path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file({"conv1.weight": torch.ones(2)}, str(tmp_path / "w.safetensors"))
+    with pytest.raises(CheckpointError, match=r"is a safetensors file.*Convert it: torch\.save"):
+        load_checkpoint(tmp_path / "w.safetensors")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_truncated_and_mutated_files_are_refused_or_read(tmp_path: Path, zipped: bool):
     content = saved(tmp_path / "c.pt", {"a": {"w": torch.ones(3, 2)}, "n": [1, 2.0, "x"]}, zipped=zipped)
