@@ -58,9 +58,10 @@ def analyze(
         plot=plot,
         threads=threads,
     )
+    repeated = options.calibration_arguments(calib, source, calib_data, samples)
     return Output(
         result,
         [layer_table(result, None if show_all else SHOWN)],
         [f"plot: {result.plot}"],
-        next_step=("build", result.bundle, "--int8"),
+        next_step=("build", result.bundle, "--int8", *repeated),
     )

@@ -38,8 +38,9 @@ def calibrate(
     ]
     records = [ranges for _, ranges in done]
     path, ranges = done[0]
+    repeated = options.calibration_arguments(ranges.calibrator, source, calib_data, samples)
     return Output(
         records[0] if len(records) == 1 else records,
         lines=lines,
-        next_step=("build", path.parent.parent, "--int8", "--calib", ranges.calibrator),
+        next_step=("build", path.parent.parent, "--int8", *repeated),
     )

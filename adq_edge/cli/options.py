@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Type
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
 from typer import Argument, Option
 
-from adq_edge.core.options import DEFAULT_CALIBRATOR
+from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, DEFAULT_SOURCE
 from adq_edge.core.runtimes import RUNTIMES
 
 if sys.version_info >= (3, 9):
@@ -45,6 +45,19 @@ def choices(*names: str, several: bool = False) -> Dict[str, Any]:
 def names(kind: Type[enum.Enum]) -> str:
     """Return the values of an enumeration for the help of an option."""
     return "|".join(str(member.value) for member in kind)
+
+
+def calibration_arguments(
+    calib: Optional[str], source: str, calib_data: Optional[str], samples: int
+) -> Tuple[str, ...]:
+    """Return the arguments that repeat a calibration in another command; defaults are left out."""
+    given = (
+        ("--calib", calib, None),
+        ("--source", source, DEFAULT_SOURCE),
+        ("--calib-data", calib_data, None),
+        ("--samples", samples, DEFAULT_SAMPLES),
+    )
+    return tuple(str(part) for name, value, default in given if value != default for part in (name, value))
 
 
 JSON_HELP = "Print the content of the result file on standard output, and nothing else there."

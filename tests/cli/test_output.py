@@ -58,7 +58,7 @@ RESULTS = "benchmarks/results"
         (
             ["calibrate", "--calib-data", "random-normal", "--samples", "4", "--calib", "minmax"],
             "bundles/parts/ranges/random-normal.minmax.json",
-            "build bundles/parts --int8 --calib minmax",
+            "build bundles/parts --int8 --calib minmax --calib-data random-normal --samples 4",
         ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
