@@ -53,6 +53,8 @@ class Transaction:
             StorageError: the file cannot be written or is of another kind.
         """
         if any(stage.new in target.parents for stage in self._stages.values()):
+            with storage_errors(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
             yield target  # within a folder that is staged
             return
         found = find_target(target, kind)

@@ -189,3 +189,9 @@ def write_pairs(root: Path, number: int) -> None:
         with write_together():
             for name in ("b/2", "a/1"):
                 write_bytes(root / name, f"{os.getpid()}-{number}-{turn}".encode())
+
+
+def test_file_in_a_new_subfolder_of_a_staged_folder(tmp_path: Path):
+    with write_together() as files, files.folder(tmp_path / "bundle") as fresh:
+        write_bytes(fresh / "ranges" / "trained.json", b"{}")
+    assert (tmp_path / "bundle" / "ranges" / "trained.json").read_bytes() == b"{}"
