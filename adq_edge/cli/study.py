@@ -74,7 +74,7 @@ def study(
         result,
         [*study_tables(result), notes_table(result)],
         [f"tables: {folder / MARKDOWN_FILE}; every figure: {folder / RESULT_FILE}"],
-        next_step="the same command runs the failed cells again" if failed else ("report", folder),
-        failures=[f"{failed} cells failed"] if failed else [],
+        next_step=None if failed else ("report", folder),
+        failures=[f"cells failed: {failed}; the same command runs them again"] if failed else [],
         exit_code=SOME_FAILED if failed else 0,
     )

@@ -351,7 +351,9 @@ def test_failed_cell_is_reported_and_the_others_run(studied: FinishedStudy, tmp_
         timeout=120,
     )
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1] == "adq-edge: 1 cells failed"
+    assert done.stderr.strip().splitlines()[-1] == (
+        "adq-edge: cells failed: 1; the same command runs them again"
+    )
     good, bad = StudyResult.read(tmp_path / "out" / "study.json").cells
     assert good.result is not None
     assert bad.failed
