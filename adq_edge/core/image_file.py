@@ -7,6 +7,7 @@ before memory for the pixels is taken.
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import zlib
 from pathlib import Path
@@ -31,7 +32,8 @@ MAX_MEGAPIXELS_VARIABLE = "ADQ_EDGE_MAX_MEGAPIXELS"
 _JUNK_FOLDERS = frozenset({"@eadir", "__macosx", "$recycle.bin", "system volume information"})
 _BYTES_PER_PIXEL = 8
 _TRUNCATION_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-_CRITICAL_CHUNKS = (b"IHDR", b"PLTE", b"IDAT")
+_CRITICAL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT"})
+_CHUNK_START = struct.Struct(">I4s")
 _UNREADABLE = "Replace or remove the file"
 
 if "OPENCV_LOG_LEVEL" not in os.environ and hasattr(cv2, "utils") and hasattr(cv2.utils, "logging"):
@@ -115,7 +117,7 @@ def read_image_file(path: Path) -> bytes:
         if before.st_size > limit:
             what = f"file of {before.st_size / 1e6:.0f} MB is too large"
             raise DataError(what, where=path, fix=_limit_fix())
-        content = file.read(limit + 1)
+        content = file.read(before.st_size + 1)  # not the limit: Python takes that much memory first
         after = os.fstat(file.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise DataError("changed while it was read", where=path, fix="Read it again when it is complete")
@@ -210,12 +212,12 @@ def _is_damaged(content: bytes, header: ImageHeader) -> bool:
 def _has_valid_checksums(content: bytes) -> bool:
     view, offset = memoryview(content), 8
     while offset + 12 <= len(content):
-        end = offset + 8 + int.from_bytes(view[offset : offset + 4], "big")
-        name = bytes(view[offset + 4 : offset + 8])
+        length, name = _CHUNK_START.unpack_from(content, offset)
+        end = offset + 8 + length
         if name == b"IEND":
             return True
-        if name in _CRITICAL_CHUNKS and zlib.crc32(view[offset + 4 : end]) != int.from_bytes(
-            view[end : end + 4], "big"
+        if name in _CRITICAL_CHUNKS and view[end : end + 4] != zlib.crc32(view[offset + 4 : end]).to_bytes(
+            4, "big"
         ):
             return False
         offset = end + 4

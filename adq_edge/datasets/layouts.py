@@ -23,7 +23,7 @@ import dataclasses
 import io
 import zlib
 from pathlib import Path
-from typing import Dict, Iterable, List, Set, Tuple
+from typing import Dict, Iterable, List, Sequence, Set, Tuple
 
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import storage_errors
@@ -154,7 +154,9 @@ def _read_split(folder: Path) -> CategoryFiles:
     tests = _named(folder, _TEST_NAMES) or [path for path in validation if _has_defects(path)]
     test = [image for path in tests for image in _test_images(path, notes)]
     notes += [
-        f"{path.name}/: {_count(find_images(path))}, not used" for path in validation if path not in tests
+        f"{path.name}/: {number_of(find_images(path), 'image')}, not used"
+        for path in validation
+        if path not in tests
     ]
     masks = [mask for path in (folder, *tests) for mask in _named(path, MASK_FOLDERS)]
     return CategoryFiles(tuple(train), tuple(test), tuple(masks), tuple(notes))
@@ -288,8 +290,9 @@ def _visa_split(folder: Path) -> Dict[str, str]:
         ) from error
 
 
-def _count(images: List[Path]) -> str:
-    return f"{len(images)} image{'' if len(images) == 1 else 's'}"
+def number_of(things: Sequence[object], noun: str) -> str:
+    """Return the number of things with their noun, such as "1 image" or "3 images"."""
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _listed(counts: Dict[str, int]) -> str:

@@ -25,6 +25,7 @@ from adq_edge.datasets.layouts import (
     describe,
     is_category,
     is_flat,
+    number_of,
     read_files,
     subfolders,
 )
@@ -239,7 +240,7 @@ def _mask_notes(category: Category, files: CategoryFiles) -> Iterator[str]:
             f"pixel metrics are measured on the other {len(masks)} and the normal images"
         )
     if unused:
-        yield f"{len(unused)} mask files belong to no image, the first is {unused[0]}"
-    shared = len(masks) - len(set(masks.values()))
+        yield f"{number_of(unused, 'mask file')} without an image, the first is {unused[0]}"
+    shared = sorted(masks)[len(set(masks.values())) :]
     if shared:
-        yield f"{shared} images share the mask of an image of the same name"
+        yield f"{number_of(shared, 'image')} with the mask of another image of the same name"

@@ -121,7 +121,7 @@ def test_files_of_one_name_are_two_images(tmp_path: Path):
     touch(tmp_path, "part/test/dent/0.png", "part/test/dent/0.jpg", "part/ground_truth/dent/0_mask.png")
     category = only(read_dataset(tmp_path))
     assert (len(category.train), labels(category)) == (2, {"good": 1, "dent": 2})
-    assert category.notes == ("1 images share the mask of an image of the same name",)
+    assert category.notes == ("1 image with the mask of another image of the same name",)
 
 
 def test_masks_in_a_folder_beside_the_images_are_masks(tmp_path: Path):
@@ -234,7 +234,7 @@ def test_missing_and_unused_masks_are_told_with_their_number(tmp_path: Path):
     missing, unused = read_dataset(tmp_path).notes
     assert missing.startswith("part: 1 of 4 defective test images have no mask")
     assert "on the other 3" in missing
-    assert unused.startswith("part: 1 mask files belong to no image")
+    assert unused.startswith("part: 1 mask file without an image, the first is ")
 
 
 def test_reasons_for_missing_metrics(tmp_path: Path):
