@@ -40,6 +40,7 @@ EXPECTED = "CATEGORY/train/good and CATEGORY/test/good, /DEFECT; or good/ and ba
 
 _TEST_NAMES = ("test", "test_public")
 _VALIDATION_NAMES = ("validation", "val", "valid")
+_NO_LABELS = "images without folders of labels: all are taken as normal"
 _ONLY_NORMAL = "normal images only: nothing to test on"
 _SHOWN = 5  # names in a message
 _LARGEST_TABLE = 2**26  # bytes of VisA's table
@@ -114,7 +115,7 @@ def read_files(folder: Path) -> CategoryFiles:
         return _read_split(folder)
     if _named(folder, GOOD_NAMES):
         return _read_classes(folder)
-    return CategoryFiles(tuple(without_masks(find_images(folder))))
+    return CategoryFiles(tuple(without_masks(find_images(folder))), notes=(_NO_LABELS,))
 
 
 def without_masks(images: Iterable[Path]) -> List[Path]:

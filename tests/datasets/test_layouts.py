@@ -160,6 +160,7 @@ def test_good_images_alone_are_training_images(tmp_path: Path):
         category = only(read_dataset(tmp_path / name))
         assert (category.name, len(category.train), category.test) == (name, 3, ())
         assert category.why_no_image_metrics == "no test images"
+        assert ("all are taken as normal" in category.notes[0]) is (name == "a")
 
 
 @pytest.mark.parametrize("good", ["good", "Good", "ok", "OK", "normal", "NORMAL"])
