@@ -92,7 +92,7 @@ class Worker:
                 reply that is not valid.
         """
         request = json.dumps({"call": function.__name__, "with": arguments}, default=_encode)
-        with contextlib.suppress(OSError):  # of a dead process: explained below
+        with contextlib.suppress(OSError):  # the process has ended: `_explain_exit` says why
             self._requests.write(request + "\n")
             self._requests.flush()
         self._wait(timeout, watch)
