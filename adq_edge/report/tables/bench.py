@@ -172,7 +172,7 @@ def latency_table(entries: Sequence[Entry], extra: Sequence[Field[Entry]] = ()) 
 
 def stages_table(entries: Sequence[Entry]) -> Table:
     """Return the median of each stage from an encoded image to its anomaly map."""
-    image: Field[Entry] = (text("image"), lambda entry: _image(entry.report))
+    image: Field[Entry] = (text("image", terminal=False), lambda entry: _image(entry.report))
     return tabulate(
         "End to end, from an encoded image to its anomaly map",
         [*ENGINE, *_END_TO_END, image],
@@ -272,7 +272,7 @@ def bench_tables(report: BenchmarkReport) -> List[Table]:
     entries = entries_of(report, name)
     tables = (
         (latency_table(entries, _RATIO), _latency_notes(report)),
-        (stages_table(entries), ()),
+        (stages_table(entries), [f"image: {_image(report)}"]),
         (throughput_table(entries), _throughput_notes(report)),
         (memory_table(entries, BUILD), ()),
         (energy_table(entries), _board_notes(report)),
