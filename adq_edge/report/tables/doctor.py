@@ -143,6 +143,10 @@ def _software(inventory: Inventory) -> Iterator[_Row]:
         yield library.name, ": ".join(filter(None, (library.version, library.problem, library.unchecked)))
 
 
+def _cores(number: float, kind: str = "") -> str:
+    return f"{number:g} {kind}core{'' if number == 1 else 's'}"
+
+
 def _gb(megabytes: Optional[float]) -> str:
     return _UNKNOWN if megabytes is None else f"{megabytes / 1e3:.1f} GB"
 
