@@ -51,10 +51,8 @@ def _hardware(inventory: Inventory) -> Iterator[_Row]:
     environment, memory, jetson = inventory.environment, inventory.memory, inventory.jetson
     yield "machine", _machine(inventory)
     quota = environment.cpu_quota
-    limit = (
-        "" if quota is None else f"; CPU limit of the container: {quota:g} core{'' if quota == 1 else 's'}"
-    )
-    yield "processor", f"{environment.cpu}, {environment.logical_cores} logical cores{limit}"
+    limit = "" if quota is None else f"; CPU limit of the container: {_cores(quota)}"
+    yield "processor", f"{environment.cpu}, {_cores(environment.logical_cores, 'logical ')}{limit}"
     yield "memory", _UNKNOWN if memory is None else _memory(memory)
     if inventory.memory_limit is not None:
         total, available = inventory.memory_limit.total_mb, inventory.memory_limit.available_mb
