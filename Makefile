@@ -75,7 +75,7 @@ define lint_with
 	else echo 'NOT LINTED, no $(1) here: $(2)' >&2; fi
 endef
 
-# make fuzz               read 20,000 mutated files of every kind; about 20 minutes (tests/fuzz/test_fuzz.py)
+# make fuzz               read 20,000 mutated files of every kind; about 10 minutes (tests/fuzz/test_fuzz.py)
 fuzz: venv
 	ADQ_EDGE_FUZZ=20000 ADQ_EDGE_FUZZ_KEEP=fuzz-faults $(RUN)/python -m pytest -q -s tests/fuzz/test_fuzz.py
 

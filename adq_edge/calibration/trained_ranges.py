@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
 from adq_edge.artifacts.bundle import Bundle
-from adq_edge.artifacts.ranges import Ranges, WeightRounding
+from adq_edge.artifacts.ranges import Ranges
 from adq_edge.core.errors import CalibrationError, CheckpointError
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Arithmetic, Target
+from adq_edge.core.reading import with_tuples
 
 QAT = "qat"
 """The calibrator's name in ranges files."""
@@ -34,11 +35,13 @@ def ranges_from_dict(values: Mapping[str, Any]) -> Ranges:
         CheckpointError: the values are damaged.
     """
     try:
-        rounding, arithmetic = WeightRounding(values["rounding"]), Arithmetic(values["arithmetic"])
-        return Ranges(**{**values, "rounding": rounding, "arithmetic": arithmetic})
-    except (KeyError, TypeError, ValueError) as error:
+        ranges = Ranges.parse(with_tuples(values))
+        if ranges.arithmetic is None:
+            raise ValueError("it lacks the field arithmetic")
+        return ranges
+    except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"its quantization cannot be read ({error!r})", fix="Train it again: adq-edge train --qat"
+            f"its quantization cannot be read ({error})", fix="Train it again: adq-edge train --qat"
         ) from error
 
 

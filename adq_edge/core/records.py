@@ -125,18 +125,30 @@ class Record:
             AdqError: of the declared class, for a file that does not hold a valid record.
         """
         form, path = cls._format, Path(path)
-        document = form.load(path)
+        try:
+            return cls.parse(form.load(path))
+        except ValueError as problem:
+            raise form.refuse(path, str(problem)) from problem
+
+    @classmethod
+    def parse(cls: Type[AnyRecord], values: Mapping[str, Any]) -> AnyRecord:
+        """Return the record with these values, lists as tuples, and check the type of every field.
+
+        Raises:
+            ValueError: a value is missing, of a wrong type, or impossible.
+        """
+        form = cls._format
         try:
             hooks = {float: _as_float, int: _as_integer, **form.parsers}
             config = dacite.Config(cast=[enum.Enum], type_hooks=hooks)
-            found = dacite.from_dict(cls, document, config)
+            found = dacite.from_dict(cls, values, config)
         except (dacite.DaciteError, ValueError, TypeError, ArithmeticError) as problem:
             reason = explain_field_error(problem)
-            raise form.refuse(path, f"not a valid {form.schema} file ({reason})") from problem
+            raise ValueError(f"not a valid {form.schema} file ({reason})") from problem
         try:
             found.check()
-        except (ValueError, ArithmeticError) as problem:
-            raise form.refuse(path, str(problem)) from problem
+        except ArithmeticError as problem:
+            raise ValueError(f"holds an impossible number ({problem})") from problem
         return found
 
 

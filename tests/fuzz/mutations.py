@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -121,7 +122,7 @@ def mutate_json(content: bytes, chance: random.Random) -> bytes:
         return mutate_bytes(content, chance)
     document = json.loads(content.decode("utf-8"))
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
-        document = _change(document, chance)
+        document = change_value(document, chance)
     text = json.dumps(document, ensure_ascii=chance.random() < 0.8)
     text = text.replace(f'"{_DEEP}"', "[" * 900 + "]" * 900)
     codec = chance.choice(("utf-8",) * 12 + ("utf-8-sig", "utf-16", "utf-16-le"))
@@ -135,7 +136,8 @@ def _places(value: Any, found: List[Any]) -> None:
         _places(item, found)
 
 
-def _change(document: Any, chance: random.Random) -> Any:
+def change_value(document: Any, chance: random.Random) -> Any:
+    """Return a tree of dictionaries and lists with one value, key or type changed."""
     places: List[Any] = []
     _places(document, places)
     if not places or chance.random() < 0.02:
@@ -152,7 +154,7 @@ def _change(document: Any, chance: random.Random) -> Any:
         container[chance.choice([one for one in SCALARS if isinstance(one, str)])] = container.pop(key)
     elif edit == 7:
         other, name = chance.choice(places)
-        container[key] = json.loads(json.dumps(other[name])) if name in _keys(other) else None
+        container[key] = copy.deepcopy(other[name]) if name in _keys(other) else None
     elif edit == 8 and isinstance(container[key], float):
         container[key] = container[key] * chance.choice((-1, 0, 10, 1e12, 0.5))
     elif isinstance(container, list):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import random
 import shutil
 import zlib
 from pathlib import Path
-from typing import Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Tuple
 
-from fuzz.mutations import mutate_archive, mutate_bytes, mutate_json
+from fuzz.mutations import change_value, mutate_archive, mutate_bytes, mutate_json
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -100,7 +101,7 @@ def targets(samples: Path) -> Dict[str, Target]:
         "weights": Target(
             _names(samples, "bundle/parts/ranges", "*.npz"), mutate_archive, _weights, "bundle/parts"
         ),
-        "checkpoint": Target(("bundle/parts.pt",), mutate_archive, _checkpoint, "bundle"),
+        "checkpoint": Target(("bundle/parts.pt",), _mutate_checkpoint, _checkpoint, "bundle"),
         "image": Target(_names(samples, "data", "parts/*/test/spot/*.png"), mutate_bytes, _image, "data"),
         "mask": Target(_names(samples, "data", "parts/*/ground_truth/*/*.png"), mutate_bytes, _mask, "data"),
         "dataset": Target(_names(samples, "data", "parts/*/*/*/*.png"), mutate_bytes, _dataset, "data"),
@@ -163,6 +164,59 @@ def _weights(folder: Path, name: str) -> None:
     from adq_edge.calibration.calibrated_model import _read_weights
 
     _read_weights(folder / name, "0" * 64)
+
+
+def _mutate_checkpoint(content: bytes, chance: random.Random) -> bytes:
+    """Return a checkpoint with changed values or tensors, or a changed archive."""
+    import torch
+
+    if chance.random() < 0.5:
+        return mutate_archive(content, chance)
+    document = _with_lists(torch.load(io.BytesIO(content), weights_only=True))
+    for _ in range(chance.choice((1, 1, 2))):
+        if chance.random() < 0.6:
+            part = chance.choice(("config", "training", "config", "training", "arch", "version"))
+            document[part] = change_value({part: document.get(part)}, chance)
+            document[part] = document[part].get(part) if isinstance(document[part], dict) else document[part]
+        else:
+            weights = document["model"]
+            name = chance.choice(sorted(weights))
+            weights[name] = chance.choice(_TENSORS)(weights[name])
+    written = io.BytesIO()
+    torch.save(document, written, _use_new_zipfile_serialization=chance.random() < 0.7)
+    return written.getvalue()
+
+
+_TENSORS: Tuple[Callable[[Any], Any], ...] = (
+    *(
+        lambda t: t.double(),
+        lambda t: t.half(),
+        lambda t: t.long(),
+        lambda t: t.bool(),
+        lambda t: t.flatten(),
+    ),
+    *(
+        lambda t: t * float("nan"),
+        lambda t: t / 0,
+        lambda t: -t.abs(),
+        lambda t: t * 0,
+        lambda t: t[..., None],
+    ),
+    *(
+        lambda t: t.to("meta"),
+        lambda t: t.to_sparse(),
+        lambda t: t.float() + 1j,
+        lambda t: None,
+        lambda t: "x",
+    ),
+    *(lambda t: t.flatten()[:1].expand(2**33), lambda t: t.flatten()[:0], lambda t: [t], lambda t: {"t": t}),
+)
+
+
+def _with_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_lists(item) for key, item in value.items()}
+    return [_with_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _checkpoint(folder: Path, name: str) -> None:

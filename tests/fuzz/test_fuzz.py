@@ -1,7 +1,7 @@
 """Mutated files of every kind that adq-edge reads: each is read, or refused with an `AdqError` of one line.
 
 A reader may take 10 s and 2 GB, and must not change the file. `make fuzz` reads 20,000 files with
-a new seed, which takes about 20 minutes on one core. It prints the seed and the files of each fault.
+a new seed, which takes about 10 minutes on one core. It prints the seed and the files of each fault.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ def parse_model(content: bytes) -> onnx.ModelProto:
         raise ValueError("is not an ONNX file (truncated or of another format)") from error
     if not model.graph.node:
         raise ValueError("is not an ONNX file with a graph")
+    if not all(isinstance(name, str) for name in _names(model.graph)):  # protobuf returns bytes
+        raise ValueError("is not a valid ONNX model (a name is not UTF-8)")
     if any(map(_is_outside, _tensors(model))):
         raise ValueError("keeps its weights in other files, which its hash does not cover")
     return model
@@ -69,6 +71,16 @@ def input_types(model: onnx.ModelProto) -> Tensors:
 def output_types(model: onnx.ModelProto) -> Tensors:
     """Return the types of a model's outputs."""
     return _types(model.graph.output)
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[Any]:
+    """Yield the names of a graph, except those in subgraphs."""
+    yield graph.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for item in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        yield item.name
 
 
 def _types(values: Iterable[onnx.ValueInfoProto]) -> Tensors:
