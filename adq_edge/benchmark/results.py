@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import List, Optional, Tuple
 
-from adq_edge.benchmark.records import EngineBenchmark
+from adq_edge.benchmark.records import EngineBenchmark, Latency
 from adq_edge.core.errors import ResultError
 from adq_edge.core.records import Record, record
 from adq_edge.hardware.board_state import BoardState
@@ -95,7 +95,9 @@ class BenchmarkReport(Record):
     board_after: Optional[BoardState] = None
 
     def check(self) -> None:
-        """Raise a ValueError if a value is impossible."""
+        """Raise a ValueError if there is no engine or a value is impossible."""
+        if not self.engines:
+            raise ValueError("has no engine")
         for engine in self.engines:
             if not _is_possible(engine):
                 raise ValueError(f"has impossible values of {engine.name}")
@@ -104,9 +106,11 @@ class BenchmarkReport(Record):
 def _is_possible(engine: EngineBenchmark) -> bool:
     """Return True if times are above 0, sizes are at least 0, and none is above 10^12."""
     stream, comparison = engine.single_stream, engine.comparison
-    positive: List[float] = []
+    positive: List[float] = [*engine.image_size]
     if stream is not None:
-        positive += [stream.latency.min_ms, stream.latency.p50_ms, stream.latency.max_ms]
+        positive += [stream.rounds, stream.timed_seconds, stream.latency.count, *_durations(stream.latency)]
+    if engine.end_to_end is not None:
+        positive += _durations(engine.end_to_end.total)
     if comparison is not None:
         positive.append(comparison.latency_ratio)
     for load in engine.offline:
@@ -117,6 +121,12 @@ def _is_possible(engine: EngineBenchmark) -> bool:
         and all(0 <= value < _MAX_VALUE for value in sizes)
         and (engine.recording is None or _is_complete(engine.recording))
     )
+
+
+def _durations(latency: Latency) -> List[float]:
+    """Return the percentiles of a latency and its extremes in ms."""
+    percentiles = (latency.p50_ms, latency.p90_ms, latency.p95_ms, latency.p99_ms)
+    return [latency.mean_ms, latency.min_ms, *percentiles, latency.max_ms, *latency.quantiles_ms]
 
 
 def _is_complete(recording: Recording) -> bool:

@@ -115,7 +115,7 @@ def measure(
             offline = run_offline(engines, [engine.loaded for engine in engines], plan, windows, advance)
         after = read_cpu_times(pids)
     if Scenario.SINGLE_STREAM not in plan.scenarios:
-        _refuse_nothing(offline)
+        _check_any_result(offline)
     measured = [
         EngineMeasurement(
             *(name, path, engine.loaded, engine.warm_up, own, calls, engine.memory(in_offline)),
@@ -166,7 +166,7 @@ def _single_stream(
     return run_single_stream([engine.worker for engine in engines], warm_ups, plan, windows, advance)
 
 
-def _refuse_nothing(offline: Sequence[OfflineResult]) -> None:
+def _check_any_result(offline: Sequence[OfflineResult]) -> None:
     """Raise the error of Offline if no engine has a result."""
     failures = [result.failure for result in offline if not result.calls]
     if len(failures) == len(offline) and failures[0] is not None:

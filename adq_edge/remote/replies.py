@@ -42,6 +42,8 @@ def parse_json(content: bytes) -> Any:
         )
     except RecursionError:
         raise ValueError(f"it is nested more than {_DEEPEST} deep") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise ValueError(f"it is not JSON ({problem})") from problem
     for part, depth in _parts(value):
         if depth > _DEEPEST:
             raise ValueError(f"it is nested more than {_DEEPEST} deep")
