@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import Any, Callable, Dict, Optional, Sequence
 
@@ -26,10 +25,11 @@ from adq_edge.cli import (
     synthetic,
     train,
 )
-from adq_edge.cli.common import INTERRUPTED, handle_errors
+from adq_edge.cli.common import exit_after, handle_errors
 from adq_edge.cli.options import JSON_HELP, QUIET_HELP, VERBOSE_HELP, current_names, verb_of
 from adq_edge.cli.output import Output, OutputOptions, with_output
 from adq_edge.cli.suggestions import did_you_mean
+from adq_edge.core.interruption import raise_on_signals
 from adq_edge.core.streams import guard_output, output_errors
 from adq_edge.core.version import __version__
 
@@ -93,15 +93,10 @@ for _name, _command in _VERBS.items():
     app.command(_name)(handle_errors(with_output(_command)))
 
 
-def _terminate(number: int, frame: Any) -> None:
-    """Exit as Ctrl-C does, so that no half-written file and no process is left."""
-    raise SystemExit(128 + number)
-
-
 def main() -> None:
     """Run the command line."""
     guard_output()
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_on_signals()
     arguments = current_names(sys.argv[1:])
     try:
         with output_errors():
@@ -110,9 +105,8 @@ def main() -> None:
     except _UsageError as error:
         print(f"adq-edge: {_usage_text(error)}", file=sys.stderr)
         raise SystemExit(WRONG_USAGE) from None
-    except typer.Abort:
-        print("adq-edge: interrupted", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+    except (typer.Abort, KeyboardInterrupt) as interruption:
+        exit_after(interruption.__context__ or interruption)
     raise SystemExit(code if isinstance(code, int) else 0)
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import signal
 import sys
 import traceback
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, NoReturn
 
 from adq_edge.cli.suggestions import error_text
 from adq_edge.core.errors import AdqError, MissingDependencyError
+from adq_edge.core.interruption import restore_signals, shielded
 
-INTERRUPTED = 130
 RESUMED = ("train", "study", "demo")
 """The commands that go on with what an interrupted run has finished."""
 
 
 def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a command: an `AdqError` prints one line and exits with 2, Ctrl-C exits with 130."""
+    """Wrap a command: an `AdqError` prints one line and exits with 2, a signal with 128 + its number."""
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> Any:
@@ -27,12 +28,21 @@ def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             print(f"adq-edge: {error_text(error)}", file=sys.stderr)
             print_causes(error)
             raise SystemExit(error.exit_code) from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interruption:
             then = "goes on where it stopped" if command.__name__ in RESUMED else "starts from the beginning"
-            print(f"adq-edge: interrupted; the same command {then}", file=sys.stderr)
-            raise SystemExit(INTERRUPTED) from None
+            exit_after(interruption, f"; the same command {then}")
 
     return run
+
+
+def exit_after(interruption: BaseException, advice: str = "") -> NoReturn:
+    """Print one line about the signal that ended a command, and exit with 128 + its number."""
+    number = getattr(interruption, "signal", signal.SIGINT)
+    restore_signals()  # a second signal ends the process at once
+    name = "" if number == signal.SIGINT else f" by {number.name}"
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"adq-edge: interrupted{name}{advice}", file=sys.stderr)
+    raise SystemExit(128 + number) from None
 
 
 def print_causes(error: AdqError) -> None:
@@ -45,9 +55,10 @@ def print_causes(error: AdqError) -> None:
 
 @contextlib.contextmanager
 def needs_training_half() -> Iterator[None]:
-    """Name the package to install if torch is missing."""
+    """Name the package to install if torch is missing; torch aborts if a signal interrupts its import."""
     try:
-        yield
+        with shielded():
+            yield
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"this verb needs {error.name}, which is not installed",

@@ -29,6 +29,13 @@ def raise_on_signals() -> None:
             signal.signal(number, _interrupt)
 
 
+def restore_signals() -> None:
+    """Let SIGINT, SIGTERM and SIGHUP end the process at once."""
+    for number in _SIGNALS:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _interrupt(number: int, frame: Any) -> None:
     raise Interrupted(number)
 

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from adq_edge.core.interruption import Interrupted, raise_on_signals, shielded
+from factories.command_line import COMMAND
+from factories.images import leftovers
+
+
+def test_signal_in_a_shielded_block_is_raised_at_its_end():
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    done: List[str] = []
+    try:
+        raise_on_signals()
+        with pytest.raises(Interrupted) as caught, shielded(), shielded():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+            done.append("the whole block")
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert caught.value.signal is signal.SIGTERM
+    assert done
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_a_verb_with_one_line_and_no_files(tmp_path: Path, sent: signal.Signals):
+    command = [*COMMAND, "synthetic", "set", "--train", "2000", "-q"]
+    running = subprocess.Popen(
+        command,
+        cwd=str(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while not list(tmp_path.rglob("*.png")):
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(sent)
+    _, errors = running.communicate(timeout=30)
+    assert running.returncode == 128 + sent
+    by = "" if sent is signal.SIGINT else f" by {sent.name}"
+    assert errors.splitlines()[-1] == f"adq-edge: interrupted{by}. The same command starts again."
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+    assert not leftovers(tmp_path)
+
+
+def test_signals_that_the_caller_ignores_stay_ignored():
+    """A command under nohup goes on when its terminal is closed."""
+    script = (
+        "import os, signal; from adq_edge.core.interruption import raise_on_signals; raise_on_signals();"
+        "os.kill(os.getpid(), signal.SIGHUP); print('still here')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert done.stdout == "still here\n", done.stderr
