@@ -9,7 +9,7 @@ RTX := $(shell uname -sm | grep -qx 'Linux x86_64' && echo ,rtx)
 PYTHON38 ?= python3.8
 DEVICE := .venv-device
 
-.PHONY: venv dev demo test quick test-device lint wheels fuzz clean
+.PHONY: venv dev demo test quick test-device lint wheels fuzz kill clean
 
 venv: $(VENV)/.complete
 dev: $(VENV)/.dev
@@ -50,6 +50,10 @@ test: lint
 # make quick              without the slow files that tests/conftest.py names
 quick: lint
 	$(call run_tests,not gpu and not slow)
+
+# make kill               SIGKILL at 200 random moments of every command that writes
+kill: dev
+	ADQ_EDGE_KILLS=200 $(RUN)/python -m pytest -q tests/kill
 
 # make test-device        tests of the device half as on JetPack 5: Python 3.8, no torch
 test-device:

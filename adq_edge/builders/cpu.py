@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Optional
 
@@ -11,6 +10,7 @@ import onnx
 from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.ranges import WeightRounding
 from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe_engine
+from adq_edge.core.files import temporary_folder
 from adq_edge.core.options import Device, Precision, cpu_target
 from adq_edge.core.plugins import import_attribute
 from adq_edge.core.runtimes import Runtime
@@ -51,9 +51,9 @@ class CpuEngineBuilder(EngineBuilder):
 
     def open_candidate(self, inputs: BuildInputs) -> Engine:
         """Open the engine that `build` would write, in its runtime."""
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             name = f"{inputs.bundle.manifest.name}-{inputs.precision.value}{self.suffix}"
-            return self._write_and_open(inputs, Path(folder) / name)
+            return self._write_and_open(inputs, folder / name)
 
     def _write_and_open(self, inputs: BuildInputs, path: Path) -> Engine:
         path.write_bytes(self._graph(inputs).SerializeToString())

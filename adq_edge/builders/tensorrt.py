@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
 from pathlib import Path
 from typing import Dict, Iterator, Optional, Sequence, Tuple
@@ -19,6 +18,7 @@ from adq_edge.builders.tensorrt_options import TensorRTSettings
 from adq_edge.calibration.calibrate import MeasuredRanges, file_name
 from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.errors import BuildError
+from adq_edge.core.files import temporary_folder
 from adq_edge.core.options import Precision, Route, Target
 from adq_edge.core.runtimes import ONNXRUNTIME
 from adq_edge.core.version import __version__
@@ -80,8 +80,8 @@ class TensorRTEngineBuilder(EngineBuilder):
                 rounding=calibrated.rounded_weights,
                 float_layers=inputs.float_layers,
             )
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{inputs.bundle.manifest.name}-{inputs.precision.value}.onnx"
+        with temporary_folder() as folder:
+            path = folder / f"{inputs.bundle.manifest.name}-{inputs.precision.value}.onnx"
             path.write_bytes(graph.SerializeToString())
             sidecar = describe_engine(self, inputs, path, path.stem)
             file = EngineFile(path, sidecar.engine_sha256)
@@ -110,11 +110,11 @@ class TensorRTEngineBuilder(EngineBuilder):
     ) -> Dict[str, float]:
         """Return the largest magnitude of each tensor that TensorRT's calibrator found."""
         proto = run_passes(inputs.model.proto, (take_float_input, fix_batch_of_one))
-        with tempfile.TemporaryDirectory() as folder:
-            array = Path(folder) / "images.npy"
+        with temporary_folder() as folder:
+            array = folder / "images.npy"
             np.save(str(array), np.stack(images))
             graph = TensorRTGraph(proto, Route.IMPLICIT, (), (), {})
-            job = _write_job(self._settings, graph, inputs, Path(folder) / "none.plan", Path(folder))
+            job = _write_job(self._settings, graph, inputs, folder / "none.plan", folder)
             job = dataclasses.replace(
                 job, own_calibrator=OwnCalibrator(calib), images=str(array), max_batch=1
             )
@@ -170,8 +170,8 @@ class _Attempts:
         graph = make_graph(inputs, self._settings.route)
         if self._settings.options.max_batch == 1:
             graph = dataclasses.replace(graph, model=run_passes(graph.model, (fix_batch_of_one,)))
-        with tempfile.TemporaryDirectory() as folder:
-            job = _write_job(self._settings, graph, inputs, self._path, Path(folder))
+        with temporary_folder() as folder:
+            job = _write_job(self._settings, graph, inputs, self._path, folder)
             title = f"Building with {self._settings.runtime.label} {self._settings.version}"
             return run_job(job, title, memory_limit_mb=self._settings.options.memory_limit_mb)
 

@@ -9,7 +9,7 @@ from typing import Union
 
 from adq_edge.core.reading import open_regular
 from adq_edge.core.staging import CONTAINER, settle, settle_folder
-from adq_edge.core.storage import storage_errors
+from adq_edge.core.storage import storage_errors, temporary_folder
 from adq_edge.core.targets import Kind, check_writable, is_stream, json_kind, read_head
 from adq_edge.core.transaction import Transaction, atomic_path, write_bytes, write_together
 
@@ -29,6 +29,7 @@ __all__ = [
     "settle_folder",
     "sha256",
     "storage_errors",
+    "temporary_folder",
     "write_bytes",
     "write_together",
 ]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
-import secrets
 import struct
 import zlib
 from pathlib import Path
@@ -14,6 +12,7 @@ import cv2
 import numpy as np
 
 from adq_edge.core.files import storage_errors
+from adq_edge.core.stage import Stage
 
 _NAME = "_heat_map"
 _LONGEST_NAME = 200
@@ -85,17 +84,17 @@ def _shorten(stem: str) -> str:
 
 def _write_new(path: Path, content: bytes) -> bool:
     """Write a whole file under a name that no file has yet; return False if another process took the name."""
-    scratch = path.with_name(f".{secrets.token_hex(8)}.png")
     with storage_errors(path):
+        stage = Stage(path.parent)
         try:
+            scratch = stage.new / path.name
             with scratch.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             return _rename_to_new(scratch, path)
         finally:
-            with contextlib.suppress(OSError):
-                scratch.unlink()
+            stage.close()
 
 
 def _rename_to_new(scratch: Path, path: Path) -> bool:

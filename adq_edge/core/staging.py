@@ -63,8 +63,13 @@ def settle(path: Path) -> None:
 
 
 def settle_folder(home: Path) -> None:
-    """Complete or discard the commit that a killed process left in a folder; wait for one in progress."""
-    commit = home / CONTAINER / COMMIT
+    """Complete or discard what a killed process left in a folder; wait for a commit in progress."""
+    container = home / CONTAINER
+    if not container.is_dir():
+        return
+    _clear_leftovers(container)
+    remove_container(home)
+    commit = container / COMMIT
     deadline = time.monotonic() + _WAIT_SECONDS
     while True:
         try:
@@ -76,8 +81,8 @@ def settle_folder(home: Path) -> None:
                 return  # our own
             if take(lock) is not False:
                 if is_same(lock, commit / LOCK) and not _resolve(home, commit):
-                    continue
-                return
+                    return
+                continue  # until there is none
         finally:
             release(lock)
         if time.monotonic() > deadline:
@@ -87,23 +92,26 @@ def settle_folder(home: Path) -> None:
 
 
 def _resolve(home: Path, commit: Path) -> bool:
-    """Complete or discard the commit of a process that is gone; return False if its primary is elsewhere."""
+    """Complete or discard the commit of a process that is gone, and the commits in its other homes.
+
+    Returns False if it stays because the medium is read-only; the old files are then the right ones.
+    """
     plan = _read_plan(commit)
     if plan is not None and plan.primary != os.curdir:
         primary = _join(home, plan.primary)
         other = _read_plan(primary / CONTAINER / COMMIT)
         if other is not None and other.transaction == plan.transaction:
             settle_folder(primary)
-            return False
+            return not commit.exists()
     elif plan is not None and (commit / GO).exists():
         for name in plan.others:
             _complete(_join(home, name), plan.transaction)
         _complete(home, plan.transaction)
         return True
-    with contextlib.suppress(OSError):  # on a read-only medium the old files are still the right ones
+    with contextlib.suppress(OSError):
         discard(commit)
         remove_container(home)
-    return True
+    return not commit.exists()
 
 
 def _complete(home: Path, transaction: str) -> None:

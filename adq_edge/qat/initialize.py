@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import Tuple
 
@@ -13,6 +12,7 @@ from adq_edge.artifacts.ranges import Ranges, WeightRounding
 from adq_edge.calibration.calibrated_model import CalibratedModel, calibrate_model
 from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.calibration.trained_ranges import QAT
+from adq_edge.core.files import temporary_folder
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Arithmetic
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import save_checkpoint
@@ -62,8 +62,8 @@ def quantize_after_training(
 
 def _calibrate(model: AnomalyModel, source: CalibrationSource, data: Path) -> CalibratedModel:
     """Calibrate the model in a temporary bundle."""
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "folded.pt"
+    with temporary_folder() as folder:
+        checkpoint = folder / "folded.pt"
         save_checkpoint(checkpoint, model, {})
-        bundle = export(checkpoint, Path(folder) / "bundle", data=data)
+        bundle = export(checkpoint, folder / "bundle", data=data)
         return calibrate_model(bundle, FloatModel.load(bundle), DEFAULT_CALIBRATOR, source)

@@ -11,7 +11,6 @@ from typing import List
 import pytest
 
 from adq_edge.core.interruption import Interrupted, raise_on_signals, shielded
-from factories.command_line import COMMAND
 from factories.images import leftovers
 
 
@@ -20,10 +19,8 @@ def test_signal_in_a_shielded_block_is_raised_at_its_end():
     done: List[str] = []
     try:
         raise_on_signals()
-        with pytest.raises(Interrupted) as caught, shielded(), shielded():
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.01)
-            done.append("the whole block")
+        with pytest.raises(Interrupted) as caught:
+            interrupt_in_shielded_block(done)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -31,9 +28,16 @@ def test_signal_in_a_shielded_block_is_raised_at_its_end():
     assert done
 
 
+def interrupt_in_shielded_block(done: List[str]) -> None:
+    with shielded(), shielded():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        done.append("the whole block")
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_ends_a_verb_with_one_line_and_no_files(tmp_path: Path, sent: signal.Signals):
-    command = [*COMMAND, "synthetic", "set", "--train", "2000", "-q"]
+    command = [sys.executable, "-m", "adq_edge", "synthetic", "set", "--train", "2000", "-q"]
     running = subprocess.Popen(
         command,
         cwd=str(tmp_path),
@@ -48,7 +52,7 @@ def test_signal_ends_a_verb_with_one_line_and_no_files(tmp_path: Path, sent: sig
     _, errors = running.communicate(timeout=30)
     assert running.returncode == 128 + sent
     by = "" if sent is signal.SIGINT else f" by {sent.name}"
-    assert errors.splitlines()[-1] == f"adq-edge: interrupted{by}. The same command starts again."
+    assert errors.splitlines()[-1] == f"adq-edge: interrupted{by}; the same command starts from the beginning"
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
     assert not leftovers(tmp_path)

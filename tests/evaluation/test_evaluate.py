@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 
 from adq_edge.artifacts.sidecar import read_sidecar, sidecar_path
 from adq_edge.cli import app
-from adq_edge.core.errors import DataError
+from adq_edge.core.errors import DataError, EngineError
 from adq_edge.core.files import sha256
 from adq_edge.core.imaging import load_image
+from adq_edge.evaluation import evaluate as evaluation
 from adq_edge.evaluation.evaluate import Evaluation, evaluate
 from adq_edge.report.tables.quality import evaluation_table
 from adq_edge.runtimes.registry import load_engine
@@ -207,3 +208,21 @@ def test_name_of_a_category_may_be_given_as_text(separating_engine: Path, tmp_pa
     root = write_dataset(tmp_path / "data", categories=2)
     result = evaluate(separating_engine, root, categories="part1", output=tmp_path / "r.json")
     assert [category.name for category in result.categories] == ["part1"]
+
+
+def test_engine_that_is_built_again_during_its_evaluation_keeps_its_sidecar(
+    separating_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = write_dataset(tmp_path / "data", categories=1)
+    measured = evaluation._evaluate
+
+    def measure_and_build(*arguments: object) -> Evaluation:
+        result = measured(*arguments)
+        write_engine(separating_engine, weights_mb=1)
+        return result
+
+    monkeypatch.setattr(evaluation, "_evaluate", measure_and_build)
+    with pytest.raises(EngineError, match="changed during the evaluation, and nothing is stored"):
+        evaluate(separating_engine, root, output=tmp_path / "r.json")
+    assert read_sidecar(separating_engine).threshold is None
+    assert not (tmp_path / "r.json").exists()

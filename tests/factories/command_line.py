@@ -19,7 +19,7 @@ def run_cli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
     output, errors = io.StringIO(), io.StringIO()
     command = ["adq-edge", *map(str, arguments)]
     code: object = 0
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
         patch.setattr(sys, "argv", command)
@@ -29,5 +29,6 @@ def run_cli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
         except SystemExit as ended:
             code = ended.code or 0
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     return subprocess.CompletedProcess(command, code, output.getvalue(), errors.getvalue())

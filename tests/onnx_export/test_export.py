@@ -89,6 +89,26 @@ def test_export_replaces_only_a_bundle(tmp_path: Path, checkpoint: Path):
     assert (tmp_path / "photos" / "holiday.png").exists()
 
 
+def test_export_keeps_all_other_files_of_the_folder(tmp_path: Path, checkpoint: Path):
+    bundle = export(checkpoint, tmp_path / "b").path
+    ranges = bundle / "ranges"
+    (bundle / ".git").mkdir()
+    ranges.mkdir()
+    kept = {bundle / ".git" / "HEAD": b"ref", bundle / "thesis.tex": b"text", ranges / "notes.json": b"{}"}
+    for path, content in kept.items():
+        path.write_bytes(content)
+    (ranges / "old.json").write_text('{"schema": "adq-edge/ranges", "model_sha256": "another"}')
+    export(checkpoint, bundle)
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert not (ranges / "old.json").exists()  # ranges of another model
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "model.onnx").write_bytes(b"of another tool")
+    with pytest.raises(BundleError, match="exists and is not a bundle"):
+        export(checkpoint, foreign)
+    assert (foreign / "model.onnx").read_bytes() == b"of another tool"
+
+
 def test_full_disk_leaves_no_bundle(tmp_path: Path, checkpoint: Path, full_disk):
     full_disk()
     with pytest.raises(StorageError, match="no space left"):

@@ -18,7 +18,7 @@ import numpy as np
 
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import DataError
-from adq_edge.core.files import is_empty, storage_errors, write_together
+from adq_edge.core.files import is_empty, settle, storage_errors, write_together
 from adq_edge.core.limits import usable_cpus
 from adq_edge.core.records import Record, record
 from adq_edge.datasets.mvtec import GOOD, Dataset, read_dataset
@@ -116,6 +116,7 @@ def _is_written(root: Path, parameters: _Parameters) -> bool:
     Raises:
         DataError: the folder has other content.
     """
+    settle(root)
     with storage_errors(root):
         if not root.exists() or (root.is_dir() and is_empty(root)):
             return False

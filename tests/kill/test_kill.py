@@ -1,0 +1,108 @@
+"""SIGKILL at random moments: the files are the old or the new ones, the command runs again, nothing is left.
+
+`make kill` kills 200 times (ADQ_EDGE_KILLS); `make test` a few times.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Dict
+
+import pytest
+
+from adq_edge.artifacts.bundle import open_bundle
+from adq_edge.artifacts.sidecar import read_sidecar
+from adq_edge.core.files import CONTAINER
+from adq_edge.evaluation.evaluate import Evaluation
+from factories.images import write_dataset
+from factories.tiny_engine import write_engine
+
+KILLS = int(os.environ.get("ADQ_EDGE_KILLS", "6"))
+
+COMMANDS = {
+    "eval": "eval engines/e.onnx --data data -o results/r.json",
+    "compare": "compare engines/e.onnx engines/f.onnx --data data -o results/c.json",
+    "predict": "predict engines/e.onnx data/part0/test/spot -o maps",
+    "build": "build b -o engines/e.onnx --fp32",
+    "calibrate": "calibrate b --calib minmax --calib-data random-normal --samples 4",
+    "analyze": "analyze b --calib minmax --calib-data data --samples 4 --images 2 -o results/a.json",
+    "export": "export c.pt -o b",
+    "synthetic": "synthetic set --train 1 --good 1 --defective 1 --size 32",
+    "doctor": "doctor --json results/d.json",
+}
+CHEAP = ("eval", "predict")
+"""The commands that `make test` kills; the others import torch or build a network."""
+
+
+def require_pairs(work: Path) -> None:
+    """Check that files that belong together are of one state."""
+    for engine in (work / "engines").glob("*.onnx"):
+        read_sidecar(engine)
+    if (work / "b" / "manifest.json").exists() or (work / "b" / "model.onnx").exists():
+        open_bundle(work / "b")
+    result, engine = work / "results" / "r.json", work / "engines" / "e.onnx"
+    threshold = read_sidecar(engine).threshold
+    if result.exists() and Evaluation.read(result).engine.sha256 == read_sidecar(engine).engine_sha256:
+        assert threshold is not None
+    for stem in ("a", "c"):
+        images = list((work / "results").glob(f"{stem}.[pj][np]g"))
+        assert bool(images) == (work / "results" / f"{stem}.json").exists()
+
+
+def run(work: Path, command: str, seconds: float) -> float:
+    """Run a command and kill it after some seconds; return its duration in s."""
+    started = time.monotonic()
+    running = subprocess.Popen(
+        [sys.executable, "-m", "adq_edge", *command.split()],
+        cwd=str(work),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        code = running.wait(seconds)
+        assert code == 0, command
+    except subprocess.TimeoutExpired:
+        running.kill()
+        running.wait()
+    return time.monotonic() - started
+
+
+def write_work(work: Path) -> None:
+    write_dataset(work / "data", categories=1)
+    for name in ("e", "f"):
+        write_engine(work / "engines" / f"{name}.onnx", weights_mb=1)
+
+
+@pytest.fixture
+def work(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    write_work(tmp_path)
+    if KILLS >= 200:
+        shutil.copy(str(request.getfixturevalue("checkpoint")), str(tmp_path / "c.pt"))
+        shutil.copytree(str(request.getfixturevalue("bundle").path), str(tmp_path / "b"))
+    return tmp_path
+
+
+def test_killed_command_leaves_old_or_new_files(work: Path):
+    generator = random.Random(1)
+    names = list(COMMANDS) if KILLS >= 200 else list(CHEAP)
+    durations: Dict[str, float] = {}
+    for number in range(KILLS):
+        name = names[number % len(names)]
+        if name == "synthetic":
+            shutil.rmtree(str(work / "set"), ignore_errors=True)
+        if name not in durations:
+            durations[name] = run(work, COMMANDS[name], 120.0)
+        # The files are written at the end of a command: half of the kills hit its last fifth.
+        share = generator.choice([generator.uniform(0.0, 1.0), generator.uniform(0.8, 1.05)])
+        run(work, COMMANDS[name], share * durations[name])
+        require_pairs(work)
+        run(work, COMMANDS[name], 120.0)
+        require_pairs(work)
+        homes = [path.parent for path in work.rglob(CONTAINER)]
+        assert not homes, (name, homes)
