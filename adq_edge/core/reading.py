@@ -14,13 +14,13 @@ from typing import IO, Any, Dict, Iterator, List, Tuple
 from adq_edge.core.errors import StorageError
 from adq_edge.core.storage import storage_errors
 
-LARGEST_JSON = 32 * 2**20
-"""Bytes of a JSON file; the recording of an hour at 10 Hz takes 4 MB."""
+LARGEST_JSON = 64 * 2**20
+"""Bytes of a JSON file. An engine's recording of one hour at 10 Hz takes 11 MB."""
 DEEPEST_JSON = 32
 """Containers inside each other; adq-edge's own files have at most 8."""
 _MOST_CONTAINERS = 2**20
 _MOST_VALUES = 2 * 10**6
-"""Each takes about 4 us to check; with adq-edge's indentation, so many take more than the largest file."""
+"""Each takes up to 4 us to check. An engine's recording of one hour at 10 Hz has 500,000."""
 _DIGITS_AS_ZEROS = bytes(ord("0" if chr(code).isdigit() and code < 128 else " ") for code in range(256))
 _LARGEST_INTEGER = 2**63 - 1
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}

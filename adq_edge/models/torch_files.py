@@ -23,10 +23,11 @@ from adq_edge.core.files import atomic_path
 from adq_edge.core.reading import open_regular, require_uncompressed
 
 LARGEST = 8 * 2**30
-"""Bytes of a torch file; a Wide ResNet-50's training checkpoint has 1.4 GB."""
+"""Bytes of a torch file."""
 _MOST_OPERATIONS = 2 * 10**6
-"""Of a pickle; a tensor takes about 25."""
+"""Operations of a pickle; a tensor takes a few dozen."""
 _MOST_VALUES = 10**6
+"""Values in a checkpoint, those in tensors excepted."""
 _ARCHIVE, _PICKLE = b"PK\x03\x04", b"\x80"
 _PICKLES_OF_STREAM = 4  # magic number, version, properties of the machine, content
 # Callables that torch allows, that no checkpoint needs, and that can take memory without data.
