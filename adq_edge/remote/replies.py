@@ -6,11 +6,10 @@ A board may run other software than expected, may be damaged, or may be hostile.
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import re
-from typing import Any, Dict, FrozenSet, Iterator, List, Tuple
+from typing import Any, Dict, FrozenSet, List
 
+from adq_edge.core.reading import parse_json
 from adq_edge.core.text import printable
 from adq_edge.remote.errors import HostError
 
@@ -19,62 +18,7 @@ LARGEST_LINE = 1 << 20
 LARGEST_FILE = 1 << 25
 """Largest size of a result file, in bytes."""
 
-_DEEPEST = 40
-_LONGEST_TEXT = 20_000
-_MOST_VALUES = 1_000_000
-_LONGEST_NUMBER = 40
-_LARGEST_NUMBER = 1e18
 _SHOWN = 80
-_SEPARATORS = (b",", b"[", b"{")
-
-
-def parse_json(content: bytes) -> Any:
-    """Return the value of a JSON text from a board.
-
-    Raises:
-        ValueError: it is not JSON, or its depth, number of values, a text or a number exceeds a limit.
-    """
-    if sum(map(content.count, _SEPARATORS)) > _MOST_VALUES:  # before memory is taken for them
-        raise ValueError(f"it has more than {_MOST_VALUES} values")
-    try:
-        value = json.loads(
-            content.decode("utf-8"), parse_int=_integer, parse_float=_number, parse_constant=_number
-        )
-    except RecursionError:
-        raise ValueError(f"it is nested more than {_DEEPEST} deep") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise ValueError(f"it is not JSON ({problem})") from problem
-    for part, depth in _parts(value):
-        if depth > _DEEPEST:
-            raise ValueError(f"it is nested more than {_DEEPEST} deep")
-        if isinstance(part, str) and len(part) > _LONGEST_TEXT:
-            raise ValueError(f"it has a text of {len(part)} characters")
-    return value
-
-
-def _parts(value: Any) -> Iterator[Tuple[Any, int]]:
-    waiting = [(value, 0)]
-    while waiting:
-        part, depth = waiting.pop()
-        yield part, depth
-        if isinstance(part, dict):
-            waiting += [(inner, depth + 1) for pair in part.items() for inner in pair]
-        elif isinstance(part, list):
-            waiting += [(inner, depth + 1) for inner in part]
-
-
-def _integer(text: str) -> int:
-    if len(text) > _LONGEST_NUMBER:  # earlier versions of Python take minutes for a million digits
-        raise ValueError(f"it has a number of {len(text)} digits")
-    _number(text)
-    return int(text)
-
-
-def _number(text: str) -> float:
-    value = float(text) if len(text) <= _LONGEST_NUMBER else math.nan
-    if not abs(value) <= _LARGEST_NUMBER:
-        raise ValueError(f"it has the number {text[:_LONGEST_NUMBER]}")
-    return value
 
 
 class Content:
@@ -96,12 +40,12 @@ class Content:
         """Return the values of a reply's line of JSON.
 
         Raises:
-            HostError: the line is not a JSON object within the limits.
+            HostError: the line is not a JSON object.
         """
         try:
             values = parse_json(line)
         except ValueError as problem:
-            raise reply_error(host, str(problem)) from problem
+            raise reply_error(host, f"it is not JSON ({problem})") from problem
         if not isinstance(values, dict):
             raise reply_error(host, "it is not a JSON object")
         return cls(host, values)
@@ -145,18 +89,18 @@ class Content:
         """Return a list of different texts, each of which is one of `names`."""
         values = self._value(name)
         known = set(names)
-        if not isinstance(values, list) or not all(isinstance(v, str) and v in known for v in values):
+        if not isinstance(values, tuple) or not all(isinstance(v, str) and v in known for v in values):
             raise self._invalid(name)
         if len(set(values)) != len(values):
             raise self._invalid(name)
-        return values
+        return list(values)
 
     def files(self, name: str, size: int) -> Dict[str, int]:
         """Return the sizes in bytes of files by name, whose sum is `size`; no name contains a folder."""
         entries = self._value(name)
         sizes: Dict[str, int] = {}
-        for entry in entries if isinstance(entries, list) else [None]:
-            if not isinstance(entry, list) or len(entry) != 2:
+        for entry in entries if isinstance(entries, tuple) else (None,):
+            if not isinstance(entry, tuple) or len(entry) != 2:
                 raise self._invalid(name)
             file, length = entry
             if not isinstance(file, str) or file in sizes or type(length) is not int or length < 0:

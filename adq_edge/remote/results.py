@@ -16,6 +16,7 @@ from typing import Dict, NamedTuple, Optional, Sequence, Tuple, Type
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.errors import AdqError, StorageError
 from adq_edge.core.files import check_writable, storage_errors, write_bytes
+from adq_edge.core.reading import parse_json
 from adq_edge.core.records import Record
 from adq_edge.core.text import printable, printable_lines
 from adq_edge.evaluation.evaluate import Evaluation
@@ -23,7 +24,7 @@ from adq_edge.hardware.doctor import Diagnosis
 from adq_edge.remote.agent import LARGEST_LOG
 from adq_edge.remote.bench_job import DIAGNOSIS
 from adq_edge.remote.errors import HostError
-from adq_edge.remote.replies import LARGEST_FILE, parse_json
+from adq_edge.remote.replies import LARGEST_FILE
 
 LOG = "run.log"
 INSTALL_LOG = "install.log"
@@ -128,7 +129,6 @@ def _check_content(host: str, name: str, content: bytes) -> None:
     try:
         if len(content) > LARGEST_FILE:
             raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
-        parse_json(content)
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "result.json").write_bytes(content)
             _kind_of(name).record.read(Path(folder) / "result.json")
