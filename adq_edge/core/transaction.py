@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import tempfile
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from adq_edge.core.interruption import shielded
 from adq_edge.core.stage import Stage
 from adq_edge.core.staging import settle_folder
-from adq_edge.core.storage import storage_errors
+from adq_edge.core.storage import storage_errors, temporary_folder
 from adq_edge.core.targets import Kind, find_target, write_through
 
 _current: contextvars.ContextVar[Optional[Transaction]] = contextvars.ContextVar("transaction", default=None)
@@ -150,7 +149,7 @@ class Transaction:
         return self._stages[home]
 
     def _scratch_folder(self) -> Path:
-        return Path(self._scratch.enter_context(tempfile.TemporaryDirectory()))
+        return self._scratch.enter_context(temporary_folder())
 
 
 def _undo(stages: List[Stage]) -> None:

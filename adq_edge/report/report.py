@@ -7,7 +7,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 
 from adq_edge.artifacts import workspace
 from adq_edge.core.errors import ResultError
-from adq_edge.core.files import check_writable, write_bytes, write_together
+from adq_edge.core.files import Kind, check_writable, read_head, write_bytes, write_together
 from adq_edge.report.load import Collection, load_results
 from adq_edge.report.merge import merge
 from adq_edge.report.model import Device
@@ -16,6 +16,8 @@ from adq_edge.report.render.html import page
 from adq_edge.report.render.markdown import markdown
 from adq_edge.report.table import Table
 from adq_edge.report.tables import bench, comparison, environment, estimate, headline, quality
+
+_GENERATOR = b'<meta name="generator" content="adq-edge'
 
 
 class Report(NamedTuple):
@@ -60,13 +62,25 @@ def report(
     collection = load_results([paths] if isinstance(paths, (str, Path)) else list(paths))
     devices = merge(collection)
     contents = _contents(target, collection, devices)
+    kinds = {path: _report_kind(content) for path, content in contents.items()}
     for path in contents:  # all files of a folder or none
-        check_writable(path)
+        check_writable(path, kinds[path])
     with write_together():
         for path, content in contents.items():
-            write_bytes(path, content.encode("utf-8"))
+            write_bytes(path, content.encode("utf-8"), kinds[path])
     findings = tuple(headline.findings(devices))
     return Report(target, tuple(contents), findings, headline.count_flags(devices), collection.notes)
+
+
+def _report_kind(content: str) -> Kind:
+    """Return the kind of file that a report may replace: a page of adq-edge, or one that begins alike."""
+    start = content.encode("utf-8").splitlines()[0].split(b",")[0]
+
+    def is_report(path: Path) -> bool:
+        head = read_head(path)
+        return _GENERATOR in head or (not content.startswith("<") and head.startswith(start))
+
+    return Kind("a report of adq-edge", is_report)
 
 
 def _all_tables(collection: Collection, devices: Sequence[Device]) -> List[Table]:

@@ -36,6 +36,9 @@ COMMANDS = {
     "synthetic": "synthetic set --train 1 --good 1 --defective 1 --size 32",
     "doctor": "doctor --json results/d.json",
 }
+_ALL_FROM = 50
+"""Number of kills from which on all commands are killed."""
+
 CHEAP = ("eval", "predict")
 """The commands that `make test` kills; the others import torch or build a network."""
 
@@ -82,7 +85,7 @@ def write_work(work: Path) -> None:
 @pytest.fixture
 def work(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     write_work(tmp_path)
-    if KILLS >= 200:
+    if KILLS >= _ALL_FROM:
         shutil.copy(str(request.getfixturevalue("checkpoint")), str(tmp_path / "c.pt"))
         shutil.copytree(str(request.getfixturevalue("bundle").path), str(tmp_path / "b"))
     return tmp_path
@@ -90,7 +93,7 @@ def work(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 def test_killed_command_leaves_old_or_new_files(work: Path):
     generator = random.Random(1)
-    names = list(COMMANDS) if KILLS >= 200 else list(CHEAP)
+    names = list(COMMANDS) if KILLS >= _ALL_FROM else list(CHEAP)
     durations: Dict[str, float] = {}
     for number in range(KILLS):
         name = names[number % len(names)]

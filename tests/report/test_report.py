@@ -274,3 +274,16 @@ def test_page_of_fifty_engines_with_recordings_is_below_3_mb(tmp_path: Path):
     made = report(tmp_path / "in", tmp_path / "r.html")
     assert made.cautions == {"throttled": 50}
     assert (tmp_path / "r.html").stat().st_size <= 3e6
+
+
+@pytest.mark.parametrize("suffix", ["html", "md", "csv"])
+def test_report_replaces_only_reports(customer: Path, tmp_path: Path, suffix: str):
+    path = tmp_path / f"r.{suffix}"
+    path.write_text("notes of a user")
+    with pytest.raises(StorageError, match="is not a report of adq-edge, and is not replaced"):
+        report(customer, path)
+    assert path.read_text() == "notes of a user"
+    path.unlink()
+    for _ in range(2):
+        report(customer, path)
+    assert path.stat().st_size > 100
