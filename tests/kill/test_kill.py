@@ -33,7 +33,7 @@ COMMANDS = {
     "calibrate": "calibrate b --calib minmax --calib-data random-normal --samples 4",
     "analyze": "analyze b --calib minmax --calib-data data --samples 4 --images 2 -o results/a.json",
     "export": "export c.pt -o b",
-    "synthetic": "synthetic set --train 1 --good 1 --defective 1 --size 32",
+    "synthetic": "synthetic set --train 1 --good 1 --defective 1 --size 64",
     "doctor": "doctor --json results/d.json",
 }
 _ALL_FROM = 50

@@ -221,12 +221,13 @@ def test_report_checks_all_output_paths_before_writing(customer: Path, tmp_path:
 
 
 def test_full_disk_keeps_the_earlier_report(customer: Path, tmp_path: Path, full_disk):
-    (tmp_path / "r.html").write_text("earlier")
+    earlier = '<meta name="generator" content="adq-edge 0.1">'
+    (tmp_path / "r.html").write_text(earlier)
     full_disk()
     with pytest.raises(AdqError, match="no space left"):
         report(customer, tmp_path / "r.html")
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
-    assert (tmp_path / "r.html").read_text() == "earlier"
+    assert (tmp_path / "r.html").read_text() == earlier
 
 
 HOSTILE = "=cmd|'/c calc'!A1 <script>alert(1)</script> | [x](javascript:y) \u202e \x00\n\"'&"
