@@ -29,7 +29,7 @@ COMMANDS = {
     "eval": "eval engines/e.onnx --data data -o results/r.json",
     "compare": "compare engines/e.onnx engines/f.onnx --data data -o results/c.json",
     "predict": "predict engines/e.onnx data/part0/test/spot -o maps",
-    "build": "build b -o engines/e.onnx --fp32",
+    "build": "build b -o engines/built.onnx --fp32",
     "calibrate": "calibrate b --calib minmax --calib-data random-normal --samples 4",
     "analyze": "analyze b --calib minmax --calib-data data --samples 4 --images 2 -o results/a.json",
     "export": "export c.pt -o b",
