@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import Union
@@ -58,6 +59,10 @@ def is_empty(folder: Path) -> bool:
 
 def is_plain_name(name: str) -> bool:
     """Return True if a name is that of a file, without a path or a reference to another folder."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # half of a character
+        return False
     return name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from adq_edge.core.errors import StorageError
-from adq_edge.core.files import atomic_path, sha256
+from adq_edge.core.files import atomic_path, is_plain_name, sha256
 from factories.images import leftovers
 
 
@@ -47,3 +47,8 @@ def test_written_file_has_the_usual_permissions(tmp_path: Path):
 def test_sha256_of_known_content(tmp_path: Path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_plain_name_can_be_the_name_of_a_file():
+    assert all(map(is_plain_name, ("a b", "部品", "caf\udce9")))
+    assert not any(map(is_plain_name, ("", "..", "a/b", "a\0b", "half \ud800")))
