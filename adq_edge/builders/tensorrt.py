@@ -21,6 +21,7 @@ from adq_edge.core.errors import BuildError
 from adq_edge.core.files import temporary_folder
 from adq_edge.core.options import Precision, Route, Target
 from adq_edge.core.runtimes import ONNXRUNTIME
+from adq_edge.core.text import number_of
 from adq_edge.core.version import __version__
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.passes.batch_of_one import fix_batch_of_one
@@ -201,10 +202,9 @@ class _Attempts:
 
     def _warnings(self, counts: Optional[Dict[str, int]]) -> Iterator[str]:
         if self._stripped:
-            yield (
-                f"TensorRT has no integer kernel for {len(self._stripped)} layers, which stay float: "
-                f"{', '.join(self._stripped)}"
-            )
+            layers = number_of(len(self._stripped), "layer")
+            names = ", ".join(self._stripped)
+            yield f"TensorRT has no integer kernel for {layers}; kept in float: {names}"
         if counts is None:
             return
         if self._inputs.calibrated is not None:

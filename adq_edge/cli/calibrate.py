@@ -9,6 +9,7 @@ import typer
 from adq_edge.cli import options
 from adq_edge.cli.output import Output
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, DEFAULT_SOURCE
+from adq_edge.core.text import number_of
 
 
 def calibrate(
@@ -33,7 +34,7 @@ def calibrate(
     done = run(bundle, calib, source=source, calib_data=calib_data, samples=samples, threads=threads)
     lines = [
         f"{path}: {ranges.calibrator}, {len(ranges.tensors)} tensors over "
-        f"{ranges.images} images ({ranges.source})"
+        f"{number_of(ranges.images, 'image')} ({ranges.source})"
         for path, ranges in done
     ]
     records = [ranges for _, ranges in done]

@@ -9,6 +9,7 @@ import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.output import Output
+from adq_edge.core.text import number_of
 
 
 def compare(
@@ -54,6 +55,6 @@ def compare(
     lines = []
     if result.sheet is not None:
         omitted = f"; no room for {result.flips_left_out} flips" if result.flips_left_out else ""
-        lines.append(f"sheet: {result.sheet} ({len(result.sheet_images)} images{omitted})")
+        lines.append(f"sheet: {result.sheet} ({number_of(len(result.sheet_images), 'image')}{omitted})")
     tables = [auroc_table(result), agreement_table(result)]
     return Output(result, tables, lines, next_step=("bench", engine_a, engine_b))

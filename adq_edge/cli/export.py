@@ -10,6 +10,7 @@ import typer
 from adq_edge.cli import options
 from adq_edge.cli.common import needs_training_half
 from adq_edge.cli.output import Output
+from adq_edge.core.text import number_of
 
 
 def export(
@@ -55,7 +56,7 @@ def export(
     manifest, parity = bundle.manifest, bundle.manifest.parity
     lines = [
         f"{bundle.path}: {manifest.arch} from {manifest.origin} checkpoint, {manifest.fusion} score fusion",
-        f"parity on {parity.images} images ({parity.source}): largest difference of the map "
+        f"parity on {number_of(parity.images, 'image')} ({parity.source}): largest difference of the map "
         f"{parity.map_difference:.2e}, of the score {parity.score_difference:.2e} "
         f"(largest map value {parity.map_largest:.2e})",
     ]

@@ -8,6 +8,7 @@ from typing import List
 import typer
 
 from adq_edge.cli import options
+from adq_edge.core.text import number_of
 
 NOT_ALL_JUDGED = 1
 
@@ -57,5 +58,6 @@ def predict(
             count += 1
             errors += [] if prediction.error is None else [prediction.error]
     if errors:
-        typer.echo(f"adq-edge: {len(errors)} of {count} images not judged. {errors[0]}", err=True)
+        missed = f"{len(errors)} of {number_of(count, 'image')} not judged"
+        typer.echo(f"adq-edge: {missed}. {errors[0]}", err=True)
         raise typer.Exit(NOT_ALL_JUDGED)

@@ -30,7 +30,7 @@ def report(
 
     It shows quality and speed of the same engines on each device.
     """
-    from adq_edge.core.text import printable
+    from adq_edge.core.text import number_of, printable
     from adq_edge.report.report import report as run
 
     result = run(results or None, output)
@@ -46,10 +46,7 @@ def report(
     lines = [
         *result.findings,
         *(f"note: {printable(note)}" for note in result.notes),
-        *(
-            f"caution: {word} ({count} engine{'' if count == 1 else 's'})"
-            for word, count in result.cautions.items()
-        ),
+        *(f"caution: {word} ({number_of(count, 'engine')})" for word, count in result.cautions.items()),
         f"report: {result.path}",
     ]
     page = next((path for path in result.files if path.suffix == ".html"), None)

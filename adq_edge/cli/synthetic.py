@@ -8,6 +8,7 @@ import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.output import Output
+from adq_edge.core.text import number_of
 
 
 def synthetic(
@@ -37,6 +38,6 @@ def synthetic(
         "images": images,
         "categories": [category.name for category in dataset.categories],
     }
-    line = f"{dataset.root}: {images} images in {len(dataset.categories)} categories"
+    line = f"{dataset.root}: {number_of(images, 'image')} in {number_of(len(dataset.categories), 'category')}"
     following = ("train", "--data", dataset.root, "--teacher-weights", "demo")
     return Output(document, lines=[line], next_step=following)

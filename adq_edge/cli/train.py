@@ -13,6 +13,7 @@ from adq_edge.cli.common import needs_training_half
 from adq_edge.cli.output import Output
 from adq_edge.core.errors import AdqError, DataError
 from adq_edge.core.options import Arithmetic
+from adq_edge.core.text import number_of
 
 if TYPE_CHECKING:
     from adq_edge.qat.train import QatResult
@@ -213,8 +214,8 @@ def _train_quantized(
         )
     result = train_quantized(checkpoint, target=target, **settings)
     line = (
-        f"{result.checkpoint}: {result.epochs} epochs of {result.images} images quantized for "
-        f"{target.value}, loss {result.loss:.4f}, {result.seconds:.0f} s"
+        f"{result.checkpoint}: {number_of(result.epochs, 'epoch')} of {number_of(result.images, 'image')} "
+        f"quantized for {target.value}, loss {result.loss:.4f}, {result.seconds:.0f} s"
     )
     return _output([result], [line])
 
@@ -230,6 +231,7 @@ def _summary(result: TrainResult) -> str:
     auroc = "" if result.auroc is None else f", test image AUROC {result.auroc:.4f}"
     stopped = "" if result.stopped is None else f"; {result.stopped}"
     return (
-        f"{result.checkpoint}: {result.epochs} epochs of {result.images} images, loss {result.loss:.4f}, "
-        f"best epoch {result.best_epoch}{validation}{auroc}, {result.seconds:.0f} s{stopped}"
+        f"{result.checkpoint}: {number_of(result.epochs, 'epoch')} of {number_of(result.images, 'image')}, "
+        f"loss {result.loss:.4f}, best epoch {result.best_epoch}{validation}{auroc}, "
+        f"{result.seconds:.0f} s{stopped}"
     )

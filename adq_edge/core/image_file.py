@@ -20,7 +20,7 @@ from adq_edge.core.errors import AdqError, DataError
 from adq_edge.core.files import storage_errors
 from adq_edge.core.heat_map_files import has_heat_map_name, is_heat_map
 from adq_edge.core.image_header import ImageHeader, read_header
-from adq_edge.core.reading import open_regular
+from adq_edge.core.reading import open_regular, read_open_file
 
 _SUFFIXES = "avif bmp dib gif jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _SUFFIXES.split())
@@ -117,7 +117,7 @@ def read_image_file(path: Path) -> bytes:
         if before.st_size > limit:
             what = f"file of {before.st_size / 1e6:.0f} MB is too large"
             raise DataError(what, where=path, fix=_limit_fix())
-        content = file.read(before.st_size + 1)  # not the limit: Python takes that much memory first
+        content = read_open_file(file)
         after = os.fstat(file.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise DataError("changed while it was read", where=path, fix="Read it again when it is complete")

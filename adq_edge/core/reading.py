@@ -41,23 +41,35 @@ def open_regular(path: Path, largest: int) -> Iterator[IO[bytes]]:
         if "\0" in str(path):
             raise StorageError("not a possible file name", where=path, fix="Name a file")
         descriptor = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            _require_regular(os.fstat(descriptor), path, largest)
+        except BaseException:
+            os.close(descriptor)
+            raise
         with os.fdopen(descriptor, "rb") as file:
-            state = os.fstat(descriptor)
-            if stat.S_ISDIR(state.st_mode):
-                raise StorageError("is a folder, not a file", where=path, fix="Name a file")
-            if not stat.S_ISREG(state.st_mode):
-                raise StorageError("not a regular file", where=path, fix="Copy its content into a file")
-            if state.st_size > largest:
-                size, most = (f"{number / 1e6:,.0f} MB" for number in (state.st_size, largest))
-                what = f"is {size}; a file of this kind has at most {most}"
-                raise StorageError(what, where=path, fix="Check that it is the right file")
             yield file
+
+
+def _require_regular(status: os.stat_result, path: Path, largest: int) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise StorageError("is a folder, not a file", where=path, fix="Name a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise StorageError("not a regular file", where=path, fix="Copy its content into a file")
+    if status.st_size > largest:
+        size, most = (f"{number / 1e6:,.0f} MB" for number in (status.st_size, largest))
+        what = f"is {size}; a file of this kind has at most {most}"
+        raise StorageError(what, where=path, fix="Check that it is the right file")
 
 
 def read_regular(path: Path, largest: int) -> bytes:
     """Return the content of a regular file; arguments and errors are those of `open_regular`."""
     with open_regular(path, largest) as file:
-        return file.read(largest + 1)
+        return read_open_file(file)
+
+
+def read_open_file(file: IO[bytes]) -> bytes:
+    """Return the content of an open file; of a file that grows meanwhile, one byte more than its size was."""
+    return file.read(os.fstat(file.fileno()).st_size + 1)  # Python reserves memory for the number first
 
 
 def require_uncompressed(file: IO[bytes]) -> None:

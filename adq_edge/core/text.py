@@ -69,6 +69,14 @@ def _escape(letter: str) -> str:
     return f"\\x{ord(letter):02x}" if letter < "\x80" else letter.encode("ascii", "backslashreplace").decode()
 
 
+def number_of(number: float, noun: str) -> str:
+    """Return a number with its noun, such as "1 image", "1.5 cores" or "2 categories"."""
+    if number == 1:
+        return f"1 {noun}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:g} {plural}" if isinstance(number, float) else f"{number} {plural}"
+
+
 def escape_markdown(text: str) -> str:
     """Return a text on one line with its Markdown syntax escaped."""
     return _SPECIAL.sub(r"\\\1", " ".join(printable(text).split()))

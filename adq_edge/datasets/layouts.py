@@ -23,12 +23,13 @@ import dataclasses
 import io
 import zlib
 from pathlib import Path
-from typing import Dict, Iterable, List, Sequence, Set, Tuple
+from typing import Dict, Iterable, List, Set, Tuple
 
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import storage_errors
 from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images, is_folder, list_folder
 from adq_edge.core.reading import read_regular
+from adq_edge.core.text import number_of
 
 GOOD = "good"
 GOOD_NAMES = ("good", "ok", "normal", "okay", "pass", "defect_free", "no_defect", "non_defective")
@@ -155,7 +156,7 @@ def _read_split(folder: Path) -> CategoryFiles:
     tests = _named(folder, _TEST_NAMES) or [path for path in validation if _has_defects(path)]
     test = [image for path in tests for image in _test_images(path, notes)]
     notes += [
-        f"{path.name}/: {number_of(find_images(path), 'image')}, not used"
+        f"{path.name}/: {number_of(len(find_images(path)), 'image')}, not used"
         for path in validation
         if path not in tests
     ]
@@ -183,7 +184,9 @@ def _train_images(folder: Path, notes: List[str]) -> List[Path]:
         notes.append(f"{folder.name}/: {_listed(others)} not used, only normal images are trained on")
     loose = len(find_images(folder)) - len(good) - sum(others.values())
     if loose:
-        notes.append(f"{folder.name}/: {loose} images outside of a folder of normal images, not used")
+        notes.append(
+            f"{folder.name}/: {number_of(loose, 'image')} not in a folder of normal images, not used"
+        )
     return without_masks(good)
 
 
@@ -195,7 +198,9 @@ def _test_images(folder: Path, notes: List[str]) -> List[LabeledImage]:
         notes.append(f"{folder.name}/: no images in {', '.join(empty)}")
     loose = len([image for image in find_images(folder) if image.parent == folder])
     if loose:
-        notes.append(f"{folder.name}/: {loose} images without a label, not used; labels are folder names")
+        notes.append(
+            f"{folder.name}/: {number_of(loose, 'image')} without a label, not used; labels are folder names"
+        )
     return found
 
 
@@ -291,11 +296,6 @@ def _visa_split(folder: Path) -> Dict[str, str]:
         ) from error
 
 
-def number_of(things: Sequence[object], noun: str) -> str:
-    """Return the number of things with their noun, such as "1 image" or "3 images"."""
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
-
-
 def _listed(counts: Dict[str, int]) -> str:
     """Return names of folders with their numbers of images, the first few."""
     texts = [f"{name} ({count})" for name, count in counts.items()]
@@ -311,7 +311,7 @@ def describe(folder: Path) -> str:
     others = sorted({Path(name).suffix.lower() or name for name in files} - IMAGE_SUFFIXES)
     parts = [f"the folders {_listed(counts)}"] if counts else []
     if images:
-        parts.append(f"{len(images)} images")
+        parts.append(number_of(len(images), "image"))
     elif others:
         parts.append(f"files that are no images ({', '.join(others[:_SHOWN])})")
     return " and ".join(parts) or "no images and no folders"

@@ -17,6 +17,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 from adq_edge.core.console import console
 from adq_edge.core.errors import DataError
 from adq_edge.core.image_file import find_images, is_folder
+from adq_edge.core.text import number_of
 from adq_edge.datasets.layouts import (
     EXPECTED,
     GOOD_NAMES,
@@ -25,7 +26,6 @@ from adq_edge.datasets.layouts import (
     describe,
     is_category,
     is_flat,
-    number_of,
     read_files,
     subfolders,
 )
@@ -240,7 +240,7 @@ def _mask_notes(category: Category, files: CategoryFiles) -> Iterator[str]:
             f"pixel metrics are measured on the other {len(masks)} and the normal images"
         )
     if unused:
-        yield f"{number_of(unused, 'mask file')} without an image, the first is {unused[0]}"
+        yield f"{number_of(len(unused), 'mask file')} without an image, the first is {unused[0]}"
     shared = sorted(masks)[len(set(masks.values())) :]
     if shared:
-        yield f"{number_of(shared, 'image')} with the mask of another image of the same name"
+        yield f"{number_of(len(shared), 'image')} with the mask of another image of the same name"

@@ -1,7 +1,7 @@
 """The instruction sets of a CPU that decide the speed of INT8, and what each means on this machine.
 
-The factors are multiply-adds per instruction, from the manuals of Intel and Arm. They are upper bounds, not
-measurements: memory and the float parts of a model lower them.
+The factors are estimates. They follow from what the instructions do: the multiply-adds in each. As factors of
+a model's speed they are upper bounds, because memory and the float parts of a model take time too.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _x86(flags: Collection[str]) -> Tuple[Int8Instructions, ...]:
         _row(
             *("VNNI", flags, vnni),
             "one instruction adds 4 INT8 products to each 32-bit sum: up to 4 times the arithmetic of FP32",
-            f"three instructions replace one: INT8 is hardly faster than FP32, and {_SATURATION}",
+            f"three instructions do the work of one: INT8 gains less than with VNNI; {_SATURATION}",
         ),
         _row(
             *("AVX-512", flags, avx512),
@@ -79,7 +79,7 @@ def _arm(flags: Collection[str]) -> Tuple[Int8Instructions, ...]:
         _row(
             *("dotprod", flags, dotprod),
             "one instruction adds 16 INT8 products to 4 sums: up to 4 times the arithmetic of FP32",
-            "INT8 values are widened to 16 bits first: INT8 is hardly faster than FP32 on this CPU",
+            "INT8 values are widened to 16 bits first: INT8 gains less than with dotprod",
         ),
         _row(
             *("FP16", flags, half),

@@ -42,6 +42,7 @@ from adq_edge.core.files import is_empty, json_kind, read_head, sha256, storage_
 from adq_edge.core.imaging import load_image, resize_image
 from adq_edge.core.interruption import shielded
 from adq_edge.core.limits import runtime_threads
+from adq_edge.core.text import number_of
 from adq_edge.core.version import __version__
 from adq_edge.datasets.mvtec import read_dataset
 from adq_edge.datasets.synthetic import CATEGORIES, render
@@ -288,7 +289,7 @@ def _unfinished(loaded: Checkpoint) -> Optional[str]:
     quantized = training.get(_QAT_STATE)
     state = training if quantized is None else quantized
     epochs = state.get("settings", {}).get("epochs")
-    done = f"{len(state.get('log', ()))} epochs"
+    done = number_of(len(state.get("log", ())), "epoch")
     if not isinstance(epochs, int):
         return done
     shares = [1.0] if quantized is not None else [stage.share for stage in loaded.model.stages]

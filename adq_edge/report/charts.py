@@ -14,6 +14,7 @@ from typing import Callable, Dict, Hashable, Iterator, List, Optional, Sequence,
 
 from adq_edge.benchmark.records import Throughput
 from adq_edge.core.options import Precision
+from adq_edge.core.text import number_of
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.hardware.telemetry.recording import Recording, Series
 from adq_edge.report.merge import data_key
@@ -49,7 +50,9 @@ def bubble_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     for members in groups.values():
         quality, _ = members[0]
         images = sum(category.images for category in quality.categories)
-        yield bubble_chart(f"{file_name(quality.data)} ({images} images)", [bubble for _, bubble in members])
+        yield bubble_chart(
+            f"{file_name(quality.data)} ({number_of(images, 'image')})", [bubble for _, bubble in members]
+        )
 
 
 def _named_entries(device: Device) -> Iterator[Tuple[str, Entry]]:

@@ -8,6 +8,7 @@ from typing import Counter, Hashable, Iterator, List, Sequence
 
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.options import CARD_DEVICES, Device
+from adq_edge.core.text import number_of
 from adq_edge.hardware.environment import Environment
 
 
@@ -37,7 +38,7 @@ def device_name(report: BenchmarkReport) -> str:
     name = _short((environment.gpu if on_card else None) or environment.board or environment.cpu)
     details = [] if settings.device == Device.JETSON else [settings.device.upper()]
     if settings.threads is not None:
-        details.append(f"{settings.threads} thread{'' if settings.threads == 1 else 's'}")
+        details.append(number_of(settings.threads, "thread"))
     if environment.power_mode is not None:
         details.append(environment.power_mode)
     return f"{name} ({', '.join(details)})" if details else name
@@ -66,9 +67,9 @@ def _details(report: BenchmarkReport) -> Iterator[str]:
         yield f"host {environment.host}"
     if environment.gpu is not None:
         yield environment.gpu
-    yield f"{environment.logical_cores} cores"
+    yield number_of(environment.logical_cores, "core")
     if environment.cpu_quota is not None:
-        yield f"limit of {environment.cpu_quota:g} cores"
+        yield f"limit of {number_of(environment.cpu_quota, 'core')}"
     if environment.memory_mb is not None:
         yield f"{environment.memory_mb / 1000:.1f} GB"
 

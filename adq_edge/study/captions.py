@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Dict, List, Tuple
 
+from adq_edge.core.text import number_of
 from adq_edge.study.config import DEMO, MethodConfig
 from adq_edge.study.published import CPU, DATA, JETSON, MVTEC_AD
 from adq_edge.study.results import StudyResult
@@ -53,13 +54,13 @@ def _data(study: StudyResult) -> str:
     name = "drawn images" if data.synthetic else Path(data.root).name
     train = sum(category.train for category in data.categories)
     test = sum(category.test for category in data.categories)
-    return f"{name}, {len(data.categories)} categories, {train} + {test} images, {size}x{size}"
+    return f"{name}, {number_of(len(data.categories), 'category')}, {train} + {test} images, {size}x{size}"
 
 
 def _training(method: MethodConfig) -> str:
     if method.finished:
         return "finished models"
-    epochs = "published epochs" if method.epochs is None else f"{method.epochs} epochs"
+    epochs = "published epochs" if method.epochs is None else number_of(method.epochs, "epoch")
     return ", ".join([epochs, *(f"{name} {value}" for name, value in method.options.items())])
 
 

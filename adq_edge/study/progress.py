@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adq_edge.core.console import SafeConsole
+from adq_edge.core.text import number_of
 from adq_edge.study.matrix import Cell
 from adq_edge.study.results import CellState
 
@@ -32,8 +33,8 @@ class StudyProgress:
         self._seconds: List[float] = [s.result.seconds for s in states if s.result is not None]
         self._started = time.monotonic()
         self._console.print(
-            f"study: {self._total} cells, {self._done} done before, {self._left_out} not possible here, "
-            f"{len(self._todo)} to run"
+            f"study: {number_of(self._total, 'cell')}, {self._done} done before, "
+            f"{self._left_out} not possible here, {len(self._todo)} to run"
         )
 
     def begin(self, cell: Cell) -> None:

@@ -10,6 +10,7 @@ from adq_edge.benchmark.quotable import find_caveat, find_flags
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.errors import ResultError
 from adq_edge.core.records import Record, record
+from adq_edge.core.text import number_of
 from adq_edge.evaluation.scoring import CategoryQuality
 from adq_edge.hardware.environment import Environment
 from adq_edge.study.config import StudyConfig
@@ -93,7 +94,7 @@ class CellResult(Record):
     def machine(self) -> str:
         """Device, machine, runtime and its version."""
         found = self.environment
-        name = found.board or f"{found.cpu}, {found.logical_cores} logical cores"
+        name = found.board or f"{found.cpu}, {number_of(found.logical_cores, 'logical core')}"
         return f"{self.cell.device.value} {name}, {self.runtime}"
 
 

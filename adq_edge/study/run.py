@@ -11,6 +11,7 @@ from adq_edge.builders.tensorrt_options import choose_settings
 from adq_edge.core.errors import AdqError, MissingDependencyError, StorageError
 from adq_edge.core.files import write_bytes, write_together
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Device, Precision, TensorRTOptions
+from adq_edge.core.text import number_of
 from adq_edge.report.render.markdown import markdown
 from adq_edge.study.artifact_cache import NotPossibleError
 from adq_edge.study.captions import notes
@@ -107,5 +108,5 @@ def _write(output: Path, config: StudyConfig, data: StudyData, states: Dict[Cell
 
 def _markdown(result: StudyResult) -> str:
     quick = " (quick, not to be quoted)" if result.config.quick else ""
-    progress = f"{result.created}: {len(result.results)} of {len(result.cells)} cells"
+    progress = f"{result.created}: {len(result.results)} of {number_of(len(result.cells), 'cell')}"
     return markdown(f"adq-edge study{quick}", [progress, *notes(result)], study_tables(result))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,17 @@ def test_json_with_a_byte_order_mark_and_of_the_allowed_depth_is_read():
     assert value == ()
 
 
+def test_reading_takes_memory_for_the_file_and_not_for_the_limit(tmp_path: Path):
+    (tmp_path / "small").write_bytes(b"12345")
+    tracemalloc.start()
+    try:
+        assert read_regular(tmp_path / "small", 2**30) == b"12345"
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
 def test_only_regular_files_within_the_size_are_read(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"12345")
     (tmp_path / "link").symlink_to("file")
@@ -82,6 +94,8 @@ def test_only_regular_files_within_the_size_are_read(tmp_path: Path):
         for path in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null"), tmp_path / "socket"):
             with pytest.raises(StorageError, match=r"not a regular file|no such device"):
                 read_regular(path, 5)
-    for path in (tmp_path, tmp_path / "loop", tmp_path / "none", tmp_path / ("x" * 300), Path("a\0b")):
+    with pytest.raises(StorageError, match=r"is a folder, not a file\. Name a file"):
+        read_regular(tmp_path, 5)
+    for path in (tmp_path / "loop", tmp_path / "none", tmp_path / ("x" * 300), Path("a\0b")):
         with pytest.raises(StorageError):
             read_regular(path, 5)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from adq_edge.core.console import SafeConsole, progress_bar
 from adq_edge.core.errors import AdqError
 from adq_edge.core.streams import guard_output
-from adq_edge.core.text import printable
+from adq_edge.core.text import number_of, printable
 
 HOSTILE = "a\x1b[31m\x9b2J\x07\x1b]0;title\x07\u202egnp.exe\u2066 \x00\x7f\u2028\udcff[/bold]"
 
@@ -27,6 +27,16 @@ def test_printable_text_has_one_line_no_control_characters_and_at_most_the_limit
     assert is_safe(shown)
     assert len(shown) <= limit
     shown.encode("utf-8")
+
+
+def test_numbers_agree_with_their_nouns():
+    shown = [
+        number_of(1, "core"),
+        number_of(1.5, "core"),
+        number_of(0, "category"),
+        number_of(10**6, "image"),
+    ]
+    assert shown == ["1 core", "1.5 cores", "0 categories", "1000000 images"]
 
 
 def test_printable_text_keeps_names_of_all_scripts():

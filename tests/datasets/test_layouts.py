@@ -256,7 +256,7 @@ def test_reasons_for_missing_metrics(tmp_path: Path):
             ["scratch/a.png", "dent/*.png x2"],
             r"no category found here, but the folders dent \(2\), scratch",
         ),
-        (["readme/a.png", "b.png"], r"the folders readme \(1\) and 1 images\. Expected: CATEGORY/train/good"),
+        (["readme/a.png", "b.png"], r"the folders readme \(1\) and 1 image\. Expected: CATEGORY/train/good"),
         (["mvtec/part/train/good/a.png"], r"Name this folder: .*/mvtec\."),
         (
             ["part/train/scratch/a.png", "part/test/good/a.png"],

@@ -103,7 +103,7 @@ def test_engine_without_a_threshold_gives_scores_without_verdicts(tmp_path: Path
     line = json.loads(result.stdout)
     assert (line["verdict"], line["anomalous"], line["score"]) == (None, None, BRIGHT)
     assert "has no threshold. Measure it: adq-edge eval engines/new.onnx" in line["error"]
-    assert result.stderr.splitlines()[-1].startswith("adq-edge: 1 of 1 images not judged. ")
+    assert result.stderr.splitlines()[-1].startswith("adq-edge: 1 of 1 image not judged. ")
     change_sidecar(engine, threshold=Threshold(THRESHOLD, 1.0, 4, "data"))
     assert run_cli("predict", "a.png", cwd=tmp_path).returncode == 0
 

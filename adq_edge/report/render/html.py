@@ -11,7 +11,7 @@ from typing import Iterable, Iterator, Mapping, Sequence, Tuple
 import jinja2
 from markupsafe import Markup
 
-from adq_edge.core.text import printable
+from adq_edge.core.text import number_of, printable
 from adq_edge.core.version import __version__
 from adq_edge.report import charts
 from adq_edge.report.load import Collection
@@ -79,17 +79,13 @@ def _subtitle(collection: Collection, devices: Sequence[Device]) -> str:
     engines = {run.engines[0].engine.sha256 for run in collection.runs}
     engines |= {item.engine.sha256 for item in collection.evaluations}
     days = sorted(run.created[:10] for run in collection.runs)
-    parts = [_count(len(engines), "engine")]
+    parts = [number_of(len(engines), "engine")]
     if devices:
-        parts.append(_count(len(devices), "device"))
-    parts.append(_count(len(collection.sources), "result file"))
+        parts.append(number_of(len(devices), "device"))
+    parts.append(number_of(len(collection.sources), "result file"))
     if days:
         parts.append(f"measured {days[0]}" if days[0] == days[-1] else f"measured {days[0]} to {days[-1]}")
     return ", ".join(parts)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _sections(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Optional, Tuple
 
 from adq_edge.core.console import decibels
+from adq_edge.core.text import number_of
 from adq_edge.evaluation.analysis import Analysis, LayerAnalysis, Range
 from adq_edge.evaluation.sensitivity_plot import layer_decibels
 from adq_edge.report.table import Column, Field, Table, tabulate, text
@@ -32,7 +33,7 @@ def layer_table(analysis: Analysis, rows: Optional[int] = None) -> Table:
     left_out = len(analysis.layers) - len(shown)
     note = (
         f"{f'{left_out} more layers: --all; ' if left_out else ''}"
-        f"over {analysis.images} images ({analysis.image_source}); "
+        f"over {number_of(analysis.images, 'image')} ({analysis.image_source}); "
         f"calibrated: {calibration.calibrator} over {calibration.images} x {calibration.source}"
     )
     title = f"what INT8 costs {analysis.bundle} on {analysis.target}, one layer quantized at a time"

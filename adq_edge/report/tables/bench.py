@@ -9,6 +9,7 @@ from adq_edge.benchmark.quotable import find_caveat
 from adq_edge.benchmark.records import EndToEnd, Latency, Throughput
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.options import Device
+from adq_edge.core.text import number_of
 from adq_edge.report.machines import device_name
 from adq_edge.report.model import Entry, entries_of
 from adq_edge.report.phrasing import (
@@ -267,8 +268,7 @@ def bench_tables(report: BenchmarkReport) -> List[Table]:
     settings = report.settings
     name = device_name(report)
     if settings.device == Device.CPU and settings.threads is None:
-        cores = report.environment.logical_cores
-        name = f"{name}, {cores} thread{'' if cores == 1 else 's'}"
+        name = f"{name}, {number_of(report.environment.logical_cores, 'thread')}"
     entries = entries_of(report, name)
     tables = (
         (latency_table(entries, _RATIO), _latency_notes(report)),

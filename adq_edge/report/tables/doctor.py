@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Iterator, Optional, Tuple
 
+from adq_edge.core.text import number_of
 from adq_edge.hardware.doctor import Diagnosis
 from adq_edge.hardware.inventory import Inventory
 from adq_edge.hardware.jetson import Jetson
@@ -51,8 +52,8 @@ def _hardware(inventory: Inventory) -> Iterator[_Row]:
     environment, memory, jetson = inventory.environment, inventory.memory, inventory.jetson
     yield "machine", _machine(inventory)
     quota = environment.cpu_quota
-    limit = "" if quota is None else f"; CPU limit of the container: {_cores(quota)}"
-    yield "processor", f"{environment.cpu}, {_cores(environment.logical_cores, 'logical ')}{limit}"
+    limit = "" if quota is None else f"; CPU limit of the container: {number_of(quota, 'core')}"
+    yield "processor", f"{environment.cpu}, {number_of(environment.logical_cores, 'logical core')}{limit}"
     yield "memory", _UNKNOWN if memory is None else _memory(memory)
     if inventory.memory_limit is not None:
         total, available = inventory.memory_limit.total_mb, inventory.memory_limit.available_mb
@@ -139,10 +140,6 @@ def _software(inventory: Inventory) -> Iterator[_Row]:
     yield "Python", f"{inventory.environment.python}, {sys.executable}"
     for library in inventory.libraries:
         yield library.name, ": ".join(filter(None, (library.version, library.problem, library.unchecked)))
-
-
-def _cores(number: float, kind: str = "") -> str:
-    return f"{number:g} {kind}core{'' if number == 1 else 's'}"
 
 
 def _gb(megabytes: Optional[float]) -> str:

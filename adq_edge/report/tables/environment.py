@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Iterator, List, NamedTuple, Sequence, Tuple
 
+from adq_edge.core.text import number_of
 from adq_edge.hardware.board_state import BoardState
 from adq_edge.hardware.environment import Environment
 from adq_edge.report.load import Collection
@@ -88,7 +89,7 @@ def _properties(environment: Environment) -> Iterator[Tuple[str, str]]:
         ("graphics card", environment.gpu),
         ("processor", f"{environment.cpu} ({environment.architecture})"),
         ("cores", f"{environment.logical_cores} logical{physical}"),
-        ("container's CPU limit", None if quota is None else f"{quota:g} cores"),
+        ("container's CPU limit", None if quota is None else number_of(quota, "core")),
         ("memory", None if memory is None else f"{memory / 1000:.1f} GB"),
         ("instruction sets", ", ".join(environment.instruction_sets) or "not known"),
         ("system", f"{environment.os}, {environment.kernel}"),

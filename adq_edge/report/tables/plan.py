@@ -7,6 +7,7 @@ from typing import Tuple
 from adq_edge.artifacts.precision_plan import Measure, Plan, Search
 from adq_edge.core.console import decibels
 from adq_edge.core.errors import ResultError
+from adq_edge.core.text import number_of
 from adq_edge.report.table import Column, Table
 
 _MEASURES = {
@@ -52,7 +53,7 @@ def _notes(search: Search) -> Tuple[str, ...]:
         )
     outcome = "reached" if search.holds else "not reached; the nearest plan was taken"
     return (
-        f"drop: {_MEASURES[search.measure]}; {search.images} images of {search.data}",
+        f"drop: {_MEASURES[search.measure]}; {number_of(search.images, 'image')} of {search.data}",
         f"largest drop allowed: {search.max_drop:g}: {outcome}",
         latency,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import EngineError
+from adq_edge.core.text import number_of
 from adq_edge.runtimes.base import Output, Stages
 from adq_edge.runtimes.tensorrt.cuda import Gpu, allocate
 
@@ -59,7 +60,7 @@ class Slot:
         if count != self._count:
             self._count = 0  # until the shape is set
             if self._is_dynamic and not context.set_input_shape(INPUT, images.shape):
-                what = f"TensorRT rejects a batch of {count} images"
+                what = f"TensorRT rejects a batch of {number_of(count, 'image')}"
                 raise EngineError(what, where=self._path, fix=REBUILD)
             self._count = count
         before, copied, computed, _ = self._marks
