@@ -30,9 +30,9 @@ def adq(arguments: List[object], cwd: Path) -> subprocess.CompletedProcess:
 
 
 def refused(result: subprocess.CompletedProcess) -> str:
-    """Check that a command failed with exit code 2 and one line on stderr; return the line."""
+    """Check that a command failed with exit code 2 and one line on stderr besides notes; return the line."""
     assert result.returncode == 2, result.stderr
-    lines = result.stderr.strip().splitlines()
+    lines = [line for line in result.stderr.strip().splitlines() if not line.startswith("note: ")]
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("adq-edge: ")
     return lines[0]
