@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from adq_edge.calibration.calibrate import calibrate as calibrate
     from adq_edge.core.errors import AdqError as AdqError
     from adq_edge.core.options import TensorRTOptions as TensorRTOptions
-    from adq_edge.datasets.mvtec import read_dataset as read_dataset
+    from adq_edge.datasets.dataset import read_dataset as read_dataset
     from adq_edge.evaluation.analyze import analyze as analyze
     from adq_edge.evaluation.compare import compare as compare
     from adq_edge.evaluation.evaluate import evaluate as evaluate
@@ -64,7 +64,7 @@ _HOMES = {
     "load_engine": "adq_edge.runtimes.registry",
     "open_bundle": "adq_edge.artifacts.bundle",
     "predict": "adq_edge.evaluation.predict",
-    "read_dataset": "adq_edge.datasets.mvtec",
+    "read_dataset": "adq_edge.datasets.dataset",
     "train": "adq_edge.training.train",
     "train_each": "adq_edge.training.train",
     "train_quantized": "adq_edge.qat.train",

@@ -27,9 +27,9 @@ from adq_edge.calibration.calibrated_model import ROUNDING_IMAGES, CalibratedMod
 from adq_edge.calibration.sources import IMAGES, SYNTHETIC_DEFECTS, make_source
 from adq_edge.core.console import console
 from adq_edge.core.files import write_bytes
-from adq_edge.core.imaging import load_image
+from adq_edge.core.images.imaging import load_image
 from adq_edge.core.options import DEFAULT_CALIBRATOR, Target
-from adq_edge.datasets.mvtec import Sample, read_dataset
+from adq_edge.datasets.dataset import Sample, read_dataset
 from adq_edge.hardware.environment import read_environment
 from adq_edge.metrics.agreement import Auroc, MapComparison, compare_auroc, compare_scores, mean_auroc
 from adq_edge.metrics.quality import image_auroc

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Callable, Dict, List
 
 from adq_edge.artifacts.bundle import Bundle, open_bundle
-from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.datasets.dataset import read_dataset
 from adq_edge.hardware.environment import read_environment
 from adq_edge.metrics.agreement import MapComparison, compare_scores
 from benchmarks.contenders import Run

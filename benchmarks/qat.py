@@ -23,7 +23,7 @@ from adq_edge.calibration.calibrated_model import CalibratedModel, apply_trained
 from adq_edge.calibration.sources import image_source
 from adq_edge.calibration.trained_ranges import QAT, QUANTIZATION, ranges_from_dict, trained_ranges_file
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Arithmetic, Target
-from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.datasets.dataset import read_dataset
 from adq_edge.hardware.environment import read_environment
 from adq_edge.metrics.agreement import MapComparison
 from adq_edge.models.checkpoint import load_checkpoint

@@ -18,9 +18,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from adq_edge.artifacts.bundle import open_bundle
-from adq_edge.core.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
+from adq_edge.core.images.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
 from adq_edge.core.options import Target
-from adq_edge.datasets.mvtec import Category, Dataset, Sample, read_dataset
+from adq_edge.datasets.dataset import Category, Dataset, Sample, read_dataset
 from adq_edge.hardware.environment import read_environment
 from adq_edge.metrics.agreement import MapComparison, compare_scores, count_flips
 from adq_edge.metrics.pixel import PixelMetrics

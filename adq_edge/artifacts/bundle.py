@@ -14,8 +14,8 @@ from typing import Dict, Optional, Tuple, Union
 
 from adq_edge.core.errors import BundleError
 from adq_edge.core.files import is_plain_name, settle, sha256
+from adq_edge.core.images.sizes import check_size
 from adq_edge.core.records import Record, record
-from adq_edge.core.sizes import check_size
 
 CHECKPOINT_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".safetensors", ".tar"})
 MODEL_FILE = "model.onnx"

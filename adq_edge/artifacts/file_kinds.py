@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional
 
 from adq_edge.artifacts.bundle import CHECKPOINT_SUFFIXES, MANIFEST_FILE, MODEL_FILE, RANGES_FOLDER
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
-from adq_edge.core.image_file import IMAGE_SUFFIXES
+from adq_edge.core.images.folders import IMAGE_SUFFIXES
 
 _SCHEMA = re.compile(rb'\s*{\s*"schema": "(adq-edge/[a-z-]{1,30})"')
 _START = 256

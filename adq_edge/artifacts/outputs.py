@@ -7,8 +7,8 @@ from typing import NamedTuple, Optional, Union
 
 from adq_edge.core.errors import DataError, StorageError
 from adq_edge.core.files import Kind, check_writable, is_stream
-from adq_edge.core.image_marks import WRITTEN_IMAGE
-from adq_edge.core.imaging import OUTPUT_SUFFIXES
+from adq_edge.core.images.imaging import OUTPUT_SUFFIXES
+from adq_edge.core.images.output_mark import WRITTEN_IMAGE
 
 
 class ResultFiles(NamedTuple):

@@ -14,10 +14,10 @@ from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.errors import EngineError
 from adq_edge.core.files import Kind, is_plain_name, settle, sha256, storage_errors
+from adq_edge.core.images.sizes import check_size
 from adq_edge.core.options import Device, Precision
 from adq_edge.core.records import Record, record
 from adq_edge.core.runtimes import RUNTIMES
-from adq_edge.core.sizes import check_size
 
 _REMEDY = "Build the engine again: adq-edge build BUNDLE"
 

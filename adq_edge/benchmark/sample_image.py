@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Iterator, Optional, Tuple, Union
 
 from adq_edge.core.files import megabytes
-from adq_edge.core.imaging import read_image, write_image
+from adq_edge.core.images.imaging import read_image, write_image
 from adq_edge.datasets.synthetic.catalogue import render
 
 _CATEGORY = "circuit_board"

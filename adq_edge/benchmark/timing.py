@@ -12,7 +12,7 @@ import numpy as np
 
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.benchmark.measurements import Batches
-from adq_edge.core.imaging import decode_image, resize_image, resize_map
+from adq_edge.core.images.imaging import decode_image, resize_image, resize_map
 from adq_edge.runtimes.base import Engine, Output
 
 _HARNESS_QUERIES = 2000

@@ -23,7 +23,7 @@ from adq_edge.benchmark.steady_state import is_steady
 from adq_edge.benchmark.timing import harness_us, time_batches, time_image, time_queries
 from adq_edge.core.errors import EngineError, MissingDependencyError
 from adq_edge.core.files import megabytes
-from adq_edge.core.imaging import decode_image, resize_image
+from adq_edge.core.images.imaging import decode_image, resize_image
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.core.worker import serve
 from adq_edge.runtimes.base import Engine

@@ -17,11 +17,11 @@ import numpy as np
 from adq_edge.artifacts import workspace
 from adq_edge.core.errors import CalibrationError
 from adq_edge.core.files import storage_errors
-from adq_edge.core.image_file import find_images, is_folder
-from adq_edge.core.imaging import load_image
+from adq_edge.core.images.folders import find_images, is_folder
+from adq_edge.core.images.imaging import load_image
 from adq_edge.core.plugins import load_factory, plugin_errors, plugin_names
+from adq_edge.datasets.dataset import is_dataset, read_dataset
 from adq_edge.datasets.layouts import describe, without_masks
-from adq_edge.datasets.mvtec import is_dataset, read_dataset
 
 GROUP = "adq_edge.sources"
 

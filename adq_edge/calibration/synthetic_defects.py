@@ -10,8 +10,8 @@ from typing import Iterator, Optional, Sequence, Tuple
 import numpy as np
 
 from adq_edge.calibration.sources import SYNTHETIC_DEFECTS, ImageSource, image_source
-from adq_edge.core.image_file import read_image_file
-from adq_edge.core.imaging import decode_image, resize_image
+from adq_edge.core.images.encoded import read_image_file
+from adq_edge.core.images.imaging import decode_image, resize_image
 from adq_edge.datasets.pasted_defects import RECIPE, paste_defects
 
 

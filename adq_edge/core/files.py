@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Union
 
 from adq_edge.core.reading import open_regular
-from adq_edge.core.staging import CONTAINER, settle, settle_folder
 from adq_edge.core.storage import storage_errors, temporary_folder
 from adq_edge.core.targets import Kind, check_writable, is_stream, json_kind, read_head
-from adq_edge.core.transaction import Transaction, atomic_path, write_bytes, write_together
+from adq_edge.core.transactions.staging_folder import CONTAINER, settle, settle_folder
+from adq_edge.core.transactions.transaction import Transaction, atomic_path, write_bytes, write_together
 
 __all__ = [
     "CONTAINER",

@@ -27,7 +27,7 @@ from typing import Dict, Iterable, List, Set, Tuple
 
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import storage_errors
-from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images, is_folder, list_folder
+from adq_edge.core.images.folders import IMAGE_SUFFIXES, find_images, is_folder, list_folder
 from adq_edge.core.reading import read_regular
 from adq_edge.core.text import number_of
 

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
-from adq_edge.core.image_file import find_images
+from adq_edge.core.images.folders import find_images
 from adq_edge.datasets.layouts import (
     GOOD,
     MASK_FOLDERS,

@@ -14,7 +14,7 @@ from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path
 from adq_edge.core.errors import EngineError, ResultError
 from adq_edge.core.files import check_writable, sha256, write_together
 from adq_edge.core.records import Record, record
-from adq_edge.datasets.mvtec import Dataset
+from adq_edge.datasets.dataset import Dataset
 from adq_edge.evaluation.scoring import CategoryQuality, QualityMeter, choose_dataset, score_categories
 from adq_edge.evaluation.thresholds import explain_not_stored
 from adq_edge.hardware.environment import Environment, read_environment

@@ -9,8 +9,15 @@ import cv2
 import numpy as np
 
 from adq_edge.artifacts.sidecar import Threshold
-from adq_edge.core.imaging import overlay, read_image, read_mask, resize_image, resize_mask, write_image
-from adq_edge.datasets.mvtec import Sample
+from adq_edge.core.images.imaging import (
+    overlay,
+    read_image,
+    read_mask,
+    resize_image,
+    resize_mask,
+    write_image,
+)
+from adq_edge.datasets.dataset import Sample
 from adq_edge.evaluation.predict import red_level
 from adq_edge.evaluation.scoring import run_engine
 from adq_edge.evaluation.sensitivity_plot import shorten_name

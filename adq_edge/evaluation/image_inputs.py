@@ -11,9 +11,9 @@ from typing import Any, Iterable, Iterator, List, Sequence, Union
 import numpy as np
 
 from adq_edge.core.errors import DataError
-from adq_edge.core.heat_map_files import is_heat_map
-from adq_edge.core.image_file import find_images, is_folder
-from adq_edge.core.imaging import read_image
+from adq_edge.core.images.folders import find_images, is_folder
+from adq_edge.core.images.heat_map_files import is_heat_map
+from adq_edge.core.images.imaging import read_image
 
 ImageInput = Union[str, Path, np.ndarray]
 """An image file, a folder of images, or an image array."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import List, NamedTuple
 
 from adq_edge.core.errors import EngineError
-from adq_edge.datasets.mvtec import Dataset
+from adq_edge.datasets.dataset import Dataset
 from adq_edge.evaluation.scoring import QualityMeter, score_categories
 from adq_edge.metrics.agreement import (
     CategoryAgreement,

@@ -12,8 +12,8 @@ from adq_edge.artifacts import workspace
 from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import AdqError
 from adq_edge.core.files import check_writable
-from adq_edge.core.heat_map_files import write_heat_map
-from adq_edge.core.imaging import overlay
+from adq_edge.core.images.heat_map_files import write_heat_map
+from adq_edge.core.images.imaging import overlay
 from adq_edge.evaluation.image_inputs import RGB, Image, ImageInput, open_inputs
 from adq_edge.evaluation.scoring import run_engine
 from adq_edge.evaluation.thresholds import explain_missing_threshold, usable_threshold

@@ -12,7 +12,7 @@ from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.sidecar import sidecar_path
 from adq_edge.core.errors import DataError, EngineError
 from adq_edge.core.files import storage_errors
-from adq_edge.core.image_file import IMAGE_SUFFIXES
+from adq_edge.core.images.folders import IMAGE_SUFFIXES
 
 
 class PredictArguments(NamedTuple):

@@ -12,8 +12,8 @@ import numpy as np
 
 from adq_edge.core.console import print_categories, progress_bar
 from adq_edge.core.errors import DataError, EngineError
-from adq_edge.core.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
-from adq_edge.datasets.mvtec import Dataset, Sample, known_categories, print_notes, read_dataset
+from adq_edge.core.images.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
+from adq_edge.datasets.dataset import Dataset, Sample, known_categories, print_notes, read_dataset
 from adq_edge.metrics.pixel import PixelMetrics, PixelQuality
 from adq_edge.metrics.quality import f1_max_threshold, image_auroc
 from adq_edge.runtimes.base import Engine, Output

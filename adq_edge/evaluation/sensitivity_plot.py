@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from adq_edge.core.console import decibels
-from adq_edge.core.imaging import write_image
+from adq_edge.core.images.imaging import write_image
 
 if TYPE_CHECKING:
     from adq_edge.evaluation.analysis import Analysis, LayerAnalysis

@@ -39,12 +39,12 @@ from adq_edge.calibration.trained_ranges import QUANTIZATION, ranges_from_dict, 
 from adq_edge.core.console import is_verbose
 from adq_edge.core.errors import BundleError, CalibrationError, CheckpointError, DataError
 from adq_edge.core.files import is_empty, json_kind, read_head, sha256, storage_errors, write_together
-from adq_edge.core.imaging import load_image, resize_image
+from adq_edge.core.images.imaging import load_image, resize_image
 from adq_edge.core.interruption import shielded
 from adq_edge.core.limits import runtime_threads
 from adq_edge.core.text import number_of
 from adq_edge.core.version import __version__
-from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.datasets.dataset import read_dataset
 from adq_edge.datasets.synthetic import CATEGORIES, render
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint, network_files

@@ -16,7 +16,7 @@ from adq_edge.calibration.trained_ranges import QUANTIZATION
 from adq_edge.core.errors import AdqError, CheckpointError, DataError
 from adq_edge.core.files import write_together
 from adq_edge.core.options import DEFAULT_SAMPLES, Arithmetic, choose
-from adq_edge.datasets.mvtec import Dataset, known_categories, read_dataset
+from adq_edge.datasets.dataset import Dataset, known_categories, read_dataset
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint
 from adq_edge.models.threads import limit_torch_threads
 from adq_edge.onnx_export.export import digest

@@ -12,7 +12,7 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from adq_edge.artifacts import workspace
 from adq_edge.core.errors import AdqError, StorageError
-from adq_edge.core.imaging import read_image
+from adq_edge.core.images.imaging import read_image
 from adq_edge.core.options import Device, Precision, Scenario, choose
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.remote.bench_job import RESULTS, Request, extras_for, make_job

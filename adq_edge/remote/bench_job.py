@@ -15,11 +15,11 @@ from adq_edge.calibration.selection import default_folder, own_categories
 from adq_edge.calibration.sources import IMAGES, image_order, image_source
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.errors import DataError, EngineError
-from adq_edge.core.image_depth import BIT_DEPTH_VARIABLE
-from adq_edge.core.image_file import MAX_MEGAPIXELS_VARIABLE
+from adq_edge.core.images.bit_depth import BIT_DEPTH_VARIABLE
+from adq_edge.core.images.encoded import MAX_MEGAPIXELS_VARIABLE
 from adq_edge.core.options import BuildOptions, Device, Precision, Scenario, Target
 from adq_edge.core.runtimes import ONNXRUNTIME, TENSORRT, Runtime
-from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.datasets.dataset import read_dataset
 from adq_edge.remote.engine_specs import EngineSpec, check_images, find_plan, tensorrt_options
 from adq_edge.remote.jobs import Job, Step
 

@@ -11,6 +11,7 @@ import numpy as np
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import AdqError, EngineError, first_line
 
+_READ_IMAGES = "Read images with load_image of adq_edge.core.images.imaging"
 _UINT8, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
 
 
@@ -112,7 +113,7 @@ class Engine(abc.ABC):
         if kind != _UINT8 or len(shape) != 4 or shape[1:] != (height, width, 3):
             given = f"{kind} {list(shape)}" if kind else type(images).__name__
             what = f"takes uint8 [N, {height}, {width}, 3] images, not {given}"
-            raise EngineError(what, where=self.path, fix="Read images with adq_edge.core.imaging.load_image")
+            raise EngineError(what, where=self.path, fix=_READ_IMAGES)
         if not len(images):
             raise EngineError("got a batch without images", where=self.path, fix="Give at least one image")
         return images

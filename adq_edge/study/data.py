@@ -13,7 +13,7 @@ from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import sha256
 from adq_edge.core.limits import usable_cpus
-from adq_edge.datasets.mvtec import Category, read_dataset
+from adq_edge.datasets.dataset import Category, read_dataset
 from adq_edge.datasets.synthetic import write_synthetic
 
 _DRAWN_CATEGORIES = ("bolt", "leather", "zipper")

@@ -12,7 +12,7 @@ from adq_edge.benchmark.bench import bench
 from adq_edge.benchmark.quotable import find_caveat
 from adq_edge.builders.build import build
 from adq_edge.core.options import Precision
-from adq_edge.datasets.mvtec import Dataset, Sample, read_dataset
+from adq_edge.datasets.dataset import Dataset, Sample, read_dataset
 from adq_edge.datasets.synthetic import write_synthetic
 from adq_edge.evaluation.evaluate import evaluate
 from adq_edge.evaluation.heat_map_sheets import write_heat_map_sheet

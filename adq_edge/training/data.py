@@ -15,7 +15,7 @@ import numpy as np
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import sha256
 from adq_edge.core.limits import usable_cpus
-from adq_edge.datasets.mvtec import Category, Dataset, Sample
+from adq_edge.datasets.dataset import Category, Dataset, Sample
 from adq_edge.training.loader import TrainingImages, image_memory_limit
 from adq_edge.training.settings import Selection
 

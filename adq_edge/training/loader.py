@@ -10,7 +10,7 @@ from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 import torch
 
-from adq_edge.core.imaging import load_image
+from adq_edge.core.images.imaging import load_image
 from adq_edge.core.limits import usable_cpus
 from adq_edge.hardware.memory import usable_memory_mb
 from adq_edge.training.settings import Balance

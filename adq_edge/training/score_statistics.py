@@ -10,8 +10,8 @@ import torch
 
 from adq_edge.calibration.trained_ranges import QUANTIZATION
 from adq_edge.core.errors import CheckpointError
-from adq_edge.core.imaging import load_image
-from adq_edge.datasets.mvtec import known_categories, read_dataset
+from adq_edge.core.images.imaging import load_image
+from adq_edge.datasets.dataset import known_categories, read_dataset
 from adq_edge.models.checkpoint import Checkpoint
 from adq_edge.training.data import ImageSets
 from adq_edge.training.loader import MEASURING_IMAGES

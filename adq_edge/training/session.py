@@ -10,7 +10,7 @@ from typing import Optional
 
 from adq_edge.core.errors import AdqError
 from adq_edge.core.files import sha256, write_together
-from adq_edge.datasets.mvtec import Dataset
+from adq_edge.datasets.dataset import Dataset
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.config import ModelConfig
 from adq_edge.models.registry import method

@@ -9,7 +9,7 @@ from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple, Unio
 from adq_edge.artifacts import workspace
 from adq_edge.core.errors import AdqError
 from adq_edge.core.options import choose
-from adq_edge.datasets.mvtec import print_notes, read_dataset
+from adq_edge.datasets.dataset import print_notes, read_dataset
 from adq_edge.models.config import Option
 from adq_edge.models.registry import method
 from adq_edge.training.distributed import open_process_group

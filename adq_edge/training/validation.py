@@ -7,7 +7,7 @@ from typing import Callable, List, Sequence
 import numpy as np
 import torch
 
-from adq_edge.datasets.mvtec import Sample
+from adq_edge.datasets.dataset import Sample
 from adq_edge.metrics.quality import mean_image_auroc
 from adq_edge.training.distributed import ProcessGroup
 from adq_edge.training.loader import TrainingImages, ordered_batches

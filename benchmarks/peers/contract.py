@@ -89,7 +89,7 @@ class Peer(abc.ABC):
 
         The default is adq-edge's own path, because most peers have none.
         """
-        from adq_edge.core.imaging import load_image, resize_map
+        from adq_edge.core.images.imaging import load_image, resize_map
 
         result = self.read(self.infer(self.feed(load_image(Path(path), self._size))))
         return Result(resize_map(result.anomaly_map, self._size), result.score)

@@ -31,7 +31,7 @@ def float_graph(job: Job) -> Path:
 def calibration_feeds(job: Job) -> Iterator[Dict[str, np.ndarray]]:
     """Yield the graph's input for each calibration image."""
     from adq_edge.artifacts.bundle import INPUT
-    from adq_edge.core.imaging import read_image
+    from adq_edge.core.images.imaging import read_image
 
     for path in job.calibration:
         yield {INPUT: read_image(path)[None]}

@@ -13,8 +13,8 @@ from torch import nn
 
 from adq_edge.core.errors import AdqError
 from adq_edge.core.files import write_bytes
-from adq_edge.core.imaging import load_image, resize_image, write_image
-from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.core.images.imaging import load_image, resize_image, write_image
+from adq_edge.datasets.dataset import read_dataset
 from adq_edge.datasets.synthetic.catalogue import render
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint

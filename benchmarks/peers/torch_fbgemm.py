@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.ao.nn.quantized import FloatFunctional
 
-from adq_edge.core.imaging import read_image
+from adq_edge.core.images.imaging import read_image
 from adq_edge.models.resnet import LAYERS, BasicBlock, ResNetTrunk
 from benchmarks.peers.contract import Job
 from benchmarks.peers.torch_eager import TorchEager

@@ -37,7 +37,7 @@ from adq_edge.core.errors import (
     StorageError,
 )
 from adq_edge.core.files import sha256
-from adq_edge.core.imaging import decode_image, write_image
+from adq_edge.core.images.imaging import decode_image, write_image
 from adq_edge.core.options import Scenario
 from adq_edge.report.tables.bench import bench_tables
 from factories.tiny_engine import SIZE, write_engine

@@ -19,7 +19,7 @@ from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.benchmark.worker_process import EngineWorker
 from adq_edge.cli import app
 from adq_edge.core.errors import AdqError, EngineError
-from adq_edge.core.imaging import write_image
+from adq_edge.core.images.imaging import write_image
 from adq_edge.report.load import load_results
 from adq_edge.report.merge import merge
 from adq_edge.report.render.terminal import print_tables

@@ -23,7 +23,7 @@ from adq_edge.core.errors import (
     StorageError,
 )
 from adq_edge.core.files import sha256
-from adq_edge.core.imaging import load_image
+from adq_edge.core.images.imaging import load_image
 from adq_edge.core.options import Precision
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.region import find_region

@@ -26,7 +26,7 @@ from adq_edge.calibration.sources import (
     make_source,
 )
 from adq_edge.core.errors import CalibrationError
-from adq_edge.core.imaging import load_image
+from adq_edge.core.images.imaging import load_image
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.float_model import FloatModel
 from factories.command_line import run_cli

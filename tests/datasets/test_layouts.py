@@ -11,8 +11,8 @@ import pytest
 
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import CalibrationError, DataError, StorageError
-from adq_edge.core.imaging import read_mask
-from adq_edge.datasets.mvtec import Category, Dataset, is_dataset, read_dataset
+from adq_edge.core.images.imaging import read_mask
+from adq_edge.datasets.dataset import Category, Dataset, is_dataset, read_dataset
 
 
 def touch(root: Path, *names: str) -> Path:

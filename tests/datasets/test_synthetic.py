@@ -16,8 +16,8 @@ import pytest
 
 from adq_edge.core.errors import AdqError, DataError, StorageError
 from adq_edge.core.files import sha256
-from adq_edge.core.imaging import read_image, read_mask
-from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.core.images.imaging import read_image, read_mask
+from adq_edge.datasets.dataset import read_dataset
 from adq_edge.datasets.synthetic import CATEGORIES, DEFECTS, defects_of, render, write_synthetic, writer
 
 PAIRS = [(category, kind) for category in CATEGORIES for kind in defects_of(category)]

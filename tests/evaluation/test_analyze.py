@@ -27,7 +27,7 @@ from adq_edge.core.errors import (
     ResultError,
     StorageError,
 )
-from adq_edge.core.imaging import read_image
+from adq_edge.core.images.imaging import read_image
 from adq_edge.core.options import Target
 from adq_edge.evaluation.analysis import Analysis
 from adq_edge.evaluation.analyze import analyze

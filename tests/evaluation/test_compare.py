@@ -18,7 +18,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from adq_edge.artifacts.sidecar import sidecar_path
 from adq_edge.core.errors import AdqError, DataError, EngineError, ResultError, StorageError
-from adq_edge.core.imaging import overlay, read_image, resize_image
+from adq_edge.core.images.imaging import overlay, read_image, resize_image
 from adq_edge.core.options import Precision
 from adq_edge.evaluation import compare as comparison_module
 from adq_edge.evaluation.compare import Comparison, compare

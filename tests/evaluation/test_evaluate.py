@@ -17,7 +17,7 @@ from adq_edge.artifacts.sidecar import read_sidecar, sidecar_path
 from adq_edge.cli import app
 from adq_edge.core.errors import DataError, EngineError
 from adq_edge.core.files import sha256
-from adq_edge.core.imaging import load_image
+from adq_edge.core.images.imaging import load_image
 from adq_edge.evaluation import evaluate as evaluation
 from adq_edge.evaluation.evaluate import Evaluation, evaluate
 from adq_edge.report.tables.quality import evaluation_table

@@ -21,7 +21,7 @@ import adq_edge
 from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path
 from adq_edge.core.errors import DataError, EngineError, StorageError
 from adq_edge.core.files import sha256
-from adq_edge.core.imaging import read_image
+from adq_edge.core.images.imaging import read_image
 from adq_edge.evaluation.evaluate import evaluate
 from adq_edge.evaluation.predict import predict
 from adq_edge.evaluation.predict_arguments import split_arguments

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from adq_edge.core.imaging import load_image, read_mask
+from adq_edge.core.images.imaging import load_image, read_mask
 from adq_edge.core.options import Precision
-from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.datasets.dataset import read_dataset
 from adq_edge.evaluation.scoring import choose_dataset, score_categories, score_images
 from adq_edge.runtimes.registry import load_engine
 from factories.images import SIZE

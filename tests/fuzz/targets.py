@@ -233,13 +233,13 @@ def _teacher(folder: Path, name: str) -> None:
 
 
 def _image(folder: Path, name: str) -> None:
-    from adq_edge.core.imaging import load_image
+    from adq_edge.core.images.imaging import load_image
 
     load_image(folder / name, (64, 64))
 
 
 def _mask(folder: Path, name: str) -> None:
-    from adq_edge.core.imaging import read_mask
+    from adq_edge.core.images.imaging import read_mask
 
     read_mask(folder / name, (64, 64))
 
@@ -258,8 +258,8 @@ _NAMES = (
 
 def _dataset(folder: Path, name: str) -> None:
     """Read a dataset in which the file stands under a strange name, too, and all of its images."""
-    from adq_edge.core.imaging import read_image, read_mask
-    from adq_edge.datasets.mvtec import read_dataset
+    from adq_edge.core.images.imaging import read_image, read_mask
+    from adq_edge.datasets.dataset import read_dataset
 
     content = (folder / name).read_bytes()
     with contextlib.suppress(OSError):

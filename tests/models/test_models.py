@@ -256,8 +256,8 @@ def test_failed_teacher_download_names_the_address_and_the_path(
 
 def test_imported_student_scores_real_defects_higher(real_data: Path):
     """Import a trained student in the official format and check its scores on real images."""
-    from adq_edge.core.image_file import find_images
-    from adq_edge.core.imaging import load_image
+    from adq_edge.core.images.folders import find_images
+    from adq_edge.core.images.imaging import load_image
 
     loaded = load_checkpoint(
         real_data / "weights" / "stfpm_student_unified4.pth.tar",

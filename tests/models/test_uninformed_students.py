@@ -365,8 +365,8 @@ def test_published_folder_is_imported_and_measured_on_training_images(tmp_path: 
     )
     assert result.exit_code == 0, result.output
     assert "Uninformed Students folder" in result.output
-    from adq_edge.core.imaging import load_image
-    from adq_edge.datasets.mvtec import read_dataset
+    from adq_edge.core.images.imaging import load_image
+    from adq_edge.datasets.dataset import read_dataset
 
     train = np.stack([load_image(path, size) for path in read_dataset(dataset).train_images])
     measure(model, torch.from_numpy(train))

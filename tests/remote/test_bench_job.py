@@ -19,7 +19,7 @@ from adq_edge.builders.build import build
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import EngineError
 from adq_edge.core.options import Device, Precision, Scenario, cpu_target
-from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.datasets.dataset import read_dataset
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.remote.bench_job import Request, extras_for, make_job
 from adq_edge.remote.engine_specs import EngineSpec, read_specs

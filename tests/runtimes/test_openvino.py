@@ -50,7 +50,7 @@ FAULTS = """
 import resource, sys
 from pathlib import Path
 import cv2, numpy as np
-from adq_edge.core.imaging import decode_image
+from adq_edge.core.images.imaging import decode_image
 from adq_edge.runtimes.registry import load_engine
 
 engine = load_engine(Path(sys.argv[1]), runtime="openvino", threads=1)

@@ -15,7 +15,7 @@ from adq_edge.artifacts.bundle import Bundle
 from adq_edge.benchmark.bench import bench
 from adq_edge.builders.build import BuiltEngine, build
 from adq_edge.core.errors import AdqError, BuildError, EngineError, MissingDependencyError
-from adq_edge.core.imaging import load_image
+from adq_edge.core.images.imaging import load_image
 from adq_edge.core.runtimes import RUNTIMES, find_runtime
 from adq_edge.evaluation.evaluate import evaluate
 from adq_edge.evaluation.predict import predict

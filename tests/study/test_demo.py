@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adq_edge.core.imaging import read_image
+from adq_edge.core.images.imaging import read_image
 from adq_edge.report.tables.headline import summary_table
 from adq_edge.study import demo as demo_module
 

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from adq_edge.cli import app
 from adq_edge.core.errors import AdqError, CheckpointError, DataError
-from adq_edge.core.imaging import load_image
-from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.core.images.imaging import load_image
+from adq_edge.datasets.dataset import read_dataset
 from adq_edge.models import registry
 from adq_edge.models.checkpoint import load_checkpoint
 from adq_edge.models.resnet import ResNet18Trunk

@@ -19,7 +19,7 @@ from adq_edge.calibration.sources import (
 )
 from adq_edge.core.errors import BuildError, DataError
 from adq_edge.core.options import BuildOptions, Precision
-from adq_edge.datasets.mvtec import Category, Dataset, read_dataset
+from adq_edge.datasets.dataset import Category, Dataset, read_dataset
 
 _IMAGES = 16
 _SEED = 1

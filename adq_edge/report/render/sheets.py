@@ -9,7 +9,7 @@ from typing import Iterator, NamedTuple, Sequence
 import cv2
 
 from adq_edge.core.errors import AdqError
-from adq_edge.core.imaging import read_image
+from adq_edge.core.images.imaging import read_image
 
 _MOST_SHEETS = 4
 _LARGEST_WIDTH = 1200

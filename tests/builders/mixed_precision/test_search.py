@@ -27,7 +27,7 @@ from adq_edge.builders.mixed_precision.trials import Trials
 from adq_edge.calibration.sources import make_source
 from adq_edge.core.errors import BuildError, DataError, EngineError, StorageError
 from adq_edge.core.files import sha256
-from adq_edge.core.imaging import load_image
+from adq_edge.core.images.imaging import load_image
 from adq_edge.core.options import DEFAULT_CALIBRATOR, BuildOptions, Precision, Target, cpu_target
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.placement import integer_layers

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from adq_edge.core.imaging import write_image
+from adq_edge.core.images.imaging import write_image
 from adq_edge.report.render import html as page
 from adq_edge.report.report import report
 from factories import results as make

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import List, Sequence
 
 from adq_edge.core.interruption import shielded
-from adq_edge.core.locks import disown, own
-from adq_edge.core.staging import (
+from adq_edge.core.storage import sync
+from adq_edge.core.transactions.locks import disown, own
+from adq_edge.core.transactions.staging_folder import (
     COMMIT,
     CONTAINER,
     GO,
@@ -32,7 +33,6 @@ from adq_edge.core.staging import (
     remove_folders,
     settle_folder,
 )
-from adq_edge.core.storage import sync
 
 
 class Stage:

@@ -16,7 +16,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from adq_edge.core.console import console
 from adq_edge.core.errors import DataError
-from adq_edge.core.image_file import find_images, is_folder
+from adq_edge.core.images.folders import find_images, is_folder
 from adq_edge.core.text import number_of
 from adq_edge.datasets.layouts import (
     EXPECTED,

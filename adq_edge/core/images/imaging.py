@@ -3,7 +3,7 @@
 Training, calibration, evaluation and prediction all use this module, so their preprocessing is the same. An
 image is uint8 `[H, W, 3]` in RGB order; the steps after the resize (cast, transpose, normalization) are part
 of the model's graph. Alpha is ignored. An image is turned as its EXIF orientation states. More than 8 bits
-are scaled as `core.image_depth` describes.
+are scaled as `core.images.bit_depth` describes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import storage_errors, write_bytes
-from adq_edge.core.image_depth import to_eight_bits
-from adq_edge.core.image_file import check_image, decode, find_images, read_image_file
-from adq_edge.core.image_marks import WRITTEN_IMAGE, add_mark
-from adq_edge.core.mask_levels import defective_pixels
+from adq_edge.core.images.bit_depth import to_eight_bits
+from adq_edge.core.images.encoded import check_image, decode, read_image_file
+from adq_edge.core.images.folders import find_images
+from adq_edge.core.images.mask_levels import defective_pixels
+from adq_edge.core.images.output_mark import WRITTEN_IMAGE, add_mark
 
 OUTPUT_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Suffixes of images that `write_image` writes with every OpenCV."""
@@ -65,8 +66,8 @@ def read_mask(path: Union[str, Path], image_size: Optional[Tuple[int, int]] = No
     """Read a ground-truth mask as bool `[H, W]`: True where the pixel is defective.
 
     Args:
-        path: the mask file, or a folder of masks of one image, which are united. `core.mask_levels` states
-            which pixels are defective.
+        path: the mask file, or a folder of masks of one image, which are united. Which pixels are defective
+            is defined in `core.images.mask_levels`.
         image_size: (height, width) that the mask must have, if known.
 
     Raises:

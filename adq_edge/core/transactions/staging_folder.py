@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from adq_edge.core.errors import StorageError
-from adq_edge.core.locks import is_own, is_same, make_lock, open_lock, release, take
 from adq_edge.core.storage import storage_errors, sync
+from adq_edge.core.transactions.locks import is_own, is_same, make_lock, open_lock, release, take
 
 CONTAINER = ".adq-edge"
 COMMIT = "commit"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from adq_edge.core.errors import DataError
-from adq_edge.datasets.mvtec import read_dataset
+from adq_edge.datasets.dataset import read_dataset
 
 
 def test_categories_samples_and_masks_are_found(dataset: Path):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from adq_edge.core.errors import AdqError, DataError
-from adq_edge.core.image_depth import BIT_DEPTH_VARIABLE
-from adq_edge.core.imaging import decode_image
+from adq_edge.core.images.bit_depth import BIT_DEPTH_VARIABLE
+from adq_edge.core.images.imaging import decode_image
 from factories.encoded_images import encode, packed_12_bit, tiff, with_png_chunk
 
 TWELVE = np.random.default_rng(0).integers(0, 3000, (40, 60), np.uint16)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adq_edge.core.errors import DataError, StorageError
-from adq_edge.core.imaging import (
+from adq_edge.core.images.imaging import (
     decode_image,
     heat_map,
     load_image,

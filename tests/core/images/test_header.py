@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adq_edge.core.errors import AdqError, DataError
-from adq_edge.core.image_file import MAX_MEGAPIXELS_VARIABLE
-from adq_edge.core.image_header import ImageHeader, read_header
-from adq_edge.core.imaging import decode_image
+from adq_edge.core.images.encoded import MAX_MEGAPIXELS_VARIABLE
+from adq_edge.core.images.header import ImageHeader, read_header
+from adq_edge.core.images.imaging import decode_image
 from factories.encoded_images import animated_webp, encode, gif, png_of_size, tiff, with_png_chunk
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)

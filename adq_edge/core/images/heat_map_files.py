@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from adq_edge.core.files import storage_errors
-from adq_edge.core.stage import Stage
+from adq_edge.core.images.output_mark import PNG_HEAD, text_chunk
+from adq_edge.core.transactions.stage import Stage
 
 _NAME = "_heat_map"
 _LONGEST_NAME = 200
 """In bytes. Most file systems allow 255; a number, a suffix and a temporary prefix need some."""
-_HEADER_SIZE = 33
-"""Size in bytes of a PNG file's signature and its first chunk."""
-
-
-def _text_chunk(text: bytes) -> bytes:
-    content = b"tEXt" + text
-    return struct.pack(">I", len(text)) + content + struct.pack(">I", zlib.crc32(content))
-
-
-_MARK = _text_chunk(b"Software\0adq-edge predict, heat map")
+_MARK = text_chunk(b"Software\0adq-edge predict, heat map")
 
 
 def has_heat_map_name(path: Path) -> bool:
@@ -40,10 +30,10 @@ def is_heat_map(path: Path) -> bool:
         if path.suffix.lower() != ".png" or not path.is_file():
             return False
         with path.open("rb") as file:
-            start = file.read(_HEADER_SIZE + len(_MARK))
+            start = file.read(PNG_HEAD + len(_MARK))
     except (OSError, ValueError):  # a name with a NUL is a ValueError
         return False
-    return start[_HEADER_SIZE:] == _MARK
+    return start[PNG_HEAD:] == _MARK
 
 
 def write_heat_map(folder: Path, stem: str, image: np.ndarray) -> Path:
@@ -74,7 +64,7 @@ def write_heat_map(folder: Path, stem: str, image: np.ndarray) -> Path:
 def _encode(image: np.ndarray) -> bytes:
     _, buffer = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     content = buffer.tobytes()
-    return content[:_HEADER_SIZE] + _MARK + content[_HEADER_SIZE:]
+    return content[:PNG_HEAD] + _MARK + content[PNG_HEAD:]
 
 
 def _shorten(stem: str) -> str:

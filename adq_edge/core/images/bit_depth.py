@@ -20,7 +20,7 @@ from typing import Optional
 import numpy as np
 
 from adq_edge.core.errors import AdqError, DataError
-from adq_edge.core.image_header import ImageHeader
+from adq_edge.core.images.header import ImageHeader
 
 BIT_DEPTH_VARIABLE = "ADQ_EDGE_BIT_DEPTH"
 """Environment variable with the bits of the camera, 8 to 16, for 16-bit files that do not state them."""

@@ -1,7 +1,6 @@
-"""Finds, opens and decodes image files, with limits.
+"""Reads, checks and decodes encoded images, with limits.
 
-The same suffixes hold for a named file and for a folder. Only regular files are opened. A header is checked
-before memory for the pixels is taken.
+Only regular files are opened. A header is checked before memory for the pixels is taken.
 """
 
 from __future__ import annotations
@@ -11,25 +10,20 @@ import struct
 import sys
 import zlib
 from pathlib import Path
-from typing import Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from adq_edge.core.errors import AdqError, DataError
 from adq_edge.core.files import storage_errors
-from adq_edge.core.heat_map_files import has_heat_map_name, is_heat_map
-from adq_edge.core.image_header import ImageHeader, read_header
+from adq_edge.core.images.folders import IMAGE_SUFFIXES, SUFFIX_NAMES
+from adq_edge.core.images.header import ImageHeader, read_header
 from adq_edge.core.reading import open_regular, read_open_file
-
-_SUFFIXES = "avif bmp dib gif jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
-IMAGE_SUFFIXES = frozenset(f".{name}" for name in _SUFFIXES.split())
-"""Suffixes of image files, in lower case; upper case is read too."""
 
 MAX_MEGAPIXELS_VARIABLE = "ADQ_EDGE_MAX_MEGAPIXELS"
 """Environment variable with the largest image that is read, in megapixels (10^6 pixels); 100 by default."""
 
-_JUNK_FOLDERS = frozenset({"@eadir", "__macosx", "$recycle.bin", "system volume information"})
 _BYTES_PER_PIXEL = 8
 _TRUNCATION_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _CRITICAL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT"})
@@ -38,68 +32,6 @@ _UNREADABLE = "Replace or remove the file"
 
 if "OPENCV_LOG_LEVEL" not in os.environ and hasattr(cv2, "utils") and hasattr(cv2.utils, "logging"):
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its errors are reported as DataError
-
-
-def is_hidden(name: str) -> bool:
-    """Return True if a file or folder is hidden, or made by a file system or a NAS."""
-    return name.startswith(".") or name.lower() in _JUNK_FOLDERS
-
-
-def find_images(folder: Path) -> List[Path]:
-    """Return the image files in `folder` and the folders below it, sorted by path, without hidden ones.
-
-    Heat maps that `predict` wrote are left out. Links to folders are followed, each folder once.
-
-    Raises:
-        StorageError: a folder cannot be read.
-    """
-    with storage_errors(folder):
-        return sorted(path for path in _walk(folder) if not has_heat_map_name(path) or not is_heat_map(path))
-
-
-def _walk(top: Path) -> Iterator[Path]:
-    seen: Set[Tuple[int, int]] = set()
-    folders = [top]
-    while folders:
-        folder = folders.pop()
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        inside, files = list_folder(folder)
-        folders.extend(folder / name for name in reversed(inside))
-        # A broken link too: reading it is an error.
-        yield from (path for path in map(folder.joinpath, files) if path.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def list_folder(folder: Path) -> Tuple[List[str], List[str]]:
-    """Return the names of the folders and of the other entries in a folder, sorted, without hidden ones.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    folders: List[str] = []
-    files: List[str] = []
-    with os.scandir(str(folder)) as entries:
-        for entry in entries:
-            if not is_hidden(entry.name):
-                (folders if _is_folder(entry) else files).append(entry.name)
-    return sorted(folders), sorted(files)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def is_folder(path: Path) -> bool:
-    """Return True if a path is a folder; False if it is none or cannot be looked up."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def read_image_file(path: Path) -> bytes:
@@ -112,7 +44,7 @@ def read_image_file(path: Path) -> bytes:
     limit = _max_pixels() * _BYTES_PER_PIXEL
     with open_regular(path, sys.maxsize) as file, storage_errors(path):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
-            raise DataError("no image suffix", where=path, fix=f"Rename it; images are: {_SUFFIXES}")
+            raise DataError("no image suffix", where=path, fix=f"Rename it; images are: {SUFFIX_NAMES}")
         before = os.fstat(file.fileno())
         if before.st_size > limit:
             what = f"file of {before.st_size / 1e6:.0f} MB is too large"

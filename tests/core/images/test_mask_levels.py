@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adq_edge.core.errors import DataError
-from adq_edge.core.imaging import read_mask, write_image
+from adq_edge.core.images.imaging import read_mask, write_image
 
 TRUTH = np.zeros((64, 64), bool)
 TRUTH[20:44, 16:40] = True

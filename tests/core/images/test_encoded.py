@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from adq_edge.core.errors import AdqError, DataError, StorageError
-from adq_edge.core.image_file import IMAGE_SUFFIXES, find_images, read_image_file
-from adq_edge.core.imaging import decode_image, read_image, read_mask
+from adq_edge.core.images.encoded import read_image_file
+from adq_edge.core.images.folders import IMAGE_SUFFIXES, find_images
+from adq_edge.core.images.imaging import decode_image, read_image, read_mask
 from factories.encoded_images import encode, png, with_png_chunk
 
 ODD_CHUNKS = ("iCCP", "zTXt", "cHRM", "pHYs", "sBIT", "tIME")

@@ -5,8 +5,8 @@
         with files.path(engine) as staged: ...  # a file of your own: write to `staged`
         files.check(require_same_engine)        # called while no other process can commit; it may raise
 
-All content is staged in hidden folders beside the targets (`adq_edge.core.staging`) and flushed. Then the
-files are moved into place. After an exception the old files are there. After a kill, `settle`, which all
+All content is staged in hidden folders beside the targets (see `staging_folder`) and flushed. Then the files
+are moved into place. After an exception the old files are there. After a kill, `settle`, which all
 readers of pairs call, completes the change if it had passed the point of no return.
 
 The block does not see its own writes, and a program that it starts does not either: write scratch files with
@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from adq_edge.core.interruption import shielded
-from adq_edge.core.stage import Stage
-from adq_edge.core.staging import settle_folder
 from adq_edge.core.storage import storage_errors, temporary_folder
 from adq_edge.core.targets import Kind, find_target, write_through
+from adq_edge.core.transactions.stage import Stage
+from adq_edge.core.transactions.staging_folder import settle_folder
 
 _current: contextvars.ContextVar[Optional[Transaction]] = contextvars.ContextVar("transaction", default=None)
 

@@ -1,0 +1,1 @@
+"""Images: finding, reading, checking, converting and writing image files."""
