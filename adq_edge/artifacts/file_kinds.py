@@ -1,4 +1,4 @@
-"""Names what a path is that was given in place of an engine, and how to make an engine from it."""
+"""Recognizes a path that was given in place of an engine; names the command that makes an engine from it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _START = 256
 
 
 class OtherFile(NamedTuple):
-    """What a path is, and what to do instead."""
+    """The kind of a path that is no engine, as a message, and the remedy."""
 
     what: str
     fix: str
 
 
 def describe_non_engine(path: Path) -> Optional[OtherFile]:
-    """Return what a path is if it is certainly no engine; None if it may be one, or is missing."""
+    """Return the kind of a path that is certainly no engine; None if it may be one, or is missing."""
     if path.is_dir():
         return _describe_folder(path)
     if not path.is_file() or path.with_name(path.name + SIDECAR_SUFFIX).is_file():

@@ -10,7 +10,7 @@ from typing import Iterator, Optional, Tuple, Union
 
 from adq_edge.core.files import megabytes
 from adq_edge.core.images.imaging import read_image, write_image
-from adq_edge.datasets.synthetic.catalogue import render
+from adq_edge.datasets.synthetic.catalog import render
 
 _CATEGORY = "circuit_board"
 _PIXELS = 1024

@@ -81,7 +81,7 @@ def build(
             engine. Without labeled images it is sqrt(sum (FP32 - engine)^2 / sum FP32^2) over the anomaly
             maps. The plan is written next to the engine.
         plan: file of a precision plan, which lists the float32 layers.
-        data: labeled images for `max_drop` in MVTec AD layout; by default the training dataset.
+        data: dataset folder with labeled images for `max_drop`; by default the training dataset.
         keep_nearest: True to build the engine with the smallest drop if none meets `max_drop`.
         device: the device; by default the local Jetson, else the CPU.
         runtime: the default runtime of a CPU engine.

@@ -15,9 +15,14 @@ from adq_edge.calibration.sources import (
     make_source,
     reads_categories,
 )
-from adq_edge.core.console import print_categories
 from adq_edge.core.errors import CalibrationError
-from adq_edge.datasets.dataset import is_dataset, known_categories, print_notes, read_dataset
+from adq_edge.datasets.dataset import (
+    is_dataset,
+    known_categories,
+    print_categories,
+    print_notes,
+    read_dataset,
+)
 
 
 def choose_source(

@@ -201,7 +201,7 @@ def image_source(
     """Return up to `samples` images of a folder, in a random order that covers all categories.
 
     Args:
-        folder: a dataset in MVTec AD layout (only normal training images are used) or any folder of images;
+        folder: a dataset (only normal training images are used) or any folder of images;
             None if there is no folder.
         samples: the largest number of images.
         seed: seed of the order.

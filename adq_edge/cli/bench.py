@@ -103,7 +103,7 @@ def _bench(engines: List[Path], device: Optional[Device], measured: Dict[str, An
 
 
 def boards_output(results: List[BoardResult]) -> Output:
-    """Return the results of boards; what is wrong with one board does not hide the results of another."""
+    """Return the results of boards; the problem of one board does not hide the results of the others."""
     from adq_edge.core.text import printable
     from adq_edge.report.tables.remote import board_document, board_lines, board_tables
 

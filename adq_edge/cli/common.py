@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator, NoReturn
 
 from adq_edge.cli.suggestions import error_text
 from adq_edge.core.errors import AdqError, MissingDependencyError
-from adq_edge.core.interruption import restore_signals, shielded
+from adq_edge.core.interruption import delayed_signals, restore_signals
 
 RESUMED = ("train", "study", "demo")
 """The commands that go on with what an interrupted run has finished."""
@@ -57,7 +57,7 @@ def print_causes(error: AdqError) -> None:
 def needs_training_half() -> Iterator[None]:
     """Name the package to install if torch is missing; torch aborts if a signal interrupts its import."""
     try:
-        with shielded():
+        with delayed_signals():
             yield
     except ModuleNotFoundError as error:
         raise MissingDependencyError(

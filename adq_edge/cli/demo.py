@@ -17,7 +17,7 @@ def demo(
     data: Optional[Path] = typer.Option(
         None,
         metavar=options.FOLDER,
-        help="Dataset in MVTec AD layout. Default: synthetic images are drawn.",
+        help="Dataset folder. Default: synthetic images are drawn.",
     ),
     folder: Path = typer.Option(Path("demo"), metavar=options.FOLDER, help="Working folder."),
     teacher_weights: str = typer.Option(

@@ -114,7 +114,8 @@ LabeledData = Annotated[
     Option(
         "--data",
         metavar=FOLDER,
-        help="Labeled dataset in MVTec AD layout. Default: the dataset of the training.",
+        help="Dataset folder with labeled images: MVTec AD, VisA, good/ and bad/ or another layout of the "
+        "README. Default: the dataset of the training.",
     ),
 ]
 Categories = Annotated[

@@ -34,8 +34,8 @@ def predict(
     """Judge images: one line of JSON and one heat map each.
 
     Fields of a line: image, verdict ("good", "anomalous" or null), score, threshold, anomalous (true, false
-    or null), heat_map (file or null), error (text or null). An image without a verdict has an error, and is
-    not to be taken for good.
+    or null), heat_map (file or null), error (text or null). An image without a verdict has an error; it
+    does not count as good.
 
     Exit code: 0 if every image got a verdict, 1 if some did not, 2 if nothing could start.
     """

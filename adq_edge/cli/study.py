@@ -20,7 +20,7 @@ def study(
         help="Study description (.json). The options below override it. Default: the options alone.",
     ),
     data: Optional[Path] = typer.Option(
-        None, metavar=options.FOLDER, help="Dataset in MVTec AD layout. Default: synthetic images are drawn."
+        None, metavar=options.FOLDER, help="Dataset folder. Default: synthetic images are drawn."
     ),
     teacher_weights: options.TeacherWeights = None,
     output: Optional[Path] = typer.Option(

@@ -26,7 +26,8 @@ def train(
     data: Optional[Path] = typer.Option(
         None,
         metavar=options.FOLDER,
-        help="Dataset in MVTec AD layout; required. With --qat the default is the dataset of the checkpoint.",
+        help="Dataset folder: MVTec AD, VisA, good/ and bad/ or another layout of the README; required. "
+        "With --qat the default is the dataset of the checkpoint.",
     ),
     arch: Optional[str] = typer.Option(
         None, **options.choices(*options.METHODS), help="Method. Default: stfpm."

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
+from typing import Any, Callable, Iterable, Iterator, Optional
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -132,15 +132,3 @@ def write_progress(done: int, total: int) -> None:
         with contextlib.suppress(OSError):  # the work itself does not need the file
             scratch.write_text(json.dumps({"done": done, "total": total}), encoding="utf-8")
             scratch.replace(name)
-
-
-def print_categories(work: str, categories: Sequence[str]) -> None:
-    """Print the categories of a dataset that are used, if they are not all of them."""
-    if categories:
-        text = f"{work} on the model's categories only: {', '.join(categories)}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def decibels(value: Optional[float]) -> str:
-    """Return a signal-to-noise ratio as text; None is that of two identical signals."""
-    return "identical" if value is None else f"{value:.1f} dB"

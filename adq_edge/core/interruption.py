@@ -41,10 +41,10 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 @contextlib.contextmanager
-def shielded() -> Iterator[None]:
+def delayed_signals() -> Iterator[None]:
     """Delay the handlers of signals until the block ends.
 
-    For blocks that must not stop halfway, and for C++ code that aborts when a callback raises.
+    For blocks that must not stop halfway, and for C++ code that aborts the process if a callback raises.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python runs signal handlers in the main thread only

@@ -68,7 +68,7 @@ def read_regular(path: Path, largest: int) -> bytes:
 
 
 def read_open_file(file: IO[bytes]) -> bytes:
-    """Return the content of an open file; of a file that grows meanwhile, one byte more than its size was."""
+    """Return the content of an open file; one byte more than its size if it grows meanwhile."""
     return file.read(os.fstat(file.fileno()).st_size + 1)  # Python reserves memory for the number first
 
 
@@ -112,7 +112,7 @@ def parse_json(content: bytes) -> Any:
             parse_float=_number,
             parse_constant=_number,
             parse_int=_integer if _has_long_integer(content) else None,
-            object_pairs_hook=_unique,
+            object_pairs_hook=_without_repeated_keys,
         )
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
@@ -141,7 +141,7 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+def _without_repeated_keys(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import reprlib
 import unicodedata
+from typing import Optional
 
 LONGEST = 2000
 """Characters of a text that are shown by default; longer ones lose their middle."""
@@ -75,6 +76,11 @@ def number_of(number: float, noun: str) -> str:
         return f"1 {noun}"
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number:g} {plural}" if isinstance(number, float) else f"{number} {plural}"
+
+
+def decibels(value: Optional[float]) -> str:
+    """Return a signal-to-noise ratio as text; None is that of two identical signals."""
+    return "identical" if value is None else f"{value:.1f} dB"
 
 
 def escape_markdown(text: str) -> str:

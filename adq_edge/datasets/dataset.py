@@ -184,6 +184,13 @@ def print_notes(dataset: Dataset) -> None:
         console.print(f"note: {note}", soft_wrap=True)
 
 
+def print_categories(work: str, categories: Sequence[str]) -> None:
+    """Print the names of the used categories on standard error; nothing if all are used (no names)."""
+    if categories:
+        text = f"{work} on the model's categories only: {', '.join(categories)}"
+        console.print(text, soft_wrap=True)
+
+
 def known_categories(root: Path, names: Sequence[str]) -> Tuple[str, ...]:
     """Return the names of a model's categories that the dataset contains, for `read_dataset`.
 

@@ -149,6 +149,13 @@ def is_good(name: str) -> bool:
     return name.lower() in GOOD_NAMES
 
 
+def is_mask_folder(folder: Path) -> bool:
+    """Return True if a folder holds the masks of a dataset: by its name, and because images lie beside it."""
+    if folder.name.lower() not in MASK_FOLDERS:
+        return False
+    return bool(_named(folder.parent, ("train", *_TEST_NAMES, *GOOD_NAMES, "images")))
+
+
 def _read_split(folder: Path) -> CategoryFiles:
     notes: List[str] = []
     train = [image for path in _named(folder, ("train",)) for image in _train_images(path, notes)]

@@ -128,7 +128,7 @@ def compare(
     Args:
         engine_a: the reference, typically FP32.
         engine_b: the engine to compare with the reference, typically INT8.
-        data: dataset in MVTec AD layout; by default the one that A's model was trained on.
+        data: dataset folder (layouts: `datasets.layouts`); by default the one that A's model was trained on.
         categories: the categories to use; by default those that A's model was trained on, or all categories
             of a dataset that has none of them.
         output: the result file; `benchmarks/results/A-vs-B.compare.json` by default.

@@ -98,7 +98,7 @@ def evaluate(
 
     Args:
         engine: the engine file; the newest in `engines/` by default.
-        data: dataset in MVTec AD layout; by default the one that the model was trained on.
+        data: dataset folder (layouts: `datasets.layouts`); by default the one that the model was trained on.
         categories: the categories to use; by default those that the model was trained on, or all categories
             of a dataset that has none of them.
         output: the result file; `benchmarks/results/NAME.eval.json` by default.

@@ -14,13 +14,12 @@ from adq_edge.core.errors import DataError
 from adq_edge.core.images.folders import find_images, is_folder
 from adq_edge.core.images.heat_map_files import is_heat_map
 from adq_edge.core.images.imaging import read_image
+from adq_edge.datasets.layouts import is_mask_folder
 
 ImageInput = Union[str, Path, np.ndarray]
 """An image file, a folder of images, or an image array."""
 
 RGB, BGR = "rgb", "bgr"
-MASKS = "ground_truth"
-"""Folder of the masks of a dataset, beside its folders `train` and `test`."""
 _SINGLE = (str, os.PathLike, np.ndarray)
 _HERE = PurePath()
 _EXPECTED = "Give uint8 [H, W, 3], or [H, W] for a gray image"
@@ -145,19 +144,10 @@ def _images_below(folder: Path) -> List[Image]:
 
 
 def _without_dataset_masks(paths: Sequence[Path], root: Path) -> List[Path]:
-    """Return the images without those in a folder of masks beside the folders `train` or `test`."""
-    folders = {path.parent for path in paths}
-    masks = {
-        inside
-        for folder in folders
-        for inside in (folder, *folder.parents)
-        if inside.name == MASKS and root in inside.parents and _is_dataset(inside.parent)
-    }
+    """Return the images without those in folders of masks below `root`."""
+    folders = {folder for path in paths for folder in path.parents if root in folder.parents}
+    masks = set(filter(is_mask_folder, folders))
     return [path for path in paths if not masks.intersection(path.parents)]
-
-
-def _is_dataset(folder: Path) -> bool:
-    return (folder / "train").is_dir() or (folder / "test").is_dir()
 
 
 def _as_rgb(array: np.ndarray, color: str, where: str) -> np.ndarray:

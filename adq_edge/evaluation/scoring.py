@@ -10,10 +10,17 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from adq_edge.core.console import print_categories, progress_bar
+from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import DataError, EngineError
 from adq_edge.core.images.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
-from adq_edge.datasets.dataset import Dataset, Sample, known_categories, print_notes, read_dataset
+from adq_edge.datasets.dataset import (
+    Dataset,
+    Sample,
+    known_categories,
+    print_categories,
+    print_notes,
+    read_dataset,
+)
 from adq_edge.metrics.pixel import PixelMetrics, PixelQuality
 from adq_edge.metrics.quality import f1_max_threshold, image_auroc
 from adq_edge.runtimes.base import Engine, Output
@@ -114,7 +121,7 @@ def choose_dataset(
 
     Args:
         engine: the engine.
-        data: dataset in MVTec AD layout; the one that the model was trained on if None.
+        data: dataset folder (layouts: `datasets.layouts`); the one that the model was trained on if None.
         categories: the categories to use. By default those that the model was trained on, or all categories
             of a dataset that has none of them.
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from adq_edge.core.console import decibels
 from adq_edge.core.images.imaging import write_image
+from adq_edge.core.text import decibels
 
 if TYPE_CHECKING:
     from adq_edge.evaluation.analysis import Analysis, LayerAnalysis

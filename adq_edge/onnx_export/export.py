@@ -40,7 +40,7 @@ from adq_edge.core.console import is_verbose
 from adq_edge.core.errors import BundleError, CalibrationError, CheckpointError, DataError
 from adq_edge.core.files import is_empty, json_kind, read_head, sha256, storage_errors, write_together
 from adq_edge.core.images.imaging import load_image, resize_image
-from adq_edge.core.interruption import shielded
+from adq_edge.core.interruption import delayed_signals
 from adq_edge.core.limits import runtime_threads
 from adq_edge.core.text import number_of
 from adq_edge.core.version import __version__
@@ -197,7 +197,9 @@ def to_onnx(model: nn.Module, image_size: Tuple[int, int]) -> onnx.ModelProto:
         if not is_verbose():
             warnings.simplefilter("ignore")
             logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        with shielded():  # an exception from a signal, raised in a callback of torch, would abort the process
+        with (
+            delayed_signals()
+        ):  # an exception from a signal, raised in a callback of torch, would abort the process
             torch.onnx.export(
                 model,
                 (example,),

@@ -84,7 +84,7 @@ def bench_remotely(
             run is built on the board with the same options.
         device: device of the engines on the boards.
         precision: number format of the engines that are built from bundles.
-        data: labeled images in MVTec AD layout.
+        data: dataset folder with labeled images.
         runtime: runtime of CPU engines.
         threads: number of CPU threads on the boards; all by default.
         quick: True for a short measurement whose results do not meet the publishing rules.

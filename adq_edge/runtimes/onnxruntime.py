@@ -19,7 +19,7 @@ from adq_edge.core.limits import runtime_threads
 from adq_edge.runtimes.base import Output, explain
 from adq_edge.runtimes.cpu import OnnxEngine, Stream
 
-_FATAL_ONLY = 4  # errors are exceptions too, which become messages
+_FATAL_ONLY = 4  # every error also raises an exception, which becomes the message
 _WARNINGS = 2  # with --verbose
 
 
@@ -78,7 +78,8 @@ class OnnxRuntimeEngine(OnnxEngine):
 
 def _open_session(content: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    session.disable_fallback()  # to another provider, for which alone it would keep the content
+    # Without a fallback to another provider, the session does not need the content any more.
+    session.disable_fallback()
     session._model_bytes = None
     return session
 

@@ -78,7 +78,7 @@ class StudyConfig:
     """Configuration of a study.
 
     Attributes:
-        data: dataset in MVTec AD layout; None for the synthetic one, only in a quick study.
+        data: dataset folder (layouts: `datasets.layouts`); None for the synthetic one, only in a quick study.
         output: output folder; another run with the same folder resumes the study.
         teacher_weights: the teachers' ResNet file, `demo`, or None for torchvision's.
         trainings: the variants (`fp32`, `fp16`, `int8-ptq`, `int8-qat`) of each training (`unified`,

@@ -57,7 +57,7 @@ def demo(
 
     Args:
         folder: working folder.
-        data: dataset in MVTec AD layout; by default the synthetic one is drawn.
+        data: dataset folder (layouts: `datasets.layouts`); by default the synthetic one is drawn.
         teacher_weights: a ResNet-18 file, or `demo` for the teacher that adq-edge contains.
         restart: True to train from the beginning even if a checkpoint exists.
 

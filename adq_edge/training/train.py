@@ -51,7 +51,7 @@ def train(
     the same batches; their results differ only by the order of summation.
 
     Args:
-        data: a dataset folder in MVTec AD layout, or one category's folder.
+        data: a dataset folder (layouts: `datasets.layouts`), or one category's folder.
         output: the checkpoint file; `checkpoints/ARCH.pt` or `checkpoints/ARCH-CATEGORY.pt` by default.
         arch: the method.
         categories: the categories to train on; all by default.
@@ -123,7 +123,7 @@ def train_each(
     An interrupted run continues with the unfinished category.
 
     Args:
-        data: a dataset folder in MVTec AD layout, or one category's folder.
+        data: a dataset folder (layouts: `datasets.layouts`), or one category's folder.
         output: the folder for the checkpoints `ARCH-CATEGORY.pt`; `checkpoints/` by default.
         arch: the method.
         categories: the categories; all by default.

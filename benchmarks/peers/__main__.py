@@ -18,7 +18,7 @@ from typing import Dict, List, Sequence
 from adq_edge.core.console import console
 from adq_edge.core.errors import AdqError
 from benchmarks.peers import tables
-from benchmarks.peers.catalogue import CONTENDERS, MAKERS, RD, STFPM
+from benchmarks.peers.catalog import CONTENDERS, MAKERS, RD, STFPM
 from benchmarks.peers.competition import compete
 from benchmarks.peers.materials import CHECK_IMAGES, load_stfpm, make_images, make_model, random_rd
 from benchmarks.peers.measuring import Plan

@@ -8,7 +8,7 @@ from typing import Collection, Dict, Optional, Sequence
 from adq_edge.benchmark.interference import drift_percent, find_interference, read_cpu_times, read_governor
 from adq_edge.core.console import console, progress_bar
 from adq_edge.core.errors import AdqError
-from benchmarks.peers.catalogue import MAKERS, TITLES, Contender
+from benchmarks.peers.catalog import MAKERS, TITLES, Contender
 from benchmarks.peers.contract import Job
 from benchmarks.peers.materials import Images, Model
 from benchmarks.peers.measuring import Plan, enter, measure

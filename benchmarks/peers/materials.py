@@ -15,14 +15,14 @@ from adq_edge.core.errors import AdqError
 from adq_edge.core.files import write_bytes
 from adq_edge.core.images.imaging import load_image, resize_image, write_image
 from adq_edge.datasets.dataset import read_dataset
-from adq_edge.datasets.synthetic.catalogue import render
+from adq_edge.datasets.synthetic.catalog import render
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
 from adq_edge.models.config import ModelConfig
 from adq_edge.models.reverse_distillation import ReverseDistillation
 from adq_edge.models.stfpm import STFPM
 from adq_edge.onnx_export.export import export
-from benchmarks.peers.catalogue import ANOMALIB, OFFICIAL
+from benchmarks.peers.catalog import ANOMALIB, OFFICIAL
 from benchmarks.peers.contract import CALIBRATION, VALIDATION
 
 CHECK_IMAGES = 8

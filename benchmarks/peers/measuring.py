@@ -14,7 +14,7 @@ import numpy as np
 from adq_edge.benchmark.intervals import quantile_interval
 from adq_edge.benchmark.records import Interval
 from adq_edge.metrics.agreement import MapComparison, compare_scores
-from benchmarks.peers.catalogue import Contender
+from benchmarks.peers.catalog import Contender
 from benchmarks.peers.materials import Images, Model
 from benchmarks.peers.process import WorkerProcess
 

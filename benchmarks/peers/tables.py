@@ -11,7 +11,7 @@ from adq_edge.benchmark.results import Interference
 from adq_edge.core.files import write_bytes
 from adq_edge.core.records import write_json
 from adq_edge.hardware.environment import Environment, read_environment
-from benchmarks.peers.catalogue import ANOMALIB_MAKER, RD, STFPM, TITLES, TORCH, Contender
+from benchmarks.peers.catalog import ANOMALIB_MAKER, RD, STFPM, TITLES, TORCH, Contender
 from benchmarks.peers.measuring import Figures, Ratio, Timing, ratio
 
 _ENGINE = "engine only"

@@ -80,7 +80,7 @@ def test_calibration_needs_one_image(bundle, dataset: Path):
 
 
 def test_synthetic_defects_widen_ranges(fresh: Bundle, dataset: Path):
-    normal, spoilt, mixed = (
+    normal, damaged, mixed = (
         read_ranges(
             calibrated_files(fresh, ["minmax"], source)[0],
             fresh.manifest.model_sha256,
@@ -93,8 +93,8 @@ def test_synthetic_defects_widen_ranges(fresh: Bundle, dataset: Path):
         )
     )
     for name, (low, high) in mixed.items():
-        assert low == pytest.approx(min(normal[name][0], spoilt[name][0]), rel=1e-5, abs=1e-6)
-        assert high == pytest.approx(max(normal[name][1], spoilt[name][1]), rel=1e-5, abs=1e-6)
+        assert low == pytest.approx(min(normal[name][0], damaged[name][0]), rel=1e-5, abs=1e-6)
+        assert high == pytest.approx(max(normal[name][1], damaged[name][1]), rel=1e-5, abs=1e-6)
     wider = [mixed[name][1] > 1.2 * normal[name][1] for name in normal]
     assert np.mean(wider) > 0.5
 
@@ -133,7 +133,7 @@ class StrangeSource:
         return "strange"
 
 
-def test_unsuitable_source_is_rejected_and_file_name_is_legal(fresh: Bundle):
+def test_unsuitable_source_is_rejected_and_file_name_is_valid(fresh: Bundle):
     good = np.zeros((*fresh.manifest.image_size, 3), np.uint8)
     for images, complaint in (
         ([good.astype(np.float32)], "gave an image of float32"),
@@ -178,7 +178,7 @@ def broken(*_: object) -> None:
     raise KeyError("no\nlens")
 
 
-def test_error_names_a_plugin_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch):
+def test_error_names_a_plugin_whose_constructor_fails(monkeypatch: pytest.MonkeyPatch):
     for module in ("calibrators.registry", "sources"):
         monkeypatch.setattr(f"adq_edge.calibration.{module}.BUILT_IN", {"camera": f"{__name__}:broken"})
     with pytest.raises(CalibrationError, match="calibrator 'camera' cannot be made") as refusal:

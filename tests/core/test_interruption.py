@@ -10,11 +10,11 @@ from typing import List
 
 import pytest
 
-from adq_edge.core.interruption import Interrupted, raise_on_signals, shielded
+from adq_edge.core.interruption import Interrupted, delayed_signals, raise_on_signals
 from factories.images import leftovers
 
 
-def test_signal_in_a_shielded_block_is_raised_at_its_end():
+def test_delayed_signal_is_raised_at_the_end_of_the_block():
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     done: List[str] = []
     try:
@@ -29,7 +29,7 @@ def test_signal_in_a_shielded_block_is_raised_at_its_end():
 
 
 def interrupt_in_shielded_block(done: List[str]) -> None:
-    with shielded(), shielded():
+    with delayed_signals(), delayed_signals():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
         done.append("the whole block")

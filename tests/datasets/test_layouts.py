@@ -13,6 +13,7 @@ from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import CalibrationError, DataError, StorageError
 from adq_edge.core.images.imaging import read_mask
 from adq_edge.datasets.dataset import Category, Dataset, is_dataset, read_dataset
+from adq_edge.datasets.layouts import is_mask_folder
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -63,6 +64,24 @@ def test_mvtec_loco_unites_the_masks_of_an_image(tmp_path: Path):
     assert first.mask is not None
     assert len(first.mask_files) == 3
     assert read_mask(first.mask, (8, 8)).sum() == 9
+
+
+@pytest.mark.parametrize(
+    ("masks", "beside", "expected"),
+    [
+        ("box/ground_truth", "box/test/good", True),
+        ("can/test_public/ground_truth", "can/test_public/good", True),
+        ("candle/Data/Masks", "candle/Data/Images/Normal", True),
+        ("part/masks", "part/ok", True),
+        ("part/labels", "part/scratches", False),
+        ("part/test", "part/train", False),
+    ],
+)
+def test_mask_folder_lies_beside_the_images_of_a_dataset(
+    tmp_path: Path, masks: str, beside: str, expected: bool
+):
+    touch(tmp_path, f"{masks}/bad/0.png", f"{beside}/0.png")
+    assert is_mask_folder(tmp_path / masks) is expected
 
 
 def test_mvtec_ad_2_reads_the_public_test_set(tmp_path: Path):
@@ -170,7 +189,7 @@ def test_name_of_the_good_class_is_recognized(tmp_path: Path, good: str):
     assert (len(category.train), labels(category)) == (2, {"good": 2, "dent": 1})
 
 
-def test_test_folder_without_a_good_class_says_so(tmp_path: Path):
+def test_test_folder_without_a_good_class_is_reported(tmp_path: Path):
     touch(tmp_path, "part/train/good/*.png x2", "part/test/perfect/*.png x2", "part/test/dent/000.png")
     reason = only(read_dataset(tmp_path)).why_no_image_metrics
     assert reason is not None
@@ -226,7 +245,7 @@ def test_mask_is_found_by_its_names(tmp_path: Path, mask: str):
     assert list(masked(only(read_dataset(tmp_path)))) == ["dent/000.jpg"]
 
 
-def test_missing_and_unused_masks_are_told_with_their_number(tmp_path: Path):
+def test_missing_and_unused_masks_are_reported_with_their_number(tmp_path: Path):
     touch(tmp_path, "part/train/good/000.png", "part/test/good/000.png", "part/test/dent/*.png x4")
     touch(tmp_path, "part/ground_truth/dent/*_mask.png x3", "part/ground_truth/dent/image-9.png")
     category = only(read_dataset(tmp_path))

@@ -41,14 +41,14 @@ def test_catalogue_has_many_categories_and_defects():
 def test_defective_image_differs_from_its_sound_twin_exactly_in_the_mask(category, kind):
     for index in (0, 1):
         sound, no_mask = render(category, 3, index)
-        spoilt, mask = render(category, 3, index, defect=kind)
-        assert sound.shape == spoilt.shape == (256, 256, 3)
-        assert sound.dtype == spoilt.dtype == np.uint8
+        damaged, mask = render(category, 3, index, defect=kind)
+        assert sound.shape == damaged.shape == (256, 256, 3)
+        assert sound.dtype == damaged.dtype == np.uint8
         assert not no_mask.any()
-        np.testing.assert_array_equal((sound != spoilt).any(axis=2), mask)
+        np.testing.assert_array_equal((sound != damaged).any(axis=2), mask)
         # The defect is large and strong enough to be visible, but does not fill the image.
         assert 40 <= mask.sum() <= 0.3 * mask.size
-        change = np.abs(sound.astype(int) - spoilt).max(axis=2)[mask]
+        change = np.abs(sound.astype(int) - damaged).max(axis=2)[mask]
         assert change.mean() > 9.0
 
 

@@ -283,16 +283,16 @@ def test_engines_of_other_models_are_rejected_unless_allowed(pair, dataset, tmp_
     assert compare(pair["a"], pair["b"], dataset, output=output, other_model=True).images
 
 
-@pytest.mark.parametrize("spoilt", ["maps", "scores"])
+@pytest.mark.parametrize("damaged", ["maps", "scores"])
 def test_nan_error_names_the_engine_and_the_image(
-    pair, dataset: Path, tmp_path: Path, monkeypatch, spoilt: str
+    pair, dataset: Path, tmp_path: Path, monkeypatch, damaged: str
 ):
     run = OnnxRuntimeEngine._run
 
     def spoil(engine: OnnxRuntimeEngine, images: np.ndarray):
         output = run(engine, images)
         return (
-            output._replace(**{spoilt: getattr(output, spoilt) * np.nan})
+            output._replace(**{damaged: getattr(output, damaged) * np.nan})
             if engine.path == pair["b"]
             else output
         )

@@ -30,7 +30,7 @@ def test_scored_images_have_outputs_and_masks(engines, dataset: Path):
             np.testing.assert_array_equal(image.mask, mask)
 
 
-def test_image_without_a_mask_is_left_out_of_the_pixel_metrics_and_told(
+def test_image_without_a_mask_is_left_out_of_the_pixel_metrics_and_reported(
     engines, dataset: Path, tmp_path: Path, capsys
 ):
     shutil.copytree(str(dataset / "part0"), str(tmp_path / "part0"))

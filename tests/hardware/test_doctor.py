@@ -312,7 +312,7 @@ class BusyMachine(Programs):
 @pytest.mark.parametrize(
     "module", ["onnx ", "cv2 ", "onnxruntime ", "tensorrt ", "pycuda.driver ", "cuda_probe"]
 )
-def test_busy_machine_is_not_told_to_reinstall(tmp_path: Path, module: str, answer: Outcome):
+def test_busy_machine_gets_no_advice_to_reinstall(tmp_path: Path, module: str, answer: Outcome):
     root = write_tree(tmp_path, {**PC, **CARD, **DRIVER})
     programs = BusyMachine(module, answer, loads={"tensorrt": "10.9.0.34"}, cuda=RTX_3060)
     diagnosis = diagnose(root, programs)
@@ -328,7 +328,7 @@ def test_busy_machine_is_not_told_to_reinstall(tmp_path: Path, module: str, answ
     assert Diagnosis.read(tmp_path / "doctor.json") == diagnosis
 
 
-def test_busy_machine_without_a_known_gpu_is_not_told_that_there_is_none(tmp_path: Path):
+def test_busy_machine_without_a_known_gpu_reports_no_absence_of_it(tmp_path: Path):
     diagnosis = diagnose(write_tree(tmp_path, PC), BusyMachine("cuda_probe", LATE))
     assert possible(diagnosis)["TensorRT engines"] is None
     assert "no NVIDIA GPU" not in shown(diagnosis)

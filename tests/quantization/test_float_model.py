@@ -76,7 +76,7 @@ EDITS: Dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_vouched_model_that_is_none_is_refused(model: onnx.ModelProto, vouch: Any, name: str):
+def test_unusable_model_with_a_matching_hash_is_refused(model: onnx.ModelProto, vouch: Any, name: str):
     edit, message = EDITS[name]
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

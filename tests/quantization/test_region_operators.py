@@ -333,7 +333,7 @@ def test_tensorrt_has_pairs_at_readers_only(models, ranges, kind: str):
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_tensorrt_rtx_compiles_integers_and_halves(models, ranges, kind: str):
+def test_tensorrt_rtx_compiles_int8_and_float16(models, ranges, kind: str):
     from factories.rtx import compile_engine
 
     integers = quantize(FloatModel.of(models[kind]), ranges[kind], Target.TENSORRT)

@@ -152,8 +152,8 @@ def test_run_is_followed_again_after_the_connection_was_not_restored(server: Ssh
     assert (result.state, result.found, result.files["count"]) == ("done", True, b"started\n")
 
 
-def test_login_that_is_refused_later_is_told_at_once_and_the_run_picked_up(server: SshServer):
-    """As where it took a password, which nobody can be asked for meanwhile."""
+def test_login_that_is_refused_later_is_reported_at_once_and_the_run_continues(server: SshServer):
+    """As for a login by password: nobody can be asked for it during the run."""
     running = ThreadedJob(job("refused"), patience=3600.0)
     folder = work_folder(server, "refused")
     wait_for(lambda: running.phases[-1] == "count", "following")

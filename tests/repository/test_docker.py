@@ -73,7 +73,7 @@ def context_sources(stage: Stage) -> List[str]:
     return [word for words in copies for word in words[:-1]]
 
 
-def test_all_three_are_there():
+def test_there_is_a_dockerfile_for_each_of_three_platforms():
     assert [path.name for path in DOCKERFILES] == [
         "Dockerfile.jetpack5",
         "Dockerfile.jetpack6",
@@ -88,7 +88,7 @@ def test_stages(stages: List[Stage]):
     assert not run.values("ADD")
 
 
-def test_runs_as_somebody_in_a_volume(stages: List[Stage]):
+def test_containers_do_not_run_as_root(stages: List[Stage]):
     run = stages[-1]
     users = [i for i, (name, _) in enumerate(run.instructions) if name == "USER"]
     assert run.last("USER") == "1000"

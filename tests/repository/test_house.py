@@ -52,12 +52,12 @@ def test_rooms_are_few_and_the_root_holds_only_the_face():
     assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
 
 
-def test_no_module_has_grown_a_second_subject():
+def test_no_module_is_too_long():
     long = [path.name for path in MODULES if len(path.read_text(encoding="utf-8").splitlines()) > 400]
     assert not long
 
 
-def test_package_speaks_of_images():
+def test_package_says_image_and_not_picture():
     pictures = [
         f"{path.relative_to(PACKAGE)}: {line.strip()}"
         for path in MODULES
@@ -67,7 +67,7 @@ def test_package_speaks_of_images():
     assert not pictures
 
 
-def test_sentences_of_the_private_language_are_gone():
+def test_words_of_the_earlier_private_language_do_not_occur():
     found = [
         f"{path.relative_to(PACKAGE)}: {match.group()}"
         for path in MODULES

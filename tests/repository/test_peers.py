@@ -12,7 +12,7 @@ from adq_edge.benchmark.results import Interference
 from adq_edge.core.errors import AdqError
 from adq_edge.models.checkpoint import load_checkpoint
 from benchmarks.peers.__main__ import main
-from benchmarks.peers.catalogue import CONTENDERS, STFPM
+from benchmarks.peers.catalog import CONTENDERS, STFPM
 from benchmarks.peers.competition import compete
 from benchmarks.peers.materials import make_images, make_model
 from benchmarks.peers.measuring import Figures, Plan, Timing
@@ -129,6 +129,6 @@ def test_a_bar_takes_our_fastest_int8_and_their_fastest_of_the_same_rounds():
     }
 
 
-def test_an_interpreter_of_nobody_is_refused(tmp_path):
+def test_interpreter_of_an_unknown_library_is_refused(tmp_path):
     with pytest.raises(AdqError, match="--python keras=/bin/python is not of the form MAKER=FILE"):
         main(["--data", str(tmp_path), "--stfpm", "none", "--python", "keras=/bin/python"])

@@ -247,7 +247,7 @@ def run(arguments: Sequence[object], folder: Path) -> subprocess.CompletedProces
     return run_cli("bench", *arguments, cwd=folder)
 
 
-def test_command_output_is_labelled_as_an_estimate(bundle, tmp_path: Path):
+def test_command_output_is_called_an_estimate(bundle, tmp_path: Path):
     shown = run(["--estimate", bundle.path], tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("ESTIMATE, nothing was measured")

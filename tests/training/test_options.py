@@ -269,7 +269,7 @@ def test_auroc_is_measured_on_the_finished_model(run, two_stages, data):
     assert [row["auroc"] != "" for row in rows(by_auroc.log)] == [False] * 2 + [True] * 4
 
 
-def test_auroc_selection_requires_labelled_images(run, data, tmp_path):
+def test_auroc_selection_requires_labeled_images(run, data, tmp_path):
     root = tmp_path / "bare"
     (root / "bolt" / "train").mkdir(parents=True)
     (root / "bolt" / "train" / "good").symlink_to(data / "bolt" / "train" / "good")

@@ -83,7 +83,7 @@ def decode(content: bytes, header: ImageHeader, flags: int, where: Optional[Path
         DataError: OpenCV cannot decode it.
     """
     if header.unused:  # libpng prints a warning for many of them
-        content = _without(content, header.unused)
+        content = _cut_ranges(content, header.unused)
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:
@@ -96,7 +96,7 @@ def decode(content: bytes, header: ImageHeader, flags: int, where: Optional[Path
     return np.asarray(image)
 
 
-def _without(content: bytes, ranges: Sequence[Tuple[int, int]]) -> bytes:
+def _cut_ranges(content: bytes, ranges: Sequence[Tuple[int, int]]) -> bytes:
     """Return the content without some ranges of offsets, which are in order."""
     starts = [0, *(end for _, end in ranges)]
     ends = [*(start for start, _ in ranges), len(content)]
@@ -117,7 +117,7 @@ def _limit_fix() -> str:
 
 
 def _unsupported(header: ImageHeader) -> Optional[str]:
-    """Return why an image of this kind is not read; None if it is."""
+    """Return why images of this kind are not supported; None if they are."""
     if header.frames > 1:
         return f"{header.format} file with several pages or frames; one image per file is read"
     if header.color == "CMYK":

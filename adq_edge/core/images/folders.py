@@ -71,7 +71,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Return True if a path is a folder; False if it is none or cannot be looked up."""
+    """Return True if a path is a folder; False if it is another file, is missing or cannot be read."""
     try:
         return path.is_dir()
     except (OSError, ValueError):

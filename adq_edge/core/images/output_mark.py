@@ -1,4 +1,4 @@
-"""The mark in the images that adq-edge writes, by which it knows what it may replace."""
+"""The mark in the images that adq-edge writes: only a marked image is replaced."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def make_lock(path: Path) -> int:
     return os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
 
-def take(lock: int) -> Optional[bool]:
+def try_lock(lock: int) -> Optional[bool]:
     """Lock a file; return False if another process holds the lock, None if the file system has no locks."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,18 +58,18 @@ def release(lock: int) -> None:
     os.close(lock)
 
 
-def own(lock: int) -> None:
+def set_owner(lock: int) -> None:
     """Remember the calling thread as the owner of a lock that was taken."""
     _owners[_identity(lock)] = threading.get_ident()
 
 
-def disown(lock: int) -> None:
+def release_owned(lock: int) -> None:
     """Release and close a lock that the calling thread owns."""
     _owners.pop(_identity(lock), None)
     release(lock)
 
 
-def is_own(lock: int) -> bool:
+def is_own_lock(lock: int) -> bool:
     """Return True if the calling thread owns the lock of a file."""
     return _owners.get(_identity(lock)) == threading.get_ident()
 
@@ -79,8 +79,8 @@ def _identity(lock: int) -> Tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def is_same(lock: int, path: Path) -> bool:
-    """Return True if an open lock file still has its path."""
+def is_at(lock: int, path: Path) -> bool:
+    """Return True if an open lock file is still the one at `path`."""
     try:
         status = path.stat()
     except OSError:

@@ -11,9 +11,9 @@ import stat
 from pathlib import Path
 from typing import List, Sequence
 
-from adq_edge.core.interruption import shielded
+from adq_edge.core.interruption import delayed_signals
 from adq_edge.core.storage import sync
-from adq_edge.core.transactions.locks import disown, own
+from adq_edge.core.transactions.locks import release_owned, set_owner
 from adq_edge.core.transactions.staging_folder import (
     COMMIT,
     CONTAINER,
@@ -54,7 +54,7 @@ class Stage:
         except BaseException:
             remove_folders(self._made)
             raise
-        own(self._lock)
+        set_owner(self._lock)
 
     @property
     def new(self) -> Path:
@@ -92,10 +92,10 @@ class Stage:
         sync(self._folder)
 
     def enter(self) -> None:
-        """Take the home's place for the commit; wait while another process has it.
+        """Rename the staging folder to `commit`; wait while the commit of another process has this name.
 
         Raises:
-            StorageError: another process has it for more than a minute.
+            StorageError: another process commits for more than a minute.
         """
         commit = self.home / CONTAINER / COMMIT
         while True:
@@ -113,7 +113,7 @@ class Stage:
             return
 
     def mark(self) -> None:
-        """Pass the point of no return of the whole transaction; for its primary stage."""
+        """Write `go`, the point of no return of the whole transaction; called for its primary stage only."""
         (self._folder / GO).touch()
         sync(self._folder)
 
@@ -136,7 +136,7 @@ class Stage:
         self._committed = False
 
     def unmark(self) -> None:
-        """Go back before the point of no return, after all stages are undone."""
+        """Remove `go`, after all stages are undone."""
         with contextlib.suppress(FileNotFoundError):
             (self._folder / GO).unlink()
 
@@ -145,12 +145,12 @@ class Stage:
         self._abandoned = True
 
     def close(self) -> None:
-        """Remove the staging folder, and the folders that were made for nothing."""
-        with shielded():
+        """Remove the staging folder, and new folders of the home if nothing was committed."""
+        with delayed_signals():
             if not self._abandoned:
                 with contextlib.suppress(OSError):  # the next run deletes it
                     discard(self._folder)
-            disown(self._lock)
+            release_owned(self._lock)
             remove_container(self.home)
             if not self._committed:
                 remove_folders(self._made)

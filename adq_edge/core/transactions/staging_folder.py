@@ -24,7 +24,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 
 from adq_edge.core.errors import StorageError
 from adq_edge.core.storage import storage_errors, sync
-from adq_edge.core.transactions.locks import is_own, is_same, make_lock, open_lock, release, take
+from adq_edge.core.transactions.locks import is_at, is_own_lock, make_lock, open_lock, release, try_lock
 
 CONTAINER = ".adq-edge"
 COMMIT = "commit"
@@ -75,14 +75,14 @@ def settle_folder(home: Path) -> None:
         try:
             lock = open_lock(commit / LOCK)
         except OSError:
-            return  # there is none
+            return  # no commit is in progress
         try:
-            if is_own(lock):
-                return  # our own
-            if take(lock) is not False:
-                if is_same(lock, commit / LOCK) and not _resolve(home, commit):
+            if is_own_lock(lock):
+                return  # the commit of this thread
+            if try_lock(lock) is not False:
+                if is_at(lock, commit / LOCK) and not _resolve(home, commit):
                     return
-                continue  # until there is none
+                continue  # until no commit is left
         finally:
             release(lock)
         if time.monotonic() > deadline:
@@ -204,7 +204,7 @@ def _make_locked(folder: Path) -> Optional[int]:
     folder.mkdir()
     lock = make_lock(folder / LOCK)
     try:
-        if take(lock) is not False and is_same(lock, folder / LOCK):
+        if try_lock(lock) is not False and is_at(lock, folder / LOCK):
             (folder / NEW).mkdir()
             return lock
     except BaseException:
@@ -221,7 +221,7 @@ def _clear_leftovers(container: Path) -> None:
             with contextlib.suppress(OSError):
                 lock = make_lock(folder / LOCK)
                 try:
-                    if take(lock) is True:
+                    if try_lock(lock) is True:
                         shutil.rmtree(str(folder), ignore_errors=True)
                 finally:
                     release(lock)

@@ -20,7 +20,7 @@ import contextvars
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
-from adq_edge.core.interruption import shielded
+from adq_edge.core.interruption import delayed_signals
 from adq_edge.core.storage import storage_errors, temporary_folder
 from adq_edge.core.targets import Kind, find_target, write_through
 from adq_edge.core.transactions.stage import Stage
@@ -114,7 +114,7 @@ class Transaction:
                 return
             for stage in stages:
                 settle_folder(stage.home)
-            with shielded():
+            with delayed_signals():
                 for stage in stages:
                     stage.apply()
 
@@ -127,7 +127,7 @@ class Transaction:
             stage.enter()
         for check in self._checks:
             check()
-        with shielded():
+        with delayed_signals():
             try:
                 primary.mark()
                 for stage in stages:
@@ -138,7 +138,7 @@ class Transaction:
 
     def close(self) -> None:
         """Remove everything that is staged; the primary stage last."""
-        with shielded():
+        with delayed_signals():
             self._scratch.close()
             for home in sorted(self._stages):
                 self._stages[home].close()

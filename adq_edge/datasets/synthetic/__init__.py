@@ -7,7 +7,7 @@ A product is drawn as layers of color, height and gloss (`canvas`, `textures`, `
 
 from __future__ import annotations
 
-from adq_edge.datasets.synthetic.catalogue import CATEGORIES, DEFECTS, Split, defects_of, render
+from adq_edge.datasets.synthetic.catalog import CATEGORIES, DEFECTS, Split, defects_of, render
 from adq_edge.datasets.synthetic.writer import write_synthetic
 
 __all__ = ["CATEGORIES", "DEFECTS", "Split", "defects_of", "render", "write_synthetic"]

@@ -22,7 +22,7 @@ from adq_edge.core.files import is_empty, settle, storage_errors, write_together
 from adq_edge.core.limits import usable_cpus
 from adq_edge.core.records import Record, record
 from adq_edge.datasets.dataset import GOOD, Dataset, read_dataset
-from adq_edge.datasets.synthetic.catalogue import CATEGORIES, Split, check_categories, defects_of, render
+from adq_edge.datasets.synthetic.catalog import CATEGORIES, Split, check_categories, defects_of, render
 
 _RECORD = "synthetic.json"
 _REMEDY = "Choose another folder; adq-edge does not overwrite images"

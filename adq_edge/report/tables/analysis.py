@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
-from adq_edge.core.console import decibels
-from adq_edge.core.text import number_of
+from adq_edge.core.text import decibels, number_of
 from adq_edge.evaluation.analysis import Analysis, LayerAnalysis, Range
 from adq_edge.evaluation.sensitivity_plot import layer_decibels
 from adq_edge.report.table import Column, Field, Table, tabulate, text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional, Sequence, Tuple
 
-from adq_edge.core.console import decibels
+from adq_edge.core.text import decibels
 from adq_edge.evaluation.compare import ComparedEngine, Comparison
 from adq_edge.metrics.agreement import Auroc, Flips
 from adq_edge.report.table import Column, Field, Table, Value, tabulate, text

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Tuple
 
 from adq_edge.artifacts.precision_plan import Measure, Plan, Search
-from adq_edge.core.console import decibels
 from adq_edge.core.errors import ResultError
-from adq_edge.core.text import number_of
+from adq_edge.core.text import decibels, number_of
 from adq_edge.report.table import Column, Table
 
 _MEASURES = {

@@ -38,7 +38,7 @@ from factories.command_line import run_cli
 from factories.images import SIZE, leftovers, write_dataset
 
 IMAGES = 6
-SPOILT = "percentile:80"
+DAMAGED = "percentile:80"
 """A calibrator that clips a fifth of all values, which makes INT8 bad."""
 
 
@@ -72,9 +72,9 @@ def layers(bundle) -> List[str]:
 
 
 @pytest.fixture(scope="module")
-def unlabelled(bundle, engines, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def unlabeled(bundle, engines, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Return a calibrated bundle without a training dataset."""
-    path = tmp_path_factory.mktemp("unlabelled") / "bundle"
+    path = tmp_path_factory.mktemp("unlabeled") / "bundle"
     shutil.copytree(str(bundle.path), str(path))
     manifest = json.loads((path / "manifest.json").read_text())
     (path / "manifest.json").write_text(json.dumps({**manifest, "data": None}))
@@ -153,12 +153,12 @@ def test_smallest_prefix_needs_few_calls(total: int, smallest: int):
 
 
 @pytest.fixture(scope="module")
-def built_to_a_drop(unlabelled, dataset: Path, tmp_path_factory: pytest.TempPathFactory):
+def built_to_a_drop(unlabeled, dataset: Path, tmp_path_factory: pytest.TempPathFactory):
     """Return an engine with at most half the map error of the all-INT8 engine."""
     folder = tmp_path_factory.mktemp("planned")
-    first = build(unlabelled.path, folder / "f.onnx", calib_data=dataset, max_drop=1e9)
+    first = build(unlabeled.path, folder / "f.onnx", calib_data=dataset, max_drop=1e9)
     limit = drops(first.plan)[0] / 2
-    return build(unlabelled.path, folder / "out" / "e.onnx", calib_data=dataset, max_drop=limit)
+    return build(unlabeled.path, folder / "out" / "e.onnx", calib_data=dataset, max_drop=limit)
 
 
 def test_search_refuses_a_float_engine_with_constant_maps():
@@ -207,18 +207,18 @@ def test_search_without_labels_limits_the_map_error(
 
 
 def test_single_float_layer_is_computed_in_float32(
-    unlabelled, dataset: Path, layers: List[str], tmp_path: Path
+    unlabeled, dataset: Path, layers: List[str], tmp_path: Path
 ):
     """By default ONNX Runtime also quantizes a float layer between two quantized ones."""
     convolutions = [name for name in layers if name.endswith("Conv")]
     last = convolutions[-1]  # between a quantized convolution and a quantized addition
-    Plan(unlabelled.manifest.model_sha256, cpu_target(), (last,)).write(tmp_path / "p.json")
-    built = build(unlabelled.path, tmp_path / "e.onnx", calib_data=dataset, plan=tmp_path / "p.json")
+    Plan(unlabeled.manifest.model_sha256, cpu_target(), (last,)).write(tmp_path / "p.json")
+    built = build(unlabeled.path, tmp_path / "e.onnx", calib_data=dataset, plan=tmp_path / "p.json")
     assert built.sidecar.operators["QLinearConv"] == len(convolutions) - 1
 
 
 def test_search_with_labels_limits_the_auroc_drop(bundle, dataset: Path, engines, tmp_path: Path):
-    built = build(bundle.path, tmp_path / "e.onnx", calib=SPOILT, max_drop=0.0)
+    built = build(bundle.path, tmp_path / "e.onnx", calib=DAMAGED, max_drop=0.0)
     search = searched(built.plan)
     assert (search.measure, search.holds, search.images) == (Measure.IMAGE_AUROC, True, 12)
     assert search.data == str(dataset.resolve())
@@ -239,7 +239,7 @@ def test_search_with_labels_limits_the_auroc_drop(bundle, dataset: Path, engines
 
 
 def test_all_layers_in_float32_reproduce_fp32(bundle, everything: Path, engines, dataset, tmp_path):
-    built = build(bundle.path, tmp_path / "e.onnx", calib=SPOILT, plan=everything)
+    built = build(bundle.path, tmp_path / "e.onnx", calib=DAMAGED, plan=everything)
     assert "QLinearConv" not in built.sidecar.operators
     images = np.stack([load_image(path, (SIZE, SIZE)) for path in sorted(dataset.rglob("test/*/*.png"))])
     with load_engine(engines[Precision.FP32]) as a, load_engine(built.path) as b:
@@ -248,7 +248,7 @@ def test_all_layers_in_float32_reproduce_fp32(bundle, everything: Path, engines,
 
 
 def test_unreachable_drop_is_rejected_and_leaves_no_files(
-    unlabelled, dataset: Path, layers: List[str], tmp_path: Path, monkeypatch
+    unlabeled, dataset: Path, layers: List[str], tmp_path: Path, monkeypatch
 ):
     monkeypatch.setattr(
         "adq_edge.builders.mixed_precision.trials._ROUNDING", -1e9
@@ -257,28 +257,28 @@ def test_unreachable_drop_is_rejected_and_leaves_no_files(
     with pytest.raises(
         BuildError, match=r"no plan meets --max-drop 0\.001 \(map-error\): the smallest drop is"
     ) as caught:
-        build(unlabelled.path, tmp_path / "out" / "e.onnx", **options)
+        build(unlabeled.path, tmp_path / "out" / "e.onnx", **options)
     assert "\n" not in str(caught.value)
     assert f"with {len(layers)} of {len(layers)} layers in float32" in str(caught.value)
     assert not list(tmp_path.iterdir())
-    built = build(unlabelled.path, tmp_path / "e.onnx", **options, keep_nearest=True)
+    built = build(unlabeled.path, tmp_path / "e.onnx", **options, keep_nearest=True)
     assert not searched(built.plan).holds
     assert set(built.sidecar.float_layers) == set(layers)
     assert "not reached; the nearest plan was taken" in plan_table(built.plan).notes[1]
 
 
-def test_given_plan_builds_the_same_engine(built_to_a_drop, unlabelled, dataset: Path, tmp_path: Path):
+def test_given_plan_builds_the_same_engine(built_to_a_drop, unlabeled, dataset: Path, tmp_path: Path):
     plan = plan_path(built_to_a_drop.path)
-    again = build(unlabelled.path, tmp_path / "again.onnx", calib_data=dataset, plan=plan)
+    again = build(unlabeled.path, tmp_path / "again.onnx", calib_data=dataset, plan=plan)
     assert sha256(again.path) == sha256(built_to_a_drop.path)
     assert again.sidecar.float_layers == built_to_a_drop.plan.float_layers
     assert (again.sidecar.plan.name, again.sidecar.plan.sha256) == (str(plan), sha256(plan))
     assert not plan_path(again.path).exists()
 
 
-def test_good_int8_needs_no_float_layers(unlabelled, engines, dataset: Path, tmp_path: Path, monkeypatch):
+def test_good_int8_needs_no_float_layers(unlabeled, engines, dataset: Path, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    built = build(unlabelled.path, calib_data=dataset, max_drop=0.9)
+    built = build(unlabeled.path, calib_data=dataset, max_drop=0.9)
     assert built.path == Path(f"engines/parts-int8-{DEFAULT_CALIBRATOR}.onnx")
     assert built.plan.float_layers == built.sidecar.float_layers == ()
     assert sha256(built.path) == sha256(engines[Precision.INT8])
@@ -286,14 +286,14 @@ def test_good_int8_needs_no_float_layers(unlabelled, engines, dataset: Path, tmp
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, StorageError("no space left")])
 def test_interrupted_build_leaves_neither_engine_nor_plan(
-    unlabelled, dataset: Path, tmp_path: Path, monkeypatch, interruption
+    unlabeled, dataset: Path, tmp_path: Path, monkeypatch, interruption
 ):
     def stop(*_: object) -> None:
         raise interruption
 
     monkeypatch.setattr("adq_edge.artifacts.sidecar.Sidecar.write", stop)
     with pytest.raises(type(interruption) if isinstance(interruption, Exception) else interruption):
-        build(unlabelled.path, tmp_path / "out" / "e.onnx", calib_data=dataset, max_drop=0.9)
+        build(unlabeled.path, tmp_path / "out" / "e.onnx", calib_data=dataset, max_drop=0.9)
     assert not list((tmp_path / "out").iterdir())
 
 

@@ -133,7 +133,7 @@ def test_limit_can_be_changed(monkeypatch: pytest.MonkeyPatch):
         (tiff(bytes(range(128)), 16, 8, 8, photometric=0), "16-bit TIFF file where white is 0"),
     ],
 )
-def test_image_that_cannot_be_read_as_meant_is_refused(content: bytes, message: str):
+def test_image_of_an_unsupported_kind_is_refused(content: bytes, message: str):
     with pytest.raises(DataError, match=message):
         decode_image(content)
 

@@ -17,7 +17,7 @@ from adq_edge.datasets.synthetic.photograph import digitize, expose, random_shot
 
 Painter = Callable[[np.random.Generator, int, Optional[Fault]], Layers]
 
-_CATALOGUE: Dict[str, Tuple[Painter, Tuple[str, ...]]] = {
+_CATALOG: Dict[str, Tuple[Painter, Tuple[str, ...]]] = {
     "bolt": (hardware.bolt, ("bent", "dent", "missing_part", "scratch", "stain")),
     "bottle": (products.bottle, ("crack", "fibre", "missing_part", "scratch", "stain")),
     "brushed_metal": (textures.brushed_metal, ("dent", "discoloration", "hole", "scratch", "stain")),
@@ -38,10 +38,10 @@ _CATALOGUE: Dict[str, Tuple[Painter, Tuple[str, ...]]] = {
     "zipper": (hardware.zipper, ("bent", "discoloration", "fibre", "hole", "missing_part")),
 }
 
-CATEGORIES: Tuple[str, ...] = tuple(_CATALOGUE)
+CATEGORIES: Tuple[str, ...] = tuple(_CATALOG)
 """The names of the 15 categories."""
 
-DEFECTS: Tuple[str, ...] = tuple(sorted({kind for _, kinds in _CATALOGUE.values() for kind in kinds}))
+DEFECTS: Tuple[str, ...] = tuple(sorted({kind for _, kinds in _CATALOG.values() for kind in kinds}))
 """The names of all kinds of defect."""
 
 _CHANGED = 4.0 / 255.0  # a smaller difference is hidden by the sensor's noise
@@ -69,7 +69,7 @@ def defects_of(category: str) -> Tuple[str, ...]:
         DataError: the category is unknown.
     """
     check_categories([category])
-    return _CATALOGUE[category][1]
+    return _CATALOG[category][1]
 
 
 def check_categories(names: Sequence[str]) -> None:
@@ -79,7 +79,7 @@ def check_categories(names: Sequence[str]) -> None:
         DataError: an unknown name.
     """
     for name in names:
-        if name not in _CATALOGUE:
+        if name not in _CATALOG:
             raise DataError(
                 f"no synthetic category named {name!r}", fix=f"Use one of: {', '.join(CATEGORIES)}"
             )
@@ -127,7 +127,7 @@ def render(
         damage(defective, fault)
         return defective
 
-    painter = _CATALOGUE[category][0]
+    painter = _CATALOG[category][0]
     layers = painter(rng(_SCENE), size, None)
     shot = random_shot(rng(_SHOT))
     sound = expose(layers, shot)
