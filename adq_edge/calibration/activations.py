@@ -16,7 +16,7 @@ from adq_edge.quantization.graph.model_file import run_errors
 
 Progress = Callable[[], None]
 
-_FATAL_ONLY = 4  # errors are exceptions too, which become messages
+_FATAL_ONLY = 4  # every error also raises an exception, which becomes the message
 ROW_STEP = 2
 """Counts every second row of a feature map: neighboring rows are similar, and counting is slow."""
 

@@ -91,7 +91,7 @@ def read_calibration_cache(data: bytes) -> Dict[str, float]:
     if not _HEADER.fullmatch(header):
         raise CalibrationError(f"not a calibration cache: starts with {header[:40]!r}", fix=_FOREIGN_REMEDY)
     if len(entries) < 2 or entries.pop():
-        raise CalibrationError("calibration cache is cut short", fix=_FOREIGN_REMEDY)
+        raise CalibrationError("calibration cache is truncated", fix=_FOREIGN_REMEDY)
     ranges: Dict[str, float] = {}
     for number, entry in enumerate(entries, start=2):
         name, amax = _parse_entry(entry, number)

@@ -1,12 +1,6 @@
 """Selects the charts of a report and their data; `report/svg` draws them."""
 
-# Charts are written as SVG by hand, not by matplotlib, whose SVG backend (3.9.4) was tried on two of them:
-# latency of three engines 26.4 KB instead of 7.9 KB, power over time 25.6 KB instead of 6.8 KB (the same 160
-# points). It writes 57 to 59 inline `style` attributes a chart, which the page's Content-Security-Policy
-# forbids, with fixed colors: dark mode and print need each of them rewritten to a class or CSS variable.
-# Text as text (`svg.fonttype: none`) is laid out with the widths of DejaVu Sans, not of the reader's font.
-# It costs 93 MB of packages and 1.0 to 1.4 s of import. All drawing is 600 lines here; with matplotlib the
-# rewriting, tips under the mouse, descriptions and unique ids would remain.
+# ARCHITECTURE.md, section "Decisions", explains why charts are hand-written SVG.
 
 from __future__ import annotations
 

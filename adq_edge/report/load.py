@@ -122,7 +122,7 @@ def _read_schema(path: Path) -> str:
         document = parse_json(read_regular(path, LARGEST_JSON))
     except ValueError as problem:
         raise ResultError(
-            f"damaged or cut short, or not JSON at all ({problem})",
+            f"damaged, truncated or not JSON ({problem})",
             where=path,
             fix="Measure again, or remove the file",
         ) from problem

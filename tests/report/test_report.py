@@ -134,8 +134,8 @@ def test_report_rejects_areas_outside_0_to_1(tmp_path: Path, area: float):
     ("kind", "message"),
     [
         ("older", "format version is 1, this release reads version 3. Measure the engine again"),
-        ("cut", "damaged or cut short"),
-        ("empty", "damaged or cut short"),
+        ("cut", "damaged, truncated or not JSON"),
+        ("empty", "damaged, truncated or not JSON"),
         ("foreign", "not a result file that a report can show"),
         ("list", "not a result file that a report can show"),
         ("wrong", "not a valid adq-edge/bench file"),

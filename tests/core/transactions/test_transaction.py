@@ -170,7 +170,8 @@ def test_failed_check_cancels_the_commit(root: Path):
 def test_writers_of_one_pair_take_turns(tmp_path: Path):
     """Two processes and two threads write a pair 25 times each; readers never see two halves."""
     script = (
-        "import sys, threading; from pathlib import Path; from core.test_transaction import write_pairs\n"
+        "import sys, threading; from pathlib import Path\n"
+        "from core.transactions.test_transaction import write_pairs\n"
         "threads = [threading.Thread(target=write_pairs, args=(Path(sys.argv[1]), i)) for i in range(2)]\n"
         "[t.start() for t in threads]; [t.join() for t in threads]"
     )
