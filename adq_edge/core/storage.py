@@ -21,10 +21,13 @@ _FIXES = {
     errno.ENOENT: "Check the path",
     errno.ENOTDIR: "Check the path",
     errno.EEXIST: "Check the path",
+    errno.EISDIR: "Name a file",
     errno.ELOOP: "Check the symbolic links",
     errno.ENAMETOOLONG: "Choose a shorter name",
     errno.EIO: "Check the disk",
 }
+_REASONS = {errno.EISDIR: "is a folder, not a file"}
+"""Words for errors whose text of the system is unclear."""
 _LONGEST_NAME = 300
 
 
@@ -39,7 +42,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 def explain(error: OSError, path: Path) -> StorageError:
     """Return an `OSError` about `path` as a `StorageError` with a remedy."""
-    reason = (error.strerror or str(error)).lower()
+    reason = _REASONS.get(error.errno or 0, (error.strerror or str(error)).lower())
     name = str(path)
     shown = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
     return StorageError(reason, where=shown, fix=_FIXES.get(error.errno or 0))

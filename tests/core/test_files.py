@@ -5,8 +5,15 @@ from pathlib import Path
 import pytest
 
 from adq_edge.core.errors import StorageError
-from adq_edge.core.files import atomic_path, is_plain_name, sha256
+from adq_edge.core.files import atomic_path, is_plain_name, sha256, storage_errors
 from factories.images import leftovers
+
+
+def test_folder_in_place_of_a_file_is_named_as_one(tmp_path: Path):
+    with pytest.raises(StorageError, match=r"is a folder, not a file\. Name a file"), storage_errors(
+        tmp_path
+    ):
+        tmp_path.read_bytes()
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, ValueError])

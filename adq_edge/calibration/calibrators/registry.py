@@ -6,10 +6,10 @@ A package adds a calibrator through the entry-point group `adq_edge.calibrators`
 
 from __future__ import annotations
 
-from typing import List, Protocol, Tuple
+from typing import Protocol, Tuple
 
 from adq_edge.calibration.calibrators.histogram import Histogram
-from adq_edge.core.plugins import load_factory, plugin_errors, plugin_names
+from adq_edge.core.plugins import load_factory, plugin_errors
 
 GROUP = "adq_edge.calibrators"
 
@@ -27,11 +27,6 @@ class Calibrator(Protocol):
 
     def compute_range(self, histogram: Histogram) -> Tuple[float, float]:
         """Return (low, high) in the tensor's units, with low <= 0 <= high."""
-
-
-def calibrator_names() -> List[str]:
-    """Return the names of all calibrators."""
-    return plugin_names(GROUP, BUILT_IN)
 
 
 def make_calibrator(spec: str) -> Calibrator:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from adq_edge.calibration.calibrators import registry
 from adq_edge.calibration.calibrators.entropy import best_threshold, kl_divergences
 from adq_edge.calibration.calibrators.histogram import Histogram
-from adq_edge.calibration.calibrators.registry import calibrator_names, make_calibrator
+from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.core.errors import CalibrationError
+from adq_edge.core.plugins import plugin_names
 from factories.activations import KINDS, activations, histogram_of
 from factories.paths import REPOSITORY
 
@@ -260,4 +261,4 @@ def test_package_metadata_announces_the_built_in_calibrators():
     table = project.split(f'[project.entry-points."{registry.GROUP}"]\n')[1].split("\n\n")[0]
     announced = {name: path.strip('"') for name, path in (line.split(" = ") for line in table.splitlines())}
     assert announced == registry.BUILT_IN
-    assert set(BUILT_IN) <= set(calibrator_names())
+    assert set(BUILT_IN) <= set(plugin_names(registry.GROUP, registry.BUILT_IN))

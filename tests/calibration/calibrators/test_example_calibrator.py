@@ -45,8 +45,9 @@ def python(arguments: list, environment: Dict[str, str]) -> subprocess.Completed
 
 def test_calibrator_of_an_installed_package_is_found(installed: Dict[str, str]):
     code = (
-        "from adq_edge.calibration.calibrators.registry import calibrator_names, make_calibrator\n"
-        "assert 'sigma' in calibrator_names()\n"
+        "from adq_edge.calibration.calibrators.registry import BUILT_IN, GROUP, make_calibrator\n"
+        "from adq_edge.core.plugins import plugin_names\n"
+        "assert 'sigma' in plugin_names(GROUP, BUILT_IN)\n"
         "calibrator = make_calibrator('sigma:3')\n"
         "print(type(calibrator).__module__, calibrator.sigmas)"
     )
