@@ -18,7 +18,7 @@ $(VENV)/.demo: WANTED := train
 $(VENV)/.complete: WANTED := $(EXTRAS)
 $(VENV)/.dev: WANTED := train,openvino,dev$(RTX)
 
-# pip shows each package and its progress. What contains more counts as what contains less.
+# pip shows each package and its progress. An environment of a larger target serves a smaller one.
 $(VENV)/.demo $(VENV)/.complete $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(TORCH_INDEX) \
@@ -26,7 +26,7 @@ $(VENV)/.demo $(VENV)/.complete $(VENV)/.dev: pyproject.toml constraints.txt
 	touch $(VENV)/.demo $(if $(filter-out %.demo,$@),$(VENV)/.complete) $@
 
 # make demo               the whole workflow on synthetic images
-# make demo DATA=DIR      the same on your own images (MVTec AD layout)
+# make demo DATA=DIR      the same on your own images (layouts: README, "Your images")
 demo: $(VENV)/.demo
 	$(RUN)/adq-edge demo $(if $(DATA),--data '$(DATA)')
 

@@ -311,7 +311,7 @@ def _receive(size: int) -> bytes:
 
 
 def _hold(root: Path, job: str, sender: str) -> None:
-    """Lock the file that says that a sender follows a job; the lock ends with this agent."""
+    """Lock the file that marks a job as followed by a sender; the lock ends with this agent."""
     if job not in _held:
         path = root / "senders" / job / sender
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -101,7 +101,7 @@ class CpuEngine(Engine):
         return EngineError("is closed", where=self.path, fix="Load it again")
 
     def close(self) -> None:
-        """Release the streams; running calls keep theirs until they end."""
+        """Release the streams; running calls use them until they end."""
         with self._streams_lock:
             self._is_closed = True
             self._streams = []

@@ -71,7 +71,7 @@ class OnnxRuntimeEngine(OnnxEngine):
         return options
 
     def close(self) -> None:
-        """Release the sessions; running calls keep theirs until they end."""
+        """Release the sessions; running calls use them until they end."""
         super().close()
         self._session = None
 

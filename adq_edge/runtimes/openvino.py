@@ -74,7 +74,7 @@ class OpenVinoEngine(OnnxEngine):
         return dict(sorted(collections.Counter(kinds).items()))
 
     def close(self) -> None:
-        """Release the compiled models; running calls keep theirs until they end."""
+        """Release the compiled models; running calls use them until they end."""
         super().close()
         self._models = None
 

@@ -1,4 +1,4 @@
-"""The figures of the published study, for comparison with ours.
+"""The figures of the published study, for comparison with those of `study`.
 
 Source: Jena et al., "Unified Anomaly Detection methods on Edge Device using Knowledge Distillation and
 Quantization", arXiv 2407.02968, 2024. Figures: mean image AUROC over the 15 categories of MVTec AD, mean ms
@@ -16,7 +16,7 @@ from adq_edge.study.matrix import Cell
 
 DATA = "MVTec AD, 15 categories, 256x256"
 CPU = "cpu Xeon W-2265 (12 cores), PyTorch"
-JETSON = "Jetson Xavier NX of 16 GB at 30 W, FP16 and INT8 by TensorRT, compared with any GPU of ours"
+JETSON = "Jetson Xavier NX of 16 GB at 30 W, FP16 and INT8 by TensorRT, compared with any GPU here"
 MVTEC_AD = (
     *("bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill", "screw"),
     *("tile", "toothbrush", "transistor", "wood", "zipper"),

@@ -1,4 +1,4 @@
-"""The table of roofline estimates; every heading of an estimate says that it is one."""
+"""The table of roofline estimates; every heading of an estimate contains "estimate"."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Slot:
 
     def free(self) -> None:
         """Free everything now: the garbage collector may do so without or after the CUDA context."""
-        self.runs += 1  # `TensorRTEngine.stages` then knows that the last batch is gone
+        self.runs += 1  # `TensorRTEngine.stages` compares it: a freed slot has no durations
         with contextlib.suppress(self._driver.Error):  # after a CUDA error, each later call fails as well
             self.wait()
         del self._context
