@@ -11,6 +11,7 @@ from typing import Optional
 from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Device, Precision, Route, TensorRTOptions
 from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX, Runtime
+from adq_edge.core.text import number_of
 from adq_edge.hardware.jetson import read_jetson
 from adq_edge.hardware.memory import usable_memory_mb
 from adq_edge.runtimes.tensorrt.job import OwnCalibrator
@@ -151,7 +152,7 @@ def _check_gpu(here: Probe, precision: Precision, options: TensorRTOptions) -> N
         )
     if options.dla is not None and options.dla >= here.dla_cores:
         raise BuildError(
-            f"{here.gpu} has {here.dla_cores} DLA cores, there is no core {options.dla}",
+            f"{here.gpu} has {number_of(here.dla_cores, 'DLA core')}, there is no core {options.dla}",
             fix="Give --dla 0" if here.dla_cores else "Omit --dla",
         )
 

@@ -64,20 +64,20 @@ class Session:
         settings: the complete settings.
         model: the untrained model with its teacher loaded.
         sets: the image files.
-        team: the processes that train it together.
+        processes: the processes that train it together.
     """
 
     settings: TrainingSettings
     model: AnomalyModel
     sets: ImageSets
-    team: ProcessGroup
+    processes: ProcessGroup
 
     def run(self, checkpoint: Path, resume: bool, progress: bool) -> TrainResult:
         """Train the epochs that are not yet done (see `train` for arguments and errors)."""
         started = time.monotonic()
-        earlier = self.team.from_first(lambda: find_resumable(checkpoint, self.settings, resume))
+        earlier = self.processes.from_first(lambda: find_resumable(checkpoint, self.settings, resume))
         with state_errors(checkpoint) if earlier else contextlib.nullcontext():
-            trainer = Trainer(self.settings, self.model, self.team, earlier)
+            trainer = Trainer(self.settings, self.model, self.processes, earlier)
         resumed_from = len(trainer.records)
         if not trainer.complete:
             with TrainingProgress(progress) as bar:
@@ -103,12 +103,12 @@ class Session:
             bar.print_line(f"continuing after epoch {done} of {epochs}: {checkpoint}")
         sets, count = self.sets, len(self.sets.training)
         bar.begin("reading images", total=count + len(sets.validation) + len(sets.test))
-        data = read_images(sets, self.settings.image_size, bar.advance, self.team.local_size)
+        data = read_images(sets, self.settings.image_size, bar.advance, self.processes.local_size)
         per_epoch = count - count % min(self.settings.batch_size, count)
         bar.begin("training", total=epochs * per_epoch, completed=done * per_epoch)
 
         def save() -> None:
-            if self.team.is_first:
+            if self.processes.is_first:
                 with write_together():
                     trainer.save(checkpoint)
                     write_log(checkpoint, trainer.records)
@@ -117,14 +117,14 @@ class Session:
 
 
 def prepare(
-    settings: TrainingSettings, dataset: Dataset, team: ProcessGroup, teacher_weights: Optional[str]
+    settings: TrainingSettings, dataset: Dataset, processes: ProcessGroup, teacher_weights: Optional[str]
 ) -> Session:
     """Create the model and complete the settings from it and the files.
 
     Args:
         settings: the requested settings; those of images and teacher are still empty.
         dataset: the images.
-        team: the processes.
+        processes: the processes.
         teacher_weights: see `adq_edge.models.teacher.teacher_file`.
 
     Raises:
@@ -133,13 +133,13 @@ def prepare(
         CheckpointError: the method has no such option, or the teacher cannot be used.
         StorageError: a file cannot be read.
     """
-    require_supported(settings, team.device)
+    require_supported(settings, processes.device)
     sets = ImageSets.of(dataset, settings.validation, settings.seed, Selection(settings.select))
     _require_comparison_images(settings, sets)
     seed_epoch(settings.seed, 0)
     config = ModelConfig(image_size=settings.image_size, options=settings.options)
     model = method(settings.arch)(config)
-    _require_large_batches(min(settings.batch_size, len(sets.training)), model, team)
+    _require_large_batches(min(settings.batch_size, len(sets.training)), model, processes)
     teacher = teacher_file(teacher_weights, model.teacher_backbone)
     complete = dataclasses.replace(
         settings,
@@ -151,8 +151,8 @@ def prepare(
     )
     model.load_teacher(teacher_state(str(teacher), model.teacher_backbone))
     same = dataclasses.replace(complete, data="", teacher="")  # paths may differ between machines
-    team.require_same(same, "settings, images or teachers")
-    return Session(complete, model, sets, team)
+    processes.require_same(same, "settings, images or teachers")
+    return Session(complete, model, sets, processes)
 
 
 def _require_comparison_images(settings: TrainingSettings, sets: ImageSets) -> None:
@@ -165,10 +165,10 @@ def _require_comparison_images(settings: TrainingSettings, sets: ImageSets) -> N
         )
 
 
-def _require_large_batches(size: int, model: AnomalyModel, team: ProcessGroup) -> None:
-    if size < team.size:
+def _require_large_batches(size: int, model: AnomalyModel, processes: ProcessGroup) -> None:
+    if size < processes.size:
         raise AdqError(
-            f"{size} images per step are too few for {team.size} processes",
+            f"{size} images per step are too few for {processes.size} processes",
             where="--batch-size",
             fix="Give every process at least one image",
         )

@@ -20,18 +20,18 @@ class StageSteps:
         settings: the training settings.
         model: the model, set to this stage.
         stage: the stage.
-        team: the processes that train it together.
+        processes: the processes that train it together.
     """
 
     def __init__(
-        self, settings: TrainingSettings, model: AnomalyModel, stage: Stage, team: ProcessGroup
+        self, settings: TrainingSettings, model: AnomalyModel, stage: Stage, processes: ProcessGroup
     ) -> None:
         self._model = model
         self._stage = stage
-        self._team = team
-        self._arithmetic = Arithmetic(settings, team.device)
+        self._processes = processes
+        self._arithmetic = Arithmetic(settings, processes.device)
         self._optimizer = model.optimizer(stage, settings.learning_rate)
-        self._loss: Callable[[torch.Tensor], torch.Tensor] = team.data_parallel(
+        self._loss: Callable[[torch.Tensor], torch.Tensor] = processes.data_parallel(
             _StageLoss(model, stage), model.trainable(stage)
         )
         if settings.compile:
@@ -58,12 +58,12 @@ class StageSteps:
             The loss of the joint batch.
         """
         with self._arithmetic.autocast():
-            loss = self._loss(images.to(self._team.device))
-        if self._team.size > 1:  # makes the mean over processes the mean over images
-            loss = loss * (share * self._team.size)
+            loss = self._loss(images.to(self._processes.device))
+        if self._processes.size > 1:  # makes the mean over processes the mean over images
+            loss = loss * (share * self._processes.size)
         self._optimizer.zero_grad(set_to_none=True)
         self._arithmetic.step(loss, self._optimizer)
-        return self._team.mean(loss)
+        return self._processes.mean(loss)
 
     def evaluate(self, images: torch.Tensor) -> torch.Tensor:
         """Map uint8 `[N, H, W, 3]` images to the loss, in the training's number format."""

@@ -105,9 +105,9 @@ def train(
     )
     name = "-".join([arch, *([categories] if isinstance(categories, str) else categories or ())])
     checkpoint = workspace.CHECKPOINTS / f"{name}.pt" if output is None else Path(output)
-    with open_process_group() as team:
-        session = prepare(settings, dataset, team, teacher_weights)
-        return session.run(checkpoint, resume, progress and team.is_first)
+    with open_process_group() as processes:
+        session = prepare(settings, dataset, processes, teacher_weights)
+        return session.run(checkpoint, resume, progress and processes.is_first)
 
 
 def train_each(

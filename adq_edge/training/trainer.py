@@ -47,7 +47,7 @@ class Trainer:
     Args:
         settings: the training settings.
         model: the untrained model with its teacher loaded.
-        team: the processes that train it together.
+        processes: the processes that train it together.
         earlier: an earlier run with the same settings to continue; None to start from the beginning.
 
     Attributes:
@@ -59,15 +59,15 @@ class Trainer:
         self,
         settings: TrainingSettings,
         model: AnomalyModel,
-        team: ProcessGroup,
+        processes: ProcessGroup,
         earlier: Optional[ResumedTraining],
     ) -> None:
         self.settings = settings
         self.schedule = Schedule.of(model.stages, settings)
         self.records: List[EpochRecord] = []
-        self._team = team
+        self._processes = processes
         # Channels last: convolutions take 0.8 of the time on a CPU, and a GPU's tensor cores need it.
-        self._model = model.to(team.device)
+        self._model = model.to(processes.device)
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self._weights = BestWeights(self._model)
         if earlier is None:
@@ -155,7 +155,7 @@ class Trainer:
         self._index = index
         self._prepared = False
         self._model.train_stage(self.stage)
-        self._steps = StageSteps(self.settings, self._model, self.stage, self._team)
+        self._steps = StageSteps(self.settings, self._model, self.stage, self._processes)
 
     def _train_epoch(self, data: TrainingData, progress: TrainingProgress) -> None:
         started = time.monotonic()
@@ -178,10 +178,10 @@ class Trainer:
         seed_epoch(self.settings.seed, number)
         balance = Balance(self.settings.balance)
         batches = shuffled_batches(data.counts, self.settings.batch_size, balance)
-        if not self._team.is_first:  # random draws for images must differ between processes
-            seed_epoch(self.settings.seed, number, self._team.rank)
+        if not self._processes.is_first:  # random draws for images must differ between processes
+            seed_epoch(self.settings.seed, number, self._processes.rank)
         self._model.train_stage(self.stage)
-        shares = [self._team.share(batch) for batch in batches]
+        shares = [self._processes.share(batch) for batch in batches]
         losses = []
         for batch, images in zip(batches, data.training.batches(shares)):
             losses.append(self._steps.step(images, len(images) / len(batch)))
@@ -201,11 +201,11 @@ class Trainer:
         self._model.eval()
         if data.validation is not None:
             seed_epoch(self.settings.seed, 0)  # the same draws after every epoch
-            validation = mean_loss(self._steps.evaluate, data.validation, size, self._team)
+            validation = mean_loss(self._steps.evaluate, data.validation, size, self._processes)
         if data.test is not None and self._is_last:
             with self._weights.unchanged():
                 self._finish_stage(data, progress)
-                auroc = mean_auroc(self._evaluate_score, data.test, data.samples, size, self._team)
+                auroc = mean_auroc(self._evaluate_score, data.test, data.samples, size, self._processes)
         return validation, auroc
 
     def _evaluate_score(self, images: torch.Tensor) -> torch.Tensor:
@@ -222,13 +222,13 @@ class Trainer:
         self._model.eval()
         seed_epoch(self.settings.seed, 0)
         self._model.finish_stage(self.stage, lambda: self._images(data, progress))
-        self._team.broadcast(self._model)
+        self._processes.broadcast(self._model)
 
     def _images(self, data: TrainingData, progress: TrainingProgress) -> Iterable[torch.Tensor]:
         """Yield batches of evenly spaced training images, uint8 `[N, H, W, 3]`."""
         progress.advance(0, f"measuring statistics for the {self.stage.name}")
         for batch in data.training.batches(measuring_batches(len(data.training), self.settings.batch_size)):
-            yield batch.to(self._team.device)
+            yield batch.to(self._processes.device)
 
     def save(self, path: Path) -> None:
         """Write the best epoch's model and the state to resume from, atomically.

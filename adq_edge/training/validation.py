@@ -14,7 +14,10 @@ from adq_edge.training.loader import TrainingImages, ordered_batches
 
 
 def mean_loss(
-    loss: Callable[[torch.Tensor], torch.Tensor], images: TrainingImages, batch_size: int, team: ProcessGroup
+    loss: Callable[[torch.Tensor], torch.Tensor],
+    images: TrainingImages,
+    batch_size: int,
+    processes: ProcessGroup,
 ) -> float:
     """Return the mean of a loss over all images, which are divided among the processes.
 
@@ -22,13 +25,13 @@ def mean_loss(
         loss: maps uint8 `[N, H, W, 3]` to the mean loss of these images.
         images: the images.
         batch_size: images per call.
-        team: the processes.
+        processes: the processes.
     """
     total = torch.zeros(1, dtype=torch.float64)
     with torch.no_grad():
-        for batch in images.batches(_share(team, len(images), batch_size)):
-            total += loss(batch.to(team.device)).item() * len(batch)
-    return float(team.total(total)) / len(images)
+        for batch in images.batches(_share(processes, len(images), batch_size)):
+            total += loss(batch.to(processes.device)).item() * len(batch)
+    return float(processes.total(total)) / len(images)
 
 
 def mean_auroc(
@@ -36,7 +39,7 @@ def mean_auroc(
     images: TrainingImages,
     samples: Sequence[Sample],
     batch_size: int,
-    team: ProcessGroup,
+    processes: ProcessGroup,
 ) -> float:
     """Return the mean over categories of the image AUROC, 0 to 1; NaN if a score is not finite.
 
@@ -45,14 +48,14 @@ def mean_auroc(
         images: the images.
         samples: the label of each image; every category has normal and defective images.
         batch_size: images per call.
-        team: the processes.
+        processes: the processes.
     """
-    batches = _share(team, len(images), batch_size)
+    batches = _share(processes, len(images), batch_size)
     scores = torch.zeros(len(images), dtype=torch.float64)
     with torch.no_grad():
         for indices, batch in zip(batches, images.batches(batches)):
-            scores[indices] = score(batch.to(team.device)).double().cpu()
-    values = team.total(scores).numpy()
+            scores[indices] = score(batch.to(processes.device)).double().cpu()
+    values = processes.total(scores).numpy()
     if not np.isfinite(values).all():
         return float("nan")
     categories = [sample.category for sample in samples]
@@ -61,6 +64,6 @@ def mean_auroc(
     return auroc
 
 
-def _share(team: ProcessGroup, count: int, batch_size: int) -> List[List[int]]:
-    parts = (list(team.share(batch)) for batch in ordered_batches(count, batch_size))
+def _share(processes: ProcessGroup, count: int, batch_size: int) -> List[List[int]]:
+    parts = (list(processes.share(batch)) for batch in ordered_batches(count, batch_size))
     return [part for part in parts if part]

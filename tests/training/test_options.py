@@ -372,17 +372,18 @@ from adq_edge.training.sync_batch_norm import synchronize_batch_norms
 torch.set_num_threads(1)
 data, teacher, output, stages, norms = sys.argv[1:]
 METHODS[QuietStages.arch] = QuietStages
-with open_process_group() as team:
+with open_process_group() as processes:
     given = torch.load(norms)
     module = nn.Sequential(nn.BatchNorm2d(3)).double().train()
     module.load_state_dict(given["state"])
-    synchronize_batch_norms(module, team.device)
-    own = given["input"][:5] if team.is_first else given["input"][5:]
+    synchronize_batch_norms(module, processes.device)
+    own = given["input"][:5] if processes.is_first else given["input"][5:]
     own.requires_grad_()
     result = module(own)
-    weights = given["weights"][:5] if team.is_first else given["weights"][5:]
+    weights = given["weights"][:5] if processes.is_first else given["weights"][5:]
     torch.autograd.backward((result * weights).sum())
-    torch.save({"output": result, "gradient": own.grad, "state": module.state_dict()}, f"{norms}.{team.rank}")
+    found = {"output": result, "gradient": own.grad, "state": module.state_dict()}
+    torch.save(found, f"{norms}.{processes.rank}")
     train(data, output=output, teacher_weights=teacher, epochs=3, batch_size=5, image_size=(32, 32),
           learning_rate=0.001, precision="float32", progress=True)
     train(data, output=stages, arch=QuietStages.arch, teacher_weights=teacher, epochs=4, batch_size=5,

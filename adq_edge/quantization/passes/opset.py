@@ -32,7 +32,7 @@ def lift_opset(editor: GraphEditor) -> None:
         elif node.op_type not in _ONLY_GAINED_OPTIONS and _has_changed(node.op_type, editor.opset):
             raise BuildError(
                 f"{node.name}: operator {node.op_type} has another meaning in opset {FLOAT16_SCALES_OPSET}",
-                fix="Build it with --precision fp32",
+                fix="Build it with --fp32",
             )
     editor.opset = FLOAT16_SCALES_OPSET
     editor.ir_version = max(editor.ir_version, _ITS_IR)

@@ -35,7 +35,7 @@ _ROUNDING = float(np.finfo(np.float16).eps) / 2
 """Largest relative error of rounding to a normal float16 number, 2^-11."""
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
-_REMEDY = "Build it with --precision fp32"
+_REMEDY = "Build it with --fp32"
 
 
 def type_as_float16(editor: GraphEditor, context: PassContext) -> None:

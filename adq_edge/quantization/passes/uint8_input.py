@@ -108,7 +108,7 @@ def _quantize(editor: GraphEditor, node: onnx.NodeProto, factor: np.ndarray, off
     image, weight_name, bias_name = node.input
     weight, bias = (editor.value(name).astype(np.float64) for name in (weight_name, bias_name))
     scaled = (weight * factor[:, None, None]).astype(np.float32)
-    levels, scales = round_with_compensation(scaled, _likeness(weight.shape[1:]), largest=_LEVELS)
+    levels, scales = round_with_compensation(scaled, _patch_moments(weight.shape[1:]), largest=_LEVELS)
     sums = (levels.astype(np.float64) * scales[:, None, None, None]).sum((2, 3))
     editor.store(bias_name, (bias + sums @ offset).astype(np.float32))
     integers = editor.store_integers(weight_name, levels, scales, axis=0)
@@ -118,7 +118,7 @@ def _quantize(editor: GraphEditor, node: onnx.NodeProto, factor: np.ndarray, off
     node.attribute.extend(kept)
 
 
-def _likeness(shape: Tuple[int, ...]) -> np.ndarray:
+def _patch_moments(shape: Tuple[int, ...]) -> np.ndarray:
     """Return the second moments `[n, n]` of patches of a photograph, `shape` (channels, height, width).
 
     They replace those of calibration images: neighboring pixels and channels of any photograph are similar.
