@@ -8,6 +8,7 @@ import math
 from typing import Any, Dict, Mapping, Tuple, Type, TypeVar, Union
 
 from adq_edge.core.errors import CheckpointError
+from adq_edge.core.images.sizes import check_size
 from adq_edge.core.text import quoted
 
 Option = Union[int, str]
@@ -69,10 +70,7 @@ class ModelConfig:
 
     def check(self) -> None:
         """Raise a ValueError if the image size or the normalization is impossible."""
-        height, width = self.image_size
-        if min(height, width) < 1 or max(height, width) > LONGEST_SIDE or height * width > MOST_PIXELS:
-            limit = f"{LONGEST_SIDE} pixels a side, {MOST_PIXELS // 2**20} megapixels"
-            raise ValueError(f"image size is {height}x{width}; the limits are {limit}")
+        check_size("image size", self.image_size, LONGEST_SIDE, MOST_PIXELS)
         if not all(_STD_RANGE[0] <= value <= _STD_RANGE[1] for value in self.std):
             raise ValueError(f"std is {list(self.std)}")
 

@@ -196,7 +196,7 @@ def ssh_command() -> List[str]:
 
 def _open(host: str, command: Sequence[str], check_stop: Callable[[], None], interactive: bool) -> Channel:
     try:
-        with _shielded_from_ctrl_c(interactive):
+        with _ctrl_c_ignored(interactive):
             return Channel(host, command, check_stop, new_session=not interactive)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the host's name
         reason = (getattr(error, "strerror", None) or str(error)).lower()
@@ -206,7 +206,7 @@ def _open(host: str, command: Sequence[str], check_stop: Callable[[], None], int
 
 
 @contextlib.contextmanager
-def _shielded_from_ctrl_c(interactive: bool) -> Iterator[None]:
+def _ctrl_c_ignored(interactive: bool) -> Iterator[None]:
     """Make ssh started in this block ignore Ctrl-C, because ending the job on the board needs the connection.
 
     A separate session has the same effect, but no terminal for the password.

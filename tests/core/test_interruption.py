@@ -20,7 +20,7 @@ def test_delayed_signal_is_raised_at_the_end_of_the_block():
     try:
         raise_on_signals()
         with pytest.raises(Interrupted) as caught:
-            interrupt_in_shielded_block(done)
+            interrupt_in_delayed_block(done)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -28,7 +28,7 @@ def test_delayed_signal_is_raised_at_the_end_of_the_block():
     assert done
 
 
-def interrupt_in_shielded_block(done: List[str]) -> None:
+def interrupt_in_delayed_block(done: List[str]) -> None:
     with delayed_signals(), delayed_signals():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)

@@ -31,7 +31,7 @@ def _is_empty(folder: Path) -> bool:
     return not any(folder.iterdir())
 
 
-def test_catalogue_has_many_categories_and_defects():
+def test_catalog_has_many_categories_and_defects():
     assert len(set(CATEGORIES)) == 15
     assert len(DEFECTS) >= 6
     assert all(len(defects_of(category)) >= 4 for category in CATEGORIES)

@@ -10,14 +10,18 @@ MOST_PIXELS = 2**26
 """Pixels of an image, 64 megapixels."""
 
 
-def check_size(what: str, size: Tuple[int, int]) -> None:
+def check_size(
+    what: str, size: Tuple[int, int], longest: int = LONGEST_SIDE, most: int = MOST_PIXELS
+) -> None:
     """Raise a ValueError if no image of a model has this size.
 
     Args:
         what: the words for the size in the message.
         size: (height, width) in pixels.
+        longest: the largest height and width in pixels.
+        most: the largest number of pixels.
     """
     height, width = size
-    if min(size) < 1 or max(size) > LONGEST_SIDE or height * width > MOST_PIXELS:
-        limit = f"{LONGEST_SIDE} a side, {MOST_PIXELS // 2**20} megapixels"
+    if min(size) < 1 or max(size) > longest or height * width > most:
+        limit = f"{longest} a side, {most // 2**20} megapixels"
         raise ValueError(f"its {what} is {height}x{width} pixels; the limits are {limit}")
