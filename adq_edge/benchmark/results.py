@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import List, Optional, Tuple
+from typing import Any, Iterator, List, Optional, Tuple
 
 from adq_edge.benchmark.records import EngineBenchmark, Latency
 from adq_edge.core.errors import ResultError
@@ -13,6 +13,7 @@ from adq_edge.hardware.environment import Environment
 from adq_edge.hardware.telemetry.recording import Recording, Series, build_series
 
 _MAX_VALUE = 1e12
+_ROUNDING = 1 + 1e-6  # of interpolated percentiles and means
 
 _FIX = "Measure the engine again: adq-edge bench ENGINE"
 
@@ -98,17 +99,20 @@ class BenchmarkReport(Record):
         """Raise a ValueError if there is no engine or a value is impossible."""
         if not self.engines:
             raise ValueError("has no engine")
+        if not _is_bounded(dataclasses.replace(self, engines=())):
+            raise ValueError(f"has a number above {_MAX_VALUE:g}")
         for engine in self.engines:
             if not _is_possible(engine):
                 raise ValueError(f"has impossible values of {engine.name}")
 
 
 def _is_possible(engine: EngineBenchmark) -> bool:
-    """Return True if times are above 0, sizes are at least 0, and none is above 10^12."""
+    """Return True if times are above 0 and in order, sizes are at least 0, and none is above 10^12."""
     stream, comparison = engine.single_stream, engine.comparison
-    positive: List[float] = [*engine.image_size]
+    latencies = _latencies(engine)
+    positive: List[float] = [*engine.image_size, *(latency.count for latency in latencies)]
     if stream is not None:
-        positive += [stream.rounds, stream.timed_seconds, stream.latency.count, *_durations(stream.latency)]
+        positive += [stream.rounds, stream.timed_seconds, *stream.round_p50_ms, *_durations(stream.latency)]
     if engine.end_to_end is not None:
         positive += _durations(engine.end_to_end.total)
     if comparison is not None:
@@ -116,11 +120,43 @@ def _is_possible(engine: EngineBenchmark) -> bool:
     for load in engine.offline:
         positive += [load.batch, load.streams, load.images_per_second]
     sizes = [engine.engine_mb, engine.memory.peak_rss_batch_1_mb, engine.memory.peak_rss_mb]
+    sizes += [duration for latency in latencies for duration in _durations(latency)]
     return (
         all(0 < value < _MAX_VALUE for value in positive)
         and all(0 <= value < _MAX_VALUE for value in sizes)
+        and all(map(_is_ordered, latencies))
+        and _is_bounded(dataclasses.replace(engine, recording=None))
         and (engine.recording is None or _is_complete(engine.recording))
     )
+
+
+def _is_bounded(part: Any) -> bool:
+    """Return True if no number of a dataclass is above 10^12."""
+    return all(abs(number) < _MAX_VALUE for number in _numbers(dataclasses.asdict(part)))
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield every number inside dictionaries, lists and tuples."""
+    if isinstance(value, (int, float)):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(item)
+
+
+def _latencies(engine: EngineBenchmark) -> List[Latency]:
+    """Return the latencies of queries and of the stages of an image."""
+    parts = [part for part in (engine.single_stream, engine.end_to_end) if part is not None]
+    values = [getattr(part, field.name) for part in parts for field in dataclasses.fields(part)]
+    return [value for value in values if isinstance(value, Latency)]
+
+
+def _is_ordered(latency: Latency) -> bool:
+    """Return True if no percentile is above a higher one, and the mean is between the extremes."""
+    percentiles = (latency.p50_ms, latency.p90_ms, latency.p95_ms, latency.p99_ms)
+    rising = (latency.min_ms, *percentiles, latency.max_ms)
+    chains = (rising, (latency.min_ms, latency.mean_ms, latency.max_ms), latency.quantiles_ms)
+    return all(low <= high * _ROUNDING for chain in chains for low, high in zip(chain, chain[1:]))
 
 
 def _durations(latency: Latency) -> List[float]:

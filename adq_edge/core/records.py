@@ -40,19 +40,23 @@ class _Format:
     def refuse(self, path: Path, what: str) -> AdqError:
         return self.error(what, where=path, fix=self.fix)
 
-    def load(self, path: Path) -> Dict[str, Any]:
-        """Return the file's JSON object, of the current version, with its fields under today's names."""
-        settle(path)
+    def decode(self, content: bytes) -> Dict[str, Any]:
+        """Return a file's JSON object, of the current version, with its fields under today's names.
+
+        Raises:
+            ValueError: not JSON, or JSON of another schema or version.
+        """
         try:
-            document = parse_json(read_regular(path, LARGEST_JSON))
+            document = parse_json(content)
         except ValueError as problem:
-            raise self.refuse(path, f"not a JSON file ({problem})") from problem
+            raise ValueError(f"not a JSON file ({problem})") from problem
         if not isinstance(document, dict) or document.get("schema") != self.schema:
-            raise self.refuse(path, f"not an {self.schema} file")
+            raise ValueError(f"not an {self.schema} file")
         version = document.get("version")
         if type(version) is not int or version not in {self.version, *self.older}:
-            what = f"format version is {quoted(version)}, this release reads version {self.version}"
-            raise self.refuse(path, what)
+            raise ValueError(
+                f"format version is {quoted(version)}, this release reads version {self.version}"
+            )
         for old, new in self.older.get(version, {}).items():
             _rename(document, old.split("."), new)
         return document
@@ -125,10 +129,21 @@ class Record:
             AdqError: of the declared class, for a file that does not hold a valid record.
         """
         form, path = cls._format, Path(path)
+        settle(path)
+        content = read_regular(path, LARGEST_JSON)
         try:
-            return cls.parse(form.load(path))
+            return cls.decode(content)
         except ValueError as problem:
             raise form.refuse(path, str(problem)) from problem
+
+    @classmethod
+    def decode(cls: Type[AnyRecord], content: bytes) -> AnyRecord:
+        """Return the record in the content of a file, and check the type of every field.
+
+        Raises:
+            ValueError: the content is not a valid record.
+        """
+        return cls.parse(cls._format.decode(content))
 
     @classmethod
     def parse(cls: Type[AnyRecord], values: Mapping[str, Any]) -> AnyRecord:

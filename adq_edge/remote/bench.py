@@ -26,6 +26,7 @@ from adq_edge.remote.results import (
     FAULT_LOG,
     INSTALL_LOG,
     LOG,
+    ExpectedEngine,
     ResultFiles,
     check_targets,
     result_names,
@@ -117,7 +118,7 @@ def bench_remotely(
         check_targets(target / _folder_name(host), ())
     specs = read_specs(items, request.device, choose(Precision, precision))
     for host in hosts:
-        check_targets(target / _folder_name(host), result_names([spec.name for spec in specs]))
+        check_targets(target / _folder_name(host), result_names(_expected_engines(specs)))
     stop = threading.Event()
     with BoardsDisplay(hosts, shown=progress) as display:
         boards = [Board(host, display.reporter(host), stop, patience) for host in hosts]
@@ -202,7 +203,7 @@ def _run_one(board: Board, request: Request, specs: Sequence[EngineSpec], folder
 
     def keep(result: JobResult) -> None:
         nonlocal written
-        written = _keep(board.host, result, result_names([spec.name for spec in specs]), folder)
+        written = _keep(board.host, result, _expected_engines(specs), folder)
 
     result = run_job(board, job, RESULTS, keep)
     problem = written.problem
@@ -215,11 +216,15 @@ def _run_one(board: Board, request: Request, specs: Sequence[EngineSpec], folder
     )
 
 
-def _keep(host: str, result: JobResult, names: Sequence[str], folder: Path) -> ResultFiles:
+def _expected_engines(specs: Sequence[EngineSpec]) -> List[ExpectedEngine]:
+    return [ExpectedEngine(spec.name, spec.model_sha256) for spec in specs]
+
+
+def _keep(host: str, result: JobResult, engines: Sequence[ExpectedEngine], folder: Path) -> ResultFiles:
     """Write a job's log and result files, also after a failure."""
     try:
         write_log(folder / LOG, result.log)
-        return write_results(host, result.files, names, folder)
+        return write_results(host, result.files, engines, folder)
     except StorageError as error:
         fix = error.fix or "Choose another output folder"
         if result.files and result.state == "done":  # a failed job would be run again

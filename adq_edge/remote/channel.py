@@ -22,6 +22,7 @@ _BLOCK = 1 << 18
 _WAKE_SECONDS = 0.2  # time after which a stopped run is noticed
 _KEPT_MESSAGES = 1 << 16
 _MOST_MESSAGES = 1 << 22
+_SHOWN = 80  # bytes of output in an error
 
 
 class Channel:
@@ -105,6 +106,10 @@ class Channel:
         del self._received[:size]
         return content
 
+    def has_output(self) -> bool:
+        """Return True if the command sent bytes that were not read."""
+        return bool(self._received) or self._has_bytes()
+
     def messages(self) -> str:
         """Return the end of the command's standard error output."""
         while self._has_messages and self._poll({self._stderr: select.POLLIN}, 0.0):
@@ -161,7 +166,19 @@ class Channel:
             if descriptor in ready:
                 return
             if now > start + self.silence:
-                raise self._lost(f"no byte in {self.silence:.0f} s")
+                raise self._lost(f"no byte in {self.silence:.0f} s{self._last_output()}")
+
+    def _has_bytes(self) -> bool:
+        """Return True if bytes are in the pipe; at its end, none are."""
+        if not self._poll({self._stdout: select.POLLIN}, 0.0):
+            return False
+        self._received += os.read(self._stdout, _BLOCK)
+        return bool(self._received)
+
+    def _last_output(self) -> str:
+        """Return the line without an end that was received last, such as a question for a password."""
+        text = printable(self._received[-_SHOWN:].decode("utf-8", "replace"), _SHOWN)
+        return f" after {text!r}" if text else ""
 
     @staticmethod
     def _poll(wanted: Dict[int, int], seconds: float) -> Set[int]:

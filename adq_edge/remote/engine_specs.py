@@ -50,6 +50,13 @@ class EngineSpec:
     sidecar: Optional[Sidecar] = None
 
     @property
+    def model_sha256(self) -> str:
+        """The hash of the model that the engine is built from; empty without a sidecar and a bundle."""
+        if self.sidecar is not None:
+            return self.sidecar.model.sha256
+        return "" if self.bundle is None else self.bundle.manifest.model_sha256
+
+    @property
     def cpu_runtime(self) -> Optional[Runtime]:
         """The runtime that the engine was built for; None for a GPU engine or a bundle."""
         runtime = None if self.sidecar is None else find_runtime(self.sidecar.runtime)

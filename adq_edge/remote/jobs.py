@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Callable, Dict, Iterator, Mapping, Optional, Tuple
 
@@ -18,6 +19,11 @@ from adq_edge.remote.transfer import hash_files, send
 LEASE_SECONDS = 6 * 3600.0
 """Time without a request, in seconds, after which a job stops."""
 
+STALLED_SECONDS = 3 * 3600.0
+"""Time without progress of a step, in seconds, after which a run is ended."""
+LONGEST_SECONDS = 48 * 3600.0
+"""Longest time of a run, in seconds, in which it waits for its turn and makes progress."""
+
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _POLL_SECONDS = 1.0
 _FIRST_PAUSE = 0.1
@@ -29,6 +35,11 @@ _ENDS = {
     "replaced": "did not start, because another command installed another version of adq-edge there",
 }
 _STATES = frozenset((*RUNNING, *_ENDS, "done", "failed"))
+_LIMITS = {
+    "stalled": f"was ended there: no progress in {STALLED_SECONDS / 3600:.0f} h",
+    "endless": f"was ended there after {LONGEST_SECONDS / 3600:.0f} h",
+}
+"""Ends that this machine decides."""
 _LARGEST_CODE = 1 << 16
 _LARGEST_PROGRESS = 10**15
 _LOG = "log"
@@ -70,7 +81,8 @@ class JobResult:
     """The end of a job and its results.
 
     Attributes:
-        state: `done`, `failed`, `abandoned` (its lease expired), `dead`, `gone` or `replaced`.
+        state: `done`, `failed`, `abandoned` (its lease expired), `dead`, `gone` or `replaced`; `stalled` or
+            `endless` if it exceeded a limit of time.
         step: the last step that ran.
         code: the exit code of that step.
         files: the contents of the result files by name.
@@ -181,12 +193,34 @@ def _poll(board: Board, name: str) -> _JobState:
     )
 
 
+class _Clock:
+    """Measures how long a run takes and how long it has made no progress, by the clock of this machine."""
+
+    def __init__(self) -> None:
+        self._start = self._changed = time.monotonic()
+        self._last: Optional[_JobState] = None
+
+    def exceeded_limit(self, state: _JobState) -> Optional[str]:
+        """Return the limit that a running job has exceeded, as the state of a result; None if none."""
+        now = time.monotonic()
+        if state != self._last:
+            self._last, self._changed = state, now
+        if now > self._start + LONGEST_SECONDS:
+            return "endless"
+        stalled = state.state != "queued" and now > self._changed + STALLED_SECONDS
+        return "stalled" if stalled else None
+
+
 def _follow(board: Board, name: str) -> _JobState:
     pause = _FIRST_PAUSE
+    clock = _Clock()
     while True:
         state = _poll(board, name)
         if state.state not in RUNNING:
             return state
+        limit = clock.exceeded_limit(state)
+        if limit is not None:
+            return dataclasses.replace(state, state=limit)
         phase = "wait for another run on this board" if state.state == "queued" else state.step
         board.show(phase, state.done, state.total)
         board.wait(pause)
@@ -230,10 +264,11 @@ def job_error(host: str, result: JobResult, *, fix: Optional[str] = None) -> Hos
         result: the job.
         fix: the remedy; not used with adq-edge's own message.
     """
-    if result.state in _ENDS:
-        end, step = _ENDS[result.state], result.step
+    if result.state in _ENDS or result.state in _LIMITS:
+        end, step = {**_ENDS, **_LIMITS}[result.state], result.step
         what = f"the run {end}, in step '{step}'" if step else f"the run {end}"
-        return HostError(what, where=host, fix="Give the same command again")
+        known = fix is not None and result.state in _LIMITS
+        return HostError(what, where=host, fix=fix if known else "Give the same command again")
     if result.filled_disk:
         return disk_full(host, f"step '{result.step}' failed there: its disk is full")
     lines = (line.strip() for line in result.last_output.splitlines())

@@ -9,12 +9,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-import tempfile
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional, Sequence, Tuple, Type
+from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type
 
 from adq_edge.benchmark.results import BenchmarkReport
-from adq_edge.core.errors import AdqError, StorageError
+from adq_edge.core.errors import StorageError
 from adq_edge.core.files import check_writable, storage_errors, write_bytes
 from adq_edge.core.reading import parse_json
 from adq_edge.core.records import Record
@@ -32,6 +31,7 @@ FAULT_LOG = "fault.log"
 
 _LOGS = (LOG, INSTALL_LOG, FAULT_LOG)
 _BENCHMARK = ".bench.json"
+_QUICK = f".quick{_BENCHMARK}"
 _EVALUATION = ".eval.json"
 _LOG_TITLE = "# Output of the commands of adq-edge on a board\n"
 _OLD_LOG = b"+ "  # a log of an earlier release starts with a command, unless its start was cut
@@ -63,10 +63,21 @@ class ResultFiles:
     problem: Optional[HostError] = None
 
 
-def result_names(engines: Sequence[str]) -> Tuple[str, ...]:
+class ExpectedEngine(NamedTuple):
+    """An engine of a run: its name, and the hash of the model that it is built from."""
+
+    name: str
+    model_sha256: str
+
+    @property
+    def files(self) -> Tuple[str, ...]:
+        """The names of its result files."""
+        return tuple(f"{self.name}{ending}" for ending in (_EVALUATION, _BENCHMARK, _QUICK))
+
+
+def result_names(engines: Sequence[ExpectedEngine]) -> Tuple[str, ...]:
     """Return the names of the result files of a run with these engines."""
-    endings = (_EVALUATION, _BENCHMARK, f".quick{_BENCHMARK}")
-    return (DIAGNOSIS, *(f"{engine}{ending}" for engine in engines for ending in endings))
+    return (DIAGNOSIS, *(name for engine in engines for name in engine.files))
 
 
 def check_targets(folder: Path, names: Sequence[str]) -> None:
@@ -91,13 +102,15 @@ def write_log(path: Path, text: str) -> None:
     write_bytes(path, f"{_LOG_TITLE}{printable_lines(lines)}".encode())
 
 
-def write_results(host: str, files: Dict[str, bytes], names: Sequence[str], folder: Path) -> ResultFiles:
+def write_results(
+    host: str, files: Mapping[str, bytes], engines: Sequence[ExpectedEngine], folder: Path
+) -> ResultFiles:
     """Write the valid result files of a board; other files are left out.
 
     Args:
         host: the board.
         files: contents by name, as the board sent them.
-        names: the names of the run's result files.
+        engines: the engines of the run.
         folder: the local folder for them.
 
     Raises:
@@ -105,13 +118,14 @@ def write_results(host: str, files: Dict[str, bytes], names: Sequence[str], fold
     """
     problem: Optional[HostError] = None
     written = []
-    for name in names:
+    expected = {name: engine for engine in engines for name in engine.files}
+    for name in result_names(engines):
         if name not in files:
             continue
         try:
-            _check_content(host, name, files[name])
-        except HostError as error:
-            problem = problem or error
+            _check_content(name, files[name], expected.get(name))
+        except ValueError as error:
+            problem = problem or _invalid(host, name, str(error))
             continue
         _check_target(folder / name)
         write_bytes(folder / name, files[name])
@@ -124,20 +138,25 @@ def write_results(host: str, files: Dict[str, bytes], names: Sequence[str], fold
     )
 
 
-def _check_content(host: str, name: str, content: bytes) -> None:
-    """Raise HostError unless a file is a valid record of the kind that its name has."""
-    try:
-        if len(content) > LARGEST_FILE:
-            raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "result.json").write_bytes(content)
-            _kind_of(name).record.read(Path(folder) / "result.json")
-    except StorageError:
-        raise
-    except AdqError as error:
-        raise _invalid(host, name, error.what) from error
-    except ValueError as error:
-        raise _invalid(host, name, str(error)) from error
+def _check_content(name: str, content: bytes, engine: Optional[ExpectedEngine]) -> None:
+    """Raise ValueError unless a file is a valid record of the kind and the engine that its name has."""
+    if len(content) > LARGEST_FILE:
+        raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
+    record = _kind_of(name).record.decode(content)
+    if isinstance(record, BenchmarkReport) and record.quick != name.endswith(_QUICK):
+        raise ValueError(f"it is {'' if record.quick else 'not '}of a quick run")
+    found = _engines_of(record)
+    if engine is not None and found != [engine]:
+        others = ", ".join(f"{other} of model {model[:12]}" for other, model in found)
+        raise ValueError(f"it is of {others}, not of {engine.name} of model {engine.model_sha256[:12]}")
+
+
+def _engines_of(record: Record) -> List[ExpectedEngine]:
+    if isinstance(record, BenchmarkReport):
+        return [ExpectedEngine(measured.name, measured.model_sha256) for measured in record.engines]
+    if isinstance(record, Evaluation):
+        return [ExpectedEngine(Path(record.engine.name).stem, record.model_sha256)]
+    return []
 
 
 def _invalid(host: str, name: str, reason: str) -> HostError:

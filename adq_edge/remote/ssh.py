@@ -84,8 +84,8 @@ class Connection:
                 line = self._channel.read_line(_LARGEST_GREETING)
                 seen += len(line)
                 text = line.decode("utf-8", "replace")
-                if text.startswith(_GREETING):
-                    _check_python(self.host, text[len(_GREETING) :].strip())
+                if _GREETING in text:  # a login script may print text without a line break before it
+                    _check_python(self.host, text.rpartition(_GREETING)[2].strip())
                     self._channel.silence = min(silence, channel.SILENCE_SECONDS)
                     return
         except ConnectionLostError as error:
@@ -100,6 +100,8 @@ class Connection:
             HostError: the agent reported an error, or its reply is not valid.
             DataError: a file changed while it was sent.
         """
+        if self._channel.has_output():  # it would be taken for the reply to this request
+            raise reply_error(self.host, "more bytes follow it")
         self._channel.write(json.dumps({"do": do, **request}).encode() + b"\n")
         for path, (_, size) in zip(payload, request.get("items", ())):
             self._write_file(path, size)

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, Sequence
+from typing import IO, Any, Dict, Iterator, Optional, Sequence
 
 MARK = "ADQ_EDGE_JOB"
 """Environment variable of every process of a job, with the job's folder; the processes are found by it."""
@@ -31,6 +31,7 @@ RUNNING = ("queued", "running")
 
 _FULL_BYTES = 1 << 20  # a disk with less free space counts as full
 _GRACE_SECONDS = 10.0
+_CHECKS_PER_LEASE = 12
 _KEPT = ("results", "log", "state.json", "spec.json", "lease", "lock")
 
 
@@ -46,11 +47,12 @@ def supervise(folder: Path) -> None:
     """Run the steps of a job one after another; then end its processes and remove what was sent."""
     spec = read_json(folder / "spec.json")
     signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGALRM, lambda number, frame: _check_lease(folder, spec["lease"]))
+    lease = _Lease(folder / "lease", spec["lease"])
+    signal.signal(signal.SIGALRM, lambda number, frame: lease.check())
     state = {"state": "failed", "step": "", "code": 1}
     problem = None
     try:
-        _check_lease(folder, spec["lease"])
+        lease.check()
         with (folder.parents[1] / "queue").open("wb") as queue:
             _wait_for_turn(queue, folder)
             if spec["installed"] not in (None, installed_key(folder.parents[1])):
@@ -111,14 +113,31 @@ def _run(commands: Sequence[Sequence[str]], folder: Path) -> int:
     return code
 
 
-def _check_lease(folder: Path, seconds: float) -> None:
-    try:
-        left = (folder / "lease").stat().st_mtime + seconds - time.time()
-    except FileNotFoundError:
-        left = 0.0
-    if left <= 0:
-        raise AbandonedError
-    signal.setitimer(signal.ITIMER_REAL, left)
+class _Lease:
+    """The time in which a job needs another request.
+
+    It is measured without the clock, which a board without a battery sets by years once it has a network.
+    Each request touches the lease file, which is checked several times per lease.
+    """
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self._path = path
+        self._seconds = seconds
+        self._renewed = time.monotonic()
+        self._touched: Optional[int] = None
+
+    def check(self) -> None:
+        """Arm the timer for the next check; raise AbandonedError if the lease has expired."""
+        try:
+            touched = self._path.stat().st_mtime_ns
+        except FileNotFoundError:
+            raise AbandonedError from None
+        now = time.monotonic()
+        if touched != self._touched:
+            self._touched, self._renewed = touched, now
+        if now >= self._renewed + self._seconds:
+            raise AbandonedError
+        signal.setitimer(signal.ITIMER_REAL, self._seconds / _CHECKS_PER_LEASE)
 
 
 def _remove_inputs(folder: Path, results: str) -> None:

@@ -12,8 +12,12 @@ import sys
 import time
 from pathlib import Path
 
+PROGRESS = {"state": "running", "step": "bench", "code": 1, "done": 0, "total": 10**12, "bytes": 0}
 GREETING = b"adq-edge agent on Python 3.8\n"
 ENDLESS = (b"!silence", b"!flood", b"!messages", b"!drip")
+LOST = b"!lost"
+RISING = b"!rising"
+"""The board says that the job makes progress, at each request anew."""
 
 
 def reply(content: bytes) -> None:
@@ -30,6 +34,11 @@ def reply(content: bytes) -> None:
         output.write(b" ")
         output.flush()
         time.sleep(0.05)
+    if content.startswith(LOST):
+        sys.stderr.write("client_loop: send disconnect: Broken pipe\n")
+        sys.exit(255)
+    if content.startswith(RISING):
+        content = json.dumps({**PROGRESS, "done": time.monotonic_ns() % 10**12}).encode() + b"\n"
     output.write(content)
     output.flush()
 

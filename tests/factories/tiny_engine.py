@@ -17,6 +17,8 @@ from adq_edge.core.files import sha256
 from adq_edge.core.options import Precision
 
 SIZE = 32
+MODEL_SHA256 = "0" * 64
+"""The hash of the model in a sidecar, if the test names no other."""
 
 
 def make_model(weights_mb: int = 0, batch: Optional[int] = None) -> onnx.ModelProto:
@@ -66,7 +68,7 @@ def write_file(path: Path, content: bytes, **changes: Any) -> Path:
         image_size=(SIZE, SIZE),
         map_size=(SIZE, SIZE),
         engine_sha256=sha256(path),
-        model=FileReference("model.onnx", "0" * 64),
+        model=FileReference("model.onnx", MODEL_SHA256),
         operators={"ReduceMean": 2, "Add": 1},
         calibration=None,
         threshold=None,

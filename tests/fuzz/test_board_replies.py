@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import json
 import os
 import random
+import re
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import psutil
 import pytest
@@ -20,13 +22,13 @@ import typer
 
 from adq_edge.cli.bench import boards_output
 from adq_edge.cli.output import OutputOptions, show_output
-from adq_edge.remote import channel, installation
+from adq_edge.remote import channel, installation, jobs
 from adq_edge.remote.bench import BoardResult, bench_remotely
 from factories import results as make
 from factories.boards import PC, Programs, write_tree
 from factories.recorded_replies import record_replies, replaying_command, write_board
-from factories.replayed_board import ENDLESS
-from factories.tiny_engine import write_engine
+from factories.replayed_board import ENDLESS, LOST, PROGRESS, RISING
+from factories.tiny_engine import MODEL_SHA256, write_engine
 
 BOARDS = int(os.environ.get("ADQ_EDGE_FUZZ_BOARDS", "200"))
 SEED = int(os.environ.get("ADQ_EDGE_FUZZ_BOARDS_SEED", "17"))
@@ -50,7 +52,8 @@ def replies(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, bytes]:
 
     folder = tmp_path_factory.mktemp("recording")
     board = make.recording(seconds=2.0)
-    make.write(folder / "results", make.bench_report([make.engine("int8", name="tiny", board=board)]))
+    measured = dataclasses.replace(make.engine("int8", name="tiny", board=board), model_sha256=MODEL_SHA256)
+    make.write(folder / "results", make.bench_report([measured]))
     diagnose(write_tree(folder / "tree", PC), Programs()).write(folder / "results" / "doctor.json")
     with pytest.MonkeyPatch.context() as patched:
         return record_replies(folder / "board", sorted((folder / "results").iterdir()), patched)
@@ -69,8 +72,8 @@ def engine(tmp_path: Path, replies: Dict[str, bytes], monkeypatch: pytest.Monkey
     return write_engine(tmp_path / "tiny.onnx")
 
 
-def run(engine: Path, hosts: List[str]) -> List[BoardResult]:
-    return bench_remotely(hosts, [engine], device="cpu", patience=0.05, output="results", progress=False)
+def run(engine: Path, hosts: List[str], progress: bool = False) -> List[BoardResult]:
+    return bench_remotely(hosts, [engine], device="cpu", patience=0.05, output="results", progress=progress)
 
 
 def places(value: Any, path: Tuple[Any, ...] = ()) -> List[Tuple[Any, ...]]:
@@ -169,6 +172,68 @@ def test_board_that_never_stops_or_never_answers_ends_its_own_run_only(
     assert psutil.Process().memory_info().rss - before < 300e6
     assert healthy.problem is None
     assert all(result.problem is not None for result in results)
+
+
+def odd_boards(replies: Dict[str, bytes]) -> Iterator[Tuple[str, Dict[str, bytes], Optional[str]]]:
+    """Yield boards that are no random changes: name, replies, and what is wrong; None for a healthy board."""
+    running = json.dumps(PROGRESS).encode() + b"\n"
+    queued = json.dumps({**PROGRESS, "state": "queued"}).encode() + b"\n"
+    short = b'{"bytes": 0}\n' * 100_000
+    banner = b"\x1b]0;jetson\x07Welcome to Ubuntu 20.04\r\n \xff\xfe\n"
+    listing = json.loads(replies["fetch"].partition(b"\n")[0])
+    twice = json.dumps({**listing, "files": [*listing["files"], listing["files"][0]]}).encode()
+    yield "banner", {**replies, "greeting": banner + replies["greeting"]}, None
+    yield "prompt-before", {**replies, "greeting": b"\x1b[1m$ " + replies["greeting"]}, None
+    yield "crlf", {**replies, "greeting": replies["greeting"].replace(b"\n", b"\r\n")}, None
+    yield "password", {**replies, "greeting": b"[sudo] password for jetson: "}, "after '.sudo. password for"
+    yield "lines", {**replies, "greeting": 10 * short}, "prints too much text|no byte in 3 s"
+    yield "menu", {**replies, "greeting": b"1) bash\n2) reboot\n" * 20_000}, "prints too much text"
+    yield "python-2", {**replies, "greeting": b"adq-edge agent on Python 2.7\n"}, "is Python 2.7"
+    for name in ("describe", "poll", "start", "poll-started", "fetch"):
+        yield f"twice-{name}", {**replies, name: 2 * replies[name]}, "more bytes follow it"
+        yield f"many-{name}", {**replies, name: replies[name] + short}, "more bytes follow it"
+    for name in ("greeting", "describe", "missing", "start", "poll-started", "fetch", "end"):
+        yield f"lost-{name}", {**replies, name: LOST}, "connect|lost"
+    yield "running", {**replies, "poll-started": running}, "no progress in .*'bench'"
+    yield "rising", {**replies, "poll-started": RISING}, "was ended there after .*'bench'"
+    yield "queued", {**replies, "poll-started": queued}, "was ended there after"
+    yield (
+        "same-files",
+        {**replies, "fetch": replies["fetch"].replace(replies["fetch"].partition(b"\n")[0], twice)},
+        ("'files' cannot be"),
+    )
+    for number, text in enumerate((b"[]", b"null", b'"text"', b"1", b'{"bytes": -0.0}', b'{"bytes": "0"}')):
+        yield f"json-{number}", {**replies, "describe": text + b"\n"}, "reply is not valid"
+
+
+def test_odd_boards_end_with_their_own_error_and_do_not_disturb_others(
+    engine: Path,
+    replies: Dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(channel, "SILENCE_SECONDS", 3.0)  # many boards start at once
+    monkeypatch.setattr(channel, "_SLOWEST_SECONDS", 6.0)
+    monkeypatch.setattr(jobs, "STALLED_SECONDS", 2.0)
+    monkeypatch.setattr(jobs, "LONGEST_SECONDS", 4.0)
+    monkeypatch.setattr(jobs, "_POLL_SECONDS", 0.2)
+    boards = list(odd_boards(replies))
+    for host, changed, _ in boards:
+        write_board(tmp_path / "boards", host, changed)
+    write_board(tmp_path / "boards", HEALTHY, replies)
+    start, before = time.monotonic(), psutil.Process().memory_info().rss
+    *results, healthy = run(engine, [*(host for host, _, _ in boards), HEALTHY], progress=True)
+    assert time.monotonic() - start < 60
+    assert psutil.Process().memory_info().rss - before < 300e6
+    assert healthy.problem is None
+    assert not list((tmp_path / "results").glob("*/fault.log"))
+    shown = {result.host: str(result.problem) for result in results}
+    wrong = {
+        host: shown[host] for host, _, reason in boards if not re.search(reason or "^None$", shown[host])
+    }
+    assert not wrong
+    assert all(letter.isprintable() or letter == "\n" for letter in capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("batch", range((BOARDS + AT_ONCE - 1) // AT_ONCE))

@@ -218,6 +218,19 @@ def test_run_without_requests_ends_itself(server: SshServer):
         board.ask("end", job=name, sender=board.sender)
 
 
+def test_run_continues_after_the_clock_of_the_board_was_set(server: SshServer):
+    """A Jetson without a battery for its clock starts years back, and gets the time from the network."""
+    running = ThreadedJob(job("clock", lease=2.0))
+    folder = work_folder(server, "clock")
+    lease = folder.parent / "lease"
+    deadline = time.monotonic() + 2.5
+    while time.monotonic() < deadline:
+        os.utime(str(lease), (0, 0))
+        time.sleep(0.02)
+    (folder / "go").touch()
+    assert running.result().state == "done"
+
+
 def test_run_killed_on_the_board_is_reported_and_starts_again(server: SshServer):
     running = ThreadedJob(job("dead"))
     folder = work_folder(server, "dead")
