@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from adq_edge.benchmark.records import EngineBenchmark, Latency
 from adq_edge.core.errors import ResultError
@@ -130,18 +130,14 @@ def _is_possible(engine: EngineBenchmark) -> bool:
     )
 
 
-def _is_bounded(part: Any) -> bool:
-    """Return True if no number of a dataclass is above 10^12."""
-    return all(abs(number) < _MAX_VALUE for number in _numbers(dataclasses.asdict(part)))
-
-
-def _numbers(value: Any) -> Iterator[float]:
-    """Yield every number inside dictionaries, lists and tuples."""
+def _is_bounded(value: Any) -> bool:
+    """Return True if no number in a value of a record is above 10^12."""
     if isinstance(value, (int, float)):
-        yield value
-    elif isinstance(value, (dict, list, tuple)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _numbers(item)
+        return abs(value) < _MAX_VALUE
+    if dataclasses.is_dataclass(value):
+        value = vars(value)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else ()
+    return all(map(_is_bounded, parts))
 
 
 def _latencies(engine: EngineBenchmark) -> List[Latency]:
