@@ -10,6 +10,7 @@ import dataclasses
 import fcntl
 import subprocess
 import sys
+import threading
 import zipfile
 from email.parser import HeaderParser
 from pathlib import Path
@@ -30,6 +31,7 @@ PIP = "pip>=21"
 _CONSTRAINTS = "constraints.txt"
 _PACKAGE = Path(__file__).resolve().parents[1]
 _OLDEST_GLIBC = 17
+_PARSING = threading.Lock()
 
 
 class SourcePackage(NamedTuple):
@@ -144,7 +146,7 @@ def _fetch(requirements: Sequence[str], platform: Platform, folder: Path) -> Lis
     pins = _pins(platform)
     fetched: Dict[str, Path] = {}
     extras: Dict[str, Set[str]] = {}
-    waiting = [Requirement(line) for line in (*requirements, PIP)]
+    waiting = _parse((*requirements, PIP))
     while waiting:
         lines: Dict[str, str] = {}
         changed = []
@@ -162,10 +164,18 @@ def _fetch(requirements: Sequence[str], platform: Platform, folder: Path) -> Lis
     return sorted(fetched.values())
 
 
+def _parse(lines: Iterable[str]) -> List[Requirement]:
+    """Return requirements from their lines, in one thread at a time.
+
+    `packaging` calls ast.literal_eval, which fails at times with a SystemError in two threads (CPython 3.11.7).
+    """
+    with _PARSING:
+        return [Requirement(line) for line in lines]
+
+
 def _applying(lines: Iterable[str], extras: Iterable[str], platform: Platform) -> List[Requirement]:
     environments = [{**platform.environment, "extra": extra} for extra in ("", *extras)]
-    parsed = [Requirement(line) for line in lines]
-    return [r for r in parsed if r.marker is None or any(map(r.marker.evaluate, environments))]
+    return [r for r in _parse(lines) if r.marker is None or any(map(r.marker.evaluate, environments))]
 
 
 def _extras(requirement: Requirement) -> str:
@@ -218,7 +228,7 @@ def _needs(
     """Return the dependencies of a package from the metadata of its wheel."""
     if name in _FROM_SOURCE:
         source = _FROM_SOURCE[name]
-        return [Requirement(line) for line in (*source.to_build, *source.to_run)]
+        return _parse((*source.to_build, *source.to_run))
     with zipfile.ZipFile(str(fetched[name])) as archive:
         member = next(member for member in archive.namelist() if member.endswith(".dist-info/METADATA"))
         message = HeaderParser().parsestr(archive.read(member).decode("utf-8", "replace"))

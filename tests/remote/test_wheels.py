@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import csv
+import gc
 import hashlib
 import io
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -111,3 +114,17 @@ def test_build_requirements_of_source_packages_are_downloaded(
     assert build_requirements(files) == ("adqbuilds", "setuptools")
     assert build_requirements(file for file in files if file.suffix == ".whl") == ()
     assert build_requirements([tmp_path / "pycuda-2026.1.tar.gz"]) == ("numpy", "setuptools", "wheel")
+
+
+def test_requirements_are_read_for_many_boards_at_the_same_time():
+    """A change of threads inside ast.literal_eval makes another thread's call fail in CPython 3.11."""
+    before, pause = gc.get_threshold(), lambda phase, info: time.sleep(1e-4)
+    gc.callbacks.append(pause)
+    gc.set_threshold(200)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda number: device_requirements(JETPACK_5, ("jetson",)), range(64)))
+    finally:
+        gc.callbacks.remove(pause)
+        gc.set_threshold(*before)
+    assert len(set(found)) == 1
