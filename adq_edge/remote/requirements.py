@@ -167,7 +167,7 @@ def _fetch(requirements: Sequence[str], platform: Platform, folder: Path) -> Lis
 def _parse(lines: Iterable[str]) -> List[Requirement]:
     """Return requirements from their lines, in one thread at a time.
 
-    `packaging` calls ast.literal_eval, which fails at times with a SystemError in two threads (CPython 3.11.7).
+    `packaging` calls ast.literal_eval, which can fail with a SystemError in two threads (CPython 3.11).
     """
     with _PARSING:
         return [Requirement(line) for line in lines]
