@@ -1,6 +1,6 @@
 """Boards that send changed replies: each costs one line, never a traceback, a hang or another board's run.
 
-ADQ_EDGE_FUZZ_BOARDS sets the number of boards (default: 75); the seed is fixed, `..._SEED` sets another one.
+ADQ_EDGE_FUZZ_BOARDS sets the number of boards (default: 50); the seed is fixed, `..._SEED` sets another one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from factories.recorded_replies import record_replies, replaying_command, write_
 from factories.replayed_board import ENDLESS, LOST, PROGRESS, RISING
 from factories.tiny_engine import MODEL_SHA256, write_engine
 
-BOARDS = int(os.environ.get("ADQ_EDGE_FUZZ_BOARDS", "75"))
+BOARDS = int(os.environ.get("ADQ_EDGE_FUZZ_BOARDS", "50"))
 SEED = int(os.environ.get("ADQ_EDGE_FUZZ_BOARDS_SEED", "17"))
 AT_ONCE = 25
 HEALTHY = "healthy"
@@ -66,8 +66,8 @@ def engine(tmp_path: Path, replies: Dict[str, bytes], monkeypatch: pytest.Monkey
     monkeypatch.setattr(installation, "write_wheel", lambda folder: tmp_path / "adq_edge.whl")
     monkeypatch.setattr(installation, "fetch_wheels", lambda lines, platform, folder: [])
     # Long enough for boards that start at the same time on a busy machine.
-    monkeypatch.setattr(channel, "SILENCE_SECONDS", 5.0)
-    monkeypatch.setattr(channel, "_SLOWEST_SECONDS", 8.0)
+    monkeypatch.setattr(channel, "SILENCE_SECONDS", 3.0)
+    monkeypatch.setattr(channel, "_SLOWEST_SECONDS", 6.0)
     monkeypatch.setenv("ADQ_EDGE_SSH", replaying_command(tmp_path / "boards"))
     monkeypatch.chdir(tmp_path)
     return write_engine(tmp_path / "tiny.onnx")
@@ -187,7 +187,7 @@ def odd_boards(replies: Dict[str, bytes]) -> Iterator[Tuple[str, Dict[str, bytes
     yield "prompt-before", {**replies, "greeting": b"\x1b[1m$ " + replies["greeting"]}, None
     yield "crlf", {**replies, "greeting": replies["greeting"].replace(b"\n", b"\r\n")}, None
     yield "password", {**replies, "greeting": b"[sudo] password for jetson: "}, "after '.sudo. password for"
-    yield "lines", {**replies, "greeting": 10 * short}, "prints too much text|no byte in 5 s"
+    yield "lines", {**replies, "greeting": 10 * short}, "prints too much text|no byte in 3 s"
     yield "menu", {**replies, "greeting": b"1) bash\n2) reboot\n" * 20_000}, "prints too much text"
     yield "python-2", {**replies, "greeting": b"adq-edge agent on Python 2.7\n"}, "is Python 2.7"
     for name in ("describe", "poll", "start", "poll-started", "fetch"):
