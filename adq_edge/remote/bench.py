@@ -135,9 +135,14 @@ def bench_remotely(
 
 def _check_hosts(hosts: Sequence[str]) -> None:
     folders = [_folder_name(host) for host in hosts]
-    for host, folder in zip(hosts, folders):
-        if folders.count(folder) > 1:
+    for number, (host, folder) in enumerate(zip(hosts, folders)):
+        other = hosts[folders.index(folder)]
+        if host in hosts[:number]:
             raise HostError("is named twice", where=host, fix="Name each board once")
+        if host != other:
+            what = f"its folder of results is also that of {other}: {folder}"
+            fix = "Give it another name in your ssh configuration"
+            raise HostError(what, where=host, fix=fix)
 
 
 def _connect(boards: Sequence[Board], display: BoardsDisplay) -> Dict[str, BoardResult]:

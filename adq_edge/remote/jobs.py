@@ -36,8 +36,8 @@ _ENDS = {
 }
 _STATES = frozenset((*RUNNING, *_ENDS, "done", "failed"))
 _LIMITS = {
-    "stalled": f"was ended there: no progress in {STALLED_SECONDS / 3600:.0f} h",
-    "endless": f"was ended there after {LONGEST_SECONDS / 3600:.0f} h",
+    "stalled": f"was ended because it made no progress for {STALLED_SECONDS / 3600:.0f} h",
+    "endless": f"was ended after {LONGEST_SECONDS / 3600:.0f} h",
 }
 """Ends that this machine decides."""
 _LARGEST_CODE = 1 << 16

@@ -195,9 +195,9 @@ def odd_boards(replies: Dict[str, bytes]) -> Iterator[Tuple[str, Dict[str, bytes
         yield f"many-{name}", {**replies, name: replies[name] + short}, "more bytes follow it"
     for name in ("greeting", "describe", "missing", "start", "poll-started", "fetch", "end"):
         yield f"lost-{name}", {**replies, name: LOST}, "connect|lost"
-    yield "running", {**replies, "poll-started": running}, "no progress in .*'bench'"
-    yield "rising", {**replies, "poll-started": RISING}, "was ended there after .*'bench'"
-    yield "queued", {**replies, "poll-started": queued}, "was ended there after"
+    yield "running", {**replies, "poll-started": running}, "no progress for .*'bench'"
+    yield "rising", {**replies, "poll-started": RISING}, "was ended after .*'bench'"
+    yield "queued", {**replies, "poll-started": queued}, "was ended after"
     yield (
         "same-files",
         {**replies, "fetch": replies["fetch"].replace(replies["fetch"].partition(b"\n")[0], twice)},

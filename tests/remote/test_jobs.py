@@ -218,6 +218,17 @@ def test_run_without_requests_ends_itself(server: SshServer):
         board.ask("end", job=name, sender=board.sender)
 
 
+def test_run_without_progress_is_ended_and_its_log_kept(server: SshServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jobs, "STALLED_SECONDS", 1.0)
+    result = ThreadedJob(job("stalled")).result()
+    assert (result.state, result.step) == ("stalled", "count")
+    assert "+ sh -c echo started" in result.log
+    assert server.jobs() == []
+    assert str(job_error("board", result, fix="Read run.log")) == (
+        "board: the run was ended because it made no progress for 3 h, in step 'count'. Read run.log."
+    )
+
+
 def test_run_continues_after_the_clock_of_the_board_was_set(server: SshServer):
     """A Jetson without a battery for its clock starts years back, and gets the time from the network."""
     running = ThreadedJob(job("clock", lease=2.0))
