@@ -314,7 +314,7 @@ def test_invalid_image_is_rejected_before_any_connection(tmp_path: Path):
 def test_duplicate_board_and_unsupported_device_are_rejected():
     with pytest.raises(HostError, match="is named twice"):
         bench_remotely(["board", "board"], ["bundle"], device="cpu")
-    with pytest.raises(HostError, match="^a_b: its folder of results is also that of a:b: a_b"):
+    with pytest.raises(HostError, match=r"^a_b: its folder of results is also that of a:b: a_b"):
         bench_remotely(["a:b", "a_b"], ["bundle"], device="cpu")
     with pytest.raises(AdqError, match=r"no board runs engines for rtx\. Give --device cpu, cuda, jetson"):
         bench_remotely(["board"], ["bundle"], device="rtx")
