@@ -45,6 +45,7 @@ class Channel:
         self._messages = bytearray()
         self._message_bytes = 0
         self._is_lost = False
+        self._is_closed = False
         self._process = subprocess.Popen(
             list(command),
             stdin=subprocess.PIPE,
@@ -64,6 +65,7 @@ class Channel:
         Raises:
             ConnectionLostError: the connection ended, or took no byte for too long.
         """
+        self._require_open()
         view = memoryview(content)
         try:
             while view:
@@ -107,7 +109,12 @@ class Channel:
         return content
 
     def has_output(self) -> bool:
-        """Return True if the command sent bytes that were not read."""
+        """Return True if the command sent bytes that were not read.
+
+        Raises:
+            ConnectionLostError: the channel is closed.
+        """
+        self._require_open()
         return bool(self._received) or self._has_bytes()
 
     def messages(self) -> str:
@@ -130,6 +137,7 @@ class Channel:
         Args:
             seconds: the time to wait; not used after the connection was lost.
         """
+        self._is_closed = True
         pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
         own_input, *outputs = (pipe for pipe in pipes if pipe is not None)
         own_input.close()
@@ -141,6 +149,10 @@ class Channel:
         self._has_messages = False
         for pipe in outputs:
             pipe.close()
+
+    def _require_open(self) -> None:
+        if self._is_closed:  # the numbers of its pipes may be those of another board's pipes by now
+            raise self._lost()
 
     def _fill(self, deadline: float) -> None:
         self._wait(self._stdout, select.POLLIN, deadline)
