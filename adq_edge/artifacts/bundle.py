@@ -148,6 +148,9 @@ def open_bundle(path: Union[str, Path]) -> Bundle:
     if not path.is_dir():
         fix = "Check the path, or make it: adq-edge export CHECKPOINT"
         raise BundleError("no such bundle", where=path, fix=fix)
+    if not any((path / name).exists() for name in (MANIFEST_FILE, MODEL_FILE)):
+        fix = "Give a folder that `adq-edge export` wrote"
+        raise BundleError("a folder, not a bundle", where=path, fix=fix)
     for name in (MANIFEST_FILE, MODEL_FILE):
         if not (path / name).is_file():
             raise BundleError(f"bundle has no {name}", where=path, fix=REMEDY)

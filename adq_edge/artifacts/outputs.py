@@ -7,8 +7,7 @@ from typing import NamedTuple, Optional, Union
 
 from adq_edge.core.errors import DataError, StorageError
 from adq_edge.core.files import Kind, check_writable, is_stream
-from adq_edge.core.images.imaging import OUTPUT_SUFFIXES
-from adq_edge.core.images.output_mark import WRITTEN_IMAGE
+from adq_edge.core.images.output_mark import MARKED_SUFFIXES, WRITTEN_IMAGE
 
 
 class ResultFiles(NamedTuple):
@@ -39,8 +38,8 @@ def choose_result_files(
     if image is None and is_stream(Path(result)):
         raise DataError(f"not a file, so the {title} needs a name", where=result, fix=f"Add --{title} FILE")
     files = ResultFiles(Path(result), Path(result).with_suffix(suffix) if image is None else Path(image))
-    if files.image.suffix.lower() not in OUTPUT_SUFFIXES:
-        raise DataError("not an image file name", where=files.image, fix="Use .png or .jpg")
+    if files.image.suffix.lower() not in MARKED_SUFFIXES:
+        raise DataError("not the name of a PNG or JPEG file", where=files.image, fix="Use .png or .jpg")
     check_writable(files.result, kind)
     check_writable(files.image, WRITTEN_IMAGE)
     if files.image.resolve() == files.result.resolve():

@@ -74,6 +74,8 @@ def calibrate(
     """
     specs = [calib] if isinstance(calib, str) else calib
     names = list(dict.fromkeys(name.strip() for spec in specs for name in spec.split(",")))
+    for name in names:
+        make_calibrator(name)  # its errors come before the search for images
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     images = choose_source(opened, source, calib_data, samples)
     measured = calibrate_bundle(opened, FloatModel.load(opened), names, images, threads=threads)

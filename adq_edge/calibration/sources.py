@@ -17,11 +17,11 @@ import numpy as np
 from adq_edge.artifacts import workspace
 from adq_edge.core.errors import CalibrationError
 from adq_edge.core.files import storage_errors
-from adq_edge.core.images.folders import find_images, is_folder
+from adq_edge.core.images.folders import find_images, is_file, is_folder
 from adq_edge.core.images.imaging import load_image
 from adq_edge.core.plugins import load_factory, plugin_errors, plugin_names
 from adq_edge.datasets.dataset import is_dataset, read_dataset
-from adq_edge.datasets.layouts import describe, without_masks
+from adq_edge.datasets.layouts import describe, is_below_dataset_masks, without_masks
 
 GROUP = "adq_edge.sources"
 
@@ -215,7 +215,7 @@ def image_source(
         raise CalibrationError("no calibration images", where=workspace.CALIBRATION_DATA, fix=remedy)
     paths = _image_paths(folder, categories)
     if not paths:
-        what = f"no calibration images here, but {describe(folder)}"
+        what = f"no calibration images here, {describe(folder)}"
         raise CalibrationError(what, where=folder, fix=remedy)
     return ImageSource(tuple(paths[i] for i in image_order(len(paths), seed)[:samples]))
 
@@ -228,7 +228,11 @@ def image_order(count: int, seed: int = 0) -> List[int]:
 def _image_paths(folder: Path, categories: Sequence[str] = ()) -> List[Path]:
     """Return the normal training images of a dataset, or all images of any other folder."""
     if not is_folder(folder):
-        raise CalibrationError("no such folder", where=folder, fix=_FOLDER_OPTION.capitalize())
+        what = "a file, not a folder of images" if is_file(folder) else "no such folder"
+        raise CalibrationError(what, where=folder, fix=_FOLDER_OPTION.capitalize())
+    if is_below_dataset_masks(folder):
+        what = "the masks of a dataset, not its images"
+        raise CalibrationError(what, where=folder, fix=_FOLDER_OPTION.capitalize())
     if is_dataset(folder):
         return read_dataset(folder, categories).train_images
     return without_masks(find_images(folder))

@@ -10,8 +10,7 @@ from typing import Iterator, Optional, Sequence, Tuple
 import numpy as np
 
 from adq_edge.calibration.sources import SYNTHETIC_DEFECTS, ImageSource, image_source
-from adq_edge.core.images.encoded import read_image_file
-from adq_edge.core.images.imaging import decode_image, resize_image
+from adq_edge.core.images.imaging import decode_image, read_product_file, resize_image
 from adq_edge.datasets.pasted_defects import RECIPE, paste_defects
 
 
@@ -37,7 +36,7 @@ class SyntheticDefectSource:
         """Yield each image with its defects, resized to `size` (height, width)."""
         donor: Optional[np.ndarray] = None
         for path in self.files.paths:
-            content = read_image_file(path)
+            content = read_product_file(path)
             image = resize_image(decode_image(content, path), size)
             # Seeded by file content, because OpenCV releases may decode pixels differently.
             generator = np.random.default_rng((self.seed, zlib.crc32(content)))

@@ -10,7 +10,7 @@ import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.output import Output, command_line
-from adq_edge.core.errors import BuildError
+from adq_edge.core.errors import AdqError, BuildError
 from adq_edge.core.options import (
     DEFAULT_SAMPLES,
     DEFAULT_SOURCE,
@@ -141,17 +141,30 @@ def build(
         sidecar,
         [plan_table(built.plan)] if searched and built.plan is not None else [],
         [*lines, *engine_lines(sidecar)],
-        next_step=_next_step(built.path, sidecar),
+        next_step=_next_step(built.path, sidecar, asked),
     )
 
 
-def _next_step(engine: Path, sidecar: Sidecar) -> Union[str, Tuple[object, ...]]:
+def _next_step(engine: Path, sidecar: Sidecar, asked: BuildOptions) -> Union[str, Tuple[object, ...]]:
     """Return the next command: measure the quality, or take the engine to the GPU that runs it."""
     if sidecar.device == Device.RTX.value:
         files = f"{shlex.quote(str(engine))} and {shlex.quote(f'{engine.name}.json')}"
         return f"copy {files} to a machine with that GPU; there: {command_line('eval', engine.name)}"
-    known = sidecar.data is not None and Path(sidecar.data).is_dir()
-    return ("eval", engine) if known else ("bench", engine)
+    if sidecar.data is not None and Path(sidecar.data).is_dir():
+        return ("eval", engine)
+    labeled = next((folder for folder in (asked.data, asked.calib_data) if _has_labels(folder)), None)
+    return ("bench", engine) if labeled is None else ("eval", engine, "--data", labeled)
+
+
+def _has_labels(folder: Optional[Union[str, Path]]) -> bool:
+    """Return True if a folder has test images of which a threshold can be measured."""
+    from adq_edge.datasets.dataset import read_dataset
+
+    try:
+        categories = read_dataset(folder, needs_training=False).categories if folder else ()
+    except AdqError:
+        return False
+    return any(category.why_no_image_metrics is None for category in categories)
 
 
 def _precision(fp32: bool, fp16: bool, int8: bool) -> Precision:

@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator, NoReturn
 from adq_edge.cli.suggestions import error_text
 from adq_edge.core.errors import AdqError, MissingDependencyError
 from adq_edge.core.interruption import delayed_signals, restore_signals
+from adq_edge.core.streams import output_errors
 
 RESUMED = ("train", "study", "demo")
 """The commands that go on with what an interrupted run has finished."""
@@ -23,7 +24,8 @@ def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> Any:
         try:
-            return command(*args, **options)
+            with output_errors():  # here, because typer exits with 1 if the reader of a pipe has ended
+                return command(*args, **options)
         except AdqError as error:
             print(f"adq-edge: {error_text(error)}", file=sys.stderr)
             print_causes(error)

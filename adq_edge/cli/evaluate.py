@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Tuple, Union
+
 from adq_edge.cli import options
-from adq_edge.cli.output import Output
+from adq_edge.cli.output import Output, command_line
+
+if TYPE_CHECKING:
+    from adq_edge.evaluation.evaluate import Evaluation
 
 
 def evaluate(
@@ -27,4 +33,19 @@ def evaluate(
     result = run(
         engine, data, categories=category, output=output, runtime=runtime, threads=threads, trust=trust
     )
-    return Output(result, [evaluation_table(result)], next_step=("bench", result.engine.name))
+    return Output(result, [evaluation_table(result)], next_step=_next_step(result))
+
+
+def _next_step(result: Evaluation) -> Union[str, Tuple[object, ...]]:
+    """Return the next command, or what a threshold needs that was not stored."""
+    from adq_edge.artifacts.sidecar import read_sidecar
+
+    engine = result.engine.name
+    if result.not_stored is None:
+        return ("bench", engine)
+    if result.threshold is None:
+        command = command_line("eval", engine, "--data", "DIR")
+        return f"measure a threshold on good and defective images: {command}"
+    if result.runtime.split()[0] != read_sidecar(Path(engine), trust=True).runtime:
+        return ("eval", engine, "--data", result.data)
+    return f"check the labels of the test images, or train longer; then: {command_line('eval', engine)}"

@@ -20,6 +20,7 @@ _FIXES = {
     errno.EROFS: "Choose an output folder that can be written to",
     errno.ENOENT: "Check the path",
     errno.ENOTDIR: "Check the path",
+    errno.EISDIR: "Name a file",
     errno.EEXIST: "Check the path",
     errno.EISDIR: "Name a file",
     errno.ELOOP: "Check the symbolic links",

@@ -39,12 +39,30 @@ class SafeStream:
 
 
 def guard_output() -> None:
-    """Replace standard output and standard error by safe streams; names then cannot raise encoding errors."""
+    """Replace standard output and standard error by safe streams; names then cannot raise encoding errors.
+
+    Exit with code 2 if standard output is closed. Without standard error, messages go nowhere.
+    """
+    closed = sys.stdout is None
+    _occupy_descriptors()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):  # for rich, which writes to it directly
             stream.reconfigure(errors="backslashreplace")
             setattr(sys, name, SafeStream(stream))
+    if closed:
+        print("adq-edge: standard output: closed. Redirect it to a file or to /dev/null.", file=sys.stderr)
+        raise SystemExit(_UNWRITABLE)
+
+
+def _occupy_descriptors() -> None:
+    """Open the null device as each standard stream that is closed.
+
+    The next file to be opened would get the stream's descriptor, and the messages of libraries with it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))  # the lowest free descriptor
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from adq_edge.core.console import console
 from adq_edge.core.errors import DataError
-from adq_edge.core.images.folders import find_images, is_folder
+from adq_edge.core.images.folders import find_images, find_unread_images, is_file, is_folder
 from adq_edge.core.text import number_of
 from adq_edge.datasets.layouts import (
     EXPECTED,
@@ -26,6 +26,7 @@ from adq_edge.datasets.layouts import (
     describe,
     is_category,
     is_flat,
+    is_test_of_category,
     read_files,
     subfolders,
 )
@@ -157,10 +158,14 @@ def read_dataset(
     root = Path(root)
     categories = (categories,) if isinstance(categories, str) else categories
     if not is_folder(root):
-        raise DataError("no such dataset folder", where=root, fix="Name the folder of a dataset with --data")
+        what = "a file, not a dataset folder" if is_file(root) else "no such dataset folder"
+        raise DataError(what, where=root, fix="Name the folder of a dataset with --data")
+    if is_test_of_category(root):
+        parent = root.resolve().parent
+        raise DataError("the test images of a category only", where=root, fix=f"Name the category: {parent}")
     folders = _category_folders(root)
     if not folders:
-        raise DataError(f"no category found here, but {describe(root)}", where=root, fix=_fix(root))
+        raise DataError(f"no category found here, {describe(root)}", where=root, fix=_fix(root))
     if categories:
         unknown = [name for name in categories if name not in folders]
         if unknown:
@@ -225,7 +230,7 @@ def _read_category(name: str, folder: Path) -> Category:
     masks = find_masks(files.test, files.masks)
     samples = tuple(_sample(name, image, masks.get(image.path)) for image in files.test)
     category = Category(name, files.train, samples)
-    notes = [*files.notes, *_mask_notes(category, files)]
+    notes = [*files.notes, *_mask_notes(category, files), *_format_notes(folder)]
     if category.test and category.why_no_image_metrics is not None:
         notes.insert(0, category.why_no_image_metrics)
     return dataclasses.replace(category, notes=tuple(notes))
@@ -234,6 +239,14 @@ def _read_category(name: str, folder: Path) -> Category:
 def _sample(category: str, image: LabeledImage, mask: Optional[Path]) -> Sample:
     name = image.path.relative_to(image.folder).as_posix()
     return Sample(image.path, category, image.defect, mask, name)
+
+
+def _format_notes(folder: Path) -> Iterator[str]:
+    """Yield a note on the images in formats that are not read."""
+    unread = find_unread_images(folder)
+    if unread:
+        count = number_of(len(unread), "image")
+        yield f"{count} in a format that is not read, not used, the first is {unread[0]}"
 
 
 def _mask_notes(category: Category, files: CategoryFiles) -> Iterator[str]:

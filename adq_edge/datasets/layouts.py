@@ -97,6 +97,18 @@ def is_category(folder: Path) -> bool:
     return any(find_images(path) for path in _named(folder, GOOD_NAMES))
 
 
+def is_test_of_category(folder: Path) -> bool:
+    """Return True if a folder is the folder of test images of a category, beside its training images."""
+    path = folder.resolve()
+    return path.name.lower() in _TEST_NAMES and is_folder(path.parent / "train")
+
+
+def is_below_dataset_masks(folder: Path) -> bool:
+    """Return True if a folder is in the folder of masks of a category, or is that folder."""
+    path = folder.resolve()
+    return any(map(is_mask_folder, (path, *path.parents)))
+
+
 def is_flat(folder: Path) -> bool:
     """Return True if a folder holds images and no folder below it does."""
     images = find_images(folder)
@@ -321,4 +333,4 @@ def describe(folder: Path) -> str:
         parts.append(number_of(len(images), "image"))
     elif others:
         parts.append(f"files that are no images ({', '.join(others[:_SHOWN])})")
-    return " and ".join(parts) or "no images and no folders"
+    return f"but {' and '.join(parts)}" if parts else "no images and no folders"

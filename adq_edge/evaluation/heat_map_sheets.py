@@ -15,7 +15,7 @@ from adq_edge.core.images.imaging import (
     read_mask,
     resize_image,
     resize_mask,
-    write_image,
+    write_sheet,
 )
 from adq_edge.datasets.dataset import Sample
 from adq_edge.evaluation.predict import red_level
@@ -42,7 +42,7 @@ def write_heat_map_sheet(path: Path, samples: Sequence[Sample], engines: Sequenc
     """
     columns = ["image", "defect", *(engine.sidecar.precision.value for engine in engines)]
     rows = [_strip(columns, len(columns))] + [_row(sample, engines) for sample in samples]
-    write_image(path, np.concatenate(rows, axis=0))
+    write_sheet(path, np.concatenate(rows, axis=0))
 
 
 def write_comparison_sheet(
@@ -73,7 +73,7 @@ def write_comparison_sheet(
     rows = [_strip(columns, len(columns))]
     for sample, agreement in samples:
         rows += [_strip(_captions(agreement), len(columns)), _comparison_row(sample, engines, thresholds)]
-    write_image(path, np.concatenate(rows, axis=0))
+    write_sheet(path, np.concatenate(rows, axis=0))
 
 
 def _row(sample: Sample, engines: Sequence[Engine]) -> np.ndarray:

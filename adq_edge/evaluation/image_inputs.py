@@ -11,9 +11,8 @@ from typing import Any, Iterable, Iterator, List, Sequence, Union
 import numpy as np
 
 from adq_edge.core.errors import DataError
-from adq_edge.core.images.folders import find_images, is_folder
-from adq_edge.core.images.heat_map_files import is_heat_map
-from adq_edge.core.images.imaging import read_image
+from adq_edge.core.images.folders import find_images, find_unread_images, is_folder
+from adq_edge.core.images.imaging import read_product_image
 from adq_edge.datasets.layouts import is_mask_folder
 
 ImageInput = Union[str, Path, np.ndarray]
@@ -51,14 +50,10 @@ class ImageFile:
         """Return the image as uint8 `[H, W, 3]` RGB.
 
         Raises:
-            DataError: the file is no image, or a heat map that `predict` wrote.
+            DataError: the file is no image, or a heat map, sheet or plot that adq-edge wrote.
             StorageError: the file cannot be read.
         """
-        if is_heat_map(self.path):
-            raise DataError(
-                "a heat map that predict wrote, not an image to judge", where=self.path, fix="Remove it"
-            )
-        return read_image(self.path)
+        return read_product_image(self.path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +93,9 @@ def open_inputs(images: Union[ImageInput, Iterable[ImageInput]], color: str) -> 
 
     Args:
         images: an image file, a folder, an image array, or any number of them. A folder stands for the images
-            in it and in all folders below, without hidden files, the masks of a dataset and heat maps of
-            `predict`. A list is checked at once, any other iterable item by item.
+            in it and in all folders below, without hidden files, the masks of a dataset and heat maps, sheets
+            and plots of adq-edge. Images in formats that are not read get an error. A list is checked at
+            once, any other iterable item by item.
         color: order of the channels of arrays: `rgb` or `bgr`.
 
     Raises:
@@ -136,9 +132,10 @@ def _expand(images: Iterable[Any], color: str) -> Iterator[Image]:
 
 
 def _images_below(folder: Path) -> List[Image]:
-    paths = _without_dataset_masks(find_images(folder), folder)
+    found = sorted([*find_images(folder), *find_unread_images(folder)])
+    paths = _without_dataset_masks(found, folder)
     if not paths:
-        what = "no images in this folder, not counting heat maps of predict"
+        what = "no images in this folder, not counting heat maps and sheets of adq-edge"
         raise DataError(what, where=folder, fix="Name an image or a folder of images")
     return [ImageFile(path, path.parent.relative_to(folder)) for path in paths]
 

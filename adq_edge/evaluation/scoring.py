@@ -12,7 +12,7 @@ import numpy as np
 
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import DataError, EngineError
-from adq_edge.core.images.imaging import read_image, read_mask, resize_image, resize_map, resize_mask
+from adq_edge.core.images.imaging import read_mask, read_product_image, resize_image, resize_map, resize_mask
 from adq_edge.datasets.dataset import (
     Dataset,
     Sample,
@@ -185,7 +185,7 @@ def score_images(engines: Sequence[Engine], dataset: Dataset, title: str) -> Ite
     with progress_bar(title, count, "images") as advance:
         for category in dataset.categories:
             for sample in category.test:
-                image = read_image(sample.path)
+                image = read_product_image(sample.path)
                 outputs = tuple(run_engine(engine, image, sample.path) for engine in engines)
                 mask = None if sample.is_anomalous or not category.has_masks else np.zeros(size, bool)
                 if sample.mask is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from adq_edge.core.images.imaging import write_image
+from adq_edge.core.images.imaging import write_sheet
 from adq_edge.core.text import decibels
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def write_sensitivity_plot(path: Path, analysis: Analysis) -> None:
         x = scale.x(analysis.map_snr_db)
         cv2.line(canvas, (x, 46), (x, canvas.shape[0] - _MARGIN), _WHOLE, 2)
         _write(canvas, f"all layers: {decibels(analysis.map_snr_db)}", x + 4, 42, _WHOLE)
-    write_image(path, canvas)
+    write_sheet(path, canvas)
 
 
 def _ends(values: Sequence[Optional[float]]) -> Tuple[int, int]:

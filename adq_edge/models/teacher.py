@@ -33,6 +33,9 @@ PUBLISHED: Dict[Backbone, Published] = {
 """torchvision's weights IMAGENET1K_V1, which published checkpoints without a teacher were trained with."""
 
 DEMO = "demo"
+_KEY_OF_RESNETS = "layer1.0.conv1.weight"
+"""Name of a tensor that every ResNet of torchvision has."""
+
 DEMO_TEACHER = Path(__file__).parent / "weights" / "demo_teacher.pt"
 _DEMO_BACKBONE = Backbone.RESNET18
 
@@ -66,10 +69,14 @@ def teacher_state(weights: Optional[str], backbone: Backbone = Backbone.RESNET18
 
     Raises:
         StorageError: the file cannot be read.
-        CheckpointError: the file contains no weights; also the cases of `teacher_file`.
+        CheckpointError: the file contains no weights of a ResNet; also the cases of `teacher_file`.
     """
     path = teacher_file(weights, backbone)
-    return state_dict_of(read_torch_file(path), path)
+    state = state_dict_of(read_torch_file(path), path)
+    if not any(key.endswith(_KEY_OF_RESNETS) for key in state):
+        fix = f"Give a state dict of torchvision's {backbone.value} with --teacher-weights"
+        raise CheckpointError("not the weights of a ResNet", where=path, fix=fix)
+    return state
 
 
 def _torchvision_file(backbone: Backbone) -> Path:

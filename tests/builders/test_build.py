@@ -120,6 +120,10 @@ def test_build_rejects_unusable_inputs(bundle, tmp_path: Path, monkeypatch, engi
         build()
     with pytest.raises(BundleError, match="an ONNX file, not a bundle"):
         build(engines[Precision.FP32])
+    with pytest.raises(
+        BundleError, match=r"a folder, not a bundle\. Give a folder that `adq-edge export` wrote"
+    ):
+        build(tmp_path)
     with pytest.raises(CalibrationError, match="no calibration images here"):
         build(bundle.path, calib_data=str(tmp_path))
     orphan = tmp_path / "orphan"

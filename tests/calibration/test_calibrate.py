@@ -270,6 +270,7 @@ def test_calibrate_command_prints_written_files(fresh: Bundle, dataset: Path):
     ("options", "complaint"),
     [
         (["--calib", "entropy,magic"], "no calibrator named 'magic'"),
+        (["--calib", "magic", "--calib-data", "nowhere"], "no calibrator named 'magic'"),
         (["--source", "images,dreams"], "no source named 'dreams'. Use one of: images, random-normal, synth"),
         (["--source", "images,random-normal", "--samples", 1], "Give --samples 2 or more"),
         (["--calib-data", "nowhere"], "nowhere: no such folder. Name a folder with --calib-data"),

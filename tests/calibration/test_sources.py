@@ -19,7 +19,7 @@ from adq_edge.calibration.sources import (
 )
 from adq_edge.core.errors import CalibrationError, DataError
 from adq_edge.datasets.pasted_defects import DEFECTS, paste_defects
-from factories.images import write_image
+from factories.images import write_dataset, write_image
 
 SIZE = (64, 64)
 BUILT_IN = ["images", "random-normal", "synthetic-defects"]
@@ -240,3 +240,10 @@ def test_built_in_source_has_priority(monkeypatch: pytest.MonkeyPatch):
         "adq_edge.core.plugins.metadata.entry_points", lambda: {"adq_edge.sources": [impostor]}
     )
     assert make_source("random-normal", None, 2) == RandomNormalSource(2)
+
+
+def test_masks_are_not_taken_for_calibration_images(tmp_path: Path):
+    root = write_dataset(tmp_path / "data", categories=1)
+    for folder in (root / "part0" / "ground_truth", root / "part0" / "ground_truth" / "spot"):
+        with pytest.raises(CalibrationError, match="the masks of a dataset, not its images"):
+            make_source("images", folder, 4)

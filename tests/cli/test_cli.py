@@ -96,7 +96,7 @@ def test_train_help_shows_the_defaults_of_each_method():
         (
             ["compare", "{engine}", "{engine}", "--pictures", "p.pdf"],
             "--pictures is now --sheet",
-            "p.pdf: not an image file name",
+            "p.pdf: not the name of a PNG or JPEG file",
         ),
     ],
 )

@@ -43,3 +43,19 @@ def test_end_of_the_reader_ends_the_command_silently(statement: str):
         process.stdin.close()
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_closed_streams_are_reported_and_their_descriptors_are_not_reused(tmp_path: Path, closed: str):
+    name = str(tmp_path / "a")
+    statement = f"print('text', file=sys.stderr); open({name!r}, 'w').fileno() < 3 and 1 / 0"
+    code = CODE.replace("sys.stdin.readline()", "pass").format(statement=statement)
+    command = ["sh", "-c", f'"$0" -c "$1" <&- {closed}', sys.executable, code]
+    result = subprocess.run(command, capture_output=True, check=False)
+    assert result.stdout == b""
+    if closed == "2>&-":
+        assert (result.returncode, result.stderr) == (0, b"")
+    else:
+        assert result.returncode == 2
+        (line,) = result.stderr.decode().splitlines()
+        assert line.startswith("adq-edge: standard output: closed. Redirect it")

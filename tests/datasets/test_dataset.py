@@ -7,6 +7,7 @@ import pytest
 
 from adq_edge.core.errors import DataError
 from adq_edge.datasets.dataset import read_dataset
+from factories.images import write_dataset
 
 
 def test_categories_samples_and_masks_are_found(dataset: Path):
@@ -58,3 +59,17 @@ def test_real_dataset_is_read(real_data: Path):
         "toy": False,
     }
     assert len(read.train_images) == 389
+
+
+def test_files_and_folders_that_are_no_dataset_are_named_as_what_they_are(tmp_path: Path):
+    root = write_dataset(tmp_path / "data", categories=1)
+    (tmp_path / "empty").mkdir()
+    (root / "part0" / "train" / "good" / "a.heic").write_bytes(b"content")
+    with pytest.raises(DataError, match=r"the test images of a category only\. Name the category"):
+        read_dataset(root / "part0" / "test")
+    with pytest.raises(DataError, match=r"000\.png: a file, not a dataset folder"):
+        read_dataset(root / "part0" / "test" / "good" / "000.png")
+    with pytest.raises(DataError, match="no category found here, no images and no folders"):
+        read_dataset(tmp_path / "empty")
+    (note,) = read_dataset(root).notes
+    assert "1 image in a format that is not read, not used" in note

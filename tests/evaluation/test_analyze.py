@@ -368,7 +368,7 @@ def test_bad_options_are_rejected_before_the_calibration(
         analyze(fresh.path, target="sparc", calib_data=dataset, output=output)
     with pytest.raises(AdqError, match="0 images asked for"):
         analyze(fresh.path, images=0, calib_data=dataset, output=output)
-    with pytest.raises(DataError, match=r"p\.pdf: not an image file name"):
+    with pytest.raises(DataError, match=r"p\.pdf: not the name of a PNG or JPEG file"):
         analyze(fresh.path, calib_data=dataset, output=output, plot=tmp_path / "p.pdf")
     with pytest.raises(DataError, match="the plot would overwrite the result file"):
         analyze(fresh.path, calib_data=dataset, output=tmp_path / "r.png")
@@ -399,7 +399,7 @@ def test_command_writes_result_and_plot_and_rejects_in_one_line(fresh: Bundle, t
         (["nothing"], "nothing: no such bundle"),
         ([], "bundles: no bundle found here"),
         ([fresh.path, "--images", 0], "0 images asked for"),
-        ([fresh.path, "--plot", "p.pdf"], "p.pdf: not an image file name"),
+        ([fresh.path, "--plot", "p.pdf"], "p.pdf: not the name of a PNG or JPEG file"),
     ):
         result = adq(*arguments, cwd=tmp_path)
         assert result.returncode == 2, result.stderr

@@ -315,7 +315,7 @@ def test_unusable_data_and_outputs_are_rejected(pair, dataset: Path, tmp_path: P
         compare(a, b, root, output=output)
     with pytest.raises(DataError, match="no category named 'part9'"):
         compare(a, b, dataset, categories=["part9"], output=output)
-    with pytest.raises(DataError, match=r"p\.pdf: not an image file name\. Use \.png or \.jpg"):
+    with pytest.raises(DataError, match=r"p\.pdf: not the name of a PNG or JPEG file\. Use \.png or \.jpg"):
         compare(a, b, dataset, output=output, sheet=tmp_path / "p.pdf")
     with pytest.raises(DataError, match=r"r\.jpg: the sheet would overwrite the result file"):
         compare(a, b, dataset, output=tmp_path / "r.jpg")

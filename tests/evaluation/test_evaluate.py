@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -226,3 +227,25 @@ def test_engine_that_is_built_again_during_its_evaluation_keeps_its_sidecar(
         evaluate(separating_engine, root, output=tmp_path / "r.json")
     assert read_sidecar(separating_engine).threshold is None
     assert not (tmp_path / "r.json").exists()
+
+
+def next_step(engine: Path, data: Path, *arguments: str) -> str:
+    """Run `eval` and return the text of its line `next:`."""
+    command = ["eval", str(engine), "--data", str(data), "-o", str(data / "r.json"), *arguments]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    return result.output.partition("next: ")[2].strip()
+
+
+def test_next_step_is_what_a_missing_threshold_needs(separating_engine: Path, tmp_path: Path):
+    root = write_dataset(tmp_path / "data", categories=1)
+    if importlib.util.find_spec("openvino") is not None:
+        own_runtime = next_step(separating_engine, root, "--runtime", "openvino")
+        assert own_runtime == f"adq-edge eval {separating_engine} --data {root}"
+    assert next_step(separating_engine, root) == f"adq-edge bench {separating_engine}"
+    tests = root / "part0" / "test"
+    for spot in (tests / "spot").iterdir():  # each defective image equals a good one
+        shutil.copy(str(tests / "good" / spot.name), str(spot))
+    assert next_step(separating_engine, root).startswith("check the labels of the test images")
+    shutil.rmtree(str(tests / "spot"))
+    assert next_step(separating_engine, root).startswith("measure a threshold on good and defective images")

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Optional
 
@@ -21,7 +23,7 @@ import adq_edge
 from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path
 from adq_edge.core.errors import DataError, EngineError, StorageError
 from adq_edge.core.files import sha256
-from adq_edge.core.images.imaging import read_image
+from adq_edge.core.images.imaging import read_image, write_sheet
 from adq_edge.evaluation.evaluate import evaluate
 from adq_edge.evaluation.predict import predict
 from adq_edge.evaluation.predict_arguments import split_arguments
@@ -365,7 +367,7 @@ def test_own_heat_maps_are_not_judged(judging_engine, tmp_path: Path):
     (named,) = predict(judging_engine, result.heat_map, output=tmp_path / "maps")
     assert named.verdict is None
     assert "a heat map that predict wrote" in named.error
-    with pytest.raises(DataError, match="no images in this folder, not counting heat maps of predict"):
+    with pytest.raises(DataError, match="no images in this folder, not counting heat maps and sheets"):
         predict(judging_engine, tmp_path / "predictions")
 
 
@@ -381,3 +383,24 @@ def test_unusable_output_folder_is_rejected_before_any_image_is_judged(judging_e
     image = paint(tmp_path / "a.png", DARK)
     with pytest.raises(StorageError, match=r"a\.png: the folder is not writable|not a folder"):
         predict(judging_engine, image, output=image)
+
+
+def test_unread_formats_get_an_error_and_sheets_are_left_out(judging_engine, tmp_path: Path):
+    paint(tmp_path / "a.png", DARK)
+    (tmp_path / "b.heic").write_bytes(b"content")
+    write_sheet(tmp_path / "a-vs-b.compare.jpg", np.full((SIZE, SIZE, 3), BRIGHT, np.uint8))
+    write_sheet(tmp_path / "my sheet.png", np.full((SIZE, SIZE, 3), BRIGHT, np.uint8))
+    results = list(predict(judging_engine, tmp_path, output=None))
+    assert [Path(result.image).name for result in results] == ["a.png", "b.heic", "my sheet.png"]
+    assert verdicts(results) == ["good", None, None]
+    assert "HEIC, an image format that is not read. Convert it" in results[1].error
+    assert "a sheet or plot that adq-edge wrote" in results[2].error
+
+
+def test_end_of_the_reader_ends_predict_with_the_code_of_a_broken_pipe(judging_engine, tmp_path: Path):
+    image = paint(tmp_path / "a.png", DARK)
+    command = [sys.executable, "-m", "adq_edge", "predict", str(judging_engine), str(image), "--no-heat-maps"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 141)

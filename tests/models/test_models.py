@@ -271,3 +271,11 @@ def test_imported_student_scores_real_defects_higher(real_data: Path):
                 scores.append(float(loaded.model(torch.from_numpy(load_image(path, (256, 256))[None]))[1]))
             labels.append(kind == "broken")
     assert roc_auc_score(labels, scores) > 0.9  # others measured 0.942 on a part of these images
+
+
+def test_weights_that_are_no_resnet_are_named_as_the_file_at_fault(tmp_path: Path):
+    torch.save({"model.0.weight": torch.zeros(1)}, str(tmp_path / "student.pth"))
+    with pytest.raises(
+        CheckpointError, match=r"student\.pth: not the weights of a ResNet\. Give a state dict"
+    ):
+        teacher_state(str(tmp_path / "student.pth"))

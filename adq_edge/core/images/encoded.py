@@ -17,7 +17,7 @@ import numpy as np
 
 from adq_edge.core.errors import AdqError, DataError
 from adq_edge.core.files import storage_errors
-from adq_edge.core.images.folders import IMAGE_SUFFIXES, SUFFIX_NAMES
+from adq_edge.core.images.folders import IMAGE_SUFFIXES, SUFFIX_NAMES, UNREAD_SUFFIXES
 from adq_edge.core.images.header import ImageHeader, read_header
 from adq_edge.core.reading import open_regular, read_open_file
 
@@ -43,8 +43,7 @@ def read_image_file(path: Path) -> bytes:
     """
     limit = _max_pixels() * _BYTES_PER_PIXEL
     with open_regular(path, sys.maxsize) as file, storage_errors(path):
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            raise DataError("no image suffix", where=path, fix=f"Rename it; images are: {SUFFIX_NAMES}")
+        _check_suffix(path)
         before = os.fstat(file.fileno())
         if before.st_size > limit:
             what = f"file of {before.st_size / 1e6:.0f} MB is too large"
@@ -54,6 +53,15 @@ def read_image_file(path: Path) -> bytes:
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise DataError("changed while it was read", where=path, fix="Read it again when it is complete")
     return content
+
+
+def _check_suffix(path: Path) -> None:
+    suffix = path.suffix.lower()
+    if suffix in UNREAD_SUFFIXES:
+        what = f"{suffix[1:].upper()}, an image format that is not read"
+        raise DataError(what, where=path, fix="Convert it to PNG or TIFF")
+    if suffix not in IMAGE_SUFFIXES:
+        raise DataError("no image suffix", where=path, fix=f"Rename it; images are: {SUFFIX_NAMES}")
 
 
 def check_image(content: bytes, where: Optional[Path]) -> ImageHeader:

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 
 from adq_edge.core.files import storage_errors
-from adq_edge.core.images.output_mark import PNG_HEAD, text_chunk
+from adq_edge.core.images.output_mark import HEAT_MAP_MARK, PNG_HEAD, text_chunk
 from adq_edge.core.transactions.stage import Stage
 
 _NAME = "_heat_map"
 _LONGEST_NAME = 200
 """In bytes. Most file systems allow 255; a number, a suffix and a temporary prefix need some."""
-_MARK = text_chunk(b"Software\0adq-edge predict, heat map")
+_MARK = text_chunk(HEAT_MAP_MARK)
 
 
 def has_heat_map_name(path: Path) -> bool:

@@ -20,10 +20,7 @@ from adq_edge.core.images.bit_depth import to_eight_bits
 from adq_edge.core.images.encoded import check_image, decode, read_image_file
 from adq_edge.core.images.folders import find_images
 from adq_edge.core.images.mask_levels import defective_pixels
-from adq_edge.core.images.output_mark import WRITTEN_IMAGE, add_mark
-
-OUTPUT_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Suffixes of images that `write_image` writes with every OpenCV."""
+from adq_edge.core.images.output_mark import WRITTEN_IMAGE, add_mark, describe_result_image
 
 _MASK_FIX = "Draw the defect, or remove the mask: its image is then left out of the pixel metrics"
 
@@ -37,6 +34,29 @@ def read_image(path: Union[str, Path]) -> np.ndarray:
     """
     path = Path(path)
     return decode_image(read_image_file(path), path)
+
+
+def read_product_image(path: Union[str, Path]) -> np.ndarray:
+    """Read an image to judge or to learn from, as `read_image` does.
+
+    Raises:
+        StorageError: the file cannot be read.
+        DataError: as `read_image`, or the image shows results: a heat map, sheet or plot of adq-edge.
+    """
+    path = Path(path)
+    return decode_image(read_product_file(path), path)
+
+
+def read_product_file(path: Path) -> bytes:
+    """Read the content of the file of an image to judge or to learn from.
+
+    Errors are those of `read_product_image`.
+    """
+    content = read_image_file(path)
+    title = describe_result_image(content)
+    if title is not None:
+        raise DataError(f"{title}, not an image of a product", where=path, fix="Remove it from the images")
+    return content
 
 
 def decode_image(content: bytes, where: Optional[Path] = None) -> np.ndarray:
@@ -113,8 +133,11 @@ def resize_image(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
 
 
 def load_image(path: Union[str, Path], size: Tuple[int, int]) -> np.ndarray:
-    """Read an image file and resize it to `size` (height, width): the input of every engine."""
-    return resize_image(read_image(path), size)
+    """Read an image file and resize it to `size` (height, width): the input of every engine.
+
+    Errors are those of `read_product_image`.
+    """
+    return resize_image(read_product_image(path), size)
 
 
 def resize_mask(mask: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
@@ -160,7 +183,15 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
         StorageError: the folder cannot be written to or is full, or the file is an image of another tool.
         DataError: OpenCV cannot write this format.
     """
-    path = Path(path)
+    write_bytes(Path(path), add_mark(_encode(Path(path), image)), WRITTEN_IMAGE)
+
+
+def write_sheet(path: Union[str, Path], image: np.ndarray) -> None:
+    """Write a sheet of images or a plot as `write_image` does, with a mark so that it is never judged."""
+    write_bytes(Path(path), add_mark(_encode(Path(path), image), is_sheet=True), WRITTEN_IMAGE)
+
+
+def _encode(path: Path, image: np.ndarray) -> bytes:
     bgr = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     try:
         encoded, buffer = cv2.imencode(path.suffix, bgr)
@@ -168,4 +199,4 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
         encoded = False
     if not encoded:
         raise DataError("OpenCV cannot write this image format", where=path, fix="Use .png or .jpg")
-    write_bytes(path, add_mark(buffer.tobytes()), WRITTEN_IMAGE)
+    return buffer.tobytes()

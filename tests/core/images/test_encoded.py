@@ -11,8 +11,16 @@ import pytest
 
 from adq_edge.core.errors import AdqError, DataError, StorageError
 from adq_edge.core.images.encoded import read_image_file
-from adq_edge.core.images.folders import IMAGE_SUFFIXES, find_images
-from adq_edge.core.images.imaging import decode_image, read_image, read_mask
+from adq_edge.core.images.folders import IMAGE_SUFFIXES, find_images, find_unread_images
+from adq_edge.core.images.heat_map_files import write_heat_map
+from adq_edge.core.images.imaging import (
+    decode_image,
+    load_image,
+    read_image,
+    read_mask,
+    write_image,
+    write_sheet,
+)
 from factories.encoded_images import encode, png, with_png_chunk
 
 ODD_CHUNKS = ("iCCP", "zTXt", "cHRM", "pHYs", "sBIT", "tIME")
@@ -118,3 +126,31 @@ def test_palette_bilevel_and_gray_alpha_png_are_read(tmp_path: Path):
         (tmp_path / f"{name}.png").write_bytes(content)
     assert read_mask(tmp_path / "indexed.png")[0].tolist() == [False, False, True, True]
     assert read_mask(tmp_path / "bilevel.png")[0].tolist() == [True, False, True, False]
+
+
+def test_formats_that_are_not_read_are_named_and_found(tmp_path: Path):
+    for name in ("a.HEIC", "b.cr2", "c.png", "notes.txt"):
+        (tmp_path / name).write_bytes(encode(".png", PIXELS))
+    assert [path.name for path in find_unread_images(tmp_path)] == ["a.HEIC", "b.cr2"]
+    with pytest.raises(DataError, match=r"a\.HEIC: HEIC, an image format that is not read\. Convert it"):
+        read_image(tmp_path / "a.HEIC")
+
+
+@pytest.mark.parametrize("name", ["a-vs-b.compare.jpg", "a.analysis.png", "heat_maps-lp.png", "mine.jpeg"])
+def test_sheets_are_no_images_to_judge_or_to_learn_from(tmp_path: Path, name: str):
+    write_image(tmp_path / "a.compare.png", PIXELS)  # a mark as of earlier releases
+    cv2.imwrite(str(tmp_path / "b.compare.png"), PIXELS)  # of another tool
+    write_image(tmp_path / "part.png", PIXELS)
+    write_sheet(tmp_path / name, PIXELS)
+    found = [path.name for path in find_images(tmp_path)]
+    assert [one for one in found if one != "mine.jpeg"] == ["b.compare.png", "part.png"]
+    with pytest.raises(DataError, match="a sheet or plot that adq-edge wrote, not an image of a product"):
+        load_image(tmp_path / name, (64, 64))
+    assert read_image(tmp_path / name).shape == PIXELS.shape
+    write_sheet(tmp_path / name, PIXELS)
+
+
+def test_a_renamed_heat_map_is_no_image_to_learn_from(tmp_path: Path):
+    write_heat_map(tmp_path, "a", PIXELS).rename(tmp_path / "renamed.png")
+    with pytest.raises(DataError, match="a heat map that predict wrote, not an image of a product"):
+        load_image(tmp_path / "renamed.png", (64, 64))
