@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Optional
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.text import Text
 
@@ -86,6 +93,16 @@ PROGRESS_VARIABLE = "ADQ_EDGE_PROGRESS"
 """Environment variable with a file for the progress, which `bench --host` shows on another machine."""
 
 
+class PlainProgress(Progress):
+    """A rich progress display that leaves the standard streams as they are.
+
+    Rich's own stream over the safe ones of `guard_output` would make them escape the codes of the display.
+    """
+
+    def __init__(self, *columns: ProgressColumn, **options: Any) -> None:
+        super().__init__(*columns, redirect_stdout=False, redirect_stderr=False, **options)
+
+
 @contextlib.contextmanager
 def progress_bar(
     description: str, total: int, unit: str, *, shown: bool = True, auto_refresh: bool = True
@@ -109,7 +126,7 @@ def progress_bar(
     )
     hidden = not shown or console.quiet or not console.is_terminal
     started = time.monotonic()
-    with Progress(*columns, console=console, disable=hidden, auto_refresh=auto_refresh) as progress:
+    with PlainProgress(*columns, console=console, disable=hidden, auto_refresh=auto_refresh) as progress:
         task = progress.add_task(description, total=total)
         done = 0
 

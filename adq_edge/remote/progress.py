@@ -7,9 +7,8 @@ import sys
 from typing import Callable, Dict, Iterator, Sequence
 
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 
-from adq_edge.core.console import console
+from adq_edge.core.console import PlainProgress, console
 from adq_edge.remote.board import Progress
 
 
@@ -20,7 +19,7 @@ class BoardsDisplay:
         self._live = console.is_terminal
         self._shown = shown
         self._last_phase: Dict[str, str] = {}
-        self._bars = Bars(
+        self._bars = PlainProgress(
             TextColumn("{task.fields[host]}", markup=False),
             BarColumn(bar_width=24),
             TaskProgressColumn(),

@@ -5,16 +5,16 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Optional, Type
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from adq_edge.core.console import SafeConsole
+from adq_edge.core.console import PlainProgress, SafeConsole
 
 
 class TrainingProgress:
     """One line with the phase, the speed in images/s and the remaining time; silent unless `enabled`."""
 
     def __init__(self, enabled: bool) -> None:
-        self._bar = Progress(
+        self._bar = PlainProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[detail]}"),

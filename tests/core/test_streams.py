@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,32 @@ def test_closed_streams_are_reported_and_their_descriptors_are_not_reused(tmp_pa
         assert result.returncode == 2
         (line,) = result.stderr.decode().splitlines()
         assert line.startswith("adq-edge: standard output: closed. Redirect it")
+
+
+BAR = """
+import sys
+from adq_edge.core.console import progress_bar
+from adq_edge.core.streams import guard_output
+guard_output()
+with progress_bar("Measuring", 2, "images", auto_refresh=False) as advance:
+    advance()
+    print("a\\x1b[31mb", file=sys.stderr)
+    advance()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_progress_bar_is_drawn_in_a_terminal_and_only_texts_are_escaped():
+    import pty
+
+    terminal, end = pty.openpty()
+    variables = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    command = [sys.executable, "-c", BAR]
+    subprocess.run(command, stdout=end, stderr=end, stdin=subprocess.DEVNULL, check=True, env=variables)
+    os.close(end)
+    shown = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
+    assert "\x1b[2K" in shown
+    assert "2/2" in shown
+    assert "\\x1b[2K" not in shown
+    assert "a\\x1b[31mb" in shown

@@ -7,9 +7,9 @@ import signal
 from typing import NamedTuple, Optional
 
 import psutil
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from adq_edge.core.console import console
+from adq_edge.core.console import PlainProgress, console
 from adq_edge.core.errors import BuildError
 from adq_edge.core.worker import Worker, WorkerError, start_worker
 from adq_edge.hardware.memory import usable_memory_mb
@@ -59,7 +59,7 @@ def run_job(job: Job, title: str, *, memory_limit_mb: Optional[float] = None) ->
         AdqError: the job cannot be built with this TensorRT.
     """
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    bar = PlainProgress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with start_worker(building.__name__, "the builder") as worker, bar as screen:
         watch = _Watch(worker, screen, title, memory_limit_mb)
         try:
@@ -72,7 +72,7 @@ def run_job(job: Job, title: str, *, memory_limit_mb: Optional[float] = None) ->
 class _Watch:
     """Shows memory and progress while a build runs, and ends the build when memory runs out."""
 
-    def __init__(self, worker: Worker, screen: Progress, title: str, limit_mb: Optional[float]) -> None:
+    def __init__(self, worker: Worker, screen: PlainProgress, title: str, limit_mb: Optional[float]) -> None:
         self.peak_mb: Optional[float] = None
         self._worker, self._screen, self._title, self._limit_mb = worker, screen, title, limit_mb
         self._task = screen.add_task(title, total=None)
