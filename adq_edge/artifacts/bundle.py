@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Dict, Optional, Tuple, Union
 
 from adq_edge.core.errors import BundleError
-from adq_edge.core.files import is_plain_name, settle, sha256
+from adq_edge.core.files import is_plain_name, read_consistently, settle, sha256
 from adq_edge.core.images.sizes import check_size
 from adq_edge.core.records import Record, record
 
@@ -144,6 +144,10 @@ def open_bundle(path: Union[str, Path]) -> Bundle:
     if path.suffix in CHECKPOINT_SUFFIXES and path.is_file():
         fix = f"Make a bundle from it: adq-edge export {shlex.quote(str(path))}"
         raise BundleError("a checkpoint, not a bundle", where=path, fix=fix)
+    return read_consistently((path / MANIFEST_FILE, path / MODEL_FILE), lambda: _open_once(path))
+
+
+def _open_once(path: Path) -> Bundle:
     settle(path / MANIFEST_FILE)
     if not path.is_dir():
         fix = "Check the path, or make it: adq-edge export CHECKPOINT"

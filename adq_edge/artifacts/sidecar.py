@@ -13,7 +13,7 @@ from adq_edge.artifacts.engine_file import changed_engine_error, check_file_size
 from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.errors import EngineError
-from adq_edge.core.files import Kind, is_plain_name, settle, sha256, storage_errors
+from adq_edge.core.files import Kind, is_plain_name, read_consistently, settle, sha256, storage_errors
 from adq_edge.core.images.sizes import check_size
 from adq_edge.core.options import Device, Precision
 from adq_edge.core.records import Record, record
@@ -183,6 +183,10 @@ def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
         EngineError: the engine or its sidecar is missing, the engine was changed or is too large, its sidecar
             is not valid, or it was built for another processor architecture.
     """
+    return read_consistently((engine, sidecar_path(engine)), lambda: _read_once(engine, trust))
+
+
+def _read_once(engine: Path, trust: bool) -> Sidecar:
     settle(engine)
     with storage_errors(engine):
         other, is_file = describe_non_engine(engine), engine.is_file()

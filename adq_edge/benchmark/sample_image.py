@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import Iterator, Optional, Tuple, Union
 
-from adq_edge.core.files import megabytes
+from adq_edge.core.files import megabytes, temporary_folder
 from adq_edge.core.images.imaging import read_image, write_image
 from adq_edge.datasets.synthetic.catalog import render
 
@@ -44,8 +43,8 @@ def open_sample_image(image: Optional[Union[str, Path]]) -> Iterator[SampleImage
     if image is not None:
         yield _describe(Path(image), str(image))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "image.jpg"
+    with temporary_folder() as folder:
+        path = folder / "image.jpg"
         write_image(path, render(_CATEGORY, seed=0, index=0, size=_PIXELS)[0])
         yield _describe(path, f"synthetic {_CATEGORY}, JPEG")
 

@@ -1,4 +1,4 @@
-"""Files: what other rooms use of `transaction`, `targets`, `staging` and `storage`, hashes and sizes."""
+"""Files: what other rooms use of the modules for writing and scratch files; reading, hashes and sizes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import hashlib
 import os
 import sys
 from pathlib import Path
-from typing import Union
+from typing import Callable, Sequence, Tuple, TypeVar, Union
 
+from adq_edge.core.errors import AdqError
 from adq_edge.core.reading import open_regular
-from adq_edge.core.storage import storage_errors, temporary_folder
+from adq_edge.core.scratch import temporary_folder
+from adq_edge.core.storage import storage_errors
 from adq_edge.core.targets import Kind, check_writable, is_stream, json_kind, read_head
-from adq_edge.core.transactions.staging_folder import CONTAINER, settle, settle_folder
+from adq_edge.core.transactions.staging_folder import CONTAINER, is_committing, settle, settle_folder
 from adq_edge.core.transactions.transaction import Transaction, atomic_path, write_bytes, write_together
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "is_stream",
     "json_kind",
     "megabytes",
+    "read_consistently",
     "read_head",
     "settle",
     "settle_folder",
@@ -36,6 +39,36 @@ __all__ = [
 ]
 
 _HASH_BLOCK = 1 << 20
+_READ_ATTEMPTS = 20
+
+Result = TypeVar("Result")
+
+
+def read_consistently(paths: Sequence[Path], read: Callable[[], Result]) -> Result:
+    """Return what `read` returns; call it again if it failed while another process changed the files.
+
+    A reader that opens a file before a commit and another one after it has files that do not belong together.
+
+    Args:
+        paths: the files that belong together.
+        read: a function that reads them; it calls `settle` first, and may raise an AdqError.
+    """
+    for _ in range(_READ_ATTEMPTS):
+        before = [_state(path) for path in paths]
+        try:
+            return read()
+        except AdqError:
+            if [_state(path) for path in paths] == before and not is_committing(paths[0]):
+                raise
+    return read()
+
+
+def _state(path: Path) -> Tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def sha256(path: Path) -> str:

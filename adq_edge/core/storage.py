@@ -1,11 +1,10 @@
-"""Errors of files and folders as one line, flushing, and temporary folders."""
+"""Errors of files and folders as one line, and flushing."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import tempfile
 from pathlib import Path
 from typing import Iterator
 
@@ -47,28 +46,6 @@ def explain(error: OSError, path: Path) -> StorageError:
     name = str(path)
     shown = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
     return StorageError(reason, where=shown, fix=_FIXES.get(error.errno or 0))
-
-
-@contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """Yield a folder for scratch files, which is deleted when the block ends.
-
-    Raises:
-        StorageError: the disk of temporary files is full or cannot be written to.
-    """
-    try:
-        place = Path(tempfile.gettempdir())
-    except FileNotFoundError as error:
-        what = "no folder for temporary files can be written to"
-        raise StorageError(what, fix="Set TMPDIR to a folder with free space") from error
-    try:
-        with tempfile.TemporaryDirectory(prefix="adq-edge-") as folder:
-            yield Path(folder)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StorageError(
-            f"temporary files: {reason}", where=place, fix="Set TMPDIR to a folder with free space"
-        ) from error
 
 
 def sync(path: Path) -> None:

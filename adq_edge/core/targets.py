@@ -12,6 +12,7 @@ from typing import Callable, Iterator, NamedTuple, Optional
 
 from adq_edge.core.errors import StorageError
 from adq_edge.core.storage import storage_errors
+from adq_edge.core.transactions.staging_folder import CONTAINER
 
 _HEAD_BYTES = 1 << 16
 _LONGEST_CHAIN = 40
@@ -77,10 +78,14 @@ def find_target(path: Path, kind: Optional[Kind] = None) -> Target:
     with storage_errors(path):
         if is_stream(path):
             return Target(path, True)
+        real = Path(os.path.realpath(str(path)))
+        if CONTAINER in (real.name, real.parent.name):
+            what = f"{CONTAINER} is reserved for files that adq-edge is writing"
+            raise StorageError(what, where=path, fix="Choose another output")
         try:
             mode = path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
-            return Target(Path(os.path.realpath(str(path))), False)
+            return Target(real, False)
         if stat.S_ISDIR(mode):
             raise StorageError("is a folder, not a file", where=path, fix="Name a file")
         if not os.access(str(path), os.W_OK):
@@ -91,7 +96,7 @@ def find_target(path: Path, kind: Optional[Kind] = None) -> Target:
                 where=path,
                 fix="Move it away or choose another output",
             )
-        return Target(Path(os.path.realpath(str(path))), False)
+        return Target(real, False)
 
 
 def check_writable(path: Path, kind: Optional[Kind] = None) -> None:

@@ -19,7 +19,7 @@ from typing import IO, Any, Iterator, List, Mapping, Tuple
 import torch
 
 from adq_edge.core.errors import CheckpointError
-from adq_edge.core.files import atomic_path
+from adq_edge.core.files import atomic_path, settle
 from adq_edge.core.reading import open_regular, require_uncompressed
 
 LARGEST = 8 * 2**30
@@ -46,6 +46,7 @@ def read_torch_file(path: Path) -> Mapping[str, Any]:
         CheckpointError: the file is truncated, compressed, not from torch, contains pickled code, lacks a
             dictionary, or holds a tensor that is larger than its data.
     """
+    settle(path)
     with open_regular(path, LARGEST) as file:
         _check_archive(file, path)
         try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from adq_edge.core.errors import StorageError
+from adq_edge.core.files import temporary_folder
 from adq_edge.remote.board import Board, BoardInfo
 from adq_edge.remote.errors import HostError
 from adq_edge.remote.jobs import Job, JobResult, Step, job_error, run_job
@@ -70,8 +70,8 @@ def install(board: Board, info: BoardInfo, extras: Sequence[str], log: Path) -> 
         StorageError: the wheels cannot be stored on this machine.
     """
     requirements = device_requirements(platform_of(info), extras)
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = write_wheel(Path(folder))
+    with temporary_folder() as folder:
+        wheel = write_wheel(folder)
         content = "\n".join([info.python, *requirements]).encode() + wheel.read_bytes()
         key = hashlib.sha256(content).hexdigest()
         if info.installed != key:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import functools
 import tempfile
-from pathlib import Path
 from typing import Dict, List, Optional
 
 import numpy as np
@@ -14,7 +13,7 @@ import onnxruntime
 
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.core.console import is_verbose
-from adq_edge.core.files import storage_errors
+from adq_edge.core.files import temporary_folder
 from adq_edge.core.limits import runtime_threads
 from adq_edge.runtimes.base import Output, explain
 from adq_edge.runtimes.cpu import OnnxEngine, Stream
@@ -53,8 +52,8 @@ class OnnxRuntimeEngine(OnnxEngine):
     def operators(self) -> Dict[str, int]:
         """Count the nodes of the optimized graph; `QLinearConv` is an integer kernel, `Conv` is not."""
         options = self._options()
-        with storage_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
-            optimized = Path(folder) / "optimized.onnx"
+        with temporary_folder() as folder:
+            optimized = folder / "optimized.onnx"
             options.optimized_model_filepath = str(optimized)
             try:
                 _open_session(self.file.read(), options)

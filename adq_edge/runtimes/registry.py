@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Optional, Type, Union
 
 from adq_edge.artifacts.engine_file import EngineFile
-from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
+from adq_edge.artifacts.sidecar import Sidecar, read_sidecar, sidecar_path
 from adq_edge.core.errors import AdqError, EngineError
+from adq_edge.core.files import read_consistently
 from adq_edge.core.plugins import import_attribute
 from adq_edge.core.runtimes import Runtime, find_runtime, load_library
 from adq_edge.runtimes.base import Engine, explain
@@ -33,6 +34,11 @@ def load_engine(
         MissingDependencyError: the runtime is not installed.
     """
     path = Path(path)
+    files = (path, sidecar_path(path))
+    return read_consistently(files, lambda: _load_once(path, runtime, threads, trust))
+
+
+def _load_once(path: Path, runtime: Optional[str], threads: Optional[int], trust: bool) -> Engine:
     sidecar = read_sidecar(path, trust=True)  # `EngineFile` checks the hash of the bytes that are loaded
     built_for, chosen = find_runtime(sidecar.runtime), find_runtime(runtime or sidecar.runtime)
     if not chosen.reads_engines_of(built_for):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict
 
 import pytest
 
@@ -34,13 +34,20 @@ COMMANDS = {
     "analyze": "analyze b --calib minmax --calib-data data --samples 4 --images 2 -o results/a.json",
     "export": "export c.pt -o b",
     "synthetic": "synthetic set --train 1 --good 1 --defective 1 --size 64",
-    "doctor": "doctor --json results/d.json",
+    "doctor": "doctor -o results/d.json",
+    "bench": "bench engines/e.onnx --quick --scenario single-stream",
+    "report": "report results/old.json -o report",
+    "train": "train --data data --teacher-weights demo --epochs 2 --image-size 64 --validation 0 -o t.pt",
 }
 _ALL_FROM = 50
 """Number of kills from which on all commands are killed."""
 
 CHEAP = ("eval", "predict")
 """The commands that `make test` kills; the others import torch or build a network."""
+
+NAMES = tuple(COMMANDS) if KILLS >= _ALL_FROM else CHEAP
+MADE_ONCE = {"synthetic": "set", "train": "t.*"}
+"""What is deleted before a command, which otherwise refuses it or goes on with it."""
 
 
 def require_pairs(work: Path) -> None:
@@ -56,6 +63,11 @@ def require_pairs(work: Path) -> None:
     for stem in ("a", "c"):
         images = list((work / "results").glob(f"{stem}.[pj][np]g"))
         assert bool(images) == (work / "results" / f"{stem}.json").exists()
+    assert len(list((work / "report").glob("report.*"))) in (0, 3)
+    if (work / "t.pt").exists():
+        from adq_edge.models.checkpoint import load_checkpoint
+
+        load_checkpoint(work / "t.pt")
 
 
 def run(work: Path, command: str, seconds: float) -> float:
@@ -64,6 +76,7 @@ def run(work: Path, command: str, seconds: float) -> float:
     running = subprocess.Popen(
         [sys.executable, "-m", "adq_edge", *command.split()],
         cwd=str(work),
+        env={**os.environ, "TMPDIR": str(work / "tmp")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -80,6 +93,9 @@ def write_work(work: Path) -> None:
     write_dataset(work / "data", categories=1)
     for name in ("e", "f"):
         write_engine(work / "engines" / f"{name}.onnx", weights_mb=1)
+    (work / "tmp").mkdir()
+    if KILLS >= _ALL_FROM:
+        run(work, COMMANDS["eval"].replace("r.json", "old.json"), 120.0)
 
 
 @pytest.fixture
@@ -91,21 +107,26 @@ def work(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path
 
 
-def test_killed_command_leaves_old_or_new_files(work: Path):
-    generator = random.Random(1)
-    names = list(COMMANDS) if KILLS >= _ALL_FROM else list(CHEAP)
-    durations: Dict[str, float] = {}
-    for number in range(KILLS):
-        name = names[number % len(names)]
-        if name == "synthetic":
-            shutil.rmtree(str(work / "set"), ignore_errors=True)
-        if name not in durations:
-            durations[name] = run(work, COMMANDS[name], 120.0)
+def delete_results(work: Path, name: str) -> None:
+    for path in work.glob(MADE_ONCE.get(name, "nothing")):
+        shutil.rmtree(str(path)) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_command_leaves_old_or_new_files(work: Path, name: str):
+    generator = random.Random(name)
+    duration = run(work, COMMANDS[name], 120.0)
+    for _ in range(math.ceil(KILLS / len(NAMES))):
+        delete_results(work, name)
         # The files are written at the end of a command: half of the kills hit its last fifth.
         share = generator.choice([generator.uniform(0.0, 1.0), generator.uniform(0.8, 1.05)])
-        run(work, COMMANDS[name], share * durations[name])
+        run(work, COMMANDS[name], share * duration)
         require_pairs(work)
-        run(work, COMMANDS[name], 120.0)
+        if name != "train":  # the same command goes on
+            delete_results(work, name)
+        duration = min(duration, run(work, COMMANDS[name], 120.0))
         require_pairs(work)
         homes = [path.parent for path in work.rglob(CONTAINER)]
-        assert not homes, (name, homes)
+        assert not homes
+        left = sorted(path.name for path in (work / "tmp").glob("adq-edge-*"))
+        assert not left

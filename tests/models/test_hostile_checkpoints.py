@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import resource
+import signal
 import zipfile
 from pathlib import Path
 from typing import Any, Callable, Dict
@@ -14,8 +15,10 @@ import pytest
 import torch
 
 from adq_edge.core.errors import AdqError, CheckpointError, StorageError
+from adq_edge.core.files import write_bytes, write_together
 from adq_edge.models.checkpoint import load_checkpoint
 from adq_edge.models.torch_files import read_torch_file
+from factories.images import leftovers
 
 HUGE = 2**33
 
@@ -201,3 +204,26 @@ def test_state_dict_with_foreign_values_and_keys_is_refused(tmp_path: Path):
     for name in names:
         with pytest.raises(CheckpointError):
             load_checkpoint(saved(tmp_path / "c.pt", {name: torch.ones(1)}), teacher_weights="demo")
+
+
+def test_interrupted_save_of_checkpoint_and_log_is_completed_before_it_is_read(tmp_path: Path):
+    content = {}
+    for state in ("old", "new"):
+        content[state] = saved(tmp_path / state, {"state": state}).read_bytes()
+    (tmp_path / "c.pt").write_bytes(content["old"])
+    child = os.fork()
+    if child == 0:
+        replace = Path.replace
+
+        def kill_after(source: Path, target: Path) -> None:
+            replace(source, target)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        Path.replace = kill_after
+        with write_together():
+            write_bytes(tmp_path / "c.log", b"new")
+            write_bytes(tmp_path / "c.pt", content["new"])
+    os.waitpid(child, 0)
+    assert (tmp_path / "c.pt").read_bytes() == content["old"]
+    assert read_torch_file(tmp_path / "c.pt") == {"state": "new"}
+    assert not leftovers(tmp_path)

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import stat
+import time
 from pathlib import Path
 from typing import List, Sequence
 
@@ -22,11 +23,16 @@ from adq_edge.core.transactions.staging_folder import (
     NEW,
     OLD,
     PLAN,
+    POLL_SECONDS,
+    WAIT_SECONDS,
     Move,
     Plan,
     apply_moves,
+    busy_error,
+    check_commit,
     discard,
     find_moves,
+    is_staging,
     make_folders,
     make_staging_folder,
     remove_container,
@@ -98,15 +104,20 @@ class Stage:
             StorageError: another process commits for more than a minute.
         """
         commit = self.home / CONTAINER / COMMIT
+        deadline = time.monotonic() + WAIT_SECONDS
         while True:
             settle_folder(self.home)
             try:
                 self._folder.rename(commit)
             except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
-                if not (commit / LOCK).exists():
+                check_commit(commit)
+                if is_staging(commit) and not (commit / LOCK).exists():
                     shutil.rmtree(str(commit), ignore_errors=True)
+                if time.monotonic() > deadline:  # what another user left, or a user's own folder
+                    raise busy_error(self.home) from error
+                time.sleep(POLL_SECONDS)
                 continue
             self._folder = commit
             sync(commit.parent)

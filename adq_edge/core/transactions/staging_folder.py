@@ -9,28 +9,46 @@ HOME/.adq-edge/commit/    the same folder while its files are moved to HOME; one
 If the process is killed, the next one moves the remaining files if `go` exists, and deletes them otherwise.
 Files in several folders may change together. Then each folder is a home of the transaction. The last home, in
 the order of the paths, is the primary: only its `go` counts, and it is removed last.
+
+Only folders that look as above and belong to the user are moved or deleted; anything else stays.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 import secrets
 import shutil
+import stat
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from adq_edge.core.errors import StorageError
 from adq_edge.core.storage import storage_errors, sync
-from adq_edge.core.transactions.locks import is_at, is_own_lock, make_lock, open_lock, release, try_lock
+from adq_edge.core.transactions.locks import (
+    claim,
+    has_locks,
+    is_at,
+    is_own_lock,
+    make_lock,
+    open_lock,
+    release,
+    try_lock,
+)
 
 CONTAINER = ".adq-edge"
 COMMIT = "commit"
 LOCK, PLAN, GO, NEW, OLD = "lock", "plan.json", "go", "new", "old"
-_WAIT_SECONDS = 60.0
-_POLL_SECONDS = 0.02
+_CONTENT = {LOCK, PLAN, GO, NEW, OLD}
+_NUMBER = re.compile("[0-9a-f]{8}")
+_SHARED = stat.S_IWGRP | stat.S_IWOTH
+WAIT_SECONDS = 60.0
+POLL_SECONDS = 0.02
 
 
 class Plan(NamedTuple):
@@ -65,12 +83,14 @@ def settle(path: Path) -> None:
 def settle_folder(home: Path) -> None:
     """Complete or discard what a killed process left in a folder; wait for a commit in progress."""
     container = home / CONTAINER
-    if not container.is_dir():
+    if not _is_folder(container):
         return
     _clear_leftovers(container)
     remove_container(home)
     commit = container / COMMIT
-    deadline = time.monotonic() + _WAIT_SECONDS
+    if not is_staging(commit):
+        return
+    deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:
             lock = open_lock(commit / LOCK)
@@ -78,17 +98,34 @@ def settle_folder(home: Path) -> None:
             return  # no commit is in progress
         try:
             if is_own_lock(lock):
-                return  # the commit of this thread
-            if try_lock(lock) is not False:
+                return  # our own
+            if try_lock(lock):
                 if is_at(lock, commit / LOCK) and not _resolve(home, commit):
                     return
                 continue  # until no commit is left
         finally:
             release(lock)
         if time.monotonic() > deadline:
-            fix = "Wait for it, or end it"
-            raise StorageError("another adq-edge process is writing here", where=home, fix=fix)
-        time.sleep(_POLL_SECONDS)
+            raise busy_error(home)
+        time.sleep(POLL_SECONDS)
+
+
+def busy_error(home: Path) -> StorageError:
+    """Return the error for a folder in which another process commits for too long."""
+    fix = f"Wait for it or end it; if there is none, let the owner of {CONTAINER} run a command here"
+    with contextlib.suppress(OSError):
+        lock = open_lock(home / CONTAINER / COMMIT / LOCK)
+        try:
+            if not has_locks(lock):
+                fix = f"Wait for it or end it; if there is none, delete {CONTAINER} there"
+        finally:
+            release(lock)
+    return StorageError("another adq-edge process is writing here", where=home, fix=fix)
+
+
+def is_committing(path: Path) -> bool:
+    """Return True if a change of the files in the folder of `path` is in progress or was interrupted."""
+    return (Path(os.path.realpath(str(path))).parent / CONTAINER / COMMIT).exists()
 
 
 def _resolve(home: Path, commit: Path) -> bool:
@@ -117,7 +154,7 @@ def _resolve(home: Path, commit: Path) -> bool:
 def _complete(home: Path, transaction: str) -> None:
     commit = home / CONTAINER / COMMIT
     plan = _read_plan(commit)
-    if plan is None or plan.transaction != transaction:
+    if plan is None or plan.transaction != transaction or not is_staging(commit):
         return
     try:
         apply_moves(commit, list(find_moves(commit, home)), home, plan.removed)
@@ -127,7 +164,8 @@ def _complete(home: Path, transaction: str) -> None:
             where=home,
             fix="Run the command once where the folder can be written to",
         ) from error
-    discard(commit)
+    with contextlib.suppress(FileNotFoundError):  # another reader was faster
+        discard(commit)
     remove_container(home)
 
 
@@ -184,7 +222,7 @@ def make_staging_folder(home: Path) -> Tuple[Path, int]:
     """Return a new staging folder and its lock; delete those of killed processes."""
     container = home / CONTAINER
     while True:
-        container.mkdir(exist_ok=True)
+        _make_container(container)
         _clear_leftovers(container)
         folder = container / secrets.token_hex(4)
         try:
@@ -199,12 +237,37 @@ def make_staging_folder(home: Path) -> Tuple[Path, int]:
             return folder, lock
 
 
+def _make_container(container: Path) -> None:
+    """Make the hidden folder of a home; all who may write in the home may also write in it."""
+    try:
+        container.mkdir()
+    except FileExistsError:
+        _check_container(container)
+        return
+    mode = stat.S_IMODE(container.parent.stat().st_mode)
+    if mode & _SHARED and not mode & stat.S_ISVTX:
+        container.chmod(mode)
+
+
+def _check_container(container: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        status, home = container.lstat(), container.parent.stat()
+        if not stat.S_ISDIR(status.st_mode):
+            raise StorageError(
+                "is not a folder, and adq-edge needs this name", where=container, fix="Move it away"
+            )
+        # In /tmp, its owner could exchange the files of others.
+        if home.st_mode & stat.S_ISVTX and status.st_uid not in (os.geteuid(), home.st_uid):
+            fix = "Choose another output folder"
+            raise StorageError("belongs to another user", where=container, fix=fix)
+
+
 def _make_locked(folder: Path) -> Optional[int]:
     """Make a staging folder and return its lock; None if another process took it for a leftover."""
     folder.mkdir()
     lock = make_lock(folder / LOCK)
     try:
-        if try_lock(lock) is not False and is_at(lock, folder / LOCK):
+        if claim(lock) and is_at(lock, folder / LOCK):
             (folder / NEW).mkdir()
             return lock
     except BaseException:
@@ -216,23 +279,59 @@ def _make_locked(folder: Path) -> Optional[int]:
 
 def _clear_leftovers(container: Path) -> None:
     with contextlib.suppress(OSError):
-        folders = [folder for folder in container.iterdir() if folder.name != COMMIT]
-        for folder in folders:
+        folders = [folder for folder in container.iterdir() if _NUMBER.fullmatch(folder.name)]
+        for folder in filter(is_staging, folders):
             with contextlib.suppress(OSError):
                 lock = make_lock(folder / LOCK)
                 try:
-                    if try_lock(lock) is True:
+                    if try_lock(lock):
                         shutil.rmtree(str(folder), ignore_errors=True)
                 finally:
                     release(lock)
+
+
+def _is_folder(path: Path) -> bool:
+    """Return True for a folder, False for a link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def check_commit(commit: Path) -> None:
+    """Raise StorageError if a user's file or folder has the name of the folder of a commit."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        if not _is_folder(commit) or {child.name for child in commit.iterdir()} - _CONTENT:
+            what = "is not from adq-edge, which needs this name"
+            raise StorageError(what, where=commit, fix="Move it away")
+
+
+def is_staging(folder: Path) -> bool:
+    """Return True if a folder looks like a staging folder of this user, and nothing else lies in it."""
+    try:
+        if not _is_folder(folder) or {child.name for child in folder.iterdir()} - _CONTENT:
+            return False
+        return folder.stat().st_uid in (os.geteuid(), _file_owner(folder))
+    except OSError:
+        return False
+
+
+def _file_owner(folder: Path) -> int:
+    """Return the owner of a file that this process makes; some file systems give all files to one user."""
+    if folder.stat().st_uid == os.geteuid():
+        return os.geteuid()
+    with tempfile.TemporaryFile(dir=str(folder)) as file:
+        return os.fstat(file.fileno()).st_uid
 
 
 def discard(folder: Path) -> None:
     """Delete a staging folder; a commit ends with one rename."""
     if folder.name == COMMIT:
         ended = folder.with_name(secrets.token_hex(4))
-        folder.rename(ended)
-        folder = ended
+        try:
+            folder.rename(ended)
+            folder = ended
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                raise  # another process deletes it
+            # All moves are done or undone: it may be deleted in place.
     shutil.rmtree(str(folder), ignore_errors=True)
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from adq_edge.core.interruption import delayed_signals
-from adq_edge.core.storage import storage_errors, temporary_folder
+from adq_edge.core.scratch import temporary_folder
+from adq_edge.core.storage import storage_errors
 from adq_edge.core.targets import Kind, find_target, write_through
 from adq_edge.core.transactions.stage import Stage
 from adq_edge.core.transactions.staging_folder import settle_folder
