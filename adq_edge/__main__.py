@@ -1,17 +1,17 @@
-"""Entry point of `adq-edge` and `python -m adq_edge`; handles Ctrl-C while the command line loads."""
+"""Entry point of `adq-edge` and `python -m adq_edge`; handles signals while the command line loads."""
 
 from __future__ import annotations
 
-import sys
+from adq_edge.core.interruption import exit_after, raise_on_signals
 
 
 def main() -> None:
     """Run the command line."""
     try:
+        raise_on_signals()
         from adq_edge.cli import main as run
-    except KeyboardInterrupt:
-        print("adq-edge: interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as interruption:
+        exit_after(interruption)
     run()
 
 

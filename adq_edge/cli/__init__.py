@@ -25,11 +25,11 @@ from adq_edge.cli import (
     synthetic,
     train,
 )
-from adq_edge.cli.common import exit_after, handle_errors
+from adq_edge.cli.common import handle_errors
 from adq_edge.cli.options import JSON_HELP, QUIET_HELP, VERBOSE_HELP, current_names, verb_of
 from adq_edge.cli.output import Output, OutputOptions, with_output
 from adq_edge.cli.suggestions import did_you_mean
-from adq_edge.core.interruption import raise_on_signals
+from adq_edge.core.interruption import exit_after, raise_on_signals, was_interrupted
 from adq_edge.core.streams import guard_output, output_errors
 from adq_edge.core.version import __version__
 
@@ -107,6 +107,9 @@ def main() -> None:
         raise SystemExit(WRONG_USAGE) from None
     except (typer.Abort, KeyboardInterrupt) as interruption:
         exit_after(interruption.__context__ or interruption)
+    interrupted = was_interrupted()
+    if code and interrupted is not None:  # outside of the verb; typer returns the code
+        exit_after(interrupted)
     raise SystemExit(code if isinstance(code, int) else 0)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import signal
 import sys
 import traceback
-from typing import Any, Callable, Iterator, NoReturn
+from typing import Any, Callable, Iterator
 
 from adq_edge.cli.suggestions import error_text
 from adq_edge.core.errors import AdqError, MissingDependencyError
-from adq_edge.core.interruption import delayed_signals, restore_signals
+from adq_edge.core.interruption import delayed_signals, exit_after, was_interrupted
 from adq_edge.core.streams import output_errors
 
 RESUMED = ("train", "study", "demo")
@@ -23,28 +22,24 @@ def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> Any:
+        then = "goes on where it stopped" if command.__name__ in RESUMED else "starts from the beginning"
+        advice = f"; the same command {then}"
         try:
             with output_errors():  # here, because typer exits with 1 if the reader of a pipe has ended
                 return command(*args, **options)
-        except AdqError as error:
+        except KeyboardInterrupt as interruption:
+            exit_after(interruption, advice)
+        except Exception as error:
+            cause = was_interrupted()  # some libraries raise another error in its place
+            if cause is not None:
+                exit_after(cause, advice)
+            if not isinstance(error, AdqError):
+                raise
             print(f"adq-edge: {error_text(error)}", file=sys.stderr)
             print_causes(error)
             raise SystemExit(error.exit_code) from error
-        except KeyboardInterrupt as interruption:
-            then = "goes on where it stopped" if command.__name__ in RESUMED else "starts from the beginning"
-            exit_after(interruption, f"; the same command {then}")
 
     return run
-
-
-def exit_after(interruption: BaseException, advice: str = "") -> NoReturn:
-    """Print one line about the signal that ended a command, and exit with 128 + its number."""
-    number = getattr(interruption, "signal", signal.SIGINT)
-    restore_signals()  # a second signal ends the process at once
-    name = "" if number == signal.SIGINT else f" by {number.name}"
-    with contextlib.suppress(OSError):  # the terminal may be gone
-        print(f"adq-edge: interrupted{name}{advice}", file=sys.stderr)
-    raise SystemExit(128 + number) from None
 
 
 def print_causes(error: AdqError) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
-from typing import Any, Iterator, List
+from typing import Any, Iterator, List, NoReturn, Optional
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -22,8 +23,12 @@ class Interrupted(KeyboardInterrupt):
         self.signal = signal.Signals(number)
 
 
+_raised: List[Interrupted] = []
+
+
 def raise_on_signals() -> None:
     """Raise `Interrupted` on SIGINT, SIGTERM and SIGHUP, except on those that the caller ignores (nohup)."""
+    _raised.clear()
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
@@ -36,8 +41,24 @@ def restore_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
+def exit_after(interruption: BaseException, advice: str = "") -> NoReturn:
+    """Print one line about the signal that ended a command, and exit with 128 + its number."""
+    number = getattr(interruption, "signal", signal.SIGINT)
+    restore_signals()  # a second signal ends the process at once
+    name = "" if number == signal.SIGINT else f" by {number.name}"
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"adq-edge: interrupted{name}{advice}", file=sys.stderr)
+    raise SystemExit(128 + number) from None
+
+
+def was_interrupted() -> Optional[Interrupted]:
+    """Return the signal that has ended the command, even if a library raised another error in its place."""
+    return _raised[-1] if _raised else None
+
+
 def _interrupt(number: int, frame: Any) -> None:
-    raise Interrupted(number)
+    _raised.append(Interrupted(number))
+    raise _raised[-1]
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import pytest
 
 from adq_edge.core.interruption import Interrupted, delayed_signals, raise_on_signals
 from factories.images import leftovers
+from factories.tiny_engine import write_engine
 
 
 def test_delayed_signal_is_raised_at_the_end_of_the_block():
@@ -71,3 +72,18 @@ def test_signals_that_the_caller_ignores_stay_ignored():
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     )
     assert done.stdout == "still here\n", done.stderr
+
+
+def test_library_that_turns_a_signal_into_another_error_is_one_line(tmp_path: Path):
+    """As ONNX Runtime does while it is imported."""
+    (tmp_path / "onnxruntime.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGTERM)\n    signal.pause()\n"
+        "except KeyboardInterrupt:\n    raise ImportError('initialization failed')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    command = [sys.executable, "-m", "adq_edge", "eval", str(write_engine(tmp_path / "e.onnx"))]
+    done = subprocess.run([*command, "--data", "data"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 128 + signal.SIGTERM
+    expected = "adq-edge: interrupted by SIGTERM; the same command starts from the beginning\n"
+    assert done.stderr == expected

@@ -85,17 +85,21 @@ class Stage:
 
     def prepare(self, transaction: str, primary: Path, homes: Sequence[Path]) -> None:
         """Keep the old files and write down what the commit needs."""
-        old = self._folder / OLD
-        old.mkdir()
-        for number, target in enumerate(self._targets()):
-            if target.is_file():
-                _link(target, old / str(number))
+        self.keep_old()
         others = [os.path.relpath(str(home), str(self.home)) for home in homes if home != self.home]
         back = os.path.relpath(str(primary), str(self.home))
         plan = Plan(transaction, back, others, self.removed)
         (self._folder / PLAN).write_text(json.dumps(plan._asdict()), encoding="utf-8")
         sync(self._folder / PLAN)
         sync(self._folder)
+
+    def keep_old(self) -> None:
+        """Keep the files that the commit replaces or deletes."""
+        old = self._folder / OLD
+        for number, target in enumerate(self._targets()):
+            if target.is_file():
+                old.mkdir(exist_ok=True)
+                _link(target, old / str(number))
 
     def enter(self) -> None:
         """Rename the staging folder to `commit`; wait while the commit of another process has this name.
@@ -144,6 +148,18 @@ class Stage:
             old = self._folder / OLD / str(number)
             if old.exists() and not is_there:
                 old.rename(target)
+        self._committed = False
+
+    def revert(self) -> None:
+        """Put the old file of a commit of one change back, at once."""
+        for number, target in enumerate(self._targets()):
+            old = self._folder / OLD / str(number)
+            if old.exists():
+                old.replace(target)
+            elif number < len(self._moves) and not os.path.lexists(
+                str(self._folder / self._moves[number].source)
+            ):
+                target.rename(self._folder / self._moves[number].source)
         self._committed = False
 
     def unmark(self) -> None:

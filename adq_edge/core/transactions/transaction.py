@@ -115,9 +115,9 @@ class Transaction:
                 return
             for stage in stages:
                 settle_folder(stage.home)
+                stage.keep_old()
             with delayed_signals():
-                for stage in stages:
-                    stage.apply()
+                _apply_one(stages)
 
     def _commit_together(self, stages: List[Stage]) -> None:
         primary, homes = stages[-1], [stage.home for stage in stages]
@@ -151,6 +151,18 @@ class Transaction:
 
     def _scratch_folder(self) -> Path:
         return self._scratch.enter_context(temporary_folder())
+
+
+def _apply_one(stages: List[Stage]) -> None:
+    """Commit a single change; if its folder cannot be flushed, put the old file back."""
+    try:
+        for stage in stages:
+            stage.apply()
+    except BaseException:
+        for stage in stages:
+            with contextlib.suppress(OSError):
+                stage.revert()
+        raise
 
 
 def _undo(stages: List[Stage]) -> None:

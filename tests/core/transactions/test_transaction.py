@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -88,6 +89,29 @@ def test_one_failure_at_any_call_leaves_the_old_files(root: Path, number: int):
         assert not (root / "results").exists()
     assert len(messages) == 1
     assert os.strerror(number).lower() in messages.pop()
+
+
+@pytest.mark.parametrize("content", [b"old", None])
+def test_one_failure_leaves_the_old_file_alone(tmp_path: Path, content: Optional[bytes]):
+    path = tmp_path / "r.json"
+    succeeded = False
+    for call in itertools.count(1):
+        if content is None:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+        else:
+            path.write_bytes(content)
+        with failing_disk(call, 1, errno.EIO) as calls:
+            try:
+                write_bytes(path, b"new")
+            except StorageError:
+                assert (path.read_bytes() if path.exists() else None) == content, call
+            else:
+                assert path.read_bytes() == b"new"
+            succeeded = next(calls) <= call
+        assert not leftovers(tmp_path), call
+        if succeeded:
+            break
 
 
 def test_disk_that_fails_from_any_call_on_leaves_old_or_new(root: Path):
