@@ -7,7 +7,6 @@ from typing import Optional
 
 import typer
 
-from adq_edge.artifacts.workspace import REPORT, RESULTS
 from adq_edge.cli import options
 from adq_edge.cli.common import needs_training_half
 from adq_edge.cli.output import Output
@@ -32,6 +31,7 @@ def demo(
     The steps are images, training, export, FP32 and INT8 engines, quality and speed. The same command goes on
     with an interrupted demo.
     """
+    from adq_edge.artifacts.workspace import REPORT, RESULTS
     from adq_edge.report.tables.headline import summary_table
 
     with needs_training_half():
