@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from rich.cells import cell_len
@@ -21,7 +22,7 @@ class Placed(NamedTuple):
 
 
 Block = Tuple[Placed, ...]
-"""Columns side by side; the first is that of the rows' names."""
+"""Columns side by side; the first ones name the rows (see `count_names`)."""
 
 
 class _Size(NamedTuple):
@@ -33,7 +34,7 @@ class _Size(NamedTuple):
 
 
 def lay_out(table: Table, columns: Sequence[int], width: Optional[int]) -> Optional[List[Block]]:
-    """Return the blocks that show some columns of a table; each begins with the first column.
+    """Return the blocks that show some columns of a table; each begins with the columns that name the rows.
 
     A number is never wrapped or cut. Names, sentences and headings are wrapped where space is short.
 
@@ -43,15 +44,17 @@ def lay_out(table: Table, columns: Sequence[int], width: Optional[int]) -> Optio
         width: characters in a line; None for no limit.
 
     Returns:
-        The blocks; None if a number does not fit beside the first column.
+        The blocks; None if a number does not fit beside the names.
     """
     fulls = [_full_width(table, number) for number in columns]
     if width is None or _line_width(fulls) <= width:
         return [tuple(map(Placed, columns, fulls))]
     sizes = [_size(table, number, width) for number in columns[1:]]
+    names = count_names(table, columns) - 1
     for least in (max(_LEAST_LABEL, width // 3), _LEAST_LABEL):
         found = [
-            (label, _pack(label, sizes, width)) for label in range(fulls[0], min(least, fulls[0]) - 1, -1)
+            (label, _pack(label, sizes[:names], sizes[names:], width))
+            for label in range(fulls[0], min(least, fulls[0]) - 1, -1)
         ]
         fitting = [(label, groups) for label, groups in found if groups]
         if fitting:
@@ -60,15 +63,39 @@ def lay_out(table: Table, columns: Sequence[int], width: Optional[int]) -> Optio
     return None
 
 
-def _pack(label: int, sizes: Sequence[_Size], width: int) -> List[List[_Size]]:
-    """Distribute the columns in their order on as few blocks as possible; return none if one does not fit."""
-    groups: List[List[_Size]] = [[]]
+def count_names(table: Table, columns: Sequence[int]) -> int:
+    """Return how many of the first columns name a row: one, or as many texts as no two rows share."""
+    texts = list(itertools.takewhile(lambda number: table.columns[number].kind is Kind.TEXT, columns))
+    for count in range(1, len(texts) + 1):
+        names = {tuple(row[number] for number in texts[:count]) for row in table.texts}
+        if len(names) == len(table.texts):
+            return count
+    return 1
+
+
+def _pack(
+    label: int, names: Sequence[_Size], sizes: Sequence[_Size], width: int
+) -> Optional[List[List[_Size]]]:
+    """Distribute the columns in their order on as few blocks as possible; return None if one does not fit.
+
+    Args:
+        label: the width of the first column.
+        names: the other columns that name a row, which each block repeats.
+        sizes: the columns to distribute.
+        width: characters in a line.
+    """
+    groups: List[List[_Size]] = [[*names]]
     for size in sizes:
-        if groups[-1] and _line_width([label, *(one.least for one in groups[-1]), size.least]) > width:
-            groups.append([])
-        groups[-1].append(size)
-    fits = all(_line_width([label, *(one.least for one in group)]) <= width for group in groups)
-    return groups if fits else []
+        group = groups[-1]
+        if len(group) > len(names) and not _fits(label, [*group, size], width):
+            group = [*names]
+            groups.append(group)
+        group.append(size)
+    return groups if all(_fits(label, group, width) for group in groups) else None
+
+
+def _fits(label: int, group: Sequence[_Size], width: int) -> bool:
+    return _line_width([label, *(size.least for size in group)]) <= width
 
 
 def _fill(label: _Size, group: Sequence[_Size], width: int) -> Iterator[Placed]:

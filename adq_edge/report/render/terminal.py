@@ -14,7 +14,7 @@ from rich.text import Text
 
 from adq_edge.core.console import SafeConsole
 from adq_edge.core.text import printable
-from adq_edge.report.render.layout import Block, lay_out
+from adq_edge.report.render.layout import Block, count_names, lay_out
 from adq_edge.report.table import Column, Kind, Table
 
 _UNLIMITED = 1_000_000
@@ -54,7 +54,7 @@ def table_text(table: Table, width: Optional[int]) -> str:
     """
     columns = _shown_columns(table)
     blocks = lay_out(table, columns, width)
-    body = _row_lists(table, columns, width) if blocks is None else _grids(table, blocks)
+    body = _row_lists(table, columns, width) if blocks is None else _grids(table, blocks, columns)
     notes = (line for note in table.notes for line in _wrap(note, width))
     return "\n".join([*_wrap(table.title, width), *body, *notes])
 
@@ -66,13 +66,12 @@ def _wrap(text: str, width: Optional[int]) -> List[str]:
     return [line.plain.rstrip() for line in Text(shown).wrap(SafeConsole(), width, overflow="fold")]
 
 
-def _grids(table: Table, blocks: Sequence[Block]) -> Iterator[str]:
+def _grids(table: Table, blocks: Sequence[Block], columns: Sequence[int]) -> Iterator[str]:
     """Yield each block; after the first, only with the rows that have a figure in it."""
-    rows = range(len(table.rows))
+    rows, names = range(len(table.rows)), count_names(table, columns)
     for place, block in enumerate(blocks):
-        filled = [
-            row for row in rows if any(table.texts[row][number] not in _EMPTY for number, _ in block[1:])
-        ]
+        figures = [number for number, _ in block[names:]]
+        filled = [row for row in rows if any(table.texts[row][number] not in _EMPTY for number in figures)]
         yield _grid(table, block, filled if place and filled else rows)
 
 

@@ -126,6 +126,20 @@ def test_bench_shows_the_key_figures_of_long_names_side_by_side_at_80_columns():
     assert all(word in heading for word in ("p50", "p90", "p99"))
 
 
+def test_each_block_names_its_rows_where_the_first_column_alone_does_not():
+    headings = (
+        text("precision"),
+        text("mode"),
+        *(Column(f"figure {number}", spec=".1f") for number in range(9)),
+    )
+    rows = [
+        (precision, mode, *map(float, range(9))) for precision in ("FP32", "INT8") for mode in ("10W", "20W")
+    ]
+    shown = table_text(Table("t", headings, rows), 60)
+    assert shown.count(" mode ") > 1
+    assert shown.count("20W") == 2 * shown.count(" mode ")
+
+
 def test_caveat_is_printed_once_after_all_tables_of_bench():
     shown = "\n".join(table_text(table, 80) for table in bench_output())
     assert shown.count("not to be quoted") == 1
