@@ -122,9 +122,18 @@ def bundle(built: Path, tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def tiny_bundle(dataset: Path, tmp_path_factory: pytest.TempPathFactory):
     """Return a bundle of a few thousand weights with all operators of the methods; it is built in moments."""
-    from factories.tiny_method import export_tiny
 
-    return export_tiny(tmp_path_factory.mktemp("tiny"), "parts", dataset)
+    def make(folder: Path) -> None:
+        from factories.tiny_method import export_tiny
+
+        export_tiny(folder, "parts", dataset)
+
+    from adq_edge.artifacts.bundle import open_bundle
+
+    made = shared_folder("tiny", make, tmp_path_factory)
+    copy = tmp_path_factory.mktemp("tiny") / "tiny"
+    shutil.copytree(str(made), str(copy))
+    return open_bundle(copy / "bundle" / "parts")
 
 
 @pytest.fixture(scope="session")

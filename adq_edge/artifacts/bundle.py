@@ -103,8 +103,8 @@ class Manifest(Record):
 
     def check(self) -> None:
         """Raise a ValueError if a size is impossible."""
-        check_size("image size", self.image_size)
-        check_size("map size", self.map_size)
+        check_size("its image size", self.image_size)
+        check_size("its map size", self.map_size)
 
 
 @dataclasses.dataclass(frozen=True)

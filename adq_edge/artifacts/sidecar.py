@@ -136,8 +136,8 @@ class Sidecar(Record):
 
     def check(self) -> None:
         """Raise a ValueError if a size is impossible, or the runtime or device is unknown."""
-        check_size("image size", self.image_size)
-        check_size("map size", self.map_size)
+        check_size("its image size", self.image_size)
+        check_size("its map size", self.map_size)
         if self.runtime not in RUNTIMES:
             raise ValueError(f"its runtime {self.runtime!r} is not one of: {', '.join(RUNTIMES)}")
         devices = [device.value for device in Device]

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from pathlib import Path
 from typing import Optional
 
 import psutil
 
+from adq_edge.core.errors import StorageError
+from adq_edge.core.reading import open_regular
+
+_LARGEST = 32 * 2**20
+"""Bytes of a file; the longest, dpkg's list of packages, has about 10 MB."""
+_BLOCK = 2**16
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file without surrounding NULs and white space; empty if it cannot be read."""
-    with contextlib.suppress(OSError, ValueError):  # ValueError: a path with a NUL
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \t\r\n")
+    """Return the text of a file without surrounding NULs and white space; empty if it cannot be read.
+
+    A file of more than 32 MiB and one that is not a regular file (a pipe, a device) count as unreadable.
+    """
+    with contextlib.suppress(StorageError, OSError):
+        with open_regular(path, _LARGEST) as file:  # files of the kernel have no size before they are read
+            blocks = itertools.islice(iter(lambda: file.read(_BLOCK), b""), _LARGEST // _BLOCK + 1)
+            content = b"".join(blocks)
+        if len(content) <= _LARGEST:
+            return content.decode("utf-8", "replace").strip("\0 \t\r\n")
     return ""
 
 

@@ -17,10 +17,6 @@ Choice = TypeVar("Choice", bound=enum.Enum)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-LONGEST_SIDE = 4096
-"""Of an input image, in pixels; the blur of Reverse Distillation takes 0.5 GB to set up at this size."""
-MOST_PIXELS = 2**24
-"""Of an input image, 16 megapixels."""
 _STD_RANGE = (1e-4, 1e4)
 
 
@@ -42,6 +38,15 @@ class ModelConfig:
     fusion: str = "official"
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        try:
+            check_size("the model's image size", self.image_size)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+        if not all(_STD_RANGE[0] <= value <= _STD_RANGE[1] for value in self.std):
+            low, high = _STD_RANGE
+            raise CheckpointError(f"the model's std is {list(self.std)}; the limits are {low:g} and {high:g}")
+
     def to_dict(self) -> Dict[str, Any]:
         """Return the configuration as plain values for a checkpoint."""
         return dataclasses.asdict(self)
@@ -61,18 +66,11 @@ class ModelConfig:
                 fusion=_text(values["fusion"]),
                 options=_options(values.get("options", {})),
             )
-            config.check()
         except KeyError as error:
             raise CheckpointError(f"model configuration lacks {quoted(error.args[0])}") from error
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"model configuration cannot be read ({error})") from error
         return config
-
-    def check(self) -> None:
-        """Raise a ValueError if the image size or the normalization is impossible."""
-        check_size("image size", self.image_size, LONGEST_SIDE, MOST_PIXELS)
-        if not all(_STD_RANGE[0] <= value <= _STD_RANGE[1] for value in self.std):
-            raise ValueError(f"std is {list(self.std)}")
 
     def number(self, option: str) -> int:
         """Return the value of an option that is a whole number.

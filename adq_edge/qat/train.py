@@ -26,9 +26,10 @@ from adq_edge.qat.trainer import STATE, QatTrainer
 from adq_edge.training.loader import TrainingImages
 from adq_edge.training.log import log_path, require_log, write_log
 from adq_edge.training.progress import TrainingProgress
-from adq_edge.training.resume import RESTART, read_resumed, require_writable, state_errors
+from adq_edge.training.resume import read_resumed, require_writable
 from adq_edge.training.schedule import EpochRecord
 from adq_edge.training.score_statistics import measure_statistics
+from adq_edge.training.state_errors import RESTART, state_errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,8 +182,7 @@ def _train(
         model, ranges = quantize_after_training(loaded.model, arithmetic, calibration, Path(settings.data))
         trainer = QatTrainer(settings, model, ranges, loaded.training.get("settings", {}))
     else:
-        with state_errors(path):
-            trainer = QatTrainer.from_checkpoint(settings, earlier)
+        trainer = QatTrainer.from_checkpoint(settings, earlier, path)
         bar.print_line(f"continuing after epoch {len(trainer.records)} of {settings.epochs}: {path}")
     size = loaded.model.config.image_size
     bar.begin("reading images", total=len(source))

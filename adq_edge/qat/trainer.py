@@ -20,6 +20,7 @@ from adq_edge.qat.settings import QatSettings
 from adq_edge.training.loader import TrainingImages, shuffled_batches
 from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.schedule import EpochRecord
+from adq_edge.training.state_errors import state_errors
 from adq_edge.training.trainer import seed_epoch
 
 STATE = "qat"
@@ -55,23 +56,22 @@ class QatTrainer:
         self._optimizer = torch.optim.Adam(self._networks.trained(), settings.learning_rate, eps=_EPSILON)
 
     @classmethod
-    def from_checkpoint(cls, settings: QatSettings, checkpoint: Checkpoint) -> QatTrainer:
-        """Continue the training in a checkpoint that `save` wrote.
+    def from_checkpoint(cls, settings: QatSettings, checkpoint: Checkpoint, path: Path) -> QatTrainer:
+        """Continue the training in the checkpoint `path` that `save` wrote.
 
         Raises:
             CheckpointError: the training state is damaged.
         """
         training = checkpoint.training
-        ranges = ranges_from_dict(training[QUANTIZATION])
-        trainer = cls(settings, checkpoint.model, ranges, training["settings"])
-        try:
-            trainer.records = [EpochRecord(**row) for row in training[STATE]["log"]]
-            trainer._networks.load_state_dict(training[STATE]["networks"])
-            trainer._optimizer.load_state_dict(training[STATE]["optimizer"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(
-                f"its training state cannot be read ({error!r})", fix="Train it again with --restart"
-            ) from error
+        with state_errors(path):
+            state, origin = training[STATE], training["settings"]
+            records = [EpochRecord(**row) for row in state["log"]]
+            ranges = ranges_from_dict(training[QUANTIZATION])
+        trainer = cls(settings, checkpoint.model, ranges, origin)
+        with state_errors(path):
+            trainer.records = records
+            trainer._networks.load_state_dict(state["networks"])
+            trainer._optimizer.load_state_dict(state["optimizer"])
         return trainer
 
     def train_epoch(self, images: TrainingImages, progress: TrainingProgress) -> None:

@@ -9,6 +9,7 @@ from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.calibration.sources import source_names
 from adq_edge.core.errors import AdqError, CalibrationError, CheckpointError, DataError
 from adq_edge.core.files import storage_errors
+from adq_edge.core.images.sizes import check_size
 from adq_edge.core.options import Arithmetic, Device, choose
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.runtimes.tensorrt.job import OwnCalibrator
@@ -76,6 +77,10 @@ def _check_choices(config: StudyConfig) -> None:
 def _check_numbers(config: StudyConfig) -> None:
     for name, least, unit in _LEAST:
         _require_least(name, getattr(config, name), least, unit)
+    try:
+        check_size("the models' image size", (config.image_size, config.image_size))
+    except ValueError as error:
+        raise AdqError(str(error), where="image_size") from error
     if not 0 <= config.validation < 1:
         raise AdqError("needs a share from 0 to less than 1", where="validation")
 

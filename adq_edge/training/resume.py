@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from pathlib import Path
-from typing import Iterator, Optional, Set
+from typing import Optional, Set
 
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.files import storage_errors
@@ -15,18 +14,8 @@ from adq_edge.models.torch_files import read_torch_file
 from adq_edge.training.log import require_log
 from adq_edge.training.schedule import EpochRecord, Schedule
 from adq_edge.training.settings import TrainingSettings
+from adq_edge.training.state_errors import RESTART, state_errors
 from adq_edge.training.trainer import ResumedTraining
-
-RESTART = "Choose another output, or --restart to train from the beginning and replace it"
-
-
-@contextlib.contextmanager
-def state_errors(output: Path) -> Iterator[None]:
-    """Convert the errors of a damaged training state in the checkpoint `output` into a CheckpointError."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError("its training state cannot be read", where=output, fix=RESTART) from error
 
 
 def find_resumable(output: Path, settings: TrainingSettings, resume: bool) -> Optional[ResumedTraining]:
@@ -51,7 +40,7 @@ def find_resumable(output: Path, settings: TrainingSettings, resume: bool) -> Op
             difference = schedule.difference(earlier.training["stage"], records)
     if difference is not None:
         raise CheckpointError(f"was trained with {difference}", where=output, fix=RESTART)
-    return ResumedTraining(earlier.model.state_dict(), earlier.training)
+    return ResumedTraining(output, earlier.model.state_dict(), earlier.training)
 
 
 def require_writable(output: Path) -> None:

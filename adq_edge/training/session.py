@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from adq_edge.training.data import ImageSets, read_images
 from adq_edge.training.distributed import ProcessGroup
 from adq_edge.training.log import log_path, write_log
 from adq_edge.training.progress import TrainingProgress
-from adq_edge.training.resume import find_resumable, state_errors
+from adq_edge.training.resume import find_resumable
 from adq_edge.training.settings import Selection, TrainingSettings, require_supported
 from adq_edge.training.sync_batch_norm import has_norm
 from adq_edge.training.trainer import Trainer, seed_epoch
@@ -76,8 +75,7 @@ class Session:
         """Train the epochs that are not yet done (see `train` for arguments and errors)."""
         started = time.monotonic()
         earlier = self.processes.from_first(lambda: find_resumable(checkpoint, self.settings, resume))
-        with state_errors(checkpoint) if earlier else contextlib.nullcontext():
-            trainer = Trainer(self.settings, self.model, self.processes, earlier)
+        trainer = Trainer(self.settings, self.model, self.processes, earlier)
         resumed_from = len(trainer.records)
         if not trainer.complete:
             with TrainingProgress(progress) as bar:

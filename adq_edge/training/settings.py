@@ -10,6 +10,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 import torch
 
 from adq_edge.core.errors import AdqError
+from adq_edge.core.images.sizes import check_size
 from adq_edge.models.config import Option
 
 
@@ -136,6 +137,10 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "--epochs", "needs at least 1 epoch")
         _require(self.batch_size >= 1, "--batch-size", "needs at least 1 image")
+        try:
+            check_size("the model's image size", self.image_size)
+        except ValueError as error:
+            raise AdqError(str(error), where="--image-size") from error
         rate = self.learning_rate
         _require(rate > 0 and math.isfinite(rate), "--learning-rate", "needs a number above 0")
         _require(self.seed >= 0, "--seed", "needs a number of 0 or more")

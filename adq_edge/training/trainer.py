@@ -21,6 +21,7 @@ from adq_edge.training.loader import measuring_batches, shuffled_batches
 from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.schedule import EpochRecord, Schedule, best_epoch, of_stage
 from adq_edge.training.settings import Balance, TrainingSettings
+from adq_edge.training.state_errors import state_errors
 from adq_edge.training.steps import StageSteps
 from adq_edge.training.validation import mean_auroc, mean_loss
 
@@ -30,10 +31,12 @@ class ResumedTraining:
     """The state of an earlier run.
 
     Attributes:
+        path: the checkpoint.
         weights: the state dict of the checkpoint's model.
         training: the training state that `Trainer.save` wrote.
     """
 
+    path: Path
     weights: Mapping[str, torch.Tensor]
     training: Mapping[str, Any]
 
@@ -49,6 +52,9 @@ class Trainer:
         model: the untrained model with its teacher loaded.
         processes: the processes that train it together.
         earlier: an earlier run with the same settings to continue; None to start from the beginning.
+
+    Raises:
+        CheckpointError: the training state of `earlier` is damaged.
 
     Attributes:
         schedule: the stages and their epochs.
@@ -74,10 +80,12 @@ class Trainer:
             self._begin_stage(0)
             return
         training = earlier.training
-        self.records = [EpochRecord(**row) for row in training["log"]]
-        self._weights.restore(earlier.weights, training["latest"], training["finished"])
+        with state_errors(earlier.path):
+            self.records = [EpochRecord(**row) for row in training["log"]]
+            self._weights.restore(earlier.weights, training["latest"], training["finished"])
         self._begin_stage(training["stage"])
-        self._steps.load_state_dict(training)
+        with state_errors(earlier.path):
+            self._steps.load_state_dict(training)
 
     @property
     def stage(self) -> Stage:

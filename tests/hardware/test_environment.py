@@ -18,6 +18,7 @@ from adq_edge.core.records import Record, record, write_json
 from adq_edge.hardware.commands import Outcome
 from adq_edge.hardware.environment import Environment, read_environment
 from adq_edge.hardware.memory import read_memory, usable_memory_mb
+from adq_edge.hardware.procfs import read_text
 
 XAVIER_CORE = """processor\t: {number}
 model name\t: ARMv8 Processor rev 0 (v8l)
@@ -185,3 +186,16 @@ def test_read_environment_imports_no_large_library():
     )
     found = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, timeout=60)
     assert found.stdout.decode().strip() == "[]"
+
+
+def test_unusual_system_files_count_as_absent(tmp_path: Path):
+    os.mkfifo(str(tmp_path / "pipe"))
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(2**40)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "bytes").write_bytes(b" Jetson \xff\n\0")
+    names = ("pipe", "huge", "folder", "absent", "a\0b")
+    assert [read_text(tmp_path / name) for name in names] == [""] * len(names)
+    assert read_text(Path("/dev/zero")) == ""
+    assert read_text(tmp_path / "bytes") == "Jetson \ufffd"
+    assert "VmHWM" in read_text(Path("/proc/self/status"))

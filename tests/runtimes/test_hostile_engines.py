@@ -132,8 +132,11 @@ SIDECARS: Dict[str, Any] = {
     "unknown runtime": ({"runtime": "x"}, "its runtime 'x' is not one of: onnxruntime, openvino, tensorrt"),
     "unknown device": ({"device": "toaster"}, "its device 'toaster' is not one of: cpu, jetson"),
     "huge image": ({"image_size": [10**9, 10**9]}, "its image size is 1000000000x1000000000 pixels"),
-    "long image": ({"image_size": [32, 160000]}, "its image size is 32x160000 pixels; the limits are 16384"),
-    "many pixels": ({"image_size": [16000, 16000]}, "64 megapixels"),
+    "long image": (
+        {"image_size": [32, 160000]},
+        "its image size is 32x160000 pixels; the limits are 1 to 4096",
+    ),
+    "many pixels": ({"image_size": [4096, 4097]}, "16 megapixels"),
     "negative image": ({"image_size": [-32, 32]}, "its image size is -32x32 pixels"),
     "empty map": ({"map_size": [0, 32]}, "its map size is 0x32 pixels"),
     "three sizes": ({"image_size": [32, 32, 3]}, "not a valid adq-edge/engine file"),

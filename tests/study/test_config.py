@@ -49,6 +49,7 @@ def written(folder: Path, **values: object) -> Path:
         ({"teacher_weights": "none.pth"}, "none.pth: no such file (the teacher's weights)"),
         ({"teacher_weights": "a" * 300}, "file name too long"),
         ({"image_size": 8}, "image_size: needs 32 pixels or more"),
+        ({"image_size": 5000}, "image_size: the models' image size is 5000x5000 pixels; the limits are 1 to"),
         ({"trainings": {"unified": []}}, "trainings: no variant to study"),
         ({"seconds": float("inf")}, "not a JSON file"),
         ({"seconds": 10**400}, "too large for an integer"),

@@ -319,6 +319,10 @@ def test_method_options_are_stored_and_compared_when_resuming(run, two_stages):
         (["--validation", "1"], "--validation: needs a fraction from 0 to below 1."),
         (["--validation", "0", "--early-stopping", "2"], "--early-stopping: no validation images"),
         (["--early-stopping", "0"], "--early-stopping: needs at least 1 epoch."),
+        (
+            ["--image-size", "5000"],
+            "--image-size: the model's image size is 5000x5000 pixels; the limits are",
+        ),
         (["--batch-size", "1"], "--batch-size: BatchNorm needs at least 2 images per batch."),
         (["--output", "log.csv"], "log.csv: is the name of the log beside the checkpoint"),
     ],

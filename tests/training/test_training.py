@@ -233,6 +233,32 @@ def test_resuming_rejects_another_teacher_and_accepts_a_moved_file(run, trained,
     assert run(teacher_weights=str(moved)).resumed_from == 2
 
 
+def test_failure_of_the_device_is_not_called_a_damaged_checkpoint(run, trained, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("CUDA error: device lost")
+
+    monkeypatch.setattr("adq_edge.training.trainer.StageSteps", fail)
+    with pytest.raises(RuntimeError, match="device lost"):
+        run(epochs=3)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda training: training["log"].append({"loss": 1}),
+        lambda training: training["optimizer"].clear(),
+        lambda training: training.update(latest={"student.conv1.weight": torch.zeros(1)}),
+        lambda training: training.pop("scaler"),
+    ],
+)
+def test_damaged_training_state_is_refused_in_one_line(run, trained, damage):
+    content = torch.load(str(trained), weights_only=True)
+    damage(content["training"])
+    torch.save(content, str(trained))
+    complaint = "its training state cannot be read.*--restart"
+    assert_untouched_by(trained, CheckpointError, complaint, lambda: run(epochs=3))
+
+
 def test_restart_replaces_the_checkpoint(run, trained):
     assert run(seed=2, epochs=1, resume=False).resumed_from == 0
     assert run(seed=2, epochs=1).resumed_from == 1

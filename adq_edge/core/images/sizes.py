@@ -1,27 +1,23 @@
-"""The limits of an image's size, for the descriptions of models."""
+"""The limits of the size of a model's input image: for checkpoints, bundles, engines and options."""
 
 from __future__ import annotations
 
 from typing import Tuple
 
-LONGEST_SIDE = 16_384
-"""In pixels; OpenCV resizes to sides of up to 32,766 pixels."""
-MOST_PIXELS = 2**26
-"""Pixels of an image, 64 megapixels."""
+LONGEST_SIDE = 4096
+"""In pixels; the blur of Reverse Distillation takes 0.5 GB to set up at this size."""
+MOST_PIXELS = 2**24
+"""Pixels of an image, 16 megapixels."""
 
 
-def check_size(
-    what: str, size: Tuple[int, int], longest: int = LONGEST_SIDE, most: int = MOST_PIXELS
-) -> None:
+def check_size(what: str, size: Tuple[int, int]) -> None:
     """Raise a ValueError if no image of a model has this size.
 
     Args:
         what: the words for the size in the message.
         size: (height, width) in pixels.
-        longest: the largest height and width in pixels.
-        most: the largest number of pixels.
     """
     height, width = size
-    if min(size) < 1 or max(size) > longest or height * width > most:
-        limit = f"{longest} a side, {most // 2**20} megapixels"
-        raise ValueError(f"its {what} is {height}x{width} pixels; the limits are {limit}")
+    if min(size) < 1 or max(size) > LONGEST_SIDE or height * width > MOST_PIXELS:
+        limit = f"1 to {LONGEST_SIDE} a side, {MOST_PIXELS // 2**20} megapixels"
+        raise ValueError(f"{what} is {height}x{width} pixels; the limits are {limit}")

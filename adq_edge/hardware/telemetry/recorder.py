@@ -23,6 +23,7 @@ Throttling, temperatures and clocks cover all windows. The energy covers only th
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from pathlib import Path
@@ -37,6 +38,9 @@ _MAX_JOIN_SECONDS = 2.0  # a driver that hangs in the kernel must not hang the b
 
 # Round to 1 mW, 0.01 degC, 0.1 MHz and 0.1 ms, to keep result files small.
 _POWER_DIGITS, _TEMPERATURE_DIGITS, _CLOCK_DIGITS, _TIME_DIGITS = 3, 2, 1, 4
+
+_MOST_VALUES = 10**6
+"""In the recordings of all engines: two hours of 12 sensors at 10 Hz. `parse_json` reads twice as many."""
 
 
 def open_recorder(root: Path = Path("/"), hertz: float = 10.0) -> Optional[Recorder]:
@@ -110,10 +114,12 @@ class Recorder:
             on_gpu: whether a GPU computed them; no sensor measures the graphics card of a PC.
 
         Returns:
-            The recording; its `hertz` and `cost_percent` cover the whole recording time.
+            The recording; its `hertz` and `cost_percent` cover the whole recording time. After hours, it has
+            every n-th sample, so that its result file can be read again; energy and throttling use all.
         """
         history, windows = list(self._samples), self._windows.get(name, [])
         inside = [(t, sample) for t, sample in history if any(t in window for window in windows)]
+        inside = _thinned(inside, _MOST_VALUES // max(1, len(self._windows)))
         samples = [sample for _, sample in inside]
         reasons = _throttling(history, windows)
         return Recording(
@@ -165,6 +171,15 @@ class Recorder:
         with contextlib.suppress(Exception):
             self._cpu_seconds_elsewhere = self.source.cpu_seconds()
         self._cpu_seconds = time.thread_time() + self._cpu_seconds_elsewhere
+
+
+def _thinned(
+    samples: List[Tuple[float, TelemetrySample]], most_values: int
+) -> List[Tuple[float, TelemetrySample]]:
+    """Return every n-th sample, so that at most `most_values` values and instants are left."""
+    kinds = ("power", "temperatures", "clocks")
+    sensors = {(kind, name) for _, sample in samples for kind in kinds for name in getattr(sample, kind)}
+    return samples[:: max(1, math.ceil(len(samples) * (1 + len(sensors)) / most_values))]
 
 
 def _series(samples: List[Values], unit: str, digits: int) -> Tuple[Series, ...]:

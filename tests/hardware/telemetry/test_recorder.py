@@ -9,9 +9,12 @@ from typing import Dict, Optional
 
 import pytest
 
+from adq_edge.benchmark.results import BenchmarkReport
+from adq_edge.hardware.telemetry.energy import Window
 from adq_edge.hardware.telemetry.recorder import Recorder, open_recorder
 from adq_edge.hardware.telemetry.recording import Energy, Recording
 from adq_edge.hardware.telemetry.sample import TelemetrySample
+from factories import results as make
 from factories.boards import write_tree
 from factories.telemetry import HWMON, ORIN_FILES, named, wait_until
 
@@ -133,3 +136,27 @@ def test_recorder_with_a_low_rate_stops_at_once(tmp_path: Path):
     with recorder:
         pass
     assert time.monotonic() - start < 20  # not the 100 s between two samples
+
+
+def test_result_with_the_recordings_of_days_can_be_read(tmp_path: Path):
+    recorder = Recorder(FailingSource(), hertz=10)
+    power = {f"rail {number}": 1.234 for number in range(4)}
+    temperatures = {f"sensor {number}": 45.67 for number in range(8)}
+    clocks = {f"cpu{number}": 1420.5 for number in range(12)}
+    samples = [TelemetrySample(power, temperatures, clocks), TelemetrySample({"late": None})]
+    count = 200_000  # of one engine; 11 hours of two engines, with all kinds of sensors
+    recorder._samples = [(number / 10, samples[number == 7]) for number in range(2 * count)]
+    recorder._windows = {"one": [Window(-1.0, count / 10)], "two": [Window(count / 10, count / 5)]}
+    items = [
+        make.engine(name=name, board=recorder.recording(name, images=1, seconds=1.0))
+        for name in ("one", "two")
+    ]
+    report = make.bench_report(items)
+    report.write(tmp_path / "bench.json")
+    assert BenchmarkReport.read(tmp_path / "bench.json") == report
+    for item in items:
+        assert item.recording is not None
+        seconds = item.recording.seconds
+        assert len(seconds) > 10_000
+        assert seconds[-1] - seconds[0] > 0.99 * count / 10
+        assert len({round(after - before, 2) for before, after in zip(seconds, seconds[1:])}) == 1
