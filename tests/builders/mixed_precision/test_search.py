@@ -294,7 +294,7 @@ def test_interrupted_build_leaves_neither_engine_nor_plan(
     monkeypatch.setattr("adq_edge.artifacts.sidecar.Sidecar.write", stop)
     with pytest.raises(type(interruption) if isinstance(interruption, Exception) else interruption):
         build(unlabeled.path, tmp_path / "out" / "e.onnx", calib_data=dataset, max_drop=0.9)
-    assert not list((tmp_path / "out").iterdir())
+    assert not list((tmp_path / "out").glob("*"))  # the folder may not exist
 
 
 @pytest.mark.parametrize("gone", ["test", "test/spot", "", None])
