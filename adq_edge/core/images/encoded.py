@@ -6,6 +6,7 @@ Only regular files are opened. A header is checked before memory for the pixels 
 from __future__ import annotations
 
 import os
+import re
 import struct
 import sys
 import zlib
@@ -25,7 +26,9 @@ MAX_MEGAPIXELS_VARIABLE = "ADQ_EDGE_MAX_MEGAPIXELS"
 """Environment variable with the largest image that is read, in megapixels (10^6 pixels); 100 by default."""
 
 _BYTES_PER_PIXEL = 8
-_TRUNCATION_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+_JPEG_MARK = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""A mark of a JPEG, except those that stand within the pixels."""
+_JPEG_START, _JPEG_END, _JPEG_LOWEST = 0xD8, 0xD9, 0xC0
 _CRITICAL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT"})
 _CHUNK_START = struct.Struct(">I4s")
 _UNREADABLE = "Replace or remove the file"
@@ -130,6 +133,10 @@ def _unsupported(header: ImageHeader) -> Optional[str]:
         return f"{header.format} file with several pages or frames; one image per file is read"
     if header.color == "CMYK":
         return f"{header.format} file in CMYK, whose colors depend on a printer"
+    if header.misread:
+        return f"{header.bits}-bit {header.format} file {header.misread}, which OpenCV misreads"
+    if header.kind == "signed":
+        return f"{header.format} file with signed samples, which have no known scale"
     if header.channels > 4:
         return f"{header.format} file with {header.channels} channels"
     if header.bits > 8 and (header.format == "JPEG" or header.color):
@@ -140,13 +147,30 @@ def _unsupported(header: ImageHeader) -> Optional[str]:
 def _is_damaged(content: bytes, header: ImageHeader) -> bool:
     """Return True if an image is truncated, or a PNG's pixels have another checksum.
 
-    OpenCV would fill the missing part of a JPEG with gray. The search for the end mark starts at the end, but
-    some cameras append data after it.
+    Some OpenCV releases fill the missing part of a JPEG with gray, others its damaged part.
     """
-    mark = _TRUNCATION_MARKS.get(header.format)
-    if len(content) < header.content_end or (mark is not None and content.rfind(mark) < 0):
-        return True
-    return header.format == "PNG" and not _has_valid_checksums(content)
+    if header.format == "JPEG":
+        return not _is_whole_jpeg(content, header.pixels_start)
+    if header.format == "PNG":
+        return not _has_valid_checksums(content)
+    return len(content) < header.content_end
+
+
+def _is_whole_jpeg(content: bytes, offset: int) -> bool:
+    """Return True if the segments of a JPEG from an offset, and the pixels between them, reach the end mark.
+
+    The end mark of a thumbnail or of a second image does not count. Some cameras append data after it.
+    """
+    while True:
+        found = _JPEG_MARK.search(content, offset)
+        if found is None or found.end() + 2 > len(content):
+            return found is not None and content[found.end() - 1] == _JPEG_END
+        mark = content[found.end() - 1]
+        if mark == _JPEG_END:
+            return True
+        if mark < _JPEG_LOWEST or mark == _JPEG_START:
+            return False
+        offset = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
 
 
 def _has_valid_checksums(content: bytes) -> bool:

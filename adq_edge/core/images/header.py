@@ -14,6 +14,7 @@ _MAX_BLOCKS = 1_000_000
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _TIFF_REDUCED, _TIFF_MASK = 1, 4
+_STRAIGHT_ALPHA = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,10 @@ class ImageHeader:
         has_alpha: True if there is an alpha channel.
         is_lossy: True if decoded levels differ from those that were saved.
         color: "CMYK", "white is 0", or "" for gray and RGB.
+        misread: a feature that OpenCV reads as other pixels, without an error; "" for none.
+        multiplies_alpha: True if OpenCV multiplies the colors by the alpha, which other formats do not.
         content_end: size in bytes of the whole file, if the header states it; 0 otherwise.
+        pixels_start: offset behind which the pixels of a JPEG begin; its thumbnail lies before it.
         unused: start and end of each PNG chunk before the pixels that does not change them, such as a text.
     """
 
@@ -51,7 +55,10 @@ class ImageHeader:
     has_alpha: bool = False
     is_lossy: bool = False
     color: str = ""
+    misread: str = ""
+    multiplies_alpha: bool = False
     content_end: int = 0
+    pixels_start: int = 0
     unused: Tuple[Tuple[int, int], ...] = ()
 
 
@@ -123,7 +130,9 @@ def _read_jpeg(content: bytes) -> Optional[ImageHeader]:
         if mark <= 0xFFCF and mark not in (0xFFC4, 0xFFC8, 0xFFCC):
             bits, height, width, channels = _unpack(">BHHB", content, offset + 4)
             color = "CMYK" if channels == 4 else ""
-            return ImageHeader("JPEG", width, height, channels, bits, color=color, is_lossy=True)
+            return ImageHeader(
+                "JPEG", width, height, channels, bits, color=color, is_lossy=True, pixels_start=offset
+            )
         offset += 2 + length
     return None
 
@@ -212,7 +221,9 @@ def _read_pnm(content: bytes) -> Optional[ImageHeader]:
     if not 0 < largest < 65536:
         return None
     bits = 16 if largest > 255 else 8
-    stated = None if wanted == 3 or largest in (255, 65535) else largest
+    # OpenCV scales the numbers of a text file to 255 itself, if its maximum is lower.
+    is_scaled = wanted == 3 or (kind in b"23" and largest < 256)
+    stated = None if is_scaled or largest in (255, 65535) else largest
     return ImageHeader("PNM", width, height, 3 if kind in b"36" else 1, bits, max_value=stated)
 
 
@@ -255,6 +266,7 @@ def _read_avif(content: bytes) -> Optional[ImageHeader]:
     if not sizes:
         return None
     width, height = max(size[0] for size in sizes), max(size[1] for size in sizes)
+    turned = any(0 <= content.find(name) < content.find(b"mdat") for name in (b"irot", b"imir"))
     depth = content.find(b"pixi")
     bits = content[depth + 9] if 0 <= depth < len(content) - 9 else 8
     if min(width, height) < 1:
@@ -268,6 +280,7 @@ def _read_avif(content: bytes) -> Optional[ImageHeader]:
         frames=2 if content[8:12] == b"avis" else 1,
         has_alpha=b"auxC" in content,
         is_lossy=True,
+        misread="turned or mirrored by its header" if turned else "",
     )
 
 
@@ -292,7 +305,16 @@ def _read_tiff(content: bytes) -> Optional[ImageHeader]:
         has_alpha=channels in (2, 4),
         is_lossy=tags.get(259, (1,))[0] in (6, 7),
         color={0: "white is 0", 5: "CMYK"}.get(tags.get(262, (1,))[0], ""),
+        misread=_misread_tiff(channels, bits, is_planar=tags.get(284, (1,))[0] == 2),
+        multiplies_alpha=bits == 8 and channels == 4 and tags.get(338, (0,))[0] == _STRAIGHT_ALPHA,
     )
+
+
+def _misread_tiff(channels: int, bits: int, is_planar: bool) -> str:
+    """Return what OpenCV misreads in a TIFF of these channels and bits; "" for nothing."""
+    if bits > 8 and channels > 1 and is_planar:
+        return "with a plane for each color (PlanarConfiguration 2)"
+    return "with two channels" if bits > 8 and channels == 2 else ""
 
 
 def _stated_maximum(value: int, bits: int) -> Optional[int]:

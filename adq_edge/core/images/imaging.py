@@ -76,6 +76,9 @@ def decode_image(content: bytes, where: Optional[Path] = None) -> np.ndarray:
         pixels = decode(content, header, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR, where)
         to_rgb = cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB
         return np.asarray(cv2.cvtColor(to_eight_bits(pixels, header, where), to_rgb))
+    if header.multiplies_alpha and decode(content, header, cv2.IMREAD_UNCHANGED, where)[..., 3].min() < 255:
+        what = "TIFF file with a transparent part, whose colors OpenCV darkens"
+        raise DataError(what, where=where, fix="Save it without alpha")
     as_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)  # since OpenCV 4.11: the same pixels, one copy fewer
     if as_rgb is not None:
         return decode(content, header, as_rgb, where)

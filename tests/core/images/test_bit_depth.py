@@ -92,6 +92,14 @@ def test_pgm_maximum_becomes_white(largest: int):
     np.testing.assert_array_equal(image.ravel(), np.rint(values / largest * 255.0))
 
 
+@pytest.mark.parametrize("largest", [1, 15, 127, 255, 1000])
+def test_maximum_of_a_pgm_in_text_becomes_white(largest: int):
+    text = b" ".join(b"%d" % value for value in range(largest + 1))
+    image = decode_image(b"P2 %d 1 %d\n" % (largest + 1, largest) + text + b"\n")
+    np.testing.assert_allclose(image.ravel(), np.arange(largest + 1) / largest * 255.0, atol=1)
+    assert image.ravel()[-1] == 255
+
+
 def test_float_images_are_read_from_0_to_1_only():
     unit = np.linspace(0, 1, 2400, dtype=np.float32).reshape(40, 60)
     np.testing.assert_array_equal(gray(encode(".tiff", unit)), np.rint(unit * 255))

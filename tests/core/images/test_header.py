@@ -131,11 +131,54 @@ def test_limit_can_be_changed(monkeypatch: pytest.MonkeyPatch):
         (patched_at(".jpg", b"\xff\xc0", 4, ">B", 12), "12-bit JPEG file"),
         (tiff(bytes(512), 8, 8, 8, channels=8), "TIFF file with 8 channels"),
         (tiff(bytes(range(128)), 16, 8, 8, photometric=0), "16-bit TIFF file where white is 0"),
+        (tiff(bytes(384), 16, 8, 8, 3, 2, t284=2), "a plane for each color"),
+        (tiff(bytes(256), 16, 8, 8, 2), "16-bit TIFF file with two channels"),
+        (tiff(bytes(64), 8, 8, 8, t339=2), "signed samples"),
+        (tiff(bytes(range(256)), 8, 8, 8, 4, 2, t338=2), "a transparent part"),
     ],
 )
 def test_image_of_an_unsupported_kind_is_refused(content: bytes, message: str):
     with pytest.raises(DataError, match=message):
         decode_image(content)
+
+
+def test_opaque_tiff_with_alpha_is_read_as_without():
+    colors = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    opaque = np.dstack([colors, np.full((8, 8), 255, np.uint8)])
+    np.testing.assert_array_equal(decode_image(tiff(opaque.tobytes(), 8, 8, 8, 4, 2, t338=2)), colors)
+
+
+@pytest.mark.skipif(not cv2.haveImageWriter(".avif"), reason="this OpenCV writes no AVIF")
+def test_turned_avif_is_refused():
+    """OpenCV does not turn it, as it does with JPEG and PNG; the box of the sample depth becomes `irot`."""
+    with pytest.raises(DataError, match="turned or mirrored by its header"):
+        decode_image(encode(".avif", np.zeros((32, 48, 3), np.uint8)).replace(b"pixi", b"irot"))
+
+
+def test_end_mark_of_a_thumbnail_or_second_jpeg_does_not_hide_a_truncated_image():
+    """Some OpenCV releases fill the missing part with gray."""
+    image = cv2.resize(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8), (200, 160))
+    whole, other = encode(".jpg", image), encode(".jpg", image[:16, :16])
+    comment = b"\xff\xfe" + struct.pack(">H", len(other) + 2) + other
+    expected = decode_image(whole)
+    with_thumbnail = whole[:2] + comment + whole[2:]
+    for content in (with_thumbnail, whole + other, with_thumbnail + bytes(100) + other):
+        np.testing.assert_array_equal(decode_image(content), expected)
+    half = len(whole) // 2
+    for content in (with_thumbnail[:-half], with_thumbnail[:-1], whole[:half] + other, whole[:half]):
+        with pytest.raises(DataError, match=r"not a readable image\."):
+            decode_image(content)
+
+
+@given(st.integers(1, 100), st.sampled_from([0, 1, 7]), st.booleans(), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_every_whole_jpeg_is_read(quality: int, restart: int, progressive: bool, optimize: bool):
+    rng = np.random.default_rng(quality)
+    image = rng.integers(0, rng.integers(2, 256), (*rng.integers(1, 70, 2), 3)).astype(np.uint8)
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, restart]
+    options += [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive), cv2.IMWRITE_JPEG_OPTIMIZE, int(optimize)]
+    content = cv2.imencode(".jpg", image, options)[1].tobytes()
+    assert decode_image(content + b"data of a camera").shape == image.shape
 
 
 def test_thumbnail_is_no_second_page():
