@@ -32,14 +32,26 @@ from adq_edge.core.reading import read_regular
 from adq_edge.core.text import number_of
 
 GOOD = "good"
-GOOD_NAMES = ("good", "ok", "normal", "okay", "pass", "defect_free", "no_defect", "non_defective")
-"""Names of a folder of normal images; any other folder of labeled images is a kind of defect."""
+GOOD_NAMES = (
+    "good",
+    "ok",
+    "normal",
+    "okay",
+    "pass",
+    "defect_free",
+    "no_defect",
+    "non_defective",
+    "anomaly_free",
+)
+"""Names of a folder of normal images, in any case, with `-` or a blank as well as `_`; any other folder of
+labeled images is a kind of defect."""
 
 MASK_FOLDERS = ("ground_truth", "groundtruth", "gt", "masks", "mask", "labels")
 MASK_ENDINGS = ("_mask", "_gt", "_ground_truth", "_label")
 EXPECTED = "CATEGORY/train/good and CATEGORY/test/good, /DEFECT; or good/ and bad/; or images of good parts"
 
-_TEST_NAMES = ("test", "test_public")
+_TRAIN_NAMES = ("train", "training")
+_TEST_NAMES = ("test", "test_public", "testing")
 _VALIDATION_NAMES = ("validation", "val", "valid")
 _NO_LABELS = "images without folders of labels: all are taken as normal"
 _ONLY_NORMAL = "normal images only: nothing to test on"
@@ -91,8 +103,13 @@ def subfolders(folder: Path) -> Dict[str, Path]:
 
 
 def is_category(folder: Path) -> bool:
-    """Return True if a folder has the folders of one category."""
-    if _is_visa(folder) or _named(folder, ("train", *_TEST_NAMES)):
+    """Return True if a folder has the folders of one category.
+
+    A folder named `test` or `good` may itself be a category: it then has a folder of normal training images.
+    """
+    if any(map(_has_training_set, subfolders(folder).values())):
+        return False
+    if _is_visa(folder) or _named(folder, (*_TRAIN_NAMES, *_TEST_NAMES)):
         return True
     return any(find_images(path) for path in _named(folder, GOOD_NAMES))
 
@@ -107,6 +124,10 @@ def is_below_dataset_masks(folder: Path) -> bool:
     """Return True if a folder is in the folder of masks of a category, or is that folder."""
     path = folder.resolve()
     return any(map(is_mask_folder, (path, *path.parents)))
+
+
+def _has_training_set(folder: Path) -> bool:
+    return _is_visa(folder) or any(_named(train, GOOD_NAMES) for train in _named(folder, _TRAIN_NAMES))
 
 
 def is_flat(folder: Path) -> bool:
@@ -124,7 +145,7 @@ def read_files(folder: Path) -> CategoryFiles:
     """
     if _is_visa(folder):
         return _read_visa(folder)
-    if _named(folder, ("train", *_TEST_NAMES)):
+    if _named(folder, (*_TRAIN_NAMES, *_TEST_NAMES)):
         return _read_split(folder)
     if _named(folder, GOOD_NAMES):
         return _read_classes(folder)
@@ -153,12 +174,16 @@ def masked_stem(mask: Path) -> Path:
 
 
 def _named(folder: Path, names: Tuple[str, ...]) -> List[Path]:
-    return [path for name, path in subfolders(folder).items() if name.lower() in names]
+    return [path for name, path in subfolders(folder).items() if _plain(name) in names]
 
 
 def is_good(name: str) -> bool:
     """Return True if a folder of this name holds normal images."""
-    return name.lower() in GOOD_NAMES
+    return _plain(name) in GOOD_NAMES
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_").replace(" ", "_")
 
 
 def is_mask_folder(folder: Path) -> bool:
@@ -170,7 +195,7 @@ def is_mask_folder(folder: Path) -> bool:
 
 def _read_split(folder: Path) -> CategoryFiles:
     notes: List[str] = []
-    train = [image for path in _named(folder, ("train",)) for image in _train_images(path, notes)]
+    train = [image for path in _named(folder, _TRAIN_NAMES) for image in _train_images(path, notes)]
     validation = _named(folder, _VALIDATION_NAMES)
     tests = _named(folder, _TEST_NAMES) or [path for path in validation if _has_defects(path)]
     test = [image for path in tests for image in _test_images(path, notes)]
@@ -192,7 +217,12 @@ def _train_images(folder: Path, notes: List[str]) -> List[Path]:
     good = [image for name, images in classes.items() if is_good(name) for image in images]
     others = {name: len(images) for name, images in classes.items() if images and not is_good(name)}
     if not good and not others:  # normal images without a folder of their own
-        return without_masks(find_images(folder))
+        found = find_images(folder)
+        images = without_masks(found)
+        if len(images) < len(found):
+            masks = number_of(found[len(images) :], "mask")
+            notes.append(f"{folder.name}/: {masks} beside the images; all images are taken as normal")
+        return images
     if others and not good:
         raise DataError(
             f"no folder of normal images here, but {_listed(others)}",

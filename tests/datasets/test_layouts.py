@@ -182,11 +182,37 @@ def test_good_images_alone_are_training_images(tmp_path: Path):
         assert ("all are taken as normal" in category.notes[0]) is (name == "a")
 
 
-@pytest.mark.parametrize("good", ["good", "Good", "ok", "OK", "normal", "NORMAL"])
+@pytest.mark.parametrize("good", ["good", "Good", "ok", "OK", "normal", "NORMAL", "Non-Defective", "anomaly free"])
 def test_name_of_the_good_class_is_recognized(tmp_path: Path, good: str):
     touch(tmp_path, f"part/train/{good}/*.png x2", f"part/test/{good}/*.png x2", "part/test/dent/000.png")
     category = only(read_dataset(tmp_path))
     assert (len(category.train), labels(category)) == (2, {"good": 2, "dent": 1})
+
+
+@pytest.mark.parametrize("name", ["test", "train", "good", "Normal", "validation", "masks"])
+def test_category_may_have_the_name_of_a_folder_within_categories(tmp_path: Path, name: str):
+    """The test images of a category named `good` were read as training images."""
+    for category in (name, "bottle"):
+        touch(tmp_path, f"{category}/train/good/*.png x3", f"{category}/test/good/*.png x2")
+        touch(tmp_path, f"{category}/test/{name}x/*.png x2")
+    for category in read_dataset(tmp_path).categories:
+        assert (len(category.train), labels(category)) == (3, {"good": 2, f"{name}x": 2})
+    assert {category.name for category in read_dataset(tmp_path).categories} == {name, "bottle"}
+    assert only(read_dataset(tmp_path / name)).name == name
+
+
+@pytest.mark.parametrize("name", ["test", "train", "validation", "data"])
+def test_kind_of_defect_may_have_the_name_of_a_folder_of_a_category(tmp_path: Path, name: str):
+    touch(tmp_path, "nut/train/good/*.png x3", "nut/test/good/*.png x2", f"nut/test/{name}/*.png x2")
+    assert labels(only(read_dataset(tmp_path))) == {"good": 2, name: 2}
+
+
+def test_masks_beside_training_images_are_told(tmp_path: Path):
+    """KolektorSDD2 labels its training images with masks only."""
+    touch(tmp_path, "ksdd/train/*.png x4", "ksdd/train/000_GT.png", "ksdd/train/001_GT.png")
+    category = only(read_dataset(tmp_path / "ksdd"))
+    assert len(category.train) == 4
+    assert category.notes[0] == "train/: 2 masks beside the images; all images are taken as normal"
 
 
 def test_test_folder_without_a_good_class_is_reported(tmp_path: Path):
