@@ -135,8 +135,6 @@ def _unsupported(header: ImageHeader) -> Optional[str]:
         return f"{header.format} file in CMYK, whose colors depend on a printer"
     if header.misread:
         return f"{header.bits}-bit {header.format} file {header.misread}, which OpenCV misreads"
-    if header.kind == "signed":
-        return f"{header.format} file with signed samples, which have no known scale"
     if header.channels > 4:
         return f"{header.format} file with {header.channels} channels"
     if header.bits > 8 and (header.format == "JPEG" or header.color):

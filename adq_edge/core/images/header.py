@@ -143,7 +143,7 @@ def _read_bmp(content: bytes) -> Optional[ImageHeader]:
         width, height, _, bits = _unpack("<HHHH", content, 18)
     else:
         width, height, _, bits = _unpack("<iiHH", content, 18)
-    return ImageHeader("BMP", width, abs(height), 4 if bits == 32 else 3)
+    return ImageHeader("BMP", width, abs(height), 4 if bits == 32 else 3, has_alpha=bits == 32)
 
 
 def _read_gif(content: bytes) -> Optional[ImageHeader]:

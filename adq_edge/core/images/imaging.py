@@ -22,6 +22,8 @@ from adq_edge.core.images.folders import find_images
 from adq_edge.core.images.mask_levels import defective_pixels
 from adq_edge.core.images.output_mark import WRITTEN_IMAGE, add_mark, describe_result_image
 
+_LARGEST_DEFECT = 0.9  # part of an image
+_LARGE_MASK_FIX = "Draw the defect in white on black, or remove the mask"
 _MASK_FIX = "Draw the defect, or remove the mask: its image is then left out of the pixel metrics"
 
 
@@ -71,6 +73,10 @@ def decode_image(content: bytes, where: Optional[Path] = None) -> np.ndarray:
         DataError: the content is not one whole image of a supported kind.
     """
     header = check_image(content, where)
+    if header.kind == "signed":
+        raise DataError(
+            "signed samples have no known scale", where=where, fix="Save it with 8 or 16 bits, unsigned"
+        )
     if header.bits > 8 or header.max_value is not None:
         # Not as RGB: OpenCV 5 exchanges bytes instead of channels in 16-bit TIFF files.
         pixels = decode(content, header, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR, where)
@@ -95,7 +101,8 @@ def read_mask(path: Union[str, Path], image_size: Optional[Tuple[int, int]] = No
 
     Raises:
         StorageError: the file cannot be read.
-        DataError: the file is not an image, its size differs from `image_size`, or no pixel is defective.
+        DataError: the file is not an image, its size differs from `image_size`, or no pixel or nearly every
+            pixel is defective.
     """
     path = Path(path)
     with storage_errors(path):
@@ -106,6 +113,9 @@ def read_mask(path: Union[str, Path], image_size: Optional[Tuple[int, int]] = No
     mask = np.logical_or.reduce(masks) if masks else np.zeros((1, 1), bool)
     if not mask.any():
         raise DataError("mask marks no pixel as defective", where=path, fix=_MASK_FIX)
+    if mask.mean() > _LARGEST_DEFECT:
+        what = f"mask marks {100 * mask.mean():.0f} % of the image as defective, as an inverted mask does"
+        raise DataError(what, where=path, fix=_LARGE_MASK_FIX)
     return np.asarray(mask)
 
 

@@ -133,7 +133,7 @@ def test_limit_can_be_changed(monkeypatch: pytest.MonkeyPatch):
         (tiff(bytes(range(128)), 16, 8, 8, photometric=0), "16-bit TIFF file where white is 0"),
         (tiff(bytes(384), 16, 8, 8, 3, 2, t284=2), "a plane for each color"),
         (tiff(bytes(256), 16, 8, 8, 2), "16-bit TIFF file with two channels"),
-        (tiff(bytes(64), 8, 8, 8, t339=2), "signed samples"),
+        (tiff(bytes(64), 8, 8, 8, t339=2), "signed samples have no known scale"),
         (tiff(bytes(range(256)), 8, 8, 8, 4, 2, t338=2), "a transparent part"),
     ],
 )

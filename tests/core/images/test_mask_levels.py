@@ -100,3 +100,17 @@ def test_folder_of_masks_is_united(tmp_path: Path):
 def test_mask_without_a_defect_is_refused(tmp_path: Path, kind: type):
     with pytest.raises(DataError, match=r"m\.png: mask marks no pixel as defective\. Draw the defect, or"):
         read_mask(write(tmp_path / "m.png", levels(0, kind)))
+
+
+@pytest.mark.parametrize("inside", [slice(20, 30), slice(0, 0)], ids=["inverted", "all white"])
+def test_mask_of_nearly_the_whole_image_is_refused(tmp_path: Path, inside: slice):
+    inverted = np.full((64, 64), 255, np.uint8)
+    inverted[inside, 20:30] = 0
+    with pytest.raises(DataError, match=r"marks (98|100) % of the image as defective, as an inverted mask"):
+        read_mask(write(tmp_path / "m.png", inverted))
+
+
+def test_alpha_of_a_bmp_marks_the_defect(tmp_path: Path):
+    """OpenCV writes BMP with alpha; without its alpha a white drawing covers the image."""
+    drawing = np.dstack([np.full((64, 64, 3), 255, np.uint8), levels(255)])
+    np.testing.assert_array_equal(read_mask(write(tmp_path / "m.bmp", drawing)), TRUTH)
