@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
 from typer import Argument, Option
 
+from adq_edge.core.limits import MOST_THREADS
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, DEFAULT_SOURCE
 from adq_edge.core.runtimes import RUNTIMES
 
@@ -80,7 +81,10 @@ ResultFile = Annotated[
     ),
 ]
 Threads = Annotated[
-    Optional[int], Option(metavar=COUNT, min=1, help="Number of CPU threads. Default: all that are allowed.")
+    Optional[int],
+    Option(
+        metavar=COUNT, min=1, max=MOST_THREADS, help="Number of CPU threads. Default: all that are allowed."
+    ),
 ]
 
 Calib = Annotated[

@@ -14,8 +14,13 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from adq_edge.core.errors import AdqError
+
 ROOT = Path("/")
 """The folder that contains `proc` and `sys`; tests replace it."""
+
+MOST_THREADS = 1024
+"""The largest number of CPU threads that may be asked for; a runtime starts as many as it is told."""
 
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _PERIOD_US = 100_000
@@ -42,6 +47,18 @@ class MemoryLimit:
 
     total_mb: float
     available_mb: float
+
+
+def check_threads(threads: Optional[int]) -> None:
+    """Check a number of CPU threads; None stands for the default.
+
+    Raises:
+        AdqError: it is not a whole number of 1 to `MOST_THREADS`.
+    """
+    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MOST_THREADS):
+        raise AdqError(
+            f"is {threads!r:.20}", where="threads", fix=f"Use 1 to {MOST_THREADS}, or None for all"
+        )
 
 
 def usable_processors() -> List[int]:

@@ -220,7 +220,7 @@ def _train_images(folder: Path, notes: List[str]) -> List[Path]:
         found = find_images(folder)
         images = without_masks(found)
         if len(images) < len(found):
-            masks = number_of(found[len(images) :], "mask")
+            masks = number_of(len(found) - len(images), "mask")
             notes.append(f"{folder.name}/: {masks} beside the images; all images are taken as normal")
         return images
     if others and not good:

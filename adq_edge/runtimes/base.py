@@ -10,6 +10,7 @@ import numpy as np
 
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import AdqError, EngineError, first_line
+from adq_edge.core.limits import check_threads
 
 _READ_IMAGES = "Read images with load_image of adq_edge.core.images.imaging"
 _UINT8, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
@@ -52,7 +53,10 @@ class Engine(abc.ABC):
     Args:
         path: the engine file.
         sidecar: the sidecar of the engine file.
-        threads: number of CPU threads; all by default.
+        threads: number of CPU threads, 1 to 1024; all by default.
+
+    Raises:
+        AdqError: an impossible number of threads.
     """
 
     runtime: str
@@ -62,6 +66,7 @@ class Engine(abc.ABC):
     fix: ClassVar[str] = "Build it again with the installed runtime: adq-edge build BUNDLE"
 
     def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
+        check_threads(threads)
         self.path = path
         self.sidecar = sidecar
         self.threads = threads

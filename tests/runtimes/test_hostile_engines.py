@@ -64,6 +64,12 @@ def hide_weights_outside(graph: onnx.GraphProto) -> None:
     graph.node.append(helper.make_node("If", ["brightest"], ["unused"], then_branch=inner, else_branch=inner))
 
 
+def make_inner_cycle(graph: onnx.GraphProto) -> None:
+    nodes = [helper.make_node("Neg", ["b"], ["a"]), helper.make_node("Neg", ["a"], ["b"])]
+    inner = helper.make_graph(nodes, "inner", [], [])
+    graph.node.append(helper.make_node("If", ["brightest"], ["unused"], then_branch=inner, else_branch=inner))
+
+
 FILES: Dict[str, Any] = {
     "empty": (b"", "is not an ONNX file"),
     "text": (b"# my engine\nsee README\n" * 9, "is not an ONNX file"),
@@ -93,6 +99,8 @@ FILES: Dict[str, Any] = {
     ),
     "custom operator": (edited(add_custom_operator), "Sharpen|fully converted"),
     "weights in another file": (edited(put_weights_outside), "keeps its weights in other files"),
+    "cycle": (edited(lambda graph: graph.node[1].input.append("mean")), "uses 'mean' before it is computed"),
+    "cycle in a subgraph": (edited(make_inner_cycle), "uses 'b' before it is computed"),
     "hidden weights in another file": (edited(hide_weights_outside), "keeps its weights in other files"),
 }
 
@@ -177,3 +185,10 @@ def test_wrong_images_are_refused_in_one_line(tmp_path: Path, images: Any):
         with pytest.raises(EngineError, match=r"takes uint8 \[N, 32, 32, 3\] images|without images"):
             engine.run(images)
         assert engine.run(np.asfortranarray(IMAGE)).scores.shape == (1,)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**6, 2.5, "2"])
+def test_impossible_number_of_threads_is_refused(tmp_path: Path, threads: Any):
+    """ONNX Runtime would start a million threads."""
+    with pytest.raises(AdqError, match=r"threads: is .* Use 1 to 1024"):
+        load_engine(write_engine(tmp_path / "tiny.onnx"), threads=threads)

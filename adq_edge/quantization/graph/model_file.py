@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Iterable, Iterator, Tuple
+from typing import Any, Iterable, Iterator, Optional, Set, Tuple
 
 import onnx
 
@@ -18,7 +18,7 @@ def parse_model(content: bytes) -> onnx.ModelProto:
     """Return the model in the content of an ONNX file.
 
     Raises:
-        ValueError: not an ONNX file, or its weights are in other files.
+        ValueError: not an ONNX file, its nodes are not in order, or its weights are in other files.
     """
     try:
         model = onnx.load_model_from_string(content)
@@ -28,9 +28,33 @@ def parse_model(content: bytes) -> onnx.ModelProto:
         raise ValueError("is not an ONNX file with a graph")
     if not all(isinstance(name, str) for name in _names(model.graph)):  # protobuf returns bytes
         raise ValueError("is not a valid ONNX model (a name is not UTF-8)")
+    early = _find_early_use(model.graph, set())
+    if early is not None:
+        raise ValueError(f"is not a valid ONNX model (a node uses {early!r} before it is computed)")
     if any(map(_is_outside, _tensors(model))):
         raise ValueError("keeps its weights in other files, which its hash does not cover")
     return model
+
+
+def _find_early_use(graph: onnx.GraphProto, outside: Set[str]) -> Optional[str]:
+    """Return the first name that a node uses before it is computed; None if there is none.
+
+    OpenVINO never ends on a graph with a cycle. Nodes in order have none.
+
+    Args:
+        graph: a graph or subgraph.
+        outside: the names of the graphs around a subgraph.
+    """
+    known = outside | {"", *(item.name for item in (*graph.input, *graph.initializer))}
+    known.update(item.values.name for item in graph.sparse_initializer)
+    for node in graph.node:
+        early = next((name for name in node.input if name not in known), None)
+        inner = (item.g for item in node.attribute if item.HasField("g"))
+        early = early or next(filter(None, (_find_early_use(each, known) for each in inner)), None)
+        if early is not None:
+            return early
+        known.update(node.output)
+    return None
 
 
 def check_model(model: onnx.ModelProto) -> None:
