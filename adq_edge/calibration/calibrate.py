@@ -23,6 +23,7 @@ from adq_edge.core.errors import CalibrationError
 from adq_edge.core.limits import usable_cpus
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
 from adq_edge.core.plugins import plugin_errors
+from adq_edge.core.text import number_of
 from adq_edge.core.version import __version__
 from adq_edge.quantization.equalization import channel_groups, equalization_scales, equalize
 from adq_edge.quantization.float_model import FloatModel
@@ -161,7 +162,8 @@ def _checked_images(source: CalibrationSource, size: Tuple[int, int]) -> Iterato
             count += 1
             yield np.ascontiguousarray(array)
     if count != len(source):
-        raise CalibrationError(f"source {source.name!r} gave {count} images, but its length is {len(source)}")
+        given = number_of(count, "image")
+        raise CalibrationError(f"source {source.name!r} gave {given}, but its length is {len(source)}")
 
 
 def _compute_range(spec: str, calibrator: Calibrator, histogram: Histogram) -> Tuple[float, float]:

@@ -138,7 +138,7 @@ def test_unsuitable_source_is_rejected_and_file_name_is_valid(fresh: Bundle):
     for images, complaint in (
         ([good.astype(np.float32)], "gave an image of float32"),
         ([good[:-1]], r"It must be uint8 \(64, 64, 3\)"),
-        ([good], "gave 1 images, but its length is 2"),
+        ([good], "gave 1 image, but its length is 2"),
         ([good.tolist()], "gave an image of int64"),
     ):
         with pytest.raises(CalibrationError, match=complaint):
