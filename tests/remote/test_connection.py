@@ -25,6 +25,7 @@ from adq_edge.remote.errors import HostError, agent_error
 from adq_edge.remote.installation import install
 from adq_edge.remote.jobs import Job, Step, job_error, run_job
 from adq_edge.remote.replies import Content, Reply
+from adq_edge.remote.ssh import agent_source
 from adq_edge.remote.transfer import hash_files, send
 from factories.sshd import SshServer, open_board, run_sshd, wait_for
 from factories.wheels import make_wheel
@@ -150,7 +151,8 @@ def test_output_of_the_login_shell_is_ignored(server: SshServer):
 
 @pytest.mark.parametrize(("answer", "missing"), [('{"bytes": 0}', "missing"), ('{"missing": []}', "bytes")])
 def test_incomplete_reply_is_rejected(server: SshServer, answer: str, missing: str):
-    server.put_python(f"#!/bin/sh\necho 'adq-edge agent on Python 3.8'\necho '{answer}'\nsleep 60\n")
+    read = f"head -c {len(agent_source())} > /dev/null\nread request"
+    server.put_python(f"#!/bin/sh\necho 'adq-edge agent on Python 3.8'\n{read}\necho '{answer}'\nsleep 60\n")
     with connected("board", []) as board, pytest.raises(
         HostError, match=f"^board: its reply is not valid: it has no '{missing}'"
     ):
