@@ -30,16 +30,15 @@ $(VENV)/.demo $(VENV)/.complete $(VENV)/.dev: pyproject.toml constraints.txt
 demo: $(VENV)/.demo
 	$(RUN)/adq-edge demo $(if $(DATA),--data '$(DATA)')
 
-# A process for each folder, folders with the most test code first. Three at a time on two cores, of one thread each:
-# many tests wait for processes and boards. A process that has run torch, ONNX Runtime, OpenVINO and hundreds of
-# subprocesses was ended by the kernel (SIGSEGV); no folder alone ever was. pytest-xdist keeps a worker for many
-# folders, and hangs when it has to replace one. Costly fixtures are made once for all processes, in a folder of this
-# run. Exit code 5: no test is selected.
+# A process for each folder, folders with the most test code first, two at a time, of one thread each.
+# A process that has run torch, ONNX Runtime, OpenVINO and hundreds of subprocesses was ended by the kernel (SIGSEGV);
+# no folder alone ever was. pytest-xdist keeps a worker for many folders, and hangs when it has to replace one. Costly
+# fixtures are made once for all processes, in a folder of this run. Exit code 5: no test is selected.
 define run_tests
 	@shared=$$(mktemp -d); trap 'rm -rf "$$shared"' EXIT; export ADQ_EDGE_TEST_SHARED="$$shared" OMP_NUM_THREADS=1; \
 	find tests -name 'test_*.py' -exec wc -c {} + | \
 		awk 'sub("/[^/]*$$", "", $$2) {bytes[$$2] += $$1} END {for (folder in bytes) print bytes[folder], folder}' | \
-		sort -rn | cut -d ' ' -f 2 | xargs -P 3 -n 1 \
+		sort -rn | cut -d ' ' -f 2 | xargs -P 2 -n 1 \
 		sh -c 'output=$$($(RUN)/python -m pytest -q -m "$(1)" $$0/test_*.py 2>&1); code=$$?; \
 		echo "$$0"; echo "$$output"; [ $$code = 0 ] || [ $$code = 5 ]'
 endef

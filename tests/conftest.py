@@ -18,36 +18,40 @@ sys.path.append(str(REPOSITORY))  # for benchmarks/ and tools/, which the packag
 
 
 SLOW_FILES = frozenset(
-    (
-        *(
-            "test_analyze",
-            "test_bench",
-            "test_build",
-            "test_calibrate",
-            "test_cli",
-            "test_compare",
-            "test_demo",
-        ),
-        *(
-            "test_equalization",
-            "test_models",
-            "test_options",
-            "test_qat",
-            "test_qdq",
-            "test_reverse_distillation",
-        ),
-        *(
-            "test_search",
-            "test_strong_typing",
-            "test_study",
-            "test_synthetic",
-            "test_tensorrt",
-            "test_training",
-        ),
+    {
+        "test_analyze",
+        "test_bench",
+        "test_board_replies",
+        "test_build",
+        "test_calibrate",
+        "test_cli",
+        "test_compare",
+        "test_connection",
+        "test_demo",
+        "test_demo_teacher",
+        "test_disk_faults",
+        "test_export",
+        "test_failures",
+        "test_fuzz",
+        "test_installation",
+        "test_interruption",
+        "test_jobs",
+        "test_kill",
+        "test_options",
+        "test_peers",
+        "test_privacy",
+        "test_qat",
+        "test_reverse_distillation",
+        "test_search",
+        "test_strong_typing",
+        "test_study",
+        "test_tensorrt",
+        "test_training",
+        "test_transaction",
         "test_uninformed_students",
-    )
+    }
 )
-"""Files of tests that take more than 15 s of CPU time each, without `.py`."""
+"""Files of tests that take more than 10 s each on two cores, without `.py`."""
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:

@@ -158,7 +158,7 @@ class Sidecar(Record):
 def sidecar_path(engine: Path) -> Path:
     """Return the path of an engine's sidecar; of a link without a sidecar, that of the engine behind it."""
     beside = engine.with_name(engine.name + SIDECAR_SUFFIX)
-    if engine.is_symlink() and not os.path.lexists(str(beside)):
+    if os.path.islink(str(engine)) and not os.path.lexists(str(beside)):
         real = engine.resolve()
         return real.with_name(real.name + SIDECAR_SUFFIX)
     return beside
