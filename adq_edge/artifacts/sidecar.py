@@ -156,11 +156,16 @@ class Sidecar(Record):
 
 
 def sidecar_path(engine: Path) -> Path:
-    """Return the path of an engine's sidecar; of a link without a sidecar, that of the engine behind it."""
+    """Return the path of an engine's sidecar; of a link without a sidecar, that of the engine behind it.
+
+    Raises:
+        StorageError: the path cannot be looked up, for example because its name is too long.
+    """
     beside = engine.with_name(engine.name + SIDECAR_SUFFIX)
-    if os.path.islink(str(engine)) and not os.path.lexists(str(beside)):
-        real = engine.resolve()
-        return real.with_name(real.name + SIDECAR_SUFFIX)
+    with storage_errors(engine):  # a name that is too long
+        if engine.is_symlink() and not os.path.lexists(str(beside)):
+            real = engine.resolve()
+            return real.with_name(real.name + SIDECAR_SUFFIX)
     return beside
 
 
