@@ -89,7 +89,7 @@ def with_output(command: Callable[..., Optional[Output]]) -> Callable[..., None]
         if output is not None:
             show_output(output, asked)
 
-    run.__signature__ = _signature(command)  # type: ignore[attr-defined]
+    run.__signature__ = _signature(command)  # type: ignore[attr-defined]  # read by typer, unknown to mypy
     return run
 
 

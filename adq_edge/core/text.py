@@ -23,7 +23,8 @@ _MARK = "..."
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 _SHORT.maxlevel = 3
-_SHORT.repr_tuple = _SHORT.repr_list  # type: ignore[method-assign, assignment]  # JSON lists are read as tuples
+# Records read JSON lists as tuples; messages show the list of the file. mypy forbids replacing a method.
+_SHORT.repr_tuple = _SHORT.repr_list  # type: ignore[method-assign, assignment]
 
 
 def printable(text: str, limit: int = LONGEST) -> str:

@@ -93,7 +93,7 @@ def own_calibrator(release: Release, kind: OwnCalibrator, images: np.ndarray) ->
     if TYPE_CHECKING:
         from tensorrt import IInt8LegacyCalibrator as Base  # the base with the most methods
     else:
-        Base = bases[kind]  # noqa: N806
+        Base = bases[kind]  # noqa: N806  # a class, as in the branch above
     feeder = _Feeder(images)
 
     class Calibrator(Base):  # type: ignore[misc] # no stubs come with TensorRT
