@@ -22,7 +22,7 @@ _MOST_CONTAINERS = 2**20
 _MOST_VALUES = 2 * 10**6
 """Each takes up to 4 us to check. An engine's recording of one hour at 10 Hz has 500,000."""
 _DIGITS_AS_ZEROS = bytes(ord("0" if chr(code).isdigit() and code < 128 else " ") for code in range(256))
-_LARGEST_INTEGER = 2**63 - 1
+LARGEST_INTEGER = 2**63 - 1
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
@@ -136,7 +136,7 @@ def _has_long_integer(content: bytes) -> bool:
 
 
 def _integer(text: str) -> int:
-    if len(text) > 20 or abs(int(text)) > _LARGEST_INTEGER:
+    if len(text) > 20 or abs(int(text)) > LARGEST_INTEGER:
         raise ValueError(f"{text[:20]}... is too large for an integer")
     return int(text)
 

@@ -20,7 +20,7 @@ import torch
 
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.files import atomic_path, settle
-from adq_edge.core.reading import open_regular, require_uncompressed
+from adq_edge.core.reading import LARGEST_INTEGER, open_regular, require_uncompressed
 
 LARGEST = 8 * 2**30
 """Bytes of a torch file."""
@@ -119,7 +119,7 @@ def _check_calls(file: IO[bytes], path: Path) -> None:
 
 
 def _check_values(content: Mapping[str, Any], path: Path) -> None:
-    """Check that the content is a tree of bounded size, and that no tensor is larger than its data.
+    """Check that the content is a bounded tree of bounded integers, and no tensor is larger than its data.
 
     A shared container counts at each place, so one that contains itself exceeds the bound as well.
     """
@@ -136,6 +136,9 @@ def _check_values(content: Mapping[str, Any], path: Path) -> None:
             _check_tensor(name, value, path)
         elif isinstance(value, (dict, list, tuple, set)):
             waiting.append(_children(value))
+        elif isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+            what = f"{name!r} is an integer of {value.bit_length()} bits"
+            raise CheckpointError(what, where=path, fix="Give a trained checkpoint")
     raise CheckpointError("holds too many values", where=path, fix="Give a trained checkpoint")
 
 

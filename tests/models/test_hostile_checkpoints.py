@@ -87,8 +87,12 @@ def _little_memory():
         (Call(os.getpid), "pickled code, which is never run"),
         (laughs(), "holds too many values"),
         (cycle(), "holds too many values"),
+        ([10**400], "is an integer of 1329 bits"),
     ],
-    ids=["expanded", "meta", "sparse", "complex", "bytearray", "call", "counter", "code", "laughs", "cycle"],
+    ids=[
+        *("expanded", "meta", "sparse", "complex", "bytearray", "call"),
+        *("counter", "code", "laughs", "cycle", "integer"),
+    ],
 )
 def test_values_that_take_memory_without_data_are_refused(
     tmp_path: Path, value, complaint: str, zipped: bool

@@ -11,7 +11,7 @@ A recorder's reported cost excludes the CPU time of the service.
 from __future__ import annotations
 
 import importlib
-import math
+import sys
 import time
 from typing import Any, List, Mapping, Optional, Tuple
 
@@ -113,6 +113,8 @@ def _entry(mapping: Any, name: str) -> Any:
 def _number(mapping: Any, name: str) -> Optional[float]:
     """Return a finite number of a dictionary; None for any other value."""
     value = _entry(mapping, name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not -sys.float_info.max <= value <= sys.float_info.max:  # math.isfinite raises for long integers
         return None
     return float(value)
