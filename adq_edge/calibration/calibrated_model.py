@@ -127,7 +127,7 @@ def _round_weights(model: FloatModel, source: CalibrationSource, bundle: Bundle,
     digest.update(source.fingerprint().encode())
     digest.update(__version__.encode())
     key, path = digest.hexdigest(), (bundle.ranges_folder / file_name("weights", source)).with_suffix(".npz")
-    kept = _read_weights(path, key)
+    kept = read_weights(path, key, model)
     if kept is not None:
         return kept
     operators = model.region.operators
@@ -154,8 +154,8 @@ def _write_weights(path: Path, key: str, rounded: Rounding) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def _read_weights(path: Path, key: str) -> Optional[Rounding]:
-    """Read rounded weights; None if the key of model and images differs or the file is damaged."""
+def read_weights(path: Path, key: str, model: FloatModel) -> Optional[Rounding]:
+    """Read a model's rounded weights; None if the key of model and images differs or the file is damaged."""
     try:
         with open_regular(path, _LARGEST_WEIGHTS) as file:
             require_uncompressed(file)
@@ -163,8 +163,25 @@ def _read_weights(path: Path, key: str) -> Optional[Rounding]:
                 if str(arrays[_KEY]) != key:
                     return None
                 names = [name[len("levels:") :] for name in arrays.files if name.startswith("levels:")]
-                return {
+                rounded = {
                     name: RoundedWeight(arrays[f"levels:{name}"], arrays[f"scales:{name}"]) for name in names
                 }
     except Exception:  # numpy and zipfile raise nearly any kind for damaged files
         return None
+    return rounded if _fits(rounded, model) else None
+
+
+def _fits(rounded: Rounding, model: FloatModel) -> bool:
+    """Return True if each rounded weight has the type, shape and channels of a weight of the model."""
+    nodes = {operator.node.name: operator.node for operator in model.region.operators}
+    for name, (levels, scales) in rounded.items():
+        node = nodes.get(name)
+        weight = None if node is None else model.index.constant(node.input[1])
+        if node is None or weight is None or levels.dtype != np.int8 or levels.shape != weight.shape:
+            return False
+        channels = weight.shape[OUTPUT_AXIS[node.op_type]]
+        if scales.dtype != np.float32 or scales.shape != (channels,) or not (scales > 0).all():
+            return False
+        if not np.isfinite(scales).all():
+            return False
+    return True

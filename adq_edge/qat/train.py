@@ -127,7 +127,7 @@ def train_quantized(
     )
     path = workspace.CHECKPOINTS / f"{base.name.split('.')[0]}-qat-{arithmetic.value}.pt"
     path = path if output is None else Path(output)
-    earlier = _find_resumable(path, settings, resume)
+    earlier = find_resumable(path, settings, resume)
     with state_errors(path):
         records = [] if earlier is None else [EpochRecord(**row) for row in earlier.training[STATE]["log"]]
     done = len(records)
@@ -200,8 +200,13 @@ def _train(
     return trainer.records
 
 
-def _find_resumable(output: Path, settings: QatSettings, resume: bool) -> Optional[Checkpoint]:
-    """Return the checkpoint at `output` if it can be resumed with these settings, else None."""
+def find_resumable(output: Path, settings: QatSettings, resume: bool) -> Optional[Checkpoint]:
+    """Return the earlier training at `output` to continue from; None to start from the beginning.
+
+    Raises:
+        StorageError: `output` cannot be read or written to.
+        CheckpointError: the file is not a checkpoint of quantization-aware training, or has other settings.
+    """
     require_writable(output)
     require_log(output)
     if not output.exists():

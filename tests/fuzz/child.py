@@ -19,7 +19,7 @@ import unicodedata
 from pathlib import Path
 from typing import Dict
 
-from fuzz.targets import Target, targets
+from fuzz.targets import READ, REFUSED, Target, targets
 
 MOST_BYTES = 2 * 2**30
 """Memory that a reader may take beyond that of the loaded libraries."""
@@ -41,9 +41,6 @@ def write_case(samples: Path, kinds: Dict[str, Target], folder: Path, seed: str,
     return kind
 
 
-READ, REFUSED = "read", "refused"
-
-
 def run_case(target: Target, folder: Path) -> str:
     """Read the mutated file; return READ or REFUSED, or the text of a fault."""
     from adq_edge.core.errors import AdqError
@@ -51,7 +48,8 @@ def run_case(target: Target, folder: Path) -> str:
     name = (folder / "case").read_text()
     before, outcome = (folder / name).read_bytes(), READ
     try:
-        target.read(folder, name)
+        if target.read(folder, name) is False:
+            outcome = REFUSED
     except AdqError as error:
         text = str(error)
         if len(text) > 3000 or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):

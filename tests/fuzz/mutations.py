@@ -129,17 +129,17 @@ def mutate_json(content: bytes, chance: random.Random) -> bytes:
     return text.encode(codec, "surrogatepass")
 
 
-def _places(value: Any, found: List[Any]) -> None:
+def find_places(value: Any, found: List[Any]) -> None:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         found.append((value, key))
-        _places(item, found)
+        find_places(item, found)
 
 
 def change_value(document: Any, chance: random.Random) -> Any:
     """Return a tree of dictionaries and lists with one value, key or type changed."""
     places: List[Any] = []
-    _places(document, places)
+    find_places(document, places)
     if not places or chance.random() < 0.02:
         return chance.choice(SCALARS)
     container, key = chance.choice(places)

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Counter, Dict, List, NamedTuple, Optional, Tuple
 
-from fuzz.child import READ, REFUSED, write_case
-from fuzz.targets import targets
+from fuzz.child import write_case
+from fuzz.targets import READ, REFUSED, targets
 
 _SECONDS = 10.0
 """Longest time of one case; the first one also loads the libraries."""

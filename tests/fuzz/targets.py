@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import json
 import random
 import shutil
 import zlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Tuple
+from typing import Callable, Dict, Tuple
 
-from fuzz.mutations import change_value, mutate_archive, mutate_bytes, mutate_json
+from fuzz.mutations import mutate_archive, mutate_bytes, mutate_json
+from fuzz.torch_files import mutate_torch_file
+from fuzz.trainings import resume_qat, resume_training, write_trainings
 
+READ, REFUSED = "read", "refused"
 Mutation = Callable[[bytes, random.Random], bytes]
 
 
@@ -24,7 +26,8 @@ class Target:
     Attributes:
         files: names of the files to mutate, relative to the sample folder; one is chosen.
         mutate: the mutation of the content.
-        read: the reader; it gets the folder of the case and the name of the mutated file.
+        read: the reader; it gets the folder of the case and the name of the mutated file. It returns False
+            if it ignores the file, for a file that is made again when it is damaged.
         folder: the folder of the samples that the reader needs, relative to the sample folder.
     """
 
@@ -41,12 +44,11 @@ def write_samples(folder: Path, bundle: Path) -> None:
         folder: an empty folder.
         bundle: a bundle of the tiny method, with its checkpoint `../parts.pt`.
     """
-    import torch
-
     from adq_edge.artifacts.precision_plan import Plan
     from adq_edge.builders.build import build
     from adq_edge.core.options import Precision
     from adq_edge.core.options import Target as Target_
+    from adq_edge.models.teacher import DEMO_TEACHER
     from adq_edge.quantization.calibration_cache import CalibrationAlgorithm, write_calibration_cache
     from factories import results as make
     from factories.images import write_dataset
@@ -66,12 +68,12 @@ def write_samples(folder: Path, bundle: Path) -> None:
     Plan("0" * 64, Target_.X86, ("layer1", "layer2")).write(texts / "plan.json")
     study = {"data": str(folder / "data" / "parts"), "methods": {"stfpm": {"epochs": 1}}, "devices": ["cpu"]}
     (texts / "study.json").write_text(json.dumps({**study, "seconds": 1.0, "output": "study"}))
-    state = {
-        "conv1.weight": torch.ones(2, 3),
-        "conv1.bias": torch.ones(2),
-        "layer1.0.conv1.weight": torch.ones(2, 2),
-    }
-    torch.save(state, texts / "teacher.pth")
+    (folder / "teacher").mkdir()
+    shutil.copy(DEMO_TEACHER, folder / "teacher" / "teacher.pth")
+    recording = make.engine("int8", board=make.recording(2.0))
+    make.write(folder / "recording", make.bench_report([recording]), evaluated=False)
+    write_rounding_key(folder / "bundle" / "parts")
+    write_trainings(folder / "training", folder / "data" / "parts")
 
 
 def _write_visa(folder: Path) -> None:
@@ -101,7 +103,7 @@ def targets(samples: Path) -> Dict[str, Target]:
         "weights": Target(
             _names(samples, "bundle/parts/ranges", "*.npz"), mutate_archive, _weights, "bundle/parts"
         ),
-        "checkpoint": Target(("bundle/parts.pt",), _mutate_checkpoint, _checkpoint, "bundle"),
+        "checkpoint": Target(("bundle/parts.pt",), mutate_torch_file, _checkpoint, "bundle"),
         "image": Target(_names(samples, "data", "parts/*/test/spot/*.png"), mutate_bytes, _image, "data"),
         "mask": Target(_names(samples, "data", "parts/*/ground_truth/*/*.png"), mutate_bytes, _mask, "data"),
         "dataset": Target(_names(samples, "data", "parts/*/*/*/*.png"), mutate_bytes, _dataset, "data"),
@@ -110,7 +112,10 @@ def targets(samples: Path) -> Dict[str, Target]:
         "cache": Target(("text/calibration.cache",), mutate_bytes, _cache, "text"),
         "plan": Target(("text/plan.json",), mutate_json, _plan, "text"),
         "study": Target(("text/study.json",), mutate_json, _study, "text"),
-        "teacher": Target(("text/teacher.pth",), mutate_archive, _teacher, "text"),
+        "recording": Target(_names(samples, "recording", "*.json"), mutate_json, _report, "recording"),
+        "teacher": Target(("teacher/teacher.pth",), mutate_torch_file, _teacher, "teacher"),
+        "training": Target(("training/training.pt",), mutate_torch_file, resume_training, "training"),
+        "qat": Target(("training/qat.pt",), mutate_torch_file, resume_qat, "training"),
     }
     return {name: target for name, target in found.items() if target.files}
 
@@ -160,63 +165,22 @@ def _ranges(folder: Path, name: str) -> None:
     equalize(model, ranges.equalization)
 
 
-def _weights(folder: Path, name: str) -> None:
-    from adq_edge.calibration.calibrated_model import _read_weights
+def write_rounding_key(bundle: Path) -> None:
+    """Write the key of a bundle's rounded weights to a file beside them."""
+    import numpy as np
 
-    _read_weights(folder / name, "0" * 64)
-
-
-def _mutate_checkpoint(content: bytes, chance: random.Random) -> bytes:
-    """Return a checkpoint with changed values or tensors, or a changed archive."""
-    import torch
-
-    if chance.random() < 0.5:
-        return mutate_archive(content, chance)
-    document = _with_lists(torch.load(io.BytesIO(content), weights_only=True))
-    for _ in range(chance.choice((1, 1, 2))):
-        if chance.random() < 0.6:
-            part = chance.choice(("config", "training", "config", "training", "arch", "version"))
-            document[part] = change_value({part: document.get(part)}, chance)
-            document[part] = document[part].get(part) if isinstance(document[part], dict) else document[part]
-        else:
-            weights = document["model"]
-            name = chance.choice(sorted(weights))
-            weights[name] = chance.choice(_TENSORS)(weights[name])
-    written = io.BytesIO()
-    torch.save(document, written, _use_new_zipfile_serialization=chance.random() < 0.7)
-    return written.getvalue()
+    (weights,) = (bundle / "ranges").glob("*.npz")
+    with np.load(weights) as arrays:
+        weights.with_suffix(".key").write_text(str(arrays["key"]))
 
 
-_TENSORS: Tuple[Callable[[Any], Any], ...] = (
-    *(
-        lambda t: t.double(),
-        lambda t: t.half(),
-        lambda t: t.long(),
-        lambda t: t.bool(),
-        lambda t: t.flatten(),
-    ),
-    *(
-        lambda t: t * float("nan"),
-        lambda t: t / 0,
-        lambda t: -t.abs(),
-        lambda t: t * 0,
-        lambda t: t[..., None],
-    ),
-    *(
-        lambda t: t.to("meta"),
-        lambda t: t.to_sparse(),
-        lambda t: t.float() + 1j,
-        lambda t: None,
-        lambda t: "x",
-    ),
-    *(lambda t: t.flatten()[:1].expand(2**33), lambda t: t.flatten()[:0], lambda t: [t], lambda t: {"t": t}),
-)
+def _weights(folder: Path, name: str) -> bool:
+    from adq_edge.artifacts.bundle import open_bundle
+    from adq_edge.calibration.calibrated_model import read_weights
+    from adq_edge.quantization.float_model import FloatModel
 
-
-def _with_lists(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_lists(item) for key, item in value.items()}
-    return [_with_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
+    model = FloatModel.load(open_bundle(folder / "bundle" / "parts"))
+    return read_weights(folder / name, (folder / name).with_suffix(".key").read_text(), model) is not None
 
 
 def _checkpoint(folder: Path, name: str) -> None:
