@@ -180,15 +180,23 @@ class Board:
             raise StoppedError
 
     @contextlib.contextmanager
-    def requests_after_stop(self) -> Iterator[None]:
-        """Allow requests after the user has ended the run, with at most 5 s to reconnect."""
+    def last_requests(self) -> Iterator[None]:
+        """Allow requests after the run has ended here: at most 5 s to reconnect, and 30 s in all.
+
+        Raises:
+            StoppedError: the requests took longer.
+        """
         before = self._stop, self._patience, self._silence
         self._stop, self._patience = threading.Event(), min(self._patience, _STOP_SECONDS)
         self._silence, self._stopped_at = min(self._silence, 2 * _STOP_SECONDS), None
+        limit = threading.Timer(5 * _STOP_SECONDS, self._stop.set)
+        limit.daemon = True
+        limit.start()
         try:
             yield
         finally:
-            self._stop, self._patience, self._silence = before
+            limit.cancel()
+            (self._stop, self._patience, self._silence), self._stopped_at = before, None
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -10,7 +10,7 @@ import time
 from typing import Callable, Dict, Optional, Sequence, Set
 
 from adq_edge.core.text import printable
-from adq_edge.remote.errors import ConnectionLostError, HostError
+from adq_edge.remote.errors import ConnectionLostError, HostError, InvalidReplyError
 from adq_edge.remote.replies import reply_error
 
 SILENCE_SECONDS = 120.0
@@ -207,7 +207,7 @@ class Channel:
         del self._messages[:-_KEPT_MESSAGES]
         if self._message_bytes > _MOST_MESSAGES:
             what = f"sent more than {_MOST_MESSAGES >> 20} MiB of error messages"
-            raise HostError(what, where=self._host, fix="Check what its .bashrc and ssh print")
+            raise InvalidReplyError(what, where=self._host, fix="Check what its .bashrc and ssh print")
 
     def _lost(self, reason: str = "") -> ConnectionLostError:
         self._is_lost = True

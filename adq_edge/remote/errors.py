@@ -23,6 +23,10 @@ class ConnectionLostError(HostError):
     """A connection failed; a later attempt may succeed."""
 
 
+class InvalidReplyError(HostError):
+    """A board sent something that the agent never sends."""
+
+
 class StoppedError(Exception):
     """The user ended the run; not an error of a board."""
 

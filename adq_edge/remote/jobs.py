@@ -10,8 +10,16 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, Iterator, Mapping, Optional, Tuple
 
+from adq_edge.core.errors import AdqError
 from adq_edge.remote.board import Board
-from adq_edge.remote.errors import HostError, StoppedError, disk_full, is_disk_full_error, last_error
+from adq_edge.remote.errors import (
+    HostError,
+    InvalidReplyError,
+    StoppedError,
+    disk_full,
+    is_disk_full_error,
+    last_error,
+)
 from adq_edge.remote.replies import reply_error
 from adq_edge.remote.supervisor import RUNNING
 from adq_edge.remote.transfer import hash_files, send
@@ -115,8 +123,9 @@ def run_job(
     """Send a job's files, run it or attach to it if it is already running, and fetch its results.
 
     A job's name contains a hash of its files and commands, so the same work attaches to an earlier job. At
-    the end, the job's folder is removed from the board. If the user ends the run, its processes end too.
-    The job stays on the board if the connection is not restored or `keep` fails.
+    the end, the job's folder is removed from the board. If the user ends the run, or if a reply is not valid
+    after the start, its processes end too. The job stays on the board if the connection is not restored or
+    `keep` fails.
 
     Args:
         board: the board.
@@ -125,7 +134,8 @@ def run_job(
         keep: function that stores the results before they are removed from the board.
 
     Raises:
-        AdqError: the board can no longer be reached or has no disk space, or `keep` failed.
+        AdqError: the board can no longer be reached, has no disk space or sent an invalid reply, or `keep`
+            failed.
         StoppedError: the user ended the run.
     """
     phase = f"send files ({job.kind})"
@@ -137,11 +147,12 @@ def run_job(
         if _poll(board, name).state not in (*RUNNING, "done"):
             # A running job has its files, and may leave less free space than `send` requires.
             send(board, name, files, hashes, phase=phase, spare_mb=job.spare_mb)
-        found = _start(board, job, name, hashes, results)
-        state = _follow(board, name)
-        if state.state == "gone":
-            return JobResult("gone", "", 1, {}, "", False)
-        fetched = _fetch(board, name)
+        with _end_job_if_invalid(board, job, name):
+            found = _start(board, job, name, hashes, results)
+            state = _follow(board, name)
+            if state.state == "gone":
+                return JobResult("gone", "", 1, {}, "", False)
+            fetched = _fetch(board, name)
         log = fetched.pop(_LOG).decode("utf-8", "replace")
         result = JobResult(state.state, state.step, state.code, fetched, log, found)
         keep(result)
@@ -245,15 +256,42 @@ def _end_job_if_stopped(board: Board, name: str) -> Iterator[None]:
     try:
         yield
     except StoppedError:
-        board.show("end the run there")
-        with board.requests_after_stop():
+        problem = _end(board, name)
+        if problem is not None:
+            what = f"the run on the board could not be stopped ({problem})"
+            fix = "Give the same command again, and end it then"
+            raise HostError(what, where=board.host, fix=fix) from None
+        raise
+
+
+@contextlib.contextmanager
+def _end_job_if_invalid(board: Board, job: Job, name: str) -> Iterator[None]:
+    """End the job on the board if a reply is not valid, because this machine no longer follows it."""
+    try:
+        yield
+    except InvalidReplyError as error:
+        problem = _end(board, name)
+        if problem is not None:
+            fix = f"{error.fix}. The run there may continue, for at most {job.lease / 3600:.0f} h"
+            raise InvalidReplyError(error.what, where=error.where, fix=fix) from error
+        raise
+
+
+def _end(board: Board, name: str) -> Optional[str]:
+    """End a job within 30 s; return the problem, None on success."""
+    board.show("end the run there")
+    problem = "no answer in time"
+    with board.last_requests(), contextlib.suppress(StoppedError):
+        for _ in range(2):
             try:
                 board.ask("end", job=name, sender=board.sender)
-            except HostError as error:
-                what = f"the run on the board could not be stopped ({error.what})"
-                fix = "Give the same command again, and end it then"
-                raise HostError(what, where=board.host, fix=fix) from error
-        raise
+                return None
+            except InvalidReplyError as error:
+                problem = error.what
+                board.close()  # a new connection has no rest of an earlier reply
+            except AdqError as error:
+                return error.what
+    return problem
 
 
 def job_error(host: str, result: JobResult, *, fix: Optional[str] = None) -> HostError:

@@ -11,7 +11,7 @@ from typing import Any, Dict, FrozenSet, List
 
 from adq_edge.core.reading import parse_json
 from adq_edge.core.text import printable
-from adq_edge.remote.errors import HostError
+from adq_edge.remote.errors import HostError, InvalidReplyError
 
 LARGEST_LINE = 1 << 20
 """Largest size of a reply without its payload, in bytes."""
@@ -129,7 +129,7 @@ class Content:
         return reply_error(self._host, f"{name!r} cannot be {shown}")
 
 
-def reply_error(host: str, problem: str) -> HostError:
+def reply_error(host: str, problem: str) -> InvalidReplyError:
     """Return the error for a reply that is not valid.
 
     Args:
@@ -138,7 +138,7 @@ def reply_error(host: str, problem: str) -> HostError:
     """
     what = f"its reply is not valid: {printable(problem, 4 * _SHOWN)}"
     fix = "Check that ssh reaches the board and not a proxy"
-    return HostError(what, where=host, fix=fix)
+    return InvalidReplyError(what, where=host, fix=fix)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ import typer
 
 from adq_edge.cli.bench import boards_output
 from adq_edge.cli.output import OutputOptions, show_output
-from adq_edge.remote import channel, installation, jobs
+from adq_edge.remote import board, channel, installation, jobs
 from adq_edge.remote.bench import BoardResult, bench_remotely
 from factories import results as make
 from factories.boards import PC, Programs, write_tree
@@ -51,8 +51,10 @@ def replies(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, bytes]:
     from adq_edge.hardware.doctor import diagnose
 
     folder = tmp_path_factory.mktemp("recording")
-    board = make.recording(seconds=2.0)
-    measured = dataclasses.replace(make.engine("int8", name="tiny", board=board), model_sha256=MODEL_SHA256)
+    recording = make.recording(seconds=2.0)
+    measured = dataclasses.replace(
+        make.engine("int8", name="tiny", board=recording), model_sha256=MODEL_SHA256
+    )
     make.write(folder / "results", make.bench_report([measured]))
     diagnose(write_tree(folder / "tree", PC), Programs()).write(folder / "results" / "doctor.json")
     with pytest.MonkeyPatch.context() as patched:
@@ -195,6 +197,13 @@ def odd_boards(replies: Dict[str, bytes]) -> Iterator[Tuple[str, Dict[str, bytes
         yield f"many-{name}", {**replies, name: replies[name] + short}, "more bytes follow it"
     for name in ("greeting", "describe", "missing", "start", "poll-started", "fetch", "end"):
         yield f"lost-{name}", {**replies, name: LOST}, "connect|lost"
+    for word in (b"!drip", b"!silence"):
+        odd = {"poll-started": b"[]\n", "end": word}
+        yield (
+            f"invalid-{word[1:].decode()}",
+            {**replies, **odd},
+            "it is not a JSON object.* may continue, for",
+        )
     yield "running", {**replies, "poll-started": running}, "no progress for .*'bench'"
     yield "rising", {**replies, "poll-started": RISING}, "was ended after .*'bench'"
     yield "queued", {**replies, "poll-started": queued}, "was ended after"
@@ -217,6 +226,7 @@ def test_odd_boards_end_with_their_own_error_and_do_not_disturb_others(
     monkeypatch.setattr(jobs, "STALLED_SECONDS", 2.0)
     monkeypatch.setattr(jobs, "LONGEST_SECONDS", 4.0)
     monkeypatch.setattr(jobs, "_POLL_SECONDS", 0.2)
+    monkeypatch.setattr(board, "_STOP_SECONDS", 1.0)
     boards = list(odd_boards(replies))
     for host, changed, _ in boards:
         write_board(tmp_path / "boards", host, changed)

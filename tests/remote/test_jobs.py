@@ -203,6 +203,21 @@ def test_user_ends_the_run_on_the_board(server: SshServer):
     assert running.phases[-1] == "end the run there"
 
 
+def test_run_is_ended_on_the_board_if_a_reply_is_not_valid(server: SshServer):
+    script = f"""#!/bin/sh\n'{sys.executable}' "$@" | sed -u 's/"running"/"walking"/'\n"""
+    server.put_python(script)
+    try:
+        with pytest.raises(HostError) as caught:
+            ThreadedJob(job("invalid")).result()
+    finally:
+        server.put_python(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    assert str(caught.value) == (
+        "board: its reply is not valid: 'state' cannot be 'walking'. "
+        "Check that ssh reaches the board and not a proxy."
+    )
+    wait_for(lambda: not server.jobs(), "end of the run")
+
+
 def test_run_without_requests_ends_itself(server: SshServer):
     running = ThreadedJob(job("lease", lease=1.0), patience=0.1)
     work_folder(server, "lease")
