@@ -14,13 +14,14 @@ from adq_edge.builders.base import BuildInputs, EngineBuilder, describe_engine
 from adq_edge.builders.cpu import CpuEngineBuilder
 from adq_edge.builders.mixed_precision.goal import check_options, set_goal
 from adq_edge.builders.mixed_precision.search import find_plan
+from adq_edge.builders.output import check_output, check_suffix
 from adq_edge.builders.tensorrt_options import choose_settings
 from adq_edge.calibration.calibrated_model import CalibratedModel, apply_ranges, apply_trained_ranges
 from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import ImageSource
 from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.errors import BuildError
-from adq_edge.core.files import atomic_path, check_writable, is_stream, sha256, write_together
+from adq_edge.core.files import atomic_path, sha256, write_together
 from adq_edge.core.options import (
     DEFAULT_CALIBRATOR,
     DEFAULT_SAMPLES,
@@ -66,7 +67,8 @@ def build(
 
     Args:
         bundle: the bundle's folder; the newest in `bundles/` by default.
-        output: the engine file; `engines/NAME-PRECISION.onnx`, or `.plan` for TensorRT, by default.
+        output: the engine file; `engines/NAME-PRECISION.onnx`, or `.plan` for TensorRT, by default. A suffix
+            of another kind of file is refused.
         precision: number format of the networks; the scoring is always float32.
         calib: calibrator of an INT8 engine, `name` or `name:value`; by default `qat` for a model trained with
             quantization, else `lp`. TensorRT 8.5 to 10 on a GPU also has `trt-entropy`, `trt-minmax` and
@@ -120,10 +122,12 @@ def build_engine(
     """Build an engine from a bundle; arguments and errors are those of `build`."""
     check_options(options)
     if output is not None:
-        _check_output(Path(output))
+        check_output(Path(output))
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     goal = None if options.max_drop is None else set_goal(opened, options.max_drop, options)
     builder = _choose_builder(options)
+    if output is not None:
+        check_suffix(Path(output), builder.runtime)
     model = FloatModel.load(opened)
     chosen = None if options.plan is None else _read_plan(Path(options.plan), opened, model, builder)
     inputs = BuildInputs(opened, options.precision, model)
@@ -146,13 +150,6 @@ def build_engine(
         for place in {path, path.resolve()} if path.is_symlink() else {path}:
             sidecar.write(sidecar_path(place))
     return BuiltEngine(path, sidecar, chosen)
-
-
-def _check_output(output: Path) -> None:
-    if is_stream(output):
-        raise BuildError("not a file: an engine and its sidecar are files", where=output, fix="Name a file")
-    check_writable(output, ENGINE)
-    check_writable(sidecar_path(output), Sidecar.kind())
 
 
 def _choose_builder(options: BuildOptions) -> EngineBuilder:

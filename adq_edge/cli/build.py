@@ -31,7 +31,11 @@ _CPU_RUNTIMES = [name for name, runtime in RUNTIMES.items() if runtime.on_cpu]
 def build(
     bundle: options.Bundle = None,
     output: Optional[Path] = typer.Option(
-        None, "--output", "-o", metavar=options.FILE, help="Engine file. Default: in engines/."
+        None,
+        "--output",
+        "-o",
+        metavar=options.FILE,
+        help="Engine file, .onnx or for TensorRT .plan. Default: in engines/.",
     ),
     fp32: bool = typer.Option(False, "--fp32", help="Build networks in float32."),
     fp16: bool = typer.Option(

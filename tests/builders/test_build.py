@@ -14,7 +14,9 @@ import pytest
 import adq_edge
 from adq_edge.artifacts.sidecar import read_sidecar, sidecar_path
 from adq_edge.builders.build import build
+from adq_edge.builders.output import check_suffix
 from adq_edge.core.errors import (
+    BuildError,
     BundleError,
     CalibrationError,
     DataError,
@@ -25,6 +27,7 @@ from adq_edge.core.errors import (
 from adq_edge.core.files import sha256
 from adq_edge.core.images.imaging import load_image
 from adq_edge.core.options import Precision
+from adq_edge.core.runtimes import ONNXRUNTIME, TENSORRT, Runtime
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.region import find_region
 from adq_edge.runtimes.registry import load_engine
@@ -243,3 +246,32 @@ def test_build_rejects_a_folder_as_output(bundle, tmp_path: Path):
     with pytest.raises(StorageError, match=r"engine\.onnx: is a folder, not a file\. Name a file"):
         build(bundle.path, folder, precision="fp32")
     assert list(tmp_path.rglob("*")) == [folder]
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.json", "x.pt", "x.plan", "x.Html"])
+def test_build_rejects_the_suffix_of_another_kind_of_file(bundle, tmp_path: Path, name: str):
+    suffix = name[1:]
+    with pytest.raises(BuildError) as caught:
+        build(bundle.path, tmp_path / name, precision="fp32")
+    assert str(caught.value) == (
+        f"{tmp_path / name}: the suffix of an engine for ONNX Runtime is .onnx, not {suffix}. "
+        f"Name it {tmp_path / 'x.onnx'}."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("runtime", "names"),
+    [
+        (ONNXRUNTIME, ["x", "x.onnx", "x.ONNX", "parts-v1.5", "parts.v2", "line.left"]),
+        (TENSORRT, ["x", "x.plan", "x.engine", "x.trt", "parts.int8"]),
+    ],
+)
+def test_names_of_engines_that_say_no_other_kind_are_accepted(runtime: Runtime, names: List[str]):
+    for name in names:
+        check_suffix(Path(name), runtime)
+
+
+def test_tensorrt_engine_with_the_suffix_of_an_onnx_file_is_rejected():
+    with pytest.raises(BuildError, match=r"an engine for TensorRT is \.plan, not \.onnx\. Name it x\.plan"):
+        check_suffix(Path("x.onnx"), TENSORRT)
