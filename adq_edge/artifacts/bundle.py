@@ -12,6 +12,7 @@ import shlex
 from pathlib import Path
 from typing import Dict, Optional, Tuple, Union
 
+from adq_edge.artifacts.content_kinds import name_content
 from adq_edge.core.errors import BundleError
 from adq_edge.core.files import is_plain_name, read_consistently, settle, sha256
 from adq_edge.core.images.sizes import check_size
@@ -27,6 +28,7 @@ MAP_OUTPUT = "anomaly_map"
 SCORE_OUTPUT = "anomaly_score"
 
 REMEDY = "Export the checkpoint again: adq-edge export CHECKPOINT"
+_GIVE_FOLDER = "Give a folder that `adq-edge export` wrote"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,9 +140,7 @@ def open_bundle(path: Union[str, Path]) -> Bundle:
     """
     path = Path(path)
     if path.suffix == ".onnx":
-        raise BundleError(
-            "an ONNX file, not a bundle", where=path, fix="Give a folder that `adq-edge export` wrote"
-        )
+        raise BundleError("an ONNX file, not a bundle", where=path, fix=_GIVE_FOLDER)
     if path.suffix in CHECKPOINT_SUFFIXES and path.is_file():
         fix = f"Make a bundle from it: adq-edge export {shlex.quote(str(path))}"
         raise BundleError("a checkpoint, not a bundle", where=path, fix=fix)
@@ -150,11 +150,13 @@ def open_bundle(path: Union[str, Path]) -> Bundle:
 def _open_once(path: Path) -> Bundle:
     settle(path / MANIFEST_FILE)
     if not path.is_dir():
+        kind = name_content(path)
+        if kind is not None:
+            raise BundleError(f"{kind}, not a bundle", where=path, fix=_GIVE_FOLDER)
         fix = "Check the path, or make it: adq-edge export CHECKPOINT"
         raise BundleError("no such bundle", where=path, fix=fix)
     if not any((path / name).exists() for name in (MANIFEST_FILE, MODEL_FILE)):
-        fix = "Give a folder that `adq-edge export` wrote"
-        raise BundleError("a folder, not a bundle", where=path, fix=fix)
+        raise BundleError("a folder, not a bundle", where=path, fix=_GIVE_FOLDER)
     for name in (MANIFEST_FILE, MODEL_FILE):
         if not (path / name).is_file():
             raise BundleError(f"bundle has no {name}", where=path, fix=REMEDY)

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path, PurePath
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
+from adq_edge.artifacts.file_kinds import describe_file
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import ResultError, StorageError
@@ -68,7 +69,7 @@ def load_results(paths: Sequence[Union[str, Path]]) -> Collection:
             digest = sha256(path)
             if schema not in _READERS:
                 if named:
-                    raise ResultError("not a result file that a report can show", where=path, fix=_KINDS)
+                    raise _other_file_error(path)
                 notes.append(f"{path} was left out: not a result that a report shows.")
             elif digest in sources:
                 notes.append(f"{path} was left out: the same content as {sources[digest]}.")
@@ -121,6 +122,8 @@ def _read_schema(path: Path) -> str:
     try:
         document = parse_json(read_regular(path, LARGEST_JSON))
     except ValueError as problem:
+        if path.suffix.lower() != ".json":
+            raise _other_file_error(path) from problem
         raise ResultError(
             f"damaged, truncated or not JSON ({problem})",
             where=path,
@@ -128,3 +131,8 @@ def _read_schema(path: Path) -> str:
         ) from problem
     schema: Optional[object] = document.get("schema") if isinstance(document, dict) else None
     return schema if isinstance(schema, str) else ""
+
+
+def _other_file_error(path: Path) -> ResultError:
+    kind, what = describe_file(path), "not a result file that a report can show"
+    return ResultError(what if kind is None else f"{kind}, {what}", where=path, fix=_KINDS)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adq_edge.artifacts.bundle import open_bundle
+from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.sidecar import read_sidecar, sidecar_path
-from adq_edge.core.errors import BundleError, EngineError, StorageError
+from adq_edge.core.errors import BundleError, EngineError, ResultError, StorageError
+from adq_edge.report.report import report
 from factories.images import write_image
 
 
@@ -55,5 +61,59 @@ def test_files_that_cannot_become_an_engine_are_named(tmp_path: Path):
     assert complaint(tmp_path / "other.json").startswith("a JSON file, not an engine.")
     assert complaint(tmp_path / "foreign.onnx").startswith("its sidecar foreign.onnx.json is missing")
     assert complaint(tmp_path / "none.onnx").startswith("no such engine. Check the path")
+    os.mkfifo(str(tmp_path / "pipe.onnx"))
+    assert complaint(tmp_path / "pipe.onnx").startswith("a device, pipe or socket, not an engine.")
     with pytest.raises(StorageError, match="file name too long"):
         read_sidecar(tmp_path / ("n" * 300 + ".onnx"))
+
+
+NAME_ENGINE = "Name an engine file"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "fix"),
+    [
+        ("report.html", b"\n<!DOCTYPE html>\n<html>", "a web page", NAME_ENGINE),
+        ("e.onnx", b"<html><body>404 Not Found", "a web page", NAME_ENGINE),
+        (
+            "e.plan",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+            "a pointer of Git LFS",
+            "git lfs pull",
+        ),
+        ("notes.md", "# Schwellenwert für Teile\n".encode() + 300 * "ü".encode(), "a text file", NAME_ENGINE),
+        ("table.csv", b"a,b\r\n1,2\r\n", "a text file", NAME_ENGINE),
+        ("e", b"PK\x03\x04\x14\0", "a ZIP archive", NAME_ENGINE),
+        ("part", b"\x89PNG\r\n\x1a\n\0", "an image", NAME_ENGINE),
+        ("part.heic", b"\0\0\0\x18ftypheic", "an image", NAME_ENGINE),
+        ("e.trt", b"", "an empty file", NAME_ENGINE),
+    ],
+)
+def test_wrong_file_is_named_by_its_content(tmp_path: Path, name: str, content: bytes, kind: str, fix: str):
+    path = tmp_path / name
+    path.write_bytes(content)
+    text = complaint(path)
+    assert text.startswith(f"{kind}, not an engine. ")
+    assert fix in text
+    with pytest.raises(ResultError, match=f"{kind}, not a result file that a report can show"):
+        report(path, tmp_path / "page.html")
+    if path.suffix != ".onnx":
+        with pytest.raises(BundleError, match=f"{kind}, not a bundle"):
+            open_bundle(path)
+
+
+def test_engine_given_to_report_is_named(engine: Path, tmp_path: Path):
+    with pytest.raises(ResultError, match="an engine, not a result file that a report can show"):
+        report(engine, tmp_path / "page.html")
+
+
+@settings(max_examples=200, deadline=None)
+@given(content=st.binary(min_size=1, max_size=600))
+def test_model_files_are_not_taken_for_other_files(content: bytes):
+    """An ONNX file begins with the field of its IR version."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "e.onnx")
+        path.write_bytes(b"\x08\x09" + content)
+        assert describe_non_engine(path) is None
+        path.rename(path.with_suffix(""))
+        assert describe_non_engine(path.with_suffix("")) is None

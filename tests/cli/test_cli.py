@@ -208,7 +208,7 @@ def test_predict_prints_a_line_per_image_and_exits_with_1_for_unreadable_ones(
         (["export", "text.png"], "text.png: not a whole file written by torch.save"),
         (["build"], "no bundle found here"),
         (["build", "none"], "none: no such bundle"),
-        (["build", "text.png"], "text.png: no such bundle"),
+        (["build", "text.png"], "text.png: a text file, not a bundle"),
         (["build", "{bundle}", "--int8", "--fp32"], "more than one precision asked for"),
         (["build", "{bundle}", "--calib", "magic"], "no calibrator named 'magic'"),
         (["build", "{bundle}", "--calib-data", "empty"], "empty: no calibration images here"),
