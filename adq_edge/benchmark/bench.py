@@ -20,6 +20,7 @@ from adq_edge.benchmark.summary import summarize, summarize_interference
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import EngineError, ResultError, StorageError
 from adq_edge.core.files import check_writable, write_together
+from adq_edge.core.limits import requested_threads
 from adq_edge.core.options import Device, Scenario, choose
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.hardware.board_state import read_board_state
@@ -64,7 +65,7 @@ def bench(
             `engines/` by default.
         device: the device, for which all engines must be built; that of the first engine by default.
         runtime: another runtime than the engines' own.
-        threads: CPU threads; the runtime's default otherwise.
+        threads: CPU threads; by default OMP_NUM_THREADS, or the runtime's default if it is not set.
         queries: minimum number of SingleStream queries per engine.
         seconds: minimum duration of SingleStream per engine; the other measurements take about as long.
         quick: measure for 3 to 5 s per engine; the results are marked as not to be quoted.
@@ -101,6 +102,8 @@ def bench(
         device = choose(Device, sidecars[0].device)
         check_device(device)
     _check_devices(paths, sidecars, device)
+    if threads is None and device is Device.CPU:
+        threads = requested_threads()
     target = _prepare_output(workspace.RESULTS if output is None else Path(output), len(paths))
     task = f"Benchmarking {', '.join(path.name for path in paths)}{' (quick)' if quick else ''}"
     environment = read_environment()

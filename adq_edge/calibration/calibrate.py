@@ -20,7 +20,7 @@ from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, CalibrationSource
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import CalibrationError
-from adq_edge.core.limits import usable_cpus
+from adq_edge.core.limits import requested_threads, usable_cpus
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
 from adq_edge.core.plugins import plugin_errors
 from adq_edge.core.text import number_of
@@ -119,7 +119,7 @@ def calibrate_bundle(
             measured[spec] = earlier
     missing = [spec for spec in calibrators if spec not in measured]
     if missing:
-        size, cores = bundle.manifest.image_size, threads or usable_cpus()
+        size, cores = bundle.manifest.image_size, threads or requested_threads() or usable_cpus()
         equalization: Dict[str, Tuple[float, ...]] = {}
         if source.name != RANDOM_NORMAL:  # some channels are silent on noise and active on real images
             equalization = _measure_equalization(model, _checked_images(source, size), cores)

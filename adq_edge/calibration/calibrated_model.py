@@ -23,7 +23,7 @@ from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import CalibrationError
 from adq_edge.core.files import sha256, write_bytes
-from adq_edge.core.limits import usable_cpus
+from adq_edge.core.limits import requested_threads, usable_cpus
 from adq_edge.core.reading import open_regular, require_uncompressed
 from adq_edge.core.version import __version__
 from adq_edge.quantization.equalization import equalize
@@ -90,7 +90,9 @@ def apply_ranges(
     Raises:
         DataError: an image cannot be read.
     """
-    rounded_weights = _round_weights(measured.equalized, source, bundle, threads or usable_cpus())
+    rounded_weights = _round_weights(
+        measured.equalized, source, bundle, threads or requested_threads() or usable_cpus()
+    )
     return CalibratedModel(measured.equalized, measured.ranges, rounded_weights, measured.path)
 
 

@@ -83,7 +83,10 @@ ResultFile = Annotated[
 Threads = Annotated[
     Optional[int],
     Option(
-        metavar=COUNT, min=1, max=MOST_THREADS, help="Number of CPU threads. Default: all that are allowed."
+        metavar=COUNT,
+        min=1,
+        max=MOST_THREADS,
+        help="Number of CPU threads. Default: OMP_NUM_THREADS, else all that are allowed.",
     ),
 ]
 

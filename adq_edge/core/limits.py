@@ -26,7 +26,8 @@ _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _PERIOD_US = 100_000
 _NO_LIMIT = 2**62
 """Version 1 writes a number above this for no memory limit."""
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+_REQUEST = "OMP_NUM_THREADS"
+_THREAD_VARIABLES = (_REQUEST, "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
 class _Group(NamedTuple):
@@ -82,12 +83,30 @@ def usable_cpus(root: Optional[Path] = None) -> int:
     return processors if quota is None else max(1, min(processors, math.ceil(quota)))
 
 
-def runtime_threads(root: Optional[Path] = None) -> Optional[int]:
-    """Return the number of threads for a runtime whose own default ignores limits; None without a limit.
+def requested_threads(root: Optional[Path] = None) -> Optional[int]:
+    """Return the number of threads that OMP_NUM_THREADS requests, at most `usable_cpus`.
 
-    Runtimes start one thread for each physical core of the machine. With a limit, this returns the number of
-    usable physical cores, or the CPU quota if that is less.
+    It is None if the variable is not set, is not a number of 1 or more, or requests the default. The first
+    number counts in a list, which has one for each nested level.
     """
+    first = os.environ.get(_REQUEST, "").split(",")[0].strip()
+    number = _number(first)
+    if not number:
+        return None
+    threads = min(number, usable_cpus(root))
+    return None if threads == _limited_threads(root) else threads
+
+
+def runtime_threads(root: Optional[Path] = None) -> Optional[int]:
+    """Return the number of threads for a runtime: the requested number, or the limit; None without both.
+
+    Runtimes ignore OMP_NUM_THREADS and CPU limits: they start one thread for each physical core of the
+    machine. With a limit, this returns the number of usable physical cores, or the CPU quota if that is less.
+    """
+    return requested_threads(root) or _limited_threads(root)
+
+
+def _limited_threads(root: Optional[Path]) -> Optional[int]:
     processors = usable_processors()
     threads = usable_cpus(root)
     if threads >= _installed_processors():
@@ -100,7 +119,7 @@ def thread_variables() -> Dict[str, str]:
 
     These libraries follow the CPU affinity, but not a CPU quota. Variables that are set already are left out.
     """
-    threads = runtime_threads()
+    threads = _limited_threads(None)
     names = [name for name in _THREAD_VARIABLES if not os.environ.get(name)]
     return {} if threads is None else dict.fromkeys(names, str(threads))
 

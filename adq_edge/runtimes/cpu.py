@@ -26,7 +26,7 @@ from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.artifacts.tensors import find_mismatch
 from adq_edge.core.errors import AdqError, EngineError
-from adq_edge.core.limits import usable_cpus
+from adq_edge.core.limits import requested_threads, usable_cpus
 from adq_edge.quantization.graph.model_file import input_types, output_types, parse_model
 from adq_edge.runtimes.allocator import return_unused_memory
 from adq_edge.runtimes.base import Engine, Output, explain
@@ -45,7 +45,7 @@ class CpuEngine(Engine):
     Args:
         file: the engine file.
         sidecar: the sidecar of the engine file.
-        threads: number of CPU threads; all by default.
+        threads: number of CPU threads; by default OMP_NUM_THREADS, or all if it is not set.
 
     Attributes:
         passes: `module:attribute` of the graph passes by precision, which `build` runs in order. A name,
@@ -55,7 +55,7 @@ class CpuEngine(Engine):
     passes: ClassVar[str] = "adq_edge.quantization.passes.pipelines:CPU"
 
     def __init__(self, file: EngineFile, sidecar: Sidecar, threads: Optional[int] = None) -> None:
-        super().__init__(file.path, sidecar, threads)
+        super().__init__(file.path, sidecar, requested_threads() if threads is None else threads)
         self.file = file
         self._streams: List[Stream] = []
         self._is_closed = False

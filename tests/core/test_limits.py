@@ -15,7 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adq_edge.core import limits
-from adq_edge.core.limits import MemoryLimit, cpu_quota, memory_limit, runtime_threads, usable_cpus
+from adq_edge.core.limits import (
+    MemoryLimit,
+    cpu_quota,
+    memory_limit,
+    requested_threads,
+    runtime_threads,
+    usable_cpus,
+)
+from adq_edge.runtimes.registry import load_engine
 from factories.boards import write_tree
 from factories.paths import REPOSITORY
 from factories.tiny_engine import write_engine
@@ -89,6 +97,7 @@ def test_cpu_quota_is_that_of_the_strictest_group(
     assert cpu_quota(root) == quota
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert usable_cpus(root) == (6 if quota is None else math.ceil(quota))
     assert runtime_threads(root) == (None if quota is None else math.ceil(quota))
 
@@ -96,12 +105,43 @@ def test_cpu_quota_is_that_of_the_strictest_group(
 def test_runtime_threads_are_usable_physical_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 4, 5}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     siblings = {f"sys/devices/system/cpu/cpu{i}/topology/thread_siblings_list": f"{i % 4}" for i in range(8)}
     assert (usable_cpus(tmp_path), runtime_threads(tmp_path)) == (4, 4)
     root = write_tree(tmp_path, siblings)
     assert (usable_cpus(root), runtime_threads(root)) == (4, 2)
     write_tree(root, {"sys/fs/cgroup/cpu.max": "100000 100000"})
     assert (usable_cpus(root), runtime_threads(root)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "threads"),
+    [
+        *(("3", 3), (" 2 ", 2), ("2,1", 2), ("64", 6), ("1000000000000000000", 6)),
+        *(("", None), ("0", None), ("-1", None), ("two", None), ("1.5", None), ("9" * 30, None)),
+    ],
+)
+def test_variable_of_openmp_sets_the_default_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, threads: Optional[int]
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    root = write_tree(tmp_path, {"proc/self/cgroup": ""})
+    assert runtime_threads(root) == (threads or 6)
+    assert requested_threads(root) == (None if threads == 6 else threads)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_engine_uses_the_requested_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str):
+    pytest.importorskip(runtime)
+    engine = write_engine(tmp_path / "tiny.onnx")
+    monkeypatch.setattr(limits, "usable_cpus", lambda root=None: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with load_engine(engine, runtime=runtime) as loaded:
+        assert (loaded.threads, loaded.stream_counts) == (2, (1, 2))
+    with load_engine(engine, runtime=runtime, threads=3) as loaded:
+        assert loaded.threads == 3
 
 
 @pytest.mark.parametrize(
