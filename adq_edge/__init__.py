@@ -17,12 +17,15 @@ the package before `onnxruntime`, because it turns off the telemetry of ONNX Run
 
 from __future__ import annotations
 
-import importlib
-import os
-from typing import TYPE_CHECKING, Any, List
+from adq_edge.core.start import LoadingCommand
 
-from adq_edge.core.limits import thread_variables
-from adq_edge.core.version import __version__ as __version__
+with LoadingCommand():
+    import importlib
+    import os
+    from typing import TYPE_CHECKING, Any, List
+
+    from adq_edge.core.limits import thread_variables
+    from adq_edge.core.version import __version__ as __version__
 
 # ONNX Runtime 1.29 and later reports usage with a machine identifier. It reads this variable when loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from adq_edge.core.interruption import exit_after, raise_on_signals
+from adq_edge.core.start import LoadingCommand
+
+with LoadingCommand():
+    from adq_edge.core.interruption import exit_after, raise_on_signals
 
 
 def main() -> None:
@@ -10,9 +13,10 @@ def main() -> None:
     try:
         raise_on_signals()
         from adq_edge.cli import main as run
+
+        run()
     except KeyboardInterrupt as interruption:
         exit_after(interruption)
-    run()
 
 
 if __name__ == "__main__":

@@ -59,6 +59,30 @@ def test_signal_ends_a_verb_with_one_line_and_no_files(tmp_path: Path, sent: sig
     assert not leftovers(tmp_path)
 
 
+INTERRUPTING_FINDER = """
+import os, signal, sys
+class Finder:
+    def find_spec(name, *rest):
+        if name == os.environ["INTERRUPT_AT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+SCRIPT = "import sys; sys.argv[0] = '/usr/bin/adq-edge'; from adq_edge.__main__ import main; main()"
+
+
+@pytest.mark.parametrize("command", [["-m", "adq_edge"], ["-c", SCRIPT]])
+@pytest.mark.parametrize(
+    "module", ["adq_edge.core.limits", "adq_edge.core.interruption", "adq_edge.cli", "adq_edge.cli.common"]
+)
+def test_ctrl_c_while_the_command_loads_is_one_line(tmp_path: Path, command: List[str], module: str):
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTING_FINDER)
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": path, "INTERRUPT_AT": module}
+    done = subprocess.run([sys.executable, *command, "-h"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, done.stdout) == (130, "adq-edge: interrupted\n", "")
+
+
 def test_signals_that_the_caller_ignores_stay_ignored():
     """A command under nohup goes on when its terminal is closed."""
     script = (
