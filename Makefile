@@ -61,7 +61,8 @@ test-device:
 	$(PYTHON38) -m venv $(DEVICE)
 	$(DEVICE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		. hypothesis pytest scikit-learn setuptools
-	PYTHONPATH=tests $(DEVICE)/bin/pytest -p factories.without_torch -m 'not gpu'
+	@shared=$$(mktemp -d); trap 'rm -rf "$$shared"' EXIT; \
+	ADQ_EDGE_TEST_SHARED="$$shared" PYTHONPATH=tests $(DEVICE)/bin/pytest -p factories.without_torch -m 'not gpu'
 
 lint: dev
 	$(RUN)/ruff check .
