@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import random
 import shutil
 import zlib
@@ -90,7 +91,7 @@ def _write_visa(folder: Path) -> None:
 
 
 def targets(samples: Path) -> Dict[str, Target]:
-    """Return the kinds of files by name."""
+    """Return the kinds of files by name, or those of them that ADQ_EDGE_FUZZ_KINDS names."""
     found = {
         "result": Target(_names(samples, "results", "*.json"), mutate_json, _report, "results"),
         "sidecar": Target(("engine/e.onnx.json",), mutate_json, _engine, "engine"),
@@ -117,7 +118,8 @@ def targets(samples: Path) -> Dict[str, Target]:
         "training": Target(("training/training.pt",), mutate_torch_file, resume_training, "training"),
         "qat": Target(("training/qat.pt",), mutate_torch_file, resume_qat, "training"),
     }
-    return {name: target for name, target in found.items() if target.files}
+    wanted = os.environ.get("ADQ_EDGE_FUZZ_KINDS", "").split() or found
+    return {name: found[name] for name in wanted if found[name].files}
 
 
 def _report(folder: Path, name: str) -> None:

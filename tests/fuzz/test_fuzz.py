@@ -2,6 +2,8 @@
 
 A reader may take 10 s and 2 GB, and must not change the file. `make fuzz` reads 20,000 files with
 a new seed, which takes about 10 minutes on one core. It prints the seed and the files of each fault.
+ADQ_EDGE_FUZZ sets the number of files, ADQ_EDGE_FUZZ_SEED the seed, and ADQ_EDGE_FUZZ_KINDS the kinds, such
+as "sidecar image".
 """
 
 from __future__ import annotations

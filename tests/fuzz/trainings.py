@@ -19,7 +19,7 @@ def write_trainings(folder: Path, data: Path) -> None:
 
     from adq_edge.calibration.sources import ImageSource
     from adq_edge.core.options import Arithmetic
-    from adq_edge.datasets.mvtec import read_dataset
+    from adq_edge.datasets.dataset import read_dataset
     from adq_edge.models.registry import METHODS
     from adq_edge.qat.initialize import quantize_after_training
     from adq_edge.qat.trainer import QatTrainer
