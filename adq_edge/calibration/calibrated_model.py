@@ -10,7 +10,7 @@ import hashlib
 import io
 import itertools
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -178,12 +178,18 @@ def _fits(rounded: Rounding, model: FloatModel) -> bool:
     nodes = {operator.node.name: operator.node for operator in model.region.operators}
     for name, (levels, scales) in rounded.items():
         node = nodes.get(name)
-        weight = None if node is None else model.index.constant(node.input[1])
-        if node is None or weight is None or levels.dtype != np.int8 or levels.shape != weight.shape:
+        if node is None or node.op_type not in OUTPUT_AXIS:
             return False
-        channels = weight.shape[OUTPUT_AXIS[node.op_type]]
-        if scales.dtype != np.float32 or scales.shape != (channels,) or not (scales > 0).all():
+        weight = model.index.constant(node.input[1])
+        if weight is None or not _is_array(levels, np.int8, weight.shape):
             return False
-        if not np.isfinite(scales).all():
+        if not _is_array(scales, np.float32, (weight.shape[OUTPUT_AXIS[node.op_type]],)):
+            return False
+        if not (np.isfinite(scales).all() and (scales > 0).all()):
             return False
     return True
+
+
+def _is_array(value: object, kind: type, shape: Tuple[int, ...]) -> bool:
+    """Return True for an array of a type and shape; numpy gives a damaged entry of an archive as bytes."""
+    return isinstance(value, np.ndarray) and value.dtype == kind and value.shape == shape

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
@@ -17,6 +19,7 @@ from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.artifacts.ranges import read_ranges
 from adq_edge.calibration.activations import observe
 from adq_edge.calibration.calibrate import calibrate_bundle
+from adq_edge.calibration.calibrated_model import read_weights
 from adq_edge.calibration.calibrators.registry import make_calibrator
 from adq_edge.calibration.sources import (
     CalibrationSource,
@@ -287,3 +290,39 @@ def test_build_command_accepts_source(fresh: Bundle, tmp_path: Path):
     options = ["--calib", "minmax", "--source", "random-normal", "--samples", 2]
     result = adq("build", fresh.path, "-o", tmp_path / "e.onnx", *options)
     assert "calibrated: minmax over 2 x random-normal" in result.stdout, result.stderr
+
+
+DAMAGES = {
+    "bytes that are no array": lambda levels, scales: (b"x" + levels[1:], scales),
+    "levels of another type": lambda levels, scales: (as_entry(np.float32, levels), scales),
+    "levels of another shape": lambda levels, scales: (as_entry(np.int8, levels, -1), scales),
+    "a scale of 0": lambda levels, scales: (levels, as_entry(np.float32, scales, factor=0)),
+    "a scale that is NaN": lambda levels, scales: (levels, as_entry(np.float32, scales, factor=np.nan)),
+    "scales of another type": lambda levels, scales: (levels, as_entry(np.float64, scales)),
+}
+
+
+def as_entry(kind: type, entry: bytes, *shape: int, factor: float = 1) -> bytes:
+    """Return an entry of an .npz archive as another type or shape, multiplied by a factor."""
+    values, buffer = np.load(io.BytesIO(entry)), io.BytesIO()
+    np.save(buffer, (values * factor if factor != 1 else values).astype(kind).reshape(shape or values.shape))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_rounded_weights_are_not_read(engines, bundle, tmp_path: Path, damage: str):
+    (path,) = bundle.ranges_folder.glob("*.npz")
+    with np.load(path) as arrays:
+        key = str(arrays["key"])
+    model = FloatModel.load(bundle)
+    assert read_weights(path, key, model)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    levels, scales = (
+        next(name for name in entries if name.startswith(kind)) for kind in ("levels", "scales")
+    )
+    entries[levels], entries[scales] = DAMAGES[damage](entries[levels], entries[scales])
+    with zipfile.ZipFile(tmp_path / "damaged.npz", "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    assert read_weights(tmp_path / "damaged.npz", key, model) is None
