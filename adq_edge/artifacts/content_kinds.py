@@ -7,7 +7,6 @@ import contextlib
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from adq_edge.core.images.folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from adq_edge.core.runtimes import RUNTIMES
 
 _START = 256
@@ -57,7 +56,7 @@ def name_content(path: Path) -> Optional[str]:
     suffix = path.suffix.lower()
     if suffix not in _ENGINE_SUFFIXES and _is_text(start):
         return "a text file"
-    return "an image" if suffix in IMAGE_SUFFIXES | UNREAD_SUFFIXES else None
+    return "an image" if _is_image_suffix(suffix) else None
 
 
 def read_start(path: Path) -> bytes:
@@ -71,6 +70,12 @@ def _read(path: Path) -> Optional[_Start]:
         content = file.read(_START + 1)
         return _Start(content[:_START], len(content) <= _START)
     return None
+
+
+def _is_image_suffix(suffix: str) -> bool:
+    from adq_edge.core.images.folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES  # imports OpenCV
+
+    return suffix in IMAGE_SUFFIXES | UNREAD_SUFFIXES
 
 
 def _is_text(start: _Start) -> bool:

@@ -70,6 +70,17 @@ def make_inner_cycle(graph: onnx.GraphProto) -> None:
     graph.node.append(helper.make_node("If", ["brightest"], ["unused"], then_branch=inner, else_branch=inner))
 
 
+def pool_without_stride(graph: onnx.GraphProto) -> None:
+    name, sizes = "anomaly_map", {"kernel_shape": [1, 1], "strides": [0, 0]}
+    graph.node.append(helper.make_node("MaxPool", [name], ["unused"], **sizes))
+
+
+def hide_pool_without_stride(graph: onnx.GraphProto) -> None:
+    inner = helper.make_graph([], "inner", [], [])
+    pool_without_stride(inner)
+    graph.node.append(helper.make_node("If", ["brightest"], ["unused"], then_branch=inner, else_branch=inner))
+
+
 FILES: Dict[str, Any] = {
     "empty": (b"", "is not an ONNX file"),
     "text": (b"# my engine\nsee README\n" * 9, "is not an ONNX file"),
@@ -101,6 +112,8 @@ FILES: Dict[str, Any] = {
     "weights in another file": (edited(put_weights_outside), "keeps its weights in other files"),
     "cycle": (edited(lambda graph: graph.node[1].input.append("mean")), "uses 'mean' before it is computed"),
     "cycle in a subgraph": (edited(make_inner_cycle), "uses 'b' before it is computed"),
+    "no stride": (edited(pool_without_stride), "strides of MaxPool is not positive"),
+    "no stride in a subgraph": (edited(hide_pool_without_stride), "strides of MaxPool is not positive"),
     "hidden weights in another file": (edited(hide_weights_outside), "keeps its weights in other files"),
 }
 

@@ -10,15 +10,18 @@ import onnx
 from adq_edge.artifacts.tensors import Tensors, TensorType
 from adq_edge.core.errors import CalibrationError, first_line
 
-_POSITIVE = frozenset({"dilations", "group", "kernel_shape", "strides"})
-"""Attributes of convolutions and pooling, by which runtimes divide."""
+_POSITIVE = frozenset(
+    ("blocksize", "dilations", "group", "kernel_shape", "num_groups", "num_outputs", "strides")
+)
+"""Attributes by which runtimes and the inference of shapes divide."""
 
 
 def parse_model(content: bytes) -> onnx.ModelProto:
     """Return the model in the content of an ONNX file.
 
     Raises:
-        ValueError: not an ONNX file, its nodes are not in order, or its weights are in other files.
+        ValueError: not an ONNX file, its nodes are not in order, a stride or the like is not positive, or its
+            weights are in other files.
     """
     try:
         model = onnx.load_model_from_string(content)
@@ -28,6 +31,8 @@ def parse_model(content: bytes) -> onnx.ModelProto:
         raise ValueError("is not an ONNX file with a graph")
     if not all(isinstance(name, str) for name in _names(model.graph)):  # protobuf returns bytes
         raise ValueError("is not a valid ONNX model (a name is not UTF-8)")
+    for node in _all_nodes((model.graph, *model.functions)):
+        _check_divisors(node)
     early = _find_early_use(model.graph, set())
     if early is not None:
         raise ValueError(f"is not a valid ONNX model (a node uses {early!r} before it is computed)")
@@ -70,10 +75,23 @@ def check_model(model: onnx.ModelProto) -> None:
             onnx.numpy_helper.to_array(tensor)
     except Exception as error:  # the checker and the inference of shapes have errors of their own
         raise ValueError(f"is not a valid ONNX model ({first_line(error)})") from error
-    for node in model.graph.node:
-        for item in node.attribute:
-            if item.name in _POSITIVE and min([item.i] if item.name == "group" else item.ints, default=1) < 1:
-                raise ValueError(f"is not a valid ONNX model ({item.name} of {node.op_type} is not positive)")
+
+
+def _check_divisors(node: onnx.NodeProto) -> None:
+    """Check the attributes that are divisors: onnx 1.17 and ONNX Runtime 1.19 end the process (SIGFPE)."""
+    for item in node.attribute:
+        values = [item.i] if item.type == onnx.AttributeProto.INT else item.ints
+        if item.name in _POSITIVE and not item.ref_attr_name and min(values, default=1) < 1:
+            raise ValueError(f"is not a valid ONNX model ({item.name} of {node.op_type} is not positive)")
+
+
+def _all_nodes(parents: Iterable[Any]) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of graphs and functions, and of their subgraphs."""
+    for parent in parents:
+        for node in parent.node:
+            yield node
+            for item in node.attribute:
+                yield from _all_nodes((item.g, *item.graphs))
 
 
 @contextlib.contextmanager
