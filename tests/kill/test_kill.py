@@ -18,7 +18,7 @@ import pytest
 
 from adq_edge.artifacts.bundle import open_bundle
 from adq_edge.artifacts.sidecar import read_sidecar
-from adq_edge.core.files import CONTAINER
+from adq_edge.core.files import CONTAINER, settle
 from adq_edge.evaluation.evaluate import Evaluation
 from factories.images import write_dataset
 from factories.tiny_engine import write_engine
@@ -63,6 +63,7 @@ def require_pairs(work: Path) -> None:
     for stem in ("a", "c"):
         images = list((work / "results").glob(f"{stem}.[pj][np]g"))
         assert bool(images) == (work / "results" / f"{stem}.json").exists()
+    settle(work / "report" / "report.html")  # a browser does not complete a change, but each file is whole
     assert len(list((work / "report").glob("report.*"))) in (0, 3)
     if (work / "t.pt").exists():
         from adq_edge.models.checkpoint import load_checkpoint
