@@ -49,18 +49,27 @@ def make_setuptools(folder: Path, version: str) -> None:
     make_wheel(folder, "setuptools", version, files=files)
 
 
-def make_source(folder: Path, name: str, version: str, first: str = "pass") -> None:
-    """Write an empty source distribution that is built by setuptools, like pycuda.
-
-    `first` is a line of Python that runs before the build.
-    """
-    root = f"{name}-{version}"
+def make_source(folder: Path, name: str, version: str) -> None:
+    """Write an empty source distribution that is built by setuptools, like pycuda."""
     system = "requires = ['setuptools']\nbuild-backend = 'setuptools.build_meta'"
     call = f"setup(name={name!r}, version={version!r}, py_modules=[])"
     contents = {
         "pyproject.toml": f"[build-system]\n{system}\n",
-        "setup.py": f"from setuptools import setup\n{first}\n{call}\n",
+        "setup.py": f"from setuptools import setup\n{call}\n",
     }
+    _write_source(folder, f"{name}-{version}", contents)
+
+
+def make_broken_source(folder: Path, name: str, version: str, message: str) -> None:
+    """Write a source distribution whose build needs no tools, prints a message and fails."""
+    contents = {
+        "pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'broken'\nbackend-path = ['.']\n",
+        "broken.py": f"def build_wheel(*options):\n    raise SystemExit({message!r})\n",
+    }
+    _write_source(folder, f"{name}-{version}", contents)
+
+
+def _write_source(folder: Path, root: str, contents: Mapping[str, str]) -> None:
     folder.mkdir(exist_ok=True)
     with tarfile.open(str(folder / f"{root}.tar.gz"), "w:gz") as archive:
         for member, content in contents.items():

@@ -42,8 +42,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 
 @pytest.fixture(scope="module")
-def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+def other_server(tmp_path_factory: pytest.TempPathFactory, environment: Path) -> Iterator[SshServer]:
     with run_sshd(tmp_path_factory.mktemp("sshd") / "other", "other-board") as running:
+        running.put_environment(environment)
         yield running
 
 
@@ -109,6 +110,7 @@ def board_without_internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     make_setuptools(tmp_path / "index", pin_of("setuptools", here))
     make_wheel(tmp_path / "index", "pip", pin_of("pip", here))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_COMPILE", "0")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     monkeypatch.setattr(installation, "_CACHE", tmp_path / "wheels")
     monkeypatch.setattr(installation, "device_requirements", lambda platform, extras: (NEEDED,))

@@ -280,10 +280,11 @@ def test_disk_that_fills_during_a_run_is_reported(server: SshServer, small_disk:
 
 @pytest.mark.parametrize("small_disk", ["64m"], indirect=True)
 def test_disk_that_fills_during_the_installation_is_reported(
-    server: SshServer, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: SshServer, small_disk: Path, environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """It is not taken for missing internet, which would cause a download of wheels here."""
     make_wheel(tmp_path / "index", "adqlarge", "1.0", files={"adqlarge.bin": bytes(100_000_000)})
+    server.put_environment(environment)
     python = f'PIP_FIND_LINKS="{tmp_path}/index" exec "{sys.executable}" "$@"'
     server.put_python(f"#!/bin/sh\n{python}\n")
     monkeypatch.setattr(installation, "device_requirements", lambda platform, extras: ("adqlarge",))

@@ -16,7 +16,7 @@ from adq_edge.remote.errors import HostError
 from adq_edge.remote.installation import install
 from adq_edge.remote.jobs import JobResult, job_error
 from factories.sshd import SshServer, open_board, run_sshd
-from factories.wheels import make_setuptools, make_source
+from factories.wheels import make_broken_source
 
 COMPILER = "pycuda.cpp:1:10: fatal error: cuda.h: No such file or directory"
 # Output of pip 23.2 for a missing C header and a missing module.
@@ -56,9 +56,12 @@ def module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServe
 
 
 @pytest.fixture
-def server(module_server: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SshServer]:
+def server(
+    module_server: SshServer, environment: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[SshServer]:
     """A board whose pip finds the packages in `tmp_path/index`."""
     monkeypatch.setenv("ADQ_EDGE_SSH", module_server.command)
+    module_server.put_environment(environment)
     monkeypatch.setattr(installation, "_CACHE", tmp_path / "wheels")
     variables = f'PIP_CONFIG_FILE=/dev/null PIP_RETRIES=0 PIP_FIND_LINKS="{tmp_path}/index"'
     module_server.put_python(f'#!/bin/sh\n{variables} exec "{sys.executable}" "$@"\n')
@@ -76,8 +79,7 @@ def failure(requirement: str, log: Path, shown: List[Progress], monkeypatch: pyt
 def test_failed_build_of_a_package_is_not_taken_for_missing_internet(
     server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    make_setuptools(tmp_path / "index", "1000.0")
-    make_source(tmp_path / "index", "adqbroken", "1.0", f"raise SystemExit({COMPILER!r})")
+    make_broken_source(tmp_path / "index", "adqbroken", "1.0", COMPILER)
     shown: List[Progress] = []
     log = tmp_path / "results" / "install.log"
     assert failure("adqbroken", log, shown, monkeypatch) == (

@@ -37,6 +37,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for platform in (JETPACK_5, JETPACK_7):
         make_wheel(folder, "pip", pin_of("pip", platform))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_COMPILE", "0")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return folder
 
