@@ -183,7 +183,7 @@ def loss_of_the_same_parts(model: UninformedStudents, stage: Stage, images: torc
 
 
 def test_two_stage_training_normalizes_the_statistics(tmp_path: Path):
-    size = (28, 32)
+    size = (20, 24)
     images, model = inputs(3, size), make_students(size, patch=17)
     with pytest.raises(CheckpointError, match="no ResNet-18 to be distilled from"):
         model.stage_loss(TEACHER, images)

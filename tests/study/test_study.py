@@ -31,6 +31,7 @@ from adq_edge.study.published import MVTEC_AD
 from adq_edge.study.results import CellResult, StudyResult
 from adq_edge.study.run import study
 from adq_edge.study.tables import study_tables
+from factories.command_line import run_cli
 from factories.images import leftovers, write_dataset
 from factories.paths import TESTS
 
@@ -343,13 +344,7 @@ def test_failed_cell_is_reported_and_the_others_run(studied: FinishedStudy, tmp_
         "trainings": {"unified": ["fp32"]},
     }
     (tmp_path / "study.json").write_text(json.dumps(config))
-    done = subprocess.run(
-        [sys.executable, "-m", "adq_edge", "study", "study.json"],
-        cwd=str(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_cli("study", "study.json", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == (
         "adq-edge: cells failed: 1; the same command runs them again"
