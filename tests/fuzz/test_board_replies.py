@@ -1,6 +1,6 @@
 """Boards that send changed replies: each costs one line, never a traceback, a hang or another board's run.
 
-ADQ_EDGE_FUZZ_BOARDS sets the number of boards (default: 50); the seed is fixed, `..._SEED` sets another one.
+ADQ_EDGE_FUZZ_BOARDS sets the number of boards (default: 25); the seed is fixed, `..._SEED` sets another one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from factories.recorded_replies import record_replies, replaying_command, write_
 from factories.replayed_board import ENDLESS, LOST, PROGRESS, RISING
 from factories.tiny_engine import MODEL_SHA256, write_engine
 
-BOARDS = int(os.environ.get("ADQ_EDGE_FUZZ_BOARDS", "50"))
+BOARDS = int(os.environ.get("ADQ_EDGE_FUZZ_BOARDS", "25"))
 SEED = int(os.environ.get("ADQ_EDGE_FUZZ_BOARDS_SEED", "17"))
 AT_ONCE = 25
 HEALTHY = "healthy"

@@ -18,7 +18,7 @@ import pytest
 from fuzz.runner import run
 from fuzz.targets import write_samples
 
-COUNT = int(os.environ.get("ADQ_EDGE_FUZZ", "300"))
+COUNT = int(os.environ.get("ADQ_EDGE_FUZZ", "200"))
 SEED = os.environ.get("ADQ_EDGE_FUZZ_SEED", f"{time.time():.0f}" if COUNT > 1000 else "1")
 
 
