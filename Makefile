@@ -30,16 +30,19 @@ $(VENV)/.demo $(VENV)/.complete $(VENV)/.dev: pyproject.toml constraints.txt
 demo: $(VENV)/.demo
 	$(RUN)/adq-edge demo $(if $(DATA),--data '$(DATA)')
 
-# A process for each folder, folders with the most test code first, two at a time, of one thread each.
+# A process for each folder, the longest folders first (tests/folder_seconds.txt), two at a time, of one thread each.
 # A process that has run torch, ONNX Runtime, OpenVINO and hundreds of subprocesses was ended by the kernel (SIGSEGV);
 # no folder alone ever was. pytest-xdist keeps a worker for many folders, and hangs when it has to replace one. Costly
-# fixtures are made once for all processes, in a folder of this run. Exit code 5: no test is selected.
+# fixtures are made once for all processes, in a folder of this run. Without byte code, each of hundreds of processes
+# would compile the package again. Exit code 5: no test is selected.
 define run_tests
 	@shared=$$(mktemp -d); trap 'rm -rf "$$shared"' EXIT; export ADQ_EDGE_TEST_SHARED="$$shared" OMP_NUM_THREADS=1; \
-	find tests -name 'test_*.py' -exec wc -c {} + | \
-		awk 'sub("/[^/]*$$", "", $$2) {bytes[$$2] += $$1} END {for (folder in bytes) print bytes[folder], folder}' | \
+	unset PYTHONDONTWRITEBYTECODE; \
+	find tests -mindepth 2 -name 'test_*.py' | cut -d / -f 1,2 | sort -u | \
+		awk 'NR == FNR {seconds[$$2] = $$1; next} {print ($$1 in seconds) ? seconds[$$1] : 30, $$1}' \
+			tests/folder_seconds.txt - | \
 		sort -rn | cut -d ' ' -f 2 | xargs -P 2 -n 1 \
-		sh -c 'output=$$($(RUN)/python -m pytest -q -m "$(1)" $$0/test_*.py 2>&1); code=$$?; \
+		sh -c 'output=$$($(RUN)/python -m pytest -q -m "$(1)" $$0 2>&1); code=$$?; \
 		echo "$$0"; echo "$$output"; [ $$code = 0 ] || [ $$code = 5 ]'
 endef
 
