@@ -1,3 +1,3 @@
-"""Metrics: image and pixel AUROC, AUPRO, thresholds, agreement, SNR."""
+"""Metrics: AUROC, AUPRO, AUPIMO, F1, thresholds, errors with intervals, cost, agreement, SNR."""
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def image_auroc(labels: np.ndarray, scores: np.ndarray) -> Optional[float]:
         EngineError: a score is NaN or infinite.
         ValueError: `labels` and `scores` differ in shape.
     """
-    _, normal, anomalous = _counts_per_score(labels, scores)
+    _, normal, anomalous = counts_per_score(labels, scores)
     return auroc_from_counts(normal, anomalous)
 
 
@@ -74,7 +74,7 @@ def f1_max_threshold(labels: np.ndarray, scores: np.ndarray) -> Optional[Tuple[f
         EngineError: a score is NaN or infinite.
         ValueError: `labels` and `scores` differ in shape.
     """
-    values, normal, anomalous = _counts_per_score(labels, scores)
+    values, normal, anomalous = counts_per_score(labels, scores)
     total = anomalous.sum()
     if total == 0 or normal.sum() == 0:
         return None
@@ -85,7 +85,7 @@ def f1_max_threshold(labels: np.ndarray, scores: np.ndarray) -> Optional[Tuple[f
     index = values.size - 1 - best
     threshold = float(values[index])
     if index > 0:
-        threshold = _between(float(values[index - 1]), threshold)
+        threshold = threshold_between(float(values[index - 1]), threshold)
     return threshold, float(f1[best])
 
 
@@ -100,13 +100,13 @@ def describe_single_class(labels: Sequence[bool]) -> Optional[str]:
     return None if any(labels) else "good"
 
 
-def _between(low: float, high: float) -> float:
+def threshold_between(low: float, high: float) -> float:
     """Return the float32 nearest to the middle of `low` and `high`; `high` if none lies between them."""
     middle = float(np.float32(low / 2 + high / 2))
     return middle if low < middle <= high else high
 
 
-def _counts_per_score(labels: np.ndarray, scores: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+def counts_per_score(labels: np.ndarray, scores: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the distinct scores in ascending order, and the normal and anomalous images per score."""
     labels, scores = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=np.float64)
     check_scores(labels, scores, "anomaly scores")
