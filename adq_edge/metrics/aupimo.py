@@ -29,7 +29,8 @@ class AupimoMeter:
     Source: J. P. C. Bertoldo et al., "AUPIMO: Redefining Visual Anomaly Detection Benchmarks with High Speed
     and Low Tolerance", BMVC 2024 (arXiv 2401.01984), and anomalib's `AUPIMO` with its defaults: 300,000
     thresholds at equal distances between the lowest and the highest value of the good images, the rates
-    nearest to the bounds, linear interpolation. Thresholds are float64. Results equal anomalib's on float64
+    nearest to the bounds, linear interpolation. With few good images the nearest rates leave out a part of
+    the area, so that a perfect map is below 1. Thresholds are float64. Results equal anomalib's on float64
     maps; on float32 maps anomalib rounds the thresholds, which changes its result by about 1e-5.
 
     Memory: 4 bytes per defective pixel, and at most 8 bytes for each of the 2^22 highest pixels of the good

@@ -90,15 +90,17 @@ def test_memory_of_good_images_is_bounded(monkeypatch):
 
 
 def test_perfect_and_useless_maps():
-    rng = np.random.default_rng(1)
-    images = [(np.zeros((256, 256), bool), rng.random((256, 256), np.float32)) for _ in range(4)]
-    mask = np.zeros((256, 256), bool)
+    rng, size = np.random.default_rng(1), (250, 400)  # 2 and 20 of 200,000 good pixels: the bounds are met
+    images = [(np.zeros(size, bool), rng.exponential(1, size).astype(np.float32)) for _ in range(2)]
+    mask = np.zeros(size, bool)
     mask[:9, :9] = True
-    assert measure([*images, (mask, np.where(mask, np.float32(2), np.float32(0)))]) == pytest.approx(
-        1, abs=1e-9
-    )
-    assert measure([*images, (mask, np.zeros(mask.shape, np.float32))]) == 0.0
-    assert measure([*images, (mask, rng.random(mask.shape, np.float32))]) < 0.02
+    perfect = np.where(mask, np.float32(99), np.float32(0))
+    assert measure([*images, (mask, perfect)]) == pytest.approx(1, abs=1e-9)
+    assert measure([*images, (mask, 0 * perfect)]) == 0.0
+    assert measure([*images, (mask, rng.exponential(1, size))]) < 0.02
+    # 2 and 17 of 170,000 pixels are nearest to the bounds: a part of the area is left out, as in anomalib.
+    fewer = [(m[:, :340], values[:, :340]) for m, values in [*images, (mask, perfect)]]
+    assert measure(fewer) == pytest.approx(np.log10(17 / 2), abs=1e-9)
 
 
 def test_pixels_outside_a_mask_do_not_count():

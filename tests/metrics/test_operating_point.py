@@ -18,7 +18,7 @@ SCORES = st.one_of(st.integers(-20, 20).map(lambda n: n / 8), st.floats(-1e6, 1e
 LABELED = st.lists(st.tuples(st.booleans(), SCORES), min_size=2, max_size=60)
 BOTH_CLASSES = LABELED.filter(lambda pairs: len({label for label, _ in pairs}) == 2)
 COSTS = st.sampled_from([0.0, 0.5, 1.0, 3.0, 100.0])
-MANY = settings(deadline=None, max_examples=150)
+MANY = settings(deadline=None, max_examples=100)
 
 
 def split(pairs):
