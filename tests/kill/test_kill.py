@@ -64,7 +64,7 @@ def require_pairs(work: Path) -> None:
         images = list((work / "results").glob(f"{stem}.[pj][np]g"))
         assert bool(images) == (work / "results" / f"{stem}.json").exists()
     settle(work / "report" / "report.html")  # a browser does not complete a change, but each file is whole
-    assert len(list((work / "report").glob("report.*"))) in (0, 3)
+    assert len({bool(list((work / "report").glob(f"*.{suffix}"))) for suffix in ("html", "md", "csv")}) == 1
     if (work / "t.pt").exists():
         from adq_edge.models.checkpoint import load_checkpoint
 
