@@ -47,4 +47,6 @@ def check_suffix(path: Path, runtime: Runtime) -> None:
         return
     if suffix in _ENGINE_SUFFIXES | IMAGE_SUFFIXES | UNREAD_SUFFIXES | CHECKPOINT_SUFFIXES | _OTHER_SUFFIXES:
         what = f"the suffix of an engine for {runtime.label} is {own}, not {path.suffix}"
-        raise BuildError(what, where=path, fix=f"Name it {path.with_suffix(own)}")
+        stem = path.with_suffix("")
+        named = stem if stem.suffix == own else path.with_suffix(own)
+        raise BuildError(what, where=path, fix=f"Name it {named}")
