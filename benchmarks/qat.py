@@ -95,7 +95,7 @@ def fake_quantized(checkpoint: Path) -> Run:
 
     def run(image: np.ndarray) -> Tuple[np.ndarray, float]:
         with torch.inference_mode():
-            maps, scores = model(torch.from_numpy(image[None]))
+            maps, scores, *_ = model(torch.from_numpy(image[None]))
         return maps[0].numpy(), float(scores[0])
 
     return run

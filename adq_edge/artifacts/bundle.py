@@ -1,6 +1,6 @@
 """The bundle: a folder with an exported model and the ranges measured on it.
 
-BUNDLE/model.onnx       opset 17; input `image` uint8 [N, H, W, 3], outputs `anomaly_map`, `anomaly_score`
+BUNDLE/model.onnx       opset 17; input `image` uint8 [N, H, W, 3], outputs as in `tensors.py`
 BUNDLE/manifest.json    the model's origin, and its numerical difference from the checkpoint
 BUNDLE/ranges/*.json    activation ranges, one file per calibration
 """
@@ -26,6 +26,12 @@ RANGES_FOLDER = "ranges"
 INPUT = "image"
 MAP_OUTPUT = "anomaly_map"
 SCORE_OUTPUT = "anomaly_score"
+EMBEDDING_OUTPUT = "embedding"
+SCALE_MAP_OUTPUT = "scale_map_{}"
+"""The name of a scale map's output; they are numbered from 1, shallow layers first."""
+
+_LONGEST_EMBEDDING = 2**16
+_MOST_SCALES = 16
 
 REMEDY = "Export the checkpoint again: adq-edge export CHECKPOINT"
 _GIVE_FOLDER = "Give a folder that `adq-edge export` wrote"
@@ -86,6 +92,8 @@ class Manifest(Record):
         versions: versions of the libraries that exported the model.
         options: the method's options, including those given to `export`.
         unfinished: how far the training is, such as "2 of 4 epochs"; None if it is finished or not known.
+        embedding_size: numbers in the embedding of an image; None if the model has no such output.
+        scale_sizes: (height, width) of each scale map, shallow layers first; empty if the model has none.
     """
 
     name: str
@@ -102,11 +110,24 @@ class Manifest(Record):
     versions: Dict[str, str]
     options: Dict[str, Union[int, str]] = dataclasses.field(default_factory=dict)
     unfinished: Optional[str] = None
+    embedding_size: Optional[int] = None
+    scale_sizes: Tuple[Tuple[int, int], ...] = ()
 
     def check(self) -> None:
         """Raise a ValueError if a size is impossible."""
         check_size("its image size", self.image_size)
         check_size("its map size", self.map_size)
+        check_further_sizes(self.embedding_size, self.scale_sizes)
+
+
+def check_further_sizes(embedding_size: Optional[int], scale_sizes: Tuple[Tuple[int, int], ...]) -> None:
+    """Raise a ValueError if the embedding or the scale maps of a model cannot have these sizes."""
+    if embedding_size is not None and not 1 <= embedding_size <= _LONGEST_EMBEDDING:
+        raise ValueError(f"its embedding has {embedding_size} numbers; limits: 1 to {_LONGEST_EMBEDDING}")
+    if len(scale_sizes) > _MOST_SCALES:
+        raise ValueError(f"it has {len(scale_sizes)} scale maps; the limit is {_MOST_SCALES}")
+    for number, size in enumerate(scale_sizes, 1):
+        check_size(f"the size of its scale map {number}", size)
 
 
 @dataclasses.dataclass(frozen=True)

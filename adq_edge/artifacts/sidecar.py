@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Dict, Optional, Tuple
 
-from adq_edge.artifacts.bundle import FileReference
+from adq_edge.artifacts.bundle import FileReference, check_further_sizes
 from adq_edge.artifacts.engine_file import changed_engine_error, check_file_size
 from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
@@ -112,6 +112,8 @@ class Sidecar(Record):
         plan: the precision plan with these layers; None without a plan.
         tensorrt: the build of a TensorRT engine.
         categories: categories of the training dataset, where known.
+        embedding_size: numbers in the embedding of an image; None if the engine has no such output.
+        scale_sizes: (height, width) of each scale map, shallow layers first; empty if the engine has none.
     """
 
     name: str
@@ -133,11 +135,14 @@ class Sidecar(Record):
     plan: Optional[FileReference] = None
     tensorrt: Optional[TensorRTDetails] = None
     categories: Tuple[str, ...] = ()
+    embedding_size: Optional[int] = None
+    scale_sizes: Tuple[Tuple[int, int], ...] = ()
 
     def check(self) -> None:
         """Raise a ValueError if a size is impossible, or the runtime or device is unknown."""
         check_size("its image size", self.image_size)
         check_size("its map size", self.map_size)
+        check_further_sizes(self.embedding_size, self.scale_sizes)
         if self.runtime not in RUNTIMES:
             raise ValueError(f"its runtime {self.runtime!r} is not one of: {', '.join(RUNTIMES)}")
         devices = [device.value for device in Device]

@@ -96,7 +96,9 @@ class _NoOpEngine(Engine):
 
     def __init__(self, sidecar: Sidecar) -> None:
         super().__init__(Path(sidecar.name), sidecar)
-        self._output = Output(np.zeros((1, *sidecar.map_size), np.float32), np.zeros(1, np.float32))
+        self._output = Output.of(
+            {name: np.zeros((1, *shape), np.float32) for name, shape in self.outputs.items()}
+        )
 
     def _run(self, images: np.ndarray) -> Output:
         return self._output

@@ -114,4 +114,6 @@ def describe_engine(builder: EngineBuilder, inputs: BuildInputs, engine: Path, n
         data=manifest.data,
         float_layers=inputs.float_layers,
         categories=manifest.categories,
+        embedding_size=manifest.embedding_size,
+        scale_sizes=manifest.scale_sizes,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Callable, ClassVar, Iterable, Mapping, Optional, Tuple
+from typing import Callable, ClassVar, Iterable, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 from torch import nn
@@ -48,6 +48,22 @@ class Stage:
 STUDENT = Stage("student")
 
 
+class Outputs(NamedTuple):
+    """The outputs of a model for N images, all float32.
+
+    Attributes:
+        anomaly_map: `[N, h, w]`.
+        score: `[N]`.
+        embedding: the mean over all positions of a deep feature of the frozen network, `[N, D]`.
+        scale_maps: the maps that `anomaly_map` is made of, `[N, h_k, w_k]` each, shallow layers first.
+    """
+
+    anomaly_map: torch.Tensor
+    score: torch.Tensor
+    embedding: torch.Tensor
+    scale_maps: Tuple[torch.Tensor, ...]
+
+
 class AnomalyModel(nn.Module, abc.ABC):
     """A frozen teacher and trained students that map an image to an anomaly map and a score.
 
@@ -56,6 +72,7 @@ class AnomalyModel(nn.Module, abc.ABC):
         training_defaults: the published settings.
         default_options: the method's options and their defaults.
         stages: the stages of its training, in order.
+        scales: the number of scale maps.
         engine_networks: replaces `networks` during quantization-aware training; it rounds as an engine does.
     """
 
@@ -64,6 +81,7 @@ class AnomalyModel(nn.Module, abc.ABC):
     training_defaults: ClassVar[TrainingDefaults]
     default_options: ClassVar[Mapping[str, Option]] = {}
     stages: ClassVar[Tuple[Stage, ...]] = (STUDENT,)
+    scales: ClassVar[int]
     pixel_mean: torch.Tensor
     pixel_scale: torch.Tensor
 
@@ -86,9 +104,13 @@ class AnomalyModel(nn.Module, abc.ABC):
         x = images.float().permute(0, 3, 1, 2)
         return (x - self.pixel_mean) * self.pixel_scale
 
-    def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Map uint8 `[N, H, W, 3]` RGB images to an anomaly map `[N, h, w]` and a score `[N]`."""
-        return self.score(self.features(images))
+    def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, ...]:
+        """Map uint8 `[N, H, W, 3]` RGB images to the outputs of the exported graph, in its order.
+
+        These are the anomaly map, the score, the embedding and the scale maps (see `Outputs`).
+        """
+        *first, scale_maps = self.outputs(self.features(images))
+        return (*first, *scale_maps)
 
     def features(self, images: torch.Tensor) -> Features:
         """Map uint8 `[N, H, W, 3]` images to the output of `engine_networks` if set, else of `networks`."""
@@ -103,8 +125,13 @@ class AnomalyModel(nn.Module, abc.ABC):
         """
 
     @abc.abstractmethod
+    def outputs(self, features: Features) -> Outputs:
+        """Map the features to the outputs, in float32."""
+
     def score(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:
         """Map the features to an anomaly map `[N, h, w]` and a score `[N]`, in float32."""
+        outputs = self.outputs(features)
+        return outputs.anomaly_map, outputs.score
 
     @abc.abstractmethod
     def loss(self, features: Features) -> torch.Tensor:

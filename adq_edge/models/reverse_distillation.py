@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from adq_edge.core.errors import CheckpointError
-from adq_edge.models.base import AnomalyModel, Features, Stage, TrainingDefaults
+from adq_edge.models.base import AnomalyModel, Features, Outputs, Stage, TrainingDefaults
 from adq_edge.models.config import ModelConfig, Option
 from adq_edge.models.importers import Importer, ImportRequest
 from adq_edge.models.resnet import ARCHITECTURES, LAYERS, Architecture, Backbone, ResNetTrunk, trunk_state
@@ -52,6 +52,7 @@ class ReverseDistillation(AnomalyModel):
         "backbone": Backbone.WIDE_RESNET50_2.value,
         "bottleneck": BottleneckVariant.ANOMALIB.value,
     }
+    scales = len(LAYERS)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -99,11 +100,20 @@ class ReverseDistillation(AnomalyModel):
         pairs = [(e.flatten(1), d.flatten(1)) for e, d in _pairs(features)]
         return torch.stack([(1.0 - functional.cosine_similarity(e, d)).mean() for e, d in pairs]).sum()
 
-    def score(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Map features to an anomaly map `[N, H, W]` (image size, in 0..6) and its maximum `[N]`."""
-        maps = [enlarge(cosine_distance(e, d)) for enlarge, (e, d) in zip(self.enlarge, _pairs(features))]
+    def outputs(self, features: Features) -> Outputs:
+        """Map features to the map (image size, in 0..6), its maximum and the parts of which it is made.
+
+        The embedding is the mean of the encoder's layer3, the scale maps are the cosine distances.
+        """
+        distances = tuple(cosine_distance(e, d) for e, d in _pairs(features))
+        maps = [enlarge(distance) for enlarge, distance in zip(self.enlarge, distances)]
         anomaly_map = maps[0] + maps[1] + maps[2]
-        return anomaly_map, torch.amax(anomaly_map, dim=(1, 2))
+        return Outputs(
+            anomaly_map,
+            torch.amax(anomaly_map, dim=(1, 2)),
+            embedding=features[len(LAYERS) - 1].mean(dim=(2, 3)),
+            scale_maps=distances,
+        )
 
 
 def _pairs(features: Sequence[torch.Tensor]) -> Sequence[Tuple[torch.Tensor, torch.Tensor]]:

@@ -7,13 +7,13 @@ Two rules of fusing the three difference maps are in use; an imported checkpoint
 from __future__ import annotations
 
 import enum
-from typing import Any, List, Mapping, Sequence, Tuple
+from typing import Any, List, Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from adq_edge.models.base import AnomalyModel, Features, Stage, TrainingDefaults
+from adq_edge.models.base import AnomalyModel, Features, Outputs, Stage, TrainingDefaults
 from adq_edge.models.config import ModelConfig
 from adq_edge.models.importers import Importer, ImportRequest
 from adq_edge.models.resnet import LAYERS, Backbone, ResNet18Trunk, trunk_state
@@ -37,6 +37,7 @@ class STFPM(AnomalyModel):
 
     arch = "stfpm"
     training_defaults = TrainingDefaults(epochs=398, batch_size=32, learning_rate=0.4)
+    scales = len(LAYERS)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -67,10 +68,19 @@ class STFPM(AnomalyModel):
         means = [distance.mean() for distance in _distances(features)]
         return torch.stack(means).sum()
 
-    def score(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Map features to an anomaly map `[N, h, w]` and its maximum `[N]`."""
-        anomaly_map = self._fuse(_distances(features))
-        return anomaly_map, torch.amax(anomaly_map, dim=(1, 2))
+    def outputs(self, features: Features) -> Outputs:
+        """Map features to the map, its maximum and the parts of which it is made.
+
+        The embedding is the mean of the teacher's layer3, the scale maps are the squared distances.
+        """
+        distances = _distances(features)
+        anomaly_map = self._fuse(distances)
+        return Outputs(
+            anomaly_map,
+            torch.amax(anomaly_map, dim=(1, 2)),
+            embedding=features[len(LAYERS) - 1].mean(dim=(2, 3)),
+            scale_maps=tuple(distance.squeeze(1) for distance in distances),
+        )
 
     def _fuse(self, distances: List[torch.Tensor]) -> torch.Tensor:
         if self.fusion is Fusion.ANOMALIB:

@@ -15,7 +15,16 @@ from torch import nn
 from torch.nn import functional
 
 from adq_edge.core.errors import CheckpointError
-from adq_edge.models.base import STUDENT, AnomalyModel, Batches, Features, Stage, TrainingDefaults, in_float32
+from adq_edge.models.base import (
+    STUDENT,
+    AnomalyModel,
+    Batches,
+    Features,
+    Outputs,
+    Stage,
+    TrainingDefaults,
+    in_float32,
+)
 from adq_edge.models.config import ModelConfig, Option
 from adq_edge.models.moments import channel_moments
 from adq_edge.models.patch_grid import Border, Grid, random_crops, random_excerpt
@@ -48,6 +57,7 @@ class UninformedStudents(AnomalyModel):
         "border": Border.INSIDE.value,
     }
     stages = (TEACHER, STUDENT)
+    scales = 2
     descriptor_mean: torch.Tensor
     descriptor_std: torch.Tensor
     error_mean: torch.Tensor
@@ -206,14 +216,33 @@ class UninformedStudents(AnomalyModel):
         state["bias"] = (bias - mean) / deviation
         self.teacher.decode.load_state_dict(state)
 
-    def score(self, features: Features) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Map descriptors to the anomaly map `[N, H, W]` and its maximum `[N]` (equations 8 to 11)."""
+    def outputs(self, features: Features) -> Outputs:
+        """Map descriptors to the map `[N, H, W]`, its maximum (equations 8 to 11) and its parts.
+
+        The embedding is the mean of the teacher's descriptors. The scale maps are the normalized error and
+        variance, a value for each descriptor.
+        """
         error, variance = self._error_and_variance(features)
-        maps = (error - self.error_mean) / self.error_std
-        maps = maps + (variance - self.variance_mean) / self.variance_std
+        error = self._interleave((error - self.error_mean) / self.error_std)
+        variance = self._interleave((variance - self.variance_mean) / self.variance_std)
+        anomaly_map, score = self._map_and_score(error + variance)
+        return Outputs(anomaly_map, score, self._mean_descriptor(features[0]), (error, variance))
+
+    def _interleave(self, maps: torch.Tensor) -> torch.Tensor:
+        """Combine the shifted grids of maps `[4 ** levels * N, h, w]`."""
         height, width = (self.grid.descriptors(side) for side in self.config.image_size)
         parts = 2**self.grid.levels
-        anomaly_map = interleave(maps, (height // parts, width // parts), self.grid.levels)
+        return interleave(maps, (height // parts, width // parts), self.grid.levels)
+
+    def _mean_descriptor(self, descriptors: torch.Tensor) -> torch.Tensor:
+        """Return the mean over all positions `[N, D]`; the shifted grids are outermost on the batch axis."""
+        mean = descriptors.mean(dim=(2, 3))
+        if self.grid.levels:
+            mean = mean.reshape(4**self.grid.levels, -1, DESCRIPTOR).mean(dim=0)
+        return mean
+
+    def _map_and_score(self, anomaly_map: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Enlarge a map with a value for each descriptor to the image's size; return its maximum as well."""
         if self.grid.stride > 1:
             anomaly_map = functional.interpolate(
                 anomaly_map.unsqueeze(1),

@@ -10,9 +10,10 @@ import dataclasses
 import hashlib
 import io
 import logging
+import math
 import warnings
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from torch import nn
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import (
+    EMBEDDING_OUTPUT,
     INPUT,
     MANIFEST_FILE,
     MAP_OUTPUT,
@@ -35,6 +37,7 @@ from adq_edge.artifacts.bundle import (
     open_bundle,
 )
 from adq_edge.artifacts.ranges import RANGES_SCHEMA, Ranges, read_ranges
+from adq_edge.artifacts.tensors import scale_map_names
 from adq_edge.calibration.trained_ranges import QUANTIZATION, ranges_from_dict, write_trained_ranges
 from adq_edge.core.console import is_verbose
 from adq_edge.core.errors import BundleError, CalibrationError, CheckpointError, DataError
@@ -61,10 +64,14 @@ PARITY_IMAGES = 8
 _QAT_STATE = "qat"
 """The key of the state of quantization-aware training in a checkpoint."""
 PARITY_TOLERANCE = 1e-3
-"""Largest allowed difference of map and score, relative to the largest map value.
+"""Largest allowed difference of an output, relative to the largest value of its kind.
+
+The score is relative to the map, each scale map to all scale maps.
 
 Reordered float32 sums cause differences ten times smaller, INT8 causes differences a thousand times larger.
 """
+
+_REPORT = "Please report this with the versions of torch and onnxruntime"
 
 
 def export(
@@ -190,8 +197,9 @@ def _write_onnx(model: AnomalyModel, path: Path) -> None:
 
 
 def to_onnx(model: nn.Module, image_size: Tuple[int, int]) -> onnx.ModelProto:
-    """Return a model's simplified graph; the model may return more tensors after the map and the score."""
+    """Return a model's simplified graph; the model may return more tensors after the named ones."""
     example = torch.zeros(1, *image_size, 3, dtype=torch.uint8)
+    names = _output_names(model)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         if not is_verbose():
@@ -207,10 +215,15 @@ def to_onnx(model: nn.Module, image_size: Tuple[int, int]) -> onnx.ModelProto:
                 opset_version=OPSET,
                 dynamo=False,
                 input_names=[INPUT],
-                output_names=[MAP_OUTPUT, SCORE_OUTPUT],
-                dynamic_axes={name: {0: "N"} for name in (INPUT, MAP_OUTPUT, SCORE_OUTPUT)},
+                output_names=names,
+                dynamic_axes={name: {0: "N"} for name in (INPUT, *names)},
             )
     return run_passes(onnx.load_model_from_string(buffer.getvalue()), pipelines.EXPORT)
+
+
+def _output_names(model: nn.Module) -> List[str]:
+    further = (EMBEDDING_OUTPUT, *scale_map_names(model.scales)) if isinstance(model, AnomalyModel) else ()
+    return [MAP_OUTPUT, SCORE_OUTPUT, *further]
 
 
 def _check_parity(model: AnomalyModel, path: Path, images: np.ndarray, described: str) -> Parity:
@@ -219,39 +232,54 @@ def _check_parity(model: AnomalyModel, path: Path, images: np.ndarray, described
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     pairs = [images[start : start + 2] for start in range(0, len(images), 2)]  # low memory use, but N > 1
     with torch.inference_mode():
-        maps, scores = _joined([model(torch.from_numpy(pair)) for pair in pairs])
-    exported_maps, exported_scores = _joined(
-        [session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: pair}) for pair in pairs]
-    )
-    if not (np.isfinite(maps).all() and np.isfinite(exported_maps).all()):
+        expected = _joined([model(torch.from_numpy(pair)) for pair in pairs])
+    names = _output_names(model)
+    found = _joined([session.run(names, {INPUT: pair}) for pair in pairs])
+    if not all(np.isfinite(array).all() for array in (*expected, *found)):
         raise CheckpointError("the model gives NaN or infinite maps", fix="Train it again")
+    differences = [_difference(*pair) for pair in zip(expected, found)]
     parity = Parity(
         images=len(images),
         source=described,
-        map_difference=float(np.abs(maps - exported_maps).max()),
-        score_difference=float(np.abs(scores - exported_scores).max()),
-        map_largest=float(np.abs(maps).max()),
+        map_difference=differences[0],
+        score_difference=differences[1],
+        map_largest=float(np.abs(expected[0]).max()),
         tolerance=PARITY_TOLERANCE,
     )
     if not parity.holds:
         raise BundleError(
             f"the exported graph differs from the checkpoint: map by {parity.map_difference:.3g}, score by "
             f"{parity.score_difference:.3g}, largest map value {parity.map_largest:.3g}",
-            fix="Please report this with the versions of torch and onnxruntime",
+            fix=_REPORT,
         )
+    embedding, *scale_maps = (float(np.abs(array).max()) for array in expected[2:])
+    largest = [embedding, *[max(scale_maps, default=0.0)] * len(scale_maps)]
+    for name, difference, value in zip(names[2:], differences[2:], largest):
+        if difference > PARITY_TOLERANCE * value:
+            what = f"{name} by {difference:.3g}, largest value {value:.3g}"
+            raise BundleError(f"the exported graph differs from the checkpoint: {what}", fix=_REPORT)
     return parity
 
 
-def _joined(results: Sequence[Sequence[Any]]) -> Tuple[np.ndarray, np.ndarray]:
-    maps, scores = (np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*results))
-    return maps, scores
+def _joined(results: Sequence[Sequence[Any]]) -> List[np.ndarray]:
+    return [np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*results)]
 
 
-def _map_size(model: AnomalyModel) -> Tuple[int, int]:
+def _difference(expected: np.ndarray, found: np.ndarray) -> float:
+    """Return the largest absolute difference of two arrays; infinite if their shapes differ."""
+    return float(np.abs(expected - found).max()) if expected.shape == found.shape else math.inf
+
+
+def _sizes(model: AnomalyModel) -> Dict[str, Any]:
+    """Return the sizes of the outputs as fields of the manifest."""
     height, width = model.config.image_size
     with torch.inference_mode():
-        anomaly_map, _ = model(torch.zeros(1, height, width, 3, dtype=torch.uint8))
-    return int(anomaly_map.shape[1]), int(anomaly_map.shape[2])
+        outputs = model.outputs(model.features(torch.zeros(1, height, width, 3, dtype=torch.uint8)))
+    return {
+        "map_size": tuple(outputs.anomaly_map.shape[1:]),
+        "embedding_size": int(outputs.embedding.shape[1]),
+        "scale_sizes": tuple(tuple(scale_map.shape[1:]) for scale_map in outputs.scale_maps),
+    }
 
 
 def digest(source: Path) -> str:
@@ -271,7 +299,7 @@ def _manifest(folder: Path, source: Path, loaded: Checkpoint, model: Path, parit
         origin=loaded.origin,
         fusion=loaded.model.config.fusion,
         image_size=loaded.model.config.image_size,
-        map_size=_map_size(loaded.model),
+        **_sizes(loaded.model),
         model_sha256=sha256(model),
         checkpoint=FileReference(source.name, digest(source)),
         categories=tuple(settings.get("categories") or ()),

@@ -62,8 +62,7 @@ def read_model(bundle: Bundle) -> onnx.ModelProto:
         check_model(model)
     except ValueError as error:
         raise BundleError(str(error), where=bundle.model, fix=REMEDY) from error
-    size, map_size = bundle.manifest.image_size, bundle.manifest.map_size
-    mismatch = find_mismatch(input_types(model), output_types(model), size, map_size)
+    mismatch = find_mismatch(input_types(model), output_types(model), bundle.manifest)
     if mismatch is not None:
         raise BundleError(mismatch, where=bundle.model, fix=REMEDY)
     return model

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import abc
+import functools
 from pathlib import Path
-from typing import Callable, ClassVar, Dict, Generator, Iterable, NamedTuple, Optional, Tuple
+from typing import Callable, ClassVar, Dict, Generator, Iterable, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from adq_edge.artifacts.bundle import EMBEDDING_OUTPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.artifacts.sidecar import Sidecar
+from adq_edge.artifacts.tensors import output_shapes
 from adq_edge.core.errors import AdqError, EngineError, first_line
 from adq_edge.core.limits import check_threads
 
@@ -22,10 +25,28 @@ class Output(NamedTuple):
     Attributes:
         maps: anomaly maps, float32 `[N, h, w]`.
         scores: anomaly scores, float32 `[N]`.
+        embeddings: mean deep features of the images, float32 `[N, D]`; None if the engine has no such output.
+        scale_maps: the maps that `maps` is made of, float32 `[N, h_k, w_k]`, shallow layers first; empty if
+            the engine has no such outputs.
     """
 
     maps: np.ndarray
     scores: np.ndarray
+    embeddings: Optional[np.ndarray] = None
+    scale_maps: Tuple[np.ndarray, ...] = ()
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Output:
+        """Return the result made of arrays by the name of their output, in the order of `Engine.outputs`."""
+        first = MAP_OUTPUT, SCORE_OUTPUT, EMBEDDING_OUTPUT
+        scale_maps = tuple(array for name, array in arrays.items() if name not in first)
+        return cls(arrays[MAP_OUTPUT], arrays[SCORE_OUTPUT], arrays.get(EMBEDDING_OUTPUT), scale_maps)
+
+    @property
+    def arrays(self) -> Tuple[np.ndarray, ...]:
+        """All arrays, in the order of `Engine.outputs`."""
+        embeddings = () if self.embeddings is None else (self.embeddings,)
+        return (self.maps, self.scores, *embeddings, *self.scale_maps)
 
 
 class Stages(NamedTuple):
@@ -71,6 +92,11 @@ class Engine(abc.ABC):
         self.sidecar = sidecar
         self.threads = threads
 
+    @functools.cached_property
+    def outputs(self) -> Mapping[str, Tuple[int, ...]]:
+        """The shapes of the outputs of an image by name, as the sidecar describes them (`output_shapes`)."""
+        return output_shapes(self.sidecar)
+
     def run(self, images: np.ndarray) -> Output:
         """Score a batch.
 
@@ -98,13 +124,16 @@ class Engine(abc.ABC):
             raise
         except Exception as error:  # the exceptions of runtime libraries have no common base class
             raise explain(error, "cannot run it", self.path, self.fix) from error
-        maps, scores = output
-        shapes = (len(images), *self.sidecar.map_size), (len(images),)
-        if (maps.shape, scores.shape) != shapes or maps.dtype != _FLOAT32 or scores.dtype != _FLOAT32:
-            found = f"{maps.dtype} {list(maps.shape)} and {scores.dtype} {list(scores.shape)}"
-            wanted = f"float32 {list(shapes[0])} and {list(shapes[1])}"
-            what = f"gives maps and scores of {found}, its sidecar describes {wanted}"
+        arrays = output.arrays
+        if len(arrays) != len(self.outputs):
+            what = f"gives {len(arrays)} outputs, its sidecar describes {', '.join(self.outputs)}"
             raise EngineError(what, where=self.path, fix=Engine.fix)
+        for array, (name, shape) in zip(arrays, self.outputs.items()):
+            if array.dtype != _FLOAT32 or array.shape != (len(images), *shape):
+                found = f"{array.dtype} {list(array.shape)}"
+                wanted = f"float32 {[len(images), *shape]}"
+                what = f"gives {name} of {found}, its sidecar describes {wanted}"
+                raise EngineError(what, where=self.path, fix=Engine.fix)
         return output
 
     def check(self, images: np.ndarray) -> np.ndarray:

@@ -128,13 +128,11 @@ class OnnxEngine(CpuEngine):
 
 
 def _check_model(content: bytes, engine: OnnxEngine) -> None:
-    sidecar = engine.sidecar
     try:
         model = parse_model(content)
     except ValueError as error:
         raise EngineError(str(error), where=engine.path, fix=Engine.fix) from error
-    inputs, outputs = input_types(model), output_types(model)
-    mismatch = find_mismatch(inputs, outputs, sidecar.image_size, sidecar.map_size)
+    mismatch = find_mismatch(input_types(model), output_types(model), engine.sidecar)
     if mismatch is not None:
         raise EngineError(mismatch, where=engine.path, fix=Engine.fix)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import collections
 import functools
 import tempfile
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 import onnx
 import onnxruntime
 
-from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.artifacts.bundle import INPUT
 from adq_edge.core.console import is_verbose
 from adq_edge.core.files import temporary_folder
 from adq_edge.core.limits import runtime_threads
@@ -42,12 +42,12 @@ class OnnxRuntimeEngine(OnnxEngine):
         session = self._session  # one read: another thread may close the engine
         if session is None:
             raise self.closed_error()
-        return _score(session, images)
+        return _score(session, list(self.outputs), images)
 
     def _open_streams(self, count: int, threads: int) -> List[Stream]:
         """Open one session per stream: parallel calls of one session would all use its threads."""
-        content = self.file.read()
-        return [functools.partial(_score, self._open(content, threads)) for _ in range(count)]
+        content, names = self.file.read(), list(self.outputs)
+        return [functools.partial(_score, self._open(content, threads), names) for _ in range(count)]
 
     def operators(self) -> Dict[str, int]:
         """Count the nodes of the optimized graph; `QLinearConv` is an integer kernel, `Conv` is not."""
@@ -83,6 +83,5 @@ def _open_session(content: bytes, options: onnxruntime.SessionOptions) -> onnxru
     return session
 
 
-def _score(session: onnxruntime.InferenceSession, images: np.ndarray) -> Output:
-    maps, scores = session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: images})
-    return Output(maps, scores)
+def _score(session: onnxruntime.InferenceSession, names: Sequence[str], images: np.ndarray) -> Output:
+    return Output.of(dict(zip(names, session.run(names, {INPUT: images}))))

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import collections
 import threading
-from typing import Any, Callable, Deque, Dict, List, Optional
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence
 
 import numpy as np
 import openvino
 
-from adq_edge.artifacts.bundle import MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.core.limits import runtime_threads
 from adq_edge.runtimes.allocator import keep_large_blocks
 from adq_edge.runtimes.base import Output
@@ -36,7 +35,7 @@ class OpenVinoEngine(OnnxEngine):
     passes = "adq_edge.quantization.passes.pipelines:OPENVINO"
 
     def _load(self, content: bytes) -> None:
-        self._models: Optional[_Models] = _Models(self._compile, streams=1)
+        self._models: Optional[_Models] = _Models(self._compile, list(self.outputs), streams=1)
         self._models.for_batch(1).compiled(content)
         keep_large_blocks()
 
@@ -58,7 +57,7 @@ class OpenVinoEngine(OnnxEngine):
     def _open_streams(self, count: int, threads: int) -> List[Stream]:
         """Compile again: OpenVINO divides the threads itself, and pins each stream to its cores."""
         del threads
-        return [_Models(self._compile, count).score] * count
+        return [_Models(self._compile, list(self.outputs), count).score] * count
 
     def _opened(self) -> _Models:
         models = self._models  # one read: another thread may close the engine
@@ -84,11 +83,12 @@ class _Models:
 
     Args:
         compile_model: function that compiles for a number of streams and a batch size.
+        names: names of the outputs.
         streams: the number of streams.
     """
 
-    def __init__(self, compile_model: Callable[..., Any], streams: int) -> None:
-        self._compile, self._streams = compile_model, streams
+    def __init__(self, compile_model: Callable[..., Any], names: Sequence[str], streams: int) -> None:
+        self._compile, self._names, self._streams = compile_model, names, streams
         self._used: collections.OrderedDict[int, _Model] = collections.OrderedDict()
         self._lock = threading.Lock()
 
@@ -97,7 +97,7 @@ class _Models:
         with self._lock:
             model = self._used.get(batch)
             if model is None:
-                model = self._used[batch] = _Model(self._compile, self._streams, batch)
+                model = self._used[batch] = _Model(self._compile, self._names, self._streams, batch)
                 if len(self._used) > _BATCH_SIZES:
                     self._used.popitem(last=False)
             self._used.move_to_end(batch)
@@ -111,8 +111,10 @@ class _Models:
 class _Model:
     """A model compiled for one batch size, and its idle inference requests."""
 
-    def __init__(self, compile_model: Callable[..., Any], streams: int, batch: int) -> None:
-        self._compile, self._streams, self._batch = compile_model, streams, batch
+    def __init__(
+        self, compile_model: Callable[..., Any], names: Sequence[str], streams: int, batch: int
+    ) -> None:
+        self._compile, self._names, self._streams, self._batch = compile_model, names, streams, batch
         self._compiled: Any = None
         self._lock = threading.Lock()
         self._idle: Deque[Any] = collections.deque()
@@ -135,7 +137,7 @@ class _Model:
         except IndexError:
             request = self.compiled().create_infer_request()
         request.infer([images], share_inputs=True)
-        maps, scores = (request.get_tensor(name).data.copy() for name in (MAP_OUTPUT, SCORE_OUTPUT))
+        output = Output.of({name: request.get_tensor(name).data.copy() for name in self._names})
         if len(self._idle) < max(_IDLE_REQUESTS, self._streams):
             self._idle.append(request)
-        return Output(maps, scores)
+        return output

@@ -1,9 +1,10 @@
 """A simulated machine with TensorRT and pycuda, which records calls and checks their order and threads.
 
-The score of an image is the mean of its bytes, and so is each value of its map. The data is copied through
-simulated device memory, so a wrong address, size or order gives wrong results or an error. As with the real
-ones, a CUDA context is current only in a thread that pushed it, and copies and computations take place after
-the call that starts them, at the latest when their stream is synchronized.
+The score of an image is the mean of its bytes, and so is each value of its map. Values of the further outputs
+are larger, by 1 for the first, by 2 for the second, and so on. The data is copied through simulated device
+memory, so a wrong address, size or order gives wrong results or an error. As with the real ones, a CUDA
+context is current only in a thread that pushed it, and copies and computations take place after the call that
+starts them, at the latest when their stream is synchronized.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class SimulatedMachine:
         tensors: names of the engine's tensors.
         kinds: number formats of tensors, by TensorRT's names, where they are not the usual ones.
         map_size: (height, width) of the anomaly maps.
+        further: shapes of further outputs by name, without the axis of images.
     """
 
     def __init__(
@@ -58,16 +60,18 @@ class SimulatedMachine:
         tensors: Tuple[str, ...] = ("image", "anomaly_map", "anomaly_score"),
         kinds: Optional[Dict[str, str]] = None,
         map_size: Tuple[int, int] = (2, 2),
+        further: Optional[Dict[str, Tuple[int, ...]]] = None,
     ) -> None:
         self.calls: List[str] = []
         self.heap: Dict[int, np.ndarray] = {}
         self.streams: Dict[int, List[Callable[[], None]]] = {}
         self.kinds = {"image": "UINT8", **(kinds or {})}
-        self.map_size = map_size
+        self.further = further or {}
+        self.sizes = {"image": shape[1:], "anomaly_map": map_size, **self.further}
         self._pushed = threading.local()
         self._pushes = 0
         self.loads = True
-        self.shape, self.max_batch, self.tensors = shape, max_batch, tensors
+        self.shape, self.max_batch, self.tensors = shape, max_batch, (*tensors, *self.further)
         self.compute_capability = compute_capability
         self.tensorrt = self._tensorrt(version)
         self.driver = self._driver()
@@ -89,8 +93,7 @@ class SimulatedMachine:
 
     def shape_of(self, name: str) -> Tuple[int, ...]:
         """Return the shape of a tensor of the engine."""
-        sizes = {"image": self.shape[1:], "anomaly_map": self.map_size}
-        return (self.shape[0], *sizes.get(name, ()))
+        return (self.shape[0], *self.sizes.get(name, ()))
 
     def _tensorrt(self, version: str) -> types.ModuleType:
         module = types.ModuleType("tensorrt")
@@ -167,10 +170,12 @@ class SimulatedMachine:
                 pixels = int(np.prod(machine.shape[1:]))
                 images = machine.heap[self.addresses["image"]][: self.batch * pixels].reshape(self.batch, -1)
                 scores = images.mean(axis=1).astype(np.float32)
-                maps = machine.heap[self.addresses["anomaly_map"]].view(np.float32)
-                each = len(maps) // machine.max_batch
-                maps[: self.batch * each] = np.repeat(scores, each)
-                machine.heap[self.addresses["anomaly_score"]].view(np.float32)[: self.batch] = scores
+                for name in machine.tensors[1:]:
+                    values = machine.heap[self.addresses[name]].view(np.float32)
+                    each = len(values) // machine.max_batch
+                    values[: self.batch * each] = np.repeat(scores, each)
+                    if name in machine.further:
+                        values += 1 + list(machine.further).index(name)
                 self.is_running = False
 
         module.__dict__.update(__version__=version, Logger=Logger, Runtime=Runtime)

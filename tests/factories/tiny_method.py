@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from adq_edge.artifacts.bundle import Bundle
-from adq_edge.models.base import STUDENT, AnomalyModel, TrainingDefaults
+from adq_edge.models.base import STUDENT, AnomalyModel, Outputs, TrainingDefaults
 from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.models.config import ModelConfig
 from adq_edge.models.registry import METHODS
@@ -22,6 +22,7 @@ class TinyMethod(AnomalyModel):
 
     arch = "tiny"
     training_defaults = TrainingDefaults(epochs=1, batch_size=4, learning_rate=0.1)
+    scales = 1
 
     def __init__(self, config):
         super().__init__(config)
@@ -52,9 +53,11 @@ class TinyMethod(AnomalyModel):
     def loss(self, features):
         return (features[0] - features[1]).square().mean()
 
-    def score(self, features):
+    def outputs(self, features):
         anomaly_map = torch.sum((features[0] - features[1]) ** 2, dim=1)
-        return anomaly_map, torch.amax(anomaly_map, dim=(1, 2))
+        score = torch.amax(anomaly_map, dim=(1, 2))
+        distance = torch.sum(torch.abs(features[0] - features[1]), dim=1)
+        return Outputs(anomaly_map, score, features[0].mean(dim=(2, 3)), (distance,))
 
     def load_teacher(self, state):
         """Keep the random teacher."""

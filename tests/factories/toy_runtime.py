@@ -50,7 +50,8 @@ class ToyEngine(CpuEngine):
         self._evaluator = ReferenceEvaluator(self._model)
 
     def _run(self, images: np.ndarray) -> Output:
-        return Output(*self._evaluator.run(["anomaly_map", "anomaly_score"], {"image": images}))
+        names = list(self.outputs)
+        return Output.of(dict(zip(names, self._evaluator.run(names, {"image": images}))))
 
     def _open_streams(self, count: int, threads: int) -> List[Stream]:
         return [functools.partial(self._run) for _ in range(count)]

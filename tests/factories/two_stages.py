@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from adq_edge.models.base import AnomalyModel, Stage, TrainingDefaults
+from adq_edge.models.base import AnomalyModel, Outputs, Stage, TrainingDefaults
 
 
 class TwoStages(AnomalyModel):
@@ -17,6 +17,7 @@ class TwoStages(AnomalyModel):
     training_defaults = TrainingDefaults(epochs=4, batch_size=1, learning_rate=0.05)
     default_options: ClassVar = {"width": 4}
     stages = (Stage("first", 0.5), Stage("second"))
+    scales = 1
     noise = 0.1
 
     def __init__(self, config):
@@ -63,9 +64,10 @@ class TwoStages(AnomalyModel):
             else:
                 self.offset.add_(mean * self.student.weight.sum())
 
-    def score(self, features):
+    def outputs(self, features):
         difference = (features[0] - features[1]).square().sum(1)
-        return difference, difference.amax((1, 2)) - self.offset
+        score = difference.amax((1, 2)) - self.offset
+        return Outputs(difference, score, features[0].mean(dim=(2, 3)), (difference.sqrt(),))
 
 
 class QuietStages(TwoStages):

@@ -24,10 +24,22 @@ def test_graph_has_the_documented_inputs_and_outputs(bundle):
     onnx.checker.check_model(model, full_check=True)
     assert lint(model) == []
     assert (model.opset_import[0].version, model.ir_version <= 9) == (17, True)
-    image, anomaly_map, score = model.graph.input[0], *model.graph.output
+    (image,) = model.graph.input
     dims = [dim.dim_value or dim.dim_param for dim in image.type.tensor_type.shape.dim]
     assert (image.name, dims, image.type.tensor_type.elem_type) == ("image", ["N", SIZE, SIZE, 3], 2)
-    assert (anomaly_map.name, score.name) == ("anomaly_map", "anomaly_score")
+    assert {
+        output.name: [dim.dim_value or dim.dim_param for dim in output.type.tensor_type.shape.dim]
+        for output in model.graph.output
+    } == {
+        "anomaly_map": ["N", SIZE // 4, SIZE // 4],
+        "anomaly_score": ["N"],
+        "embedding": ["N", 256],
+        "scale_map_1": ["N", SIZE // 4, SIZE // 4],
+        "scale_map_2": ["N", SIZE // 8, SIZE // 8],
+        "scale_map_3": ["N", SIZE // 16, SIZE // 16],
+    }
+    assert bundle.manifest.embedding_size == 256
+    assert bundle.manifest.scale_sizes == ((16, 16), (8, 8), (4, 4))
 
 
 @pytest.mark.parametrize("fusion", ["official", "anomalib"])
@@ -36,11 +48,13 @@ def test_onnx_equals_torch_at_any_batch_size(tmp_path: Path, fusion: str, datase
     bundle = export(tmp_path / "c.pt", tmp_path / "b", data=dataset)
     images = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
     session = onnxruntime.InferenceSession(str(bundle.model), providers=["CPUExecutionProvider"])
-    maps, scores = session.run(None, {"image": images})
+    maps, scores, *further = session.run(None, {"image": images})
     with torch.inference_mode():
         expected = load_checkpoint(tmp_path / "c.pt").model(torch.from_numpy(images))
     np.testing.assert_allclose(maps, expected[0], rtol=1e-3, atol=1e-6 * float(expected[0].max()))
     np.testing.assert_allclose(scores, expected[1], rtol=1e-3)
+    for values, other in zip(further, expected[2:]):
+        np.testing.assert_allclose(values, other, rtol=1e-3, atol=1e-5)
     assert bundle.manifest.fusion == fusion
     assert bundle.manifest.map_size == maps.shape[1:]
 

@@ -106,7 +106,7 @@ FILES: Dict[str, Any] = {
     ),
     "scores of two axes": (
         edited(keep_axis),
-        r"gives maps and scores of float32 \[1, 32, 32\] and float32 \[1, 1\]",
+        r"gives anomaly_score of float32 \[1, 1\], its sidecar describes float32 \[1\]",
     ),
     "custom operator": (edited(add_custom_operator), "Sharpen|fully converted"),
     "weights in another file": (edited(put_weights_outside), "keeps its weights in other files"),
@@ -166,6 +166,10 @@ SIDECARS: Dict[str, Any] = {
     "path as name": ({"name": "../x"}, "its name is not a plain file name"),
     "other image size": ({"image_size": [64, 64]}, "has the tensor image as uint8"),
     "other map size": ({"map_size": [8, 8]}, "has the tensor anomaly_map as float"),
+    "empty embedding": ({"embedding_size": 0}, "its embedding has 0 numbers; limits: 1 to 65536"),
+    "embedding that is not there": ({"embedding_size": 5}, "has the outputs anomaly_map, anomaly_score, an"),
+    "many scale maps": ({"scale_sizes": [[8, 8]] * 17}, "it has 17 scale maps; the limit is 16"),
+    "huge scale map": ({"scale_sizes": [[8, 8], [9999, 1]]}, "the size of its scale map 2 is 9999x1 pixels"),
     "runtime of a GPU": ({"runtime": "tensorrt-rtx"}, "TensorRT|built for"),
 }
 

@@ -30,7 +30,8 @@ _Shapes = Dict[str, List[int]]
 def score_channels_last(editor: GraphEditor, context: PassContext) -> None:
     """Compute sums over channels, and the pointwise operators that only they read, channels last.
 
-    A sum stays unchanged if its number of channels cannot be inferred.
+    A sum stays unchanged if its number of channels cannot be inferred. Means over all positions (embeddings)
+    of tensors that a sum needs channels last are computed from the same copy.
     """
     shapes = editor.shapes()
     scoring = _find_scoring(editor, shapes)
@@ -47,6 +48,15 @@ def score_channels_last(editor: GraphEditor, context: PassContext) -> None:
         total = _sum(editor, node, shapes[node.input[0]][1])
         if output in editor.outputs or not all(reader.output[0] in scoring for reader in readers):
             _restore(editor, node, total)
+    for node in editor.of_type("ReduceMean"):
+        turned = _turned(node.input[0])
+        if turned in editor.producers and _is_mean_of_positions(node):
+            editor.remove(node)
+            editor.add("ReduceMean", [turned], node.output[0], node.name, axes=[1, 2], keepdims=0)
+
+
+def _is_mean_of_positions(node: onnx.NodeProto) -> bool:
+    return list(attribute(node, "axes", [])) == [2, 3] and not attribute(node, "keepdims", 1)
 
 
 def _find_scoring(index: GraphIndex, shapes: _Shapes) -> Set[str]:

@@ -24,10 +24,10 @@ from typing import (
 
 import numpy as np
 
-from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.artifacts.bundle import INPUT
 from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.sidecar import Sidecar
-from adq_edge.artifacts.tensors import TensorType, find_mismatch
+from adq_edge.artifacts.tensors import TensorType, find_mismatch, output_shapes
 from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.runtimes.base import Engine, Output, Stages, explain
@@ -239,8 +239,8 @@ def _max_batch(path: Path, sidecar: Sidecar, engine: tensorrt.ICudaEngine) -> in
     """Return the largest batch of an engine, after a check of its tensors."""
     types = {name: _type(engine, name) for name in map(engine.get_tensor_name, range(engine.num_io_tensors))}
     inputs = {name: types.pop(name) for name in (INPUT,) if name in types}
-    mismatch = find_mismatch(inputs, types, sidecar.image_size, sidecar.map_size)
-    if mismatch is not None or len(types) != len((MAP_OUTPUT, SCORE_OUTPUT)):
+    mismatch = find_mismatch(inputs, types, sidecar)
+    if mismatch is not None or len(types) != len(output_shapes(sidecar)):
         raise EngineError(mismatch or "has further outputs", where=path, fix=REBUILD)
     shape = tuple(engine.get_tensor_shape(INPUT))
     if shape[0] > 0:

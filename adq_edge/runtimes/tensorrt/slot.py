@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.artifacts.bundle import INPUT
 from adq_edge.artifacts.sidecar import Sidecar
+from adq_edge.artifacts.tensors import output_shapes
 from adq_edge.core.errors import EngineError
 from adq_edge.core.text import number_of
 from adq_edge.runtimes.base import Output, Stages
@@ -42,10 +43,11 @@ class Slot:
         self._marks = [gpu.driver.Event() for _ in range(4)]
         self._is_dynamic = engine.get_tensor_shape(INPUT)[0] < 0
         self._input = allocate(gpu, (max_batch, *sidecar.image_size, 3), np.uint8)
-        self._maps = allocate(gpu, (max_batch, *sidecar.map_size), np.float32)
-        self._scores = allocate(gpu, (max_batch,), np.float32)
-        tensors = {INPUT: self._input, MAP_OUTPUT: self._maps, SCORE_OUTPUT: self._scores}
-        for name, buffer in tensors.items():
+        self._outputs = {
+            name: allocate(gpu, (max_batch, *shape), np.float32)
+            for name, shape in output_shapes(sidecar).items()
+        }
+        for name, buffer in {INPUT: self._input, **self._outputs}.items():
             context.set_tensor_address(name, int(buffer.device))
         self._count = 0
         self._is_running = False
@@ -71,14 +73,14 @@ class Slot:
         if not context.execute_async_v3(stream.handle):
             raise EngineError("TensorRT cannot run it", where=self._path, fix=REBUILD)
         computed.record(stream)
-        for buffer in (self._maps, self._scores):
+        for buffer in self._outputs.values():
             driver.memcpy_dtoh_async(buffer.host[:count], buffer.device, stream)
         self._marks[3].record(stream)
 
     def finish(self) -> Output:
         """Wait for the batch and return copies of its outputs."""
         self.wait()
-        return Output(self._maps.host[: self._count].copy(), self._scores.host[: self._count].copy())
+        return Output.of({name: buffer.host[: self._count].copy() for name, buffer in self._outputs.items()})
 
     def wait(self) -> None:
         """Wait for the copies and computations that were started."""
@@ -97,7 +99,7 @@ class Slot:
         with contextlib.suppress(self._driver.Error):  # after a CUDA error, each later call fails as well
             self.wait()
         del self._context
-        for buffer in (self._input, self._maps, self._scores):
+        for buffer in (self._input, *self._outputs.values()):
             with contextlib.suppress(self._driver.Error):
                 buffer.device.free()
         del self._stream, self._marks

@@ -37,7 +37,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (9, SIZE, SIZE, 3), np.uint8)
 SCORES = IMAGES.reshape(9, -1).mean(axis=1).astype(np.float32)
 
 
-def plan(folder: Path, version: str = "10.3.0", capability: str = "7.2") -> Path:
+def plan(folder: Path, version: str = "10.3.0", capability: str = "7.2", **changes: Any) -> Path:
     import platform
 
     path = folder / "e.plan"
@@ -61,7 +61,7 @@ def plan(folder: Path, version: str = "10.3.0", capability: str = "7.2") -> Path
         data=None,
         tensorrt=details,
     )
-    sidecar.write(sidecar_path(path))
+    dataclasses.replace(sidecar, **changes).write(sidecar_path(path))
     return path
 
 
@@ -99,6 +99,31 @@ def test_results_and_order_of_calls_of_one_query(monkeypatch, tmp_path):
         "memcpy_dtoh_async",
     ]
     assert [call for call in machine.calls if "shape" in call] == [f"set_input_shape {n}" for n in (1, 3, 4)]
+    assert (machine.heap, machine.contexts_current) == ({}, 0)
+
+
+FURTHER = {"embedding": (5,), "scale_map_1": (4, 3), "scale_map_2": (2, 1)}
+
+
+def test_further_outputs_are_copied_from_their_own_buffers(monkeypatch, tmp_path):
+    machine = install(monkeypatch, SimulatedMachine(further=FURTHER))
+    path = plan(tmp_path, embedding_size=5, scale_sizes=((4, 3), (2, 1)))
+    with load_engine(path) as engine:
+        outputs = [engine.run(IMAGES[:3]), engine.run(IMAGES[:2]), *engine.run_many([IMAGES[:4]] * 3, 2)]
+    for output, count in zip(outputs, (3, 2, 4, 4, 4)):
+        further = (output.embeddings, *output.scale_maps)
+        for number, (values, shape) in enumerate(zip(further, FURTHER.values()), 1):
+            expected = SCORES[:count].reshape(-1, *[1] * len(shape)) + number
+            np.testing.assert_allclose(values, np.broadcast_to(expected, (count, *shape)), rtol=1e-6)
+        np.testing.assert_allclose(output.scores, SCORES[:count], rtol=1e-6)
+    assert (machine.heap, machine.contexts_current) == ({}, 0)
+    for changes, message in (
+        ({}, "has further outputs"),
+        ({"embedding_size": 6}, "has the tensor embedding as float"),
+        ({"embedding_size": 5, "scale_sizes": ((4, 3),) * 3}, "has the outputs anomaly_map"),
+    ):
+        with pytest.raises(EngineError, match=message):
+            load_engine(plan(tmp_path, **changes))
     assert (machine.heap, machine.contexts_current) == ({}, 0)
 
 
