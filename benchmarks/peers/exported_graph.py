@@ -19,7 +19,7 @@ class ExportedGraph(Peer):
 
     def read(self, output: Any) -> Result:
         """Return the map and score of the image."""
-        anomaly_map, score = output
+        anomaly_map, score, *_ = output
         return Result(np.array(anomaly_map[0], np.float32), float(score[0]))
 
 

@@ -61,7 +61,7 @@ def test_engines_agree_with_the_float_model(engines, bundle, dataset: Path, prec
     if runtime == "openvino":
         pytest.importorskip("openvino")
     session = onnxruntime.InferenceSession(str(bundle.model), providers=["CPUExecutionProvider"])
-    expected, _ = session.run(None, {"image": images(dataset)})
+    expected, *_ = session.run(None, {"image": images(dataset)})
     with load_engine(engines[precision], runtime=runtime, threads=2) as engine:
         output = engine.run(images(dataset))
         one_by_one = np.concatenate([engine.run(image[None]).scores for image in images(dataset)])

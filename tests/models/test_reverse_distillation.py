@@ -304,7 +304,7 @@ def test_graph_contains_only_arithmetic_operators(exported):
     assert set(operators) == {
         *("Cast", "Transpose", "Sub", "Mul"),
         *("Conv", "ConvTranspose", "Relu", "MaxPool", "Add", "Concat"),
-        *("ReduceSum", "ReduceL2", "Clip", "Div", "MatMul", "ReduceMax"),
+        *("ReduceSum", "ReduceL2", "Clip", "Div", "MatMul", "ReduceMax", "ReduceMean"),
     }
 
 
