@@ -15,6 +15,7 @@ from adq_edge.quantization.passes.channels_last_normalization import normalize_c
 from adq_edge.quantization.passes.constant_folding import fold_constants
 from adq_edge.quantization.passes.conv_transpose import replace_conv_transpose
 from adq_edge.quantization.passes.depth_to_space import transpose_depth_to_space
+from adq_edge.quantization.passes.float_means import keep_means_float
 from adq_edge.quantization.passes.float_weights import keep_float_weights
 from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
 from adq_edge.quantization.passes.frame import GraphPass
@@ -60,6 +61,7 @@ OPENVINO: Pipelines = {
         convolve_image_in_integers,
         normalize_channels_last,
         drop_repeated_pairs,
+        keep_means_float,
     ),
 }
 
