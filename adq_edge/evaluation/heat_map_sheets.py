@@ -19,11 +19,11 @@ from adq_edge.core.images.imaging import (
 )
 from adq_edge.datasets.dataset import Sample
 from adq_edge.evaluation.predict import red_level
-from adq_edge.evaluation.scoring import run_engine
 from adq_edge.evaluation.sensitivity_plot import shorten_name
 from adq_edge.evaluation.thresholds import usable_threshold
 from adq_edge.metrics.agreement import ImageAgreement
 from adq_edge.runtimes.base import Engine
+from adq_edge.runtimes.single_image import run_engine
 
 _STRIP = 24
 _CELL = (256, 256)

@@ -15,10 +15,10 @@ from adq_edge.core.files import check_writable
 from adq_edge.core.images.heat_map_files import write_heat_map
 from adq_edge.core.images.imaging import overlay
 from adq_edge.evaluation.image_inputs import RGB, Image, ImageInput, open_inputs
-from adq_edge.evaluation.scoring import run_engine
 from adq_edge.evaluation.thresholds import explain_missing_threshold, usable_threshold
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
+from adq_edge.runtimes.single_image import run_engine
 
 GOOD, ANOMALOUS = "good", "anomalous"
 

@@ -11,8 +11,8 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from adq_edge.core.console import progress_bar
-from adq_edge.core.errors import DataError, EngineError
-from adq_edge.core.images.imaging import read_mask, read_product_image, resize_image, resize_map, resize_mask
+from adq_edge.core.errors import DataError
+from adq_edge.core.images.imaging import read_mask, read_product_image, resize_map, resize_mask
 from adq_edge.datasets.dataset import (
     Dataset,
     Sample,
@@ -24,6 +24,7 @@ from adq_edge.datasets.dataset import (
 from adq_edge.metrics.pixel import PixelMetrics, PixelQuality
 from adq_edge.metrics.quality import f1_max_threshold, image_auroc
 from adq_edge.runtimes.base import Engine, Output
+from adq_edge.runtimes.single_image import run_engine
 
 
 class ScoredImage(NamedTuple):
@@ -141,27 +142,6 @@ def choose_dataset(
     dataset = read_dataset(Path(root), categories, needs_training=False)
     print_notes(dataset)
     return dataset
-
-
-def run_engine(engine: Engine, image: np.ndarray, name: Union[str, Path]) -> Output:
-    """Run an engine on one image.
-
-    Args:
-        engine: the engine.
-        image: uint8 `[H, W, 3]` RGB of any size.
-        name: the image file or another name of the image, for messages.
-
-    Raises:
-        EngineError: a map or a score is NaN or infinite.
-    """
-    output = engine.run(resize_image(image, engine.sidecar.image_size)[None])
-    if not (np.isfinite(output.maps).all() and np.isfinite(output.scores).all()):
-        raise EngineError(
-            f"its anomaly map or score of {name} is NaN or infinite",
-            where=engine.path,
-            fix="Build the engine in a higher precision",
-        )
-    return output
 
 
 def score_images(engines: Sequence[Engine], dataset: Dataset, title: str) -> Iterator[ScoredImage]:

@@ -1,0 +1,121 @@
+"""Runs an engine on good images and on good images with pasted defects, to learn a product."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Callable, Dict, List, Sequence, Tuple
+
+import numpy as np
+
+from adq_edge.core.errors import DataError
+from adq_edge.core.images.imaging import read_product_image, resize_image
+from adq_edge.datasets.pasted_defects import paste_defects
+from adq_edge.decision.learning import FEWEST_IMAGES, GoodImages, PastedImages
+from adq_edge.decision.maps import Maps
+from adq_edge.decision.recognition import thumbnail_embedding
+from adq_edge.runtimes.base import Engine, Output
+from adq_edge.runtimes.single_image import require_finite
+
+FEWEST_PASTED = 120
+_MOST_PASTED = 240
+_STRENGTHS = (0.15, 0.3, 0.6, 1.0)
+"""Opacity of pasted defects; weak ones tell the ways to score apart where all find the strong ones."""
+
+
+def count_pasted(images: int) -> int:
+    """Return the number of images with pasted defects that `collect` makes of this number of good images."""
+    return min(images, _MOST_PASTED) * pasted_for_each(images)
+
+
+def pasted_for_each(images: int) -> int:
+    """Return how many images with pasted defects are made of each good image."""
+    return math.ceil(FEWEST_PASTED / min(images, _MOST_PASTED))
+
+
+def collect(
+    engine: Engine, name: str, paths: Sequence[Path], advance: Callable[[], None]
+) -> Tuple[GoodImages, PastedImages, List[str]]:
+    """Run an engine on the good images of a product.
+
+    Args:
+        engine: the engine.
+        name: the product.
+        paths: the image files.
+        advance: called after each run of the engine.
+
+    Returns:
+        Outputs for the good images and for those with pasted defects, and notes for the user.
+
+    Raises:
+        DataError: an image cannot be read, or there are too few different ones.
+        EngineError: an output is NaN or infinite.
+    """
+    images, kept, notes = _read(engine, name, paths, advance)
+    outputs = [_run(engine, image, path) for image, path in zip(images, kept)]
+    good = GoodImages(
+        tuple(map(str, kept)),
+        Maps.join([maps for maps, _ in outputs]),
+        np.concatenate([one for _, one in outputs]),
+    )
+    pasted: List[Maps] = []
+    origins: List[int] = []
+    for index in range(min(len(images), _MOST_PASTED)):
+        generator = np.random.default_rng(index)
+        for number in range(pasted_for_each(len(images))):
+            strength = _STRENGTHS[(index + number) % len(_STRENGTHS)]
+            image = _weaken(
+                images[index], paste_defects(images[index], images[index - 1], generator), strength
+            )
+            pasted.append(_run(engine, image, kept[index])[0])
+            origins.append(index)
+            advance()
+    return good, PastedImages(Maps.join(pasted), np.array(origins)), notes
+
+
+def embeddings_of(output: Output, images: np.ndarray) -> np.ndarray:
+    """Return the embeddings `[N, D]` of a batch: the engine's, or those of thumbnails."""
+    return thumbnail_embedding(images) if output.embeddings is None else output.embeddings
+
+
+def _read(
+    engine: Engine, name: str, paths: Sequence[Path], advance: Callable[[], None]
+) -> Tuple[List[np.ndarray], List[Path], List[str]]:
+    """Return the different images, resized, with their files, and notes."""
+    found: Dict[bytes, Tuple[np.ndarray, Path]] = {}
+    sizes = set()
+    for path in paths:
+        image = read_product_image(path)
+        sizes.add(image.shape[:2])
+        resized = resize_image(image, engine.sidecar.image_size)
+        found.setdefault(hashlib.sha256(resized.tobytes()).digest(), (resized, path))
+        advance()
+    if len(found) < FEWEST_IMAGES:
+        number = f"{len(found)} different good image{'s' * (len(found) != 1)}"
+        copies = "" if len(found) == len(paths) else f" among {len(paths)} files"
+        what = f"the product {name!r} has {number}{copies}"
+        raise DataError(
+            what,
+            where=paths[0].parent if paths else None,
+            fix=f"Give at least {FEWEST_IMAGES}; 99 promise a false-reject rate of 1 %",
+        )
+    notes = []
+    if len(found) < len(paths):
+        copies = len(paths) - len(found)
+        notes.append(f"{name}: {copies} of {len(paths)} good images are copies of others and do not count")
+    if len(sizes) > 1:
+        notes.append(f"{name}: good images of {len(sizes)} sizes; each is scaled to the input of the engine")
+    return [image for image, _ in found.values()], [path for _, path in found.values()], notes
+
+
+def _run(engine: Engine, image: np.ndarray, path: Path) -> Tuple[Maps, np.ndarray]:
+    batch = image[None]
+    output = engine.run(batch)
+    require_finite(output, engine, path)
+    return Maps.of(output), embeddings_of(output, batch)
+
+
+def _weaken(image: np.ndarray, defective: np.ndarray, strength: float) -> np.ndarray:
+    mixed = image + strength * (defective.astype(np.float32) - image)
+    return np.asarray(np.rint(mixed).clip(0.0, 255.0), np.uint8)

@@ -1,0 +1,158 @@
+"""P-values and thresholds with a false-reject rate that holds, from the scores of good images.
+
+Source: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005, section 2.2. The scores
+come from models that were fitted without their image (cross-conformal prediction: Vovk, 2015). The tail below
+1/(n + 1) is a generalized Pareto distribution, fitted by probability-weighted moments (Hosking and Wallis,
+Technometrics 29, 1987). It is an estimate: fewer than 1/rate - 1 images cannot promise a rate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Optional, Sequence, Tuple
+
+import numpy as np
+
+_TAIL_SHARE = 0.2  # of the images, above which the tail starts
+_FEWEST_EXCEEDANCES = 10
+_SHAPES = (-0.5, 0.5)  # range of shapes for which the moments exist and quantiles are stable
+_RESAMPLES = 200
+_CONFIDENCE = 0.95
+_ROUNDING = 1e-9  # 0.01 * 100 is less than 1 in floating point
+
+
+@dataclasses.dataclass(frozen=True)
+class Tail:
+    """The upper tail of the scores of good images.
+
+    Attributes:
+        start: score at which it starts.
+        share: share of the scores above it.
+        scale: scale of the generalized Pareto distribution.
+        shape: its shape; 0 for an exponential tail.
+    """
+
+    start: float
+    share: float
+    scale: float
+    shape: float
+
+    def exceedance(self, score: float) -> float:
+        """Return the estimated share of good images with a higher score, for scores above the start."""
+        relative = max(0.0, score - self.start) / self.scale
+        if abs(self.shape) < _ROUNDING:
+            return self.share * math.exp(-relative)
+        base = 1.0 + self.shape * relative
+        return 0.0 if base <= 0.0 else self.share * math.pow(base, -1.0 / self.shape)
+
+    def quantile(self, rate: float) -> float:
+        """Return the score that this share of good images exceeds, by the estimate."""
+        ratio = self.share / rate
+        if abs(self.shape) < _ROUNDING:
+            return self.start + self.scale * math.log(ratio)
+        return self.start + self.scale / self.shape * (math.pow(ratio, self.shape) - 1.0)
+
+
+def fit_tail(scores: np.ndarray) -> Tail:
+    """Return the tail of ascending scores `[N]`, N at least 2."""
+    count = len(scores)
+    above = min(count - 1, max(_FEWEST_EXCEEDANCES, math.ceil(_TAIL_SHARE * count)))
+    start = float(scores[count - above - 1])
+    excess = scores[count - above :].astype(np.float64) - start
+    mean = max(float(excess.mean()), 1e-9)
+    if above < _FEWEST_EXCEEDANCES:
+        return Tail(start, above / count, mean, 0.0)
+    weights = (above - 1.0 - np.arange(above)) / (above - 1.0)
+    moment = float((weights * excess).mean())
+    shape = 2.0 - mean / max(mean - 2.0 * moment, 1e-12)
+    shape = min(max(shape, _SHAPES[0]), _SHAPES[1])
+    return Tail(start, above / count, mean * (1.0 - shape), shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatingPoint:
+    """The threshold for a false-reject rate.
+
+    Attributes:
+        rate: the share of good parts that may be rejected.
+        images: number of good images that it was found with.
+        score: higher scores are defective.
+        interval: of the rate, 95 %, if the threshold is an estimate; None if the rate is promised.
+    """
+
+    rate: float
+    images: int
+    score: float
+    interval: Optional[Tuple[float, float]]
+
+    @property
+    def is_estimate(self) -> bool:
+        """True if there are too few images to promise the rate."""
+        return self.interval is not None
+
+    def describe(self) -> str:
+        """Return what the rate is worth, as one sentence without a full stop."""
+        if self.interval is None:
+            return f"at most {_percent(self.rate)} of good parts rejected, from {self.images} good images"
+        rate, low, high = map(_percent, (self.rate, *self.interval))
+        promised = _percent(1.0 / (self.images + 1))
+        return (
+            f"about {rate} of good parts rejected, an estimate ({low} to {high}): {self.images} good images "
+            f"promise {promised}, give {images_needed(self.rate)} for {rate}"
+        )
+
+
+def images_needed(rate: float) -> int:
+    """Return the number of good images that a promised false-reject rate takes."""
+    return max(1, math.ceil(1.0 / rate - _ROUNDING) - 1)
+
+
+class Calibration:
+    """P-values and thresholds from the scores of held-out good images.
+
+    Args:
+        scores: the scores, ascending, at least 2.
+    """
+
+    def __init__(self, scores: Sequence[float]) -> None:
+        self._scores = np.array(scores, np.float64)
+        self.tail = fit_tail(self._scores)
+
+    def p_value(self, score: float) -> Tuple[float, bool]:
+        """Return the p-value of a score, and True if it is an estimate from the tail.
+
+        The p-value is the share of good images that score as high or higher, the image itself included.
+        """
+        count = len(self._scores)
+        higher = count - int(np.searchsorted(self._scores, score, side="left"))
+        smallest = 1.0 / (count + 1)
+        if higher:
+            return (1 + higher) * smallest, False
+        return min(smallest, self.tail.exceedance(score)), True
+
+    @functools.lru_cache(maxsize=16)  # noqa: B019  # of few objects, each as long-lived as its engine
+    def operating_point(self, rate: float) -> OperatingPoint:
+        """Return the threshold for a false-reject rate, above 0 and below 1."""
+        count = len(self._scores)
+        rejected = math.floor(rate * (count + 1) + _ROUNDING)
+        if rejected:
+            score = float(self._scores[count - rejected]) if rejected <= count else -math.inf
+            return OperatingPoint(rate, count, score, None)
+        score = max(self.tail.quantile(rate), float(self._scores[-1]))
+        return OperatingPoint(rate, count, score, self._interval(score))
+
+    def _interval(self, score: float) -> Tuple[float, float]:
+        """Return the bootstrap interval of the share of good images above a score in the tail."""
+        generator = np.random.default_rng(0)
+        shares = []
+        for _ in range(_RESAMPLES):
+            drawn = np.sort(generator.choice(self._scores, len(self._scores)))
+            shares.append(fit_tail(drawn).exceedance(score))
+        low, high = np.quantile(shares, ((1.0 - _CONFIDENCE) / 2.0, (1.0 + _CONFIDENCE) / 2.0))
+        return float(low), float(high)
+
+
+def _percent(rate: float) -> str:
+    return f"{100.0 * rate:.2g} %"

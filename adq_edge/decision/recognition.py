@@ -1,0 +1,89 @@
+"""Recognizes the product on an image: the nearest mean embedding, or none if even that is far."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import List, Sequence
+
+import cv2
+import numpy as np
+
+from adq_edge.artifacts.products import Product, Recognition, plain
+from adq_edge.decision.conformal import Calibration
+
+UNKNOWN_RATE = 0.01
+"""The share of good parts that may be called an unknown product."""
+
+_MARGIN = 1.25  # defects move an embedding, other products are further away
+_THUMBNAIL = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Recognized:
+    """The product on an image.
+
+    Attributes:
+        index: position of the nearest product.
+        distance: distance of the image's embedding from that product's mean, in units of the largest distance
+            that counts as known.
+    """
+
+    index: int
+    distance: float
+
+    @property
+    def is_known(self) -> bool:
+        """True if the distance is one that images of the product have."""
+        return self.distance <= 1.0
+
+
+class Recognizer:
+    """Recognizes products; any number of threads may call it.
+
+    Args:
+        products: the products, at least one.
+    """
+
+    def __init__(self, products: Sequence[Product]) -> None:
+        self._means = np.array([product.recognition.mean for product in products], np.float32)
+        self._bounds = np.array([_bound(product.recognition) for product in products])
+
+    def recognize(self, embedding: np.ndarray) -> Recognized:
+        """Return the product on the image with this embedding, float32 `[D]`."""
+        distances = np.sqrt(np.square(self._means - embedding).sum(axis=1))
+        nearest = int(distances.argmin())
+        return Recognized(nearest, float(distances[nearest] / self._bounds[nearest]))
+
+    def relative_distance(self, index: int, embedding: np.ndarray) -> Recognized:
+        """Return how far the image with this embedding is from a given product."""
+        distance = float(np.sqrt(np.square(self._means[index] - embedding).sum()))
+        return Recognized(index, distance / float(self._bounds[index]))
+
+
+def learn_recognition(embeddings: np.ndarray, folds: Sequence[np.ndarray]) -> Recognition:
+    """Return how to recognize a product from the embeddings `[N, D]` of its good images.
+
+    Args:
+        embeddings: the embeddings.
+        folds: indices of the images that are held out together.
+    """
+    distances: List[float] = []
+    for fold in folds:
+        others = np.delete(embeddings, fold, axis=0)
+        away = embeddings[fold] - others.mean(axis=0)
+        distances.extend(np.sqrt(np.square(away).sum(axis=1)).tolist())
+    return Recognition(plain(embeddings.mean(axis=0)), plain(sorted(distances)))
+
+
+def thumbnail_embedding(images: np.ndarray) -> np.ndarray:
+    """Return embeddings `[N, 192]` of uint8 `[N, H, W, 3]` images, for engines that give none."""
+    size = (_THUMBNAIL, _THUMBNAIL)
+    small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
+    return np.asarray(np.stack(small).reshape(len(images), -1) / 255.0, np.float32)
+
+
+def _bound(recognition: Recognition) -> float:
+    """Return the largest distance that counts as known."""
+    allowed = Calibration(recognition.distances).operating_point(UNKNOWN_RATE)
+    largest = allowed.score if not allowed.is_estimate else recognition.distances[-1]
+    return max(_MARGIN * largest, float(np.finfo(np.float32).eps))

@@ -1,0 +1,62 @@
+"""Regions of a product's map above its threshold: where the defects are, and how large."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Tuple
+
+import cv2
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+    """A connected region of the map above the threshold.
+
+    Attributes:
+        box: (left, top, width, height) in pixels of the image.
+        area: area in pixels of the image.
+        share: area as a share of the image, 0 to 1.
+        peak: largest value of the map; 0 is the median of good images.
+        mean: mean value of the map in the region.
+    """
+
+    box: Tuple[int, int, int, int]
+    area: float
+    share: float
+    peak: float
+    mean: float
+
+    def fields(self) -> Dict[str, Any]:
+        """Return the fields for JSON."""
+        return {**dataclasses.asdict(self), "box": list(self.box)}
+
+
+def find_regions(
+    anomaly_map: np.ndarray, threshold: float, image_size: Tuple[int, int], min_area: float = 0.0
+) -> Tuple[Region, ...]:
+    """Return the regions above a threshold, highest peak first.
+
+    Args:
+        anomaly_map: float32 `[h, w]`.
+        threshold: values above it belong to a region; diagonal neighbors are connected.
+        image_size: (height, width) of the image in pixels.
+        min_area: smallest area in pixels of the image.
+    """
+    above = (anomaly_map > threshold).astype(np.uint8)
+    if not above.any():
+        return ()
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    rows, columns = (image / side for image, side in zip(image_size, anomaly_map.shape))
+    found: List[Region] = []
+    for label in range(1, count):
+        left, top, width, height, positions = (int(value) for value in statistics[label])
+        area = positions * rows * columns
+        if area < min_area:
+            continue
+        values = anomaly_map[labels == label]
+        x, y = round(left * columns), round(top * rows)
+        box = (x, y, round((left + width) * columns) - x, round((top + height) * rows) - y)
+        share = positions / anomaly_map.size
+        found.append(Region(box, float(area), share, float(values.max()), float(values.mean())))
+    return tuple(sorted(found, key=lambda region: -region.peak))

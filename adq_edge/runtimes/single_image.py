@@ -1,0 +1,41 @@
+"""Runs an engine on one image of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+
+from adq_edge.core.errors import EngineError
+from adq_edge.core.images.imaging import resize_image
+from adq_edge.runtimes.base import Engine, Output
+
+
+def run_engine(engine: Engine, image: np.ndarray, name: Union[str, Path]) -> Output:
+    """Run an engine on one image.
+
+    Args:
+        engine: the engine.
+        image: uint8 `[H, W, 3]` RGB of any size.
+        name: the image file or another name of the image, for messages.
+
+    Raises:
+        EngineError: an output is NaN or infinite.
+    """
+    output = engine.run(resize_image(image, engine.sidecar.image_size)[None])
+    require_finite(output, engine, name)
+    return output
+
+
+def require_finite(output: Output, engine: Engine, name: Union[str, Path]) -> None:
+    """Raise an EngineError if an output of an engine is NaN or infinite."""
+    embeddings = () if output.embeddings is None else (output.embeddings,)
+    if not all(
+        np.isfinite(values).all() for values in (output.maps, output.scores, *embeddings, *output.scale_maps)
+    ):
+        raise EngineError(
+            f"its anomaly map or score of {name} is NaN or infinite",
+            where=engine.path,
+            fix="Build the engine in a higher precision",
+        )
