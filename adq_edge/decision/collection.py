@@ -102,8 +102,8 @@ def _read(
         )
     notes = []
     if len(found) < len(paths):
-        copies = len(paths) - len(found)
-        notes.append(f"{name}: {copies} of {len(paths)} good images are copies of others and do not count")
+        repeated = len(paths) - len(found)
+        notes.append(f"{name}: {repeated} of {len(paths)} good images are copies of others and do not count")
     if len(sizes) > 1:
         notes.append(f"{name}: good images of {len(sizes)} sizes; each is scaled to the input of the engine")
     return [image for image, _ in found.values()], [path for _, path in found.values()], notes

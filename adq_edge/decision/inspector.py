@@ -20,6 +20,7 @@ from adq_edge.decision.recognition import Recognizer
 from adq_edge.decision.regions import Region, find_regions
 from adq_edge.runtimes.base import Engine, Output
 from adq_edge.runtimes.registry import load_engine
+from adq_edge.runtimes.single_image import is_finite
 
 ImageSource = Union[str, Path, np.ndarray]
 """An image file, or a uint8 `[H, W, 3]` RGB array of any size."""
@@ -222,8 +223,7 @@ class Inspector:
         """
         raw_score, raw_map = float(output.scores[0]), np.array(output.maps[0])
         embedding = embeddings_of(output, batch)[0]
-        total = raw_map.sum() + raw_score + embedding.sum() + sum(one.sum() for one in output.scale_maps)
-        if not np.isfinite(total):  # a sum is finite only if its parts are
+        if not is_finite(output):
             why = f"{self.engine.path}: an output is NaN or infinite. Build it in a higher precision."
             return Inspection(name, Verdict.CANNOT_JUDGE, reason=why)
         if index is None:

@@ -1,9 +1,9 @@
 """Learns a product from the outputs of an engine on its good images: no defect is needed, none is used.
 
 Several ways to score are tried: the engine's own map, its deepest scale map, and both relative to what is
-normal at each position. Which one is best depends on the product: on the size of its defects, and on whether it
-lies at the same place in each image. Held-out good images are compared with good images that have pasted defects. The
-engine's own score stays unless another way is better by more than chance.
+normal at each position. Which one is best depends on the product: on the size of its defects, and on whether
+it lies at the same place in each image. Held-out good images are compared with good images that have pasted
+defects. The engine's own score stays unless another way is better by more than chance.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Union
 
@@ -30,12 +31,14 @@ def run_engine(engine: Engine, image: np.ndarray, name: Union[str, Path]) -> Out
 
 def require_finite(output: Output, engine: Engine, name: Union[str, Path]) -> None:
     """Raise an EngineError if an output of an engine is NaN or infinite."""
-    embeddings = () if output.embeddings is None else (output.embeddings,)
-    if not all(
-        np.isfinite(values).all() for values in (output.maps, output.scores, *embeddings, *output.scale_maps)
-    ):
+    if not is_finite(output):
         raise EngineError(
             f"its anomaly map or score of {name} is NaN or infinite",
             where=engine.path,
             fix="Build the engine in a higher precision",
         )
+
+
+def is_finite(output: Output) -> bool:
+    """Return False if any value of an output is NaN or infinite."""
+    return all(math.isfinite(float(np.abs(array).max())) for array in output.arrays)
