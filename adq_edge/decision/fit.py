@@ -227,18 +227,15 @@ def _training_notes(
 
 
 def _similar_products(products: Products, learned: Sequence[Product]) -> List[str]:
-    """Return a note for each pair of products with means closer than their own images reach."""
-    if len(products.products) < 2:
-        return []
+    """Return a note for each product whose mean is as near to another one as that one's own images."""
     notes = []
     for product in learned:
-        others = [one for one in products.products if one.name != product.name]
         mean = np.array(product.recognition.mean, np.float32)
-        found = Recognizer(others).recognize(mean)
-        if found.is_known:
-            other = others[found.index].name
-            notes.append(
-                f"{product.name} and {other} look alike: the average {product.name} is recognized as {other} "
-                "too. Name the product: predict --product NAME"
-            )
+        for other in products.products:
+            if other.name != product.name and Recognizer([other]).recognize(mean).is_known:
+                notes.append(
+                    f"{product.name} and {other.name} look alike: the average {product.name} could be one of "
+                    f"{other.name}, too. Name the product: predict --product NAME"
+                )
+                break
     return notes

@@ -14,7 +14,8 @@ from adq_edge.decision.conformal import Calibration
 UNKNOWN_RATE = 0.01
 """The share of good parts that may be called an unknown product."""
 
-_MARGIN = 1.25  # defects move an embedding, other products are further away
+_MARGIN = 1.25
+_SHARE_OF_DISTANCE = 0.5
 _THUMBNAIL = 8
 
 
@@ -40,13 +41,17 @@ class Recognized:
 class Recognizer:
     """Recognizes products; any number of threads may call it.
 
+    Defects move an embedding, but seldom half of the way to another product. So a distance counts as known up to
+    1.25 times what good images of the product have, or up to half the distance to the nearest other product.
+
     Args:
         products: the products, at least one.
     """
 
     def __init__(self, products: Sequence[Product]) -> None:
         self._means = np.array([product.recognition.mean for product in products], np.float32)
-        self._bounds = np.array([_bound(product.recognition) for product in products])
+        bounds = [_bound(product.recognition) for product in products]
+        self._bounds = np.maximum(bounds, _SHARE_OF_DISTANCE * _nearest_others(self._means))
 
     def recognize(self, embedding: np.ndarray) -> Recognized:
         """Return the product on the image with this embedding, float32 `[D]`."""
@@ -83,7 +88,16 @@ def thumbnail_embedding(images: np.ndarray) -> np.ndarray:
 
 
 def _bound(recognition: Recognition) -> float:
-    """Return the largest distance that counts as known."""
+    """Return the largest distance that good images of a product have, with a margin."""
     allowed = Calibration(recognition.distances).operating_point(UNKNOWN_RATE)
     largest = allowed.score if not allowed.is_estimate else recognition.distances[-1]
     return max(_MARGIN * largest, float(np.finfo(np.float32).eps))
+
+
+def _nearest_others(means: np.ndarray) -> np.ndarray:
+    """Return the distance of each mean `[P, D]` from the nearest other one, 0 if there is none."""
+    if len(means) == 1:
+        return np.zeros(1)
+    distances = np.stack([np.sqrt(np.square(means - one).sum(axis=1)) for one in means])
+    np.fill_diagonal(distances, np.inf)
+    return np.asarray(distances.min(axis=1))
