@@ -41,8 +41,8 @@ class Recognized:
 class Recognizer:
     """Recognizes products; any number of threads may call it.
 
-    Defects move an embedding, but seldom half of the way to another product. So a distance counts as known up to
-    1.25 times what good images of the product have, or up to half the distance to the nearest other product.
+    Defects move an embedding, but seldom half of the way to another product. A distance counts as known up to
+    1.25 times that of good images, and up to half the distance to the nearest other product.
 
     Args:
         products: the products, at least one.
