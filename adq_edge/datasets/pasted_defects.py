@@ -23,7 +23,10 @@ from adq_edge.datasets.synthetic.fault import Fault
 RECIPE = 1
 """Part of the fingerprint of calibration images; increase it if the same seed gives other pixels."""
 
-_SMALLEST, _LARGEST = 0.06, 0.45  # side of a spot, relative to the image's shorter side
+Sizes = Tuple[float, float]
+"""Smallest and largest side of a spot, relative to the image's shorter side."""
+
+_SIZES: Sizes = (0.06, 0.45)
 _SOFTEST = 0.04  # largest blur of a spot's edge, relative to its longer side
 _STRENGTH = (1.5, 3.0)  # strength of surface defects; 1 is usual in the synthetic set
 _MOST = 3
@@ -31,7 +34,9 @@ _ATTEMPTS = 8
 _CHANGED = 30  # least change of a visible pixel in gray levels
 _VISIBLE_SHARE = 0.001
 
-Painter = Callable[[np.ndarray, np.ndarray, np.random.Generator], None]
+_SEEN = 20  # pixels that must be visibly changed by a single defect
+
+Painter = Callable[[np.ndarray, np.ndarray, np.random.Generator, Sizes], None]
 
 
 def paste_defects(image: np.ndarray, donor: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -46,9 +51,30 @@ def paste_defects(image: np.ndarray, donor: np.ndarray, generator: np.random.Gen
     for _ in range(_ATTEMPTS):
         defective = image.copy()
         for kind in generator.choice(len(DEFECTS), generator.integers(1, _MOST + 1), replace=False):
-            tuple(DEFECTS.values())[kind](defective, donor, generator)
+            tuple(DEFECTS.values())[kind](defective, donor, generator, _SIZES)
         changed = np.count_nonzero(cv2.absdiff(defective, image) > _CHANGED)
         if changed >= _VISIBLE_SHARE * image.size:
+            break
+    return defective
+
+
+def paste_defect(
+    image: np.ndarray, donor: np.ndarray, generator: np.random.Generator, sizes: Sizes
+) -> np.ndarray:
+    """Return a copy of an image with one visible defect; surface defects keep their own size.
+
+    Args:
+        image: uint8 `[H, W, 3]`.
+        donor: uint8 `[h, w, 3]`, another image that patches can come from.
+        generator: the source of all randomness; the same state gives the same defect.
+        sizes: range of the sides of the defect.
+    """
+    defective = image
+    for _ in range(_ATTEMPTS):
+        defective = image.copy()
+        kind = int(generator.choice(len(DEFECTS)))
+        tuple(DEFECTS.values())[kind](defective, donor, generator, sizes)
+        if np.count_nonzero(cv2.absdiff(defective, image) > _CHANGED) >= _SEEN:
             break
     return defective
 
@@ -79,9 +105,9 @@ class _Spot:
         box[:] = np.rint(mixed).clip(0.0, 255.0).astype(np.uint8)
 
 
-def _random_spot(image: np.ndarray, rng: np.random.Generator) -> _Spot:
+def _random_spot(image: np.ndarray, rng: np.random.Generator, sizes: Sizes) -> _Spot:
     """Draw a round, ragged or rectangular spot with a sharp or soft edge; its size is log-uniform."""
-    side = min(image.shape[:2]) * np.exp(rng.uniform(np.log(_SMALLEST), np.log(_LARGEST)))
+    side = min(image.shape[:2]) * np.exp(rng.uniform(np.log(sizes[0]), np.log(sizes[1])))
     stretch = np.exp(rng.uniform(-0.6, 0.6))
     height = int(np.clip(round(side * stretch), 3, image.shape[0]))
     width = int(np.clip(round(side / stretch), 3, image.shape[1]))
@@ -97,10 +123,10 @@ def _random_spot(image: np.ndarray, rng: np.random.Generator) -> _Spot:
     return _Spot(slice(top, top + height), slice(left, left + width), cover[..., None] / np.float32(255.0))
 
 
-def _paste_patch(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator) -> None:
+def _paste_patch(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator, sizes: Sizes) -> None:
     """Copy a patch of either image to a spot, turned, scaled, mirrored and recolored."""
     source = image if rng.random() < 0.5 else donor
-    spot = _random_spot(image, rng)
+    spot = _random_spot(image, rng, sizes)
     height, width = spot.shape
     angle, scale = rng.uniform(0.0, 2.0 * math.pi), np.exp(rng.uniform(-0.7, 0.7))
     turn = scale * rotation(angle).T
@@ -122,22 +148,22 @@ def _paste_patch(image: np.ndarray, donor: np.ndarray, rng: np.random.Generator)
     spot.fill(image, (patch * gains + shift).clip(0.0, 255.0))
 
 
-def _paint_blob(image: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> None:
+def _paint_blob(image: np.ndarray, _: np.ndarray, rng: np.random.Generator, sizes: Sizes) -> None:
     """Cover a spot with a dark, bright or colored surface."""
     dark, bright = rng.uniform(0.0, 40.0, 3), rng.uniform(215.0, 255.0, 3)
     colors = (dark, bright, np.where(rng.random(3) < 0.5, dark, bright))
-    _random_spot(image, rng).fill(image, colors[rng.integers(0, 3)])
+    _random_spot(image, rng, sizes).fill(image, colors[rng.integers(0, 3)])
 
 
-def _paint_background(image: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> None:
+def _paint_background(image: np.ndarray, _: np.ndarray, rng: np.random.Generator, sizes: Sizes) -> None:
     """Fill a spot with the corner pixel's or the image's mean color, like a missing part."""
     colors = (image[0, 0].astype(np.float64), np.asarray(cv2.mean(image)[:3]))
-    _random_spot(image, rng).fill(image, colors[rng.integers(0, 2)])
+    _random_spot(image, rng, sizes).fill(image, colors[rng.integers(0, 2)])
 
 
-def _roughen(image: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> None:
+def _roughen(image: np.ndarray, _: np.ndarray, rng: np.random.Generator, sizes: Sizes) -> None:
     """Fill a spot with gray or colored grains of one to six pixels and high contrast."""
-    spot = _random_spot(image, rng)
+    spot = _random_spot(image, rng, sizes)
     height, width = spot.shape
     grain, channels = int(rng.integers(1, 7)), int(rng.choice([1, 3]))
     grains = rng.integers(0, 256, (-(-height // grain), -(-width // grain), channels), np.uint8)
@@ -147,15 +173,17 @@ def _roughen(image: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> None
     spot.fill(image, texture.reshape(height, width, channels))
 
 
-def _blur(image: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> None:
+def _blur(image: np.ndarray, _: np.ndarray, rng: np.random.Generator, sizes: Sizes) -> None:
     """Blur a spot twice with a box, which costs the same at any width."""
-    spot = _random_spot(image, rng)
+    spot = _random_spot(image, rng, sizes)
     reach = 2 * max(1, int(rng.uniform(0.05, 0.25) * max(spot.shape))) + 1
     box = image[spot.rows, spot.columns]
     spot.fill(image, cv2.blur(cv2.blur(box, (reach, reach)), (reach, reach)))
 
 
-def _damage_surface(image: np.ndarray, _: np.ndarray, rng: np.random.Generator, *, kind: str) -> None:
+def _damage_surface(
+    image: np.ndarray, _: np.ndarray, rng: np.random.Generator, __: Sizes, *, kind: str
+) -> None:
     """Draw a surface defect of the synthetic set on the image, padded to a square."""
     height, width = image.shape[:2]
     side = max(height, width)
@@ -179,4 +207,4 @@ DEFECTS: Dict[str, Painter] = {
     "blur": _blur,
     **{kind: functools.partial(_damage_surface, kind=kind) for kind in _FLAT_KINDS},
 }
-"""Every kind of defect: a function (image, donor, generator) that changes the image in place."""
+"""Every kind of defect: a function (image, donor, generator, sizes) that changes the image in place."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from adq_edge.core.errors import DataError
 from adq_edge.core.images.imaging import read_product_image, resize_image
-from adq_edge.datasets.pasted_defects import paste_defects
+from adq_edge.datasets.pasted_defects import paste_defect, paste_defects
 from adq_edge.decision.learning import FEWEST_IMAGES, GoodImages, PastedImages
 from adq_edge.decision.maps import Maps
 from adq_edge.decision.recognition import thumbnail_embedding
@@ -20,8 +20,8 @@ from adq_edge.runtimes.single_image import require_finite
 
 FEWEST_PASTED = 120
 _MOST_PASTED = 240
-_STRENGTHS = (0.15, 0.3, 0.6, 1.0)
-"""Opacity of pasted defects; weak ones tell the ways to score apart where all find the strong ones."""
+_SMALL, _MEDIUM = (0.03, 0.12), (0.08, 0.25)
+"""Sizes of single defects; every third image has up to three larger ones."""
 
 
 def count_pasted(images: int) -> int:
@@ -64,10 +64,7 @@ def collect(
     for index in range(min(len(images), _MOST_PASTED)):
         generator = np.random.default_rng(index)
         for number in range(pasted_for_each(len(images))):
-            strength = _STRENGTHS[(index + number) % len(_STRENGTHS)]
-            image = _weaken(
-                images[index], paste_defects(images[index], images[index - 1], generator), strength
-            )
+            image = _paste((index + number) % 3, images[index], images[index - 1], generator)
             pasted.append(_run(engine, image, kept[index])[0])
             origins.append(index)
             advance()
@@ -116,6 +113,8 @@ def _run(engine: Engine, image: np.ndarray, path: Path) -> Tuple[Maps, np.ndarra
     return Maps.of(output), embeddings_of(output, batch)
 
 
-def _weaken(image: np.ndarray, defective: np.ndarray, strength: float) -> np.ndarray:
-    mixed = image + strength * (defective.astype(np.float32) - image)
-    return np.asarray(np.rint(mixed).clip(0.0, 255.0), np.uint8)
+def _paste(kind: int, image: np.ndarray, donor: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return the image with a small defect (kind 0), a medium one (1), or up to three of any size (2)."""
+    if kind == 2:
+        return paste_defects(image, donor, generator)
+    return paste_defect(image, donor, generator, (_SMALL, _MEDIUM)[kind])

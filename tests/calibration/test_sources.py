@@ -90,7 +90,7 @@ def test_each_kind_of_defect_changes_a_part_of_the_image(kind: str):
     changes = []
     for seed in range(20):
         defective = image.copy()
-        DEFECTS[kind](defective, 255 - image, np.random.default_rng(seed))
+        DEFECTS[kind](defective, 255 - image, np.random.default_rng(seed), (0.06, 0.45))
         changes.append(np.abs(defective.astype(int) - image).max(2))
     assert np.median([change.max() for change in changes]) > 30
     assert all((change == 0).mean() > 0.3 for change in changes)
