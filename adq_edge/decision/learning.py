@@ -91,6 +91,7 @@ def learn(
     sources: Sequence[str],
     *,
     clean: bool = False,
+    ways: Sequence[Tuple[EvidenceKind, ...]] = WAYS,
 ) -> Product:
     """Return a product learned from good images.
 
@@ -100,6 +101,7 @@ def learn(
         pasted: outputs for good images with pasted defects; None keeps the engine's own score.
         sources: the folders of the images.
         clean: leave out images that look defective.
+        ways: the ways to score to choose from, the engine's own first.
     """
     suspicious: Tuple[str, ...] = ()
     if clean:
@@ -108,7 +110,7 @@ def learn(
         pasted = None if pasted is None else pasted.from_images(kept)
         good = good.select(kept)
     trial = _Trial(good.maps, pasted)
-    candidates = trial.candidates()
+    candidates = trial.candidates(ways)
     evidence = trial.evidence(_best(candidates))
     scores, peaks = trial.held_out(evidence)
     return Product(
@@ -201,13 +203,13 @@ class _Trial:
             scores[fold], peaks[fold] = self._score(model, self._maps.select(fold), evidence)
         return scores, peaks
 
-    def candidates(self) -> Tuple[Candidate, ...]:
+    def candidates(self, ways: Sequence[Tuple[EvidenceKind, ...]]) -> Tuple[Candidate, ...]:
         """Return the ways to score; without pasted defects, the engine's own alone."""
         if self._pasted is None:
-            return (Candidate(WAYS[0], 0.5, 0.0),)
+            return (Candidate(tuple(ways[0]), 0.5, 0.0),)
         own: Optional[np.ndarray] = None
         found: List[Candidate] = []
-        for kinds in WAYS:
+        for kinds in ways:
             wins = self._wins(self.evidence(kinds), self._pasted)
             own = wins if own is None else own
             gains = wins - own
