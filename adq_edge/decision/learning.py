@@ -133,16 +133,16 @@ def learn(
 def find_unsuspicious(good: GoodImages) -> np.ndarray:
     """Return the indices of the images that do not look defective, int `[N]`.
 
-    An image is suspicious if one of its maps is far above those of the others. Medians and quantiles measure
-    this, which a few defective images hardly move. The search is repeated without the suspicious images.
+    An image is suspicious if its maps are far above those of the others. Medians and quantiles measure this, which
+    a few defective images hardly move. The search is repeated without the suspicious images.
     """
     kept = np.arange(len(good))
     for _ in range(_CLEANING_ROUNDS):
         if len(kept) < 2 * FEWEST_IMAGES:
             break
         trial = _Trial(good.maps.select(kept), None)
-        worst = np.max([_standardized(trial.peaks[kind]) for kind in EvidenceKind], axis=0)
-        clear = worst <= _SUSPICIOUS
+        height = np.mean([_standardized(trial.peaks[kind]) for kind in EvidenceKind], axis=0)
+        clear = height <= _SUSPICIOUS
         if clear.all() or clear.mean() < 1.0 - _LARGEST_SUSPICIOUS_SHARE:
             break
         kept = kept[clear]
