@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from adq_edge.metrics.intervals import clopper_pearson_interval
 
 from adq_edge.artifacts.products import Product
 from adq_edge.core.images.imaging import load_image, read_mask, resize_map, resize_mask
@@ -31,6 +30,7 @@ from adq_edge.decision.normal import ProductScorer
 from adq_edge.decision.recognition import Recognizer
 from adq_edge.hardware.environment import read_environment
 from adq_edge.metrics.agreement import spearman
+from adq_edge.metrics.intervals import clopper_pearson_interval
 from adq_edge.metrics.pixel import PixelMetrics
 from adq_edge.metrics.quality import image_auroc
 from adq_edge.runtimes.base import Engine
