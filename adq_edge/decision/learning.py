@@ -133,8 +133,8 @@ def learn(
 def find_unsuspicious(good: GoodImages) -> np.ndarray:
     """Return the indices of the images that do not look defective, int `[N]`.
 
-    An image is suspicious if its maps are far above those of the others. Medians and quantiles measure this, and
-    a few defective images hardly move. The search is repeated without the suspicious images.
+    An image is suspicious if its maps are far above those of the others. Medians and quantiles measure this,
+    and a few defective images hardly move them. The search is repeated without the suspicious images.
     """
     kept = np.arange(len(good))
     for _ in range(_CLEANING_ROUNDS):
