@@ -1,26 +1,37 @@
 """What products learned from good images buy, and whether their promises hold.
 
-    python -m benchmarks.decision ENGINE --data DIR [--other ENGINE] [--unseen DIR] [--name decision]
+    python -m benchmarks.decision ENGINE --data DIR [--other ENGINE] [--tensorrt BUNDLE] [--unseen DIR]
+        [--name decision]
 
 Everything is measured on the engine itself: image AUROC of each way to score, pixel AUROC and AUPRO of the
 product's map, false rejects over random splits of the good images, missed defects, recognition with one
 product left out, verdicts that flip between two engines, and cleaning of good images with planted defects.
-`--other` is a second engine of the same model (FP32 beside INT8); `--unseen` adds the products of another
-dataset to the recognition. Writes benchmarks/published/NAME.json and .md.
+`--other` is a second engine of the same model (FP32 beside INT8). `--tensorrt` compares it with TensorRT's
+INT8, emulated from its bundle. `--unseen` adds the products of another dataset to the recognition. Writes
+benchmarks/published/NAME.json and .md.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from adq_edge.artifacts.bundle import Bundle, open_bundle
+from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.products import Product
+from adq_edge.artifacts.sidecar import Sidecar, read_sidecar
+from adq_edge.calibration.calibrated_model import calibrate_model
+from adq_edge.calibration.sources import make_source
+from adq_edge.core.files import sha256
 from adq_edge.core.images.imaging import load_image, read_mask, resize_map, resize_mask
+from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, Target
 from adq_edge.datasets.dataset import Category, read_dataset
 from adq_edge.decision.collection import collect, embeddings_of
 from adq_edge.decision.conformal import Calibration
@@ -33,7 +44,10 @@ from adq_edge.metrics.agreement import spearman
 from adq_edge.metrics.intervals import clopper_pearson_interval
 from adq_edge.metrics.pixel import PixelMetrics
 from adq_edge.metrics.quality import image_auroc
+from adq_edge.quantization.float_model import FloatModel
+from adq_edge.quantization.qdq import quantize
 from adq_edge.runtimes.base import Engine
+from adq_edge.runtimes.emulation import EmulatedEngine
 from adq_edge.runtimes.registry import load_engine
 from benchmarks.published import publish
 
@@ -41,6 +55,7 @@ RATES = (0.01, 0.02, 0.05)
 _SPLITS = 20
 _FEWEST_FOR_COVERAGE = 60
 _PLANTED = 0.1
+_CALIBRATION_IMAGES = 48
 
 
 class Measured(NamedTuple):
@@ -245,11 +260,27 @@ def _concatenate(first: GoodImages, second: GoodImages) -> GoodImages:
     )
 
 
-def _measure_all(engine: Path, data: str) -> Tuple[List[Measured], List[Product], Tuple[int, int]]:
-    with load_engine(engine) as loaded:
+def _measure_all(
+    engine: Union[Path, Engine], data: str
+) -> Tuple[List[Measured], List[Product], Tuple[int, int]]:
+    with load_engine(engine) if isinstance(engine, Path) else engine as loaded:
         sets = [measure(loaded, category) for category in read_dataset(data).categories]
         size = loaded.sidecar.image_size
     return sets, [learn(one.name, one.good, one.pasted, []) for one in sets], size
+
+
+def _emulate_tensorrt(bundle: Bundle, like: Sidecar, data: str, folder: Path) -> Engine:
+    """Return TensorRT's INT8 of a bundle, in ONNX Runtime without integer kernels."""
+    model = FloatModel.load(bundle)
+    source = make_source("images", Path(data), _CALIBRATION_IMAGES)
+    prepared = calibrate_model(bundle, model, DEFAULT_CALIBRATOR, source)
+    graph = quantize(
+        prepared.float_model, prepared.ranges.tensors, Target.TENSORRT, rounding=prepared.rounded_weights
+    )
+    path = folder / "tensorrt.onnx"
+    path.write_bytes(graph.SerializeToString())
+    sidecar = dataclasses.replace(like, engine_sha256=sha256(path), precision=Precision.INT8)
+    return EmulatedEngine(EngineFile(path, sidecar.engine_sha256), sidecar)
 
 
 def main() -> None:
@@ -258,6 +289,7 @@ def main() -> None:
     parser.add_argument("engine", type=Path)
     parser.add_argument("--data", required=True)
     parser.add_argument("--other", type=Path)
+    parser.add_argument("--tensorrt", type=Path)
     parser.add_argument("--unseen")
     parser.add_argument("--name", default="decision")
     asked = parser.parse_args()
@@ -276,6 +308,12 @@ def main() -> None:
     if asked.other is not None:
         other_sets, other_products, _ = _measure_all(asked.other, asked.data)
         figures["flips"] = flips(sets, other_sets, products, other_products)
+        if asked.tensorrt is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                like = read_sidecar(asked.other)
+                emulated = _emulate_tensorrt(open_bundle(asked.tensorrt), like, asked.data, Path(folder))
+                tensorrt_sets, tensorrt_products, _ = _measure_all(emulated, asked.data)
+            figures["flips_tensorrt"] = flips(tensorrt_sets, other_sets, tensorrt_products, other_products)
     if asked.unseen is not None:
         more_sets, more_products, _ = _measure_all(asked.engine, asked.unseen)
         sets, products = [*sets, *more_sets], [*products, *more_products]
@@ -292,7 +330,12 @@ def main() -> None:
     headings += ["AUPRO raw", "product", "rejected at 1 %", "at 2 %", "at 5 %", "missed at 5 %", "raw"]
     title = f"Decisions of {asked.engine.name}: products learned from good images alone"
     publish(asked.name, title, headings, rows, figures, read_environment())
-    print(json.dumps({key: figures[key] for key in ("flips", "recognition") if key in figures}, indent=1))
+    print(
+        json.dumps(
+            {key: figures[key] for key in ("flips", "flips_tensorrt", "recognition") if key in figures},
+            indent=1,
+        )
+    )
     print(json.dumps({name: one["contamination"] for name, one in figures["products"].items()}, indent=1))
 
 
