@@ -80,6 +80,8 @@ def _describe_json(path: Path) -> OtherFile:
     if schema == "adq-edge/plan":
         fix = f"Make an engine with it: adq-edge build BUNDLE --plan {shlex.quote(str(path))}"
         return OtherFile("a precision plan", fix)
+    if schema == "adq-edge/products":
+        return OtherFile("the products of an engine", f"Name the engine: {engine}")
     if schema is not None:
         return OtherFile(f"a result file ({schema})", _NAME_ENGINE)
     return OtherFile("a JSON file", _NAME_ENGINE)

@@ -13,8 +13,7 @@ import math
 from pathlib import Path
 from typing import Any, Iterable, Optional, Sequence, Tuple
 
-from adq_edge.artifacts.sidecar import sidecar_path
-from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
+from adq_edge.artifacts.sidecar import path_beside
 from adq_edge.core.errors import EngineError
 from adq_edge.core.files import settle, storage_errors
 from adq_edge.core.records import Record, record
@@ -275,9 +274,8 @@ class Products(Record):
 
 
 def products_path(engine: Path) -> Path:
-    """Return the path of an engine's products file, beside its sidecar."""
-    sidecar = sidecar_path(engine)
-    return sidecar.with_name(sidecar.name[: -len(SIDECAR_SUFFIX)] + PRODUCTS_SUFFIX)
+    """Return the path of an engine's products file; of a link without one, that of the engine behind it."""
+    return path_beside(engine, PRODUCTS_SUFFIX)
 
 
 def read_products(engine: Path, engine_sha256: str) -> Optional[Products]:
@@ -291,15 +289,24 @@ def read_products(engine: Path, engine_sha256: str) -> Optional[Products]:
         EngineError: the file is damaged or belongs to another engine.
         StorageError: it cannot be read.
     """
+    found = find_products(engine)
+    if found is not None and found.engine_sha256 != engine_sha256:
+        what = "its products were fitted on another engine file"
+        raise EngineError(what, where=products_path(engine), fix=FIT_AGAIN)
+    return found
+
+
+def find_products(engine: Path) -> Optional[Products]:
+    """Return the content of an engine's products file, also if it belongs to an earlier engine file.
+
+    None without a file. Errors are those of `read_products`.
+    """
     path = products_path(engine)
     settle(path)
     with storage_errors(path):
         if not path.exists():
             return None
-    found = Products.read(path)
-    if found.engine_sha256 != engine_sha256:
-        raise EngineError("its products were fitted on another engine file", where=path, fix=FIT_AGAIN)
-    return found
+    return Products.read(path)
 
 
 def check_product_name(name: str) -> None:

@@ -166,11 +166,19 @@ def sidecar_path(engine: Path) -> Path:
     Raises:
         StorageError: the path cannot be looked up, for example because its name is too long.
     """
-    beside = engine.with_name(engine.name + SIDECAR_SUFFIX)
+    return path_beside(engine, SIDECAR_SUFFIX)
+
+
+def path_beside(engine: Path, suffix: str) -> Path:
+    """Return the path of a file whose name is that of an engine and a suffix; errors as of `sidecar_path`.
+
+    For a link without such a file, it is the path of the file beside the engine behind the link.
+    """
+    beside = engine.with_name(engine.name + suffix)
     with storage_errors(engine):  # a name that is too long
         if engine.is_symlink() and not os.path.lexists(str(beside)):
             real = engine.resolve()
-            return real.with_name(real.name + SIDECAR_SUFFIX)
+            return real.with_name(real.name + suffix)
     return beside
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Optional, Tuple, Union
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, FileReference, open_bundle
@@ -15,6 +15,7 @@ from adq_edge.builders.cpu import CpuEngineBuilder
 from adq_edge.builders.mixed_precision.goal import check_options, set_goal
 from adq_edge.builders.mixed_precision.search import find_plan
 from adq_edge.builders.output import check_output, check_suffix
+from adq_edge.builders.products import check_good_images, check_products_file, describe_products, fit_staged
 from adq_edge.builders.tensorrt_options import choose_settings
 from adq_edge.calibration.calibrated_model import CalibratedModel, apply_ranges, apply_trained_ranges
 from adq_edge.calibration.selection import choose_source
@@ -38,11 +39,19 @@ from adq_edge.quantization.float_model import FloatModel
 
 
 class BuiltEngine(NamedTuple):
-    """An engine file, its sidecar, and its precision plan if there is one."""
+    """An engine that was built.
+
+    Attributes:
+        path: the engine file.
+        sidecar: its sidecar.
+        plan: its precision plan; None if all layers are of one precision.
+        notes: what has become of its products, one sentence each; empty if it had none.
+    """
 
     path: Path
     sidecar: Sidecar
     plan: Optional[Plan] = None
+    notes: Tuple[str, ...] = ()
 
 
 def build(
@@ -62,8 +71,12 @@ def build(
     runtime: Optional[str] = None,
     threads: Optional[int] = None,
     tensorrt: Optional[TensorRTOptions] = None,
+    fit: Optional[Union[str, Path]] = None,
 ) -> BuiltEngine:
     """Build an engine from a bundle.
+
+    An engine that is the same as the one before keeps its products. The products of another one are refused
+    by `predict` until they are fitted again.
 
     Args:
         bundle: the bundle's folder; the newest in `bundles/` by default.
@@ -89,9 +102,12 @@ def build(
         runtime: the default runtime of a CPU engine.
         threads: CPU threads for the calibration and the search for a plan; all by default.
         tensorrt: options of TensorRT.
+        fit: dataset folder; the products are learned from its good images, as `adq_edge.fit` does. Engine,
+            sidecar and products change together.
 
     Raises:
-        BuildError: options contradict each other, or no plan suits the model or meets `max_drop`.
+        BuildError: options contradict each other, or no plan suits the model or meets `max_drop`; or the
+            engine is built, but its products could not be fitted.
         BundleError: the bundle is missing or damaged.
         CalibrationError: no images, no such calibrator, or an activation is not finite.
         DataError: `data` has no labeled test images, or an image cannot be read.
@@ -113,17 +129,22 @@ def build(
         threads=threads,
         tensorrt=tensorrt or TensorRTOptions(),
     )
-    return build_engine(bundle, output, options)
+    return build_engine(bundle, output, options, fit)
 
 
 def build_engine(
-    bundle: Optional[Union[str, Path]], output: Optional[Union[str, Path]], options: BuildOptions
+    bundle: Optional[Union[str, Path]],
+    output: Optional[Union[str, Path]],
+    options: BuildOptions,
+    fit: Optional[Union[str, Path]] = None,
 ) -> BuiltEngine:
     """Build an engine from a bundle; arguments and errors are those of `build`."""
     check_options(options)
     if output is not None:
         check_output(Path(output))
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
+    if fit is not None:
+        check_good_images(fit, opened.manifest.categories)
     goal = None if options.max_drop is None else set_goal(opened, options.max_drop, options)
     builder = _choose_builder(options)
     if output is not None:
@@ -139,6 +160,10 @@ def build_engine(
     if chosen is not None:
         inputs = dataclasses.replace(inputs, float_layers=chosen.float_layers)
     path = workspace.ENGINES / _engine_name(inputs, builder) if output is None else Path(output)
+    if fit is not None:
+        check_products_file(path)
+    notes: Tuple[str, ...] = ()
+    problem: Optional[BuildError] = None
     with write_together() as files, files.path(path, ENGINE) as staged:
         result = builder.build(inputs, staged)
         sidecar = dataclasses.replace(
@@ -149,7 +174,11 @@ def build_engine(
         )
         for place in {path, path.resolve()} if path.is_symlink() else {path}:
             sidecar.write(sidecar_path(place))
-    return BuiltEngine(path, sidecar, chosen)
+        if fit is not None:
+            notes, problem = fit_staged(staged, path, sidecar, fit, options.threads)
+    if problem is not None:
+        raise problem
+    return BuiltEngine(path, sidecar, chosen, notes or describe_products(path, sidecar))
 
 
 def _choose_builder(options: BuildOptions) -> EngineBuilder:

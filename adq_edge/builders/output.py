@@ -17,7 +17,7 @@ _ENGINE_SUFFIXES = frozenset(
 """Suffixes of the engines of all runtimes; some tools name TensorRT engines `.engine` or `.trt`."""
 _ALSO = {".plan": (".engine", ".trt")}
 """Other suffixes that are accepted in place of a runtime's own."""
-_OTHER_NAMES = "bin csv gz h5 html json log md npy npz pdf pkl py svg toml txt yaml yml zip"
+_OTHER_NAMES = "bin csv gz h5 html json log md npy npz pdf pkl products py svg toml txt yaml yml zip"
 _OTHER_SUFFIXES = frozenset(f".{name}" for name in _OTHER_NAMES.split())
 
 

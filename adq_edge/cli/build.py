@@ -111,6 +111,12 @@ def build(
         min=1,
         help="TensorRT: memory at which the build is stopped, in MB. Default: no limit.",
     ),
+    fit: Optional[Path] = typer.Option(
+        None,
+        metavar=options.FOLDER,
+        help="Dataset with good images: learn its products with the new engine, as 'fit' does. "
+        "Default: keep the products if the engine is the same as before.",
+    ),
 ) -> Output:
     """Build an engine from a bundle. Scoring is float32 at every precision."""
     from adq_edge.builders.build import build_engine
@@ -132,7 +138,7 @@ def build(
         threads=threads,
         tensorrt=TensorRTOptions(tuple(sm or ()), route, dla, max_batch, workspace, memory_limit),
     )
-    built = build_engine(bundle, output, asked)
+    built = build_engine(bundle, output, asked, fit)
     sidecar = built.sidecar
     searched = max_drop is not None and built.plan is not None
     lines = [f"{built.path}: {sidecar.precision.value} for {sidecar.runtime} {sidecar.runtime_version}"]
@@ -144,7 +150,7 @@ def build(
     return Output(
         sidecar,
         [plan_table(built.plan)] if searched and built.plan is not None else [],
-        [*lines, *engine_lines(sidecar)],
+        [*lines, *engine_lines(sidecar), *built.notes],
         next_step=_next_step(built.path, sidecar, asked),
     )
 

@@ -14,6 +14,7 @@ from adq_edge.artifacts.products import (
     Product,
     Products,
     check_product_name,
+    find_products,
     products_path,
     read_products,
 )
@@ -88,14 +89,8 @@ def fit(
     path = workspace.latest_engine() if engine is None else Path(engine)
     check_writable(products_path(path), Products.kind())
     with load_engine(path, runtime=runtime, threads=threads) as loaded:
-        folders = _good_images(loaded, data, good, products)
         earlier = _earlier(loaded)
-        learned: List[Product] = []
-        notes = list(_training_notes(loaded, data, good))
-        for name, (paths, sources) in folders.items():
-            found, more = _learn(loaded, name, paths, sources, clean)
-            learned.append(found)
-            notes += more
+        learned, notes = _learn_all(loaded, data, good, products, clean)
         sha = loaded.sidecar.engine_sha256
     merged = earlier
     with write_together() as files:
@@ -104,6 +99,20 @@ def fit(
         merged.write(products_path(path))
     notes += _similar_products(merged, learned)
     return Fit(products_path(path), path, merged, tuple(product.name for product in learned), tuple(notes))
+
+
+def fit_new_engine(engine: Engine, data: Union[str, Path]) -> Fit:
+    """Learn products on an engine that a transaction is about to move to its path, and write them with it.
+
+    The false-reject rate is that of the earlier file. Arguments and errors are those of `fit`.
+    """
+    earlier = _earlier(engine)
+    learned, notes = _learn_all(engine, data, None, None, clean=False)
+    merged = _merge(earlier, learned, None)
+    merged.write(products_path(engine.path))
+    notes += _similar_products(merged, learned)
+    names = tuple(product.name for product in learned)
+    return Fit(products_path(engine.path), engine.path, merged, names, tuple(notes))
 
 
 def remove_products(engine: Optional[Union[str, Path]], names: Sequence[str]) -> Fit:
@@ -172,6 +181,24 @@ def _as_list(folders: Folders) -> List[Path]:
     return [Path(folders)] if isinstance(folders, (str, Path)) else [Path(folder) for folder in folders]
 
 
+def _learn_all(
+    engine: Engine,
+    data: Optional[Union[str, Path]],
+    good: Optional[Mapping[str, Folders]],
+    products: Optional[Sequence[str]],
+    clean: bool,
+) -> Tuple[List[Product], List[str]]:
+    """Return the learned products, and notes."""
+    folders = _good_images(engine, data, good, products)
+    learned: List[Product] = []
+    notes = list(_training_notes(engine, data, good))
+    for name, (paths, sources) in folders.items():
+        found, more = _learn(engine, name, paths, sources, clean)
+        learned.append(found)
+        notes += more
+    return learned, notes
+
+
 def _learn(
     engine: Engine, name: str, paths: Sequence[Path], sources: Sequence[str], clean: bool
 ) -> Tuple[Product, List[str]]:
@@ -182,14 +209,16 @@ def _learn(
 
 
 def _earlier(engine: Engine) -> Products:
-    """Return the products of the engine; none if they are of another engine file or runtime."""
+    """Return the products of the engine; if they are of another engine file or runtime, only their rate."""
     sha, runtime = engine.sidecar.engine_sha256, engine.runtime
-    empty = Products(sha, runtime, DEFAULT_FALSE_REJECTS, ())
     try:
-        found = read_products(engine.path, sha)
+        found = find_products(engine.path)
     except EngineError:
-        return empty
-    return empty if found is None or found.runtime != runtime else found
+        found = None
+    if found is None:
+        return Products(sha, runtime, DEFAULT_FALSE_REJECTS, ())
+    is_same = (found.engine_sha256, found.runtime) == (sha, runtime)
+    return found if is_same else Products(sha, runtime, found.false_rejects, ())
 
 
 def _read_again(path: Path, sha: str, earlier: Products) -> Products:

@@ -58,6 +58,10 @@ def test_files_that_cannot_become_an_engine_are_named(tmp_path: Path):
     assert complaint(tmp_path).startswith("a folder, not an engine.")
     assert complaint(tmp_path / "r.json").startswith("a result file (adq-edge/eval), not an engine.")
     assert complaint(tmp_path / "p.json").startswith("a precision plan, not an engine. ")
+    (tmp_path / "e.onnx.products").write_text('{\n  "schema": "adq-edge/products"}')
+    assert complaint(tmp_path / "e.onnx.products") == (
+        f"the products of an engine, not an engine. Name the engine: {tmp_path / 'e.onnx'}."
+    )
     assert complaint(tmp_path / "other.json").startswith("a JSON file, not an engine.")
     assert complaint(tmp_path / "foreign.onnx").startswith("its sidecar foreign.onnx.json is missing")
     assert complaint(tmp_path / "none.onnx").startswith("no such engine. Check the path")

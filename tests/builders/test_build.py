@@ -248,7 +248,7 @@ def test_build_rejects_a_folder_as_output(bundle, tmp_path: Path):
     assert list(tmp_path.rglob("*")) == [folder]
 
 
-@pytest.mark.parametrize("name", ["x.png", "x.onnx.json", "x.pt", "x.plan", "x.Html"])
+@pytest.mark.parametrize("name", ["x.png", "x.onnx.json", "x.pt", "x.plan", "x.Html", "x.onnx.products"])
 def test_build_rejects_the_suffix_of_another_kind_of_file(bundle, tmp_path: Path, name: str):
     suffix = Path(name).suffix
     with pytest.raises(BuildError) as caught:
