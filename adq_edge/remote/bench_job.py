@@ -10,11 +10,13 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle
+from adq_edge.artifacts.products import PRODUCTS_SUFFIX, find_products, products_path
 from adq_edge.artifacts.sidecar import Sidecar, sidecar_path
+from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.calibration.selection import default_folder, own_categories
 from adq_edge.calibration.sources import IMAGES, image_order, image_source
 from adq_edge.calibration.trained_ranges import find_trained_ranges
-from adq_edge.core.errors import DataError, EngineError
+from adq_edge.core.errors import AdqError, DataError, EngineError
 from adq_edge.core.images.bit_depth import BIT_DEPTH_VARIABLE
 from adq_edge.core.images.encoded import MAX_MEGAPIXELS_VARIABLE
 from adq_edge.core.options import BuildOptions, Device, Precision, Scenario, Target
@@ -75,8 +77,7 @@ def make_job(request: Request, specs: Sequence[EngineSpec], machine: str, comman
         engine = f"{workspace.ENGINES}/{spec.name}{suffix}"
         engines.append(engine)
         if spec.path is not None and _runs_unchanged(spec.sidecar, request.device, machine):
-            files[f"work/{engine}"] = spec.path
-            files[f"work/{sidecar_path(Path(engine))}"] = sidecar_path(spec.path)
+            files.update(_engine_files(f"work/{engine}", spec.path, spec.sidecar, runtime))
         else:
             words = [_add_bundle(files, spec), *_arguments(_add_build(files, spec, request, machine))]
             steps.append(_step(f"build {spec.name}", *command, "build", *words, "--output", engine))
@@ -108,6 +109,20 @@ def _runs_unchanged(sidecar: Optional[Sidecar], device: Device, machine: str) ->
     if sidecar is None or device is not Device.CPU:
         return False
     return sidecar.device == Device.CPU.value and sidecar.machine == machine
+
+
+def _engine_files(place: str, engine: Path, sidecar: Optional[Sidecar], runtime: Runtime) -> Dict[str, Path]:
+    """Return an engine, its sidecar, and its products if this runtime can use them, by their place."""
+    files = {place: engine, f"{place}{SIDECAR_SUFFIX}": sidecar_path(engine)}
+    try:
+        products = find_products(engine)
+    except AdqError:  # `predict` reports it; a benchmark needs no products
+        products = None
+    if products is None or sidecar is None:
+        return files
+    if (products.engine_sha256, products.runtime) == (sidecar.engine_sha256, runtime.name):
+        files[f"{place}{PRODUCTS_SUFFIX}"] = products_path(engine)
+    return files
 
 
 def _add_bundle(files: Dict[str, Path], spec: EngineSpec) -> str:

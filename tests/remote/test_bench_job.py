@@ -14,12 +14,15 @@ import pytest
 
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.artifacts.precision_plan import Plan
+from adq_edge.artifacts.products import Products
 from adq_edge.artifacts.sidecar import TensorRTDetails, read_sidecar
 from adq_edge.builders.build import build
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import EngineError
 from adq_edge.core.options import Device, Precision, Scenario, cpu_target
+from adq_edge.core.runtimes import find_runtime
 from adq_edge.datasets.dataset import read_dataset
+from adq_edge.decision.fit import fit
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.remote.bench_job import Request, extras_for, make_job
 from adq_edge.remote.engine_specs import EngineSpec, read_specs
@@ -81,6 +84,26 @@ def test_cpu_engine_is_sent_unchanged_to_a_board_of_the_same_architecture(engine
     }
     elsewhere = make_job(Request(Device.CPU), specs, "another", ("adq-edge",))
     assert len(commands(elsewhere)) == 4, "not built again for another architecture"
+
+
+def test_products_go_with_an_engine_that_is_sent_unchanged(engines, dataset: Path, tmp_path: Path):
+    path = tmp_path / "e.onnx"
+    for suffix in ("", ".json"):
+        shutil.copy(f"{engines[Precision.FP32]}{suffix}", f"{path}{suffix}")
+    products = fit(path, dataset, products=["part0"], threads=1).path
+
+    def sent(machine: str = HERE, runtime: Optional[str] = None) -> List[Path]:
+        request = Request(Device.CPU, runtime=None if runtime is None else find_runtime(runtime))
+        job = make_job(request, read_specs([path], Device.CPU, Precision.FP32), machine, ("adq-edge",))
+        return [file for name, file in job.files.items() if name.endswith(".products")]
+
+    assert sent() == [products]
+    assert sent(runtime="openvino") == sent("another") == [], "they are of another engine or runtime there"
+    stale = dataclasses.replace(Products.read(products), engine_sha256="0" * 64)
+    stale.write(products)
+    assert sent() == []
+    products.write_text("mine")
+    assert sent() == []
 
 
 def build_arguments(spec: EngineSpec, machine: str, folder: Path) -> List[str]:

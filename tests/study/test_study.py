@@ -21,6 +21,7 @@ from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.files import sha256
 from adq_edge.core.options import Device
 from adq_edge.core.text import escape_markdown
+from adq_edge.decision.fit import fit
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.report.table import Table
 from adq_edge.study.captions import notes
@@ -170,10 +171,11 @@ def test_finished_cells_are_found_unless_images_change(studied: FinishedStudy, t
 
     config = read_config(folder / "study.json")
     cells = [cell for cell in cells_of(config) if cell.device is Device.CPU]
+    fit(next((folder / "out" / "engines").glob("*.onnx")), folder / "parts", threads=1)
     found = CellRunner(config, read_data(folder / "parts", False), folder / "out")
     assert [found.find(cell) for cell in cells] == [
         studied.cell(cell) for cell in cells
-    ]  # also in another folder
+    ]  # also in another folder, and with products
     cut = folder / "out" / "cells" / f"{PTQ.name}.json"
     cut.write_bytes(cut.read_bytes()[:-100])
     assert found.find(PTQ) is None
