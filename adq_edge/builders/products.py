@@ -9,7 +9,7 @@ from typing import Optional, Sequence, Tuple, Union
 from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.products import Products, find_products, listed, products_path
 from adq_edge.artifacts.sidecar import Sidecar
-from adq_edge.core.errors import AdqError, BuildError
+from adq_edge.core.errors import AdqError, BuildError, DataError
 from adq_edge.core.files import check_writable
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.datasets.dataset import known_categories, read_dataset
@@ -23,7 +23,11 @@ def check_good_images(data: Union[str, Path], categories: Sequence[str]) -> None
     Raises:
         DataError: no such folder, or it is not a dataset.
     """
-    read_dataset(data, known_categories(Path(data), categories) or None)
+    try:
+        read_dataset(data, known_categories(Path(data), categories) or None)
+    except DataError as error:
+        fix = None if error.fix is None else error.fix.replace("--data", "--fit")
+        raise DataError(error.what, where=error.where, fix=fix) from error
 
 
 def check_products_file(engine: Path) -> None:

@@ -126,7 +126,7 @@ class Calibration:
         The p-value is the share of good images that score as high or higher, the image itself included.
         """
         count = len(self._scores)
-        higher = count - int(np.searchsorted(self._scores, score, side="left"))
+        higher = count - int(self._scores.searchsorted(score, side="left"))
         smallest = 1.0 / (count + 1)
         if higher:
             return (1 + higher) * smallest, False

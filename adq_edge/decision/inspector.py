@@ -221,7 +221,7 @@ class Inspector:
             name: the name of the image.
             index: position of its product; None to recognize it.
         """
-        raw_score, raw_map = float(output.scores[0]), np.array(output.maps[0])
+        raw_score, raw_map = float(output.scores[0]), output.maps[0]
         embedding = embeddings_of(output, batch)[0]
         if not is_finite(output):
             why = f"{self.engine.path}: an output is NaN or infinite. Build it in a higher precision."

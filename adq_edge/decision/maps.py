@@ -94,8 +94,8 @@ def apply_transform(values: np.ndarray, transform: Transform) -> np.ndarray:
 
 def smooth(maps: np.ndarray) -> np.ndarray:
     """Return maps `[N, h, w]` blurred by a Gaussian of 0.7 positions, mirrored at the border."""
-    return np.stack(
-        [cv2.sepFilter2D(one, -1, _KERNEL, _KERNEL, borderType=cv2.BORDER_REFLECT) for one in maps]
+    return _for_each(
+        maps, lambda one: cv2.sepFilter2D(one, -1, _KERNEL, _KERNEL, borderType=cv2.BORDER_REFLECT)
     )
 
 
@@ -103,4 +103,11 @@ def enlarge(maps: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
     """Return maps `[N, h, w]` interpolated bilinearly to (height, width), with half-pixel centers."""
     if maps.shape[1:] == size:
         return maps
-    return np.stack([cv2.resize(one, size[::-1], interpolation=cv2.INTER_LINEAR) for one in maps])
+    return _for_each(maps, lambda one: cv2.resize(one, size[::-1], interpolation=cv2.INTER_LINEAR))
+
+
+def _for_each(maps: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return `[N, h, w]`, what a function makes of each map; a single map is not copied."""
+    if len(maps) == 1:
+        return function(maps[0])[np.newaxis]
+    return np.stack([function(one) for one in maps])

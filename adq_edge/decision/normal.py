@@ -121,10 +121,11 @@ def fuse(maps: Dict[EvidenceKind, np.ndarray], evidence: Sequence[Evidence]) -> 
     """Return the mean of the standardized maps, float32 `[N, h, w]`."""
     total: Optional[np.ndarray] = None
     for one in evidence:
-        part = (maps[one.kind] - np.float32(one.center)) / np.float32(one.spread)
-        total = part if total is None else total + part
+        part = maps[one.kind] - np.float32(one.center)
+        part /= np.float32(one.spread)
+        total = part if total is None else np.add(total, part, out=total)
     assert total is not None
-    return total if len(evidence) == 1 else total / np.float32(len(evidence))
+    return total if len(evidence) == 1 else np.divide(total, np.float32(len(evidence)), out=total)
 
 
 def peaks_of(maps: np.ndarray) -> np.ndarray:

@@ -43,10 +43,10 @@ def find_regions(
         image_size: (height, width) of the image in pixels.
         min_area: smallest area in pixels of the image.
     """
-    above = (anomaly_map > threshold).astype(np.uint8)
+    above = anomaly_map > threshold
     if not above.any():
         return ()
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(above.view(np.uint8), connectivity=8)
     rows, columns = (image / side for image, side in zip(image_size, anomaly_map.shape))
     found: List[Region] = []
     for label in range(1, count):
@@ -54,7 +54,8 @@ def find_regions(
         area = positions * rows * columns
         if area < min_area:
             continue
-        values = anomaly_map[labels == label]
+        window = (slice(top, top + height), slice(left, left + width))
+        values = anomaly_map[window][labels[window] == label]
         x, y = round(left * columns), round(top * rows)
         box = (x, y, round((left + width) * columns) - x, round((top + height) * rows) - y)
         share = positions / anomaly_map.size

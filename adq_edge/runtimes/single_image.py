@@ -41,4 +41,10 @@ def require_finite(output: Output, engine: Engine, name: Union[str, Path]) -> No
 
 def is_finite(output: Output) -> bool:
     """Return False if any value of an output is NaN or infinite."""
-    return all(math.isfinite(float(np.abs(array).max())) for array in output.arrays)
+    return all(map(_is_finite, output.arrays))
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    """Return False if a value is NaN or infinite."""
+    has_finite_squares = math.isfinite(np.vdot(array, array))  # fast; squares of finite values may overflow
+    return has_finite_squares or bool(np.isfinite(array).all())

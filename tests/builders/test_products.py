@@ -118,9 +118,10 @@ def test_interrupted_fit_changes_neither_engine_nor_products(
 @pytest.mark.parametrize("place", ["missing", "empty"])
 def test_folder_without_good_images_is_rejected_before_the_build(tiny_bundle, tmp_path: Path, place: str):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=str(tmp_path / place)):
+    with pytest.raises(DataError, match=str(tmp_path / place)) as caught:
         rebuild(tiny_bundle, tmp_path / "out" / "e.onnx", Precision.FP32, fit=tmp_path / place)
     assert not (tmp_path / "out").exists()
+    assert "--data" not in str(caught.value)
 
 
 def test_file_of_the_user_in_place_of_the_products_is_never_changed(
