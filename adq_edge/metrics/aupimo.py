@@ -31,7 +31,7 @@ class AupimoMeter:
     thresholds at equal distances between the lowest and the highest value of the good images, the rates
     nearest to the bounds, linear interpolation. With few good images the nearest rates leave out a part of
     the area, so that a perfect map is below 1. Thresholds are float64. Results equal anomalib's on float64
-    maps; on float32 maps anomalib rounds the thresholds, which changes its result by about 1e-5.
+    maps; on float32 maps anomalib rounds the thresholds, and a pixel next to one may count otherwise.
 
     Memory: 4 bytes per defective pixel, and at most 8 bytes for each of the 2^22 highest pixels of the good
     images. These are enough for 10^10 pixels of good images.
@@ -98,15 +98,16 @@ class _HighestValues:
 
     def _discard(self) -> None:
         """Keep the highest values only."""
-        values, pixels = self._joined()
-        kept = np.argpartition(values, -_KEPT)[-_KEPT:]
-        self._parts, self._count = [(values[kept], pixels[kept])], _KEPT
+        self._parts, self._count = [self._highest(_KEPT)], _KEPT
         self._floor = float(self._parts[0][0].min())
 
-    def _joined(self) -> Tuple[np.ndarray, np.ndarray]:
-        """Return the kept values `[V]` and the pixels of their images `[V]`, after the first image."""
-        values, pixels = zip(*self._parts)
-        return np.concatenate(values), np.concatenate(pixels)
+    def _highest(self, count: int) -> Tuple[np.ndarray, np.ndarray]:
+        """Return at most `count` of the highest values, and the pixels of their images; needs one image."""
+        values, pixels = (np.concatenate(part) for part in zip(*self._parts))
+        if count >= values.size:
+            return values, pixels
+        highest = np.argpartition(values, -count)[-count:]
+        return values[highest], pixels[highest]
 
     def segments(self) -> Optional[Tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Return the places between the bounds where the false-positive rate changes.
@@ -115,10 +116,10 @@ class _HighestValues:
             The threshold before each change and the next threshold, both `[S]` and by rising threshold, and
             the difference of log(rate) over the change `[S]`, positive. None if there are too few thresholds.
         """
-        is_complete = self._floor == -math.inf or self._images * self._largest_image * _FPR_KEPT <= _KEPT
-        if self._images == 0 or not is_complete:
+        needed = math.ceil(self._images * self._largest_image * _FPR_KEPT)
+        if self._images == 0 or (needed > _KEPT and self._floor > -math.inf):
             return None
-        values, pixels = self._joined()
+        values, pixels = self._highest(2 * needed)  # also the level below the upper bound's
         highest = float(values.max())
         if self._lowest == highest:
             return None

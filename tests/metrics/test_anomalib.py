@@ -80,7 +80,7 @@ def test_aupimo_equals_anomalib(ask):
     cases = {}
     for seed in range(12):
         masks, maps = random_maps(seed, ties=(0, 64, 1000)[seed % 3])
-        cases[str(seed)] = {"masks": masks, "maps": maps}
+        cases[str(seed)] = {"masks": masks, "maps": maps.astype((np.float32, float, float)[seed % 3])}
     masks, maps = random_maps(12)
     cases["too few pixels of good images"] = {"masks": masks[-2:], "maps": maps[-2:]}
     cases["constant"] = {"masks": masks, "maps": np.ones_like(maps)}
