@@ -14,6 +14,9 @@ from factories.shared import shared_folder
 
 DATA_VARIABLE = "ADQ_EDGE_DATA"
 
+NARROW = (64, 64, 64)
+"""Channels of the layers of ResNets where the weights do not matter: a sixth of the usual weights."""
+
 sys.path.append(str(REPOSITORY))  # for benchmarks/ and tools/, which the package does not hold
 
 
@@ -101,21 +104,54 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
 def built(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     """Return a folder with the checkpoint's bundle and an engine of each precision; tests take copies."""
 
+    return shared_folder("built", lambda folder: build_all(checkpoint, folder), tmp_path_factory)
+
+
+def build_all(checkpoint: Path, folder: Path) -> None:
+    from adq_edge.builders.build import build
+    from adq_edge.core.options import Precision
+    from adq_edge.onnx_export.export import export
+
+    bundle = export(checkpoint, folder / "bundles" / "parts")
+    for precision in Precision:
+        build(bundle.path, folder / "engines" / f"parts-{precision.value}.onnx", precision=precision)
+
+
+@pytest.fixture(scope="session")
+def narrow_built(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
+    """Return the same as `built`, and the checkpoint, of networks with all layers but fewer channels."""
+
     def make(folder: Path) -> None:
-        from adq_edge.builders.build import build
-        from adq_edge.core.options import Precision
-        from adq_edge.onnx_export.export import export
+        from adq_edge.models.checkpoint import save_checkpoint
 
-        bundle = export(checkpoint, folder / "bundles" / "parts")
-        for precision in Precision:
-            build(bundle.path, folder / "engines" / f"parts-{precision.value}.onnx", precision=precision)
+        settings = {"data": str(dataset), "categories": ["part0", "part1"]}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("adq_edge.models.resnet.PLANES", NARROW)
+            save_checkpoint(folder / "parts.pt", make_model(), {"settings": settings})
+            build_all(folder / "parts.pt", folder)
 
-    return shared_folder("built", make, tmp_path_factory)
+    return shared_folder("narrow", make, tmp_path_factory)
+
+
+@pytest.fixture
+def narrow_checkpoint(narrow_built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the checkpoint of `narrow_built`, which this process can load during the test."""
+    monkeypatch.setattr("adq_edge.models.resnet.PLANES", NARROW)
+    return narrow_built / "parts.pt"
 
 
 @pytest.fixture(scope="session")
 def bundle(built: Path, tmp_path_factory: pytest.TempPathFactory):
     """Return a copy of the bundle, with the ranges of its INT8 engine."""
+    return copy_bundle(built, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def narrow_bundle(narrow_built: Path, tmp_path_factory: pytest.TempPathFactory):
+    return copy_bundle(narrow_built, tmp_path_factory)
+
+
+def copy_bundle(built: Path, tmp_path_factory: pytest.TempPathFactory):
     from adq_edge.artifacts.bundle import open_bundle
 
     copy = tmp_path_factory.mktemp("bundles") / "parts"
@@ -143,6 +179,15 @@ def tiny_bundle(dataset: Path, tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def engines(built: Path, tmp_path_factory: pytest.TempPathFactory):
     """Return a copy of the bundle's engine of each precision."""
+    return copy_engines(built, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def narrow_engines(narrow_built: Path, tmp_path_factory: pytest.TempPathFactory):
+    return copy_engines(narrow_built, tmp_path_factory)
+
+
+def copy_engines(built: Path, tmp_path_factory: pytest.TempPathFactory):
     from adq_edge.core.options import Precision
 
     copy = tmp_path_factory.mktemp("engines") / "engines"

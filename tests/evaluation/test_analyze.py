@@ -46,10 +46,10 @@ MAP, SCORE = "anomaly_map", "anomaly_score"
 
 
 @pytest.fixture(scope="module")
-def fresh(bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def fresh(narrow_bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Return a copy of the bundle without the ranges of other tests."""
     path = tmp_path_factory.mktemp("analysis") / "parts"
-    shutil.copytree(str(bundle.path), str(path), ignore=shutil.ignore_patterns("ranges"))
+    shutil.copytree(str(narrow_bundle.path), str(path), ignore=shutil.ignore_patterns("ranges"))
     return open_bundle(path)
 
 

@@ -33,13 +33,23 @@ def test_graph_has_the_documented_inputs_and_outputs(bundle):
     } == {
         "anomaly_map": ["N", SIZE // 4, SIZE // 4],
         "anomaly_score": ["N"],
-        "embedding": ["N", 256],
+        "embedding": ["N", 64],
         "scale_map_1": ["N", SIZE // 4, SIZE // 4],
         "scale_map_2": ["N", SIZE // 8, SIZE // 8],
         "scale_map_3": ["N", SIZE // 16, SIZE // 16],
     }
-    assert bundle.manifest.embedding_size == 256
+    assert bundle.manifest.embedding_size == 64
     assert bundle.manifest.scale_sizes == ((16, 16), (8, 8), (4, 4))
+
+
+@pytest.fixture
+def checkpoint(narrow_checkpoint: Path) -> Path:
+    return narrow_checkpoint
+
+
+@pytest.fixture
+def bundle(narrow_bundle):
+    return narrow_bundle
 
 
 @pytest.mark.parametrize("fusion", ["official", "anomalib"])

@@ -65,6 +65,16 @@ def quick_search() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def bundle(narrow_bundle) -> Bundle:
+    return narrow_bundle
+
+
+@pytest.fixture(scope="module")
+def engines(narrow_engines) -> Dict[Precision, Path]:
+    return narrow_engines
+
+
+@pytest.fixture(scope="module")
 def layers(bundle) -> List[str]:
     """Return the layers that INT8 engines compute in integers."""
     region = FloatModel.load(bundle).region
