@@ -11,6 +11,11 @@ The functions have the names of the command-line verbs:
         for prediction in adq_edge.predict(engine, "part.png"):
             print(prediction.verdict, prediction.score)
 
+    adq_edge.fit(built.path, good={"bolt": "images/good"})  # learns a product from its good images
+    with adq_edge.load_inspector(built.path, false_rejects=0.005) as inspector:
+        inspection = inspector.inspect("part.png")  # or a uint8 [H, W, 3] array
+        print(inspection.verdict, inspection.product, inspection.p_value, inspection.regions)
+
 Importing this package imports neither torch nor a runtime: each function is imported when first used. Import
 the package before `onnxruntime`, because it turns off the telemetry of ONNX Runtime.
 """
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
     from adq_edge.core.errors import AdqError as AdqError
     from adq_edge.core.options import TensorRTOptions as TensorRTOptions
     from adq_edge.datasets.dataset import read_dataset as read_dataset
+    from adq_edge.decision.fit import fit as fit
+    from adq_edge.decision.inspector import load_inspector as load_inspector
     from adq_edge.evaluation.analyze import analyze as analyze
     from adq_edge.evaluation.compare import compare as compare
     from adq_edge.evaluation.evaluate import evaluate as evaluate
@@ -64,7 +71,9 @@ _HOMES = {
     "estimate": "adq_edge.roofline.estimate",
     "evaluate": "adq_edge.evaluation.evaluate",
     "export": "adq_edge.onnx_export.export",
+    "fit": "adq_edge.decision.fit",
     "load_engine": "adq_edge.runtimes.registry",
+    "load_inspector": "adq_edge.decision.inspector",
     "open_bundle": "adq_edge.artifacts.bundle",
     "predict": "adq_edge.evaluation.predict",
     "read_dataset": "adq_edge.datasets.dataset",

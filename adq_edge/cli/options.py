@@ -139,6 +139,15 @@ Runtime = Annotated[
         **choices(*RUNTIMES), help="Runtime. Default, and fastest: the one that the engine was built for."
     ),
 ]
+FalseRejects = Annotated[
+    Optional[str],
+    Option(
+        "--false-rejects",
+        metavar="RATE",
+        help="Share of good parts that may be rejected, such as 0.5% or 0.005. Default: the rate that is "
+        "stored with the products; 1% at first.",
+    ),
+]
 Trust = Annotated[bool, Option("--trust", help="Accept an engine file that changed after it was built.")]
 
 TeacherWeights = Annotated[

@@ -9,6 +9,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from adq_edge.artifacts import workspace
+from adq_edge.artifacts.file_kinds import describe_non_engine
 from adq_edge.artifacts.products import (
     FIT_AGAIN,
     Product,
@@ -20,7 +21,7 @@ from adq_edge.artifacts.products import (
 )
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import AdqError, DataError, EngineError
-from adq_edge.core.files import check_writable, sha256, write_together
+from adq_edge.core.files import check_writable, settle, sha256, storage_errors, write_together
 from adq_edge.core.images.folders import find_images, is_folder
 from adq_edge.datasets.dataset import known_categories, print_notes, read_dataset
 from adq_edge.decision.collection import collect, count_pasted
@@ -124,6 +125,20 @@ def remove_products(engine: Optional[Union[str, Path]], names: Sequence[str]) ->
     return dataclasses.replace(before, products=after)
 
 
+def change_rate(engine: Optional[Union[str, Path]], false_rejects: float) -> Fit:
+    """Store another false-reject rate; nothing is learned. Errors are those of `list_products`.
+
+    Raises:
+        AdqError: an impossible rate.
+    """
+    check_rate(false_rejects)
+    before = list_products(engine)
+    after = dataclasses.replace(before.products, false_rejects=false_rejects)
+    with write_together():
+        after.write(before.path)
+    return dataclasses.replace(before, products=after)
+
+
 def list_products(engine: Optional[Union[str, Path]] = None) -> Fit:
     """Return the products of an engine.
 
@@ -131,11 +146,22 @@ def list_products(engine: Optional[Union[str, Path]] = None) -> Fit:
         EngineError: no such engine, it has no products, or its products are those of another engine.
     """
     path = workspace.latest_engine() if engine is None else Path(engine)
+    with storage_errors(path):
+        other = describe_non_engine(path)
+    if other is not None:
+        raise EngineError(other.what, where=path, fix=other.fix)
     found = read_products(path, sha256(path))
     if found is None:
         fix = f"Learn them from good images: adq-edge fit {path} --data DIR"
         raise EngineError("has no products", where=path, fix=fix)
     return Fit(products_path(path), path, found, (), ())
+
+
+def has_products(engine: Optional[Union[str, Path]] = None) -> bool:
+    """Return True if an engine has a products file, usable or not."""
+    path = workspace.latest_engine() if engine is None else Path(engine)
+    settle(products_path(path))
+    return products_path(path).exists()
 
 
 def _good_images(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import enum
+import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from adq_edge.artifacts.products import FIT_AGAIN, Product, Products, listed, products_path, read_products
 from adq_edge.core.errors import AdqError, DataError, EngineError
+from adq_edge.core.images.arrays import RGB, as_rgb, check_color, not_an_image
 from adq_edge.core.images.imaging import read_product_image, resize_image
 from adq_edge.decision.collection import embeddings_of
 from adq_edge.decision.conformal import Calibration, OperatingPoint
@@ -23,7 +26,7 @@ from adq_edge.runtimes.registry import load_engine
 from adq_edge.runtimes.single_image import is_finite
 
 ImageSource = Union[str, Path, np.ndarray]
-"""An image file, or a uint8 `[H, W, 3]` RGB array of any size."""
+"""An image file, or a uint8 array `[H, W, 3]`, or `[H, W]` for a gray image, of any size."""
 
 
 class Verdict(str, enum.Enum):
@@ -54,6 +57,7 @@ class Inspection:
             chosen with labeled defects.
         regions: regions of the map above the threshold, highest first.
         reason: why the image cannot be judged, or is of an unknown product.
+        map_threshold: values of `anomaly_map` above it belong to a region.
         anomaly_map: the product's map, float32 `[h, w]`, in units of `score`.
         raw_map: the engine's map, float32 `[h, w]`.
     """
@@ -70,18 +74,9 @@ class Inspection:
     false_rejects: Optional[float] = None
     regions: Tuple[Region, ...] = ()
     reason: Optional[str] = None
+    map_threshold: Optional[float] = None
     anomaly_map: Optional[np.ndarray] = dataclasses.field(default=None, repr=False, compare=False)
     raw_map: Optional[np.ndarray] = dataclasses.field(default=None, repr=False, compare=False)
-
-    def fields(self) -> Dict[str, Any]:
-        """Return the fields of the JSON line: all but the maps."""
-        names = [field.name for field in dataclasses.fields(self) if not field.name.endswith("_map")]
-        found = {name: getattr(self, name) for name in names}
-        return {
-            **found,
-            "verdict": self.verdict.value,
-            "regions": [region.fields() for region in self.regions],
-        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +111,11 @@ class Inspector:
         false_rejects: share of good parts that may be rejected; that of the products file by default.
         min_area: smallest area of a region, in pixels of the image. A part is defective only with a region
             of this size, if it is above 0.
+        min_share: the same as a share of the image, 0 to 1; the larger of both areas counts.
         product: the product of all images; recognized by default.
+
+    Attributes:
+        product_index: position of the product of all images; None if it is recognized.
 
     Raises:
         EngineError: no products, or no such product.
@@ -130,20 +129,20 @@ class Inspector:
         *,
         false_rejects: Optional[float] = None,
         min_area: float = 0.0,
+        min_share: float = 0.0,
         product: Optional[str] = None,
     ) -> None:
         check_rate(false_rejects)
-        if not (np.isfinite(min_area) and min_area >= 0.0):
-            raise AdqError(f"the smallest area is {min_area:g} pixels", fix="Give 0 or more pixels")
+        check_area(min_area, min_share)
         if not products.products:
             raise EngineError("has no products", where=products_path(engine.path), fix=FIT_AGAIN)
         self.engine, self.products = engine, products
         self.false_rejects = products.false_rejects if false_rejects is None else false_rejects
         self._uses_labels = false_rejects is None
-        self._min_area = min_area
+        self._min_area, self._min_share = min_area, min_share
         self._judges = [_Judge.of(one, self.false_rejects) for one in products.products]
         self._recognizer = Recognizer(products.products)
-        self._product = None if product is None else self.index_of(product)
+        self.product_index = None if product is None else self.index_of(product)
 
     def index_of(self, product: str) -> int:
         """Return the position of a product.
@@ -161,7 +160,14 @@ class Inspector:
         """Return the threshold of a product for the false-reject rate."""
         return self._judges[self.index_of(product)].point
 
-    def inspect(self, image: ImageSource, *, product: Optional[str] = None) -> Inspection:
+    @property
+    def notes(self) -> List[str]:
+        """The products whose threshold is an estimate, because too few good images promise the rate."""
+        judges = ((judge, self._thresholds(judge)[2]) for judge in self._judges)
+        estimates = [judge for judge, rate in judges if rate is not None and judge.point.is_estimate]
+        return [f"{judge.product.name}: {judge.point.describe()}" for judge in estimates]
+
+    def inspect(self, image: ImageSource, *, product: Optional[str] = None, color: str = RGB) -> Inspection:
         """Inspect one image.
 
         A file that cannot be read, or an output that is not finite, gives the verdict `cannot judge`.
@@ -169,35 +175,46 @@ class Inspector:
         Args:
             image: the image.
             product: the product on it; by default that of the inspector, or the recognized one.
+            color: order of the channels of an array: `rgb`, or `bgr` as OpenCV reads them.
 
         Raises:
-            DataError: an array of another type or shape.
+            DataError: an array of another type or shape, or neither a path nor an array.
             EngineError: no such product, or the runtime cannot run the engine.
         """
-        return self.inspect_batch([image], product=product)[0]
+        return self.inspect_batch([image], product=product, color=color)[0]
 
     def inspect_batch(
-        self, images: Union[np.ndarray, Sequence[ImageSource]], *, product: Optional[str] = None
+        self,
+        images: Union[np.ndarray, Sequence[ImageSource]],
+        *,
+        product: Optional[str] = None,
+        color: str = RGB,
     ) -> List[Inspection]:
         """Inspect several images, one after the other; arguments and errors as of `inspect`.
 
         Args:
-            images: files or arrays, also uint8 `[N, H, W, 3]`.
+            images: files or arrays, also uint8 `[N, H, W, 3]`, or `[N, H, W, 1]` for gray images.
             product: the product on all of them.
+            color: order of the channels of all arrays.
         """
-        index = self._product if product is None else self.index_of(product)
-        return [self._inspect_source(image, number, index) for number, image in enumerate(images)]
+        check_color(color)
+        _require_batch(images)
+        index = self.product_index if product is None else self.index_of(product)
+        return [self._inspect_source(image, number, index, color) for number, image in enumerate(images)]
 
-    def _inspect_source(self, image: ImageSource, number: int, index: Optional[int]) -> Inspection:
+    def _inspect_source(
+        self, image: ImageSource, number: int, index: Optional[int], color: str
+    ) -> Inspection:
         if isinstance(image, np.ndarray):
-            name, pixels = f"array {number}", _require_image(image, number)
-        else:
-            name = str(image)
-            try:
-                pixels = read_product_image(image)
-            except AdqError as error:
-                return Inspection(name, Verdict.CANNOT_JUDGE, reason=str(error))
-        return self.inspect_pixels(pixels, name, index)
+            name = f"array {number}"
+            return self.inspect_pixels(as_rgb(image, color, name), name, index)
+        if not isinstance(image, (str, os.PathLike)):
+            raise not_an_image(image, f"image {number}")
+        try:
+            pixels = read_product_image(image)
+        except AdqError as error:
+            return Inspection(str(image), Verdict.CANNOT_JUDGE, reason=str(error))
+        return self.inspect_pixels(pixels, str(image), index)
 
     def inspect_pixels(self, pixels: np.ndarray, name: str, index: Optional[int] = None) -> Inspection:
         """Inspect a uint8 `[H, W, 3]` RGB image of the product at `index`; None recognizes it."""
@@ -235,10 +252,11 @@ class Inspector:
         score, product = float(scores[0]), judge.product.name
         p_value, is_estimate = judge.scores.p_value(score)
         threshold, map_threshold, rate = self._thresholds(judge)
-        regions = find_regions(fused[0], map_threshold, image_size, self._min_area)
+        min_area = max(self._min_area, self._min_share * image_size[0] * image_size[1])
+        regions = find_regions(fused[0], map_threshold, image_size, min_area)
         is_unknown = index is None and not found.is_known
         verdict = Verdict.DEFECTIVE if score > threshold else Verdict.GOOD
-        if verdict is Verdict.DEFECTIVE and self._min_area > 0.0 and not regions:
+        if verdict is Verdict.DEFECTIVE and min_area > 0.0 and not regions:
             verdict = Verdict.GOOD
         reason: Optional[str] = None
         if is_unknown:
@@ -259,6 +277,7 @@ class Inspector:
             false_rejects=rate,
             regions=regions,
             reason=reason,
+            map_threshold=map_threshold,
             anomaly_map=fused[0],
             raw_map=raw_map,
         )
@@ -288,6 +307,7 @@ def load_inspector(
     *,
     false_rejects: Optional[float] = None,
     min_area: float = 0.0,
+    min_share: float = 0.0,
     product: Optional[str] = None,
     runtime: Optional[str] = None,
     threads: Optional[int] = None,
@@ -304,7 +324,14 @@ def load_inspector(
         if products is None:
             fix = f"Learn them from good images: adq-edge fit {loaded.path} --data DIR"
             raise EngineError("has no products", where=loaded.path, fix=fix)
-        return Inspector(loaded, products, false_rejects=false_rejects, min_area=min_area, product=product)
+        return Inspector(
+            loaded,
+            products,
+            false_rejects=false_rejects,
+            min_area=min_area,
+            min_share=min_share,
+            product=product,
+        )
     except BaseException:
         loaded.close()
         raise
@@ -332,8 +359,21 @@ def check_rate(rate: Optional[float]) -> None:
         )
 
 
-def _require_image(image: np.ndarray, number: int) -> np.ndarray:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        what = f"a {image.dtype} array of shape {list(image.shape)}"
-        raise DataError(what, where=f"array {number}", fix="Give uint8 [H, W, 3] RGB")
-    return image
+def check_area(pixels: float, share: float) -> None:
+    """Raise an AdqError if the smallest area of a region is impossible."""
+    if not (np.isfinite(pixels) and pixels >= 0.0):
+        raise AdqError(
+            f"the smallest area is {pixels:g} pixels", where="--min-area", fix="Give 0 or more pixels"
+        )
+    if not 0.0 <= share < 1.0:
+        what = f"the smallest area is {100.0 * share:g} % of the image"
+        raise AdqError(what, where="--min-area", fix="Give 0 % or more, and less than 100 %")
+
+
+def _require_batch(images: object) -> None:
+    """Raise a DataError if images are a single one, of which each row would be taken for an image."""
+    if isinstance(images, (str, os.PathLike)) or not isinstance(images, collections.abc.Iterable):
+        raise DataError("not a list of images", where="images", fix="Use inspect for one image")
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        fix = "Give uint8 [N, H, W, 3] or a list of images; use inspect for one image"
+        raise DataError(f"its shape is {list(images.shape)}", where="images", fix=fix)

@@ -18,7 +18,7 @@ from adq_edge.core.images.imaging import (
     write_sheet,
 )
 from adq_edge.datasets.dataset import Sample
-from adq_edge.evaluation.predict import red_level
+from adq_edge.evaluation.overlays import red_level
 from adq_edge.evaluation.sensitivity_plot import shorten_name
 from adq_edge.evaluation.thresholds import usable_threshold
 from adq_edge.metrics.agreement import ImageAgreement

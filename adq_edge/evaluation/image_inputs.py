@@ -10,7 +10,9 @@ from typing import Any, Iterable, Iterator, List, Sequence, Union
 
 import numpy as np
 
+from adq_edge.artifacts.products import listed
 from adq_edge.core.errors import DataError
+from adq_edge.core.images.arrays import as_rgb, check_color, not_an_image
 from adq_edge.core.images.folders import find_images, find_unread_images, is_folder
 from adq_edge.core.images.imaging import read_product_image
 from adq_edge.datasets.layouts import is_mask_folder
@@ -18,10 +20,8 @@ from adq_edge.datasets.layouts import is_mask_folder
 ImageInput = Union[str, Path, np.ndarray]
 """An image file, a folder of images, or an image array."""
 
-RGB, BGR = "rgb", "bgr"
 _SINGLE = (str, os.PathLike, np.ndarray)
 _HERE = PurePath()
-_EXPECTED = "Give uint8 [H, W, 3], or [H, W] for a gray image"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,12 +102,11 @@ def open_inputs(images: Union[ImageInput, Iterable[ImageInput]], color: str) -> 
         DataError: no image, a folder without images, an array that is no image, or no such order of channels.
         StorageError: a folder cannot be read.
     """
-    if color not in (RGB, BGR):
-        raise DataError(f"{color!r} is not an order of channels", where="color", fix="Use 'rgb' or 'bgr'")
+    check_color(color)
     if isinstance(images, _SINGLE):
         return list(_expand([images], color))
     if not isinstance(images, collections.abc.Iterable):
-        raise _not_an_image(images, "images")
+        raise not_an_image(images, "images")
     if not isinstance(images, collections.abc.Sequence):
         return _expand(images, color)
     if not images:
@@ -115,12 +114,29 @@ def open_inputs(images: Union[ImageInput, Iterable[ImageInput]], color: str) -> 
     return list(_expand(images, color))
 
 
+def product_of_folder(image: Image, names: Sequence[str]) -> str:
+    """Return the product that a folder above an image names: the nearest folder with a name of `names`.
+
+    Raises:
+        DataError: no folder above it has one of these names, or the image is an array.
+    """
+    if isinstance(image, ImageFile):
+        for folder in Path(os.path.abspath(str(image.path))).parents:  # noqa: PTH100  # links keep their names
+            if folder.name in names:
+                return folder.name
+    raise DataError(
+        "no folder above this image has the name of a product",
+        where=image.name,
+        fix=f"Name the product with --product, or omit --product-from-folder. Products: {listed(names)}",
+    )
+
+
 def _expand(images: Iterable[Any], color: str) -> Iterator[Image]:
     for number, image in enumerate(images):
         if isinstance(image, np.ndarray):
-            yield ImageArray(_as_rgb(image, color, f"array {number}"), number)
+            yield ImageArray(as_rgb(image, color, f"array {number}"), number)
         elif not isinstance(image, (str, os.PathLike)):
-            raise _not_an_image(image, f"image {number}")
+            raise not_an_image(image, f"image {number}")
         elif not os.fspath(image):  # `Path` would take it for the working folder
             raise DataError(
                 "an empty path", where=f"image {number}", fix="Name an image or a folder of images"
@@ -145,31 +161,3 @@ def _without_dataset_masks(paths: Sequence[Path], root: Path) -> List[Path]:
     folders = {folder for path in paths for folder in path.parents if root in folder.parents}
     masks = set(filter(is_mask_folder, folders))
     return [path for path in paths if not masks.intersection(path.parents)]
-
-
-def _as_rgb(array: np.ndarray, color: str, where: str) -> np.ndarray:
-    """Return an image array as contiguous uint8 `[H, W, 3]` RGB; a gray image gets three equal channels.
-
-    Raises:
-        DataError: the array has another type or shape, or no pixels.
-    """
-    channels = array.shape[2:] or (1,)
-    if array.dtype != np.uint8:
-        raise DataError(f"its type is {array.dtype}", where=where, fix=f"{_EXPECTED}, values 0 to 255")
-    if array.ndim not in (2, 3) or channels not in ((1,), (3,)) or not array.size:
-        advice = {
-            (3, (4,)): "Remove the fourth channel: array[..., :3]",
-            (4, channels): "Give a list of images: list(array)",
-        }
-        fix = advice.get((array.ndim, channels), _EXPECTED)
-        raise DataError(f"its shape is {list(array.shape)}", where=where, fix=fix)
-    if channels == (1,):
-        array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(array[..., ::-1] if color == BGR else array)
-
-
-def _not_an_image(value: object, where: str) -> DataError:
-    kind = type(value)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    what = "None" if value is None else f"of type {name}"
-    return DataError(f"{what}, neither a path nor a numpy array", where=where, fix=_EXPECTED)

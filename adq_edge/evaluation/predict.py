@@ -1,86 +1,201 @@
-"""`predict`: scores, verdicts and heat maps of images."""
+"""`predict`: judges images one after the other, with the engine's products or its threshold."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional, Union
+from typing import Iterable, Iterator, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.sidecar import Threshold
-from adq_edge.core.errors import AdqError
+from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.files import check_writable
+from adq_edge.core.images.arrays import RGB
 from adq_edge.core.images.heat_map_files import write_heat_map
 from adq_edge.core.images.imaging import overlay
-from adq_edge.evaluation.image_inputs import RGB, Image, ImageInput, open_inputs
+from adq_edge.decision.inspector import (
+    Inspection,
+    Inspector,
+    Verdict,
+    check_area,
+    check_rate,
+    usable_products,
+)
+from adq_edge.evaluation.image_inputs import Image, ImageInput, open_inputs, product_of_folder
+from adq_edge.evaluation.overlays import draw_inspection, red_level
+from adq_edge.evaluation.prediction import Prediction
 from adq_edge.evaluation.thresholds import explain_missing_threshold, usable_threshold
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
 from adq_edge.runtimes.single_image import run_engine
 
-GOOD, ANOMALOUS = "good", "anomalous"
+
+@dataclasses.dataclass(frozen=True)
+class DecisionOptions:
+    """How an engine with products decides.
+
+    Attributes:
+        false_rejects: share of good parts that may be rejected, above 0 and below 1; that of the products
+            file by default.
+        min_area: smallest area of a region in pixels of the image; a part without one is not defective.
+        min_share: the same as a share of the image, 0 to 1.
+        product: the product on all images; recognized by default.
+        product_from_folder: True if the nearest folder above an image that has the name of a product
+            names its product.
+    """
+
+    false_rejects: Optional[float] = None
+    min_area: float = 0.0
+    min_share: float = 0.0
+    product: Optional[str] = None
+    product_from_folder: bool = False
+
+    def check(self) -> None:
+        """Raise an AdqError if two options exclude each other, or a rate or area is impossible."""
+        check_rate(self.false_rejects)
+        check_area(self.min_area, self.min_share)
+        if self.product is not None and self.product_from_folder:
+            raise AdqError("--product and --product-from-folder exclude each other", fix="Give one of them")
+
+    def inspector(self, engine: Engine) -> Optional[Inspector]:
+        """Return the inspector of an engine; None if it has no products and none of the options is set.
+
+        Raises:
+            AdqError: two options exclude each other, or a rate or area is impossible.
+            EngineError: an option is set and the engine has no products, or they are of another engine.
+        """
+        self.check()
+        products = usable_products(engine)
+        if products is None and self == DecisionOptions():
+            return None
+        if products is None:
+            fix = f"Learn them from good images: adq-edge fit {engine.path} --data DIR"
+            raise EngineError("has no products, which these options need", where=engine.path, fix=fix)
+        return Inspector(
+            engine,
+            products,
+            false_rejects=self.false_rejects,
+            min_area=self.min_area,
+            min_share=self.min_share,
+            product=self.product,
+        )
+
+
+def predict(
+    engine: Optional[Union[Engine, Inspector, str, Path]],
+    images: Union[ImageInput, Iterable[ImageInput]],
+    *,
+    output: Optional[Union[str, Path]] = workspace.PREDICTIONS,
+    color: str = RGB,
+    false_rejects: Optional[float] = None,
+    min_area: float = 0.0,
+    min_share: float = 0.0,
+    product: Optional[str] = None,
+    product_from_folder: bool = False,
+) -> Iterator[Prediction]:
+    """Judge images one after the other.
+
+    An engine with products (`fit`) judges each image as a part of its product. Any other engine compares the
+    score with the threshold that `eval` stored. An image that cannot be read or judged gives a prediction
+    with an error; the others go on.
+
+    Args:
+        engine: a loaded engine, an inspector, an engine file, or None for the newest in `engines/`. With an
+            inspector, the products file is not read again at each call.
+        images: an image file, a folder, an image array, or any number of them; a generator is read image by
+            image. A folder is read with all folders below it. Hidden files and heat maps of `predict` are
+            skipped. An array is uint8 `[H, W, 3]`, or `[H, W]` for a gray image, of any size.
+        output: folder for the heat-map overlays; None to write none. Each overlay is a new file, and the
+            folders of the images are kept: no file is ever overwritten.
+        color: order of the channels of arrays: `rgb`, or `bgr` as OpenCV reads them. Files need no order.
+        false_rejects: share of good parts that may be rejected, above 0 and below 1; that of the products
+            file by default.
+        min_area: smallest area of a region in pixels of the image; a part without one is not defective.
+        min_share: the same as a share of the image, 0 to 1.
+        product: the product on all images; recognized by default.
+        product_from_folder: True if the nearest folder above an image that has the name of a product
+            names its product.
+
+    An inspector has its own rate, area and product; these arguments are for the others.
+
+    Returns:
+        An iterator with one prediction per image, in order. Each keeps its maps in memory.
+
+    Raises:
+        DataError: a folder without images, an array of another type or shape, or no folder above an image
+            that names a product.
+        EngineError: no such engine, or it cannot be loaded; no such product; its products are damaged or of
+            another engine; it has none, and one of the last five arguments is given.
+        AdqError: an impossible rate or area.
+        StorageError: a heat map cannot be written.
+    """
+    inputs = open_inputs(images, color)
+    folder = None if output is None else Path(output)
+    if folder is not None:
+        check_writable(folder / "heat_map.png")
+    options = DecisionOptions(false_rejects, min_area, min_share, product, product_from_folder)
+    options.check()
+    if isinstance(engine, Inspector):
+        if options != DecisionOptions(product_from_folder=product_from_folder):
+            what = "an inspector has its own rate, area and product"
+            raise AdqError(what, where="predict", fix="Give them to load_inspector")
+        return map(_with_products(engine, product_from_folder, inputs, folder).predict, inputs)
+    if isinstance(engine, Engine):
+        return map(_predictor(engine, options, inputs, folder).predict, inputs)
+    loaded = load_engine(workspace.latest_engine() if engine is None else Path(engine))
+    try:
+        predictor = _predictor(loaded, options, inputs, folder)
+    except BaseException:
+        loaded.close()
+        raise
+    return _predict_and_close(predictor, inputs)
+
+
+def _predictor(
+    engine: Engine, options: DecisionOptions, inputs: Iterable[Image], output: Optional[Path]
+) -> Union[_ProductPredictor, _ThresholdPredictor]:
+    inspector = options.inspector(engine)
+    if inspector is not None:
+        return _with_products(inspector, options.product_from_folder, inputs, output)
+    threshold = usable_threshold(engine)
+    error = explain_missing_threshold(engine) if threshold is None else None
+    return _ThresholdPredictor(engine, output, threshold, error)
+
+
+def _with_products(
+    inspector: Inspector, from_folder: bool, inputs: Iterable[Image], output: Optional[Path]
+) -> _ProductPredictor:
+    names = inspector.products.names if from_folder else None
+    if names is not None and isinstance(inputs, Sequence):
+        for image in inputs:
+            product_of_folder(image, names)
+    return _ProductPredictor(inspector.engine, output, inspector, names)
+
+
+def _predict_and_close(
+    predictor: Union[_ProductPredictor, _ThresholdPredictor], images: Iterable[Image]
+) -> Iterator[Prediction]:
+    with predictor.engine:
+        yield from map(predictor.predict, images)
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction:
-    """The result of one image; exactly one of `verdict` and `error` is None.
-
-    Attributes:
-        image: the image file, or `array 0` for the first input if it is an array.
-        score: the anomaly score, finite; None if the image was not scored.
-        threshold: the threshold of the engine; None if it has none for its runtime.
-        anomalous: True if the score reaches the threshold; None without a verdict.
-        heat_map: the heat-map overlay; None if none was written.
-        error: why there is no verdict: the image could not be read, its score or map is NaN or infinite, or
-            the engine has no threshold.
-        anomaly_map: the anomaly map, float32 `[h, w]`, finite, of the map size in the engine's sidecar; None
-            if the image was not scored.
-    """
-
-    image: str
-    score: Optional[float] = None
-    threshold: Optional[float] = None
-    anomalous: Optional[bool] = None
-    heat_map: Optional[str] = None
-    error: Optional[str] = None
-    anomaly_map: Optional[np.ndarray] = dataclasses.field(default=None, repr=False, compare=False)
-
-    @property
-    def verdict(self) -> Optional[str]:
-        """`good` or `anomalous`; None if the image could not be judged, which does not mean good."""
-        if self.anomalous is None:
-            return None
-        return ANOMALOUS if self.anomalous else GOOD
-
-    def fields(self) -> Dict[str, Any]:
-        """Return the fields of the JSON line: all but the map."""
-        return {
-            "image": self.image,
-            "verdict": self.verdict,
-            "score": self.score,
-            "threshold": self.threshold,
-            "anomalous": self.anomalous,
-            "heat_map": self.heat_map,
-            "error": self.error,
-        }
-
-
-class _Predictor(NamedTuple):
-    """Predicts images with one engine.
+class _ThresholdPredictor:
+    """Judges images with the threshold of an engine without products.
 
     Attributes:
         engine: the loaded engine.
+        output: folder for the heat maps; None to write none.
         threshold: its usable threshold.
         error: why there is no usable threshold; None if there is one.
-        output: folder for the heat maps; None to write none.
     """
 
     engine: Engine
+    output: Optional[Path]
     threshold: Optional[Threshold]
     error: Optional[str]
-    output: Optional[Path]
 
     def predict(self, image: Image) -> Prediction:
         """Return the result of one image."""
@@ -100,66 +215,42 @@ class _Predictor(NamedTuple):
         )
         if self.output is None:
             return found
-        drawn = overlay(pixels, output.maps[0], 0.0, red_level(output.maps[0], self.threshold))
-        heat_map = write_heat_map(self.output / image.subfolder, image.stem, drawn)
-        return dataclasses.replace(found, heat_map=str(heat_map))
+        red = red_level(output.maps[0], self.threshold)
+        return _with_heat_map(found, image, overlay(pixels, output.maps[0], 0.0, red), self.output)
 
 
-def predict(
-    engine: Optional[Union[Engine, str, Path]],
-    images: Union[ImageInput, Iterable[ImageInput]],
-    *,
-    output: Optional[Union[str, Path]] = workspace.PREDICTIONS,
-    color: str = RGB,
-) -> Iterator[Prediction]:
-    """Judge images one after the other.
+@dataclasses.dataclass(frozen=True)
+class _ProductPredictor:
+    """Judges images with the products of an engine.
 
-    An image that cannot be read or judged gives a prediction with an error and no verdict; the others go on.
-
-    Args:
-        engine: a loaded engine, an engine file, or None for the newest in `engines/`.
-        images: an image file, a folder, an image array, or any number of them; a generator is read image by
-            image. A folder is read with all folders below it. Hidden files and heat maps of `predict` are
-            skipped. An array is uint8 `[H, W, 3]`, or `[H, W]` for a gray image, of any size.
-        output: folder for the heat-map overlays (colors: see `red_level`); None to write none. Each overlay
-            is a new file, and the folders of the images are kept: no file is ever overwritten.
-        color: order of the channels of arrays: `rgb`, or `bgr` as OpenCV reads them. Files need no order.
-
-    Returns:
-        An iterator with one prediction per image, in order. Each keeps its map in memory.
-
-    Raises:
-        DataError: a folder without images, or an array of another type or shape.
-        EngineError: no such engine, or it cannot be loaded.
-        StorageError: a heat map cannot be written.
+    Attributes:
+        engine: the loaded engine.
+        output: folder for the heat maps; None to write none.
+        inspector: engine and products.
+        folder_names: the products that folders of images may name; None to ignore the folders.
     """
-    inputs = open_inputs(images, color)
-    folder = None if output is None else Path(output)
-    if folder is not None:
-        check_writable(folder / "heat_map.png")
-    if isinstance(engine, Engine):
-        return _predict(engine, inputs, folder)
-    path = workspace.latest_engine() if engine is None else Path(engine)
-    return _predict_and_close(load_engine(path), inputs, folder)
+
+    engine: Engine
+    output: Optional[Path]
+    inspector: Inspector
+    folder_names: Optional[Tuple[str, ...]]
+
+    def predict(self, image: Image) -> Prediction:
+        """Return the result of one image."""
+        try:
+            index = self.inspector.product_index
+            if self.folder_names is not None:
+                index = self.inspector.index_of(product_of_folder(image, self.folder_names))
+            pixels = image.read()
+            inspection = self.inspector.inspect_pixels(pixels, image.name, index)
+        except AdqError as error:
+            return Prediction.of(Inspection(image.name, Verdict.CANNOT_JUDGE, reason=str(error)))
+        found = Prediction.of(inspection)
+        if self.output is None or inspection.anomaly_map is None:
+            return found
+        return _with_heat_map(found, image, draw_inspection(pixels, inspection), self.output)
 
 
-def _predict(engine: Engine, images: Iterable[Image], output: Optional[Path]) -> Iterator[Prediction]:
-    threshold = usable_threshold(engine)
-    error = explain_missing_threshold(engine) if threshold is None else None
-    return map(_Predictor(engine, threshold, error, output).predict, images)
-
-
-def _predict_and_close(
-    engine: Engine, images: Iterable[Image], output: Optional[Path]
-) -> Iterator[Prediction]:
-    with engine:
-        yield from _predict(engine, images, output)
-
-
-def red_level(anomaly_map: np.ndarray, threshold: Optional[Threshold]) -> float:
-    """Return the map value that a heat map shows in red; 0 is blue.
-
-    It is the threshold, or the map's maximum if that is higher. So a normal image has no red pixel.
-    """
-    peak = float(anomaly_map.max())
-    return peak if threshold is None else max(peak, threshold.score)
+def _with_heat_map(found: Prediction, image: Image, drawn: np.ndarray, output: Path) -> Prediction:
+    heat_map = write_heat_map(output / image.subfolder, image.stem, drawn)
+    return dataclasses.replace(found, heat_map=str(heat_map))

@@ -1,0 +1,157 @@
+"""`adq-edge fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
+
+import typer
+
+from adq_edge.cli import options
+from adq_edge.cli.output import Output, command_line
+from adq_edge.core.errors import AdqError
+from adq_edge.core.quantities import parse_share
+
+if TYPE_CHECKING:
+    from adq_edge.decision.fit import Fit
+
+_LONGEST_LIST = 20
+
+
+def fit(
+    engine: options.Engine = None,
+    data: Optional[Path] = typer.Option(
+        None,
+        metavar=options.FOLDER,
+        help="Dataset folder; the normal training images of each category are the good images of a product. "
+        "Default: the dataset of the training.",
+    ),
+    category: options.Categories = None,
+    product: Optional[str] = typer.Option(
+        None, metavar="NAME", help="Learn one product of this name, from --good."
+    ),
+    good: Optional[List[Path]] = typer.Option(
+        None, metavar=options.FOLDER, help="Folder of good images of --product; may be repeated."
+    ),
+    clean: bool = typer.Option(
+        False, "--clean", help="Leave out good images that look defective, and list them."
+    ),
+    false_rejects: options.FalseRejects = None,
+    remove: Optional[List[str]] = typer.Option(
+        None, metavar="NAME", help="Remove this product; may be repeated."
+    ),
+    list_: bool = typer.Option(False, "--list", help="List the products and learn nothing."),
+    runtime: options.Runtime = None,
+    threads: options.Threads = None,
+) -> Output:
+    """Learn products from good images, for a verdict per product.
+
+    'predict' then recognizes the product on each image, and rejects at most the given share of its good
+    parts. No defective image is needed. The products are stored beside the engine, in a file that belongs to
+    it. Other products of this file stay as they are.
+
+    --false-rejects alone changes the stored rate and learns nothing.
+    """
+    from adq_edge.decision import fit as fitting
+
+    rate = None if false_rejects is None else parse_share(false_rejects, "--false-rejects")
+    learning = {
+        "--data": data,
+        "--category": category,
+        "--product": product,
+        "--good": good,
+        "--clean": clean,
+        "--runtime": runtime,
+        "--threads": threads,
+    }
+    _check_options({"--list": list_, "--remove": remove}, {**learning, "--false-rejects": rate is not None})
+    if list_:
+        return _show(fitting.list_products(engine))
+    if remove:
+        return _show(fitting.remove_products(engine, remove))
+    if rate is not None and not any(learning.values()) and fitting.has_products(engine):
+        return _show(fitting.change_rate(engine, rate))
+    if (product is None) != (not good):
+        given, missing = ("--good", "--product NAME") if product is None else ("--product", "--good DIR")
+        raise AdqError(f"{given} needs {missing}", fix="Use: adq-edge fit --product NAME --good DIR")
+    if good and (data or category):
+        other = "--data" if data else "--category"
+        raise AdqError(f"--good and {other} exclude each other", fix="Give one of them")
+    return _show(
+        fitting.fit(
+            engine,
+            data,
+            good=None if product is None else {product: list(good or ())},
+            products=category or None,
+            false_rejects=rate,
+            clean=clean,
+            runtime=runtime,
+            threads=threads,
+        )
+    )
+
+
+def _check_options(alone: Dict[str, Any], others: Dict[str, Any]) -> None:
+    """Raise an AdqError if an option that learns nothing is given with another one."""
+    given = [name for name, value in {**alone, **others}.items() if value]
+    if len(given) > 1 and given[0] in alone:
+        raise AdqError(f"{given[0]} and {given[1]} exclude each other", fix="Give one of them")
+
+
+def _show(fit: Fit) -> Output:
+    from adq_edge.report.tables.products import products_table
+
+    names = fit.products.names
+    lines = [f"note: {note}" for note in (*fit.notes, *_suspicious(fit))]
+    step = ("predict", fit.engine, "IMAGE_OR_FOLDER") if names else _learn(fit)
+    return Output(_document(fit), [products_table(fit)], lines, step)
+
+
+def _learn(fit: Fit) -> str:
+    return f"learn a product: {command_line('fit', fit.engine, '--product', 'NAME', '--good', 'DIR')}"
+
+
+def _suspicious(fit: Fit) -> List[str]:
+    """Return the good images that were left out now, a line a product."""
+    found = []
+    for product in fit.products.products:
+        if product.suspicious and product.name in fit.fitted:
+            found.append(f"{product.name}: left out, look defective: {_listed(product.suspicious)}")
+    return found
+
+
+def _listed(files: Sequence[str]) -> str:
+    shown = ", ".join(files[:_LONGEST_LIST])
+    more = len(files) - _LONGEST_LIST
+    return f"{shown} and {more} more (all with --json)" if more > 0 else shown
+
+
+def _document(fit: Fit) -> Dict[str, Any]:
+    """Return the products without the numbers that only decisions need."""
+    from adq_edge.decision.similarity import find_similar
+    from adq_edge.report.tables.products import describe_threshold, describe_way, threshold_of
+
+    rate = fit.products.false_rejects
+    similar = find_similar(fit.products)
+    products = [
+        {
+            "name": one.name,
+            "images": one.images,
+            "sources": list(one.sources),
+            "score": describe_way(one),
+            "threshold": threshold_of(one, rate),
+            "promise": describe_threshold(one, rate),
+            "looks_like": similar.get(one.name),
+            "suspicious": list(one.suspicious),
+        }
+        for one in fit.products.products
+    ]
+    return {
+        "file": fit.path,
+        "engine": fit.engine,
+        "runtime": fit.products.runtime,
+        "false_rejects": rate,
+        "fitted": list(fit.fitted),
+        "products": products,
+        "notes": list(fit.notes),
+    }

@@ -1,0 +1,46 @@
+"""Colors of heat maps, and the regions that are outlined on them."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import cv2
+import numpy as np
+
+from adq_edge.artifacts.sidecar import Threshold
+from adq_edge.core.images.imaging import overlay
+from adq_edge.decision.inspector import Inspection
+
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+_LINES_ON_IMAGE = 400  # lines as wide as 1/400 of the image's shorter side are visible and hide little
+
+
+def red_level(anomaly_map: np.ndarray, threshold: Optional[Threshold]) -> float:
+    """Return the map value that a heat map shows in red; 0 is blue.
+
+    It is the threshold, or the map's maximum if that is higher. So a normal image has no red pixel.
+    """
+    peak = float(anomaly_map.max())
+    return peak if threshold is None else max(peak, threshold.score)
+
+
+def draw_inspection(image: np.ndarray, inspection: Inspection) -> np.ndarray:
+    """Return an image with the product's map over it and a box around each region, uint8 `[H, W, 3]` RGB.
+
+    Blue is the median of good images, and red starts at the threshold.
+
+    Args:
+        image: uint8 `[H, W, 3]` RGB.
+        inspection: the inspection of this image, with a map.
+    """
+    assert inspection.anomaly_map is not None
+    assert inspection.map_threshold is not None
+    red = inspection.map_threshold
+    drawn = overlay(image, inspection.anomaly_map, min(0.0, red - 1.0), red)
+    thickness = max(1, min(image.shape[:2]) // _LINES_ON_IMAGE)
+    for region in inspection.regions:
+        left, top, width, height = region.box
+        corners = (left, top), (left + width - 1, top + height - 1)
+        cv2.rectangle(drawn, *corners, _BLACK, 3 * thickness)
+        cv2.rectangle(drawn, *corners, _WHITE, thickness)
+    return drawn

@@ -1,0 +1,178 @@
+"""`fit` on the command line: what is learned, listed, removed and refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adq_edge.artifacts.products import Products, products_path
+from adq_edge.artifacts.sidecar import read_sidecar, sidecar_path
+from adq_edge.core.quantities import parse_area, parse_share
+from factories.command_line import run_cli
+from factories.parts import write_good_parts, write_part
+from factories.tiny_engine import write_engine
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with an engine, two folders of good images, and a product learned from one."""
+    work = tmp_path_factory.mktemp("learned")
+    write_engine(work / "engines" / "e.onnx")
+    write_good_parts(work / "bolt", "bolt")
+    write_good_parts(work / "nut", "nut")
+    done = run_cli("fit", "--product", "bolt", "--good", "bolt", "--false-rejects", "5%", cwd=work)
+    assert done.returncode == 0, done.stderr
+    return work
+
+
+@pytest.fixture
+def work(learned: Path, tmp_path: Path) -> Path:
+    shutil.copytree(str(learned), str(tmp_path / "work"))
+    return tmp_path / "work"
+
+
+def products(work: Path) -> Products:
+    return Products.read(products_path(work / "engines" / "e.onnx"))
+
+
+def test_a_product_is_added_listed_and_removed_without_a_change_of_the_others(work: Path):
+    (bolt,) = products(work).products
+    done = run_cli("fit", "engines/e.onnx", "--product", "nut", "--good", "nut", cwd=work)
+    assert done.returncode == 0
+    assert products(work).products[0] == bolt
+    assert products(work).false_rejects == 0.05
+    for text in ("bolt", "nut", "24", "at most 5 % of good parts rejected, from 24 good images", "well"):
+        assert text in done.stdout
+    assert done.stderr.splitlines()[-1] == "next: adq-edge predict engines/e.onnx IMAGE_OR_FOLDER"
+    document = json.loads(run_cli("fit", "--list", "--json", cwd=work).stdout)
+    assert [one["name"] for one in document["products"]] == ["bolt", "nut"]
+    assert document["false_rejects"] == 0.05
+    assert run_cli("fit", "--remove", "nut", cwd=work).returncode == 0
+    assert products(work).products == (bolt,)
+    last = run_cli("fit", "--remove", "bolt", cwd=work)
+    assert last.returncode == 0
+    assert "next: learn a product: adq-edge fit" in last.stderr
+
+
+def test_rate_alone_changes_the_stored_rate_and_learns_nothing(work: Path):
+    before = products(work).products
+    done = run_cli("fit", "--false-rejects", "0.5%", cwd=work)
+    assert done.returncode == 0
+    assert "about 0.5 % of good parts rejected, an estimate" in done.stdout
+    assert "24 good images promise 4 %, give 199 for 0.5 %" in done.stdout
+    assert (products(work).false_rejects, products(work).products) == (0.005, before)
+
+
+def test_suspicious_images_are_listed_with_clean(work: Path):
+    planted = write_part(work / "nut" / "planted.png", "nut", 99, is_defective=True)
+    done = run_cli("fit", "--product", "nut", "--good", "nut", "--clean", cwd=work)
+    assert done.returncode == 0
+    assert f"note: nut: left out, look defective: {planted.relative_to(work)}" in done.stdout
+    document = json.loads(run_cli("fit", "--list", "--json", cwd=work).stdout)
+    assert document["products"][1]["suspicious"] == ["nut/planted.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("--product nut", "--product needs --good DIR"),
+        ("--good nut", "--good needs --product NAME"),
+        ("--product nut --good nut --data nut", "--good and --data exclude each other"),
+        ("--product nut --good nut --category nut", "--good and --category exclude each other"),
+        ("--list --remove bolt", "--list and --remove exclude each other"),
+        ("--list --false-rejects 1%", "--list and --false-rejects exclude each other"),
+        ("--remove bolt --product nut --good nut", "--remove and --product exclude each other"),
+        ("--remove gear", "has no product 'gear'. Products: bolt"),
+        ("--false-rejects 0%", "a false-reject rate of 0 %"),
+        ("--false-rejects 1", "a false-reject rate of 100 %"),
+        ("--false-rejects 1,5%", "'1,5%' is not a share"),
+        ("--product nut --good nowhere", "nowhere: no such folder of good images"),
+        ("--product nut --good empty", "empty: no images in this folder"),
+        ("--product nut --good one", "the product 'nut' has 1 different good image. Give at least 5"),
+        ("--product nut --good same", "has 1 different good image among 8 files"),
+        ("--product nut --good broken", "broken/a.png: not a readable image"),
+        ("--product nut --good nut --runtime fpga", "fpga"),
+        ("--product nut --good nut --threads 0", "--threads"),
+        ("--goods nut", "no option --goods. Did you mean --good?"),
+        ("", "no good images given. Give a dataset with --data DIR, or --product NAME --good DIR"),
+        ("--data nowhere", "nowhere"),
+        ("nowhere.onnx --list", "nowhere.onnx: no such"),
+        ("nut --list", "nut: a folder, not an engine"),
+        ("other.onnx --list", "other.onnx: has no products. Learn them from good images"),
+        ("other.onnx --remove bolt", "other.onnx: has no products. Learn them from good images"),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(work: Path, arguments: str, complaint: str):
+    (work / "empty").mkdir()
+    write_part(work / "one" / "a.png", "nut", 0)
+    for number in range(8):
+        write_part(work / "same" / f"{number}.png", "nut", 0)
+    write_good_parts(work / "broken", "nut", 6)
+    (work / "broken" / "a.png").write_text("text")
+    write_engine(work / "other.onnx")
+    before = products_path(work / "engines" / "e.onnx").read_bytes()
+    name = [] if arguments.startswith(("nowhere", "nut", "other")) else ["engines/e.onnx"]
+    done = run_cli("fit", *name, *arguments.split(), cwd=work)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert complaint in done.stderr.splitlines()[-1]
+    assert products_path(work / "engines" / "e.onnx").read_bytes() == before
+
+
+def test_list_of_damaged_or_foreign_products_is_an_error(work: Path):
+    path = products_path(work / "engines" / "e.onnx")
+    content = path.read_bytes()
+    for text in (content[:-50], content.replace(b'"images": 24', b'"images": 23'), b""):
+        path.write_bytes(text)
+        for arguments in (["--list"], ["--remove", "bolt"], ["--false-rejects", "2%"]):
+            done = run_cli("fit", *arguments, cwd=work)
+            assert done.returncode == 2, arguments
+            assert "Fit the products again" in done.stderr
+            assert path.read_bytes() == text
+
+
+def test_default_images_are_those_of_the_training_with_a_note(work: Path, dataset: Path):
+    engine = write_engine(work / "trained.onnx")
+    dataclasses.replace(read_sidecar(engine), data=str(dataset)).write(sidecar_path(engine))
+    done = run_cli("fit", engine, cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert "note: the model was trained on these images" in done.stdout
+    assert products_path(engine).exists()
+
+
+def test_table_fits_a_terminal_of_80_columns(learned: Path):
+    command = [sys.executable, "-m", "adq_edge", "fit", "engines/e.onnx", "--list"]
+    parent, child = pty.openpty()
+    with os.fdopen(parent, "rb", 0) as terminal:
+        environment = {**os.environ, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
+        subprocess.run(command, cwd=str(learned), stdout=child, check=True, env=environment)
+        os.close(child)
+        text = b""
+        while True:
+            try:
+                part = terminal.read(65536)
+            except OSError:
+                break
+            if not part:
+                break
+            text += part
+    lines = text.decode().splitlines()
+    assert any("bolt" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_shares_and_areas_are_read():
+    assert [parse_share(text, "-") for text in ("0.5%", " 1 % ", "0.005", "5e-3")] == [
+        0.005,
+        0.01,
+        0.005,
+        0.005,
+    ]
+    assert (parse_area("40", "-"), parse_area("1%", "-")) == ((40.0, 0.0), (0.0, 0.01))
