@@ -28,17 +28,21 @@ def fit(
     ),
     category: options.Categories = None,
     product: Optional[str] = typer.Option(
-        None, metavar="NAME", help="Learn one product of this name, from --good."
+        None,
+        metavar="NAME",
+        help="Learn one product of this name, from --good. Default: the products of --data.",
     ),
     good: Optional[List[Path]] = typer.Option(
-        None, metavar=options.FOLDER, help="Folder of good images of --product; may be repeated."
+        None,
+        metavar=options.FOLDER,
+        help="Folder of good images of --product; may be repeated. Default: --data.",
     ),
     clean: bool = typer.Option(
         False, "--clean", help="Leave out good images that look defective, and list them."
     ),
     false_rejects: options.FalseRejects = None,
     remove: Optional[List[str]] = typer.Option(
-        None, metavar="NAME", help="Remove this product; may be repeated."
+        None, metavar="NAME", help="Remove this product; may be repeated. Default: none is removed."
     ),
     list_: bool = typer.Option(False, "--list", help="List the products and learn nothing."),
     runtime: options.Runtime = None,

@@ -68,7 +68,7 @@ def predict(
         "without a region of this size is not defective. Default: 0.",
     ),
     fail_on: Optional[FailOn] = typer.Option(
-        None, help="Exit with code 3 if an image is defective, of an unknown product, or any of both."
+        None, help="Exit with code 3 if an image is defective, of an unknown product, or either. Default: 0."
     ),
     runtime: options.Runtime = None,
     threads: options.Threads = None,
