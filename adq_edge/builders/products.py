@@ -61,7 +61,7 @@ def fit_staged(
         where = "" if error.where in (None, str(engine)) else f"{error.where}: "
         what = f"is built, but its products are not fitted: {where}{error.what}"
         return (), BuildError(what, where=engine, fix=remedy + fix)
-    return (f"products: {listed(fitted.products.names)}", *fitted.notes), None
+    return (f"its products are fitted: {listed(fitted.products.names)}", *fitted.notes), None
 
 
 def describe_products(engine: Path, sidecar: Sidecar) -> Tuple[str, ...]:

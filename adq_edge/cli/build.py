@@ -120,6 +120,7 @@ def build(
 ) -> Output:
     """Build an engine from a bundle. Scoring is float32 at every precision."""
     from adq_edge.builders.build import build_engine
+    from adq_edge.core.console import console
     from adq_edge.report.tables.engine import engine_lines
     from adq_edge.report.tables.plan import plan_table
 
@@ -139,6 +140,8 @@ def build(
         tensorrt=TensorRTOptions(tuple(sm or ()), route, dla, max_batch, workspace, memory_limit),
     )
     built = build_engine(bundle, output, asked, fit)
+    for note in built.notes:
+        console.print(f"note: {note}", soft_wrap=True)
     sidecar = built.sidecar
     searched = max_drop is not None and built.plan is not None
     lines = [f"{built.path}: {sidecar.precision.value} for {sidecar.runtime} {sidecar.runtime_version}"]
@@ -150,7 +153,7 @@ def build(
     return Output(
         sidecar,
         [plan_table(built.plan)] if searched and built.plan is not None else [],
-        [*lines, *engine_lines(sidecar), *built.notes],
+        [*lines, *engine_lines(sidecar)],
         next_step=_next_step(built.path, sidecar, asked),
     )
 

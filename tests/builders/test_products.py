@@ -71,7 +71,7 @@ def test_engine_for_another_runtime_does_not_keep_the_products(tiny_bundle, engi
 
 def test_products_are_fitted_with_a_new_engine(tiny_bundle, engine: Path, dataset: Path):
     built = rebuild(tiny_bundle, engine, Precision.FP16, fit=dataset)
-    assert built.notes[0] == "products: part0, part1"
+    assert built.notes[0] == "its products are fitted: part0, part1"
     assert not leftovers(engine.parent)
     found = Products.read(products_path(engine))
     assert found.engine_sha256 == built.sidecar.engine_sha256 == read_sidecar(engine).engine_sha256
