@@ -9,7 +9,6 @@ import dataclasses
 import enum
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any, Iterable, Optional, Sequence, Tuple
 
@@ -24,7 +23,12 @@ FIT_AGAIN = "Fit the products again: adq-edge fit ENGINE --data DIR"
 LARGEST_GRID = 64
 """Largest height and width of a map that decisions use; larger maps are reduced to it."""
 LONGEST_NAME = 100
+SMALLEST_RATE = 1e-6
+"""Least false-reject rate; even the estimate of a lower one would need millions of images."""
 _LARGEST_EMBEDDING = 8192
+_LARGEST_NUMBER = 1e18  # its square is a float32 number
+_SMALLEST_SPREAD = 1e-7
+_SMALLEST_FLOOR = 1e-38  # a float32 number above 0
 
 Numbers = Tuple[float, ...]
 
@@ -89,8 +93,10 @@ class Positions:
         height, width = self.size
         if not (1 <= height <= LARGEST_GRID and 1 <= width <= LARGEST_GRID):
             raise ValueError(f"its map is {height}x{width}")
-        if not len(self.mean) == len(self.spread) == height * width or min(self.spread) <= 0.0:
+        if not len(self.mean) == len(self.spread) == height * width:
             raise ValueError("the statistics of its positions are incomplete")
+        if min(self.spread) < _SMALLEST_SPREAD or not _are_possible((*self.mean, *self.spread)):
+            raise ValueError("the statistics of its positions are impossible")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,15 +205,21 @@ class Product:
         self.raw_positions.check()
         self.deep_positions.check()
         size = len(self.recognition.mean)
-        if not 1 <= size <= _LARGEST_EMBEDDING:
-            raise ValueError(f"its embedding has {size} numbers")
+        if not 1 <= size <= _LARGEST_EMBEDDING or not _are_possible(self.recognition.mean):
+            raise ValueError(f"its embedding of {size} numbers is impossible")
         lists = (self.scores, self.peaks, self.recognition.distances)
-        if not all(len(one) == self.images >= 1 and _is_ascending(one) for one in lists):
+        if not all(len(one) == self.images >= 2 and _is_ascending(one) for one in lists):
             raise ValueError(f"its scores are not those of {self.images} images")
-        if not self.evidence or not all(one.spread > 0.0 for one in self.evidence):
+        if not self.evidence or not all(one.spread >= _SMALLEST_SPREAD for one in self.evidence):
             raise ValueError("it has no evidence, or some without spread")
-        if not all(scale.floor > 0.0 for scale in (self.raw, self.deep) if scale.log):
+        if not _are_possible([number for one in self.evidence for number in (one.center, one.spread)]):
+            raise ValueError("its evidence is impossible")
+        if not all(_SMALLEST_FLOOR <= one.floor <= _LARGEST_NUMBER for one in self._logarithms):
             raise ValueError("it has a logarithm of zero")
+
+    @property
+    def _logarithms(self) -> Tuple[Transform, ...]:
+        return tuple(one for one in (self.raw, self.deep) if one.log)
 
 
 @record("adq-edge/products", version=1, error=EngineError, fix=FIT_AGAIN)
@@ -229,7 +241,7 @@ class Products(Record):
 
     def check(self) -> None:
         """Raise a ValueError if a product is impossible, or two have one name."""
-        if not 0.0 < self.false_rejects < 1.0:
+        if not SMALLEST_RATE <= self.false_rejects < 1.0:
             raise ValueError(f"its false-reject rate is {self.false_rejects:g}")
         if len(set(self.names)) != len(self.names):
             raise ValueError("it has two products of one name")
@@ -322,7 +334,12 @@ def listed(names: Sequence[str], most: int = 10) -> str:
 
 
 def _is_ascending(values: Numbers) -> bool:
-    return all(math.isfinite(value) for value in values) and all(a <= b for a, b in zip(values, values[1:]))
+    return _are_possible(values) and all(a <= b for a, b in zip(values, values[1:]))
+
+
+def _are_possible(values: Sequence[float]) -> bool:
+    """Return False if a number is not finite, or so large that float32 arithmetic overflows."""
+    return all(abs(value) <= _LARGEST_NUMBER for value in values)
 
 
 def plain(values: Any) -> Numbers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from adq_edge.decision.learning import FEWEST_IMAGES, GoodImages, PastedImages
 from adq_edge.decision.maps import Maps
 from adq_edge.decision.recognition import thumbnail_embedding
 from adq_edge.runtimes.base import Engine, Output
-from adq_edge.runtimes.single_image import require_finite
+from adq_edge.runtimes.single_image import is_finite, require_finite
 
 FEWEST_PASTED = 120
 _MOST_PASTED = 240
@@ -36,7 +36,7 @@ def pasted_for_each(images: int) -> int:
 
 def collect(
     engine: Engine, name: str, paths: Sequence[Path], advance: Callable[[], None]
-) -> Tuple[GoodImages, PastedImages, List[str]]:
+) -> Tuple[GoodImages, Optional[PastedImages], List[str]]:
     """Run an engine on the good images of a product.
 
     Args:
@@ -46,11 +46,12 @@ def collect(
         advance: called after each run of the engine.
 
     Returns:
-        Outputs for the good images and for those with pasted defects, and notes for the user.
+        Outputs for the good images and for those with pasted defects, and notes for the user. Pasted
+        defects whose output is not finite are left out; None if all are.
 
     Raises:
         DataError: an image cannot be read, or there are too few different ones.
-        EngineError: an output is NaN or infinite.
+        EngineError: an output for a good image is NaN or infinite.
     """
     images, kept, notes = _read(engine, name, paths, advance)
     outputs = [_run(engine, image, path) for image, path in zip(images, kept)]
@@ -61,14 +62,24 @@ def collect(
     )
     pasted: List[Maps] = []
     origins: List[int] = []
+    failed = 0
     for index in range(min(len(images), _MOST_PASTED)):
         generator = np.random.default_rng(index)
         for number in range(pasted_for_each(len(images))):
             image = _paste((index + number) % 3, images[index], images[index - 1], generator)
-            pasted.append(_run(engine, image, kept[index])[0])
-            origins.append(index)
+            output = engine.run(image[None])
+            if is_finite(output):
+                pasted.append(Maps.of(output))
+                origins.append(index)
+            else:
+                failed += 1
             advance()
-    return good, PastedImages(Maps.join(pasted), np.array(origins)), notes
+    if failed:
+        notes.append(
+            f"{name}: {failed} of {failed + len(pasted)} images with pasted defects have outputs that are "
+            "not finite. Such defects cannot be judged; a higher precision may help"
+        )
+    return good, PastedImages(Maps.join(pasted), np.array(origins)) if pasted else None, notes
 
 
 def embeddings_of(output: Output, images: np.ndarray) -> np.ndarray:

@@ -95,12 +95,11 @@ class OperatingPoint:
     def describe(self) -> str:
         """Return what the rate is worth, as one sentence without a full stop."""
         if self.interval is None:
-            return f"at most {_percent(self.rate)} of good parts rejected, from {self.images} good images"
-        rate, low, high = map(_percent, (self.rate, *self.interval))
-        promised = _percent(1.0 / (self.images + 1))
+            return f"at most {percent(self.rate)} of good parts rejected, from {self.images} good images"
+        rate, low, high = map(percent, (self.rate, *self.interval))
         return (
             f"about {rate} of good parts rejected, an estimate ({low} to {high}): {self.images} good images "
-            f"promise {promised}, give {images_needed(self.rate)} for {rate}"
+            f"promise {_promised_percent(self.images)}, give {images_needed(self.rate)} for {rate}"
         )
 
 
@@ -113,11 +112,12 @@ class Calibration:
     """P-values and thresholds from the scores of held-out good images.
 
     Args:
-        scores: the scores, ascending, at least 2.
+        scores: the scores, ascending, at least 2. They are rounded to float32, the type of an image's
+            score: an image that scores the same as a good one is not higher.
     """
 
     def __init__(self, scores: Sequence[float]) -> None:
-        self._scores = np.array(scores, np.float64)
+        self._scores = np.array(scores, np.float32).astype(np.float64)
         self.tail = fit_tail(self._scores)
 
     def p_value(self, score: float) -> Tuple[float, bool]:
@@ -134,12 +134,11 @@ class Calibration:
 
     @functools.lru_cache(maxsize=16)  # noqa: B019  # of few objects, each as long-lived as its engine
     def operating_point(self, rate: float) -> OperatingPoint:
-        """Return the threshold for a false-reject rate, above 0 and below 1."""
+        """Return the threshold for a false-reject rate from `SMALLEST_RATE` to below 1."""
         count = len(self._scores)
-        rejected = math.floor(rate * (count + 1) + _ROUNDING)
+        rejected = min(math.floor(rate * (count + 1) + _ROUNDING), count)
         if rejected:
-            score = float(self._scores[count - rejected]) if rejected <= count else -math.inf
-            return OperatingPoint(rate, count, score, None)
+            return OperatingPoint(rate, count, float(self._scores[count - rejected]), None)
         score = max(self.tail.quantile(rate), float(self._scores[-1]))
         return OperatingPoint(rate, count, score, self._interval(score))
 
@@ -154,5 +153,15 @@ class Calibration:
         return float(low), float(high)
 
 
-def _percent(rate: float) -> str:
-    return f"{100.0 * rate:.2g} %"
+def percent(rate: float) -> str:
+    """Return a rate in percent: two significant digits, or those of a rate that a person wrote."""
+    written = float(f"{100.0 * rate:.4g}")
+    is_written = abs(written - 100.0 * rate) < _ROUNDING
+    return f"{written if is_written else float(f'{100.0 * rate:.2g}'):g} %"
+
+
+def _promised_percent(images: int) -> str:
+    """Return the lowest rate that a number of good images promises, rounded up to two digits."""
+    value = 100.0 / (images + 1)
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.ceil(value / step - _ROUNDING) * step:.6g} %"

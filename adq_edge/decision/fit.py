@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from adq_edge.artifacts.products import (
     Products,
     check_product_name,
     find_products,
+    listed,
     products_path,
     read_products,
 )
@@ -23,6 +25,7 @@ from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import AdqError, DataError, EngineError
 from adq_edge.core.files import check_writable, settle, sha256, storage_errors, write_together
 from adq_edge.core.images.folders import find_images, is_folder
+from adq_edge.core.reading import LARGEST_JSON, read_regular
 from adq_edge.datasets.dataset import known_categories, print_notes, read_dataset
 from adq_edge.decision.collection import collect, count_pasted
 from adq_edge.decision.inspector import check_rate
@@ -32,6 +35,7 @@ from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
 
 DEFAULT_FALSE_REJECTS = 0.01
+_ATTEMPTS = 20
 
 Folders = Union[str, Path, Sequence[Union[str, Path]]]
 
@@ -90,15 +94,17 @@ def fit(
     path = workspace.latest_engine() if engine is None else Path(engine)
     check_writable(products_path(path), Products.kind())
     with load_engine(path, runtime=runtime, threads=threads) as loaded:
-        earlier = _earlier(loaded)
-        learned, notes = _learn_all(loaded, data, good, products, clean)
-        sha = loaded.sidecar.engine_sha256
-    merged = earlier
-    with write_together() as files:
-        files.check(lambda: _require_same_engine(path, sha))
-        merged = _merge(_read_again(path, sha, earlier), learned, false_rejects)
-        merged.write(products_path(path))
-    notes += _similar_products(merged, learned)
+        empty = _without_products(loaded)
+        notes = _notes_of_earlier(path, empty)
+        learned, embeddings, more = _learn_all(loaded, data, good, products, clean)
+        notes += more
+
+    def merge(earlier: Products) -> Products:
+        merged = earlier.with_products(learned)
+        return merged if false_rejects is None else dataclasses.replace(merged, false_rejects=false_rejects)
+
+    merged = _store(path, empty, merge)
+    notes += _similar_products(merged, embeddings)
     return Fit(products_path(path), path, merged, tuple(product.name for product in learned), tuple(notes))
 
 
@@ -107,11 +113,15 @@ def fit_new_engine(engine: Engine, data: Union[str, Path]) -> Fit:
 
     The false-reject rate is that of the earlier file. Arguments and errors are those of `fit`.
     """
-    earlier = _earlier(engine)
-    learned, notes = _learn_all(engine, data, None, None, clean=False)
-    merged = _merge(earlier, learned, None)
+    empty = _without_products(engine)
+    try:
+        earlier = _earlier(engine.path, empty)
+    except EngineError:  # of the engine that is replaced
+        earlier = empty
+    learned, embeddings, notes = _learn_all(engine, data, None, None, clean=False)
+    merged = earlier.with_products(learned)
     merged.write(products_path(engine.path))
-    notes += _similar_products(merged, learned)
+    notes += _similar_products(merged, embeddings)
     names = tuple(product.name for product in learned)
     return Fit(products_path(engine.path), engine.path, merged, names, tuple(notes))
 
@@ -119,9 +129,8 @@ def fit_new_engine(engine: Engine, data: Union[str, Path]) -> Fit:
 def remove_products(engine: Optional[Union[str, Path]], names: Sequence[str]) -> Fit:
     """Remove products from an engine's products file; errors are those of `list_products`."""
     before = list_products(engine)
-    after = before.products.without(names, before.path)
-    with write_together():
-        after.write(before.path)
+    empty = dataclasses.replace(before.products, products=())
+    after = _store(before.engine, empty, lambda earlier: earlier.without(names, before.path))
     return dataclasses.replace(before, products=after)
 
 
@@ -133,9 +142,10 @@ def change_rate(engine: Optional[Union[str, Path]], false_rejects: float) -> Fit
     """
     check_rate(false_rejects)
     before = list_products(engine)
-    after = dataclasses.replace(before.products, false_rejects=false_rejects)
-    with write_together():
-        after.write(before.path)
+    empty = dataclasses.replace(before.products, products=())
+    after = _store(
+        before.engine, empty, lambda earlier: dataclasses.replace(earlier, false_rejects=false_rejects)
+    )
     return dataclasses.replace(before, products=after)
 
 
@@ -174,7 +184,9 @@ def _good_images(
     if good is not None:
         if data is not None:
             raise AdqError("--data and --good are given", fix="Give one of them")
-        return {name: _images_in(name, _as_list(folders)) for name, folders in good.items()}
+        for name in good:
+            _check_name(name, "--product")
+        return {name: _images_in(_as_list(folders)) for name, folders in good.items()}
     root = data if data is not None else engine.sidecar.data
     if root is None:
         raise DataError(
@@ -184,14 +196,19 @@ def _good_images(
     names = names or list(known_categories(Path(root), engine.sidecar.categories))
     dataset = read_dataset(Path(root), names or None)
     print_notes(dataset)
+    for one in dataset.categories:
+        _check_name(one.name, dataset.root)
     return {one.name: (list(one.train), (str(dataset.root),)) for one in dataset.categories}
 
 
-def _images_in(name: str, folders: Sequence[Path]) -> Tuple[List[Path], Tuple[str, ...]]:
+def _check_name(name: str, where: Union[str, Path]) -> None:
     try:
         check_product_name(name)
     except ValueError as problem:
-        raise AdqError(str(problem), where="--product", fix="Give a short name such as bolt") from problem
+        raise AdqError(str(problem), where=where, fix="Give a short name such as bolt") from problem
+
+
+def _images_in(folders: Sequence[Path]) -> Tuple[List[Path], Tuple[str, ...]]:
     found: List[Path] = []
     for folder in folders:
         if not is_folder(folder):
@@ -213,52 +230,118 @@ def _learn_all(
     good: Optional[Mapping[str, Folders]],
     products: Optional[Sequence[str]],
     clean: bool,
-) -> Tuple[List[Product], List[str]]:
-    """Return the learned products, and notes."""
+) -> Tuple[List[Product], Dict[str, np.ndarray], List[str]]:
+    """Return the learned products, the embeddings `[N, D]` of the good images of each, and notes."""
     folders = _good_images(engine, data, good, products)
     learned: List[Product] = []
+    embeddings: Dict[str, np.ndarray] = {}
     notes = list(_training_notes(engine, data, good))
     for name, (paths, sources) in folders.items():
-        found, more = _learn(engine, name, paths, sources, clean)
+        found, embeddings[name], more = _learn(engine, name, paths, sources, clean)
         learned.append(found)
         notes += more
-    return learned, notes
+    return learned, embeddings, notes
 
 
 def _learn(
     engine: Engine, name: str, paths: Sequence[Path], sources: Sequence[str], clean: bool
-) -> Tuple[Product, List[str]]:
+) -> Tuple[Product, np.ndarray, List[str]]:
+    """Return a product, the embeddings `[N, D]` of its good images, and notes."""
     total = len(paths) + count_pasted(max(1, len(paths)))
     with progress_bar(f"Learning {name}", total, "images") as advance:
         good, pasted, notes = collect(engine, name, paths, advance)
-    return learn(name, good, pasted, sources, clean=clean), notes
+    product = learn(name, good, pasted, sources, clean=clean)
+    try:
+        product.check()
+    except ValueError as problem:
+        what = f"cannot learn the product {name!r} with this engine: {problem}"
+        raise EngineError(what, where=engine.path, fix="Build it in a higher precision") from problem
+    kept = np.array([image not in product.suspicious for image in good.names])
+    return product, good.embeddings[kept], notes
 
 
-def _earlier(engine: Engine) -> Products:
-    """Return the products of the engine; if they are of another engine file or runtime, only their rate."""
-    sha, runtime = engine.sidecar.engine_sha256, engine.runtime
+def _without_products(engine: Engine) -> Products:
+    """Return a products file without products, with the false-reject rate of an earlier one."""
     try:
         found = find_products(engine.path)
     except EngineError:
         found = None
-    if found is None:
-        return Products(sha, runtime, DEFAULT_FALSE_REJECTS, ())
-    is_same = (found.engine_sha256, found.runtime) == (sha, runtime)
-    return found if is_same else Products(sha, runtime, found.false_rejects, ())
+    rate = DEFAULT_FALSE_REJECTS if found is None else found.false_rejects
+    return Products(engine.sidecar.engine_sha256, engine.runtime, rate, ())
 
 
-def _read_again(path: Path, sha: str, earlier: Products) -> Products:
-    """Return the products that another process may have written meanwhile."""
+def _earlier(path: Path, empty: Products) -> Products:
+    """Return the products in the file; `empty` without any, or if another engine or runtime made them.
+
+    Raises:
+        EngineError: the file is damaged.
+    """
     try:
-        found = read_products(path, sha)
-    except EngineError:
-        return earlier
-    return earlier if found is None or found.runtime != earlier.runtime else found
+        found = find_products(path)
+    except EngineError as error:
+        fix = f"Restore it, or delete it and {FIT_AGAIN[0].lower()}{FIT_AGAIN[1:]}"
+        raise EngineError(error.what, where=error.where, fix=fix) from error
+    if found is None or (found.engine_sha256, found.runtime) != (empty.engine_sha256, empty.runtime):
+        return empty
+    return found
 
 
-def _merge(earlier: Products, learned: Sequence[Product], false_rejects: Optional[float]) -> Products:
-    merged = earlier.with_products(learned)
-    return merged if false_rejects is None else dataclasses.replace(merged, false_rejects=false_rejects)
+def _notes_of_earlier(path: Path, empty: Products) -> List[str]:
+    """Return a note if the products in the file are of another engine or runtime, and are lost."""
+    if _earlier(path, empty) is not empty:
+        return []
+    found = find_products(path)
+    if found is None or not found.products:
+        return []
+    reason = "another engine file" if found.engine_sha256 != empty.engine_sha256 else found.runtime
+    return [f"removed {listed(found.names)}: fitted with {reason}. Fit them again if you need them"]
+
+
+def _store(
+    path: Path, empty: Products, change: Callable[[Products], Products], attempts: int = _ATTEMPTS
+) -> Products:
+    """Change the products of an engine and return them; a change of another process is kept.
+
+    Args:
+        path: the engine.
+        empty: the content of the file if there is none for this engine and runtime.
+        change: returns the products to write, from those in the file.
+        attempts: how often to try if other processes write the file meanwhile.
+
+    Raises:
+        EngineError: the engine or the file changed meanwhile.
+    """
+    before = _content(path)
+    changed = change(_earlier(path, empty))
+    try:
+        with write_together() as files:
+            files.check(lambda: _require_same_engine(path, empty.engine_sha256))
+            files.check(lambda: _require_same_content(path, before))
+            changed.write(products_path(path))
+    except _ProductsChangedError:
+        if attempts == 1:
+            raise
+        return _store(path, empty, change, attempts - 1)
+    return changed
+
+
+class _ProductsChangedError(EngineError):
+    """Another process wrote the products file meanwhile."""
+
+
+def _content(path: Path) -> Optional[bytes]:
+    file = products_path(path)
+    settle(file)
+    with storage_errors(file):
+        return read_regular(file, LARGEST_JSON) if file.exists() else None
+
+
+def _require_same_content(path: Path, before: Optional[bytes]) -> None:
+    file = products_path(path)
+    with storage_errors(file):
+        now = read_regular(file, LARGEST_JSON) if file.exists() else None
+    if now != before:
+        raise _ProductsChangedError("changed meanwhile, and nothing is stored", where=file, fix=FIT_AGAIN)
 
 
 def _require_same_engine(path: Path, sha: str) -> None:
@@ -281,16 +364,23 @@ def _training_notes(
     ]
 
 
-def _similar_products(products: Products, learned: Sequence[Product]) -> List[str]:
-    """Return a note for each product whose mean is as near to another one as that one's own images."""
+def _similar_products(products: Products, embeddings: Mapping[str, np.ndarray]) -> List[str]:
+    """Return a note for each learned product that is confused with another one.
+
+    Args:
+        products: all products of the engine.
+        embeddings: embeddings `[N, D]` of the good images of each learned product.
+    """
+    recognizer = Recognizer(products.products)
     notes = []
-    for product in learned:
-        mean = np.array(product.recognition.mean, np.float32)
-        for other in products.products:
-            if other.name != product.name and Recognizer([other]).recognize(mean).is_known:
+    for name, found in embeddings.items():
+        nearest = collections.Counter(recognizer.recognize(one).index for one in found)
+        average = found.mean(axis=0)
+        for index, other in enumerate(products.names):
+            is_near = recognizer.relative_distance(index, average).is_known
+            if other != name and (nearest[index] or is_near):
                 notes.append(
-                    f"{product.name} and {other.name} look alike: the average {product.name} could be one of "
-                    f"{other.name}, too. Name the product: predict --product NAME"
+                    f"{name} and {other} look alike: {nearest[index]} of {len(found)} good images of {name} "
+                    f"are recognized as {other}. Name the product: predict --product NAME"
                 )
-                break
     return notes

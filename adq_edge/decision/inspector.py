@@ -5,13 +5,22 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import enum
+import math
 import os
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from adq_edge.artifacts.products import FIT_AGAIN, Product, Products, listed, products_path, read_products
+from adq_edge.artifacts.products import (
+    FIT_AGAIN,
+    SMALLEST_RATE,
+    Product,
+    Products,
+    listed,
+    products_path,
+    read_products,
+)
 from adq_edge.core.errors import AdqError, DataError, EngineError
 from adq_edge.core.images.arrays import RGB, as_rgb, check_color, not_an_image
 from adq_edge.core.images.imaging import read_product_image, resize_image
@@ -19,7 +28,7 @@ from adq_edge.decision.collection import embeddings_of
 from adq_edge.decision.conformal import Calibration, OperatingPoint
 from adq_edge.decision.maps import Maps
 from adq_edge.decision.normal import ProductScorer
-from adq_edge.decision.recognition import Recognizer
+from adq_edge.decision.recognition import THUMBNAIL_SIZE, Recognizer
 from adq_edge.decision.regions import Region, find_regions
 from adq_edge.runtimes.base import Engine, Output
 from adq_edge.runtimes.registry import load_engine
@@ -118,7 +127,7 @@ class Inspector:
         product_index: position of the product of all images; None if it is recognized.
 
     Raises:
-        EngineError: no products, or no such product.
+        EngineError: no products, no such product, or products of an engine with other outputs.
         AdqError: an impossible rate or area.
     """
 
@@ -136,6 +145,7 @@ class Inspector:
         check_area(min_area, min_share)
         if not products.products:
             raise EngineError("has no products", where=products_path(engine.path), fix=FIT_AGAIN)
+        _require_same_sizes(engine, products)
         self.engine, self.products = engine, products
         self.false_rejects = products.false_rejects if false_rejects is None else false_rejects
         self._uses_labels = false_rejects is None
@@ -248,8 +258,12 @@ class Inspector:
         else:
             found = self._recognizer.relative_distance(index, embedding)
         judge = self._judges[found.index]
-        fused, scores = judge.scorer.score(Maps.of(output))
+        with np.errstate(over="ignore", invalid="ignore"):  # huge outputs; the check is below
+            fused, scores = judge.scorer.score(Maps.of(output))
         score, product = float(scores[0]), judge.product.name
+        if not (math.isfinite(score) and np.isfinite(fused).all()):
+            why = f"{self.engine.path}: its score as {product!r} is too large to compare. {FIT_AGAIN}."
+            return Inspection(name, Verdict.CANNOT_JUDGE, reason=why)
         p_value, is_estimate = judge.scores.p_value(score)
         threshold, map_threshold, rate = self._thresholds(judge)
         min_area = max(self._min_area, self._min_share * image_size[0] * image_size[1])
@@ -351,12 +365,24 @@ def usable_products(engine: Engine) -> Optional[Products]:
 
 
 def check_rate(rate: Optional[float]) -> None:
-    """Raise an AdqError if a false-reject rate is not between 0 and 100 %."""
-    if rate is not None and not 0.0 < rate < 1.0:
+    """Raise an AdqError if a false-reject rate is not from `SMALLEST_RATE` to below 100 %."""
+    if rate is not None and not SMALLEST_RATE <= rate < 1.0:
         what = f"a false-reject rate of {100.0 * rate:g} %"
-        raise AdqError(
-            what, where="--false-rejects", fix="Give more than 0 % and less than 100 %, such as 1%"
-        )
+        fix = f"Give {100.0 * SMALLEST_RATE:.4f} % or more and less than 100 %, such as 1%"
+        raise AdqError(what, where="--false-rejects", fix=fix)
+
+
+def _require_same_sizes(engine: Engine, products: Products) -> None:
+    """Raise an EngineError if the products do not fit the outputs that the sidecar describes."""
+    sidecar = engine.sidecar
+    blank = [np.zeros((1, *size), np.float32) for size in (sidecar.map_size, *sidecar.scale_sizes)]
+    maps = Maps.of(Output(blank[0], np.zeros(1, np.float32), None, tuple(blank[1:])))
+    sizes = (maps.raw.shape[1:], maps.deep.shape[1:], sidecar.embedding_size or THUMBNAIL_SIZE)
+    for one in products.products:
+        found = (one.raw_positions.size, one.deep_positions.size, len(one.recognition.mean))
+        if found != sizes:
+            what = f"the product {one.name!r} was fitted on an engine with outputs of other sizes"
+            raise EngineError(what, where=products_path(engine.path), fix=FIT_AGAIN)
 
 
 def check_area(pixels: float, share: float) -> None:

@@ -17,6 +17,8 @@ UNKNOWN_RATE = 0.01
 _MARGIN = 1.25
 _SHARE_OF_DISTANCE = 0.5
 _THUMBNAIL = 8
+THUMBNAIL_SIZE = 3 * _THUMBNAIL**2
+"""Numbers in the embedding of an image, for engines that give none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Recognizer:
     """
 
     def __init__(self, products: Sequence[Product]) -> None:
-        self._means = np.array([product.recognition.mean for product in products], np.float32)
+        self._means = np.array([product.recognition.mean for product in products], np.float64)
         bounds = [_bound(product.recognition) for product in products]
         self._bounds = np.maximum(bounds, _SHARE_OF_DISTANCE * _nearest_others(self._means))
 

@@ -47,17 +47,24 @@ def find_regions(
     if not above.any():
         return ()
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(above.view(np.uint8), connectivity=8)
-    rows, columns = (image / side for image, side in zip(image_size, anomaly_map.shape))
+    scale = image_size[0] * image_size[1] / anomaly_map.size
     found: List[Region] = []
     for label in range(1, count):
         left, top, width, height, positions = (int(value) for value in statistics[label])
-        area = positions * rows * columns
+        area = positions * scale
         if area < min_area:
             continue
         window = (slice(top, top + height), slice(left, left + width))
         values = anomaly_map[window][labels[window] == label]
-        x, y = round(left * columns), round(top * rows)
-        box = (x, y, round((left + width) * columns) - x, round((top + height) * rows) - y)
-        share = positions / anomaly_map.size
-        found.append(Region(box, float(area), share, float(values.max()), float(values.mean())))
+        x, box_width = _pixels(left, width, image_size[1], anomaly_map.shape[1])
+        y, box_height = _pixels(top, height, image_size[0], anomaly_map.shape[0])
+        box, share = (x, y, box_width, box_height), positions / anomaly_map.size
+        mean = float(values.mean(dtype=np.float64))  # huge float32 values have no float32 sum
+        found.append(Region(box, area, share, float(values.max()), mean))
     return tuple(sorted(found, key=lambda region: -region.peak))
+
+
+def _pixels(start: int, length: int, image_side: int, map_side: int) -> Tuple[int, int]:
+    """Return the first pixel and the number of pixels that map positions cover, at least in part."""
+    first = start * image_side // map_side
+    return first, -(-(start + length) * image_side // map_side) - first
