@@ -86,6 +86,7 @@ def measure(engine: Engine, category: Category) -> Measured:
     """Run an engine on the images of a category."""
     started = time.monotonic()
     good, pasted, _ = collect(engine, category.name, category.train, lambda: None)
+    assert pasted is not None
     seconds = time.monotonic() - started
     size = engine.sidecar.image_size
     outputs = []
