@@ -121,7 +121,8 @@ def test_huge_outputs_are_never_good_and_have_a_json_line(fitted: Path, value: f
     with Inspector(load_engine(fitted, threads=1), products) as inspector:
         for index in (None, 0):
             found = inspector.judge(output, good_image("bolt", 1)[None], (SIZE, SIZE), "x", index)
-            json.dumps(found.fields(), allow_nan=False)
+            without_maps = dataclasses.replace(found, anomaly_map=None, raw_map=None)
+            json.dumps(dataclasses.asdict(without_maps), allow_nan=False)
             if value > 0 or index is None:
                 assert found.verdict is not Verdict.GOOD
 
@@ -151,11 +152,9 @@ def test_one_path_is_no_list_of_images(inspector: Inspector):
         inspector.inspect_batch("part.png")
 
 
-@pytest.mark.parametrize(
-    "image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
-)
+@pytest.mark.parametrize("image", [np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
 def test_other_arrays_are_refused(inspector: Inspector, image: np.ndarray):
-    with pytest.raises(DataError, match=r"Give uint8 \[H, W, 3\] RGB"):
+    with pytest.raises(DataError, match=r"Give uint8 \[H, W, 3\]"):
         inspector.inspect(image)
 
 
@@ -224,11 +223,3 @@ def test_threads_give_the_results_of_one_thread(inspector: Inspector):
     for one, other in zip(found, expected):
         assert dataclasses.replace(one, image=other.image) == other
         np.testing.assert_array_equal(one.anomaly_map, other.anomaly_map)
-
-
-def test_fields_of_an_inspection_are_json(inspector: Inspector):
-    fields = inspector.inspect(defective_image("nut", 5), product="nut").fields()
-    fields = json.loads(json.dumps(fields, allow_nan=False))
-    assert fields["verdict"] == "defective"
-    assert set(fields["regions"][0]) == {"box", "area", "share", "peak", "mean"}
-    assert "anomaly_map" not in fields
