@@ -27,8 +27,8 @@ from adq_edge.core.files import check_writable, settle, sha256, storage_errors, 
 from adq_edge.core.images.folders import find_images, is_folder
 from adq_edge.core.reading import LARGEST_JSON, read_regular
 from adq_edge.datasets.dataset import known_categories, print_notes, read_dataset
+from adq_edge.decision.arguments import check_rate
 from adq_edge.decision.collection import collect, count_pasted
-from adq_edge.decision.inspector import check_rate
 from adq_edge.decision.learning import learn
 from adq_edge.decision.recognition import Recognizer
 from adq_edge.runtimes.base import Engine

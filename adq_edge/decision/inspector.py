@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections.abc
 import dataclasses
 import enum
 import math
@@ -14,21 +13,21 @@ import numpy as np
 
 from adq_edge.artifacts.products import (
     FIT_AGAIN,
-    SMALLEST_RATE,
     Product,
     Products,
     listed,
     products_path,
     read_products,
 )
-from adq_edge.core.errors import AdqError, DataError, EngineError
+from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.images.arrays import RGB, as_rgb, check_color, not_an_image
 from adq_edge.core.images.imaging import read_product_image, resize_image
+from adq_edge.decision.arguments import check_area, check_rate, require_batch, require_same_sizes
 from adq_edge.decision.collection import embeddings_of
 from adq_edge.decision.conformal import Calibration, OperatingPoint
 from adq_edge.decision.maps import Maps
 from adq_edge.decision.normal import ProductScorer
-from adq_edge.decision.recognition import THUMBNAIL_SIZE, Recognizer
+from adq_edge.decision.recognition import Recognizer
 from adq_edge.decision.regions import Region, find_regions
 from adq_edge.runtimes.base import Engine, Output
 from adq_edge.runtimes.registry import load_engine
@@ -145,7 +144,7 @@ class Inspector:
         check_area(min_area, min_share)
         if not products.products:
             raise EngineError("has no products", where=products_path(engine.path), fix=FIT_AGAIN)
-        _require_same_sizes(engine, products)
+        require_same_sizes(engine, products)
         self.engine, self.products = engine, products
         self.false_rejects = products.false_rejects if false_rejects is None else false_rejects
         self._uses_labels = false_rejects is None
@@ -208,7 +207,7 @@ class Inspector:
             color: order of the channels of all arrays.
         """
         check_color(color)
-        _require_batch(images)
+        require_batch(images)
         index = self.product_index if product is None else self.index_of(product)
         return [self._inspect_source(image, number, index, color) for number, image in enumerate(images)]
 
@@ -362,44 +361,3 @@ def usable_products(engine: Engine) -> Optional[Products]:
         what = f"its products were fitted with {products.runtime}, not with {engine.runtime}"
         raise EngineError(what, where=products_path(engine.path), fix="Omit --runtime, or fit them again")
     return products
-
-
-def check_rate(rate: Optional[float]) -> None:
-    """Raise an AdqError if a false-reject rate is not from `SMALLEST_RATE` to below 100 %."""
-    if rate is not None and not SMALLEST_RATE <= rate < 1.0:
-        what = f"a false-reject rate of {100.0 * rate:g} %"
-        fix = f"Give {100.0 * SMALLEST_RATE:.4f} % or more and less than 100 %, such as 1%"
-        raise AdqError(what, where="--false-rejects", fix=fix)
-
-
-def _require_same_sizes(engine: Engine, products: Products) -> None:
-    """Raise an EngineError if the products do not fit the outputs that the sidecar describes."""
-    sidecar = engine.sidecar
-    blank = [np.zeros((1, *size), np.float32) for size in (sidecar.map_size, *sidecar.scale_sizes)]
-    maps = Maps.of(Output(blank[0], np.zeros(1, np.float32), None, tuple(blank[1:])))
-    sizes = (maps.raw.shape[1:], maps.deep.shape[1:], sidecar.embedding_size or THUMBNAIL_SIZE)
-    for one in products.products:
-        found = (one.raw_positions.size, one.deep_positions.size, len(one.recognition.mean))
-        if found != sizes:
-            what = f"the product {one.name!r} was fitted on an engine with outputs of other sizes"
-            raise EngineError(what, where=products_path(engine.path), fix=FIT_AGAIN)
-
-
-def check_area(pixels: float, share: float) -> None:
-    """Raise an AdqError if the smallest area of a region is impossible."""
-    if not (np.isfinite(pixels) and pixels >= 0.0):
-        raise AdqError(
-            f"the smallest area is {pixels:g} pixels", where="--min-area", fix="Give 0 or more pixels"
-        )
-    if not 0.0 <= share < 1.0:
-        what = f"the smallest area is {100.0 * share:g} % of the image"
-        raise AdqError(what, where="--min-area", fix="Give 0 % or more, and less than 100 %")
-
-
-def _require_batch(images: object) -> None:
-    """Raise a DataError if images are a single one, of which each row would be taken for an image."""
-    if isinstance(images, (str, os.PathLike)) or not isinstance(images, collections.abc.Iterable):
-        raise DataError("not a list of images", where="images", fix="Use inspect for one image")
-    if isinstance(images, np.ndarray) and images.ndim != 4:
-        fix = "Give uint8 [N, H, W, 3] or a list of images; use inspect for one image"
-        raise DataError(f"its shape is {list(images.shape)}", where="images", fix=fix)
