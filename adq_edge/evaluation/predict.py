@@ -15,14 +15,8 @@ from adq_edge.core.files import check_writable
 from adq_edge.core.images.arrays import RGB
 from adq_edge.core.images.heat_map_files import write_heat_map
 from adq_edge.core.images.imaging import overlay
-from adq_edge.decision.inspector import (
-    Inspection,
-    Inspector,
-    Verdict,
-    check_area,
-    check_rate,
-    usable_products,
-)
+from adq_edge.decision.arguments import check_area, check_rate
+from adq_edge.decision.inspector import Inspection, Inspector, Verdict, usable_products
 from adq_edge.evaluation.image_inputs import Image, ImageInput, open_inputs, product_of_folder
 from adq_edge.evaluation.overlays import draw_inspection, red_level
 from adq_edge.evaluation.prediction import Prediction
