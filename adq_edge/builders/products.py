@@ -9,7 +9,7 @@ from typing import Optional, Sequence, Tuple, Union
 from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.products import Products, find_products, listed, products_path
 from adq_edge.artifacts.sidecar import Sidecar
-from adq_edge.core.errors import AdqError, BuildError, DataError
+from adq_edge.core.errors import AdqError, BuildError, DataError, EngineError
 from adq_edge.core.files import check_writable
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.datasets.dataset import known_categories, read_dataset
@@ -31,8 +31,17 @@ def check_good_images(data: Union[str, Path], categories: Sequence[str]) -> None
 
 
 def check_products_file(engine: Path) -> None:
-    """Raise a StorageError if the products of an engine cannot be written."""
+    """Check that the products of an engine can be written, and that none are lost by it.
+
+    Raises:
+        EngineError: the file is damaged.
+        StorageError: it cannot be written, or is a file of another kind.
+    """
     check_writable(products_path(engine), Products.kind())
+    try:
+        find_products(engine)
+    except EngineError as error:
+        raise EngineError(error.what, where=error.where, fix="Restore it, or delete it") from error
 
 
 def fit_staged(

@@ -95,16 +95,15 @@ def fit(
     check_writable(products_path(path), Products.kind())
     with load_engine(path, runtime=runtime, threads=threads) as loaded:
         empty = _without_products(loaded)
-        notes = _notes_of_earlier(path, empty)
-        learned, embeddings, more = _learn_all(loaded, data, good, products, clean)
-        notes += more
+        lost = _products_of_another(path, empty)
+        learned, embeddings, notes = _learn_all(loaded, data, good, products, clean)
 
     def merge(earlier: Products) -> Products:
         merged = earlier.with_products(learned)
         return merged if false_rejects is None else dataclasses.replace(merged, false_rejects=false_rejects)
 
     merged = _store(path, empty, merge)
-    notes += _similar_products(merged, embeddings)
+    notes += (*_notes_of_lost(lost, merged), *_similar_products(merged, embeddings))
     return Fit(products_path(path), path, merged, tuple(product.name for product in learned), tuple(notes))
 
 
@@ -114,14 +113,11 @@ def fit_new_engine(engine: Engine, data: Union[str, Path]) -> Fit:
     The false-reject rate is that of the earlier file. Arguments and errors are those of `fit`.
     """
     empty = _without_products(engine)
-    try:
-        earlier = _earlier(engine.path, empty)
-    except EngineError:  # of the engine that is replaced
-        earlier = empty
+    earlier, lost = _earlier(engine.path, empty), _products_of_another(engine.path, empty)
     learned, embeddings, notes = _learn_all(engine, data, None, None, clean=False)
     merged = earlier.with_products(learned)
     merged.write(products_path(engine.path))
-    notes += _similar_products(merged, embeddings)
+    notes += (*_notes_of_lost(lost, merged), *_similar_products(merged, embeddings))
     names = tuple(product.name for product in learned)
     return Fit(products_path(engine.path), engine.path, merged, names, tuple(notes))
 
@@ -286,15 +282,18 @@ def _earlier(path: Path, empty: Products) -> Products:
     return found
 
 
-def _notes_of_earlier(path: Path, empty: Products) -> List[str]:
-    """Return a note if the products in the file are of another engine or runtime, and are lost."""
-    if _earlier(path, empty) is not empty:
+def _products_of_another(path: Path, empty: Products) -> Optional[Products]:
+    """Return the products in the file if they are of another engine or runtime; errors as of `_earlier`."""
+    return find_products(path) if _earlier(path, empty) is empty else None
+
+
+def _notes_of_lost(lost: Optional[Products], now: Products) -> List[str]:
+    """Return a note if products of another engine or runtime were in the file, and are not learned again."""
+    names = [] if lost is None else [name for name in lost.names if name not in now.names]
+    if lost is None or not names:
         return []
-    found = find_products(path)
-    if found is None or not found.products:
-        return []
-    reason = "another engine file" if found.engine_sha256 != empty.engine_sha256 else found.runtime
-    return [f"removed {listed(found.names)}: fitted with {reason}. Fit them again if you need them"]
+    reason = "another engine file" if lost.engine_sha256 != now.engine_sha256 else lost.runtime
+    return [f"removed {listed(names)}: fitted with {reason}. Fit them again if you need them"]
 
 
 def _store(

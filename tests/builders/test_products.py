@@ -72,6 +72,7 @@ def test_engine_for_another_runtime_does_not_keep_the_products(tiny_bundle, engi
 def test_products_are_fitted_with_a_new_engine(tiny_bundle, engine: Path, dataset: Path):
     built = rebuild(tiny_bundle, engine, Precision.FP16, fit=dataset)
     assert built.notes[0] == "its products are fitted: part0, part1"
+    assert not any(note.startswith("removed") for note in built.notes)
     assert not leftovers(engine.parent)
     found = Products.read(products_path(engine))
     assert found.engine_sha256 == built.sidecar.engine_sha256 == read_sidecar(engine).engine_sha256
@@ -81,6 +82,13 @@ def test_products_are_fitted_with_a_new_engine(tiny_bundle, engine: Path, datase
         assert inspector.inspect(path).product in ("part0", "part1")
     by_hand = fit(engine, dataset, threads=1).products
     assert by_hand == found, "the same as a fit of the finished engine"
+
+
+def test_products_that_are_not_learned_with_a_new_engine_are_named(tiny_bundle, engine: Path, dataset: Path):
+    built = rebuild(tiny_bundle, engine, Precision.FP16, fit=dataset / "part1")
+    assert built.notes[0] == "its products are fitted: part1"
+    lost = "removed part0: fitted with another engine file. Fit them again if you need them"
+    assert lost in built.notes
 
 
 def test_engine_is_there_if_its_products_cannot_be_fitted(tiny_bundle, engine: Path, tmp_path: Path):
@@ -135,6 +143,18 @@ def test_file_of_the_user_in_place_of_the_products_is_never_changed(
     (note,) = rebuild(tiny_bundle, engine, Precision.FP32).notes
     assert note.startswith("its products cannot be used (")
     assert own.read_text() == "bolts, nuts"
+
+
+def test_damaged_products_are_not_replaced(tiny_bundle, engine: Path, dataset: Path):
+    path = products_path(engine)
+    path.write_bytes(path.read_bytes()[:-100])
+    before = path.read_bytes(), engine.read_bytes()
+    with pytest.raises(EngineError, match="Restore it, or delete it"):
+        rebuild(tiny_bundle, engine, Precision.FP16, fit=dataset)
+    assert (path.read_bytes(), engine.read_bytes()) == before
+    (note,) = rebuild(tiny_bundle, engine, Precision.FP16).notes
+    assert note.startswith("its products cannot be used (")
+    assert path.read_bytes() == before[0]
 
 
 def test_engine_behind_a_link_keeps_its_products(tiny_bundle, engine: Path, tmp_path: Path):
