@@ -22,7 +22,9 @@ FEWEST_IMAGES = 5
 """The least number of good images of a product."""
 
 _FOLDS = 10
-_SUSPICIOUS = 3.0  # standard deviations of good images
+_SUSPICIOUS = 2.3  # standard deviations of good images
+_NEIGHBORS = 5
+_SHARE_OF_NEIGHBORS = 8  # at most an eighth of the images: defective ones may resemble each other
 _CLEANING_ROUNDS = 3
 _LARGEST_SUSPICIOUS_SHARE = 0.3
 _ERRORS_BELOW = 0.5  # standard errors by which a gain is reduced, so that chance does not choose
@@ -133,8 +135,9 @@ def learn(
 def find_unsuspicious(good: GoodImages) -> np.ndarray:
     """Return the indices of the images that do not look defective, int `[N]`.
 
-    An image is suspicious if its maps are far above those of the others. Medians and quantiles measure this,
-    and a few defective images hardly move them. The search is repeated without the suspicious images.
+    An image is suspicious if its maps are far above those of the others, and its embedding far from its
+    nearest neighbors. Medians and quantiles measure this: a few defective images hardly move them. The search
+    is repeated without the suspicious images.
     """
     kept = np.arange(len(good))
     for _ in range(_CLEANING_ROUNDS):
@@ -142,16 +145,28 @@ def find_unsuspicious(good: GoodImages) -> np.ndarray:
             break
         trial = _Trial(good.maps.select(kept), None)
         height = np.mean([_standardized(trial.peaks[kind]) for kind in EvidenceKind], axis=0)
-        clear = height <= _SUSPICIOUS
+        distance = _standardized(np.log(_neighbor_distances(good.embeddings[kept])))
+        clear = (height + distance) / 2.0 <= _SUSPICIOUS
         if clear.all() or clear.mean() < 1.0 - _LARGEST_SUSPICIOUS_SHARE:
             break
         kept = kept[clear]
     return kept
 
 
-def _standardized(peaks: np.ndarray) -> np.ndarray:
-    center, spread = center_and_spread(peaks)
-    return (peaks - center) / spread
+def _standardized(values: np.ndarray) -> np.ndarray:
+    center, spread = center_and_spread(values)
+    return (values - center) / spread
+
+
+def _neighbor_distances(embeddings: np.ndarray) -> np.ndarray:
+    """Return the mean distance of each embedding `[N, D]` from its nearest neighbors, above 0, `[N]`."""
+    count = len(embeddings)
+    nearest = max(1, min(_NEIGHBORS, count // _SHARE_OF_NEIGHBORS))
+    found = np.zeros(count)
+    for index, embedding in enumerate(embeddings):
+        distances = np.sqrt(np.square(embeddings - embedding).sum(axis=1))
+        found[index] = np.partition(np.delete(distances, index), nearest - 1)[:nearest].mean()
+    return np.asarray(found + np.finfo(np.float32).eps)
 
 
 def _best(candidates: Sequence[Candidate]) -> Tuple[EvidenceKind, ...]:
