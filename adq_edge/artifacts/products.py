@@ -15,6 +15,7 @@ from typing import Any, Iterable, Optional, Sequence, Tuple
 from adq_edge.artifacts.sidecar import path_beside
 from adq_edge.core.errors import EngineError
 from adq_edge.core.files import settle, storage_errors
+from adq_edge.core.options import ThresholdRule
 from adq_edge.core.records import Record, record
 from adq_edge.core.text import quoted
 
@@ -149,6 +150,13 @@ class LabeledThreshold:
     good: int
     defective: int
 
+    def check(self) -> None:
+        """Raise a ValueError if the rule is none of these, or a cost is missing."""
+        if self.rule not in (ThresholdRule.F1.value, ThresholdRule.COST.value):
+            raise ValueError(f"a threshold has the rule {quoted(self.rule)}")
+        if self.rule == ThresholdRule.COST.value and None in (self.cost_escape, self.cost_reject):
+            raise ValueError("a threshold has no costs")
+
 
 @dataclasses.dataclass(frozen=True)
 class Product:
@@ -216,6 +224,8 @@ class Product:
             raise ValueError("its evidence is impossible")
         if not all(_SMALLEST_FLOOR <= one.floor <= _LARGEST_NUMBER for one in self._logarithms):
             raise ValueError("it has a logarithm of zero")
+        if self.threshold is not None:
+            self.threshold.check()
 
     @property
     def _logarithms(self) -> Tuple[Transform, ...]:

@@ -43,7 +43,9 @@ def analyze(
     It is the error of the anomaly maps and scores. No engine is built: the integer arithmetic is simulated in
     float32.
     """
+    from adq_edge.artifacts.bundle import open_bundle
     from adq_edge.evaluation.analyze import analyze as run
+    from adq_edge.evaluation.analyze import result_file
     from adq_edge.report.tables.analysis import layer_table
 
     result = run(
@@ -64,4 +66,5 @@ def analyze(
         [layer_table(result, None if show_all else SHOWN)],
         [f"plot: {result.plot}"],
         next_step=("build", result.bundle, "--int8", *repeated),
+        result=result_file(open_bundle(Path(result.bundle)), output),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Tuple, Union
+from typing import TYPE_CHECKING, Optional, Tuple, Union
+
+import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.output import Output, command_line
@@ -19,29 +21,68 @@ def evaluate(
     output: options.ResultFile = None,
     runtime: options.Runtime = None,
     threads: options.Threads = None,
+    false_rejects: options.FalseRejects = None,
+    choose_threshold: Optional[str] = typer.Option(
+        None,
+        **options.choices("f1", "cost", "none"),
+        help="Choose each product's threshold from these images, and store it. none: remove such thresholds.",
+    ),
+    cost_escape: Optional[float] = typer.Option(
+        None, metavar=options.NUMBER, help="Cost of a missed defect, for --choose-threshold cost."
+    ),
+    cost_reject: Optional[float] = typer.Option(
+        None,
+        metavar=options.NUMBER,
+        help="Cost of a rejected good part, for --choose-threshold cost. Default: 1.",
+    ),
     trust: options.Trust = False,
 ) -> Output:
-    """Measure AUROC and AUPRO, and store the best threshold.
+    """Measure AUROC and AUPRO, and the decisions of each product.
 
-    It is the threshold with the highest F1, and goes into the engine's sidecar. It is stored only if the test
-    images are good and defective ones, the scores separate some of them, and the engine runs in the runtime
-    that it was built for. Otherwise the table says why.
+    Decisions are those at the thresholds in force; 'adq-edge fit' learns the products from good images. An
+    engine without products gets one threshold for all images, that with the highest F1. It goes into the
+    engine's sidecar only if the test images are good and defective ones, the scores separate some of them,
+    and the engine runs in the runtime that it was built for. Otherwise the table says why.
     """
+    from adq_edge.core.quantities import parse_share
     from adq_edge.evaluation.evaluate import evaluate as run
+    from adq_edge.evaluation.evaluate import result_file
+    from adq_edge.evaluation.useless_thresholds import find_useless_thresholds
+    from adq_edge.report.tables.decisions import decision_tables
     from adq_edge.report.tables.quality import evaluation_table
 
     result = run(
-        engine, data, categories=category, output=output, runtime=runtime, threads=threads, trust=trust
+        engine,
+        data,
+        categories=category,
+        output=output,
+        runtime=runtime,
+        threads=threads,
+        trust=trust,
+        false_rejects=None if false_rejects is None else parse_share(false_rejects, "--false-rejects"),
+        choose_threshold=choose_threshold,
+        cost_escape=cost_escape,
+        cost_reject=cost_reject,
     )
-    return Output(result, [evaluation_table(result)], next_step=_next_step(result))
+    unused = [] if result.unused_products is None else [f"products are not used: {result.unused_products}"]
+    return Output(
+        result,
+        decision_tables(result) or [evaluation_table(result)],
+        next_step=_next_step(result),
+        result=result_file(result.engine.name, output),
+        failures=[*unused, *find_useless_thresholds(result)],
+    )
 
 
 def _next_step(result: Evaluation) -> Union[str, Tuple[object, ...]]:
     """Return the next command, or what a threshold needs that was not stored."""
     from adq_edge.artifacts.sidecar import read_sidecar
+    from adq_edge.evaluation.useless_thresholds import find_useless_thresholds
 
     engine = result.engine.name
-    if result.not_stored is None:
+    if find_useless_thresholds(result) or result.unused_products is not None:
+        return ("fit", engine, "--data", result.data)
+    if result.not_stored is None or result.decisions is not None:
         return ("bench", engine)
     if result.threshold is None:
         command = command_line("eval", engine, "--data", "DIR")

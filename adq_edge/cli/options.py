@@ -164,6 +164,7 @@ Backbone = Annotated[
 ]
 Restart = Annotated[bool, Option("--restart", help="Train from the start, even if a checkpoint exists.")]
 
+
 _RENAMED: Mapping[str, Mapping[str, str]] = {
     "analyze": {"--data": "--calib-data", "--pictures": "--images"},
     "calibrate": {"--data": "--calib-data"},

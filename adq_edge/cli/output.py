@@ -34,7 +34,8 @@ class Output:
         tables: printed without `--json`.
         lines: printed below the tables.
         next_step: the arguments of the next command, or a sentence; None if nothing follows.
-        failures: what failed, printed on standard error.
+        result: the result file, named on standard error.
+        failures: what failed or needs attention, printed on standard error.
         exit_code: the exit code of the verb.
         problem: an error that is raised after the result is shown.
     """
@@ -43,6 +44,7 @@ class Output:
     tables: Sequence[Table] = ()
     lines: Sequence[str] = ()
     next_step: Union[str, Tuple[object, ...], None] = None
+    result: Optional[Path] = None
     failures: Sequence[str] = ()
     exit_code: int = 0
     problem: Optional[AdqError] = None
@@ -157,6 +159,8 @@ def show_output(output: Output, asked: OutputOptions) -> None:
         print(f"adq-edge: {failure}", file=sys.stderr)
     if output.problem is not None:
         raise output.problem
+    if output.result is not None and not asked.quiet:
+        print(f"result: {output.result}", file=sys.stderr)
     if output.next_step is not None and not (asked.quiet or asked.as_json):
         step = output.next_step if isinstance(output.next_step, str) else command_line(*output.next_step)
         print(f"next: {step}", file=sys.stderr)

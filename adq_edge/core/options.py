@@ -80,6 +80,17 @@ class Target(str, enum.Enum):
     """Signed symmetric activations and weights, the only form that TensorRT supports."""
 
 
+class ThresholdRule(str, enum.Enum):
+    """The rules that choose a product's threshold."""
+
+    FALSE_REJECTS = "false-rejects"
+    """The share of good parts that may be rejected; needs no defective image."""
+    F1 = "f1"
+    """The highest F1 on labeled images."""
+    COST = "cost"
+    """The lowest cost of missed defects and rejected good parts on labeled images."""
+
+
 def cpu_target(machine: Optional[str] = None) -> Target:
     """Return the integer arithmetic of a CPU.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from adq_edge.artifacts.products import (
     FIT_AGAIN,
+    LabeledThreshold,
     Product,
     Products,
     listed,
@@ -27,7 +28,7 @@ from adq_edge.decision.collection import embeddings_of
 from adq_edge.decision.conformal import Calibration, OperatingPoint
 from adq_edge.decision.maps import Maps
 from adq_edge.decision.normal import ProductScorer
-from adq_edge.decision.recognition import Recognizer
+from adq_edge.decision.recognition import Recognized, Recognizer
 from adq_edge.decision.regions import Region, find_regions
 from adq_edge.runtimes.base import Engine, Output
 from adq_edge.runtimes.registry import load_engine
@@ -175,6 +176,19 @@ class Inspector:
         judges = ((judge, self._thresholds(judge)[2]) for judge in self._judges)
         estimates = [judge for judge, rate in judges if rate is not None and judge.point.is_estimate]
         return [f"{judge.product.name}: {judge.point.describe()}" for judge in estimates]
+
+    def thresholds_in_force(self, product: str) -> Tuple[float, float]:
+        """Return the thresholds of a product's score and of its map."""
+        score, of_map, _ = self._thresholds(self._judges[self.index_of(product)])
+        return score, of_map
+
+    def labeled_threshold(self, product: str) -> Optional[LabeledThreshold]:
+        """Return a product's threshold from labeled images if it is in force, else None."""
+        return self._judges[self.index_of(product)].product.threshold if self._uses_labels else None
+
+    def recognize(self, output: Output, batch: np.ndarray) -> Recognized:
+        """Return the nearest product on the image of an output; arguments as of `judge`, output finite."""
+        return self._recognizer.recognize(embeddings_of(output, batch)[0])
 
     def inspect(self, image: ImageSource, *, product: Optional[str] = None, color: str = RGB) -> Inspection:
         """Inspect one image.

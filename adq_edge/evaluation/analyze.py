@@ -84,8 +84,7 @@ def analyze(
     if images < 1:
         raise AdqError(f"{images} images asked for", fix="Give 1 or more")
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
-    default = workspace.RESULTS / f"{opened.manifest.name}.analysis.json"
-    files = choose_result_files(default if output is None else output, plot, ".png", "plot", Analysis.kind())
+    files = choose_result_files(result_file(opened, output), plot, ".png", "plot", Analysis.kind())
     analyzed = _load_images(opened, calib_data, images)
     trained = find_trained_ranges(opened, chosen, calib)
     model = FloatModel.load(opened)
@@ -99,6 +98,11 @@ def analyze(
         analysis.write(files.result)
         write_sensitivity_plot(files.image, analysis)
     return analysis
+
+
+def result_file(bundle: Bundle, output: Optional[Union[str, Path]] = None) -> Path:
+    """Return the result file of a bundle; `output` if it is given."""
+    return workspace.RESULTS / f"{bundle.manifest.name}.analysis.json" if output is None else Path(output)
 
 
 def _load_images(bundle: Bundle, calib_data: Optional[Union[str, Path]], count: int) -> _Images:

@@ -6,13 +6,19 @@ import dataclasses
 import itertools
 import operator
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import DataError
-from adq_edge.core.images.imaging import read_mask, read_product_image, resize_map, resize_mask
+from adq_edge.core.images.imaging import (
+    read_mask,
+    read_product_image,
+    resize_image,
+    resize_map,
+    resize_mask,
+)
 from adq_edge.datasets.dataset import (
     Dataset,
     Sample,
@@ -26,6 +32,9 @@ from adq_edge.metrics.quality import f1_max_threshold, image_auroc
 from adq_edge.runtimes.base import Engine, Output
 from adq_edge.runtimes.single_image import run_engine
 
+Runner = Callable[[Engine, np.ndarray, Path], Output]
+"""Runs an engine on one uint8 `[H, W, 3]` image, which has this name."""
+
 
 class ScoredImage(NamedTuple):
     """A test image and the outputs of engines.
@@ -35,11 +44,15 @@ class ScoredImage(NamedTuple):
         outputs: one output per engine, each for a batch of one image.
         mask: True for defective pixels, bool `[H, W]` of the engines' input size; None if the category has no
             masks.
+        batch: the image as the engines get it, uint8 `[1, H, W, 3]`.
+        image_size: (height, width) of the image file in pixels.
     """
 
     sample: Sample
     outputs: Tuple[Output, ...]
     mask: Optional[np.ndarray]
+    batch: np.ndarray
+    image_size: Tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,13 +157,16 @@ def choose_dataset(
     return dataset
 
 
-def score_images(engines: Sequence[Engine], dataset: Dataset, title: str) -> Iterator[ScoredImage]:
+def score_images(
+    engines: Sequence[Engine], dataset: Dataset, title: str, run: Runner = run_engine
+) -> Iterator[ScoredImage]:
     """Run engines on every test image, category after category, behind a progress bar.
 
     Args:
         engines: engines with the same input size.
         dataset: the labeled images.
         title: text of the progress bar.
+        run: runs an engine; by default it refuses outputs that are not finite.
 
     Raises:
         DataError: no test images, or an image or mask that cannot be used.
@@ -166,16 +182,18 @@ def score_images(engines: Sequence[Engine], dataset: Dataset, title: str) -> Ite
         for category in dataset.categories:
             for sample in category.test:
                 image = read_product_image(sample.path)
-                outputs = tuple(run_engine(engine, image, sample.path) for engine in engines)
+                resized = resize_image(image, size)
+                outputs = tuple(run(engine, resized, sample.path) for engine in engines)
                 mask = None if sample.is_anomalous or not category.has_masks else np.zeros(size, bool)
                 if sample.mask is not None:
                     mask = resize_mask(read_mask(sample.mask, (image.shape[0], image.shape[1])), size)
-                yield ScoredImage(sample, outputs, mask)
+                yield ScoredImage(sample, outputs, mask, resized[None], (image.shape[0], image.shape[1]))
                 advance()
 
 
 def score_categories(
-    engines: Sequence[Engine], dataset: Dataset, title: str
+    engines: Sequence[Engine], dataset: Dataset, title: str, run: Runner = run_engine
 ) -> Iterator[Tuple[str, Iterator[ScoredImage]]]:
     """Yield each category's name and scored images; arguments and errors are those of `score_images`."""
-    return itertools.groupby(score_images(engines, dataset, title), operator.attrgetter("sample.category"))
+    scored = score_images(engines, dataset, title, run)
+    return itertools.groupby(scored, operator.attrgetter("sample.category"))

@@ -7,6 +7,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.evaluation.scoring import CategoryQuality
+from adq_edge.evaluation.useless_thresholds import find_useless_thresholds
 from adq_edge.metrics.agreement import Auroc, CategoryAgreement
 from adq_edge.report.phrasing import precision_name
 from adq_edge.report.table import Column, Table, Value, text
@@ -25,7 +26,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         f"{evaluation.engine.name} on {evaluation.data}",
         (text("category"), *_COLUMNS),
         (*categories, ("mean", *_total(evaluation))),
-        (_threshold_note(evaluation), *explain_gaps(evaluation.categories)),
+        (_threshold_note(evaluation), *_cautions(evaluation), *explain_gaps(evaluation.categories)),
         rules=(len(categories) - 1,),
     )
 
@@ -64,6 +65,12 @@ def _threshold_note(evaluation: Evaluation) -> str:
     if evaluation.not_stored is None:
         return f"{what}; this threshold is stored with the engine"
     return f"{what}; no threshold is stored: {evaluation.not_stored}"
+
+
+def _cautions(evaluation: Evaluation) -> Iterator[str]:
+    if evaluation.unused_products is not None:
+        yield f"products are not used: {evaluation.unused_products}"
+    yield from find_useless_thresholds(evaluation)
 
 
 def explain_gaps(categories: Sequence[Union[CategoryQuality, CategoryAgreement]]) -> Tuple[str, ...]:
