@@ -36,10 +36,12 @@ def compare(
 ) -> Output:
     """Measure how well two engines of one model agree.
 
-    The images on which they differ most are drawn on a sheet.
+    Verdicts that flip are counted for each product, each engine with its own products. The images on which
+    the engines differ most are drawn on a sheet.
     """
     from adq_edge.evaluation.compare import compare as run
-    from adq_edge.report.tables.comparison import agreement_table, auroc_table
+    from adq_edge.evaluation.compare import result_file
+    from adq_edge.report.tables.comparison import agreement_table, auroc_table, decisions_tables
 
     result = run(
         engine_a,
@@ -56,5 +58,10 @@ def compare(
     if result.sheet is not None:
         omitted = f"; no room for {result.flips_left_out} flips" if result.flips_left_out else ""
         lines.append(f"sheet: {result.sheet} ({number_of(len(result.sheet_images), 'image')}{omitted})")
-    tables = [auroc_table(result), agreement_table(result)]
-    return Output(result, tables, lines, next_step=("bench", engine_a, engine_b))
+    return Output(
+        result,
+        [auroc_table(result), agreement_table(result), *decisions_tables(result)],
+        lines,
+        next_step=("bench", engine_a, engine_b),
+        result=result_file(engine_a, engine_b, output),
+    )

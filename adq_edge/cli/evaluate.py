@@ -25,19 +25,20 @@ def evaluate(
     choose_threshold: Optional[str] = typer.Option(
         None,
         **options.choices("f1", "cost", "none"),
-        help="Choose each product's threshold from these images, and store it. none: remove such thresholds.",
+        help="Choose each product's threshold from these images, and store it. none: remove such thresholds. "
+        "Default: the thresholds in force stay.",
     ),
     cost_escape: Optional[float] = typer.Option(
-        None, metavar=options.NUMBER, help="Cost of a missed defect, for --choose-threshold cost."
+        None, metavar=options.NUMBER, help="Cost of a missed defect; required with --choose-threshold cost."
     ),
     cost_reject: Optional[float] = typer.Option(
         None,
         metavar=options.NUMBER,
-        help="Cost of a rejected good part, for --choose-threshold cost. Default: 1.",
+        help="Cost of a rejected good part, with --choose-threshold cost. Default: 1.",
     ),
     trust: options.Trust = False,
 ) -> Output:
-    """Measure AUROC and AUPRO, and the decisions of each product.
+    """Measure AUROC, AUPRO and the decisions of products.
 
     Decisions are those at the thresholds in force; 'adq-edge fit' learns the products from good images. An
     engine without products gets one threshold for all images, that with the highest F1. It goes into the
@@ -70,7 +71,7 @@ def evaluate(
         decision_tables(result) or [evaluation_table(result)],
         next_step=_next_step(result),
         result=result_file(result.engine.name, output),
-        failures=[*unused, *find_useless_thresholds(result)],
+        warnings=[*unused, *find_useless_thresholds(result)],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple, Union
 
@@ -16,6 +17,9 @@ from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import AdqError, ResultError
 from adq_edge.core.files import write_together
 from adq_edge.core.records import Record, record
+from adq_edge.datasets.dataset import GOOD
+from adq_edge.decision.inspector import Inspector
+from adq_edge.evaluation.decisions import read_usable_products
 from adq_edge.evaluation.heat_map_sheets import write_comparison_sheet
 from adq_edge.evaluation.paired_run import PairedRun, check_match, run_paired
 from adq_edge.evaluation.scoring import choose_dataset
@@ -23,10 +27,12 @@ from adq_edge.hardware.environment import Environment, read_environment
 from adq_edge.metrics.agreement import (
     Auroc,
     CategoryAgreement,
+    DecisionAgreement,
     Flips,
     ImageAgreement,
     MapAgreement,
     ScoreAgreement,
+    compare_decisions,
     compare_scores,
     count_flips,
     mean_auroc,
@@ -48,8 +54,8 @@ class ComparedEngine:
         model_sha256: hash of the model that the engine was built from.
         precision: number format of the networks.
         runtime: the runtime and its version.
-        threshold: the decision threshold; None if the images are all good or all defective, and none is
-            stored.
+        threshold: the decision threshold; None if each product has its own, or if the images are all good or
+            all defective and none is stored.
         threshold_stored: True if `eval` stored the threshold on this dataset, False if it is the one with the
             highest F1 on the compared images.
     """
@@ -82,12 +88,16 @@ class Comparison(Record):
         pixel_auroc: means over the categories with masks.
         scores: agreement of the scores.
         maps: agreement of the anomaly maps, at the size of the maps.
-        flips: decisions that change, each engine at its own threshold; None if an engine has no threshold.
+        flips: decisions that change, each engine at its own threshold or with its own products; None if an
+            engine has no threshold.
         flips_at_a: decisions that change, both engines at A's threshold; None if A has no threshold.
         images: scores and decisions of every image.
         sheet: the sheet of the worst images; None if no image was selected.
         sheet_images: the images on the sheet, row by row.
         environment: the machine that ran the engines.
+        decisions: agreement of the decisions of products; None if an engine has no products.
+        without_products: why the decisions are those of one threshold for all products; None if they are not,
+            and in older files.
     """
 
     engine_a: ComparedEngine
@@ -104,11 +114,21 @@ class Comparison(Record):
     sheet: Optional[str]
     sheet_images: Tuple[str, ...]
     environment: Environment
+    decisions: Optional[DecisionAgreement] = None
+    without_products: Optional[str] = None
 
     @property
     def flips_left_out(self) -> int:
         """Number of images whose decision flips that are not on the sheet."""
         return sum(image.flips and image.image not in self.sheet_images for image in self.images)
+
+
+def result_file(
+    engine_a: Union[str, Path], engine_b: Union[str, Path], output: Optional[Union[str, Path]] = None
+) -> Path:
+    """Return the result file of two engines; `output` if it is given."""
+    name = f"{Path(engine_a).stem}-vs-{Path(engine_b).stem}.compare.json"
+    return workspace.RESULTS / name if output is None else Path(output)
 
 
 def compare(
@@ -124,6 +144,9 @@ def compare(
     other_model: bool = False,
 ) -> Comparison:
     """Run two engines on the same labeled images and measure how well they agree.
+
+    Decisions are those of each engine with its own products, if both have products, and else at one threshold
+    of each engine for all images.
 
     Args:
         engine_a: the reference, typically FP32.
@@ -145,14 +168,15 @@ def compare(
     """
     if worst < 0:
         raise AdqError(f"{worst} worst images asked for", fix="Give 0 or more")
-    if output is None:
-        output = workspace.RESULTS / f"{Path(engine_a).stem}-vs-{Path(engine_b).stem}.compare.json"
+    output = result_file(engine_a, engine_b, output)
     files = choose_result_files(output, sheet, ".jpg", "sheet", Comparison.kind())
     with load_engine(engine_a, threads=threads) as a, load_engine(engine_b, threads=threads) as b:
         check_match(a, b, other_model)
         dataset = choose_dataset(a, data, categories)
-        measured = run_paired(a, b, dataset)
-        comparison = _summarize(a, b, dataset.root, measured)
+        inspectors, reason = _load_inspectors(a, b)
+        measured = run_paired(a, b, dataset, inspectors)
+        comparison = _summarize(a, b, dataset.root, measured, has_products=inspectors is not None)
+        comparison = dataclasses.replace(comparison, without_products=reason)
         shown = _worst_images(comparison.images, worst)
         if shown:
             sheet_images = tuple(image.image for image in shown)
@@ -167,14 +191,30 @@ def compare(
     return comparison
 
 
-def _summarize(a: Engine, b: Engine, root: Path, measured: PairedRun) -> Comparison:
+def _load_inspectors(a: Engine, b: Engine) -> Tuple[Optional[Tuple[Inspector, Inspector]], Optional[str]]:
+    """Return the inspectors of both engines, or why they have none."""
+    found: List[Inspector] = []
+    reasons: List[str] = []
+    for engine in (a, b):
+        products, problem = read_usable_products(engine)
+        if products is None:
+            command = f"adq-edge fit {shlex.quote(str(engine.path))} --data DIR"
+            reasons.append(problem or f"{engine.path} has no products, learn them: {command}")
+        else:
+            found.append(Inspector(engine, products))
+    return (None, "; ".join(dict.fromkeys(reasons))) if reasons else ((found[0], found[1]), None)
+
+
+def _summarize(a: Engine, b: Engine, root: Path, measured: PairedRun, has_products: bool) -> Comparison:
     labels = measured.labels
     scores_a = np.array([image.score_a for image in measured.images])
     scores_b = np.array([image.score_b for image in measured.images])
     names = [category.name for category in measured.categories]
-    engine_a = _describe(a, root, names, labels, scores_a)
-    engine_b = _describe(b, root, names, labels, scores_b)
-    images = tuple(_decide(image, engine_a.threshold, engine_b.threshold) for image in measured.images)
+    engine_a = _describe(a, root, names, labels, None if has_products else scores_a)
+    engine_b = _describe(b, root, names, labels, None if has_products else scores_b)
+    images = tuple(measured.images)
+    if not has_products:
+        images = tuple(_decide(image, engine_a.threshold, engine_b.threshold) for image in images)
     decisions_a = [image.anomalous_a for image in images]
     return Comparison(
         engine_a=engine_a,
@@ -191,24 +231,25 @@ def _summarize(a: Engine, b: Engine, root: Path, measured: PairedRun) -> Compari
         sheet=None,
         sheet_images=(),
         environment=read_environment(),
+        decisions=compare_decisions(images, GOOD) if has_products else None,
     )
 
 
 def _describe(
-    engine: Engine, root: Path, categories: Sequence[str], labels: Sequence[bool], scores: np.ndarray
+    engine: Engine,
+    root: Path,
+    categories: Sequence[str],
+    labels: Sequence[bool],
+    scores: Optional[np.ndarray],
 ) -> ComparedEngine:
-    """Describe an engine and choose its threshold.
+    """Describe an engine and choose its threshold; without scores it gets none.
 
     The stored threshold is used if it was found on these images, or on this dataset if the images here are
     all good or all defective. Otherwise it is the one with the highest F1 on these images.
     """
-    threshold, data, names = engine.sidecar.threshold, str(root.resolve()), tuple(categories)
-    best = f1_max_threshold(np.array(labels), scores)
-    stored = threshold is not None and threshold.data == data
-    if threshold is not None and best is not None:
-        stored = stored and (threshold.images, threshold.categories) == (len(labels), names)
-    if not stored:
-        threshold = None if best is None else Threshold(*best, len(labels), data, names)
+    threshold, stored = None, False
+    if scores is not None:
+        threshold, stored = _choose_threshold(engine, str(root.resolve()), tuple(categories), labels, scores)
     return ComparedEngine(
         engine=FileReference(str(engine.path), engine.sidecar.engine_sha256),
         model_sha256=engine.sidecar.model.sha256,
@@ -217,6 +258,20 @@ def _describe(
         threshold=threshold,
         threshold_stored=stored,
     )
+
+
+def _choose_threshold(
+    engine: Engine, data: str, names: Tuple[str, ...], labels: Sequence[bool], scores: np.ndarray
+) -> Tuple[Optional[Threshold], bool]:
+    """Return a threshold, and True if it is the stored one."""
+    threshold = engine.sidecar.threshold
+    best = f1_max_threshold(np.array(labels), scores)
+    stored = threshold is not None and threshold.data == data
+    if threshold is not None and best is not None:
+        stored = stored and (threshold.images, threshold.categories) == (len(labels), names)
+    if stored:
+        return threshold, True
+    return None if best is None else Threshold(*best, len(labels), data, names), False
 
 
 def _decide(image: ImageAgreement, a: Optional[Threshold], b: Optional[Threshold]) -> ImageAgreement:

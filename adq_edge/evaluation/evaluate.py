@@ -16,7 +16,8 @@ from adq_edge.core.errors import AdqError, EngineError, ResultError
 from adq_edge.core.files import check_writable, sha256, write_together
 from adq_edge.core.records import Record, record
 from adq_edge.datasets.dataset import GOOD, Dataset
-from adq_edge.decision.inspector import Inspector, Verdict, check_rate
+from adq_edge.decision.arguments import check_rate
+from adq_edge.decision.inspector import Inspector, Verdict
 from adq_edge.evaluation.decision_quality import DecisionQuality
 from adq_edge.evaluation.decisions import JudgedImage, judge_image, measure_decisions, read_usable_products
 from adq_edge.evaluation.labeled_thresholds import (

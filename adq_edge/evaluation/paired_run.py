@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from adq_edge.core.errors import EngineError
 from adq_edge.datasets.dataset import Dataset
-from adq_edge.evaluation.scoring import QualityMeter, score_categories
+from adq_edge.decision.inspector import Inspector, Verdict
+from adq_edge.evaluation.scoring import QualityMeter, ScoredImage, score_categories
 from adq_edge.metrics.agreement import (
     CategoryAgreement,
     ImageAgreement,
@@ -59,8 +60,16 @@ def check_match(a: Engine, b: Engine, other_model: bool) -> None:
         )
 
 
-def run_paired(a: Engine, b: Engine, dataset: Dataset) -> PairedRun:
+def run_paired(
+    a: Engine, b: Engine, dataset: Dataset, inspectors: Optional[Tuple[Inspector, Inspector]] = None
+) -> PairedRun:
     """Run both engines on every test image.
+
+    Args:
+        a: the first engine.
+        b: the second engine.
+        dataset: the labeled images.
+        inspectors: inspectors of both engines, for the verdicts; None for none.
 
     Raises:
         DataError: no test images, or an image or mask that cannot be used.
@@ -88,6 +97,7 @@ def run_paired(a: Engine, b: Engine, dataset: Dataset) -> PairedRun:
                     relative_difference=relative_difference(score_a, score_b),
                     map_difference=difference.largest,
                     map_snr_db=difference.snr_db,
+                    **({} if inspectors is None else _judge(inspectors, image)),
                 )
             )
         quality_a, quality_b = meter_a.compute(), meter_b.compute()
@@ -101,3 +111,27 @@ def run_paired(a: Engine, b: Engine, dataset: Dataset) -> PairedRun:
             )
         )
     return PairedRun(categories, images, labels, maps.compute())
+
+
+def _judge(inspectors: Tuple[Inspector, Inspector], image: ScoredImage) -> Dict[str, Any]:
+    """Return the decisions of both engines as fields of `ImageAgreement`.
+
+    The product has the name of the category, if both engines have it. Otherwise each engine recognizes it.
+    """
+    category, name = image.sample.category, str(image.sample.path)
+    is_product = all(category in one.products.names for one in inspectors)
+    a, b = (
+        one.judge(output, image.batch, image.image_size, name, one.index_of(category) if is_product else None)
+        for one, output in zip(inspectors, image.outputs)
+    )
+    is_unknown = Verdict.UNKNOWN_PRODUCT in (a.verdict, b.verdict)
+    same = a.product == b.product and not is_unknown
+    return {
+        "anomalous_a": a.verdict is not Verdict.GOOD,
+        "anomalous_b": b.verdict is not Verdict.GOOD,
+        "product": a.product if same else None,
+        "p_value_a": a.p_value if same else None,
+        "p_value_b": b.p_value if same else None,
+        "verdict_a": a.verdict.value,
+        "verdict_b": b.verdict.value,
+    }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -108,6 +108,12 @@ class ImageAgreement:
         anomalous_a: A's decision at its own threshold; None without a threshold.
         anomalous_b: B's decision at its own threshold; None without a threshold.
         anomalous_b_at_a: B's decision at A's threshold; None without a threshold.
+        product: the product that judged the image; None without products, and if the two engines recognized
+            different ones.
+        p_value_a: share of the product's good images that score as high or higher in A; None without product.
+        p_value_b: the same for B.
+        verdict_a: A's verdict; None without products.
+        verdict_b: B's verdict; None without products.
     """
 
     image: str
@@ -121,6 +127,11 @@ class ImageAgreement:
     anomalous_a: Optional[bool] = None
     anomalous_b: Optional[bool] = None
     anomalous_b_at_a: Optional[bool] = None
+    product: Optional[str] = None
+    p_value_a: Optional[float] = None
+    p_value_b: Optional[float] = None
+    verdict_a: Optional[str] = None
+    verdict_b: Optional[str] = None
 
     @property
     def flips_own(self) -> bool:
@@ -130,12 +141,44 @@ class ImageAgreement:
     @property
     def flips_at_a(self) -> bool:
         """True if the decision flips, both engines at A's threshold."""
-        return self.anomalous_b_at_a != self.anomalous_a
+        return self.anomalous_b_at_a not in (None, self.anomalous_a) and self.anomalous_a is not None
 
     @property
     def flips(self) -> bool:
         """True if the decision flips at either choice of thresholds."""
         return self.flips_own or self.flips_at_a
+
+
+@dataclasses.dataclass(frozen=True)
+class ProductAgreement:
+    """Agreement of two engines' decisions on the images of one product, each at its own threshold.
+
+    Attributes:
+        product: the category, which has the product's name where there is such a product.
+        images: number of test images.
+        flips: verdicts that change between `good` and any other.
+        now_rejected: number of these that only B rejects.
+        spearman: rank correlation of the p-values, -1 to 1; None if those of an engine are all equal.
+    """
+
+    product: str
+    images: int
+    flips: Flips
+    now_rejected: int
+    spearman: Optional[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class DecisionAgreement:
+    """Agreement of two engines' decisions, each with its own products.
+
+    Attributes:
+        products: agreement on each product.
+        total: agreement on all images.
+    """
+
+    products: Tuple[ProductAgreement, ...]
+    total: ProductAgreement
 
 
 class MapDifference(NamedTuple):
@@ -178,6 +221,34 @@ def count_flips(
         return None
     flipped = [(label, a) for label, a, b in zip(labels, decisions_a, decisions_b) if a != b]
     return Flips(len(flipped), sum(label == a for label, a in flipped))
+
+
+def compare_decisions(images: Sequence[ImageAgreement], good: str) -> DecisionAgreement:
+    """Return the agreement of two engines' verdicts and p-values, for each category and for all images.
+
+    Args:
+        images: images with verdicts, at least one.
+        good: the kind of defect of a normal image.
+    """
+    groups: Dict[str, List[ImageAgreement]] = {}
+    for image in images:
+        groups.setdefault(image.category, []).append(image)
+    products = tuple(_compare_product(name, group, good) for name, group in groups.items())
+    return DecisionAgreement(products, _compare_product("all", images, good))
+
+
+def _compare_product(name: str, images: Sequence[ImageAgreement], good: str) -> ProductAgreement:
+    flipped = [image for image in images if image.flips_own]
+    mistakes = sum((image.defect != good) == image.anomalous_a for image in flipped)
+    pairs = [(one.p_value_a, one.p_value_b) for one in images if None not in (one.p_value_a, one.p_value_b)]
+    values = np.array(pairs, np.float64).reshape(-1, 2)
+    return ProductAgreement(
+        product=name,
+        images=len(images),
+        flips=Flips(len(flipped), mistakes),
+        now_rejected=sum(image.anomalous_b is True for image in flipped),
+        spearman=spearman(values[:, 0], values[:, 1]) if len(values) else None,
+    )
 
 
 def compare_scores(scores_a: np.ndarray, scores_b: np.ndarray) -> ScoreAgreement:

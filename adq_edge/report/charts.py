@@ -49,6 +49,25 @@ def bubble_charts(devices: Sequence[Device]) -> Iterator[Chart]:
         )
 
 
+def cost_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
+    """Yield missed defects over false rejects at every threshold, of the products of each engine."""
+    for evaluation in evaluations:
+        if evaluation.decisions is None:
+            continue
+        shown = [one for one in evaluation.decisions.products if len(one.cost_curve) > 1][:_MOST_SERIES]
+        curves = []
+        for number, one in enumerate(shown):
+            good, defective = one.errors.false_rejects.total, one.errors.missed_defects.total
+            points = [
+                (100 * point.false_rejects / good, 100 * point.missed_defects / defective)
+                for point in one.cost_curve
+            ]
+            curves.append(Curve(one.name, f"part{number}", number, points))
+        if curves:
+            title = f"Thresholds of {file_name(evaluation.engine.name)}"
+            yield curve_chart(title, "false rejects, %", "missed defects, %", curves)
+
+
 def _named_entries(device: Device) -> Iterator[Tuple[str, Entry]]:
     """Yield each engine of a device with a name that no other has."""
     return zip(distinct_names(device.entries), device.entries)

@@ -15,7 +15,7 @@ from adq_edge.report.render.csv import csv_text
 from adq_edge.report.render.html import page
 from adq_edge.report.render.markdown import markdown
 from adq_edge.report.table import Table
-from adq_edge.report.tables import bench, comparison, environment, estimate, headline, quality
+from adq_edge.report.tables import bench, comparison, decisions, environment, estimate, headline, quality
 
 _GENERATOR = b'<meta name="generator" content="adq-edge'
 
@@ -91,7 +91,10 @@ def _all_tables(collection: Collection, devices: Sequence[Device]) -> List[Table
         environment.caution_table(entries),
         quality.quality_table(collection.evaluations),
         quality.categories_table(collection.evaluations),
+        decisions.products_table(collection.evaluations),
+        decisions.recognition_table(collection.evaluations),
         comparison.agreements_table(collection.comparisons),
+        comparison.flips_table(collection.comparisons),
         bench.latency_table(entries),
         bench.stages_table(entries),
         bench.throughput_table(entries),

@@ -99,6 +99,13 @@ def _sections(
 
     bubbles, estimates = charts.bubble_charts(devices), charts.estimate_charts(collection.estimates)
     yield section("quality", "Quality, speed and size", bubbles, ["quality", "agreement"], ["categories"])
+    yield section(
+        "decisions",
+        "Decisions of each product",
+        charts.cost_charts(collection.evaluations),
+        ["decisions", "flips"],
+        ["recognition"],
+    )
     if collection.runs or collection.evaluations:
         sheets = tuple(embed_sheets(collection.sheets))
         yield Section("heat-maps", "Heat maps", sheets=sheets, hint="" if sheets else _NO_SHEETS)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from adq_edge.core.text import decibels
 from adq_edge.evaluation.compare import ComparedEngine, Comparison
-from adq_edge.metrics.agreement import Auroc, Flips
-from adq_edge.report.table import Column, Field, Table, Value, tabulate, text
+from adq_edge.metrics.agreement import Auroc, Flips, ProductAgreement
+from adq_edge.report.table import Column, Field, Table, Value, part, tabulate, text
 from adq_edge.report.tables.quality import explain_gaps, file_name
 
 
@@ -24,14 +24,63 @@ def agreement_table(comparison: Comparison) -> Table:
         ("map difference, mean", f"{maps.mean_difference:.4g}"),
         ("map SNR, all images", decibels(maps.snr_db)),
         ("map SNR, median image", decibels(maps.median_snr_db)),
-        ("threshold of A", _threshold(comparison.engine_a)),
-        ("threshold of B", _threshold(comparison.engine_b)),
-        ("decisions that flip, own thresholds", _flips(comparison.flips)),
-        ("decisions that flip, A's threshold for both", _flips(comparison.flips_at_a)),
     )
+    if comparison.decisions is None:
+        rows += (
+            ("threshold of A", _threshold(comparison.engine_a)),
+            ("threshold of B", _threshold(comparison.engine_b)),
+            ("decisions that flip, own thresholds", _flips(comparison.flips)),
+            ("decisions that flip, A's threshold for both", _flips(comparison.flips_at_a)),
+        )
+    else:
+        rows += (("decisions that flip, own products", _flips(comparison.flips)),)
     sides = (("A", comparison.engine_a), ("B", comparison.engine_b))
     notes = tuple(f"{letter}: {side.engine.name}, {side.precision}, {side.runtime}" for letter, side in sides)
+    if comparison.without_products is not None:
+        notes += (
+            "Each engine has one threshold for all products, which says little about decisions on a line: "
+            f"{comparison.without_products}",
+        )
     return Table("agreement of B with A", (text("measure"), Column("value")), rows, notes, rules=(4, 8))
+
+
+_DECISIONS: Tuple[Field[ProductAgreement], ...] = (
+    (text("product"), lambda item: item.product),
+    (Column("images"), lambda item: item.images),
+    (Column("verdicts that flip"), lambda item: item.flips.count),
+    (Column("only B rejects"), lambda item: item.now_rejected),
+    (Column("only A rejects"), lambda item: item.flips.count - item.now_rejected),
+    (Column("now wrong"), lambda item: item.flips.mistakes),
+    (Column("p-value rank correlation", spec=".4f"), lambda item: item.spearman),
+)
+
+
+def decisions_tables(comparison: Comparison) -> List[Table]:
+    """Return how far the decisions agree, one product a row; no table without products."""
+    if comparison.decisions is None:
+        return []
+    products = comparison.decisions.products
+    note = "Each engine judges with its own products, at the thresholds in force."
+    rows = (*products, comparison.decisions.total)
+    return [tabulate("decisions of B and A", _DECISIONS, rows, [note], rules=(len(products) - 1,))]
+
+
+def flips_table(comparisons: Sequence[Comparison]) -> Table:
+    """Return how far the decisions of pairs of engines agree, one product a row."""
+    items = [
+        (comparison, product)
+        for comparison in comparisons
+        if comparison.decisions is not None
+        for product in (*comparison.decisions.products, comparison.decisions.total)
+    ]
+    of_pair: List[Field[Tuple[Comparison, ProductAgreement]]] = part(lambda pair: pair[1], _DECISIONS)
+    fields = [
+        (text("engine B"), lambda pair: file_name(pair[0].engine_b.engine.name)),
+        (text("reference A"), lambda pair: file_name(pair[0].engine_a.engine.name)),
+        *of_pair,
+    ]
+    note = "Each engine judges with its own products, at the thresholds in force."
+    return tabulate("Decisions that flip", fields, items, [note], key="flips")
 
 
 def auroc_table(comparison: Comparison) -> Table:
@@ -69,7 +118,10 @@ _AGREEMENT: Tuple[Field[Comparison], ...] = (
 
 def agreements_table(comparisons: Sequence[Comparison]) -> Table:
     """Return how far pairs of engines agree, one pair a row."""
-    note = "Score bias: median of (B - A) / A. Decisions: each engine at its own threshold."
+    note = (
+        "Score bias: median of (B - A) / A. Decisions: each engine with its own products, or without them "
+        "at its own threshold."
+    )
     return tabulate("Agreement of engines of one model", _AGREEMENT, comparisons, [note], key="agreement")
 
 
