@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import List, Sequence
 
 import cv2
@@ -57,9 +58,11 @@ class Recognizer:
 
     def recognize(self, embedding: np.ndarray) -> Recognized:
         """Return the product on the image with this embedding, float32 `[D]`."""
-        distances = np.sqrt(np.square(self._means - embedding).sum(axis=1))
+        squares = self._means - embedding
+        squares *= squares
+        distances = squares.sum(axis=1)  # squared
         nearest = int(distances.argmin())
-        return Recognized(nearest, float(distances[nearest] / self._bounds[nearest]))
+        return Recognized(nearest, math.sqrt(distances[nearest]) / float(self._bounds[nearest]))
 
     def relative_distance(self, index: int, embedding: np.ndarray) -> Recognized:
         """Return how far the image with this embedding is from a given product."""
