@@ -78,10 +78,10 @@ def evaluate(
 def _next_step(result: Evaluation) -> Union[str, Tuple[object, ...]]:
     """Return the next command, or what a threshold needs that was not stored."""
     from adq_edge.artifacts.sidecar import read_sidecar
-    from adq_edge.evaluation.useless_thresholds import find_useless_thresholds
+    from adq_edge.evaluation.useless_thresholds import is_fit_needed
 
     engine = result.engine.name
-    if find_useless_thresholds(result) or result.unused_products is not None:
+    if is_fit_needed(result) or result.unused_products is not None:
         return ("fit", engine, "--data", result.data)
     if result.not_stored is None or result.decisions is not None:
         return ("bench", engine)

@@ -38,7 +38,7 @@ class ProductQuality:
         presorted_bad: PB2, share of defective images found at 2 % false rejects, 0 to 1.
         aupimo: see `AupimoMeter`, 0 to 1; needs masks.
         seg_f1: F1 of the pixels above the map's threshold, 0 to 1; needs masks.
-        cost_curve: errors at other thresholds.
+        cost_curve: errors at other thresholds; an image is rejected if its score reaches the threshold.
     """
 
     category: str
@@ -67,6 +67,16 @@ class ProductQuality:
         if self.product == self.category:
             return self.category
         return f"{self.category}: {self.product or 'unknown product'}"
+
+    def check(self) -> None:
+        """Raise a ValueError if a number is impossible."""
+        areas = (self.image_auroc, self.pixel_auroc, self.aupro, self.aupimo, self.seg_f1)
+        _check_shares(*areas, self.presorted_good, self.presorted_bad, self.target)
+        _check_errors(self.errors)
+        good, defective = self.errors.false_rejects.total, self.errors.missed_defects.total
+        for point in self.cost_curve:
+            if not (0 <= point.false_rejects <= good and 0 <= point.missed_defects <= defective):
+                raise ValueError("holds a cost curve with more errors than images")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,3 +154,31 @@ class DecisionQuality:
     cannot_judge: Tuple[str, ...]
     recognition: RecognitionQuality
     notes: Tuple[str, ...]
+
+    def check(self) -> None:
+        """Raise a ValueError if a number is impossible."""
+        areas = (self.image_auroc, self.pixel_auroc, self.aupro, self.aupimo, self.seg_f1)
+        _check_shares(*areas, self.presorted_good, self.presorted_bad)
+        _check_shares(self.false_reject_rate, self.missed_defect_rate)
+        _check_errors(self.errors)
+        found = self.recognition
+        for rate in (found.accuracy, found.unknown_good, found.unknown_defective, found.unknown_found):
+            _check_rate(rate)
+        for product in self.products:
+            product.check()
+
+
+def _check_errors(errors: OperatingPoint) -> None:
+    for rate in (errors.false_rejects, errors.missed_defects):
+        _check_rate(rate)
+
+
+def _check_rate(rate: CountedRate) -> None:
+    if not 0 <= rate.count <= rate.total:
+        raise ValueError("holds more errors than images")
+    _check_shares(rate.low, rate.high)
+
+
+def _check_shares(*values: Optional[float]) -> None:
+    if not all(value is None or 0.0 <= value <= 1.0 for value in values):
+        raise ValueError("holds a rate or an area under a curve that is not 0 to 1")

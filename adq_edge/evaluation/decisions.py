@@ -128,6 +128,7 @@ def measure_decisions(
     def mean(name: str) -> Optional[float]:
         return mean_of_measured([getattr(one, name) for one in products])
 
+    recognition = measure_recognition(judged, inspector.products.names)
     return DecisionQuality(
         products=products,
         image_auroc=mean("image_auroc"),
@@ -141,8 +142,8 @@ def measure_decisions(
         missed_defect_rate=mean_of_measured([one.errors.missed_defects.rate for one in products]),
         errors=count_errors(*_labels_and_rejects(judged)),
         cannot_judge=tuple(one.image for one in judged if one.verdict is Verdict.CANNOT_JUDGE),
-        recognition=measure_recognition(judged, inspector.products.names),
-        notes=(*notes, *_find_cautions(products)),
+        recognition=recognition,
+        notes=(*notes, *_find_cautions(products), *_describe_unknown(recognition)),
     )
 
 
@@ -290,3 +291,13 @@ def _find_cautions(products: Sequence[ProductQuality]) -> Iterator[str]:
     if any(one.cannot_judge for one in products):
         count = sum(one.cannot_judge for one in products)
         yield f"{count} of the images cannot be judged: they count as rejected, and are left out of the AUROC"
+
+
+def _describe_unknown(recognition: RecognitionQuality) -> Iterator[str]:
+    """Yield what `predict` would reject besides: good images that it does not recognize."""
+    unknown = recognition.unknown_good
+    if unknown.count:
+        yield (
+            f"{unknown.count} of {unknown.total} good images are an unknown product for predict without "
+            "--product; here they are judged as their own product"
+        )

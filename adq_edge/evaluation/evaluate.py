@@ -112,6 +112,8 @@ class Evaluation(Record):
             areas += [category.image_auroc, category.pixel_auroc, category.aupro]
         if not all(area is None or 0.0 <= area <= 1.0 for area in areas):
             raise ValueError("holds an area under a curve that is not 0 to 1")
+        if self.decisions is not None:
+            self.decisions.check()
 
 
 class _Measured(NamedTuple):

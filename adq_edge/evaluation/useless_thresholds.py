@@ -1,11 +1,12 @@
-"""Finds thresholds that reject most good images of a category: good parts would be scrapped."""
+"""Finds thresholds that reject most good images or pass every defective one."""
 
 from __future__ import annotations
 
 import collections
 import shlex
-from typing import List
+from typing import Iterator, List
 
+from adq_edge.core.options import ThresholdRule
 from adq_edge.datasets.dataset import GOOD
 from adq_edge.evaluation.decision_quality import ProductQuality
 from adq_edge.evaluation.evaluate import Evaluation
@@ -15,9 +16,9 @@ MANY = 0.5
 
 
 def find_useless_thresholds(evaluation: Evaluation) -> List[str]:
-    """Return a warning for each category whose good images are mostly rejected at the threshold in force."""
+    """Return a warning for each category or product whose threshold in force is useless."""
     if evaluation.decisions is not None:
-        return [_describe_product(one) for one in evaluation.decisions.products if _is_useless(one)]
+        return [line for one in evaluation.decisions.products for line in _describe_product(one)]
     if evaluation.threshold is None or evaluation.not_stored is not None:
         return []
     good = [score for score in evaluation.scores if score.defect == GOOD]
@@ -32,22 +33,37 @@ def find_useless_thresholds(evaluation: Evaluation) -> List[str]:
     ]
 
 
+def is_fit_needed(evaluation: Evaluation) -> bool:
+    """Return True if a threshold rejects most good images, and good images can give a better one."""
+    if evaluation.decisions is None:
+        return bool(find_useless_thresholds(evaluation))
+    products = evaluation.decisions.products
+    return any(_rejects_good(one) and one.rule is ThresholdRule.FALSE_REJECTS for one in products)
+
+
 def fit_command(evaluation: Evaluation) -> str:
     """Return the command that learns the products of an engine."""
     return " ".join(["adq-edge fit", *map(shlex.quote, (evaluation.engine.name, "--data", evaluation.data))])
 
 
-def _is_useless(product: ProductQuality) -> bool:
+def _rejects_good(product: ProductQuality) -> bool:
     rate = product.errors.false_rejects.rate
     return product.product is not None and rate is not None and rate > MANY
 
 
-def _describe_product(product: ProductQuality) -> str:
-    rejects = product.errors.false_rejects
-    return (
-        f"WARNING: {_count(rejects.count, rejects.total)} good images of {product.name} are rejected at its "
-        "threshold. Do not use it: fit the product again with good images like these"
-    )
+def _describe_product(product: ProductQuality) -> Iterator[str]:
+    rejects, missed = product.errors.false_rejects, product.errors.missed_defects
+    if _rejects_good(product):
+        remedy = "Fit the product again with good images like these"
+        if product.rule is not ThresholdRule.FALSE_REJECTS:
+            remedy = "Its scores separate good from defective images too little for this choice"
+        count = _count(rejects.count, rejects.total)
+        yield f"WARNING: {count} good images of {product.name} are rejected at its threshold. {remedy}"
+    if missed.total and missed.count == missed.total:
+        yield (
+            f"WARNING: {_count(missed.count, missed.total)} defective images of {product.name} pass at its "
+            "threshold. Allow more false rejects, or leave out good images that look defective: fit --clean"
+        )
 
 
 def _count(number: int, total: int) -> str:

@@ -9,6 +9,7 @@ from typing import Callable, Dict, Hashable, Iterator, List, Optional, Sequence,
 from adq_edge.benchmark.records import Throughput
 from adq_edge.core.options import Precision
 from adq_edge.core.text import number_of
+from adq_edge.evaluation.decision_quality import ProductQuality
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.hardware.telemetry.recording import Recording, Series
 from adq_edge.report.merge import data_key
@@ -54,7 +55,7 @@ def cost_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
     for evaluation in evaluations:
         if evaluation.decisions is None:
             continue
-        shown = [one for one in evaluation.decisions.products if len(one.cost_curve) > 1][:_MOST_SERIES]
+        shown = [one for one in evaluation.decisions.products if _has_curve(one)][:_MOST_SERIES]
         curves = []
         for number, one in enumerate(shown):
             good, defective = one.errors.false_rejects.total, one.errors.missed_defects.total
@@ -66,6 +67,11 @@ def cost_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
         if curves:
             title = f"Thresholds of {file_name(evaluation.engine.name)}"
             yield curve_chart(title, "false rejects, %", "missed defects, %", curves)
+
+
+def _has_curve(product: ProductQuality) -> bool:
+    totals = product.errors.false_rejects.total, product.errors.missed_defects.total
+    return len(product.cost_curve) > 1 and all(totals)
 
 
 def _named_entries(device: Device) -> Iterator[Tuple[str, Entry]]:

@@ -28,7 +28,7 @@ from adq_edge.artifacts.products import (
 )
 from adq_edge.artifacts.sidecar import read_sidecar
 from adq_edge.cli import app
-from adq_edge.core.errors import AdqError, EngineError
+from adq_edge.core.errors import AdqError, EngineError, ResultError
 from adq_edge.core.files import sha256
 from adq_edge.core.options import ThresholdRule
 from adq_edge.decision.inspector import load_inspector
@@ -228,7 +228,8 @@ def test_threshold_by_f1_is_stored_and_said_to_be_judged_on_the_same_images(
     assert counts(result) == {"bolt": (0, 5, 1, 4), "nut": (1, 3, 1, 2)}
     assert (bolt.rule, bolt.chosen_on_test_images, bolt.target) == (ThresholdRule.F1, True, None)
     assert bolt.seg_f1 == pytest.approx(2 * 192 / (2 * 192 + 64))
-    caution, kept = sorted(result.decisions.notes)
+    unknown, caution, kept = sorted(result.decisions.notes)
+    assert unknown.startswith("1 of 8 good images are an unknown product for predict without --product")
     assert caution.startswith("CAUTION: the thresholds of these products were chosen on the images")
     assert caution.endswith(": bolt")
     assert kept == (  # each of its images above the lowest score is better called defective
@@ -362,11 +363,9 @@ def test_command_shows_the_decisions_within_80_columns(engine: Path, data: Path,
     assert shown.stderr.splitlines()[-2:] == [f"result: {output}", f"next: adq-edge bench {engine}"]
     titles = ("decisions at the thresholds in force", "recognition of products")
     assert all(title in shown.stdout for title in titles)
-    for width in (60, 80):
-        for table in decision_tables(Evaluation.read(output)):
-            lines = table_text(table, width).splitlines()
-            assert all(len(line) <= width for line in lines)
-            assert all(any(name in line for line in lines) for name in ("bolt", "nut"))
+    scores, errors, _, recognition = decision_tables(Evaluation.read(output))
+    for table in (scores, errors, recognition):  # side by side: one block
+        assert table_text(table, 80).count("\u250f") == 1
     bad = CliRunner().invoke(app, [*command[:-1], "many"])
     assert "'many' is not a share" in bad.stderr
 
@@ -380,6 +379,41 @@ def test_threshold_that_rejects_a_product_is_shouted_at(engine: Path, data: Path
         "all 3 good images of nut",
     ]
     assert f"next: adq-edge fit {engine}" in shown.stderr
+
+
+def test_threshold_that_passes_every_defect_is_shouted_at(engine: Path, data: Path, tmp_path: Path):
+    command = ["eval", str(fit(engine, shift=50.0)), "--data", str(data), "-o", str(tmp_path / "r.json")]
+    shown = CliRunner().invoke(app, command)
+    warnings = [line for line in shown.stderr.splitlines() if "WARNING" in line]
+    assert [line.split("WARNING: ")[1].split(" pass")[0] for line in warnings] == [
+        "all 4 defective images of bolt",
+        "all 2 defective images of nut",
+    ]
+    assert f"next: adq-edge bench {engine}" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("errors", "false_rejects", "count"), 15),
+        (("products", 0, "errors", "missed_defects", "low"), -0.1),
+        (("products", 0, "cost_curve", 0, "false_rejects"), 10**6),
+        (("products", 0, "image_auroc"), 1.5),
+        (("recognition", "accuracy", "total"), 1),
+    ],
+)
+def test_result_with_impossible_decisions_is_refused(
+    engine: Path, data: Path, tmp_path: Path, path: Sequence[object], value: object
+):
+    evaluate(fit(engine), data, output=tmp_path / "r.json")
+    document = json.loads((tmp_path / "r.json").read_text())
+    place = document["decisions"]
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    (tmp_path / "r.json").write_text(json.dumps(document))
+    with pytest.raises(ResultError, match="holds"):
+        Evaluation.read(tmp_path / "r.json")
 
 
 def test_report_has_the_decisions_of_engines_with_products(engine: Path, data: Path, tmp_path: Path):

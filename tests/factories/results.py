@@ -22,13 +22,23 @@ from adq_edge.benchmark.records import (
     Throughput,
 )
 from adq_edge.benchmark.results import BenchmarkReport, Interference, Settings
+from adq_edge.core.options import ThresholdRule
 from adq_edge.core.records import write_json
+from adq_edge.evaluation.decision_quality import (
+    DecisionQuality,
+    ProductQuality,
+    RecognitionCount,
+    RecognitionQuality,
+)
 from adq_edge.evaluation.evaluate import Evaluation, ImageScore
 from adq_edge.evaluation.scoring import CategoryQuality
 from adq_edge.hardware.board_state import BoardState
 from adq_edge.hardware.environment import Environment
 from adq_edge.hardware.power import PowerMode
 from adq_edge.hardware.telemetry.recording import Energy, Recording, Series
+from adq_edge.metrics.cost import CostPoint
+from adq_edge.metrics.intervals import count_rate
+from adq_edge.metrics.operating_point import OperatingPoint
 
 PC = Environment(
     cpu="AMD EPYC 9654 96-Core Processor",
@@ -250,6 +260,29 @@ def bench_report(
     )
 
 
+def decisions() -> DecisionQuality:
+    """Make the quality of the decisions of two products."""
+    errors = OperatingPoint(count_rate(1, 18), count_rate(3, 12))
+    curve = (CostPoint(2.5, 0, 5), CostPoint(1.5, 2, 1))
+    measures = (0.91, 0.93, 0.52, 0.44)
+    products = tuple(
+        ProductQuality(
+            name, name, 30, 12, 0, 0.99, 0.98, 0.93, 2.1, ThresholdRule.FALSE_REJECTS,
+            "at most 1 % of good parts rejected, from 240 good images", False, 0.01, errors, *measures, curve,
+        )
+        for name in ("screw", "tile")
+    )  # fmt: skip
+    total = OperatingPoint(count_rate(2, 36), count_rate(6, 24))
+    counts = (
+        RecognitionCount("screw", "screw", 18, 12, 0, 1),
+        RecognitionCount("tile", "tile", 18, 12, 0, 0),
+    )
+    none = count_rate(0, 0)
+    recognition = RecognitionQuality(count_rate(60, 60), count_rate(0, 36), count_rate(1, 24), none, counts)
+    areas = (0.99, 0.98, 0.93)
+    return DecisionQuality(products, *areas, *measures, 1 / 18, 0.25, total, (), recognition, ("a note",))
+
+
 def evaluation(
     item: EngineBenchmark, environment: Environment = PC, auroc: Optional[float] = None
 ) -> Evaluation:
@@ -278,6 +311,7 @@ def evaluation(
         f1=0.95,
         scores=scores,
         environment=environment,
+        decisions=decisions(),
     )
 
 

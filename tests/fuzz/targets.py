@@ -52,6 +52,7 @@ def write_samples(folder: Path, bundle: Path) -> None:
     from adq_edge.models.teacher import DEMO_TEACHER
     from adq_edge.quantization.calibration_cache import CalibrationAlgorithm, write_calibration_cache
     from factories import results as make
+    from factories.comparison import comparison
     from factories.images import write_dataset
     from factories.telemetry import TRANSCRIPTS
 
@@ -59,6 +60,7 @@ def write_samples(folder: Path, bundle: Path) -> None:
     shutil.copy(bundle.parents[1] / "parts.pt", folder / "bundle" / "parts.pt")
     build(folder / "bundle" / "parts", folder / "engine" / "e.onnx", precision=Precision.INT8)
     make.write_customer(folder / "results")
+    comparison().write(folder / "results" / "a-vs-b.compare.json")
     write_dataset(folder / "data" / "parts", categories=1)
     _write_visa(folder)
     texts = folder / "text"

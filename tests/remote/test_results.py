@@ -126,7 +126,7 @@ def with_unsafe_texts(value: Any, kept: Tuple[str, ...]) -> Any:
 def test_texts_of_a_board_are_shown_without_control_characters_and_markup(
     files: Dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    kept = ("schema", "name", "model_sha256", "offline_end", "sha256", "product", "status", "state")
+    kept = ("schema", "name", "model_sha256", "offline_end", "sha256", "product", "status", "state", "rule")
     unsafe = {
         name: json.dumps(with_unsafe_texts(json.loads(content), kept)).encode()
         for name, content in files.items()

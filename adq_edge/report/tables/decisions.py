@@ -14,6 +14,7 @@ from adq_edge.evaluation.decision_quality import (
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.evaluation.useless_thresholds import find_useless_thresholds
 from adq_edge.metrics.intervals import CountedRate
+from adq_edge.metrics.operating_point import OperatingPoint
 from adq_edge.report.table import Column, Field, Kind, Table, Value, part, prose, tabulate, text
 from adq_edge.report.tables.quality import explain_gaps, file_name
 
@@ -127,11 +128,14 @@ def _in_turns(first: Iterable[Value], second: Iterable[Value]) -> Tuple[Value, .
 
 
 def _errors_table(evaluation: Evaluation, decisions: DecisionQuality) -> Table:
-    fields: Tuple[Field[ProductQuality], ...] = ((text("product"), lambda item: item.name), *_ERRORS)
-    table = tabulate("decisions at the thresholds in force", fields, decisions.products)
-    rejects, missed = decisions.errors.false_rejects, decisions.errors.missed_defects
-    total = ("all", *(rejects.total, rejects.count, _percent(rejects)))
-    row: Tuple[Value, ...] = (*total, missed.total, missed.count, _percent(missed))
+    """Return the errors, with counts and totals in one column so that they fit a terminal."""
+    columns = (
+        text("product"),
+        *(Column("false rejects"), Column("false rejects", "%", ".1f", Kind.INTERVAL)),
+        *(Column("missed defects"), Column("missed defects", "%", ".1f", Kind.INTERVAL)),
+    )
+    pairs = [(one.name, one.errors) for one in decisions.products]
+    rows = tuple((name, *_errors(errors)) for name, errors in (*pairs, ("all", decisions.errors)))
     rates = [
         f"{name} {100 * rate:.1f} %"
         for name, rate in (
@@ -142,7 +146,16 @@ def _errors_table(evaluation: Evaluation, decisions: DecisionQuality) -> Table:
     ]
     means = (f"mean over the products: {', '.join(rates)}",) if rates else ()
     notes = (*means, *find_useless_thresholds(evaluation), *decisions.notes)
-    return Table(table.title, table.columns, (*table.rows, row), notes, (len(table.rows) - 1,))
+    return Table("decisions at the thresholds in force", columns, rows, notes, (len(pairs) - 1,))
+
+
+def _errors(errors: OperatingPoint) -> Tuple[Value, ...]:
+    found = [(rate, _percent(rate)) for rate in (errors.false_rejects, errors.missed_defects)]
+    return tuple(
+        value
+        for rate, interval in found
+        for value in (f"{rate.count} of {rate.total}" if rate.total else None, interval)
+    )
 
 
 def _thresholds_table(decisions: DecisionQuality) -> Table:
@@ -166,7 +179,7 @@ def _recognition_table(engines: Sequence[Tuple[str, RecognitionQuality]]) -> Tab
     columns = (
         text("category"),
         *(Column("images"), Column("recognized"), text("mistaken for")),
-        *(Column("good"), Column("good: unknown"), Column("defective"), Column("defective: unknown")),
+        *(Column("unknown, good"), Column("unknown, defective")),
     )
     named = any(name for name, _ in engines)
     rows: List[Tuple[Value, ...]] = []
@@ -188,9 +201,9 @@ def _recognition_table(engines: Sequence[Tuple[str, RecognitionQuality]]) -> Tab
 def _recognized(category: str, counts: Sequence[RecognitionCount]) -> Tuple[Value, ...]:
     right = sum(one.good + one.defective for one in counts if one.product == category)
     wrong = [f"{one.product} {one.good + one.defective}" for one in counts if one.product != category]
-    good, defective = sum(one.good for one in counts), sum(one.defective for one in counts)
+    images = sum(one.good + one.defective for one in counts)
     unknown = sum(one.unknown_good for one in counts), sum(one.unknown_defective for one in counts)
-    return (good + defective, right, ", ".join(wrong) or "-", good, unknown[0], defective, unknown[1])
+    return (images, right, ", ".join(wrong) or "-", *unknown)
 
 
 def _summary(recognition: RecognitionQuality) -> str:

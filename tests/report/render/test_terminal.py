@@ -27,7 +27,8 @@ from adq_edge.report.render.terminal import table_text
 from adq_edge.report.table import Column, Kind, Table, prose, text
 from adq_edge.report.tables.analysis import layer_table
 from adq_edge.report.tables.bench import bench_tables
-from adq_edge.report.tables.comparison import agreement_table, auroc_table
+from adq_edge.report.tables.comparison import agreement_table, auroc_table, decisions_tables
+from adq_edge.report.tables.decisions import decision_tables
 from adq_edge.report.tables.headline import summary_table
 from adq_edge.report.tables.quality import evaluation_table
 from factories import results as make
@@ -109,6 +110,8 @@ def every_table() -> List[Table]:
         layer_table(analysis()),
         auroc_table(compared),
         agreement_table(compared),
+        *decisions_tables(compared),
+        *decision_tables(evaluation),
         evaluation_table(evaluation),
         summary_table(entries, "quick run"),
     ]
