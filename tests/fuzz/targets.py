@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import random
 import shutil
 import zlib
 from pathlib import Path
-from typing import Callable, Dict, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
-from fuzz.mutations import mutate_archive, mutate_bytes, mutate_json
+from fuzz.mutations import find_places, mutate_archive, mutate_bytes, mutate_json
 from fuzz.torch_files import mutate_torch_file
 from fuzz.trainings import resume_qat, resume_training, write_trainings
 
@@ -76,7 +77,19 @@ def write_samples(folder: Path, bundle: Path) -> None:
     recording = make.engine("int8", board=make.recording(2.0))
     make.write(folder / "recording", make.bench_report([recording]), evaluated=False)
     write_rounding_key(folder / "bundle" / "parts")
+    _write_products(folder / "products")
     write_trainings(folder / "training", folder / "data" / "parts")
+
+
+def _write_products(folder: Path) -> None:
+    from adq_edge.artifacts.products import EvidenceKind, products_path
+    from adq_edge.core.files import sha256
+    from factories.decisions import products_of, random_product, write_scaled_engine
+
+    engine = write_scaled_engine(folder / "e.onnx")
+    kinds = tuple(EvidenceKind)
+    products = [random_product("bolt", 1, kinds=kinds), random_product("nut", 2, images=6)]
+    products_of(sha256(engine), *products).write(products_path(engine))
 
 
 def _write_visa(folder: Path) -> None:
@@ -116,12 +129,49 @@ def targets(samples: Path) -> Dict[str, Target]:
         "plan": Target(("text/plan.json",), mutate_json, _plan, "text"),
         "study": Target(("text/study.json",), mutate_json, _study, "text"),
         "recording": Target(_names(samples, "recording", "*.json"), mutate_json, _report, "recording"),
+        "products": Target(("products/e.onnx.products",), mutate_products, _products, "products"),
         "teacher": Target(("teacher/teacher.pth",), mutate_torch_file, _teacher, "teacher"),
         "training": Target(("training/training.pt",), mutate_torch_file, resume_training, "training"),
         "qat": Target(("training/qat.pt",), mutate_torch_file, resume_qat, "training"),
     }
     wanted = os.environ.get("ADQ_EDGE_FUZZ_KINDS", "").split() or found
     return {name: found[name] for name in wanted if found[name].files}
+
+
+def mutate_products(content: bytes, chance: random.Random) -> bytes:
+    """Return a changed products file; half of them with other numbers in products of the right digest."""
+    if chance.random() < 0.5:
+        return mutate_json(content, chance)
+    document = json.loads(content.decode("utf-8"))
+    product = chance.choice(document["products"])
+    places: List[Any] = []
+    find_places(product, places)
+    numbers = [(where, key) for where, key in places if isinstance(where[key], float)]
+    lists = [where[key] for where, key in places if isinstance(where[key], list) and where[key]]
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        where, key = chance.choice(numbers)
+        many = chance.choice(lists)
+        factor = chance.choice((-1.0, 0.0, 1e-9, 0.5, 1e9, 1e17, 1e30, 1e300))
+        if chance.random() < 0.5 and all(isinstance(value, float) for value in many):
+            many[:] = [value * factor for value in many]
+        else:
+            where[key] *= factor
+    fields = json.dumps({**product, "digest": ""}, sort_keys=True)
+    product["digest"] = hashlib.sha256(fields.encode("utf-8")).hexdigest()
+    return json.dumps(document).encode("utf-8")
+
+
+def _products(folder: Path, name: str) -> None:
+    import numpy as np
+
+    from adq_edge.decision.inspector import Verdict, load_inspector
+
+    del name
+    with load_inspector(folder / "products" / "e.onnx", threads=1) as inspector:
+        for product in (None, *inspector.products.names[:2]):
+            found = inspector.inspect(np.full((32, 32, 3), 90, np.uint8), product=product)
+            numbers = (found.score, found.p_value, found.threshold, found.product_distance)
+            assert found.verdict is Verdict.CANNOT_JUDGE or np.isfinite(numbers).all(), numbers
 
 
 def _report(folder: Path, name: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from adq_edge.artifacts.bundle import open_bundle
+from adq_edge.artifacts.products import products_path, read_products
 from adq_edge.artifacts.sidecar import read_sidecar
 from adq_edge.core.files import CONTAINER, settle
 from adq_edge.evaluation.evaluate import Evaluation
@@ -29,6 +30,7 @@ COMMANDS = {
     "eval": "eval engines/e.onnx --data data -o results/r.json",
     "compare": "compare engines/e.onnx engines/f.onnx --data data -o results/c.json",
     "predict": "predict engines/e.onnx data/part0/test/spot -o maps",
+    "fit": "fit engines/f.onnx --data data",
     "build": "build b -o engines/built.onnx --fp32",
     "calibrate": "calibrate b --calib minmax --calib-data random-normal --samples 4",
     "analyze": "analyze b --calib minmax --calib-data data --samples 4 --images 2 -o results/a.json",
@@ -42,7 +44,7 @@ COMMANDS = {
 _ALL_FROM = 50
 """Number of kills from which on all commands are killed."""
 
-CHEAP = ("eval", "predict")
+CHEAP = ("eval", "predict", "fit")
 """The commands that `make test` kills; the others import torch or build a network."""
 
 NAMES = tuple(COMMANDS) if KILLS >= _ALL_FROM else CHEAP
@@ -56,6 +58,9 @@ def require_pairs(work: Path) -> None:
         read_sidecar(engine)
     if (work / "b" / "manifest.json").exists() or (work / "b" / "model.onnx").exists():
         open_bundle(work / "b")
+    fitted = work / "engines" / "f.onnx"
+    products = read_products(fitted, read_sidecar(fitted).engine_sha256)
+    assert products is None or products.names == ("part0",)
     result, engine = work / "results" / "r.json", work / "engines" / "e.onnx"
     threshold = read_sidecar(engine).threshold
     if result.exists() and Evaluation.read(result).engine.sha256 == read_sidecar(engine).engine_sha256:
@@ -122,6 +127,7 @@ def test_killed_command_leaves_old_or_new_files(work: Path, name: str):
         share = generator.choice([generator.uniform(0.0, 1.0), generator.uniform(0.8, 1.05)])
         run(work, COMMANDS[name], share * duration)
         require_pairs(work)
+        assert name != "fit" or products_path(work / "engines" / "f.onnx").exists()
         if name != "train":  # the same command goes on
             delete_results(work, name)
         duration = min(duration, run(work, COMMANDS[name], 120.0))
