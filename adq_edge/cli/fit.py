@@ -15,6 +15,8 @@ from adq_edge.core.quantities import parse_share
 if TYPE_CHECKING:
     from adq_edge.decision.fit import Fit
 
+DIFFERENT = 1
+_WITH_CHECK = ("--product", "--false-rejects", "--runtime", "--threads")
 _LONGEST_LIST = 20
 
 
@@ -44,6 +46,12 @@ def fit(
     remove: Optional[List[str]] = typer.Option(
         None, metavar="NAME", help="Remove this product; may be repeated. Default: none is removed."
     ),
+    check: Optional[Path] = typer.Option(
+        None,
+        metavar=options.FOLDER,
+        help="Learn nothing: compare new good images with those that the products were learned from, of "
+        "--product or of a dataset. Default: no check.",
+    ),
     list_: bool = typer.Option(False, "--list", help="List the products and learn nothing."),
     runtime: options.Runtime = None,
     threads: options.Threads = None,
@@ -55,6 +63,8 @@ def fit(
     it. Other products of this file stay as they are.
 
     --false-rejects alone changes the stored rate and learns nothing.
+
+    Exit code: 0, or 1 if --check finds a difference.
     """
     from adq_edge.decision import fit as fitting
 
@@ -68,7 +78,10 @@ def fit(
         "--runtime": runtime,
         "--threads": threads,
     }
-    _check_options({"--list": list_, "--remove": remove}, {**learning, "--false-rejects": rate is not None})
+    alone = {"--list": list_, "--remove": remove, "--check": check}
+    _check_options(alone, {**learning, "--false-rejects": rate is not None})
+    if check is not None:
+        return _check(engine, check, product, false_rejects=rate, runtime=runtime, threads=threads)
     if list_:
         return _show(fitting.list_products(engine))
     if remove:
@@ -98,8 +111,17 @@ def fit(
 def _check_options(alone: Dict[str, Any], others: Dict[str, Any]) -> None:
     """Raise an AdqError if an option that learns nothing is given with another one."""
     given = [name for name, value in {**alone, **others}.items() if value]
-    if len(given) > 1 and given[0] in alone:
-        raise AdqError(f"{given[0]} and {given[1]} exclude each other", fix="Give one of them")
+    for name in given if given and given[0] in alone else ():
+        if name != given[0] and not (given[0] == "--check" and name in _WITH_CHECK):
+            raise AdqError(f"{given[0]} and {name} exclude each other", fix="Give one of them")
+
+
+def _check(engine: Optional[Path], data: Path, product: Optional[str], **values: Any) -> Output:
+    from adq_edge.decision.check import check_exchangeability
+    from adq_edge.report.tables.checks import check_table
+
+    result = check_exchangeability(engine, data, product, **values)
+    return Output(result, [check_table(result)], exit_code=DIFFERENT if result.has_difference else 0)
 
 
 def _show(fit: Fit) -> Output:

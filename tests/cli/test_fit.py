@@ -80,6 +80,23 @@ def test_suspicious_images_are_listed_with_clean(work: Path):
     assert document["products"][1]["suspicious"] == ["nut/planted.png"]
 
 
+def test_new_good_images_are_compared_with_those_of_the_fit(work: Path):
+    for seed in range(24):
+        write_part(work / "later" / f"{seed}.png", "bolt", 500 + seed, light=2.0 * (seed - 12))
+        write_part(work / "brighter" / f"{seed}.png", "bolt", 600 + seed, light=30.0)
+    before = products_path(work / "engines" / "e.onnx").read_bytes()
+    done = run_cli("fit", "--check", "later", cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert "no difference found" in done.stdout
+    done = run_cli("fit", "--check", "brighter", "--product", "bolt", "--json", cwd=work)
+    (found,) = json.loads(done.stdout)["products"]
+    assert (done.returncode, found["result"]) == (1, "new images score higher")
+    assert products_path(work / "engines" / "e.onnx").read_bytes() == before
+    refused = run_cli("fit", "--check", "bolt", cwd=work)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "was fitted with these images" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -90,6 +107,9 @@ def test_suspicious_images_are_listed_with_clean(work: Path):
         ("--list --remove bolt", "--list and --remove exclude each other"),
         ("--list --false-rejects 1%", "--list and --false-rejects exclude each other"),
         ("--remove bolt --product nut --good nut", "--remove and --product exclude each other"),
+        ("--check nut --clean", "--check and --clean exclude each other"),
+        ("--list --check nut", "--list and --check exclude each other"),
+        ("--check nowhere", "nowhere: no such folder"),
         ("--remove gear", "has no product 'gear'. Products: bolt"),
         ("--false-rejects 0%", "a false-reject rate of 0 %"),
         ("--false-rejects 1", "a false-reject rate of 100 %"),
