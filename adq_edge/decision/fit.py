@@ -352,15 +352,24 @@ def _training_notes(
     engine: Engine, data: Optional[Union[str, Path]], good: Optional[Mapping[str, Folders]]
 ) -> List[str]:
     """Return a note if the good images are those that the model was trained on."""
-    trained_on = engine.sidecar.data
-    if good is not None or trained_on is None:
+    if engine.sidecar.data is None:
         return []
-    if data is not None and Path(data).resolve() != Path(trained_on).resolve():
+    trained_on = Path(engine.sidecar.data).resolve()
+    if good is not None:
+        folders = [folder.resolve() for given in good.values() for folder in _as_list(given)]
+        if not any(_holds_training_images(folder, trained_on) for folder in folders):
+            return []
+    elif data is not None and Path(data).resolve() != trained_on:
         return []
     return [
         "the model was trained on these images, so it may reject more of the other good parts than promised. "
         "Better are good images that training did not use: fit --product NAME --good DIR"
     ]
+
+
+def _holds_training_images(folder: Path, dataset: Path) -> bool:
+    """Return True if a folder is in the training half of a dataset, `CATEGORY/train` or below."""
+    return dataset in folder.parents and "train" in folder.relative_to(dataset).parts
 
 
 def _similar_products(products: Products, embeddings: Mapping[str, np.ndarray]) -> List[str]:

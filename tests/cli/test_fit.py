@@ -165,6 +165,9 @@ def test_default_images_are_those_of_the_training_with_a_note(work: Path, datase
     assert done.returncode == 0, done.stderr
     assert "note: the model was trained on these images" in done.stdout
     assert products_path(engine).exists()
+    for folder, is_noted in (("train/good", True), ("test/spot", False)):
+        done = run_cli("fit", engine, "--product", "part0", "--good", dataset / "part0" / folder, cwd=work)
+        assert ("the model was trained on these images" in done.stdout) == is_noted
 
 
 def test_table_fits_a_terminal_of_80_columns(learned: Path):
