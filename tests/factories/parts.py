@@ -43,8 +43,9 @@ def write_part(path: Path, product: str, seed: int, **changes: object) -> Path:
 
 def write_good_parts(folder: Path, product: str, count: int = 24) -> Path:
     """Write good images in different light."""
-    for seed in range(count):
-        write_part(folder / f"{seed:03}.png", product, seed, light=np.linspace(-25.0, 25.0, count)[seed])
+    lights = np.random.default_rng(1).normal(0.0, 12.0, count)
+    for seed, light in enumerate(lights):
+        write_part(folder / f"{seed:03}.png", product, seed, light=float(light))
     return folder
 
 
