@@ -93,6 +93,7 @@ def test_changed_digit_is_found(tmp_path: Path):
         (b'{"schema": "adq-edge/products", "version": 2}', "format version is 2"),
         (b'{"schema": "adq-edge/products", "version": 1}', "it lacks the field"),
     ],
+    ids=["empty", "cut", "deep", "other schema", "other version", "no fields"],
 )
 def test_other_content_is_refused_in_one_line(tmp_path: Path, content: bytes, words: str):
     path = tmp_path / "e.products"

@@ -204,9 +204,12 @@ def test_products_of_other_sizes_are_refused_in_one_line(fitted: Path, sizes):
         Inspector(engine, products)
 
 
-def test_products_of_another_runtime_are_refused(fitted: Path):
-    with pytest.raises(EngineError, match="fitted with onnxruntime, not with openvino"):
-        load_inspector(fitted, runtime="openvino", threads=1)
+def test_products_of_another_runtime_are_refused(tmp_path: Path):
+    engine = write_scaled_engine(tmp_path / "e.onnx")
+    products = products_of(sha256(engine), random_product())
+    dataclasses.replace(products, runtime="openvino").write(products_path(engine))
+    with pytest.raises(EngineError, match="fitted with openvino, not with onnxruntime"):
+        load_inspector(engine, threads=1)
 
 
 def test_engine_without_products_is_refused(tmp_path: Path):
