@@ -10,17 +10,19 @@ decides the order of their scores. Two tests find new images that score higher:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import math
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
 from adq_edge.artifacts import workspace
+from adq_edge.artifacts.products import Product
 from adq_edge.core.console import progress_bar
-from adq_edge.core.errors import DataError, ResultError
+from adq_edge.core.errors import AdqError, DataError, ResultError
 from adq_edge.core.files import sha256
 from adq_edge.core.images.folders import find_images, is_folder
 from adq_edge.core.records import Record, record
@@ -170,14 +172,28 @@ def _new_images(inspector: Inspector, data: Path, product: Optional[str]) -> Dic
         fix = f"Name it with --product: {', '.join(names)}"
         raise DataError("not a dataset, and the product of its images is not given", where=data, fix=fix)
     name = product or names[0]
-    sources = {Path(source).resolve() for source in inspector.products.named(name).sources}
-    if data.resolve() in sources:
-        what = f"the product {name!r} was fitted with these images; they say nothing about later ones"
-        raise DataError(what, where=data, fix="Give good images that came later")
     found = find_images(data)
     if not found:
         raise DataError("no images in this folder", where=data, fix="Name a folder of good images")
+    fitted = _fitted_images(inspector.products.named(name))
+    repeated = sum(path.resolve() in fitted for path in found)
+    if repeated:
+        what = f"{repeated} of {len(found)} images are in the folders that {name!r} was fitted with"
+        raise DataError(what, where=data, fix="Give good images that came later, in a folder of their own")
     return {name: found}
+
+
+def _fitted_images(product: Product) -> Set[Path]:
+    """Return the image files in the folders that a product was fitted with, as far as they are there."""
+    found: Set[Path] = set()
+    for source in map(Path, product.sources):
+        with contextlib.suppress(AdqError):
+            if is_dataset(source):
+                categories = read_dataset(source, [product.name], needs_training=False).categories
+                found.update(path.resolve() for one in categories for path in one.train)
+            elif is_folder(source):
+                found.update(path.resolve() for path in find_images(source))
+    return found
 
 
 def _of_dataset(data: Path, names: Sequence[str]) -> Dict[str, List[Path]]:
@@ -270,7 +286,8 @@ def _advise(
     if result is Exchangeability.TOO_FEW:
         return f"{counted}. Give {FEWEST_NEW_IMAGES} new images or more; so few show gross differences only."
     rarest = min(chance, 1.0 if found.chance is None else found.chance)
-    old = " ".join(f"--good {source}" for source in sources) or "--good OLD"
+    folders = [source for source in sources if is_folder(Path(source)) and not is_dataset(Path(source))]
+    old = " ".join(f"--good {source}" for source in folders) or "--good OLD"
     return (
         f"{counted}. The new images score higher than the calibration images (chance {rarest:.2g}), so the "
         f"rate may not hold for them. If they are good, fit again with both: adq-edge fit ENGINE --product "

@@ -117,6 +117,16 @@ def test_dataset_gives_a_check_of_each_product_in_it(parts: Path, tmp_path: Path
     assert [(one.name, one.images) for one in found.products] == [("bolt", 12), ("nut", 12)]
 
 
+def test_images_of_a_dataset_that_a_product_was_fitted_with_are_refused(tmp_path: Path):
+    engine = write_scaled_engine(tmp_path / "e.onnx")
+    good = write_good_images(tmp_path / "data" / "bolt" / "train" / "good", "bolt", 12)
+    fit(engine, tmp_path / "data", threads=1)
+    with pytest.raises(DataError, match=r"12 of 12 images are in the folders"):
+        check_exchangeability(engine, good, "bolt", threads=1)
+    (product,) = check_exchangeability(engine, write_brighter(tmp_path / "new", 20), threads=1).products
+    assert "--product bolt --good OLD --good NEW" in product.advice
+
+
 def test_copies_count_once_and_unreadable_images_are_counted(parts: Path, tmp_path: Path):
     new = write_good_images(tmp_path / "new", "bolt", 12, first=200)
     (new / "copy.png").write_bytes((new / "200.png").read_bytes())
@@ -134,7 +144,7 @@ def test_impossible_folders_are_refused(parts: Path, tmp_path: Path):
         check_exchangeability(engine, tmp_path / "empty", "bolt", threads=1)
     with pytest.raises(DataError, match="the product of its images is not given"):
         check_exchangeability(engine, tmp_path / "empty", threads=1)
-    with pytest.raises(DataError, match="was fitted with these images"):
+    with pytest.raises(DataError, match=r"40 of 40 images are in the folders that 'bolt' was fitted with"):
         check_exchangeability(engine, parts / "bolt", "bolt", threads=1)
     with pytest.raises(EngineError, match="has no product 'cap'"):
         check_exchangeability(engine, tmp_path / "empty", "cap", threads=1)
