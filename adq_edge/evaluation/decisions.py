@@ -294,7 +294,7 @@ def _find_cautions(products: Sequence[ProductQuality]) -> Iterator[str]:
 
 
 def _describe_unknown(recognition: RecognitionQuality) -> Iterator[str]:
-    """Yield what `predict` would reject besides: good images that it does not recognize."""
+    """Yield the number of good images that `predict` rejects because it does not recognize their product."""
     unknown = recognition.unknown_good
     if unknown.count:
         yield (

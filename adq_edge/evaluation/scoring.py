@@ -147,7 +147,7 @@ def choose_dataset(
         raise DataError(
             "the engine's sidecar does not name the training data", fix="Name a dataset with --data"
         )
-    if isinstance(categories, str):  # a sequence of letters, but certainly one name
+    if isinstance(categories, str):  # one name, not a sequence of letters
         categories = (categories,)
     if not categories:
         categories = known_categories(Path(root), engine.sidecar.categories)

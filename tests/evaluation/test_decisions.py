@@ -40,6 +40,7 @@ from adq_edge.report.render.terminal import table_text
 from adq_edge.report.report import report
 from adq_edge.report.tables.comparison import agreement_table, decisions_tables
 from adq_edge.report.tables.decisions import decision_tables
+from adq_edge.report.tables.quality import quality_table
 from factories.tiny_engine import SIZE, make_model, write_engine, write_file
 
 CENTERS = {"bolt": 60.0, "nut": 160.0}
@@ -315,7 +316,9 @@ def test_impossible_options_are_refused(engine: Path, data: Path, tmp_path: Path
 # --- engines without usable products ------------------------------------------------------------------
 
 
-def test_threshold_that_rejects_a_category_is_shouted_at(engine: Path, data: Path, tmp_path: Path):
+def test_warning_names_a_category_whose_good_images_the_threshold_rejects(
+    engine: Path, data: Path, tmp_path: Path
+):
     command = ["eval", str(engine), "--data", str(data), "-o", str(tmp_path / "r.json")]
     shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 0, shown.output
@@ -326,6 +329,7 @@ def test_threshold_that_rejects_a_category_is_shouted_at(engine: Path, data: Pat
     assert f"{result.threshold:.4g} calls all 3 good images of nut anomalous" in warning
     assert warning.endswith(f"adq-edge fit {engine} --data {data}")
     assert warning.split(": ", 1)[1] in shown.stdout
+    assert warning.split(": ", 1)[1] in quality_table([result]).notes
     assert lines[-2:] == [f"result: {tmp_path / 'r.json'}", f"next: adq-edge fit {engine} --data {data}"]
 
 
@@ -370,7 +374,7 @@ def test_command_shows_the_decisions_within_80_columns(engine: Path, data: Path,
     assert "'many' is not a share" in bad.stderr
 
 
-def test_threshold_that_rejects_a_product_is_shouted_at(engine: Path, data: Path, tmp_path: Path):
+def test_warning_names_a_product_whose_good_images_are_rejected(engine: Path, data: Path, tmp_path: Path):
     command = ["eval", str(fit(engine, shift=-50.0)), "--data", str(data), "-o", str(tmp_path / "r.json")]
     shown = CliRunner().invoke(app, command)
     warnings = [line for line in shown.stderr.splitlines() if "WARNING" in line]
@@ -381,7 +385,7 @@ def test_threshold_that_rejects_a_product_is_shouted_at(engine: Path, data: Path
     assert f"next: adq-edge fit {engine}" in shown.stderr
 
 
-def test_threshold_that_passes_every_defect_is_shouted_at(engine: Path, data: Path, tmp_path: Path):
+def test_warning_names_a_product_whose_defects_all_pass(engine: Path, data: Path, tmp_path: Path):
     command = ["eval", str(fit(engine, shift=50.0)), "--data", str(data), "-o", str(tmp_path / "r.json")]
     shown = CliRunner().invoke(app, command)
     warnings = [line for line in shown.stderr.splitlines() if "WARNING" in line]

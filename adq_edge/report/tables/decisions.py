@@ -203,7 +203,7 @@ def _recognized(category: str, counts: Sequence[RecognitionCount]) -> Tuple[Valu
     wrong = [f"{one.product} {one.good + one.defective}" for one in counts if one.product != category]
     images = sum(one.good + one.defective for one in counts)
     unknown = sum(one.unknown_good for one in counts), sum(one.unknown_defective for one in counts)
-    return (images, right, ", ".join(wrong) or "-", *unknown)
+    return (images, right, ", ".join(wrong) or None, *unknown)
 
 
 def _summary(recognition: RecognitionQuality) -> str:

@@ -45,7 +45,8 @@ def quality_table(evaluations: Sequence[Evaluation]) -> Table:
     note = "AUROC and AUPRO: means over the categories. F1-max and threshold: over all images together."
     incomplete = [item for item in evaluations if None in _figures(item)]
     dashes = explain_gaps([category for item in incomplete for category in item.categories])
-    return Table("Quality", columns, rows, (note, *dashes), key="quality")
+    cautions = [line for item in evaluations for line in _cautions(item)]
+    return Table("Quality", columns, rows, (note, *dashes, *cautions), key="quality")
 
 
 def categories_table(evaluations: Sequence[Evaluation]) -> Table:
@@ -68,6 +69,7 @@ def _threshold_note(evaluation: Evaluation) -> str:
 
 
 def _cautions(evaluation: Evaluation) -> Iterator[str]:
+    """Yield why the thresholds of an engine must not be used, one sentence each."""
     if evaluation.unused_products is not None:
         yield f"products are not used: {evaluation.unused_products}"
     yield from find_useless_thresholds(evaluation)
