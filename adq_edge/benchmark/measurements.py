@@ -54,7 +54,7 @@ class WarmUpResult:
         queries: number of queries.
         seconds: their total duration.
         steady: whether the durations had stopped decreasing.
-        query_ns: median duration of the later half in ns.
+        query_ns: median duration of the later half of the queries in ns.
         image_ns: duration of one image end to end in ns.
         harness_us: median duration of a query of an engine that computes nothing, in microseconds.
         arena_mb: increase of the resident memory by these queries in MB.
@@ -75,7 +75,7 @@ def _no_durations() -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class ImageDurations:
-    """Durations of the stages of images end to end in ns, int64 `[images]` each; `[0]` without a copy."""
+    """Durations of the stages of images end to end in ns, int64 `[images]` each; `[0]` if not timed."""
 
     decode: np.ndarray
     preprocess: np.ndarray

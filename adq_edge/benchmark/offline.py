@@ -34,7 +34,7 @@ class Failure(NamedTuple):
 class OfflineResult(NamedTuple):
     """Timed calls of an engine by load, in the order of measurement, without a load that failed.
 
-    `end` is why no larger load was measured; None if Offline was not measured.
+    `end` is the reason for which no larger load was measured; None if Offline was not measured.
     """
 
     calls: Dict[Load, Batches]

@@ -88,7 +88,7 @@ class SingleStream:
 
 @dataclasses.dataclass(frozen=True)
 class EndToEnd:
-    """From one encoded image in memory to its anomaly map at the engine's input size.
+    """Latency from one encoded image in memory to its anomaly map at the engine's input size.
 
     Attributes:
         total: sum of the stages.
@@ -205,7 +205,7 @@ class EngineBenchmark:
         end_to_end: latency of an image by stage; measured with SingleStream.
         offline: throughput per batch size and number of streams, in the order of measurement; empty without
             that scenario.
-        comparison: comparison with the run's first engine; None for that one and without SingleStream.
+        comparison: comparison with the run's first engine; None for that engine and without SingleStream.
         recording: the board while this engine was timed; None without a sensor.
         offline_warm_up: warm-up of a run without SingleStream, which otherwise has it.
         offline_end: why no larger batch was measured; None without Offline.

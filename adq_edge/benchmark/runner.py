@@ -1,4 +1,4 @@
-"""Start of the workers and order of their work, from engine files to measurements."""
+"""Start a worker for each engine and measure the engines in turns."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _WarmEngine:
         self._peak_batch_1_mb = self._peak_mb = 0.0
 
     def read_peak(self) -> None:
-        """Read the peak memory before Offline, which the worker may not survive."""
+        """Read the peak memory before Offline, because the worker may end in Offline."""
         self._peak_batch_1_mb = self._peak_mb = self.worker.peak_mb()
 
     def run_batches(self, batch: int, streams: int, seconds: float) -> Batches:
@@ -131,7 +131,7 @@ def _start_recorder(stack: contextlib.ExitStack, plan: Plan) -> Optional[Recorde
     recorder = open_recorder()
     if recorder is not None:
         stack.enter_context(recorder)
-        if Scenario.SINGLE_STREAM in plan.scenarios:  # the energy is that of its queries
+        if Scenario.SINGLE_STREAM in plan.scenarios:  # energy is measured for its queries only
             recorder.measure_idle(plan.idle_seconds)
     return recorder
 

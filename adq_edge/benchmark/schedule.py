@@ -26,7 +26,7 @@ _EXPECTED_LOADS = 6  # of Offline, until throughput stops rising: an estimate fo
 
 
 Windows = Callable[[int, bool], ContextManager[None]]
-"""Makes the context of a timed turn, from the engine's position and whether it is SingleStream's queries."""
+"""Returns the context of a timed turn. Arguments: position of the engine; True for SingleStream queries."""
 
 
 class StreamEngine(Protocol):
@@ -80,7 +80,7 @@ class Plan:
 
     @property
     def turns(self) -> int:
-        """Estimated number of turns of an engine: that of Offline is not known in advance."""
+        """Estimated number of turns of an engine: the number in Offline is not known in advance."""
         loads = _EXPECTED_LOADS if self.batches is None else len(self.batches)
         single = self.rounds if Scenario.SINGLE_STREAM in self.scenarios else 0
         return single + (loads * self.offline_turns if Scenario.OFFLINE in self.scenarios else 0)

@@ -15,7 +15,7 @@ _QUANTILES = np.linspace(0.0, 100.0, 201)
 
 
 def latency(rounds_ns: Sequence[np.ndarray]) -> Latency:
-    """Summarize the durations of all rounds, in ns, without leaving any out."""
+    """Return the latency in ms from the durations of all rounds in ns; no duration is left out."""
     rounds = [durations_ns / _NS_PER_MS for durations_ns in rounds_ns]
     milliseconds = np.sort(np.concatenate(rounds))
     p50, p90, p95, p99 = (float(value) for value in np.percentile(milliseconds, (50, 90, 95, 99)))
@@ -67,7 +67,7 @@ def compare(name: str, baseline_ns: Sequence[np.ndarray], other_ns: Sequence[np.
     Args:
         name: name of the baseline.
         baseline_ns: durations of its queries in ns, `[queries]` for each round.
-        other_ns: the same of the other engine.
+        other_ns: durations of the other engine's queries in ns.
     """
     ratios = np.array([np.median(other) / np.median(base) for base, other in zip(baseline_ns, other_ns)])
     p5, p50, p95 = (float(value) for value in np.percentile(ratios, (5, 50, 95)))

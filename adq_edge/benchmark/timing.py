@@ -90,7 +90,7 @@ def time_batches(engine: Engine, images: np.ndarray, streams: int, seconds: floa
 
 
 class _NoOpEngine(Engine):
-    """An engine with the checks of a query and without computation."""
+    """An engine that checks the input of a query and computes nothing."""
 
     runtime, runtime_version = "none", ""
 

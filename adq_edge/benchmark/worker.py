@@ -132,7 +132,7 @@ class EngineTimer:
 
 
 def _check_output(engine: Engine, image: np.ndarray) -> None:
-    """Check that the output for one image is finite: NaN and infinity take other times than numbers."""
+    """Check that the output for one image is finite: NaN and infinity change the duration of a query."""
     output = engine.run(image)
     if not (np.isfinite(output.maps).all() and np.isfinite(output.scores).all()):
         what = "its anomaly map or score of the sample image is NaN or infinite"

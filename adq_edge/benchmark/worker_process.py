@@ -1,4 +1,4 @@
-"""The benchmark's end of a worker process that times one engine."""
+"""Start and call the worker process that times one engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what an inspection is asked for: rate, areas, images, and products that fit the engine."""
+"""Checks of the arguments of an inspection: false-reject rate, areas, images and products."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_rate(rate: Optional[float]) -> None:
 
 
 def require_same_sizes(engine: Engine, products: Products) -> None:
-    """Raise an EngineError if the products do not fit the outputs that the sidecar describes."""
+    """Raise an EngineError if the output sizes of the products and of the sidecar differ."""
     sidecar = engine.sidecar
     blank = [np.zeros((1, *size), np.float32) for size in (sidecar.map_size, *sidecar.scale_sizes)]
     maps = Maps.of(Output(blank[0], np.zeros(1, np.float32), None, tuple(blank[1:])))
@@ -48,7 +48,7 @@ def check_area(pixels: float, share: float) -> None:
 
 
 def require_batch(images: object) -> None:
-    """Raise a DataError if images are a single one, of which each row would be taken for an image."""
+    """Raise a DataError if `images` is a single image: each of its rows would be taken for an image."""
     if isinstance(images, (str, os.PathLike)) or not isinstance(images, collections.abc.Iterable):
         raise DataError("not a list of images", where="images", fix="Use inspect for one image")
     if isinstance(images, np.ndarray) and images.ndim != 4:

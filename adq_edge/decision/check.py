@@ -1,4 +1,4 @@
-"""`fit --check`: compares new good images of a product with those that its threshold was found with.
+"""`fit --check`: compare new good images of a product with its calibration images.
 
 A false-reject rate holds if new good images are exchangeable with the calibration images: if only chance
 decides the order of their scores. Two tests find new images that score higher:
@@ -51,15 +51,15 @@ class RealizedRate:
     """The false rejects among new good images at one threshold.
 
     Attributes:
-        target: the false-reject rate of the threshold, 0 to 1; None for one from labeled defects.
-        is_estimate: True if the threshold is an estimate, because too few images promise the rate.
-        threshold: scores above it are defective.
+        target: the false-reject rate of the threshold, 0 to 1; None for a threshold from labeled defects.
+        is_estimate: True if the threshold is an estimate: too few images to promise the rate.
+        threshold: images with a higher score are defective.
         rejected: number of new good images above the threshold.
         images: number of new good images.
         low: lower end of the 95 % interval of the realized rate (Clopper-Pearson), 0 to 1.
         high: upper end.
         chance: probability of so many false rejects or more if the images are exchangeable; None for an
-            estimated threshold, and for one from labeled defects.
+            estimated threshold, and for a threshold from labeled defects.
     """
 
     target: Optional[float]
@@ -79,7 +79,7 @@ class ProductCheck:
     Attributes:
         name: the product.
         images: number of new good images that were judged.
-        calibration_images: number of good images that the threshold was found with.
+        calibration_images: number of good images from which the threshold was found.
         in_force: false rejects at the threshold in force.
         rates: false rejects at 1, 2 and 5 %.
         chance: probability of scores that rank as high or higher, if the images are exchangeable.
@@ -111,7 +111,7 @@ class ExchangeabilityCheck(Record):
         engine_sha256: its hash.
         runtime: the runtime.
         data: the folder of the new good images.
-        products: the products that it has images of.
+        products: the check of each product with images in `data`.
     """
 
     engine: str
@@ -135,7 +135,7 @@ def check_exchangeability(
     runtime: Optional[str] = None,
     threads: Optional[int] = None,
 ) -> ExchangeabilityCheck:
-    """Return whether new good images score like those that the products were fitted with.
+    """Return the comparison of new good images with the calibration images of each product.
 
     Args:
         engine: the engine file; the newest in `engines/` by default.
@@ -147,8 +147,8 @@ def check_exchangeability(
         threads: CPU threads; all by default.
 
     Raises:
-        DataError: no such folder, no good images, none that can be judged, or those of the fit.
-        EngineError: the engine has no products or not this one.
+        DataError: no such folder, no good images, no image that can be judged, or the images of the fit.
+        EngineError: the engine has no products, or no product of this name.
     """
     path = workspace.latest_engine() if engine is None else Path(engine)
     with load_inspector(path, false_rejects=false_rejects, runtime=runtime, threads=threads) as inspector:
@@ -167,7 +167,7 @@ def _new_images(inspector: Inspector, data: Path, product: Optional[str]) -> Dic
     if not is_folder(data):
         raise DataError("no such folder of good images", where=data, fix="Name a folder with --check")
     if is_dataset(data):
-        return _of_dataset(data, names if product is None else (product,))
+        return _images_of_dataset(data, names if product is None else (product,))
     if product is None and len(names) > 1:
         fix = f"Name it with --product: {', '.join(names)}"
         raise DataError("not a dataset, and the product of its images is not given", where=data, fix=fix)
@@ -196,7 +196,7 @@ def _fitted_images(product: Product) -> Set[Path]:
     return found
 
 
-def _of_dataset(data: Path, names: Sequence[str]) -> Dict[str, List[Path]]:
+def _images_of_dataset(data: Path, names: Sequence[str]) -> Dict[str, List[Path]]:
     dataset = read_dataset(data, needs_training=False)
     print_notes(dataset)
     good = {
@@ -234,8 +234,8 @@ def _check(inspector: Inspector, name: str, paths: Sequence[Path], alpha: float)
     array = np.array(scores)
     threshold, rate = thresholds.pop()
     calibration = Calibration(product.scores)
-    in_force = _realized(calibration, array, rate, threshold)
-    rates = tuple(_realized(calibration, array, target, None) for target in CHECKED_RATES)
+    in_force = _realized_rate(calibration, array, rate, threshold)
+    rates = tuple(_realized_rate(calibration, array, target, None) for target in CHECKED_RATES)
     chance = rank_sum_chance(array, np.array(product.scores))
     result = _judge(len(array), chance, in_force, alpha)
     return ProductCheck(
@@ -252,10 +252,10 @@ def _check(inspector: Inspector, name: str, paths: Sequence[Path], alpha: float)
     )
 
 
-def _realized(
+def _realized_rate(
     calibration: Calibration, scores: np.ndarray, rate: Optional[float], threshold: Optional[float]
 ) -> RealizedRate:
-    """Return the false rejects at a threshold, or at that of a rate."""
+    """Return the false rejects at a threshold; None takes the threshold of the rate."""
     point = None if rate is None else calibration.operating_point(rate)
     if threshold is None:
         assert point is not None
@@ -323,7 +323,7 @@ def rank_sum_chance(new: np.ndarray, calibration: np.ndarray) -> float:
 
 
 def _rank_sum_counts(m: int, n: int) -> np.ndarray:
-    """Return the share of orders of m + n scores for each number of wins, 0 to m * n, up to a factor.
+    """Return numbers proportional to the orders of m + n scores with 0 to m * n wins, `[m * n + 1]`.
 
     They are the coefficients of the product of (1 - q^(n + i)) / (1 - q^i), i from 1 to the smaller number.
     """
@@ -345,7 +345,7 @@ def false_reject_chance(rejected: int, images: int, rate: float, calibration_ima
     Args:
         rejected: number of false rejects.
         images: number of new good images.
-        rate: the false-reject rate, which the calibration images promise.
+        rate: the false-reject rate that the calibration images promise.
         calibration_images: number of calibration images.
     """
     above = min(math.floor(rate * (calibration_images + 1) + 1e-9), calibration_images)

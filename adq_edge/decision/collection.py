@@ -1,4 +1,4 @@
-"""Runs an engine on good images and on good images with pasted defects, to learn a product."""
+"""Run an engine on good images and on good images with pasted defects, to learn a product."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def collect(
         advance: called after each run of the engine.
 
     Returns:
-        Outputs for the good images and for those with pasted defects, and notes for the user. Pasted
-        defects whose output is not finite are left out; None if all are.
+        Outputs for the good images and for those with pasted defects, and notes for the user. An image
+        with pasted defects is left out if its output is not finite; None if all of them are left out.
 
     Raises:
         DataError: an image cannot be read, or there are too few different ones.

@@ -1,7 +1,7 @@
-"""P-values and thresholds with a false-reject rate that holds, from the scores of good images.
+"""P-values, and thresholds for a false-reject rate, from the scores of good images.
 
-Source: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005, section 2.2. The scores
-come from models that were fitted without their image (cross-conformal prediction: Vovk, 2015). The tail below
+Source: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005, section 2.2. Each score
+comes from a model that was fitted without its image (cross-conformal prediction: Vovk, 2015). The tail below
 1/(n + 1) is a generalized Pareto distribution, fitted by probability-weighted moments (Hosking and Wallis,
 Technometrics 29, 1987). It is an estimate: fewer than 1/rate - 1 images cannot promise a rate.
 """
@@ -15,7 +15,7 @@ from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
-_TAIL_SHARE = 0.2  # of the images, above which the tail starts
+_TAIL_SHARE = 0.2  # the highest 20 % of the scores are the tail
 _FEWEST_EXCEEDANCES = 10
 _SHAPES = (-0.5, 0.5)  # range of shapes for which the moments exist and quantiles are stable
 _RESAMPLES = 200
@@ -48,7 +48,7 @@ class Tail:
         return 0.0 if base <= 0.0 else self.share * math.pow(base, -1.0 / self.shape)
 
     def quantile(self, rate: float) -> float:
-        """Return the score that this share of good images exceeds, by the estimate."""
+        """Return the estimated score that a share `rate` of good images exceeds."""
         ratio = self.share / rate
         if abs(self.shape) < _ROUNDING:
             return self.start + self.scale * math.log(ratio)
@@ -56,7 +56,7 @@ class Tail:
 
 
 def fit_tail(scores: np.ndarray) -> Tail:
-    """Return the tail of ascending scores `[N]`, N at least 2."""
+    """Return the tail fitted to ascending scores `[N]`, N at least 2."""
     count = len(scores)
     above = min(count - 1, max(_FEWEST_EXCEEDANCES, math.ceil(_TAIL_SHARE * count)))
     start = float(scores[count - above - 1])
@@ -79,7 +79,7 @@ class OperatingPoint:
         rate: the share of good parts that may be rejected.
         images: number of good images that it was found with.
         score: higher scores are defective.
-        interval: of the rate, 95 %, if the threshold is an estimate; None if the rate is promised.
+        interval: 95 % interval of the rate if the threshold is an estimate; None if the rate is promised.
     """
 
     rate: float
@@ -93,7 +93,7 @@ class OperatingPoint:
         return self.interval is not None
 
     def describe(self) -> str:
-        """Return what the rate is worth, as one sentence without a full stop."""
+        """Return the rate and its reliability as one sentence without a full stop."""
         if self.interval is None:
             return f"at most {percent(self.rate)} of good parts rejected, from {self.images} good images"
         rate, low, high = map(percent, (self.rate, *self.interval))
@@ -104,7 +104,7 @@ class OperatingPoint:
 
 
 def images_needed(rate: float) -> int:
-    """Return the number of good images that a promised false-reject rate takes."""
+    """Return the smallest number of good images that promises a false-reject rate."""
     return max(1, math.ceil(1.0 / rate - _ROUNDING) - 1)
 
 
@@ -113,7 +113,7 @@ class Calibration:
 
     Args:
         scores: the scores, ascending, at least 2. They are rounded to float32, the type of an image's
-            score: an image that scores the same as a good one is not higher.
+            score: an image with the score of a good image is then not higher.
     """
 
     def __init__(self, scores: Sequence[float]) -> None:
@@ -132,7 +132,7 @@ class Calibration:
             return (1 + higher) * smallest, False
         return min(smallest, self.tail.exceedance(score)), True
 
-    @functools.lru_cache(maxsize=16)  # noqa: B019  # of few objects, each as long-lived as its engine
+    @functools.lru_cache(maxsize=16)  # noqa: B019  # few objects use it; each lives as long as its engine
     def operating_point(self, rate: float) -> OperatingPoint:
         """Return the threshold for a false-reject rate from `SMALLEST_RATE` to below 1."""
         count = len(self._scores)

@@ -47,7 +47,7 @@ class Fit:
     Attributes:
         path: the products file.
         engine: the engine file.
-        products: its content.
+        products: content of the products file.
         fitted: names of the products that were learned.
         notes: what the user should know, one sentence each.
     """
@@ -87,7 +87,7 @@ def fit(
 
     Raises:
         DataError: no good images, too few different ones, or one that cannot be read.
-        EngineError: the engine cannot be loaded or changed meanwhile, or an output is not finite.
+        EngineError: the engine cannot be loaded, it changed during the fit, or an output is not finite.
         AdqError: an impossible rate or name.
     """
     check_rate(false_rejects)
@@ -103,12 +103,12 @@ def fit(
         return merged if false_rejects is None else dataclasses.replace(merged, false_rejects=false_rejects)
 
     merged = _store(path, empty, merge)
-    notes += (*_notes_of_lost(lost, merged), *_similar_products(merged, embeddings))
+    notes += (*_notes_of_lost(lost, merged), *_similarity_notes(merged, embeddings))
     return Fit(products_path(path), path, merged, tuple(product.name for product in learned), tuple(notes))
 
 
 def fit_new_engine(engine: Engine, data: Union[str, Path]) -> Fit:
-    """Learn products on an engine that a transaction is about to move to its path, and write them with it.
+    """Learn products on a new engine, and write them in the transaction that writes the engine.
 
     The false-reject rate is that of the earlier file. Arguments and errors are those of `fit`.
     """
@@ -117,7 +117,7 @@ def fit_new_engine(engine: Engine, data: Union[str, Path]) -> Fit:
     learned, embeddings, notes = _learn_all(engine, data, None, None, clean=False)
     merged = earlier.with_products(learned)
     merged.write(products_path(engine.path))
-    notes += (*_notes_of_lost(lost, merged), *_similar_products(merged, embeddings))
+    notes += (*_notes_of_lost(lost, merged), *_similarity_notes(merged, embeddings))
     names = tuple(product.name for product in learned)
     return Fit(products_path(engine.path), engine.path, merged, names, tuple(notes))
 
@@ -131,7 +131,7 @@ def remove_products(engine: Optional[Union[str, Path]], names: Sequence[str]) ->
 
 
 def change_rate(engine: Optional[Union[str, Path]], false_rejects: float) -> Fit:
-    """Store another false-reject rate; nothing is learned. Errors are those of `list_products`.
+    """Store another false-reject rate without learning. Errors are those of `list_products`.
 
     Raises:
         AdqError: an impossible rate.
@@ -267,7 +267,7 @@ def _without_products(engine: Engine) -> Products:
 
 
 def _earlier(path: Path, empty: Products) -> Products:
-    """Return the products in the file; `empty` without any, or if another engine or runtime made them.
+    """Return the products in the file; `empty` if it has none for this engine and runtime.
 
     Raises:
         EngineError: the file is damaged.
@@ -283,12 +283,12 @@ def _earlier(path: Path, empty: Products) -> Products:
 
 
 def _products_of_another(path: Path, empty: Products) -> Optional[Products]:
-    """Return the products in the file if they are of another engine or runtime; errors as of `_earlier`."""
+    """Return the products in the file if another engine or runtime made them; errors as in `_earlier`."""
     return find_products(path) if _earlier(path, empty) is empty else None
 
 
 def _notes_of_lost(lost: Optional[Products], now: Products) -> List[str]:
-    """Return a note if products of another engine or runtime were in the file, and are not learned again."""
+    """Return a note on products of another engine or runtime that the fit removes from the file."""
     names = [] if lost is None else [name for name in lost.names if name not in now.names]
     if lost is None or not names:
         return []
@@ -305,7 +305,7 @@ def _store(
         path: the engine.
         empty: the content of the file if there is none for this engine and runtime.
         change: returns the products to write, from those in the file.
-        attempts: how often to try if other processes write the file meanwhile.
+        attempts: number of tries if other processes write the file at the same time.
 
     Raises:
         EngineError: the engine or the file changed meanwhile.
@@ -372,7 +372,7 @@ def _holds_training_images(folder: Path, dataset: Path) -> bool:
     return dataset in folder.parents and "train" in folder.relative_to(dataset).parts
 
 
-def _similar_products(products: Products, embeddings: Mapping[str, np.ndarray]) -> List[str]:
+def _similarity_notes(products: Products, embeddings: Mapping[str, np.ndarray]) -> List[str]:
     """Return a note for each learned product that is confused with another one.
 
     Args:

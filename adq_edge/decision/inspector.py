@@ -1,4 +1,4 @@
-"""Inspects images: product, score, p-value, verdict and regions, from an engine and its products."""
+"""Inspect images: product, score, p-value, verdict and regions, from an engine and its products."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Inspection:
         score: score relative to the product's good images: 0 is their median, 1 about a standard deviation.
         p_value: share of the product's good images that score as high or higher.
         p_value_is_estimate: True if the p-value is from the estimated tail.
-        threshold: scores above it are defective.
+        threshold: images with a higher score are defective.
         false_rejects: the share of good parts that the threshold may reject; None for a threshold that was
             chosen with labeled defects.
         regions: regions of the map above the threshold, highest first.
@@ -118,10 +118,10 @@ class Inspector:
         engine: the loaded engine; closed with the inspector.
         products: its products.
         false_rejects: share of good parts that may be rejected; that of the products file by default.
-        min_area: smallest area of a region, in pixels of the image. A part is defective only with a region
-            of this size, if it is above 0.
-        min_share: the same as a share of the image, 0 to 1; the larger of both areas counts.
-        product: the product of all images; recognized by default.
+        min_area: smallest area of a region, in pixels of the image. Above 0, an image is defective only
+            if it has a region of this size.
+        min_share: the same as a share of the image, 0 to 1; the larger of the two areas is used.
+        product: the product on all images; by default it is recognized for each image.
 
     Attributes:
         product_index: position of the product of all images; None if it is recognized.
@@ -172,7 +172,7 @@ class Inspector:
 
     @property
     def notes(self) -> List[str]:
-        """The products whose threshold is an estimate, because too few good images promise the rate."""
+        """Notes on products whose threshold is an estimate: too few good images to promise the rate."""
         judges = ((judge, self._thresholds(judge)[2]) for judge in self._judges)
         estimates = [judge for judge, rate in judges if rate is not None and judge.point.is_estimate]
         return [f"{judge.product.name}: {judge.point.describe()}" for judge in estimates]
@@ -187,7 +187,7 @@ class Inspector:
         return self._judges[self.index_of(product)].product.threshold if self._uses_labels else None
 
     def recognize(self, output: Output, batch: np.ndarray) -> Recognized:
-        """Return the nearest product on the image of an output; arguments as of `judge`, output finite."""
+        """Return the product nearest to an image; arguments as in `judge`, with a finite output."""
         return self._recognizer.recognize(embeddings_of(output, batch)[0])
 
     def inspect(self, image: ImageSource, *, product: Optional[str] = None, color: str = RGB) -> Inspection:
@@ -213,7 +213,7 @@ class Inspector:
         product: Optional[str] = None,
         color: str = RGB,
     ) -> List[Inspection]:
-        """Inspect several images, one after the other; arguments and errors as of `inspect`.
+        """Inspect several images, one after the other; arguments and errors as in `inspect`.
 
         Args:
             images: files or arrays, also uint8 `[N, H, W, 3]`, or `[N, H, W, 1]` for gray images.
@@ -310,7 +310,7 @@ class Inspector:
         )
 
     def _thresholds(self, judge: _Judge) -> Tuple[float, float, Optional[float]]:
-        """Return the thresholds of the score and of the map, and the false-reject rate, if it chose them."""
+        """Return the thresholds of score and map, and their false-reject rate; None if labels chose them."""
         labeled = judge.product.threshold
         if labeled is None or not self._uses_labels:
             return judge.point.score, judge.map_threshold, self.false_rejects

@@ -1,8 +1,8 @@
-"""Learns a product from the outputs of an engine on its good images: no defect is needed, none is used.
+"""Learn a product from the outputs of an engine on its good images, without real defects.
 
-Several ways to score are tried: the engine's own map, its deepest scale map, and both relative to what is
-normal at each position. Which one is best depends on the product: on the size of its defects, and on whether
-it lies at the same place in each image. Held-out good images are compared with good images that have pasted
+Several ways to score are tried: the engine's own map, its deepest scale map, and both relative to the
+normal values at each position. The best way depends on the size of the product's defects, and on whether it
+lies at the same place in each image. Held-out good images are compared with good images that have pasted
 defects. The engine's own score stays unless another way is better by more than chance.
 """
 
@@ -27,7 +27,7 @@ _NEIGHBORS = 5
 _SHARE_OF_NEIGHBORS = 8  # at most an eighth of the images: defective ones may resemble each other
 _CLEANING_ROUNDS = 3
 _LARGEST_SUSPICIOUS_SHARE = 0.3
-_ERRORS_BELOW = 0.5  # standard errors by which a gain is reduced, so that chance does not choose
+_GAIN_REDUCTION = 0.5  # standard errors subtracted from a gain: chance must not decide
 
 _RAW, _RAW_POSITION = EvidenceKind.RAW, EvidenceKind.RAW_POSITION
 _DEEP, _DEEP_POSITION = EvidenceKind.DEEP, EvidenceKind.DEEP_POSITION
@@ -79,7 +79,7 @@ class PastedImages:
     origins: np.ndarray
 
     def from_images(self, kept: np.ndarray) -> PastedImages:
-        """Return those made from some good images, with their indices among these."""
+        """Return the images made from `kept` good images; their origins become indices into `kept`."""
         places = {int(image): place for place, image in enumerate(kept)}
         chosen = np.flatnonzero(np.isin(self.origins, kept))
         origins = np.array([places[int(origin)] for origin in self.origins[chosen]], int)
@@ -172,7 +172,7 @@ def _neighbor_distances(embeddings: np.ndarray) -> np.ndarray:
 def _best(candidates: Sequence[Candidate]) -> Tuple[EvidenceKind, ...]:
     """Return the way with the highest gain over the engine's own score, reduced by its uncertainty."""
     own = candidates[0].auroc
-    return max(candidates, key=lambda one: one.auroc - own - _ERRORS_BELOW * one.error).kinds
+    return max(candidates, key=lambda one: one.auroc - own - _GAIN_REDUCTION * one.error).kinds
 
 
 class _Trial:
@@ -185,7 +185,7 @@ class _Trial:
     Attributes:
         whole: the model of all images.
         folds: indices of the images that are held out together.
-        peaks: for each kind of evidence, the largest values of the held-out good images, `[N]`.
+        peaks: for each kind of evidence, the largest map value of each held-out good image, `[N]`.
     """
 
     def __init__(self, maps: Maps, pasted: Optional[PastedImages]) -> None:
@@ -204,7 +204,7 @@ class _Trial:
                 self.peaks[kind][fold] = peaks_of(values)
 
     def evidence(self, kinds: Sequence[EvidenceKind]) -> Tuple[Evidence, ...]:
-        """Return kinds of evidence with what is normal for them."""
+        """Return kinds of evidence with the center and spread of their values on good images."""
         found = []
         for kind in kinds:
             center, spread = plain(center_and_spread(self.peaks[kind]))
@@ -219,7 +219,7 @@ class _Trial:
         return scores, peaks
 
     def candidates(self, ways: Sequence[Tuple[EvidenceKind, ...]]) -> Tuple[Candidate, ...]:
-        """Return the ways to score; without pasted defects, the engine's own alone."""
+        """Return the ways to score with their AUROC; without pasted defects only the engine's own."""
         if self._pasted is None:
             return (Candidate(tuple(ways[0]), 0.5, 0.0),)
         own: Optional[np.ndarray] = None

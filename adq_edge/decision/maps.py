@@ -1,4 +1,4 @@
-"""The two maps that decisions are made of: the engine's own and its deepest scale map, on a small grid."""
+"""The two maps that decisions use: the engine's own map and its deepest scale map, on a small grid."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def reduce_to(maps: np.ndarray, largest: int, of_block: Callable[..., np.ndarray
     Args:
         maps: float32 `[N, H, W]`.
         largest: the largest number of rows and columns.
-        of_block: `numpy.max` or `numpy.mean`, of each block of pixels.
+        of_block: `numpy.max` or `numpy.mean`, applied to each block of pixels.
     """
     block = -(-max(maps.shape[1:]) // largest)
     if block == 1:
@@ -77,7 +77,7 @@ def reduce_to(maps: np.ndarray, largest: int, of_block: Callable[..., np.ndarray
 def choose_transform(values: np.ndarray) -> Transform:
     """Return the logarithm if the values of normal maps are positive, else the identity.
 
-    The floor keeps a value that an engine rounds to zero from being minus infinity.
+    The floor avoids the logarithm of a value that an engine rounded to zero.
     """
     low = float(np.quantile(values, _LOW_QUANTILE))
     if low <= 0.0:
@@ -107,7 +107,7 @@ def enlarge(maps: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
 
 
 def _for_each(maps: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return `[N, h, w]`, what a function makes of each map; a single map is not copied."""
+    """Return the result of a function for each map, `[N, h, w]`; a single map is not copied."""
     if len(maps) == 1:
         return function(maps[0])[np.newaxis]
     return np.stack([function(one) for one in maps])

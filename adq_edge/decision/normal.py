@@ -1,4 +1,4 @@
-"""What is normal for a product: statistics of its maps, and the score of an image relative to them."""
+"""Statistics of the maps of a product's good images, and scores of images relative to them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PositionModel:
     def fit(cls, maps: np.ndarray) -> PositionModel:
         """Return the statistics of transformed maps `[N, h, w]` of good images.
 
-        The variance of each position is drawn towards the mean of all positions, more so for few images.
+        The variance of each position is shrunk towards the mean of all positions, more for few images.
         """
         count = len(maps)
         mean = maps.mean(axis=0, dtype=np.float64)
@@ -154,7 +154,7 @@ class ProductScorer:
 def scores_of(
     fused: np.ndarray, engine_scores: np.ndarray, evidence: Sequence[Evidence], raw: Transform
 ) -> np.ndarray:
-    """Return the scores `[N]` of fused maps; of the engine's own scores if its map is the only evidence."""
+    """Return the scores `[N]`: peaks of fused maps, or the engine's scores if RAW is the only evidence."""
     if [one.kind for one in evidence] != [EvidenceKind.RAW]:
         return peaks_of(fused)
     transformed = apply_transform(engine_scores, raw)

@@ -1,4 +1,4 @@
-"""Recognizes the product on an image: the nearest mean embedding, or none if even that is far."""
+"""Recognize the product on an image by the nearest mean embedding, or report it as unknown."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Recognized:
 
     @property
     def is_known(self) -> bool:
-        """True if the distance is one that images of the product have."""
+        """True if the distance is at most the largest that counts as known."""
         return self.distance <= 1.0
 
 
@@ -65,16 +65,16 @@ class Recognizer:
         return Recognized(nearest, math.sqrt(distances[nearest]) / float(self._bounds[nearest]))
 
     def relative_distance(self, index: int, embedding: np.ndarray) -> Recognized:
-        """Return how far the image with this embedding is from a given product."""
+        """Return a given product with its relative distance from the image with this embedding."""
         distance = float(np.sqrt(np.square(self._means[index] - embedding).sum()))
         return Recognized(index, distance / float(self._bounds[index]))
 
 
 def learn_recognition(embeddings: np.ndarray, folds: Sequence[np.ndarray]) -> Recognition:
-    """Return how to recognize a product from the embeddings `[N, D]` of its good images.
+    """Return a product's mean embedding and the distances of its held-out good images, ascending.
 
     Args:
-        embeddings: the embeddings.
+        embeddings: embeddings `[N, D]` of the good images.
         folds: indices of the images that are held out together.
     """
     distances: List[float] = []

@@ -109,7 +109,7 @@ class ImageAgreement:
         anomalous_b: B's decision at its own threshold; None without a threshold.
         anomalous_b_at_a: B's decision at A's threshold; None without a threshold.
         product: the product that judged the image; None without products, and if the two engines recognized
-            different ones.
+            different products.
         p_value_a: share of the product's good images that score as high or higher in A; None without product.
         p_value_b: the same for B.
         verdict_a: A's verdict; None without products.
@@ -317,7 +317,7 @@ class MapComparison:
         """Return the agreement over all images so far, at least one.
 
         Raises:
-            EngineError: all pixels of A's maps have the same value, so they show nothing to agree with.
+            EngineError: all pixels of A's maps have the same value: no agreement can be measured.
         """
         if self._snr.is_reference_constant:
             raise EngineError(

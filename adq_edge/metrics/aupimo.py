@@ -31,7 +31,7 @@ class AupimoMeter:
     thresholds at equal distances between the lowest and the highest value of the good images, the rates
     nearest to the bounds, linear interpolation. With few good images the nearest rates leave out a part of
     the area, so that a perfect map is below 1. Thresholds are float64. Results equal anomalib's on float64
-    maps; on float32 maps anomalib rounds the thresholds, and a pixel next to one may count otherwise.
+    maps; on float32 maps anomalib rounds the thresholds, which may count a pixel next to one differently.
 
     Memory: 4 bytes per defective pixel, and at most 8 bytes for each of the 2^22 highest pixels of the good
     images. These are enough for 10^10 pixels of good images.

@@ -89,7 +89,7 @@ def least_cost(labels: Labels, scores: Scores, cost_escape: float, cost_reject: 
 
 
 def _check_costs(cost_escape: float, cost_reject: float) -> None:
-    """Raise an error if the costs order no two decisions."""
+    """Raise a ValueError if a cost is negative or not finite, or if both are 0."""
     for cost in (cost_escape, cost_reject):
         if not (cost >= 0 and math.isfinite(cost)):
             raise ValueError(f"cost {cost} is not a number of 0 or more")

@@ -1,4 +1,4 @@
-"""Confidence intervals of a rate that was counted, such as false rejects among good images."""
+"""Confidence intervals of rates from counts, such as false rejects among good images."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def _beta_quantile(probability: float, a: float, b: float) -> float:
 def _beta_distribution(x: float, a: float, b: float) -> float:
     """Return the regularized incomplete beta function I_x(a, b), 0 to 1, for 0 < x < 1.
 
-    The continued fraction converges fast below the mean; above, the symmetry I_x(a, b) = 1 - I_1-x(b, a)
-    serves. NIST Digital Library of Mathematical Functions, 8.17.4 and 8.17.22.
+    The continued fraction converges fast below the mean; above it, the symmetry I_x(a, b) = 1 - I_1-x(b, a)
+    is used. NIST Digital Library of Mathematical Functions, 8.17.4 and 8.17.22.
     """
     if x > (a + 1.0) / (a + b + 2.0):
         return 1.0 - _beta_distribution(1.0 - x, b, a)

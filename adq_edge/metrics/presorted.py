@@ -1,4 +1,4 @@
-"""PGn and PBn: the parts that an inspection clears or finds at a fixed rate of the other error.
+"""PGn and PBn: shares of good and of defective images sorted correctly at a fixed rate of the other error.
 
 Source: A. Baitieva et al., "Beyond Academic Benchmarks: Critical Analysis and Best Practices for Visual
 Industrial Anomaly Detection", CVPR Workshops 2025 (arXiv 2503.23451). Results equal anomalib's `PGn` and
