@@ -13,7 +13,6 @@ import pytest
 from onnx import helper
 from scipy.stats import binomtest, spearmanr
 from sklearn.metrics import roc_auc_score
-from typer.testing import CliRunner
 
 from adq_edge.artifacts.products import (
     Evidence,
@@ -27,7 +26,6 @@ from adq_edge.artifacts.products import (
     read_products,
 )
 from adq_edge.artifacts.sidecar import read_sidecar
-from adq_edge.cli import app
 from adq_edge.core.errors import AdqError, EngineError, ResultError
 from adq_edge.core.files import sha256
 from adq_edge.core.options import ThresholdRule
@@ -41,6 +39,7 @@ from adq_edge.report.report import report
 from adq_edge.report.tables.comparison import agreement_table, decisions_tables
 from adq_edge.report.tables.decisions import decision_tables
 from adq_edge.report.tables.quality import quality_table
+from factories.command_line import run_cli
 from factories.tiny_engine import SIZE, make_model, write_engine, write_file
 
 CENTERS = {"bolt": 60.0, "nut": 160.0}
@@ -320,8 +319,8 @@ def test_warning_names_a_category_whose_good_images_the_threshold_rejects(
     engine: Path, data: Path, tmp_path: Path
 ):
     command = ["eval", str(engine), "--data", str(data), "-o", str(tmp_path / "r.json")]
-    shown = CliRunner().invoke(app, command)
-    assert shown.exit_code == 0, shown.output
+    shown = run_cli(*command, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
     result = Evaluation.read(tmp_path / "r.json")
     assert read_sidecar(engine).threshold.score == result.threshold  # as before, for compatibility
     lines = shown.stderr.splitlines()
@@ -347,8 +346,8 @@ def test_products_of_another_engine_file_are_not_used_and_this_is_said(
     document = json.loads(products_path(engine).read_text())
     products_path(engine).write_text(json.dumps({**document, "engine_sha256": "0" * 64}))
     command = ["eval", str(engine), "--data", str(data), "-o", str(tmp_path / "r.json")]
-    shown = CliRunner().invoke(app, command)
-    assert shown.exit_code == 0, shown.output
+    shown = run_cli(*command, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
     assert "products are not used" in shown.stderr
     assert "products are not used" in shown.stdout
     assert f"next: adq-edge fit {engine} --data {data}" in shown.stderr
@@ -362,21 +361,21 @@ def test_products_of_another_engine_file_are_not_used_and_this_is_said(
 def test_command_shows_the_decisions_within_80_columns(engine: Path, data: Path, tmp_path: Path):
     output = tmp_path / "r.json"
     command = ["eval", str(fit(engine)), "--data", str(data), "-o", str(output), "--false-rejects", "5%"]
-    shown = CliRunner().invoke(app, command)
-    assert shown.exit_code == 0, shown.output
+    shown = run_cli(*command, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
     assert shown.stderr.splitlines()[-2:] == [f"result: {output}", f"next: adq-edge bench {engine}"]
     titles = ("decisions at the thresholds in force", "recognition of products")
     assert all(title in shown.stdout for title in titles)
     scores, errors, _, recognition = decision_tables(Evaluation.read(output))
     for table in (scores, errors, recognition):  # side by side: one block
         assert table_text(table, 80).count("\u250f") == 1
-    bad = CliRunner().invoke(app, [*command[:-1], "many"])
+    bad = run_cli(*command[:-1], "many", cwd=tmp_path)
     assert "'many' is not a share" in bad.stderr
 
 
 def test_warning_names_a_product_whose_good_images_are_rejected(engine: Path, data: Path, tmp_path: Path):
     command = ["eval", str(fit(engine, shift=-50.0)), "--data", str(data), "-o", str(tmp_path / "r.json")]
-    shown = CliRunner().invoke(app, command)
+    shown = run_cli(*command, cwd=tmp_path)
     warnings = [line for line in shown.stderr.splitlines() if "WARNING" in line]
     assert [line.split("WARNING: ")[1].split(" are")[0] for line in warnings] == [
         "all 5 good images of bolt",
@@ -387,7 +386,7 @@ def test_warning_names_a_product_whose_good_images_are_rejected(engine: Path, da
 
 def test_warning_names_a_product_whose_defects_all_pass(engine: Path, data: Path, tmp_path: Path):
     command = ["eval", str(fit(engine, shift=50.0)), "--data", str(data), "-o", str(tmp_path / "r.json")]
-    shown = CliRunner().invoke(app, command)
+    shown = run_cli(*command, cwd=tmp_path)
     warnings = [line for line in shown.stderr.splitlines() if "WARNING" in line]
     assert [line.split("WARNING: ")[1].split(" pass")[0] for line in warnings] == [
         "all 4 defective images of bolt",
@@ -477,8 +476,8 @@ def test_engines_without_products_are_compared_at_one_threshold_with_a_note(
 
 def test_compare_names_its_result_file(engine: Path, data: Path, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shown = CliRunner().invoke(app, ["compare", str(fit(engine)), str(engine), "--data", str(data)])
-    assert shown.exit_code == 0, shown.output
+    shown = run_cli("compare", fit(engine), engine, "--data", data, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
     assert "result: benchmarks/results/tiny-vs-tiny.compare.json" in shown.stderr.splitlines()
     assert Path("benchmarks/results/tiny-vs-tiny.compare.json").is_file()
 
