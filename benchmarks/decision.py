@@ -150,8 +150,8 @@ def coverage(measured: Measured, generator: np.random.Generator) -> Iterator[Dic
         missed = scorer.score(defective.maps)[1]
         own = np.sort(good.select(fitted).maps.scores.astype(np.float64))
         for rate in RATES:
-            point = Calibration(product.scores).operating_point(rate)
-            own_point = Calibration(tuple(own)).operating_point(rate)
+            point = Calibration(product.scores).threshold_for(rate)
+            own_point = Calibration(tuple(own)).threshold_for(rate)
             yield {
                 "rate": rate,
                 "is_estimate": point.is_estimate,
@@ -203,7 +203,7 @@ def flips(
         calibrations = [Calibration(product.scores), Calibration(other_product.scores)]
         for rate in RATES:
             verdicts = [
-                values > calibration.operating_point(rate).score
+                values > calibration.threshold_for(rate).score
                 for values, calibration in zip(scores, calibrations)
             ]
             key = f"flips_at_{rate:g}"
@@ -245,7 +245,7 @@ def contamination(measured: Measured, generator: np.random.Generator) -> Optiona
     ):
         product = learn(measured.name, images, measured.pasted, [], clean=clean)
         scores = ProductScorer(product).score(test.maps)[1]
-        point = Calibration(product.scores).operating_point(0.05)
+        point = Calibration(product.scores).threshold_for(0.05)
         found[key] = {
             "auroc": image_auroc(labels, scores),
             "false_rejects": float((scores[~labels] > point.score).mean()),

@@ -256,7 +256,7 @@ def _realized_rate(
     calibration: Calibration, scores: np.ndarray, rate: Optional[float], threshold: Optional[float]
 ) -> RealizedRate:
     """Return the false rejects at a threshold; None takes the threshold of the rate."""
-    point = None if rate is None else calibration.operating_point(rate)
+    point = None if rate is None else calibration.threshold_for(rate)
     if threshold is None:
         assert point is not None
         threshold = point.score

@@ -72,7 +72,7 @@ def fit_tail(scores: np.ndarray) -> Tail:
 
 
 @dataclasses.dataclass(frozen=True)
-class OperatingPoint:
+class RateThreshold:
     """The threshold for a false-reject rate.
 
     Attributes:
@@ -133,14 +133,14 @@ class Calibration:
         return min(smallest, self.tail.exceedance(score)), True
 
     @functools.lru_cache(maxsize=16)  # noqa: B019  # few objects use it; each lives as long as its engine
-    def operating_point(self, rate: float) -> OperatingPoint:
+    def threshold_for(self, rate: float) -> RateThreshold:
         """Return the threshold for a false-reject rate from `SMALLEST_RATE` to below 1."""
         count = len(self._scores)
         rejected = min(math.floor(rate * (count + 1) + _ROUNDING), count)
         if rejected:
-            return OperatingPoint(rate, count, float(self._scores[count - rejected]), None)
+            return RateThreshold(rate, count, float(self._scores[count - rejected]), None)
         score = max(self.tail.quantile(rate), float(self._scores[-1]))
-        return OperatingPoint(rate, count, score, self._interval(score))
+        return RateThreshold(rate, count, score, self._interval(score))
 
     def _interval(self, score: float) -> Tuple[float, float]:
         """Return the bootstrap interval of the share of good images above a score in the tail."""

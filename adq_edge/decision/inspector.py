@@ -25,7 +25,7 @@ from adq_edge.core.images.arrays import RGB, as_rgb, check_color, not_an_image
 from adq_edge.core.images.imaging import read_product_image, resize_image
 from adq_edge.decision.arguments import check_area, check_rate, require_batch, require_same_sizes
 from adq_edge.decision.collection import embeddings_of
-from adq_edge.decision.conformal import Calibration, OperatingPoint
+from adq_edge.decision.conformal import Calibration, RateThreshold
 from adq_edge.decision.maps import Maps
 from adq_edge.decision.normal import ProductScorer
 from adq_edge.decision.recognition import Recognized, Recognizer
@@ -95,14 +95,14 @@ class _Judge:
     product: Product
     scorer: ProductScorer
     scores: Calibration
-    point: OperatingPoint
+    at_rate: RateThreshold
     map_threshold: float
 
     @classmethod
     def of(cls, product: Product, rate: float) -> _Judge:
         scores = Calibration(product.scores)
-        point = scores.operating_point(rate)
-        peaks = point if product.peaks == product.scores else Calibration(product.peaks).operating_point(rate)
+        point = scores.threshold_for(rate)
+        peaks = point if product.peaks == product.scores else Calibration(product.peaks).threshold_for(rate)
         return cls(product, ProductScorer(product), scores, point, peaks.score)
 
     @property
@@ -166,16 +166,16 @@ class Inspector:
             raise EngineError(f"has no product {product!r}", where=products_path(self.engine.path), fix=fix)
         return self.products.names.index(product)
 
-    def operating_point(self, product: str) -> OperatingPoint:
+    def rate_threshold(self, product: str) -> RateThreshold:
         """Return the threshold of a product for the false-reject rate."""
-        return self._judges[self.index_of(product)].point
+        return self._judges[self.index_of(product)].at_rate
 
     @property
     def notes(self) -> List[str]:
         """Notes on products whose threshold is an estimate: too few good images to promise the rate."""
         judges = ((judge, self._thresholds(judge)[2]) for judge in self._judges)
-        estimates = [judge for judge, rate in judges if rate is not None and judge.point.is_estimate]
-        return [f"{judge.product.name}: {judge.point.describe()}" for judge in estimates]
+        estimates = [judge for judge, rate in judges if rate is not None and judge.at_rate.is_estimate]
+        return [f"{judge.product.name}: {judge.at_rate.describe()}" for judge in estimates]
 
     def thresholds_in_force(self, product: str) -> Tuple[float, float]:
         """Return the thresholds of a product's score and of its map."""
@@ -313,7 +313,7 @@ class Inspector:
         """Return the thresholds of score and map, and their false-reject rate; None if labels chose them."""
         labeled = judge.product.threshold
         if labeled is None or not self._uses_labels:
-            return judge.point.score, judge.map_threshold, self.false_rejects
+            return judge.at_rate.score, judge.map_threshold, self.false_rejects
         if judge.has_own_map_score:
             return labeled.score, labeled.score, None
         return labeled.score, judge.map_threshold, None

@@ -94,7 +94,7 @@ def thumbnail_embedding(images: np.ndarray) -> np.ndarray:
 
 def _bound(recognition: Recognition) -> float:
     """Return the largest distance that good images of a product have, with a margin."""
-    allowed = Calibration(recognition.distances).operating_point(UNKNOWN_RATE)
+    allowed = Calibration(recognition.distances).threshold_for(UNKNOWN_RATE)
     largest = allowed.score if not allowed.is_estimate else recognition.distances[-1]
     return max(_MARGIN * largest, float(np.finfo(np.float32).eps))
 

@@ -198,7 +198,7 @@ class _Threshold:
         of_score, of_map = inspector.thresholds_in_force(product)
         labeled = inspector.labeled_threshold(product)
         if labeled is None:
-            point = inspector.operating_point(product)
+            point = inspector.rate_threshold(product)
             return cls(of_score, of_map, ThresholdRule.FALSE_REJECTS, point.describe(), False, point.rate)
         origin, same = describe_labeled(labeled), labeled.data == data
         return cls(of_score, of_map, ThresholdRule(labeled.rule), origin, same, None)

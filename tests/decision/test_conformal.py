@@ -35,7 +35,7 @@ def test_p_value_is_the_share_of_images_that_score_as_high(scores, score):
 @given(SCORES, SCORE, RATE)
 def test_score_is_above_the_threshold_exactly_if_its_p_value_is_within_the_rate(scores, score, rate):
     calibration = Calibration(scores)
-    point = calibration.operating_point(rate)
+    point = calibration.threshold_for(rate)
     assert math.isfinite(point.score)
     assert point.is_estimate == (rate * (len(scores) + 1) < 1.0 - 1e-9)
     for candidate in (score, *scores, point.score):
@@ -52,7 +52,7 @@ def test_score_is_above_the_threshold_exactly_if_its_p_value_is_within_the_rate(
 def test_lower_rate_never_has_a_lower_threshold(scores, one, other):
     low, high = sorted((one, other))
     calibration = Calibration(scores)
-    assert calibration.operating_point(low).score >= calibration.operating_point(high).score
+    assert calibration.threshold_for(low).score >= calibration.threshold_for(high).score
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.02, 0.05])
@@ -61,7 +61,7 @@ def test_false_rejects_of_exchangeable_images_are_those_of_the_rate(rate):
     rejected = 0
     for _ in range(runs):
         scores = np.sort(generator.gumbel(size=images).astype(np.float32))
-        rejected += float(np.float32(generator.gumbel())) > Calibration(scores).operating_point(rate).score
+        rejected += float(np.float32(generator.gumbel())) > Calibration(scores).threshold_for(rate).score
     low, high = stats.binom.interval(0.99, runs, rate)
     assert low <= rejected <= high
 
@@ -110,18 +110,18 @@ def test_image_that_scores_as_the_highest_good_one_is_good():
     highest = np.float32(0.1)
     calibration = Calibration([0.0] * 18 + [float(f"{highest:.9g}")])
     assert calibration.p_value(float(highest)) == (2 / 20, False)
-    assert not float(highest) > calibration.operating_point(0.05).score
+    assert not float(highest) > calibration.threshold_for(0.05).score
 
 
 def test_rate_of_nearly_everything_has_a_finite_threshold():
-    assert Calibration([1.0, 2.0, 3.0]).operating_point(1.0 - 1e-15).score == 1.0
+    assert Calibration([1.0, 2.0, 3.0]).threshold_for(1.0 - 1e-15).score == 1.0
 
 
 def test_description_states_a_promise_or_an_estimate_with_the_images_that_it_takes():
     scores = np.linspace(0.0, 1.0, 120)
-    promise = Calibration(scores).operating_point(0.01)
+    promise = Calibration(scores).threshold_for(0.01)
     assert promise.describe() == "at most 1 % of good parts rejected, from 120 good images"
-    estimate = Calibration(scores).operating_point(0.005)
+    estimate = Calibration(scores).threshold_for(0.005)
     assert estimate.interval is not None
     assert estimate.interval[0] <= estimate.interval[1]
     text = estimate.describe()
@@ -138,5 +138,5 @@ def test_rate_in_percent_keeps_the_digits_that_a_person_wrote(rate, text):
 
 
 def test_promised_rate_is_rounded_up():
-    text = Calibration(np.linspace(0.0, 1.0, 30)).operating_point(0.032).describe()
+    text = Calibration(np.linspace(0.0, 1.0, 30)).threshold_for(0.032).describe()
     assert "30 good images promise 3.3 %, give 31 for 3.2 %" in text

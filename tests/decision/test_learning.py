@@ -90,7 +90,7 @@ def test_false_rejects_of_new_good_images_are_those_of_the_rate(monkeypatch, way
         assert kinds_of(product) == way
         _, scores = ProductScorer(product).score(random_maps(np.random.default_rng(900 + seed), later))
         for rate in rejected:
-            rejected[rate] += int((scores > Calibration(product.scores).operating_point(rate).score).sum())
+            rejected[rate] += int((scores > Calibration(product.scores).threshold_for(rate).score).sum())
     for rate, count in rejected.items():
         allowed = int(rate * (images + 1))
         each = stats.betabinom(later, allowed, images + 1 - allowed)
@@ -135,4 +135,4 @@ def test_product_of_equal_images_is_valid():
     product = learn("bolt", good_images(generator, maps), None, ("images",))
     product.check()
     _, scores = ProductScorer(product).score(one)
-    assert not float(scores[0]) > Calibration(product.scores).operating_point(0.2).score
+    assert not float(scores[0]) > Calibration(product.scores).threshold_for(0.2).score

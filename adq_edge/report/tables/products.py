@@ -54,7 +54,7 @@ def describe_threshold(product: Product, false_rejects: float) -> str:
     """Return what the threshold of a product promises, in words."""
     labeled = product.threshold
     if labeled is None:
-        return Calibration(product.scores).operating_point(false_rejects).describe()
+        return Calibration(product.scores).threshold_for(false_rejects).describe()
     images = f"{labeled.good} good and {labeled.defective} defective images of {labeled.data}"
     return f"threshold by {labeled.rule}, chosen with {images}"
 
@@ -63,7 +63,7 @@ def threshold_of(product: Product, false_rejects: float) -> float:
     """Return the threshold in effect of a product."""
     if product.threshold is not None:
         return product.threshold.score
-    return Calibration(product.scores).operating_point(false_rejects).score
+    return Calibration(product.scores).threshold_for(false_rejects).score
 
 
 def _row(product: Product, false_rejects: float, similar: Optional[str]) -> Tuple[Value, ...]:
