@@ -27,6 +27,8 @@ LONGEST_NAME = 100
 SMALLEST_RATE = 1e-6
 """Least false-reject rate; even the estimate of a lower one would need millions of images."""
 _LARGEST_EMBEDDING = 8192
+_MOST_NUMBERS = 1_800_000
+"""Numbers in a file: 200 products of large maps. JSON files with more values or bytes are not read."""
 _LARGEST_NUMBER = 1e18  # its square is a float32 number
 _SMALLEST_SPREAD = 1e-7
 _SMALLEST_FLOOR = 1e-38  # a float32 number above 0
@@ -227,6 +229,12 @@ class Product:
         if self.threshold is not None:
             self.threshold.check()
 
+    def count_numbers(self) -> int:
+        """Return the number of numbers in the lists of the product."""
+        positions = (self.raw_positions, self.deep_positions)
+        lists = (self.scores, self.peaks, self.recognition.mean, self.recognition.distances)
+        return sum(map(len, lists)) + sum(len(one.mean) + len(one.spread) for one in positions)
+
     @property
     def _logarithms(self) -> Tuple[Transform, ...]:
         return tuple(one for one in (self.raw, self.deep) if one.log)
@@ -257,6 +265,9 @@ class Products(Record):
             raise ValueError("it has two products of one name")
         for product in self.products:
             product.check()
+        numbers = sum(product.count_numbers() for product in self.products)
+        if numbers > _MOST_NUMBERS:
+            raise ValueError(f"it has {numbers:,} numbers, a file holds {_MOST_NUMBERS:,}: remove products")
         if len({len(product.recognition.mean) for product in self.products}) > 1:
             raise ValueError("its products have embeddings of different sizes")
 

@@ -313,6 +313,11 @@ def _store(
     before = _content(path)
     changed = change(_earlier(path, empty))
     try:
+        changed.check()  # never write what cannot be read
+    except ValueError as problem:
+        what = f"nothing is stored, because the file could not be read again: {problem}"
+        raise EngineError(what, where=products_path(path), fix="Remove products: fit --remove NAME") from None
+    try:
         with write_together() as files:
             files.check(lambda: _require_same_engine(path, empty.engine_sha256))
             files.check(lambda: _require_same_content(path, before))

@@ -206,6 +206,14 @@ def test_unknown_product_is_not_removed(engine: Path):
     assert list_products(engine).products.names == ("bolt",)
 
 
+def test_file_that_would_be_too_large_to_read_is_not_written(engine: Path, parts: Path, monkeypatch):
+    before = products_path(engine).read_bytes()
+    monkeypatch.setattr("adq_edge.artifacts.products._MOST_NUMBERS", 4000)
+    with pytest.raises(EngineError, match=r"nothing is stored.*a file holds 4,000: remove products"):
+        fit(engine, good={"nut": parts / "nut"}, threads=1)
+    assert products_path(engine).read_bytes() == before
+
+
 def test_images_of_other_sizes_are_scaled_and_named(engine: Path, parts: Path, tmp_path: Path):
     folder = tmp_path / "mixed"
     shutil.copytree(str(parts / "nut"), str(folder))
