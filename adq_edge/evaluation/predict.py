@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Iterable, Iterator, Optional, Sequence, Tuple, Union
 
@@ -53,6 +54,17 @@ class DecisionOptions:
         if self.product is not None and self.product_from_folder:
             raise AdqError("--product and --product-from-folder exclude each other", fix="Give one of them")
 
+    @property
+    def _given(self) -> str:
+        """The options that are set, for messages."""
+        options = {
+            "--false-rejects": self.false_rejects is not None,
+            "--min-area": self.min_area > 0.0 or self.min_share > 0.0,
+            "--product": self.product is not None,
+            "--product-from-folder": self.product_from_folder,
+        }
+        return ", ".join(name for name, is_given in options.items() if is_given)
+
     def inspector(self, engine: Engine) -> Optional[Inspector]:
         """Return the inspector of an engine; None if it has no products and none of the options is set.
 
@@ -62,11 +74,11 @@ class DecisionOptions:
         """
         self.check()
         products = usable_products(engine)
-        if products is None and self == DecisionOptions():
-            return None
         if products is None:
-            fix = f"Learn them from good images: adq-edge fit {engine.path} --data DIR"
-            raise EngineError("has no products, which these options need", where=engine.path, fix=fix)
+            if not self._given:
+                return None
+            fix = f"Learn them from good images: adq-edge fit {shlex.quote(str(engine.path))} --data DIR"
+            raise EngineError(f"{self._given} needs products, it has none", where=engine.path, fix=fix)
         return Inspector(
             engine,
             products,
