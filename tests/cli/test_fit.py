@@ -96,7 +96,7 @@ def test_new_good_images_are_compared_with_those_of_the_fit(work: Path):
     assert products_path(work / "engines" / "e.onnx").read_bytes() == before
     refused = run_cli("fit", "--check", "bolt", cwd=work)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "was fitted with these images" in refused.stderr
+    assert "images are in the folders that 'bolt' was fitted with" in refused.stderr
 
 
 @pytest.mark.parametrize(
