@@ -9,7 +9,7 @@ import signal
 import subprocess
 from typing import Callable, Optional, Sequence
 
-# Ten times what the slowest program takes on the slowest board: a busy machine is not a broken one.
+# Ten times the duration of the slowest program on the slowest board: a busy machine gives no error.
 _LIMIT_SECONDS = 30.0
 
 _SHORTAGES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)

@@ -62,7 +62,7 @@ class Environment:
         cpu: model of the processor, or its architecture if the model is unknown.
         architecture: result of `platform.machine()`.
         board: model of the board, for example a Jetson; None on a PC.
-        instruction_sets: those that affect the speed of convolutions, named as in /proc/cpuinfo.
+        instruction_sets: instruction sets that affect the speed of convolutions, named as in /proc/cpuinfo.
         logical_cores: logical processors that this process may use.
         physical_cores: physical cores of these processors.
         cpu_quota: CPU time that a container may use, in cores; None without a limit.

@@ -74,7 +74,7 @@ def card_present(root: Path = Path("/")) -> bool:
 def graphics_cards(root: Path = Path("/"), run: Runner = run_command) -> Tuple[str, ...]:
     """Return the names of the graphics cards with a loaded driver; empty on a Jetson.
 
-    Runs nvidia-smi if a card is present, but the driver's files list none.
+    Runs nvidia-smi only if a card is present and the files of the driver list none.
     """
     files = sorted((root / "proc" / "driver" / "nvidia" / "gpus").glob("*/information"))
     models = (first_group(r"^Model:\s*(\S.*)$", read_text(file)) for file in files)

@@ -1,4 +1,4 @@
-"""The instruction sets of a CPU that decide the speed of INT8, and what each means on this machine.
+"""The instruction sets of a CPU that decide the speed of INT8, and their effect on this machine.
 
 The factors are estimates. They follow from what the instructions do: the multiply-adds in each. As factors of
 a model's speed they are upper bounds, because memory and the float parts of a model take time too.

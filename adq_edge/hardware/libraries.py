@@ -55,7 +55,7 @@ class TensorRT:
     Attributes:
         folder: folder of its Python package; None if only its libraries are installed.
         problem: why this Python cannot use it; None if it can, or if that is unknown.
-        unchecked: why it is unknown whether it loads, for example on a busy machine.
+        unchecked: why it is unknown whether TensorRT loads, for example on a busy machine.
     """
 
     product: Product

@@ -14,7 +14,7 @@ from adq_edge.core.errors import StorageError
 from adq_edge.core.reading import open_regular
 
 _LARGEST = 32 * 2**20
-"""Bytes of a file; the longest, dpkg's list of packages, has about 10 MB."""
+"""Largest file to read, in bytes; the longest, dpkg's list of packages, has about 10 MB."""
 _BLOCK = 2**16
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 

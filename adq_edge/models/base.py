@@ -34,7 +34,7 @@ class TrainingDefaults:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A part of a method's training; the parts follow each other.
+    """A stage of a method's training; stages run one after the other.
 
     Attributes:
         name: the part of the model that is trained.

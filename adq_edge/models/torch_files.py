@@ -23,11 +23,11 @@ from adq_edge.core.files import atomic_path, settle
 from adq_edge.core.reading import LARGEST_INTEGER, open_regular, require_uncompressed
 
 LARGEST = 8 * 2**30
-"""Bytes of a torch file."""
+"""Maximum size of a torch file in bytes."""
 _MOST_OPERATIONS = 2 * 10**6
-"""Operations of a pickle; a tensor takes a few dozen."""
+"""Maximum number of operations of a pickle; a tensor takes a few dozen."""
 _MOST_VALUES = 10**6
-"""Values in a checkpoint, those in tensors excepted."""
+"""Maximum number of values in a checkpoint, without the values in tensors."""
 _ARCHIVE, _PICKLE = b"PK\x03\x04", b"\x80"
 _PICKLES_OF_STREAM = 4  # magic number, version, properties of the machine, content
 # Callables that torch allows, that no checkpoint needs, and that can take memory without data.

@@ -155,6 +155,6 @@ def _iio_rails(root: Path) -> Iterator[Tuple[str, Rail]]:
 
 
 def _readable(path: Path, scale: float) -> Optional[SysfsValue]:
-    """Open a file that has a value now; None if it is absent or cannot be read."""
+    """Open the file of a sensor; None if it is absent, cannot be read or has no value now."""
     value = open_sysfs_value(path, scale)
     return None if value is None or value.read() is None else value

@@ -15,7 +15,7 @@ _WATTS = (-10.0, 2_000.0)
 
 
 def plausible_mhz(mhz: Optional[float]) -> Optional[float]:
-    """Return a clock in MHz; None if no board has such a clock, because its unit is another one."""
+    """Return a clock in MHz; None if it is outside the range of all boards: its unit is not MHz."""
     return mhz if mhz is not None and _MHZ[0] <= mhz <= _MHZ[1] else None
 
 

@@ -37,7 +37,7 @@ class _WithThrottling:
 
 
 def open_source(root: Path = Path("/"), hertz: float = 10.0) -> Optional[TelemetrySource]:
-    """Open the first source that reports power, else sysfs if it reports any value; None if none does.
+    """Open the first source that reports power, else sysfs if it reports any value, else None.
 
     The caller closes the source, and reads `hertz` samples per second from it.
     """
