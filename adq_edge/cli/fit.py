@@ -86,7 +86,8 @@ def fit(
         return _show(fitting.list_products(engine))
     if remove:
         return _show(fitting.remove_products(engine, remove))
-    if rate is not None and not any(learning.values()) and fitting.has_products(engine):
+    learns = any(value for name, value in learning.items() if name != "--threads")
+    if rate is not None and not learns and fitting.has_products(engine):
         return _show(fitting.change_rate(engine, rate))
     if (product is None) != (not good):
         given, missing = ("--good", "--product NAME") if product is None else ("--product", "--good DIR")

@@ -64,7 +64,7 @@ def test_a_product_is_added_listed_and_removed_without_a_change_of_the_others(wo
 
 def test_rate_alone_changes_the_stored_rate_and_learns_nothing(work: Path):
     before = products(work).products
-    done = run_cli("fit", "--false-rejects", "0.5%", cwd=work)
+    done = run_cli("fit", "--false-rejects", "0.5%", "--threads", "1", cwd=work)
     assert done.returncode == 0
     assert "about 0.5 % of good parts rejected, an estimate" in done.stdout
     assert "24 good images promise 4 %, give 199 for 0.5 %" in done.stdout
