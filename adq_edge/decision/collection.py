@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from adq_edge.core.errors import DataError
-from adq_edge.core.images.imaging import read_product_image, resize_image
+from adq_edge.core.images.imaging import load_image, read_product_image, resize_image
 from adq_edge.datasets.pasted_defects import paste_defect, paste_defects
 from adq_edge.decision.learning import FEWEST_IMAGES, GoodImages, PastedImages
 from adq_edge.decision.maps import Maps
@@ -20,8 +21,28 @@ from adq_edge.runtimes.single_image import is_finite, require_finite
 
 FEWEST_PASTED = 120
 _MOST_PASTED = 240
+_MOST_IN_MEMORY = _MOST_PASTED
 _SMALL, _MEDIUM = (0.03, 0.12), (0.08, 0.25)
 """Sizes of single defects; every third image has up to three larger ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Image:
+    """A good image; its file is read again if it is not in memory.
+
+    Attributes:
+        path: the file.
+        size: (height, width) of the engine's input.
+        pixels: uint8 `[height, width, 3]`; None if it is not in memory.
+    """
+
+    path: Path
+    size: Tuple[int, int]
+    pixels: Optional[np.ndarray]
+
+    def load(self) -> np.ndarray:
+        """Return the pixels, uint8 `[height, width, 3]`."""
+        return load_image(self.path, self.size) if self.pixels is None else self.pixels
 
 
 def count_pasted(images: int) -> int:
@@ -53,8 +74,9 @@ def collect(
         DataError: an image cannot be read, or there are too few different ones.
         EngineError: an output for a good image is NaN or infinite.
     """
-    images, kept, notes = _read(engine, name, paths, advance)
-    outputs = [_run(engine, image, path) for image, path in zip(images, kept)]
+    images, notes = _read(engine, name, paths, advance)
+    kept = [image.path for image in images]
+    outputs = [_run(engine, image.load(), image.path) for image in images]
     good = GoodImages(
         tuple(map(str, kept)),
         Maps.join([maps for maps, _ in outputs]),
@@ -64,9 +86,9 @@ def collect(
     origins: List[int] = []
     failed = 0
     for index in range(min(len(images), _MOST_PASTED)):
-        generator = np.random.default_rng(index)
+        generator, donor = np.random.default_rng(index), images[index - 1]
         for number in range(pasted_for_each(len(images))):
-            image = _paste((index + number) % 3, images[index], images[index - 1], generator)
+            image = _paste((index + number) % 3, images[index].load(), donor.load(), generator)
             output = engine.run(image[None])
             if is_finite(output):
                 pasted.append(Maps.of(output))
@@ -89,15 +111,16 @@ def embeddings_of(output: Output, images: np.ndarray) -> np.ndarray:
 
 def _read(
     engine: Engine, name: str, paths: Sequence[Path], advance: Callable[[], None]
-) -> Tuple[List[np.ndarray], List[Path], List[str]]:
-    """Return the different images, resized, with their files, and notes."""
-    found: Dict[bytes, Tuple[np.ndarray, Path]] = {}
-    sizes = set()
+) -> Tuple[List[_Image], List[str]]:
+    """Return the different images, and notes."""
+    found: Dict[bytes, _Image] = {}
+    sizes, size = set(), engine.sidecar.image_size
     for path in paths:
         image = read_product_image(path)
         sizes.add(image.shape[:2])
-        resized = resize_image(image, engine.sidecar.image_size)
-        found.setdefault(hashlib.sha256(resized.tobytes()).digest(), (resized, path))
+        resized = resize_image(image, size)
+        pixels = resized if len(found) < _MOST_IN_MEMORY else None
+        found.setdefault(hashlib.sha256(resized.tobytes()).digest(), _Image(path, size, pixels))
         advance()
     if len(found) < FEWEST_IMAGES:
         number = f"{len(found)} different good image{'s' * (len(found) != 1)}"
@@ -114,7 +137,7 @@ def _read(
         notes.append(f"{name}: {repeated} of {len(paths)} good images are copies of others and do not count")
     if len(sizes) > 1:
         notes.append(f"{name}: good images of {len(sizes)} sizes; each is scaled to the input of the engine")
-    return [image for image, _ in found.values()], [path for _, path in found.values()], notes
+    return list(found.values()), notes
 
 
 def _run(engine: Engine, image: np.ndarray, path: Path) -> Tuple[Maps, np.ndarray]:

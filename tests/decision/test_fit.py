@@ -61,6 +61,13 @@ def test_fitting_twice_gives_the_same_file(engine: Path, parts: Path):
     assert products_path(engine).read_bytes() == before
 
 
+def test_images_that_do_not_fit_in_memory_are_read_again(engine: Path, parts: Path, monkeypatch):
+    before = products_path(engine).read_bytes()
+    monkeypatch.setattr("adq_edge.decision.collection._MOST_IN_MEMORY", 2)
+    fit(engine, good={"bolt": parts / "bolt"}, threads=1)
+    assert products_path(engine).read_bytes() == before
+
+
 def test_dataset_gives_a_product_for_each_category(engine: Path, tmp_path: Path):
     found = fit(engine, write_dataset(tmp_path / "data"), threads=1)
     assert found.fitted == ("part0", "part1")
