@@ -136,7 +136,7 @@ def _check_output(engine: Engine, image: np.ndarray) -> None:
     output = engine.run(image)
     if not (np.isfinite(output.maps).all() and np.isfinite(output.scores).all()):
         what = "its anomaly map or score of the sample image is NaN or infinite"
-        raise EngineError(what, where=engine.path, fix="Build it again, or with a higher precision")
+        raise EngineError(what, where=engine.path, fix="Build it again, or in a higher precision")
 
 
 def _flips(image: np.ndarray) -> List[np.ndarray]:

@@ -33,7 +33,7 @@ from adq_edge.metrics.intervals import clopper_pearson_interval
 
 CHECKED_RATES = (0.01, 0.02, 0.05)
 FEWEST_NEW_IMAGES = 10
-"""With fewer new images, only gross differences would be found."""
+"""With fewer new images, only large differences are found."""
 _FALSE_ALARMS = 0.05
 _LARGEST_EXACT = 8  # images of the smaller sample, as in scipy
 
@@ -282,9 +282,9 @@ def _advise(
     target = "" if found.target is None else f" at {percent(found.target)}"
     counted = f"{found.rejected} of {found.images} new good images rejected{target} ({interval})"
     if result is Exchangeability.NO_DIFFERENCE:
-        return f"{counted}. The new images score like the calibration images, as far as they can tell."
+        return f"{counted}. No difference from the calibration images was found."
     if result is Exchangeability.TOO_FEW:
-        return f"{counted}. Give {FEWEST_NEW_IMAGES} new images or more; so few show gross differences only."
+        return f"{counted}. Give {FEWEST_NEW_IMAGES} new images or more: fewer show only large differences."
     rarest = min(chance, 1.0 if found.chance is None else found.chance)
     folders = [source for source in sources if is_folder(Path(source)) and not is_dataset(Path(source))]
     old = " ".join(f"--good {source}" for source in folders) or "--good OLD"

@@ -101,7 +101,7 @@ class ReverseDistillation(AnomalyModel):
         return torch.stack([(1.0 - functional.cosine_similarity(e, d)).mean() for e, d in pairs]).sum()
 
     def outputs(self, features: Features) -> Outputs:
-        """Map features to the map (image size, in 0..6), its maximum and its component maps.
+        """Map features to the map (image size, in 0..6), its maximum and its scale maps.
 
         The embedding is the mean of the encoder's layer3, the scale maps are the cosine distances.
         """

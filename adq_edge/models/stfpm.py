@@ -69,7 +69,7 @@ class STFPM(AnomalyModel):
         return torch.stack(means).sum()
 
     def outputs(self, features: Features) -> Outputs:
-        """Map features to the anomaly map, its maximum and its component maps.
+        """Map features to the anomaly map, its maximum and its scale maps.
 
         The embedding is the mean of the teacher's layer3, the scale maps are the squared distances.
         """
