@@ -39,6 +39,7 @@ def test_decisions_import_numpy_and_opencv_only():
         "__future__",
         "ast",
         "collections",
+        "contextlib",
         "dataclasses",
         "enum",
         "functools",
