@@ -204,8 +204,9 @@ class Product:
         return dataclasses.replace(self, digest=self._digest())
 
     def _digest(self) -> str:
-        fields = {**dataclasses.asdict(self), "digest": ""}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode("utf-8")).hexdigest()
+        unsealed = dataclasses.replace(self, digest="")
+        text = json.dumps(unsealed, sort_keys=True, default=vars)  # `asdict` would copy thousands of numbers
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def check(self) -> None:
         """Raise a ValueError if a number is impossible or was changed."""
@@ -240,7 +241,14 @@ class Product:
         return tuple(one for one in (self.raw, self.deep) if one.log)
 
 
-@record("adq-edge/products", version=1, error=EngineError, fix=FIT_AGAIN)
+def _numbers(values: Any) -> Numbers:
+    """Return thousands of numbers after one check of all their types."""
+    if not isinstance(values, tuple) or not set(map(type, values)) <= {int, float}:
+        raise TypeError("a list of numbers contains something else")
+    return tuple(map(float, values))
+
+
+@record("adq-edge/products", version=1, error=EngineError, fix=FIT_AGAIN, parsers={Numbers: _numbers})
 @dataclasses.dataclass(frozen=True)
 class Products(Record):
     """The products of an engine.

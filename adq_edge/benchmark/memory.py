@@ -25,8 +25,8 @@ def resident_mb() -> float:
 def peak_resident_mb() -> float:
     """Return the peak of the resident memory of this process in MB.
 
-    On Linux it is read from /proc, because psutil 7 does not offer it and `getrusage` is too high: the kernel
-    keeps the peak of the parent process when a forked process starts another program.
+    On Linux it is read from /proc, because psutil 7 does not offer it and `getrusage` may be too high:
+    when a forked process starts another program, it starts at the size of the parent process.
     """
     kibibytes = first_group(r"^VmHWM:\s+(\d+) kB", read_text(Path("/proc/self/status")))
     return _getrusage_mb() if kibibytes is None else int(kibibytes) * 1024 / 1e6

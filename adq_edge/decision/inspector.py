@@ -289,7 +289,7 @@ class Inspector:
         if is_unknown:
             verdict = Verdict.UNKNOWN_PRODUCT
             reason = (
-                f"{found.distance:.2g} times as far from the nearest product, {product!r}, as its own images"
+                f"{found.distance:.2g} times the largest known distance from the nearest product, {product!r}"
             )
         return Inspection(
             image=name,

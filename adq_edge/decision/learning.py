@@ -24,6 +24,7 @@ FEWEST_IMAGES = 5
 _FOLDS = 10
 _SUSPICIOUS = 2.3  # standard deviations of good images
 _NEIGHBORS = 5
+_LEAST_DISTANCE_SPREAD = 0.2  # of the logarithm of distances: evenly spaced images are not suspicious
 _SHARE_OF_NEIGHBORS = 8  # at most an eighth of the images: defective ones may resemble each other
 _CLEANING_ROUNDS = 3
 _LARGEST_SUSPICIOUS_SHARE = 0.3
@@ -145,7 +146,8 @@ def find_unsuspicious(good: GoodImages) -> np.ndarray:
             break
         trial = _Trial(good.maps.select(kept), None)
         height = np.mean([_standardized(trial.peaks[kind]) for kind in EvidenceKind], axis=0)
-        distance = _standardized(np.log(_neighbor_distances(good.embeddings[kept])))
+        logarithms = np.log(_neighbor_distances(good.embeddings[kept]))
+        distance = _standardized(logarithms, _LEAST_DISTANCE_SPREAD)
         clear = (height + distance) / 2.0 <= _SUSPICIOUS
         if clear.all() or clear.mean() < 1.0 - _LARGEST_SUSPICIOUS_SHARE:
             break
@@ -153,9 +155,9 @@ def find_unsuspicious(good: GoodImages) -> np.ndarray:
     return kept
 
 
-def _standardized(values: np.ndarray) -> np.ndarray:
+def _standardized(values: np.ndarray, least_spread: float = 0.0) -> np.ndarray:
     center, spread = center_and_spread(values)
-    return (values - center) / spread
+    return np.asarray((values - center) / max(spread, least_spread))
 
 
 def _neighbor_distances(embeddings: np.ndarray) -> np.ndarray:

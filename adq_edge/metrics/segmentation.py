@@ -17,7 +17,7 @@ class SegF1Meter:
     AD 2 (L. Heckler-Kram et al., arXiv 2503.21622) and in anomalib's `F1Score` on masks.
 
     Args:
-        threshold: a pixel is reported as defective if its value >= threshold, without rounding the threshold.
+        threshold: a pixel is reported as defective if its value >= threshold.
 
     Raises:
         ValueError: the threshold is NaN.
