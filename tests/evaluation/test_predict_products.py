@@ -109,7 +109,7 @@ def test_each_product_has_its_verdict_and_lines_follow_the_documented_schema(fit
     assert "not a readable image" in text["error"] == text["reason"]
     assert (unknown["anomalous"], unknown["error"]) == (None, None)
     assert unknown["product_distance"] > 1.0
-    assert "times as far" in unknown["reason"]
+    assert "from the nearest product" in unknown["reason"]
     left, top, width, height = bad["regions"][0]["box"]  # in pixels of the image of 64 x 64
     assert abs(left - 32) + abs(top - 16) + abs(width - 8) + abs(height - 8) <= 16
     assert result.stderr.splitlines()[-1].startswith("adq-edge: 1 of 5 images not judged. ")
