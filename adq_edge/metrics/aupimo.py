@@ -7,7 +7,7 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 
-from adq_edge.metrics.quality import check_scores
+from adq_edge.metrics.quality import check_pixels
 
 FPR_BOUNDS = (1e-5, 1e-4)
 
@@ -52,8 +52,7 @@ class AupimoMeter:
             EngineError: a value of the map is NaN or infinite.
             ValueError: `mask` and `anomaly_map` differ in shape.
         """
-        defective, values = np.asarray(mask, dtype=bool), np.asarray(anomaly_map, dtype=np.float32)
-        check_scores(defective, values, "anomaly map")
+        defective, values = check_pixels(mask, anomaly_map)
         if defective.any():
             self._defects.append(np.sort(values[defective]))
         elif values.size:

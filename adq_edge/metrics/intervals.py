@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from statistics import NormalDist
 from typing import Optional, Tuple
 
 CONFIDENCE = 0.95
@@ -43,34 +42,6 @@ def count_rate(count: int, total: int) -> CountedRate:
         ValueError: `count` is not from 0 to `total`.
     """
     return CountedRate(int(count), int(total), *clopper_pearson_interval(count, total))
-
-
-def wilson_interval(count: int, total: int, confidence: float = CONFIDENCE) -> Tuple[float, float]:
-    """Return Wilson's score interval of a rate: covers the stated confidence on average over all rates.
-
-    Source: E. B. Wilson, Journal of the American Statistical Association 22, 1927; without continuity
-    correction, as `scipy.stats.binomtest(...).proportion_ci(method="wilson")`.
-
-    Args:
-        count: number of images with the property, 0 to `total`.
-        total: number of images; 0 gives the interval from 0 to 1.
-        confidence: 0 to 1, both excluded.
-
-    Returns:
-        (low, high), each 0 to 1.
-
-    Raises:
-        ValueError: an argument is out of its range.
-    """
-    _check(count, total, confidence)
-    if total == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
-    center = count + z * z / 2.0
-    half = z * math.sqrt(count * (total - count) / total + z * z / 4.0)
-    low = 0.0 if count == 0 else (center - half) / (total + z * z)
-    high = 1.0 if count == total else (center + half) / (total + z * z)
-    return low, high
 
 
 def clopper_pearson_interval(count: int, total: int, confidence: float = CONFIDENCE) -> Tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import Optional
 import cv2
 import numpy as np
 
-from adq_edge.metrics.quality import auroc_from_counts, check_scores
+from adq_edge.metrics.quality import auroc_from_counts, check_pixels
 
 FPR_LIMIT = 0.3
 
@@ -62,8 +62,7 @@ class PixelMetrics:
             EngineError: a value of the map is NaN or infinite.
             ValueError: `mask` and `anomaly_map` differ in shape.
         """
-        mask, values = np.asarray(mask, dtype=bool), np.asarray(anomaly_map, dtype=np.float32)
-        check_scores(mask, values, "anomaly map")
+        mask, values = check_pixels(mask, anomaly_map)
         keys = _sortable_keys(values)
         _count(self._normal, keys[~mask])
         if mask.any():

@@ -129,6 +129,13 @@ def check_scores(labels: np.ndarray, scores: np.ndarray, where: str) -> None:
         )
 
 
+def check_pixels(mask: np.ndarray, anomaly_map: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Return a mask as bool `[h, w]` and its map as float32; errors are those of `check_scores`."""
+    defective, values = np.asarray(mask, dtype=bool), np.asarray(anomaly_map, dtype=np.float32)
+    check_scores(defective, values, "anomaly map")
+    return defective, values
+
+
 def auroc_from_counts(normal: np.ndarray, anomalous: np.ndarray) -> Optional[float]:
     """Return the AUROC from image or pixel counts `[K]` per score, in ascending order; None for one class."""
     pairs = float(normal.sum()) * float(anomalous.sum())

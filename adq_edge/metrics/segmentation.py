@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from adq_edge.metrics.quality import check_scores
+from adq_edge.metrics.quality import check_pixels
 
 
 class SegF1Meter:
@@ -42,8 +42,7 @@ class SegF1Meter:
             EngineError: a value of the map is NaN or infinite.
             ValueError: `mask` and `anomaly_map` differ in shape.
         """
-        defective, values = np.asarray(mask, dtype=bool), np.asarray(anomaly_map, dtype=np.float32)
-        check_scores(defective, values, "anomaly map")
+        defective, values = check_pixels(mask, anomaly_map)
         reported = values >= self._threshold
         hits = int(np.count_nonzero(reported & defective))
         self._hits += hits
