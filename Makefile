@@ -9,14 +9,14 @@ RTX := $(shell uname -sm | grep -qx 'Linux x86_64' && echo ,rtx)
 PYTHON38 ?= python3.8
 DEVICE := .venv-device
 
-.PHONY: venv dev demo test quick test-device lint wheels fuzz kill clean
+.PHONY: venv dev demo test quick test-device lint docs wheels fuzz kill clean
 
 venv: $(VENV)/.complete
 dev: $(VENV)/.dev
 
 $(VENV)/.demo: WANTED := train
 $(VENV)/.complete: WANTED := $(EXTRAS)
-$(VENV)/.dev: WANTED := train,openvino,dev$(RTX)
+$(VENV)/.dev: WANTED := train,openvino,dev,docs$(RTX)
 
 # pip shows each package and its progress. An environment of a larger target serves a smaller one.
 $(VENV)/.demo $(VENV)/.complete $(VENV)/.dev: pyproject.toml constraints.txt
@@ -83,6 +83,10 @@ define lint_with
 	else echo 'NOT LINTED, no $(1) here: $(2)' >&2; fi
 endef
 
+# make docs               build the documentation site into site/
+docs: dev
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
+
 # make fuzz               read 20,000 mutated files of every kind; about 10 minutes (tests/fuzz/test_fuzz.py)
 fuzz: venv
 	ADQ_EDGE_FUZZ=20000 ADQ_EDGE_FUZZ_KEEP=fuzz-faults $(RUN)/python -m pytest -q -s tests/fuzz/test_fuzz.py
@@ -92,4 +96,4 @@ wheels: venv
 	$(RUN)/python docker/check_wheels.py
 
 clean:
-	rm -rf $(VENV) $(DEVICE) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEVICE) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,7 +20,7 @@ def planned(target: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("target", "extras"), [("demo", "train"), ("venv", "train,openvino"), ("dev", "train,openvino,dev")]
+    ("target", "extras"), [("demo", "train"), ("venv", "train,openvino"), ("dev", "train,openvino,dev,docs")]
 )
 def test_target_installs_only_what_it_uses_and_shows_progress(target: str, extras: str, tmp_path: Path):
     commands = planned(target, tmp_path)
