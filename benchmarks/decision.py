@@ -35,7 +35,7 @@ from adq_edge.core.options import DEFAULT_CALIBRATOR, Precision, Target
 from adq_edge.datasets.dataset import Category, read_dataset
 from adq_edge.decision.collection import collect, embeddings_of
 from adq_edge.decision.conformal import Calibration
-from adq_edge.decision.learning import WAYS, GoodImages, PastedImages, find_unsuspicious, learn
+from adq_edge.decision.learning import WAYS, GoodImages, PastedImages, find_doubtful, find_unsuspicious, learn
 from adq_edge.decision.maps import Maps
 from adq_edge.decision.normal import ProductScorer
 from adq_edge.decision.recognition import Recognizer
@@ -231,10 +231,13 @@ def contamination(measured: Measured, generator: np.random.Generator) -> Optiona
     mixed = _concatenate(measured.good, planted)
     kept = find_unsuspicious(mixed)
     listed = set(mixed.names) - {mixed.names[index] for index in kept}
+    doubtful = {mixed.names[kept[index]] for index in find_doubtful(mixed.select(kept))}
     found: Dict[str, Any] = {
         "planted": count,
         "listed": len(listed & set(planted.names)),
         "good_listed": len(listed - set(planted.names)),
+        "doubtful": len(doubtful & set(planted.names)),
+        "good_doubtful": len(doubtful - set(planted.names)),
         "good": len(measured.good),
     }
     labels, test = measured.labels[rest], measured.test.select(rest)

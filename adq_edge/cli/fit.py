@@ -139,11 +139,13 @@ def _learn(fit: Fit) -> str:
 
 
 def _suspicious(fit: Fit) -> List[str]:
-    """Return the good images that were left out now, a line a product."""
+    """Return the good images that were left out now, and those that a person should look at."""
     found = []
     for product in fit.products.products:
         if product.suspicious and product.name in fit.fitted:
             found.append(f"{product.name}: left out, look defective: {_listed(product.suspicious)}")
+        if product.name in fit.doubtful:
+            found.append(f"{product.name}: kept, look at these first: {_listed(fit.doubtful[product.name])}")
     return found
 
 
@@ -170,6 +172,7 @@ def _document(fit: Fit) -> Dict[str, Any]:
             "promise": describe_threshold(one, rate),
             "looks_like": similar.get(one.name),
             "suspicious": list(one.suspicious),
+            "doubtful": list(fit.doubtful.get(one.name, ())),
         }
         for one in fit.products.products
     ]

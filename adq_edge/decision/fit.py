@@ -29,7 +29,7 @@ from adq_edge.core.reading import LARGEST_JSON, read_regular
 from adq_edge.datasets.dataset import known_categories, print_notes, read_dataset
 from adq_edge.decision.arguments import check_rate
 from adq_edge.decision.collection import collect, count_pasted
-from adq_edge.decision.learning import learn
+from adq_edge.decision.learning import find_doubtful, learn
 from adq_edge.decision.recognition import Recognizer
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
@@ -50,6 +50,7 @@ class Fit:
         products: content of the products file.
         fitted: names of the products that were learned.
         notes: what the user should know, one sentence each.
+        doubtful: with `clean`, the kept images of each learned product that look most defective, worst first.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Fit:
     products: Products
     fitted: Tuple[str, ...]
     notes: Tuple[str, ...]
+    doubtful: Mapping[str, Tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def fit(
@@ -96,15 +98,16 @@ def fit(
     with load_engine(path, runtime=runtime, threads=threads) as loaded:
         empty = _without_products(loaded)
         lost = _products_of_another(path, empty)
-        learned, embeddings, notes = _learn_all(loaded, data, good, products, clean)
+        learned, notes = _learn_all(loaded, data, good, products, clean)
 
     def merge(earlier: Products) -> Products:
-        merged = earlier.with_products(learned)
+        merged = earlier.with_products(one.product for one in learned)
         return merged if false_rejects is None else dataclasses.replace(merged, false_rejects=false_rejects)
 
     merged = _store(path, empty, merge)
-    notes += (*_notes_of_lost(lost, merged), *_similarity_notes(merged, embeddings))
-    return Fit(products_path(path), path, merged, tuple(product.name for product in learned), tuple(notes))
+    notes += (*_notes_of_lost(lost, merged), *_similarity_notes(merged, learned))
+    doubtful = {one.product.name: one.doubtful for one in learned if one.doubtful}
+    return Fit(products_path(path), path, merged, _names(learned), tuple(notes), doubtful)
 
 
 def fit_new_engine(engine: Engine, data: Union[str, Path]) -> Fit:
@@ -114,12 +117,11 @@ def fit_new_engine(engine: Engine, data: Union[str, Path]) -> Fit:
     """
     empty = _without_products(engine)
     earlier, lost = _earlier(engine.path, empty), _products_of_another(engine.path, empty)
-    learned, embeddings, notes = _learn_all(engine, data, None, None, clean=False)
-    merged = earlier.with_products(learned)
+    learned, notes = _learn_all(engine, data, None, None, clean=False)
+    merged = earlier.with_products(one.product for one in learned)
     merged.write(products_path(engine.path))
-    notes += (*_notes_of_lost(lost, merged), *_similarity_notes(merged, embeddings))
-    names = tuple(product.name for product in learned)
-    return Fit(products_path(engine.path), engine.path, merged, names, tuple(notes))
+    notes += (*_notes_of_lost(lost, merged), *_similarity_notes(merged, learned))
+    return Fit(products_path(engine.path), engine.path, merged, _names(learned), tuple(notes))
 
 
 def remove_products(engine: Optional[Union[str, Path]], names: Sequence[str]) -> Fit:
@@ -220,29 +222,47 @@ def _as_list(folders: Folders) -> List[Path]:
     return [Path(folders)] if isinstance(folders, (str, Path)) else [Path(folder) for folder in folders]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Learned:
+    """A learned product.
+
+    Attributes:
+        product: the product.
+        embeddings: embeddings of its good images, `[N, D]`.
+        doubtful: with `clean`, the kept images that look most defective, worst first.
+    """
+
+    product: Product
+    embeddings: np.ndarray
+    doubtful: Tuple[str, ...]
+
+
+def _names(learned: Sequence[_Learned]) -> Tuple[str, ...]:
+    return tuple(one.product.name for one in learned)
+
+
 def _learn_all(
     engine: Engine,
     data: Optional[Union[str, Path]],
     good: Optional[Mapping[str, Folders]],
     products: Optional[Sequence[str]],
     clean: bool,
-) -> Tuple[List[Product], Dict[str, np.ndarray], List[str]]:
-    """Return the learned products, the embeddings `[N, D]` of the good images of each, and notes."""
+) -> Tuple[List[_Learned], List[str]]:
+    """Return the learned products, and notes."""
     folders = _good_images(engine, data, good, products)
-    learned: List[Product] = []
-    embeddings: Dict[str, np.ndarray] = {}
+    learned: List[_Learned] = []
     notes = list(_training_notes(engine, data, good))
     for name, (paths, sources) in folders.items():
-        found, embeddings[name], more = _learn(engine, name, paths, sources, clean)
+        found, more = _learn(engine, name, paths, sources, clean)
         learned.append(found)
         notes += more
-    return learned, embeddings, notes
+    return learned, notes
 
 
 def _learn(
     engine: Engine, name: str, paths: Sequence[Path], sources: Sequence[str], clean: bool
-) -> Tuple[Product, np.ndarray, List[str]]:
-    """Return a product, the embeddings `[N, D]` of its good images, and notes."""
+) -> Tuple[_Learned, List[str]]:
+    """Return a learned product, and notes."""
     total = len(paths) + count_pasted(max(1, len(paths)))
     with progress_bar(f"Learning {name}", total, "images") as advance:
         good, pasted, notes = collect(engine, name, paths, advance)
@@ -252,8 +272,9 @@ def _learn(
     except ValueError as problem:
         what = f"cannot learn the product {name!r} with this engine: {problem}"
         raise EngineError(what, where=engine.path, fix="Build it in a higher precision") from problem
-    kept = np.array([image not in product.suspicious for image in good.names])
-    return product, good.embeddings[kept], notes
+    kept = good.select(np.flatnonzero([image not in product.suspicious for image in good.names]))
+    doubtful = tuple(kept.names[index] for index in find_doubtful(kept)) if clean else ()
+    return _Learned(product, kept.embeddings, doubtful), notes
 
 
 def _without_products(engine: Engine) -> Products:
@@ -345,12 +366,14 @@ def _require_same_content(path: Path, before: Optional[bytes]) -> None:
     with storage_errors(file):
         now = read_regular(file, LARGEST_JSON) if file.exists() else None
     if now != before:
-        raise _ProductsChangedError("changed meanwhile, and nothing is stored", where=file, fix=FIT_AGAIN)
+        raise _ProductsChangedError(
+            "another process changed it during the fit; nothing is stored", where=file, fix=FIT_AGAIN
+        )
 
 
 def _require_same_engine(path: Path, sha: str) -> None:
     if sha256(path) != sha:
-        raise EngineError("changed meanwhile, and nothing is stored", where=path, fix=FIT_AGAIN)
+        raise EngineError("was replaced during the fit; nothing is stored", where=path, fix=FIT_AGAIN)
 
 
 def _training_notes(
@@ -377,17 +400,18 @@ def _holds_training_images(folder: Path, dataset: Path) -> bool:
     return dataset in folder.parents and "train" in folder.relative_to(dataset).parts
 
 
-def _similarity_notes(products: Products, embeddings: Mapping[str, np.ndarray]) -> List[str]:
+def _similarity_notes(products: Products, learned: Sequence[_Learned]) -> List[str]:
     """Return a note for each learned product that is confused with another one.
 
     Args:
         products: all products of the engine.
-        embeddings: embeddings `[N, D]` of the good images of each learned product.
+        learned: the products that were learned now.
     """
     recognizer = Recognizer(products.products)
     notes = []
-    for name, found in embeddings.items():
-        nearest = collections.Counter(recognizer.recognize(one).index for one in found)
+    for one in learned:
+        name, found = one.product.name, one.embeddings
+        nearest = collections.Counter(recognizer.recognize(embedding).index for embedding in found)
         average = found.mean(axis=0)
         for index, other in enumerate(products.names):
             is_near = recognizer.relative_distance(index, average).is_known

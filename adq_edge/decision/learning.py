@@ -9,6 +9,7 @@ defects. The engine's own score stays unless another way is better by more than 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -28,6 +29,7 @@ _LEAST_DISTANCE_SPREAD = 0.2  # of the logarithm of distances: evenly spaced ima
 _SHARE_OF_NEIGHBORS = 8  # at most an eighth of the images: defective ones may resemble each other
 _CLEANING_ROUNDS = 3
 _LARGEST_SUSPICIOUS_SHARE = 0.3
+_DOUBTFUL_SHARE = 0.1
 _GAIN_REDUCTION = 0.5  # standard errors subtracted from a gain: chance must not decide
 
 _RAW, _RAW_POSITION = EvidenceKind.RAW, EvidenceKind.RAW_POSITION
@@ -136,23 +138,35 @@ def learn(
 def find_unsuspicious(good: GoodImages) -> np.ndarray:
     """Return the indices of the images that do not look defective, int `[N]`.
 
-    An image is suspicious if its maps are far above those of the others, and its embedding far from its
-    nearest neighbors. Medians and quantiles measure this: a few defective images hardly move them. The search
-    is repeated without the suspicious images.
+    The search is repeated without the suspicious images.
     """
     kept = np.arange(len(good))
     for _ in range(_CLEANING_ROUNDS):
         if len(kept) < 2 * FEWEST_IMAGES:
             break
-        trial = _Trial(good.maps.select(kept), None)
-        height = np.mean([_standardized(trial.peaks[kind]) for kind in EvidenceKind], axis=0)
-        logarithms = np.log(_neighbor_distances(good.embeddings[kept]))
-        distance = _standardized(logarithms, _LEAST_DISTANCE_SPREAD)
-        clear = (height + distance) / 2.0 <= _SUSPICIOUS
+        clear = _suspicion(good.select(kept)) <= _SUSPICIOUS
         if clear.all() or clear.mean() < 1.0 - _LARGEST_SUSPICIOUS_SHARE:
             break
         kept = kept[clear]
     return kept
+
+
+def find_doubtful(good: GoodImages) -> np.ndarray:
+    """Return the indices of the tenth of the images that looks most defective, worst first."""
+    count = math.ceil(_DOUBTFUL_SHARE * len(good))
+    return np.asarray(np.argsort(-_suspicion(good), kind="stable")[:count])
+
+
+def _suspicion(good: GoodImages) -> np.ndarray:
+    """Return how defective each image looks among the others, in standard deviations, `[N]`.
+
+    An image is suspicious if its maps are far above those of the others, and its embedding far from its
+    nearest neighbors. Medians and quantiles measure this: a few defective images hardly move them.
+    """
+    trial = _Trial(good.maps, None)
+    height = np.mean([_standardized(trial.peaks[kind]) for kind in EvidenceKind], axis=0)
+    logarithms = np.log(_neighbor_distances(good.embeddings))
+    return np.asarray((height + _standardized(logarithms, _LEAST_DISTANCE_SPREAD)) / 2.0)
 
 
 def _standardized(values: np.ndarray, least_spread: float = 0.0) -> np.ndarray:

@@ -47,21 +47,34 @@ def find_regions(
     if not above.any():
         return ()
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(above.view(np.uint8), connectivity=8)
+    peaks, means = _peaks_and_means(anomaly_map[above], labels[above], count)
     scale = image_size[0] * image_size[1] / anomaly_map.size
     found: List[Region] = []
-    for label in range(1, count):
-        left, top, width, height, positions = (int(value) for value in statistics[label])
+    for label, (left, top, width, height, positions) in enumerate(statistics.tolist()):
         area = positions * scale
-        if area < min_area:
+        if label == 0 or area < min_area:
             continue
-        window = (slice(top, top + height), slice(left, left + width))
-        values = anomaly_map[window][labels[window] == label]
         x, box_width = _pixels(left, width, image_size[1], anomaly_map.shape[1])
         y, box_height = _pixels(top, height, image_size[0], anomaly_map.shape[0])
         box, share = (x, y, box_width, box_height), positions / anomaly_map.size
-        mean = float(values.mean(dtype=np.float64))  # huge float32 values have no float32 sum
-        found.append(Region(box, area, share, float(values.max()), mean))
+        found.append(Region(box, area, share, float(peaks[label]), float(means[label])))
     return tuple(sorted(found, key=lambda region: -region.peak))
+
+
+def _peaks_and_means(values: np.ndarray, labels: np.ndarray, count: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the largest and the mean value of each label, float64 `[count]`.
+
+    Args:
+        values: float32 `[N]`.
+        labels: the label of each value, 0 to count - 1, `[N]`.
+        count: number of labels.
+    """
+    wide = values.astype(np.float64)  # huge float32 values have no float32 sum
+    ascending = wide.argsort()
+    peaks = np.zeros(count)
+    peaks[labels[ascending]] = wide[ascending]  # of several values for one label, the last stays
+    sizes = np.bincount(labels, minlength=count)
+    return peaks, np.bincount(labels, wide, count) / np.maximum(sizes, 1)
 
 
 def _pixels(start: int, length: int, image_side: int, map_side: int) -> Tuple[int, int]:

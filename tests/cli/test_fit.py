@@ -77,6 +77,8 @@ def test_suspicious_images_are_listed_with_clean(work: Path):
     assert done.returncode == 0
     (note,) = (line for line in done.stdout.splitlines() if "nut: left out, look defective: " in line)
     assert str(planted.relative_to(work)) in note
+    (kept,) = (line for line in done.stdout.splitlines() if "nut: kept, look at these first: " in line)
+    assert kept.count(".png") == 3
     document = json.loads(run_cli("fit", "--list", "--json", cwd=work).stdout)
     assert "nut/planted.png" in document["products"][1]["suspicious"]
     assert document["products"][1]["images"] + len(document["products"][1]["suspicious"]) == 25

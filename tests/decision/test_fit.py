@@ -140,7 +140,7 @@ def test_engine_that_changed_meanwhile_keeps_its_products(engine: Path, parts: P
         return learn(*args, **kwargs)
 
     monkeypatch.setattr(fit_module, "learn", change_meanwhile)
-    with pytest.raises(EngineError, match="changed meanwhile, and nothing is stored"):
+    with pytest.raises(EngineError, match="was replaced during the fit; nothing is stored"):
         fit(engine, good={"nut": parts / "nut"}, threads=1)
     assert products_path(engine).read_bytes() == before
 
