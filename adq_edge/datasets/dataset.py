@@ -18,20 +18,19 @@ from adq_edge.core.console import console
 from adq_edge.core.errors import DataError
 from adq_edge.core.images.folders import find_images, find_unread_images, is_file, is_folder
 from adq_edge.core.text import number_of
+from adq_edge.datasets.label_names import GOOD as GOOD
+from adq_edge.datasets.label_names import GOOD_NAMES
 from adq_edge.datasets.layouts import (
-    EXPECTED,
-    GOOD_NAMES,
     CategoryFiles,
     LabeledImage,
-    describe,
     is_category,
     is_flat,
     is_test_of_category,
     read_files,
     subfolders,
 )
-from adq_edge.datasets.layouts import GOOD as GOOD
 from adq_edge.datasets.mask_files import find_masks, unused_masks
+from adq_edge.datasets.unknown_layout import EXPECTED, describe, explain_unknown_layout, find_category
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +99,8 @@ class Category:
         if not defects:
             return "no test images with a defect"
         if all(sample.is_anomalous for sample in self.test):
+            if len(self.train) == 1:
+                return "no normal test images: there is one normal image, which is not held out"
             names = ", ".join(GOOD_NAMES[:3])
             return f"no normal test images: no folder is named {names}; found: {', '.join(defects[:5])}"
         return None
@@ -165,7 +166,7 @@ def read_dataset(
         raise DataError("the test images of a category only", where=root, fix=f"Name the category: {parent}")
     folders = _category_folders(root)
     if not folders:
-        raise DataError(f"no category found here, {describe(root)}", where=root, fix=_fix(root))
+        raise _unknown_layout(root)
     if categories:
         unknown = [name for name in categories if name not in folders]
         if unknown:
@@ -219,10 +220,15 @@ def _category_folders(root: Path) -> Dict[str, Path]:
     return {root.resolve().name: root} if not found and is_flat(root) else found
 
 
-def _fix(root: Path) -> str:
-    """Return the remedy for a folder without a category: a dataset one level below, or the layouts."""
-    below = next((path for path in subfolders(root).values() if is_dataset(path)), None)
-    return f"Expected: {EXPECTED}" if below is None else f"Name this folder: {below}"
+def _unknown_layout(root: Path) -> DataError:
+    """Return the error for a folder without a category: what it holds, and where or how it can be used."""
+    below = find_category(root)
+    if below is not None:
+        return DataError(
+            f"no category found here, {describe(root)}", where=root, fix=f"Name this folder: {below}"
+        )
+    what, fix = explain_unknown_layout(root)
+    return DataError(what, where=root, fix=fix)
 
 
 def _read_category(name: str, folder: Path) -> Category:

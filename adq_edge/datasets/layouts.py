@@ -10,7 +10,10 @@ Names of folders are compared without regard to case. A folder of images is read
     BTAD                train/ok            test/ok, test/ko           ground_truth/ko
     VisA                Data/Images/Normal  Data/Images/Anomaly        Data/Masks/Anomaly
     two folders         good                bad, or any other name     ground_truth/bad, masks/bad
+    a folder in it      the folder itself   bad                        ground_truth/bad, masks/bad
     normal images only  good, or the folder itself
+
+`label_names` lists the names of folders of good and of defective images.
 
 VisA and the two folders have no folders for training and test. VisA's split is read from `split_csv/1cls.csv`
 if that file exists. Else a fifth of the normal images, chosen by a hash of the file names, is held out.
@@ -27,35 +30,21 @@ from typing import Dict, Iterable, List, Set, Tuple
 
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import storage_errors
-from adq_edge.core.images.folders import IMAGE_SUFFIXES, find_images, is_folder, list_folder
+from adq_edge.core.images.folders import find_images, is_folder, list_folder
 from adq_edge.core.reading import read_regular
 from adq_edge.core.text import number_of
-
-GOOD = "good"
-GOOD_NAMES = (
-    "good",
-    "ok",
-    "normal",
-    "okay",
-    "pass",
-    "defect_free",
-    "no_defect",
-    "non_defective",
-    "anomaly_free",
-)
-"""Names of a folder of normal images, in any case, with `-` or a blank as well as `_`; any other folder of
-labeled images is a kind of defect."""
+from adq_edge.datasets.label_names import GOOD, GOOD_NAMES, is_bad, is_good, plain
 
 MASK_FOLDERS = ("ground_truth", "groundtruth", "gt", "masks", "mask", "labels")
 MASK_ENDINGS = ("_mask", "_gt", "_ground_truth", "_label")
-EXPECTED = "CATEGORY/train/good and CATEGORY/test/good, /DEFECT; or good/ and bad/; or images of good parts"
+
 
 _TRAIN_NAMES = ("train", "training")
 _TEST_NAMES = ("test", "test_public", "testing")
 _VALIDATION_NAMES = ("validation", "val", "valid")
 _NO_LABELS = "images without folders of labels: all are taken as normal"
 _ONLY_NORMAL = "normal images only: nothing to test on"
-_SHOWN = 5  # names in a message
+SHOWN = 5  # names in a message
 _LARGEST_TABLE = 2**26  # bytes of VisA's table
 _HELD_OUT = 5  # one of so many normal images, where a layout has no split
 
@@ -111,7 +100,9 @@ def is_category(folder: Path) -> bool:
         return False
     if _is_visa(folder) or _named(folder, (*_TRAIN_NAMES, *_TEST_NAMES)):
         return True
-    return any(find_images(path) for path in _named(folder, GOOD_NAMES))
+    if any(find_images(path) and not _has_good_and_bad(path) for path in _good_folders(folder)):
+        return True
+    return _has_loose_good_images(folder)
 
 
 def is_test_of_category(folder: Path) -> bool:
@@ -127,7 +118,31 @@ def is_below_dataset_masks(folder: Path) -> bool:
 
 
 def _has_training_set(folder: Path) -> bool:
-    return _is_visa(folder) or any(_named(train, GOOD_NAMES) for train in _named(folder, _TRAIN_NAMES))
+    return _is_visa(folder) or any(map(_good_folders, _named(folder, _TRAIN_NAMES)))
+
+
+def _good_folders(folder: Path) -> List[Path]:
+    return [path for name, path in subfolders(folder).items() if is_good(name)]
+
+
+def bad_folders(folder: Path) -> List[Path]:
+    """Return the folders in a folder that have a name of defective images."""
+    return [path for name, path in subfolders(folder).items() if is_bad(name)]
+
+
+def _has_good_and_bad(folder: Path) -> bool:
+    """Return True if a folder is that of a product: one named `io` may hold `good` and `bad`."""
+    return bool(_good_folders(folder) and bad_folders(folder))
+
+
+def _has_loose_good_images(folder: Path) -> bool:
+    """Return True if good images lie beside a folder of defective ones."""
+    return bool(loose_images(folder)) and any(map(find_images, bad_folders(folder)))
+
+
+def loose_images(folder: Path) -> List[Path]:
+    """Return the images in a folder that are in no folder below it."""
+    return [image for image in find_images(folder) if image.parent == folder]
 
 
 def is_flat(folder: Path) -> bool:
@@ -147,7 +162,7 @@ def read_files(folder: Path) -> CategoryFiles:
         return _read_visa(folder)
     if _named(folder, (*_TRAIN_NAMES, *_TEST_NAMES)):
         return _read_split(folder)
-    if _named(folder, GOOD_NAMES):
+    if _good_folders(folder) or _has_loose_good_images(folder):
         return _read_classes(folder)
     return CategoryFiles(tuple(without_masks(find_images(folder))), notes=(_NO_LABELS,))
 
@@ -174,23 +189,14 @@ def masked_stem(mask: Path) -> Path:
 
 
 def _named(folder: Path, names: Tuple[str, ...]) -> List[Path]:
-    return [path for name, path in subfolders(folder).items() if _plain(name) in names]
-
-
-def is_good(name: str) -> bool:
-    """Return True if a folder of this name holds normal images."""
-    return _plain(name) in GOOD_NAMES
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "_").replace(" ", "_")
+    return [path for name, path in subfolders(folder).items() if plain(name) in names]
 
 
 def is_mask_folder(folder: Path) -> bool:
     """Return True if a folder holds the masks of a dataset: by its name, and because images lie beside it."""
     if folder.name.lower() not in MASK_FOLDERS:
         return False
-    return bool(_named(folder.parent, ("train", *_TEST_NAMES, *GOOD_NAMES, "images")))
+    return bool(_good_folders(folder.parent) or _named(folder.parent, ("train", *_TEST_NAMES, "images")))
 
 
 def _read_split(folder: Path) -> CategoryFiles:
@@ -225,12 +231,12 @@ def _train_images(folder: Path, notes: List[str]) -> List[Path]:
         return images
     if others and not good:
         raise DataError(
-            f"no folder of normal images here, but {_listed(others)}",
+            f"no folder of normal images here, but {list_counts(others)}",
             where=folder,
             fix=f"Name that of the normal images {GOOD!r} (or {', '.join(GOOD_NAMES[1:3])})",
         )
     if others:
-        notes.append(f"{folder.name}/: {_listed(others)} not used, only normal images are trained on")
+        notes.append(f"{folder.name}/: {list_counts(others)} not used, only normal images are trained on")
     loose = len(find_images(folder)) - len(good) - sum(others.values())
     if loose:
         notes.append(
@@ -245,7 +251,7 @@ def _test_images(folder: Path, notes: List[str]) -> List[LabeledImage]:
     empty = [name for name, path in classes.items() if not find_images(path)]
     if empty:
         notes.append(f"{folder.name}/: no images in {', '.join(empty)}")
-    loose = len([image for image in find_images(folder) if image.parent == folder])
+    loose = len(loose_images(folder))
     if loose:
         notes.append(
             f"{folder.name}/: {number_of(loose, 'image')} without a label, not used; labels are folder names"
@@ -277,11 +283,17 @@ def _read_classes(folder: Path) -> CategoryFiles:
     """Read a folder of normal images and folders of defects, without a split."""
     classes = {name: path for name, path in subfolders(folder).items() if name.lower() not in MASK_FOLDERS}
     labeled = [image for name, path in classes.items() for image in _labeled_images(name, path)]
+    loose = without_masks(loose_images(folder))
     normal = [image for image in labeled if image.defect == GOOD]
-    notes: List[str] = []
+    notes = [f"no images in {path.name}/" for path in bad_folders(folder) if not find_images(path)]
+    if not _good_folders(folder):
+        normal = [LabeledImage(path, GOOD, folder) for path in loose]
+        notes.append(f"{number_of(len(loose), 'image')} without a folder of labels: taken as normal")
+    elif loose:
+        notes.append(f"{number_of(len(loose), 'image')} not in a folder, not used; labels are folder names")
     defective = _without_twins([image for image in labeled if image.defect != GOOD], notes)
     if not defective:
-        return CategoryFiles(tuple(image.path for image in normal), notes=(_ONLY_NORMAL,))
+        return CategoryFiles(tuple(image.path for image in normal), notes=(_ONLY_NORMAL, *notes))
     held_out = _held_out([image.path for image in normal], folder)
     return CategoryFiles(
         tuple(image.path for image in normal if image.path not in held_out),
@@ -345,22 +357,7 @@ def _visa_split(folder: Path) -> Dict[str, str]:
         ) from error
 
 
-def _listed(counts: Dict[str, int]) -> str:
+def list_counts(counts: Dict[str, int]) -> str:
     """Return names of folders with their numbers of images, the first few."""
     texts = [f"{name} ({count})" for name, count in counts.items()]
-    return ", ".join(texts[:_SHOWN] + ["..."] * (len(texts) > _SHOWN))
-
-
-def describe(folder: Path) -> str:
-    """Return what a folder holds, for messages: its folders with their numbers of images, and its files."""
-    with storage_errors(folder):
-        folders, files = list_folder(folder)
-    counts = {name: len(find_images(folder / name)) for name in folders}
-    images = [name for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES]
-    others = sorted({Path(name).suffix.lower() or name for name in files} - IMAGE_SUFFIXES)
-    parts = [f"the folders {_listed(counts)}"] if counts else []
-    if images:
-        parts.append(number_of(len(images), "image"))
-    elif others:
-        parts.append(f"files that are no images ({', '.join(others[:_SHOWN])})")
-    return f"but {' and '.join(parts)}" if parts else "no images and no folders"
+    return ", ".join(texts[:SHOWN] + ["..."] * (len(texts) > SHOWN))

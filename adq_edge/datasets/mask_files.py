@@ -14,14 +14,8 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 from adq_edge.core.images.folders import find_images
-from adq_edge.datasets.layouts import (
-    GOOD,
-    MASK_FOLDERS,
-    LabeledImage,
-    is_good,
-    masked_stem,
-    subfolders,
-)
+from adq_edge.datasets.label_names import GOOD, is_good
+from adq_edge.datasets.layouts import MASK_FOLDERS, LabeledImage, masked_stem, subfolders
 
 
 def find_masks(images: Sequence[LabeledImage], folders: Sequence[Path]) -> Dict[Path, Path]:

@@ -189,6 +189,48 @@ def test_name_of_the_good_class_is_recognized(tmp_path: Path, good: str):
     assert (len(category.train), labels(category)) == (2, {"good": 2, "dent": 1})
 
 
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("OK parts", "NOK parts"),
+        ("good_images", "defective_images"),
+        ("Gutteile", "Schlechtteile"),
+        ("i.O.", "n.i.O."),
+        ("PASS", "FAIL"),
+        ("goods", "ko"),
+        ("Accepted", "rejects"),
+        ("good ", "anomaly"),
+    ],
+)
+def test_names_of_plants_tell_good_from_bad(tmp_path: Path, good: str, bad: str):
+    touch(tmp_path, f"{good}/*.png x10", f"{good} (1)/*.jpg x5", f"{bad}/dent ü/*.bmp x2")
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    (tmp_path / bad / "notes.txt").write_bytes(b"x")
+    category = only(read_dataset(tmp_path))
+    assert (len(category.train), labels(category)) == (12, {"good": 3, bad: 2})
+    with pytest.raises(DataError, match="no good images here, only defective ones"):
+        read_dataset(touch(tmp_path / "alone", f"{bad}/*.png x2"))
+
+
+def test_good_images_may_lie_beside_the_folder_of_bad_ones(tmp_path: Path):
+    touch(tmp_path, "*.png x10", "NG/*.png x2")
+    category = only(read_dataset(tmp_path))
+    assert (len(category.train), labels(category)) == (8, {"good": 2, "NG": 2})
+    assert "10 images without a folder of labels: taken as normal" in category.notes
+    touch(tmp_path, "ok/*.jpg x5")
+    category = only(read_dataset(tmp_path))
+    assert (len(category.train), labels(category)) == (4, {"good": 1, "NG": 2})
+    assert "10 images not in a folder, not used; labels are folder names" in category.notes
+
+
+def test_product_may_have_the_name_of_a_label(tmp_path: Path):
+    touch(tmp_path, "IO/good/*.png x5", "IO/bad/a.png", "pass/good/*.png x5", "pass/bad/a.png")
+    assert [(one.name, len(one.train)) for one in read_dataset(tmp_path).categories] == [
+        ("IO", 4),
+        ("pass", 4),
+    ]
+
+
 @pytest.mark.parametrize("name", ["test", "train", "good", "Normal", "validation", "masks"])
 def test_category_may_have_the_name_of_a_folder_within_categories(tmp_path: Path, name: str):
     """The test images of a category named `good` were read as training images."""
@@ -299,10 +341,20 @@ def test_reasons_for_missing_metrics(tmp_path: Path):
     [
         (
             ["scratch/a.png", "dent/*.png x2"],
-            r"no category found here, but the folders dent \(2\), scratch",
+            r"no category found here, but the folders dent \(2\), scratch \(1\)\. Rename the folder of good "
+            r"images to .*/good\. Expected: good/ and bad/",
         ),
-        (["readme/a.png", "b.png"], r"the folders readme \(1\) and 1 image\. Expected: CATEGORY/train/good"),
+        (
+            ["readme/a.png", "b.png"],
+            r"the folders readme \(1\) and 1 image\. Put the 1 image of good parts into",
+        ),
         (["mvtec/part/train/good/a.png"], r"Name this folder: .*/mvtec\."),
+        (["line 3/camera 1/Größe/good/a.png"], r"Name this folder: .*/line 3/camera 1\."),
+        (
+            ["NG/*.png x2"],
+            r"^[^ ]*: no good images here, only defective ones: NG \(2\)\. Training needs good",
+        ),
+        (["bad parts/dent/a.png"], r"no good images here, only .*/good\.$"),
         (
             ["part/train/scratch/a.png", "part/test/good/a.png"],
             r"no folder of normal images here, but scratch",
