@@ -26,7 +26,7 @@ $(VENV)/.demo $(VENV)/.complete $(VENV)/.dev: pyproject.toml constraints.txt
 	touch $(VENV)/.demo $(if $(filter-out %.demo,$@),$(VENV)/.complete) $@
 
 # make demo               the whole workflow on synthetic images
-# make demo DATA=DIR      the same on your own images (layouts: README, "Your images")
+# make demo DATA=DIR      the same on your own images (layouts: docs/your-images.md)
 demo: $(VENV)/.demo
 	$(RUN)/adq-edge demo $(if $(DATA),--data '$(DATA)')
 

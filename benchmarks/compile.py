@@ -4,7 +4,7 @@
 
 The graphs are the strongly typed ones that `build --device cuda` passes to TensorRT 10 or later and to
 TensorRT-RTX. The builder is TensorRT-RTX, which compiles for a named GPU on a machine without one. A compiled
-engine has not run: see README, "What was run where". Writes benchmarks/published/NAME.json and .md (`compile`
+engine has not run: see docs/run-where.md. Writes benchmarks/published/NAME.json and .md (`compile`
 by default, so that tables of several bundles can be kept).
 """
 

@@ -1,0 +1,83 @@
+"""README and the hand-written pages of docs: short sentences, defined terms, messages of the code."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from pathlib import Path
+from typing import Iterator, List
+
+import pytest
+
+from factories.paths import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+GENERATED = {"results.md", "python.md"}
+PAGES = [REPOSITORY / "README.md", *sorted(path for path in DOCS.glob("*.md") if path.name not in GENERATED)]
+
+MOST_WORDS = 1200  # of README: two screens
+LONGEST_SENTENCE, LONGEST_MEDIAN = 35, 15  # words
+
+BLOCKS = re.compile(r"^ *```.*?^ *```$|^---$.*?^---$|<!--.*?-->", re.DOTALL | re.MULTILINE)
+NO_PROSE = re.compile(r"^\s*(\||#|!\[|:?-{3,}|<|!!!|\?\?\?|:::)")
+ITEM = re.compile(r"^\s*(?:[-*+]|\d+\.)\s+|^>\s*")
+END = re.compile(r"(?<=[.!?:])[)\"*_]*\s+(?=[\"(*_]*[A-Z0-9`])")
+
+
+def paragraphs(text: str) -> Iterator[str]:
+    """Yield the paragraphs and list items of a Markdown text, without code, tables, headings and images."""
+    lines: List[str] = []
+    for line in [*BLOCKS.sub("\n", text).splitlines(), ""]:
+        if not line.strip() or NO_PROSE.match(line) or ITEM.match(line):
+            if lines:
+                yield " ".join(lines)
+            lines = []
+        if line.strip() and not NO_PROSE.match(line):
+            lines.append(ITEM.sub("", line).strip())
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Yield the sentences of a Markdown text; a span of code counts as one word, a link as its text."""
+    for paragraph in paragraphs(text):
+        plain = re.sub(r"`[^`]+`", "`code`", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", paragraph))
+        yield from (sentence for sentence in END.split(plain) if re.search(r"\w", sentence))
+
+
+def words(sentence: str) -> int:
+    return len(re.findall(r"\S*\w\S*", sentence))
+
+
+def test_readme_has_two_screens():
+    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").split()) <= MOST_WORDS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_sentences_are_short(page: Path):
+    found = list(sentences(page.read_text(encoding="utf-8")))
+    assert [sentence for sentence in found if words(sentence) > LONGEST_SENTENCE] == []
+    assert statistics.median(map(words, found)) <= LONGEST_MEDIAN
+
+
+def test_long_sentence_is_found_across_lines_and_in_lists():
+    text = (
+        "# A title\n\nShort one. `some long code` is\none word.\n\n- "
+        + "word " * 40
+        + "\n\n```sh\nno prose\n```\n"
+    )
+    assert [words(sentence) for sentence in sentences(text)] == [2, 4, 40]
+
+
+def test_glossary_defines_each_term_once_in_order():
+    text = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert terms == sorted(set(terms), key=str.lower)
+    for term, definition in zip(terms, re.split(r"^## .+$", text, flags=re.MULTILINE)[1:]):
+        assert list(sentences(definition)), term
+
+
+def test_linked_terms_are_in_the_glossary():
+    terms = re.findall(r"^## (.+)$", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", term.lower()).replace(" ", "-") for term in terms}
+    for page in PAGES:
+        linked = re.findall(r"glossary\.md#([\w-]+)", page.read_text(encoding="utf-8"))
+        assert set(linked) <= anchors, page.name
