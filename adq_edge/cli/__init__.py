@@ -27,6 +27,7 @@ from adq_edge.cli import (
     train,
 )
 from adq_edge.cli.common import handle_errors
+from adq_edge.cli.groups import VerbCommand
 from adq_edge.cli.options import JSON_HELP, QUIET_HELP, VERBOSE_HELP, current_names, verb_of
 from adq_edge.cli.output import Output, OutputOptions, with_output
 from adq_edge.cli.suggestions import did_you_mean
@@ -64,7 +65,7 @@ def _version(show: bool) -> None:
 def _root(
     context: typer.Context,
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        False, "--version", "-V", callback=_version, is_eager=True, help="Print the version and exit."
     ),
     as_json: bool = typer.Option(False, "--json", help=JSON_HELP),
     verbose: bool = typer.Option(False, "--verbose", "-v", help=VERBOSE_HELP),
@@ -92,7 +93,7 @@ _VERBS: Dict[str, Callable[..., Optional[Output]]] = {
     "doctor": doctor.doctor,
 }
 for _name, _command in _VERBS.items():
-    app.command(_name)(handle_errors(with_output(_command)))
+    app.command(_name, cls=VerbCommand)(handle_errors(with_output(_command)))
 
 
 def main() -> None:

@@ -6,19 +6,29 @@ import contextlib
 import functools
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, Callable, Iterator
 
+import typer
+
 from adq_edge.cli.suggestions import error_text
-from adq_edge.core.errors import AdqError, MissingDependencyError
+from adq_edge.core.errors import AdqError, MissingDependencyError, first_line
 from adq_edge.core.interruption import delayed_signals, exit_after, was_interrupted
 from adq_edge.core.streams import output_errors
+from adq_edge.core.text import printable_message
 
 RESUMED = ("train", "study", "demo")
 """The commands that go on with what an interrupted run has finished."""
+INTERNAL_ERROR = 1
+_EXITS = (typer.Exit, typer.Abort, typer.BadParameter.__mro__[2])
+"""The exceptions that end a command on purpose; the last one is the base of wrong usage."""
 
 
 def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a command: an `AdqError` prints one line and exits with 2, a signal with 128 + its number."""
+    """Wrap a command: any error prints one line, a signal too.
+
+    The exit code is 2 for an `AdqError`, 1 for an error of adq-edge itself, 128 + its number for a signal.
+    """
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> Any:
@@ -33,16 +43,28 @@ def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             cause = was_interrupted()  # some libraries raise another error in its place
             if cause is not None:
                 exit_after(cause, advice)
-            if not isinstance(error, AdqError):
+            if isinstance(error, _EXITS):
                 raise
-            print(f"adq-edge: {error_text(error)}", file=sys.stderr)
+            text, code = _bug_text(error), INTERNAL_ERROR
+            if isinstance(error, AdqError):
+                text, code = error_text(error), error.exit_code
+            print(f"adq-edge: {text}", file=sys.stderr)
             print_causes(error)
-            raise SystemExit(error.exit_code) from error
+            raise SystemExit(code) from error
 
     return run
 
 
-def print_causes(error: AdqError) -> None:
+def _bug_text(error: Exception) -> str:
+    """Return an error that no user can fix, with its place in the code, on one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "adq_edge" in Path(frame.filename).parts] or frames
+    place = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "unknown place"
+    what = printable_message(f"{type(error).__name__}: {first_line(error)}")
+    return f"internal error at {place}: {what}. Please report it, with what the same command prints with -v."
+
+
+def print_causes(error: Exception) -> None:
     """Print the traceback of an error on standard error, with --verbose."""
     from adq_edge.core.console import is_verbose
 

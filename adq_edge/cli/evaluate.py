@@ -41,9 +41,9 @@ def evaluate(
     """Measure AUROC, AUPRO and the decisions of products.
 
     Decisions are those at the thresholds in force; 'adq-edge fit' learns the products from good images. An
-    engine without products gets one threshold for all images, that with the highest F1. It goes into the
-    engine's sidecar only if the test images are good and defective ones, the scores separate some of them,
-    and the engine runs in the runtime that it was built for. Otherwise the table says why.
+    engine without products gets one threshold for all images, that with the highest F1. It is stored if the
+    test images are good and defective ones, and the scores separate some of them. The runtime must be that of
+    the build. Otherwise the table says why.
     """
     from adq_edge.core.quantities import parse_share
     from adq_edge.evaluation.evaluate import evaluate as run

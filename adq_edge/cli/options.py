@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type
 from typer import Argument, Option
 
 from adq_edge.core.limits import MOST_THREADS
+from adq_edge.core.methods import REVERSE_DISTILLATION
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, DEFAULT_SOURCE
 from adq_edge.core.runtimes import RUNTIMES
 
@@ -18,7 +19,6 @@ if sys.version_info >= (3, 9):
 else:
     from typing_extensions import Annotated
 
-METHODS = ("stfpm", "reverse-distillation", "uninformed-students")
 CALIBRATORS = ("entropy", "lp", "minmax", "mse", "percentile")
 TENSORRT_CALIBRATORS = ("trt-entropy", "trt-minmax", "trt-percentile")
 SOURCES = ("images", "synthetic-defects", "random-normal")
@@ -121,8 +121,8 @@ LabeledData = Annotated[
     Option(
         "--data",
         metavar=FOLDER,
-        help="Dataset folder with labeled images: MVTec AD, VisA, good/ and bad/ or another layout of the "
-        "README. Default: the dataset of the training.",
+        help="Dataset folder with labeled images: MVTec AD, VisA, good/ and bad/ or another layout of "
+        "docs/your-images.md. Default: the dataset of the training.",
     ),
 ]
 Categories = Annotated[
@@ -160,7 +160,10 @@ TeacherWeights = Annotated[
 ]
 Backbone = Annotated[
     Optional[str],
-    Option(**choices(*BACKBONES), help="ResNet of Reverse Distillation. Default: wide_resnet50_2."),
+    Option(
+        **choices(*BACKBONES),
+        help=f"ResNet of reverse-distillation. Default: {REVERSE_DISTILLATION.options['backbone']}.",
+    ),
 ]
 Restart = Annotated[bool, Option("--restart", help="Train from the start, even if a checkpoint exists.")]
 

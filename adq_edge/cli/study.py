@@ -9,6 +9,7 @@ import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.output import Output
+from adq_edge.core.methods import METHODS
 
 SOME_FAILED = 1
 
@@ -32,7 +33,7 @@ def study(
     ),
     methods: Optional[str] = typer.Option(
         None,
-        **options.choices(*options.METHODS, several=True),
+        **options.choices(*METHODS, several=True),
         help="Methods to run, separated by commas. Default: all three.",
     ),
     epochs: Optional[int] = typer.Option(

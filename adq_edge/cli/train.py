@@ -12,6 +12,7 @@ from adq_edge.cli import options
 from adq_edge.cli.common import needs_training_half
 from adq_edge.cli.output import Output
 from adq_edge.core.errors import AdqError, DataError
+from adq_edge.core.methods import DEFAULT_METHOD, IMAGE_SIZE, METHODS, QAT, VALIDATION
 from adq_edge.core.options import Arithmetic
 from adq_edge.core.text import number_of
 
@@ -19,18 +20,27 @@ if TYPE_CHECKING:
     from adq_edge.qat.train import QatResult
     from adq_edge.training.session import TrainResult
 
-_BY_METHOD = "stfpm {}, reverse-distillation {}, uninformed-students {}"
+
+def _by_method(field: str) -> str:
+    """Return the default of a training setting for each method and for --qat."""
+    values = [f"{getattr(method.training, field):g} for {name}" for name, method in METHODS.items()]
+    return f"Default: {', '.join(values)}; {getattr(QAT, field):g} with --qat"
+
+
+def _option_default(name: str) -> str:
+    """Return the default of a method's option, such as "Default: 33."."""
+    return next(f"Default: {method.options[name]}." for method in METHODS.values() if name in method.options)
 
 
 def train(
     data: Optional[Path] = typer.Option(
         None,
         metavar=options.FOLDER,
-        help="Dataset folder: MVTec AD, VisA, good/ and bad/ or another layout of the README; required. "
-        "With --qat the default is the dataset of the checkpoint.",
+        help="Dataset folder: MVTec AD, VisA, good/ and bad/ or another layout of docs/your-images.md; "
+        "required. With --qat the default is the dataset of the checkpoint.",
     ),
     arch: Optional[str] = typer.Option(
-        None, **options.choices(*options.METHODS), help="Method. Default: stfpm."
+        None, **options.choices(*METHODS), help=f"Method. Default: {DEFAULT_METHOD}."
     ),
     category: Optional[List[str]] = typer.Option(
         None, metavar="NAME", help="Train on this category only; may be repeated. Default: all."
@@ -50,20 +60,23 @@ def train(
     bottleneck: Optional[str] = typer.Option(
         None,
         **options.choices("anomalib", "rd4ad"),
-        help="Bottleneck of Reverse Distillation. Default: anomalib.",
+        help=f"Bottleneck of reverse-distillation. {_option_default('bottleneck')}",
     ),
     patch: Optional[int] = typer.Option(
         None,
         **options.choices("17", "33", "65"),
-        help="Uninformed Students: patch size in pixels. Default: 33.",
+        help=f"Patch size of uninformed-students in pixels. {_option_default('patch')}",
     ),
     students: Optional[int] = typer.Option(
-        None, metavar=options.COUNT, help="Uninformed Students: number of students. Default: 3."
+        None,
+        metavar=options.COUNT,
+        help=f"Number of students of uninformed-students. {_option_default('students')}",
     ),
     stride: Optional[int] = typer.Option(
         None,
         **options.choices("1", "2", "4"),
-        help="Uninformed Students: distance of the descriptors in pixels. Default: 1.",
+        help="Distance between the descriptors of uninformed-students in pixels. "
+        f"{_option_default('stride')}",
     ),
     option: Optional[List[str]] = typer.Option(
         None, metavar="NAME=VALUE", help="Any other option of the method; may be repeated. Default: none."
@@ -71,27 +84,26 @@ def train(
     epochs: Optional[int] = typer.Option(
         None,
         metavar=options.COUNT,
-        help=f"Number of epochs. Default: {_BY_METHOD.format(398, 200, 150)}; with --qat 1.",
+        help=f"Number of epochs. {_by_method('epochs')}.",
     ),
     batch_size: Optional[int] = typer.Option(
         None,
         metavar=options.COUNT,
-        help=f"Images per step. Default: {_BY_METHOD.format(32, 16, 1)}; with --qat 8.",
+        help=f"Images per step. {_by_method('batch_size')}.",
     ),
     learning_rate: Optional[float] = typer.Option(
         None,
         metavar="RATE",
-        help=f"Learning rate. Default: {_BY_METHOD.format(0.4, 0.005, 0.0001)}; with --qat 0.02 levels of "
-        "the integer grid per step.",
+        help=f"Initial learning rate. {_by_method('learning_rate')}, in levels of the integer grid per step.",
     ),
     image_size: Optional[int] = typer.Option(
-        None, metavar=options.PIXELS, help="Height and width of the input in pixels. Default: 256."
+        None, metavar=options.PIXELS, help=f"Height and width of the input in pixels. Default: {IMAGE_SIZE}."
     ),
     validation: Optional[float] = typer.Option(
         None,
         metavar="SHARE",
-        help="Share of the normal images that is held out to choose the best epoch, 0 to less than 1; with 0 "
-        "the last epoch is kept. Default: 0.1.",
+        help="Share of the normal images that is held out to choose the best epoch, 0 to less than 1. With 0 "
+        f"the last epoch is kept. Default: {VALIDATION:g}.",
     ),
     select: Optional[str] = typer.Option(
         None,

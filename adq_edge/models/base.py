@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from adq_edge.core.errors import CheckpointError
+from adq_edge.core.methods import TrainingDefaults as TrainingDefaults
 from adq_edge.models.config import ModelConfig, Option
 from adq_edge.models.resnet import Backbone
 from adq_edge.models.state_dicts import State
@@ -21,15 +22,6 @@ from adq_edge.models.state_dicts import State
 Features = Tuple[torch.Tensor, ...]
 Batches = Callable[[], Iterable[torch.Tensor]]
 """A function that returns an iterator over uint8 `[N, H, W, 3]` batches; it may be called repeatedly."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingDefaults:
-    """The published settings for a method (Jena et al. 2024, section 4)."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
 
 
 @dataclasses.dataclass(frozen=True)

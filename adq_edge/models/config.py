@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from typing import Any, Dict, Mapping, Tuple, Type, TypeVar, Union
+from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
 
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.images.sizes import check_size
+from adq_edge.core.methods import IMAGE_SIZE
+from adq_edge.core.methods import Option as Option
 from adq_edge.core.text import quoted
 
-Option = Union[int, str]
 Choice = TypeVar("Choice", bound=enum.Enum)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -32,7 +33,7 @@ class ModelConfig:
         options: the method's options by name; missing options have the method's default.
     """
 
-    image_size: Tuple[int, int] = (256, 256)
+    image_size: Tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE)
     mean: Tuple[float, float, float] = IMAGENET_MEAN
     std: Tuple[float, float, float] = IMAGENET_STD
     fusion: str = "official"

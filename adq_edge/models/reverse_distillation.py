@@ -8,16 +8,17 @@ the blur.
 from __future__ import annotations
 
 import enum
-from typing import Any, ClassVar, Literal, Mapping, Sequence, Tuple
+from typing import Any, Literal, Mapping, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from adq_edge.core import methods
 from adq_edge.core.errors import CheckpointError
-from adq_edge.models.base import AnomalyModel, Features, Outputs, Stage, TrainingDefaults
-from adq_edge.models.config import ModelConfig, Option
+from adq_edge.models.base import AnomalyModel, Features, Outputs, Stage
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.importers import Importer, ImportRequest
 from adq_edge.models.resnet import ARCHITECTURES, LAYERS, Architecture, Backbone, ResNetTrunk, trunk_state
 from adq_edge.models.reverse_blocks import EMBEDDING_PLANES, BottleneckVariant, Decoder, OneClassBottleneck
@@ -47,11 +48,8 @@ class ReverseDistillation(AnomalyModel):
     """A ResNet teacher as encoder, a one-class bottleneck and a mirrored decoder, compared in 3 layers."""
 
     arch = "reverse-distillation"
-    training_defaults = TrainingDefaults(epochs=200, batch_size=16, learning_rate=5e-3)
-    default_options: ClassVar[Mapping[str, Option]] = {
-        "backbone": Backbone.WIDE_RESNET50_2.value,
-        "bottleneck": BottleneckVariant.ANOMALIB.value,
-    }
+    training_defaults = methods.REVERSE_DISTILLATION.training
+    default_options = methods.REVERSE_DISTILLATION.options
     scales = len(LAYERS)
 
     def __init__(self, config: ModelConfig) -> None:

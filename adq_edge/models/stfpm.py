@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adq_edge.models.base import AnomalyModel, Features, Outputs, Stage, TrainingDefaults
+from adq_edge.core import methods
+from adq_edge.models.base import AnomalyModel, Features, Outputs, Stage
 from adq_edge.models.config import ModelConfig
 from adq_edge.models.importers import Importer, ImportRequest
 from adq_edge.models.resnet import LAYERS, Backbone, ResNet18Trunk, trunk_state
@@ -36,7 +37,7 @@ class STFPM(AnomalyModel):
     """A ResNet-18 teacher and a ResNet-18 student, compared after layer1, layer2 and layer3."""
 
     arch = "stfpm"
-    training_defaults = TrainingDefaults(epochs=398, batch_size=32, learning_rate=0.4)
+    training_defaults = methods.STFPM.training
     scales = len(LAYERS)
 
     def __init__(self, config: ModelConfig) -> None:

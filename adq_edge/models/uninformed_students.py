@@ -8,12 +8,13 @@ Embeddings", CVPR 2020.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, List, Mapping, Tuple
+from typing import List, Tuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from adq_edge.core import methods
 from adq_edge.core.errors import CheckpointError
 from adq_edge.models.base import (
     STUDENT,
@@ -22,12 +23,11 @@ from adq_edge.models.base import (
     Features,
     Outputs,
     Stage,
-    TrainingDefaults,
     in_float32,
 )
-from adq_edge.models.config import ModelConfig, Option
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.moments import channel_moments
-from adq_edge.models.patch_grid import Border, Grid, random_crops, random_excerpt
+from adq_edge.models.patch_grid import Grid, random_crops, random_excerpt
 from adq_edge.models.patch_network import DESCRIPTOR, Decoder, PatchNetwork, interleave
 from adq_edge.models.state_dicts import State
 from adq_edge.models.teacher_distillation import DistillationSource, Squares, cut_squares, distillation_loss
@@ -48,14 +48,8 @@ class UninformedStudents(AnomalyModel):
     """A teacher and students, all patch networks of one size, compared at every pixel."""
 
     arch = "uninformed-students"
-    training_defaults = TrainingDefaults(epochs=150, batch_size=1, learning_rate=1e-4)
-    default_options: ClassVar[Mapping[str, Option]] = {
-        "patch": 33,
-        "students": 3,
-        "stride": 1,
-        "decoder": Decoder.LINEAR.value,
-        "border": Border.INSIDE.value,
-    }
+    training_defaults = methods.UNINFORMED_STUDENTS.training
+    default_options = methods.UNINFORMED_STUDENTS.options
     stages = (TEACHER, STUDENT)
     scales = 2
     descriptor_mean: torch.Tensor

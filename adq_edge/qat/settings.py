@@ -8,11 +8,6 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from adq_edge.core.errors import AdqError
 
-EPOCHS = 1
-BATCH_SIZE = 8
-LEARNING_RATE = 0.02
-"""Initial learning rate, in levels of the integer grid per step."""
-
 
 @dataclasses.dataclass(frozen=True)
 class QatSettings:

@@ -15,13 +15,14 @@ from adq_edge.calibration.sources import ImageSource
 from adq_edge.calibration.trained_ranges import QUANTIZATION
 from adq_edge.core.errors import AdqError, CheckpointError, DataError
 from adq_edge.core.files import write_together
+from adq_edge.core.methods import QAT
 from adq_edge.core.options import DEFAULT_SAMPLES, Arithmetic, choose
 from adq_edge.datasets.dataset import Dataset, known_categories, read_dataset
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint
 from adq_edge.models.threads import limit_torch_threads
 from adq_edge.onnx_export.export import digest
 from adq_edge.qat.initialize import quantize_after_training
-from adq_edge.qat.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, QatSettings
+from adq_edge.qat.settings import QatSettings
 from adq_edge.qat.trainer import STATE, QatTrainer
 from adq_edge.training.loader import TrainingImages
 from adq_edge.training.log import log_path, require_log, write_log
@@ -120,9 +121,9 @@ def train_quantized(
         categories=tuple(category.name for category in dataset.categories),
         images=len(source),
         fingerprint=source.fingerprint(),
-        epochs=EPOCHS if epochs is None else epochs,
-        batch_size=BATCH_SIZE if batch_size is None else batch_size,
-        learning_rate=LEARNING_RATE if learning_rate is None else learning_rate,
+        epochs=QAT.epochs if epochs is None else epochs,
+        batch_size=QAT.batch_size if batch_size is None else batch_size,
+        learning_rate=QAT.learning_rate if learning_rate is None else learning_rate,
         seed=seed,
     )
     path = workspace.CHECKPOINTS / f"{base.name.split('.')[0]}-qat-{arithmetic.value}.pt"

@@ -8,6 +8,7 @@ from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple, Unio
 
 from adq_edge.artifacts import workspace
 from adq_edge.core.errors import AdqError
+from adq_edge.core.methods import DEFAULT_METHOD, IMAGE_SIZE, VALIDATION
 from adq_edge.core.options import choose
 from adq_edge.datasets.dataset import print_notes, read_dataset
 from adq_edge.models.config import Option
@@ -16,22 +17,19 @@ from adq_edge.training.distributed import open_process_group
 from adq_edge.training.session import TrainResult, prepare
 from adq_edge.training.settings import Balance, Decay, Selection, TrainingPrecision, TrainingSettings
 
-VALIDATION = 0.1
-"""Default fraction of each category's normal images that is held out."""
-
 
 def train(
     data: Union[str, Path],
     *,
     output: Optional[Union[str, Path]] = None,
-    arch: str = "stfpm",
+    arch: str = DEFAULT_METHOD,
     categories: Optional[Sequence[str]] = None,
     teacher_weights: Optional[str] = None,
     options: Optional[Mapping[str, Option]] = None,
     epochs: Optional[int] = None,
     batch_size: Optional[int] = None,
     learning_rate: Optional[float] = None,
-    image_size: Tuple[int, int] = (256, 256),
+    image_size: Tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE),
     validation: float = VALIDATION,
     select: Union[Selection, str] = Selection.LOSS,
     early_stopping: Optional[int] = None,
@@ -114,7 +112,7 @@ def train_each(
     data: Union[str, Path],
     *,
     output: Optional[Union[str, Path]] = None,
-    arch: str = "stfpm",
+    arch: str = DEFAULT_METHOD,
     categories: Optional[Sequence[str]] = None,
     **settings: Any,
 ) -> List[TrainResult]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from adq_edge.cli import app
 from adq_edge.cli.options import current_names
+from adq_edge.core.methods import QAT
 from adq_edge.core.options import Precision
 from factories.command_line import run_cli
 from factories.images import leftovers
@@ -74,14 +76,13 @@ def test_help_of_every_verb_imports_only_the_command_line_and_its_base():
 
 def test_train_help_shows_the_defaults_of_each_method():
     pytest.importorskip("torch")
-    from adq_edge.models.registry import method
-    from adq_edge.qat import settings
+    from adq_edge.models.registry import METHODS
 
     shown = " ".join(help_of("train", "--help").split())
     for field in ("epochs", "batch_size", "learning_rate"):
-        names = ("stfpm", "reverse-distillation", "uninformed-students")
-        defaults = ", ".join(f"{name} {getattr(method(name).training_defaults, field):g}" for name in names)
-        assert f"Default: {defaults}; with --qat {getattr(settings, field.upper())}" in shown
+        for name, method in METHODS.items():
+            assert re.search(f"[ :] {getattr(method.training_defaults, field):g} for {name}[,;]", shown), name
+        assert f"; {getattr(QAT, field):g} with --qat" in shown
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -15,8 +16,13 @@ from typing import Any, Dict, List
 import pytest
 from typer.main import get_command
 
+import adq_edge
 from adq_edge.artifacts.sidecar import sidecar_path
 from adq_edge.cli import app, options
+from adq_edge.cli.common import handle_errors
+from adq_edge.cli.groups import GENERAL, GROUPS
+from adq_edge.core.console import Verbosity
+from adq_edge.core.methods import METHODS
 from adq_edge.core.options import Precision
 from factories.command_line import run_cli
 from factories.paths import REPOSITORY
@@ -152,16 +158,50 @@ def test_no_arguments_print_the_help(tmp_path: Path):
 
 def test_help_names_the_value_and_the_default_of_each_option(tmp_path: Path):
     for name, command in VERBS.items():
-        shown = run_cli(name, "-h", cwd=tmp_path).stdout.partition("Options:")[2]
+        shown = run_cli(name, "-h", cwd=tmp_path).stdout
         assert not re.search(r"<(str|int|float|list)|\b(TEXT|INTEGER|FLOAT)\b", shown), name
         for parameter in command.params:
             flag = getattr(parameter, "is_flag", False)
             help_text = parameter.help or ""
-            if parameter.param_type_name == "argument" or flag:
-                assert help_text, (name, parameter.name)
-                continue
-            known = re.search("default|required", help_text, re.IGNORECASE) or parameter.default is not None
-            assert known, (name, parameter.name)
+            assert help_text.endswith("."), (name, parameter.name)
+            assert max(len(sentence.split()) for sentence in re.split(r"[.;:] ", help_text)) <= 20, help_text
+            if parameter.param_type_name != "argument" and not flag:
+                known = (
+                    re.search("default|required", help_text, re.IGNORECASE) or parameter.default is not None
+                )
+                assert known, (name, parameter.name)
+        for sentence in re.split(r"(?<=[.:]) |\n\n", command.help):
+            assert len(sentence.split()) <= 20, sentence
+
+
+def test_help_of_long_verbs_shows_every_option_in_a_named_group(tmp_path: Path):
+    for name, groups in GROUPS.items():
+        shown = run_cli(name, "-h", cwd=tmp_path).stdout
+        titles = [title for title in ("Arguments", *groups, GENERAL) if f"\n{title}:\n" in shown]
+        assert re.findall(r"^(\w.*):$", shown, re.MULTILINE) == titles
+        listed = [parameter for parameters in groups.values() for parameter in parameters]
+        assert len(listed) == len(set(listed))
+        options_of_verb = {one.name for one in VERBS[name].params if one.param_type_name == "option"}
+        assert set(listed) == options_of_verb - {"as_json", "verbose", "quiet"}, name
+        help_of_training = shown.partition("Calibration of INT8:")[2].partition("Layers in float32:")[0]
+        assert ("--samples COUNT" in help_of_training) == (name == "build")
+
+
+def test_version_option_and_internal_errors_print_one_line(tmp_path: Path, monkeypatch, capsys):
+    assert run_cli("-V", cwd=tmp_path).stdout == run_cli("--version", cwd=tmp_path).stdout
+
+    def broken() -> None:
+        raise KeyError("layer")
+
+    with pytest.raises(SystemExit) as ended:
+        handle_errors(broken)()
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"adq-edge: internal error at \w+\.py:\d+: KeyError: 'layer'\. Please report it", line)
+    monkeypatch.setattr("adq_edge.core.console._current", Verbosity.VERBOSE)
+    with pytest.raises(SystemExit):
+        handle_errors(broken)()
+    assert 'raise KeyError("layer")' in capsys.readouterr().err
 
 
 def test_choices_in_help_are_those_that_the_verbs_accept():
@@ -169,9 +209,37 @@ def test_choices_in_help_are_those_that_the_verbs_accept():
     from adq_edge.calibration.calibrators.registry import BUILT_IN
     from adq_edge.calibration.sources import source_names
 
-    assert sorted(options.METHODS) == sorted(registry.METHODS)
+    assert sorted(METHODS) == sorted(registry.METHODS)
     assert sorted(options.CALIBRATORS) == sorted(BUILT_IN)
     assert sorted(options.SOURCES) == sorted(source_names())
+    from adq_edge.models.resnet import Backbone
+    from adq_edge.models.reverse_blocks import BottleneckVariant
+    from adq_edge.training import settings
+
+    for name, kind in (
+        ("backbone", Backbone),
+        ("bottleneck", BottleneckVariant),
+        ("select", settings.Selection),
+        ("decay", settings.Decay),
+        ("balance", settings.Balance),
+        ("precision", settings.TrainingPrecision),
+    ):
+        (parameter,) = [one for one in VERBS["train"].params if one.name == name]
+        assert parameter.metavar == options.names(kind)
+
+
+def test_defaults_in_help_are_those_of_the_functions():
+    pytest.importorskip("torch")
+    compared = 0
+    for verb, function in (("train", adq_edge.train), ("export", adq_edge.export), ("build", adq_edge.build)):
+        values = inspect.signature(function).parameters
+        for parameter in VERBS[verb].params:
+            shown = re.search(r"Default: ([\w.-]+?)\.?( |$)", parameter.help or "")
+            default = getattr(values.get(parameter.name), "default", None)
+            if shown and isinstance(default, (str, float, int)):
+                compared += 1
+                assert shown.group(1) == str(getattr(default, "value", default)), parameter.name
+    assert compared >= 6
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from adq_edge.calibration.sources import image_source
 from adq_edge.calibration.trained_ranges import ranges_from_dict, trained_ranges_file
 from adq_edge.cli import app
 from adq_edge.core.errors import AdqError, CheckpointError
+from adq_edge.core.methods import QAT
 from adq_edge.core.options import Arithmetic, Target
 from adq_edge.evaluation.analyze import analyze
 from adq_edge.models.base import STUDENT
@@ -38,7 +39,6 @@ from adq_edge.qat.fake_quantize import LearnedRange, fake_quantize, fake_quantiz
 from adq_edge.qat.initialize import quantize_after_training
 from adq_edge.qat.onnx_operators import require_known, run_node
 from adq_edge.qat.quantized_model import QuantizedModel
-from adq_edge.qat.settings import LEARNING_RATE
 from adq_edge.qat.trainer import QatTrainer
 from adq_edge.qat.weight_tracing import trace
 from adq_edge.quantization.arithmetic import GRIDS, quantize_weight, scale_and_zero_point, weight_scales
@@ -265,7 +265,7 @@ def test_resumed_training_gives_the_same_weights(quantized, trained, tmp_path, m
     assert [row["epoch"] for row in rows[0]] == ["1", "2", "3"]
     assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]]
     assert float(rows[0][2]["loss"]) == whole.loss
-    assert float(rows[0][0]["learning_rate"]) == LEARNING_RATE > float(rows[0][2]["learning_rate"])
+    assert float(rows[0][0]["learning_rate"]) == QAT.learning_rate > float(rows[0][2]["learning_rate"])
     again = train_quantized(trained, progress=False, **options)
     assert (again.resumed_from, again.epochs) == (3, 3)
     assert_not_continued(trained, options)
