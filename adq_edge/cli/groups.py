@@ -92,7 +92,9 @@ class VerbCommand(TyperCommand):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                sections[getattr(parameter, "rich_help_panel", GENERAL) or GENERAL].append(record)
+                is_argument = parameter.param_type_name == "argument"  # newer typer adds a type to its name
+                line = (parameter.metavar, record[1]) if is_argument else record
+                sections[getattr(parameter, "rich_help_panel", GENERAL) or GENERAL].append(line)
         for title, records in sections.items():
             if records:
                 with formatter.section(title):
