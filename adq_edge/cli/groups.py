@@ -93,7 +93,7 @@ class VerbCommand(TyperCommand):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 is_argument = parameter.param_type_name == "argument"  # newer typer adds a type to its name
-                line = (parameter.metavar, record[1]) if is_argument else record
+                line = (str(parameter.metavar), record[1]) if is_argument else record
                 sections[getattr(parameter, "rich_help_panel", GENERAL) or GENERAL].append(line)
         for title, records in sections.items():
             if records:
