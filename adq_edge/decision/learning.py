@@ -16,7 +16,14 @@ import numpy as np
 
 from adq_edge.artifacts.products import Candidate, Evidence, EvidenceKind, Product, plain
 from adq_edge.decision.maps import Maps
-from adq_edge.decision.normal import NormalModel, center_and_spread, fuse, peaks_of, scores_of
+from adq_edge.decision.normal import (
+    SMALLEST_SPREAD,
+    NormalModel,
+    center_and_spread,
+    fuse,
+    peaks_of,
+    scores_of,
+)
 from adq_edge.decision.recognition import learn_recognition
 
 FEWEST_IMAGES = 5
@@ -116,7 +123,7 @@ def learn(
         good = good.select(kept)
     trial = _Trial(good.maps, pasted)
     candidates = trial.candidates(ways)
-    evidence = trial.evidence(_best(candidates))
+    evidence = trial.evidence_in_units_of_scores(_best(candidates))
     scores, peaks = trial.held_out(evidence)
     return Product(
         name=name,
@@ -226,6 +233,21 @@ class _Trial:
             center, spread = plain(center_and_spread(self.peaks[kind]))
             found.append(Evidence(kind, center, spread))
         return tuple(found)
+
+    def evidence_in_units_of_scores(self, kinds: Sequence[EvidenceKind]) -> Tuple[Evidence, ...]:
+        """Return kinds of evidence whose held-out scores have the median 0 and the spread 1.
+
+        The largest value of a mean of maps is lower than the mean of their largest values.
+        """
+        evidence = self.evidence(kinds)
+        center, spread = center_and_spread(self.held_out(evidence)[0])
+        return tuple(
+            Evidence(
+                one.kind,
+                *plain((one.center + center * one.spread, max(one.spread * spread, SMALLEST_SPREAD))),
+            )
+            for one in evidence
+        )
 
     def held_out(self, evidence: Sequence[Evidence]) -> Tuple[np.ndarray, np.ndarray]:
         """Return the scores `[N]` and the largest map values `[N]` of the held-out good images."""

@@ -11,7 +11,7 @@ from adq_edge.artifacts.products import Evidence, EvidenceKind, Positions, Produ
 from adq_edge.decision.maps import Maps, apply_transform, choose_transform, enlarge, smooth
 
 _PRIOR_IMAGES = 4.0  # weight of the mean variance of all positions, in images
-_SMALLEST_SPREAD = 1e-6
+SMALLEST_SPREAD = 1e-6
 _QUANTILES = (0.16, 0.84)  # one standard deviation below and above the median of a normal distribution
 
 
@@ -33,7 +33,7 @@ class PositionModel:
         squares = np.square(maps - mean).sum(axis=0, dtype=np.float64)
         variance = squares / max(1, count - 1)
         shrunk = (count * variance + _PRIOR_IMAGES * variance.mean()) / (count + _PRIOR_IMAGES)
-        spread = np.sqrt(np.maximum(shrunk, _SMALLEST_SPREAD**2))
+        spread = np.sqrt(np.maximum(shrunk, SMALLEST_SPREAD**2))
         return cls(mean.astype(np.float32), spread.astype(np.float32))
 
     @classmethod
@@ -114,7 +114,7 @@ class NormalModel:
 def center_and_spread(peaks: np.ndarray) -> Tuple[float, float]:
     """Return the median of values `[N]` and half the distance of their quantiles 0.16 and 0.84."""
     low, middle, high = np.quantile(peaks, (_QUANTILES[0], 0.5, _QUANTILES[1]))
-    return float(middle), max(float(high - low) / 2.0, _SMALLEST_SPREAD)
+    return float(middle), max(float(high - low) / 2.0, SMALLEST_SPREAD)
 
 
 def fuse(maps: Dict[EvidenceKind, np.ndarray], evidence: Sequence[Evidence]) -> np.ndarray:

@@ -9,7 +9,7 @@ from scipy import stats
 from adq_edge.artifacts.products import EvidenceKind
 from adq_edge.decision import learning
 from adq_edge.decision.conformal import Calibration
-from adq_edge.decision.learning import find_unsuspicious, learn
+from adq_edge.decision.learning import WAYS, find_unsuspicious, learn
 from adq_edge.decision.maps import Maps
 from adq_edge.decision.normal import NormalModel, ProductScorer
 from factories.decisions import good_images, paste_in_deep_map, paste_in_raw_map, random_maps
@@ -95,6 +95,15 @@ def test_false_rejects_of_new_good_images_are_those_of_the_rate(monkeypatch, way
         allowed = int(rate * (images + 1))
         each = stats.betabinom(later, allowed, images + 1 - allowed)
         assert abs(count - splits * each.mean()) < 3.5 * np.sqrt(splits) * each.std(), rate
+
+
+@pytest.mark.parametrize("way", WAYS, ids="+".join)
+def test_scores_of_good_images_have_the_median_0_and_the_spread_1(way):
+    maps = random_maps(np.random.default_rng(8), 80)
+    product = learn("bolt", good_images(np.random.default_rng(8), maps), None, ("images",), ways=(way,))
+    low, median, high = np.quantile(product.scores, (0.16, 0.5, 0.84))
+    assert median == pytest.approx(0.0, abs=1e-4)
+    assert (high - low) / 2.0 == pytest.approx(1.0, abs=1e-3)
 
 
 def test_suspicious_images_are_found_among_good_ones_and_left_out():
