@@ -45,11 +45,13 @@ if TYPE_CHECKING:
     from adq_edge.core.errors import AdqError as AdqError
     from adq_edge.core.options import TensorRTOptions as TensorRTOptions
     from adq_edge.datasets.dataset import read_dataset as read_dataset
+    from adq_edge.datasets.synthetic import write_synthetic as write_synthetic
     from adq_edge.decision.fit import fit as fit
     from adq_edge.decision.inspector import load_inspector as load_inspector
     from adq_edge.evaluation.analyze import analyze as analyze
     from adq_edge.evaluation.compare import compare as compare
     from adq_edge.evaluation.evaluate import evaluate as evaluate
+    from adq_edge.evaluation.overlays import draw_inspection as draw_inspection
     from adq_edge.evaluation.predict import predict as predict
     from adq_edge.hardware.doctor import diagnose as diagnose
     from adq_edge.onnx_export.export import export as export
@@ -68,6 +70,7 @@ _HOMES = {
     "calibrate": "adq_edge.calibration.calibrate",
     "compare": "adq_edge.evaluation.compare",
     "diagnose": "adq_edge.hardware.doctor",
+    "draw_inspection": "adq_edge.evaluation.overlays",
     "estimate": "adq_edge.roofline.estimate",
     "evaluate": "adq_edge.evaluation.evaluate",
     "export": "adq_edge.onnx_export.export",
@@ -80,6 +83,7 @@ _HOMES = {
     "train": "adq_edge.training.train",
     "train_each": "adq_edge.training.train",
     "train_quantized": "adq_edge.qat.train",
+    "write_synthetic": "adq_edge.datasets.synthetic",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -17,7 +17,7 @@ from adq_edge.core.files import Kind, is_plain_name, read_consistently, settle, 
 from adq_edge.core.images.sizes import check_size
 from adq_edge.core.options import Device, Precision
 from adq_edge.core.records import Record, record
-from adq_edge.core.runtimes import RUNTIMES
+from adq_edge.core.runtimes import RUNTIMES, runtime_names
 
 _REMEDY = "Build the engine again: adq-edge build BUNDLE"
 
@@ -143,8 +143,8 @@ class Sidecar(Record):
         check_size("its image size", self.image_size)
         check_size("its map size", self.map_size)
         check_further_sizes(self.embedding_size, self.scale_sizes)
-        if self.runtime not in RUNTIMES:
-            raise ValueError(f"its runtime {self.runtime!r} is not one of: {', '.join(RUNTIMES)}")
+        if self.runtime not in RUNTIMES and self.runtime not in runtime_names():
+            raise ValueError(f"its runtime {self.runtime!r} is not one of: {', '.join(runtime_names())}")
         devices = [device.value for device in Device]
         if self.device not in devices:
             raise ValueError(f"its device {self.device!r} is not one of: {', '.join(devices)}")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import importlib.util
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Optional
@@ -51,6 +53,8 @@ class SafeConsole(Console):
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False, **options: Any) -> None:
         quiet = quiet or (stderr and _current is Verbosity.QUIET)
+        if "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is None:
+            options["force_jupyter"] = False  # without ipywidgets, rich prints a warning instead of a bar
         super().__init__(markup=False, emoji=False, highlight=False, stderr=stderr, quiet=quiet, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:

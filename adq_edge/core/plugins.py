@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from importlib import import_module, metadata
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Type
 
 from adq_edge.core.errors import AdqError, CalibrationError
 
@@ -21,7 +21,9 @@ def plugin_names(group: str, built_in: Mapping[str, str]) -> List[str]:
     return sorted({*built_in, *_installed(group)})
 
 
-def load_factory(kind: str, name: str, group: str, built_in: Mapping[str, str]) -> Factory:
+def load_factory(
+    kind: str, name: str, group: str, built_in: Mapping[str, str], error: Type[AdqError] = CalibrationError
+) -> Factory:
     """Import the class or function of a name; a built-in one has priority over an installed one.
 
     Args:
@@ -29,33 +31,37 @@ def load_factory(kind: str, name: str, group: str, built_in: Mapping[str, str]) 
         name: its name.
         group: entry-point group of installed packages.
         built_in: `module:attribute` of the built-in plugins, by name.
+        error: the class of the errors.
 
     Raises:
-        CalibrationError: no such name, or its package cannot be imported.
+        AdqError: no such name, or its package cannot be imported; of the class `error`.
     """
     installed = _installed(group)
     if name not in built_in and name not in installed:
         names = ", ".join(plugin_names(group, built_in))
-        raise CalibrationError(f"no {kind} named {name!r}", fix=f"Use one of: {names}")
-    with plugin_errors(f"{kind} {name!r} cannot be loaded", fix="Repair its package"):
+        raise error(f"no {kind} named {name!r}", fix=f"Use one of: {names}")
+    with plugin_errors(f"{kind} {name!r} cannot be loaded", fix="Repair its package", error=error):
         return import_attribute(built_in[name]) if name in built_in else installed[name]()
 
 
 @contextlib.contextmanager
-def plugin_errors(what: str, fix: Optional[str] = None) -> Iterator[None]:
-    """Turn any error of a plugin into a CalibrationError.
+def plugin_errors(
+    what: str, fix: Optional[str] = None, error: Type[AdqError] = CalibrationError
+) -> Iterator[None]:
+    """Turn any error of a plugin into an AdqError.
 
     Args:
         what: what failed.
         fix: what the user can do.
+        error: the class of the error.
     """
     try:
         yield
     except AdqError:
         raise
-    except Exception as error:
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise CalibrationError(f"{what} ({reason})", fix=fix) from error
+    except Exception as cause:
+        reason = str(cause) if isinstance(cause, ValueError) else f"{type(cause).__name__}: {cause}"
+        raise error(f"{what} ({reason})", fix=fix) from cause
 
 
 def import_attribute(path: str) -> Any:

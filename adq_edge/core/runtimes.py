@@ -1,12 +1,19 @@
-"""The registered runtimes: the libraries that run engines. Importing this module imports none of them."""
+"""The registered runtimes: the libraries that run engines. Importing this module imports none of them.
+
+A package adds a runtime through the entry-point group `adq_edge.runtimes`: a `Runtime` object in a module
+that imports no library. A complete example is in `examples/runtime/`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 from typing import Any, Dict, Optional, Tuple
 
 from adq_edge.core.errors import AdqError, MissingDependencyError, first_line
+
+GROUP = "adq_edge.runtimes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +21,7 @@ class Runtime:
     """A library that runs engines.
 
     A new CPU runtime needs one class of engines, a subclass of `adq_edge.runtimes.cpu.CpuEngine` in a module
-    or folder of its own, and one entry in `RUNTIMES`.
+    or folder of its own, and one entry in `RUNTIMES` or one entry point.
 
     Attributes:
         name: name on the command line and in sidecars.
@@ -85,17 +92,42 @@ TENSORRT_RTX = Runtime(
 RUNTIMES: Dict[str, Runtime] = {
     runtime.name: runtime for runtime in (ONNXRUNTIME, OPENVINO, TENSORRT, TENSORRT_RTX)
 }
+"""The runtimes of adq-edge; `registered_runtimes` has those of installed packages too."""
+
+
+def registered_runtimes() -> Dict[str, Runtime]:
+    """Return all runtimes by name; one whose package cannot be loaded is left out."""
+    found = dict(RUNTIMES)
+    for name in runtime_names():
+        with contextlib.suppress(AdqError):
+            found[name] = find_runtime(name)
+    return found
+
+
+def runtime_names() -> Tuple[str, ...]:
+    """Return the names of all runtimes, those of adq-edge first."""
+    from adq_edge.core.plugins import plugin_names  # reads the metadata of all packages: not for --help
+
+    return (*RUNTIMES, *(name for name in plugin_names(GROUP, {}) if name not in RUNTIMES))
 
 
 def find_runtime(name: str) -> Runtime:
     """Return a runtime by its name.
 
     Raises:
-        AdqError: there is no runtime of this name.
+        AdqError: there is no runtime of this name, or its package cannot be loaded.
     """
-    if name not in RUNTIMES:
-        raise AdqError(f"{name!r} is not a runtime", fix=f"Use one of: {', '.join(RUNTIMES)}")
-    return RUNTIMES[name]
+    if name in RUNTIMES:
+        return RUNTIMES[name]
+    if name not in runtime_names():
+        raise AdqError(f"{name!r} is not a runtime", fix=f"Use one of: {', '.join(runtime_names())}")
+    from adq_edge.core.plugins import load_factory
+
+    found: object = load_factory("runtime", name, GROUP, {}, AdqError)
+    if not isinstance(found, Runtime) or found.name != name:
+        what = f"the package of runtime {name!r} does not give a Runtime of this name"
+        raise AdqError(what, fix=f"Repair its entry point in the group {GROUP}")
+    return found
 
 
 def load_library(runtime: Runtime) -> Any:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from adq_edge.artifacts.sidecar import Threshold
+from adq_edge.core.errors import DataError
 from adq_edge.core.images.imaging import overlay
 from adq_edge.decision.inspector import Inspection
 
@@ -31,11 +32,15 @@ def draw_inspection(image: np.ndarray, inspection: Inspection) -> np.ndarray:
 
     Args:
         image: uint8 `[H, W, 3]` RGB.
-        inspection: the inspection of this image, with a map.
+        inspection: the inspection of this image.
+
+    Raises:
+        DataError: the image could not be judged, so there is no map.
     """
-    assert inspection.anomaly_map is not None
-    assert inspection.map_threshold is not None
     red = inspection.map_threshold
+    if inspection.anomaly_map is None or red is None:
+        what = f"has no map to draw ({inspection.reason or inspection.verdict.value})"
+        raise DataError(what, where=inspection.image, fix="Draw only inspections with a map")
     drawn = overlay(image, inspection.anomaly_map, min(0.0, red - 1.0), red)
     thickness = max(1, min(image.shape[:2]) // _LINES_ON_IMAGE)
     for region in inspection.regions:

@@ -6,7 +6,7 @@ import shlex
 from typing import Optional, Sequence
 
 from adq_edge.artifacts.sidecar import Threshold
-from adq_edge.core.runtimes import RUNTIMES
+from adq_edge.core.runtimes import registered_runtimes
 from adq_edge.metrics.quality import describe_single_class
 from adq_edge.runtimes.base import Engine
 
@@ -40,7 +40,8 @@ def explain_missing_threshold(engine: Engine) -> str:
 
 def runtime_label(runtime: str) -> str:
     """Return the name of a runtime in messages."""
-    return RUNTIMES[runtime].label if runtime in RUNTIMES else runtime
+    found = registered_runtimes().get(runtime)
+    return runtime if found is None else found.label
 
 
 def explain_not_stored(

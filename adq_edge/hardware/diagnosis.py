@@ -6,7 +6,7 @@ import dataclasses
 import re
 from typing import Iterator, Optional, Tuple
 
-from adq_edge.core.runtimes import RUNTIMES, Runtime
+from adq_edge.core.runtimes import Runtime, registered_runtimes
 from adq_edge.hardware.inventory import Inventory
 from adq_edge.hardware.libraries import NOT_INSTALLED, Library, Product, TensorRT
 
@@ -47,7 +47,11 @@ def find_capabilities(inventory: Inventory) -> Tuple[Capability, ...]:
     torch = inventory.library("torch")
     elsewhere = "" if inventory.jetson is None else "; train on a workstation"
     return (
-        *(_cpu_capability(inventory, runtime) for runtime in RUNTIMES.values() if runtime.on_cpu),
+        *(
+            _cpu_capability(inventory, runtime)
+            for runtime in registered_runtimes().values()
+            if runtime.on_cpu
+        ),
         _rtx_capability(inventory),
         _tensorrt_capability(inventory),
         _capability(

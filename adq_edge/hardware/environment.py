@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from adq_edge.core.limits import count_cores, cpu_quota, usable_processors
-from adq_edge.core.runtimes import RUNTIMES
+from adq_edge.core.runtimes import registered_runtimes
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.gpu import find_toolkit, graphics_cards
 from adq_edge.hardware.jetson import read_jetson
@@ -169,7 +169,7 @@ def _os_name(os_release: Path) -> str:
 
 def _package_versions() -> Dict[str, str]:
     versions: Dict[str, str] = {}
-    runtimes = {runtime.name: runtime.packages for runtime in RUNTIMES.values()}
+    runtimes = {runtime.name: runtime.packages for runtime in registered_runtimes().values()}
     for name, distributions in [*_PACKAGES.items(), *runtimes.items()]:
         for distribution in distributions:
             with contextlib.suppress(metadata.PackageNotFoundError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Tuple
 
 from adq_edge.core.limits import MemoryLimit, memory_limit
-from adq_edge.core.runtimes import RUNTIMES
+from adq_edge.core.runtimes import registered_runtimes
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.environment import Environment, read_environment
 from adq_edge.hardware.gpu import (
@@ -123,9 +123,8 @@ def take_inventory(root: Path = Path("/"), run: Runner = run_command) -> Invento
 
 
 def _cpu_runtimes() -> Dict[str, _Module]:
-    return {
-        name: _Module(runtime.library, load=False) for name, runtime in RUNTIMES.items() if runtime.on_cpu
-    }
+    runtimes = registered_runtimes()
+    return {name: _Module(one.library, load=False) for name, one in runtimes.items() if one.on_cpu}
 
 
 def _check(name: str, module: _Module, version: Optional[str], run: Runner) -> Library:

@@ -11,7 +11,7 @@ from adq_edge.core.text import quoted
 from adq_edge.models.base import AnomalyModel, Stage
 from adq_edge.models.config import ModelConfig
 from adq_edge.models.importers import ImportRequest
-from adq_edge.models.registry import IMPORTERS, METHODS, method
+from adq_edge.models.registry import IMPORTERS, method, method_names
 from adq_edge.models.state_dicts import load_weights, state_dict_of
 from adq_edge.models.teacher import teacher_state
 from adq_edge.models.torch_files import read_torch_file, write_torch_file
@@ -161,5 +161,5 @@ def _import(
     first = next(iter(state))
     raise CheckpointError(
         f"a checkpoint of another architecture (first key {quoted(first)})",
-        fix=f"Methods: {', '.join(sorted(METHODS))}; formats: {known}",
+        fix=f"Methods: {', '.join(method_names())}; formats: {known}",
     )

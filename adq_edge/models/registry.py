@@ -1,14 +1,21 @@
-"""The methods by name. A new method is added here, with the importers of its foreign checkpoints."""
+"""The methods by name. A new method is added here, with the importers of its foreign checkpoints.
+
+A package adds a method through the entry-point group `adq_edge.methods`: a subclass of `AnomalyModel` under
+the name of its `arch`. A complete example is in `examples/method/`.
+"""
 
 from __future__ import annotations
 
-from typing import Dict, Tuple, Type
+from typing import Dict, List, Tuple, Type
 
 from adq_edge.core.errors import CheckpointError
+from adq_edge.core.plugins import load_factory, plugin_names
 from adq_edge.core.text import quoted
 from adq_edge.models import reverse_distillation, stfpm, uninformed_import, uninformed_students
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.importers import Importer
+
+GROUP = "adq_edge.methods"
 
 _REGISTERED: Tuple[Tuple[Type[AnomalyModel], Tuple[Importer, ...]], ...] = (
     (stfpm.STFPM, stfpm.IMPORTERS),
@@ -20,14 +27,25 @@ METHODS: Dict[str, Type[AnomalyModel]] = {model.arch: model for model, _ in _REG
 IMPORTERS: Tuple[Importer, ...] = tuple(importer for _, own in _REGISTERED for importer in own)
 
 
+def method_names() -> List[str]:
+    """Return the names of all methods, sorted: those of adq-edge and of installed packages."""
+    return sorted({*METHODS, *plugin_names(GROUP, {})})
+
+
 def method(arch: str) -> Type[AnomalyModel]:
     """Return the model class of a method.
 
     Raises:
-        CheckpointError: the method is unknown.
+        CheckpointError: the method is unknown, or its package cannot be loaded.
     """
-    if arch not in METHODS:
+    if arch in METHODS:
+        return METHODS[arch]
+    if arch not in method_names():
         raise CheckpointError(
-            f"no method named {quoted(arch)}", fix=f"Known methods: {', '.join(sorted(METHODS))}"
+            f"no method named {quoted(arch)}", fix=f"Known methods: {', '.join(method_names())}"
         )
-    return METHODS[arch]
+    found: object = load_factory("method", arch, GROUP, {}, CheckpointError)
+    if not (isinstance(found, type) and issubclass(found, AnomalyModel)) or found.arch != arch:
+        what = f"the package of method {quoted(arch)} does not give an AnomalyModel of this name"
+        raise CheckpointError(what, fix=f"Repair its entry point in the group {GROUP}")
+    return found

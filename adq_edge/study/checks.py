@@ -110,11 +110,11 @@ def _require_registered(name: str) -> None:
     """Check that a method outside the published study is registered; without torch, none is."""
     known: Iterable[str] = STUDY_METHODS
     try:
-        from adq_edge.models.registry import METHODS
+        from adq_edge.models.registry import method_names
     except ModuleNotFoundError:
         pass
     else:
-        known = METHODS
+        known = method_names()
     if name not in known:
         raise CheckpointError(f"no method named {name!r}", fix=f"Known methods: {', '.join(sorted(known))}")
 

@@ -1,7 +1,7 @@
 """Calibrators by name: built-in ones, and those of installed packages.
 
 A package adds a calibrator through the entry-point group `adq_edge.calibrators`: a class with
-`compute_range(histogram) -> (low, high)`. A complete example is in `tests/data/example_calibrator/`.
+`compute_range(histogram) -> (low, high)`. A complete example is in `examples/calibrator/`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Callable, Generator, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Generator, Iterator, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -56,7 +56,7 @@ class _Image:
 
 
 def write_synthetic(
-    root: Path,
+    root: Union[str, Path],
     *,
     categories: Optional[Sequence[str]] = None,
     train: int = 14,
@@ -86,6 +86,7 @@ def write_synthetic(
         DataError: an unknown category, a number out of range, or a folder with other content.
         StorageError: the folder cannot be written to or is full.
     """
+    root = Path(root)
     names = list(dict.fromkeys(categories)) if categories else list(CATEGORIES)
     check_categories(names)
     _check_number("train", train, 1)

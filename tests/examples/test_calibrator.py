@@ -5,42 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Dict
 
 import numpy as np
-import pytest
 
-from factories.paths import DATA
-
-PACKAGE = DATA / "example_calibrator"
-PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index"]
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, str]:
-    """Install the example into a folder and return an environment in which Python finds it."""
-    pytest.importorskip("setuptools", minversion="70.1", reason="setuptools builds the package")
-    folder = tmp_path_factory.mktemp("third-party")
-    source = folder / "source"  # setuptools writes into the source folder
-    shutil.copytree(str(PACKAGE), str(source))
-    subprocess.run(
-        [*PIP, *OFFLINE, "--target", str(folder / "target"), str(source)], check=True, capture_output=True
-    )
-    return {**os.environ, "PYTHONPATH": str(folder / "target")}
-
-
-def python(arguments: list, environment: Dict[str, str]) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+from factories.examples import python
 
 
 def test_calibrator_of_an_installed_package_is_found(installed: Dict[str, str]):
