@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import statistics
 from pathlib import Path
-from typing import Iterator, List
+from typing import Iterator, List, Set
 
 import pytest
 
@@ -60,9 +61,7 @@ def test_sentences_are_short(page: Path):
 
 def test_long_sentence_is_found_across_lines_and_in_lists():
     text = (
-        "# A title\n\nShort one. `some long code` is\none word.\n\n- "
-        + "word " * 40
-        + "\n\n```sh\nno prose\n```\n"
+        "# A title\n\nShort one. `some long code` is\none word.\n\n- " + "word " * 40 + "\n\n```sh\nno\n```\n"
     )
     assert [words(sentence) for sentence in sentences(text)] == [2, 4, 40]
 
@@ -81,3 +80,28 @@ def test_linked_terms_are_in_the_glossary():
     for page in PAGES:
         linked = re.findall(r"glossary\.md#([\w-]+)", page.read_text(encoding="utf-8"))
         assert set(linked) <= anchors, page.name
+
+
+def code_texts() -> Set[str]:
+    """Return the texts in the package's code without docstrings; NUL stands for each value."""
+    texts: Set[str] = set()
+    for path in (REPOSITORY / "adq_edge").rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                texts.add(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                texts.add("".join(map(str, parts)))
+    return texts
+
+
+def test_messages_of_the_troubleshooting_page_exist_in_the_code():
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^#+ `(.+)`$", text, re.MULTILINE)
+    known = code_texts()
+    assert len(quoted) >= 40
+    for message in quoted:
+        pattern = re.compile(".*".join(map(re.escape, message.split("..."))), re.DOTALL)
+        assert any(pattern.search(text) for text in known), message
