@@ -35,7 +35,7 @@ class Output:
         lines: printed below the tables.
         next_step: the arguments of the next command, or a sentence; None if nothing follows.
         result: the result file, named on standard error.
-        warnings: what needs attention, printed on standard error.
+        warnings: what needs attention; the tables have it too, so it is printed with `--json` only.
         failures: what failed, printed on standard error.
         exit_code: the exit code of the verb.
         problem: an error that is raised after the result is shown.
@@ -161,11 +161,10 @@ def show_output(output: Output, asked: OutputOptions) -> None:
         print(f"adq-edge: {failure}", file=sys.stderr)
     if output.problem is not None:
         raise output.problem
-    if not asked.quiet:
-        for warning in output.warnings:
-            print(f"adq-edge: {warning}", file=sys.stderr)
-        if output.result is not None:
-            print(f"result: {output.result}", file=sys.stderr)
+    for warning in output.warnings if asked.as_json and not asked.quiet else ():
+        print(f"adq-edge: {warning}", file=sys.stderr)
+    if output.result is not None and not asked.quiet:
+        print(f"result: {output.result}", file=sys.stderr)
     if output.next_step is not None and not (asked.quiet or asked.as_json):
         step = output.next_step if isinstance(output.next_step, str) else command_line(*output.next_step)
         print(f"next: {step}", file=sys.stderr)

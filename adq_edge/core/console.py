@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Optional
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
@@ -26,6 +27,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.segment import Segment
+from rich.table import Column
 from rich.text import Text
 
 from adq_edge.core.text import printable_lines
@@ -97,6 +99,18 @@ PROGRESS_VARIABLE = "ADQ_EDGE_PROGRESS"
 """Environment variable with a file for the progress, which `bench --host` shows on another machine."""
 
 
+WHOLE = Column(no_wrap=True)
+"""A column of a progress display that is never cut: its figures."""
+WRAPPED = Column(no_wrap=False, overflow="fold")
+"""A column of a progress display that is wrapped where the terminal is narrow: its texts."""
+
+
+_BAR = (8, 40)
+"""Least and greatest width of a progress bar."""
+_FIGURES = 32
+"""Space for the figures beside a progress bar."""
+
+
 class PlainProgress(Progress):
     """A rich progress display that leaves the standard streams as they are.
 
@@ -122,11 +136,11 @@ def progress_bar(
             small machine; a benchmark draws only when the bar advances.
     """
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False, table_column=WRAPPED),
+        BarColumn(max(_BAR[0], min(_BAR[1], console.width - cell_len(description) - _FIGURES))),
+        MofNCompleteColumn(table_column=WHOLE),
+        TextColumn(unit, markup=False, table_column=WHOLE),
+        TimeRemainingColumn(table_column=WHOLE),
     )
     hidden = not shown or console.quiet or not console.is_terminal
     started = time.monotonic()

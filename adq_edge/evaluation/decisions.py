@@ -281,12 +281,12 @@ def _find_cautions(products: Sequence[ProductQuality]) -> Iterator[str]:
             f"CAUTION: the thresholds of these products were chosen on the images that judge them here, so "
             f"expect more errors on other images: {', '.join(same)}"
         )
-    for one in products:
-        rejects = one.errors.false_rejects
-        if one.target is not None and rejects.low > one.target:
+    for target in sorted({one.target for one in products if one.target is not None}):
+        above = [one for one in products if one.target == target < one.errors.false_rejects.low]
+        if above:
             yield (
-                f"{one.name}: more false rejects than the target of {100 * one.target:.2g} %, by more than "
-                "chance: its good images differ from those that it was fitted on"
+                f"more false rejects than the target of {100 * target:.2g} %, by more than chance: good "
+                f"images differ from those of fit: {', '.join(one.name for one in above)}"
             )
     if any(one.cannot_judge for one in products):
         count = sum(one.cannot_judge for one in products)

@@ -8,7 +8,7 @@ from typing import Callable, Dict, Iterator, Sequence
 
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from adq_edge.core.console import PlainProgress, console
+from adq_edge.core.console import WHOLE, WRAPPED, PlainProgress, console
 from adq_edge.remote.board import Progress
 
 
@@ -20,11 +20,11 @@ class BoardsDisplay:
         self._shown = shown
         self._last_phase: Dict[str, str] = {}
         self._bars = PlainProgress(
-            TextColumn("{task.fields[host]}", markup=False),
+            TextColumn("{task.fields[host]}", markup=False, table_column=WRAPPED),
             BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}", markup=False),
+            TaskProgressColumn(table_column=WHOLE),
+            TimeElapsedColumn(table_column=WHOLE),
+            TextColumn("{task.description}", markup=False, table_column=WRAPPED),
             console=console,
             disable=not (shown and self._live),
         )

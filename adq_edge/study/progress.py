@@ -9,7 +9,7 @@ import time
 from typing import List, Sequence
 
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from adq_edge.core.console import SafeConsole
@@ -53,7 +53,7 @@ class StudyProgress:
         if not self._console.is_terminal:
             self._console.print(f"{finished}/{cells} {text}", soft_wrap=True)
             return
-        line = Table.grid(padding=(0, 1))
+        line = Table.grid(Column(no_wrap=True), Column(no_wrap=True), Column(), padding=(0, 1))
         bar = ProgressBar(total=cells, completed=finished, width=_BAR)
         line.add_row(bar, Text(f"{finished}/{cells}"), Text(text))
         self._console.print(line)

@@ -7,7 +7,7 @@ from typing import Optional, Type
 
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from adq_edge.core.console import PlainProgress, SafeConsole
+from adq_edge.core.console import WHOLE, WRAPPED, PlainProgress, SafeConsole
 
 
 class TrainingProgress:
@@ -15,10 +15,10 @@ class TrainingProgress:
 
     def __init__(self, enabled: bool) -> None:
         self._bar = PlainProgress(
-            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=WRAPPED),
             BarColumn(),
-            TextColumn("{task.fields[detail]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}", markup=False, table_column=WHOLE),
+            TimeRemainingColumn(table_column=WHOLE),
             console=SafeConsole(stderr=True, quiet=not enabled),
         )
         self._task = self._bar.add_task("", detail="", visible=False)

@@ -324,11 +324,12 @@ def test_warning_names_a_category_whose_good_images_the_threshold_rejects(
     result = Evaluation.read(tmp_path / "r.json")
     assert read_sidecar(engine).threshold.score == result.threshold  # as before, for compatibility
     lines = shown.stderr.splitlines()
-    (warning,) = [line for line in lines if "WARNING" in line]
-    assert f"{result.threshold:.4g} calls all 3 good images of nut anomalous" in warning
+    (warning,) = [line for line in shown.stdout.splitlines() if "WARNING" in line]
+    assert f"{result.threshold:.4g} calls good images anomalous: nut (all 3)" in warning
     assert warning.endswith(f"adq-edge fit {engine} --data {data}")
-    assert warning.split(": ", 1)[1] in shown.stdout
-    assert warning.split(": ", 1)[1] in quality_table([result]).notes
+    assert warning in quality_table([result]).notes
+    assert "WARNING" not in shown.stderr
+    assert f"adq-edge: {warning}" in run_cli(*command, "--json", cwd=tmp_path).stderr.splitlines()
     assert lines[-2:] == [f"result: {tmp_path / 'r.json'}", f"next: adq-edge fit {engine} --data {data}"]
 
 
@@ -348,8 +349,8 @@ def test_products_of_another_engine_file_are_not_used_and_this_is_said(
     command = ["eval", str(engine), "--data", str(data), "-o", str(tmp_path / "r.json")]
     shown = run_cli(*command, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert "products are not used" in shown.stderr
-    assert "products are not used" in shown.stdout
+    assert "products are not used" not in shown.stderr
+    assert shown.stdout.count("products are not used") == 1
     assert f"next: adq-edge fit {engine} --data {data}" in shown.stderr
     with pytest.raises(EngineError, match="its products cannot be used"):
         evaluate(engine, data, output=tmp_path / "r.json", false_rejects=0.1)
@@ -368,7 +369,7 @@ def test_command_shows_the_decisions_within_80_columns(engine: Path, data: Path,
     assert all(title in shown.stdout for title in titles)
     scores, errors, _, recognition = decision_tables(Evaluation.read(output))
     for table in (scores, errors, recognition):  # side by side: one block
-        assert table_text(table, 80).count("\u250f") == 1
+        assert "\n\n" not in table_text(table, 80)
     bad = run_cli(*command[:-1], "many", cwd=tmp_path)
     assert "'many' is not a share" in bad.stderr
 
@@ -376,22 +377,16 @@ def test_command_shows_the_decisions_within_80_columns(engine: Path, data: Path,
 def test_warning_names_a_product_whose_good_images_are_rejected(engine: Path, data: Path, tmp_path: Path):
     command = ["eval", str(fit(engine, shift=-50.0)), "--data", str(data), "-o", str(tmp_path / "r.json")]
     shown = run_cli(*command, cwd=tmp_path)
-    warnings = [line for line in shown.stderr.splitlines() if "WARNING" in line]
-    assert [line.split("WARNING: ")[1].split(" are")[0] for line in warnings] == [
-        "all 5 good images of bolt",
-        "all 3 good images of nut",
-    ]
+    (warning,) = [line for line in shown.stdout.splitlines() if "WARNING" in line]
+    assert "reject good images: bolt (all 5), nut (all 3). Fit these products again" in warning
     assert f"next: adq-edge fit {engine}" in shown.stderr
 
 
 def test_warning_names_a_product_whose_defects_all_pass(engine: Path, data: Path, tmp_path: Path):
     command = ["eval", str(fit(engine, shift=50.0)), "--data", str(data), "-o", str(tmp_path / "r.json")]
     shown = run_cli(*command, cwd=tmp_path)
-    warnings = [line for line in shown.stderr.splitlines() if "WARNING" in line]
-    assert [line.split("WARNING: ")[1].split(" pass")[0] for line in warnings] == [
-        "all 4 defective images of bolt",
-        "all 2 defective images of nut",
-    ]
+    (warning,) = [line for line in shown.stdout.splitlines() if "WARNING" in line]
+    assert "defective images pass the thresholds: bolt (all 4), nut (all 2)." in warning
     assert f"next: adq-edge bench {engine}" in shown.stderr
 
 

@@ -9,8 +9,8 @@ from rich.cells import cell_len
 
 from adq_edge.report.table import Kind, Table
 
-_EDGE, _PADDING = 1, 3
-"""Characters at the left edge, and around each column: a border and two blanks."""
+GAP = 2
+"""Blanks between two columns."""
 _LEAST_LABEL, _LEAST_PROSE = 12, 24
 
 
@@ -26,11 +26,34 @@ Block = Tuple[Placed, ...]
 
 
 class _Size(NamedTuple):
-    """The full width of a column, and the least, at which its texts and heading are wrapped."""
+    """The widths of a column, in characters.
+
+    Attributes:
+        number: number of the column.
+        cells: the least width of the cells; texts are wrapped to it.
+        full: the width at which no cell is wrapped.
+        heading: the heading.
+    """
 
     number: int
-    least: int
+    cells: int
     full: int
+    heading: str
+
+    @property
+    def least(self) -> int:
+        """The width at which the cells and each word of the heading fit."""
+        return self.at(len(self.heading.split()))
+
+    def at(self, lines: int) -> int:
+        """Return the width at which the heading takes at most this number of lines."""
+        longest = max(map(cell_len, self.heading.split()), default=1)
+        fitting = (
+            width
+            for width in range(longest, cell_len(self.heading))
+            if _count_lines(self.heading, width) <= lines
+        )
+        return max(self.cells, next(fitting, max(1, cell_len(self.heading))))
 
 
 def lay_out(table: Table, columns: Sequence[int], width: Optional[int]) -> Optional[List[Block]]:
@@ -51,7 +74,7 @@ def lay_out(table: Table, columns: Sequence[int], width: Optional[int]) -> Optio
         return [tuple(map(Placed, columns, fulls))]
     sizes = [_size(table, number, width) for number in columns[1:]]
     names = count_names(table, columns) - 1
-    for least in (max(_LEAST_LABEL, width // 3), _LEAST_LABEL):
+    for least in (max(_LEAST_LABEL, 3 * width // 10), _LEAST_LABEL):
         found = [
             (label, _pack(label, sizes[:names], sizes[names:], width))
             for label in range(fulls[0], min(least, fulls[0]) - 1, -1)
@@ -59,7 +82,8 @@ def lay_out(table: Table, columns: Sequence[int], width: Optional[int]) -> Optio
         fitting = [(label, groups) for label, groups in found if groups]
         if fitting:
             label, groups = min(fitting, key=lambda pair: len(pair[1]))
-            return [tuple(_fill(_Size(columns[0], label, fulls[0]), group, width)) for group in groups]
+            first = _Size(columns[0], label, fulls[0], "")
+            return [tuple(_fill(first, group, width)) for group in groups]
     return None
 
 
@@ -99,16 +123,32 @@ def _fits(label: int, group: Sequence[_Size], width: int) -> bool:
 
 
 def _fill(label: _Size, group: Sequence[_Size], width: int) -> Iterator[Placed]:
-    """Yield the columns of a block; free space goes to the first of those that are narrower than full."""
-    free = width - _line_width([label.least, *(size.least for size in group)])
-    for size in (label, *group):
-        more = min(size.full - size.least, free)
+    """Yield the columns of a block, with headings of as few lines as fit.
+
+    The space that is left goes to the first of the columns whose cells are wrapped.
+    """
+    tallest = max([1, *(len(size.heading.split()) for size in group)])
+    tried = ([label.cells, *(size.at(lines) for size in group)] for lines in range(1, tallest + 1))
+    widths = next(found for found in tried if _line_width(found) <= width)
+    free = width - _line_width(widths)
+    for size, least in zip((label, *group), widths):
+        more = min(max(0, size.full - least), free)
         free -= more
-        yield Placed(size.number, size.least + more)
+        yield Placed(size.number, least + more)
+
+
+def _count_lines(heading: str, width: int) -> int:
+    """Return the number of lines of a heading that is wrapped at blanks."""
+    lines, used = 1, -1
+    for word in heading.split():
+        used += 1 + cell_len(word)
+        if used > width:
+            lines, used = lines + 1, cell_len(word)
+    return lines
 
 
 def _line_width(widths: Sequence[int]) -> int:
-    return _EDGE + sum(width + _PADDING for width in widths)
+    return sum(widths) + GAP * (len(widths) - 1)
 
 
 def _full_width(table: Table, number: int) -> int:
@@ -117,12 +157,8 @@ def _full_width(table: Table, number: int) -> int:
 
 def _size(table: Table, number: int, width: int) -> _Size:
     column, longest = table.columns[number], max([1, *_cell_widths(table, number)])
-    word = max(map(cell_len, column.heading.split()), default=1)
-    if column.kind is Kind.TEXT:
-        longest = min(longest, max(_LEAST_LABEL, width // 4))
-    elif column.kind is Kind.PROSE:
-        longest = min(longest, _LEAST_PROSE)
-    return _Size(number, max(word, longest), _full_width(table, number))
+    least = {Kind.TEXT: max(_LEAST_LABEL, width // 4), Kind.PROSE: _LEAST_PROSE}.get(column.kind, longest)
+    return _Size(number, min(longest, least), longest, column.heading)
 
 
 def _cell_widths(table: Table, number: int) -> List[int]:

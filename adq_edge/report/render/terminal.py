@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import shutil
 import sys
-from typing import Iterator, List, Optional, Sequence
+from typing import Iterable, Iterator, List, Optional, Sequence, Set
 
+from rich import box
 from rich.cells import cell_len
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from adq_edge.core.console import SafeConsole
 from adq_edge.core.text import printable
-from adq_edge.report.render.layout import Block, count_names, lay_out
+from adq_edge.report.render.layout import GAP, Block, count_names, lay_out
 from adq_edge.report.table import Column, Kind, Table
 
 _UNLIMITED = 1_000_000
 _EMPTY = ("", "-")
-_LINES = (("-", "─━"), ("|", "│┃"), ("+", "┌┏┐┓└┘├┡┤┩┬┳┴┼╇"))
-_ASCII = {ord(line): plain_line for plain_line, lines in _LINES for line in lines}
+_LINE = "\u2500"
+_ASCII = {ord(_LINE): "-"}
 _WORDS = re.compile(r"\S+\s*")
 _PIECES = re.compile(r"(?:[^-_/:.]|\.(?=\d))+[-_/:.]*|[-_/:.]+")
 """Parts of a name that is wider than its column; a decimal point does not end a part."""
 
 
 def print_tables(tables: Sequence[Table]) -> None:
-    """Print tables on standard output, as wide as the terminal; in a file or pipe nothing is wrapped."""
+    """Print tables on standard output, as wide as the terminal; in a file or pipe nothing is wrapped.
+
+    A note of several tables is printed once.
+    """
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    texts = (table_text(table, width) for table in tables)
-    print("\n\n".join(text if _has_lines(sys.stdout.encoding) else text.translate(_ASCII) for text in texts))
+    texts = [table_text(table, width) for table in _without_repeated_notes(tables)]
+    print("\n\n".join(text if _has_line(sys.stdout.encoding) else text.translate(_ASCII) for text in texts))
 
 
-def _has_lines(encoding: Optional[str]) -> bool:
-    """Return True if an encoding has the characters of a table's lines."""
+def _without_repeated_notes(tables: Sequence[Table]) -> Iterator[Table]:
+    shown: Set[str] = set()
+    for table in tables:
+        notes = tuple(note for note in dict.fromkeys(table.notes) if note not in shown)
+        shown.update(notes)
+        yield dataclasses.replace(table, notes=notes)
+
+
+def _has_line(encoding: Optional[str]) -> bool:
+    """Return True if an encoding has the character of a table's lines."""
     try:
-        "\u2501\u2503".encode(encoding or "utf-8")
+        _LINE.encode(encoding or "utf-8")
     except UnicodeEncodeError:
         return False
     return True
@@ -54,7 +67,9 @@ def table_text(table: Table, width: Optional[int]) -> str:
     """
     columns = _shown_columns(table)
     blocks = lay_out(table, columns, width)
-    body = _row_lists(table, columns, width) if blocks is None else _grids(table, blocks, columns)
+    body: Iterable[str] = ["none"]
+    if table.rows:
+        body = _row_lists(table, columns, width) if blocks is None else _grids(table, blocks, columns)
     notes = (line for note in table.notes for line in _wrap(note, width))
     return "\n".join([*_wrap(table.title, width), *body, *notes])
 
@@ -72,11 +87,17 @@ def _grids(table: Table, blocks: Sequence[Block], columns: Sequence[int]) -> Ite
     for place, block in enumerate(blocks):
         figures = [number for number, _ in block[names:]]
         filled = [row for row in rows if any(table.texts[row][number] not in _EMPTY for number in figures)]
-        yield _grid(table, block, filled if place and filled else rows)
+        yield ("\n" if place else "") + _grid(table, block, filled if place and filled else rows)
 
 
 def _grid(table: Table, block: Block, rows: Sequence[int]) -> str:
-    rich = RichTable(show_header=any(column.name for column in table.columns))
+    rich = RichTable(
+        box=box.HORIZONTALS,
+        show_edge=False,
+        show_header=any(column.name for column in table.columns),
+        pad_edge=False,
+        padding=(0, GAP - 1, 0, 0),
+    )
     for number, width in block:
         column = table.columns[number]
         rich.add_column(column.heading, justify="left" if column.kind.is_text else "right", width=width)
@@ -87,7 +108,7 @@ def _grid(table: Table, block: Block, rows: Sequence[int]) -> str:
         rich.add_row(*cells, end_section=row in table.rules)
     drawn = io.StringIO()
     SafeConsole(file=drawn, width=_UNLIMITED, color_system=None).print(rich)
-    return drawn.getvalue().rstrip("\n")
+    return "\n".join(line.rstrip() for line in drawn.getvalue().splitlines())
 
 
 def _break_lines(text: str, width: int, column: Column) -> str:

@@ -8,7 +8,7 @@ from adq_edge.core.text import decibels
 from adq_edge.evaluation.compare import ComparedEngine, Comparison
 from adq_edge.metrics.agreement import Auroc, Flips, ProductAgreement
 from adq_edge.report.table import Column, Field, Table, Value, part, tabulate, text
-from adq_edge.report.tables.quality import explain_gaps, file_name
+from adq_edge.report.tables.quality import count_defective, explain_gaps, file_name
 
 
 def agreement_table(comparison: Comparison) -> Table:
@@ -89,15 +89,18 @@ def auroc_table(comparison: Comparison) -> Table:
         text("category"),
         *(Column("image A", spec=".4f"), Column("image B", spec=".4f"), Column("image B - A", spec="+.4f")),
         *(Column("pixel A", spec=".4f"), Column("pixel B", spec=".4f"), Column("pixel B - A", spec="+.4f")),
-        *(Column("images"), Column("defective")),
+        Column("defective"),
     )
     categories = [
-        (one.name, *_auroc(one.image_auroc), *_auroc(one.pixel_auroc), one.images, one.anomalous)
+        (
+            *(one.name, *_auroc(one.image_auroc), *_auroc(one.pixel_auroc)),
+            count_defective(one.anomalous, one.images),
+        )
         for one in comparison.categories
     ]
     defective = sum(category.anomalous for category in comparison.categories)
     means = (*_auroc(comparison.image_auroc), *_auroc(comparison.pixel_auroc))
-    rows = (*categories, ("mean", *means, len(comparison.images), defective))
+    rows = (*categories, ("mean", *means, count_defective(defective, len(comparison.images))))
     notes = explain_gaps(comparison.categories)
     return Table(f"AUROC on {comparison.data}", columns, rows, notes, rules=(len(categories) - 1,))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from adq_edge.benchmark.records import Interval
 from adq_edge.evaluation.decision_quality import (
@@ -32,10 +32,8 @@ _MEASURES: Tuple[Field[ProductQuality], ...] = (
     (Column("AUPIMO", spec=".4f"), lambda item: item.aupimo),
     (Column("SegF1", spec=".4f"), lambda item: item.seg_f1),
 )
-_THRESHOLD: Tuple[Field[ProductQuality], ...] = (
-    (Column("threshold", spec=".4g"), lambda item: item.threshold),
-    (prose("chosen by"), lambda item: item.origin),
-)
+_THRESHOLD: Field[ProductQuality] = (Column("threshold", spec=".4g"), lambda item: item.threshold)
+_ORIGIN: Field[ProductQuality] = (prose("chosen by"), lambda item: item.origin)
 _AREAS: Tuple[Field[ProductQuality], ...] = (
     (Column("image AUROC", spec=".4f"), lambda item: item.image_auroc),
     (Column("pixel AUROC", spec=".4f"), lambda item: item.pixel_auroc),
@@ -69,7 +67,7 @@ def products_table(evaluations: Sequence[Evaluation]) -> Table:
         for product in evaluation.decisions.products
     ]
     name: Field[ProductQuality] = (text("product"), lambda product: product.name)
-    of_product = (name, *_ERRORS, *_AREAS, *_MEASURES, *_THRESHOLD)
+    of_product = (name, *_ERRORS, *_AREAS, *_MEASURES, _THRESHOLD, _ORIGIN)
     of_pair: List[Field[Tuple[Evaluation, ProductQuality]]] = part(lambda pair: pair[1], of_product)
     fields = [(text("engine"), lambda pair: file_name(pair[0].engine.name)), *of_pair]
     own = [evaluation.decisions for evaluation in evaluations if evaluation.decisions is not None]
@@ -104,7 +102,8 @@ def _scores_table(evaluation: Evaluation, decisions: DecisionQuality) -> Table:
         raw = (category.image_auroc, category.pixel_auroc, category.aupro)
         rows.append((category.name, *_in_turns(raw, _areas(products.get(category.name)))))
         others = [one for one in decisions.products if one.category == category.name != one.product]
-        rows += [(one.name, *_in_turns((None, None, None), _areas(one))) for one in others]
+        measured = [one for one in others if _areas(one) != (None, None, None)]
+        rows += [(one.name, *_in_turns((None, None, None), _areas(one))) for one in measured]
     means = (evaluation.image_auroc, evaluation.pixel_auroc, evaluation.aupro)
     own = (decisions.image_auroc, decisions.pixel_auroc, decisions.aupro)
     notes = ("engine: its own score and map; product: relative to the product's good images",)
@@ -161,18 +160,27 @@ def _errors(errors: OperatingPoint) -> Tuple[Value, ...]:
 def _thresholds_table(decisions: DecisionQuality) -> Table:
     fields: Tuple[Field[ProductQuality], ...] = (
         (text("product"), lambda item: item.name),
+        _THRESHOLD,
         *_MEASURES,
-        *_THRESHOLD,
     )
     table = tabulate("thresholds and measures of products", fields, decisions.products)
     means = (decisions.presorted_good, decisions.presorted_bad, decisions.aupimo, decisions.seg_f1)
-    rows = (*table.rows, ("mean", *means, None, ""))
+    rows = (*table.rows, ("mean", None, *means))
     notes = (
+        *_origins(decisions),
         "A threshold is in units of a product's score: 0 is the median of its good images, 1 about one "
         "standard deviation.",
         _MEASURES_NOTE,
     )
     return Table(table.title, table.columns, rows, notes, (len(table.rows) - 1,))
+
+
+def _origins(decisions: DecisionQuality) -> Iterator[str]:
+    """Yield what chose the thresholds, with the products of each choice."""
+    names: Dict[str, List[str]] = {}
+    for one in decisions.products:
+        names.setdefault(one.origin, []).append(one.name)
+    return (f"threshold of {', '.join(products)}: {origin}" for origin, products in names.items())
 
 
 def _recognition_table(engines: Sequence[Tuple[str, RecognitionQuality]]) -> Table:

@@ -12,20 +12,25 @@ from adq_edge.metrics.agreement import Auroc, CategoryAgreement
 from adq_edge.report.phrasing import precision_name
 from adq_edge.report.table import Column, Table, Value, text
 
-_COLUMNS = (
+_FIGURES = (
     *(Column(name, spec=".4f") for name in ("image AUROC", "pixel AUROC", "AUPRO", "F1-max")),
     Column("threshold", spec=".4g"),
-    *(Column("images"), Column("defective")),
 )
+_COLUMNS = (*_FIGURES, Column("images"), Column("defective"))
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
-    """Return one engine's quality per category."""
-    categories = [(category.name, *_category(category)) for category in evaluation.categories]
+    """Return one engine's quality per category; counts in one column, so that they fit a terminal."""
+    categories = [
+        (one.name, *_figures(one), count_defective(one.anomalous, one.images))
+        for one in evaluation.categories
+    ]
+    defective = sum(category.anomalous for category in evaluation.categories)
+    total = ("mean", *_figures(evaluation), count_defective(defective, len(evaluation.scores)))
     return Table(
         f"{evaluation.engine.name} on {evaluation.data}",
-        (text("category"), *_COLUMNS),
-        (*categories, ("mean", *_total(evaluation))),
+        (text("category"), *_FIGURES, Column("defective")),
+        (*categories, total),
         (_threshold_note(evaluation), *_cautions(evaluation), *explain_gaps(evaluation.categories)),
         rules=(len(categories) - 1,),
     )
@@ -94,6 +99,11 @@ def _reasons(category: Union[CategoryQuality, CategoryAgreement]) -> Iterator[st
         yield "-: no usable masks" if masks else "-: no masks"
     elif masks is not None and masks < category.anomalous:
         yield f"{masks} of {category.anomalous} defective images have a mask, for pixel AUROC and AUPRO"
+
+
+def count_defective(defective: int, images: int) -> str:
+    """Return the number of defective images among all."""
+    return f"{defective} of {images}"
 
 
 def file_name(path: Optional[str]) -> str:
