@@ -1,9 +1,16 @@
-# All targets use .venv, with the tested versions from constraints.txt. Each target installs only what it uses:
-# `make demo` the training half, `make venv` also OpenVINO, `make dev` and `make test` the tools of developers too.
+# All targets use .venv, with the tested versions from constraints.txt.
+#   make venv               what training, building and measuring need: 1.1 GB, most of it torch
+#   make venv EXTRAS=       an inspection PC that does not train: 0.4 GB, without torch
+#   make venv EXTRAS=train,openvino     OpenVINO too: 0.2 GB more
+#   make venv TORCH=cuda    torch with CUDA, to train on an NVIDIA GPU: several GB more
+#   make dev                the tools of developers too
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
-EXTRAS ?= train,openvino
+EXTRAS ?= train
+TORCH ?= cpu
+# PyPI's torch for Linux brings the CUDA libraries.
+TORCH_INDEX ?= $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
 RTX := $(shell uname -sm | grep -qx 'Linux x86_64' && echo ,rtx)
 # JetPack 5's Python, for the device half.
 PYTHON38 ?= python3.8
@@ -11,24 +18,39 @@ DEVICE := .venv-device
 
 .PHONY: venv dev demo test quick test-device lint docs wheels fuzz kill clean
 
-venv: $(VENV)/.complete
+# A stamp for each choice of extras. An environment of developers serves each.
+comma := ,
+CHOSEN := $(VENV)/.with-$(subst $(comma),-,$(EXTRAS))
+venv: $(CHOSEN)
+	@$(SHOW_ENVIRONMENT)
 dev: $(VENV)/.dev
 
-$(VENV)/.demo: WANTED := train
-$(VENV)/.complete: WANTED := $(EXTRAS)
+$(CHOSEN): WANTED := $(EXTRAS)
+$(VENV)/.with-train: WANTED := train
 $(VENV)/.dev: WANTED := train,openvino,dev,docs$(RTX)
 
-# pip shows each package and its progress. An environment of a larger target serves a smaller one.
-$(VENV)/.demo $(VENV)/.complete $(VENV)/.dev: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(TORCH_INDEX) \
-		--editable '.[$(WANTED)]'
-	touch $(VENV)/.demo $(if $(filter-out %.demo,$@),$(VENV)/.complete) $@
+# pip prints a line for each package. It compiles no byte code: Python does it for the few modules that are imported.
+PIP = $(RUN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
 
-# make demo               the whole workflow on synthetic images
-# make demo DATA=DIR      the same on your own images (layouts: docs/your-images.md)
-demo: $(VENV)/.demo
-	$(RUN)/adq-edge demo $(if $(DATA),--data '$(DATA)')
+# torch first and alone, so that only torch is looked up in its index; without its test programs of 0.1 GB.
+$(sort $(CHOSEN) $(VENV)/.with-train) $(VENV)/.dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(if $(findstring train,$(WANTED)),$(PIP) --no-deps $(TORCH_INDEX) torch)
+	$(if $(findstring train,$(WANTED)),rm -rf $(VENV)/lib/python*/site-packages/torch/test)
+	$(PIP) --editable '.$(if $(WANTED),[$(WANTED)])'
+	touch $(if $(filter %.dev,$@),$(VENV)/.with- $(VENV)/.with-train $(VENV)/.with-train-openvino) $@
+
+define SHOW_ENVIRONMENT
+du -sh $(VENV) | awk '{print "$(VENV): " $$1 " on disk"}'; \
+echo 'Put adq-edge on the PATH of this terminal: . $(RUN)/activate'; \
+echo 'next: make demo, or on your own images: make demo DATA=DIR'
+endef
+
+# make demo               every step on drawn images, then a table and heat maps
+# make demo DATA=DIR      the same on your own images: DIR/good and a few in DIR/bad
+demo: $(VENV)/.with-train
+	@$(RUN)/adq-edge demo $(if $(DATA),--data '$(DATA)')
+	@echo 'Put adq-edge on the PATH of this terminal: . $(RUN)/activate'
 
 # A process for each folder, the longest folders first (tests/folder_seconds.txt), two at a time, of one thread each.
 # A process that has run torch, ONNX Runtime, OpenVINO and hundreds of subprocesses was ended by the kernel (SIGSEGV);
@@ -88,7 +110,7 @@ docs: dev
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
 
 # make fuzz               read 20,000 mutated files of every kind; about 10 minutes (tests/fuzz/test_fuzz.py)
-fuzz: venv
+fuzz: dev
 	ADQ_EDGE_FUZZ=20000 ADQ_EDGE_FUZZ_KEEP=fuzz-faults $(RUN)/python -m pytest -q -s tests/fuzz/test_fuzz.py
 
 # make wheels             check that the device half has wheels for JetPack 5, 6 and 7 on PyPI
