@@ -47,9 +47,10 @@ echo 'next: make demo, or on your own images: make demo DATA=DIR'
 endef
 
 # make demo               every step on drawn images, then a table and heat maps
-# make demo DATA=DIR      the same on your own images: DIR/good and a few in DIR/bad
+# make demo DATA=DIR      the same on your own images: DIR/good and a few in DIR/bad (a name may hold any characters)
+export DATA
 demo: $(VENV)/.with-train
-	@$(RUN)/adq-edge demo $(if $(DATA),--data '$(DATA)')
+	@$(RUN)/adq-edge demo $(if $(DATA),--data "$$DATA")
 	@echo 'Put adq-edge on the PATH of this terminal: . $(RUN)/activate'
 
 # A process for each folder, the longest folders first (tests/folder_seconds.txt), two at a time, of one thread each.

@@ -74,9 +74,14 @@ def print_causes(error: Exception) -> None:
 
 @contextlib.contextmanager
 def needs_training_half() -> Iterator[None]:
-    """Name the package to install if torch is missing; torch aborts if a signal interrupts its import."""
+    """Show a bar while torch loads, and name the package to install if it is missing.
+
+    torch aborts the process if a signal interrupts its import.
+    """
+    from adq_edge.core.console import pulsing_bar
+
     try:
-        with delayed_signals():
+        with pulsing_bar("Loading torch"), delayed_signals():
             yield
     except ModuleNotFoundError as error:
         raise MissingDependencyError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Tuple
 
 import typer
 
@@ -16,7 +16,7 @@ def demo(
     data: Optional[Path] = typer.Option(
         None,
         metavar=options.FOLDER,
-        help="Dataset folder. Default: synthetic images are drawn.",
+        help="Folder of your images: good/ and bad/, or another layout. Default: synthetic images are drawn.",
     ),
     folder: Path = typer.Option(Path("demo"), metavar=options.FOLDER, help="Working folder."),
     teacher_weights: str = typer.Option(
@@ -35,9 +35,12 @@ def demo(
     from adq_edge.report.tables.headline import summary_table
 
     with needs_training_half():
+        from adq_edge.study.demo import HEAT_MAPS
         from adq_edge.study.demo import demo as run
 
-    result = run(folder, data, teacher_weights=teacher_weights, restart=restart)
+    result = run(
+        folder, None if data is None else data.expanduser(), teacher_weights=teacher_weights, restart=restart
+    )
     document = {
         "schema": "adq-edge/demo",
         "version": 1,
@@ -45,8 +48,14 @@ def demo(
         "eval": [row.quality.document() for row in result.rows if row.quality is not None],
         "engines": [str(path) for path in result.engines],
         "heat_maps": str(result.heat_maps),
+        "verdicts": list(result.verdicts),
     }
-    lines = [f"heat maps: {result.heat_maps}", f"engines: {', '.join(map(str, result.engines))}"]
+    lines = [*result.verdicts, f"heat maps: {result.heat_maps}"]
+    if result.verdicts:
+        lines.append(f"each test image with its heat map: {folder / HEAT_MAPS}")
+    lines.append(f"engines: {', '.join(map(str, result.engines))}")
     tables = [summary_table(result.rows, result.caveat)]
-    following = ("report", folder / RESULTS, "-o", folder / REPORT)
+    following: Tuple[object, ...] = ("report", folder / RESULTS, "-o", folder / REPORT)
+    if result.verdicts:
+        following = ("predict", result.engines[-1], "NEW_IMAGES")
     return Output(document, tables, lines, next_step=following)

@@ -24,6 +24,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.segment import Segment
@@ -157,6 +158,16 @@ def progress_bar(
         yield advance
         progress.update(task, completed=total)
     print_detail(f"{description}: {done} {unit} in {time.monotonic() - started:.1f} s")
+
+
+@contextlib.contextmanager
+def pulsing_bar(description: str) -> Iterator[None]:
+    """Show a moving bar and the elapsed time during work of unknown length; it disappears at the end."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    hidden = console.quiet or not console.is_terminal
+    with PlainProgress(*columns, console=console, disable=hidden, transient=True) as progress:
+        progress.add_task(description, total=None)
+        yield
 
 
 def write_progress(done: int, total: int) -> None:

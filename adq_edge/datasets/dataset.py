@@ -10,9 +10,11 @@ why a value is missing:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 from adq_edge.core.console import console
 from adq_edge.core.errors import DataError
@@ -184,10 +186,27 @@ def read_dataset(
     return Dataset(root, read)
 
 
+_printed: ContextVar[Optional[Set[str]]] = ContextVar("printed", default=None)
+
+
+@contextlib.contextmanager
+def print_each_note_once() -> Iterator[None]:
+    """Print a note of a dataset only once in this block, in which several verbs read the dataset."""
+    token = _printed.set(set())
+    try:
+        yield
+    finally:
+        _printed.reset(token)
+
+
 def print_notes(dataset: Dataset) -> None:
     """Print what was found in a dataset's folders and is not used, on standard error."""
+    printed = _printed.get()
     for note in dataset.notes:
-        console.print(f"note: {note}", soft_wrap=True)
+        if printed is None or note not in printed:
+            console.print(f"note: {note}", soft_wrap=True)
+        if printed is not None:
+            printed.add(note)
 
 
 def print_categories(work: str, categories: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ from adq_edge.artifacts.bundle import (
 from adq_edge.artifacts.ranges import RANGES_SCHEMA, Ranges, read_ranges
 from adq_edge.artifacts.tensors import scale_map_names
 from adq_edge.calibration.trained_ranges import QUANTIZATION, ranges_from_dict, write_trained_ranges
-from adq_edge.core.console import is_verbose
+from adq_edge.core.console import is_verbose, pulsing_bar
 from adq_edge.core.errors import BundleError, CalibrationError, CheckpointError, DataError
 from adq_edge.core.files import is_empty, json_kind, read_head, sha256, storage_errors, write_together
 from adq_edge.core.images.imaging import load_image, resize_image
@@ -112,7 +112,8 @@ def export(
     if loaded.unmeasured:
         measure_statistics(loaded, source, data or training_data)
     images, described = _images(data, training_data, loaded.model.config.image_size)
-    with write_together() as files, files.folder(folder) as fresh:
+    bar = pulsing_bar(f"Exporting {source.name}")
+    with bar, write_together() as files, files.folder(folder) as fresh:
         _write_onnx(loaded.model, fresh / MODEL_FILE)
         parity = _check_parity(loaded.model, fresh / MODEL_FILE, images, described)
         _manifest(folder, source, loaded, fresh / MODEL_FILE, parity).write(fresh / MANIFEST_FILE)
