@@ -52,6 +52,21 @@ def test_readme_has_two_screens():
     assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").split()) <= MOST_WORDS
 
 
+def test_figures_of_the_readme_are_published():
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    published = REPOSITORY / "benchmarks" / "published"
+    study = (published / "study.md").read_text(encoding="utf-8")
+    models = readme.split("| method | FP32 | INT8 |")[1].split("\n\n")[0]
+    figures = re.findall(r"0\.\d{4}", models)
+    assert len(figures) == 6
+    assert all(f" {figure} " in study for figure in figures)
+    for name, ratios in (("latency_amx", ("0.40", "0.14")), ("latency", ("0.67", "0.57"))):
+        rows = (published / f"{name}.md").read_text(encoding="utf-8").splitlines()
+        measured = [row.split("|")[5] for row in rows if row.startswith("| int8, ")]
+        assert [f"{float(ratio):.2f}" for ratio in measured] == list(ratios)
+        assert all(f" {ratio}" in readme for ratio in ratios)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_sentences_are_short(page: Path):
     found = list(sentences(page.read_text(encoding="utf-8")))
