@@ -16,7 +16,7 @@ RTX := $(shell uname -sm | grep -qx 'Linux x86_64' && echo ,rtx)
 PYTHON38 ?= python3.8
 DEVICE := .venv-device
 
-.PHONY: venv dev demo test quick test-device lint docs wheels fuzz kill clean
+.PHONY: venv dev demo test quick test-device lint docs docs-examples wheels fuzz kill clean
 
 # A stamp for each choice of extras. An environment of developers serves each.
 comma := ,
@@ -106,9 +106,14 @@ define lint_with
 	else echo 'NOT LINTED, no $(1) here: $(2)' >&2; fi
 endef
 
-# make docs               build the documentation site into site/
+# make docs               write the generated pages of docs/, and build the documentation site into site/
 docs: dev
+	$(RUN)/python -m tools.docs
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
+
+# make docs-examples      record the outputs of the examples in docs/verbs/ again; about 15 minutes
+docs-examples: dev
+	$(RUN)/python -m tools.docs --examples
 
 # make fuzz               read 20,000 mutated files of every kind; about 10 minutes (tests/fuzz/test_fuzz.py)
 fuzz: dev
