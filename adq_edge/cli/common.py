@@ -86,5 +86,5 @@ def needs_training_half() -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"this verb needs {error.name}, which is not installed",
-            fix="Install it: pip install 'adq-edge[train]'",
+            fix="Install it: pip install torch",
         ) from error

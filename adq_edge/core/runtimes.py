@@ -63,7 +63,7 @@ OPENVINO = Runtime(
     "OpenVINO",
     library="openvino",
     engine="adq_edge.runtimes.openvino:OpenVinoEngine",
-    install="Install it: pip install 'adq-edge[openvino]'",
+    install="Install it: pip install openvino",
     packages=("openvino",),
     extra="openvino",
 )

@@ -160,7 +160,7 @@ def _needs_torch(what: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise NotPossibleError(
             f"{what} needs {error.name}, which is not installed",
-            fix="Install it: pip install 'adq-edge[train]', or name a finished bundle",
+            fix="Install it: pip install torch, or name a finished bundle",
         ) from error
 
 
