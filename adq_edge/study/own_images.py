@@ -7,6 +7,7 @@ from typing import Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
+from adq_edge.artifacts.products import check_product_name
 from adq_edge.core.console import console, progress_bar
 from adq_edge.core.errors import DataError
 from adq_edge.core.files import storage_errors
@@ -18,6 +19,7 @@ from adq_edge.datasets.pasted_defects import paste_defect
 from adq_edge.decision.learning import FEWEST_IMAGES
 from adq_edge.evaluation.predict import predict
 from adq_edge.evaluation.prediction import GOOD, Prediction
+from adq_edge.runtimes.registry import load_engine
 
 PASTED = "pasted"
 """Kind of the defects that are pasted where the user has none."""
@@ -38,6 +40,7 @@ def check_own_images(dataset: Dataset) -> None:
         DataError: a category has too few good images to learn it, or a test image cannot be read.
     """
     for category in dataset.categories:
+        _check_name(category.name, dataset.root)
         console.print(_describe(category), soft_wrap=True)
         if len(category.train) < FEWEST_IMAGES:
             raise DataError(
@@ -50,6 +53,13 @@ def check_own_images(dataset: Dataset) -> None:
         for sample in samples:
             read_product_image(sample.path)
             advance()
+
+
+def _check_name(name: str, where: Path) -> None:
+    try:
+        check_product_name(name)
+    except ValueError as problem:
+        raise DataError(str(problem), where=where, fix="Rename the folder, for example to bolt") from problem
 
 
 def _describe(category: Category) -> str:
@@ -66,19 +76,17 @@ def is_labeled(dataset: Dataset) -> bool:
 
 
 def choose_samples(dataset: Dataset, most: int) -> List[Sample]:
-    """Return up to `most` defective samples: from all categories in turn, with different defects first."""
-    queues = [_different_defects_first(category) for category in dataset.categories]
-    turns = range(max(map(len, queues), default=0))
-    return [queue[turn] for turn in turns for queue in queues if turn < len(queue)][:most]
-
-
-def _different_defects_first(category: Category) -> List[Sample]:
-    by_defect: Dict[str, List[Sample]] = {}
-    for sample in category.test:
-        if sample.is_anomalous:
-            by_defect.setdefault(sample.defect, []).append(sample)
-    ranked = [(rank, sample) for samples in by_defect.values() for rank, sample in enumerate(samples)]
-    return [sample for _, sample in sorted(ranked, key=lambda pair: pair[0])]
+    """Return up to `most` defective samples of different categories and kinds of defect where possible."""
+    categories = dataset.categories[:: max(1, len(dataset.categories) // most)]
+    queues = [[sample for sample in one.test if sample.is_anomalous] for one in categories]
+    chosen: List[Sample] = []
+    while any(queues) and len(chosen) < most:
+        for queue in filter(None, queues):
+            shown = {sample.defect for sample in chosen}
+            sample = next((sample for sample in queue if sample.defect not in shown), queue[0])
+            queue.remove(sample)
+            chosen.append(sample)
+    return chosen[:most]
 
 
 def paste_samples(dataset: Dataset, folder: Path) -> List[Sample]:
@@ -106,7 +114,8 @@ def judge(engine: Path, dataset: Dataset, shown: Sequence[Sample], heat_maps: Pa
         engine: the engine file.
         dataset: the images; of many test images, about `MOST_JUDGED` are judged.
         shown: images with pasted defects are judged too.
-        heat_maps: folder for the heat maps; those of an earlier run are deleted from it.
+        heat_maps: folder for the heat maps, one folder for each kind of defect; those of an earlier run are
+            deleted.
 
     Raises:
         EngineError: the engine cannot be loaded.
@@ -116,13 +125,17 @@ def judge(engine: Path, dataset: Dataset, shown: Sequence[Sample], heat_maps: Pa
     samples = [sample for category in dataset.categories for sample in category.test]
     chosen = samples[:: max(1, -(-len(samples) // MOST_JUDGED))]
     chosen += [sample for sample in shown if sample.defect == PASTED]
-    predictions = list(predict(engine, [sample.path for sample in chosen], output=heat_maps))
-    return list(_sentences(list(zip(chosen, predictions))))
+    judged: List[Tuple[Sample, Prediction]] = []
+    with load_engine(engine) as loaded:
+        for defect in dict.fromkeys(sample.defect for sample in chosen):
+            same = [sample for sample in chosen if sample.defect == defect]
+            judged += zip(same, predict(loaded, [sample.path for sample in same], output=heat_maps / defect))
+    return list(_sentences(judged))
 
 
 def _delete_heat_maps(folder: Path) -> None:
     with storage_errors(folder):
-        for path in folder.glob("*.png"):
+        for path in folder.rglob("*_heat_map*.png"):
             if is_heat_map(path):
                 path.unlink()
 

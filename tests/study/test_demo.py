@@ -60,8 +60,8 @@ def test_demo_builds_and_measures_and_a_second_run_does_not_train(parts, tmp_pat
     assert "not to be quoted" in first.caveat
     assert read_image(first.heat_maps).shape[1] == 4 * 256
     assert [line.split(" of ")[0][:-2] for line in first.verdicts] == ["good images:", "defective images:"]
-    heat_maps = sorted((tmp_path / "demo" / "heat_maps").iterdir())
-    assert len(heat_maps) == 3 + 2
+    heat_maps = sorted((tmp_path / "demo" / "heat_maps").rglob("*.png"))
+    assert [path.parent.name for path in heat_maps] == ["NG"] * 2 + ["good"] * 3
     output = capsys.readouterr().err
     assert output.count("3 of 11 normal images are held out") == 1
     assert "8 good images to train on; test images: good 3, NG 2" in output
@@ -70,7 +70,7 @@ def test_demo_builds_and_measures_and_a_second_run_does_not_train(parts, tmp_pat
     second = demo_module.demo(tmp_path / "demo", data)
     assert checkpoint.read_bytes() == before
     assert second.rows[0].quality.scores == first.rows[0].quality.scores
-    assert sorted((tmp_path / "demo" / "heat_maps").iterdir()) == heat_maps
+    assert sorted((tmp_path / "demo" / "heat_maps").rglob("*.png")) == heat_maps
 
 
 @pytest.mark.usefixtures("short_demo")
