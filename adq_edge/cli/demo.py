@@ -28,8 +28,8 @@ def demo(
 ) -> Output:
     """Run every step once with a small model.
 
-    The steps are images, training, export, FP32 and INT8 engines, quality and speed. The same command goes on
-    with an interrupted demo.
+    The steps are images, training, export, FP32 and INT8 engines, quality and speed. On your own images it
+    also gives verdicts and heat maps of the test images. The same command goes on with an interrupted demo.
     """
     from adq_edge.artifacts.workspace import REPORT, RESULTS
     from adq_edge.report.tables.headline import summary_table
