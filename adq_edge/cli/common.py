@@ -19,6 +19,8 @@ from adq_edge.core.text import printable_message
 
 RESUMED = ("train", "study", "demo")
 """The commands that go on with what an interrupted run has finished."""
+ONE_BY_ONE = ("predict",)
+"""The commands that write a file for each image."""
 INTERNAL_ERROR = 1
 _EXITS = (typer.Exit, typer.Abort, typer.BadParameter.__mro__[2])
 """The exceptions that end a command on purpose; the last one is the base of wrong usage."""
@@ -32,17 +34,15 @@ def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> Any:
-        then = "goes on where it stopped" if command.__name__ in RESUMED else "starts from the beginning"
-        advice = f"; the same command {then}"
         try:
             with output_errors():  # here, because typer exits with 1 if the reader of a pipe has ended
                 return command(*args, **options)
         except KeyboardInterrupt as interruption:
-            exit_after(interruption, advice)
+            exit_after(interruption, _advice(command.__name__))
         except Exception as error:
             cause = was_interrupted()  # some libraries raise another error in its place
             if cause is not None:
-                exit_after(cause, advice)
+                exit_after(cause, _advice(command.__name__))
             if isinstance(error, _EXITS):
                 raise
             text, code = _bug_text(error), INTERNAL_ERROR
@@ -62,6 +62,16 @@ def _bug_text(error: Exception) -> str:
     place = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "unknown place"
     what = printable_message(f"{type(error).__name__}: {first_line(error)}")
     return f"internal error at {place}: {what}. Please report it, with what the same command prints with -v."
+
+
+def _advice(command: str) -> str:
+    """Return what an interrupted command has stored, and what the same command does next."""
+    if command in RESUMED:
+        return "; the same command goes on where it stopped"
+    from adq_edge.core.transactions.transaction import has_stored
+
+    kept = "the files written so far stay" if command in ONE_BY_ONE or has_stored() else "nothing was stored"
+    return f"; {kept}, the same command starts from the beginning"
 
 
 def print_causes(error: Exception) -> None:

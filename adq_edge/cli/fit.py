@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import typer
 
@@ -122,7 +122,11 @@ def _check(engine: Optional[Path], data: Path, product: Optional[str], **values:
     from adq_edge.report.tables.checks import check_table
 
     result = check_exchangeability(engine, data, product, **values)
-    return Output(result, [check_table(result)], exit_code=DIFFERENT if result.has_difference else 0)
+    step: Union[str, Tuple[object, ...]] = ("predict", result.engine, data)
+    if result.has_difference:
+        again = command_line("fit", result.engine, "--product", "NAME", "--good", "DIR")
+        step = f"learn such products again, with images like the new ones: {again}"
+    return Output(result, [check_table(result)], (), step, exit_code=int(result.has_difference) * DIFFERENT)
 
 
 def _show(fit: Fit) -> Output:
@@ -130,8 +134,20 @@ def _show(fit: Fit) -> Output:
 
     names = fit.products.names
     lines = [f"note: {note}" for note in (*fit.notes, *_suspicious(fit))]
-    step = ("predict", fit.engine, "IMAGE_OR_FOLDER") if names else _learn(fit)
+    step = ("predict", fit.engine, _images(fit)) if names else _learn(fit)
     return Output(_document(fit), [products_table(fit)], lines, step)
+
+
+def _images(fit: Fit) -> str:
+    """Return a folder of images to judge: that of a product that was learned now, if there is one."""
+    learned = sorted(fit.products.products, key=lambda product: product.name not in fit.fitted)
+    folders = (
+        folder
+        for product in learned
+        for source in map(Path, product.sources)
+        for folder in (source / product.name / "test", source / "test", source)
+    )
+    return next((str(folder) for folder in folders if folder.is_dir()), "IMAGE_OR_FOLDER")
 
 
 def _learn(fit: Fit) -> str:

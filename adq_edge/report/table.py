@@ -15,6 +15,10 @@ Value = Union[str, int, float, Interval, None]
 """The content of a cell; None where nothing is known."""
 
 
+_LONGEST_NUMBER = 16
+"""Longer numbers are shown with an exponent."""
+
+
 class Kind(enum.Enum):
     """What the cells of a column contain: it decides alignment, line breaks and the CSV columns."""
 
@@ -67,7 +71,10 @@ class Column:
             return "-"
         if isinstance(value, Interval):
             return f"{self.show(value.low)} to {self.show(value.high)}"
-        return printable(value) if isinstance(value, str) else format(value, self.spec)
+        if isinstance(value, str):
+            return printable(value)
+        shown = format(value, self.spec)
+        return shown if len(shown) <= _LONGEST_NUMBER else format(value, ".6g")
 
     def _with_unit(self, name: str) -> str:
         return f"{name}, {self.unit}" if self.unit else name

@@ -51,7 +51,7 @@ def test_a_product_is_added_listed_and_removed_without_a_change_of_the_others(wo
     assert products(work).false_rejects == 0.05
     for text in ("bolt", "nut", "24", "at most 5 % of good parts rejected, from 24 good images", "well"):
         assert text in done.stdout
-    assert done.stderr.splitlines()[-1] == "next: adq-edge predict engines/e.onnx IMAGE_OR_FOLDER"
+    assert done.stderr.splitlines()[-1] == "next: adq-edge predict engines/e.onnx nut"
     document = json.loads(run_cli("fit", "--list", "--json", cwd=work).stdout)
     assert [one["name"] for one in document["products"]] == ["bolt", "nut"]
     assert document["false_rejects"] == 0.05

@@ -11,7 +11,7 @@ from typing import List
 import pytest
 
 from adq_edge.core.interruption import Interrupted, delayed_signals, raise_on_signals
-from factories.images import leftovers
+from factories.images import leftovers, write_image
 from factories.tiny_engine import write_engine
 
 
@@ -53,10 +53,36 @@ def test_signal_ends_a_verb_with_one_line_and_no_files(tmp_path: Path, sent: sig
     _, errors = running.communicate(timeout=30)
     assert running.returncode == 128 + sent
     by = "" if sent is signal.SIGINT else f" by {sent.name}"
-    assert errors.splitlines()[-1] == f"adq-edge: interrupted{by}; the same command starts from the beginning"
+    then = "nothing was stored, the same command starts from the beginning"
+    assert errors.splitlines()[-1] == f"adq-edge: interrupted{by}; {then}"
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
     assert not leftovers(tmp_path)
+
+
+def test_interrupted_predict_says_that_its_heat_maps_stay(tmp_path: Path):
+    write_engine(tmp_path / "engines" / "e.onnx")
+    write_image(tmp_path / "images" / "0.png", 0)
+    for number in range(1, 3000):
+        os.link(str(tmp_path / "images" / "0.png"), str(tmp_path / "images" / f"{number}.png"))
+    running = subprocess.Popen(
+        [sys.executable, "-m", "adq_edge", "predict", "images"],
+        cwd=str(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while len(list(tmp_path.glob("predictions/*.png"))) < 2:
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert errors.splitlines()[-1] == (
+        "adq-edge: interrupted; the files written so far stay, the same command starts from the beginning"
+    )
+    assert list(tmp_path.glob("predictions/*.png"))
 
 
 INTERRUPTING_FINDER = """
@@ -109,5 +135,7 @@ def test_library_that_turns_a_signal_into_another_error_is_one_line(tmp_path: Pa
     command = [sys.executable, "-m", "adq_edge", "eval", str(write_engine(tmp_path / "e.onnx"))]
     done = subprocess.run([*command, "--data", "data"], env=environment, capture_output=True, text=True)
     assert done.returncode == 128 + signal.SIGTERM
-    expected = "adq-edge: interrupted by SIGTERM; the same command starts from the beginning\n"
+    expected = (
+        "adq-edge: interrupted by SIGTERM; nothing was stored, the same command starts from the beginning\n"
+    )
     assert done.stderr == expected

@@ -95,7 +95,7 @@ def test_ctrl_c_ends_the_run_on_the_board(server: SshServer, tiny: Bundle):
     _, errors = local.communicate(timeout=60)
     assert local.returncode == 130
     assert "board: end the run there" in errors
-    assert errors.endswith("adq-edge: interrupted; the same command starts from the beginning\n")
+    assert errors.endswith("the same command starts from the beginning\n")
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from adq_edge.core.transactions.stage import Stage
 from adq_edge.core.transactions.staging_folder import settle_folder
 
 _current: contextvars.ContextVar[Optional[Transaction]] = contextvars.ContextVar("transaction", default=None)
+_has_stored = False
 
 
 class Transaction:
@@ -103,6 +104,7 @@ class Transaction:
         Raises:
             StorageError: a file cannot be written; the old files are there.
         """
+        global _has_stored
         if self._named is None:
             return
         stages = [self._stages[home] for home in sorted(self._stages)]
@@ -112,12 +114,13 @@ class Transaction:
                 write_through(target, staged)
             if changes + len(self._checks) > 1:
                 self._commit_together(stages)
-                return
-            for stage in stages:
-                settle_folder(stage.home)
-                stage.keep_old()
-            with delayed_signals():
-                _apply_one(stages)
+            else:
+                for stage in stages:
+                    settle_folder(stage.home)
+                    stage.keep_old()
+                with delayed_signals():
+                    _apply_one(stages)
+        _has_stored = True
 
     def _commit_together(self, stages: List[Stage]) -> None:
         primary, homes = stages[-1], [stage.home for stage in stages]
@@ -174,6 +177,11 @@ def _undo(stages: List[Stage]) -> None:
     except OSError:
         for stage in stages:
             stage.abandon()
+
+
+def has_stored() -> bool:
+    """Return True if this process has stored a file since it started."""
+    return _has_stored
 
 
 @contextlib.contextmanager

@@ -77,7 +77,7 @@ def lay_out(table: Table, columns: Sequence[int], width: Optional[int]) -> Optio
     for least in (max(_LEAST_LABEL, 3 * width // 10), _LEAST_LABEL):
         found = [
             (label, _pack(label, sizes[:names], sizes[names:], width))
-            for label in range(fulls[0], min(least, fulls[0]) - 1, -1)
+            for label in range(min(fulls[0], width), min(least, fulls[0]) - 1, -1)
         ]
         fitting = [(label, groups) for label, groups in found if groups]
         if fitting:

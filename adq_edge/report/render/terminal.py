@@ -11,6 +11,7 @@ from typing import Iterable, Iterator, List, Optional, Sequence, Set
 
 from rich import box
 from rich.cells import cell_len
+from rich.console import JustifyMethod
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -82,12 +83,20 @@ def _wrap(text: str, width: Optional[int]) -> List[str]:
 
 
 def _grids(table: Table, blocks: Sequence[Block], columns: Sequence[int]) -> Iterator[str]:
-    """Yield each block; after the first, only with the rows that have a figure in it."""
-    rows, names = range(len(table.rows)), count_names(table, columns)
-    for place, block in enumerate(blocks):
-        figures = [number for number, _ in block[names:]]
-        filled = [row for row in rows if any(table.texts[row][number] not in _EMPTY for number in figures)]
-        yield ("\n" if place else "") + _grid(table, block, filled if place and filled else rows)
+    """Yield each block with the rows that have a figure in it; the first also has rows without any."""
+    names = count_names(table, columns)
+    filled = [set(_filled_rows(table, [number for number, _ in block[names:]])) for block in blocks]
+    filled[0] |= set(range(len(table.rows))).difference(*filled)
+    for place, (block, rows) in enumerate(zip(blocks, filled)):
+        if rows:
+            yield ("\n" if place else "") + _grid(table, block, sorted(rows))
+
+
+def _filled_rows(table: Table, figures: Sequence[int]) -> Iterator[int]:
+    """Yield the numbers of the rows that have a figure in some columns."""
+    for row, texts in enumerate(table.texts):
+        if any(texts[number] not in _EMPTY for number in figures):
+            yield row
 
 
 def _grid(table: Table, block: Block, rows: Sequence[int]) -> str:
@@ -100,12 +109,13 @@ def _grid(table: Table, block: Block, rows: Sequence[int]) -> str:
     )
     for number, width in block:
         column = table.columns[number]
-        rich.add_column(column.heading, justify="left" if column.kind.is_text else "right", width=width)
-    for row in rows:
+        justify: JustifyMethod = "left" if column.kind.is_text else "right"
+        rich.add_column(column.heading, justify=justify, width=width, overflow="fold")
+    for row, following in zip(rows, [*rows[1:], len(table.rows)]):
         cells = [
             _break_lines(table.texts[row][number], width, table.columns[number]) for number, width in block
         ]
-        rich.add_row(*cells, end_section=row in table.rules)
+        rich.add_row(*cells, end_section=any(row <= rule < following for rule in table.rules))
     drawn = io.StringIO()
     SafeConsole(file=drawn, width=_UNLIMITED, color_system=None).print(rich)
     return "\n".join(line.rstrip() for line in drawn.getvalue().splitlines())

@@ -11,6 +11,7 @@ from adq_edge.report.table import Column, Kind, Table, Value, text
 
 _COLUMNS = (
     text("product"),
+    text("result"),
     Column("images"),
     Column("rejected"),
     Column("target", "%", ".3g"),
@@ -19,7 +20,6 @@ _COLUMNS = (
     Column("chance", spec=".2g"),
     Column("unknown"),
     Column("not judged"),
-    text("result"),
 )
 
 
@@ -37,6 +37,7 @@ def check_table(check: ExchangeabilityCheck) -> Table:
 def _row(product: ProductCheck, found: RealizedRate) -> Tuple[Value, ...]:
     return (
         product.name,
+        product.result.value,
         product.images,
         found.rejected,
         _percent(found.target),
@@ -45,7 +46,6 @@ def _row(product: ProductCheck, found: RealizedRate) -> Tuple[Value, ...]:
         product.chance,
         product.unknown or None,
         product.not_judged or None,
-        product.result.value,
     )
 
 

@@ -179,7 +179,8 @@ def _origins(decisions: DecisionQuality) -> Iterator[str]:
     """Yield what chose the thresholds, with the products of each choice."""
     names: Dict[str, List[str]] = {}
     for one in decisions.products:
-        names.setdefault(one.origin, []).append(one.name)
+        if one.product is not None:
+            names.setdefault(one.origin, []).append(one.name)
     return (f"threshold of {', '.join(products)}: {origin}" for origin, products in names.items())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from adq_edge.artifacts.products import EvidenceKind, Product
 from adq_edge.decision.conformal import Calibration
@@ -85,5 +85,7 @@ def _names(product: Product, names: Dict[EvidenceKind, str]) -> Optional[str]:
 
 def _promises(fit: Fit) -> Tuple[str, ...]:
     """Return what the thresholds promise, one sentence a line, with the names of the products."""
-    rate = fit.products.false_rejects
-    return tuple(f"{one.name}: {describe_threshold(one, rate)}" for one in fit.products.products)
+    names: Dict[str, List[str]] = {}
+    for one in fit.products.products:
+        names.setdefault(describe_threshold(one, fit.products.false_rejects), []).append(one.name)
+    return tuple(f"{', '.join(products)}: {promise}" for promise, products in names.items())

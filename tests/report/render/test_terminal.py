@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import io
 import os
 import pty
 import re
@@ -21,25 +22,34 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from adq_edge.artifacts.bundle import FileReference
+from adq_edge.artifacts.products import Products
+from adq_edge.benchmark.records import Interval
+from adq_edge.core import console as core_console
+from adq_edge.core.console import SafeConsole
+from adq_edge.decision.check import Exchangeability, ExchangeabilityCheck, ProductCheck, RealizedRate
+from adq_edge.decision.fit import Fit
 from adq_edge.evaluation.analysis import Analysis, Calibration, LayerAnalysis
 from adq_edge.report.model import entries_of
-from adq_edge.report.render.terminal import table_text
+from adq_edge.report.render.terminal import print_tables, table_text
 from adq_edge.report.table import Column, Kind, Table, prose, text
 from adq_edge.report.tables.analysis import layer_table
 from adq_edge.report.tables.bench import bench_tables
+from adq_edge.report.tables.checks import check_table
 from adq_edge.report.tables.comparison import agreement_table, auroc_table, decisions_tables
 from adq_edge.report.tables.decisions import decision_tables
 from adq_edge.report.tables.headline import summary_table
+from adq_edge.report.tables.products import products_table
 from adq_edge.report.tables.quality import evaluation_table
 from factories import results as make
 from factories.comparison import CATEGORIES, comparison
+from factories.decisions import products_of, random_product
 
 NAMES = [
     f"stfpm-unified-parts-r18-{end}" for end in ("fp32", "int8-lp", "int8-entropy", "int8-percentile-99.99")
 ]
 HASH = "0" * 64
 WORD = re.compile(r"[^\W_]+")
-WIDTHS = (60, 80, 200, None)
+WIDTHS = (60, 80, 120, None)
 
 
 def check_readable(table: Table, width: Optional[int]) -> str:
@@ -114,7 +124,21 @@ def every_table() -> List[Table]:
         *decision_tables(evaluation),
         evaluation_table(evaluation),
         summary_table(entries, "quick run"),
+        products_table(Fit(Path("e.products"), Path("e.onnx"), products(), (), (), ())),
+        check_table(check()),
     ]
+
+
+def products() -> Products:
+    return products_of(HASH, *(random_product(f"{name}_of_the_second_line", 0) for name in ("bolt", "nut")))
+
+
+def check() -> ExchangeabilityCheck:
+    rate = RealizedRate(0.01, True, 2.1, 2, 6, 0.043, 0.777, None)
+    found = ProductCheck(
+        "a_long_product_name", 6, 40, rate, (rate,), 0.016, 0, 1, Exchangeability.TOO_FEW, "more"
+    )
+    return ExchangeabilityCheck("engines/e.onnx", HASH, "onnxruntime", "/data", (found,))
 
 
 @pytest.mark.parametrize("width", WIDTHS, ids=str)
@@ -171,6 +195,81 @@ def test_no_line_is_too_long_and_no_figure_is_cut(names, columns, value: float, 
     assert max(map(cell_len, shown.splitlines())) <= width
     for i in range(len(columns)):
         assert shown.count(f"{value + i:.2f}") >= len(names)
+
+
+SHORT = st.floats(allow_nan=True, allow_infinity=True) | st.floats(-1e3, 1e3)
+CELLS = {
+    Kind.NUMBER: st.none()
+    | SHORT
+    | st.integers(-(10**20), 10**20)
+    | st.sampled_from(["12 of 345", "22.7 dB"]),
+    Kind.INTERVAL: st.none() | st.builds(Interval, SHORT, SHORT),
+    Kind.TEXT: st.text("abcdefé漢0-_/. ", min_size=1, max_size=90),
+    Kind.PROSE: st.none() | st.text("abcdefé漢0-_/. ", max_size=200),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), width=st.sampled_from((60, 80, 120)), count=st.integers(1, 30))
+def test_no_number_of_any_table_is_cut_whatever_its_values(data: st.DataObject, width: int, count: int):
+    columns = data.draw(st.sampled_from([table.columns for table in every_table()]))
+    drawn = [data.draw(st.tuples(*(CELLS[one.kind] for one in columns))) for _ in range(min(count, 3))]
+    names = tuple(f"{number} {row[0]}" for number, row in enumerate(drawn * count))
+    rows = tuple((name, *row[1:]) for name, row in zip(names, (drawn * count)[:count]))
+    table = Table("a title " * 20, columns, rows, ("a note " * 40,))
+    shown = table_text(table, width)
+    lines = shown.splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert "\u2026" not in shown
+    for column, cells in zip(columns, zip(*table.texts[:3])):
+        for cell in cells if column.terminal and not column.kind.is_text else ():
+            whole = re.compile(rf"(?:^|\s){re.escape(cell)}(?:\s|$)")
+            assert cell == "-" or any(whole.search(line) for line in lines), (column.heading, cell)
+
+
+@pytest.mark.parametrize("value", [1e300, -1.5e-300, float("nan"), float("inf"), 10**18])
+def test_long_numbers_are_shown_with_an_exponent(value: float):
+    assert len(Column("p50", "ms", ".2f").show(value)) <= 16
+
+
+def test_note_of_several_tables_is_printed_once(capsys: pytest.CaptureFixture[str]):
+    columns = (text("engine"), Column("p50", "ms", ".2f"))
+    first, second = (Table(title, columns, (("a", 1.0),), ("caveat", title)) for title in ("one", "two"))
+    print_tables([first, second])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count("caveat") == 1
+    assert lines[-1] == "two"
+
+
+def test_row_stands_where_its_figures_are_and_lines_stay_between_groups():
+    columns = (text("mode"), *(Column(f"figure {number}", spec=".1f") for number in range(9)))
+    estimate = ("10W", *map(float, range(8)), None)
+    rows = [estimate, ("measured", *[None] * 8, 5.0), ("20W", *estimate[1:])]
+    first, second = table_text(Table("t", columns, tuple(rows), rules=(1,)), 60).split("\n\n")
+    assert "measured" not in first
+    assert first.count("\u2500" * 20 + "\n") == 2
+    assert "measured" in second
+
+
+def test_table_without_rows_says_so():
+    assert table_text(Table("Products of e.onnx", (text("product"), Column("images")), ()), 80).split(
+        "\n"
+    ) == [
+        "Products of e.onnx",
+        "none",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_figures_beside_a_progress_bar_are_whole(width: int, monkeypatch: pytest.MonkeyPatch):
+    drawn = io.StringIO()
+    shown = SafeConsole(file=drawn, width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr(core_console, "console", shown)
+    name = "Comparing stfpm-unified-parts-r18-fp32.onnx with stfpm-unified-parts-r18-int8-lp.onnx"
+    with core_console.progress_bar(name, 1270, "images") as advance:
+        advance()
+    assert "1270/1270 images" in drawn.getvalue()
+    assert "\u2026" not in drawn.getvalue()
 
 
 def read_all(terminal: int) -> str:
