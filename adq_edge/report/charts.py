@@ -6,14 +6,15 @@ from __future__ import annotations
 
 from typing import Callable, Dict, Hashable, Iterator, List, Optional, Sequence, Tuple
 
-from adq_edge.benchmark.records import Throughput
+from adq_edge.benchmark.records import Latency, Throughput
 from adq_edge.core.options import Precision
 from adq_edge.core.text import number_of
 from adq_edge.evaluation.decision_quality import ProductQuality
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.hardware.telemetry.recording import Recording, Series
+from adq_edge.report.labels import distinguish, engine_details, label_entries, shorten_labels
 from adq_edge.report.merge import data_key
-from adq_edge.report.model import Device, Entry, Model, distinct_names
+from adq_edge.report.model import Device, Entry, Model
 from adq_edge.report.phrasing import caution_words, precision_name, significant
 from adq_edge.report.svg.bubbles import Bubble, bubble_chart
 from adq_edge.report.svg.curves import Curve, curve_chart
@@ -33,40 +34,53 @@ _Points = Tuple[str, List[Tuple[float, float]]]
 
 def bubble_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     """Yield quality against latency, a chart for each dataset, because AUROCs of different images differ."""
-    groups: Dict[Hashable, List[Tuple[Evaluation, Bubble]]] = {}
+    groups: Dict[Hashable, List[Tuple[Evaluation, Entry, Latency, float]]] = {}
     for entry in (entry for device in devices for entry in device.entries):
-        quality, latency, engine = entry.quality, entry.latency, entry.engine
-        if quality is not None and quality.image_auroc is not None and latency is not None:
-            name = f"{engine.name} on {entry.device}" if len(devices) > 1 else engine.name
-            precision, color = precision_name(engine.precision), _color(entry)
-            figures = (latency.p50_ms, quality.image_auroc, engine.engine_mb)
-            bubble = Bubble(name, precision, color, *figures, entry.quotable)
-            groups.setdefault(data_key(quality), []).append((quality, bubble))
+        quality, latency, auroc = entry.quality, entry.latency, entry.image_auroc
+        if quality is not None and latency is not None and auroc is not None:
+            groups.setdefault(data_key(quality), []).append((quality, entry, latency, auroc))
     for members in groups.values():
-        quality, _ = members[0]
+        quality = members[0][0]
         images = sum(category.images for category in quality.categories)
-        yield bubble_chart(
-            f"{file_name(quality.data)} ({number_of(images, 'image')})", [bubble for _, bubble in members]
-        )
+        labels = label_entries([entry for _, entry, _, _ in members])
+        bubbles = [
+            Bubble(
+                name=label,
+                precision=precision_name(entry.engine.precision),
+                color=_color(entry),
+                latency_ms=latency.p50_ms,
+                auroc=auroc,
+                size_mb=entry.engine.engine_mb,
+                quotable=entry.quotable,
+            )
+            for label, (_, entry, latency, auroc) in zip(labels, members)
+        ]
+        yield bubble_chart(f"{file_name(quality.data)} ({number_of(images, 'image')})", bubbles)
 
 
 def cost_charts(evaluations: Sequence[Evaluation]) -> Iterator[Chart]:
     """Yield missed defects over false rejects at every threshold, of the products of each engine."""
-    for evaluation in evaluations:
-        if evaluation.decisions is None:
-            continue
-        shown = [one for one in evaluation.decisions.products if _has_curve(one)][:_MOST_SERIES]
+    judged = [one for one in evaluations if one.decisions is not None]
+    details = [engine_details(one.engine.name, one.precision, one.runtime, data=one.data) for one in judged]
+    for evaluation, engine in zip(judged, shorten_labels(distinguish(details))):
+        assert evaluation.decisions is not None
+        products = evaluation.decisions.products
+        shown = [one for one in products if _has_curve(one)][:_MOST_SERIES]
+        names = distinguish([(one.name, one.category) for one in shown])
         curves = []
-        for number, one in enumerate(shown):
+        for number, (name, one) in enumerate(zip(names, shown)):
             good, defective = one.errors.false_rejects.total, one.errors.missed_defects.total
             points = [
                 (100 * point.false_rejects / good, 100 * point.missed_defects / defective)
                 for point in one.cost_curve
             ]
-            curves.append(Curve(one.name, f"part{number}", number, points))
+            curves.append(Curve(name, f"part{number}", number, points))
         if curves:
-            title = f"Thresholds of {file_name(evaluation.engine.name)}"
-            yield curve_chart(title, "false rejects, %", "missed defects, %", curves)
+            left_out = len(products) - len(shown)
+            more = f", the first {len(shown)} of {len(products)} products" if left_out else ""
+            yield curve_chart(
+                f"Thresholds of {engine}{more}", "false rejects, %", "missed defects, %", curves
+            )
 
 
 def _has_curve(product: ProductQuality) -> bool:
@@ -76,7 +90,7 @@ def _has_curve(product: ProductQuality) -> bool:
 
 def _named_entries(device: Device) -> Iterator[Tuple[str, Entry]]:
     """Yield each engine of a device with a name that no other has."""
-    return zip(distinct_names(device.entries), device.entries)
+    return zip(label_entries(device.entries), device.entries)
 
 
 def latency_charts(devices: Sequence[Device]) -> Iterator[Chart]:
@@ -136,7 +150,7 @@ def throughput_charts(devices: Sequence[Device]) -> Iterator[Chart]:
 
 def _curves(model: Model, points_of: Callable[[Sequence[Throughput]], Optional[_Points]]) -> List[Curve]:
     curves = []
-    for number, (name, entry) in enumerate(zip(distinct_names(model.entries), model.entries)):
+    for number, (name, entry) in enumerate(zip(label_entries(model.entries), model.entries)):
         found = points_of(entry.engine.offline)
         if found is not None:
             curves.append(Curve(f"{name}, {found[0]}", _color(entry), number, found[1]))
@@ -163,10 +177,10 @@ def _stream_curve(points: Sequence[Throughput]) -> Optional[_Points]:
 def recording_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     """Yield power, temperatures and clocks over time, as far as they were recorded, for each engine."""
     for device in devices:
-        for entry in device.entries:
+        for name, entry in _named_entries(device):
             recording = entry.engine.recording
             if recording is not None:
-                yield from _recording(f"{entry.engine.name} on {device.name}", recording)
+                yield from _recording(f"{name} on {device.name}", recording)
 
 
 def _recording(title: str, recording: Recording) -> Iterator[Chart]:

@@ -12,6 +12,7 @@ from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import ResultError, StorageError
 from adq_edge.core.files import sha256, storage_errors
 from adq_edge.core.reading import LARGEST_JSON, parse_json, read_regular
+from adq_edge.evaluation.analysis import Analysis
 from adq_edge.evaluation.compare import Comparison
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.roofline.estimate import ModelEstimate
@@ -21,8 +22,9 @@ _READERS: Mapping[str, Callable[[Path], Any]] = {
     "adq-edge/eval": Evaluation.read,
     "adq-edge/compare": Comparison.read,
     "adq-edge/estimate": ModelEstimate.read,
+    "adq-edge/analysis": Analysis.read,
 }
-_KINDS = "Name result files of bench, eval, compare or bench --estimate, or a folder of them"
+_KINDS = "Name result files of bench, eval, compare, analyze or bench --estimate, or a folder of them"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Collection:
     sources: Tuple[Tuple[Path, str], ...]
     notes: Tuple[str, ...]
     sheets: Tuple[Path, ...] = ()
+    analyses: Tuple[Analysis, ...] = ()
 
 
 def load_results(paths: Sequence[Union[str, Path]]) -> Collection:
@@ -88,6 +91,7 @@ def load_results(paths: Sequence[Union[str, Path]]) -> Collection:
         sources=tuple((path, digest) for digest, path in sources.items()),
         notes=tuple(notes),
         sheets=tuple(_sheets(zip(sources.values(), records))),
+        analyses=tuple(record for record in records if isinstance(record, Analysis)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from adq_edge.benchmark.quotable import Flag, find_flags
 from adq_edge.benchmark.records import EngineBenchmark, Interval, Latency
@@ -112,19 +112,6 @@ class Device:
     def entries(self) -> Tuple[Entry, ...]:
         """All engines."""
         return tuple(entry for model in self.models for entry in model.entries)
-
-
-def distinct_names(entries: Sequence[Entry]) -> List[str]:
-    """Return a name for each engine; one that was measured more than once has the time of the run."""
-    names = [entry.engine.name for entry in entries]
-    timed = [
-        f"{name}, {entry.report.created[:16].replace('T', ' ')} UTC" if names.count(name) > 1 else name
-        for name, entry in zip(names, entries)
-    ]
-    return [
-        f"{name} #{timed[:number].count(name) + 1}" if timed.count(name) > 1 else name
-        for number, name in enumerate(timed)
-    ]
 
 
 def entries_of(report: BenchmarkReport, device: str) -> Tuple[Entry, ...]:

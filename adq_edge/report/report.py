@@ -44,7 +44,7 @@ def report(
     """Write a report of result files, which are merged by the engine's SHA-256 and grouped by machine.
 
     Args:
-        paths: result files of `bench`, `eval`, `compare` and `bench --estimate`, and folders of them;
+        paths: result files of `bench`, `eval`, `compare`, `analyze`, `bench --estimate`, and folders of them;
             `benchmarks/results` by default.
         output: `.html` for the page, `.md` for its tables as Markdown, `.csv` for its headline table with a
             line per engine; a name without a suffix for a folder with the page, the Markdown and every table

@@ -98,9 +98,10 @@ def legend(symbols: Sequence[Symbol], top: float, columns: int = 1) -> Tuple[Mar
     """Return a legend with `columns` entries in a line, and the position of its lower edge."""
     width = svg.WIDTH / columns
     entries = []
-    for number, (symbol, name) in enumerate(symbols):
+    names = svg.shorten_names([name for _, name in symbols], width - _SYMBOL)
+    for number, ((symbol, _), name) in enumerate(zip(symbols, names)):
         x, y = width * (number % columns), top + _LEGEND_LINE * (number // columns + 0.5)
-        named = svg.text(svg.shorten(name, width - _SYMBOL), _SYMBOL, 4.0, class_="small")
+        named = svg.text(name, _SYMBOL, 4.0, class_="small")
         entries.append(svg.tag("g", symbol, named, transform=f"translate({x:g} {y:g})"))
     return svg.tag("g", *entries), top + _LEGEND_LINE * math.ceil(len(symbols) / columns) + 4
 

@@ -7,7 +7,8 @@ from typing import Iterable, List, Optional, Sequence, Tuple
 
 from adq_edge.benchmark.quotable import Flag
 from adq_edge.core.options import Precision
-from adq_edge.report.model import Device, Entry, distinct_names
+from adq_edge.report.labels import label_entries
+from adq_edge.report.model import Device, Entry
 from adq_edge.report.phrasing import (
     auroc_phrase,
     comparison_flags,
@@ -93,7 +94,7 @@ def _ordered(precisions: Iterable[str]) -> List[str]:
 
 def _cards(entries: Sequence[Entry], precision: str) -> Tuple[Card, ...]:
     members = [entry for entry in entries if entry.engine.precision == precision]
-    names = distinct_names(members) if len(members) > 1 else [""]
+    names = label_entries(members) if len(members) > 1 else [""]
     return tuple(_card(entry, name) for entry, name in zip(members, names))
 
 

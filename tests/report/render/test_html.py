@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from adq_edge.core.images.imaging import write_image
+from adq_edge.evaluation.analysis import Analysis
 from adq_edge.report.render import html as page
 from adq_edge.report.report import report
 from factories import results as make
 from factories.chromium import Browser, find_chromium, open_browser
 from factories.comparison import comparison
+from factories.paths import REPOSITORY
 
 HOSTILE = "<script>alert(1)</script><img src=https://example.com/x onerror=alert(2)>" + "long-name-" * 12
 
@@ -103,15 +105,43 @@ VISIBLE_WITHOUT_SCROLLING = """
 """
 
 
+FIRST_AUROC = """
+(cell => { const box = cell.getBoundingClientRect();
+  return [box.top, box.bottom, box.left, box.right, cell.textContent] })(
+  document.querySelector('.board td:nth-child(2) b, .board dd b'))
+"""
+MAKERS = {
+    "customer": make.write_customer,
+    "one": lambda folder: make.write(folder, make.bench_report([make.engine("int8")])),
+    "twenty": lambda folder: make.write(
+        folder, make.bench_report([make.engine("int8", model=f"{LONG}-{n}") for n in range(20)], quick=True)
+    ),
+}
+LONG = "stfpm-unified-of-the-parts-of-the-second-line-resnet18-with-layer4"
+
+
+@pytest.mark.parametrize("results", MAKERS)
+def test_auroc_is_in_the_first_screen(browser: Browser, tmp_path: Path, results: str):
+    MAKERS[results](tmp_path)
+    report(tmp_path, tmp_path / "r.html")
+    for width, height in ((1280, 800), (390, 844)):
+        browser.open_page(tmp_path / "r.html", width)
+        top, bottom, left, right, text = browser.evaluate(FIRST_AUROC)
+        assert 0 <= top < bottom <= height
+        assert 0 <= left < right <= width
+        assert re.fullmatch(r"0\.98\d\d", text)
+        assert browser.evaluate("document.scrollingElement.scrollWidth") == width
+        assert browser.evaluate(OUTSIDE) == []
+
+
 @pytest.mark.parametrize("width", [390, 1280])
-def test_first_screen_has_findings_and_compact_cautions_and_auroc_needs_no_scrolling(
-    browser: Browser, document: Path, width: int
-):
+def test_cautions_are_folded_and_auroc_needs_no_scrolling(browser: Browser, document: Path, width: int):
     browser.open_page(document, width)
     _, height, window = browser.evaluate(f"{FIRST_SCREEN}(document.querySelector('.caution'))")
-    assert height < window / 5
-    top, _, _ = browser.evaluate(f"{FIRST_SCREEN}(document.querySelector('.findings li'))")
-    assert top < window / 2
+    assert height < window / 12
+    assert browser.evaluate("document.querySelector('.caution').open") is False
+    summary = browser.evaluate("document.querySelector('.caution summary').textContent")
+    assert re.search(r"\d reasons?, \d of \d engines", summary)
     heading = "[...document.querySelectorAll('#quality th')].find(th => th.textContent == 'image AUROC')"
     assert browser.evaluate(f"{VISIBLE_WITHOUT_SCROLLING}({heading})")
     headings = browser.evaluate("[...document.querySelectorAll('#quality th')].map(th => th.textContent)")
@@ -119,6 +149,16 @@ def test_first_screen_has_findings_and_compact_cautions_and_auroc_needs_no_scrol
     cards = browser.evaluate(FIRST_LINES)
     assert cards
     assert all(line.startswith("image AUROC") for line in cards[:3])
+
+
+def test_figures_precede_provenance(document: Path):
+    text = document.read_text()
+    places = [
+        text.index(part) for part in ('class="board"', 'id="quality"', 'id="environment"', 'id="sources"')
+    ]
+    assert places == sorted(places)
+    assert "SHA-256" not in text[: places[-1]]
+    assert not re.search(r'(?:src|href)="(?!#|data:)', text)
 
 
 def test_rows_of_the_latency_chart_have_distinct_labels(browser: Browser, tmp_path: Path):
@@ -201,3 +241,13 @@ def luminance(color: str) -> float:
     channels = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_page_shows_the_layers_of_an_analysis(tmp_path: Path):
+    analysis = REPOSITORY / "tests" / "data" / "release_0_1" / "analysis.json"
+    report(analysis, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert 'id="analysis"' in text
+    layers = Analysis.read(analysis).layers
+    assert layers
+    assert all(f">{layer.layer}</th>" in text for layer in layers)
