@@ -105,7 +105,8 @@ def bench(
     if threads is None and device is Device.CPU:
         threads = requested_threads()
     target = _prepare_output(workspace.RESULTS if output is None else Path(output), len(paths))
-    task = f"Benchmarking {', '.join(path.name for path in paths)}{' (quick)' if quick else ''}"
+    what = paths[0].name if len(paths) == 1 else f"{len(paths)} engines"  # names would not fit beside the bar
+    task = f"Benchmarking {what}{' (quick)' if quick else ''}"
     environment = read_environment()
     turns = len(paths) * plan.turns
     board_before = read_board_state()

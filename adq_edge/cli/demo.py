@@ -9,7 +9,7 @@ import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.common import needs_training_half
-from adq_edge.cli.output import Output
+from adq_edge.cli.output import Output, command_line
 
 
 def demo(
@@ -53,6 +53,8 @@ def demo(
     lines = [*result.verdicts, f"heat maps: {result.heat_maps}"]
     if result.verdicts:
         lines.append(f"each test image with its heat map: {folder / HEAT_MAPS}")
+        longer = command_line("train", "--data", own)
+        lines.append(f"this was a short training on small images; for better verdicts: {longer}")
     lines.append(f"engines: {', '.join(map(str, result.engines))}")
     tables = [summary_table(result.rows, result.caveat)]
     following: Tuple[object, ...] = ("report", folder / RESULTS, "-o", folder / REPORT)
