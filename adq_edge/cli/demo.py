@@ -53,7 +53,7 @@ def demo(
     lines = [*result.verdicts, f"heat maps: {result.heat_maps}"]
     if result.verdicts:
         lines.append(f"each test image with its heat map: {folder / HEAT_MAPS}")
-        longer = command_line("train", "--data", own)
+        longer = command_line("train", "--data", data)
         lines.append(f"this was a short training on small images; for better verdicts: {longer}")
     lines.append(f"engines: {', '.join(map(str, result.engines))}")
     tables = [summary_table(result.rows, result.caveat)]
