@@ -109,7 +109,7 @@ endef
 # make docs               write the generated pages of docs/, and build the documentation site into site/
 docs: dev
 	$(RUN)/python -m tools.docs
-	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict --quiet
 
 # make docs-examples      record the outputs of the examples in docs/verbs/ again; about 15 minutes
 docs-examples: dev

@@ -1,26 +1,36 @@
-"""Hooks of mkdocs: a page may link to any file of the repository; the site then contains that file."""
+"""Hooks of mkdocs: a page may link to any file of the repository; the site then contains that file.
+
+Notebooks become pages.
+"""
 
 from __future__ import annotations
 
 import posixpath
 import re
 from pathlib import Path
-from typing import Dict, List, Optional, Set
+from typing import List, Optional, Set
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
+from tools.docs.notebooks import notebook_page
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 _COPIES = "repository"
 """Folder of the site with files from outside docs/."""
+_EXAMPLES = "examples/README.md"
+_NOTEBOOK = ".ipynb"
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|/|#)([^)#\s]+)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add every file outside docs/ that a page links to, directly or through other files."""
+    """Add the examples, and each file outside docs/ that a page links to, directly or through other files."""
     for path in _linked_files([f"docs/{page.src_uri}" for page in files.documentation_pages()]):
-        file = File.generated(config, f"{_COPIES}/{path}", abs_src_path=str(REPOSITORY / path))
+        if path.endswith(_NOTEBOOK):
+            file = File.generated(config, _site_path(path), content=_text(path))
+        else:
+            file = File.generated(config, _site_path(path), abs_src_path=str(REPOSITORY / path))
         file.inclusion = InclusionLevel.NOT_IN_NAV
         files.append(file)
     return files
@@ -41,15 +51,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def _linked_files(pages: List[str]) -> Set[str]:
     """Return the paths of the files outside docs/ that pages link to, relative to the repository."""
-    found: Set[str] = set()
-    texts: Dict[str, str] = {}
+    found = {_EXAMPLES}
+    pages = [*pages, _EXAMPLES]
     while pages:
         page = pages.pop()
-        texts[page] = (REPOSITORY / page).read_text(encoding="utf-8")
-        targets = {_target(page, link) for link in _LINK.findall(texts[page])}
+        targets = {_target(page, link) for link in _LINK.findall(_text(page))}
         new = {target for target in targets if target and not target.startswith("docs/")} - found
         found |= new
-        pages += [target for target in new if target.endswith(".md")]
+        pages += [target for target in new if target.endswith((".md", _NOTEBOOK))]
     return found
 
 
@@ -61,5 +70,11 @@ def _target(page: str, link: str) -> Optional[str]:
     return path if not path.startswith("..") and (REPOSITORY / path).is_file() else None
 
 
+def _text(path: str) -> str:
+    text = (REPOSITORY / path).read_text(encoding="utf-8")
+    return notebook_page(text) if path.endswith(_NOTEBOOK) else text
+
+
 def _site_path(path: str) -> str:
-    return path[len("docs/") :] if path.startswith("docs/") else f"{_COPIES}/{path}"
+    page = path[: -len(_NOTEBOOK)] + ".md" if path.endswith(_NOTEBOOK) else path
+    return page[len("docs/") :] if page.startswith("docs/") else f"{_COPIES}/{page}"

@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 import typer
 
 from adq_edge.cli import NAME, app
+from adq_edge.cli.groups import GENERAL
 from tools.docs.examples import EXAMPLES, Example, recorded
 from tools.docs.template import render
 
@@ -102,7 +103,7 @@ def _parameter(parameter: Any, names: str, text: str) -> Parameter:
     if brackets is not None:
         text, facts = text[: brackets.start()], tuple(map(str.strip, brackets.group(1).split(";")))
     return Parameter(
-        group=getattr(parameter, "rich_help_panel", None) or ("Arguments" if is_argument else "Options"),
+        group=getattr(parameter, "rich_help_panel", None) or ("Arguments" if is_argument else GENERAL),
         anchor=max(parameter.opts, key=len).strip("-").replace("_", "-"),
         names=names.rsplit(" <", 1)[0] if is_argument else names,
         text=text,
