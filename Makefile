@@ -16,7 +16,7 @@ RTX := $(shell uname -sm | grep -qx 'Linux x86_64' && echo ,rtx)
 PYTHON38 ?= python3.8
 DEVICE := .venv-device
 
-.PHONY: venv dev demo test quick test-device lint docs docs-examples wheels fuzz kill clean
+.PHONY: venv dev demo test quick test-device lint docs docs-examples notebooks wheels fuzz kill clean
 
 # A stamp for each choice of extras. An environment of developers serves each.
 comma := ,
@@ -105,6 +105,10 @@ define lint_with
 		echo '$(RUN)/$(1) $(2)'; $(RUN)/$(1) $(2); \
 	else echo 'NOT LINTED, no $(1) here: $(2)' >&2; fi
 endef
+
+# make notebooks          run the notebooks of examples/ and store their outputs
+notebooks: dev
+	$(RUN)/python -m tools.notebooks
 
 # make docs               write the generated pages of docs/, and build the documentation site into site/
 docs: dev

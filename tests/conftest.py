@@ -46,6 +46,7 @@ SLOW_FILES = frozenset(
         "test_kill",
         "test_load",
         "test_options",
+        "test_notebooks",
         "test_output",
         "test_peers",
         "test_privacy",

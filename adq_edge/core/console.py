@@ -57,7 +57,8 @@ class SafeConsole(Console):
     def __init__(self, *, stderr: bool = False, quiet: bool = False, **options: Any) -> None:
         quiet = quiet or (stderr and _current is Verbosity.QUIET)
         if "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is None:
-            options["force_jupyter"] = False  # without ipywidgets, rich prints a warning instead of a bar
+            # Without ipywidgets, rich prints a warning or a line for each step instead of a bar.
+            options.update(force_jupyter=False, force_terminal=False)
         super().__init__(markup=False, emoji=False, highlight=False, stderr=stderr, quiet=quiet, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:

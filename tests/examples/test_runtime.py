@@ -52,7 +52,7 @@ def test_bench_and_doctor_know_the_runtime(installed: Dict[str, str], engine: Pa
     arguments = ["bench", engine, "--quick", "--runtime", "onnx-reference", "--json"]
     done = python(["-m", "adq_edge", *arguments], installed, cwd=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert f"onnx-reference {onnx.__version__}" in done.stdout
+    assert '"runtime": "onnx-reference"' in done.stdout
     done = python(["-m", "adq_edge", "doctor"], installed)
     assert "CPU engines, ONNX reference" in done.stdout
 
