@@ -1,18 +1,61 @@
-"""Recognizes a path that was given in place of an engine; names the command that makes an engine from it."""
+"""Recognizes the files that verbs exchange, for messages that name the kind of a wrong file."""
 
 from __future__ import annotations
 
+import dataclasses
+import enum
+import itertools
+import os
 import re
 import shlex
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional
 
 from adq_edge.artifacts.bundle import CHECKPOINT_SUFFIXES, MANIFEST_FILE, MODEL_FILE, RANGES_FOLDER
 from adq_edge.artifacts.content_kinds import LFS_POINTER, name_content, read_start
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 
 _SCHEMA = re.compile(rb'\s*{\s*"schema": "(adq-edge/[a-z-]{1,30})"')
+_SHOWN_BY_REPORT = frozenset(f"adq-edge/{name}" for name in ("bench", "eval", "compare", "estimate"))
+_TORCH_STARTS = (b"PK\x03\x04", b"\x80")
+"""The first bytes of a file that torch.save wrote: of a ZIP archive, or of a pickle."""
 _NAME_ENGINE = "Name an engine file"
+_MOST_NAMES = 2000
+"""Number of entries of a folder that are looked at."""
+
+
+class FileKind(enum.Enum):
+    """The kinds of paths that verbs take or write; the value is the kind's name in a message."""
+
+    ENGINE = "an engine"
+    SIDECAR = "the sidecar of an engine"
+    PRODUCTS = "the products of an engine"
+    BUNDLE = "a bundle"
+    MODEL = "the model of a bundle"
+    MANIFEST = "the manifest of a bundle"
+    RANGES = "activation ranges"
+    PLAN = "a precision plan"
+    CHECKPOINT = "a checkpoint"
+    RESULT = "a result file"
+    IMAGE = "an image"
+    JSON = "a JSON file"
+    FOLDER = "a folder"
+    OTHER = "a file of another kind"
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownPath:
+    """A path of a known kind.
+
+    Attributes:
+        kind: the kind.
+        name: the kind's name in a message; it may say more than the kind, such as "a folder of bundles".
+        fix: a sentence with the next command for such a path; None if no verb takes it.
+    """
+
+    kind: FileKind
+    name: str
+    fix: Optional[str] = None
 
 
 class OtherFile(NamedTuple):
@@ -29,62 +72,102 @@ class OtherFile(NamedTuple):
 
 def describe_non_engine(path: Path) -> Optional[OtherFile]:
     """Return the kind of a path that is certainly no engine; None if it may be one, or is missing."""
-    if path.is_dir():
-        return _describe_folder(path)
-    if not path.exists() or path.with_name(path.name + SIDECAR_SUFFIX).is_file():
+    known = describe_path(path)
+    if known is None or known.kind is FileKind.ENGINE:
         return None
-    if not path.is_file():
-        return OtherFile("a device, pipe or socket", _NAME_ENGINE)
-    suffix = path.suffix.lower()
-    if path.name == MODEL_FILE and (path.parent / MANIFEST_FILE).is_file():
-        return OtherFile("the model of a bundle", _build(path.parent))
-    if suffix == ".json" or _read_schema(path) is not None:
-        return _describe_json(path)
-    if suffix in CHECKPOINT_SUFFIXES or _is_checkpoint(path):
-        fix = f"Make an engine from it: adq-edge export {shlex.quote(str(path))}, then adq-edge build"
-        return OtherFile("a checkpoint", fix)
-    kind = name_content(path)
-    fix = "Fetch the file that it stands for: git lfs pull" if kind == LFS_POINTER else _NAME_ENGINE
-    return None if kind is None else OtherFile(kind, fix)
+    fix = f"Name the engine: {path.with_suffix('')}" if known.kind in BESIDE_ENGINE else known.fix
+    return OtherFile(known.name, fix or _NAME_ENGINE)
 
 
 def describe_file(path: Path) -> Optional[str]:
     """Return the kind of a path, such as "an engine"; None if it is unknown or missing."""
-    if path.is_file() and path.with_name(path.name + SIDECAR_SUFFIX).is_file():
-        return "an engine"
-    other = describe_non_engine(path)
-    return None if other is None else other.kind
+    known = describe_path(path)
+    return None if known is None else known.name
+
+
+def describe_path(path: Path) -> Optional[KnownPath]:
+    """Return the kind of a path; None if it is unknown or missing.
+
+    Raises:
+        OSError: the path is not possible, or cannot be accessed.
+    """
+    if path.is_dir():
+        return _describe_folder(path)
+    if not path.exists():
+        return None
+    if not path.is_file():
+        return KnownPath(FileKind.OTHER, "a device, pipe or socket")
+    if _has_sidecar(path):
+        return _known(FileKind.ENGINE, f"Measure it: {_command('eval', path)}")
+    suffix = path.suffix.lower()
+    if path.name == MODEL_FILE and (path.parent / MANIFEST_FILE).is_file():
+        return _known(FileKind.MODEL, _build(path.parent))
+    if suffix == ".json" or _read_schema(path) is not None:
+        return _describe_json(path)
+    kind = name_content(path)
+    if suffix == ".tar" and not read_start(path).startswith(_TORCH_STARTS):
+        return KnownPath(FileKind.OTHER, "a TAR archive", f"Unpack it: tar xf {shlex.quote(str(path))}")
+    if suffix in CHECKPOINT_SUFFIXES or _is_checkpoint(path):
+        fix = f"Make an engine from it: {_command('export', path)}, then adq-edge build"
+        return _known(FileKind.CHECKPOINT, fix)
+    if kind == LFS_POINTER:
+        return KnownPath(FileKind.OTHER, kind, "Fetch the file that it stands for: git lfs pull")
+    if kind == FileKind.IMAGE.value:
+        return _known(FileKind.IMAGE, _judge(path))
+    return None if kind is None else KnownPath(FileKind.OTHER, kind)
+
+
+def _known(kind: FileKind, fix: Optional[str] = None, name: Optional[str] = None) -> KnownPath:
+    return KnownPath(kind, name or kind.value, fix)
+
+
+def _command(*arguments: object) -> str:
+    return " ".join(["adq-edge", *(shlex.quote(str(argument)) for argument in arguments)])
 
 
 def _build(bundle: Path) -> str:
-    return f"Make an engine from it: adq-edge build {shlex.quote(str(bundle))}"
+    return f"Make an engine from it: {_command('build', bundle)}"
 
 
-def _describe_folder(path: Path) -> OtherFile:
-    if (path / MANIFEST_FILE).is_file():
-        return OtherFile("a bundle", _build(path))
-    return OtherFile("a folder", _NAME_ENGINE)
+def _judge(image: Path) -> str:
+    from adq_edge.core.images.folders import UNREAD_SUFFIXES  # imports OpenCV
+
+    if image.suffix.lower() in UNREAD_SUFFIXES:
+        return "Convert it to PNG"
+    return f"Judge it: adq-edge predict ENGINE {shlex.quote(str(image))}"
 
 
-def _describe_json(path: Path) -> OtherFile:
-    engine = path.with_suffix("")
+def _has_sidecar(path: Path) -> bool:
+    return path.with_name(path.name + SIDECAR_SUFFIX).is_file()
+
+
+BESIDE_ENGINE = (FileKind.SIDECAR, FileKind.PRODUCTS)
+"""The kinds of files beside an engine that have its name with a further suffix."""
+
+
+def _describe_json(path: Path) -> KnownPath:
+    engine, file = path.with_suffix(""), shlex.quote(str(path))
     schema = _read_schema(path)
+    fix: Optional[str]
     if path.name == MANIFEST_FILE and (path.parent / MODEL_FILE).is_file():
-        return OtherFile("the manifest of a bundle", _build(path.parent))
+        return _known(FileKind.MANIFEST, _build(path.parent))
     if schema == "adq-edge/engine":
-        return OtherFile("the sidecar of an engine", f"Name the engine: {engine}")
+        return _known(FileKind.SIDECAR, f"Measure the engine: {_command('eval', engine)}")
     if schema == "adq-edge/ranges":
         bundle = path.parent.parent if path.parent.name == RANGES_FOLDER else Path("BUNDLE")
-        fix = f"Make an engine from its bundle: adq-edge build {shlex.quote(str(bundle))} --int8"
-        return OtherFile("activation ranges", fix)
+        fix = f"Make an engine from its bundle: {_command('build', bundle)} --int8"
+        return _known(FileKind.RANGES, fix)
     if schema == "adq-edge/plan":
-        fix = f"Make an engine with it: adq-edge build BUNDLE --plan {shlex.quote(str(path))}"
-        return OtherFile("a precision plan", fix)
+        return _known(FileKind.PLAN, f"Make an engine with it: adq-edge build BUNDLE --plan {file}")
     if schema == "adq-edge/products":
-        return OtherFile("the products of an engine", f"Name the engine: {engine}")
+        return _known(FileKind.PRODUCTS, f"List them: {_command('fit', engine, '--list')}")
+    if schema == "adq-edge/synthetic":
+        fix = f"Train a model: {_command('train', '--data', path.parent)}"
+        return KnownPath(FileKind.JSON, "the description of synthetic images", fix)
     if schema is not None:
-        return OtherFile(f"a result file ({schema})", _NAME_ENGINE)
-    return OtherFile("a JSON file", _NAME_ENGINE)
+        fix = f"Show it: adq-edge report {file}" if schema in _SHOWN_BY_REPORT else None
+        return KnownPath(FileKind.RESULT, f"a result file ({schema})", fix)
+    return _known(FileKind.JSON)
 
 
 def _read_schema(path: Path) -> Optional[str]:
@@ -97,3 +180,82 @@ def _is_checkpoint(path: Path) -> bool:
     """Return True for a file in the archive format of torch.save, whatever its suffix."""
     start = read_start(path)
     return start.startswith(b"PK\x03\x04") and b"/data.pkl" in start
+
+
+def _describe_folder(path: Path) -> KnownPath:
+    if (path / MANIFEST_FILE).is_file():
+        return _known(FileKind.BUNDLE, _build(path))
+    for kind, plural in _PLURALS.items():
+        inside = next(find_in(path, kind, below=False), None)
+        if inside is not None:
+            known = describe_path(inside)
+            fix = None if known is None or known.fix is None else known.fix.replace("it:", "one of them:", 1)
+            return KnownPath(FileKind.FOLDER, f"a folder of {plural}", fix)
+    if has_images(path):
+        fix = f"Train a model on it: {_command('train', '--data', path)}"
+        return KnownPath(FileKind.FOLDER, "a folder of images", fix)
+    return _known(FileKind.FOLDER)
+
+
+_PLURALS = {
+    FileKind.ENGINE: "engines",
+    FileKind.BUNDLE: "bundles",
+    FileKind.CHECKPOINT: "checkpoints",
+    FileKind.RESULT: "result files",
+}
+
+
+def find_in(folder: Path, kind: FileKind, *, below: bool = True) -> Iterator[Path]:
+    """Yield the engines, bundles, checkpoints or result files in a folder, by name.
+
+    Only names are read, and the first bytes of JSON files.
+
+    Args:
+        folder: the folder.
+        kind: the kind to look for.
+        below: look into the folders in it too.
+    """
+    matches, folders = _MATCHES[kind], []
+    for path in _entries(folder):
+        if matches(path):
+            yield path
+        elif below and path.is_dir():
+            folders.append(path)
+    for path in folders:
+        yield from find_in(path, kind, below=False)
+
+
+_MATCHES: Mapping[FileKind, Callable[[Path], bool]] = {
+    FileKind.ENGINE: lambda path: path.is_file() and _has_sidecar(path),
+    FileKind.BUNDLE: lambda path: is_bundle(path),
+    FileKind.CHECKPOINT: lambda path: path.suffix.lower() in CHECKPOINT_SUFFIXES and path.is_file(),
+    FileKind.RESULT: lambda path: path.suffix.lower() == ".json" and _read_schema(path) in _SHOWN_BY_REPORT,
+}
+
+
+def is_bundle(folder: Path) -> bool:
+    """Return True if a folder has the files of a bundle; they are not read."""
+    return (folder / MANIFEST_FILE).is_file() and (folder / MODEL_FILE).is_file()
+
+
+def has_images(folder: Path) -> bool:
+    """Return True if an image lies in a folder or in one of the folders below it, up to three levels deep."""
+    from adq_edge.core.images.folders import IMAGE_SUFFIXES  # imports OpenCV
+
+    folders = [folder]
+    for _ in range(4):
+        entries = [path for one in folders for path in _entries(one)]
+        if any(path.suffix.lower() in IMAGE_SUFFIXES for path in entries):
+            return True
+        folders = [path for path in entries[:_MOST_NAMES] if path.is_dir()]
+    return False
+
+
+def _entries(folder: Path) -> List[Path]:
+    """Return the visible entries of a folder, sorted by name; none if it cannot be read."""
+    try:
+        with os.scandir(str(folder)) as entries:
+            names = [entry.name for entry in itertools.islice(entries, _MOST_NAMES)]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names) if not name.startswith(".")]

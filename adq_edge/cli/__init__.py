@@ -37,6 +37,7 @@ from adq_edge.core.version import __version__
 
 # Loading rich would double the time of --help. Some releases of typer load it even in plain mode.
 typer.core.HAS_RICH = False
+vars(typer.core)["rich"] = None  # releases before 0.13 ask this name
 
 NAME = "adq-edge"
 WRONG_USAGE = 2
@@ -49,6 +50,9 @@ app = typer.Typer(
     name=NAME,
     help="Turn a trained visual anomaly model into a measured INT8 or FP16 engine, and measure what the "
     "quantization costs.",
+    epilog="Options of a verb: adq-edge VERB -h. Completion in bash, zsh or fish, once: adq-edge "
+    "--install-completion. It completes verbs, options, choices, and the engines, bundles, checkpoints and "
+    "result files that a verb takes.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

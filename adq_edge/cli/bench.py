@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 import typer
 
 from adq_edge.cli import options
+from adq_edge.cli.completion import complete_paths
 from adq_edge.cli.output import Output
 from adq_edge.core.errors import AdqError
 from adq_edge.core.options import Device, Precision, Scenario
@@ -21,6 +22,7 @@ def bench(
     engines: Optional[List[Path]] = typer.Argument(
         None,
         metavar="ENGINE",
+        autocompletion=complete_paths("ENGINE"),
         help="Engine files. Default: the newest in engines/. With --host also bundles; default: the newest "
         "in bundles/.",
     ),
@@ -60,6 +62,7 @@ def bench(
     estimate: Optional[Path] = typer.Option(
         None,
         metavar="BUNDLE",
+        autocompletion=complete_paths("BUNDLE"),
         help="Measure nothing; print an estimate of the latency of a bundle's engines on a Xavier NX, for "
         "each power mode. Default: measure.",
     ),

@@ -20,7 +20,7 @@ from adq_edge.core.options import (
     Route,
     TensorRTOptions,
 )
-from adq_edge.core.runtimes import RUNTIMES
+from adq_edge.core.runtimes import ONNXRUNTIME, RUNTIMES
 
 if TYPE_CHECKING:
     from adq_edge.artifacts.sidecar import Sidecar
@@ -74,7 +74,7 @@ def build(
         help="Device that the engine runs on. Default: jetson on a Jetson, else cpu.",
     ),
     runtime: Optional[str] = typer.Option(
-        None, **options.choices(*_CPU_RUNTIMES), help="Runtime of a CPU engine. Default: onnxruntime."
+        None, **options.choices(*_CPU_RUNTIMES), help=f"Runtime of a CPU engine. Default: {ONNXRUNTIME.name}."
     ),
     threads: options.Threads = None,
     sm: Optional[List[str]] = typer.Option(

@@ -8,14 +8,23 @@ from typing import Optional
 import typer
 
 from adq_edge.cli import options
+from adq_edge.cli.completion import complete_paths
 from adq_edge.cli.output import Output
 from adq_edge.core.text import number_of
 
 
 def compare(
-    engine_a: Path = typer.Argument(..., metavar="ENGINE_A", help="Reference engine, typically FP32."),
+    engine_a: Path = typer.Argument(
+        ...,
+        metavar="ENGINE_A",
+        autocompletion=complete_paths("ENGINE"),
+        help="Reference engine, typically FP32.",
+    ),
     engine_b: Path = typer.Argument(
-        ..., metavar="ENGINE_B", help="Engine to compare with the reference, typically INT8."
+        ...,
+        metavar="ENGINE_B",
+        autocompletion=complete_paths("ENGINE"),
+        help="Engine to compare with the reference, typically INT8.",
     ),
     data: options.LabeledData = None,
     category: options.Categories = None,

@@ -9,7 +9,9 @@ import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.common import needs_training_half
+from adq_edge.cli.completion import complete_paths
 from adq_edge.cli.output import Output
+from adq_edge.core.methods import IMAGE_SIZE
 from adq_edge.core.text import number_of
 
 
@@ -17,6 +19,7 @@ def export(
     checkpoint: Optional[Path] = typer.Argument(
         None,
         metavar="CHECKPOINT",
+        autocompletion=complete_paths("CHECKPOINT"),
         help="Checkpoint file, or folder with one file per network. Default: the newest in checkpoints/.",
     ),
     output: Optional[Path] = typer.Option(
@@ -32,12 +35,12 @@ def export(
     image_size: Optional[int] = typer.Option(
         None,
         metavar=options.PIXELS,
-        help="Height and width of the input in pixels, if the checkpoint lacks them. Default: 256.",
+        help=f"Height and width of the input in pixels, if the checkpoint lacks them. Default: {IMAGE_SIZE}.",
     ),
     stride: Optional[int] = typer.Option(
         None,
         **options.choices("1", "2", "4"),
-        help="Uninformed Students: distance of the descriptors in pixels; larger is faster. "
+        help="Distance between the descriptors of uninformed-students in pixels; larger is faster. "
         "Default: that of the checkpoint.",
     ),
 ) -> Output:

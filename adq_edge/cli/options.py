@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
 from typer import Argument, Option
 
+from adq_edge.cli.completion import complete_paths
 from adq_edge.core.limits import MOST_THREADS
 from adq_edge.core.methods import REVERSE_DISTILLATION
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, DEFAULT_SOURCE
@@ -69,10 +70,20 @@ Verbose = Annotated[bool, Option("--verbose", "-v", help=VERBOSE_HELP)]
 Quiet = Annotated[bool, Option("--quiet", "-q", help=QUIET_HELP)]
 
 Bundle = Annotated[
-    Optional[Path], Argument(metavar="BUNDLE", help="Bundle folder. Default: the newest in bundles/.")
+    Optional[Path],
+    Argument(
+        metavar="BUNDLE",
+        autocompletion=complete_paths("BUNDLE"),
+        help="Bundle folder. Default: the newest in bundles/.",
+    ),
 ]
 Engine = Annotated[
-    Optional[Path], Argument(metavar="ENGINE", help="Engine file. Default: the newest in engines/.")
+    Optional[Path],
+    Argument(
+        metavar="ENGINE",
+        autocompletion=complete_paths("ENGINE"),
+        help="Engine file. Default: the newest in engines/.",
+    ),
 ]
 ResultFile = Annotated[
     Optional[Path],

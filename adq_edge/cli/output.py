@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Seque
 import typer
 
 from adq_edge.cli import options
+from adq_edge.cli.arguments import check_paths
 from adq_edge.core.errors import AdqError
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def with_output(command: Callable[..., Optional[Output]]) -> Callable[..., None]
         if isinstance(context.obj, OutputOptions):
             asked |= context.obj
         with _details(str(context.info_name), asked):
+            check_paths(values)
             if asked.as_json and command.__name__ not in _STREAMING:
                 with contextlib.redirect_stdout(sys.stderr):
                     output = command(*args, **values)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, List, Optional
 import typer
 
 from adq_edge.cli import options
+from adq_edge.cli.completion import complete_engine_then_files
 from adq_edge.cli.output import command_line
 from adq_edge.core.quantities import parse_area, parse_share
 from adq_edge.core.text import number_of
@@ -42,6 +43,7 @@ def predict(
     paths: List[Path] = typer.Argument(
         ...,
         metavar="[ENGINE] IMAGE_OR_FOLDER",
+        autocompletion=complete_engine_then_files,
         help="Engine file, then images or folders of images; folders are read with all folders below. "
         "Default engine: the newest in engines/.",
     ),
@@ -49,6 +51,7 @@ def predict(
         Path("predictions"),
         "--output",
         "-o",
+        metavar=options.FOLDER,
         help="Folder for the heat maps; no file in it is overwritten.",
     ),
     heat_maps: bool = typer.Option(True, "--heat-maps/--no-heat-maps", help="Write heat-map overlays."),
@@ -68,7 +71,9 @@ def predict(
         "without a region of this size is not defective. Default: 0.",
     ),
     fail_on: Optional[FailOn] = typer.Option(
-        None, help="Exit with code 3 if an image is defective, of an unknown product, or either. Default: 0."
+        None,
+        help="Exit with code 3 if an image is defective, of an unknown product, or either. "
+        "Default: such images do not change the exit code.",
     ),
     runtime: options.Runtime = None,
     threads: options.Threads = None,

@@ -8,6 +8,7 @@ from typing import List, Optional
 import typer
 
 from adq_edge.cli import options
+from adq_edge.cli.completion import complete_paths
 from adq_edge.cli.output import Output
 
 
@@ -15,6 +16,7 @@ def report(
     results: Optional[List[Path]] = typer.Argument(
         None,
         metavar="RESULT",
+        autocompletion=complete_paths("RESULT"),
         help="Result files of bench, eval, compare and 'bench --estimate', or folders of them. "
         "Default: benchmarks/results/.",
     ),

@@ -34,7 +34,7 @@ def study(
     methods: Optional[str] = typer.Option(
         None,
         **options.choices(*METHODS, several=True),
-        help="Methods to run, separated by commas. Default: all three.",
+        help="Methods to run, separated by commas. Default: those of the published study.",
     ),
     epochs: Optional[int] = typer.Option(
         None,

@@ -10,6 +10,7 @@ import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.common import needs_training_half
+from adq_edge.cli.completion import complete_paths
 from adq_edge.cli.output import Output
 from adq_edge.core.errors import AdqError, DataError
 from adq_edge.core.methods import DEFAULT_METHOD, IMAGE_SIZE, METHODS, QAT, VALIDATION
@@ -139,6 +140,7 @@ def train(
     qat: Optional[Path] = typer.Option(
         None,
         metavar="CHECKPOINT",
+        autocompletion=complete_paths("CHECKPOINT"),
         help="Checkpoint to continue with quantization-aware training, which rounds as an INT8 engine does. "
         "Default: train a new model.",
     ),

@@ -54,9 +54,11 @@ def test_files_that_cannot_become_an_engine_are_named(tmp_path: Path):
     (tmp_path / "p.json").write_text('{\n  "schema": "adq-edge/plan"}')
     (tmp_path / "other.json").write_bytes(b"\xff{[")
     (tmp_path / "foreign.onnx").write_text("onnx")
-    assert complaint(tmp_path / "a.png") == "an image, not an engine. Name an engine file."
-    assert complaint(tmp_path).startswith("a folder, not an engine.")
-    assert complaint(tmp_path / "r.json").startswith("a result file (adq-edge/eval), not an engine.")
+    assert complaint(tmp_path / "a.png") == (
+        f"an image, not an engine. Judge it: adq-edge predict ENGINE {tmp_path / 'a.png'}."
+    )
+    assert complaint(tmp_path).startswith("a folder of result files, not an engine. Show one of them: ")
+    assert complaint(tmp_path / "r.json").startswith("a result file (adq-edge/eval), not an engine. Show ")
     assert complaint(tmp_path / "p.json").startswith("a precision plan, not an engine. ")
     (tmp_path / "e.onnx.products").write_text('{\n  "schema": "adq-edge/products"}')
     assert complaint(tmp_path / "e.onnx.products") == (
@@ -88,8 +90,8 @@ NAME_ENGINE = "Name an engine file"
         ("notes.md", "# Schwellenwert für Teile\n".encode() + 300 * "ü".encode(), "a text file", NAME_ENGINE),
         ("table.csv", b"a,b\r\n1,2\r\n", "a text file", NAME_ENGINE),
         ("e", b"PK\x03\x04\x14\0", "a ZIP archive", NAME_ENGINE),
-        ("part", b"\x89PNG\r\n\x1a\n\0", "an image", NAME_ENGINE),
-        ("part.heic", b"\0\0\0\x18ftypheic", "an image", NAME_ENGINE),
+        ("part", b"\x89PNG\r\n\x1a\n\0", "an image", "Judge it: adq-edge predict ENGINE "),
+        ("part.heic", b"\0\0\0\x18ftypheic", "an image", "Convert it to PNG"),
         ("e.trt", b"", "an empty file", NAME_ENGINE),
     ],
 )

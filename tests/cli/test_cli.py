@@ -210,7 +210,7 @@ def test_predict_prints_a_line_per_image_and_exits_with_1_for_unreadable_ones(
         (["train", "--data", "."], ".: has one training image. Training needs at least 2"),
         (["export"], "no checkpoint found here. Name one, or make one first: adq-edge train"),
         (["export", "none.pt"], "none.pt: no such file or directory"),
-        (["export", "text.png"], "text.png: not a whole file written by torch.save"),
+        (["export", "text.png"], "text.png: a text file, not a checkpoint. Name a checkpoint."),
         (["build"], "no bundle found here"),
         (["build", "none"], "none: no such bundle"),
         (["build", "text.png"], "text.png: a text file, not a bundle"),

@@ -129,7 +129,7 @@ def test_new_good_images_are_compared_with_those_of_the_fit(work: Path):
         ("", "no good images given. Give a dataset with --data DIR, or --product NAME --good DIR"),
         ("--data nowhere", "nowhere"),
         ("nowhere.onnx --list", "nowhere.onnx: no such"),
-        ("nut --list", "nut: a folder, not an engine"),
+        ("nut --list", "nut: a folder of images, not an engine"),
         ("other.onnx --list", "other.onnx: has no products. Learn them from good images"),
         ("other.onnx --remove bolt", "other.onnx: has no products. Learn them from good images"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import json
 import os
@@ -230,16 +231,27 @@ def test_choices_in_help_are_those_that_the_verbs_accept():
 
 def test_defaults_in_help_are_those_of_the_functions():
     pytest.importorskip("torch")
+    from adq_edge.benchmark import sample_image
+    from adq_edge.builders import tensorrt_options
+    from adq_edge.decision.fit import DEFAULT_FALSE_REJECTS
+
     compared = 0
-    for verb, function in (("train", adq_edge.train), ("export", adq_edge.export), ("build", adq_edge.build)):
-        values = inspect.signature(function).parameters
+    for verb in ("train", "export", "build", "calibrate", "analyze", "compare"):
+        values = inspect.signature(getattr(adq_edge, verb)).parameters
         for parameter in VERBS[verb].params:
-            shown = re.search(r"Default: ([\w.-]+?)\.?( |$)", parameter.help or "")
+            text = re.search(r"Default: ([\w.-]+?)\.?( |$)", parameter.help or "")
             default = getattr(values.get(parameter.name), "default", None)
-            if shown and isinstance(default, (str, float, int)):
+            if type(default) in (str, float, int) or isinstance(default, enum.Enum):
+                shown = text.group(1) if text else str(parameter.default)
+                assert shown == str(getattr(default, "value", default)), (verb, parameter.name)
                 compared += 1
-                assert shown.group(1) == str(getattr(default, "value", default)), parameter.name
-    assert compared >= 6
+    assert compared >= 12
+    for verb, option, words in (
+        ("fit", "false_rejects", f"; {DEFAULT_FALSE_REJECTS:.0%} at first"),
+        ("bench", "image", f"of {sample_image._PIXELS}x{sample_image._PIXELS} pixels"),
+        ("build", "workspace", f"at most {tensorrt_options._MOST_WORKSPACE_MB}"),
+    ):
+        assert words in next(one.help for one in VERBS[verb].params if one.name == option)
 
 
 @pytest.mark.parametrize(
