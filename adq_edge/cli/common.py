@@ -49,7 +49,7 @@ def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             if isinstance(error, AdqError):
                 text, code = error_text(error), error.exit_code
             print(f"adq-edge: {text}", file=sys.stderr)
-            print_causes(error)
+            print_traceback(error)
             raise SystemExit(code) from error
 
     return run
@@ -74,7 +74,7 @@ def _advice(command: str) -> str:
     return f"; {kept}, the same command starts from the beginning"
 
 
-def print_causes(error: Exception) -> None:
+def print_traceback(error: Exception) -> None:
     """Print the traceback of an error on standard error, with --verbose."""
     from adq_edge.core.console import is_verbose
 

@@ -193,6 +193,8 @@ def _document(fit: Fit) -> Dict[str, Any]:
         for one in fit.products.products
     ]
     return {
+        "schema": "adq-edge/fit",
+        "version": 1,
         "file": fit.path,
         "engine": fit.engine,
         "runtime": fit.products.runtime,

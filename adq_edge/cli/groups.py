@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, List, Mapping, Tuple
 
 from typer.core import TyperCommand
@@ -72,6 +73,10 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
 }
 """The names of a verb's parameters by group. The options of other verbs are one list."""
 
+_HYPHEN = re.compile(r"(?<=\S)-(?=\S)")
+_UNBROKEN = "\u2011"
+"""A hyphen at which no line is broken: the names of choices and options stay whole."""
+
 
 class VerbCommand(TyperCommand):
     """A verb whose help shows its options in groups; `rich_help_panel` of each parameter is its group."""
@@ -93,9 +98,11 @@ class VerbCommand(TyperCommand):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 is_argument = parameter.param_type_name == "argument"  # newer typer adds a type to its name
-                line = (str(parameter.metavar), record[1]) if is_argument else record
-                sections[getattr(parameter, "rich_help_panel", GENERAL) or GENERAL].append(line)
+                name = str(parameter.metavar) if is_argument else record[0]
+                title = getattr(parameter, "rich_help_panel", GENERAL) or GENERAL
+                sections[title].append((name, _HYPHEN.sub(_UNBROKEN, record[1])))
         for title, records in sections.items():
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+        formatter.buffer = [text.replace(_UNBROKEN, "-") for text in formatter.buffer]

@@ -9,7 +9,7 @@ import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.output import Output
-from adq_edge.core.methods import METHODS
+from adq_edge.core.methods import STUDY_METHODS
 
 SOME_FAILED = 1
 
@@ -33,7 +33,7 @@ def study(
     ),
     methods: Optional[str] = typer.Option(
         None,
-        **options.choices(*METHODS, several=True),
+        **options.choices(*STUDY_METHODS, several=True),
         help="Methods to run, separated by commas. Default: those of the published study.",
     ),
     epochs: Optional[int] = typer.Option(

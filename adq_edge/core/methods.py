@@ -51,6 +51,8 @@ METHODS: Dict[str, Method] = {
 }
 """Each method by its name on the command line; the first is the default."""
 DEFAULT_METHOD = next(iter(METHODS))
+STUDY_METHODS = ("stfpm", "reverse-distillation", "uninformed-students")
+"""The methods of the published study."""
 
 QAT = TrainingDefaults(epochs=1, batch_size=8, learning_rate=0.02)
 """Quantization-aware training; its learning rate is in levels of the integer grid per step."""

@@ -10,10 +10,11 @@ from adq_edge.calibration.sources import source_names
 from adq_edge.core.errors import AdqError, CalibrationError, CheckpointError, DataError
 from adq_edge.core.files import storage_errors
 from adq_edge.core.images.sizes import check_size
+from adq_edge.core.methods import STUDY_METHODS
 from adq_edge.core.options import Arithmetic, Device, choose
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.runtimes.tensorrt.job import OwnCalibrator
-from adq_edge.study.config import DEMO, STUDY_METHODS, MethodConfig, StudyConfig, Training, Variant
+from adq_edge.study.config import DEMO, MethodConfig, StudyConfig, Training, Variant
 
 _LEAST = (
     *(("image_size", 32, " pixels"), ("seed", 0, ""), ("samples", 1, " image")),

@@ -20,9 +20,9 @@ import enum
 from typing import Any, Mapping, Optional, Tuple, Union
 
 from adq_edge.benchmark.quotable import QUOTABLE_QUERIES, QUOTABLE_SECONDS
+from adq_edge.core.methods import STUDY_METHODS
 from adq_edge.core.options import DEFAULT_SAMPLES
 
-STUDY_METHODS = ("stfpm", "reverse-distillation", "uninformed-students")
 DEMO = "demo"
 """Name of the small teacher that adq-edge contains."""
 

@@ -9,9 +9,10 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import dacite
 
 from adq_edge.core.errors import AdqError
+from adq_edge.core.methods import STUDY_METHODS
 from adq_edge.core.reading import LARGEST_JSON, parse_json, read_regular, with_tuples
 from adq_edge.core.records import explain_field_error
-from adq_edge.study.config import DEMO, QUICK, STUDY_METHODS, StudyConfig
+from adq_edge.study.config import DEMO, QUICK, StudyConfig
 
 _EXAMPLE = "An example and all fields: python -m pydoc adq_edge.study.config"
 

@@ -53,6 +53,7 @@ def test_a_product_is_added_listed_and_removed_without_a_change_of_the_others(wo
         assert text in done.stdout
     assert done.stderr.splitlines()[-1] == "next: adq-edge predict engines/e.onnx nut"
     document = json.loads(run_cli("fit", "--list", "--json", cwd=work).stdout)
+    assert document["schema"] == "adq-edge/fit"
     assert [one["name"] for one in document["products"]] == ["bolt", "nut"]
     assert document["false_rejects"] == 0.05
     assert run_cli("fit", "--remove", "nut", cwd=work).returncode == 0

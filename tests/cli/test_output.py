@@ -178,6 +178,7 @@ def test_help_names_the_value_and_the_default_of_each_option(tmp_path: Path):
 def test_help_of_long_verbs_shows_every_option_in_a_named_group(tmp_path: Path):
     for name, groups in GROUPS.items():
         shown = run_cli(name, "-h", cwd=tmp_path).stdout
+        assert not re.search(r"\w-$", shown, re.MULTILINE)  # names of choices and options are not broken
         titles = [title for title in ("Arguments", *groups, GENERAL) if f"\n{title}:\n" in shown]
         assert re.findall(r"^(\w.*):$", shown, re.MULTILINE) == titles
         listed = [parameter for parameters in groups.values() for parameter in parameters]
