@@ -243,7 +243,7 @@ def test_defaults_in_help_are_those_of_the_functions():
             text = re.search(r"Default: ([\w.-]+?)\.?( |$)", parameter.help or "")
             default = getattr(values.get(parameter.name), "default", None)
             if type(default) in (str, float, int) or isinstance(default, enum.Enum):
-                shown = text.group(1) if text else str(parameter.default)
+                shown = text.group(1) if text else str(parameter.default).strip("[]'")
                 assert shown == str(getattr(default, "value", default)), (verb, parameter.name)
                 compared += 1
     assert compared >= 12
