@@ -54,9 +54,9 @@ EXPECTED: Mapping[str, Expected] = {
     "check": _DATASET,
     "good": _IMAGES,
     "calib_data": _IMAGES,
-    "plan": Expected("a precision plan", ("PLAN",)),
+    "plan": Expected("a precision plan", ("PLAN", "JSON")),  # a plan written by hand may have any layout
     "image": Expected("an image", ("IMAGE",)),
-    "results": Expected("a result file", ("RESULT",), "RESULT"),
+    "results": Expected("a result file", ("RESULT", "JSON"), "RESULT"),
     "paths": Expected("an engine or an image", ("ENGINE", "IMAGE"), "ENGINE", has_images=True),
     "config": Expected("a study description", ("JSON",)),
 }

@@ -61,7 +61,7 @@ VERBS = {
     "calibrate {}": {BUNDLE},
     "analyze {}": {BUNDLE},
     "build {}": {BUNDLE},
-    f"build {BUNDLE} --plan {{}}": {"p.plan.json"},
+    f"build {BUNDLE} --plan {{}}": {"p.plan.json", "study.json"},
     f"build {BUNDLE} --calib-data {{}}": {"images"},
     f"build {BUNDLE} --data {{}}": {"images"},
     f"build {BUNDLE} --fit {{}}": {"images"},
@@ -127,6 +127,8 @@ def test_paths_of_the_right_kind_are_accepted(work: Path, monkeypatch):
         name = command.split()[-2].lstrip("-").replace("-", "_") if "--" in command else ""
         for path in (paths & set(KINDS)) if name in EXPECTED else ():
             check_paths({name: path})
+    (work / "by-hand.json").write_text('{"version":1,"schema":"adq-edge/plan"}')
+    check_paths({"plan": "by-hand.json", "results": ["by-hand.json"]})
     check_paths({"engines": [ENGINE, BUNDLE], "host": ["board"]})
     check_paths({"paths": [ENGINE, "notes.txt", "results/r.eval.json", "images/part.png"]})
     check_paths({"teacher_weights": "demo", "calib_data": "random-normal", "data": None, "threads": 2})
