@@ -81,7 +81,7 @@ def test_train_help_shows_the_defaults_of_each_method():
     shown = " ".join(help_of("train", "--help").split())
     for field in ("epochs", "batch_size", "learning_rate"):
         for name, method in METHODS.items():
-            assert re.search(f"[ :] {getattr(method.training_defaults, field):g} for {name}[,;]", shown), name
+            assert re.search(f"[,:] {getattr(method.training_defaults, field):g} for {name}[,;]", shown), name
         assert f"; {getattr(QAT, field):g} with --qat" in shown
 
 
