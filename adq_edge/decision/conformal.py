@@ -17,7 +17,8 @@ import numpy as np
 
 _TAIL_SHARE = 0.2  # the highest 20 % of the scores are the tail
 _FEWEST_EXCEEDANCES = 10
-_SHAPES = (-0.5, 0.5)  # range of shapes for which the moments exist and quantiles are stable
+_SHAPES = (0.0, 0.5)  # a curve of a shape below 0 ends; quantiles of one above 0.5 are unstable
+_SMALLEST_P_VALUE = 1e-9  # no curve through some hundred scores says more
 _RESAMPLES = 200
 _CONFIDENCE = 0.95
 _ROUNDING = 1e-9  # 0.01 * 100 is less than 1 in floating point
@@ -31,7 +32,7 @@ class Tail:
         start: score at which it starts.
         share: share of the scores above it.
         scale: scale of the generalized Pareto distribution.
-        shape: its shape; 0 for an exponential tail.
+        shape: its shape, 0 to 0.5; 0 for an exponential tail.
     """
 
     start: float
@@ -44,8 +45,7 @@ class Tail:
         relative = max(0.0, score - self.start) / self.scale
         if abs(self.shape) < _ROUNDING:
             return self.share * math.exp(-relative)
-        base = 1.0 + self.shape * relative
-        return 0.0 if base <= 0.0 else self.share * math.pow(base, -1.0 / self.shape)
+        return self.share * math.pow(1.0 + self.shape * relative, -1.0 / self.shape)
 
     def quantile(self, rate: float) -> float:
         """Return the estimated score that a share `rate` of good images exceeds."""
@@ -130,7 +130,7 @@ class Calibration:
         smallest = 1.0 / (count + 1)
         if higher:
             return (1 + higher) * smallest, False
-        return min(smallest, self.tail.exceedance(score)), True
+        return min(smallest, max(self.tail.exceedance(score), _SMALLEST_P_VALUE)), True
 
     @functools.lru_cache(maxsize=16)  # noqa: B019  # few objects use it; each lives as long as its engine
     def threshold_for(self, rate: float) -> RateThreshold:

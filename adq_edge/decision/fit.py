@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Callable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -15,29 +15,25 @@ from adq_edge.artifacts.products import (
     FIT_AGAIN,
     Product,
     Products,
-    check_product_name,
     find_products,
     listed,
     products_path,
     read_products,
 )
 from adq_edge.core.console import progress_bar
-from adq_edge.core.errors import AdqError, DataError, EngineError
+from adq_edge.core.errors import EngineError
 from adq_edge.core.files import check_writable, settle, sha256, storage_errors, write_together
-from adq_edge.core.images.folders import find_images, is_folder
 from adq_edge.core.reading import LARGEST_JSON, read_regular
-from adq_edge.datasets.dataset import known_categories, print_notes, read_dataset
 from adq_edge.decision.arguments import check_rate
 from adq_edge.decision.collection import collect, count_pasted
 from adq_edge.decision.learning import find_doubtful, learn
 from adq_edge.decision.recognition import Recognizer
+from adq_edge.decision.sources import Folders, good_images, training_notes
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
 
 DEFAULT_FALSE_REJECTS = 0.01
 _ATTEMPTS = 20
-
-Folders = Union[str, Path, Sequence[Union[str, Path]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,56 +168,6 @@ def has_products(engine: Optional[Union[str, Path]] = None) -> bool:
     return products_path(path).exists()
 
 
-def _good_images(
-    engine: Engine,
-    data: Optional[Union[str, Path]],
-    good: Optional[Mapping[str, Folders]],
-    products: Optional[Sequence[str]],
-) -> Dict[str, Tuple[List[Path], Tuple[str, ...]]]:
-    """Return the image files and the folders of each product."""
-    if good is not None:
-        if data is not None:
-            raise AdqError("--data and --good are given", fix="Give one of them")
-        for name in good:
-            _check_name(name, "--product")
-        return {name: _images_in(_as_list(folders)) for name, folders in good.items()}
-    root = data if data is not None else engine.sidecar.data
-    if root is None:
-        raise DataError(
-            "no good images given", fix="Give a dataset with --data DIR, or --product NAME --good DIR"
-        )
-    names = [products] if isinstance(products, str) else list(products or ())
-    names = names or list(known_categories(Path(root), engine.sidecar.categories))
-    dataset = read_dataset(Path(root), names or None)
-    print_notes(dataset)
-    for one in dataset.categories:
-        _check_name(one.name, dataset.root)
-    return {one.name: (list(one.train), (str(dataset.root),)) for one in dataset.categories}
-
-
-def _check_name(name: str, where: Union[str, Path]) -> None:
-    try:
-        check_product_name(name)
-    except ValueError as problem:
-        raise AdqError(str(problem), where=where, fix="Give a short name such as bolt") from problem
-
-
-def _images_in(folders: Sequence[Path]) -> Tuple[List[Path], Tuple[str, ...]]:
-    found: List[Path] = []
-    for folder in folders:
-        if not is_folder(folder):
-            raise DataError("no such folder of good images", where=folder, fix="Name a folder with --good")
-        images = sorted(find_images(folder))
-        if not images:
-            raise DataError("no images in this folder", where=folder, fix="Name a folder of good images")
-        found += images
-    return found, tuple(map(str, folders))
-
-
-def _as_list(folders: Folders) -> List[Path]:
-    return [Path(folders)] if isinstance(folders, (str, Path)) else [Path(folder) for folder in folders]
-
-
 @dataclasses.dataclass(frozen=True)
 class _Learned:
     """A learned product.
@@ -249,9 +195,9 @@ def _learn_all(
     clean: bool,
 ) -> Tuple[List[_Learned], List[str]]:
     """Return the learned products, and notes."""
-    folders = _good_images(engine, data, good, products)
+    folders = good_images(engine, data, good, products)
     learned: List[_Learned] = []
-    notes = list(_training_notes(engine, data, good))
+    notes = list(training_notes(engine, data, good))
     for name, (paths, sources) in folders.items():
         found, more = _learn(engine, name, paths, sources, clean)
         learned.append(found)
@@ -374,30 +320,6 @@ def _require_same_content(path: Path, before: Optional[bytes]) -> None:
 def _require_same_engine(path: Path, sha: str) -> None:
     if sha256(path) != sha:
         raise EngineError("was replaced during the fit; nothing is stored", where=path, fix=FIT_AGAIN)
-
-
-def _training_notes(
-    engine: Engine, data: Optional[Union[str, Path]], good: Optional[Mapping[str, Folders]]
-) -> List[str]:
-    """Return a note if the good images are those that the model was trained on."""
-    if engine.sidecar.data is None:
-        return []
-    trained_on = Path(engine.sidecar.data).resolve()
-    if good is not None:
-        folders = [folder.resolve() for given in good.values() for folder in _as_list(given)]
-        if not any(_holds_training_images(folder, trained_on) for folder in folders):
-            return []
-    elif data is not None and Path(data).resolve() != trained_on:
-        return []
-    return [
-        "the model was trained on these images, so it may reject more of the other good parts than promised. "
-        "Better are good images that training did not use: fit --product NAME --good DIR"
-    ]
-
-
-def _holds_training_images(folder: Path, dataset: Path) -> bool:
-    """Return True if a folder is in the training half of a dataset, `CATEGORY/train` or below."""
-    return dataset in folder.parents and "train" in folder.relative_to(dataset).parts
 
 
 def _similarity_notes(products: Products, learned: Sequence[_Learned]) -> List[str]:

@@ -76,7 +76,7 @@ def test_p_values_of_exchangeable_images_are_uniform():
     assert stats.chisquare(counts).pvalue > 0.01
 
 
-@pytest.mark.parametrize("shape", [-0.3, 0.0, 0.3])
+@pytest.mark.parametrize("shape", [0.0, 0.3])
 def test_tail_finds_the_distribution_of_its_samples(shape):
     scores = np.sort(stats.genpareto.rvs(shape, scale=2.0, size=20_000, random_state=3))
     tail = fit_tail(scores)
@@ -95,6 +95,14 @@ def test_tail_has_the_formulas_of_scipy(scores, share):
     assert score - tail.start == pytest.approx(excess, rel=1e-6, abs=1e-9)
     assert tail.exceedance(score) == pytest.approx(rate, rel=1e-4)
     assert tail.exceedance(score + 1.0) <= tail.exceedance(score)
+
+
+def test_scores_with_an_upper_end_have_a_tail_without_one():
+    scores = np.sort(stats.genpareto.rvs(-0.4, scale=2.0, size=2000, random_state=3))
+    calibration = Calibration(scores)
+    assert calibration.tail.shape == 0.0
+    assert 1e-6 < calibration.p_value(8.0)[0] < 1e-2
+    assert calibration.p_value(1e6) == (1e-9, True)
 
 
 @MANY
