@@ -141,8 +141,11 @@ class SimulatedBuilder(SimulatedMachine):
         class Runtime:
             def __init__(self, logger: Any) -> None:
                 assert isinstance(logger, machine.tensorrt.ILogger)
+                self.DLA_core, self.num_DLA_cores = 0, machine.dla_cores
 
             def deserialize_cuda_engine(self, plan: bytes) -> Any:
+                machine.check_thread()
+                machine.loaded_on.append(self.DLA_core)
                 inspector = types.SimpleNamespace(get_engine_information=lambda kind: bytes(plan).decode())
                 return types.SimpleNamespace(create_engine_inspector=lambda: inspector)
 

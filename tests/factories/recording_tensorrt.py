@@ -49,6 +49,10 @@ class SimulatedMachine:
         kinds: number formats of tensors, by TensorRT's names, where they are not the usual ones.
         map_size: (height, width) of the anomaly maps.
         further: shapes of further outputs by name, without the axis of images.
+        dla_cores: number of DLA cores.
+
+    Attributes:
+        loaded_on: the DLA core of the runtime when each plan was loaded; 0 if it was not set before.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class SimulatedMachine:
         kinds: Optional[Dict[str, str]] = None,
         map_size: Tuple[int, int] = (2, 2),
         further: Optional[Dict[str, Tuple[int, ...]]] = None,
+        dla_cores: int = 2,
     ) -> None:
         self.calls: List[str] = []
         self.heap: Dict[int, np.ndarray] = {}
@@ -71,6 +76,8 @@ class SimulatedMachine:
         self._pushed = threading.local()
         self._pushes = 0
         self.loads = True
+        self.dla_cores = dla_cores
+        self.loaded_on: List[int] = []
         self.shape, self.max_batch, self.tensors = shape, max_batch, (*tensors, *self.further)
         self.compute_capability = compute_capability
         self.tensorrt = self._tensorrt(version)
@@ -107,10 +114,11 @@ class SimulatedMachine:
 
         class Runtime:
             def __init__(self, logger: Logger) -> None:
-                pass
+                self.DLA_core, self.num_DLA_cores = 0, machine.dla_cores
 
             def deserialize_cuda_engine(self, plan: bytes) -> Optional[Engine]:
                 machine.check_thread()
+                machine.loaded_on.append(self.DLA_core)
                 return Engine(self) if machine.loads else None
 
         class Engine:

@@ -28,6 +28,7 @@ from adq_edge.runtimes.tensorrt.calibrators import cache_reader, own_calibrator
 from adq_edge.runtimes.tensorrt.cuda import Gpu
 from adq_edge.runtimes.tensorrt.inspection import inspect_engine
 from adq_edge.runtimes.tensorrt.job import BuildReport, Job, LayerReport
+from adq_edge.runtimes.tensorrt.loading import load_plan
 from adq_edge.runtimes.tensorrt.log import PROGRESS_MARK
 from adq_edge.runtimes.tensorrt.release import Release, load_release
 
@@ -85,7 +86,7 @@ def build(job: Job) -> BuildReport:
         )
     with storage_errors(Path(job.plan)), Path(job.plan).open("wb") as file:
         file.write(plan)
-    return BuildReport(release.version, _compute_capability(job), _layers(release, plan))
+    return BuildReport(release.version, _compute_capability(job), _layers(job, release, plan))
 
 
 def _create_config(job: Job, release: Release) -> Any:
@@ -303,15 +304,15 @@ def _compute_capability(job: Job) -> str:
         return gpu.compute_capability
 
 
-def _layers(release: Release, plan: bytes) -> Optional[Tuple[LayerReport, ...]]:
+def _layers(job: Job, release: Release, plan: bytes) -> Optional[Tuple[LayerReport, ...]]:
     """Return the layers of an engine; None for TensorRT-RTX, which chooses its kernels at run time."""
     if release.is_rtx:
         return None
-    trt = release.trt
-    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-    engine = runtime.deserialize_cuda_engine(plan)
-    assert engine is not None
-    return inspect_engine(release, engine)
+    with Gpu():
+        engine, runtime = load_plan(release, plan, job.dla, Path(job.plan))
+        layers = inspect_engine(release, engine)
+        del engine, runtime  # in this order, while the context is current
+    return layers
 
 
 if __name__ == "__main__":

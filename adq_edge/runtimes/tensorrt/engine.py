@@ -33,8 +33,9 @@ from adq_edge.core.runtimes import find_runtime
 from adq_edge.runtimes.base import Engine, Output, Stages, explain
 from adq_edge.runtimes.tensorrt.cuda import Gpu
 from adq_edge.runtimes.tensorrt.inspection import count_kinds, inspect_engine
+from adq_edge.runtimes.tensorrt.loading import REBUILD, load_plan
 from adq_edge.runtimes.tensorrt.release import Release, load_release
-from adq_edge.runtimes.tensorrt.slot import REBUILD, Slot
+from adq_edge.runtimes.tensorrt.slot import Slot
 
 if TYPE_CHECKING:
     import tensorrt
@@ -83,7 +84,8 @@ class TensorRTEngine(Engine):
         with self._gpu:
             try:
                 _check_gpu(file.path, sidecar, self._gpu)
-                self._engine, self._runtime = _deserialize(file, self._release)
+                dla = None if sidecar.tensorrt is None else sidecar.tensorrt.dla
+                self._engine, self._runtime = load_plan(self._release, file.read(), dla, file.path)
                 self.max_batch: int = _max_batch(file.path, sidecar, self._engine)
                 self._idle.append(self._take_slot())
             except BaseException:
@@ -222,17 +224,6 @@ def _check_gpu(path: Path, sidecar: Sidecar, gpu: Gpu) -> None:
     if wanted is not None and gpu.compute_capability not in wanted.split(", "):
         here = f"this GPU ({gpu.name}) has {gpu.compute_capability}"
         raise EngineError(f"built for compute capability {wanted}, {here}", where=path, fix=REBUILD)
-
-
-def _deserialize(file: EngineFile, release: Release) -> Tuple[tensorrt.ICudaEngine, tensorrt.Runtime]:
-    """Return the engine and its TensorRT runtime, which must outlive it."""
-    trt = release.trt
-    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-    engine = runtime.deserialize_cuda_engine(file.read())
-    if engine is None:
-        what = f"{release.runtime.label} {release.version} cannot load it"
-        raise EngineError(what, where=file.path, fix=REBUILD)
-    return engine, runtime
 
 
 def _max_batch(path: Path, sidecar: Sidecar, engine: tensorrt.ICudaEngine) -> int:

@@ -15,11 +15,10 @@ from adq_edge.core.errors import EngineError
 from adq_edge.core.text import number_of
 from adq_edge.runtimes.base import Output, Stages
 from adq_edge.runtimes.tensorrt.cuda import Gpu, allocate
+from adq_edge.runtimes.tensorrt.loading import REBUILD
 
 if TYPE_CHECKING:
     import tensorrt
-
-REBUILD = "Build it here from its bundle: adq-edge build BUNDLE"
 
 
 class Slot:

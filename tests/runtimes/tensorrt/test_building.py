@@ -182,6 +182,7 @@ def test_dla_lean_build_and_timing_cache(install, tmp_path):
     building.build(job)
     config = machine.config
     assert (config.DLA_core, config.default_device_type.name) == (1, "DLA")
+    assert machine.loaded_on == [1]  # the layers are those of the engine on its own core
     assert "GPU_FALLBACK" in config._flags
     assert {"conv1", "conv2"}.isdisjoint(config._on_gpu)
     assert {"relu", "mean"} <= config._on_gpu  # no kernel on DLA, and pinned

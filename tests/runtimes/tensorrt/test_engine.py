@@ -9,7 +9,7 @@ import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import pytest
@@ -37,12 +37,18 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (9, SIZE, SIZE, 3), np.uint8)
 SCORES = IMAGES.reshape(9, -1).mean(axis=1).astype(np.float32)
 
 
-def plan(folder: Path, version: str = "10.3.0", capability: str = "7.2", **changes: Any) -> Path:
+def plan(
+    folder: Path,
+    version: str = "10.3.0",
+    capability: str = "7.2",
+    dla: Optional[int] = None,
+    **changes: Any,
+) -> Path:
     import platform
 
     path = folder / "e.plan"
     path.write_bytes(b"a plan")
-    details = TensorRTDetails("explicit", capability, 4, None, None, (), 64, 1.0, None, ())
+    details = TensorRTDetails("explicit", capability, 4, dla, None, (), 64, 1.0, None, ())
     sidecar = Sidecar(
         name="e",
         runtime="tensorrt",
@@ -218,6 +224,22 @@ def test_changed_plan_is_rejected_unless_trusted(monkeypatch, tmp_path):
     with pytest.raises(EngineError, match=r"TensorRT 10\.3\.0 cannot load it"):
         load_engine(path, trust=True)
     assert (machine.heap, machine.contexts_current) == ({}, 0)
+
+
+@pytest.mark.parametrize("dla", [None, 0, 1])
+def test_engine_runs_on_the_dla_core_that_it_was_built_for(monkeypatch, tmp_path, dla: Optional[int]):
+    """TensorRT takes the core from the runtime, not from the plan: unset, it is core 0."""
+    machine = install(monkeypatch, SimulatedMachine())
+    load_engine(plan(tmp_path, dla=dla)).close()
+    assert machine.loaded_on == [dla or 0]
+
+
+@pytest.mark.parametrize(("dla", "cores"), [(0, 0), (1, 1), (2, 2), (-1, 2)])
+def test_missing_dla_core_is_named(monkeypatch, tmp_path, dla: int, cores: int):
+    machine = install(monkeypatch, SimulatedMachine(dla_cores=cores))
+    with pytest.raises(EngineError, match=f"built for DLA core {dla}, this machine has {cores} DLA core"):
+        load_engine(plan(tmp_path, dla=dla))
+    assert (machine.loaded_on, machine.heap, machine.contexts_current) == ([], {}, 0)
 
 
 def test_too_large_batch_and_closed_engine_are_rejected(monkeypatch, tmp_path):
