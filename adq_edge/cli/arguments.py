@@ -60,7 +60,7 @@ EXPECTED: Mapping[str, Expected] = {
     "paths": Expected("an engine or an image", ("ENGINE", "IMAGE"), "ENGINE", has_images=True),
     "config": Expected("a study description", ("JSON",)),
 }
-"""What the parameters of all verbs take, by name."""
+"""What the parameters of all verbs take, by name. `--good` of synthetic is a number, which is no path."""
 
 
 def check_paths(values: Mapping[str, Any]) -> None:
@@ -82,7 +82,8 @@ def check_paths(values: Mapping[str, Any]) -> None:
         if name == "engines" and values.get("host"):
             expected = dataclasses.replace(expected, noun="an engine or bundle", kinds=("ENGINE", "BUNDLE"))
         given = value if isinstance(value, (list, tuple)) else [value]
-        problems = [_problem(Path(path), expected) for path in given if path not in expected.words]
+        paths = [path for path in given if isinstance(path, (str, Path)) and path not in expected.words]
+        problems = [_problem(Path(path), expected) for path in paths]
         if name == "paths" and len(problems) > 1 and problems[0] is None and None in problems[1:]:
             continue  # the verb reports the paths that are no images, and judges the others
         for problem in problems:

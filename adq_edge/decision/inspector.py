@@ -23,9 +23,10 @@ from adq_edge.artifacts.products import (
 from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.images.arrays import RGB, as_rgb, check_color, not_an_image
 from adq_edge.core.images.imaging import read_product_image, resize_image
+from adq_edge.core.text import number_of
 from adq_edge.decision.arguments import check_area, check_rate, require_batch, require_same_sizes
 from adq_edge.decision.collection import embeddings_of
-from adq_edge.decision.conformal import Calibration, RateThreshold
+from adq_edge.decision.conformal import Calibration, RateThreshold, images_needed, percent
 from adq_edge.decision.maps import Maps
 from adq_edge.decision.normal import ProductScorer
 from adq_edge.decision.recognition import Recognized, Recognizer
@@ -172,10 +173,14 @@ class Inspector:
 
     @property
     def notes(self) -> List[str]:
-        """Notes on products whose threshold is an estimate: too few good images to promise the rate."""
+        """A note on the products whose threshold is an estimate: too few good images to promise the rate."""
         judges = ((judge, self._thresholds(judge)[2]) for judge in self._judges)
-        estimates = [judge for judge, rate in judges if rate is not None and judge.at_rate.is_estimate]
-        return [f"{judge.product.name}: {judge.at_rate.describe()}" for judge in estimates]
+        few = [judge.product for judge, rate in judges if rate is not None and judge.at_rate.is_estimate]
+        if not few:
+            return []
+        names = listed([f"{one.name} (from {number_of(one.images, 'good image')})" for one in few])
+        rate, needed = percent(self.false_rejects), images_needed(self.false_rejects)
+        return [f"about {rate} of good parts rejected, an estimate, for {names}; {needed} promise {rate}"]
 
     def thresholds_in_force(self, product: str) -> Tuple[float, float]:
         """Return the thresholds of a product's score and of its map."""

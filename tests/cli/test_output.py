@@ -56,7 +56,7 @@ RESULTS = "benchmarks/results"
             f"{RESULTS}/parts-fp32-vs-parts-int8.compare.json",
             f"bench {FP32} {INT8}",
         ),
-        (["build", "bundles/parts", "--fp32", "-o", FP32], f"{FP32}.json", f"eval {FP32}"),
+        (["build", "bundles/parts", "--fp32", "-o", FP32], f"{FP32}.json", f"fit {FP32}"),
         (
             ["bench", "--estimate", "bundles/parts"],
             f"{RESULTS}/parts.estimate.json",
