@@ -20,6 +20,7 @@ if sys.version_info >= (3, 9):
 else:
     from typing_extensions import Annotated
 
+LAYERS = ("layer1", "layer2", "layer3")
 CALIBRATORS = ("entropy", "lp", "minmax", "mse", "percentile")
 TENSORRT_CALIBRATORS = ("trt-entropy", "trt-minmax", "trt-percentile")
 SOURCES = ("images", "synthetic-defects", "random-normal")

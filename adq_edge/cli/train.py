@@ -63,6 +63,23 @@ def train(
         **options.choices("anomalib", "rd4ad"),
         help=f"Bottleneck of reverse-distillation. {_option_default('bottleneck')}",
     ),
+    shared: Optional[str] = typer.Option(
+        None,
+        **options.choices("layer1", "layer2"),
+        help=f"PaSTe: deepest layer that the student shares with the teacher. {_option_default('shared')}",
+    ),
+    layers: Optional[str] = typer.Option(
+        None,
+        **options.choices(*options.LAYERS, several=True),
+        help="PaSTe: layers that give a map. A narrow branch predicts those that are shared. "
+        f"{_option_default('layers')}",
+    ),
+    width: Optional[str] = typer.Option(
+        None,
+        **options.choices("1.0", "0.5", "0.25"),
+        help="PaSTe: channels of the student's own layers, relative to the teacher's. "
+        f"{_option_default('width')}",
+    ),
     patch: Optional[int] = typer.Option(
         None,
         **options.choices("17", "33", "65"),
@@ -119,7 +136,7 @@ def train(
     decay: Optional[str] = typer.Option(
         None,
         **options.choices("none", "cosine"),
-        help="Decay of the learning rate over the epochs. Default: none.",
+        help="Decay of the learning rate over the epochs. Default: none; paste cosine.",
     ),
     balance: Optional[str] = typer.Option(
         None,
@@ -163,6 +180,7 @@ def train(
     method_options = {
         **dict(map(_method_option, option or [])),
         **_given(backbone=backbone, bottleneck=bottleneck, patch=patch, students=students, stride=stride),
+        **_given(shared=shared, layers=layers, width=width),
     }
     size = None if image_size is None else (image_size, image_size)
     fresh = _given(

@@ -15,11 +15,12 @@ VALIDATION = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class TrainingDefaults:
-    """The number of epochs, the images per step and the initial learning rate of a training."""
+    """The number of epochs, the images per step, the initial learning rate of a training and its decay."""
 
     epochs: int
     batch_size: int
     learning_rate: float
+    decay: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Method:
     """The defaults of a method.
 
     Attributes:
-        training: the published settings (Jena et al. 2024, section 4).
+        training: the published settings (Jena et al. 2024, section 4); for PaSTe, those that were measured.
         options: its options by name.
     """
 
@@ -36,6 +37,10 @@ class Method:
 
 
 STFPM = Method(TrainingDefaults(epochs=398, batch_size=32, learning_rate=0.4))
+PASTE = Method(
+    TrainingDefaults(epochs=60, batch_size=16, learning_rate=0.4, decay="cosine"),
+    {"shared": "layer2", "layers": "layer1,layer2,layer3", "width": "1.0"},
+)
 REVERSE_DISTILLATION = Method(
     TrainingDefaults(epochs=200, batch_size=16, learning_rate=5e-3),
     {"backbone": "wide_resnet50_2", "bottleneck": "anomalib"},
@@ -46,6 +51,7 @@ UNINFORMED_STUDENTS = Method(
 )
 METHODS: Dict[str, Method] = {
     "stfpm": STFPM,
+    "paste": PASTE,
     "reverse-distillation": REVERSE_DISTILLATION,
     "uninformed-students": UNINFORMED_STUDENTS,
 }

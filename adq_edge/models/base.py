@@ -73,7 +73,7 @@ class AnomalyModel(nn.Module, abc.ABC):
     training_defaults: ClassVar[TrainingDefaults]
     default_options: ClassVar[Mapping[str, Option]] = {}
     stages: ClassVar[Tuple[Stage, ...]] = (STUDENT,)
-    scales: ClassVar[int]
+    scales: int
     pixel_mean: torch.Tensor
     pixel_scale: torch.Tensor
 
@@ -134,8 +134,20 @@ class AnomalyModel(nn.Module, abc.ABC):
         """
 
     def stage_loss(self, stage: Stage, images: torch.Tensor) -> torch.Tensor:
-        """Return a stage's training loss (a scalar) on uint8 `[N, H, W, 3]` normal images."""
+        """Return a stage's training loss (a scalar) on uint8 `[N, H, W, 3]` normal images.
+
+        If `caches_frozen`, the arguments after `stage` are the result of `frozen_features` instead.
+        """
         return self.float32_loss(self.features(images))
+
+    def frozen_features(self, images: torch.Tensor) -> Features:
+        """Map uint8 `[N, H, W, 3]` images to the input of `stage_loss`, which no training step changes."""
+        return (images,)
+
+    @property
+    def caches_frozen(self) -> bool:
+        """True if training keeps the `frozen_features` of each image instead of computing them again."""
+        return type(self).frozen_features is not AnomalyModel.frozen_features
 
     def float32_loss(self, features: Features) -> torch.Tensor:
         """Return the loss in float32; the features may have another number format."""

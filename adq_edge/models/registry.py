@@ -11,7 +11,7 @@ from typing import Dict, List, Tuple, Type
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.plugins import load_factory, plugin_names
 from adq_edge.core.text import quoted
-from adq_edge.models import reverse_distillation, stfpm, uninformed_import, uninformed_students
+from adq_edge.models import paste, reverse_distillation, stfpm, uninformed_import, uninformed_students
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.importers import Importer
 
@@ -20,6 +20,7 @@ GROUP = "adq_edge.methods"
 _REGISTERED: Tuple[Tuple[Type[AnomalyModel], Tuple[Importer, ...]], ...] = (
     (stfpm.STFPM, stfpm.IMPORTERS),
     (reverse_distillation.ReverseDistillation, reverse_distillation.IMPORTERS),
+    (paste.PaSTe, ()),
     (uninformed_students.UninformedStudents, uninformed_import.IMPORTERS),
 )
 

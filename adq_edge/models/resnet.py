@@ -152,13 +152,18 @@ class ResNetTrunk(nn.Module):
             channels = planes * architecture.expansion
         initialize(self)
 
-    def forward(self, x: torch.Tensor) -> List[torch.Tensor]:
-        """Map normalized images `[N, 3, H, W]` to features.
+    def stem(self, x: torch.Tensor) -> torch.Tensor:
+        """Map normalized images `[N, 3, H, W]` to the input of layer1, `[N, 64, H/4, W/4]`."""
+        pooled: torch.Tensor = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return pooled
+
+    def forward(self, x: torch.Tensor, depth: int = len(LAYERS)) -> List[torch.Tensor]:
+        """Map normalized images `[N, 3, H, W]` to the features of the first `depth` layers.
 
         Returns:
             `[N, C, H/4, W/4]`, `[N, 2C, H/8, W/8]` and `[N, 4C, H/16, W/16]`; C is 64 times the expansion.
         """
-        return run_layers(self, self.maxpool(self.relu(self.bn1(self.conv1(x)))))
+        return run_layers(self, self.stem(x), depth)
 
 
 class ResNet18Trunk(ResNetTrunk):
@@ -168,10 +173,10 @@ class ResNet18Trunk(ResNetTrunk):
         super().__init__(Backbone.RESNET18)
 
 
-def run_layers(network: nn.Module, x: torch.Tensor) -> List[torch.Tensor]:
-    """Return the output of each of a network's layers, computed one after the other."""
+def run_layers(network: nn.Module, x: torch.Tensor, depth: int = len(LAYERS)) -> List[torch.Tensor]:
+    """Return the output of each of a network's first `depth` layers, computed one after the other."""
     features = []
-    for layer in LAYERS:
+    for layer in LAYERS[:depth]:
         x = getattr(network, layer)(x)
         features.append(x)
     return features

@@ -16,6 +16,7 @@ from adq_edge.models.registry import method
 from adq_edge.models.teacher import teacher_file, teacher_state
 from adq_edge.training.data import ImageSets, read_images
 from adq_edge.training.distributed import ProcessGroup
+from adq_edge.training.inputs import StepInputs
 from adq_edge.training.log import log_path, write_log
 from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.resume import find_resumable
@@ -111,7 +112,8 @@ class Session:
                     trainer.save(checkpoint)
                     write_log(checkpoint, trainer.records)
 
-        trainer.run(data, bar, save)
+        inputs = StepInputs.of(self.model, data, self.processes)
+        trainer.run(data, inputs, bar, save)
 
 
 def prepare(

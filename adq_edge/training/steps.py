@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Mapping
 import torch
 from torch import nn
 
-from adq_edge.models.base import AnomalyModel, Stage
+from adq_edge.models.base import AnomalyModel, Features, Stage
 from adq_edge.training.amp import Arithmetic
 from adq_edge.training.distributed import ProcessGroup
 from adq_edge.training.settings import TrainingSettings
@@ -31,7 +31,7 @@ class StageSteps:
         self._processes = processes
         self._arithmetic = Arithmetic(settings, processes.device)
         self._optimizer = model.optimizer(stage, settings.learning_rate)
-        self._loss: Callable[[torch.Tensor], torch.Tensor] = processes.data_parallel(
+        self._loss: Callable[..., torch.Tensor] = processes.data_parallel(
             _StageLoss(model, stage), model.trainable(stage)
         )
         if settings.compile:
@@ -47,28 +47,28 @@ class StageSteps:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 
-    def step(self, images: torch.Tensor, share: float) -> float:
+    def step(self, inputs: Features, share: float) -> float:
         """Train on this process's part of a joint batch.
 
         Args:
-            images: uint8 `[N, H, W, 3]`.
+            inputs: the arguments of `stage_loss` (see `TrainingInputs`), on the device.
             share: this process's fraction of the joint batch, 0 to 1.
 
         Returns:
             The loss of the joint batch.
         """
         with self._arithmetic.autocast():
-            loss = self._loss(images.to(self._processes.device))
+            loss = self._loss(*inputs)
         if self._processes.size > 1:  # makes the mean over processes the mean over images
             loss = loss * (share * self._processes.size)
         self._optimizer.zero_grad(set_to_none=True)
         self._arithmetic.step(loss, self._optimizer)
         return self._processes.mean(loss)
 
-    def evaluate(self, images: torch.Tensor) -> torch.Tensor:
-        """Map uint8 `[N, H, W, 3]` images to the loss, in the training's number format."""
+    def evaluate(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Map the arguments of `stage_loss` to the loss, in the training's number format."""
         with self._arithmetic.autocast():
-            return self._model.stage_loss(self._stage, images)
+            return self._model.stage_loss(self._stage, *inputs)
 
     def state_dict(self) -> Dict[str, Any]:
         """Return the state of the optimizer and the gradient scaling, for an exact resume."""
@@ -88,6 +88,6 @@ class _StageLoss(nn.Module):
         self.model = model
         self._stage = stage
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map uint8 `[N, H, W, 3]` images to the loss."""
-        return self.model.stage_loss(self._stage, images)
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Map the arguments of `stage_loss` to the loss."""
+        return self.model.stage_loss(self._stage, *inputs)

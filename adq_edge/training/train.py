@@ -33,7 +33,7 @@ def train(
     validation: float = VALIDATION,
     select: Union[Selection, str] = Selection.LOSS,
     early_stopping: Optional[int] = None,
-    decay: Union[Decay, str] = Decay.NONE,
+    decay: Optional[Union[Decay, str]] = None,
     balance: Union[Balance, str] = Balance.NONE,
     seed: int = 0,
     precision: Union[TrainingPrecision, str] = TrainingPrecision.AUTO,
@@ -65,6 +65,7 @@ def train(
         select: criterion for the best epoch; `auroc` uses the test images, for studies only.
         early_stopping: end a stage after this number of epochs without improvement; None for no early end.
         decay: decrease of the learning rate; with `cosine` a resumed training cannot have more `epochs`.
+            The method's default if None.
         balance: how often an image is drawn; use `categories` if some categories have few images.
         seed: random seed; the same seed gives the same results on the same machine.
         precision: number format of the networks during training.
@@ -96,7 +97,7 @@ def train(
         validation=validation,
         select=choose(Selection, select).value,
         compile=compile,
-        decay=choose(Decay, decay).value,
+        decay=choose(Decay, defaults.decay if decay is None else decay).value,
         balance=choose(Balance, balance).value,
         epochs=defaults.epochs if epochs is None else epochs,
         early_stopping=early_stopping,

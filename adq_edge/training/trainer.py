@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.training.best_weights import BestWeights
 from adq_edge.training.data import TrainingData
 from adq_edge.training.distributed import ProcessGroup
+from adq_edge.training.inputs import StepInputs, TrainingInputs
 from adq_edge.training.loader import measuring_batches, shuffled_batches
 from adq_edge.training.progress import TrainingProgress
 from adq_edge.training.schedule import EpochRecord, Schedule, best_epoch, of_stage
@@ -131,11 +132,14 @@ class Trainer:
         stage = "" if len(self.schedule.stages) == 1 else f" of {self.stage.name}"
         return f"{epoch}/{self.schedule.epochs[self._index]}{stage}"
 
-    def run(self, data: TrainingData, progress: TrainingProgress, save: Callable[[], None]) -> None:
+    def run(
+        self, data: TrainingData, inputs: StepInputs, progress: TrainingProgress, save: Callable[[], None]
+    ) -> None:
         """Train all remaining epochs.
 
         Args:
             data: the images.
+            inputs: the inputs of the loss that are made of them.
             progress: the progress bar.
             save: called after every epoch and at the end.
 
@@ -146,7 +150,7 @@ class Trainer:
         while not self.complete:
             if not self._stage_is_over:
                 self._prepare_stage(data, progress)
-                self._train_epoch(data, progress)
+                self._train_epoch(data, inputs, progress)
                 save()
                 continue
             if self.stopped is not None:
@@ -165,15 +169,15 @@ class Trainer:
         self._model.train_stage(self.stage)
         self._steps = StageSteps(self.settings, self._model, self.stage, self._processes)
 
-    def _train_epoch(self, data: TrainingData, progress: TrainingProgress) -> None:
+    def _train_epoch(self, data: TrainingData, inputs: StepInputs, progress: TrainingProgress) -> None:
         started = time.monotonic()
         if self.stage_records and self.best.cost is not None:
             self._weights.keep()
         epoch = len(self.stage_records) + 1
         most = self.schedule.epochs[self._index]
         self._steps.learning_rate = self.settings.learning_rate_in(epoch, most)
-        loss = self._train_batches(data, epoch, progress)
-        validation, auroc = self._measure(data, progress)
+        loss = self._train_batches(data.counts, inputs.training, epoch, progress)
+        validation, auroc = self._measure(data, inputs.validation, progress)
         self._require_finite(epoch, *(value for value in (validation, auroc) if value is not None))
         rate = self._steps.learning_rate
         seconds = time.monotonic() - started
@@ -181,18 +185,20 @@ class Trainer:
         if self.best is self.records[-1]:
             self._weights.latest_is_best()
 
-    def _train_batches(self, data: TrainingData, epoch: int, progress: TrainingProgress) -> float:
+    def _train_batches(
+        self, counts: Sequence[int], inputs: TrainingInputs, epoch: int, progress: TrainingProgress
+    ) -> float:
         number = len(self.records) + 1
         seed_epoch(self.settings.seed, number)
         balance = Balance(self.settings.balance)
-        batches = shuffled_batches(data.counts, self.settings.batch_size, balance)
+        batches = shuffled_batches(counts, self.settings.batch_size, balance)
         if not self._processes.is_first:  # random draws for images must differ between processes
             seed_epoch(self.settings.seed, number, self._processes.rank)
         self._model.train_stage(self.stage)
         shares = [self._processes.share(batch) for batch in batches]
         losses = []
-        for batch, images in zip(batches, data.training.batches(shares)):
-            losses.append(self._steps.step(images, len(images) / len(batch)))
+        for batch, own in zip(batches, inputs.batches(shares)):
+            losses.append(self._steps.step(own, len(own[0]) / len(batch)))
             self._require_finite(epoch, losses[-1])
             progress.advance(len(batch), f"epoch {self._epoch_label(epoch)}", losses[-1])
         weights = self._model.trainable(self.stage).state_dict().values()
@@ -201,15 +207,15 @@ class Trainer:
         return sum(losses) / len(losses)
 
     def _measure(
-        self, data: TrainingData, progress: TrainingProgress
+        self, data: TrainingData, held_out: Optional[TrainingInputs], progress: TrainingProgress
     ) -> Tuple[Optional[float], Optional[float]]:
         """Return the loss on validation images and the AUROC, in evaluation mode; None if not measured."""
         validation = auroc = None
         size = self.settings.batch_size
         self._model.eval()
-        if data.validation is not None:
+        if held_out is not None:
             seed_epoch(self.settings.seed, 0)  # the same draws after every epoch
-            validation = mean_loss(self._steps.evaluate, data.validation, size, self._processes)
+            validation = mean_loss(self._steps.evaluate, held_out, size, self._processes)
         if data.test is not None and self._is_last:
             with self._weights.unchanged():
                 self._finish_stage(data, progress)

@@ -10,28 +10,29 @@ import torch
 from adq_edge.datasets.dataset import Sample
 from adq_edge.metrics.quality import mean_image_auroc
 from adq_edge.training.distributed import ProcessGroup
+from adq_edge.training.inputs import TrainingInputs
 from adq_edge.training.loader import TrainingImages, ordered_batches
 
 
 def mean_loss(
-    loss: Callable[[torch.Tensor], torch.Tensor],
-    images: TrainingImages,
+    loss: Callable[..., torch.Tensor],
+    inputs: TrainingInputs,
     batch_size: int,
     processes: ProcessGroup,
 ) -> float:
     """Return the mean of a loss over all images, which are divided among the processes.
 
     Args:
-        loss: maps uint8 `[N, H, W, 3]` to the mean loss of these images.
-        images: the images.
+        loss: maps the inputs of a batch to the mean loss of its images.
+        inputs: the inputs of all images.
         batch_size: images per call.
         processes: the processes.
     """
     total = torch.zeros(1, dtype=torch.float64)
     with torch.no_grad():
-        for batch in images.batches(_share(processes, len(images), batch_size)):
-            total += loss(batch.to(processes.device)).item() * len(batch)
-    return float(processes.total(total)) / len(images)
+        for batch in inputs.batches(_share(processes, len(inputs), batch_size)):
+            total += loss(*batch).item() * len(batch[0])
+    return float(processes.total(total)) / len(inputs)
 
 
 def mean_auroc(

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.config import ModelConfig
+from adq_edge.models.paste import PaSTe
 from adq_edge.models.reverse_distillation import ReverseDistillation
 from adq_edge.models.stfpm import STFPM
 from adq_edge.models.uninformed_students import UninformedStudents
@@ -30,6 +31,12 @@ def students(**options: Any) -> UninformedStudents:
 METHODS: Dict[str, Callable[[], AnomalyModel]] = {
     "STFPM": lambda: STFPM(ModelConfig(image_size=(32, 64))),
     "STFPM, anomalib": lambda: STFPM(ModelConfig(image_size=(32, 64), fusion="anomalib")),
+    "PaSTe": lambda: PaSTe(ModelConfig(image_size=(32, 64))),
+    "PaSTe, two maps": lambda: PaSTe(
+        ModelConfig(
+            image_size=(32, 64), options={"shared": "layer1", "layers": "layer2,layer3", "width": "0.5"}
+        )
+    ),
     "Reverse Distillation": lambda: ReverseDistillation(
         ModelConfig(image_size=(64, 32), options={"backbone": "resnet18"})
     ),
@@ -39,6 +46,8 @@ METHODS: Dict[str, Callable[[], AnomalyModel]] = {
 SIZES = {
     "STFPM": [(8, 16), (4, 8), (2, 4)],
     "STFPM, anomalib": [(8, 16), (4, 8), (2, 4)],
+    "PaSTe": [(8, 16), (4, 8), (2, 4)],
+    "PaSTe, two maps": [(4, 8), (2, 4)],
     "Reverse Distillation": [(16, 8), (8, 4), (4, 2)],
     "Uninformed Students, four shifted grids": [(4, 8)] * 2,
     "Uninformed Students, one grid, leaky": [(10, 12)] * 2,
@@ -57,6 +66,9 @@ def fused(model: AnomalyModel, maps: Any) -> torch.Tensor:
         is_official = model.config.fusion == "official"
         side, factor = (height // 4, 1.0) if is_official else (height, 0.5)
         return torch.stack([enlarge(factor * scale_map, side) for scale_map in maps]).prod(0)
+    if isinstance(model, PaSTe):
+        side = maps[0].shape[1]
+        return enlarge(maps[-1], side) * torch.stack([enlarge(m, side) for m in maps[:-1]]).prod(0).sqrt()
     if isinstance(model, ReverseDistillation):
         return sum(enlarge(scale_map) for enlarge, scale_map in zip(model.enlarge, maps))
     assert isinstance(model, UninformedStudents)
@@ -82,7 +94,7 @@ def test_scale_maps_make_the_map_and_the_embedding_is_the_mean_feature_of_each_i
     inside = anomaly_map[:, margin : margin + expected.shape[1], margin : margin + expected.shape[2]]
     torch.testing.assert_close(inside, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
     torch.testing.assert_close(score, anomaly_map.amax((1, 2)))
-    deep = 0 if isinstance(model, UninformedStudents) else 2
+    deep = 0 if isinstance(model, UninformedStudents) else model.scales - 1
     means = torch.stack([feature[deep].movedim(1, 0).flatten(1).mean(1) for feature in features])
     torch.testing.assert_close(embedding, means, rtol=1e-4, atol=1e-5)
     for number, outputs in enumerate(single):
