@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, List, Optional, Sequence
 
 import typer
 
@@ -13,6 +13,10 @@ from adq_edge.cli.completion import complete_paths
 from adq_edge.cli.output import Output
 from adq_edge.core.methods import IMAGE_SIZE
 from adq_edge.core.text import number_of
+
+if TYPE_CHECKING:
+    from adq_edge.onnx_export.layer_choice import LayerAuroc
+    from adq_edge.report.table import Table
 
 
 def export(
@@ -43,6 +47,13 @@ def export(
         help="Distance between the descriptors of uninformed-students in pixels; larger is faster. "
         "Default: that of the checkpoint.",
     ),
+    layers: Optional[str] = typer.Option(
+        None,
+        **options.choices(*options.LAYERS, several=True),
+        help="STFPM, PaSTe and Reverse Distillation: layers whose maps are scored, such as layer3; fewer "
+        "are faster. With labeled images, the image AUROC of each choice is shown. Default: all of the "
+        "checkpoint.",
+    ),
 ) -> Output:
     """Export a checkpoint to a bundle, an ONNX model.
 
@@ -53,8 +64,16 @@ def export(
         from adq_edge.onnx_export.export import export as run
 
     size = None if image_size is None else (image_size, image_size)
+    choices: List[LayerAuroc] = []
     bundle = run(
-        checkpoint, output, teacher_weights=teacher_weights, data=data, image_size=size, stride=stride
+        checkpoint,
+        output,
+        teacher_weights=teacher_weights,
+        data=data,
+        image_size=size,
+        stride=stride,
+        layers=layers,
+        show_choices=choices.extend,
     )
     manifest, parity = bundle.manifest, bundle.manifest.parity
     lines = [
@@ -65,4 +84,20 @@ def export(
     ]
     if manifest.unfinished is not None:
         lines.append(f"caution: the training is not finished: {manifest.unfinished}")
-    return Output(manifest, lines=lines, next_step=("build", bundle.path, "--int8"))
+    tables = [_choices_table(choices)] if choices else []
+    return Output(manifest, tables=tables, lines=lines, next_step=("build", bundle.path, "--int8"))
+
+
+def _choices_table(choices: Sequence[LayerAuroc]) -> Table:
+    from adq_edge.report.table import Column, Kind, Table
+
+    categories = list(choices[0].by_category)
+    columns = (
+        Column("layers", kind=Kind.TEXT),
+        Column("mean image AUROC", spec=".4f"),
+        *(Column(name, spec=".4f") for name in categories),
+    )
+    rows = tuple(
+        (choice.layers, choice.mean, *(choice.by_category[name] for name in categories)) for choice in choices
+    )
+    return Table("Layers", columns, rows)

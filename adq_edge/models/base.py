@@ -153,6 +153,19 @@ class AnomalyModel(nn.Module, abc.ABC):
         """Return the loss in float32; the features may have another number format."""
         return in_float32(lambda *converted: self.loss(converted), *features)
 
+    @property
+    def layers(self) -> Tuple[int, ...]:
+        """Numbers of the teacher's layers that have a map, from 1; empty if the maps are not of layers."""
+        return ()
+
+    def with_layers(self, levels: Tuple[int, ...]) -> AnomalyModel:
+        """Return a model of the same weights that computes and scores the maps of some layers only.
+
+        Raises:
+            CheckpointError: the method does not compare layers, or has no map of one of them.
+        """
+        raise CheckpointError(f"{self.arch} has no maps of layers to choose from", fix="Omit --layers")
+
     def excerpt(self, images: torch.Tensor) -> torch.Tensor:
         """Return the part of uint8 `[N, H, W, 3]` images for quantization-aware training; all by default.
 

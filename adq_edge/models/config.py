@@ -31,6 +31,7 @@ class ModelConfig:
         std: per-channel standard deviation that normalizes the image, in 0..1, RGB.
         fusion: the name of the rule that fuses the layers' maps into one map and score.
         options: the method's options by name; missing options have the method's default.
+        layers: the layers whose maps are scored, separated by commas; all of the method if empty.
     """
 
     image_size: Tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE)
@@ -38,6 +39,7 @@ class ModelConfig:
     std: Tuple[float, float, float] = IMAGENET_STD
     fusion: str = "official"
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
+    layers: str = ""
 
     def __post_init__(self) -> None:
         try:
@@ -66,6 +68,7 @@ class ModelConfig:
                 std=_numbers(values["std"], (int, float), 3),
                 fusion=_text(values["fusion"]),
                 options=_options(values.get("options", {})),
+                layers=_text(values.get("layers", "")),
             )
         except KeyError as error:
             raise CheckpointError(f"model configuration lacks {quoted(error.args[0])}") from error

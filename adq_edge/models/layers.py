@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+import dataclasses
+from typing import Tuple, TypeVar
+
+from torch import nn
 
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.text import quoted
+from adq_edge.models.config import ModelConfig
 from adq_edge.models.resnet import LAYERS
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def parse_layers(text: str) -> Tuple[int, ...]:
@@ -30,6 +36,38 @@ def parse_layers(text: str) -> Tuple[int, ...]:
     return tuple(sorted(LAYERS.index(name) + 1 for name in names))
 
 
+def scored_layers(layers: str) -> Tuple[int, ...]:
+    """Return the numbers of the layers that `ModelConfig.layers` names; all if it is empty.
+
+    Raises:
+        CheckpointError: see `parse_layers`.
+    """
+    return parse_layers(layers or ",".join(LAYERS))
+
+
 def join_layers(levels: Tuple[int, ...]) -> str:
     """Return the text that `parse_layers` reads, such as `layer2,layer3`."""
     return ",".join(LAYERS[level - 1] for level in levels)
+
+
+def require_layers(levels: Tuple[int, ...], present: Tuple[int, ...]) -> Tuple[int, ...]:
+    """Return `levels`, the numbers of layers; check that a model has maps of them.
+
+    Raises:
+        CheckpointError: a layer is not among those in `present`.
+    """
+    for level in levels:
+        if level not in present:
+            raise CheckpointError(
+                f"the checkpoint has no map of {LAYERS[level - 1]}",
+                where="layers",
+                fix=f"Choose from {join_layers(present)}",
+            )
+    return levels
+
+
+def with_config(model: Model, config: ModelConfig, levels: Tuple[int, ...]) -> Model:
+    """Return a model with the weights of another one that scores the maps of these layers."""
+    other = type(model)(dataclasses.replace(config, layers=join_layers(levels)))
+    other.load_state_dict(model.state_dict())
+    return other.eval()

@@ -7,7 +7,7 @@ Source: Barusco et al., "PaSTe: Improving the Efficiency of Visual Anomaly Detec
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, List, Mapping, Sequence
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from adq_edge.core.errors import CheckpointError
 from adq_edge.core.text import quoted
 from adq_edge.models.base import AnomalyModel, Features, Outputs, Stage
 from adq_edge.models.config import ModelConfig
-from adq_edge.models.layers import join_layers, parse_layers
+from adq_edge.models.layers import join_layers, parse_layers, require_layers
 from adq_edge.models.resnet import (
     LAYERS,
     BasicBlock,
@@ -101,6 +101,20 @@ class PaSTe(AnomalyModel):
             channels = layer.channels
         initialize(self.student)
         self.eval()
+
+    @property
+    def layers(self) -> Tuple[int, ...]:
+        """Numbers of the compared layers."""
+        return self._levels
+
+    def with_layers(self, levels: Tuple[int, ...]) -> PaSTe:
+        """Return a model that compares some of the layers only."""
+        chosen = join_layers(require_layers(levels, self._levels))
+        options = {**self.config.options, "layers": chosen}
+        other = PaSTe(dataclasses.replace(self.config, options=options))
+        weights = self.state_dict()
+        other.load_state_dict({name: weights[name] for name in other.state_dict()})
+        return other
 
     def _choice(self, option: str, choices: Mapping[str, object]) -> str:
         value = str(self.config.options[option])

@@ -113,6 +113,11 @@ class Decoder(nn.Module):
             channels = planes * architecture.expansion
         initialize(self)
 
-    def forward(self, x: torch.Tensor) -> List[torch.Tensor]:
-        """Map the embedding to features of the trunk's shapes, in the trunk's order (largest map first)."""
-        return run_layers(self, x)[::-1]
+    def forward(self, x: torch.Tensor, first: int = 1) -> List[torch.Tensor]:
+        """Map the embedding to features of the trunk's shapes, in the trunk's order (largest map first).
+
+        Args:
+            x: the embedding.
+            first: number of the trunk's first layer whose features are wanted, from 1.
+        """
+        return run_layers(self, x, len(LAYERS) + 1 - first)[::-1]

@@ -20,6 +20,7 @@ from adq_edge.core.errors import CheckpointError
 from adq_edge.models.base import AnomalyModel, Features, Outputs, Stage
 from adq_edge.models.config import ModelConfig
 from adq_edge.models.importers import Importer, ImportRequest
+from adq_edge.models.layers import require_layers, scored_layers, with_config
 from adq_edge.models.resnet import ARCHITECTURES, LAYERS, Architecture, Backbone, ResNetTrunk, trunk_state
 from adq_edge.models.reverse_blocks import EMBEDDING_PLANES, BottleneckVariant, Decoder, OneClassBottleneck
 from adq_edge.models.state_dicts import State, load_weights, select
@@ -50,12 +51,13 @@ class ReverseDistillation(AnomalyModel):
     arch = "reverse-distillation"
     training_defaults = methods.REVERSE_DISTILLATION.training
     default_options = methods.REVERSE_DISTILLATION.options
-    scales = len(LAYERS)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         config.require_multiple(_STRIDE, "Reverse Distillation")
         fusion = Fusion(config.fusion)
+        self._levels = scored_layers(config.layers)
+        self.scales = len(self._levels)
         self._backbone = self.config.choice("backbone", Backbone)
         variant = self.config.choice("bottleneck", BottleneckVariant)
         self.encoder = ResNetTrunk(self._backbone).requires_grad_(False)
@@ -85,9 +87,20 @@ class ReverseDistillation(AnomalyModel):
         return torch.optim.Adam(parameters, learning_rate, betas=(0.5, 0.999), weight_decay=1e-5)
 
     def networks(self, x: torch.Tensor) -> Features:
-        """Map normalized images to the encoder's features of layer1 to layer3, then the decoder's."""
-        features = self.encoder(x)
-        return (*features, *self.decoder(self.bottleneck(features)))
+        """Map normalized images to the encoder's features of the compared layers, then the decoder's."""
+        encoded = self.encoder(x)
+        decoded = self.decoder(self.bottleneck(encoded), self._levels[0])
+        pairs = (encoded, decoded)
+        return tuple(features[level - len(LAYERS) - 1] for features in pairs for level in self._levels)
+
+    @property
+    def layers(self) -> Tuple[int, ...]:
+        """Numbers of the compared layers."""
+        return self._levels
+
+    def with_layers(self, levels: Tuple[int, ...]) -> ReverseDistillation:
+        """Return a model that compares some of the layers only."""
+        return with_config(self, self.config, require_layers(levels, self._levels))
 
     def loss(self, features: Features) -> torch.Tensor:
         """Return 1 - cosine of each image's whole feature map: mean over the batch, sum over layers.
@@ -101,21 +114,25 @@ class ReverseDistillation(AnomalyModel):
     def outputs(self, features: Features) -> Outputs:
         """Map features to the map (image size, in 0..6), its maximum and its scale maps.
 
-        The embedding is the mean of the encoder's layer3, the scale maps are the cosine distances.
+        The embedding is the mean of the encoder's deepest compared layer, the scale maps are the cosine
+        distances.
         """
         distances = tuple(cosine_distance(e, d) for e, d in _pairs(features))
-        maps = [enlarge(distance) for enlarge, distance in zip(self.enlarge, distances)]
-        anomaly_map = maps[0] + maps[1] + maps[2]
+        maps = [self.enlarge[level - 1](distance) for level, distance in zip(self._levels, distances)]
+        anomaly_map = maps[0]
+        for further in maps[1:]:
+            anomaly_map = anomaly_map + further
         return Outputs(
             anomaly_map,
             torch.amax(anomaly_map, dim=(1, 2)),
-            embedding=features[len(LAYERS) - 1].mean(dim=(2, 3)),
+            embedding=features[self.scales - 1].mean(dim=(2, 3)),
             scale_maps=distances,
         )
 
 
 def _pairs(features: Sequence[torch.Tensor]) -> Sequence[Tuple[torch.Tensor, torch.Tensor]]:
-    return list(zip(features[: len(LAYERS)], features[len(LAYERS) :]))
+    half = len(features) // 2
+    return list(zip(features[:half], features[half:]))
 
 
 def cosine_distance(encoded: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:

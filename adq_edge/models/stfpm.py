@@ -7,7 +7,7 @@ Two rules of fusing the three difference maps are in use; an imported checkpoint
 from __future__ import annotations
 
 import enum
-from typing import Any, List, Mapping, Sequence
+from typing import Any, List, Mapping, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from adq_edge.core import methods
 from adq_edge.models.base import AnomalyModel, Features, Outputs, Stage
 from adq_edge.models.config import ModelConfig
 from adq_edge.models.importers import Importer, ImportRequest
+from adq_edge.models.layers import require_layers, scored_layers, with_config
 from adq_edge.models.resnet import LAYERS, Backbone, ResNet18Trunk, trunk_state
 from adq_edge.models.state_dicts import State, load_weights, select
 
@@ -28,7 +29,7 @@ class Fusion(str, enum.Enum):
     """The rule that fuses the three layers' difference maps into one anomaly map."""
 
     OFFICIAL = "official"
-    """Product of sum((t - s)^2), each upsampled to layer1's size (64x64 for 256x256 images)."""
+    """Product of sum((t - s)^2), each upsampled to the first map's size (64x64 for 256x256 images)."""
     ANOMALIB = "anomalib"
     """Product of 0.5 * |t - s|^2, each upsampled to the image's size."""
 
@@ -38,12 +39,13 @@ class STFPM(AnomalyModel):
 
     arch = "stfpm"
     training_defaults = methods.STFPM.training
-    scales = len(LAYERS)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         config.require_multiple(_STRIDE, "STFPM")
         self.fusion = Fusion(config.fusion)
+        self._levels = scored_layers(config.layers)
+        self.scales = len(self._levels)
         self.teacher = ResNet18Trunk().requires_grad_(False)
         self.student = ResNet18Trunk()
         self.eval()
@@ -61,8 +63,18 @@ class STFPM(AnomalyModel):
         return torch.optim.SGD(self.student.parameters(), learning_rate, momentum=0.9, weight_decay=1e-4)
 
     def networks(self, x: torch.Tensor) -> Features:
-        """Map normalized images to the teacher's features of layer1 to layer3, then the student's."""
-        return (*self.teacher(x), *self.student(x))
+        """Map normalized images to the teacher's features of the compared layers, then the student's."""
+        networks = (network(x, self._levels[-1]) for network in (self.teacher, self.student))
+        return tuple(features[level - 1] for features in networks for level in self._levels)
+
+    @property
+    def layers(self) -> Tuple[int, ...]:
+        """Numbers of the compared layers."""
+        return self._levels
+
+    def with_layers(self, levels: Tuple[int, ...]) -> STFPM:
+        """Return a model that compares some of the layers only."""
+        return with_config(self, self.config, require_layers(levels, self._levels))
 
     def loss(self, features: Features) -> torch.Tensor:
         """Return the mean squared difference of normalized features, summed over layers (equation 2)."""
@@ -72,22 +84,26 @@ class STFPM(AnomalyModel):
     def outputs(self, features: Features) -> Outputs:
         """Map features to the anomaly map, its maximum and its scale maps.
 
-        The embedding is the mean of the teacher's layer3, the scale maps are the squared distances.
+        The embedding is the mean of the teacher's deepest compared layer, the scale maps are the squared
+        distances.
         """
         distances = _distances(features)
         anomaly_map = self._fuse(distances)
         return Outputs(
             anomaly_map,
             torch.amax(anomaly_map, dim=(1, 2)),
-            embedding=features[len(LAYERS) - 1].mean(dim=(2, 3)),
+            embedding=features[self.scales - 1].mean(dim=(2, 3)),
             scale_maps=tuple(distance.squeeze(1) for distance in distances),
         )
 
     def _fuse(self, distances: List[torch.Tensor]) -> torch.Tensor:
+        levels = self._levels
         if self.fusion is Fusion.ANOMALIB:
-            maps = [upsample(0.5 * distance, 4 * 2**level) for level, distance in enumerate(distances)]
+            maps = [upsample(0.5 * distance, 2 ** (level + 1)) for level, distance in zip(levels, distances)]
         else:
-            maps = [upsample(distance, 2**level) for level, distance in enumerate(distances)]
+            maps = [
+                upsample(distance, 2 ** (level - levels[0])) for level, distance in zip(levels, distances)
+            ]
         product = maps[0]
         for factor in maps[1:]:
             product = product * factor
@@ -95,7 +111,8 @@ class STFPM(AnomalyModel):
 
 
 def _distances(features: Sequence[torch.Tensor]) -> List[torch.Tensor]:
-    teacher, student = features[: len(LAYERS)], features[len(LAYERS) :]
+    half = len(features) // 2
+    teacher, student = features[:half], features[half:]
     return [squared_distance(t, s) for t, s in zip(teacher, student)]
 
 

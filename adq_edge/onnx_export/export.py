@@ -13,7 +13,7 @@ import logging
 import math
 import warnings
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import onnx
@@ -51,7 +51,9 @@ from adq_edge.datasets.dataset import read_dataset
 from adq_edge.datasets.synthetic import CATEGORIES, render
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint, network_files
+from adq_edge.models.config import Option
 from adq_edge.models.threads import limit_torch_threads
+from adq_edge.onnx_export.layer_choice import LayerAuroc, choose_layers, measure_choices
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.tensorrt_lint import check_for_tensorrt
@@ -82,6 +84,8 @@ def export(
     data: Optional[Union[str, Path]] = None,
     image_size: Optional[Tuple[int, int]] = None,
     stride: Optional[int] = None,
+    layers: Optional[str] = None,
+    show_choices: Callable[[Sequence[LayerAuroc]], None] = lambda choices: None,
 ) -> Bundle:
     """Export a checkpoint to a bundle and check ONNX against torch on images.
 
@@ -96,9 +100,13 @@ def export(
         image_size: (height, width) in pixels for checkpoints without it.
         stride: pixels between compared patches, for methods with this option; replaces the checkpoint's
             value. The size of the map does not change.
+        layers: layers of the teacher whose maps are scored, separated by commas, for methods that compare
+            layers. Nothing is computed that no map needs. All of the checkpoint by default.
+        show_choices: called with the image AUROC of the choices of layers, if `layers` is given and the
+            dataset has labeled test images.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read or recognized.
+        CheckpointError: the checkpoint cannot be read or recognized, or has no map of a layer.
         BundleError: the exported graph does not reproduce the checkpoint, or `output` is not a bundle.
     """
     limit_torch_threads()
@@ -106,11 +114,18 @@ def export(
     loaded = load_checkpoint(source, teacher_weights=teacher_weights, image_size=image_size)
     if stride is not None:
         loaded = dataclasses.replace(loaded, model=_with_stride(loaded, stride, source))
+    whole = loaded.model
+    if layers is not None:
+        loaded = dataclasses.replace(loaded, model=choose_layers(loaded, layers, source))
     folder = workspace.BUNDLES / source.name.split(".")[0] if output is None else Path(output)
     _refuse_foreign_folder(folder)
     training_data = loaded.training.get("settings", {}).get("data")
     if loaded.unmeasured:
         measure_statistics(loaded, source, data or training_data)
+    if layers is not None:
+        labeled = data or training_data
+        if labeled is not None and Path(labeled).is_dir():
+            show_choices(measure_choices(whole, layers, Path(labeled)))
     images, described = _images(data, training_data, loaded.model.config.image_size)
     bar = pulsing_bar(f"Exporting {source.name}")
     with bar, write_together() as files, files.folder(folder) as fresh:
@@ -307,9 +322,15 @@ def _manifest(folder: Path, source: Path, loaded: Checkpoint, model: Path, parit
         data=None if data is None else str(data),
         parity=parity,
         versions={"adq-edge": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
-        options=dict(loaded.model.config.options),
+        options=_options(loaded.model),
         unfinished=_unfinished(loaded),
     )
+
+
+def _options(model: AnomalyModel) -> Dict[str, Option]:
+    """Return the options of a model, with the layers that it scores if these are not all."""
+    layers: Dict[str, Option] = {"layers": model.config.layers} if model.config.layers else {}
+    return {**model.config.options, **layers}
 
 
 def _unfinished(loaded: Checkpoint) -> Optional[str]:

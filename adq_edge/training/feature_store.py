@@ -1,19 +1,37 @@
-"""Stores of frozen features: one float32 record for each image of a training."""
+"""Stores of frozen features: one float32 record for each image of a training, in memory or on disk.
+
+A store belongs to one run of a training. The file on disk has no name, so it ends with the process and no
+other run can read features of another teacher or of other images.
+"""
 
 from __future__ import annotations
 
 import abc
-from typing import Optional
+import os
+import shutil
+import tempfile
+from typing import IO, Callable, Optional
 
 import numpy as np
 
+_SHARE_OF_DISK = 0.5  # the rest of the free space is for checkpoints and other programs
+_AGAIN = "they are computed again in every epoch"
+_FIX = "To keep them, set TMPDIR to a folder with more space"
+
 
 class FeatureStore(abc.ABC):
-    """Records of equal length by number."""
+    """Records of equal length by number.
 
-    @abc.abstractmethod
+    Args:
+        count: number of records.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._held = np.zeros(count, bool)
+
     def holds(self, number: int) -> bool:
         """Return True if `read` returns a record for this number."""
+        return bool(self._held[number])
 
     @abc.abstractmethod
     def read(self, number: int) -> np.ndarray:
@@ -21,7 +39,11 @@ class FeatureStore(abc.ABC):
 
     @abc.abstractmethod
     def write(self, number: int, record: np.ndarray) -> None:
-        """Keep a record, float32 `[values]`."""
+        """Keep a record, float32 `[values]`, if there is room."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Delete the records."""
 
 
 class MemoryStore(FeatureStore):
@@ -33,12 +55,8 @@ class MemoryStore(FeatureStore):
     """
 
     def __init__(self, count: int, values: int) -> None:
+        super().__init__(count)
         self._records = np.empty((count, values), np.float32)  # takes memory when it is written to
-        self._held = np.zeros(count, bool)
-
-    def holds(self, number: int) -> bool:
-        """Return True if the record was written."""
-        return bool(self._held[number])
 
     def read(self, number: int) -> np.ndarray:
         """Return the record."""
@@ -50,13 +68,84 @@ class MemoryStore(FeatureStore):
         self._records[number] = record
         self._held[number] = True
 
+    def close(self) -> None:
+        """Release the memory."""
+        self._held[:] = False
+        self._records = np.empty((0, 0), np.float32)
 
-def open_store(count: int, values: int, memory: int) -> Optional[FeatureStore]:
-    """Return a store in memory if its records fit, else None.
+
+class DiskStore(FeatureStore):
+    """Records in a file without a name; when the disk is full, no more records are kept.
 
     Args:
         count: number of records.
         values: values of a record.
-        memory: bytes that the records may take.
+        note: prints a line.
+
+    Raises:
+        OSError: the file cannot be created.
     """
-    return MemoryStore(count, values) if 4 * count * values <= memory else None
+
+    def __init__(self, count: int, values: int, note: Callable[[str], None]) -> None:
+        super().__init__(count)
+        self._bytes = 4 * values
+        self._note = note
+        self._is_full = False
+        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, closed by `close`
+
+    def read(self, number: int) -> np.ndarray:
+        """Read the record from the file."""
+        content = os.pread(self._file.fileno(), self._bytes, number * self._bytes)
+        return np.frombuffer(content, np.float32)
+
+    def write(self, number: int, record: np.ndarray) -> None:
+        """Write the record to the file."""
+        if self._is_full:
+            return
+        content = record.tobytes()
+        try:
+            # Not a memory map: a full disk would end the process with SIGBUS.
+            written = os.pwrite(self._file.fileno(), content, number * self._bytes)
+        except OSError as error:
+            self._is_full = True
+            reason = (error.strerror or str(error)).lower()
+            place = tempfile.gettempdir()
+            self._note(f"{place}: {reason}. No more of the teacher's features are kept: {_AGAIN}. {_FIX}")
+            return
+        self._held[number] = written == len(content)
+
+    def close(self) -> None:
+        """Delete the file."""
+        self._held[:] = False
+        self._file.close()
+
+
+def open_store(count: int, values: int, memory: int, note: Callable[[str], None]) -> Optional[FeatureStore]:
+    """Return a store in memory if the records fit, else one on disk, else None.
+
+    Args:
+        count: number of records.
+        values: values of a record.
+        memory: bytes of memory that the records may take. On disk, they may take half of the free space
+            of the folder for temporary files.
+        note: prints a line.
+    """
+    total = 4 * count * values
+    if total <= memory:
+        return MemoryStore(count, values)
+    try:
+        place = tempfile.gettempdir()
+        free = shutil.disk_usage(place).free
+        if total <= _SHARE_OF_DISK * free:
+            store = DiskStore(count, values, note)
+            note(f"the teacher's features take {_gigabytes(total)} in {place}")
+            return store
+        reason = f"{place} has {_gigabytes(free)} free, of which half may be used"
+    except OSError as error:
+        reason = f"temporary files: {(error.strerror or str(error)).lower()}"
+    note(f"the teacher's features take {_gigabytes(total)}, {reason}: {_AGAIN}. {_FIX}")
+    return None
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"

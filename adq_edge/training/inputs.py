@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class TrainingInputs:
         self._device = device
         self._store = store
         self._first = first
+        self._shapes = frozen_shapes(model) if model.caches_frozen else ()
 
     def __len__(self) -> int:
         return len(self._images)
@@ -53,7 +54,6 @@ class TrainingInputs:
             for images in self._images.batches(indices):
                 yield (images.to(self._device),)
             return
-        shapes = frozen_shapes(self._model)
         batches = [list(batch) for batch in indices]
         missing = [[index for index in batch if not self._is_stored(index)] for batch in batches]
         read = self._images.batches([batch for batch in missing if batch])
@@ -61,7 +61,7 @@ class TrainingInputs:
             computed = dict(zip(absent, map(self._compute, next(read)))) if absent else {}
             records = [computed[index] if index in computed else self._stored(index) for index in batch]
             self._keep(computed)
-            yield _to_features(np.stack(records), shapes, self._device)
+            yield _to_features(np.stack(records), self._shapes, self._device)
 
     def _is_stored(self, index: int) -> bool:
         return self._store is not None and self._store.holds(self._first + index)
@@ -82,24 +82,50 @@ class TrainingInputs:
 
 
 class StepInputs(NamedTuple):
-    """The inputs of a training's steps and of its validation; None without validation images."""
+    """The inputs of a training's steps and of its validation.
+
+    Attributes:
+        training: the inputs of the steps.
+        validation: those of the validation images; None without such images.
+        store: keeps their frozen features; None if they are not kept.
+    """
 
     training: TrainingInputs
     validation: Optional[TrainingInputs]
+    store: Optional[FeatureStore]
 
     @classmethod
-    def of(cls, model: AnomalyModel, data: TrainingData, processes: ProcessGroup) -> StepInputs:
-        """Return the inputs that are made of a training's images, with a store for frozen features."""
+    def of(
+        cls,
+        model: AnomalyModel,
+        data: TrainingData,
+        processes: ProcessGroup,
+        note: Callable[[str], None],
+    ) -> StepInputs:
+        """Return the inputs that are made of a training's images, with a store for frozen features.
+
+        Args:
+            model: the model, on the device that computes.
+            data: the images.
+            processes: the processes that share the memory of this machine.
+            note: prints a line about the store.
+        """
         held_out = data.validation
         store, count = None, len(data.training)
         if model.caches_frozen:
             values = sum(int(np.prod(shape)) for shape in frozen_shapes(model))
             total = count + (0 if held_out is None else len(held_out))
-            store = open_store(total, values, image_memory_limit(processes.local_size))
+            store = open_store(total, values, image_memory_limit(processes.local_size), note)
         training = TrainingInputs(model, data.training, processes.device, store)
         if held_out is None:
-            return cls(training, None)
-        return cls(training, TrainingInputs(model, held_out, processes.device, store, first=count))
+            return cls(training, None, store)
+        validation = TrainingInputs(model, held_out, processes.device, store, first=count)
+        return cls(training, validation, store)
+
+    def close(self) -> None:
+        """Delete the store."""
+        if self.store is not None:
+            self.store.close()
 
 
 def frozen_shapes(model: AnomalyModel) -> Shapes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -112,8 +113,9 @@ class Session:
                     trainer.save(checkpoint)
                     write_log(checkpoint, trainer.records)
 
-        inputs = StepInputs.of(self.model, data, self.processes)
-        trainer.run(data, inputs, bar, save)
+        inputs = StepInputs.of(self.model, data, self.processes, bar.print_line)
+        with contextlib.closing(inputs):
+            trainer.run(data, inputs, bar, save)
 
 
 def prepare(
