@@ -34,7 +34,7 @@ def write_trainings(folder: Path, data: Path) -> None:
         (2, 0.75),
     ):  # the best epoch is not the latest
         trainer._weights.keep()
-        trainer._steps.step(images, 1.0)
+        trainer._steps.step((images,), 1.0)
         trainer.records.append(_epoch(epoch, validation_loss))
     trainer.save(folder / "training.pt")
     source = ImageSource(tuple(read_dataset(data).train_images[:2]))
