@@ -23,6 +23,9 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
             "patch",
             "students",
             "stride",
+            "shared",
+            "layers",
+            "width",
             "option",
         ),
         "Training": (

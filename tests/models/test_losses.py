@@ -10,6 +10,7 @@ from adq_edge.models.resnet import ResNet18Trunk
 
 SMALL = {
     "stfpm": {},
+    "paste": {},
     "reverse-distillation": {"backbone": "resnet18"},
     "uninformed-students": {"patch": 17, "students": 2},
 }
@@ -41,7 +42,7 @@ def test_networks_train_in_bfloat16_and_losses_in_float32(arch):
     for stage in model.stages:
         model.train_stage(stage)
         with Inputs() as inputs, torch.autocast("cpu", torch.bfloat16):
-            loss = model.stage_loss(stage, images)
+            loss = model.stage_loss(stage, *model.frozen_features(images))
         assert loss.dtype == torch.float32
         assert ("convolution", {torch.bfloat16}) in inputs.read
         of_loss = [(name, kinds) for name, kinds in inputs.read if name in OF_LOSSES]

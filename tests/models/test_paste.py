@@ -176,4 +176,5 @@ def test_quantization_aware_training_for_tensorrt_ends_in_its_graph(trained, dat
     graph = run_passes(prepared.float_model.proto, passes, context)
     convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
     made = {name: node.op_type for node in graph.graph.node for name in node.output}
-    assert {made[node.input[0]] for node in convolutions} == {"DequantizeLinear"}
+    kinds = [made[node.input[0]] for node in convolutions]
+    assert sorted(kinds) == ["DequantizeLinear"] * (len(kinds) - 1) + ["Mul"]  # the image is not quantized
