@@ -65,8 +65,10 @@ class TensorRTDetails:
         stripped: layers of an INT8 engine for which TensorRT had no integer kernel.
         workspace_mb: memory that a kernel may use while it runs, in MB (10^6 bytes).
         seconds: duration of the build with all its attempts, in s.
-        peak_mb: peak memory of the builder process, in MB (10^6 bytes).
+        peak_mb: peak resident memory of the builder process, in MB (10^6 bytes).
         warnings: messages to the user about the engine.
+        system_mb: largest decrease of a Jetson's available memory during the build, in MB: it includes the
+            memory of the GPU. None on other machines, and in files of earlier releases.
     """
 
     route: str
@@ -79,6 +81,7 @@ class TensorRTDetails:
     seconds: float
     peak_mb: Optional[float]
     warnings: Tuple[str, ...]
+    system_mb: Optional[float] = None
 
 
 @record(

@@ -74,7 +74,7 @@ def _change(report: BenchmarkReport) -> Optional[Flag]:
     before, after = report.board_before, report.board_after
     if before is None or after is None:
         return None
-    if (before.power_mode, before.clocks_locked) == (after.power_mode, after.clocks_locked):
+    if before.settings == after.settings:
         return None
     return Flag("settings changed", "the board's power mode or clock lock changed during the run")
 

@@ -20,9 +20,10 @@ from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.errors import BuildError
 from adq_edge.core.files import temporary_folder
 from adq_edge.core.options import Precision, Route, Target
-from adq_edge.core.runtimes import ONNXRUNTIME
+from adq_edge.core.runtimes import ONNXRUNTIME, TENSORRT
 from adq_edge.core.text import number_of
 from adq_edge.core.version import __version__
+from adq_edge.hardware.board_state import read_board_state
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.passes.batch_of_one import fix_batch_of_one
 from adq_edge.quantization.passes.float_input import take_float_input
@@ -36,6 +37,7 @@ from adq_edge.runtimes.tensorrt.inspection import count_kinds, count_precisions
 from adq_edge.runtimes.tensorrt.job import Job, OwnCalibrator
 from adq_edge.runtimes.tensorrt.log import Failure, FailureKind
 from adq_edge.runtimes.tensorrt.process import Built, FailedBuildError, run_job
+from adq_edge.runtimes.tensorrt.release import version_pair
 
 MOST_TRIES = 4
 """Largest number of attempts with different amounts of memory."""
@@ -43,6 +45,9 @@ MOST_STRIPPED = 5
 """Largest number of layers that may stay float because TensorRT has no integer kernel for them."""
 _LEAST_WORKSPACE_MB = 64
 _SMALL_SHARE = 0.5
+_MOST_LOADABLES = 16
+"""Parts of engines that one DLA core of a Xavier holds, of all processes (NVIDIA's developer guide)."""
+_SETUP = "./jetson_setup.sh --max-performance"
 
 
 class TensorRTEngineBuilder(EngineBuilder):
@@ -132,6 +137,7 @@ class _Attempts:
         self._stripped: Tuple[str, ...] = ()
         self._started = time.monotonic()
         self._tries = 0
+        self._tried_all_kernels = False
 
     def run(self) -> Built:
         """Build until an attempt succeeds or no setting is left to change.
@@ -160,7 +166,8 @@ class _Attempts:
             workspace_mb=self._settings.workspace_mb,
             seconds=time.monotonic() - self._started,
             peak_mb=built.peak_mb,
-            warnings=tuple(self._warnings(counts)),
+            warnings=(*self._warnings(counts), *self._board_warnings()),
+            system_mb=built.system_mb,
         )
 
     def _float_layers(self) -> Tuple[str, ...]:
@@ -179,7 +186,7 @@ class _Attempts:
     def _change_settings(self, failure: Failure) -> bool:
         """Change the settings of the next attempt; return False if none is left to change."""
         if failure.kind is FailureKind.NO_IMPLEMENTATION:
-            return self._keep_in_float(failure.layer or "")
+            return self._use_all_kernels() or self._keep_in_float(failure.layer or "")
         self._tries += 1
         old = self._settings
         if failure.kind is FailureKind.OUT_OF_MEMORY:
@@ -189,6 +196,16 @@ class _Attempts:
             more = min(2 * old.workspace_mb, old.most_workspace_mb)
             self._settings = dataclasses.replace(old, workspace_mb=more)
         return self._tries < MOST_TRIES and self._settings != old
+
+    def _use_all_kernels(self) -> bool:
+        """Build once with cuDNN and cuBLAS: on Volta, transposed convolutions may have no other kernel."""
+        old = self._settings
+        has_both = old.runtime is TENSORRT and version_pair(old.version) < (11, 0)
+        if self._tried_all_kernels or not old.lean or not has_both:
+            return False
+        self._tried_all_kernels = True
+        self._settings = dataclasses.replace(old, lean=False)
+        return True
 
     def _keep_in_float(self, failing: str) -> bool:
         """Keep in float the layers named in TensorRT's error (fused names, joined by " + ")."""
@@ -216,6 +233,20 @@ class _Attempts:
         fallback = sum(counts.values()) - 2 * counts.get("DLA", 0)
         if self._settings.options.dla is not None and fallback > 0:
             yield f"{fallback} layers run on the GPU instead of the DLA"
+        parts = counts.get("DLA", 0)
+        if parts > _MOST_LOADABLES:
+            limit = f"a DLA core holds {_MOST_LOADABLES}, those of other processes included"
+            yield f"the engine has {parts} parts for the DLA and may not load: {limit}"
+
+    def _board_warnings(self) -> Iterator[str]:
+        """Yield why TensorRT's measurements of kernels, by which it chose them, may mislead."""
+        before, after = self._settings.board, read_board_state()
+        if before is None:
+            return
+        if before.clocks_locked is False:
+            yield f"the clocks were not locked while TensorRT chose kernels: {_SETUP}, then build again"
+        if after is not None and before.settings != after.settings:
+            yield "the power mode or the clock lock changed during the build: build again"
 
 
 def _write_job(

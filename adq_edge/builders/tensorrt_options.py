@@ -12,6 +12,7 @@ from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Device, Precision, Route, TensorRTOptions
 from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX, Runtime
 from adq_edge.core.text import number_of
+from adq_edge.hardware.board_state import BoardState, read_board_state
 from adq_edge.hardware.jetson import read_jetson
 from adq_edge.hardware.memory import usable_memory_mb
 from adq_edge.runtimes.tensorrt.job import OwnCalibrator
@@ -24,6 +25,7 @@ RTX_COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 _FIRST_INT8_TENSOR_CORES = (7, 2)
 _SHARE_OF_MEMORY = 0.25
 _LEAST_WORKSPACE_MB, _MOST_WORKSPACE_MB = 64, 1024
+_LONGEST_MODE = 40  # letters of a power mode in a file name
 _LITTLE_MEMORY_MB = 9000
 """Below this (such as a Xavier NX with 8 GB), a build omits cuDNN and cuBLAS, which take 1 GB."""
 
@@ -42,6 +44,7 @@ class TensorRTSettings:
         most_workspace_mb: upper limit of `workspace_mb` in later attempts, in MB.
         lean: True to build without cuDNN and cuBLAS.
         timing_cache: file with the measured kernel times.
+        board: power mode and clocks of a Jetson before the build; None on other machines.
     """
 
     device: Device
@@ -53,6 +56,7 @@ class TensorRTSettings:
     most_workspace_mb: int
     lean: bool
     timing_cache: Optional[Path] = None
+    board: Optional[BoardState] = None
 
 
 def choose_settings(
@@ -74,6 +78,7 @@ def choose_settings(
     memory_mb = here.memory_mb
     if device is Device.JETSON:  # CPU and GPU share the memory
         memory_mb = min(memory_mb, usable_memory_mb() or memory_mb)
+    board = read_board_state() if device is Device.JETSON else None
     most = max(_LEAST_WORKSPACE_MB, min(_MOST_WORKSPACE_MB, int(memory_mb * _SHARE_OF_MEMORY)))
     return TensorRTSettings(
         device,
@@ -84,7 +89,8 @@ def choose_settings(
         workspace_mb=options.workspace_mb or most,
         most_workspace_mb=max(options.workspace_mb or 0, 2 * most),
         lean=device is Device.JETSON and here.memory_mb < _LITTLE_MEMORY_MB,
-        timing_cache=_timing_cache(here),
+        timing_cache=_timing_cache(here, board),
+        board=board,
     )
 
 
@@ -185,7 +191,12 @@ def _is_own_calibrator(calib: str) -> bool:
     return calib in [own.value for own in OwnCalibrator]
 
 
-def _timing_cache(here: Probe) -> Path:
-    """Return the path of the timing cache, which is valid for one release on one GPU."""
+def _timing_cache(here: Probe, board: Optional[BoardState]) -> Path:
+    """Return the path of the timing cache, which is valid for one release on one GPU at one speed."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adq-edge"
-    return root / f"timing-{here.version}-sm{here.compute_capability.replace('.', '')}.cache"
+    parts = ["timing", here.version, f"sm{here.compute_capability.replace('.', '')}"]
+    if board is not None and board.power_mode is not None:
+        parts.append(re.sub(r"\W+", "_", board.power_mode.name)[:_LONGEST_MODE])
+    if board is not None and board.clocks_locked is False:
+        parts.append("unlocked")
+    return root / f"{'-'.join(parts)}.cache"

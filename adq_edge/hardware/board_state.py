@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Tuple
 
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.jetson import read_jetson
@@ -29,6 +29,11 @@ class BoardState:
     gpu_mhz: Optional[float]
     emc_mhz: Optional[float]
     hottest_degc: Optional[float]
+
+    @property
+    def settings(self) -> Tuple[Optional[PowerMode], Optional[bool]]:
+        """What a user sets: the power mode and the clock lock."""
+        return self.power_mode, self.clocks_locked
 
 
 def read_board_state(root: Path = Path("/"), run: Runner = run_command) -> Optional[BoardState]:

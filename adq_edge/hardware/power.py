@@ -23,6 +23,7 @@ class PowerMode:
         cores: number of enabled CPU cores.
         gpu_max_mhz: limit of the GPU clock in MHz; None without a limit, or if it is unknown.
         emc_max_mhz: limit of the memory clock in MHz; None without a limit, or if it is unknown.
+        cpu_max_mhz: highest limit of a CPU core's clock in MHz; None without a limit, or if it is unknown.
     """
 
     id: int
@@ -30,6 +31,7 @@ class PowerMode:
     cores: Optional[int] = None
     gpu_max_mhz: Optional[float] = None
     emc_max_mhz: Optional[float] = None
+    cpu_max_mhz: Optional[float] = None
 
     @property
     def label(self) -> str:
@@ -87,6 +89,30 @@ def highest_mode(modes: Sequence[PowerMode]) -> Optional[PowerMode]:
     return max(ranked, key=_rank, default=None)
 
 
+def faster_cpu_mode(power: Power) -> Optional[PowerMode]:
+    """Return the mode with the highest CPU clock that limits GPU and memory no more than the current one.
+
+    One query at a time waits for one CPU thread, so such a mode may be faster with fewer cores. None if no
+    mode has a higher CPU clock than the current one.
+    """
+    now = power.current
+    if now is None or now.cpu_max_mhz is None:
+        return None
+    others = [
+        (mode.cpu_max_mhz, mode)
+        for mode in power.modes
+        if mode.cpu_max_mhz is not None
+        and mode.cpu_max_mhz > now.cpu_max_mhz
+        and not _is_below(mode.gpu_max_mhz, now.gpu_max_mhz)
+        and not _is_below(mode.emc_max_mhz, now.emc_max_mhz)
+    ]
+    return max(others, key=lambda pair: pair[0], default=(0.0, None))[1]
+
+
+def _is_below(limit: Optional[float], other: Optional[float]) -> bool:
+    return limit is not None and (other is None or limit < other)
+
+
 def _rank(mode: PowerMode) -> Tuple[int, int, int, int]:
     unlimited = 2 if mode.name.startswith("MAXN_SUPER") else 1 if mode.name.startswith("MAXN") else 0
     return unlimited, _watts(mode.name), mode.cores or 0, -mode.id
@@ -114,6 +140,7 @@ def _mode(heading: str, body: str) -> Iterator[PowerMode]:
     if number is None or name is None:
         return
     values = _values(body)
+    clocks = [value for key, value in values.items() if re.match(r"CPU_\w+ MAX_FREQ$", key)]
     cores = [value == 1 for key, value in values.items() if key.startswith("CPU_ONLINE ")]
     yield PowerMode(
         int(number),
@@ -121,6 +148,7 @@ def _mode(heading: str, body: str) -> Iterator[PowerMode]:
         cores=sum(cores) if cores else None,
         gpu_max_mhz=_mhz(values.get("GPU MAX_FREQ")),
         emc_max_mhz=_mhz(values.get("EMC MAX_FREQ")),
+        cpu_max_mhz=_mhz(1000 * max(clocks)) if clocks else None,  # CPU clocks are in kHz, the others in Hz
     )
 
 

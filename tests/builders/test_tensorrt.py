@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List
 
 import numpy as np
@@ -28,6 +29,8 @@ from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import AdqError, BuildError, EngineError, MissingDependencyError, StorageError
 from adq_edge.core.options import Device, Precision, Route, Target, TensorRTOptions
 from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX
+from adq_edge.hardware.board_state import BoardState
+from adq_edge.hardware.power import PowerMode
 from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.models.config import ModelConfig
 from adq_edge.models.registry import METHODS
@@ -356,6 +359,21 @@ def test_builder_process_over_memory_limit_is_ended(bundle, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_memory_of_a_jetsons_gpu_counts(monkeypatch, tmp_path):
+    """It is not in the resident memory of the builder: the available memory of the board shows it."""
+    free = iter([6000.0, 5000.0, 3000.0, 4000.0])
+    monkeypatch.setattr(process, "usable_memory_mb", lambda: next(free))
+    monkeypatch.setattr(process, "_held_mb", lambda pid: 100.0)
+    worker: Any = SimpleNamespace(pid=0, log=lambda size: "")
+    screen: Any = SimpleNamespace(add_task=lambda *_, **__: 0, update=lambda *_, **__: None)
+    watch = process._Watch(worker, screen, "Building", 2500.0, process.usable_memory_mb())
+    watch()
+    assert (watch.peak_mb, watch.system_mb) == (100.0, 1000.0)
+    with pytest.raises(FailedBuildError, match="more than its limit of 2500 MB"):
+        watch()
+    assert (watch.peak_mb, watch.system_mb) == (100.0, 3000.0)
+
+
 def test_full_disk_leaves_no_files(bundle, tmp_path, full_disk):
     needs_rtx()
     full_disk()
@@ -467,6 +485,29 @@ def test_out_of_memory_is_retried_with_less_memory(monkeypatch, inputs, tmp_path
     assert details.workspace_mb == 128
 
 
+def make_lean(monkeypatch, inputs, tmp_path, builder: Builder, version: str = "8.5.2.2"):
+    monkeypatch.setattr("adq_edge.builders.tensorrt.run_job", builder)
+    settings = dataclasses.replace(SETTINGS, lean=True, version=version)
+    return TensorRTEngineBuilder(settings, None).build(inputs, tmp_path / "e.plan").details
+
+
+NO_KERNEL = Failure(FailureKind.NO_IMPLEMENTATION, "Could not find any implementation", "deconvolution")
+
+
+def test_layer_without_a_kernel_is_tried_once_with_cudnn(monkeypatch, inputs, tmp_path):
+    builder = Builder(NO_KERNEL)
+    details = make_lean(monkeypatch, inputs, tmp_path, builder)
+    assert [job.lean for job in builder.jobs] == [True, False]
+    assert details.stripped == ()
+    builder = Builder(NO_KERNEL, OUT, NO_KERNEL)  # too little memory for cuDNN
+    with pytest.raises(BuildError, match="implementation"):
+        make_lean(monkeypatch, inputs, tmp_path, builder)
+    assert [job.lean for job in builder.jobs] == [True, False, True]
+    builder = Builder(NO_KERNEL)  # release 11 has no cuDNN
+    with pytest.raises(BuildError, match="implementation"):
+        make_lean(monkeypatch, inputs, tmp_path, builder, "11.0.0")
+
+
 def test_out_of_memory_ends_after_a_few_attempts(monkeypatch, inputs, tmp_path):
     builder = Builder(*[OUT] * 20)
     with pytest.raises(BuildError, match="out of memory"):
@@ -501,6 +542,58 @@ def test_layer_without_integer_kernel_loses_its_pairs(monkeypatch, inputs, tmp_p
     with pytest.raises(BuildError):
         make(monkeypatch, inputs, tmp_path, builder)
     assert len(builder.jobs) == MOST_STRIPPED + 1
+
+
+def test_engine_of_many_dla_parts_causes_a_warning(monkeypatch, inputs, tmp_path):
+    layers = tuple(LayerReport("{ForeignNode[a...b]}", "DLA", "INT8", "DLA") for _ in range(17))
+    report = Built(BuildReport("8.5.2.2", "7.2", layers), 100.0)
+    monkeypatch.setattr("adq_edge.builders.tensorrt.run_job", lambda *_, **__: report)
+    settings = dataclasses.replace(SETTINGS, options=TensorRTOptions(dla=0))
+    details = TensorRTEngineBuilder(settings, None).build(inputs, tmp_path / "e.plan").details
+    assert any("17 parts for the DLA and may not load: a DLA core holds 16" in w for w in details.warnings)
+
+
+MODES = (PowerMode(8, "MODE_20W_6CORE"), PowerMode(0, "MODE 10W/x"))
+LOCKED, UNLOCKED, OTHER = (
+    BoardState(mode, is_locked, None, None, None)
+    for mode, is_locked in ((MODES[0], True), (MODES[0], False), (MODES[1], None))
+)
+
+
+@pytest.mark.parametrize(
+    ("board", "name"),
+    [
+        (LOCKED, "timing-8.5.2.2-sm72-MODE_20W_6CORE.cache"),
+        (UNLOCKED, "timing-8.5.2.2-sm72-MODE_20W_6CORE-unlocked.cache"),
+        (OTHER, "timing-8.5.2.2-sm72-MODE_10W_x.cache"),
+    ],
+)
+def test_timings_of_one_power_mode_are_kept_apart(monkeypatch, board: BoardState, name: str):
+    monkeypatch.setattr(choosing, "read_board_state", lambda: board)
+    chosen = choose_on(monkeypatch, XAVIER, Device.JETSON)
+    assert chosen.timing_cache is not None
+    assert (chosen.timing_cache.name, chosen.board) == (name, board)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (LOCKED, LOCKED, []),
+        (UNLOCKED, UNLOCKED, ["the clocks were not locked"]),
+        (LOCKED, OTHER, ["changed during the build"]),
+        (None, None, []),
+    ],
+)
+def test_clocks_that_mislead_the_choice_of_kernels_cause_a_warning(
+    monkeypatch, inputs, tmp_path, before, after, words: List[str]
+):
+    monkeypatch.setattr("adq_edge.builders.tensorrt.run_job", Builder())
+    monkeypatch.setattr("adq_edge.builders.tensorrt.read_board_state", lambda: after)
+    builder = TensorRTEngineBuilder(dataclasses.replace(SETTINGS, board=before), None)
+    warnings = builder.build(inputs, tmp_path / "e.plan").details.warnings
+    found = [warning for warning in warnings if "clock" in warning]
+    assert len(found) == len(words)
+    assert all(word in warning for word, warning in zip(words, found))
 
 
 def test_few_int8_layers_cause_a_warning(monkeypatch, inputs, tmp_path):

@@ -27,6 +27,7 @@ LAYER_TYPES = {
     "Cast": "CAST",
     "Transpose": "SHUFFLE",
     "Conv": "CONVOLUTION",
+    "ConvTranspose": "DECONVOLUTION",
     "Relu": "ACTIVATION",
     "ReduceMean": "REDUCE",
     "QuantizeLinear": "QUANTIZE",
@@ -93,7 +94,7 @@ class SimulatedBuilder(SimulatedMachine):
             if self.column in releases and owner in MATRIX.members and MATRIX.is_enumeration(owner):
                 made = enum.IntEnum(owner, [(name, i) for i, name in enumerate(self.members(owner))])
                 setattr(self.tensorrt, owner, made)
-        listed = [*self.members("LayerType"), "CONVOLUTION", "ACTIVATION", "REDUCE"]
+        listed = [*self.members("LayerType"), "CONVOLUTION", "DECONVOLUTION", "ACTIVATION", "REDUCE"]
         self.tensorrt.LayerType = enum.IntEnum("LayerType", [(name, i) for i, name in enumerate(listed)])
         for name, member in DATA_TYPES.items():
             setattr(self.tensorrt, name, self.tensorrt.DataType[member])
@@ -136,7 +137,9 @@ class SimulatedBuilder(SimulatedMachine):
 
             def build_serialized_network(self, network: Network, config: Config) -> Optional[Blob]:
                 machine.network, machine.config = network, config
-                return None if machine.fails else Blob(_build(machine, network, config))
+                if machine.fails or _lacks_a_kernel(machine, network, config):
+                    return None
+                return Blob(_build(machine, network, config))
 
         class Runtime:
             def __init__(self, logger: Any) -> None:
@@ -353,6 +356,14 @@ class Config(Guarded):
         self._on_gpu.add(layer.name)
 
 
+def _lacks_a_kernel(machine: SimulatedBuilder, network: Network, config: Config) -> bool:
+    """Return True if a transposed convolution has no kernel, because the tactics exclude cuDNN."""
+    if machine.is_always_strong or config._tactics is None:
+        return False
+    has_cudnn = config._tactics >> machine.tensorrt.TacticSource.CUDNN & 1
+    return not has_cudnn and any(layer.type.name == "DECONVOLUTION" for layer in network)
+
+
 def _build(machine: SimulatedBuilder, network: Network, config: Config) -> bytes:
     """Choose a number format for each layer and return the inspector's JSON."""
     (profile,) = config._profiles
@@ -402,6 +413,8 @@ def _calibrate(machine: SimulatedBuilder, network: Network, config: Config) -> D
     calibrator = config.int8_calibrator
     if calibrator is None:
         return {}
+    is_dla = config.default_device_type.name == "DLA"
+    assert is_dla or all(tensor.dtype.name != "UINT8" for tensor in network._inputs), "calibrator with uint8"
     assert calibrator.get_batch_size() == 1
     title = f"TRT-{CACHE_NUMBERS[machine.version]}-{CALIBRATORS[calibrator.base_name]}"
     header, *entries = (calibrator.read_calibration_cache() or b"").decode().splitlines() or [""]

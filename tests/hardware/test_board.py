@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import itertools
 import os
 import re
@@ -34,7 +35,7 @@ from adq_edge.hardware.gpu import (
 from adq_edge.hardware.jetson import Jetson, read_jetson
 from adq_edge.hardware.libraries import Product, TensorRT, check_library, find_tensorrts
 from adq_edge.hardware.memory import read_memory
-from adq_edge.hardware.power import PowerMode, read_power
+from adq_edge.hardware.power import PowerMode, faster_cpu_mode, read_power
 from adq_edge.hardware.telemetry.rails import power_sensors
 from adq_edge.hardware.telemetry.sysfs import SysfsSource
 from factories.boards import CARD, DRIVER, NVPMODEL_XAVIER, ORIN_NANO, PC, XAVIER_NX, Programs, write_tree
@@ -56,8 +57,12 @@ def test_read_jetson_and_power_of_xavier_nx_with_jetpack_5(tmp_path: Path):
     )
     power = read_power(root, Programs())
     assert [mode.id for mode in power.modes] == [0, 5, 6, 8]
-    assert power.modes[0] == PowerMode(0, "MODE_15W_2CORE", 2, 1109.25, 1600.0)
-    assert power.current == power.highest == PowerMode(8, "MODE_20W_6CORE", 6, 1109.25, 1866.0)
+    assert power.modes[0] == PowerMode(0, "MODE_15W_2CORE", 2, 1109.25, 1600.0, 1907.2)
+    assert power.current == power.highest == PowerMode(8, "MODE_20W_6CORE", 6, 1109.25, 1866.0, 1420.8)
+    faster = faster_cpu_mode(power)  # not mode 0: its memory clock is lower
+    assert faster is not None
+    assert (faster.name, faster.cpu_max_mhz) == ("MODE_20W_2CORE", 1907.2)
+    assert faster_cpu_mode(dataclasses.replace(power, current=faster)) is None
     assert (power.clocks_locked, power.gpu_mhz, power.gpu_max_mhz) == (False, 114.75, 1109.25)
     assert power.emc_mhz is None
     assert power_sensors(root) == ("VDD_IN", "VDD_CPU_GPU_CV")
@@ -491,7 +496,7 @@ def test_read_board_state_and_environment_of_a_jetson(tmp_path: Path):
     root = write_tree(tmp_path, {**XAVIER_NX, f"{thermal}/type": "GPU-therm", f"{thermal}/temp": "41500\n"})
     state = read_board_state(root, Programs())
     assert state == BoardState(
-        PowerMode(8, "MODE_20W_6CORE", 6, 1109.25, 1866.0), False, 114.75, None, pytest.approx(41.5)
+        PowerMode(8, "MODE_20W_6CORE", 6, 1109.25, 1866.0, 1420.8), False, 114.75, None, pytest.approx(41.5)
     )
     environment = read_environment(root, Programs())
     assert (environment.l4t, environment.jetpack, environment.cuda) == ("35.4.1", "5.1.2", "11.4")

@@ -279,3 +279,18 @@ def test_ratio_interval_around_1_is_reported_as_not_measurable(tmp_path: Path):
     assert (
         "INT8 is not measurably faster or slower than FP32" in report(tmp_path, tmp_path / "r.md").findings[0]
     )
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precisions", "is_named"),
+    [
+        ("tensorrt", ("fp32", "int8"), True),
+        ("tensorrt", ("fp16", "int8"), False),
+        ("tensorrt", ("fp32",), False),
+        ("onnxruntime", ("fp32", "int8"), False),
+    ],
+)
+def test_ratio_to_fp32_of_tensorrt_names_tf32(runtime: str, precisions, is_named: bool):
+    engines = [make.engine(precision, runtime=runtime) for precision in precisions]
+    notes = [note for table in bench_tables(make.bench_report(engines)) for note in table.notes]
+    assert any("without TF32" in note for note in notes) is is_named

@@ -8,7 +8,8 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tup
 from adq_edge.benchmark.quotable import find_caveat
 from adq_edge.benchmark.records import EndToEnd, Latency, Throughput
 from adq_edge.benchmark.results import BenchmarkReport
-from adq_edge.core.options import Device
+from adq_edge.core.options import Device, Precision
+from adq_edge.core.runtimes import TENSORRT
 from adq_edge.core.text import number_of
 from adq_edge.report.machines import device_name
 from adq_edge.report.model import Entry, entries_of
@@ -306,6 +307,18 @@ def _latency_notes(report: BenchmarkReport) -> Iterator[str]:
             f"harness: {harness:.1f} us a query{clock}"
         )
         yield "ratio: of medians to the first engine's, median over interleaved rounds"
+        yield from _tf32_note(report)
+
+
+def _tf32_note(report: BenchmarkReport) -> Iterator[str]:
+    """Yield a caution if engines of TensorRT are compared with one in float32."""
+    first, *others = report.engines
+    is_float = (first.runtime, first.precision) == (TENSORRT.name, Precision.FP32.value)
+    if is_float and any(engine.precision != first.precision for engine in others):
+        yield (
+            "FP32: TensorRT computes it without TF32. GPUs since Ampere (Orin) could use TF32, which is "
+            "faster: the other engines would gain less over it"
+        )
 
 
 def _warm_up(report: BenchmarkReport) -> str:

@@ -10,7 +10,7 @@ from adq_edge.hardware.doctor import Diagnosis
 from adq_edge.hardware.inventory import Inventory
 from adq_edge.hardware.jetson import Jetson
 from adq_edge.hardware.memory import Memory
-from adq_edge.hardware.power import Power
+from adq_edge.hardware.power import Power, faster_cpu_mode
 from adq_edge.report.table import Table, prose, text
 
 _UNKNOWN = "unknown"
@@ -96,7 +96,16 @@ def _power_mode(power: Power) -> str:
         return _UNKNOWN
     highest = power.highest
     rest = "" if highest is None or highest == power.current else f"; the highest is {highest.label}"
-    return f"{power.current.label}{rest}"
+    return f"{power.current.label}{rest}{_faster_cpu(power)}"
+
+
+def _faster_cpu(power: Power) -> str:
+    """Return a hint at a mode that may be faster at batch 1; empty without one."""
+    mode = faster_cpu_mode(power)
+    if mode is None or mode.cpu_max_mhz is None:
+        return ""
+    clock = f"has the same GPU clock and a CPU clock of {mode.cpu_max_mhz:.0f} MHz"
+    return f"; {mode.label} {clock}, which may be faster at batch 1: measure both"
 
 
 def _clocks(power: Power) -> str:

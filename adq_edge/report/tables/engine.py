@@ -22,6 +22,8 @@ def _tensorrt_lines(details: TensorRTDetails) -> Iterator[str]:
         f"batches of up to {details.max_batch}"
     )
     peak = "" if details.peak_mb is None else f", builder's peak memory {details.peak_mb:.0f} MB"
+    if details.system_mb is not None:
+        peak += f" (with the GPU's {details.system_mb:.0f} MB)"
     yield f"built in {details.seconds:.1f} s{peak}, workspace {details.workspace_mb} MB"
     if details.layers is None:
         yield "precision of each layer: known only on the GPU that runs the engine"

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 REBUILD = "Build it here from its bundle: adq-edge build BUNDLE"
 
+_FREE_DLA = (
+    "End other programs that use this DLA core, which holds 16 parts of engines on a Xavier. Else rebuild: "
+    "adq-edge build BUNDLE"
+)
+
 
 def load_plan(
     release: Release, plan: bytes, dla: Optional[int], path: Path
@@ -41,5 +46,5 @@ def load_plan(
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         what = f"{release.runtime.label} {release.version} cannot load it"
-        raise EngineError(what, where=path, fix=REBUILD)
+        raise EngineError(what, where=path, fix=REBUILD if dla is None else _FREE_DLA)
     return engine, runtime

@@ -12,6 +12,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from adq_edge.core.console import PlainProgress, console
 from adq_edge.core.errors import BuildError
 from adq_edge.core.worker import Worker, WorkerError, start_worker
+from adq_edge.hardware.jetson import read_jetson
 from adq_edge.hardware.memory import usable_memory_mb
 from adq_edge.runtimes.tensorrt import building
 from adq_edge.runtimes.tensorrt.job import BuildReport, Job
@@ -28,10 +29,13 @@ class Built(NamedTuple):
     Attributes:
         report: the report on the engine.
         peak_mb: largest resident memory of the build process, in MB (10^6 bytes); None if unknown.
+        system_mb: largest decrease of a Jetson's available memory in MB, which includes the memory of the
+            GPU; None on other machines and if unknown.
     """
 
     report: BuildReport
     peak_mb: Optional[float]
+    system_mb: Optional[float] = None
 
 
 class FailedBuildError(BuildError):
@@ -52,7 +56,8 @@ def run_job(job: Job, title: str, *, memory_limit_mb: Optional[float] = None) ->
     Args:
         job: the engine to build.
         title: name of the work, shown on the screen.
-        memory_limit_mb: largest resident memory of the process, in MB (10^6 bytes).
+        memory_limit_mb: largest memory of the build, in MB (10^6 bytes): the resident memory of the process,
+            and on a Jetson also the decrease of the available memory.
 
     Raises:
         FailedBuildError: the process failed, or was ended because of its memory.
@@ -60,20 +65,36 @@ def run_job(job: Job, title: str, *, memory_limit_mb: Optional[float] = None) ->
     """
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     bar = PlainProgress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    # A Jetson's GPU takes its memory from the system; it is not in the resident memory of the process.
+    free_mb = None if read_jetson() is None else usable_memory_mb()
     with start_worker(building.__name__, "the builder") as worker, bar as screen:
-        watch = _Watch(worker, screen, title, memory_limit_mb)
+        watch = _Watch(worker, screen, title, memory_limit_mb, free_mb)
         try:
             report = worker.call(building.build_job, watch=watch, job=job)
         except WorkerError as error:
             raise FailedBuildError(_find_cause(error)) from None
-    return Built(report, watch.peak_mb)
+    return Built(report, watch.peak_mb, watch.system_mb)
 
 
 class _Watch:
-    """Shows memory and progress while a build runs, and ends the build when memory runs out."""
+    """Shows memory and progress while a build runs, and ends the build when memory runs out.
 
-    def __init__(self, worker: Worker, screen: PlainProgress, title: str, limit_mb: Optional[float]) -> None:
+    Args:
+        limit_mb: largest memory of the build in MB; None for any.
+        free_mb: available memory of a Jetson before the build in MB; None on other machines.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        screen: PlainProgress,
+        title: str,
+        limit_mb: Optional[float],
+        free_mb: Optional[float] = None,
+    ) -> None:
         self.peak_mb: Optional[float] = None
+        self.system_mb: Optional[float] = None
+        self._free_mb = free_mb
         self._worker, self._screen, self._title, self._limit_mb = worker, screen, title, limit_mb
         self._task = screen.add_task(title, total=None)
 
@@ -87,14 +108,21 @@ class _Watch:
             parts.append(f"{progress.phase} {progress.step}/{progress.total}")
         if held is not None:
             self.peak_mb = max(held, self.peak_mb or 0.0)
-            if self._limit_mb is not None and held > self._limit_mb:
-                raise _out_of_memory(f"the builder needs more than its limit of {self._limit_mb:.0f} MB")
+        if free is not None and self._free_mb is not None:
+            self.system_mb = max(self._free_mb - free, self.system_mb or 0.0)
+        self._check_limit()
+        if held is not None:
             parts.append(f"{held:.0f} MB")
         self._screen.update(self._task, description=", ".join(parts))
 
+    def _check_limit(self) -> None:
+        used = max(self.peak_mb or 0.0, self.system_mb or 0.0)
+        if self._limit_mb is not None and used > self._limit_mb:
+            raise _out_of_memory(f"the builder needs more than its limit of {self._limit_mb:.0f} MB")
+
 
 def _held_mb(pid: int) -> Optional[float]:
-    """Return the resident memory of a process in MB; on a Jetson it includes the memory of the GPU."""
+    """Return the resident memory of a process in MB; None if the process has ended."""
     with contextlib.suppress(psutil.Error):
         return float(psutil.Process(pid).memory_info().rss / 1e6)
     return None

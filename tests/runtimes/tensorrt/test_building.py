@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 import onnx
@@ -107,10 +107,11 @@ def formats(report: BuildReport) -> Dict[str, str]:
 
 
 @pytest.mark.parametrize("version", ["8.5.2.2", "8.6.1", "10.3.0"])
-def test_implicit_build(install, tmp_path, version: str):
-    """The header of the cache is that of the release, and its ranges are those of the tensors."""
+@pytest.mark.parametrize("dla", [None, 0])
+def test_implicit_build(install, tmp_path, version: str, dla: Optional[int]):
+    """The cache, for DLA only, has the header of the release and the ranges of the tensors."""
     machine = install(version)
-    report = building.build(make_job(tmp_path))
+    report = building.build(make_job(tmp_path, dla=dla))
     assert (report.release, report.compute_capability) == (version, "7.2")
     found = formats(report)
     assert {name: found[name] for name in ("conv1", "relu", "conv2", "mean")} == {
@@ -120,7 +121,9 @@ def test_implicit_build(install, tmp_path, version: str):
         "mean": "FP32",  # not in the networks
     }
     config, network = machine.config, machine.network
-    assert config._flags == {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"}  # without TF32
+    fallback = set() if dla is None else {"GPU_FALLBACK"}
+    assert config._flags == {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", *fallback}  # without TF32
+    assert ("int8_calibrator" in config._held) is (dla is not None)
     given = {layer.name: layer._output._amax for layer in network if layer._output._amax is not None}
     assert given == {"conv1": 4.0, "relu": 4.0, "conv2": 2.5}
     assert config._features == (set() if version.startswith("8.5") else {"PROFILE_SHARING_0806"})
@@ -138,8 +141,21 @@ def test_rejected_cache_leaves_no_plan(install, tmp_path, monkeypatch):
     install("8.5.2.2")
     monkeypatch.setattr(building, "write_calibration_cache", lambda *_: b"TRT-8601-EntropyCalibration2\n")
     with pytest.raises(BuildError, match=r"8\.5\.2\.2 rejected the calibration cache and asked for data"):
-        building.build(make_job(tmp_path))
+        building.build(make_job(tmp_path, dla=0))
     assert not (tmp_path / "e.plan").exists()
+
+
+@pytest.mark.parametrize("version", ["8.5.2.2", "10.3.0"])
+def test_transposed_convolution_needs_cudnn(install, tmp_path, version: str):
+    """As TensorRT 8.5 on Volta (NVIDIA/TensorRT #2133); the builder then tries with cuDNN once."""
+    install(version)
+    job = make_job(tmp_path, FP16, lean=True)
+    model = onnx.load(job.model)
+    next(node for node in model.graph.node if node.name == "conv2").op_type = "ConvTranspose"
+    onnx.save(model, job.model)
+    with pytest.raises(Exception, match="Invalid Engine"):
+        building.build(job)
+    assert formats(building.build(dataclasses.replace(job, lean=False)))["conv2"] == "FP16"
 
 
 @pytest.mark.parametrize(
@@ -220,4 +236,8 @@ def test_failed_calibration_releases_its_context(install, tmp_path):
 def own_calibration(folder: Path, kind: OwnCalibrator) -> Job:
     shape: Tuple[int, ...] = (3, SIZE, SIZE, 3)
     np.save(str(folder / "images.npy"), np.random.default_rng(0).integers(0, 200, shape, np.uint8))
-    return make_job(folder, own_calibrator=kind, images=str(folder / "images.npy"), ranges={}, max_batch=1)
+    job = make_job(folder, own_calibrator=kind, images=str(folder / "images.npy"), ranges={}, max_batch=1)
+    model = onnx.load(job.model)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT  # a calibrator rejects uint8
+    onnx.save(model, job.model)
+    return job
