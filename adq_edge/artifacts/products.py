@@ -153,11 +153,14 @@ class LabeledThreshold:
     defective: int
 
     def check(self) -> None:
-        """Raise a ValueError if the rule is none of these, or a cost is missing."""
+        """Raise a ValueError if the rule is none of these, a cost is missing, or a number is impossible."""
         if self.rule not in (ThresholdRule.F1.value, ThresholdRule.COST.value):
             raise ValueError(f"a threshold has the rule {quoted(self.rule)}")
         if self.rule == ThresholdRule.COST.value and None in (self.cost_escape, self.cost_reject):
             raise ValueError("a threshold has no costs")
+        costs = [cost for cost in (self.cost_escape, self.cost_reject) if cost is not None]
+        if not _are_possible([self.score]) or min((1.0, *costs)) <= 0.0 or min(self.good, self.defective) < 1:
+            raise ValueError("a threshold from labeled images is impossible")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +224,10 @@ class Product:
         lists = (self.scores, self.peaks, self.recognition.distances)
         if not all(len(one) == self.images >= 2 and _is_ascending(one) for one in lists):
             raise ValueError(f"its scores are not those of {self.images} images")
+        if self.recognition.distances[0] < 0.0:
+            raise ValueError("a distance of its embeddings is below 0")
+        if len({one.kind for one in self.evidence}) != len(self.evidence):
+            raise ValueError("it has evidence of one kind twice")
         if not self.evidence or not all(one.spread >= _SMALLEST_SPREAD for one in self.evidence):
             raise ValueError("it has no evidence, or some without spread")
         if not _are_possible([number for one in self.evidence for number in (one.center, one.spread)]):

@@ -15,6 +15,8 @@ from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
+from adq_edge.artifacts.products import SMALLEST_RATE
+
 _TAIL_SHARE = 0.2  # the highest 20 % of the scores are the tail
 _FEWEST_EXCEEDANCES = 10
 _SHAPES = (0.0, 0.5)  # a curve of a shape below 0 ends; quantiles of one above 0.5 are unstable
@@ -154,9 +156,14 @@ class Calibration:
 
 
 def percent(rate: float) -> str:
-    """Return a rate in percent: two significant digits, or those of a rate that a person wrote."""
+    """Return a rate in percent: two significant digits, or those of a rate that a person wrote.
+
+    A rate below half of the smallest one that a person can give is 0 %.
+    """
+    if rate < SMALLEST_RATE / 2.0:
+        return "0 %"
     written = float(f"{100.0 * rate:.4g}")
-    is_written = abs(written - 100.0 * rate) < _ROUNDING
+    is_written = abs(written - 100.0 * rate) < _ROUNDING * written
     return f"{written if is_written else float(f'{100.0 * rate:.2g}'):g} %"
 
 

@@ -96,12 +96,19 @@ def fit(
         lost = _products_of_another(path, empty)
         learned, notes = _learn_all(loaded, data, good, products, clean)
 
+    labeled: List[str] = []
+
     def merge(earlier: Products) -> Products:
+        labeled[:] = [one.name for one in earlier.products if one.threshold is not None]
         merged = earlier.with_products(one.product for one in learned)
         return merged if false_rejects is None else dataclasses.replace(merged, false_rejects=false_rejects)
 
     merged = _store(path, empty, merge)
-    notes += (*_notes_of_lost(lost, merged), *_similarity_notes(merged, learned))
+    notes += (
+        *_notes_of_lost(lost, merged),
+        *_notes_of_labels(labeled, learned),
+        *_similarity_notes(merged, learned),
+    )
     doubtful = {one.product.name: one.doubtful for one in learned if one.doubtful}
     return Fit(products_path(path), path, merged, _names(learned), tuple(notes), doubtful)
 
@@ -261,6 +268,15 @@ def _notes_of_lost(lost: Optional[Products], now: Products) -> List[str]:
         return []
     reason = "another engine file" if lost.engine_sha256 != now.engine_sha256 else lost.runtime
     return [f"removed {listed(names)}: fitted with {reason}. Fit them again if you need them"]
+
+
+def _notes_of_labels(labeled: Sequence[str], learned: Sequence[_Learned]) -> List[str]:
+    """Return a note on learned products whose earlier threshold was chosen from labeled images."""
+    names = [name for name in _names(learned) if name in labeled]
+    if not names:
+        return []
+    choose = "adq-edge eval ENGINE --choose-threshold f1 or cost"
+    return [f"removed the thresholds from labeled images of {listed(names)}. Choose them again: {choose}"]
 
 
 def _store(

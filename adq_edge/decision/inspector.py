@@ -284,7 +284,13 @@ class Inspector:
             return Inspection(name, Verdict.CANNOT_JUDGE, reason=why)
         p_value, is_estimate = judge.scores.p_value(score)
         threshold, map_threshold, rate = self._thresholds(judge)
-        min_area = max(self._min_area, self._min_share * image_size[0] * image_size[1])
+        pixels = image_size[0] * image_size[1]
+        min_area = max(self._min_area, self._min_share * pixels)
+        if min_area >= pixels:
+            why = (
+                f"no region of the image has the smallest area of {min_area:g} pixels: it has {pixels} pixels"
+            )
+            return Inspection(name, Verdict.CANNOT_JUDGE, reason=why)
         regions = find_regions(fused[0], map_threshold, image_size, min_area)
         is_unknown = index is None and not found.is_known
         verdict = Verdict.DEFECTIVE if score > threshold else Verdict.GOOD

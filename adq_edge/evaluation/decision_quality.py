@@ -31,7 +31,8 @@ class ProductQuality:
         threshold: higher scores are defective.
         rule: what chose the threshold.
         origin: what the threshold is worth, in words.
-        chosen_on_test_images: True if the threshold was chosen on the dataset that it is judged on here.
+        chosen_on_test_images: True if the threshold was chosen on the dataset that it is judged on here,
+            or on a folder inside or around it.
         target: the share of good parts that may be rejected; None with another rule.
         errors: false rejects and missed defects, with 95 % intervals.
         presorted_good: PG2, share of good images cleared at 2 % missed defects, 0 to 1.
@@ -132,8 +133,8 @@ class DecisionQuality:
         presorted_bad: mean PB2.
         aupimo: mean AUPIMO.
         seg_f1: mean pixel F1.
-        false_reject_rate: mean rate of false rejects, 0 to 1.
-        missed_defect_rate: mean rate of missed defects, 0 to 1.
+        false_reject_rate: mean rate of false rejects, 0 to 1; without images of an unknown product.
+        missed_defect_rate: mean rate of missed defects, 0 to 1; without images of an unknown product.
         errors: false rejects and missed defects of all images together.
         cannot_judge: the images with the verdict `cannot judge`.
         recognition: how well products are recognized.

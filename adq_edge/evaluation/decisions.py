@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from adq_edge.artifacts.products import LabeledThreshold, Products
 from adq_edge.core.errors import EngineError
 from adq_edge.core.images.imaging import resize_map
 from adq_edge.core.options import ThresholdRule
+from adq_edge.decision.conformal import percent
 from adq_edge.decision.inspector import Inspector, Verdict, usable_products
 from adq_edge.evaluation.decision_quality import (
     DecisionQuality,
@@ -128,6 +130,11 @@ def measure_decisions(
     def mean(name: str) -> Optional[float]:
         return mean_of_measured([getattr(one, name) for one in products])
 
+    def mean_rate(name: str) -> Optional[float]:
+        return mean_of_measured(
+            [getattr(one.errors, name).rate for one in products if one.product is not None]
+        )
+
     recognition = measure_recognition(judged, inspector.products.names)
     return DecisionQuality(
         products=products,
@@ -138,12 +145,17 @@ def measure_decisions(
         presorted_bad=mean("presorted_bad"),
         aupimo=mean("aupimo"),
         seg_f1=mean("seg_f1"),
-        false_reject_rate=mean_of_measured([one.errors.false_rejects.rate for one in products]),
-        missed_defect_rate=mean_of_measured([one.errors.missed_defects.rate for one in products]),
+        false_reject_rate=mean_rate("false_rejects"),
+        missed_defect_rate=mean_rate("missed_defects"),
         errors=count_errors(*_labels_and_rejects(judged)),
         cannot_judge=tuple(one.image for one in judged if one.verdict is Verdict.CANNOT_JUDGE),
         recognition=recognition,
-        notes=(*notes, *_find_cautions(products), *_describe_unknown(recognition)),
+        notes=(
+            *notes,
+            *_find_cautions(products),
+            *_describe_without_product(products),
+            *_describe_unknown(recognition),
+        ),
     )
 
 
@@ -200,8 +212,14 @@ class _Threshold:
         if labeled is None:
             point = inspector.rate_threshold(product)
             return cls(of_score, of_map, ThresholdRule.FALSE_REJECTS, point.describe(), False, point.rate)
-        origin, same = describe_labeled(labeled), labeled.data == data
+        origin, same = describe_labeled(labeled), _share_images(labeled.data, data)
         return cls(of_score, of_map, ThresholdRule(labeled.rule), origin, same, None)
+
+
+def _share_images(one: str, other: str) -> bool:
+    """Return True if two dataset folders are the same, or one is inside the other."""
+    a, b = (Path(folder).resolve() for folder in (one, other))
+    return a == b or a in b.parents or b in a.parents
 
 
 def describe_labeled(threshold: LabeledThreshold) -> str:
@@ -285,12 +303,22 @@ def _find_cautions(products: Sequence[ProductQuality]) -> Iterator[str]:
         above = [one for one in products if one.target == target < one.errors.false_rejects.low]
         if above:
             yield (
-                f"more false rejects than the target of {100 * target:.2g} %, by more than chance: good "
+                f"more false rejects than the target of {percent(target)}, by more than chance: good "
                 f"images differ from those of fit: {', '.join(one.name for one in above)}"
             )
     if any(one.cannot_judge for one in products):
         count = sum(one.cannot_judge for one in products)
         yield f"{count} of the images cannot be judged: they count as rejected, and are left out of the AUROC"
+
+
+def _describe_without_product(products: Sequence[ProductQuality]) -> Iterator[str]:
+    """Yield the categories whose images no product judged."""
+    found = [one.category for one in products if one.product is None]
+    if found:
+        yield (
+            f"images of an unknown product are in the row 'all' as rejected, and not in the means over the "
+            f"products: {', '.join(found)}. Learn a product: adq-edge fit ENGINE --product NAME --good DIR"
+        )
 
 
 def _describe_unknown(recognition: RecognitionQuality) -> Iterator[str]:

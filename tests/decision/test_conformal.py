@@ -139,7 +139,15 @@ def test_description_states_a_promise_or_an_estimate_with_the_images_that_it_tak
 
 @pytest.mark.parametrize(
     ("rate", "text"),
-    [(0.005, "0.5 %"), (0.995, "99.5 %"), (0.125, "12.5 %"), (0.00125, "0.125 %"), (1 / 31, "3.2 %")],
+    [
+        (0.005, "0.5 %"),
+        (0.995, "99.5 %"),
+        (0.125, "12.5 %"),
+        (0.00125, "0.125 %"),
+        (1 / 31, "3.2 %"),
+        (1e-6, "0.0001 %"),
+        (3e-11, "0 %"),
+    ],
 )
 def test_rate_in_percent_keeps_the_digits_that_a_person_wrote(rate, text):
     assert percent(rate) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from adq_edge.artifacts.products import Products, products_path
+from adq_edge.artifacts.products import LabeledThreshold, Products, products_path
 from adq_edge.artifacts.sidecar import sidecar_path
 from adq_edge.core.errors import AdqError, DataError, EngineError
 from adq_edge.core.files import sha256
@@ -59,6 +60,17 @@ def test_fitting_twice_gives_the_same_file(engine: Path, parts: Path):
     before = products_path(engine).read_bytes()
     fit(engine, good={"bolt": parts / "bolt"}, threads=1)
     assert products_path(engine).read_bytes() == before
+
+
+def test_threshold_from_labeled_images_is_removed_by_a_new_fit_with_a_note(engine: Path, parts: Path):
+    before = list_products(engine).products
+    threshold = LabeledThreshold(9.0, "f1", None, None, "data", 8, 8)
+    labeled = dataclasses.replace(before.named("bolt"), threshold=threshold).sealed()
+    before.with_products([labeled]).write(products_path(engine))
+    assert fit(engine, good={"nut": parts / "nut"}, threads=1).products.named("bolt").threshold == threshold
+    result = fit(engine, good={"bolt": parts / "bolt"}, threads=1)
+    assert result.products.named("bolt").threshold is None
+    assert any("removed the thresholds from labeled images of bolt" in note for note in result.notes)
 
 
 def test_images_that_do_not_fit_in_memory_are_read_again(engine: Path, parts: Path, monkeypatch):

@@ -195,6 +195,14 @@ def test_part_with_smaller_regions_than_the_least_area_is_good(fitted: Path):
         assert inspector.inspect(defective_image("bolt", 1), product="bolt").verdict is Verdict.DEFECTIVE
 
 
+def test_least_area_of_the_whole_image_or_more_calls_no_part_good(fitted: Path):
+    image = defective_image("bolt", 1)
+    with load_inspector(fitted, min_area=float(image.shape[0] * image.shape[1]), threads=1) as inspector:
+        found = inspector.inspect(image)
+    assert found.verdict is Verdict.CANNOT_JUDGE
+    assert "smallest area" in found.reason
+
+
 @pytest.mark.parametrize(
     "sizes", [{"raw_size": (16, 16)}, {"raw_size": (1, 1)}, {"deep_size": (1, 1)}, {"embedding": 4}]
 )

@@ -195,6 +195,10 @@ def test_category_without_product_is_judged_by_the_recognized_one(engine: Path, 
     recognition = result.decisions.recognition
     assert (recognition.unknown_found.count, recognition.unknown_found.total) == (4, 5)
     assert result.decisions.products[1].threshold is None
+    assert result.decisions.errors.false_rejects.count == 5
+    assert result.decisions.false_reject_rate == 2 / 5  # no product is the cause of the other 3
+    assert result.decisions.missed_defect_rate == pytest.approx((1 / 4 + 0 / 1) / 2)
+    assert any("in the means over the products: nut. Learn" in note for note in result.decisions.notes)
 
 
 def test_false_reject_rate_of_an_option_is_used_and_not_stored(engine: Path, data: Path, tmp_path: Path):
@@ -247,6 +251,8 @@ def test_threshold_by_f1_is_stored_and_said_to_be_judged_on_the_same_images(
     again = evaluate(engine, data, output=tmp_path / "r.json")
     assert again.decisions.products[0].chosen_on_test_images
     assert counts(again) == counts(result)
+    inside = evaluate(engine, data / "bolt", output=tmp_path / "r.json")
+    assert inside.decisions.products[0].chosen_on_test_images
     removed = evaluate(engine, data, output=tmp_path / "r.json", choose_threshold="none")
     assert counts(removed) == {"bolt": (2, 5, 1, 4), "nut": (1, 3, 1, 2)}
     assert read_products(engine, sha256(engine)) == read_products(fit(engine), sha256(engine))
