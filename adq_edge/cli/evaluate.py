@@ -43,9 +43,11 @@ def evaluate(
     Decisions are those at the thresholds in force; 'adq-edge fit' learns the products from good images. An
     engine without products gets one threshold for all images, that with the highest F1. It is stored if the
     test images are good and defective ones, and the scores separate some of them. The runtime must be that of
-    the build. Otherwise the table says why.
+    the build. Otherwise the table says why. A few images and their heat maps are drawn on a sheet beside the
+    result file.
     """
     from adq_edge.core.quantities import parse_share
+    from adq_edge.core.text import number_of
     from adq_edge.evaluation.evaluate import evaluate as run
     from adq_edge.evaluation.evaluate import result_file
     from adq_edge.evaluation.useless_thresholds import find_useless_thresholds
@@ -65,10 +67,13 @@ def evaluate(
         cost_escape=cost_escape,
         cost_reject=cost_reject,
     )
+    count = number_of(len(result.sheet_images), "image")
+    sheet = [] if result.sheet is None else [f"sheet: {result.sheet} ({count})"]
     unused = [] if result.unused_products is None else [f"products are not used: {result.unused_products}"]
     return Output(
         result,
         decision_tables(result) or [evaluation_table(result)],
+        sheet,
         next_step=_next_step(result),
         result=result_file(result.engine.name, output),
         warnings=[*unused, *find_useless_thresholds(result)],

@@ -17,7 +17,7 @@ def report(
         None,
         metavar="RESULT",
         autocompletion=complete_paths("RESULT"),
-        help="Result files of bench, eval, compare and 'bench --estimate', or folders of them. "
+        help="Result files of bench, eval, compare, analyze and 'bench --estimate', or folders of them. "
         "Default: benchmarks/results/.",
     ),
     output: Path = typer.Option(

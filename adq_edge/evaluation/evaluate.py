@@ -10,16 +10,19 @@ import numpy as np
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import FileReference
+from adq_edge.artifacts.outputs import choose_result_files
 from adq_edge.artifacts.products import Products, products_path
 from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path
 from adq_edge.core.errors import AdqError, EngineError, ResultError
-from adq_edge.core.files import check_writable, sha256, write_together
+from adq_edge.core.files import check_writable, is_stream, sha256, write_together
+from adq_edge.core.images.imaging import write_small_sheet
 from adq_edge.core.records import Record, record
 from adq_edge.datasets.dataset import GOOD, Dataset
 from adq_edge.decision.arguments import check_rate
 from adq_edge.decision.inspector import Inspector, Verdict
 from adq_edge.evaluation.decision_quality import DecisionQuality
 from adq_edge.evaluation.decisions import JudgedImage, judge_image, measure_decisions, read_usable_products
+from adq_edge.evaluation.evaluation_sheet import LARGEST_SHEET, EvaluationSheet, draw_evaluation_sheet
 from adq_edge.evaluation.labeled_thresholds import (
     ThresholdChoice,
     check_choice,
@@ -86,6 +89,8 @@ class Evaluation(Record):
         decisions: quality of the decisions; None without products.
         unused_products: why the products that were fitted could not be used; None if they were, or there are
             none.
+        sheet: the sheet of heat maps; None without one, and in older files.
+        sheet_images: the images on the sheet, row by row.
     """
 
     engine: FileReference
@@ -104,6 +109,8 @@ class Evaluation(Record):
     not_stored: Optional[str] = None
     decisions: Optional[DecisionQuality] = None
     unused_products: Optional[str] = None
+    sheet: Optional[str] = None
+    sheet_images: Tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise a ValueError if an area under a curve is impossible."""
@@ -117,9 +124,13 @@ class Evaluation(Record):
 
 
 class _Measured(NamedTuple):
-    """The result, and the products before and after the choice of thresholds; both None without products."""
+    """The result, its sheet, and the products before and after the choice of thresholds.
+
+    The products are None if there are none.
+    """
 
     evaluation: Evaluation
+    sheet: Optional[EvaluationSheet]
     before: Optional[Products]
     after: Optional[Products]
 
@@ -155,7 +166,8 @@ def evaluate(
         data: dataset folder (layouts: `datasets.layouts`); by default the one that the model was trained on.
         categories: the categories to use; by default those that the model was trained on, or all categories
             of a dataset that has none of them.
-        output: the result file; `benchmarks/results/NAME.eval.json` by default.
+        output: the result file; `benchmarks/results/NAME.eval.json` by default. A sheet of a few images and
+            their heat maps is written beside it.
         runtime: name of the runtime; the one that the engine was built for by default.
         threads: CPU threads; all by default.
         trust: accept an engine file that changed after it was built, and record its new hash.
@@ -175,7 +187,7 @@ def evaluate(
     choice = _check_options(false_rejects, choose_threshold, cost_escape, cost_reject)
     path = workspace.latest_engine() if engine is None else Path(engine)
     result = result_file(path, output)
-    check_writable(result, Evaluation.kind())
+    sheet = _choose_sheet(result)
     needs_products = choice is not None or false_rejects is not None
     with load_engine(path, runtime=runtime, threads=threads, trust=trust) as loaded:
         products, problem = read_usable_products(loaded)
@@ -186,14 +198,27 @@ def evaluate(
         dataset = choose_dataset(loaded, data, categories)
         measured = _evaluate(loaded, dataset, products, false_rejects, choice)
         evaluation = dataclasses.replace(measured.evaluation, unused_products=problem)
+        drawn = None if sheet is None else measured.sheet
+        if drawn is not None:
+            evaluation = dataclasses.replace(evaluation, sheet=str(sheet), sheet_images=drawn.images)
     with write_together() as files:
         files.check(lambda: _require_same_engine(path, loaded))
         evaluation.write(result)
+        if sheet is not None and drawn is not None:
+            write_small_sheet(sheet, drawn.drawing, LARGEST_SHEET)
         _update_sidecar(path, loaded, evaluation)
         if measured.before is not None and measured.after is not None:
             sha = loaded.sidecar.engine_sha256
             store_products(files, path, sha, measured.before, measured.after)
     return evaluation
+
+
+def _choose_sheet(result: Path) -> Optional[Path]:
+    """Check that the result is writable, and return the sheet's path beside it; None for a stream."""
+    if is_stream(result):
+        check_writable(result, Evaluation.kind())
+        return None
+    return choose_result_files(result, None, ".jpg", "sheet", Evaluation.kind()).image
 
 
 def _check_options(
@@ -234,7 +259,8 @@ def _evaluate(
     data = str(dataset.root.resolve())
     after, decisions = products, None
     if inspector is not None:
-        after, judged, decisions = _decide(inspector, judged, choice, data)
+        inspector, judged, decisions = _decide(inspector, judged, choice, data)
+        after = inspector.products
         scores = _with_verdicts(scores, judged)
     values, labels = [score.score for score in scores], [score.defect != GOOD for score in scores]
     threshold, f1 = f1_max_threshold(np.array(labels, bool), np.array(values)) or (None, None)
@@ -258,7 +284,11 @@ def _evaluate(
         not_stored=not_stored,
         decisions=decisions,
     )
-    return _Measured(evaluation, products, after)
+    samples = {str(sample.path): sample for part in dataset.categories for sample in part.test}
+    sheet = draw_evaluation_sheet(
+        scores, samples, engine, inspector, threshold if inspector is None else None
+    )
+    return _Measured(evaluation, sheet, products, after)
 
 
 def _measure(
@@ -284,8 +314,12 @@ def _measure(
 
 def _decide(
     inspector: Inspector, judged: List[JudgedImage], choice: Optional[ThresholdChoice], data: str
-) -> Tuple[Products, List[JudgedImage], DecisionQuality]:
-    """Choose thresholds if asked to, and measure the decisions at those in force."""
+) -> Tuple[Inspector, List[JudgedImage], DecisionQuality]:
+    """Choose thresholds if asked to, and measure the decisions at those in force.
+
+    Returns:
+        An inspector with these thresholds, the images judged at them, and the quality of the decisions.
+    """
     products = inspector.products
     notes: List[str] = []
     if choice is not None:
@@ -293,7 +327,7 @@ def _decide(
         inspector = Inspector(inspector.engine, products)
         thresholds = {name: inspector.thresholds_in_force(name)[0] for name in products.names}
         judged = [one.judged_at(thresholds[one.product]) if one.product else one for one in judged]
-    return products, judged, measure_decisions(inspector, judged, data, notes)
+    return inspector, judged, measure_decisions(inspector, judged, data, notes)
 
 
 def _with_verdicts(scores: Sequence[ImageScore], judged: Sequence[JudgedImage]) -> List[ImageScore]:

@@ -9,16 +9,9 @@ import cv2
 import numpy as np
 
 from adq_edge.artifacts.sidecar import Threshold
-from adq_edge.core.images.imaging import (
-    overlay,
-    read_image,
-    read_mask,
-    resize_image,
-    resize_mask,
-    write_sheet,
-)
+from adq_edge.core.images.imaging import overlay, read_image, resize_image, write_sheet
 from adq_edge.datasets.dataset import Sample
-from adq_edge.evaluation.overlays import red_level
+from adq_edge.evaluation.overlays import outline_defect, red_level
 from adq_edge.evaluation.sensitivity_plot import shorten_name
 from adq_edge.evaluation.thresholds import usable_threshold
 from adq_edge.metrics.agreement import ImageAgreement
@@ -27,8 +20,9 @@ from adq_edge.runtimes.single_image import run_engine
 
 _STRIP = 24
 _CELL = (256, 256)
-_OUTLINE = (255, 0, 255)
 _NAME_LENGTH = 30
+_COMPARED = 5
+"""Cells in a row of a comparison sheet."""
 
 
 def write_heat_map_sheet(path: Path, samples: Sequence[Sample], engines: Sequence[Engine]) -> None:
@@ -76,6 +70,17 @@ def write_comparison_sheet(
     write_sheet(path, np.concatenate(rows, axis=0))
 
 
+def cut_comparison_sheet(sheet: np.ndarray, count: int) -> Optional[List[List[np.ndarray]]]:
+    """Return the cells of each row of a comparison sheet; None if a sheet of `count` rows differs in size."""
+    height, width = _CELL
+    columns = sheet.shape[1] // width
+    if columns != _COMPARED or sheet.shape[:2] != (_STRIP + count * (_STRIP + height), _COMPARED * width):
+        return None
+    tops = [_STRIP + number * (_STRIP + height) + _STRIP for number in range(count)]
+    lefts = [width * number for number in range(_COMPARED)]
+    return [[sheet[top : top + height, left : left + width] for left in lefts] for top in tops]
+
+
 def _row(sample: Sample, engines: Sequence[Engine]) -> np.ndarray:
     original, cells = _image_cells(sample)
     for engine in engines:
@@ -118,12 +123,7 @@ def _image_cells(sample: Sample) -> Tuple[np.ndarray, List[np.ndarray]]:
     """Return the image at full size, and two cells: the image without and with its outlined defect."""
     original = read_image(sample.path)
     image = resize_image(original, _CELL)
-    outlined = image.copy()
-    if sample.mask is not None:
-        mask = resize_mask(read_mask(sample.mask, (original.shape[0], original.shape[1])), _CELL)
-        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(outlined, contours, -1, _OUTLINE, 1)
-    return original, [image, outlined]
+    return original, [image, outline_defect(image, original, sample)]
 
 
 def _strip(texts: Sequence[str], columns: int) -> np.ndarray:

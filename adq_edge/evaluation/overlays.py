@@ -9,10 +9,11 @@ import numpy as np
 
 from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import DataError
-from adq_edge.core.images.imaging import overlay
+from adq_edge.core.images.imaging import overlay, read_mask, resize_mask
+from adq_edge.datasets.dataset import Sample
 from adq_edge.decision.inspector import Inspection
 
-_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+_WHITE, _BLACK, _OUTLINE = (255, 255, 255), (0, 0, 0), (255, 0, 255)
 _LINES_ON_IMAGE = 400  # lines as wide as 1/400 of the image's shorter side are visible and hide little
 
 
@@ -23,6 +24,26 @@ def red_level(anomaly_map: np.ndarray, threshold: Optional[Threshold]) -> float:
     """
     peak = float(anomaly_map.max())
     return peak if threshold is None else max(peak, threshold.score)
+
+
+def outline_defect(cell: np.ndarray, original: np.ndarray, sample: Sample) -> np.ndarray:
+    """Return a copy of a cell with the true defect outlined; an image without mask stays as it is.
+
+    Args:
+        cell: the image at the size of the cell, uint8 `[h, w, 3]` RGB.
+        original: the image at its own size.
+        sample: the test image.
+
+    Raises:
+        DataError: the mask cannot be read.
+    """
+    outlined = np.array(cell)
+    if sample.mask is not None:
+        mask = read_mask(sample.mask, (original.shape[0], original.shape[1]))
+        small = resize_mask(mask, (cell.shape[0], cell.shape[1])).astype(np.uint8)
+        contours, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(outlined, contours, -1, _OUTLINE, 1)
+    return outlined
 
 
 def draw_inspection(image: np.ndarray, inspection: Inspection) -> np.ndarray:

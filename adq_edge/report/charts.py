@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Callable, Dict, Hashable, Iterator, List, Optional, Sequence, Tuple
 
 from adq_edge.benchmark.records import Latency, Throughput
 from adq_edge.core.options import Precision
-from adq_edge.core.text import number_of
+from adq_edge.core.text import decibels, number_of
+from adq_edge.evaluation.analysis import Analysis
 from adq_edge.evaluation.decision_quality import ProductQuality
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.hardware.telemetry.recording import Recording, Series
@@ -20,6 +22,7 @@ from adq_edge.report.svg.bubbles import Bubble, bubble_chart
 from adq_edge.report.svg.curves import Curve, curve_chart
 from adq_edge.report.svg.elements import Chart
 from adq_edge.report.svg.rows import Range, Stack, Strip, distribution_chart, range_chart, stack_chart
+from adq_edge.report.tables.analysis import map_error
 from adq_edge.report.tables.bench import STAGES
 from adq_edge.report.tables.estimate import group_modes
 from adq_edge.report.tables.quality import file_name
@@ -27,6 +30,7 @@ from adq_edge.roofline.estimate import ModelEstimate
 
 _PRECISIONS = {precision.value for precision in Precision}
 _MOST_SERIES = 6
+_MOST_LAYERS = 8
 
 _Points = Tuple[str, List[Tuple[float, float]]]
 """A remark and the points of a curve."""
@@ -228,6 +232,23 @@ def estimate_charts(estimates: Sequence[ModelEstimate]) -> Iterator[Chart]:
             for number, (modes, estimate) in enumerate(group_modes(engine.modes))
         ]
         yield range_chart(f"Estimate: {item.name} ({item.arch}) on {item.board}", ranges)
+
+
+def analysis_charts(analyses: Sequence[Analysis]) -> Iterator[Chart]:
+    """Yield the layers of each model whose quantization changes the anomaly map most."""
+    for one in analyses:
+        quantized = [layer for layer in one.layers if layer.quantized]
+        worst = sorted(quantized, key=lambda layer: -map_error(layer.map_snr_db))[:_MOST_LAYERS]
+        items = [("all layers", one.map_snr_db), *((layer.layer, layer.map_snr_db) for layer in worst)]
+        stacks = [
+            Stack(name, [map_error(snr)], f"{significant(map_error(snr))} %, {decibels(snr)}")
+            for name, snr in items
+            if math.isfinite(map_error(snr))
+        ]
+        if stacks:
+            count = f"the worst {len(worst)} of {number_of(len(quantized), 'layer')}"
+            title = f"Error of INT8 in {file_name(one.bundle)} on {one.target}: {count}"
+            yield stack_chart(title, "% of the map", ["map error"], stacks)
 
 
 def _color(entry: Entry) -> str:

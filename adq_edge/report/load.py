@@ -35,7 +35,7 @@ class Collection:
         runs: runs of `bench`, with one engine each.
         sources: each file that was read, and its SHA-256.
         notes: which files were left out and why, one sentence each.
-        sheets: the sheets of heat maps that lie beside the results of `compare`.
+        sheets: the results of `eval` and `compare` whose sheet of heat maps lies beside them, and the sheet.
     """
 
     runs: Tuple[BenchmarkReport, ...]
@@ -44,7 +44,7 @@ class Collection:
     estimates: Tuple[ModelEstimate, ...]
     sources: Tuple[Tuple[Path, str], ...]
     notes: Tuple[str, ...]
-    sheets: Tuple[Path, ...] = ()
+    sheets: Tuple[Tuple[Union[Evaluation, Comparison], Path], ...] = ()
     analyses: Tuple[Analysis, ...] = ()
 
 
@@ -95,13 +95,13 @@ def load_results(paths: Sequence[Union[str, Path]]) -> Collection:
     )
 
 
-def _sheets(results: Iterable[Tuple[Path, Any]]) -> Iterator[Path]:
-    """Yield the sheets beside the results of `compare`; files of other folders are not read."""
+def _sheets(results: Iterable[Tuple[Path, Any]]) -> Iterator[Tuple[Union[Evaluation, Comparison], Path]]:
+    """Yield the results with a sheet beside them, and the sheet; files of other folders are not read."""
     for path, record in results:
-        if isinstance(record, Comparison) and record.sheet is not None:
+        if isinstance(record, (Evaluation, Comparison)) and record.sheet is not None:
             sheet = path.with_name(PurePath(record.sheet).name)
             if sheet.is_file():
-                yield sheet
+                yield record, sheet
 
 
 def _find_files(paths: Sequence[Path]) -> Iterator[Tuple[Path, bool]]:

@@ -85,6 +85,17 @@ def speed_phrase(entry: Entry) -> Optional[str]:
     return f"{_factor(1 / ratio)} faster than {name}" if ratio < 1 else f"{_factor(ratio)} slower than {name}"
 
 
+def speed_factor(entry: Entry) -> Optional[str]:
+    """Return how many times as fast as the baseline an engine is, for example `2.9x`."""
+    if entry.speed is None or entry.baseline is None:
+        return None
+    ratio, interval = entry.speed.ratio, entry.speed.interval
+    is_same = interval is not None and interval.low <= 1 <= interval.high
+    if is_same or abs(1 - ratio) < _SAME_SPEED:
+        return "1x"
+    return f"{1 / ratio:.2f}x" if ratio > 1 / 1.1 else f"{1 / ratio:.1f}x"
+
+
 def auroc_phrase(entry: Entry) -> Optional[str]:
     """Return the change of the image AUROC from the baseline's, for example `AUROC 0.001 lower`."""
     change = entry.auroc_change

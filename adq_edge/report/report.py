@@ -15,7 +15,16 @@ from adq_edge.report.render.csv import csv_text
 from adq_edge.report.render.html import page
 from adq_edge.report.render.markdown import markdown
 from adq_edge.report.table import Table
-from adq_edge.report.tables import bench, comparison, decisions, environment, estimate, headline, quality
+from adq_edge.report.tables import (
+    analysis,
+    bench,
+    comparison,
+    decisions,
+    environment,
+    estimate,
+    headline,
+    quality,
+)
 
 _GENERATOR = b'<meta name="generator" content="adq-edge'
 
@@ -103,6 +112,7 @@ def _all_tables(collection: Collection, devices: Sequence[Device]) -> List[Table
         environment.board_table(entries),
         environment.engines_table(entries),
         estimate.estimates_table(collection.estimates),
+        analysis.costs_table(collection.analyses),
         environment.environment_table(devices),
         environment.sources_table(collection),
     ]

@@ -24,6 +24,8 @@ from adq_edge.core.images.output_mark import WRITTEN_IMAGE, add_mark, describe_r
 
 _LARGEST_DEFECT = 0.9  # part of an image
 _LARGE_MASK_FIX = "Draw the defect in white on black, or remove the mask"
+_QUALITIES = (85, 70, 50, 30)
+"""Qualities of a JPEG file whose size is limited, 0 to 100."""
 _MASK_FIX = "Draw the defect, or remove the mask: its image is then left out of the pixel metrics"
 
 
@@ -202,6 +204,24 @@ def write_image(path: Union[str, Path], image: np.ndarray) -> None:
 def write_sheet(path: Union[str, Path], image: np.ndarray) -> None:
     """Write a sheet of images or a plot as `write_image` does, with a mark so that it is never judged."""
     write_bytes(Path(path), add_mark(_encode(Path(path), image), is_sheet=True), WRITTEN_IMAGE)
+
+
+def write_small_sheet(path: Path, image: np.ndarray, largest: int) -> None:
+    """Write a sheet as JPEG of about `largest` bytes or fewer, with the mark of a sheet."""
+    write_bytes(path, add_mark(encode_jpeg(image, largest), is_sheet=True), WRITTEN_IMAGE)
+
+
+def encode_jpeg(image: np.ndarray, largest: int) -> bytes:
+    """Return uint8 `[H, W, 3]` RGB as JPEG of at most `largest` bytes, in the best of a few qualities.
+
+    The lowest quality is used if none is small enough.
+    """
+    bgr, encoded = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), b""
+    for quality in _QUALITIES:
+        encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+        if len(encoded) <= largest:
+            break
+    return encoded
 
 
 def _encode(path: Path, image: np.ndarray) -> bytes:

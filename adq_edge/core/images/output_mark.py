@@ -15,7 +15,7 @@ MARKED_SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})
 _MARK = b"Software\0adq-edge"
 _SHEET_MARK = _MARK + b", sheet"
 HEAT_MAP_MARK = _MARK + b" predict, heat map"
-_SHEET_NAMES = (".compare", ".analysis", "heat_maps")
+_SHEET_NAMES = (".compare", ".eval", ".analysis", "heat_maps")
 """Parts of the file names that sheets and plots have by default."""
 PNG_HEAD = 33
 """Bytes of a PNG file's signature and first chunk, IHDR."""

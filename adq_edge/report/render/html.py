@@ -24,6 +24,7 @@ from adq_edge.report.tables.analysis import layer_table
 from adq_edge.report.tables.headline import count_flags, findings
 from adq_edge.report.tables.matrix import estimate_matrix, measured_matrix
 from adq_edge.report.tables.scoreboard import scoreboard
+from adq_edge.report.tables.verdicts import verdict_tables
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _MOST_FINDINGS = 4
@@ -31,9 +32,11 @@ _MOST_UNFOLDED = 6
 """Engines of a page whose details of speed are open."""
 _LONGEST_TABLE = 24
 """Rows of a table that is open."""
+_MOST_VERDICTS = 3
+"""Tables of verdicts that are open."""
 _NO_SHEETS = (
-    "No heat maps: 'adq-edge compare ENGINE_A ENGINE_B' draws them beside its result file, for the images on "
-    "which two engines of a model differ most."
+    "No heat maps: 'adq-edge eval ENGINE' and 'adq-edge compare ENGINE_A ENGINE_B' draw them beside their "
+    "result files."
 )
 
 
@@ -50,6 +53,7 @@ class Section:
         sheets: its heat maps.
         hint: what could be added.
         is_folded: True for a part that opens on demand.
+        has_charts_last: True if the charts stand below the tables.
     """
 
     key: str
@@ -60,6 +64,7 @@ class Section:
     sheets: Tuple[Sheet, ...] = ()
     hint: str = ""
     is_folded: bool = False
+    has_charts_last: bool = False
 
     @property
     def is_shown(self) -> bool:
@@ -159,17 +164,32 @@ def _sections(
     bubbles, estimates = charts.bubble_charts(devices), charts.estimate_charts(collection.estimates)
     curves = charts.cost_charts(collection.evaluations)
     yield section("quality", "Quality, speed and size", bubbles, ["quality", "agreement"], ["categories"])
-    yield section("decisions", "Decisions of each product", curves, ["decisions", "flips"], ["recognition"])
-    if collection.runs or collection.evaluations:
-        sheets = tuple(embed_sheets(collection.sheets))
-        yield Section("heat-maps", "Heat maps", sheets=sheets, hint="" if sheets else _NO_SHEETS)
+    yield _decisions(collection, curves, tables)
+    if collection.runs or collection.evaluations or collection.sheets:
+        sheets, note = embed_sheets(collection.sheets)
+        yield Section("heat-maps", "Heat maps", sheets=sheets, hint=note if sheets else _NO_SHEETS)
     yield speed("latency", "Latency of a query", charts.latency_charts(devices))
     yield speed("stages", "From the image to its anomaly map", charts.stage_charts(devices))
     yield speed("throughput", "Throughput", charts.throughput_charts(devices))
     yield speed("memory", "Memory", charts.memory_charts(devices))
     yield speed("energy", "Power, temperature and clocks", charts.recording_charts(devices))
     yield section("estimates", "Estimated, not measured", estimates, ["estimates"])
-    layers = tuple(layer_table(one) for one in collection.analyses)
-    yield Section("analysis", "What the quantization of each layer costs", tables=layers)
+    layers, drawn = tuple(map(layer_table, collection.analyses)), charts.analysis_charts(collection.analyses)
+    yield Section("analysis", "What the quantization of each layer costs", tuple(drawn), folded=layers)
     yield section("environment", "Machines and software", (), ["environment", "board"], ["engines"], True)
     yield section("sources", "Result files", (), ["sources"], is_folded=True)
+
+
+def _decisions(collection: Collection, curves: Iterable[Chart], tables: Mapping[str, Table]) -> Section:
+    """Return the verdicts; those of single products are folded where there are many engines."""
+    verdicts = verdict_tables(collection.evaluations)
+    shown = len(verdicts) if len(verdicts) <= _MOST_VERDICTS else 1
+    details = (tables[key] for key in ("flips", "decisions", "recognition") if tables[key].rows)
+    return Section(
+        "decisions",
+        "Decisions of each product",
+        tuple(curves),
+        tuple(verdicts[:shown]),
+        (*verdicts[shown:], *details),
+        has_charts_last=True,
+    )

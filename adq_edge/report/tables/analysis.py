@@ -1,13 +1,14 @@
-"""The table of `analyze`."""
+"""The tables of `analyze`."""
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from pathlib import PurePath
+from typing import List, Optional, Sequence, Tuple
 
 from adq_edge.core.text import decibels, number_of
 from adq_edge.evaluation.analysis import Analysis, LayerAnalysis, Range
 from adq_edge.evaluation.sensitivity_plot import layer_decibels
-from adq_edge.report.table import Column, Field, Table, tabulate, text
+from adq_edge.report.table import Column, Field, Table, part, tabulate, text
 
 _FIELDS: Tuple[Field[LayerAnalysis], ...] = (
     (text("layer"), lambda layer: layer.layer),
@@ -19,6 +20,42 @@ _FIELDS: Tuple[Field[LayerAnalysis], ...] = (
     (text("output range"), lambda layer: _range(layer.output_range)),
     (Column("clipped"), lambda layer: f"{100 * layer.clipped:.3f} %"),
 )
+
+
+_COSTS: Tuple[Field[LayerAnalysis], ...] = (
+    (text("layer"), lambda layer: layer.layer),
+    (text("operator"), lambda layer: layer.operator),
+    (Column("error of the map", "%", ".3g"), lambda layer: map_error(layer.map_snr_db)),
+    (Column("map SNR", "dB", ".1f"), lambda layer: layer.map_snr_db),
+    (Column("output SNR", "dB", ".1f"), lambda layer: layer.output_snr_db),
+    (Column("score bias", "%", "+.2f"), lambda layer: _of_hundred(layer.score_bias)),
+    (Column("clipped", "%", ".3f"), lambda layer: 100 * layer.clipped),
+)
+
+
+def map_error(snr_db: Optional[float]) -> float:
+    """Return the size of an error that has this SNR, in % of the signal (root mean squares)."""
+    return 0.0 if snr_db is None else 100.0 * 10.0 ** (-snr_db / 20.0)
+
+
+def costs_table(analyses: Sequence[Analysis]) -> Table:
+    """Return what the quantization of each layer costs, the worst of each model first."""
+    pairs = [(one, layer) for one in analyses for layer in one.layers if layer.quantized]
+    of_layer: List[Field[Tuple[Analysis, LayerAnalysis]]] = part(lambda pair: pair[1], _COSTS)
+    fields = [
+        (text("model"), lambda pair: PurePath(pair[0].bundle).name),
+        (text("target"), lambda pair: pair[0].target),
+        *of_layer,
+    ]
+    notes = (
+        "One layer quantized at a time. The error of the anomaly map is in % of the map (root mean squares).",
+        *(
+            f"{PurePath(one.bundle).name} on {one.target}, all layers quantized: "
+            f"{map_error(one.map_snr_db):.3g} %"
+            for one in analyses
+        ),
+    )
+    return tabulate("What the quantization of each layer costs", fields, pairs, notes, key="analysis")
 
 
 def layer_table(analysis: Analysis, rows: Optional[int] = None) -> Table:
@@ -44,6 +81,10 @@ def layer_table(analysis: Analysis, rows: Optional[int] = None) -> Table:
 
 def _percent(value: Optional[float]) -> str:
     return "-" if value is None else f"{100 * value:+.2f} %"
+
+
+def _of_hundred(value: Optional[float]) -> Optional[float]:
+    return None if value is None else 100.0 * value
 
 
 def _range(value: Range) -> str:

@@ -12,15 +12,16 @@ from adq_edge.metrics.intervals import CountedRate
 from adq_edge.report.labels import distinguish, engine_details, entry_details, shorten_labels
 from adq_edge.report.load import Collection
 from adq_edge.report.model import Device, Entry
-from adq_edge.report.phrasing import comparison_flags, precision_name, significant, speed_phrase
+from adq_edge.report.phrasing import comparison_flags, precision_name, significant, speed_factor, speed_phrase
 
 
 class Figure(NamedTuple):
-    """A figure with its unit, and a remark below it."""
+    """A figure with its unit, a remark below it, and what the remark means."""
 
     text: str
     unit: str = ""
     remark: str = ""
+    meaning: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,12 @@ class Scoreboard:
     def has_different_flags(self) -> bool:
         """True if the reasons for caution differ between engines, so that a row must show its own."""
         return len({line.flags for line in self.lines}) > 1
+
+    @property
+    def note(self) -> str:
+        """What the remark below a latency means; empty without one."""
+        found = [figure.remark for line in self.lines for figure in line.figures if figure and figure.meaning]
+        return f"{found[0]}: how fast the engine is, the FP32 engine is 1x." if found else ""
 
 
 class _Row(NamedTuple):
@@ -146,7 +153,8 @@ def _latency(row: _Row) -> Optional[Figure]:
     latency = None if row.entry is None else row.entry.latency
     if row.entry is None or latency is None:
         return None
-    return Figure(significant(latency.p50_ms), "ms", speed_phrase(row.entry) or "")
+    factor, phrase = speed_factor(row.entry) or "", speed_phrase(row.entry) or ""
+    return Figure(significant(latency.p50_ms), "ms", factor, phrase)
 
 
 def _throughput(row: _Row) -> Optional[Figure]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 from pathlib import Path
 from typing import Iterator
 
@@ -184,7 +185,7 @@ def test_sheet_of_compare_is_on_the_page_and_absent_heat_maps_are_explained(
 ):
     assert "adq-edge compare ENGINE_A ENGINE_B" in document.read_text()
     make.write(tmp_path, make.bench_report([make.engine("fp32")]))
-    write_image(tmp_path / "a-vs-b.compare.jpg", np.full((300, 3000, 3), 128, np.uint8))
+    write_image(tmp_path / "a-vs-b.compare.jpg", np.full((300, 3000, 3), 128, np.uint8))  # unknown layout
     compared = comparison("/elsewhere/a-vs-b.compare.jpg")
     compared.write(tmp_path / "a-vs-b.compare.json")
     report(tmp_path, tmp_path / "r.html")
@@ -192,7 +193,12 @@ def test_sheet_of_compare_is_on_the_page_and_absent_heat_maps_are_explained(
     assert browser.messages == []
     assert browser.requests[0] == (tmp_path / "r.html").resolve().as_uri()
     assert all(request.startswith("data:") for request in browser.requests[1:])
-    assert browser.evaluate(SIZES) == [[1200, 120]]
+    browser.evaluate("document.images[0].scrollIntoView()")
+    for _ in range(100):  # an image is decoded when it comes into view
+        if browser.evaluate("document.images[0].complete"):
+            break
+        time.sleep(0.05)
+    assert browser.evaluate(SIZES) == [[800, 80]]
     assert browser.evaluate("document.scrollingElement.scrollWidth") == 390
 
 
@@ -251,3 +257,62 @@ def test_page_shows_the_layers_of_an_analysis(tmp_path: Path):
     layers = Analysis.read(analysis).layers
     assert layers
     assert all(f">{layer.layer}</th>" in text for layer in layers)
+
+
+def test_layers_of_an_analysis_are_ranked_in_a_chart_and_in_every_format(tmp_path: Path):
+    analysis = REPOSITORY / "tests" / "data" / "release_0_1" / "analysis.json"
+    report(analysis, tmp_path / "all")
+    layers = [layer for layer in Analysis.read(analysis).layers if layer.quantized]
+    page = (tmp_path / "all" / "report.html").read_text()
+    chart = re.search(r'<section id="analysis".*?</svg>', page, re.DOTALL).group()
+    shown = [float(value) for value in re.findall(r">([0-9.]+) %, [0-9.]+ dB<", chart)]
+    worst = sorted((100 * 10 ** (-layer.map_snr_db / 20) for layer in layers), reverse=True)
+    assert shown[1:] == pytest.approx(worst[:8], rel=0.01)  # the first bar is that of all layers
+    assert shown[0] > shown[1]
+    table = (tmp_path / "all" / "analysis.csv").read_text().splitlines()
+    assert "error of the map, %" in table[0]
+    assert len(table) == 1 + len(layers)
+    markdown = (tmp_path / "all" / "report.md").read_text()
+    assert "## What the quantization of each layer costs" in markdown
+
+
+VERDICTS = """
+[...document.querySelectorAll('.verdicts')].map(table => [table.getBoundingClientRect().right,
+  [...table.querySelectorAll('tbody tr:first-child > *')].map(cell => cell.textContent)])
+"""
+FOCUS = """
+(style => [style.outlineStyle, style.outlineWidth, style.outlineColor])(
+  getComputedStyle(document.activeElement))
+"""
+
+
+def test_verdicts_fit_a_phone_and_name_their_threshold(browser: Browser, tmp_path: Path):
+    make.write(tmp_path, make.bench_report([make.engine("int8")]))
+    report(tmp_path, tmp_path / "r.html")
+    browser.open_page(tmp_path / "r.html", 390)
+    tables = browser.evaluate(VERDICTS)
+    assert all(right <= 390 for right, _ in tables)
+    total, products = [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for _, row in tables]
+    assert total[1:] == ["2 of 36 (0.7 to 18.7 %)", "6 of 24 (9.8 to 46.7 %)", "2"]
+    assert products == [
+        *("screw", "1 of 18 (0.1 to 27.3 %)", "3 of 12 (5.5 to 57.2 %)", "2.1 (for 1 % false rejects)")
+    ]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_keyboard_focus_is_visible(browser: Browser, document: Path, dark: bool):
+    browser.open_page(document, 1280, dark=dark)
+    link = {False: "rgb(11, 92, 173)", True: "rgb(124, 192, 255)"}[dark]
+    seen = set()
+    for _ in range(24):
+        for kind in ("rawKeyDown", "keyUp"):
+            browser.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        assert browser.evaluate(FOCUS) == ["solid", "3px", link]
+        seen.add(browser.evaluate("document.activeElement.tagName"))
+    assert seen >= {"A", "SUMMARY", "DIV"}  # links, folded parts and tables that scroll
+
+
+def test_speed_is_a_short_factor_in_the_narrow_column(document: Path):
+    board = document.read_text().split('class="board"')[1].split("</section>")[0]
+    assert re.search(r'<span title="3\.1x faster than FP32">3\.1x</span>', board)
+    assert "3.1x: how fast the engine is" in board
