@@ -53,7 +53,7 @@ def test_checkpoint_is_refused_without_its_package(checkpoint: Path, tmp_path: P
     environment = {**os.environ, "PYTHONPATH": ""}
     done = python(["-m", "adq_edge", "export", checkpoint], environment, cwd=str(tmp_path))
     assert done.returncode == 2
-    assert "no method named 'feature-autoencoder'. Known methods: reverse-distillation" in done.stderr
+    assert "no method named 'feature-autoencoder'. Known methods: paste, reverse-distillation" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
