@@ -63,11 +63,10 @@ def open_engine(folder: Path) -> TensorRTEngine:
         tensorrt=TensorRTDetails("explicit", "7.2", 1, None, None, (), 64, 0.0, None, ()),
     )
     engine = TensorRTEngine(EngineFile(path, None), sidecar)
+    engine.use_cuda_graph = False  # a real driver would reject the stand-ins
     slot = engine._idle[0]
     slot._context.__class__.execute_async_v3 = nothing
     slot._stream.__class__.synchronize = nothing
-    for mark in slot._marks:
-        mark.__class__.record = nothing
     return engine
 
 

@@ -57,6 +57,7 @@ def bench(
     image: Optional[Union[str, Path]] = None,
     output: Optional[Union[str, Path]] = None,
     progress: bool = True,
+    cuda_graph: bool = True,
 ) -> BenchmarkReport:
     """Measure engines in turns and write one result file for each.
 
@@ -75,6 +76,7 @@ def bench(
         output: the result file (.json) of a single engine, or the folder for the files of several engines;
             `benchmarks/results/NAME.bench.json` by default, `NAME.quick.bench.json` of a quick run.
         progress: whether to show a progress bar.
+        cuda_graph: False to start each kernel of a GPU by itself, for comparison.
 
     Raises:
         AdqError: nothing to measure (no queries, or a batch size below 1), a batch size that an engine does
@@ -112,7 +114,7 @@ def bench(
     board_before = read_board_state()
     bar = progress_bar(task, turns, "turns", shown=progress, auto_refresh=False)
     with open_sample_image(image) as sample, bar as advance:
-        measured = measure(paths, plan, runtime, threads, sample.path, advance)
+        measured = measure(paths, plan, runtime, threads, sample.path, advance, cuda_graph)
     report = BenchmarkReport(
         run=uuid.uuid4().hex,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

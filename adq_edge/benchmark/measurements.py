@@ -7,6 +7,8 @@ from typing import Dict, Optional, Tuple
 
 import numpy as np
 
+from adq_edge.runtimes.base import HostWork
+
 QUERIES_BEFORE_ROUND = 2
 """Untimed queries at the start of each round, because another engine has used the caches before it."""
 
@@ -58,6 +60,7 @@ class WarmUpResult:
         image_ns: duration of one image end to end in ns.
         harness_us: median duration of a query of an engine that computes nothing, in microseconds.
         arena_mb: increase of the resident memory by these queries in MB.
+        host_work: median work of the CPU to start a query on a GPU; None without a GPU.
     """
 
     queries: int
@@ -67,6 +70,7 @@ class WarmUpResult:
     image_ns: float
     harness_us: float
     arena_mb: float
+    host_work: Optional[HostWork] = None
 
 
 def _no_durations() -> np.ndarray:

@@ -9,6 +9,9 @@ from typing import Dict, Optional, Tuple
 from adq_edge.artifacts.bundle import FileReference
 from adq_edge.hardware.telemetry.recording import Recording
 
+_BOUND_BY_ENQUEUE = 0.7
+"""Share of a query from which its start by the CPU, not the GPU, decides its duration."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
@@ -213,6 +216,7 @@ class EngineBenchmark:
         cuda_graph: whether a CUDA graph replays the work of the GPU; None without a GPU.
         offline_failure: where and why Offline failed: `at batch 8, 1 stream: REASON`; None if it did not.
             `offline` has the loads before.
+        enqueue_ms: median time of the CPU to start a query on a GPU; None without a GPU.
     """
 
     name: str
@@ -237,6 +241,14 @@ class EngineBenchmark:
     layers: Dict[str, int] = dataclasses.field(default_factory=dict)
     cuda_graph: Optional[bool] = None
     offline_failure: Optional[str] = None
+    enqueue_ms: Optional[float] = None
+
+    @property
+    def is_bound_by_enqueue(self) -> bool:
+        """True if a query takes hardly longer than the CPU needs to start it on a GPU."""
+        if self.enqueue_ms is None or self.single_stream is None:
+            return False
+        return self.enqueue_ms >= _BOUND_BY_ENQUEUE * self.single_stream.latency.p50_ms
 
     @property
     def best_offline(self) -> Optional[Throughput]:

@@ -92,6 +92,7 @@ def measure(
     threads: Optional[int],
     image: Path,
     advance: Callable[[], None],
+    cuda_graph: bool = True,
 ) -> BenchmarkRun:
     """Measure engines, each in its own process; one process computes at a time.
 
@@ -102,7 +103,7 @@ def measure(
     in_offline = Scenario.OFFLINE in plan.scenarios
     with contextlib.ExitStack() as stack:
         recorder = _start_recorder(stack, plan)
-        engines = [_start(stack, path, plan, runtime, threads, image) for path in paths]
+        engines = [_start(stack, path, plan, runtime, threads, image, cuda_graph) for path in paths]
         names = unique_names([engine.loaded.name for engine in engines])
         pids = [engine.worker.pid for engine in engines]
         before = read_cpu_times(pids)
@@ -143,6 +144,7 @@ def _start(
     runtime: Optional[str],
     threads: Optional[int],
     image: Path,
+    cuda_graph: bool,
 ) -> _WarmEngine:
     """Start the worker of an engine and warm it up, before the next one starts.
 
@@ -150,7 +152,7 @@ def _start(
     """
     with MemoryWatch() as watch:
         worker = stack.enter_context(start_engine_worker(path))
-        loaded = worker.load(runtime, threads, image)
+        loaded = worker.load(runtime, threads, image, cuda_graph)
         if Scenario.OFFLINE in plan.scenarios:
             check_batches(str(path), loaded, plan.batches)
         warm_up = worker.warm_up(plan.warm_up_seconds, plan.warm_up_limit_seconds)

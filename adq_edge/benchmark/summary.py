@@ -14,7 +14,6 @@ from adq_edge.benchmark.records import Comparison, EngineBenchmark, SingleStream
 from adq_edge.benchmark.results import Interference
 from adq_edge.benchmark.runner import BenchmarkRun, EngineMeasurement
 from adq_edge.benchmark.statistics import compare, end_to_end, latency
-from adq_edge.core.options import Device
 
 
 def summarize(run: BenchmarkRun) -> Tuple[EngineBenchmark, ...]:
@@ -36,6 +35,7 @@ def summarize_interference(run: BenchmarkRun) -> Interference:
 
 def _summarize(measured: EngineMeasurement, comparison: Optional[Comparison]) -> EngineBenchmark:
     loaded, failure = measured.loaded, measured.offline.failure
+    host_work = measured.warm_up.host_work
     return EngineBenchmark(
         name=measured.name,
         engine=FileReference(str(measured.path), loaded.sha256),
@@ -55,7 +55,8 @@ def _summarize(measured: EngineMeasurement, comparison: Optional[Comparison]) ->
         recording=measured.recording,
         build_seconds=loaded.build_seconds,
         layers=loaded.layers,
-        cuda_graph=None if loaded.device == Device.CPU else False,  # the runtime launches each kernel
+        cuda_graph=None if host_work is None else host_work.is_graph,
+        enqueue_ms=None if host_work is None else host_work.enqueue_ms,
         offline_end=measured.offline.end,
         offline_failure=None if failure is None else str(failure),
         offline_warm_up=None if measured.rounds else _warm_up(measured.warm_up),

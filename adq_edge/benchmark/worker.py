@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 from time import perf_counter_ns
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -26,10 +26,11 @@ from adq_edge.core.files import megabytes
 from adq_edge.core.images.imaging import decode_image, resize_image
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.core.worker import serve
-from adq_edge.runtimes.base import Engine
+from adq_edge.runtimes.base import Engine, HostWork
 from adq_edge.runtimes.registry import engine_class, load_engine
 
 _MIN_WARM_UP_QUERIES = 5
+_HOST_WORK_QUERIES = 25
 _WARM_UP_GROWTH = 8  # the steady state is checked again after an eighth more queries
 
 
@@ -41,12 +42,20 @@ class EngineTimer:
         self._encoded: bytes
         self._images: List[np.ndarray]
 
-    def load(self, engine: Path, runtime: Optional[str], threads: Optional[int], image: Path) -> Loaded:
+    def load(
+        self,
+        engine: Path,
+        runtime: Optional[str],
+        threads: Optional[int],
+        image: Path,
+        cuda_graph: bool = True,
+    ) -> Loaded:
         """Load the engine; the import of the runtime library is not part of its duration and memory.
 
         Args:
             runtime: another runtime than the engine's own.
             threads: CPU threads; all by default.
+            cuda_graph: False to start each kernel of a GPU by itself.
             image: an encoded image, decoded for each image end to end; its flips are the queries' images.
         """
         if threads is not None:
@@ -57,6 +66,7 @@ class EngineTimer:
         before_mb = resident_mb()
         start = perf_counter_ns()
         self._engine = loaded = load_engine(engine, runtime=runtime, threads=threads)
+        loaded.use_cuda_graph = cuda_graph
         load_ms = (perf_counter_ns() - start) / 1e6
         model_mb = resident_mb() - before_mb
         sidecar, device_bytes = loaded.sidecar, loaded.device_memory()
@@ -103,6 +113,7 @@ class EngineTimer:
             durations += time_queries(self._engine, self._images, more)
             steady = sum(durations) >= seconds * 1e9 and is_steady(durations)
         arena_mb = resident_mb() - before_mb
+        host_work = find_host_work(self._engine, self._images)
         time_image(self._engine, self._encoded)
         return WarmUpResult(
             queries=len(durations),
@@ -112,6 +123,7 @@ class EngineTimer:
             image_ns=float(sum(time_image(self._engine, self._encoded).values())),
             harness_us=harness,
             arena_mb=arena_mb,
+            host_work=host_work,
         )
 
     def run_queries(self, count: int) -> np.ndarray:
@@ -137,6 +149,18 @@ def _check_output(engine: Engine, image: np.ndarray) -> None:
     if not (np.isfinite(output.maps).all() and np.isfinite(output.scores).all()):
         what = "its anomaly map or score of the sample image is NaN or infinite"
         raise EngineError(what, where=engine.path, fix="Build it again, or in a higher precision")
+
+
+def find_host_work(engine: Engine, images: Sequence[np.ndarray]) -> Optional[HostWork]:
+    """Return the median work of the CPU to start a query on a GPU; None without a GPU."""
+    works = []
+    for i in range(_HOST_WORK_QUERIES):
+        if engine.host_work() is None:  # the warm-up has run queries before
+            return None
+        engine.run(images[i % len(images)])
+        works.append(engine.host_work())
+    known = [work for work in works if work is not None]
+    return HostWork(float(np.median([work.enqueue_ms for work in known])), all(w.is_graph for w in known))
 
 
 def _flips(image: np.ndarray) -> List[np.ndarray]:

@@ -31,10 +31,17 @@ class EngineWorker:
         self.pid = worker.pid
         self._worker = worker
 
-    def load(self, runtime: Optional[str], threads: Optional[int], image: Path) -> Loaded:
+    def load(
+        self, runtime: Optional[str], threads: Optional[int], image: Path, cuda_graph: bool = True
+    ) -> Loaded:
         """Load the engine; see `EngineTimer.load`."""
         loaded = self._call(
-            EngineTimer.load, engine=self.engine, runtime=runtime, threads=threads, image=image
+            EngineTimer.load,
+            engine=self.engine,
+            runtime=runtime,
+            threads=threads,
+            image=image,
+            cuda_graph=cuda_graph,
         )
         self._check(loaded.stream_counts or [0])
         return loaded

@@ -38,6 +38,9 @@ def bench(
     runtime: options.Runtime = None,
     threads: options.Threads = None,
     quick: bool = typer.Option(False, "--quick", help="Measure for a few seconds only; not to be quoted."),
+    no_cuda_graph: bool = typer.Option(
+        False, "--no-cuda-graph", help="TensorRT: start each kernel by itself, to compare with a CUDA graph."
+    ),
     image: Optional[Path] = typer.Option(
         None,
         metavar=options.FILE,
@@ -80,6 +83,8 @@ def bench(
         "image": image,
     }
     if host:
+        if no_cuda_graph:
+            raise AdqError("--no-cuda-graph is for this machine", fix="Run bench on the board itself")
         from adq_edge.remote.bench import bench_remotely
 
         device, precision = device or Device.JETSON, precision or Precision.INT8
@@ -88,7 +93,7 @@ def bench(
         )
     if data is not None or precision is not None:
         raise AdqError("--data and --precision are for --host", fix="Use eval and build on this machine")
-    return _bench(engines or [], device, measured)
+    return _bench(engines or [], device, {**measured, "cuda_graph": not no_cuda_graph})
 
 
 def _bench(engines: List[Path], device: Optional[Device], measured: Dict[str, Any]) -> Output:

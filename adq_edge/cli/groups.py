@@ -64,7 +64,7 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
         "Engine": ("runtime", "threads", "trust"),
     },
     "bench": {
-        "Measurement": ("device", "scenario", "runtime", "threads", "quick", "image"),
+        "Measurement": ("device", "scenario", "runtime", "threads", "quick", "no_cuda_graph", "image"),
         "Boards": ("host", "precision", "data"),
         "Estimate": ("estimate",),
     },

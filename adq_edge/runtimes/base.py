@@ -57,6 +57,18 @@ class Stages(NamedTuple):
     device_to_host: float
 
 
+class HostWork(NamedTuple):
+    """The work of the CPU to start a query on a GPU.
+
+    Attributes:
+        enqueue_ms: time until the copies and kernels were started, in ms.
+        is_graph: whether a CUDA graph replayed the kernels.
+    """
+
+    enqueue_ms: float
+    is_graph: bool
+
+
 class Engine(abc.ABC):
     """An engine loaded by a runtime; a context manager.
 
@@ -70,6 +82,8 @@ class Engine(abc.ABC):
         max_batch: largest number of images in one call; None for any number.
         is_emulation: True if the engine has the results of another runtime, but not its speed.
         fix: what the user can do if the runtime cannot load or run the engine.
+        time_stages: set to True before a `run` whose `stages` are asked for.
+        use_cuda_graph: set to False to start each kernel of a GPU by itself.
 
     Args:
         path: the engine file.
@@ -84,6 +98,8 @@ class Engine(abc.ABC):
     runtime_version: str
     max_batch: Optional[int] = None
     is_emulation = False
+    time_stages = False
+    use_cuda_graph = True
     fix: ClassVar[str] = "Build it again with the installed runtime: adq-edge build BUNDLE"
 
     def __init__(self, path: Path, sidecar: Sidecar, threads: Optional[int] = None) -> None:
@@ -175,8 +191,13 @@ class Engine(abc.ABC):
     def stages(self) -> Optional[Stages]:
         """Return the durations of the stages of the last `run`.
 
-        None if nothing is copied to a device, or if another thread has called `run` since.
+        None if `time_stages` was not set, if nothing is copied to a device, or if another thread has called
+        `run` since.
         """
+        return None
+
+    def host_work(self) -> Optional[HostWork]:
+        """Return the work of the CPU to start the last `run` on a GPU; None without a GPU."""
         return None
 
     def device_memory(self) -> Optional[int]:

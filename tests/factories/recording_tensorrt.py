@@ -37,6 +37,29 @@ class Allocation:
         del self._heap[self.address]
 
 
+class HostAllocation:
+    """Page-locked memory, the base of an array; on request with an address for the GPU."""
+
+    def __init__(self, machine: SimulatedMachine, shape: Tuple[int, ...], kind: Any, is_mapped: bool) -> None:
+        machine.check_thread()
+        self._machine, self._data = machine, np.zeros(shape, kind)
+        self.__array_interface__ = self._data.__array_interface__
+        self._device = Allocation(0, machine.heap) if is_mapped else None
+        if self._device is not None:
+            machine.heap[int(self._device)] = self._data.reshape(-1).view(np.uint8)
+        machine.pinned += 1
+
+    def get_device_pointer(self) -> int:
+        assert self._device is not None, "this memory is not mapped"
+        return int(self._device)
+
+    def free(self) -> None:
+        self._machine.check_thread()
+        self._machine.pinned -= 1
+        if self._device is not None:
+            self._device.free()
+
+
 class SimulatedMachine:
     """A simulated machine: a GPU and its TensorRT.
 
@@ -50,9 +73,16 @@ class SimulatedMachine:
         map_size: (height, width) of the anomaly maps.
         further: shapes of further outputs by name, without the axis of images.
         dla_cores: number of DLA cores.
+        is_integrated: True for a GPU that shares the memory of the CPU, as that of a Jetson.
+        graph_fault: function of the CUDA driver that fails, or "execute_async_v3" for a TensorRT that cannot
+            be recorded; None for working CUDA graphs.
 
     Attributes:
         loaded_on: the DLA core of the runtime when each plan was loaded; 0 if it was not set before.
+        pinned: number of allocations of page-locked memory.
+        graphs: live graphs, recorded ones and executable ones.
+        recording: the stream that records its work.
+        events: number of events that were recorded.
     """
 
     def __init__(
@@ -66,6 +96,8 @@ class SimulatedMachine:
         map_size: Tuple[int, int] = (2, 2),
         further: Optional[Dict[str, Tuple[int, ...]]] = None,
         dla_cores: int = 2,
+        is_integrated: bool = False,
+        graph_fault: Optional[str] = None,
     ) -> None:
         self.calls: List[str] = []
         self.heap: Dict[int, np.ndarray] = {}
@@ -78,6 +110,11 @@ class SimulatedMachine:
         self.loads = True
         self.dla_cores = dla_cores
         self.loaded_on: List[int] = []
+        self.is_integrated, self.graph_fault = is_integrated, graph_fault
+        self.pinned = self.events = 0
+        self.graphs: Dict[int, Any] = {}
+        self.recording: Optional[int] = None
+        self._recorded: List[Any] = []
         self.shape, self.max_batch, self.tensors = shape, max_batch, (*tensors, *self.further)
         self.compute_capability = compute_capability
         self.tensorrt = self._tensorrt(version)
@@ -152,7 +189,7 @@ class SimulatedMachine:
             def __init__(self) -> None:
                 self.addresses: Dict[str, int] = {}
                 self.batch = machine.shape[0]
-                self.is_running = False
+                self.is_running = self.has_run = False
 
             def set_tensor_address(self, name: str, address: int) -> bool:
                 machine.calls.append(f"set_tensor_address {name}")
@@ -169,10 +206,24 @@ class SimulatedMachine:
                 assert not self.is_running, "the context runs another batch"
                 assert set(self.addresses) == set(machine.tensors), "an address is missing"
                 assert self.batch > 0, "the input has no shape"
+                if machine.recording is not None:
+                    return self._record(stream)
                 machine.calls.append("execute_async_v3")
-                self.is_running = True
+                self.is_running = self.has_run = True
                 machine.streams[stream].append(self._compute)
                 return True
+
+            def _record(self, stream: int) -> bool:
+                assert stream == machine.recording, "another stream records"
+                assert self.has_run, "TensorRT prepares a context in its first run, which cannot be recorded"
+                machine._recorded.append((self, self.batch))
+                return machine.graph_fault != "execute_async_v3"
+
+            def replay(self, stream: int, batch: int) -> None:
+                assert not self.is_running, "the context runs another batch"
+                assert self.batch == batch, "the graph is of another batch size"
+                self.is_running = True
+                machine.streams[stream].append(self._compute)
 
             def _compute(self) -> None:
                 pixels = int(np.prod(machine.shape[1:]))
@@ -188,6 +239,50 @@ class SimulatedMachine:
 
         module.__dict__.update(__version__=version, Logger=Logger, Runtime=Runtime)
         return module
+
+    def graph_functions(self) -> Dict[str, Callable[..., int]]:
+        """Return the functions of the CUDA driver for graphs; arguments and error codes are those of CUDA."""
+
+        def add(place: Any, content: Any) -> None:
+            place._obj.value = 100 + max(self.graphs, default=0)
+            self.graphs[place._obj.value] = content
+
+        def begin(stream: int, mode: int) -> None:
+            assert not self.streams[stream], "the stream still has work"
+            self.recording, self._recorded = stream, []
+
+        def end(stream: int, graph: Any) -> None:
+            assert self.recording == stream, "the stream does not record"
+            self.recording = None
+            add(graph, list(self._recorded))
+
+        def launch(executable: Any, stream: int) -> None:
+            for context, batch in self.graphs[executable.value]:
+                context.replay(stream, batch)
+
+        functions = {
+            "cuStreamBeginCapture_v2": begin,
+            "cuStreamEndCapture": end,
+            "cuGraphInstantiateWithFlags": lambda place, graph, flags: add(place, self.graphs[graph.value]),
+            "cuGraphLaunch": launch,
+            "cuGraphDestroy": lambda graph: self.graphs.pop(graph.value),
+            "cuGraphExecDestroy": lambda executable: self.graphs.pop(executable.value),
+        }
+
+        def wrap(name: str, function: Callable[..., Any]) -> Callable[..., int]:
+            def call(*arguments: Any) -> int:
+                self.check_thread()
+                self.calls.append(name)
+                if name == "cuStreamEndCapture" and name == self.graph_fault:
+                    self.recording = None  # CUDA ends the recording in any case
+                if name == self.graph_fault:
+                    return 900
+                function(*arguments)
+                return 0
+
+            return call
+
+        return {name: wrap(name, function) for name, function in functions.items()}
 
     def _driver(self) -> types.ModuleType:
         module = types.ModuleType("pycuda.driver")
@@ -213,6 +308,10 @@ class SimulatedMachine:
             def name(self) -> str:
                 return "simulated GPU"
 
+            def get_attribute(self, attribute: str) -> int:
+                assert attribute in ("INTEGRATED", "CAN_MAP_HOST_MEMORY")
+                return int(machine.is_integrated)
+
         class Stream:
             def __init__(self) -> None:
                 machine.check_thread()
@@ -230,6 +329,7 @@ class SimulatedMachine:
         class Event:
             def record(self, stream: Stream) -> None:
                 machine.check_thread()
+                machine.events += 1
                 self.position = len(machine.calls)
 
             def time_till(self, other: Any) -> float:
@@ -262,7 +362,13 @@ class SimulatedMachine:
             Stream=Stream,
             Event=Event,
             init=lambda: None,
-            pagelocked_empty=np.empty,
+            host_alloc_flags=types.SimpleNamespace(DEVICEMAP=2),
+            device_attribute=types.SimpleNamespace(
+                INTEGRATED="INTEGRATED", CAN_MAP_HOST_MEMORY="CAN_MAP_HOST_MEMORY"
+            ),
+            pagelocked_empty=lambda shape, kind, mem_flags=0: np.asarray(
+                HostAllocation(machine, shape, kind, mem_flags == 2)
+            ),
             mem_alloc=lambda size: Allocation(size, machine.heap, machine.check_thread),
             memcpy_htod_async=copy_in,
             memcpy_dtoh_async=copy_out,

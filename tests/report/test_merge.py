@@ -294,3 +294,16 @@ def test_ratio_to_fp32_of_tensorrt_names_tf32(runtime: str, precisions, is_named
     engines = [make.engine(precision, runtime=runtime) for precision in precisions]
     notes = [note for table in bench_tables(make.bench_report(engines)) for note in table.notes]
     assert any("without TF32" in note for note in notes) is is_named
+
+
+@pytest.mark.parametrize(("share", "is_bound"), [(0.3, False), (0.9, True)])
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_query_that_waits_for_the_cpu_is_named(share: float, is_bound: bool, cuda_graph: bool):
+    engine = make.engine("int8", runtime="tensorrt")
+    assert engine.single_stream is not None
+    enqueue_ms = share * engine.single_stream.latency.p50_ms
+    engine = dataclasses.replace(engine, enqueue_ms=enqueue_ms, cuda_graph=cuda_graph)
+    notes = [note for table in bench_tables(make.bench_report([engine])) for note in table.notes]
+    found = [note for note in notes if f"the CPU takes {enqueue_ms:.3f} ms to start a query" in note]
+    assert len(found) == is_bound
+    assert all(("which was not used" in note) is not cuda_graph for note in found)

@@ -128,6 +128,7 @@ _MEMORY: List[Field[Entry]] = part(
 BUILD: Tuple[Field[Entry], ...] = (
     (Column("build", "s", ".1f"), lambda entry: entry.engine.build_seconds),
     (text("CUDA graph"), lambda entry: _known(entry.engine.cuda_graph)),
+    (Column("enqueue", "ms", ".3f"), lambda entry: entry.engine.enqueue_ms),
 )
 
 _ENERGY: List[Field[Entry]] = part(
@@ -308,6 +309,17 @@ def _latency_notes(report: BenchmarkReport) -> Iterator[str]:
         )
         yield "ratio: of medians to the first engine's, median over interleaved rounds"
         yield from _tf32_note(report)
+        yield from _enqueue_notes(report)
+
+
+def _enqueue_notes(report: BenchmarkReport) -> Iterator[str]:
+    """Yield the engines whose queries wait for the CPU rather than the GPU."""
+    for engine in report.engines:
+        if engine.is_bound_by_enqueue and engine.enqueue_ms is not None:
+            remedy = "a mode with a higher CPU clock may help"
+            if not engine.cuda_graph:
+                remedy += ", and a CUDA graph, which was not used"
+            yield f"{engine.name}: the CPU takes {engine.enqueue_ms:.3f} ms to start a query; {remedy}"
 
 
 def _tf32_note(report: BenchmarkReport) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -47,6 +47,13 @@ class Gpu:
         return "{}.{}".format(*self._device.compute_capability())
 
     @property
+    def shares_memory(self) -> bool:
+        """True if the GPU can use the memory of the CPU at the same speed, as that of a Jetson."""
+        attribute = self.driver.device_attribute
+        wanted = (attribute.INTEGRATED, attribute.CAN_MAP_HOST_MEMORY)
+        return all(self._device.get_attribute(one) == 1 for one in wanted)
+
+    @property
     def name(self) -> str:
         """Name of the GPU."""
         return str(self._device.name())
@@ -77,22 +84,57 @@ class Buffer(NamedTuple):
 
     Attributes:
         host: the array in page-locked host memory, which is copied faster.
-        device: the allocation on the GPU.
+        device: the allocation on the GPU; None if the GPU reads and writes `host` itself.
+        address: the address for the GPU.
     """
 
     host: np.ndarray
-    device: Any
+    device: Optional[Any]
+    address: int
+
+    def free(self) -> None:
+        """Free the memory; the CUDA context must be current, and `host` must not be used any more."""
+        if self.device is not None:
+            self.device.free()
+        self.host.base.free()  # type: ignore[union-attr] # pycuda's allocation
 
 
-def allocate(gpu: Gpu, shape: Tuple[int, ...], kind: Any) -> Buffer:
-    """Allocate a tensor in host memory and on the GPU, whose context must be current.
+def allocate(
+    gpu: Gpu, tensors: Mapping[str, Tuple[Tuple[int, ...], Any]], is_shared: bool
+) -> Dict[str, Buffer]:
+    """Allocate tensors in host memory and on the GPU, whose context must be current; all or none.
+
+    Args:
+        gpu: the GPU.
+        tensors: shape and number format by name.
+        is_shared: True for one memory that both use, without copies; see `Gpu.shares_memory`.
 
     Raises:
         EngineError: there is not enough memory.
     """
+    buffers: Dict[str, Buffer] = {}
     try:
+        for name, (shape, kind) in tensors.items():
+            buffers[name] = _allocate(gpu, shape, kind, is_shared)
+    except BaseException:
+        for buffer in buffers.values():
+            buffer.free()
+        raise
+    return buffers
+
+
+def _allocate(gpu: Gpu, shape: Tuple[int, ...], kind: Any, is_shared: bool) -> Buffer:
+    try:
+        if is_shared:
+            host = gpu.driver.pagelocked_empty(shape, kind, mem_flags=gpu.driver.host_alloc_flags.DEVICEMAP)
+            return Buffer(host, None, int(host.base.get_device_pointer()))
         host = gpu.driver.pagelocked_empty(shape, kind)
-        return Buffer(host, gpu.driver.mem_alloc(host.nbytes))
+        try:
+            device = gpu.driver.mem_alloc(host.nbytes)
+        except gpu.driver.Error:
+            host.base.free()
+            raise
+        return Buffer(host, device, int(device))
     except gpu.driver.MemoryError as error:
         raise EngineError(
             f"not enough GPU memory for a tensor of shape {list(shape)}",

@@ -30,7 +30,7 @@ from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.artifacts.tensors import TensorType, find_mismatch, output_shapes
 from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.runtimes import find_runtime
-from adq_edge.runtimes.base import Engine, Output, Stages, explain
+from adq_edge.runtimes.base import Engine, HostWork, Output, Stages, explain
 from adq_edge.runtimes.tensorrt.cuda import Gpu
 from adq_edge.runtimes.tensorrt.inspection import count_kinds, inspect_engine
 from adq_edge.runtimes.tensorrt.loading import REBUILD, load_plan
@@ -98,12 +98,15 @@ class TensorRTEngine(Engine):
     def _run_once(self, images: np.ndarray) -> Output:
         slot = self._take_slot()
         try:
-            slot.start(images)
+            self._start(slot, images)
             output = slot.finish()
         finally:
             self._put_back(slot)
         self._last_run.slot, self._last_run.number = slot, slot.runs
         return output
+
+    def _start(self, slot: Slot, images: np.ndarray) -> None:
+        slot.start(images, self.time_stages, self.use_cuda_graph)
 
     @property
     def stream_counts(self) -> Tuple[int, ...]:
@@ -128,7 +131,7 @@ class TensorRTEngine(Engine):
                     free.append(busy.popleft())
                 slot = free.popleft() if free else self._use_gpu(self._take_slot)
                 busy.append(slot)
-                self._use_gpu(slot.start, images)
+                self._use_gpu(self._start, slot, images)
             while busy:
                 yield self._use_gpu(busy[0].finish)
                 free.append(busy.popleft())
@@ -151,6 +154,11 @@ class TensorRTEngine(Engine):
     def _last_stages(self) -> Optional[Stages]:
         slot, number = self._last_run.slot, self._last_run.number
         return None if slot is None or slot.runs != number else slot.stages()
+
+    def host_work(self) -> Optional[HostWork]:
+        """Return the host's work to start this thread's last `run`; None before it."""
+        slot = self._last_run.slot
+        return None if slot is None else slot.host_work()
 
     def device_memory(self) -> int:
         """Return the GPU memory of one execution context in bytes, weights excluded."""
@@ -195,7 +203,10 @@ class TensorRTEngine(Engine):
         """Return an idle slot, or a new one if others keep all of them for batches in flight."""
         if self._idle:
             return self._idle.pop()
-        slot = Slot(self.path, self._gpu, self._opened(), self.sidecar, self.max_batch)
+        details = self.sidecar.tensorrt
+        # DLA rejects a recording, and TensorRT-RTX may still compile kernels while it runs.
+        can_record = not self._release.is_rtx and (details is None or details.dla is None)
+        slot = Slot(self.path, self._gpu, self._opened(), self.sidecar, self.max_batch, can_record)
         self._slots.append(slot)
         return slot
 

@@ -11,18 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+import cv2
 import numpy as np
 import pytest
 
 from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails, sidecar_path
-from adq_edge.benchmark.timing import time_batches
+from adq_edge.benchmark.timing import time_batches, time_image
+from adq_edge.benchmark.worker import find_host_work
 from adq_edge.core.errors import BuildError, EngineError, MissingDependencyError
 from adq_edge.core.files import sha256
 from adq_edge.core.options import Precision, Route
 from adq_edge.core.runtimes import TENSORRT
 from adq_edge.runtimes.registry import load_engine
-from adq_edge.runtimes.tensorrt import building
+from adq_edge.runtimes.tensorrt import building, cuda_graph
 from adq_edge.runtimes.tensorrt.calibrators import cache_reader, own_calibrator
 from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
 from adq_edge.runtimes.tensorrt.inspection import count_kinds, count_precisions, read_layers
@@ -74,7 +76,17 @@ def plan(
 def install(monkeypatch: pytest.MonkeyPatch, machine: SimulatedMachine) -> SimulatedMachine:
     for name, module in machine.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(cuda_graph, "_load_driver", machine.graph_functions)
     return machine
+
+
+def started(machine: SimulatedMachine) -> int:
+    """Return the number of batches that were started, with or without a CUDA graph."""
+    return machine.calls.count("execute_async_v3") + machine.calls.count("cuGraphLaunch")
+
+
+def released(machine: SimulatedMachine) -> bool:
+    return (machine.heap, machine.pinned, machine.graphs, machine.contexts_current) == ({}, 0, {}, 0)
 
 
 # --- engines --------------------------------------------------------------------
@@ -92,6 +104,10 @@ def test_results_and_order_of_calls_of_one_query(monkeypatch, tmp_path):
                 output.maps, np.broadcast_to(SCORES[:count, None, None], (count, 2, 2))
             )
         assert engine.device_memory() == 2000
+        assert engine.stages() is None
+        assert machine.events == 0
+        engine.time_stages = True
+        engine.run(IMAGES[:2])
         assert engine.stages() == (1.0, 1.0, 2.0)  # calls between the events
     assert machine.calls[:9] == [
         "create_execution_context",
@@ -104,8 +120,134 @@ def test_results_and_order_of_calls_of_one_query(monkeypatch, tmp_path):
         "memcpy_dtoh_async",
         "memcpy_dtoh_async",
     ]
-    assert [call for call in machine.calls if "shape" in call] == [f"set_input_shape {n}" for n in (1, 3, 4)]
-    assert (machine.heap, machine.contexts_current) == ({}, 0)
+    assert [call for call in machine.calls if "shape" in call] == [
+        f"set_input_shape {n}" for n in (1, 3, 4, 2)
+    ]
+    assert released(machine)
+
+
+def test_second_batch_of_a_size_is_recorded_and_later_ones_replay_it(monkeypatch, tmp_path):
+    machine = install(monkeypatch, SimulatedMachine())
+    graphs = []
+    with load_engine(plan(tmp_path)) as engine:
+        assert engine.host_work() is None
+        for number, count in enumerate((1, 1, 1, 3, 1, 1)):
+            images = IMAGES[number : number + count]
+            scores = SCORES[number : number + count]
+            np.testing.assert_allclose(engine.run(images).scores, scores, rtol=1e-6)
+            work = engine.host_work()
+            assert work is not None
+            assert work.enqueue_ms > 0
+            graphs.append(work.is_graph)
+    assert graphs == [False, True, True, False, False, True]
+    calls = [call for call in machine.calls if call.startswith(("cu", "exec"))]
+    record = [
+        "cuStreamBeginCapture_v2",
+        "cuStreamEndCapture",
+        "cuGraphInstantiateWithFlags",
+        "cuGraphDestroy",
+    ]
+    run, replay, drop = "execute_async_v3", "cuGraphLaunch", "cuGraphExecDestroy"
+    assert calls == [run, *record, replay, replay, drop, run, run, *record, replay, drop]
+    assert released(machine)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *("cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags"),
+        *("execute_async_v3", "raises", "no driver"),
+    ],
+)
+def test_engine_that_cannot_be_recorded_starts_each_kernel(monkeypatch, tmp_path, fault: str):
+    """As TensorRT 8.2 on Volta (NVIDIA/TensorRT #1614); it is tried once."""
+    machine = install(monkeypatch, SimulatedMachine(graph_fault=fault))
+    if fault == "no driver":
+        monkeypatch.setattr(cuda_graph, "_load_driver", lambda: {})
+    with load_engine(plan(tmp_path)) as engine:
+        assert isinstance(engine, TensorRTEngine)
+        kind = type(engine._idle[0]._context)
+        execute = kind.execute_async_v3
+
+        def start(context: Any, stream: int) -> bool:
+            if fault == "raises" and machine.recording is not None:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            return execute(context, stream)
+
+        monkeypatch.setattr(kind, "execute_async_v3", start)
+        for number in range(4):
+            images = IMAGES[number : number + 1]
+            np.testing.assert_allclose(engine.run(images).scores, SCORES[number : number + 1], rtol=1e-6)
+        work = engine.host_work()
+        assert work is not None
+        assert not work.is_graph
+    assert machine.recording is None
+    assert machine.calls.count("execute_async_v3") == 4
+    assert machine.calls.count("cuStreamBeginCapture_v2") <= 1
+    assert released(machine)
+
+
+def test_work_of_dla_or_without_the_option_is_not_recorded(monkeypatch, tmp_path):
+    machine = install(monkeypatch, SimulatedMachine(is_integrated=True))
+    with load_engine(plan(tmp_path, dla=0)) as engine:
+        list(engine.run_many([IMAGES[:1]] * 4, 2))
+    assert "memcpy_htod_async" in machine.calls  # a DLA is not known to read mapped memory
+    with load_engine(plan(tmp_path)) as engine:
+        engine.use_cuda_graph = False
+        list(engine.run_many([IMAGES[:1]] * 4, 2))
+    assert not [call for call in machine.calls if call.startswith("cu")]
+
+
+@pytest.mark.parametrize("further", [None, {"embedding": (5,)}])
+def test_gpu_that_shares_the_memory_needs_no_copies(monkeypatch, tmp_path, further):
+    machine = install(monkeypatch, SimulatedMachine(is_integrated=True, further=further))
+    with load_engine(plan(tmp_path, **({"embedding_size": 5} if further else {}))) as engine:
+        first = engine.run(IMAGES[:2])
+        outputs = [first, *engine.run_many([IMAGES[2:4], IMAGES[4:6], IMAGES[6:8]], 2)]
+        np.testing.assert_allclose(np.concatenate([o.scores for o in outputs]), SCORES[:8], rtol=1e-6)
+        engine.use_cuda_graph, engine.time_stages = False, True
+        engine.run(IMAGES[:2])
+        assert engine.stages() == (0.0, 1.0, 0.0)
+    assert not [call for call in machine.calls if "memcpy" in call]
+    np.testing.assert_allclose(first.scores, SCORES[:2], rtol=1e-6)  # after the memory was freed
+    assert released(machine)
+
+
+def test_benchmark_reads_host_work_and_stages(monkeypatch, tmp_path):
+    machine = install(monkeypatch, SimulatedMachine())
+    with load_engine(plan(tmp_path)) as engine:
+        engine.run(IMAGES[:1])
+        work = find_host_work(engine, [IMAGES[:1], IMAGES[1:2]])
+        assert work is not None
+        assert work.is_graph
+        assert 0 < work.enqueue_ms < 1000
+        assert machine.events == 0
+        encoded = cv2.imencode(".png", IMAGES[0])[1].tobytes()
+        assert {"host_to_device", "device_to_host"} <= set(time_image(engine, encoded))
+        assert not engine.time_stages
+        engine.use_cuda_graph = False
+        work = find_host_work(engine, [IMAGES[:1]])
+        assert work is not None
+        assert not work.is_graph
+
+
+@pytest.mark.parametrize("is_integrated", [False, True])
+@pytest.mark.parametrize("tensor", range(3))
+def test_failed_allocation_frees_the_earlier_ones(monkeypatch, tmp_path, is_integrated: bool, tensor: int):
+    machine = install(monkeypatch, SimulatedMachine(is_integrated=is_integrated))
+    name = "pagelocked_empty" if is_integrated else "mem_alloc"
+    allocate, made = getattr(machine.driver, name), itertools.count()
+
+    def run_out(*arguments: Any, **options: Any) -> Any:
+        if next(made) == tensor:
+            raise MemoryError("cuMemAlloc failed: out of memory")
+        return allocate(*arguments, **options)
+
+    monkeypatch.setattr(machine.driver, name, run_out)
+    monkeypatch.setattr(machine.driver, "Error", (RuntimeError, MemoryError))
+    with pytest.raises(EngineError, match="not enough GPU memory for a tensor of shape"):
+        load_engine(plan(tmp_path))
+    assert released(machine)
 
 
 FURTHER = {"embedding": (5,), "scale_map_1": (4, 3), "scale_map_2": (2, 1)}
@@ -122,7 +264,7 @@ def test_further_outputs_are_copied_from_their_own_buffers(monkeypatch, tmp_path
             expected = SCORES[:count].reshape(-1, *[1] * len(shape)) + number
             np.testing.assert_allclose(values, np.broadcast_to(expected, (count, *shape)), rtol=1e-6)
         np.testing.assert_allclose(output.scores, SCORES[:count], rtol=1e-6)
-    assert (machine.heap, machine.contexts_current) == ({}, 0)
+    assert released(machine)
     for changes, message in (
         ({}, "has further outputs"),
         ({"embedding_size": 6}, "has the tensor embedding as float"),
@@ -130,7 +272,7 @@ def test_further_outputs_are_copied_from_their_own_buffers(monkeypatch, tmp_path
     ):
         with pytest.raises(EngineError, match=message):
             load_engine(plan(tmp_path, **changes))
-    assert (machine.heap, machine.contexts_current) == ({}, 0)
+    assert released(machine)
 
 
 def test_next_run_does_not_change_earlier_outputs(monkeypatch, tmp_path):
@@ -164,9 +306,9 @@ def test_no_batch_is_left_on_the_gpu_after_an_early_close(monkeypatch, tmp_path,
         np.testing.assert_allclose(next(outputs).scores, SCORES[:2], rtol=1e-6)
         np.testing.assert_allclose(next(outputs).scores, SCORES[2:4], rtol=1e-6)
         outputs.close()
-        assert machine.calls.count("synchronize") == machine.calls.count("execute_async_v3") == slots + 1
+        assert machine.calls.count("synchronize") == started(machine) == slots + 1
         done = time_batches(engine, IMAGES[:2], slots, 0.01)
-        assert machine.calls.count("synchronize") == machine.calls.count("execute_async_v3")
+        assert machine.calls.count("synchronize") == started(machine)
         assert done.images % (2 * slots) == 0
         np.testing.assert_allclose(engine.run(IMAGES[4:6]).scores, SCORES[4:6], rtol=1e-6)
 
@@ -210,7 +352,7 @@ def test_unsuitable_engine_is_rejected_and_released(
     with pytest.raises(EngineError, match=message) as refusal:
         load_engine(plan(tmp_path))
     assert "\n" not in str(refusal.value)
-    assert (machine.heap, machine.contexts_current) == ({}, 0)
+    assert released(machine)
 
 
 def test_changed_plan_is_rejected_unless_trusted(monkeypatch, tmp_path):
@@ -223,7 +365,7 @@ def test_changed_plan_is_rejected_unless_trusted(monkeypatch, tmp_path):
     machine.loads = False
     with pytest.raises(EngineError, match=r"TensorRT 10\.3\.0 cannot load it"):
         load_engine(path, trust=True)
-    assert (machine.heap, machine.contexts_current) == ({}, 0)
+    assert released(machine)
 
 
 @pytest.mark.parametrize("dla", [None, 0, 1])
@@ -270,7 +412,7 @@ def test_threads_get_the_results_of_their_own_images(monkeypatch, tmp_path):
             np.testing.assert_allclose(scores, SCORES[number : number + 1 + number % 2], rtol=1e-6)
     assert machine.contexts_current == 0
     engine.close()
-    assert (machine.heap, machine.contexts_current) == ({}, 0)
+    assert released(machine)
 
 
 def test_close_waits_for_running_threads_and_rejects_later_calls(monkeypatch, tmp_path):
@@ -293,7 +435,7 @@ def test_close_waits_for_running_threads_and_rejects_later_calls(monkeypatch, tm
     assert all("is closed" in message for message in run_in_threads(5, score))
     with pytest.raises(EngineError, match="is closed"):
         next(flight)
-    assert (machine.heap, machine.contexts_current) == ({}, 0)
+    assert released(machine)
 
 
 def test_call_between_batches_in_flight_changes_neither(monkeypatch, tmp_path):
@@ -308,6 +450,7 @@ def test_call_between_batches_in_flight_changes_neither(monkeypatch, tmp_path):
 def test_stages_are_those_of_the_calling_thread(monkeypatch, tmp_path):
     install(monkeypatch, SimulatedMachine())
     with load_engine(plan(tmp_path)) as engine:
+        engine.time_stages = True
         engine.run(IMAGES[:1])
         assert engine.stages() is not None
         with ThreadPoolExecutor(1) as pool:

@@ -32,6 +32,11 @@ def check(
         expected = cpu.run(images)
         outputs = list(gpu.run_many(batches, gpu.stream_counts[-1]))
         np.testing.assert_array_equal(outputs[1].maps, gpu.run(batches[1]).maps)
+        replayed = [gpu.run(batches[1]).maps for _ in range(3)][-1]
+        assert gpu.host_work().is_graph is (device != "rtx")
+        np.testing.assert_array_equal(replayed, outputs[1].maps)
+        gpu.time_stages = True
+        gpu.run(batches[1])
         assert all(stage >= 0 for stage in gpu.stages())
     maps = np.concatenate([output.maps for output in outputs]).astype(np.float64)
     scores = np.concatenate([output.scores for output in outputs])
