@@ -32,8 +32,6 @@ _MOST_UNFOLDED = 6
 """Engines of a page whose details of speed are open."""
 _LONGEST_TABLE = 24
 """Rows of a table that is open."""
-_MOST_VERDICTS = 3
-"""Tables of verdicts that are open."""
 _NO_SHEETS = (
     "No heat maps: 'adq-edge eval ENGINE' and 'adq-edge compare ENGINE_A ENGINE_B' draw them beside their "
     "result files."
@@ -181,15 +179,13 @@ def _sections(
 
 
 def _decisions(collection: Collection, curves: Iterable[Chart], tables: Mapping[str, Table]) -> Section:
-    """Return the verdicts; those of single products are folded where there are many engines."""
-    verdicts = verdict_tables(collection.evaluations)
-    shown = len(verdicts) if len(verdicts) <= _MOST_VERDICTS else 1
+    """Return the verdicts; a long table is folded, and so are the other measures."""
     details = (tables[key] for key in ("flips", "decisions", "recognition") if tables[key].rows)
     return Section(
         "decisions",
         "Decisions of each product",
         tuple(curves),
-        tuple(verdicts[:shown]),
-        (*verdicts[shown:], *details),
+        tuple(verdict_tables(collection.evaluations)),
+        tuple(details),
         has_charts_last=True,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 from pathlib import Path
-from typing import Iterator, NamedTuple, Sequence, Tuple, Union
+from typing import Iterator, List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -89,12 +89,7 @@ def embed_sheets(sources: Sequence[SheetSource], budget: int = IMAGE_BYTES) -> S
         for record, path in sorted(sources, key=lambda source: isinstance(source[0], Comparison))
     ]
     found = [(record, images) for record, images in found if images]
-    counts, used = [0] * len(found), 0
-    for turn in range(_MOST_OF_A_SHEET):
-        for number, (_, images) in enumerate(found):
-            if turn < len(images) and used + len(images[turn].data) <= budget and counts[number] == turn:
-                used += len(images[turn].data)
-                counts[number] += 1
+    counts = _count_fitting([[len(one.data) for one in images] for _, images in found], budget)
     shown, total = sum(counts), sum(len(record.sheet_images) for record, _ in found)
     note = f"{shown} of {number_of(total, 'image')}. The sheets beside the results have all."
     titles = distinguish([_details(record) for record, _ in found])
@@ -104,6 +99,20 @@ def embed_sheets(sources: Sequence[SheetSource], budget: int = IMAGE_BYTES) -> S
         if count
     )
     return Sheets(sheets, note if shown < total else "")
+
+
+def _count_fitting(sizes: Sequence[Sequence[int]], budget: int) -> List[int]:
+    """Return how many images of each sheet fit: one of each sheet in turns, as long as a whole turn fits."""
+    counts, used = [0] * len(sizes), 0
+    for turn in range(_MOST_OF_A_SHEET):
+        found = [number for number, images in enumerate(sizes) if turn < len(images)]
+        if turn and used + sum(sizes[number][turn] for number in found) > budget:
+            break
+        for number in found:
+            if used + sizes[number][turn] <= budget and counts[number] == turn:
+                used += sizes[number][turn]
+                counts[number] += 1
+    return counts
 
 
 def _details(record: Union[Evaluation, Comparison]) -> Tuple[str, ...]:
@@ -116,8 +125,9 @@ def _details(record: Union[Evaluation, Comparison]) -> Tuple[str, ...]:
 
 def _note(record: Union[Evaluation, Comparison]) -> str:
     if isinstance(record, Evaluation):
-        red = "the product's threshold" if record.decisions else "the threshold or the highest value"
-        return f"Each: the image, the true defect outlined, beside its heat map. Red is {red}."
+        own = "Red is the threshold of the product's map; its score has another."
+        red = own if record.decisions else "Red is the threshold, or the highest value above it."
+        return f"The image, the true defect outlined, beside its heat map. {red}"
     a, b = _side_names(record)
     return (
         f"Above: the image, the true defect outlined, and the heat map of {a}. Below: the heat map of {b}, "

@@ -299,6 +299,31 @@ def test_verdicts_fit_a_phone_and_name_their_threshold(browser: Browser, tmp_pat
     ]
 
 
+def test_verdicts_of_many_engines_are_one_folded_table_with_a_total_for_each(
+    browser: Browser, tmp_path: Path
+):
+    MAKERS["twenty"](tmp_path)
+    report(tmp_path, tmp_path / "r.html")
+    browser.open_page(tmp_path / "r.html", 390)
+    (total, first), (_, product) = browser.evaluate(VERDICTS)
+    assert total <= 390
+    assert (first[0], product[0]) == ("0", "0: screw")  # what all names have in common is left out
+    counts = "[...document.querySelectorAll('.verdicts')].map(table => table.tBodies[0].rows.length)"
+    assert browser.evaluate(counts) == [20, 40]
+    folded = "[...document.querySelectorAll('.verdicts')].map(table => table.closest('details') !== null)"
+    assert browser.evaluate(folded) == [False, True]
+
+
+WARNINGS = """
+[...document.querySelectorAll('.flag')].map(flag => getComputedStyle(flag).color)
+"""
+
+
+def test_words_of_caution_have_their_color_everywhere(browser: Browser, document: Path):
+    browser.open_page(document, 1280, dark=True)
+    assert set(browser.evaluate(WARNINGS)) == {"rgb(255, 201, 138)"}
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_keyboard_focus_is_visible(browser: Browser, document: Path, dark: bool):
     browser.open_page(document, 1280, dark=dark)
