@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import enum
 import math
+import shlex
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 
@@ -287,11 +288,11 @@ def _advise(
         return f"{counted}. Give {FEWEST_NEW_IMAGES} new images or more: fewer show only large differences."
     rarest = min(chance, 1.0 if found.chance is None else found.chance)
     folders = [source for source in sources if is_folder(Path(source)) and not is_dataset(Path(source))]
-    old = " ".join(f"--good {source}" for source in folders) or "--good OLD"
+    old = " ".join(f"--good {shlex.quote(source)}" for source in folders) or "--good OLD"
     return (
         f"{counted}. The new images score higher than the calibration images (chance {rarest:.2g}), so the "
         f"rate may not hold for them. If they are good, fit again with both: adq-edge fit ENGINE --product "
-        f"{name} {old} --good NEW."
+        f"{shlex.quote(name)} {old} --good NEW."
     )
 
 

@@ -22,6 +22,7 @@ from adq_edge.decision.inspector import Inspector
 from adq_edge.evaluation.decisions import read_usable_products
 from adq_edge.evaluation.heat_map_sheets import write_comparison_sheet
 from adq_edge.evaluation.paired_run import PairedRun, check_match, run_paired
+from adq_edge.evaluation.product_differences import describe_differences
 from adq_edge.evaluation.scoring import choose_dataset
 from adq_edge.hardware.environment import Environment, read_environment
 from adq_edge.metrics.agreement import (
@@ -177,6 +178,10 @@ def compare(
         measured = run_paired(a, b, dataset, inspectors)
         comparison = _summarize(a, b, dataset.root, measured, has_products=inspectors is not None)
         comparison = dataclasses.replace(comparison, without_products=reason)
+        if inspectors is not None and comparison.decisions is not None:
+            notes = tuple(describe_differences(*inspectors, [one.name for one in comparison.categories]))
+            decisions = dataclasses.replace(comparison.decisions, notes=notes)
+            comparison = dataclasses.replace(comparison, decisions=decisions)
         shown = _worst_images(comparison.images, worst)
         if shown:
             sheet_images = tuple(image.image for image in shown)

@@ -175,10 +175,12 @@ class DecisionAgreement:
     Attributes:
         products: agreement on each product.
         total: agreement on all images.
+        notes: differences of the two products files that flip verdicts, one sentence each.
     """
 
     products: Tuple[ProductAgreement, ...]
     total: ProductAgreement
+    notes: Tuple[str, ...] = ()
 
 
 class MapDifference(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import cv2
@@ -49,6 +50,15 @@ def test_false_rejects_of_exchangeable_images_are_beta_binomial(images, calibrat
     above = int(np.floor(rate * (calibration + 1) + 1e-9))
     expected = stats.betabinom.sf(rejected - 1, images, above, calibration + 1 - above)
     assert false_reject_chance(rejected, images, rate, calibration) == pytest.approx(expected, abs=1e-8)
+
+
+def test_command_of_the_advice_is_one_that_a_shell_reads(tmp_path: Path):
+    engine = write_scaled_engine(tmp_path / "e.onnx")
+    fit(engine, good={"large bolt": write_good_images(tmp_path / "old parts", "bolt", 12)}, threads=1)
+    new = write_brighter(tmp_path / "new", 12)
+    (product,) = check_exchangeability(engine, new, "large bolt", threads=1).products
+    command = shlex.split(product.advice.split("fit again with both: ")[1])
+    assert command[4:7] == ["large bolt", "--good", str(tmp_path / "old parts")]
 
 
 def test_false_alarms_are_as_rare_as_stated():

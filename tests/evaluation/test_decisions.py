@@ -440,6 +440,23 @@ def test_result_with_impossible_decisions_is_refused(
         Evaluation.read(tmp_path / "r.json")
 
 
+def test_comparison_names_the_differences_of_the_products_that_flip_verdicts(
+    engine: Path, data: Path, tmp_path: Path
+):
+    other = fit(write_inspected_engine(tmp_path / "engines" / "other.onnx"), ["bolt"])
+    products = read_products(other, sha256(other))
+    changed = dataclasses.replace(products, false_rejects=0.1)
+    changed.write(products_path(other))
+    evaluate(fit(engine), data, output=tmp_path / "r.json", choose_threshold="f1")
+    result = compare(engine, other, data, output=tmp_path / "c.json", worst=0)
+    missing, rates, thresholds = result.decisions.notes
+    assert missing.startswith(f"{other} has no product nut, so both engines recognize the product")
+    assert rates.startswith("the false-reject rates differ: 5 % for A and 10 % for B")
+    assert thresholds == "the thresholds from labeled images differ: bolt"
+    assert missing in table_text(decisions_tables(result)[0], 1000)
+    assert compare(engine, engine, data, output=tmp_path / "c.json", worst=0).decisions.notes == ()
+
+
 def test_report_has_the_decisions_of_engines_with_products(engine: Path, data: Path, tmp_path: Path):
     other = fit(write_inspected_engine(tmp_path / "engines" / "other.onnx"), shift=1.0)
     evaluate(fit(engine), data, output=tmp_path / "results" / "e.json")

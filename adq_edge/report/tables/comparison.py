@@ -61,8 +61,9 @@ def decisions_tables(comparison: Comparison) -> List[Table]:
         return []
     products = comparison.decisions.products
     note = "Each engine judges with its own products, at the thresholds in force."
+    notes = [note, *comparison.decisions.notes]
     rows = (*products, comparison.decisions.total)
-    return [tabulate("decisions of B and A", _DECISIONS, rows, [note], rules=(len(products) - 1,))]
+    return [tabulate("decisions of B and A", _DECISIONS, rows, notes, rules=(len(products) - 1,))]
 
 
 def flips_table(comparisons: Sequence[Comparison]) -> Table:
