@@ -81,10 +81,9 @@ def bench(
         "quick": quick,
         "scenarios": scenario or None,
         "image": image,
+        "cuda_graph": not no_cuda_graph,
     }
     if host:
-        if no_cuda_graph:
-            raise AdqError("--no-cuda-graph is for this machine", fix="Run bench on the board itself")
         from adq_edge.remote.bench import bench_remotely
 
         device, precision = device or Device.JETSON, precision or Precision.INT8
@@ -93,7 +92,7 @@ def bench(
         )
     if data is not None or precision is not None:
         raise AdqError("--data and --precision are for --host", fix="Use eval and build on this machine")
-    return _bench(engines or [], device, {**measured, "cuda_graph": not no_cuda_graph})
+    return _bench(engines or [], device, measured)
 
 
 def _bench(engines: List[Path], device: Optional[Device], measured: Dict[str, Any]) -> Output:

@@ -71,6 +71,7 @@ def bench_remotely(
     output: Optional[Union[str, Path]] = None,
     patience: float = PATIENCE_SECONDS,
     progress: bool = True,
+    cuda_graph: bool = True,
 ) -> List[BoardResult]:
     """Measure engines on boards and fetch the result files.
 
@@ -94,6 +95,7 @@ def bench_remotely(
         output: folder of the results, with one folder per board; `benchmarks/results/` by default.
         patience: longest time without a connection, in seconds.
         progress: True to show the progress, one row per board.
+        cuda_graph: False to start each kernel of a GPU by itself, for comparison.
 
     Returns:
         One result per board, in the order of `hosts`; a failed board does not stop the others.
@@ -109,6 +111,7 @@ def bench_remotely(
         quick,
         None if image is None else Path(image),
         tuple(choose(Scenario, scenario) for scenario in scenarios or ()),
+        cuda_graph,
     )
     _check_hosts(hosts)
     if request.image is not None:

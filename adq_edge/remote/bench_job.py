@@ -45,6 +45,7 @@ class Request:
         quick: True for a short measurement whose results do not meet the publishing rules.
         image: an image file for the end-to-end latency; None for the default image.
         scenarios: MLPerf scenarios to measure; all if empty.
+        cuda_graph: False to start each kernel of a GPU by itself, for comparison.
     """
 
     device: Device
@@ -54,6 +55,7 @@ class Request:
     quick: bool = False
     image: Optional[Path] = None
     scenarios: Tuple[Scenario, ...] = ()
+    cuda_graph: bool = True
 
 
 def make_job(request: Request, specs: Sequence[EngineSpec], machine: str, command: Tuple[str, ...]) -> Job:
@@ -87,6 +89,8 @@ def make_job(request: Request, specs: Sequence[EngineSpec], machine: str, comman
         for spec, engine in zip(specs, engines):
             steps.append(_step(f"evaluate {spec.name}", *command, "eval", engine, "--data", "data", *run))
     measure = ["--device", request.device.value, *run, *(["--quick"] if request.quick else [])]
+    if not request.cuda_graph:
+        measure.append("--no-cuda-graph")
     for scenario in request.scenarios:
         measure += ["--scenario", scenario.value]
     if request.image is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import itertools
 import sys
@@ -185,6 +186,48 @@ def test_engine_that_cannot_be_recorded_starts_each_kernel(monkeypatch, tmp_path
     assert machine.calls.count("execute_async_v3") == 4
     assert machine.calls.count("cuStreamBeginCapture_v2") <= 1
     assert released(machine)
+
+
+def test_handles_of_64_bits_reach_the_cuda_driver(monkeypatch):
+    """The functions are C functions, with the types of cuda.h."""
+    stream, seen = 0x7FFF_1234_5678_9ABC, []
+    given = itertools.count(0x7FFF_0000_0000_0001)
+
+    def make(name: str, types: Any) -> Any:
+        def call(*arguments: Any) -> int:
+            seen.append((name, *(value for value in arguments if isinstance(value, int))))
+            for value in arguments:
+                if not isinstance(value, int):
+                    value[0] = next(given)
+            return 0
+
+        return ctypes.CFUNCTYPE(ctypes.c_int, *types)(call)
+
+    functions = {name: make(name, types) for name, types in cuda_graph._PROTOTYPES.items()}
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: functions)
+    monkeypatch.setattr(cuda_graph, "_load_driver", cuda_graph._load_driver.__wrapped__)
+    graph = cuda_graph.CudaGraph(stream, lambda: True)
+    graph.launch()
+    graph.free()
+    recorded, executable = 0x7FFF_0000_0000_0001, 0x7FFF_0000_0000_0002
+    assert seen == [
+        ("cuStreamBeginCapture_v2", stream, 1),
+        ("cuStreamEndCapture", stream),
+        ("cuGraphInstantiateWithFlags", recorded, 0),
+        ("cuGraphDestroy", recorded),
+        ("cuGraphLaunch", executable, stream),
+        ("cuGraphExecDestroy", executable),
+    ]
+
+
+def test_machine_without_a_cuda_driver_has_no_graphs(monkeypatch):
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    monkeypatch.setattr(cuda_graph, "_load_driver", cuda_graph._load_driver.__wrapped__)
+    with pytest.raises(cuda_graph.CudaGraphError, match="the CUDA driver has no graphs"):
+        cuda_graph.CudaGraph(1, lambda: True)
 
 
 def test_work_of_dla_or_without_the_option_is_not_recorded(monkeypatch, tmp_path):
