@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import numbers
 import os
 from typing import Optional
 
@@ -17,10 +18,17 @@ from adq_edge.runtimes.base import Engine, Output
 
 def check_rate(rate: Optional[float]) -> None:
     """Raise an AdqError if a false-reject rate is not from `SMALLEST_RATE` to below 100 %."""
+    _require_number(rate, "--false-rejects", "a share such as 0.01")
     if rate is not None and not SMALLEST_RATE <= rate < 1.0:
         what = f"a false-reject rate of {100.0 * rate:g} %"
         fix = f"Give {100.0 * SMALLEST_RATE:.4f} % or more and less than 100 %, such as 1%"
         raise AdqError(what, where="--false-rejects", fix=fix)
+
+
+def _require_number(value: object, option: str, example: str) -> None:
+    """Raise an AdqError if an argument of the Python interface is neither a real number nor None."""
+    if value is not None and not isinstance(value, numbers.Real):
+        raise AdqError(f"{value!r} is not a number", where=option, fix=f"Give {example}")
 
 
 def require_same_sizes(engine: Engine, products: Products) -> None:
@@ -38,6 +46,8 @@ def require_same_sizes(engine: Engine, products: Products) -> None:
 
 def check_area(pixels: float, share: float) -> None:
     """Raise an AdqError if the smallest area of a region is impossible."""
+    for value in (pixels, share):
+        _require_number(value, "--min-area", "pixels, or a share of the image such as 0.01")
     if not (np.isfinite(pixels) and pixels >= 0.0):
         raise AdqError(
             f"the smallest area is {pixels:g} pixels", where="--min-area", fix="Give 0 or more pixels"

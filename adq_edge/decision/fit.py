@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Callable, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -163,7 +164,7 @@ def list_products(engine: Optional[Union[str, Path]] = None) -> Fit:
         raise EngineError(other.what, where=path, fix=other.fix)
     found = read_products(path, sha256(path))
     if found is None:
-        fix = f"Learn them from good images: adq-edge fit {path} --data DIR"
+        fix = f"Learn them from good images: adq-edge fit {shlex.quote(str(path))} --data DIR"
         raise EngineError("has no products", where=path, fix=fix)
     return Fit(products_path(path), path, found, (), ())
 

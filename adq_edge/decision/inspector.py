@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import math
 import os
+import shlex
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple, Union
 
@@ -360,7 +361,7 @@ def load_inspector(
     try:
         products = usable_products(loaded)
         if products is None:
-            fix = f"Learn them from good images: adq-edge fit {loaded.path} --data DIR"
+            fix = f"Learn them from good images: adq-edge fit {shlex.quote(str(loaded.path))} --data DIR"
             raise EngineError("has no products", where=loaded.path, fix=fix)
         return Inspector(
             loaded,

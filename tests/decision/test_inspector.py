@@ -195,6 +195,12 @@ def test_part_with_smaller_regions_than_the_least_area_is_good(fitted: Path):
         assert inspector.inspect(defective_image("bolt", 1), product="bolt").verdict is Verdict.DEFECTIVE
 
 
+@pytest.mark.parametrize("arguments", [{"false_rejects": "1%"}, {"min_area": "40"}, {"min_share": [0.1]}])
+def test_argument_that_is_no_number_is_refused(fitted: Path, arguments):
+    with pytest.raises(AdqError, match="is not a number"):
+        load_inspector(fitted, **arguments)
+
+
 def test_least_area_of_the_whole_image_or_more_calls_no_part_good(fitted: Path):
     image = defective_image("bolt", 1)
     with load_inspector(fitted, min_area=float(image.shape[0] * image.shape[1]), threads=1) as inspector:
