@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -238,7 +239,7 @@ def _check_options(
 def _no_products_error(engine: Engine, problem: Optional[str]) -> EngineError:
     if problem is not None:
         return EngineError(f"its products cannot be used ({problem})", where=engine.path)
-    fix = f"Learn them from good images: adq-edge fit {engine.path} --data DIR"
+    fix = f"Learn them from good images: adq-edge fit {shlex.quote(str(engine.path))} --data DIR"
     return EngineError("has no products, whose thresholds these options choose", where=engine.path, fix=fix)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import os
+import unicodedata
 from pathlib import Path, PurePath
 from typing import Any, Iterable, Iterator, List, Sequence, Union
 
@@ -117,13 +118,17 @@ def open_inputs(images: Union[ImageInput, Iterable[ImageInput]], color: str) -> 
 def product_of_folder(image: Image, names: Sequence[str]) -> str:
     """Return the product that a folder above an image names: the nearest folder with a name of `names`.
 
+    Unicode writes some letters, such as the German umlauts, in two ways. Both name the product.
+
     Raises:
         DataError: no folder above it has one of these names, or the image is an array.
     """
     if isinstance(image, ImageFile):
+        known = {unicodedata.normalize("NFC", name): name for name in names}
         for folder in Path(os.path.abspath(str(image.path))).parents:  # noqa: PTH100  # links keep their names
-            if folder.name in names:
-                return folder.name
+            found = known.get(unicodedata.normalize("NFC", folder.name))
+            if found is not None:
+                return folder.name if folder.name in names else found
     raise DataError(
         "no folder above this image has the name of a product",
         where=image.name,

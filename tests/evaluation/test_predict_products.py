@@ -18,6 +18,7 @@ from adq_edge.artifacts.sidecar import Threshold, read_sidecar, sidecar_path
 from adq_edge.core.errors import AdqError, DataError, EngineError
 from adq_edge.core.files import sha256
 from adq_edge.core.images.imaging import read_image
+from adq_edge.evaluation.image_inputs import ImageFile, product_of_folder
 from adq_edge.evaluation.overlays import draw_inspection
 from adq_edge.evaluation.predict import predict
 from factories.command_line import run_cli
@@ -231,8 +232,8 @@ def test_rate_on_the_command_line_moves_the_threshold_and_names_an_estimate(fitt
         result = run_cli("predict", fitted, images / "bolt" / "good.png", "--false-rejects", rate, cwd=images)
         thresholds.append(lines_of(result)[0]["threshold"])
     assert thresholds == sorted(thresholds)
-    assert "note: bolt: about 0.1 % of good parts rejected, an estimate" in result.stderr
-    assert "give 999 for 0.1 %" in result.stderr
+    assert "note: about 0.1 % of good parts rejected, an estimate, for bolt" in result.stderr
+    assert "999 promise 0.1 %" in result.stderr
 
 
 def test_heat_map_is_red_from_the_threshold_on_and_outlines_the_regions(fitted, tmp_path: Path):
@@ -314,3 +315,9 @@ def test_threads_that_share_an_inspector_get_equal_results(fitted):
             assert found == expected
             for one, other in zip(found, expected):
                 np.testing.assert_array_equal(one.anomaly_map, other.anomaly_map)
+
+
+def test_folder_of_either_unicode_form_names_the_product(tmp_path: Path):
+    image = ImageFile(tmp_path / "mu\u0308tter" / "1.png")
+    assert product_of_folder(image, ["bolt", "m\u00fctter"]) == "m\u00fctter"
+    assert product_of_folder(image, ["m\u00fctter", "mu\u0308tter"]) == "mu\u0308tter"
