@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Callable, Dict, Hashable, Iterator, List, Optional, Sequence, Tuple
 
 from adq_edge.benchmark.records import Latency, Throughput
@@ -243,9 +242,8 @@ def analysis_charts(analyses: Sequence[Analysis]) -> Iterator[Chart]:
         stacks = [
             Stack(name, [map_error(snr)], f"{significant(map_error(snr))} %, {decibels(snr)}")
             for name, snr in items
-            if math.isfinite(map_error(snr))
         ]
-        if stacks:
+        if worst:
             count = f"the worst {len(worst)} of {number_of(len(quantized), 'layer')}"
             title = f"Error of INT8 in {file_name(one.bundle)} on {one.target}: {count}"
             yield stack_chart(title, "% of the map", ["map error"], stacks)

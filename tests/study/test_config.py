@@ -34,7 +34,10 @@ def written(folder: Path, **values: object) -> Path:
         ({"methods": ["stfpm"]}, "methods is not an object {...}"),
         ({"methods": {"stfpm": {"epochs": "many"}}}, "methods.epochs is not a whole number"),
         ({"methods": {"stfpm": {"epochs": 0}}}, "stfpm: epochs: needs 1 or more"),
-        ({"methods": {"patchcore": {}}}, "no method named 'patchcore'. Known methods: reverse-distillation"),
+        (
+            {"methods": {"patchcore": {}}},
+            "no method named 'patchcore'. Known methods: paste, reverse-distillation",
+        ),
         ({"methods": {"stfpm": {"finished": {"uni": "."}}}}, "no finished model is called 'uni'"),
         ({"methods": {"stfpm": {"finished": {"unified": "gone"}}}}, "gone: no such file"),
         ({"seconds": "long"}, "seconds is not a number"),

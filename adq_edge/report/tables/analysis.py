@@ -22,6 +22,8 @@ _FIELDS: Tuple[Field[LayerAnalysis], ...] = (
 )
 
 
+_LARGEST_EXPONENT = 100.0
+"""Limit of an error in powers of ten, so that no file makes it infinite."""
 _COSTS: Tuple[Field[LayerAnalysis], ...] = (
     (text("layer"), lambda layer: layer.layer),
     (text("operator"), lambda layer: layer.operator),
@@ -35,7 +37,7 @@ _COSTS: Tuple[Field[LayerAnalysis], ...] = (
 
 def map_error(snr_db: Optional[float]) -> float:
     """Return the size of an error that has this SNR, in % of the signal (root mean squares)."""
-    return 0.0 if snr_db is None else 100.0 * 10.0 ** (-snr_db / 20.0)
+    return 0.0 if snr_db is None else 100.0 * 10.0 ** min(-snr_db / 20.0, _LARGEST_EXPONENT)
 
 
 def costs_table(analyses: Sequence[Analysis]) -> Table:

@@ -276,6 +276,15 @@ def test_layers_of_an_analysis_are_ranked_in_a_chart_and_in_every_format(tmp_pat
     assert "## What the quantization of each layer costs" in markdown
 
 
+@pytest.mark.parametrize("snr_db", [None, -1e300, 1e300])
+def test_page_of_an_analysis_with_any_error_is_written(tmp_path: Path, snr_db):
+    analysis = Analysis.read(REPOSITORY / "tests" / "data" / "release_0_1" / "analysis.json")
+    layers = tuple(dataclasses.replace(layer, map_snr_db=snr_db) for layer in analysis.layers)
+    dataclasses.replace(analysis, layers=layers, map_snr_db=snr_db).write(tmp_path / "a.json")
+    report(tmp_path / "a.json", tmp_path / "r.html")
+    assert "the worst 3 of 3 layers" in (tmp_path / "r.html").read_text()
+
+
 VERDICTS = """
 [...document.querySelectorAll('.verdicts')].map(table => [table.getBoundingClientRect().right,
   [...table.querySelectorAll('tbody tr:first-child > *')].map(cell => cell.textContent)])
