@@ -55,10 +55,10 @@ def test_readme_has_two_screens():
 def test_figures_of_the_readme_are_published():
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     published = REPOSITORY / "benchmarks" / "published"
-    study = (published / "study.md").read_text(encoding="utf-8")
+    study = "".join((published / f"{name}.md").read_text("utf-8") for name in ("study", "shared_trunk"))
     models = readme.split("| method | FP32 | INT8 |")[1].split("\n\n")[0]
     figures = re.findall(r"0\.\d{4}", models)
-    assert len(figures) == 6
+    assert len(figures) == 8
     assert all(f" {figure} " in study for figure in figures)
     for name, ratios in (("latency_amx", ("0.40", "0.14")), ("latency", ("0.67", "0.57"))):
         rows = (published / f"{name}.md").read_text(encoding="utf-8").splitlines()
