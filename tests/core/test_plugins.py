@@ -53,7 +53,7 @@ def test_broken_runtime_is_named_and_the_others_still_work(name: str, message: s
             "wrong",
             "the package of method 'wrong' does not give an AnomalyModel of this name. Repair its entry",
         ),
-        ("missing", "no method named 'missing'. Known methods: broken, reverse-distillation, "),
+        ("missing", "no method named 'missing'. Known methods: broken, paste, reverse-distillation, "),
     ],
 )
 def test_broken_or_unknown_method_is_named(name: str, message: str):

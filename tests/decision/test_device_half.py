@@ -45,8 +45,9 @@ def test_decisions_import_numpy_and_opencv_only():
         "functools",
         "hashlib",
         "itertools",
+        "typing",
     }
-    standard |= {"json", "math", "os", "pathlib", "re", "shlex", "statistics", "threading", "typing"}
+    standard |= {"json", "math", "numbers", "os", "pathlib", "re", "shlex", "statistics", "threading"}
     for path in (*ROOM.glob("*.py"), ROOM.parent / "artifacts" / "products.py"):
         assert set(imported(path)) <= standard | {"adq_edge", "numpy", "cv2"}, path
 

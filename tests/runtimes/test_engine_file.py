@@ -75,7 +75,7 @@ def test_fifo_and_too_large_file_are_rejected_at_once(tmp_path: Path):
             read(path)
     path.unlink()
     os.mkfifo(str(path))
-    with pytest.raises(EngineError, match="no such engine"):
+    with pytest.raises(EngineError, match="a device, pipe or socket, not an engine"):
         load_engine(path)
     with pytest.raises(AdqError, match="illegal seek"):
         EngineFile(path, "0" * 64).read()
