@@ -15,8 +15,9 @@ from torch import nn
 from adq_edge.core import methods
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.text import quoted
-from adq_edge.models.base import AnomalyModel, Features, Outputs, Stage
+from adq_edge.models.base import Features, Stage
 from adq_edge.models.config import ModelConfig
+from adq_edge.models.feature_matching import STRIDE, FeatureMatching, upsample
 from adq_edge.models.layers import join_layers, parse_layers, require_layers
 from adq_edge.models.resnet import (
     LAYERS,
@@ -25,12 +26,8 @@ from adq_edge.models.resnet import (
     convolution,
     initialize,
     run_layers,
-    trunk_state,
 )
-from adq_edge.models.state_dicts import State, load_weights
-from adq_edge.models.stfpm import squared_distance, upsample
 
-_STRIDE = 16  # image pixels per position of layer3
 SHARED = {"layer1": 1, "layer2": 2}
 """The deepest layers that a student can share, and their number."""
 WIDTHS = {"1.0": 1.0, "0.5": 0.5, "0.25": 0.25}
@@ -62,27 +59,28 @@ class StudentLayer(nn.Module):
             self.head = nn.Sequential(widen, nn.BatchNorm2d(planes), nn.ReLU(inplace=True))
 
 
-class PaSTe(AnomalyModel):
+class PaSTe(FeatureMatching):
     """A frozen ResNet-18 teacher, and a student that starts from one of its layers.
 
     Options: `shared`, the deepest layer that both share; `layers`, the layers whose features are compared,
     separated by commas; `width`, the channels of the student's own layers relative to the teacher's.
     """
 
+    student: nn.ModuleDict
     arch = "paste"
     training_defaults = methods.PASTE.training
     default_options = methods.PASTE.options
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        config.require_multiple(_STRIDE, "PaSTe")
+        config.require_multiple(STRIDE, "PaSTe")
         self._levels = parse_layers(str(self.config.options["layers"]))
         self.scales = len(self._levels)
         shared, width = self._choice("shared", SHARED), self._choice("width", WIDTHS)
         own = range(SHARED[shared] + 1, self._levels[-1] + 1)
         branches = [level for level in self._levels if level not in own]
-        self._options = {"shared": shared, "layers": join_layers(self._levels), "width": width}
-        self.config = dataclasses.replace(self.config, options=self._options, fusion=FUSION)
+        options = {"shared": shared, "layers": join_layers(self._levels), "width": width}
+        self.config = dataclasses.replace(self.config, options=options, fusion=FUSION)
         self._from_student = {level for level in own if level - 1 in own}
         self._trunk_levels = sorted({*self._levels, *(level - 1 for level in [*branches, *own[:1]])})
         self.teacher = ResNet18Trunk().requires_grad_(False)
@@ -102,11 +100,6 @@ class PaSTe(AnomalyModel):
         initialize(self.student)
         self.eval()
 
-    @property
-    def layers(self) -> Tuple[int, ...]:
-        """Numbers of the compared layers."""
-        return self._levels
-
     def with_layers(self, levels: Tuple[int, ...]) -> PaSTe:
         """Return a model that compares some of the layers only."""
         chosen = join_layers(require_layers(levels, self._levels))
@@ -122,18 +115,6 @@ class PaSTe(AnomalyModel):
             if value in (name, name.replace(".0", "")):  # `--width 1` is 1.0
                 return name
         raise CheckpointError(f"{option} is {quoted(value)}", fix=f"Choose one of: {', '.join(choices)}")
-
-    def load_teacher(self, state: State) -> None:
-        """Load the teacher's trunk; later layers and the classifier may be missing."""
-        load_weights(self.teacher, trunk_state(state, LAYERS), "the teacher")
-
-    def trainable(self, stage: Stage) -> nn.Module:
-        """Return the student's own layers."""
-        return self.student
-
-    def optimizer(self, stage: Stage, learning_rate: float) -> torch.optim.Optimizer:
-        """Return SGD with momentum 0.9 and weight decay 1e-4, as for STFPM."""
-        return torch.optim.SGD(self.student.parameters(), learning_rate, momentum=0.9, weight_decay=1e-4)
 
     def networks(self, x: torch.Tensor) -> Features:
         """Map normalized images to the teacher's features of the compared layers, then the student's."""
@@ -165,29 +146,6 @@ class PaSTe(AnomalyModel):
     def stage_loss(self, stage: Stage, *trunk: torch.Tensor) -> torch.Tensor:
         """Return the loss of the result of `frozen_features`, a scalar."""
         return self.float32_loss(self._compare(trunk))
-
-    def loss(self, features: Features) -> torch.Tensor:
-        """Return the mean squared distance of normalized features, summed over layers (as STFPM does)."""
-        return torch.stack([distance.mean() for distance in self._distances(features)]).sum()
-
-    def _distances(self, features: Features) -> List[torch.Tensor]:
-        pairs = zip(features[: self.scales], features[self.scales :])
-        return [squared_distance(teacher, student) for teacher, student in pairs]
-
-    def outputs(self, features: Features) -> Outputs:
-        """Map features to the anomaly map, its maximum and its scale maps.
-
-        The embedding is the mean of the teacher's deepest compared layer. The scale maps are the squared
-        distances.
-        """
-        distances = self._distances(features)
-        anomaly_map = self._fuse(distances)
-        return Outputs(
-            anomaly_map,
-            torch.amax(anomaly_map, dim=(1, 2)),
-            embedding=features[self.scales - 1].mean(dim=(2, 3)),
-            scale_maps=tuple(distance.squeeze(1) for distance in distances),
-        )
 
     def _fuse(self, distances: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the deepest map times the square root of the other maps' product.

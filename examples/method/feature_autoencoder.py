@@ -12,9 +12,9 @@ from torch import nn
 
 from adq_edge.models.base import AnomalyModel, Features, Outputs, Stage, TrainingDefaults
 from adq_edge.models.config import ModelConfig, Option
+from adq_edge.models.feature_matching import squared_distance, upsample
 from adq_edge.models.resnet import ResNet18Trunk, trunk_state
 from adq_edge.models.state_dicts import State, load_weights
-from adq_edge.models.stfpm import squared_distance, upsample
 
 LAYERS = ("layer1", "layer2", "layer3")
 CHANNELS = (128, 256)

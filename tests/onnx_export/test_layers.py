@@ -12,9 +12,10 @@ from adq_edge.cli import app
 from adq_edge.core.errors import CheckpointError
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
 from adq_edge.models.config import ModelConfig
+from adq_edge.models.feature_matching import upsample
 from adq_edge.models.paste import PaSTe
 from adq_edge.models.reverse_distillation import ReverseDistillation
-from adq_edge.models.stfpm import STFPM, upsample
+from adq_edge.models.stfpm import STFPM
 from adq_edge.models.uninformed_students import UninformedStudents
 from adq_edge.onnx_export.export import export, to_onnx
 
