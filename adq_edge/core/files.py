@@ -99,6 +99,18 @@ def is_plain_name(name: str) -> bool:
     return name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
+def real_path(path: Union[str, Path]) -> Path:
+    """Return the absolute path of a file or folder, without links.
+
+    A text that is not a possible path, or whose links form a circle, is returned as it is: paths that are
+    read from a file may be any text.
+    """
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError, ValueError):
+        return Path(path)
+
+
 def megabytes(path: Union[str, Path]) -> float:
     """Return the size of a file in MB (10^6 bytes)."""
     return Path(path).stat().st_size / 1e6

@@ -7,6 +7,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from adq_edge.artifacts.products import check_product_name
 from adq_edge.core.errors import AdqError, DataError
+from adq_edge.core.files import real_path
 from adq_edge.core.images.folders import find_images, is_folder
 from adq_edge.datasets.dataset import known_categories, print_notes, read_dataset
 from adq_edge.runtimes.base import Engine
@@ -82,7 +83,7 @@ def training_notes(
     """Return a note if the good images are those that the model was trained on."""
     if engine.sidecar.data is None:
         return []
-    trained_on = Path(engine.sidecar.data).resolve()
+    trained_on = real_path(engine.sidecar.data)
     if good is not None:
         folders = [folder.resolve() for given in good.values() for folder in _as_list(given)]
         if not any(_holds_training_images(folder, trained_on) for folder in folders):

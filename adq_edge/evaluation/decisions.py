@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from adq_edge.artifacts.products import LabeledThreshold, Products
 from adq_edge.core.errors import EngineError
+from adq_edge.core.files import real_path
 from adq_edge.core.images.imaging import resize_map
 from adq_edge.core.options import ThresholdRule
 from adq_edge.decision.conformal import percent
@@ -218,7 +218,7 @@ class _Threshold:
 
 def _share_images(one: str, other: str) -> bool:
     """Return True if two dataset folders are the same, or one is inside the other."""
-    a, b = (Path(folder).resolve() for folder in (one, other))
+    a, b = real_path(one), real_path(other)
     return a == b or a in b.parents or b in a.parents
 
 

@@ -14,7 +14,7 @@ from adq_edge.core.errors import AdqError
 from adq_edge.core.images.imaging import overlay, read_image, resize_image
 from adq_edge.datasets.dataset import GOOD, Sample
 from adq_edge.decision.inspector import Inspector, Verdict
-from adq_edge.evaluation.overlays import outline_defect
+from adq_edge.evaluation.overlays import outline_defect, product_colors
 from adq_edge.evaluation.sensitivity_plot import shorten_name
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.single_image import run_engine
@@ -158,15 +158,12 @@ def _draw_cells(
     original = read_image(sample.path)
     image = resize_image(original, _CELL)
     if inspector is None:
-        shown, low = run_engine(engine, original, sample.path).maps[0], 0.0
+        shown = run_engine(engine, original, sample.path).maps[0]
         high = float(shown.max()) if threshold is None else max(float(shown.max()), threshold)
+        colored = overlay(image, shown, 0.0, high)
     else:
-        found = inspector.inspect(original, product=score.product)
-        if found.anomaly_map is None or found.map_threshold is None:
-            raise AdqError("has no map", where=sample.path)
-        shown, high = found.anomaly_map, found.map_threshold
-        low = min(0.0, high - 1.0)
-    return np.concatenate([outline_defect(image, original, sample), overlay(image, shown, low, high)], 1)
+        colored = overlay(image, *product_colors(inspector.inspect(original, product=score.product)))
+    return np.concatenate([outline_defect(image, original, sample), colored], 1)
 
 
 def _caption(score: ImageScore, threshold: Optional[float]) -> np.ndarray:

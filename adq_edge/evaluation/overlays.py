@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Tuple
 
 import cv2
 import numpy as np
@@ -46,6 +46,21 @@ def outline_defect(cell: np.ndarray, original: np.ndarray, sample: Sample) -> np
     return outlined
 
 
+def product_colors(inspection: Inspection) -> Tuple[np.ndarray, float, float]:
+    """Return a product's map, and the values of it that are shown in blue and in red.
+
+    Blue is the median of good images, and red starts at the threshold.
+
+    Raises:
+        DataError: the image could not be judged, so there is no map.
+    """
+    red = inspection.map_threshold
+    if inspection.anomaly_map is None or red is None:
+        what = f"has no map to draw ({inspection.reason or inspection.verdict.value})"
+        raise DataError(what, where=inspection.image, fix="Draw only inspections with a map")
+    return inspection.anomaly_map, min(0.0, red - 1.0), red
+
+
 def draw_inspection(image: np.ndarray, inspection: Inspection) -> np.ndarray:
     """Return an image with the product's map over it and a box around each region, uint8 `[H, W, 3]` RGB.
 
@@ -58,11 +73,7 @@ def draw_inspection(image: np.ndarray, inspection: Inspection) -> np.ndarray:
     Raises:
         DataError: the image could not be judged, so there is no map.
     """
-    red = inspection.map_threshold
-    if inspection.anomaly_map is None or red is None:
-        what = f"has no map to draw ({inspection.reason or inspection.verdict.value})"
-        raise DataError(what, where=inspection.image, fix="Draw only inspections with a map")
-    drawn = overlay(image, inspection.anomaly_map, min(0.0, red - 1.0), red)
+    drawn = overlay(image, *product_colors(inspection))
     thickness = max(1, min(image.shape[:2]) // _LINES_ON_IMAGE)
     for region in inspection.regions:
         left, top, width, height = region.box

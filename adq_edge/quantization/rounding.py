@@ -2,7 +2,7 @@
 
 Compensation rounds weights one input at a time and spreads the error over the inputs not yet rounded, so that
 the layer's output on real activations changes least. For STFPM it lowers the noise that the weights cause in
-the anomaly map by about 10 dB compared with rounding to the nearest level, at no run-time cost.
+the anomaly map, at no run-time cost (`benchmarks/published/ablation.md`).
 Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers",
 ICLR 2023, algorithm 1 (after Hassibi and Stork's Optimal Brain Surgeon), inputs in descending order of
 their second moment.

@@ -8,6 +8,8 @@ import cv2
 
 import adq_edge
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 engine, source = sys.argv[1:]
 camera = cv2.VideoCapture(int(source) if source.isdigit() else source)
 if not camera.isOpened():

@@ -173,6 +173,9 @@ def test_default_images_are_those_of_the_training_with_a_note(work: Path, datase
     for folder, is_noted in (("train/good", True), ("test/spot", False)):
         done = run_cli("fit", engine, "--product", "part0", "--good", dataset / "part0" / folder, cwd=work)
         assert ("the model was trained on these images" in done.stdout) == is_noted
+    dataclasses.replace(read_sidecar(engine), data="no\0path").write(sidecar_path(engine))
+    done = run_cli("fit", engine, "--data", dataset, cwd=work)
+    assert done.returncode == 0, done.stderr
 
 
 def test_table_fits_a_terminal_of_80_columns(learned: Path):

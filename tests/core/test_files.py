@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from adq_edge.core.errors import StorageError
-from adq_edge.core.files import atomic_path, is_plain_name, sha256, storage_errors
+from adq_edge.core.files import atomic_path, is_plain_name, real_path, sha256, storage_errors
 from factories.images import leftovers
 
 
@@ -14,6 +14,12 @@ def test_folder_in_place_of_a_file_is_named_as_one(tmp_path: Path):
         tmp_path
     ):
         tmp_path.read_bytes()
+
+
+def test_real_path_follows_links_and_keeps_what_is_no_path(tmp_path: Path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert real_path(tmp_path / "link" / "a") == tmp_path.resolve() / "a"
+    assert real_path("a\0b") == Path("a\0b")
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, ValueError])

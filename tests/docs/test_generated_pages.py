@@ -12,7 +12,7 @@ pytest.importorskip("mkdocs", reason="the site is built on a workstation")
 
 from tools.docs.examples import EXAMPLES, recorded
 from tools.docs.pages import DOCS, generated_pages
-from tools.docs.published import ExcerptError, table, tables
+from tools.docs.published import FOLDER, ExcerptError, origin, table, tables
 from tools.docs.verbs import markdown, parameters, verb_contexts
 
 GENERATED = generated_pages()
@@ -61,6 +61,12 @@ def test_help_becomes_markdown_with_code_links_and_no_special_characters():
 def test_excerpt_selects_columns_and_rows_by_name():
     text = "| a | b | b |\n|---|---|---|\n| x | 1 | 2 |\n| y\\|z | 3 | 4 |\n"
     assert tables(text)[0].excerpt(["a", ("b#2", "c")], ["y"]) == "| a | c |\n| --- | --- |\n| y\\|z | 4 |"
+
+
+def test_excerpt_names_the_date_and_the_machine_of_its_run():
+    for name in ("latency", "latency_amx"):
+        day, machine = (FOLDER / f"{name}.md").read_text(encoding="utf-8").split("\n20")[1].split(", ")[:2]
+        assert f": 20{day}, {machine}, 2 cores (" in origin(name)
 
 
 @pytest.mark.parametrize("wrong", [{"columns": ["no such column"]}, {"rows": ["no such row"]}])

@@ -89,6 +89,13 @@ def test_glossary_defines_each_term_once_in_order():
         assert list(sentences(definition)), term
 
 
+def test_glossary_and_concepts_name_every_method():
+    registry = pytest.importorskip("adq_edge.models.registry", reason="needs torch")
+    for page in ("glossary.md", "concepts.md"):
+        text = (DOCS / page).read_text(encoding="utf-8")
+        assert [name for name in registry.METHODS if f"`{name}`" not in text] == [], page
+
+
 def test_linked_terms_are_in_the_glossary():
     terms = re.findall(r"^## (.+)$", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
     anchors = {re.sub(r"[^a-z0-9 -]", "", term.lower()).replace(" ", "-") for term in terms}

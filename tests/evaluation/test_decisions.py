@@ -273,6 +273,12 @@ def test_threshold_by_f1_is_stored_and_said_to_be_judged_on_the_same_images(
     assert counts(again) == counts(result)
     inside = evaluate(engine, data / "bolt", output=tmp_path / "r.json")
     assert inside.decisions.products[0].chosen_on_test_images
+    elsewhere = dataclasses.replace(stored.named("bolt").threshold, data="no\0path")
+    moved = tuple(
+        dataclasses.replace(one, threshold=one.threshold and elsewhere).sealed() for one in stored.products
+    )
+    dataclasses.replace(stored, products=moved).write(products_path(engine))
+    assert not evaluate(engine, data, output=tmp_path / "r.json").decisions.products[0].chosen_on_test_images
     removed = evaluate(engine, data, output=tmp_path / "r.json", choose_threshold="none")
     assert counts(removed) == {"bolt": (2, 5, 1, 4), "nut": (1, 3, 1, 2)}
     assert read_products(engine, sha256(engine)) == read_products(fit(engine), sha256(engine))

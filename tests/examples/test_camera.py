@@ -52,6 +52,13 @@ def test_each_frame_of_a_video_gets_a_verdict(engine: Path, dataset: Path, tmp_p
     assert "[(" in second, "no region"
 
 
+def test_wrong_number_of_arguments_prints_the_usage():
+    done = python([SCRIPT, "engine.onnx"], {**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert done.returncode == 1
+    assert done.stderr.startswith("Print a verdict for each frame: python inspect_camera.py ENGINE")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_missing_camera_or_video_ends_with_an_error(engine: Path, tmp_path: Path):
     done = inspect(engine, tmp_path / "missing.avi")
     assert done.returncode == 1

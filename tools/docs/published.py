@@ -9,7 +9,7 @@ from typing import List, Optional, Sequence, Tuple, Union
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "published"
 _CELL = re.compile(r"(?<!\\)\|")
-_MACHINE = re.compile(r"^\d{4}-\d\d-\d\d, [^()\n]+ \([^)\n]*\)", re.MULTILINE)
+_MACHINE = re.compile(r"^\d{4}-\d\d-\d\d, (?:[^()\n]|\(R\))+ \([^)\n]*\)", re.MULTILINE)
 
 
 class ExcerptError(Exception):
