@@ -15,6 +15,7 @@ from adq_edge.calibration.selection import own_categories
 from adq_edge.calibration.sources import make_source
 from adq_edge.core.errors import BundleError, EngineError
 from adq_edge.core.files import sha256
+from adq_edge.core.images.folders import is_file
 from adq_edge.core.options import (
     DEFAULT_CALIBRATOR,
     BuildOptions,
@@ -135,8 +136,8 @@ def find_plan(spec: EngineSpec, device: Device, machine: str) -> Optional[Path]:
         raise EngineError(what, where=spec.path, fix=_USE_BUNDLE)
     plan, path = sidecar.plan, spec.path
     if plan is not None and path is not None:
-        for place in (Path(plan.name), path.with_name(Path(plan.name).name)):
-            if place.is_file() and sha256(place) == plan.sha256:
+        for place in (Path(plan.name), path.parent / Path(plan.name).name):
+            if is_file(place) and sha256(place) == plan.sha256:
                 return place
     raise EngineError("its precision plan is missing or changed", where=path, fix=_USE_BUNDLE)
 
@@ -179,7 +180,7 @@ def check_images(spec: EngineSpec, folder: Optional[Path]) -> None:
     if bundle is None or calibration is None:
         return
     ranges = bundle.ranges_folder / calibration.ranges.name
-    if ranges.is_file() and sha256(ranges) == calibration.ranges.sha256:
+    if is_file(ranges) and sha256(ranges) == calibration.ranges.sha256:
         expected = read_ranges(ranges, bundle.manifest.model_sha256, ()).fingerprint
         categories = own_categories(bundle, folder)
         source = make_source(spec.options.source, folder, spec.options.samples, categories=categories)

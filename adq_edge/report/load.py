@@ -11,6 +11,7 @@ from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import ResultError, StorageError
 from adq_edge.core.files import sha256, storage_errors
+from adq_edge.core.images.folders import is_file
 from adq_edge.core.reading import LARGEST_JSON, parse_json, read_regular
 from adq_edge.evaluation.analysis import Analysis
 from adq_edge.evaluation.compare import Comparison
@@ -99,8 +100,8 @@ def _sheets(results: Iterable[Tuple[Path, Any]]) -> Iterator[Tuple[Union[Evaluat
     """Yield the results with a sheet beside them, and the sheet; files of other folders are not read."""
     for path, record in results:
         if isinstance(record, (Evaluation, Comparison)) and record.sheet is not None:
-            sheet = path.with_name(PurePath(record.sheet).name)
-            if sheet.is_file():
+            sheet = path.parent / PurePath(record.sheet).name
+            if is_file(sheet):
                 yield record, sheet
 
 

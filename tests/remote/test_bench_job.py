@@ -142,8 +142,11 @@ def test_engine_built_again_has_the_same_bytes(bundle, dataset: Path, tmp_path: 
     ):
         build_arguments(spec, "aarch64", tmp_path)
     plan.write_text("another")
-    with pytest.raises(EngineError, match=r"its precision plan is missing or changed\. Name its bundle"):
-        build_arguments(spec, "another", tmp_path)
+    for name in (spec.sidecar.plan.name, "", "x" * 5000):
+        file = dataclasses.replace(spec.sidecar.plan, name=name)
+        moved = dataclasses.replace(spec, sidecar=dataclasses.replace(spec.sidecar, plan=file))
+        with pytest.raises(EngineError, match=r"its precision plan is missing or changed\. Name its bundle"):
+            build_arguments(moved, "another", tmp_path)
 
 
 def test_engine_is_not_calibrated_again_on_other_images(bundle, dataset: Path, tmp_path: Path):

@@ -95,6 +95,15 @@ def test_page_of_twenty_results_stays_small_and_shows_images_of_each(tmp_path: P
     assert f"{len(IMAGE.findall(text))} of 240 images. The sheets beside the results have all." in text
 
 
+@pytest.mark.parametrize("name", ["", "/", "..", "a\0b", "x" * 5000], ids=["", "/", "..", "NUL", "long"])
+def test_sheet_whose_name_is_no_file_name_is_left_out(tmp_path: Path, name: str):
+    evaluation = make.evaluation(make.engine("int8"))
+    images = (evaluation.scores[0].image,)
+    dataclasses.replace(evaluation, sheet=name, sheet_images=images).write(tmp_path / "tiny.eval.json")
+    report(tmp_path, tmp_path / "r.html")
+    assert "<img" not in (tmp_path / "r.html").read_text()
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"no image"])
 def test_damaged_sheet_is_left_out(tmp_path: Path, content: bytes):
     write_evaluation(tmp_path, "tiny", colored_sheet(1), 3)
