@@ -108,7 +108,7 @@ def is_category(folder: Path) -> bool:
 def is_test_of_category(folder: Path) -> bool:
     """Return True if a folder is the folder of test images of a category, beside its training images."""
     path = folder.resolve()
-    return path.name.lower() in _TEST_NAMES and is_folder(path.parent / "train")
+    return plain(path.name) in _TEST_NAMES and bool(_named(path.parent, _TRAIN_NAMES))
 
 
 def is_below_dataset_masks(folder: Path) -> bool:
@@ -137,7 +137,7 @@ def _has_good_and_bad(folder: Path) -> bool:
 
 def _has_loose_good_images(folder: Path) -> bool:
     """Return True if good images lie beside a folder of defective ones."""
-    return bool(loose_images(folder)) and any(map(find_images, bad_folders(folder)))
+    return any(map(find_images, bad_folders(folder))) and bool(loose_images(folder))
 
 
 def loose_images(folder: Path) -> List[Path]:
@@ -194,9 +194,16 @@ def _named(folder: Path, names: Tuple[str, ...]) -> List[Path]:
 
 def is_mask_folder(folder: Path) -> bool:
     """Return True if a folder holds the masks of a dataset: by its name, and because images lie beside it."""
-    if folder.name.lower() not in MASK_FOLDERS:
+    if not has_mask_name(folder.name):
         return False
-    return bool(_good_folders(folder.parent) or _named(folder.parent, ("train", *_TEST_NAMES, "images")))
+    beside = (*_TRAIN_NAMES, *_TEST_NAMES, "images")
+    labeled = _good_folders(folder.parent) or bad_folders(folder.parent)
+    return bool(labeled or _named(folder.parent, beside))
+
+
+def has_mask_name(name: str) -> bool:
+    """Return True if a folder of this name may hold masks."""
+    return plain(name) in MASK_FOLDERS
 
 
 def _read_split(folder: Path) -> CategoryFiles:
@@ -215,7 +222,7 @@ def _read_split(folder: Path) -> CategoryFiles:
 
 
 def _has_defects(folder: Path) -> bool:
-    return any(not is_good(name) and name.lower() not in MASK_FOLDERS for name in subfolders(folder))
+    return any(not is_good(name) and not has_mask_name(name) for name in subfolders(folder))
 
 
 def _train_images(folder: Path, notes: List[str]) -> List[Path]:
@@ -246,7 +253,7 @@ def _train_images(folder: Path, notes: List[str]) -> List[Path]:
 
 
 def _test_images(folder: Path, notes: List[str]) -> List[LabeledImage]:
-    classes = {name: path for name, path in subfolders(folder).items() if name.lower() not in MASK_FOLDERS}
+    classes = {name: path for name, path in subfolders(folder).items() if not has_mask_name(name)}
     found = [image for name, path in classes.items() for image in _labeled_images(name, path)]
     empty = [name for name, path in classes.items() if not find_images(path)]
     if empty:
@@ -266,7 +273,7 @@ def _labeled_images(name: str, folder: Path) -> List[LabeledImage]:
 
 
 def _is_below_masks(path: Path) -> bool:
-    return any(part.lower() in MASK_FOLDERS for part in path.parts[:-1])
+    return any(map(has_mask_name, path.parts[:-1]))
 
 
 def _without_twins(images: List[LabeledImage], notes: List[str]) -> List[LabeledImage]:
@@ -281,7 +288,7 @@ def _without_twins(images: List[LabeledImage], notes: List[str]) -> List[Labeled
 
 def _read_classes(folder: Path) -> CategoryFiles:
     """Read a folder of normal images and folders of defects, without a split."""
-    classes = {name: path for name, path in subfolders(folder).items() if name.lower() not in MASK_FOLDERS}
+    classes = {name: path for name, path in subfolders(folder).items() if not has_mask_name(name)}
     labeled = [image for name, path in classes.items() for image in _labeled_images(name, path)]
     loose = without_masks(loose_images(folder))
     normal = [image for image in labeled if image.defect == GOOD]

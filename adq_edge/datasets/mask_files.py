@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Sequence
 
 from adq_edge.core.images.folders import find_images
 from adq_edge.datasets.label_names import GOOD, is_good
-from adq_edge.datasets.layouts import MASK_FOLDERS, LabeledImage, masked_stem, subfolders
+from adq_edge.datasets.layouts import LabeledImage, has_mask_name, masked_stem, subfolders
 
 
 def find_masks(images: Sequence[LabeledImage], folders: Sequence[Path]) -> Dict[Path, Path]:
@@ -93,4 +93,4 @@ def _masks_beside(folder: Path, members: Sequence[LabeledImage]) -> Dict[str, Pa
 
 
 def _without_mask_folder(path: Path) -> str:
-    return "/".join(part.lower() for part in path.parts if part.lower() not in MASK_FOLDERS)
+    return "/".join(part.lower() for part in path.parts if not has_mask_name(part))

@@ -135,6 +135,27 @@ def test_real_iad_masks_beside_the_images_are_masks(tmp_path: Path):
     assert "2 PNG files beside JPEG images of the same name are their masks" in category.notes
 
 
+@pytest.mark.parametrize("masks", ["ground_truth", "Ground Truth", "ground-truth", "Masks"])
+@pytest.mark.parametrize(("good", "bad"), [("good", "bad"), ("Train/good", "Test/bad")])
+def test_masks_are_not_defective_images_however_their_folder_is_written(
+    tmp_path: Path, masks: str, good: str, bad: str
+):
+    touch(tmp_path, f"part/{good}/*.png x2", f"part/{bad}/*.png x3")
+    folder = (tmp_path / "part" / bad).parent / masks
+    touch(folder, "bad/*.png x3")
+    category = only(read_dataset(tmp_path / "part"))
+    assert {sample.defect for sample in category.test if sample.is_anomalous} == {"bad"}
+    assert sum(sample.is_anomalous for sample in category.test) == len(masked(category)) == 3
+    assert is_mask_folder(folder)
+
+
+@pytest.mark.parametrize(("train", "test"), [("train", "test"), ("Train", "Test"), ("Training", "Testing")])
+def test_test_folder_of_a_category_is_no_category(tmp_path: Path, train: str, test: str):
+    touch(tmp_path, f"part/{train}/good/*.png x2", f"part/{test}/good/0.png", f"part/{test}/bad/0.png")
+    with pytest.raises(DataError, match=r"test images of a category only.*Name the category: .*part"):
+        read_dataset(tmp_path / "part" / test)
+
+
 def test_files_of_one_name_are_two_images(tmp_path: Path):
     touch(tmp_path, "part/train/good/0.png", "part/train/good/0.jpg", "part/test/good/0.png")
     touch(tmp_path, "part/test/dent/0.png", "part/test/dent/0.jpg", "part/ground_truth/dent/0_mask.png")
