@@ -8,7 +8,6 @@ BUNDLE/ranges/*.json    activation ranges, one file per calibration
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from pathlib import Path
 from typing import Dict, Optional, Tuple, Union
 
@@ -17,6 +16,7 @@ from adq_edge.core.errors import BundleError
 from adq_edge.core.files import is_plain_name, read_consistently, settle, sha256
 from adq_edge.core.images.sizes import check_size
 from adq_edge.core.records import Record, record
+from adq_edge.core.text import command_line
 
 CHECKPOINT_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".safetensors", ".tar"})
 MODEL_FILE = "model.onnx"
@@ -163,7 +163,7 @@ def open_bundle(path: Union[str, Path]) -> Bundle:
     if path.suffix == ".onnx":
         raise BundleError("an ONNX file, not a bundle", where=path, fix=_GIVE_FOLDER)
     if path.suffix in CHECKPOINT_SUFFIXES and path.is_file():
-        fix = f"Make a bundle from it: adq-edge export {shlex.quote(str(path))}"
+        fix = f"Make a bundle from it: {command_line('export', path)}"
         raise BundleError("a checkpoint, not a bundle", where=path, fix=fix)
     return read_consistently((path / MANIFEST_FILE, path / MODEL_FILE), lambda: _open_once(path))
 

@@ -7,19 +7,23 @@ import enum
 import itertools
 import os
 import re
-import shlex
 from pathlib import Path
-from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional
+from shlex import quote
+from typing import Callable, Iterator, List, Mapping, Optional
 
 from adq_edge.artifacts.bundle import CHECKPOINT_SUFFIXES, MANIFEST_FILE, MODEL_FILE, RANGES_FOLDER
 from adq_edge.artifacts.content_kinds import LFS_POINTER, name_content, read_start
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
+from adq_edge.core.errors import EngineError
+from adq_edge.core.storage import storage_errors
+from adq_edge.core.text import command_line
 
 _SCHEMA = re.compile(rb'\s*{\s*"schema": "(adq-edge/[a-z-]{1,30})"')
-_SHOWN_BY_REPORT = frozenset(f"adq-edge/{name}" for name in ("bench", "eval", "compare", "estimate"))
+_RESULTS = ("analysis", "bench", "compare", "estimate", "eval")
+SHOWN_BY_REPORT = frozenset(f"adq-edge/{name}" for name in _RESULTS)
+"""The schemas of the result files that `report` shows."""
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80")
 """The first bytes of a file that torch.save wrote: of a ZIP archive, or of a pickle."""
-_NAME_ENGINE = "Name an engine file"
 _MOST_NAMES = 2000
 """Number of entries of a folder that are looked at."""
 
@@ -58,25 +62,19 @@ class KnownPath:
     fix: Optional[str] = None
 
 
-class OtherFile(NamedTuple):
-    """The kind of a path that is no engine, such as "an image", and the remedy."""
+def reject_other_kinds(path: Path) -> None:
+    """Check that a path may be an engine; one that is missing is accepted.
 
-    kind: str
-    fix: str
-
-    @property
-    def what(self) -> str:
-        """The message."""
-        return f"{self.kind}, not an engine"
-
-
-def describe_non_engine(path: Path) -> Optional[OtherFile]:
-    """Return the kind of a path that is certainly no engine; None if it may be one, or is missing."""
-    known = describe_path(path)
+    Raises:
+        EngineError: the path is of another kind; the message names the kind and the next command.
+        StorageError: the path cannot be accessed.
+    """
+    with storage_errors(path):
+        known = describe_path(path)
     if known is None or known.kind is FileKind.ENGINE:
-        return None
+        return
     fix = f"Name the engine: {path.with_suffix('')}" if known.kind in BESIDE_ENGINE else known.fix
-    return OtherFile(known.name, fix or _NAME_ENGINE)
+    raise EngineError(f"{known.name}, not an engine", where=path, fix=fix or "Name an engine file")
 
 
 def describe_file(path: Path) -> Optional[str]:
@@ -98,7 +96,7 @@ def describe_path(path: Path) -> Optional[KnownPath]:
     if not path.is_file():
         return KnownPath(FileKind.OTHER, "a device, pipe or socket")
     if _has_sidecar(path):
-        return _known(FileKind.ENGINE, f"Measure it: {_command('eval', path)}")
+        return _known(FileKind.ENGINE, f"Measure it: {command_line('eval', path)}")
     suffix = path.suffix.lower()
     if path.name == MODEL_FILE and (path.parent / MANIFEST_FILE).is_file():
         return _known(FileKind.MODEL, _build(path.parent))
@@ -106,9 +104,9 @@ def describe_path(path: Path) -> Optional[KnownPath]:
         return _describe_json(path)
     kind = name_content(path)
     if suffix == ".tar" and not read_start(path).startswith(_TORCH_STARTS):
-        return KnownPath(FileKind.OTHER, "a TAR archive", f"Unpack it: tar xf {shlex.quote(str(path))}")
+        return KnownPath(FileKind.OTHER, "a TAR archive", f"Unpack it: tar xf {quote(str(path))}")
     if suffix in CHECKPOINT_SUFFIXES or _is_checkpoint(path):
-        fix = f"Make an engine from it: {_command('export', path)}, then adq-edge build"
+        fix = f"Make an engine from it: {command_line('export', path)}, then adq-edge build"
         return _known(FileKind.CHECKPOINT, fix)
     if kind == LFS_POINTER:
         return KnownPath(FileKind.OTHER, kind, "Fetch the file that it stands for: git lfs pull")
@@ -121,12 +119,8 @@ def _known(kind: FileKind, fix: Optional[str] = None, name: Optional[str] = None
     return KnownPath(kind, name or kind.value, fix)
 
 
-def _command(*arguments: object) -> str:
-    return " ".join(["adq-edge", *(shlex.quote(str(argument)) for argument in arguments)])
-
-
 def _build(bundle: Path) -> str:
-    return f"Make an engine from it: {_command('build', bundle)}"
+    return f"Make an engine from it: {command_line('build', bundle)}"
 
 
 def _judge(image: Path) -> str:
@@ -134,7 +128,7 @@ def _judge(image: Path) -> str:
 
     if image.suffix.lower() in UNREAD_SUFFIXES:
         return "Convert it to PNG"
-    return f"Judge it: adq-edge predict ENGINE {shlex.quote(str(image))}"
+    return f"Judge it: {command_line('predict', 'ENGINE', image)}"
 
 
 def _has_sidecar(path: Path) -> bool:
@@ -146,26 +140,27 @@ BESIDE_ENGINE = (FileKind.SIDECAR, FileKind.PRODUCTS)
 
 
 def _describe_json(path: Path) -> KnownPath:
-    engine, file = path.with_suffix(""), shlex.quote(str(path))
+    engine = path.with_suffix("")
     schema = _read_schema(path)
     fix: Optional[str]
     if path.name == MANIFEST_FILE and (path.parent / MODEL_FILE).is_file():
         return _known(FileKind.MANIFEST, _build(path.parent))
     if schema == "adq-edge/engine":
-        return _known(FileKind.SIDECAR, f"Measure the engine: {_command('eval', engine)}")
+        return _known(FileKind.SIDECAR, f"Measure the engine: {command_line('eval', engine)}")
     if schema == "adq-edge/ranges":
         bundle = path.parent.parent if path.parent.name == RANGES_FOLDER else Path("BUNDLE")
-        fix = f"Make an engine from its bundle: {_command('build', bundle)} --int8"
+        fix = f"Make an engine from its bundle: {command_line('build', bundle)} --int8"
         return _known(FileKind.RANGES, fix)
     if schema == "adq-edge/plan":
-        return _known(FileKind.PLAN, f"Make an engine with it: adq-edge build BUNDLE --plan {file}")
+        fix = f"Make an engine with it: {command_line('build', 'BUNDLE', '--plan', path)}"
+        return _known(FileKind.PLAN, fix)
     if schema == "adq-edge/products":
-        return _known(FileKind.PRODUCTS, f"List them: {_command('fit', engine, '--list')}")
+        return _known(FileKind.PRODUCTS, f"List them: {command_line('fit', engine, '--list')}")
     if schema == "adq-edge/synthetic":
-        fix = f"Train a model: {_command('train', '--data', path.parent)}"
+        fix = f"Train a model: {command_line('train', '--data', path.parent)}"
         return KnownPath(FileKind.JSON, "the description of synthetic images", fix)
     if schema is not None:
-        fix = f"Show it: adq-edge report {file}" if schema in _SHOWN_BY_REPORT else None
+        fix = f"Show it: {command_line('report', path)}" if schema in SHOWN_BY_REPORT else None
         return KnownPath(FileKind.RESULT, f"a result file ({schema})", fix)
     return _known(FileKind.JSON)
 
@@ -192,7 +187,7 @@ def _describe_folder(path: Path) -> KnownPath:
             fix = None if known is None or known.fix is None else known.fix.replace("it:", "one of them:", 1)
             return KnownPath(FileKind.FOLDER, f"a folder of {plural}", fix)
     if has_images(path):
-        fix = f"Train a model on it: {_command('train', '--data', path)}"
+        fix = f"Train a model on it: {command_line('train', '--data', path)}"
         return KnownPath(FileKind.FOLDER, "a folder of images", fix)
     return _known(FileKind.FOLDER)
 
@@ -229,7 +224,7 @@ _MATCHES: Mapping[FileKind, Callable[[Path], bool]] = {
     FileKind.ENGINE: lambda path: path.is_file() and _has_sidecar(path),
     FileKind.BUNDLE: lambda path: is_bundle(path),
     FileKind.CHECKPOINT: lambda path: path.suffix.lower() in CHECKPOINT_SUFFIXES and path.is_file(),
-    FileKind.RESULT: lambda path: path.suffix.lower() == ".json" and _read_schema(path) in _SHOWN_BY_REPORT,
+    FileKind.RESULT: lambda path: path.suffix.lower() == ".json" and _read_schema(path) in SHOWN_BY_REPORT,
 }
 
 

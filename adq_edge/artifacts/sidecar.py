@@ -10,7 +10,7 @@ from typing import Dict, Optional, Tuple
 
 from adq_edge.artifacts.bundle import FileReference, check_further_sizes
 from adq_edge.artifacts.engine_file import changed_engine_error, check_file_size
-from adq_edge.artifacts.file_kinds import describe_non_engine
+from adq_edge.artifacts.file_kinds import reject_other_kinds
 from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.errors import EngineError
 from adq_edge.core.files import Kind, is_plain_name, read_consistently, settle, sha256, storage_errors
@@ -209,11 +209,8 @@ def read_sidecar(engine: Path, *, trust: bool = False) -> Sidecar:
 
 def _read_once(engine: Path, trust: bool) -> Sidecar:
     settle(engine)
-    with storage_errors(engine):
-        other, is_file = describe_non_engine(engine), engine.is_file()
-    if other is not None:
-        raise EngineError(other.what, where=engine, fix=other.fix)
-    if not is_file:
+    reject_other_kinds(engine)
+    if not engine.is_file():
         raise EngineError(
             "no such engine", where=engine, fix="Check the path, or build it: adq-edge build BUNDLE"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Optional, Sequence, Tuple, Union
 
@@ -12,6 +11,7 @@ from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import AdqError, BuildError, DataError, EngineError
 from adq_edge.core.files import check_writable
 from adq_edge.core.runtimes import find_runtime
+from adq_edge.core.text import command_line
 from adq_edge.datasets.dataset import known_categories, read_dataset
 from adq_edge.decision.fit import fit_new_engine
 from adq_edge.runtimes.registry import open_engine
@@ -103,5 +103,4 @@ def _dataset_of(products: Products) -> Optional[str]:
 
 
 def _command(engine: Path, data: Optional[Union[str, Path]] = None) -> str:
-    folder = "DIR" if data is None else shlex.quote(str(data))
-    return f"adq-edge fit {shlex.quote(str(engine))} --data {folder}"
+    return command_line("fit", engine, "--data", "DIR" if data is None else data)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, List, Optional, Tuple, Union
 import typer
 
 from adq_edge.cli import options
-from adq_edge.cli.output import Output, command_line
+from adq_edge.cli.output import Output
 from adq_edge.core.errors import AdqError, BuildError
 from adq_edge.core.options import (
     DEFAULT_SAMPLES,
@@ -21,6 +21,7 @@ from adq_edge.core.options import (
     TensorRTOptions,
 )
 from adq_edge.core.runtimes import ONNXRUNTIME, RUNTIMES
+from adq_edge.core.text import command_line
 
 if TYPE_CHECKING:
     from adq_edge.artifacts.sidecar import Sidecar

@@ -9,7 +9,8 @@ import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.common import needs_training_half
-from adq_edge.cli.output import Output, command_line
+from adq_edge.cli.output import Output
+from adq_edge.core.text import command_line
 
 
 def demo(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Optional, Tuple, Union
 import typer
 
 from adq_edge.cli import options
-from adq_edge.cli.output import Output, command_line
+from adq_edge.cli.output import Output
+from adq_edge.core.text import command_line
 
 if TYPE_CHECKING:
     from adq_edge.evaluation.evaluate import Evaluation

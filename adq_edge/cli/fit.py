@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Un
 import typer
 
 from adq_edge.cli import options
-from adq_edge.cli.output import Output, command_line
+from adq_edge.cli.output import Output
 from adq_edge.core.errors import AdqError
 from adq_edge.core.quantities import parse_share
+from adq_edge.core.text import command_line
 
 if TYPE_CHECKING:
     from adq_edge.decision.fit import Fit
@@ -126,7 +127,8 @@ def _check(engine: Optional[Path], data: Path, product: Optional[str], **values:
     if result.has_difference:
         again = command_line("fit", result.engine, "--product", "NAME", "--good", "DIR")
         step = f"learn such products again, with images like the new ones: {again}"
-    return Output(result, [check_table(result)], (), step, exit_code=int(result.has_difference) * DIFFERENT)
+    exit_code = DIFFERENT if result.has_difference else 0
+    return Output(result, [check_table(result)], next_step=step, exit_code=exit_code)
 
 
 def _show(fit: Fit) -> Output:

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import inspect
 import json
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ import typer
 from adq_edge.cli import options
 from adq_edge.cli.arguments import check_paths
 from adq_edge.core.errors import AdqError
+from adq_edge.core.text import command_line
 
 if TYPE_CHECKING:
     from adq_edge.core.records import Record
@@ -51,11 +51,6 @@ class Output:
     failures: Sequence[str] = ()
     exit_code: int = 0
     problem: Optional[AdqError] = None
-
-
-def command_line(*arguments: object) -> str:
-    """Return a command that can be pasted into a shell."""
-    return " ".join(["adq-edge", *(shlex.quote(str(argument)) for argument in arguments)])
 
 
 @dataclasses.dataclass(frozen=True)

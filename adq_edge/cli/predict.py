@@ -10,9 +10,8 @@ import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.completion import complete_engine_then_files
-from adq_edge.cli.output import command_line
 from adq_edge.core.quantities import parse_area, parse_share
-from adq_edge.core.text import number_of
+from adq_edge.core.text import command_line, number_of
 
 if TYPE_CHECKING:
     from adq_edge.decision.inspector import Inspector

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import reprlib
+import shlex
 import unicodedata
-from typing import Optional
+from typing import Any, Optional, Tuple
 
 LONGEST = 2000
 """Characters of a text that are shown by default; longer ones lose their middle."""
@@ -20,11 +21,18 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 # Characters with a meaning in a table cell of GitHub's Markdown.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!$@])")
 _MARK = "..."
-_SHORT = reprlib.Repr()
+
+
+class _ShortRepr(reprlib.Repr):
+    """Shortens values of files; records read a JSON list as a tuple, which is shown as the list."""
+
+    def repr_tuple(self, x: Tuple[Any, ...], level: int) -> str:
+        return self.repr_list(list(x), level)
+
+
+_SHORT = _ShortRepr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 _SHORT.maxlevel = 3
-# Records read JSON lists as tuples; messages show the list of the file. mypy forbids replacing a method.
-_SHORT.repr_tuple = _SHORT.repr_list  # type: ignore[method-assign, assignment]
 
 
 def printable(text: str, limit: int = LONGEST) -> str:
@@ -77,6 +85,11 @@ def number_of(number: float, noun: str) -> str:
         return f"1 {noun}"
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number:g} {plural}" if isinstance(number, float) else f"{number} {plural}"
+
+
+def command_line(*arguments: object) -> str:
+    """Return a command of adq-edge that can be pasted into a shell."""
+    return " ".join(["adq-edge", *(shlex.quote(str(argument)) for argument in arguments)])
 
 
 def decibels(value: Optional[float]) -> str:

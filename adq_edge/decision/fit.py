@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import shlex
 from pathlib import Path
 from typing import Callable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from adq_edge.artifacts import workspace
-from adq_edge.artifacts.file_kinds import describe_non_engine
+from adq_edge.artifacts.file_kinds import reject_other_kinds
 from adq_edge.artifacts.products import (
     FIT_AGAIN,
     Product,
@@ -25,6 +24,7 @@ from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import EngineError
 from adq_edge.core.files import check_writable, settle, sha256, storage_errors, write_together
 from adq_edge.core.reading import LARGEST_JSON, read_regular
+from adq_edge.core.text import command_line
 from adq_edge.decision.arguments import check_rate
 from adq_edge.decision.collection import collect, count_pasted
 from adq_edge.decision.learning import find_doubtful, learn
@@ -158,13 +158,10 @@ def list_products(engine: Optional[Union[str, Path]] = None) -> Fit:
         EngineError: no such engine, it has no products, or its products are those of another engine.
     """
     path = workspace.latest_engine() if engine is None else Path(engine)
-    with storage_errors(path):
-        other = describe_non_engine(path)
-    if other is not None:
-        raise EngineError(other.what, where=path, fix=other.fix)
+    reject_other_kinds(path)
     found = read_products(path, sha256(path))
     if found is None:
-        fix = f"Learn them from good images: adq-edge fit {shlex.quote(str(path))} --data DIR"
+        fix = f"Learn them from good images: {command_line('fit', path, '--data', 'DIR')}"
         raise EngineError("has no products", where=path, fix=fix)
     return Fit(products_path(path), path, found, (), ())
 

@@ -6,7 +6,6 @@ import dataclasses
 import enum
 import math
 import os
-import shlex
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple, Union
 
@@ -24,7 +23,7 @@ from adq_edge.artifacts.products import (
 from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.images.arrays import RGB, as_rgb, check_color, not_an_image
 from adq_edge.core.images.imaging import read_product_image, resize_image
-from adq_edge.core.text import number_of
+from adq_edge.core.text import command_line, number_of
 from adq_edge.decision.arguments import check_area, check_rate, require_batch, require_same_sizes
 from adq_edge.decision.collection import embeddings_of
 from adq_edge.decision.conformal import Calibration, RateThreshold, images_needed, percent
@@ -361,7 +360,7 @@ def load_inspector(
     try:
         products = usable_products(loaded)
         if products is None:
-            fix = f"Learn them from good images: adq-edge fit {shlex.quote(str(loaded.path))} --data DIR"
+            fix = f"Learn them from good images: {command_line('fit', loaded.path, '--data', 'DIR')}"
             raise EngineError("has no products", where=loaded.path, fix=fix)
         return Inspector(
             loaded,

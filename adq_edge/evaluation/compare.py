@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shlex
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple, Union
 
@@ -17,6 +16,7 @@ from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import AdqError, ResultError
 from adq_edge.core.files import write_together
 from adq_edge.core.records import Record, record
+from adq_edge.core.text import command_line
 from adq_edge.datasets.dataset import GOOD
 from adq_edge.decision.inspector import Inspector
 from adq_edge.evaluation.decisions import read_usable_products
@@ -203,7 +203,7 @@ def _load_inspectors(a: Engine, b: Engine) -> Tuple[Optional[Tuple[Inspector, In
     for engine in (a, b):
         products, problem = read_usable_products(engine)
         if products is None:
-            command = f"adq-edge fit {shlex.quote(str(engine.path))} --data DIR"
+            command = command_line("fit", engine.path, "--data", "DIR")
             reasons.append(problem or f"{engine.path} has no products, learn them: {command}")
         else:
             found.append(Inspector(engine, products))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -18,6 +17,7 @@ from adq_edge.core.errors import AdqError, EngineError, ResultError
 from adq_edge.core.files import check_writable, is_stream, sha256, write_together
 from adq_edge.core.images.imaging import write_small_sheet
 from adq_edge.core.records import Record, record
+from adq_edge.core.text import command_line
 from adq_edge.datasets.dataset import GOOD, Dataset
 from adq_edge.decision.arguments import check_rate
 from adq_edge.decision.inspector import Inspector, Verdict
@@ -239,7 +239,7 @@ def _check_options(
 def _no_products_error(engine: Engine, problem: Optional[str]) -> EngineError:
     if problem is not None:
         return EngineError(f"its products cannot be used ({problem})", where=engine.path)
-    fix = f"Learn them from good images: adq-edge fit {shlex.quote(str(engine.path))} --data DIR"
+    fix = f"Learn them from good images: {command_line('fit', engine.path, '--data', 'DIR')}"
     return EngineError("has no products, whose thresholds these options choose", where=engine.path, fix=fix)
 
 

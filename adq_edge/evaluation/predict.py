@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from pathlib import Path
 from typing import Iterable, Iterator, Optional, Sequence, Tuple, Union
 
@@ -16,6 +15,7 @@ from adq_edge.core.files import check_writable
 from adq_edge.core.images.arrays import RGB
 from adq_edge.core.images.heat_map_files import write_heat_map
 from adq_edge.core.images.imaging import overlay
+from adq_edge.core.text import command_line
 from adq_edge.decision.arguments import check_area, check_rate
 from adq_edge.decision.inspector import Inspection, Inspector, Verdict, usable_products
 from adq_edge.evaluation.image_inputs import Image, ImageInput, open_inputs, product_of_folder
@@ -77,7 +77,7 @@ class DecisionOptions:
         if products is None:
             if not self._given:
                 return None
-            fix = f"Learn them from good images: adq-edge fit {shlex.quote(str(engine.path))} --data DIR"
+            fix = f"Learn them from good images: {command_line('fit', engine.path, '--data', 'DIR')}"
             raise EngineError(f"{self._given} needs products, it has none", where=engine.path, fix=fix)
         return Inspector(
             engine,

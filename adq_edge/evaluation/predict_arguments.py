@@ -8,9 +8,9 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 import cv2
 
 from adq_edge.artifacts.bundle import MANIFEST_FILE
-from adq_edge.artifacts.file_kinds import describe_non_engine
+from adq_edge.artifacts.file_kinds import reject_other_kinds
 from adq_edge.artifacts.sidecar import sidecar_path
-from adq_edge.core.errors import DataError, EngineError
+from adq_edge.core.errors import DataError
 from adq_edge.core.files import storage_errors
 from adq_edge.core.images.folders import IMAGE_SUFFIXES
 
@@ -45,9 +45,7 @@ def split_arguments(paths: Sequence[Path]) -> PredictArguments:
         if _is_image_argument(first):
             return PredictArguments(None, tuple(paths))
     if not others:
-        other = describe_non_engine(first)
-        if other is not None:
-            raise EngineError(other.what, where=first, fix=other.fix)
+        reject_other_kinds(first)
         raise DataError(
             "an image is missing" if first.exists() else "no such file or folder",
             where=first,

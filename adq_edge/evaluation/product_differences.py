@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Iterator, Sequence
 
 from adq_edge.artifacts.products import listed
+from adq_edge.core.text import command_line
 from adq_edge.decision.conformal import percent
 from adq_edge.decision.inspector import Inspector
 
@@ -41,5 +41,5 @@ def _describe_missing(one: Inspector, other: Inspector, categories: Sequence[str
         path = one.engine.path
         yield (
             f"{path} has no product {listed(names)}, so both engines recognize the product on these images. "
-            f"Learn it: adq-edge fit {shlex.quote(str(path))} --data DIR"
+            f"Learn it: {command_line('fit', path, '--data', 'DIR')}"
         )

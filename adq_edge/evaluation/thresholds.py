@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Optional, Sequence
 
 from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.runtimes import registered_runtimes
+from adq_edge.core.text import command_line
 from adq_edge.metrics.quality import describe_single_class
 from adq_edge.runtimes.base import Engine
 
@@ -33,8 +33,8 @@ def explain_missing_threshold(engine: Engine) -> str:
             f"not with {runtime_label(engine.runtime)}. Omit --runtime, or build an engine for that runtime."
         )
     own = " with the runtime that it was built for" if runs_in_other_runtime(engine) else ""
-    data = " --data DIR" if engine.sidecar.data is None else ""
-    command = f"adq-edge eval {shlex.quote(str(engine.path))}{data}"
+    data = ("--data", "DIR") if engine.sidecar.data is None else ()
+    command = command_line("eval", engine.path, *data)
     return f"{engine.path}: has no threshold. Measure it{own}: {command}."
 
 

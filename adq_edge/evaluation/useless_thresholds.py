@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import collections
-import shlex
 from typing import Iterator, List, Sequence, Tuple
 
 from adq_edge.core.options import ThresholdRule
+from adq_edge.core.text import command_line
 from adq_edge.datasets.dataset import GOOD
 from adq_edge.evaluation.decision_quality import ProductQuality
 from adq_edge.evaluation.evaluate import Evaluation
@@ -47,7 +47,7 @@ def is_fit_needed(evaluation: Evaluation) -> bool:
 
 def fit_command(evaluation: Evaluation) -> str:
     """Return the command that learns the products of an engine."""
-    return " ".join(["adq-edge fit", *map(shlex.quote, (evaluation.engine.name, "--data", evaluation.data))])
+    return command_line("fit", evaluation.engine.name, "--data", evaluation.data)
 
 
 def _rejects_good(product: ProductQuality) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adq_edge.artifacts.bundle import open_bundle
-from adq_edge.artifacts.file_kinds import describe_non_engine
+from adq_edge.artifacts.file_kinds import reject_other_kinds
 from adq_edge.artifacts.sidecar import read_sidecar, sidecar_path
 from adq_edge.core.errors import BundleError, EngineError, ResultError, StorageError
 from adq_edge.report.report import report
@@ -120,6 +120,6 @@ def test_model_files_are_not_taken_for_other_files(content: bytes):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "e.onnx")
         path.write_bytes(b"\x08\x09" + content)
-        assert describe_non_engine(path) is None
+        reject_other_kinds(path)
         path.rename(path.with_suffix(""))
-        assert describe_non_engine(path.with_suffix("")) is None
+        reject_other_kinds(path.with_suffix(""))

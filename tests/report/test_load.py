@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from adq_edge.artifacts.file_kinds import SHOWN_BY_REPORT
 from adq_edge.artifacts.sidecar import sidecar_path
 from adq_edge.benchmark.bench import bench
 from adq_edge.core.errors import ResultError
 from adq_edge.core.options import Precision, Scenario
 from adq_edge.evaluation.compare import Comparison, compare
 from adq_edge.evaluation.evaluate import evaluate
-from adq_edge.report.load import load_results
+from adq_edge.report.load import _READERS, load_results
 from adq_edge.report.merge import merge
 from adq_edge.report.report import report
 from adq_edge.roofline.estimate import ModelEstimate, estimate
@@ -125,3 +126,7 @@ def test_report_prints_an_error_in_one_line_and_exits_with_2(tmp_path: Path):
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("adq-edge: x.json: format version is 1")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_every_result_file_that_report_shows_is_recognized_by_its_schema():
+    assert set(_READERS) == SHOWN_BY_REPORT
