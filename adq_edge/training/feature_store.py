@@ -7,12 +7,17 @@ other run can read features of another teacher or of other images.
 from __future__ import annotations
 
 import abc
+import contextlib
 import os
 import shutil
 import tempfile
+from pathlib import Path
 from typing import IO, Callable, Optional
 
 import numpy as np
+import psutil
+
+from adq_edge.hardware.memory import usable_memory_mb
 
 _SHARE_OF_DISK = 0.5  # the rest of the free space is for checkpoints and other programs
 _AGAIN = "they are computed again in every epoch"
@@ -120,31 +125,53 @@ class DiskStore(FeatureStore):
         self._file.close()
 
 
-def open_store(count: int, values: int, memory: int, note: Callable[[str], None]) -> Optional[FeatureStore]:
+def open_store(
+    count: int, values: int, memory: int, note: Callable[[str], None], processes: int = 1
+) -> Optional[FeatureStore]:
     """Return a store in memory if the records fit, else one on disk, else None.
 
     Args:
         count: number of records.
         values: values of a record.
-        memory: bytes of memory that the records may take. On disk, they may take half of the free space
-            of the folder for temporary files.
+        memory: bytes of memory that the records may take. On disk, the stores of all processes may take half
+            of the free space of the folder for temporary files.
         note: prints a line.
+        processes: number of processes on this machine, each with a store of its own.
     """
     total = 4 * count * values
     if total <= memory:
-        return MemoryStore(count, values)
+        with contextlib.suppress(MemoryError):  # this process may use less than the machine has
+            return MemoryStore(count, values)
     try:
         place = tempfile.gettempdir()
-        free = shutil.disk_usage(place).free
-        if total <= _SHARE_OF_DISK * free:
+        free = _free_bytes(place)
+        if total * processes <= _SHARE_OF_DISK * free:
             store = DiskStore(count, values, note)
-            note(f"the teacher's features take {_gigabytes(total)} in {place}")
+            note(f"the teacher's features take {_gigabytes(total * processes)} in {place}")
             return store
         reason = f"{place} has {_gigabytes(free)} free, of which half may be used"
     except OSError as error:
         reason = f"temporary files: {(error.strerror or str(error)).lower()}"
-    note(f"the teacher's features take {_gigabytes(total)}, {reason}: {_AGAIN}. {_FIX}")
+    note(f"the teacher's features take {_gigabytes(total * processes)}, {reason}: {_AGAIN}. {_FIX}")
     return None
+
+
+def _free_bytes(place: str) -> float:
+    """Return the free space of a folder in bytes; at most the usable memory if the folder is in memory."""
+    free = shutil.disk_usage(place).free
+    usable_mb = usable_memory_mb() if _is_in_memory(place) else None
+    return free if usable_mb is None else min(free, usable_mb * 1e6)
+
+
+def _is_in_memory(place: str) -> bool:
+    """Return True if the files of a folder take memory: on many systems /tmp is a tmpfs."""
+    device = Path(place).stat().st_dev
+    for mounted in psutil.disk_partitions(all=True):
+        if mounted.fstype in ("tmpfs", "ramfs"):
+            with contextlib.suppress(OSError):  # of another user
+                if Path(mounted.mountpoint).stat().st_dev == device:
+                    return True
+    return False
 
 
 def _gigabytes(count: float) -> str:

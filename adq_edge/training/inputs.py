@@ -26,6 +26,7 @@ class TrainingInputs:
         model: the model, on the device that computes.
         images: the images.
         device: the device that computes.
+        shapes: shapes `(h, w, C)` of the frozen features of one image; empty for a method without them.
         store: keeps the features; None to compute them whenever they are needed.
         first: number of the first image in the store.
     """
@@ -35,6 +36,7 @@ class TrainingInputs:
         model: AnomalyModel,
         images: TrainingImages,
         device: torch.device,
+        shapes: Shapes = (),
         store: Optional[FeatureStore] = None,
         first: int = 0,
     ) -> None:
@@ -43,14 +45,14 @@ class TrainingInputs:
         self._device = device
         self._store = store
         self._first = first
-        self._shapes = frozen_shapes(model) if model.caches_frozen else ()
+        self._shapes = shapes
 
     def __len__(self) -> int:
         return len(self._images)
 
     def batches(self, indices: Iterable[Sequence[int]]) -> Iterator[Features]:
         """Yield the inputs for each list of image numbers, on the device."""
-        if not self._model.caches_frozen:
+        if not self._shapes:
             for images in self._images.batches(indices):
                 yield (images.to(self._device),)
             return
@@ -110,17 +112,17 @@ class StepInputs(NamedTuple):
             processes: the processes that share the memory of this machine.
             note: prints a line about the store.
         """
-        held_out = data.validation
-        store, count = None, len(data.training)
-        if model.caches_frozen:
-            values = sum(int(np.prod(shape)) for shape in frozen_shapes(model))
+        held_out, count = data.validation, len(data.training)
+        shapes, store = _frozen_shapes(model), None
+        if shapes:
+            values = sum(int(np.prod(shape)) for shape in shapes)
             total = count + (0 if held_out is None else len(held_out))
-            store = open_store(total, values, image_memory_limit(processes.local_size), note)
-        training = TrainingInputs(model, data.training, processes.device, store)
+            memory = image_memory_limit(processes.local_size)
+            store = open_store(total, values, memory, note, processes.local_size)
+        training = TrainingInputs(model, data.training, processes.device, shapes, store)
         if held_out is None:
             return cls(training, None, store)
-        validation = TrainingInputs(model, held_out, processes.device, store, first=count)
-        return cls(training, validation, store)
+        return cls(training, TrainingInputs(model, held_out, processes.device, shapes, store, count), store)
 
     def close(self) -> None:
         """Delete the store."""
@@ -128,8 +130,10 @@ class StepInputs(NamedTuple):
             self.store.close()
 
 
-def frozen_shapes(model: AnomalyModel) -> Shapes:
-    """Return the shapes `(h, w, C)` of the frozen features of one image."""
+def _frozen_shapes(model: AnomalyModel) -> Shapes:
+    """Return the shapes `(h, w, C)` of the frozen features of one image; empty if training keeps none."""
+    if not model.caches_frozen:
+        return ()
     height, width = model.config.image_size
     image = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=model.pixel_mean.device)
     return tuple(

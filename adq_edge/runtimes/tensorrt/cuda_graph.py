@@ -76,7 +76,7 @@ class CudaGraph:
             raise
         try:
             self._end_recording(graph)
-            if not (is_recorded and graph):
+            if not is_recorded:
                 raise CudaGraphError("TensorRT cannot record its work")
         except CudaGraphError:
             self._drop(graph)
