@@ -178,7 +178,7 @@ class Slot:
 
     def free(self) -> None:
         """Free everything now: the garbage collector may do so without or after the CUDA context."""
-        self.runs += 1  # `TensorRTEngine.stages` compares it: a freed slot has no durations
+        self._is_timed = False  # a freed slot has no durations
         with contextlib.suppress(self._driver.Error):  # after a CUDA error, each later call fails as well
             self.wait()
         self._drop_graph()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import sys
 from typing import Any
 
 import cv2
@@ -132,6 +133,16 @@ def test_work_of_dla_or_without_the_option_is_not_recorded(monkeypatch, tmp_path
     with load_engine(write_plan(tmp_path)) as engine:
         engine.use_cuda_graph = False
         list(engine.run_many([IMAGES[:1]] * 4, 2))
+    assert not [call for call in machine.calls if call.startswith("cu")]
+
+
+def test_work_of_tensorrt_rtx_is_not_recorded(monkeypatch, tmp_path):
+    """It may still compile kernels while it runs."""
+    machine = install(monkeypatch, SimulatedMachine("1.2.0.54"))
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", machine.tensorrt)
+    with load_engine(write_plan(tmp_path, "1.2.0.54", runtime="tensorrt-rtx")) as engine:
+        for _ in range(3):
+            np.testing.assert_allclose(engine.run(IMAGES[:1]).scores, SCORES[:1], rtol=1e-6)
     assert not [call for call in machine.calls if call.startswith("cu")]
 
 

@@ -118,3 +118,24 @@ def test_failure_on_the_gpu_is_one_line_and_the_engine_still_works(monkeypatch, 
         assert "\n" not in str(caught.value)
         machine.driver.memcpy_dtoh_async = copy
         np.testing.assert_allclose(engine.run(IMAGES[:1]).scores, SCORES[:1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("set_input_shape", "TensorRT rejects a batch of 2 images"),
+        ("execute_async_v3", "TensorRT cannot run it"),
+    ],
+)
+def test_refused_call_gives_an_error_and_no_result(monkeypatch, tmp_path, call: str, message: str):
+    """TensorRT reports it by False: the buffers still hold the result of an earlier batch."""
+    install(monkeypatch, SimulatedMachine())
+    with load_engine(write_plan(tmp_path)) as engine:
+        assert isinstance(engine, TensorRTEngine)
+        engine.run(IMAGES[:1])
+        with monkeypatch.context() as patch:
+            patch.setattr(type(engine._idle[0]._context), call, lambda *_: False)
+            for _ in range(2):
+                with pytest.raises(EngineError, match=message):
+                    engine.run(IMAGES[1:3])
+        np.testing.assert_allclose(engine.run(IMAGES[1:3]).scores, SCORES[1:3], rtol=1e-6)

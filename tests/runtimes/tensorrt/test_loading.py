@@ -75,6 +75,14 @@ def test_missing_dla_core_is_named(monkeypatch, tmp_path, dla: int, cores: int):
     assert (machine.loaded_on, machine.heap, machine.contexts_current) == ([], {}, 0)
 
 
+def test_plan_that_a_dla_core_cannot_load_asks_for_a_free_core(monkeypatch, tmp_path):
+    machine = install(monkeypatch, SimulatedMachine())
+    machine.loads = False
+    with pytest.raises(EngineError, match="End other programs that use this DLA core"):
+        load_engine(write_plan(tmp_path, dla=0))
+    assert released(machine)
+
+
 def test_missing_gpu_and_libraries_are_reported(monkeypatch, tmp_path):
     machine = install(monkeypatch, SimulatedMachine())
     path = write_plan(tmp_path)

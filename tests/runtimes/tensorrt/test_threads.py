@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import List
+from typing import Any, List
 
 import numpy as np
 import pytest
@@ -111,3 +111,25 @@ def test_stages_are_those_of_the_calling_thread(monkeypatch, tmp_path):
             assert pool.submit(engine.stages).result() is None
             pool.submit(engine.run, IMAGES[:1]).result()
         assert engine.stages() is None
+
+
+def test_run_whose_context_was_freed_has_no_stages(monkeypatch, tmp_path):
+    """The garbage collector closes a generator during a run: then the context of the run is freed."""
+    machine = install(monkeypatch, SimulatedMachine())
+    with load_engine(write_plan(tmp_path)) as engine:
+        assert isinstance(engine, TensorRTEngine)
+        flight = engine.run_many(itertools.repeat(IMAGES[:1]), 2)
+        next(flight)
+        kind = type(engine._slots[0]._context)
+        execute = kind.execute_async_v3
+
+        def close_and_execute(context: Any, stream: int) -> bool:
+            flight.close()
+            return execute(context, stream)
+
+        monkeypatch.setattr(kind, "execute_async_v3", close_and_execute)
+        engine.time_stages = True
+        np.testing.assert_allclose(engine.run(IMAGES[:1]).scores, SCORES[:1], rtol=1e-6)
+        assert len(engine._slots) == 2
+        assert engine.stages() is None
+    assert released(machine)
