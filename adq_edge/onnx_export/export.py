@@ -119,13 +119,15 @@ def export(
         loaded = dataclasses.replace(loaded, model=choose_layers(loaded, layers, source))
     folder = workspace.BUNDLES / source.name.split(".")[0] if output is None else Path(output)
     _refuse_foreign_folder(folder)
-    training_data = loaded.training.get("settings", {}).get("data")
+    settings = loaded.training.get("settings", {})
+    training_data = settings.get("data")
     if loaded.unmeasured:
         measure_statistics(loaded, source, data or training_data)
     if layers is not None:
         labeled = data or training_data
         if labeled is not None and Path(labeled).is_dir():
-            show_choices(measure_choices(whole, layers, Path(labeled)))
+            categories = settings.get("categories") or ()
+            show_choices(measure_choices(whole, layers, Path(labeled), categories))
     images, described = _images(data, training_data, loaded.model.config.image_size)
     bar = pulsing_bar(f"Exporting {source.name}")
     with bar, write_together() as files, files.folder(folder) as fresh:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ import torch
 from adq_edge.calibration.trained_ranges import QUANTIZATION
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.images.imaging import load_image
-from adq_edge.datasets.dataset import Category, read_dataset
+from adq_edge.datasets.dataset import Category, known_categories, read_dataset
 from adq_edge.metrics.quality import image_auroc, mean_of_measured
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import Checkpoint
@@ -59,13 +59,16 @@ def choose_layers(loaded: Checkpoint, layers: str, source: Path) -> AnomalyModel
     return model
 
 
-def measure_choices(model: AnomalyModel, chosen: str, data: Path) -> List[LayerAuroc]:
+def measure_choices(
+    model: AnomalyModel, chosen: str, data: Path, categories: Sequence[str] = ()
+) -> List[LayerAuroc]:
     """Measure the image AUROC of a model's own scoring, of its deeper maps and of the chosen layers.
 
     Args:
         model: the whole model.
         chosen: names of the chosen layers.
         data: a dataset.
+        categories: the model's categories; all others of the dataset are omitted, if it has any of these.
 
     Returns:
         One entry for each choice; empty if no category has both normal and defective test images.
@@ -76,7 +79,8 @@ def measure_choices(model: AnomalyModel, chosen: str, data: Path) -> List[LayerA
     own, wanted = model.layers, parse_layers(chosen)
     choices = [own[start:] for start in range(len(own))]
     choices += [] if wanted in choices else [wanted]
-    labeled = [c for c in read_dataset(data).categories if len({s.is_anomalous for s in c.test}) == 2]
+    dataset = read_dataset(data, known_categories(data, categories))
+    labeled = [c for c in dataset.categories if len({s.is_anomalous for s in c.test}) == 2]
     models = {choice: model.with_layers(choice) for choice in choices}
     results: Dict[Tuple[int, ...], Dict[str, float]] = {choice: {} for choice in choices}
     for category in labeled:

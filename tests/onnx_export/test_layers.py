@@ -108,6 +108,13 @@ def test_the_checkpoint_keeps_its_own_scoring_without_the_option(checkpoint, tmp
     assert load_checkpoint(checkpoint).model.layers == (1, 2, 3)
 
 
+def test_choices_are_measured_on_the_categories_of_the_checkpoint(dataset, tmp_path):
+    path, shown = tmp_path / "model.pt", []
+    save_checkpoint(path, new(STFPM), {"settings": {"data": str(dataset), "categories": ["part1"]}})
+    export(path, tmp_path / "bundle", layers="layer3", show_choices=shown.extend)
+    assert [list(choice.by_category) for choice in shown] == [["part1"]] * 3
+
+
 @pytest.mark.parametrize(
     ("model", "layers", "message"),
     [
