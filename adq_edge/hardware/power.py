@@ -148,8 +148,14 @@ def _mode(heading: str, body: str) -> Iterator[PowerMode]:
         cores=sum(cores) if cores else None,
         gpu_max_mhz=_mhz(values.get("GPU MAX_FREQ")),
         emc_max_mhz=_mhz(values.get("EMC MAX_FREQ")),
-        cpu_max_mhz=_mhz(1000 * max(clocks)) if clocks else None,  # CPU clocks are in kHz, the others in Hz
+        cpu_max_mhz=_cpu_mhz(clocks),
     )
+
+
+def _cpu_mhz(limits: Sequence[int]) -> Optional[float]:
+    """Return the highest limit of the CPU cores in MHz; None if a core has no limit: 0 or -1."""
+    limited = bool(limits) and min(limits) > 0
+    return _mhz(1000 * max(limits)) if limited else None  # in kHz; the limits of GPU and memory are in Hz
 
 
 def _values(body: str) -> Dict[str, int]:

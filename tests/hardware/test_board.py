@@ -236,6 +236,16 @@ def test_clock_limit_in_an_unexpected_unit_is_unknown(tmp_path: Path, limit: str
     assert (mode.gpu_max_mhz, mode.emc_max_mhz) == (None, 1600.0)
 
 
+@pytest.mark.parametrize(
+    ("limits", "expected"), [((1420800, 1907200), 1907.2), ((1420800, -1), None), ((-1, -1), None)]
+)
+def test_cpu_clock_of_a_mode_without_a_limit_for_some_cores_has_no_limit(tmp_path: Path, limits, expected):
+    lines = [f"CPU_A78_{number} MAX_FREQ {limit}" for number, limit in enumerate(limits)]
+    text = "\n".join(["< POWER_MODEL ID=0 NAME=MAXN >", *lines])
+    (mode,) = read_power(write_tree(tmp_path, {"etc/nvpmodel.conf": text}), Programs()).modes
+    assert mode.cpu_max_mhz == expected
+
+
 def test_power_without_nvpmodel_and_with_clocks_in_khz(tmp_path: Path):
     node = "sys/class/devfreq/17000000.gv11b"
     clocks = dict.fromkeys((f"{node}/cur_freq", f"{node}/max_freq", f"{node}/min_freq"), "1109250\n")

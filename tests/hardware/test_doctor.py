@@ -88,7 +88,7 @@ def test_diagnosis_of_a_complete_xavier_nx(tmp_path: Path):
         "Xavier, compute capability 7.2",
         "11.4, nvcc: ",
         "8.5.2.2: loads",
-        "MODE_20W_2CORE (mode 6) has the same GPU clock and a CPU clock of 1907 MHz",
+        "MODE_20W_2CORE (mode 6) has at least the same GPU clock and a CPU clock of 1907 MHz",
         "Next step: nothing",
     ):
         assert part in text

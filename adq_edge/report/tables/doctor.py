@@ -104,7 +104,7 @@ def _faster_cpu(power: Power) -> str:
     mode = faster_cpu_mode(power)
     if mode is None or mode.cpu_max_mhz is None:
         return ""
-    clock = f"has the same GPU clock and a CPU clock of {mode.cpu_max_mhz:.0f} MHz"
+    clock = f"has at least the same GPU clock and a CPU clock of {mode.cpu_max_mhz:.0f} MHz"
     return f"; {mode.label} {clock}, which may be faster at batch 1: measure both"
 
 
