@@ -26,7 +26,7 @@ from adq_edge.cli import (
     synthetic,
     train,
 )
-from adq_edge.cli.common import handle_errors
+from adq_edge.cli.common import UsageError, handle_errors
 from adq_edge.cli.groups import VerbCommand
 from adq_edge.cli.options import JSON_HELP, QUIET_HELP, VERBOSE_HELP, current_names, verb_of
 from adq_edge.cli.output import Output, OutputOptions, with_output
@@ -37,14 +37,11 @@ from adq_edge.core.version import __version__
 
 # Loading rich would double the time of --help. Some releases of typer load it even in plain mode.
 typer.core.HAS_RICH = False
-vars(typer.core)["rich"] = None  # releases before 0.13 ask this name
 
 NAME = "adq-edge"
 WRONG_USAGE = 2
 _COMPLETION = "_ADQ_EDGE_COMPLETE"
 """Environment variable that a shell sets to ask for completions."""
-_UsageError: Any = typer.BadParameter.__mro__[2]
-"""ClickException of click, of which some releases of typer contain a copy; typer does not export it."""
 
 app = typer.Typer(
     name=NAME,
@@ -109,7 +106,7 @@ def main() -> None:
         with output_errors():
             _check_verb(arguments)
             code = app(args=arguments or ["--help"], prog_name=NAME, standalone_mode=False)
-    except _UsageError as error:
+    except UsageError as error:
         print(f"adq-edge: {_usage_text(error)}", file=sys.stderr)
         raise SystemExit(WRONG_USAGE) from None
     except (typer.Abort, KeyboardInterrupt) as interruption:
@@ -124,7 +121,7 @@ def _check_verb(arguments: Sequence[str]) -> None:
     """Raise a usage error for a verb that does not exist."""
     name = verb_of(arguments)
     if name is not None and name not in _VERBS and _COMPLETION not in os.environ:
-        raise _UsageError(f"no verb named {name!r}. {did_you_mean(name, _VERBS) or ''}")
+        raise UsageError(f"no verb named {name!r}. {did_you_mean(name, _VERBS) or ''}")
 
 
 def _usage_text(error: Any) -> str:

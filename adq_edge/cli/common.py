@@ -22,8 +22,11 @@ RESUMED = ("train", "study", "demo")
 ONE_BY_ONE = ("predict",)
 """The commands that write a file for each image."""
 INTERNAL_ERROR = 1
-_EXITS = (typer.Exit, typer.Abort, typer.BadParameter.__mro__[2])
-"""The exceptions that end a command on purpose; the last one is the base of wrong usage."""
+UsageError: Any = typer.BadParameter.__mro__[2]
+"""ClickException, the base of all errors of usage. typer does not export it, and recent releases contain a
+copy of click, in which `click.ClickException` is another class."""
+_EXITS = (typer.Exit, typer.Abort, UsageError)
+"""The exceptions that end a command on purpose."""
 
 
 def handle_errors(command: Callable[..., Any]) -> Callable[..., Any]:

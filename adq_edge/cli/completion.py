@@ -5,19 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Iterator, List
 
 import typer
 
 _UNQUOTED = re.compile(r"[\w./+,:@%=-]+")
 """A path that a shell takes as it is; bash inserts completions without quotes."""
-_FOLDERS: Dict[str, str] = {
-    "ENGINE": "engines",
-    "BUNDLE": "bundles",
-    "CHECKPOINT": "checkpoints",
-    "RESULT": "benchmarks/results",
-}
-"""The kinds of paths that are completed, and the default folder of each (see `artifacts.workspace`)."""
 
 
 def complete_paths(kind: str) -> Callable[[str], List[str]]:
@@ -43,10 +36,17 @@ def complete_engine_then_files(context: typer.Context, incomplete: str) -> List[
 
 
 def _candidates(kind: str, incomplete: str) -> Iterator[str]:
+    from adq_edge.artifacts import workspace
     from adq_edge.artifacts.file_kinds import FileKind, find_in
 
+    default = {
+        "ENGINE": workspace.ENGINES,
+        "BUNDLE": workspace.BUNDLES,
+        "CHECKPOINT": workspace.CHECKPOINTS,
+        "RESULT": workspace.RESULTS,
+    }[kind]
     base = incomplete[: incomplete.rfind("/") + 1]
-    folders = [base] if base else ["", f"{_FOLDERS[kind]}/"]
+    folders = [base] if base else ["", f"{default}/"]
     for start in folders:
         for path in find_in(Path(start or "."), FileKind[kind]):
             yield start + os.path.relpath(str(path), start or ".")

@@ -128,10 +128,11 @@ def _run(folder: Path, data: Optional[Path], teacher_weights: str, restart: bool
     begin("measuring quality and speed")
     report, rows = _measure(engines, dataset, folder / workspace.RESULTS)
     begin("drawing heat maps")
-    samples = choose_samples(dataset, SHOWN) or paste_samples(dataset, folder / f"pasted-{name}")
+    samples = choose_samples(dataset, SHOWN)
+    pasted = [] if samples else paste_samples(dataset, folder / f"pasted-{name}")
     sheet = folder / f"heat_maps-{name}.png"
-    _write_sheet(sheet, samples, engines)
-    verdicts = [] if data is None else judge(engines[-1], dataset, samples, folder / HEAT_MAPS)
+    _write_sheet(sheet, samples or pasted, engines)
+    verdicts = [] if data is None else judge(engines[-1], dataset, pasted, folder / HEAT_MAPS)
     return DemoResult(rows, find_caveat(report), engines, sheet, tuple(verdicts))
 
 

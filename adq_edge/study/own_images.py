@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import AbstractSet, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -107,13 +107,13 @@ def paste_samples(dataset: Dataset, folder: Path) -> List[Sample]:
     return samples
 
 
-def judge(engine: Path, dataset: Dataset, shown: Sequence[Sample], heat_maps: Path) -> List[str]:
+def judge(engine: Path, dataset: Dataset, pasted: Sequence[Sample], heat_maps: Path) -> List[str]:
     """Judge the test images with an engine's products, and return the verdicts in sentences.
 
     Args:
         engine: the engine file.
         dataset: the images; of many test images, about `MOST_JUDGED` are judged.
-        shown: images with pasted defects are judged too.
+        pasted: images with pasted defects, which are judged too.
         heat_maps: folder for the heat maps, one folder for each kind of defect; those of an earlier run are
             deleted.
 
@@ -123,14 +123,13 @@ def judge(engine: Path, dataset: Dataset, shown: Sequence[Sample], heat_maps: Pa
     """
     _delete_heat_maps(heat_maps)
     samples = [sample for category in dataset.categories for sample in category.test]
-    chosen = samples[:: max(1, -(-len(samples) // MOST_JUDGED))]
-    chosen += [sample for sample in shown if sample.defect == PASTED]
+    chosen = [*samples[:: max(1, -(-len(samples) // MOST_JUDGED))], *pasted]
     judged: List[Tuple[Sample, Prediction]] = []
     with load_engine(engine) as loaded:
         for defect in dict.fromkeys(sample.defect for sample in chosen):
             same = [sample for sample in chosen if sample.defect == defect]
             judged += zip(same, predict(loaded, [sample.path for sample in same], output=heat_maps / defect))
-    return list(_sentences(judged))
+    return list(_sentences(judged, set(pasted)))
 
 
 def _delete_heat_maps(folder: Path) -> None:
@@ -140,10 +139,10 @@ def _delete_heat_maps(folder: Path) -> None:
                 path.unlink()
 
 
-def _sentences(judged: Sequence[Tuple[Sample, Prediction]]) -> Iterator[str]:
+def _sentences(judged: Sequence[Tuple[Sample, Prediction]], pasted: AbstractSet[Sample]) -> Iterator[str]:
     verdicts: Dict[str, List[bool]] = {}
     for sample, found in judged:
-        kind = "images with a pasted defect" if sample.defect == PASTED else _KINDS[sample.is_anomalous]
+        kind = "images with a pasted defect" if sample in pasted else _KINDS[sample.is_anomalous]
         verdicts.setdefault(kind, []).append(found.verdict == GOOD)
     for kind, passed in verdicts.items():
         good = kind == _KINDS[False]

@@ -15,7 +15,8 @@ from adq_edge.core.images.imaging import read_image
 from adq_edge.datasets.dataset import read_dataset
 from adq_edge.report.tables.headline import summary_table
 from adq_edge.study import demo as demo_module
-from adq_edge.study.own_images import choose_samples
+from adq_edge.study.own_images import choose_samples, judge
+from factories.tiny_engine import write_engine
 
 
 @pytest.fixture
@@ -116,3 +117,14 @@ def test_sheet_shows_different_defects_of_all_categories_first(dataset: Path):
     shown = choose_samples(read, 4)
     assert {sample.category for sample in shown[:2]} == {category.name for category in read.categories}
     assert all(sample.is_anomalous for sample in shown)
+
+
+def test_own_folder_named_pasted_is_a_kind_of_defect_and_judged_once(parts, tmp_path: Path):
+    write(tmp_path / "data" / "good", parts, ".png")
+    write(tmp_path / "data" / "pasted", parts[:2], ".png")
+    dataset = read_dataset(tmp_path / "data")
+    engine = write_engine(tmp_path / "e.onnx")
+    verdicts = judge(engine, dataset, [], tmp_path / "heat_maps")
+    assert [line.split(" ")[:5] for line in verdicts if line.startswith("defective")] == [
+        ["defective", "images:", "2", "of", "2"]
+    ]
