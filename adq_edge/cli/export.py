@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Sequence
+from typing import TYPE_CHECKING, List, Optional
 
 import typer
 
@@ -16,7 +16,6 @@ from adq_edge.core.text import number_of
 
 if TYPE_CHECKING:
     from adq_edge.onnx_export.layer_choice import LayerAuroc
-    from adq_edge.report.table import Table
 
 
 def export(
@@ -62,6 +61,7 @@ def export(
     """
     with needs_training_half():
         from adq_edge.onnx_export.export import export as run
+    from adq_edge.report.tables.layers import layers_table
 
     size = None if image_size is None else (image_size, image_size)
     choices: List[LayerAuroc] = []
@@ -84,20 +84,5 @@ def export(
     ]
     if manifest.unfinished is not None:
         lines.append(f"caution: the training is not finished: {manifest.unfinished}")
-    tables = [_choices_table(choices)] if choices else []
+    tables = [layers_table(choices)] if choices else []
     return Output(manifest, tables=tables, lines=lines, next_step=("build", bundle.path, "--int8"))
-
-
-def _choices_table(choices: Sequence[LayerAuroc]) -> Table:
-    from adq_edge.report.table import Column, Kind, Table
-
-    categories = list(choices[0].by_category)
-    columns = (
-        Column("layers", kind=Kind.TEXT),
-        Column("mean image AUROC", spec=".4f"),
-        *(Column(name, spec=".4f") for name in categories),
-    )
-    rows = tuple(
-        (choice.layers, choice.mean, *(choice.by_category[name] for name in categories)) for choice in choices
-    )
-    return Table("Layers", columns, rows)
