@@ -9,7 +9,7 @@ import signal
 import subprocess
 from typing import Callable, Optional, Sequence
 
-# A board imports TensorRT from a cold SD card in 20 s or more. A slow program is no broken program.
+# A board needs 20 s or more to import TensorRT from an SD card for the first time.
 _LIMIT_SECONDS = 60.0
 
 _SHORTAGES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
