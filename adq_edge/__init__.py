@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from adq_edge.evaluation.predict import predict as predict
     from adq_edge.hardware.doctor import diagnose as diagnose
     from adq_edge.onnx_export.export import export as export
+    from adq_edge.onnx_import.import_model import import_model as import_model
+    from adq_edge.onnx_import.options import ImportOptions as ImportOptions
     from adq_edge.qat.train import train_quantized as train_quantized
     from adq_edge.roofline.estimate import estimate as estimate
     from adq_edge.runtimes.registry import load_engine as load_engine
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AdqError": "adq_edge.core.errors",
+    "ImportOptions": "adq_edge.onnx_import.options",
     "TensorRTOptions": "adq_edge.core.options",
     "analyze": "adq_edge.evaluation.analyze",
     "bench": "adq_edge.benchmark.bench",
@@ -75,6 +78,7 @@ _HOMES = {
     "evaluate": "adq_edge.evaluation.evaluate",
     "export": "adq_edge.onnx_export.export",
     "fit": "adq_edge.decision.fit",
+    "import_model": "adq_edge.onnx_import.import_model",
     "load_engine": "adq_edge.runtimes.registry",
     "load_inspector": "adq_edge.decision.inspector",
     "open_bundle": "adq_edge.artifacts.bundle",

@@ -55,7 +55,8 @@ class Parity:
         map_difference: largest absolute difference of the anomaly maps.
         score_difference: largest absolute difference of the scores.
         map_largest: largest value of the torch anomaly maps.
-        tolerance: the largest allowed difference, relative to `map_largest`.
+        tolerance: the largest allowed difference, relative to the largest value.
+        score_largest: largest score, for models whose score has other units than the map; None for others.
     """
 
     images: int
@@ -64,12 +65,40 @@ class Parity:
     score_difference: float
     map_largest: float
     tolerance: float
+    score_largest: Optional[float] = None
 
     @property
     def holds(self) -> bool:
         """True if both differences are within the tolerance."""
-        worst = max(self.map_difference, self.score_difference)
-        return worst <= self.tolerance * self.map_largest
+        score_largest = self.map_largest if self.score_largest is None else self.score_largest
+        is_map_equal = self.map_difference <= self.tolerance * self.map_largest
+        return is_map_equal and self.score_difference <= self.tolerance * score_largest
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportedModel:
+    """What was recognized in a model of another tool.
+
+    Attributes:
+        input: the input in words, such as "input: float [N, 3, H, W], RGB".
+        pixels: what the model gets for a pixel, in words.
+        resize: how the tool resizes an image, in words.
+        map: the output of the map, and what was peeled off behind it, in words.
+        score: the same for the score.
+        assumed: what the file does not tell and was assumed, with the option that changes it.
+        numbers: numbers of the tool's post-processing, such as its thresholds, by name.
+        resize_difference: median relative difference of the score that the other way of resizing causes; None
+            if it was not measured.
+    """
+
+    input: str
+    pixels: str
+    resize: str
+    map: str
+    score: str
+    assumed: Tuple[str, ...] = ()
+    numbers: Dict[str, float] = dataclasses.field(default_factory=dict)
+    resize_difference: Optional[float] = None
 
 
 @record("adq-edge/bundle", version=2, error=BundleError, fix=REMEDY, older={1: {"parity.pictures": "source"}})
@@ -94,6 +123,7 @@ class Manifest(Record):
         unfinished: how far the training is, such as "2 of 4 epochs"; None if it is finished or not known.
         embedding_size: numbers in the embedding of an image; None if the model has no such output.
         scale_sizes: (height, width) of each scale map, shallow layers first; empty if the model has none.
+        imported: what was recognized in a model of another tool; None for a checkpoint.
     """
 
     name: str
@@ -112,6 +142,7 @@ class Manifest(Record):
     unfinished: Optional[str] = None
     embedding_size: Optional[int] = None
     scale_sizes: Tuple[Tuple[int, int], ...] = ()
+    imported: Optional[ImportedModel] = None
 
     def check(self) -> None:
         """Raise a ValueError if a size is impossible."""

@@ -24,6 +24,7 @@ SHOWN_BY_REPORT = frozenset(f"adq-edge/{name}" for name in _RESULTS)
 """The schemas of the result files that `report` shows."""
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80")
 """The first bytes of a file that torch.save wrote: of a ZIP archive, or of a pickle."""
+ONNX_SUFFIX = ".onnx"
 _MOST_NAMES = 2000
 """Number of entries of a folder that are looked at."""
 
@@ -40,6 +41,7 @@ class FileKind(enum.Enum):
     RANGES = "activation ranges"
     PLAN = "a precision plan"
     CHECKPOINT = "a checkpoint"
+    FOREIGN = "an ONNX model"
     RESULT = "a result file"
     IMAGE = "an image"
     JSON = "a JSON file"
@@ -100,6 +102,8 @@ def describe_path(path: Path) -> Optional[KnownPath]:
     suffix = path.suffix.lower()
     if path.name == MODEL_FILE and (path.parent / MANIFEST_FILE).is_file():
         return _known(FileKind.MODEL, _build(path.parent))
+    if suffix == ONNX_SUFFIX:
+        return _known(FileKind.FOREIGN, f"Make a bundle from it: {command_line('import', path)}")
     if suffix == ".json" or _read_schema(path) is not None:
         return _describe_json(path)
     kind = name_content(path)
@@ -196,6 +200,7 @@ _PLURALS = {
     FileKind.ENGINE: "engines",
     FileKind.BUNDLE: "bundles",
     FileKind.CHECKPOINT: "checkpoints",
+    FileKind.FOREIGN: "ONNX models",
     FileKind.RESULT: "result files",
 }
 
@@ -224,6 +229,7 @@ _MATCHES: Mapping[FileKind, Callable[[Path], bool]] = {
     FileKind.ENGINE: lambda path: path.is_file() and _has_sidecar(path),
     FileKind.BUNDLE: lambda path: is_bundle(path),
     FileKind.CHECKPOINT: lambda path: path.suffix.lower() in CHECKPOINT_SUFFIXES and path.is_file(),
+    FileKind.FOREIGN: lambda path: path.suffix.lower() == ONNX_SUFFIX and not _has_sidecar(path),
     FileKind.RESULT: lambda path: path.suffix.lower() == ".json" and _read_schema(path) in SHOWN_BY_REPORT,
 }
 

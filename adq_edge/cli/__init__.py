@@ -20,6 +20,7 @@ from adq_edge.cli import (
     evaluate,
     export,
     fit,
+    import_model,
     predict,
     report,
     study,
@@ -79,6 +80,7 @@ def _root(
 _VERBS: Dict[str, Callable[..., Optional[Output]]] = {
     "train": train.train,
     "export": export.export,
+    "import": import_model.import_model,
     "calibrate": calibrate.calibrate,
     "analyze": analyze.analyze,
     "build": build.build,

@@ -35,6 +35,7 @@ class Expected:
 _ENGINE = Expected("an engine", ("ENGINE",), "ENGINE")
 _BUNDLE = Expected("a bundle", ("BUNDLE",), "BUNDLE")
 _CHECKPOINT = Expected("a checkpoint", ("CHECKPOINT",), "CHECKPOINT")
+_MODEL = Expected("an ONNX model", ("FOREIGN",), "FOREIGN")
 _DATASET = Expected("a dataset folder", has_images=True)
 _IMAGES = Expected("a folder of images", has_images=True, words=("random-normal",))
 _WEIGHTS = Expected("a file of teacher weights", ("CHECKPOINT",), words=("demo",))
@@ -46,7 +47,8 @@ EXPECTED: Mapping[str, Expected] = {
     "engines": _ENGINE,
     "bundle": _BUNDLE,
     "estimate": _BUNDLE,
-    "checkpoint": _CHECKPOINT,
+    "checkpoint": Expected("a checkpoint", ("CHECKPOINT", "FOREIGN"), "CHECKPOINT"),
+    "model": _MODEL,
     "qat": _CHECKPOINT,
     "teacher_weights": _WEIGHTS,
     "data": _DATASET,
@@ -115,6 +117,8 @@ def _is_accepted(path: Path, known: KnownPath, expected: Expected) -> bool:
         return False
     if expected.has_images:
         return known.name == FileKind.FOLDER.value
+    if expected is _MODEL and known.kind is FileKind.FOLDER:
+        return True  # the files of other tools lie several folders deep
     if known.kind is FileKind.BUNDLE:
         return False
     if expected.inside == FileKind.CHECKPOINT.name:  # a folder with one file per network

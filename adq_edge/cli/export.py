@@ -10,6 +10,7 @@ import typer
 from adq_edge.cli import options
 from adq_edge.cli.common import needs_training_half
 from adq_edge.cli.completion import complete_paths
+from adq_edge.cli.import_model import imported_output
 from adq_edge.cli.output import Output
 from adq_edge.core.methods import IMAGE_SIZE
 from adq_edge.core.text import number_of
@@ -23,7 +24,8 @@ def export(
         None,
         metavar="CHECKPOINT",
         autocompletion=complete_paths("CHECKPOINT"),
-        help="Checkpoint file, or folder with one file per network. Default: the newest in checkpoints/.",
+        help="Checkpoint file, folder with one file per network, or ONNX file of another tool. Default: the "
+        "newest in checkpoints/.",
     ),
     output: Optional[Path] = typer.Option(
         None, "--output", "-o", metavar=options.FOLDER, help="Bundle folder. Default: bundles/NAME."
@@ -56,9 +58,13 @@ def export(
 ) -> Output:
     """Export a checkpoint to a bundle, an ONNX model.
 
+    An ONNX file of another tool is imported as `adq-edge import` does.
+
     The outputs are compared with those of the original model. Checkpoints of adq-edge, of anomalib and of the
     published code of each method are read.
     """
+    if checkpoint is not None and checkpoint.suffix.lower() == ".onnx":
+        return import_model(checkpoint, output, data, image_size)
     with needs_training_half():
         from adq_edge.onnx_export.export import export as run
     from adq_edge.report.tables.layers import layers_table
@@ -86,3 +92,14 @@ def export(
         lines.append(f"caution: the training is not finished: {manifest.unfinished}")
     tables = [layers_table(choices)] if choices else []
     return Output(manifest, tables=tables, lines=lines, next_step=("build", bundle.path, "--int8"))
+
+
+def import_model(
+    model: Path, output: Optional[Path], data: Optional[Path], image_size: Optional[int]
+) -> Output:
+    """Import an ONNX model of another tool, and return what is shown."""
+    from adq_edge.onnx_import.import_model import import_model as run
+    from adq_edge.onnx_import.options import ImportOptions
+
+    size = None if image_size is None else (image_size, image_size)
+    return imported_output(run(model, output, data=data, options=ImportOptions(image_size=size)))

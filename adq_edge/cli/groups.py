@@ -43,6 +43,11 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
         ),
         "Quantization-aware training": ("qat", "target"),
     },
+    "import": {
+        "Bundle": ("output", "inspect", "data"),
+        "Input of the model": ("input_", "layout", "channel_order", "image_size", "mean", "std", "scale"),
+        "Outputs of the model": ("map_output", "score_output", "keep_postprocessing"),
+    },
     "analyze": {
         "Analysis": ("images", "target", "output", "plot", "show_all", "threads"),
         "Calibration": ("calib", "source", "calib_data", "samples"),

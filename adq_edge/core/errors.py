@@ -49,6 +49,10 @@ class BundleError(AdqError):
     """A bundle (ONNX model with manifest) that is damaged or was not made by adq-edge."""
 
 
+class ForeignModelError(AdqError):
+    """A model of another tool that cannot be imported."""
+
+
 class CalibrationError(AdqError):
     """A calibration that is not possible, or ranges that cannot be used."""
 

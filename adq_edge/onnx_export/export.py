@@ -36,12 +36,13 @@ from adq_edge.artifacts.bundle import (
     Parity,
     open_bundle,
 )
-from adq_edge.artifacts.ranges import RANGES_SCHEMA, Ranges, read_ranges
+from adq_edge.artifacts.bundle_folder import refuse_foreign_folder, stale_ranges
+from adq_edge.artifacts.ranges import Ranges, read_ranges
 from adq_edge.artifacts.tensors import scale_map_names
 from adq_edge.calibration.trained_ranges import QUANTIZATION, ranges_from_dict, write_trained_ranges
 from adq_edge.core.console import is_verbose, pulsing_bar
 from adq_edge.core.errors import BundleError, CalibrationError, CheckpointError, DataError
-from adq_edge.core.files import is_empty, json_kind, read_head, sha256, storage_errors, write_together
+from adq_edge.core.files import sha256, write_together
 from adq_edge.core.images.imaging import load_image, resize_image
 from adq_edge.core.interruption import delayed_signals
 from adq_edge.core.limits import runtime_threads
@@ -118,7 +119,7 @@ def export(
     if layers is not None:
         loaded = dataclasses.replace(loaded, model=choose_layers(loaded, layers, source))
     folder = workspace.BUNDLES / source.name.split(".")[0] if output is None else Path(output)
-    _refuse_foreign_folder(folder)
+    refuse_foreign_folder(folder)
     settings = loaded.training.get("settings", {})
     training_data = settings.get("data")
     if loaded.unmeasured:
@@ -136,7 +137,7 @@ def export(
         _manifest(folder, source, loaded, fresh / MODEL_FILE, parity).write(fresh / MANIFEST_FILE)
         if QUANTIZATION in loaded.training:
             _write_trained_ranges(fresh, ranges_from_dict(loaded.training[QUANTIZATION]))
-        for path in _stale_ranges(folder, sha256(fresh / MODEL_FILE)):
+        for path in stale_ranges(folder, sha256(fresh / MODEL_FILE)):
             files.remove(path)
     return open_bundle(folder)
 
@@ -168,23 +169,6 @@ def _write_trained_ranges(folder: Path, trained: Ranges) -> None:
             f"its quantization does not fit the graph that torch {torch.__version__} exports ({error.what})",
             fix="Train it again with this torch: adq-edge train --qat CHECKPOINT",
         ) from error
-
-
-def _refuse_foreign_folder(folder: Path) -> None:
-    """Refuse a folder with other content: only the bundle's files in a bundle of adq-edge are replaced."""
-    with storage_errors(folder):
-        if not folder.exists() or (folder.is_dir() and is_empty(folder)):
-            return
-        manifest, kind = folder / MANIFEST_FILE, Manifest.kind()
-        if not (manifest.is_file() and kind is not None and kind.recognizes(manifest)):
-            raise BundleError("exists and is not a bundle", where=folder, fix="Choose another output folder")
-
-
-def _stale_ranges(folder: Path, model_sha256: str) -> List[Path]:
-    """Return the ranges files in a bundle that belong to another model than the new one."""
-    kind = json_kind(RANGES_SCHEMA)
-    ranges = [path for path in (folder / RANGES_FOLDER).glob("*.json") if kind.recognizes(path)]
-    return [path for path in ranges if model_sha256.encode("ascii") not in read_head(path)]
 
 
 def _images(

@@ -33,7 +33,7 @@ class Example:
         verb: the verb.
         about: a sentence about the commands and their output.
         commands: what is run, and shown with its output.
-        before: commands that are run first and not shown.
+        before: commands that are run first and not shown; also `cp`.
     """
 
     verb: str
@@ -51,6 +51,12 @@ EXAMPLES: Sequence[Example] = (
         ("adq-edge train --data images --teacher-weights demo --epochs 40 --batch-size 8 --image-size 128",),
     ),
     Example("export", "The newest checkpoint.", ("adq-edge export",)),
+    Example(
+        "import",
+        "The ONNX file of another program; here a copy of the model above.",
+        ("adq-edge import camera.onnx",),
+        ("cp bundles/stfpm/model.onnx camera.onnx",),
+    ),
     Example(
         "calibrate", "Two calibrators in one pass.", ("adq-edge calibrate --calib lp,entropy --samples 64",)
     ),
@@ -122,11 +128,12 @@ def record(verbs: Sequence[str]) -> None:
 def _run(command: str, folder: Path) -> str:
     """Run a command in a terminal of 80 columns and return what it printed."""
     name, *arguments = shlex.split(command)
-    assert name == "adq-edge", command
+    assert name in ("adq-edge", "cp"), command
+    program = [sys.executable, "-m", "adq_edge"] if name == "adq-edge" else [name]
     environment = {**os.environ, "TERM": "dumb", "COLUMNS": str(_COLUMNS), "LINES": str(_LINES)}
     with _terminal() as (ours, theirs):
         process = subprocess.Popen(
-            [sys.executable, "-m", "adq_edge", *arguments],
+            [*program, *arguments],
             cwd=str(folder),
             env=environment,
             stdin=subprocess.DEVNULL,

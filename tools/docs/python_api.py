@@ -10,7 +10,15 @@ from tools.docs.template import render
 SECTIONS: Dict[str, Sequence[str]] = {
     "Judge images": ("load_engine", "predict", "load_inspector", "draw_inspection"),
     "Learn products": ("fit",),
-    "From a checkpoint to an engine": ("export", "open_bundle", "calibrate", "build", "TensorRTOptions"),
+    "From a checkpoint to an engine": (
+        "export",
+        "import_model",
+        "ImportOptions",
+        "open_bundle",
+        "calibrate",
+        "build",
+        "TensorRTOptions",
+    ),
     "Measure": ("evaluate", "compare", "analyze", "bench", "estimate"),
     "Train": ("train", "train_each", "train_quantized"),
     "Data, machine and errors": ("read_dataset", "write_synthetic", "diagnose", "AdqError"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Iterable, Iterator, Optional, Set, Tuple
+from typing import Any, Iterable, Iterator, List, Optional, Set, Tuple
 
 import onnx
 
@@ -20,8 +20,19 @@ def parse_model(content: bytes) -> onnx.ModelProto:
     """Return the model in the content of an ONNX file.
 
     Raises:
-        ValueError: not an ONNX file, its nodes are not in order, a stride or the like is not positive, or its
-            weights are in other files.
+        ValueError: as `parse_graph`, or its weights are in other files.
+    """
+    model = parse_graph(content)
+    if external_tensors(model):
+        raise ValueError("keeps its weights in other files, which its hash does not cover")
+    return model
+
+
+def parse_graph(content: bytes) -> onnx.ModelProto:
+    """Return the model in the content of an ONNX file; its weights may be in other files.
+
+    Raises:
+        ValueError: not an ONNX file, its nodes are not in order, or a stride or the like is not positive.
     """
     try:
         model = onnx.load_model_from_string(content)
@@ -36,9 +47,12 @@ def parse_model(content: bytes) -> onnx.ModelProto:
     early = _find_early_use(model.graph, set())
     if early is not None:
         raise ValueError(f"is not a valid ONNX model (a node uses {early!r} before it is computed)")
-    if any(map(_is_outside, _tensors(model))):
-        raise ValueError("keeps its weights in other files, which its hash does not cover")
     return model
+
+
+def external_tensors(model: onnx.ModelProto) -> List[onnx.TensorProto]:
+    """Return the tensors of a model whose values are in other files."""
+    return [tensor for tensor in _tensors(model) if _is_outside(tensor)]
 
 
 def _find_early_use(graph: onnx.GraphProto, outside: Set[str]) -> Optional[str]:

@@ -14,15 +14,39 @@ from onnx import helper
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.passes.frame import PassContext
 
+_RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+_EXPANDING = frozenset({"ConstantOfShape", "Expand", "Tile"})
+_LARGE = 2**20
+"""Elements of a repeated constant that is left to the runtime, 4 MB."""
+
 
 def fold_constants(editor: GraphEditor, context: PassContext) -> None:
     """Evaluate nodes whose inputs are all constants, and Constant nodes."""
     for node in editor.nodes:
         if editor.activations(node) or set(editor.outputs).intersection(node.output):
             continue
+        if node.op_type in _RANDOM or _has_subgraphs(node) or _grows(node, editor):
+            continue
         for name, value in zip(node.output, _evaluate(node, editor)):
             editor.store(name, value)
         editor.remove(node)
+
+
+def _has_subgraphs(node: onnx.NodeProto) -> bool:
+    return any(item.HasField("g") for item in node.attribute)
+
+
+def _grows(node: onnx.NodeProto, editor: GraphEditor) -> bool:
+    """Return True if a node repeats its input to a large constant."""
+    if node.op_type not in _EXPANDING:
+        return False
+    sizes = editor.value(node.input[-1])
+    times = int(np.prod(sizes.astype(np.float64))) if sizes.size else 1
+    before = 1 if node.op_type == "ConstantOfShape" else int(np.prod(editor.initializers[node.input[0]].dims))
+    after = times * before if node.op_type == "Tile" else times
+    return after > max(_LARGE, before)
 
 
 def _evaluate(node: onnx.NodeProto, editor: GraphEditor) -> List[np.ndarray]:

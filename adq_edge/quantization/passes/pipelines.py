@@ -15,6 +15,8 @@ from adq_edge.quantization.passes.channels_last_normalization import normalize_c
 from adq_edge.quantization.passes.constant_folding import fold_constants
 from adq_edge.quantization.passes.conv_transpose import replace_conv_transpose
 from adq_edge.quantization.passes.depth_to_space import transpose_depth_to_space
+from adq_edge.quantization.passes.fixed_shapes import fix_shapes, spell_out
+from adq_edge.quantization.passes.float32 import compute_in_float32
 from adq_edge.quantization.passes.float_means import keep_means_float
 from adq_edge.quantization.passes.float_weights import keep_float_weights
 from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
@@ -22,9 +24,11 @@ from adq_edge.quantization.passes.frame import GraphPass
 from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
 from adq_edge.quantization.passes.identities import drop_identities
 from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
+from adq_edge.quantization.passes.older_opset import lower_opset
 from adq_edge.quantization.passes.own_constants import own_constants
 from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
 from adq_edge.quantization.passes.strong_typing import type_as_float16
+from adq_edge.quantization.passes.training_leftovers import drop_training_leftovers
 from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
 from adq_edge.quantization.passes.wide_normalization import widen_normalization
 from adq_edge.quantization.qdq import insert_qdq
@@ -34,6 +38,9 @@ Pipelines = Mapping[Precision, Passes]
 
 EXPORT: Passes = (fold_constants, drop_identities, own_constants, fold_batch_norms)
 """From the exporter's graph to the graph of a bundle."""
+
+IMPORT: Passes = (compute_in_float32, drop_training_leftovers, fix_shapes, spell_out, lower_opset, fix_shapes)
+"""From another tool's graph, whose input has a fixed shape, to one of opset 17 without computed shapes."""
 
 CPU: Pipelines = {
     Precision.FP32: (),

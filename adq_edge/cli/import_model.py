@@ -1,0 +1,157 @@
+"""`adq-edge import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, List, Optional, Tuple
+
+import typer
+
+from adq_edge.cli import options
+from adq_edge.cli.completion import complete_paths
+from adq_edge.cli.output import Output
+from adq_edge.core.errors import ForeignModelError
+from adq_edge.core.text import number_of
+
+if TYPE_CHECKING:
+    from adq_edge.artifacts.bundle import Bundle
+
+_THREE = "R,G,B"
+
+
+def import_model(
+    model: Path = typer.Argument(
+        ...,
+        metavar="MODEL",
+        autocompletion=complete_paths("FOREIGN"),
+        help="ONNX file, or folder that anomalib or another tool exported to.",
+    ),
+    output: Optional[Path] = typer.Option(
+        None, "--output", "-o", metavar=options.FOLDER, help="Bundle folder. Default: bundles/NAME."
+    ),
+    inspect: bool = typer.Option(
+        False, "--inspect", help="Show what is recognized and what INT8 would take; write nothing."
+    ),
+    data: Optional[Path] = typer.Option(
+        None,
+        metavar=options.FOLDER,
+        help="Dataset for the comparison with the original model. Default: drawn images.",
+    ),
+    image_size: Optional[str] = typer.Option(
+        None,
+        metavar="PIXELS|HEIGHTxWIDTH",
+        help="Size of the image, for models that take any size and do not resize.",
+    ),
+    input_: Optional[str] = typer.Option(
+        None, "--input", metavar="NAME", help="Input for images. Default: the only one."
+    ),
+    layout: Optional[str] = typer.Option(
+        None, **options.choices("nchw", "nhwc"), help="Order of the input's axes. Default: by its channels."
+    ),
+    channel_order: Optional[str] = typer.Option(
+        None, **options.choices("rgb", "bgr"), help="Order of the input's channels. Default: rgb."
+    ),
+    mean: Optional[str] = typer.Option(
+        None,
+        metavar=_THREE,
+        help="Mean of pixels 0..1 to subtract before the model, such as 0.485,0.456,0.406.",
+    ),
+    std: Optional[str] = typer.Option(
+        None,
+        metavar=_THREE,
+        help="Standard deviation of pixels 0..1 to divide by, such as 0.229,0.224,0.225.",
+    ),
+    scale: Optional[str] = typer.Option(
+        None,
+        metavar=options.NUMBER,
+        help="Factor of pixels 0..255, in place of --mean and --std: 1 keeps them, 1/255 gives 0..1.",
+    ),
+    map_output: Optional[str] = typer.Option(
+        None, metavar="NAME", help="Output with the anomaly map. Default: recognized by name and shape."
+    ),
+    score_output: Optional[str] = typer.Option(
+        None,
+        metavar="NAME",
+        help="Output with the anomaly score. Default: recognized, else the map's maximum.",
+    ),
+    keep_postprocessing: bool = typer.Option(
+        False,
+        "--keep-postprocessing/--raw",
+        help="Keep normalization to 0..1, clipping and sigmoid at the end, or give raw map and score.",
+    ),
+) -> Output:
+    """Convert an ONNX model of another tool to a bundle.
+
+    The outputs are compared with those of the original model, run by ONNX Runtime.
+    """
+    from adq_edge.onnx_import.import_model import import_model as run
+    from adq_edge.onnx_import.options import ImportOptions
+
+    chosen = ImportOptions(
+        input=input_,
+        layout=layout,
+        channel_order=channel_order,
+        image_size=parse_size(image_size),
+        scale=_number("--scale", scale),
+        mean=_three("--mean", mean),
+        std=_three("--std", std),
+        map_output=map_output,
+        score_output=score_output,
+        keep_postprocessing=keep_postprocessing,
+    )
+    return imported_output(run(model, output, data=data, options=chosen))
+
+
+def imported_output(bundle: Bundle) -> Output:
+    """Return what is shown of an imported model."""
+    manifest, parity, found = bundle.manifest, bundle.manifest.parity, bundle.manifest.imported
+    assert found is not None
+    lines = [
+        f"{bundle.path}: {manifest.arch} from {manifest.origin}",
+        f"image: {found.input}",
+        f"pixels: {found.pixels}",
+        f"resize: {found.resize}",
+        f"map: {found.map}",
+        f"score: {found.score}",
+        *(f"{name}: {value:.6g}" for name, value in found.numbers.items()),
+        *(f"assumed: {text}" for text in found.assumed),
+        f"parity on {number_of(parity.images, 'image')} ({parity.source}): largest difference of the map "
+        f"{parity.map_difference:.2e} of {parity.map_largest:.3g}, of the score "
+        f"{parity.score_difference:.2e} of {parity.score_largest or 0:.3g}",
+    ]
+    if found.resize_difference is not None:
+        lines.append(f"resizing as adq-edge does changes the score by {found.resize_difference:.2%} (median)")
+    return Output(manifest, lines=lines, next_step=("build", bundle.path, "--int8"))
+
+
+def parse_size(text: Optional[str]) -> Optional[Tuple[int, int]]:
+    """Return (height, width) of "256" or "256x320"."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() for part in parts):
+        raise ForeignModelError(f"--image-size is {text!r}", fix="Give pixels, such as 256 or 256x320")
+    return int(parts[0]), int(parts[-1])
+
+
+def _number(option: str, text: Optional[str]) -> Optional[float]:
+    """Return a number, or a fraction such as "1/255"."""
+    if text is None:
+        return None
+    numerator, slash, denominator = text.partition("/")
+    try:
+        return float(numerator) / (float(denominator) if slash else 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise ForeignModelError(f"{option} is {text!r}", fix="Give a number, such as 1/255") from None
+
+
+def _three(option: str, text: Optional[str]) -> Optional[Tuple[float, float, float]]:
+    """Return three numbers separated by commas; one number stands for three."""
+    if text is None:
+        return None
+    numbers: List[float] = [_number(option, part.strip()) or 0.0 for part in text.split(",")]
+    if len(numbers) == 1:
+        numbers *= 3
+    if len(numbers) != 3:
+        raise ForeignModelError(f"{option} is {text!r}", fix="Give three numbers separated by commas")
+    return numbers[0], numbers[1], numbers[2]

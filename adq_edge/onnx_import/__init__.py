@@ -1,0 +1,3 @@
+"""Converts ONNX models of other tools to bundles; needs no torch."""
+
+from __future__ import annotations

@@ -1,0 +1,379 @@
+"""Finds the axis of the images behind each operator."""
+
+from __future__ import annotations
+
+import math
+from typing import Callable, Dict, List, Optional, Sequence
+
+import numpy as np
+import onnx
+
+from adq_edge.onnx_import.batch_tracker import BatchTracker
+from adq_edge.quantization.graph.index import attribute
+
+_INT_MAX = 2**63 - 1
+
+Handler = Callable[[BatchTracker, onnx.NodeProto], int]
+
+
+def _same(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    """Keep the axis of an operator of one input, element by element or image by image."""
+    return tracker.axis(node)
+
+
+def _images_first(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    if tracker.axis(node) != 0 or any(name in tracker.axes for name in node.input[1:]):
+        raise tracker.error(node, "does not have the images on its first axis")
+    return 0
+
+
+def _broadcast(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    """Align the axes of all inputs at the end, as broadcasting does."""
+    ranks = [len(tracker.shape(node, name)) for name in node.input]
+    rank = max(ranks)
+    found = {tracker.axes[name] + rank - own for name, own in zip(node.input, ranks) if name in tracker.axes}
+    if len(found) != 1:
+        raise tracker.error(node, "compares images with each other")
+    axis = found.pop()
+    for position, (name, own) in enumerate(zip(list(node.input), ranks)):
+        if name not in tracker.axes:
+            tracker.fit_broadcast(node, position, axis - rank + own)
+    return axis
+
+
+def _off_axis(default: int, tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    """Keep the axis of an operator that works along another axis."""
+    axis = tracker.axis(node)
+    rank = len(tracker.shape(node, node.input[0]))
+    if attribute(node, "axis", default) % rank == axis:
+        raise tracker.error(node, "works across images")
+    return axis
+
+
+def _reducing(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    axis = tracker.axis(node)
+    rank = len(tracker.shape(node, node.input[0]))
+    listed = attribute(node, "axes")
+    if node.op_type in ("ArgMax", "ArgMin"):
+        listed = [attribute(node, "axis", 0)]
+    elif len(node.input) > 1 and node.input[1]:
+        listed = tracker.integers(node, 1)
+    if listed is None or not len(listed):
+        if attribute(node, "noop_with_empty_axes", 0):
+            return axis
+        listed = range(rank)
+    reduced = {int(item) % rank for item in listed}
+    if axis in reduced:
+        raise tracker.error(node, "combines all images to one value")
+    kept = attribute(node, "keepdims", 1)
+    return axis if kept else axis - sum(item < axis for item in reduced)
+
+
+def _transpose(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    rank = len(tracker.shape(node, node.input[0]))
+    order = [int(axis) for axis in attribute(node, "perm", range(rank)[::-1])]
+    return order.index(tracker.axis(node))
+
+
+def _reshape(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    before, after = (tracker.shape(node, name) for name in (node.input[0], node.output[0]))
+    axis = tracker.axis(node)
+    found = _aligned(before, after, axis, tracker.batch)
+    if found is None:
+        raise tracker.error(node, f"mixes the images with other values ({list(before)} to {list(after)})")
+    sizes = np.asarray(after, np.int64)
+    sizes[found] = -1
+    if math.prod(size for index, size in enumerate(after) if index != found) == 0:
+        raise tracker.error(node, "gives an empty tensor")
+    tracker.replace(node, 1, sizes)
+    return found
+
+
+def _aligned(before: Sequence[int], after: Sequence[int], axis: int, batch: int) -> Optional[int]:
+    """Return the axis of the images after a reshape; None if they are mixed with other values.
+
+    The images stay the slower index: the axis begins after as many values as before.
+    """
+    outer = math.prod(before[:axis])
+    product = 1
+    for index, size in enumerate(after):
+        if product == outer and size % batch == 0 and (size > 1 or batch == 1):
+            return index
+        product *= size
+    return None
+
+
+def _flatten(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    if tracker.axis(node) != 0 or attribute(node, "axis", 1) != 1:
+        raise tracker.error(node, "does not have the images on its first axis")
+    return 0
+
+
+def _axes_of(tracker: BatchTracker, node: onnx.NodeProto) -> Optional[List[int]]:
+    listed = attribute(node, "axes")
+    if listed is None:
+        listed = tracker.integers(node, 1)
+    return None if listed is None else [int(item) for item in listed]
+
+
+def _squeeze(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    axis, sizes = tracker.axis(node), tracker.shape(node, node.input[0])
+    listed = _axes_of(tracker, node)
+    if listed is None:
+        listed = [index for index, size in enumerate(sizes) if size == 1 and index != axis]
+        values = tracker.editor.store(f"{node.output[0]}.axes", np.asarray(listed, np.int64))
+        tracker.editor.rewire(node, [node.input[0], values])
+    dropped = {item % len(sizes) for item in listed}
+    if axis in dropped:
+        raise tracker.error(node, "removes the axis of the images")
+    return axis - sum(item < axis for item in dropped)
+
+
+def _unsqueeze(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    listed = _axes_of(tracker, node) or []
+    rank = len(tracker.shape(node, node.input[0])) + len(listed)
+    new = {item % rank for item in listed}
+    kept = [index for index in range(rank) if index not in new]
+    return kept[tracker.axis(node)]
+
+
+def _concat(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    found = {tracker.axes[name] for name in node.input if name in tracker.axes}
+    rank = len(tracker.shape(node, node.output[0]))
+    if len(found) != 1 or attribute(node, "axis", 0) % rank in found:
+        raise tracker.error(node, "joins images")
+    axis = found.pop()
+    for position, name in enumerate(list(node.input)):
+        if name not in tracker.axes:
+            tracker.repeat(node, position, axis)
+    return axis
+
+
+def _slice(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    axis, sizes = tracker.axis(node), tracker.shape(node, node.input[0])
+    starts, ends = tracker.integers(node, 1), tracker.integers(node, 2)
+    assert starts is not None
+    assert ends is not None
+    listed = tracker.integers(node, 3)
+    axes = list(range(len(starts))) if listed is None else [int(item) % len(sizes) for item in listed]
+    if axis in axes:
+        place = axes.index(axis)
+        steps = tracker.integers(node, 4)
+        is_whole = starts[place] == 0 and ends[place] >= sizes[axis] and (steps is None or steps[place] == 1)
+        if not is_whole:
+            raise tracker.error(node, "takes some of the images")
+        ends[place] = _INT_MAX
+        tracker.replace(node, 2, ends)
+    return axis
+
+
+def _gather(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    rank = len(tracker.shape(node, node.input[0]))
+    place = int(attribute(node, "axis", 0)) % rank
+    data, indices = (tracker.axes.get(name) for name in node.input[:2])
+    if data is not None and indices is not None:
+        raise tracker.error(node, "chooses images by their values")
+    if data is None:
+        return place + int(indices or 0)
+    if data == place:
+        raise tracker.error(node, "takes some of the images")
+    added = len(tracker.shape(node, node.input[1])) - 1
+    return data if data < place else data + added
+
+
+def _gather_elements(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    axis = tracker.axes.get(node.input[1], tracker.axes.get(node.input[0], 0))
+    if attribute(node, "axis", 0) % len(tracker.shape(node, node.input[1])) == axis:
+        raise tracker.error(node, "chooses images by their values")
+    for position, name in enumerate(list(node.input)):
+        if name not in tracker.axes:
+            tracker.repeat(node, position, axis)
+    return axis
+
+
+def _gather_nd(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    if attribute(node, "batch_dims", 0):
+        found = {tracker.axes.get(name) for name in node.input}
+        if found != {0}:
+            raise tracker.error(node, "does not have the images on its first axis")
+        return 0
+    if node.input[1] not in tracker.axes:
+        raise tracker.error(node, "takes some of the images")
+    return tracker.axes[node.input[1]]
+
+
+def _matmul(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    left, right = (tracker.shape(node, name) for name in node.input)
+    rank = max(len(left), len(right))
+    if min(len(left), len(right)) < 2:
+        raise tracker.error(node, "multiplies a vector")
+    places = []
+    for name, sizes, summed in zip(node.input, (left, right), (rank - 1, rank - 2)):
+        if name in tracker.axes:
+            place = tracker.axes[name] + rank - len(sizes)
+            if place == summed:
+                raise tracker.error(node, "sums over images")
+            places.append(place)
+    if len(set(places)) != 1:
+        raise tracker.error(node, "compares images with each other")
+    axis = places[0]
+    if axis < rank - 2:
+        for position, (name, sizes) in enumerate(zip(list(node.input), (left, right))):
+            if name not in tracker.axes:
+                tracker.fit_broadcast(node, position, axis - rank + len(sizes))
+    return axis
+
+
+def _gemm(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    if tracker.axis(node) != attribute(node, "transA", 0) or node.input[1] in tracker.axes:
+        raise tracker.error(node, "does not have the images on its first axis")
+    if len(node.input) > 2 and len(tracker.shape(node, node.input[2])) == 2:
+        tracker.fit_broadcast(node, 2, 0)
+    return 0
+
+
+def _einsum(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    equation: str = attribute(node, "equation").decode().replace(" ", "")
+    terms, arrow, result = equation.partition("->")
+    letters = {
+        term[tracker.axes[name]]
+        for name, term in zip(node.input, terms.split(","))
+        if name in tracker.axes and "." not in equation
+    }
+    if not arrow or len(letters) != 1 or not letters.issubset(result):
+        raise tracker.error(node, f"has an equation that mixes images ({equation})")
+    return result.index(letters.pop())
+
+
+def _expand(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    before, after = (tracker.shape(node, name) for name in (node.input[0], node.output[0]))
+    axis = tracker.axis(node) + len(after) - len(before)
+    sizes = np.asarray(after, np.int64)
+    if sizes[axis] != before[tracker.axis(node)]:
+        raise tracker.error(node, "repeats images")
+    sizes[axis] = 1
+    tracker.replace(node, 1, sizes)
+    return axis
+
+
+def _tile(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    repeats = tracker.integers(node, 1)
+    axis = tracker.axis(node)
+    if repeats is None or repeats[axis] != 1:
+        raise tracker.error(node, "repeats images")
+    return axis
+
+
+def _resize(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    """Write the scales of a Resize in place of its sizes, which contain the number of images."""
+    before, after = (tracker.shape(node, name) for name in (node.input[0], node.output[0]))
+    if tracker.axis(node) != 0 or before[0] != after[0]:
+        raise tracker.error(node, "resizes across images")
+    if len(node.input) > 3 and node.input[3]:
+        scales = np.asarray([_scale(*pair) for pair in zip(before, after)], np.float32)
+        name = tracker.editor.store(f"{node.output[0]}.scales", scales)
+        tracker.editor.rewire(node, [node.input[0], "", name])
+    return 0
+
+
+def _scale(before: int, after: int) -> float:
+    """Return a factor in float32 for which the rounded-down product is the size after."""
+    scale = np.float32(after / before)
+    while math.floor(np.float32(before) * scale) < after:
+        scale = np.float32(np.nextafter(scale, np.float32(np.inf)))
+    return float(scale)
+
+
+def _pad(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    axis = tracker.axis(node)
+    widths = tracker.integers(node, 1)
+    if widths is None or np.reshape(widths, (2, -1))[:, axis].any():
+        raise tracker.error(node, "pads the images with others")
+    return axis
+
+
+def _top_k(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    return _off_axis(-1, tracker, node)
+
+
+_UNARY = (
+    *("Abs", "Acos", "Asin", "Atan", "Cast", "Ceil", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor"),
+    *("HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Neg", "Not"),
+    *("Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt"),
+    *("Tan", "Tanh", "ThresholdedRelu"),
+)
+_BINARY = (
+    *("Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean"),
+    *("Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Sum", "Where", "Xor"),
+)
+_IMAGE_WISE = (
+    *("AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool"),
+    *("GlobalLpPool", "GlobalMaxPool", "InstanceNormalization", "LpPool", "LRN", "MaxPool"),
+    *("SpaceToDepth",),
+)
+_REDUCTIONS = (
+    *("ArgMax", "ArgMin", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax"),
+    *("ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare"),
+)
+
+
+def _along(default: int) -> Handler:
+    return lambda tracker, node: _off_axis(default, tracker, node)
+
+
+def _cum_sum(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    axes = tracker.integers(node, 1)
+    if axes is None or int(axes[0]) % len(tracker.shape(node, node.input[0])) == tracker.axis(node):
+        raise tracker.error(node, "works across images")
+    return tracker.axis(node)
+
+
+def _layer_norm(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    rank = len(tracker.shape(node, node.input[0]))
+    if tracker.axis(node) >= attribute(node, "axis", -1) % rank:
+        raise tracker.error(node, "works across images")
+    return tracker.axis(node)
+
+
+_HANDLERS: Dict[str, Handler] = {
+    **dict.fromkeys(_UNARY, _same),
+    **dict.fromkeys(_BINARY, _broadcast),
+    **dict.fromkeys(_IMAGE_WISE, _images_first),
+    **dict.fromkeys(_REDUCTIONS, _reducing),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "LpNormalization"), _along(-1)),
+    "Concat": _concat,
+    "CumSum": _cum_sum,
+    "Einsum": _einsum,
+    "Expand": _expand,
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
+    "Gemm": _gemm,
+    "GridSample": _images_first,
+    "Hardmax": _along(-1),
+    "LayerNormalization": _layer_norm,
+    "MatMul": _matmul,
+    "Pad": _pad,
+    "Reshape": _reshape,
+    "Resize": _resize,
+    "Slice": _slice,
+    "Split": _along(0),
+    "Squeeze": _squeeze,
+    "Tile": _tile,
+    "TopK": _top_k,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}
+
+
+def follow(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    """Return the axis of the images of a node's outputs; make its constants fit any number of images.
+
+    Raises:
+        ForeignModelError: the node mixes images, or its operator is not known here.
+    """
+    handler = _HANDLERS.get(node.op_type)
+    if handler is None:
+        raise tracker.error(node, "is not known to keep images apart")
+    return handler(tracker, node)

@@ -1,0 +1,73 @@
+"""Converts a recognized model to the graph of a bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Tuple
+
+import numpy as np
+import onnx
+
+from adq_edge.onnx_import.batch_axis import follow
+from adq_edge.onnx_import.batch_tracker import BatchTracker
+from adq_edge.onnx_import.graph_outputs import name_nodes, write_outputs
+from adq_edge.onnx_import.preprocessing import write_preprocessing
+from adq_edge.onnx_import.recognition import Recognized
+from adq_edge.quantization.passes import pipelines
+from adq_edge.quantization.passes.frame import run_passes
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """The graph of a bundle.
+
+    Attributes:
+        model: the ONNX model.
+        map_size: (height, width) of its map.
+    """
+
+    model: onnx.ModelProto
+    map_size: Tuple[int, int]
+
+
+def convert(found: Recognized) -> Converted:
+    """Return the graph of a bundle; the recognized model is used up.
+
+    Raises:
+        ForeignModelError: the graph mixes the images of a batch.
+    """
+    editor = found.editor
+    map_tensor = None if found.map is None else found.map.raw
+    score_tensor = None if found.score is None else found.score.raw
+    editor.outputs[:] = [name for name in (map_tensor, score_tensor) if name is not None]
+    editor.results[:] = [onnx.ValueInfoProto(name=name) for name in editor.outputs]
+    editor.clean_up()
+    BatchTracker(editor, found.input_name, found.batch, dict(found.shapes)).run(follow)
+    _write_image(found)
+    size = write_outputs(editor, map_tensor, score_tensor, found.map_size, found.frame)
+    editor.clean_up()
+    name_nodes(editor)
+    model = editor.model()
+    model.ir_version = min(model.ir_version, 8)
+    del model.opset_import[:]
+    model.opset_import.add().version = editor.opset
+    return Converted(run_passes(model, pipelines.EXPORT), size)
+
+
+def _write_image(found: Recognized) -> None:
+    """Join the units of the input with the normalization in the graph."""
+    preprocessing, units = found.preprocessing, found.units
+    first = list(units.order)
+    factor, offset = units.factor[first], units.offset[first]  # in the order of the model's input
+    order = [first[channel] for channel in preprocessing.order]
+    inner = list(preprocessing.order)
+    total_factor = factor[inner] * preprocessing.factor
+    total_offset = offset[inner] * preprocessing.factor + preprocessing.offset
+    write_preprocessing(
+        found.editor,
+        preprocessing,
+        found.image_size,
+        np.asarray(total_factor),
+        np.asarray(total_offset),
+        (order[0], order[1], order[2]),
+    )

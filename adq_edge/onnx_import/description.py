@@ -1,0 +1,77 @@
+"""Describes in words what was recognized in a model of another tool."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import numpy as np
+
+from adq_edge.artifacts.bundle import ImportedModel
+from adq_edge.onnx_import.original import Units
+from adq_edge.onnx_import.postprocessing import Postprocessing
+from adq_edge.onnx_import.recognition import Recognized
+
+
+def describe(found: Recognized, resize_difference: Optional[float] = None) -> ImportedModel:
+    """Return what was recognized, for the manifest and for `import --inspect`."""
+    return ImportedModel(
+        input=_input(found),
+        pixels=_pixels(found),
+        resize=_resize(found),
+        map=_output(found.outputs.map, found.map, "a map of one pixel, the score"),
+        score=_output(found.outputs.score, found.score, "the maximum of the map"),
+        assumed=found.assumed,
+        numbers=found.numbers,
+        resize_difference=resize_difference,
+    )
+
+
+def _input(found: Recognized) -> str:
+    image = found.image
+    sizes = [
+        "N" if image.batch is None else str(image.batch),
+        *map(str, image.shape(1, found.image_size)[1:]),
+    ]
+    order = "BGR" if tuple(found.units.order) == (2, 1, 0) else "RGB"
+    return f"{image.name}: {image.kind} [{', '.join(sizes)}], {order}"
+
+
+def _pixels(found: Recognized) -> str:
+    units, inner = found.units, found.preprocessing
+    outside = (
+        "0..255" if (units.factor == 1).all() else "0..1" if not units.offset.any() else _normalized(units)
+    )
+    if not inner.normalizes:
+        return f"{outside}; the graph does not normalize"
+    mean, std = -inner.offset / inner.factor, 1 / inner.factor
+    return f"{outside}; in the graph - {_three(mean)}, / {_three(std)}"
+
+
+def _normalized(units: Units) -> str:
+    factor, offset = units.factor, units.offset
+    return f"0..1, - {_three(-offset / factor / 255)}, / {_three(1 / factor / 255)} before the graph"
+
+
+def _three(values: np.ndarray) -> str:
+    texts = [f"{value:.4g}" for value in values]
+    return texts[0] if len(set(texts)) == 1 else f"({', '.join(texts)})"
+
+
+def _resize(found: Recognized) -> str:
+    height, width = found.image_size
+    if found.resized is None:
+        text = f"none in the graph; images of {height}x{width}"
+    else:
+        text = f"to {height}x{width} in the graph, replaced by adq-edge's resizing"
+    if found.keeps_aspect:
+        text += "; the graph keeps the aspect ratio, adq-edge stretches"
+    if found.frame.crop is not None:
+        top, left, crop_height, crop_width = found.frame.crop
+        text += f"; cut to {crop_height}x{crop_width} at {top}, {left}: nothing outside is judged"
+    return text
+
+
+def _output(name: Optional[str], post: Optional[Postprocessing], otherwise: str) -> str:
+    if name is None or post is None:
+        return otherwise
+    return f"{name}; peeled off: {post.describe()}" if post.steps else name

@@ -1,0 +1,115 @@
+"""Recognizes the image input of a model: its name, type, layout and size."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import List, Optional, Tuple
+
+import onnx
+
+from adq_edge.artifacts.tensors import Tensors, TensorType
+from adq_edge.core.errors import ForeignModelError
+from adq_edge.onnx_import.options import ImportOptions
+
+_KINDS = ("float", "float16", "double", "bfloat16", "uint8")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageInput:
+    """The image input of a model.
+
+    Attributes:
+        name: its name.
+        kind: its number format, such as "float".
+        layout: "nchw" or "nhwc".
+        batch: the fixed number of images; None if it is dynamic.
+        size: (height, width) in pixels, None for one that is dynamic.
+        others: names of further inputs with a default, which is used.
+    """
+
+    name: str
+    kind: str
+    layout: str
+    batch: Optional[int]
+    size: Tuple[Optional[int], Optional[int]]
+
+    def shape(self, batch: int, size: Tuple[int, int]) -> List[int]:
+        """Return the shape for a number of images of a size."""
+        return [batch, 3, *size] if self.layout == "nchw" else [batch, *size, 3]
+
+
+def find_image_input(inputs: Tensors, options: ImportOptions) -> ImageInput:
+    """Return the image input of a model.
+
+    Args:
+        inputs: the types of the model's inputs.
+        options: what the user states.
+
+    Raises:
+        ForeignModelError: no input takes images of three channels, several do, or there are further inputs.
+    """
+    name = _choose(inputs, options)
+    found = inputs[name]
+    shape = found.shape or ()
+    if found.kind not in _KINDS:
+        raise ForeignModelError(
+            f"its input {name} is {found}; images are float or uint8",
+            fix="Give --input NAME if another input takes them",
+        )
+    if len(shape) != 4:
+        raise ForeignModelError(
+            f"its input {name} is {found}; images have four axes, [N, 3, H, W] or [N, H, W, 3]",
+            fix="Export the model for a batch of images",
+        )
+    layout = options.layout or _layout(name, found, shape)
+    channels = shape[1] if layout == "nchw" else shape[3]
+    if channels not in (3, None):
+        raise ForeignModelError(
+            f"its input {name} is {found}: {channels} channels in layout {layout}; adq-edge gives 3",
+            fix="Give --layout nchw or nhwc if the axes are other ones",
+        )
+    height, width = shape[2:] if layout == "nchw" else shape[1:3]
+    return ImageInput(name, found.kind, layout, shape[0] or None, (height or None, width or None))
+
+
+def _choose(inputs: Tensors, options: ImportOptions) -> str:
+    names = ", ".join(f"{name} {kind}" for name, kind in inputs.items()) or "none"
+    if options.input is not None:
+        if options.input not in inputs:
+            raise ForeignModelError(
+                f"has no input {options.input!r}; its inputs: {names}", fix="Give one of them"
+            )
+        if len(inputs) == 1:
+            return options.input
+    if len(inputs) != 1:
+        raise ForeignModelError(
+            f"has {len(inputs)} inputs ({names}); an anomaly model takes an image only",
+            fix="Export the model with the others fixed",
+        )
+    return next(iter(inputs))
+
+
+def _layout(name: str, found: TensorType, shape: Tuple[Optional[int], ...]) -> str:
+    is_first, is_last = shape[1] == 3, shape[3] == 3
+    if is_first != is_last:
+        return "nchw" if is_first else "nhwc"
+    if shape[1] is None and shape[3] is None:
+        return "nchw"
+    if is_first and is_last:
+        raise ForeignModelError(
+            f"its input {name} is {found}: two axes have 3", fix="Give --layout nchw or nhwc"
+        )
+    raise ForeignModelError(
+        f"its input {name} is {found}; adq-edge gives images of 3 channels, [N, 3, H, W] or [N, H, W, 3]",
+        fix="Export the model for RGB images",
+    )
+
+
+def set_input_shape(editor_inputs: List[onnx.ValueInfoProto], name: str, shape: List[int]) -> None:
+    """Declare the shape of an input."""
+    for item in editor_inputs:
+        if item.name == name:
+            tensor = item.type.tensor_type
+            del tensor.shape.dim[:]
+            for size in shape:
+                tensor.shape.dim.add().dim_value = size

@@ -1,0 +1,115 @@
+"""Runs the original model as its own tool does."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Dict, List, Sequence, Union
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from adq_edge.core.errors import ForeignModelError, first_line
+from adq_edge.core.limits import runtime_threads
+from adq_edge.onnx_import.image_input import ImageInput
+
+_DTYPES = {"float": np.float32, "float16": np.float16, "double": np.float64, "uint8": np.uint8}
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+    """How pixels from 0 to 255 become the input of the original model, channel by channel.
+
+    Attributes:
+        factor: factor of each channel, in RGB.
+        offset: summand of each channel.
+        order: channels of an RGB image in the order of the input.
+    """
+
+    factor: np.ndarray
+    offset: np.ndarray
+    order: Sequence[int]
+
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """Return uint8 `[N, H, W, 3]` images as float64 in the units of the input, channels last."""
+        values = images.astype(np.float64) * self.factor + self.offset
+        return np.asarray(values[..., list(self.order)])
+
+
+def open_session(model: Union[Path, onnx.ModelProto], where: Path) -> onnxruntime.InferenceSession:
+    """Open a model with ONNX Runtime.
+
+    Args:
+        model: the ONNX file, whose weights may be in other files of its folder; or a model in memory.
+        where: the file, for messages.
+
+    Raises:
+        ForeignModelError: ONNX Runtime cannot load the model.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = runtime_threads() or 0
+    options.log_severity_level = 3
+    try:
+        content = str(model) if isinstance(model, Path) else model.SerializeToString()
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the exceptions of ONNX Runtime have no public base class
+        raise ForeignModelError(
+            f"ONNX Runtime cannot load it ({first_line(error)})", where=where, fix="Export the model again"
+        ) from error
+
+
+def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """Return a copy of a model that also returns other tensors."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    known = {item.name for item in copy.graph.output}
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    return copy
+
+
+class OriginalModel:
+    """The original model, which takes images as uint8 `[N, H, W, 3]`.
+
+    Args:
+        model: the ONNX file, or the model in memory.
+        where: the file, for messages.
+        image: its image input.
+        units: the units of its input.
+    """
+
+    def __init__(
+        self, model: Union[Path, onnx.ModelProto], where: Path, image: ImageInput, units: Units
+    ) -> None:
+        self._path, self._image, self._units = where, image, units
+        self._session = open_session(model, where)
+        self._names = [item.name for item in self._session.get_outputs()]
+
+    def run(self, images: np.ndarray, names: Sequence[str]) -> Dict[str, np.ndarray]:
+        """Return outputs by name, for each image, whatever number of images the model takes at once."""
+        batch = self._image.batch or 1
+        parts: Dict[str, List[np.ndarray]] = {name: [] for name in names}
+        for start in range(0, len(images), batch):
+            chunk = images[start : start + batch]
+            fill = [chunk[-1:]] * (batch - len(chunk))
+            result = self._run(np.concatenate([chunk, *fill]), names)
+            for name, value in zip(names, result):
+                rows = value if value.ndim and len(value) == batch else np.repeat(value[None], batch, 0)
+                parts[name].append(rows[: len(chunk)])
+        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+    def _run(self, images: np.ndarray, names: Sequence[str]) -> List[np.ndarray]:
+        values = self._units.apply(images)
+        if self._image.layout == "nchw":
+            values = values.transpose(0, 3, 1, 2)
+        dtype = _DTYPES.get(self._image.kind, np.float32)
+        feed = {self._image.name: np.ascontiguousarray(values.astype(dtype))}
+        try:
+            return [np.asarray(value) for value in self._session.run(list(names), feed)]
+        except Exception as error:
+            raise ForeignModelError(
+                f"ONNX Runtime cannot run it on images of {images.shape[1]}x{images.shape[2]} pixels "
+                f"({first_line(error)})",
+                where=self._path,
+                fix="Give the size that it was exported for: --image-size HEIGHTxWIDTH",
+            ) from error

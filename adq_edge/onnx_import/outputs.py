@@ -1,0 +1,111 @@
+"""Recognizes the anomaly map and the score among the outputs of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from adq_edge.core.errors import ForeignModelError
+from adq_edge.onnx_import.options import ImportOptions
+
+Shape = Tuple[int, ...]
+_MAP_NAMES = ("anomaly_map", "anomaly_maps", "heatmap", "heat_map", "amap", "map")
+_SCORE_NAMES = ("pred_score", "anomaly_score", "pred_scores", "score", "scores")
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundOutputs:
+    """The outputs that are the map and the score.
+
+    Attributes:
+        map: name of the map, None if the model has none.
+        score: name of the score, None if the model has none.
+        others: names of the outputs that are not used.
+    """
+
+    map: Optional[str]
+    score: Optional[str]
+    others: Tuple[str, ...]
+
+
+def find_outputs(
+    shapes: Mapping[str, Shape], batch: int, image_size: Tuple[int, int], options: ImportOptions
+) -> FoundOutputs:
+    """Return the map and the score of a model.
+
+    Args:
+        shapes: shape of each float output, for `batch` images, in the order of the model.
+        batch: number of images.
+        image_size: (height, width) that the networks see.
+        options: what the user states.
+
+    Raises:
+        ForeignModelError: no output can be a map or a score, or several can.
+    """
+    for option, name in (("--map-output", options.map_output), ("--score-output", options.score_output)):
+        if name is not None and name not in shapes:
+            raise ForeignModelError(
+                f"{option} is {name!r}; float outputs: {_list(shapes)}", fix="Give one of them"
+            )
+    maps = [name for name, shape in shapes.items() if is_map(shape, batch, image_size)]
+    scores = [name for name, shape in shapes.items() if is_score(shape, batch) and name not in maps]
+    map_name = options.map_output or _choose(maps, _MAP_NAMES, shapes, "map", "--map-output")
+    scores = [name for name in scores if name != map_name]
+    score_name = options.score_output or _choose(scores, _SCORE_NAMES, shapes, "score", "--score-output")
+    if map_name is None and score_name is None:
+        raise ForeignModelError(
+            f"has no output that can be an anomaly map [N, h, w] or score [N]; its outputs: {_list(shapes)}",
+            fix="Give --map-output or --score-output if one of them is; a classifier or detector has none",
+        )
+    others = tuple(name for name in shapes if name not in (map_name, score_name))
+    return FoundOutputs(map_name, score_name, others)
+
+
+def _list(shapes: Mapping[str, Shape]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in list(shapes.items())[:6]) or "none"
+
+
+def is_map(shape: Shape, batch: int, image_size: Tuple[int, int]) -> bool:
+    """Return True if a shape can be that of a map: one channel, and the aspect ratio of the image."""
+    size = map_size(shape)
+    if size is None or not shape or shape[0] != batch or min(size) < 2:
+        return False
+    height, width = image_size
+    return abs(size[0] * width - size[1] * height) <= max(height, width) + max(size)
+
+
+def map_size(shape: Shape) -> Optional[Tuple[int, int]]:
+    """Return (height, width) of a map `[N, h, w]`, `[N, 1, h, w]` or `[N, h, w, 1]`; None for others."""
+    if len(shape) == 3:
+        return shape[1], shape[2]
+    if len(shape) == 4 and shape[1] == 1:
+        return shape[2], shape[3]
+    if len(shape) == 4 and shape[3] == 1:
+        return shape[1], shape[2]
+    return None
+
+
+def is_score(shape: Shape, batch: int) -> bool:
+    """Return True if a shape has one value for each image, or one for all."""
+    return (math.prod(shape) == batch and shape[:1] in ((batch,), ())) or math.prod(shape) == 1
+
+
+def _choose(
+    names: Sequence[str], known: Sequence[str], shapes: Mapping[str, Shape], what: str, option: str
+) -> Optional[str]:
+    """Return the only candidate, or the only one with a known name; None if there is none."""
+    if len(names) <= 1:
+        return names[0] if names else None
+    for wanted in known:
+        exact = [name for name in names if name.lower() == wanted]
+        if len(exact) == 1:
+            return exact[0]
+    named: List[str] = [name for name in names if any(wanted in name.lower() for wanted in known)]
+    if len(named) == 1:
+        return named[0]
+    listed: Dict[str, Shape] = {name: shapes[name] for name in names}
+    raise ForeignModelError(
+        f"has {len(names)} outputs that can be the {what}: {_list(listed)}",
+        fix=f"Name one: {option} {names[0]}",
+    )

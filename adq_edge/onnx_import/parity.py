@@ -1,0 +1,129 @@
+"""Compares a bundle's graph with the original model on images."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+import onnx
+
+from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT, Parity
+from adq_edge.core.errors import ForeignModelError
+from adq_edge.core.images.imaging import read_product_image, resize_image
+from adq_edge.onnx_import.graph_outputs import name_in_file
+from adq_edge.onnx_import.original import OriginalModel, open_session
+from adq_edge.onnx_import.outputs import FoundOutputs
+from adq_edge.onnx_import.postprocessing import Postprocessing
+
+TOLERANCE = 1e-4
+"""Largest allowed difference of map and score, relative to the largest value of each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What a bundle must reproduce.
+
+    Attributes:
+        original: the original model.
+        outputs: its map and score.
+        map: the post-processing of its map.
+        score: the post-processing of its score.
+        map_size: (height, width) of its map.
+    """
+
+    original: OriginalModel
+    outputs: FoundOutputs
+    map: Optional[Postprocessing]
+    score: Optional[Postprocessing]
+    map_size: Tuple[int, int]
+
+
+def measure_parity(
+    model: onnx.ModelProto, wanted: Wanted, images: np.ndarray, source: str, where: Path
+) -> Parity:
+    """Compare maps and scores; the bundle runs on one image and on several.
+
+    Args:
+        model: the bundle's graph.
+        wanted: the original.
+        images: uint8 `[N, H, W, 3]`.
+        source: where the images come from.
+        where: the original file, for messages.
+
+    Raises:
+        ForeignModelError: the bundle differs from the original, or a value is not finite.
+    """
+    session = open_session(model, where)
+    groups = [images[:1], *(images[start : start + 3] for start in range(1, len(images), 3))]
+    results = [session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: group}) for group in groups]
+    maps, scores = (np.concatenate(parts) for parts in zip(*results))
+    expected_maps, expected_scores = _expected(wanted, images)
+    if expected_maps is None:
+        expected_maps = np.asarray(expected_scores).reshape(-1, 1, 1)
+    if expected_scores is None:
+        expected_scores = expected_maps.reshape(len(images), -1).max(axis=1)
+    maps = _inside(maps, expected_maps.shape)
+    if not all(np.isfinite(array).all() for array in (maps, scores, expected_maps, expected_scores)):
+        raise ForeignModelError("gives NaN or infinite maps or scores", where=where, fix="Train it again")
+    parity = Parity(
+        images=len(images),
+        source=source,
+        map_difference=float(np.abs(maps - expected_maps).max()),
+        score_difference=float(np.abs(scores - expected_scores).max()),
+        map_largest=float(np.abs(expected_maps).max()),
+        tolerance=TOLERANCE,
+        score_largest=float(np.abs(expected_scores).max()),
+    )
+    if not parity.holds:
+        raise ForeignModelError(
+            f"the bundle differs from the original: map by {parity.map_difference:.3g} of "
+            f"{parity.map_largest:.3g}, score by {parity.score_difference:.3g} of {parity.score_largest:.3g}",
+            where=where,
+            fix="Please report this with the model",
+        )
+    return parity
+
+
+def _expected(wanted: Wanted, images: np.ndarray) -> Tuple[Optional[np.ndarray], Optional[np.ndarray]]:
+    """Return the raw maps `[N, h, w]` and the raw scores `[N]` of the original."""
+    names = [name_in_file(post.raw) for post in (wanted.map, wanted.score) if post is not None]
+    found = wanted.original.run(images, names)
+    maps = (
+        None
+        if wanted.map is None
+        else found[name_in_file(wanted.map.raw)].reshape(len(images), *wanted.map_size)
+    )
+    scores = None if wanted.score is None else found[name_in_file(wanted.score.raw)].reshape(-1)
+    return maps, scores
+
+
+def _inside(maps: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Return the middle of maps that were padded to the frame of the image."""
+    above, left = (maps.shape[axis] - shape[axis] for axis in (1, 2))
+    return maps[:, above // 2 : above // 2 + shape[1], left // 2 : left // 2 + shape[2]]
+
+
+def resize_difference(
+    session_of: onnx.ModelProto, wanted: Wanted, paths: Sequence[Path], size: Tuple[int, int], where: Path
+) -> Optional[float]:
+    """Return the median relative difference of scores between the tool's own resizing and adq-edge's.
+
+    Args:
+        session_of: the bundle's graph.
+        wanted: the original, which resizes images of any size itself.
+        paths: image files.
+        size: (height, width) of the bundle's image.
+        where: the original file, for messages.
+    """
+    session = open_session(session_of, where)
+    differences: List[float] = []
+    for path in paths:
+        image = read_product_image(path)
+        _, theirs = _expected(wanted, image[None])
+        if theirs is None or image.shape[:2] == tuple(size):
+            continue
+        (ours,) = session.run([SCORE_OUTPUT], {INPUT: resize_image(image, size)[None]})
+        differences.append(float(abs(ours[0] - theirs[0]) / max(abs(float(theirs[0])), 1e-12)))
+    return float(np.median(differences)) if differences else None

@@ -1,0 +1,87 @@
+"""Recognizes the tool and the method that a model comes from, and what the tool does with images."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Mapping, Optional, Tuple
+
+from adq_edge.onnx_import.source import Source
+
+_ANOMALIB_OUTPUTS = frozenset({"pred_score", "pred_label", "anomaly_map", "pred_mask"})
+_ANOMALIB_METADATA = frozenset({"image_threshold", "pixel_threshold", "task"})
+_METHODS: Mapping[str, str] = {
+    "cfa": "cfa",
+    "cflow": "cflow",
+    "csflow": "csflow",
+    "dfkde": "dfkde",
+    "dfm": "dfm",
+    "dinomaly": "dinomaly",
+    "draem": "draem",
+    "dsr": "dsr",
+    "efficientad": "efficientad",
+    "efficient_ad": "efficientad",
+    "fastflow": "fastflow",
+    "fre": "fre",
+    "ganomaly": "ganomaly",
+    "glass": "glass",
+    "padim": "padim",
+    "patchcore": "patchcore",
+    "reversedistillation": "reverse-distillation",
+    "reverse_distillation": "reverse-distillation",
+    "stfpm": "stfpm",
+    "supersimplenet": "supersimplenet",
+    "uflow": "uflow",
+    "uninet": "uninet",
+}
+IMPORTED = "imported"
+"""The method's name in the manifest if it is not known."""
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tool:
+    """The tool that wrote a model.
+
+    Attributes:
+        origin: its name for the manifest, such as "anomalib 2 ONNX".
+        arch: the method's name; "imported" if it is not known.
+        mean: mean that the tool subtracts from pixels 0..1 before the model; None if it subtracts none.
+        std: the standard deviation by which it divides.
+        is_known: True if it is known what the tool does with images.
+    """
+
+    origin: str
+    arch: str
+    mean: Optional[Tuple[float, float, float]] = None
+    std: Optional[Tuple[float, float, float]] = None
+    is_known: bool = False
+
+
+def recognize_tool(source: Source) -> Tool:
+    """Return the tool that wrote a model, by its outputs, the metadata and the names of folders."""
+    outputs = {item.name for item in source.model.graph.output}
+    arch = _method(source.path)
+    if set(source.metadata) >= _ANOMALIB_METADATA:
+        return Tool("anomalib 1 ONNX", arch, is_known=True)
+    if {"pred_score", "pred_label"} <= outputs <= _ANOMALIB_OUTPUTS:
+        return Tool("anomalib 2 ONNX", arch, is_known=True)
+    if outputs == {"output_0", "output_1"}:
+        return Tool("AnomaVision ONNX", arch, IMAGENET_MEAN, IMAGENET_STD, is_known=True)
+    producer = f"{source.model.producer_name} {source.model.producer_version}".strip()
+    return Tool(f"ONNX of {producer}" if producer else "ONNX", arch)
+
+
+def _method(path: Path) -> str:
+    """Return the method that the names of the file or its folders contain."""
+    for part in reversed(path.absolute().parts):
+        for word in re.split(r"[^a-z0-9]+", part.lower()):
+            if word in _METHODS:
+                return _METHODS[word]
+        joined = part.lower().replace("-", "_")
+        for name, method in _METHODS.items():
+            if "_" in name and name in joined:
+                return method
+    return IMPORTED

@@ -1,0 +1,36 @@
+"""Computes in float32 what a graph computes in float16, bfloat16 or float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.passes.frame import PassContext
+
+OTHER_FLOATS = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
+_TYPE_ATTRIBUTES = frozenset({"dtype", "to"})
+
+
+def compute_in_float32(editor: GraphEditor, context: PassContext) -> None:
+    """Change all constants, casts, inputs and outputs of other float formats to float32."""
+    for name, tensor in list(editor.initializers.items()):
+        if tensor.data_type in OTHER_FLOATS:
+            editor.store(name, _as_float32(tensor))
+    for item in (*editor.inputs, *editor.results):
+        if item.type.tensor_type.elem_type in OTHER_FLOATS:
+            item.type.tensor_type.elem_type = TensorProto.FLOAT
+    for node in editor.nodes:
+        for item in node.attribute:
+            if item.name in _TYPE_ATTRIBUTES and item.i in OTHER_FLOATS:
+                item.i = TensorProto.FLOAT
+            elif item.type == onnx.AttributeProto.TENSOR and item.t.data_type in OTHER_FLOATS:
+                item.t.CopyFrom(numpy_helper.from_array(_as_float32(item.t), item.t.name))
+
+
+def _as_float32(tensor: TensorProto) -> np.ndarray:
+    limit = np.finfo(np.float32).max
+    value = np.asarray(numpy_helper.to_array(tensor))
+    finite = np.clip(value.astype(np.float64), -limit, limit)
+    return np.where(np.isinf(value.astype(np.float64)), value.astype(np.float64), finite).astype(np.float32)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from adq_edge.artifacts.bundle import open_bundle
+from adq_edge.core.errors import ForeignModelError
+from adq_edge.onnx_import.import_model import import_model
+from adq_edge.onnx_import.options import ImportOptions
+from factories.foreign_models import anomalib_model, plain, plain_model, save
+
+SIZE = 32
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def run(model: Path, **inputs: np.ndarray):
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    return dict(zip([output.name for output in session.get_outputs()], session.run(None, inputs)))
+
+
+def test_model_of_anomalib_gives_its_raw_map_and_score(tmp_path: Path, images: np.ndarray):
+    source = anomalib_model(tmp_path / "padim" / "weights" / "onnx" / "model.onnx", external=True)
+    bundle = import_model(tmp_path / "padim", tmp_path / "bundle")
+    manifest = open_bundle(bundle.path).manifest
+    assert (manifest.arch, manifest.origin, manifest.image_size) == ("padim", "anomalib 2 ONNX", (SIZE, SIZE))
+    assert manifest.imported is not None
+    assert manifest.imported.numbers["score threshold"] == pytest.approx(0.4)
+    assert manifest.imported.assumed == ()
+    found = run(bundle.model, image=images)
+    expected = run(source, input=images.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    again = np.clip((found["anomaly_score"] - 0.4) / 0.7 + 0.5, 0, 1)
+    np.testing.assert_allclose(again, expected["pred_score"].ravel(), atol=1e-5)
+    again = np.clip((found["anomaly_map"] - 0.3) / 0.9 + 0.5, 0, 1)
+    np.testing.assert_allclose(again, expected["anomaly_map"][:, 0], atol=1e-5)
+
+
+def test_postprocessing_is_kept_if_asked(tmp_path: Path, images: np.ndarray):
+    source = anomalib_model(tmp_path / "model.onnx")
+    bundle = import_model(source, tmp_path / "bundle", options=ImportOptions(keep_postprocessing=True))
+    expected = run(source, input=images.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    np.testing.assert_allclose(
+        run(bundle.model, image=images)["anomaly_map"], expected["anomaly_map"][:, 0], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 18, 20])
+@pytest.mark.parametrize("batch", [1, 2, 8, "N"])
+def test_bundle_takes_any_number_of_images(batch, opset: int, tmp_path: Path, images: np.ndarray):
+    source = plain_model(tmp_path / "plain.onnx", batch=batch, opset=opset)
+    bundle = import_model(source, tmp_path / "bundle")
+    pixels = images.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    if batch != "N":
+        pixels = np.concatenate([pixels, pixels, pixels])[:batch]
+    expected = run(source, x=pixels)["map"][:1, 0]
+    for count in (1, 3):
+        found = run(bundle.model, image=images[:count])
+        np.testing.assert_allclose(found["anomaly_map"][:1], expected, rtol=1e-4)
+        np.testing.assert_allclose(found["anomaly_score"], found["anomaly_map"].max(axis=(1, 2)))
+    graph = onnx.load(str(bundle.model))
+    assert {item.version for item in graph.opset_import} == {17}
+
+
+def test_missing_weights_file_is_named(tmp_path: Path):
+    source = anomalib_model(tmp_path / "model.onnx", external=True)
+    (tmp_path / "model.onnx.data").unlink()
+    with pytest.raises(ForeignModelError, match=r"weights file model\.onnx\.data is missing"):
+        import_model(source, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_weights_outside_of_the_folder_are_refused(tmp_path: Path):
+    source = anomalib_model(tmp_path / "a" / "model.onnx", external=True)
+    shutil.move(str(tmp_path / "a" / "model.onnx.data"), str(tmp_path / "model.onnx.data"))
+    model = onnx.load(str(source), load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../model.onnx.data"
+    source.write_bytes(model.SerializeToString())
+    with pytest.raises(ForeignModelError, match="outside of the model's folder"):
+        import_model(source, tmp_path / "bundle")
+
+
+def test_classifier_is_refused_with_its_outputs(tmp_path: Path):
+    model = plain(size=16)
+    model.graph.node.append(onnx.helper.make_node("Flatten", ["map"], ["logits"]))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("logits", 1, ["N", None]))
+    with pytest.raises(ForeignModelError, match=r"no output that can be an anomaly map .* logits \[3, 16\]"):
+        import_model(save(model, tmp_path / "model.onnx"), tmp_path / "bundle")
