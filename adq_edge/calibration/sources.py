@@ -21,7 +21,7 @@ from adq_edge.core.images.folders import find_images, is_file, is_folder
 from adq_edge.core.images.imaging import load_image
 from adq_edge.core.plugins import load_factory, plugin_errors, plugin_names
 from adq_edge.datasets.dataset import is_dataset, read_dataset
-from adq_edge.datasets.layouts import is_below_dataset_masks, without_masks
+from adq_edge.datasets.layouts.mask_names import is_below_dataset_masks, without_masks
 from adq_edge.datasets.unknown_layout import describe
 
 GROUP = "adq_edge.sources"

@@ -20,6 +20,7 @@ def analyze(
     calib: options.Calib = None,
     source: options.Source = DEFAULT_SOURCE,
     calib_data: options.CalibData = None,
+    layout: options.Layout = None,
     samples: options.Samples = DEFAULT_SAMPLES,
     images: int = typer.Option(
         16,

@@ -62,6 +62,7 @@ def bench(
         metavar=options.FOLDER,
         help="With --host: labeled dataset; the measured engines are evaluated on it too. Default: none.",
     ),
+    layout: options.Layout = None,
     estimate: Optional[Path] = typer.Option(
         None,
         metavar="BUNDLE",

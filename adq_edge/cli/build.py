@@ -45,6 +45,7 @@ def build(
     int8: bool = typer.Option(False, "--int8", help="Build networks in INT8 (the default)."),
     calib: options.Calib = None,
     calib_data: options.CalibData = None,
+    layout: options.Layout = None,
     source: options.Source = DEFAULT_SOURCE,
     samples: options.Samples = DEFAULT_SAMPLES,
     max_drop: Optional[float] = typer.Option(

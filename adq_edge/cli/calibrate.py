@@ -22,6 +22,7 @@ def calibrate(
     ),
     source: options.Source = DEFAULT_SOURCE,
     calib_data: options.CalibData = None,
+    layout: options.Layout = None,
     samples: options.Samples = DEFAULT_SAMPLES,
     threads: options.Threads = None,
 ) -> Output:

@@ -28,6 +28,7 @@ def compare(
     ),
     data: options.LabeledData = None,
     category: options.Categories = None,
+    layout: options.Layout = None,
     output: options.ResultFile = None,
     sheet: Optional[Path] = typer.Option(
         None,

@@ -19,6 +19,7 @@ def demo(
         metavar=options.FOLDER,
         help="Folder of your images: good/ and bad/, or another layout. Default: synthetic images are drawn.",
     ),
+    layout: options.Layout = None,
     folder: Path = typer.Option(Path("demo"), metavar=options.FOLDER, help="Working folder."),
     teacher_weights: str = typer.Option(
         "demo",

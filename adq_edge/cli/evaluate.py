@@ -19,6 +19,7 @@ def evaluate(
     engine: options.Engine = None,
     data: options.LabeledData = None,
     category: options.Categories = None,
+    layout: options.Layout = None,
     output: options.ResultFile = None,
     runtime: options.Runtime = None,
     threads: options.Threads = None,

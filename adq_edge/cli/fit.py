@@ -30,6 +30,7 @@ def fit(
         "Default: the dataset of the training.",
     ),
     category: options.Categories = None,
+    layout: options.Layout = None,
     product: Optional[str] = typer.Option(
         None,
         metavar="NAME",

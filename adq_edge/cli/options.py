@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Context, Option
 
 from adq_edge.cli.completion import complete_paths
 from adq_edge.core.limits import MOST_THREADS
@@ -23,6 +23,22 @@ else:
 LAYERS = ("layer1", "layer2", "layer3")
 CALIBRATORS = ("entropy", "lp", "minmax", "mse", "percentile")
 TENSORRT_CALIBRATORS = ("trt-entropy", "trt-minmax", "trt-percentile")
+LAYOUTS = (
+    "mvtec-ad",
+    "mvtec-loco",
+    "mvtec-ad-2",
+    "btad",
+    "mpdd",
+    "visa",
+    "real-iad",
+    "kolektor-sdd",
+    "kolektor-sdd2",
+    "good-and-bad",
+    "masks-beside",
+    "folders-with-masks",
+    "images",
+    "test-only",
+)
 SOURCES = ("images", "synthetic-defects", "random-normal")
 BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2")
 FILE, FOLDER, COUNT, PIXELS, NUMBER = "FILE", "FOLDER", "COUNT", "PIXELS", "NUMBER"
@@ -135,6 +151,28 @@ LabeledData = Annotated[
         metavar=FOLDER,
         help="Dataset folder with labeled images: MVTec AD, VisA, good/ and bad/ or another layout of "
         "docs/your-images.md. Default: the dataset of the training.",
+    ),
+]
+
+
+def _read_datasets_in(context: Context, layout: Optional[str]) -> Optional[str]:
+    """Read every dataset of the verb in the named layout."""
+    if layout is not None and not context.resilient_parsing:
+        if layout.lower() not in LAYOUTS:
+            raise BadParameter(f"{layout!r} is none of {', '.join(LAYOUTS)}")
+        from adq_edge.datasets.layouts.registry import use_layout
+
+        context.with_resource(use_layout(layout))
+    return layout
+
+
+Layout = Annotated[
+    Optional[str],
+    Option(
+        "--layout",
+        **{**choices(*LAYOUTS), "metavar": "LAYOUT"},
+        callback=_read_datasets_in,
+        help=f"Layout of the dataset's folders: {', '.join(LAYOUTS)}. Default: found by the folders.",
     ),
 ]
 Categories = Annotated[

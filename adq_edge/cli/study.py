@@ -23,6 +23,7 @@ def study(
     data: Optional[Path] = typer.Option(
         None, metavar=options.FOLDER, help="Dataset folder. Default: synthetic images are drawn."
     ),
+    layout: options.Layout = None,
     teacher_weights: options.TeacherWeights = None,
     output: Optional[Path] = typer.Option(
         None,

@@ -46,6 +46,7 @@ def train(
     category: Optional[List[str]] = typer.Option(
         None, metavar="NAME", help="Train on this category only; may be repeated. Default: all."
     ),
+    layout: options.Layout = None,
     one_class_each: bool = typer.Option(
         False, "--one-class-each", help="Train one model per category instead of one model for all."
     ),

@@ -22,15 +22,11 @@ from adq_edge.core.images.folders import find_images, find_unread_images, is_fil
 from adq_edge.core.text import number_of
 from adq_edge.datasets.label_names import GOOD as GOOD
 from adq_edge.datasets.label_names import GOOD_NAMES
-from adq_edge.datasets.layouts import (
-    CategoryFiles,
-    LabeledImage,
-    is_category,
-    is_flat,
-    is_test_of_category,
-    read_files,
-    subfolders,
-)
+from adq_edge.datasets.layouts.files import CategoryFiles, LabeledImage
+from adq_edge.datasets.layouts.folders import subfolders
+from adq_edge.datasets.layouts.masks_beside import has_mask_beside
+from adq_edge.datasets.layouts.registry import has_only_images, is_category, read_files
+from adq_edge.datasets.layouts.train_test import is_test_of_category
 from adq_edge.datasets.mask_files import find_masks, unused_masks
 from adq_edge.datasets.unknown_layout import EXPECTED, describe, explain_unknown_layout, find_category
 
@@ -128,10 +124,17 @@ class Category:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """The categories of a dataset folder."""
+    """The categories of a dataset folder.
+
+    Attributes:
+        root: the folder.
+        categories: its categories.
+        unused: folders with images that are no category, one sentence each.
+    """
 
     root: Path
     categories: Tuple[Category, ...]
+    unused: Tuple[str, ...] = ()
 
     @property
     def train_images(self) -> List[Path]:
@@ -140,14 +143,15 @@ class Dataset:
 
     @property
     def notes(self) -> List[str]:
-        """The notes of all categories, each with the name of its category."""
-        return [f"{category.name}: {note}" for category in self.categories for note in category.notes]
+        """The notes of all categories, each with the name of its category, and those on unused folders."""
+        notes = [f"{category.name}: {note}" for category in self.categories for note in category.notes]
+        return [*notes, *self.unused]
 
 
 def read_dataset(
     root: Union[str, Path], categories: Optional[Sequence[str]] = None, *, needs_training: bool = True
 ) -> Dataset:
-    """Read the file names of a dataset folder; no image is opened.
+    """Read the file names of a dataset folder; of its files only masks that label an image are opened.
 
     Args:
         root: a folder of categories, or the folder of one category.
@@ -181,9 +185,28 @@ def read_dataset(
     read = tuple(_read_category(*item) for item in folders.items())
     for category in read:
         if not (category.train or (category.test and not needs_training)):
-            where = folders[category.name]
-            raise DataError("category has no training images", where=where, fix=f"Expected: {EXPECTED}")
-    return Dataset(root, read)
+            raise _no_training_images(category, folders[category.name])
+    return Dataset(root, read, () if categories else tuple(_unused_folders(root, folders)))
+
+
+def _unused_folders(root: Path, categories: Dict[str, Path]) -> Iterator[str]:
+    """Yield a note on each folder with images beside the categories."""
+    others = {} if root in categories.values() else subfolders(root)
+    for name, folder in others.items():
+        images = 0 if name in categories else len(find_images(folder))
+        if images:
+            yield f"{name}/: {number_of(images, 'image')}, not used: no category"
+
+
+def _no_training_images(category: Category, folder: Path) -> DataError:
+    if not category.test:
+        return DataError("category has no training images", where=folder, fix=f"Expected: {EXPECTED}")
+    return DataError(
+        f"category has no training images, only {number_of(len(category.test), 'test image')}",
+        where=folder,
+        fix=f"Put good images into {folder / 'train' / GOOD}, or give those of another folder: train --data, "
+        "calibrate --calib-data, fit --good. eval needs none",
+    )
 
 
 _printed: ContextVar[Optional[Set[str]]] = ContextVar("printed", default=None)
@@ -228,7 +251,9 @@ def known_categories(root: Path, names: Sequence[str]) -> Tuple[str, ...]:
 
 def is_dataset(root: Path) -> bool:
     """Return True if a folder has the layout of a dataset, and is not merely a folder of images."""
-    return is_folder(root) and (is_category(root) or any(map(is_category, subfolders(root).values())))
+    if not is_folder(root):
+        return False
+    return is_category(root) or has_mask_beside(root) or any(map(is_category, subfolders(root).values()))
 
 
 def _category_folders(root: Path) -> Dict[str, Path]:
@@ -236,7 +261,7 @@ def _category_folders(root: Path) -> Dict[str, Path]:
     if is_category(root):
         return {root.resolve().name: root}
     found = {name: path for name, path in subfolders(root).items() if is_category(path)}
-    return {root.resolve().name: root} if not found and is_flat(root) else found
+    return {root.resolve().name: root} if not found and has_only_images(root) else found
 
 
 def _unknown_layout(root: Path) -> DataError:

@@ -15,7 +15,9 @@ from typing import Dict, List, Optional, Sequence
 
 from adq_edge.core.images.folders import find_images
 from adq_edge.datasets.label_names import GOOD, is_good
-from adq_edge.datasets.layouts import LabeledImage, has_mask_name, masked_stem, subfolders
+from adq_edge.datasets.layouts.files import LabeledImage
+from adq_edge.datasets.layouts.folders import subfolders
+from adq_edge.datasets.layouts.mask_names import has_mask_name, masked_folder, masked_stem
 
 
 def find_masks(images: Sequence[LabeledImage], folders: Sequence[Path]) -> Dict[Path, Path]:
@@ -27,11 +29,12 @@ def find_masks(images: Sequence[LabeledImage], folders: Sequence[Path]) -> Dict[
     """
     by_folder: Dict[Path, List[LabeledImage]] = {}
     for image in images:
-        if image.defect != GOOD:
+        if image.defect != GOOD and image.mask is None:
             by_folder.setdefault(image.folder, []).append(image)
-    masks: Dict[Path, Path] = {}
+    masks: Dict[Path, Path] = {image.path: image.mask for image in images if image.mask is not None}
     for folder, members in by_folder.items():
         tables = [_index(found) for found in _mask_folders(members[0].defect, folders, len(by_folder) == 1)]
+        tables += [_index(path) for path in _folders_of_masks(folder)]
         tables.append(_masks_beside(folder, members))
         last_names = Counter(_name(image).rsplit("/", 1)[-1] for image in members)
         for image in members:
@@ -71,6 +74,11 @@ def _mask_folders(defect: str, folders: Sequence[Path], is_only: bool) -> List[P
         same = [path for name, path in subfolders(folder).items() if name.lower() == defect.lower()]
         found += same or ([folder] if is_only else [])
     return found
+
+
+def _folders_of_masks(folder: Path) -> List[Path]:
+    """Return the folders beside the folder of a kind of defect that hold its masks, such as `bad_mask`."""
+    return [path for path in subfolders(folder.parent).values() if masked_folder(path) == folder]
 
 
 def _index(folder: Path) -> Dict[str, Path]:

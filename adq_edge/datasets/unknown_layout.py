@@ -9,7 +9,8 @@ from adq_edge.core.files import storage_errors
 from adq_edge.core.images.folders import IMAGE_SUFFIXES, find_images, list_folder
 from adq_edge.core.text import number_of
 from adq_edge.datasets.label_names import GOOD
-from adq_edge.datasets.layouts import SHOWN, bad_folders, is_category, list_counts, loose_images, subfolders
+from adq_edge.datasets.layouts.folders import SHOWN, bad_folders, list_counts, loose_images, subfolders
+from adq_edge.datasets.layouts.registry import chosen_layout, is_category
 
 EXPECTED = (
     "good/ and bad/; or these in a folder for each product; or CATEGORY/train/good and CATEGORY/test/good, "
@@ -49,6 +50,10 @@ def find_category(folder: Path) -> Optional[Path]:
 
 def explain_unknown_layout(folder: Path) -> Tuple[str, str]:
     """Return what is wrong with a folder without a category, and the remedy."""
+    layout = chosen_layout()
+    if layout is not None:
+        fix = f"Expected: {layout.folders}. Without --layout the layout is found by the folders"
+        return f"no category of the layout {layout.names[0]} here, {describe(folder)}", fix
     bad = {path.name: len(find_images(path)) for path in bad_folders(folder)}
     labeled = {name: count for name, path in subfolders(folder).items() if (count := len(find_images(path)))}
     if any(bad.values()) and set(labeled) <= set(bad):

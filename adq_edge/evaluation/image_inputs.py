@@ -16,7 +16,7 @@ from adq_edge.core.errors import DataError
 from adq_edge.core.images.arrays import as_rgb, check_color, not_an_image
 from adq_edge.core.images.folders import find_images, find_unread_images, is_folder
 from adq_edge.core.images.imaging import read_product_image
-from adq_edge.datasets.layouts import is_mask_folder
+from adq_edge.datasets.layouts.mask_names import images_to_judge, is_mask_folder
 
 ImageInput = Union[str, Path, np.ndarray]
 """An image file, a folder of images, or an image array."""
@@ -162,7 +162,7 @@ def _images_below(folder: Path) -> List[Image]:
 
 
 def _without_dataset_masks(paths: Sequence[Path], root: Path) -> List[Path]:
-    """Return the images without those in folders of masks below `root`."""
+    """Return the images without masks, in folders of masks below `root` or beside their images."""
     folders = {folder for path in paths for folder in path.parents if root in folder.parents}
     masks = set(filter(is_mask_folder, folders))
-    return [path for path in paths if not masks.intersection(path.parents)]
+    return images_to_judge(path for path in paths if not masks.intersection(path.parents))

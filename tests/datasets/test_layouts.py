@@ -13,7 +13,7 @@ from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import CalibrationError, DataError, StorageError
 from adq_edge.core.images.imaging import read_mask
 from adq_edge.datasets.dataset import Category, Dataset, is_dataset, read_dataset
-from adq_edge.datasets.layouts import is_mask_folder
+from adq_edge.datasets.layouts.mask_names import is_mask_folder
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -268,14 +268,6 @@ def test_category_may_have_the_name_of_a_folder_within_categories(tmp_path: Path
 def test_kind_of_defect_may_have_the_name_of_a_folder_of_a_category(tmp_path: Path, name: str):
     touch(tmp_path, "nut/train/good/*.png x3", "nut/test/good/*.png x2", f"nut/test/{name}/*.png x2")
     assert labels(only(read_dataset(tmp_path))) == {"good": 2, name: 2}
-
-
-def test_masks_beside_training_images_are_told(tmp_path: Path):
-    """KolektorSDD2 labels its training images with masks only."""
-    touch(tmp_path, "ksdd/train/*.png x4", "ksdd/train/000_GT.png", "ksdd/train/001_GT.png")
-    category = only(read_dataset(tmp_path / "ksdd"))
-    assert len(category.train) == 4
-    assert category.notes[0] == "train/: 2 masks beside the images; all images are taken as normal"
 
 
 def test_test_folder_without_a_good_class_is_reported(tmp_path: Path):

@@ -8,6 +8,7 @@ are scaled as `core.images.bit_depth` describes.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Optional, Tuple, Union
 
@@ -119,6 +120,23 @@ def read_mask(path: Union[str, Path], image_size: Optional[Tuple[int, int]] = No
         what = f"mask marks {100 * mask.mean():.0f} % of the image as defective, as an inverted mask does"
         raise DataError(what, where=path, fix=_LARGE_MASK_FIX)
     return np.asarray(mask)
+
+
+def marks_defect(path: Path) -> bool:
+    """Return True if a mask marks a pixel as defective. The answer is kept until the file changes.
+
+    Raises:
+        StorageError: the file cannot be read.
+        DataError: the file is not an image.
+    """
+    with storage_errors(path):
+        status = path.stat()
+    return _marks_defect(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=2**16)
+def _marks_defect(path: Path, changed: int, size: int) -> bool:
+    return bool(_read_mask_file(path, None).any())
 
 
 def _read_mask_file(path: Path, image_size: Optional[Tuple[int, int]]) -> np.ndarray:
