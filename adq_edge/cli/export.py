@@ -37,7 +37,6 @@ def export(
         help="Dataset for the parity check, and for score statistics that the checkpoint lacks. "
         "Default: the dataset of the training if it exists, else synthetic images.",
     ),
-    layout: options.Layout = None,
     image_size: Optional[int] = typer.Option(
         None,
         metavar=options.PIXELS,
