@@ -268,6 +268,15 @@ def test_kind_of_defect_of_a_name_like_a_mask_stays_a_kind(tmp_path: Path):
     assert set(kinds(only(tmp_path))) == {"good", "solder_mask", "torn label"}
 
 
+def test_files_that_may_be_masks_are_named(tmp_path: Path):
+    write(tmp_path, "good/0.png", "good/1.png", "bad/0.jpg", "bad/0.bmp", "bad/1.jpg", defect=True)
+    category = only(tmp_path)
+    assert kinds(category)["bad"] == ["0.bmp", "0.jpg", "1.jpg"]
+    note = category.notes[-1]
+    assert note.startswith("2 defective images with the name of another file, the first is ")
+    assert note.endswith("0.bmp; a mask is named NAME_mask.png")
+
+
 SUFFIXES = st.sampled_from([".png", ".PNG", ".jpg", ".JPG", ".bmp", ".tif"])
 MASKS = st.sampled_from(
     ["_mask", "_MASK", "_gt", "_GT", "_label", "-mask", ".mask", "_ground_truth", "_masks"]

@@ -7,9 +7,11 @@ from typing import List, Sequence, Tuple
 
 from adq_edge.core.images.folders import find_images
 from adq_edge.core.images.imaging import marks_defect
+from adq_edge.core.text import number_of
 from adq_edge.datasets.label_names import GOOD, is_good
 from adq_edge.datasets.layouts.files import LabeledImage
 from adq_edge.datasets.layouts.mask_names import (
+    files_of_one_name,
     is_below_mask_folder,
     masks_by_image,
     twin_masks,
@@ -27,10 +29,17 @@ def images_of_label(name: str, folder: Path) -> List[LabeledImage]:
 
 
 def without_twin_masks(images: Sequence[LabeledImage], notes: List[str]) -> List[LabeledImage]:
-    """Return the images without PNG masks of defective JPEG images, and add a note on these masks."""
-    masks = set(twin_masks(image.path for image in images if image.defect != GOOD))
+    """Return the images without PNG masks of defective JPEG images; add a note on files of the same name."""
+    defective = [image.path for image in images if image.defect != GOOD]
+    masks = set(twin_masks(defective))
     if masks:
         notes.append(f"{len(masks)} PNG files beside JPEG images of the same name are their masks")
+    twins = sorted(path for path in files_of_one_name(defective) if path not in masks)
+    if twins and not masks:
+        count = number_of(len(twins), "defective image")
+        notes.append(
+            f"{count} with the name of another file, the first is {twins[0]}; a mask is named NAME_mask.png"
+        )
     return [image for image in images if image.path not in masks]
 
 

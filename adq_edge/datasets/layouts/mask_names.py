@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterable, List, Optional
 
@@ -67,6 +68,13 @@ def twin_masks(files: Iterable[Path]) -> List[Path]:
     jpegs = {_key(path.with_suffix("")) for path in found if path.suffix.lower() in _JPEG}
     pngs = [path for path in found if path.suffix.lower() == ".png"]
     return pngs if all(_key(path.with_suffix("")) in jpegs for path in pngs) else []
+
+
+def files_of_one_name(files: Iterable[Path]) -> List[Path]:
+    """Return the files that differ from another one only in the suffix, or in case."""
+    found = list(files)
+    counts = Counter(_key(path.with_suffix("")) for path in found)
+    return [path for path in found if counts[_key(path.with_suffix(""))] > 1]
 
 
 def images_to_judge(files: Iterable[Path]) -> List[Path]:
