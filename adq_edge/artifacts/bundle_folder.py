@@ -13,6 +13,10 @@ from adq_edge.core.files import is_empty, json_kind, read_head, storage_errors
 
 def refuse_foreign_folder(folder: Path) -> None:
     """Refuse a folder with other content: only the bundle's files in a bundle of adq-edge are replaced."""
+    if folder.suffix.lower() == ".onnx":
+        raise BundleError(
+            "a bundle is a folder; its name may not end in .onnx", where=folder, fix="Omit .onnx"
+        )
     with storage_errors(folder):
         if not folder.exists() or (folder.is_dir() and is_empty(folder)):
             return

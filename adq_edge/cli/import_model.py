@@ -15,6 +15,7 @@ from adq_edge.core.text import number_of
 
 if TYPE_CHECKING:
     from adq_edge.artifacts.bundle import Bundle
+    from adq_edge.onnx_import.inspection import Inspection
 
 _THREE = "R,G,B"
 
@@ -85,6 +86,7 @@ def import_model(
     The outputs are compared with those of the original model, run by ONNX Runtime.
     """
     from adq_edge.onnx_import.import_model import import_model as run
+    from adq_edge.onnx_import.inspection import inspect_model
     from adq_edge.onnx_import.options import ImportOptions
 
     chosen = ImportOptions(
@@ -99,22 +101,20 @@ def import_model(
         score_output=score_output,
         keep_postprocessing=keep_postprocessing,
     )
+    if inspect:
+        return inspection_output(inspect_model(model, options=chosen))
     return imported_output(run(model, output, data=data, options=chosen))
 
 
 def imported_output(bundle: Bundle) -> Output:
     """Return what is shown of an imported model."""
+    from adq_edge.report.tables.imported import recognized_lines
+
     manifest, parity, found = bundle.manifest, bundle.manifest.parity, bundle.manifest.imported
     assert found is not None
     lines = [
         f"{bundle.path}: {manifest.arch} from {manifest.origin}",
-        f"image: {found.input}",
-        f"pixels: {found.pixels}",
-        f"resize: {found.resize}",
-        f"map: {found.map}",
-        f"score: {found.score}",
-        *(f"{name}: {value:.6g}" for name, value in found.numbers.items()),
-        *(f"assumed: {text}" for text in found.assumed),
+        *(f"{name}: {text}" for name, text in recognized_lines(found)),
         f"parity on {number_of(parity.images, 'image')} ({parity.source}): largest difference of the map "
         f"{parity.map_difference:.2e} of {parity.map_largest:.3g}, of the score "
         f"{parity.score_difference:.2e} of {parity.score_largest or 0:.3g}",
@@ -122,6 +122,14 @@ def imported_output(bundle: Bundle) -> Output:
     if found.resize_difference is not None:
         lines.append(f"resizing as adq-edge does changes the score by {found.resize_difference:.2%} (median)")
     return Output(manifest, lines=lines, next_step=("build", bundle.path, "--int8"))
+
+
+def inspection_output(found: Inspection) -> Output:
+    """Return the tables of what is recognized in a model."""
+    from adq_edge.report.tables.imported import inspection_table
+
+    step = None if found.int8 is None else ("import", found.path)
+    return Output(found, tables=[inspection_table(found)], next_step=step)
 
 
 def parse_size(text: Optional[str]) -> Optional[Tuple[int, int]]:

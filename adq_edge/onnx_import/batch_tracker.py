@@ -51,10 +51,9 @@ class BatchTracker:
 
     def error(self, node: onnx.NodeProto, what: str) -> ForeignModelError:
         """Return the error for an operator that cannot take another number of images."""
-        name = f"{node.op_type} ({node.name or node.output[0]})"
         return ForeignModelError(
-            f"is exported for {self.batch} images at a time: {name} {what}",
-            fix="Export it with a dynamic batch: dynamic_axes={'input': {0: 'N'}} in torch.onnx.export",
+            f"cannot take any number of images: {node.op_type} ({node.name or node.output[0]}) {what}",
+            fix="Export it so that each image is judged alone, with a dynamic batch",
         )
 
     def shape(self, node: onnx.NodeProto, name: str) -> Tuple[int, ...]:

@@ -53,7 +53,7 @@ def _normalized(units: Units) -> str:
 
 
 def _three(values: np.ndarray) -> str:
-    texts = [f"{value:.4g}" for value in values]
+    texts = [f"{value + 0.0:.4g}" for value in values]
     return texts[0] if len(set(texts)) == 1 else f"({', '.join(texts)})"
 
 

@@ -22,7 +22,7 @@ from adq_edge.artifacts.bundle import (
 )
 from adq_edge.artifacts.bundle_folder import refuse_foreign_folder, stale_ranges
 from adq_edge.core.console import pulsing_bar
-from adq_edge.core.errors import DataError, ForeignModelError
+from adq_edge.core.errors import DataError
 from adq_edge.core.files import sha256, write_together
 from adq_edge.core.images.imaging import load_image, resize_image
 from adq_edge.core.version import __version__
@@ -33,9 +33,16 @@ from adq_edge.onnx_import.description import describe
 from adq_edge.onnx_import.graph_outputs import name_in_file
 from adq_edge.onnx_import.options import ImportOptions
 from adq_edge.onnx_import.original import OriginalModel, with_outputs
-from adq_edge.onnx_import.parity import Wanted, measure_parity, resize_difference
+from adq_edge.onnx_import.parity import (
+    FLOAT16_TOLERANCE,
+    TOLERANCE,
+    Wanted,
+    measure_parity,
+    resize_difference,
+)
 from adq_edge.onnx_import.recognition import Recognized, recognize
-from adq_edge.onnx_import.source import Source, read_source
+from adq_edge.onnx_import.source import Source, errors_of, read_source
+from adq_edge.quantization.passes.float32 import HALF_FLOATS
 
 PARITY_IMAGES = 8
 
@@ -64,12 +71,14 @@ def import_model(
     options = options or ImportOptions()
     with pulsing_bar(f"Reading {path.name}"):
         read = read_source(path)
-        found = _recognize(read, options)
+        with errors_of(read):
+            found = recognize(read, options)
     folder = workspace.BUNDLES / bundle_name(read.path, found) if output is None else Path(output)
     refuse_foreign_folder(folder)
     images, described, paths = comparison_images(data, found.image_size)
-    with pulsing_bar(f"Importing {path.name}"), write_together() as files, files.folder(folder) as fresh:
+    with pulsing_bar(f"Importing {path.name}"), errors_of(read):
         converted = convert(found)
+    with pulsing_bar(f"Comparing {path.name}"), write_together() as files, files.folder(folder) as fresh:
         wanted = _wanted(read, found)
         parity = measure_parity(converted.model, wanted, images, described, read.path)
         difference = None
@@ -82,15 +91,6 @@ def import_model(
         for stale in stale_ranges(folder, sha256(fresh / MODEL_FILE)):
             files.remove(stale)
     return open_bundle(folder)
-
-
-def _recognize(source: Source, options: ImportOptions) -> Recognized:
-    try:
-        return recognize(source, options)
-    except ForeignModelError as error:
-        if error.where is not None:
-            raise
-        raise ForeignModelError(error.what, where=source.path, fix=error.fix) from error
 
 
 _GENERIC_NAMES = frozenset({"exported", "latest", "model", "onnx", "openvino", "output", "weights"})
@@ -128,7 +128,9 @@ def _wanted(source: Source, found: Recognized) -> Wanted:
     whole = source.model if inside.issuperset(raw) else found.flat  # tensors within functions have no names
     model = source.path if outputs.issuperset(raw) else with_outputs(whole, raw)
     original = OriginalModel(model, source.path, found.image, found.units)
-    return Wanted(original, found.outputs, found.map, found.score, found.map_size)
+    is_float16 = any(tensor.data_type in HALF_FLOATS for tensor in source.model.graph.initializer)
+    tolerance = FLOAT16_TOLERANCE if is_float16 else TOLERANCE
+    return Wanted(original, found.outputs, found.map, found.score, found.map_size, tolerance)
 
 
 def _manifest(

@@ -15,6 +15,7 @@ from adq_edge.core.errors import ForeignModelError, first_line
 from adq_edge.onnx_import.graph_outputs import Frame, name_nodes, reserve_names
 from adq_edge.onnx_import.image_input import ImageInput, find_image_input, set_input_shape
 from adq_edge.onnx_import.image_size import find_resized_size
+from adq_edge.onnx_import.metadata import ToolMetadata, require_size
 from adq_edge.onnx_import.options import ImportOptions
 from adq_edge.onnx_import.original import Units
 from adq_edge.onnx_import.outputs import FoundOutputs, find_outputs, map_size
@@ -93,7 +94,8 @@ def recognize(source: Source, options: ImportOptions) -> Recognized:
     tool = recognize_tool(source)
     image = find_image_input(input_types(model), options)
     resized, keeps_aspect = find_resized_size(model, image)
-    size = _image_size(image, resized, options)
+    size = _image_size(image, resized, options, source.metadata)
+    require_size(source.metadata, size)
     batch = image.batch or _DYNAMIC_BATCH
     editor = _fixed(model, image, batch, size)
     shapes = known_shapes(editor)
@@ -161,6 +163,12 @@ def _require_supported(model: onnx.ModelProto) -> None:
             fix="Export with ONNX operators only; files optimized by ONNX Runtime have others",
         )
     operators = {node.op_type for node in model.graph.node}
+    unknown = sorted(name for name in operators if not onnx.defs.has(name))
+    if unknown:
+        raise ForeignModelError(
+            f"has operators that ONNX does not have: {', '.join(unknown[:5])}",
+            fix="Export with ONNX operators only",
+        )
     loops, quantized = sorted(operators & _LOOPS), sorted(operators & _QUANTIZED)
     if loops:
         raise ForeignModelError(
@@ -175,13 +183,18 @@ def _require_supported(model: onnx.ModelProto) -> None:
 
 
 def _image_size(
-    image: ImageInput, resized: Optional[Tuple[int, int]], options: ImportOptions
+    image: ImageInput,
+    resized: Optional[Tuple[int, int]],
+    options: ImportOptions,
+    metadata: Optional[ToolMetadata],
 ) -> Tuple[int, int]:
     """Return the size of the bundle's image: that of the graph's resizing, a fixed one, or the option's."""
     fixed = resized
     if fixed is None and None not in image.size:
         fixed = (int(image.size[0] or 0), int(image.size[1] or 0))
     wanted = options.image_size
+    if fixed is None and wanted is None and metadata is not None:
+        wanted = metadata.size
     if fixed is None and wanted is None:
         raise ForeignModelError(
             "takes images of any height and width and does not resize them",
@@ -317,7 +330,4 @@ def _numbers(
         raw = None if threshold is None or post is None else post.raw_value(threshold)
         if raw is not None:
             found[f"{role} threshold"] = raw
-    for key, value in source.metadata.items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            found[key] = float(value)
-    return found
+    return {**found, **({} if source.metadata is None else source.metadata.numbers)}

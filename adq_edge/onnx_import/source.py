@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, List, Mapping, Optional
+from typing import Any, Iterator, List, Optional
 
 import onnx
 
+from adq_edge.artifacts.content_kinds import name_content
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.core.reading import LARGEST_JSON, parse_json, read_regular
 from adq_edge.core.storage import storage_errors
 from adq_edge.onnx_import.external_data import LARGEST_MODEL, digest, load_external_data
+from adq_edge.onnx_import.metadata import ToolMetadata, parse_metadata
 from adq_edge.quantization.graph.model_file import parse_graph
 
 _DEEPEST = 6
@@ -30,13 +33,24 @@ class Source:
         path: the ONNX file.
         model: the model with all its weights.
         sha256: hash of the ONNX file and of its weights files.
-        metadata: content of the metadata file beside the model; empty if there is none.
+        metadata: content of anomalib's metadata file beside the model; None if there is none.
     """
 
     path: Path
     model: onnx.ModelProto
     sha256: str
-    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    metadata: Optional[ToolMetadata] = None
+
+
+@contextlib.contextmanager
+def errors_of(source: Source) -> Iterator[None]:
+    """Name the file in errors that do not name one."""
+    try:
+        yield
+    except ForeignModelError as error:
+        if error.where is not None:
+            raise
+        raise ForeignModelError(error.what, where=source.path, fix=error.fix) from error
 
 
 def read_source(path: Path) -> Source:
@@ -58,7 +72,9 @@ def read_source(path: Path) -> Source:
         try:
             model = parse_graph(read_regular(file, LARGEST_MODEL))
         except ValueError as error:
-            raise ForeignModelError(str(error), where=file, fix="Export the model again") from error
+            kind = name_content(file)
+            what = str(error) if kind is None else f"is {kind}, not an ONNX model"
+            raise ForeignModelError(what, where=file, fix="Export or copy the model again") from error
         files = load_external_data(model, file)
         return Source(file, model, digest([file, *files]), _read_metadata(file.with_name(_METADATA)))
 
@@ -118,13 +134,13 @@ def _beside_openvino(path: Path) -> Path:
     )
 
 
-def _read_metadata(path: Path) -> Mapping[str, Any]:
+def _read_metadata(path: Path) -> Optional[ToolMetadata]:
     if not path.is_file():
-        return {}
+        return None
     try:
         content: Optional[Any] = parse_json(read_regular(path, LARGEST_JSON))
     except ValueError as error:
         raise ForeignModelError(
-            f"not a JSON file ({error})", where=path, fix="Export the model again"
+            f"not a JSON file ({error})", where=path, fix="Remove it, or export the model again"
         ) from error
-    return content if isinstance(content, dict) else {}
+    return parse_metadata(content) if isinstance(content, dict) else None

@@ -10,7 +10,6 @@ from typing import Mapping, Optional, Tuple
 from adq_edge.onnx_import.source import Source
 
 _ANOMALIB_OUTPUTS = frozenset({"pred_score", "pred_label", "anomaly_map", "pred_mask"})
-_ANOMALIB_METADATA = frozenset({"image_threshold", "pixel_threshold", "task"})
 _METHODS: Mapping[str, str] = {
     "cfa": "cfa",
     "cflow": "cflow",
@@ -64,8 +63,9 @@ def recognize_tool(source: Source) -> Tool:
     """Return the tool that wrote a model, by its outputs, the metadata and the names of folders."""
     outputs = {item.name for item in source.model.graph.output}
     arch = _method(source.path)
-    if set(source.metadata) >= _ANOMALIB_METADATA:
-        return Tool("anomalib 1 ONNX", arch, is_known=True)
+    if source.metadata is not None:
+        origin = "anomalib 1 ONNX" if source.metadata.mean is None else "anomalib 0 ONNX"
+        return Tool(origin, arch, source.metadata.mean, source.metadata.std, is_known=True)
     if {"pred_score", "pred_label"} <= outputs <= _ANOMALIB_OUTPUTS:
         return Tool("anomalib 2 ONNX", arch, is_known=True)
     if outputs == {"output_0", "output_1"}:

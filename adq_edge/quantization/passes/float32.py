@@ -9,7 +9,8 @@ from onnx import TensorProto, numpy_helper
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.passes.frame import PassContext
 
-OTHER_FLOATS = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
+HALF_FLOATS = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
+OTHER_FLOATS = HALF_FLOATS | {TensorProto.DOUBLE}
 _TYPE_ATTRIBUTES = frozenset({"dtype", "to"})
 
 
