@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 import numpy as np
 import onnx
 
-from adq_edge.onnx_import.batch_tracker import BatchTracker
+from adq_edge.onnx_import.batch_tracker import BatchTracker, Part
 from adq_edge.quantization.graph.index import attribute
 
 _INT_MAX = 2**63 - 1
@@ -78,7 +78,7 @@ def _transpose(tracker: BatchTracker, node: onnx.NodeProto) -> int:
 def _reshape(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     before, after = (tracker.shape(node, name) for name in (node.input[0], node.output[0]))
     axis = tracker.axis(node)
-    found = _aligned(before, after, axis, tracker.batch)
+    found = _aligned(before, after, axis, tracker.images(node.input[0]))
     if found is None:
         raise tracker.error(node, f"mixes the images with other values ({list(before)} to {list(after)})")
     sizes = np.asarray(after, np.int64)
@@ -138,6 +138,11 @@ def _unsqueeze(tracker: BatchTracker, node: onnx.NodeProto) -> int:
 
 
 def _concat(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    if tracker.joins(node):
+        first = node.input[0]
+        tracker.editor.remove(node)
+        tracker.editor.add("Identity", [first], node.output[0], node.name)
+        return tracker.axes[first]
     found = {tracker.axes[name] for name in node.input if name in tracker.axes}
     rank = len(tracker.shape(node, node.output[0]))
     if len(found) != 1 or attribute(node, "axis", 0) % rank in found:
@@ -146,6 +151,19 @@ def _concat(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     for position, name in enumerate(list(node.input)):
         if name not in tracker.axes:
             tracker.repeat(node, position, axis)
+    return axis
+
+
+def _split(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    axis, sizes = tracker.axis(node), tracker.shape(node, node.input[0])
+    if int(attribute(node, "axis", 0)) % len(sizes) != axis:
+        return axis
+    tracker.editor.remove(node)
+    start = 0
+    for name in node.output:
+        stop = start + tracker.shape(node, name)[axis]
+        tracker.take_part(node, name, Part(start, stop, sizes[axis]))
+        start = stop
     return axis
 
 
@@ -160,6 +178,13 @@ def _slice(tracker: BatchTracker, node: onnx.NodeProto) -> int:
         place = axes.index(axis)
         steps = tracker.integers(node, 4)
         is_whole = starts[place] == 0 and ends[place] >= sizes[axis] and (steps is None or steps[place] == 1)
+        if not is_whole and (steps is None or steps[place] == 1) and len(axes) == 1:
+            start, stop = (min(int(end[place]), sizes[axis]) for end in (starts, ends))
+            if not 0 <= start < stop:
+                raise tracker.error(node, "takes some of the images")
+            tracker.editor.remove(node)
+            tracker.take_part(node, node.output[0], Part(start, stop, sizes[axis]))
+            return axis
         if not is_whole:
             raise tracker.error(node, "takes some of the images")
         ends[place] = _INT_MAX
@@ -197,9 +222,13 @@ def _gather_nd(tracker: BatchTracker, node: onnx.NodeProto) -> int:
         if found != {0}:
             raise tracker.error(node, "does not have the images on its first axis")
         return 0
-    if node.input[1] not in tracker.axes:
+    if node.input[1] in tracker.axes:
+        return tracker.axes[node.input[1]]
+    indices = tracker.shape(node, node.input[1])
+    behind = tracker.axis(node) - indices[-1]
+    if behind < 0:
         raise tracker.error(node, "takes some of the images")
-    return tracker.axes[node.input[1]]
+    return len(indices) - 1 + behind
 
 
 def _matmul(tracker: BatchTracker, node: onnx.NodeProto) -> int:
@@ -277,9 +306,9 @@ def _resize(tracker: BatchTracker, node: onnx.NodeProto) -> int:
 
 
 def _scale(before: int, after: int) -> float:
-    """Return a factor in float32 for which the rounded-down product is the size after."""
+    """Return a factor in float32 for which the rounded-down product is the size after, also in float64."""
     scale = np.float32(after / before)
-    while math.floor(np.float32(before) * scale) < after:
+    while math.floor(before * float(scale)) < after:
         scale = np.float32(np.nextafter(scale, np.float32(np.inf)))
     return float(scale)
 
@@ -358,7 +387,7 @@ _HANDLERS: Dict[str, Handler] = {
     "Reshape": _reshape,
     "Resize": _resize,
     "Slice": _slice,
-    "Split": _along(0),
+    "Split": _split,
     "Squeeze": _squeeze,
     "Tile": _tile,
     "TopK": _top_k,

@@ -7,7 +7,7 @@ operator that mixes images, or that is not known here, is named in an error.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 import onnx
@@ -15,6 +15,14 @@ import onnx
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.passes.fixed_shapes import Shapes
+
+
+class Part(NamedTuple):
+    """A part of an axis with images: from `start` to `stop`, of `total` values."""
+
+    start: int
+    stop: int
+    total: int
 
 
 class BatchTracker:
@@ -31,6 +39,8 @@ class BatchTracker:
         self.editor, self.image, self.batch, self.shapes = editor, image, batch, shapes
         self.axes: Dict[str, int] = {image: 0}
         """The axis of the images of each tensor that has one."""
+        self.parts: Dict[str, Part] = {}
+        """The part of the images in a tensor, where a graph computes them one after the other."""
 
     def run(self, follow: Callable[[BatchTracker, onnx.NodeProto], int]) -> None:
         """Follow the axis through all nodes, in order.
@@ -42,12 +52,43 @@ class BatchTracker:
             ForeignModelError: an operator mixes images or is not known.
         """
         for node in self.editor.nodes:
-            if not any(name in self.axes for name in node.input):
-                continue
-            axis = follow(self, node)
-            for name in node.output:
-                if name:
-                    self.axes[name] = axis
+            part = self._part(node)
+            if part is not None and part.start > 0 and not self.joins(node):
+                self.parts.update(dict.fromkeys(node.output, part))
+            elif any(name in self.axes for name in node.input):
+                axis = follow(self, node)
+                found = [name for name in node.output if name]
+                self.axes.update(dict.fromkeys(found, axis))
+                if part is not None and not self.joins(node):
+                    self.parts.update(dict.fromkeys(found, part))
+
+    def _part(self, node: onnx.NodeProto) -> Optional[Part]:
+        """Return the part that a node belongs to, the later one of two; None for all images."""
+        found = [self.parts[name] for name in node.input if name in self.parts]
+        return max(found, default=None)
+
+    def images(self, name: str) -> int:
+        """Return the number of images in a tensor, at least 1."""
+        part = self.parts.get(name)
+        return self.batch if part is None else max(1, self.batch * (part.stop - part.start) // part.total)
+
+    def joins(self, node: onnx.NodeProto) -> bool:
+        """Return True if a node joins all parts of the images again, in order."""
+        if node.op_type != "Concat" or not all(name in self.parts for name in node.input):
+            return False
+        parts = [self.parts[name] for name in node.input]
+        ends = [0, *(part.stop for part in parts)]
+        return [part.start for part in parts] == ends[:-1] and ends[-1] == parts[0].total
+
+    def take_part(self, node: onnx.NodeProto, output: str, part: Part) -> None:
+        """Mark an output that is a part of the images; the first part stands for all images from there on.
+
+        A graph that was exported for several images may compute each in a copy of the same nodes. One copy is
+        enough: it gets all images. The comparison with the original model checks that the copies are equal.
+        """
+        self.parts[output] = part
+        if part.start == 0:
+            self.editor.add("Identity", [node.input[0]], output, f"{node.name}.{output}")
 
     def error(self, node: onnx.NodeProto, what: str) -> ForeignModelError:
         """Return the error for an operator that cannot take another number of images."""
@@ -91,11 +132,13 @@ class BatchTracker:
 
     def count(self) -> str:
         """Return the tensor `[1]` with the number of images."""
-        name = f"{self.image}.count"
+        sizes = ((name, axis, self.shapes.get(name, ())) for name, axis in reversed(list(self.axes.items())))
+        tensor, axis = next((name, axis) for name, axis, shape in sizes if shape[axis] == self.batch)
+        name = f"{tensor}.count"
         if name not in self.editor.producers:
-            size = self.editor.add("Shape", [self.image], f"{self.image}.shape", f"{self.image}.Shape")
-            first = self.editor.store(f"{name}.index", np.zeros(1, np.int64))
-            self.editor.add("Gather", [size, first], name, f"{self.image}.Count", axis=0)
+            size = self.editor.add("Shape", [tensor], f"{tensor}.shape", f"{tensor}.Shape")
+            place = self.editor.store(f"{name}.index", np.full(1, axis, np.int64))
+            self.editor.add("Gather", [size, place], name, f"{tensor}.Count", axis=0)
         return name
 
     def numbers(self, rank: int, axis: int) -> str:

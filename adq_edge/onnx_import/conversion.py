@@ -42,8 +42,10 @@ def convert(found: Recognized) -> Converted:
     editor.outputs[:] = [name for name in (map_tensor, score_tensor) if name is not None]
     editor.results[:] = [onnx.ValueInfoProto(name=name) for name in editor.outputs]
     editor.clean_up()
-    BatchTracker(editor, found.input_name, found.batch, dict(found.shapes)).run(follow)
-    _write_image(found)
+    image = _write_image(found)
+    shapes = {**found.shapes, image: found.shapes[found.preprocessing.output]}
+    BatchTracker(editor, image, found.batch, shapes).run(follow)
+    editor.clean_up()
     size = write_outputs(editor, map_tensor, score_tensor, found.map_size, found.frame)
     editor.clean_up()
     name_nodes(editor)
@@ -54,8 +56,8 @@ def convert(found: Recognized) -> Converted:
     return Converted(run_passes(model, pipelines.EXPORT), size)
 
 
-def _write_image(found: Recognized) -> None:
-    """Join the units of the input with the normalization in the graph."""
+def _write_image(found: Recognized) -> str:
+    """Join the units of the input with the normalization in the graph; return the tensor behind it."""
     preprocessing, units = found.preprocessing, found.units
     first = list(units.order)
     factor, offset = units.factor[first], units.offset[first]  # in the order of the model's input
@@ -63,7 +65,7 @@ def _write_image(found: Recognized) -> None:
     inner = list(preprocessing.order)
     total_factor = factor[inner] * preprocessing.factor
     total_offset = offset[inner] * preprocessing.factor + preprocessing.offset
-    write_preprocessing(
+    return write_preprocessing(
         found.editor,
         preprocessing,
         found.image_size,

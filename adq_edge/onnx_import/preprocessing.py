@@ -223,8 +223,8 @@ def write_preprocessing(
     factor: np.ndarray,
     offset: np.ndarray,
     order: Tuple[int, ...],
-) -> None:
-    """Replace the input and the preprocessing of a graph by those of a bundle.
+) -> str:
+    """Replace the input and the preprocessing of a graph by those of a bundle; return the tensor behind it.
 
     Args:
         editor: the graph.
@@ -254,12 +254,8 @@ def write_preprocessing(
         tensor = editor.add(
             "Transpose", [tensor], f"{INPUT}.channels_last", f"{INPUT}.TransposeBack", perm=[0, 2, 3, 1]
         )
-    _give(editor, found.output, tensor)
-
-
-def _give(editor: GraphEditor, old: str, new: str) -> None:
-    """Let the readers of the old tensor read the new one."""
-    editor.redirect(old, new)
+    editor.redirect(found.output, tensor)
+    return tensor
 
 
 def _column(values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import onnx.inliner
 from onnx import TensorProto
 
 from adq_edge.artifacts.bundle import EMBEDDING_OUTPUT, INPUT, MAP_OUTPUT, SCORE_OUTPUT
+from adq_edge.artifacts.tensors import Tensors
 from adq_edge.core.errors import ForeignModelError, first_line
 from adq_edge.onnx_import.graph_outputs import Frame, name_nodes, reserve_names
 from adq_edge.onnx_import.image_input import ImageInput, find_image_input, set_input_shape
@@ -24,7 +25,7 @@ from adq_edge.onnx_import.preprocessing import Preprocessing, find_preprocessing
 from adq_edge.onnx_import.source import Source
 from adq_edge.onnx_import.tools import IMAGENET_MEAN, IMAGENET_STD, Tool, recognize_tool
 from adq_edge.quantization.graph.editor import GraphEditor
-from adq_edge.quantization.graph.model_file import input_types
+from adq_edge.quantization.graph.model_file import input_types, output_types
 from adq_edge.quantization.passes import pipelines
 from adq_edge.quantization.passes.fixed_shapes import Shapes, known_shapes
 from adq_edge.quantization.passes.frame import PassContext
@@ -92,7 +93,7 @@ def recognize(source: Source, options: ImportOptions) -> Recognized:
     """
     model = _flat(source.model)
     tool = recognize_tool(source)
-    image = find_image_input(input_types(model), options)
+    image = _with_real_batch(find_image_input(input_types(model), options), output_types(model))
     resized, keeps_aspect = find_resized_size(model, image)
     size = _image_size(image, resized, options, source.metadata)
     require_size(source.metadata, size)
@@ -113,6 +114,16 @@ def recognize(source: Source, options: ImportOptions) -> Recognized:
         units, outputs, posts[0], posts[1], _map_size(outputs, float_shapes), frame, assumed,
         _numbers(editor, names, outputs, posts, source),
     )  # fmt: skip
+
+
+def _with_real_batch(image: ImageInput, outputs: Tensors) -> ImageInput:
+    """Return the input with the number of images that the outputs declare.
+
+    Exporters call an axis of the input dynamic although the graph was traced for one image.
+    """
+    sizes = {found.shape[0] for found in outputs.values() if found.shape}
+    batch = sizes.pop() if len(sizes) == 1 else None
+    return image if image.batch is not None else dataclasses.replace(image, batch=batch or None)
 
 
 def _flat(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -146,6 +157,8 @@ def _flat(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+_DATA_DEPENDENT = ("Compress", "If", "NonZero", "Shape", "SplitToSequence", "Unique")
+"""Operators that remain where a shape or a choice depends on the values of the image."""
 _LOOPS = frozenset({"Loop", "Scan", "SequenceMap"})
 _QUANTIZED = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
@@ -221,7 +234,12 @@ def _fixed(model: onnx.ModelProto, image: ImageInput, batch: int, size: Tuple[in
     for rewrite in pipelines.IMPORT:
         rewrite(editor, PassContext())
         editor.clean_up()
-    left = sorted({node.op_type for node in editor.of_type("If", "NonZero", "Unique", "Compress", "Shape")})
+    left = sorted(
+        {
+            node.op_type
+            for node in editor.of_type("If", "NonZero", "Unique", "Compress", "Shape", "SplitToSequence")
+        }
+    )
     if left:
         raise ForeignModelError(
             f"has shapes that depend on the image's content ({', '.join(left)})",

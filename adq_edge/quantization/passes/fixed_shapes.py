@@ -15,6 +15,7 @@ from adq_edge.quantization.passes.constant_choices import take_constant_choices
 from adq_edge.quantization.passes.constant_folding import fold_constants
 from adq_edge.quantization.passes.frame import PassContext
 from adq_edge.quantization.passes.identities import drop_identities
+from adq_edge.quantization.passes.sequences import replace_sequences
 
 Shapes = Dict[str, Tuple[Optional[int], ...]]
 """The shape of tensors by name; a length that is not known is None."""
@@ -32,6 +33,7 @@ def fix_shapes(editor: GraphEditor, context: PassContext) -> None:
             if value is not None and node.output[0] not in editor.outputs:
                 editor.store(node.output[0], value)
                 editor.remove(node)
+        replace_sequences(editor, shapes)
         fold_constants(editor, context)
         take_constant_choices(editor, context)
         drop_identities(editor, context)
