@@ -8,10 +8,18 @@ from typing import Callable, Dict, List, Optional, Sequence
 import numpy as np
 import onnx
 
-from adq_edge.onnx_import.batch_tracker import BatchTracker, Part
+from adq_edge.onnx_import.batch_indexing import (
+    follow_concat,
+    follow_expand,
+    follow_gather,
+    follow_gather_elements,
+    follow_gather_nd,
+    follow_slice,
+    follow_split,
+    follow_tile,
+)
+from adq_edge.onnx_import.batch_tracker import BatchTracker
 from adq_edge.quantization.graph.index import attribute
-
-_INT_MAX = 2**63 - 1
 
 Handler = Callable[[BatchTracker, onnx.NodeProto], int]
 
@@ -137,100 +145,6 @@ def _unsqueeze(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     return kept[tracker.axis(node)]
 
 
-def _concat(tracker: BatchTracker, node: onnx.NodeProto) -> int:
-    if tracker.joins(node):
-        first = node.input[0]
-        tracker.editor.remove(node)
-        tracker.editor.add("Identity", [first], node.output[0], node.name)
-        return tracker.axes[first]
-    found = {tracker.axes[name] for name in node.input if name in tracker.axes}
-    rank = len(tracker.shape(node, node.output[0]))
-    if len(found) != 1 or attribute(node, "axis", 0) % rank in found:
-        raise tracker.error(node, "joins images")
-    axis = found.pop()
-    for position, name in enumerate(list(node.input)):
-        if name not in tracker.axes:
-            tracker.repeat(node, position, axis)
-    return axis
-
-
-def _split(tracker: BatchTracker, node: onnx.NodeProto) -> int:
-    axis, sizes = tracker.axis(node), tracker.shape(node, node.input[0])
-    if int(attribute(node, "axis", 0)) % len(sizes) != axis:
-        return axis
-    tracker.editor.remove(node)
-    start = 0
-    for name in node.output:
-        stop = start + tracker.shape(node, name)[axis]
-        tracker.take_part(node, name, Part(start, stop, sizes[axis]))
-        start = stop
-    return axis
-
-
-def _slice(tracker: BatchTracker, node: onnx.NodeProto) -> int:
-    axis, sizes = tracker.axis(node), tracker.shape(node, node.input[0])
-    starts, ends = tracker.integers(node, 1), tracker.integers(node, 2)
-    assert starts is not None
-    assert ends is not None
-    listed = tracker.integers(node, 3)
-    axes = list(range(len(starts))) if listed is None else [int(item) % len(sizes) for item in listed]
-    if axis in axes:
-        place = axes.index(axis)
-        steps = tracker.integers(node, 4)
-        is_whole = starts[place] == 0 and ends[place] >= sizes[axis] and (steps is None or steps[place] == 1)
-        if not is_whole and (steps is None or steps[place] == 1) and len(axes) == 1:
-            start, stop = (min(int(end[place]), sizes[axis]) for end in (starts, ends))
-            if not 0 <= start < stop:
-                raise tracker.error(node, "takes some of the images")
-            tracker.editor.remove(node)
-            tracker.take_part(node, node.output[0], Part(start, stop, sizes[axis]))
-            return axis
-        if not is_whole:
-            raise tracker.error(node, "takes some of the images")
-        ends[place] = _INT_MAX
-        tracker.replace(node, 2, ends)
-    return axis
-
-
-def _gather(tracker: BatchTracker, node: onnx.NodeProto) -> int:
-    rank = len(tracker.shape(node, node.input[0]))
-    place = int(attribute(node, "axis", 0)) % rank
-    data, indices = (tracker.axes.get(name) for name in node.input[:2])
-    if data is not None and indices is not None:
-        raise tracker.error(node, "chooses images by their values")
-    if data is None:
-        return place + int(indices or 0)
-    if data == place:
-        raise tracker.error(node, "takes some of the images")
-    added = len(tracker.shape(node, node.input[1])) - 1
-    return data if data < place else data + added
-
-
-def _gather_elements(tracker: BatchTracker, node: onnx.NodeProto) -> int:
-    axis = tracker.axes.get(node.input[1], tracker.axes.get(node.input[0], 0))
-    if attribute(node, "axis", 0) % len(tracker.shape(node, node.input[1])) == axis:
-        raise tracker.error(node, "chooses images by their values")
-    for position, name in enumerate(list(node.input)):
-        if name not in tracker.axes:
-            tracker.repeat(node, position, axis)
-    return axis
-
-
-def _gather_nd(tracker: BatchTracker, node: onnx.NodeProto) -> int:
-    if attribute(node, "batch_dims", 0):
-        found = {tracker.axes.get(name) for name in node.input}
-        if found != {0}:
-            raise tracker.error(node, "does not have the images on its first axis")
-        return 0
-    if node.input[1] in tracker.axes:
-        return tracker.axes[node.input[1]]
-    indices = tracker.shape(node, node.input[1])
-    behind = tracker.axis(node) - indices[-1]
-    if behind < 0:
-        raise tracker.error(node, "takes some of the images")
-    return len(indices) - 1 + behind
-
-
 def _matmul(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     left, right = (tracker.shape(node, name) for name in node.input)
     rank = max(len(left), len(right))
@@ -272,25 +186,6 @@ def _einsum(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     if not arrow or len(letters) != 1 or not letters.issubset(result):
         raise tracker.error(node, f"has an equation that mixes images ({equation})")
     return result.index(letters.pop())
-
-
-def _expand(tracker: BatchTracker, node: onnx.NodeProto) -> int:
-    before, after = (tracker.shape(node, name) for name in (node.input[0], node.output[0]))
-    axis = tracker.axis(node) + len(after) - len(before)
-    sizes = np.asarray(after, np.int64)
-    if sizes[axis] != before[tracker.axis(node)]:
-        raise tracker.error(node, "repeats images")
-    sizes[axis] = 1
-    tracker.replace(node, 1, sizes)
-    return axis
-
-
-def _tile(tracker: BatchTracker, node: onnx.NodeProto) -> int:
-    repeats = tracker.integers(node, 1)
-    axis = tracker.axis(node)
-    if repeats is None or repeats[axis] != 1:
-        raise tracker.error(node, "repeats images")
-    return axis
 
 
 def _resize(tracker: BatchTracker, node: onnx.NodeProto) -> int:
@@ -370,14 +265,14 @@ _HANDLERS: Dict[str, Handler] = {
     **dict.fromkeys(_IMAGE_WISE, _images_first),
     **dict.fromkeys(_REDUCTIONS, _reducing),
     **dict.fromkeys(("Softmax", "LogSoftmax", "LpNormalization"), _along(-1)),
-    "Concat": _concat,
+    "Concat": follow_concat,
     "CumSum": _cum_sum,
     "Einsum": _einsum,
-    "Expand": _expand,
+    "Expand": follow_expand,
     "Flatten": _flatten,
-    "Gather": _gather,
-    "GatherElements": _gather_elements,
-    "GatherND": _gather_nd,
+    "Gather": follow_gather,
+    "GatherElements": follow_gather_elements,
+    "GatherND": follow_gather_nd,
     "Gemm": _gemm,
     "GridSample": _images_first,
     "Hardmax": _along(-1),
@@ -386,10 +281,10 @@ _HANDLERS: Dict[str, Handler] = {
     "Pad": _pad,
     "Reshape": _reshape,
     "Resize": _resize,
-    "Slice": _slice,
-    "Split": _split,
+    "Slice": follow_slice,
+    "Split": follow_split,
     "Squeeze": _squeeze,
-    "Tile": _tile,
+    "Tile": follow_tile,
     "TopK": _top_k,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
