@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from adq_edge.qat.train import train_quantized as train_quantized
     from adq_edge.roofline.estimate import estimate as estimate
     from adq_edge.runtimes.registry import load_engine as load_engine
+    from adq_edge.study.find_fast import find_fast as find_fast
     from adq_edge.training.train import train as train
     from adq_edge.training.train import train_each as train_each
 
@@ -77,6 +78,7 @@ _HOMES = {
     "estimate": "adq_edge.roofline.estimate",
     "evaluate": "adq_edge.evaluation.evaluate",
     "export": "adq_edge.onnx_export.export",
+    "find_fast": "adq_edge.study.find_fast",
     "fit": "adq_edge.decision.fit",
     "import_model": "adq_edge.onnx_import.import_model",
     "load_engine": "adq_edge.runtimes.registry",

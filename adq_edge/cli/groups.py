@@ -41,6 +41,7 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
             "precision",
             "compile",
         ),
+        "Search for fast models": ("find_fast", "within"),
         "Quantization-aware training": ("qat", "target"),
     },
     "import": {

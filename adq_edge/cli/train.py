@@ -11,6 +11,7 @@ import typer
 from adq_edge.cli import options
 from adq_edge.cli.common import needs_training_half
 from adq_edge.cli.completion import complete_paths
+from adq_edge.cli.find_fast import search
 from adq_edge.cli.output import Output
 from adq_edge.core.errors import AdqError, DataError
 from adq_edge.core.methods import DEFAULT_METHOD, IMAGE_SIZE, METHODS, QAT, VALIDATION
@@ -155,6 +156,18 @@ def train(
     ),
     compile: bool = typer.Option(False, "--compile", help="Use torch.compile (CUDA only)."),
     restart: options.Restart = False,
+    find_fast: bool = typer.Option(
+        False,
+        "--find-fast",
+        help="Search the fastest PaSTe at each image AUROC, on your images and this machine. It tries all "
+        "--image-size, --shared, --width and --layers that are not given, and builds INT8 engines of the "
+        "best ones in the folder OUTPUT, by default find-fast/.",
+    ),
+    within: Optional[float] = typer.Option(
+        None,
+        metavar="MS",
+        help="With --find-fast: name the best engine whose median latency is at most this. Default: none.",
+    ),
     qat: Optional[Path] = typer.Option(
         None,
         metavar="CHECKPOINT",
@@ -203,6 +216,13 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
     )
+    if find_fast or within is not None:
+        fixed = _given(image_size=image_size, shared=shared, width=width, layers=layers)
+        refused = {**method_options, **fresh, **_given(qat=qat, target=target, batch_size=batch_size)}
+        refused.update(_given(learning_rate=learning_rate, one_class_each=one_class_each or None))
+        chosen = _given(output=output, categories=category, teacher_weights=teacher_weights, epochs=epochs)
+        chosen.update(fixed, seed=seed, restart=restart)
+        return search(find_fast, [name for name in refused if name not in fixed], within, data, **chosen)
     if qat is not None or target is not None:
         unsuited = [*method_options, *fresh, *_given(one_class_each=one_class_each or None)]
         return _train_quantized(unsuited, qat, target, data=data, seed=seed, resume=not restart, **common)

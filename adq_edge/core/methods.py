@@ -55,8 +55,9 @@ METHODS: Dict[str, Method] = {
     "reverse-distillation": REVERSE_DISTILLATION,
     "uninformed-students": UNINFORMED_STUDENTS,
 }
-"""Each method by its name on the command line; the first is the default."""
-DEFAULT_METHOD = next(iter(METHODS))
+"""Each method by its name on the command line."""
+DEFAULT_METHOD = "paste"
+"""On real photographs it is faster than STFPM, trains in a fraction of the time, and finds more defects."""
 STUDY_METHODS = ("stfpm", "reverse-distillation", "uninformed-students")
 """The methods of the published study."""
 

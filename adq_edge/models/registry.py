@@ -11,7 +11,14 @@ from typing import Dict, List, Tuple, Type
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.plugins import load_factory, plugin_names
 from adq_edge.core.text import quoted
-from adq_edge.models import paste, reverse_distillation, stfpm, uninformed_import, uninformed_students
+from adq_edge.models import (
+    paste,
+    paste_family,
+    reverse_distillation,
+    stfpm,
+    uninformed_import,
+    uninformed_students,
+)
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.importers import Importer
 
@@ -25,6 +32,8 @@ _REGISTERED: Tuple[Tuple[Type[AnomalyModel], Tuple[Importer, ...]], ...] = (
 )
 
 METHODS: Dict[str, Type[AnomalyModel]] = {model.arch: model for model, _ in _REGISTERED}
+_INTERNAL: Dict[str, Type[AnomalyModel]] = {paste_family.PaSTeFamily.arch: paste_family.PaSTeFamily}
+"""Models that a search trains; no user names them."""
 IMPORTERS: Tuple[Importer, ...] = tuple(importer for _, own in _REGISTERED for importer in own)
 
 
@@ -39,8 +48,8 @@ def method(arch: str) -> Type[AnomalyModel]:
     Raises:
         CheckpointError: the method is unknown, or its package cannot be loaded.
     """
-    if arch in METHODS:
-        return METHODS[arch]
+    if arch in METHODS or arch in _INTERNAL:
+        return METHODS.get(arch) or _INTERNAL[arch]
     if arch not in method_names():
         raise CheckpointError(
             f"no method named {quoted(arch)}", fix=f"Known methods: {', '.join(method_names())}"

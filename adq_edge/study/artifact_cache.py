@@ -41,7 +41,7 @@ class ArtifactCache:
         """
         bundle = self.bundle(spec.model)
         path = self._folder / workspace.ENGINES / spec.name
-        if _is_usable(path, bundle.manifest.model_sha256):
+        if is_usable(path, bundle.manifest.model_sha256):
             return path
         _print(f"building {path.name}")
         build_engine(bundle.path, path, spec.options)
@@ -130,7 +130,7 @@ class ArtifactCache:
         ).checkpoint
 
 
-def _is_usable(engine: Path, model_sha256: str) -> bool:
+def is_usable(engine: Path, model_sha256: str) -> bool:
     """Return True if an engine exists, belongs to the model, and runs on this machine."""
     try:
         sidecar = read_sidecar(engine)

@@ -36,6 +36,9 @@ from adq_edge.training.state_errors import RESTART
 from adq_edge.training.train import train
 
 PRECISIONS = (Precision.FP32, Precision.INT8)
+ARCH = "paste"
+"""Trains faster than STFPM, because the frozen layers are computed once, and has a higher AUROC."""
+
 IMAGE_SIZE = (128, 128)
 """A quarter of the usual pixels: three to four times as many training steps in the same time."""
 
@@ -90,7 +93,7 @@ class _Steps:
 def demo(
     folder: Path, data: Optional[Path] = None, *, teacher_weights: str = "demo", restart: bool = False
 ) -> DemoResult:
-    """Train, export, build, evaluate and time a small unified STFPM.
+    """Train, export, build, evaluate and time a small unified PaSTe.
 
     A second run resumes an interrupted one and repeats only the measurements. All verbs can be used in
     `folder` afterwards. On the user's own images it also learns the products and judges the test images.
@@ -115,7 +118,7 @@ def _run(folder: Path, data: Optional[Path], teacher_weights: str, restart: bool
     dataset, name = _images(folder, data, begin)
     begin("training on good images")
     checkpoint = _train(
-        folder / workspace.CHECKPOINTS / f"stfpm-{name}.pt", dataset, teacher_weights, restart
+        folder / workspace.CHECKPOINTS / f"{ARCH}-{name}.pt", dataset, teacher_weights, restart
     )
     begin("exporting the model to ONNX")
     bundle = export(checkpoint, folder / workspace.BUNDLES / checkpoint.stem, data=dataset.root)
@@ -183,6 +186,7 @@ def _train(checkpoint: Path, dataset: Dataset, teacher_weights: str, restart: bo
         return train(
             dataset.root,
             output=checkpoint,
+            arch=ARCH,
             categories=[category.name for category in dataset.categories],
             teacher_weights=teacher_weights,
             epochs=epochs,

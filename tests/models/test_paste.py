@@ -72,10 +72,9 @@ def test_graph_computes_the_trunk_once_and_nothing_that_no_map_needs(shared: str
     convolutions = [node for node in to_onnx(model, SIZE).graph.node if node.op_type == "Conv"]
     deepest = int(layers[-1])
     trunk = [1, 5, 10, 15][deepest]  # convolutions of conv1 up to layer1, layer2 and layer3
-    heads = sum(int(name[-1]) in range(1, 4) for name in layers.split(","))
     own = list(range(int(shared[-1]) + 1, deepest + 1))
     branches = [level for level in map(int, layers.replace("layer", "").split(",")) if level not in own]
-    assert len(convolutions) == trunk + heads + 5 * len(own + branches)
+    assert len(convolutions) == trunk + 5 * len(own) + 6 * len(branches)
 
 
 def test_a_branch_of_the_loss_changes_only_the_student():

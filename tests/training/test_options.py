@@ -35,7 +35,7 @@ from factories.two_stages import QuietStages, TwoStages
 SIZE = (32, 32)
 IMAGES = 11  # one of them is held out
 CATEGORIES = ("bolt", "tile")
-SETTINGS = {"batch_size": 5, "image_size": SIZE, "progress": False}
+SETTINGS = {"arch": "stfpm", "batch_size": 5, "image_size": SIZE, "progress": False}
 # With these settings STFPM's validation loss rises after epoch 1; float32 gives this on any machine.
 OVERFITS = {"learning_rate": 0.001, "precision": "float32"}
 
@@ -305,7 +305,7 @@ def test_method_options_are_stored_and_compared_when_resuming(run, two_stages):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--patch", "33"], "stfpm has no option 'patch'. Its options: none."),
+        (["--patch", "33"], "paste has no option 'patch'. Its options: shared, layers, width."),
         (["--arch", "uninformed-students", "--patch", "40"], "patch is 40. There are networks for"),
         (
             ["--arch", "uninformed-students", "--option", "border=round"],
@@ -388,8 +388,8 @@ with open_process_group() as processes:
     torch.autograd.backward((result * weights).sum())
     found = {"output": result, "gradient": own.grad, "state": module.state_dict()}
     torch.save(found, f"{norms}.{processes.rank}")
-    train(data, output=output, teacher_weights=teacher, epochs=3, batch_size=5, image_size=(32, 32),
-          learning_rate=0.001, precision="float32", progress=True)
+    train(data, output=output, arch="stfpm", teacher_weights=teacher, epochs=3, batch_size=5,
+          image_size=(32, 32), learning_rate=0.001, precision="float32", progress=True)
     train(data, output=stages, arch=QuietStages.arch, teacher_weights=teacher, epochs=4, batch_size=5,
           image_size=(32, 32), precision="float32", progress=False)
 """

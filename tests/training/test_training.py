@@ -18,7 +18,14 @@ from adq_edge.training.train import train
 
 SIZE = (32, 32)
 PER_CATEGORY = 6
-SETTINGS = {"epochs": 2, "batch_size": 4, "learning_rate": 0.1, "image_size": SIZE, "progress": False}
+SETTINGS = {
+    "arch": "stfpm",
+    "epochs": 2,
+    "batch_size": 4,
+    "learning_rate": 0.1,
+    "image_size": SIZE,
+    "progress": False,
+}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -20,7 +20,7 @@ SECTIONS: Dict[str, Sequence[str]] = {
         "TensorRTOptions",
     ),
     "Measure": ("evaluate", "compare", "analyze", "bench", "estimate"),
-    "Train": ("train", "train_each", "train_quantized"),
+    "Train": ("train", "train_each", "find_fast", "train_quantized"),
     "Data, machine and errors": ("read_dataset", "write_synthetic", "diagnose", "AdqError"),
 }
 """The names of the API, in the order of the page. Names that are not listed follow in a last section."""

@@ -1,0 +1,195 @@
+"""A search for fast models: what is searched, what is kept, and what the user is told."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from adq_edge.benchmark.bench import bench
+from adq_edge.builders.build import build
+from adq_edge.cli import app
+from adq_edge.core.errors import AdqError, CheckpointError, DataError
+from adq_edge.core.images.imaging import write_image
+from adq_edge.evaluation.evaluate import evaluate
+from adq_edge.models.checkpoint import load_checkpoint
+from adq_edge.models.resnet import ResNet18Trunk
+from adq_edge.onnx_export.export import export
+from adq_edge.runtimes.registry import load_engine
+from adq_edge.study import fast_engines, fast_images
+from adq_edge.study import find_fast as module
+from adq_edge.study.fast_points import WORST, Point, ScoredPoint, choose_promising, find_front
+from adq_edge.study.fast_results import FastSearch
+from adq_edge.study.fast_training import all_layers, all_students, different_choices
+from adq_edge.study.find_fast import find_fast
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+FIGURES = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 100)), min_size=1, max_size=30)
+
+
+def points(figures):
+    return [
+        ScoredPoint(Point(256, "layer2", "1.0", "layer3"), cost, auroc / 100, {"a": auroc / 100}, 1)
+        for cost, auroc in figures
+    ]
+
+
+@given(FIGURES)
+def test_front_holds_exactly_the_points_that_no_other_beats(figures):
+    front = find_front(figures, figures)
+    for cost, quality in figures:
+        beaten = any(c <= cost and q >= quality and (c, q) != (cost, quality) for c, q in figures)
+        assert ((cost, quality) in front) is not beaten
+    assert front == sorted(set(front))
+
+
+@given(FIGURES, st.integers(1, 5))
+def test_promising_points_are_few_on_the_front_and_contain_the_best(figures, most):
+    scored = points(figures)
+    chosen = choose_promising(scored, most)
+    best = max(one.auroc for one in scored)
+    assert 1 <= len(chosen) <= most
+    assert chosen[-1].auroc == best
+    assert all(one.auroc > best - WORST for one in chosen)
+    assert chosen == find_front(chosen, [one.cost_and_quality for one in chosen])
+
+
+def test_choices_with_the_same_networks_are_tried_once():
+    choices = different_choices(all_students(None, None), all_layers())
+    assert len(choices) == len(set(choices)) == 33
+    assert sum(levels == (1,) for _, levels in choices) == 1  # a branch alone, whatever the student
+
+
+@pytest.fixture(scope="module")
+def searched(dataset, tmp_path_factory):
+    """Search two sizes on the dataset of the tests, twice; return folder, results and number of trainings."""
+    root = tmp_path_factory.mktemp("search")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adq_edge.models.resnet.PLANES", (64, 64, 64))
+        patch.setattr(module, "MOST_ENGINES", 2)
+        patch.setattr(fast_engines, "bench", functools.partial(bench))
+        patch.setattr(fast_engines, "QUERIES", 2)
+        patch.setattr(fast_engines, "SECONDS", 0.0)
+        torch.manual_seed(1)
+        torch.save(ResNet18Trunk().state_dict(), str(root / "teacher.pth"))
+        built = []
+
+        def count(*arguments, **options):
+            built.append(arguments)
+            return build(*arguments, **options)
+
+        patch.setattr(fast_engines, "build", count)
+        run = functools.partial(
+            find_fast,
+            dataset,
+            output=root / "out put",
+            teacher_weights=str(root / "teacher.pth"),
+            image_sizes=(32, 48),
+            width="0.25",
+            epochs=2,
+        )
+        first, builds = run(), len(built)
+        second = run()
+        yield root / "out put", first, second, builds, len(built)
+
+
+def test_search_keeps_an_engine_of_each_point_that_has_the_stated_quality(searched, dataset):
+    folder, found, again, builds, _ = searched
+    assert 1 <= builds == len(found.engines) <= 2
+    assert [one.p50_ms for one in found.engines] == sorted(one.p50_ms for one in found.engines)
+    assert found.front
+    assert not found.pasted
+    for one in found.engines:
+        assert one.auroc == evaluate(one.engine, dataset).image_auroc
+        with load_engine(Path(one.engine)) as engine:
+            assert engine.sidecar.precision.value == "int8"
+            assert engine.sidecar.image_size == (one.point.image_size,) * 2
+        options = load_checkpoint(Path(one.checkpoint)).model.config.options
+        assert options == {"shared": one.point.shared, "width": "0.25", "layers": one.point.layers}
+    assert FastSearch.read(folder / "find_fast.json") == again
+    assert "find\\_fast" not in (folder / "find_fast.md").read_text()
+    page = (folder / "report.html").read_text()
+    assert all(Path(one.engine).stem.split("-int8")[0] in page for one in found.engines)
+
+
+def test_second_run_trains_and_builds_nothing(searched):
+    _, first, second, builds, all_builds = searched
+    assert builds == all_builds
+    assert second.second_round == first.second_round
+    assert [one.engine_sha256 for one in second.engines].sort() == [
+        one.engine_sha256 for one in first.engines
+    ].sort()
+
+
+def test_every_size_and_student_is_trained_and_some_of_them_longer(searched):
+    _, found, *_ = searched
+    assert {(one.point.image_size, one.epochs) for one in found.first_round} == {(32, 1), (48, 1)}
+    assert {one.point.shared for one in found.first_round} == {"layer1", "layer2"}
+    assert {one.epochs for one in found.second_round} == {2}
+
+
+def test_checkpoint_of_all_students_is_refused_by_export_in_one_line(searched):
+    folder, *_ = searched
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adq_edge.models.resnet.PLANES", (64, 64, 64))
+        with pytest.raises(CheckpointError, match="holds several students of a search, not one model"):
+            export(next((folder / "checkpoints" / "families").glob("*.pt")), folder / "no")
+
+
+def test_commands_are_those_that_train_the_point(searched):
+    _, found, *_ = searched
+    words = shlex.split(found.engines[0].commands[0])
+    assert words[:2] == ["adq-edge", "train"]
+    assert words[words.index("--image-size") + 1] == str(found.engines[0].point.image_size)
+    assert words[words.index("--category") + 1] == found.categories[0]
+
+
+def test_best_engine_within_a_latency(searched):
+    _, found, *_ = searched
+    slowest = found.engines[-1]
+    assert found.best_within(slowest.p50_ms).auroc == max(one.auroc for one in found.engines)
+    assert found.best_within(0.5 * found.engines[0].p50_ms) is None
+
+
+def test_good_images_alone_are_pasted_on_and_never_trained_on(tmp_path: Path):
+    generator = np.random.default_rng(0)
+    for number in range(24):
+        image = generator.integers(90, 110, (48, 48, 3), np.uint8)
+        write_image(tmp_path / "data" / "good" / f"{number}.png", image)
+    dataset = fast_images.read_dataset(tmp_path / "data")
+    labeled = fast_images.find_labeled_images(dataset, tmp_path / "pasted", 0)
+    assert labeled.pasted
+    kinds = [sample.is_anomalous for sample in labeled.samples]
+    assert (kinds.count(False), kinds.count(True)) == (6, 18)
+    assert labeled.validation == fast_images.HELD_OUT
+    for path in list((tmp_path / "data" / "good").iterdir())[4:]:
+        path.unlink()
+    with pytest.raises(DataError, match="no labeled test images, and too few good ones to hold some out"):
+        fast_images.find_labeled_images(fast_images.read_dataset(tmp_path / "data"), tmp_path / "other", 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--within", "2"], "--within is for --find-fast"),
+        (["--find-fast", "--arch", "stfpm"], "--arch cannot be combined with --find-fast"),
+        (["--find-fast", "--batch-size", "4"], "--batch-size cannot be combined with --find-fast"),
+        (["--find-fast", "--within", "0"], "--within: needs a latency above 0 ms"),
+        (["--find-fast", "--width", "0.3"], "width is '0.3'. Choose one of: 1.0, 0.5, 0.25"),
+        (["--find-fast", "--layers", "layer4"], "layers: there is no layer 'layer4'"),
+        (["--find-fast", "--image-size", "100"], "--image-size: an input of 100 px does not suit PaSTe"),
+    ],
+)
+def test_unusable_options_are_refused_before_anything_is_written(arguments, message, dataset, tmp_path):
+    command = ["train", "--data", str(dataset), "-o", str(tmp_path / "out"), *arguments]
+    result = CliRunner().invoke(app, command)
+    error = str(result.exception) if isinstance(result.exception, AdqError) else result.output
+    assert message in error
+    assert not (tmp_path / "out").exists()
