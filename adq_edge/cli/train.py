@@ -79,7 +79,7 @@ def train(
     width: Optional[str] = typer.Option(
         None,
         **options.choices("1.0", "0.5", "0.25"),
-        help="PaSTe: channels of the student's own layers, relative to the teacher's. "
+        help="PaSTe: channels inside the student's own layers, relative to the teacher's; fewer are faster. "
         f"{_option_default('width')}",
     ),
     patch: Optional[int] = typer.Option(

@@ -39,7 +39,7 @@ class Method:
 STFPM = Method(TrainingDefaults(epochs=398, batch_size=32, learning_rate=0.4))
 PASTE = Method(
     TrainingDefaults(epochs=60, batch_size=16, learning_rate=0.4, decay="cosine"),
-    {"shared": "layer2", "layers": "layer1,layer2,layer3", "width": "1.0"},
+    {"shared": "layer2", "layers": "layer1,layer2,layer3", "width": "0.5"},
 )
 REVERSE_DISTILLATION = Method(
     TrainingDefaults(epochs=200, batch_size=16, learning_rate=5e-3),
