@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
-from adq_edge.onnx_import.import_model import import_model
 
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.builders.build import build
@@ -18,6 +17,7 @@ from adq_edge.core.errors import AdqError
 from adq_edge.core.images.imaging import read_image
 from adq_edge.datasets.dataset import Category, read_dataset
 from adq_edge.metrics.quality import image_auroc
+from adq_edge.onnx_import.import_model import import_model
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
 from benchmarks.contenders import openvino_engine
@@ -78,7 +78,7 @@ def measure(export: Export, settings: Settings, work: Path) -> Dict[str, Any]:
     found.update(
         arch=bundle.manifest.arch, origin=bundle.manifest.origin, own_parity=dataclasses.asdict(parity)
     )
-    engines, found["failures"] = _build_engines(bundle, settings, work)
+    engines, found["failures"] = _build_engines(bundle, export.category, settings, work)
     found["parity"] = {
         runtime: compare_with_tool(engine, export.reference())
         for (precision, runtime), engine in engines.items()
@@ -108,7 +108,7 @@ def _line(error: BaseException) -> str:
 
 
 def _build_engines(
-    bundle: Bundle, settings: Settings, work: Path
+    bundle: Bundle, category: str, settings: Settings, work: Path
 ) -> Tuple[Dict[Tuple[str, str], Engine], Dict[str, str]]:
     """Build each precision for each CPU runtime, as a user does with the defaults."""
     engines: Dict[Tuple[str, str], Engine] = {}
@@ -120,7 +120,7 @@ def _build_engines(
                     bundle.path,
                     work / f"{runtime}-{precision}.onnx",
                     precision=precision,
-                    calib_data=settings.data / bundle.manifest.categories[0] / "train" / "good",
+                    calib_data=settings.data / category / "train" / "good",
                     samples=settings.samples,
                     device="cpu",
                     runtime=runtime,

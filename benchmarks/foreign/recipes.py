@@ -56,15 +56,13 @@ RECIPES: Dict[str, Recipe] = {
     "cfa": Recipe("Cfa", _RESNET, epochs=1, images=12),
     "dfm": Recipe("Dfm", {**_RESNET, "pre_trained": True}),
     "dfkde": Recipe("Dfkde", {**_RESNET, "layers": ["layer3"], "n_pca_components": 8}),
-    "ganomaly": Recipe("Ganomaly", {"batch_size": 8}, epochs=3, weights="none"),
+    "ganomaly": Recipe("Ganomaly", {"batch_size": 4}, epochs=1, batch=4, images=8, size=128, weights="none"),
     "fre": Recipe("Fre", {**_RESNET, "input_dim": 16384, "latent_dim": 64}, epochs=3),
     "cflow": Recipe(
         "Cflow", {**_RESNET, "layers": ["layer2", "layer3"], "coupling_blocks": 4}, batch=4, images=16
     ),
     "dsr": Recipe("Dsr", {}, epochs=1, batch=2, images=8, weights="random"),
-    "uninet": Recipe(
-        "UniNet", {"student_backbone": "resnet18", "teacher_backbone": "resnet18"}, epochs=2, images=16
-    ),
+    "uninet": Recipe("UniNet", {}, batch=2, images=4, weights="random"),
     "dinomaly": Recipe(
         "Dinomaly",
         {"encoder_name": "vit_small_patch14_reg4_dinov2"},

@@ -29,12 +29,12 @@ def title(settings: Settings) -> str:
     """Return the title of the table and the notes on its columns."""
     return (
         "Models of anomalib 2.7, imported and quantized with the default settings\n\n"
-        "Differences are the largest from anomalib's own module before its post-processing, relative to its "
-        "largest value, on eight test images in the size of the model. AUROC: of images, on the test images of "
-        "the category; `original` is the exported file in ONNX Runtime. At most "
+        "Differences are the largest from anomalib's own module before its post-processing, relative to "
+        "its largest value, on eight test images in the size of the model. AUROC: of images, on the test "
+        "images of the category; `original` is the exported file in ONNX Runtime. At most "
         f"{settings.samples} calibration images. anomalib's INT8_PTQ export is calibrated on test images, "
-        "half of them defective. Backbones have ImageNet weights up to layer3 where `recipes.py` says so, else "
-        "random ones."
+        "half of them defective. Backbones have ImageNet weights up to layer3 where `recipes.py` says so, "
+        "else random ones."
     )
 
 

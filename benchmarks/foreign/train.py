@@ -109,7 +109,7 @@ def build(kind: str, recipe: Recipe, images: Path) -> Any:
     if kind == "efficient_ad":
         arguments["imagenet_dir"] = images / "train"
     if kind == "draem":
-        arguments["dtd_dir"] = None
+        arguments["dtd_dir"] = images / "train"
     if kind == "glass":
         arguments["anomaly_source_path"] = str(images / "train")
     if recipe.size:
@@ -160,7 +160,7 @@ def read_image(path: Path) -> np.ndarray:
     from PIL import Image
 
     image = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255.0
-    return image.transpose(2, 0, 1)[None]
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
 
 
 def open_session(output: Path) -> Any:
