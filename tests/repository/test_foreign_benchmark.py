@@ -24,6 +24,9 @@ def write_export(folder, category, score_factor=1.0):
     normalized = writer.add("Div", writer.add("Sub", "input", MEAN), STD)
     anomaly_map = writer.add("Identity", writer.network(normalized), output="anomaly_map")
     writer.reduce("ReduceMax", anomaly_map, [1, 2, 3], keepdims=0, output="pred_score")
+    for node in writer.nodes:
+        if node.op_type == "Conv":
+            node.attribute.append(onnx.helper.make_attribute("kernel_shape", [3, 3]))
     outputs = {"pred_score": ["N"], "anomaly_map": ["N", 1, SIZE // 4, SIZE // 4]}
     path = folder / "weights" / "onnx" / "model.onnx"
     path.parent.mkdir(parents=True)
