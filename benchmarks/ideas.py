@@ -25,12 +25,13 @@ from adq_edge.quantization.arithmetic import GRIDS, Grid, scale_and_zero_point
 from adq_edge.quantization.equalization import channel_groups, equalization_scales
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.index import GraphIndex
+from adq_edge.quantization.network_layers import WEIGHTED
 from adq_edge.quantization.passes.float_weights import keep_float_weights
 from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.quantization.passes.wide_normalization import widen_normalization
 from adq_edge.quantization.placement import integer_layers, place
 from adq_edge.quantization.qdq import quantize
-from adq_edge.quantization.region import POOLING, WEIGHTED, NetworkOperator, Region
+from adq_edge.quantization.region import POOLING, NetworkOperator, Region
 from adq_edge.quantization.rounding import Rounding, round_with_compensation
 
 Ranges = Mapping[str, Tuple[float, float]]

@@ -12,7 +12,7 @@ from adq_edge.artifacts.precision_plan import Plan, plan_path, read_plan
 from adq_edge.artifacts.sidecar import ENGINE, Sidecar, sidecar_path
 from adq_edge.builders.base import BuildInputs, EngineBuilder, describe_engine
 from adq_edge.builders.cpu import CpuEngineBuilder
-from adq_edge.builders.mixed_precision.goal import check_options, set_goal
+from adq_edge.builders.mixed_precision.goal import Goal, check_options, set_goal
 from adq_edge.builders.mixed_precision.search import find_plan
 from adq_edge.builders.output import check_output, check_suffix
 from adq_edge.builders.products import check_good_images, check_products_file, describe_products, fit_staged
@@ -45,7 +45,8 @@ class BuiltEngine(NamedTuple):
         path: the engine file.
         sidecar: its sidecar.
         plan: its precision plan; None if all layers are of one precision.
-        notes: what has become of its products, one sentence each; empty if it had none.
+        notes: whether its precision differs from the one asked for, and what has become of its products, one
+            sentence each.
     """
 
     path: Path
@@ -92,7 +93,8 @@ def build(
             installed package, or several separated by commas.
         samples: the largest number of calibration images.
         max_drop: the largest allowed drop of an INT8 engine, 0 or more. Layers stay float32, worst first,
-            until the drop is within this limit. The drop is the mean image AUROC of FP32 minus that of the
+            until the drop is within this limit; if that takes all layers, the engine is FP32, or FP16 on a
+            GPU. The drop is the mean image AUROC of FP32 minus that of the
             engine. Without labeled images it is sqrt(sum (FP32 - engine)^2 / sum FP32^2) over the anomaly
             maps. The plan is written next to the engine.
         plan: file of a precision plan, which lists the float32 layers.
@@ -152,11 +154,17 @@ def build_engine(
     model = FloatModel.load(opened)
     chosen = None if options.plan is None else _read_plan(Path(options.plan), opened, model, builder)
     inputs = BuildInputs(opened, options.precision, model)
+    changes: Tuple[str, ...] = ()
     if options.precision is Precision.INT8:
         calibrated = _calibrate(inputs, builder, options)
         inputs = dataclasses.replace(inputs, calibrated=calibrated)
         if goal is not None:
             chosen = find_plan(goal, inputs, calibrated, builder, threads=options.threads)
+            if _is_all_float(chosen):
+                options = _without_integers(options, builder)
+                builder, inputs = _choose_builder(options), BuildInputs(opened, options.precision, model)
+                changes = (_describe_change(goal, options.precision),)
+                chosen = None
     if chosen is not None:
         inputs = dataclasses.replace(inputs, float_layers=chosen.float_layers)
     path = workspace.ENGINES / _engine_name(inputs, builder) if output is None else Path(output)
@@ -178,7 +186,22 @@ def build_engine(
             notes, problem = fit_staged(staged, path, sidecar, fit, options.threads)
     if problem is not None:
         raise problem
-    return BuiltEngine(path, sidecar, chosen, notes or describe_products(path, sidecar))
+    return BuiltEngine(path, sidecar, chosen, (*changes, *(notes or describe_products(path, sidecar))))
+
+
+def _is_all_float(plan: Plan) -> bool:
+    return plan.search is not None and plan.search.holds and len(plan.float_layers) == plan.search.layers
+
+
+def _without_integers(options: BuildOptions, builder: EngineBuilder) -> BuildOptions:
+    """Return the options of the engine that is built if no layer may be computed in integers."""
+    precision = Precision.FP32 if builder.device is Device.CPU else Precision.FP16
+    return dataclasses.replace(options, precision=precision, calib=None, max_drop=None)
+
+
+def _describe_change(goal: Goal, precision: Precision) -> str:
+    limit = f"--max-drop {goal.max_drop:g} ({goal.measure.value})"
+    return f"no layer can be INT8 within {limit}: this engine is {precision.value.upper()}"
 
 
 def _choose_builder(options: BuildOptions) -> EngineBuilder:

@@ -43,6 +43,8 @@ def collect(
     Raises:
         CalibrationError: an activation is NaN or infinite.
     """
+    if not tensors:
+        return {}
     session = observing_session(model, tensors, threads)
     histograms = [Histogram(name) for name in tensors]
     buffers: List[np.ndarray] = []
@@ -70,6 +72,8 @@ def largest_per_channel(
         images: uint8 `[H, W, 3]` each.
         threads: threads for inference.
     """
+    if not tensors:
+        return {}
     session = observing_session(model, tensors, threads)
     largest: Dict[str, np.ndarray] = {}
     for image in images:

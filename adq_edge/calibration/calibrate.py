@@ -103,12 +103,15 @@ def calibrate_bundle(
         threads: CPU threads; all by default.
 
     Raises:
-        CalibrationError: no such calibrator, an impossible range, no image, an image of another size, or an
-            activation is not finite.
+        CalibrationError: no such calibrator, an impossible range, no image, an image of another size, an
+            activation is not finite, or the model has no layers to quantize.
         DataError: an image cannot be read.
     """
     if len(source) < 1:
         raise CalibrationError("calibration needs at least one image", fix="Give --samples 1 or more")
+    if not model.region.operators:
+        what = "the model has no layer that INT8 engines compute in integers"
+        raise CalibrationError(what, where=bundle.path, fix="Build it with --fp32 or --fp16")
     loaded = {spec: make_calibrator(spec) for spec in calibrators}
     paths = {spec: bundle.ranges_folder / file_name(spec, source) for spec in calibrators}
     sha256, fingerprint = bundle.manifest.model_sha256, source.fingerprint()

@@ -28,7 +28,8 @@ from adq_edge.core.reading import open_regular, require_uncompressed
 from adq_edge.core.version import __version__
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.float_model import FloatModel
-from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED
+from adq_edge.quantization.network_layers import WEIGHTED
+from adq_edge.quantization.region import output_axis
 from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_to_nearest, round_with_compensation
 
 ROUNDING_IMAGES = 16
@@ -119,7 +120,7 @@ def _round_to_nearest(model: FloatModel) -> Rounding:
     for operator in model.region.operators:
         weight = model.index.constant(operator.node.input[1]) if operator.node.op_type in WEIGHTED else None
         if weight is not None and np.isfinite(weight).all():
-            rounded[operator.node.name] = round_to_nearest(weight, OUTPUT_AXIS[operator.node.op_type])
+            rounded[operator.node.name] = round_to_nearest(weight, output_axis(operator.node))
     return rounded
 
 
@@ -140,7 +141,7 @@ def _round_weights(model: FloatModel, source: CalibrationSource, bundle: Bundle,
         for node, moments in second_moments(model.proto, operators, images, threads=threads):
             weight = model.index.constant(node.input[1])
             if weight is not None and np.isfinite(weight).all():
-                rounded[node.name] = round_with_compensation(weight, moments, OUTPUT_AXIS[node.op_type])
+                rounded[node.name] = round_with_compensation(weight, moments, output_axis(node))
             advance()
     _write_weights(path, key, rounded)
     return rounded
@@ -178,12 +179,12 @@ def _fits(rounded: Rounding, model: FloatModel) -> bool:
     nodes = {operator.node.name: operator.node for operator in model.region.operators}
     for name, (levels, scales) in rounded.items():
         node = nodes.get(name)
-        if node is None or node.op_type not in OUTPUT_AXIS:
+        if node is None or node.op_type not in WEIGHTED:
             return False
         weight = model.index.constant(node.input[1])
         if weight is None or not _is_array(levels, np.int8, weight.shape):
             return False
-        if not _is_array(scales, np.float32, (weight.shape[OUTPUT_AXIS[node.op_type]],)):
+        if not _is_array(scales, np.float32, (weight.shape[output_axis(node)],)):
             return False
         if not (np.isfinite(scales).all() and (scales > 0).all()):
             return False

@@ -27,9 +27,10 @@ from adq_edge.qat.fake_quantize import (
 from adq_edge.qat.onnx_operators import require_known, run_node
 from adq_edge.qat.weight_tracing import TracedModel
 from adq_edge.quantization.arithmetic import GRIDS, scale_and_zero_point
+from adq_edge.quantization.network_layers import WEIGHTED
 from adq_edge.quantization.placement import integer_layers, place
 from adq_edge.quantization.range_propagation import complete_ranges
-from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED
+from adq_edge.quantization.region import output_axis
 
 RangeMap = Mapping[str, Tuple[float, float]]
 
@@ -94,9 +95,9 @@ class QuantizedNetworks(nn.Module):
 
         It is a level of the grid: the weight's own for a weight, that of the layer's output for a bias.
         """
-        if node.op_type in OUTPUT_AXIS and position == 1:
-            return weight_levels(value, OUTPUT_AXIS[node.op_type])
-        if node.op_type in OUTPUT_AXIS and output is not None:
+        if node.op_type in WEIGHTED and position == 1:
+            return weight_levels(value, output_axis(node))
+        if node.op_type in WEIGHTED and output is not None:
             level = (output[1] - output[0]) / (self._grid.highest - self._grid.lowest)
             return torch.full([1] * value.ndim, level)
         return weight_levels(value[None], 0)[0]
@@ -145,7 +146,7 @@ class QuantizedNetworks(nn.Module):
     def _round_weights(self, values: Dict[str, Any], bounds: Mapping[str, torch.Tensor]) -> None:
         """Round the weights of integer layers, and their biases where the engine has integer biases."""
         for layer in self._layers:
-            weight, axis = layer.node.input[1], OUTPUT_AXIS[layer.node.op_type]
+            weight, axis = layer.node.input[1], output_axis(layer.node)
             bias = layer.node.input[2] if len(layer.node.input) > 2 else ""
             if weight not in values:
                 continue  # not a constant
@@ -165,7 +166,7 @@ class QuantizedNetworks(nn.Module):
         for layer in self._layers:
             name = layer.node.input[1]
             if name in values:
-                values[name] = fake_quantize_weight(values[name], OUTPUT_AXIS[layer.node.op_type])
+                values[name] = fake_quantize_weight(values[name], output_axis(layer.node))
         return {name: value.cpu().numpy() for name, value in values.items()}
 
     @torch.no_grad()

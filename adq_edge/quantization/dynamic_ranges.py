@@ -90,7 +90,7 @@ def _complete_activations(model: FloatModel, amax: Dict[str, float]) -> None:
         before, behind = node.input[0], node.output[0]
         if behind in amax:
             amax.setdefault(before, amax[behind])
-        elif behind in model.region.outputs:
+        elif behind in model.region.outputs and before in amax:
             amax[behind] = amax[before]
 
 

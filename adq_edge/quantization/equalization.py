@@ -12,7 +12,7 @@ and are rounded with error compensation (`rounding.py`).
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import onnx
@@ -22,14 +22,21 @@ from adq_edge.quantization.arithmetic import broadcast_along
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.index import GraphIndex, attribute
+from adq_edge.quantization.network_layers import WEIGHTED
 from adq_edge.quantization.passes.frame import PassContext, run_passes
-from adq_edge.quantization.region import MOVING, WEIGHTED, Region, region_of
+from adq_edge.quantization.region import MOVING, Region, region_of
 
 SMALLEST = 0.1
 """Smallest scale, relative to the largest: channels that are silent in calibration may become active."""
 
 _CHANNEL_AXES = {"Conv": (0, 1), "ConvTranspose": (1, 0)}
 """Axes of the output and the input channels of a weight."""
+
+_KEEPING_CHANNELS = frozenset(
+    {"Add", "AveragePool", "BatchNormalization", "Clip", "LeakyRelu", "MaxPool", "Mul", "Relu", "Resize"}
+)
+_NOT_SCALABLE = frozenset({"Clip", "Mul"})
+"""Operators that do not commute with the scaling: fixed limits, and products of two tensors."""
 
 _CHANNELS, _RANK = 1, 4
 """The axis of an activation's channels, and its number of axes."""
@@ -64,6 +71,8 @@ def channel_groups(region: Region, index: GraphIndex) -> List[Tuple[str, ...]]:
 
 def _keeps_channels(node: onnx.NodeProto, index: GraphIndex) -> bool:
     """Return True if a movement keeps the order of the channels of `[N, C, H, W]`."""
+    if node.op_type == "Resize":
+        return True
     if node.op_type in ("Concat", "Split"):
         return attribute(node, "axis", 0) not in (_CHANNELS, _CHANNELS - _RANK)
     if node.op_type == "Slice" and len(node.input) > 3:
@@ -83,6 +92,7 @@ def _joins_channels(node: onnx.NodeProto, region: Region, index: GraphIndex) -> 
         node.op_type == "Concat"
         and attribute(node, "axis") == _CHANNELS
         and bool(readers)
+        and all(_count_channels(name, index) is not None for name in node.input)
         and all(reader.name in layers and _has_plain_channels(reader) for reader in readers)
     )
 
@@ -93,17 +103,21 @@ def _has_plain_channels(node: onnx.NodeProto) -> bool:
 
 def _can_be_scaled(members: Sequence[str], region: Region, index: GraphIndex) -> bool:
     steps = {step.node.name for step in region.steps}
+    written = {name for step in region.steps for name in (*step.node.output, *step.outputs)}
     readers = [node for name in members for node in index.consumers.get(name, []) if node.name in steps]
     producers = [index.producers[name] for name in members if name in index.producers]
 
     def mixes_channels(node: onnx.NodeProto) -> bool:
         if node.op_type in WEIGHTED:
             return not _has_plain_channels(node)
+        if node.op_type in _NOT_SCALABLE:
+            return True
         return node.op_type in MOVING and not _keeps_channels(node, index)
 
     return (
         bool(readers)
         and len(producers) == len(members)
+        and written.issuperset(members)
         and not any(mixes_channels(node) for node in producers)
         and not any(mixes_channels(node) and not _joins_channels(node, region, index) for node in readers)
     )
@@ -174,7 +188,7 @@ def scale_channels(editor: GraphEditor, context: PassContext) -> None:
     for step in region.steps:
         if _joins_channels(step.node, region, editor) and scaled.keys() & set(step.inputs):
             joined = [
-                scaled[name] if name in scaled else np.ones(_count_channels(name, editor))
+                scaled[name] if name in scaled else np.ones(_count_channels(name, editor) or 0)
                 for name in step.inputs
             ]
             _scale_readers(editor, step.output, np.concatenate(joined), layers)
@@ -195,12 +209,20 @@ def _scale_readers(editor: GraphEditor, name: str, scales: np.ndarray, layers: S
             _multiply(editor, node.input[1], scales, _CHANNEL_AXES[node.op_type][1])
 
 
-def _count_channels(name: str, index: GraphIndex) -> int:
-    """Return the number of a tensor's channels: the outputs of the nearest convolution before it."""
-    producer = index.producers[name]
-    while producer.op_type not in _CHANNEL_AXES:
-        producer = index.producers[producer.input[0]]
-    return int(index.initializers[producer.input[1]].dims[_CHANNEL_AXES[producer.op_type][0]])
+def _count_channels(name: str, index: GraphIndex) -> Optional[int]:
+    """Return the number of a tensor's channels, by the convolutions before it; None if unknown."""
+    producer = index.producers.get(name)
+    while producer is not None and producer.op_type in _KEEPING_CHANNELS:
+        producer = index.producers.get(producer.input[0])
+    if producer is None:
+        return None
+    if producer.op_type in _CHANNEL_AXES and producer.input[1] in index.initializers:
+        channels = int(index.initializers[producer.input[1]].dims[_CHANNEL_AXES[producer.op_type][0]])
+        return channels * (attribute(producer, "group", 1) if producer.op_type == "ConvTranspose" else 1)
+    if producer.op_type == "Concat" and attribute(producer, "axis") == _CHANNELS:
+        parts = [_count_channels(part, index) for part in producer.input]
+        return None if None in parts else sum(filter(None, parts))
+    return None
 
 
 def _multiply(editor: GraphEditor, initializer: str, factors: np.ndarray, axis: int) -> None:

@@ -18,7 +18,9 @@ has an integer output. A ReLU or leaky ReLU has a pair only at its output, so va
 TensorRT fuses convolution, residual addition and ReLU into one kernel. So only the inputs of convolutions
 and the skip branch of an addition are quantized; the main branch and the inputs of the scoring keep the
 precision of the kernel's accumulator. A skip branch from a float pooling stays float. Poolings, movements
-and concatenations commute with Q/DQ, so only their readers have pairs.
+and concatenations commute with Q/DQ, so only their readers have pairs. Averages and products stay float.
+
+Kernels of matrix products with integer inputs return float on every target, so their outputs have no pair.
 Source: TensorRT developer guide, "Working with quantized types", Q/DQ placement recommendations.
 """
 
@@ -30,7 +32,11 @@ import onnx
 
 from adq_edge.core.options import Target
 from adq_edge.quantization.graph.index import GraphIndex, attribute
-from adq_edge.quantization.region import POOLING, WEIGHTED, NetworkOperator, Region
+from adq_edge.quantization.network_layers import PRODUCTS, WEIGHTED
+from adq_edge.quantization.region import AVERAGING, POOLING, NetworkOperator, Region
+
+_FLOAT_IN_TENSORRT = AVERAGING | {"Mul"}
+"""Layers that have an integer kernel on a CPU only."""
 
 Placement = Mapping[str, Set[str]]
 """Tensor name -> names of the nodes that read it quantized."""
@@ -49,7 +55,7 @@ def integer_layers(
     early = _early_tensors(region, target)
     layers = [op for op in region.operators if op.node.name not in float_layers and op.output not in early]
     if target is Target.TENSORRT:
-        return layers
+        return [op for op in layers if op.node.op_type not in _FLOAT_IN_TENSORRT]
     return [op for op in layers if op.node.op_type in WEIGHTED or not early.intersection(op.inputs)]
 
 
@@ -58,7 +64,7 @@ def _early_tensors(region: Region, target: Target) -> Set[str]:
     early = {
         operator.output
         for operator in region.operators
-        if not region.outputs.intersection(operator.inputs)
+        if region.image.issuperset(operator.inputs)
         and (target is Target.TENSORRT or not _keeps_resolution(operator.node))
     }
     for step in region.steps:
@@ -94,7 +100,7 @@ def _add_integer_outputs(
     integers: Set[str] = set()
     for step in region.steps:
         moves_integers = step.only_moves and integers.issuperset(step.inputs)
-        if moves_integers or step.node.name in layers:
+        if moves_integers or (step.node.name in layers and step.node.op_type not in PRODUCTS):
             integers.update(step.outputs)
             for tensor in step.outputs:
                 readers = {node.name for node in index.consumers.get(tensor, [])}

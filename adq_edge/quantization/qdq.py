@@ -22,10 +22,11 @@ from adq_edge.quantization.arithmetic import (
 )
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.network_layers import WEIGHTED
 from adq_edge.quantization.passes.frame import PassContext, RangeMap, run_passes
 from adq_edge.quantization.placement import Placement, integer_layers, place
 from adq_edge.quantization.range_propagation import complete_ranges
-from adq_edge.quantization.region import OUTPUT_AXIS, WEIGHTED, Region, region_of
+from adq_edge.quantization.region import Region, output_axis, region_of
 from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_to_nearest
 
 BIAS_LIMIT = 2.0**30
@@ -72,7 +73,7 @@ def insert_qdq(editor: GraphEditor, context: PassContext) -> None:
     for layer in layers:
         weight = editor.constant(layer.node.input[1]) if layer.node.op_type in WEIGHTED else None
         if weight is not None:
-            axis = OUTPUT_AXIS[layer.node.op_type]
+            axis = output_axis(layer.node)
             rounded = context.rounding.get(layer.node.name) or round_to_nearest(weight, axis)
             if context.target is Target.TENSORRT:
                 _add_weight_pair(editor, layer.node, rounded)
@@ -111,7 +112,7 @@ def _insert_activation_pairs(
 
 def _add_weight_pair(editor: GraphEditor, node: onnx.NodeProto, rounded: RoundedWeight) -> None:
     """Store float32 weights that lie on the grid, and the Q/DQ pair that recovers their levels."""
-    (levels, scales), name, axis = rounded, node.input[1], OUTPUT_AXIS[node.op_type]
+    (levels, scales), name, axis = rounded, node.input[1], output_axis(node)
     values = (levels * broadcast_along(axis, scales, levels.ndim)).astype(np.float32)
     zero_points = np.zeros(scales.shape, np.int8)
     pair = editor.add_pair(editor.store(name, values), scales, zero_points, axis=axis)
@@ -126,7 +127,7 @@ def _store_integer_weights(
     input_scale: np.ndarray,
 ) -> None:
     """Store a layer's weight as int8 and its bias as int32."""
-    (levels, scales), axis = rounded, OUTPUT_AXIS[node.op_type]
+    (levels, scales), axis = rounded, output_axis(node)
     activation, weight_name, *bias_names = node.input
     bias = editor.constant(bias_names[0]) if bias_names else None
     if bias is None:

@@ -19,7 +19,7 @@ from typing import Dict, List, Tuple
 import onnx
 
 from adq_edge.quantization.graph.index import GraphIndex
-from adq_edge.quantization.region import WEIGHTED
+from adq_edge.quantization.network_layers import WEIGHTED
 
 VIEWS = frozenset({"Concat", "Constant", "Flatten", "Identity", "Reshape", "Shape", "Squeeze", "Unsqueeze"})
 

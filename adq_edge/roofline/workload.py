@@ -9,7 +9,8 @@ import onnx
 
 from adq_edge.core.options import Precision
 from adq_edge.quantization.graph.index import GraphIndex, attribute
-from adq_edge.quantization.region import WEIGHTED, find_region
+from adq_edge.quantization.network_layers import WEIGHTED
+from adq_edge.quantization.region import find_region
 from adq_edge.roofline.formats import BYTES, Formats
 from adq_edge.roofline.fusion import Kernel, fuse
 from adq_edge.roofline.shapes import Tensor, find_tensors

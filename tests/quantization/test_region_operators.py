@@ -43,7 +43,7 @@ from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
 from adq_edge.quantization.passes.strong_typing import type_as_float16
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.range_propagation import before_leaky
-from adq_edge.quantization.region import OUTPUT_AXIS
+from adq_edge.quantization.region import output_axis
 from adq_edge.quantization.rounding import round_with_compensation
 from factories.activations import Ranges, measured_ranges
 
@@ -271,7 +271,7 @@ def test_transposed_weights_are_rounded_like_those_of_the_equivalent_convolution
         model, FloatModel.of(model).region.operators, list(images), threads=1
     ):
         weight = index.constant(node.input[1])
-        rounded = round_with_compensation(weight, moments, OUTPUT_AXIS[node.op_type])
+        rounded = round_with_compensation(weight, moments, output_axis(node))
         assert rounded.levels.shape == weight.shape
         if node.op_type != "ConvTranspose":
             continue

@@ -20,13 +20,21 @@ OPSET = 17
 NEWEST_IR = 9
 
 _UNSUPPORTED = frozenset(
-    {"ConvInteger", "DynamicQuantizeLinear", "GroupNormalization", "LayerNormalization"}
-    | {"MatMulInteger", "QLinearConv", "QLinearMatMul"}
+    {"Bernoulli", "BitShift", "BlackmanWindow", "CastLike", "Compress", "ConcatFromSequence", "ConvInteger"}
+    | {"DFT", "Det", "DynamicQuantizeLinear", "Gelu", "GroupNormalization", "HammingWindow", "HannWindow"}
+    | {"Hardmax", "IsInf", "LayerNormalization", "MatMulInteger", "MaxRoiPool", "MaxUnpool"}
+    | {"MelWeightMatrix", "Mish", "Multinomial", "NegativeLogLikelihoodLoss", "Optional"}
+    | {"OptionalGetElement", "OptionalHasElement", "QLinearConv", "QLinearMatMul", "RMSNormalization", "STFT"}
+    | {"SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert"}
+    | {"SequenceLength", "SequenceMap", "SoftmaxCrossEntropyLoss", "SplitToSequence", "StringNormalizer"}
+    | {"Swish", "TfIdfVectorizer", "Unique"}
 )
+"""Operators without an importer at 8.5.2."""
 _ATTRIBUTE_AXES = frozenset(
     {"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax"}
     | {"ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare"}
 )
+_CONSTANT_INPUTS = {"Clip": (1, 2), "TopK": (1,)}
 
 
 def check_for_tensorrt(model: onnx.ModelProto) -> None:
@@ -79,11 +87,24 @@ def _lint_operators(index: GraphIndex) -> Iterator[str]:
     for node in index.nodes:
         if node.domain not in ("", "ai.onnx") or node.op_type in _UNSUPPORTED:
             yield f"{node.name or node.output[0]}: operator {node.op_type} has no importer"
+        yield from _lint_constants(node, index)
+        if node.op_type == "Resize" and attribute(node, "mode", b"nearest") == b"cubic":
+            yield f"{node.name}: Resize with cubic interpolation"
+        if node.op_type == "Einsum" and b"..." in attribute(node, "equation", b""):
+            yield f"{node.name}: Einsum with an ellipsis"
         if node.op_type in _ATTRIBUTE_AXES and len(node.input) > 1:
             yield f"{node.name}: {node.op_type} takes its axes as an input, which is ignored"
         is_dilated = any(step != 1 for step in attribute(node, "dilations", []))
         if node.op_type == "MaxPool" and (len(node.output) > 1 or is_dilated):
             yield f"{node.name}: MaxPool with indices or dilations"
+
+
+def _lint_constants(node: onnx.NodeProto, index: GraphIndex) -> Iterator[str]:
+    """Yield the inputs that must be constants."""
+    for position in _CONSTANT_INPUTS.get(node.op_type, ()):
+        name = node.input[position] if len(node.input) > position else ""
+        if name and name not in index.initializers:
+            yield f"{node.name}: input {position} of {node.op_type} is computed, not a constant"
 
 
 def _lint_quantization(graph: onnx.GraphProto, index: GraphIndex) -> Iterator[str]:

@@ -11,19 +11,20 @@ from adq_edge.quantization.graph.index import attribute
 from adq_edge.quantization.passes.frame import PassContext
 
 _OUTPUT_AXES = {"Conv": 0, "ConvTranspose": 1}
-"""Axes of the output channels of an ungrouped convolution's weight."""
+"""Axes of the output channels of a weight; a grouped transposed convolution has no such axis."""
 _EPSILON = 1e-5
 """Default of ONNX's BatchNormalization."""
 
 
 def fold_batch_norms(editor: GraphEditor, context: PassContext) -> None:
-    """Fold each normalization that is the only reader of an ungrouped convolution."""
+    """Fold each normalization that is the only reader of a convolution with constant weights."""
     for norm in editor.of_type("BatchNormalization"):
         convolution = editor.producers.get(norm.input[0])
         if (
             convolution is not None
             and convolution.op_type in _OUTPUT_AXES
-            and attribute(convolution, "group", 1) == 1
+            and (convolution.op_type == "Conv" or attribute(convolution, "group", 1) == 1)
+            and not editor.activations(convolution)[1:]
             and editor.only_consumer(norm.input[0]) is not None
         ):
             _fold(editor, convolution, norm)

@@ -51,6 +51,12 @@ def replace_conv_transpose(editor: GraphEditor, context: PassContext) -> None:
             context.rounding = {**context.rounding, node.name: rounded}
 
 
+def keep_transposed_float(editor: GraphEditor, context: PassContext) -> None:
+    """Keep all other transposed convolutions float: rounded weights would gain no time."""
+    others = [node.name for node in editor.of_type("ConvTranspose") if not scatters_blocks(node)]
+    context.float_layers = (*context.float_layers, *others)
+
+
 def _as_channels(weight: np.ndarray) -> np.ndarray:
     """Turn `[input, output, k, k]` into `[k * k * output, input, 1, 1]`: DepthToSpace's order DCR."""
     rows = weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0])
@@ -68,6 +74,6 @@ def _replace(editor: GraphEditor, node: onnx.NodeProto, weight: np.ndarray) -> N
     if reader is not None and reader.op_type in ACTIVATIONS:
         output = reader.output[0]
         editor.remove(reader)
-        blocks = editor.add_copy(reader, reader.name, [blocks], f"{output}.blocks")
+        blocks = editor.add_copy(reader, reader.name, [blocks, *reader.input[1:]], f"{output}.blocks")
     name = f"{node.name}.DepthToSpace"
     editor.add("DepthToSpace", [blocks], output, name, blocksize=block, mode="DCR")

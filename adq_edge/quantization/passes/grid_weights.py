@@ -11,14 +11,14 @@ import numpy as np
 from adq_edge.quantization.arithmetic import WEIGHT_LEVELS, broadcast_along
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.passes.frame import PassContext
-from adq_edge.quantization.region import OUTPUT_AXIS
+from adq_edge.quantization.region import output_axis
 
 
 def put_weights_on_grid(editor: GraphEditor, context: PassContext) -> None:
     """Replace rounded weights by float32 multiples of their channels' scales; others stay as they are."""
     for node in editor.nodes:
         if node.name in context.rounding:
-            (levels, scales), axis = context.rounding[node.name], OUTPUT_AXIS[node.op_type]
+            (levels, scales), axis = context.rounding[node.name], output_axis(node)
             stretched = np.moveaxis(_stretch(np.moveaxis(levels, axis, 0)), 0, axis)
             editor.store(
                 node.input[1], stretched.astype(np.float32) * broadcast_along(axis, scales, levels.ndim)

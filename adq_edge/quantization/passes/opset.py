@@ -12,8 +12,19 @@ FLOAT16_SCALES_OPSET = 19
 _ITS_IR = 9
 
 _ONLY_GAINED_OPTIONS = frozenset(
-    {"Cast", "Constant", "DequantizeLinear", "Equal", "Identity", "Pad"}
-    | {"QuantizeLinear", "Reshape", "Resize", "Shape"}
+    {
+        "AveragePool",
+        "Cast",
+        "Constant",
+        "DequantizeLinear",
+        "Equal",
+        "Identity",
+        "If",
+        "Loop",
+        "LpPool",
+        "Pad",
+    }
+    | {"Pad", "QuantizeLinear", "Reshape", "Resize", "Scan", "ScatterElements", "ScatterND", "Shape", "Size"}
 )
 """Operators that only gained types and attributes between opset 17 and 19 (ONNX changelog)."""
 
@@ -29,6 +40,8 @@ def lift_opset(editor: GraphEditor) -> None:
     for node in editor.nodes:
         if node.op_type.startswith("Reduce"):
             _move_axes_to_input(editor, node)
+        elif node.op_type == "Split":
+            _state_number_of_parts(node)
         elif node.op_type not in _ONLY_GAINED_OPTIONS and _has_changed(node.op_type, editor.opset):
             raise BuildError(
                 f"{node.name}: operator {node.op_type} has another meaning in opset {FLOAT16_SCALES_OPSET}",
@@ -36,6 +49,12 @@ def lift_opset(editor: GraphEditor) -> None:
             )
     editor.opset = FLOAT16_SCALES_OPSET
     editor.ir_version = max(editor.ir_version, _ITS_IR)
+
+
+def _state_number_of_parts(node: onnx.NodeProto) -> None:
+    """Add the number of equal parts, which opset 18 requires if their sizes are not given."""
+    if len(node.input) < 2 or not node.input[1]:
+        node.attribute.append(onnx.helper.make_attribute("num_outputs", len(node.output)))
 
 
 def _has_changed(operator: str, opset: int) -> bool:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Mapping, Tuple
 
 from adq_edge.core.options import Precision, Route
+from adq_edge.quantization.passes.average_pooling import convolve_averages
 from adq_edge.quantization.passes.batch_norm import fold_batch_norms
 from adq_edge.quantization.passes.channels_last import score_channels_last
 from adq_edge.quantization.passes.channels_last_normalization import normalize_channels_last
 from adq_edge.quantization.passes.constant_folding import fold_constants
-from adq_edge.quantization.passes.conv_transpose import replace_conv_transpose
+from adq_edge.quantization.passes.conv_transpose import keep_transposed_float, replace_conv_transpose
 from adq_edge.quantization.passes.depth_to_space import transpose_depth_to_space
+from adq_edge.quantization.passes.explicit_convolutions import state_kernels_and_pads
 from adq_edge.quantization.passes.fixed_shapes import fix_shapes, spell_out
 from adq_edge.quantization.passes.float32 import compute_in_float32
 from adq_edge.quantization.passes.float_means import keep_means_float
@@ -23,6 +25,7 @@ from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
 from adq_edge.quantization.passes.frame import GraphPass
 from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
 from adq_edge.quantization.passes.identities import drop_identities
+from adq_edge.quantization.passes.layer_normalization import split_layer_normalizations
 from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
 from adq_edge.quantization.passes.older_opset import lower_opset
 from adq_edge.quantization.passes.own_constants import own_constants
@@ -36,7 +39,13 @@ from adq_edge.quantization.qdq import insert_qdq
 Passes = Tuple[GraphPass, ...]
 Pipelines = Mapping[Precision, Passes]
 
-EXPORT: Passes = (fold_constants, drop_identities, own_constants, fold_batch_norms)
+EXPORT: Passes = (
+    fold_constants,
+    drop_identities,
+    own_constants,
+    state_kernels_and_pads,
+    fold_batch_norms,
+)
 """From the exporter's graph to the graph of a bundle."""
 
 IMPORT: Passes = (compute_in_float32, drop_training_leftovers, fix_shapes, spell_out, lower_opset, fix_shapes)
@@ -53,6 +62,8 @@ ONNXRUNTIME: Pipelines = {
     Precision.FP32: (*CPU[Precision.FP32], transpose_depth_to_space, score_channels_last),
     Precision.FP16: (*CPU[Precision.FP16], transpose_depth_to_space, score_channels_last),
     Precision.INT8: (
+        convolve_averages,
+        keep_transposed_float,
         *CPU[Precision.INT8],
         split_leaky_relus,
         transpose_depth_to_space,
@@ -74,14 +85,14 @@ OPENVINO: Pipelines = {
 
 TENSORRT: Mapping[Route, Pipelines] = {
     Route.IMPLICIT: {
-        Precision.FP32: (),
-        Precision.FP16: (),
-        Precision.INT8: (put_weights_on_grid,),
+        Precision.FP32: (split_layer_normalizations,),
+        Precision.FP16: (split_layer_normalizations,),
+        Precision.INT8: (put_weights_on_grid, split_layer_normalizations),
     },
     Route.EXPLICIT: {
-        Precision.FP32: (),
-        Precision.FP16: (),
-        Precision.INT8: (insert_qdq,),
+        Precision.FP32: (split_layer_normalizations,),
+        Precision.FP16: (split_layer_normalizations,),
+        Precision.INT8: (insert_qdq, split_layer_normalizations),
     },
     Route.TYPED: {
         Precision.FP32: (),

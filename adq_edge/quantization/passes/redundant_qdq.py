@@ -19,12 +19,9 @@ import onnx
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.index import GraphIndex, attribute
 from adq_edge.quantization.passes.frame import PassContext
-from adq_edge.quantization.region import MOVING, POOLING
+from adq_edge.quantization.region import POOLING, moves_values
 
 _Grid = Tuple[bytes, ...]
-
-_KEEPS_GRID = (MOVING | POOLING) - {"Pad"}
-"""Operators whose output values are among their input values."""
 
 
 def drop_repeated_pairs(editor: GraphEditor, context: PassContext) -> None:
@@ -33,13 +30,19 @@ def drop_repeated_pairs(editor: GraphEditor, context: PassContext) -> None:
     for node in editor.nodes:
         if node.op_type == "DequantizeLinear":
             _drop_if_repeated(editor, node, grids)
-        elif node.op_type in _KEEPS_GRID and not _joins_batches(node):
+        elif _keeps_grid(node, editor):
             known = {grids.get(name) for name in editor.activations(node)}
             if len(known) == 1:
                 grids.update((name, grid) for grid in known if grid is not None for name in node.output)
     for node in editor.of_type("Concat"):
         if _joins_batches(node):
             _hold_pairs(editor, node.output[0])
+
+
+def _keeps_grid(node: onnx.NodeProto, index: GraphIndex) -> bool:
+    """Return True if all output values are among the input values."""
+    keeps = node.op_type in POOLING or (node.op_type != "Pad" and moves_values(node, index))
+    return keeps and not _joins_batches(node)
 
 
 def _drop_if_repeated(editor: GraphEditor, node: onnx.NodeProto, grids: Dict[str, _Grid]) -> None:

@@ -26,9 +26,10 @@ from adq_edge.core.errors import BuildError
 from adq_edge.quantization.arithmetic import WEIGHT_LEVELS
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.index import GraphIndex
+from adq_edge.quantization.network_layers import WEIGHTED
 from adq_edge.quantization.passes.frame import PassContext
 from adq_edge.quantization.passes.opset import lift_opset
-from adq_edge.quantization.region import WEIGHTED, find_region
+from adq_edge.quantization.region import find_region
 
 _LARGEST = float(np.finfo(np.float16).max)
 _ROUNDING = float(np.finfo(np.float16).eps) / 2
@@ -57,7 +58,8 @@ def type_as_float16(editor: GraphEditor, context: PassContext) -> None:
     for node in editor.nodes:
         if node.output[0] in half:
             editor.remove(node)
-            node.input[:] = _rename(node.input, doubled)
+            kept = node.input[1:] if node.op_type == "Resize" else []
+            node.input[:] = [*_rename(node.input[: len(node.input) - len(kept)], doubled), *kept]
             node.output[:] = _rename(node.output, doubled)
             editor.add_node(node)
     for name in sorted(doubled.difference(editor.initializers)):
@@ -101,7 +103,7 @@ def _border(editor: GraphEditor, half: Set[str]) -> Iterator[str]:
     """Yield the float tensors and constants that both float16 and float32 nodes use."""
     for node in editor.nodes:
         inside = node.output[0] in half
-        for name in node.input:
+        for name in node.input[:1] if node.op_type == "Resize" else node.input:  # sizes stay float32
             constant = editor.initializers.get(name)
             if constant is not None:
                 if inside and constant.data_type == TensorProto.FLOAT:
