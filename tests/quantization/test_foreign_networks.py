@@ -97,6 +97,18 @@ def test_transposed_convolutions_without_an_integer_kernel_stay_float_in_onnxrun
     assert all(node.input[1] in constants for node in transposed)
 
 
+@pytest.mark.parametrize("kind", ["Mobile", "Efficient"])
+def test_openvino_rounds_a_convolution_once_after_its_activation(kind: str, images: np.ndarray):
+    model, ranges = calibrated(foreign_graph(kind), images)
+    context = PassContext(Target.X86, ranges, region=model.region)
+    graph = run_passes(model.proto, pipelines.OPENVINO[Precision.INT8], context)
+    producers = {name: node for node in graph.graph.node for name in node.output}
+    functions = [node for node in graph.graph.node if node.op_type in ("HardSwish", "Sigmoid")]
+    assert len(functions) > 9
+    assert {producers[node.input[0]].op_type for node in functions} == {"Conv"}
+    assert snr_db(run(foreign_graph(kind), images), run(graph, images)) > 36.0
+
+
 def test_integer_averages_are_convolutions_of_single_channels(images: np.ndarray):
     model, ranges = calibrated(foreign_graph("TeacherStudent"), images)
     graph = int8_graph(model, ranges)
@@ -112,7 +124,7 @@ def test_a_layer_normalization_equals_its_formula(images: np.ndarray):
     assert snr_db(run(model, images), run(formula, images)) > 100.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(0, 99),
     st.lists(st.tuples(st.sampled_from(OPERATORS), st.integers(0, 999)), min_size=3, max_size=14),

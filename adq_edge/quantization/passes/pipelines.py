@@ -30,6 +30,7 @@ from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
 from adq_edge.quantization.passes.older_opset import lower_opset
 from adq_edge.quantization.passes.own_constants import own_constants
 from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
+from adq_edge.quantization.passes.single_rounding import round_after_activations
 from adq_edge.quantization.passes.strong_typing import type_as_float16
 from adq_edge.quantization.passes.training_leftovers import drop_training_leftovers
 from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
@@ -76,6 +77,7 @@ OPENVINO: Pipelines = {
     Precision.FP16: (*CPU[Precision.FP16], normalize_channels_last),
     Precision.INT8: (
         *CPU[Precision.INT8],
+        round_after_activations,
         convolve_image_in_integers,
         normalize_channels_last,
         drop_repeated_pairs,
