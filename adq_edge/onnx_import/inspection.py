@@ -22,8 +22,8 @@ from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.index import attribute
 from adq_edge.quantization.graph.tensorrt_lint import lint
+from adq_edge.quantization.network_layers import WEIGHTED
 from adq_edge.quantization.passes.fixed_shapes import Shapes, known_shapes
-from adq_edge.quantization.region import WEIGHTED
 
 
 @dataclasses.dataclass(frozen=True)

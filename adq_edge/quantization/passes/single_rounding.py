@@ -38,12 +38,10 @@ def round_after_activations(editor: GraphEditor, context: PassContext) -> None:
 def _rounded_output(tensor: str, index: GraphIndex) -> Optional[str]:
     """Return the output of a convolution that a Q/DQ pair rounds to `tensor`; None for any other tensor."""
     pair = index.producers.get(tensor)
-    rounding = (
-        index.producers.get(pair.input[0])
-        if pair is not None and pair.op_type == "DequantizeLinear"
-        else None
-    )
-    if rounding is None or rounding.op_type != "QuantizeLinear" or tensor in index.outputs:
+    if pair is None or pair.op_type != "DequantizeLinear" or tensor in index.outputs:
+        return None
+    rounding = index.producers.get(pair.input[0])
+    if rounding is None or rounding.op_type != "QuantizeLinear":
         return None
     producer = index.producers.get(rounding.input[0])
     is_convolution = producer is not None and producer.op_type in CONVOLUTIONS
