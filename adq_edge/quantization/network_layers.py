@@ -1,23 +1,24 @@
-"""Finds the weighted layers that belong to networks; all other weighted layers belong to the scoring.
+"""Finds the weighted operators that are layers of networks. All others belong to the scoring.
 
-The rules look at the structure of the graph only, because names and methods of foreign models are unknown:
+The rules use the structure of the graph only, because names and methods of foreign models are unknown:
 
-- A convolution is a layer of a network, unless a later rule says otherwise. It may read another network, as
-  the second network of DRAEM does, or follow operators that stay float.
-- A head is the last weighted layer of a map or a score: only operators that keep single values (resizing,
-  sigmoid, softmax, sums with other maps, ...) lie between it and an output. It stays float32. So does each
-  convolution of a single channel after it, such as a blur.
-- A filter has one kernel of numbers >= 0 for all channels and no bias: a blur, or the window of SSIM.
-- A flow multiplies one part of a tensor by the exponential of a function of another part. The layers of this
-  function belong to the scoring, and all weighted layers behind the product too.
-- A matrix product of features is a layer of a network only if an activation function or a convolution of a
-  network follows. Otherwise it measures a distance: the covariances of Mahalanobis, a memory bank, PCA.
-  A minimum, a maximum, a sorting or an exponential ends the search for what follows.
+- A convolution is a layer, unless one of the next three rules excludes it. It may read the output of another
+  network (DRAEM) or of operators that stay float.
+- A head is the last weighted operator before the map or the score. Between it and the output there are only
+  operators that keep single values: resizing, sigmoid, softmax, sums with other maps. Heads are no layers, nor
+  are convolutions of a single channel after them, such as a blur.
+- A filter has the same kernel for all channels, of numbers of 0 or more, and no bias: a blur, or the window of
+  SSIM. Filters are no layers.
+- A normalizing flow multiplies one part of a tensor by the exponential of a function of another part. The
+  operators of this function are no layers, nor are those behind the product.
+- A matrix product is a layer only if an activation function or a layer follows. Others measure distances: to
+  covariances, a memory bank, principal components. The search for what follows ends at a minimum, a maximum,
+  a sorting or an exponential.
 """
 
 from __future__ import annotations
 
-from typing import Callable, Dict, FrozenSet, Iterable, List, Set
+from typing import Callable, Dict, FrozenSet, Iterable, Set
 
 import numpy as np
 import onnx
@@ -63,7 +64,7 @@ _PASSING_ON = frozenset(
 
 
 def network_layers(index: GraphIndex) -> FrozenSet[str]:
-    """Return the first outputs of the weighted layers of networks."""
+    """Return the first output of each weighted operator that is a layer of a network."""
     candidates = {node.output[0]: node for node in index.of_type(*WEIGHTED) if _is_layer(node, index)}
     excluded = _heads(index) | _flows(index, candidates)
     excluded.update(name for name, node in candidates.items() if _is_filter(node, index))
@@ -77,7 +78,7 @@ def network_layers(index: GraphIndex) -> FrozenSet[str]:
 
 
 def _is_layer(node: onnx.NodeProto, index: GraphIndex) -> bool:
-    """Return True if a node multiplies one activation by a constant weight of a form with integer kernels."""
+    """Return True if a node multiplies one activation by constants, in a form that integer kernels have."""
     if index.activations(node) != list(node.input[:1]):
         return False
     shape = index.initializers[node.input[1]].dims
@@ -102,7 +103,7 @@ def _is_filter(node: onnx.NodeProto, index: GraphIndex) -> bool:
 
 
 def _heads(index: GraphIndex) -> Set[str]:
-    """Return the first outputs of the last weighted layers before the map and the score."""
+    """Return the first outputs of the last weighted operators before map and score."""
     heads: Set[str] = set()
 
     def goes_on(node: onnx.NodeProto) -> bool:
@@ -115,7 +116,7 @@ def _heads(index: GraphIndex) -> Set[str]:
             return False
         return node.op_type not in _COMPARING or len(set(inputs)) == 1
 
-    _walk(index.producers, [MAP_OUTPUT, SCORE_OUTPUT], goes_on, lambda node: node.input)
+    _walk(index.producers, [MAP_OUTPUT, SCORE_OUTPUT], goes_on)
     return heads
 
 
@@ -125,7 +126,7 @@ def _reads_one_channel(node: onnx.NodeProto, weight: onnx.TensorProto) -> bool:
 
 
 def _flows(index: GraphIndex, candidates: Iterable[str]) -> Set[str]:
-    """Return the tensors of flows: what only the exponential reads, and all that follows the product."""
+    """Return the tensors of flows: those that only the exponential needs, and those behind the product."""
     layers, flows = set(candidates), set()
     for node in index.of_type("Mul"):
         inputs = index.activations(node)
@@ -148,23 +149,16 @@ def _is_exponential(tensor: str, index: GraphIndex) -> bool:
 
 def _feeds_network(node: onnx.NodeProto, index: GraphIndex, layers: Set[str]) -> bool:
     """Return True if an activation function or a layer of a network lies behind a matrix product."""
-    found = False
-
-    def goes_on(reader: onnx.NodeProto) -> bool:
-        nonlocal found
-        if reader.output[0] in layers or _is_activation(reader, index):
-            found = True
-        return not found and reader.op_type not in _SELECTING
-
-    readers: Dict[str, List[onnx.NodeProto]] = index.consumers
-    waiting, seen = list(readers.get(node.output[0], [])), set()
-    while waiting and not found:
-        reader = waiting.pop()
-        if reader.output[0] not in seen:
-            seen.add(reader.output[0])
-            if goes_on(reader):
-                waiting.extend(item for name in reader.output for item in readers.get(name, []))
-    return found
+    waiting, seen = [node], {node.output[0]}
+    while waiting:
+        current = waiting.pop()
+        for reader in (reader for name in current.output for reader in index.consumers.get(name, [])):
+            if reader.output[0] in layers or _is_activation(reader, index):
+                return True
+            if reader.output[0] not in seen and reader.op_type not in _SELECTING:
+                seen.add(reader.output[0])
+                waiting.append(reader)
+    return False
 
 
 def _is_activation(node: onnx.NodeProto, index: GraphIndex) -> bool:
@@ -184,7 +178,7 @@ def _ancestors(tensor: str, index: GraphIndex) -> Set[str]:
         found.update(node.output)
         return True
 
-    _walk(index.producers, [tensor], goes_on, lambda node: node.input)
+    _walk(index.producers, [tensor], goes_on)
     return found
 
 
@@ -199,17 +193,13 @@ def _descendants(tensor: str, index: GraphIndex) -> Set[str]:
 
 
 def _walk(
-    producers: Dict[str, onnx.NodeProto],
-    tensors: Iterable[str],
-    goes_on: Callable[[onnx.NodeProto], bool],
-    inputs: Callable[[onnx.NodeProto], Iterable[str]],
+    producers: Dict[str, onnx.NodeProto], tensors: Iterable[str], goes_on: Callable[[onnx.NodeProto], bool]
 ) -> None:
-    """Visit each producer of tensors once, and the producers of its inputs if `goes_on` returns True."""
+    """Visit the producers of tensors once each, and those of a producer's inputs if `goes_on` returns True."""
     waiting, seen = list(tensors), set()
     while waiting:
-        tensor = waiting.pop()
-        node = producers.get(tensor)
+        node = producers.get(waiting.pop())
         if node is not None and node.output[0] not in seen:
             seen.add(node.output[0])
             if goes_on(node):
-                waiting.extend(inputs(node))
+                waiting.extend(node.input)

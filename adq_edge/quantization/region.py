@@ -1,10 +1,10 @@
 """Finds the part of a model that is quantized: the networks, without the scoring.
 
 The anomaly score is a small difference of two networks' features, so norms, differences and products of
-maps stay in float32 on every target. `network_layers.py` tells the weighted layers of networks from those of
-the scoring. Operators that have an integer kernel or only move values belong to the region in two cases:
-they continue it from the image on without a gap, or they lie on a way from one layer of a network to another.
-Between layers, activation functions and normalizations without an integer kernel stay float.
+maps stay in float32 on every target. `network_layers.py` finds the layers of the networks. An operator without
+weights belongs to the region if it has an integer kernel or only moves values, and in one of two cases: all its
+inputs belong to the region, or it lies between two layers and reads outputs of convolutions. Other operators
+between layers stay float: most activation functions, normalizations, attention.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ class _Search:
     Attributes:
         steps: the operators found so far.
         outputs: their tensors.
-        image: the tensors before the first layers.
+        image: the tensors between the image and the first layers.
+        planar: the tensors that keep the axes of convolutions: channels, height and width.
     """
 
     def __init__(self, index: GraphIndex) -> None:
@@ -135,11 +136,10 @@ class _Search:
         self._index = index
         self._layers = network_layers(index)
         self._before_layers = _tensors_before(index, self._layers)
-        self._planar: Set[str] = set()
-        """Tensors of convolutions, float or not: channels, height and width."""
+        self.planar: Set[str] = set()
 
     def visit(self, node: onnx.NodeProto) -> None:
-        """Add a node to the region if it belongs there."""
+        """Classify a node, whose inputs are already classified."""
         inputs = self._index.activations(node)
         if not inputs:
             return
@@ -147,11 +147,11 @@ class _Search:
             self.image.update(node.output)
         elif is_fused_activation(node, self._index) and inputs[0] in self.outputs:
             self.outputs.update(node.output)
-            self._planar.update(node.output if inputs[0] in self._planar else ())
+            self.planar.update(node.output if inputs[0] in self.planar else ())
         elif self._is_step(node, inputs):
             self._add(node, inputs)
-        elif self._planar.issuperset(inputs) and node.op_type in POINTWISE | _PLANAR_FLOAT | _ARITHMETIC:
-            self._planar.update(node.output)
+        elif self.planar.issuperset(inputs) and node.op_type in POINTWISE | _PLANAR_FLOAT | _ARITHMETIC:
+            self.planar.update(node.output)
         if self._is_between(node, inputs):
             self.outputs.update(node.output)
 
@@ -167,11 +167,11 @@ class _Search:
 
     def _is_sum(self, node: onnx.NodeProto, inputs: List[str]) -> bool:
         """Return True for a sum of convolutions; sums of attention networks have outliers and stay float."""
-        return node.op_type == "Add" and len(inputs) > 1 and self._planar.issuperset(inputs)
+        return node.op_type == "Add" and len(inputs) > 1 and self.planar.issuperset(inputs)
 
     def _is_planar_step(self, node: onnx.NodeProto, inputs: List[str]) -> bool:
         """Return True for an operator between layers that reads the tensors of convolutions or the image."""
-        known = self._planar | (self.image if node.op_type == "Concat" else set())
+        known = self.planar | (self.image if node.op_type == "Concat" else set())
         return node.output[0] in self._before_layers and known.issuperset(inputs)
 
     def _is_between(self, node: onnx.NodeProto, inputs: List[str]) -> bool:
@@ -188,16 +188,16 @@ class _Search:
     def _add(self, node: onnx.NodeProto, inputs: List[str]) -> None:
         self.outputs.update(node.output)
         if node.op_type in CONVOLUTIONS or (
-            node.op_type not in _RESHAPING and self._planar.issuperset(inputs)
+            node.op_type not in _RESHAPING and self.planar.issuperset(inputs)
         ):
-            self._planar.update(node.output)
+            self.planar.update(node.output)
         activation = None if node.op_type in MOVING else _activation_behind(node, self._index)
         last = node if activation is None else activation
         self.steps.append(NetworkOperator(node, tuple(inputs), tuple(last.output), activation))
 
 
 def _tensors_before(index: GraphIndex, layers: FrozenSet[str]) -> Set[str]:
-    """Return the tensors that some layer of a network is computed from."""
+    """Return all tensors that the layers are computed from."""
     before: Set[str] = set()
     for node in reversed(index.nodes):
         if node.output[0] in layers or not before.isdisjoint(node.output):
