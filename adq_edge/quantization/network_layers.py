@@ -4,11 +4,11 @@ The rules use the structure of the graph only, because names and methods of fore
 
 - A convolution is a layer, unless one of the next three rules excludes it. It may read the output of another
   network (DRAEM) or of operators that stay float.
-- A head is the last weighted operator before the map or the score. Between it and the output there are only
-  operators that keep single values: resizing, sigmoid, softmax, sums with other maps. Heads are no layers, nor
-  are convolutions of a single channel after them, such as a blur.
-- A filter has the same kernel for all channels, of numbers of 0 or more, and no bias: a blur, or the window of
-  SSIM. Filters are no layers.
+- A head is the last weighted operator before the map or the score. Only operators that keep single values lie
+  between it and the output: resizing, sigmoid, softmax, sums with other maps. Heads are no layers, nor are
+  convolutions of a single channel after them, such as a blur.
+- A filter has the same kernel for all channels, of numbers of 0 or more, and no bias: a blur, or the window
+  of SSIM. Filters are no layers.
 - A normalizing flow multiplies one part of a tensor by the exponential of a function of another part. The
   operators of this function are no layers, nor are those behind the product.
 - A matrix product is a layer only if an activation function or a layer follows. Others measure distances: to
@@ -195,7 +195,7 @@ def _descendants(tensor: str, index: GraphIndex) -> Set[str]:
 def _walk(
     producers: Dict[str, onnx.NodeProto], tensors: Iterable[str], goes_on: Callable[[onnx.NodeProto], bool]
 ) -> None:
-    """Visit the producers of tensors once each, and those of a producer's inputs if `goes_on` returns True."""
+    """Visit the producers of tensors; where `goes_on` returns True, also those of the producer's inputs."""
     waiting, seen = list(tensors), set()
     while waiting:
         node = producers.get(waiting.pop())

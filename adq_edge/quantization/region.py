@@ -1,10 +1,10 @@
 """Finds the part of a model that is quantized: the networks, without the scoring.
 
 The anomaly score is a small difference of two networks' features, so norms, differences and products of
-maps stay in float32 on every target. `network_layers.py` finds the layers of the networks. An operator without
-weights belongs to the region if it has an integer kernel or only moves values, and in one of two cases: all its
-inputs belong to the region, or it lies between two layers and reads outputs of convolutions. Other operators
-between layers stay float: most activation functions, normalizations, attention.
+maps stay in float32 on every target. `network_layers.py` finds the layers of the networks. An operator
+without weights belongs to the region if it has an integer kernel or only moves values, and in one of two
+cases: all its inputs belong to the region, or it lies between two layers and reads outputs of convolutions.
+Other operators between layers stay float: most activation functions, normalizations, attention.
 """
 
 from __future__ import annotations
