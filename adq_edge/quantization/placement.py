@@ -20,7 +20,8 @@ and the skip branch of an addition are quantized; the main branch and the inputs
 precision of the kernel's accumulator. A skip branch from a float pooling stays float. Poolings, movements
 and concatenations commute with Q/DQ, so only their readers have pairs. Averages and products stay float.
 
-Kernels of matrix products with integer inputs return float on every target, so their outputs have no pair.
+Kernels of matrix products with integer inputs can return float on every target. So their outputs have no
+pair, except after a ReLU.
 Source: TensorRT developer guide, "Working with quantized types", Q/DQ placement recommendations.
 """
 
@@ -100,11 +101,17 @@ def _add_integer_outputs(
     integers: Set[str] = set()
     for step in region.steps:
         moves_integers = step.only_moves and integers.issuperset(step.inputs)
-        if moves_integers or (step.node.name in layers and step.node.op_type not in PRODUCTS):
+        if moves_integers or (step.node.name in layers and not _returns_float(step)):
             integers.update(step.outputs)
             for tensor in step.outputs:
                 readers = {node.name for node in index.consumers.get(tensor, [])}
                 placement.setdefault(tensor, set()).update(readers)
+
+
+def _returns_float(step: NetworkOperator) -> bool:
+    """Return True for a matrix product without a ReLU; ONNX Runtime fuses a ReLU into a float product."""
+    is_rectified = step.activation is not None and step.activation.op_type != "LeakyRelu"
+    return step.node.op_type in PRODUCTS and not is_rectified
 
 
 def _inputs_for_tensorrt(operator: NetworkOperator, index: GraphIndex, early: Set[str]) -> Tuple[str, ...]:

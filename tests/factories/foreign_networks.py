@@ -269,7 +269,9 @@ class Discriminator(Embedding):
         self.segment = nn.Sequential(
             block(40, 24, 1, functools.partial(nn.LeakyReLU, 0.2)), nn.Conv2d(24, 1, 1)
         )
-        self.classify = nn.Sequential(nn.Linear(41, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
+        self.classify = nn.Sequential(
+            nn.Linear(41, 16), nn.LeakyReLU(0.2), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 1)
+        )
 
     def forward(self, image: torch.Tensor) -> Outputs:
         features = self.adaptor(self.embed((image.float().permute(0, 3, 1, 2) - 120.0) * (1 / 60.0)))

@@ -109,6 +109,16 @@ def test_openvino_rounds_a_convolution_once_after_its_activation(kind: str, imag
     assert snr_db(run(foreign_graph(kind), images), run(graph, images)) > 36.0
 
 
+def test_a_product_is_rounded_behind_a_relu_and_float_behind_a_leaky_relu(images: np.ndarray):
+    model, ranges = calibrated(foreign_graph("Discriminator"), images)
+    graph = int8_graph(model, ranges)
+    head = next(node for node in graph.graph.node if node.name == "/classify/classify.4/Gemm")
+    producers = {name: node.op_type for node in graph.graph.node for name in node.output}
+    assert producers[head.input[0]] == "DequantizeLinear"
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    assert np.isfinite(session.run(["anomaly_score"], {"image": images[:1]})[0]).all()
+
+
 def test_integer_averages_are_convolutions_of_single_channels(images: np.ndarray):
     model, ranges = calibrated(foreign_graph("TeacherStudent"), images)
     graph = int8_graph(model, ranges)

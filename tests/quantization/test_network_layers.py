@@ -23,7 +23,7 @@ SCORING: Dict[str, Set[str]] = {
     "Density": {"/MatMul"},
     "TwoUNets": {"/segment/last/Conv", "/blur/Conv"},
     "Codebook": {"/MatMul"},
-    "Discriminator": {"/segment/segment.1/Conv", "/classify/classify.2/Gemm"},
+    "Discriminator": {"/segment/segment.1/Conv", "/classify/classify.4/Gemm"},
     "Transformer": {
         "/decoder.1/shrink/MatMul",  # only the cosine follows it
         *(
