@@ -116,11 +116,11 @@ def built(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
 
 def build_all(checkpoint: Path, folder: Path) -> None:
     from adq_edge.builders.build import build
-    from adq_edge.core.options import Precision
+    from adq_edge.core.options import COMMON_PRECISIONS
     from adq_edge.onnx_export.export import export
 
     bundle = export(checkpoint, folder / "bundles" / "parts")
-    for precision in Precision:
+    for precision in COMMON_PRECISIONS:
         build(bundle.path, folder / "engines" / f"parts-{precision.value}.onnx", precision=precision)
 
 
@@ -195,11 +195,11 @@ def narrow_engines(narrow_built: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def copy_engines(built: Path, tmp_path_factory: pytest.TempPathFactory):
-    from adq_edge.core.options import Precision
+    from adq_edge.core.options import COMMON_PRECISIONS
 
     copy = tmp_path_factory.mktemp("engines") / "engines"
     shutil.copytree(str(built / "engines"), str(copy))
-    return {precision: copy / f"parts-{precision.value}.onnx" for precision in Precision}
+    return {precision: copy / f"parts-{precision.value}.onnx" for precision in COMMON_PRECISIONS}
 
 
 @pytest.fixture

@@ -221,7 +221,9 @@ def _choose_builder(options: BuildOptions) -> EngineBuilder:
         runtime = find_runtime(options.runtime or ONNXRUNTIME.name)
         if not runtime.on_cpu:
             raise BuildError(f"{runtime.name} does not run on a CPU", fix="Give --device jetson, cuda or rtx")
-        return CpuEngineBuilder(runtime, options.threads)
+        builder = CpuEngineBuilder(runtime, options.threads)
+        builder.check_precision(options.precision)
+        return builder
     if options.runtime is not None:
         raise BuildError(
             "--runtime is for CPU engines", fix=f"Omit it: --device {device.value} determines the runtime"

@@ -10,10 +10,12 @@ import onnx
 from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.ranges import WeightRounding
 from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe_engine
+from adq_edge.core.errors import BuildError
 from adq_edge.core.files import temporary_folder
 from adq_edge.core.options import Device, Precision, cpu_target
 from adq_edge.core.plugins import import_attribute
-from adq_edge.core.runtimes import Runtime
+from adq_edge.core.runtimes import OPENVINO, Runtime
+from adq_edge.hardware.bfloat16 import why_no_bfloat16
 from adq_edge.quantization.passes.frame import PassContext, run_passes
 from adq_edge.quantization.passes.pipelines import Pipelines
 from adq_edge.runtimes.base import Engine
@@ -43,6 +45,15 @@ class CpuEngineBuilder(EngineBuilder):
         self.target = cpu_target()
         self._passes: Pipelines = import_attribute(engine.passes)
         self._threads = threads
+
+    def check_precision(self, precision: Precision) -> None:
+        """Raise a BuildError if the runtime or this processor does not compute in a precision."""
+        if precision not in self._passes:
+            what = f"{self.runtime.label} has no {precision.value} convolutions on a CPU"
+            raise BuildError(what, fix=f"Add --runtime {OPENVINO.name}, or give --int8 or --fp32")
+        missing = why_no_bfloat16() if precision is Precision.BF16 else None
+        if missing is not None:
+            raise BuildError(f"--bf16: {missing}", fix="Give --int8 or --fp32")
 
     def build(self, inputs: BuildInputs, path: Path) -> BuildResult:
         """Write the ONNX file and load it."""

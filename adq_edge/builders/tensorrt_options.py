@@ -113,6 +113,8 @@ def _choose_rtx(calib: str, options: TensorRTOptions) -> TensorRTSettings:
 
 
 def _check_options(device: Device, precision: Precision, options: TensorRTOptions) -> None:
+    if precision is Precision.BF16:
+        raise BuildError("bf16 engines are for CPUs", fix="Give --fp16, or --device cpu --runtime openvino")
     if options.compute_capabilities and device is not Device.RTX:
         raise BuildError("--sm is for --device rtx only", fix="Omit --sm: TensorRT builds for the local GPU")
     if device is Device.RTX and not options.compute_capabilities and not Path("/proc/driver/nvidia").exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple, Union
 
 import typer
 
@@ -41,6 +41,11 @@ def build(
     fp32: bool = typer.Option(False, "--fp32", help="Build networks in float32."),
     fp16: bool = typer.Option(
         False, "--fp16", help="Build networks with float16 weights; a CPU computes in float32."
+    ),
+    bf16: bool = typer.Option(
+        False,
+        "--bf16",
+        help="Build networks in bfloat16, for OpenVINO on x86 processors with bfloat16 instructions.",
     ),
     int8: bool = typer.Option(False, "--int8", help="Build networks in INT8 (the default)."),
     calib: options.Calib = None,
@@ -127,7 +132,7 @@ def build(
     from adq_edge.report.tables.plan import plan_table
 
     asked = BuildOptions(
-        precision=_precision(fp32, fp16, int8),
+        precision=_precision({"fp32": fp32, "fp16": fp16, "bf16": bf16, "int8": int8}),
         calib=calib,
         calib_data=calib_data,
         source=source,
@@ -185,9 +190,9 @@ def _has_labels(folder: Optional[Union[str, Path]]) -> bool:
     return any(category.why_no_image_metrics is None for category in categories)
 
 
-def _precision(fp32: bool, fp16: bool, int8: bool) -> Precision:
-    flags = {Precision.FP32: fp32, Precision.FP16: fp16, Precision.INT8: int8}
-    asked = [precision for precision, flag in flags.items() if flag]
+def _precision(flags: Mapping[str, bool]) -> Precision:
+    asked = [Precision(name) for name, flag in flags.items() if flag]
     if len(asked) > 1:
-        raise BuildError("more than one precision asked for", fix="Give one of --fp32, --fp16, --int8")
+        fix = f"Give one of {', '.join(f'--{name}' for name in flags)}"
+        raise BuildError("more than one precision asked for", fix=fix)
     return asked[0] if asked else Precision.INT8

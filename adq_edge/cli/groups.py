@@ -54,7 +54,7 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
         "Calibration": ("calib", "source", "calib_data", "samples"),
     },
     "build": {
-        "Engine": ("output", "fp32", "fp16", "int8", "device", "runtime", "threads", "fit"),
+        "Engine": ("output", "fp32", "fp16", "bf16", "int8", "device", "runtime", "threads", "fit"),
         "Calibration of INT8": ("calib", "calib_data", "source", "samples"),
         "Layers in float32": ("max_drop", "plan", "data", "keep_nearest"),
         "TensorRT": ("sm", "route", "dla", "max_batch", "workspace", "memory_limit"),

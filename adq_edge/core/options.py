@@ -21,7 +21,13 @@ class Precision(str, enum.Enum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+    BF16 = "bf16"
+    """On x86 processors with bfloat16 instructions only, by OpenVINO."""
     INT8 = "int8"
+
+
+COMMON_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
+"""The precisions of every device."""
 
 
 class Device(str, enum.Enum):

@@ -96,18 +96,32 @@ class Environment:
     cuda: Optional[str] = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Cpu:
+    """The model of a processor, None if unknown, and the instruction sets that all its cores have."""
+
+    model: Optional[str]
+    instruction_sets: Tuple[str, ...]
+
+
+def read_cpu(root: Path = Path("/")) -> Cpu:
+    """Read model and instruction sets of the processor."""
+    blocks = _cpu_blocks(root / "proc" / "cpuinfo")
+    return Cpu(_cpu_model(blocks), _instruction_sets(blocks))
+
+
 def read_environment(root: Path = Path("/"), run: Runner = run_command) -> Environment:
     """Describe this machine; run nvpmodel, nvcc and nvidia-smi for values that no file contains."""
-    blocks = _cpu_blocks(root / "proc" / "cpuinfo")
+    cpu = read_cpu(root)
     logical = usable_processors()
     board = read_text(root / "proc" / "device-tree" / "model") or None
     mode = None if board is None else read_power(root, run).current
     jetson, memory = read_jetson(root), read_memory()
     return Environment(
-        cpu=_cpu_model(blocks) or platform.machine() or "unknown",
+        cpu=cpu.model or platform.machine() or "unknown",
         architecture=platform.machine(),
         board=board,
-        instruction_sets=_instruction_sets(blocks),
+        instruction_sets=cpu.instruction_sets,
         logical_cores=len(logical),
         physical_cores=count_cores(logical, root),
         cpu_quota=cpu_quota(root),

@@ -65,6 +65,11 @@ def _x86(flags: Collection[str]) -> Tuple[Int8Instructions, ...]:
             "vectors of 256 bits, the least for which the runtimes have fast INT8 kernels",
             "the runtimes have no fast INT8 kernels for this CPU: expect INT8 to be slower than FP32",
         ),
+        _row(
+            *("BF16", flags, bool({"avx512_bf16", "amx_bf16"}.intersection(flags))),
+            "bfloat16 products: if INT8 loses too much, build with --bf16 --runtime openvino",
+            "no bfloat16 products: build --bf16 is refused",
+        ),
     )
 
 

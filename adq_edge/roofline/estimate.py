@@ -11,7 +11,7 @@ import onnx
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import FileReference, open_bundle
 from adq_edge.core.errors import BundleError, ResultError
-from adq_edge.core.options import Precision
+from adq_edge.core.options import COMMON_PRECISIONS, Precision
 from adq_edge.core.records import Record, record
 from adq_edge.quantization.float_model import read_model
 from adq_edge.roofline.published import MEASURED_MS
@@ -121,7 +121,7 @@ def estimate_model(
     Raises:
         BundleError: the graph is not valid, or a tensor has no fixed size.
     """
-    engines = tuple(_estimate_engine(model, arch, precision) for precision in Precision)
+    engines = tuple(_estimate_engine(model, arch, precision) for precision in COMMON_PRECISIONS)
     return ModelEstimate(name, arch, BOARD, NOTE, source, engines)
 
 

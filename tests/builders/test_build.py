@@ -26,7 +26,7 @@ from adq_edge.core.errors import (
 )
 from adq_edge.core.files import sha256
 from adq_edge.core.images.imaging import load_image
-from adq_edge.core.options import Precision
+from adq_edge.core.options import COMMON_PRECISIONS, Precision
 from adq_edge.core.runtimes import ONNXRUNTIME, TENSORRT, Runtime
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.region import find_region
@@ -56,7 +56,7 @@ def test_sidecar_describes_the_engine(engines, bundle):
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", COMMON_PRECISIONS)
 def test_engines_agree_with_the_float_model(engines, bundle, dataset: Path, precision, runtime):
     if runtime == "openvino":
         pytest.importorskip("openvino")

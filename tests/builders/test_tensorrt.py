@@ -27,7 +27,7 @@ from adq_edge.builders.tensorrt_options import TensorRTSettings, choose_settings
 from adq_edge.calibration.calibrated_model import calibrate_model
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import AdqError, BuildError, EngineError, MissingDependencyError, StorageError
-from adq_edge.core.options import Device, Precision, Route, Target, TensorRTOptions
+from adq_edge.core.options import COMMON_PRECISIONS, Device, Precision, Route, Target, TensorRTOptions
 from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX
 from adq_edge.hardware.board_state import BoardState
 from adq_edge.hardware.power import PowerMode
@@ -59,7 +59,7 @@ def needs_rtx() -> None:
 # --- real engines ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", COMMON_PRECISIONS)
 @pytest.mark.parametrize("capability", ["86", "8.9"])
 def test_rtx_engines_are_built_without_a_gpu(
     bundle, dataset, tmp_path, precision: Precision, capability: str
@@ -100,7 +100,7 @@ def test_int8_engines_are_smaller_than_float_ones(bundle, dataset, tmp_path):
         )
         .path.stat()
         .st_size
-        for precision in Precision
+        for precision in COMMON_PRECISIONS
     }
     assert sizes[Precision.INT8] < sizes[Precision.FP16] < sizes[Precision.FP32]
 

@@ -343,9 +343,14 @@ def test_busy_machine_without_a_known_gpu_reports_no_absence_of_it(tmp_path: Pat
             "avx2 avx512f avx512_vnni amx_tile amx_int8",
             {"AMX": "8 times VNNI", "VNNI": "4 times", "AVX-512": "512 bits", "AVX2": "256 bits"},
         ),
+        (
+            "x86_64",
+            "avx2 avx512f avx512_vnni avx512_bf16",
+            {"VNNI": "4 times", "BF16": "build with --bf16 --runtime openvino"},
+        ),
         ("AMD64", "avx2 avx_vnni", {"AMX": "INT8 uses VNNI", "VNNI": "4 times", "AVX-512": "256 bits"}),
         ("x86_64", "avx2 avx512f", {"AMX": "vector", "VNNI": "saturate", "AVX-512": "twice"}),
-        ("x86_64", "sse4_2", {"AVX2": "slower than FP32", "VNNI": "gains less"}),
+        ("x86_64", "sse4_2", {"AVX2": "slower than FP32", "VNNI": "gains less", "BF16": "--bf16 is refused"}),
         (
             "aarch64",
             "asimd asimdhp asimddp i8mm",

@@ -19,7 +19,7 @@ from adq_edge.artifacts.sidecar import TensorRTDetails, read_sidecar
 from adq_edge.builders.build import build
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import EngineError
-from adq_edge.core.options import Device, Precision, Scenario, cpu_target
+from adq_edge.core.options import COMMON_PRECISIONS, Device, Precision, Scenario, cpu_target
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.datasets.dataset import read_dataset
 from adq_edge.decision.fit import fit
@@ -41,7 +41,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Bundle:
 def engines(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Dict[Precision, Path]:
     """One engine per precision, built from the same bundle."""
     folder = tmp_path_factory.mktemp("engines")
-    return {p: build(bundle.path, folder / f"parts-{p.value}.onnx", precision=p).path for p in Precision}
+    paths = {p: folder / f"parts-{p.value}.onnx" for p in COMMON_PRECISIONS}
+    return {p: build(bundle.path, path, precision=p).path for p, path in paths.items()}
 
 
 def commands(job: Job) -> List[str]:

@@ -15,7 +15,9 @@ from adq_edge.builders.mixed_precision.trials import Trials
 from adq_edge.calibration.calibrated_model import CalibratedModel
 from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import BuildError
-from adq_edge.core.options import Precision, Target
+from adq_edge.core.options import Device, Precision, Target
+from adq_edge.core.runtimes import OPENVINO
+from adq_edge.hardware.bfloat16 import why_no_bfloat16
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.placement import integer_layers
 from adq_edge.quantization.sensitivity import SensitivityAnalysis
@@ -65,7 +67,7 @@ def find_plan(
 
             fewest = smallest_prefix(meets_goal, len(order))
         search = _describe_search(goal, calibrated, trials, holds=fewest is not None)
-    count = _choose_nearest(goal, search) if fewest is None else fewest
+    count = _choose_nearest(goal, search, builder) if fewest is None else fewest
     return Plan(inputs.bundle.manifest.model_sha256, builder.target, tuple(order[:count]), search)
 
 
@@ -127,13 +129,16 @@ def _describe_search(goal: Goal, calibrated: CalibratedModel, trials: Trials, ho
     )
 
 
-def _choose_nearest(goal: Goal, search: Search) -> int:
+def _choose_nearest(goal: Goal, search: Search, builder: EngineBuilder) -> int:
     """Return the number of float32 layers with the smallest drop if the goal accepts it."""
     best = min(search.steps, key=lambda step: (step.drop, step.float_layers))
     if goal.keep_nearest:
         return best.float_layers
+    fix = "Give a larger --max-drop, or add --keep-nearest to build that engine"
+    if builder.device is Device.CPU and why_no_bfloat16() is None:
+        fix += f". Or give --bf16 --runtime {OPENVINO.name}: faster than float32, with less loss than INT8"
     raise BuildError(
         f"no plan meets --max-drop {goal.max_drop:g} ({goal.measure.value}): the smallest drop is "
         f"{best.drop:.4g} with {best.float_layers} of {search.layers} layers in float32",
-        fix="Give a larger --max-drop, or add --keep-nearest to build that engine",
+        fix=fix,
     )

@@ -30,6 +30,7 @@ from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
 from adq_edge.quantization.passes.older_opset import lower_opset
 from adq_edge.quantization.passes.own_constants import own_constants
 from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
+from adq_edge.quantization.passes.resize import resize_by_sums
 from adq_edge.quantization.passes.single_rounding import round_after_activations
 from adq_edge.quantization.passes.strong_typing import type_as_float16
 from adq_edge.quantization.passes.training_leftovers import drop_training_leftovers
@@ -73,8 +74,9 @@ ONNXRUNTIME: Pipelines = {
 }
 
 OPENVINO: Pipelines = {
-    Precision.FP32: (*CPU[Precision.FP32], normalize_channels_last),
-    Precision.FP16: (*CPU[Precision.FP16], normalize_channels_last),
+    Precision.FP32: (*CPU[Precision.FP32], normalize_channels_last, resize_by_sums),
+    Precision.FP16: (*CPU[Precision.FP16], normalize_channels_last, resize_by_sums),
+    Precision.BF16: (*CPU[Precision.FP32], normalize_channels_last, resize_by_sums),
     Precision.INT8: (
         *CPU[Precision.INT8],
         round_after_activations,
@@ -82,6 +84,7 @@ OPENVINO: Pipelines = {
         normalize_channels_last,
         drop_repeated_pairs,
         keep_means_float,
+        resize_by_sums,
     ),
 }
 

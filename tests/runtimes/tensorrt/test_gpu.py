@@ -9,7 +9,7 @@ import pytest
 
 from adq_edge.builders.build import build
 from adq_edge.calibration.sources import make_source
-from adq_edge.core.options import Precision, Route, TensorRTOptions
+from adq_edge.core.options import COMMON_PRECISIONS, Precision, Route, TensorRTOptions
 from adq_edge.runtimes.registry import load_engine
 from adq_edge.runtimes.tensorrt.engine import TensorRTEngine
 
@@ -46,13 +46,13 @@ def check(
     assert scores.shape == expected.scores.shape
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", COMMON_PRECISIONS)
 def test_rtx_engine(bundle, dataset, engines, tmp_path, precision: Precision):
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
     check(bundle, dataset, tmp_path / "e.plan", engines[Precision.FP32], precision, "rtx", None)
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", COMMON_PRECISIONS)
 @pytest.mark.parametrize("route", [None, Route.IMPLICIT, Route.EXPLICIT])
 def test_cuda_engine(bundle, dataset, engines, tmp_path, precision: Precision, route):
     tensorrt = pytest.importorskip("tensorrt", exc_type=ImportError)

@@ -1,0 +1,71 @@
+"""Engines whose networks compute in bfloat16."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import adq_edge.hardware.bfloat16
+from adq_edge.artifacts.bundle import Bundle
+from adq_edge.builders.build import build
+from adq_edge.core.errors import BuildError, EngineError
+from adq_edge.core.options import Precision
+from adq_edge.hardware.bfloat16 import why_no_bfloat16
+from adq_edge.hardware.environment import Cpu
+from adq_edge.metrics.agreement import MapComparison
+from adq_edge.runtimes.registry import load_engine
+
+MINIMUM_SNR_DB = 33
+NO_BFLOAT16 = "none of avx512_bf16 and amx_bf16"
+
+
+@pytest.fixture
+def old_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = Cpu("Core i5", ("avx2",))
+    monkeypatch.setattr(adq_edge.hardware.bfloat16, "read_cpu", lambda root: cpu)
+
+
+@pytest.fixture(scope="module")
+def engine(narrow_built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("openvino")
+    if why_no_bfloat16() is not None:
+        pytest.skip(str(why_no_bfloat16()))
+    path = tmp_path_factory.mktemp("bf16") / "e.onnx"
+    return build(narrow_built / "bundles" / "parts", path, precision="bf16", runtime="openvino").path
+
+
+def test_networks_compute_in_bfloat16_and_the_scoring_in_float32(engine: Path, narrow_engines):
+    with load_engine(engine) as bf16, load_engine(narrow_engines[Precision.FP32]) as fp32:
+        images = np.random.default_rng(0).integers(0, 256, (4, *bf16.sidecar.image_size, 3), np.uint8)
+        kinds = set(bf16.sidecar.operators)
+        comparison = MapComparison()
+        for expected, measured in zip(fp32.run(images).maps, bf16.run(images).maps):
+            comparison.update(expected, measured)
+    assert "Convolution:bf16" in kinds
+    assert "Convolution:f32" not in kinds
+    assert {kind for kind in kinds if kind.endswith(":bf16")} <= {
+        *("Convolution:bf16", "Reorder:bf16", "Pooling:bf16")
+    }
+    assert MINIMUM_SNR_DB <= comparison.compute().snr_db < 80
+
+
+def test_onnxruntime_has_no_bfloat16(bundle: Bundle, tmp_path: Path):
+    with pytest.raises(BuildError, match=r"ONNX Runtime has no bf16 convolutions.*--runtime openvino"):
+        build(bundle.path, tmp_path / "e.onnx", precision="bf16")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("old_processor")
+def test_a_processor_without_bfloat16_is_refused_by_name(bundle: Bundle, tmp_path: Path):
+    pytest.importorskip("openvino")
+    with pytest.raises(BuildError, match=rf"--bf16: the processor \(Core i5\) has {NO_BFLOAT16}"):
+        build(bundle.path, tmp_path / "e.onnx", precision="bf16", runtime="openvino")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_engine_is_not_loaded_where_it_would_compute_in_float32(engine: Path, request):
+    request.getfixturevalue("old_processor")
+    with pytest.raises(EngineError, match=f"a bf16 engine, but .*{NO_BFLOAT16}"):
+        load_engine(engine)
