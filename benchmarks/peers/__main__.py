@@ -1,7 +1,7 @@
 """Measure adq-edge and every installed peer.
 
     python -m benchmarks.peers --data DIR --stfpm STUDENT --teacher-weights FILE \\
-        [--python anomalib=/path/to/venv/bin/python] [--quick]
+        [--paste PASTE] [--python anomalib=/path/to/venv/bin/python] [--quick]
 
 Writes benchmarks/published/peers.json and peers.md.
 """
@@ -18,9 +18,17 @@ from typing import Dict, List, Sequence
 from adq_edge.core.console import console
 from adq_edge.core.errors import AdqError
 from benchmarks.peers import tables
-from benchmarks.peers.catalog import CONTENDERS, MAKERS, RD, STFPM
+from benchmarks.peers.catalog import CONTENDERS, MAKERS, PASTE, RD, STFPM
 from benchmarks.peers.competition import compete
-from benchmarks.peers.materials import CHECK_IMAGES, load_stfpm, make_images, make_model, random_rd
+from benchmarks.peers.materials import (
+    CHECK_IMAGES,
+    add_variant,
+    load_paste,
+    load_stfpm,
+    make_images,
+    make_model,
+    random_rd,
+)
 from benchmarks.peers.measuring import Plan
 
 _PUBLISHED = Path(__file__).resolve().parents[1] / "published"
@@ -37,6 +45,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="dataset in MVTec AD layout")
     parser.add_argument("--stfpm", type=Path, required=True, help="STFPM checkpoint for all contenders")
     parser.add_argument("--teacher-weights", help="teacher weights, for a checkpoint of the student alone")
+    parser.add_argument("--paste", type=Path, help="PaSTe checkpoint of the same teacher, beside STFPM")
     parser.add_argument("--models", nargs="+", choices=(STFPM, RD), default=[STFPM, RD])
     parser.add_argument("--only", nargs="+", choices=MAKERS, default=list(MAKERS), metavar="MAKER")
     parser.add_argument(
@@ -89,10 +98,12 @@ def main(arguments: Sequence[str]) -> None:
         for model in options.models:
             network = stfpm if model == STFPM else random_rd(images, size)
             made = make_model(model, network, work / model, images)
+            if options.paste is not None and model == STFPM:
+                add_variant(made.folder, PASTE, load_paste(options.paste), images)
             done.append(
                 compete(
                     made,
-                    CONTENDERS[model],
+                    [each for each in CONTENDERS[model] if options.paste or each.scoring != PASTE],
                     images,
                     plan,
                     pythons,

@@ -8,6 +8,8 @@ from typing import Dict, Sequence, Tuple
 STFPM, RD = "stfpm", "rd"
 OFFICIAL, ANOMALIB = "official", "anomalib"
 """Two ways to compute scores: the method's original code and anomalib (alone for Reverse Distillation)."""
+PASTE = "paste"
+"""Scoring and weights of PaSTe: the same teacher, and a student that shares its first layers."""
 
 TITLES = {
     STFPM: "STFPM, ResNet-18",
@@ -98,6 +100,8 @@ def _peers(scoring: str) -> Tuple[Contender, ...]:
 
 
 _STFPM = (
+    _ours("int8", "openvino", PASTE, ", PaSTe"),
+    _ours("int8", "onnxruntime", PASTE, ", PaSTe"),
     _ours("int8", "openvino", OFFICIAL),
     _ours("int8", "onnxruntime", OFFICIAL),
     _ours("int8", "openvino", ANOMALIB, ", anomalib's scoring"),

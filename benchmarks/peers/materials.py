@@ -19,6 +19,7 @@ from adq_edge.datasets.synthetic.catalog import render
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import load_checkpoint, save_checkpoint
 from adq_edge.models.config import ModelConfig
+from adq_edge.models.paste import PaSTe
 from adq_edge.models.reverse_distillation import ReverseDistillation
 from adq_edge.models.stfpm import STFPM
 from adq_edge.onnx_export.export import export
@@ -116,6 +117,18 @@ def load_stfpm(checkpoint: Path, teacher_weights: Optional[str]) -> AnomalyModel
     return model
 
 
+def load_paste(checkpoint: Path) -> AnomalyModel:
+    """Load the PaSTe checkpoint.
+
+    Raises:
+        AdqError: the checkpoint is of another method, or cannot be read.
+    """
+    model = load_checkpoint(checkpoint).model
+    if not isinstance(model, PaSTe):
+        raise AdqError(f"a {model.arch}, not a PaSTe", where=checkpoint, fix="Use a PaSTe checkpoint")
+    return model
+
+
 def random_rd(images: Images, size: Tuple[int, int]) -> AnomalyModel:
     """Make anomalib's default Reverse Distillation (WideResNet-50-2) with random weights, seed 0.
 
@@ -143,14 +156,19 @@ def make_model(name: str, model: AnomalyModel, folder: Path, images: Images) -> 
     for scoring in scorings:
         variant = type(model)(dataclasses.replace(model.config, fusion=scoring))
         variant.load_state_dict(model.state_dict())
-        save_checkpoint(folder / f"{scoring}.pt", variant.eval(), {})
-        export(folder / f"{scoring}.pt", folder / scoring)
-        _write_reference(variant, folder / f"{scoring}.npz", images)
+        add_variant(folder, scoring, variant.eval(), images)
     with np.load(folder / f"{ANOMALIB}.npz") as reference:
         largest = float(max(reference["maps"].max(), reference["scores"].max())) * _HEADROOM
     write_bytes(folder / "scale.json", json.dumps({"largest_map": largest}).encode())
     torch.save(anomalib_names(model), folder / "weights.pt")
     return Model(name, folder, model.config.image_size)
+
+
+def add_variant(folder: Path, scoring: str, model: AnomalyModel, images: Images) -> None:
+    """Write checkpoint, bundle and reference of a model under the name of its scoring."""
+    save_checkpoint(folder / f"{scoring}.pt", model, {})
+    export(folder / f"{scoring}.pt", folder / scoring)
+    _write_reference(model, folder / f"{scoring}.npz", images)
 
 
 def _write_reference(model: AnomalyModel, path: Path, images: Images) -> None:

@@ -57,6 +57,7 @@ class Entrant:
     worker: WorkerProcess
     load_seconds: float
     takes_files: bool
+    file_mb: Optional[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Figures:
         files: end to end, by kind of encoded file; empty if it reads none.
         peak_rss_mb: peak memory of its process, in MB (10^6 bytes).
         load_seconds: time to load the engine.
+        file_mb: size of its files in MB (10^6 bytes); None if it has none.
         map_snr_db: median over images of the SNR of its map relative to FP32, in dB; None if identical.
         score_bias: median of (its score - FP32's) / FP32's.
     """
@@ -89,6 +91,7 @@ class Figures:
     load_seconds: float
     map_snr_db: Any
     score_bias: Any
+    file_mb: Optional[float] = None
 
 
 def enter(contender: Contender, worker: WorkerProcess, images: Images) -> Entrant:
@@ -98,7 +101,7 @@ def enter(contender: Contender, worker: WorkerProcess, images: Images) -> Entran
         PeerError: it cannot be loaded.
     """
     loaded = worker.ask("load", check=str(images.check))
-    return Entrant(contender, worker, loaded["load_seconds"], loaded["takes_files"])
+    return Entrant(contender, worker, loaded["load_seconds"], loaded["takes_files"], loaded["file_mb"])
 
 
 def measure(
@@ -142,6 +145,7 @@ def measure(
             },
             peak_rss_mb=entrant.worker.ask("peak"),
             load_seconds=entrant.load_seconds,
+            file_mb=entrant.file_mb,
             **agreements[i],
         )
         for i, entrant in enumerate(entrants)

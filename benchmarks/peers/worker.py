@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -51,7 +51,11 @@ class Worker:
         self._peer = peer(self._job)
         seconds = (perf_counter_ns() - start) / 1e9
         self._fed = [self._peer.feed(image) for image in np.load(check)]
-        return {"load_seconds": seconds, "takes_files": self._peer.takes_files}
+        return {
+            "load_seconds": seconds,
+            "takes_files": self._peer.takes_files,
+            "file_mb": _engine_mb(Path(self._job.made)),
+        }
 
     def results(self, path: str) -> None:
         """Write maps `[N, h, w]` and scores `[N]` of the images to an .npz file."""
@@ -96,6 +100,15 @@ def _time(function: Callable[[Any], Any], argument: Any) -> int:
     start = perf_counter_ns()
     function(argument)
     return perf_counter_ns() - start
+
+
+def _engine_mb(folder: Path) -> Optional[float]:
+    """Return the size of an engine's files in MB (10^6 bytes); None if the peer prepares none."""
+    for suffixes in ((".bin", ".xml"), (".onnx",)):
+        sizes = [path.stat().st_size for path in folder.rglob("*") if path.suffix in suffixes]
+        if sizes:
+            return sum(sizes) / 1e6
+    return None
 
 
 def _peak_resident_mb() -> float:

@@ -95,7 +95,7 @@ def test_results_are_written_for_machines_and_for_people(run, tmp_path):
     assert "A quick look: not to be quoted" in text
     assert "at least 6 queries and 0 s" in text
     assert f"Not measured: {ABSENT}" in text
-    assert "| STFPM INT8 against anomalib INT8, engine only | 0.80 | - |" in text
+    assert "| STFPM INT8 against anomalib INT8, engine only | 0.45 | - |" in text
     content = json.loads((tmp_path / "peers.json").read_text())
     assert [each["label"] for each in content["tables"][STFPM]["contenders"]] == [OURS, EAGER, QUANTIZER]
     assert content["quick"] is True
@@ -105,7 +105,7 @@ def test_results_are_written_for_machines_and_for_people(run, tmp_path):
 def _figures(*rounds_ms: float) -> Figures:
     p50 = float(np.median(rounds_ms))
     engine = Timing(len(rounds_ms), p50, p50, p50, list(rounds_ms))
-    return Figures(engine, {"1024 px JPEG": engine}, 100.0, 1.0, 30.0, 0.0)
+    return Figures(engine, {"1024 px JPEG": engine}, 100.0, 1.0, 30.0, 0.0, file_mb=4.9)
 
 
 def test_a_bar_takes_our_fastest_int8_and_their_fastest_of_the_same_rounds():
@@ -117,18 +117,33 @@ def test_a_bar_takes_our_fastest_int8_and_their_fastest_of_the_same_rounds():
         "torch eager FP32, channels last": _figures(10, 10, 10),
         "anomalib INT8_PTQ, OpenVINO, fixed input": dataclasses.replace(_figures(16, 18, 40), files={}),
         "anomalib INT8_PTQ, OpenVINOInferencer": _figures(20, 30, 40),
+        ABSENT: _figures(10, 11.25, 25),
     }
     quiet = Interference(True, (), None, None, 0.0, None)
     table = Table(STFPM, [BY_LABEL[label] for label in lines], list(lines.values()), {}, quiet)
-    ratios = {bar.text.partition(" against ")[2]: bar.ratio for bar in bars([table])}
+    ratios = {bar.text.partition(" against ")[2] or bar.text: bar.ratio for bar in bars([table])}
     assert ratios.pop("anomalib INT8, 1024 px PNG") is None
     assert {name: each.value for name, each in ratios.items()} == {
         "anomalib INT8, engine only": pytest.approx(0.5),  # each round's ratio is the same, drift or not
         "anomalib INT8, 1024 px JPEG": pytest.approx(0.4),
+        "nncf INT8, engine only": pytest.approx(0.8),
         "torch eager FP32, engine only": pytest.approx(0.125),
+        "STFPM INT8, peak RSS MB": 100.0,
+        "STFPM INT8, file MB": 4.9,
     }
 
 
 def test_interpreter_of_an_unknown_library_is_refused(tmp_path):
     with pytest.raises(AdqError, match="--python keras=/bin/python is not of the form MAKER=FILE"):
         main(["--data", str(tmp_path), "--stfpm", "none", "--python", "keras=/bin/python"])
+
+
+def test_paste_is_the_best_engine_where_it_takes_part():
+    lines = {
+        "adq-edge INT8, openvino, PaSTe": _figures(6, 6, 6),
+        "adq-edge INT8, onnxruntime, PaSTe": _figures(9, 9, 9),
+        "adq-edge INT8, openvino": _figures(8, 8, 8),
+    }
+    quiet = Interference(True, (), None, None, 0.0, None)
+    table = Table(STFPM, [BY_LABEL[label] for label in lines], list(lines.values()), {}, quiet)
+    assert table.contenders[table.best].label == "adq-edge INT8, openvino, PaSTe"
