@@ -32,6 +32,7 @@ from adq_edge.quantization.passes.own_constants import own_constants
 from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
 from adq_edge.quantization.passes.resize import resize_by_sums
 from adq_edge.quantization.passes.single_rounding import round_after_activations
+from adq_edge.quantization.passes.small_file import share_constants, shorten_names, store_float_biases
 from adq_edge.quantization.passes.strong_typing import type_as_float16
 from adq_edge.quantization.passes.training_leftovers import drop_training_leftovers
 from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
@@ -70,6 +71,8 @@ ONNXRUNTIME: Pipelines = {
         split_leaky_relus,
         transpose_depth_to_space,
         score_channels_last,
+        share_constants,
+        shorten_names,
     ),
 }
 
@@ -85,6 +88,9 @@ OPENVINO: Pipelines = {
         drop_repeated_pairs,
         keep_means_float,
         resize_by_sums,
+        store_float_biases,
+        share_constants,
+        shorten_names,
     ),
 }
 

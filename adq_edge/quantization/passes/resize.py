@@ -51,7 +51,7 @@ def _is_larger(after: List[int], before: List[int]) -> bool:
 def _interpolate(editor: GraphEditor, tensor: str, output: str, old: int, new: int, axis: int) -> None:
     """Add the nodes that enlarge an axis of `old` positions to `new` positions."""
     position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-    low = np.floor(position).astype(np.int64)
+    low = np.floor(position).astype(np.int32)
     share = (position - low).astype(np.float32)
     shape = [new if number == axis else 1 for number in range(4)]
     sides = ("low", low, 1 - share), ("high", np.minimum(low + 1, old - 1), share)
