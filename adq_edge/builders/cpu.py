@@ -16,11 +16,16 @@ from adq_edge.core.options import Device, Precision, cpu_target
 from adq_edge.core.plugins import import_attribute
 from adq_edge.core.runtimes import OPENVINO, Runtime
 from adq_edge.hardware.bfloat16 import why_no_bfloat16
+from adq_edge.quantization.dynamic_ranges import float32_nodes
+from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.passes.frame import PassContext, run_passes
 from adq_edge.quantization.passes.pipelines import Pipelines
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.cpu import CpuEngine
 from adq_edge.runtimes.registry import engine_class, open_engine
+
+_ALWAYS_BFLOAT16 = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul", "Resize"})
+"""Operators that OpenVINO computes in bfloat16 behind the last convolution too."""
 
 
 class CpuEngineBuilder(EngineBuilder):
@@ -76,7 +81,10 @@ class CpuEngineBuilder(EngineBuilder):
         """Return the graph after the runtime's passes."""
         passes, calibrated = self._passes[inputs.precision], inputs.calibrated
         if inputs.precision is not Precision.INT8 or calibrated is None:
-            return run_passes(inputs.model.proto, passes)
+            graph = run_passes(inputs.model.proto, passes)
+            if inputs.precision is Precision.BF16:
+                check_float_scoring(graph, inputs.model)
+            return graph
         context = PassContext(
             self.target,
             calibrated.ranges.tensors,
@@ -86,3 +94,20 @@ class CpuEngineBuilder(EngineBuilder):
             region=calibrated.float_model.region,
         )
         return run_passes(calibrated.float_model.proto, passes, context)
+
+
+def check_float_scoring(graph: onnx.ModelProto, model: FloatModel) -> None:
+    """Check that OpenVINO keeps the scoring of a bf16 engine in float32.
+
+    Args:
+        graph: the engine's graph.
+        model: the bundle's model; the passes keep the names of its nodes.
+
+    Raises:
+        BuildError: the scoring has an operator that OpenVINO computes in bfloat16 wherever it stands.
+    """
+    scoring = set(float32_nodes(model))
+    for node in graph.graph.node:
+        if node.op_type in _ALWAYS_BFLOAT16 and node.name in scoring:
+            what = f"its scoring has the operator {node.op_type}, which OpenVINO would compute in bfloat16"
+            raise BuildError(f"--bf16: {what}", fix="Give --int8 or --fp32")

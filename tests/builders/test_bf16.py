@@ -10,11 +10,16 @@ import pytest
 import adq_edge.hardware.bfloat16
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.builders.build import build
+from adq_edge.builders.cpu import check_float_scoring
 from adq_edge.core.errors import BuildError, EngineError
 from adq_edge.core.options import Precision
 from adq_edge.hardware.bfloat16 import why_no_bfloat16
 from adq_edge.hardware.environment import Cpu
 from adq_edge.metrics.agreement import MapComparison
+from adq_edge.quantization.dynamic_ranges import float32_nodes
+from adq_edge.quantization.float_model import FloatModel
+from adq_edge.quantization.passes.frame import run_passes
+from adq_edge.quantization.passes.pipelines import OPENVINO
 from adq_edge.runtimes.registry import load_engine
 
 MINIMUM_SNR_DB = 33
@@ -69,3 +74,14 @@ def test_an_engine_is_not_loaded_where_it_would_compute_in_float32(engine: Path,
     request.getfixturevalue("old_processor")
     with pytest.raises(EngineError, match=f"a bf16 engine, but .*{NO_BFLOAT16}"):
         load_engine(engine)
+
+
+def test_a_scoring_that_openvino_computes_in_bfloat16_is_refused(bundle: Bundle):
+    model = FloatModel.load(bundle)
+    graph = run_passes(model.proto, OPENVINO[Precision.BF16])
+    check_float_scoring(graph, model)
+    scoring = set(float32_nodes(model))
+    node = next(node for node in graph.graph.node if node.name in scoring and node.op_type == "ReduceSum")
+    node.op_type = "MatMul"
+    with pytest.raises(BuildError, match="--bf16: its scoring has the operator MatMul"):
+        check_float_scoring(graph, model)

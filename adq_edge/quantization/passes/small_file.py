@@ -20,6 +20,8 @@ _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 def share_constants(editor: GraphEditor, context: PassContext) -> None:
     """Replace constants of equal type, shape and value by one of them."""
+    if _has_subgraphs(editor):
+        return
     first: Dict[_Content, str] = {}
     for name, tensor in list(editor.initializers.items()):
         content = tensor.data_type, tuple(tensor.dims), editor.value(name).tobytes()
@@ -41,6 +43,8 @@ def store_float_biases(editor: GraphEditor, context: PassContext) -> None:
 
 def shorten_names(editor: GraphEditor, context: PassContext) -> None:
     """Give the tensors inside the graph short names; keep names of layers alone, and no default attribute."""
+    if _has_subgraphs(editor):
+        return
     kept = ["", *editor.outputs, *(item.name for item in editor.inputs)]
     tensors = dict.fromkeys(name for node in editor.nodes for name in (*node.input, *node.output))
     short = {name: f"t{np.base_repr(number, 36)}" for number, name in enumerate(tensors)}
@@ -60,6 +64,12 @@ def shorten_names(editor: GraphEditor, context: PassContext) -> None:
     for name, value in constants.items():
         del editor.initializers[name]
         editor.store(short[name], value)
+
+
+def _has_subgraphs(editor: GraphEditor) -> bool:
+    """Return True if an operator such as If has graphs inside, which read tensors by name."""
+    graphs = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+    return any(item.type in graphs for node in editor.nodes for item in node.attribute)
 
 
 def _is_default(item: onnx.AttributeProto) -> bool:
