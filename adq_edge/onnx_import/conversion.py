@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 import onnx
 
 from adq_edge.onnx_import.batch_axis import follow
 from adq_edge.onnx_import.batch_tracker import BatchTracker
+from adq_edge.onnx_import.embedding import add_embedding
 from adq_edge.onnx_import.graph_outputs import name_nodes, write_outputs
 from adq_edge.onnx_import.preprocessing import write_preprocessing
 from adq_edge.onnx_import.recognition import Recognized
@@ -24,10 +25,12 @@ class Converted:
     Attributes:
         model: the ONNX model.
         map_size: (height, width) of its map.
+        embedding_size: numbers in its embedding; None if it has none.
     """
 
     model: onnx.ModelProto
     map_size: Tuple[int, int]
+    embedding_size: Optional[int]
 
 
 def convert(found: Recognized) -> Converted:
@@ -53,7 +56,8 @@ def convert(found: Recognized) -> Converted:
     model.ir_version = min(model.ir_version, 8)
     del model.opset_import[:]
     model.opset_import.add().version = editor.opset
-    return Converted(run_passes(model, pipelines.EXPORT), size)
+    whole, embedding_size = add_embedding(run_passes(model, pipelines.EXPORT))
+    return Converted(whole, size, embedding_size)
 
 
 def _write_image(found: Recognized) -> str:
@@ -71,5 +75,5 @@ def _write_image(found: Recognized) -> str:
         found.image_size,
         np.asarray(total_factor),
         np.asarray(total_offset),
-        (order[0], order[1], order[2]),
+        tuple(order),
     )

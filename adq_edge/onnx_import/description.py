@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import List, Optional
 
 import numpy as np
 
@@ -28,12 +28,16 @@ def describe(found: Recognized, resize_difference: Optional[float] = None) -> Im
 
 def _input(found: Recognized) -> str:
     image = found.image
-    sizes = [
-        "N" if image.batch is None else str(image.batch),
-        *map(str, image.shape(1, found.image_size)[1:]),
-    ]
-    order = "BGR" if tuple(found.units.order) == (2, 1, 0) else "RGB"
+    sizes = ["N" if image.batch is None else str(image.batch), *_sizes(found)]
+    order = {(2, 1, 0): "BGR", (0,): "gray"}.get(tuple(found.units.order), "RGB")
     return f"{image.name}: {image.kind} [{', '.join(sizes)}], {order}"
+
+
+def _sizes(found: Recognized) -> List[str]:
+    """Return the sizes of an image in the file; letters for those that are not fixed."""
+    height, width = (str(size or name) for size, name in zip(found.image.size, "HW"))
+    count = str(found.image.channels)
+    return [count, height, width] if found.image.layout == "nchw" else [height, width, count]
 
 
 def _pixels(found: Recognized) -> str:

@@ -24,7 +24,7 @@ class ImageInput:
         layout: "nchw" or "nhwc".
         batch: the fixed number of images; None if it is dynamic.
         size: (height, width) in pixels, None for one that is dynamic.
-        others: names of further inputs with a default, which is used.
+        channels: 3, or 1 for gray images.
     """
 
     name: str
@@ -32,10 +32,12 @@ class ImageInput:
     layout: str
     batch: Optional[int]
     size: Tuple[Optional[int], Optional[int]]
+    channels: int = 3
 
     def shape(self, batch: int, size: Tuple[int, int]) -> List[int]:
         """Return the shape for a number of images of a size."""
-        return [batch, 3, *size] if self.layout == "nchw" else [batch, *size, 3]
+        count = self.channels
+        return [batch, count, *size] if self.layout == "nchw" else [batch, *size, count]
 
 
 def find_image_input(inputs: Tensors, options: ImportOptions) -> ImageInput:
@@ -63,13 +65,14 @@ def find_image_input(inputs: Tensors, options: ImportOptions) -> ImageInput:
         )
     layout = options.layout or _layout(name, found, shape)
     channels = shape[1] if layout == "nchw" else shape[3]
-    if channels not in (3, None):
+    if channels not in (1, 3, None):
         raise ForeignModelError(
-            f"its input {name} is {found}: {channels} channels in layout {layout}; adq-edge gives 3",
+            f"its input {name} is {found}: {channels} channels in layout {layout}; images have 3 or 1",
             fix="Give --layout nchw or nhwc if the axes are other ones",
         )
     height, width = shape[2:] if layout == "nchw" else shape[1:3]
-    return ImageInput(name, found.kind, layout, shape[0] or None, (height or None, width or None))
+    size = (height or None, width or None)
+    return ImageInput(name, found.kind, layout, shape[0] or None, size, channels or 3)
 
 
 def _choose(inputs: Tensors, options: ImportOptions) -> str:
@@ -91,17 +94,19 @@ def _choose(inputs: Tensors, options: ImportOptions) -> str:
 
 def _layout(name: str, found: TensorType, shape: Tuple[Optional[int], ...]) -> str:
     is_first, is_last = shape[1] == 3, shape[3] == 3
+    if not is_first and not is_last:
+        is_first, is_last = shape[1] == 1, shape[3] == 1
     if is_first != is_last:
         return "nchw" if is_first else "nhwc"
     if shape[1] is None and shape[3] is None:
         return "nchw"
     if is_first and is_last:
         raise ForeignModelError(
-            f"its input {name} is {found}: two axes have 3", fix="Give --layout nchw or nhwc"
+            f"its input {name} is {found}: two axes can be the channels", fix="Give --layout nchw or nhwc"
         )
     raise ForeignModelError(
-        f"its input {name} is {found}; adq-edge gives images of 3 channels, [N, 3, H, W] or [N, H, W, 3]",
-        fix="Export the model for RGB images",
+        f"its input {name} is {found}; images are [N, 3, H, W] or [N, H, W, 3], with 1 in place of 3 if gray",
+        fix="Export the model for RGB or gray images",
     )
 
 

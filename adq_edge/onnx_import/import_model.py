@@ -154,6 +154,7 @@ def _manifest(
         checkpoint=FileReference(source.path.name, source.sha256),
         categories=(),
         data=None if data is None else str(data),
+        embedding_size=converted.embedding_size,
         parity=parity,
         versions={"adq-edge": __version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         imported=imported,

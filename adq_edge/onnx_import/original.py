@@ -13,6 +13,7 @@ import onnxruntime
 from adq_edge.core.errors import ForeignModelError, first_line
 from adq_edge.core.limits import runtime_threads
 from adq_edge.onnx_import.image_input import ImageInput
+from adq_edge.onnx_import.preprocessing import GRAY
 
 _DTYPES = {"float": np.float32, "float16": np.float16, "double": np.float64, "uint8": np.uint8}
 
@@ -22,7 +23,7 @@ class Units:
     """How pixels from 0 to 255 become the input of the original model, channel by channel.
 
     Attributes:
-        factor: factor of each channel, in RGB.
+        factor: factor of each channel, in RGB; one for gray images.
         offset: summand of each channel.
         order: channels of an RGB image in the order of the input.
     """
@@ -33,7 +34,10 @@ class Units:
 
     def apply(self, images: np.ndarray) -> np.ndarray:
         """Return uint8 `[N, H, W, 3]` images as float64 in the units of the input, channels last."""
-        values = images.astype(np.float64) * self.factor + self.offset
+        values = images.astype(np.float64)
+        if len(self.order) == 1:
+            values = (values @ GRAY)[..., None]
+        values = values * self.factor + self.offset
         return np.asarray(values[..., list(self.order)])
 
 

@@ -69,14 +69,24 @@ def _list(shapes: Mapping[str, Shape]) -> str:
 def is_map(shape: Shape, batch: int, image_size: Tuple[int, int]) -> bool:
     """Return True if a shape can be that of a map: one channel, and the aspect ratio of the image."""
     size = map_size(shape)
-    if size is None or not shape or shape[0] != batch or min(size) < 2:
+    if (
+        size is None
+        or min(size) < 2
+        or (len(shape) > 2 and shape[0] != batch)
+        or (len(shape) == 2 and batch != 1)
+    ):
         return False
     height, width = image_size
     return abs(size[0] * width - size[1] * height) <= max(height, width) + max(size)
 
 
 def map_size(shape: Shape) -> Optional[Tuple[int, int]]:
-    """Return (height, width) of a map `[N, h, w]`, `[N, 1, h, w]` or `[N, h, w, 1]`; None for others."""
+    """Return (height, width) of a map `[N, h, w]`, `[N, 1, h, w]` or `[N, h, w, 1]`; None for others.
+
+    A model for one image may also give `[h, w]`.
+    """
+    if len(shape) == 2:
+        return shape[0], shape[1]
     if len(shape) == 3:
         return shape[1], shape[2]
     if len(shape) == 4 and shape[1] == 1:

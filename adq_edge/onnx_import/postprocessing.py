@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.passes.fixed_shapes import Shapes
 
 
 class Step(NamedTuple):
@@ -87,17 +88,28 @@ def _words(step: Step) -> str:
 _SHAPE_ONLY = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 
-def find_postprocessing(editor: GraphEditor, output: str) -> Postprocessing:
+def find_postprocessing(editor: GraphEditor, output: str, shapes: Shapes, batch: int) -> Postprocessing:
     """Return the post-processing of an output.
 
     It ends with a Clip or a Sigmoid, and before it has sums and products with positive constants. A graph
     whose output ends otherwise has none.
+
+    Args:
+        editor: the graph.
+        output: the output.
+        shapes: the shapes of the graph's tensors.
+        batch: their number of images.
     """
+
+    def with_images(tensor: str) -> str:
+        """Return the tensor, or the one before its axis of images was removed."""
+        return tensor if shapes.get(tensor, ())[:1] == (batch,) else before_shapes(editor, tensor)
+
     tensor = output
     steps: List[Step] = []
-    best = Postprocessing(_before_shapes(editor, output))
+    best = Postprocessing(with_images(output))
     while True:
-        tensor = _before_shapes(editor, tensor)
+        tensor = before_shapes(editor, tensor)
         node = editor.producers.get(tensor)
         step = None if node is None else _step(editor, node)
         if node is None or step is None or (not steps and step.operator not in ("Clip", "Sigmoid")):
@@ -106,10 +118,10 @@ def find_postprocessing(editor: GraphEditor, output: str) -> Postprocessing:
             return best  # the model's own score, which was normalized afterwards
         steps.append(step)
         tensor = node.input[_data_input(editor, node)]
-        best = Postprocessing(_before_shapes(editor, tensor), tuple(reversed(steps)))
+        best = Postprocessing(with_images(tensor), tuple(reversed(steps)))
 
 
-def _before_shapes(editor: GraphEditor, tensor: str) -> str:
+def before_shapes(editor: GraphEditor, tensor: str) -> str:
     """Return the tensor before operators that change the shape only."""
     node = editor.producers.get(tensor)
     while node is not None and node.op_type in _SHAPE_ONLY:

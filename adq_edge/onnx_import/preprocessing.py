@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 import onnx
@@ -16,6 +16,8 @@ from adq_edge.quantization.passes.fixed_shapes import Shapes
 from adq_edge.quantization.passes.normalization import CHANNELS_FIRST
 
 _BGR = [2, 1, 0]
+GRAY = np.array([0.299, 0.587, 0.114])
+"""Share of red, green and blue in the brightness (ITU-R BT.601, as PIL and OpenCV have it)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +56,9 @@ class _Walk:
     def __init__(self, editor: GraphEditor, shapes: Shapes, tensor: str, is_channels_last: bool) -> None:
         self.editor, self.shapes, self.tensor = editor, shapes, tensor
         self.last = is_channels_last
-        self.factor, self.offset = np.ones(3), np.zeros(3)
-        self.order: Tuple[int, ...] = (0, 1, 2)
+        self.count = int(shapes[tensor][3 if is_channels_last else 1] or 0)
+        self.factor, self.offset = np.ones(self.count), np.zeros(self.count)
+        self.order: Tuple[int, ...] = tuple(range(self.count))
         self.nodes: List[onnx.NodeProto] = []
         self.crops: List[onnx.NodeProto] = []
 
@@ -69,16 +72,16 @@ class _Walk:
         return True
 
     def by_channel(self, name: str) -> Optional[np.ndarray]:
-        """Return a constant with one value, or one for each channel, as `[3]`."""
+        """Return a constant with one value, or one for each channel, as `[C]`."""
         value = self.editor.constant(name)
         if value is None:
             return None
         value = value.astype(np.float64)
         if value.size == 1:
-            return np.full(3, float(value.ravel()[0]))
+            return np.full(self.count, float(value.ravel()[0]))
         axis = 3 if self.last else 1
         sizes = (1,) * (4 - value.ndim) + value.shape
-        if value.size != 3 or len(sizes) != 4 or sizes[axis] != 3:
+        if value.size != self.count or len(sizes) != 4 or sizes[axis] != self.count:
             return None
         return value.ravel()
 
@@ -140,7 +143,7 @@ def _arithmetic(walk: _Walk, node: onnx.NodeProto) -> bool:
 
 def _batch_norm(walk: _Walk, node: onnx.NodeProto) -> bool:
     values = [walk.editor.constant(name) for name in node.input[1:5]]
-    if walk.last or any(value is None or value.shape != (3,) for value in values):
+    if walk.last or any(value is None or value.shape != (walk.count,) for value in values):
         return False
     scale, shift, mean, variance = (np.asarray(value, np.float64) for value in values)
     factor = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
@@ -239,7 +242,9 @@ def write_preprocessing(
     editor.inputs[:] = [image]
     tensor = editor.add("Cast", [INPUT], f"{INPUT}.float", f"{INPUT}.Cast", to=TensorProto.FLOAT)
     tensor = editor.add("Transpose", [tensor], f"{INPUT}.planes", f"{INPUT}.Transpose", perm=CHANNELS_FIRST)
-    if order != (0, 1, 2):
+    if len(factor) == 1:
+        tensor = _as_gray(editor, tensor)
+    elif order != (0, 1, 2):
         indices = editor.store(f"{INPUT}.order", np.asarray(order, np.int64))
         tensor = editor.add("Gather", [tensor, indices], f"{INPUT}.ordered", f"{INPUT}.Gather", axis=1)
     if (factor != 1).any() or offset.any():
@@ -258,13 +263,13 @@ def write_preprocessing(
     return tensor
 
 
+def _as_gray(editor: GraphEditor, tensor: str) -> str:
+    """Return the brightness `[N, 1, H, W]` of an image, as tools compute it."""
+    weights = editor.store(f"{INPUT}.brightness", _column(GRAY))
+    weighted = editor.add("Mul", [tensor, weights], f"{INPUT}.weighted", f"{INPUT}.Brightness")
+    axes = editor.store(f"{INPUT}.channel_axis", np.asarray([1], np.int64))
+    return editor.add("ReduceSum", [weighted, axes], f"{INPUT}.gray", f"{INPUT}.Gray", keepdims=1)
+
+
 def _column(values: np.ndarray) -> np.ndarray:
-    return values.reshape(1, 3, 1, 1).astype(np.float32)
-
-
-def describe_crop(found: Preprocessing, shapes: Shapes) -> Dict[str, Tuple[int, int]]:
-    """Return the offset and the size of the crop, if the graph cuts the image."""
-    if not found.crops:
-        return {}
-    after = shapes[found.crops[-1].output[0]]
-    return {"size": (int(after[2] or 0), int(after[3] or 0))}
+    return values.reshape(1, -1, 1, 1).astype(np.float32)

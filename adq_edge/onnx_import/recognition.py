@@ -20,11 +20,17 @@ from adq_edge.onnx_import.metadata import ToolMetadata, require_size
 from adq_edge.onnx_import.options import ImportOptions
 from adq_edge.onnx_import.original import Units
 from adq_edge.onnx_import.outputs import FoundOutputs, find_outputs, map_size
-from adq_edge.onnx_import.postprocessing import Postprocessing, find_postprocessing, find_threshold
+from adq_edge.onnx_import.postprocessing import (
+    Postprocessing,
+    before_shapes,
+    find_postprocessing,
+    find_threshold,
+)
 from adq_edge.onnx_import.preprocessing import Preprocessing, find_preprocessing
 from adq_edge.onnx_import.source import Source
 from adq_edge.onnx_import.tools import IMAGENET_MEAN, IMAGENET_STD, Tool, recognize_tool
 from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.graph.index import attribute
 from adq_edge.quantization.graph.model_file import input_types, output_types
 from adq_edge.quantization.passes import pipelines
 from adq_edge.quantization.passes.fixed_shapes import Shapes, known_shapes
@@ -108,7 +114,17 @@ def recognize(source: Source, options: ImportOptions) -> Recognized:
     names = dict(zip((item.name for item in model.graph.output), editor.outputs))
     float_shapes = _float_shapes(names, editor, shapes)
     outputs = find_outputs(float_shapes, batch, seen, options)
-    posts = [_post(editor, names, name, options) for name in (outputs.map, outputs.score)]
+    outputs = _without_common_score(outputs, float_shapes, batch)
+    posts = [
+        None
+        if name is None
+        else Postprocessing(names[name])
+        if options.keep_postprocessing
+        else find_postprocessing(editor, names[name], shapes, batch)
+        for name in (outputs.map, outputs.score)
+    ]
+    if _is_maximum_of_all(editor, *posts):
+        outputs, posts[1] = dataclasses.replace(outputs, score=None), None
     return Recognized(
         model, editor, shapes, tool, image, input_name, batch, size, resized, keeps_aspect, preprocessing,
         units, outputs, posts[0], posts[1], _map_size(outputs, float_shapes), frame, assumed,
@@ -254,34 +270,42 @@ def _units(
 ) -> Tuple[Units, Tuple[str, ...]]:
     """Return the units of a model's input, and what was assumed."""
     assumed: List[str] = []
-    order = (2, 1, 0) if options.channel_order == "bgr" else (0, 1, 2)
-    if options.channel_order is None and not tool.is_known:
+    count = image.channels
+    order: Tuple[int, ...] = (2, 1, 0) if options.channel_order == "bgr" else (0, 1, 2)
+    if count == 1:
+        order = (0,)
+    elif options.channel_order is None and not tool.is_known:
         assumed.append("channels are in the order RGB (--channel-order)")
     if options.mean is not None and options.std is not None:
         mean, std = options.mean, options.std
     elif options.scale is not None:
-        factor = np.full(3, options.scale)
-        return Units(factor, np.zeros(3), order), tuple(assumed)
+        factor = np.full(count, options.scale)
+        return Units(factor, np.zeros(count), order), tuple(assumed)
     elif image.kind == "uint8":
-        return Units(np.ones(3), np.zeros(3), order), tuple(assumed)
+        return Units(np.ones(count), np.zeros(count), order), tuple(assumed)
     elif tool.mean is not None and tool.std is not None and not found.normalizes:
         mean, std = tool.mean, tool.std
     elif tool.is_known:
-        return Units(np.full(3, 1 / 255), np.zeros(3), order), tuple(assumed)
+        return Units(np.full(count, 1 / 255), np.zeros(count), order), tuple(assumed)
     elif found.normalizes:
         is_bytes = _expects_bytes(found)
         assumed.append(
             f"pixels are {'0..255' if is_bytes else '0..1'}, by the constants of the graph (--scale)"
         )
-        return Units(np.full(3, 1.0 if is_bytes else 1 / 255), np.zeros(3), order), tuple(assumed)
+        return Units(np.full(count, 1.0 if is_bytes else 1 / 255), np.zeros(count), order), tuple(assumed)
     else:
         mean, std = IMAGENET_MEAN, IMAGENET_STD
         assumed.append(
             "nothing in the graph normalizes: ImageNet's mean and std are applied (--mean --std, --scale)"
         )
-    deviations = np.asarray(std, np.float64)
-    offset = -np.asarray(mean, np.float64) / deviations
+    deviations = _for_channels(std, count)
+    offset = -_for_channels(mean, count) / deviations
     return Units(1 / (255 * deviations), offset, order), tuple(assumed)
+
+
+def _for_channels(values: Tuple[float, float, float], count: int) -> np.ndarray:
+    """Return a number for each channel; the mean of three for gray images."""
+    return np.asarray(values, np.float64) if count == len(values) else np.full(count, np.mean(values))
 
 
 def _expects_bytes(found: Preprocessing) -> bool:
@@ -314,14 +338,25 @@ def _float_shapes(names: Dict[str, str], editor: GraphEditor, shapes: Shapes) ->
     return found
 
 
-def _post(
-    editor: GraphEditor, names: Dict[str, str], name: Optional[str], options: ImportOptions
-) -> Optional[Postprocessing]:
-    if name is None:
-        return None
-    if options.keep_postprocessing:
-        return Postprocessing(names[name])
-    return find_postprocessing(editor, names[name])
+def _without_common_score(
+    outputs: FoundOutputs, shapes: Dict[str, Tuple[int, ...]], batch: int
+) -> FoundOutputs:
+    """Drop a score that is one number for all images, such as `anomaly_map.max()`, if there is a map."""
+    if outputs.map is None or outputs.score is None or shapes[outputs.score][:1] == (batch,):
+        return outputs
+    return dataclasses.replace(outputs, score=None, others=(*outputs.others, outputs.score))
+
+
+def _is_maximum_of_all(
+    editor: GraphEditor, post: Optional[Postprocessing], score: Optional[Postprocessing]
+) -> bool:
+    """Return True if a score is the maximum of the maps of all images: of one image, as it was exported."""
+    node = None if score is None else editor.producers.get(before_shapes(editor, score.raw))
+    if node is None or post is None or node.op_type != "ReduceMax":
+        return False
+    axes = attribute(node, "axes")
+    is_map = before_shapes(editor, node.input[0]) == before_shapes(editor, post.raw)
+    return is_map and (not axes or 0 in axes)
 
 
 def _map_size(outputs: FoundOutputs, shapes: Dict[str, Tuple[int, ...]]) -> Tuple[int, int]:

@@ -18,6 +18,8 @@ _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
 _EXPANDING = frozenset({"ConstantOfShape", "Expand", "Tile"})
+LARGE_CONSTANT = 2**17
+"""Elements of a constant of which a file has no copies, 0.5 MB."""
 _LARGE = 2**20
 """Elements of a repeated constant that is left to the runtime, 4 MB."""
 
@@ -27,7 +29,9 @@ def fold_constants(editor: GraphEditor, context: PassContext) -> None:
     for node in editor.nodes:
         if editor.activations(node) or set(editor.outputs).intersection(node.output):
             continue
-        if node.op_type in _RANDOM or _has_subgraphs(node) or _grows(node, editor):
+        if node.op_type in _RANDOM or _has_subgraphs(node):
+            continue
+        if _grows(node, editor) or _copies(node, editor):
             continue
         for name, value in zip(node.output, _evaluate(node, editor)):
             editor.store(name, value)
@@ -47,6 +51,16 @@ def _grows(node: onnx.NodeProto, editor: GraphEditor) -> bool:
     before = 1 if node.op_type == "ConstantOfShape" else int(np.prod(editor.initializers[node.input[0]].dims))
     after = times * before if node.op_type == "Tile" else times
     return after > max(_LARGE, before)
+
+
+def _copies(node: onnx.NodeProto, editor: GraphEditor) -> bool:
+    """Return True if a node moves the values of a large constant that other nodes read as it is.
+
+    A memory bank of patches is read as it is and transposed: the file has it once.
+    """
+    if node.op_type not in ("Reshape", "Transpose") or len(editor.consumers[node.input[0]]) == 1:
+        return False
+    return int(np.prod(editor.initializers[node.input[0]].dims)) > LARGE_CONSTANT
 
 
 def _evaluate(node: onnx.NodeProto, editor: GraphEditor) -> List[np.ndarray]:

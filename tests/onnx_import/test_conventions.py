@@ -1,0 +1,149 @@
+"""Bundles of models with known conventions give what the model gives on an input made by hand."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto
+
+from adq_edge.onnx_import.import_model import import_model
+from adq_edge.onnx_import.options import ImportOptions
+from factories.foreign_models import MEAN, STD, GraphWriter, save
+
+SIZE = 32
+IMAGES = np.random.default_rng(3).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def maps(model: Path, output: str, **inputs: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    (found,) = session.run([output], inputs)
+    return found.reshape(len(found), *found.shape[-2:])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    layout=st.sampled_from(["nchw", "nhwc"]),
+    order=st.sampled_from(["rgb", "bgr"]),
+    kind=st.sampled_from([TensorProto.FLOAT, TensorProto.UINT8]),
+    top=st.sampled_from([1.0, 255.0]),
+    form=st.sampled_from(["sub-div", "mul-add", "batch norm", "div first"]),
+)
+def test_bundle_gives_the_same_map_for_every_convention(layout, order, kind, top, form):
+    if kind == TensorProto.UINT8:
+        top = 255.0
+    writer = GraphWriter()
+    tensor = "x" if kind == TensorProto.FLOAT else writer.add("Cast", "x", to=TensorProto.FLOAT)
+    if layout == "nhwc":
+        tensor = writer.add("Transpose", tensor, perm=[0, 3, 1, 2])
+    mean, std = np.float32(MEAN * top), np.float32(STD * top)
+    if form == "sub-div":
+        tensor = writer.add("Div", writer.add("Sub", tensor, mean), std)
+    elif form == "mul-add":
+        tensor = writer.add("Add", writer.add("Mul", tensor, 1 / std), -mean / std)
+    elif form == "div first":
+        tensor = writer.add("Div", tensor, np.float32(top))
+        tensor = writer.add("Div", writer.add("Sub", tensor, MEAN), STD)
+    else:
+        parts = [np.ones(3, np.float32), np.zeros(3, np.float32), mean.ravel(), std.ravel() ** 2]
+        tensor = writer.add("BatchNormalization", tensor, *parts, epsilon=0.0)
+    writer.add("Identity", writer.network(tensor), output="map")
+    shape = ["N", 3, SIZE, SIZE] if layout == "nchw" else ["N", SIZE, SIZE, 3]
+    model = writer.model({"x": shape}, {"map": ["N", 1, None, None]}, kind)
+    pixels = IMAGES[..., ::-1] if order == "bgr" else IMAGES
+    pixels = pixels.transpose(0, 3, 1, 2) if layout == "nchw" else pixels
+    if kind == TensorProto.FLOAT:
+        pixels = pixels.astype(np.float32) * np.float32(top / 255)
+    with tempfile.TemporaryDirectory() as folder:
+        source = save(model, Path(folder) / "model.onnx")
+        options = ImportOptions(channel_order=order)
+        bundle = import_model(source, Path(folder) / "bundle", options=options)
+        expected = maps(source, "map", x=np.ascontiguousarray(pixels))
+        np.testing.assert_allclose(maps(bundle.model, "anomaly_map", image=IMAGES), expected, rtol=1e-3)
+
+
+def test_normalization_outside_of_the_graph_is_given_by_options(tmp_path: Path):
+    writer = GraphWriter()
+    writer.add("Identity", writer.network("x"), output="map")
+    model = writer.model({"x": ["N", 3, SIZE, SIZE]}, {"map": ["N", 1, None, None]})
+    source = save(model, tmp_path / "model.onnx")
+    options = ImportOptions(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5))
+    bundle = import_model(source, tmp_path / "a", options=options)
+    pixels = (IMAGES / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.25, 0.5]
+    expected = maps(source, "map", x=pixels.transpose(0, 3, 1, 2).astype(np.float32))
+    np.testing.assert_allclose(maps(bundle.model, "anomaly_map", image=IMAGES), expected, rtol=1e-4)
+    unknown = import_model(source, tmp_path / "b").manifest.imported
+    assert unknown is not None
+    assert any("ImageNet" in text and "--mean" in text for text in unknown.assumed)
+
+
+def test_gray_model_gets_the_brightness(tmp_path: Path):
+    writer = GraphWriter()
+    writer.add("Identity", writer.network(writer.add("Div", "x", np.float32(255)), 1), output="map")
+    model = writer.model({"x": ["N", 1, SIZE, SIZE]}, {"map": ["N", 1, None, None]})
+    source = save(model, tmp_path / "model.onnx")
+    bundle = import_model(source, tmp_path / "bundle")
+    gray = (IMAGES @ [0.299, 0.587, 0.114])[:, None].astype(np.float32)
+    expected = maps(source, "map", x=gray)
+    np.testing.assert_allclose(maps(bundle.model, "anomaly_map", image=IMAGES), expected, rtol=1e-4)
+
+
+def test_center_crop_stays_and_its_map_is_completed(tmp_path: Path):
+    writer = GraphWriter()
+    cut = [np.array(values, np.int64) for values in ([4, 4], [28, 28], [2, 3], [1, 1])]
+    tensor = writer.add("Slice", writer.add("Div", writer.add("Sub", "x", MEAN), STD), *cut)
+    writer.add("Neg", writer.network(tensor), output="map")
+    model = writer.model({"x": ["N", 3, SIZE, SIZE]}, {"map": ["N", 1, 6, 6]})
+    source = save(model, tmp_path / "model.onnx")
+    bundle = import_model(source, tmp_path / "bundle")
+    expected = maps(source, "map", x=(IMAGES / 255).transpose(0, 3, 1, 2).astype(np.float32))
+    found = maps(bundle.model, "anomaly_map", image=IMAGES)
+    assert found.shape == (3, 8, 8)
+    np.testing.assert_allclose(found[:, 1:7, 1:7], expected, rtol=1e-4)
+    np.testing.assert_allclose(found[:, 0, 0], found.min(axis=(1, 2)))
+    assert bundle.manifest.imported is not None
+    assert "nothing outside is judged" in bundle.manifest.imported.resize
+
+
+@pytest.mark.parametrize("images", [2, 3])
+def test_graph_that_computes_images_one_after_the_other_takes_any_number(images: int, tmp_path: Path):
+    writer = GraphWriter()
+    tensor = writer.add("Div", writer.add("Sub", "x", MEAN), STD)
+    features = writer.convolve(writer.convolve(tensor, 8, 3, 2), 16, 8, 2)
+    rows = writer.add("Transpose", features, perm=[0, 2, 3, 1])
+    rows = writer.add("Reshape", rows, np.array([images * 64, 16], np.int64))
+    bank = writer.constant(writer.generator.normal(0, 1, (16, 40)).astype(np.float32))
+    found = []
+    for number in range(images):
+        ends = [np.array([value], np.int64) for value in (64 * number, 64 * (number + 1), 0, 1)]
+        distances = writer.add("MatMul", writer.add("Slice", rows, *ends), bank)
+        found.append(writer.reduce("ReduceMax", distances, [1], keepdims=0))
+    joined = writer.add("Concat", *found, axis=0)
+    writer.add("Reshape", joined, np.array([images, 1, 8, 8], np.int64), output="map")
+    model = writer.model({"x": [images, 3, SIZE, SIZE]}, {"map": [images, 1, 8, 8]})
+    source = save(model, tmp_path / "model.onnx")
+    bundle = import_model(source, tmp_path / "bundle")
+    pixels = (IMAGES / 255).transpose(0, 3, 1, 2).astype(np.float32)[:images]
+    found_maps = maps(bundle.model, "anomaly_map", image=IMAGES)
+    np.testing.assert_allclose(found_maps[:images], maps(source, "map", x=pixels), rtol=1e-4)
+
+
+def test_map_and_maximum_of_one_image_without_its_axis_are_found(tmp_path: Path):
+    writer = GraphWriter()
+    found = writer.network(writer.add("Div", writer.add("Sub", "x", MEAN), STD))
+    writer.add("Squeeze", found, output="map")
+    writer.add("ReduceMax", found, output="score", keepdims=0)
+    model = writer.model({"x": [1, 3, SIZE, SIZE]}, {"map": [None, None], "score": []})
+    source = save(model, tmp_path / "model.onnx")
+    bundle = import_model(source, tmp_path / "bundle")
+    one = (IMAGES[:1] / 255).transpose(0, 3, 1, 2).astype(np.float32)
+    session = onnxruntime.InferenceSession(str(source), providers=["CPUExecutionProvider"])
+    expected, score = session.run(["map", "score"], {"x": one})
+    found_maps = maps(bundle.model, "anomaly_map", image=IMAGES)
+    np.testing.assert_allclose(found_maps[0], expected, rtol=1e-4)
+    assert found_maps[0].max() == pytest.approx(float(score), rel=1e-4)
