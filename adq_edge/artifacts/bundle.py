@@ -192,7 +192,10 @@ def open_bundle(path: Union[str, Path]) -> Bundle:
     """
     path = Path(path)
     if path.suffix == ".onnx":
-        raise BundleError("an ONNX file, not a bundle", where=path, fix=_GIVE_FOLDER)
+        fix = f"Make a bundle from it: {command_line('import', path)}"
+        if (path.parent / MANIFEST_FILE).is_file():
+            fix = f"Name its folder: {path.parent}"
+        raise BundleError("an ONNX file, not a bundle", where=path, fix=fix)
     if path.suffix in CHECKPOINT_SUFFIXES and path.is_file():
         fix = f"Make a bundle from it: {command_line('export', path)}"
         raise BundleError("a checkpoint, not a bundle", where=path, fix=fix)

@@ -102,8 +102,6 @@ def describe_path(path: Path) -> Optional[KnownPath]:
     suffix = path.suffix.lower()
     if path.name == MODEL_FILE and (path.parent / MANIFEST_FILE).is_file():
         return _known(FileKind.MODEL, _build(path.parent))
-    if suffix == ONNX_SUFFIX:
-        return _known(FileKind.FOREIGN, f"Make a bundle from it: {command_line('import', path)}")
     if suffix == ".json" or _read_schema(path) is not None:
         return _describe_json(path)
     kind = name_content(path)
@@ -189,6 +187,8 @@ def _describe_folder(path: Path) -> KnownPath:
         if inside is not None:
             known = describe_path(inside)
             fix = None if known is None or known.fix is None else known.fix.replace("it:", "one of them:", 1)
+            if kind is FileKind.FOREIGN:
+                fix = f"Make a bundle from one of them: {command_line('import', inside)}"
             return KnownPath(FileKind.FOLDER, f"a folder of {plural}", fix)
     if has_images(path):
         fix = f"Train a model on it: {command_line('train', '--data', path)}"

@@ -47,7 +47,7 @@ EXPECTED: Mapping[str, Expected] = {
     "engines": _ENGINE,
     "bundle": _BUNDLE,
     "estimate": _BUNDLE,
-    "checkpoint": Expected("a checkpoint", ("CHECKPOINT", "FOREIGN"), "CHECKPOINT"),
+    "checkpoint": _CHECKPOINT,
     "model": _MODEL,
     "qat": _CHECKPOINT,
     "teacher_weights": _WEIGHTS,

@@ -43,6 +43,7 @@ def _candidates(kind: str, incomplete: str) -> Iterator[str]:
         "ENGINE": workspace.ENGINES,
         "BUNDLE": workspace.BUNDLES,
         "CHECKPOINT": workspace.CHECKPOINTS,
+        "FOREIGN": workspace.BUNDLES.parent,
         "RESULT": workspace.RESULTS,
     }[kind]
     base = incomplete[: incomplete.rfind("/") + 1]
