@@ -10,9 +10,9 @@ import math
 import onnx
 
 from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.network_layers import WEIGHTED
 from adq_edge.quantization.passes.constant_folding import LARGE_CONSTANT
 from adq_edge.quantization.passes.frame import PassContext
-from adq_edge.quantization.region import WEIGHTED
 
 
 def own_constants(editor: GraphEditor, context: PassContext) -> None:
