@@ -200,8 +200,8 @@ _PLURALS = {
     FileKind.ENGINE: "engines",
     FileKind.BUNDLE: "bundles",
     FileKind.CHECKPOINT: "checkpoints",
-    FileKind.FOREIGN: "ONNX models",
     FileKind.RESULT: "result files",
+    FileKind.FOREIGN: "ONNX models",
 }
 
 
