@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.foreign.recipes import RECIPES
-from benchmarks.foreign.train import DATA, lay, offline, spread
+from benchmarks.foreign.train import DATA, evenly_spaced, link_images, replace_downloads
 
 _SIZE = 224
 
@@ -37,7 +37,7 @@ def build(method: str) -> Any:
 
 def main(method: str, category: str, output: Path) -> None:
     """Fit, export and record the answers for eight test images."""
-    offline()  # before AnomaVision takes the functions by name
+    replace_downloads()  # before AnomaVision takes the functions by name
     import anomavision
     import onnxruntime
     from anomavision.export import ModelExporter
@@ -48,7 +48,7 @@ def main(method: str, category: str, output: Path) -> None:
     started = time.process_time()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    images = lay(DATA / "inspection" / category, output / "images", RECIPES["padim"])
+    images = link_images(DATA / "inspection" / category, output / "images", RECIPES["padim"])
     data = anomavision.AnodetDataset(str(images / "train" / "good"), resize=[_SIZE, _SIZE], crop_size=None)
     model = build(method)
     model.fit(DataLoader(data, batch_size=4, shuffle=False))
@@ -59,7 +59,7 @@ def main(method: str, category: str, output: Path) -> None:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     transform = create_image_transform(resize=[_SIZE, _SIZE], crop_size=None)
     found: Dict[str, Any] = {}
-    paths = spread(images / "test" / "good", 4) + spread(images / "test" / "defect", 4)
+    paths = evenly_spaced(images / "test" / "good", 4) + evenly_spaced(images / "test" / "defect", 4)
     found["paths"] = np.array([str(p.resolve()) for p in paths])
     for i, each in enumerate(paths):
         tensor = transform(Image.open(each).convert("RGB"))[None]

@@ -28,8 +28,8 @@ _REFERENCES = 8
 _TEST_EACH = 16
 
 
-def offline() -> None:
-    """Give the shared ResNet-18 trunk where anomalib downloads weights, random weights elsewhere."""
+def replace_downloads() -> None:
+    """Make backbones without a download: ResNet-18 with the shared weights up to layer3, others random."""
     import timm
     import torchvision.models as vision
 
@@ -54,7 +54,7 @@ def offline() -> None:
         setattr(vision, name, lambda weights=None, plain=plain, **kw: with_trunk(plain(**kw)))
 
 
-def patch(kind: str) -> None:
+def replace_methods(kind: str) -> None:
     """Prevent downloads of weights, and the memory that the coreset takes while gradients are recorded."""
     import anomalib.models.image as zoo
 
@@ -70,23 +70,23 @@ def patch(kind: str) -> None:
         DsrModel.load_pretrained_discrete_model_weights = lambda self, ckpt, device=None: None
 
 
-def lay(category: Path, folder: Path, recipe: Recipe) -> Path:
-    """Link a part of a category into MVTec folders: `images` for training, a few of each kind for testing."""
+def link_images(category: Path, folder: Path, recipe: Recipe) -> Path:
+    """Link some images of a category into a folder in MVTec layout, a few of each defect for tests."""
     shutil.rmtree(folder, ignore_errors=True)
     for path in sorted((category / "train" / "good").iterdir())[: recipe.images]:
         link(path, folder / "train" / "good" / path.name)
     defects = sorted(d for d in (category / "test").iterdir() if d.name != "good")
-    for path in spread(category / "test" / "good", _TEST_EACH):
+    for path in evenly_spaced(category / "test" / "good", _TEST_EACH):
         link(path, folder / "test" / "good" / path.name)
     for kind in defects:
-        for path in spread(kind, -(-_TEST_EACH // len(defects))):
+        for path in evenly_spaced(kind, -(-_TEST_EACH // len(defects))):
             link(path, folder / "test" / "defect" / f"{kind.name}_{path.name}")
             for mask in (category / "ground_truth" / kind.name).glob(f"{path.stem}_mask.png"):
                 link(mask, folder / "masks" / f"{kind.name}_{path.name}".replace(".jpg", ".png"))
     return folder
 
 
-def spread(folder: Path, count: int) -> List[Path]:
+def evenly_spaced(folder: Path, count: int) -> List[Path]:
     """Return `count` files of a folder, evenly spaced by name."""
     paths = sorted(folder.iterdir())
     return [
@@ -119,7 +119,7 @@ def build(kind: str, recipe: Recipe, images: Path) -> Any:
 
 
 def datamodule(recipe: Recipe, images: Path) -> Any:
-    """Return anomalib's data of the laid folders; thresholds come from the test images, as by its default."""
+    """Return anomalib's data of the linked images; thresholds come from the test images."""
     from anomalib.data import Folder
 
     return Folder(
@@ -173,7 +173,7 @@ def open_session(output: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def ask_file(session: Any, image: np.ndarray) -> Dict[str, np.ndarray]:
+def run_file(session: Any, image: np.ndarray) -> Dict[str, np.ndarray]:
     """Run the exported file; where its batch is fixed, the image is repeated and the first row is kept."""
     given = session.get_inputs()[0]
     repeated = image if isinstance(given.shape[0], str) else np.repeat(image, given.shape[0], 0)
@@ -181,7 +181,7 @@ def ask_file(session: Any, image: np.ndarray) -> Dict[str, np.ndarray]:
     return {name: value[:1] for name, value in zip(names, session.run(None, {given.name: repeated}))}
 
 
-def ask_module(model: Any, image: np.ndarray) -> Dict[str, Dict[str, np.ndarray]]:
+def run_module(model: Any, image: np.ndarray) -> Dict[str, Dict[str, np.ndarray]]:
     """Run the torch module: its outputs before ("raw") and after post-processing ("torch")."""
     with torch.no_grad():
         tensor = torch.from_numpy(image)
@@ -214,17 +214,17 @@ def reference(model: Any, output: Path, images: Path) -> Dict[str, Any]:
 
     session = open_session(output)
     half = _REFERENCES // 2
-    paths = spread(images / "test" / "good", half) + spread(images / "test" / "defect", half)
+    paths = evenly_spaced(images / "test" / "good", half) + evenly_spaced(images / "test" / "defect", half)
     found: Dict[str, Any] = {"paths": np.array([str(p.resolve()) for p in paths])}
     height, width = input_size(model)
     for i, path in enumerate(paths):
         image = read_image(path)
         found[f"input_{i}"] = image
-        answers = {"onnx": ask_file(session, image), **ask_module(model, image)}
+        answers = {"onnx": run_file(session, image), **run_module(model, image)}
         pixels = np.uint8(np.round(255 * image[0].transpose(1, 2, 0)))
         found[f"image_{i}"] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
         sized = np.ascontiguousarray(np.float32(found[f"image_{i}"]).transpose(2, 0, 1)[None] / 255)
-        answers.update(sized_onnx=ask_file(session, sized), sized_raw=ask_module(model, sized)["raw"])
+        answers.update(sized_onnx=run_file(session, sized), sized_raw=run_module(model, sized)["raw"])
         for prefix, values in answers.items():
             found.update({f"{prefix}_{name}_{i}": value for name, value in values.items()})
     return found
@@ -258,8 +258,8 @@ def main(kind: str, category: str, output: Path) -> None:
     """Train, export, run and describe one model."""
     started = time.process_time()
     recipe = RECIPES[kind]
-    images = lay(DATA / "inspection" / category, output / "images", recipe)
-    patch(kind)
+    images = link_images(DATA / "inspection" / category, output / "images", recipe)
+    replace_methods(kind)
     model = build(kind, recipe, images)
     engine = train(model, recipe, images, output / "engine")
     trained = time.process_time() - started
@@ -323,7 +323,7 @@ def restore(kind: str, output: Path) -> Any:
     """Load the trained module from its checkpoint."""
     import anomalib.models.image as zoo
 
-    patch(kind)
+    replace_methods(kind)
     method = getattr(zoo, RECIPES[kind].method)
     path = output / "weights" / "lightning" / "model.ckpt"
     return method.load_from_checkpoint(path, map_location="cpu", visualizer=False).eval()
@@ -356,7 +356,7 @@ STEPS = {"train": main, "reference": add_references, "int8": export_int8}
 def run(step: str, kinds: List[str], category: str, folder: Path) -> None:
     """Run a step for several kinds in one process; a failure of one is reported and ends no other."""
     torch.set_num_threads(1)
-    offline()
+    replace_downloads()
     for kind in kinds:
         output = folder / f"{kind}_{category}"
         output.mkdir(parents=True, exist_ok=True)
