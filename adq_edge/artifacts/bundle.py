@@ -124,6 +124,7 @@ class Manifest(Record):
         embedding_size: numbers in the embedding of an image; None if the model has no such output.
         scale_sizes: (height, width) of each scale map, shallow layers first; empty if the model has none.
         imported: what was recognized in a model of another tool; None for a checkpoint.
+        convention: the settings of a checkpoint of another tool, in one line; None for others.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Manifest(Record):
     embedding_size: Optional[int] = None
     scale_sizes: Tuple[Tuple[int, int], ...] = ()
     imported: Optional[ImportedModel] = None
+    convention: Optional[str] = None
 
     def check(self) -> None:
         """Raise a ValueError if a size is impossible."""

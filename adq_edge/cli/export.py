@@ -88,6 +88,8 @@ def export(
         f"{parity.map_difference:.2e}, of the score {parity.score_difference:.2e} "
         f"(largest map value {parity.map_largest:.2e})",
     ]
+    if manifest.convention is not None:
+        lines.insert(1, manifest.convention)
     if manifest.unfinished is not None:
         lines.append(f"caution: the training is not finished: {manifest.unfinished}")
     tables = [layers_table(choices)] if choices else []

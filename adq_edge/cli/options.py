@@ -40,7 +40,7 @@ LAYOUTS = (
     "test-only",
 )
 SOURCES = ("images", "synthetic-defects", "random-normal")
-BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2")
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "wide_resnet101_2")
 FILE, FOLDER, COUNT, PIXELS, NUMBER = "FILE", "FOLDER", "COUNT", "PIXELS", "NUMBER"
 
 

@@ -36,7 +36,7 @@ class Method:
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
 
 
-STFPM = Method(TrainingDefaults(epochs=398, batch_size=32, learning_rate=0.4))
+STFPM = Method(TrainingDefaults(epochs=398, batch_size=32, learning_rate=0.4), {"backbone": "resnet18"})
 PASTE = Method(
     TrainingDefaults(epochs=60, batch_size=16, learning_rate=0.4, decay="cosine"),
     {"shared": "layer2", "layers": "layer1,layer2,layer3", "width": "0.5"},

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Callable, ClassVar, Iterable, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, ClassVar, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.methods import TrainingDefaults as TrainingDefaults
@@ -89,12 +90,27 @@ class AnomalyModel(nn.Module, abc.ABC):
         self.register_buffer("pixel_scale", 1.0 / (_per_channel(config.std) * 255.0), persistent=False)
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
-        """Convert uint8 `[N, H, W, 3]` images to normalized float32 `[N, 3, H, W]`.
+        """Convert uint8 `[N, H, W, 3]` images to normalized float32 `[N, 3, h, w]`, the part that is used.
 
         The cast comes first, because TensorRT 8.5 accepts a uint8 input only at a Cast.
         """
-        x = images.float().permute(0, 3, 1, 2)
-        return (x - self.pixel_mean) * self.pixel_scale
+        x = (images.float().permute(0, 3, 1, 2) - self.pixel_mean) * self.pixel_scale
+        if self.config.crop is None:
+            return x
+        (top, left), (height, width) = self.config.crop_start, self.config.crop
+        return x[:, :, top : top + height, left : left + width]
+
+    def in_frame(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return maps `[N, h, w]` of the central part as maps of the whole image, 0 outside of the part."""
+        if self.config.crop is None:
+            return maps
+        pads: List[int] = []
+        sizes = zip(maps.shape[1:], self.config.crop, self.config.image_size, self.config.crop_start)
+        for values, part, whole, start in sizes:
+            before = round(start * int(values) / part)
+            after = max(0, round(whole * int(values) / part) - int(values) - before)
+            pads = [before, after, *pads]
+        return functional.pad(maps, pads)
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, ...]:
         """Map uint8 `[N, H, W, 3]` RGB images to the outputs of the exported graph, in its order.

@@ -10,11 +10,12 @@ from adq_edge.core.errors import CheckpointError
 from adq_edge.core.text import quoted
 from adq_edge.models.base import AnomalyModel, Stage
 from adq_edge.models.config import ModelConfig
-from adq_edge.models.importers import ImportRequest
+from adq_edge.models.importers import ImportRequest, describe_settings
 from adq_edge.models.registry import IMPORTERS, method, method_names
+from adq_edge.models.resnet import Backbone
 from adq_edge.models.state_dicts import load_weights, state_dict_of
 from adq_edge.models.teacher import teacher_state
-from adq_edge.models.torch_files import read_torch_file, write_torch_file
+from adq_edge.models.torch_files import read_torch_file, refuse_records, write_torch_file
 
 FORMAT = "adq-edge/checkpoint"
 VERSION = 1
@@ -31,12 +32,14 @@ class Checkpoint:
         origin: the name of the file's format.
         training: state and settings of adq-edge's training; empty for foreign files.
         unmeasured: the stages whose statistics are not measured yet (see `AnomalyModel.finish_stage`).
+        convention: the settings of a foreign file in one line; None for others.
     """
 
     model: AnomalyModel
     origin: str
     training: Mapping[str, Any]
     unmeasured: Tuple[Stage, ...] = ()
+    convention: Optional[str] = None
 
 
 def save_checkpoint(path: Path, model: AnomalyModel, training: Mapping[str, Any]) -> None:
@@ -74,8 +77,9 @@ def load_checkpoint(
     try:
         name = content.get("format")
         if isinstance(name, str) and name == FORMAT:
+            refuse_records(content, path)
             return _load_own(content)
-        return _import(state_dict_of(content, path), teacher_weights, image_size)
+        return _import(content, state_dict_of(content, path), teacher_weights, image_size)
     except CheckpointError as error:
         if error.where is not None:
             raise
@@ -150,13 +154,20 @@ def _unmeasured(model: AnomalyModel, training: Mapping[str, Any]) -> Tuple[Stage
 
 
 def _import(
-    state: Mapping[str, Any], teacher_weights: Optional[str], image_size: Optional[Tuple[int, int]]
+    content: Mapping[str, Any],
+    state: Mapping[str, Any],
+    teacher_weights: Optional[str],
+    image_size: Optional[Tuple[int, int]],
 ) -> Checkpoint:
-    request = ImportRequest(state, image_size, lambda backbone: teacher_state(teacher_weights, backbone))
+    def teacher(backbone: Backbone) -> Mapping[str, Any]:
+        return teacher_state(teacher_weights, backbone)
+
+    request = ImportRequest(state, image_size, teacher, content)
     for importer in IMPORTERS:
         if importer.recognizes(state):
             model = importer.load(request)
-            return Checkpoint(model, importer.name, {}, () if importer.measured else model.stages)
+            convention = describe_settings(model, request.states_settings)
+            return Checkpoint(model, importer.name, {}, () if importer.measured else model.stages, convention)
     known = ", ".join(["adq-edge", *(importer.name for importer in IMPORTERS)])
     first = next(iter(state))
     raise CheckpointError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
+from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar
 
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.images.sizes import check_size
@@ -32,6 +32,7 @@ class ModelConfig:
         fusion: the name of the rule that fuses the layers' maps into one map and score.
         options: the method's options by name; missing options have the method's default.
         layers: the layers whose maps are scored, separated by commas; all of the method if empty.
+        crop: (height, width) in pixels of the central part that the networks get; None for the whole image.
     """
 
     image_size: Tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE)
@@ -40,6 +41,7 @@ class ModelConfig:
     fusion: str = "official"
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
     layers: str = ""
+    crop: Optional[Tuple[int, int]] = None
 
     def __post_init__(self) -> None:
         try:
@@ -49,6 +51,20 @@ class ModelConfig:
         if not all(_STD_RANGE[0] <= value <= _STD_RANGE[1] for value in self.std):
             low, high = _STD_RANGE
             raise CheckpointError(f"the model's std is {list(self.std)}; the limits are {low:g} and {high:g}")
+        if any(part > whole for part, whole in zip(self.network_size, self.image_size)):
+            what = "the model crops {}x{} pixels from images of {}x{}"
+            raise CheckpointError(what.format(*self.network_size, *self.image_size))
+
+    @property
+    def network_size(self) -> Tuple[int, int]:
+        """(height, width) in pixels of the image that the networks get."""
+        return self.image_size if self.crop is None else self.crop
+
+    @property
+    def crop_start(self) -> Tuple[int, int]:
+        """(row, column) of the first pixel of the central part, rounded as torchvision does."""
+        top, left = (round((whole - part) / 2) for whole, part in zip(self.image_size, self.network_size))
+        return top, left
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the configuration as plain values for a checkpoint."""
@@ -64,11 +80,12 @@ class ModelConfig:
         try:
             config = cls(
                 image_size=_numbers(values["image_size"], (int,), 2),
-                mean=_numbers(values["mean"], (int, float), 3),
+                mean=_numbers(values["mean"], (int, float), 3, least=0.0),
                 std=_numbers(values["std"], (int, float), 3),
                 fusion=_text(values["fusion"]),
                 options=_options(values.get("options", {})),
                 layers=_text(values.get("layers", "")),
+                crop=None if values.get("crop") is None else _numbers(values["crop"], (int,), 2),
             )
         except KeyError as error:
             raise CheckpointError(f"model configuration lacks {quoted(error.args[0])}") from error
@@ -101,12 +118,16 @@ class ModelConfig:
             raise CheckpointError(f"{option} is {quoted(value)}", fix=f"Choose one of: {names}") from None
 
     def require_multiple(self, stride: int, of: str) -> None:
-        """Check that height and width of the image are multiples of `stride` pixels, for the network `of`.
+        """Check that height and width of the networks' image are multiples of `stride` pixels.
+
+        Args:
+            stride: the number of pixels.
+            of: the name of the method for the message.
 
         Raises:
             CheckpointError: the image size is not a multiple.
         """
-        height, width = self.image_size
+        height, width = self.network_size
         if height % stride or width % stride:
             raise CheckpointError(
                 f"image size {height}x{width} does not suit {of}",
@@ -114,10 +135,10 @@ class ModelConfig:
             )
 
 
-def _numbers(values: Any, kinds: Tuple[type, ...], count: int) -> Any:
+def _numbers(values: Any, kinds: Tuple[type, ...], count: int, least: float = 1e-30) -> Any:
     if not isinstance(values, (list, tuple)) or len(values) != count:
         raise ValueError(f"expected {count} numbers, got {quoted(values)}")
-    if not all(type(value) in kinds and math.isfinite(value) and value > 0 for value in values):
+    if not all(type(value) in kinds and math.isfinite(value) and value >= least for value in values):
         raise ValueError(f"expected {count} positive numbers, got {quoted(values)}")
     return tuple(values)
 

@@ -1,4 +1,4 @@
-"""What STFPM and PaSTe share: a student that matches the normalized features of a ResNet-18 teacher."""
+"""What STFPM and PaSTe share: a student that matches the normalized features of a ResNet teacher."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from adq_edge.models.base import AnomalyModel, Features, Outputs, Stage
-from adq_edge.models.resnet import LAYERS, ResNet18Trunk, trunk_state
+from adq_edge.models.resnet import ALL_LAYERS, ResNetTrunk, trunk_state
 from adq_edge.models.state_dicts import State, load_weights
 
 STRIDE = 16
@@ -20,14 +20,14 @@ _EPSILON = 1e-12  # epsilon of torch.nn.functional.normalize
 
 
 class FeatureMatching(AnomalyModel):
-    """A frozen ResNet-18 teacher and a student, compared in some layers.
+    """A frozen ResNet teacher and a student, compared in some layers.
 
     Attributes:
         teacher: the teacher's trunk.
         student: what is trained.
     """
 
-    teacher: ResNet18Trunk
+    teacher: ResNetTrunk
     student: nn.Module
     _levels: Tuple[int, ...]
 
@@ -38,7 +38,7 @@ class FeatureMatching(AnomalyModel):
 
     def load_teacher(self, state: State) -> None:
         """Load the teacher's trunk; later layers and the classifier may be missing."""
-        load_weights(self.teacher, trunk_state(state, LAYERS), "the teacher")
+        load_weights(self.teacher, trunk_state(state, ALL_LAYERS), "the teacher")
 
     def trainable(self, stage: Stage) -> nn.Module:
         """Return the student."""
@@ -61,10 +61,10 @@ class FeatureMatching(AnomalyModel):
         distances = self._distances(features)
         anomaly_map = self._fuse(distances)
         return Outputs(
-            anomaly_map,
+            self.in_frame(anomaly_map),
             torch.amax(anomaly_map, dim=(1, 2)),
             embedding=features[self.scales - 1].mean(dim=(2, 3)),
-            scale_maps=tuple(distance.squeeze(1) for distance in distances),
+            scale_maps=tuple(self.in_frame(distance.squeeze(1)) for distance in distances),
         )
 
     def _distances(self, features: Features) -> List[torch.Tensor]:

@@ -10,7 +10,7 @@ from torch import nn
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.text import quoted
 from adq_edge.models.config import ModelConfig
-from adq_edge.models.resnet import LAYERS
+from adq_edge.models.resnet import ALL_LAYERS, LAYERS
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -29,25 +29,37 @@ def parse_layers(text: str) -> Tuple[int, ...]:
     if not names:
         raise CheckpointError("no layer is named, so there would be no anomaly map", where="layers", fix=fix)
     for name in names:
-        if name not in LAYERS:
+        if name not in ALL_LAYERS:
             raise CheckpointError(f"there is no layer {quoted(name)}", where="layers", fix=fix)
         if names.count(name) > 1:
             raise CheckpointError(f"{name} is named more than once", where="layers", fix=fix)
-    return tuple(sorted(LAYERS.index(name) + 1 for name in names))
+    return tuple(sorted(ALL_LAYERS.index(name) + 1 for name in names))
 
 
-def scored_layers(layers: str) -> Tuple[int, ...]:
-    """Return the numbers of the layers that `ModelConfig.layers` names; all if it is empty.
+def scored_layers(layers: str, of: str = "", last: int = len(LAYERS)) -> Tuple[int, ...]:
+    """Return the numbers of the layers that `ModelConfig.layers` names; the first three if it is empty.
+
+    Args:
+        layers: names of layers, separated by commas.
+        of: the name of the method for the message.
+        last: number of the last layer that the method can compare.
 
     Raises:
         CheckpointError: see `parse_layers`.
     """
-    return parse_layers(layers or ",".join(LAYERS))
+    levels = parse_layers(layers or ",".join(LAYERS))
+    if levels[-1] > last:
+        raise CheckpointError(
+            f"{of} does not compare {join_layers(levels[-1:])}",
+            where="layers",
+            fix=f"Choose from {join_layers(tuple(range(1, last + 1)))}",
+        )
+    return levels
 
 
 def join_layers(levels: Tuple[int, ...]) -> str:
     """Return the text that `parse_layers` reads, such as `layer2,layer3`."""
-    return ",".join(LAYERS[level - 1] for level in levels)
+    return ",".join(ALL_LAYERS[level - 1] for level in levels)
 
 
 def require_layers(levels: Tuple[int, ...], present: Tuple[int, ...]) -> Tuple[int, ...]:
@@ -59,7 +71,7 @@ def require_layers(levels: Tuple[int, ...], present: Tuple[int, ...]) -> Tuple[i
     for level in levels:
         if level not in present:
             raise CheckpointError(
-                f"the checkpoint has no map of {LAYERS[level - 1]}",
+                f"the checkpoint has no map of {join_layers((level,))}",
                 where="layers",
                 fix=f"Choose from {join_layers(present)}",
             )
@@ -69,5 +81,6 @@ def require_layers(levels: Tuple[int, ...], present: Tuple[int, ...]) -> Tuple[i
 def with_config(model: Model, config: ModelConfig, levels: Tuple[int, ...]) -> Model:
     """Return a model with the weights of another one that scores the maps of these layers."""
     other = type(model)(dataclasses.replace(config, layers=join_layers(levels)))
-    other.load_state_dict(model.state_dict())
+    weights = model.state_dict()
+    other.load_state_dict({name: weights[name] for name in other.state_dict()})
     return other.eval()

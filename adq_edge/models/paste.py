@@ -18,7 +18,7 @@ from adq_edge.core.text import quoted
 from adq_edge.models.base import Features, Stage
 from adq_edge.models.config import ModelConfig, Option
 from adq_edge.models.feature_matching import STRIDE, FeatureMatching, upsample
-from adq_edge.models.layers import join_layers, parse_layers, require_layers
+from adq_edge.models.layers import join_layers, require_layers, scored_layers
 from adq_edge.models.resnet import (
     LAYERS,
     BasicBlock,
@@ -154,7 +154,7 @@ class PaSTe(FeatureMatching):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         config.require_multiple(STRIDE, "PaSTe")
-        self._levels = parse_layers(str(self.config.options["layers"]))
+        self._levels = scored_layers(str(self.config.options["layers"]) or ",", "PaSTe")
         self.scales = len(self._levels)
         shared = choose_option("shared", self.config.options["shared"], SHARED)
         width = choose_option("width", self.config.options["width"], WIDTHS)

@@ -1,4 +1,4 @@
-"""ResNet trunks (conv1 to layer3) with torchvision's parameter names.
+"""ResNet trunks (conv1 to layer3, or to layer4) with torchvision's parameter names.
 
 They replace torchvision's because no build of torchvision matches every torch, and because a trunk that ends
 at layer3 has a quarter of the weights.
@@ -16,9 +16,15 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import torch
 from torch import nn
 
+from adq_edge.core.errors import CheckpointError
+
 LAYERS = ("layer1", "layer2", "layer3")
+"""The layers that every method can compare."""
+ALL_LAYERS = (*LAYERS, "layer4")
+"""The layers of a whole ResNet."""
 PLANES = (64, 128, 256)
-"""Channels of each layer, before a bottleneck's expansion."""
+"""Channels of the layers in `LAYERS`, before a bottleneck's expansion."""
+_ALL_PLANES = (*PLANES, 512)
 
 Convolution = Union[nn.Conv2d, nn.ConvTranspose2d]
 
@@ -27,8 +33,11 @@ class Backbone(str, enum.Enum):
     """The ResNets that can be teachers, by torchvision's names."""
 
     RESNET18 = "resnet18"
+    RESNET34 = "resnet34"
     RESNET50 = "resnet50"
+    RESNET101 = "resnet101"
     WIDE_RESNET50_2 = "wide_resnet50_2"
+    WIDE_RESNET101_2 = "wide_resnet101_2"
 
 
 class Residual(nn.Module):
@@ -98,11 +107,13 @@ class Architecture:
 
     Attributes:
         depths: residual blocks of layer1, layer2 and layer3.
+        last_depth: residual blocks of layer4.
         expansion: output channels of a block per plane; 1 means basic blocks, 4 bottlenecks.
         base_width: channels of a bottleneck's 3x3 convolution per 64 planes.
     """
 
     depths: Tuple[int, int, int]
+    last_depth: int = 3
     expansion: int = 1
     base_width: int = 64
 
@@ -129,16 +140,24 @@ class Architecture:
 
 
 ARCHITECTURES: Dict[Backbone, Architecture] = {
-    Backbone.RESNET18: Architecture(depths=(2, 2, 2)),
+    Backbone.RESNET18: Architecture(depths=(2, 2, 2), last_depth=2),
+    Backbone.RESNET34: Architecture(depths=(3, 4, 6)),
     Backbone.RESNET50: Architecture(depths=(3, 4, 6), expansion=4),
+    Backbone.RESNET101: Architecture(depths=(3, 4, 23), expansion=4),
     Backbone.WIDE_RESNET50_2: Architecture(depths=(3, 4, 6), expansion=4, base_width=128),
+    Backbone.WIDE_RESNET101_2: Architecture(depths=(3, 4, 23), expansion=4, base_width=128),
 }
 
 
 class ResNetTrunk(nn.Module):
-    """A ResNet without layer4 and the classifier; returns the feature maps of layer1 to layer3."""
+    """A ResNet without its last layers and the classifier; returns the feature maps of its layers.
 
-    def __init__(self, backbone: Backbone) -> None:
+    Args:
+        backbone: the architecture.
+        depth: number of the last layer, 1 to 4.
+    """
+
+    def __init__(self, backbone: Backbone, depth: int = len(LAYERS)) -> None:
         super().__init__()
         architecture = ARCHITECTURES[backbone]
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
@@ -146,9 +165,10 @@ class ResNetTrunk(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         channels = 64
-        for layer, planes, depth in zip(LAYERS, PLANES, architecture.depths):
+        blocks = (*architecture.depths, architecture.last_depth)
+        for layer, planes, count in list(zip(ALL_LAYERS, _ALL_PLANES, blocks))[:depth]:
             first = architecture.block(channels, planes, 1 if layer == "layer1" else 2)
-            self.add_module(layer, architecture.layer(first, planes, depth))
+            self.add_module(layer, architecture.layer(first, planes, count))
             channels = planes * architecture.expansion
         initialize(self)
 
@@ -161,7 +181,7 @@ class ResNetTrunk(nn.Module):
         """Map normalized images `[N, 3, H, W]` to the features of the first `depth` layers.
 
         Returns:
-            `[N, C, H/4, W/4]`, `[N, 2C, H/8, W/8]` and `[N, 4C, H/16, W/16]`; C is 64 times the expansion.
+            `[N, C, H/4, W/4]`, `[N, 2C, H/8, W/8]` and so on; C is 64 times the expansion.
         """
         return run_layers(self, self.stem(x), depth)
 
@@ -176,7 +196,7 @@ class ResNet18Trunk(ResNetTrunk):
 def run_layers(network: nn.Module, x: torch.Tensor, depth: int = len(LAYERS)) -> List[torch.Tensor]:
     """Return the output of each of a network's first `depth` layers, computed one after the other."""
     features = []
-    for layer in LAYERS[:depth]:
+    for layer in ALL_LAYERS[:depth]:
         x = getattr(network, layer)(x)
         features.append(x)
     return features
@@ -207,6 +227,29 @@ def trunk_state(state: Mapping[str, Any], layers: Tuple[str, ...]) -> Dict[str, 
         if norm and f"{norm}.weight" not in trunk and f"{name}.weight" in trunk:
             trunk.update(_identity_norm(norm, trunk.pop(key)))
     return trunk
+
+
+def trunk_backbone(state: Mapping[str, Any]) -> Backbone:
+    """Return the backbone of a trunk, identified by its depths and the shape of its first block.
+
+    Raises:
+        CheckpointError: no known backbone has this form.
+    """
+    shape = list(getattr(state.get("layer1.0.conv1.weight"), "shape", ()))
+    middle = list(getattr(state.get("layer1.0.conv2.weight"), "shape", ()))
+    depths = tuple(
+        len({key.split(".")[1] for key in state if key.startswith(f"{layer}.")}) for layer in LAYERS
+    )
+    for backbone, architecture in ARCHITECTURES.items():
+        width = architecture.width(PLANES[0])
+        kernel = 1 if architecture.has_bottlenecks else 3
+        same_depths = all(found in (0, own) for found, own in zip(depths, architecture.depths))
+        if same_depths and shape == [width, 64, kernel, kernel] and middle == [width, width, 3, 3]:
+            return backbone
+    raise CheckpointError(
+        f"a ResNet of an unknown form ({', '.join(map(str, depths))} blocks, first convolution {shape})",
+        fix=f"Known backbones: {', '.join(backbone.value for backbone in Backbone)}",
+    )
 
 
 def _norm_of(convolution: str) -> str:

@@ -8,7 +8,7 @@ the blur.
 from __future__ import annotations
 
 import enum
-from typing import Any, Literal, Mapping, Sequence, Tuple
+from typing import Any, Literal, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from torch.nn import functional
 
 from adq_edge.core import methods
 from adq_edge.core.errors import CheckpointError
+from adq_edge.models.anomalib_settings import read_settings
 from adq_edge.models.base import AnomalyModel, Features, Outputs, Stage
 from adq_edge.models.config import ModelConfig
 from adq_edge.models.importers import Importer, ImportRequest
 from adq_edge.models.layers import require_layers, scored_layers, with_config
+from adq_edge.models.preprocessing import EXPORT_INSTEAD
 from adq_edge.models.resnet import ARCHITECTURES, LAYERS, Architecture, Backbone, ResNetTrunk, trunk_state
 from adq_edge.models.reverse_blocks import EMBEDDING_PLANES, BottleneckVariant, Decoder, OneClassBottleneck
 from adq_edge.models.state_dicts import State, load_weights, select
@@ -38,10 +40,16 @@ class Fusion(str, enum.Enum):
     """Beyond the border, the map is mirrored, edge pixels repeated (scipy.ndimage.gaussian_filter)."""
     ANOMALIB = "anomalib"
     """Beyond the border, the map is mirrored at its edge pixels (kornia's filter2d)."""
+    ANOMALIB_MULTIPLY = "anomalib-multiply"
+    """As anomalib, but the maps are multiplied instead of summed (its `anomaly_map_mode`)."""
 
 
 _Border = Literal["symmetric", "reflect"]
-_BORDER: Mapping[Fusion, _Border] = {Fusion.OFFICIAL: "symmetric", Fusion.ANOMALIB: "reflect"}
+_BORDER: Mapping[Fusion, _Border] = {
+    Fusion.OFFICIAL: "symmetric",
+    Fusion.ANOMALIB: "reflect",
+    Fusion.ANOMALIB_MULTIPLY: "reflect",
+}
 """The two border modes, as named by numpy."""
 
 
@@ -55,8 +63,8 @@ class ReverseDistillation(AnomalyModel):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         config.require_multiple(_STRIDE, "Reverse Distillation")
-        fusion = Fusion(config.fusion)
-        self._levels = scored_layers(config.layers)
+        self._fusion = Fusion(config.fusion)
+        self._levels = scored_layers(config.layers, "Reverse Distillation")
         self.scales = len(self._levels)
         self._backbone = self.config.choice("backbone", Backbone)
         variant = self.config.choice("bottleneck", BottleneckVariant)
@@ -64,9 +72,16 @@ class ReverseDistillation(AnomalyModel):
         self.bottleneck = OneClassBottleneck(self._backbone, variant)
         self.decoder = Decoder(self._backbone)
         self.enlarge = nn.ModuleList(
-            EnlargeAndBlur(config.image_size, 4 * 2**level, _BORDER[fusion]) for level in range(len(LAYERS))
+            EnlargeAndBlur(config.network_size, 4 * 2**level, self._border) for level in range(len(LAYERS))
         )
+        if self._fusion is Fusion.ANOMALIB_MULTIPLY:
+            self.blur = EnlargeAndBlur(config.network_size, 1, _BORDER[self._fusion])
         self.eval()
+
+    @property
+    def _border(self) -> Optional[_Border]:
+        """Where each map is blurred; None if their product is."""
+        return None if self._fusion is Fusion.ANOMALIB_MULTIPLY else _BORDER[self._fusion]
 
     @property
     def teacher_backbone(self) -> Backbone:
@@ -112,22 +127,28 @@ class ReverseDistillation(AnomalyModel):
         return torch.stack([(1.0 - functional.cosine_similarity(e, d)).mean() for e, d in pairs]).sum()
 
     def outputs(self, features: Features) -> Outputs:
-        """Map features to the map (image size, in 0..6), its maximum and its scale maps.
+        """Map features to the map (image size, in 0..6, or 0..8 of a product), its maximum and scale maps.
 
         The embedding is the mean of the encoder's deepest compared layer, the scale maps are the cosine
         distances.
         """
         distances = tuple(cosine_distance(e, d) for e, d in _pairs(features))
         maps = [self.enlarge[level - 1](distance) for level, distance in zip(self._levels, distances)]
-        anomaly_map = maps[0]
-        for further in maps[1:]:
-            anomaly_map = anomaly_map + further
+        anomaly_map = self._fuse(maps)
         return Outputs(
-            anomaly_map,
+            self.in_frame(anomaly_map),
             torch.amax(anomaly_map, dim=(1, 2)),
             embedding=features[self.scales - 1].mean(dim=(2, 3)),
-            scale_maps=distances,
+            scale_maps=tuple(self.in_frame(distance) for distance in distances),
         )
+
+    def _fuse(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        fused = maps[0]
+        for further in maps[1:]:
+            fused = fused * further if self._fusion is Fusion.ANOMALIB_MULTIPLY else fused + further
+        if self._fusion is Fusion.ANOMALIB_MULTIPLY:
+            fused = self.blur(fused)
+        return fused
 
 
 def _pairs(features: Sequence[torch.Tensor]) -> Sequence[Tuple[torch.Tensor, torch.Tensor]]:
@@ -148,12 +169,17 @@ class EnlargeAndBlur(nn.Module):
     Both are linear and separable, so one matrix does both along height and another one along width. The
     result equals the published function up to the border, although ONNX has no symmetric padding. It takes a
     ninth of the time of Resize, Pad and two 1-D convolutions (ONNX Runtime, 256x256, one thread).
+
+    Args:
+        image_size: (height, width) in pixels of the result.
+        stride: pixels of the result per value of the map.
+        border: what the blur sees beyond the border; None for no blur.
     """
 
     rows: torch.Tensor
     columns: torch.Tensor
 
-    def __init__(self, image_size: Tuple[int, int], stride: int, border: _Border) -> None:
+    def __init__(self, image_size: Tuple[int, int], stride: int, border: Optional[_Border]) -> None:
         super().__init__()
         height, width = (_enlarge_and_blur(side // stride, side, border) for side in image_size)
         self.register_buffer("rows", torch.from_numpy(height).float(), persistent=False)
@@ -164,10 +190,12 @@ class EnlargeAndBlur(nn.Module):
         return torch.matmul(torch.matmul(self.rows, distance), self.columns)
 
 
-def _enlarge_and_blur(source: int, size: int, border: _Border) -> np.ndarray:
+def _enlarge_and_blur(source: int, size: int, border: Optional[_Border]) -> np.ndarray:
     """Return the float64 matrix `[size, source]` that upsamples and blurs one axis."""
     at = np.arange(size) * (source - 1) / (size - 1)
     bilinear = np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(source)))
+    if border is None:
+        return np.asarray(bilinear)
     offsets = np.arange(-_RADIUS, _RADIUS + 1)
     kernel = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
     padded = np.pad(bilinear, ((_RADIUS, _RADIUS), (0, 0)), mode=border)
@@ -176,8 +204,16 @@ def _enlarge_and_blur(source: int, size: int, border: _Border) -> np.ndarray:
 
 
 def _from_anomalib(request: ImportRequest) -> ReverseDistillation:
+    settings = read_settings(request.content)
     networks = {part: select(request.state, f"model.{part}.") for part in ("bottleneck", "decoder")}
-    model = _import(request, Fusion.ANOMALIB, networks)
+    if settings.layers not in (None, ",".join(LAYERS)):
+        what = f"compares {settings.layers}; the networks of Reverse Distillation need {', '.join(LAYERS)}"
+        raise CheckpointError(what, fix=EXPORT_INSTEAD)
+    fusion = Fusion.ANOMALIB_MULTIPLY if settings.map_mode == "multiply" else Fusion.ANOMALIB
+    model = _import(fusion, networks, settings.config(request.image_size))
+    if settings.backbone not in (None, model.teacher_backbone):
+        what = f"states another backbone than its decoder's, which is {model.teacher_backbone.value}"
+        raise CheckpointError(what, fix=EXPORT_INSTEAD)
     encoder = select(request.state, "model.encoder.feature_extractor.")
     load_weights(model.encoder, trunk_state(encoder, LAYERS), "the anomalib encoder")
     return model
@@ -185,18 +221,25 @@ def _from_anomalib(request: ImportRequest) -> ReverseDistillation:
 
 def _from_rd4ad(request: ImportRequest) -> ReverseDistillation:
     networks = {"bottleneck": select(request.state, "bn."), "decoder": select(request.state, "decoder.")}
-    model = _import(request, Fusion.OFFICIAL, networks)
+    images = {} if request.image_size is None else {"image_size": request.image_size}
+    model = _import(Fusion.OFFICIAL, networks, images)
     model.load_teacher(request.teacher(model.teacher_backbone))
     return model
 
 
 def _import(
-    request: ImportRequest, fusion: Fusion, networks: Mapping[str, Mapping[str, Any]]
+    fusion: Fusion, networks: Mapping[str, Mapping[str, Any]], images: Mapping[str, Any]
 ) -> ReverseDistillation:
-    """Return a model with the trained networks of a foreign file; unused tensors are dropped."""
+    """Return a model with the trained networks of a foreign file; unused tensors are dropped.
+
+    Args:
+        fusion: the rule that fuses the maps.
+        networks: the state dicts of `bottleneck` and `decoder`.
+        images: the values of `ModelConfig` for the images.
+    """
     backbone = _backbone_of(networks["decoder"])
     options = {"backbone": backbone.value, "bottleneck": _variant_of(networks["bottleneck"], backbone).value}
-    model = ReverseDistillation(request.config(fusion=fusion.value, options=options))
+    model = ReverseDistillation(ModelConfig(fusion=fusion.value, options=options, **images))
     load_weights(model.bottleneck, networks["bottleneck"], "the bottleneck")
     load_weights(model.decoder, networks["decoder"], "the decoder")
     return model

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, List, Mapping, Tuple
 
 import torch
 from torch import nn
 
 from adq_edge.core.errors import CheckpointError
+from adq_edge.models.pickles import Record
+from adq_edge.models.tensor_storages import SAVE_WEIGHTS
 
-State = Mapping[str, torch.Tensor]
+_MOST_MODULES = 10**5
+State = Mapping[str, Any]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
+_WRAPPING = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+"""Parts of names that DataParallel, torch.compile and the like add."""
 
 
 def load_weights(module: nn.Module, state: State, what: str) -> None:
@@ -34,6 +39,9 @@ def load_weights(module: nn.Module, state: State, what: str) -> None:
     for key, value in found.items():
         wanted = expected[key].shape
         if not isinstance(value, torch.Tensor) or value.shape != wanted:
+            if isinstance(value, Record):
+                found_kind = f"{what} has a {value.name} as {key!r}, not a tensor of plain numbers"
+                raise CheckpointError(found_kind, fix="Save the weights as float32 tensors on the CPU")
             shape = list(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
             raise CheckpointError(f"{what} has {key!r} of shape {shape}, expected {list(wanted)}")
         if expected[key].is_floating_point():
@@ -59,16 +67,19 @@ def select(state: Mapping[str, Any], prefix: str) -> Dict[str, Any]:
 
 
 def state_dict_of(content: Mapping[str, Any], path: Path) -> Dict[str, Any]:
-    """Return the tensors of the state dict in a checkpoint, without the prefix that DataParallel adds.
+    """Return the tensors of the state dict in a checkpoint, without what DataParallel and others add.
 
-    The state dict may be the content itself or one of its entries. Several state dicts
-    (`{"decoder": {...}}`) are joined, each under its name.
+    The state dict may be the content itself, or one of its entries, or in a pickled module. Several state
+    dicts (`{"decoder": {...}}`) are joined, each under its name.
 
     Raises:
-        CheckpointError: there is no tensor in the content.
+        CheckpointError: there is no tensor in the content; the message names the class that has them.
     """
-    wrapped = (content[key] for key in _WRAPPERS if isinstance(content.get(key), dict))
-    state: Mapping[str, Any] = next(wrapped, content)
+    plain = {
+        key: module_state(value) if isinstance(value, Record) else value for key, value in content.items()
+    }
+    wrapped = (plain[key] for key in _WRAPPERS if isinstance(plain.get(key), dict) and plain[key])
+    state: Mapping[str, Any] = next(wrapped, plain)
     if not _has_tensor(state):
         state = {
             f"{name}.{key}": value
@@ -77,8 +88,38 @@ def state_dict_of(content: Mapping[str, Any], path: Path) -> Dict[str, Any]:
             for key, value in _without_prefix(part).items()
         }
     if not _has_tensor(state):
-        raise CheckpointError("holds no weights", where=path, fix="Give a trained checkpoint")
+        raise _no_weights(content, path)
     return _without_prefix(state)
+
+
+def module_state(record: Record) -> Dict[str, Any]:
+    """Return the state dict of a pickled torch module: its parameters and buffers by name."""
+    state: Dict[str, Any] = {}
+    waiting: List[Tuple[str, Any]] = [("", record)]
+    for _ in range(_MOST_MODULES):
+        if not waiting:
+            break
+        prefix, module = waiting.pop()
+        fields = module.fields if isinstance(module, Record) else {}
+        for kind in ("_parameters", "_buffers"):
+            values = fields.get(kind)
+            state.update({f"{prefix}{name}": value for name, value in _items(values) if value is not None})
+        waiting += [(f"{prefix}{name}.", part) for name, part in _items(fields.get("_modules"))]
+    return state
+
+
+def _items(value: Any) -> List[Tuple[Any, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+def _no_weights(content: Mapping[str, Any], path: Path) -> CheckpointError:
+    """Return the error for a file without a tensor that can be read; it names a class that may have some."""
+    parts = [content, *(content[key] for key in _WRAPPERS if isinstance(content.get(key), dict))]
+    record = next((value for part in parts for value in part.values() if isinstance(value, Record)), None)
+    if record is None:
+        return CheckpointError("holds no weights", where=path, fix="Give a trained checkpoint")
+    what = f"holds its weights in a pickled {record.name}, and code from a file is never run"
+    return CheckpointError(what, where=path, fix=SAVE_WEIGHTS)
 
 
 def _has_tensor(state: Mapping[str, Any]) -> bool:
@@ -86,8 +127,9 @@ def _has_tensor(state: Mapping[str, Any]) -> bool:
 
 
 def _without_prefix(state: Mapping[str, Any]) -> Dict[str, Any]:
-    prefix = "module."
-    names = {key: str(key) for key, value in state.items() if isinstance(value, torch.Tensor)}
+    """Return the tensors, and the records in their places, without the wrappers' parts of their names."""
     return {
-        name[len(prefix) :] if name.startswith(prefix) else name: state[key] for key, name in names.items()
+        ".".join(part for part in str(key).split(".") if part not in _WRAPPING): value
+        for key, value in state.items()
+        if isinstance(value, (torch.Tensor, Record))
     }

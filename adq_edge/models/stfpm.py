@@ -10,14 +10,24 @@ import enum
 from typing import Any, Mapping, Sequence, Tuple
 
 import torch
+from torch.nn import functional
 
 from adq_edge.core import methods
+from adq_edge.core.errors import CheckpointError
+from adq_edge.models.anomalib_settings import read_settings
 from adq_edge.models.base import Features
 from adq_edge.models.config import ModelConfig
 from adq_edge.models.feature_matching import STRIDE, FeatureMatching, upsample
 from adq_edge.models.importers import Importer, ImportRequest
 from adq_edge.models.layers import require_layers, scored_layers, with_config
-from adq_edge.models.resnet import LAYERS, Backbone, ResNet18Trunk, trunk_state
+from adq_edge.models.resnet import (
+    ALL_LAYERS,
+    LAYERS,
+    Backbone,
+    ResNetTrunk,
+    trunk_backbone,
+    trunk_state,
+)
 from adq_edge.models.state_dicts import load_weights, select
 
 
@@ -31,20 +41,28 @@ class Fusion(str, enum.Enum):
 
 
 class STFPM(FeatureMatching):
-    """A ResNet-18 teacher and a ResNet-18 student, compared after layer1, layer2 and layer3."""
+    """A ResNet teacher and a student like it, compared after layer1, layer2 and layer3 unless it is set."""
 
     arch = "stfpm"
     training_defaults = methods.STFPM.training
+    default_options = methods.STFPM.options
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        config.require_multiple(STRIDE, "STFPM")
         self.fusion = Fusion(config.fusion)
-        self._levels = scored_layers(config.layers)
+        self._backbone = self.config.choice("backbone", Backbone)
+        self._levels = scored_layers(config.layers, "STFPM", len(ALL_LAYERS))
+        if self.fusion is Fusion.OFFICIAL:
+            config.require_multiple(max(STRIDE, _stride(self._levels[-1])), "STFPM")
         self.scales = len(self._levels)
-        self.teacher = ResNet18Trunk().requires_grad_(False)
-        self.student = ResNet18Trunk()
+        self.teacher = ResNetTrunk(self._backbone, self._levels[-1]).requires_grad_(False)
+        self.student = ResNetTrunk(self._backbone, self._levels[-1])
         self.eval()
+
+    @property
+    def teacher_backbone(self) -> Backbone:
+        """The architecture of teacher and student."""
+        return self._backbone
 
     def networks(self, x: torch.Tensor) -> Features:
         """Map normalized images to the teacher's features of the compared layers, then the student's."""
@@ -58,7 +76,7 @@ class STFPM(FeatureMatching):
     def _fuse(self, distances: Sequence[torch.Tensor]) -> torch.Tensor:
         levels = self._levels
         if self.fusion is Fusion.ANOMALIB:
-            maps = [upsample(0.5 * distance, 2 ** (level + 1)) for level, distance in zip(levels, distances)]
+            maps = [self._to_image(0.5 * distance, level) for level, distance in zip(levels, distances)]
         else:
             maps = [
                 upsample(distance, 2 ** (level - levels[0])) for level, distance in zip(levels, distances)
@@ -68,12 +86,41 @@ class STFPM(FeatureMatching):
             product = product * factor
         return product.squeeze(1)
 
+    def _to_image(self, distance: torch.Tensor, level: int) -> torch.Tensor:
+        """Upsample a layer's map `[N, 1, h, w]` to the size of the networks' image."""
+        stride, (height, width) = _stride(level), self.config.network_size
+        if height % stride or width % stride:
+            size = (height, width)
+            return functional.interpolate(distance, size=size, mode="bilinear", align_corners=False)
+        return upsample(distance, stride)
+
+
+def _stride(level: int) -> int:
+    """Return the image pixels per position of a layer."""
+    return int(2 ** (level + 1))
+
 
 def _from_anomalib(request: ImportRequest) -> STFPM:
-    model = STFPM(request.config(fusion=Fusion.ANOMALIB.value))
+    settings = read_settings(request.content)
+    networks = {
+        part: select(request.state, f"model.{part}_model.feature_extractor.")
+        for part in ("teacher", "student")
+    }
+    backbone = settings.backbone or trunk_backbone(networks["student"])
+    if settings.layers is None and any(key.startswith("layer4.") for key in networks["student"]):
+        what = "holds the weights of layer4, but not which layers are compared"
+        raise CheckpointError(what, fix="Give the .ckpt that anomalib wrote in the training")
+    layers = settings.layers or ",".join(LAYERS)
+    model = STFPM(
+        ModelConfig(
+            fusion=Fusion.ANOMALIB.value,
+            options={"backbone": backbone.value},
+            layers="" if layers == ",".join(LAYERS) else layers,
+            **settings.config(request.image_size),
+        )
+    )
     for part, trunk in (("teacher", model.teacher), ("student", model.student)):
-        state = select(request.state, f"model.{part}_model.feature_extractor.")
-        load_weights(trunk, trunk_state(state, LAYERS), f"the anomalib {part}")
+        load_weights(trunk, trunk_state(networks[part], ALL_LAYERS), f"the anomalib {part}")
     return model
 
 
@@ -98,8 +145,8 @@ def _official_names(state: Mapping[str, Any]) -> Mapping[str, Any]:
 IMPORTERS = (
     Importer(
         name="anomalib STFPM",
-        signature="model.student_model.feature_extractor.layer3.1.conv2.weight",
+        signature=r"model\.student_model\.feature_extractor\.conv1\.weight",
         load=_from_anomalib,
     ),
-    Importer(name="official STFPM", signature="model.6.1.conv2.weight", load=_from_official),
+    Importer(name="official STFPM", signature=r"model\.6\.1\.conv2\.weight", load=_from_official),
 )

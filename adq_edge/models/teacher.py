@@ -25,9 +25,14 @@ PUBLISHED: Dict[Backbone, Published] = {
         "https://download.pytorch.org/models/resnet18-f37072fd.pth",
         "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
     ),
+    Backbone.RESNET34: Published("https://download.pytorch.org/models/resnet34-b627a593.pth", "b627a593"),
     Backbone.RESNET50: Published("https://download.pytorch.org/models/resnet50-0676ba61.pth", "0676ba61"),
+    Backbone.RESNET101: Published("https://download.pytorch.org/models/resnet101-63fe2227.pth", "63fe2227"),
     Backbone.WIDE_RESNET50_2: Published(
         "https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth", "95faca4d"
+    ),
+    Backbone.WIDE_RESNET101_2: Published(
+        "https://download.pytorch.org/models/wide_resnet101_2-32ee1156.pth", "32ee1156"
     ),
 }
 """torchvision's weights IMAGENET1K_V1, which published checkpoints without a teacher were trained with."""

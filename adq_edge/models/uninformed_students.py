@@ -178,7 +178,7 @@ class UninformedStudents(AnomalyModel):
         """Measure mean and deviation of the descriptors (teacher), or of error and variance (students)."""
         with torch.inference_mode():
             if stage == TEACHER:
-                descriptors = (self.teacher(self._coarse(batch)) for batch in images())
+                descriptors = (self._described_by_teacher(batch) for batch in images())
                 self._normalize_descriptors(*channel_moments(descriptors))
                 return
             maps = (self._error_and_variance(self._sample(batch)) for batch in images())
@@ -188,10 +188,25 @@ class UninformedStudents(AnomalyModel):
             getattr(self, f"{name}_std").copy_(deviation[value])
 
     def _sample(self, images: torch.Tensor) -> Features:
-        """Return the descriptors on the coarse grid as a sample; all in quantization-aware training."""
-        if self.engine_networks is not None:
+        """Return the descriptors on the coarse grid as a sample.
+
+        All are returned in quantization-aware training, and for the published decoder, whose code measures
+        all: with a sample, the deviation of each channel differs by some percent, and so does the map.
+        """
+        if self.engine_networks is not None or self.decoder is Decoder.LEAKY:
             return self.features(images.to(self.pixel_mean.device))
         return self._describe(self._coarse(images), 0)
+
+    def _described_by_teacher(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the teacher's descriptors on the coarse grid, or on the whole one (see `_sample`)."""
+        if self.decoder is Decoder.LINEAR:
+            return self._of_teacher(self._coarse(images), 0)
+        x, center = self.normalize(images.to(self.pixel_mean.device)), self.grid.stride // 2
+        return self._of_teacher(self.grid.fit(x, (center, center)), self.grid.levels)
+
+    def _of_teacher(self, fitted: torch.Tensor, levels: int) -> torch.Tensor:
+        descriptors: torch.Tensor = self.teacher(fitted, levels)
+        return descriptors
 
     def _coarse(self, images: torch.Tensor) -> torch.Tensor:
         """Normalize images and fit them to the coarse grid."""

@@ -310,6 +310,7 @@ def _manifest(folder: Path, source: Path, loaded: Checkpoint, model: Path, parit
         versions={"adq-edge": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
         options=_options(loaded.model),
         unfinished=_unfinished(loaded),
+        convention=loaded.convention,
     )
 
 

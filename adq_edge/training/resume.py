@@ -10,7 +10,7 @@ from adq_edge.core.errors import CheckpointError
 from adq_edge.core.files import storage_errors
 from adq_edge.models.checkpoint import FORMAT, Checkpoint, load_checkpoint
 from adq_edge.models.registry import method
-from adq_edge.models.torch_files import read_torch_file
+from adq_edge.models.torch_files import read_plain_torch_file
 from adq_edge.training.log import require_log
 from adq_edge.training.schedule import EpochRecord, Schedule
 from adq_edge.training.settings import TrainingSettings
@@ -77,7 +77,7 @@ def read_resumed(output: Path, state: Set[str], otherwise: str) -> Checkpoint:
     message = otherwise
     try:
         # Checked first: loading another tool's format may need a teacher and a download.
-        if read_torch_file(output).get("format") == FORMAT:
+        if read_plain_torch_file(output).get("format") == FORMAT:
             checkpoint = load_checkpoint(output)
             if state <= set(checkpoint.training):
                 return checkpoint

@@ -242,7 +242,7 @@ def test_incompatible_foreign_file_is_rejected(tmp_path: Path, kind: str, compla
     [
         (
             ModelConfig(options={"backbone": "vgg"}),
-            "backbone is 'vgg'. Choose one of: resnet18, resnet50, wide_resnet50_2",
+            "backbone is 'vgg'. Choose one of: resnet18, resnet34, resnet50, resnet101, wide_resnet50_2",
         ),
         (ModelConfig(options={"bottleneck": 3}), "bottleneck is 3. Choose one of: anomalib, rd4ad"),
         (ModelConfig(options={"depth": 3}), "no option 'depth'.*backbone, bottleneck"),
