@@ -11,7 +11,7 @@ from typer import Argument, BadParameter, Context, Option
 
 from adq_edge.cli.completion import complete_paths
 from adq_edge.core.limits import MOST_THREADS
-from adq_edge.core.methods import REVERSE_DISTILLATION
+from adq_edge.core.methods import REVERSE_DISTILLATION, STFPM
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, DEFAULT_SOURCE
 from adq_edge.core.runtimes import RUNTIMES
 
@@ -212,7 +212,8 @@ Backbone = Annotated[
     Optional[str],
     Option(
         **choices(*BACKBONES),
-        help=f"ResNet of reverse-distillation. Default: {REVERSE_DISTILLATION.options['backbone']}.",
+        help=f"ResNet of reverse-distillation. Default: {REVERSE_DISTILLATION.options['backbone']}. In train "
+        f"also of stfpm; its default is {STFPM.options['backbone']}.",
     ),
 ]
 Restart = Annotated[bool, Option("--restart", help="Train from the start, even if a checkpoint exists.")]

@@ -20,6 +20,7 @@ _UNCHANGED = frozenset(
 _CONTAINERS = frozenset(("Compose", "Sequential"))
 _CROPS = frozenset(("CenterCrop", "ExportableCenterCrop"))
 _NEAREST = frozenset(("nearest", "nearest-exact", "NEAREST", "NEAREST_EXACT", "0"))
+_MOST_TRANSFORMS = 1000
 EXPORT_INSTEAD = "Export the model to ONNX with its own tool, and import that file"
 
 
@@ -103,7 +104,9 @@ def parse_transforms(value: Any) -> Preprocessing:
 def _flat(value: Any) -> Iterator[Tuple[str, Mapping[str, Any]]]:
     """Return the name and arguments of each transform, in order."""
     waiting: List[Any] = [value]
-    while waiting:
+    for _ in range(_MOST_TRANSFORMS):
+        if not waiting:
+            return
         transform = waiting.pop()
         if transform is None:
             continue
@@ -115,7 +118,11 @@ def _flat(value: Any) -> Iterator[Tuple[str, Mapping[str, Any]]]:
             yield name, fields
             continue
         parts = fields.get("transforms", fields.get("_modules", ()))
-        waiting.extend(reversed(list(parts.values() if isinstance(parts, dict) else parts)))
+        parts = list(parts.values()) if isinstance(parts, dict) else parts
+        if not isinstance(parts, (list, tuple)):
+            raise _cannot_repeat(f"a {name} of {quoted(parts)}")
+        waiting.extend(reversed(parts))
+    raise _cannot_repeat(f"more than {_MOST_TRANSFORMS} transforms")
 
 
 def _described(transform: Any) -> Tuple[str, Mapping[str, Any]]:

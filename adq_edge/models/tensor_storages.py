@@ -134,7 +134,7 @@ class StreamStorages:
         *first, view = identifier
         kind, key, numbers = _identified(tuple(first))
         if kind not in _TYPES or view is not None:
-            return Record(kind)
+            raise CheckpointError(f"holds a part of a {kind}, not plain numbers", fix=SAVE_WEIGHTS)
         if key not in self._known:
             bytes_needed = numbers * _bytes_of(_TYPES[kind])
             self._left -= bytes_needed

@@ -38,6 +38,13 @@ class ByName:
         return (kind, self.arguments, self.fields or None)
 
 
+class Member(ByName):
+    """A member of an enumeration as Python 3.11 pickles it, by its name."""
+
+    def __reduce__(self) -> Any:
+        return (getattr, (_KNOWN[self.path], *self.arguments))
+
+
 @contextlib.contextmanager
 def pickled_classes(*paths: str) -> Iterator[None]:
     """Let classes be pickled by these names."""

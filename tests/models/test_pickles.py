@@ -60,7 +60,7 @@ class Call:
 @given(value=PLAIN, protocol=st.integers(2, 5))
 def test_plain_values_are_read_as_python_reads_them(value: Any, protocol: int):
     content = pickle.dumps(value, protocol)
-    if b"_codecs" not in content:  # how protocol 2 writes bytes
+    if b"_codecs" not in content and b"bytes" not in content:  # how protocol 2 writes bytes
         assert read(content) == pickle.loads(content)
 
 
