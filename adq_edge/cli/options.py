@@ -212,8 +212,8 @@ Backbone = Annotated[
     Optional[str],
     Option(
         **choices(*BACKBONES),
-        help=f"ResNet of reverse-distillation. Default: {REVERSE_DISTILLATION.options['backbone']}. In train "
-        f"also of stfpm; its default is {STFPM.options['backbone']}.",
+        help="ResNet of reverse-distillation; in train also of stfpm. Default: "
+        f"{REVERSE_DISTILLATION.options['backbone']}; {STFPM.options['backbone']} of stfpm.",
     ),
 ]
 Restart = Annotated[bool, Option("--restart", help="Train from the start, even if a checkpoint exists.")]

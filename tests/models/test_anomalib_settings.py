@@ -310,6 +310,7 @@ ANYTHING = st.recursive(
 )
 
 
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None)
 @hypothesis.given(
     settings=st.one_of(
         ANYTHING,
@@ -352,17 +353,17 @@ def test_transform_of_one_number_for_all_channels_is_followed(tmp_path: Path):
     assert (config.mean, config.std) == ((0.5,) * 3, (0.25,) * 3)
 
 
-def test_files_that_anomalib_wrote_give_its_maps():
-    """ADQ_EDGE_ANOMALIB_CHECKPOINTS is the folder that `benchmarks.foreign.checkpoints --keep` wrote."""
-    folder = Path(os.environ.get("ADQ_EDGE_ANOMALIB_CHECKPOINTS", "none"))
-    checkpoints = sorted(folder.glob("*/*.ckpt"))
-    if not checkpoints:
-        pytest.skip("no checkpoints written by anomalib")
-    for path in checkpoints:
-        reference = np.load(path.with_suffix(".npz"))
-        model: AnomalyModel = load_checkpoint(path).model
-        with torch.inference_mode():
-            found = model(torch.from_numpy(reference["images"]))[0].numpy()
-        (top, left), (height, width) = model.config.crop_start, model.config.network_size
-        inside = found[:, top : top + height, left : left + width]
-        np.testing.assert_allclose(inside, reference["map"], atol=1e-5, rtol=0)
+WRITTEN = sorted(Path(os.environ.get("ADQ_EDGE_ANOMALIB_CHECKPOINTS", "none")).glob("*/*.ckpt"))
+"""The folder is one that `benchmarks.foreign.checkpoints --keep` wrote."""
+
+
+@pytest.mark.skipif(not WRITTEN, reason="no checkpoints written by anomalib")
+@pytest.mark.parametrize("path", WRITTEN, ids=str)
+def test_file_that_anomalib_wrote_gives_its_map(path: Path):
+    reference = np.load(path.with_suffix(".npz"))
+    model: AnomalyModel = load_checkpoint(path).model
+    with torch.inference_mode():
+        found = model(torch.from_numpy(reference["images"]))[0].numpy()
+    (top, left), (height, width) = model.config.crop_start, model.config.network_size
+    inside = found[:, top : top + height, left : left + width]
+    np.testing.assert_allclose(inside, reference["map"], atol=1e-5, rtol=0)

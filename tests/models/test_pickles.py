@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adq_edge.core.errors import CheckpointError
@@ -57,6 +57,7 @@ class Call:
         return self._call
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(value=PLAIN, protocol=st.integers(2, 5))
 def test_plain_values_are_read_as_python_reads_them(value: Any, protocol: int):
     content = pickle.dumps(value, protocol)
@@ -64,6 +65,7 @@ def test_plain_values_are_read_as_python_reads_them(value: Any, protocol: int):
         assert read(content) == pickle.loads(content)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(value=PLAIN, seed=st.integers(0, 2**32))
 def test_damaged_pickles_raise_an_exception_or_are_read(value: Any, seed: int):
     chance = random.Random(seed)
