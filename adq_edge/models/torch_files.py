@@ -124,8 +124,10 @@ def _check_values(content: Mapping[str, Any], path: Path) -> None:
 def _walk(content: Mapping[str, Any], path: Path) -> Iterator[Tuple[str, Any]]:
     """Return each value in a tree with the last key on the way to it.
 
-    A shared container counts at each place, so one that contains itself exceeds the bound as well.
+    A shared container counts at each place, so one that contains itself exceeds the bound as well. The parts
+    of a record are returned once: pickled modules refer to each other.
     """
+    seen = set()
     waiting: List[Iterator[Tuple[str, Any]]] = [_children(content)]
     for _ in range(_MOST_VALUES):
         found = next(waiting[-1], None)
@@ -135,6 +137,10 @@ def _walk(content: Mapping[str, Any], path: Path) -> Iterator[Tuple[str, Any]]:
                 return
             continue
         yield found
+        if isinstance(found[1], Record):
+            if id(found[1]) in seen:
+                continue
+            seen.add(id(found[1]))
         if isinstance(found[1], (dict, list, tuple, set, frozenset, Record)):
             waiting.append(_children(found[1]))
     raise CheckpointError("holds too many values", where=path, fix="Give a trained checkpoint")

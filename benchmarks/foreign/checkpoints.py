@@ -184,7 +184,7 @@ def _write_case(case: Case, data: Path, path: Path) -> Tuple[Any, Any, Any]:
         )
         engine.fit(model, datamodule=datamodule)
         engine.trainer.save_checkpoint(path)
-    loaded = _load(kind, path).eval()
+    loaded = model.eval()  # a loaded Reverse Distillation of 2.7 gives maps of 256x256 for all images
     height, width = case.size or (256, 256)
     images = np.random.default_rng(1).integers(0, 256, (2, height, width, 3), np.uint8)
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0
@@ -194,13 +194,6 @@ def _write_case(case: Case, data: Path, path: Path) -> Tuple[Any, Any, Any]:
     anomaly_map = found if isinstance(found, torch.Tensor) else found.anomaly_map
     anomaly_map = anomaly_map.reshape(len(images), *anomaly_map.shape[-2:])
     return images, anomaly_map.numpy(), anomaly_map.amax((1, 2)).numpy()
-
-
-def _load(kind: Any, path: Path) -> Any:
-    try:
-        return kind.load_from_checkpoint(path, map_location="cpu", weights_only=False)
-    except TypeError:
-        return kind.load_from_checkpoint(path, map_location="cpu")
 
 
 def _transform(case: Case) -> Any:
@@ -239,6 +232,9 @@ def compare(folder: Path) -> List[Dict[str, Any]]:
             anomaly_map, score = (part.numpy() for part in model(torch.from_numpy(reference["images"]))[:2])
         (top, left), (height, width) = model.config.crop_start, model.config.network_size
         inside = anomaly_map[:, top : top + height, left : left + width]
+        if inside.shape != reference["map"].shape:
+            row["refused"] = "maps of another size: {}x{}".format(*reference["map"].shape[1:])
+            continue
         row["map"] = float(np.abs(inside - reference["map"]).max())
         row["score"] = float(np.abs(score - reference["score"]).max())
         row["largest"] = float(reference["map"].max())
