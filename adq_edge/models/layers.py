@@ -15,46 +15,39 @@ from adq_edge.models.resnet import ALL_LAYERS, LAYERS
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def parse_layers(text: str) -> Tuple[int, ...]:
+def parse_layers(text: str, known: Tuple[str, ...] = LAYERS) -> Tuple[int, ...]:
     """Return the numbers of layers, from 1, in ascending order.
 
     Args:
         text: names of layers, separated by commas, such as `layer2,layer3`.
+        known: names of the layers that there are.
 
     Raises:
         CheckpointError: there is no name, or a name is unknown or repeated.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
-    fix = f"Name one or more of {', '.join(LAYERS)}, separated by commas"
+    fix = f"Name one or more of {', '.join(known)}, separated by commas"
     if not names:
         raise CheckpointError("no layer is named, so there would be no anomaly map", where="layers", fix=fix)
     for name in names:
-        if name not in ALL_LAYERS:
+        if name not in known:
             raise CheckpointError(f"there is no layer {quoted(name)}", where="layers", fix=fix)
         if names.count(name) > 1:
             raise CheckpointError(f"{name} is named more than once", where="layers", fix=fix)
     return tuple(sorted(ALL_LAYERS.index(name) + 1 for name in names))
 
 
-def scored_layers(layers: str, of: str = "", last: int = len(LAYERS)) -> Tuple[int, ...]:
+def scored_layers(layers: str, known: Tuple[str, ...] = LAYERS) -> Tuple[int, ...]:
     """Return the numbers of the layers that `ModelConfig.layers` names; the first three if it is empty.
 
     Args:
         layers: names of layers, separated by commas.
-        of: the name of the method for the message.
-        last: number of the last layer that the method can compare.
+        known: names of the layers that the method can compare.
 
     Raises:
         CheckpointError: see `parse_layers`.
     """
-    levels = parse_layers(layers or ",".join(LAYERS))
-    if levels[-1] > last:
-        raise CheckpointError(
-            f"{of} does not compare {join_layers(levels[-1:])}",
-            where="layers",
-            fix=f"Choose from {join_layers(tuple(range(1, last + 1)))}",
-        )
-    return levels
+    return parse_layers(layers or ",".join(LAYERS), known)
 
 
 def join_layers(levels: Tuple[int, ...]) -> str:

@@ -18,12 +18,13 @@ from adq_edge.core.text import quoted
 from adq_edge.models.base import Features, Stage
 from adq_edge.models.config import ModelConfig, Option
 from adq_edge.models.feature_matching import STRIDE, FeatureMatching, upsample
-from adq_edge.models.layers import join_layers, require_layers, scored_layers
+from adq_edge.models.layers import join_layers, parse_layers, require_layers
 from adq_edge.models.resnet import (
     LAYERS,
     BasicBlock,
     Block,
     ResNet18Trunk,
+    ResNetTrunk,
     convolution,
     initialize,
     run_layers,
@@ -154,7 +155,7 @@ class PaSTe(FeatureMatching):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         config.require_multiple(STRIDE, "PaSTe")
-        self._levels = scored_layers(str(self.config.options["layers"]) or ",", "PaSTe")
+        self._levels = parse_layers(str(self.config.options["layers"]))
         self.scales = len(self._levels)
         shared = choose_option("shared", self.config.options["shared"], SHARED)
         width = choose_option("width", self.config.options["width"], WIDTHS)
@@ -232,7 +233,7 @@ def fuse(levels: Sequence[int], distances: Sequence[torch.Tensor]) -> torch.Tens
     return fused.squeeze(1)
 
 
-def trunk_features(teacher: ResNet18Trunk, x: torch.Tensor, levels: Iterable[int]) -> Features:
+def trunk_features(teacher: ResNetTrunk, x: torch.Tensor, levels: Iterable[int]) -> Features:
     """Return the teacher's features of some layers; 0 is the input of layer1.
 
     Args:
@@ -257,7 +258,7 @@ def distance_loss(distance: torch.Tensor) -> torch.Tensor:
     return flat.mean() + largest.mean()
 
 
-def layer_channels(trunk: ResNet18Trunk) -> List[int]:
+def layer_channels(trunk: ResNetTrunk) -> List[int]:
     """Return the channels of the stem and of each layer."""
     layers = (getattr(trunk, name) for name in LAYERS)
     return [trunk.conv1.out_channels, *(int(layer[-1].conv2.out_channels) for layer in layers)]

@@ -64,7 +64,7 @@ class ReverseDistillation(AnomalyModel):
         super().__init__(config)
         config.require_multiple(_STRIDE, "Reverse Distillation")
         self._fusion = Fusion(config.fusion)
-        self._levels = scored_layers(config.layers, "Reverse Distillation")
+        self._levels = scored_layers(config.layers)
         self.scales = len(self._levels)
         self._backbone = self.config.choice("backbone", Backbone)
         variant = self.config.choice("bottleneck", BottleneckVariant)

@@ -51,7 +51,7 @@ class STFPM(FeatureMatching):
         super().__init__(config)
         self.fusion = Fusion(config.fusion)
         self._backbone = self.config.choice("backbone", Backbone)
-        self._levels = scored_layers(config.layers, "STFPM", len(ALL_LAYERS))
+        self._levels = scored_layers(config.layers, ALL_LAYERS)
         if self.fusion is Fusion.OFFICIAL:
             config.require_multiple(max(STRIDE, _stride(self._levels[-1])), "STFPM")
         self.scales = len(self._levels)

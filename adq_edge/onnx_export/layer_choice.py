@@ -16,6 +16,7 @@ from adq_edge.metrics.quality import image_auroc, mean_of_measured
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import Checkpoint
 from adq_edge.models.layers import join_layers, parse_layers
+from adq_edge.models.resnet import ALL_LAYERS
 
 _BATCH = 8
 
@@ -48,7 +49,7 @@ def choose_layers(loaded: Checkpoint, layers: str, source: Path) -> AnomalyModel
     Raises:
         CheckpointError: the model has no such map, or was trained with quantization for other maps.
     """
-    levels = parse_layers(layers)
+    levels = parse_layers(layers, ALL_LAYERS)
     model = loaded.model.with_layers(levels)
     if QUANTIZATION in loaded.training and levels != loaded.model.layers:
         raise CheckpointError(
@@ -76,7 +77,7 @@ def measure_choices(
     Raises:
         DataError: the dataset or an image cannot be used.
     """
-    own, wanted = model.layers, parse_layers(chosen)
+    own, wanted = model.layers, parse_layers(chosen, ALL_LAYERS)
     choices = [own[start:] for start in range(len(own))]
     choices += [] if wanted in choices else [wanted]
     dataset = read_dataset(data, known_categories(data, categories))

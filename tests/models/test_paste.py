@@ -108,7 +108,7 @@ def test_checkpoint_restores_the_model_and_the_options_are_canonical(tmp_path):
     [
         ({"shared": "layer3"}, "shared is 'layer3'. Choose one of: layer1, layer2"),
         ({"width": "0.3"}, "width is '0.3'. Choose one of: 1.0, 0.5, 0.25"),
-        ({"layers": "layer4"}, "layers: PaSTe does not compare layer4. Choose from layer1,layer2,layer3"),
+        ({"layers": "layer4"}, "layers: there is no layer 'layer4'"),
         ({"layers": " , "}, "layers: no layer is named, so there would be no anomaly map"),
         ({"layers": "layer3,layer3"}, "layers: layer3 is named more than once"),
     ],

@@ -118,7 +118,7 @@ def test_choices_are_measured_on_the_categories_of_the_checkpoint(dataset, tmp_p
 @pytest.mark.parametrize(
     ("model", "layers", "message"),
     [
-        (MODELS["STFPM"], "layer4", "layers: there is no layer 'layer4'"),
+        (MODELS["STFPM"], "layer4", "layers: the checkpoint has no map of layer4"),
         (MODELS["STFPM"], ",", "layers: no layer is named, so there would be no anomaly map"),
         (
             lambda: new(PaSTe, options={"layers": "layer3"}),
