@@ -24,7 +24,8 @@ ALL_LAYERS = (*LAYERS, "layer4")
 """The layers of a whole ResNet."""
 PLANES = (64, 128, 256)
 """Channels of the layers in `LAYERS`, before a bottleneck's expansion."""
-_ALL_PLANES = (*PLANES, 512)
+_LAST_PLANES = 512
+"""Channels of layer4, before a bottleneck's expansion."""
 
 Convolution = Union[nn.Conv2d, nn.ConvTranspose2d]
 
@@ -166,7 +167,7 @@ class ResNetTrunk(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         channels = 64
         blocks = (*architecture.depths, architecture.last_depth)
-        for layer, planes, count in list(zip(ALL_LAYERS, _ALL_PLANES, blocks))[:depth]:
+        for layer, planes, count in list(zip(ALL_LAYERS, (*PLANES, _LAST_PLANES), blocks))[:depth]:
             first = architecture.block(channels, planes, 1 if layer == "layer1" else 2)
             self.add_module(layer, architecture.layer(first, planes, count))
             channels = planes * architecture.expansion

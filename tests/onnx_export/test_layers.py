@@ -104,7 +104,7 @@ def test_export_shows_the_auroc_of_each_choice_and_writes_the_chosen_map(checkpo
 def test_the_checkpoint_keeps_its_own_scoring_without_the_option(checkpoint, tmp_path):
     assert export(checkpoint, tmp_path / "bundle").manifest.map_size == (16, 16)
     manifest = export(checkpoint, tmp_path / "bundle", layers="layer3").manifest
-    assert (manifest.map_size, manifest.options) == ((4, 4), {"layers": "layer3"})
+    assert (manifest.map_size, manifest.options) == ((4, 4), {"backbone": "resnet18", "layers": "layer3"})
     assert load_checkpoint(checkpoint).model.layers == (1, 2, 3)
 
 
