@@ -48,7 +48,10 @@ EXAMPLES: Sequence[Example] = (
         "train",
         "A short training with the small teacher that adq-edge contains. Real work needs more epochs "
         "and real teacher weights.",
-        ("adq-edge train --data images --teacher-weights demo --epochs 40 --batch-size 8 --image-size 128",),
+        (
+            "adq-edge train --data images --arch stfpm --teacher-weights demo --epochs 40 --batch-size 8 "
+            "--image-size 128",
+        ),
     ),
     Example("export", "The newest checkpoint.", ("adq-edge export",)),
     Example(
