@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from adq_edge.artifacts import workspace
-from adq_edge.benchmark.bench import bench
+from adq_edge.benchmark.bench import bench, result_files
 from adq_edge.benchmark.quotable import find_caveat
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.builders.build import build
@@ -41,6 +41,14 @@ class BuiltPoint:
     engine: Path
 
 
+class Measured(NamedTuple):
+    """The engines by ascending latency, why not to quote the latency, and the result files."""
+
+    engines: List[FastEngine]
+    caveat: Optional[str]
+    files: List[Path]
+
+
 def build_point(training: FastTraining, family: PaSTeFamily, scored: ScoredPoint) -> BuiltPoint:
     """Write the checkpoint, the bundle and the INT8 engine of a point; an engine that is there is kept.
 
@@ -59,10 +67,8 @@ def build_point(training: FastTraining, family: PaSTeFamily, scored: ScoredPoint
     return BuiltPoint(scored, checkpoint, bundle.path, engine)
 
 
-def measure_points(
-    training: FastTraining, built: Sequence[BuiltPoint], epochs: int
-) -> Tuple[List[FastEngine], Optional[str]]:
-    """Return the engines with their AUROC and latency by ascending latency, and why not to quote the latency.
+def measure_points(training: FastTraining, built: Sequence[BuiltPoint], epochs: int) -> Measured:
+    """Measure AUROC and latency of the engines.
 
     Args:
         training: the search.
@@ -112,7 +118,9 @@ def measure_points(
         )
         for one, evaluation, (ms, auroc) in zip(built, evaluations, figures)
     ]
-    return sorted(engines, key=lambda one: one.p50_ms), find_caveat(report)
+    files = [results / f"{one.engine.stem}.eval.json" for one in built]
+    files.extend(result_files(report, results))
+    return Measured(sorted(engines, key=lambda one: one.p50_ms), find_caveat(report), files)
 
 
 def _latencies(report: BenchmarkReport) -> List[float]:

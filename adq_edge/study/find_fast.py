@@ -15,7 +15,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from adq_edge.core.console import console
 from adq_edge.core.errors import AdqError
-from adq_edge.core.files import write_bytes, write_together
+from adq_edge.core.files import check_writable, write_bytes, write_together
 from adq_edge.core.methods import PASTE
 from adq_edge.core.text import number_of
 from adq_edge.datasets.dataset import print_each_note_once, print_notes, read_dataset
@@ -25,7 +25,7 @@ from adq_edge.models.layers import join_layers, parse_layers
 from adq_edge.models.paste_family import PaSTeFamily, Student
 from adq_edge.report.render.markdown import markdown
 from adq_edge.report.report import report
-from adq_edge.study.fast_engines import RESULTS, build_point, measure_points
+from adq_edge.study.fast_engines import build_point, measure_points
 from adq_edge.study.fast_images import find_labeled_images
 from adq_edge.study.fast_points import Point, ScoredPoint, choose_promising
 from adq_edge.study.fast_results import FastSearch, engines_table
@@ -88,6 +88,7 @@ def find_fast(
     folder = Path(output)
     students = all_students(shared, width)
     chosen = all_layers() if layers is None else [join_layers(parse_layers(layers))]
+    check_writable(folder / RESULT_FILE, FastSearch.kind())
     with print_each_note_once():
         dataset = read_dataset(Path(data), categories)
         print_notes(dataset)
@@ -134,7 +135,7 @@ def _search(
     _begin(3, f"INT8 engines of {number_of(len(chosen), 'model')}")
     built = [build_point(training, families[one.point.image_size], one) for one in chosen]
     _begin(4, "AUROC and latency of the engines")
-    engines, caveat = measure_points(training, built, epochs)
+    measured = measure_points(training, built, epochs)
     result = FastSearch(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         data=str(training.data.resolve()),
@@ -142,14 +143,14 @@ def _search(
         test_images=len(training.labeled.samples),
         pasted=training.labeled.pasted,
         seed=training.seed,
-        engines=tuple(engines),
+        engines=tuple(measured.engines),
         first_round=tuple(first),
         second_round=tuple(second),
-        caveat=caveat,
+        caveat=measured.caveat,
         cpu_minutes=(_cpu_seconds() - started) / 60,
         environment=read_environment(),
     )
-    _write(training.folder, result)
+    _write(training.folder, result, measured.files)
     return result
 
 
@@ -192,13 +193,13 @@ def _cpu_seconds() -> float:
     return sum(os.times()[:4])
 
 
-def _write(folder: Path, result: FastSearch) -> None:
+def _write(folder: Path, result: FastSearch, files: Sequence[Path]) -> None:
     front = [describe(one.point, one.p50_ms, one.auroc) for one in result.front]
     text = markdown("Fast models", front, [engines_table(result)])
     with write_together():
         result.write(folder / RESULT_FILE)
         write_bytes(folder / MARKDOWN_FILE, text.encode("utf-8"))
-    report([folder / RESULTS], folder / PAGE)
+    report(list(files), folder / PAGE)  # those of an earlier search are left out
 
 
 def describe(point: Point, p50_ms: float, auroc: float) -> str:

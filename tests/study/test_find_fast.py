@@ -143,6 +143,13 @@ def test_checkpoint_of_all_students_is_refused_by_export_in_one_line(searched):
             export(next((folder / "checkpoints" / "families").glob("*.pt")), folder / "no")
 
 
+def test_folder_with_another_file_by_the_name_of_the_result_is_refused_before_the_search(dataset, tmp_path):
+    (tmp_path / "find_fast.json").write_text("[1]")
+    with pytest.raises(AdqError, match=r"find_fast\.json"):
+        find_fast(dataset, output=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["find_fast.json"]
+
+
 def test_commands_are_those_that_train_the_point(searched):
     _, found, *_ = searched
     words = shlex.split(found.engines[0].commands[0])
