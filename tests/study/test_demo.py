@@ -66,7 +66,7 @@ def test_demo_builds_and_measures_and_a_second_run_does_not_train(parts, tmp_pat
     output = capsys.readouterr().err
     assert output.count("3 of 11 normal images are held out") == 1
     assert "8 good images to train on; test images: good 3, NG 2" in output
-    checkpoint = tmp_path / "demo" / "checkpoints" / f"paste-{data.name}.pt"
+    checkpoint = tmp_path / "demo" / "checkpoints" / f"stfpm-{data.name}.pt"
     before = checkpoint.read_bytes()
     second = demo_module.demo(tmp_path / "demo", data)
     assert checkpoint.read_bytes() == before
