@@ -47,7 +47,7 @@ REFUSED = {
     "custom": ("not part of ONNX: mine.Distance", "ONNX operators only"),
     "mixes": ("combines all images to one value", "each image is judged alone"),
     "two inputs": ("has 2 inputs", "with the others fixed"),
-    "web page": ("is a web page, not an ONNX model", "again"),
+    "web page": ("a web page, not an ONNX model", "Name an ONNX model"),
 }
 
 
