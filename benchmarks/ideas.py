@@ -13,8 +13,8 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT
-from adq_edge.calibration.activations import collect, largest_per_channel, observe
-from adq_edge.calibration.calibrate import EQUALIZATION_IMAGES
+from adq_edge.calibration.activations import largest_per_channel, observe
+from adq_edge.calibration.calibrate import EQUALIZATION_IMAGES, measure_histograms
 from adq_edge.calibration.calibrated_model import ROUNDING_IMAGES
 from adq_edge.calibration.calibrators.histogram import Histogram
 from adq_edge.calibration.calibrators.registry import make_calibrator
@@ -128,7 +128,7 @@ def run(
 def histograms(model: FloatModel, images: Sequence[np.ndarray], threads: int) -> Dict[str, Histogram]:
     """Return the histograms of the model's activations."""
     with progress_bar("Calibrating", len(images), "images") as advance:
-        return collect(model.proto, model.region.measured, images, threads=threads, on_image=advance)
+        return measure_histograms(model, images, threads=threads, on_image=advance)
 
 
 def ranges_of(spec: str, measured: Dict[str, Histogram]) -> Ranges:

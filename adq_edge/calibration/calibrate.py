@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 from urllib.parse import quote
 
 import numpy as np
@@ -13,9 +13,11 @@ import numpy as np
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.artifacts.ranges import Ranges, read_ranges
-from adq_edge.calibration.activations import collect, largest_per_channel
+from adq_edge.calibration.activations import Progress, collect, largest_per_channel
+from adq_edge.calibration.addends import observe_kept_parts
 from adq_edge.calibration.calibrators.histogram import BINS, Histogram
 from adq_edge.calibration.calibrators.registry import Calibrator, make_calibrator
+from adq_edge.calibration.range_limits import limit_range
 from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import IMAGES, RANDOM_NORMAL, CalibrationSource
 from adq_edge.core.console import progress_bar
@@ -129,8 +131,7 @@ def calibrate_bundle(
         equalized = equalize(model, equalization)
         with progress_bar("Calibrating", len(source), "images") as advance:
             images = _checked_images(source, size)
-            names = model.region.measured
-            histograms = collect(equalized.proto, names, images, threads=cores, on_image=advance)
+            histograms = measure_histograms(equalized, images, threads=cores, on_image=advance)
         for spec in missing:
             origin = (sha256, spec, source.name, fingerprint, len(source), BINS)
             tensors = {name: _compute_range(spec, loaded[spec], found) for name, found in histograms.items()}
@@ -138,6 +139,31 @@ def calibrate_bundle(
             ranges.write(paths[spec])
             measured[spec] = MeasuredRanges(paths[spec], ranges, equalized)
     return [measured[spec] for spec in calibrators]
+
+
+def measure_histograms(
+    model: FloatModel,
+    images: Iterable[np.ndarray],
+    *,
+    threads: int,
+    on_image: Optional[Progress] = None,
+) -> Dict[str, Histogram]:
+    """Return the histogram of each tensor in `region.measured`; of addends, that of the kept part.
+
+    Args:
+        model: the equalized model.
+        images: uint8 `[H, W, 3]` each.
+        threads: CPU threads.
+        on_image: called after each image.
+
+    Raises:
+        CalibrationError: an activation is NaN or infinite.
+    """
+    observed, kept = observe_kept_parts(model)
+    names = model.region.measured
+    tensors = [kept.get(name, name) for name in names]
+    histograms = collect(observed, tensors, images, threads=threads, on_image=on_image)
+    return dict(zip(names, histograms.values()))
 
 
 def _measure_equalization(
@@ -170,6 +196,7 @@ def _checked_images(source: CalibrationSource, size: Tuple[int, int]) -> Iterato
 
 
 def _compute_range(spec: str, calibrator: Calibrator, histogram: Histogram) -> Tuple[float, float]:
+    """Return a tensor's range; that of `name:value` is used as it is, for the value was chosen."""
     failure = f"calibrator {spec!r} fails on tensor {histogram.name!r}"
     with plugin_errors(failure, fix="Use another one with --calib"):
         low, high = map(float, calibrator.compute_range(histogram))
@@ -178,7 +205,7 @@ def _compute_range(spec: str, calibrator: Calibrator, histogram: Histogram) -> T
             f"calibrator {spec!r} gave the range [{low:g}, {high:g}] for tensor {histogram.name!r}",
             fix="A range must be finite and contain zero",
         )
-    return low, high
+    return (low, high) if ":" in spec else limit_range(histogram, low, high)
 
 
 def file_name(spec: str, source: CalibrationSource) -> str:

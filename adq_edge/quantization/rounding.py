@@ -20,6 +20,7 @@ DAMPING = 0.01
 """Added to the diagonal of the second moments, relative to its mean, because few images are used."""
 
 _BLOCK = 32
+"""Columns that are rounded between two matrix products."""
 
 
 class RoundedWeight(NamedTuple):
@@ -62,48 +63,48 @@ def round_with_compensation(
     """
     scales = weight_scales(weight, axis) * np.float32(WEIGHT_LEVELS / largest)
     rows = weight if axis == 0 else np.moveaxis(weight, 0, -1)
-    columns = rows.reshape(-1, len(second_moments)).astype(np.float64)
-    row_scales = np.repeat(scales.astype(np.float64), len(columns) // len(scales))
+    columns = rows.reshape(-1, len(second_moments)).T
+    row_scales = np.repeat(scales, columns.shape[1] // len(scales))
     order = np.argsort(-np.diag(second_moments), kind="stable")
-    factor = _inverse_factor(second_moments[np.ix_(order, order)].astype(np.float64))
+    feedback = _error_feedback(second_moments[np.ix_(order, order)])
     levels = np.empty(columns.shape, np.int8)
-    levels[:, order] = _round_columns(columns[:, order], row_scales, factor, largest)
-    shaped = levels.reshape(rows.shape)
+    levels[order] = _round_columns(np.ascontiguousarray(columns[order]), row_scales, feedback, largest)
+    shaped = np.ascontiguousarray(levels.T).reshape(rows.shape)
     return RoundedWeight(shaped if axis == 0 else np.ascontiguousarray(np.moveaxis(shaped, -1, 0)), scales)
 
 
-def _inverse_factor(moments: np.ndarray) -> np.ndarray:
-    """Return the upper Cholesky factor of the inverse of the damped second moments."""
+def _error_feedback(moments: np.ndarray) -> np.ndarray:
+    """Return U of the damped second moments U D U^T, float32 `[n, n]`, upper triangular with ones.
+
+    For weight errors e, the output's squared error is the sum over k of D[k] (e[k] + sum of e[j] U[j, k])^2
+    over j < k. So weight k is rounded after the earlier errors times U were added to it.
+    Source: Chee et al., "QuIP", NeurIPS 2023, section 3.2: the result of GPTQ without a matrix inverse.
+    """
     damping = DAMPING * float(np.mean(np.diag(moments)))
     moments[np.diag_indices_from(moments)] += damping if damping > 0.0 else 1.0
-    reversed_factor = np.linalg.cholesky(moments[::-1, ::-1])
-    return _inverse_of_lower(reversed_factor)[::-1, ::-1]
+    try:
+        factor = np.linalg.cholesky(moments[::-1, ::-1])[::-1, ::-1]
+    except np.linalg.LinAlgError:  # float32 is too coarse for moments of very different sizes
+        factor = np.linalg.cholesky(moments[::-1, ::-1].astype(np.float64))[::-1, ::-1]
+    return np.asarray(factor / np.diag(factor), np.float32)
 
 
-def _inverse_of_lower(matrix: np.ndarray) -> np.ndarray:
-    """Return the inverse of a lower triangular matrix by recursion: a sixth of numpy's work for `inv`."""
-    if len(matrix) <= _BLOCK:
-        return np.asarray(np.linalg.inv(matrix))
-    half = len(matrix) // 2
-    inverse = np.zeros_like(matrix)
-    first = inverse[:half, :half] = _inverse_of_lower(matrix[:half, :half])
-    last = inverse[half:, half:] = _inverse_of_lower(matrix[half:, half:])
-    inverse[half:, :half] = -last @ (matrix[half:, :half] @ first)
-    return inverse
+def _round_columns(weights: np.ndarray, scales: np.ndarray, feedback: np.ndarray, largest: int) -> np.ndarray:
+    """Round the weights `[n, rows]`, one column of the layer's weight after the other; return int8 levels.
 
-
-def _round_columns(weights: np.ndarray, scales: np.ndarray, factor: np.ndarray, largest: int) -> np.ndarray:
-    """Round column by column in blocks, for fast matrix products; overwrites `weights`."""
+    Earlier blocks are added with one matrix product, earlier columns of the same block one by one.
+    """
     levels = np.empty(weights.shape, np.int8)
-    count = weights.shape[1]
-    for start in range(0, count, _BLOCK):
-        end = min(start + _BLOCK, count)
-        errors = np.empty((len(weights), end - start))
+    errors = np.empty(weights.shape, np.float32)
+    for start in range(0, len(weights), _BLOCK):
+        end = min(start + _BLOCK, len(weights))
+        wanted = weights[start:end] + feedback[:start, start:end].T @ errors[:start]
+        within = np.ascontiguousarray(feedback[start:end, start:end].T)
         for column in range(start, end):
-            nearest = np.clip(np.rint(weights[:, column] / scales), -largest, largest)
-            levels[:, column] = nearest
-            error = (weights[:, column] - nearest * scales) / factor[column, column]
-            weights[:, column + 1 : end] -= np.outer(error, factor[column, column + 1 : end])
-            errors[:, column - start] = error
-        weights[:, end:] -= errors @ factor[start:end, end:]
+            row = column - start
+            target = wanted[row] + within[row, :row] @ errors[start:column]
+            nearest = np.rint(target / scales)
+            np.minimum(np.maximum(nearest, -largest, out=nearest), largest, out=nearest)
+            levels[column] = nearest
+            errors[column] = weights[column] - nearest * scales
     return levels

@@ -18,6 +18,7 @@ import adq_edge
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.artifacts.ranges import read_ranges
 from adq_edge.calibration.activations import observe
+from adq_edge.calibration.addends import observe_kept_parts
 from adq_edge.calibration.calibrate import calibrate_bundle
 from adq_edge.calibration.calibrated_model import read_weights
 from adq_edge.calibration.calibrators.registry import make_calibrator
@@ -60,12 +61,13 @@ def test_several_calibrators_share_one_pass_that_is_not_repeated(bundle, dataset
     assert calibrated_files(bundle, ["minmax", "percentile:99"], source) == paths
 
 
-def test_minmax_ranges_are_activation_extremes(bundle, dataset: Path):
+def test_ranges_of_all_values_are_activation_extremes(bundle, dataset: Path):
     source = image_source(dataset, 5)
-    (path,) = calibrated_files(bundle, ["minmax"], source)
+    (path,) = calibrated_files(bundle, ["percentile:100"], source)
     ranges = read_ranges(path, bundle.manifest.model_sha256, [])
     names = list(ranges.tensors)
-    model = equalize(FloatModel.load(bundle), ranges.equalization).proto
+    equalized = equalize(FloatModel.load(bundle), ranges.equalization)
+    model, (_, addends) = equalized.proto, observe_kept_parts(equalized)
     session = onnxruntime.InferenceSession(observe(model, names).SerializeToString())
     runs = [
         session.run(names, {"image": load_image(p, bundle.manifest.image_size)[None]}) for p in source.paths
@@ -73,7 +75,13 @@ def test_minmax_ranges_are_activation_extremes(bundle, dataset: Path):
     for i, name in enumerate(names):
         low = min(0.0, *(float(run[i].min()) for run in runs))
         high = max(0.0, *(float(run[i].max()) for run in runs))
-        assert ranges.tensors[name] == pytest.approx((low, high), rel=1e-5, abs=1e-6)
+        found = ranges.tensors[name]
+        assert found[1] == pytest.approx(high, rel=1e-5, abs=1e-6)
+        if name in addends:  # the ReLU behind the addition sets the lowest values to zero anyway
+            assert low < found[0] <= 0.0
+        else:
+            assert found[0] == pytest.approx(low, rel=1e-5, abs=1e-6)
+    assert addends
 
 
 def test_calibration_needs_one_image(bundle, dataset: Path):

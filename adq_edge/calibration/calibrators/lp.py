@@ -39,14 +39,15 @@ class LpCalibrator:
         low, high = histogram.data_range
         if low == high:
             return low, high
-        values, counts = _filled_bins(histogram)
+        values, counts = filled_bins(histogram)
         largest = max(-low, high)
         ranges = [(max(low, -t), min(high, t)) for t in largest * np.arange(1, CANDIDATES + 1) / CANDIDATES]
         errors = [expected_error(values, counts, *candidate, self.power) for candidate in ranges]
         return ranges[int(np.argmin(errors))]
 
 
-def _filled_bins(histogram: Histogram) -> Tuple[np.ndarray, np.ndarray]:
+def filled_bins(histogram: Histogram) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the centers and the counts of the bins that are not empty, float64 `[n]` each."""
     counts = np.concatenate([histogram.negative[::-1], histogram.positive]).astype(np.float64)
     centers = (np.arange(-histogram.bins, histogram.bins) + 0.5) * histogram.width
     filled = counts > 0
