@@ -24,7 +24,7 @@ from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.sensitivity import SensitivityAnalysis
 from factories.activations import histogram_of
 
-MAP_SNR_DB = {Target.X86: 100.0, Target.TENSORRT: 100.0}
+MAP_SNR_DB = {Target.X86: 18.5, Target.TENSORRT: 18.5}
 """Smallest SNR in dB of the maps of a small STFPM with weights rounded to the nearest level."""
 
 
