@@ -33,7 +33,7 @@ from adq_edge.quantization.region import output_axis
 from adq_edge.quantization.rounding import RoundedWeight, Rounding, round_to_nearest, round_with_compensation
 
 ROUNDING_IMAGES = 16
-"""Number of images for the rounding of weights; each contributes 256 patches per layer."""
+"""Number of images for the rounding of weights; each contributes 64 to 225 patches per layer."""
 
 _KEY = "key"
 _LARGEST_WEIGHTS = 2**31

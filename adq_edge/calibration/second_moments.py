@@ -15,8 +15,11 @@ from adq_edge.quantization.graph.model_file import run_errors
 from adq_edge.quantization.passes.conv_transpose import scatters_blocks
 from adq_edge.quantization.region import NetworkOperator
 
-POSITIONS = 16
-"""Positions sampled along each side of a layer's output; neighboring patches are similar."""
+POSITIONS = 8
+"""Positions sampled along each side of a layer's output; neighboring patches are similar.
+
+Twice as many take 4 CPU seconds longer for an STFPM and give the same SNR within 0.2 dB.
+"""
 
 _LARGEST_SIDE = 5000
 """Largest number of weights per output value; layers with more are rounded to the nearest level.
@@ -25,7 +28,7 @@ A matrix of side 10,000 takes 1 GB and a minute to invert. A 3x3 kernel over 512
 """
 
 _PATCHES = 256
-"""Smallest number of patches in a product; an image of 256 x 256 pixels gives this many per layer."""
+"""Smallest number of patches in a product: those of four images of 256 x 256 pixels."""
 
 _BUDGET = 48_000_000
 """Largest number of matrix elements in memory; more layers need another pass over the images."""
