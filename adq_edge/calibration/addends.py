@@ -14,7 +14,8 @@ import onnx
 
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.editor import GraphEditor
-from adq_edge.quantization.region import WEIGHTED, NetworkOperator
+from adq_edge.quantization.network_layers import WEIGHTED
+from adq_edge.quantization.region import NetworkOperator
 
 
 def observe_kept_parts(model: FloatModel) -> Tuple[onnx.ModelProto, Dict[str, str]]:
