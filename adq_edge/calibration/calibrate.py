@@ -14,7 +14,6 @@ from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.artifacts.ranges import Ranges, read_ranges
 from adq_edge.calibration.activations import Progress, collect, largest_per_channel
-from adq_edge.calibration.addends import observe_kept_parts
 from adq_edge.calibration.calibrators.histogram import BINS, Histogram
 from adq_edge.calibration.calibrators.registry import Calibrator, make_calibrator
 from adq_edge.calibration.range_limits import limit_range
@@ -27,6 +26,7 @@ from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES
 from adq_edge.core.plugins import plugin_errors
 from adq_edge.core.text import number_of
 from adq_edge.core.version import __version__
+from adq_edge.quantization.addends import observe_kept_parts
 from adq_edge.quantization.equalization import channel_groups, equalization_scales, equalize
 from adq_edge.quantization.float_model import FloatModel
 

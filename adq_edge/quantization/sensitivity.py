@@ -21,6 +21,7 @@ from adq_edge.core.limits import runtime_threads
 from adq_edge.core.options import Target
 from adq_edge.metrics.agreement import CONSTANT_MAPS, compare_scores
 from adq_edge.metrics.snr import SnrMeter
+from adq_edge.quantization.addends import observe_kept_parts
 from adq_edge.quantization.arithmetic import GRIDS
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.editor import GraphEditor
@@ -139,13 +140,15 @@ class SensitivityAnalysis:
     def clipped_shares(self, ranges: RangeMap) -> Dict[str, float]:
         """Return the share of each tensor's float values outside its range, 0 to 1, by tensor.
 
-        On a symmetric grid, a range reaches as far below zero as above.
+        On a symmetric grid, a range reaches as far below zero as above. Of an addend, the part counts that
+        the ReLU behind the addition keeps.
         """
         limits = dict(ranges)
         if GRIDS[self._target].symmetric:
             limits = {name: (-max(-low, high), max(-low, high)) for name, (low, high) in ranges.items()}
         clipped, sizes = dict.fromkeys(limits, 0), dict.fromkeys(limits, 0)
-        for _, _, *tensors in self._run(self._model.proto, list(limits)):
+        observed, kept = observe_kept_parts(self._model)
+        for _, _, *tensors in self._run(observed, [kept.get(name, name) for name in limits]):
             for (name, (low, high)), values in zip(limits.items(), tensors):
                 clipped[name] += int(np.count_nonzero(values < low) + np.count_nonzero(values > high))
                 sizes[name] += values.size

@@ -18,7 +18,6 @@ import adq_edge
 from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.artifacts.ranges import read_ranges
 from adq_edge.calibration.activations import observe
-from adq_edge.calibration.addends import observe_kept_parts
 from adq_edge.calibration.calibrate import calibrate_bundle
 from adq_edge.calibration.calibrated_model import read_weights
 from adq_edge.calibration.calibrators.registry import make_calibrator
@@ -31,6 +30,7 @@ from adq_edge.calibration.sources import (
 )
 from adq_edge.core.errors import CalibrationError
 from adq_edge.core.images.imaging import load_image
+from adq_edge.quantization.addends import observe_kept_parts
 from adq_edge.quantization.equalization import equalize
 from adq_edge.quantization.float_model import FloatModel
 from factories.command_line import run_cli

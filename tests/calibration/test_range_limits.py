@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from adq_edge.calibration.addends import observe_kept_parts
 from adq_edge.calibration.calibrate import calibrate_bundle
 from adq_edge.calibration.calibrators.lp import DEFAULT_POWER, expected_error
 from adq_edge.calibration.calibrators.registry import BUILT_IN, make_calibrator
@@ -20,6 +19,7 @@ from adq_edge.calibration.range_limits import limit_range
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.images.imaging import load_image
 from adq_edge.core.options import Target
+from adq_edge.quantization.addends import observe_kept_parts
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.sensitivity import SensitivityAnalysis
 from factories.activations import histogram_of

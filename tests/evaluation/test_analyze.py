@@ -33,6 +33,7 @@ from adq_edge.evaluation.analysis import Analysis
 from adq_edge.evaluation.analyze import analyze
 from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
 from adq_edge.hardware.environment import read_environment
+from adq_edge.quantization.addends import observe_kept_parts
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.sensitivity import SensitivityAnalysis
@@ -209,14 +210,16 @@ def test_error_of_all_layers_equals_that_of_the_int8_graph(prepared, images, tar
     # pixel and differs by more than the whole map.
     int8_map, int8_score = run(quantized, [MAP, SCORE], {"image": batch}, integer=True)
     assert whole.map_snr_db == pytest.approx(decibels(float_map, int8_map), abs=1.0)
-    assert decibels(emulated_map, int8_map) > whole.map_snr_db + 10
+    assert decibels(emulated_map, int8_map) > whole.map_snr_db + 6
     bias = np.median(int8_score.astype(np.float64) / float_score - 1)
     assert whole.score_bias == pytest.approx(bias, abs=0.02)
 
 
 def test_clipped_share_is_counted_on_the_grid_of_the_target(prepared, images):
     names = [operator.output for operator in prepared.float_model.region.operators][3:6]
-    values = dict(zip(names, run(prepared.float_model.proto, names, {"image": np.stack(images)})))
+    observed, kept = observe_kept_parts(prepared.float_model)
+    tensors = [kept.get(name, name) for name in names]
+    values = dict(zip(names, run(observed, tensors, {"image": np.stack(images)})))
     ranges = {name: (0.25 * float(values[name].min()), 0.5 * float(values[name].max())) for name in names}
     cpu, symmetric = (
         SensitivityAnalysis(prepared.float_model, {}, target, images).clipped_shares(ranges)

@@ -22,7 +22,7 @@ from adq_edge.artifacts.ranges import read_ranges
 from adq_edge.calibration.activations import largest_per_channel, observe
 from adq_edge.calibration.calibrate import calibrate_bundle
 from adq_edge.calibration.calibrated_model import calibrate_model
-from adq_edge.calibration.second_moments import patches
+from adq_edge.calibration.second_moments import POSITIONS, patches
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import CalibrationError
 from adq_edge.quantization.arithmetic import quantize_weight, weight_scales
@@ -142,7 +142,7 @@ def test_weights_times_patches_equal_the_convolution(kernel: int, stride: int, d
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     (expected,) = onnxruntime.InferenceSession(made.SerializeToString()).run(None, {"x": value, "w": weight})
-    steps = [max(1, side // 16) for side in expected.shape[2:]]
+    steps = [max(1, side // POSITIONS) for side in expected.shape[2:]]
     sampled = expected[0, :, :: steps[0], :: steps[1]].reshape(3, -1).T
     np.testing.assert_allclose(patches(value, node) @ weight.reshape(3, -1).T, sampled, atol=1e-3)
 
