@@ -1,4 +1,6 @@
-"""A student that shares the teacher's trunk (PaSTe) beside a whole one (STFPM): AUROC, time and size.
+"""Networks that do less work beside the whole ones: AUROC, time and size.
+
+A PaSTe shares the teacher's trunk; `export --layers` leaves out the maps of shallow layers.
 
     python -m benchmarks.shared_trunk ENGINE [ENGINE ...] --data DIR [--rounds 200] [--name shared_trunk]
 
@@ -15,6 +17,7 @@ from typing import Dict, List, Tuple
 
 import numpy as np
 
+from adq_edge.core.text import number_of
 from adq_edge.datasets.dataset import read_dataset
 from adq_edge.hardware.environment import read_environment
 from adq_edge.runtimes.base import Engine
@@ -37,9 +40,11 @@ def runner(engine: Engine) -> Run:
 
 def row(path: Path, engine: Engine, found: Measured, ms: float, ratio: float) -> List[str]:
     """Return the table row of an engine."""
+    sidecar = engine.sidecar
+    maps = f", {number_of(len(sidecar.scale_sizes), 'map')}" if sidecar.scale_sizes else ""
     areas = [found.image_auroc, *found.categories.values(), found.pixel_auroc]
     return [
-        f"{engine.sidecar.arch}, {engine.sidecar.precision.value}, {engine.runtime}",
+        f"{sidecar.arch}{maps}, {sidecar.precision.value}, {engine.runtime}",
         *("-" if area is None else f"{area:.4f}" for area in areas),
         f"{ms:.2f}",
         f"{ratio:.2f}",
@@ -74,7 +79,7 @@ def main() -> None:
         ]
     categories = list(next(iter(found.values())).categories)
     headings = ["engine", "image AUROC", *categories, "pixel AUROC", "p50 ms", "ratio", "MB"]
-    title = f"A shared trunk beside a whole student; {len(tests)} test images, {asked.threads} threads"
+    title = f"Less work: AUROC, time and size; {len(tests)} test images, {asked.threads} threads"
     publish(asked.name, title, headings, rows, {"rows": rows, "milliseconds": ms}, read_environment())
 
 
