@@ -13,7 +13,7 @@ _OF_ALL_VERBS = ("as_json", "verbose", "quiet", "help")
 
 GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
     "train": {
-        "Data": ("data", "category", "one_class_each", "validation", "balance"),
+        "Data": ("data", "layout", "category", "one_class_each", "validation", "balance"),
         "Model": (
             "arch",
             "image_size",
@@ -51,27 +51,27 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
     },
     "analyze": {
         "Analysis": ("images", "target", "output", "plot", "show_all", "threads"),
-        "Calibration": ("calib", "source", "calib_data", "samples"),
+        "Calibration": ("calib", "source", "calib_data", "layout", "samples"),
     },
     "build": {
         "Engine": ("output", "fp32", "fp16", "bf16", "int8", "device", "runtime", "threads", "fit"),
-        "Calibration of INT8": ("calib", "calib_data", "source", "samples"),
+        "Calibration of INT8": ("calib", "calib_data", "layout", "source", "samples"),
         "Layers in float32": ("max_drop", "plan", "data", "keep_nearest"),
         "TensorRT": ("sm", "route", "dla", "max_batch", "workspace", "memory_limit"),
     },
     "fit": {
-        "Good images": ("data", "category", "product", "good", "clean"),
+        "Good images": ("data", "layout", "category", "product", "good", "clean"),
         "Products": ("false_rejects", "remove", "check", "list_"),
         "Engine": ("runtime", "threads"),
     },
     "eval": {
-        "Data and result": ("data", "category", "output"),
+        "Data and result": ("data", "layout", "category", "output"),
         "Decisions": ("false_rejects", "choose_threshold", "cost_escape", "cost_reject"),
         "Engine": ("runtime", "threads", "trust"),
     },
     "bench": {
         "Measurement": ("device", "scenario", "runtime", "threads", "quick", "no_cuda_graph", "image"),
-        "Boards": ("host", "precision", "data"),
+        "Boards": ("host", "precision", "data", "layout"),
         "Estimate": ("estimate",),
     },
     "predict": {

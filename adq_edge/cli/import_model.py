@@ -41,7 +41,7 @@ def import_model(
     image_size: Optional[str] = typer.Option(
         None,
         metavar="PIXELS|HEIGHTxWIDTH",
-        help="Size of the image, for models that take any size and do not resize.",
+        help="Size of the image, for models that take any size. Default: the size that the model resizes to.",
     ),
     input_: Optional[str] = typer.Option(
         None, "--input", metavar="NAME", help="Input for images. Default: the only one."
@@ -55,17 +55,17 @@ def import_model(
     mean: Optional[str] = typer.Option(
         None,
         metavar=_THREE,
-        help="Mean of pixels 0..1 to subtract before the model, such as 0.485,0.456,0.406.",
+        help="Mean of pixels 0..1, such as 0.485,0.456,0.406. Default: as recognized.",
     ),
     std: Optional[str] = typer.Option(
         None,
         metavar=_THREE,
-        help="Standard deviation of pixels 0..1 to divide by, such as 0.229,0.224,0.225.",
+        help="Standard deviation of pixels 0..1, such as 0.229,0.224,0.225. Default: as recognized.",
     ),
     scale: Optional[str] = typer.Option(
         None,
         metavar=options.NUMBER,
-        help="Factor of pixels 0..255, in place of --mean and --std: 1 keeps them, 1/255 gives 0..1.",
+        help="Factor of pixels 0..255, in place of --mean and --std, such as 1/255. Default: as recognized.",
     ),
     map_output: Optional[str] = typer.Option(
         None, metavar="NAME", help="Output with the anomaly map. Default: recognized by name and shape."

@@ -160,8 +160,8 @@ def train(
         False,
         "--find-fast",
         help="Search the fastest PaSTe at each image AUROC, on your images and this machine. It tries all "
-        "--image-size, --shared, --width and --layers that are not given, and builds INT8 engines of the "
-        "best ones in the folder OUTPUT, by default find-fast/.",
+        "--image-size, --shared, --width and --layers that are not given. INT8 engines of the best ones are "
+        "written to the folder OUTPUT, by default find-fast/.",
     ),
     within: Optional[float] = typer.Option(
         None,

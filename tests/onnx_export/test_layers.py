@@ -45,7 +45,7 @@ MODELS = {
 }
 COUNTS = {  # of layer3; layer2 and layer3; layer1 and layer2
     "STFPM": (30, 30, 20),
-    "PaSTe": (26, 27, 22),
+    "PaSTe": (25, 25, 21),
     "Reverse Distillation": (28, 33, 38),
 }
 
