@@ -116,7 +116,7 @@ class Manifest(Record):
         model_sha256: hash of `model.onnx`.
         checkpoint: the checkpoint file.
         categories: categories of the training dataset, where known.
-        data: folder of the training dataset, where known.
+        data: folder of the training dataset, where known; of an imported model the dataset given to `import`.
         parity: the comparison with the checkpoint.
         versions: versions of the libraries that exported the model.
         options: the method's options, including those given to `export`.

@@ -110,13 +110,14 @@ class Sidecar(Record):
         operators: number of executed operators, by the runtime's operator names.
         calibration: the calibration of an INT8 engine.
         threshold: the threshold from `eval`; None before the first `eval`.
-        data: folder of the training dataset, where known.
+        data: folder of the training dataset, where known; of an imported model the dataset given to `import`.
         float_layers: layers of the networks that an INT8 engine keeps in float32, worst first.
         plan: the precision plan with these layers; None without a plan.
         tensorrt: the build of a TensorRT engine.
         categories: categories of the training dataset, where known.
         embedding_size: numbers in the embedding of an image; None if the engine has no such output.
         scale_sizes: (height, width) of each scale map, shallow layers first; empty if the engine has none.
+        imported: True if another tool trained the model, on images that are not known.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Sidecar(Record):
     categories: Tuple[str, ...] = ()
     embedding_size: Optional[int] = None
     scale_sizes: Tuple[Tuple[int, int], ...] = ()
+    imported: bool = False
 
     def check(self) -> None:
         """Raise a ValueError if a size is impossible, or the runtime or device is unknown."""

@@ -116,4 +116,5 @@ def describe_engine(builder: EngineBuilder, inputs: BuildInputs, engine: Path, n
         categories=manifest.categories,
         embedding_size=manifest.embedding_size,
         scale_sizes=manifest.scale_sizes,
+        imported=manifest.imported is not None,
     )

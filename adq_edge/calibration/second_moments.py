@@ -98,11 +98,14 @@ def _moments_of(
     names = list(dict.fromkeys(operator.inputs[0] for operator in batch))
     session = observing_session(model, names, threads)
     sums = {operator.node.name: _PatchMoments() for operator in batch}
+    weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    kernels = {operator.node.name: weights[operator.node.input[1]][2:] for operator in batch}
     for image in images:
         with run_errors():
             values = dict(zip(names, session.run(names, {INPUT: image[None]})))
         for operator in batch:
-            sums[operator.node.name].add(patches(values[operator.inputs[0]], operator.node))
+            node, value = operator.node, values[operator.inputs[0]]
+            sums[node.name].add(patches(value, node, kernels[node.name]))
     for operator in batch:
         yield LayerMoments(operator.node, sums.pop(operator.node.name).total())
 
@@ -132,16 +135,17 @@ class _PatchMoments:
         return np.asarray(product)
 
 
-def patches(value: np.ndarray, node: onnx.NodeProto) -> np.ndarray:
+def patches(value: np.ndarray, node: onnx.NodeProto, kernel: Sequence[int]) -> np.ndarray:
     """Return the input patches of a convolution at sampled positions, float32 `[positions, n]`.
 
     Args:
         value: the convolution's input, float32 `[1, channels, h, w]`.
         node: the convolution; a transposed one has equal kernel and stride.
+        kernel: (height, width) of its kernel.
     """
     if node.op_type == "ConvTranspose":  # each output has one input pixel
-        node = onnx.helper.make_node("Conv", [], [], kernel_shape=[1, 1])
-    height, width = attribute(node, "kernel_shape")
+        node, kernel = onnx.helper.make_node("Conv", [], []), (1, 1)
+    height, width = kernel
     strides = attribute(node, "strides", [1, 1])
     dilations = attribute(node, "dilations", [1, 1])
     top, left, bottom, right = attribute(node, "pads", [0, 0, 0, 0])

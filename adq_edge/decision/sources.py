@@ -80,7 +80,7 @@ def _as_list(folders: Folders) -> List[Path]:
 def training_notes(
     engine: Engine, data: Optional[Union[str, Path]], good: Optional[Mapping[str, Folders]]
 ) -> List[str]:
-    """Return a note if the good images are those that the model was trained on."""
+    """Return a note if the model was, or may have been, trained on the good images."""
     if engine.sidecar.data is None:
         return []
     trained_on = real_path(engine.sidecar.data)
@@ -90,8 +90,9 @@ def training_notes(
             return []
     elif data is not None and Path(data).resolve() != trained_on:
         return []
+    known = "may have been trained" if engine.sidecar.imported else "was trained"
     return [
-        "the model was trained on these images, so it may reject more of the other good parts than promised. "
+        f"the model {known} on these images, so it may reject more of the other good parts than promised. "
         "Better are good images that training did not use: fit --product NAME --good DIR"
     ]
 

@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each engine")
     parser.add_argument("--no-times", action="store_true", help="measure no times")
     parser.add_argument("--no-compile", action="store_true", help="do not compile with TensorRT-RTX")
-    parser.add_argument("--no-peers", action="store_true", help="do not make anomalib's INT8 exports")
+    parser.add_argument("--no-peers", action="store_true", help="measure neither NNCF nor anomalib's INT8")
     parser.add_argument("--gpu", default="SM86", help="compute capability for TensorRT-RTX")
     parser.add_argument("--again", action="store_true", help="measure again what was measured before")
     parser.add_argument("--name", default="foreign", help="name of the published table")
@@ -67,6 +67,7 @@ def main(arguments: Sequence[str]) -> None:
         rounds=0 if options.no_times else options.rounds,
         compute_capability=None if options.no_compile else options.gpu,
         threads=options.threads,
+        peers=not options.no_peers,
     )
     found = [_measured(each, settings, options.again) for each in exports if each.folder.exists()]
     if not found:

@@ -46,6 +46,7 @@ class Settings:
         rounds: rounds of the interleaved timing; 0 for no times.
         compute_capability: GPU that TensorRT-RTX compiles for; None for no compilation.
         threads: CPU threads of each engine.
+        peers: measure NNCF and the tool's own INT8 export too.
     """
 
     data: Path
@@ -54,6 +55,7 @@ class Settings:
     rounds: int
     compute_capability: Optional[str]
     threads: int
+    peers: bool = True
 
 
 def measure(export: Export, settings: Settings, work: Path) -> Dict[str, Any]:
@@ -85,7 +87,8 @@ def measure(export: Export, settings: Settings, work: Path) -> Dict[str, Any]:
         if precision == "fp32"
     }
     runs = {f"{precision}_{runtime}": _scorer(engine) for (precision, runtime), engine in engines.items()}
-    runs.update(_peers(bundle, export, settings, found["failures"]))
+    if settings.peers:
+        runs.update(_peers(bundle, export, settings, found["failures"]))
     tests = load_tests(
         read_dataset(settings.data, [export.category]), bundle.manifest.image_size, settings.limit
     )

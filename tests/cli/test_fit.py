@@ -173,6 +173,8 @@ def test_default_images_are_those_of_the_training_with_a_note(work: Path, datase
     for folder, is_noted in (("train/good", True), ("test/spot", False)):
         done = run_cli("fit", engine, "--product", "part0", "--good", dataset / "part0" / folder, cwd=work)
         assert ("the model was trained on these images" in done.stdout) == is_noted
+    dataclasses.replace(read_sidecar(engine), imported=True).write(sidecar_path(engine))
+    assert "note: the model may have been trained on these images" in run_cli("fit", engine, cwd=work).stdout
     dataclasses.replace(read_sidecar(engine), data="no\0path").write(sidecar_path(engine))
     done = run_cli("fit", engine, "--data", dataset, cwd=work)
     assert done.returncode == 0, done.stderr

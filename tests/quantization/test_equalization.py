@@ -131,9 +131,8 @@ def test_weights_times_patches_equal_the_convolution(kernel: int, stride: int, d
     value = generator.normal(size=(1, 2, size, size)).astype(np.float32)
     weight = generator.normal(size=(3, 2, kernel, kernel)).astype(np.float32)
     node = helper.make_node(
-        "Conv", ["x", "w"], ["y"], kernel_shape=[kernel] * 2, strides=[stride] * 2,
-        dilations=[dilation] * 2, pads=[pad] * 4,
-    )  # fmt: skip
+        "Conv", ["x", "w"], ["y"], strides=[stride] * 2, dilations=[dilation] * 2, pads=[pad] * 4
+    )  # the kernel's size is that of the weight
     graph = helper.make_graph(
         [node],
         "g",
@@ -144,7 +143,9 @@ def test_weights_times_patches_equal_the_convolution(kernel: int, stride: int, d
     (expected,) = onnxruntime.InferenceSession(made.SerializeToString()).run(None, {"x": value, "w": weight})
     steps = [max(1, side // POSITIONS) for side in expected.shape[2:]]
     sampled = expected[0, :, :: steps[0], :: steps[1]].reshape(3, -1).T
-    np.testing.assert_allclose(patches(value, node) @ weight.reshape(3, -1).T, sampled, atol=1e-3)
+    np.testing.assert_allclose(
+        patches(value, node, weight.shape[2:]) @ weight.reshape(3, -1).T, sampled, atol=1e-3
+    )
 
 
 def test_rounded_weights_are_reused_and_rebuilt_when_damaged(

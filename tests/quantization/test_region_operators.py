@@ -304,7 +304,7 @@ def test_transposed_weights_are_rounded_like_those_of_the_equivalent_convolution
 def test_patches_of_a_transposed_convolution_are_pixels():
     value = np.random.default_rng(0).normal(size=(1, 5, 6, 7)).astype(np.float32)
     node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], kernel_shape=[2, 2], strides=[2, 2])
-    np.testing.assert_array_equal(patches(value, node), value[0].reshape(5, -1).T)
+    np.testing.assert_array_equal(patches(value, node, (2, 2)), value[0].reshape(5, -1).T)
 
 
 # --- TensorRT --------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ import onnx
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.index import attribute
+from adq_edge.quantization.passes.antialias import resize_by_matrices
+from adq_edge.quantization.passes.fixed_shapes import known_shapes
 from adq_edge.quantization.passes.frame import PassContext
 
 OPSET = 17
@@ -120,14 +122,65 @@ def _pad(editor: GraphEditor, node: onnx.NodeProto) -> None:
 
 def _resize(editor: GraphEditor, node: onnx.NodeProto) -> None:
     policy = attribute(node, "keep_aspect_ratio_policy", b"stretch")
-    if attribute(node, "antialias", 0):
-        raise _refuse(node, "uses antialias")
+    if attribute(node, "antialias", 0) and _write_antialias(editor, node):
+        return
     if attribute(node, "axes") is not None or policy != b"stretch":
         raise _refuse(node, "names its axes or keeps the aspect ratio")
     if attribute(node, "coordinate_transformation_mode", b"") == b"half_pixel_symmetric":
         raise _refuse(node, "uses half_pixel_symmetric")
     for name in ("antialias", "axes", "keep_aspect_ratio_policy"):
         _drop_attribute(node, name)
+
+
+def _write_antialias(editor: GraphEditor, node: onnx.NodeProto) -> bool:
+    """Write a Resize that makes maps smaller with antialias as matrices; return False if none does."""
+    shapes = known_shapes(editor)
+    before, after = (shapes.get(name, ()) for name in (node.input[0], node.output[0]))
+    old, new = ([int(size or 0) for size in shape] for shape in (before, after))
+    if old and all(0 < size <= larger for size, larger in zip(old, new)):
+        return False  # antialias changes nothing where nothing gets smaller
+    rule = attribute(node, "coordinate_transformation_mode", b"half_pixel")
+    is_linear = attribute(node, "mode", b"nearest") == b"linear" and not attribute(node, "exclude_outside", 0)
+    is_simple = is_linear and rule in (b"half_pixel", b"pytorch_half_pixel")
+    if not is_simple or len(old) != 4 or 0 in (*old, *new) or old[:2] != new[:2]:
+        raise _refuse(node, "uses antialias in another way than bilinear resizing of height and width")
+    resize_by_matrices(editor, node, old, new)
+    return True
+
+
+def _group_normalization(editor: GraphEditor, node: onnx.NodeProto) -> None:
+    """Write a group normalization as an instance normalization of groups, then factor and summand."""
+    source, scale, bias = node.input
+    sizes = [editor.constant(name) for name in (scale, bias)]
+    shape = known_shapes(editor).get(source, ())
+    if any(value is None for value in sizes) or len(shape) < 2 or shape[1] is None:
+        raise _refuse(node, "has computed weights or an input of unknown shape")
+    groups, name = int(attribute(node, "num_groups")), node.output[0]
+    factor, summand = (_by_channel(value, int(shape[1]), len(shape)) for value in sizes if value is not None)
+    stem = node.name or name
+    epsilon = float(attribute(node, "epsilon", 1e-5))
+    editor.remove(node)
+
+    def store(role: str, value: np.ndarray) -> str:
+        return editor.store(f"{name}.{role}", value)
+
+    ones, zeros = (np.full(groups, value, np.float32) for value in (1.0, 0.0))
+    whole = editor.add("Shape", [source], f"{name}.shape", f"{stem}.Shape")
+    grouped = store("groups", np.asarray([0, groups, -1], np.int64))
+    parts = editor.add("Reshape", [source, grouped], f"{name}.grouped", f"{stem}.Group")
+    inputs = [parts, store("ones", ones), store("zeros", zeros)]
+    normal = editor.add(
+        "InstanceNormalization", inputs, f"{name}.normal", f"{stem}.Normalize", epsilon=epsilon
+    )
+    back = editor.add("Reshape", [normal, whole], f"{name}.ungrouped", f"{stem}.Ungroup")
+    scaled = editor.add("Mul", [back, store("factor", factor)], f"{name}.scaled", f"{stem}.Mul")
+    editor.add("Add", [scaled, store("summand", summand)], name, f"{stem}.Add")
+
+
+def _by_channel(value: np.ndarray, channels: int, rank: int) -> np.ndarray:
+    """Return one weight for each channel; opset 18 to 20 have one for each group."""
+    each = np.repeat(value.ravel(), channels // value.size)
+    return np.asarray(each, np.float32).reshape(1, channels, *[1] * (rank - 2))
 
 
 def _gelu(editor: GraphEditor, node: onnx.NodeProto) -> None:
@@ -203,6 +256,7 @@ _REWRITES: Dict[str, Callable[[GraphEditor, onnx.NodeProto], None]] = {
     **dict.fromkeys(_REDUCTIONS, _reduce),
     "AveragePool": _average_pool,
     "Gelu": _gelu,
+    "GroupNormalization": _group_normalization,
     "GridSample": _grid_sample,
     "Mish": _mish,
     "Pad": _pad,
