@@ -137,7 +137,7 @@ def parse_size(text: Optional[str]) -> Optional[Tuple[int, int]]:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdigit() for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and part.isascii() for part in parts):
         raise ForeignModelError(f"--image-size is {text!r}", fix="Give pixels, such as 256 or 256x320")
     return int(parts[0]), int(parts[-1])
 

@@ -192,29 +192,34 @@ class BatchTracker:
 
     def repeat(self, node: onnx.NodeProto, position: int, axis: int) -> None:
         """Repeat an input without images along the axis of the images, as often as there are images."""
-        name = node.input[position]
-        sizes = self.shape(node, name)
-        value = self.editor.constant(name)
+        value = self.editor.constant(node.input[position])
         inputs = list(node.input)
         if value is None:
             raise self.error(node, "has another tensor for each image")
-        first = np.take(value, [0], axis)
+        share = value.shape[axis] // self.batch
         if _is_numbers(value, axis) and (
             self.batch > 1 or (node.op_type == "Concat" and value.dtype == np.int64)
         ):
+            if share > 1:
+                raise self.error(node, "numbers the positions of all images")
             inputs[position] = self.numbers(value.ndim, axis)
-        elif (value == first).all():
-            stem = f"{node.output[0]}.repeated{position}"
-            once = self.editor.store(f"{stem}.once", first)
-            before = self.editor.store(f"{stem}.before", np.asarray(sizes[:axis], np.int64))
-            after = self.editor.store(f"{stem}.after", np.asarray(sizes[axis + 1 :], np.int64))
-            shape = self.editor.add(
-                "Concat", [before, self.count(), after], f"{stem}.shape", f"{stem}.Shape", axis=0
-            )
-            inputs[position] = self.editor.add("Expand", [once, shape], stem, f"{stem}.Expand")
         else:
-            raise self.error(node, "has a constant with other values for each image")
+            inputs[position] = self._tile(node, position, value, axis, share)
         self.editor.rewire(node, inputs)
+
+    def _tile(self, node: onnx.NodeProto, position: int, value: np.ndarray, axis: int, share: int) -> str:
+        """Return a constant whose part for one image, `share` values long, is repeated for each image."""
+        once = np.take(value, range(share), axis)
+        if share < 1 or not np.array_equal(np.concatenate([once] * self.batch, axis), value):
+            raise self.error(node, "has a constant with other values for each image")
+        stem = f"{node.output[0]}.repeated{position}"
+        parts = (np.ones(axis, np.int64), np.ones(value.ndim - axis - 1, np.int64))
+        before, after = (self.editor.store(f"{stem}.{index}", part) for index, part in enumerate(parts))
+        repeats = self.editor.add(
+            "Concat", [before, self.count(), after], f"{stem}.repeats", f"{stem}.Repeats", axis=0
+        )
+        constant = self.editor.store(f"{stem}.once", once)
+        return self.editor.add("Tile", [constant, repeats], stem, f"{stem}.Tile")
 
 
 def _is_numbers(value: np.ndarray, axis: int) -> bool:

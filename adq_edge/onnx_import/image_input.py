@@ -11,6 +11,8 @@ from adq_edge.artifacts.tensors import Tensors, TensorType
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.onnx_import.options import ImportOptions
 
+LARGEST_BATCH = 256
+"""Largest fixed number of images of a model."""
 _KINDS = ("float", "float16", "double", "bfloat16", "uint8")
 
 
@@ -51,7 +53,7 @@ def find_image_input(inputs: Tensors, options: ImportOptions) -> ImageInput:
         ForeignModelError: no input takes images of three channels, several do, or there are further inputs.
     """
     name = _choose(inputs, options)
-    found = inputs[name]
+    found = _with_dynamic_sizes(inputs[name])
     shape = found.shape or ()
     if found.kind not in _KINDS:
         raise ForeignModelError(
@@ -71,8 +73,20 @@ def find_image_input(inputs: Tensors, options: ImportOptions) -> ImageInput:
             fix="Give --layout nchw or nhwc if the axes are other ones",
         )
     height, width = shape[2:] if layout == "nchw" else shape[1:3]
-    size = (height or None, width or None)
-    return ImageInput(name, found.kind, layout, shape[0] or None, size, channels or 3)
+    if (shape[0] or 0) > LARGEST_BATCH:
+        raise ForeignModelError(
+            f"its input {name} is {found}; at most {LARGEST_BATCH} images at once are read",
+            fix="Export it with a dynamic batch",
+        )
+    return ImageInput(name, found.kind, layout, shape[0], (height, width), channels or 3)
+
+
+def _with_dynamic_sizes(found: TensorType) -> TensorType:
+    """Return a type in which sizes of -1 and 0 are dynamic ones, as Paddle and Keras exporters write them."""
+    sizes = (
+        None if found.shape is None else tuple(size if size and size > 0 else None for size in found.shape)
+    )
+    return TensorType(found.kind, sizes)
 
 
 def _choose(inputs: Tensors, options: ImportOptions) -> str:

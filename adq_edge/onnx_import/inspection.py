@@ -16,6 +16,7 @@ from adq_edge.core.records import Record, record
 from adq_edge.onnx_import.conversion import convert
 from adq_edge.onnx_import.description import describe
 from adq_edge.onnx_import.options import ImportOptions
+from adq_edge.onnx_import.original import open_session
 from adq_edge.onnx_import.recognition import recognize
 from adq_edge.onnx_import.source import errors_of, read_source
 from adq_edge.quantization.float_model import FloatModel
@@ -84,7 +85,9 @@ def inspect_model(source: Union[str, Path], *, options: Optional[ImportOptions] 
             found = recognize(read, options or ImportOptions())
         described = describe(found)
         try:
-            converted = convert(found)
+            with errors_of(read):
+                open_session(read.path, read.path)
+                converted = convert(found)
         except ForeignModelError as error:
             return Inspection(
                 str(read.path), found.tool.arch, found.tool.origin, found.image_size, None, described, None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Optional, Tuple
 
 from adq_edge.core.errors import ForeignModelError
@@ -48,10 +49,12 @@ class ImportOptions:
             raise ForeignModelError("--scale and --mean exclude each other", fix="Give one of them")
         if self.scale is not None and not 0 < self.scale < 1e6:
             raise ForeignModelError("--scale is not a positive number", fix="Give 1, or 1/255 as 0.00392157")
-        if self.std is not None and min(self.std) <= 0:
+        if self.std is not None and not all(0 < value < math.inf for value in self.std):
             raise ForeignModelError(
-                "--std has a value that is not positive", fix="Give three positive numbers"
+                "--std has a value that is not positive and finite", fix="Give three positive numbers"
             )
+        if self.mean is not None and not all(math.isfinite(value) for value in self.mean):
+            raise ForeignModelError("--mean has a value that is not finite", fix="Give three numbers")
         if self.image_size is not None:
             try:
                 check_size("--image-size", self.image_size)

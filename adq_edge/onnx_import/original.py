@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
-from typing import Dict, List, Sequence, Union
+from typing import Dict, List, Mapping, Sequence, Union
 
 import numpy as np
 import onnx
@@ -53,13 +54,46 @@ def open_session(model: Union[Path, onnx.ModelProto], where: Path) -> onnxruntim
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = runtime_threads() or 0
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised
     try:
         content = str(model) if isinstance(model, Path) else model.SerializeToString()
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the exceptions of ONNX Runtime have no public base class
         raise ForeignModelError(
-            f"ONNX Runtime cannot load it ({first_line(error)})", where=where, fix="Export the model again"
+            f"ONNX Runtime cannot load it ({_reason(error)})", where=where, fix="Export the model again"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error of ONNX Runtime, without the place in its source code."""
+    return re.sub(r"/onnxruntime_src/\S+ [^(]*\([^)]*\) ?", "", first_line(error))
+
+
+def run_session(
+    session: onnxruntime.InferenceSession,
+    names: Sequence[str],
+    feed: Mapping[str, np.ndarray],
+    where: Path,
+    fix: str,
+) -> List[np.ndarray]:
+    """Return the outputs of a session by name.
+
+    Args:
+        session: the model.
+        names: the outputs.
+        feed: its inputs.
+        where: the original file, for messages.
+        fix: what to do if it fails.
+
+    Raises:
+        ForeignModelError: ONNX Runtime cannot run the model on these inputs.
+    """
+    try:
+        return [np.asarray(value) for value in session.run(list(names), dict(feed))]
+    except Exception as error:  # the exceptions of ONNX Runtime have no public base class
+        sizes = ", ".join("x".join(str(size) for size in value.shape) for value in feed.values())
+        raise ForeignModelError(
+            f"ONNX Runtime cannot run it on an image of {sizes} ({_reason(error)})", where=where, fix=fix
         ) from error
 
 
@@ -108,12 +142,5 @@ class OriginalModel:
             values = values.transpose(0, 3, 1, 2)
         dtype = _DTYPES.get(self._image.kind, np.float32)
         feed = {self._image.name: np.ascontiguousarray(values.astype(dtype))}
-        try:
-            return [np.asarray(value) for value in self._session.run(list(names), feed)]
-        except Exception as error:
-            raise ForeignModelError(
-                f"ONNX Runtime cannot run it on images of {images.shape[1]}x{images.shape[2]} pixels "
-                f"({first_line(error)})",
-                where=self._path,
-                fix="Give the size that it was exported for: --image-size HEIGHTxWIDTH",
-            ) from error
+        fix = "Give the size that it was exported for: --image-size HEIGHTxWIDTH"
+        return run_session(self._session, names, feed, self._path, fix)

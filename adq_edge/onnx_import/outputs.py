@@ -6,8 +6,11 @@ import dataclasses
 import math
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
+import onnx
+
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.onnx_import.options import ImportOptions
+from adq_edge.quantization.graph.model_file import output_types
 
 Shape = Tuple[int, ...]
 _MAP_NAMES = ("anomaly_map", "anomaly_maps", "heatmap", "heat_map", "amap", "map")
@@ -60,6 +63,21 @@ def find_outputs(
         )
     others = tuple(name for name in shapes if name not in (map_name, score_name))
     return FoundOutputs(map_name, score_name, others)
+
+
+def no_float_outputs(model: onnx.ModelProto) -> ForeignModelError:
+    """Return the error for a model without a float output of known shape.
+
+    Raises:
+        ValidationError: a constant is damaged, so that the shapes cannot be computed.
+    """
+    for tensor in model.graph.initializer:
+        onnx.checker.check_tensor(tensor)
+    found = ", ".join(f"{name} {kind}" for name, kind in list(output_types(model).items())[:6]) or "none"
+    return ForeignModelError(
+        f"has no float output whose shape can be computed; its outputs: {found}",
+        fix="Export the anomaly map [N, h, w] or the score [N] as float32",
+    )
 
 
 def _list(shapes: Mapping[str, Shape]) -> str:

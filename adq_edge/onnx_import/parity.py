@@ -13,7 +13,7 @@ from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT, Parity
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.core.images.imaging import read_product_image, resize_image
 from adq_edge.onnx_import.graph_outputs import name_in_file
-from adq_edge.onnx_import.original import OriginalModel, open_session
+from adq_edge.onnx_import.original import OriginalModel, open_session, run_session
 from adq_edge.onnx_import.outputs import FoundOutputs
 from adq_edge.onnx_import.postprocessing import Postprocessing
 
@@ -21,6 +21,8 @@ TOLERANCE = 1e-4
 """Largest allowed difference of map and score, relative to the largest value of each."""
 FLOAT16_TOLERANCE = 1e-2
 """The same for models that compute in float16: the bundle computes in float32, without their rounding."""
+
+_REPORT = "Please report this with the model"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,8 @@ def measure_parity(
     """
     session = open_session(model, where)
     groups = [images[:1], *(images[start : start + 3] for start in range(1, len(images), 3))]
-    results = [session.run([MAP_OUTPUT, SCORE_OUTPUT], {INPUT: group}) for group in groups]
+    names = (MAP_OUTPUT, SCORE_OUTPUT)
+    results = [run_session(session, names, {INPUT: group}, where, _REPORT) for group in groups]
     maps, scores = (np.concatenate(parts) for parts in zip(*results))
     expected_maps, expected_scores = _expected(wanted, images)
     if expected_maps is None:
@@ -89,7 +92,7 @@ def measure_parity(
             f"the bundle differs from the original: map by {parity.map_difference:.3g} of "
             f"{parity.map_largest:.3g}, score by {parity.score_difference:.3g} of {parity.score_largest:.3g}",
             where=where,
-            fix="Please report this with the model",
+            fix=_REPORT,
         )
     return parity
 
@@ -132,6 +135,7 @@ def resize_difference(
         _, theirs = _expected(wanted, image[None])
         if theirs is None or image.shape[:2] == tuple(size):
             continue
-        (ours,) = session.run([SCORE_OUTPUT], {INPUT: resize_image(image, size)[None]})
+        feed = {INPUT: resize_image(image, size)[None]}
+        (ours,) = run_session(session, [SCORE_OUTPUT], feed, where, _REPORT)
         differences.append(float(abs(ours[0] - theirs[0]) / max(abs(float(theirs[0])), 1e-12)))
     return float(np.median(differences)) if differences else None

@@ -13,13 +13,14 @@ from onnx import TensorProto
 from adq_edge.artifacts.bundle import EMBEDDING_OUTPUT, INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.artifacts.tensors import Tensors
 from adq_edge.core.errors import ForeignModelError, first_line
+from adq_edge.core.images.sizes import check_size
 from adq_edge.onnx_import.graph_outputs import Frame, name_nodes, reserve_names
 from adq_edge.onnx_import.image_input import ImageInput, find_image_input, set_input_shape
 from adq_edge.onnx_import.image_size import find_resized_size
 from adq_edge.onnx_import.metadata import ToolMetadata, require_size
 from adq_edge.onnx_import.options import ImportOptions
 from adq_edge.onnx_import.original import Units
-from adq_edge.onnx_import.outputs import FoundOutputs, find_outputs, map_size
+from adq_edge.onnx_import.outputs import FoundOutputs, find_outputs, map_size, no_float_outputs
 from adq_edge.onnx_import.postprocessing import (
     Postprocessing,
     before_shapes,
@@ -113,6 +114,8 @@ def recognize(source: Source, options: ImportOptions) -> Recognized:
     seen = size if frame.crop is None else frame.crop[2:]
     names = dict(zip((item.name for item in model.graph.output), editor.outputs))
     float_shapes = _float_shapes(names, editor, shapes)
+    if not float_shapes:
+        raise no_float_outputs(model)
     outputs = find_outputs(float_shapes, batch, seen, options)
     outputs = _without_common_score(outputs, float_shapes, batch)
     posts = [
@@ -137,7 +140,7 @@ def _with_real_batch(image: ImageInput, outputs: Tensors) -> ImageInput:
 
     Exporters call an axis of the input dynamic although the graph was traced for one image.
     """
-    sizes = {found.shape[0] for found in outputs.values() if found.shape}
+    sizes = {max(found.shape[0] or 0, 0) for found in outputs.values() if found.shape}
     batch = sizes.pop() if len(sizes) == 1 else None
     return image if image.batch is not None else dataclasses.replace(image, batch=batch or None)
 
@@ -236,6 +239,10 @@ def _image_size(
         )
     size = wanted if fixed is None else fixed
     assert size is not None
+    try:
+        check_size("its image", size)
+    except ValueError as error:
+        raise ForeignModelError(str(error), fix="Export it for smaller images") from error
     return size
 
 
@@ -309,8 +316,12 @@ def _for_channels(values: Tuple[float, float, float], count: int) -> np.ndarray:
 
 
 def _expects_bytes(found: Preprocessing) -> bool:
-    """Return True if the constants of a normalization fit pixels from 0 to 255 better than 0 to 1."""
-    return bool(np.abs(found.factor).max() < 0.5)
+    """Return True if the constants of a normalization fit pixels from 0 to 255 better than 0 to 1.
+
+    Standard deviations or means above 1 do, also the means of Caffe, which come without deviations.
+    """
+    mean = -found.offset / found.factor
+    return bool(np.abs(found.factor).max() < 0.5 or mean.max() > 2)
 
 
 def _frame(found: Preprocessing, editor: GraphEditor, shapes: Shapes, size: Tuple[int, int]) -> Frame:

@@ -11,7 +11,7 @@ from typing import Any, Iterator, List, Optional
 import onnx
 
 from adq_edge.artifacts.content_kinds import name_content
-from adq_edge.core.errors import ForeignModelError
+from adq_edge.core.errors import ForeignModelError, first_line
 from adq_edge.core.reading import LARGEST_JSON, parse_json, read_regular
 from adq_edge.core.storage import storage_errors
 from adq_edge.onnx_import.external_data import LARGEST_MODEL, digest, load_external_data
@@ -44,13 +44,19 @@ class Source:
 
 @contextlib.contextmanager
 def errors_of(source: Source) -> Iterator[None]:
-    """Name the file in errors that do not name one."""
+    """Name the file in errors that do not name one, and in those of the checker of onnx."""
     try:
         yield
     except ForeignModelError as error:
         if error.where is not None:
             raise
         raise ForeignModelError(error.what, where=source.path, fix=error.fix) from error
+    except onnx.checker.ValidationError as error:
+        raise ForeignModelError(
+            f"is not a valid ONNX model ({first_line(error)})",
+            where=source.path,
+            fix="Export or copy the model again",
+        ) from error
 
 
 def read_source(path: Path) -> Source:

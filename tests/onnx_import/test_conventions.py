@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from adq_edge.onnx_import.import_model import import_model
 from adq_edge.onnx_import.options import ImportOptions
@@ -147,3 +147,67 @@ def test_map_and_maximum_of_one_image_without_its_axis_are_found(tmp_path: Path)
     found_maps = maps(bundle.model, "anomaly_map", image=IMAGES)
     np.testing.assert_allclose(found_maps[0], expected, rtol=1e-4)
     assert found_maps[0].max() == pytest.approx(float(score), rel=1e-4)
+
+
+def test_means_of_caffe_say_that_pixels_are_bytes(tmp_path: Path):
+    writer = GraphWriter()
+    means = np.array([103.939, 116.779, 123.68], np.float32).reshape(1, 3, 1, 1)
+    writer.add("Identity", writer.network(writer.add("Sub", "x", means)), output="map")
+    model = writer.model({"x": ["N", 3, SIZE, SIZE]}, {"map": ["N", 1, None, None]})
+    source = save(model, tmp_path / "model.onnx")
+    bundle = import_model(source, tmp_path / "bundle", options=ImportOptions(channel_order="bgr"))
+    pixels = IMAGES[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
+    expected = maps(source, "map", x=np.ascontiguousarray(pixels))
+    np.testing.assert_allclose(maps(bundle.model, "anomaly_map", image=IMAGES), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("images", [1, 2, "N"])
+def test_constant_for_each_position_of_an_image_is_repeated_for_each_image(images, tmp_path: Path):
+    """torch.cdist joins the features with a column of ones for every position."""
+    writer = GraphWriter()
+    tensor = writer.add("Div", writer.add("Sub", "x", MEAN), STD)
+    features = writer.convolve(writer.convolve(tensor, 8, 3, 2), 16, 8, 2)
+    rows = writer.add("Reshape", writer.add("Transpose", features, perm=[0, 2, 3, 1]), np.array([-1, 16]))
+    squares = writer.add("ReduceSum", writer.add("Mul", rows, rows), np.array([1]))
+    ones = writer.add("ConstantOfShape", writer.add("Shape", squares), value=_one())
+    joined = writer.add("Concat", rows, squares, ones, axis=1)
+    bank = writer.generator.normal(0, 1, (18, 40)).astype(np.float32)
+    nearest = writer.reduce("ReduceMin", writer.add("MatMul", joined, bank), [1], keepdims=0)
+    writer.add("Reshape", nearest, np.array([-1, 1, 8, 8]), output="map")
+    model = writer.model({"x": [images, 3, SIZE, SIZE]}, {"map": [images, 1, 8, 8]})
+    source = save(model, tmp_path / "model.onnx")
+    bundle = import_model(source, tmp_path / "bundle")
+    pixels = (IMAGES / 255).transpose(0, 3, 1, 2).astype(np.float32)
+    count = 3 if images == "N" else images
+    expected = maps(source, "map", x=pixels[:count])
+    found = maps(bundle.model, "anomaly_map", image=IMAGES)
+    np.testing.assert_allclose(found[:count], expected, rtol=1e-4, atol=1e-5)
+
+
+def _one() -> TensorProto:
+    return numpy_helper.from_array(np.ones(1, np.float32), "one")
+
+
+@pytest.mark.parametrize("images", [1, 2, "N"])
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_projection_of_attention_keeps_the_images_apart(images, transposed: int, tmp_path: Path):
+    """torch multiplies `[L, N, E]` as `[L * N, E]`, where the images are the faster index."""
+    writer = GraphWriter()
+    features = writer.convolve(writer.convolve(writer.add("Div", "x", np.float32(255)), 8, 3, 2), 16, 8, 2)
+    tokens = writer.add("Reshape", features, np.array([0, 16, 64]))
+    tokens = writer.add("Transpose", tokens, perm=[2, 0, 1])
+    weight = writer.generator.normal(0, 0.2, (16, 16)).astype(np.float32)
+    bias = writer.generator.normal(0, 0.2, 16).astype(np.float32)
+    rows = writer.add("Reshape", tokens, np.array([-1, 16]))
+    rows = writer.add("Gemm", rows, weight, bias, transB=transposed)
+    tokens = writer.add("Reshape", rows, writer.add("Shape", tokens))
+    tokens = writer.add("Transpose", tokens, perm=[1, 2, 0])
+    found = writer.reduce("ReduceL2", tokens, [1], keepdims=0)
+    writer.add("Reshape", found, np.array([-1, 1, 8, 8]), output="map")
+    model = writer.model({"x": [images, 3, SIZE, SIZE]}, {"map": [images, 1, 8, 8]})
+    source = save(model, tmp_path / "model.onnx")
+    bundle = import_model(source, tmp_path / "bundle")
+    count = 3 if images == "N" else images
+    pixels = IMAGES.transpose(0, 3, 1, 2).astype(np.float32)[:count]
+    found_maps = maps(bundle.model, "anomaly_map", image=IMAGES)[:count]
+    np.testing.assert_allclose(found_maps, maps(source, "map", x=pixels), rtol=1e-4)

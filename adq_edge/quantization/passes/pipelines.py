@@ -18,6 +18,7 @@ from adq_edge.quantization.passes.conv_transpose import keep_transposed_float, r
 from adq_edge.quantization.passes.depth_to_space import transpose_depth_to_space
 from adq_edge.quantization.passes.explicit_convolutions import state_kernels_and_pads
 from adq_edge.quantization.passes.fixed_shapes import fix_shapes, spell_out
+from adq_edge.quantization.passes.flattened_products import keep_leading_axes
 from adq_edge.quantization.passes.float32 import compute_in_float32
 from adq_edge.quantization.passes.float_means import keep_means_float
 from adq_edge.quantization.passes.float_weights import keep_float_weights
@@ -51,7 +52,15 @@ EXPORT: Passes = (
 )
 """From the exporter's graph to the graph of a bundle."""
 
-IMPORT: Passes = (compute_in_float32, drop_training_leftovers, fix_shapes, spell_out, lower_opset, fix_shapes)
+IMPORT: Passes = (
+    compute_in_float32,
+    drop_training_leftovers,
+    fix_shapes,
+    spell_out,
+    lower_opset,
+    fix_shapes,
+    keep_leading_axes,
+)
 """From another tool's graph, whose input has a fixed shape, to one of opset 17 without computed shapes."""
 
 CPU: Pipelines = {
