@@ -71,7 +71,7 @@ def report(
     collection = load_results([paths] if isinstance(paths, (str, Path)) else list(paths))
     devices = merge(collection)
     contents = _contents(target, collection, devices)
-    kinds = {path: _report_kind(content) for path, content in contents.items()}
+    kinds = {path: report_kind(content) for path, content in contents.items()}
     for path in contents:  # all files of a folder or none
         check_writable(path, kinds[path])
     with write_together():
@@ -81,8 +81,12 @@ def report(
     return Report(target, tuple(contents), findings, headline.count_flags(devices), collection.notes)
 
 
-def _report_kind(content: str) -> Kind:
-    """Return the kind of file that a report may replace: a page of adq-edge, or one that begins alike."""
+def report_kind(content: str) -> Kind:
+    """Return the kind of file that a report may replace: a page of adq-edge, or one that begins alike.
+
+    Args:
+        content: the report, or how it begins: `<` for a page.
+    """
     start = content.encode("utf-8").splitlines()[0].split(b",")[0]
 
     def is_report(path: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from adq_edge.artifacts import workspace
+from adq_edge.artifacts.sidecar import read_sidecar
 from adq_edge.benchmark.bench import bench, result_files
 from adq_edge.benchmark.quotable import find_caveat
 from adq_edge.benchmark.results import BenchmarkReport
@@ -15,6 +16,7 @@ from adq_edge.core.errors import ResultError
 from adq_edge.core.files import megabytes, sha256
 from adq_edge.core.options import Precision, Scenario
 from adq_edge.core.text import command_line
+from adq_edge.datasets.layouts.registry import chosen_layout
 from adq_edge.evaluation.evaluate import Evaluation, evaluate
 from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.models.layers import parse_layers
@@ -62,9 +64,17 @@ def build_point(training: FastTraining, family: PaSTeFamily, scored: ScoredPoint
     save_checkpoint(checkpoint, model, {"settings": settings, "finished": True})
     bundle = export(checkpoint, training.folder / workspace.BUNDLES / point.name, data=training.data)
     engine = training.folder / workspace.ENGINES / f"{point.name}-{Precision.INT8.value}.onnx"
-    if not is_usable(engine, bundle.manifest.model_sha256):
+    if not _is_usable(engine, bundle.manifest.model_sha256):
         build(bundle.path, engine, precision=Precision.INT8)
     return BuiltPoint(scored, checkpoint, bundle.path, engine)
+
+
+def _is_usable(engine: Path, model_sha256: str) -> bool:
+    """Return True if a file is the INT8 engine of a model, without layers in float32."""
+    if not is_usable(engine, model_sha256):
+        return False
+    sidecar = read_sidecar(engine)
+    return sidecar.precision is Precision.INT8 and not sidecar.float_layers
 
 
 def measure_points(training: FastTraining, built: Sequence[BuiltPoint], epochs: int) -> Measured:
@@ -79,15 +89,16 @@ def measure_points(training: FastTraining, built: Sequence[BuiltPoint], epochs: 
         AdqError: an engine cannot be measured.
     """
     results = training.folder / RESULTS
-    evaluations = [
-        evaluate(
-            one.engine,
-            training.labeled.root,
-            categories=training.labeled.categories,
-            output=results / f"{one.engine.stem}.eval.json",
-        )
-        for one in built
-    ]
+    with training.labeled.own_layout():
+        evaluations = [
+            evaluate(
+                one.engine,
+                training.labeled.root,
+                categories=training.labeled.categories,
+                output=results / f"{one.engine.stem}.eval.json",
+            )
+            for one in built
+        ]
     report = bench(
         [one.engine for one in built],
         scenarios=Scenario.SINGLE_STREAM,
@@ -144,7 +155,8 @@ def _auroc(evaluation: Evaluation) -> float:
 
 def _commands(training: FastTraining, point: Point, epochs: int) -> Tuple[str, ...]:
     """Return the commands that train, export and build a point without a search."""
-    chosen: List[Any] = []
+    layout = chosen_layout()
+    chosen: List[Any] = [] if layout is None else ["--layout", layout.names[0]]
     for category in training.categories:
         chosen += ["--category", category]
     if training.teacher_weights is not None:

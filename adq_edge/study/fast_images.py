@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import zlib
 from pathlib import Path
-from typing import List, Sequence, Tuple
+from typing import Collection, ContextManager, List, Sequence, Tuple
 
 import numpy as np
 
-from adq_edge.core.console import progress_bar
+from adq_edge.core.console import console, progress_bar
 from adq_edge.core.errors import DataError
 from adq_edge.core.images.imaging import read_product_image, write_image
+from adq_edge.core.text import number_of
 from adq_edge.datasets.dataset import Dataset, Sample, read_dataset
+from adq_edge.datasets.layouts.registry import use_layout
 from adq_edge.datasets.pasted_defects import paste_defect
 from adq_edge.training.data import ImageSets
 from adq_edge.training.settings import Selection
@@ -44,13 +48,17 @@ class LabeledImages:
         """The names of the categories."""
         return list(dict.fromkeys(sample.category for sample in self.samples))
 
+    def own_layout(self) -> ContextManager[None]:
+        """Return a block in which `root` is read in its own layout, whatever layout the user named."""
+        return use_layout(None) if self.pasted else contextlib.nullcontext()
+
 
 def find_labeled_images(dataset: Dataset, folder: Path, seed: int) -> LabeledImages:
     """Return a dataset's labeled test images; without them, paste defects on held-out good images.
 
     Args:
         dataset: the images.
-        folder: folder for images with pasted defects.
+        folder: folder for images with pasted defects; they get a subfolder of their own.
         seed: random seed of the held-out images and of the defects.
 
     Raises:
@@ -70,14 +78,34 @@ def find_labeled_images(dataset: Dataset, folder: Path, seed: int) -> LabeledIma
             "good images or more",
         )
     owner = {path: one.name for one in dataset.categories for path in one.train}
+    _print_not_scored(dataset, {owner[path] for path in held_out})
+    root = folder / _name([owner[path] for path in held_out])
     with progress_bar("Pasting defects", len(held_out), "images") as advance:
         for number, path in enumerate(held_out):
-            _paste(folder / owner[path], number, held_out)
+            _paste(root / owner[path], number, held_out)
             advance()
-    pasted = read_dataset(folder)
+    with use_layout(None):  # they are written in another layout than the one that the user named
+        pasted = read_dataset(root)
     return LabeledImages(
-        folder, tuple(sample for one in pasted.categories for sample in one.test), True, HELD_OUT
+        root, tuple(sample for one in pasted.categories for sample in one.test), True, HELD_OUT
     )
+
+
+def _print_not_scored(dataset: Dataset, scored: Collection[str]) -> None:
+    """Print the categories that have too few good images to hold one out."""
+    for one in dataset.categories:
+        if one.name not in scored:
+            images = number_of(len(one.train), "good image")
+            console.print(
+                f"note: {one.name}: not in the AUROC: {images}, too few to hold some out",
+                soft_wrap=True,
+                markup=False,
+            )
+
+
+def _name(owners: Sequence[str]) -> str:
+    """Return the name of the folder for the images of these categories: other images get another folder."""
+    return f"{zlib.crc32(chr(0).join(owners).encode('utf-8')):08x}"
 
 
 def _paste(folder: Path, number: int, paths: Sequence[Path]) -> None:

@@ -24,7 +24,7 @@ from adq_edge.models.feature_matching import STRIDE
 from adq_edge.models.layers import join_layers, parse_layers
 from adq_edge.models.paste_family import PaSTeFamily, Student
 from adq_edge.report.render.markdown import markdown
-from adq_edge.report.report import report
+from adq_edge.report.report import report, report_kind
 from adq_edge.study.fast_engines import build_point, measure_points
 from adq_edge.study.fast_images import find_labeled_images
 from adq_edge.study.fast_points import Point, ScoredPoint, choose_promising
@@ -36,6 +36,7 @@ IMAGE_SIZES = (128, 192, 256)
 RESULT_FILE = "find_fast.json"
 MARKDOWN_FILE = "find_fast.md"
 PAGE = "report.html"
+_TITLE = "Fast models"
 MOST_PROMISING = 8
 MOST_ENGINES = 6
 FIRST_ROUND = 6
@@ -89,6 +90,8 @@ def find_fast(
     students = all_students(shared, width)
     chosen = all_layers() if layers is None else [join_layers(parse_layers(layers))]
     check_writable(folder / RESULT_FILE, FastSearch.kind())
+    check_writable(folder / MARKDOWN_FILE, report_kind(f"# {_TITLE}"))
+    check_writable(folder / PAGE, report_kind("<"))
     with print_each_note_once():
         dataset = read_dataset(Path(data), categories)
         print_notes(dataset)
@@ -195,10 +198,10 @@ def _cpu_seconds() -> float:
 
 def _write(folder: Path, result: FastSearch, files: Sequence[Path]) -> None:
     front = [describe(one.point, one.p50_ms, one.auroc) for one in result.front]
-    text = markdown("Fast models", front, [engines_table(result)])
+    text = markdown(_TITLE, front, [engines_table(result)])
     with write_together():
         result.write(folder / RESULT_FILE)
-        write_bytes(folder / MARKDOWN_FILE, text.encode("utf-8"))
+        write_bytes(folder / MARKDOWN_FILE, text.encode("utf-8"), report_kind(text))
     report(list(files), folder / PAGE)  # those of an earlier search are left out
 
 

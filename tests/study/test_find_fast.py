@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from adq_edge.artifacts.bundle import open_bundle
 from adq_edge.benchmark.bench import bench
 from adq_edge.builders.build import build
 from adq_edge.cli import app
 from adq_edge.core.errors import AdqError, CheckpointError, DataError
 from adq_edge.core.images.imaging import write_image
+from adq_edge.core.options import Precision
+from adq_edge.datasets.layouts.registry import use_layout
 from adq_edge.evaluation.evaluate import evaluate
 from adq_edge.models.checkpoint import load_checkpoint
 from adq_edge.models.resnet import ResNet18Trunk
@@ -123,9 +127,18 @@ def test_second_run_trains_and_builds_nothing(searched):
     _, first, second, builds, all_builds = searched
     assert builds == all_builds
     assert second.second_round == first.second_round
-    assert [one.engine_sha256 for one in second.engines].sort() == [
-        one.engine_sha256 for one in first.engines
-    ].sort()
+    files = [sorted(one.engine_sha256 for one in search.engines) for search in (first, second)]
+    assert files[0] == files[1]
+
+
+def test_engine_of_another_precision_by_the_name_of_a_point_is_replaced(searched):
+    folder, found, *_ = searched
+    one, again = found.engines[0], Path(str(folder) + " again")
+    shutil.copytree(folder, again)
+    engine = again / "engines" / Path(one.engine).name
+    build(one.bundle, engine, precision=Precision.FP32)
+    assert not fast_engines._is_usable(engine, open_bundle(one.bundle).manifest.model_sha256)
+    assert fast_engines._is_usable(Path(one.engine), open_bundle(one.bundle).manifest.model_sha256)
 
 
 def test_every_size_and_student_is_trained_and_some_of_them_longer(searched):
@@ -143,11 +156,14 @@ def test_checkpoint_of_all_students_is_refused_by_export_in_one_line(searched):
             export(next((folder / "checkpoints" / "families").glob("*.pt")), folder / "no")
 
 
-def test_folder_with_another_file_by_the_name_of_the_result_is_refused_before_the_search(dataset, tmp_path):
-    (tmp_path / "find_fast.json").write_text("[1]")
-    with pytest.raises(AdqError, match=r"find_fast\.json"):
+@pytest.mark.parametrize("name", ["find_fast.json", "find_fast.md", "report.html"])
+def test_folder_with_another_file_by_the_name_of_a_result_is_refused_before_the_search(
+    name, dataset, tmp_path
+):
+    (tmp_path / name).write_text("[1]")
+    with pytest.raises(AdqError, match=name):
         find_fast(dataset, output=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["find_fast.json"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_commands_are_those_that_train_the_point(searched):
@@ -165,11 +181,14 @@ def test_best_engine_within_a_latency(searched):
     assert found.best_within(0.5 * found.engines[0].p50_ms) is None
 
 
-def test_good_images_alone_are_pasted_on_and_never_trained_on(tmp_path: Path):
+def write_good_images(folder, count):
     generator = np.random.default_rng(0)
-    for number in range(24):
-        image = generator.integers(90, 110, (48, 48, 3), np.uint8)
-        write_image(tmp_path / "data" / "good" / f"{number}.png", image)
+    for number in range(count):
+        write_image(folder / f"{number}.png", generator.integers(90, 110, (48, 48, 3), np.uint8))
+
+
+def test_good_images_alone_are_pasted_on_and_never_trained_on(tmp_path: Path):
+    write_good_images(tmp_path / "data" / "good", 24)
     dataset = fast_images.read_dataset(tmp_path / "data")
     labeled = fast_images.find_labeled_images(dataset, tmp_path / "pasted", 0)
     assert labeled.pasted
@@ -180,6 +199,37 @@ def test_good_images_alone_are_pasted_on_and_never_trained_on(tmp_path: Path):
         path.unlink()
     with pytest.raises(DataError, match="no labeled test images, and too few good ones to hold some out"):
         fast_images.find_labeled_images(fast_images.read_dataset(tmp_path / "data"), tmp_path / "other", 0)
+
+
+def test_images_that_were_pasted_for_other_categories_are_not_scored(tmp_path):
+    for category in ("bolt", "nut"):
+        write_good_images(tmp_path / "data" / category / "good", 20)
+    both = fast_images.read_dataset(tmp_path / "data")
+    assert fast_images.find_labeled_images(both, tmp_path / "pasted", 0).categories == ["bolt", "nut"]
+    one = fast_images.read_dataset(tmp_path / "data", ["nut"])
+    labeled = fast_images.find_labeled_images(one, tmp_path / "pasted", 0)
+    assert labeled.categories == ["nut"]
+    assert [one.name for one in fast_images.read_dataset(labeled.root).categories] == ["nut"]
+
+
+def test_pasted_images_are_read_whatever_layout_the_user_named(tmp_path):
+    write_good_images(tmp_path / "data" / "bolt" / "good", 20)
+    with use_layout("good-and-bad"):
+        dataset = fast_images.read_dataset(tmp_path / "data")
+        labeled = fast_images.find_labeled_images(dataset, tmp_path / "pasted", 0)
+        with labeled.own_layout():
+            assert fast_images.read_dataset(labeled.root).categories[0].test
+    assert labeled.categories == ["bolt"]
+
+
+def test_category_with_too_few_images_to_hold_one_out_is_named(tmp_path, capsys):
+    write_good_images(tmp_path / "data" / "bolt" / "good", 24)
+    write_good_images(tmp_path / "data" / "nut" / "good", 3)
+    dataset = fast_images.read_dataset(tmp_path / "data")
+    labeled = fast_images.find_labeled_images(dataset, tmp_path / "pasted", 0)
+    assert labeled.categories == ["bolt"]
+    note = "note: nut: not in the AUROC: 3 good images, too few to hold some out"
+    assert note in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
