@@ -26,7 +26,16 @@ Handler = Callable[[BatchTracker, onnx.NodeProto], int]
 
 def _same(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     """Keep the axis of an operator of one input, element by element or image by image."""
+    _widen(tracker, node)
     return tracker.axis(node)
+
+
+def _widen(tracker: BatchTracker, node: onnx.NodeProto) -> None:
+    """Correct the shape of a result of values that kept more axes than in the graph for one image."""
+    if not tracker.widened.isdisjoint(node.input):
+        sizes = np.broadcast_shapes(*(tracker.shape(node, name) for name in node.input if name))
+        tracker.shapes[node.output[0]] = tuple(sizes)
+        tracker.widened.add(node.output[0])
 
 
 def _images_first(tracker: BatchTracker, node: onnx.NodeProto) -> int:
@@ -37,6 +46,7 @@ def _images_first(tracker: BatchTracker, node: onnx.NodeProto) -> int:
 
 def _broadcast(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     """Align the axes of all inputs at the end, as broadcasting does."""
+    _widen(tracker, node)
     ranks = [len(tracker.shape(node, name)) for name in node.input]
     rank = max(ranks)
     found = {tracker.axes[name] + rank - own for name, own in zip(node.input, ranks) if name in tracker.axes}
@@ -71,10 +81,27 @@ def _reducing(tracker: BatchTracker, node: onnx.NodeProto) -> int:
             return axis
         listed = range(rank)
     reduced = {int(item) % rank for item in listed}
+    if axis in reduced and len(reduced) == rank and tracker.shape(node, node.input[0])[axis] == 1:
+        return _reduce_each(tracker, node, axis, rank)
     if axis in reduced:
         raise tracker.error(node, "combines all images to one value")
     kept = attribute(node, "keepdims", 1)
     return axis if kept else axis - sum(item < axis for item in reduced)
+
+
+def _reduce_each(tracker: BatchTracker, node: onnx.NodeProto, axis: int, rank: int) -> int:
+    """Reduce each image to one value where a graph for one image reduces all values; keep the rank."""
+    tracker.editor.remove(node)
+    axes = [index for index in range(rank) if index != axis]
+    inputs = [node.input[0]]
+    attributes = {"axes": axes} if node.op_type != "ReduceSum" else {}
+    if node.op_type == "ReduceSum":
+        inputs.append(tracker.editor.store(f"{node.output[0]}.axes", np.asarray(axes, np.int64)))
+    name = node.name or node.output[0]
+    tracker.editor.add(node.op_type, inputs, node.output[0], name, keepdims=1, **attributes)
+    tracker.shapes[node.output[0]] = (1,) * rank
+    tracker.widened.add(node.output[0])
+    return axis
 
 
 def _transpose(tracker: BatchTracker, node: onnx.NodeProto) -> int:

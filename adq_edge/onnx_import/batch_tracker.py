@@ -7,7 +7,7 @@ operator that mixes images, or that is not known here, is named in an error.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 import onnx
@@ -39,6 +39,8 @@ class BatchTracker:
         self.editor, self.image, self.batch, self.shapes = editor, image, batch, shapes
         self.axes: Dict[str, int] = {image: 0}
         """The axis of the images of each tensor that has one."""
+        self.widened: Set[str] = set()
+        """Tensors with more axes of size 1 than in the graph for one image."""
         self.parts: Dict[str, Part] = {}
         """The part of the images in a tensor, where a graph computes them one after the other."""
 

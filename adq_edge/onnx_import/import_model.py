@@ -42,7 +42,7 @@ from adq_edge.onnx_import.parity import (
 )
 from adq_edge.onnx_import.recognition import Recognized, recognize
 from adq_edge.onnx_import.source import Source, errors_of, read_source
-from adq_edge.quantization.passes.float32 import HALF_FLOATS
+from adq_edge.quantization.passes.float32 import has_half_floats
 
 PARITY_IMAGES = 8
 
@@ -128,8 +128,7 @@ def _wanted(source: Source, found: Recognized) -> Wanted:
     whole = source.model if inside.issuperset(raw) else found.flat  # tensors within functions have no names
     model = source.path if outputs.issuperset(raw) else with_outputs(whole, raw)
     original = OriginalModel(model, source.path, found.image, found.units)
-    is_float16 = any(tensor.data_type in HALF_FLOATS for tensor in source.model.graph.initializer)
-    tolerance = FLOAT16_TOLERANCE if is_float16 else TOLERANCE
+    tolerance = FLOAT16_TOLERANCE if has_half_floats(source.model) else TOLERANCE
     return Wanted(original, found.outputs, found.map, found.score, found.map_size, tolerance)
 
 

@@ -10,6 +10,7 @@ import onnx
 
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.onnx_import.options import ImportOptions
+from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.model_file import output_types
 
 Shape = Tuple[int, ...]
@@ -51,6 +52,12 @@ def find_outputs(
             raise ForeignModelError(
                 f"{option} is {name!r}; float outputs: {_list(shapes)}", fix="Give one of them"
             )
+    if options.score_output is not None and not is_score(shapes[options.score_output], batch):
+        raise ForeignModelError(
+            f"--score-output is {options.score_output!r}, which is {list(shapes[options.score_output])}, not "
+            "one number for each image",
+            fix="Give another one, or omit --score-output for the maximum of the map",
+        )
     maps = [name for name, shape in shapes.items() if is_map(shape, batch, image_size)]
     scores = [name for name, shape in shapes.items() if is_score(shape, batch) and name not in maps]
     map_name = options.map_output or _choose(maps, _MAP_NAMES, shapes, "map", "--map-output")
@@ -78,6 +85,17 @@ def no_float_outputs(model: onnx.ModelProto) -> ForeignModelError:
         f"has no float output whose shape can be computed; its outputs: {found}",
         fix="Export the anomaly map [N, h, w] or the score [N] as float32",
     )
+
+
+_CHOICES = frozenset({"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or"})
+
+
+def is_mask(editor: GraphEditor, output: str) -> bool:
+    """Return True if a float output is yes or no for each value: a mask or a label."""
+    node = editor.producers.get(output)
+    while node is not None and node.op_type in ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"):
+        node = editor.producers.get(node.input[0])
+    return node is not None and node.op_type in _CHOICES
 
 
 def _list(shapes: Mapping[str, Shape]) -> str:

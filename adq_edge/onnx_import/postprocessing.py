@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.graph.index import attribute
 from adq_edge.quantization.passes.fixed_shapes import Shapes
 
 
@@ -88,6 +89,12 @@ def _words(step: Step) -> str:
 _SHAPE_ONLY = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 
+def keep_postprocessing(editor: GraphEditor, output: str, shapes: Shapes, batch: int) -> Postprocessing:
+    """Return a post-processing without steps: of the tensor before its axis of images was removed."""
+    has_images = shapes.get(output, ())[:1] == (batch,)
+    return Postprocessing(output if has_images else before_shapes(editor, output))
+
+
 def find_postprocessing(editor: GraphEditor, output: str, shapes: Shapes, batch: int) -> Postprocessing:
     """Return the post-processing of an output.
 
@@ -100,14 +107,9 @@ def find_postprocessing(editor: GraphEditor, output: str, shapes: Shapes, batch:
         shapes: the shapes of the graph's tensors.
         batch: their number of images.
     """
-
-    def with_images(tensor: str) -> str:
-        """Return the tensor, or the one before its axis of images was removed."""
-        return tensor if shapes.get(tensor, ())[:1] == (batch,) else before_shapes(editor, tensor)
-
     tensor = output
     steps: List[Step] = []
-    best = Postprocessing(with_images(output))
+    best = keep_postprocessing(editor, output, shapes, batch)
     while True:
         tensor = before_shapes(editor, tensor)
         node = editor.producers.get(tensor)
@@ -118,7 +120,29 @@ def find_postprocessing(editor: GraphEditor, output: str, shapes: Shapes, batch:
             return best  # the model's own score, which was normalized afterwards
         steps.append(step)
         tensor = node.input[_data_input(editor, node)]
-        best = Postprocessing(with_images(tensor), tuple(reversed(steps)))
+        raw = keep_postprocessing(editor, tensor, shapes, batch).raw
+        best = Postprocessing(raw, tuple(reversed(steps)))
+
+
+def is_maximum_of_map(
+    editor: GraphEditor,
+    output: Optional[str],
+    post: Optional[Postprocessing],
+    score: Optional[Postprocessing],
+) -> bool:
+    """Return True if a score is the maximum that the bundle takes itself.
+
+    It is the maximum of the maps of all images, of one image as it was exported; or that of the
+    post-processed map, which is not in the units of the raw one.
+    """
+    node = None if score is None else editor.producers.get(before_shapes(editor, score.raw))
+    if node is None or post is None or node.op_type != "ReduceMax":
+        return False
+    axes = attribute(node, "axes")
+    source = before_shapes(editor, node.input[0])
+    if source == before_shapes(editor, post.raw):
+        return not axes or 0 in axes
+    return bool(post.steps) and output is not None and source == before_shapes(editor, output)
 
 
 def before_shapes(editor: GraphEditor, tensor: str) -> str:

@@ -20,18 +20,18 @@ from adq_edge.onnx_import.image_size import find_resized_size
 from adq_edge.onnx_import.metadata import ToolMetadata, require_size
 from adq_edge.onnx_import.options import ImportOptions
 from adq_edge.onnx_import.original import Units
-from adq_edge.onnx_import.outputs import FoundOutputs, find_outputs, map_size, no_float_outputs
+from adq_edge.onnx_import.outputs import FoundOutputs, find_outputs, is_mask, map_size, no_float_outputs
 from adq_edge.onnx_import.postprocessing import (
     Postprocessing,
-    before_shapes,
     find_postprocessing,
     find_threshold,
+    is_maximum_of_map,
+    keep_postprocessing,
 )
 from adq_edge.onnx_import.preprocessing import Preprocessing, find_preprocessing
 from adq_edge.onnx_import.source import Source
 from adq_edge.onnx_import.tools import IMAGENET_MEAN, IMAGENET_STD, Tool, recognize_tool
 from adq_edge.quantization.graph.editor import GraphEditor
-from adq_edge.quantization.graph.index import attribute
 from adq_edge.quantization.graph.model_file import input_types, output_types
 from adq_edge.quantization.passes import pipelines
 from adq_edge.quantization.passes.fixed_shapes import Shapes, known_shapes
@@ -118,15 +118,12 @@ def recognize(source: Source, options: ImportOptions) -> Recognized:
         raise no_float_outputs(model)
     outputs = find_outputs(float_shapes, batch, seen, options)
     outputs = _without_common_score(outputs, float_shapes, batch)
+    peel = keep_postprocessing if options.keep_postprocessing else find_postprocessing
     posts = [
-        None
-        if name is None
-        else Postprocessing(names[name])
-        if options.keep_postprocessing
-        else find_postprocessing(editor, names[name], shapes, batch)
+        None if name is None else peel(editor, names[name], shapes, batch)
         for name in (outputs.map, outputs.score)
     ]
-    if _is_maximum_of_all(editor, *posts):
+    if is_maximum_of_map(editor, names.get(outputs.map or ""), *posts):
         outputs, posts[1] = dataclasses.replace(outputs, score=None), None
     return Recognized(
         model, editor, shapes, tool, image, input_name, batch, size, resized, keeps_aspect, preprocessing,
@@ -344,7 +341,8 @@ def _float_shapes(names: Dict[str, str], editor: GraphEditor, shapes: Shapes) ->
     found = {}
     for original, name in names.items():
         shape = shapes.get(name)
-        if types[name] == TensorProto.FLOAT and shape is not None and None not in shape:
+        is_known = types[name] == TensorProto.FLOAT and shape is not None and None not in shape
+        if shape is not None and is_known and not is_mask(editor, name):
             found[original] = tuple(int(size or 0) for size in shape)
     return found
 
@@ -353,21 +351,11 @@ def _without_common_score(
     outputs: FoundOutputs, shapes: Dict[str, Tuple[int, ...]], batch: int
 ) -> FoundOutputs:
     """Drop a score that is one number for all images, such as `anomaly_map.max()`, if there is a map."""
-    if outputs.map is None or outputs.score is None or shapes[outputs.score][:1] == (batch,):
+    if outputs.map is None or outputs.score is None:
+        return outputs
+    if batch == 1 or shapes[outputs.score][:1] == (batch,):
         return outputs
     return dataclasses.replace(outputs, score=None, others=(*outputs.others, outputs.score))
-
-
-def _is_maximum_of_all(
-    editor: GraphEditor, post: Optional[Postprocessing], score: Optional[Postprocessing]
-) -> bool:
-    """Return True if a score is the maximum of the maps of all images: of one image, as it was exported."""
-    node = None if score is None else editor.producers.get(before_shapes(editor, score.raw))
-    if node is None or post is None or node.op_type != "ReduceMax":
-        return False
-    axes = attribute(node, "axes")
-    is_map = before_shapes(editor, node.input[0]) == before_shapes(editor, post.raw)
-    return is_map and (not axes or 0 in axes)
 
 
 def _map_size(outputs: FoundOutputs, shapes: Dict[str, Tuple[int, ...]]) -> Tuple[int, int]:

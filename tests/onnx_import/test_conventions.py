@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
+from adq_edge.core.errors import ForeignModelError
 from adq_edge.onnx_import.import_model import import_model
 from adq_edge.onnx_import.options import ImportOptions
 from factories.foreign_models import MEAN, STD, GraphWriter, save
@@ -211,3 +212,64 @@ def test_projection_of_attention_keeps_the_images_apart(images, transposed: int,
     pixels = IMAGES.transpose(0, 3, 1, 2).astype(np.float32)[:count]
     found_maps = maps(bundle.model, "anomaly_map", image=IMAGES)[:count]
     np.testing.assert_allclose(found_maps, maps(source, "map", x=pixels), rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["sigmoid", "clip"])
+def test_score_that_is_the_maximum_of_the_map_has_the_units_of_the_map(form: str, tmp_path: Path):
+    writer = GraphWriter()
+    raw = writer.network(writer.add("Div", "x", np.float32(255)))
+    moved = writer.add("Mul", writer.add("Sub", raw, np.float32(0.1)), np.float32(2))
+    if form == "sigmoid":
+        found = writer.add("Sigmoid", moved, output="map")
+    else:
+        found = writer.add("Clip", moved, np.float32(0), np.float32(1), output="map")
+    writer.reduce("ReduceMax", writer.add("Flatten", found), [1], keepdims=0)
+    writer.add("Identity", writer.nodes[-1].output[0], output="score")
+    model = writer.model({"x": ["N", 3, SIZE, SIZE]}, {"map": ["N", 1, 8, 8], "score": ["N"]})
+    bundle = import_model(save(model, tmp_path / "model.onnx"), tmp_path / "bundle")
+    session = onnxruntime.InferenceSession(str(bundle.model), providers=["CPUExecutionProvider"])
+    found_maps, scores = session.run(["anomaly_map", "anomaly_score"], {"image": IMAGES})
+    np.testing.assert_allclose(scores, found_maps.max(axis=(1, 2)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_score_of_all_values_of_one_image_is_the_score_of_each_image(keep: bool, tmp_path: Path):
+    """Exports for one image normalize by the extremes of the tensor, and take `[0]` of it."""
+    writer = GraphWriter()
+    raw = writer.network(writer.add("Div", "x", np.float32(255)))
+    lowest = writer.add("ReduceMin", raw, keepdims=0)
+    highest = writer.add("ReduceMax", raw, output="score", keepdims=0)
+    span = writer.add("Add", writer.add("Sub", highest, lowest), np.float32(1e-6))
+    scaled = writer.add("Div", writer.add("Sub", raw, lowest), span)
+    plane = writer.add("Gather", scaled, np.array(0), axis=0)
+    writer.add("Gather", plane, np.array(0), axis=0, output="map")
+    writer.add("Cast", writer.add("Greater", scaled, np.float32(0.5)), to=TensorProto.FLOAT, output="mask")
+    sizes = {"map": [8, 8], "score": [], "mask": [1, 1, 8, 8]}
+    source = save(writer.model({"x": [1, 3, SIZE, SIZE]}, sizes), tmp_path / "model.onnx")
+    options = ImportOptions(keep_postprocessing=keep)
+    bundle = import_model(source, tmp_path / "bundle", options=options)
+    session = onnxruntime.InferenceSession(str(bundle.model), providers=["CPUExecutionProvider"])
+    found_maps, scores = session.run(["anomaly_map", "anomaly_score"], {"image": IMAGES})
+    original = onnxruntime.InferenceSession(str(source), providers=["CPUExecutionProvider"])
+    for index, image in enumerate(IMAGES.transpose(0, 3, 1, 2).astype(np.float32)):
+        expected_map, expected = original.run(["map", "score"], {"x": image[None]})
+        np.testing.assert_allclose(found_maps[index], expected_map, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(scores[index], expected, rtol=1e-4)
+
+
+def test_score_output_that_is_a_map_is_refused(tmp_path: Path):
+    writer = GraphWriter()
+    writer.add("Identity", writer.network(writer.add("Div", "x", np.float32(255))), output="map")
+    model = writer.model({"x": ["N", 3, SIZE, SIZE]}, {"map": ["N", 1, 8, 8]})
+    source = save(model, tmp_path / "model.onnx")
+    with pytest.raises(ForeignModelError, match="not one number for each image"):
+        import_model(source, tmp_path / "bundle", options=ImportOptions(score_output="map"))
+
+
+def test_float16_of_outputs_only_is_within_the_tolerance(tmp_path: Path):
+    writer = GraphWriter()
+    found = writer.network(writer.add("Div", "x", np.float32(255)))
+    writer.add("Cast", found, to=TensorProto.FLOAT16, output="map")
+    sizes = {"map": (TensorProto.FLOAT16, ["N", 1, 8, 8])}
+    source = save(writer.model({"x": ["N", 3, SIZE, SIZE]}, sizes), tmp_path / "model.onnx")
+    assert import_model(source, tmp_path / "bundle").manifest.parity.tolerance == 1e-2

@@ -14,6 +14,14 @@ OTHER_FLOATS = HALF_FLOATS | {TensorProto.DOUBLE}
 _TYPE_ATTRIBUTES = frozenset({"dtype", "to"})
 
 
+def has_half_floats(model: onnx.ModelProto) -> bool:
+    """Return True if a model has weights of 16 bits, or casts to them."""
+    graph = model.graph
+    kinds = {tensor.data_type for tensor in graph.initializer}
+    kinds.update(item.i for node in graph.node for item in node.attribute if item.name in _TYPE_ATTRIBUTES)
+    return bool(kinds & HALF_FLOATS)
+
+
 def compute_in_float32(editor: GraphEditor, context: PassContext) -> None:
     """Change all constants, casts, inputs and outputs of other float formats to float32."""
     for name, tensor in list(editor.initializers.items()):
