@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from adq_edge.core.errors import ForeignModelError
 from adq_edge.onnx_import.batch_tracker import BatchTracker, Part
 from adq_edge.quantization.graph.index import attribute
 
@@ -79,9 +80,21 @@ def follow_gather(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     if data is None:
         return place + int(indices or 0)
     if data == place:
-        raise tracker.error(node, "takes some of the images")
+        raise _chosen_images(tracker, node)
     added = len(tracker.shape(node, node.input[1])) - 1
     return data if data < place else data + added
+
+
+def _chosen_images(tracker: BatchTracker, node: onnx.NodeProto) -> ForeignModelError:
+    """Return the error for a Gather of images: of one, as a loop over the images writes it, or of some."""
+    images = tracker.images(node.input[0])
+    if tracker.shape(node, node.input[1]):
+        return tracker.error(node, "takes some of the images")
+    where = f"{node.op_type} ({node.name or node.output[0]})"
+    return ForeignModelError(
+        f"cannot take any number of images: {where} takes one image of {images}, as in a loop",
+        fix="Let the model compute all images at once, not one after the other, and export it again",
+    )
 
 
 def follow_gather_elements(tracker: BatchTracker, node: onnx.NodeProto) -> int:

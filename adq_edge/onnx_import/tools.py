@@ -11,6 +11,8 @@ from adq_edge.onnx_import.source import Source
 
 _ANOMALIB_OUTPUTS = frozenset({"pred_score", "pred_label", "anomaly_map", "pred_mask"})
 _METHODS: Mapping[str, str] = {
+    "anomaly_dino": "anomalydino",
+    "anomalydino": "anomalydino",
     "cfa": "cfa",
     "cflow": "cflow",
     "csflow": "csflow",

@@ -1,10 +1,12 @@
 """Import models of other tools, and measure what the import and INT8 cost them.
 
     python -m benchmarks.foreign --recipes FOLDER --anomalib-python PATH --data ../shared/data/inspection \\
-        [--kinds padim stfpm] [--categories cookie] [--no-times] [--no-compile] [--no-peers]
+        [--kinds padim stfpm] [--categories cookie] [--no-times] [--no-compile] [--no-peers] [--work FOLDER]
 
 FOLDER has the exports, one folder for each kind and category. What is missing there is trained and exported
 by anomalib with the recipes of `recipes.py`; without `--anomalib-python` only existing exports are measured.
+AnomaVision's are made by `anomavision.py`: `anomavision.py padim cookie FOLDER/anomavision_padim_cookie`.
+With `--only-compile` what was measured before is read again, and only the compilation is repeated.
 The figures of each export are kept in `FOLDER/KIND_CATEGORY/measured.json`. Writes
 benchmarks/published/NAME.json and .md.
 """
@@ -24,8 +26,8 @@ from adq_edge.core.errors import AdqError
 from adq_edge.hardware.environment import read_environment
 from benchmarks.foreign import table
 from benchmarks.foreign.exports import Export, list_exports, make_missing
-from benchmarks.foreign.measuring import Settings, measure
-from benchmarks.foreign.recipes import CATEGORIES, RECIPES
+from benchmarks.foreign.measuring import Settings, measure, measure_compilation
+from benchmarks.foreign.recipes import ANOMAVISION, CATEGORIES, RECIPES
 from benchmarks.published import publish
 
 
@@ -39,7 +41,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--recipes", type=Path, required=True, help="folder of the exports")
     parser.add_argument("--data", type=Path, required=True, help="dataset in MVTec AD layout")
     parser.add_argument("--anomalib-python", type=Path, help="interpreter with anomalib 2.7")
-    parser.add_argument("--kinds", nargs="+", default=list(RECIPES), metavar="KIND", help="default: all")
+    parser.add_argument(
+        "--kinds", nargs="+", default=[*RECIPES, *ANOMAVISION], metavar="KIND", help="default: all"
+    )
     parser.add_argument("--categories", nargs="+", default=list(CATEGORIES), metavar="CATEGORY")
     parser.add_argument("--samples", type=int, default=64, help="maximum number of calibration images")
     parser.add_argument("--limit", type=int, help="maximum number of test images; all by default")
@@ -47,6 +51,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each engine")
     parser.add_argument("--no-times", action="store_true", help="measure no times")
     parser.add_argument("--no-compile", action="store_true", help="do not compile with TensorRT-RTX")
+    parser.add_argument("--only-compile", action="store_true", help="repeat the compilation only")
+    parser.add_argument("--work", type=Path, help="folder that keeps bundles and engines")
     parser.add_argument("--no-peers", action="store_true", help="measure neither NNCF nor anomalib's INT8")
     parser.add_argument("--gpu", default="SM86", help="compute capability for TensorRT-RTX")
     parser.add_argument("--again", action="store_true", help="measure again what was measured before")
@@ -69,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
         threads=options.threads,
         peers=not options.no_peers,
     )
-    found = [_measured(each, settings, options.again) for each in exports if each.folder.exists()]
+    found = [_measured(each, settings, options) for each in exports if each.folder.exists()]
     if not found:
         raise AdqError("no export", where=options.recipes, fix="Give --anomalib-python")
     publish(
@@ -87,13 +93,20 @@ def main(arguments: Sequence[str]) -> None:
     )
 
 
-def _measured(export: Export, settings: Settings, again: bool) -> Dict[str, Any]:
+def _measured(export: Export, settings: Settings, options: argparse.Namespace) -> Dict[str, Any]:
     """Measure an export, or read what was measured before."""
     path = export.folder / "measured.json"
-    if path.exists() and not again:
-        return dict(json.loads(path.read_text()))
-    with tempfile.TemporaryDirectory() as work:
-        found = measure(export, settings, Path(work))
+    before: Dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if before and not options.again and not options.only_compile:
+        return before
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(options.work or temporary) / export.folder.name
+        work.mkdir(parents=True, exist_ok=True)
+        found = (
+            measure_compilation(export, settings, work, before)
+            if options.only_compile
+            else measure(export, settings, work)
+        )
     path.write_text(json.dumps(found, indent=1))
     print(" | ".join(table.row(found)), flush=True)
     return found

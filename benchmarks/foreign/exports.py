@@ -12,10 +12,14 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 
 from adq_edge.core.errors import AdqError
-from benchmarks.foreign.recipes import RECIPES
+from adq_edge.core.images.imaging import resize_image
+from adq_edge.onnx_import.tools import IMAGENET_MEAN, IMAGENET_STD
+from benchmarks.foreign.recipes import ANOMAVISION, RECIPES
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ERROR_LINES = 3
+_SIZE = (224, 224)
+_MEAN, _STD = (np.array(each, np.float32).reshape(3, 1, 1) for each in (IMAGENET_MEAN, IMAGENET_STD))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +69,41 @@ class Export:
                 if "_map_" in name or "_score_" in name or "image" in name
             }
 
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """Return what the exported file gets for an image, uint8 `[H, W, 3]`: float32 `[1, 3, H, W]`."""
+        return np.ascontiguousarray(np.float32(image).transpose(2, 0, 1)[None] / 255)
+
+
+class AnomaVisionExport(Export):
+    """A model of AnomaVision, which resizes and normalizes the image before its graph."""
+
+    @property
+    def model(self) -> Path:
+        """The ONNX file."""
+        return self.folder / "model.onnx"
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """Return the resized and normalized image."""
+        return np.asarray((super().prepare(resize_image(image, _SIZE)) - _MEAN) / _STD)
+
+    def reference(self) -> Dict[str, np.ndarray]:
+        """Read the tool's answers; the images are computed from the recorded inputs, which are exact."""
+        found: Dict[str, np.ndarray] = {}
+        with np.load(self.folder / "reference.npz") as stored:
+            for i in range(sum(name.startswith("input_") for name in stored.files)):
+                pixels = (stored[f"input_{i}"] * _STD + _MEAN) * 255
+                found[f"image_{i}"] = pixels[0].transpose(1, 2, 0).round().astype(np.uint8)
+                found[f"sized_raw_pred_score_{i}"] = stored[f"torch_output_0_{i}"]
+                found[f"sized_raw_anomaly_map_{i}"] = stored[f"torch_output_1_{i}"]
+        return found
+
 
 def list_exports(folder: Path, kinds: Sequence[str], categories: Sequence[str]) -> List[Export]:
     """Return the exports of kinds and categories, whether they exist or not."""
     return [
-        Export(kind, category, folder / f"{kind}_{category}") for kind in kinds for category in categories
+        (AnomaVisionExport if kind in ANOMAVISION else Export)(kind, category, folder / f"{kind}_{category}")
+        for kind in kinds
+        for category in categories
     ]
 
 

@@ -10,23 +10,24 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from adq_edge.artifacts.bundle import Bundle
+from adq_edge.artifacts.bundle import Bundle, open_bundle
 from adq_edge.builders.build import build
 from adq_edge.calibration.sources import IMAGES, make_source
 from adq_edge.core.errors import AdqError
 from adq_edge.core.images.imaging import read_image
 from adq_edge.datasets.dataset import Category, read_dataset
 from adq_edge.metrics.quality import image_auroc
+from adq_edge.metrics.snr import SnrMeter
 from adq_edge.onnx_import.import_model import import_model
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.registry import load_engine
 from benchmarks.contenders import openvino_engine
 from benchmarks.foreign.compilation import compile_precisions
 from benchmarks.foreign.exports import Export
+from benchmarks.foreign.table import RUNTIMES
 from benchmarks.quality import TestImage, load_tests
 from benchmarks.timing import times
 
-RUNTIMES = ("onnxruntime", "openvino")
 PRECISIONS = ("fp32", "int8")
 _REFERENCES = 8
 _LONGEST_LINE = 400
@@ -93,16 +94,37 @@ def measure(export: Export, settings: Settings, work: Path) -> Dict[str, Any]:
         read_dataset(settings.data, [export.category]), bundle.manifest.image_size, settings.limit
     )
     found["images"] = len(tests)
-    found["image_auroc"] = {name: auroc(run, tests) for name, run in runs.items()}
+    found["image_auroc"], maps = {}, {}
+    for name, run in runs.items():
+        found["image_auroc"][name], maps[name] = judge(run, tests)
+    found["map_snr_db"] = {
+        f"int8_{runtime}": _map_snr_db(maps[f"fp32_{runtime}"], maps[f"int8_{runtime}"])
+        for runtime in RUNTIMES
+        if {f"fp32_{runtime}", f"int8_{runtime}"} <= set(maps)
+    }
     found["image_auroc"]["original"] = original_auroc(export, settings)
     if settings.rounds:
         taken = times(runs, tests[0].image, settings.rounds)
         found["p50_ms"] = {name: float(np.median(values)) for name, values in taken.items()}
     if settings.compute_capability is not None:
-        found["compiled"] = compile_precisions(bundle, settings.data / export.category, settings)
+        found["compiled"] = compile_precisions(
+            bundle, settings.data / export.category / "train" / "good", settings
+        )
     for engine in engines.values():
         engine.close()
     return found
+
+
+def measure_compilation(
+    export: Export, settings: Settings, work: Path, before: Dict[str, Any]
+) -> Dict[str, Any]:
+    """Compile the bundle of an export, and add the answers to what was measured before."""
+    if settings.compute_capability is None or "image_auroc" not in before:
+        return before
+    data = settings.data / export.category
+    folder = work / "bundle"
+    bundle = open_bundle(folder) if folder.exists() else import_model(export.model, folder, data=data)
+    return {**before, "compiled": compile_precisions(bundle, data / "train" / "good", settings)}
 
 
 def _line(error: BaseException) -> str:
@@ -170,11 +192,25 @@ def compare_with_tool(engine: Engine, reference: Mapping[str, np.ndarray]) -> Op
     }
 
 
-def auroc(run: Score, tests: List[TestImage]) -> Optional[float]:
-    """Return the image AUROC from 0 to 1, None if it is undefined or a score is not finite."""
-    scores = np.array([run(test.image)[1] for test in tests])
+def judge(run: Score, tests: List[TestImage]) -> Tuple[Optional[float], List[np.ndarray]]:
+    """Return the image AUROC from 0 to 1, None if undefined or a score is not finite, and the maps."""
+    answers = [run(test.image) for test in tests]
+    scores = np.array([score for _, score in answers])
     labels = np.array([test.anomalous for test in tests])
-    return image_auroc(labels, scores) if np.isfinite(scores).all() else None
+    quality = image_auroc(labels, scores) if np.isfinite(scores).all() else None
+    return quality, [anomaly_map for anomaly_map, _ in answers]
+
+
+def _map_snr_db(references: List[np.ndarray], others: List[np.ndarray]) -> Optional[float]:
+    """Return the SNR of maps in dB, less the mean of the reference; None if a map is not finite."""
+    if not all(np.isfinite(each).all() for each in (*references, *others)):
+        return None
+    meter = SnrMeter()
+    mean = np.mean([each.mean() for each in references])
+    for reference, other in zip(references, others):
+        meter.update(reference - mean, other - mean)
+    found = meter.snr_db()
+    return found if np.isfinite(found) else None
 
 
 def original_auroc(export: Export, settings: Settings) -> Optional[float]:
@@ -189,7 +225,7 @@ def original_auroc(export: Export, settings: Settings) -> Optional[float]:
     chosen = "pred_score" if "pred_score" in names else names[0]
 
     def run(image: np.ndarray) -> float:
-        fed = np.ascontiguousarray(np.float32(image).transpose(2, 0, 1)[None] / 255)
+        fed = export.prepare(image)
         batch = given.shape[0]
         fed = np.repeat(fed, batch, 0) if isinstance(batch, int) else fed
         return float(np.ravel(session.run([chosen], {given.name: fed})[0])[0])

@@ -86,4 +86,7 @@ RECIPES: Dict[str, Recipe] = {
     ),
 }
 
+ANOMAVISION: Tuple[str, ...] = ("anomavision_padim", "anomavision_patchcore", "anomavision_efficientad")
+"""Kinds of AnomaVision, exported by `anomavision.py`."""
+
 CATEGORIES: Tuple[str, ...] = ("cookie", "magnetic_tile")

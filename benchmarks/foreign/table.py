@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 if TYPE_CHECKING:
     from benchmarks.foreign.measuring import Settings
 
+RUNTIMES = ("onnxruntime", "openvino")
 HEADINGS = [
     "kind, category",
     "imported",
@@ -16,6 +17,7 @@ HEADINGS = [
     "FP32",
     "INT8 ONNX Runtime",
     "INT8 OpenVINO",
+    "map SNR dB of INT8: ONNX Runtime, OpenVINO",
     "NNCF",
     "anomalib INT8_PTQ",
     "p50 ms FP32 / INT8 (ONNX Runtime)",
@@ -28,10 +30,11 @@ HEADINGS = [
 def title(settings: Settings) -> str:
     """Return the title of the table and the notes on its columns."""
     return (
-        "Models of anomalib 2.7, imported and quantized with the default settings\n\n"
+        "Models of anomalib 2.7 and AnomaVision 3.6, imported and quantized with the default settings\n\n"
         "Differences are the largest from anomalib's own module before its post-processing, relative to "
         "its largest value, on eight test images in the size of the model. AUROC: of images, on the test "
-        "images of the category; `original` is the exported file in ONNX Runtime. At most "
+        "images of the category; `original` is the exported file in ONNX Runtime. SNR: of the INT8 map "
+        "against the FP32 map of the same runtime, less its mean. At most "
         f"{settings.samples} calibration images. anomalib's INT8_PTQ export is calibrated on test images, "
         "half of them defective. Backbones have ImageNet weights up to layer3 where `recipes.py` says so, "
         "else random ones."
@@ -54,14 +57,15 @@ def row(found: Dict[str, Any]) -> List[str]:
     return [
         name,
         f"as {found['arch']}",
-        *(_differences(found["parity"].get(runtime)) for runtime in ("onnxruntime", "openvino")),
+        *(_differences(found["parity"].get(runtime)) for runtime in RUNTIMES),
         value("original"),
         value("fp32_onnxruntime"),
         value("int8_onnxruntime"),
         value("int8_openvino"),
+        ", ".join(_show(found.get("map_snr_db", {}).get(f"int8_{each}"), ".1f") for each in RUNTIMES),
         value("nncf"),
         value("tool_int8"),
-        *(_pair(times, f"fp32_{runtime}", f"int8_{runtime}") for runtime in ("onnxruntime", "openvino")),
+        *(_pair(times, f"fp32_{runtime}", f"int8_{runtime}") for runtime in RUNTIMES),
         _pair(times, "nncf", "tool_int8"),
         ", ".join(text.replace("|", "/") for text in found.get("compiled", {}).values()) or "-",
     ]

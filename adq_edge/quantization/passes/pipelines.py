@@ -18,6 +18,7 @@ from adq_edge.quantization.passes.conv_transpose import keep_transposed_float, r
 from adq_edge.quantization.passes.depth_to_space import transpose_depth_to_space
 from adq_edge.quantization.passes.explicit_convolutions import state_kernels_and_pads
 from adq_edge.quantization.passes.fixed_shapes import fix_shapes, spell_out
+from adq_edge.quantization.passes.flat_gathers import flatten_gather_indices
 from adq_edge.quantization.passes.flattened_products import keep_leading_axes
 from adq_edge.quantization.passes.float32 import compute_in_float32
 from adq_edge.quantization.passes.float_means import keep_means_float
@@ -94,6 +95,7 @@ OPENVINO: Pipelines = {
     Precision.INT8: (
         *CPU[Precision.INT8],
         round_after_activations,
+        flatten_gather_indices,
         convolve_image_in_integers,
         normalize_channels_last,
         drop_repeated_pairs,
