@@ -54,7 +54,7 @@ def search(
     folder = Path(settings.get("output", FOLDER))
     lines = [
         f"table: {folder / MARKDOWN_FILE}; plot: {folder / PAGE}; every figure: {folder / RESULT_FILE}",
-        f"{result.cpu_minutes:.0f} minutes of CPU time",
+        f"{result.cpu_minutes:.1f} minutes of CPU time",
     ]
     best, failures = _choose(result, within)
     if best is not None:

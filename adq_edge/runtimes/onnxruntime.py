@@ -13,8 +13,10 @@ import onnxruntime
 
 from adq_edge.artifacts.bundle import INPUT
 from adq_edge.core.console import is_verbose
+from adq_edge.core.errors import EngineError
 from adq_edge.core.files import temporary_folder
 from adq_edge.core.limits import runtime_threads
+from adq_edge.core.options import Precision
 from adq_edge.runtimes.base import Output, explain
 from adq_edge.runtimes.cpu import OnnxEngine, Stream
 
@@ -31,6 +33,9 @@ class OnnxRuntimeEngine(OnnxEngine):
     passes = "adq_edge.quantization.passes.pipelines:ONNXRUNTIME"
 
     def _load(self, content: bytes) -> None:
+        if self.sidecar.precision is Precision.BF16:
+            what = "a bf16 engine, which ONNX Runtime would compute in float32"
+            raise EngineError(what, where=self.path, fix="Omit --runtime")
         self._session: Optional[onnxruntime.InferenceSession] = self._open(content, self.threads)
 
     def _open(self, content: bytes, threads: Optional[int]) -> onnxruntime.InferenceSession:

@@ -76,6 +76,11 @@ def test_an_engine_is_not_loaded_where_it_would_compute_in_float32(engine: Path,
         load_engine(engine)
 
 
+def test_an_engine_is_not_loaded_in_a_runtime_that_would_compute_it_in_float32(engine: Path):
+    with pytest.raises(EngineError, match="a bf16 engine, which ONNX Runtime would compute in float32"):
+        load_engine(engine, runtime="onnxruntime")
+
+
 def test_a_scoring_that_openvino_computes_in_bfloat16_is_refused(bundle: Bundle):
     model = FloatModel.load(bundle)
     graph = run_passes(model.proto, OPENVINO[Precision.BF16])
