@@ -13,7 +13,7 @@ A file with the weights alone has none of them. Then anomalib's defaults are ass
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 from adq_edge.core.errors import CheckpointError
 from adq_edge.core.text import quoted
@@ -75,11 +75,13 @@ def _attributes(content: Mapping[str, Any]) -> Dict[str, Any]:
         return dict(arguments)
     found: Dict[str, Any] = {}
     waiting: List[Any] = [content.get("model")]
+    seen: Set[int] = set()
     names = {"mode": "anomaly_map_mode", "backbone": "backbone", "layers": "layers"}
     while waiting:
         module = waiting.pop()
-        if not isinstance(module, Record):
+        if not isinstance(module, Record) or id(module) in seen:
             continue
+        seen.add(id(module))
         fields = module.fields
         for name, known_as in names.items():
             if name in fields and (name != "mode" or module.name.endswith("AnomalyMapGenerator")):

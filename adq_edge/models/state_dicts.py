@@ -12,7 +12,10 @@ from adq_edge.core.errors import CheckpointError
 from adq_edge.models.pickles import Record
 from adq_edge.models.tensor_storages import SAVE_WEIGHTS
 
-_MOST_MODULES = 10**5
+_MOST_PARTS = 10**5
+"""Maximum number of modules and tensors in a pickled module."""
+_LONGEST_PREFIX = 1000
+"""Maximum length of the name of a part of a pickled module; longer ones come from one that contains itself."""
 State = Mapping[str, Any]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -93,19 +96,25 @@ def state_dict_of(content: Mapping[str, Any], path: Path) -> Dict[str, Any]:
 
 
 def module_state(record: Record) -> Dict[str, Any]:
-    """Return the state dict of a pickled torch module: its parameters and buffers by name."""
+    """Return the state dict of a pickled torch module: its parameters and buffers by name.
+
+    Raises:
+        CheckpointError: the module contains itself, or has too many parts.
+    """
     state: Dict[str, Any] = {}
     waiting: List[Tuple[str, Any]] = [("", record)]
-    for _ in range(_MOST_MODULES):
+    for _ in range(_MOST_PARTS):
         if not waiting:
-            break
+            return state
         prefix, module = waiting.pop()
+        if len(prefix) > _LONGEST_PREFIX or len(waiting) + len(state) > _MOST_PARTS:
+            break
         fields = module.fields if isinstance(module, Record) else {}
         for kind in ("_parameters", "_buffers"):
             values = fields.get(kind)
             state.update({f"{prefix}{name}": value for name, value in _items(values) if value is not None})
         waiting += [(f"{prefix}{name}.", part) for name, part in _items(fields.get("_modules"))]
-    return state
+    raise CheckpointError("holds a module that contains itself, or too many modules", fix=SAVE_WEIGHTS)
 
 
 def _items(value: Any) -> List[Tuple[Any, Any]]:

@@ -16,6 +16,7 @@ import torch
 
 from adq_edge.core.errors import AdqError, CheckpointError, StorageError
 from adq_edge.core.files import write_bytes, write_together
+from adq_edge.models.anomalib_settings import read_settings
 from adq_edge.models.checkpoint import load_checkpoint
 from adq_edge.models.pickles import Record
 from adq_edge.models.torch_files import read_torch_file
@@ -116,6 +117,16 @@ def test_objects_of_other_classes_are_not_made_and_not_taken_for_weights(
     content["model"]["student.conv1.weight"] = value
     with pytest.raises(CheckpointError, match=r"'student.conv1.weight' is a pickled .*, which is never run"):
         load_checkpoint(saved(tmp_path / "own.pt", content, zipped=zipped))
+
+
+def test_module_that_contains_itself_is_refused(tmp_path: Path):
+    module = torch.nn.Module()
+    module.register_buffer("x", torch.zeros(1))
+    module._modules["model"] = module
+    path = saved(tmp_path / "c.pt", {"model": module})
+    with pytest.raises(CheckpointError, match="contains itself"):
+        load_checkpoint(path)
+    assert read_settings(read_torch_file(path)).backbone is None
 
 
 def test_compressed_archive_is_refused_before_it_is_read(tmp_path: Path):
