@@ -15,7 +15,7 @@ from adq_edge.models.tensor_storages import SAVE_WEIGHTS
 _MOST_PARTS = 10**5
 """Maximum number of modules and tensors in a pickled module."""
 _LONGEST_PREFIX = 1000
-"""Maximum length of the name of a part of a pickled module; longer ones come from one that contains itself."""
+"""Maximum length of the name of a part of a pickled module; one that contains itself has longer ones."""
 State = Mapping[str, Any]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, NamedTuple
 
 import onnx
 
@@ -33,15 +33,16 @@ def load_external_data(model: onnx.ModelProto, path: Path) -> List[Path]:
     files: Dict[str, Path] = {}
     for location in dict.fromkeys(field.get("location", "") for field in fields):
         files[location] = _file(location, path)
-    total = sum(file.stat().st_size for file in files.values())
+    parts = [_part(tensor, field, files[field.get("location", "")]) for tensor, field in zip(tensors, fields)]
+    total = sum(part.length for part in parts)
     if total + path.stat().st_size > LARGEST_MODEL:
         raise ForeignModelError(
             f"its weights are {total / 1e9:.1f} GB; an ONNX model has at most 2 GB",
             where=path,
             fix="Export a smaller model, such as one with a smaller memory bank",
         )
-    for tensor, field in zip(tensors, fields):
-        _load(tensor, field, files[field.get("location", "")])
+    for tensor, part in zip(tensors, parts):
+        _load(tensor, part)
     return list(dict.fromkeys(files.values()))
 
 
@@ -64,7 +65,15 @@ def _file(location: str, path: Path) -> Path:
     return file
 
 
-def _load(tensor: onnx.TensorProto, field: Dict[str, str], file: Path) -> None:
+class _Part(NamedTuple):
+    """The bytes of a tensor: from `offset`, `length` bytes of a file."""
+
+    file: Path
+    offset: int
+    length: int
+
+
+def _part(tensor: onnx.TensorProto, field: Dict[str, str], file: Path) -> _Part:
     size = file.stat().st_size
     try:
         offset, length = int(field.get("offset", 0)), int(field.get("length", -1))
@@ -73,15 +82,19 @@ def _load(tensor: onnx.TensorProto, field: Dict[str, str], file: Path) -> None:
     length = size - offset if length < 0 else length
     if offset < 0 or offset + length > size:
         raise _damaged(tensor, file)
-    with open_regular(file, LARGEST_MODEL) as stream:
-        stream.seek(offset)
-        tensor.raw_data = stream.read(length)
+    return _Part(file, offset, length)
+
+
+def _load(tensor: onnx.TensorProto, part: _Part) -> None:
+    with open_regular(part.file, LARGEST_MODEL) as stream:
+        stream.seek(part.offset)
+        tensor.raw_data = stream.read(part.length)
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
     try:
         onnx.numpy_helper.to_array(tensor)
     except Exception as error:  # numpy and onnx have several errors for data that does not fit a shape
-        raise _damaged(tensor, file) from error
+        raise _damaged(tensor, part.file) from error
 
 
 def _damaged(tensor: onnx.TensorProto, file: Path) -> ForeignModelError:

@@ -110,7 +110,7 @@ def comparison_images(
     if data is None:
         drawn = [render(name, 0, 0, max(size), None)[0] for name in CATEGORIES[:PARITY_IMAGES]]
         return np.stack([resize_image(image, size) for image in drawn]), "drawn by adq-edge", ()
-    dataset = read_dataset(Path(data))
+    dataset = read_dataset(Path(data), needs_training=False)
     paths: List[Path] = [
         *(sample.path for category in dataset.categories for sample in category.test),
         *dataset.train_images,
@@ -129,7 +129,8 @@ def _wanted(source: Source, found: Recognized) -> Wanted:
     model = source.path if outputs.issuperset(raw) else with_outputs(whole, raw)
     original = OriginalModel(model, source.path, found.image, found.units)
     tolerance = FLOAT16_TOLERANCE if has_half_floats(source.model) else TOLERANCE
-    return Wanted(original, found.outputs, found.map, found.score, found.map_size, tolerance)
+    start = (0, 0) if found.map is None else found.frame.padding(found.map_size)[:2]
+    return Wanted(original, found.outputs, found.map, found.score, found.map_size, start, tolerance)
 
 
 def _manifest(

@@ -35,6 +35,7 @@ class Wanted:
         map: the post-processing of its map.
         score: the post-processing of its score.
         map_size: (height, width) of its map.
+        map_start: (row, column) of the original's map in that of the bundle.
         tolerance: the largest allowed difference, relative to the largest value.
     """
 
@@ -43,6 +44,7 @@ class Wanted:
     map: Optional[Postprocessing]
     score: Optional[Postprocessing]
     map_size: Tuple[int, int]
+    map_start: Tuple[int, int]
     tolerance: float
 
 
@@ -71,7 +73,8 @@ def measure_parity(
         expected_maps = np.asarray(expected_scores).reshape(-1, 1, 1)
     if expected_scores is None:
         expected_scores = expected_maps.reshape(len(images), -1).max(axis=1)
-    maps = _inside(maps, expected_maps.shape)
+    top, left = wanted.map_start
+    maps = maps[:, top : top + expected_maps.shape[1], left : left + expected_maps.shape[2]]
     if not all(np.isfinite(array).all() for array in (maps, scores, expected_maps, expected_scores)):
         raise ForeignModelError("gives NaN or infinite maps or scores", where=where, fix="Train it again")
     if len(images) > 1 and (expected_maps == expected_maps[0]).all() and np.ptp(expected_scores) == 0:
@@ -110,25 +113,19 @@ def _expected(wanted: Wanted, images: np.ndarray) -> Tuple[Optional[np.ndarray],
     return maps, scores
 
 
-def _inside(maps: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Return the middle of maps that were padded to the frame of the image."""
-    above, left = (maps.shape[axis] - shape[axis] for axis in (1, 2))
-    return maps[:, above // 2 : above // 2 + shape[1], left // 2 : left // 2 + shape[2]]
-
-
 def resize_difference(
-    session_of: onnx.ModelProto, wanted: Wanted, paths: Sequence[Path], size: Tuple[int, int], where: Path
+    model: onnx.ModelProto, wanted: Wanted, paths: Sequence[Path], size: Tuple[int, int], where: Path
 ) -> Optional[float]:
     """Return the median relative difference of scores between the tool's own resizing and adq-edge's.
 
     Args:
-        session_of: the bundle's graph.
+        model: the bundle's graph.
         wanted: the original, which resizes images of any size itself.
         paths: image files.
         size: (height, width) of the bundle's image.
         where: the original file, for messages.
     """
-    session = open_session(session_of, where)
+    session = open_session(model, where)
     differences: List[float] = []
     for path in paths:
         image = read_product_image(path)

@@ -254,12 +254,7 @@ def _fixed(model: onnx.ModelProto, image: ImageInput, batch: int, size: Tuple[in
     for rewrite in pipelines.IMPORT:
         rewrite(editor, PassContext())
         editor.clean_up()
-    left = sorted(
-        {
-            node.op_type
-            for node in editor.of_type("If", "NonZero", "Unique", "Compress", "Shape", "SplitToSequence")
-        }
-    )
+    left = sorted({node.op_type for node in editor.of_type(*_DATA_DEPENDENT)})
     if left:
         raise ForeignModelError(
             f"has shapes that depend on the image's content ({', '.join(left)})",

@@ -36,18 +36,8 @@ _PLANAR = 4
 _KEEPING_SINGLE_VALUES = frozenset(
     {"Add", "Cast", "Clip", "Concat", "Div", "Expand", "Flatten", "Gather", "HardSigmoid", "Identity"}
     | {"LeakyRelu", "Max", "Min", "Mul", "Neg", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice"}
-    | {
-        "Softmax",
-        "Softplus",
-        "Split",
-        "Squeeze",
-        "Sub",
-        "Tanh",
-        "Transpose",
-        "Unsqueeze",
-        "Upsample",
-        "Where",
-    }
+    | {"Softmax", "Softplus", "Split", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Upsample"}
+    | {"Where"}
 )
 _COMPARING = frozenset({"Div", "Sub"})
 """Operators that compare two tensors: what they read are features."""

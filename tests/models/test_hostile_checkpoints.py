@@ -5,7 +5,6 @@ import contextlib
 import os
 import pickle
 import random
-import resource
 import signal
 import zipfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from adq_edge.models.checkpoint import load_checkpoint
 from adq_edge.models.pickles import Record
 from adq_edge.models.torch_files import read_torch_file
 from factories.images import leftovers
+from factories.limits import little_memory
 
 HUGE = 2**33
 
@@ -66,13 +66,8 @@ def cycle() -> Any:
 
 @pytest.fixture(autouse=True)
 def _little_memory():
-    """Limit the memory to 4 GB more than now, so that a bomb fails and does not end the machine."""
-    with Path("/proc/self/statm").open() as file:
-        now = int(file.read().split()[0]) * resource.getpagesize()
-    limits = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (now + 4 * 2**30, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, limits)
+    with little_memory():
+        yield
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import List
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.onnx_import.import_model import import_model
@@ -25,6 +27,11 @@ def maps(model: Path, output: str, **inputs: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     (found,) = session.run([output], inputs)
     return found.reshape(len(found), *found.shape[-2:])
+
+
+def branch(nodes: List[onnx.NodeProto], output: str) -> onnx.GraphProto:
+    result = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+    return helper.make_graph(nodes, output, [], [result])
 
 
 @settings(max_examples=25, deadline=None)
@@ -94,9 +101,10 @@ def test_gray_model_gets_the_brightness(tmp_path: Path):
     np.testing.assert_allclose(maps(bundle.model, "anomaly_map", image=IMAGES), expected, rtol=1e-4)
 
 
-def test_center_crop_stays_and_its_map_is_completed(tmp_path: Path):
+@pytest.mark.parametrize("start", [4, 8])
+def test_crop_stays_and_its_map_is_completed(start: int, tmp_path: Path):
     writer = GraphWriter()
-    cut = [np.array(values, np.int64) for values in ([4, 4], [28, 28], [2, 3], [1, 1])]
+    cut = [np.array(values, np.int64) for values in ([start] * 2, [start + 24] * 2, [2, 3], [1, 1])]
     tensor = writer.add("Slice", writer.add("Div", writer.add("Sub", "x", MEAN), STD), *cut)
     writer.add("Neg", writer.network(tensor), output="map")
     model = writer.model({"x": ["N", 3, SIZE, SIZE]}, {"map": ["N", 1, 6, 6]})
@@ -105,10 +113,27 @@ def test_center_crop_stays_and_its_map_is_completed(tmp_path: Path):
     expected = maps(source, "map", x=(IMAGES / 255).transpose(0, 3, 1, 2).astype(np.float32))
     found = maps(bundle.model, "anomaly_map", image=IMAGES)
     assert found.shape == (3, 8, 8)
-    np.testing.assert_allclose(found[:, 1:7, 1:7], expected, rtol=1e-4)
+    first = start // 4
+    np.testing.assert_allclose(found[:, first : first + 6, first : first + 6], expected, rtol=1e-4)
     np.testing.assert_allclose(found[:, 0, 0], found.min(axis=(1, 2)))
     assert bundle.manifest.imported is not None
     assert "nothing outside is judged" in bundle.manifest.imported.resize
+
+
+def test_choice_within_a_choice_is_taken(tmp_path: Path):
+    writer = GraphWriter()
+    found = writer.network(writer.add("Div", writer.add("Sub", "x", MEAN), STD))
+    yes = np.array(True)
+    inner = branch([helper.make_node("Neg", ["doubled"], ["inner"])], "inner")
+    chosen = helper.make_node("If", [writer.constant(yes)], ["outer"], then_branch=inner, else_branch=inner)
+    outer = branch([helper.make_node("Add", [found, found], ["doubled"]), chosen], "outer")
+    writer.add("If", yes, output="map", then_branch=outer, else_branch=outer)
+    model = writer.model({"x": ["N", 3, SIZE, SIZE]}, {"map": ["N", 1, 8, 8]})
+    source = save(model, tmp_path / "model.onnx")
+    bundle = import_model(source, tmp_path / "bundle")
+    pixels = (IMAGES / 255).transpose(0, 3, 1, 2).astype(np.float32)
+    expected = maps(source, "map", x=pixels)
+    np.testing.assert_allclose(maps(bundle.model, "anomaly_map", image=IMAGES), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("images", [2, 3])

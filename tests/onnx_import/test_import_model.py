@@ -10,6 +10,8 @@ import pytest
 
 from adq_edge.artifacts.bundle import open_bundle
 from adq_edge.core.errors import ForeignModelError
+from adq_edge.core.images.imaging import write_image
+from adq_edge.onnx_import import external_data
 from adq_edge.onnx_import.import_model import import_model
 from adq_edge.onnx_import.options import ImportOptions
 from factories.foreign_models import anomalib_model, plain, plain_model, save
@@ -88,6 +90,27 @@ def test_weights_outside_of_the_folder_are_refused(tmp_path: Path):
     source.write_bytes(model.SerializeToString())
     with pytest.raises(ForeignModelError, match="outside of the model's folder"):
         import_model(source, tmp_path / "bundle")
+
+
+def test_tensors_that_share_bytes_of_a_weights_file_take_no_more_memory_than_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model = onnx.load(str(anomalib_model(tmp_path / "model.onnx", external=True)), load_external_data=False)
+    shared = next(tensor for tensor in model.graph.initializer if tensor.external_data)
+    for number in range(2000):
+        model.graph.initializer.add().CopyFrom(shared)
+        model.graph.initializer[-1].name = f"copy{number}"
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    monkeypatch.setattr(external_data, "LARGEST_MODEL", 2**20)
+    with pytest.raises(ForeignModelError, match="an ONNX model has at most 2 GB"):
+        import_model(tmp_path / "model.onnx", tmp_path / "bundle")
+
+
+def test_comparison_takes_a_dataset_of_test_images_only(tmp_path: Path, images: np.ndarray):
+    for number, image in enumerate(images):
+        write_image(tmp_path / "data" / "test" / "good" / f"{number}.png", image)
+    bundle = import_model(plain_model(tmp_path / "m.onnx"), tmp_path / "bundle", data=tmp_path / "data")
+    assert bundle.manifest.parity.images == len(images)
 
 
 def test_classifier_is_refused_with_its_outputs(tmp_path: Path):

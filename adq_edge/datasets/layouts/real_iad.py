@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from adq_edge.core.errors import DataError
 from adq_edge.core.images.folders import find_images
-from adq_edge.core.reading import read_regular
+from adq_edge.core.reading import LARGEST_JSON, parse_json, read_regular
 from adq_edge.core.text import number_of
 from adq_edge.datasets.label_names import GOOD
 from adq_edge.datasets.layouts.files import CategoryFiles, LabeledImage, Layout
@@ -22,7 +21,6 @@ _SPLITS = (
     "realiad_jsons_sv",
 )
 """Folders of split files, below the dataset; the first file that exists is read."""
-_LARGEST_SPLIT = 2**26  # bytes
 _CLASS = re.compile(r"[\w-]{1,40}$")
 
 
@@ -67,10 +65,10 @@ def _unlisted(found: List[Path], train: List[Path], test: List[LabeledImage], un
 def _read_split(file: Path) -> Dict[str, List[Tuple[str, str, Optional[str]]]]:
     """Return for "train" and "test" the path, the class (`GOOD` or a defect) and the mask of each image."""
     try:
-        content = json.loads(read_regular(file, _LARGEST_SPLIT).decode("utf-8-sig"))
+        content = parse_json(read_regular(file, LARGEST_JSON))
         normal = content.get("meta", {}).get("normal_class", "OK")
         return {part: [_entry(item, normal) for item in content[part]] for part in ("train", "test")}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError("not a split of Real-IAD", where=file, fix="Restore or remove the file") from error
 
 

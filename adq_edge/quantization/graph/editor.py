@@ -147,9 +147,8 @@ class GraphEditor(GraphIndex):
         self.producers, self.consumers = {}, {}
         for node in self.nodes:
             self._link(node)
-        self.initializers = {
-            name: tensor for name, tensor in self.initializers.items() if self.consumers.get(name)
-        }
+        read = {name for node in self.nodes for name in _read_tensors(node)}
+        self.initializers = {name: tensor for name, tensor in self.initializers.items() if name in read}
 
     def model(self) -> onnx.ModelProto:
         """Return the edited model, without the shapes inferred earlier."""
@@ -180,13 +179,23 @@ class GraphEditor(GraphIndex):
             node = self.producers.get(waiting.pop())
             if node is not None and node.output[0] not in live:
                 live[node.output[0]] = None
-                waiting.extend(node.input)
+                waiting.extend(_read_tensors(node))
         return live
 
     def _place(self, node: onnx.NodeProto, ordered: Dict[str, onnx.NodeProto]) -> None:
         """Append a node after its producers, which are appended first."""
-        for name in node.input:
+        for name in _read_tensors(node):
             producer = self.producers.get(name)
             if producer is not None and producer.output[0] not in ordered:
                 self._place(producer, ordered)
         ordered.setdefault(node.output[0], node)
+
+
+def _read_tensors(node: onnx.NodeProto) -> List[str]:
+    """Return the inputs of a node, and of the nodes in its branches: they read tensors around them."""
+    names = list(node.input)
+    if node.op_type == "If":
+        for item in node.attribute:
+            for inner in item.g.node:
+                names += _read_tensors(inner)
+    return names

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
 import numpy as np
 import onnx
 
@@ -41,8 +43,16 @@ def _inline(editor: GraphEditor, node: onnx.NodeProto, branch: onnx.GraphProto) 
         copy = onnx.NodeProto()
         copy.CopyFrom(item)
         copy.name = prefix + (item.name or item.output[0])
-        copy.input[:] = [renamed(name) for name in item.input]
         copy.output[:] = [renamed(name) for name in item.output]
+        _rename_inputs(copy, renamed)
         editor.add_node(copy)
     for inner, outer in zip(branch.output, node.output):
         editor.add("Identity", [renamed(inner.name)], outer, f"{outer}.chosen")
+
+
+def _rename_inputs(node: onnx.NodeProto, renamed: Callable[[str], str]) -> None:
+    """Rename the inputs of a node, and of the nodes in its branches: they read tensors around them."""
+    node.input[:] = [renamed(name) for name in node.input]
+    for item in node.attribute:
+        for inner in item.g.node:
+            _rename_inputs(inner, renamed)

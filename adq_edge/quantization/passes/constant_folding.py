@@ -5,6 +5,7 @@ The exporter writes a padding of fixed widths as seven nodes; shape inference fa
 
 from __future__ import annotations
 
+import math
 from typing import List
 
 import numpy as np
@@ -17,11 +18,12 @@ from adq_edge.quantization.passes.frame import PassContext
 _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
-_EXPANDING = frozenset({"ConstantOfShape", "Expand", "Tile"})
 LARGE_CONSTANT = 2**17
 """Elements of a constant of which a file has no copies, 0.5 MB."""
 _LARGE = 2**20
-"""Elements of a repeated constant that is left to the runtime, 4 MB."""
+"""Elements of a result larger than its inputs that is left to the runtime, 4 MB."""
+_SMALL = 4096
+"""Elements of a constant that may be a shape, an axis or a number of repetitions."""
 
 
 def fold_constants(editor: GraphEditor, context: PassContext) -> None:
@@ -43,14 +45,25 @@ def _has_subgraphs(node: onnx.NodeProto) -> bool:
 
 
 def _grows(node: onnx.NodeProto, editor: GraphEditor) -> bool:
-    """Return True if a node repeats its input to a large constant."""
-    if node.op_type not in _EXPANDING:
+    """Return True if a node makes a large constant of smaller ones, as repetitions and ranges do."""
+    if not any(node.input):
         return False
-    sizes = editor.value(node.input[-1])
-    times = int(np.prod(sizes.astype(np.float64))) if sizes.size else 1
-    before = 1 if node.op_type == "ConstantOfShape" else int(np.prod(editor.initializers[node.input[0]].dims))
-    after = times * before if node.op_type == "Tile" else times
-    return after > max(_LARGE, before)
+    tensors = [editor.initializers[name] for name in dict.fromkeys(node.input) if name]
+    before = sum(int(math.prod(tensor.dims)) for tensor in tensors)
+    return _elements_after(node, tensors, editor.opset) > max(_LARGE, before)
+
+
+def _elements_after(node: onnx.NodeProto, tensors: List[onnx.TensorProto], opset: int) -> int:
+    """Return the number of elements of a node's outputs, as far as onnx infers them."""
+    large = [tensor for tensor in tensors if math.prod(tensor.dims) > _SMALL]
+    small = [tensor for tensor in tensors if math.prod(tensor.dims) <= _SMALL]
+    inputs = [helper.make_tensor_value_info(one.name, one.data_type, list(one.dims)) for one in large]
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+    graph = helper.make_graph([node], "constants", inputs, outputs, small)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    found = onnx.shape_inference.infer_shapes(model).graph.output
+    shapes = [item.type.tensor_type.shape for item in found if item.type.tensor_type.HasField("shape")]
+    return sum(int(math.prod(size.dim_value for size in shape.dim)) for shape in shapes)
 
 
 def _copies(node: onnx.NodeProto, editor: GraphEditor) -> bool:

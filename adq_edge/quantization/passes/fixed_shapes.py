@@ -123,12 +123,11 @@ def _split_sizes(editor: GraphEditor, node: onnx.NodeProto, shapes: Shapes) -> N
 
 
 def _resize_all_axes(editor: GraphEditor, node: onnx.NodeProto, shapes: Shapes) -> None:
-    """Give a Resize the sizes that it has; `axes` and the policy of its aspect ratio are then not needed."""
+    """Write the sizes that a Resize gives; `axes` and the policy of its aspect ratio are then not needed."""
     before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
     has_sizes = len(node.input) > 3 and bool(node.input[3])
-    is_partial = attribute(node, "axes") is not None or attribute(
-        node, "keep_aspect_ratio_policy", b"stretch"
-    ) not in (b"stretch",)
+    policy = attribute(node, "keep_aspect_ratio_policy", b"stretch")
+    is_partial = attribute(node, "axes") is not None or policy != b"stretch"
     if not before or not after or None in before or None in after:
         return
     if is_partial and has_sizes:

@@ -244,10 +244,6 @@ def _require_no_reduction(editor: GraphEditor, node: onnx.NodeProto) -> None:
         raise _refuse(node, "reduces by max or min")
 
 
-def _keep(editor: GraphEditor, node: onnx.NodeProto) -> None:
-    """Leave an operator that only gained number formats, or that has its meaning in its inputs."""
-
-
 _REDUCTIONS = (
     *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
     *("ReduceProd", "ReduceSumSquare"),

@@ -12,18 +12,7 @@ FLOAT16_SCALES_OPSET = 19
 _ITS_IR = 9
 
 _ONLY_GAINED_OPTIONS = frozenset(
-    {
-        "AveragePool",
-        "Cast",
-        "Constant",
-        "DequantizeLinear",
-        "Equal",
-        "Identity",
-        "If",
-        "Loop",
-        "LpPool",
-        "Pad",
-    }
+    {"AveragePool", "Cast", "Constant", "DequantizeLinear", "Equal", "Identity", "If", "Loop", "LpPool"}
     | {"Pad", "QuantizeLinear", "Reshape", "Resize", "Scan", "ScatterElements", "ScatterND", "Shape", "Size"}
 )
 """Operators that only gained types and attributes between opset 17 and 19 (ONNX changelog)."""

@@ -21,10 +21,9 @@ _HALF_PIXEL = (b"half_pixel", b"pytorch_half_pixel")
 
 def resize_by_sums(editor: GraphEditor, context: PassContext) -> None:
     """Replace each bilinear Resize that enlarges maps `[N, C, h, w]` to a fixed size."""
-    shapes = editor.shapes()
-    sizes = {item.name: _fixed_size(item) for item in editor.results}
+    shapes = {**editor.shapes(), **{item.name: _fixed_size(item) for item in editor.results}}
     for node in editor.of_type("Resize"):
-        before, after = ({**shapes, **sizes}.get(name, []) for name in (node.input[0], node.output[0]))
+        before, after = (shapes.get(name, []) for name in (node.input[0], node.output[0]))
         if not (_is_bilinear(node) and _is_larger(after, before)):
             continue
         editor.remove(node)

@@ -6,6 +6,7 @@ nodes of layers keep their names, for tables of operators and for messages.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Dict, Tuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.passes.frame import PassContext
 
 _Content = Tuple[int, Tuple[int, ...], bytes]
+"""Type, shape and SHA-256 of the values of a constant."""
 _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
@@ -24,7 +26,8 @@ def share_constants(editor: GraphEditor, context: PassContext) -> None:
         return
     first: Dict[_Content, str] = {}
     for name, tensor in list(editor.initializers.items()):
-        content = tensor.data_type, tuple(tensor.dims), editor.value(name).tobytes()
+        digest = hashlib.sha256(editor.value(name).tobytes()).digest()
+        content = tensor.data_type, tuple(tensor.dims), digest
         kept = first.setdefault(content, name)
         if kept != name:
             editor.redirect(name, kept)
