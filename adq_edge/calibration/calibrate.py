@@ -196,7 +196,7 @@ def _checked_images(source: CalibrationSource, size: Tuple[int, int]) -> Iterato
 
 
 def _compute_range(spec: str, calibrator: Calibrator, histogram: Histogram) -> Tuple[float, float]:
-    """Return a tensor's range; that of `name:value` is used as it is, for the value was chosen."""
+    """Return a tensor's range, limited by `limit_range` unless the user chose the calibrator's value."""
     failure = f"calibrator {spec!r} fails on tensor {histogram.name!r}"
     with plugin_errors(failure, fix="Use another one with --calib"):
         low, high = map(float, calibrator.compute_range(histogram))

@@ -3,7 +3,7 @@
 A calibrator knows the values of one tensor only. On some models its range of a tensor clips what the map
 depends on, or gives nearly all values a few levels. So a calibrator's range is used as it is if its error is
 near the smallest one, which the Lp calibrator finds. Otherwise it is moved to the nearest such range.
-Only calibrators without a value (`percentile`, not `percentile:99.9`) are limited.
+The range of a calibrator with a value (`percentile:99.9`) is not limited: the user chose it.
 """
 
 from __future__ import annotations

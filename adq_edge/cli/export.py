@@ -12,6 +12,7 @@ from adq_edge.cli.common import needs_training_half
 from adq_edge.cli.completion import complete_paths
 from adq_edge.cli.import_model import imported_output
 from adq_edge.cli.output import Output
+from adq_edge.core.errors import ForeignModelError
 from adq_edge.core.methods import IMAGE_SIZE
 from adq_edge.core.text import number_of
 
@@ -64,7 +65,9 @@ def export(
     published code of each method are read.
     """
     if checkpoint is not None and checkpoint.suffix.lower() == ".onnx":
-        return import_model(checkpoint, output, data, image_size)
+        unsuited = {"teacher-weights": teacher_weights, "stride": stride, "layers": layers}
+        refused = [name for name, value in unsuited.items() if value is not None]
+        return import_model(checkpoint, refused, output, data, image_size)
     with needs_training_half():
         from adq_edge.onnx_export.export import export as run
     from adq_edge.report.tables.layers import layers_table
@@ -97,9 +100,19 @@ def export(
 
 
 def import_model(
-    model: Path, output: Optional[Path], data: Optional[Path], image_size: Optional[int]
+    model: Path, refused: List[str], output: Optional[Path], data: Optional[Path], image_size: Optional[int]
 ) -> Output:
-    """Import an ONNX model of another tool, and return what is shown."""
+    """Import an ONNX model of another tool, and return what is shown.
+
+    Args:
+        model: the ONNX file.
+        refused: names of given options that are for checkpoints only.
+        output: the bundle's folder.
+        data: dataset of the comparison.
+        image_size: height and width of the image in pixels.
+    """
+    if refused:
+        raise ForeignModelError(f"--{refused[0]} is for checkpoints", where=model, fix="Omit it")
     from adq_edge.onnx_import.import_model import import_model as run
     from adq_edge.onnx_import.options import ImportOptions
 

@@ -42,7 +42,7 @@ class Storage(NamedTuple):
 
     @property
     def numbers(self) -> int:
-        """How many numbers there are."""
+        """The number of values."""
         return self.content.nbytes() // _bytes_of(self.dtype)
 
 

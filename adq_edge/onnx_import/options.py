@@ -14,7 +14,7 @@ Three = Tuple[float, float, float]
 
 @dataclasses.dataclass(frozen=True)
 class ImportOptions:
-    """What a user states about a model; None where the model itself shall tell.
+    """What a user states about a model; None for what is recognized in it.
 
     Attributes:
         input: name of the input for images.

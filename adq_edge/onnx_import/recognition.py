@@ -1,4 +1,4 @@
-"""Recognizes all that a bundle needs to know of a model of another tool."""
+"""Recognizes a model of another tool: its image, preprocessing, map, score and post-processing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Recognized:
         score: post-processing of the score; None if the model has no score.
         map_size: (height, width) of the map in the file; (1, 1) if the model has none.
         frame: the place of the map in the image.
-        assumed: what the file does not tell and was assumed.
+        assumed: what was assumed, because the file does not state it.
         numbers: the tool's thresholds and the like.
     """
 
@@ -284,7 +284,7 @@ def _units(
         return Units(np.ones(count), np.zeros(count), order), tuple(assumed)
     elif tool.mean is not None and tool.std is not None and not found.normalizes:
         mean, std = tool.mean, tool.std
-    elif tool.is_known:
+    elif tool.is_known and tool.mean is None:
         return Units(np.full(count, 1 / 255), np.zeros(count), order), tuple(assumed)
     elif found.normalizes:
         is_bytes = _expects_bytes(found)

@@ -64,13 +64,14 @@ class Tool:
 def recognize_tool(source: Source) -> Tool:
     """Return the tool that wrote a model, by its outputs, the metadata and the names of folders."""
     outputs = {item.name for item in source.model.graph.output}
+    inputs = {item.name for item in source.model.graph.input}
     arch = _method(source.path)
     if source.metadata is not None:
         origin = "anomalib 1 ONNX" if source.metadata.mean is None else "anomalib 0 ONNX"
         return Tool(origin, arch, source.metadata.mean, source.metadata.std, is_known=True)
     if {"pred_score", "pred_label"} <= outputs <= _ANOMALIB_OUTPUTS:
         return Tool("anomalib 2 ONNX", arch, is_known=True)
-    if outputs == {"output_0", "output_1"}:
+    if (inputs, outputs) == ({"input"}, {"output_0", "output_1"}):
         return Tool("AnomaVision ONNX", arch, IMAGENET_MEAN, IMAGENET_STD, is_known=True)
     producer = f"{source.model.producer_name} {source.model.producer_version}".strip()
     return Tool(f"ONNX of {producer}" if producer else "ONNX", arch)

@@ -140,8 +140,8 @@ class SensitivityAnalysis:
     def clipped_shares(self, ranges: RangeMap) -> Dict[str, float]:
         """Return the share of each tensor's float values outside its range, 0 to 1, by tensor.
 
-        On a symmetric grid, a range reaches as far below zero as above. Of an addend, the part counts that
-        the ReLU behind the addition keeps.
+        On a symmetric grid, a range reaches as far below zero as above. Of an addend, only the part that the
+        ReLU behind the addition keeps is counted.
         """
         limits = dict(ranges)
         if GRIDS[self._target].symmetric:

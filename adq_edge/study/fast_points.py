@@ -6,7 +6,7 @@ import dataclasses
 from typing import List, Mapping, Sequence, Tuple, TypeVar
 
 WORST = 0.1
-"""A point whose AUROC is this much below the best one is not worth its speed."""
+"""Points whose AUROC is this much below the best one are left out, however fast they are."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,9 @@ from typing import Any, Dict, List, Optional, Tuple
 THREE = ("layer1", "layer2", "layer3")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LARGEST_DIFFERENCE = 1e-5
+_NOTE = """\
+In 2.7 the image size of a Reverse Distillation is not restored from a checkpoint: maps are 256x256 then.
+So the maps of anomalib are those of the trained model, before it is saved."""
 PUBLISHED = Path(__file__).parents[1] / "published" / "foreign_checkpoints"
 
 
@@ -265,7 +268,7 @@ def publish(results: Dict[str, List[Dict[str, Any]]]) -> None:
                     f"refused: {row['refused']}" if "refused" in row else f"not written: {row['not_written']}"
                 )
                 lines.append(f"{start}- | - | - | {text} |")
-    PUBLISHED.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    PUBLISHED.with_suffix(".md").write_text("\n".join([*lines, "", _NOTE]) + "\n")
     PUBLISHED.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
 
 

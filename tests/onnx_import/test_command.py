@@ -33,6 +33,14 @@ def test_export_of_an_onnx_file_imports_it(tmp_path: Path):
     assert open_bundle(tmp_path / "bundle").manifest.arch == "imported"
 
 
+def test_export_of_an_onnx_file_refuses_options_of_checkpoints(tmp_path: Path):
+    source = plain_model(tmp_path / "camera.onnx")
+    ended = run_cli("export", source, "--layers", "layer3", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "--layers is for checkpoints" in ended.stderr
+    assert not (tmp_path / "bundles").exists()
+
+
 def _two_maps() -> GraphWriter:
     writer = GraphWriter()
     for name in ("first", "second"):

@@ -90,6 +90,18 @@ def test_normalization_outside_of_the_graph_is_given_by_options(tmp_path: Path):
     assert any("ImageNet" in text and "--mean" in text for text in unknown.assumed)
 
 
+def test_tool_is_not_recognized_by_the_names_of_outputs_alone(tmp_path: Path):
+    writer = GraphWriter()
+    found = writer.network(writer.add("Div", writer.add("Sub", "x", 255 * MEAN), 255 * STD))
+    writer.reduce("ReduceMax", found, [1, 2, 3], keepdims=0, output="output_0")
+    writer.add("Identity", found, output="output_1")
+    shapes = {"output_0": ["N"], "output_1": ["N", 1, 8, 8]}
+    source = save(writer.model({"x": ["N", 3, SIZE, SIZE]}, shapes), tmp_path / "model.onnx")
+    bundle = import_model(source, tmp_path / "bundle")
+    expected = maps(source, "output_1", x=IMAGES.transpose(0, 3, 1, 2).astype(np.float32))
+    np.testing.assert_allclose(maps(bundle.model, "anomaly_map", image=IMAGES), expected, rtol=1e-3)
+
+
 def test_gray_model_gets_the_brightness(tmp_path: Path):
     writer = GraphWriter()
     writer.add("Identity", writer.network(writer.add("Div", "x", np.float32(255)), 1), output="map")

@@ -19,7 +19,7 @@ from adq_edge.datasets.layouts.mask_names import (
 )
 
 BAD = "bad"
-"""The kind of a defect that only a mask tells."""
+"""The kind of defect of an image that only its mask labels."""
 
 
 def images_of_label(name: str, folder: Path) -> List[LabeledImage]:

@@ -1,4 +1,4 @@
-"""Tells masks from images by the names of files and folders; no file is opened."""
+"""Distinguishes masks from images by the names of files and folders; no file is opened."""
 
 from __future__ import annotations
 

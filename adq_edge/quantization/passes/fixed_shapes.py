@@ -24,7 +24,7 @@ _SMALL = 4096
 
 
 def fix_shapes(editor: GraphEditor, context: PassContext) -> None:
-    """Replace every shape that is known by constants, again and again until nothing changes."""
+    """Replace known shapes by constants until nothing changes."""
     while True:
         before = editor.revision
         shapes = known_shapes(editor)
