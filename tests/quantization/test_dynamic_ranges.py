@@ -119,12 +119,14 @@ def test_any_affine_normalization_gets_ranges():
         ("Div", ["image", "scale"], "unit"),
         ("Sub", ["one", "unit"], "inverted"),
         ("Add", ["inverted", "shift"], "shifted"),
-        ("Conv", ["shifted", "weight"], "anomaly_map"),
+        ("Conv", ["shifted", "weight"], "convolved"),
+        ("Relu", ["convolved"], "features"),
+        ("Sub", ["convolved", "features"], "anomaly_map"),
     ]
     constants = (("scale", 255.0), ("one", 1.0), ("shift", -3.0))
-    measured = {"shifted": (-2.5, -2.0), "anomaly_map": (0, 1)}
+    measured = {"shifted": (-2.5, -2.0), "convolved": (-1, 1)}
     amax = dynamic_ranges(FloatModel.of(small_network(TensorProto.FLOAT, nodes, constants)), measured)
-    assert amax == {"image": 255, "unit": 1, "inverted": 1, "shifted": 2.5, "anomaly_map": 1}
+    assert amax == {"image": 255, "unit": 1, "inverted": 1, "shifted": 2.5, "convolved": 1, "features": 1}
 
 
 def test_tensor_names_equal_those_of_the_tensorrt_parser(model: onnx.ModelProto, ranges: Ranges):
