@@ -24,6 +24,10 @@ def publish(
     machine: Environment,
 ) -> None:
     """Write `published/NAME.json` and `published/NAME.md`, and print the table."""
+    script = Path(sys.argv[0])
+    command = f"benchmarks/{script.name}"
+    if script.name == "__main__.py":
+        command = f"python -m benchmarks.{script.resolve().parent.name}"
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     environment = dataclasses.asdict(machine)
     write_json(
@@ -42,7 +46,7 @@ def publish(
         "",
         f"{today}, {machine.cpu}, {machine.logical_cores} cores ({', '.join(machine.instruction_sets)}), "
         f"Python {machine.python}, {versions}.",
-        f"Made by `benchmarks/{Path(sys.argv[0]).name}`.",
+        f"Made by `{command}`.",
         "",
     ]
     text = "\n".join(lines)
