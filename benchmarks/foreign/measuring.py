@@ -73,13 +73,15 @@ def measure(export: Export, settings: Settings, work: Path) -> Dict[str, Any]:
     try:
         bundle = import_model(export.model, work / "bundle", data=settings.data / export.category)
     except AdqError as error:
-        return {**found, "refused": _line(error)}
+        return {**found, "refused": _line(error).replace(f"{export.model}: ", "")}
     except Exception as error:
         traceback.print_exc()
         return {**found, "crashed": _line(error)}
     parity = bundle.manifest.parity
     found.update(
-        arch=bundle.manifest.arch, origin=bundle.manifest.origin, own_parity=dataclasses.asdict(parity)
+        arch=bundle.manifest.arch,
+        origin=bundle.manifest.origin,
+        own_parity={**dataclasses.asdict(parity), "source": export.category},
     )
     engines, found["failures"] = _build_engines(bundle, export.category, settings, work)
     found["parity"] = {
