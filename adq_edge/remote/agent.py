@@ -115,6 +115,9 @@ def put(root: Path, job: str, sender: str, items: Sequence[Tuple[str, int]]) -> 
     except SystemExit:
         left = 0  # the connection is closed
         raise
+    except FileNotFoundError:  # another sender started the job meanwhile, which removes what was sent for it
+        if not (root / "jobs" / job).exists():
+            raise
     finally:
         while left:
             left -= len(_receive(min(left, _BLOCK)))

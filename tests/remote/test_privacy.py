@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -123,6 +125,28 @@ def test_files_are_gone_after_the_local_process_was_killed(
         assert (results[0].found, results[0].state) == (True, "done")
         assert results[0].files == {"copy": b"a new product"}
         assert files_in(server.cache) == ["queue"]
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_files_that_arrive_after_another_command_started_the_job_are_not_needed(
+    tmp_path: Path, monkeypatch, started: bool
+):
+    content = b"a new product"
+
+    def receive(size: int) -> bytes:
+        shutil.rmtree(tmp_path / "uploads")
+        if started:
+            (tmp_path / "jobs" / "private").mkdir(parents=True)
+        return content[:size]
+
+    monkeypatch.setattr(agent, "_receive", receive)
+    monkeypatch.setattr(agent, "_held", {})
+    items = [(hashlib.sha256(content).hexdigest(), len(content))]
+    if started:
+        assert agent.put(tmp_path, "private", "sender", items) == {}
+    else:
+        with pytest.raises(FileNotFoundError):
+            agent.put(tmp_path, "private", "sender", items)
 
 
 def test_two_commands_that_follow_the_same_run_both_get_its_results(cache: Path, work: Job):
