@@ -67,7 +67,7 @@ def export(
     if checkpoint is not None and checkpoint.suffix.lower() == ".onnx":
         unsuited = {"teacher-weights": teacher_weights, "stride": stride, "layers": layers}
         refused = [name for name, value in unsuited.items() if value is not None]
-        return import_model(checkpoint, refused, output, data, image_size)
+        return _import(checkpoint, refused, output, data, image_size)
     with needs_training_half():
         from adq_edge.onnx_export.export import export as run
     from adq_edge.report.tables.layers import layers_table
@@ -99,7 +99,7 @@ def export(
     return Output(manifest, tables=tables, lines=lines, next_step=("build", bundle.path, "--int8"))
 
 
-def import_model(
+def _import(
     model: Path, refused: List[str], output: Optional[Path], data: Optional[Path], image_size: Optional[int]
 ) -> Output:
     """Import an ONNX model of another tool, and return what is shown.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from pathlib import Path
-from typing import Mapping, Optional, Tuple
+from typing import Iterable, Iterator, Mapping, Optional, Tuple
 
 from adq_edge.onnx_import.source import Source
 
@@ -62,29 +61,34 @@ class Tool:
 
 
 def recognize_tool(source: Source) -> Tool:
-    """Return the tool that wrote a model, by its outputs, the metadata and the names of folders."""
+    """Return the tool that wrote a model, by its outputs, its metadata and names.
+
+    anomalib names a folder after the method. For other tools only the file's name counts: a folder is often
+    named after a product, such as glass.
+    """
     outputs = {item.name for item in source.model.graph.output}
     inputs = {item.name for item in source.model.graph.input}
-    arch = _method(source.path)
+    arch = _method(source.path.absolute().parts)
     if source.metadata is not None:
         origin = "anomalib 1 ONNX" if source.metadata.mean is None else "anomalib 0 ONNX"
         return Tool(origin, arch, source.metadata.mean, source.metadata.std, is_known=True)
     if {"pred_score", "pred_label"} <= outputs <= _ANOMALIB_OUTPUTS:
         return Tool("anomalib 2 ONNX", arch, is_known=True)
+    arch = _method([source.path.stem])
     if (inputs, outputs) == ({"input"}, {"output_0", "output_1"}):
         return Tool("AnomaVision ONNX", arch, IMAGENET_MEAN, IMAGENET_STD, is_known=True)
     producer = f"{source.model.producer_name} {source.model.producer_version}".strip()
     return Tool(f"ONNX of {producer}" if producer else "ONNX", arch)
 
 
-def _method(path: Path) -> str:
-    """Return the method that the names of the file or its folders contain."""
-    for part in reversed(path.absolute().parts):
-        for word in re.split(r"[^a-z0-9]+", part.lower()):
-            if word in _METHODS:
-                return _METHODS[word]
-        joined = part.lower().replace("-", "_")
-        for name, method in _METHODS.items():
-            if "_" in name and name in joined:
-                return method
-    return IMPORTED
+def _method(names: Iterable[str]) -> str:
+    """Return the only method that occurs in the names; none if there are several or no names of methods."""
+    found = {_METHODS[word] for name in names for word in _words(name) if word in _METHODS}
+    return found.pop() if len(found) == 1 else IMPORTED
+
+
+def _words(name: str) -> Iterator[str]:
+    """Yield the words of a file's or folder's name, also two neighbours as one: `reverse_distillation`."""
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    yield from words
+    yield from map("_".join, zip(words, words[1:]))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from adq_edge.core.images.imaging import write_image
 from adq_edge.onnx_import import external_data
 from adq_edge.onnx_import.import_model import import_model
 from adq_edge.onnx_import.options import ImportOptions
+from adq_edge.onnx_import.source import read_source
+from adq_edge.onnx_import.tools import recognize_tool
 from factories.foreign_models import anomalib_model, plain, plain_model, save
 
 SIZE = 32
@@ -43,6 +46,24 @@ def test_model_of_anomalib_gives_its_raw_map_and_score(tmp_path: Path, images: n
     np.testing.assert_allclose(again, expected["pred_score"].ravel(), atol=1e-5)
     again = np.clip((found["anomaly_map"] - 0.3) / 0.9 + 0.5, 0, 1)
     np.testing.assert_allclose(again, expected["anomaly_map"][:, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("folder", "anomalib", "plain"),
+    [
+        ("results/Padim/MVTecAD/bottle/latest", "padim", "imported"),
+        ("Padim/glass", "imported", "imported"),  # a product is often named so, and there is a method GLASS
+        ("reverse-distillation_v2", "reverse-distillation", "imported"),
+        ("glasses", "imported", "imported"),
+    ],
+)
+def test_folders_name_the_method_of_models_of_anomalib_only(folder: str, anomalib: str, plain: str):
+    with tempfile.TemporaryDirectory(prefix="x") as root:  # tmp_path has the name of this test
+        place = Path(root) / folder
+        found = recognize_tool(read_source(anomalib_model(place / "model.onnx")))
+        assert (found.arch, found.origin) == (anomalib, "anomalib 2 ONNX")
+        assert recognize_tool(read_source(plain_model(place / "other.onnx"))).arch == plain
+        assert recognize_tool(read_source(plain_model(place / "padim-line3.onnx"))).arch == "padim"
 
 
 def test_postprocessing_is_kept_if_asked(tmp_path: Path, images: np.ndarray):
