@@ -128,6 +128,7 @@ def build(
     """Build an engine from a bundle. Scoring is float32 at every precision."""
     from adq_edge.builders.build import build_engine
     from adq_edge.core.console import console
+    from adq_edge.report.phrasing import calibration_text
     from adq_edge.report.tables.engine import engine_lines
     from adq_edge.report.tables.plan import plan_table
 
@@ -153,8 +154,7 @@ def build(
     searched = max_drop is not None and built.plan is not None
     lines = [f"{built.path}: {sidecar.precision.value} for {sidecar.runtime} {sidecar.runtime_version}"]
     if sidecar.calibration is not None:
-        calibration = sidecar.calibration
-        lines.append(f"calibrated: {calibration.calibrator} over {calibration.images} x {calibration.source}")
+        lines.append(f"calibrated: {calibration_text(sidecar.calibration)}")
     if sidecar.plan is not None:
         lines.append(f"float32 layers: {len(sidecar.float_layers)}, as in {sidecar.plan.name}")
     return Output(

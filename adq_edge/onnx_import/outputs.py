@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Mapping, Optional, Sequence, Tuple
 
 import onnx
 
@@ -50,7 +50,7 @@ def find_outputs(
     for option, name in (("--map-output", options.map_output), ("--score-output", options.score_output)):
         if name is not None and name not in shapes:
             raise ForeignModelError(
-                f"{option} is {name!r}; float outputs: {_list(shapes)}", fix="Give one of them"
+                f"{option} is {name!r}; float outputs: {_list(shapes, batch)}", fix="Give one of them"
             )
     if options.score_output is not None and not is_score(shapes[options.score_output], batch):
         raise ForeignModelError(
@@ -58,14 +58,18 @@ def find_outputs(
             "one number for each image",
             fix="Give another one, or omit --score-output for the maximum of the map",
         )
-    maps = [name for name, shape in shapes.items() if is_map(shape, batch, image_size)]
-    scores = [name for name, shape in shapes.items() if is_score(shape, batch) and name not in maps]
-    map_name = options.map_output or _choose(maps, _MAP_NAMES, shapes, "map", "--map-output")
-    scores = [name for name in scores if name != map_name]
-    score_name = options.score_output or _choose(scores, _SCORE_NAMES, shapes, "score", "--score-output")
+    maps = {name: shape for name, shape in shapes.items() if is_map(shape, batch, image_size)}
+    map_name = options.map_output or _choose(maps, _MAP_NAMES, batch, "map")
+    scores = {
+        name: shape
+        for name, shape in shapes.items()
+        if is_score(shape, batch) and name not in maps and name != map_name
+    }
+    score_name = options.score_output or _choose(scores, _SCORE_NAMES, batch, "score")
     if map_name is None and score_name is None:
         raise ForeignModelError(
-            f"has no output that can be an anomaly map [N, h, w] or score [N]; its outputs: {_list(shapes)}",
+            f"has no output that can be an anomaly map [N, h, w] or score [N]; its outputs: "
+            f"{_list(shapes, batch)}",
             fix="Give --map-output or --score-output if one of them is; a classifier or detector has none",
         )
     others = tuple(name for name in shapes if name not in (map_name, score_name))
@@ -98,8 +102,14 @@ def is_mask(editor: GraphEditor, output: str) -> bool:
     return node is not None and node.op_type in _CHOICES
 
 
-def _list(shapes: Mapping[str, Shape]) -> str:
-    return ", ".join(f"{name} {list(shape)}" for name, shape in list(shapes.items())[:6]) or "none"
+def _list(shapes: Mapping[str, Shape], batch: int) -> str:
+    """Return names and shapes; N stands for the number of images."""
+    return ", ".join(f"{name} {_sizes(shape, batch)}" for name, shape in list(shapes.items())[:6]) or "none"
+
+
+def _sizes(shape: Shape, batch: int) -> str:
+    first = ["N"] if shape[:1] == (batch,) else list(map(str, shape[:1]))
+    return f"[{', '.join([*first, *map(str, shape[1:])])}]"
 
 
 def is_map(shape: Shape, batch: int, image_size: Tuple[int, int]) -> bool:
@@ -137,21 +147,19 @@ def is_score(shape: Shape, batch: int) -> bool:
     return (math.prod(shape) == batch and shape[:1] in ((batch,), ())) or math.prod(shape) == 1
 
 
-def _choose(
-    names: Sequence[str], known: Sequence[str], shapes: Mapping[str, Shape], what: str, option: str
-) -> Optional[str]:
+def _choose(candidates: Mapping[str, Shape], known: Sequence[str], batch: int, role: str) -> Optional[str]:
     """Return the only candidate, or the only one with a known name; None if there is none."""
+    names = list(candidates)
     if len(names) <= 1:
         return names[0] if names else None
     for wanted in known:
         exact = [name for name in names if name.lower() == wanted]
         if len(exact) == 1:
             return exact[0]
-    named: List[str] = [name for name in names if any(wanted in name.lower() for wanted in known)]
+    named = [name for name in names if any(wanted in name.lower() for wanted in known)]
     if len(named) == 1:
         return named[0]
-    listed: Dict[str, Shape] = {name: shapes[name] for name in names}
     raise ForeignModelError(
-        f"has {len(names)} outputs that can be the {what}: {_list(listed)}",
-        fix=f"Name one: {option} {names[0]}",
+        f"has {len(names)} outputs that can be the {role}: {_list(candidates, batch)}",
+        fix=f"Name one: --{role}-output {names[0]}",
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Optional, Sequence, Tuple
 
+from adq_edge.artifacts.sidecar import Calibration
 from adq_edge.benchmark.quotable import Flag
 from adq_edge.benchmark.records import EngineBenchmark, OfflineEnd, Throughput
 from adq_edge.core.options import Precision
-from adq_edge.core.text import printable
+from adq_edge.core.text import number_of, printable
 from adq_edge.hardware.board_state import BoardState
 from adq_edge.report.model import Entry
 
@@ -166,3 +167,9 @@ def caution_words(flags: Sequence[Flag]) -> str:
 
 def _factor(ratio: float) -> str:
     return f"{ratio:.2f}x" if ratio < 1.1 else f"{ratio:.1f}x"
+
+
+def calibration_text(calibration: Calibration) -> str:
+    """Return how the ranges of an engine were measured, for example `lp, 64 inputs of source images`."""
+    inputs = number_of(calibration.images, "input")
+    return f"{calibration.calibrator}, {inputs} of source {calibration.source}"

@@ -173,7 +173,7 @@ def test_each_verb_finds_the_output_of_the_previous_verb(checkpoint: Path, datas
     for options in (["--fp32"], ["--fp16"], ["--int8", "--calib", "entropy"]):
         built = adq(["build", *options], tmp_path)
         assert built.returncode == 0, built.stderr
-    assert "entropy over 12 x images" in built.stdout
+    assert "entropy, 12 inputs of source images" in built.stdout
     assert "28 QLinearConv" in built.stdout
     evaluated = adq(["eval"], tmp_path)
     assert evaluated.returncode == 0, evaluated.stderr

@@ -69,7 +69,7 @@ def test_model_of_one_category_uses_only_that_category_by_default(
 
     built = run("build", "bundle", "-o", engine, "--calib", "minmax", "--source", "images,synthetic-defects")
     assert "calibration on the model's categories only: part1" in built
-    assert "over 12 x images+synthetic-defects" in built  # six images, and the same with defects
+    assert "12 inputs of source images+synthetic-defects" in built  # six images, and the same with defects
     for data in ([], ["--data", str(dataset)]):
         evaluated = run("eval", engine, *data)
         assert "evaluation on the model's categories only: part1" in evaluated

@@ -138,5 +138,5 @@ def test_classifier_is_refused_with_its_outputs(tmp_path: Path):
     model = plain(size=16)
     model.graph.node.append(onnx.helper.make_node("Flatten", ["map"], ["logits"]))
     model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("logits", 1, ["N", None]))
-    with pytest.raises(ForeignModelError, match=r"no output that can be an anomaly map .* logits \[3, 16\]"):
+    with pytest.raises(ForeignModelError, match=r"no output that can be an anomaly map .* logits \[N, 16\]"):
         import_model(save(model, tmp_path / "model.onnx"), tmp_path / "bundle")

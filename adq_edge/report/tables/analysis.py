@@ -8,6 +8,7 @@ from typing import List, Optional, Sequence, Tuple
 from adq_edge.core.text import decibels, number_of
 from adq_edge.evaluation.analysis import Analysis, LayerAnalysis, Range
 from adq_edge.evaluation.sensitivity_plot import layer_decibels
+from adq_edge.report.phrasing import calibration_text
 from adq_edge.report.table import Column, Field, Table, part, tabulate, text
 
 _FIELDS: Tuple[Field[LayerAnalysis], ...] = (
@@ -67,12 +68,12 @@ def layer_table(analysis: Analysis, rows: Optional[int] = None) -> Table:
         analysis: the result.
         rows: the largest number of layers to show; all by default.
     """
-    calibration, shown = analysis.calibration, analysis.layers[:rows]
+    shown = analysis.layers[:rows]
     left_out = len(analysis.layers) - len(shown)
     note = (
         f"{f'{left_out} more layers: --all; ' if left_out else ''}"
         f"over {number_of(analysis.images, 'image')} ({analysis.image_source}); "
-        f"calibrated: {calibration.calibrator} over {calibration.images} x {calibration.source}"
+        f"calibrated: {calibration_text(analysis.calibration)}"
     )
     title = f"what INT8 costs {analysis.bundle} on {analysis.target}, one layer quantized at a time"
     table = tabulate(title, _FIELDS, shown)
