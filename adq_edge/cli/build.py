@@ -168,15 +168,16 @@ def build(
 def _next_step(engine: Path, sidecar: Sidecar, asked: BuildOptions) -> Union[str, Tuple[object, ...]]:
     """Return the next command: learn the products, measure, or take the engine to the GPU that runs it."""
     from adq_edge.artifacts.products import products_path
+    from adq_edge.datasets.layouts.registry import layout_arguments
 
     if sidecar.device == Device.RTX.value:
         files = f"{shlex.quote(str(engine))} and {shlex.quote(f'{engine.name}.json')}"
         return f"copy {files} to a machine with that GPU; there: {command_line('eval', engine.name)}"
     verb = "eval" if products_path(engine).exists() else "fit"
     if sidecar.data is not None and Path(sidecar.data).is_dir():
-        return (verb, engine)
+        return (verb, engine, *layout_arguments())
     labeled = next((folder for folder in (asked.data, asked.calib_data) if _has_labels(folder)), None)
-    return ("bench", engine) if labeled is None else (verb, engine, "--data", labeled)
+    return ("bench", engine) if labeled is None else (verb, engine, "--data", labeled, *layout_arguments())
 
 
 def _has_labels(folder: Optional[Union[str, Path]]) -> bool:

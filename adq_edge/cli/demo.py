@@ -37,6 +37,7 @@ def demo(
     from adq_edge.report.tables.headline import summary_table
 
     with needs_training_half():
+        from adq_edge.datasets.layouts.registry import layout_arguments
         from adq_edge.study.demo import HEAT_MAPS
         from adq_edge.study.demo import demo as run
 
@@ -55,7 +56,7 @@ def demo(
     lines = [*result.verdicts, f"heat maps: {result.heat_maps}"]
     if result.verdicts:
         lines.append(f"each test image with its heat map: {folder / HEAT_MAPS}")
-        longer = command_line("train", "--data", data)
+        longer = command_line("train", "--data", data, *layout_arguments())
         lines.append(f"this was a short training on small images; for better verdicts: {longer}")
     lines.append(f"engines: {', '.join(map(str, result.engines))}")
     tables = [summary_table(result.rows, result.caveat)]

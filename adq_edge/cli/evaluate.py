@@ -85,16 +85,17 @@ def evaluate(
 def _next_step(result: Evaluation) -> Union[str, Tuple[object, ...]]:
     """Return the next command, or what a threshold needs that was not stored."""
     from adq_edge.artifacts.sidecar import read_sidecar
-    from adq_edge.evaluation.useless_thresholds import is_fit_needed
+    from adq_edge.datasets.layouts.registry import layout_arguments
+    from adq_edge.evaluation.useless_thresholds import fit_arguments, is_fit_needed
 
     engine = result.engine.name
     if is_fit_needed(result) or result.unused_products is not None:
-        return ("fit", engine, "--data", result.data)
+        return fit_arguments(result)
     if result.not_stored is None or result.decisions is not None:
         return ("bench", engine)
     if result.threshold is None:
         command = command_line("eval", engine, "--data", "DIR")
         return f"measure a threshold on good and defective images: {command}"
     if result.runtime.split()[0] != read_sidecar(Path(engine), trust=True).runtime:
-        return ("eval", engine, "--data", result.data)
+        return ("eval", engine, "--data", result.data, *layout_arguments())
     return f"check the labels of the test images, or train longer; then: {command_line('eval', engine)}"

@@ -45,6 +45,7 @@ def search(
     if data is None:
         raise DataError("no images to train on", fix="Name a dataset with --data")
     with needs_training_half():
+        from adq_edge.datasets.layouts.registry import layout_arguments
         from adq_edge.study.fast_results import engines_table
         from adq_edge.study.find_fast import FOLDER, MARKDOWN_FILE, PAGE, RESULT_FILE
         from adq_edge.study.find_fast import find_fast as run
@@ -63,7 +64,7 @@ def search(
         result,
         [engines_table(result)],
         lines,
-        next_step=("fit", (best or result.front[-1]).engine, "--data", data),
+        next_step=("fit", (best or result.front[-1]).engine, "--data", data, *layout_arguments()),
         failures=failures,
         exit_code=NONE_WITHIN if failures else 0,
     )

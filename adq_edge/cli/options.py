@@ -70,13 +70,16 @@ def calibration_arguments(
     calib: Optional[str], source: str, calib_data: Optional[str], samples: int
 ) -> Tuple[str, ...]:
     """Return the arguments that repeat a calibration in another command; defaults are left out."""
+    from adq_edge.datasets.layouts.registry import layout_arguments
+
     given = (
         ("--calib", calib, None),
         ("--source", source, DEFAULT_SOURCE),
         ("--calib-data", calib_data, None),
         ("--samples", samples, DEFAULT_SAMPLES),
     )
-    return tuple(str(part) for name, value, default in given if value != default for part in (name, value))
+    repeated = (str(part) for name, value, default in given if value != default for part in (name, value))
+    return (*repeated, *layout_arguments())
 
 
 JSON_HELP = "Print the content of the result file on standard output, and nothing else there."

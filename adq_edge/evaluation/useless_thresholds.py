@@ -8,6 +8,8 @@ from typing import Iterator, List, Sequence, Tuple
 from adq_edge.core.options import ThresholdRule
 from adq_edge.core.text import command_line
 from adq_edge.datasets.dataset import GOOD
+from adq_edge.datasets.layouts.registry import chosen_layout, layout_arguments
+from adq_edge.datasets.layouts.test_only import TEST_ONLY
 from adq_edge.evaluation.decision_quality import ProductQuality
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.metrics.intervals import CountedRate
@@ -47,7 +49,14 @@ def is_fit_needed(evaluation: Evaluation) -> bool:
 
 def fit_command(evaluation: Evaluation) -> str:
     """Return the command that learns the products of an engine."""
-    return command_line("fit", evaluation.engine.name, "--data", evaluation.data)
+    return command_line(*fit_arguments(evaluation))
+
+
+def fit_arguments(evaluation: Evaluation) -> Tuple[str, ...]:
+    """Return the arguments of `fit_command`; the layout of test images has none to learn from."""
+    if chosen_layout() is TEST_ONLY:
+        return ("fit", evaluation.engine.name, "--data", "DIR")
+    return ("fit", evaluation.engine.name, "--data", evaluation.data, *layout_arguments())
 
 
 def _rejects_good(product: ProductQuality) -> bool:

@@ -10,6 +10,8 @@ from adq_edge.hardware.environment import read_cpu
 
 INSTRUCTION_SETS = ("avx512_bf16", "amx_bf16")
 """The x86 instruction sets with bfloat16 products; either is enough."""
+BUILD_WITHOUT_BFLOAT16 = "Build another engine: adq-edge build BUNDLE --int8, or --fp32"
+"""What to do with a bf16 engine that cannot be loaded."""
 
 
 def why_no_bfloat16(root: Path = Path("/"), architecture: Optional[str] = None) -> Optional[str]:

@@ -37,8 +37,10 @@ class ImportRequest:
 
     @property
     def states_settings(self) -> bool:
-        """True if the file has settings beside its weights."""
-        return "hyper_parameters" in self.content or isinstance(self.content.get("model"), Record)
+        """True if the file has settings of anomalib beside its weights; other formats state none."""
+        model = self.content.get("model")
+        is_module = isinstance(model, Record) and model.name.startswith("anomalib.")
+        return is_module or "hyper_parameters" in self.content
 
 
 def describe_settings(model: AnomalyModel, stated: bool) -> str:

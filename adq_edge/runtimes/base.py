@@ -81,7 +81,7 @@ class Engine(abc.ABC):
         runtime_version: version of the runtime.
         max_batch: largest number of images in one call; None for any number.
         is_emulation: True if the engine has the results of another runtime, but not its speed.
-        fix: what the user can do if the runtime cannot load or run the engine.
+        fix: what the user can do if the runtime cannot load or run an engine; see `fix_for`.
         time_stages: set to True before a `run` whose `stages` are asked for.
         use_cuda_graph: set to False to start each kernel of a GPU by itself.
 
@@ -107,6 +107,11 @@ class Engine(abc.ABC):
         self.path = path
         self.sidecar = sidecar
         self.threads = threads
+
+    @classmethod
+    def fix_for(cls, sidecar: Sidecar) -> str:
+        """Return what the user can do if the runtime cannot load or run the engine of a sidecar."""
+        return cls.fix
 
     @functools.cached_property
     def outputs(self) -> Mapping[str, Tuple[int, ...]]:
@@ -139,7 +144,7 @@ class Engine(abc.ABC):
         except AdqError:
             raise
         except Exception as error:  # the exceptions of runtime libraries have no common base class
-            raise explain(error, "cannot run it", self.path, self.fix) from error
+            raise explain(error, "cannot run it", self.path, self.fix_for(self.sidecar)) from error
         arrays = output.arrays
         if len(arrays) != len(self.outputs):
             what = f"gives {len(arrays)} outputs, its sidecar describes {', '.join(self.outputs)}"

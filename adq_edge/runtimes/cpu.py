@@ -86,7 +86,8 @@ class CpuEngine(Engine):
                 except AdqError:
                     raise
                 except Exception as error:  # the exceptions of runtime libraries have no common base class
-                    raise explain(error, f"cannot open {count} streams", self.path, self.fix) from error
+                    fix = self.fix_for(self.sidecar)
+                    raise explain(error, f"cannot open {count} streams", self.path, fix) from error
             return self._streams
 
     @abc.abstractmethod

@@ -17,6 +17,7 @@ from adq_edge.core.errors import EngineError
 from adq_edge.core.files import temporary_folder
 from adq_edge.core.limits import runtime_threads
 from adq_edge.core.options import Precision
+from adq_edge.hardware.bfloat16 import BUILD_WITHOUT_BFLOAT16
 from adq_edge.runtimes.base import Output, explain
 from adq_edge.runtimes.cpu import OnnxEngine, Stream
 
@@ -35,7 +36,7 @@ class OnnxRuntimeEngine(OnnxEngine):
     def _load(self, content: bytes) -> None:
         if self.sidecar.precision is Precision.BF16:
             what = "a bf16 engine, which ONNX Runtime would compute in float32"
-            raise EngineError(what, where=self.path, fix="Omit --runtime")
+            raise EngineError(what, where=self.path, fix=f"{BUILD_WITHOUT_BFLOAT16}. Or omit --runtime")
         self._session: Optional[onnxruntime.InferenceSession] = self._open(content, self.threads)
 
     def _open(self, content: bytes, threads: Optional[int]) -> onnxruntime.InferenceSession:

@@ -18,10 +18,11 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Sequence
 import numpy as np
 import openvino
 
+from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import EngineError
 from adq_edge.core.limits import runtime_threads
 from adq_edge.core.options import Precision
-from adq_edge.hardware.bfloat16 import why_no_bfloat16
+from adq_edge.hardware.bfloat16 import BUILD_WITHOUT_BFLOAT16, why_no_bfloat16
 from adq_edge.runtimes.allocator import keep_large_blocks
 from adq_edge.runtimes.base import Output
 from adq_edge.runtimes.cpu import OnnxEngine, Stream
@@ -38,11 +39,16 @@ class OpenVinoEngine(OnnxEngine):
     fix = "Use --runtime onnxruntime"
     passes = "adq_edge.quantization.passes.pipelines:OPENVINO"
 
+    @classmethod
+    def fix_for(cls, sidecar: Sidecar) -> str:
+        """Return what the user can do; ONNX Runtime does not load a bf16 engine either."""
+        return BUILD_WITHOUT_BFLOAT16 if sidecar.precision is Precision.BF16 else cls.fix
+
     def _load(self, content: bytes) -> None:
         missing = why_no_bfloat16() if self.sidecar.precision is Precision.BF16 else None
         if missing is not None:
-            fix = "Use it on such a processor, or build one here: adq-edge build BUNDLE --int8"
-            raise EngineError(f"a bf16 engine, but {missing}", where=self.path, fix=fix)
+            what = f"a bf16 engine, but {missing}"
+            raise EngineError(what, where=self.path, fix=BUILD_WITHOUT_BFLOAT16)
         self._models: Optional[_Models] = _Models(self._compile, list(self.outputs), streams=1)
         self._models.for_batch(1).compiled(content)
         keep_large_blocks()

@@ -71,7 +71,8 @@ def construct(
     except AdqError:
         raise
     except Exception as error:  # the exceptions of runtime libraries have no common base class
-        raise explain(error, f"{runtime.label} cannot load it", file.path, kind.fix) from error
+        what = f"{runtime.label} cannot load it"
+        raise explain(error, what, file.path, kind.fix_for(sidecar)) from error
 
 
 def engine_class(runtime: Runtime) -> Type[Engine]:

@@ -16,7 +16,7 @@ from adq_edge.core.errors import ResultError
 from adq_edge.core.files import megabytes, sha256
 from adq_edge.core.options import Precision, Scenario
 from adq_edge.core.text import command_line
-from adq_edge.datasets.layouts.registry import chosen_layout
+from adq_edge.datasets.layouts.registry import layout_arguments
 from adq_edge.evaluation.evaluate import Evaluation, evaluate
 from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.models.layers import parse_layers
@@ -30,7 +30,7 @@ from adq_edge.study.fast_training import FastTraining
 RESULTS = Path("results")
 QUERIES = 256
 SECONDS = 3.0
-"""Of the latency of each engine. Enough to compare them; `bench` alone measures figures to quote."""
+"""Queries and seconds to measure each latency: enough to compare engines, not to quote a figure."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +155,7 @@ def _auroc(evaluation: Evaluation) -> float:
 
 def _commands(training: FastTraining, point: Point, epochs: int) -> Tuple[str, ...]:
     """Return the commands that train, export and build a point without a search."""
-    layout = chosen_layout()
-    chosen: List[Any] = [] if layout is None else ["--layout", layout.names[0]]
+    chosen: List[Any] = [*layout_arguments()]
     for category in training.categories:
         chosen += ["--category", category]
     if training.teacher_weights is not None:

@@ -63,7 +63,8 @@ def find_fast(
     """Search the fastest model at each image AUROC, and build an INT8 engine of each.
 
     Another run with the same folder goes on where an interrupted one stopped. Checkpoints, bundles and
-    engines stay in the folder, beside `find_fast.json`, `find_fast.md` and `report.html`.
+    engines stay in the folder, beside `find_fast.json`, `find_fast.md` and `report.html`. A run with other
+    sizes, students, layers or epochs replaces these three files.
 
     Args:
         data: a dataset folder (layouts: `datasets.layouts`), or one category's folder.
@@ -80,8 +81,8 @@ def find_fast(
 
     Raises:
         AdqError: an option cannot be used, or a step failed.
-        CheckpointError: a size, depth, width or layer is unknown, or the folder has a search with other
-            settings.
+        CheckpointError: a depth, width or layer is unknown; or a training of the search is in the folder
+            with other images, another teacher or another seed.
         DataError: the dataset or an image cannot be used.
         StorageError: a file cannot be read or written.
     """
@@ -98,12 +99,15 @@ def find_fast(
         names = tuple(one.name for one in dataset.categories)
         labeled = find_labeled_images(dataset, folder / _PASTED, seed)
         training = FastTraining(dataset.root, names, folder, labeled, teacher_weights, seed, restart)
-        return _search(training, len(dataset.train_images), sorted(image_sizes), students, chosen, epochs)
+        sizes = sorted(set(image_sizes))
+        return _search(training, len(dataset.train_images), sizes, students, chosen, epochs)
 
 
 def _check(image_sizes: Sequence[int], epochs: int) -> None:
     if epochs < 1:
         raise AdqError("needs at least 1 epoch", where="--epochs")
+    if not image_sizes:
+        raise AdqError("needs at least one size", where="--image-size")
     for size in image_sizes:
         if size < STRIDE or size % STRIDE:
             raise AdqError(

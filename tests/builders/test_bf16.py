@@ -13,7 +13,7 @@ from adq_edge.builders.build import build
 from adq_edge.builders.cpu import check_float_scoring
 from adq_edge.core.errors import BuildError, EngineError
 from adq_edge.core.options import Precision
-from adq_edge.hardware.bfloat16 import why_no_bfloat16
+from adq_edge.hardware.bfloat16 import BUILD_WITHOUT_BFLOAT16, why_no_bfloat16
 from adq_edge.hardware.environment import Cpu
 from adq_edge.metrics.agreement import MapComparison
 from adq_edge.quantization.dynamic_ranges import float32_nodes
@@ -77,8 +77,26 @@ def test_an_engine_is_not_loaded_where_it_would_compute_in_float32(engine: Path,
 
 
 def test_an_engine_is_not_loaded_in_a_runtime_that_would_compute_it_in_float32(engine: Path):
-    with pytest.raises(EngineError, match="a bf16 engine, which ONNX Runtime would compute in float32"):
+    with pytest.raises(
+        EngineError, match="a bf16 engine, which ONNX Runtime would compute in float32"
+    ) as one:
         load_engine(engine, runtime="onnxruntime")
+    assert one.value.fix == f"{BUILD_WITHOUT_BFLOAT16}. Or omit --runtime"
+
+
+def test_an_engine_that_openvino_cannot_compile_is_not_sent_to_onnx_runtime(
+    engine: Path, narrow_engines, monkeypatch
+):
+    def fail(*_):
+        raise RuntimeError("object is not initialized")  # OpenVINO with ONEDNN_MAX_CPU_ISA=AVX2
+
+    monkeypatch.setattr("adq_edge.runtimes.openvino.OpenVinoEngine._compile", fail)
+    with pytest.raises(EngineError, match="object is not initialized") as error:
+        load_engine(engine)
+    assert error.value.fix == BUILD_WITHOUT_BFLOAT16
+    with pytest.raises(EngineError, match="object is not initialized") as error:
+        load_engine(narrow_engines[Precision.FP32], runtime="openvino")
+    assert error.value.fix == "Use --runtime onnxruntime"
 
 
 def test_a_scoring_that_openvino_computes_in_bfloat16_is_refused(bundle: Bundle):

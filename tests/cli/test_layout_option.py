@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adq_edge.cli.options import LAYOUTS
+from adq_edge.cli.options import DEFAULT_SAMPLES, DEFAULT_SOURCE, LAYOUTS, calibration_arguments
 from adq_edge.datasets.layouts import registry
 from factories.command_line import run_cli
 from factories.parts import write_good_parts
@@ -13,6 +13,13 @@ from factories.tiny_engine import write_engine
 
 def test_every_layout_may_be_named():
     assert sorted(LAYOUTS) == sorted(name for layout in registry.LAYOUTS for name in layout.names)
+
+
+def test_next_build_reads_its_images_in_the_named_layout():
+    repeated = (None, DEFAULT_SOURCE, "parts", DEFAULT_SAMPLES)
+    assert calibration_arguments(*repeated) == ("--calib-data", "parts")
+    with registry.use_layout("images"):
+        assert calibration_arguments(*repeated) == ("--calib-data", "parts", "--layout", "images")
 
 
 def test_fit_reads_the_dataset_in_the_named_layout(tmp_path: Path):

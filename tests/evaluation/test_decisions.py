@@ -363,6 +363,11 @@ def test_warning_names_a_category_whose_good_images_the_threshold_rejects(
     assert "WARNING" not in shown.stderr
     assert f"adq-edge: {warning}" in run_cli(*command, "--json", cwd=tmp_path).stderr.splitlines()
     assert lines[-2:] == [f"result: {tmp_path / 'r.json'}", f"next: adq-edge fit {engine} --data {data}"]
+    named = run_cli(*command, "--layout", "mvtec-ad", cwd=tmp_path)
+    assert named.stderr.splitlines()[-1] == f"{lines[-1]} --layout mvtec-ad"
+    assert f"adq-edge fit {engine} --data {data} --layout mvtec-ad" in named.stdout
+    named = run_cli(*command, "--layout", "test-only", cwd=tmp_path)
+    assert named.stderr.splitlines()[-1] == f"next: adq-edge fit {engine} --data DIR"
 
 
 def test_options_of_products_need_products(engine: Path, data: Path, tmp_path: Path):

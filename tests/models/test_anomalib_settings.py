@@ -17,6 +17,7 @@ from adq_edge.models.anomalib_settings import read_settings
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import load_checkpoint
 from adq_edge.models.config import ModelConfig
+from adq_edge.models.importers import ImportRequest
 from adq_edge.models.pickles import Record
 from adq_edge.models.resnet import Backbone, ResNetTrunk
 from adq_edge.models.reverse_distillation import ReverseDistillation
@@ -161,6 +162,12 @@ def test_exported_module_is_read_without_its_classes(tmp_path: Path):
     batch = images(64, 96)
     with torch.inference_mode():
         assert torch.equal(loaded.model(batch)[0], model(batch)[0])
+
+
+@pytest.mark.parametrize(("name", "stated"), [("anomalib.models.Stfpm", True), ("train.STFPM", False)])
+def test_settings_are_read_from_pickled_modules_of_anomalib_alone(name: str, stated: bool):
+    request = ImportRequest({}, None, lambda backbone: {}, {"model": Record(name)})
+    assert request.states_settings is stated
 
 
 def rd_checkpoint(mode: Any, **settings: Any) -> Tuple[ReverseDistillation, Dict[str, Any]]:

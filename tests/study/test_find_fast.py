@@ -18,6 +18,7 @@ from adq_edge.artifacts.bundle import open_bundle
 from adq_edge.benchmark.bench import bench
 from adq_edge.builders.build import build
 from adq_edge.cli import app
+from adq_edge.cli.find_fast import search
 from adq_edge.core.errors import AdqError, CheckpointError, DataError
 from adq_edge.core.images.imaging import write_image
 from adq_edge.core.options import Precision
@@ -172,6 +173,22 @@ def test_commands_are_those_that_train_the_point(searched):
     assert words[:2] == ["adq-edge", "train"]
     assert words[words.index("--image-size") + 1] == str(found.engines[0].point.image_size)
     assert words[words.index("--category") + 1] == found.categories[0]
+
+
+def test_next_command_reads_the_dataset_in_the_named_layout(searched, dataset, monkeypatch):
+    _, found, *_ = searched
+    monkeypatch.setattr(module, "find_fast", lambda *_, **__: found)
+    with use_layout("mpdd"):
+        shown = search(True, [], None, dataset)
+    assert shown.next_step[-4:] == ("--data", dataset, "--layout", "mvtec-ad")
+
+
+def test_sizes_are_required_and_tried_once(dataset, tmp_path, monkeypatch):
+    with pytest.raises(AdqError, match="--image-size: needs at least one size"):
+        find_fast(dataset, output=tmp_path / "no", image_sizes=())
+    assert not (tmp_path / "no").exists()
+    monkeypatch.setattr(module, "_search", lambda _, images, sizes, *__: sizes)
+    assert find_fast(dataset, output=tmp_path, image_sizes=(48, 32, 48)) == [32, 48]
 
 
 def test_best_engine_within_a_latency(searched):

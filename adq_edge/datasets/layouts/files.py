@@ -50,7 +50,7 @@ class Layout:
         folders: its folders below the category, for messages.
         recognizes: returns True if a folder is a category in this layout.
         read: returns the files of a category.
-        is_automatic: whether it is looked for without --layout.
+        is_automatic: True if it is tried without --layout.
     """
 
     names: Tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Layouts without folders of labels: a mask beside each image tells whether it is defective."""
+"""Layouts without folders of labels: the mask beside an image labels it as good or defective."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Tuple
 
 from adq_edge.core.errors import DataError
 from adq_edge.datasets.layouts.files import CategoryFiles, Layout
@@ -59,6 +59,12 @@ def _named(name: str) -> Layout:
 def chosen_layout() -> Optional[Layout]:
     """Return the layout that the user named; None if it is found by what a folder holds."""
     return _chosen.get()
+
+
+def layout_arguments() -> Tuple[str, ...]:
+    """Return the arguments that name the chosen layout in another command; none without --layout."""
+    layout = _chosen.get()
+    return () if layout is None else ("--layout", layout.names[0])
 
 
 def is_category(folder: Path) -> bool:
