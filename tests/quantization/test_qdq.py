@@ -262,6 +262,7 @@ def faulty(kind: str) -> onnx.ModelProto:
         "z4": np.zeros(4, np.int8),
         "b": np.zeros(4, np.int32),
         "axes": np.array([1], np.int64),
+        "k": np.array([3841], np.int64),
     }
     nodes = {
         "axes input": [("ReduceMax", ["x", "axes"], {})],
@@ -273,6 +274,7 @@ def faulty(kind: str) -> onnx.ModelProto:
         "no axis": [("Relu", ["x"], {}), ("QuantizeLinear", ["y0", "s4", "z4"], {})],
         "dilated pool": [("MaxPool", ["x"], {"kernel_shape": [2, 2], "dilations": [2, 2]})],
         "opset": [("Relu", ["x"], {})],
+        "long sorting": [("TopK", ["x", "k"], {})],
     }.get(kind, [("Relu", ["x"], {}), ("QuantizeLinear", ["y0", "s", "z"], {})])
     made = []
     for i, (op, inputs, attributes) in enumerate(nodes):
@@ -297,6 +299,7 @@ def faulty(kind: str) -> onnx.ModelProto:
         ("int32 bias", "dequantizes INT32 constants"),
         ("no axis", "without an explicit axis"),
         ("dilated pool", "dilations"),
+        ("long sorting", "TopK returns 3841 values; at most 3840 are possible"),
         ("zero point", "zero point is not int8 zero"),
         ("unsigned", "zero point is not int8 zero"),
         ("scale", "scale is not positive"),

@@ -35,6 +35,8 @@ _ATTRIBUTE_AXES = frozenset(
     | {"ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare"}
 )
 _CONSTANT_INPUTS = {"Clip": (1, 2), "TopK": (1,)}
+_LARGEST_K = 3840
+"""Largest number of values that a TopK returns, also in later releases."""
 
 
 def check_for_tensorrt(model: onnx.ModelProto) -> None:
@@ -97,6 +99,9 @@ def _lint_operators(index: GraphIndex) -> Iterator[str]:
         is_dilated = any(step != 1 for step in attribute(node, "dilations", []))
         if node.op_type == "MaxPool" and (len(node.output) > 1 or is_dilated):
             yield f"{node.name}: MaxPool with indices or dilations"
+        count = index.constant(node.input[1]) if node.op_type == "TopK" else None
+        if count is not None and int(count.item()) > _LARGEST_K:
+            yield f"{node.name}: TopK returns {int(count.item())} values; at most {_LARGEST_K} are possible"
 
 
 def _lint_constants(node: onnx.NodeProto, index: GraphIndex) -> Iterator[str]:

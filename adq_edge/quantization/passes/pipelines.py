@@ -33,6 +33,7 @@ from adq_edge.quantization.passes.older_opset import lower_opset
 from adq_edge.quantization.passes.own_constants import own_constants
 from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
 from adq_edge.quantization.passes.resize import resize_by_sums
+from adq_edge.quantization.passes.short_sortings import shorten_sortings
 from adq_edge.quantization.passes.single_choices import squeeze_single_choices
 from adq_edge.quantization.passes.single_rounding import round_after_activations
 from adq_edge.quantization.passes.small_file import share_constants, shorten_names, store_float_biases
@@ -63,6 +64,7 @@ IMPORT: Passes = (
     fix_shapes,
     keep_leading_axes,
     squeeze_single_choices,
+    shorten_sortings,
 )
 """From another tool's graph, whose input has a fixed shape, to one of opset 17 without computed shapes."""
 
