@@ -6,10 +6,12 @@ A package adds a calibrator through the entry-point group `adq_edge.calibrators`
 
 from __future__ import annotations
 
+import inspect
 from typing import Protocol, Tuple
 
 from adq_edge.calibration.calibrators.histogram import Histogram
-from adq_edge.core.plugins import load_factory, plugin_errors
+from adq_edge.core.errors import CalibrationError
+from adq_edge.core.plugins import Factory, load_factory, plugin_errors
 
 GROUP = "adq_edge.calibrators"
 
@@ -37,6 +39,19 @@ def make_calibrator(spec: str) -> Calibrator:
     """
     name, colon, value = spec.partition(":")
     factory = load_factory("calibrator", name, GROUP, BUILT_IN)
+    arguments = [_number(name, value, factory)] if colon else []
     with plugin_errors(f"calibrator {spec!r} cannot be made"):
-        calibrator: Calibrator = factory(float(value)) if colon else factory()
+        calibrator: Calibrator = factory(*arguments)
         return calibrator
+
+
+def _number(name: str, value: str, factory: Factory) -> float:
+    """Return the value after the colon as a number."""
+    if name in BUILT_IN and not inspect.signature(factory).parameters:
+        raise CalibrationError(f"calibrator {name!r} takes no value", fix=f"Give {name} alone")
+    try:
+        return float(value)
+    except ValueError:
+        raise CalibrationError(
+            f"calibrator {name!r}: {value!r} is not a number", fix=f"Give {name}:NUMBER, or {name} alone"
+        ) from None

@@ -242,12 +242,17 @@ def test_constant_activation_has_a_range(name: str, constant: float):
         ("percentile:-1", "percentile must be above 0 and at most 100, not -1"),
         ("percentile:100.1", r"percentile must be above 0 and at most 100, not 100\.1"),
         ("percentile:nan", "percentile must be above 0 and at most 100, not nan"),
-        ("percentile:abc", "calibrator 'percentile:abc' cannot be made .*could not convert string to float"),
-        ("percentile:", "calibrator 'percentile:' cannot be made"),
+        (
+            "percentile:abc",
+            "calibrator 'percentile': 'abc' is not a number. Give percentile:NUMBER, or",
+        ),
+        ("percentile:", "calibrator 'percentile': '' is not a number"),
         ("lp:0.5", "power must be 1 or more, not 0.5"),
         ("lp:nan", "power must be 1 or more, not nan"),
         ("lp:inf", "power must be 1 or more, not inf"),
-        ("minmax:3", "calibrator 'minmax:3' cannot be made"),
+        ("minmax:3", "calibrator 'minmax' takes no value. Give minmax alone"),
+        ("mse:1", "calibrator 'mse' takes no value"),
+        ("entropy:", "calibrator 'entropy' takes no value"),
     ],
 )
 def test_make_calibrator_rejects_bad_specs(spec: str, complaint: str):
