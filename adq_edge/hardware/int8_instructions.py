@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Collection, Optional, Tuple
 
+from adq_edge.hardware.bfloat16 import INSTRUCTION_SETS
+
 _UNKNOWN = "the system does not list the instruction sets"
 _SATURATION = "sums of two products may saturate at 16 bits: check the quality here with adq-edge eval"
 
@@ -66,7 +68,7 @@ def _x86(flags: Collection[str]) -> Tuple[Int8Instructions, ...]:
             "the runtimes have no fast INT8 kernels for this CPU: expect INT8 to be slower than FP32",
         ),
         _row(
-            *("BF16", flags, bool({"avx512_bf16", "amx_bf16"}.intersection(flags))),
+            *("BF16", flags, any(name in flags for name in INSTRUCTION_SETS)),
             "bfloat16 products: if INT8 loses too much, build with --bf16 --runtime openvino",
             "no bfloat16 products: build --bf16 is refused",
         ),

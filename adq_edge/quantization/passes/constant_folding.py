@@ -22,7 +22,7 @@ LARGE_CONSTANT = 2**17
 """Elements of a constant of which a file has no copies, 0.5 MB."""
 _LARGE = 2**20
 """Elements of a result larger than its inputs that is left to the runtime, 4 MB."""
-_SMALL = 4096
+SMALL_CONSTANT = 4096
 """Elements of a constant that may be a shape, an axis or a number of repetitions."""
 
 
@@ -55,8 +55,8 @@ def _grows(node: onnx.NodeProto, editor: GraphEditor) -> bool:
 
 def _elements_after(node: onnx.NodeProto, tensors: List[onnx.TensorProto], opset: int) -> int:
     """Return the number of elements of a node's outputs, as far as onnx infers them."""
-    large = [tensor for tensor in tensors if math.prod(tensor.dims) > _SMALL]
-    small = [tensor for tensor in tensors if math.prod(tensor.dims) <= _SMALL]
+    large = [tensor for tensor in tensors if math.prod(tensor.dims) > SMALL_CONSTANT]
+    small = [tensor for tensor in tensors if math.prod(tensor.dims) <= SMALL_CONSTANT]
     inputs = [helper.make_tensor_value_info(one.name, one.data_type, list(one.dims)) for one in large]
     outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
     graph = helper.make_graph([node], "constants", inputs, outputs, small)

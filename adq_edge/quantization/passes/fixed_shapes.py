@@ -12,15 +12,13 @@ from onnx import helper
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.index import attribute
 from adq_edge.quantization.passes.constant_choices import take_constant_choices
-from adq_edge.quantization.passes.constant_folding import fold_constants
+from adq_edge.quantization.passes.constant_folding import SMALL_CONSTANT, fold_constants
 from adq_edge.quantization.passes.frame import PassContext
 from adq_edge.quantization.passes.identities import drop_identities
 from adq_edge.quantization.passes.sequences import replace_sequences
 
 Shapes = Dict[str, Tuple[Optional[int], ...]]
 """The shape of tensors by name; a length that is not known is None."""
-_SMALL = 4096
-"""Elements of a constant whose values the inference of shapes needs."""
 
 
 def fix_shapes(editor: GraphEditor, context: PassContext) -> None:
@@ -58,7 +56,7 @@ def known_shapes(editor: GraphEditor) -> Shapes:
 
     Large constants take part with their shapes only: the inference copies the model.
     """
-    large = {name for name, tensor in editor.initializers.items() if math.prod(tensor.dims) > _SMALL}
+    large = {name for name, tensor in editor.initializers.items() if math.prod(tensor.dims) > SMALL_CONSTANT}
     inputs = [*editor.inputs]
     for name in large:
         tensor = editor.initializers[name]

@@ -39,7 +39,7 @@ def compute_in_float32(editor: GraphEditor, context: PassContext) -> None:
 
 
 def _as_float32(tensor: TensorProto) -> np.ndarray:
+    """Return a constant in float32; finite values beyond its range become its largest numbers."""
     limit = np.finfo(np.float32).max
-    value = np.asarray(numpy_helper.to_array(tensor))
-    finite = np.clip(value.astype(np.float64), -limit, limit)
-    return np.where(np.isinf(value.astype(np.float64)), value.astype(np.float64), finite).astype(np.float32)
+    value = np.asarray(numpy_helper.to_array(tensor)).astype(np.float64)
+    return np.where(np.isinf(value), value, np.clip(value, -limit, limit)).astype(np.float32)

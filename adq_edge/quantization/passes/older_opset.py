@@ -133,7 +133,7 @@ def _resize(editor: GraphEditor, node: onnx.NodeProto) -> None:
 
 
 def _write_antialias(editor: GraphEditor, node: onnx.NodeProto) -> bool:
-    """Write a Resize that makes maps smaller with antialias as matrices; return False if none does."""
+    """Write a Resize with antialias as two products by matrices; return False if nothing gets smaller."""
     shapes = known_shapes(editor)
     before, after = (shapes.get(name, ()) for name in (node.input[0], node.output[0]))
     old, new = ([int(size or 0) for size in shape] for shape in (before, after))

@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 
 from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.network_layers import WEIGHTED
 from adq_edge.quantization.passes.frame import PassContext
 
 _Content = Tuple[int, Tuple[int, ...], bytes]
 """Type, shape and SHA-256 of the values of a constant."""
-_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def share_constants(editor: GraphEditor, context: PassContext) -> None:
@@ -56,7 +56,7 @@ def shorten_names(editor: GraphEditor, context: PassContext) -> None:
     for node in list(editor.nodes):
         renamed = onnx.NodeProto()
         renamed.CopyFrom(node)
-        renamed.name = node.name if node.op_type in _LAYERS else ""
+        renamed.name = node.name if node.op_type in WEIGHTED else ""
         explicit = [item for item in node.attribute if not _is_default(item)]
         del renamed.attribute[:]
         renamed.attribute.extend(explicit)
