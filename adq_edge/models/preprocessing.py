@@ -7,6 +7,7 @@ anomalib 2.7 writes it. A transform that adq-edge cannot repeat is refused by na
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from adq_edge.core.errors import CheckpointError
@@ -165,7 +166,7 @@ def _normalized(found: Preprocessing, fields: Mapping[str, Any]) -> Preprocessin
         numbers = fields.get(name)
         if not isinstance(numbers, (list, tuple)) or len(numbers) not in (1, 3):
             raise _cannot_repeat(f"a Normalize with {name} {quoted(numbers)}")
-        if not all(isinstance(number, (int, float)) for number in numbers):
+        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
             raise _cannot_repeat(f"a Normalize with {name} {quoted(numbers)}")
         values.append(tuple(map(float, numbers if len(numbers) == 3 else numbers * 3)))
     return dataclasses.replace(found, mean=values[0], std=values[1])

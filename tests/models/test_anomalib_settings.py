@@ -265,6 +265,7 @@ def setting(name: str, value: Any) -> Callable[[Dict[str, Any]], None]:
         (transforms(resize(64, 64), crop(96)), "which adds a border"),
         (transforms(resize(64, 64), normalize(), normalize()), "two of Normalize"),
         (transforms(resize(64, 64), normalize([0.5], ["a"])), "a Normalize with std"),
+        (transforms(resize(64, 64), normalize([float("nan")], [1.0])), "a Normalize with mean"),
         (transforms(spec("Resize", size=[64, 64], interpolation="nearest")), "to the nearest pixel"),
         (transforms(spec("Resize", size="big")), "a Resize of size 'big'"),
         (transforms("flip"), "has 'flip', which cannot be repeated"),
