@@ -11,7 +11,6 @@ Writes benchmarks/published/profile.json and .md.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -29,6 +28,7 @@ from adq_edge.artifacts.sidecar import read_sidecar
 from adq_edge.core.runtimes import OPENVINO
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.graph.editor import GraphEditor
+from benchmarks.command_line import make_parser
 from benchmarks.published import publish
 
 KINDS: Mapping[str, str] = {
@@ -187,11 +187,7 @@ def _rows(found: Dict[str, Any]) -> List[List[str]]:
 
 def main() -> None:
     """Profile the engines and publish the table."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.profile",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.profile", __doc__)
     parser.add_argument("engines", nargs="+", type=Path, metavar="ENGINE")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--queries", type=int, default=40)

@@ -59,7 +59,7 @@ def export(
 ) -> Output:
     """Export a checkpoint to a bundle, an ONNX model.
 
-    An ONNX file of another tool is imported as `adq-edge import` does.
+    An ONNX file of another tool is imported as with 'adq-edge import'.
 
     The outputs are compared with those of the original model. Checkpoints of adq-edge, of anomalib and of the
     published code of each method are read.

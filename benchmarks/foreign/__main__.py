@@ -24,6 +24,7 @@ from typing import Any, Dict, Sequence
 from adq_edge.core.console import console
 from adq_edge.core.errors import AdqError
 from adq_edge.hardware.environment import read_environment
+from benchmarks.command_line import make_parser
 from benchmarks.foreign import table
 from benchmarks.foreign.exports import Export, list_exports, make_missing
 from benchmarks.foreign.measuring import Settings, measure, measure_compilation
@@ -33,11 +34,7 @@ from benchmarks.published import publish
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.foreign",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.foreign", __doc__)
     parser.add_argument("--recipes", type=Path, required=True, help="folder of the exports")
     parser.add_argument("--data", type=Path, required=True, help="dataset in MVTec AD layout")
     parser.add_argument("--anomalib-python", type=Path, help="interpreter with anomalib 2.7")

@@ -17,6 +17,7 @@ from typing import Dict, List, Sequence
 
 from adq_edge.core.console import console
 from adq_edge.core.errors import AdqError
+from benchmarks.command_line import make_parser
 from benchmarks.peers import tables
 from benchmarks.peers.catalog import CONTENDERS, MAKERS, PASTE, RD, STFPM
 from benchmarks.peers.competition import compete
@@ -37,11 +38,7 @@ _QUICK = Plan(queries=12, seconds=0.0, warm_up_seconds=0.2)
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.peers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.peers", __doc__)
     parser.add_argument("--data", type=Path, required=True, help="dataset in MVTec AD layout")
     parser.add_argument("--stfpm", type=Path, required=True, help="STFPM checkpoint for all contenders")
     parser.add_argument("--teacher-weights", help="teacher weights, for a checkpoint of the student alone")
