@@ -297,7 +297,7 @@ def test_calibrate_command_reports_errors_in_one_line(fresh: Bundle, options: Li
 def test_build_command_accepts_source(fresh: Bundle, tmp_path: Path):
     options = ["--calib", "minmax", "--source", "random-normal", "--samples", 2]
     result = adq("build", fresh.path, "-o", tmp_path / "e.onnx", *options)
-    assert "calibrated: minmax over 2 x random-normal" in result.stdout, result.stderr
+    assert "calibrated: minmax, 2 inputs of source random-normal" in result.stdout, result.stderr
 
 
 DAMAGES = {
