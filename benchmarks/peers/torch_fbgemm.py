@@ -53,8 +53,10 @@ class Student(nn.Module):
         )
         self.dequantize = nn.ModuleList(quantization.DeQuantStub() for _ in LAYERS)
 
-    def forward(self, x: torch.Tensor) -> List[torch.Tensor]:
-        """Map normalized images to float features of the three layers."""
+    def forward(self, x: torch.Tensor, last_layer: int = len(LAYERS)) -> List[torch.Tensor]:
+        """Map normalized images to float features of the three layers, as `ResNetTrunk` does."""
+        if last_layer != len(LAYERS):
+            raise ValueError(f"all {len(LAYERS)} layers are quantized, not the first {last_layer}")
         x = self.pool(self.stem(self.quantize(x)))
         features = []
         for layer, dequantize in zip(self.layers, self.dequantize):
