@@ -31,8 +31,8 @@ from adq_edge.cli.common import UsageError, handle_errors
 from adq_edge.cli.groups import VerbCommand
 from adq_edge.cli.options import JSON_HELP, QUIET_HELP, VERBOSE_HELP, current_names, verb_of
 from adq_edge.cli.output import Output, OutputOptions, with_output
-from adq_edge.cli.suggestions import did_you_mean
 from adq_edge.core.interruption import exit_after, raise_on_signals, was_interrupted
+from adq_edge.core.nearest import did_you_mean
 from adq_edge.core.streams import guard_output, output_errors
 from adq_edge.core.version import __version__
 

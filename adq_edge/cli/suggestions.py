@@ -1,28 +1,18 @@
-"""The nearest name to one that does not exist: verbs, options and paths."""
+"""The nearest paths to one that does not exist."""
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import os
 from pathlib import Path
-from typing import Iterable, List, Optional
+from typing import List
 
 from adq_edge.core.errors import AdqError
+from adq_edge.core.nearest import nearest
 
 _MOST_NAMES = 10_000
 _MOST_SHOWN = 2
 _MISSING = "no such"
-_LIKENESS = 0.7
-"""Least share of letters in common, 0 to 1."""
-
-
-def nearest(name: str, names: Iterable[str], most: int = 1) -> List[str]:
-    """Return the names that are most like a name, the nearest first; letter case does not count."""
-    known = {other.lower(): other for other in names}
-    longer = [low for low in sorted(known, key=len) if low.startswith(name.lower())]
-    found = [*difflib.get_close_matches(name.lower(), known, most, _LIKENESS), *longer]
-    return [known[low] for low in dict.fromkeys(found)][:most]
 
 
 def error_text(error: AdqError) -> str:
@@ -58,9 +48,3 @@ def _names_in(folder: Path, name: str) -> List[str]:
         for other in names
         if other != name and not other.startswith(".") and other.rpartition(".json")[0] not in names
     ]
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> Optional[str]:
-    """Return a question with the nearest name; None if none is near."""
-    found = nearest(name, names)
-    return f"Did you mean {found[0]}?" if found else None

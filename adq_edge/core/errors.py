@@ -69,6 +69,10 @@ class ResultError(AdqError):
     """A result file that cannot be read or compared."""
 
 
+class StationError(AdqError):
+    """A station file, or a part of a station, that cannot be used."""
+
+
 class MissingDependencyError(AdqError):
     """A library that the request needs, but that is not installed."""
 

@@ -1,0 +1,1 @@
+"""Sinks of a station, one file each."""

@@ -1,0 +1,84 @@
+"""The base of all sinks: where verdicts go."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, Mapping, Optional, Sequence, Type
+
+from adq_edge.station.events import Message
+from adq_edge.station.sources.base import NoOptions
+
+
+class Refused(Exception):  # noqa: N818  # the peer's answer
+    """The peer will never take the first message of a call: it is kept as refused, and the next one goes on.
+
+    Only for an answer about the message itself. A wrong password or a full peer is another error: the
+    message is then sent again until the peer takes it.
+    """
+
+
+class Sink(abc.ABC):
+    """A sink; its table of the station file is `[sinks.NAME]` with `type = "..."`.
+
+    The station calls all methods but `check` in one thread of the sink: `open`, then `send` for each batch.
+    If `open` or `send` raises, the station reports the error as the sink's problem, calls `close`, waits
+    (0.5 s at first, twice as long each time, 60 s at most) and starts again with `open`. Verdicts wait in
+    the store meanwhile, for days if need be. Each call needs a time limit of its own.
+
+    A message may come twice, after a lost acknowledgement or a crash; it has the same id then. The messages
+    of one source always come in order.
+
+    Attributes:
+        Options: frozen dataclass of the sink's own keys; paths are relative to the station file.
+        batch: largest number of messages in one call of `send`.
+        needs_images: True if the station must keep image and overlay files for this sink's messages.
+        name: the name of the sink.
+        options: an instance of `Options`.
+    """
+
+    Options: ClassVar[Type[Any]] = NoOptions
+    batch: ClassVar[int] = 64
+    needs_images: ClassVar[bool] = False
+
+    def __init__(self, name: str, options: Any) -> None:
+        self.name, self.options = name, options
+
+    def check(self) -> None:
+        """Check that the sink can work: libraries, folders, address. Nothing stays open.
+
+        Raises:
+            AdqError: it cannot; one line with what, where and what to do.
+        """
+        return
+
+    def wants(self, record: Mapping[str, Any]) -> bool:
+        """Return True if a record is sent to this sink; `verdicts` of the sink's table is applied before."""
+        return True
+
+    def open(self) -> None:
+        """Connect to the peer.
+
+        Raises:
+            Exception: any; it is tried again.
+        """
+        return
+
+    @abc.abstractmethod
+    def send(self, messages: Sequence[Message]) -> int:
+        """Send messages, and wait until the peer has acknowledged them.
+
+        Returns:
+            How many were acknowledged, counted from the first; the others are sent again.
+
+        Raises:
+            Refused: the peer refuses the first message for good.
+            Exception: any other; all messages of the call are sent again.
+        """
+
+    def close(self) -> None:
+        """Close the connection; called after each failure and at the end."""
+        return
+
+    def describe(self) -> Optional[str]:
+        """Return the peer for messages, such as its address; without passwords."""
+        return None

@@ -1,0 +1,1 @@
+"""Sources of a station, one file each."""

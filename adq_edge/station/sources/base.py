@@ -1,0 +1,82 @@
+"""The base of all sources: cameras, folders, and what triggers an inspection."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import enum
+from typing import Any, ClassVar, Optional, Type
+
+import numpy as np
+
+from adq_edge.core.errors import DataError
+from adq_edge.station.intake import Intake
+
+
+class Policy(str, enum.Enum):
+    """What happens to a trigger while the queue is full."""
+
+    NEWEST = "newest"
+    """The oldest image of a camera that runs freely gives way; without one, the new trigger is not judged."""
+    WAIT = "wait"
+    """The source waits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """The options of a source, sink or service that has none."""
+
+
+class Source(abc.ABC):
+    """A source; its table of the station file is `[sources.NAME]` with `type = "..."`.
+
+    The station calls `check`, then `run` in a thread of its own. If `run` raises, the station reports the
+    error as the source's problem and calls `run` again after a pause. `run` returns once
+    `intake.is_stopping`, or when there is nothing more to judge. The station ends when all sources have
+    returned.
+
+    A source acknowledges its trigger (removes the file, confirms the message) when `ticket.stored` is done:
+    from then on the verdict survives a crash. A trigger that is not acknowledged may come again; with
+    the same `key` it is not judged twice.
+
+    Attributes:
+        Options: frozen dataclass of the source's own keys; paths are relative to the station file.
+        policy: the policy where the station file names none.
+        name: the name of the source.
+        options: an instance of `Options`.
+    """
+
+    Options: ClassVar[Type[Any]] = NoOptions
+    policy: ClassVar[Policy] = Policy.WAIT
+
+    def __init__(self, name: str, options: Any) -> None:
+        self.name, self.options = name, options
+
+    def check(self) -> None:
+        """Check that the source can start: libraries, folders, devices. Nothing stays open.
+
+        Raises:
+            AdqError: it cannot; one line with what, where and what to do.
+        """
+        return
+
+    @abc.abstractmethod
+    def run(self, intake: Intake) -> None:
+        """Submit triggers until the station ends or there are no more."""
+
+    def capture(self, timeout_s: float) -> np.ndarray:
+        """Return the next image of a camera, uint8 `[H, W, 3]` RGB; any thread may call it.
+
+        Raises:
+            DataError: the source is no camera, or gives no image in time.
+        """
+        raise DataError("takes no images on request", where=f"source {self.name}", fix="Name a camera")
+
+    @property
+    def needs_engine(self) -> bool:
+        """False if the source submits nothing itself, such as a camera that another source triggers."""
+        return True
+
+    def describe(self) -> Optional[str]:
+        """Return the place of the source for messages, such as its address; without passwords."""
+        return None
