@@ -74,6 +74,10 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
         "Boards": ("host", "precision", "data", "layout"),
         "Estimate": ("estimate",),
     },
+    "run": {
+        "First look": ("source", "engine"),
+        "Other ways to run": ("check", "replay", "speed"),
+    },
     "predict": {
         "Output": ("output", "heat_maps", "fail_on"),
         "Decisions": ("product", "product_from_folder", "false_rejects", "min_area"),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from adq_edge.report.table import Table
 
 _KIB_PER_MB = 1e6 / 1024
+_AS_JSON = "as_json"
+"""A parameter of each command; a command that declares it itself gets its value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,8 @@ def with_output(command: Callable[..., Optional[Output]]) -> Callable[..., None]
         asked = OutputOptions(as_json, verbose, quiet)
         if isinstance(context.obj, OutputOptions):
             asked |= context.obj
+        if _AS_JSON in inspect.signature(command).parameters:
+            values[_AS_JSON] = asked.as_json
         with _details(str(context.info_name), asked):
             check_paths(values)
             if asked.as_json and command.__name__ not in _STREAMING:
@@ -94,7 +98,7 @@ def with_output(command: Callable[..., Optional[Output]]) -> Callable[..., None]
     return run
 
 
-_STREAMING = ("predict",)
+_STREAMING = ("predict", "run")
 """Commands that print JSON lines in any case."""
 
 
@@ -106,11 +110,12 @@ def _signature(command: Callable[..., Any]) -> inspect.Signature:
     parameters = [
         parameter.replace(annotation=eval(parameter.annotation, command.__globals__))
         for parameter in inspect.signature(command).parameters.values()
+        if parameter.name != _AS_JSON
     ]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     own = [inspect.Parameter("context", kind, annotation=typer.Context)]
     for name, annotation in (
-        ("as_json", options.Json),
+        (_AS_JSON, options.Json),
         ("verbose", options.Verbose),
         ("quiet", options.Quiet),
     ):

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import sys
 import threading
-from typing import Any, Iterator, List, NoReturn, Optional
+from typing import Any, Callable, Iterator, List, NoReturn, Optional
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -59,6 +59,31 @@ def was_interrupted() -> Optional[Interrupted]:
 def _interrupt(number: int, frame: Any) -> None:
     _raised.append(Interrupted(number))
     raise _raised[-1]
+
+
+@contextlib.contextmanager
+def call_on_signals(function: Callable[[], None]) -> Iterator[None]:
+    """Call a function at the first SIGINT, SIGTERM or SIGHUP of the block; a second one ends the command.
+
+    Signals that the caller ignores (nohup) stay ignored.
+    """
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+
+    def call(number: int, frame: Any) -> None:
+        restore()
+        function()
+
+    def restore() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    for number in handlers:
+        signal.signal(number, call)
+    try:
+        yield
+    finally:
+        restore()
 
 
 @contextlib.contextmanager

@@ -57,12 +57,11 @@ class SinkEntry:
 
     def wants(self, record: Mapping[str, Any]) -> bool:
         """Return True if a record is sent to this sink."""
-        sources = self.options.sources
-        if record["verdict"] not in self.options.verdicts or not (
-            sources is None or record["source"] in sources
-        ):
+        sources, verdicts = self.options.sources, self.options.verdicts
+        if sources is not None and record["source"] not in sources:
             return False
-        return self.sink.wants(record)
+        named = self.sink.verdicts if verdicts is None else verdicts
+        return record["verdict"] in named and self.sink.wants(record)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@ import dataclasses
 import time
 from concurrent.futures import Future
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Mapping, Optional, Union
 
 import numpy as np
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 VERDICT_SCHEMA, VERDICT_VERSION = "adq-edge/verdict", 1
 """Schema and version of a verdict's record; docs/station.md describes each field."""
-NO_FIELDS: Mapping[str, str] = MappingProxyType({})
+VERDICTS = ("good", "defective", "unknown product", "cannot judge")
 
 Image = Union[np.ndarray, bytes, Path]
 """uint8 `[H, W, 3]` RGB of any size, an encoded image (PNG, JPEG, ...), or an image file."""
@@ -46,7 +45,7 @@ class Trigger:
     name: Optional[str] = None
     product: Optional[str] = None
     key: Optional[str] = None
-    fields: Mapping[str, str] = NO_FIELDS
+    fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
     taken_at: float = dataclasses.field(default_factory=time.time)
     received: float = dataclasses.field(default_factory=time.monotonic)
     is_triggered: bool = True
@@ -104,6 +103,13 @@ class Decided:
         return str(self.record["verdict"])
 
 
+def _open_future() -> Future[Mapping[str, Any]]:
+    """Return a future that cannot be cancelled: a verdict comes in any case."""
+    future: Future[Mapping[str, Any]] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
 @dataclasses.dataclass(frozen=True)
 class Ticket:
     """A receipt for an accepted trigger.
@@ -115,8 +121,8 @@ class Ticket:
     """
 
     id: str
-    decided: Future[Mapping[str, Any]] = dataclasses.field(default_factory=Future)
-    stored: Future[Mapping[str, Any]] = dataclasses.field(default_factory=Future)
+    decided: Future[Mapping[str, Any]] = dataclasses.field(default_factory=_open_future)
+    stored: Future[Mapping[str, Any]] = dataclasses.field(default_factory=_open_future)
 
 
 @dataclasses.dataclass(frozen=True)

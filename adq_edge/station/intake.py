@@ -43,7 +43,10 @@ class Intake(abc.ABC):
 
     @abc.abstractmethod
     def has_room(self) -> bool:
-        """Return True if `submit` would neither block nor replace an image."""
+        """Return True if the engine is ready for an image of this source.
+
+        A camera that runs freely submits its newest image then, and skips those before it.
+        """
 
     @abc.abstractmethod
     def report(self, problem: Optional[str]) -> None:

@@ -10,9 +10,9 @@ from typing import Optional, Tuple, Union
 from adq_edge.core.errors import AdqError
 from adq_edge.core.quantities import parse_area, parse_share
 from adq_edge.core.text import quoted
+from adq_edge.station.events import VERDICTS
 from adq_edge.station.sources.base import Policy
 
-VERDICTS = ("good", "defective", "unknown product", "cannot judge")
 _MOST_STREAMS, _MOST_QUEUED = 64, 10_000
 
 
@@ -120,17 +120,17 @@ class SinkOptions:
 
     Attributes:
         type: the kind of sink.
-        verdicts: the verdicts that are sent; all by default.
+        verdicts: the verdicts that are sent; by default those of the kind of sink.
         sources: the sources whose verdicts are sent; all by default.
     """
 
     type: str
-    verdicts: Tuple[str, ...] = VERDICTS
+    verdicts: Optional[Tuple[str, ...]] = None
     sources: Optional[Tuple[str, ...]] = None
 
     def check(self) -> None:
         """Raise a ValueError if a value is impossible."""
-        for verdict in self.verdicts:
+        for verdict in self.verdicts or ():
             _require(verdict in VERDICTS, f"verdicts has {quoted(verdict)}, not one of {', '.join(VERDICTS)}")
 
 

@@ -86,3 +86,6 @@ class StationView(Protocol):
 
     def snapshot(self) -> Snapshot:
         """Return the figures of the station."""
+
+    def request_stop(self) -> None:
+        """End the station: what was accepted is judged, stored and delivered first."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, Mapping, Optional, Sequence, Type
+from typing import Any, ClassVar, Mapping, Optional, Sequence, Tuple, Type
 
-from adq_edge.station.events import Message
+from adq_edge.station.events import VERDICTS, Message
 from adq_edge.station.sources.base import NoOptions
 
 
@@ -20,10 +20,10 @@ class Refused(Exception):  # noqa: N818  # the peer's answer
 class Sink(abc.ABC):
     """A sink; its table of the station file is `[sinks.NAME]` with `type = "..."`.
 
-    The station calls all methods but `check` in one thread of the sink: `open`, then `send` for each batch.
-    If `open` or `send` raises, the station reports the error as the sink's problem, calls `close`, waits
-    (0.5 s at first, twice as long each time, 60 s at most) and starts again with `open`. Verdicts wait in
-    the store meanwhile, for days if need be. Each call needs a time limit of its own.
+    The station calls `open`, `send` and `close` in one thread of the sink: first `open`, then `send` for each
+    batch. If `open` or `send` raises, the station reports the error as the sink's problem and calls `close`.
+    It waits (0.5 s at first, twice as long each time, 60 s at most) and starts again with `open`. Verdicts
+    wait in the store meanwhile, for days if need be. Each call needs a time limit of its own.
 
     A message may come twice, after a lost acknowledgement or a crash; it has the same id then. The messages
     of one source always come in order.
@@ -31,6 +31,7 @@ class Sink(abc.ABC):
     Attributes:
         Options: frozen dataclass of the sink's own keys; paths are relative to the station file.
         batch: largest number of messages in one call of `send`.
+        verdicts: the verdicts that are sent where the sink's table names none.
         needs_images: True if the station must keep image and overlay files for this sink's messages.
         name: the name of the sink.
         options: an instance of `Options`.
@@ -38,16 +39,27 @@ class Sink(abc.ABC):
 
     Options: ClassVar[Type[Any]] = NoOptions
     batch: ClassVar[int] = 64
+    verdicts: ClassVar[Tuple[str, ...]] = VERDICTS
     needs_images: ClassVar[bool] = False
 
     def __init__(self, name: str, options: Any) -> None:
         self.name, self.options = name, options
 
     def check(self) -> None:
-        """Check that the sink can work: libraries, folders, address. Nothing stays open.
+        """Check what only the user can mend: libraries, folders, and options that are impossible together.
 
         Raises:
-            AdqError: it cannot; one line with what, where and what to do.
+            AdqError: one line with what, where and what to do; the station does not start then.
+        """
+        return
+
+    def probe(self) -> None:
+        """Check that the peer is there now and takes the password; nothing stays open and nothing is sent.
+
+        Only `run --check` calls it: the station starts without its peers.
+
+        Raises:
+            AdqError: it is not there; one line with what, where and what to do.
         """
         return
 

@@ -30,8 +30,8 @@ class NoOptions:
 class Source(abc.ABC):
     """A source; its table of the station file is `[sources.NAME]` with `type = "..."`.
 
-    The station calls `check`, then `run` in a thread of its own. If `run` raises, the station reports the
-    error as the source's problem and calls `run` again after a pause. `run` returns once
+    The station calls `check` and `probe`, then `run` in a thread of its own. If `run` raises, the station
+    reports the error as the source's problem and calls `run` again after a pause. `run` returns once
     `intake.is_stopping`, or when there is nothing more to judge. The station ends when all sources have
     returned.
 
@@ -53,10 +53,20 @@ class Source(abc.ABC):
         self.name, self.options = name, options
 
     def check(self) -> None:
-        """Check that the source can start: libraries, folders, devices. Nothing stays open.
+        """Check what only the user can mend: libraries, and options that are impossible together.
 
         Raises:
-            AdqError: it cannot; one line with what, where and what to do.
+            AdqError: one line with what, where and what to do; the station does not start then.
+        """
+        return
+
+    def probe(self) -> None:
+        """Check that the device, folder or peer is there now; nothing stays open.
+
+        The station starts if the probe of one source at least succeeds, and reports the others.
+
+        Raises:
+            AdqError: it is not there; one line with what, where and what to do.
         """
         return
 

@@ -1,0 +1,135 @@
+"""The engines of a station: loaded with their products, warmed up, and loaded again if they fail."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from typing import List, Optional
+
+import numpy as np
+
+from adq_edge.core.errors import AdqError
+from adq_edge.core.images.imaging import resize_image
+from adq_edge.core.limits import requested_threads, usable_cpus
+from adq_edge.decision.inspector import Inspection, Inspector, load_inspector
+from adq_edge.station.conditions import Conditions
+from adq_edge.station.options import EngineOptions
+
+_WARM_UPS = 3
+"""Least number of images of the warm-up."""
+_WARM_UP_S = 2.0
+_STEADY = 1.1
+_FAILURES = 3
+"""Failures in a row after which the engine is loaded again."""
+
+
+def open_inspector(options: EngineOptions) -> Inspector:
+    """Load an engine and its products as the station file says.
+
+    Raises:
+        EngineError: the engine or its products are missing, damaged or of another machine.
+        AdqError: an impossible rate, area or number of threads.
+    """
+    pixels, share = options.areas
+    return load_inspector(
+        options.file,
+        false_rejects=options.rate,
+        min_area=pixels,
+        min_share=share,
+        product=options.product,
+        runtime=options.runtime,
+        threads=_threads(options),
+    )
+
+
+def _threads(options: EngineOptions) -> Optional[int]:
+    if options.threads is not None or options.streams == 1:
+        return options.threads
+    return max(1, (requested_threads() or usable_cpus()) // options.streams)
+
+
+class StationEngine:
+    """An engine that any number of threads may call; `streams` images are scored at the same time.
+
+    Attributes:
+        name: its name in the station file.
+        options: its table of the station file.
+        image_ms: median time of an image, measured by `warm_up`.
+    """
+
+    def __init__(self, name: str, options: EngineOptions, conditions: Conditions) -> None:
+        self.name, self.options = name, options
+        self.image_ms = 0.0
+        self._conditions = conditions
+        self._inspector = open_inspector(options)
+        self._gate = threading.BoundedSemaphore(options.streams)
+        self._lock = threading.Lock()
+        self._failures = 0
+
+    def index_of(self, product: Optional[str]) -> Optional[int]:
+        """Return the position of a product; None if it is to be recognized.
+
+        Raises:
+            EngineError: no such product.
+        """
+        inspector = self._inspector
+        return inspector.product_index if product is None else inspector.index_of(product)
+
+    def warm_up(self) -> None:
+        """Score gray images until the time for one is steady.
+
+        Raises:
+            EngineError: the runtime cannot run the engine.
+        """
+        height, width = self._inspector.engine.sidecar.image_size
+        image = np.full((height, width, 3), 128, np.uint8)
+        times: List[float] = []
+        end = time.monotonic() + _WARM_UP_S
+        while len(times) < _WARM_UPS or not (_is_steady(times) or time.monotonic() > end):
+            started = time.monotonic()
+            self._inspector.inspect_pixels(image, "warm-up")
+            times.append(1000.0 * (time.monotonic() - started))
+        self.image_ms = statistics.median(times[-_WARM_UPS:])
+
+    def inspect(self, pixels: np.ndarray, name: str, index: Optional[int]) -> Inspection:
+        """Inspect a uint8 `[H, W, 3]` RGB image of the product at `index`; None recognizes it.
+
+        Raises:
+            EngineError: the runtime cannot run the engine.
+        """
+        inspector = self._inspector
+        batch = resize_image(pixels, inspector.engine.sidecar.image_size)[np.newaxis]
+        try:
+            with self._gate:
+                output = inspector.engine.run(batch)
+        except BaseException:
+            self._count_failure(inspector)
+            raise
+        if self._failures:
+            self._failures = 0
+            self._conditions.report(f"engine {self.name}", None)
+        return inspector.judge(output, batch, (pixels.shape[0], pixels.shape[1]), name, index)
+
+    def _count_failure(self, inspector: Inspector) -> None:
+        """Count a failure; after a few in a row, load the engine again."""
+        with self._lock:
+            self._failures += 1
+            if self._failures % _FAILURES or inspector is not self._inspector:
+                return
+            self._conditions.report(f"engine {self.name}", "fails repeatedly; it was loaded again")
+            try:
+                self._inspector = open_inspector(self.options)
+            except AdqError as error:
+                self._conditions.report(f"engine {self.name}", str(error))
+                return
+        inspector.close()
+
+    def close(self) -> None:
+        """Release the engine."""
+        self._inspector.close()
+
+
+def _is_steady(times: List[float]) -> bool:
+    last = times[-_WARM_UPS:]
+    return max(last) <= _STEADY * min(last)
