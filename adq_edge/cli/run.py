@@ -13,6 +13,7 @@ import typer
 from adq_edge.cli import options
 from adq_edge.cli.output import Output
 from adq_edge.core.errors import AdqError
+from adq_edge.core.text import number_of
 
 if TYPE_CHECKING:
     from adq_edge.station.conditions import Condition
@@ -57,6 +58,8 @@ def run(
     Exit code: 0 at the end of the sources or after a signal, 1 if the station is degraded at its end (a sink
     or source has a problem, or verdicts wait for a sink), 2 if it cannot start or --check finds a problem.
     """
+    if station is None and source is None and replay is not None:
+        source = str(replay)
     config = _config(station, source, engine)
     if replay is not None:
         from adq_edge.station.quick import replay_config
@@ -174,7 +177,7 @@ def _status(station: Station) -> Iterator[None]:
 
 def status_line(snapshot: Snapshot) -> str:
     """Return the figures of a station on one line."""
-    parts: List[str] = [f"{snapshot.decided:,} verdicts"]
+    parts: List[str] = [number_of(snapshot.decided, "verdict")]
     for verdict in ("defective", "unknown product", "cannot judge"):
         count = snapshot.count(verdict)
         parts += [f"{count:,} {verdict}"] if count else []

@@ -55,6 +55,7 @@ class StationEngine:
     Attributes:
         name: its name in the station file.
         options: its table of the station file.
+        inspector: the engine and its products; another one once the engine was loaded again.
         image_ms: median time of an image, measured by `warm_up`.
     """
 
@@ -62,7 +63,7 @@ class StationEngine:
         self.name, self.options = name, options
         self.image_ms = 0.0
         self._conditions = conditions
-        self._inspector = open_inspector(options)
+        self.inspector = open_inspector(options)
         self._gate = threading.BoundedSemaphore(options.streams)
         self._lock = threading.Lock()
         self._failures = 0
@@ -73,7 +74,7 @@ class StationEngine:
         Raises:
             EngineError: no such product.
         """
-        inspector = self._inspector
+        inspector = self.inspector
         return inspector.product_index if product is None else inspector.index_of(product)
 
     def warm_up(self) -> None:
@@ -82,13 +83,13 @@ class StationEngine:
         Raises:
             EngineError: the runtime cannot run the engine.
         """
-        height, width = self._inspector.engine.sidecar.image_size
+        height, width = self.inspector.engine.sidecar.image_size
         image = np.full((height, width, 3), 128, np.uint8)
         times: List[float] = []
         end = time.monotonic() + _WARM_UP_S
         while len(times) < _WARM_UPS or not (_is_steady(times) or time.monotonic() > end):
             started = time.monotonic()
-            self._inspector.inspect_pixels(image, "warm-up")
+            self.inspector.inspect_pixels(image, "warm-up")
             times.append(1000.0 * (time.monotonic() - started))
         self.image_ms = statistics.median(times[-_WARM_UPS:])
 
@@ -98,7 +99,7 @@ class StationEngine:
         Raises:
             EngineError: the runtime cannot run the engine.
         """
-        inspector = self._inspector
+        inspector = self.inspector
         batch = resize_image(pixels, inspector.engine.sidecar.image_size)[np.newaxis]
         try:
             with self._gate:
@@ -115,11 +116,11 @@ class StationEngine:
         """Count a failure; after a few in a row, load the engine again."""
         with self._lock:
             self._failures += 1
-            if self._failures % _FAILURES or inspector is not self._inspector:
+            if self._failures % _FAILURES or inspector is not self.inspector:
                 return
             self._conditions.report(f"engine {self.name}", "fails repeatedly; it was loaded again")
             try:
-                self._inspector = open_inspector(self.options)
+                self.inspector = open_inspector(self.options)
             except AdqError as error:
                 self._conditions.report(f"engine {self.name}", str(error))
                 return
@@ -127,7 +128,7 @@ class StationEngine:
 
     def close(self) -> None:
         """Release the engine."""
-        self._inspector.close()
+        self.inspector.close()
 
 
 def _is_steady(times: List[float]) -> bool:

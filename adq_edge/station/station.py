@@ -39,6 +39,7 @@ class Station:
     Attributes:
         config: the station file.
         conditions: the current problems.
+        engines: the loaded engines by name.
     """
 
     def __init__(self, config: StationConfig) -> None:
@@ -46,6 +47,7 @@ class Station:
         self._statistics = Statistics()
         self._ended = threading.Event()
         self._parts = contextlib.ExitStack()
+        self.engines: Dict[str, StationEngine] = {}
         self._runners: Dict[str, SourceRunner] = {}
         self._store: Store
         self._pipeline: Pipeline
@@ -70,7 +72,7 @@ class Station:
     def _start(self) -> None:
         """Start the parts; the stack ends them in the reverse order."""
         self._check()
-        engines = self._open_engines()
+        self._open_engines()
         store = self._store = self._open_store()
         self._parts.callback(self._close_store)
         deliveries = [Delivery(one.sink, store, self.conditions) for one in self.config.sinks.values()]
@@ -83,7 +85,7 @@ class Station:
         self._parts.callback(emitter.close)
         name, sources = self.config.station.name, self.config.sources
         start = start_text(store.start)
-        self._pipeline = Pipeline(name, start, engines, sources, self._statistics, emitter.emit)
+        self._pipeline = Pipeline(name, start, self.engines, sources, self._statistics, emitter.emit)
         self._parts.callback(self._pipeline.close)
         self._start_sources()
 
@@ -94,21 +96,19 @@ class Station:
             sink.sink.check()
         for service in self.config.services.values():
             service.check()
-        problems = [problem for problem in map(self._probe, self.config.sources) if problem is not None]
+        problems: Dict[str, AdqError] = {}
+        for name, source in self.config.sources.items():
+            try:
+                source.source.probe()
+            except AdqError as error:
+                problems[name] = error
         if len(problems) == len(self.config.sources):
-            raise problems[0]
+            raise next(iter(problems.values()))
+        for name, problem in problems.items():
+            self.conditions.report(f"source {name}", str(problem))
 
-    def _probe(self, name: str) -> Optional[AdqError]:
-        """Return why a source is not there; None if it is."""
-        try:
-            self.config.sources[name].source.probe()
-        except AdqError as error:
-            self.conditions.report(f"source {name}", str(error))
-            return error
-        return None
-
-    def _open_engines(self) -> Dict[str, StationEngine]:
-        engines: Dict[str, StationEngine] = {}
+    def _open_engines(self) -> None:
+        engines = self.engines
         for name, options in self.config.engines.items():
             engine = engines[name] = StationEngine(name, options, self.conditions)
             self._parts.callback(engine.close)
@@ -122,7 +122,6 @@ class Station:
             if deadline_ms is not None and image_ms > deadline_ms:
                 problem = f"an image takes {image_ms:.0f} ms, the deadline is {deadline_ms:g} ms"
                 self.conditions.report(f"deadline of source {source.name}", problem)
-        return engines
 
     def _open_store(self) -> Store:
         """Return the store; without a table `[store]` one that is deleted at the end."""

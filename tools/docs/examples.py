@@ -95,6 +95,14 @@ EXAMPLES: Sequence[Example] = (
         "One JSON line per image.",
         ("adq-edge predict engines/stfpm-int8-lp.onnx images/bolt/test/good/000.png",),
     ),
+    Example(
+        "run",
+        "Recorded images instead of a camera; each verdict is a line.",
+        (
+            "adq-edge run --engine engines/stfpm-int8-lp.onnx --replay images/bolt/test/stain "
+            "--speed 0",
+        ),
+    ),
     Example("report", "One page of all results so far.", ("adq-edge report",)),
     Example("doctor", "A workstation without a GPU.", ("adq-edge doctor",)),
     Example("demo", "All steps, with the times of two cores.", ("adq-edge demo",)),

@@ -1,0 +1,227 @@
+"""A running station: one verdict for each trigger by its deadline, in order; sinks that are down."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import cv2
+import numpy as np
+import pytest
+
+from adq_edge.core.errors import StationError
+from adq_edge.station.config import SinkEntry, StationConfig
+from adq_edge.station.events import Ticket, Trigger
+from adq_edge.station.options import SinkOptions
+from adq_edge.station.sinks.base import Refused
+from adq_edge.station.station import Station
+from factories.parts import write_fitted_engine
+from factories.stations import WAIT_S, ListSink, part_image, station_config
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fitted_engine(tmp_path_factory.mktemp("fitted"))
+
+
+def with_sinks(config: StationConfig, *sinks: ListSink) -> StationConfig:
+    entries = {sink.name: SinkEntry(sink, SinkOptions("list")) for sink in sinks}
+    return StationConfig(**{**vars(config), "sinks": {**config.sinks, **entries}})
+
+
+class Gate:
+    """Holds every image in the engine until it is opened."""
+
+    def __init__(self, station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_open, self.entered = threading.Event(), threading.Semaphore(0)
+        (engine,) = station.engines.values()
+        score = engine.inspector.engine.run
+
+        def run(images: np.ndarray) -> Any:
+            self.entered.release()
+            assert self.is_open.wait(WAIT_S)
+            return score(images)
+
+        monkeypatch.setattr(engine.inspector.engine, "run", run)
+
+
+def records_of(tickets: List[Ticket]) -> List[Dict[str, Any]]:
+    return [dict(ticket.stored.result(WAIT_S)) for ticket in tickets]
+
+
+def test_each_trigger_has_one_verdict_and_sinks_get_all_in_order(engine: Path, tmp_path: Path):
+    sinks = {
+        "lines": {"type": "json-lines", "file": "lines.jsonl"},
+        "bad": {"type": "images", "folder": "bad"},
+    }
+    config = station_config(engine, tmp_path, sinks=sinks)
+    images = [part_image(n, is_defective=n % 5 == 0) for n in range(19)]
+    with Station(config) as station:
+        intake = station.intake("line")
+        triggers = [Trigger(image=image, fields={"part": str(n)}) for n, image in enumerate(images)]
+        tickets = [intake.submit(trigger) for trigger in triggers]
+        tickets.append(intake.submit(Trigger(image=b"no image")))
+        found = [ticket.decided.result(WAIT_S) for ticket in tickets]
+    lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert lines == found == records_of(tickets)
+    assert [line["sequence"] for line in lines] == list(range(1, 21))
+    assert [line["id"] for line in lines] == sorted({line["id"] for line in lines})
+    verdicts = [line["verdict"] for line in lines]
+    assert verdicts == ["defective" if n % 5 == 0 else "good" for n in range(19)] + ["cannot judge"]
+    assert all(line["on_time"] and line["latency_ms"] <= line["deadline_ms"] for line in lines)
+    assert lines[7]["fields"] == {"part": "7"}
+    files = sorted(path.relative_to(tmp_path / "bad") for path in (tmp_path / "bad").rglob("*.*"))
+    assert len(files) == 3 * 4 + 1  # image, overlay and record of each defective part
+    image = next((tmp_path / "bad").rglob("defective/*-000000001.png"))
+    assert np.array_equal(cv2.imread(str(image))[..., ::-1], images[0])
+    assert station.snapshot().conditions == ()
+    assert not list((tmp_path / "store" / "images").rglob("*.jpg.part"))
+
+
+def test_image_without_result_by_its_deadline_cannot_be_judged(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = station_config(engine, tmp_path, sources={"line": {"type": "calls", "deadline_ms": 150}})
+    sink = ListSink()
+    with Station(with_sinks(config, sink)) as station:
+        gate = Gate(station, monkeypatch)
+        intake = station.intake("line")
+        tickets = [intake.submit(Trigger(image=part_image())) for _ in range(4)]
+        missed = [ticket.decided.result(WAIT_S) for ticket in tickets]
+        assert {record["verdict"] for record in missed} == {"cannot judge"}
+        assert {record["reason"] for record in missed} == {"no result within 150 ms"}
+        assert all(record["anomalous"] is None for record in missed)
+        gate.is_open.set()  # the results of both workers come too late, and change nothing
+        last = intake.submit(Trigger(image=part_image())).stored.result(WAIT_S)
+    assert [record["sequence"] for record in sink.records] == [1, 2, 3, 4, 5]
+    assert sink.records[:4] == missed
+    assert last["sequence"] == 5
+    assert station.snapshot().missed >= 4
+
+
+def test_full_queue_replaces_images_of_a_free_camera_but_no_trigger(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = {"type": "calls", "queue": 2, "deadline_ms": 6e4}
+    config = station_config(engine, tmp_path, sources={"line": source})
+    with Station(config) as station:
+        gate = Gate(station, monkeypatch)
+        intake = station.intake("line")
+        busy = [intake.submit(Trigger(image=part_image())) for _ in range(2)]  # one is decoded
+        assert gate.entered.acquire(timeout=WAIT_S)
+        while station.snapshot().queued["line"]:
+            time.sleep(0.001)
+        free = [intake.submit(Trigger(image=part_image(), is_triggered=False)) for _ in range(3)]
+        triggered = [intake.submit(Trigger(image=part_image())) for _ in range(3)]
+        early = [ticket.decided.result(WAIT_S) for ticket in (*free, triggered[2])]
+        assert [record["reason"] for record in early[:3]] == 3 * ["a newer image came first"]
+        assert early[3]["reason"] == "the queue is full: 2 images wait for the engine"
+        gate.is_open.set()
+        judged = records_of([*busy, *triggered[:2]])
+        assert {record["verdict"] for record in judged} == {"good"}
+    assert station.snapshot().replaced == 4
+
+
+def test_failing_engine_cannot_judge_and_is_loaded_again(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(images: np.ndarray) -> None:
+        raise RuntimeError("the GPU is gone")
+
+    with Station(station_config(engine, tmp_path)) as station:
+        monkeypatch.setattr(station.engines["parts"].inspector.engine, "run", fail)
+        intake = station.intake("line")
+        failed = [intake.submit(Trigger(image=part_image())).decided.result(WAIT_S) for _ in range(3)]
+        assert {record["verdict"] for record in failed} == {"cannot judge"}
+        assert "RuntimeError: the GPU is gone" in failed[0]["reason"]
+        assert station.conditions.current[0].subject == "engine parts"
+        good = intake.submit(Trigger(image=part_image())).decided.result(WAIT_S)
+        assert good["verdict"] == "good"
+        assert station.conditions.current == ()
+
+
+def test_sink_that_is_down_gets_everything_later_also_after_a_restart(engine: Path, tmp_path: Path):
+    first, up = ListSink("peer"), ListSink("up")
+    first.is_down = True
+    config = station_config(engine, tmp_path, station={"drain_s": 0})
+    with Station(with_sinks(config, first, up)) as station:
+        for _ in range(5):
+            ticket = station.intake("line").submit(Trigger(image=part_image()))
+            ticket.stored.result(WAIT_S)
+        assert first.attempts.acquire(timeout=WAIT_S)
+    assert [record["sequence"] for record in up.records] == [1, 2, 3, 4, 5]
+    subjects = {one.subject: one.problem for one in station.snapshot().conditions}
+    assert subjects["sink peer"] == "ConnectionError: the peer is down"
+    assert subjects["delivery to peer"] == "5 verdicts wait for the next start"
+    peer = ListSink("peer")
+    with Station(with_sinks(station_config(engine, tmp_path), peer, ListSink("up"))) as station:
+        station.intake("line").submit(Trigger(image=part_image())).stored.result(WAIT_S)
+    assert peer.records[:5] == up.records
+    assert [record["sequence"] for record in peer.records] == [1, 2, 3, 4, 5, 1]
+    ids = [record["id"] for record in peer.records]
+    assert ids == sorted(set(ids))
+    assert station.snapshot().conditions == ()
+
+
+def test_refused_message_is_kept_as_refused_and_the_next_goes_on(engine: Path, tmp_path: Path):
+    class Strict(ListSink):
+        def send(self, messages: Any) -> int:
+            if messages[0].record["sequence"] == 2:
+                raise Refused("400: not for us")
+            return super().send(messages[:1])
+
+    sink = Strict("peer")
+    with Station(with_sinks(station_config(engine, tmp_path), sink)) as station:
+        for _ in range(3):
+            station.intake("line").submit(Trigger(image=part_image()))
+    assert [record["sequence"] for record in sink.records] == [1, 3]
+    assert station.snapshot().refused == {"peer": 1}
+
+
+def test_trigger_with_the_same_key_is_judged_once_also_after_a_restart(engine: Path, tmp_path: Path):
+    sink = ListSink()
+    for _ in range(2):
+        with Station(with_sinks(station_config(engine, tmp_path), sink)) as station:
+            intake = station.intake("line")
+            tickets = [intake.submit(Trigger(image=part_image(), key="serial 7")) for _ in range(3)]
+            assert len({record["id"] for record in records_of(tickets)}) == 1
+    assert len(sink.records) == 1
+
+
+def test_trigger_of_a_camera_that_is_gone_cannot_be_judged(engine: Path, tmp_path: Path):
+    sources = {
+        "top": {"type": "camera", "device": "/dev/video-none", "trigger": "software"},
+        "line": {"type": "calls", "deadline_ms": 200},
+    }
+    with Station(station_config(engine, tmp_path, sources=sources)) as station:
+        record = station.intake("line").submit(Trigger(camera="top")).decided.result(WAIT_S)
+        unknown = station.intake("line").submit(Trigger(camera="side")).decided.result(WAIT_S)
+        assert any(one.subject == "source top" for one in station.conditions.current)
+    assert (record["verdict"], unknown["verdict"]) == ("cannot judge", "cannot judge")
+    assert "source top: /dev/video-none: cannot be opened" in record["reason"]
+    assert "no camera named 'side'" in unknown["reason"]
+
+
+def test_service_that_fails_does_not_stop_the_line(engine: Path, tmp_path: Path):
+    from adq_edge.station.services.print_lines import PrintLines
+
+    class Broken(PrintLines):
+        def observe(self, decided: Any) -> None:
+            raise ZeroDivisionError
+
+    config = station_config(engine, tmp_path)
+    config = StationConfig(**{**vars(config), "services": {"page": Broken(None)}})
+    with Station(config) as station:
+        record = station.intake("line").submit(Trigger(image=part_image())).stored.result(WAIT_S)
+        assert record["verdict"] == "good"
+        (condition,) = station.conditions.current
+        assert condition.subject == "service page"
+
+
+def test_two_stations_cannot_share_a_store(engine: Path, tmp_path: Path):
+    second = Station(station_config(engine, tmp_path))
+    with Station(station_config(engine, tmp_path)), pytest.raises(StationError, match="another station"):
+        second.__enter__()
