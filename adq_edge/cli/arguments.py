@@ -60,6 +60,8 @@ EXPECTED: Mapping[str, Expected] = {
     "image": Expected("an image", ("IMAGE",)),
     "results": Expected("a result file", ("RESULT", "JSON"), "RESULT"),
     "paths": Expected("an engine or an image", ("ENGINE", "IMAGE"), "ENGINE", has_images=True),
+    "replay": Expected("a folder of images", has_images=True),
+    "station": Expected("a station file", ("OTHER",)),
     "config": Expected("a study description", ("JSON",)),
 }
 """What the parameters of all verbs take, by name. `--good` of synthetic is a number, which is no path."""

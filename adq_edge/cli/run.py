@@ -33,30 +33,31 @@ def run(
     source: Optional[str] = typer.Option(
         None,
         metavar="SOURCE",
-        help="For a first look, without a station file: the number of a camera, an address (rtsp://...), a "
-        "GStreamer pipeline, a video file, a folder to watch, or - for triggers from standard input.",
+        help="Camera number, address (rtsp://...), GStreamer pipeline, video file or folder to watch; - for "
+        "triggers from standard input. Default: the sources of the station file.",
     ),
     engine: Optional[Path] = typer.Option(
         None, metavar=options.FILE, help="Engine of --source. Default: the newest in engines/."
     ),
-    check: bool = typer.Option(False, "--check", help="Check every part of the station, and start nothing."),
+    check: bool = typer.Option(False, "--check", help="Check every part, and start nothing."),
     replay: Optional[Path] = typer.Option(
         None,
         metavar=options.FOLDER,
-        help="Play recorded images instead of the sources, at the pace at which they were taken.",
+        help="Play recorded images instead of the sources, at the pace of the recording. Default: none.",
     ),
     speed: float = typer.Option(
         1.0, metavar=options.NUMBER, help="Pace of --replay: 2 is twice as fast, 0 is without pauses."
     ),
     as_json: bool = False,
 ) -> Optional[Output]:
-    """Run an inspection station: a verdict for each trigger or camera image by its deadline.
+    """Run an inspection station, from camera to verdict.
 
-    Verdicts are stored until every sink has acknowledged them. An image without a result by its deadline is
-    "cannot judge". With --source or --json, each verdict is a line of JSON on standard output.
+    Each trigger or camera image has its verdict by its deadline. Verdicts are stored until every sink has
+    acknowledged them. An image without a result by its deadline is "cannot judge". With --source or --json,
+    each verdict is a line of JSON on standard output.
 
-    Exit code: 0 at the end of the sources or after a signal, 1 if the station is degraded at its end (a sink
-    or source has a problem, or verdicts wait for a sink), 2 if it cannot start or --check finds a problem.
+    Exit code: 0 at the end of the sources or after a signal. 1 if the station is degraded then: a part has a
+    problem, or verdicts wait for a sink. 2 if it cannot start, or --check finds a problem.
     """
     if station is None and source is None and replay is not None:
         source = str(replay)
