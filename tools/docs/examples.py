@@ -98,10 +98,7 @@ EXAMPLES: Sequence[Example] = (
     Example(
         "run",
         "Recorded images instead of a camera; each verdict is a line.",
-        (
-            "adq-edge run --engine engines/stfpm-int8-lp.onnx --replay images/bolt/test/stain "
-            "--speed 0",
-        ),
+        ("adq-edge run --engine engines/stfpm-int8-lp.onnx --replay images/bolt/test/stain --speed 0",),
     ),
     Example("report", "One page of all results so far.", ("adq-edge report",)),
     Example("doctor", "A workstation without a GPU.", ("adq-edge doctor",)),
