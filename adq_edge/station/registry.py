@@ -16,12 +16,15 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "calls": "adq_edge.station.sources.calls:CallSource",
         "camera": "adq_edge.station.sources.camera:CameraSource",
         "folder": "adq_edge.station.sources.folder:FolderSource",
+        "mqtt": "adq_edge.station.sources.mqtt:MqttSource",
         "replay": "adq_edge.station.sources.replay:ReplaySource",
         "stdin": "adq_edge.station.sources.stdin:StdinSource",
     },
     SINK: {
         "images": "adq_edge.station.sinks.images:ImageSink",
         "json-lines": "adq_edge.station.sinks.json_lines:JsonLinesSink",
+        "mqtt": "adq_edge.station.sinks.mqtt:MqttSink",
+        "webhook": "adq_edge.station.sinks.webhook:WebhookSink",
     },
     SERVICE: {},
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, Mapping, Optional, Sequence, Tuple, Type
+from typing import TYPE_CHECKING, Any, ClassVar, Mapping, Optional, Sequence, Tuple, Type
 
 from adq_edge.station.events import VERDICTS, Message
 from adq_edge.station.sources.base import NoOptions
+
+if TYPE_CHECKING:
+    from adq_edge.station.view import StationView
 
 
 class Refused(Exception):  # noqa: N818  # the peer's answer
@@ -66,6 +69,10 @@ class Sink(abc.ABC):
     def wants(self, record: Mapping[str, Any]) -> bool:
         """Return True if a record is sent to this sink; `verdicts` of the sink's table is applied before."""
         return True
+
+    def attach(self, station: StationView) -> None:
+        """Take what the sink may know of its station; called once, before `open`."""
+        return
 
     def open(self) -> None:
         """Connect to the peer.
