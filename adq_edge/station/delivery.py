@@ -65,12 +65,14 @@ class Delivery:
         while True:
             version = self._store.version
             try:
+                self._open()
                 messages = self._store.pending(self._sink.name, self._after, self._sink.batch)
                 if messages:
                     self._send(messages)
                 elif self._stopping.is_set():
                     break
                 else:
+                    self._conditions.report(self._subject, None)
                     self._store.wait_for_change(version, _IDLE_S)
             except Exception as error:  # a sink may raise the errors of any library
                 self._fail(error)
@@ -78,10 +80,12 @@ class Delivery:
                     break
         self._close()
 
-    def _send(self, messages: Sequence[Message]) -> None:
+    def _open(self) -> None:
         if not self._is_open:
             self._is_open = True  # a failed `open` is followed by `close` too
             self._sink.open()
+
+    def _send(self, messages: Sequence[Message]) -> None:
         try:
             taken: List[Message] = list(messages[: self._sink.send(messages)])
         except Refused as answer:

@@ -75,6 +75,8 @@ class Station:
         self._open_engines()
         store = self._store = self._open_store()
         self._parts.callback(self._close_store)
+        for entry in self.config.sinks.values():
+            entry.sink.attach(self)
         deliveries = [Delivery(one.sink, store, self.conditions) for one in self.config.sinks.values()]
         self._parts.callback(self._stop_deliveries, deliveries)
         for name, service in self.config.services.items():

@@ -68,6 +68,6 @@ def trigger_of(fields: Mapping[str, str], **content: Any) -> Trigger:
         fields: the fields.
         content: `image`, `camera` or `problem` of the trigger.
     """
-    own = {name: printable(fields[name]) for name in _KNOWN if fields.get(name)}
+    own: Dict[str, Any] = {name: printable(fields[name]) for name in _KNOWN if fields.get(name)}
     others = {name: value for name, value in fields.items() if name not in _KNOWN}
     return Trigger(fields=others, **own, **content)

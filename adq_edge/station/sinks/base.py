@@ -23,10 +23,10 @@ class Refused(Exception):  # noqa: N818  # the peer's answer
 class Sink(abc.ABC):
     """A sink; its table of the station file is `[sinks.NAME]` with `type = "..."`.
 
-    The station calls `open`, `send` and `close` in one thread of the sink: first `open`, then `send` for each
-    batch. If `open` or `send` raises, the station reports the error as the sink's problem and calls `close`.
-    It waits (0.5 s at first, twice as long each time, 60 s at most) and starts again with `open`. Verdicts
-    wait in the store meanwhile, for days if need be. Each call needs a time limit of its own.
+    The station calls `open`, `send` and `close` in one thread of the sink: `open` at its start, then `send`
+    for each batch. If `open` or `send` raises, the station reports the error as the sink's problem and calls
+    `close`. It waits (0.5 s at first, twice as long each time, 60 s at most) and starts again with `open`.
+    Verdicts wait in the store meanwhile, for days if need be. Each call needs a time limit of its own.
 
     A message may come twice, after a lost acknowledgement or a crash; it has the same id then. The messages
     of one source always come in order.

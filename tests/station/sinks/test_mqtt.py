@@ -27,7 +27,7 @@ def sink_of(broker_port: int, **keys: Any) -> MqttSink:
     return sink
 
 
-HERE = Place("station.toml", Path("."), "sinks.plant")
+HERE = Place("station.toml", Path(), "sinks.plant")
 
 
 def documents(received: List[Any]) -> List[Dict[str, Any]]:
