@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import sys
 import threading
+import time
 from typing import Any, Callable, Iterator, List, NoReturn, Optional
 
+_SAME_S = 1.0
+"""Signals within this time are one request to end."""
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -63,15 +67,22 @@ def _interrupt(number: int, frame: Any) -> None:
 
 @contextlib.contextmanager
 def call_on_signals(function: Callable[[], None]) -> Iterator[None]:
-    """Call a function at the first SIGINT, SIGTERM or SIGHUP of the block; a second one ends the command.
+    """Call a function at the first SIGINT, SIGTERM or SIGHUP of the block; a later one ends the command.
 
-    Signals that the caller ignores (nohup) stay ignored.
+    A program such as `timeout` sends a signal twice at once: to the process and to its group. Signals that
+    the caller ignores (nohup) stay ignored.
     """
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     handlers = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
+    first = math.inf
+
     def call(number: int, frame: Any) -> None:
-        restore()
+        nonlocal first
+        if time.monotonic() - first > _SAME_S:
+            restore()
+            signal.raise_signal(number)
+        first = min(first, time.monotonic())
         function()
 
     def restore() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from functools import partial
 from typing import Callable, List, Optional, Union
 
-from adq_edge.core.errors import AdqError, StorageError, first_line
+from adq_edge.core.errors import AdqError, first_line
 from adq_edge.core.text import printable_message
 from adq_edge.station.config import StationConfig
 from adq_edge.station.engines import open_inspector
-from adq_edge.station.options import StoreOptions
+from adq_edge.station.folders import check_folder
 from adq_edge.station.sinks.base import Sink
 from adq_edge.station.sources.base import Source
 
@@ -44,7 +43,7 @@ def check_station(config: StationConfig) -> List[Finding]:
     for name, service in config.services.items():
         findings.append(_find(f"service {name}", "", service.check))
     if config.store is not None:
-        check = partial(_check_store, config.store)
+        check = partial(check_folder, config.store.folder)
         findings.append(_find("store", str(config.store.folder), check))
     return findings
 
@@ -70,11 +69,3 @@ def _check_engine(config: StationConfig, name: str) -> None:
         for entry in config.sources.values():
             if entry.options.engine == name and entry.options.product is not None:
                 inspector.index_of(entry.options.product)
-
-
-def _check_store(options: StoreOptions) -> None:
-    folder = next(one for one in (options.folder, *options.folder.parents) if one.exists())
-    if not folder.is_dir():
-        raise StorageError("is a file, not a folder", where=folder, fix="Name another folder")
-    if not os.access(str(folder), os.W_OK):
-        raise StorageError("the folder is not writable", where=folder, fix="Choose another folder")

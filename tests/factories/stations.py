@@ -8,8 +8,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from adq_edge.station.config import StationConfig, parse_config
+from adq_edge.station.config import SinkEntry, StationConfig, parse_config
 from adq_edge.station.events import Message
+from adq_edge.station.options import SinkOptions
 from adq_edge.station.sinks.base import Sink
 from adq_edge.station.tables import Place
 from factories.parts import draw_part
@@ -54,3 +55,9 @@ class ListSink(Sink):
             raise ConnectionError("the peer is down")
         self.records += [message.record for message in messages]
         return len(messages)
+
+
+def with_sinks(config: StationConfig, *sinks: ListSink) -> StationConfig:
+    """Return a station with further sinks."""
+    entries = {sink.name: SinkEntry(sink, SinkOptions("list")) for sink in sinks}
+    return StationConfig(**{**vars(config), "sinks": {**config.sinks, **entries}})

@@ -13,23 +13,17 @@ import numpy as np
 import pytest
 
 from adq_edge.core.errors import StationError
-from adq_edge.station.config import SinkEntry, StationConfig
+from adq_edge.station.config import StationConfig
 from adq_edge.station.events import Ticket, Trigger
-from adq_edge.station.options import SinkOptions
 from adq_edge.station.sinks.base import Refused
 from adq_edge.station.station import Station
 from factories.parts import write_fitted_engine
-from factories.stations import WAIT_S, ListSink, part_image, station_config
+from factories.stations import WAIT_S, ListSink, part_image, station_config, with_sinks
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_fitted_engine(tmp_path_factory.mktemp("fitted"))
-
-
-def with_sinks(config: StationConfig, *sinks: ListSink) -> StationConfig:
-    entries = {sink.name: SinkEntry(sink, SinkOptions("list")) for sink in sinks}
-    return StationConfig(**{**vars(config), "sinks": {**config.sinks, **entries}})
 
 
 class Gate:

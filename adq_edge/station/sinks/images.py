@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import re
 import shutil
 from pathlib import Path
 from typing import Any, Iterator, Optional, Sequence
 
-from adq_edge.core.errors import StorageError
 from adq_edge.core.files import storage_errors
 from adq_edge.station.events import Message
+from adq_edge.station.folders import check_folder
 from adq_edge.station.sinks.base import Sink
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -52,12 +51,7 @@ class ImageSink(Sink):
 
     def check(self) -> None:
         """Check that the folder can be written to."""
-        folder = self.options.folder
-        nearest = next(one for one in (folder, *folder.parents) if one.exists())
-        if not nearest.is_dir():
-            raise StorageError("is a file, not a folder", where=nearest, fix="Name a folder")
-        if not os.access(str(nearest), os.W_OK):
-            raise StorageError("the folder is not writable", where=nearest, fix="Choose another folder")
+        check_folder(self.options.folder)
 
     def open(self) -> None:
         """Make the folder, and add up the files that are in it."""

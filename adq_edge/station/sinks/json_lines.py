@@ -12,6 +12,7 @@ from typing import IO, Any, Optional, Sequence, Set
 from adq_edge.core.errors import StorageError
 from adq_edge.core.files import storage_errors
 from adq_edge.station.events import Message
+from adq_edge.station.folders import check_folder
 from adq_edge.station.sinks.base import Sink
 
 _TAIL = 1 << 18
@@ -67,8 +68,8 @@ class JsonLinesSink(Sink):
         path = self.options.file
         if path.is_dir():
             raise StorageError("is a folder, not a file", where=path, fix="Name a file")
-        folder = next(parent for parent in path.parents if parent.exists())
-        if not os.access(str(path if path.exists() else folder), os.W_OK):
+        check_folder(path.parent)
+        if path.exists() and not os.access(str(path), os.W_OK):
             raise StorageError("cannot be written to", where=path, fix="Choose another file")
 
     def open(self) -> None:

@@ -139,7 +139,10 @@ class CameraSource(Source):
 
     def _judge_all(self, capture: Any, intake: Intake) -> None:
         """Submit each image of a video file."""
-        for image in iter(lambda: read_rgb(capture), None):
+        while True:
+            image = read_rgb(capture)
+            if image is None:
+                return
             while not intake.has_room():
                 if intake.wait(_PAUSE_S / 10.0):
                     return

@@ -57,7 +57,7 @@ def open_capture(device: Union[int, str], settings: Settings, timeout_s: float) 
     path = find_video_file(device)
     if path is not None and not path.is_file():
         raise DataError(
-            "no such video file or camera", where=path, fix="Name a camera number or a video file"
+            "no such camera or video file", where=path, fix="Name a camera number, an address or a file"
         )
     try:
         capture = _open(device if path is None else str(path), timeout_s)

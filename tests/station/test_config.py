@@ -1,0 +1,232 @@
+"""The station file and `run --check`: each mistake is one line with what, where and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adq_edge.core.errors import AdqError
+from adq_edge.station.config import parse_config, read_config
+from adq_edge.station.tables import Place
+from factories.command_line import run_cli
+from factories.parts import write_fitted_engine, write_part
+from factories.paths import REPOSITORY
+from factories.tiny_engine import write_engine
+
+needs_toml = pytest.mark.skipif(sys.version_info < (3, 11), reason="Python reads TOML since 3.11")
+
+GOOD = """
+[engines.parts]
+file = "engines/parts.onnx"
+[sources.inbox]
+type = "folder"
+folder = "inbox"
+[sinks.log]
+type = "json-lines"
+file = "log.jsonl"
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    write_fitted_engine(folder)
+    write_engine(folder / "engines" / "unfitted.onnx")
+    write_part(folder / "inbox" / "a.png", "bolt", 1)
+    write_part(folder / "inbox" / "b.png", "nut", 2, is_defective=True)
+    return folder
+
+
+def document(**tables: Any) -> Dict[str, Any]:
+    return {
+        "engines": {"parts": {"file": "engines/parts.onnx"}},
+        "sources": {"inbox": {"type": "folder", "folder": "inbox"}},
+        **tables,
+    }
+
+
+MISTAKES = {
+    "unknown table": (document(sink={}), ["unknown key 'sink'", "Did you mean sinks?"]),
+    "unknown key": (
+        document(sources={"inbox": {"type": "folder", "folder": "in", "deadline": 5}}),
+        ["[sources.inbox]", "unknown key 'deadline'", "Did you mean deadline_ms?"],
+    ),
+    "unknown kind": (document(sinks={"x": {"type": "mqqt"}}), ["[sinks.x]", "no sink named 'mqqt'"]),
+    "no kind": (document(sinks={"x": {}}), ["[sinks.x]", "lacks the key 'type'", "json-lines"]),
+    "missing key": (document(sources={"in": {"type": "folder"}}), ["[sources.in]", "lacks the key 'folder'"]),
+    "wrong type": (
+        document(store={"keep_days": "thirty"}),
+        ["[store]", "keep_days is not a number: 'thirty'"],
+    ),
+    "true is no number": (document(store={"max_mb": True}), ["max_mb is not a number: True"]),
+    "out of range": (document(store={"max_mb": -1}), ["max_mb is -1, not above 0"]),
+    "no choice": (
+        document(sources={"in": {"type": "folder", "folder": "x", "policy": "oldest"}}),
+        ["policy is 'oldest', not one of 'newest', 'wait'"],
+    ),
+    "no verdict": (
+        document(sinks={"x": {"type": "json-lines", "file": "x", "verdicts": ["bad"]}}),
+        ["verdicts has 'bad', not one of good, defective"],
+    ),
+    "no such source": (
+        document(sinks={"x": {"type": "json-lines", "file": "x", "sources": ["top"]}}),
+        ["no source named 'top'", "Sources: inbox"],
+    ),
+    "no such engine": (
+        document(sources={"in": {"type": "folder", "folder": "x", "engine": "bolts"}}),
+        ["no engine named 'bolts'", "Set engine to one of: parts"],
+    ),
+    "no engine": ({"sources": {}}, ["has no engine", "[engines.NAME]"]),
+    "no source": ({**document(), "sources": {}}, ["has no source", "[sources.NAME]"]),
+    "a list": (document(sources=[]), ["sources is not a table", "Write [sources]"]),
+    "a name": (document(sinks={"a/b": {"type": "images"}}), ["'a/b' is not a possible name"]),
+    "a variable": (
+        document(sinks={"x": {"type": "json-lines", "file": "${ADQ_NO_SUCH}"}}),
+        ["file needs the environment variable ADQ_NO_SUCH, which is not set"],
+    ),
+    "a rate": (
+        document(engines={"e": {"file": "x", "false_rejects": "many"}}),
+        ["false_rejects: 'many' is not a share"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistake_is_named_with_its_place_and_what_to_do(name: str, tmp_path: Path):
+    values, parts = MISTAKES[name]
+    with pytest.raises(AdqError) as caught:
+        parse_config(values, Place("station.toml", tmp_path, ""))
+    message = str(caught.value)
+    assert message.startswith("station.toml: ")
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda values: (
+            st.lists(values, max_size=3)
+            | st.dictionaries(st.sampled_from(["type", "folder", "file", "a", "device"]), values, max_size=4)
+        ),
+        max_leaves=12,
+    ),
+    st.sampled_from(["engines", "sources", "sinks", "store", "station"]),
+)
+def test_no_value_of_a_table_raises_anything_but_a_line(value: Any, table: str):
+    with contextlib.suppress(AdqError):
+        parse_config({**document(), table: value}, Place("station.toml", Path("/nowhere"), ""))
+
+
+def test_paths_start_at_the_file_and_variables_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ADQ_FOLDER", "in 1")
+    sources = {"inbox": {"type": "folder", "folder": "${ADQ_FOLDER}/x"}}
+    config = parse_config(document(sources=sources), Place("station.toml", tmp_path, ""))
+    assert config.sources["inbox"].source.options.folder == tmp_path / "in 1" / "x"
+    assert config.engines["parts"].file == tmp_path / "engines" / "parts.onnx"
+    assert config.store is not None
+    assert config.store.folder == tmp_path / "station-store"
+    assert config.sources["inbox"].options.engine == "parts"
+
+
+@needs_toml
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [(b"[a", "is no TOML"), (b"\xff\xfe\0", "is no text in UTF-8"), (b"a=" + b"[" * 5000, "is no TOML")],
+)
+def test_file_that_is_no_station_file_is_refused(tmp_path: Path, content: bytes, part: str):
+    path = tmp_path / "station.toml"
+    path.write_bytes(content)
+    with pytest.raises(AdqError, match=part):
+        read_config(path)
+
+
+@needs_toml
+def test_check_finds_every_problem_and_starts_nothing(place: Path):
+    (place / "good.toml").write_text(GOOD)
+    done = run_cli("run", "good.toml", "--check", cwd=place)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["engine", "source", "sink", "store"]
+    bad = GOOD.replace("parts.onnx", "unfitted.onnx").replace('"inbox"', '"nowhere"')
+    bad = bad.replace('"log.jsonl"', '"engines/parts.onnx/log.jsonl"')
+    (place / "bad.toml").write_text(f"{bad}[store]\nfolder = 'engines/parts.onnx'\n")
+    done = run_cli("run", "bad.toml", "--check", cwd=place)
+    assert (done.returncode, done.stdout) == (2, "")
+    problems = done.stderr.splitlines()
+    assert len(problems) == 4
+    assert "engine parts: " in problems[0]
+    assert "has no products. Learn them from good images: adq-edge fit" in problems[0]
+    assert "source inbox: " in problems[1]
+    assert "no such file or directory" in problems[1]
+    assert "sink log: " in problems[2]
+    assert "is a file, not a folder" in problems[3]
+    assert sorted(path.name for path in place.iterdir()) == [
+        "bad.toml",
+        "engines",
+        "good",
+        "good.toml",
+        "inbox",
+    ]
+
+
+@needs_toml
+def test_replay_judges_each_recorded_image_once_and_keeps_no_store(place: Path):
+    (place / "station.toml").write_text(GOOD)
+    done = run_cli("run", "station.toml", "--replay", "inbox", "--speed", "0", "--json", cwd=place)
+    assert done.returncode == 0, done.stderr
+    lines: List[Dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {Path(line["image"]).name: line["verdict"] for line in lines} == {
+        "a.png": "good",
+        "b.png": "defective",
+    }
+    assert [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()] == lines
+    assert not (place / "station-store").exists()
+    (place / "log.jsonl").unlink()
+
+
+def test_first_look_needs_a_source_that_is_there(place: Path):
+    engine = "engines/parts.onnx"
+    cases = {
+        ("--engine", engine): "a station is missing. Name a station file",
+        ("--engine", engine, "--source", "nowhere.mp4"): "nowhere.mp4: no such camera or video file",
+        ("--engine", "engines/unfitted.onnx", "--source", "inbox"): "has no products",
+        ("--engine", engine, "--replay", "engines"): "engines: a folder of engines, not a folder of images",
+    }
+    for arguments, problem in cases.items():
+        done = run_cli("run", *arguments, cwd=place)
+        assert (done.returncode, done.stdout) == (2, "")
+        (line,) = done.stderr.splitlines()
+        assert problem in line
+
+
+@needs_toml
+def test_examples_of_the_page_run(place: Path):
+    import tomllib
+
+    page = (REPOSITORY / "docs" / "station.md").read_text(encoding="utf-8")
+    whole, triggered = [part.split("```")[0] for part in page.split("```toml\n")[1:]]
+    (place / "page.toml").write_text(whole)
+    done = run_cli("run", "page.toml", "--check", cwd=place)
+    assert done.returncode == 0, done.stderr
+    done = run_cli("run", "page.toml", "--replay", "inbox", "--speed", "0", cwd=place)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in (place / "log" / "verdicts.jsonl").read_text().splitlines()]
+    assert [record["verdict"] for record in records] == ["good", "defective"]
+    assert len(list((place / "rejects").rglob("defective/*.png"))) == 1
+    described = re.findall(r"^\| `(\w+)` \|", page.split("## The record")[1], re.MULTILINE)
+    fields = (
+        (REPOSITORY / "docs" / "predict-json.md").read_text(encoding="utf-8").split("field of a region")[0]
+    )
+    assert set(records[0]) == {*described, *re.findall(r"^\| `(\w+)` \|", fields, re.MULTILINE)}
+    config = parse_config(document(sources=tomllib.loads(triggered)["sources"]), Place("page", place, ""))
+    assert not config.sources["top"].source.needs_engine
