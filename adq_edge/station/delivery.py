@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import threading
 import time
@@ -17,6 +18,8 @@ from adq_edge.station.store import Store
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
 _IDLE_S = 5.0
+_LAST_PAUSE_S = 0.25
+"""Longest pause between attempts while the station ends."""
 
 
 class Backoff:
@@ -58,6 +61,7 @@ class Delivery:
         self._stopping = threading.Event()
         self._is_open = False
         self._after = 0
+        self._until = math.inf
         self._thread = threading.Thread(target=self._run, name=self._subject, daemon=True)
         self._thread.start()
 
@@ -76,9 +80,20 @@ class Delivery:
                     self._store.wait_for_change(version, _IDLE_S)
             except Exception as error:  # a sink may raise the errors of any library
                 self._fail(error)
-                if self._stopping.wait(self._backoff.next_pause()):
+                if not self._pause():
                     break
         self._close()
+
+    def _pause(self) -> bool:
+        """Wait after a failure; return False if there is no further attempt."""
+        pause = self._backoff.next_pause()
+        if not self._stopping.wait(pause):
+            return True
+        left = self._until - time.monotonic()
+        if left <= 0.0 or not self._store.waiting[self._sink.name]:
+            return False
+        time.sleep(min(left, pause, _LAST_PAUSE_S))
+        return True
 
     def _open(self) -> None:
         if not self._is_open:
@@ -110,8 +125,9 @@ class Delivery:
             with contextlib.suppress(Exception):
                 self._sink.close()
 
-    def request_stop(self) -> None:
-        """Stop once nothing waits for the sink, or its peer fails."""
+    def request_stop(self, until: float) -> None:
+        """Stop once nothing waits; a failing peer is tried again until `until`, as `time.monotonic`."""
+        self._until = until
         self._stopping.set()
         self._store.wake_sinks()
 

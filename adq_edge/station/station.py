@@ -217,7 +217,7 @@ class Station:
         self._store.flush(_FLUSH_S)
         until = time.monotonic() + self.config.station.drain_s
         for delivery in deliveries:
-            delivery.request_stop()
+            delivery.request_stop(until)
         for delivery in deliveries:
             delivery.join(until)
         for sink, count in self._store.waiting.items():

@@ -84,7 +84,8 @@ class JsonLinesSink(Sink):
         """Append the messages."""
         with storage_errors(self.options.file):
             new = [message.text + "\n" for message in messages if message.id not in self._written]
-            self._written.clear()  # only the first messages after a crash may come twice
+            if messages[-1].id not in self._written:
+                self._written.clear()  # only the first messages after a crash come twice
             file = self._rotated()
             file.write("".join(new).encode("utf-8"))
             file.flush()
