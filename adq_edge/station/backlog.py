@@ -29,7 +29,7 @@ class Backlog:
         with self._changed:
             while not self._is_closed and len(self._queues[source]) >= limit:
                 self._changed.wait(_WAIT_S)
-            return self._add(source, make())
+            return self._add(source, make)
 
     def put_now(
         self, source: str, limit: int, make: Callable[[], Job], may_give_way: Callable[[Job], bool]
@@ -50,25 +50,21 @@ class Backlog:
             Stopped: the backlog was closed.
         """
         with self._changed:
+            if self._is_closed:
+                raise Stopped
             queue = self._queues[source]
-            if len(queue) < limit:
-                self._add(source, make())
-                return None
-            oldest = next(filter(may_give_way, queue), None)
-            if oldest is None:
-                return self._made(make)
-            queue.remove(oldest)
-            self._add(source, make())
+            oldest = next(filter(may_give_way, queue), None) if len(queue) >= limit else None
+            if oldest is not None:
+                queue.remove(oldest)
+            elif len(queue) >= limit:
+                return make()
+            self._add(source, make)
             return oldest
 
-    def _made(self, make: Callable[[], Job]) -> Job:
+    def _add(self, source: str, make: Callable[[], Job]) -> Job:
         if self._is_closed:
             raise Stopped
-        return make()
-
-    def _add(self, source: str, job: Job) -> Job:
-        if self._is_closed:
-            raise Stopped
+        job = make()
         self._queues[source].append(job)
         self._changed.notify_all()
         return job

@@ -12,6 +12,7 @@ from adq_edge.station.jobs import Job
 
 _MARGIN_S = 0.005
 _MARGIN_SHARE = 0.05
+_CLOSE_S = 0.01
 
 
 def margin(deadline_ms: float) -> float:
@@ -62,7 +63,8 @@ class DeadlineWatcher:
 
     def close(self) -> None:
         """Stop once no watched job is undecided."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
-        self._thread.join()
+        self._is_closed = True
+        while self._thread.is_alive():
+            with self._changed:  # the watcher sleeps until a deadline; the job may have been decided since
+                self._changed.notify()
+            self._thread.join(_CLOSE_S)

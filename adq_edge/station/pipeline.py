@@ -26,6 +26,8 @@ from adq_edge.station.sources.base import Policy
 from adq_edge.station.statistics import Statistics
 
 _LEAST_DEADLINE_MS, _DEADLINE_IMAGES = 1000.0, 10
+_WORKER_S = 5.0
+"""Time that workers have to end once all frames are decided."""
 _NEWER, _FULL = "a newer image came first", "the queue is full: {} images wait for the engine"
 
 Emitted = Tuple[Decided, Ticket]
@@ -202,9 +204,10 @@ class Pipeline:
         """Accept no more triggers, and return once each accepted one has its verdict."""
         for backlog in self._backlogs:
             backlog.close()
-        for worker in self._workers:
-            worker.join()
         self._watcher.close()
+        until = time.monotonic() + _WORKER_S
+        for worker in self._workers:  # one may hang in its runtime; its frame has been decided
+            worker.join(max(0.0, until - time.monotonic()))
 
 
 def _may_give_way(job: Job) -> bool:

@@ -79,9 +79,8 @@ class Station:
             entry.sink.attach(self)
         deliveries = [Delivery(one.sink, store, self.conditions) for one in self.config.sinks.values()]
         self._parts.callback(self._stop_deliveries, deliveries)
-        for name, service in self.config.services.items():
-            self._parts.callback(self._close_service, name)
-            service.start(self)
+        started: List[str] = []
+        self._parts.callback(self._close_services, started)
         kept = () if self.config.store is None else self.config.store.images
         emitter = Emitter(store, self.config.sinks, self.config.services, kept, self.conditions)
         self._parts.callback(emitter.close)
@@ -89,7 +88,13 @@ class Station:
         start = start_text(store.start)
         self._pipeline = Pipeline(name, start, self.engines, sources, self._statistics, emitter.emit)
         self._parts.callback(self._pipeline.close)
-        self._start_sources()
+        self._make_runners()
+        for name, service in self.config.services.items():
+            service.start(self)
+            started.append(name)
+        self._parts.callback(self._stop_sources)
+        for runner in self._runners.values():
+            runner.start()
 
     def _check(self) -> None:
         for source in self.config.sources.values():
@@ -132,13 +137,10 @@ class Station:
             options = StoreOptions(self._parts.enter_context(temporary_folder()))
         return Store(options.folder, options, list(self.config.sinks), self.conditions)
 
-    def _start_sources(self) -> None:
+    def _make_runners(self) -> None:
         for name, entry in self.config.sources.items():
             intake = SourceIntake(entry.source, self._pipeline, self._store, self.capture, self.conditions)
             self._runners[name] = SourceRunner(entry.source, intake, self._source_ended)
-        self._parts.callback(self._stop_sources)
-        for runner in self._runners.values():
-            runner.start()
 
     def _source_ended(self) -> None:
         """End the wait once no source has anything more to judge; cameras for others do not count."""
@@ -207,11 +209,12 @@ class Station:
         for runner in self._runners.values():
             runner.join(until)
 
-    def _close_service(self, name: str) -> None:
-        try:
-            self.config.services[name].close()
-        except Exception as error:  # the sinks and the store are still to be closed
-            self.conditions.report(f"service {name}", f"cannot be stopped ({first_line(error)})")
+    def _close_services(self, started: List[str]) -> None:
+        for name in started:
+            try:
+                self.config.services[name].close()
+            except Exception as error:  # the sinks and the store are still to be closed
+                self.conditions.report(f"service {name}", f"cannot be stopped ({first_line(error)})")
 
     def _stop_deliveries(self, deliveries: List[Delivery]) -> None:
         self._store.flush(_FLUSH_S)

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Collection, Deque, Dict, List, Mapping, Optional, Tuple
 
-from adq_edge.core.errors import StationError
+from adq_edge.core.errors import StationError, StorageError
 from adq_edge.core.files import storage_errors
 from adq_edge.core.json_lines import json_line
 from adq_edge.core.transactions.locks import make_lock, release, try_lock
@@ -67,6 +67,10 @@ class Store:
             self.start = self._database.new_start()
             self.images = ImageFiles(folder)
             self.images.delete_unless(self._database.has_id)
+        except sqlite3.Error as error:
+            release(self._lock_file)
+            fix = "Free some space, or name another folder with 'folder' of [store]"
+            raise StorageError(f"the store cannot be written to ({error})", where=folder, fix=fix) from error
         except BaseException:
             release(self._lock_file)
             raise

@@ -14,9 +14,11 @@ import pytest
 
 from adq_edge.core.errors import StationError
 from adq_edge.station.config import StationConfig
-from adq_edge.station.events import Ticket, Trigger
+from adq_edge.station.events import Decided, Ticket, Trigger
+from adq_edge.station.services.base import Service
 from adq_edge.station.sinks.base import Refused
 from adq_edge.station.station import Station
+from adq_edge.station.view import StationView
 from factories.parts import write_fitted_engine
 from factories.stations import WAIT_S, ListSink, part_image, station_config, with_sinks
 
@@ -219,3 +221,38 @@ def test_two_stations_cannot_share_a_store(engine: Path, tmp_path: Path):
     second = Station(station_config(engine, tmp_path))
     with Station(station_config(engine, tmp_path)), pytest.raises(StationError, match="another station"):
         second.__enter__()
+
+
+def test_station_ends_though_the_engine_hangs(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("adq_edge.station.pipeline._WORKER_S", 0.05)
+    config = station_config(engine, tmp_path, sources={"line": {"type": "calls", "deadline_ms": 100}})
+    sink = ListSink()
+    with Station(with_sinks(config, sink)) as station:
+        gate = Gate(station, monkeypatch)
+        station.intake("line").submit(Trigger(image=part_image()))
+        assert gate.entered.acquire(timeout=WAIT_S)
+    gate.is_open.set()
+    assert [record["reason"] for record in sink.records] == ["no result within 100 ms"]
+
+
+def test_services_start_before_triggers_and_see_all_verdicts_before_they_are_closed(
+    engine: Path, tmp_path: Path
+):
+    class Observer(Service):
+        def start(self, station: StationView) -> None:
+            assert station.snapshot().accepted == 0
+            self.ticket = station.intake("line").submit(Trigger(image=part_image()))
+            self.events: List[str] = []
+
+        def observe(self, decided: Decided) -> None:
+            self.events.append(decided.verdict)
+
+        def close(self) -> None:
+            self.events.append("closed")
+
+    service = Observer(None)
+    config = StationConfig(**{**vars(station_config(engine, tmp_path)), "services": {"page": service}})
+    with Station(config) as station:
+        station.intake("line").submit(Trigger(image=part_image(is_defective=True)))
+    assert service.events == ["good", "defective", "closed"]
+    assert station.snapshot().conditions == ()

@@ -26,6 +26,8 @@ from adq_edge.station.sources.video_capture import (
 _STEP = 8
 """Every eighth pixel of every eighth row tells whether two images are equal."""
 _PAUSE_S = 0.02
+_PROBLEM_PAUSE_S = 1.0
+"""Time between two verdicts of a frozen camera that runs freely."""
 
 
 class Mode(str, enum.Enum):
@@ -163,7 +165,8 @@ class CameraSource(Source):
             last = now
             self._keep(image, freeze, intake)
             if self.needs_engine and now >= self._next_s and intake.has_room():
-                self._next_s = now + (0.0 if self.options.rate is None else 1.0 / self.options.rate)
+                pause = 0.0 if self.options.rate is None else 1.0 / self.options.rate
+                self._next_s = now + (pause if self._problem is None else max(pause, _PROBLEM_PAUSE_S))
                 intake.submit(Trigger(image=image, problem=self._problem, is_triggered=False))
 
     def _keep(self, image: np.ndarray, freeze: _Freeze, intake: Intake) -> None:

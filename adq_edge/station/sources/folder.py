@@ -21,6 +21,8 @@ from adq_edge.station.events import Trigger
 from adq_edge.station.intake import Intake
 from adq_edge.station.sources.base import Source
 
+_IDLE_SHARE = 5.0
+"""The pause after a look at a folder is at least this many times as long as the look."""
 _INCOMPLETE_S = 5.0
 """A file that is no whole image is judged once it has not changed for this time: `cannot judge`."""
 
@@ -112,12 +114,15 @@ class FolderSource(Source):
     def run(self, intake: Intake) -> None:
         """Submit complete files until the station ends."""
         while not intake.is_stopping:
-            self._finish_stored(intake)
-            for path, state in self._complete_files():
+            started = time.monotonic()
+            problem = self._finish_stored()
+            files = self._complete_files()
+            pause = max(self.options.poll_ms / 1000.0, _IDLE_SHARE * (time.monotonic() - started))
+            for path, state in files:
                 self._submit(path, state, intake)
-            intake.report(None)
-            intake.wait(self.options.poll_ms / 1000.0)
-        self._finish_stored(intake)
+            intake.report(problem)
+            intake.wait(pause)
+        intake.report(self._finish_stored())
 
     def _complete_files(self) -> List[Tuple[Path, _State]]:
         """Return the new files that have not changed for a while, the oldest first."""
@@ -160,7 +165,7 @@ class FolderSource(Source):
         key = state.key(self._name_of(path))
         if intake.is_known(key):
             self._submitted[path] = key
-            self._finish(path, intake)
+            self._stored.put(path)
             return
         try:
             content = read_product_file(path)
@@ -174,24 +179,27 @@ class FolderSource(Source):
         ticket = intake.submit(trigger)
         ticket.stored.add_done_callback(lambda _: self._stored.put(path))
 
-    def _finish_stored(self, intake: Intake) -> None:
-        """Move or delete the files whose verdicts are stored."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._finish(self._stored.get_nowait(), intake)
+    def _finish_stored(self) -> Optional[str]:
+        """Move or delete the files whose verdicts are stored; return why one cannot be, to be tried again."""
+        failed: Dict[Path, str] = {}
+        while not self._stored.empty():
+            path = self._stored.get()
+            try:
+                self._finish(path)
+            except OSError as error:
+                failed[path] = f"{path} cannot be moved or deleted ({error.strerror or error})"
+        for path in failed:
+            self._stored.put(path)
+        return next(iter(failed.values()), None)
 
-    def _finish(self, path: Path, intake: Intake) -> None:
-        try:
+    def _finish(self, path: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
             if self.options.after is After.DELETE:
                 path.unlink()
             elif self.options.after is After.MOVE:
                 target = _free_name(self.options.target / path.relative_to(self.options.folder))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(str(path), str(target))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            intake.report(f"{path} cannot be moved or deleted ({error.strerror or error})")
 
     def describe(self) -> str:
         """Return the folder."""
