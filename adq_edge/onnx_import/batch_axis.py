@@ -14,28 +14,22 @@ from adq_edge.onnx_import.batch_indexing import (
     follow_gather,
     follow_gather_elements,
     follow_gather_nd,
+    follow_scatter,
     follow_slice,
     follow_split,
     follow_tile,
 )
-from adq_edge.onnx_import.batch_tracker import BatchTracker
+from adq_edge.onnx_import.batch_tracker import SCATTERING, BatchTracker
+from adq_edge.onnx_import.operators import BROADCASTING, IMAGE_WISE, REDUCTIONS, SOFTMAX, UNARY
+from adq_edge.onnx_import.single_images import drop_axis, follow_single, reduce_each, reduced_axes
 from adq_edge.quantization.graph.index import attribute
 
-Handler = Callable[[BatchTracker, onnx.NodeProto], int]
+Handler = Callable[[BatchTracker, onnx.NodeProto], Optional[int]]
 
 
 def _same(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     """Keep the axis of an operator of one input, element by element or image by image."""
-    _widen(tracker, node)
     return tracker.axis(node)
-
-
-def _widen(tracker: BatchTracker, node: onnx.NodeProto) -> None:
-    """Correct the shape of a result of values that kept more axes than in the graph for one image."""
-    if not tracker.widened.isdisjoint(node.input):
-        sizes = np.broadcast_shapes(*(tracker.shape(node, name) for name in node.input if name))
-        tracker.shapes[node.output[0]] = tuple(sizes)
-        tracker.widened.add(node.output[0])
 
 
 def _images_first(tracker: BatchTracker, node: onnx.NodeProto) -> int:
@@ -46,7 +40,6 @@ def _images_first(tracker: BatchTracker, node: onnx.NodeProto) -> int:
 
 def _broadcast(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     """Align the axes of all inputs at the end, as broadcasting does."""
-    _widen(tracker, node)
     ranks = [len(tracker.shape(node, name)) for name in node.input]
     rank = max(ranks)
     found = {tracker.axes[name] + rank - own for name, own in zip(node.input, ranks) if name in tracker.axes}
@@ -68,40 +61,21 @@ def _off_axis(default: int, tracker: BatchTracker, node: onnx.NodeProto) -> int:
     return axis
 
 
-def _reducing(tracker: BatchTracker, node: onnx.NodeProto) -> int:
-    axis = tracker.axis(node)
-    rank = len(tracker.shape(node, node.input[0]))
-    listed = attribute(node, "axes")
-    if node.op_type in ("ArgMax", "ArgMin"):
-        listed = [attribute(node, "axis", 0)]
-    elif len(node.input) > 1 and node.input[1]:
-        listed = tracker.integers(node, 1)
-    if listed is None or not len(listed):
-        if attribute(node, "noop_with_empty_axes", 0):
-            return axis
-        listed = range(rank)
-    reduced = {int(item) % rank for item in listed}
-    if axis in reduced and len(reduced) == rank and tracker.shape(node, node.input[0])[axis] == 1:
-        return _reduce_each(tracker, node, axis, rank)
-    if axis in reduced:
+def _reducing(tracker: BatchTracker, node: onnx.NodeProto) -> Optional[int]:
+    axis, reduced = tracker.axis(node), reduced_axes(tracker, node)
+    if reduced is None:
+        return axis
+    if axis not in reduced:
+        kept = attribute(node, "keepdims", 1)
+        return axis if kept else axis - sum(item < axis for item in reduced)
+    sizes, images = tracker.shape(node, node.input[0]), tracker.images(node.input[0])
+    is_over_images_only = images > 1 and math.prod(sizes[item] for item in reduced) == images
+    if not tracker.is_alone or is_over_images_only or tracker.blocks.get(node.input[0], 1) > 1:
         raise tracker.error(node, "combines all images to one value")
-    kept = attribute(node, "keepdims", 1)
-    return axis if kept else axis - sum(item < axis for item in reduced)
-
-
-def _reduce_each(tracker: BatchTracker, node: onnx.NodeProto, axis: int, rank: int) -> int:
-    """Reduce each image to one value where a graph for one image reduces all values; keep the rank."""
-    tracker.editor.remove(node)
-    axes = [index for index in range(rank) if index != axis]
-    inputs = [node.input[0]]
-    attributes = {"axes": axes} if node.op_type != "ReduceSum" else {}
-    if node.op_type == "ReduceSum":
-        inputs.append(tracker.editor.store(f"{node.output[0]}.axes", np.asarray(axes, np.int64)))
-    name = node.name or node.output[0]
-    tracker.editor.add(node.op_type, inputs, node.output[0], name, keepdims=1, **attributes)
-    tracker.shapes[node.output[0]] = (1,) * rank
-    tracker.widened.add(node.output[0])
-    return axis
+    if images > 1 and not tracker.assumed:
+        where = f"{node.op_type} ({node.name})"
+        tracker.assumed.append(f"each image is judged alone, although {where} combines those of a batch")
+    return reduce_each(tracker, node, axis, reduced)
 
 
 def _transpose(tracker: BatchTracker, node: onnx.NodeProto) -> int:
@@ -110,9 +84,13 @@ def _transpose(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     return order.index(tracker.axis(node))
 
 
-def _reshape(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+def _reshape(tracker: BatchTracker, node: onnx.NodeProto) -> Optional[int]:
     before, after = (tracker.shape(node, name) for name in (node.input[0], node.output[0]))
     axis = tracker.axis(node)
+    if tracker.splits and before[axis] == 1 and (axis or after[:1] != (1,)):
+        tracker.editor.remove(node)
+        drop_axis(tracker, node.input[0], node.output[0], after)
+        return None
     found = _aligned(before, after, axis, tracker.images(node.input[0]))
     if found is None:
         raise tracker.error(node, f"mixes the images with other values ({list(before)} to {list(after)})")
@@ -151,9 +129,13 @@ def _axes_of(tracker: BatchTracker, node: onnx.NodeProto) -> Optional[List[int]]
     return None if listed is None else [int(item) for item in listed]
 
 
-def _squeeze(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+def _squeeze(tracker: BatchTracker, node: onnx.NodeProto) -> Optional[int]:
     axis, sizes = tracker.axis(node), tracker.shape(node, node.input[0])
     listed = _axes_of(tracker, node)
+    if sizes[axis] == 1 and (listed is None or axis in {item % len(sizes) for item in listed}):
+        tracker.editor.remove(node)
+        drop_axis(tracker, node.input[0], node.output[0], tracker.shape(node, node.output[0]))
+        return None
     if listed is None:
         listed = [index for index, size in enumerate(sizes) if size == 1 and index != axis]
         values = tracker.editor.store(f"{node.output[0]}.axes", np.asarray(listed, np.int64))
@@ -247,27 +229,6 @@ def _top_k(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     return _off_axis(-1, tracker, node)
 
 
-_UNARY = (
-    *("Abs", "Acos", "Asin", "Atan", "Cast", "Ceil", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor"),
-    *("HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Neg", "Not"),
-    *("Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt"),
-    *("Tan", "Tanh", "ThresholdedRelu"),
-)
-_BINARY = (
-    *("Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean"),
-    *("Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Sum", "Where", "Xor"),
-)
-_IMAGE_WISE = (
-    *("AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool"),
-    *("GlobalLpPool", "GlobalMaxPool", "InstanceNormalization", "LpPool", "LRN", "MaxPool"),
-    *("SpaceToDepth",),
-)
-_REDUCTIONS = (
-    *("ArgMax", "ArgMin", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax"),
-    *("ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare"),
-)
-
-
 def _along(default: int) -> Handler:
     return lambda tracker, node: _off_axis(default, tracker, node)
 
@@ -287,11 +248,12 @@ def _layer_norm(tracker: BatchTracker, node: onnx.NodeProto) -> int:
 
 
 _HANDLERS: Dict[str, Handler] = {
-    **dict.fromkeys(_UNARY, _same),
-    **dict.fromkeys(_BINARY, _broadcast),
-    **dict.fromkeys(_IMAGE_WISE, _images_first),
-    **dict.fromkeys(_REDUCTIONS, _reducing),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "LpNormalization"), _along(-1)),
+    **dict.fromkeys(UNARY, _same),
+    **dict.fromkeys(BROADCASTING, _broadcast),
+    **dict.fromkeys(IMAGE_WISE, _images_first),
+    **dict.fromkeys(REDUCTIONS, _reducing),
+    **dict.fromkeys(SOFTMAX, _along(-1)),
+    **dict.fromkeys(SCATTERING, follow_scatter),
     "Concat": follow_concat,
     "CumSum": _cum_sum,
     "Einsum": _einsum,
@@ -301,8 +263,6 @@ _HANDLERS: Dict[str, Handler] = {
     "GatherElements": follow_gather_elements,
     "GatherND": follow_gather_nd,
     "Gemm": _gemm,
-    "GridSample": _images_first,
-    "Hardmax": _along(-1),
     "LayerNormalization": _layer_norm,
     "MatMul": _matmul,
     "Pad": _pad,
@@ -318,12 +278,16 @@ _HANDLERS: Dict[str, Handler] = {
 }
 
 
-def follow(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+def follow(tracker: BatchTracker, node: onnx.NodeProto) -> Optional[int]:
     """Return the axis of the images of a node's outputs; make its constants fit any number of images.
+
+    None if the outputs have no axis of images in the graph; they are then in `tracker.single`.
 
     Raises:
         ForeignModelError: the node mixes images, or its operator is not known here.
     """
+    if not tracker.single.isdisjoint(node.input):
+        return follow_single(tracker, node)
     handler = _HANDLERS.get(node.op_type)
     if handler is None:
         raise tracker.error(node, "is not known to keep images apart")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import numpy as np
 import onnx
+from onnx import helper
 
-from adq_edge.core.errors import ForeignModelError
 from adq_edge.onnx_import.batch_tracker import BatchTracker, Part
+from adq_edge.onnx_import.single_images import drop_axis
 from adq_edge.quantization.graph.index import attribute
 
 _INT_MAX = 2**63 - 1
@@ -21,13 +24,39 @@ def follow_concat(tracker: BatchTracker, node: onnx.NodeProto) -> int:
         return tracker.axes[first]
     found = {tracker.axes[name] for name in node.input if name in tracker.axes}
     rank = len(tracker.shape(node, node.output[0]))
-    if len(found) != 1 or attribute(node, "axis", 0) % rank in found:
+    if len(found) != 1:
         raise tracker.error(node, "joins images")
     axis = found.pop()
+    if attribute(node, "axis", 0) % rank == axis:
+        return _join_blocks(tracker, node, axis)
     for position, name in enumerate(list(node.input)):
         if name not in tracker.axes:
             tracker.repeat(node, position, axis)
     return axis
+
+
+def _join_blocks(tracker: BatchTracker, node: onnx.NodeProto, axis: int) -> int:
+    """Follow tensors of the images that are joined one after the other, as `torch.cat([a, b])` does."""
+    for name in node.input:
+        is_whole = name in tracker.axes and name not in tracker.parts
+        if not is_whole or tracker.shape(node, name)[axis] != tracker.images(name):
+            raise tracker.error(node, "joins images")
+    tracker.blocks[node.output[0]] = sum(tracker.blocks.get(name, 1) for name in node.input)
+    return axis
+
+
+def _take_block(tracker: BatchTracker, node: onnx.NodeProto, output: str, start: int, stop: int) -> None:
+    """Take one of the tensors of the images that are joined one after the other."""
+    joined, axis, size = node.input[0], tracker.axes[node.input[0]], tracker.batch
+    if start % size or stop - start != size:
+        raise tracker.error(node, "takes some of the images")
+    names = [f"{joined}.block{index}" for index in range(tracker.blocks[joined])]
+    if names[0] not in tracker.editor.producers:
+        tracker.editor.add_node(
+            helper.make_node("Split", [joined], names, name=f"{joined}.Blocks", axis=axis)
+        )
+    tracker.editor.add("Identity", [names[start // size]], output, f"{output}.Block")
+    tracker.blocks[output] = 1
 
 
 def follow_split(tracker: BatchTracker, node: onnx.NodeProto) -> int:
@@ -39,7 +68,10 @@ def follow_split(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     start = 0
     for name in node.output:
         stop = start + tracker.shape(node, name)[axis]
-        tracker.take_part(node, name, Part(start, stop, sizes[axis]))
+        if tracker.blocks.get(node.input[0], 1) > 1:
+            _take_block(tracker, node, name, start, stop)
+        else:
+            tracker.take_part(node, name, Part(start, stop, sizes[axis]))
         start = stop
     return axis
 
@@ -61,7 +93,10 @@ def follow_slice(tracker: BatchTracker, node: onnx.NodeProto) -> int:
             if not 0 <= start < stop:
                 raise tracker.error(node, "takes some of the images")
             tracker.editor.remove(node)
-            tracker.take_part(node, node.output[0], Part(start, stop, sizes[axis]))
+            if tracker.blocks.get(node.input[0], 1) > 1:
+                _take_block(tracker, node, node.output[0], start, stop)
+            else:
+                tracker.take_part(node, node.output[0], Part(start, stop, sizes[axis]))
             return axis
         if not is_whole:
             raise tracker.error(node, "takes some of the images")
@@ -70,7 +105,7 @@ def follow_slice(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     return axis
 
 
-def follow_gather(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+def follow_gather(tracker: BatchTracker, node: onnx.NodeProto) -> Optional[int]:
     """Follow a choice along one axis."""
     rank = len(tracker.shape(node, node.input[0]))
     place = int(attribute(node, "axis", 0)) % rank
@@ -80,21 +115,52 @@ def follow_gather(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     if data is None:
         return place + int(indices or 0)
     if data == place:
-        raise _chosen_images(tracker, node)
+        return _chosen_images(tracker, node, place)
     added = len(tracker.shape(node, node.input[1])) - 1
     return data if data < place else data + added
 
 
-def _chosen_images(tracker: BatchTracker, node: onnx.NodeProto) -> ForeignModelError:
-    """Return the error for a Gather of images: of one, as a loop over the images writes it, or of some."""
-    images = tracker.images(node.input[0])
-    if tracker.shape(node, node.input[1]):
-        return tracker.error(node, "takes some of the images")
-    where = f"{node.op_type} ({node.name or node.output[0]})"
-    return ForeignModelError(
-        f"cannot take any number of images: {where} takes one image of {images}, as in a loop",
-        fix="Let the model compute all images at once, not one after the other, and export it again",
-    )
+def _chosen_images(tracker: BatchTracker, node: onnx.NodeProto, axis: int) -> Optional[int]:
+    """Follow a choice of images: of all, of neighbors, or of one without its axis as in a loop."""
+    size = tracker.shape(node, node.input[0])[axis]
+    indices, output = tracker.integers(node, 1), node.output[0]
+    assert indices is not None
+    start, stop = int(indices[0]) % size, int(indices[0]) % size + len(indices)
+    if not np.array_equal(indices % size, np.arange(start, stop)) or node.input[0] in tracker.parts:
+        raise tracker.error(node, "takes some of the images")
+    is_one = not tracker.shape(node, node.input[1])
+    if tracker.blocks.get(node.input[0], 1) > 1:
+        raise tracker.error(node, "takes some of the images")
+    if is_one and size != tracker.batch:
+        raise tracker.error(node, "takes one position of one image")
+    tracker.editor.remove(node)
+    if is_one:
+        drop_axis(tracker, node.input[0], output, tracker.shape(node, output))
+    else:
+        tracker.editor.add("Identity", node.input[:1], output, node.name)
+    if stop - start < size:
+        tracker.parts[output] = Part(start, stop, size)
+    return None if is_one else axis
+
+
+def follow_scatter(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    """Follow values of one image that are written beside those of the images before it."""
+    data, _, updates = node.input[:3]
+    if not tracker.joins(node):
+        raise tracker.error(node, "writes values at places that depend on the image")
+    part, indices = tracker.parts.get(updates), tracker.integers(node, 1)
+    if part is None or indices is None or attribute(node, "axis", 0):
+        raise tracker.error(node, "writes values of some of the images")
+    before = tracker.parts.get(data, Part(0, 0, part.total))
+    if before.stop != part.start or (indices != part.start).any() or part.stop != part.start + 1:
+        raise tracker.error(node, "writes values of some of the images")
+    if not part.start and tracker.axes.get(updates) != 0:
+        raise tracker.error(node, "writes values of some of the images")
+    tracker.editor.remove(node)
+    tracker.editor.add("Identity", [data if part.start else updates], node.output[0], node.name)
+    if part.stop < part.total:
+        tracker.parts[node.output[0]] = Part(0, part.stop, part.total)
+    return 0
 
 
 def follow_gather_elements(tracker: BatchTracker, node: onnx.NodeProto) -> int:
@@ -117,11 +183,23 @@ def follow_gather_nd(tracker: BatchTracker, node: onnx.NodeProto) -> int:
         return 0
     if node.input[1] in tracker.axes:
         return tracker.axes[node.input[1]]
-    indices = tracker.shape(node, node.input[1])
-    behind = tracker.axis(node) - indices[-1]
+    indices, axis = tracker.shape(node, node.input[1]), tracker.axis(node)
+    if indices == (tracker.shape(node, node.input[0])[0], 1) and axis == 0:
+        return _all_rows(tracker, node)
+    behind = axis - indices[-1]
     if behind < 0:
         raise tracker.error(node, "takes some of the images")
     return len(indices) - 1 + behind
+
+
+def _all_rows(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    """Follow a choice of all rows in their order, as a loop over groups of rows writes it."""
+    chosen = tracker.integers(node, 1)
+    if chosen is None or not np.array_equal(chosen, np.arange(len(chosen))):
+        raise tracker.error(node, "takes some of the images")
+    tracker.editor.remove(node)
+    tracker.editor.add("Identity", node.input[:1], node.output[0], node.name)
+    return 0
 
 
 def follow_expand(tracker: BatchTracker, node: onnx.NodeProto) -> int:

@@ -7,7 +7,7 @@ operator that mixes images, or that is not known here, is named in an error.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 import onnx
@@ -15,6 +15,9 @@ import onnx
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.passes.fixed_shapes import Shapes
+
+SCATTERING = ("ScatterElements", "ScatterND")
+"""Operators that write values into a tensor, as `scores[i] = score` does."""
 
 
 class Part(NamedTuple):
@@ -33,22 +36,38 @@ class BatchTracker:
         image: name of the input.
         batch: the fixed number of images, at least 1.
         shapes: the shapes of all tensors.
+        is_alone: True if the original takes one image at a time: a value of all images is then one of each.
+        splits: True if a reshape that joins the axis of one image with others keeps the images apart.
     """
 
-    def __init__(self, editor: GraphEditor, image: str, batch: int, shapes: Shapes) -> None:
+    def __init__(
+        self,
+        editor: GraphEditor,
+        image: str,
+        batch: int,
+        shapes: Shapes,
+        *,
+        is_alone: bool = False,
+        splits: bool = False,
+    ) -> None:
         self.editor, self.image, self.batch, self.shapes = editor, image, batch, shapes
+        self.is_alone, self.splits = is_alone, splits
         self.axes: Dict[str, int] = {image: 0}
         """The axis of the images of each tensor that has one."""
-        self.widened: Set[str] = set()
-        """Tensors with more axes of size 1 than in the graph for one image."""
+        self.single: Set[str] = set()
+        """Tensors of one image without an axis of images; here the images are on an added first axis."""
         self.parts: Dict[str, Part] = {}
         """The part of the images in a tensor, where a graph computes them one after the other."""
+        self.blocks: Dict[str, int] = {}
+        """How often the images come one after the other in a tensor that joins several of their tensors."""
+        self.assumed: List[str] = []
+        """What was assumed of the images of a batch."""
 
-    def run(self, follow: Callable[[BatchTracker, onnx.NodeProto], int]) -> None:
+    def run(self, follow: Callable[[BatchTracker, onnx.NodeProto], Optional[int]]) -> None:
         """Follow the axis through all nodes, in order.
 
         Args:
-            follow: returns the axis of the images of a node's outputs.
+            follow: returns the axis of the images of a node's outputs; None if they are in `single`.
 
         Raises:
             ForeignModelError: an operator mixes images or is not known.
@@ -57,12 +76,39 @@ class BatchTracker:
             part = self._part(node)
             if part is not None and part.start > 0 and not self.joins(node):
                 self.parts.update(dict.fromkeys(node.output, part))
-            elif any(name in self.axes for name in node.input):
+            elif any(name in self.axes or name in self.single for name in node.input):
+                self._require_same_part(node, part)
+                blocks = self._common_blocks(node)
                 axis = follow(self, node)
                 found = [name for name in node.output if name]
-                self.axes.update(dict.fromkeys(found, axis))
+                if axis is not None:
+                    self.axes.update(dict.fromkeys(found, axis))
+                    self.blocks = {**dict.fromkeys(found, blocks), **self.blocks}
                 if part is not None and not self.joins(node):
                     self.parts.update(dict.fromkeys(found, part))
+        self._require_all_images()
+
+    def _require_all_images(self) -> None:
+        """Refuse outputs of some of the images, except of the first one where the original takes one."""
+        for name in self.editor.outputs:
+            part = self.parts.get(name)
+            is_first = part is not None and part.start == 0 and part.stop * self.batch == part.total
+            if part is not None and not (self.is_alone and is_first):
+                raise self.error(self.editor.producers[name], "takes some of the images")
+
+    def _require_same_part(self, node: onnx.NodeProto, part: Optional[Part]) -> None:
+        """Refuse a node that combines one of several images with all of them."""
+        if part is None or self.is_alone or self.joins(node):
+            return
+        if any(name not in self.parts and (name in self.axes or name in self.single) for name in node.input):
+            raise self.error(node, "compares images with each other")
+
+    def _common_blocks(self, node: onnx.NodeProto) -> int:
+        """Return how often the images come one after the other in the inputs of a node."""
+        found = {self.blocks.get(name, 1) for name in node.input if name in self.axes}
+        if len(found) > 1 and node.op_type != "Concat":
+            raise self.error(node, "compares images with each other")
+        return max(found, default=1)
 
     def _part(self, node: onnx.NodeProto) -> Optional[Part]:
         """Return the part that a node belongs to, the later one of two; None for all images."""
@@ -72,10 +118,14 @@ class BatchTracker:
     def images(self, name: str) -> int:
         """Return the number of images in a tensor, at least 1."""
         part = self.parts.get(name)
-        return self.batch if part is None else max(1, self.batch * (part.stop - part.start) // part.total)
+        if part is not None:
+            return max(1, self.batch * (part.stop - part.start) // part.total)
+        return self.batch * self.blocks.get(name, 1)
 
     def joins(self, node: onnx.NodeProto) -> bool:
-        """Return True if a node joins all parts of the images again, in order."""
+        """Return True if a node joins all parts of the images again, in order, or adds one to the others."""
+        if node.op_type in SCATTERING:
+            return node.input[2] in self.parts
         if node.op_type != "Concat" or not all(name in self.parts for name in node.input):
             return False
         parts = [self.parts[name] for name in node.input]
@@ -88,7 +138,11 @@ class BatchTracker:
         A graph that was exported for several images may compute each in a copy of the same nodes. One copy is
         enough: it gets all images. The comparison with the original model checks that the copies are equal.
         """
-        self.parts[output] = part
+        is_whole = (part.start, part.stop) == (0, part.total)
+        if self.batch == 1 and not is_whole:
+            raise self.error(node, "takes some of the values of an image")
+        if not is_whole:
+            self.parts[output] = part
         if part.start == 0:
             self.editor.add("Identity", [node.input[0]], output, f"{node.name}.{output}")
 
@@ -214,8 +268,18 @@ class BatchTracker:
         once = np.take(value, range(share), axis)
         if share < 1 or not np.array_equal(np.concatenate([once] * self.batch, axis), value):
             raise self.error(node, "has a constant with other values for each image")
-        stem = f"{node.output[0]}.repeated{position}"
-        parts = (np.ones(axis, np.int64), np.ones(value.ndim - axis - 1, np.int64))
+        return self._repeated(f"{node.output[0]}.repeated{position}", once, axis)
+
+    def repeat_for_each(self, node: onnx.NodeProto, position: int) -> str:
+        """Return a constant input on an added first axis, as often as there are images."""
+        value = self.editor.constant(node.input[position])
+        if value is None:
+            raise self.error(node, "has another tensor for each image")
+        return self._repeated(f"{node.output[0]}.repeated{position}", value[None], 0)
+
+    def _repeated(self, stem: str, once: np.ndarray, axis: int) -> str:
+        """Return a constant that is repeated along an axis, as often as there are images."""
+        parts = (np.ones(axis, np.int64), np.ones(once.ndim - axis - 1, np.int64))
         before, after = (self.editor.store(f"{stem}.{index}", part) for index, part in enumerate(parts))
         repeats = self.editor.add(
             "Concat", [before, self.count(), after], f"{stem}.repeats", f"{stem}.Repeats", axis=0

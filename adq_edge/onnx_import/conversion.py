@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Optional, Tuple
 
 import numpy as np
 import onnx
 
+from adq_edge.core.errors import ForeignModelError
 from adq_edge.onnx_import.batch_axis import follow
 from adq_edge.onnx_import.batch_tracker import BatchTracker
 from adq_edge.onnx_import.embedding import add_embedding
 from adq_edge.onnx_import.graph_outputs import name_nodes, write_outputs
 from adq_edge.onnx_import.preprocessing import write_preprocessing
 from adq_edge.onnx_import.recognition import Recognized
+from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.passes import pipelines
 from adq_edge.quantization.passes.frame import run_passes
 
@@ -26,11 +29,13 @@ class Converted:
         model: the ONNX model.
         map_size: (height, width) of its map.
         embedding_size: numbers in its embedding; None if it has none.
+        assumed: what was assumed of images in a batch.
     """
 
     model: onnx.ModelProto
     map_size: Tuple[int, int]
     embedding_size: Optional[int]
+    assumed: Tuple[str, ...]
 
 
 def convert(found: Recognized) -> Converted:
@@ -45,10 +50,7 @@ def convert(found: Recognized) -> Converted:
     editor.outputs[:] = [name for name in (map_tensor, score_tensor) if name is not None]
     editor.results[:] = [onnx.ValueInfoProto(name=name) for name in editor.outputs]
     editor.clean_up()
-    image = _write_image(found)
-    shapes = {**found.shapes, image: found.shapes[found.preprocessing.output]}
-    BatchTracker(editor, image, found.batch, shapes).run(follow)
-    editor.clean_up()
+    editor, assumed = _for_any_batch(editor, _write_image(found), found)
     size = write_outputs(editor, map_tensor, score_tensor, found.map_size, found.frame)
     editor.clean_up()
     name_nodes(editor)
@@ -57,7 +59,36 @@ def convert(found: Recognized) -> Converted:
     del model.opset_import[:]
     model.opset_import.add().version = editor.opset
     whole, embedding_size = add_embedding(run_passes(model, pipelines.EXPORT))
-    return Converted(whole, size, embedding_size)
+    return Converted(whole, size, embedding_size, assumed)
+
+
+Followed = Tuple[GraphEditor, Tuple[str, ...]]
+"""A graph for any number of images, and what was assumed of them."""
+
+
+def _for_any_batch(editor: GraphEditor, image: str, found: Recognized) -> Followed:
+    """Return the graph for any number of images.
+
+    In a graph for one image the axis of the images may be joined with other axes, or be dropped. What works
+    more often is tried first: that it is joined.
+    """
+    model = editor.model() if found.batch == 1 else None
+    try:
+        return _follow(editor, image, found, splits=False)
+    except ForeignModelError:
+        if model is not None:
+            with contextlib.suppress(ForeignModelError):
+                return _follow(GraphEditor(model), image, found, splits=True)
+        raise
+
+
+def _follow(editor: GraphEditor, image: str, found: Recognized, *, splits: bool) -> Followed:
+    shapes = {**found.shapes, image: found.shapes[found.preprocessing.output]}
+    is_alone = found.image.batch in (None, 1)
+    tracker = BatchTracker(editor, image, found.batch, shapes, is_alone=is_alone, splits=splits)
+    tracker.run(follow)
+    editor.clean_up()
+    return editor, tuple(tracker.assumed)
 
 
 def _write_image(found: Recognized) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import numpy as np
 
@@ -12,15 +12,23 @@ from adq_edge.onnx_import.postprocessing import Postprocessing
 from adq_edge.onnx_import.recognition import Recognized
 
 
-def describe(found: Recognized, resize_difference: Optional[float] = None) -> ImportedModel:
-    """Return what was recognized, for the manifest and for `import --inspect`."""
+def describe(
+    found: Recognized, resize_difference: Optional[float] = None, assumed: Sequence[str] = ()
+) -> ImportedModel:
+    """Return what was recognized, for the manifest and for `import --inspect`.
+
+    Args:
+        found: what was recognized.
+        resize_difference: what adq-edge's resizing changes.
+        assumed: what the conversion assumed.
+    """
     return ImportedModel(
         input=_input(found),
         pixels=_pixels(found),
         resize=_resize(found),
         map=_output(found.outputs.map, found.map, "a map of one pixel, the score"),
         score=_output(found.outputs.score, found.score, "the maximum of the map"),
-        assumed=found.assumed,
+        assumed=(*found.assumed, *assumed),
         numbers=found.numbers,
         resize_difference=resize_difference,
     )

@@ -85,7 +85,7 @@ def import_model(
         if found.resized is not None and None in found.image.size:
             difference = resize_difference(converted.model, wanted, paths, found.image_size, read.path)
         onnx.save(converted.model, str(fresh / MODEL_FILE))
-        imported = describe(found, difference)
+        imported = describe(found, difference, converted.assumed)
         manifest = _manifest(folder, read, found, converted, fresh / MODEL_FILE, parity, imported, data)
         manifest.write(fresh / MANIFEST_FILE)
         for stale in stale_ranges(folder, sha256(fresh / MODEL_FILE)):

@@ -93,6 +93,7 @@ def inspect_model(source: Union[str, Path], *, options: Optional[ImportOptions] 
                 str(read.path), found.tool.arch, found.tool.origin, found.image_size, None, described, None,
                 (error.what,),
             )  # fmt: skip
+        described = describe(found, assumed=converted.assumed)
         part = find_integer_part(converted.model)
         problems = tuple(f"TensorRT 8.5: {fault}" for fault in lint(converted.model))
     return Inspection(

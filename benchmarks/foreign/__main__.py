@@ -6,7 +6,8 @@
 FOLDER has the exports, one folder for each kind and category. What is missing there is trained and exported
 by anomalib with the recipes of `recipes.py`; without `--anomalib-python` only existing exports are measured.
 AnomaVision's are made by `anomavision.py`: `anomavision.py padim cookie FOLDER/anomavision_padim_cookie`.
-With `--only-compile` what was measured before is read again, and only the compilation is repeated.
+With `--only-compile` what was measured before is read again, and only the compilation is repeated; with
+`--only-times` only the times. The engines for them are taken from the folder of `--work`.
 The figures of each export are kept in `FOLDER/KIND_CATEGORY/measured.json`. Writes
 benchmarks/published/NAME.json and .md.
 """
@@ -27,7 +28,7 @@ from adq_edge.hardware.environment import read_environment
 from benchmarks.command_line import make_parser
 from benchmarks.foreign import table
 from benchmarks.foreign.exports import Export, list_exports, make_missing
-from benchmarks.foreign.measuring import Settings, measure, measure_compilation
+from benchmarks.foreign.measuring import Settings, measure, measure_compilation, measure_times
 from benchmarks.foreign.recipes import ANOMAVISION, CATEGORIES, RECIPES
 from benchmarks.published import publish
 
@@ -49,6 +50,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--no-times", action="store_true", help="measure no times")
     parser.add_argument("--no-compile", action="store_true", help="do not compile with TensorRT-RTX")
     parser.add_argument("--only-compile", action="store_true", help="repeat the compilation only")
+    parser.add_argument("--only-times", action="store_true", help="repeat the times, and measure the peers")
     parser.add_argument("--work", type=Path, help="folder that keeps bundles and engines")
     parser.add_argument("--no-peers", action="store_true", help="measure neither NNCF nor anomalib's INT8")
     parser.add_argument("--gpu", default="SM86", help="compute capability for TensorRT-RTX")
@@ -94,16 +96,16 @@ def _measured(export: Export, settings: Settings, options: argparse.Namespace) -
     """Measure an export, or read what was measured before."""
     path = export.folder / "measured.json"
     before: Dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    if before and not options.again and not options.only_compile:
+    if before and not (options.again or options.only_compile or options.only_times):
         return before
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(options.work or temporary) / export.folder.name
         work.mkdir(parents=True, exist_ok=True)
-        found = (
-            measure_compilation(export, settings, work, before)
-            if options.only_compile
-            else measure(export, settings, work)
-        )
+        if options.only_compile or options.only_times:
+            repeat = measure_compilation if options.only_compile else measure_times
+            found = repeat(export, settings, work, before)
+        else:
+            found = measure(export, settings, work)
     path.write_text(json.dumps(found, indent=1))
     print(" | ".join(table.row(found)), flush=True)
     return found

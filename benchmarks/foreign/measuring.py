@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
@@ -106,8 +107,7 @@ def measure(export: Export, settings: Settings, work: Path) -> Dict[str, Any]:
     }
     found["image_auroc"]["original"] = original_auroc(export, settings)
     if settings.rounds:
-        taken = times(runs, tests[0].image, settings.rounds)
-        found["p50_ms"] = {name: float(np.median(values)) for name, values in taken.items()}
+        found.update(_time(runs, tests[0].image, settings.rounds))
     if settings.compute_capability is not None:
         found["compiled"] = compile_precisions(
             bundle, settings.data / export.category / "train" / "good", settings
@@ -117,16 +117,50 @@ def measure(export: Export, settings: Settings, work: Path) -> Dict[str, Any]:
     return found
 
 
+def _time(runs: Mapping[str, Score], image: np.ndarray, rounds: int) -> Dict[str, Any]:
+    """Return the median times in ms, one round of all engines after the other, and the load beside them."""
+    before = os.getloadavg()[0]
+    taken = times(dict(runs), image, rounds)
+    return {
+        "p50_ms": {name: float(np.median(values)) for name, values in taken.items()},
+        "load_average": max(before, os.getloadavg()[0]),
+    }
+
+
+def measure_times(export: Export, settings: Settings, work: Path, before: Dict[str, Any]) -> Dict[str, Any]:
+    """Time the engines in `work` and the peers, and add times and the peers' quality to earlier figures."""
+    if "image_auroc" not in before:
+        return before
+    bundle = _bundle(export, settings, work)
+    tests = load_tests(
+        read_dataset(settings.data, [export.category]), bundle.manifest.image_size, settings.limit
+    )
+    engines, failures = _build_engines(bundle, export.category, settings, work, reuse=True)
+    runs = {f"{precision}_{runtime}": _scorer(engine) for (precision, runtime), engine in engines.items()}
+    peers = _peers(bundle, export, settings, failures) if settings.peers else {}
+    quality = {**before["image_auroc"], **{name: judge(run, tests)[0] for name, run in peers.items()}}
+    taken = _time({**runs, **peers}, tests[0].image, settings.rounds)
+    for engine in engines.values():
+        engine.close()
+    return {**before, "failures": {**before["failures"], **failures}, "image_auroc": quality, **taken}
+
+
 def measure_compilation(
     export: Export, settings: Settings, work: Path, before: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Compile the bundle of an export, and add the answers to what was measured before."""
     if settings.compute_capability is None or "image_auroc" not in before:
         return before
-    data = settings.data / export.category
+    images = settings.data / export.category / "train" / "good"
+    return {**before, "compiled": compile_precisions(_bundle(export, settings, work), images, settings)}
+
+
+def _bundle(export: Export, settings: Settings, work: Path) -> Bundle:
+    """Return the bundle in `work`; import the export if there is none."""
     folder = work / "bundle"
-    bundle = open_bundle(folder) if folder.exists() else import_model(export.model, folder, data=data)
-    return {**before, "compiled": compile_precisions(bundle, data / "train" / "good", settings)}
+    if folder.exists():
+        return open_bundle(folder)
+    return import_model(export.model, folder, data=settings.data / export.category)
 
 
 def _line(error: BaseException) -> str:
@@ -135,24 +169,29 @@ def _line(error: BaseException) -> str:
 
 
 def _build_engines(
-    bundle: Bundle, category: str, settings: Settings, work: Path
+    bundle: Bundle, category: str, settings: Settings, work: Path, *, reuse: bool = False
 ) -> Tuple[Dict[Tuple[str, str], Engine], Dict[str, str]]:
-    """Build each precision for each CPU runtime, as a user does with the defaults."""
+    """Build each precision for each CPU runtime, as a user does with the defaults.
+
+    With `reuse`, engines that are in `work` are taken.
+    """
     engines: Dict[Tuple[str, str], Engine] = {}
     failures: Dict[str, str] = {}
     for precision in PRECISIONS:
         for runtime in RUNTIMES:
+            path = work / f"{runtime}-{precision}.onnx"
             try:
-                built = build(
-                    bundle.path,
-                    work / f"{runtime}-{precision}.onnx",
-                    precision=precision,
-                    calib_data=settings.data / category / "train" / "good",
-                    samples=settings.samples,
-                    device="cpu",
-                    runtime=runtime,
-                )
-                engines[precision, runtime] = load_engine(built.path, threads=settings.threads)
+                if not (reuse and path.exists()):
+                    build(
+                        bundle.path,
+                        path,
+                        precision=precision,
+                        calib_data=settings.data / category / "train" / "good",
+                        samples=settings.samples,
+                        device="cpu",
+                        runtime=runtime,
+                    )
+                engines[precision, runtime] = load_engine(path, threads=settings.threads)
             except Exception as error:
                 traceback.print_exc()
                 failures[f"{precision}_{runtime}"] = _line(error)

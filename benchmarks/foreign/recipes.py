@@ -61,7 +61,7 @@ RECIPES: Dict[str, Recipe] = {
     "cflow": Recipe(
         "Cflow", {**_RESNET, "layers": ["layer2", "layer3"], "coupling_blocks": 4}, batch=4, images=16
     ),
-    "dsr": Recipe("Dsr", {}, epochs=1, batch=2, images=8, weights="random"),
+    "dsr": Recipe("Dsr", {}, epochs=3, batch=2, images=4, weights="random"),
     "uninet": Recipe("UniNet", {}, batch=2, images=4, weights="random"),
     "dinomaly": Recipe(
         "Dinomaly",

@@ -23,6 +23,7 @@ HEADINGS = [
     "p50 ms FP32 / INT8 (ONNX Runtime)",
     "(OpenVINO)",
     "NNCF / anomalib p50 ms",
+    "load",
     "TensorRT-RTX FP32, INT8",
 ]
 
@@ -35,7 +36,9 @@ def title(settings: Settings) -> str:
         "its largest value, on eight test images in the size of the model. AUROC: of images, on the test "
         "images of the category; `original` is the exported file in ONNX Runtime; anomalib's files resize "
         "images in their graph, by another rule than adq-edge. SNR: of the INT8 map against the FP32 map of "
-        "the same runtime, less its mean. `-`: not measured. At most "
+        "the same runtime, less its mean. p50: median of one image on one CPU thread, all engines of a row "
+        "in turn; in parentheses, INT8 as a share of FP32. Load: the machine's load average on two cores; 1 "
+        "is the benchmark itself. `-`: not measured. At most "
         f"{settings.samples} calibration images. anomalib's INT8_PTQ export is calibrated on test images, "
         "half of them defective. Backbones have ImageNet weights up to layer3 where `recipes.py` says so, "
         "else random ones."
@@ -66,8 +69,9 @@ def row(found: Dict[str, Any]) -> List[str]:
         ", ".join(_show(found.get("map_snr_db", {}).get(f"int8_{each}"), ".1f") for each in RUNTIMES),
         value("nncf"),
         value("tool_int8"),
-        *(_pair(times, f"fp32_{runtime}", f"int8_{runtime}") for runtime in RUNTIMES),
+        *(_ratio(times, f"fp32_{runtime}", f"int8_{runtime}") for runtime in RUNTIMES),
         _pair(times, "nncf", "tool_int8"),
+        _show(found.get("load_average"), ".1f"),
         ", ".join(text.replace("|", "/") for text in found.get("compiled", {}).values()) or "-",
     ]
 
@@ -81,6 +85,13 @@ def _differences(found: Optional[Dict[str, float]]) -> str:
 def _pair(times: Dict[str, float], first: str, second: str) -> str:
     texts = [_show(times.get(name), ".2f") for name in (first, second)]
     return "-" if texts == ["-", "-"] else " / ".join(texts)
+
+
+def _ratio(times: Dict[str, float], first: str, second: str) -> str:
+    """Return two times in ms, and the second as a share of the first."""
+    if first not in times or second not in times:
+        return _pair(times, first, second)
+    return f"{_pair(times, first, second)} ({times[second] / times[first]:.2f})"
 
 
 def _show(value: Optional[float], form: str) -> str:

@@ -49,7 +49,7 @@ def replace_downloads() -> None:
         return with_trunk(model) if name.startswith("resnet18") else model
 
     timm.create_model = create_untrained
-    for name in ("resnet18", "wide_resnet50_2"):
+    for name in ("resnet18", "wide_resnet50_2", "efficientnet_b5"):
         plain = getattr(vision, name)
         setattr(vision, name, lambda weights=None, plain=plain, **kw: with_trunk(plain(**kw)))
 

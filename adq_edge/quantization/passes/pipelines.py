@@ -30,6 +30,7 @@ from adq_edge.quantization.passes.identities import drop_identities
 from adq_edge.quantization.passes.layer_normalization import split_layer_normalizations
 from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
 from adq_edge.quantization.passes.older_opset import lower_opset
+from adq_edge.quantization.passes.one_hot import replace_one_hot
 from adq_edge.quantization.passes.own_constants import own_constants
 from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
 from adq_edge.quantization.passes.resize import resize_by_sums
@@ -65,6 +66,7 @@ IMPORT: Passes = (
     keep_leading_axes,
     squeeze_single_choices,
     shorten_sortings,
+    replace_one_hot,
 )
 """From another tool's graph, whose input has a fixed shape, to one of opset 17 without computed shapes."""
 

@@ -1,0 +1,82 @@
+"""Replaces one-hot vectors, which torch writes with scatter, by a choice of rows or by comparisons."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from adq_edge.quantization.graph.editor import GraphEditor
+from adq_edge.quantization.graph.index import attribute
+from adq_edge.quantization.passes.fixed_shapes import known_shapes
+from adq_edge.quantization.passes.frame import PassContext
+
+
+def replace_one_hot(editor: GraphEditor, context: PassContext) -> None:
+    """Replace `zeros [N, K]` with a one at an index `[N, 1]` of each row.
+
+    A product with a constant matrix becomes a choice of its rows, as a codebook of vectors is read; any other
+    reader gets the comparison of the index with 0, 1, 2 and so on.
+    """
+    scattered = editor.of_type("ScatterElements")
+    if not scattered:
+        return
+    shapes = known_shapes(editor)
+    for node in scattered:
+        size = shapes.get(node.output[0], ())
+        is_one_hot = len(size) == 2 and size[1] and _writes_one(editor, node)
+        if not is_one_hot or shapes.get(node.input[1], ())[1:] != (1,):
+            continue
+        for reader in list(editor.consumers.get(node.output[0], ())):
+            if _is_product(editor, reader, node.output[0]):
+                _choose_rows(editor, reader, node.input[1])
+        if editor.consumers.get(node.output[0]) or node.output[0] in editor.outputs:
+            _compare(editor, node, int(size[1] or 0))
+
+
+def _writes_one(editor: GraphEditor, node: onnx.NodeProto) -> bool:
+    is_set = attribute(node, "reduction", b"none") == b"none" and attribute(node, "axis", 0) in (1, -1)
+    values = [_only_value(editor, name) for name in (node.input[0], node.input[2])]
+    return is_set and values == [0, 1]
+
+
+def _only_value(editor: GraphEditor, name: str) -> Optional[float]:
+    """Return the value that a constant has everywhere, also a repeated one; None for all others."""
+    producer = editor.producers.get(name)
+    if producer is not None and producer.op_type in ("Expand", "Tile"):
+        name = producer.input[0]
+    elif producer is not None and producer.op_type == "ConstantOfShape":
+        value = attribute(producer, "value")
+        return 0.0 if value is None else float(np.ravel(onnx.numpy_helper.to_array(value))[0])
+    value = editor.constant(name)
+    if value is None or not value.size or (value != np.ravel(value)[0]).any():
+        return None
+    return float(np.ravel(value)[0])
+
+
+def _is_product(editor: GraphEditor, reader: onnx.NodeProto, tensor: str) -> bool:
+    return (
+        reader.op_type == "MatMul"
+        and reader.input[0] == tensor
+        and reader.input[1] in editor.initializers
+        and len(editor.initializers[reader.input[1]].dims) == 2
+    )
+
+
+def _choose_rows(editor: GraphEditor, product: onnx.NodeProto, index: str) -> None:
+    output = product.output[0]
+    axes = editor.store(f"{output}.axes", np.asarray([1], np.int64))
+    editor.remove(product)
+    rows = editor.add("Squeeze", [index, axes], f"{output}.rows", f"{output}.Squeeze")
+    editor.add("Gather", [product.input[1], rows], output, f"{output}.Gather", axis=0)
+
+
+def _compare(editor: GraphEditor, node: onnx.NodeProto, count: int) -> None:
+    output = node.output[0]
+    kind = editor.initializers[node.input[0]].data_type if node.input[0] in editor.initializers else None
+    numbers = editor.store(f"{output}.numbers", np.arange(count, dtype=np.int64)[None])
+    editor.remove(node)
+    chosen = editor.add("Equal", [node.input[1], numbers], f"{output}.chosen", f"{output}.Equal")
+    editor.add("Cast", [chosen], output, f"{output}.Cast", to=kind or TensorProto.FLOAT)
