@@ -69,12 +69,10 @@ def _reducing(tracker: BatchTracker, node: onnx.NodeProto) -> Optional[int]:
         kept = attribute(node, "keepdims", 1)
         return axis if kept else axis - sum(item < axis for item in reduced)
     sizes, images = tracker.shape(node, node.input[0]), tracker.images(node.input[0])
-    is_over_images_only = images > 1 and math.prod(sizes[item] for item in reduced) == images
-    if not tracker.is_alone or is_over_images_only or tracker.blocks.get(node.input[0], 1) > 1:
+    if images > 1 and math.prod(sizes[item] for item in reduced) == images:
         raise tracker.error(node, "combines all images to one value")
-    if images > 1 and not tracker.assumed:
-        where = f"{node.op_type} ({node.name})"
-        tracker.assumed.append(f"each image is judged alone, although {where} combines those of a batch")
+    if images > 1:
+        raise tracker.mixed(node, "combines all images to one value")
     return reduce_each(tracker, node, axis, reduced)
 
 

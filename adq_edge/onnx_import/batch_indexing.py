@@ -147,7 +147,7 @@ def follow_scatter(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     """Follow values of one image that are written beside those of the images before it."""
     data, _, updates = node.input[:3]
     if not tracker.joins(node):
-        raise tracker.error(node, "writes values at places that depend on the image")
+        raise tracker.error(node, "writes values at some places only")
     part, indices = tracker.parts.get(updates), tracker.integers(node, 1)
     if part is None or indices is None or attribute(node, "axis", 0):
         raise tracker.error(node, "writes values of some of the images")
@@ -184,22 +184,10 @@ def follow_gather_nd(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     if node.input[1] in tracker.axes:
         return tracker.axes[node.input[1]]
     indices, axis = tracker.shape(node, node.input[1]), tracker.axis(node)
-    if indices == (tracker.shape(node, node.input[0])[0], 1) and axis == 0:
-        return _all_rows(tracker, node)
     behind = axis - indices[-1]
     if behind < 0:
         raise tracker.error(node, "takes some of the images")
     return len(indices) - 1 + behind
-
-
-def _all_rows(tracker: BatchTracker, node: onnx.NodeProto) -> int:
-    """Follow a choice of all rows in their order, as a loop over groups of rows writes it."""
-    chosen = tracker.integers(node, 1)
-    if chosen is None or not np.array_equal(chosen, np.arange(len(chosen))):
-        raise tracker.error(node, "takes some of the images")
-    tracker.editor.remove(node)
-    tracker.editor.add("Identity", node.input[:1], node.output[0], node.name)
-    return 0
 
 
 def follow_expand(tracker: BatchTracker, node: onnx.NodeProto) -> int:

@@ -7,7 +7,7 @@ operator that mixes images, or that is not known here, is named in an error.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 import onnx
@@ -18,6 +18,10 @@ from adq_edge.quantization.passes.fixed_shapes import Shapes
 
 SCATTERING = ("ScatterElements", "ScatterND")
 """Operators that write values into a tensor, as `scores[i] = score` does."""
+
+
+class MixedImagesError(ForeignModelError):
+    """A graph that combines the images of a batch, where it would combine the values of one image alone."""
 
 
 class Part(NamedTuple):
@@ -36,7 +40,6 @@ class BatchTracker:
         image: name of the input.
         batch: the fixed number of images, at least 1.
         shapes: the shapes of all tensors.
-        is_alone: True if the original takes one image at a time: a value of all images is then one of each.
         splits: True if a reshape that joins the axis of one image with others keeps the images apart.
     """
 
@@ -47,11 +50,10 @@ class BatchTracker:
         batch: int,
         shapes: Shapes,
         *,
-        is_alone: bool = False,
         splits: bool = False,
     ) -> None:
         self.editor, self.image, self.batch, self.shapes = editor, image, batch, shapes
-        self.is_alone, self.splits = is_alone, splits
+        self.splits = splits
         self.axes: Dict[str, int] = {image: 0}
         """The axis of the images of each tensor that has one."""
         self.single: Set[str] = set()
@@ -60,8 +62,6 @@ class BatchTracker:
         """The part of the images in a tensor, where a graph computes them one after the other."""
         self.blocks: Dict[str, int] = {}
         """How often the images come one after the other in a tensor that joins several of their tensors."""
-        self.assumed: List[str] = []
-        """What was assumed of the images of a batch."""
 
     def run(self, follow: Callable[[BatchTracker, onnx.NodeProto], Optional[int]]) -> None:
         """Follow the axis through all nodes, in order.
@@ -89,19 +89,17 @@ class BatchTracker:
         self._require_all_images()
 
     def _require_all_images(self) -> None:
-        """Refuse outputs of some of the images, except of the first one where the original takes one."""
+        """Refuse outputs of some of the images."""
         for name in self.editor.outputs:
-            part = self.parts.get(name)
-            is_first = part is not None and part.start == 0 and part.stop * self.batch == part.total
-            if part is not None and not (self.is_alone and is_first):
-                raise self.error(self.editor.producers[name], "takes some of the images")
+            if name in self.parts:
+                raise self.mixed(self.editor.producers[name], "takes some of the images")
 
     def _require_same_part(self, node: onnx.NodeProto, part: Optional[Part]) -> None:
         """Refuse a node that combines one of several images with all of them."""
-        if part is None or self.is_alone or self.joins(node):
+        if part is None or self.joins(node):
             return
         if any(name not in self.parts and (name in self.axes or name in self.single) for name in node.input):
-            raise self.error(node, "compares images with each other")
+            raise self.mixed(node, "compares images with each other")
 
     def _common_blocks(self, node: onnx.NodeProto) -> int:
         """Return how often the images come one after the other in the inputs of a node."""
@@ -152,6 +150,11 @@ class BatchTracker:
             f"cannot take any number of images: {node.op_type} ({node.name or node.output[0]}) {what}",
             fix="Export it so that each image is judged alone, with a dynamic batch",
         )
+
+    def mixed(self, node: onnx.NodeProto, what: str) -> MixedImagesError:
+        """Return the error for an operator that combines images, and would not if there was one image."""
+        error = self.error(node, what)
+        return MixedImagesError(error.what, fix=error.fix)
 
     def shape(self, node: onnx.NodeProto, name: str) -> Tuple[int, ...]:
         """Return the shape of a tensor, with the fixed number of images."""
@@ -252,9 +255,10 @@ class BatchTracker:
         inputs = list(node.input)
         if value is None:
             raise self.error(node, "has another tensor for each image")
-        share = value.shape[axis] // self.batch
+        images, value = self._for_all_rows(node, value, axis)
+        share = value.shape[axis] // images
         if _is_numbers(value, axis) and (
-            self.batch > 1 or (node.op_type == "Concat" and value.dtype == np.int64)
+            images > 1 or (node.op_type == "Concat" and value.dtype == np.int64)
         ):
             if share > 1:
                 raise self.error(node, "numbers the positions of all images")
@@ -263,10 +267,26 @@ class BatchTracker:
             inputs[position] = self._tile(node, position, value, axis, share)
         self.editor.rewire(node, inputs)
 
+    def _for_all_rows(self, node: onnx.NodeProto, value: np.ndarray, axis: int) -> Tuple[int, np.ndarray]:
+        """Return the number of images of a constant, and the constant for all rows of them.
+
+        Where a part is less than an image, the constant is one value for each of its rows.
+        """
+        name = next(each for each in node.input if each in self.axes)
+        part = self.parts.get(name)
+        rows = 0 if part is None else part.total // self.batch
+        if part is None or part.stop - part.start >= rows:
+            return self.images(name), value
+        first = np.take(value, [0], axis)
+        if (value != first).any():
+            raise self.error(node, "has other values for each row")
+        return 1, np.repeat(first, rows, axis)
+
     def _tile(self, node: onnx.NodeProto, position: int, value: np.ndarray, axis: int, share: int) -> str:
         """Return a constant whose part for one image, `share` values long, is repeated for each image."""
         once = np.take(value, range(share), axis)
-        if share < 1 or not np.array_equal(np.concatenate([once] * self.batch, axis), value):
+        copies = value.shape[axis] // max(1, share)
+        if share < 1 or not np.array_equal(np.concatenate([once] * copies, axis), value):
             raise self.error(node, "has a constant with other values for each image")
         return self._repeated(f"{node.output[0]}.repeated{position}", once, axis)
 

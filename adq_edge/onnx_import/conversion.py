@@ -11,11 +11,13 @@ import onnx
 
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.onnx_import.batch_axis import follow
-from adq_edge.onnx_import.batch_tracker import BatchTracker
+from adq_edge.onnx_import.batch_tracker import BatchTracker, MixedImagesError
 from adq_edge.onnx_import.embedding import add_embedding
 from adq_edge.onnx_import.graph_outputs import name_nodes, write_outputs
+from adq_edge.onnx_import.options import ImportOptions
 from adq_edge.onnx_import.preprocessing import write_preprocessing
-from adq_edge.onnx_import.recognition import Recognized
+from adq_edge.onnx_import.recognition import Recognized, recognize
+from adq_edge.onnx_import.source import Source
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.passes import pipelines
 from adq_edge.quantization.passes.frame import run_passes
@@ -29,28 +31,44 @@ class Converted:
         model: the ONNX model.
         map_size: (height, width) of its map.
         embedding_size: numbers in its embedding; None if it has none.
+        found: what was recognized.
         assumed: what was assumed of images in a batch.
     """
 
     model: onnx.ModelProto
     map_size: Tuple[int, int]
     embedding_size: Optional[int]
-    assumed: Tuple[str, ...]
+    found: Recognized
+    assumed: Tuple[str, ...] = ()
 
 
-def convert(found: Recognized) -> Converted:
+def convert(found: Recognized, source: Source, options: ImportOptions) -> Converted:
     """Return the graph of a bundle; the recognized model is used up.
+
+    A model for any number of images may combine those of a batch, as a maximum of all values does. Its tool
+    runs it on one image; so the graph for one image is converted then.
 
     Raises:
         ForeignModelError: the graph mixes the images of a batch.
     """
+    try:
+        return _convert(found)
+    except MixedImagesError as error:
+        if found.image.batch is not None:
+            raise
+        text = error.what.split(": ", 1)[-1]
+        converted = _convert(recognize(source, options, batch=1))
+        return dataclasses.replace(converted, assumed=(f"each image is judged alone, although {text}",))
+
+
+def _convert(found: Recognized) -> Converted:
     editor = found.editor
     map_tensor = None if found.map is None else found.map.raw
     score_tensor = None if found.score is None else found.score.raw
     editor.outputs[:] = [name for name in (map_tensor, score_tensor) if name is not None]
     editor.results[:] = [onnx.ValueInfoProto(name=name) for name in editor.outputs]
     editor.clean_up()
-    editor, assumed = _for_any_batch(editor, _write_image(found), found)
+    editor = _for_any_batch(editor, _write_image(found), found)
     size = write_outputs(editor, map_tensor, score_tensor, found.map_size, found.frame)
     editor.clean_up()
     name_nodes(editor)
@@ -59,14 +77,10 @@ def convert(found: Recognized) -> Converted:
     del model.opset_import[:]
     model.opset_import.add().version = editor.opset
     whole, embedding_size = add_embedding(run_passes(model, pipelines.EXPORT))
-    return Converted(whole, size, embedding_size, assumed)
+    return Converted(whole, size, embedding_size, found)
 
 
-Followed = Tuple[GraphEditor, Tuple[str, ...]]
-"""A graph for any number of images, and what was assumed of them."""
-
-
-def _for_any_batch(editor: GraphEditor, image: str, found: Recognized) -> Followed:
+def _for_any_batch(editor: GraphEditor, image: str, found: Recognized) -> GraphEditor:
     """Return the graph for any number of images.
 
     In a graph for one image the axis of the images may be joined with other axes, or be dropped. What works
@@ -82,13 +96,11 @@ def _for_any_batch(editor: GraphEditor, image: str, found: Recognized) -> Follow
         raise
 
 
-def _follow(editor: GraphEditor, image: str, found: Recognized, *, splits: bool) -> Followed:
+def _follow(editor: GraphEditor, image: str, found: Recognized, *, splits: bool) -> GraphEditor:
     shapes = {**found.shapes, image: found.shapes[found.preprocessing.output]}
-    is_alone = found.image.batch in (None, 1)
-    tracker = BatchTracker(editor, image, found.batch, shapes, is_alone=is_alone, splits=splits)
-    tracker.run(follow)
+    BatchTracker(editor, image, found.batch, shapes, splits=splits).run(follow)
     editor.clean_up()
-    return editor, tuple(tracker.assumed)
+    return editor
 
 
 def _write_image(found: Recognized) -> str:

@@ -77,7 +77,8 @@ def import_model(
     refuse_foreign_folder(folder)
     images, described, paths = comparison_images(data, found.image_size)
     with pulsing_bar(f"Importing {path.name}"), errors_of(read):
-        converted = convert(found)
+        converted = convert(found, read, options)
+        found = converted.found
     with pulsing_bar(f"Comparing {path.name}"), write_together() as files, files.folder(folder) as fresh:
         wanted = _wanted(read, found)
         parity = measure_parity(converted.model, wanted, images, described, read.path)

@@ -78,22 +78,22 @@ def inspect_model(source: Union[str, Path], *, options: Optional[ImportOptions] 
     Raises:
         ForeignModelError: the model is damaged, or its image or outputs cannot be recognized.
     """
-    path = Path(source)
+    path, options = Path(source), options or ImportOptions()
     with pulsing_bar(f"Reading {path.name}"):
         read = read_source(path)
         with errors_of(read):
-            found = recognize(read, options or ImportOptions())
+            found = recognize(read, options)
         described = describe(found)
         try:
             with errors_of(read):
                 open_session(read.path, read.path)
-                converted = convert(found)
+                converted = convert(found, read, options)
         except ForeignModelError as error:
             return Inspection(
                 str(read.path), found.tool.arch, found.tool.origin, found.image_size, None, described, None,
                 (error.what,),
             )  # fmt: skip
-        described = describe(found, assumed=converted.assumed)
+        described = describe(converted.found, assumed=converted.assumed)
         part = find_integer_part(converted.model)
         problems = tuple(f"TensorRT 8.5: {fault}" for fault in lint(converted.model))
     return Inspection(

@@ -91,8 +91,13 @@ class Recognized:
     numbers: Dict[str, float]
 
 
-def recognize(source: Source, options: ImportOptions) -> Recognized:
+def recognize(source: Source, options: ImportOptions, batch: Optional[int] = None) -> Recognized:
     """Recognize a model of another tool.
+
+    Args:
+        source: the model.
+        options: what it does not tell itself.
+        batch: number of images to compute its shapes for; that of the model, or several, by default.
 
     Raises:
         ForeignModelError: something is not supported or cannot be recognized; the message names it and the
@@ -104,7 +109,7 @@ def recognize(source: Source, options: ImportOptions) -> Recognized:
     resized, keeps_aspect = find_resized_size(model, image)
     size = _image_size(image, resized, options, source.metadata)
     require_size(source.metadata, size)
-    batch = image.batch or _DYNAMIC_BATCH
+    batch = batch or image.batch or _DYNAMIC_BATCH
     editor = _fixed(model, image, batch, size)
     shapes = known_shapes(editor)
     input_name = editor.inputs[0].name
@@ -135,9 +140,12 @@ def recognize(source: Source, options: ImportOptions) -> Recognized:
 def _with_real_batch(image: ImageInput, outputs: Tensors) -> ImageInput:
     """Return the input with the number of images that the outputs declare.
 
-    Exporters call an axis of the input dynamic although the graph was traced for one image.
+    Exporters call an axis of the input dynamic although the graph was traced for one image. An output of two
+    fixed sizes is the map of one image.
     """
-    sizes = {max(found.shape[0] or 0, 0) for found in outputs.values() if found.shape}
+    shapes = [found.shape for found in outputs.values() if found.shape]
+    planes = [shape for shape in shapes if len(shape) == 2 and min(size or 0 for size in shape) > 1]
+    sizes = {1 if shape in planes else max(shape[0] or 0, 0) for shape in shapes}
     batch = sizes.pop() if len(sizes) == 1 else None
     return image if image.batch is not None else dataclasses.replace(image, batch=batch or None)
 

@@ -8,6 +8,7 @@ graph, and here it has the images on an added first axis.
 from __future__ import annotations
 
 import math
+import string
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
@@ -347,6 +348,19 @@ def _gemm(tracker: BatchTracker, node: onnx.NodeProto) -> None:
         _broadcast(tracker, added)
 
 
+def _einsum(tracker: BatchTracker, node: onnx.NodeProto) -> None:
+    _refuse_images(tracker, node)
+    equation = attribute(node, "equation").decode().replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    unused = next(letter for letter in string.ascii_letters if letter not in equation)
+    if not arrow or "." in equation:
+        raise tracker.error(node, f"has an equation without all its axes ({equation})")
+    terms = [
+        unused + term if name in tracker.single else term for name, term in zip(node.input, left.split(","))
+    ]
+    _change(tracker, node, node.input, equation=f"{','.join(terms)}->{unused}{right}")
+
+
 def _squeeze(tracker: BatchTracker, node: onnx.NodeProto) -> None:
     tracker.editor.remove(node)
     reshape(tracker, node.input[0], [-1, *tracker.shape(node, node.output[0])], node.output[0])
@@ -396,6 +410,7 @@ _HANDLERS: Dict[str, Handler] = {
     **dict.fromkeys(SOFTMAX, _along(-1)),
     **dict.fromkeys(("Flatten", "Reshape", "Unsqueeze"), _reshape),
     "Concat": _concat,
+    "Einsum": _einsum,
     "Expand": _expand,
     "Gather": _gather,
     "GatherElements": _gather_elements,

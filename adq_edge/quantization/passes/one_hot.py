@@ -20,6 +20,8 @@ def replace_one_hot(editor: GraphEditor, context: PassContext) -> None:
     A product with a constant matrix becomes a choice of its rows, as a codebook of vectors is read; any other
     reader gets the comparison of the index with 0, 1, 2 and so on.
     """
+    for node in editor.of_type("OneHot"):
+        _compare_one_hot(editor, node)
     scattered = editor.of_type("ScatterElements")
     if not scattered:
         return
@@ -71,6 +73,25 @@ def _choose_rows(editor: GraphEditor, product: onnx.NodeProto, index: str) -> No
     editor.remove(product)
     rows = editor.add("Squeeze", [index, axes], f"{output}.rows", f"{output}.Squeeze")
     editor.add("Gather", [product.input[1], rows], output, f"{output}.Gather", axis=0)
+
+
+def _compare_one_hot(editor: GraphEditor, node: onnx.NodeProto) -> None:
+    """Replace the operator OneHot of 0 and 1 along a new last axis."""
+    depth, values = editor.constant(node.input[1]), editor.constant(node.input[2])
+    is_plain = (
+        attribute(node, "axis", -1) == -1 and values is not None and np.ravel(values).tolist() == [0, 1]
+    )
+    if depth is None or values is None or not is_plain:
+        return
+    output = node.output[0]
+    editor.remove(node)
+    last = editor.store(f"{output}.axes", np.asarray([-1], np.int64))
+    index = editor.add("Cast", [node.input[0]], f"{output}.index", f"{output}.Index", to=TensorProto.INT64)
+    index = editor.add("Unsqueeze", [index, last], f"{output}.column", f"{output}.Unsqueeze")
+    numbers = editor.store(f"{output}.numbers", np.arange(int(np.ravel(depth)[0]), dtype=np.int64))
+    chosen = editor.add("Equal", [index, numbers], f"{output}.chosen", f"{output}.Equal")
+    kind = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
+    editor.add("Cast", [chosen], output, f"{output}.Cast", to=kind)
 
 
 def _compare(editor: GraphEditor, node: onnx.NodeProto, count: int) -> None:

@@ -41,6 +41,7 @@ from adq_edge.quantization.passes.small_file import share_constants, shorten_nam
 from adq_edge.quantization.passes.strong_typing import type_as_float16
 from adq_edge.quantization.passes.training_leftovers import drop_training_leftovers
 from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
+from adq_edge.quantization.passes.whole_choices import replace_whole_choices
 from adq_edge.quantization.passes.wide_normalization import widen_normalization
 from adq_edge.quantization.qdq import insert_qdq
 
@@ -67,6 +68,7 @@ IMPORT: Passes = (
     squeeze_single_choices,
     shorten_sortings,
     replace_one_hot,
+    replace_whole_choices,
 )
 """From another tool's graph, whose input has a fixed shape, to one of opset 17 without computed shapes."""
 
