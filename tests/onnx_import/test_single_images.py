@@ -124,6 +124,9 @@ def test_extremes_of_a_batch_are_those_of_each_image(batch: Any):
     rows = writer.add("GatherND", rows, writer.add("Unsqueeze", numbers, np.array([1])))
     logarithm = writer.reduce("ReduceMean", rows, [1], keepdims=0)
     relative = writer.add("Sub", logarithm, writer.add("ReduceMax", logarithm, keepdims=0))
+    whole = writer.add("ReduceSum", writer.add("Mul", logarithm, logarithm), keepdims=0)
+    freedom = writer.add("Sub", writer.add("Cast", count, to=1), np.float32(1))  # as torch.std has it
+    relative = writer.add("Mul", relative, writer.add("Sqrt", writer.add("Div", whole, freedom)))
     plane = writer.add("Reshape", writer.add("Exp", relative), np.array([-1, 8, 8]))
     highest = writer.add("ReduceMax", plane, keepdims=0)
     writer.add("Sub", highest, plane, output="map")
@@ -153,7 +156,8 @@ def test_two_tensors_of_the_images_one_after_the_other_are_taken_apart(batch: An
 
 
 @pytest.mark.parametrize("batch", [1, "N"])
-def test_codebook_is_read_by_the_nearest_entry(batch: Any):
+@pytest.mark.parametrize("form", ["scatter", "one-hot"])
+def test_codebook_is_read_by_the_nearest_entry(batch: Any, form: str):
     """DSR of anomalib: one-hot rows, written by scatter, times the codebook."""
     writer = GraphWriter()
     rows = writer.add("Transpose", features(writer), perm=[0, 2, 3, 1])
@@ -161,15 +165,42 @@ def test_codebook_is_read_by_the_nearest_entry(batch: Any):
     codes = writer.generator.normal(0, 0.5, (24, 16)).astype(np.float32)
     squares = np.float32((codes**2).sum(1) / 2)
     distances = writer.add("Sub", squares, writer.add("MatMul", rows, np.ascontiguousarray(codes.T)))
-    index = writer.add("ArgMin", distances, axis=1, keepdims=1)
-    zeros = writer.add("Expand", np.float32(0), writer.add("Shape", distances))
-    ones = writer.add("Expand", np.float32(1), writer.add("Shape", index))
-    chosen = writer.add("ScatterElements", zeros, index, ones, axis=1)
+    index = writer.add("ArgMin", distances, axis=1, keepdims=int(form == "scatter"))
+    if form == "scatter":
+        zeros = writer.add("Expand", np.float32(0), writer.add("Shape", distances))
+        ones = writer.add("Expand", np.float32(1), writer.add("Shape", index))
+        chosen = writer.add("ScatterElements", zeros, index, ones, axis=1)
+    else:
+        chosen = writer.add("OneHot", index, np.array(24), np.array([0, 1], np.float32))
     difference = writer.add("Sub", rows, writer.add("MatMul", chosen, codes))
     used = writer.add("Mul", chosen, np.linspace(0, 1, 24).astype(np.float32))
     error = writer.reduce("ReduceL2", writer.add("Concat", difference, used, axis=1), [1])
     writer.add("Reshape", error, np.array([-1, 1, 8, 8]), output="map")
     check_import(writer.model({"x": [batch, 3, SIZE, SIZE]}, {"map": [batch, 1, 8, 8]}), ["map"])
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_mask_that_is_always_true_chooses_all(batch: Any):
+    """AnomalyDINO of anomalib: `features[mask]` and `distances[mask] = ...` without masking."""
+    writer = GraphWriter()
+    rows = writer.add("Transpose", features(writer), perm=[0, 2, 3, 1])
+    rows = writer.add("Reshape", rows, np.array([0, 64, 16]))
+    sizes = writer.add("Slice", writer.add("Shape", rows), np.array([0]), np.array([2]))
+    places = writer.add("NonZero", writer.add("Expand", np.array(True), sizes))
+    places = writer.add("Transpose", places, perm=[1, 0])
+    chosen = writer.add("GatherND", rows, places)
+    nearest = writer.reduce("ReduceL2", writer.add("Sub", chosen, np.float32(0.2)), [1], keepdims=0)
+    zeros = writer.add("Expand", np.float32(0), sizes)
+    plane = writer.add("ScatterND", zeros, places, nearest)
+    writer.add("Reshape", plane, np.array([-1, 1, 8, 8]), output="map")
+    check_import(writer.model({"x": [batch, 3, SIZE, SIZE]}, {"map": [batch, 1, 8, 8]}), ["map"])
+
+
+def test_plane_of_a_dynamic_batch_is_the_map_of_one_image():
+    writer = GraphWriter()
+    energy = writer.reduce("ReduceMean", features(writer), [1], keepdims=0)
+    writer.add("Gather", energy, np.array(0), axis=0, output="map")
+    check_import(writer.model({"x": ["N", 3, SIZE, SIZE]}, {"map": [8, 8]}), ["map"])
 
 
 Shape = Tuple[int, ...]
@@ -236,7 +267,26 @@ def _add_axis(writer: GraphWriter, tensor: str, shape: Shape, pick: Any) -> Tupl
     return writer.add("Unsqueeze", tensor, np.array([axis])), (*shape[:axis], 1, *shape[axis:])
 
 
-STEPS = (_transpose, _join, _scale, _reduce, _relative, _softmax, _multiply, _append, _cut, _add_axis)
+def _einsum(writer: GraphWriter, tensor: str, shape: Shape, pick: Any) -> Tuple[str, Shape]:
+    weight = writer.generator.normal(0, 0.3, (4, shape[-1])).astype(np.float32)
+    letters = "abcdefgh"[: len(shape)]
+    found = writer.add("Einsum", tensor, weight, equation=f"{letters},z{letters[-1]}->z{letters[:-1]}")
+    return found, (4, *shape[:-1])
+
+
+STEPS = (
+    _einsum,
+    _transpose,
+    _join,
+    _scale,
+    _reduce,
+    _relative,
+    _softmax,
+    _multiply,
+    _append,
+    _cut,
+    _add_axis,
+)
 
 
 @settings(max_examples=12, deadline=None)
