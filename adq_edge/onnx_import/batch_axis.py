@@ -21,7 +21,8 @@ from adq_edge.onnx_import.batch_indexing import (
 )
 from adq_edge.onnx_import.batch_tracker import SCATTERING, BatchTracker
 from adq_edge.onnx_import.operators import BROADCASTING, IMAGE_WISE, REDUCTIONS, SOFTMAX, UNARY
-from adq_edge.onnx_import.single_images import drop_axis, follow_single, reduce_each, reduced_axes
+from adq_edge.onnx_import.single_images import drop_axis, reduce_each, reduced_axes, restore_axis
+from adq_edge.onnx_import.single_operators import follow_single
 from adq_edge.quantization.graph.index import attribute
 
 Handler = Callable[[BatchTracker, onnx.NodeProto], Optional[int]]
@@ -285,7 +286,9 @@ def follow(tracker: BatchTracker, node: onnx.NodeProto) -> Optional[int]:
         ForeignModelError: the node mixes images, or its operator is not known here.
     """
     if not tracker.single.isdisjoint(node.input):
-        return follow_single(tracker, node)
+        if node.op_type not in (*IMAGE_WISE, "Resize"):
+            return follow_single(tracker, node)
+        restore_axis(tracker, node)
     handler = _HANDLERS.get(node.op_type)
     if handler is None:
         raise tracker.error(node, "is not known to keep images apart")

@@ -10,12 +10,13 @@ from onnx import helper
 
 from adq_edge.onnx_import.batch_tracker import BatchTracker, Part
 from adq_edge.onnx_import.single_images import drop_axis
+from adq_edge.onnx_import.single_operators import concat_one_image
 from adq_edge.quantization.graph.index import attribute
 
 _INT_MAX = 2**63 - 1
 
 
-def follow_concat(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+def follow_concat(tracker: BatchTracker, node: onnx.NodeProto) -> Optional[int]:
     """Follow a concatenation; join the parts of the images again."""
     if tracker.joins(node):
         first = node.input[0]
@@ -28,6 +29,9 @@ def follow_concat(tracker: BatchTracker, node: onnx.NodeProto) -> int:
         raise tracker.error(node, "joins images")
     axis = found.pop()
     if attribute(node, "axis", 0) % rank == axis:
+        if tracker.splits:
+            concat_one_image(tracker, node)
+            return None
         return _join_blocks(tracker, node, axis)
     for position, name in enumerate(list(node.input)):
         if name not in tracker.axes:

@@ -196,6 +196,18 @@ def test_mask_that_is_always_true_chooses_all(batch: Any):
     check_import(writer.model({"x": [batch, 3, SIZE, SIZE]}, {"map": [batch, 1, 8, 8]}), ["map"])
 
 
+def test_maps_of_one_image_joined_along_its_axis_are_averaged():
+    """`torch.cat([first, second]).mean(0)` of maps `[1, h, w]`, enlarged before."""
+    writer = GraphWriter()
+    found = features(writer)
+    maps = [writer.reduce(operator, found, [1], keepdims=0) for operator in ("ReduceMax", "ReduceL2")]
+    mean = writer.reduce("ReduceMean", writer.add("Concat", *maps, axis=0), [0], keepdims=0)
+    plane = writer.add("Unsqueeze", mean, np.array([0, 1]))
+    scales = np.array([1, 1, 2, 2], np.float32)
+    writer.add("Resize", plane, "", scales, mode="linear", output="map")
+    check_import(writer.model({"x": [1, 3, SIZE, SIZE]}, {"map": [1, 1, 16, 16]}), ["map"])
+
+
 def test_plane_of_a_dynamic_batch_is_the_map_of_one_image():
     writer = GraphWriter()
     energy = writer.reduce("ReduceMean", features(writer), [1], keepdims=0)
