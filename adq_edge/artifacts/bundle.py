@@ -89,6 +89,7 @@ class ImportedModel:
         numbers: numbers of the tool's post-processing, such as its thresholds, by name.
         resize_difference: median relative difference of the score that the other way of resizing causes; None
             if it was not measured.
+        unused: the outputs that are neither map nor score, in words, such as "pred_label bool [N, 1]".
     """
 
     input: str
@@ -99,6 +100,7 @@ class ImportedModel:
     assumed: Tuple[str, ...] = ()
     numbers: Dict[str, float] = dataclasses.field(default_factory=dict)
     resize_difference: Optional[float] = None
+    unused: Tuple[str, ...] = ()
 
 
 @record("adq-edge/bundle", version=2, error=BundleError, fix=REMEDY, older={1: {"parity.pictures": "source"}})

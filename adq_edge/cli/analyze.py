@@ -47,7 +47,7 @@ def analyze(
     from adq_edge.artifacts.bundle import open_bundle
     from adq_edge.evaluation.analyze import analyze as run
     from adq_edge.evaluation.analyze import result_file
-    from adq_edge.report.tables.analysis import layer_table
+    from adq_edge.report.tables.analysis import group_table, layer_table
 
     result = run(
         bundle,
@@ -64,7 +64,7 @@ def analyze(
     repeated = options.calibration_arguments(calib, source, calib_data, samples)
     return Output(
         result,
-        [layer_table(result, None if show_all else SHOWN)],
+        [*([group_table(result)] if result.groups else []), layer_table(result, None if show_all else SHOWN)],
         [f"plot: {result.plot}"],
         next_step=("build", result.bundle, "--int8", *repeated),
         result=result_file(open_bundle(Path(result.bundle)), output),

@@ -173,11 +173,15 @@ def _next_step(engine: Path, sidecar: Sidecar, asked: BuildOptions) -> Union[str
     if sidecar.device == Device.RTX.value:
         files = f"{shlex.quote(str(engine))} and {shlex.quote(f'{engine.name}.json')}"
         return f"copy {files} to a machine with that GPU; there: {command_line('eval', engine.name)}"
-    verb = "eval" if products_path(engine).exists() else "fit"
+    has_products = products_path(engine).exists()
     if sidecar.data is not None and Path(sidecar.data).is_dir():
+        verb = "eval" if has_products or not _has_training_images(sidecar.data) else "fit"
         return (verb, engine, *layout_arguments())
     labeled = next((folder for folder in (asked.data, asked.calib_data) if _has_labels(folder)), None)
-    return ("bench", engine) if labeled is None else (verb, engine, "--data", labeled, *layout_arguments())
+    if labeled is None:
+        return ("bench", engine)
+    verb = "eval" if has_products or not _has_training_images(labeled) else "fit"
+    return (verb, engine, "--data", labeled, *layout_arguments())
 
 
 def _has_labels(folder: Optional[Union[str, Path]]) -> bool:
@@ -189,6 +193,16 @@ def _has_labels(folder: Optional[Union[str, Path]]) -> bool:
     except AdqError:
         return False
     return any(category.why_no_image_metrics is None for category in categories)
+
+
+def _has_training_images(folder: Union[str, Path]) -> bool:
+    """Return True if `fit` can learn from each category of a folder."""
+    from adq_edge.datasets.dataset import read_dataset
+
+    try:
+        return bool(read_dataset(folder).train_images)
+    except AdqError:
+        return False
 
 
 def _precision(flags: Mapping[str, bool]) -> Precision:

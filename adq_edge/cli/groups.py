@@ -45,7 +45,7 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
         "Quantization-aware training": ("qat", "target"),
     },
     "import": {
-        "Bundle": ("output", "inspect", "data"),
+        "Bundle": ("output", "inspect", "data", "data_layout"),
         "Input of the model": ("input_", "layout", "channel_order", "image_size", "mean", "std", "scale"),
         "Outputs of the model": ("map_output", "score_output", "keep_postprocessing"),
     },

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
 import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.completion import complete_paths
+from adq_edge.cli.options import LAYOUTS
 from adq_edge.cli.output import Output
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.core.text import number_of
@@ -38,16 +39,24 @@ def import_model(
         metavar=options.FOLDER,
         help="Dataset for the comparison with the original model. Default: drawn images.",
     ),
+    data_layout: options.DataLayout = None,
     image_size: Optional[str] = typer.Option(
         None,
         metavar="PIXELS|HEIGHTxWIDTH",
         help="Size of the image, for models that take any size. Default: the size that the model resizes to.",
     ),
-    input_: Optional[str] = typer.Option(
-        None, "--input", metavar="NAME", help="Input for images. Default: the only one."
+    input_: Optional[List[str]] = typer.Option(
+        None,
+        "--input",
+        metavar="NAME[=VALUE,...]",
+        help="Input for images, if several could take them; may be repeated. With values, separated by "
+        "commas: another input, which becomes a constant. Default: the only one.",
     ),
     layout: Optional[str] = typer.Option(
-        None, **options.choices("nchw", "nhwc"), help="Order of the input's axes. Default: by its channels."
+        None,
+        **options.choices("nchw", "nhwc"),
+        help="Order of the input's axes; the folders of --data are named by --data-layout. "
+        "Default: by its channels.",
     ),
     channel_order: Optional[str] = typer.Option(
         None, **options.choices("rgb", "bgr"), help="Order of the input's channels. Default: rgb."
@@ -89,8 +98,15 @@ def import_model(
     from adq_edge.onnx_import.inspection import inspect_model
     from adq_edge.onnx_import.options import ImportOptions
 
+    if layout is not None and layout.lower() in LAYOUTS:
+        raise ForeignModelError(
+            f"--layout is {layout!r}; here it is the order of the input's axes, nchw or nhwc",
+            fix=f"Name the layout of the folders of --data with --data-layout {layout}",
+        )
+    name, constants = _inputs(input_ or ())
     chosen = ImportOptions(
-        input=input_,
+        input=name,
+        constants=constants,
         layout=layout,
         channel_order=channel_order,
         image_size=parse_size(image_size),
@@ -108,6 +124,7 @@ def import_model(
 
 def imported_output(bundle: Bundle) -> Output:
     """Return what is shown of an imported model."""
+    from adq_edge.datasets.layouts.registry import layout_arguments
     from adq_edge.report.tables.imported import recognized_lines
 
     manifest, parity, found = bundle.manifest, bundle.manifest.parity, bundle.manifest.imported
@@ -121,7 +138,7 @@ def imported_output(bundle: Bundle) -> Output:
     ]
     if found.resize_difference is not None:
         lines.append(f"resizing as adq-edge does changes the score by {found.resize_difference:.2%} (median)")
-    return Output(manifest, lines=lines, next_step=("build", bundle.path, "--int8"))
+    return Output(manifest, lines=lines, next_step=("build", bundle.path, "--int8", *layout_arguments()))
 
 
 def inspection_output(found: Inspection) -> Output:
@@ -130,6 +147,25 @@ def inspection_output(found: Inspection) -> Output:
 
     step = None if found.int8 is None else ("import", found.path)
     return Output(found, tables=[inspection_table(found)], next_step=step)
+
+
+def _inputs(given: Sequence[str]) -> Tuple[Optional[str], Dict[str, Tuple[float, ...]]]:
+    """Return the name of the image input, if it is given, and the values of further inputs."""
+    names: List[str] = []
+    constants: Dict[str, Tuple[float, ...]] = {}
+    for text in given:
+        name, equals, values = text.rpartition("=")
+        if not equals:
+            names.append(text)
+            continue
+        numbers = tuple(_number(f"--input {name}", part.strip()) or 0.0 for part in values.split(","))
+        constants[name] = numbers
+    if len(names) > 1:
+        raise ForeignModelError(
+            f"--input names {len(names)} inputs for images: {', '.join(names)}",
+            fix="Give one, and NAME=VALUE for the others",
+        )
+    return (names[0] if names else None), constants
 
 
 def parse_size(text: Optional[str]) -> Optional[Tuple[int, int]]:

@@ -178,6 +178,15 @@ Layout = Annotated[
         help=f"Layout of the dataset's folders: {', '.join(LAYOUTS)}. Default: found by the folders.",
     ),
 ]
+DataLayout = Annotated[
+    Optional[str],
+    Option(
+        "--data-layout",
+        **{**choices(*LAYOUTS), "metavar": "LAYOUT"},
+        callback=_read_datasets_in,
+        help=f"Layout of the folders of --data: {', '.join(LAYOUTS)}. Default: found by the folders.",
+    ),
+]
 Categories = Annotated[
     Optional[List[str]],
     Option(

@@ -44,6 +44,23 @@ class LayerAnalysis:
     score_bias: Optional[float]
 
 
+@dataclasses.dataclass(frozen=True)
+class GroupAnalysis:
+    """The error caused by a part of a model, all other layers in float32.
+
+    Attributes:
+        group: the part, by the names in the model, such as `backbone.layer1`; else by the size of its maps.
+        layers: number of its layers that have weights.
+        map_snr_db: as in `LayerAnalysis`, with these layers quantized.
+        score_bias: as in `LayerAnalysis`, with these layers quantized.
+    """
+
+    group: str
+    layers: int
+    map_snr_db: Optional[float]
+    score_bias: Optional[float]
+
+
 @record(
     "adq-edge/analysis",
     version=3,
@@ -69,6 +86,7 @@ class Analysis(Record):
         layers: the layers of the networks, lowest map SNR first, float32 layers last.
         plot: the plot file.
         environment: the machine that ran the analysis.
+        groups: the parts of the model, in graph order; empty if it has only one.
     """
 
     bundle: str
@@ -82,3 +100,4 @@ class Analysis(Record):
     layers: Tuple[LayerAnalysis, ...]
     plot: str
     environment: Environment
+    groups: Tuple[GroupAnalysis, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -20,10 +20,11 @@ from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import AdqError
 from adq_edge.core.files import write_together
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Target, choose, cpu_target
-from adq_edge.evaluation.analysis import Analysis, LayerAnalysis, Range
+from adq_edge.evaluation.analysis import Analysis, GroupAnalysis, LayerAnalysis, Range
 from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
 from adq_edge.hardware.environment import read_environment
 from adq_edge.quantization.float_model import FloatModel
+from adq_edge.quantization.layer_groups import group_layers
 from adq_edge.quantization.range_propagation import complete_ranges
 from adq_edge.quantization.region import NetworkOperator
 from adq_edge.quantization.sensitivity import (
@@ -128,6 +129,7 @@ def _measure(
     clipped, whole = measured.clipped_shares(outputs), measured.whole()
     with progress_bar(f"Analyzing {bundle.manifest.name}", len(operators), "layers") as advance:
         sensitivities = measured.layers(on_layer=advance)
+    groups = _measure_groups(measured, group_layers(model))
     layers = [_layer(operator, ranges, clipped, found) for operator, found in zip(operators, sensitivities)]
     return Analysis(
         bundle=str(bundle.path),
@@ -141,7 +143,23 @@ def _measure(
         layers=tuple(sorted(layers, key=_worst_first)),
         plot=str(plot),
         environment=read_environment(),
+        groups=groups,
     )
+
+
+def _measure_groups(
+    measured: SensitivityAnalysis, groups: Mapping[str, Sequence[str]]
+) -> Tuple[GroupAnalysis, ...]:
+    """Return the error of each group of layers; none if there is only one."""
+    if len(groups) < 2:
+        return ()
+    found: List[GroupAnalysis] = []
+    with progress_bar("Analyzing groups", len(groups), "groups") as advance:
+        for name, layers in groups.items():
+            error = measured.group(layers)
+            found.append(GroupAnalysis(name, len(layers), error.map_snr_db, error.score_bias))
+            advance()
+    return tuple(found)
 
 
 def _layer(

@@ -21,6 +21,7 @@ from adq_edge.onnx_import.batch_indexing import (
 )
 from adq_edge.onnx_import.batch_tracker import SCATTERING, BatchTracker
 from adq_edge.onnx_import.operators import BROADCASTING, IMAGE_WISE, REDUCTIONS, SOFTMAX, UNARY
+from adq_edge.onnx_import.resize_factors import resize_by_factors
 from adq_edge.onnx_import.single_images import drop_axis, reduce_each, reduced_axes, restore_axis
 from adq_edge.onnx_import.single_operators import follow_single
 from adq_edge.quantization.graph.index import attribute
@@ -201,19 +202,8 @@ def _resize(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     before, after = (tracker.shape(node, name) for name in (node.input[0], node.output[0]))
     if tracker.axis(node) != 0 or before[0] != after[0]:
         raise tracker.error(node, "resizes across images")
-    if len(node.input) > 3 and node.input[3]:
-        scales = np.asarray([_scale(*pair) for pair in zip(before, after)], np.float32)
-        name = tracker.editor.store(f"{node.output[0]}.scales", scales)
-        tracker.editor.rewire(node, [node.input[0], "", name])
+    resize_by_factors(tracker.editor, node, before, after)
     return 0
-
-
-def _scale(before: int, after: int) -> float:
-    """Return a factor in float32 for which the rounded-down product is the size after, also in float64."""
-    scale = np.float32(after / before)
-    while math.floor(before * float(scale)) < after:
-        scale = np.float32(np.nextafter(scale, np.float32(np.inf)))
-    return float(scale)
 
 
 def _pad(tracker: BatchTracker, node: onnx.NodeProto) -> int:

@@ -13,10 +13,12 @@ from adq_edge.core.errors import ForeignModelError
 from adq_edge.onnx_import.batch_axis import follow
 from adq_edge.onnx_import.batch_tracker import BatchTracker, MixedImagesError
 from adq_edge.onnx_import.embedding import add_embedding
-from adq_edge.onnx_import.graph_outputs import name_nodes, write_outputs
+from adq_edge.onnx_import.graph_outputs import write_outputs
+from adq_edge.onnx_import.names import name_nodes
 from adq_edge.onnx_import.options import ImportOptions
 from adq_edge.onnx_import.preprocessing import write_preprocessing
 from adq_edge.onnx_import.recognition import Recognized, recognize
+from adq_edge.onnx_import.resize_factors import resize_by_factors
 from adq_edge.onnx_import.source import Source
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.passes import pipelines
@@ -105,7 +107,13 @@ def _follow(editor: GraphEditor, image: str, found: Recognized, *, splits: bool)
 
 def _write_image(found: Recognized) -> str:
     """Join the units of the input with the normalization in the graph; return the tensor behind it."""
-    preprocessing, units = found.preprocessing, found.units
+    preprocessing, units, shapes = found.preprocessing, found.units, found.shapes
+    for node in preprocessing.placing:
+        if node.op_type == "Resize":
+            before, after = (
+                [int(size or 0) for size in shapes[name]] for name in (node.input[0], node.output[0])
+            )
+            resize_by_factors(found.editor, node, before, after)
     first = list(units.order)
     factor, offset = units.factor[first], units.offset[first]  # in the order of the model's input
     order = [first[channel] for channel in preprocessing.order]

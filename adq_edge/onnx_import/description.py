@@ -7,9 +7,9 @@ from typing import List, Optional, Sequence
 import numpy as np
 
 from adq_edge.artifacts.bundle import ImportedModel
-from adq_edge.onnx_import.original import Units
 from adq_edge.onnx_import.postprocessing import Postprocessing
 from adq_edge.onnx_import.recognition import Recognized
+from adq_edge.onnx_import.units import Units
 
 
 def describe(
@@ -29,6 +29,7 @@ def describe(
         map=_output(found.outputs.map, found.map, "a map of one pixel, the score"),
         score=_output(found.outputs.score, found.score, "the maximum of the map"),
         assumed=(*found.assumed, *assumed),
+        unused=found.unused,
         numbers=found.numbers,
         resize_difference=resize_difference,
     )
@@ -55,7 +56,8 @@ def _pixels(found: Recognized) -> str:
     )
     if not inner.normalizes:
         return f"{outside}; the graph does not normalize"
-    mean, std = -inner.offset / inner.factor, 1 / inner.factor
+    factor, offset = inner.constants
+    mean, std = -offset / factor, 1 / factor
     return f"{outside}; in the graph - {_three(mean)}, / {_three(std)}"
 
 
@@ -70,12 +72,18 @@ def _three(values: np.ndarray) -> str:
 
 
 def _resize(found: Recognized) -> str:
-    height, width = found.image_size
-    if found.resized is None:
-        text = f"none in the graph; images of {height}x{width}"
+    images, resizing = "{}x{}".format(*found.image_size), found.resizing
+    if resizing is None:
+        text = f"none in the graph; images of {images}"
+    elif not resizing.is_replaced:
+        text = "to {}x{} in the graph, as in the file; ".format(*resizing.size) + f"images of {images}"
+    elif found.image.fixed_size is None:
+        text = f"to {images} in the graph, replaced by adq-edge's resizing"
     else:
-        text = f"to {height}x{width} in the graph, replaced by adq-edge's resizing"
-    if found.keeps_aspect:
+        given = "{}x{}".format(*found.image.fixed_size)
+        text = f"of {given} to {images} in the graph, replaced by adq-edge's resizing; "
+        text += f"--image-size {given} keeps it"
+    if resizing is not None and resizing.keeps_aspect:
         text += "; the graph keeps the aspect ratio, adq-edge stretches"
     if found.frame.crop is not None:
         top, left, crop_height, crop_width = found.frame.crop

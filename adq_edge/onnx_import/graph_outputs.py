@@ -2,54 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import List, Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper
 
 from adq_edge.artifacts.bundle import MAP_OUTPUT, SCORE_OUTPUT
-from adq_edge.core.errors import ForeignModelError
+from adq_edge.onnx_import.frame import Frame, Size
 from adq_edge.quantization.graph.editor import GraphEditor
-
-Size = Tuple[int, int]
-_RENAMED = ".original"
-"""What the name of a tensor gets that has a name of the contract."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Frame:
-    """The place of the map's pixels in the image.
-
-    Attributes:
-        image: (height, width) of the image.
-        crop: (top, left, height, width) of the part that the networks see; None for all of it.
-    """
-
-    image: Size
-    crop: Optional[Tuple[int, int, int, int]] = None
-
-    def padding(self, size: Size) -> Tuple[int, int, int, int]:
-        """Return rows above, columns left, rows below and columns right that complete a map of the crop.
-
-        Raises:
-            ForeignModelError: the crop does not begin and end at whole pixels of the map.
-        """
-        if self.crop is None:
-            return 0, 0, 0, 0
-        top, left, height, width = self.crop
-        below, right = self.image[0] - top - height, self.image[1] - left - width
-        widths = (top * size[0], left * size[1], below * size[0], right * size[1])
-        parts = (height, width, height, width)
-        if any(number % part for number, part in zip(widths, parts)):
-            raise ForeignModelError(
-                f"cuts {height}x{width} pixels out of {self.image[0]}x{self.image[1]}, which its map of "
-                f"{size[0]}x{size[1]} cannot show",
-                fix="Export the model without the center crop",
-            )
-        above, left, below, right = (number // part for number, part in zip(widths, parts))
-        return above, left, below, right
 
 
 def write_outputs(
@@ -108,43 +68,3 @@ def _pad(editor: GraphEditor, tensor: str, size: Size, widths: Tuple[int, int, i
     rest = editor.add("Mul", [mask, lowest], f"{MAP_OUTPUT}.rest", f"{MAP_OUTPUT}.Mul")
     editor.add("Add", [padded, rest], MAP_OUTPUT, f"{MAP_OUTPUT}.Add")
     return size[0] + above + below, size[1] + left + right
-
-
-def reserve_names(editor: GraphEditor, names: Sequence[str]) -> None:
-    """Rename the tensors of a graph that have a name of the contract of bundles."""
-    taken = {name for name in names if name in editor.producers or name in editor.initializers}
-    taken.update(item.name for item in editor.inputs if item.name in names)
-    if not taken:
-        return
-    renamed = {name: name + _RENAMED for name in taken}
-    nodes: List[onnx.NodeProto] = editor.nodes
-    for node in nodes:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        copy.input[:] = [renamed.get(name, name) for name in node.input]
-        copy.output[:] = [renamed.get(name, name) for name in node.output]
-        editor.remove(node)
-        editor.add_node(copy)
-    for old, new in renamed.items():
-        if old in editor.initializers:
-            editor.store(new, editor.value(old))
-            del editor.initializers[old]
-    for item in (*editor.inputs, *editor.results):
-        item.name = renamed.get(item.name, item.name)
-    editor.outputs[:] = [renamed.get(name, name) for name in editor.outputs]
-
-
-def name_in_file(tensor: str) -> str:
-    """Return the name that a tensor has in the file."""
-    return tensor[: -len(_RENAMED)] if tensor.endswith(_RENAMED) else tensor
-
-
-def name_nodes(editor: GraphEditor) -> None:
-    """Give every node a name of its own, as passes require."""
-    seen = set()
-    for node in editor.nodes:
-        name = node.name or f"{node.output[0]}.{node.op_type}"
-        while name in seen:
-            name = f"{name}.{node.output[0]}"
-        node.name = name
-        seen.add(name)

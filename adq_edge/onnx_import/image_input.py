@@ -13,6 +13,8 @@ from adq_edge.onnx_import.options import ImportOptions
 
 LARGEST_BATCH = 256
 """Largest fixed number of images of a model."""
+_SMALLEST_SIDE = 8
+"""Pixels of an image along one axis; an input that has fewer is a factor or the like."""
 _KINDS = ("float", "float16", "double", "bfloat16", "uint8")
 
 
@@ -36,6 +38,12 @@ class ImageInput:
     size: Tuple[Optional[int], Optional[int]]
     channels: int = 3
 
+    @property
+    def fixed_size(self) -> Optional[Tuple[int, int]]:
+        """(height, width) in pixels; None if one of them is dynamic."""
+        height, width = self.size
+        return None if height is None or width is None else (height, width)
+
     def shape(self, batch: int, size: Tuple[int, int]) -> List[int]:
         """Return the shape for a number of images of a size."""
         count = self.channels
@@ -50,7 +58,7 @@ def find_image_input(inputs: Tensors, options: ImportOptions) -> ImageInput:
         options: what the user states.
 
     Raises:
-        ForeignModelError: no input takes images of three channels, several do, or there are further inputs.
+        ForeignModelError: no input takes images, or several do.
     """
     name = _choose(inputs, options)
     found = _with_dynamic_sizes(inputs[name])
@@ -90,20 +98,29 @@ def _with_dynamic_sizes(found: TensorType) -> TensorType:
 
 
 def _choose(inputs: Tensors, options: ImportOptions) -> str:
+    """Return the name of the image input: as the user names it, the only one, or the only one for images."""
     names = ", ".join(f"{name} {kind}" for name, kind in inputs.items()) or "none"
-    if options.input is not None:
-        if options.input not in inputs:
-            raise ForeignModelError(
-                f"has no input {options.input!r}; its inputs: {names}", fix="Give one of them"
-            )
-        if len(inputs) == 1:
-            return options.input
-    if len(inputs) != 1:
+    if options.input is not None and options.input not in inputs:
         raise ForeignModelError(
-            f"has {len(inputs)} inputs ({names}); an anomaly model takes an image only",
-            fix="Export the model with the others fixed",
+            f"has no input {options.input!r}; its inputs: {names}", fix="Give one of them"
         )
-    return next(iter(inputs))
+    if options.input is not None:
+        return options.input
+    likely = [name for name, found in inputs.items() if len(inputs) == 1 or _takes_images(found)]
+    if len(likely) != 1:
+        what = "none of which takes images" if not likely else "several of which can take images"
+        raise ForeignModelError(
+            f"has {len(inputs)} inputs ({names}), {what}",
+            fix="Give --input NAME for the image, and --input NAME=VALUE for each of the others",
+        )
+    return likely[0]
+
+
+def _takes_images(found: TensorType) -> bool:
+    shape = _with_dynamic_sizes(found).shape or ()
+    has_channels = len(shape) == 4 and not {shape[1], shape[3]}.isdisjoint({1, 3, None})
+    large = [size for size in shape[1:] if size is None or size >= _SMALLEST_SIDE]
+    return found.kind in _KINDS and has_channels and len(large) > 1
 
 
 def _layout(name: str, found: TensorType, shape: Tuple[Optional[int], ...]) -> str:

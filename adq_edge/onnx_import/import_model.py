@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple, Union
 
@@ -30,7 +31,7 @@ from adq_edge.datasets.dataset import read_dataset
 from adq_edge.datasets.synthetic import CATEGORIES, render
 from adq_edge.onnx_import.conversion import Converted, convert
 from adq_edge.onnx_import.description import describe
-from adq_edge.onnx_import.graph_outputs import name_in_file
+from adq_edge.onnx_import.names import name_in_file
 from adq_edge.onnx_import.options import ImportOptions
 from adq_edge.onnx_import.original import OriginalModel, with_outputs
 from adq_edge.onnx_import.parity import (
@@ -70,7 +71,7 @@ def import_model(
     path = Path(source)
     options = options or ImportOptions()
     with pulsing_bar(f"Reading {path.name}"):
-        read = read_source(path)
+        read = read_source(path, options.constants)
         with errors_of(read):
             found = recognize(read, options)
     folder = workspace.BUNDLES / bundle_name(read.path, found) if output is None else Path(output)
@@ -82,9 +83,7 @@ def import_model(
     with pulsing_bar(f"Comparing {path.name}"), write_together() as files, files.folder(folder) as fresh:
         wanted = _wanted(read, found)
         parity = measure_parity(converted.model, wanted, images, described, read.path)
-        difference = None
-        if found.resized is not None and None in found.image.size:
-            difference = resize_difference(converted.model, wanted, paths, found.image_size, read.path)
+        difference = resize_difference(converted.model, wanted, paths, found.image_size, read.path)
         onnx.save(converted.model, str(fresh / MODEL_FILE))
         imported = describe(found, difference, converted.assumed)
         manifest = _manifest(folder, read, found, converted, fresh / MODEL_FILE, parity, imported, data)
@@ -124,14 +123,27 @@ def comparison_images(
 
 def _wanted(source: Source, found: Recognized) -> Wanted:
     raw = [name_in_file(post.raw) for post in (found.map, found.score) if post is not None]
+    in_file = original = _as_in_file(source, found, raw)
+    if found.sized is not found.flat:
+        image = dataclasses.replace(found.image, size=found.image_size)
+        original = OriginalModel(with_outputs(found.sized, raw), source.path, image, found.units)
+    tolerance = FLOAT16_TOLERANCE if has_half_floats(source.model) else TOLERANCE
+    start = (0, 0) if found.map is None else found.frame.padding(found.map_size)[:2]
+    is_resized = found.resizing is not None and found.resizing.is_replaced
+    return Wanted(
+        original, in_file if is_resized else None, found.outputs, found.map, found.score, found.map_size,
+        start, tolerance,
+    )  # fmt: skip
+
+
+def _as_in_file(source: Source, found: Recognized, raw: Sequence[str]) -> OriginalModel:
+    """Return the model of the file, which also gives the raw map and score."""
     outputs = {item.name for item in source.model.graph.output}
     inside = {name for node in source.model.graph.node for name in node.output}
     whole = source.model if inside.issuperset(raw) else found.flat  # tensors within functions have no names
-    model = source.path if outputs.issuperset(raw) else with_outputs(whole, raw)
-    original = OriginalModel(model, source.path, found.image, found.units)
-    tolerance = FLOAT16_TOLERANCE if has_half_floats(source.model) else TOLERANCE
-    start = (0, 0) if found.map is None else found.frame.padding(found.map_size)[:2]
-    return Wanted(original, found.outputs, found.map, found.score, found.map_size, start, tolerance)
+    is_complete = outputs.issuperset(raw) and not source.is_changed
+    model = source.path if is_complete else with_outputs(whole, raw)
+    return OriginalModel(model, source.path, found.image, found.units)
 
 
 def _manifest(

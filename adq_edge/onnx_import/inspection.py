@@ -80,7 +80,7 @@ def inspect_model(source: Union[str, Path], *, options: Optional[ImportOptions] 
     """
     path, options = Path(source), options or ImportOptions()
     with pulsing_bar(f"Reading {path.name}"):
-        read = read_source(path)
+        read = read_source(path, options.constants)
         with errors_of(read):
             found = recognize(read, options)
         described = describe(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Optional, Tuple
+from typing import Mapping, Optional, Tuple
 
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.core.images.sizes import check_size
@@ -27,6 +27,7 @@ class ImportOptions:
         map_output: name of the output with the anomaly map.
         score_output: name of the output with the anomaly score.
         keep_postprocessing: True to keep thresholds, normalization and clipping of the outputs.
+        constants: values of further inputs, by name; one value for all elements, or all values.
     """
 
     input: Optional[str] = None
@@ -39,6 +40,7 @@ class ImportOptions:
     map_output: Optional[str] = None
     score_output: Optional[str] = None
     keep_postprocessing: bool = False
+    constants: Mapping[str, Tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require_choice("--layout", self.layout, ("nchw", "nhwc"))

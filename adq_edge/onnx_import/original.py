@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
-from typing import Dict, List, Mapping, Sequence, Union
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import onnx
 import onnxruntime
 
+from adq_edge.artifacts.tensors import TensorType
 from adq_edge.core.errors import ForeignModelError, first_line
 from adq_edge.core.limits import runtime_threads
+from adq_edge.onnx_import.further_inputs import placeholders
 from adq_edge.onnx_import.image_input import ImageInput
-from adq_edge.onnx_import.preprocessing import GRAY
+from adq_edge.onnx_import.units import Units
 
 _DTYPES = {"float": np.float32, "float16": np.float16, "double": np.float64, "uint8": np.uint8}
-
-
-@dataclasses.dataclass(frozen=True)
-class Units:
-    """How pixels from 0 to 255 become the input of the original model, channel by channel.
-
-    Attributes:
-        factor: factor of each channel, in RGB; one for gray images.
-        offset: summand of each channel.
-        order: channels of an RGB image in the order of the input.
-    """
-
-    factor: np.ndarray
-    offset: np.ndarray
-    order: Sequence[int]
-
-    def apply(self, images: np.ndarray) -> np.ndarray:
-        """Return uint8 `[N, H, W, 3]` images as float64 in the units of the input, channels last."""
-        values = images.astype(np.float64)
-        if len(self.order) == 1:
-            values = (values @ GRAY)[..., None]
-        values = values * self.factor + self.offset
-        return np.asarray(values[..., list(self.order)])
 
 
 def open_session(model: Union[Path, onnx.ModelProto], where: Path) -> onnxruntime.InferenceSession:
@@ -106,6 +84,12 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
     return copy
 
 
+def _type_of(item: onnxruntime.NodeArg) -> TensorType:
+    """Return the type of an input of a session, such as that of "tensor(int64)"."""
+    sizes = tuple(size if isinstance(size, int) else None for size in item.shape)
+    return TensorType(item.type[len("tensor(") : -1], sizes)
+
+
 class OriginalModel:
     """The original model, which takes images as uint8 `[N, H, W, 3]`.
 
@@ -121,7 +105,13 @@ class OriginalModel:
     ) -> None:
         self._path, self._image, self._units = where, image, units
         self._session = open_session(model, where)
-        self._names = [item.name for item in self._session.get_outputs()]
+        others = [item for item in self._session.get_inputs() if item.name != image.name]
+        self._others = {item.name: _type_of(item) for item in others}
+
+    @property
+    def image_size(self) -> Optional[Tuple[int, int]]:
+        """(height, width) of the images that it takes; None for any size."""
+        return self._image.fixed_size
 
     def run(self, images: np.ndarray, names: Sequence[str]) -> Dict[str, np.ndarray]:
         """Return outputs by name, for each image, whatever number of images the model takes at once."""
@@ -141,6 +131,9 @@ class OriginalModel:
         if self._image.layout == "nchw":
             values = values.transpose(0, 3, 1, 2)
         dtype = _DTYPES.get(self._image.kind, np.float32)
-        feed = {self._image.name: np.ascontiguousarray(values.astype(dtype))}
+        feed = {
+            self._image.name: np.ascontiguousarray(values.astype(dtype)),
+            **placeholders(self._others, len(images)),
+        }
         fix = "Give the size that it was exported for: --image-size HEIGHTxWIDTH"
         return run_session(self._session, names, feed, self._path, fix)

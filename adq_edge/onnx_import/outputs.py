@@ -1,19 +1,22 @@
-"""Recognizes the anomaly map and the score among the outputs of a model."""
+"""Recognizes the anomaly map and the score among the outputs of a model, and names the others."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Mapping, Optional, Sequence, Tuple
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 import onnx
+from onnx import TensorProto
 
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.onnx_import.options import ImportOptions
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.model_file import output_types
+from adq_edge.quantization.passes.fixed_shapes import Shapes
 
 Shape = Tuple[int, ...]
+Size = Tuple[int, int]
 _MAP_NAMES = ("anomaly_map", "anomaly_maps", "heatmap", "heat_map", "amap", "map")
 _SCORE_NAMES = ("pred_score", "anomaly_score", "pred_scores", "score", "scores")
 
@@ -25,23 +28,21 @@ class FoundOutputs:
     Attributes:
         map: name of the map, None if the model has none.
         score: name of the score, None if the model has none.
-        others: names of the outputs that are not used.
     """
 
     map: Optional[str]
     score: Optional[str]
-    others: Tuple[str, ...]
 
 
 def find_outputs(
-    shapes: Mapping[str, Shape], batch: int, image_size: Tuple[int, int], options: ImportOptions
+    shapes: Mapping[str, Shape], batch: int, seen: Sequence[Size], options: ImportOptions
 ) -> FoundOutputs:
     """Return the map and the score of a model.
 
     Args:
         shapes: shape of each float output, for `batch` images, in the order of the model.
         batch: number of images.
-        image_size: (height, width) that the networks see.
+        seen: (height, width) of what a map can show: what the networks see, or the image.
         options: what the user states.
 
     Raises:
@@ -58,7 +59,7 @@ def find_outputs(
             "one number for each image",
             fix="Give another one, or omit --score-output for the maximum of the map",
         )
-    maps = {name: shape for name, shape in shapes.items() if is_map(shape, batch, image_size)}
+    maps = {name: shape for name, shape in shapes.items() if is_map(shape, batch, seen)}
     map_name = options.map_output or _choose(maps, _MAP_NAMES, batch, "map")
     scores = {
         name: shape
@@ -72,8 +73,34 @@ def find_outputs(
             f"{_list(shapes, batch)}",
             fix="Give --map-output or --score-output if one of them is; a classifier or detector has none",
         )
-    others = tuple(name for name in shapes if name not in (map_name, score_name))
-    return FoundOutputs(map_name, score_name, others)
+    return _without_common_score(FoundOutputs(map_name, score_name), shapes, batch)
+
+
+def _without_common_score(outputs: FoundOutputs, shapes: Mapping[str, Shape], batch: int) -> FoundOutputs:
+    """Drop a score that is one number for all images, such as `anomaly_map.max()`, if there is a map."""
+    if outputs.map is None or outputs.score is None:
+        return outputs
+    if batch == 1 or shapes[outputs.score][:1] == (batch,):
+        return outputs
+    return dataclasses.replace(outputs, score=None)
+
+
+def float_shapes(names: Mapping[str, str], editor: GraphEditor, shapes: Shapes) -> Dict[str, Shape]:
+    """Return the shapes of the float outputs that are no mask, by their names in the file.
+
+    Args:
+        names: the outputs by their names in the file.
+        editor: the graph.
+        shapes: the shapes of its tensors.
+    """
+    types = {item.name: item.type.tensor_type.elem_type for item in editor.results}
+    found = {}
+    for original, name in names.items():
+        shape = shapes.get(name)
+        is_known = types[name] == TensorProto.FLOAT and shape is not None and None not in shape
+        if shape is not None and is_known and not is_mask(editor, name):
+            found[original] = tuple(int(size or 0) for size in shape)
+    return found
 
 
 def no_float_outputs(model: onnx.ModelProto) -> ForeignModelError:
@@ -102,6 +129,29 @@ def is_mask(editor: GraphEditor, output: str) -> bool:
     return node is not None and node.op_type in _CHOICES
 
 
+def list_unused(
+    outputs: FoundOutputs, names: Mapping[str, str], editor: GraphEditor, shapes: Shapes, batch: int
+) -> Tuple[str, ...]:
+    """Return the outputs that are neither map nor score, in words, such as "pred_label bool [N, 1]".
+
+    Args:
+        outputs: the map and the score.
+        names: the outputs by their names in the file.
+        editor: the graph.
+        shapes: the shapes of its tensors.
+        batch: number of images in the shapes.
+    """
+    kinds = {item.name: TensorProto.DataType.Name(item.type.tensor_type.elem_type) for item in editor.results}
+    found = []
+    for original, name in names.items():
+        if original not in (outputs.map, outputs.score):
+            shape = shapes.get(name)
+            known = shape is not None and None not in shape
+            sizes = f" {_sizes(tuple(int(size or 0) for size in shape or ()), batch)}" if known else ""
+            found.append(f"{original} {kinds[name].lower()}{sizes}")
+    return tuple(found)
+
+
 def _list(shapes: Mapping[str, Shape], batch: int) -> str:
     """Return names and shapes; N stands for the number of images."""
     return ", ".join(f"{name} {_sizes(shape, batch)}" for name, shape in list(shapes.items())[:6]) or "none"
@@ -112,8 +162,8 @@ def _sizes(shape: Shape, batch: int) -> str:
     return f"[{', '.join([*first, *map(str, shape[1:])])}]"
 
 
-def is_map(shape: Shape, batch: int, image_size: Tuple[int, int]) -> bool:
-    """Return True if a shape can be that of a map: one channel, and the aspect ratio of the image."""
+def is_map(shape: Shape, batch: int, seen: Sequence[Size]) -> bool:
+    """Return True if a shape can be that of a map: one channel, and the aspect ratio of what it shows."""
     size = map_size(shape)
     if (
         size is None
@@ -122,8 +172,9 @@ def is_map(shape: Shape, batch: int, image_size: Tuple[int, int]) -> bool:
         or (len(shape) == 2 and batch != 1)
     ):
         return False
-    height, width = image_size
-    return abs(size[0] * width - size[1] * height) <= max(height, width) + max(size)
+    return any(
+        abs(size[0] * width - size[1] * height) <= max(height, width) + max(size) for height, width in seen
+    )
 
 
 def map_size(shape: Shape) -> Optional[Tuple[int, int]]:
@@ -140,6 +191,21 @@ def map_size(shape: Shape) -> Optional[Tuple[int, int]]:
     if len(shape) == 4 and shape[3] == 1:
         return shape[1], shape[2]
     return None
+
+
+def chosen_map_size(outputs: FoundOutputs, shapes: Mapping[str, Shape]) -> Tuple[int, int]:
+    """Return (height, width) of the chosen map; (1, 1) if there is none.
+
+    Raises:
+        ForeignModelError: the map has several channels.
+    """
+    size = (1, 1) if outputs.map is None else map_size(shapes[outputs.map])
+    if size is None:
+        raise ForeignModelError(
+            f"its output {outputs.map} is {list(shapes[str(outputs.map)])}, not a map of one channel",
+            fix="Give another one: --map-output NAME",
+        )
+    return size
 
 
 def is_score(shape: Shape, batch: int) -> bool:

@@ -12,7 +12,7 @@ import onnx
 from adq_edge.artifacts.bundle import INPUT, MAP_OUTPUT, SCORE_OUTPUT, Parity
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.core.images.imaging import read_product_image, resize_image
-from adq_edge.onnx_import.graph_outputs import name_in_file
+from adq_edge.onnx_import.names import name_in_file
 from adq_edge.onnx_import.original import OriginalModel, open_session, run_session
 from adq_edge.onnx_import.outputs import FoundOutputs
 from adq_edge.onnx_import.postprocessing import Postprocessing
@@ -30,7 +30,8 @@ class Wanted:
     """What a bundle must reproduce.
 
     Attributes:
-        original: the original model.
+        original: the original model, for images of the bundle's size.
+        resizing: the original model with its own resizing of images; None if it has none that is replaced.
         outputs: its map and score.
         map: the post-processing of its map.
         score: the post-processing of its score.
@@ -40,6 +41,7 @@ class Wanted:
     """
 
     original: OriginalModel
+    resizing: Optional[OriginalModel]
     outputs: FoundOutputs
     map: Optional[Postprocessing]
     score: Optional[Postprocessing]
@@ -68,7 +70,7 @@ def measure_parity(
     names = (MAP_OUTPUT, SCORE_OUTPUT)
     results = [run_session(session, names, {INPUT: group}, where, _REPORT) for group in groups]
     maps, scores = (np.concatenate(parts) for parts in zip(*results))
-    expected_maps, expected_scores = _expected(wanted, images)
+    expected_maps, expected_scores = _expected(wanted, wanted.original, images)
     if expected_maps is None:
         expected_maps = np.asarray(expected_scores).reshape(-1, 1, 1)
     if expected_scores is None:
@@ -100,10 +102,12 @@ def measure_parity(
     return parity
 
 
-def _expected(wanted: Wanted, images: np.ndarray) -> Tuple[Optional[np.ndarray], Optional[np.ndarray]]:
-    """Return the raw maps `[N, h, w]` and the raw scores `[N]` of the original."""
+def _expected(
+    wanted: Wanted, original: OriginalModel, images: np.ndarray
+) -> Tuple[Optional[np.ndarray], Optional[np.ndarray]]:
+    """Return the raw maps `[N, h, w]` and the raw scores `[N]` of an original model."""
     names = [name_in_file(post.raw) for post in (wanted.map, wanted.score) if post is not None]
-    found = wanted.original.run(images, names)
+    found = original.run(images, names)
     maps = (
         None
         if wanted.map is None
@@ -118,19 +122,27 @@ def resize_difference(
 ) -> Optional[float]:
     """Return the median relative difference of scores between the tool's own resizing and adq-edge's.
 
+    None if the original does not resize, or without images of another size.
+
     Args:
         model: the bundle's graph.
-        wanted: the original, which resizes images of any size itself.
+        wanted: the original.
         paths: image files.
         size: (height, width) of the bundle's image.
         where: the original file, for messages.
     """
+    if wanted.resizing is None:
+        return None
     session = open_session(model, where)
     differences: List[float] = []
     for path in paths:
         image = read_product_image(path)
-        _, theirs = _expected(wanted, image[None])
-        if theirs is None or image.shape[:2] == tuple(size):
+        given = image
+        if wanted.resizing.image_size is not None:
+            given = resize_image(image, wanted.resizing.image_size)
+        maps, scores = _expected(wanted, wanted.resizing, given[None])
+        theirs = maps.max(axis=(1, 2)) if scores is None and maps is not None else scores
+        if theirs is None or given.shape[:2] == tuple(size):
             continue
         feed = {INPUT: resize_image(image, size)[None]}
         (ours,) = run_session(session, [SCORE_OUTPUT], feed, where, _REPORT)

@@ -158,7 +158,8 @@ def _data_input(editor: GraphEditor, node: onnx.NodeProto) -> int:
     return 0 if editor.constant(node.input[0]) is None else 1
 
 
-def _scalar(editor: GraphEditor, node: onnx.NodeProto, position: int) -> Optional[float]:
+def scalar_input(editor: GraphEditor, node: onnx.NodeProto, position: int) -> Optional[float]:
+    """Return a constant input of one value; None if it is absent, computed or larger."""
     if len(node.input) <= position or not node.input[position]:
         return None
     value = editor.constant(node.input[position])
@@ -170,22 +171,14 @@ def _step(editor: GraphEditor, node: onnx.NodeProto) -> Optional[Step]:
     if node.op_type == "Sigmoid":
         return Step("Sigmoid")
     if node.op_type == "Clip":
-        low, high = _scalar(editor, node, 1), _scalar(editor, node, 2)
+        low, high = scalar_input(editor, node, 1), scalar_input(editor, node, 2)
         return None if (low, high) != (0.0, 1.0) else Step("Clip", 0.0, 1.0)
     if node.op_type not in _SIGNS or len(editor.activations(node)) != 1:
         return None
     place = _data_input(editor, node)
-    value = _scalar(editor, node, 1 - place)
+    value = scalar_input(editor, node, 1 - place)
     if value is None or (node.op_type in ("Sub", "Div") and place == 1):
         return None
     if node.op_type in ("Mul", "Div") and value <= 0:
         return None
     return Step(node.op_type, value)
-
-
-def find_threshold(editor: GraphEditor, output: str) -> Optional[float]:
-    """Return the constant with which an output is compared for the label or mask; None if there is none."""
-    for node in editor.consumers.get(output, []):
-        if node.op_type in ("Greater", "GreaterOrEqual") and node.input[0] == output:
-            return _scalar(editor, node, 1)
-    return None

@@ -28,26 +28,30 @@ class Preprocessing:
 
     Attributes:
         nodes: the nodes that do it; they are replaced.
-        crops: nodes among them that cut the image.
+        placing: nodes among them that cut or resize the image, in order; the bundle keeps them.
         output: the tensor that the networks read, `[N, 3, h, w]`.
         factor: factor of each channel, of pixels in the units of the input.
         offset: summand of each channel.
         order: channels of the input in the order in which the networks read them.
         is_channels_last: True if the input is `[N, H, W, 3]` up to the output.
+        constants: factor and summand of the graph's whole normalization; a part of it may lie behind
+            operators that the bundle keeps, such as a padding.
     """
 
     nodes: Tuple[onnx.NodeProto, ...]
-    crops: Tuple[onnx.NodeProto, ...]
+    placing: Tuple[onnx.NodeProto, ...]
     output: str
     factor: np.ndarray
     offset: np.ndarray
     order: Tuple[int, ...]
     is_channels_last: bool
+    constants: Tuple[np.ndarray, np.ndarray]
 
     @property
     def normalizes(self) -> bool:
         """True if the graph changes the values of the image."""
-        return bool((self.factor != 1).any() or self.offset.any())
+        factor, offset = self.constants
+        return bool((factor != 1).any() or offset.any())
 
 
 class _Walk:
@@ -60,7 +64,7 @@ class _Walk:
         self.factor, self.offset = np.ones(self.count), np.zeros(self.count)
         self.order: Tuple[int, ...] = tuple(range(self.count))
         self.nodes: List[onnx.NodeProto] = []
-        self.crops: List[onnx.NodeProto] = []
+        self.placing: List[onnx.NodeProto] = []
 
     def step(self, node: onnx.NodeProto) -> bool:
         """Take an operator into the preprocessing; return False if it does not belong there."""
@@ -70,6 +74,19 @@ class _Walk:
         self.nodes.append(node)
         self.tensor = node.output[0]
         return True
+
+    def reader(self) -> Optional[onnx.NodeProto]:
+        """Return the only node that reads the image; None if several do, or if it is an output."""
+        readers = self.editor.consumers.get(self.tensor, [])
+        is_only = len({id(reader) for reader in readers}) == 1 and self.tensor not in self.editor.outputs
+        return readers[0] if is_only else None
+
+    def passes_by(self, node: onnx.NodeProto) -> bool:
+        """Pass by an operator that the bundle keeps, behind which the graph may still normalize."""
+        passes = node.op_type in ("MatMul", "Pad", "Resize") and node.input[0] == self.tensor
+        if passes:
+            self.tensor = node.output[0]
+        return passes
 
     def by_channel(self, name: str) -> Optional[np.ndarray]:
         """Return a constant with one value, or one for each channel, as `[C]`."""
@@ -98,19 +115,15 @@ def find_preprocessing(
         is_channels_last: True if the input is `[N, H, W, 3]`.
     """
     walk = _Walk(editor, shapes, name, is_channels_last)
-    best = _result(walk)
-    while walk.tensor not in editor.outputs:
-        readers = editor.consumers.get(walk.tensor, [])
-        if len({id(reader) for reader in readers}) != 1 or not walk.step(readers[0]):
-            break
-        best = _result(walk)
-    return best
-
-
-def _result(walk: _Walk) -> Preprocessing:
-    return Preprocessing(
-        tuple(walk.nodes), tuple(walk.crops), walk.tensor, walk.factor, walk.offset, walk.order, walk.last
-    )
+    reader = walk.reader()
+    while reader is not None and walk.step(reader):
+        reader = walk.reader()
+    nodes, placing, output = tuple(walk.nodes), tuple(walk.placing), walk.tensor
+    factor, offset, order, is_last = walk.factor, walk.offset, walk.order, walk.last
+    while reader is not None and (walk.passes_by(reader) or walk.step(reader)):
+        reader = walk.reader()
+    constants = walk.factor, walk.offset
+    return Preprocessing(nodes, placing, output, factor, offset, order, is_last, constants)
 
 
 def _cast(walk: _Walk, node: onnx.NodeProto) -> bool:
@@ -127,18 +140,22 @@ def _arithmetic(walk: _Walk, node: onnx.NodeProto) -> bool:
     value = walk.by_channel(node.input[1] if first else node.input[0])
     if first == second or value is None:
         return False
+    factor, offset = walk.factor, walk.offset
     if node.op_type == "Add":
-        walk.offset = walk.offset + value
+        offset = offset + value
     elif node.op_type == "Mul":
-        walk.factor, walk.offset = walk.factor * value, walk.offset * value
+        factor, offset = factor * value, offset * value
     elif node.op_type == "Sub":
         sign = 1.0 if first else -1.0
-        walk.factor, walk.offset = sign * walk.factor, sign * (walk.offset - value)
+        factor, offset = sign * factor, sign * (offset - value)
     elif first and (value != 0).all():
-        walk.factor, walk.offset = walk.factor / value, walk.offset / value
+        factor, offset = factor / value, offset / value
     else:
         return False
-    return bool((walk.factor != 0).all())
+    if not (factor != 0).all():
+        return False
+    walk.factor, walk.offset = factor, offset
+    return True
 
 
 def _batch_norm(walk: _Walk, node: onnx.NodeProto) -> bool:
@@ -160,10 +177,27 @@ def _transpose(walk: _Walk, node: onnx.NodeProto) -> bool:
     return True
 
 
-def _resize(walk: _Walk, node: onnx.NodeProto) -> bool:
-    """Take a Resize to the size that the image has; linear interpolation then returns every pixel."""
+def _reshape(walk: _Walk, node: onnx.NodeProto) -> bool:
     before, after = walk.shapes.get(node.input[0]), walk.shapes.get(node.output[0])
     return before is not None and before == after and None not in before
+
+
+def _resize(walk: _Walk, node: onnx.NodeProto) -> bool:
+    """Take a Resize of the image.
+
+    To the size that the image has, interpolation returns every pixel, so the Resize is left out. Others stay:
+    weights of an interpolation add up to 1, so the image may be normalized before.
+    """
+    before, after = walk.shapes.get(node.input[0], ()), walk.shapes.get(node.output[0], ())
+    if not before or None in (*before, *after) or len(after) != len(before):
+        return False
+    if before == after:
+        return True
+    extrapolates = attribute(node, "coordinate_transformation_mode", b"") == b"tf_crop_and_resize"
+    if walk.last or extrapolates or before[:2] != after[:2]:
+        return False
+    walk.placing.append(node)
+    return True
 
 
 def _slice(walk: _Walk, node: onnx.NodeProto) -> bool:
@@ -182,7 +216,10 @@ def _slice(walk: _Walk, node: onnx.NodeProto) -> bool:
         return True
     if 0 in places or channel in places or set(strides) != {1} or walk.last:
         return False
-    walk.crops.append(node)
+    kinds = [earlier.op_type for earlier in walk.placing]
+    if "Slice" in kinds and kinds[-1] == "Resize":
+        return False  # the cut is in pixels of a part of the image
+    walk.placing.append(node)
     return True
 
 
@@ -194,10 +231,10 @@ def _reverse(walk: _Walk) -> None:
 def _gather(walk: _Walk, node: onnx.NodeProto) -> bool:
     indices = walk.editor.constant(node.input[1])
     channel = 3 if walk.last else 1
-    if indices is None or attribute(node, "axis", 0) % 4 != channel or list(indices.ravel()) != _BGR:
+    if indices is None or attribute(node, "axis", 0) % 4 != channel or indices.tolist() != _BGR:
         return False
     _reverse(walk)
-    return indices.ndim == 1
+    return True
 
 
 def _pad(walk: _Walk, node: onnx.NodeProto) -> bool:
@@ -212,7 +249,7 @@ _STEPS = {
     "Gather": _gather,
     "Identity": _identity,
     "Pad": _pad,
-    "Reshape": _resize,
+    "Reshape": _reshape,
     "Resize": _resize,
     "Slice": _slice,
     "Transpose": _transpose,
@@ -252,8 +289,8 @@ def write_preprocessing(
         scale = editor.store(f"{INPUT}.factor", _column(factor))
         tensor = editor.add("Sub", [tensor, mean], f"{INPUT}.centered", f"{INPUT}.Sub")
         tensor = editor.add("Mul", [tensor, scale], f"{INPUT}.normalized", f"{INPUT}.Mul")
-    for node in found.crops:
-        name = f"{node.output[0]}.crop"
+    for node in found.placing:
+        name = f"{node.output[0]}.placed"
         tensor = editor.add_copy(node, node.name or name, [tensor, *node.input[1:]], name)
     if found.is_channels_last:
         tensor = editor.add(

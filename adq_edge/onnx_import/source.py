@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, Iterator, List, Optional
+from typing import Any, Iterator, List, Mapping, Optional, Tuple
 
 import onnx
 
@@ -15,6 +15,7 @@ from adq_edge.core.errors import ForeignModelError, first_line
 from adq_edge.core.reading import LARGEST_JSON, parse_json, read_regular
 from adq_edge.core.storage import storage_errors
 from adq_edge.onnx_import.external_data import LARGEST_MODEL, digest, load_external_data
+from adq_edge.onnx_import.further_inputs import with_constants
 from adq_edge.onnx_import.metadata import ToolMetadata, parse_metadata
 from adq_edge.quantization.graph.model_file import parse_graph
 
@@ -34,12 +35,14 @@ class Source:
         model: the model with all its weights.
         sha256: hash of the ONNX file and of its weights files.
         metadata: content of anomalib's metadata file beside the model; None if there is none.
+        is_changed: True if inputs of the file are constants in `model`.
     """
 
     path: Path
     model: onnx.ModelProto
     sha256: str
     metadata: Optional[ToolMetadata] = None
+    is_changed: bool = False
 
 
 @contextlib.contextmanager
@@ -59,12 +62,16 @@ def errors_of(source: Source) -> Iterator[None]:
         ) from error
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path, constants: Optional[Mapping[str, Tuple[float, ...]]] = None) -> Source:
     """Read the model of an ONNX file, or the one of a folder of another tool.
 
+    Args:
+        path: the file or folder.
+        constants: values of inputs that become constants, by name.
+
     Raises:
-        ForeignModelError: there is no ONNX model or there are several, it is damaged or too large, or one of
-            its weights files is missing.
+        ForeignModelError: there is no ONNX model or there are several, it is damaged or too large, one of
+            its weights files is missing, or it has no such input.
         StorageError: a file cannot be read.
     """
     with storage_errors(path):
@@ -82,7 +89,11 @@ def read_source(path: Path) -> Source:
             what = str(error) if kind is None else f"is {kind}, not an ONNX model"
             raise ForeignModelError(what, where=file, fix="Export or copy the model again") from error
         files = load_external_data(model, file)
-        return Source(file, model, digest([file, *files]), _read_metadata(file.with_name(_METADATA)))
+        source = Source(file, model, digest([file, *files]), _read_metadata(file.with_name(_METADATA)))
+    if not constants:
+        return source
+    with errors_of(source):
+        return dataclasses.replace(source, model=with_constants(model, constants), is_changed=True)
 
 
 def find_model(path: Path) -> Path:

@@ -137,6 +137,11 @@ class SensitivityAnalysis:
                     on_layer()
         return found
 
+    def group(self, names: Collection[str]) -> Sensitivity:
+        """Return the error when these layers alone are quantized, together."""
+        known = {operator.node.name for operator in self._model.region.operators}
+        return self._compare(self._quantize(known.difference(names)), ())
+
     def clipped_shares(self, ranges: RangeMap) -> Dict[str, float]:
         """Return the share of each tensor's float values outside its range, 0 to 1, by tensor.
 

@@ -69,6 +69,14 @@ def test_a_tensor_of_zeros_keeps_its_range():
     assert limit_range(histogram_of(np.zeros(100, np.float32)), 0.0, 0.0) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("high", [5e-324, 1e-320, 1e-310, 1e-300])
+def test_error_of_a_tiny_range_is_that_of_clipped_values_without_overflow(high: float):
+    values = np.array([0.5, 1.0, 1e30])
+    with np.errstate(all="raise", under="ignore"):
+        error = expected_error(values, np.ones(3), 0.0, high, DEFAULT_POWER)
+    assert error == pytest.approx(float(np.sum(values**DEFAULT_POWER)))
+
+
 def residual_block() -> onnx.ModelProto:
     """Return relu(conv(x) + relu(conv(x))) of an image; the first convolution is often negative."""
     generator = np.random.default_rng(0)

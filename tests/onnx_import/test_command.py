@@ -55,7 +55,7 @@ REFUSED = {
     "custom": ("not part of ONNX: mine.Distance", "ONNX operators only"),
     "mixes": ("combines all images to one value", "each image is judged alone"),
     "first of two images": ("compares images with each other", "each image is judged alone"),
-    "two inputs": ("has 2 inputs", "with the others fixed"),
+    "two inputs": ("has 2 inputs", "--input NAME=VALUE for each of the others"),
     "web page": ("a web page, not an ONNX model", "Name an ONNX model"),
 }
 
@@ -78,7 +78,8 @@ def write(case: str, path: Path) -> Path:
     writer.add("Identity", found, output="map")
     model = writer.model(shape, {"map": [shape["x"][0], 1, 8, 8]})
     if case == "two inputs":
-        model.graph.input.append(helper.make_tensor_value_info("threshold", TensorProto.FLOAT, []))
+        other = helper.make_tensor_value_info("other", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])
+        model.graph.input.append(other)
     elif case == "custom":
         model.opset_import.append(helper.make_opsetid("mine", 1))
         model.graph.node[-1].op_type, model.graph.node[-1].domain = "Distance", "mine"

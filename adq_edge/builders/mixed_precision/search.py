@@ -135,8 +135,9 @@ def _choose_nearest(goal: Goal, search: Search, builder: EngineBuilder) -> int:
     if goal.keep_nearest:
         return best.float_layers
     fix = "Give a larger --max-drop, or add --keep-nearest to build that engine"
+    fix += f". Without INT8: --{'fp32' if builder.device is Device.CPU else 'fp16'}"
     if builder.device is Device.CPU and why_no_bfloat16() is None:
-        fix += f". Or give --bf16 --runtime {OPENVINO.name}: faster than float32, with less loss than INT8"
+        fix += f", or --bf16 --runtime {OPENVINO.name}, faster than float32, with less loss than INT8"
     raise BuildError(
         f"no plan meets --max-drop {goal.max_drop:g} ({goal.measure.value}): the smallest drop is "
         f"{best.drop:.4g} with {best.float_layers} of {search.layers} layers in float32",

@@ -65,6 +65,9 @@ def expected_error(values: np.ndarray, counts: np.ndarray, low: float, high: flo
         power: p.
     """
     step = (high - low) / LEVELS
+    if step == 0.0:  # smaller than float64 can hold: all values are clipped
+        return float(np.dot(counts, np.abs(values) ** power))
     zero_point = np.rint(-low / step)
-    levels = np.clip(np.rint(values / step) + zero_point, 0, LEVELS)
+    near = np.clip(values, low - step, high + step)  # far values divided by a tiny step would overflow
+    levels = np.clip(np.rint(near / step) + zero_point, 0, LEVELS)
     return float(np.dot(counts, np.abs(values - (levels - zero_point) * step) ** power))

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import List, Optional, Sequence, Tuple
 
 from adq_edge.core.text import decibels, number_of
-from adq_edge.evaluation.analysis import Analysis, LayerAnalysis, Range
+from adq_edge.evaluation.analysis import Analysis, GroupAnalysis, LayerAnalysis, Range
 from adq_edge.evaluation.sensitivity_plot import layer_decibels
 from adq_edge.report.phrasing import calibration_text
 from adq_edge.report.table import Column, Field, Table, part, tabulate, text
@@ -22,6 +22,13 @@ _FIELDS: Tuple[Field[LayerAnalysis], ...] = (
     (Column("clipped"), lambda layer: f"{100 * layer.clipped:.3f} %"),
 )
 
+
+_GROUP_FIELDS: Tuple[Field[GroupAnalysis], ...] = (
+    (text("part"), lambda group: group.group),
+    (Column("layers"), lambda group: str(group.layers)),
+    (Column("map SNR"), lambda group: "not INT8" if group.map_snr_db is None else decibels(group.map_snr_db)),
+    (Column("score bias"), lambda group: _percent(group.score_bias)),
+)
 
 _LARGEST_EXPONENT = 100.0
 """Limit of an error in powers of ten, so that no file makes it infinite."""
@@ -59,6 +66,12 @@ def costs_table(analyses: Sequence[Analysis]) -> Table:
         ),
     )
     return tabulate("What the quantization of each layer costs", fields, pairs, notes, key="analysis")
+
+
+def group_table(analysis: Analysis) -> Table:
+    """Return what the quantization of each part of a model costs, in graph order."""
+    title = f"what INT8 costs {analysis.bundle} on {analysis.target}, one part quantized at a time"
+    return tabulate(title, _GROUP_FIELDS, analysis.groups)
 
 
 def layer_table(analysis: Analysis, rows: Optional[int] = None) -> Table:

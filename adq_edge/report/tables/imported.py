@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 from adq_edge.artifacts.bundle import ImportedModel
 from adq_edge.onnx_import.inspection import Inspection, IntegerPart
 from adq_edge.report.table import Table, prose, text
+
+_MOST_NAMES = 6
 
 
 def recognized_lines(found: ImportedModel) -> List[Tuple[str, str]]:
@@ -17,6 +19,7 @@ def recognized_lines(found: ImportedModel) -> List[Tuple[str, str]]:
         ("resize", found.resize),
         ("map", found.map),
         ("score", found.score),
+        *([("unused", _first(found.unused))] if found.unused else []),
         *((name, f"{value:.6g}") for name, value in found.numbers.items()),
         *(("assumed", assumption) for assumption in found.assumed),
     ]
@@ -34,6 +37,12 @@ def inspection_table(found: Inspection) -> Table:
         rows.extend(_integer_rows(found.int8))
     rows.extend(("not supported", problem) for problem in found.problems)
     return Table(found.path, (text("part"), prose("recognized")), tuple(rows))
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _integer_rows(part: IntegerPart) -> List[Tuple[str, str]]:
