@@ -37,7 +37,7 @@ from adq_edge.quantization.addends import observe_kept_parts
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.qdq import quantize
 from adq_edge.quantization.sensitivity import SensitivityAnalysis
-from adq_edge.report.tables.analysis import layer_table
+from adq_edge.report.tables.analysis import group_table, layer_table
 from factories.command_line import run_cli
 from factories.images import SIZE, leftovers
 
@@ -302,6 +302,21 @@ def test_result_contains_every_layer_worst_first(analysis: Analysis, fresh: Bund
         else:
             assert layer.output_range == prepared.ranges.tensors[operator.output]
         assert 0 <= layer.clipped < 0.1
+
+
+def test_result_contains_the_parts_of_the_model_in_graph_order(analysis: Analysis):
+    stages = ("conv1", "layer1", "layer2", "layer3")
+    names = [f"{network}.{stage}" for network in ("teacher", "student") for stage in stages]
+    assert [group.group for group in analysis.groups] == names
+    weighted = [layer for layer in analysis.layers if layer.operator == "Conv"]
+    assert sum(group.layers for group in analysis.groups) == len(weighted)
+    for group in analysis.groups:
+        single = [layer.map_snr_db for layer in weighted if group.group in layer.layer.replace("/", ".")]
+        known = [value for value in single if value is not None]
+        if known:
+            assert group.map_snr_db is not None
+            assert group.map_snr_db < min(known) + 3  # no less error than the worst of its layers
+    assert [row[0] for row in group_table(analysis).rows] == names
 
 
 def test_result_file_is_read_back(analysis: Analysis, tmp_path: Path):
