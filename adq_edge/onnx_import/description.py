@@ -25,7 +25,7 @@ def describe(
     return ImportedModel(
         input=_input(found),
         pixels=_pixels(found),
-        resize=_resize(found),
+        resize=_resize(found, resize_difference is not None),
         map=_output(found.outputs.map, found.map, "a map of one pixel, the score"),
         score=_output(found.outputs.score, found.score, "the maximum of the map"),
         assumed=(*found.assumed, *assumed),
@@ -71,7 +71,7 @@ def _three(values: np.ndarray) -> str:
     return texts[0] if len(set(texts)) == 1 else f"({', '.join(texts)})"
 
 
-def _resize(found: Recognized) -> str:
+def _resize(found: Recognized, is_measured: bool) -> str:
     images, resizing = "{}x{}".format(*found.image_size), found.resizing
     if resizing is None:
         text = f"none in the graph; images of {images}"
@@ -83,6 +83,8 @@ def _resize(found: Recognized) -> str:
         given = "{}x{}".format(*found.image.fixed_size)
         text = f"of {given} to {images} in the graph, replaced by adq-edge's resizing; "
         text += f"--image-size {given} keeps it"
+    if resizing is not None and resizing.is_replaced and not is_measured:
+        text += "; --data FOLDER measures what that changes"
     if resizing is not None and resizing.keeps_aspect:
         text += "; the graph keeps the aspect ratio, adq-edge stretches"
     if found.frame.crop is not None:

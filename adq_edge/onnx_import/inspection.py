@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Dict, Optional, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import onnx
 
 from adq_edge.artifacts.bundle import ImportedModel
 from adq_edge.core.console import pulsing_bar
 from adq_edge.core.errors import ForeignModelError
+from adq_edge.core.options import Precision, Route
 from adq_edge.core.records import Record, record
 from adq_edge.onnx_import.conversion import convert
 from adq_edge.onnx_import.description import describe
@@ -24,7 +25,9 @@ from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.index import attribute
 from adq_edge.quantization.graph.tensorrt_lint import lint
 from adq_edge.quantization.network_layers import WEIGHTED
-from adq_edge.quantization.passes.fixed_shapes import Shapes, known_shapes
+from adq_edge.quantization.passes.fixed_shapes import Shapes, fix_shapes, known_shapes
+from adq_edge.quantization.passes.frame import PassContext, run_passes
+from adq_edge.quantization.passes.pipelines import TENSORRT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +98,25 @@ def inspect_model(source: Union[str, Path], *, options: Optional[ImportOptions] 
             )  # fmt: skip
         described = describe(converted.found, assumed=converted.assumed)
         part = find_integer_part(converted.model)
-        problems = tuple(f"TensorRT 8.5: {fault}" for fault in lint(converted.model))
+        problems = _tensorrt_problems(converted.model)
     return Inspection(
         str(read.path), found.tool.arch, found.tool.origin, found.image_size, converted.map_size, described,
         part, problems,
     )  # fmt: skip
+
+
+def _tensorrt_problems(model: onnx.ModelProto) -> Tuple[str, ...]:
+    """Return what TensorRT 8.5 does not read of a bundle's engine, each fault once with its first node."""
+    graph = run_passes(model, TENSORRT[Route.EXPLICIT][Precision.FP32])
+    nodes: Dict[str, List[str]] = {}
+    for fault in lint(graph):
+        node, colon, text = fault.partition(": ")
+        nodes.setdefault(text or node, []).append(node if colon else "the graph")
+    return tuple(f"TensorRT 8.5: {text} ({_first_of(found)})" for text, found in nodes.items())
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def find_integer_part(model: onnx.ModelProto) -> IntegerPart:
@@ -108,6 +125,7 @@ def find_integer_part(model: onnx.ModelProto) -> IntegerPart:
     editor = GraphEditor(model)
     for item in editor.inputs:
         item.type.tensor_type.shape.dim[0].dim_value = 1
+    fix_shapes(editor, PassContext())
     shapes = known_shapes(editor)
     counts: Tuple[Dict[str, int], Dict[str, int]] = ({}, {})
     products = [0, 0]

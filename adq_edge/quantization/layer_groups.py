@@ -13,7 +13,8 @@ from typing import Dict, List, Mapping, Optional, Tuple
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.network_layers import WEIGHTED
-from adq_edge.quantization.passes.fixed_shapes import known_shapes
+from adq_edge.quantization.passes.fixed_shapes import fix_shapes, known_shapes
+from adq_edge.quantization.passes.frame import PassContext
 from adq_edge.quantization.region import NetworkOperator, Region
 
 MOST_GROUPS = 12
@@ -127,4 +128,5 @@ def _shapes(model: FloatModel) -> Mapping[str, Tuple[Optional[int], ...]]:
     editor = GraphEditor(model.proto)
     for item in editor.inputs:
         item.type.tensor_type.shape.dim[0].dim_value = 1
+    fix_shapes(editor, PassContext())
     return known_shapes(editor)
