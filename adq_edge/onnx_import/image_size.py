@@ -86,8 +86,15 @@ def _resizing_of_one_size(
     return OwnResizing((*reshapes, resize.output[0]), after, is_replaced=is_replaced)
 
 
-def without_resizing(model: onnx.ModelProto, resizing: OwnResizing, image: ImageInput) -> onnx.ModelProto:
-    """Return a copy of a model without the resizing of its image; its input has the size behind it."""
+def without_resizing(
+    model: onnx.ModelProto, image: ImageInput, resizing: Optional[OwnResizing]
+) -> onnx.ModelProto:
+    """Return a copy of a model without the resizing of its image, if that is replaced for one image size.
+
+    The input of the copy has the size behind the resizing. Other models are returned as they are.
+    """
+    if resizing is None or not resizing.is_replaced or image.fixed_size is None:
+        return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for node in copy.graph.node:
@@ -135,7 +142,8 @@ def _size_of(model: onnx.ModelProto, image: ImageInput, tensor: str, size: Size)
     shape = known_shapes(editor).get(tensor)
     if shape is None or len(shape) != 4 or None in shape:
         return None
-    axes = (1, 2) if shape[3] == 3 and shape[1] != 3 else (2, 3)
+    is_last = shape[3] == image.channels and shape[1] != image.channels
+    axes = (1, 2) if is_last else (2, 3)
     return int(shape[axes[0]] or 0), int(shape[axes[1]] or 0)
 
 

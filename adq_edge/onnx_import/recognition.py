@@ -116,8 +116,7 @@ def recognize(source: Source, options: ImportOptions, batch: Optional[int] = Non
     resizing = find_own_resizing(flat, image, options)
     size = choose_image_size(image, resizing, options, source.metadata)
     require_size(source.metadata, size)
-    is_taken_out = resizing is not None and resizing.is_replaced and image.fixed_size is not None
-    sized = without_resizing(flat, resizing, image) if resizing is not None and is_taken_out else flat
+    sized = without_resizing(flat, image, resizing)
     batch = batch or image.batch or _DYNAMIC_BATCH
     editor = fix_graph(sized, image, batch, size)
     shapes = known_shapes(editor)
