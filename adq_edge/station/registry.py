@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping
+import functools
+from typing import Any, Mapping, Sequence
 
 from adq_edge.core.errors import StationError
 from adq_edge.core.plugins import load_factory, plugin_names
@@ -31,11 +32,13 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
 """`module:class` by the name in the station file; the name of a service is that of its table."""
 
 
-def names_of(kind: str) -> List[str]:
-    """Return the names of all sources, sinks or services, sorted."""
+@functools.lru_cache(maxsize=None)
+def names_of(kind: str) -> Sequence[str]:
+    """Return the names of all sources, sinks or services, sorted; packages are searched once."""
     return plugin_names(_GROUP.format(kind), _BUILT_IN[kind])
 
 
+@functools.lru_cache(maxsize=None)
 def find_class(kind: str, name: str) -> Any:
     """Return the class of a source, sink or service.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
@@ -15,6 +16,8 @@ from adq_edge.station.sinks.base import Sink
 from adq_edge.station.tables import Place
 from factories.parts import draw_part
 
+HAS_TOML = any(map(importlib.util.find_spec, ("tomllib", "tomli")))
+"""Whether this Python reads station files."""
 WAIT_S = 20.0
 """Limit for what takes milliseconds on an idle machine."""
 

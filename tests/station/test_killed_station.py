@@ -15,9 +15,9 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from factories.parts import write_fitted_engine
-from factories.stations import WAIT_S
+from factories.stations import HAS_TOML, WAIT_S
 
-pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="Python reads TOML since 3.11")
+pytestmark = pytest.mark.skipif(not HAS_TOML, reason="Python reads TOML since 3.11")
 
 KILLS = int(os.environ.get("ADQ_EDGE_KILLS", "3"))
 IMAGES = 40
