@@ -184,7 +184,8 @@ def status_line(snapshot: Snapshot) -> str:
         parts += [f"{count:,} {verdict}"] if count else []
     if snapshot.decided:
         parts.append(f"p50 {snapshot.latency.p50:.1f} ms, p99.9 {snapshot.latency.p999:.1f} ms")
-    waiting = {sink: count for sink, count in snapshot.waiting.items() if count}
+    failing = {one.subject for one in snapshot.conditions}
+    waiting = {sink: count for sink, count in snapshot.waiting.items() if f"sink {sink}" in failing}
     parts += [f"{count:,} wait for {sink}" for sink, count in waiting.items()]
     parts += [f"{snapshot.unstored:,} not stored"] if snapshot.unstored else []
     if snapshot.conditions:
@@ -197,8 +198,7 @@ def _print_end(station: Station) -> None:
 
     snapshot = station.snapshot()
     console.print(status_line(snapshot), soft_wrap=True)
-    if snapshot.conditions or snapshot.lost:
+    if snapshot.conditions:
         problems = "; ".join(f"{one.subject}: {one.problem}" for one in snapshot.conditions)
-        lost = f"{snapshot.lost:,} verdicts are lost; " if snapshot.lost else ""
-        typer.echo(f"adq-edge: degraded at the end: {lost}{problems}", err=True)
+        typer.echo(f"adq-edge: degraded at the end: {problems}", err=True)
         raise typer.Exit(DEGRADED)

@@ -230,4 +230,4 @@ class Station:
     def _close_store(self) -> None:
         count = self._store.close()
         if count:
-            self.conditions.report("store", f"{count} verdicts could not be written and are lost")
+            self.conditions.report("store", f"{count} verdicts could neither be written nor delivered")

@@ -123,7 +123,7 @@ class Store:
         delivered = next((one for one in self._entries if not one.sinks), None)
         dropped = self._entries[0] if delivered is None else delivered
         self._entries.remove(dropped)
-        self._lost += 1
+        self._lost += bool(dropped.sinks)
         for sink in dropped.sinks:
             self._waiting[sink] -= 1
 
@@ -209,7 +209,7 @@ class Store:
 
     @property
     def lost(self) -> int:
-        """The number of verdicts that could neither be stored nor kept in memory."""
+        """The number of verdicts that could neither be stored nor delivered, because of a full disk."""
         return self._lost
 
     def _write(self) -> None:
@@ -281,11 +281,15 @@ class Store:
                 self._delivered.wait(end - time.monotonic())
 
     def close(self) -> int:
-        """Write what is left and release the folder; return the number of verdicts that were not written."""
+        """Write what is left and release the folder; return the number of verdicts that are lost.
+
+        Lost is what could not be written, and was not delivered to each sink from memory.
+        """
         with self._changed:
             self._is_closed = True
             self._changed.notify()
         self._writer.join()
         self._database.close_connection()
         release(self._lock_file)
-        return len(self._entries)
+        self._lost += sum(1 for one in self._entries if one.sinks)
+        return self._lost
