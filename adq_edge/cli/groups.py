@@ -83,6 +83,12 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
         "Decisions": ("product", "product_from_folder", "false_rejects", "min_area"),
         "Engine": ("runtime", "threads", "trust"),
     },
+    "serve": {
+        "Address": ("host", "port", "token_file"),
+        "Limits": ("max_body", "timeout", "concurrency", "queue"),
+        "Decisions": ("product", "false_rejects", "min_area"),
+        "Engine": ("runtime", "threads", "trust"),
+    },
 }
 """The names of a verb's parameters by group. The options of other verbs are one list."""
 

@@ -187,6 +187,10 @@ class Inspector:
         score, of_map, _ = self._thresholds(self._judges[self.index_of(product)])
         return score, of_map
 
+    def largest_known_distance(self, product: str) -> float:
+        """Return the largest distance of an embedding from a product's mean that counts as known."""
+        return self._recognizer.largest_known(self.index_of(product))
+
     def labeled_threshold(self, product: str) -> Optional[LabeledThreshold]:
         """Return a product's threshold from labeled images if it is in force, else None."""
         return self._judges[self.index_of(product)].product.threshold if self._uses_labels else None

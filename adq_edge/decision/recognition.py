@@ -64,6 +64,10 @@ class Recognizer:
         nearest = int(distances.argmin())
         return Recognized(nearest, math.sqrt(distances[nearest]) / float(self._bounds[nearest]))
 
+    def largest_known(self, index: int) -> float:
+        """Return the largest distance from a product's mean that counts as known."""
+        return float(self._bounds[index])
+
     def relative_distance(self, index: int, embedding: np.ndarray) -> Recognized:
         """Return a given product with its relative distance from the image with this embedding."""
         distance = float(np.sqrt(np.square(self._means[index] - embedding).sum()))

@@ -19,6 +19,7 @@ from adq_edge.core.text import command_line
 from adq_edge.decision.arguments import check_area, check_rate
 from adq_edge.decision.inspector import Inspection, Inspector, Verdict, usable_products
 from adq_edge.evaluation.image_inputs import Image, ImageInput, open_inputs, product_of_folder
+from adq_edge.evaluation.judge import judge_by_threshold
 from adq_edge.evaluation.overlays import draw_inspection, red_level
 from adq_edge.evaluation.prediction import Prediction
 from adq_edge.evaluation.thresholds import explain_missing_threshold, usable_threshold
@@ -211,14 +212,7 @@ class _ThresholdPredictor:
             output = run_engine(self.engine, pixels, image.name)
         except AdqError as error:
             return Prediction(image.name, threshold=score, error=str(error))
-        found = Prediction(
-            image=image.name,
-            score=float(output.scores[0]),
-            threshold=score,
-            anomalous=None if score is None else float(output.scores[0]) >= score,
-            error=self.error,
-            anomaly_map=np.array(output.maps[0]),  # the engine may use its memory again
-        )
+        found = judge_by_threshold(output, image.name, self.threshold, self.error)
         if self.output is None:
             return found
         red = red_level(output.maps[0], self.threshold)
