@@ -7,7 +7,7 @@ engine gets its tensor from Gst-nvdspreprocess. A float32 ONNX engine is rewritt
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 import onnx
 from onnx import TensorProto, helper
@@ -34,7 +34,9 @@ def deepstream_files(source: Source) -> Dict[str, bytes]:
     if source.sidecar.runtime == "tensorrt":
         files = {
             _PLAN: source.content,
-            "nvinfer.txt": _sections(source, property=_inference(source, [("model-engine-file", _PLAN)])),
+            "nvinfer.txt": _sections(
+                source, {"property": _inference(source, [("model-engine-file", _PLAN)])}
+            ),
             "preprocess.txt": _preprocess(source),
         }
         return {**files, **companions}
@@ -51,7 +53,7 @@ def deepstream_files(source: Source) -> Dict[str, bytes]:
     ]
     return {
         _MODEL: float_planes(source),
-        "nvinfer.txt": _sections(source, property=_inference(source, properties)),
+        "nvinfer.txt": _sections(source, {"property": _inference(source, properties)}),
         **companions,
     }
 
@@ -118,10 +120,10 @@ def _preprocess(source: Source) -> bytes:
     ]
     group = [("src-ids", 0), ("custom-input-transformation-function", "CustomAsyncTransformation")]
     user = [("pixel-normalization-factor", "1.0")]
-    return _sections(source, **{"property": properties, "user-configs": user, "group-0": group})
+    return _sections(source, {"property": properties, "user-configs": user, "group-0": group})
 
 
-def _sections(source: Source, **sections: Sequence[Tuple[str, object]]) -> bytes:
+def _sections(source: Source, sections: Mapping[str, Sequence[Tuple[str, object]]]) -> bytes:
     lines = [f"# engine_sha256: {source.sidecar.engine_sha256}"]
     for name, values in sections.items():
         lines += [f"[{name}]", *(f"{key}={value}" for key, value in values)]

@@ -37,7 +37,8 @@ class TritonPythonModel:
             return None if tensor is None else tensor.as_numpy()
 
         try:
-            arrays = {name: read(name) for name in self._judge.engine.outputs}
+            read_all = {name: read(name) for name in self._judge.engine.outputs}
+            arrays = {name: array for name, array in read_all.items() if array is not None}
             found = judge_outputs(self._judge, arrays, read(INPUT))
             tensors = [backend.Tensor(name, array) for name, array in encode(found).items()]
             return backend.InferenceResponse(output_tensors=tensors)

@@ -67,7 +67,8 @@ class BoundedProtocol(H11Protocol):
             self._timer = None
 
     def _expire(self) -> None:
-        if self.cycle is None:
+        cycle: Any = self.cycle  # None before the first request
+        if cycle is None:
             what = f"The request did not arrive within {self.settings.seconds:g} s."
             self._refuse(RequestError(TIMED_OUT, what))
         else:

@@ -23,7 +23,7 @@ MOST_IMAGES = 256
 """Images in one request."""
 BYTES = "BYTES"
 _IMAGE_TYPE = "UINT8"
-_TYPES = {"FP32": np.dtype("<f4"), "FP64": np.dtype("<f8")}
+_TYPES: Mapping[str, str] = {"FP32": "<f4", "FP64": "<f8"}
 _UNSUPPORTED = ("shared_memory_region", "classification")
 
 
@@ -57,7 +57,8 @@ class Tensor:
     def content(self) -> bytes:
         """Return the values as bytes: little-endian numbers, or texts with their length in front."""
         if self.datatype != BYTES:
-            return np.asarray(self.values, _TYPES[self.datatype]).tobytes()
+            numbers: np.ndarray = np.asarray(self.values, _TYPES[self.datatype])
+            return numbers.tobytes()
         texts = [str(value).encode("utf-8") for value in self.values]
         return b"".join(struct.pack("<I", len(text)) + text for text in texts)
 

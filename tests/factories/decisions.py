@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 from adq_edge.artifacts.products import (
     Evidence,
     EvidenceKind,
+    LabeledThreshold,
     Positions,
     Product,
     Products,
@@ -20,8 +22,9 @@ from adq_edge.artifacts.products import (
     Transform,
     plain,
 )
-from adq_edge.decision.learning import GoodImages, PastedImages
+from adq_edge.decision.learning import WAYS, GoodImages, PastedImages
 from adq_edge.decision.maps import Maps
+from adq_edge.runtimes.base import Output
 from factories.tiny_engine import SIZE, write_file
 
 SCALE_SIZES = ((16, 16), (8, 8))
@@ -163,3 +166,39 @@ def random_product(
 
 def products_of(engine_sha256: str, *products: Product) -> Products:
     return Products(engine_sha256, "onnxruntime", 0.05, tuple(sorted(products, key=lambda one: one.name)))
+
+
+MAP_SHAPES: Dict[str, Any] = {
+    "two scale maps": ((32, 32), ((16, 16), (8, 8)), (32, 32), (8, 8)),
+    "large and not square": ((100, 130), ((50, 65), (13, 17)), (34, 44), (13, 17)),
+    "large scale map": ((20, 24), ((70, 84),), (20, 24), (35, 42)),
+    "no scale maps": ((64, 50), (), (64, 50), (16, 13)),
+}
+"""Sizes of the engine's map and scale maps, and of both maps after the reduction."""
+
+
+def random_products(generator, raw_size, deep_size, log) -> Products:
+    products = []
+    for number in range(3):
+        kinds = WAYS[int(generator.integers(len(WAYS)))] if number else (EvidenceKind.DEEP_POSITION,)
+        images = int(generator.choice([5, 12, 60, 150]))
+        product = random_product(
+            f"p{number}", int(generator.integers(10**6)), images, kinds, raw_size, deep_size, 3, log
+        )
+        if number == 2:
+            labeled = LabeledThreshold(1.0, "f1", None, None, "data", 3, 3)
+            product = dataclasses.replace(product, threshold=labeled).sealed()
+        products.append(product)
+    return Products("0" * 64, "onnxruntime", float(generator.choice([0.3, 0.05, 0.004])), tuple(products))
+
+
+def random_output(generator, products: Products, map_size, scale_sizes) -> Output:
+    mean = np.array(products.products[int(generator.integers(3))].recognition.mean)
+    embedding = mean + generator.normal(0.0, generator.choice([3.0, 30.0]), 3)
+    level = generator.uniform(-3.0, 1.0)
+    maps = [
+        np.exp(generator.normal(level, 0.3, (1, *size))).astype(np.float32)
+        for size in (map_size, *scale_sizes)
+    ]
+    score = np.exp(generator.normal(level + 1.0, 1.0, 1)).astype(np.float32)
+    return Output(maps[0], score, embedding[None].astype(np.float32), tuple(maps[1:]))
