@@ -27,6 +27,10 @@ from adq_edge.runtimes.allocator import keep_large_blocks
 from adq_edge.runtimes.base import Output
 from adq_edge.runtimes.cpu import OnnxEngine, Stream
 
+# OpenVINO prepares its use of numpy at the first call of this. Two threads whose first calls met blocked each
+# other, and with them the whole process.
+openvino.Type.u8.to_dtype()
+
 _BATCH_SIZES = 3  # compiled models to keep: single images, full batches, and the last batch of a folder
 _IDLE_REQUESTS = 16  # inference requests to keep for each of them; each one holds the tensors of a batch
 

@@ -113,3 +113,25 @@ def test_closed_engine_is_rejected(engine: OpenVinoEngine, images: np.ndarray):
     engine.close()
     with pytest.raises(EngineError, match="is closed"):
         engine.run(images[:1])
+
+
+FIRST_CALLS = """
+import sys, threading
+import numpy as np
+from adq_edge.runtimes.registry import load_engine
+sys.setswitchinterval(1e-6)
+engine, start = load_engine(sys.argv[1], runtime="openvino", threads=1), threading.Barrier(8)
+image = np.zeros((1, *engine.sidecar.image_size, 3), np.uint8)
+def call():
+    start.wait()
+    engine.run(image)
+threads = [threading.Thread(target=call) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+def test_threads_whose_first_calls_meet_do_not_block_the_process(tmp_path: Path):
+    """Without a first call at the import, about every third process was blocked for ever."""
+    command = [sys.executable, "-c", FIRST_CALLS, str(write_engine(tmp_path / "tiny.onnx"))]
+    assert subprocess.run(command, timeout=60).returncode == 0

@@ -100,6 +100,16 @@ EXAMPLES: Sequence[Example] = (
         "Recorded images instead of a camera; each verdict is a line.",
         ("adq-edge run --engine engines/stfpm-int8-lp.onnx --replay images/bolt/test/stain --speed 0",),
     ),
+    Example(
+        "serve",
+        "Ended with Ctrl-C. docs/serve.md has the requests.",
+        ("adq-edge serve engines/stfpm-int8-lp.onnx",),
+    ),
+    Example(
+        "package",
+        "A C++ program with the engine.",
+        ("adq-edge package engines/stfpm-int8-lp.onnx --for cpp",),
+    ),
     Example("report", "One page of all results so far.", ("adq-edge report",)),
     Example("doctor", "A workstation without a GPU.", ("adq-edge doctor",)),
     Example("demo", "All steps, with the times of two cores.", ("adq-edge demo",)),
@@ -149,7 +159,7 @@ def _run(command: str, folder: Path) -> str:
             stderr=theirs,
         )
         os.close(theirs)
-        text = _read_all(ours)
+        text = _read_all(ours, process)
     if process.wait() != 0:
         raise SystemExit(f"{command} ended with exit code {process.returncode}:\n{text}")
     return _without_local_names(text, folder)
@@ -166,7 +176,8 @@ def _terminal() -> Iterator[Tuple[int, int]]:
         os.close(ours)
 
 
-def _read_all(terminal: int) -> str:
+def _read_all(terminal: int, process: subprocess.Popen[bytes]) -> str:
+    """Return what a command prints; a server is ended when it is ready."""
     parts: List[bytes] = []
     with contextlib.suppress(OSError):  # Linux reports the end of a terminal as an error
         while True:
@@ -174,6 +185,8 @@ def _read_all(terminal: int) -> str:
             if not part:
                 break
             parts.append(part)
+            if b"ready: http" in b"".join(parts):
+                process.terminate()
     lines = b"".join(parts).decode().replace("\r\n", "\n").split("\n")
     return "\n".join(line.split("\r")[-1].rstrip() for line in lines).strip("\n") + "\n"
 
