@@ -15,7 +15,7 @@ _LATER = 5.0
 _PHRASES = {BAD_REQUEST: "Bad Request", TIMED_OUT: "Request Timeout", BUSY: "Service Unavailable"}
 
 
-class BoundedProtocol(H11Protocol):
+class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # mypy does not read uvicorn
     """A connection that is closed if a request does not arrive in time. uvicorn waits without end.
 
     Attributes:

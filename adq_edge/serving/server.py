@@ -25,7 +25,7 @@ _OTHER_FILES = 256
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Server(uvicorn.Server):
+class Server(uvicorn.Server):  # type: ignore[misc]  # mypy does not read uvicorn
     """A server that a signal ends in order; the process then goes on, and exits with 0."""
 
     @contextlib.contextmanager
