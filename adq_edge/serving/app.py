@@ -16,7 +16,7 @@ from adq_edge.artifacts.products import listed
 from adq_edge.core.errors import AdqError
 from adq_edge.core.text import LONGEST_WORD, printable, quoted
 from adq_edge.serving.bodies import FORM, file_of_form, read_body
-from adq_edge.serving.gate import Gate
+from adq_edge.serving.gate import BodyMemory, Gate
 from adq_edge.serving.model import ServedModel, server_metadata
 from adq_edge.serving.problems import (
     BAD_REQUEST,
@@ -44,14 +44,15 @@ class Service:
         settings: the limits and the token.
 
     Attributes:
-        failure: why the warm-up failed; None if it did not.
+        failure: the error of the warm-up; None if there is none.
     """
 
     def __init__(self, model: ServedModel, settings: ServerSettings) -> None:
         self._model, self._settings = model, settings
         self._gate = Gate(settings.concurrency, settings.queue)
+        self._memory = BodyMemory(settings.most_held_bytes)
         self._is_ready = False
-        self.failure: Optional[AdqError] = None
+        self.failure: Optional[Exception] = None
 
     def app(self, on_ready: Callable[[], None]) -> Starlette:
         """Return the application; `on_ready` is called after the warm-up, also after a failed one."""
@@ -84,7 +85,7 @@ class Service:
         try:
             await self._gate.run_on_each(self._model.warm_up)
             self._is_ready = True
-        except AdqError as error:
+        except Exception as error:  # raised again by `serve`
             self.failure = error
         on_ready()
 
@@ -107,11 +108,8 @@ class Service:
     async def _infer(self, request: Request) -> Response:
         self._require_token(request)
         self._require_model(request)
-        self._require_ready()
-        with self._gate.admit():
-            body = await read_body(request, self._settings)
-            length = request.headers.get(LENGTH_HEADER)
-            content, header_length = await self._gate.run(self._infer_body, body, length)
+        length = request.headers.get(LENGTH_HEADER)
+        content, header_length = await self._work(request, self._infer_body, length)
         if header_length is None:
             return Response(content, media_type=JSON_TYPE)
         headers = {LENGTH_HEADER: str(header_length)}
@@ -126,13 +124,24 @@ class Service:
         self._require_token(request)
         product = request.query_params.get("product")
         self._require_product(product)
-        self._require_ready()
         kind = request.headers.get("content-type", "")
         name = request.query_params.get("name", _UNNAMED)
-        with self._gate.admit():
-            body = await read_body(request, self._settings)
-            status, fields = await self._gate.run(self._inspect_body, body, kind, name, product)
+        status, fields = await self._work(request, self._inspect_body, kind, name, product)
         return _answer(fields, status)
+
+    async def _work(self, request: Request, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return the result of a function of the body and the arguments, called by a thread.
+
+        Raises:
+            RequestError: the engine is not warm, too many requests wait, or the body cannot be read.
+        """
+        if not self._is_ready:
+            raise busy("The engine is warming up. Send it again later.")
+        self._gate.require_place()
+        with self._memory.hold() as add:
+            body = await read_body(request, self._settings, add)
+            with self._gate.admit():
+                return await self._gate.run(function, body, *arguments)
 
     def _inspect_body(self, body: bytes, kind: str, name: str, product: Optional[str]) -> Any:
         if kind.lower().startswith(FORM):
@@ -157,10 +166,6 @@ class Service:
         known = self._model.judge.products
         if product is not None and product not in known:
             raise RequestError(BAD_REQUEST, f"No product {quoted(product)}. Products: {listed(known)}.")
-
-    def _require_ready(self) -> None:
-        if not self._is_ready:
-            raise busy("The engine is warming up. Send it again later.")
 
 
 def _answer(document: Dict[str, Any], status: int = 200) -> Response:
@@ -187,8 +192,15 @@ async def _explain_failure(request: Request, error: Exception) -> Response:
     return await _explain_request(request, RequestError(INTERNAL, f"The engine failed: {error}"))
 
 
+async def _explain_bug(request: Request, error: Exception) -> Response:
+    """Answer after an error of adq-edge; the traceback goes to standard error."""
+    what = f"internal error ({type(error).__name__}). The server's log has the cause."
+    return await _explain_request(request, RequestError(INTERNAL, what))
+
+
 _HANDLERS: Any = {
     RequestError: _explain_request,
     HTTPException: _explain_route,
     AdqError: _explain_failure,
+    Exception: _explain_bug,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import Any, List, Tuple
+from typing import Any, Callable, List, Tuple
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -17,8 +17,13 @@ _MOST_FIELDS = 16
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 
 
-async def read_body(request: Request, settings: ServerSettings) -> bytes:
+async def read_body(request: Request, settings: ServerSettings, add: Callable[[int], None]) -> bytes:
     """Return the body of a request.
+
+    Args:
+        request: the request.
+        settings: the limits.
+        add: counts the bytes of the body (`BodyMemory.hold`).
 
     Raises:
         RequestError: it is too large, arrives too slowly, is cut off, or cannot be decompressed.
@@ -27,7 +32,7 @@ async def read_body(request: Request, settings: ServerSettings) -> bytes:
     if declared.isdigit() and (len(declared) > 18 or int(declared) > settings.most_bytes):
         raise _too_large(settings)
     try:
-        body = await asyncio.wait_for(_read_all(request, settings), settings.seconds)
+        body = await asyncio.wait_for(_read_all(request, settings, add), settings.seconds)
     except asyncio.TimeoutError:
         what = f"The body did not arrive within {settings.seconds:g} s. Send it again."
         raise RequestError(TIMED_OUT, what, {"Connection": "close"}) from None
@@ -36,12 +41,13 @@ async def read_body(request: Request, settings: ServerSettings) -> bytes:
     return _decompress(body, request.headers.get("content-encoding", "identity").lower(), settings)
 
 
-async def _read_all(request: Request, settings: ServerSettings) -> bytes:
+async def _read_all(request: Request, settings: ServerSettings, add: Callable[[int], None]) -> bytes:
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > settings.most_bytes:
             raise _too_large(settings)
+        add(len(part))
         parts.append(part)
     return b"".join(parts)
 

@@ -1,4 +1,4 @@
-"""A bounded number of requests at the same time, and the threads that work on them."""
+"""Limits of what a server holds at the same time: bytes of bodies, and requests that wait for a thread."""
 
 from __future__ import annotations
 
@@ -13,10 +13,42 @@ from adq_edge.serving.problems import busy
 Result = TypeVar("Result")
 
 
+class BodyMemory:
+    """Counts the bytes of all bodies in memory; used by the thread of the event loop.
+
+    Args:
+        most: the largest number of bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[Callable[[int], None]]:
+        """Yield a function that adds bytes of a body; they are released when the block ends.
+
+        The function raises a RequestError if all bodies together are too large.
+        """
+        own = 0
+
+        def add(size: int) -> None:
+            nonlocal own
+            if self._held + size > self._most:
+                raise busy("The bodies of all requests take too much memory. Send it again later.")
+            own += size
+            self._held += size
+
+        try:
+            yield add
+        finally:
+            self._held -= own
+
+
 class Gate:
     """Admits requests to a few threads; used by the thread of the event loop.
 
-    A request is admitted before its body is read: bodies in memory are bounded too.
+    A request is admitted when its body is complete, so that slow clients hold no place.
 
     Args:
         threads: number of threads.
@@ -29,6 +61,11 @@ class Gate:
         self._held = 0
         self._pool = ThreadPoolExecutor(threads, "judge")
 
+    def require_place(self) -> None:
+        """Raise a RequestError if all places are held."""
+        if self._held >= self._most:
+            raise busy(f"{self._held} requests are waiting. Send it again later.")
+
     @contextlib.contextmanager
     def admit(self) -> Iterator[None]:
         """Hold a place while the block runs.
@@ -36,8 +73,7 @@ class Gate:
         Raises:
             RequestError: all places are held.
         """
-        if self._held >= self._most:
-            raise busy(f"{self._held} requests are waiting. Send it again later.")
+        self.require_place()
         self._held += 1
         try:
             yield

@@ -16,6 +16,8 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 DEFAULT_BODY_MB, DEFAULT_SECONDS = 64, 30
 DEFAULT_CONCURRENCY, DEFAULT_QUEUE = 2, 32
 MOST_CONNECTIONS = 1024
+_BODIES_IN_MEMORY = 4
+"""All bodies together take at most as much memory as this number of largest ones."""
 _SHORTEST_TOKEN, _LONGEST_TOKEN = 16, 4096
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 """The characters of a bearer token (RFC 6750)."""
@@ -48,6 +50,11 @@ class ServerSettings:
     def most_bytes(self) -> int:
         """The largest body of a request, in bytes."""
         return self.body_mb * 1_000_000
+
+    @property
+    def most_held_bytes(self) -> int:
+        """The largest size of all bodies in memory, in bytes."""
+        return _BODIES_IN_MEMORY * self.most_bytes
 
     @property
     def is_open(self) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
+import queue
+import socket
 import threading
 import zlib
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Iterator, Optional
 
@@ -21,7 +23,7 @@ from adq_edge.decision.inspector import load_inspector
 from adq_edge.evaluation.judge import Judge
 from adq_edge.evaluation.prediction import Prediction
 from factories.decisions import good_image
-from factories.serving import Running, bad_image, serving, serving_judge, write_fitted_engine
+from factories.serving import Answer, Running, bad_image, serving, serving_judge, write_fitted_engine
 from factories.threads import run_in_threads
 from factories.tiny_engine import write_engine
 
@@ -119,23 +121,64 @@ def test_half_a_request_and_another_protocol_are_answered_in_time(
     assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"]
 
 
+class BlockedJudge(Judge):
+    """A judge that waits for an event, once it is armed."""
+
+    is_armed, proceed = False, threading.Event()
+
+    def inspect(self, pixels: np.ndarray, name: str, product: Optional[str] = None) -> Prediction:
+        assert not BlockedJudge.is_armed or self.proceed.wait(20)
+        return super().inspect(pixels, name, product)
+
+
 def test_more_requests_than_the_queue_holds_get_503_and_the_others_are_judged(engine: Path):
-    """The requests wait in the gate: their bodies are not sent yet."""
-    with serving(engine, concurrency=1, queue=2, seconds=20) as running:
-        image = encoded(bad_image())
-        clients = [HTTPConnection(*running.address, timeout=20) for _ in range(3)]
-        for client in clients:
-            client.putrequest("POST", "/inspect")
-            client.putheader("Content-Length", str(len(image)))
-            client.putheader("Expect", "100-continue")
-            client.endheaders()
-            assert client.sock.recv(100).startswith(b"HTTP/1.1 100")  # the body is being read
-        refused = running.request("POST", "/inspect", image)
-        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
-        for client in clients:
-            client.send(image)
-            assert client.getresponse().status == 200
-        assert running.request("POST", "/inspect", image).status == 200
+    with load_inspector(engine) as inspector:
+        judge = BlockedJudge.of(inspector.engine, inspector)
+        with serving_judge(judge, concurrency=1, queue=2) as running:
+            BlockedJudge.is_armed = True
+            answers: queue.Queue[Answer] = queue.Queue()
+
+            def send() -> None:
+                answers.put(running.request("POST", "/inspect", encoded(bad_image())))
+
+            clients = [threading.Thread(target=send) for _ in range(6)]
+            for client in clients:
+                client.start()
+            refused = [answers.get(timeout=20) for _ in range(3)]  # three wait, so the others are refused
+            assert [(one.status, one.headers["retry-after"]) for one in refused] == [(503, "1")] * 3
+            BlockedJudge.proceed.set()
+            assert [answers.get(timeout=20).status for _ in range(3)] == [200] * 3
+            for client in clients:
+                client.join()
+
+
+def send_half(running: Running, body: bytes, declared: int) -> socket.socket:
+    """Send a request whose body is not complete; return its connection."""
+    connection = socket.create_connection(running.address, timeout=20)
+    head = f"POST /inspect HTTP/1.1\r\nHost: a\r\nContent-Length: {declared}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+    return connection
+
+
+def test_clients_that_send_half_a_body_do_not_stop_others(engine: Path):
+    with serving(engine, concurrency=1, queue=0, seconds=20) as running, contextlib.ExitStack() as slow:
+        for _ in range(40):
+            slow.enter_context(send_half(running, b"abc", 100))
+        assert running.request("POST", "/inspect", encoded(bad_image())).status == 200
+
+
+def test_bodies_that_take_too_much_memory_together_get_503(engine: Path):
+    with serving(engine, body_mb=1, seconds=20) as running, contextlib.ExitStack() as slow:
+        for _ in range(4):
+            slow.enter_context(send_half(running, bytes(990_000), 1_000_000))
+        body, found = bytes(300_000), 0
+        while found != 503:  # until the server has read what was sent
+            found = running.request("POST", "/inspect", body).status
+            assert found in (415, 503)
+        slow.close()
+        while found != 415:
+            found = running.request("POST", "/inspect", body).status
+            assert found in (415, 503)
 
 
 def test_many_clients_at_once_each_get_an_answer(engine: Path):
@@ -190,3 +233,21 @@ def test_requests_before_the_end_of_the_warm_up_get_503(engine: Path):
         with serving_judge(judge, while_warming=look) as running:
             assert running.request("GET", "/v2/health/ready").status == 200
             assert running.request("POST", "/inspect", encoded(bad_image())).status == 200
+
+
+class FaultyJudge(Judge):
+    """A judge with a fault in its code."""
+
+    def inspect(self, pixels: np.ndarray, name: str, product: Optional[str] = None) -> Prediction:
+        if name == "faulty":
+            raise ZeroDivisionError("a fault")
+        return super().inspect(pixels, name, product)
+
+
+def test_an_internal_error_is_one_line_with_status_500_and_the_server_goes_on(engine: Path):
+    with load_inspector(engine) as inspector, contextlib.ExitStack() as stack:
+        judge = FaultyJudge.of(inspector.engine, inspector)
+        running = stack.enter_context(serving_judge(judge))
+        answer = running.request("POST", "/inspect?name=faulty", encoded(bad_image()))
+        assert (answer.status, "ZeroDivisionError" in answer.document["error"]) == (500, True)
+        assert running.request("POST", "/inspect", encoded(bad_image())).status == 200
