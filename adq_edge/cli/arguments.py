@@ -62,6 +62,7 @@ EXPECTED: Mapping[str, Expected] = {
     "paths": Expected("an engine or an image", ("ENGINE", "IMAGE"), "ENGINE", has_images=True),
     "replay": Expected("a folder of images", has_images=True),
     "station": Expected("a station file", ("OTHER",)),
+    "token_file": Expected("a file with a token", ("OTHER",)),
     "config": Expected("a study description", ("JSON",)),
 }
 """What the parameters of all verbs take, by name. `--good` of synthetic is a number, which is no path."""

@@ -22,6 +22,8 @@ pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
 from adq_edge.decision.inspector import load_inspector
 from adq_edge.evaluation.judge import Judge
 from adq_edge.evaluation.prediction import Prediction
+from adq_edge.serving.gate import BodyMemory
+from adq_edge.serving.problems import RequestError
 from factories.decisions import good_image
 from factories.serving import Answer, Running, bad_image, serving, serving_judge, write_fitted_engine
 from factories.threads import run_in_threads
@@ -167,18 +169,16 @@ def test_clients_that_send_half_a_body_do_not_stop_others(engine: Path):
         assert running.request("POST", "/inspect", encoded(bad_image())).status == 200
 
 
-def test_bodies_that_take_too_much_memory_together_get_503(engine: Path):
-    with serving(engine, body_mb=1, seconds=20) as running, contextlib.ExitStack() as slow:
-        for _ in range(4):
-            slow.enter_context(send_half(running, bytes(990_000), 1_000_000))
-        body, found = bytes(300_000), 0
-        while found != 503:  # until the server has read what was sent
-            found = running.request("POST", "/inspect", body).status
-            assert found in (415, 503)
-        slow.close()
-        while found != 415:
-            found = running.request("POST", "/inspect", body).status
-            assert found in (415, 503)
+def test_bodies_that_take_too_much_memory_together_are_refused_until_one_ends():
+    memory = BodyMemory(100)
+    with contextlib.ExitStack() as first:
+        add = first.enter_context(memory.hold())
+        add(60)
+        with memory.hold() as other, pytest.raises(RequestError, match="too much memory"):
+            other(41)
+        add(40)
+    with memory.hold() as other:
+        other(100)
 
 
 def test_many_clients_at_once_each_get_an_answer(engine: Path):
