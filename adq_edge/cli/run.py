@@ -127,11 +127,21 @@ def _run(config: StationConfig) -> None:
     with call_on_signals(station.request_stop), contextlib.ExitStack() as running:
         with pulsing_bar("Starting"):
             running.enter_context(station)
+        _print_addresses(config)
         with _status(station):
             station.wait()
         with pulsing_bar("Delivering the last verdicts"):
             running.close()
     _print_end(station)
+
+
+def _print_addresses(config: StationConfig) -> None:
+    from adq_edge.core.console import console
+
+    for name, service in config.services.items():
+        address = service.describe()
+        if address is not None:
+            console.print(f"{name}: {address}", soft_wrap=True)
 
 
 def _print_condition(condition: Condition) -> None:

@@ -119,6 +119,8 @@ def parse_config(document: Mapping[str, Any], place: Place) -> StationConfig:
         name: _parse_sink(name, values, inside, sources)
         for name, values, inside in _named_tables(document, "sinks", place)
     }
+    needed = {entry.source.service for entry in sources.values()}
+    needed.update(entry.sink.service for entry in sinks.values())
     return StationConfig(
         place=place,
         station=parse_table(StationOptions, _table(document, "station", place), place.inside("station")),
@@ -128,7 +130,7 @@ def parse_config(document: Mapping[str, Any], place: Place) -> StationConfig:
         services={
             name: _parse_service(name, _table(document, name, place), place.inside(name))
             for name in services
-            if name in document
+            if name in document or name in needed
         },
         store=_parse_store(document, place),
     )

@@ -17,6 +17,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "calls": "adq_edge.station.sources.calls:CallSource",
         "camera": "adq_edge.station.sources.camera:CameraSource",
         "folder": "adq_edge.station.sources.folder:FolderSource",
+        "http": "adq_edge.station.sources.http:HttpSource",
         "mqtt": "adq_edge.station.sources.mqtt:MqttSource",
         "replay": "adq_edge.station.sources.replay:ReplaySource",
         "stdin": "adq_edge.station.sources.stdin:StdinSource",
@@ -25,9 +26,12 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "images": "adq_edge.station.sinks.images:ImageSink",
         "json-lines": "adq_edge.station.sinks.json_lines:JsonLinesSink",
         "mqtt": "adq_edge.station.sinks.mqtt:MqttSink",
+        "rest": "adq_edge.station.sinks.rest:RestSink",
         "webhook": "adq_edge.station.sinks.webhook:WebhookSink",
     },
-    SERVICE: {},
+    SERVICE: {
+        "web": "adq_edge.station.services.web.service:WebService",
+    },
 }
 """`module:class` by the name in the station file; the name of a service is that of its table."""
 

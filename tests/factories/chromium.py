@@ -61,6 +61,10 @@ class Browser:
 
     def open_page(self, path: Path, width: int, *, dark: bool = False, media: str = "screen") -> None:
         """Open a file in a window of `width` pixels; below 500, emulate a phone."""
+        self.open_url(path.resolve().as_uri(), width, dark=dark, media=media)
+
+    def open_url(self, url: str, width: int, *, dark: bool = False, media: str = "screen") -> None:
+        """Open an address in a window of `width` pixels; below 500, emulate a phone."""
         self.requests.clear()
         self.messages.clear()
         phone = width < 500
@@ -74,7 +78,7 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
         self._loaded = False
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=url)
         while not self._loaded:
             self._receive()
 
@@ -83,6 +87,13 @@ class Browser:
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    def wait_for(self, expression: str, seconds: float = 20.0) -> None:
+        """Wait until a JavaScript expression is true in the page."""
+        end = time.monotonic() + seconds
+        while not self.evaluate(f"Boolean({expression})"):
+            assert time.monotonic() < end, (expression, self.evaluate("document.body.innerText"))
+            time.sleep(0.02)
 
     def screenshot(self) -> bytes:
         """Return the whole page as PNG."""

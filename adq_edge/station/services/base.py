@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Any, ClassVar, Type
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, Type
 
 from adq_edge.station.events import Decided
 from adq_edge.station.sources.base import NoOptions
@@ -46,6 +46,10 @@ class Service(abc.ABC):
     def observe(self, decided: Decided) -> None:
         """Take a verdict, in order per source; called in the station's thread of observers, so be quick."""
         return
+
+    def describe(self) -> Optional[str]:
+        """Return the address of the service for messages; without passwords."""
+        return None
 
     def close(self) -> None:
         """Stop the service; the sinks are still working then."""

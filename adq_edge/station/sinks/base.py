@@ -36,6 +36,7 @@ class Sink(abc.ABC):
         batch: largest number of messages in one call of `send`.
         verdicts: the verdicts that are sent where the sink's table names none.
         needs_images: True if the station must keep image and overlay files for this sink's messages.
+        service: the service that the sink needs, such as `web`; the station then runs it in any case.
         name: the name of the sink.
         options: an instance of `Options`.
     """
@@ -44,6 +45,7 @@ class Sink(abc.ABC):
     batch: ClassVar[int] = 64
     verdicts: ClassVar[Tuple[str, ...]] = VERDICTS
     needs_images: ClassVar[bool] = False
+    service: ClassVar[Optional[str]] = None
 
     def __init__(self, name: str, options: Any) -> None:
         self.name, self.options = name, options

@@ -42,12 +42,14 @@ class Source(abc.ABC):
     Attributes:
         Options: frozen dataclass of the source's own keys; paths are relative to the station file.
         policy: the policy where the station file names none.
+        service: the service that the source needs, such as `web`; the station then runs it in any case.
         name: the name of the source.
         options: an instance of `Options`.
     """
 
     Options: ClassVar[Type[Any]] = NoOptions
     policy: ClassVar[Policy] = Policy.WAIT
+    service: ClassVar[Optional[str]] = None
 
     def __init__(self, name: str, options: Any) -> None:
         self.name, self.options = name, options
