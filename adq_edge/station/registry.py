@@ -26,6 +26,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "images": "adq_edge.station.sinks.images:ImageSink",
         "json-lines": "adq_edge.station.sinks.json_lines:JsonLinesSink",
         "mqtt": "adq_edge.station.sinks.mqtt:MqttSink",
+        "opcua": "adq_edge.station.sinks.opcua:OpcUaSink",
         "rest": "adq_edge.station.sinks.rest:RestSink",
         "webhook": "adq_edge.station.sinks.webhook:WebhookSink",
     },

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import threading
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
 from adq_edge.station.conditions import Conditions
+from adq_edge.station.config import parse_config
 from adq_edge.station.events import Message, Ticket, Trigger
 from adq_edge.station.intake import Intake, Stopped
-from adq_edge.station.options import StationOptions
+from adq_edge.station.tables import Place
 
 
 def record_of(number: int, source: str = "top", verdict: str = "good", **fields: Any) -> Dict[str, Any]:
@@ -45,16 +46,16 @@ def message(number: int, source: str = "top", verdict: str = "good", **fields: A
     return Message(number, record, json.dumps(record))
 
 
-@dataclasses.dataclass
-class Config:
-    station: StationOptions = dataclasses.field(default_factory=lambda: StationOptions("press 4"))
-
-
 class View:
-    """The part of a station that a sink sees."""
+    """The part of a station that a sink sees: its name, its sources and its problems."""
 
-    def __init__(self) -> None:
-        self.config, self.conditions = Config(), Conditions()
+    def __init__(self, *sources: str) -> None:
+        document = {
+            "station": {"name": "press 4"},
+            "engines": {"parts": {"file": "parts.onnx"}},
+            "sources": {name: {"type": "calls"} for name in sources or ("top",)},
+        }
+        self.config, self.conditions = parse_config(document, Place("station.toml", Path(), "")), Conditions()
 
 
 class RecordingIntake(Intake):
