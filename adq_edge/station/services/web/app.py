@@ -115,9 +115,8 @@ class App:
     async def _login(self, request: Request) -> Response:
         require_own_page(request)
         token = self._settings.token
-        given = (
-            (await read_limited(request, self._settings, _LONGEST_TOKEN)).decode("utf-8", "replace").strip()
-        )
+        body = await read_limited(request, self._settings, _LONGEST_TOKEN, lambda size: None)
+        given = body.decode("utf-8", "replace").strip()
         if token is None:
             return Response(status_code=204)
         if not self._settings.accepts(f"Bearer {given}"):

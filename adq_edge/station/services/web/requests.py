@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import Any, Dict, Mapping
+from typing import Any, Callable, Dict, Mapping, Tuple
 
 from starlette.requests import Request
 
 from adq_edge.core.errors import StationError
 from adq_edge.core.text import quoted
 from adq_edge.serving.bodies import read_body
-from adq_edge.serving.gate import Gate
-from adq_edge.serving.problems import BAD_REQUEST, NOT_FOUND, TOO_LARGE, RequestError, busy
+from adq_edge.serving.gate import BodyMemory, Gate
+from adq_edge.serving.problems import BAD_REQUEST, BUSY, NOT_FOUND, TOO_LARGE, RequestError, busy
 from adq_edge.serving.settings import ServerSettings
 from adq_edge.station.events import Ticket, Trigger
 from adq_edge.station.intake import Intake, Stopped
@@ -21,6 +21,8 @@ from adq_edge.station.trigger_fields import check_fields, parse_fields, trigger_
 from adq_edge.station.view import StationView
 
 _LARGEST_JSON = 100_000
+Content = Tuple[Mapping[str, Any], Mapping[str, str]]
+"""The content of a trigger, and its further fields."""
 
 
 class Receiver:
@@ -37,6 +39,7 @@ class Receiver:
 
     def __init__(self, station: StationView, settings: ServerSettings, gate: Gate) -> None:
         self._station, self._settings, self._gate = station, settings, gate
+        self._memory = BodyMemory(settings.most_held_bytes)
 
     async def trigger(self, request: Request) -> Mapping[str, Any]:
         """Let the camera of a source take an image, and return the verdict's record.
@@ -48,16 +51,10 @@ class Receiver:
         if source.options.camera is None:
             what = f"The source {source.name} has no camera. Set camera, or POST /images/{source.name}."
             raise RequestError(BAD_REQUEST, what)
-        intake = self._intake(source)
-        with self._gate.admit():
-            fields: Dict[str, str] = {}
-            try:
-                fields = _fields(request)
-                fields.update(_parse(await read_limited(request, self._settings, _LARGEST_JSON)))
-            except RequestError as error:
-                await self._submit(intake, trigger_of(fields, problem=_reason(error)))
-                raise
-            return await self._judge(intake, trigger_of(fields, camera=source.options.camera))
+        camera = source.options.camera
+        return await self._judge(
+            request, source, _LARGEST_JSON, lambda body: ({"camera": camera}, _parse(body))
+        )
 
     async def image(self, request: Request) -> Mapping[str, Any]:
         """Submit the image in the body of a request, and return the verdict's record.
@@ -65,18 +62,34 @@ class Receiver:
         Raises:
             RequestError: no such source; or an image of 0 bytes, too large, or cut off, which is a trigger.
         """
-        intake = self._intake(self._source(request))
-        with self._gate.admit():
-            fields: Dict[str, str] = {}
+        source = self._source(request)
+        return await self._judge(request, source, self._settings.most_bytes, _image)
+
+    async def _judge(
+        self, request: Request, source: HttpSource, most_bytes: int, read: Callable[[bytes], Content]
+    ) -> Mapping[str, Any]:
+        """Return the verdict's record for a request.
+
+        Args:
+            request: the request.
+            source: its source.
+            most_bytes: the largest body.
+            read: returns the content of the trigger, and further fields, of a body.
+        """
+        intake = self._intake(source)
+        self._gate.require_place()
+        fields: Dict[str, str] = {}
+        with self._memory.hold() as add:
             try:
                 fields = _fields(request)
-                body = await read_limited(request, self._settings, self._settings.most_bytes)
-                if not body:
-                    raise RequestError(BAD_REQUEST, "The image has 0 bytes.")
+                content, more = read(await read_limited(request, self._settings, most_bytes, add))
             except RequestError as error:
-                await self._submit(intake, trigger_of(fields, problem=_reason(error)))
+                if error.status != BUSY:  # then the client sends it again
+                    await self._submit(intake, trigger_of(fields, problem=str(error).rstrip(".")))
                 raise
-            return await self._judge(intake, trigger_of(fields, image=body))
+            with self._gate.admit():
+                ticket = await self._submit(intake, trigger_of({**fields, **more}, **content))
+                return await asyncio.wrap_future(ticket.decided)
 
     def _source(self, request: Request) -> HttpSource:
         name = request.path_params["source"]
@@ -99,14 +112,6 @@ class Receiver:
         except (Stopped, RuntimeError):  # the threads have ended
             raise busy("The station ends. Send it again later.") from None
 
-    async def _judge(self, intake: Intake, trigger: Trigger) -> Mapping[str, Any]:
-        ticket = await self._submit(intake, trigger)
-        return await asyncio.wrap_future(ticket.decided)
-
-
-def _reason(error: RequestError) -> str:
-    return str(error).rstrip(".")
-
 
 def _fields(request: Request) -> Dict[str, str]:
     """Return the fields in the query of a request."""
@@ -116,6 +121,12 @@ def _fields(request: Request) -> Dict[str, str]:
         raise RequestError(BAD_REQUEST, f"The query cannot be read: {error}.") from None
 
 
+def _image(body: bytes) -> Content:
+    if not body:
+        raise RequestError(BAD_REQUEST, "The image has 0 bytes.")
+    return {"image": body}, {}
+
+
 def _parse(body: bytes) -> Dict[str, str]:
     try:
         return parse_fields(body)
@@ -123,15 +134,23 @@ def _parse(body: bytes) -> Dict[str, str]:
         raise RequestError(BAD_REQUEST, f"The body cannot be read: {error}.") from None
 
 
-async def read_limited(request: Request, settings: ServerSettings, most_bytes: int) -> bytes:
+async def read_limited(
+    request: Request, settings: ServerSettings, most_bytes: int, add: Callable[[int], None]
+) -> bytes:
     """Return the body of a request of limited size.
+
+    Args:
+        request: the request.
+        settings: the limits.
+        most_bytes: the largest body.
+        add: counts its bytes.
 
     Raises:
         RequestError: it is too large, arrives too slowly, is cut off, or cannot be decompressed.
     """
     mb = -(-most_bytes // 1_000_000)
     try:
-        body = await read_body(request, dataclasses.replace(settings, body_mb=mb))
+        body = await read_body(request, dataclasses.replace(settings, body_mb=mb), add)
     except RequestError as error:
         if error.status != TOO_LARGE:
             raise
