@@ -254,8 +254,15 @@ async def _explain_failure(request: Request, error: Exception) -> Response:
     return await _explain_request(request, RequestError(INTERNAL, str(error)))
 
 
+async def _explain_bug(request: Request, error: Exception) -> Response:
+    """Answer after an error of adq-edge; the traceback goes to standard error."""
+    what = f"internal error ({type(error).__name__}). The station's log has the cause."
+    return await _explain_request(request, RequestError(INTERNAL, what))
+
+
 _HANDLERS: Any = {
     RequestError: _explain_request,
     HTTPException: _explain_route,
     AdqError: _explain_failure,
+    Exception: _explain_bug,
 }

@@ -117,6 +117,7 @@ class WebService(Service):
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",
             access_log=False,
             server_header=False,
             backlog=_BACKLOG,
