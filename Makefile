@@ -27,7 +27,7 @@ dev: $(VENV)/.dev
 
 $(CHOSEN): WANTED := $(EXTRAS)
 $(VENV)/.with-train: WANTED := train
-$(VENV)/.dev: WANTED := train,openvino,serve,dev,docs$(RTX)
+$(VENV)/.dev: WANTED := train,openvino,serve,station,dev,docs$(RTX)
 
 # pip prints a line for each package. It compiles no byte code: Python does it for the few modules that are imported.
 PIP = $(RUN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
@@ -86,7 +86,7 @@ test-device:
 	rm -rf $(DEVICE)
 	$(PYTHON38) -m venv $(DEVICE)
 	$(DEVICE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		'.[serve]' hypothesis pytest scikit-learn setuptools
+		'.[serve,station]' hypothesis pytest scikit-learn setuptools
 	@shared=$$(mktemp -d); trap 'rm -rf "$$shared"' EXIT; \
 	ADQ_EDGE_TEST_SHARED="$$shared" PYTHONPATH=tests $(DEVICE)/bin/pytest -p factories.without_torch -m 'not gpu'
 

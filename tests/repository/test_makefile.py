@@ -24,8 +24,8 @@ def planned(target: str, folder: Path, *variables: str) -> str:
     [
         ("demo", "[train]"),
         ("venv", "[train]"),
-        ("dev", "[train,openvino,serve,dev,docs]"),
-        ("fuzz", "[train,openvino,serve,dev,docs]"),
+        ("dev", "[train,openvino,serve,station,dev,docs]"),
+        ("fuzz", "[train,openvino,serve,station,dev,docs]"),
     ],
 )
 def test_target_installs_only_what_it_uses_and_shows_progress(target: str, extras: str, tmp_path: Path):
